@@ -1,0 +1,1 @@
+//! Configuration: file and flags into checked options.

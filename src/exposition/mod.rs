@@ -1,0 +1,1 @@
+//! Text, protobuf and JSON exposition formats, in and out.

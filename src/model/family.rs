@@ -1,0 +1,76 @@
+//! A family: a shape and its values.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::shape::Shape;
+
+/// What the text format cannot carry (native histograms, exemplars, created timestamps, unknown fields): for each series,
+/// in the order of the shape, its `io.prometheus.client.Metric` message without its labels; empty where the values say
+/// all.
+pub type Originals = Box<[Box<[u8]>]>;
+
+/// One metric family of one group. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Family {
+    shape: Arc<Shape>,
+    values: Arc<[f64]>,
+    originals: Option<Arc<Originals>>,
+}
+
+impl Family {
+    /// A family of that shape; `None` unless there are [`Shape::values_len`] values and, if any, one original a series.
+    pub fn new(shape: Arc<Shape>, values: Arc<[f64]>, originals: Option<Arc<Originals>>) -> Option<Family> {
+        let fits = values.len() == shape.values_len()
+            && originals.as_ref().is_none_or(|originals| originals.len() == shape.series_len());
+        fits.then_some(Family { shape, values, originals })
+    }
+
+    /// The part that does not change.
+    pub fn shape(&self) -> &Arc<Shape> {
+        &self.shape
+    }
+
+    /// The metric's name.
+    pub fn name(&self) -> &Arc<str> {
+        self.shape.name()
+    }
+
+    /// The values of all series, in the shape's order.
+    pub fn values(&self) -> &Arc<[f64]> {
+        &self.values
+    }
+
+    /// The protobuf kept beside, if any.
+    pub fn originals(&self) -> Option<&Arc<Originals>> {
+        self.originals.as_ref()
+    }
+
+    /// The same values under another shape object of the same content.
+    pub fn with_shape(self, shape: Arc<Shape>) -> Family {
+        debug_assert!(self.shape.same(&shape));
+        Family { shape, ..self }
+    }
+
+    /// An order of all contents, to break the tie between two writes with one stamp (which only a copied store can make):
+    /// all nodes choose alike.
+    pub fn cmp_content(&self, other: &Family) -> Ordering {
+        let bits = |family: &Family| family.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+        self.shape
+            .digest()
+            .cmp(&other.shape.digest())
+            .then_with(|| bits(self).cmp(&bits(other)))
+            .then_with(|| self.originals.cmp(&other.originals))
+    }
+}
+
+/// Equal content, values by their bits.
+impl PartialEq for Family {
+    fn eq(&self, other: &Self) -> bool {
+        self.shape.same(&other.shape)
+            && self.values.len() == other.values.len()
+            && self.values.iter().zip(other.values.iter()).all(|(a, b)| a.to_bits() == b.to_bits())
+            && self.originals == other.originals
+    }
+}
+impl Eq for Family {}

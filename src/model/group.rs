@@ -1,0 +1,304 @@
+//! A group as a last-writer-wins map, and the law by which two copies of it merge.
+//!
+//! Every change is itself a group: a push is a group that holds what was pushed, a delete one that holds a horizon, a
+//! message of the link or a record of the log one that holds what changed. Applying a change is merging it. Merging takes
+//! the later of each field and drops what lies under the horizon; it is commutative, associative and idempotent, so that
+//! copies that were told of the same changes, in any order and any number of times, are equal.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::family::Family;
+use super::stamp::Stamp;
+
+/// When a push arrived: the stamp orders it, the time is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment {
+    /// Orders this moment among others.
+    pub stamp: Stamp,
+    /// Nanoseconds since the Unix epoch by the clock of the node that took the push.
+    pub wall_ns: u64,
+}
+
+/// A family of a group and when it was pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupFamily {
+    /// When it was pushed.
+    pub stamp: Stamp,
+    /// What was pushed.
+    pub family: Family,
+}
+
+/// The metrics under one grouping key, or a change to them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Group {
+    /// Sorted by name, each name once, each with a stamp not before `horizon` and after `deleted`.
+    families: Vec<GroupFamily>,
+    horizon: Stamp,
+    deleted: Stamp,
+    pushed: Option<Moment>,
+    failed: Option<Moment>,
+}
+
+/// What a merge changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Names of families that are new or replaced, sorted.
+    pub set: Vec<Arc<str>>,
+    /// Families that went, sorted by name; and the old ones of those replaced.
+    pub gone: Vec<GroupFamily>,
+    /// Whether horizon, deletion or one of the times moved.
+    pub header: bool,
+}
+
+impl Changes {
+    /// Whether the merge changed nothing.
+    pub fn is_empty(&self) -> bool {
+        self.set.is_empty() && self.gone.is_empty() && !self.header
+    }
+}
+
+impl Group {
+    /// The change that a PUT at `moment` makes: everything older goes.
+    pub fn put(moment: Moment, families: Vec<Family>) -> Group {
+        Group { horizon: moment.stamp, ..Group::post(moment, families) }
+    }
+
+    /// The change that a POST at `moment` makes: each family replaces its namesake.
+    pub fn post(moment: Moment, families: Vec<Family>) -> Group {
+        let families = families.into_iter().map(|family| GroupFamily { stamp: moment.stamp, family }).collect();
+        Group { pushed: Some(moment), ..Group::from_parts(families, Stamp::ZERO, Stamp::ZERO, None, None) }
+    }
+
+    /// The change that a DELETE at `stamp` makes.
+    pub fn delete(stamp: Stamp) -> Group {
+        Group { horizon: stamp, deleted: stamp, ..Group::default() }
+    }
+
+    /// The change that a refused push at `moment` makes.
+    pub fn refused(moment: Moment) -> Group {
+        Group { failed: Some(moment), ..Group::default() }
+    }
+
+    /// A group of these parts, as a disk or a peer gives them: put in order, and stripped of what lies under the horizon.
+    pub fn from_parts(
+        mut families: Vec<GroupFamily>,
+        horizon: Stamp,
+        deleted: Stamp,
+        pushed: Option<Moment>,
+        failed: Option<Moment>,
+    ) -> Group {
+        families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
+        families.dedup_by(|later, first| later.family.name() == first.family.name());
+        let horizon = horizon.max(deleted);
+        let mut group = Group { families, horizon, deleted, pushed, failed };
+        group.drop_under_horizon();
+        group
+    }
+
+    /// Merges `change` into this group by the law above.
+    pub fn merge(&mut self, change: &Group) -> Changes {
+        let mut changes = Changes::default();
+        let header = (self.horizon, self.deleted, self.pushed, self.failed);
+        self.horizon = self.horizon.max(change.horizon);
+        self.deleted = self.deleted.max(change.deleted);
+        self.pushed = self.pushed.max(change.pushed);
+        self.failed = self.failed.max(change.failed);
+        if header.0 != self.horizon || header.1 != self.deleted {
+            changes.gone = self.drop_under_horizon();
+        }
+        for new in &change.families {
+            if new.stamp < self.horizon || new.stamp <= self.deleted {
+                continue;
+            }
+            match self.families.binary_search_by(|f| f.family.name().cmp(new.family.name())) {
+                Err(at) => self.families.insert(at, new.clone()),
+                Ok(at) if cmp_family(new, &self.families[at]).is_gt() => {
+                    changes.gone.push(std::mem::replace(&mut self.families[at], new.clone()));
+                }
+                Ok(_) => continue,
+            }
+            changes.set.push(new.family.name().clone());
+        }
+        self.drop_times();
+        changes.gone.sort_by(|a, b| a.family.name().cmp(b.family.name()));
+        changes.header = header != (self.horizon, self.deleted, self.pushed, self.failed);
+        changes
+    }
+
+    fn drop_under_horizon(&mut self) -> Vec<GroupFamily> {
+        let (horizon, deleted) = (self.horizon, self.deleted);
+        self.drop_times();
+        self.families.extract_if(.., |f| f.stamp < horizon || f.stamp <= deleted).collect()
+    }
+
+    fn drop_times(&mut self) {
+        let deleted = self.deleted;
+        self.pushed = self.pushed.filter(|moment| moment.stamp > deleted);
+        self.failed = self.failed.filter(|moment| moment.stamp > deleted);
+    }
+
+    /// The families, sorted by name.
+    pub fn families(&self) -> &[GroupFamily] {
+        &self.families
+    }
+
+    /// The family of that name.
+    pub fn family(&self, name: &str) -> Option<&GroupFamily> {
+        let at = self.families.binary_search_by(|f| (**f.family.name()).cmp(name)).ok()?;
+        Some(&self.families[at])
+    }
+
+    /// Nothing older than this is in the group.
+    pub fn horizon(&self) -> Stamp {
+        self.horizon
+    }
+
+    /// When the group was last deleted; zero if never.
+    pub fn deleted(&self) -> Stamp {
+        self.deleted
+    }
+
+    /// The last accepted push since the last delete.
+    pub fn pushed(&self) -> Option<Moment> {
+        self.pushed
+    }
+
+    /// The last refused push since the last delete.
+    pub fn failed(&self) -> Option<Moment> {
+        self.failed
+    }
+
+    /// Whether there is something to show. A group that is not live is a tombstone (or was never written to).
+    pub fn is_live(&self) -> bool {
+        self.pushed.is_some() || self.failed.is_some() || !self.families.is_empty()
+    }
+
+    /// The latest stamp in the group: a new write here must be later.
+    pub fn latest(&self) -> Stamp {
+        let times = [self.pushed, self.failed].into_iter().flatten().map(|moment| moment.stamp);
+        let families = self.families.iter().map(|f| f.stamp);
+        times.chain(families).fold(self.horizon.max(self.deleted), Stamp::max)
+    }
+
+    /// The group with only those of its families that `keep` wants: a change that brings a peer up to date.
+    pub fn part(&self, keep: impl Fn(usize, &GroupFamily) -> bool) -> Group {
+        let families = self.families.iter().enumerate().filter(|(i, f)| keep(*i, f)).map(|(_, f)| f.clone()).collect();
+        Group { families, ..*self }
+    }
+}
+
+/// The later write wins; content breaks the tie that only a copied store can make.
+fn cmp_family(a: &GroupFamily, b: &GroupFamily) -> Ordering {
+    a.stamp.cmp(&b.stamp).then_with(|| a.family.cmp_content(&b.family))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{FamilyBuilder, MetricType, NodeId, Points};
+
+    fn family(name: &str, value: f64) -> Family {
+        let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
+        builder.series(&[], &Points::Single, &[value], None);
+        builder.finish().unwrap()
+    }
+
+    fn moment(time_ns: u64) -> Moment {
+        Moment { stamp: Stamp { time_ns, node: NodeId(1) }, wall_ns: time_ns }
+    }
+
+    fn names(group: &Group) -> Vec<&str> {
+        group.families().iter().map(|f| &**f.family.name()).collect()
+    }
+
+    #[test]
+    fn put_replaces_and_post_adds() {
+        let mut group = Group::put(moment(1), vec![family("x", 1.0), family("y", 2.0)]);
+        group.merge(&Group::post(moment(2), vec![family("y", 3.0), family("z", 4.0)]));
+        assert_eq!(names(&group), ["x", "y", "z"]);
+        let changes = group.merge(&Group::put(moment(3), vec![family("y", 5.0)]));
+        assert_eq!(names(&group), ["y"]);
+        assert_eq!(changes.gone.len(), 3);
+        assert_eq!(changes.set.len(), 1);
+        assert_eq!(group.pushed(), Some(moment(3)));
+    }
+
+    #[test]
+    fn delete_leaves_a_tombstone_that_an_older_push_does_not_revive() {
+        let mut group = Group::put(moment(1), vec![family("x", 1.0)]);
+        group.merge(&Group::refused(moment(2)));
+        group.merge(&Group::delete(moment(3).stamp));
+        assert!(!group.is_live());
+        assert!(group.merge(&Group::post(moment(2), vec![family("x", 1.0)])).is_empty());
+        assert!(!group.is_live());
+        group.merge(&Group::post(moment(4), vec![]));
+        assert!(group.is_live());
+    }
+
+    #[test]
+    fn a_refused_push_creates_the_group_and_touches_no_family() {
+        let mut group = Group::default();
+        group.merge(&Group::refused(moment(5)));
+        assert!(group.is_live() && group.pushed().is_none());
+        assert_eq!(group.failed(), Some(moment(5)));
+    }
+
+    /// Changes with few stamps and names, so that ties and overtakings abound.
+    fn change() -> impl Strategy<Value = Group> {
+        let stamp = (0..6u64, 0..3u64).prop_map(|(time_ns, node)| Stamp { time_ns, node: NodeId(node) });
+        let family = (stamp.clone(), 0..3usize, 0..3u8).prop_map(|(stamp, name, value)| GroupFamily {
+            stamp,
+            family: family(["x", "y", "z"][name], value.into()),
+        });
+        let moment =
+            proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }));
+        (proptest::collection::vec(family, 0..4), stamp.clone(), stamp, moment.clone(), moment).prop_map(
+            |(families, horizon, deleted, pushed, failed)| {
+                Group::from_parts(families, horizon, deleted, pushed, failed)
+            },
+        )
+    }
+
+    fn merged(a: &Group, b: &Group) -> Group {
+        let mut group = a.clone();
+        group.merge(b);
+        group
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn merge_is_commutative(a in change(), b in change()) {
+            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
+        }
+
+        #[test]
+        fn merge_is_associative(a in change(), b in change(), c in change()) {
+            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
+        }
+
+        #[test]
+        fn merge_is_idempotent(a in change(), b in change()) {
+            let once = merged(&a, &b);
+            prop_assert_eq!(merged(&once, &b), once.clone());
+            prop_assert!(once.clone().merge(&a).is_empty());
+        }
+
+        #[test]
+        fn changes_tell_what_changed(a in change(), b in change()) {
+            let mut after = a.clone();
+            let changes = after.merge(&b);
+            prop_assert_eq!(changes.is_empty(), a == after);
+            for name in &changes.set {
+                prop_assert!(after.family(name).is_some() && after.family(name) != a.family(name));
+            }
+            for gone in &changes.gone {
+                prop_assert_eq!(a.family(gone.family.name()), Some(gone));
+            }
+        }
+    }
+}

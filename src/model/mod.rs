@@ -1,0 +1,22 @@
+//! Floor 1: what a Pushgateway holds, and the law by which copies of it merge.
+//!
+//! Read in this order: [`label`] (names and values), [`stamp`] (when a write happened, in which order a node applied
+//! it), [`shape`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
+//! way to make a family), [`place`] (labels of the data centre joining a group) and [`group`] (the last-writer-wins
+//! map and its merge).
+
+pub mod build;
+pub mod family;
+pub mod group;
+pub mod label;
+pub mod place;
+pub mod shape;
+pub mod stamp;
+
+pub use build::{DuplicateSeries, FamilyBuilder};
+pub use family::{Family, Originals};
+pub use group::{Changes, Group, GroupFamily, Moment};
+pub use label::{Label, LabelSet};
+pub use place::GroupId;
+pub use shape::{Digest, Layout, MetricType, Num, Points, Series, Shape};
+pub use stamp::{Epoch, NodeId, Position, Revision, Stamp, StoreId};

@@ -1,0 +1,316 @@
+//! A shape: all of a family that does not change from push to push.
+//!
+//! Name, type, help, unit and the labels of each series, without the labels of the group: those are the same for all
+//! its families, so that equal shapes in ten thousand groups are one object. Label values are kept escaped as the text
+//! format prints them, one string for all, so that rendering is copying.
+//!
+//! A shape is made by [`super::FamilyBuilder`] only, which keeps its invariants: series sorted (by number of labels,
+//! then values, then names: the order in which Go's gatherer prints them), no two alike.
+
+use std::borrow::Cow;
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use super::label;
+
+/// The type of a metric family; the numbers are those of `io.prometheus.client.MetricType`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum MetricType {
+    /// A value that only grows.
+    Counter = 0,
+    /// A value that goes up and down.
+    Gauge = 1,
+    /// Quantiles, sum and count.
+    Summary = 2,
+    /// No type was given.
+    Untyped = 3,
+    /// Buckets, sum and count.
+    Histogram = 4,
+    /// A histogram that can go down.
+    GaugeHistogram = 5,
+}
+
+impl MetricType {
+    /// The type with that number in `io.prometheus.client.MetricType`.
+    pub fn from_number(number: i32) -> Option<Self> {
+        use MetricType::*;
+        [Counter, Gauge, Summary, Untyped, Histogram, GaugeHistogram].into_iter().find(|t| *t as i32 == number)
+    }
+
+    /// The name in a `# TYPE` line and in error messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Summary => "summary",
+            Self::Untyped => "untyped",
+            Self::Histogram => "histogram",
+            Self::GaugeHistogram => "gaugehistogram",
+        }
+    }
+}
+
+/// An `f64` compared by its bits, for quantiles and bucket bounds.
+#[derive(Clone, Copy, Debug)]
+pub struct Num(pub f64);
+
+impl PartialEq for Num {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.to_bits() == other.0.to_bits()
+    }
+}
+impl Eq for Num {}
+impl std::hash::Hash for Num {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.0.to_bits().hash(state);
+    }
+}
+
+/// What the values of one series are, in their order.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Points {
+    /// One value: counter, gauge, untyped.
+    Single,
+    /// A value a quantile, then sum, then count.
+    Summary {
+        /// The quantiles, in the order pushed.
+        quantiles: Box<[Num]>,
+        /// Whether a sum was given (its value is 0 otherwise).
+        has_sum: bool,
+        /// Whether a count was given (its value is 0 otherwise).
+        has_count: bool,
+    },
+    /// A cumulative count a bucket, then sum, then count.
+    Histogram {
+        /// The upper bounds, in the order pushed.
+        bounds: Box<[Num]>,
+        /// Whether a sum was given (its value is 0 otherwise).
+        has_sum: bool,
+        /// Whether a count was given (its value is 0 otherwise).
+        has_count: bool,
+        /// Whether bucket counts and count are floats (`sample_count_float`, `cumulative_count_float`).
+        float: bool,
+    },
+}
+
+impl Points {
+    /// How many values a series of these points has.
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Single => 1,
+            Self::Summary { quantiles, .. } => quantiles.len() + 2,
+            Self::Histogram { bounds, .. } => bounds.len() + 2,
+        }
+    }
+
+    /// Never: every series has a value.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// Label names and points that series share; most shapes have one.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Layout {
+    /// The label names, sorted.
+    pub names: Box<[Box<str>]>,
+    /// What the values are.
+    pub points: Points,
+}
+
+/// A hash of all of a shape's content (XXH3, 128 bits, of the encoding that [`Shape`] documents). Not
+/// collision-resistant against an adversary: equal digests are compared by content where it matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Digest(pub u128);
+
+/// See the module's documentation.
+#[derive(Debug)]
+pub struct Shape {
+    pub(super) name: Arc<str>,
+    pub(super) metric_type: MetricType,
+    pub(super) help: Option<Box<str>>,
+    pub(super) unit: Option<Box<str>>,
+    pub(super) layouts: Box<[Layout]>,
+    /// The layout of each series; empty when there is only one layout.
+    pub(super) layout_of: Box<[u32]>,
+    /// Where each series' labels begin in `ends`; empty when there is only one layout.
+    pub(super) first_label: Box<[u32]>,
+    /// Escaped label values, series by series, in the order of the layout's names.
+    pub(super) text: Box<str>,
+    /// Where each label value ends in `text`.
+    pub(super) ends: Box<[u32]>,
+    pub(super) series_len: u32,
+    pub(super) values_len: u32,
+    pub(super) digest: Digest,
+}
+
+impl Shape {
+    /// The metric's name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The metric's type.
+    pub fn metric_type(&self) -> MetricType {
+        self.metric_type
+    }
+
+    /// The help text, unescaped, if any was given.
+    pub fn help(&self) -> Option<&str> {
+        self.help.as_deref()
+    }
+
+    /// The unit, if any was given (protobuf only).
+    pub fn unit(&self) -> Option<&str> {
+        self.unit.as_deref()
+    }
+
+    /// The digest of the content.
+    pub fn digest(&self) -> Digest {
+        self.digest
+    }
+
+    /// How many series there are.
+    pub fn series_len(&self) -> usize {
+        self.series_len as usize
+    }
+
+    /// How many values a family of this shape has.
+    pub fn values_len(&self) -> usize {
+        self.values_len as usize
+    }
+
+    /// The layouts, in the order in which series first use them.
+    pub fn layouts(&self) -> &[Layout] {
+        &self.layouts
+    }
+
+    /// The series in order.
+    pub fn series(&self) -> SeriesIter<'_> {
+        SeriesIter { shape: self, index: 0, value: 0 }
+    }
+
+    /// Where series number `index` stands, if there is such a one. Its `values` range is not known: see [`Shape::series`].
+    fn at(&self, index: usize) -> (usize, usize) {
+        if self.layouts.len() == 1 {
+            (0, index * self.layouts[0].names.len())
+        } else {
+            (self.layout_of[index] as usize, self.first_label[index] as usize)
+        }
+    }
+
+    /// Whether a series with exactly these labels (sorted by name, values unescaped) is in the shape. O(log n).
+    pub fn contains(&self, labels: &[(&str, &str)]) -> bool {
+        let mut escaped = String::new();
+        let mut ends = Vec::with_capacity(labels.len());
+        for (_, value) in labels {
+            label::escape_value(value, &mut escaped);
+            ends.push(escaped.len());
+        }
+        let wanted = |i: usize| &escaped[if i == 0 { 0 } else { ends[i - 1] }..ends[i]];
+        let (mut low, mut high) = (0, self.series_len());
+        while low < high {
+            let middle = (low + high) / 2;
+            let (layout, first) = self.at(middle);
+            let names = &self.layouts[layout].names;
+            let order = names
+                .len()
+                .cmp(&labels.len())
+                .then_with(|| (0..names.len()).map(|i| self.value_text(first + i)).cmp((0..labels.len()).map(wanted)))
+                .then_with(|| names.iter().map(|n| &**n).cmp(labels.iter().map(|l| l.0)));
+            match order {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return true,
+            }
+        }
+        false
+    }
+
+    fn value_text(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
+        &self.text[start..self.ends[at] as usize]
+    }
+
+    /// Whether the content is the same. [`Shape::digest`] first, for speed.
+    pub fn same(&self, other: &Shape) -> bool {
+        std::ptr::eq(self, other)
+            || (self.digest == other.digest
+                && self.name == other.name
+                && self.metric_type == other.metric_type
+                && self.help == other.help
+                && self.unit == other.unit
+                && self.layouts == other.layouts
+                && self.layout_of == other.layout_of
+                && self.ends == other.ends
+                && self.text == other.text)
+    }
+
+    /// Bytes held, as an estimate for limits and metrics.
+    pub fn bytes(&self) -> usize {
+        let layouts: usize =
+            self.layouts.iter().map(|l| 32 + l.names.iter().map(|n| n.len() + 16).sum::<usize>()).sum();
+        size_of::<Shape>()
+            + self.name.len()
+            + self.text.len()
+            + 4 * (self.ends.len() + self.layout_of.len() + self.first_label.len())
+            + layouts
+    }
+}
+
+/// One series of a shape.
+#[derive(Clone, Copy, Debug)]
+pub struct Series<'a> {
+    shape: &'a Shape,
+    /// The index of its layout in [`Shape::layouts`].
+    pub layout_index: usize,
+    first_label: usize,
+    first_value: usize,
+}
+
+impl<'a> Series<'a> {
+    /// Its label names and points.
+    pub fn layout(&self) -> &'a Layout {
+        &self.shape.layouts[self.layout_index]
+    }
+
+    /// Value number `i` of its labels, escaped as text prints it between quotes.
+    pub fn escaped_value(&self, i: usize) -> &'a str {
+        self.shape.value_text(self.first_label + i)
+    }
+
+    /// Its labels, sorted by name, values unescaped.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = (&'a str, Cow<'a, str>)> + use<'a> {
+        let series = *self;
+        let names = &series.layout().names;
+        (0..names.len()).map(move |i| (&*names[i], label::unescape_value(series.escaped_value(i))))
+    }
+
+    /// Where its values stand among those of the family.
+    pub fn values(&self) -> std::ops::Range<usize> {
+        self.first_value..self.first_value + self.layout().points.len()
+    }
+}
+
+/// Iterates over [`Series`].
+#[derive(Debug)]
+pub struct SeriesIter<'a> {
+    shape: &'a Shape,
+    index: usize,
+    value: usize,
+}
+
+impl<'a> Iterator for SeriesIter<'a> {
+    type Item = Series<'a>;
+
+    fn next(&mut self) -> Option<Series<'a>> {
+        if self.index >= self.shape.series_len() {
+            return None;
+        }
+        let (layout_index, first_label) = self.shape.at(self.index);
+        let series = Series { shape: self.shape, layout_index, first_label, first_value: self.value };
+        self.index += 1;
+        self.value += series.layout().points.len();
+        Some(series)
+    }
+}

@@ -1,0 +1,91 @@
+//! When a write happened (stamps, between nodes) and in which order a node applied it (revisions, within one).
+
+use std::fmt;
+
+/// A node's identity in stamps: breaks ties between writes of one instant. Drawn at random once a store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct NodeId(pub u64);
+
+/// When a write happened: nanoseconds since the Unix epoch, then the node that made it.
+///
+/// The zero stamp is before every write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Stamp {
+    /// Nanoseconds since the Unix epoch, corrected by the clock offset to the hub.
+    pub time_ns: u64,
+    /// Who wrote.
+    pub node: NodeId,
+}
+
+impl Stamp {
+    /// Before every write.
+    pub const ZERO: Stamp = Stamp { time_ns: 0, node: NodeId(0) };
+
+    /// A stamp of `node` at `now_ns`, or just after `seen` if the clock has not passed that.
+    pub fn after(now_ns: u64, seen: Stamp, node: NodeId) -> Stamp {
+        Stamp { time_ns: now_ns.max(seen.time_ns.saturating_add(1)), node }
+    }
+
+    /// Whether this is [`Stamp::ZERO`].
+    pub fn is_zero(self) -> bool {
+        self == Self::ZERO
+    }
+}
+
+/// The order in which one store applied changes; 0 is before the first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Revision(pub u64);
+
+impl Revision {
+    /// The revision that follows.
+    pub fn next(self) -> Revision {
+        Revision(self.0 + 1)
+    }
+}
+
+/// A store's identity, drawn at random when it is created. A copy of the files keeps it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StoreId(pub u64);
+
+/// One opening of a store, drawn at random. Two copies of one store, or a store and its rolled-back self, differ in it
+/// as soon as they are opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// A point in a store's history: a revision, and the opening in which the store reached it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Position {
+    /// The opening.
+    pub epoch: Epoch,
+    /// The revision.
+    pub revision: Revision,
+}
+
+macro_rules! hex_display {
+    ($($id:ident),*) => {$(
+        impl fmt::Display for $id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:016x}", self.0)
+            }
+        }
+    )*};
+}
+hex_display!(NodeId, StoreId, Epoch);
+
+impl fmt::Display for Revision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_later_than_what_was_seen_whatever_the_clock_says() {
+        let seen = Stamp { time_ns: 1_000, node: NodeId(9) };
+        assert!(Stamp::after(10, seen, NodeId(1)) > seen);
+        assert_eq!(Stamp::after(2_000, seen, NodeId(1)).time_ns, 2_000);
+    }
+}

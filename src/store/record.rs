@@ -1,0 +1,64 @@
+//! What a store writes to its disk and reads back: records, in transactions.
+
+use crate::model::{Epoch, Group, GroupId, NodeId, Position, Revision, Stamp, StoreId};
+
+/// Bookkeeping of one family, or of a group's header (horizon, deletion, times).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// When this store applied it.
+    pub revision: Revision,
+    /// The peer's store it came from; `None` if it was written here.
+    pub origin: Option<StoreId>,
+    /// Whether it is held back: kept, not shown, because it conflicts with what was there first. (Families only.)
+    pub held: bool,
+}
+
+/// A change to a group, or a whole group: the same thing, merged when read back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GroupRecord {
+    /// Which group.
+    pub id: GroupId,
+    /// What changed, by the law of [`crate::model::group`].
+    pub group: Group,
+    /// The mark of the header.
+    pub header: Mark,
+    /// The marks of the families, in their order.
+    pub families: Vec<Mark>,
+}
+
+/// One entry of a transaction.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Record {
+    /// The store was opened: from here on its positions have this epoch.
+    Opened {
+        /// The epoch.
+        epoch: Epoch,
+        /// The store's revision then.
+        revision: Revision,
+    },
+    /// A group changed.
+    Group(GroupRecord),
+    /// A tombstone was dropped; stamps stay later than `stamp`.
+    Forgotten {
+        /// Which group.
+        id: GroupId,
+        /// Its latest stamp.
+        stamp: Stamp,
+    },
+    /// All changes of a peer's store up to this position are here.
+    Cursor {
+        /// The peer's store.
+        peer: StoreId,
+        /// Up to where.
+        position: Position,
+    },
+}
+
+/// Who a store is; written when it is created, and never changed but by a repair that lost something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The store.
+    pub store: StoreId,
+    /// The node that stamps.
+    pub node: NodeId,
+}
