@@ -181,6 +181,13 @@ impl Group {
         times.chain(families).fold(self.horizon.max(self.deleted), Stamp::max)
     }
 
+    /// Replaces each family by what `map` makes of it, which must have the same content.
+    pub fn map_families(&mut self, mut map: impl FnMut(Family) -> Family) {
+        for f in &mut self.families {
+            f.family = map(f.family.clone());
+        }
+    }
+
     /// The group with only those of its families that `keep` wants: a change that brings a peer up to date.
     pub fn part(&self, keep: impl Fn(usize, &GroupFamily) -> bool) -> Group {
         let families = self.families.iter().enumerate().filter(|(i, f)| keep(*i, f)).map(|(_, f)| f.clone()).collect();

@@ -1,5 +1,23 @@
 //! Groups, revisions, conflicts and what a scrape sees.
+//!
+//! [`writer`] is the one writer: it drafts, and publishes what the caller made durable. [`view`] is what is published,
+//! for everybody to read. Between them [`index`] says what can stand beside what, [`entry`] is a group with its
+//! bookkeeping, [`pages`] what a scrape shows, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
 
+pub mod entry;
+pub mod index;
+pub mod pages;
 pub mod record;
+pub mod shapes;
+pub mod view;
+pub mod writer;
 
+#[cfg(test)]
+mod tests;
+
+pub use entry::Entry;
+pub use index::Conflict;
+pub use pages::{Block, Page, Shown};
 pub use record::{GroupRecord, Identity, Mark, Record};
+pub use view::{Change, ChangeSet, Counts, PUSH_FAILURE_TIME, PUSH_TIME, Published};
+pub use writer::{Action, Committed, Limits, Now, Refusal, Rules, Store};

@@ -9,7 +9,7 @@ pub struct Mark {
     pub revision: Revision,
     /// The peer's store it came from; `None` if it was written here.
     pub origin: Option<StoreId>,
-    /// Whether it is held back: kept, not shown, because it conflicts with what was there first. (Families only.)
+    /// Whether it is held back: kept, not shown, because it conflicts with what was there first.
     pub held: bool,
 }
 

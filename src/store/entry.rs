@@ -1,0 +1,100 @@
+//! A group as the store keeps it: its state, its bookkeeping, and what of it is shown.
+
+use std::sync::Arc;
+
+use super::record::{GroupRecord, Mark};
+use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision};
+
+/// One group of a store; immutable once published.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Which group.
+    pub id: GroupId,
+    /// Place and grouping key as one set: the labels that its series show.
+    pub shown: Arc<LabelSet>,
+    /// The state.
+    pub group: Group,
+    /// Bookkeeping of horizon, deletion and times. Held: another group is shown under the same labels and was there first,
+    /// so nothing of this one is shown.
+    pub header: Mark,
+    /// Bookkeeping of the families, in their order.
+    pub families: Vec<FamilyState>,
+}
+
+/// Bookkeeping of one family.
+#[derive(Clone, Debug, Default)]
+pub struct FamilyState {
+    /// Revision, origin, and whether it is held back.
+    pub mark: Mark,
+    /// The family as shown, where that differs from what was pushed.
+    pub shown: Option<Family>,
+    /// Why it is held back, if it is.
+    pub conflict: Option<Arc<str>>,
+}
+
+impl Entry {
+    /// A group that was never written to.
+    pub fn new(id: GroupId) -> Self {
+        let shown = id.shown();
+        Self { id, shown, group: Group::default(), header: Mark::default(), families: Vec::new() }
+    }
+
+    /// The revision of the last change.
+    pub fn revision(&self) -> Revision {
+        self.families.iter().map(|state| state.mark.revision).fold(self.header.revision, Revision::max)
+    }
+
+    /// Each family with its bookkeeping, in the order of names.
+    pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, &FamilyState)> {
+        self.group.families().iter().zip(&self.families)
+    }
+
+    /// The families that a scrape shows, as it shows them.
+    pub fn shown_families(&self) -> impl Iterator<Item = &Family> {
+        self.families()
+            .filter(|(_, state)| !state.mark.held)
+            .map(|(f, state)| state.shown.as_ref().unwrap_or(&f.family))
+    }
+
+    /// When the last push was accepted, in seconds since the epoch; 0 if none was.
+    pub fn push_time_seconds(&self) -> f64 {
+        seconds(self.group.pushed())
+    }
+
+    /// When the last push was refused, in seconds since the epoch; 0 if none was.
+    pub fn push_failure_time_seconds(&self) -> f64 {
+        seconds(self.group.failed())
+    }
+
+    /// The family of that name with its bookkeeping.
+    pub fn family(&self, name: &str) -> Option<(&GroupFamily, &FamilyState)> {
+        let at = self.position(name)?;
+        Some((&self.group.families()[at], &self.families[at]))
+    }
+
+    /// Where the family of that name stands among the group's.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        self.group.families().binary_search_by(|f| (**f.family.name()).cmp(name)).ok()
+    }
+
+    /// The family of that name as a scrape shows it, if it does.
+    pub fn shown_family(&self, name: &str) -> Option<&Family> {
+        let (f, state) = self.family(name)?;
+        (!state.mark.held).then(|| state.shown.as_ref().unwrap_or(&f.family))
+    }
+
+    /// The record that restores the families at which `keep` holds, and the header.
+    pub fn record(&self, keep: impl Fn(usize) -> bool) -> GroupRecord {
+        let kept = (0..self.families.len()).filter(|&at| keep(at)).map(|at| self.families[at].mark).collect();
+        GroupRecord {
+            id: self.id.clone(),
+            group: self.group.part(|at, _| keep(at)),
+            header: self.header,
+            families: kept,
+        }
+    }
+}
+
+fn seconds(moment: Option<Moment>) -> f64 {
+    moment.map_or(0.0, |moment| moment.wall_ns as f64 / 1e9)
+}

@@ -1,0 +1,365 @@
+//! What is shown under which name, and whether something more can stand beside it.
+//!
+//! The rules are those by which Pushgateway's gatherers accept metrics: one type a name; no metric named like a sample of
+//! a histogram or summary (`_count`, `_sum`, `_bucket`); no two series with the same name and labels. Each is answered at
+//! a cost that lies in what is asked about, not in what is held (see `docs/architecture.md` for duplicates).
+//!
+//! Every change is journalled, so that a draft can be undone.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::{Family, GroupId, LabelSet, MetricType, Shape};
+
+/// The names of a grouping key's labels.
+type Signature = Box<[Box<str>]>;
+
+/// Why a family cannot be shown beside what is shown already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Conflict {
+    /// The name is in use with another type.
+    Type {
+        /// The metric's name.
+        name: Arc<str>,
+        /// The type pushed.
+        pushed: MetricType,
+        /// The type in use.
+        used: MetricType,
+    },
+    /// The name is that of a sample of a histogram or summary in use, or the other way round.
+    Suffix {
+        /// The metric's name.
+        name: Arc<str>,
+        /// The name in use that it collides with.
+        used: String,
+    },
+    /// A series of the same name and labels is shown already.
+    Duplicate {
+        /// The metric's name.
+        name: Arc<str>,
+        /// The labels.
+        labels: String,
+    },
+    /// Another group is shown under the same labels.
+    Shadowed {
+        /// The labels.
+        labels: String,
+    },
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Type { name, pushed, used } => {
+                let (pushed, used) = (pushed.name(), used.name());
+                write!(f, "metric {name:?} is a {pushed} here but already a {used} elsewhere: one name needs one type")
+            }
+            Self::Suffix { name, used } => {
+                write!(
+                    f,
+                    "metric {name:?} collides with metric {used:?}: a histogram or summary owns its _count, _sum and _bucket"
+                )
+            }
+            Self::Duplicate { name, labels } => {
+                write!(f, "metric {name:?} {labels} was collected before with the same name and label values")
+            }
+            Self::Shadowed { labels } => {
+                write!(f, "another group is already shown under the labels {labels}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Conflict {}
+
+/// How a name is used by what is shown.
+#[derive(Debug)]
+struct NameUse {
+    metric_type: MetricType,
+    /// How many groups show it; the node's own metrics count one.
+    holders: usize,
+    /// How many of them have which label names in their key.
+    signatures: Vec<(Signature, usize)>,
+}
+
+enum Step {
+    Added { name: Arc<str>, key: Arc<LabelSet>, series: usize },
+    Removed { name: Arc<str>, metric_type: MetricType, key: Arc<LabelSet>, series: usize },
+    Held { name: Arc<str>, id: GroupId },
+    Freed { name: Arc<str>, id: GroupId },
+    KeyAdded { key: Arc<LabelSet> },
+    KeyRemoved { key: Arc<LabelSet>, at: usize, id: GroupId },
+}
+
+/// Finds the family `name` that the group `id` shows.
+pub trait Groups {
+    /// The shape of that family, if the group is there and shows one.
+    fn shown_shape(&self, id: &GroupId, name: &str) -> Option<Arc<Shape>>;
+}
+
+/// See the module's documentation.
+#[derive(Default)]
+pub struct Index {
+    names: HashMap<Arc<str>, NameUse>,
+    /// Live groups by the labels they show; the first is the one shown.
+    keys: HashMap<Arc<LabelSet>, Vec<GroupId>>,
+    /// Groups in which a family of that name is held back.
+    held: HashMap<Arc<str>, BTreeSet<GroupId>>,
+    series: usize,
+    journal: Vec<Step>,
+}
+
+impl Index {
+    /// Keeps a name for the node's own metrics, for good.
+    pub fn reserve(&mut self, name: &str, metric_type: MetricType) {
+        self.names.insert(name.into(), NameUse { metric_type, holders: 1, signatures: Vec::new() });
+    }
+
+    /// How many series are shown.
+    pub fn series(&self) -> usize {
+        self.series
+    }
+
+    /// How many live groups there are.
+    pub fn live_groups(&self) -> usize {
+        self.keys.values().map(Vec::len).sum()
+    }
+
+    /// The names under which families are held back, with the groups that hold them.
+    pub fn held(&self, name: &str) -> Vec<GroupId> {
+        self.held.get(name).map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
+    }
+
+    /// How many families are held back.
+    pub fn held_len(&self) -> usize {
+        self.held.values().map(BTreeSet::len).sum()
+    }
+
+    /// The live group that is shown under these labels.
+    pub fn owner(&self, shown: &LabelSet) -> Option<&GroupId> {
+        self.keys.get(shown).and_then(|ids| ids.first())
+    }
+
+    /// Whether `family`, as shown, can be shown in the group `id` with the labels `shown`. The group must not be showing
+    /// a family of this name (take that out first).
+    pub fn check(
+        &self,
+        id: &GroupId,
+        shown: &Arc<LabelSet>,
+        family: &Family,
+        groups: &impl Groups,
+    ) -> Result<(), Conflict> {
+        let (name, metric_type) = (family.name(), family.shape().metric_type());
+        if self.owner(shown).is_some_and(|owner| owner != id) {
+            return Err(Conflict::Shadowed { labels: shown.to_string() });
+        }
+        self.check_suffixes(name, metric_type)?;
+        let Some(used) = self.names.get(name) else { return Ok(()) };
+        if used.metric_type != metric_type {
+            return Err(Conflict::Type { name: name.clone(), pushed: metric_type, used: used.metric_type });
+        }
+        let others = used.signatures.iter().filter(|(signature, _)| !same_names(signature, shown));
+        for (signature, _) in others {
+            self.check_duplicates(signature, shown, family.shape(), groups)?;
+        }
+        Ok(())
+    }
+
+    fn check_suffixes(&self, name: &Arc<str>, metric_type: MetricType) -> Result<(), Conflict> {
+        use MetricType::{Histogram, Summary};
+        let collides = |used: String| Err(Conflict::Suffix { name: name.clone(), used });
+        for suffix in ["_count", "_sum", "_bucket"] {
+            let owns = |t: MetricType| t == Histogram || (t == Summary && suffix != "_bucket");
+            if let Some(base) = name.strip_suffix(suffix)
+                && self.names.get(base).is_some_and(|used| owns(used.metric_type))
+            {
+                return collides(base.into());
+            }
+            if owns(metric_type) {
+                let sample = format!("{name}{suffix}");
+                if self.names.contains_key(&*sample) {
+                    return collides(sample);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Looks for a series of `shape` that a group whose key has the names `signature` shows too.
+    fn check_duplicates(
+        &self,
+        signature: &Signature,
+        shown: &LabelSet,
+        shape: &Shape,
+        groups: &impl Groups,
+    ) -> Result<(), Conflict> {
+        let in_layout = |names: &[Box<str>], name: &str| names.iter().any(|n| **n == *name);
+        let possible: Vec<bool> = shape
+            .layouts()
+            .iter()
+            .map(|layout| signature.iter().all(|name| shown.contains(name) || in_layout(&layout.names, name)))
+            .collect();
+        if !possible.contains(&true) {
+            return Ok(());
+        }
+        let mut last: Option<(LabelSet, Option<Arc<Shape>>)> = None;
+        for series in shape.series().filter(|series| possible[series.layout_index]) {
+            let own: Vec<(&str, std::borrow::Cow<str>)> = series.labels().collect();
+            let value = |name: &str| {
+                let pushed = own.iter().find(|label| label.0 == name).map(|label| &*label.1);
+                shown.get(name).or(pushed).unwrap_or_default()
+            };
+            let key = LabelSet::new(signature.iter().map(|name| (name.clone(), value(name))));
+            if last.as_ref().is_none_or(|(last, _)| *last != key) {
+                let other = self.owner(&key).and_then(|owner| groups.shown_shape(owner, shape.name()));
+                last = Some((key, other));
+            }
+            let Some((key, Some(other))) = &last else { continue };
+            let pushed = own.iter().map(|(name, value)| (*name, &**value));
+            let group = shown.iter().map(|label| (&*label.name, &*label.value));
+            let mut rest: Vec<(&str, &str)> = pushed.chain(group).filter(|label| !key.contains(label.0)).collect();
+            rest.sort();
+            if other.contains(&rest) {
+                let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (&*l.name, &*l.value))));
+                return Err(Conflict::Duplicate { name: shape.name().clone(), labels: labels.to_string() });
+            }
+        }
+        Ok(())
+    }
+
+    /// Enters a family that a group shows.
+    pub fn add(&mut self, shown: &Arc<LabelSet>, family: &Family) {
+        let shape = family.shape();
+        let (name, metric_type, series) = (shape.name().clone(), shape.metric_type(), shape.series_len());
+        self.enter(&name, metric_type, shown, series);
+        self.journal.push(Step::Added { name, key: shown.clone(), series });
+    }
+
+    /// Takes a family out that a group showed.
+    pub fn remove(&mut self, shown: &Arc<LabelSet>, family: &Family) {
+        let shape = family.shape();
+        let (name, metric_type, series) = (shape.name().clone(), shape.metric_type(), shape.series_len());
+        self.leave(&name, shown, series);
+        self.journal.push(Step::Removed { name, metric_type, key: shown.clone(), series });
+    }
+
+    fn enter(&mut self, name: &Arc<str>, metric_type: MetricType, key: &LabelSet, series: usize) {
+        let used = self.names.entry(name.clone()).or_insert_with(|| NameUse {
+            metric_type,
+            holders: 0,
+            signatures: Vec::new(),
+        });
+        used.holders += 1;
+        match used.signatures.iter_mut().find(|(signature, _)| same_names(signature, key)) {
+            Some((_, count)) => *count += 1,
+            None => used.signatures.push((key.iter().map(|label| label.name.clone()).collect(), 1)),
+        }
+        self.series += series;
+    }
+
+    fn leave(&mut self, name: &Arc<str>, key: &LabelSet, series: usize) {
+        let used = self.names.get_mut(name).expect("what leaves was entered");
+        used.holders -= 1;
+        let at = used.signatures.iter().position(|(signature, _)| same_names(signature, key));
+        let at = at.expect("what leaves was entered with its key");
+        used.signatures[at].1 -= 1;
+        if used.signatures[at].1 == 0 {
+            used.signatures.swap_remove(at);
+        }
+        if used.holders == 0 {
+            self.names.remove(name);
+        }
+        self.series -= series;
+    }
+
+    /// Notes that the group holds the family `name` back.
+    pub fn hold(&mut self, name: &Arc<str>, id: &GroupId) {
+        if self.held.entry(name.clone()).or_default().insert(id.clone()) {
+            self.journal.push(Step::Held { name: name.clone(), id: id.clone() });
+        }
+    }
+
+    /// Notes that the group does not hold the family `name` back any more.
+    pub fn free(&mut self, name: &Arc<str>, id: &GroupId) {
+        if self.unhold(name, id) {
+            self.journal.push(Step::Freed { name: name.clone(), id: id.clone() });
+        }
+    }
+
+    fn unhold(&mut self, name: &Arc<str>, id: &GroupId) -> bool {
+        let Some(ids) = self.held.get_mut(name) else { return false };
+        let was = ids.remove(id);
+        if ids.is_empty() {
+            self.held.remove(name);
+        }
+        was
+    }
+
+    /// Enters a group that became live. The first under its labels is the one shown.
+    pub fn add_key(&mut self, shown: &Arc<LabelSet>, id: &GroupId) {
+        self.keys.entry(shown.clone()).or_default().push(id.clone());
+        self.journal.push(Step::KeyAdded { key: shown.clone() });
+    }
+
+    /// Takes a group out that is live no more. Returns the group that is shown under these labels instead, if there is
+    /// one and it was not before.
+    pub fn remove_key(&mut self, shown: &Arc<LabelSet>, id: &GroupId) -> Option<GroupId> {
+        let ids = self.keys.get_mut(shown)?;
+        let at = ids.iter().position(|i| i == id)?;
+        ids.remove(at);
+        let next = ids.first().filter(|_| at == 0).cloned();
+        if ids.is_empty() {
+            self.keys.remove(shown);
+        }
+        self.journal.push(Step::KeyRemoved { key: shown.clone(), at, id: id.clone() });
+        next
+    }
+
+    /// The present point in the journal, for [`Index::undo`].
+    pub fn point(&self) -> usize {
+        self.journal.len()
+    }
+
+    /// Forgets how to undo: the draft was published.
+    pub fn settle(&mut self) {
+        self.journal.clear();
+    }
+
+    /// Undoes all since `point`.
+    pub fn undo(&mut self, point: usize) {
+        while self.journal.len() > point {
+            match self.journal.pop().expect("longer than point") {
+                Step::Added { name, key, series } => self.leave(&name, &key, series),
+                Step::Removed { name, metric_type, key, series } => self.enter(&name, metric_type, &key, series),
+                Step::Held { name, id } => {
+                    self.unhold(&name, &id);
+                }
+                Step::Freed { name, id } => {
+                    self.held.entry(name).or_default().insert(id);
+                }
+                Step::KeyAdded { key } => {
+                    let ids = self.keys.get_mut(&key).expect("a key that was added is there");
+                    ids.pop();
+                    if ids.is_empty() {
+                        self.keys.remove(&key);
+                    }
+                }
+                Step::KeyRemoved { key, at, id } => self.keys.entry(key).or_default().insert(at, id),
+            }
+        }
+    }
+}
+
+fn same_names(signature: &Signature, key: &LabelSet) -> bool {
+    signature.len() == key.len() && signature.iter().zip(key).all(|(name, label)| *name == label.name)
+}
+
+/// The names whose held-back families may be admitted when `name` goes: itself, its samples, and the histogram or summary
+/// whose sample it could be.
+pub fn related(name: &Arc<str>) -> Vec<Arc<str>> {
+    let suffixes = ["_count", "_sum", "_bucket"];
+    let samples = suffixes.iter().map(|suffix| format!("{name}{suffix}").into());
+    let bases = suffixes.iter().filter_map(|suffix| name.strip_suffix(suffix)).map(Arc::from);
+    std::iter::once(name.clone()).chain(samples).chain(bases).collect()
+}

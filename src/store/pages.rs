@@ -1,0 +1,169 @@
+//! What a scrape shows: one block a metric name, each a list of pages of families sorted by their groups.
+//!
+//! Blocks and pages are shared with the scrapes that hold them and copied when written to, so that taking a snapshot
+//! costs a pointer a name, and a write copies at most one page.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{Family, LabelSet};
+
+/// A page with more entries than this is split.
+const PAGE_ENTRIES_MAX: usize = 128;
+/// A page with more values than this is split, unless it has one entry.
+const PAGE_VALUES_MAX: usize = 2_048;
+
+/// A family of a group as it is shown.
+#[derive(Clone, Debug)]
+pub struct Shown {
+    /// All labels of the group.
+    pub labels: Arc<LabelSet>,
+    /// The family.
+    pub family: Family,
+}
+
+/// Families of one name, of consecutive groups.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    entries: Vec<Shown>,
+    values: usize,
+}
+
+impl Page {
+    /// The families, sorted by the labels of their groups.
+    pub fn entries(&self) -> &[Shown] {
+        &self.entries
+    }
+}
+
+/// All that is shown under one metric name. Never empty.
+#[derive(Clone, Debug, Default)]
+pub struct Block {
+    pages: Vec<Arc<Page>>,
+}
+
+impl Block {
+    /// The pages in order, none empty.
+    pub fn pages(&self) -> &[Arc<Page>] {
+        &self.pages
+    }
+
+    /// The families in order.
+    pub fn entries(&self) -> impl Iterator<Item = &Shown> {
+        self.pages.iter().flat_map(|page| &page.entries)
+    }
+
+    /// Where the group's entry is or would be: the page, and there the entry or the place for it.
+    fn find(&self, labels: &LabelSet) -> (usize, Result<usize, usize>) {
+        let order = |shown: &Shown| (*shown.labels).cmp(labels);
+        let after = self.pages.partition_point(|page| order(&page.entries[0]).is_le());
+        let page = after.saturating_sub(1);
+        let at = self.pages.get(page).map_or(Err(0), |page| page.entries.binary_search_by(order));
+        (page, at)
+    }
+
+    fn set(&mut self, shown: Shown) {
+        if self.pages.is_empty() {
+            self.pages.push(Arc::default());
+        }
+        let (number, at) = self.find_in(&shown);
+        let page = Arc::make_mut(&mut self.pages[number]);
+        page.values += shown.family.values().len();
+        match at {
+            Ok(at) => {
+                page.values -= page.entries[at].family.values().len();
+                page.entries[at] = shown;
+            }
+            Err(at) => page.entries.insert(at, shown),
+        }
+        let entries = page.entries.len();
+        if entries > PAGE_ENTRIES_MAX || (page.values > PAGE_VALUES_MAX && entries > 1) {
+            self.split(number);
+        }
+    }
+
+    fn find_in(&self, shown: &Shown) -> (usize, Result<usize, usize>) {
+        if self.pages[0].entries.is_empty() { (0, Err(0)) } else { self.find(&shown.labels) }
+    }
+
+    fn split(&mut self, number: usize) {
+        let page = Arc::make_mut(&mut self.pages[number]);
+        let entries = page.entries.split_off(page.entries.len() / 2);
+        let values = entries.iter().map(|shown| shown.family.values().len()).sum();
+        page.values -= values;
+        self.pages.insert(number + 1, Arc::new(Page { entries, values }));
+    }
+
+    fn remove(&mut self, labels: &LabelSet) {
+        let (number, at) = self.find(labels);
+        let Ok(at) = at else { return };
+        let page = Arc::make_mut(&mut self.pages[number]);
+        page.values -= page.entries.remove(at).family.values().len();
+        if page.entries.is_empty() {
+            self.pages.remove(number);
+        }
+    }
+}
+
+/// The blocks by name.
+#[derive(Debug, Default)]
+pub struct Pages {
+    blocks: BTreeMap<Arc<str>, Arc<Block>>,
+}
+
+impl Pages {
+    /// Shows the family under these labels of a group, in place of its namesake.
+    pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family) {
+        let block = self.blocks.entry(family.name().clone()).or_default();
+        Arc::make_mut(block).set(Shown { labels: labels.clone(), family: family.clone() });
+    }
+
+    /// Shows no family of that name under these labels.
+    pub fn remove(&mut self, labels: &LabelSet, name: &str) {
+        let Some(block) = self.blocks.get_mut(name) else { return };
+        let block = Arc::make_mut(block);
+        block.remove(labels);
+        if block.pages.is_empty() {
+            self.blocks.remove(name);
+        }
+    }
+
+    /// The blocks in the order of their names, as they are now.
+    pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
+        self.blocks.iter().map(|(name, block)| (name.clone(), block.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{FamilyBuilder, MetricType, Points};
+
+    fn family(value: f64) -> Family {
+        let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+        builder.series(&[], &Points::Single, &[value], None);
+        builder.finish().unwrap()
+    }
+
+    #[test]
+    fn pages_split_stay_sorted_and_empty_out() {
+        let mut pages = Pages::default();
+        let key = |i| Arc::new(LabelSet::new([("job", format!("{:03}", (i * 7) % 1_000))]));
+        let keys: Vec<Arc<LabelSet>> = (0..1_000).map(key).collect();
+        for (i, key) in keys.iter().enumerate() {
+            pages.set(key, &family(i as f64));
+            pages.set(key, &family(1.0));
+        }
+        let snapshot = pages.snapshot();
+        assert_eq!(snapshot.len(), 1);
+        let labels: Vec<String> = snapshot[0].1.entries().map(|shown| shown.labels.to_string()).collect();
+        assert_eq!(labels.len(), 1_000);
+        assert!(labels.is_sorted());
+        assert!(snapshot[0].1.pages().iter().all(|page| page.entries().len() <= PAGE_ENTRIES_MAX));
+        for key in &keys {
+            pages.remove(key, "m");
+        }
+        assert!(pages.snapshot().is_empty());
+        assert_eq!(snapshot[0].1.entries().count(), 1_000, "a snapshot keeps what it saw");
+    }
+}

@@ -1,0 +1,399 @@
+//! The store against a slow oracle that knows only the rules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, StoreId};
+
+fn identity(number: u64) -> Identity {
+    Identity { store: StoreId(number), node: NodeId(number) }
+}
+
+fn rules() -> Rules {
+    Rules { has_peers: true, ..Rules::default() }
+}
+
+fn store(rules: Rules) -> Store {
+    let mut store = Store::new(identity(1), rules, &[("process_cpu_seconds_total".into(), MetricType::Counter)]);
+    store.open(Epoch(1));
+    store.commit();
+    store
+}
+
+fn now(ns: u64) -> Now {
+    Now { wall_ns: ns, stamp_ns: ns }
+}
+
+fn family(name: &str, metric_type: MetricType, series: &[&[(&str, &str)]]) -> Family {
+    let mut builder = FamilyBuilder::new(name, metric_type);
+    for labels in series {
+        builder.series(labels, &Points::Single, &[1.0], None);
+    }
+    builder.finish().unwrap()
+}
+
+fn gauge(name: &str) -> Family {
+    family(name, MetricType::Gauge, &[&[]])
+}
+
+fn key(labels: &[(&str, &str)]) -> LabelSet {
+    LabelSet::new(labels.iter().copied())
+}
+
+fn local(labels: &[(&str, &str)]) -> GroupId {
+    GroupId::local(key(labels))
+}
+
+fn placed(idc: &str, labels: &[(&str, &str)]) -> GroupId {
+    GroupId { place: key(&[("IDC", idc)]).into(), key: key(labels).into() }
+}
+
+/// Every shown series but the push times, as text, with its type.
+fn shown(published: &Published) -> Vec<(String, MetricType)> {
+    let mut lines = Vec::new();
+    for (name, block) in published.snapshot() {
+        for shown in block.entries().filter(|_| !name.starts_with("push_")) {
+            for series in shown.family.shape().series() {
+                let own: Vec<(String, String)> = series.labels().map(|(n, v)| (n.into(), v.into())).collect();
+                let group = shown.labels.iter().map(|l| (l.name.to_string(), l.value.to_string()));
+                let labels = LabelSet::new(own.into_iter().chain(group));
+                lines.push((format!("{name}{labels}"), shown.family.shape().metric_type()));
+            }
+        }
+    }
+    lines
+}
+
+fn lines(published: &Published) -> Vec<String> {
+    shown(published).into_iter().map(|(line, _)| line).collect()
+}
+
+#[test]
+fn what_is_not_committed_is_not_seen() {
+    let mut store = store(rules());
+    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    assert!(store.published().snapshot().is_empty());
+    assert_eq!(store.records().len(), 1);
+    let committed = store.commit();
+    assert_eq!(committed.head, store.published().head());
+    let names: Vec<_> = store.published().snapshot().into_iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, ["m", "push_failure_time_seconds", "push_time_seconds"]);
+}
+
+#[test]
+fn a_refused_push_touches_no_family_and_moves_the_failure_time() {
+    let mut store = store(rules());
+    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    let counter = family("m", MetricType::Counter, &[&[]]);
+    let id = local(&[("job", "b")]);
+    let refusal = store.write(id.clone(), Action::Put(vec![gauge("n"), counter]), now(2)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict(Conflict::Type { .. })), "{refusal}");
+    store.commit();
+    let entry = store.published().group(&id).unwrap();
+    assert_eq!((entry.push_time_seconds(), entry.push_failure_time_seconds()), (0.0, 2e-9));
+    assert_eq!(lines(&store.published()), [r#"m{job="a"}"#]);
+}
+
+#[test]
+fn a_type_may_change_when_nobody_else_shows_the_name() {
+    let mut store = store(rules());
+    let id = local(&[("job", "a")]);
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    store.write(id.clone(), Action::Post(vec![family("m", MetricType::Counter, &[&[]])]), now(2)).unwrap();
+    store.write(id.clone(), Action::Put(vec![family("m", MetricType::Histogram, &[])]), now(3)).unwrap();
+    let refusal = store.write(id, Action::Post(vec![gauge("m_bucket")]), now(4)).unwrap_err();
+    assert!(matches!(refusal, Refusal::Conflict(Conflict::Suffix { .. })), "{refusal}");
+    let own = family("process_cpu_seconds_total", MetricType::Gauge, &[&[]]);
+    store.write(local(&[("job", "b")]), Action::Put(vec![own]), now(5)).unwrap_err();
+}
+
+#[test]
+fn duplicates_are_found_whichever_group_says_more() {
+    let mut store = store(rules());
+    let with_instance = |value| family("m", MetricType::Gauge, &[&[("instance", value), ("x", "1")]]);
+    let without = || family("m", MetricType::Gauge, &[&[("x", "1")]]);
+    store.write(local(&[("job", "a")]), Action::Put(vec![with_instance("i")]), now(1)).unwrap();
+    store.write(local(&[("instance", "j"), ("job", "a")]), Action::Put(vec![without()]), now(2)).unwrap();
+    let refusal = store.write(local(&[("instance", "i"), ("job", "a")]), Action::Put(vec![without()]), now(3));
+    assert!(matches!(refusal, Err(Refusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
+    let refusal = store.write(local(&[("job", "a")]), Action::Put(vec![with_instance("j")]), now(4));
+    assert!(matches!(refusal, Err(Refusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
+}
+
+#[test]
+fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
+    let mut store = store(rules());
+    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    let counter = family("m", MetricType::Counter, &[&[]]);
+    let change = Group::put(moment, vec![counter, gauge("n")]);
+    store.merge(placed("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{IDC="SYQ",job="b"}"#]);
+    assert_eq!(store.published().counts().held, 1);
+    store.write(local(&[("job", "a")]), Action::Delete, now(9)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#, r#"n{IDC="SYQ",job="b"}"#]);
+    assert_eq!(store.published().counts().held, 0);
+}
+
+#[test]
+fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
+    let mut store = store(rules());
+    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let first = placed("SYQ", &[("job", "b")]);
+    store.merge(first.clone(), Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
+    let second = placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
+    store.merge(second, Group::put(moment, vec![gauge("n")]), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#]);
+    let resolved = store.resolve(key(&[("IDC", "SYQ"), ("job", "b")]));
+    assert_eq!(resolved, first);
+    store.write(resolved, Action::Delete, now(9)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"n{IDC="SYQ",job="b"}"#]);
+    assert_eq!(store.published().snapshot().len(), 3, "with its push times");
+}
+
+#[test]
+fn changes_go_out_once_and_not_back_to_where_they_came_from() {
+    let mut store = store(rules());
+    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let id = placed("SYQ", &[("job", "b")]);
+    store.merge(id.clone(), Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
+    store.commit();
+    let start = crate::model::Revision(0);
+    let published = store.published();
+    assert_eq!(published.changes(&id.place, start, None, 1 << 20).changes.len(), 1);
+    let skip = Some((StoreId(7), start));
+    let none = published.changes(&id.place, start, skip, 1 << 20);
+    assert!(none.changes.is_empty());
+    assert_eq!(none.upto, published.head());
+    store.write(id.clone(), Action::Post(vec![gauge("n")]), now(9)).unwrap();
+    store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(9)).unwrap();
+    store.commit();
+    let changes = published.changes(&id.place, start, skip, 1 << 20);
+    assert_eq!(changes.changes.len(), 1);
+    let names: Vec<_> = changes.changes[0].group.families().iter().map(|f| f.family.name().to_string()).collect();
+    assert_eq!(names, ["n"], "m came from the peer");
+}
+
+#[test]
+fn changes_come_in_portions() {
+    let mut store = store(rules());
+    for i in 0..10 {
+        store.write(local(&[("job", &i.to_string())]), Action::Put(vec![gauge("m")]), now(i)).unwrap();
+    }
+    store.commit();
+    let (published, mut since, mut seen) = (store.published(), crate::model::Revision(0), 0);
+    loop {
+        let set = published.changes(&LabelSet::default(), since, None, 1);
+        assert_eq!(set.changes.len(), 1);
+        seen += 1;
+        since = set.upto;
+        if !set.more {
+            break;
+        }
+    }
+    assert_eq!((seen, since), (10, published.head()));
+}
+
+#[test]
+fn bounds_are_kept_and_named() {
+    let limits = Limits { groups_max: 2, series_max: 3 };
+    let mut store = store(Rules { limits, ..rules() });
+    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
+    store.write(local(&[("job", "b")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    let refusal = store.write(local(&[("job", "c")]), Action::Put(vec![]), now(1)).unwrap_err();
+    assert_eq!(refusal.to_string(), "the store is at its bound limits.groups_max = 2: delete groups or raise it");
+    let refusal = store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(1)).unwrap_err();
+    assert!(refusal.to_string().contains("limits.series_max = 3"), "{refusal}");
+    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(2)).unwrap();
+    store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(3)).unwrap();
+}
+
+#[test]
+fn a_tombstone_goes_when_it_is_forgotten_and_stamps_stay_later() {
+    let mut store = store(rules());
+    let id = local(&[("job", "a")]);
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
+    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
+    store.commit();
+    assert_eq!(store.published().tombstones(store.published().head(), u64::MAX, 10).len(), 1);
+    store.forget(&id);
+    store.commit();
+    assert_eq!(store.published().counts(), Counts::default());
+    store.write(id.clone(), Action::Put(vec![]), now(5)).unwrap();
+    store.commit();
+    assert!(store.published().group(&id).unwrap().group.latest().time_ns > 2_000);
+}
+
+/// One step of a random history.
+#[derive(Clone, Debug)]
+enum Step {
+    Put(usize, Vec<Family>),
+    Post(usize, Vec<Family>),
+    Delete(usize),
+    Merge(usize, Vec<Family>),
+    Commit,
+    Abort,
+}
+
+fn ids() -> Vec<GroupId> {
+    vec![
+        local(&[("job", "a")]),
+        local(&[("instance", "1"), ("job", "a")]),
+        local(&[("instance", "2"), ("job", "a")]),
+        local(&[("job", "a"), ("x", "1")]),
+        local(&[("IDC", "S"), ("job", "a")]),
+        placed("S", &[("job", "a")]),
+        placed("S", &[("instance", "1"), ("job", "a")]),
+        placed("B", &[("job", "a")]),
+    ]
+}
+
+fn some_family() -> impl Strategy<Value = Family> {
+    let name = prop::sample::select(vec!["m", "m_count", "m_bucket", "n"]);
+    let metric_type = prop::sample::select(vec![MetricType::Gauge, MetricType::Counter, MetricType::Histogram]);
+    let label = |name: &'static str, values: Vec<&'static str>| {
+        proptest::option::of(prop::sample::select(values)).prop_map(move |value| value.map(|value| (name, value)))
+    };
+    let labels = (label("IDC", vec!["S", "B"]), label("instance", vec!["1", "2"]), label("x", vec!["1", "2"]))
+        .prop_map(|(a, b, c)| [a, b, c].into_iter().flatten().collect::<Vec<_>>());
+    let series = prop::collection::btree_set(labels, 0..3);
+    (name, metric_type, series).prop_map(|(name, metric_type, series)| {
+        let series: Vec<&[(&str, &str)]> = series.iter().map(|labels| &labels[..]).collect();
+        family(name, metric_type, &series)
+    })
+}
+
+/// The families of one push to one group, sanitised as the gateway does: no label that the key has, no name twice.
+fn push() -> impl Strategy<Value = (usize, Vec<Family>)> {
+    (0..ids().len(), prop::collection::vec(some_family(), 0..3)).prop_map(|(group, families)| {
+        let key = ids()[group].key.clone();
+        let mut names = BTreeSet::new();
+        let fits = |f: &Family| f.shape().layouts().iter().all(|l| l.names.iter().all(|name| !key.contains(name)));
+        let families = families.into_iter().filter(|f| fits(f) && names.insert(f.name().clone())).collect();
+        (group, families)
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        3 => push().prop_map(|(group, families)| Step::Put(group, families)),
+        3 => push().prop_map(|(group, families)| Step::Post(group, families)),
+        2 => (0..ids().len()).prop_map(Step::Delete),
+        4 => push().prop_map(|(group, families)| Step::Merge(group, families)),
+        3 => Just(Step::Commit),
+        1 => Just(Step::Abort),
+    ]
+}
+
+/// The laws of a page: one type a name, no colliding names, no series twice.
+fn assert_valid(published: &Published) {
+    let (mut types, mut seen) = (BTreeMap::new(), BTreeSet::new());
+    for (line, metric_type) in shown(published) {
+        let name = line.split('{').next().unwrap().to_string();
+        assert_eq!(*types.entry(name).or_insert(metric_type), metric_type, "{line}");
+        assert!(seen.insert(line.clone()), "{line} twice");
+    }
+    for (name, _) in types.iter().filter(|(_, metric_type)| **metric_type == MetricType::Histogram) {
+        for suffix in ["_count", "_sum", "_bucket"] {
+            assert!(!types.contains_key(&format!("{name}{suffix}")), "{name} and its {suffix}");
+        }
+    }
+}
+
+/// Whether a held-back family could be shown, by trying every series against all that is shown.
+fn assert_nothing_held_in_vain(published: &Published) {
+    let shown = shown(published);
+    for entry in published.groups().iter().filter(|entry| !entry.header.held) {
+        for (f, _) in entry.families().filter(|(_, state)| state.mark.held) {
+            let (name, metric_type) = (f.family.name(), f.family.shape().metric_type());
+            let Ok(as_shown) = crate::model::place::shown_family(&entry.shown, &f.family) else { continue };
+            let as_shown = as_shown.unwrap_or(f.family.clone());
+            let lines: Vec<String> = as_shown
+                .shape()
+                .series()
+                .map(|series| {
+                    let own: Vec<(String, String)> = series.labels().map(|(n, v)| (n.into(), v.into())).collect();
+                    let group = entry.shown.iter().map(|l| (l.name.to_string(), l.value.to_string()));
+                    format!("{name}{}", LabelSet::new(own.into_iter().chain(group)))
+                })
+                .collect();
+            let named = |wanted: &str| shown.iter().any(|(line, _)| line.split('{').next() == Some(wanted));
+            let conflict = shown
+                .iter()
+                .any(|(line, t)| lines.contains(line) || (line.split('{').next() == Some(name) && *t != metric_type));
+            let suffixes = ["_count", "_sum", "_bucket"];
+            let collides = suffixes.iter().any(|suffix| {
+                (metric_type == MetricType::Histogram && named(&format!("{name}{suffix}")))
+                    || name.strip_suffix(suffix).is_some_and(|base| {
+                        shown
+                            .iter()
+                            .any(|(line, t)| line.split('{').next() == Some(base) && *t == MetricType::Histogram)
+                    })
+            });
+            // Names without series take part in the rules and are not in `shown`.
+            let empty =
+                published.groups().iter().any(|other| other.shown_families().any(|f| f.shape().series_len() == 0));
+            assert!(conflict || collides || empty, "{name} of {} is held back in vain", entry.id);
+        }
+    }
+}
+
+type Picture = (Vec<(String, MetricType)>, Vec<(GroupId, Group)>);
+
+fn picture(published: &Published) -> Picture {
+    let mut groups: Vec<_> = published.entries().iter().map(|entry| (entry.id.clone(), entry.group.clone())).collect();
+    groups.sort_by(|a, b| a.0.cmp(&b.0));
+    (shown(published), groups)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    #[test]
+    fn whatever_happens_the_page_is_valid(steps in prop::collection::vec(step(), 1..25)) {
+        let mut store = store(rules());
+        let mut log: Vec<Record> = Vec::new();
+        let mut last = picture(&store.published());
+        for (i, step) in steps.into_iter().chain([Step::Commit]).enumerate() {
+            let clock = now(i as u64 * 10);
+            let stamp = crate::model::Stamp { time_ns: clock.stamp_ns, node: NodeId(2) };
+            match step {
+                Step::Put(group, families) => drop(store.write(ids()[group].clone(), Action::Put(families), clock)),
+                Step::Post(group, families) => drop(store.write(ids()[group].clone(), Action::Post(families), clock)),
+                Step::Delete(group) => store.write(ids()[group].clone(), Action::Delete, clock).unwrap(),
+                Step::Merge(group, families) => {
+                    let change = Group::put(crate::model::Moment { stamp, wall_ns: 0 }, families);
+                    store.merge(ids()[group].clone(), change, StoreId(2)).unwrap();
+                }
+                Step::Commit => {
+                    log.extend(store.records().iter().cloned());
+                    store.commit();
+                    assert_valid(&store.published());
+                    assert_nothing_held_in_vain(&store.published());
+                    last = picture(&store.published());
+                }
+                Step::Abort => {
+                    store.abort();
+                    prop_assert_eq!(&picture(&store.published()), &last);
+                }
+            }
+        }
+        for records in [log, store.checkpoint().collect()] {
+            let mut again = Store::new(identity(1), rules(), &[]);
+            records.into_iter().for_each(|record| again.restore(record));
+            again.open(Epoch(2));
+            again.commit();
+            assert_valid(&again.published());
+            let (shown_again, groups) = picture(&again.published());
+            prop_assert_eq!(&groups, &last.1);
+            prop_assert_eq!(&shown_again, &last.0);
+            prop_assert_eq!(again.published().head(), store.published().head());
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! What is published: the durable state that scrapes, links and queries read.
+//!
+//! Behind one lock that is held for as long as it takes to copy pointers. The store's writer publishes a batch after it
+//! was made durable; nobody else writes.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::entry::Entry;
+use super::pages::{Block, Pages};
+use crate::model::{Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, label};
+
+/// Name of the family that tells when a group's last push was accepted (Pushgateway's).
+pub const PUSH_TIME: &str = "push_time_seconds";
+/// Name of the family that tells when a group's last push was refused (Pushgateway's).
+pub const PUSH_FAILURE_TIME: &str = "push_failure_time_seconds";
+const PUSH_TIME_HELP: &str = "Last Unix time when changing this group in the Pushgateway succeeded.";
+const PUSH_FAILURE_TIME_HELP: &str = "Last Unix time when changing this group in the Pushgateway failed.";
+
+/// A handle to what is published. Cheap to clone.
+#[derive(Clone, Default)]
+pub struct Published(Arc<Mutex<View>>);
+
+/// How much a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Live groups.
+    pub groups: usize,
+    /// Deleted groups that a peer may still have to hear of.
+    pub tombstones: usize,
+    /// Series shown, without those that tell the times of pushes.
+    pub series: usize,
+    /// Families held back.
+    pub held: usize,
+}
+
+/// A change that a peer is to be told of.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// Which group.
+    pub id: GroupId,
+    /// What changed of it.
+    pub group: Group,
+}
+
+/// Changes to be sent.
+#[derive(Clone, Debug, Default)]
+pub struct ChangeSet {
+    /// The changes, in the order of their revisions.
+    pub changes: Vec<Change>,
+    /// With these, the peer holds all up to here.
+    pub upto: Revision,
+    /// Whether there is more after that.
+    pub more: bool,
+}
+
+#[derive(Default)]
+pub(super) struct View {
+    pub(super) groups: HashMap<GroupId, Arc<Entry>>,
+    /// Of each place, the groups in the order of their last changes.
+    changed: HashMap<Arc<LabelSet>, BTreeMap<Revision, GroupId>>,
+    tombstones: BTreeMap<Revision, GroupId>,
+    pages: Pages,
+    times: Times,
+    pub(super) revision: Revision,
+    pub(super) counts: Counts,
+}
+
+impl Published {
+    pub(super) fn lock(&self) -> MutexGuard<'_, View> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The revision up to which everything is published.
+    pub fn head(&self) -> Revision {
+        self.lock().revision
+    }
+
+    /// How much there is.
+    pub fn counts(&self) -> Counts {
+        self.lock().counts
+    }
+
+    /// All that a scrape shows, a block a metric name, in the order of names.
+    pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
+        self.lock().pages.snapshot()
+    }
+
+    /// The live groups that are shown, sorted by their labels.
+    pub fn groups(&self) -> Vec<Arc<Entry>> {
+        let live = |entry: &&Arc<Entry>| entry.group.is_live();
+        let mut groups: Vec<Arc<Entry>> = self.lock().groups.values().filter(live).cloned().collect();
+        groups.sort_by(|a, b| a.shown.cmp(&b.shown));
+        groups
+    }
+
+    /// One group, live or a tombstone.
+    pub fn group(&self, id: &GroupId) -> Option<Arc<Entry>> {
+        self.lock().groups.get(id).cloned()
+    }
+
+    /// All groups, tombstones included, in no order.
+    pub fn entries(&self) -> Vec<Arc<Entry>> {
+        self.lock().groups.values().cloned().collect()
+    }
+
+    /// What changed in a place after `since`, up to about `bytes_max` of values and label text, at least one group. Of
+    /// what came from the store in `skip` after the revision named there, nothing is returned.
+    pub fn changes(
+        &self,
+        place: &LabelSet,
+        since: Revision,
+        skip: Option<(StoreId, Revision)>,
+        bytes_max: usize,
+    ) -> ChangeSet {
+        let (entries, upto, more) = self.changed_entries(place, since, bytes_max);
+        let skipped = |origin: Option<StoreId>, revision: Revision| {
+            skip.is_some_and(|(store, after)| origin == Some(store) && revision > after)
+        };
+        let mut changes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let wanted = |revision: Revision, origin| revision > since && !skipped(origin, revision);
+            let keep = |i: usize| wanted(entry.families[i].mark.revision, entry.families[i].mark.origin);
+            let header = wanted(entry.header.revision, entry.header.origin);
+            if header || (0..entry.families.len()).any(keep) {
+                changes.push(Change { id: entry.id.clone(), group: entry.group.part(|i, _| keep(i)) });
+            }
+        }
+        ChangeSet { changes, upto, more }
+    }
+
+    fn changed_entries(
+        &self,
+        place: &LabelSet,
+        since: Revision,
+        bytes_max: usize,
+    ) -> (Vec<Arc<Entry>>, Revision, bool) {
+        let view = self.lock();
+        let Some(changed) = view.changed.get(place) else { return (Vec::new(), view.revision, false) };
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        for (revision, id) in changed.range(since.next()..) {
+            if bytes >= bytes_max {
+                return (entries, last_before(*revision), true);
+            }
+            let entry = &view.groups[id];
+            bytes += entry_bytes(entry, since);
+            entries.push(entry.clone());
+        }
+        (entries, view.revision, false)
+    }
+
+    /// The places that groups were pushed in.
+    pub fn places(&self) -> Vec<Arc<LabelSet>> {
+        self.lock().changed.keys().cloned().collect()
+    }
+
+    /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`.
+    pub fn tombstones(&self, upto: Revision, before_ns: u64, len_max: usize) -> Vec<Arc<Entry>> {
+        let view = self.lock();
+        let entries = view.tombstones.range(..=upto).map(|(_, id)| &view.groups[id]);
+        entries.filter(|entry| entry.group.deleted().time_ns < before_ns).take(len_max).cloned().collect()
+    }
+}
+
+fn last_before(revision: Revision) -> Revision {
+    Revision(revision.0 - 1)
+}
+
+fn entry_bytes(entry: &Entry, since: Revision) -> usize {
+    let families = entry.families().filter(|(_, state)| state.mark.revision > since);
+    let bytes = families.map(|(f, _)| 32 + 8 * f.family.values().len() + f.family.shape().bytes() / 8);
+    64 + bytes.sum::<usize>()
+}
+
+impl View {
+    /// Puts new versions of groups in the place of the old; `None` forgets the group. Returns the places that changed.
+    pub(super) fn publish(
+        &mut self,
+        new: Vec<(GroupId, Option<Arc<Entry>>)>,
+        revision: Revision,
+    ) -> HashSet<Arc<LabelSet>> {
+        let old: Vec<Option<Arc<Entry>>> = new.iter().map(|(id, _)| self.groups.get(id).cloned()).collect();
+        for ((_, new), old) in new.iter().zip(&old) {
+            self.unlist(old.as_deref());
+            self.unshow(old.as_deref(), new.as_deref());
+        }
+        let mut places = HashSet::new();
+        for ((id, new), old) in new.into_iter().zip(old) {
+            places.insert(id.place.clone());
+            match new {
+                Some(entry) => {
+                    self.list(&entry);
+                    self.show(old.as_deref(), &entry);
+                    self.groups.insert(id, entry);
+                }
+                None => {
+                    self.groups.remove(&id);
+                }
+            }
+        }
+        self.revision = revision;
+        places
+    }
+
+    fn list(&mut self, entry: &Entry) {
+        let revision = entry.revision();
+        self.changed.entry(entry.id.place.clone()).or_default().insert(revision, entry.id.clone());
+        if entry.group.is_live() {
+            self.counts.groups += 1;
+        } else {
+            self.counts.tombstones += 1;
+            self.tombstones.insert(revision, entry.id.clone());
+        }
+    }
+
+    fn unlist(&mut self, old: Option<&Entry>) {
+        let Some(entry) = old else { return };
+        let revision = entry.revision();
+        if let Some(changed) = self.changed.get_mut(&entry.id.place) {
+            changed.remove(&revision);
+            if changed.is_empty() {
+                self.changed.remove(&entry.id.place);
+            }
+        }
+        if entry.group.is_live() {
+            self.counts.groups -= 1;
+        } else {
+            self.counts.tombstones -= 1;
+            self.tombstones.remove(&revision);
+        }
+    }
+
+    /// Takes out of the pages what the new version does not show.
+    fn unshow(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
+        let Some(old) = old else { return };
+        let stays = |name: &str| new.is_some_and(|new| new.shown_family(name).is_some());
+        for family in old.shown_families().filter(|family| !stays(family.name())) {
+            self.pages.remove(&old.shown, family.name());
+        }
+        if shows_times(old) && !new.is_some_and(shows_times) {
+            self.pages.remove(&old.shown, PUSH_TIME);
+            self.pages.remove(&old.shown, PUSH_FAILURE_TIME);
+        }
+    }
+
+    fn show(&mut self, old: Option<&Entry>, new: &Entry) {
+        for family in new.shown_families() {
+            let same =
+                |was: &Family| Arc::ptr_eq(was.values(), family.values()) && Arc::ptr_eq(was.shape(), family.shape());
+            if !old.and_then(|old| old.shown_family(family.name())).is_some_and(same) {
+                self.pages.set(&new.shown, family);
+            }
+        }
+        if !shows_times(new) {
+            return;
+        }
+        let was = old.filter(|old| shows_times(old)).map(times);
+        let instance = new.shown.contains(label::INSTANCE);
+        for (i, seconds) in times(new).into_iter().enumerate() {
+            if was.is_none_or(|was| was[i] != seconds) {
+                self.pages.set(&new.shown, &self.times.family(i, instance, seconds));
+            }
+        }
+    }
+}
+
+fn shows_times(entry: &Entry) -> bool {
+    entry.group.is_live() && !entry.header.held
+}
+
+/// When pushes were last accepted and refused.
+fn times(entry: &Entry) -> [f64; 2] {
+    [entry.push_time_seconds(), entry.push_failure_time_seconds()]
+}
+
+/// Makes the families that tell the times of pushes.
+struct Times {
+    /// Accepted and refused; then whether the group has a label `instance`.
+    shapes: [[Family; 2]; 2],
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        let family = |name: &str, help: &str, instance: bool| {
+            let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
+            builder.help(Some(help));
+            let own: &[(&str, &str)] = if instance { &[] } else { &[(label::INSTANCE, "")] };
+            builder.series(own, &Points::Single, &[0.0], None);
+            builder.finish().expect("one series has no duplicate")
+        };
+        let both = |name: &str, help: &str| [family(name, help, false), family(name, help, true)];
+        Self { shapes: [both(PUSH_TIME, PUSH_TIME_HELP), both(PUSH_FAILURE_TIME, PUSH_FAILURE_TIME_HELP)] }
+    }
+}
+
+impl Times {
+    fn family(&self, which: usize, instance: bool, seconds: f64) -> Family {
+        let shape = self.shapes[which][usize::from(instance)].shape();
+        Family::new(shape.clone(), Arc::new([seconds]), None).expect("one value for one series")
+    }
+}

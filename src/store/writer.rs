@@ -1,0 +1,601 @@
+//! The store's one writer: a batch is drafted, made durable by the caller, then published or abandoned whole.
+//!
+//! ```text
+//! loop { apply(write)* → records() made durable → commit() | abort() }
+//! ```
+
+use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use super::entry::{Entry, FamilyState};
+use super::index::{Conflict, Groups, Index, related};
+use super::record::{GroupRecord, Identity, Mark, Record};
+use super::shapes::Shapes;
+use super::view::Published;
+use crate::model::place::shown_family;
+use crate::model::{
+    Changes, Epoch, Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, Shape,
+    Stamp, StoreId,
+};
+
+/// Openings that a store remembers, to tell peers where its history forked.
+const LINEAGE_MAX: usize = 64;
+
+/// Bounds of a store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Groups, tombstones included.
+    pub groups_max: usize,
+    /// Series shown in all groups together.
+    pub series_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { groups_max: 1_000_000, series_max: 20_000_000 }
+    }
+}
+
+/// How a store behaves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rules {
+    /// Bounds.
+    pub limits: Limits,
+    /// Hold families back that conflict, instead of refusing the push (`--push.disable-consistency-check`).
+    pub unchecked: bool,
+    /// Keep a tombstone of a group that is not known here: peers may know it.
+    pub has_peers: bool,
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Replace the group.
+    Put(Vec<Family>),
+    /// Replace families of the group.
+    Post(Vec<Family>),
+    /// Note that a push was refused before it came here.
+    Refuse,
+    /// Delete the group.
+    Delete,
+}
+
+/// Clocks at the time of a write, in nanoseconds since the Unix epoch.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// This node's clock: what push times show.
+    pub wall_ns: u64,
+    /// The same corrected by the offset to the hub: what stamps are made of.
+    pub stamp_ns: u64,
+}
+
+/// Why a push was refused; its group's `push_failure_time_seconds` has moved (unless the bound on groups forbids even that).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It cannot stand beside what is shown.
+    Conflict(Conflict),
+    /// A bound of the store was reached.
+    Limit {
+        /// The configuration key of the bound.
+        name: &'static str,
+        /// Its value.
+        max: usize,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Conflict(conflict) => conflict.fmt(f),
+            Self::Limit { name, max } => {
+                write!(f, "the store is at its bound {name} = {max}: delete groups or raise it")
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// What a commit published.
+#[derive(Clone, Debug, Default)]
+pub struct Committed {
+    /// The revision up to which everything is published now.
+    pub head: Revision,
+    /// The places in which something changed.
+    pub places: HashSet<Arc<LabelSet>>,
+}
+
+/// See the module's documentation.
+pub struct Store {
+    identity: Identity,
+    lineage: Vec<Position>,
+    rules: Rules,
+    published: Published,
+    staged: Staged,
+    index: Index,
+    shapes: Shapes,
+    records: Vec<Record>,
+    revision: Revision,
+    cursors: HashMap<StoreId, Position>,
+    staged_cursors: HashMap<StoreId, Position>,
+    /// Stamps are later than this: tombstones dropped had them.
+    floor: Stamp,
+}
+
+/// New versions of groups in the draft; `None` for one that is forgotten.
+struct Staged {
+    entries: HashMap<GroupId, Option<Arc<Entry>>>,
+    /// How many of them are not published at all.
+    new: usize,
+    published: Published,
+}
+
+impl Staged {
+    fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
+        match self.entries.get(id) {
+            Some(entry) => entry.clone(),
+            None => self.published.group(id),
+        }
+    }
+
+    fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
+        if self.entries.insert(id.clone(), entry).is_none() && self.published.group(id).is_none() {
+            self.new += 1;
+        }
+    }
+
+    fn clear(&mut self) -> Vec<(GroupId, Option<Arc<Entry>>)> {
+        self.new = 0;
+        self.entries.drain().collect()
+    }
+}
+
+impl Groups for Staged {
+    fn shown_shape(&self, id: &GroupId, name: &str) -> Option<Arc<Shape>> {
+        self.get(id)?.shown_family(name).map(|family| family.shape().clone())
+    }
+}
+
+impl Store {
+    /// An empty store, to be given what its disk holds by [`Store::restore`] and opened by [`Store::open`]. `reserved` are
+    /// the names and types of the node's own metrics.
+    pub fn new(identity: Identity, rules: Rules, reserved: &[(String, MetricType)]) -> Self {
+        let published = Published::default();
+        let mut index = Index::default();
+        for (name, metric_type) in reserved {
+            index.reserve(name, *metric_type);
+        }
+        Self {
+            identity,
+            lineage: Vec::new(),
+            rules,
+            staged: Staged { entries: HashMap::new(), new: 0, published: published.clone() },
+            published,
+            index,
+            shapes: Shapes::default(),
+            records: Vec::new(),
+            revision: Revision(0),
+            cursors: HashMap::new(),
+            staged_cursors: HashMap::new(),
+            floor: Stamp::ZERO,
+        }
+    }
+
+    /// What is published, to read from.
+    pub fn published(&self) -> Published {
+        self.published.clone()
+    }
+
+    /// Who this store is.
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// The openings of this store that it remembers, each with the revision it began at, oldest first.
+    pub fn lineage(&self) -> &[Position] {
+        &self.lineage
+    }
+
+    /// Up to where this store holds another's changes, durably.
+    pub fn cursor(&self, peer: StoreId) -> Option<Position> {
+        self.cursors.get(&peer).copied()
+    }
+
+    /// The group that a request means which names `shown` as the grouping key: the one shown under these labels; else one
+    /// in the known place with the most of them; else one of this node.
+    pub fn resolve(&self, shown: LabelSet) -> GroupId {
+        if let Some(id) = self.index.owner(&shown) {
+            return id.clone();
+        }
+        let has = |place: &LabelSet| place.iter().all(|label| shown.get(&label.name) == Some(&label.value));
+        let places = self.published.places();
+        match places.into_iter().filter(|place| !place.is_empty() && has(place)).max_by_key(|place| place.len()) {
+            Some(place) => {
+                let key = shown.iter().filter(|label| !place.contains(&label.name));
+                let key = LabelSet::new(key.map(|label| (label.name.clone(), label.value.clone())));
+                GroupId { place, key: Arc::new(key) }
+            }
+            None => GroupId::local(shown),
+        }
+    }
+
+    /// Applies a request to a group. A refused push is an error, and noted in the group.
+    pub fn write(&mut self, id: GroupId, action: Action, now: Now) -> Result<(), Refusal> {
+        let entry = self.staged.get(&id);
+        if entry.is_none() {
+            match action {
+                Action::Delete if !self.rules.has_peers => return Ok(()),
+                _ => self.check_group_limit()?,
+            }
+        }
+        let entry = entry.unwrap_or_else(|| Arc::new(Entry::new(id)));
+        if matches!(action, Action::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
+            return Ok(());
+        }
+        let stamp = Stamp::after(now.stamp_ns, entry.group.latest().max(self.floor), self.identity.node);
+        let moment = Moment { stamp, wall_ns: now.wall_ns };
+        let change = match action {
+            Action::Put(families) => Group::put(moment, families),
+            Action::Post(families) => Group::post(moment, families),
+            Action::Refuse => Group::refused(moment),
+            Action::Delete => Group::delete(stamp),
+        };
+        let point = self.index.point();
+        let policy = if self.rules.unchecked { Conflicts::Hold } else { Conflicts::Refuse };
+        let applied = self.apply(&entry, change, None, policy);
+        if let Err(refusal) = applied {
+            self.index.undo(point);
+            self.apply(&entry, Group::refused(moment), None, Conflicts::Hold).expect("nothing to refuse in a refusal");
+            return Err(refusal);
+        }
+        Ok(())
+    }
+
+    /// Deletes all live groups.
+    pub fn wipe(&mut self, now: Now) {
+        let staged: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
+        let published = self.published.entries();
+        let all = published.into_iter().filter(|entry| !self.staged.entries.contains_key(&entry.id)).chain(staged);
+        for entry in all.filter(|entry| entry.group.is_live()).collect::<Vec<_>>() {
+            self.write(entry.id.clone(), Action::Delete, now).expect("a delete is not refused");
+        }
+    }
+
+    /// Merges a change that a peer's store sent.
+    pub fn merge(&mut self, id: GroupId, change: Group, origin: StoreId) -> Result<(), Refusal> {
+        let entry = match self.staged.get(&id) {
+            Some(entry) => entry,
+            None => {
+                self.check_group_limit()?;
+                Arc::new(Entry::new(id))
+            }
+        };
+        let point = self.index.point();
+        self.apply(&entry, change, Some(origin), Conflicts::Hold).inspect_err(|_| self.index.undo(point))
+    }
+
+    /// Notes that this store holds the peer's changes up to `position`, together with the merges of this draft.
+    pub fn set_cursor(&mut self, peer: StoreId, position: Position) {
+        if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&position) {
+            self.staged_cursors.insert(peer, position);
+            self.records.push(Record::Cursor { peer, position });
+        }
+    }
+
+    /// Drops a tombstone that no peer needs any more.
+    pub fn forget(&mut self, id: &GroupId) {
+        let Some(entry) = self.staged.get(id).filter(|entry| !entry.group.is_live()) else { return };
+        let stamp = entry.group.latest();
+        self.floor = self.floor.max(stamp);
+        self.records.push(Record::Forgotten { id: id.clone(), stamp });
+        self.staged.set(id, None);
+    }
+
+    fn check_group_limit(&self) -> Result<(), Refusal> {
+        let counts = self.published.counts();
+        let max = self.rules.limits.groups_max;
+        if counts.groups + counts.tombstones + self.staged.new >= max {
+            return Err(Refusal::Limit { name: "limits.groups_max", max });
+        }
+        Ok(())
+    }
+
+    fn check_series_limit(&self, before: usize) -> Result<(), Refusal> {
+        let (series, max) = (self.index.series(), self.rules.limits.series_max);
+        if series > max && series > before {
+            return Err(Refusal::Limit { name: "limits.series_max", max });
+        }
+        Ok(())
+    }
+
+    /// Merges `change` into the entry and stages the result, unless a conflict is to refuse it (the index is then left
+    /// for the caller to undo).
+    fn apply(
+        &mut self,
+        entry: &Arc<Entry>,
+        mut change: Group,
+        origin: Option<StoreId>,
+        policy: Conflicts,
+    ) -> Result<(), Refusal> {
+        change.map_families(|family| self.shapes.intern(family));
+        let mut group = entry.group.clone();
+        let changes = group.merge(&change);
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let revision = self.revision.next();
+        let mark = Mark { revision, origin, held: false };
+        let (was_live, is_live) = (entry.group.is_live(), group.is_live());
+        let mut freed = Vec::new();
+        if was_live != is_live {
+            freed.extend(self.move_key(entry, is_live));
+        }
+        let series = self.index.series();
+        let families = self.place_families(entry, &group, &changes, mark, policy)?;
+        self.check_series_limit(series)?;
+        let mut header = if changes.header { mark } else { entry.header };
+        header.held = is_live && self.is_shadowed(entry);
+        let new = Entry { id: entry.id.clone(), shown: entry.shown.clone(), group, header, families };
+        self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
+        self.revision = revision;
+        self.staged.set(&entry.id, Some(Arc::new(new)));
+        freed.extend(self.freed_by(entry, &changes));
+        self.readmit(freed);
+        Ok(())
+    }
+
+    /// Whether another group is shown under the labels of this one.
+    fn is_shadowed(&self, entry: &Entry) -> bool {
+        self.index.owner(&entry.shown).is_some_and(|owner| *owner != entry.id)
+    }
+
+    /// Enters or takes out the group's labels; if another group is shown under them now, its held-back families.
+    fn move_key(&mut self, entry: &Entry, live: bool) -> Vec<(GroupId, Arc<str>)> {
+        if live {
+            self.index.add_key(&entry.shown, &entry.id);
+            return Vec::new();
+        }
+        let next = self.index.remove_key(&entry.shown, &entry.id).and_then(|id| self.staged.get(&id));
+        let Some(next) = next else { return Vec::new() };
+        let names = next.families().filter(|(_, state)| state.mark.held).map(|(f, _)| f.family.name().clone());
+        let names: Vec<_> = names.map(|name| (next.id.clone(), name)).collect();
+        let mut new = (*next).clone();
+        new.header.held = false;
+        self.records.push(Record::Group(new.record(|_| false)));
+        self.staged.set(&next.id, Some(Arc::new(new)));
+        names
+    }
+
+    /// The bookkeeping of the families of `group`, the new version of `entry`: what went is taken out of the index, what
+    /// came is checked and entered.
+    fn place_families(
+        &mut self,
+        entry: &Entry,
+        group: &Group,
+        changes: &Changes,
+        mark: Mark,
+        policy: Conflicts,
+    ) -> Result<Vec<FamilyState>, Refusal> {
+        let stays = |f: &GroupFamily| {
+            let new = group.family(f.family.name());
+            new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), f.family.shape()))
+        };
+        for gone in &changes.gone {
+            let (_, state) = entry.family(gone.family.name()).expect("what went was there");
+            if state.mark.held {
+                self.index.free(gone.family.name(), &entry.id);
+            } else if !stays(gone) {
+                self.index.remove(&entry.shown, state.shown.as_ref().unwrap_or(&gone.family));
+            }
+        }
+        let mut states = Vec::with_capacity(group.families().len());
+        for new in group.families() {
+            let before = entry.family(new.family.name());
+            let changed = changes.set.binary_search(new.family.name()).is_ok();
+            states.push(match before {
+                Some((_, state)) if !changed => state.clone(),
+                Some((f, state)) if !state.mark.held && stays(f) => self.same_shape(entry, new, state, mark),
+                _ => self.place_family(entry, &new.family, mark, policy)?,
+            });
+        }
+        Ok(states)
+    }
+
+    /// Only values changed: nothing to check.
+    fn same_shape(&self, entry: &Entry, new: &GroupFamily, old: &FamilyState, mark: Mark) -> FamilyState {
+        let shown = match &old.shown {
+            None => None,
+            Some(_) => shown_family(&entry.shown, &new.family).ok().flatten(),
+        };
+        FamilyState { mark, shown, conflict: None }
+    }
+
+    fn place_family(
+        &mut self,
+        entry: &Entry,
+        family: &Family,
+        mark: Mark,
+        policy: Conflicts,
+    ) -> Result<FamilyState, Refusal> {
+        match self.admit(entry, family) {
+            Ok(shown) => Ok(FamilyState { mark, shown, conflict: None }),
+            Err(conflict) if policy == Conflicts::Refuse => Err(Refusal::Conflict(conflict)),
+            Err(conflict) => {
+                self.index.hold(family.name(), &entry.id);
+                let conflict = Some(conflict.to_string().into());
+                Ok(FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict })
+            }
+        }
+    }
+
+    /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
+    fn admit(&mut self, entry: &Entry, family: &Family) -> Result<Option<Family>, Conflict> {
+        let shown = shown_family(&entry.shown, family)
+            .map_err(|duplicate| Conflict::Duplicate { name: duplicate.name, labels: duplicate.labels })?;
+        let shown = shown.map(|family| self.shapes.intern(family));
+        let as_shown = shown.as_ref().unwrap_or(family);
+        self.index.check(&entry.id, &entry.shown, as_shown, &self.staged)?;
+        self.index.add(&entry.shown, as_shown);
+        Ok(shown)
+    }
+
+    /// Families held back that could be shown now that those in `changes` went.
+    fn freed_by(&self, entry: &Entry, changes: &Changes) -> Vec<(GroupId, Arc<str>)> {
+        if self.index.held_len() == 0 {
+            return Vec::new();
+        }
+        let names = changes.gone.iter().filter(|gone| entry.shown_family(gone.family.name()).is_some());
+        let names: HashSet<Arc<str>> = names.flat_map(|gone| related(gone.family.name())).collect();
+        let mut freed: Vec<_> = names
+            .into_iter()
+            .flat_map(|name| self.index.held(&name).into_iter().map(move |id| (id, name.clone())))
+            .collect();
+        freed.sort();
+        freed
+    }
+
+    fn readmit(&mut self, freed: Vec<(GroupId, Arc<str>)>) {
+        for (id, name) in freed {
+            let Some(entry) = self.staged.get(&id) else { continue };
+            let Some(at) = entry.position(&name).filter(|at| entry.families[*at].mark.held) else { continue };
+            let Ok(shown) = self.admit(&entry, &entry.group.families()[at].family) else { continue };
+            self.index.free(&name, &id);
+            let mut new = (*entry).clone();
+            let mark = Mark { held: false, ..entry.families[at].mark };
+            new.families[at] = FamilyState { mark, shown, conflict: None };
+            self.records.push(Record::Group(new.record(|i| i == at)));
+            self.staged.set(&id, Some(Arc::new(new)));
+        }
+    }
+
+    /// What must be durable before [`Store::commit`], as one transaction; empty if nothing changed.
+    pub fn records(&self) -> &[Record] {
+        &self.records
+    }
+
+    /// Publishes the draft.
+    pub fn commit(&mut self) -> Committed {
+        self.index.settle();
+        self.records.clear();
+        self.cursors.extend(self.staged_cursors.drain());
+        let new = self.staged.clear();
+        let mut view = self.published.lock();
+        let places = view.publish(new, self.revision);
+        view.counts.series = self.index.series();
+        view.counts.held = self.index.held_len();
+        Committed { head: self.revision, places }
+    }
+
+    /// Abandons the draft: it could not be made durable.
+    pub fn abort(&mut self) {
+        self.index.undo(0);
+        self.records.clear();
+        self.staged_cursors.clear();
+        self.staged.clear();
+        self.revision = self.published.head();
+    }
+}
+
+/// What to do with a family that conflicts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Conflicts {
+    Refuse,
+    Hold,
+}
+
+/// What came back from the disk, and all of it as records.
+impl Store {
+    /// Takes back one record of an earlier opening, in the order written. Nothing is shown before [`Store::open`].
+    pub fn restore(&mut self, record: Record) {
+        match record {
+            Record::Opened { epoch, revision } => self.opened(epoch, revision),
+            Record::Cursor { peer, position } => {
+                self.cursors.insert(peer, position);
+            }
+            Record::Forgotten { id, stamp } => {
+                self.staged.entries.remove(&id);
+                self.floor = self.floor.max(stamp);
+            }
+            Record::Group(record) => self.restore_group(record),
+        }
+    }
+
+    fn opened(&mut self, epoch: Epoch, revision: Revision) {
+        self.lineage.push(Position { epoch, revision });
+        if self.lineage.len() > LINEAGE_MAX {
+            self.lineage.remove(0);
+        }
+    }
+
+    fn restore_group(&mut self, record: GroupRecord) {
+        let GroupRecord { id, mut group, header, families } = record;
+        let mut entry = match self.staged.entries.remove(&id).flatten() {
+            Some(entry) => Arc::unwrap_or_clone(entry),
+            None => Entry::new(id),
+        };
+        group.map_families(|family| self.shapes.intern(family));
+        let mut marks: HashMap<Arc<str>, Mark> =
+            entry.families().map(|(f, state)| (f.family.name().clone(), state.mark)).collect();
+        entry.group.merge(&group);
+        for (new, mark) in group.families().iter().zip(families) {
+            if entry.group.family(new.family.name()).is_some_and(|kept| kept.stamp == new.stamp) {
+                marks.insert(new.family.name().clone(), mark);
+            }
+            self.revision = self.revision.max(mark.revision);
+        }
+        let mark = |f: &GroupFamily| marks.get(f.family.name()).copied().unwrap_or_default();
+        entry.families =
+            entry.group.families().iter().map(|f| FamilyState { mark: mark(f), ..FamilyState::default() }).collect();
+        entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
+        self.revision = self.revision.max(header.revision);
+        self.staged.entries.insert(entry.id.clone(), Some(Arc::new(entry)));
+    }
+
+    /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
+    /// whose record is left to be made durable and committed.
+    pub fn open(&mut self, epoch: Epoch) {
+        let mut entries: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
+        entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
+        for entry in entries.iter().filter(|entry| entry.group.is_live()) {
+            self.index.add_key(&entry.shown, &entry.id);
+        }
+        for held in [false, true] {
+            for entry in &entries {
+                self.readmit_restored(&entry.id, held);
+            }
+        }
+        self.records.clear();
+        self.commit();
+        self.opened(epoch, self.revision);
+        self.records.push(Record::Opened { epoch, revision: self.revision });
+    }
+
+    /// Shows those families of a restored group whose `held` was as given, or holds them back if they conflict.
+    fn readmit_restored(&mut self, id: &GroupId, held: bool) {
+        let Some(entry) = self.staged.get(id) else { return };
+        if !held || entry.families.iter().any(|state| state.mark.held && state.conflict.is_none()) {
+            let mut new = (*entry).clone();
+            new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
+            for (at, f) in entry.group.families().iter().enumerate() {
+                let state = &entry.families[at];
+                if state.mark.held == held && state.conflict.is_none() {
+                    let mark = Mark { held: false, ..state.mark };
+                    let placed = self.place_family(&entry, &f.family, mark, Conflicts::Hold);
+                    new.families[at] = placed.expect("held back instead of refused");
+                }
+            }
+            self.staged.set(id, Some(Arc::new(new)));
+        }
+    }
+
+    /// All that is published, as records that restore it, for a checkpoint.
+    pub fn checkpoint(&self) -> impl Iterator<Item = Record> + Send + use<> {
+        let lineage = self.lineage.clone().into_iter();
+        let opened = lineage.map(|opening| Record::Opened { epoch: opening.epoch, revision: opening.revision });
+        let cursors = self.cursors.clone().into_iter().map(|(peer, position)| Record::Cursor { peer, position });
+        let floor = Record::Forgotten { id: GroupId::local(LabelSet::default()), stamp: self.floor };
+        let groups = self.published.entries().into_iter().map(|entry| Record::Group(entry.record(|_| true)));
+        opened.chain(cursors).chain(std::iter::once(floor)).chain(groups)
+    }
+}
