@@ -169,6 +169,12 @@ impl Group {
         self.failed
     }
 
+    /// Whether horizon, deletion and times are the same: a header merged of several writers is neither's.
+    pub fn same_header(&self, other: &Group) -> bool {
+        (self.horizon, self.deleted, self.pushed, self.failed)
+            == (other.horizon, other.deleted, other.pushed, other.failed)
+    }
+
     /// Whether there is something to show. A group that is not live is a tombstone (or was never written to).
     pub fn is_live(&self) -> bool {
         self.pushed.is_some() || self.failed.is_some() || !self.families.is_empty()

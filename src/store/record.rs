@@ -7,7 +7,8 @@ use crate::model::{Epoch, Group, GroupId, NodeId, Position, Revision, Stamp, Sto
 pub struct Mark {
     /// When this store applied it.
     pub revision: Revision,
-    /// The peer's store it came from; `None` if it was written here.
+    /// The peer's store it came from, exactly as it stands; `None` if it was written here, or merged here of several
+    /// writers' fields (headers only).
     pub origin: Option<StoreId>,
     /// Whether it is held back: kept, not shown, because it conflicts with what was there first.
     pub held: bool,

@@ -197,9 +197,9 @@ impl Store {
         &self.lineage
     }
 
-    /// Up to where this store holds another's changes, durably.
-    pub fn cursor(&self, peer: StoreId) -> Option<Position> {
-        self.cursors.get(&peer).copied()
+    /// Up to where this store holds others' changes, durably.
+    pub fn cursors(&self) -> &HashMap<StoreId, Position> {
+        &self.cursors
     }
 
     /// The group that a request means which names `shown` as the grouping key: the one shown under these labels; else one
@@ -335,6 +335,9 @@ impl Store {
         let families = self.place_families(entry, &group, &changes, mark, policy)?;
         self.check_series_limit(series)?;
         let mut header = if changes.header { mark } else { entry.header };
+        if changes.header && !group.same_header(&change) {
+            header.origin = None;
+        }
         header.held = is_live && self.is_shadowed(entry);
         let new = Entry { id: entry.id.clone(), shown: entry.shown.clone(), group, header, families };
         self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
