@@ -1,1 +1,5 @@
 //! A running node.
+
+pub mod clock;
+pub mod metrics;
+pub mod summary;

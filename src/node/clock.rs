@@ -1,0 +1,61 @@
+//! The node's clocks, and the random numbers that tell stores and openings apart.
+
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::store;
+
+/// The wall clock with its offset to the hub, and a clock that never goes back.
+#[derive(Debug)]
+pub struct Clock {
+    started: Instant,
+    offset_ns: AtomicI64,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { started: Instant::now(), offset_ns: AtomicI64::new(0) }
+    }
+}
+
+impl Clock {
+    /// Nanoseconds since the Unix epoch; 0 if the clock stands before it.
+    pub fn wall_ns(&self) -> u64 {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// Nanoseconds since this clock was made.
+    pub fn monotonic_ns(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
+    }
+
+    /// What a write made now is stamped with.
+    pub fn now(&self) -> store::Now {
+        let wall_ns = self.wall_ns();
+        store::Now { wall_ns, stamp_ns: wall_ns.saturating_add_signed(self.offset_ns.load(Ordering::Relaxed)) }
+    }
+
+    /// Sets how far the hub's clock is ahead of this one.
+    pub fn set_offset_ns(&self, offset_ns: i64) {
+        self.offset_ns.store(offset_ns, Ordering::Relaxed);
+    }
+
+    /// How far the hub's clock is ahead of this one, as last measured.
+    pub fn offset_ns(&self) -> i64 {
+        self.offset_ns.load(Ordering::Relaxed)
+    }
+}
+
+/// A random number that is not zero.
+///
+/// # Errors
+/// If the operating system has no randomness to give.
+pub fn random_id() -> Result<u64, getrandom::Error> {
+    loop {
+        let id = getrandom::u64()?;
+        if id != 0 {
+            return Ok(id);
+        }
+    }
+}
