@@ -1,0 +1,262 @@
+//! Gzip (RFC 1952): request bodies in, replies out.
+//!
+//! Read as Go's `compress/gzip` reads, because that is what the original answers with: members may follow each other,
+//! each header and checksum is checked, and anything else behind the last member is an error.
+
+use flate2::{Compress, Compression, Crc, Decompress, FlushCompress};
+
+use super::Error;
+use super::deflate::{deflate, inflate};
+
+/// The level at which replies are compressed unless told otherwise: the fastest, at most of the gain.
+pub const LEVEL_DEFAULT: u32 = 1;
+
+const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+const HEADER_BYTES: usize = 10;
+const TRAILER_BYTES: usize = 8;
+/// Name and comment in a header, each with its closing zero.
+const HEADER_TEXT_BYTES_MAX: usize = 512;
+
+const FLAG_HEADER_CRC: u8 = 1 << 1;
+const FLAG_EXTRA: u8 = 1 << 2;
+const FLAG_NAME: u8 = 1 << 3;
+const FLAG_COMMENT: u8 = 1 << 4;
+
+/// Decodes a whole gzip body of at most `bytes_max` bytes; no more than that is ever held.
+pub fn gunzip(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Error> {
+    if body.is_empty() {
+        return Err(Error::Empty);
+    }
+    let mut out = Vec::with_capacity(capacity(body, bytes_max));
+    let mut decompress = Decompress::new(false);
+    let mut rest = body;
+    while !rest.is_empty() {
+        decompress.reset(false);
+        rest = &rest[header_len(rest)?..];
+        let start = out.len();
+        let member = inflate(&mut decompress, rest, &mut out, bytes_max - start).map_err(|e| whole(e, bytes_max))?;
+        if !member.ended {
+            return Err(Error::Truncated);
+        }
+        rest = &rest[member.used..];
+        let trailer = rest.first_chunk::<TRAILER_BYTES>().ok_or(Error::Truncated)?;
+        let mut crc = Crc::new();
+        crc.update(&out[start..]);
+        // The length is kept modulo 2^32.
+        let length = (out.len() - start) as u32;
+        if *trailer != trailer_of(crc.sum(), length) {
+            return Err(Error::GzipChecksum);
+        }
+        rest = &rest[TRAILER_BYTES..];
+    }
+    Ok(out)
+}
+
+/// What the last member says of its length, as far as it can be believed before it is decoded.
+fn capacity(body: &[u8], bytes_max: usize) -> usize {
+    let said = body.last_chunk().map_or(0, |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) as usize);
+    said.min(bytes_max).min(body.len().saturating_mul(16)).saturating_add(1)
+}
+
+/// The bound that was told, where a member was only given what the ones before it left.
+fn whole(error: Error, bytes_max: usize) -> Error {
+    match error {
+        Error::TooLarge { .. } => Error::TooLarge { bytes_max },
+        other => other,
+    }
+}
+
+/// The length of the header of the member that `data` begins with.
+fn header_len(data: &[u8]) -> Result<usize, Error> {
+    let fixed: &[u8; HEADER_BYTES] = data.first_chunk().ok_or(Error::Truncated)?;
+    if fixed[..3] != MAGIC {
+        return Err(Error::GzipHeader);
+    }
+    let flags = fixed[3];
+    let mut at = HEADER_BYTES;
+    if flags & FLAG_EXTRA != 0 {
+        let length: &[u8; 2] = data[at..].first_chunk().ok_or(Error::Truncated)?;
+        at += 2 + usize::from(u16::from_le_bytes(*length));
+    }
+    for flag in [FLAG_NAME, FLAG_COMMENT] {
+        if flags & flag != 0 {
+            at += text_len(data.get(at..).ok_or(Error::Truncated)?)?;
+        }
+    }
+    if flags & FLAG_HEADER_CRC != 0 {
+        let rest = data.get(at..).ok_or(Error::Truncated)?;
+        let told: &[u8; 2] = rest.first_chunk().ok_or(Error::Truncated)?;
+        let mut crc = Crc::new();
+        crc.update(&data[..at]);
+        if u32::from(u16::from_le_bytes(*told)) != crc.sum() & 0xffff {
+            return Err(Error::GzipHeader);
+        }
+        at += 2;
+    }
+    if at > data.len() { Err(Error::Truncated) } else { Ok(at) }
+}
+
+fn text_len(data: &[u8]) -> Result<usize, Error> {
+    let window = &data[..data.len().min(HEADER_TEXT_BYTES_MAX)];
+    match window.iter().position(|&byte| byte == 0) {
+        Some(at) => Ok(at + 1),
+        None if window.len() == HEADER_TEXT_BYTES_MAX => Err(Error::GzipHeader),
+        None => Err(Error::Truncated),
+    }
+}
+
+fn trailer_of(crc: u32, length: u32) -> [u8; TRAILER_BYTES] {
+    (u64::from(length) << 32 | u64::from(crc)).to_le_bytes()
+}
+
+/// Encodes one gzip member, fed chunk by chunk; what is ready is appended to the vector given.
+pub struct Gzip {
+    compress: Compress,
+    crc: Crc,
+    length: u32,
+    started: bool,
+}
+
+impl Gzip {
+    /// An encoder at that level (0 to 9; more counts as 9).
+    pub fn new(level: u32) -> Self {
+        let compress = Compress::new(Compression::new(level.min(9)), false);
+        Self { compress, crc: Crc::new(), length: 0, started: false }
+    }
+
+    /// Encodes `chunk`. Its end may stay inside until more follows.
+    pub fn write(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
+        self.start(out);
+        self.crc.update(chunk);
+        self.length = self.length.wrapping_add(chunk.len() as u32);
+        deflate(&mut self.compress, chunk, FlushCompress::None, out);
+    }
+
+    /// Encodes what is left inside and closes the member.
+    pub fn finish(mut self, out: &mut Vec<u8>) {
+        self.start(out);
+        deflate(&mut self.compress, &[], FlushCompress::Finish, out);
+        out.extend_from_slice(&trailer_of(self.crc.sum(), self.length));
+    }
+
+    fn start(&mut self, out: &mut Vec<u8>) {
+        if !std::mem::replace(&mut self.started, true) {
+            // No flags, no time, no extra flags, system unknown.
+            out.extend_from_slice(&[MAGIC[0], MAGIC[1], MAGIC[2], 0, 0, 0, 0, 0, 0, 255]);
+        }
+    }
+}
+
+impl std::fmt::Debug for Gzip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Gzip").field("length", &self.length).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NO_LIMIT: usize = 1 << 30;
+
+    fn gzip(chunks: &[&[u8]], level: u32) -> Vec<u8> {
+        let mut out = Vec::new();
+        let mut gzip = Gzip::new(level);
+        for chunk in chunks {
+            gzip.write(chunk, &mut out);
+        }
+        gzip.finish(&mut out);
+        out
+    }
+
+    /// A member with every optional header field; the header's checksum is right.
+    fn adorned(data: &[u8]) -> Vec<u8> {
+        let plain = gzip(&[data], 6);
+        let mut body = plain[..HEADER_BYTES].to_vec();
+        body[3] = FLAG_EXTRA | FLAG_NAME | FLAG_COMMENT | FLAG_HEADER_CRC;
+        body.extend_from_slice(b"\x03\0xyzname\0comment\0");
+        let mut crc = Crc::new();
+        crc.update(&body);
+        body.extend_from_slice(&(crc.sum() as u16).to_le_bytes());
+        body.extend_from_slice(&plain[HEADER_BYTES..]);
+        body
+    }
+
+    proptest! {
+        #[test]
+        fn round_trip(
+            chunks in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..50), 0..5),
+            level in 0u32..12,
+            repeat in 1usize..100,
+        ) {
+            let long: Vec<Vec<u8>> = chunks.iter().map(|chunk| chunk.repeat(repeat)).collect();
+            let slices: Vec<&[u8]> = long.iter().map(Vec::as_slice).collect();
+            prop_assert_eq!(gunzip(&gzip(&slices, level), NO_LIMIT).unwrap(), long.concat());
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, flags: u8) {
+            let _ = gunzip(&bytes, 1000);
+            let headed = [&MAGIC[..], &[flags, 0, 0, 0, 0, 0, 0], &bytes].concat();
+            let _ = gunzip(&headed, 1000);
+        }
+    }
+
+    #[test]
+    fn members_follow_each_other() {
+        let body = [gzip(&[b"a 1\n"], 1), gzip(&[], 1), adorned(b"b 2\n")].concat();
+        assert_eq!(gunzip(&body, NO_LIMIT).unwrap(), b"a 1\nb 2\n");
+        assert_eq!(gunzip(&body, 8).unwrap().len(), 8);
+        assert_eq!(gunzip(&body, 7), Err(Error::TooLarge { bytes_max: 7 }));
+    }
+
+    #[test]
+    fn every_truncation_is_noticed() {
+        let body = adorned(b"some_metric 3.14\n");
+        for cut in 1..body.len() {
+            assert_eq!(gunzip(&body[..cut], NO_LIMIT), Err(Error::Truncated), "cut at {cut}");
+        }
+        assert_eq!(gunzip(b"", NO_LIMIT), Err(Error::Empty));
+    }
+
+    #[test]
+    fn what_follows_the_last_member_must_be_a_member() {
+        let body = gzip(&[b"a 1\n"], 1);
+        let trailed = |tail: &[u8]| gunzip(&[&body[..], tail].concat(), NO_LIMIT);
+        assert_eq!(trailed(&[0; 16]), Err(Error::GzipHeader));
+        assert_eq!(trailed(b"0123456789"), Err(Error::GzipHeader));
+        assert_eq!(trailed(b"012345678"), Err(Error::Truncated));
+        assert_eq!(gunzip(b"some_metric 3.14\n", NO_LIMIT), Err(Error::GzipHeader));
+    }
+
+    #[test]
+    fn every_flipped_bit_of_the_sums_is_noticed() {
+        let body = adorned(b"some_metric 3.14\n");
+        for at in body.len() - TRAILER_BYTES..body.len() {
+            let mut bad = body.clone();
+            bad[at] ^= 1;
+            assert_eq!(gunzip(&bad, NO_LIMIT), Err(Error::GzipChecksum));
+        }
+        let mut bad = body.clone();
+        bad[5] ^= 1;
+        assert_eq!(gunzip(&bad, NO_LIMIT), Err(Error::GzipHeader));
+    }
+
+    #[test]
+    fn a_bomb_stops_at_the_bound() {
+        let zeros = vec![0; 16 << 20];
+        let bomb = gzip(&[&zeros], 9);
+        assert!(bomb.len() < zeros.len() / 500);
+        assert_eq!(gunzip(&bomb, 1 << 20), Err(Error::TooLarge { bytes_max: 1 << 20 }));
+        assert_eq!(gunzip(&bomb, zeros.len()).unwrap(), zeros);
+    }
+
+    #[test]
+    fn corrupt_data_is_told_from_a_wrong_sum() {
+        let mut body = gzip(&[b"a 1\n"], 1);
+        body[HEADER_BYTES] = 0xff;
+        assert!(matches!(gunzip(&body, NO_LIMIT), Err(Error::Deflate { .. })));
+    }
+}

@@ -1,0 +1,25 @@
+//! Every dependency has its line of why in `docs/dependencies.md`, and no line outlives its dependency.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
+}
+
+#[test]
+fn every_dependency_has_its_line_of_why() {
+    let manifest: toml::Table = read("Cargo.toml").parse().unwrap();
+    let sections = ["dependencies", "dev-dependencies", "build-dependencies"];
+    let named: BTreeSet<String> = sections
+        .iter()
+        .filter_map(|section| manifest.get(*section)?.as_table())
+        .flat_map(|table| table.keys().cloned())
+        .collect();
+    let page = read("docs/dependencies.md");
+    let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
+    let explained: BTreeSet<String> =
+        rows.filter(|(_, why)| why.len() > 20).map(|(name, _)| name.to_owned()).collect();
+    assert!(named.len() > 10, "only {} dependencies seen", named.len());
+    assert_eq!(named, explained, "dependencies in Cargo.toml (left) and explained in docs/dependencies.md (right)");
+}
