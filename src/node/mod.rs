@@ -1,5 +1,6 @@
 //! A running node.
 
 pub mod clock;
+pub mod links;
 pub mod metrics;
 pub mod summary;

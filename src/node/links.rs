@@ -1,0 +1,252 @@
+//! What is known of the links: of each edge at a hub, of each uplink at an edge. For metrics, logs and pages.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::metrics::{counter, gauge};
+use crate::model::{Family, LabelSet, Revision};
+
+/// Edges remembered, at most; beyond that the ones longest gone are forgotten.
+const EDGES_MAX: usize = 10_000;
+
+/// Counts of one link over all its connections, and its present state.
+#[derive(Clone, Debug, Default)]
+pub struct Link {
+    /// Whether a session is established.
+    pub connected: bool,
+    /// When the last session was established, in nanoseconds since the epoch; 0 if none was.
+    pub connected_since_ns: u64,
+    /// When the peer was last heard, in nanoseconds since the epoch; 0 if never.
+    pub last_seen_ns: u64,
+    /// Sessions established.
+    pub sessions: u64,
+    /// Exchanges of everything, since the stores did not know each other.
+    pub exchanges: u64,
+    /// Bytes on the wire, TLS included.
+    pub wire_sent: u64,
+    /// Bytes on the wire, TLS included.
+    pub wire_received: u64,
+    /// Bytes of messages before compression.
+    pub message_bytes_sent: u64,
+    /// Bytes of messages after decompression.
+    pub message_bytes_received: u64,
+    /// Our revision up to which the peer holds our changes.
+    pub acknowledged: Revision,
+    /// The peer's revision up to which we hold its changes.
+    pub received: Revision,
+    /// The peer's wall clock minus ours, in nanoseconds.
+    pub clock_offset_ns: i64,
+    /// Age of the oldest change that the other side does not hold yet, in nanoseconds, at `lag_at_ns`.
+    pub lag_ns: u64,
+    /// Why the last connection or attempt ended; empty if none did.
+    pub last_error: String,
+}
+
+/// An edge as its hub sees it.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeLink {
+    /// The labels of its place.
+    pub place: Arc<LabelSet>,
+    /// The link.
+    pub link: Link,
+    /// Where it last connected from.
+    pub address: Option<SocketAddr>,
+    /// When its certificate expires, in seconds since the epoch.
+    pub certificate_expiry_seconds: u64,
+    /// Sessions refused under its name, by reason.
+    pub refused: BTreeMap<String, u64>,
+}
+
+/// All edges that a hub knows, by name.
+#[derive(Default)]
+pub struct Edges(Mutex<BTreeMap<String, EdgeLink>>);
+
+impl Edges {
+    /// Changes what is known of an edge.
+    pub fn update<T>(&self, name: &str, change: impl FnOnce(&mut EdgeLink) -> T) -> T {
+        let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if !edges.contains_key(name) && edges.len() >= EDGES_MAX {
+            let gone = edges.iter().filter(|(_, edge)| !edge.link.connected);
+            if let Some(oldest) = gone.min_by_key(|(_, edge)| edge.link.last_seen_ns).map(|(name, _)| name.clone()) {
+                edges.remove(&oldest);
+            }
+        }
+        change(edges.entry(name.to_string()).or_default())
+    }
+
+    /// What is known now.
+    pub fn list(&self) -> Vec<(String, EdgeLink)> {
+        let edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        edges.iter().map(|(name, edge)| (name.clone(), edge.clone())).collect()
+    }
+
+    /// The edges as metrics, each with its name and the labels of its place.
+    pub fn gather(&self) -> Vec<Family> {
+        let edges = self.list();
+        if edges.is_empty() {
+            return Vec::new();
+        }
+        let rows: Vec<(Vec<(&str, &str)>, &EdgeLink)> = edges
+            .iter()
+            .map(|(name, edge)| {
+                let place = edge.place.iter().map(|label| (&*label.name, &*label.value)).filter(|label| label.0 != "edge");
+                (place.chain([("edge", name.as_str())]).collect(), edge)
+            })
+            .collect();
+        let each = |value: fn(&EdgeLink) -> f64| rows.iter().map(move |(labels, edge)| (labels.clone(), value(edge)));
+        let refused = rows.iter().flat_map(|(labels, edge)| {
+            edge.refused.iter().map(move |(reason, count)| {
+                let labels: Vec<_> = labels.iter().copied().chain([("reason", reason.as_str())]).collect();
+                (labels, *count as f64)
+            })
+        });
+        let mut families = vec![
+            gauge(
+                "pushrelay_edge_connected",
+                "Whether the edge is connected to this hub.",
+                each(|edge| f64::from(u8::from(edge.link.connected))),
+            ),
+            gauge(
+                "pushrelay_edge_last_seen_timestamp_seconds",
+                "When the edge was last heard, in seconds since the epoch.",
+                each(|edge| edge.link.last_seen_ns as f64 / 1e9),
+            ),
+            gauge(
+                "pushrelay_edge_lag_seconds",
+                "Age of the edge's oldest change that is not here yet, as the edge last said; while it is silent, how long it has been.",
+                each(|edge| edge.link.lag_ns as f64 / 1e9),
+            ),
+            gauge(
+                "pushrelay_edge_clock_offset_seconds",
+                "The edge's wall clock minus this hub's.",
+                each(|edge| edge.link.clock_offset_ns as f64 / 1e9),
+            ),
+            gauge(
+                "pushrelay_edge_certificate_expiry_timestamp_seconds",
+                "When the edge's certificate expires, in seconds since the epoch.",
+                each(|edge| edge.certificate_expiry_seconds as f64),
+            ),
+            gauge(
+                "pushrelay_edge_revision",
+                "The revision of the edge's store up to which its changes are here.",
+                each(|edge| edge.link.received.0 as f64),
+            ),
+        ];
+        families.extend(traffic("pushrelay_edge", &each_link(&rows, |edge| &edge.link)));
+        families.push(counter(
+            "pushrelay_edge_refused_total",
+            "Sessions refused under the edge's name.",
+            refused,
+        ));
+        families
+    }
+}
+
+/// The state of one uplink.
+#[derive(Debug)]
+pub struct Uplink {
+    /// The hub's address, as configured.
+    pub hub: String,
+    state: Mutex<Link>,
+}
+
+impl Uplink {
+    /// An uplink that was never connected.
+    pub fn new(hub: String) -> Self {
+        Self { hub, state: Mutex::default() }
+    }
+
+    /// Changes what is known of it.
+    pub fn update<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
+        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// What is known now.
+    pub fn get(&self) -> Link {
+        self.update(|link| link.clone())
+    }
+}
+
+/// The uplinks as metrics.
+pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision) -> Vec<Family> {
+    if uplinks.is_empty() {
+        return Vec::new();
+    }
+    let links: Vec<Link> = uplinks.iter().map(|uplink| uplink.get()).collect();
+    let labels = uplinks.iter().map(|uplink| vec![("hub", uplink.hub.as_str())]);
+    let rows: Vec<(Vec<(&str, &str)>, &Link)> = labels.zip(&links).collect();
+    let each = |value: fn(&Link) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
+    let behind = rows.iter().map(|(labels, link)| (labels.clone(), head.0.saturating_sub(link.acknowledged.0) as f64));
+    let mut families = vec![
+        gauge(
+            "pushrelay_uplink_connected",
+            "Whether this edge is connected to the hub.",
+            each(|link| f64::from(u8::from(link.connected))),
+        ),
+        gauge(
+            "pushrelay_uplink_acknowledged_revision",
+            "The revision of this edge's store up to which the hub holds its changes.",
+            each(|link| link.acknowledged.0 as f64),
+        ),
+        gauge("pushrelay_uplink_pending_revisions", "Revisions of this edge's store that the hub does not hold yet.", behind),
+        gauge(
+            "pushrelay_uplink_lag_seconds",
+            "Age of the oldest change that the hub does not hold yet.",
+            each(|link| link.lag_ns as f64 / 1e9),
+        ),
+        gauge(
+            "pushrelay_uplink_clock_offset_seconds",
+            "The hub's wall clock minus this edge's.",
+            each(|link| link.clock_offset_ns as f64 / 1e9),
+        ),
+        counter(
+            "pushrelay_uplink_reconnects_total",
+            "Sessions with the hub after the first.",
+            each(|link| link.sessions.saturating_sub(1) as f64),
+        ),
+    ];
+    families.extend(traffic("pushrelay_uplink", &rows));
+    families
+}
+
+fn each_link<'a>(
+    rows: &[(Vec<(&'a str, &'a str)>, &'a EdgeLink)],
+    link: fn(&EdgeLink) -> &Link,
+) -> Vec<(Vec<(&'a str, &'a str)>, &'a Link)> {
+    rows.iter().map(|(labels, edge)| (labels.clone(), link(edge))).collect()
+}
+
+/// What both kinds of links count.
+fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &Link)]) -> Vec<Family> {
+    let each = |value: fn(&Link) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
+    let name = |rest: &str| format!("{prefix}_{rest}");
+    vec![
+        counter(
+            &name("wire_sent_bytes_total"),
+            "Bytes sent on the wire, after compression, TLS included.",
+            each(|link| link.wire_sent as f64),
+        ),
+        counter(
+            &name("wire_received_bytes_total"),
+            "Bytes received on the wire, before decompression, TLS included.",
+            each(|link| link.wire_received as f64),
+        ),
+        counter(
+            &name("message_sent_bytes_total"),
+            "Bytes of messages sent, before compression.",
+            each(|link| link.message_bytes_sent as f64),
+        ),
+        counter(
+            &name("message_received_bytes_total"),
+            "Bytes of messages received, after decompression.",
+            each(|link| link.message_bytes_received as f64),
+        ),
+        counter(&name("sessions_total"), "Sessions established.", each(|link| link.sessions as f64)),
+        counter(
+            &name("resyncs_total"),
+            "Sessions in which the two stores exchanged all they have, since they did not know each other.",
+            each(|link| link.exchanges as f64),
+        ),
+    ]
+}

@@ -1,0 +1,401 @@
+//! The thread that writes: it owns the store and its log, gathers what arrives together into one batch, makes that
+//! durable with one sync, publishes it, and only then answers.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::{debug, error, info, warn};
+
+use super::clock::Clock;
+use super::metrics::Metrics;
+use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
+use crate::storage::{CheckpointError, CommitError, Log};
+use crate::store::{Action, Committed, Published, Record, Refusal, Store};
+use crate::wire::Delta;
+
+/// Requests waiting for the writer, at most; more wait at their sockets.
+const QUEUE_MAX: usize = 1_024;
+/// Requests made durable with one sync, at most.
+const BATCH_MAX: usize = 512;
+/// Groups changed with one sync, at most (a single request may change more).
+const BATCH_RECORDS_MAX: usize = 4_096;
+/// Tombstones dropped at once.
+const FORGET_MAX: usize = 1_024;
+
+/// Why a write did not happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// The store refused it; trying the same again cannot help.
+    Refused(Refusal),
+    /// It could not be made durable; nothing of it is in the store, and trying again may help.
+    Storage(String),
+    /// The node is shutting down.
+    Stopped,
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => refusal.fmt(f),
+            Self::Storage(text) => write!(f, "the store cannot be written, nothing was changed, try again later: {text}"),
+            Self::Stopped => f.write_str("the node is shutting down, nothing was changed, try again later"),
+        }
+    }
+}
+
+impl std::error::Error for WriteError {}
+
+impl From<Refusal> for WriteError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+type Reply = oneshot::Sender<Result<(), WriteError>>;
+
+enum Job {
+    Write { shown: LabelSet, action: Action, reply: Reply },
+    Wipe { reply: Reply },
+    Merge { place: Arc<LabelSet>, deltas: Vec<Delta>, peer: StoreId, position: Position, reply: Reply },
+    Facts { reply: oneshot::Sender<StoreFacts> },
+    UplinkHolds { uplink: usize, revision: Revision },
+    Sweep,
+    Checkpointed(Result<(), CheckpointError>),
+    Stop,
+}
+
+/// What a store says of itself to a peer, at one moment between two batches.
+#[derive(Clone, Debug)]
+pub struct StoreFacts {
+    /// The store.
+    pub store: StoreId,
+    /// Its openings, oldest first.
+    pub lineage: Vec<Position>,
+    /// Up to where it is published.
+    pub head: Revision,
+    /// What it holds of others.
+    pub cursors: HashMap<StoreId, Position>,
+}
+
+/// How long tombstones are kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Retention {
+    /// How many uplinks must hold a tombstone before it goes.
+    pub uplinks: usize,
+    /// A hub keeps tombstones for as long as this after the delete; 0 at a node that is no hub.
+    pub hub_ns: u64,
+}
+
+/// The handle to the thread. Cheap to clone.
+#[derive(Clone)]
+pub struct Writer {
+    jobs: mpsc::Sender<Job>,
+    published: Published,
+    heads: Arc<Heads>,
+}
+
+/// Tells those who wait for changes of a place.
+#[derive(Default)]
+struct Heads(Mutex<HashMap<Arc<LabelSet>, watch::Sender<Revision>>>);
+
+impl Heads {
+    fn subscribe(&self, place: Arc<LabelSet>, head: Revision) -> watch::Receiver<Revision> {
+        let mut heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        heads.retain(|_, sender| sender.receiver_count() > 0);
+        heads.entry(place).or_insert_with(|| watch::Sender::new(head)).subscribe()
+    }
+
+    fn tell(&self, committed: &Committed) {
+        let heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for place in &committed.places {
+            if let Some(sender) = heads.get(place) {
+                sender.send_replace(committed.head);
+            }
+        }
+    }
+}
+
+impl Writer {
+    /// Starts the thread. `log` is `None` for a store in memory only. The thread ends after [`Writer::stop`].
+    ///
+    /// # Errors
+    /// If the operating system has no thread to give.
+    pub fn start(
+        store: Store,
+        log: Option<Log>,
+        clock: Arc<Clock>,
+        metrics: Arc<Metrics>,
+        retention: Retention,
+    ) -> std::io::Result<(Writer, JoinHandle<()>)> {
+        let (jobs, queue) = mpsc::channel(QUEUE_MAX);
+        let writer = Writer { jobs: jobs.clone(), published: store.published(), heads: Arc::default() };
+        let heads = writer.heads.clone();
+        let held = vec![Revision(0); retention.uplinks];
+        let task = Task {
+            store,
+            log,
+            clock,
+            metrics,
+            retention,
+            heads,
+            held,
+            jobs: jobs.downgrade(),
+            checkpointing: false,
+            failing: false,
+        };
+        let thread = thread::Builder::new().name("writer".into()).spawn(move || task.run(queue))?;
+        Ok((writer, thread))
+    }
+
+    /// What is published.
+    pub fn published(&self) -> &Published {
+        &self.published
+    }
+
+    /// The revisions at which something changes in a place, from now on.
+    pub fn subscribe(&self, place: Arc<LabelSet>) -> watch::Receiver<Revision> {
+        self.heads.subscribe(place, self.published.head())
+    }
+
+    /// Writes to the group that is addressed by `shown`; returns when that is durable and published.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn write(&self, shown: LabelSet, action: Action) -> Result<(), WriteError> {
+        self.ask(|reply| Job::Write { shown, action, reply }).await
+    }
+
+    /// Deletes all groups.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn wipe(&self) -> Result<(), WriteError> {
+        self.ask(|reply| Job::Wipe { reply }).await
+    }
+
+    /// Merges what a peer sent under `place`, and notes in the same transaction what is held of the peer's store then.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing of it was merged.
+    pub async fn merge(
+        &self,
+        place: Arc<LabelSet>,
+        deltas: Vec<Delta>,
+        peer: StoreId,
+        position: Position,
+    ) -> Result<(), WriteError> {
+        self.ask(|reply| Job::Merge { place, deltas, peer, position, reply }).await
+    }
+
+    async fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(job(reply)).await.map_err(|_| WriteError::Stopped)?;
+        answer.await.unwrap_or(Err(WriteError::Stopped))
+    }
+
+    /// What the store says of itself.
+    ///
+    /// # Errors
+    /// If the node is shutting down.
+    pub async fn facts(&self) -> Result<StoreFacts, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Facts { reply }).await.map_err(|_| WriteError::Stopped)?;
+        answer.await.map_err(|_| WriteError::Stopped)
+    }
+
+    /// The hub of that uplink holds all changes up to `revision`.
+    pub async fn uplink_holds(&self, uplink: usize, revision: Revision) {
+        // A writer that has stopped needs no tombstones dropped.
+        let _ = self.jobs.send(Job::UplinkHolds { uplink, revision }).await;
+    }
+
+    /// Drops tombstones whose time has come; to be called now and then.
+    pub async fn sweep(&self) {
+        let _ = self.jobs.send(Job::Sweep).await;
+    }
+
+    /// Ends the thread after what was asked for before.
+    pub async fn stop(&self) {
+        let _ = self.jobs.send(Job::Stop).await;
+    }
+}
+
+struct Task {
+    store: Store,
+    log: Option<Log>,
+    clock: Arc<Clock>,
+    metrics: Arc<Metrics>,
+    retention: Retention,
+    heads: Arc<Heads>,
+    /// Of each uplink, up to where its hub holds the changes.
+    held: Vec<Revision>,
+    /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
+    jobs: mpsc::WeakSender<Job>,
+    checkpointing: bool,
+    /// Whether the last commit failed: that is logged once, not for every push.
+    failing: bool,
+}
+
+impl Task {
+    fn run(mut self, mut queue: mpsc::Receiver<Job>) {
+        let mut stopping = false;
+        while !stopping {
+            let Some(first) = queue.blocking_recv() else { break };
+            let mut answers = Vec::new();
+            let mut next = Some(first);
+            while let Some(job) = next {
+                stopping |= self.perform(job, &mut answers);
+                let full = answers.len() >= BATCH_MAX || self.store.records().len() >= BATCH_RECORDS_MAX;
+                next = if full { None } else { queue.try_recv().ok() };
+            }
+            self.finish(answers);
+        }
+    }
+
+    /// Performs one job on the draft. Returns whether it was the last.
+    fn perform(&mut self, job: Job, answers: &mut Vec<(Reply, Result<(), WriteError>)>) -> bool {
+        match job {
+            Job::Write { shown, action, reply } => {
+                let id = self.store.resolve(shown);
+                let written = self.store.write(id, action, self.clock.now());
+                answers.push((reply, written.map_err(WriteError::from)));
+            }
+            Job::Wipe { reply } => {
+                self.store.wipe(self.clock.now());
+                answers.push((reply, Ok(())));
+            }
+            Job::Merge { place, deltas, peer, position, reply } => {
+                // A merge is whole or not at all, and so is a draft: what is there goes first.
+                self.finish(std::mem::take(answers));
+                let merged = self.merge(place, deltas, peer, position);
+                if merged.is_err() {
+                    self.store.abort();
+                }
+                answers.push((reply, merged.map_err(WriteError::from)));
+            }
+            Job::Facts { reply } => {
+                self.finish(std::mem::take(answers));
+                let _ = reply.send(self.facts());
+            }
+            Job::UplinkHolds { uplink, revision } => {
+                if let Some(held) = self.held.get_mut(uplink) {
+                    *held = revision;
+                }
+                self.forget();
+            }
+            Job::Sweep => self.forget(),
+            Job::Checkpointed(result) => self.checkpointed(result),
+            Job::Stop => return true,
+        }
+        false
+    }
+
+    fn merge(
+        &mut self,
+        place: Arc<LabelSet>,
+        deltas: Vec<Delta>,
+        peer: StoreId,
+        position: Position,
+    ) -> Result<(), Refusal> {
+        for delta in deltas {
+            let id = GroupId { place: place.clone(), key: delta.id.key };
+            self.store.merge(id, delta.group, peer)?;
+        }
+        self.store.set_cursor(peer, position);
+        Ok(())
+    }
+
+    fn facts(&self) -> StoreFacts {
+        StoreFacts {
+            store: self.store.identity().store,
+            lineage: self.store.lineage().to_vec(),
+            head: self.store.published().head(),
+            cursors: self.store.cursors().clone(),
+        }
+    }
+
+    /// Drops tombstones that every hub holds and that are old enough.
+    fn forget(&mut self) {
+        let upto = self.held.iter().copied().min().unwrap_or(Revision(u64::MAX));
+        let before_ns = match self.retention.hub_ns {
+            0 => u64::MAX,
+            hub_ns => self.clock.now().stamp_ns.saturating_sub(hub_ns),
+        };
+        for entry in self.store.published().tombstones(upto, before_ns, FORGET_MAX) {
+            self.store.forget(&entry.id);
+        }
+    }
+
+    /// Makes the draft durable, publishes it, and answers; or abandons it and says why.
+    fn finish(&mut self, answers: Vec<(Reply, Result<(), WriteError>)>) {
+        let records = self.store.records();
+        let durable = match &mut self.log {
+            Some(log) if !records.is_empty() => log.commit(records),
+            _ => Ok(()),
+        };
+        if let Err(error) = durable {
+            return self.fail(answers, &error);
+        }
+        if !records.is_empty() {
+            self.metrics.commits.inc();
+            let committed = self.store.commit();
+            self.heads.tell(&committed);
+            if std::mem::take(&mut self.failing) {
+                info!(revision = committed.head.0, "the store can be written again");
+            }
+        }
+        for (reply, answer) in answers {
+            // Who gave up waiting needs no answer.
+            let _ = reply.send(answer);
+        }
+        self.checkpoint_if_due();
+    }
+
+    fn fail(&mut self, answers: Vec<(Reply, Result<(), WriteError>)>, error: &CommitError) {
+        self.store.abort();
+        self.metrics.commit_failures.inc();
+        if !std::mem::replace(&mut self.failing, true) {
+            error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
+        }
+        for (reply, _) in answers {
+            let _ = reply.send(Err(WriteError::Storage(error.to_string())));
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        if self.checkpointing || !log.wants_checkpoint() {
+            return;
+        }
+        let checkpoint = match log.rotate() {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => return warn!(%error, "no checkpoint can be begun: the log grows until one can"),
+        };
+        let records: Vec<Record> = self.store.checkpoint().collect();
+        let jobs = self.jobs.clone();
+        let run = move || {
+            let result = checkpoint.write(records.into_iter());
+            if let Some(jobs) = jobs.upgrade() {
+                let _ = jobs.blocking_send(Job::Checkpointed(result));
+            }
+        };
+        match thread::Builder::new().name("checkpoint".into()).spawn(run) {
+            Ok(_) => self.checkpointing = true,
+            Err(error) => warn!(%error, "no thread for a checkpoint: the log grows until there is one"),
+        }
+    }
+
+    fn checkpointed(&mut self, result: Result<(), CheckpointError>) {
+        self.checkpointing = false;
+        match result {
+            Ok(()) => {
+                self.metrics.checkpoints.inc();
+                debug!("checkpoint written");
+            }
+            Err(error) => warn!(%error, "the checkpoint failed: the log grows until one succeeds"),
+        }
+    }
+}
