@@ -90,7 +90,8 @@ impl Edges {
         let rows: Vec<(Vec<(&str, &str)>, &EdgeLink)> = edges
             .iter()
             .map(|(name, edge)| {
-                let place = edge.place.iter().map(|label| (&*label.name, &*label.value)).filter(|label| label.0 != "edge");
+                let place =
+                    edge.place.iter().map(|label| (&*label.name, &*label.value)).filter(|label| label.0 != "edge");
                 (place.chain([("edge", name.as_str())]).collect(), edge)
             })
             .collect();
@@ -134,11 +135,7 @@ impl Edges {
             ),
         ];
         families.extend(traffic("pushrelay_edge", &each_link(&rows, |edge| &edge.link)));
-        families.push(counter(
-            "pushrelay_edge_refused_total",
-            "Sessions refused under the edge's name.",
-            refused,
-        ));
+        families.push(counter("pushrelay_edge_refused_total", "Sessions refused under the edge's name.", refused));
         families
     }
 }
@@ -189,7 +186,11 @@ pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision) -> Vec<Family> {
             "The revision of this edge's store up to which the hub holds its changes.",
             each(|link| link.acknowledged.0 as f64),
         ),
-        gauge("pushrelay_uplink_pending_revisions", "Revisions of this edge's store that the hub does not hold yet.", behind),
+        gauge(
+            "pushrelay_uplink_pending_revisions",
+            "Revisions of this edge's store that the hub does not hold yet.",
+            behind,
+        ),
         gauge(
             "pushrelay_uplink_lag_seconds",
             "Age of the oldest change that the hub does not hold yet.",

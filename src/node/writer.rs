@@ -12,7 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::clock::Clock;
 use super::metrics::Metrics;
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::storage::{CheckpointError, CommitError, Log};
+use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
 use crate::store::{Action, Committed, Published, Record, Refusal, Store};
 use crate::wire::Delta;
 
@@ -253,6 +253,10 @@ impl Task {
             }
             self.finish(answers);
         }
+        // A store that was not closed in order is only read a little more carefully next time.
+        if let Some(Err(error)) = self.log.take().map(Log::close) {
+            warn!(%error, "the store was not closed in order");
+        }
     }
 
     /// Performs one job on the draft. Returns whether it was the last.
@@ -377,7 +381,7 @@ impl Task {
         let records: Vec<Record> = self.store.checkpoint().collect();
         let jobs = self.jobs.clone();
         let run = move || {
-            let result = checkpoint.write(records.into_iter());
+            let result = write_checkpoint(checkpoint, &records);
             if let Some(jobs) = jobs.upgrade() {
                 let _ = jobs.blocking_send(Job::Checkpointed(result));
             }
@@ -398,4 +402,11 @@ impl Task {
             Err(error) => warn!(%error, "the checkpoint failed: the log grows until one succeeds"),
         }
     }
+}
+
+fn write_checkpoint(mut checkpoint: CheckpointWriter, records: &[Record]) -> Result<(), CheckpointError> {
+    for record in records {
+        checkpoint.write(record)?;
+    }
+    checkpoint.finish()
 }

@@ -56,7 +56,7 @@ pub enum Record {
 }
 
 /// Who a store is; written when it is created, and never changed but by a repair that lost something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The store.
     pub store: StoreId,

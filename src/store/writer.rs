@@ -160,14 +160,14 @@ impl Groups for Staged {
 impl Store {
     /// An empty store, to be given what its disk holds by [`Store::restore`] and opened by [`Store::open`]. `reserved` are
     /// the names and types of the node's own metrics.
-    pub fn new(identity: Identity, rules: Rules, reserved: &[(String, MetricType)]) -> Self {
+    pub fn new(rules: Rules, reserved: &[(String, MetricType)]) -> Self {
         let published = Published::default();
         let mut index = Index::default();
         for (name, metric_type) in reserved {
             index.reserve(name, *metric_type);
         }
         Self {
-            identity,
+            identity: Identity::default(),
             lineage: Vec::new(),
             rules,
             staged: Staged { entries: HashMap::new(), new: 0, published: published.clone() },
@@ -557,7 +557,8 @@ impl Store {
 
     /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
     /// whose record is left to be made durable and committed.
-    pub fn open(&mut self, epoch: Epoch) {
+    pub fn open(&mut self, identity: Identity, epoch: Epoch) {
+        self.identity = identity;
         let mut entries: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
         entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
