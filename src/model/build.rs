@@ -69,13 +69,13 @@ impl FamilyBuilder {
         self
     }
 
-    /// Adds a series: its labels sorted by name, what its values are, the values, and the protobuf to keep beside.
+    /// Adds a series: its labels sorted by name (none empty, none twice: the decoder of shapes refuses them), what its values are, the values, and the protobuf to keep beside.
     ///
     /// # Panics
     /// If there are not `points.len()` values: the caller made both.
     pub fn series(&mut self, labels: &[(&str, &str)], points: &Points, values: &[f64], original: Option<&[u8]>) {
         assert_eq!(values.len(), points.len(), "one value a point");
-        debug_assert!(labels.is_sorted_by(|a, b| a.0 <= b.0), "labels sorted by name");
+        debug_assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "labels sorted by name, each name once");
         let row = Row {
             layout: self.layout(labels, points),
             first_label: offset(self.ends.len()),
@@ -196,7 +196,7 @@ fn offset(n: usize) -> u32 {
 
 /// Hashes name, type, help, unit, layouts, and the series' layouts and label values, each preceded by its length
 /// (64 bits, little endian), so that no two contents are the same bytes.
-fn digest(shape: &Shape) -> Digest {
+pub(super) fn digest(shape: &Shape) -> Digest {
     let mut hash = Xxh3::new();
     let text = |hash: &mut Xxh3, text: &str| {
         hash.update(&(text.len() as u64).to_le_bytes());

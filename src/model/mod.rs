@@ -2,10 +2,12 @@
 //!
 //! Read in this order: [`label`] (names and values), [`stamp`] (when a write happened, in which order a node applied
 //! it), [`shape`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
-//! way to make a family), [`place`] (labels of the data centre joining a group) and [`group`] (the last-writer-wins
-//! map and its merge).
+//! way to make a family from what was pushed), [`bytes`] and [`encode`] (a shape as bytes, for disk and link), [`place`]
+//! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge).
 
 pub mod build;
+pub mod bytes;
+pub mod encode;
 pub mod family;
 pub mod group;
 pub mod label;
@@ -14,6 +16,8 @@ pub mod shape;
 pub mod stamp;
 
 pub use build::{DuplicateSeries, FamilyBuilder};
+pub use bytes::Malformed;
+pub use encode::{decode_shape, encode_shape};
 pub use family::{Family, Originals};
 pub use group::{Changes, Group, GroupFamily, Moment};
 pub use label::{Label, LabelSet};

@@ -4,7 +4,7 @@
 //! its families, so that equal shapes in ten thousand groups are one object. Label values are kept escaped as the text
 //! format prints them, one string for all, so that rendering is copying.
 //!
-//! A shape is made by [`super::FamilyBuilder`] only, which keeps its invariants: series sorted (by number of labels,
+//! A shape is made by [`super::FamilyBuilder`] and by [`super::decode_shape`] only, which keep its invariants: series sorted (by number of labels,
 //! then values, then names: the order in which Go's gatherer prints them), no two alike.
 
 use std::borrow::Cow;
@@ -230,6 +230,19 @@ impl Shape {
     fn value_text(&self, at: usize) -> &str {
         let start = if at == 0 { 0 } else { self.ends[at - 1] as usize };
         &self.text[start..self.ends[at] as usize]
+    }
+
+    /// The order of two series: by number of labels, then escaped values, then names.
+    pub(super) fn cmp_series(&self, left: usize, right: usize) -> Ordering {
+        let ((layout, first), (other_layout, other_first)) = (self.at(left), self.at(right));
+        let (names, other_names) = (&self.layouts[layout].names, &self.layouts[other_layout].names);
+        let values = (first..first + names.len()).map(|at| self.value_text(at));
+        let other_values = (other_first..other_first + other_names.len()).map(|at| self.value_text(at));
+        names
+            .len()
+            .cmp(&other_names.len())
+            .then_with(|| values.cmp(other_values))
+            .then_with(|| if layout == other_layout { Ordering::Equal } else { names.cmp(other_names) })
     }
 
     /// Whether the content is the same. [`Shape::digest`] first, for speed.

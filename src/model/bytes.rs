@@ -1,0 +1,179 @@
+//! The primitives that encodings of the model are made of, for the disk and for the link.
+//!
+//! A *number* is an unsigned integer in groups of seven bits, lowest first, each but the last with its top bit set
+//! (LEB128; at most ten bytes). A *text* is its length in bytes as a number, then UTF-8. A *fixed* integer or float is
+//! little endian. Reading never reserves more memory than there are bytes left to read.
+
+use std::fmt;
+
+/// Why bytes are not an encoding of the thing read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Malformed {
+    /// The bytes end inside of the named thing.
+    Short(&'static str),
+    /// A number is longer than ten bytes, or larger than the named thing can be.
+    TooLarge(&'static str),
+    /// The named thing breaks a rule of its encoding.
+    Invalid(&'static str),
+}
+
+impl fmt::Display for Malformed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Short(what) => write!(f, "the bytes end inside of {what}"),
+            Self::TooLarge(what) => write!(f, "{what} is larger than its encoding allows"),
+            Self::Invalid(what) => write!(f, "{what} breaks the rules of its encoding"),
+        }
+    }
+}
+impl std::error::Error for Malformed {}
+
+/// Appends a number.
+pub fn put_number(mut number: u64, into: &mut Vec<u8>) {
+    while number >= 0x80 {
+        into.push(number as u8 | 0x80);
+        number >>= 7;
+    }
+    into.push(number as u8);
+}
+
+/// Appends a length or an index.
+pub fn put_count(count: usize, into: &mut Vec<u8>) {
+    put_number(count as u64, into);
+}
+
+/// Appends a text.
+pub fn put_text(text: &str, into: &mut Vec<u8>) {
+    put_block(text.as_bytes(), into);
+}
+
+/// Appends bytes, preceded by their number.
+pub fn put_block(block: &[u8], into: &mut Vec<u8>) {
+    put_count(block.len(), into);
+    into.extend_from_slice(block);
+}
+
+/// Reads primitives off the front of a slice. Each method takes the name of what is read, for the error.
+#[derive(Clone, Copy, Debug)]
+pub struct Reader<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Reader<'a> {
+    /// Reads from the front of `bytes`.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    /// How many bytes are left.
+    pub fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    /// The next `len` bytes.
+    pub fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
+        let (taken, rest) = self.rest.split_at_checked(len).ok_or(Malformed::Short(what))?;
+        self.rest = rest;
+        Ok(taken)
+    }
+
+    /// One byte.
+    pub fn byte(&mut self, what: &'static str) -> Result<u8, Malformed> {
+        let (byte, rest) = self.rest.split_first().ok_or(Malformed::Short(what))?;
+        self.rest = rest;
+        Ok(*byte)
+    }
+
+    /// A number.
+    pub fn number(&mut self, what: &'static str) -> Result<u64, Malformed> {
+        let mut number = 0;
+        for shift in (0..64).step_by(7) {
+            let byte = self.byte(what)?;
+            let bits = u64::from(byte & 0x7f);
+            if bits << shift >> shift != bits {
+                return Err(Malformed::TooLarge(what));
+            }
+            number |= bits << shift;
+            if byte < 0x80 {
+                return Ok(number);
+            }
+        }
+        Err(Malformed::TooLarge(what))
+    }
+
+    /// How many things follow, each of which takes at least `each` bytes: never more than the bytes left can hold.
+    pub fn count(&mut self, each: usize, what: &'static str) -> Result<usize, Malformed> {
+        let count = usize::try_from(self.number(what)?).map_err(|_| Malformed::TooLarge(what))?;
+        if count.checked_mul(each).is_none_or(|bytes| bytes > self.remaining()) {
+            return Err(Malformed::Short(what));
+        }
+        Ok(count)
+    }
+
+    /// Bytes preceded by their number.
+    pub fn block(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
+        let len = self.count(1, what)?;
+        self.take(len, what)
+    }
+
+    /// A text.
+    pub fn text(&mut self, what: &'static str) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(self.block(what)?).map_err(|_| Malformed::Invalid(what))
+    }
+
+    /// A fixed 32-bit integer.
+    pub fn fixed32(&mut self, what: &'static str) -> Result<u32, Malformed> {
+        self.array(what).map(u32::from_le_bytes)
+    }
+
+    /// A fixed 64-bit integer.
+    pub fn fixed64(&mut self, what: &'static str) -> Result<u64, Malformed> {
+        self.array(what).map(u64::from_le_bytes)
+    }
+
+    /// A fixed 64-bit float, its bits as they are.
+    pub fn float(&mut self, what: &'static str) -> Result<f64, Malformed> {
+        self.array(what).map(f64::from_le_bytes)
+    }
+
+    fn array<const N: usize>(&mut self, what: &'static str) -> Result<[u8; N], Malformed> {
+        let (taken, rest) = self.rest.split_first_chunk().ok_or(Malformed::Short(what))?;
+        self.rest = rest;
+        Ok(*taken)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn numbers_round_trip(number in any::<u64>(), shift in 0..64) {
+            let number = number >> shift;
+            let mut bytes = Vec::new();
+            put_number(number, &mut bytes);
+            prop_assert_eq!(Reader::new(&bytes).number("n"), Ok(number));
+            let cut = &bytes[..bytes.len() - 1];
+            prop_assert_eq!(Reader::new(cut).number("n"), Err(Malformed::Short("n")));
+        }
+    }
+
+    #[test]
+    fn a_number_beyond_64_bits_is_refused() {
+        assert_eq!(Reader::new(&[0xff; 11]).number("n"), Err(Malformed::TooLarge("n")));
+        let mut bytes = [0xff; 10];
+        bytes[9] = 2;
+        assert_eq!(Reader::new(&bytes).number("n"), Err(Malformed::TooLarge("n")));
+        bytes[9] = 1;
+        assert_eq!(Reader::new(&bytes).number("n"), Ok(u64::MAX));
+    }
+
+    #[test]
+    fn a_count_is_never_more_than_the_bytes_can_hold() {
+        assert_eq!(Reader::new(&[3, 0, 0, 0]).count(1, "n"), Ok(3));
+        assert_eq!(Reader::new(&[3, 0, 0, 0]).count(2, "n"), Err(Malformed::Short("n")));
+    }
+}

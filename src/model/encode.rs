@@ -1,0 +1,363 @@
+//! A shape as bytes: one encoding, on the disk and on the link.
+//!
+//! In the words of [`super::bytes`], a shape is
+//!
+//! ```text
+//! shape  = type:byte flags:byte name:text [help:text] [unit:text]
+//!          layouts:number layout{layouts}
+//!          series:number [layout_of:number{series}]
+//!          length:number{labels} values:text
+//! layout = names:number name:text{names} points:byte [numbers:number fixed float{numbers}]
+//! ```
+//!
+//! - `type` is the number of `io.prometheus.client.MetricType`. `flags`: 1 a help follows, 2 a unit follows.
+//! - Each layout lists label names in ascending order, none empty, none twice. `points`: in the lowest two bits 0 for one
+//!   value (then nothing follows), 1 for a summary (its quantiles follow), 2 for a histogram (its bounds follow); 4 has a
+//!   sum, 8 has a count, 16 has float counts (histograms only).
+//! - `layout_of` gives each series the index of its layout; it is there only if there are several. Layouts stand in the
+//!   order in which series first use them, all are used, and none is there twice.
+//! - `values` is all label values of all series in order, each escaped as the text format prints it between quotes;
+//!   before it stands the length in bytes of each, as many as the layouts of the series have names.
+//! - Series stand in strictly ascending order: by number of labels, then escaped values, then names.
+//!
+//! What breaks one of these rules is refused, whoever sent it: a shape that was decoded is as good as one that was built.
+
+use std::cmp::Ordering;
+use std::collections::HashSet;
+
+use super::build::digest;
+use super::bytes::{Malformed, Reader, put_count, put_text};
+use super::shape::{Digest, Layout, MetricType, Num, Points, Shape};
+
+const HELP: u8 = 1;
+const UNIT: u8 = 2;
+
+const SUMMARY: u8 = 1;
+const HISTOGRAM: u8 = 2;
+const SUM: u8 = 4;
+const COUNT: u8 = 8;
+const FLOAT: u8 = 16;
+
+/// Appends the encoding of `shape`.
+pub fn encode_shape(shape: &Shape, into: &mut Vec<u8>) {
+    let flag = |present, flag| if present { flag } else { 0 };
+    into.push(shape.metric_type as u8);
+    into.push(flag(shape.help.is_some(), HELP) | flag(shape.unit.is_some(), UNIT));
+    put_text(&shape.name, into);
+    for text in [&shape.help, &shape.unit].into_iter().flatten() {
+        put_text(text, into);
+    }
+    put_count(shape.layouts.len(), into);
+    for layout in &shape.layouts {
+        encode_layout(layout, into);
+    }
+    put_count(shape.series_len(), into);
+    for index in &shape.layout_of {
+        put_count(*index as usize, into);
+    }
+    let mut start = 0;
+    for end in &shape.ends {
+        put_count((end - start) as usize, into);
+        start = *end;
+    }
+    put_text(&shape.text, into);
+}
+
+/// The shape that `bytes` begin with, and how many of them it takes. Bytes of any origin are safe to decode: the memory
+/// used is bounded by a small multiple of theirs.
+pub fn decode_shape(bytes: &[u8]) -> Result<(Shape, usize), Malformed> {
+    let mut reader = Reader::new(bytes);
+    let shape = read_shape(&mut reader)?;
+    Ok((shape, bytes.len() - reader.remaining()))
+}
+
+fn encode_layout(layout: &Layout, into: &mut Vec<u8>) {
+    put_count(layout.names.len(), into);
+    for name in &layout.names {
+        put_text(name, into);
+    }
+    let flag = |present: &bool, flag| if *present { flag } else { 0 };
+    let (tag, numbers) = match &layout.points {
+        Points::Single => return into.push(0),
+        Points::Summary { quantiles, has_sum, has_count } => {
+            (SUMMARY | flag(has_sum, SUM) | flag(has_count, COUNT), quantiles)
+        }
+        Points::Histogram { bounds, has_sum, has_count, float } => {
+            (HISTOGRAM | flag(has_sum, SUM) | flag(has_count, COUNT) | flag(float, FLOAT), bounds)
+        }
+    };
+    into.push(tag);
+    put_count(numbers.len(), into);
+    for number in numbers {
+        into.extend_from_slice(&number.0.to_le_bytes());
+    }
+}
+
+fn read_shape(reader: &mut Reader<'_>) -> Result<Shape, Malformed> {
+    let metric_type = MetricType::from_number(reader.byte("the type of a shape")?.into())
+        .ok_or(Malformed::Invalid("the type of a shape"))?;
+    let flags = reader.byte("the flags of a shape")?;
+    if flags & !(HELP | UNIT) != 0 {
+        return Err(Malformed::Invalid("the flags of a shape"));
+    }
+    let name = reader.text("the name of a metric")?;
+    if name.is_empty() {
+        return Err(Malformed::Invalid("the name of a metric"));
+    }
+    let mut optional = |flag, what| if flags & flag == 0 { Ok(None) } else { reader.text(what).map(Some) };
+    let (help, unit) = (optional(HELP, "a help")?, optional(UNIT, "a unit")?);
+    let layouts = read_layouts(reader)?;
+    let rows = read_rows(reader, &layouts)?;
+    let ends = read_ends(reader, rows.labels_len)?;
+    let text = reader.text("the label values of a shape")?;
+    check_values(text, &ends)?;
+    let mut shape = Shape {
+        name: name.into(),
+        metric_type,
+        help: help.map(Into::into),
+        unit: unit.map(Into::into),
+        layouts,
+        layout_of: rows.layout_of,
+        first_label: rows.first_label,
+        text: text.into(),
+        ends,
+        series_len: rows.series_len,
+        values_len: rows.values_len,
+        digest: Digest(0),
+    };
+    check_order(&shape)?;
+    shape.digest = digest(&shape);
+    Ok(shape)
+}
+
+fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[Layout]>, Malformed> {
+    const BYTES_MIN: usize = 2;
+    let count = reader.count(BYTES_MIN, "the layouts of a shape")?;
+    let layouts: Box<[Layout]> = (0..count).map(|_| read_layout(reader)).collect::<Result<_, _>>()?;
+    let distinct = count < 2 || layouts.iter().collect::<HashSet<_>>().len() == count;
+    if distinct { Ok(layouts) } else { Err(Malformed::Invalid("a layout that is there twice")) }
+}
+
+fn read_layout(reader: &mut Reader<'_>) -> Result<Layout, Malformed> {
+    const NAME: &str = "a label name";
+    let count = reader.count(1, "the label names of a layout")?;
+    let names: Box<[Box<str>]> = (0..count).map(|_| reader.text(NAME).map(Into::into)).collect::<Result<_, _>>()?;
+    if !names.is_sorted_by(|a, b| a < b) || names.first().is_some_and(|name| name.is_empty()) {
+        return Err(Malformed::Invalid(NAME));
+    }
+    const POINTS: &str = "the points of a layout";
+    let tag = reader.byte(POINTS)?;
+    if tag == 0 {
+        return Ok(Layout { names, points: Points::Single });
+    }
+    let count = reader.count(size_of::<f64>(), POINTS)?;
+    let numbers = (0..count).map(|_| reader.float(POINTS).map(Num)).collect::<Result<_, _>>()?;
+    let (has_sum, has_count, float) = (tag & SUM != 0, tag & COUNT != 0, tag & FLOAT != 0);
+    let points = match tag & !(SUM | COUNT | FLOAT) {
+        SUMMARY if !float => Points::Summary { quantiles: numbers, has_sum, has_count },
+        HISTOGRAM => Points::Histogram { bounds: numbers, has_sum, has_count, float },
+        _ => return Err(Malformed::Invalid(POINTS)),
+    };
+    Ok(Layout { names, points })
+}
+
+/// Where the series stand.
+struct Rows {
+    layout_of: Box<[u32]>,
+    first_label: Box<[u32]>,
+    series_len: u32,
+    labels_len: usize,
+    values_len: u32,
+}
+
+fn read_rows(reader: &mut Reader<'_>, layouts: &[Layout]) -> Result<Rows, Malformed> {
+    const SERIES: &str = "the number of series";
+    const INDEX: &str = "the layout of a series";
+    let series = u32::try_from(reader.number(SERIES)?).map_err(|_| Malformed::TooLarge(SERIES))?;
+    let mut rows = Rows {
+        layout_of: Box::default(),
+        first_label: Box::default(),
+        series_len: series,
+        labels_len: 0,
+        values_len: 0,
+    };
+    match layouts {
+        [] if series == 0 => {}
+        [only] if series > 0 => {
+            rows.labels_len = only.names.len().checked_mul(series as usize).ok_or(Malformed::TooLarge(SERIES))?;
+            let values = (series as usize).checked_mul(only.points.len()).and_then(|len| u32::try_from(len).ok());
+            rows.values_len = values.ok_or(Malformed::TooLarge(SERIES))?;
+        }
+        [_, _, ..] if series as usize <= reader.remaining() => {
+            let (mut layout_of, mut first_label, mut used) = (Vec::new(), Vec::new(), 0);
+            for _ in 0..series {
+                let index = reader.number(INDEX)?;
+                let layout = usize::try_from(index).ok().filter(|index| *index <= used).and_then(|at| layouts.get(at));
+                let layout = layout.ok_or(Malformed::Invalid(INDEX))?;
+                used += usize::from(index == used as u64);
+                layout_of.push(index as u32);
+                first_label.push(u32::try_from(rows.labels_len).map_err(|_| Malformed::TooLarge(SERIES))?);
+                rows.labels_len += layout.names.len();
+                let values = u32::try_from(layout.points.len()).ok().and_then(|len| rows.values_len.checked_add(len));
+                rows.values_len = values.ok_or(Malformed::TooLarge(SERIES))?;
+            }
+            if used != layouts.len() {
+                return Err(Malformed::Invalid("a layout that no series has"));
+            }
+            (rows.layout_of, rows.first_label) = (layout_of.into(), first_label.into());
+        }
+        _ => return Err(Malformed::Invalid(SERIES)),
+    }
+    Ok(rows)
+}
+
+fn read_ends(reader: &mut Reader<'_>, count: usize) -> Result<Box<[u32]>, Malformed> {
+    const LENGTH: &str = "the length of a label value";
+    if count > reader.remaining() {
+        return Err(Malformed::Short(LENGTH));
+    }
+    let mut end = 0u32;
+    let ends = (0..count).map(|_| {
+        let length = u32::try_from(reader.number(LENGTH)?).ok();
+        end = length.and_then(|length| end.checked_add(length)).ok_or(Malformed::TooLarge(LENGTH))?;
+        Ok(end)
+    });
+    ends.collect()
+}
+
+/// Whether the ends cut `text` into values, each escaped as it should be.
+fn check_values(text: &str, ends: &[u32]) -> Result<(), Malformed> {
+    const VALUES: &str = "the label values of a shape";
+    let whole = ends.last().map_or(0, |end| *end as usize) == text.len();
+    if !whole || !ends.iter().all(|end| text.is_char_boundary(*end as usize)) {
+        return Err(Malformed::Invalid(VALUES));
+    }
+    let special = |byte: &u8| matches!(byte, b'\\' | b'"' | b'\n');
+    if !text.as_bytes().iter().any(special) {
+        return Ok(());
+    }
+    let mut start = 0;
+    for end in ends {
+        if !is_escaped(&text.as_bytes()[start..*end as usize]) {
+            return Err(Malformed::Invalid(VALUES));
+        }
+        start = *end as usize;
+    }
+    Ok(())
+}
+
+fn is_escaped(mut value: &[u8]) -> bool {
+    loop {
+        value = match value {
+            [] => return true,
+            [b'\\', b'\\' | b'"' | b'n', rest @ ..] => rest,
+            [b'\\' | b'"' | b'\n', ..] => return false,
+            [_, rest @ ..] => rest,
+        };
+    }
+}
+
+fn check_order(shape: &Shape) -> Result<(), Malformed> {
+    let ascending = (1..shape.series_len()).all(|at| shape.cmp_series(at - 1, at) == Ordering::Less);
+    if ascending { Ok(()) } else { Err(Malformed::Invalid("the order of series")) }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::model::{Family, FamilyBuilder};
+
+    fn points() -> impl Strategy<Value = Points> {
+        let numbers = proptest::collection::vec(any::<f64>().prop_map(Num), 0..3).prop_map(Vec::into_boxed_slice);
+        let flags = any::<[bool; 3]>();
+        prop_oneof![
+            3 => Just(Points::Single),
+            1 => (numbers.clone(), flags).prop_map(|(quantiles, [has_sum, has_count, _])| {
+                Points::Summary { quantiles, has_sum, has_count }
+            }),
+            1 => (numbers, flags).prop_map(|(bounds, [has_sum, has_count, float])| {
+                Points::Histogram { bounds, has_sum, has_count, float }
+            }),
+        ]
+    }
+
+    fn family() -> impl Strategy<Value = Family> {
+        let value = prop_oneof!["[a-c]?", Just("\\".to_owned()), Just("é\"\n".to_owned())];
+        let labels = proptest::collection::btree_map("[xyé]{1,2}", value, 0..4);
+        let series = proptest::collection::vec((labels, points()), 0..12);
+        let text = proptest::option::of("[a-z\n]{0,8}");
+        (series, text.clone(), text, 0..6).prop_map(|(series, help, unit, metric_type)| {
+            let mut builder = FamilyBuilder::new("m", MetricType::from_number(metric_type).unwrap());
+            builder.help(help.as_deref()).unit(unit.as_deref());
+            let mut seen = HashSet::new();
+            for (labels, points) in series.iter().filter(|(labels, _)| seen.insert(labels.clone())) {
+                let labels: Vec<_> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
+                builder.series(&labels, points, &vec![0.0; points.len()], None);
+            }
+            builder.finish().unwrap()
+        })
+    }
+
+    fn encoded(family: &Family) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode_shape(family.shape(), &mut bytes);
+        bytes
+    }
+
+    proptest! {
+        #[test]
+        fn shapes_round_trip(family in family()) {
+            let mut bytes = encoded(&family);
+            let len = bytes.len();
+            bytes.extend_from_slice(b"what follows");
+            let (shape, taken) = decode_shape(&bytes).unwrap();
+            prop_assert_eq!(taken, len);
+            prop_assert!(shape.same(family.shape()));
+            prop_assert_eq!(shape.values_len(), family.shape().values_len());
+            let series = |shape: &Shape| shape.series().map(|s| format!("{:?}", s.values())).collect::<Vec<_>>();
+            prop_assert_eq!(series(&shape), series(family.shape()));
+            let labels_of = |series: crate::model::Series<'_>| format!("{:?}", series.labels().collect::<Vec<_>>());
+            let labels = |shape: &Shape| shape.series().map(labels_of).collect::<Vec<_>>();
+            prop_assert_eq!(labels(&shape), labels(family.shape()));
+        }
+
+        #[test]
+        fn a_cut_anywhere_is_refused(family in family()) {
+            let bytes = encoded(&family);
+            for len in 0..bytes.len() {
+                prop_assert!(decode_shape(&bytes[..len]).is_err(), "cut to {}", len);
+            }
+        }
+
+        #[test]
+        fn what_is_decoded_keeps_the_rules(family in family(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+            let mut bytes = encoded(&family);
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok((shape, _)) = decode_shape(&bytes) {
+                let mut builder = FamilyBuilder::new(shape.name().clone(), shape.metric_type());
+                builder.help(shape.help()).unit(shape.unit());
+                for series in shape.series() {
+                    let labels: Vec<_> = series.labels().collect();
+                    let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, &**value)).collect();
+                    builder.series(&labels, &series.layout().points, &vec![0.0; series.layout().points.len()], None);
+                }
+                prop_assert!(builder.finish().unwrap().shape().same(&shape));
+            }
+        }
+    }
+
+    #[test]
+    fn more_series_than_the_bytes_can_hold_are_refused() {
+        let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+        builder.series(&[], &Points::Single, &[0.0], None);
+        let bytes = encoded(&builder.finish().unwrap());
+        assert_eq!(bytes, [1, 0, 1, b'm', 1, 0, 0, 1, 0]);
+        let many = [1, 0, 1, b'm', 1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xf, 0];
+        assert_eq!(decode_shape(&many).unwrap_err(), Malformed::Invalid("the order of series"));
+        let labelled = [1, 0, 1, b'm', 1, 1, 1, b'x', 0, 0xff, 0xff, 0xff, 0xff, 0xf, 0];
+        assert_eq!(decode_shape(&labelled).unwrap_err(), Malformed::Short("the length of a label value"));
+    }
+}
