@@ -1,6 +1,6 @@
 //! What an update carries: groups, or parts of them, under their grouping keys.
 
-use crate::model::{Group, GroupId};
+use crate::model::{Family, Group, GroupId, Points};
 
 /// Groups in one update, at most.
 pub const GROUPS_MAX: usize = 65_536;
@@ -21,16 +21,46 @@ pub struct Delta {
     pub group: Group,
 }
 
-/// What a delta may cost in an update, at most.
+/// What deltas take of an update's bounds; bytes are an upper bound of those on the wire before compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Cost {
-    pub groups: usize,
-    pub families: usize,
-    pub values: usize,
-    pub bytes: usize,
+pub struct Cost {
+    groups: usize,
+    families: usize,
+    values: usize,
+    bytes: usize,
 }
 
+/// Bytes of an update without deltas, at most.
+const UPDATE_BYTES: usize = 128;
+/// Bytes of a group without key and families, at most: number, flags, stamps and walls.
+const GROUP_BYTES: usize = 192;
+/// Bytes of a family without shape, values and originals, at most.
+const FAMILY_BYTES: usize = 64;
+/// Bytes of a value, at most: ten of delta, two of run.
+const VALUE_BYTES: usize = 12;
+/// Bytes of a length, at most.
+const LENGTH_BYTES: usize = 10;
+
 impl Cost {
+    /// Of a group's key and header.
+    pub fn of_header(delta: &Delta) -> Cost {
+        let labels = delta.id.key.iter().map(|label| label.name.len() + label.value.len() + 2 * LENGTH_BYTES);
+        Cost { groups: 1, bytes: GROUP_BYTES + labels.sum::<usize>(), ..Cost::default() }
+    }
+
+    /// Of a family.
+    pub fn of_family(family: &Family) -> Cost {
+        let shape = family.shape();
+        let points = |points: &Points| LENGTH_BYTES + size_of::<f64>() * points.len();
+        let layouts: usize = shape.layouts().iter().map(|layout| points(&layout.points)).sum();
+        let texts = shape.help().map_or(0, str::len) + shape.unit().map_or(0, str::len);
+        let originals = family.originals().map_or(0, |o| o.iter().map(|o| o.len() + LENGTH_BYTES).sum());
+        let values = family.values().len();
+        let bytes = FAMILY_BYTES + 2 * shape.bytes() + layouts + texts + VALUE_BYTES * values + originals;
+        Cost { families: 1, values, bytes, ..Cost::default() }
+    }
+
+    /// Of both.
     pub fn plus(self, other: Cost) -> Cost {
         Cost {
             groups: self.groups + other.groups,
@@ -40,10 +70,16 @@ impl Cost {
         }
     }
 
+    /// Whether one update of at most `bytes_max` bytes may have all that.
     pub fn fits(self, bytes_max: usize) -> bool {
         self.groups <= GROUPS_MAX
             && self.families <= FAMILIES_MAX
             && self.values <= VALUES_MAX
-            && self.bytes <= bytes_max
+            && self.bytes.saturating_add(UPDATE_BYTES) <= bytes_max
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> usize {
+        self.bytes
     }
 }

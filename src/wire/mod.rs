@@ -8,14 +8,13 @@ pub mod decoder;
 pub mod delta;
 mod dictionary;
 pub mod encoder;
-mod column;
 pub mod message;
 mod protobuf;
 pub mod values;
 
 pub use decoder::{DecodeError, Decoder};
-pub use delta::Delta;
-pub use encoder::{EncodeError, Encoder};
+pub use delta::{Cost, Delta};
+pub use encoder::Encoder;
 pub use message::{
     Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, VERSION, Welcome,
 };
