@@ -16,8 +16,10 @@ pub mod certificate;
 pub mod counted;
 pub mod credentials;
 pub mod dial;
+pub mod http;
 pub mod identity;
 pub mod listen;
+pub mod patience;
 pub mod stop;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -163,8 +163,7 @@ pub async fn connect<S>(stream: S, hub: &HostPort, bytes_max: usize) -> Result<C
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let uri: Uri =
-        format!("wss://{hub}{PATH}").parse().map_err(|error| explain(Error::HttpFormat(into_http(error))))?;
+    let uri = format!("wss://{hub}{PATH}").parse::<Uri>().map_err(|error| explain(Error::HttpFormat(error.into())))?;
     let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
     match client_async_with_config(request, stream, Some(config(bytes_max))).await {
         Ok((socket, _)) => Ok(Connection::new(socket)),
@@ -246,12 +245,6 @@ fn config(bytes_max: usize) -> WebSocketConfig {
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(bytes_max))
         .max_frame_size(Some(bytes_max))
-}
-
-fn into_http(
-    error: tokio_tungstenite::tungstenite::http::uri::InvalidUri,
-) -> tokio_tungstenite::tungstenite::http::Error {
-    error.into()
 }
 
 /// Characters of a hub's answer that are worth showing.
