@@ -140,9 +140,8 @@ fn every_file_states_its_idea_and_is_short() {
 
 #[test]
 fn the_check_finds_what_it_looks_for() {
-    let floors: BTreeMap<String, u32> = [("model", 1), ("store", 2), ("wire", 2), ("node", 5)]
-        .map(|(room, floor)| (room.to_owned(), floor))
-        .into();
+    let floors: BTreeMap<String, u32> =
+        [("model", 1), ("store", 2), ("wire", 2), ("node", 5)].map(|(room, floor)| (room.to_owned(), floor)).into();
     let wrong = |text: &str| forbidden_imports(&File::parse("store/x.rs", text), &floors).len();
     assert_eq!(wrong("use crate::model::Group;"), 0);
     assert_eq!(wrong("use crate::store::{a, b::c};"), 0);
