@@ -7,9 +7,7 @@ use crate::wire::{CloseReason, Hello, Message, VERSION, Welcome};
 use super::edge::{check_bytes_max, same_store};
 use super::event::{Action, Admitted, Established, Event, HubConfig, MILLISECOND_NS, Now};
 use super::offset::Offset;
-use super::peer::{
-    Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, Peer, Role, close, closed_by_peer,
-};
+use super::peer::{Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, Peer, Role, close, closed_by_peer};
 use super::resume::resume;
 
 /// One conversation with an edge.

@@ -49,9 +49,8 @@ impl Offset {
             return None;
         }
         let sample = Sample { offset_ns: ((t2 - t1) + (t3 - t4)) / 2, way_ns };
-        let apart = |old: &Sample| {
-            (old.offset_ns - sample.offset_ns).abs() > (old.way_ns + sample.way_ns) / 2 + DRIFT_NS
-        };
+        let apart =
+            |old: &Sample| (old.offset_ns - sample.offset_ns).abs() > (old.way_ns + sample.way_ns) / 2 + DRIFT_NS;
         if self.samples.iter().any(apart) {
             self.samples.clear();
         }
