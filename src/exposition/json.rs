@@ -1,0 +1,1 @@
+//! What the query API shows of a group.

@@ -1,0 +1,10 @@
+//! The protobuf format: `io.prometheus.client.MetricFamily` messages, each after its length.
+
+pub mod message;
+mod parse;
+mod print;
+mod render;
+mod wire;
+
+pub use parse::{ParseError, parse};
+pub use render::Renderer;
