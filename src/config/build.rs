@@ -23,7 +23,11 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     let listen_addresses = addresses(reader, section, default.listen_addresses);
     let telemetry_path = reader.value(section, "telemetry_path", default.telemetry_path);
     if !telemetry_path.starts_with('/') || telemetry_path == "/" {
-        reader.mistake(section, "telemetry_path", format!("{telemetry_path:?} must begin with a slash and not be all of it"));
+        reader.mistake(
+            section,
+            "telemetry_path",
+            format!("{telemetry_path:?} must begin with a slash and not be all of it"),
+        );
     }
     let external_url = reader.value(section, "external_url", default.external_url);
     let external_path = url_path(&external_url);
@@ -70,7 +74,11 @@ pub(super) fn push(reader: &mut Reader<'_>) -> PushOptions {
     let section = reader.section(reader.root(), "push");
     let default = PushOptions::default();
     PushOptions {
-        disable_consistency_check: reader.value(section, "disable_consistency_check", default.disable_consistency_check),
+        disable_consistency_check: reader.value(
+            section,
+            "disable_consistency_check",
+            default.disable_consistency_check,
+        ),
         enable_utf8_names: reader.value(section, "enable_utf8_names", default.enable_utf8_names),
     }
 }
@@ -90,7 +98,12 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
     let default = LimitOptions::default();
     LimitOptions {
         body_bytes_max: bytes(reader, section, "body_bytes_max", default.body_bytes_max),
-        compressed_body_bytes_max: bytes(reader, section, "compressed_body_bytes_max", default.compressed_body_bytes_max),
+        compressed_body_bytes_max: bytes(
+            reader,
+            section,
+            "compressed_body_bytes_max",
+            default.compressed_body_bytes_max,
+        ),
         inflight_bytes_max: reader.value(section, "inflight_bytes_max", ByteSize(default.inflight_bytes_max)).0,
         line_bytes_max: bytes(reader, section, "line_bytes_max", default.line_bytes_max),
         series_labels_max: reader.value(section, "series_labels_max", default.series_labels_max),

@@ -42,7 +42,11 @@ impl Flags {
         let given = |path| Some(matches.get_many::<String>(path)?.cloned().collect());
         Self {
             config_file: matches.get_one::<PathBuf>(CONFIG_FILE).cloned(),
-            values: KEYS.iter().filter(|key| key.flag.is_some()).filter_map(|key| Some((key.path, given(key.path)?))).collect(),
+            values: KEYS
+                .iter()
+                .filter(|key| key.flag.is_some())
+                .filter_map(|key| Some((key.path, given(key.path)?)))
+                .collect(),
         }
     }
 

@@ -234,7 +234,8 @@ impl<'a> Reader<'a> {
 
     fn check_section(&mut self, table: &'a DeTable<'a>, section: &str) {
         for (name, value) in table {
-            let path = if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
+            let path =
+                if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
             let is_section = !keys::names_in(&path).is_empty();
             let list = LISTS.contains(&path.as_str());
             match value.get_ref() {

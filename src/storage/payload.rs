@@ -37,7 +37,7 @@ use crate::model::{
     Digest, Epoch, Family, Group, GroupFamily, GroupId, LabelSet, Moment, NodeId, Originals, Position, Revision, Shape,
     Stamp, StoreId, decode_shape, encode_shape,
 };
-use crate::store::{GroupRecord, Mark, Record};
+use crate::store::{Cursor, GroupRecord, Mark, Record};
 
 const SHAPE: u8 = 1;
 const OPENED: u8 = 2;
@@ -120,11 +120,12 @@ pub(super) fn encode(record: &Record, shapes: &mut ShapesWritten, into: &mut Vec
             put_id(id, into);
             Writer::default().stamp(*stamp, into);
         }
-        Record::Cursor { peer, position } => {
+        Record::Cursor { peer, cursor } => {
             into.push(CURSOR);
             put_fixed64(peer.0, into);
-            put_fixed64(position.epoch.0, into);
-            put_number(position.revision.0, into);
+            put_fixed64(cursor.position.epoch.0, into);
+            put_number(cursor.position.revision.0, into);
+            put_labels(&cursor.place, into);
         }
     }
 }
@@ -165,12 +166,15 @@ fn put_fixed64(number: u64, into: &mut Vec<u8>) {
 }
 
 fn put_id(id: &GroupId, into: &mut Vec<u8>) {
-    for labels in [&id.place, &id.key] {
-        put_count(labels.len(), into);
-        for label in labels.iter() {
-            put_text(&label.name, into);
-            put_text(&label.value, into);
-        }
+    put_labels(&id.place, into);
+    put_labels(&id.key, into);
+}
+
+fn put_labels(labels: &LabelSet, into: &mut Vec<u8>) {
+    put_count(labels.len(), into);
+    for label in labels {
+        put_text(&label.name, into);
+        put_text(&label.value, into);
     }
 }
 
@@ -267,7 +271,8 @@ pub(super) fn decode(payload: &[u8], shapes: &mut ShapesRead) -> Result<Decoded,
             CURSOR => {
                 let peer = StoreId(reader.fixed64("a peer")?);
                 let position = Position { epoch: read_epoch(&mut reader)?, revision: read_revision(&mut reader)? };
-                Record::Cursor { peer, position }
+                let place = Arc::new(read_labels(&mut reader)?);
+                Record::Cursor { peer, cursor: Cursor { position, place } }
             }
             END => {
                 decoded.end = true;
