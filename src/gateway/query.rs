@@ -29,14 +29,15 @@ pub fn status(status: &NodeStatus) -> Reply {
     shared(Reply::new(200, JSON, json!({ "status": "success", "data": data }).to_string()))
 }
 
-/// To `/api/v1/metrics`: each group's JSON, as `exposition::json` makes it.
-pub fn metrics(groups: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Reply {
+/// To `/api/v1/metrics`: each group as [`crate::exposition::json::group`] shows it. One group at a time is held as a
+/// value; all of them are only held as text.
+pub fn metrics(groups: impl IntoIterator<Item = Value>) -> Reply {
     let mut body = br#"{"status":"success","data":["#.to_vec();
     for (i, group) in groups.into_iter().enumerate() {
         if i > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(group.as_ref());
+        body.extend_from_slice(group.to_string().as_bytes());
     }
     body.extend_from_slice(b"]}");
     shared(Reply::new(200, JSON, body))
@@ -77,8 +78,8 @@ mod tests {
 
     #[test]
     fn groups_are_listed() {
-        let body = |groups: &[&str]| String::from_utf8(metrics(groups).body).unwrap();
-        assert_eq!(body(&[]), r#"{"status":"success","data":[]}"#);
-        assert_eq!(body(&["{}", r#"{"a":1}"#]), r#"{"status":"success","data":[{},{"a":1}]}"#);
+        let body = |groups: Vec<Value>| String::from_utf8(metrics(groups).body).unwrap();
+        assert_eq!(body(vec![]), r#"{"status":"success","data":[]}"#);
+        assert_eq!(body(vec![json!({}), json!({ "a": "1" })]), r#"{"status":"success","data":[{},{"a":"1"}]}"#);
     }
 }

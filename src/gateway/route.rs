@@ -156,14 +156,15 @@ impl Router {
             }
             Route::answer(Reply::redirect(status, method, location))
         };
-        if let Some(clean) = url::clean(&path) {
+        let mut clean = url::clean(&path);
+        if clean.as_deref().unwrap_or(&path) == self.api_root.as_bytes() {
+            clean = Some([self.api_root.as_bytes(), b"/"].concat());
+        }
+        if let Some(clean) = clean {
             return redirect(301, &clean);
         }
-        let in_api = path.strip_prefix(self.api_root.as_bytes());
-        if in_api == Some(b"") {
-            return redirect(301, &[&*path, b"/"].concat());
-        }
-        let table = if in_api.is_some_and(|rest| rest.starts_with(b"/")) { &self.api } else { &self.pages };
+        let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+        let table = if in_api { &self.api } else { &self.pages };
         if let Some((endpoint, rest)) = table.find(method, &path) {
             return lead(endpoint, method, rest, self.names);
         }
@@ -356,6 +357,7 @@ mod tests {
                 ("PUT", "/metrics/job/a/x/.", "301 /metrics/job/a/x"),
                 ("PUT", "/metrics/job@base64//x/y", "301 /metrics/job@base64/x/y"),
                 ("GET", "//", "301 /"),
+                ("POST", "/api/v1/status/../.?q=1", "301 /api/v1/?q=1"),
                 ("PUT", "/metrics/job/a//%C3%A9%3F%20!'", "301 /metrics/job/a/%C3%A9%3F%20%21%27"),
             ],
         );

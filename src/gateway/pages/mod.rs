@@ -219,7 +219,7 @@ mod tests {
         let mut failing = group(&[("job", "a")]);
         failing.failed_ns = Some(NOW - 5_000_000_000);
         let page = html(IndexPage::new(vec![group(&[("job", "b/c"), ("x", "1")]), failing], None, false, NOW).reply());
-        assert!(page.contains(r#"data-path="job@base64/Yi9j/x/1""#), "{page}");
+        assert!(page.contains(r#"href="status/group/job@base64/Yi9j/x/1""#), "{page}");
         assert!(page.contains(r#"<i>job</i>b/c</span> <span class="label"><i>x</i>1"#), "{page}");
         assert!(page.contains(">60 s ago</time>") && page.contains("last push failed") && page.contains(">5 s ago"));
         assert!(!page.contains("Delete all") && !page.contains("Edges"));

@@ -5,9 +5,8 @@ const root = document.documentElement.dataset.root;
 const list = document.getElementById("list");
 const search = document.getElementById("search");
 const count = document.getElementById("count");
-const groups = list ? Array.from(list.children, (node) => ({
-  node, text: node.firstElementChild.textContent.toLowerCase(),
-})) : [];
+// What is searched, read off the page when it is first needed.
+let groups = null;
 
 function say(text) {
   const message = document.getElementById("message");
@@ -20,7 +19,9 @@ function say(text) {
 }
 
 async function load(group) {
-  const response = await fetch(root + "status/group/" + group.dataset.path);
+  // The link is there until what it leads to takes its place.
+  group.dataset.source ??= group.querySelector(":scope > p > a").href;
+  const response = await fetch(group.dataset.source);
   const page = new DOMParser().parseFromString(await response.text(), "text/html");
   const article = page.querySelector("article");
   if (!response.ok || !article) {
@@ -37,6 +38,7 @@ list?.addEventListener("toggle", (event) => {
 }, true);
 
 function filter() {
+  groups ??= Array.from(list.children, (node) => ({ node, text: node.firstElementChild.textContent.toLowerCase() }));
   const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
   let shown = 0;
   for (const { node, text } of groups) {
