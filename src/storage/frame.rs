@@ -240,8 +240,10 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn frames_round_trip_before_zeros(payloads in payloads(), zeros in 0..600_000usize) {
+        fn frames_round_trip_before_zeros(payloads in payloads(), zeros in prop_oneof![0..100usize, 300_000..300_100usize]) {
             let (mut bytes, ends) = frames(&payloads);
             bytes.resize(bytes.len() + zeros, 0);
             let (found, damages, reader) = read(&bytes);
