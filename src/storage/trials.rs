@@ -18,10 +18,12 @@ fn options() -> Options {
     Options { sync: Sync::Always, checkpoint_log_bytes_min: 4096, reserve_bytes: 1024 }
 }
 
+type Marked = (Group, Mark, BTreeMap<Arc<str>, Mark>);
+
 /// What the records of a store add up to.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct State {
-    groups: BTreeMap<GroupId, (Group, Mark, BTreeMap<Arc<str>, Mark>)>,
+    groups: BTreeMap<GroupId, Marked>,
     cursors: BTreeMap<u64, Position>,
 }
 
