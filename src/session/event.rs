@@ -1,6 +1,8 @@
 //! What goes into an end of the link, and what comes out.
 
-use crate::model::{LabelSet, Position, Revision, StoreId};
+use std::sync::Arc;
+
+use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::wire::{CloseReason, Delta, Facts, Hello, Message};
 
 /// What time it is. Timeouts go by the monotonic clock; the wall clock is only measured against the peer's.
@@ -110,8 +112,20 @@ pub enum Action {
         /// What is then held of the peer's store. The zero position means: nothing, until an exchange is complete.
         position: Position,
     },
-    /// The peer holds durably all of this store's changes up to here: tombstones up to here may go.
+    /// The peer holds durably all of this store's changes up to here: tombstones up to here may go. The first one of a
+    /// conversation may be less than the last one of the conversation before.
     PeerHolds(Revision),
+    /// A family is too large for the peer and was left out.
+    Unsendable {
+        /// The group.
+        id: GroupId,
+        /// The family's name.
+        family: Arc<str>,
+        /// How many bytes it may take.
+        bytes: usize,
+        /// How many the peer takes.
+        bytes_max: usize,
+    },
     /// The peer's wall clock minus this node's, in nanoseconds.
     ClockOffset(i64),
     /// The handshake is over.

@@ -22,7 +22,5 @@ mod tests;
 
 pub use admission::{Admission, Entry, SessionId, Verdict};
 pub use edge::{Edge, EdgeConfig};
-pub use event::{
-    Action, Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Now, Refused, Skip,
-};
+pub use event::{Action, Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Now, Refused, Skip};
 pub use hub::Hub;

@@ -129,8 +129,7 @@ impl Decoder {
         if flags & !(HORIZON | DELETED | PUSHED | FAILED | LISTED | SPREAD | FRESH) != 0 {
             return Err(Malformed::Invalid("the flags of a group").into());
         }
-        let mut changes =
-            if flags & LISTED != 0 { self.listed(number, cursor)? } else { self.known(number, cursor)? };
+        let mut changes = if flags & LISTED != 0 { self.listed(number, cursor)? } else { self.known(number, cursor)? };
         let header = self.stamps(number, flags, &mut changes, cursor)?;
         let families = changes
             .iter()
@@ -194,12 +193,7 @@ impl Decoder {
         Ok(changes)
     }
 
-    fn listed_family(
-        &mut self,
-        group: usize,
-        at: Option<usize>,
-        cursor: &mut Cursor<'_>,
-    ) -> Result<Sent, DecodeError> {
+    fn listed_family(&mut self, group: usize, at: Option<usize>, cursor: &mut Cursor<'_>) -> Result<Sent, DecodeError> {
         const SHAPE: &str = "the number of a shape";
         let known = self.dictionary.groups.get(group).map_or(&[][..], |group| &group.families);
         let old = at.and_then(|at| known.get(at)).cloned();

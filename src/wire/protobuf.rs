@@ -175,9 +175,8 @@ struct ClosePb {
 /// Appends an update whose deltas are in `columns`.
 pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8>) {
     let flag = |set, flag| if set { flag } else { 0 };
-    let flags = flag(columns.reset, RESET)
-        | flag(update.partial, PARTIAL)
-        | flag(update.last_of_exchange, LAST_OF_EXCHANGE);
+    let flags =
+        flag(columns.reset, RESET) | flag(update.partial, PARTIAL) | flag(update.last_of_exchange, LAST_OF_EXCHANGE);
     let update = UpdatePb {
         upto: update.upto.0,
         flags,
@@ -349,8 +348,7 @@ impl From<&Facts> for FactsPb {
     fn from(facts: &Facts) -> Self {
         let recent = facts.lineage.len().saturating_sub(message::OPENINGS_MAX);
         let position = |o: &Opening| PositionPb { epoch: o.epoch.0, revision: o.revision.0 };
-        let hold =
-            |h: &Hold| HoldPb { store: h.store.0, epoch: h.position.epoch.0, revision: h.position.revision.0 };
+        let hold = |h: &Hold| HoldPb { store: h.store.0, epoch: h.position.epoch.0, revision: h.position.revision.0 };
         Self {
             node: cut(&facts.node).into(),
             software: cut(&facts.software).into(),

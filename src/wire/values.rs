@@ -297,8 +297,7 @@ mod tests {
         prop_oneof![
             any::<u64>().prop_map(f64::from_bits),
             proptest::sample::select(special),
-            (any::<i64>(), 0..64u32, 0..12i32)
-                .prop_map(|(m, shift, scale)| (m >> shift) as f64 / 10f64.powi(scale)),
+            (any::<i64>(), 0..64u32, 0..12i32).prop_map(|(m, shift, scale)| (m >> shift) as f64 / 10f64.powi(scale)),
         ]
     }
 
