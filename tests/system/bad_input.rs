@@ -77,7 +77,7 @@ fn wrong_paths_and_methods_are_named() {
         ("BREW", "/metrics/job/j", 405),
         ("GET", "/metrics/job/j", 405),
         ("POST", "/metrics/job/j/odd", 400),
-        ("POST", "/metrics/job/", 400),
+        ("POST", "/metrics/job/", 307),
         ("POST", "/metrics/job/j/1bad/v", 400),
         ("POST", "/metrics/job@base64/!!!", 400),
         ("POST", "/metrics/job/%ff", 400),
