@@ -49,6 +49,11 @@ impl fmt::Display for AddressError {
 impl std::error::Error for AddressError {}
 
 impl ListenAddress {
+    /// That port of every interface.
+    pub fn every_interface(port: u16) -> Self {
+        Self { host: String::new(), port }
+    }
+
     /// The host; empty for every interface.
     pub fn host(&self) -> &str {
         &self.host

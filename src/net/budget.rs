@@ -28,7 +28,7 @@ impl fmt::Display for Exhausted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "all requests together already hold {} bytes (limits.inflight_bytes): try again later",
+            "all requests together already hold {} bytes (limits.inflight_bytes_max): try again later",
             self.bytes_max
         )
     }

@@ -31,7 +31,7 @@ use super::stop::Stop;
 
 /// What a connection beyond the bound is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 42\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections)\n";
+    Content-Length: 46\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections_max)\n";
 
 /// The bounds of the server. See `docs/configuration.md` for the defaults.
 #[derive(Clone, Debug)]

@@ -154,6 +154,23 @@ impl Credentials {
         Ok(credentials)
     }
 
+    /// Everything that is wrong with the files at `now`, not the first thing alone: for people who correct a
+    /// configuration.
+    pub fn examine(files: &TlsFiles, now: SystemTime) -> Vec<TlsError> {
+        let mut errors = Vec::new();
+        let authorities = load_authorities(&files.ca_file).map(drop);
+        let chain = read_certificates(&files.cert_file).and_then(|chain| parse(&files.cert_file, &chain[0])).map(drop);
+        let key = read_key(&files.key_file).map(drop);
+        errors.extend([authorities, chain, key].into_iter().filter_map(Result::err));
+        if errors.is_empty() {
+            match Self::load(files) {
+                Ok(credentials) => errors.extend(credentials.check(now)),
+                Err(error) => errors.push(error),
+            }
+        }
+        errors
+    }
+
     /// This end's certificate.
     pub fn certificate(&self) -> &Certificate {
         &self.certificate

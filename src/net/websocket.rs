@@ -75,7 +75,7 @@ impl fmt::Display for WebSocketError {
             Self::BadRequest { status, reason } => write!(f, "not an edge: answered {status}, {reason}"),
             Self::NoSubprotocol => write!(f, "the hub does not speak the subprotocol {SUBPROTOCOL}"),
             Self::TooLarge { bytes, bytes_max } => {
-                write!(f, "a message of {bytes} bytes is larger than {bytes_max} (link.message_bytes)")
+                write!(f, "a message of {bytes} bytes is larger than {bytes_max} (link.message_bytes_max)")
             }
             Self::Text => write!(f, "the peer sent a text message: the link's are binary"),
             Self::Protocol(reason) => write!(f, "the peer broke the WebSocket protocol: {reason}"),

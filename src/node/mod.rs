@@ -3,4 +3,5 @@
 pub mod clock;
 pub mod links;
 pub mod metrics;
+pub mod options;
 pub mod summary;

@@ -31,7 +31,7 @@ struct Echo;
 impl Handler for Echo {
     async fn handle(&self, mut request: Incoming) -> Response {
         match request.path() {
-            "/echo" => match request.body(50, "limits.body_bytes").await {
+            "/echo" => match request.body(50, "limits.body_bytes_max").await {
                 Ok(body) => Response::new(200).header("x-method", request.method()).body(body.to_vec()),
                 Err(error) => Response::new(error.status()).body(error.to_string()),
             },
@@ -109,7 +109,7 @@ async fn a_body_too_large_names_the_bound() {
         let (mut stream, _stopper) = connection(limits());
         let answer = ask(&mut stream, &request).await;
         assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
-        assert!(answer.ends_with("the body is larger than 50 bytes (limits.body_bytes)"), "{answer}");
+        assert!(answer.ends_with("the body is larger than 50 bytes (limits.body_bytes_max)"), "{answer}");
     }
 }
 
@@ -120,7 +120,7 @@ async fn all_bodies_together_are_bounded() {
     let held = budget.reserve(8).unwrap();
     let (mut stream, _stopper) = connection(limits);
     let answer = ask(&mut stream, &post("/echo", "abc")).await;
-    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("limits.inflight_bytes"), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("limits.inflight_bytes_max"), "{answer}");
     drop(held);
     assert!(ask(&mut stream, &post("/echo", "abc")).await.starts_with("HTTP/1.1 200 "));
     assert_eq!(budget.used_bytes(), 0);
@@ -223,7 +223,7 @@ async fn sockets_are_served_within_the_bound_and_closed() {
     let mut third = TcpStream::connect(address).await.unwrap();
     let mut told = String::new();
     third.read_to_string(&mut told).await.unwrap();
-    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("limits.connections"), "{told}");
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("limits.connections_max"), "{told}");
     let (head, body) = told.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
     stopper.stop();
