@@ -262,7 +262,7 @@ impl Service {
     }
 }
 
-fn group_json(entry: &Entry) -> String {
+fn group_json(entry: &Entry) -> serde_json::Value {
     let (pushed, failed) = (entry.group.pushed(), entry.group.failed());
     let ns = |moment: Option<Moment>| moment.map_or(0, |moment| moment.wall_ns);
     let times = time_families(entry);
@@ -271,7 +271,7 @@ fn group_json(entry: &Entry) -> String {
         (pushed_ns, family)
     });
     let families = shown.chain(times.iter().zip([ns(pushed), ns(failed)]).map(|(family, ns)| (ns, family)));
-    json::group(&entry.shown, pushed > failed, families).to_string()
+    json::group(&entry.shown, pushed > failed, families)
 }
 
 fn summary(entry: &Entry) -> GroupSummary {

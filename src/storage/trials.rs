@@ -100,7 +100,10 @@ fn record(write: &Write, turn: u64) -> Record {
         8 => Group::delete(moment.stamp),
         9 => {
             let position = Position { epoch: Epoch(1), revision: Revision(turn) };
-            return Record::Cursor { peer: StoreId(write.job.into()), cursor: Cursor { position, ..Cursor::default() } };
+            return Record::Cursor {
+                peer: StoreId(write.job.into()),
+                cursor: Cursor { position, ..Cursor::default() },
+            };
         }
         _ => return Record::Forgotten { id, stamp: moment.stamp },
     };
