@@ -35,7 +35,7 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("flate2", &["compression/"]),
     ("snap", &["compression/"]),
     ("backoff", &["node/"]),
-    ("x509_parser", &["net/tls.rs", "net/tls/"]),
+    ("x509_parser", &["net/certificate.rs"]),
 ];
 
 /// On the top floor the command line stands on the configuration; elsewhere rooms of one floor do not know each other.
