@@ -1,3 +1,5 @@
 //! The command line.
 
+pub mod check_config;
 pub mod logging;
+pub mod pki;

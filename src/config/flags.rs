@@ -37,12 +37,21 @@ pub fn add_flags(command: Command) -> Command {
 }
 
 impl Flags {
+    /// A file, and nothing else.
+    pub fn of_file(file: PathBuf) -> Self {
+        Self { config_file: Some(file), ..Self::default() }
+    }
+
     /// What the flags that [`add_flags`] added were given.
     pub fn from_matches(matches: &ArgMatches) -> Self {
         let given = |path| Some(matches.get_many::<String>(path)?.cloned().collect());
         Self {
             config_file: matches.get_one::<PathBuf>(CONFIG_FILE).cloned(),
-            values: KEYS.iter().filter(|key| key.flag.is_some()).filter_map(|key| Some((key.path, given(key.path)?))).collect(),
+            values: KEYS
+                .iter()
+                .filter(|key| key.flag.is_some())
+                .filter_map(|key| Some((key.path, given(key.path)?)))
+                .collect(),
         }
     }
 

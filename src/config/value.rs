@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::LogFormat;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
-use crate::node::options::StorageSync;
+use crate::storage::Sync;
 
 /// A value of one kind.
 pub(super) trait Value: Sized {
@@ -211,7 +211,7 @@ macro_rules! one_of {
     )*};
 }
 one_of! {
-    StorageSync: "\"always\" or \"never\"" { "always" => StorageSync::Always, "never" => StorageSync::Never }
+    Sync: "\"always\" or \"never\"" { "always" => Sync::Always, "never" => Sync::Never }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
     LevelFilter: "one of \"trace\", \"debug\", \"info\", \"warn\" and \"error\"" {
         "trace" => LevelFilter::TRACE, "debug" => LevelFilter::DEBUG, "info" => LevelFilter::INFO,
@@ -227,10 +227,14 @@ mod tests {
 
     #[test]
     fn durations_are_prometheuss() {
-        for (text, ms) in [("500ms", 500), ("10s", 10_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("1w", 604_800_000)] {
+        for (text, ms) in
+            [("500ms", 500), ("10s", 10_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("1w", 604_800_000)]
+        {
             assert_eq!(Duration::from_text(text), Ok(Duration::from_millis(ms)));
         }
-        for text in ["", "0", "0s", "10", "s", "1.5s", "-1s", "1s1h", "1s1s", "1 s", "99999999999999999999s", "101y", "1µs"] {
+        for text in
+            ["", "0", "0s", "10", "s", "1.5s", "-1s", "1s1h", "1s1s", "1 s", "99999999999999999999s", "101y", "1µs"]
+        {
             assert!(Duration::from_text(text).unwrap_err().contains("is not a duration"), "{text}");
         }
     }
