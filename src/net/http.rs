@@ -310,6 +310,13 @@ impl Response {
         (self, BodySender(sender))
     }
 
+    /// Makes the body a stream of what `pieces` gives, each made when the one before is on its way. The connection is
+    /// ended if a client takes none for too long.
+    pub fn pieces(mut self, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        self.0.body_mut().content = Content::Pieces(Pieces(Box::new(pieces)));
+        self
+    }
+
     /// The status.
     pub fn status(&self) -> u16 {
         self.0.status().as_u16()
@@ -365,7 +372,17 @@ enum Piece {
 enum Content {
     Bytes(Bytes),
     Stream(mpsc::Receiver<Piece>),
+    Pieces(Pieces),
     Ended,
+}
+
+/// A body that is made while it is sent.
+struct Pieces(Box<dyn Iterator<Item = Bytes> + Send>);
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pieces")
+    }
 }
 
 /// A response's body as hyper takes it. The connection is idle again when hyper drops it.
@@ -400,6 +417,7 @@ impl hyper::body::Body for Reply {
                 Some(Piece::End) => None,
                 None => Some(Err(Abandoned)),
             },
+            Content::Pieces(pieces) => pieces.0.next().map(|bytes| Ok(Frame::data(bytes))),
             Content::Ended => None,
         };
         if !matches!(piece, Some(Ok(_))) {
@@ -411,7 +429,7 @@ impl hyper::body::Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Bytes(bytes) => bytes.is_empty(),
-            Content::Stream(_) => false,
+            Content::Stream(_) | Content::Pieces(_) => false,
             Content::Ended => true,
         }
     }
@@ -419,7 +437,7 @@ impl hyper::body::Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(_) | Content::Pieces(_) => SizeHint::default(),
             Content::Ended => SizeHint::with_exact(0),
         }
     }

@@ -224,10 +224,10 @@ mod tests {
         (bytes, ends)
     }
 
-    fn read(bytes: &[u8]) -> (Vec<(u64, Vec<u8>)>, Vec<Range<u64>>, FrameReader) {
+    fn read(bytes: &[u8]) -> (Vec<Vec<u8>>, Vec<Range<u64>>, FrameReader) {
         let (mut reader, mut found, mut damages) = (file_of(bytes), Vec::new(), Vec::new());
         while let Some(frame) = reader.next().unwrap() {
-            found.push((frame.sequence, frame.payload.to_vec()));
+            found.push(frame.payload.to_vec());
             damages.extend(frame.damage);
         }
         (found, damages, reader)
@@ -240,12 +240,14 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
         #[test]
-        fn frames_round_trip_before_zeros(payloads in payloads(), zeros in 0..600_000usize) {
+        fn frames_round_trip_before_zeros(payloads in payloads(), zeros in prop_oneof![0..100usize, 300_000..300_100usize]) {
             let (mut bytes, ends) = frames(&payloads);
             bytes.resize(bytes.len() + zeros, 0);
             let (found, damages, reader) = read(&bytes);
-            prop_assert_eq!(found.into_iter().map(|f| f.1).collect::<Vec<_>>(), payloads);
+            prop_assert_eq!(found, payloads);
             prop_assert!(damages.is_empty() && reader.tail().is_none());
             prop_assert_eq!(reader.intact_end(), *ends.last().unwrap() as u64);
         }
@@ -258,7 +260,7 @@ mod tests {
             let hit = ends.iter().rposition(|end| *end <= at).unwrap();
             let (found, damages, reader) = read(&bytes);
             let expected: Vec<_> = payloads.iter().enumerate().filter(|(i, _)| *i != hit).map(|(_, p)| p.clone()).collect();
-            prop_assert_eq!(found.into_iter().map(|f| f.1).collect::<Vec<_>>(), expected);
+            prop_assert_eq!(found, expected);
             let range = ends[hit] as u64..ends[hit + 1] as u64;
             if hit + 1 == payloads.len() {
                 prop_assert!(reader.tail().is_some_and(|tail| tail.start == range.start));

@@ -2,7 +2,7 @@
 //!
 //! The newest checkpoint, then the chain of logs that continues it (`files`), frame by frame. What stands after the last
 //! intact frame of the last log was being written when the process or the machine stopped, was never acknowledged, and
-//! is passed over; any other damage is reported. Nothing is changed on the disk: the new log says where the old one ends.
+//! is passed over; any other damage is reported. Logs are not changed: the new one says where the old one ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fs::TryLockError;
 use std::io;
 use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 use crate::model::Malformed;
 use crate::store::{Identity, Record};
@@ -172,16 +172,24 @@ pub struct Recovered {
 impl Recovered {
     /// Starts a log under this identity: that of the store, or a new one if there is none or something was lost.
     pub fn start(self, identity: Identity) -> Result<Log, CommitError> {
-        let progress =
-            Progress { number: AtomicU64::new(self.checkpoint.number), bytes: AtomicU64::new(self.checkpoint.end) };
-        if self.report.is_intact() {
+        self.sync().map_err(|error| CommitError::new(&*self.disk, "syncing what was recovered", error))?;
+        let Recovered { report, disk, lock, options, tail, next_number, logs, checkpoint, .. } = self;
+        if report.is_intact() {
             // Left over by a crash; if it cannot be removed now, the next checkpoint does.
-            let _ = remove_before(&*self.disk, progress.number.load(Ordering::Acquire));
+            let _ = remove_before(&*disk, checkpoint.number);
         }
-        let history =
-            History { logs: self.logs, damaged: !self.report.is_intact(), tried: 0, progress: Arc::new(progress) };
-        let Recovered { disk, lock, options, tail, next_number, .. } = self;
+        let progress = Progress { number: AtomicU64::new(checkpoint.number), bytes: AtomicU64::new(checkpoint.end) };
+        let history = History { logs, damaged: !report.is_intact(), tried: 0, progress: Arc::new(progress) };
         Log::start(Continued { disk, lock, options, tail, next_number, history }, identity)
+    }
+
+    /// A process that was killed may have left what was read here in the system's memory only, and from now on it counts
+    /// as acknowledged.
+    fn sync(&self) -> io::Result<()> {
+        for log in self.logs.iter().chain([&self.tail]).filter(|log| log.number > 0) {
+            self.disk.open(&FileName::log(log.number).text())?.sync()?;
+        }
+        self.disk.sync_dir()
     }
 }
 
@@ -345,6 +353,8 @@ impl Replay<'_> {
     /// Compares how a file ends with how it should.
     fn end(&mut self, name: FileName, ending: Ending, end: u64, tail: Option<Range<u64>>, marked: bool) {
         match (ending, tail) {
+            // Without an intact opening nothing was ever written after it: this is no torn write.
+            (Ending::Open, Some(tail)) if end == 0 => self.report.lose(name.text(), tail, Damage::Changed),
             (Ending::Open, Some(tail)) => self.report.torn_bytes += tail.end - tail.start,
             (Ending::At(due), Some(_)) => self.report.lose(name.text(), end..due, Damage::Changed),
             (Ending::At(due), None) if end < due => self.report.lose(name.text(), end..due, Damage::Missing),

@@ -107,7 +107,7 @@ impl SimulatedDisk {
         self.state().faults.insert(operation, fault);
     }
 
-    /// Makes every operation from that number on fail without any effect, until [`SimulatedDisk::crash`].
+    /// Makes every operation from that number on fail without any effect, until [`SimulatedDisk::kill`] or [`SimulatedDisk::crash`].
     pub fn halt_at(&self, operation: u64) {
         self.state().halt_at = Some(operation);
     }
@@ -117,14 +117,20 @@ impl SimulatedDisk {
         self.state().capacity_bytes = bytes;
     }
 
-    /// The power goes and comes back: files and locks held are dead, what was not synced is lost, kept or torn, planned
-    /// faults are off.
-    pub fn crash(&self) {
+    /// The process dies, the machine goes on: files and locks held are dead, what was not synced is still there and still
+    /// not durable, planned faults are off.
+    pub fn kill(&self) {
         let state = &mut *self.state();
         state.life += 1;
         state.locked = None;
         state.halt_at = None;
         state.faults.clear();
+    }
+
+    /// The power goes and comes back: as [`SimulatedDisk::kill`], and what was not synced is lost, kept or torn.
+    pub fn crash(&self) {
+        self.kill();
+        let state = &mut *self.state();
         for change in std::mem::take(&mut state.pending_names) {
             if state.random.coin() {
                 change.apply(&mut state.durable_names);

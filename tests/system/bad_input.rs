@@ -77,7 +77,7 @@ fn wrong_paths_and_methods_are_named() {
         ("BREW", "/metrics/job/j", 405),
         ("GET", "/metrics/job/j", 405),
         ("POST", "/metrics/job/j/odd", 400),
-        ("POST", "/metrics/job/", 400),
+        ("POST", "/metrics/job/", 307),
         ("POST", "/metrics/job/j/1bad/v", 400),
         ("POST", "/metrics/job@base64/!!!", 400),
         ("POST", "/metrics/job/%ff", 400),
@@ -99,7 +99,8 @@ fn a_body_too_large_is_413_and_names_the_bound() {
     body.resize(BODY_BYTES_MAX + (1 << 20), b'\n');
     let reply = push(&edge, &[], &body);
     assert_eq!(reply.status, 413, "{}", reply.text());
-    assert!(reply.text().contains(&BODY_BYTES_MAX.to_string()) || reply.text().contains("64 MiB"), "{}", reply.text());
+    let bound = [BODY_BYTES_MAX.to_string(), String::from("64MiB"), String::from("64 MiB")];
+    assert!(bound.iter().any(|bound| reply.text().contains(bound)), "{}", reply.text());
 
     // Its length only claimed: refused before it is sent, or when the sender goes silent.
     let mut stream = http::connect(edge.web()).unwrap();

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::support::process::{bash, run};
+use crate::support::process::{bash, gives_up};
 use crate::support::site::edge_config;
-use crate::support::{Folder, Node, Process, Site, eventually, http, node::Role};
+use crate::support::{Node, Process, Site, eventually, http, node::Role};
 
 /// Waits until the hub shows of `idc` what the edge shows, exactly.
 fn equal(hub: &Node, edge: &Node, idc: &str) {
@@ -285,23 +285,21 @@ fn no_edge_writes_under_anothers_idc() {
 
 #[test]
 fn an_occupied_port_is_named() {
-    let folder = Folder::new();
+    let site = Site::new();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
-    let outcome = run(folder.path(), &["edge", "--storage.path", "", "--web.listen-address", &address]);
-    assert!(outcome.code.is_some_and(|code| code != 0), "{:?} {}", outcome.code, outcome.output);
-    assert!(outcome.output.contains(&address), "{}", outcome.output);
-    assert!(!outcome.output.contains("panicked"), "{}", outcome.output);
+    for flag in ["--web.listen-address", "--hub.listen-address"] {
+        let mut hub = site.hub().flags(&[flag, &address]);
+        gives_up(hub.spawn(), &address);
+    }
 }
 
 #[test]
 fn a_second_process_on_one_store_is_refused() {
-    let (site, _hub, mut edge) = Site::with_one_edge();
+    let (site, hub, mut edge) = Site::with_one_edge();
     let store = edge.store().display().to_string();
-    let flags = ["edge", "--storage.path", &store, "--web.listen-address", "127.0.0.1:0"];
-    let outcome = run(site.path(), &flags);
-    assert!(outcome.code.is_some_and(|code| code != 0), "{}", outcome.output);
-    assert!(outcome.output.contains(&store), "{}", outcome.output);
+    let mut second = site.edge("syq-2", "SYQ", &hub).flags(&["--storage.path", &store]);
+    gives_up(second.spawn(), &store);
     edge.push("job/j", "v 1\n");
     assert!(edge.process().is_alive());
 }

@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::process::{bash, run};
-use crate::support::{Folder, Node, Site, eventually, http, is_root, skip};
+use crate::support::process::{bash, gives_up};
+use crate::support::{Node, Site, eventually, http, is_root, skip};
 
 /// A small file system of its own, unmounted when dropped.
 struct Mount(PathBuf);
@@ -80,14 +80,11 @@ fn a_full_disk_refuses_pushes_and_recovers() {
 
 #[test]
 fn a_read_only_disk_is_named() {
-    let folder = Folder::new();
-    let store = folder.path().join("store");
-    let Some(_mount) = Mount::new(&store, "ro") else { return };
-    let path = store.display().to_string();
-    let outcome = run(folder.path(), &["edge", "--storage.path", &path, "--web.listen-address", "127.0.0.1:0"]);
-    assert!(outcome.code.is_some_and(|code| code != 0), "{:?} {}", outcome.code, outcome.output);
-    assert!(outcome.output.contains(&path), "{}", outcome.output);
-    assert!(!outcome.output.contains("panicked"), "{}", outcome.output);
+    let site = Site::new();
+    let mut hub = site.hub();
+    let Some(_mount) = Mount::new(&hub.store(), "ro") else { return };
+    let store = hub.store().display().to_string();
+    gives_up(hub.spawn(), &store);
 }
 
 /// Every file of a store.

@@ -17,25 +17,39 @@ const OF_EVERY_NODE: &[&str] = &[
 
 /// What an edge says of each of its uplinks.
 const OF_AN_UPLINK: &[&str] = &[
-    "pushrelay_uplink_connected",
     "pushrelay_uplink_acknowledged_revision",
+    "pushrelay_uplink_clock_offset_seconds",
+    "pushrelay_uplink_connected",
+    "pushrelay_uplink_lag_seconds",
+    "pushrelay_uplink_message_sent_bytes_total",
+    "pushrelay_uplink_pending_revisions",
     "pushrelay_uplink_reconnects_total",
-    "pushrelay_uplink_sent_bytes_total",
-    "pushrelay_uplink_sent_uncompressed_bytes_total",
-    "pushrelay_uplink_received_bytes_total",
+    "pushrelay_uplink_resyncs_total",
+    "pushrelay_uplink_wire_received_bytes_total",
+    "pushrelay_uplink_wire_sent_bytes_total",
 ];
 
 /// What a hub says of each of its edges, with the labels of its place.
 const OF_AN_EDGE: &[&str] = &[
-    "pushrelay_edge_connected",
-    "pushrelay_edge_last_seen_timestamp_seconds",
-    "pushrelay_edge_lag_seconds",
-    "pushrelay_edge_clock_offset_seconds",
     "pushrelay_edge_certificate_expiry_timestamp_seconds",
-    "pushrelay_edge_received_bytes_total",
-    "pushrelay_edge_sent_bytes_total",
+    "pushrelay_edge_clock_offset_seconds",
+    "pushrelay_edge_connected",
+    "pushrelay_edge_lag_seconds",
+    "pushrelay_edge_last_seen_timestamp_seconds",
+    "pushrelay_edge_message_received_bytes_total",
     "pushrelay_edge_resyncs_total",
-    "pushrelay_edge_refused_families_total",
+    "pushrelay_edge_revision",
+    "pushrelay_edge_wire_received_bytes_total",
+    "pushrelay_edge_wire_sent_bytes_total",
+];
+
+/// What every node says of its store.
+const OF_A_STORE: &[&str] = &[
+    "pushrelay_store_commit_failures_total",
+    "pushrelay_store_commits_total",
+    "pushrelay_store_groups",
+    "pushrelay_store_held_back_families",
+    "pushrelay_store_series",
 ];
 
 /// Fails if the node does not show one of the metrics, naming all that are missing.
@@ -94,6 +108,7 @@ fn both_roles_show_their_own_metrics() {
         node.push("job/own", "own 1\n");
         node.get("/api/v1/status");
         has(node, OF_EVERY_NODE);
+        has(node, OF_A_STORE);
     }
     let pushes = [("code", "200"), ("handler", "push"), ("method", "post")];
     assert_eq!(edge.page().value("pushgateway_http_requests_total", &pushes), Some(1.0));
@@ -113,8 +128,8 @@ fn the_link_is_seen_from_both_ends() {
     let first = |node: &Node, name: &str| node.page().values(name, &[])[0];
     let expiry = first(&hub, "pushrelay_edge_certificate_expiry_timestamp_seconds");
     assert!(expiry > 1.7e9, "{expiry} is no time of this century's certificates");
-    assert!(first(&edge, "pushrelay_uplink_sent_bytes_total") > 0.0);
-    assert!(first(&edge, "pushrelay_uplink_sent_uncompressed_bytes_total") > 0.0);
+    assert!(first(&edge, "pushrelay_uplink_wire_sent_bytes_total") > 0.0);
+    assert!(first(&edge, "pushrelay_uplink_message_sent_bytes_total") > 0.0);
 
     hub.cut();
     hub.shows("pushrelay_edge_connected", &place, 0.0);

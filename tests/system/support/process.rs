@@ -31,6 +31,15 @@ pub fn bash(script: &str) -> String {
     out.into_owned()
 }
 
+/// Waits until a node gives up at its start: with an exit code, and words that name what is wrong.
+pub fn gives_up(process: &mut Process, wrong: &str) {
+    let code = process.wait().code();
+    let output = process.output();
+    assert!(code.is_some_and(|code| code != 0), "ended with {code:?}: {output}");
+    assert!(output.contains(wrong), "{wrong} is not named: {output}");
+    assert!(!output.contains("panicked"), "{output}");
+}
+
 /// A running child. Killed when dropped; what it printed is shown if the test fails.
 pub struct Process {
     child: Child,

@@ -89,10 +89,10 @@ impl Site {
     }
 }
 
-/// The configuration of an edge.
+/// The configuration of an edge. It dials again sooner than by default: no test waits for the patience of a real one.
 pub fn edge_config(store: &Path, hub: SocketAddr, ca: &Path, cert: &Path, key: &Path) -> String {
     format!(
         "[web]\nlisten_address = [\"127.0.0.1:0\"]\n[storage]\npath = {store:?}\n[[uplink]]\nhub = \"{hub}\"\n\
-         [uplink.tls]\nca_file = {ca:?}\ncert_file = {cert:?}\nkey_file = {key:?}\n"
+         backoff_min = \"20ms\"\nbackoff_max = \"500ms\"\n[uplink.tls]\nca_file = {ca:?}\ncert_file = {cert:?}\nkey_file = {key:?}\n"
     )
 }
