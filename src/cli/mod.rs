@@ -1,5 +1,7 @@
 //! Floor 6: the command line. [`main`] takes the arguments apart; [`run`] is a node's life, [`demo`] three nodes', [`pki`]
+//! and [`check_config`] are what their names say, [`logging`] is how all of them speak.
 
+pub mod check_config;
 pub mod demo;
 pub mod logging;
 pub mod pki;
@@ -49,6 +51,9 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(config::add_flags(edge))
         .subcommand(config::add_flags(hub))
+        .subcommand(check_config::CheckConfig::augment_args(
+            Command::new("check-config").about("Say what a configuration means, or everything that is wrong with it"),
+        ))
         .subcommand(pki::Pki::augment_args(
             Command::new("pki").about("Make certificates: a small authority for those without one"),
         ))
@@ -68,7 +73,10 @@ fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
             let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;
             pki.run(now, &mut io::stdout()).map(|()| true).map_err(|error| error.to_string())
         }
-        _ => Err(String::new()),
+        _ => {
+            let check = check_config::CheckConfig::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            check.run(now, &mut io::stdout(), &mut io::stderr()).map_err(|error| format!("cannot print: {error}"))
+        }
     }
 }
 

@@ -12,10 +12,10 @@ use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
 use crate::node::options::{
-    DialOptions, EdgeOptions, HEARTBEAT_INTERVAL, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions,
-    PushOptions, Role, StorageOptions, UplinkOptions, WebOptions,
+    DialOptions, EdgeOptions, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions, PushOptions, Role,
+    StorageOptions, UplinkOptions, WebOptions, heartbeat_interval,
 };
-use crate::store;
+use crate::{exposition, store};
 
 pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     let section = reader.section(reader.root(), "web");
@@ -105,10 +105,12 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
             default.compressed_body_bytes_max,
         ),
         inflight_bytes_max: reader.value(section, "inflight_bytes_max", ByteSize(default.inflight_bytes_max)).0,
-        line_bytes_max: bytes(reader, section, "line_bytes_max", default.line_bytes_max),
-        series_labels_max: reader.value(section, "series_labels_max", default.series_labels_max),
-        push_series_max: reader.value(section, "push_series_max", default.push_series_max),
-        push_families_max: reader.value(section, "push_families_max", default.push_families_max),
+        push: exposition::Limits {
+            line_bytes_max: bytes(reader, section, "line_bytes_max", default.push.line_bytes_max),
+            labels_per_series_max: reader.value(section, "series_labels_max", default.push.labels_per_series_max),
+            series_max: reader.value(section, "push_series_max", default.push.series_max),
+            families_max: reader.value(section, "push_families_max", default.push.families_max),
+        },
         store: store::Limits {
             groups_max: reader.value(section, "groups_max", default.store.groups_max),
             series_max: reader.value(section, "series_max", default.store.series_max),
@@ -196,11 +198,13 @@ fn uplink<'a>(reader: &mut Reader<'a>, section: Section<'a>, named: Option<HostP
     Some(UplinkOptions { hub: hub?, labels, tls: tls?, dialling })
 }
 
-fn tls<'a>(reader: &mut Reader<'a>, section: Section<'a>, ca_name: &str) -> Option<TlsFiles> {
+fn tls<'a>(reader: &mut Reader<'a>, section: Section<'a>, ca_name: &'static str) -> Option<TlsFiles> {
     // All are read before any is found missing, so that every mistake is told.
     let [ca, cert, key] = [ca_name, "cert_file", "key_file"].map(|name| reader.file(section, name));
     let (ca_file, cert_file, key_file): (PathBuf, PathBuf, PathBuf) = (ca?, cert?, key?);
-    Some(TlsFiles { ca_file, cert_file, key_file })
+    let files = TlsFiles { ca_file, cert_file, key_file };
+    reader.note_files(section, ca_name, &files);
+    Some(files)
 }
 
 /// Whether anything says that the node is a hub.
@@ -215,7 +219,7 @@ pub(super) fn hub(reader: &mut Reader<'_>) -> Option<HubOptions> {
     let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HUB_PORT)]);
     let trust_edge_labels = reader.value(section, "trust_edge_labels", false);
     let connections_max = reader.value(section, "connections_max", HUB_CONNECTIONS_MAX);
-    let heartbeat_interval = reader.value(section, "heartbeat_interval", HEARTBEAT_INTERVAL);
+    let heartbeat_interval: Duration = reader.value(section, "heartbeat_interval", heartbeat_interval());
     if !HEARTBEATS.contains(&heartbeat_interval) {
         reader.mistake(section, "heartbeat_interval", "the interval must be from 100ms to 1m".into());
     }
@@ -235,16 +239,14 @@ pub(super) fn hub(reader: &mut Reader<'_>) -> Option<HubOptions> {
 }
 
 /// What the node is, by what it was started as and by what it is told to do.
-pub(super) fn role(reader: &mut Reader<'_>, asked: Option<Role>, is_hub: bool, has_uplinks: bool) -> Role {
+pub(super) fn role(reader: &mut Reader<'_>, asked: Option<Role>, is_hub: bool) -> Role {
     let hub = reader.section(reader.root(), "hub");
+    let sends = !reader.sections(reader.root(), "uplink").is_empty() || reader.has_flags_in("uplink").is_some();
     match asked {
         Some(Role::Edge) if is_hub => reader.mistake_at(hub, "[hub] makes a node a hub: run `pushrelay hub`".into()),
-        Some(Role::Hub) if has_uplinks => {
-            let uplink = reader.no_section("uplink");
-            reader.mistake_at(uplink, "a hub that sends on to other hubs is not supported yet".into());
-        }
-        None if is_hub && has_uplinks => {
-            reader.mistake_at(hub, "a node with both [hub] and [[uplink]] is not supported yet: remove one".into());
+        Some(Role::Hub) | None if sends && (is_hub || asked.is_some()) => {
+            let text = "a node that takes edges and sends on to a hub is not supported yet: remove [hub] or [[uplink]]";
+            reader.mistake_at(hub, text.into());
         }
         _ => {}
     }

@@ -37,6 +37,11 @@ pub fn add_flags(command: Command) -> Command {
 }
 
 impl Flags {
+    /// A file, and nothing else.
+    pub fn of_file(file: PathBuf) -> Self {
+        Self { config_file: Some(file), ..Self::default() }
+    }
+
     /// What the flags that [`add_flags`] added were given.
     pub fn from_matches(matches: &ArgMatches) -> Self {
         let given = |path| Some(matches.get_many::<String>(path)?.cloned().collect());

@@ -1,24 +1,25 @@
 //! Floor 6: a TOML file and flags become checked options. Sees everything, is seen by the command line alone.
 //!
-//! [`keys`] lists every key. [`load`] reads them all and finds every mistake, not the first alone; it looks at no other
-//! file. [`examine`] looks at what the options name: certificates that are missing, do not fit their key or have expired.
+//! [`keys`] lists every key. [`load`] reads them all and finds every mistake, not the first alone; [`check`] looks besides
+//! at the files that the options name: certificates that are missing, do not fit their key or have expired.
 
 mod build;
-mod examine;
 mod flags;
 pub mod keys;
 mod mistake;
 mod reader;
+mod summary;
 mod value;
 
 use std::path::Path;
+use std::time::SystemTime;
 
 use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
-pub use examine::{examine, summary};
 pub use flags::{Flags, add_flags};
 pub use mistake::{Mistake, Mistakes, Place};
+pub use summary::summary;
 
 use crate::node::options::{NodeOptions, Role};
 use reader::{Reader, Source};
@@ -57,18 +58,26 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 /// Reads the file that the flags name, if they name one, and the flags, which win. `role` is what the node was started
 /// as; `None` takes what the configuration says.
 pub fn load(role: Option<Role>, flags: &Flags) -> Result<Options, Mistakes> {
-    let Some(file) = &flags.config_file else { return read(role, None, flags).map(|(options, _)| options) };
+    read(role, flags, None)
+}
+
+/// The same, looking at certificates and keys as they are at `now`.
+pub fn check(flags: &Flags, now: SystemTime) -> Result<Options, Mistakes> {
+    read(None, flags, Some(now))
+}
+
+fn read(role: Option<Role>, flags: &Flags, examine_at: Option<SystemTime>) -> Result<Options, Mistakes> {
+    let Some(file) = &flags.config_file else { return build(role, Reader::new(None, flags), examine_at) };
     let text = read_file(file).map_err(|text| {
         let place = Place::Key(file.display().to_string());
         Mistakes(vec![Mistake { place, text }])
     })?;
     let (table, errors) = DeTable::parse_recoverable(&text);
-    let source = Source { file, text: &text, table: table.get_ref() };
+    let mut reader = Reader::new(Some(Source { file, text: &text, table: table.get_ref() }), flags);
     if errors.is_empty() {
-        return read(role, Some(source), flags).map(|(options, _)| options);
+        return build(role, reader, examine_at);
     }
     // What a broken file would mean is a guess; its names are not.
-    let mut reader = Reader::new(Some(source), flags);
     for error in errors {
         let at = error.span().map_or(0, |span| span.start);
         reader.file_mistake(at, explain_syntax(error.message()));
@@ -95,25 +104,23 @@ fn explain_syntax(message: &str) -> String {
     format!("{message}{advice}")
 }
 
-/// The options, and for each key that was read its value.
-type Read = (Options, Vec<(&'static keys::Key, String)>);
-
-fn read<'a>(role: Option<Role>, source: Option<Source<'a>>, flags: &'a Flags) -> Result<Read, Mistakes> {
-    let mut reader = Reader::new(source, flags);
+fn build(role: Option<Role>, mut reader: Reader<'_>, examine_at: Option<SystemTime>) -> Result<Options, Mistakes> {
     reader.check_names();
     let (web, push, storage) = (build::web(&mut reader), build::push(&mut reader), build::storage(&mut reader));
     let (limits, log, link) = (build::limits(&mut reader), build::log(&mut reader), build::link(&mut reader));
     let uplinks = build::uplinks(&mut reader);
     let is_hub = build::is_hub(&reader);
     let hub = if is_hub || role == Some(Role::Hub) { build::hub(&mut reader) } else { None };
-    let role = build::role(&mut reader, role, is_hub, !uplinks.is_empty());
+    let role = build::role(&mut reader, role, is_hub);
+    if let Some(now) = examine_at {
+        reader.examine(now);
+    }
     let (mistakes, seen) = reader.finish();
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }
     let flags = describe(&seen);
-    let node = NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags };
-    Ok((Options { node, log }, seen))
+    Ok(Options { node: NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags }, log })
 }
 
 /// Flags and their values, one line each, for the status page. None of them is a secret: keys are named by their files.

@@ -1,6 +1,7 @@
 //! Reads values from flags and a file, whichever gives them, and collects every mistake.
 
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -11,6 +12,7 @@ use super::mistake::{Mistake, Place, line_and_column, nearest};
 use super::value::{Value, wrong_type};
 use crate::model::LabelSet;
 use crate::net::identity::{parse_label, place_labels};
+use crate::net::tls::{Credentials, TlsFiles};
 
 /// A file that was read and parsed.
 #[derive(Clone, Copy)]
@@ -49,11 +51,19 @@ pub(super) struct Reader<'a> {
     flags: &'a Flags,
     mistakes: Vec<Mistake>,
     seen: Vec<(&'static Key, String)>,
+    files: Vec<Files<'a>>,
+}
+
+/// Certificates and a key that a section names, to be looked at when everything is read.
+struct Files<'a> {
+    section: Section<'a>,
+    ca_name: &'static str,
+    files: TlsFiles,
 }
 
 impl<'a> Reader<'a> {
     pub fn new(source: Option<Source<'a>>, flags: &'a Flags) -> Self {
-        Self { source, flags, mistakes: Vec::new(), seen: Vec::new() }
+        Self { source, flags, mistakes: Vec::new(), seen: Vec::new(), files: Vec::new() }
     }
 
     /// Every mistake, in the order of the file; and every key that was read, with its value.
@@ -158,37 +168,55 @@ impl<'a> Reader<'a> {
 
     /// Labels of a place: a table in a file, `NAME=VALUE` in flags.
     pub fn labels(&mut self, section: Section<'a>, name: &str) -> LabelSet {
-        let labels = match self.given(section, name) {
-            Given::Nothing => Ok(LabelSet::default()),
-            Given::Flag(texts) => texts
-                .iter()
-                .map(|text| parse_label(text))
-                .collect::<Result<_, _>>()
-                .and_then(place_labels)
-                .map_err(|error| self.flag_mistake(section, name, error.to_string())),
-            Given::File(value) => match value.get_ref() {
-                DeValue::Table(table) => {
-                    let pairs = table.iter().filter_map(|(name, value)| {
-                        Some((name.get_ref().to_string(), self.from_file::<String>(value)?))
-                    });
-                    let pairs = pairs.collect();
-                    place_labels(pairs).map_err(|error| self.file_mistake(value.span().start, error.to_string()))
-                }
-                other => {
-                    let text = wrong_type("a table like { IDC = \"SYQ\" }", other);
-                    Err(self.file_mistake(value.span().start, text))
-                }
-            },
+        let pairs = match self.given(section, name) {
+            Given::Nothing => Ok(Vec::new()),
+            Given::Flag(texts) => texts.iter().map(|text| parse_label(text)).collect(),
+            Given::File(value) => Ok(self.label_pairs(value)),
         };
-        let labels = labels.unwrap_or_default();
+        let labels = pairs.and_then(place_labels).unwrap_or_else(|error| {
+            self.mistake(section, name, error.to_string());
+            LabelSet::default()
+        });
         let texts: Vec<String> = labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
         self.note(section, name, texts.join(","));
         labels
     }
 
+    fn label_pairs(&mut self, value: &Spanned<DeValue<'_>>) -> Vec<(String, String)> {
+        match value.get_ref() {
+            DeValue::Table(table) => table
+                .iter()
+                .filter_map(|(name, value)| Some((name.get_ref().to_string(), self.from_file::<String>(value)?)))
+                .collect(),
+            other => {
+                self.file_mistake(value.span().start, wrong_type("a table like { IDC = \"SYQ\" }", other));
+                Vec::new()
+            }
+        }
+    }
+
     /// Notes a value that was read as part of several.
     pub fn note_value(&mut self, section: Section<'a>, name: &str, value: String) {
         self.note(section, name, value);
+    }
+
+    /// Notes the files that a section names, its authorities under the key `ca_name`.
+    pub fn note_files(&mut self, section: Section<'a>, ca_name: &'static str, files: &TlsFiles) {
+        self.files.push(Files { section, ca_name, files: files.clone() });
+    }
+
+    /// Looks at all files noted, as they are at `now`.
+    pub fn examine(&mut self, now: SystemTime) {
+        for Files { section, ca_name, files } in std::mem::take(&mut self.files) {
+            for error in Credentials::examine(&files, now) {
+                let name = match error.path() {
+                    Some(path) if path == files.ca_file => ca_name,
+                    Some(path) if path == files.cert_file => "cert_file",
+                    _ => "key_file",
+                };
+                self.mistake(section, name, error.to_string());
+            }
+        }
     }
 
     /// Adds a mistake about a key, where it is given if it is.

@@ -1,1 +1,296 @@
+//! Files and flags as operators write them, each mistake with its message, and documentation held to the list of keys.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Command;
+
+use super::keys::{KEYS, Key};
+use super::*;
+use crate::net::testing::TempDir;
+use crate::node::options::EdgeOptions;
+
+fn flags(arguments: &[&str]) -> Flags {
+    let all = std::iter::once(&"pushrelay").chain(arguments);
+    Flags::from_matches(&add_flags(Command::new("pushrelay")).try_get_matches_from(all).unwrap())
+}
+
+/// Options of a file's text and flags; mistakes as they are printed, the file being called `c.toml`.
+fn read_text(role: Option<Role>, text: &str, arguments: &[&str]) -> Result<Options, String> {
+    let temp = TempDir::new();
+    let file = temp.write("c.toml", text);
+    let mut flags = flags(arguments);
+    flags.config_file = Some(file);
+    let directory = format!("{}/", temp.path().display());
+    load(role, &flags).map_err(|mistakes| mistakes.to_string().replace(&directory, ""))
+}
+
+fn mistakes(text: &str) -> String {
+    read_text(None, text, &[]).unwrap_err()
+}
+
+const TLS: &str = "ca_file = 'ca.pem'\ncert_file = '/etc/a.pem'\nkey_file = 'a.key'\n";
+const HUB: &str = "[hub.tls]\nclient_ca_file = 'ca.pem'\ncert_file = 'hub.pem'\nkey_file = 'hub.key'\n";
+
+fn edge(more: &str) -> String {
+    format!("[[uplink]]\nhub = 'hub:9443'\n{more}\n[uplink.tls]\n{TLS}")
+}
+
+#[test]
+fn nothing_is_an_edge_that_keeps_what_is_pushed() {
+    let options = load(None, &Flags::default()).unwrap().node;
+    assert_eq!(options.role, Role::Edge);
+    assert_eq!(options.web.listen_addresses[0].to_string(), ":9091");
+    assert_eq!(options.storage.path, Some("data".into()));
+    assert!(options.uplinks.is_empty() && options.hub.is_none());
+    assert_eq!(summary(&options), "an edge: pushes at :9091, kept in data; no hub to send to");
+}
+
+#[test]
+fn a_file_says_what_an_edge_is() {
+    let text = edge("labels = { IDC = 'SYQ' }\nbackoff_max = '1m'")
+        + "[web]\nlisten_address = ['127.0.0.1:0', '[::1]:9091']\n";
+    let options = read_text(Some(Role::Edge), &text, &[]).unwrap().node;
+    let uplink = &options.uplinks[0];
+    assert_eq!((uplink.hub.to_string(), uplink.labels.to_string()), ("hub:9443".into(), r#"{IDC="SYQ"}"#.into()));
+    assert_eq!(uplink.dialling.backoff_max, Duration::from_secs(60));
+    assert!(uplink.tls.ca_file.is_absolute() && uplink.tls.ca_file.ends_with("ca.pem"), "relative to the file");
+    assert_eq!(uplink.tls.cert_file, PathBuf::from("/etc/a.pem"));
+    assert_eq!(options.web.listen_addresses.len(), 2);
+}
+
+#[test]
+fn a_file_says_what_a_hub_is() {
+    let edges = "[[hub.edge]]\nname = 'a'\nlabels = { IDC = 'SYQ' }\n[[hub.edge]]\nname = 'b'\n";
+    let options = read_text(None, &format!("{HUB}{edges}"), &[]).unwrap().node;
+    assert_eq!(options.role, Role::Hub);
+    let hub = options.hub.as_ref().unwrap();
+    assert_eq!(hub.listen_addresses[0].to_string(), ":9443");
+    let [EdgeOptions { name, labels }, _] = &hub.edges[..] else { panic!("two edges") };
+    assert_eq!((name.as_str(), labels.get("IDC")), ("a", Some("SYQ")));
+    assert!(summary(&options).starts_with("a hub: "));
+}
+
+#[test]
+fn flags_win() {
+    let arguments = [
+        "--web.listen-address=:1",
+        "--web.listen-address",
+        ":2",
+        "--web.enable-lifecycle",
+        "--web.enable-admin-api=false",
+        "--log.level=warn",
+        "--log.level=debug",
+        "--uplink.hub=other:1",
+        "--uplink.hub=third:1",
+        "--uplink.labels=a=b=c",
+        "--uplink.tls.key-file=x.key",
+        "--storage.path=",
+    ];
+    let file = edge("") + "[web]\nlisten_address = [':9']\nenable_admin_api = true\n";
+    let Options { node, log } = read_text(None, &file, &arguments).unwrap();
+    let addresses: Vec<String> = node.web.listen_addresses.iter().map(ToString::to_string).collect();
+    assert_eq!(addresses, [":1", ":2"]);
+    assert!(node.web.enable_lifecycle && !node.web.enable_admin_api);
+    assert_eq!(log.level, LevelFilter::DEBUG, "the last counts");
+    let hubs: Vec<String> = node.uplinks.iter().map(|uplink| uplink.hub.to_string()).collect();
+    assert_eq!(hubs, ["other:1", "third:1"]);
+    for uplink in &node.uplinks {
+        assert_eq!(uplink.labels.get("a"), Some("b=c"));
+        assert_eq!(uplink.tls.key_file, PathBuf::from("x.key"), "relative to where the command runs");
+        assert!(uplink.tls.ca_file.is_absolute(), "the rest is the file's");
+    }
+    assert_eq!(node.storage.path, None);
+    let flag = |name: &str| node.flags.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
+    assert_eq!(flag("web.listen-address"), Some(":1,:2"));
+    assert_eq!(flag("uplink.hub"), Some("other:1;third:1"));
+    assert_eq!(flag("limits.body-bytes-max"), Some("64MiB"));
+}
+
+#[test]
+fn a_prefix_comes_from_the_external_url_unless_given() {
+    let prefix = |arguments: &[&str]| load(None, &flags(arguments)).unwrap().node.web.route_prefix;
+    assert_eq!(prefix(&["--web.external-url=https://a.example/push/gate/"]), "/push/gate");
+    assert_eq!(prefix(&["--web.external-url=http://a.example/push", "--web.route-prefix=/"]), "");
+    assert_eq!(prefix(&["--web.route-prefix=x/"]), "/x");
+}
+
+#[test]
+fn every_mistake_is_told_in_its_place() {
+    let text =
+        "[web]\nlisten_adress = ':1'\ntelemetry_path = 7\n\n[storrage]\n[limits]\nbody_timeout = '10'\nmetrics = 1\n";
+    let told = mistakes(&edge("").replace("hub:9443", "hub").replace("ca_file", "cafile").replace("[[", "  [["))
+        + "\n"
+        + &mistakes(text);
+    let expected = [
+        r#"c.toml:2:7: "hub" has no port: write HOST:PORT, like "127.0.0.1:9091""#,
+        r#"c.toml:4:1: uplink.tls.ca_file is not given: add ca_file = …, or --uplink.tls.ca-file (the authorities of hubs, PEM)"#,
+        r#"c.toml:5:1: unknown key "cafile" in [uplink.tls]; did you mean "ca_file"?"#,
+        r#"c.toml:2:1: unknown key "listen_adress" in [web]; did you mean "listen_address"?"#,
+        r#"c.toml:3:18: this must be a string, not an integer"#,
+        r#"c.toml:5:2: unknown key "storrage"; did you mean "storage"?"#,
+        r#"c.toml:7:16: "10" is not a duration more than 0, like "10s" or "1h30m" (units ms, s, m, h, d, w, y)"#,
+        r#"c.toml:8:1: unknown key "metrics" in [limits]"#,
+    ];
+    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn each_mistake_has_its_message() {
+    let hub_twice = format!("{}{}", edge(""), edge(""));
+    let edge_twice = format!("{HUB}[[hub.edge]]\nname = 'a'\n[[hub.edge]]\nname = 'a'\n");
+    for (text, expected) in [
+        ("[web]\n[web]\n", "c.toml:2:"),
+        ("[web]\n[web]\n", "it is there already; put both parts into one"),
+        ("[log]\nlevel = 'info'\nlevel = 'info'\n", "duplicate key"),
+        ("[log\n", "c.toml:1:"),
+        ("a = = 1\nb = = 2\n", "c.toml:2:"),
+        ("web = 1\n", "web is a section: write [web]"),
+        ("[uplink]\nhub = 'a:1'\n", "write [[uplink]] with two brackets"),
+        ("[hub]\nedge = [1]\n", "write [[hub.edge]] sections"),
+        ("listen_address = ':1'\n", r#"unknown key "listen_address"; did you mean web.listen_address?"#),
+        ("[web]\ntelemetry_path = 'metrics'\n", "must begin with a slash"),
+        ("[web]\nexternal_url = 'example.org'\n", "is no URL"),
+        ("[web]\nlisten_address = []\n", "at least one address is needed"),
+        ("[web]\nlisten_address = [':1', ':1']\n", ":1 is given twice"),
+        ("[web]\nlisten_address = ['a:b']\n", "does not end in a port number"),
+        ("[web]\nenable_lifecycle = 'yes'\n", "this must be true or false, not a string"),
+        ("[limits]\ngroups_max = 0\n", "this must be a whole number from 1"),
+        ("[limits]\ngroups_max = -1\n", "this must be a whole number from 1"),
+        ("[limits]\ngroups_max = 99999999999999999999999999999999999999999\n", "too large"),
+        ("[limits]\nbody_bytes_max = '64 MB'\n", r#""64 MB" is not a size in bytes from 1, like "64MiB""#),
+        ("[storage]\nsync = 'often'\n", r#""often" is not "always" or "never""#),
+        ("[log]\nlevel = 'loud'\n", r#""loud" is not one of "trace", "debug", "info", "warn" and "error""#),
+        ("[hub]\n", "hub.tls.client_ca_file is not given"),
+        ("[hub]\nheartbeat_interval = '2m'\n", "from 100ms to 1m"),
+        ("[[uplink]]\n", "uplink.hub is not given: add hub = …, or --uplink.hub"),
+        ("[[hub.edge]]\nname = 'a b'\n", "is no edge name"),
+        (&hub_twice, "the hub hub:9443 is given twice"),
+        (&edge_twice, "the edge a has a section already"),
+        (&edge("labels = { job = 'a' }"), "cannot be a label of a place"),
+        (&edge("labels = 'IDC=SYQ'"), "this must be a table like { IDC = \"SYQ\" }, not a string"),
+        (&edge("backoff_min = '1h'"), "backoff_min must not be longer than backoff_max (30s)"),
+        (&edge("proxy = 'http://proxy:3128'"), r#"unknown key "proxy" in [uplink]"#),
+        (&(edge("") + HUB), "remove [hub] or [[uplink]]"),
+    ] {
+        let told = mistakes(text);
+        assert!(told.contains(expected), "no {expected:?} in {told:?}");
+    }
+    let told = read_text(Some(Role::Edge), HUB, &[]).unwrap_err();
+    assert_eq!(told, "c.toml:1:2: [hub] makes a node a hub: run `pushrelay hub`");
+    let told =
+        load(None, &flags(&["--web.listen-address=nowhere", "--uplink.backoff-min=1s"])).unwrap_err().to_string();
+    assert!(told.contains(r#"--web.listen-address: "nowhere" has no port"#), "{told}");
+    assert!(told.contains("--uplink.backoff-min: no hub is given to send to: add --uplink.hub"), "{told}");
+    let told = load(None, &Flags::of_file("nowhere.toml".into())).unwrap_err().to_string();
+    assert!(told.starts_with("nowhere.toml: cannot read the configuration: "), "{told}");
+}
+
+#[test]
+fn files_are_looked_into_even_if_something_else_is_wrong() {
+    let temp = TempDir::new();
+    let file = temp.write("c.toml", &(edge("").replace("hub:9443", "hub") + "[log]\nlevel = ''\n"));
+    let told = check(&Flags::of_file(file), SystemTime::now()).unwrap_err();
+    let lines: Vec<&Place> = told.0.iter().map(|mistake| &mistake.place).collect();
+    let at = |line, column| Place::File { file: temp.path().join("c.toml").display().to_string(), line, column };
+    assert_eq!(lines, [&at(2, 7), &at(5, 11), &at(6, 13), &at(7, 12), &at(9, 9)], "{told}");
+}
+
+/// Keys that were read, with defaults where nothing was given.
+fn defaults() -> Vec<(&'static Key, String)> {
+    let text = format!("{HUB}[[hub.edge]]\nname = 'NAME'\n{}", edge(""));
+    let table = DeTable::parse(&text).unwrap();
+    let (file, flags) = (Path::new("c.toml"), Flags::default());
+    let mut reader = Reader::new(Some(Source { file, text: &text, table: table.get_ref() }), &flags);
+    build::web(&mut reader);
+    build::push(&mut reader);
+    build::storage(&mut reader);
+    build::limits(&mut reader);
+    build::log(&mut reader);
+    build::link(&mut reader);
+    build::uplinks(&mut reader);
+    build::hub(&mut reader);
+    let required = ["uplink.hub", "hub.edge.name"];
+    let given = |key: &Key| required.contains(&key.path) || key.path.contains(".tls.");
+    let read = reader.finish().1.into_iter();
+    read.map(|(key, value)| (key, if given(key) { "required".into() } else { value })).collect()
+}
+
+/// The table of `docs/configuration.md`.
+fn table() -> String {
+    let mut rows = String::new();
+    let defaults = defaults();
+    for key in KEYS {
+        let default = &defaults.iter().find(|(read, _)| read.path == key.path).expect(key.path).1;
+        let default = match default.as_str() {
+            "" => "none".into(),
+            "required" => default.clone(),
+            value => format!("`{value}`"),
+        };
+        let flag = key.flag.map_or("none".into(), |flag| format!("`--{flag}`"));
+        let value = if key.value.is_empty() {
+            "`true`, `false`".into()
+        } else {
+            format!("`{}`", key.value.replace('|', "`, `"))
+        };
+        let many = if key.many { ", may be repeated" } else { "" };
+        rows += &format!("| `{}` | {flag}{many} | {value} | {default} | {} |\n", key.path, key.meaning);
+    }
+    rows
+}
+
+#[test]
+fn every_key_listed_is_read_and_every_key_read_is_documented() {
+    let mut read: Vec<&str> = defaults().iter().map(|(key, _)| key.path).collect();
+    let mut listed: Vec<&str> = KEYS.iter().map(|key| key.path).collect();
+    read.sort();
+    listed.sort();
+    assert_eq!(read, listed);
+    let documented: String = include_str!("../../docs/configuration.md")
+        .lines()
+        .skip_while(|line| !line.starts_with("## "))
+        .filter(|line| line.starts_with("| `"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
+    assert!(documented == table(), "the tables of docs/configuration.md must have these rows:\n{}", table());
+}
+
+/// The lines of a commented file with what is commented out put in.
+fn uncommented(text: &str) -> String {
+    fn key_line(line: &str) -> Option<&str> {
+        line.strip_prefix("# ").filter(|line| line.starts_with("[[") || line.contains(" = "))
+    }
+    text.lines().flat_map(|line| [key_line(line).unwrap_or(line), "\n"]).collect()
+}
+
+#[test]
+fn the_commented_files_have_every_key_with_its_default() {
+    let edge = include_str!("../../config/edge.toml");
+    let hub = include_str!("../../config/hub.toml");
+    let defaults = defaults();
+    let mut seen = 0;
+    for (text, other) in [(edge, "hub"), (hub, "uplink")] {
+        let text = uncommented(text);
+        read_text(None, &text, &[]).expect("it is right with everything in it");
+        let parsed = DeTable::parse(&text).unwrap();
+        for key in KEYS.iter().filter(|key| key.path.split('.').next() != Some(other)) {
+            assert!(has(parsed.get_ref(), key.path), "no {} in the file", key.path);
+            seen += 1;
+            let default = &defaults.iter().find(|(read, _)| read.path == key.path).unwrap().1;
+            let name = key.path.rsplit('.').next().unwrap();
+            let shown = text.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+            let chosen = ["required", "data"].contains(&default.as_str()) || key.many || name == "labels";
+            assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
+        }
+    }
+    assert_eq!(seen, 48 + 31, "all keys but the hub's in one file, all but the uplink's in the other");
+}
+
+/// Whether a table has that key, looking into the first section of a list.
+fn has(table: &DeTable<'_>, path: &str) -> bool {
+    let (name, rest) = path.split_once('.').unwrap_or((path, ""));
+    let Some(value) = table.get(name) else { return false };
+    let value = value.get_ref();
+    let inner = value.as_array().and_then(|array| array.first()).map_or(value, |first| first.get_ref());
+    rest.is_empty() || inner.as_table().is_some_and(|table| has(table, rest))
+}

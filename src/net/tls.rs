@@ -125,6 +125,23 @@ impl fmt::Display for TlsError {
 
 impl std::error::Error for TlsError {}
 
+impl TlsError {
+    /// The file that it is about; of two that do not match, the key's.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::NoCertificate(path) | Self::NoKey(path) => Some(path),
+            Self::Unreadable { path, .. }
+            | Self::NotPem { path, .. }
+            | Self::BadCertificate { path, .. }
+            | Self::BadKey { path, .. }
+            | Self::Expired { path, .. }
+            | Self::NotYetValid { path, .. } => Some(path),
+            Self::Mismatch(files) => Some(&files.key_file),
+            Self::BadHost(_) | Self::Handshake(_) | Self::Identity(_) => None,
+        }
+    }
+}
+
 /// One end's files, read and found to fit each other.
 pub struct Credentials {
     files: TlsFiles,

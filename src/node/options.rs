@@ -9,7 +9,8 @@ use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
-use crate::store;
+use crate::storage::Sync;
+use crate::{exposition, session, store};
 
 /// Which of the two a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,34 +83,20 @@ pub struct PushOptions {
     pub enable_utf8_names: bool,
 }
 
-/// When a push is answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum StorageSync {
-    /// When it is on disk.
-    #[default]
-    Always,
-    /// When the system has it: a crash of the machine loses the last seconds.
-    Never,
-}
-
 /// `[storage]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageOptions {
     /// The directory; `None` keeps everything in memory.
     pub path: Option<PathBuf>,
     /// When a push is answered.
-    pub sync: StorageSync,
+    pub sync: Sync,
     /// How long a hub remembers a delete.
     pub tombstone_retention: Duration,
 }
 
 impl Default for StorageOptions {
     fn default() -> Self {
-        Self {
-            path: Some("data".into()),
-            sync: StorageSync::Always,
-            tombstone_retention: Duration::from_secs(7 * 86_400),
-        }
+        Self { path: Some("data".into()), sync: Sync::Always, tombstone_retention: Duration::from_secs(7 * 86_400) }
     }
 }
 
@@ -122,14 +109,8 @@ pub struct LimitOptions {
     pub compressed_body_bytes_max: usize,
     /// Bytes of all bodies held at once.
     pub inflight_bytes_max: u64,
-    /// Bytes of a line of the text format.
-    pub line_bytes_max: usize,
-    /// Labels of a series, without the group's.
-    pub series_labels_max: usize,
-    /// Series in one push.
-    pub push_series_max: usize,
-    /// Metric families in one push.
-    pub push_families_max: usize,
+    /// What one push may hold.
+    pub push: exposition::Limits,
     /// What the store may hold.
     pub store: store::Limits,
     /// HTTP connections at once.
@@ -154,10 +135,7 @@ impl Default for LimitOptions {
             body_bytes_max: 64 << 20,
             compressed_body_bytes_max: 64 << 20,
             inflight_bytes_max: 512 << 20,
-            line_bytes_max: 1 << 20,
-            series_labels_max: 1_000,
-            push_series_max: 2_000_000,
-            push_families_max: 200_000,
+            push: exposition::Limits::default(),
             store: store::Limits::default(),
             connections_max: 10_000,
             header_bytes_max: 64 << 10,
@@ -181,7 +159,11 @@ pub struct LinkOptions {
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        Self { handshake_timeout: Duration::from_secs(10), message_bytes_max: 64 << 20 }
+        let session = session::Config::default();
+        Self {
+            handshake_timeout: Duration::from_nanos(session.handshake_ns),
+            message_bytes_max: session.message_bytes_max,
+        }
     }
 }
 
@@ -241,7 +223,9 @@ pub const HUB_PORT: u16 = 9443;
 /// Links that a hub takes by default.
 pub const HUB_CONNECTIONS_MAX: usize = 10_000;
 /// How often both ends of a link say by default that they are there.
-pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
+pub fn heartbeat_interval() -> Duration {
+    Duration::from_nanos(session::HubConfig::default().heartbeat_ns)
+}
 
 /// `[[hub.edge]]`
 #[derive(Clone, Debug, PartialEq, Eq)]

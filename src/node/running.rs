@@ -16,11 +16,11 @@ use super::clock::{Clock, random_id};
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
 use super::metrics::{self, Metrics, REVISION, VERSION};
-use super::options::{HubOptions, NodeOptions, Role, StorageSync, UplinkOptions};
+use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
 use super::service::{Command, Service, ServiceRules};
 use super::uplink::UplinkTask;
 use super::writer::{Retention, Writer};
-use crate::exposition::{Limits, NameValidation};
+use crate::exposition::NameValidation;
 use crate::gateway::body::BodyRules;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{RouteConfig, Router};
@@ -391,12 +391,8 @@ fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> 
 fn open_on_disk(
     mut store: Store,
     path: &std::path::Path,
-    sync: StorageSync,
+    sync: storage::Sync,
 ) -> Result<(Store, Option<Log>), StartError> {
-    let sync = match sync {
-        StorageSync::Always => storage::Sync::Always,
-        StorageSync::Never => storage::Sync::Never,
-    };
     let disk = RealDisk::open(path).map_err(|error| {
         let text = format!("cannot use the directory {} (storage.path): {error}", path.display());
         StartError::Storage(format!("{text}; create it, make it writable for this user, or choose another"))
@@ -447,16 +443,7 @@ fn route_config(options: &NodeOptions) -> RouteConfig {
 
 fn service_rules(options: &NodeOptions) -> ServiceRules {
     let limits = &options.limits;
-    let body = BodyRules {
-        body_bytes_max: limits.body_bytes_max,
-        names: names(options),
-        limits: Limits {
-            line_bytes_max: limits.line_bytes_max,
-            labels_per_series_max: limits.series_labels_max,
-            series_max: limits.push_series_max,
-            families_max: limits.push_families_max,
-        },
-    };
+    let body = BodyRules { body_bytes_max: limits.body_bytes_max, names: names(options), limits: limits.push };
     ServiceRules {
         body,
         compressed_bytes_max: limits.compressed_body_bytes_max,

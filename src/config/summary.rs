@@ -1,21 +1,6 @@
-//! Looks at what the options name, for people who check a configuration.
+//! What a configuration comes to, for people who check it.
 
-use std::time::SystemTime;
-
-use super::mistake::{Mistake, Place};
-use crate::net::tls::{Credentials, TlsFiles};
 use crate::node::options::{NodeOptions, Role, StorageOptions};
-
-/// What is wrong with the files of certificates and keys at `now`.
-pub fn examine(options: &NodeOptions, now: SystemTime) -> Vec<Mistake> {
-    let hub = options.hub.iter().map(|hub| ("hub.tls".to_owned(), &hub.tls));
-    let uplinks = options.uplinks.iter().map(|uplink| (format!("uplink.tls (hub {})", uplink.hub), &uplink.tls));
-    let examine_one = |(name, files): (String, &TlsFiles)| {
-        let errors = Credentials::examine(files, now);
-        errors.into_iter().map(move |error| Mistake { place: Place::Key(name.clone()), text: error.to_string() })
-    };
-    hub.chain(uplinks).flat_map(examine_one).collect()
-}
 
 /// What a node with these options does, in a sentence.
 pub fn summary(options: &NodeOptions) -> String {
