@@ -119,9 +119,7 @@ impl<'a> Clause<'a> {
     /// Whether the original sorts this clause before the other. Not an order: each of two clauses can go before the
     /// other, and which one does is up to the sort, which is therefore the original's too.
     fn goes_before(&self, other: &Self) -> bool {
-        self.quality > other.quality
-            || (self.main != "*" && other.main == "*")
-            || (self.sub != "*" && other.sub == "*")
+        self.quality > other.quality || (self.main != "*" && other.main == "*") || (self.sub != "*" && other.sub == "*")
     }
 }
 
@@ -163,11 +161,23 @@ mod tests {
             ("foo/bar;escaping=dots", format!("{text}dots")),
             ("foo;escaping=dots", format!("{text}underscores")),
             ("text/plain;escaping=none", format!("{text}underscores")),
-            ("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1", format!("{text}underscores")),
-            (&format!("{PROTOBUF};encoding=delimited;q=0.9,*/*;q=0.1"), format!("{protobuf}delimited; escaping=underscores")),
-            (&format!("{PROTOBUF};encoding=delimited;q=0.1,*/*;q=0.9"), format!("{protobuf}delimited; escaping=underscores")),
+            (
+                "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                format!("{text}underscores"),
+            ),
+            (
+                &format!("{PROTOBUF};encoding=delimited;q=0.9,*/*;q=0.1"),
+                format!("{protobuf}delimited; escaping=underscores"),
+            ),
+            (
+                &format!("{PROTOBUF};encoding=delimited;q=0.1,*/*;q=0.9"),
+                format!("{protobuf}delimited; escaping=underscores"),
+            ),
             (&format!("text/plain;q=0.5,{PROTOBUF};encoding=text"), format!("{protobuf}text; escaping=underscores")),
-            (&format!("{PROTOBUF};encoding=compact-text;q=0.5"), format!("{protobuf}compact-text; escaping=underscores")),
+            (
+                &format!("{PROTOBUF};encoding=compact-text;q=0.5"),
+                format!("{protobuf}compact-text; escaping=underscores"),
+            ),
             (&format!("{PROTOBUF};encoding=xml"), format!("{text}underscores")),
             (&prometheus3, format!("{protobuf}delimited; escaping=underscores")),
         ];

@@ -285,7 +285,10 @@ mod tests {
     fn raw(metric_type: MetricType, metrics: &[&[(&'static str, &'static str)]]) -> RawFamily<'static> {
         let mut family = RawFamily::new("m".into(), metric_type);
         for (i, labels) in metrics.iter().enumerate() {
-            let label = |(name, value): &(&'static str, &'static str)| RawLabel { name: (*name).into(), value: (*value).into() };
+            let label = |(name, value): &(&'static str, &'static str)| RawLabel {
+                name: (*name).into(),
+                value: (*value).into(),
+            };
             family.push(&mut labels.iter().map(label).collect(), &Points::Single, &[i as f64]);
         }
         family
@@ -301,7 +304,10 @@ mod tests {
     fn labels_of_the_group_override_and_instance_is_added() {
         let group = [("job", "a")];
         assert_eq!(series(&[&[]], &group).unwrap(), [r#"{instance=""}"#]);
-        assert_eq!(series(&[&[("z", "1"), ("job", "b"), ("a", "2")]], &group).unwrap(), [r#"{a="2",instance="",z="1"}"#]);
+        assert_eq!(
+            series(&[&[("z", "1"), ("job", "b"), ("a", "2")]], &group).unwrap(),
+            [r#"{a="2",instance="",z="1"}"#]
+        );
         assert_eq!(series(&[&[("instance", "i"), ("x", "")]], &group).unwrap(), [r#"{instance="i",x=""}"#]);
         assert_eq!(series(&[&[("instance", "i")]], &[("instance", "j"), ("job", "a")]).unwrap(), ["{}"]);
         let two = series(&[&[("x", "2"), ("y", "0")], &[("y", "1"), ("x", "1")], &[("x", "3"), ("y", "0")]], &group);

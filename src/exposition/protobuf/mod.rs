@@ -7,4 +7,5 @@ mod render;
 mod wire;
 
 pub use parse::{ParseError, parse};
+pub(crate) use print::enum_name;
 pub use render::Renderer;

@@ -106,7 +106,9 @@ impl Printer<'_> {
                     '\n' => self.into.extend_from_slice(b"\\n"),
                     '\r' => self.into.extend_from_slice(b"\\r"),
                     '\t' => self.into.extend_from_slice(b"\\t"),
-                    c if c < ' ' || c == '\x7f' => self.into.extend_from_slice(format!("\\x{:02x}", c as u32).as_bytes()),
+                    c if c < ' ' || c == '\x7f' => {
+                        self.into.extend_from_slice(format!("\\x{:02x}", c as u32).as_bytes())
+                    }
                     c => self.into.extend_from_slice(c.encode_utf8(&mut [0; 4]).as_bytes()),
                 }
             }

@@ -98,7 +98,9 @@ impl<'a> Collector<'a> {
             let base = name.strip_suffix(suffix).filter(|base| !base.is_empty());
             let Some(at) = base.and_then(|base| self.index.get(base)) else { continue };
             let owns = match self.families[at.family].raw.metric_type {
-                _ if at.part != Part::Body || *self.families[at.family].raw.name != name[..name.len() - suffix.len()] => {
+                _ if at.part != Part::Body
+                    || *self.families[at.family].raw.name != name[..name.len() - suffix.len()] =>
+                {
                     false
                 }
                 MetricType::Summary => suffix != "_bucket",
@@ -283,7 +285,8 @@ impl Distribution<'_> {
     /// The protobuf of a summary whose count is too large for an `f64`.
     fn original(&self) -> Option<Vec<u8>> {
         let sample_count = self.summary_count.filter(|count| *count as f64 as u64 != *count)?;
-        let quantile = |(quantile, value): &(Num, f64)| message::Quantile { quantile: Some(quantile.0), value: Some(*value) };
+        let quantile =
+            |(quantile, value): &(Num, f64)| message::Quantile { quantile: Some(quantile.0), value: Some(*value) };
         let summary = message::Summary {
             sample_count: Some(sample_count),
             sample_sum: self.sum,

@@ -1,1 +1,0 @@
-//! What the query API shows of a group.
