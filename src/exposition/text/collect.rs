@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::exposition::number;
-use crate::exposition::protobuf::message;
+use crate::exposition::protobuf::message::Metric;
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal, type_label};
 use crate::model::{MetricType, Num, Points};
 
@@ -18,6 +18,9 @@ enum Part {
     Sum,
     Count,
 }
+
+/// The label that says which quantile or bucket a sample is, and its value.
+pub(super) type Mark = (&'static str, f64);
 
 /// A place among the families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,9 +61,9 @@ struct Distribution<'a> {
     /// Quantiles and their values, or upper bounds and their counts.
     marks: Vec<(Num, f64)>,
     sum: Option<f64>,
-    count: Option<f64>,
-    /// A summary's count, which is an integer.
-    summary_count: Option<u64>,
+    count: Option<u64>,
+    /// A histogram's count that is no integer. Both may be given; then this one is shown.
+    count_float: Option<f64>,
 }
 
 impl<'a> Collector<'a> {
@@ -172,7 +175,7 @@ impl<'a> Collector<'a> {
     pub(super) fn record(
         &mut self,
         labels: &mut Vec<RawLabel<'a>>,
-        mark: Option<f64>,
+        mark: Option<Mark>,
         value: f64,
     ) -> Result<(), String> {
         let Some(Selected { family: at, part }) = self.selected else { return Err("invalid metric name".into()) };
@@ -190,20 +193,23 @@ impl<'a> Collector<'a> {
         family.add(place, part, mark, value)
     }
 
-    /// Adds a sample whose line names no metric: to the series before it in the same family, as the original does.
-    pub(super) fn record_nameless(&mut self, labels: &mut Vec<RawLabel<'a>>, value: f64) -> Result<(), String> {
+    /// Adds a sample whose line names no metric: to the series before it in the same family, as the original does, which
+    /// then mostly finds that series twice.
+    pub(super) fn record_nameless(
+        &mut self,
+        labels: &[RawLabel<'a>],
+        mark: Option<Mark>,
+        value: f64,
+    ) -> Result<(), String> {
         let Some(selected) = self.selected.filter(|selected| self.last_recorded == Some(selected.family)) else {
             return Err("invalid metric name".into());
         };
         let family = &mut self.families[selected.family];
-        if type_label(family.raw.metric_type).is_none() {
-            family.raw.repeat_last();
-        } else if !labels.is_empty() {
-            family.is_repeated = true;
-        } else if let Some(place) = family.find(labels) {
-            return family.add(place, selected.part, None, value);
-        } else {
-            family.is_repeated = true;
+        let place = family.places.get(labels).copied();
+        match (type_label(family.raw.metric_type), place) {
+            (None, _) => family.raw.repeat_last(),
+            (Some(_), Some(place)) if labels.is_empty() => return family.add(place, selected.part, mark, value),
+            (Some(_), _) => family.is_repeated = true,
         }
         Ok(())
     }
@@ -231,24 +237,24 @@ impl<'a> Collected<'a> {
         self.last_place
     }
 
-    fn find(&self, sorted: &Vec<RawLabel<'a>>) -> Option<usize> {
-        self.places.get(sorted).copied()
-    }
-
-    fn add(&mut self, place: usize, part: Part, mark: Option<f64>, value: f64) -> Result<(), String> {
+    fn add(&mut self, place: usize, part: Part, mark: Option<Mark>, value: f64) -> Result<(), String> {
         let is_summary = self.raw.metric_type == MetricType::Summary;
         let distribution = &mut self.distributions[place];
-        let mark = mark.filter(|mark| !mark.is_nan());
+        let special = type_label(self.raw.metric_type);
+        let mark = mark.filter(|mark| special == Some(mark.0) && !mark.1.is_nan()).map(|mark| mark.1);
         match (part, mark) {
             (Part::Sum, _) => distribution.sum = Some(value),
-            (Part::Count, _) if is_summary => distribution.summary_count = Some(number::to_count(value)),
+            (Part::Count, _) if is_summary => distribution.count = Some(number::to_count(value)),
             (Part::Body, Some(mark)) if is_summary => distribution.marks.push((Num(mark), value)),
             (Part::Body, None) => {}
             (_, _) if value < 0.0 => {
                 let what = if part == Part::Count { "count" } else { "bucket population" };
                 return Err(format!("negative {what} for histogram {:?}", self.raw.name));
             }
-            (Part::Count, _) => distribution.set_count(value),
+            (Part::Count, _) => match number::as_count(value) {
+                Some(count) => distribution.count = Some(count),
+                None => distribution.count_float = Some(value),
+            },
             // Adding zero makes zero of negative zero.
             (Part::Body, Some(mark)) => distribution.marks.push((Num(mark), value + 0.0)),
         }
@@ -259,8 +265,8 @@ impl<'a> Collected<'a> {
         let metric_type = self.raw.metric_type;
         let mut values = Vec::new();
         for mut distribution in self.distributions {
-            let original = distribution.original();
             let points = distribution.finish(metric_type, &mut values);
+            let original = distribution.original(metric_type, &points, &values);
             self.raw.push(&mut distribution.labels, &points, &values);
             if let Some(original) = original {
                 self.raw.keep_original(original.into());
@@ -274,43 +280,36 @@ impl<'a> Collected<'a> {
 }
 
 impl Distribution<'_> {
-    /// Integer and float counts are two fields in the original: a float that is not zero is shown, whatever else came.
-    fn set_count(&mut self, value: f64) {
-        let keeps = self.count.is_some_and(|count| is_float_count(count) && !is_float_count(value));
-        if !keeps {
-            self.count = Some(value + 0.0);
+    /// The protobuf to keep, if the values do not say all: where both counts of a histogram were given, or a summary's is
+    /// too large for an `f64`.
+    fn original(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
+        let count = self.count?;
+        if count as f64 as u64 == count && self.count_float.is_none() {
+            return None;
         }
-    }
-
-    /// The protobuf of a summary whose count is too large for an `f64`.
-    fn original(&self) -> Option<Vec<u8>> {
-        let sample_count = self.summary_count.filter(|count| *count as f64 as u64 != *count)?;
-        let quantile =
-            |(quantile, value): &(Num, f64)| message::Quantile { quantile: Some(quantile.0), value: Some(*value) };
-        let summary = message::Summary {
-            sample_count: Some(sample_count),
-            sample_sum: self.sum,
-            quantile: self.marks.iter().map(quantile).collect(),
-            ..Default::default()
-        };
-        let metric = message::Metric { summary: Some(summary), ..Default::default() };
+        let mut metric = Metric::of(metric_type, points, values);
+        if let Some(summary) = &mut metric.summary {
+            summary.sample_count = Some(count);
+        }
+        if let Some(histogram) = &mut metric.histogram {
+            histogram.sample_count = Some(count);
+        }
         Some(prost::Message::encode_to_vec(&metric))
     }
 
     /// Lists the values, and says what they are. If one count of a histogram is a float, all are.
     fn finish(&self, metric_type: MetricType, values: &mut Vec<f64>) -> Points {
+        let count = self.count_float.or(self.count.map(|count| count as f64));
         values.clear();
         values.extend(self.marks.iter().map(|mark| mark.1));
-        values.push(self.sum.unwrap_or(0.0));
+        values.extend([self.sum.unwrap_or(0.0), count.unwrap_or(0.0)]);
         let marks = self.marks.iter().map(|mark| mark.0).collect();
-        let has_sum = self.sum.is_some();
+        let (has_sum, has_count) = (self.sum.is_some(), count.is_some());
         if metric_type == MetricType::Summary {
-            values.push(self.summary_count.unwrap_or(0) as f64);
-            return Points::Summary { quantiles: marks, has_sum, has_count: self.summary_count.is_some() };
+            return Points::Summary { quantiles: marks, has_sum, has_count };
         }
-        values.push(self.count.unwrap_or(0.0));
-        let float = self.marks.iter().map(|mark| mark.1).chain(self.count).any(is_float_count);
-        Points::Histogram { bounds: marks, has_sum, has_count: float || self.count.is_some(), float }
+        let float = self.count_float.is_some() || self.marks.iter().any(|mark| is_float_count(mark.1));
+        Points::Histogram { bounds: marks, has_sum, has_count: has_count || float, float }
     }
 }
 

@@ -19,7 +19,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::collect::Collector;
+use super::collect::{Collector, Mark};
 use super::cursor::{Cursor, NameKind, text};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::exposition::{Limit, Limits, NameValidation, number};
@@ -78,8 +78,8 @@ struct Parser<'a, 'l> {
     collector: Collector<'a>,
     /// The labels of the line at hand, but for the one that `mark` is.
     labels: Vec<RawLabel<'a>>,
-    /// The value of `quantile` in a summary or `le` in a histogram.
-    mark: Option<f64>,
+    /// `quantile` in a summary or `le` in a histogram, and its value.
+    mark: Option<Mark>,
 }
 
 /// How a sample's line says its metric.
@@ -213,7 +213,7 @@ impl<'a> Parser<'a, '_> {
             return Err(self.cursor.error(format!("expected float as value, got {token:?}")));
         };
         let recorded = match naming {
-            Naming::None => self.collector.record_nameless(&mut self.labels, value),
+            Naming::None => self.collector.record_nameless(&self.labels, self.mark, value),
             _ => self.collector.record(&mut self.labels, self.mark, value),
         };
         recorded.map_err(|problem| self.cursor.error(problem))?;
@@ -251,7 +251,7 @@ impl<'a> Parser<'a, '_> {
                 return Err(self.cursor.error(format!("invalid label name for metric {family:?}")));
             }
             if self.cursor.skip_blanks()? == b'=' {
-                self.label(name, &naming)?;
+                self.label(name)?;
             } else if inside_allowed {
                 self.name_inside(name, &naming)?;
                 naming = Naming::Inside;
@@ -278,16 +278,12 @@ impl<'a> Parser<'a, '_> {
         if !matches!(found, b',' | b'}') {
             return Err(self.cursor.error(format!("unexpected end of metric name {:?}", char::from(found))));
         }
-        self.select(name)?;
-        let earlier = std::mem::take(&mut self.labels);
-        for label in earlier {
-            self.add_label(label)?;
-        }
-        Ok(())
+        self.select(name)
     }
 
-    /// A label; the cursor is at the `=`, and then at the comma or brace behind the value.
-    fn label(&mut self, name: Cow<'a, [u8]>, naming: &Naming) -> Result<(), ParseError> {
+    /// A label; the cursor is at the `=`, and then at the comma or brace behind the value. Where it stands before the
+    /// metric's name, the family of the line before says whether it is a quantile or bound, as in the original.
+    fn label(&mut self, name: Cow<'a, [u8]>) -> Result<(), ParseError> {
         if *name == *b"__name__" {
             return Err(self.cursor.error("label name \"__name__\" is reserved".into()));
         }
@@ -310,25 +306,14 @@ impl<'a> Parser<'a, '_> {
         if !matches!(found, b',' | b'}') {
             return Err(self.cursor.error(format!("unexpected end of label value {value:?}")));
         }
-        let label = RawLabel { name, value };
-        if *naming == Naming::None {
-            // The type, and with it the meaning of `le` and `quantile`, is not known yet.
-            self.labels.push(label);
+        let Some(special) = self.collector.type_label().filter(|special| *special == name) else {
+            self.labels.push(RawLabel { name, value });
             return Ok(());
-        }
-        self.add_label(label)
-    }
-
-    fn add_label(&mut self, label: RawLabel<'a>) -> Result<(), ParseError> {
-        if self.collector.type_label().is_some_and(|special| special == label.name) {
-            let Some(mark) = number::parse(label.value.as_bytes()) else {
-                let RawLabel { name, value } = label;
-                return Err(self.cursor.error(format!("expected float as value for '{name}' label, got {value:?}")));
-            };
-            self.mark = Some(mark);
-        } else {
-            self.labels.push(label);
-        }
+        };
+        let Some(mark) = number::parse(value.as_bytes()) else {
+            return Err(self.cursor.error(format!("expected float as value for '{name}' label, got {value:?}")));
+        };
+        self.mark = Some((special, mark));
         Ok(())
     }
 
