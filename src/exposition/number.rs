@@ -93,10 +93,13 @@ fn print_with_zero(value: f64, into: &mut Vec<u8>, zero: &[u8]) {
     }
 }
 
-/// Takes digits and exponent out of what the shortest-digits algorithm printed.
+/// Takes digits and exponent out of what the shortest-digits algorithm printed, unless it is the right form as it is.
 fn print_shortest(magnitude: f64, into: &mut Vec<u8>) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(magnitude).as_bytes();
+    if (1e-4..1e6).contains(&magnitude) && !text.contains(&b'e') {
+        return into.extend_from_slice(text);
+    }
     let mut digits = [0_u8; 32];
     let (mut len, mut point, mut exponent) = (0, None, 0_i32);
     for (at, &byte) in text.iter().enumerate() {

@@ -76,8 +76,8 @@ impl<'a> Collector<'a> {
     }
 
     /// Whether the name is the one selected last.
-    pub(super) fn is_selected(&self, name: &[u8]) -> bool {
-        self.selected.is_some() && self.selected_name.as_bytes() == name
+    pub(super) fn is_selected(&self, name: &str) -> bool {
+        self.selected.is_some() && self.selected_name == name
     }
 
     /// Makes the family that a name belongs to the current one: that of this name, else the summary or histogram that
