@@ -47,13 +47,13 @@ fn parse_short_decimal(token: &[u8]) -> Option<f64> {
 /// wrap around, what no integer can hold becomes 2^63.
 pub fn to_count(value: f64) -> u64 {
     const HALF: f64 = (1_u64 << 63) as f64;
-    let signed = |value: f64| if value >= -HALF && value < HALF { value as i64 as u64 } else { 1 << 63 };
+    let signed = |value: f64| if (-HALF..HALF).contains(&value) { value as i64 as u64 } else { 1 << 63 };
     if value < HALF { signed(value) } else { signed(value - HALF) | 1 << 63 }
 }
 
 /// The integer that `value` is, if it is one that a count can hold.
 pub fn as_count(value: f64) -> Option<u64> {
-    (value >= 0.0 && value < 18_446_744_073_709_551_616.0 && value.trunc() == value).then_some(value as u64)
+    ((0.0..18_446_744_073_709_551_616.0).contains(&value) && value.trunc() == value).then_some(value as u64)
 }
 
 /// Appends `value` with the fewest digits that read back the same, as the text format prints it: exponents below -4 and
@@ -93,10 +93,13 @@ fn print_with_zero(value: f64, into: &mut Vec<u8>, zero: &[u8]) {
     }
 }
 
-/// Takes digits and exponent out of what the shortest-digits algorithm printed.
+/// Takes digits and exponent out of what the shortest-digits algorithm printed, unless it is the right form as it is.
 fn print_shortest(magnitude: f64, into: &mut Vec<u8>) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(magnitude).as_bytes();
+    if (1e-4..1e6).contains(&magnitude) && !text.contains(&b'e') {
+        return into.extend_from_slice(text);
+    }
     let mut digits = [0_u8; 32];
     let (mut len, mut point, mut exponent) = (0, None, 0_i32);
     for (at, &byte) in text.iter().enumerate() {
@@ -187,7 +190,7 @@ mod tests {
             (0.000_123_45, "0.00012345"),
             (1e-5, "1e-05"),
             (0.1, "0.1"),
-            (3.14, "3.14"),
+            (3.15, "3.15"),
             (2398.283, "2398.283"),
             (5e-324, "5e-324"),
             (f64::MAX, "1.7976931348623157e+308"),

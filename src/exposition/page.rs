@@ -8,7 +8,7 @@ use crate::model::{Family, LabelSet, Shape};
 #[derive(Debug)]
 pub enum Page {
     /// In the text format.
-    Text(text::Renderer),
+    Text(Box<text::Renderer>),
     /// In protobuf, binary or as text.
     Protobuf(protobuf::Renderer),
 }
@@ -17,7 +17,7 @@ impl Page {
     /// A page in that format.
     pub fn new(format: Format) -> Self {
         match format.encoding {
-            Encoding::Text => Self::Text(text::Renderer::new(format.escaping)),
+            Encoding::Text => Self::Text(Box::new(text::Renderer::new(format.escaping))),
             Encoding::ProtobufDelimited => Self::Protobuf(protobuf::Renderer::delimited(format.escaping)),
             Encoding::ProtobufText => Self::Protobuf(protobuf::Renderer::text(format.escaping)),
             Encoding::ProtobufCompactText => Self::Protobuf(protobuf::Renderer::compact_text(format.escaping)),

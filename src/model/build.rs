@@ -145,9 +145,10 @@ impl FamilyBuilder {
         let mut sorted = FamilyBuilder::new(self.name.clone(), self.metric_type);
         sorted.help = self.help.take();
         sorted.unit = self.unit.take();
+        let mut numbers: Vec<Option<u32>> = vec![None; self.layouts.len()];
         for row in rows {
             let layout = &self.layouts[row.layout as usize];
-            let number = *sorted.layout_index.entry(layout.clone()).or_insert_with(|| {
+            let number = *numbers[row.layout as usize].get_or_insert_with(|| {
                 sorted.layouts.push(layout.clone());
                 offset(sorted.layouts.len() - 1)
             });

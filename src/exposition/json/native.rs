@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn bounds_are_powers_of_the_schema() {
         assert_eq!([bound(0, 0), bound(3, 0), bound(-2, 0)], [1.0, 8.0, 0.25]);
-        assert_eq!([bound(1, -1), bound(1, 1), bound(-1, 1)], [4.0, 1.414213562373095, 0.7071067811865475]);
+        assert_eq!([bound(1, -1), bound(1, 1), bound(-1, 1)], [4.0, 2.82842712474619 / 2.0, 0.7071067811865475]);
         assert_eq!([bound(1024, 0), bound(1025, 0), bound(i64::MAX, -4)], [f64::MAX, f64::INFINITY, f64::INFINITY]);
         assert_eq!([bound(-1074, 0), bound(-1080, 0)], [5e-324, 0.0]);
     }

@@ -6,6 +6,9 @@ mod print;
 mod render;
 mod wire;
 
+#[cfg(test)]
+mod tests;
+
 pub use parse::{ParseError, parse};
 pub(crate) use print::enum_name;
 pub use render::Renderer;

@@ -1,8 +1,8 @@
 //! Reading delimited `MetricFamily` messages, as Pushgateway does.
 //!
-//! Of several families with one name the last counts; one without metrics counts too; an unknown type is a counter, proto2's
-//! first value. Where the original takes names that text cannot print without escaping them, here only names that the
-//! [`NameValidation`] allows are taken, because two names may become one when escaped and spoil the page.
+//! Of several families with one name the last counts; one without metrics counts too; one without a type is a counter,
+//! proto2's first value. Two things the original takes are errors here, because they spoil its page: types that there are
+//! not, and names that the [`NameValidation`] does not allow, since two names may become one when escaped.
 //!
 //! What the values of a metric do not say (native histograms, exemplars, created timestamps, unknown fields, integers
 //! that no `f64` is) is kept: the message as it came, without its labels, unless it is byte for byte what the values would
@@ -44,6 +44,13 @@ pub enum ParseError {
         /// The label's name.
         label: String,
     },
+    /// A metric's type is none of those there are.
+    MetricType {
+        /// The metric's name.
+        family: String,
+        /// The type's number.
+        number: i32,
+    },
     /// A bound is crossed.
     Limit(Limit),
 }
@@ -57,6 +64,7 @@ impl fmt::Display for ParseError {
             }
             Self::MetricName(name) => write!(f, "invalid metric name {name:?}"),
             Self::LabelName { family, label } => write!(f, "invalid label name {label:?} in metric {family:?}"),
+            Self::MetricType { family, number } => write!(f, "unknown metric type {number} of metric {family:?}"),
             Self::Limit(limit) => limit.fmt(f),
         }
     }
@@ -143,14 +151,13 @@ impl Parser<'_> {
     fn head<'a>(&self, message: &'a [u8]) -> Result<RawFamily<'a>, Fault> {
         let mut family = RawFamily::new(Cow::Borrowed(""), MetricType::Counter);
         let mut name: &[u8] = &[];
+        let mut type_number = MetricType::Counter as i32;
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
                 (1, Value::Bytes(bytes)) => name = bytes,
                 (2, Value::Bytes(bytes)) => family.help = Some(String::from_utf8_lossy(bytes)),
-                (3, Value::Varint(number)) => {
-                    family.metric_type = MetricType::from_number(number as i32).unwrap_or(family.metric_type);
-                }
+                (3, Value::Varint(number)) => type_number = number as i32,
                 (5, Value::Bytes(bytes)) => family.unit = Some(String::from_utf8_lossy(bytes)),
                 _ => {}
             }
@@ -159,6 +166,9 @@ impl Parser<'_> {
             Ok(name) if self.names.allows_metric(name) => family.name = Cow::Borrowed(name),
             _ => return Err(Fault::Error(ParseError::MetricName(String::from_utf8_lossy(name).into_owned()))),
         }
+        family.metric_type = MetricType::from_number(type_number).ok_or_else(|| {
+            Fault::Error(ParseError::MetricType { family: family.name.clone().into_owned(), number: type_number })
+        })?;
         Ok(family)
     }
 
@@ -214,7 +224,7 @@ impl Parser<'_> {
                 _ => {}
             }
         }
-        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        let (name, value) = (lossy(name), lossy(value));
         let place = |family: &RawFamily| (family.name.clone().into_owned(), name.clone().into_owned());
         let is_reserved = name.is_empty() || name.starts_with(RESERVED_PREFIX);
         if is_reserved || matches!(name, Cow::Owned(_)) {
@@ -231,6 +241,11 @@ impl Parser<'_> {
         labels.push(RawLabel { name, value });
         Ok(())
     }
+}
+
+/// The text that the bytes are; owned only where they are not UTF-8. Faster than the standard way where they are.
+fn lossy(bytes: &[u8]) -> Cow<'_, str> {
+    std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
 /// A metric's fields but for its labels: mostly one piece of it.

@@ -76,8 +76,8 @@ impl<'a> Collector<'a> {
     }
 
     /// Whether the name is the one selected last.
-    pub(super) fn is_selected(&self, name: &[u8]) -> bool {
-        self.selected.is_some() && self.selected_name.as_bytes() == name
+    pub(super) fn is_selected(&self, name: &str) -> bool {
+        self.selected.is_some() && self.selected_name == name
     }
 
     /// Makes the family that a name belongs to the current one: that of this name, else the summary or histogram that
@@ -86,7 +86,7 @@ impl<'a> Collector<'a> {
         let selected = match self.index.get(&*name) {
             Some(selected) => *selected,
             None => {
-                let selected = self.resolve(&name);
+                let selected = self.resolve(name.clone());
                 self.index.insert(name.clone(), selected);
                 selected
             }
@@ -95,7 +95,7 @@ impl<'a> Collector<'a> {
         self.selected_name = name;
     }
 
-    fn resolve(&mut self, name: &Cow<'a, str>) -> Selected {
+    fn resolve(&mut self, name: Cow<'a, str>) -> Selected {
         let suffixes = [("_count", Part::Count), ("_sum", Part::Sum), ("_bucket", Part::Body)];
         for (suffix, part) in suffixes {
             let base = name.strip_suffix(suffix).filter(|base| !base.is_empty());
@@ -115,7 +115,7 @@ impl<'a> Collector<'a> {
             }
         }
         self.families.push(Collected {
-            raw: RawFamily::new(name.clone(), MetricType::Untyped),
+            raw: RawFamily::new(name, MetricType::Untyped),
             is_typed: false,
             distributions: Vec::new(),
             places: HashMap::new(),

@@ -14,8 +14,21 @@ pub(super) enum NameKind {
     Label,
 }
 
+/// A token: its text, or its bytes if they are not UTF-8.
+pub(super) type Token<'a> = Result<Cow<'a, str>, Vec<u8>>;
+
+/// A token for a message.
+pub(super) fn lossy(token: &Token) -> String {
+    match token {
+        Ok(text) => text.clone().into_owned(),
+        Err(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    }
+}
+
 pub(super) struct Cursor<'a> {
     body: &'a [u8],
+    /// The body as text, if all of it is: then no token needs to be checked again.
+    text: Option<&'a str>,
     at: usize,
     line: usize,
     line_start: usize,
@@ -51,7 +64,7 @@ fn is(byte: u8, classes: u8) -> bool {
 
 impl<'a> Cursor<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
-        Self { body, at: 0, line: 1, line_start: 0 }
+        Self { body, text: std::str::from_utf8(body).ok(), at: 0, line: 1, line_start: 0 }
     }
 
     pub(super) fn error(&self, problem: String) -> ParseError {
@@ -97,11 +110,11 @@ impl<'a> Cursor<'a> {
     }
 
     /// A name; empty if none begins here. Quotes may begin and end anywhere in it, as in the original.
-    pub(super) fn name(&mut self, kind: NameKind) -> Result<Cow<'a, [u8]>, ParseError> {
+    pub(super) fn name(&mut self, kind: NameKind) -> Result<Token<'a>, ParseError> {
         let colon = if kind == NameKind::Metric { COLON } else { 0 };
         let start = self.at;
         if !is(self.byte()?, LETTER | QUOTE | colon) {
-            return Ok(Cow::Borrowed(&[]));
+            return Ok(Ok(Cow::Borrowed("")));
         }
         let rest = &self.body[start..];
         let length = rest.iter().position(|&byte| !is(byte, LETTER | DIGIT | colon)).unwrap_or(rest.len());
@@ -109,9 +122,9 @@ impl<'a> Cursor<'a> {
         if self.byte()? == b'"' {
             let mut name = rest[..length].to_vec();
             self.quoted_name(&mut name, kind)?;
-            return Ok(name.into());
+            return Ok(owned(name));
         }
-        Ok(Cow::Borrowed(&rest[..length]))
+        Ok(self.borrowed(start))
     }
 
     /// The part of a name from the quote at the cursor to the closing one, behind which the name ends.
@@ -144,15 +157,17 @@ impl<'a> Cursor<'a> {
     }
 
     /// A label value; the cursor is at its opening quote, and then behind its closing one.
-    pub(super) fn label_value(&mut self) -> Result<Cow<'a, [u8]>, ParseError> {
+    pub(super) fn label_value(&mut self) -> Result<Token<'a>, ParseError> {
         self.at += 1;
+        let start = self.at;
         let rest = self.body.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n')).unwrap_or(rest.len());
         self.at += length;
         let mut value = match self.byte()? {
             b'"' => {
+                let value = self.borrowed(start);
                 self.at += 1;
-                return Ok(Cow::Borrowed(&rest[..length]));
+                return Ok(value);
             }
             _ => rest[..length].to_vec(),
         };
@@ -160,7 +175,7 @@ impl<'a> Cursor<'a> {
             match self.byte()? {
                 b'"' => {
                     self.at += 1;
-                    return Ok(value.into());
+                    return Ok(owned(value));
                 }
                 b'\n' => {
                     let value = String::from_utf8_lossy(&value);
@@ -190,12 +205,18 @@ impl<'a> Cursor<'a> {
         self.byte()?;
         Ok(&rest[..length])
     }
+
+    /// The token from `start` to the cursor.
+    fn borrowed(&self, start: usize) -> Token<'a> {
+        let bytes = &self.body[start..self.at];
+        let text = match self.text {
+            Some(text) => text.get(start..self.at),
+            None => std::str::from_utf8(bytes).ok(),
+        };
+        text.map(Cow::Borrowed).ok_or_else(|| bytes.to_vec())
+    }
 }
 
-/// A token as text, if it is UTF-8.
-pub(super) fn text(token: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
-    match token {
-        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
-        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
-    }
+fn owned<'a>(bytes: Vec<u8>) -> Token<'a> {
+    String::from_utf8(bytes).map(Cow::Owned).map_err(|error| error.into_bytes())
 }

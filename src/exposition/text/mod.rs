@@ -5,5 +5,8 @@ mod cursor;
 mod parse;
 mod render;
 
+#[cfg(test)]
+mod tests;
+
 pub use parse::{ParseError, parse};
 pub use render::Renderer;

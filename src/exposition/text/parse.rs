@@ -20,7 +20,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::collect::{Collector, Mark};
-use super::cursor::{Cursor, NameKind, text};
+use super::cursor::{Cursor, NameKind, Token, lossy};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::exposition::{Limit, Limits, NameValidation, number};
 use crate::model::MetricType;
@@ -177,16 +177,15 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// Makes the family that samples of this name belong to the current one.
-    fn select(&mut self, name: Cow<'a, [u8]>) -> Result<(), ParseError> {
-        if self.collector.is_selected(&name) {
-            return Ok(());
+    fn select(&mut self, name: Token<'a>) -> Result<(), ParseError> {
+        match name {
+            Ok(name) if self.collector.is_selected(&name) => Ok(()),
+            Ok(name) if self.names.allows_metric(&name) => {
+                self.collector.select(name);
+                Ok(())
+            }
+            invalid => Err(self.cursor.error(format!("invalid metric name {:?}", lossy(&invalid)))),
         }
-        let shown = || String::from_utf8_lossy(&name).into_owned();
-        match text(name.clone()).filter(|name| self.names.allows_metric(name)) {
-            Some(name) => self.collector.select(name),
-            None => return Err(self.cursor.error(format!("invalid metric name {:?}", shown()))),
-        }
-        Ok(())
     }
 
     /// A sample, up to its line feed.
@@ -196,7 +195,7 @@ impl<'a> Parser<'a, '_> {
         let mut naming = Naming::None;
         if self.cursor.byte()? != b'{' {
             let name = self.cursor.name(NameKind::Metric)?;
-            if name.is_empty() {
+            if name.as_deref() == Ok("") {
                 return Err(self.cursor.error("invalid metric name".into()));
             }
             self.select(name)?;
@@ -246,7 +245,7 @@ impl<'a> Parser<'a, '_> {
                 break;
             }
             let name = self.cursor.name(NameKind::Label)?;
-            if name.is_empty() {
+            if name.as_deref() == Ok("") {
                 let family = self.collector.selected_name();
                 return Err(self.cursor.error(format!("invalid label name for metric {family:?}")));
             }
@@ -269,7 +268,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// A metric's name between the braces; the cursor is behind it.
-    fn name_inside(&mut self, name: Cow<'a, [u8]>, naming: &Naming) -> Result<(), ParseError> {
+    fn name_inside(&mut self, name: Token<'a>, naming: &Naming) -> Result<(), ParseError> {
         if *naming == Naming::Inside {
             let family = self.collector.selected_name();
             return Err(self.cursor.error(format!("multiple metric names for metric {family:?}")));
@@ -283,13 +282,13 @@ impl<'a> Parser<'a, '_> {
 
     /// A label; the cursor is at the `=`, and then at the comma or brace behind the value. Where it stands before the
     /// metric's name, the family of the line before says whether it is a quantile or bound, as in the original.
-    fn label(&mut self, name: Cow<'a, [u8]>) -> Result<(), ParseError> {
-        if *name == *b"__name__" {
-            return Err(self.cursor.error("label name \"__name__\" is reserved".into()));
-        }
-        let valid = text(name.clone()).filter(|name| self.names.allows_label(name));
-        let Some(name) = valid else {
-            return Err(self.cursor.error(format!("invalid label name {:?}", String::from_utf8_lossy(&name))));
+    fn label(&mut self, name: Token<'a>) -> Result<(), ParseError> {
+        let name = match name {
+            Ok(name) if name == "__name__" => {
+                return Err(self.cursor.error("label name \"__name__\" is reserved".into()));
+            }
+            Ok(name) if self.names.allows_label(&name) => name,
+            invalid => return Err(self.cursor.error(format!("invalid label name {:?}", lossy(&invalid)))),
         };
         self.cursor.advance();
         let found = self.cursor.skip_blanks()?;
@@ -298,9 +297,9 @@ impl<'a> Parser<'a, '_> {
             return Err(self.cursor.error(format!("expected '\"' at start of label value, found {found:?}")));
         }
         let value = self.cursor.label_value()?;
-        let Some(value) = text(value.clone()) else {
-            let value = String::from_utf8_lossy(&value);
-            return Err(self.cursor.error(format!("invalid label value {value:?}")));
+        let value = match value {
+            Ok(value) => value,
+            invalid => return Err(self.cursor.error(format!("invalid label value {:?}", lossy(&invalid)))),
         };
         let found = self.cursor.skip_blanks()?;
         if !matches!(found, b',' | b'}') {

@@ -1,0 +1,266 @@
+//! Delimited protobuf in and out.
+
+use proptest::prelude::*;
+use prost::Message;
+
+use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
+use super::wire::{put_bytes, put_uint, put_varint};
+use super::{ParseError, Renderer, parse};
+use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal, text};
+use crate::model::{Family, LabelSet, MetricType, Points};
+
+fn group() -> LabelSet {
+    LabelSet::new([("job", "a")])
+}
+
+/// A family's message after its length.
+fn delimited(name: &[u8], metric_type: i32, metrics: &[Vec<u8>]) -> Vec<u8> {
+    let mut message = Vec::new();
+    put_bytes(1, name, &mut message);
+    put_bytes(2, b"Help.", &mut message);
+    put_uint(3, metric_type as u64, &mut message);
+    for metric in metrics {
+        put_bytes(4, metric, &mut message);
+    }
+    let mut body = Vec::new();
+    put_varint(message.len() as u64, &mut body);
+    body.extend(message);
+    body
+}
+
+fn label(name: &[u8], value: &[u8]) -> LabelPair {
+    LabelPair { name: Some(name.to_vec()), value: Some(value.to_vec()) }
+}
+
+fn gauge(labels: &[(&str, &str)], value: f64) -> Metric {
+    let label = labels.iter().map(|(name, value)| label(name.as_bytes(), value.as_bytes())).collect();
+    Metric { label, gauge: Some(Gauge { value: Some(value) }), ..Metric::default() }
+}
+
+fn native() -> Metric {
+    let span = BucketSpan { offset: Some(-1), length: Some(2) };
+    let histogram = Histogram {
+        sample_count: Some(3),
+        sample_sum: Some(7.5),
+        schema: Some(3),
+        positive_span: vec![span],
+        positive_delta: vec![1, 1],
+        ..Histogram::default()
+    };
+    Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }
+}
+
+fn families(body: &[u8]) -> Result<Result<Vec<Family>, Refusal>, ParseError> {
+    let raw = parse(body, NameValidation::Legacy, &Limits::default())?;
+    Ok(raw.iter().map(|raw| raw.family(&group())).collect())
+}
+
+fn page(families: &[Family]) -> Vec<u8> {
+    let mut page = Vec::new();
+    let mut renderer = Renderer::delimited(Escaping::Underscores);
+    let group = group();
+    for family in families {
+        renderer.block(family.shape(), [(&group, family)], &mut page);
+    }
+    page
+}
+
+#[test]
+fn metrics_that_are_values_keep_nothing_beside() {
+    let metrics = [gauge(&[("b", "2"), ("a", "1")], 1.5).encode_to_vec(), gauge(&[], -0.0).encode_to_vec()];
+    let pushed = families(&delimited(b"m", 1, &metrics)).unwrap().unwrap();
+    assert_eq!(pushed[0].shape().help(), Some("Help."));
+    assert_eq!(pushed[0].originals(), None);
+    assert_eq!(pushed[0].values()[0].to_bits(), (-0.0_f64).to_bits());
+    assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
+}
+
+#[test]
+fn what_values_do_not_say_is_kept_without_the_labels() {
+    let mut native = native();
+    let bare = native.encode_to_vec();
+    native.label = vec![label(b"x", b"1")];
+    let pushed = families(&delimited(b"h", 4, &[native.encode_to_vec()])).unwrap().unwrap();
+    assert_eq!(*pushed[0].originals().unwrap()[0], *bare);
+    assert_eq!(pushed[0].values()[..], [7.5, 3.0]);
+    assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
+
+    let exemplar = Exemplar { label: vec![label(b"\xff", b"1")], value: Some(1.0), timestamp: None };
+    let counter = Counter { value: Some(1.0), exemplar: Some(exemplar), created_timestamp: None };
+    let cases = [
+        (0, Metric { counter: Some(counter), ..Metric::default() }),
+        (1, Metric { gauge: Some(Gauge::default()), ..Metric::default() }),
+        (1, Metric { counter: Some(Counter::default()), ..gauge(&[], 1.0) }),
+        (
+            4,
+            Metric {
+                histogram: Some(Box::new(Histogram { sample_count: Some(u64::MAX - 1), ..Histogram::default() })),
+                ..Metric::default()
+            },
+        ),
+    ];
+    for (metric_type, metric) in cases {
+        let pushed = families(&delimited(b"m", metric_type, &[metric.encode_to_vec()])).unwrap().unwrap();
+        assert_eq!(*pushed[0].originals().unwrap()[0], *metric.encode_to_vec(), "{metric:?}");
+    }
+}
+
+#[test]
+fn fields_around_and_between_the_labels_are_put_together() {
+    let mut metric = vec![0x98, 0x06, 1];
+    metric.extend(gauge(&[("a", "1")], 2.0).encode_to_vec());
+    metric.extend(gauge(&[("b", "1")], 3.0).encode_to_vec());
+    let pushed = families(&delimited(b"m", 1, &[metric])).unwrap().unwrap();
+    assert_eq!(pushed[0].values()[..], [3.0]);
+    assert_eq!(pushed[0].shape().layouts()[0].names.len(), 3);
+    let mut kept = vec![0x98, 0x06, 1];
+    kept.extend(gauge(&[], 2.0).encode_to_vec());
+    kept.extend(gauge(&[], 3.0).encode_to_vec());
+    assert_eq!(*pushed[0].originals().unwrap()[0], *kept);
+}
+
+#[test]
+fn the_last_of_several_families_counts_and_one_without_metrics_too() {
+    let body = [delimited(b"m", 1, &[gauge(&[], 1.0).encode_to_vec()]), delimited(b"m", 1, &[])].concat();
+    let pushed = families(&body).unwrap().unwrap();
+    assert_eq!((pushed.len(), pushed[0].shape().series_len()), (1, 0));
+    assert!(page(&pushed).is_empty());
+}
+
+#[test]
+fn metrics_that_do_not_fit_are_refused() {
+    let refused = |metric_type, metric: Metric| {
+        families(&delimited(b"m", metric_type, &[metric.encode_to_vec()])).unwrap().unwrap_err()
+    };
+    for metric_type in [0, 2, 3, 4, 5] {
+        assert!(matches!(refused(metric_type, gauge(&[], 1.0)), Refusal::WrongType { .. }));
+    }
+    assert_eq!(refused(1, Metric { timestamp_ms: Some(0), ..gauge(&[], 1.0) }), Refusal::Timestamp);
+    assert!(matches!(refused(1, gauge(&[("", "x")], 1.0)), Refusal::LabelName { .. }));
+    assert!(matches!(refused(1, gauge(&[("a", ""), ("a", "")], 1.0)), Refusal::DuplicateLabel { .. }));
+    let not_utf8 = Metric { label: vec![label(b"a", b"\xff")], ..gauge(&[], 1.0) };
+    assert!(matches!(refused(1, not_utf8), Refusal::LabelValue { .. }));
+    let two = [gauge(&[("job", "x")], 1.0).encode_to_vec(), gauge(&[("job", "y")], 1.0).encode_to_vec()];
+    assert!(matches!(families(&delimited(b"m", 1, &two)).unwrap().unwrap_err(), Refusal::DuplicateSeries(_)));
+}
+
+#[test]
+fn what_cannot_be_a_family_is_an_error() {
+    let error = |body: &[u8]| families(body).unwrap_err();
+    let metric = gauge(&[("a.b", "")], 1.0).encode_to_vec();
+    assert_eq!(error(&delimited(b"", 1, &[])), ParseError::MetricName(String::new()));
+    assert_eq!(error(&delimited(b"a.b", 1, &[])), ParseError::MetricName("a.b".to_owned()));
+    assert_eq!(error(&delimited(b"m", 6, &[])), ParseError::MetricType { family: "m".into(), number: 6 });
+    let label = ParseError::LabelName { family: "m".into(), label: "a.b".into() };
+    assert_eq!(error(&delimited(b"m", 1, std::slice::from_ref(&metric))), label);
+    let utf8 = parse(&delimited(b"a.b", 1, &[metric]), NameValidation::Utf8, &Limits::default()).map(|f| f.len());
+    assert_eq!(utf8, Ok(1));
+    assert_eq!(error(&[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), ParseError::Truncated { message: 1 });
+    assert_eq!(error(&[255; 11]), ParseError::Malformed { message: 1 });
+    assert_eq!(error(&[2, 0x0a, 5]), ParseError::Malformed { message: 1 });
+    assert_eq!(error(b"m 1\n"), ParseError::Truncated { message: 1 });
+}
+
+#[test]
+fn bounds_are_kept() {
+    let limits = Limits { line_bytes_max: 1, labels_per_series_max: 1, series_max: 2, families_max: 1 };
+    let parse = |body: Vec<u8>| parse(&body, NameValidation::Legacy, &limits).map(|families| families.len());
+    let metrics = |labels: &[(&str, &str)], count: usize| vec![gauge(labels, 1.0).encode_to_vec(); count];
+    assert_eq!(parse(delimited(b"m", 1, &metrics(&[("a", "")], 2))), Ok(1));
+    assert_eq!(parse(delimited(b"m", 1, &metrics(&[], 3))), Err(ParseError::Limit(Limit::Series(2))));
+    let two = metrics(&[("a", ""), ("b", "")], 1);
+    assert_eq!(parse(delimited(b"m", 1, &two)), Err(ParseError::Limit(Limit::LabelsPerSeries(1))));
+    let many = [delimited(b"m", 1, &[]), delimited(b"n", 1, &[])].concat();
+    assert_eq!(parse(many), Err(ParseError::Limit(Limit::Families(1))));
+}
+
+#[test]
+fn messages_are_printed_as_text_too() {
+    let pushed =
+        families(&delimited(b"m", 1, &[gauge(&[("a", "\"\n\u{1}é")], f64::INFINITY).encode_to_vec()])).unwrap();
+    let (group, pushed) = (LabelSet::default(), pushed.unwrap());
+    let print = |mut renderer: Renderer| {
+        let mut text = Vec::new();
+        renderer.block(pushed[0].shape(), [(&group, &pushed[0])], &mut text);
+        String::from_utf8(text).unwrap()
+    };
+    let compact = "name:\"m\" help:\"Help.\" type:GAUGE metric:{label:{name:\"a\" value:\"\\\"\\n\\x01é\"} \
+                   label:{name:\"instance\" value:\"\"} gauge:{value:inf}}\n";
+    assert_eq!(print(Renderer::compact_text(Escaping::Underscores)), compact);
+    let lines = "name: \"m\"\nhelp: \"Help.\"\ntype: GAUGE\nmetric: {\n  label: {\n    name: \"a\"\n    \
+                 value: \"\\\"\\n\\x01é\"\n  }\n  label: {\n    name: \"instance\"\n    value: \"\"\n  }\n  gauge: {\n    \
+                 value: inf\n  }\n}\n\n";
+    assert_eq!(print(Renderer::text(Escaping::Underscores)), lines);
+}
+
+#[test]
+fn a_push_as_text_is_the_same_as_a_push_as_protobuf() {
+    let body = "# HELP h x\n# TYPE h histogram\nh_bucket{le=\"1\",a=\"\\n\"} 1\nh_sum{a=\"\\n\"} 1.5\nh_count 2\n\
+                # TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_count 1\n# TYPE f gaugehistogram\nf_count 1.5\nm 3\n";
+    let raw = text::parse(body.as_bytes(), NameValidation::Legacy, &Limits::default()).unwrap();
+    let pushed: Vec<Family> = raw.iter().map(|raw| raw.family(&group()).unwrap()).collect();
+    assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
+}
+
+/// Metrics with and without what values can say.
+fn metric() -> impl Strategy<Value = Metric> {
+    let labels = prop::collection::btree_map("[a-c]", "[xé\\n]?", 0..3);
+    let labels = labels.prop_map(|labels| labels.iter().map(|(n, v)| label(n.as_bytes(), v.as_bytes())).collect());
+    let points = prop_oneof![Just(None), prop::collection::vec(any::<u64>(), 0..4).prop_map(Some)];
+    let values = (any::<Option<u64>>(), any::<Option<f64>>(), points, any::<Option<f64>>());
+    let histogram = values.prop_map(|(sample_count, sample_sum, deltas, zero_threshold)| Histogram {
+        sample_count,
+        sample_sum,
+        positive_delta: deltas.unwrap_or_default().iter().map(|delta| *delta as i64).collect(),
+        zero_threshold,
+        ..Histogram::default()
+    });
+    (labels, histogram).prop_map(|(label, histogram)| Metric {
+        label,
+        histogram: Some(Box::new(histogram)),
+        ..Metric::default()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(500))]
+
+    #[test]
+    fn families_survive_the_way_out_and_in(metrics in prop::collection::vec(metric(), 0..4)) {
+        let metrics: Vec<Vec<u8>> = metrics.iter().map(Metric::encode_to_vec).collect();
+        if let Ok(pushed) = families(&delimited(b"h", 4, &metrics)).unwrap() {
+            let page = page(&pushed);
+            if pushed[0].shape().series_len() > 0 {
+                prop_assert_eq!(families(&page).unwrap().unwrap(), pushed);
+            }
+        }
+    }
+
+    #[test]
+    fn a_body_cut_anywhere_is_an_error(metrics in prop::collection::vec(metric(), 0..3)) {
+        let metrics: Vec<Vec<u8>> = metrics.iter().map(Metric::encode_to_vec).collect();
+        let body = delimited(b"h", 4, &metrics);
+        for end in 1..body.len() {
+            prop_assert_eq!(families(&body[..end]).unwrap_err(), ParseError::Truncated { message: 1 });
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(metrics in prop::collection::vec(metric(), 1..3), at: prop::sample::Index, byte: u8) {
+        let metrics: Vec<Vec<u8>> = metrics.iter().map(Metric::encode_to_vec).collect();
+        let mut body = delimited(b"h", 4, &metrics);
+        let at = at.index(body.len());
+        body[at] = byte;
+        if let Ok(Ok(pushed)) = families(&body) {
+            page(&pushed);
+        }
+    }
+
+    #[test]
+    fn values_and_messages_are_the_same(count: u32, sum: f64, float: bool) {
+        let points = Points::Histogram { bounds: Box::default(), has_sum: true, has_count: true, float };
+        let values = [sum, f64::from(count)];
+        let metric = Metric::of(MetricType::Histogram, &points, &values);
+        prop_assert_eq!(metric.values(MetricType::Histogram), Some((points, values.to_vec())));
+    }
+}
