@@ -121,6 +121,7 @@ mod tests {
             store: StoreId(store),
             lineage: epochs.iter().map(|e| Opening { epoch: Epoch(*e), revision: Revision(*e) }).collect(),
             head: Revision(100),
+            forgotten: Revision(0),
             holds: vec![],
         }
     }

@@ -100,6 +100,17 @@ pub(super) struct Peer {
     heard_ns: u64,
     progress_ns: u64,
     progress_due_ns: u64,
+    held: Held,
+}
+
+/// When the node is told what the peer holds: once all is durable that came before the peer said so. What came before may
+/// hold a group as it was before a delete that the peer now has; were that committed after the tombstone went, it would
+/// revive the group.
+#[derive(Clone, Copy, Debug, Default)]
+struct Held {
+    told: Option<Revision>,
+    /// To be told once so many commits are durable.
+    due: Option<(Revision, u64)>,
 }
 
 impl Peer {
@@ -126,16 +137,14 @@ impl Peer {
             heard_ns: now.monotonic_ns,
             progress_ns: config.progress_ns,
             progress_due_ns: now.monotonic_ns.saturating_add(config.progress_ns),
+            held: Held::default(),
         };
         match resume {
             Some((held, _)) => peer.sending.go_on(held, actions),
-            None => {
-                actions.push_back(Action::PeerHolds(Revision(0)));
-                if role == Role::Hub {
-                    peer.sending.exchange(actions);
-                }
-            }
+            None if role == Role::Hub => peer.sending.exchange(actions),
+            None => {}
         }
+        peer.tell_held(actions);
         peer
     }
 
@@ -166,7 +175,23 @@ impl Peer {
             // The rest is for the handshake, or was dealt with.
             _ => {}
         }
+        self.tell_held(actions);
         Ok(())
+    }
+
+    fn tell_held(&mut self, actions: &mut VecDeque<Action>) {
+        let held = self.sending.held();
+        let (asked, durable) = self.receiving.commits();
+        if self.held.due.is_none() && self.held.told.is_none_or(|told| told < held) {
+            self.held.due = Some((held, asked));
+        }
+        if let Some((revision, _)) = self.held.due.take_if(|(_, commits)| *commits <= durable) {
+            self.held.told = Some(revision);
+            actions.push_back(Action::PeerHolds(revision));
+            if revision < held {
+                self.tell_held(actions);
+            }
+        }
     }
 
     fn message(&mut self, message: Message, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {

@@ -100,6 +100,11 @@ impl Receiving {
         actions.push_back(Action::Commit { id, deltas, peer: self.peer, position: self.cursor });
     }
 
+    /// How many commits were asked for, and how many of them are durable.
+    pub fn commits(&self) -> (u64, u64) {
+        (self.commits, self.commits - self.pending.len() as u64)
+    }
+
     /// A commit is durable. Tells whether the peer's half of an exchange now is.
     pub fn committed(&mut self, id: CommitId, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
         let Some((_, pending)) = self.pending.pop_front().filter(|(expected, _)| *expected == id) else {

@@ -1,29 +1,33 @@
 //! May two stores go on where they were?
 //!
 //! A position is a point of a store's history. It is still a point of it if the store's lineage reached that revision in
-//! that opening: rolled-back, copied, wiped and new stores all lack it. Only if each side's position of the other is good
+//! that opening: rolled-back, copied, wiped and new stores all lack it. It must also not lie before a tombstone that the
+//! store has dropped since: an edge that was away for longer than a hub keeps tombstones, or a hub rolled back behind
+//! what it had acknowledged, would never hear of that delete. Only if each side's position of the other is good
 //! do both go on from them; otherwise both start over, since what one lost the other may have left out.
 
 use crate::model::{Epoch, Position, Revision};
-use crate::wire::{Facts, Opening};
+use crate::wire::Facts;
 
-/// Whether a store of this lineage, whose newest revision is `head`, passed through `held`.
+/// Whether the store of these facts passed through `held` and still knows all that it changed since.
 ///
 /// An opening covers the revisions from its own up to that of the next opening, both included: nothing was written in
 /// between the end of one and the begin of the other.
-pub fn covers(lineage: &[Opening], head: Revision, held: Position) -> bool {
+pub fn covers(facts: &Facts, held: Position) -> bool {
+    let (lineage, head) = (&facts.lineage, facts.head);
     let Some(at) = lineage.iter().position(|opening| opening.epoch == held.epoch) else {
         return false;
     };
     let end = lineage.get(at + 1).map_or(head, |next| next.revision);
-    held.epoch != Epoch(0) && lineage[at].revision <= held.revision && held.revision <= end.min(head)
+    let passed = lineage[at].revision <= held.revision && held.revision <= end.min(head);
+    passed && held.epoch != Epoch(0) && held.revision >= facts.forgotten
 }
 
 /// The positions from which the two go on, as (what `b` holds of `a`, what `a` holds of `b`); `None` if they must
 /// exchange.
 pub fn resume(a: &Facts, b: &Facts) -> Option<(Revision, Revision)> {
     let (of_a, of_b) = (b.held_of(a.store)?, a.held_of(b.store)?);
-    let good = covers(&a.lineage, a.head, of_a) && covers(&b.lineage, b.head, of_b);
+    let good = covers(a, of_a) && covers(b, of_b);
     good.then_some((of_a.revision, of_b.revision))
 }
 
@@ -31,10 +35,18 @@ pub fn resume(a: &Facts, b: &Facts) -> Option<(Revision, Revision)> {
 mod tests {
     use super::*;
     use crate::model::StoreId;
-    use crate::wire::Hold;
+    use crate::wire::{Hold, Opening};
 
-    fn lineage(openings: &[(u64, u64)]) -> Vec<Opening> {
-        openings.iter().map(|(e, r)| Opening { epoch: Epoch(*e), revision: Revision(*r) }).collect()
+    fn facts(store: u64, openings: &[(u64, u64)], head: u64, holds: &[(u64, Position)]) -> Facts {
+        Facts {
+            node: String::new(),
+            software: String::new(),
+            store: StoreId(store),
+            lineage: openings.iter().map(|(e, r)| Opening { epoch: Epoch(*e), revision: Revision(*r) }).collect(),
+            head: Revision(head),
+            forgotten: Revision(0),
+            holds: holds.iter().map(|(s, p)| Hold { store: StoreId(*s), position: *p }).collect(),
+        }
     }
 
     fn at(epoch: u64, revision: u64) -> Position {
@@ -43,26 +55,29 @@ mod tests {
 
     #[test]
     fn a_position_is_good_in_the_opening_that_reached_it() {
-        let lineage = lineage(&[(7, 0), (8, 50), (9, 80)]);
-        let good = |held| covers(&lineage, Revision(90), held);
+        let facts = facts(1, &[(7, 0), (8, 50), (9, 80)], 90, &[]);
+        let good = |held| covers(&facts, held);
         assert!(good(at(7, 0)) && good(at(7, 50)) && good(at(8, 50)) && good(at(8, 80)) && good(at(9, 90)));
         assert!(!good(at(7, 51)), "rolled back to 50 before it was opened again");
         assert!(!good(at(9, 91)), "beyond the head");
         assert!(!good(at(9, 79)), "before the opening");
         assert!(!good(at(6, 10)), "an opening of another copy");
-        assert!(!covers(&[], Revision(0), at(0, 0)) && !covers(&[], Revision(1), at(1, 1)));
+    }
+
+    #[test]
+    fn the_zero_position_and_an_empty_lineage_are_no_good() {
+        assert!(!covers(&facts(1, &[], 0, &[]), at(0, 0)));
+        assert!(!covers(&facts(1, &[(0, 0)], 1, &[]), at(0, 0)));
+    }
+
+    #[test]
+    fn a_position_before_a_dropped_tombstone_is_no_good() {
+        let facts = Facts { forgotten: Revision(60), ..facts(1, &[(7, 0)], 90, &[]) };
+        assert!(covers(&facts, at(7, 60)) && !covers(&facts, at(7, 59)));
     }
 
     #[test]
     fn both_positions_must_be_good() {
-        let facts = |store, openings: &[(u64, u64)], head, holds: &[(u64, Position)]| Facts {
-            node: String::new(),
-            software: String::new(),
-            store: StoreId(store),
-            lineage: lineage(openings),
-            head: Revision(head),
-            holds: holds.iter().map(|(s, p)| Hold { store: StoreId(*s), position: *p }).collect(),
-        };
         let edge = facts(1, &[(5, 0)], 10, &[(3, at(1, 1)), (2, at(6, 20))]);
         let hub = facts(2, &[(6, 0)], 30, &[(1, at(5, 9))]);
         assert_eq!(resume(&edge, &hub), Some((Revision(9), Revision(20))));

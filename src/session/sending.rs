@@ -80,7 +80,6 @@ impl Sending {
     /// Goes on after what the peer holds.
     pub fn go_on(&mut self, held: Revision, actions: &mut VecDeque<Action>) {
         (self.phase, self.read, self.told, self.held) = (Phase::Live, held, held, held);
-        actions.push_back(Action::PeerHolds(held));
         self.step(actions);
     }
 
@@ -140,7 +139,7 @@ impl Sending {
             return Err(Fault::protocol(format!("an ack of revision {revision}, where {upto} was sent")));
         }
         self.acked = ack.updates;
-        self.hold(upto, actions);
+        self.held = self.held.max(upto);
         self.step(actions);
         Ok(acked.iter().any(|unacked| unacked.last_of_exchange))
     }
@@ -167,7 +166,7 @@ impl Sending {
         let idle = self.unacked.is_empty();
         if idle && self.phase == Phase::Live {
             // What was read and not sent, the peer had.
-            self.hold(self.read, actions);
+            self.held = self.held.max(self.read);
         }
         let wanted = match self.phase {
             Phase::Waiting => false,
@@ -182,11 +181,9 @@ impl Sending {
         }
     }
 
-    fn hold(&mut self, revision: Revision, actions: &mut VecDeque<Action>) {
-        if revision > self.held {
-            self.held = revision;
-            actions.push_back(Action::PeerHolds(revision));
-        }
+    /// The peer holds all of this store's changes up to here.
+    pub fn held(&self) -> Revision {
+        self.held
     }
 }
 

@@ -131,6 +131,37 @@ fn a_tombstone_is_kept_until_the_peer_holds_it() {
     converged(&pair);
 }
 
+/// Found by `all_converge`: an older version of the group, sent before the peer acknowledged the tombstone, was still being
+/// committed when the tombstone went.
+#[test]
+fn a_tombstone_is_kept_while_older_changes_are_being_committed() {
+    let mut pair = acquainted(1);
+    pair.forget_tombstones = true;
+    pair.write(HUB, &key(0), &put(40, 4.0));
+    while pair.read(HUB) || pair.deliver(EDGE) {}
+    pair.write(EDGE, &key(0), &Group::delete(moment(50, 7).stamp));
+    while pair.read(EDGE) || pair.deliver(HUB) || pair.commit(HUB) || pair.deliver(EDGE) {}
+    assert_eq!(pair.stores[EDGE].tombstones(), 1);
+    pair.settle();
+    converged(&pair);
+    assert_eq!((pair.stores[EDGE].seen().len(), pair.stores[EDGE].tombstones()), (0, 0));
+}
+
+/// Found by `all_converge`: the edge had dropped the tombstone, and the hub took the group for known to it.
+#[test]
+fn a_hub_rolled_back_behind_a_dropped_tombstone_exchanges() {
+    let mut pair = acquainted(1);
+    pair.forget_tombstones = true;
+    let copy = pair.stores[HUB].clone();
+    pair.write(EDGE, &key(0), &Group::delete(moment(50, 7).stamp));
+    pair.settle();
+    pair.replace(HUB, copy);
+    pair.connect();
+    pair.settle();
+    assert!(pair.side(EDGE).exchanged);
+    converged(&pair);
+}
+
 #[test]
 fn an_unfinished_exchange_is_begun_again() {
     let mut pair = acquainted(8);

@@ -112,6 +112,11 @@ impl Decoder {
         Ok(Message::Update(Update { deltas: self.deltas(&columns)?, ..update }))
     }
 
+    #[cfg(test)]
+    pub(super) fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
     fn deltas(&mut self, columns: &Columns) -> Result<Vec<Delta>, DecodeError> {
         let mut cursor = Cursor::new(columns);
         let mut deltas = Vec::new();

@@ -53,6 +53,11 @@ impl Encoder {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn dictionary(&self) -> &Dictionary {
+        &self.dictionary
+    }
+
     fn update(&mut self, update: &Update) -> Columns {
         let mut writer = Writer::default();
         if self.dictionary.is_full() {

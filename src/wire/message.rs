@@ -83,6 +83,9 @@ pub struct Facts {
     pub lineage: Vec<Opening>,
     /// The store's revision now: what is durable and readable.
     pub head: Revision,
+    /// The newest revision of which the store has dropped a tombstone; zero if of none. Who holds less than that may miss
+    /// a delete.
+    pub forgotten: Revision,
     /// What is held of others' stores. An edge names all it knows, a hub only that edge's.
     pub holds: Vec<Hold>,
 }

@@ -10,6 +10,8 @@ mod dictionary;
 pub mod encoder;
 pub mod message;
 mod protobuf;
+#[cfg(test)]
+mod tests;
 pub mod values;
 
 pub use decoder::{DecodeError, Decoder};

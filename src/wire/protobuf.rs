@@ -50,6 +50,8 @@ struct FactsPb {
     head: u64,
     #[prost(message, repeated, tag = "6")]
     holds: Vec<HoldPb>,
+    #[prost(uint64, tag = "7")]
+    forgotten: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -355,6 +357,7 @@ impl From<&Facts> for FactsPb {
             store: facts.store.0,
             lineage: facts.lineage[recent..].iter().map(position).collect(),
             head: facts.head.0,
+            forgotten: facts.forgotten.0,
             holds: facts.holds.iter().take(message::HOLDS_MAX).map(hold).collect(),
         }
     }
@@ -385,6 +388,7 @@ impl TryFrom<FactsPb> for Facts {
             store: StoreId(pb.store),
             lineage: pb.lineage.iter().map(opening).collect(),
             head: Revision(pb.head),
+            forgotten: Revision(pb.forgotten),
             holds: pb.holds.iter().map(hold).collect(),
         })
     }

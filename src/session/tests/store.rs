@@ -36,14 +36,15 @@ pub struct Store {
     pub id: StoreId,
     lineage: Vec<Opening>,
     head: Revision,
+    forgotten: Revision,
     groups: BTreeMap<Arc<LabelSet>, Entry>,
     cursors: BTreeMap<StoreId, Position>,
 }
 
 impl Store {
     pub fn create(id: u64, epoch: u64) -> Store {
-        let (head, groups, cursors) = (Revision(0), BTreeMap::new(), BTreeMap::new());
-        Store { id: StoreId(id), lineage: vec![], head, groups, cursors }.open(epoch)
+        let (id, head, forgotten) = (StoreId(id), Revision(0), Revision(0));
+        Store { id, lineage: vec![], head, forgotten, groups: BTreeMap::new(), cursors: BTreeMap::new() }.open(epoch)
     }
 
     pub fn open(mut self, epoch: u64) -> Store {
@@ -66,6 +67,7 @@ impl Store {
             store: self.id,
             lineage: self.lineage.clone(),
             head: self.head,
+            forgotten: self.forgotten,
             holds: self.cursors.iter().map(|(store, position)| Hold { store: *store, position: *position }).collect(),
         }
     }
@@ -120,7 +122,10 @@ impl Store {
 
     /// Drops the tombstones that are older than this.
     pub fn forget_tombstones(&mut self, upto: Revision) {
-        self.groups.retain(|_, entry| entry.group.is_live() || entry.header.revision > upto);
+        let gone = |entry: &Entry| !entry.group.is_live() && entry.header.revision <= upto;
+        let newest = self.groups.values().filter(|e| gone(e)).map(|e| e.header.revision).max();
+        self.forgotten = self.forgotten.max(newest.unwrap_or_default());
+        self.groups.retain(|_, entry| !gone(entry));
     }
 
     pub fn tombstones(&self) -> usize {

@@ -1,0 +1,291 @@
+//! Whole messages: there and back, cut, changed, hostile.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::model::{
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position,
+    Revision, Stamp, StoreId,
+};
+
+const BYTES_MAX: usize = 1 << 20;
+
+fn encoded(encoder: &mut Encoder, message: &Message) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    encoder.encode(message, &mut bytes);
+    bytes
+}
+
+fn stamp() -> impl Strategy<Value = Stamp> {
+    let time_ns = prop_oneof![4 => 0..8u64, 1 => 0..=i64::MAX as u64];
+    (time_ns, 0..3u64).prop_map(|(time_ns, node)| Stamp { time_ns, node: NodeId(node) })
+}
+
+fn moment() -> impl Strategy<Value = Option<Moment>> {
+    let wall_ns = prop_oneof![4 => 0..8u64, 1 => any::<u64>()];
+    proptest::option::of((stamp(), wall_ns).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }))
+}
+
+/// Families of few names, shapes and values, so that repetition and change abound.
+fn family() -> impl Strategy<Value = Family> {
+    let value =
+        prop_oneof![4 => (0..20i32).prop_map(|v| f64::from(v) / 4.0), 1 => any::<u64>().prop_map(f64::from_bits)];
+    let original = proptest::option::weighted(0.2, proptest::collection::vec(any::<u8>(), 1..4));
+    (0..3usize, 1..4usize, 0..2i32, proptest::collection::vec(value, 4), original).prop_map(
+        |(name, series, metric_type, values, original)| {
+            let mut builder = FamilyBuilder::new(format!("m{name}"), MetricType::from_number(metric_type).unwrap());
+            for (at, value) in values.iter().enumerate().take(series) {
+                builder.series(&[("at", &at.to_string())], &Points::Single, &[*value], original.as_deref());
+            }
+            builder.finish().unwrap()
+        },
+    )
+}
+
+fn delta() -> impl Strategy<Value = Delta> {
+    let families = proptest::collection::vec((stamp(), family()), 0..4);
+    (0..3usize, families, stamp(), stamp(), moment(), moment()).prop_map(
+        |(job, families, horizon, deleted, pushed, failed)| {
+            let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
+            let group = Group::from_parts(families, horizon, deleted, pushed, failed);
+            Delta { id: GroupId::local(LabelSet::new([("job", format!("job{job}"))])), group }
+        },
+    )
+}
+
+fn update() -> impl Strategy<Value = Message> {
+    (any::<u64>(), any::<bool>(), any::<bool>(), proptest::collection::vec(delta(), 0..5)).prop_map(
+        |(upto, partial, last_of_exchange, deltas)| {
+            Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas })
+        },
+    )
+}
+
+fn clock() -> impl Strategy<Value = Clock> {
+    let echo = proptest::option::of(any::<[u64; 2]>());
+    (any::<u64>(), echo).prop_map(|(sent_ns, echo)| Clock {
+        sent_ns,
+        echo: echo.map(|[sent_ns, received_ns]| Echo { sent_ns, received_ns }),
+    })
+}
+
+fn facts() -> impl Strategy<Value = Facts> {
+    let openings = proptest::collection::vec((1..u64::MAX, 0..9u64), 1..5);
+    let holds = proptest::collection::vec(any::<[u64; 3]>(), 0..4);
+    (".{0,9}", ".{0,9}", any::<u64>(), openings, any::<[u32; 2]>(), holds).prop_map(
+        |(node, software, store, openings, [head, forgotten], holds)| {
+            let mut revision = 0;
+            let mut opening = |(epoch, more): (u64, u64)| {
+                revision += more;
+                Opening { epoch: Epoch(epoch), revision: Revision(revision) }
+            };
+            let lineage: Vec<Opening> = openings.into_iter().map(&mut opening).collect();
+            let hold = |[store, epoch, revision]: [u64; 3]| Hold {
+                store: StoreId(store),
+                position: Position { epoch: Epoch(epoch), revision: Revision(revision) },
+            };
+            Facts {
+                node,
+                software,
+                store: StoreId(store),
+                lineage,
+                head: Revision(revision + u64::from(head)),
+                forgotten: Revision(forgotten.into()),
+                holds: holds.into_iter().map(hold).collect(),
+            }
+        },
+    )
+}
+
+fn labels() -> impl Strategy<Value = LabelSet> {
+    proptest::collection::vec(("[a-z]{1,3}", ".{0,3}"), 0..3).prop_map(LabelSet::new)
+}
+
+fn plain() -> impl Strategy<Value = Message> {
+    let close = (0..20u32, ".{0,9}", any::<Option<u64>>());
+    prop_oneof![
+        (any::<u32>(), facts(), labels(), any::<u64>(), clock()).prop_map(
+            |(version, facts, labels, message_bytes_max, clock)| {
+                Message::Hello(Hello { version, facts, labels, message_bytes_max, clock })
+            }
+        ),
+        (any::<[u32; 2]>(), facts(), labels(), any::<bool>(), any::<u64>(), clock()).prop_map(
+            |([version, heartbeat_ms], facts, place, exchange, message_bytes_max, clock)| {
+                Message::Welcome(Welcome { version, facts, place, exchange, heartbeat_ms, message_bytes_max, clock })
+            }
+        ),
+        any::<[u64; 2]>().prop_map(|[updates, at]| Message::Ack(Ack { updates, revision: Revision(at) })),
+        clock().prop_map(|clock| Message::Heartbeat(Heartbeat { clock })),
+        close.prop_map(|(code, text, retry_after_ms)| {
+            Message::Close(Close { reason: CloseReason::from_code(code), text, retry_after_ms })
+        }),
+    ]
+}
+
+/// Equality to the bit: `Update` compares values by their bits already.
+fn round_trips(messages: &[Message]) -> Result<(), TestCaseError> {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+    for message in messages {
+        let bytes = encoded(&mut encoder, message);
+        prop_assert_eq!(&decoder.decode(&bytes).unwrap(), message);
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn a_conversation_arrives_as_it_was_sent(
+        messages in proptest::collection::vec(prop_oneof![4 => update(), 1 => plain()], 1..12),
+    ) {
+        round_trips(&messages)?;
+    }
+
+    #[test]
+    fn a_message_cut_anywhere_is_safe_to_decode(
+        before in proptest::collection::vec(update(), 0..3),
+        message in prop_oneof![2 => update(), 1 => plain()],
+    ) {
+        let mut encoder = Encoder::new();
+        let before: Vec<_> = before.iter().map(|message| encoded(&mut encoder, message)).collect();
+        let bytes = encoded(&mut encoder, &message);
+        for len in 0..bytes.len() {
+            let mut decoder = Decoder::new(BYTES_MAX);
+            for bytes in &before {
+                decoder.decode(bytes).unwrap();
+            }
+            if let (Ok(Message::Update(cut)), Message::Update(whole)) = (decoder.decode(&bytes[..len]), &message) {
+                prop_assert_ne!(&cut, whole);
+            }
+        }
+    }
+
+    #[test]
+    fn changed_bytes_are_safe_to_decode(
+        messages in proptest::collection::vec(update(), 1..4),
+        changes in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..5),
+    ) {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+        for message in &messages {
+            let mut bytes = encoded(&mut encoder, message);
+            for (at, byte) in &changes {
+                let at = at.index(bytes.len());
+                bytes[at] = *byte;
+            }
+            let _ = decoder.decode(&bytes);
+        }
+    }
+
+    #[test]
+    fn any_bytes_are_safe_to_decode(kind in 0..8u8, body in proptest::collection::vec(any::<u8>(), 0..60)) {
+        let bytes: Vec<u8> = std::iter::once(kind).chain(body).collect();
+        let _ = Decoder::new(BYTES_MAX).decode(&bytes);
+    }
+
+    #[test]
+    fn the_cost_of_deltas_bounds_their_bytes(deltas in proptest::collection::vec(delta(), 0..5)) {
+        let families = deltas.iter().flat_map(|d| d.group.families()).map(|f| Cost::of_family(&f.family));
+        let cost = deltas.iter().map(Cost::of_header).chain(families).fold(Cost::default(), Cost::plus);
+        let update = Update { upto: Revision(u64::MAX), partial: true, last_of_exchange: true, deltas };
+        let bytes = encoded(&mut Encoder::new(), &Message::Update(update));
+        prop_assert!(cost.fits(BYTES_MAX) && cost.bytes() + 128 >= bytes.len());
+    }
+}
+
+fn gauge(name: &str, series: usize, value: f64) -> Family {
+    let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
+    for at in 0..series {
+        builder.series(&[("at", &format!("{at:05}"))], &Points::Single, &[value + at as f64], None);
+    }
+    builder.finish().unwrap()
+}
+
+fn put(job: &str, time_ns: u64, families: Vec<Family>) -> Delta {
+    let moment = Moment { stamp: Stamp { time_ns, node: NodeId(1) }, wall_ns: time_ns };
+    Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::put(moment, families) }
+}
+
+fn message(deltas: Vec<Delta>) -> Message {
+    Message::Update(Update { upto: Revision(1), deltas, ..Update::default() })
+}
+
+#[test]
+fn a_shape_is_sent_once() {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+    let first = encoded(&mut encoder, &message(vec![put("a", 1, vec![gauge("m", 100, 1.0)])]));
+    let other = encoded(&mut encoder, &message(vec![put("b", 2, vec![gauge("m", 100, 1.0)])]));
+    let again = encoded(&mut encoder, &message(vec![put("a", 3, vec![gauge("m", 100, 2.0)])]));
+    let same = encoded(&mut encoder, &message(vec![put("a", 4, vec![gauge("m", 100, 2.0)])]));
+    assert!(first.len() > 600 && other.len() < 260 && again.len() < 130 && same.len() < 30);
+    for bytes in [first, other, again, same] {
+        decoder.decode(&bytes).unwrap();
+    }
+}
+
+#[test]
+fn what_stays_the_same_is_one_object_at_the_receiver() {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+    let mut received = Vec::new();
+    for time_ns in 1..3 {
+        let bytes = encoded(&mut encoder, &message(vec![put("a", time_ns, vec![gauge("m", 10, 1.0)])]));
+        let Message::Update(update) = decoder.decode(&bytes).unwrap() else { panic!("an update") };
+        received.push(update.deltas[0].group.families()[0].family.clone());
+    }
+    assert!(Arc::ptr_eq(received[0].shape(), received[1].shape()));
+    assert!(Arc::ptr_eq(received[0].values(), received[1].values()));
+}
+
+#[test]
+fn what_no_longer_lives_is_forgotten_at_both_ends() {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+    for round in 0..200u64 {
+        let job = format!("job{round}");
+        let deletion = Stamp { time_ns: 3 * round + 2, node: NodeId(1) };
+        let delete = Delta { id: GroupId::local(LabelSet::new([("job", &*job)])), group: Group::delete(deletion) };
+        let push = put(&job, 3 * round + 1, vec![gauge(&format!("m{round}"), 100, 1.0)]);
+        decoder.decode(&encoded(&mut encoder, &message(vec![push]))).unwrap();
+        decoder.decode(&encoded(&mut encoder, &message(vec![delete]))).unwrap();
+    }
+    let groups = |dictionary: &dictionary::Dictionary| (dictionary.groups.next(), dictionary.next_shape());
+    assert_eq!(groups(encoder.dictionary()), (0, 0));
+    assert_eq!(groups(decoder.dictionary()), (0, 0));
+}
+
+#[test]
+fn bounds_are_kept_by_the_decoder() {
+    let error = |decoder: &mut Decoder, bytes: &[u8]| decoder.decode(bytes).unwrap_err().to_string();
+    let mut decoder = Decoder::new(BYTES_MAX);
+    assert!(error(&mut decoder, &[]).contains("without bytes"));
+    assert!(error(&mut decoder, &[77]).contains("unknown kind 77"));
+    assert!(error(&mut decoder, &vec![3; BYTES_MAX + 1]).contains("1048577 bytes, where 1048576"));
+    assert!(error(&mut decoder, &vec![1; 300_000]).contains("where 262144"));
+    let late = put("a", u64::MAX - 5, vec![]);
+    let bytes = encoded(&mut Encoder::new(), &message(vec![late]));
+    assert!(error(&mut decoder, &bytes).contains("2262"));
+    for key in [LabelSet::default(), LabelSet::new([("job", "")]), LabelSet::new([("job", "a"), ("__x", "b")])] {
+        let delta = Delta { id: GroupId::local(key), group: Group::delete(Stamp { time_ns: 1, node: NodeId(1) }) };
+        let bytes = encoded(&mut Encoder::new(), &message(vec![delta]));
+        assert!(error(&mut Decoder::new(BYTES_MAX), &bytes).contains("grouping key"));
+    }
+}
+
+/// A histogram layout of many bounds and many series: few bytes, many values.
+#[test]
+fn more_values_than_an_update_may_have_are_refused() {
+    let bounds: Box<[_]> = (0..9_000).map(|bound| crate::model::Num(bound.into())).collect();
+    let points = Points::Histogram { bounds, has_sum: true, has_count: true, float: false };
+    let mut builder = FamilyBuilder::new("m", MetricType::Histogram);
+    let zeros = vec![0.0; points.len()];
+    for at in 0..1_000 {
+        builder.series(&[("at", &at.to_string())], &points, &zeros, None);
+    }
+    let family = builder.finish().unwrap();
+    assert!(!Cost::of_family(&family).fits(usize::MAX));
+    let bytes = encoded(&mut Encoder::new(), &message(vec![put("a", 1, vec![family])]));
+    assert!(bytes.len() < 100_000);
+    let error = Decoder::new(BYTES_MAX).decode(&bytes).unwrap_err();
+    assert!(error.to_string().contains("values of an update: 9002000"), "{error}");
+}
