@@ -177,13 +177,14 @@ impl Rim for UplinkTask {
 
 /// What the store says of itself, as the link's messages have it.
 pub fn describe(node: &str, facts: StoreFacts) -> Facts {
-    let StoreFacts { store, lineage, head, cursors } = facts;
+    let StoreFacts { store, lineage, head, forgotten, cursors } = facts;
     Facts {
         node: node.into(),
         software: format!("pushrelay {VERSION}"),
         store,
         lineage: lineage.into_iter().map(|p| Opening { epoch: p.epoch, revision: p.revision }).collect(),
         head,
+        forgotten,
         holds: cursors
             .into_iter()
             .map(|(store, cursor)| Hold { store, position: cursor.position })

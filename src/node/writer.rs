@@ -78,6 +78,8 @@ pub struct StoreFacts {
     pub lineage: Vec<Position>,
     /// Up to where it is published.
     pub head: Revision,
+    /// The newest revision of which a tombstone was dropped.
+    pub forgotten: Revision,
     /// What it holds of others.
     pub cursors: HashMap<StoreId, Cursor>,
 }
@@ -323,6 +325,7 @@ impl Task {
             store: self.store.identity().store,
             lineage: self.store.lineage().to_vec(),
             head: self.store.published().head(),
+            forgotten: self.store.forgotten(),
             cursors: self.store.cursors().clone(),
         }
     }

@@ -105,7 +105,7 @@ fn record(write: &Write, turn: u64) -> Record {
                 cursor: Cursor { position, ..Cursor::default() },
             };
         }
-        _ => return Record::Forgotten { id, stamp: moment.stamp },
+        _ => return Record::Forgotten { id, stamp: moment.stamp, revision: Revision(turn) },
     };
     let mark = Mark { revision: Revision(turn), ..Mark::default() };
     let families = vec![mark; group.families().len()];

@@ -1,6 +1,7 @@
 //! Groups, revisions, conflicts and what a scrape sees.
 //!
-//! [`writer`] is the one writer: it drafts, and publishes what the caller made durable. [`view`] is what is published,
+//! [`writer`] is the one writer: it drafts, and publishes what the caller made durable (`restore` is its way back from the
+//! disk). [`view`] is what is published,
 //! for everybody to read. Between them [`index`] says what can stand beside what, [`entry`] is a group with its
 //! bookkeeping, [`pages`] what a scrape shows, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
 
@@ -8,6 +9,7 @@ pub mod entry;
 pub mod index;
 pub mod pages;
 pub mod record;
+mod restore;
 pub mod shapes;
 pub mod view;
 pub mod writer;

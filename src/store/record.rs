@@ -56,6 +56,8 @@ pub enum Record {
         id: GroupId,
         /// Its latest stamp.
         stamp: Stamp,
+        /// The revision of its last change: who holds less of this store must exchange with it.
+        revision: Revision,
     },
     /// All changes of a peer's store up to this position are here.
     Cursor {

@@ -10,19 +10,14 @@ use std::sync::Arc;
 
 use super::entry::{Entry, FamilyState};
 use super::index::{Conflict, Groups, Index, related};
-use super::record::{Cursor, GroupRecord, Identity, Mark, Record};
+use super::record::{Cursor, Identity, Mark, Record};
 use super::shapes::Shapes;
 use super::view::Published;
 use crate::model::place::shown_family;
 use crate::model::{
-    Changes, Epoch, Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, Shape,
-    Stamp, StoreId,
+    Changes, Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, Shape, Stamp,
+    StoreId,
 };
-
-/// Openings that a store remembers, to tell peers where its history forked.
-const LINEAGE_MAX: usize = 64;
-/// Peers of which a store remembers what it holds, at most.
-const CURSORS_MAX: usize = 65_536;
 
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,44 +105,46 @@ pub struct Committed {
 
 /// See the module's documentation.
 pub struct Store {
-    identity: Identity,
-    lineage: Vec<Position>,
-    rules: Rules,
-    published: Published,
-    staged: Staged,
-    index: Index,
-    shapes: Shapes,
-    records: Vec<Record>,
-    revision: Revision,
-    cursors: HashMap<StoreId, Cursor>,
-    staged_cursors: HashMap<StoreId, Cursor>,
+    pub(super) identity: Identity,
+    pub(super) lineage: Vec<Position>,
+    pub(super) rules: Rules,
+    pub(super) published: Published,
+    pub(super) staged: Staged,
+    pub(super) index: Index,
+    pub(super) shapes: Shapes,
+    pub(super) records: Vec<Record>,
+    pub(super) revision: Revision,
+    pub(super) cursors: HashMap<StoreId, Cursor>,
+    pub(super) staged_cursors: HashMap<StoreId, Cursor>,
     /// Stamps are later than this: tombstones dropped had them.
-    floor: Stamp,
+    pub(super) floor: Stamp,
+    /// The newest revision of which a tombstone was dropped.
+    pub(super) forgotten: Revision,
 }
 
 /// New versions of groups in the draft; `None` for one that is forgotten.
-struct Staged {
-    entries: HashMap<GroupId, Option<Arc<Entry>>>,
+pub(super) struct Staged {
+    pub(super) entries: HashMap<GroupId, Option<Arc<Entry>>>,
     /// How many of them are not published at all.
     new: usize,
     published: Published,
 }
 
 impl Staged {
-    fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
         match self.entries.get(id) {
             Some(entry) => entry.clone(),
             None => self.published.group(id),
         }
     }
 
-    fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
+    pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
         if self.entries.insert(id.clone(), entry).is_none() && self.published.group(id).is_none() {
             self.new += 1;
         }
     }
 
-    fn clear(&mut self) -> Vec<(GroupId, Option<Arc<Entry>>)> {
+    pub(super) fn clear(&mut self) -> Vec<(GroupId, Option<Arc<Entry>>)> {
         self.new = 0;
         self.entries.drain().collect()
     }
@@ -181,6 +178,7 @@ impl Store {
             cursors: HashMap::new(),
             staged_cursors: HashMap::new(),
             floor: Stamp::ZERO,
+            forgotten: Revision(0),
         }
     }
 
@@ -197,6 +195,11 @@ impl Store {
     /// The openings of this store that it remembers, each with the revision it began at, oldest first.
     pub fn lineage(&self) -> &[Position] {
         &self.lineage
+    }
+
+    /// The newest revision of which a tombstone was dropped: who holds less of this store cannot go on from there.
+    pub fn forgotten(&self) -> Revision {
+        self.forgotten
     }
 
     /// Up to where this store holds others' changes, durably.
@@ -290,7 +293,9 @@ impl Store {
         let Some(entry) = self.staged.get(id).filter(|entry| !entry.group.is_live()) else { return };
         let stamp = entry.group.latest();
         self.floor = self.floor.max(stamp);
-        self.records.push(Record::Forgotten { id: id.clone(), stamp });
+        let revision = entry.revision();
+        self.forgotten = self.forgotten.max(revision);
+        self.records.push(Record::Forgotten { id: id.clone(), stamp, revision });
         self.staged.set(id, None);
     }
 
@@ -351,7 +356,7 @@ impl Store {
     }
 
     /// Whether another group is shown under the labels of this one.
-    fn is_shadowed(&self, entry: &Entry) -> bool {
+    pub(super) fn is_shadowed(&self, entry: &Entry) -> bool {
         self.index.owner(&entry.shown).is_some_and(|owner| *owner != entry.id)
     }
 
@@ -416,7 +421,7 @@ impl Store {
         FamilyState { mark, shown, conflict: None }
     }
 
-    fn place_family(
+    pub(super) fn place_family(
         &mut self,
         entry: &Entry,
         family: &Family,
@@ -505,113 +510,7 @@ impl Store {
 
 /// What to do with a family that conflicts.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Conflicts {
+pub(super) enum Conflicts {
     Refuse,
     Hold,
-}
-
-/// What came back from the disk, and all of it as records.
-impl Store {
-    /// Takes back one record of an earlier opening, in the order written. Nothing is shown before [`Store::open`].
-    pub fn restore(&mut self, record: Record) {
-        match record {
-            Record::Opened { epoch, revision } => self.opened(epoch, revision),
-            Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
-            Record::Forgotten { id, stamp } => {
-                self.staged.entries.remove(&id);
-                self.floor = self.floor.max(stamp);
-            }
-            Record::Group(record) => self.restore_group(record),
-        }
-    }
-
-    fn opened(&mut self, epoch: Epoch, revision: Revision) {
-        self.lineage.push(Position { epoch, revision });
-        if self.lineage.len() > LINEAGE_MAX {
-            self.lineage.remove(0);
-        }
-    }
-
-    fn restore_group(&mut self, record: GroupRecord) {
-        let GroupRecord { id, mut group, header, families } = record;
-        let mut entry = match self.staged.entries.remove(&id).flatten() {
-            Some(entry) => Arc::unwrap_or_clone(entry),
-            None => Entry::new(id),
-        };
-        group.map_families(|family| self.shapes.intern(family));
-        let mut marks: HashMap<Arc<str>, Mark> =
-            entry.families().map(|(f, state)| (f.family.name().clone(), state.mark)).collect();
-        entry.group.merge(&group);
-        for (new, mark) in group.families().iter().zip(families) {
-            if entry.group.family(new.family.name()).is_some_and(|kept| kept.stamp == new.stamp) {
-                marks.insert(new.family.name().clone(), mark);
-            }
-            self.revision = self.revision.max(mark.revision);
-        }
-        let mark = |f: &GroupFamily| marks.get(f.family.name()).copied().unwrap_or_default();
-        entry.families =
-            entry.group.families().iter().map(|f| FamilyState { mark: mark(f), ..FamilyState::default() }).collect();
-        entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
-        self.revision = self.revision.max(header.revision);
-        self.staged.entries.insert(entry.id.clone(), Some(Arc::new(entry)));
-    }
-
-    /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
-    /// whose record is left to be made durable and committed.
-    pub fn open(&mut self, identity: Identity, epoch: Epoch) {
-        self.identity = identity;
-        let mut entries: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
-        entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
-        for entry in entries.iter().filter(|entry| entry.group.is_live()) {
-            self.index.add_key(&entry.shown, &entry.id);
-        }
-        for held in [false, true] {
-            for entry in &entries {
-                self.readmit_restored(&entry.id, held);
-            }
-        }
-        self.records.clear();
-        self.commit();
-        self.opened(epoch, self.revision);
-        self.records.push(Record::Opened { epoch, revision: self.revision });
-    }
-
-    /// Shows those families of a restored group whose `held` was as given, or holds them back if they conflict.
-    fn readmit_restored(&mut self, id: &GroupId, held: bool) {
-        let Some(entry) = self.staged.get(id) else { return };
-        if !held || entry.families.iter().any(|state| state.mark.held && state.conflict.is_none()) {
-            let mut new = (*entry).clone();
-            new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
-            for (at, f) in entry.group.families().iter().enumerate() {
-                let state = &entry.families[at];
-                if state.mark.held == held && state.conflict.is_none() {
-                    let mark = Mark { held: false, ..state.mark };
-                    let placed = self.place_family(&entry, &f.family, mark, Conflicts::Hold);
-                    new.families[at] = placed.expect("held back instead of refused");
-                }
-            }
-            self.staged.set(id, Some(Arc::new(new)));
-        }
-    }
-
-    /// Peers whose stores are drawn anew at every start would make this grow for ever. What is left out costs an exchange.
-    fn keep_cursors(&mut self, cursors: impl IntoIterator<Item = (StoreId, Cursor)>) {
-        for (peer, cursor) in cursors {
-            if self.cursors.len() >= CURSORS_MAX && !self.cursors.contains_key(&peer) {
-                let any = self.cursors.keys().next().copied();
-                any.map(|any| self.cursors.remove(&any));
-            }
-            self.cursors.insert(peer, cursor);
-        }
-    }
-
-    /// All that is published, as records that restore it, for a checkpoint.
-    pub fn checkpoint(&self) -> impl Iterator<Item = Record> + Send + use<> {
-        let lineage = self.lineage.clone().into_iter();
-        let opened = lineage.map(|opening| Record::Opened { epoch: opening.epoch, revision: opening.revision });
-        let cursors = self.cursors.clone().into_iter().map(|(peer, cursor)| Record::Cursor { peer, cursor });
-        let floor = Record::Forgotten { id: GroupId::local(LabelSet::default()), stamp: self.floor };
-        let groups = self.published.entries().into_iter().map(|entry| Record::Group(entry.record(|_| true)));
-        opened.chain(cursors).chain(std::iter::once(floor)).chain(groups)
-    }
 }

@@ -8,7 +8,7 @@
 //! 2 opened    = epoch:fixed64 revision:number
 //! 3 group     = id flags:byte [horizon:stamp] [deleted:stamp] [pushed:moment] [failed:moment] header:mark
 //!               families:number family{families}
-//! 4 forgotten = id stamp
+//! 4 forgotten = id stamp revision:number
 //! 5 cursor    = peer:fixed64 epoch:fixed64 revision:number place:labels
 //! 6 end       =                                                (the last entry of a checkpoint)
 //!

@@ -47,7 +47,10 @@ pub(in crate::storage) fn decode(payload: &[u8], shapes: &mut ShapesRead) -> Res
             }
             OPENED => Record::Opened { epoch: read_epoch(&mut reader)?, revision: read_revision(&mut reader)? },
             GROUP => Record::Group(read_group(&mut reader, shapes, &mut decoded.families_lost)?),
-            FORGOTTEN => Record::Forgotten { id: read_id(&mut reader)?, stamp: Memory::default().stamp(&mut reader)? },
+            FORGOTTEN => {
+                let (id, stamp) = (read_id(&mut reader)?, Memory::default().stamp(&mut reader)?);
+                Record::Forgotten { id, stamp, revision: read_revision(&mut reader)? }
+            }
             CURSOR => {
                 let peer = StoreId(reader.fixed64("a peer")?);
                 let position = Position { epoch: read_epoch(&mut reader)?, revision: read_revision(&mut reader)? };

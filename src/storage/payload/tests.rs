@@ -62,7 +62,8 @@ fn record() -> impl Strategy<Value = Record> {
     prop_oneof![
         5 => group,
         1 => position.clone().prop_map(|p| Record::Opened { epoch: p.epoch, revision: p.revision }),
-        1 => (id(), stamp()).prop_map(|(id, stamp)| Record::Forgotten { id, stamp }),
+        1 => (id(), stamp(), any::<u64>())
+            .prop_map(|(id, stamp, revision)| Record::Forgotten { id, stamp, revision: Revision(revision) }),
         1 => (any::<u64>(), position, id()).prop_map(|(peer, position, id)| {
             Record::Cursor { peer: StoreId(peer), cursor: Cursor { position, place: id.place } }
         }),

@@ -64,10 +64,11 @@ pub(in crate::storage) fn encode(record: &Record, shapes: &mut ShapesWritten, in
             }
             encode_group(record, into);
         }
-        Record::Forgotten { id, stamp } => {
+        Record::Forgotten { id, stamp, revision } => {
             into.push(FORGOTTEN);
             put_id(id, into);
             Writer::default().stamp(*stamp, into);
+            put_number(revision.0, into);
         }
         Record::Cursor { peer, cursor } => {
             into.push(CURSOR);

@@ -1,0 +1,123 @@
+//! A store from its records and back: what came back from the disk, and all of it for a checkpoint.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::entry::{Entry, FamilyState};
+use super::record::{Cursor, GroupRecord, Identity, Mark, Record};
+use super::writer::{Conflicts, Store};
+use crate::model::{Epoch, GroupFamily, GroupId, LabelSet, Position, Revision, StoreId};
+
+/// Openings that a store remembers, to tell peers where its history forked.
+const LINEAGE_MAX: usize = 64;
+/// Peers of which a store remembers what it holds, at most.
+const CURSORS_MAX: usize = 65_536;
+
+impl Store {
+    /// Takes back one record of an earlier opening, in the order written. Nothing is shown before [`Store::open`].
+    pub fn restore(&mut self, record: Record) {
+        match record {
+            Record::Opened { epoch, revision } => self.opened(epoch, revision),
+            Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
+            Record::Forgotten { id, stamp, revision } => {
+                self.staged.entries.remove(&id);
+                self.floor = self.floor.max(stamp);
+                self.forgotten = self.forgotten.max(revision);
+                self.revision = self.revision.max(revision);
+            }
+            Record::Group(record) => self.restore_group(record),
+        }
+    }
+
+    fn opened(&mut self, epoch: Epoch, revision: Revision) {
+        self.lineage.push(Position { epoch, revision });
+        if self.lineage.len() > LINEAGE_MAX {
+            self.lineage.remove(0);
+        }
+    }
+
+    fn restore_group(&mut self, record: GroupRecord) {
+        let GroupRecord { id, mut group, header, families } = record;
+        let mut entry = match self.staged.entries.remove(&id).flatten() {
+            Some(entry) => Arc::unwrap_or_clone(entry),
+            None => Entry::new(id),
+        };
+        group.map_families(|family| self.shapes.intern(family));
+        let mut marks: HashMap<Arc<str>, Mark> =
+            entry.families().map(|(f, state)| (f.family.name().clone(), state.mark)).collect();
+        entry.group.merge(&group);
+        for (new, mark) in group.families().iter().zip(families) {
+            if entry.group.family(new.family.name()).is_some_and(|kept| kept.stamp == new.stamp) {
+                marks.insert(new.family.name().clone(), mark);
+            }
+            self.revision = self.revision.max(mark.revision);
+        }
+        let mark = |f: &GroupFamily| marks.get(f.family.name()).copied().unwrap_or_default();
+        entry.families =
+            entry.group.families().iter().map(|f| FamilyState { mark: mark(f), ..FamilyState::default() }).collect();
+        entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
+        self.revision = self.revision.max(header.revision);
+        self.staged.entries.insert(entry.id.clone(), Some(Arc::new(entry)));
+    }
+
+    /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
+    /// whose record is left to be made durable and committed.
+    pub fn open(&mut self, identity: Identity, epoch: Epoch) {
+        self.identity = identity;
+        let mut entries: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
+        entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
+        for entry in entries.iter().filter(|entry| entry.group.is_live()) {
+            self.index.add_key(&entry.shown, &entry.id);
+        }
+        for held in [false, true] {
+            for entry in &entries {
+                self.readmit_restored(&entry.id, held);
+            }
+        }
+        self.records.clear();
+        self.commit();
+        self.opened(epoch, self.revision);
+        self.records.push(Record::Opened { epoch, revision: self.revision });
+    }
+
+    /// Shows those families of a restored group whose `held` was as given, or holds them back if they conflict.
+    fn readmit_restored(&mut self, id: &GroupId, held: bool) {
+        let Some(entry) = self.staged.get(id) else { return };
+        if !held || entry.families.iter().any(|state| state.mark.held && state.conflict.is_none()) {
+            let mut new = (*entry).clone();
+            new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
+            for (at, f) in entry.group.families().iter().enumerate() {
+                let state = &entry.families[at];
+                if state.mark.held == held && state.conflict.is_none() {
+                    let mark = Mark { held: false, ..state.mark };
+                    let placed = self.place_family(&entry, &f.family, mark, Conflicts::Hold);
+                    new.families[at] = placed.expect("held back instead of refused");
+                }
+            }
+            self.staged.set(id, Some(Arc::new(new)));
+        }
+    }
+
+    /// Peers whose stores are drawn anew at every start would make this grow for ever. What is left out costs an exchange.
+    pub(super) fn keep_cursors(&mut self, cursors: impl IntoIterator<Item = (StoreId, Cursor)>) {
+        for (peer, cursor) in cursors {
+            if self.cursors.len() >= CURSORS_MAX && !self.cursors.contains_key(&peer) {
+                let any = self.cursors.keys().next().copied();
+                any.map(|any| self.cursors.remove(&any));
+            }
+            self.cursors.insert(peer, cursor);
+        }
+    }
+
+    /// All that is published, as records that restore it, for a checkpoint.
+    pub fn checkpoint(&self) -> impl Iterator<Item = Record> + Send + use<> {
+        let lineage = self.lineage.clone().into_iter();
+        let opened = lineage.map(|opening| Record::Opened { epoch: opening.epoch, revision: opening.revision });
+        let cursors = self.cursors.clone().into_iter().map(|(peer, cursor)| Record::Cursor { peer, cursor });
+        // No group has an empty grouping key, so this forgets none.
+        let none = GroupId::local(LabelSet::default());
+        let floor = Record::Forgotten { id: none, stamp: self.floor, revision: self.forgotten };
+        let groups = self.published.entries().into_iter().map(|entry| Record::Group(entry.record(|_| true)));
+        opened.chain(cursors).chain(std::iter::once(floor)).chain(groups)
+    }
+}
