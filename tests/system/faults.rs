@@ -193,7 +193,7 @@ fn a_wiped_hub_is_filled_again() {
 fn a_wiped_edge_gets_its_groups_back() {
     let (_site, hub, mut edge) = Site::with_one_edge();
     edge.push("job/j/group/a", "# TYPE v counter\nv{k=\"1\"} 1\n");
-    edge.push("job/j/group/b", "v{k=\"1\"} 2\n");
+    edge.push("job/j/group/b", "# TYPE v counter\nv{k=\"1\"} 2\n");
     edge.delete("job/j/group/b");
     hub.shows("v", &[("group", "a")], 1.0);
     hub.lacks("v", &[("group", "b")]);
@@ -227,7 +227,7 @@ fn only_edges_of_the_authority_get_in() {
     let mut stranger = site.edge_with("stranger", hub.line(), &cert, &key);
     stranger.start();
     stranger.push("job/intruder", "v 666\n");
-    let refused = |line: &str| (line.contains("level=warn") || line.contains("level=error")).then_some(());
+    let refused = |line: &str| (line.contains("level=WARN") || line.contains("level=ERROR")).then_some(());
     stranger.process().line("the edge says that it was refused", refused);
 
     // A way past our own client: no certificate at all, and for comparison a good one.
@@ -263,7 +263,7 @@ fn an_edge_trusts_only_hubs_of_its_authority() {
     let mut wary = Node::new(Role::Edge, site.path(), "wary", &config);
     wary.start();
     wary.push("job/secret", "v 1\n");
-    let refused = |line: &str| (line.contains("level=warn") || line.contains("level=error")).then_some(());
+    let refused = |line: &str| (line.contains("level=WARN") || line.contains("level=ERROR")).then_some(());
     wary.process().line("the edge says that it does not trust the hub", refused);
     assert!(hub.page().values("v", &[("job", "secret")]).is_empty());
 }
@@ -275,9 +275,10 @@ fn no_edge_writes_under_anothers_idc() {
     hub.shows("v", &[("IDC", "SYQ")], 1.0);
     // In the body, in the grouping key, and as a delete.
     bj.push("job/j", "v{IDC=\"SYQ\"} 2\n");
-    bj.push("job/j/IDC/SYQ", "v 3\n");
-    hub.shows("v", &[("IDC", "BJ"), ("exported_IDC", "SYQ")], 3.0);
+    bj.push("job/j/IDC/SYQ", "w 3\n");
+    hub.shows("w", &[("IDC", "BJ"), ("exported_IDC", "SYQ")], 3.0);
     bj.delete("job/j/IDC/SYQ");
+    hub.lacks("w", &[]);
     hub.shows("v", &[("IDC", "BJ"), ("exported_IDC", "SYQ")], 2.0);
     assert_eq!(hub.page().values("v", &[("IDC", "SYQ")]), [1.0]);
     assert_eq!(syq.page().values("v", &[]), [1.0]);

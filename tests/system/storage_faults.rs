@@ -127,7 +127,7 @@ fn a_damaged_store_keeps_what_is_intact_and_the_link_restores_the_rest() {
     assert!(intact >= 40, "only {intact} of 50 groups survived one flipped byte");
     if intact < 50 {
         let said = edge.process().output();
-        assert!(said.contains("level=warn") || said.contains("level=error"), "the loss is reported:\n{said}");
+        assert!(said.contains("level=WARN") || said.contains("level=ERROR"), "the loss is reported:\n{said}");
     }
     hub.join();
     for number in 0..50 {
@@ -157,7 +157,7 @@ fn a_store_of_garbage_is_an_error_or_a_fresh_start_but_no_crash() {
     assert!(!said.contains("panicked"), "{said}");
     match ended {
         Some(status) => assert!(status.code().is_some_and(|code| code != 0), "{status}: {said}"),
-        None => assert!(said.contains("level=warn") || said.contains("level=error"), "the loss is reported:\n{said}"),
+        None => assert!(said.contains("level=WARN") || said.contains("level=ERROR"), "the loss is reported:\n{said}"),
     }
 }
 

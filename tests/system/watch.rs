@@ -168,7 +168,7 @@ fn logs_are_json_when_asked() {
     assert!(address.starts_with("127.0.0.1:"));
     for line in process.lines() {
         let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-        for field in ["ts", "level", "msg"] {
+        for field in ["time", "level", "msg"] {
             assert!(event[field].is_string(), "no {field}: {line}");
         }
     }
@@ -185,7 +185,7 @@ fn logs_are_logfmt_at_the_level_asked_for() {
         for line in output.lines() {
             let fields = logfmt(line);
             let level = fields.iter().find(|(key, _)| key == "level").map(|(_, value)| &**value);
-            assert!(["info", "warn", "error"].contains(&level.unwrap_or_default()), "{line}");
+            assert!(["INFO", "WARN", "ERROR"].contains(&level.unwrap_or_default()), "{line}");
         }
         assert!(!output.contains("PRIVATE KEY"), "secrets never print");
     }
