@@ -167,7 +167,8 @@ impl Peer {
             Event::Head(head) => self.sending.publish(head, actions),
             Event::Read(batch) => self.sending.read(batch, actions),
             Event::Committed(id) => {
-                if self.receiving.committed(id, actions)? {
+                let half_done = self.receiving.committed(id, actions)?;
+                if half_done {
                     self.peer_sent_all(actions);
                 }
             }

@@ -417,7 +417,7 @@ impl World {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_500))]
+    #![proptest_config(ProptestConfig::with_cases(600))]
 
     /// Whatever was cut, crashed, rolled back, copied or wiped: once the two have talked, both hold the merge of all
     /// writes that any of them still had.

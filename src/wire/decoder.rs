@@ -11,7 +11,7 @@ use crate::model::{
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
 use super::dictionary::{Change, Dictionary, Header, Sent};
 use super::encoder::{
-    DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
+    COARSE_NS, DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
 };
 use super::message::{Message, Update};
 use super::protobuf::{self, Columns, PLAIN_BYTES_MAX, UPDATE};
@@ -253,15 +253,11 @@ impl Decoder {
         if flags & (HORIZON | DELETED | PUSHED | FAILED) == 0 && changes.is_empty() {
             return Ok(header);
         }
-        let time_ns = read_signed(&mut cursor.stamps, STAMP)? as u64;
-        let latest = self.stamp(self.dictionary.time_ns.wrapping_add(time_ns), cursor)?;
+        let latest = self.stamp(self.dictionary.time_ns, cursor)?;
         self.dictionary.time_ns = latest.time_ns;
         let mut next = |cursor: &mut Cursor<'_>| match has(SPREAD) {
             false => Ok(latest),
-            true => {
-                let time_ns = read_signed(&mut cursor.stamps, STAMP)? as u64;
-                self.stamp(latest.time_ns.wrapping_add(time_ns), cursor)
-            }
+            true => self.stamp(latest.time_ns, cursor),
         };
         if has(HORIZON) {
             header.horizon = next(cursor)?;
@@ -279,23 +275,26 @@ impl Decoder {
         Ok(header)
     }
 
-    fn stamp(&mut self, time_ns: u64, cursor: &mut Cursor<'_>) -> Result<Stamp, DecodeError> {
-        if time_ns > STAMP_NS_MAX {
-            return Err(DecodeError::Rule("a stamp is before the year 2262"));
-        }
-        let code = usize::try_from(cursor.stamps.number(NODE)?).map_err(|_| Malformed::Invalid(NODE))?;
-        if let Some(index) = code.checked_sub(1) {
+    fn stamp(&mut self, base_ns: u64, cursor: &mut Cursor<'_>) -> Result<Stamp, DecodeError> {
+        let code = usize::try_from(cursor.structure.number(NODE)?).map_err(|_| Malformed::Invalid(NODE))?;
+        if let Some(index) = (code >> 1).checked_sub(1) {
             if index == self.dictionary.nodes.len() {
-                self.dictionary.add_node(NodeId(cursor.stamps.fixed64(NODE)?));
+                self.dictionary.add_node(NodeId(cursor.structure.fixed64(NODE)?));
             }
             self.dictionary.node = *self.dictionary.nodes.get(index).ok_or(Malformed::Invalid(NODE))?;
+        }
+        let apart = read_signed(&mut cursor.times, STAMP)?;
+        let apart_ns = if code & 1 == 0 { apart } else { apart.wrapping_mul(COARSE_NS) };
+        let time_ns = base_ns.wrapping_add(apart_ns as u64);
+        if time_ns > STAMP_NS_MAX {
+            return Err(DecodeError::Rule("a stamp is before the year 2262"));
         }
         Ok(Stamp { time_ns, node: self.dictionary.node })
     }
 
     fn moment(&mut self, stamp: Option<Stamp>, cursor: &mut Cursor<'_>) -> Result<Option<Moment>, DecodeError> {
         let Some(stamp) = stamp else { return Ok(None) };
-        let change = read_signed(&mut cursor.stamps, "the wall clock of a moment")? as u64;
+        let change = read_signed(&mut cursor.structure, "the wall clock of a moment")? as u64;
         self.dictionary.skew_ns = self.dictionary.skew_ns.wrapping_add(change);
         Ok(Some(Moment { stamp, wall_ns: stamp.time_ns.wrapping_add(self.dictionary.skew_ns) }))
     }
@@ -316,7 +315,7 @@ struct Cursor<'a> {
     shapes: &'a [u8],
     keys: Reader<'a>,
     structure: Reader<'a>,
-    stamps: Reader<'a>,
+    times: Reader<'a>,
     values: ValueReader<'a>,
     originals: Reader<'a>,
     /// The number after that of the group before.
@@ -331,7 +330,7 @@ impl<'a> Cursor<'a> {
             shapes: &columns.shapes,
             keys: Reader::new(&columns.keys),
             structure: Reader::new(&columns.structure),
-            stamps: Reader::new(&columns.stamps),
+            times: Reader::new(&columns.times),
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
             originals: Reader::new(&columns.originals),
             group: 0,
@@ -376,7 +375,7 @@ impl<'a> Cursor<'a> {
     }
 
     fn finish(self) -> Result<(), DecodeError> {
-        let rest = [self.keys, self.stamps, self.originals].iter().any(|column| column.remaining() > 0);
+        let rest = [self.keys, self.times, self.originals].iter().any(|column| column.remaining() > 0);
         if rest || !self.shapes.is_empty() {
             return Err(DecodeError::Rule("an update ends where its columns end"));
         }

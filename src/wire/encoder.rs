@@ -23,6 +23,9 @@ pub(super) const SPREAD: u8 = 32;
 /// The header goes by an empty one, not by the one last sent.
 pub(super) const FRESH: u8 = 64;
 
+/// Times that are apart by a multiple of this are written as such.
+pub(super) const COARSE_NS: i64 = 1_000;
+
 pub(super) const NO_ORIGINALS: u8 = 0;
 pub(super) const SAME_ORIGINALS: u8 = 1;
 pub(super) const NEW_ORIGINALS: u8 = 2;
@@ -173,35 +176,45 @@ impl Encoder {
         spread: bool,
         writer: &mut Writer,
     ) {
-        let into = &mut writer.columns.stamps;
-        put_signed(latest.time_ns.wrapping_sub(self.dictionary.time_ns) as i64, into);
+        self.stamp(latest, self.dictionary.time_ns, &mut writer.columns);
         self.dictionary.time_ns = latest.time_ns;
-        self.node(latest.node, into);
         if spread {
             for stamp in stamps(changed, header, families) {
-                put_signed(stamp.time_ns.wrapping_sub(latest.time_ns) as i64, into);
-                self.node(stamp.node, into);
+                self.stamp(stamp, latest.time_ns, &mut writer.columns);
             }
         }
         for moment in moments(changed, header) {
             let skew_ns = moment.wall_ns.wrapping_sub(moment.stamp.time_ns);
-            put_signed(skew_ns.wrapping_sub(self.dictionary.skew_ns) as i64, into);
+            put_signed(skew_ns.wrapping_sub(self.dictionary.skew_ns) as i64, &mut writer.columns.structure);
             self.dictionary.skew_ns = skew_ns;
         }
     }
 
-    fn node(&mut self, node: NodeId, into: &mut Vec<u8>) {
+    /// Writes a stamp: its node, and its time less `base_ns`, in microseconds where that says all.
+    fn stamp(&mut self, stamp: Stamp, base_ns: u64, into: &mut Columns) {
+        let (code, new) = self.node(stamp.node);
+        let time_ns = stamp.time_ns.wrapping_sub(base_ns) as i64;
+        let coarse = time_ns % COARSE_NS == 0;
+        put_count(code << 1 | usize::from(coarse), &mut into.structure);
+        if new {
+            into.structure.extend_from_slice(&stamp.node.0.to_le_bytes());
+        }
+        put_signed(if coarse { time_ns / COARSE_NS } else { time_ns }, &mut into.times);
+    }
+
+    /// 0 for the node of the stamp before, else the node's number plus 1; and whether it is a new one.
+    fn node(&mut self, node: NodeId) -> (usize, bool) {
         if node == self.dictionary.node {
-            return into.push(0);
+            return (0, false);
         }
         self.dictionary.node = node;
-        let known = self.nodes.get(&node).copied();
-        put_count(known.unwrap_or(self.dictionary.nodes.len()) + 1, into);
-        if known.is_none() {
-            into.extend_from_slice(&node.0.to_le_bytes());
-            self.nodes.insert(node, self.dictionary.nodes.len());
-            self.dictionary.add_node(node);
+        if let Some(number) = self.nodes.get(&node) {
+            return (number + 1, false);
         }
+        let number = self.dictionary.nodes.len();
+        self.nodes.insert(node, number);
+        self.dictionary.add_node(node);
+        (number + 1, true)
     }
 
     fn forget(&mut self, forgotten: Forgotten) {

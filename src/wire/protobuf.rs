@@ -29,7 +29,7 @@ pub(super) struct Columns {
     pub shapes: Vec<u8>,
     pub keys: Vec<u8>,
     pub structure: Vec<u8>,
-    pub stamps: Vec<u8>,
+    pub times: Vec<u8>,
     pub runs: Vec<u8>,
     pub deltas: Vec<u8>,
     pub raws: Vec<u8>,
@@ -135,7 +135,7 @@ struct UpdatePb {
     #[prost(bytes = "vec", tag = "5")]
     structure: Vec<u8>,
     #[prost(bytes = "vec", tag = "6")]
-    stamps: Vec<u8>,
+    times: Vec<u8>,
     #[prost(bytes = "vec", tag = "7")]
     runs: Vec<u8>,
     #[prost(bytes = "vec", tag = "8")]
@@ -185,7 +185,7 @@ pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8
         shapes: columns.shapes,
         keys: columns.keys,
         structure: columns.structure,
-        stamps: columns.stamps,
+        times: columns.times,
         runs: columns.runs,
         deltas: columns.deltas,
         raws: columns.raws,
@@ -208,7 +208,7 @@ pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeErro
         shapes: pb.shapes,
         keys: pb.keys,
         structure: pb.structure,
-        stamps: pb.stamps,
+        times: pb.times,
         runs: pb.runs,
         deltas: pb.deltas,
         raws: pb.raws,

@@ -225,6 +225,25 @@ fn a_shape_is_sent_once() {
     }
 }
 
+/// Before compression, which makes it less than two.
+#[test]
+fn samples_that_move_as_metrics_do_take_less_than_three_bytes() {
+    let mut encoder = Encoder::new();
+    let round = |round: u64| -> Vec<Delta> {
+        let value = |at: u64| (10_000 + 7 * round + at * round % 13) as f64;
+        let families = |group: u64| {
+            let names =
+                (0..10).map(move |at| (format!("m{at}"), value(at + group) / [1.0, 100.0, 1_000.0][at as usize % 3]));
+            names.map(|(name, value)| gauge(&name, 1, value)).collect()
+        };
+        let time_us = |group: u64| 1_700_000_000_000_000 + 15_000_000 * round + 15_000 * group;
+        (0..200).map(|group| put(&format!("job{group}"), 1_000 * time_us(group), families(group))).collect()
+    };
+    encoded(&mut encoder, &message(round(1)));
+    let bytes = encoded(&mut encoder, &message(round(2)));
+    assert!(bytes.len() < 3 * 2_000, "{}", bytes.len());
+}
+
 #[test]
 fn what_stays_the_same_is_one_object_at_the_receiver() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
