@@ -200,8 +200,8 @@ impl Log {
         self.log_bytes() + self.history.progress.bytes.load(Ordering::Acquire)
     }
 
-    /// Makes the records durable as one transaction: when this returns `Ok` (and [`SyncPolicy::Always`] is set), they survive
-    /// whatever happens; when it returns an error, none of them will be seen again. At most 256 MiB at once.
+    /// Makes the records durable as one transaction: when this returns `Ok` (and [`SyncPolicy::Always`] is set), they
+    /// survive whatever happens; when it returns an error, none of them will be seen again. At most 256 MiB at once.
     pub fn commit(&mut self, records: &[Record]) -> Result<(), CommitError> {
         if records.is_empty() { Ok(()) } else { self.append(records) }
     }
