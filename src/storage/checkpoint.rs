@@ -102,10 +102,10 @@ impl CheckpointWriter {
         self.begin()?;
         payload::encode_end(&mut self.buffer);
         self.flush()?;
-        self.file = None;
         let (unfinished, name) = (self.name.unfinished(), self.name.text());
         let named = self.disk.rename(&unfinished, &name).and_then(|()| self.disk.sync_dir());
         named.map_err(|error| self.error("naming", error))?;
+        self.file = None;
         self.progress.bytes.store(self.end, Ordering::Release);
         self.progress.number.store(self.name.number, Ordering::Release);
         // What stays is removed next time; it takes space only.

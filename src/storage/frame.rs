@@ -166,10 +166,13 @@ impl FrameReader {
     fn search(&mut self) -> io::Result<()> {
         self.damaged_from.get_or_insert(self.at);
         let at = self.at;
-        let chunk = self.view(at, CHUNK_BYTES)?;
+        // What is held already is searched first: bytes full of magics must not be read again for each.
+        let held = (self.window_at + self.window.len() as u64).saturating_sub(at) as usize;
+        let chunk = self.view(at, if held >= HEADER_BYTES { held } else { CHUNK_BYTES })?;
+        let len = chunk.len();
         let next = chunk.windows(MAGIC.len()).skip(1).position(|bytes| bytes == MAGIC).map(|found| found + 1);
-        let last = chunk.len() < CHUNK_BYTES;
-        let passed = next.unwrap_or(if last { chunk.len() } else { chunk.len() - MAGIC.len() + 1 });
+        // Fewer bytes than a header are left only at the end; else a magic may begin in the last three.
+        let passed = next.unwrap_or(if len < HEADER_BYTES { len } else { len - (MAGIC.len() - 1) });
         if let Some(nonzero) = chunk[..passed].iter().rposition(|byte| *byte != 0) {
             self.damaged_to = at + nonzero as u64 + 1;
         }
@@ -279,6 +282,13 @@ mod tests {
             prop_assert_eq!(found.len(), whole);
             prop_assert_eq!(reader.intact_end(), ends[whole] as u64);
         }
+    }
+
+    #[test]
+    fn a_damaged_frame_full_of_magics_is_passed_quickly() {
+        let (mut bytes, ends) = frames(&[vec![1], MAGIC.repeat(300_000), vec![2]]);
+        bytes[ends[1] + 8] ^= 1;
+        assert_eq!(read(&bytes).0, [[1], [2]]);
     }
 
     #[test]

@@ -23,7 +23,7 @@ use super::payload::{self, ShapesWritten};
 
 /// When a commit is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sync {
+pub enum SyncPolicy {
     /// Before it returns.
     #[default]
     Always,
@@ -35,7 +35,7 @@ pub enum Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct Options {
     /// When a commit is durable.
-    pub sync: Sync,
+    pub sync: SyncPolicy,
     /// Logs shorter than this, or than twice the last checkpoint, are not worth a checkpoint.
     pub checkpoint_log_bytes_min: u64,
     /// How much space a log takes ahead of what is written; 0 for none.
@@ -44,7 +44,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { sync: Sync::Always, checkpoint_log_bytes_min: 16 << 20, reserve_bytes: 1 << 20 }
+        Self { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 16 << 20, reserve_bytes: 1 << 20 }
     }
 }
 
@@ -200,8 +200,8 @@ impl Log {
         self.log_bytes() + self.history.progress.bytes.load(Ordering::Acquire)
     }
 
-    /// Makes the records durable as one transaction: when this returns `Ok` (and [`Sync::Always`] is set), they survive
-    /// whatever happens; when it returns an error, none of them will be seen again. At most 256 MiB at once.
+    /// Makes the records durable as one transaction: when this returns `Ok` (and [`SyncPolicy::Always`] is set), they
+    /// survive whatever happens; when it returns an error, none of them will be seen again. At most 256 MiB at once.
     pub fn commit(&mut self, records: &[Record]) -> Result<(), CommitError> {
         if records.is_empty() { Ok(()) } else { self.append(records) }
     }
@@ -286,7 +286,7 @@ impl Log {
             return Err(CommitError::new(&*self.disk, WRITE, error));
         }
         log.reserve(end, self.options.reserve_bytes);
-        if self.options.sync == Sync::Always
+        if self.options.sync == SyncPolicy::Always
             && let Err(error) = log.file.sync()
         {
             // Worth a try, should no later commit come to say that the file ends here.

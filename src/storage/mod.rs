@@ -10,8 +10,8 @@
 //!
 //! What this room promises:
 //!
-//! - A commit that returned `Ok` under [`Sync::Always`] is replayed by every later recovery, whole, unless its bytes are
-//!   damaged; then the damage is reported, and everything intact is replayed.
+//! - A commit that returned `Ok` under [`SyncPolicy::Always`] is replayed by every later recovery, whole, unless its
+//!   bytes are damaged; then the damage is reported, and everything intact is replayed.
 //! - A commit that returned an error is never replayed, and later commits work as soon as the disk does. (Should the disk
 //!   fail every attempt at undoing it and the process then die before another commit succeeds, the undone commit may be
 //!   found: nobody can write "forget this" on a disk that refuses writes.)
@@ -30,6 +30,6 @@ mod trials;
 
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
-pub use log::{CommitError, Log, Options, Sync};
+pub use log::{CommitError, Log, Options, SyncPolicy};
 pub use recovery::{Damage, Lost, OpenError, Recovered, Report, recover};
 pub use simulated::{Fault, SimulatedDisk};
