@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::LogFormat;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
-use crate::storage::Sync;
+use crate::storage::SyncPolicy;
 
 /// A value of one kind.
 pub(super) trait Value: Sized {
@@ -211,7 +211,7 @@ macro_rules! one_of {
     )*};
 }
 one_of! {
-    Sync: "\"always\" or \"never\"" { "always" => Sync::Always, "never" => Sync::Never }
+    SyncPolicy: "\"always\" or \"never\"" { "always" => SyncPolicy::Always, "never" => SyncPolicy::Never }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
     LevelFilter: "one of \"trace\", \"debug\", \"info\", \"warn\" and \"error\"" {
         "trace" => LevelFilter::TRACE, "debug" => LevelFilter::DEBUG, "info" => LevelFilter::INFO,

@@ -30,10 +30,10 @@ impl Clock {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// What a write made now is stamped with.
+    /// What a write made now is stamped with: whole microseconds, which take less on the link and on the disk.
     pub fn now(&self) -> store::Now {
-        let wall_ns = self.wall_ns();
-        store::Now { wall_ns, stamp_ns: wall_ns.saturating_add_signed(self.offset_ns.load(Ordering::Relaxed)) }
+        let wall_ns = self.wall_ns() / 1_000 * 1_000;
+        store::Now { wall_ns, stamp_ns: wall_ns.saturating_add_signed(self.offset_ns() / 1_000 * 1_000) }
     }
 
     /// Sets how far the hub's clock is ahead of this one.

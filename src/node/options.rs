@@ -9,7 +9,7 @@ use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
-use crate::storage::Sync;
+use crate::storage::SyncPolicy;
 use crate::{exposition, session, store};
 
 /// Which of the two a node is.
@@ -89,14 +89,14 @@ pub struct StorageOptions {
     /// The directory; `None` keeps everything in memory.
     pub path: Option<PathBuf>,
     /// When a push is answered.
-    pub sync: Sync,
+    pub sync: SyncPolicy,
     /// How long a hub remembers a delete.
     pub tombstone_retention: Duration,
 }
 
 impl Default for StorageOptions {
     fn default() -> Self {
-        Self { path: Some("data".into()), sync: Sync::Always, tombstone_retention: Duration::from_secs(7 * 86_400) }
+        Self { path: Some("data".into()), sync: SyncPolicy::Always, tombstone_retention: Duration::from_secs(7 * 86_400) }
     }
 }
 

@@ -391,7 +391,7 @@ fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> 
 fn open_on_disk(
     mut store: Store,
     path: &std::path::Path,
-    sync: storage::Sync,
+    sync: storage::SyncPolicy,
 ) -> Result<(Store, Option<Log>), StartError> {
     let disk = RealDisk::open(path).map_err(|error| {
         let text = format!("cannot use the directory {} (storage.path): {error}", path.display());

@@ -13,7 +13,8 @@ use crate::support::{Node, Process, Site, eventually, http, node::Role};
 /// Waits until the hub shows of `idc` what the edge shows, exactly.
 fn equal(hub: &Node, edge: &Node, idc: &str) {
     eventually("hub and edge are equal", || {
-        let at_hub = hub.page().samples_with("IDC", idc);
+        let mut at_hub = hub.page().samples_with("IDC", idc);
+        at_hub.retain(|(_, labels), _| labels.get("job").is_some_and(|job| job == "j"));
         let at_edge = edge.page().samples_with("job", "j");
         let placed = at_edge.into_iter().map(|((name, mut labels), value)| {
             labels.insert("IDC".to_owned(), idc.to_owned());

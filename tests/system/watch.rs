@@ -201,7 +201,7 @@ fn logs_are_logfmt_at_the_level_asked_for() {
 #[test]
 fn the_page_lists_groups_and_edges() {
     let (_site, hub, edge) = Site::with_one_edge();
-    edge.push("job/visible_job/place/%3Cscript%3Ealert(1)%3C%2Fscript%3E", "visible_metric 1\n");
+    edge.push("job/visible_job/place/%3Cscript%3Ealert(1)", "visible_metric 1\n");
     hub.shows("visible_metric", &[], 1.0);
     for node in [&hub, &edge] {
         let reply = node.get("/");
