@@ -61,6 +61,11 @@ impl Node {
 
     /// Starts the process and waits until it is ready.
     pub fn start(&mut self) {
+        self.start_at("");
+    }
+
+    /// The same for a node whose flags put a prefix before its paths.
+    pub fn start_at(&mut self, prefix: &str) {
         let role = self.role;
         let process = self.spawn();
         let web = listening(process, "web");
@@ -70,7 +75,7 @@ impl Node {
         if let (Some(line), Some(address)) = (&self.line, edge_listener) {
             line.lead_to(address);
         }
-        let ready = || self.try_get("/-/ready").ok().filter(|reply| reply.status == 200);
+        let ready = || self.try_get(&format!("{prefix}/-/ready")).ok().filter(|reply| reply.status == 200);
         eventually("the node is ready", ready);
     }
 
