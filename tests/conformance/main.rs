@@ -1,0 +1,234 @@
+//! Conformance with Pushgateway: every case was recorded from a real one, and an edge and a hub must answer it alike.
+//!
+//! To record anew, from the binary on the path or another one, or (suites without flags) from any server that runs with
+//! `--web.enable-admin-api`:
+//!
+//! ```text
+//! PUSHGATEWAY_BIN=/path/to/pushgateway cargo test --test conformance -- --ignored record_the_original
+//! PUSHGATEWAY=127.0.0.1:9091           cargo test --test conformance -- --ignored record_the_original
+//! ```
+//!
+//! Cases in which pushrelay is meant to differ stand in `differences.toml` with the reason, and
+//! `cargo test --test conformance -- --ignored record_the_differences` records what it does in them.
+
+mod case;
+mod differences;
+mod metrics;
+mod outcome;
+mod random;
+mod recording;
+mod servers;
+#[path = "../system/support/mod.rs"]
+#[allow(dead_code, reason = "what other tests need of it")]
+mod support;
+mod wire;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use case::{Case, Suite, suites};
+use differences::differences;
+use outcome::Server;
+use recording::{Recorded, Recording};
+use serde_json::Value;
+use servers::{Original, Ours, pushgateway};
+use support::node::Role;
+
+/// The name under which random sequences are recorded; how many are recorded, and how many run where an original is at hand.
+const RANDOM: &str = "random";
+const SEEDS_RECORDED: u64 = 100;
+const SEEDS_LIVE: u64 = 300;
+
+/// What pushrelay does where it differs.
+const OURS: &str = "ours";
+
+/// All cases, random ones included, by suite.
+fn all_suites() -> Vec<Suite> {
+    let mut all = suites();
+    let cases = (0..SEEDS_RECORDED).map(|seed| (format!("seed {seed:03}"), random::case(seed))).collect();
+    let (flags, prefix, telemetry_path) = (Vec::new(), String::new(), "/metrics".to_owned());
+    all.push(Suite { name: RANDOM.to_owned(), flags, prefix, telemetry_path, cases });
+    all
+}
+
+/// The cases of which a difference is known.
+fn differing() -> BTreeSet<String> {
+    differences().into_iter().flat_map(|difference| difference.cases).collect()
+}
+
+/// Runs a suite and gives what came out other than it was recorded.
+fn replay(server: &Server, suite: &Suite, differing: &BTreeSet<String>) -> Vec<String> {
+    let (original, ours) = (Recording::read(&suite.name), Recording::read(OURS));
+    let mut failures = Vec::new();
+    for (name, case) in &suite.cases {
+        let id = format!("{}/{name}", suite.name);
+        let recorded = if differing.contains(&id) { ours.cases.get(&id) } else { original.cases.get(name) };
+        let outcome = server.run(case);
+        // Where we do better than the original, the page must be right; elsewhere, it must be the same.
+        let mut found = if differing.contains(&id) { repeated_series(&outcome) } else { Vec::new() };
+        match recorded {
+            Some(recorded) => found.extend(recorded.differences(case, &outcome)),
+            None => found.push("not recorded".to_owned()),
+        }
+        failures.extend((!found.is_empty()).then(|| format!("{id}\n    {}", found.join("\n    "))));
+    }
+    failures
+}
+
+/// The series that the text page shows more than once.
+fn repeated_series(outcome: &Value) -> Vec<String> {
+    let lines = outcome["text"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    let series = lines.filter(|line| !line.starts_with('#')).filter_map(|line| Some(line.rsplit_once(' ')?.0));
+    let mut seen = BTreeSet::new();
+    series.filter(|series| !seen.insert(*series)).map(|series| format!("a series twice: {series}")).collect()
+}
+
+fn replay_on(role: Role) {
+    let differing = differing();
+    let (mut failures, mut count) = (Vec::new(), 0);
+    for suite in all_suites() {
+        let node = Ours::start(role, &suite);
+        count += suite.cases.len();
+        failures.extend(replay(&node.server(&suite), &suite, &differing));
+    }
+    assert!(failures.is_empty(), "{} of {count} cases differ:\n{}", failures.len(), failures.join("\n"));
+}
+
+/// Says that a comparison with a live original is left out, which no machine that lacks one can be blamed for: Debian's
+/// stable releases have older ones.
+fn without_an_original(what: &str, reason: &str) {
+    // Straight to the descriptor: the test harness captures what goes through `eprintln!`.
+    let line = format!("\nSKIPPED: {what}: {reason}\n");
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+}
+
+#[test]
+fn an_edge_answers_as_recorded() {
+    replay_on(Role::Edge);
+}
+
+#[test]
+fn a_hub_answers_as_recorded() {
+    replay_on(Role::Hub);
+}
+
+#[test]
+fn random_requests_are_answered_as_by_the_original() {
+    let binary = match pushgateway() {
+        Ok(binary) => binary,
+        Err(reason) => return without_an_original("random requests are compared with recorded answers only", &reason),
+    };
+    let mut suites = all_suites();
+    let suite = suites.pop().unwrap();
+    let original = Original::start(&binary, &suite).unwrap();
+    let ours = Ours::start(Role::Edge, &suite);
+    let seeds = std::env::var("SEEDS").map_or(SEEDS_LIVE, |seeds| seeds.parse().expect("SEEDS is a number"));
+    let mut failures = Vec::new();
+    for seed in SEEDS_RECORDED..SEEDS_RECORDED + seeds {
+        let case = random::case(seed);
+        let expected = original.server(&suite).run(&case);
+        // A dropped connection is nothing to do as well: see "Text that makes the original drop the connection".
+        if expected["steps"].as_array().unwrap().iter().any(|step| step["status"] == 0) {
+            continue;
+        }
+        let found = Recorded::new(&case, expected).differences(&case, &ours.server(&suite).run(&case));
+        failures.extend((!found.is_empty()).then(|| format!("seed {seed}: {case:?}\n    {}", found.join("\n    "))));
+    }
+    assert!(failures.is_empty(), "{} of {seeds} sequences differ:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn the_original_still_answers_as_recorded() {
+    let binary = match pushgateway() {
+        Ok(binary) => binary,
+        Err(reason) => return without_an_original("the recordings are not checked against their origin", &reason),
+    };
+    let differing = differing();
+    let mut failures = Vec::new();
+    for mut suite in all_suites() {
+        // Some of the differences are that the original does one thing now and another then.
+        suite.cases.retain(|name, _| !differing.contains(&format!("{}/{name}", suite.name)));
+        let Some(original) = Original::start(&binary, &suite) else { continue };
+        failures.extend(replay(&original.server(&suite), &suite, &differing));
+    }
+    assert!(failures.is_empty(), "{} cases differ:\n{}", failures.len(), failures.join("\n"));
+}
+
+#[test]
+fn cases_and_recordings_belong_together() {
+    let suites = all_suites();
+    let mut count = 0;
+    for suite in &suites {
+        let recorded: BTreeSet<String> = Recording::read(&suite.name).cases.into_keys().collect();
+        let cases: BTreeSet<String> = suite.cases.keys().cloned().collect();
+        assert_eq!(cases, recorded, "cases (left) and recordings (right) of {}", suite.name);
+        count += if suite.name == RANDOM { 0 } else { cases.len() };
+    }
+    assert!(count >= 400, "only {count} cases seen");
+    let known = |id: &String| {
+        suites.iter().any(|s| id.strip_prefix(&format!("{}/", s.name)).is_some_and(|c| s.cases.contains_key(c)))
+    };
+    let unknown: Vec<String> = differing().into_iter().filter(|id| !known(id)).collect();
+    assert!(unknown.is_empty(), "differences of cases that do not exist: {unknown:?}");
+}
+
+#[test]
+fn the_documentation_lists_every_difference() {
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pushgateway-compatibility.md");
+    let page = std::fs::read_to_string(file).unwrap();
+    // As one line a paragraph, since the page is wrapped.
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    for difference in differences() {
+        let heading = format!("### {}", difference.title);
+        assert!(page.contains(&heading), "not in {file}: {heading}");
+        for text in [&difference.original, &difference.ours, &difference.reason] {
+            let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            assert!(page.contains(&text), "not in {file}, under {:?}: {text}", difference.title);
+        }
+    }
+}
+
+#[test]
+#[ignore = "writes the recordings, from a Pushgateway"]
+fn record_the_original() {
+    let binary = pushgateway().unwrap_or_else(|reason| panic!("{reason}"));
+    let differing = differing();
+    let mut unsteady = Vec::new();
+    for suite in all_suites() {
+        let Some(original) = Original::start(&binary, &suite) else {
+            println!("left out, for it needs {:?}: {}", suite.flags, suite.name);
+            continue;
+        };
+        let server = original.server(&suite);
+        let mut recording = Recording { recorded_from: server.version(), ..Recording::default() };
+        for (name, case) in &suite.cases {
+            let recorded = Recorded::new(case, server.run(case));
+            let again = recorded.differences(case, &server.run(case));
+            if !again.is_empty() && !differing.contains(&format!("{}/{name}", suite.name)) {
+                unsteady.push(format!("{}/{name}\n    {}", suite.name, again.join("\n    ")));
+            }
+            recording.cases.insert(name.clone(), recorded);
+        }
+        recording.write(&suite.name);
+    }
+    assert!(unsteady.is_empty(), "not the same twice:\n{}", unsteady.join("\n"));
+}
+
+#[test]
+#[ignore = "writes what pushrelay does where it differs"]
+fn record_the_differences() {
+    let differing = differing();
+    let mut recording = Recording { recorded_from: "pushrelay".to_owned(), cases: BTreeMap::new() };
+    for suite in all_suites() {
+        let id = |name: &String| format!("{}/{name}", suite.name);
+        let cases: Vec<(&String, &Case)> =
+            suite.cases.iter().filter(|(name, _)| differing.contains(&id(name))).collect();
+        if cases.is_empty() {
+            continue;
+        }
+        let node = Ours::start(Role::Edge, &suite);
+        for (name, case) in cases {
+            recording.cases.insert(id(name), Recorded::new(case, node.server(&suite).run(case)));
+        }
+    }
+    recording.write(OURS);
+}
