@@ -1,0 +1,166 @@
+//! The client libraries that people push with, each at a pinned version, against an edge; what they pushed is looked for at
+//! the hub.
+//!
+//! Every client does the same with its own job and a grouping key of awkward values: replaces a group with `client_old`,
+//! then with `client_value` 41 and a histogram, then adds `client_value` 42 and `client_added` 7; and pushes `client_gone`
+//! to another group, which it deletes. Where a library cannot do a part, its program says so.
+//!
+//! What they download and build is kept under `target/clients`. Without its toolchain a client is skipped, loudly.
+
+#[path = "../system/support/mod.rs"]
+#[allow(dead_code, reason = "what other tests need of it")]
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::{Site, skip};
+
+const UTF8: (&str, &str) = ("name", "Προμηθεύς");
+const SPACE: (&str, &str) = ("space", "a b+c%d");
+/// The same from libraries that write a space as a plus sign, which a path does not mean by it.
+const PLUS: (&str, &str) = ("space", "a+b+c%d");
+const SLASH: (&str, &str) = ("path", "/var/tmp");
+const EMPTY: (&str, &str) = ("empty", "");
+
+/// The programs of a language.
+fn source(language: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(language)
+}
+
+/// Where a language's downloads and builds are kept.
+fn cache(language: &str) -> PathBuf {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients").join(language);
+    std::fs::create_dir_all(&folder).unwrap();
+    folder
+}
+
+/// A copy of a language's programs, for tools that write beside what they build.
+fn copied(language: &str) -> PathBuf {
+    let folder = cache(language);
+    run(Command::new("cp").arg("-r").arg(source(language).join(".")).arg(&folder));
+    folder
+}
+
+/// Whether all tools are here; says which is not.
+fn have(tools: &[&str]) -> bool {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has = |tool: &&&str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
+    let missing: Vec<_> = tools.iter().filter(|tool| !has(tool)).collect();
+    if !missing.is_empty() {
+        skip(&format!("a client library is not tried: no {missing:?} here"));
+    }
+    missing.is_empty()
+}
+
+/// Runs a command that must succeed, and gives what it printed.
+fn run(command: &mut Command) -> String {
+    let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
+    let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
+    assert!(output.status.success(), "{command:?}: {}\n{out}\n{err}", output.status);
+    out.into_owned()
+}
+
+/// Runs a client against an edge and looks at the hub. `group` is what its grouping key has besides each `job`.
+fn drive(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
+    let (_site, hub, edge) = Site::with_one_edge();
+    run(client.arg(format!("http://{}", edge.web())));
+    for job in jobs {
+        let labels = |more: &[(&'static str, &'static str)]| -> Vec<(&str, &str)> {
+            [&[("job", *job), ("IDC", "SYQ"), ("instance", "")], group, more].concat()
+        };
+        hub.shows("client_value", &labels(&[]), 42.0);
+        hub.shows("client_added", &labels(&[]), 7.0);
+        hub.shows("client_latency_count", &labels(&[]), 1.0);
+        hub.shows("client_latency_sum", &labels(&[]), 0.5);
+        hub.shows("client_latency_bucket", &labels(&[("le", "0.1")]), 0.0);
+        hub.shows("client_latency_bucket", &labels(&[("le", "1")]), 1.0);
+        hub.lacks("client_old", &[("job", job)]);
+        hub.lacks("client_gone", &[("job", job)]);
+        hub.shows("push_failure_time_seconds", &labels(&[]), 0.0);
+    }
+}
+
+#[test]
+fn go_client_golang() {
+    if !have(&["go"]) {
+        return;
+    }
+    let (folder, binary) = (cache("go"), cache("go").join("push"));
+    let mut build = Command::new("go");
+    build.args(["build", "-modcacherw", "-o"]).arg(&binary).arg(".").current_dir(source("go"));
+    build
+        .env("GOMODCACHE", folder.join("modules"))
+        .env("GOCACHE", folder.join("build"))
+        .env("GOFLAGS", "-mod=readonly");
+    run(build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0"));
+    drive(&mut Command::new(binary), &["go/client"], &[SLASH, EMPTY, UTF8, PLUS]);
+}
+
+#[test]
+fn python_prometheus_client() {
+    if !have(&["python3"]) {
+        return;
+    }
+    let folder = cache("python");
+    if !folder.join("bin/python").exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    }
+    let python = folder.join("bin/python");
+    let requirements = source("python").join("requirements.txt");
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements));
+    let mut client = Command::new(python);
+    drive(client.arg(source("python").join("push.py")), &["python/client"], &[SLASH, EMPTY, UTF8, SPACE]);
+}
+
+#[test]
+fn java_exporter_pushgateway() {
+    if !have(&["java", "javac", "mvn"]) {
+        return;
+    }
+    let folder = copied("java");
+    let mut build = Command::new("mvn");
+    build.args(["--batch-mode", "--quiet", "compile", "dependency:copy-dependencies"]).current_dir(&folder);
+    build.arg(format!("-Dmaven.repo.local={}", folder.join("repository").display()));
+    run(&mut build);
+    let mut client = Command::new("java");
+    client.arg("-cp").arg("target/classes:target/dependency/*").arg("Push").current_dir(folder);
+    drive(&mut client, &["java/client"], &[SLASH, EMPTY, UTF8, PLUS]);
+}
+
+#[test]
+fn node_prom_client() {
+    if !have(&["node", "npm"]) {
+        return;
+    }
+    let folder = copied("node");
+    let mut install = Command::new("npm");
+    install.args(["ci", "--silent", "--no-audit", "--no-fund"]).current_dir(&folder);
+    run(install.env("npm_config_cache", folder.join("cache")));
+    let mut client = Command::new("node");
+    client.arg(folder.join("push.js"));
+    drive(&mut client, &["node client", "node client gzip"], &[UTF8, SPACE]);
+}
+
+#[test]
+fn rust_prometheus() {
+    // Its HTTP client links OpenSSL.
+    if !have(&["pkg-config"]) {
+        return;
+    }
+    if !Command::new("pkg-config").args(["--exists", "openssl"]).status().unwrap().success() {
+        return skip("the Rust client is not tried: no OpenSSL to link here (Debian: libssl-dev)");
+    }
+    let folder = cache("rust");
+    let mut build = Command::new(env!("CARGO"));
+    build.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(source("rust").join("Cargo.toml"));
+    run(build.arg("--target-dir").arg(&folder));
+    drive(&mut Command::new(folder.join("debug/client")), &["rust client"], &[UTF8, ("space", "a b+c")]);
+}
+
+#[test]
+fn curl() {
+    if have(&["curl", "gzip"]) {
+        drive(&mut Command::new(source("curl").join("push.sh")), &["curl/client"], &[SLASH, EMPTY, UTF8, SPACE]);
+    }
+}

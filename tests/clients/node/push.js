@@ -1,0 +1,37 @@
+// Pushes to the gateway given as the only argument with prom-client, as tests/clients/main.rs expects: once as it is, once
+// with gzip. The library escapes slashes by per cent, which a Pushgateway takes for separators, and writes an empty value as
+// an empty path segment, which none takes: neither is tried.
+const { Gauge, Histogram, Pushgateway, Registry } = require('prom-client');
+
+const url = process.argv[2];
+
+function gateway(gauges, options) {
+  const registry = new Registry();
+  for (const [name, value] of Object.entries(gauges)) {
+    new Gauge({ name, help: 'Some help.', registers: [registry] }).set(value);
+  }
+  return [new Pushgateway(url, options, registry), registry];
+}
+
+async function run(jobName, options) {
+  const group = { jobName, groupings: { name: 'Προμηθεύς', space: 'a b+c%d' } };
+  await gateway({ client_old: 1 }, options)[0].push(group);
+  const [pushed, registry] = gateway({ client_value: 41 }, options);
+  new Histogram({ name: 'client_latency', help: 'Some help.', buckets: [0.1, 1], registers: [registry] }).observe(0.5);
+  await pushed.push(group);
+  await gateway({ client_value: 42, client_added: 7 }, options)[0].pushAdd(group);
+
+  const gone = { jobName, groupings: { gone: 'yes' } };
+  await gateway({ client_gone: 1 }, options)[0].push(gone);
+  await gateway({})[0].delete(gone);
+}
+
+async function main() {
+  await run('node client', {});
+  await run('node client gzip', { headers: { 'Content-Encoding': 'gzip' } });
+}
+
+main().catch((error) => {
+  console.error(error);
+  process.exit(1);
+});

@@ -1,0 +1,32 @@
+//! Pushes to the gateway given as the only argument with the `prometheus` crate, as tests/clients/main.rs expects. The crate
+//! refuses slashes, writes an empty value as an empty path segment, which no Pushgateway takes, and cannot delete: none of
+//! these is tried.
+
+use std::collections::HashMap;
+
+use prometheus::{Gauge, Histogram, HistogramOpts, Registry, push_add_metrics, push_metrics};
+
+fn registry(gauges: &[(&str, f64)]) -> Registry {
+    let registry = Registry::new();
+    for (name, value) in gauges {
+        let gauge = Gauge::new(*name, "Some help.").unwrap();
+        gauge.set(*value);
+        registry.register(Box::new(gauge)).unwrap();
+    }
+    registry
+}
+
+fn main() {
+    let url = std::env::args().nth(1).expect("the gateway's address");
+    let group = || HashMap::from([("name", "Προμηθεύς"), ("space", "a b+c")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+    let push = |registry: Registry| push_metrics("rust client", group(), &url, registry.gather(), None).unwrap();
+    push(registry(&[("client_old", 1.0)]));
+    let pushed = registry(&[("client_value", 41.0)]);
+    let options = HistogramOpts::new("client_latency", "Some help.").buckets(vec![0.1, 1.0]);
+    let latency = Histogram::with_opts(options).unwrap();
+    latency.observe(0.5);
+    pushed.register(Box::new(latency)).unwrap();
+    push(pushed);
+    let added = registry(&[("client_value", 42.0), ("client_added", 7.0)]);
+    push_add_metrics("rust client", group(), &url, added.gather(), None).unwrap();
+}
