@@ -96,7 +96,11 @@ pub struct StorageOptions {
 
 impl Default for StorageOptions {
     fn default() -> Self {
-        Self { path: Some("data".into()), sync: SyncPolicy::Always, tombstone_retention: Duration::from_secs(7 * 86_400) }
+        Self {
+            path: Some("data".into()),
+            sync: SyncPolicy::Always,
+            tombstone_retention: Duration::from_secs(7 * 86_400),
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::record::{GroupRecord, Mark};
+use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision};
 
 /// One group of a store; immutable once published.
@@ -12,6 +13,9 @@ pub struct Entry {
     pub id: GroupId,
     /// Place and grouping key as one set: the labels that its series show.
     pub shown: Arc<LabelSet>,
+    /// The same with the empty `instance` that its push times show where it has none: of groups with equal ones only one
+    /// can be shown.
+    pub full: Arc<LabelSet>,
     /// The state.
     pub group: Group,
     /// Bookkeeping of horizon, deletion and times. Held: another group is shown under the same labels and was there first,
@@ -36,7 +40,8 @@ impl Entry {
     /// A group that was never written to.
     pub fn new(id: GroupId) -> Self {
         let shown = id.shown();
-        Self { id, shown, group: Group::default(), header: Mark::default(), families: Vec::new() }
+        let full = fill(&shown);
+        Self { id, shown, full, group: Group::default(), header: Mark::default(), families: Vec::new() }
     }
 
     /// The revision of the last change.
@@ -93,6 +98,15 @@ impl Entry {
             families: kept,
         }
     }
+}
+
+/// The labels with an empty `instance` if they have none.
+pub(super) fn fill(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
+    if shown.contains(label::INSTANCE) {
+        return shown.clone();
+    }
+    let labels = shown.iter().map(|label| (label.name.clone(), label.value.clone()));
+    Arc::new(LabelSet::new(labels.chain([(label::INSTANCE.into(), "".into())])))
 }
 
 fn seconds(moment: Option<Moment>) -> f64 {

@@ -10,6 +10,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use super::entry::{Entry, fill};
 use crate::model::{Family, GroupId, LabelSet, MetricType, Shape};
 
 /// The names of a grouping key's labels.
@@ -102,7 +103,7 @@ pub trait Groups {
 #[derive(Default)]
 pub struct Index {
     names: HashMap<Arc<str>, NameUse>,
-    /// Live groups by the labels they show; the first is the one shown.
+    /// Live groups by their full labels ([`super::Entry::full`]); the first is the one shown.
     keys: HashMap<Arc<LabelSet>, Vec<GroupId>>,
     /// Groups in which a family of that name is held back.
     held: HashMap<Arc<str>, BTreeSet<GroupId>>,
@@ -136,22 +137,21 @@ impl Index {
         self.held.values().map(BTreeSet::len).sum()
     }
 
-    /// The live group that is shown under these labels.
-    pub fn owner(&self, shown: &LabelSet) -> Option<&GroupId> {
-        self.keys.get(shown).and_then(|ids| ids.first())
+    /// The live group that is shown under these full labels.
+    pub fn owner(&self, full: &LabelSet) -> Option<&GroupId> {
+        self.keys.get(full).and_then(|ids| ids.first())
     }
 
-    /// Whether `family`, as shown, can be shown in the group `id` with the labels `shown`. The group must not be showing
-    /// a family of this name (take that out first).
-    pub fn check(
-        &self,
-        id: &GroupId,
-        shown: &Arc<LabelSet>,
-        family: &Family,
-        groups: &impl Groups,
-    ) -> Result<(), Conflict> {
-        let (name, metric_type) = (family.name(), family.shape().metric_type());
-        if self.owner(shown).is_some_and(|owner| owner != id) {
+    /// The live group with exactly these labels; if there are two, the one that is shown.
+    pub fn find(&self, shown: &Arc<LabelSet>) -> Option<&GroupId> {
+        self.keys.get(&fill(shown))?.iter().find(|id| id.shown() == *shown)
+    }
+
+    /// Whether `family`, as shown, can be shown in the group. The group must not be showing a family of this name (take
+    /// that out first).
+    pub fn check(&self, entry: &Entry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
+        let (name, metric_type, shown) = (family.name(), family.shape().metric_type(), &entry.shown);
+        if self.owner(&entry.full).is_some_and(|owner| *owner != entry.id) {
             return Err(Conflict::Shadowed { labels: shown.to_string() });
         }
         self.check_suffixes(name, metric_type)?;
@@ -203,16 +203,16 @@ impl Index {
         if !possible.contains(&true) {
             return Ok(());
         }
-        let mut last: Option<(LabelSet, Option<Arc<Shape>>)> = None;
+        let mut last: Option<(Arc<LabelSet>, Option<Arc<Shape>>)> = None;
         for series in shape.series().filter(|series| possible[series.layout_index]) {
             let own: Vec<(&str, std::borrow::Cow<str>)> = series.labels().collect();
             let value = |name: &str| {
                 let pushed = own.iter().find(|label| label.0 == name).map(|label| &*label.1);
                 shown.get(name).or(pushed).unwrap_or_default()
             };
-            let key = LabelSet::new(signature.iter().map(|name| (name.clone(), value(name))));
+            let key = Arc::new(LabelSet::new(signature.iter().map(|name| (name.clone(), value(name)))));
             if last.as_ref().is_none_or(|(last, _)| *last != key) {
-                let other = self.owner(&key).and_then(|owner| groups.shown_shape(owner, shape.name()));
+                let other = self.find(&key).and_then(|other| groups.shown_shape(other, shape.name()));
                 last = Some((key, other));
             }
             let Some((key, Some(other))) = &last else { continue };
@@ -297,22 +297,22 @@ impl Index {
     }
 
     /// Enters a group that became live. The first under its labels is the one shown.
-    pub fn add_key(&mut self, shown: &Arc<LabelSet>, id: &GroupId) {
-        self.keys.entry(shown.clone()).or_default().push(id.clone());
-        self.journal.push(Step::KeyAdded { key: shown.clone() });
+    pub fn add_key(&mut self, full: &Arc<LabelSet>, id: &GroupId) {
+        self.keys.entry(full.clone()).or_default().push(id.clone());
+        self.journal.push(Step::KeyAdded { key: full.clone() });
     }
 
     /// Takes a group out that is live no more. Returns the group that is shown under these labels instead, if there is
     /// one and it was not before.
-    pub fn remove_key(&mut self, shown: &Arc<LabelSet>, id: &GroupId) -> Option<GroupId> {
-        let ids = self.keys.get_mut(shown)?;
+    pub fn remove_key(&mut self, full: &Arc<LabelSet>, id: &GroupId) -> Option<GroupId> {
+        let ids = self.keys.get_mut(full)?;
         let at = ids.iter().position(|i| i == id)?;
         ids.remove(at);
         let next = ids.first().filter(|_| at == 0).cloned();
         if ids.is_empty() {
-            self.keys.remove(shown);
+            self.keys.remove(full);
         }
-        self.journal.push(Step::KeyRemoved { key: shown.clone(), at, id: id.clone() });
+        self.journal.push(Step::KeyRemoved { key: full.clone(), at, id: id.clone() });
         next
     }
 

@@ -67,7 +67,7 @@ impl Store {
         let mut entries: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
         entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
-            self.index.add_key(&entry.shown, &entry.id);
+            self.index.add_key(&entry.full, &entry.id);
         }
         for held in [false, true] {
             for entry in &entries {

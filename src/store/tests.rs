@@ -244,6 +244,7 @@ enum Step {
 fn ids() -> Vec<GroupId> {
     vec![
         local(&[("job", "a")]),
+        local(&[("instance", ""), ("job", "a")]),
         local(&[("instance", "1"), ("job", "a")]),
         local(&[("instance", "2"), ("job", "a")]),
         local(&[("job", "a"), ("x", "1")]),

@@ -210,7 +210,8 @@ impl Store {
     /// The group that a request means which names `shown` as the grouping key: the one shown under these labels; else one
     /// in the known place with the most of them; else one of this node.
     pub fn resolve(&self, shown: LabelSet) -> GroupId {
-        if let Some(id) = self.index.owner(&shown) {
+        let shown = Arc::new(shown);
+        if let Some(id) = self.index.find(&shown) {
             return id.clone();
         }
         let has = |place: &LabelSet| place.iter().all(|label| shown.get(&label.name) == Some(&label.value));
@@ -221,7 +222,7 @@ impl Store {
                 let key = LabelSet::new(key.map(|label| (label.name.clone(), label.value.clone())));
                 GroupId { place, key: Arc::new(key) }
             }
-            None => GroupId::local(shown),
+            None => GroupId { place: Arc::default(), key: shown },
         }
     }
 
@@ -346,7 +347,8 @@ impl Store {
             header.origin = None;
         }
         header.held = is_live && self.is_shadowed(entry);
-        let new = Entry { id: entry.id.clone(), shown: entry.shown.clone(), group, header, families };
+        let (id, shown, full) = (entry.id.clone(), entry.shown.clone(), entry.full.clone());
+        let new = Entry { id, shown, full, group, header, families };
         self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
         self.revision = revision;
         self.staged.set(&entry.id, Some(Arc::new(new)));
@@ -357,16 +359,16 @@ impl Store {
 
     /// Whether another group is shown under the labels of this one.
     pub(super) fn is_shadowed(&self, entry: &Entry) -> bool {
-        self.index.owner(&entry.shown).is_some_and(|owner| *owner != entry.id)
+        self.index.owner(&entry.full).is_some_and(|owner| *owner != entry.id)
     }
 
     /// Enters or takes out the group's labels; if another group is shown under them now, its held-back families.
     fn move_key(&mut self, entry: &Entry, live: bool) -> Vec<(GroupId, Arc<str>)> {
         if live {
-            self.index.add_key(&entry.shown, &entry.id);
+            self.index.add_key(&entry.full, &entry.id);
             return Vec::new();
         }
-        let next = self.index.remove_key(&entry.shown, &entry.id).and_then(|id| self.staged.get(&id));
+        let next = self.index.remove_key(&entry.full, &entry.id).and_then(|id| self.staged.get(&id));
         let Some(next) = next else { return Vec::new() };
         let names = next.families().filter(|(_, state)| state.mark.held).map(|(f, _)| f.family.name().clone());
         let names: Vec<_> = names.map(|name| (next.id.clone(), name)).collect();
@@ -445,7 +447,7 @@ impl Store {
             .map_err(|duplicate| Conflict::Duplicate { name: duplicate.name, labels: duplicate.labels })?;
         let shown = shown.map(|family| self.shapes.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
-        self.index.check(&entry.id, &entry.shown, as_shown, &self.staged)?;
+        self.index.check(entry, as_shown, &self.staged)?;
         self.index.add(&entry.shown, as_shown);
         Ok(shown)
     }
