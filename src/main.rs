@@ -1,1 +1,7 @@
-fn main() {}
+//! pushrelay: see [`pushrelay::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    pushrelay::cli::main()
+}

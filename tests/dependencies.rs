@@ -18,8 +18,7 @@ fn every_dependency_has_its_line_of_why() {
         .collect();
     let page = read("docs/dependencies.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
-    let explained: BTreeSet<String> =
-        rows.filter(|(_, why)| why.len() > 20).map(|(name, _)| name.to_owned()).collect();
+    let explained: BTreeSet<String> = rows.filter(|(_, why)| why.len() > 20).map(|(name, _)| name.to_owned()).collect();
     assert!(named.len() > 10, "only {} dependencies seen", named.len());
     assert_eq!(named, explained, "dependencies in Cargo.toml (left) and explained in docs/dependencies.md (right)");
 }

@@ -1,7 +1,7 @@
 //! Logs on standard error: a line an event, in logfmt or JSON, with the keys that Prometheus's own servers use
 //! (`time`, `level`, `msg`, then the event's fields).
 
-use std::fmt::{self, Debug, Write};
+use std::fmt::{self, Debug};
 
 use serde_json::{Map, Value};
 use time::OffsetDateTime;
@@ -13,15 +13,7 @@ use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// How a line is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LogFormat {
-    /// `time=… level=INFO msg="…" key=value`
-    #[default]
-    Logfmt,
-    /// `{"time":"…","level":"INFO","msg":"…","key":"value"}`
-    Json,
-}
+use crate::config::LogFormat;
 
 /// Sends events of at least `level` to standard error, for the life of the process.
 pub fn start(level: LevelFilter, format: LogFormat) {

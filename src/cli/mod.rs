@@ -1,3 +1,81 @@
-//! The command line.
+//! Floor 6: the command line. [`main`] takes the arguments apart; [`run`] is a node's life, [`demo`] three nodes', [`pki`]
 
+pub mod demo;
 pub mod logging;
+pub mod pki;
+pub mod run;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use clap::{ArgMatches, Args, Command, FromArgMatches};
+
+use crate::config::{self, Flags};
+use crate::node::metrics::VERSION;
+use crate::node::options::Role;
+
+/// What a wrong command line ends with; other failures end with 1.
+const USAGE: u8 = 2;
+
+/// Runs the program with the process's arguments.
+pub fn main() -> ExitCode {
+    let matches = match command().try_get_matches() {
+        Ok(matches) => matches,
+        Err(error) => {
+            // Help and version are errors to clap, but not to the shell.
+            let _ = error.print();
+            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    match dispatch(&matches) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(text) => {
+            let _ = writeln!(io::stderr(), "pushrelay: {text}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The command line as clap knows it.
+pub fn command() -> Command {
+    let edge = Command::new("edge").about("Take pushes on the Pushgateway API and send them to hubs");
+    let hub = Command::new("hub").about("Take edges, merge what they send, and offer it to one scrape");
+    Command::new("pushrelay")
+        .about("The Prometheus Pushgateway API behind firewalls, and one scrape for all of it")
+        .version(VERSION)
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommand(config::add_flags(edge))
+        .subcommand(config::add_flags(hub))
+        .subcommand(pki::Pki::augment_args(
+            Command::new("pki").about("Make certificates: a small authority for those without one"),
+        ))
+        .subcommand(demo::Demo::augment_args(
+            Command::new("demo").about("Run a hub and two edges here, with sample pushes, and say what to try"),
+        ))
+}
+
+fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
+    let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
+    let now = SystemTime::now();
+    match name {
+        "edge" => run::run(Role::Edge, &Flags::from_matches(matches)),
+        "hub" => run::run(Role::Hub, &Flags::from_matches(matches)),
+        "demo" => demo::Demo::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
+        "pki" => {
+            let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            pki.run(now, &mut io::stdout()).map(|()| true).map_err(|error| error.to_string())
+        }
+        _ => Err(String::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::command().debug_assert();
+    }
+}

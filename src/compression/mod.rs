@@ -11,7 +11,7 @@ mod stream;
 
 use std::fmt;
 
-pub use gzip::{Gzip, LEVEL_DEFAULT, gunzip};
+pub use gzip::{Gzip, LEVEL_DEFAULT, check_gzip_header, gunzip};
 pub use snappy::unsnappy;
 pub use stream::{Deflater, Inflater};
 

@@ -1,1 +1,136 @@
-//! Configuration: file and flags into checked options.
+//! Floor 6: a TOML file and flags become checked options. Sees everything, is seen by the command line alone.
+//!
+//! [`keys`] lists every key. [`load`] reads them all and finds every mistake, not the first alone; it looks at no other
+//! file. [`examine`] looks at what the options name: certificates that are missing, do not fit their key or have expired.
+
+mod build;
+mod examine;
+mod flags;
+pub mod keys;
+mod mistake;
+mod reader;
+mod value;
+
+use std::path::Path;
+
+use toml::de::DeTable;
+use tracing::level_filters::LevelFilter;
+
+pub use examine::{examine, summary};
+pub use flags::{Flags, add_flags};
+pub use mistake::{Mistake, Mistakes, Place};
+
+use crate::node::options::{NodeOptions, Role};
+use reader::{Reader, Source};
+
+/// How a line of the log is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogFormat {
+    /// `time=… level=INFO msg="…" key=value`
+    #[default]
+    Logfmt,
+    /// `{"time":"…","level":"INFO","msg":"…","key":"value"}`
+    Json,
+}
+
+/// `[log]`
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogOptions {
+    /// The least that is logged.
+    pub level: LevelFilter,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// Everything that was configured.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The node.
+    pub node: NodeOptions,
+    /// The log.
+    pub log: LogOptions,
+}
+
+/// A configuration larger than this is some other file.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+
+/// Reads the file that the flags name, if they name one, and the flags, which win. `role` is what the node was started
+/// as; `None` takes what the configuration says.
+pub fn load(role: Option<Role>, flags: &Flags) -> Result<Options, Mistakes> {
+    let Some(file) = &flags.config_file else { return read(role, None, flags).map(|(options, _)| options) };
+    let text = read_file(file).map_err(|text| {
+        let place = Place::Key(file.display().to_string());
+        Mistakes(vec![Mistake { place, text }])
+    })?;
+    let (table, errors) = DeTable::parse_recoverable(&text);
+    let source = Source { file, text: &text, table: table.get_ref() };
+    if errors.is_empty() {
+        return read(role, Some(source), flags).map(|(options, _)| options);
+    }
+    // What a broken file would mean is a guess; its names are not.
+    let mut reader = Reader::new(Some(source), flags);
+    for error in errors {
+        let at = error.span().map_or(0, |span| span.start);
+        reader.file_mistake(at, explain_syntax(error.message()));
+    }
+    reader.check_names();
+    Err(Mistakes(reader.finish().0))
+}
+
+fn read_file(file: &Path) -> Result<String, String> {
+    use std::io::Read;
+    let mut text = String::new();
+    let opened = std::fs::File::open(file);
+    match opened.and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)) {
+        Ok(_) if text.len() as u64 > FILE_BYTES_MAX => {
+            Err(format!("this file is larger than {FILE_BYTES_MAX} bytes: it is no configuration"))
+        }
+        Ok(_) => Ok(text),
+        Err(error) => Err(format!("cannot read the configuration: {error}")),
+    }
+}
+
+fn explain_syntax(message: &str) -> String {
+    let advice = if message.contains("duplicate key") { ": it is there already; put both parts into one" } else { "" };
+    format!("{message}{advice}")
+}
+
+/// The options, and for each key that was read its value.
+type Read = (Options, Vec<(&'static keys::Key, String)>);
+
+fn read<'a>(role: Option<Role>, source: Option<Source<'a>>, flags: &'a Flags) -> Result<Read, Mistakes> {
+    let mut reader = Reader::new(source, flags);
+    reader.check_names();
+    let (web, push, storage) = (build::web(&mut reader), build::push(&mut reader), build::storage(&mut reader));
+    let (limits, log, link) = (build::limits(&mut reader), build::log(&mut reader), build::link(&mut reader));
+    let uplinks = build::uplinks(&mut reader);
+    let is_hub = build::is_hub(&reader);
+    let hub = if is_hub || role == Some(Role::Hub) { build::hub(&mut reader) } else { None };
+    let role = build::role(&mut reader, role, is_hub, !uplinks.is_empty());
+    let (mistakes, seen) = reader.finish();
+    if !mistakes.is_empty() {
+        return Err(Mistakes(mistakes));
+    }
+    let flags = describe(&seen);
+    let node = NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags };
+    Ok((Options { node, log }, seen))
+}
+
+/// Flags and their values, one line each, for the status page. None of them is a secret: keys are named by their files.
+fn describe(seen: &[(&'static keys::Key, String)]) -> Vec<(String, String)> {
+    let mut described: Vec<(String, String)> = Vec::new();
+    for (key, value) in seen {
+        let name = key.flag.unwrap_or(key.path);
+        match described.iter_mut().find(|(known, _)| known == name) {
+            Some((_, values)) => {
+                values.push(';');
+                values.push_str(value);
+            }
+            None => described.push((name.into(), value.clone())),
+        }
+    }
+    described
+}
+
+#[cfg(test)]
+mod tests;

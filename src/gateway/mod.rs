@@ -1,1 +1,25 @@
-//! Pushgateway requests: what they ask of the store and what is answered, free of any HTTP library.
+//! Floor 3: Pushgateway requests → store operations → replies, free of sockets.
+//!
+//! A request's way: [`Router::route`] decides from method and URL alone, before a body is read, what is asked
+//! ([`Route`]), or answers at once; [`path`] reads the grouping key; [`body`] decodes and parses what was pushed. The node
+//! carries the route out, and [`Reply`], [`query`] and [`pages`] say what came of it.
+//!
+//! Statuses, headers and bodies are those of Pushgateway 1.11, recorded from the real one; where it is broken and ours
+//! is right instead, the place says so.
+
+mod base64url;
+pub mod body;
+mod instant;
+mod media_type;
+pub mod pages;
+pub mod path;
+pub mod query;
+mod quote;
+pub mod reply;
+pub mod route;
+mod table;
+mod url;
+
+pub use body::{BodyRules, Headers, PushError};
+pub use reply::Reply;
+pub use route::{Route, RouteConfig, Router};

@@ -1,1 +1,27 @@
-//! Sockets: listeners, TLS, WebSocket, HTTP.
+//! Floor 4: the sockets. Listeners and dialling, TLS and certificates, the WebSocket of the link, the HTTP server and its
+//! limits.
+//!
+//! Read in this order: [`stop`] (how everything that waits is told to end), [`address`], [`listen`] and [`dial`] (how a
+//! connection comes to be), [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who is at the
+//! other end), [`authority`] and [`credentials`] (where certificates come from), [`websocket`] (the link's frames),
+//! [`http`] with [`patience`] and [`budget`] (the gateway's server).
+//!
+//! Each outside library is named by one file: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
+//! tokio-tungstenite by `websocket`, hyper by `http`.
+
+pub mod address;
+pub mod authority;
+pub mod budget;
+pub mod certificate;
+pub mod counted;
+pub mod credentials;
+pub mod dial;
+pub mod http;
+pub mod identity;
+pub mod listen;
+pub mod patience;
+pub mod stop;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tls;
+pub mod websocket;

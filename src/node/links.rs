@@ -1,14 +1,17 @@
 //! What is known of the links: of each edge at a hub, of each uplink at an edge. For metrics, logs and pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::metrics::{counter, gauge};
 use crate::model::{Family, LabelSet, Revision};
+use crate::net::counted::Traffic;
 
 /// Edges remembered, at most; beyond that the ones longest gone are forgotten.
 const EDGES_MAX: usize = 10_000;
+/// Revisions whose times are remembered, at most.
+const LAG_MARKS_MAX: usize = 4_096;
 
 /// Counts of one link over all its connections, and its present state.
 #[derive(Clone, Debug, Default)]
@@ -24,23 +27,69 @@ pub struct Link {
     /// Exchanges of everything, since the stores did not know each other.
     pub exchanges: u64,
     /// Bytes on the wire, TLS included.
-    pub wire_sent: u64,
-    /// Bytes on the wire, TLS included.
-    pub wire_received: u64,
+    pub wire: Volume,
     /// Bytes of messages before compression.
-    pub message_bytes_sent: u64,
-    /// Bytes of messages after decompression.
-    pub message_bytes_received: u64,
+    pub messages: Volume,
     /// Our revision up to which the peer holds our changes.
     pub acknowledged: Revision,
     /// The peer's revision up to which we hold its changes.
     pub received: Revision,
     /// The peer's wall clock minus ours, in nanoseconds.
     pub clock_offset_ns: i64,
-    /// Age of the oldest change that the other side does not hold yet, in nanoseconds, at `lag_at_ns`.
-    pub lag_ns: u64,
+    /// Changes of the edge's store that the hub does not hold.
+    pub lag: Lag,
     /// Why the last connection or attempt ended; empty if none did.
     pub last_error: String,
+}
+
+/// Bytes of all connections of a link.
+#[derive(Clone, Debug, Default)]
+pub struct Volume {
+    before: (u64, u64),
+    now: Arc<Traffic>,
+}
+
+impl Volume {
+    /// Counts another connection from now on.
+    pub fn follow(&mut self, traffic: Arc<Traffic>) {
+        self.before = (self.sent(), self.received());
+        self.now = traffic;
+    }
+
+    /// Bytes sent.
+    pub fn sent(&self) -> u64 {
+        self.before.0 + self.now.sent_bytes()
+    }
+
+    /// Bytes received.
+    pub fn received(&self) -> u64 {
+        self.before.1 + self.now.received_bytes()
+    }
+}
+
+/// Since when changes wait to be held by the other side.
+#[derive(Clone, Debug, Default)]
+pub struct Lag(VecDeque<(Revision, u64)>);
+
+impl Lag {
+    /// The store moved to `head`. Beyond [`LAG_MARKS_MAX`] the newest marks are left out: the oldest is what counts.
+    pub fn moved(&mut self, head: Revision, now_ns: u64) {
+        if self.0.len() < LAG_MARKS_MAX && self.0.back().is_none_or(|(last, _)| *last < head) {
+            self.0.push_back((head, now_ns));
+        }
+    }
+
+    /// The other side holds all up to here.
+    pub fn held(&mut self, revision: Revision) {
+        while self.0.front().is_some_and(|(first, _)| *first <= revision) {
+            self.0.pop_front();
+        }
+    }
+
+    /// The age of the oldest change that waits, in nanoseconds; 0 if none does.
+    pub fn oldest_ns(&self, now_ns: u64) -> u64 {
+        self.0.front().map_or(0, |(_, since_ns)| now_ns.saturating_sub(*since_ns))
+    }
 }
 
 /// An edge as its hub sees it.
@@ -54,8 +103,19 @@ pub struct EdgeLink {
     pub address: Option<SocketAddr>,
     /// When its certificate expires, in seconds since the epoch.
     pub certificate_expiry_seconds: u64,
+    /// The age of its oldest change that it knew not to be here, as it last said, in nanoseconds.
+    pub lag_said_ns: u64,
     /// Sessions refused under its name, by reason.
     pub refused: BTreeMap<String, u64>,
+}
+
+impl EdgeLink {
+    /// The age of the edge's oldest change that is not here, in nanoseconds, as far as can be known: what a silent edge has
+    /// can only be as old as its silence.
+    pub fn lag_ns(&self, now_ns: u64) -> u64 {
+        let silent_ns = now_ns.saturating_sub(self.link.last_seen_ns);
+        if self.link.connected { self.lag_said_ns } else { silent_ns }
+    }
 }
 
 /// All edges that a hub knows, by name.
@@ -82,7 +142,7 @@ impl Edges {
     }
 
     /// The edges as metrics, each with its name and the labels of its place.
-    pub fn gather(&self) -> Vec<Family> {
+    pub fn gather(&self, now_ns: u64) -> Vec<Family> {
         let edges = self.list();
         if edges.is_empty() {
             return Vec::new();
@@ -90,7 +150,8 @@ impl Edges {
         let rows: Vec<(Vec<(&str, &str)>, &EdgeLink)> = edges
             .iter()
             .map(|(name, edge)| {
-                let place = edge.place.iter().map(|label| (&*label.name, &*label.value)).filter(|label| label.0 != "edge");
+                let place =
+                    edge.place.iter().map(|label| (&*label.name, &*label.value)).filter(|label| label.0 != "edge");
                 (place.chain([("edge", name.as_str())]).collect(), edge)
             })
             .collect();
@@ -114,8 +175,8 @@ impl Edges {
             ),
             gauge(
                 "pushrelay_edge_lag_seconds",
-                "Age of the edge's oldest change that is not here yet, as the edge last said; while it is silent, how long it has been.",
-                each(|edge| edge.link.lag_ns as f64 / 1e9),
+                "Age of the edge's oldest change that is not here yet; of an edge that is away, how long it has not been heard.",
+                rows.iter().map(|(labels, edge)| (labels.clone(), edge.lag_ns(now_ns) as f64 / 1e9)),
             ),
             gauge(
                 "pushrelay_edge_clock_offset_seconds",
@@ -134,11 +195,7 @@ impl Edges {
             ),
         ];
         families.extend(traffic("pushrelay_edge", &each_link(&rows, |edge| &edge.link)));
-        families.push(counter(
-            "pushrelay_edge_refused_total",
-            "Sessions refused under the edge's name.",
-            refused,
-        ));
+        families.push(counter("pushrelay_edge_refused_total", "Sessions refused under the edge's name.", refused));
         families
     }
 }
@@ -169,7 +226,7 @@ impl Uplink {
 }
 
 /// The uplinks as metrics.
-pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision) -> Vec<Family> {
+pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision, now_ns: u64) -> Vec<Family> {
     if uplinks.is_empty() {
         return Vec::new();
     }
@@ -189,11 +246,15 @@ pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision) -> Vec<Family> {
             "The revision of this edge's store up to which the hub holds its changes.",
             each(|link| link.acknowledged.0 as f64),
         ),
-        gauge("pushrelay_uplink_pending_revisions", "Revisions of this edge's store that the hub does not hold yet.", behind),
+        gauge(
+            "pushrelay_uplink_pending_revisions",
+            "Revisions of this edge's store that the hub does not hold yet.",
+            behind,
+        ),
         gauge(
             "pushrelay_uplink_lag_seconds",
             "Age of the oldest change that the hub does not hold yet.",
-            each(|link| link.lag_ns as f64 / 1e9),
+            rows.iter().map(|(labels, link)| (labels.clone(), link.lag.oldest_ns(now_ns) as f64 / 1e9)),
         ),
         gauge(
             "pushrelay_uplink_clock_offset_seconds",
@@ -225,22 +286,22 @@ fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &Link)]) -> Vec<Family> {
         counter(
             &name("wire_sent_bytes_total"),
             "Bytes sent on the wire, after compression, TLS included.",
-            each(|link| link.wire_sent as f64),
+            each(|link| link.wire.sent() as f64),
         ),
         counter(
             &name("wire_received_bytes_total"),
             "Bytes received on the wire, before decompression, TLS included.",
-            each(|link| link.wire_received as f64),
+            each(|link| link.wire.received() as f64),
         ),
         counter(
             &name("message_sent_bytes_total"),
             "Bytes of messages sent, before compression.",
-            each(|link| link.message_bytes_sent as f64),
+            each(|link| link.messages.sent() as f64),
         ),
         counter(
             &name("message_received_bytes_total"),
             "Bytes of messages received, after decompression.",
-            each(|link| link.message_bytes_received as f64),
+            each(|link| link.messages.received() as f64),
         ),
         counter(&name("sessions_total"), "Sessions established.", each(|link| link.sessions as f64)),
         counter(

@@ -12,8 +12,8 @@ use tracing::{debug, error, info, warn};
 use super::clock::Clock;
 use super::metrics::Metrics;
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::storage::{CheckpointError, CommitError, Log};
-use crate::store::{Action, Committed, Published, Record, Refusal, Store};
+use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
+use crate::store::{Action, Committed, Cursor, Published, Record, Refusal, Store};
 use crate::wire::Delta;
 
 /// Requests waiting for the writer, at most; more wait at their sockets.
@@ -40,7 +40,9 @@ impl fmt::Display for WriteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => refusal.fmt(f),
-            Self::Storage(text) => write!(f, "the store cannot be written, nothing was changed, try again later: {text}"),
+            Self::Storage(text) => {
+                write!(f, "the store cannot be written, nothing was changed, try again later: {text}")
+            }
             Self::Stopped => f.write_str("the node is shutting down, nothing was changed, try again later"),
         }
     }
@@ -77,7 +79,7 @@ pub struct StoreFacts {
     /// Up to where it is published.
     pub head: Revision,
     /// What it holds of others.
-    pub cursors: HashMap<StoreId, Position>,
+    pub cursors: HashMap<StoreId, Cursor>,
 }
 
 /// How long tombstones are kept.
@@ -177,17 +179,22 @@ impl Writer {
     }
 
     /// Merges what a peer sent under `place`, and notes in the same transaction what is held of the peer's store then.
+    /// Returns when that is queued, behind what was queued before; what it returns says when it is durable. An error says
+    /// that nothing of it was merged.
     ///
     /// # Errors
-    /// See [`WriteError`]; nothing of it was merged.
+    /// If the node is shutting down.
     pub async fn merge(
         &self,
         place: Arc<LabelSet>,
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
-    ) -> Result<(), WriteError> {
-        self.ask(|reply| Job::Merge { place, deltas, peer, position, reply }).await
+    ) -> Result<oneshot::Receiver<Result<(), WriteError>>, WriteError> {
+        let (reply, answer) = oneshot::channel();
+        let job = Job::Merge { place, deltas, peer, position, reply };
+        self.jobs.send(job).await.map_err(|_| WriteError::Stopped)?;
+        Ok(answer)
     }
 
     async fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), WriteError> {
@@ -206,10 +213,9 @@ impl Writer {
         answer.await.map_err(|_| WriteError::Stopped)
     }
 
-    /// The hub of that uplink holds all changes up to `revision`.
-    pub async fn uplink_holds(&self, uplink: usize, revision: Revision) {
-        // A writer that has stopped needs no tombstones dropped.
-        let _ = self.jobs.send(Job::UplinkHolds { uplink, revision }).await;
+    /// The hub of that uplink holds all changes up to `revision`. Lost if the queue is full: a later one says as much.
+    pub fn uplink_holds(&self, uplink: usize, revision: Revision) {
+        let _ = self.jobs.try_send(Job::UplinkHolds { uplink, revision });
     }
 
     /// Drops tombstones whose time has come; to be called now and then.
@@ -252,6 +258,10 @@ impl Task {
                 next = if full { None } else { queue.try_recv().ok() };
             }
             self.finish(answers);
+        }
+        // A store that was not closed in order is only read a little more carefully next time.
+        if let Some(Err(error)) = self.log.take().map(Log::close) {
+            warn!(%error, "the store was not closed in order");
         }
     }
 
@@ -304,7 +314,7 @@ impl Task {
             let id = GroupId { place: place.clone(), key: delta.id.key };
             self.store.merge(id, delta.group, peer)?;
         }
-        self.store.set_cursor(peer, position);
+        self.store.set_cursor(peer, Cursor { position, place });
         Ok(())
     }
 
@@ -377,7 +387,7 @@ impl Task {
         let records: Vec<Record> = self.store.checkpoint().collect();
         let jobs = self.jobs.clone();
         let run = move || {
-            let result = checkpoint.write(records.into_iter());
+            let result = write_checkpoint(checkpoint, &records);
             if let Some(jobs) = jobs.upgrade() {
                 let _ = jobs.blocking_send(Job::Checkpointed(result));
             }
@@ -398,4 +408,11 @@ impl Task {
             Err(error) => warn!(%error, "the checkpoint failed: the log grows until one succeeds"),
         }
     }
+}
+
+fn write_checkpoint(mut checkpoint: CheckpointWriter, records: &[Record]) -> Result<(), CheckpointError> {
+    for record in records {
+        checkpoint.write(record)?;
+    }
+    checkpoint.finish()
 }

@@ -1,1 +1,26 @@
-//! Both ends of the link as pure state machines.
+//! Floor 3: both ends of the link as pure state machines (`docs/protocol.md` states their laws).
+//!
+//! An end is told of [`Event`]s and asks for [`Action`]s; it reads no clock, opens no socket and waits for nothing. The
+//! driver decodes messages, performs the actions in their order, and calls [`Edge::handle`] or [`Hub::handle`] with
+//! [`Event::Tick`] when [`Edge::next_timeout`] has come.
+//!
+//! Read in this order: [`event`] (what goes in and out), [`resume`] (may two stores go on where they were), `sending`
+//! and `receiving` (one direction each), `peer` (what both ends do once they know each other), [`edge`] and [`hub`] (the
+//! handshakes), [`offset`] (whose clock is right) and [`admission`] (which sessions a hub has).
+
+pub mod admission;
+pub mod edge;
+pub mod event;
+pub mod hub;
+pub mod offset;
+mod peer;
+mod receiving;
+pub mod resume;
+mod sending;
+#[cfg(test)]
+mod tests;
+
+pub use admission::{Admission, Entry, SessionId, Verdict};
+pub use edge::{Edge, EdgeConfig};
+pub use event::{Action, Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Now, Refused, Skip};
+pub use hub::Hub;

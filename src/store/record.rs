@@ -1,6 +1,8 @@
 //! What a store writes to its disk and reads back: records, in transactions.
 
-use crate::model::{Epoch, Group, GroupId, NodeId, Position, Revision, Stamp, StoreId};
+use std::sync::Arc;
+
+use crate::model::{Epoch, Group, GroupId, LabelSet, NodeId, Position, Revision, Stamp, StoreId};
 
 /// Bookkeeping of one family, or of a group's header (horizon, deletion, times).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,15 @@ pub struct GroupRecord {
     pub families: Vec<Mark>,
 }
 
+/// What a store holds of a peer's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cursor {
+    /// All changes up to here.
+    pub position: Position,
+    /// The place under which they were merged: under another, nothing is held yet.
+    pub place: Arc<LabelSet>,
+}
+
 /// One entry of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -50,13 +61,13 @@ pub enum Record {
     Cursor {
         /// The peer's store.
         peer: StoreId,
-        /// Up to where.
-        position: Position,
+        /// What is held of it.
+        cursor: Cursor,
     },
 }
 
 /// Who a store is; written when it is created, and never changed but by a repair that lost something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
     /// The store.
     pub store: StoreId,

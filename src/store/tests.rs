@@ -16,8 +16,8 @@ fn rules() -> Rules {
 }
 
 fn store(rules: Rules) -> Store {
-    let mut store = Store::new(identity(1), rules, &[("process_cpu_seconds_total".into(), MetricType::Counter)]);
-    store.open(Epoch(1));
+    let mut store = Store::new(rules, &[("process_cpu_seconds_total".into(), MetricType::Counter)]);
+    store.open(identity(1), Epoch(1));
     store.commit();
     store
 }
@@ -385,9 +385,9 @@ proptest! {
             }
         }
         for records in [log, store.checkpoint().collect()] {
-            let mut again = Store::new(identity(1), rules(), &[]);
+            let mut again = Store::new(rules(), &[]);
             records.into_iter().for_each(|record| again.restore(record));
-            again.open(Epoch(2));
+            again.open(identity(1), Epoch(2));
             again.commit();
             assert_valid(&again.published());
             let (shown_again, groups) = picture(&again.published());

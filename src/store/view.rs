@@ -4,7 +4,7 @@
 //! was made durable; nobody else writes.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::entry::Entry;
 use super::pages::{Block, Pages};
@@ -61,7 +61,6 @@ pub(super) struct View {
     changed: HashMap<Arc<LabelSet>, BTreeMap<Revision, GroupId>>,
     tombstones: BTreeMap<Revision, GroupId>,
     pages: Pages,
-    times: Times,
     pub(super) revision: Revision,
     pub(super) counts: Counts,
 }
@@ -258,7 +257,7 @@ impl View {
         let instance = new.shown.contains(label::INSTANCE);
         for (i, seconds) in times(new).into_iter().enumerate() {
             if was.is_none_or(|was| was[i] != seconds) {
-                self.pages.set(&new.shown, &self.times.family(i, instance, seconds));
+                self.pages.set(&new.shown, &TIMES.family(i, instance, seconds));
             }
         }
     }
@@ -267,6 +266,15 @@ impl View {
 fn shows_times(entry: &Entry) -> bool {
     entry.group.is_live() && !entry.header.held
 }
+
+/// The families that tell when pushes to the group were last accepted and refused.
+pub fn time_families(entry: &Entry) -> [Family; 2] {
+    let instance = entry.shown.contains(label::INSTANCE);
+    let [pushed, failed] = times(entry);
+    [TIMES.family(0, instance, pushed), TIMES.family(1, instance, failed)]
+}
+
+static TIMES: LazyLock<Times> = LazyLock::new(Times::default);
 
 /// When pushes were last accepted and refused.
 fn times(entry: &Entry) -> [f64; 2] {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use super::entry::{Entry, FamilyState};
 use super::index::{Conflict, Groups, Index, related};
-use super::record::{GroupRecord, Identity, Mark, Record};
+use super::record::{Cursor, GroupRecord, Identity, Mark, Record};
 use super::shapes::Shapes;
 use super::view::Published;
 use crate::model::place::shown_family;
@@ -21,6 +21,8 @@ use crate::model::{
 
 /// Openings that a store remembers, to tell peers where its history forked.
 const LINEAGE_MAX: usize = 64;
+/// Peers of which a store remembers what it holds, at most.
+const CURSORS_MAX: usize = 65_536;
 
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,8 +119,8 @@ pub struct Store {
     shapes: Shapes,
     records: Vec<Record>,
     revision: Revision,
-    cursors: HashMap<StoreId, Position>,
-    staged_cursors: HashMap<StoreId, Position>,
+    cursors: HashMap<StoreId, Cursor>,
+    staged_cursors: HashMap<StoreId, Cursor>,
     /// Stamps are later than this: tombstones dropped had them.
     floor: Stamp,
 }
@@ -160,14 +162,14 @@ impl Groups for Staged {
 impl Store {
     /// An empty store, to be given what its disk holds by [`Store::restore`] and opened by [`Store::open`]. `reserved` are
     /// the names and types of the node's own metrics.
-    pub fn new(identity: Identity, rules: Rules, reserved: &[(String, MetricType)]) -> Self {
+    pub fn new(rules: Rules, reserved: &[(String, MetricType)]) -> Self {
         let published = Published::default();
         let mut index = Index::default();
         for (name, metric_type) in reserved {
             index.reserve(name, *metric_type);
         }
         Self {
-            identity,
+            identity: Identity::default(),
             lineage: Vec::new(),
             rules,
             staged: Staged { entries: HashMap::new(), new: 0, published: published.clone() },
@@ -198,7 +200,7 @@ impl Store {
     }
 
     /// Up to where this store holds others' changes, durably.
-    pub fn cursors(&self) -> &HashMap<StoreId, Position> {
+    pub fn cursors(&self) -> &HashMap<StoreId, Cursor> {
         &self.cursors
     }
 
@@ -275,11 +277,11 @@ impl Store {
         self.apply(&entry, change, Some(origin), Conflicts::Hold).inspect_err(|_| self.index.undo(point))
     }
 
-    /// Notes that this store holds the peer's changes up to `position`, together with the merges of this draft.
-    pub fn set_cursor(&mut self, peer: StoreId, position: Position) {
-        if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&position) {
-            self.staged_cursors.insert(peer, position);
-            self.records.push(Record::Cursor { peer, position });
+    /// Notes what this store holds of the peer's, together with the merges of this draft.
+    pub fn set_cursor(&mut self, peer: StoreId, cursor: Cursor) {
+        if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&cursor) {
+            self.staged_cursors.insert(peer, cursor.clone());
+            self.records.push(Record::Cursor { peer, cursor });
         }
     }
 
@@ -481,7 +483,8 @@ impl Store {
     pub fn commit(&mut self) -> Committed {
         self.index.settle();
         self.records.clear();
-        self.cursors.extend(self.staged_cursors.drain());
+        let cursors: Vec<_> = self.staged_cursors.drain().collect();
+        self.keep_cursors(cursors);
         let new = self.staged.clear();
         let mut view = self.published.lock();
         let places = view.publish(new, self.revision);
@@ -513,9 +516,7 @@ impl Store {
     pub fn restore(&mut self, record: Record) {
         match record {
             Record::Opened { epoch, revision } => self.opened(epoch, revision),
-            Record::Cursor { peer, position } => {
-                self.cursors.insert(peer, position);
-            }
+            Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
             Record::Forgotten { id, stamp } => {
                 self.staged.entries.remove(&id);
                 self.floor = self.floor.max(stamp);
@@ -557,7 +558,8 @@ impl Store {
 
     /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
     /// whose record is left to be made durable and committed.
-    pub fn open(&mut self, epoch: Epoch) {
+    pub fn open(&mut self, identity: Identity, epoch: Epoch) {
+        self.identity = identity;
         let mut entries: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
         entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
@@ -592,11 +594,22 @@ impl Store {
         }
     }
 
+    /// Peers whose stores are drawn anew at every start would make this grow for ever. What is left out costs an exchange.
+    fn keep_cursors(&mut self, cursors: impl IntoIterator<Item = (StoreId, Cursor)>) {
+        for (peer, cursor) in cursors {
+            if self.cursors.len() >= CURSORS_MAX && !self.cursors.contains_key(&peer) {
+                let any = self.cursors.keys().next().copied();
+                any.map(|any| self.cursors.remove(&any));
+            }
+            self.cursors.insert(peer, cursor);
+        }
+    }
+
     /// All that is published, as records that restore it, for a checkpoint.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> + Send + use<> {
         let lineage = self.lineage.clone().into_iter();
         let opened = lineage.map(|opening| Record::Opened { epoch: opening.epoch, revision: opening.revision });
-        let cursors = self.cursors.clone().into_iter().map(|(peer, position)| Record::Cursor { peer, position });
+        let cursors = self.cursors.clone().into_iter().map(|(peer, cursor)| Record::Cursor { peer, cursor });
         let floor = Record::Forgotten { id: GroupId::local(LabelSet::default()), stamp: self.floor };
         let groups = self.published.entries().into_iter().map(|entry| Record::Group(entry.record(|_| true)));
         opened.chain(cursors).chain(std::iter::once(floor)).chain(groups)

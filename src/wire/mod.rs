@@ -1,1 +1,20 @@
-//! The messages of the link and their encoding.
+//! Floor 2: the messages of the link, and their encoding (`docs/protocol.md` is the specification).
+//!
+//! Read in this order: [`message`] (what the ends say to each other), [`delta`] (what an update carries), `protobuf` (the
+//! messages as bytes), [`values`] (numbers against numbers that the peer has), `dictionary` (what both ends remember of
+//! a direction) and [`encoder`] and [`decoder`], which keep it. One encoder and one decoder live as long as a connection.
+
+pub mod decoder;
+pub mod delta;
+mod dictionary;
+pub mod encoder;
+pub mod message;
+mod protobuf;
+pub mod values;
+
+pub use decoder::{DecodeError, Decoder};
+pub use delta::{Cost, Delta};
+pub use encoder::Encoder;
+pub use message::{
+    Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, VERSION, Welcome,
+};

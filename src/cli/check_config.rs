@@ -1,0 +1,30 @@
+//! `pushrelay check-config FILE`: says what a node with that configuration would do, or everything that is wrong with it.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use crate::config::{self, Flags};
+
+/// The command's arguments.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckConfig {
+    /// The configuration file
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl CheckConfig {
+    /// Checks the file; prints a summary to `out`, or a line a mistake to `errors`. Says whether all was well.
+    pub fn run(self, now: SystemTime, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<bool> {
+        let name = self.file.display().to_string();
+        match config::check(&Flags::of_file(self.file), now) {
+            Ok(options) => writeln!(out, "OK: {name}: {}", config::summary(&options.node)).map(|()| true),
+            Err(mistakes) => {
+                let count = mistakes.0.len();
+                let noun = if count == 1 { "mistake" } else { "mistakes" };
+                writeln!(errors, "{mistakes}\n{name}: {count} {noun}").map(|()| false)
+            }
+        }
+    }
+}

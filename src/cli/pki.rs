@@ -1,0 +1,149 @@
+//! `pushrelay pki`: a small certificate authority for those without one.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use clap::{Args, Subcommand};
+
+use crate::net::authority::{AUTHORITY_DAYS, DAYS_MAX, LEAF_DAYS};
+use crate::net::credentials::{CredentialsError, Directory, Files, Issue};
+use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, place_labels};
+
+/// The command's arguments.
+#[derive(Clone, Debug, Args)]
+pub struct Pki {
+    #[command(subcommand)]
+    make: Make,
+    /// The directory of certificates and keys
+    #[arg(long, global = true, value_name = "DIR", default_value = "certs")]
+    dir: PathBuf,
+    /// Replace files that are there already
+    #[arg(long, global = true)]
+    force: bool,
+    #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX)))]
+    #[arg(help = format!("Days of validity [default: {AUTHORITY_DAYS} for the authority, {LEAF_DAYS} for others]"))]
+    days: Option<u32>,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum Make {
+    /// Make an authority: ca.pem and ca.key
+    Init,
+    /// Make a hub's certificate: hub.pem and hub.key
+    Hub {
+        /// Names and addresses by which edges reach the hub
+        #[arg(required = true, value_name = "HOST")]
+        hosts: Vec<String>,
+    },
+    /// Make an edge's certificate: NAME.pem and NAME.key
+    Edge {
+        /// The edge's name
+        name: EdgeName,
+        /// A label of the edge's place, which joins everything that it sends; may be repeated
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+    },
+}
+
+/// Why the command failed; its text says what to do.
+#[derive(Debug)]
+pub enum PkiError {
+    /// A file could not be made.
+    Credentials(CredentialsError),
+    /// The labels cannot stand in a certificate.
+    Identity(IdentityError),
+    /// What was made could not be printed.
+    Io(io::Error),
+}
+
+impl std::fmt::Display for PkiError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Credentials(error) => error.fmt(f),
+            Self::Identity(error) => write!(f, "--label: {error}"),
+            Self::Io(error) => write!(f, "cannot print: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for PkiError {}
+
+impl Pki {
+    /// Makes the files, and prints which, and where they belong.
+    pub fn run(self, now: SystemTime, out: &mut dyn Write) -> Result<(), PkiError> {
+        let directory = Directory::new(self.dir);
+        let issue = Issue { now, days: self.days, force: self.force };
+        let (files, advice) = match self.make {
+            Make::Init => (directory.init(issue), "copy ca.pem to every hub and edge; ca.key signs: keep it offline"),
+            Make::Hub { hosts } => (directory.hub(&hosts, issue), "copy both to the hub: [hub.tls] names them"),
+            Make::Edge { name, labels } => {
+                let labels = place_labels(labels).map_err(PkiError::Identity)?;
+                let identity = EdgeIdentity { name, labels };
+                (directory.edge(&identity, issue), "copy both to the edge: [uplink.tls] names them")
+            }
+        };
+        let Files { certificate, key } = files.map_err(PkiError::Credentials)?;
+        writeln!(out, "{}\n{} (secret)\n{advice}", certificate.display(), key.display()).map_err(PkiError::Io)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::net::testing::TempDir;
+    use crate::net::tls::{Credentials, TlsFiles};
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        pki: Pki,
+    }
+
+    fn run(temp: &TempDir, arguments: &[&str]) -> Result<String, String> {
+        let directory = temp.path().to_str().unwrap();
+        let all = [&["pki"], arguments, &["--dir", directory]].concat();
+        let command = Command::try_parse_from(all).map_err(|error| error.to_string())?;
+        let mut out = Vec::new();
+        command.pki.run(SystemTime::now(), &mut out).map_err(|error| error.to_string())?;
+        Ok(String::from_utf8(out).unwrap())
+    }
+
+    #[test]
+    fn the_files_fit_each_other() {
+        let temp = TempDir::new();
+        run(&temp, &["init"]).unwrap();
+        run(&temp, &["hub", "hub.example.org", "192.0.2.1", "--days", "30"]).unwrap();
+        let printed = run(&temp, &["edge", "syq-1", "--label", "IDC=SYQ", "--label", "room=1"]).unwrap();
+        assert!(printed.contains("syq-1.pem") && printed.contains("syq-1.key (secret)"), "{printed}");
+        for name in ["hub", "syq-1"] {
+            let path = |file: String| temp.path().join(file);
+            let files = TlsFiles {
+                ca_file: path("ca.pem".into()),
+                cert_file: path(format!("{name}.pem")),
+                key_file: path(format!("{name}.key")),
+            };
+            assert!(Credentials::examine(&files, SystemTime::now()).is_empty());
+            let edge = Credentials::load(&files).unwrap().certificate().edge();
+            let expected = if name == "hub" { "{}" } else { r#"{IDC="SYQ",room="1"}"# };
+            assert_eq!(edge.map(|edge| edge.labels.to_string()).unwrap_or_default(), expected);
+        }
+    }
+
+    #[test]
+    fn each_mistake_has_its_message() {
+        let temp = TempDir::new();
+        assert!(run(&temp, &["edge", "a"]).unwrap_err().contains("pushrelay pki init"));
+        run(&temp, &["init"]).unwrap();
+        assert!(run(&temp, &["init"]).unwrap_err().contains("--force"));
+        assert!(run(&temp, &["hub"]).unwrap_err().contains("HOST"));
+        assert!(run(&temp, &["hub", "a:9443"]).unwrap_err().contains("without a port"));
+        assert!(run(&temp, &["edge", "a/b"]).unwrap_err().contains("is no edge name"));
+        assert!(run(&temp, &["edge", "hub"]).unwrap_err().contains("cannot be called"));
+        assert!(run(&temp, &["edge", "a", "--label", "IDC"]).unwrap_err().contains("write NAME=VALUE"));
+        assert!(run(&temp, &["edge", "a", "--label", "job=x"]).unwrap_err().contains("cannot be a label of a place"));
+        assert!(run(&temp, &["edge", "a", "--days", "0"]).is_err());
+    }
+}

@@ -1,0 +1,103 @@
+//! `pushrelay edge` and `pushrelay hub`: a node from its configuration to the signal that ends it.
+
+use tokio::runtime::Runtime;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, info};
+
+use super::logging;
+use crate::config::{self, Flags};
+use crate::node::Node;
+use crate::node::options::Role;
+use crate::node::service::Command;
+
+/// Runs the node. Errors are for the person at the terminal.
+///
+/// # Errors
+/// If the configuration is wrong or the node cannot start.
+pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
+    let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
+    logging::start(options.log.level, options.log.format);
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut node = Node::start(options.node).await.map_err(|error| error.to_string())?;
+        while let Some(asked) = signals.next(&mut node).await {
+            let outcome = reload(role, flags, &node);
+            if let Err(text) = &outcome {
+                error!(reason = text, "the configuration was not read again: the old one goes on");
+            }
+            if let Some(reply) = asked {
+                // Who asked may have gone away.
+                let _ = reply.send(outcome);
+            }
+        }
+        info!("stopping");
+        tokio::select! {
+            () = node.stop() => Ok(true),
+            () = signals.terminated() => Err("told to stop again while stopping: stopped at once".into()),
+        }
+    })
+}
+
+/// The threads that everything runs on.
+///
+/// # Errors
+/// If the operating system has none to give.
+pub fn runtime() -> Result<Runtime, String> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("no threads: {error}"))
+}
+
+fn reload(role: Role, flags: &Flags, node: &Node) -> Result<(), String> {
+    let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
+    node.reload(&options.node).map_err(|error| error.to_string())
+}
+
+/// Who waits for a configuration to be read again; `None` for a signal.
+type Asked = Option<tokio::sync::oneshot::Sender<Result<(), String>>>;
+
+/// What the process is told.
+pub struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    /// Catches the signals from now on.
+    ///
+    /// # Errors
+    /// If the operating system does not let it.
+    pub fn new() -> Result<Self, String> {
+        let catch = |kind| signal(kind).map_err(|error| format!("cannot catch signals: {error}"));
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hangup: catch(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits until the node is to be reloaded; `None` when it is to stop.
+    async fn next(&mut self, node: &mut Node) -> Option<Asked> {
+        tokio::select! {
+            _ = self.interrupt.recv() => None,
+            _ = self.terminate.recv() => None,
+            _ = self.hangup.recv() => Some(None),
+            command = node.commands.recv() => match command {
+                Some((Command::Reload, reply)) => Some(Some(reply)),
+                Some((Command::Quit, reply)) => {
+                    let _ = reply.send(Ok(()));
+                    None
+                }
+                None => None,
+            },
+        }
+    }
+
+    /// Waits for a signal to end.
+    pub async fn terminated(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}

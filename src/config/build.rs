@@ -1,0 +1,252 @@
+//! From keys to options: reads each key once, with its default, and checks what must hold between them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tracing::level_filters::LevelFilter;
+
+use super::reader::{Reader, Section};
+use super::value::{ByteSize, Value};
+use super::{LogFormat, LogOptions};
+use crate::net::address::{HostPort, ListenAddress};
+use crate::net::identity::EdgeName;
+use crate::net::tls::TlsFiles;
+use crate::node::options::{
+    DialOptions, EdgeOptions, HEARTBEAT_INTERVAL, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions,
+    PushOptions, Role, StorageOptions, UplinkOptions, WebOptions,
+};
+use crate::store;
+
+pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
+    let section = reader.section(reader.root(), "web");
+    let default = WebOptions::default();
+    let listen_addresses = addresses(reader, section, default.listen_addresses);
+    let telemetry_path = reader.value(section, "telemetry_path", default.telemetry_path);
+    if !telemetry_path.starts_with('/') || telemetry_path == "/" {
+        reader.mistake(
+            section,
+            "telemetry_path",
+            format!("{telemetry_path:?} must begin with a slash and not be all of it"),
+        );
+    }
+    let external_url = reader.value(section, "external_url", default.external_url);
+    let external_path = url_path(&external_url);
+    if external_path.is_none() && !external_url.is_empty() {
+        let text = format!("{external_url:?} is no URL: write it like \"https://push.example.org/prefix\"");
+        reader.mistake(section, "external_url", text);
+    }
+    let route_prefix: String = reader.value(section, "route_prefix", default.route_prefix);
+    // As the original has it: without a prefix of its own, that of the external URL.
+    let prefix = if route_prefix.is_empty() { external_path.unwrap_or_default() } else { route_prefix };
+    let prefix = prefix.trim_matches('/');
+    WebOptions {
+        listen_addresses,
+        telemetry_path,
+        external_url,
+        route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
+        enable_lifecycle: reader.value(section, "enable_lifecycle", default.enable_lifecycle),
+        enable_admin_api: reader.value(section, "enable_admin_api", default.enable_admin_api),
+    }
+}
+
+/// The path of an `http` or `https` URL.
+fn url_path(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+    let good = !host.is_empty() && !rest.contains(['?', '#']) && !rest.contains(char::is_whitespace);
+    good.then(|| path.to_owned())
+}
+
+fn addresses<'a>(reader: &mut Reader<'a>, section: Section<'a>, default: Vec<ListenAddress>) -> Vec<ListenAddress> {
+    let addresses = reader.list(section, "listen_address", default);
+    if addresses.is_empty() {
+        reader.mistake(section, "listen_address", "at least one address is needed".into());
+    }
+    for (i, address) in addresses.iter().enumerate() {
+        if address.port() != 0 && addresses[..i].contains(address) {
+            reader.mistake(section, "listen_address", format!("{address} is given twice"));
+        }
+    }
+    addresses
+}
+
+pub(super) fn push(reader: &mut Reader<'_>) -> PushOptions {
+    let section = reader.section(reader.root(), "push");
+    let default = PushOptions::default();
+    PushOptions {
+        disable_consistency_check: reader.value(
+            section,
+            "disable_consistency_check",
+            default.disable_consistency_check,
+        ),
+        enable_utf8_names: reader.value(section, "enable_utf8_names", default.enable_utf8_names),
+    }
+}
+
+pub(super) fn storage(reader: &mut Reader<'_>) -> StorageOptions {
+    let section = reader.section(reader.root(), "storage");
+    let default = StorageOptions::default();
+    StorageOptions {
+        path: reader.directory(section, "path", default.path),
+        sync: reader.value(section, "sync", default.sync),
+        tombstone_retention: reader.value(section, "tombstone_retention", default.tombstone_retention),
+    }
+}
+
+pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
+    let section = reader.section(reader.root(), "limits");
+    let default = LimitOptions::default();
+    LimitOptions {
+        body_bytes_max: bytes(reader, section, "body_bytes_max", default.body_bytes_max),
+        compressed_body_bytes_max: bytes(
+            reader,
+            section,
+            "compressed_body_bytes_max",
+            default.compressed_body_bytes_max,
+        ),
+        inflight_bytes_max: reader.value(section, "inflight_bytes_max", ByteSize(default.inflight_bytes_max)).0,
+        line_bytes_max: bytes(reader, section, "line_bytes_max", default.line_bytes_max),
+        series_labels_max: reader.value(section, "series_labels_max", default.series_labels_max),
+        push_series_max: reader.value(section, "push_series_max", default.push_series_max),
+        push_families_max: reader.value(section, "push_families_max", default.push_families_max),
+        store: store::Limits {
+            groups_max: reader.value(section, "groups_max", default.store.groups_max),
+            series_max: reader.value(section, "series_max", default.store.series_max),
+        },
+        connections_max: reader.value(section, "connections_max", default.connections_max),
+        header_bytes_max: bytes(reader, section, "header_bytes_max", default.header_bytes_max),
+        header_timeout: reader.value(section, "header_timeout", default.header_timeout),
+        body_timeout: reader.value(section, "body_timeout", default.body_timeout),
+        idle_timeout: reader.value(section, "idle_timeout", default.idle_timeout),
+        write_timeout: reader.value(section, "write_timeout", default.write_timeout),
+        drain_timeout: reader.value(section, "drain_timeout", default.drain_timeout),
+    }
+}
+
+fn bytes<'a>(reader: &mut Reader<'a>, section: Section<'a>, name: &str, default: usize) -> usize {
+    // A size that this machine cannot address bounds nothing on it.
+    usize::try_from(reader.value(section, name, ByteSize(default as u64)).0).unwrap_or(usize::MAX)
+}
+
+pub(super) fn log(reader: &mut Reader<'_>) -> LogOptions {
+    let section = reader.section(reader.root(), "log");
+    LogOptions {
+        level: reader.value(section, "level", LevelFilter::INFO),
+        format: reader.value(section, "format", LogFormat::default()),
+    }
+}
+
+pub(super) fn link(reader: &mut Reader<'_>) -> LinkOptions {
+    let section = reader.section(reader.root(), "link");
+    let default = LinkOptions::default();
+    LinkOptions {
+        handshake_timeout: reader.value(section, "handshake_timeout", default.handshake_timeout),
+        message_bytes_max: bytes(reader, section, "message_bytes_max", default.message_bytes_max),
+    }
+}
+
+/// The uplinks: a section each; or, if flags name hubs, one for each of these, which for the rest are like the file's
+/// first section.
+pub(super) fn uplinks(reader: &mut Reader<'_>) -> Vec<UplinkOptions> {
+    let sections = reader.sections(reader.root(), "uplink");
+    let first = sections.first().copied().unwrap_or(reader.no_section("uplink"));
+    let named: Vec<HostPort> = reader.flag_list(first, "hub");
+    let wanted: Vec<(Section<'_>, Option<HostPort>)> = if named.is_empty() {
+        sections.into_iter().map(|section| (section, None)).collect()
+    } else {
+        named.into_iter().map(|hub| (first, Some(hub))).collect()
+    };
+    if wanted.is_empty()
+        && let Some(flag) = reader.has_flags_in("uplink")
+    {
+        reader.mistake_in_flag(flag, "no hub is given to send to: add --uplink.hub".into());
+    }
+    let mut uplinks: Vec<UplinkOptions> = Vec::new();
+    for (section, hub) in wanted {
+        let Some(uplink) = uplink(reader, section, hub) else { continue };
+        if uplinks.iter().any(|other| other.hub == uplink.hub) {
+            reader.mistake(section, "hub", format!("the hub {} is given twice", uplink.hub));
+        }
+        uplinks.push(uplink);
+    }
+    uplinks
+}
+
+fn uplink<'a>(reader: &mut Reader<'a>, section: Section<'a>, named: Option<HostPort>) -> Option<UplinkOptions> {
+    let default = DialOptions::default();
+    let hub = match named {
+        Some(hub) => {
+            reader.note_value(section, "hub", hub.to_text());
+            Some(hub)
+        }
+        None => reader.required(section, "hub"),
+    };
+    let labels = reader.labels(section, "labels");
+    let dialling = DialOptions {
+        connect_timeout: reader.value(section, "connect_timeout", default.connect_timeout),
+        backoff_min: reader.value(section, "backoff_min", default.backoff_min),
+        backoff_max: reader.value(section, "backoff_max", default.backoff_max),
+    };
+    if dialling.backoff_min > dialling.backoff_max {
+        let text = format!("backoff_min must not be longer than backoff_max ({})", dialling.backoff_max.to_text());
+        reader.mistake(section, "backoff_min", text);
+    }
+    let files = reader.section(section, "uplink.tls");
+    let tls = tls(reader, files, "ca_file");
+    Some(UplinkOptions { hub: hub?, labels, tls: tls?, dialling })
+}
+
+fn tls<'a>(reader: &mut Reader<'a>, section: Section<'a>, ca_name: &str) -> Option<TlsFiles> {
+    // All are read before any is found missing, so that every mistake is told.
+    let [ca, cert, key] = [ca_name, "cert_file", "key_file"].map(|name| reader.file(section, name));
+    let (ca_file, cert_file, key_file): (PathBuf, PathBuf, PathBuf) = (ca?, cert?, key?);
+    Some(TlsFiles { ca_file, cert_file, key_file })
+}
+
+/// Whether anything says that the node is a hub.
+pub(super) fn is_hub(reader: &Reader<'_>) -> bool {
+    reader.section(reader.root(), "hub").is_there() || reader.has_flags_in("hub").is_some()
+}
+
+const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+
+pub(super) fn hub(reader: &mut Reader<'_>) -> Option<HubOptions> {
+    let section = reader.section(reader.root(), "hub");
+    let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HUB_PORT)]);
+    let trust_edge_labels = reader.value(section, "trust_edge_labels", false);
+    let connections_max = reader.value(section, "connections_max", HUB_CONNECTIONS_MAX);
+    let heartbeat_interval = reader.value(section, "heartbeat_interval", HEARTBEAT_INTERVAL);
+    if !HEARTBEATS.contains(&heartbeat_interval) {
+        reader.mistake(section, "heartbeat_interval", "the interval must be from 100ms to 1m".into());
+    }
+    let files = reader.section(section, "hub.tls");
+    let tls = tls(reader, files, "client_ca_file");
+    let mut edges: Vec<EdgeOptions> = Vec::new();
+    for section in reader.sections(section, "hub.edge") {
+        let name: Option<EdgeName> = reader.required(section, "name");
+        let labels = reader.labels(section, "labels");
+        let Some(name) = name else { continue };
+        if edges.iter().any(|edge| edge.name == name) {
+            reader.mistake(section, "name", format!("the edge {name} has a section already"));
+        }
+        edges.push(EdgeOptions { name, labels });
+    }
+    Some(HubOptions { listen_addresses, tls: tls?, trust_edge_labels, connections_max, heartbeat_interval, edges })
+}
+
+/// What the node is, by what it was started as and by what it is told to do.
+pub(super) fn role(reader: &mut Reader<'_>, asked: Option<Role>, is_hub: bool, has_uplinks: bool) -> Role {
+    let hub = reader.section(reader.root(), "hub");
+    match asked {
+        Some(Role::Edge) if is_hub => reader.mistake_at(hub, "[hub] makes a node a hub: run `pushrelay hub`".into()),
+        Some(Role::Hub) if has_uplinks => {
+            let uplink = reader.no_section("uplink");
+            reader.mistake_at(uplink, "a hub that sends on to other hubs is not supported yet".into());
+        }
+        None if is_hub && has_uplinks => {
+            reader.mistake_at(hub, "a node with both [hub] and [[uplink]] is not supported yet: remove one".into());
+        }
+        _ => {}
+    }
+    asked.unwrap_or(if is_hub { Role::Hub } else { Role::Edge })
+}

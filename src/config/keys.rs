@@ -1,0 +1,127 @@
+//! Every key there is: what may stand in a file, which flag sets it, and what it means.
+//!
+//! The flags of the command line, the check for unknown keys and the table in `docs/configuration.md` follow from this
+//! one list; tests hold the documentation and the commented files to it. Defaults are not here: they live with the types
+//! that use them.
+
+/// One key.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// Sections and name, with dots: `web.listen_address`.
+    pub path: &'static str,
+    /// The flag that sets it, without the dashes in front; `None` if it can be set in a file alone.
+    pub flag: Option<&'static str>,
+    /// What stands for its value in messages; empty for a switch.
+    pub value: &'static str,
+    /// Whether it may be given several times.
+    pub many: bool,
+    /// What it means: half a sentence.
+    pub meaning: &'static str,
+}
+
+/// Sections that may be there several times: `[[uplink]]`.
+pub const LISTS: [&str; 2] = ["uplink", "hub.edge"];
+
+const fn one(path: &'static str, flag: &'static str, value: &'static str, meaning: &'static str) -> Key {
+    Key { path, flag: Some(flag), value, many: false, meaning }
+}
+
+const fn many(path: &'static str, flag: &'static str, value: &'static str, meaning: &'static str) -> Key {
+    Key { path, flag: Some(flag), value, many: true, meaning }
+}
+
+const fn file_only(path: &'static str, value: &'static str, meaning: &'static str) -> Key {
+    Key { path, flag: None, value, many: false, meaning }
+}
+
+/// All keys, section by section.
+#[rustfmt::skip]
+pub const KEYS: &[Key] = &[
+    many("web.listen_address", "web.listen-address", "HOST:PORT", "where the gateway listens; without HOST on every interface"),
+    one("web.telemetry_path", "web.telemetry-path", "PATH", "where the scrape is"),
+    one("web.external_url", "web.external-url", "URL", "how the node is reached from outside, if by another address"),
+    one("web.route_prefix", "web.route-prefix", "PATH", "what every path begins with; by default the path of the external URL"),
+    one("web.enable_lifecycle", "web.enable-lifecycle", "", "let requests stop the node and make it read its configuration again"),
+    one("web.enable_admin_api", "web.enable-admin-api", "", "let one request wipe everything"),
+    one("push.disable_consistency_check", "push.disable-consistency-check", "", "answer pushes 202, without checking them against what is held"),
+    one("push.enable_utf8_names", "push.enable-utf8-names", "", "let metric and label names be any UTF-8"),
+    one("storage.path", "storage.path", "DIR", "the directory that keeps what was pushed; empty for memory only"),
+    one("storage.sync", "storage.sync", "always|never", "answer a push when it is on disk, or when the operating system has it"),
+    one("storage.tombstone_retention", "storage.tombstone-retention", "DURATION", "how long a hub remembers a delete"),
+    one("limits.body_bytes_max", "limits.body-bytes-max", "SIZE", "a push's body, decompressed"),
+    one("limits.compressed_body_bytes_max", "limits.compressed-body-bytes-max", "SIZE", "a compressed body, as it arrives"),
+    one("limits.inflight_bytes_max", "limits.inflight-bytes-max", "SIZE", "all bodies held at once"),
+    one("limits.line_bytes_max", "limits.line-bytes-max", "SIZE", "a line of the text format"),
+    one("limits.series_labels_max", "limits.series-labels-max", "N", "labels of one series, without its group's"),
+    one("limits.push_series_max", "limits.push-series-max", "N", "series in one push"),
+    one("limits.push_families_max", "limits.push-families-max", "N", "metric names in one push"),
+    one("limits.groups_max", "limits.groups-max", "N", "groups held, deleted ones that are remembered included"),
+    one("limits.series_max", "limits.series-max", "N", "series held, in all groups together"),
+    one("limits.connections_max", "limits.connections-max", "N", "HTTP connections at once"),
+    one("limits.header_bytes_max", "limits.header-bytes-max", "SIZE", "a request's line and headers"),
+    one("limits.header_timeout", "limits.header-timeout", "DURATION", "for a request's headers to arrive"),
+    one("limits.body_timeout", "limits.body-timeout", "DURATION", "for a request's body to arrive"),
+    one("limits.idle_timeout", "limits.idle-timeout", "DURATION", "for the next request on a connection kept alive"),
+    one("limits.write_timeout", "limits.write-timeout", "DURATION", "for a client to take the next bytes of an answer"),
+    one("limits.drain_timeout", "limits.drain-timeout", "DURATION", "for requests and links to end when the node stops"),
+    one("log.level", "log.level", "LEVEL", "the least that is logged: trace, debug, info, warn or error"),
+    one("log.format", "log.format", "logfmt|json", "how a line of the log is written"),
+    one("link.handshake_timeout", "link.handshake-timeout", "DURATION", "for TLS and the greeting of a link"),
+    one("link.message_bytes_max", "link.message-bytes-max", "SIZE", "a message taken from the other end, decompressed"),
+    many("uplink.hub", "uplink.hub", "HOST:PORT", "a hub to send to"),
+    many("uplink.labels", "uplink.labels", "NAME=VALUE", "labels to claim; they count where the hub trusts its edges"),
+    one("uplink.connect_timeout", "uplink.connect-timeout", "DURATION", "for the TCP connection to the hub"),
+    one("uplink.backoff_min", "uplink.backoff-min", "DURATION", "the shortest wait before dialling again"),
+    one("uplink.backoff_max", "uplink.backoff-max", "DURATION", "the longest wait before dialling again"),
+    one("uplink.tls.ca_file", "uplink.tls.ca-file", "FILE", "the authorities of hubs, PEM"),
+    one("uplink.tls.cert_file", "uplink.tls.cert-file", "FILE", "this edge's certificate, PEM"),
+    one("uplink.tls.key_file", "uplink.tls.key-file", "FILE", "the certificate's key, PEM"),
+    many("hub.listen_address", "hub.listen-address", "HOST:PORT", "where edges connect to; without HOST on every interface"),
+    one("hub.trust_edge_labels", "hub.trust-edge-labels", "", "let labels count that an edge merely claims"),
+    one("hub.connections_max", "hub.connections-max", "N", "edges connected at once"),
+    one("hub.heartbeat_interval", "hub.heartbeat-interval", "DURATION", "how often both ends of a link say that they are there; three in a row missing end it"),
+    one("hub.tls.cert_file", "hub.tls.cert-file", "FILE", "the hub's certificate, PEM"),
+    one("hub.tls.key_file", "hub.tls.key-file", "FILE", "the certificate's key, PEM"),
+    one("hub.tls.client_ca_file", "hub.tls.client-ca-file", "FILE", "the authorities of edges, PEM"),
+    file_only("hub.edge.name", "NAME", "an edge, as its certificate names it"),
+    file_only("hub.edge.labels", "{ NAME = \"VALUE\" }", "the labels of its place, instead of its certificate's"),
+];
+
+/// The key at a path.
+pub(super) fn find(path: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.path == path)
+}
+
+/// The names that may stand directly in a section (`""` for the file itself), sections included.
+pub(super) fn names_in(section: &str) -> Vec<&'static str> {
+    let mut names: Vec<&str> = KEYS.iter().filter_map(|key| rest_below(key.path, section)?.split('.').next()).collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn rest_below<'a>(path: &'a str, section: &str) -> Option<&'a str> {
+    if section.is_empty() { Some(path) } else { path.strip_prefix(section)?.strip_prefix('.') }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flag_is_its_key_with_dashes() {
+        for key in KEYS {
+            assert!(key.flag.is_none_or(|flag| flag == key.path.replace('_', "-")), "{}", key.path);
+        }
+        let mut paths: Vec<_> = KEYS.iter().map(|key| key.path).collect();
+        paths.sort();
+        paths.dedup();
+        assert_eq!(paths.len(), KEYS.len());
+    }
+
+    #[test]
+    fn sections_know_their_names() {
+        assert_eq!(names_in(""), ["hub", "limits", "link", "log", "push", "storage", "uplink", "web"]);
+        assert_eq!(names_in("hub.tls"), ["cert_file", "client_ca_file", "key_file"]);
+    }
+}

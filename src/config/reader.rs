@@ -1,0 +1,331 @@
+//! Reads values from flags and a file, whichever gives them, and collects every mistake.
+
+use std::path::{Path, PathBuf};
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::flags::Flags;
+use super::keys::{self, Key, LISTS};
+use super::mistake::{Mistake, Place, line_and_column, nearest};
+use super::value::{Value, wrong_type};
+use crate::model::LabelSet;
+use crate::net::identity::{parse_label, place_labels};
+
+/// A file that was read and parsed.
+#[derive(Clone, Copy)]
+pub(super) struct Source<'a> {
+    /// As it was named.
+    pub file: &'a Path,
+    pub text: &'a str,
+    pub table: &'a DeTable<'a>,
+}
+
+/// A section: of the file, if it has it; flags set its keys in either case.
+#[derive(Clone, Copy)]
+pub(super) struct Section<'a> {
+    /// With dots, as in [`Key::path`]; empty for the file itself.
+    path: &'static str,
+    table: Option<&'a DeTable<'a>>,
+    /// Where it begins in the file.
+    at: Option<usize>,
+}
+
+impl Section<'_> {
+    /// Whether the file has it.
+    pub fn is_there(self) -> bool {
+        self.table.is_some()
+    }
+}
+
+enum Given<'a> {
+    Flag(&'a [String]),
+    File(&'a Spanned<DeValue<'a>>),
+    Nothing,
+}
+
+pub(super) struct Reader<'a> {
+    source: Option<Source<'a>>,
+    flags: &'a Flags,
+    mistakes: Vec<Mistake>,
+    seen: Vec<(&'static Key, String)>,
+}
+
+impl<'a> Reader<'a> {
+    pub fn new(source: Option<Source<'a>>, flags: &'a Flags) -> Self {
+        Self { source, flags, mistakes: Vec::new(), seen: Vec::new() }
+    }
+
+    /// Every mistake, in the order of the file; and every key that was read, with its value.
+    pub fn finish(mut self) -> (Vec<Mistake>, Vec<(&'static Key, String)>) {
+        self.mistakes.sort();
+        self.mistakes.dedup();
+        (self.mistakes, self.seen)
+    }
+
+    /// The file itself.
+    pub fn root(&self) -> Section<'a> {
+        Section { path: "", table: self.source.map(|source| source.table), at: None }
+    }
+
+    /// A section in another; empty where the file has none. (That something else stands in its place is for
+    /// [`Reader::check_names`] to say.)
+    pub fn section(&self, parent: Section<'a>, path: &'static str) -> Section<'a> {
+        let found = parent.table.and_then(|table| table.get(last(path)));
+        Section { path, table: found.and_then(|v| v.get_ref().as_table()), at: found.map(|v| v.span().start) }
+    }
+
+    /// The sections of a list.
+    pub fn sections(&self, parent: Section<'a>, path: &'static str) -> Vec<Section<'a>> {
+        let found = parent.table.and_then(|table| table.get(last(path))).and_then(|v| v.get_ref().as_array());
+        let tables = found.into_iter().flatten().filter_map(|v| Some((v.get_ref().as_table()?, v.span().start)));
+        tables.map(|(table, at)| Section { path, table: Some(table), at: Some(at) }).collect()
+    }
+
+    /// A section of a list that flags alone make.
+    pub fn no_section(&self, path: &'static str) -> Section<'a> {
+        Section { path, table: None, at: None }
+    }
+
+    /// Whether a flag sets a key of that section.
+    pub fn has_flags_in(&self, section: &str) -> Option<&'static str> {
+        let in_section = |key: &&Key| key.path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
+        keys::KEYS.iter().filter(in_section).find(|key| self.flags.get(key.path).is_some())?.flag
+    }
+
+    /// One value.
+    pub fn value<T: Value>(&mut self, section: Section<'a>, name: &str, default: T) -> T {
+        let value = self.optional(section, name).unwrap_or(default);
+        self.note(section, name, value.to_text());
+        value
+    }
+
+    /// One value that has no default; a mistake if it is not given.
+    pub fn required<T: Value>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
+        let before = self.mistakes.len();
+        let value: Option<T> = self.optional(section, name);
+        if let Some(value) = &value {
+            self.note(section, name, value.to_text());
+        } else if self.mistakes.len() == before {
+            let key = self.key(section, name);
+            let flag = key.flag.map(|flag| format!(", or --{flag}")).unwrap_or_default();
+            self.mistake_at(section, format!("{} is not given: add {name} = …{flag} ({})", key.path, key.meaning));
+        }
+        value
+    }
+
+    /// A file's name, relative to the file that names it, or to the working directory if a flag does.
+    pub fn file(&mut self, section: Section<'a>, name: &str) -> Option<PathBuf> {
+        let text: String = self.required(section, name)?;
+        Some(self.resolve(section, name, &text))
+    }
+
+    /// The name of a directory, resolved likewise; `None` if it is empty.
+    pub fn directory(&mut self, section: Section<'a>, name: &str, default: Option<PathBuf>) -> Option<PathBuf> {
+        match self.optional::<String>(section, name) {
+            Some(text) => {
+                let path = (!text.is_empty()).then(|| self.resolve(section, name, &text));
+                self.note(section, name, path.as_deref().unwrap_or(Path::new("")).display().to_string());
+                path
+            }
+            None => {
+                self.note(section, name, default.as_deref().unwrap_or(Path::new("")).display().to_string());
+                default
+            }
+        }
+    }
+
+    /// Several values: an array in a file, a repeated flag.
+    pub fn list<T: Value>(&mut self, section: Section<'a>, name: &str, default: Vec<T>) -> Vec<T> {
+        let values = match self.given(section, name) {
+            Given::Flag(texts) => self.flag_values(section, name, texts),
+            Given::File(value) => match value.get_ref() {
+                DeValue::Array(array) => array.iter().filter_map(|item| self.from_file(item)).collect(),
+                _ => self.from_file(value).into_iter().collect(),
+            },
+            Given::Nothing => default,
+        };
+        let texts: Vec<String> = values.iter().map(Value::to_text).collect();
+        self.note(section, name, texts.join(","));
+        values
+    }
+
+    /// What a repeated flag gives, whatever the file says.
+    pub fn flag_list<T: Value>(&mut self, section: Section<'a>, name: &str) -> Vec<T> {
+        let texts = self.flags.get(self.key(section, name).path);
+        texts.map_or(Vec::new(), |texts| self.flag_values(section, name, texts))
+    }
+
+    /// Labels of a place: a table in a file, `NAME=VALUE` in flags.
+    pub fn labels(&mut self, section: Section<'a>, name: &str) -> LabelSet {
+        let labels = match self.given(section, name) {
+            Given::Nothing => Ok(LabelSet::default()),
+            Given::Flag(texts) => texts
+                .iter()
+                .map(|text| parse_label(text))
+                .collect::<Result<_, _>>()
+                .and_then(place_labels)
+                .map_err(|error| self.flag_mistake(section, name, error.to_string())),
+            Given::File(value) => match value.get_ref() {
+                DeValue::Table(table) => {
+                    let pairs = table.iter().filter_map(|(name, value)| {
+                        Some((name.get_ref().to_string(), self.from_file::<String>(value)?))
+                    });
+                    let pairs = pairs.collect();
+                    place_labels(pairs).map_err(|error| self.file_mistake(value.span().start, error.to_string()))
+                }
+                other => {
+                    let text = wrong_type("a table like { IDC = \"SYQ\" }", other);
+                    Err(self.file_mistake(value.span().start, text))
+                }
+            },
+        };
+        let labels = labels.unwrap_or_default();
+        let texts: Vec<String> = labels.iter().map(|label| format!("{}={}", label.name, label.value)).collect();
+        self.note(section, name, texts.join(","));
+        labels
+    }
+
+    /// Notes a value that was read as part of several.
+    pub fn note_value(&mut self, section: Section<'a>, name: &str, value: String) {
+        self.note(section, name, value);
+    }
+
+    /// Adds a mistake about a key, where it is given if it is.
+    pub fn mistake(&mut self, section: Section<'a>, name: &str, text: String) {
+        match self.given(section, name) {
+            Given::Flag(_) => self.flag_mistake(section, name, text),
+            Given::File(value) => self.file_mistake(value.span().start, text),
+            Given::Nothing => self.mistake_at(section, text),
+        }
+    }
+
+    /// Adds a mistake about a section.
+    pub fn mistake_at(&mut self, section: Section<'a>, text: String) {
+        match section.at {
+            Some(at) => self.file_mistake(at, text),
+            None => {
+                let name = if section.path.is_empty() { "configuration" } else { section.path };
+                self.mistakes.push(Mistake { place: Place::Key(name.into()), text });
+            }
+        }
+    }
+
+    /// Adds a mistake about a flag.
+    pub fn mistake_in_flag(&mut self, flag: &str, text: String) {
+        self.mistakes.push(Mistake { place: Place::Flag(format!("--{flag}")), text });
+    }
+
+    /// Adds a mistake about a place in the file.
+    pub fn file_mistake(&mut self, at: usize, text: String) {
+        let Some(source) = self.source else { return };
+        let (line, column) = line_and_column(source.text, at);
+        let place = Place::File { file: source.file.display().to_string(), line, column };
+        self.mistakes.push(Mistake { place, text });
+    }
+
+    /// Adds a mistake for everything in the file whose name is not known, or that is a section where a value should be
+    /// or the other way round.
+    pub fn check_names(&mut self) {
+        if let Some(source) = self.source {
+            self.check_section(source.table, "");
+        }
+    }
+
+    fn check_section(&mut self, table: &'a DeTable<'a>, section: &str) {
+        for (name, value) in table {
+            let path =
+                if section.is_empty() { name.get_ref().to_string() } else { format!("{section}.{}", name.get_ref()) };
+            let is_section = !keys::names_in(&path).is_empty();
+            let list = LISTS.contains(&path.as_str());
+            match value.get_ref() {
+                _ if keys::find(&path).is_some() => {}
+                DeValue::Array(sections) if list => {
+                    for item in sections {
+                        match item.get_ref().as_table() {
+                            Some(table) => self.check_section(table, &path),
+                            None => self.file_mistake(item.span().start, format!("write [[{path}]] sections")),
+                        }
+                    }
+                }
+                DeValue::Table(table) if is_section && !list => self.check_section(table, &path),
+                _ if list => self.file_mistake(
+                    name.span().start,
+                    format!("{path} may be there several times: write [[{path}]] with two brackets"),
+                ),
+                _ if is_section => {
+                    self.file_mistake(name.span().start, format!("{path} is a section: write [{path}]"));
+                }
+                _ => self.file_mistake(name.span().start, unknown(section, name.get_ref())),
+            }
+        }
+    }
+
+    fn key(&self, section: Section<'a>, name: &str) -> &'static Key {
+        keys::find(&format!("{}.{name}", section.path)).expect("every key that is read is listed")
+    }
+
+    fn given(&self, section: Section<'a>, name: &str) -> Given<'a> {
+        if let Some(texts) = self.flags.get(self.key(section, name).path) {
+            return Given::Flag(texts);
+        }
+        section.table.and_then(|table| table.get(name)).map_or(Given::Nothing, Given::File)
+    }
+
+    fn note(&mut self, section: Section<'a>, name: &str, value: String) {
+        let key = self.key(section, name);
+        self.seen.push((key, value));
+    }
+
+    fn optional<T: Value>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
+        match self.given(section, name) {
+            // Of a flag given twice the last counts, as elsewhere.
+            Given::Flag(texts) => self.flag_values(section, name, &texts[texts.len().saturating_sub(1)..]).pop(),
+            Given::File(value) => self.from_file(value),
+            Given::Nothing => None,
+        }
+    }
+
+    fn flag_values<T: Value>(&mut self, section: Section<'a>, name: &str, texts: &[String]) -> Vec<T> {
+        let mut values = Vec::new();
+        for text in texts {
+            match T::from_text(text) {
+                Ok(value) => values.push(value),
+                Err(error) => self.flag_mistake(section, name, error),
+            }
+        }
+        values
+    }
+
+    #[allow(clippy::wrong_self_convention)]
+    fn from_file<T: Value>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
+        T::from_toml(value.get_ref()).map_err(|error| self.file_mistake(value.span().start, error)).ok()
+    }
+
+    fn flag_mistake(&mut self, section: Section<'a>, name: &str, text: String) {
+        let key = self.key(section, name);
+        self.mistake_in_flag(key.flag.unwrap_or(key.path), text);
+    }
+
+    fn resolve(&self, section: Section<'a>, name: &str, text: &str) -> PathBuf {
+        match (self.given(section, name), self.source) {
+            (Given::File(_), Some(source)) => source.file.parent().unwrap_or(Path::new("")).join(text),
+            _ => text.into(),
+        }
+    }
+}
+
+/// The name behind the last dot.
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+fn unknown(section: &str, name: &str) -> String {
+    let place = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
+    let elsewhere = || keys::KEYS.iter().map(|key| key.path).find(|path| last(path) == name);
+    let hint = match nearest(name, keys::names_in(section)) {
+        Some(near) => format!("; did you mean {near:?}?"),
+        None => elsewhere().map(|path| format!("; did you mean {path}?")).unwrap_or_default(),
+    };
+    format!("unknown key {name:?}{place}{hint}")
+}

@@ -1,0 +1,265 @@
+//! Values as people write them: `"64MiB"`, `"7d"`, `"127.0.0.1:9091"`; read from a file or a flag, and printed back.
+
+use std::time::Duration;
+
+use toml::de::DeValue;
+use tracing::level_filters::LevelFilter;
+
+use super::LogFormat;
+use crate::net::address::{HostPort, ListenAddress};
+use crate::net::identity::EdgeName;
+use crate::node::options::StorageSync;
+
+/// A value of one kind.
+pub(super) trait Value: Sized {
+    /// What it is, for messages: "a …".
+    const KIND: &'static str;
+
+    /// Reads what a flag, or a string in a file, says.
+    fn from_text(text: &str) -> Result<Self, String>;
+
+    /// Reads what a file says; strings alone, unless the kind has a TOML type of its own.
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match value {
+            DeValue::String(text) => Self::from_text(text),
+            other => Err(wrong_type(Self::KIND, other)),
+        }
+    }
+
+    /// As [`Value::from_text`] reads it.
+    fn to_text(&self) -> String;
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct ByteSize(pub u64);
+
+pub(super) fn wrong_type(kind: &str, found: &DeValue<'_>) -> String {
+    format!("this must be {kind}, not {} {}", article(found.type_str()), found.type_str())
+}
+
+fn article(word: &str) -> &'static str {
+    if word.starts_with(['a', 'i']) { "an" } else { "a" }
+}
+
+impl Value for String {
+    const KIND: &'static str = "a string";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Ok(text.into())
+    }
+
+    fn to_text(&self) -> String {
+        self.clone()
+    }
+}
+
+impl Value for bool {
+    const KIND: &'static str = "true or false";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().map_err(|_| format!("{text:?} is neither true nor false"))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        value.as_bool().ok_or_else(|| wrong_type(Self::KIND, value))
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// From 1: no bound of nothing makes sense.
+impl Value for usize {
+    const KIND: &'static str = "a whole number from 1";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("{text:?} is not {}", Self::KIND))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        let integer = integer(value).ok_or_else(|| wrong_type(Self::KIND, value))?;
+        let number = usize::try_from(integer?).ok().filter(|n| *n > 0);
+        number.ok_or_else(|| format!("this must be {}", Self::KIND))
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// A TOML integer of any radix, if it is one.
+fn integer(value: &DeValue<'_>) -> Option<Result<i128, String>> {
+    let integer = value.as_integer()?;
+    let parsed = i128::from_str_radix(integer.as_str(), integer.radix());
+    Some(parsed.map_err(|_| "this number is too large".into()))
+}
+
+const BYTE_UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
+
+impl Value for ByteSize {
+    const KIND: &'static str = "a size in bytes from 1, like \"64MiB\" (units B, KiB, MiB, GiB)";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let with_unit = |(unit, shift): &(&str, u32)| Some((text.strip_suffix(unit)?, *shift));
+        let (digits, shift) = BYTE_UNITS.iter().find_map(with_unit).unwrap_or((text, 0));
+        let number = digits.trim_end().parse::<u64>().ok().filter(|n| *n > 0 && digits.starts_with(char::is_numeric));
+        let bytes = number.and_then(|n| n.checked_mul(1 << shift)).filter(|n| i64::try_from(*n).is_ok());
+        bytes.map(ByteSize).ok_or_else(|| format!("{text:?} is not {}", Self::KIND))
+    }
+
+    fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
+        match integer(value) {
+            Some(integer) => Self::from_text(&integer?.to_string()),
+            None => value.as_str().map_or_else(|| Err(wrong_type(Self::KIND, value)), Self::from_text),
+        }
+    }
+
+    fn to_text(&self) -> String {
+        let divides = |(_, shift): &&(&str, u32)| self.0.is_multiple_of(1 << shift);
+        let (unit, shift) = BYTE_UNITS.iter().find(divides).unwrap_or(&("B", 0));
+        format!("{}{unit}", self.0 >> shift)
+    }
+}
+
+/// Prometheus's units, largest first.
+const TIME_UNITS: [(&str, u64); 7] = [
+    ("y", 365 * 86_400_000),
+    ("w", 7 * 86_400_000),
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
+
+/// Longer than any wait; far from where times overflow.
+const MILLISECONDS_MAX: u64 = 100 * 365 * 86_400_000;
+
+/// Prometheus's durations (`model.ParseDuration`): whole numbers with units, larger ones first.
+impl Value for Duration {
+    const KIND: &'static str = "a duration more than 0, like \"10s\" or \"1h30m\" (units ms, s, m, h, d, w, y)";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        let bad = || format!("{text:?} is not {}", Self::KIND);
+        let (mut rest, mut total_ms, mut units) = (text, 0u64, &TIME_UNITS[..]);
+        while !rest.is_empty() {
+            let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(bad)?;
+            let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
+            rest = &rest[digits..];
+            let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+            let at = units.iter().position(|(unit, _)| *unit == &rest[..end]).ok_or_else(bad)?;
+            total_ms = number.checked_mul(units[at].1).and_then(|ms| ms.checked_add(total_ms)).ok_or_else(bad)?;
+            (rest, units) = (&rest[end..], &units[at + 1..]);
+        }
+        if (1..=MILLISECONDS_MAX).contains(&total_ms) { Ok(Duration::from_millis(total_ms)) } else { Err(bad()) }
+    }
+
+    fn to_text(&self) -> String {
+        let mut rest = u64::try_from(self.as_millis()).unwrap_or(MILLISECONDS_MAX);
+        let mut text = String::new();
+        for (unit, ms) in TIME_UNITS {
+            // Years and weeks only where nothing remains: `7d` reads better than `1w`, and 400 days than `1y5w`.
+            if rest >= ms && !matches!(unit, "y" | "w") {
+                text += &format!("{}{unit}", rest / ms);
+                rest %= ms;
+            }
+        }
+        text
+    }
+}
+
+macro_rules! parsed {
+    ($($kind:ty: $name:literal),*) => {$(
+        impl Value for $kind {
+            const KIND: &'static str = $name;
+
+            fn from_text(text: &str) -> Result<Self, String> {
+                text.parse().map_err(|error| format!("{error}"))
+            }
+
+            fn to_text(&self) -> String {
+                self.to_string()
+            }
+        }
+    )*};
+}
+parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an address like \"hub.example.org:9443\"", EdgeName: "a name");
+
+macro_rules! one_of {
+    ($($kind:ty: $name:literal { $($text:literal => $value:path),* })*) => {$(
+        impl Value for $kind {
+            const KIND: &'static str = $name;
+
+            fn from_text(text: &str) -> Result<Self, String> {
+                match text {
+                    $($text => Ok($value),)*
+                    _ => Err(format!("{text:?} is not {}", Self::KIND)),
+                }
+            }
+
+            fn to_text(&self) -> String {
+                match *self {
+                    $($value => $text,)*
+                    #[allow(unreachable_patterns)]
+                    _ => "",
+                }
+                .into()
+            }
+        }
+    )*};
+}
+one_of! {
+    StorageSync: "\"always\" or \"never\"" { "always" => StorageSync::Always, "never" => StorageSync::Never }
+    LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
+    LevelFilter: "one of \"trace\", \"debug\", \"info\", \"warn\" and \"error\"" {
+        "trace" => LevelFilter::TRACE, "debug" => LevelFilter::DEBUG, "info" => LevelFilter::INFO,
+        "warn" => LevelFilter::WARN, "error" => LevelFilter::ERROR
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn durations_are_prometheuss() {
+        for (text, ms) in
+            [("500ms", 500), ("10s", 10_000), ("1h30m", 5_400_000), ("7d", 604_800_000), ("1w", 604_800_000)]
+        {
+            assert_eq!(Duration::from_text(text), Ok(Duration::from_millis(ms)));
+        }
+        for text in
+            ["", "0", "0s", "10", "s", "1.5s", "-1s", "1s1h", "1s1s", "1 s", "99999999999999999999s", "101y", "1µs"]
+        {
+            assert!(Duration::from_text(text).unwrap_err().contains("is not a duration"), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_binary_units() {
+        for (text, bytes) in [("1", 1), ("64MiB", 64 << 20), ("8 KiB", 8 << 10), ("2GiB", 2 << 30), ("7B", 7)] {
+            assert_eq!(ByteSize::from_text(text), Ok(ByteSize(bytes)));
+        }
+        for text in ["", "0", "-1", "+1", "MiB", "64MB", "1.5MiB", "9999999999GiB", "9223372036854775808"] {
+            assert!(ByteSize::from_text(text).unwrap_err().contains("is not a size"), "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn values_print_as_they_are_read(n in 1..=(1u64 << 40), ms in 1..=MILLISECONDS_MAX) {
+            prop_assert_eq!(ByteSize::from_text(&ByteSize(n).to_text()), Ok(ByteSize(n)));
+            let duration = Duration::from_millis(ms);
+            prop_assert_eq!(Duration::from_text(&duration.to_text()), Ok(duration));
+        }
+
+        #[test]
+        fn no_text_panics(text in any::<String>()) {
+            let _ = (ByteSize::from_text(&text), Duration::from_text(&text), HostPort::from_text(&text));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The labels of a shown series: those of its group and its own, in the order of their names.
+
+use crate::model::{Label, LabelSet, Layout};
+
+/// A label of a shown series.
+pub(super) enum Shown<'a> {
+    /// The same for all series of the group.
+    Group(&'a Label),
+    /// The series' own.
+    Own {
+        /// Its name.
+        name: &'a str,
+        /// Its number among the layout's names.
+        at: usize,
+    },
+}
+
+/// The labels of the series of one layout in a group, sorted by name. A family is made so that no name is in both.
+pub(super) fn shown<'a>(group: &'a LabelSet, layout: &'a Layout) -> impl Iterator<Item = Shown<'a>> {
+    let mut group = group.iter().peekable();
+    let mut own = layout.names.iter().enumerate().peekable();
+    std::iter::from_fn(move || match (group.peek(), own.peek()) {
+        (Some(label), Some((_, name))) if label.name <= **name => group.next().map(Shown::Group),
+        (Some(_), None) => group.next().map(Shown::Group),
+        (_, Some(_)) => own.next().map(|(at, name)| Shown::Own { name, at }),
+        (None, None) => None,
+    })
+}

@@ -1,0 +1,162 @@
+//! Names that scrapers of before UTF-8 names can read, and how others are written for them.
+//!
+//! A *legacy* name is `[a-zA-Z_:][a-zA-Z0-9_:]*`. A server asks for an [`Escaping`] of the others in the `escaping`
+//! parameter of its Accept header. The schemes are those of Prometheus (prometheus/common, `model.EscapeName`).
+
+use std::borrow::Cow;
+
+use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
+
+/// Which names a push may use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NameValidation {
+    /// Legacy names only (no colon in labels).
+    #[default]
+    Legacy,
+    /// Any UTF-8 that is not empty.
+    Utf8,
+}
+
+impl NameValidation {
+    /// Whether `name` may name a metric.
+    pub fn allows_metric(self, name: &str) -> bool {
+        match self {
+            Self::Legacy => is_legacy_metric_name(name),
+            Self::Utf8 => !name.is_empty(),
+        }
+    }
+
+    /// Whether `name` may name a label.
+    pub fn allows_label(self, name: &str) -> bool {
+        match self {
+            Self::Legacy => is_legacy_label_name(name),
+            Self::Utf8 => !name.is_empty(),
+        }
+    }
+}
+
+/// How names that are not legacy names are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Escaping {
+    /// As they are, quoted where the format needs it.
+    AllowUtf8,
+    /// Each invalid character becomes `_`: what a scraper gets that does not ask.
+    #[default]
+    Underscores,
+    /// `.` becomes `_dot_`, `_` becomes `__`, any other invalid character `__`.
+    Dots,
+    /// `U__`, then each invalid character as `_HEX_` and `_` as `__`. The only one that can be undone.
+    Values,
+}
+
+impl Escaping {
+    /// The value of the `escaping` parameter.
+    pub fn parameter(self) -> &'static str {
+        match self {
+            Self::AllowUtf8 => "allow-utf-8",
+            Self::Underscores => "underscores",
+            Self::Dots => "dots",
+            Self::Values => "values",
+        }
+    }
+
+    /// The scheme that a value of the `escaping` parameter names.
+    pub fn from_parameter(parameter: &str) -> Option<Self> {
+        [Self::AllowUtf8, Self::Underscores, Self::Dots, Self::Values]
+            .into_iter()
+            .find(|escaping| escaping.parameter() == parameter)
+    }
+
+    /// The name of a metric or label as this scheme writes it; a legacy name stays as it is.
+    pub fn escape(self, name: &str) -> Cow<'_, str> {
+        if self == Self::AllowUtf8 || name.is_empty() || is_legacy_metric_name(name) {
+            return name.into();
+        }
+        let mut escaped = String::with_capacity(name.len() + 8);
+        if self == Self::Values {
+            escaped.push_str("U__");
+        }
+        for (at, c) in name.char_indices() {
+            let valid = c.is_ascii_alphabetic() || c == '_' || c == ':' || (c.is_ascii_digit() && at > 0);
+            match self {
+                Self::Dots | Self::Values if c == '_' => escaped.push_str("__"),
+                Self::Dots if c == '.' => escaped.push_str("_dot_"),
+                _ if valid => escaped.push(c),
+                Self::Dots => escaped.push_str("__"),
+                Self::Values => escaped.push_str(&format!("_{:x}_", u32::from(c))),
+                _ => escaped.push('_'),
+            }
+        }
+        escaped.into()
+    }
+}
+
+/// Undoes [`Escaping::Values`], as for label names in a request's path. What is not such a name stays as it is.
+pub fn unescape_values(name: &str) -> Cow<'_, str> {
+    match name.strip_prefix("U__").and_then(decode_values) {
+        Some(unescaped) => unescaped.into(),
+        None => name.into(),
+    }
+}
+
+/// `None` where an underscore begins neither `__` nor `_HEX_` with at most five digits (the original's bound) that are a
+/// character.
+fn decode_values(escaped: &str) -> Option<String> {
+    const HEX_DIGITS_MAX: usize = 5;
+    let mut name = String::with_capacity(escaped.len());
+    let mut rest = escaped;
+    while let Some(at) = rest.find('_') {
+        name.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        let end = rest.find('_')?;
+        let hex = &rest[..end];
+        if hex.is_empty() {
+            name.push('_');
+        } else {
+            if hex.len() > HEX_DIGITS_MAX || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return None;
+            }
+            name.push(char::from_u32(u32::from_str_radix(hex, 16).ok()?)?);
+        }
+        rest = &rest[end + 1..];
+    }
+    name.push_str(rest);
+    Some(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_escaped_as_a_scraper_asks() {
+        let cases = [
+            ("a.b", ["a.b", "a_b", "a_dot_b", "U__a_2e_b"]),
+            ("a:b_c", ["a:b_c", "a:b_c", "a:b_c", "a:b_c"]),
+            ("1_é", ["1_é", "___", "______", "U___31____e9_"]),
+            ("a\nb\"", ["a\nb\"", "a_b_", "a__b__", "U__a_a_b_22_"]),
+            ("", ["", "", "", ""]),
+        ];
+        for (name, expected) in cases {
+            let schemes = [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values];
+            assert_eq!(schemes.map(|scheme| scheme.escape(name).into_owned()), expected);
+            assert_eq!(unescape_values(&Escaping::Values.escape(name)), name);
+        }
+    }
+
+    #[test]
+    fn what_is_not_escaped_by_values_stays_as_it_is() {
+        for name in ["a_2e_b", "U__a_2e", "U__a_", "U__a_xy_", "U__a_d800_", "U__a_10ffff_", "U__a_+2_", "U_a"] {
+            assert_eq!(unescape_values(name), name);
+        }
+        assert_eq!(unescape_values("U__foo_2E_bar__baz"), "foo.bar_baz");
+    }
+
+    #[test]
+    fn parameters_name_the_schemes() {
+        for escaping in [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values] {
+            assert_eq!(Escaping::from_parameter(escaping.parameter()), Some(escaping));
+        }
+        assert_eq!(Escaping::from_parameter("none"), None);
+    }
+}

@@ -1,0 +1,188 @@
+//! Which format a scrape gets: from the Accept header, as Pushgateway 1.11 chooses (`expfmt.Negotiate`).
+//!
+//! Offered are the text format 0.0.4 and protobuf in three encodings; OpenMetrics is not, and whoever asks for that alone,
+//! or for nothing that is offered, gets text. A parameter `escaping` counts wherever it stands in the header before the
+//! clause that is chosen.
+
+use super::name::Escaping;
+
+/// An encoding of a scrape's page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Encoding {
+    /// The text format, version 0.0.4.
+    #[default]
+    Text,
+    /// `io.prometheus.client.MetricFamily` messages, each after its length.
+    ProtobufDelimited,
+    /// The same in protobuf's text form.
+    ProtobufText,
+    /// The same in protobuf's text form, a line each.
+    ProtobufCompactText,
+}
+
+/// A format of a scrape's page: an encoding, and how it writes names that are not legacy names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Format {
+    /// The encoding.
+    pub encoding: Encoding,
+    /// How names are escaped.
+    pub escaping: Escaping,
+}
+
+impl Format {
+    /// The Content-Type of the page.
+    pub fn content_type(self) -> String {
+        let encoding = match self.encoding {
+            Encoding::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Encoding::ProtobufDelimited => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited"
+            }
+            Encoding::ProtobufText => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=text"
+            }
+            Encoding::ProtobufCompactText => {
+                "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=compact-text"
+            }
+        };
+        format!("{encoding}; escaping={}", self.escaping.parameter())
+    }
+}
+
+/// Chooses by the value of the Accept header (`""` if there is none).
+pub fn negotiate(accept: &str) -> Format {
+    let mut format = Format::default();
+    for clause in clauses(accept) {
+        if let Some(escaping) = clause.parameter("escaping").and_then(Escaping::from_parameter) {
+            format.escaping = escaping;
+        }
+        if let Some(encoding) = clause.encoding() {
+            return Format { encoding, ..format };
+        }
+    }
+    format
+}
+
+/// One media range of an Accept header.
+struct Clause<'a> {
+    main: &'a str,
+    sub: &'a str,
+    quality: f32,
+    parameters: Vec<(&'a str, &'a str)>,
+}
+
+impl<'a> Clause<'a> {
+    /// `None` for what is no media range.
+    fn parse(text: &'a str) -> Option<Self> {
+        let mut parts = text.split(';');
+        let range = parts.next()?;
+        let (main, sub) = match range.split_once('/') {
+            Some((main, sub)) => (main.trim(), sub.trim()),
+            None => (range.trim(), ""),
+        };
+        let sub = if main == "*" && sub.is_empty() { "*" } else { sub };
+        if sub.is_empty() || sub.contains('/') {
+            return None;
+        }
+        let mut clause = Clause { main, sub, quality: 1.0, parameters: Vec::new() };
+        for (name, value) in parts.filter_map(|parameter| parameter.split_once('=')) {
+            match (name.trim(), value) {
+                (_, value) if value.is_empty() || value.contains('=') => {}
+                ("q", value) => clause.quality = value.parse().unwrap_or(0.0),
+                (name, value) => clause.parameters.push((name, value.trim())),
+            }
+        }
+        Some(clause)
+    }
+
+    fn parameter(&self, name: &str) -> Option<&'a str> {
+        self.parameters.iter().rev().find(|parameter| parameter.0 == name).map(|parameter| parameter.1)
+    }
+
+    fn encoding(&self) -> Option<Encoding> {
+        let text_version = matches!(self.parameter("version"), None | Some("" | "0.0.4"));
+        match (self.main, self.sub) {
+            ("text", "plain") if text_version => Some(Encoding::Text),
+            ("application", "vnd.google.protobuf")
+                if self.parameter("proto") == Some("io.prometheus.client.MetricFamily") =>
+            {
+                match self.parameter("encoding")? {
+                    "delimited" => Some(Encoding::ProtobufDelimited),
+                    "text" => Some(Encoding::ProtobufText),
+                    "compact-text" => Some(Encoding::ProtobufCompactText),
+                    _ => None,
+                }
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether the original sorts this clause before the other. Not an order: each of two clauses can go before the
+    /// other, and which one does is up to the sort, which is therefore the original's too.
+    fn goes_before(&self, other: &Self) -> bool {
+        self.quality > other.quality || (self.main != "*" && other.main == "*") || (self.sub != "*" && other.sub == "*")
+    }
+}
+
+/// The clauses of the header, preferred ones first.
+fn clauses(accept: &str) -> Vec<Clause<'_>> {
+    const CLAUSES_MAX: usize = 100;
+    let mut clauses: Vec<Clause> = accept.split(',').take(CLAUSES_MAX).filter_map(Clause::parse).collect();
+    for end in 1..clauses.len() {
+        let mut at = end;
+        while at > 0 && clauses[at].goes_before(&clauses[at - 1]) {
+            clauses.swap(at, at - 1);
+            at -= 1;
+        }
+    }
+    clauses
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PROTOBUF: &str = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily";
+
+    /// Answers recorded from Pushgateway 1.11.2.
+    #[test]
+    fn the_header_is_read_as_the_original_reads_it() {
+        let text = "text/plain; version=0.0.4; charset=utf-8; escaping=";
+        let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=";
+        let prometheus3 = format!(
+            "{PROTOBUF};encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
+             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+        );
+        let cases = [
+            ("", format!("{text}underscores")),
+            ("*/*", format!("{text}underscores")),
+            ("text/plain;version=0.0.4;escaping=allow-utf-8", format!("{text}allow-utf-8")),
+            ("text/plain;version=1.0.0;escaping=values", format!("{text}values")),
+            ("text/*;escaping=dots", format!("{text}dots")),
+            ("foo/bar;escaping=dots", format!("{text}dots")),
+            ("foo;escaping=dots", format!("{text}underscores")),
+            ("text/plain;escaping=none", format!("{text}underscores")),
+            (
+                "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1",
+                format!("{text}underscores"),
+            ),
+            (
+                &format!("{PROTOBUF};encoding=delimited;q=0.9,*/*;q=0.1"),
+                format!("{protobuf}delimited; escaping=underscores"),
+            ),
+            (
+                &format!("{PROTOBUF};encoding=delimited;q=0.1,*/*;q=0.9"),
+                format!("{protobuf}delimited; escaping=underscores"),
+            ),
+            (&format!("text/plain;q=0.5,{PROTOBUF};encoding=text"), format!("{protobuf}text; escaping=underscores")),
+            (
+                &format!("{PROTOBUF};encoding=compact-text;q=0.5"),
+                format!("{protobuf}compact-text; escaping=underscores"),
+            ),
+            (&format!("{PROTOBUF};encoding=xml"), format!("{text}underscores")),
+            (&prometheus3, format!("{protobuf}delimited; escaping=underscores")),
+        ];
+        for (accept, content_type) in cases {
+            assert_eq!(negotiate(accept).content_type(), content_type, "{accept}");
+        }
+    }
+}

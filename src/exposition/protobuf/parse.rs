@@ -1,0 +1,268 @@
+//! Reading delimited `MetricFamily` messages, as Pushgateway does.
+//!
+//! Of several families with one name the last counts; one without metrics counts too; an unknown type is a counter, proto2's
+//! first value. Where the original takes names that text cannot print without escaping them, here only names that the
+//! [`NameValidation`] allows are taken, because two names may become one when escaped and spoil the page.
+//!
+//! What the values of a metric do not say (native histograms, exemplars, created timestamps, unknown fields, integers
+//! that no `f64` is) is kept: the message as it came, without its labels, unless it is byte for byte what the values would
+//! be written as.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+
+use prost::Message;
+
+use super::message::Metric;
+use super::wire::{Fields, Malformed, Value, varint};
+use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
+use crate::exposition::{Limit, Limits, NameValidation};
+use crate::model::label::RESERVED_PREFIX;
+use crate::model::{MetricType, Points};
+
+/// Why a body cannot be read as delimited metric families; the push changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// The body ends within a message.
+    Truncated {
+        /// The message's number, from 1.
+        message: usize,
+    },
+    /// The bytes are no message of that kind.
+    Malformed {
+        /// The message's number, from 1.
+        message: usize,
+    },
+    /// A metric's name is not allowed.
+    MetricName(String),
+    /// A label's name is not allowed.
+    LabelName {
+        /// The metric's name.
+        family: String,
+        /// The label's name.
+        label: String,
+    },
+    /// A bound is crossed.
+    Limit(Limit),
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Truncated { message } => write!(f, "unexpected EOF: metric family {message} is cut short"),
+            Self::Malformed { message } => {
+                write!(f, "metric family {message} is no io.prometheus.client.MetricFamily: invalid wire-format data")
+            }
+            Self::MetricName(name) => write!(f, "invalid metric name {name:?}"),
+            Self::LabelName { family, label } => write!(f, "invalid label name {label:?} in metric {family:?}"),
+            Self::Limit(limit) => limit.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Reads a body. Families come in the order in which their names are first met, each name once.
+pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, ParseError> {
+    let mut families: Vec<RawFamily> = Vec::new();
+    let mut index: HashMap<Cow<str>, usize> = HashMap::new();
+    let mut rest = body;
+    let mut number = 0;
+    let mut parser = Parser { names, limits, series_len: 0 };
+    while !rest.is_empty() {
+        number += 1;
+        if number > limits.families_max {
+            return Err(ParseError::Limit(Limit::Families(limits.families_max)));
+        }
+        let length = varint(&mut rest).map_err(|Malformed| match rest.len() {
+            0..10 => ParseError::Truncated { message: number },
+            _ => ParseError::Malformed { message: number },
+        })?;
+        let message = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
+        let (message, after) = message.ok_or(ParseError::Truncated { message: number })?;
+        rest = after;
+        let family = parser.family(message).map_err(|fault| fault.into_error(number))?;
+        match index.get(&family.name) {
+            Some(&at) => families[at] = family,
+            None => {
+                index.insert(family.name.clone(), families.len());
+                families.push(family);
+            }
+        }
+    }
+    Ok(families)
+}
+
+/// An error in one message.
+enum Fault {
+    Malformed,
+    Error(ParseError),
+}
+
+impl From<Malformed> for Fault {
+    fn from(_: Malformed) -> Self {
+        Self::Malformed
+    }
+}
+
+impl Fault {
+    fn into_error(self, message: usize) -> ParseError {
+        match self {
+            Self::Malformed => ParseError::Malformed { message },
+            Self::Error(error) => error,
+        }
+    }
+}
+
+struct Parser<'l> {
+    names: NameValidation,
+    limits: &'l Limits,
+    series_len: usize,
+}
+
+impl Parser<'_> {
+    fn family<'a>(&mut self, message: &'a [u8]) -> Result<RawFamily<'a>, Fault> {
+        let mut family = self.head(message)?;
+        let mut labels = Vec::new();
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next()? {
+            let (4, Value::Bytes(metric)) = (field.number, field.value) else { continue };
+            self.series_len += 1;
+            if self.series_len > self.limits.series_max {
+                return Err(Fault::Error(ParseError::Limit(Limit::Series(self.limits.series_max))));
+            }
+            labels.clear();
+            self.metric(metric, &mut family, &mut labels)?;
+        }
+        Ok(family)
+    }
+
+    /// The fields of a family that are not metrics; they may stand after those.
+    fn head<'a>(&self, message: &'a [u8]) -> Result<RawFamily<'a>, Fault> {
+        let mut family = RawFamily::new(Cow::Borrowed(""), MetricType::Counter);
+        let mut name: &[u8] = &[];
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next()? {
+            match (field.number, field.value) {
+                (1, Value::Bytes(bytes)) => name = bytes,
+                (2, Value::Bytes(bytes)) => family.help = Some(String::from_utf8_lossy(bytes)),
+                (3, Value::Varint(number)) => {
+                    family.metric_type = MetricType::from_number(number as i32).unwrap_or(family.metric_type);
+                }
+                (5, Value::Bytes(bytes)) => family.unit = Some(String::from_utf8_lossy(bytes)),
+                _ => {}
+            }
+        }
+        match std::str::from_utf8(name) {
+            Ok(name) if self.names.allows_metric(name) => family.name = Cow::Borrowed(name),
+            _ => return Err(Fault::Error(ParseError::MetricName(String::from_utf8_lossy(name).into_owned()))),
+        }
+        Ok(family)
+    }
+
+    fn metric<'a>(
+        &self,
+        message: &'a [u8],
+        family: &mut RawFamily<'a>,
+        labels: &mut Vec<RawLabel<'a>>,
+    ) -> Result<(), Fault> {
+        let mut rest = Rest::default();
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next()? {
+            match (field.number, field.value) {
+                (1, Value::Bytes(pair)) => self.label(pair, family, labels)?,
+                _ => rest.add(field.range, message),
+            }
+        }
+        if labels.len() > self.limits.labels_per_series_max {
+            return Err(Fault::Error(ParseError::Limit(Limit::LabelsPerSeries(self.limits.labels_per_series_max))));
+        }
+        if let Some(value) = single_value(family.metric_type, &rest.bytes) {
+            family.push(labels, &Points::Single, &[value]);
+            return Ok(());
+        }
+        let metric = Metric::decode(&*rest.bytes).map_err(|_| Fault::Malformed)?;
+        if metric.timestamp_ms.is_some() {
+            family.refuse(Refusal::Timestamp);
+        }
+        let Some((points, values)) = metric.values(family.metric_type) else {
+            let name = family.name.clone().into_owned();
+            family.refuse(Refusal::WrongType { family: name, metric_type: family.metric_type });
+            return Ok(());
+        };
+        family.push(labels, &points, &values);
+        if Metric::of(family.metric_type, &points, &values).encode_to_vec() != *rest.bytes {
+            family.keep_original(rest.bytes);
+        }
+        Ok(())
+    }
+
+    fn label<'a>(
+        &self,
+        message: &'a [u8],
+        family: &mut RawFamily<'a>,
+        labels: &mut Vec<RawLabel<'a>>,
+    ) -> Result<(), Fault> {
+        let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
+        let mut fields = Fields::new(message);
+        while let Some(field) = fields.next()? {
+            match (field.number, field.value) {
+                (1, Value::Bytes(bytes)) => name = bytes,
+                (2, Value::Bytes(bytes)) => value = bytes,
+                _ => {}
+            }
+        }
+        let (name, value) = (String::from_utf8_lossy(name), String::from_utf8_lossy(value));
+        let place = |family: &RawFamily| (family.name.clone().into_owned(), name.clone().into_owned());
+        let is_reserved = name.is_empty() || name.starts_with(RESERVED_PREFIX);
+        if is_reserved || matches!(name, Cow::Owned(_)) {
+            let (family_name, label) = place(family);
+            family.refuse(Refusal::LabelName { family: family_name, label });
+        } else if !self.names.allows_label(&name) {
+            let (family, label) = place(family);
+            return Err(Fault::Error(ParseError::LabelName { family, label }));
+        }
+        if matches!(value, Cow::Owned(_)) {
+            let (family_name, label) = place(family);
+            family.refuse(Refusal::LabelValue { family: family_name, label });
+        }
+        labels.push(RawLabel { name, value });
+        Ok(())
+    }
+}
+
+/// A metric's fields but for its labels: mostly one piece of it.
+#[derive(Default)]
+struct Rest<'a> {
+    bytes: Cow<'a, [u8]>,
+    end: usize,
+}
+
+impl<'a> Rest<'a> {
+    fn add(&mut self, field: Range<usize>, message: &'a [u8]) {
+        match &mut self.bytes {
+            Cow::Borrowed([]) => self.bytes = Cow::Borrowed(&message[field.clone()]),
+            Cow::Borrowed(before) if field.start == self.end => {
+                self.bytes = Cow::Borrowed(&message[field.start - before.len()..field.end]);
+            }
+            bytes => bytes.to_mut().extend_from_slice(&message[field.clone()]),
+        }
+        self.end = field.end;
+    }
+}
+
+/// The value of a counter, gauge or untyped metric that is nothing but a value.
+fn single_value(metric_type: MetricType, message: &[u8]) -> Option<f64> {
+    let number = match metric_type {
+        MetricType::Gauge => 2,
+        MetricType::Counter => 3,
+        MetricType::Untyped => 5,
+        _ => return None,
+    };
+    match message {
+        [tag, 9, 0x09, value @ ..] if *tag == (number << 3 | 2) => value.try_into().ok().map(f64::from_le_bytes),
+        _ => None,
+    }
+}

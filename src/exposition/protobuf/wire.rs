@@ -1,0 +1,192 @@
+//! Protobuf's wire format: fields borrowed from their message, and the few ways of writing one.
+//!
+//! A message is read field by field where it lies, so that pushes and scrapes of many series allocate nothing a field.
+//! Field numbers are 1 to 2^29 - 1; a group (an ancient kind of field) is passed over as one.
+
+use std::ops::Range;
+
+/// The bytes are no message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Malformed;
+
+/// What a field holds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) enum Value<'a> {
+    Varint(u64),
+    Bytes(&'a [u8]),
+    /// A fixed value or a group: nothing that is read here field by field.
+    Other,
+}
+
+/// A field, and where in its message it lies, tag included.
+#[derive(Clone, Debug)]
+pub(super) struct Field<'a> {
+    pub(super) number: u32,
+    pub(super) value: Value<'a>,
+    pub(super) range: Range<usize>,
+}
+
+/// Reads the fields of a message.
+pub(super) struct Fields<'a> {
+    rest: &'a [u8],
+    length: usize,
+}
+
+impl<'a> Fields<'a> {
+    pub(super) fn new(message: &'a [u8]) -> Self {
+        Self { rest: message, length: message.len() }
+    }
+
+    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, Malformed> {
+        const GROUP_DEPTH_MAX: usize = 100;
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let start = self.length - self.rest.len();
+        let (number, kind) = self.tag()?;
+        let value = match kind {
+            3 => {
+                self.group(number, GROUP_DEPTH_MAX)?;
+                Value::Other
+            }
+            kind => self.value(kind)?,
+        };
+        Ok(Some(Field { number, value, range: start..self.length - self.rest.len() }))
+    }
+
+    fn tag(&mut self) -> Result<(u32, u8), Malformed> {
+        let tag = varint(&mut self.rest)?;
+        let number = u32::try_from(tag >> 3).ok().filter(|number| (1..1 << 29).contains(number)).ok_or(Malformed)?;
+        Ok((number, (tag & 7) as u8))
+    }
+
+    fn value(&mut self, kind: u8) -> Result<Value<'a>, Malformed> {
+        match kind {
+            0 => varint(&mut self.rest).map(Value::Varint),
+            1 => self.take(8).map(|_| Value::Other),
+            2 => {
+                let length = varint(&mut self.rest)?;
+                self.take(length).map(Value::Bytes)
+            }
+            5 => self.take(4).map(|_| Value::Other),
+            _ => Err(Malformed),
+        }
+    }
+
+    /// Passes over a group up to the end tag with its number.
+    fn group(&mut self, number: u32, depth: usize) -> Result<(), Malformed> {
+        if depth == 0 {
+            return Err(Malformed);
+        }
+        loop {
+            match self.tag()? {
+                (end, 4) => return if end == number { Ok(()) } else { Err(Malformed) },
+                (inner, 3) => self.group(inner, depth - 1)?,
+                (_, kind) => {
+                    self.value(kind)?;
+                }
+            }
+        }
+    }
+
+    fn take(&mut self, length: u64) -> Result<&'a [u8], Malformed> {
+        let length = usize::try_from(length).map_err(|_| Malformed)?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
+        self.rest = rest;
+        Ok(taken)
+    }
+}
+
+/// Takes a varint off the front.
+pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+    let mut value = 0;
+    for (at, &byte) in bytes.iter().take(10).enumerate() {
+        // The tenth byte holds the last bit.
+        if at == 9 && byte > 1 {
+            return Err(Malformed);
+        }
+        value |= u64::from(byte & 0x7f) << (7 * at);
+        if byte < 0x80 {
+            *bytes = &bytes[at + 1..];
+            return Ok(value);
+        }
+    }
+    Err(Malformed)
+}
+
+pub(super) fn put_varint(mut value: u64, into: &mut Vec<u8>) {
+    while value >= 0x80 {
+        into.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    into.push(value as u8);
+}
+
+/// How many bytes a varint takes.
+pub(super) fn varint_len(value: u64) -> usize {
+    (70 - (value | 1).leading_zeros() as usize) / 7
+}
+
+/// A field of a number under 16.
+pub(super) fn put_uint(number: u8, value: u64, into: &mut Vec<u8>) {
+    into.push(number << 3);
+    put_varint(value, into);
+}
+
+/// A field of a number under 16.
+pub(super) fn put_double(number: u8, value: f64, into: &mut Vec<u8>) {
+    into.push(number << 3 | 1);
+    into.extend_from_slice(&value.to_le_bytes());
+}
+
+/// A field of a number under 16.
+pub(super) fn put_bytes(number: u8, bytes: &[u8], into: &mut Vec<u8>) {
+    put_length(number, bytes.len(), into);
+    into.extend_from_slice(bytes);
+}
+
+/// The head of a length-delimited field of a number under 16.
+pub(super) fn put_length(number: u8, length: usize, into: &mut Vec<u8>) {
+    into.push(number << 3 | 2);
+    put_varint(length as u64, into);
+}
+
+/// How many bytes a length-delimited field of a number under 16 takes.
+pub(super) fn bytes_len(length: usize) -> usize {
+    1 + varint_len(length as u64) + length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_round_trip_and_end_in_time() {
+        for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX] {
+            let mut bytes = Vec::new();
+            put_varint(value, &mut bytes);
+            assert_eq!(bytes.len(), varint_len(value));
+            assert_eq!(varint(&mut &bytes[..]), Ok(value));
+            for end in 0..bytes.len() {
+                assert_eq!(varint(&mut &bytes[..end]), Err(Malformed));
+            }
+        }
+        assert_eq!(varint(&mut &[0xff; 11][..]), Err(Malformed));
+        assert_eq!(varint(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]), Err(Malformed));
+    }
+
+    #[test]
+    fn groups_are_passed_over_but_not_for_ever() {
+        let mut fields = Fields::new(&[0x0b, 0x13, 0x08, 1, 0x14, 0x0c, 0x10, 5]);
+        assert_eq!(fields.next().unwrap().unwrap().value, Value::Other);
+        assert_eq!(fields.next().unwrap().unwrap().value, Value::Varint(5));
+        assert!(Fields::new(&[0x0b, 0x14]).next().is_err());
+        assert!(Fields::new(&[0x0b; 1_000]).next().is_err());
+    }
+
+    #[test]
+    fn a_claimed_length_is_not_believed() {
+        assert!(Fields::new(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]).next().is_err());
+        assert!(Fields::new(&[0x02, 0]).next().is_err());
+    }
+}

@@ -1,0 +1,338 @@
+//! A metric family as pushed, before the labels of its group are known, and its way to a [`Family`].
+//!
+//! Between the two stands what Pushgateway does to every push (`sanitizeLabels`, then the consistency checks of Go's
+//! gatherer): labels of the group override the metric's own; a metric without `instance` gets an empty one; labels are
+//! sorted; and a push is refused that has timestamps, a type its metrics do not match, labels that are repeated or
+//! reserved, or two metrics with the same labels. A refused push counts as failed (`push_failure_time_seconds`), unlike
+//! one that cannot be parsed.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX};
+use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, Points};
+
+/// A label of a pushed metric, unescaped.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct RawLabel<'a> {
+    /// The name.
+    pub name: Cow<'a, str>,
+    /// The value.
+    pub value: Cow<'a, str>,
+}
+
+/// Why a push that could be parsed cannot be accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// A sample has a timestamp.
+    Timestamp,
+    /// Two metrics have the same labels.
+    DuplicateSeries(DuplicateSeries),
+    /// A metric has a label twice.
+    DuplicateLabel {
+        /// The metric's name.
+        family: String,
+        /// The label's name.
+        label: String,
+    },
+    /// A label's name is empty, not UTF-8, or begins with `__`.
+    LabelName {
+        /// The metric's name.
+        family: String,
+        /// The label's name.
+        label: String,
+    },
+    /// A label's value is not UTF-8.
+    LabelValue {
+        /// The metric's name.
+        family: String,
+        /// The label's name.
+        label: String,
+    },
+    /// The label has a meaning of its own in a family of that type: `quantile` in summaries, `le` in histograms. (The
+    /// original lets `le` pass, and shows series with two of them.)
+    TypeLabel {
+        /// The metric's name.
+        family: String,
+        /// The label's name.
+        label: &'static str,
+    },
+    /// A metric does not hold what the family's type says.
+    WrongType {
+        /// The metric's name.
+        family: String,
+        /// The family's type.
+        metric_type: MetricType,
+    },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Timestamp => f.write_str("pushed metrics must not have timestamps"),
+            Self::DuplicateSeries(DuplicateSeries { name, labels }) => write!(
+                f,
+                "collected metric {name:?} {{ {labels} }} was collected before with the same name and label values"
+            ),
+            Self::DuplicateLabel { family, label } => {
+                write!(f, "collected metric {family:?} has two or more labels with the same name: {label}")
+            }
+            Self::LabelName { family, label } => {
+                write!(f, "collected metric {family:?} has a label with an invalid name: {label}")
+            }
+            Self::LabelValue { family, label } => {
+                write!(f, "collected metric {family:?} has a label named {label:?} whose value is not utf8")
+            }
+            Self::TypeLabel { family, label } => {
+                write!(f, "collected metric {family:?} must not have an explicit {label:?} label")
+            }
+            Self::WrongType { family, metric_type } => {
+                write!(f, "collected metric {family:?} is not a {}", metric_type.name().to_ascii_uppercase())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<DuplicateSeries> for Refusal {
+    fn from(duplicate: DuplicateSeries) -> Self {
+        Self::DuplicateSeries(duplicate)
+    }
+}
+
+/// Where a metric's parts end in the lists of its family.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct RawMetric {
+    labels_end: u32,
+    /// Which of the family's points.
+    points: u32,
+}
+
+/// A metric family as pushed. Its metrics stand in lists of their parts, so that a series costs no allocation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RawFamily<'a> {
+    /// The metric's name, valid but for what [`super::NameValidation`] allows.
+    pub name: Cow<'a, str>,
+    /// The type.
+    pub metric_type: MetricType,
+    /// The help text, unescaped.
+    pub help: Option<Cow<'a, str>>,
+    /// The unit (protobuf only).
+    pub unit: Option<Cow<'a, str>>,
+    metrics: Vec<RawMetric>,
+    labels: Vec<RawLabel<'a>>,
+    values: Vec<f64>,
+    points: Vec<Points>,
+    /// Protobuf to keep beside, with the metric's number, in order.
+    originals: Vec<(u32, Cow<'a, [u8]>)>,
+    refusal: Option<Refusal>,
+}
+
+impl<'a> RawFamily<'a> {
+    /// A family without metrics.
+    pub fn new(name: Cow<'a, str>, metric_type: MetricType) -> Self {
+        Self {
+            name,
+            metric_type,
+            help: None,
+            unit: None,
+            metrics: Vec::new(),
+            labels: Vec::new(),
+            values: Vec::new(),
+            points: Vec::new(),
+            originals: Vec::new(),
+            refusal: None,
+        }
+    }
+
+    /// Adds a metric: its labels in any order, what its values are, and the values, one a point. Takes the labels out of
+    /// `labels`, which can be used again.
+    pub fn push(&mut self, labels: &mut Vec<RawLabel<'a>>, points: &Points, values: &[f64]) {
+        debug_assert_eq!(points.len(), values.len());
+        self.labels.append(labels);
+        self.values.extend_from_slice(values);
+        if self.points.last() != Some(points) {
+            self.points.push(points.clone());
+        }
+        self.metrics.push(RawMetric { labels_end: self.labels.len() as u32, points: self.points.len() as u32 - 1 });
+    }
+
+    /// Keeps an `io.prometheus.client.Metric` message without labels beside the metric added last.
+    pub fn keep_original(&mut self, original: Cow<'a, [u8]>) {
+        if let Some(last) = self.metrics.len().checked_sub(1) {
+            self.originals.push((last as u32, original));
+        }
+    }
+
+    /// Marks the family as one that cannot be accepted; the first reason stands.
+    pub fn refuse(&mut self, refusal: Refusal) {
+        self.refusal.get_or_insert(refusal);
+    }
+
+    /// Repeats the metric added last, so that the family is refused as one with two equal metrics.
+    pub(super) fn repeat_last(&mut self) {
+        let Some(last) = self.metrics.last().copied() else { return };
+        let mut labels = self.own_labels(self.metrics.len() - 1).to_vec();
+        let points = self.points[last.points as usize].clone();
+        let values = self.values[self.values.len() - points.len()..].to_vec();
+        self.push(&mut labels, &points, &values);
+    }
+
+    /// How many metrics there are.
+    pub fn len(&self) -> usize {
+        self.metrics.len()
+    }
+
+    /// Whether there are none. Protobuf can push a family without metrics; it replaces its namesake like any other.
+    pub fn is_empty(&self) -> bool {
+        self.metrics.is_empty()
+    }
+
+    /// The labels of metric number `i` as pushed.
+    fn own_labels(&self, i: usize) -> &[RawLabel<'a>] {
+        let start = if i == 0 { 0 } else { self.metrics[i - 1].labels_end as usize };
+        &self.labels[start..self.metrics[i].labels_end as usize]
+    }
+
+    /// The family as a group with these labels holds it, without the group's labels; or why the push is refused.
+    pub fn family(&self, grouping: &LabelSet) -> Result<Family, Refusal> {
+        if let Some(refusal) = &self.refusal {
+            return Err(refusal.clone());
+        }
+        let mut builder = FamilyBuilder::new(&*self.name, self.metric_type);
+        builder.help(self.help.as_deref()).unit(self.unit.as_deref());
+        let mut plan = Plan::default();
+        let mut labels: Vec<(&str, &str)> = Vec::new();
+        let mut originals = self.originals.iter().peekable();
+        let mut first_value = 0;
+        for (i, metric) in self.metrics.iter().enumerate() {
+            let own = self.own_labels(i);
+            if i == 0 || !plan.fits(own) {
+                plan = self.plan(own, grouping)?;
+            }
+            labels.clear();
+            labels.extend(plan.sources.iter().map(|source| match source {
+                Source::Own(at) => (&*own[*at].name, &*own[*at].value),
+                Source::EmptyInstance => (INSTANCE, ""),
+            }));
+            let points = &self.points[metric.points as usize];
+            let values = &self.values[first_value..first_value + points.len()];
+            first_value += points.len();
+            let original = originals.next_if(|original| original.0 as usize == i).map(|original| &*original.1);
+            builder.series(&labels, points, values, original);
+        }
+        Ok(builder.finish()?)
+    }
+
+    /// Checks the names of a metric's labels and says which of them, in which order, make the series' own labels.
+    fn plan<'s>(&self, own: &'s [RawLabel<'a>], grouping: &LabelSet) -> Result<Plan<'s, 'a>, Refusal> {
+        let family = || self.name.clone().into_owned();
+        let mut order: Vec<usize> = (0..own.len()).collect();
+        order.sort_by(|&a, &b| own[a].name.cmp(&own[b].name));
+        if let Some(pair) = order.windows(2).find(|pair| own[pair[0]].name == own[pair[1]].name) {
+            return Err(Refusal::DuplicateLabel { family: family(), label: own[pair[0]].name.clone().into_owned() });
+        }
+        if let Some(label) = own.iter().find(|label| label.name.is_empty() || label.name.starts_with(RESERVED_PREFIX)) {
+            return Err(Refusal::LabelName { family: family(), label: label.name.clone().into_owned() });
+        }
+        let reserved = type_label(self.metric_type);
+        if let Some(label) = reserved.filter(|l| grouping.contains(l) || own.iter().any(|label| label.name == **l)) {
+            return Err(Refusal::TypeLabel { family: family(), label });
+        }
+        let mut sources: Vec<Source> = order.into_iter().map(Source::Own).collect();
+        sources.retain(|source| matches!(source, Source::Own(at) if !grouping.contains(&own[*at].name)));
+        if !grouping.contains(INSTANCE) && !own.iter().any(|label| label.name == INSTANCE) {
+            let before = |source: &Source| matches!(source, Source::Own(at) if *own[*at].name < *INSTANCE);
+            sources.insert(sources.partition_point(before), Source::EmptyInstance);
+        }
+        Ok(Plan { names: own, sources })
+    }
+}
+
+/// The label that samples of families of that type get when printed.
+pub fn type_label(metric_type: MetricType) -> Option<&'static str> {
+    match metric_type {
+        MetricType::Summary => Some("quantile"),
+        MetricType::Histogram | MetricType::GaugeHistogram => Some("le"),
+        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => None,
+    }
+}
+
+/// Where a label of the finished series comes from.
+enum Source {
+    Own(usize),
+    EmptyInstance,
+}
+
+/// What was found out about one metric's labels, which holds for the next one if that has the same names.
+#[derive(Default)]
+struct Plan<'s, 'a> {
+    names: &'s [RawLabel<'a>],
+    sources: Vec<Source>,
+}
+
+impl Plan<'_, '_> {
+    fn fits(&self, own: &[RawLabel<'_>]) -> bool {
+        self.names.len() == own.len() && self.names.iter().zip(own).all(|(a, b)| a.name == b.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(metric_type: MetricType, metrics: &[&[(&'static str, &'static str)]]) -> RawFamily<'static> {
+        let mut family = RawFamily::new("m".into(), metric_type);
+        for (i, labels) in metrics.iter().enumerate() {
+            let label = |(name, value): &(&'static str, &'static str)| RawLabel {
+                name: (*name).into(),
+                value: (*value).into(),
+            };
+            family.push(&mut labels.iter().map(label).collect(), &Points::Single, &[i as f64]);
+        }
+        family
+    }
+
+    fn series(metrics: &[&[(&'static str, &'static str)]], grouping: &[(&str, &str)]) -> Result<Vec<String>, Refusal> {
+        let family = raw(MetricType::Gauge, metrics).family(&LabelSet::new(grouping.iter().copied()))?;
+        let print = |labels: Vec<(&str, Cow<str>)>| LabelSet::new(labels.iter().map(|(n, v)| (*n, &**v))).to_string();
+        Ok(family.shape().series().map(|series| print(series.labels().collect())).collect())
+    }
+
+    #[test]
+    fn labels_of_the_group_override_and_instance_is_added() {
+        let group = [("job", "a")];
+        assert_eq!(series(&[&[]], &group).unwrap(), [r#"{instance=""}"#]);
+        assert_eq!(
+            series(&[&[("z", "1"), ("job", "b"), ("a", "2")]], &group).unwrap(),
+            [r#"{a="2",instance="",z="1"}"#]
+        );
+        assert_eq!(series(&[&[("instance", "i"), ("x", "")]], &group).unwrap(), [r#"{instance="i",x=""}"#]);
+        assert_eq!(series(&[&[("instance", "i")]], &[("instance", "j"), ("job", "a")]).unwrap(), ["{}"]);
+        let two = series(&[&[("x", "2"), ("y", "0")], &[("y", "1"), ("x", "1")], &[("x", "3"), ("y", "0")]], &group);
+        assert_eq!(two.unwrap().len(), 3);
+    }
+
+    #[test]
+    fn series_that_become_one_are_refused() {
+        let equal = series(&[&[("job", "x")], &[("job", "y")]], &[("job", "a")]);
+        assert!(matches!(equal, Err(Refusal::DuplicateSeries(_))));
+        let unlike: &[&[_]] = &[&[("x", "1"), ("y", "2")], &[("y", "2"), ("x", "1")]];
+        assert!(matches!(series(unlike, &[]), Err(Refusal::DuplicateSeries(_))));
+        assert!(series(&[&[("x", "")], &[]], &[]).is_ok());
+    }
+
+    #[test]
+    fn labels_that_cannot_be_are_refused() {
+        assert!(matches!(series(&[&[("a", "1"), ("a", "2")]], &[("a", "3")]), Err(Refusal::DuplicateLabel { .. })));
+        assert!(matches!(series(&[&[], &[("__a", "1")]], &[]), Err(Refusal::LabelName { .. })));
+        let summary = raw(MetricType::Summary, &[&[("quantile", "1")]]).family(&LabelSet::default());
+        assert_eq!(summary, Err(Refusal::TypeLabel { family: "m".into(), label: "quantile" }));
+        let histogram = raw(MetricType::Histogram, &[&[]]).family(&LabelSet::new([("le", "1")]));
+        assert_eq!(histogram, Err(Refusal::TypeLabel { family: "m".into(), label: "le" }));
+        let mut stamped = raw(MetricType::Gauge, &[&[]]);
+        stamped.refuse(Refusal::Timestamp);
+        assert_eq!(stamped.family(&LabelSet::default()), Err(Refusal::Timestamp));
+    }
+}

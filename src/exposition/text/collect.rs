@@ -1,0 +1,318 @@
+//! Putting samples together into families: which family a name belongs to, and the parts of summaries and histograms,
+//! which come line by line.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+
+use crate::exposition::number;
+use crate::exposition::protobuf::message::Metric;
+use crate::exposition::raw::{RawFamily, RawLabel, Refusal, type_label};
+use crate::model::{MetricType, Num, Points};
+
+/// What a sample is of its series, by its name's suffix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Part {
+    /// A value, quantile or bucket.
+    #[default]
+    Body,
+    Sum,
+    Count,
+}
+
+/// The label that says which quantile or bucket a sample is, and its value.
+pub(super) type Mark = (&'static str, f64);
+
+/// A place among the families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Selected {
+    family: usize,
+    part: Part,
+}
+
+#[derive(Default)]
+pub(super) struct Collector<'a> {
+    families: Vec<Collected<'a>>,
+    /// Which family and part each name is. That never changes once a name was met, so suffixed names are kept here too.
+    index: HashMap<Cow<'a, str>, Selected>,
+    selected: Option<Selected>,
+    selected_name: Cow<'a, str>,
+    /// The family of the sample before.
+    last_recorded: Option<usize>,
+    series_len: usize,
+}
+
+struct Collected<'a> {
+    raw: RawFamily<'a>,
+    /// Whether the type is settled: by a TYPE line or by a sample.
+    is_typed: bool,
+    /// Series of a summary or histogram.
+    distributions: Vec<Distribution<'a>>,
+    /// Their places by their labels, sorted.
+    places: HashMap<Vec<RawLabel<'a>>, usize>,
+    /// The place of the last one added to.
+    last_place: usize,
+    /// Whether a sample without a name repeats a series.
+    is_repeated: bool,
+}
+
+#[derive(Default)]
+struct Distribution<'a> {
+    labels: Vec<RawLabel<'a>>,
+    /// Quantiles and their values, or upper bounds and their counts.
+    marks: Vec<(Num, f64)>,
+    sum: Option<f64>,
+    count: Option<u64>,
+    /// A histogram's count that is no integer. Both may be given; then this one is shown.
+    count_float: Option<f64>,
+}
+
+impl<'a> Collector<'a> {
+    pub(super) fn series_len(&self) -> usize {
+        self.series_len
+    }
+
+    pub(super) fn families_len(&self) -> usize {
+        self.families.len()
+    }
+
+    /// Whether the name is the one selected last.
+    pub(super) fn is_selected(&self, name: &[u8]) -> bool {
+        self.selected.is_some() && self.selected_name.as_bytes() == name
+    }
+
+    /// Makes the family that a name belongs to the current one: that of this name, else the summary or histogram that
+    /// it is a suffixed name of, else a new one.
+    pub(super) fn select(&mut self, name: Cow<'a, str>) {
+        let selected = match self.index.get(&*name) {
+            Some(selected) => *selected,
+            None => {
+                let selected = self.resolve(&name);
+                self.index.insert(name.clone(), selected);
+                selected
+            }
+        };
+        self.selected = Some(selected);
+        self.selected_name = name;
+    }
+
+    fn resolve(&mut self, name: &Cow<'a, str>) -> Selected {
+        let suffixes = [("_count", Part::Count), ("_sum", Part::Sum), ("_bucket", Part::Body)];
+        for (suffix, part) in suffixes {
+            let base = name.strip_suffix(suffix).filter(|base| !base.is_empty());
+            let Some(at) = base.and_then(|base| self.index.get(base)) else { continue };
+            let owns = match self.families[at.family].raw.metric_type {
+                _ if at.part != Part::Body
+                    || *self.families[at.family].raw.name != name[..name.len() - suffix.len()] =>
+                {
+                    false
+                }
+                MetricType::Summary => suffix != "_bucket",
+                MetricType::Histogram | MetricType::GaugeHistogram => true,
+                MetricType::Counter | MetricType::Gauge | MetricType::Untyped => false,
+            };
+            if owns {
+                return Selected { family: at.family, part };
+            }
+        }
+        self.families.push(Collected {
+            raw: RawFamily::new(name.clone(), MetricType::Untyped),
+            is_typed: false,
+            distributions: Vec::new(),
+            places: HashMap::new(),
+            last_place: 0,
+            is_repeated: false,
+        });
+        Selected { family: self.families.len() - 1, part: Part::Body }
+    }
+
+    fn current(&self) -> Option<&Collected<'a>> {
+        self.selected.map(|selected| &self.families[selected.family])
+    }
+
+    fn current_mut(&mut self) -> Option<&mut Collected<'a>> {
+        self.selected.map(|selected| &mut self.families[selected.family])
+    }
+
+    /// The current family's name, for messages.
+    pub(super) fn selected_name(&self) -> &str {
+        self.current().map_or("", |family| &family.raw.name)
+    }
+
+    /// The label that is no label of the current family's series.
+    pub(super) fn type_label(&self) -> Option<&'static str> {
+        self.current().and_then(|family| type_label(family.raw.metric_type))
+    }
+
+    /// Sets the current family's help; an error with its name if it has one.
+    pub(super) fn set_help(&mut self, help: Cow<'a, str>) -> Result<(), String> {
+        match self.current_mut() {
+            Some(family) if family.raw.help.is_none() => family.raw.help = Some(help),
+            other => return Err(other.map(|family| family.raw.name.clone().into_owned()).unwrap_or_default()),
+        }
+        Ok(())
+    }
+
+    /// Settles the current family's type; an error with its name if it is settled.
+    pub(super) fn set_type(&mut self, metric_type: MetricType) -> Result<(), String> {
+        match self.current_mut() {
+            Some(family) if !family.is_typed => {
+                family.raw.metric_type = metric_type;
+                family.is_typed = true;
+            }
+            other => return Err(other.map(|family| family.raw.name.clone().into_owned()).unwrap_or_default()),
+        }
+        Ok(())
+    }
+
+    /// Marks the current family as one that cannot be accepted.
+    pub(super) fn refuse(&mut self, refusal: Refusal) {
+        if let Some(family) = self.current_mut() {
+            family.raw.refuse(refusal);
+        }
+    }
+
+    /// Adds a sample to the current family, taking the labels.
+    pub(super) fn record(
+        &mut self,
+        labels: &mut Vec<RawLabel<'a>>,
+        mark: Option<Mark>,
+        value: f64,
+    ) -> Result<(), String> {
+        let Some(Selected { family: at, part }) = self.selected else { return Err("invalid metric name".into()) };
+        self.last_recorded = Some(at);
+        let family = &mut self.families[at];
+        family.is_typed = true;
+        if type_label(family.raw.metric_type).is_none() {
+            family.raw.push(labels, &Points::Single, &[value]);
+            self.series_len += 1;
+            return Ok(());
+        }
+        let before = family.distributions.len();
+        let place = family.place(labels);
+        self.series_len += family.distributions.len() - before;
+        family.add(place, part, mark, value)
+    }
+
+    /// Adds a sample whose line names no metric: to the series before it in the same family, as the original does, which
+    /// then mostly finds that series twice.
+    pub(super) fn record_nameless(
+        &mut self,
+        labels: &[RawLabel<'a>],
+        mark: Option<Mark>,
+        value: f64,
+    ) -> Result<(), String> {
+        let Some(selected) = self.selected.filter(|selected| self.last_recorded == Some(selected.family)) else {
+            return Err("invalid metric name".into());
+        };
+        let family = &mut self.families[selected.family];
+        let place = family.places.get(labels).copied();
+        match (type_label(family.raw.metric_type), place) {
+            (None, _) => family.raw.repeat_last(),
+            (Some(_), Some(place)) if labels.is_empty() => return family.add(place, selected.part, mark, value),
+            (Some(_), _) => family.is_repeated = true,
+        }
+        Ok(())
+    }
+
+    /// The families that have metrics.
+    pub(super) fn finish(self) -> Vec<RawFamily<'a>> {
+        let finished = self.families.into_iter().map(Collected::finish);
+        finished.filter(|family| !family.is_empty()).collect()
+    }
+}
+
+impl<'a> Collected<'a> {
+    /// The place of the series with these labels, which is made if it is not there.
+    fn place(&mut self, labels: &mut Vec<RawLabel<'a>>) -> usize {
+        if self.distributions.get(self.last_place).is_some_and(|last| last.labels == *labels) {
+            return self.last_place;
+        }
+        let mut sorted = labels.clone();
+        sorted.sort();
+        self.last_place = *self.places.entry(sorted).or_insert_with(|| {
+            let labels = std::mem::take(labels);
+            self.distributions.push(Distribution { labels, ..Distribution::default() });
+            self.distributions.len() - 1
+        });
+        self.last_place
+    }
+
+    fn add(&mut self, place: usize, part: Part, mark: Option<Mark>, value: f64) -> Result<(), String> {
+        let is_summary = self.raw.metric_type == MetricType::Summary;
+        let distribution = &mut self.distributions[place];
+        let special = type_label(self.raw.metric_type);
+        let mark = mark.filter(|mark| special == Some(mark.0) && !mark.1.is_nan()).map(|mark| mark.1);
+        match (part, mark) {
+            (Part::Sum, _) => distribution.sum = Some(value),
+            (Part::Count, _) if is_summary => distribution.count = Some(number::to_count(value)),
+            (Part::Body, Some(mark)) if is_summary => distribution.marks.push((Num(mark), value)),
+            (Part::Body, None) => {}
+            (_, _) if value < 0.0 => {
+                let what = if part == Part::Count { "count" } else { "bucket population" };
+                return Err(format!("negative {what} for histogram {:?}", self.raw.name));
+            }
+            (Part::Count, _) => match number::as_count(value) {
+                Some(count) => distribution.count = Some(count),
+                None => distribution.count_float = Some(value),
+            },
+            // Adding zero makes zero of negative zero.
+            (Part::Body, Some(mark)) => distribution.marks.push((Num(mark), value + 0.0)),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> RawFamily<'a> {
+        let metric_type = self.raw.metric_type;
+        let mut values = Vec::new();
+        for mut distribution in self.distributions {
+            let points = distribution.finish(metric_type, &mut values);
+            let original = distribution.original(metric_type, &points, &values);
+            self.raw.push(&mut distribution.labels, &points, &values);
+            if let Some(original) = original {
+                self.raw.keep_original(original.into());
+            }
+        }
+        if self.is_repeated {
+            self.raw.repeat_last();
+        }
+        self.raw
+    }
+}
+
+impl Distribution<'_> {
+    /// The protobuf to keep, if the values do not say all: where both counts of a histogram were given, or a summary's is
+    /// too large for an `f64`.
+    fn original(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
+        let count = self.count?;
+        if count as f64 as u64 == count && self.count_float.is_none() {
+            return None;
+        }
+        let mut metric = Metric::of(metric_type, points, values);
+        if let Some(summary) = &mut metric.summary {
+            summary.sample_count = Some(count);
+        }
+        if let Some(histogram) = &mut metric.histogram {
+            histogram.sample_count = Some(count);
+        }
+        Some(prost::Message::encode_to_vec(&metric))
+    }
+
+    /// Lists the values, and says what they are. If one count of a histogram is a float, all are.
+    fn finish(&self, metric_type: MetricType, values: &mut Vec<f64>) -> Points {
+        let count = self.count_float.or(self.count.map(|count| count as f64));
+        values.clear();
+        values.extend(self.marks.iter().map(|mark| mark.1));
+        values.extend([self.sum.unwrap_or(0.0), count.unwrap_or(0.0)]);
+        let marks = self.marks.iter().map(|mark| mark.0).collect();
+        let (has_sum, has_count) = (self.sum.is_some(), count.is_some());
+        if metric_type == MetricType::Summary {
+            return Points::Summary { quantiles: marks, has_sum, has_count };
+        }
+        let float = self.count_float.is_some() || self.marks.iter().any(|mark| is_float_count(mark.1));
+        Points::Histogram { bounds: marks, has_sum, has_count: has_count || float, float }
+    }
+}
+
+fn is_float_count(value: f64) -> bool {
+    number::as_count(value).is_none()
+}

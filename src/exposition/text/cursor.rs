@@ -1,0 +1,201 @@
+//! A place in a body of text, and the tokens that begin there.
+//!
+//! The byte at the place is the first that the token reader looks at; reading on past the last byte of the body is an
+//! error, since every line ends in a line feed.
+
+use std::borrow::Cow;
+
+use super::ParseError;
+
+/// What kind of name is read: metric names have colons.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum NameKind {
+    Metric,
+    Label,
+}
+
+pub(super) struct Cursor<'a> {
+    body: &'a [u8],
+    at: usize,
+    line: usize,
+    line_start: usize,
+}
+
+const LETTER: u8 = 1;
+const DIGIT: u8 = 2;
+const COLON: u8 = 4;
+const QUOTE: u8 = 8;
+const WHITE: u8 = 16;
+
+/// What each byte may be part of.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        classes[byte] = match byte as u8 {
+            b'a'..=b'z' | b'A'..=b'Z' | b'_' => LETTER,
+            b'0'..=b'9' => DIGIT,
+            b':' => COLON,
+            b'"' => QUOTE,
+            b' ' | b'\t' | b'\n' => WHITE,
+            _ => 0,
+        };
+        byte += 1;
+    }
+    classes
+};
+
+fn is(byte: u8, classes: u8) -> bool {
+    CLASSES[byte as usize] & classes != 0
+}
+
+impl<'a> Cursor<'a> {
+    pub(super) fn new(body: &'a [u8]) -> Self {
+        Self { body, at: 0, line: 1, line_start: 0 }
+    }
+
+    pub(super) fn error(&self, problem: String) -> ParseError {
+        ParseError::Syntax { line: self.line, problem }
+    }
+
+    pub(super) fn line(&self) -> usize {
+        self.line
+    }
+
+    /// The byte at the cursor.
+    pub(super) fn byte(&self) -> Result<u8, ParseError> {
+        self.body.get(self.at).copied().ok_or_else(|| self.error("unexpected end of input stream".into()))
+    }
+
+    pub(super) fn is_at_end(&self) -> bool {
+        self.at >= self.body.len()
+    }
+
+    pub(super) fn advance(&mut self) {
+        self.at += 1;
+    }
+
+    /// Goes past the line feed at the cursor, and tells how long the line was.
+    pub(super) fn next_line(&mut self) -> usize {
+        let length = self.at - self.line_start;
+        self.at += 1;
+        self.line += 1;
+        self.line_start = self.at;
+        length
+    }
+
+    /// Goes past blanks, if there are any here, and tells the byte after them.
+    pub(super) fn skip_blanks(&mut self) -> Result<u8, ParseError> {
+        self.skip_blanks_or_end();
+        self.byte()
+    }
+
+    pub(super) fn skip_blanks_or_end(&mut self) {
+        while matches!(self.body.get(self.at), Some(b' ' | b'\t')) {
+            self.at += 1;
+        }
+    }
+
+    /// A name; empty if none begins here. Quotes may begin and end anywhere in it, as in the original.
+    pub(super) fn name(&mut self, kind: NameKind) -> Result<Cow<'a, [u8]>, ParseError> {
+        let colon = if kind == NameKind::Metric { COLON } else { 0 };
+        let start = self.at;
+        if !is(self.byte()?, LETTER | QUOTE | colon) {
+            return Ok(Cow::Borrowed(&[]));
+        }
+        let rest = &self.body[start..];
+        let length = rest.iter().position(|&byte| !is(byte, LETTER | DIGIT | colon)).unwrap_or(rest.len());
+        self.at += length;
+        if self.byte()? == b'"' {
+            let mut name = rest[..length].to_vec();
+            self.quoted_name(&mut name, kind)?;
+            return Ok(name.into());
+        }
+        Ok(Cow::Borrowed(&rest[..length]))
+    }
+
+    /// The part of a name from the quote at the cursor to the closing one, behind which the name ends.
+    fn quoted_name(&mut self, name: &mut Vec<u8>, kind: NameKind) -> Result<(), ParseError> {
+        let what = if kind == NameKind::Metric { "metric" } else { "label" };
+        loop {
+            self.at += 1;
+            match self.byte()? {
+                b'"' => break,
+                b'\n' => {
+                    let name = String::from_utf8_lossy(name);
+                    return Err(self.error(format!("{what} name {name:?} contains unescaped new-line")));
+                }
+                b'\\' => name.push(self.escaped()?),
+                other => name.push(other),
+            }
+        }
+        self.at += 1;
+        self.byte().map(|_| ())
+    }
+
+    /// The byte that the escape sequence at the cursor stands for. The cursor is then at its second byte.
+    fn escaped(&mut self) -> Result<u8, ParseError> {
+        self.at += 1;
+        match self.byte()? {
+            b'n' => Ok(b'\n'),
+            same @ (b'\\' | b'"') => Ok(same),
+            other => Err(self.error(format!("invalid escape sequence '\\{}'", char::from(other)))),
+        }
+    }
+
+    /// A label value; the cursor is at its opening quote, and then behind its closing one.
+    pub(super) fn label_value(&mut self) -> Result<Cow<'a, [u8]>, ParseError> {
+        self.at += 1;
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|byte| matches!(byte, b'"' | b'\\' | b'\n')).unwrap_or(rest.len());
+        self.at += length;
+        let mut value = match self.byte()? {
+            b'"' => {
+                self.at += 1;
+                return Ok(Cow::Borrowed(&rest[..length]));
+            }
+            _ => rest[..length].to_vec(),
+        };
+        loop {
+            match self.byte()? {
+                b'"' => {
+                    self.at += 1;
+                    return Ok(value.into());
+                }
+                b'\n' => {
+                    let value = String::from_utf8_lossy(&value);
+                    return Err(self.error(format!("label value {value:?} contains unescaped new-line")));
+                }
+                b'\\' => value.push(self.escaped()?),
+                other => value.push(other),
+            }
+            self.at += 1;
+        }
+    }
+
+    /// All up to the next blank or line feed.
+    pub(super) fn until_white(&mut self) -> Result<&'a [u8], ParseError> {
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|&byte| is(byte, WHITE)).unwrap_or(rest.len());
+        self.at += length;
+        self.byte()?;
+        Ok(&rest[..length])
+    }
+
+    /// All up to the end of the line.
+    pub(super) fn until_line_feed(&mut self) -> Result<&'a [u8], ParseError> {
+        let rest = self.body.get(self.at..).unwrap_or_default();
+        let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+        self.at += length;
+        self.byte()?;
+        Ok(&rest[..length])
+    }
+}
+
+/// A token as text, if it is UTF-8.
+pub(super) fn text(token: Cow<'_, [u8]>) -> Option<Cow<'_, str>> {
+    match token {
+        Cow::Borrowed(bytes) => std::str::from_utf8(bytes).ok().map(Cow::Borrowed),
+        Cow::Owned(bytes) => String::from_utf8(bytes).ok().map(Cow::Owned),
+    }
+}

@@ -1,0 +1,358 @@
+//! Reading the text format, exactly as prometheus/common's `expfmt.TextParser` does.
+//!
+//! A line is blank, a comment, or a sample:
+//!
+//! ```text
+//! line    = blanks [ comment | sample ] LF          every line ends in LF, the last one too
+//! comment = "#" blanks [ "HELP" blanks name [ blank blanks help ] | "TYPE" blanks name [ blank blanks type ] | other ]
+//! sample  = ( name blanks [ labels ] | labels ) blanks value [ blank blanks timestamp ]
+//! labels  = "{" blanks [ label { "," blanks label } [ "," ] ] "}"       blanks are allowed around every token
+//! label   = name "=" quoted | name                  the latter once, and only where no name stands before the brace
+//! ```
+//!
+//! Names are bare or quoted; `\\`, `\"` and `\n` are the escapes in them, in label values and in help. A type's case does
+//! not matter, a number is what [`number::parse`] takes. Samples of summaries and histograms are put together by their
+//! labels, wherever they stand ([`super::collect`]). Where a line has no name at all (`{} 1`), the original drops the
+//! connection or takes the sample before it for this one's; here that is an error, but where the original refuses the
+//! push because of it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use super::collect::{Collector, Mark};
+use super::cursor::{Cursor, NameKind, text};
+use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
+use crate::exposition::{Limit, Limits, NameValidation, number};
+use crate::model::MetricType;
+
+/// Why a body is not text format; the push changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ParseError {
+    /// A line is malformed.
+    Syntax {
+        /// The line's number, from 1.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A bound is crossed.
+    Limit {
+        /// The line's number, from 1.
+        line: usize,
+        /// Which bound.
+        limit: Limit,
+    },
+}
+
+impl fmt::Display for ParseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Syntax { line, problem } => write!(f, "text format parsing error in line {line}: {problem}"),
+            Self::Limit { line, limit } => write!(f, "text format parsing error in line {line}: {limit}"),
+        }
+    }
+}
+
+impl std::error::Error for ParseError {}
+
+/// Reads a body. Families come in the order in which they are first named, each name once, none without metrics.
+///
+/// Help that is not UTF-8 is taken with replacement characters, as the original's query API shows it.
+pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, ParseError> {
+    let mut parser = Parser {
+        cursor: Cursor::new(body),
+        names,
+        limits,
+        collector: Collector::default(),
+        labels: Vec::new(),
+        mark: None,
+    };
+    while parser.line()? {}
+    Ok(parser.collector.finish())
+}
+
+struct Parser<'a, 'l> {
+    cursor: Cursor<'a>,
+    names: NameValidation,
+    limits: &'l Limits,
+    collector: Collector<'a>,
+    /// The labels of the line at hand, but for the one that `mark` is.
+    labels: Vec<RawLabel<'a>>,
+    /// `quantile` in a summary or `le` in a histogram, and its value.
+    mark: Option<Mark>,
+}
+
+/// How a sample's line says its metric.
+#[derive(PartialEq, Eq)]
+enum Naming {
+    /// Before the braces, or without any.
+    Before,
+    /// As first or later thing between the braces.
+    Inside,
+    /// Not at all, or not yet.
+    None,
+}
+
+impl<'a> Parser<'a, '_> {
+    /// Reads a line; `false` if there is none.
+    fn line(&mut self) -> Result<bool, ParseError> {
+        self.cursor.skip_blanks_or_end();
+        if self.cursor.is_at_end() {
+            return Ok(false);
+        }
+        match self.cursor.byte()? {
+            b'\n' => {}
+            b'#' => self.comment()?,
+            _ => self.sample()?,
+        }
+        let line = self.cursor.line();
+        let limit = |limit| Err(ParseError::Limit { line, limit });
+        if self.cursor.next_line() > self.limits.line_bytes_max {
+            return limit(Limit::LineBytes(self.limits.line_bytes_max));
+        }
+        if self.collector.series_len() > self.limits.series_max {
+            return limit(Limit::Series(self.limits.series_max));
+        }
+        if self.collector.families_len() > self.limits.families_max {
+            return limit(Limit::Families(self.limits.families_max));
+        }
+        Ok(true)
+    }
+
+    /// A comment, up to its line feed.
+    fn comment(&mut self) -> Result<(), ParseError> {
+        self.cursor.advance();
+        self.cursor.skip_blanks()?;
+        let keyword = self.cursor.until_white()?;
+        if !matches!(keyword, b"HELP" | b"TYPE") {
+            return self.cursor.until_line_feed().map(|_| ());
+        }
+        if self.cursor.skip_blanks()? == b'\n' {
+            return Ok(());
+        }
+        let name = self.cursor.name(NameKind::Metric)?;
+        match self.cursor.byte()? {
+            b'\n' => return Ok(()),
+            b' ' | b'\t' => {}
+            _ => return Err(self.cursor.error("invalid metric name in comment".into())),
+        }
+        self.select(name)?;
+        if self.cursor.skip_blanks()? == b'\n' {
+            return Ok(());
+        }
+        let rest = self.cursor.until_line_feed()?;
+        if keyword == b"HELP" { self.help(rest) } else { self.metric_type(rest) }
+    }
+
+    fn help(&mut self, escaped: &'a [u8]) -> Result<(), ParseError> {
+        let help = unescape_help(escaped).map_err(|problem| self.cursor.error(problem))?;
+        let help = match help {
+            Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
+        };
+        let taken = self.collector.set_help(help);
+        taken.map_err(|name| self.cursor.error(format!("second HELP line for metric name {name:?}")))
+    }
+
+    fn metric_type(&mut self, token: &[u8]) -> Result<(), ParseError> {
+        let metric_type = self.parse_type(token)?;
+        self.collector.set_type(metric_type).map_err(|name| {
+            self.cursor.error(format!("second TYPE line for metric name {name:?}, or TYPE reported after samples"))
+        })
+    }
+
+    /// The type in a TYPE line. The original drops backslashes from it.
+    fn parse_type(&self, token: &[u8]) -> Result<MetricType, ParseError> {
+        let bytes: Vec<u8> = token.iter().copied().filter(|&byte| byte != b'\\').collect();
+        let name = String::from_utf8_lossy(&bytes);
+        match &*name.to_uppercase() {
+            "COUNTER" => Ok(MetricType::Counter),
+            "GAUGE" => Ok(MetricType::Gauge),
+            "SUMMARY" => Ok(MetricType::Summary),
+            "UNTYPED" => Ok(MetricType::Untyped),
+            "HISTOGRAM" => Ok(MetricType::Histogram),
+            "GAUGE_HISTOGRAM" | "GAUGEHISTOGRAM" => Ok(MetricType::GaugeHistogram),
+            _ => Err(self.cursor.error(format!("unknown metric type {name:?}"))),
+        }
+    }
+
+    /// Makes the family that samples of this name belong to the current one.
+    fn select(&mut self, name: Cow<'a, [u8]>) -> Result<(), ParseError> {
+        if self.collector.is_selected(&name) {
+            return Ok(());
+        }
+        let shown = || String::from_utf8_lossy(&name).into_owned();
+        match text(name.clone()).filter(|name| self.names.allows_metric(name)) {
+            Some(name) => self.collector.select(name),
+            None => return Err(self.cursor.error(format!("invalid metric name {:?}", shown()))),
+        }
+        Ok(())
+    }
+
+    /// A sample, up to its line feed.
+    fn sample(&mut self) -> Result<(), ParseError> {
+        self.labels.clear();
+        self.mark = None;
+        let mut naming = Naming::None;
+        if self.cursor.byte()? != b'{' {
+            let name = self.cursor.name(NameKind::Metric)?;
+            if name.is_empty() {
+                return Err(self.cursor.error("invalid metric name".into()));
+            }
+            self.select(name)?;
+            naming = Naming::Before;
+            self.cursor.skip_blanks()?;
+        }
+        if self.cursor.byte()? == b'{' {
+            naming = self.labels(naming)?;
+            self.cursor.skip_blanks()?;
+        }
+        let token = self.cursor.until_white()?;
+        let Some(value) = number::parse(token) else {
+            let token = String::from_utf8_lossy(token);
+            return Err(self.cursor.error(format!("expected float as value, got {token:?}")));
+        };
+        let recorded = match naming {
+            Naming::None => self.collector.record_nameless(&self.labels, self.mark, value),
+            _ => self.collector.record(&mut self.labels, self.mark, value),
+        };
+        recorded.map_err(|problem| self.cursor.error(problem))?;
+        if self.cursor.byte()? == b'\n' { Ok(()) } else { self.timestamp() }
+    }
+
+    fn timestamp(&mut self) -> Result<(), ParseError> {
+        self.cursor.skip_blanks()?;
+        let token = self.cursor.until_white()?;
+        if std::str::from_utf8(token).ok().and_then(|token| token.parse::<i64>().ok()).is_none() {
+            let token = String::from_utf8_lossy(token);
+            return Err(self.cursor.error(format!("expected integer as timestamp, got {token:?}")));
+        }
+        let rest = self.cursor.until_line_feed()?;
+        if !rest.is_empty() {
+            let rest = String::from_utf8_lossy(rest);
+            return Err(self.cursor.error(format!("spurious string after timestamp: {rest:?}")));
+        }
+        self.collector.refuse(Refusal::Timestamp);
+        Ok(())
+    }
+
+    /// The labels, from opening to closing brace.
+    fn labels(&mut self, before: Naming) -> Result<Naming, ParseError> {
+        let inside_allowed = before == Naming::None;
+        let mut naming = before;
+        loop {
+            self.cursor.advance();
+            if self.cursor.skip_blanks()? == b'}' {
+                break;
+            }
+            let name = self.cursor.name(NameKind::Label)?;
+            if name.is_empty() {
+                let family = self.collector.selected_name();
+                return Err(self.cursor.error(format!("invalid label name for metric {family:?}")));
+            }
+            if self.cursor.skip_blanks()? == b'=' {
+                self.label(name)?;
+            } else if inside_allowed {
+                self.name_inside(name, &naming)?;
+                naming = Naming::Inside;
+            } else {
+                let found = char::from(self.cursor.byte()?);
+                return Err(self.cursor.error(format!("expected '=' after label name, found {found:?}")));
+            }
+            if self.cursor.byte()? == b'}' {
+                break;
+            }
+        }
+        self.cursor.advance();
+        self.check_labels()?;
+        Ok(naming)
+    }
+
+    /// A metric's name between the braces; the cursor is behind it.
+    fn name_inside(&mut self, name: Cow<'a, [u8]>, naming: &Naming) -> Result<(), ParseError> {
+        if *naming == Naming::Inside {
+            let family = self.collector.selected_name();
+            return Err(self.cursor.error(format!("multiple metric names for metric {family:?}")));
+        }
+        let found = self.cursor.byte()?;
+        if !matches!(found, b',' | b'}') {
+            return Err(self.cursor.error(format!("unexpected end of metric name {:?}", char::from(found))));
+        }
+        self.select(name)
+    }
+
+    /// A label; the cursor is at the `=`, and then at the comma or brace behind the value. Where it stands before the
+    /// metric's name, the family of the line before says whether it is a quantile or bound, as in the original.
+    fn label(&mut self, name: Cow<'a, [u8]>) -> Result<(), ParseError> {
+        if *name == *b"__name__" {
+            return Err(self.cursor.error("label name \"__name__\" is reserved".into()));
+        }
+        let valid = text(name.clone()).filter(|name| self.names.allows_label(name));
+        let Some(name) = valid else {
+            return Err(self.cursor.error(format!("invalid label name {:?}", String::from_utf8_lossy(&name))));
+        };
+        self.cursor.advance();
+        let found = self.cursor.skip_blanks()?;
+        if found != b'"' {
+            let found = char::from(found);
+            return Err(self.cursor.error(format!("expected '\"' at start of label value, found {found:?}")));
+        }
+        let value = self.cursor.label_value()?;
+        let Some(value) = text(value.clone()) else {
+            let value = String::from_utf8_lossy(&value);
+            return Err(self.cursor.error(format!("invalid label value {value:?}")));
+        };
+        let found = self.cursor.skip_blanks()?;
+        if !matches!(found, b',' | b'}') {
+            return Err(self.cursor.error(format!("unexpected end of label value {value:?}")));
+        }
+        let Some(special) = self.collector.type_label().filter(|special| *special == name) else {
+            self.labels.push(RawLabel { name, value });
+            return Ok(());
+        };
+        let Some(mark) = number::parse(value.as_bytes()) else {
+            return Err(self.cursor.error(format!("expected float as value for '{name}' label, got {value:?}")));
+        };
+        self.mark = Some((special, mark));
+        Ok(())
+    }
+
+    /// Labels are few enough, and none is there twice.
+    fn check_labels(&self) -> Result<(), ParseError> {
+        let max = self.limits.labels_per_series_max;
+        if self.labels.len() > max {
+            return Err(ParseError::Limit { line: self.cursor.line(), limit: Limit::LabelsPerSeries(max) });
+        }
+        if self.labels.is_sorted_by(|a, b| a.name < b.name) {
+            return Ok(());
+        }
+        let mut names: Vec<&str> = self.labels.iter().map(|label| &*label.name).collect();
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            let family = self.collector.selected_name();
+            return Err(self.cursor.error(format!("duplicate label names for metric {family:?}")));
+        }
+        Ok(())
+    }
+}
+
+/// Undoes the escapes in a HELP line.
+fn unescape_help(escaped: &[u8]) -> Result<Cow<'_, [u8]>, String> {
+    if !escaped.contains(&b'\\') {
+        return Ok(Cow::Borrowed(escaped));
+    }
+    let mut help = Vec::with_capacity(escaped.len());
+    let mut bytes = escaped.iter();
+    while let Some(&byte) = bytes.next() {
+        if byte != b'\\' {
+            help.push(byte);
+            continue;
+        }
+        match bytes.next().copied().unwrap_or(b'\n') {
+            b'n' => help.push(b'\n'),
+            same @ (b'\\' | b'"') => help.push(same),
+            other => return Err(format!("invalid escape sequence '\\{}'", char::from(other))),
+        }
+    }
+    Ok(Cow::Owned(help))
+}

@@ -1,0 +1,307 @@
+//! Printing the text format, byte for byte as prometheus/common's `expfmt.MetricFamilyToText` does.
+//!
+//! Series of one layout in one group differ in nothing but their own label values and numbers. So what stands between
+//! those is put together once for all of them, and a series is printed by copying pieces.
+
+use std::sync::Arc;
+
+use crate::exposition::labels::{self, Shown};
+use crate::exposition::name::Escaping;
+use crate::exposition::number;
+use crate::model::label::is_legacy_metric_name;
+use crate::model::{Family, LabelSet, Layout, MetricType, Num, Points, Series, Shape};
+
+/// Prints families; keeps its buffers, and what it found out about the shape printed last.
+#[derive(Debug)]
+pub struct Renderer {
+    escaping: Escaping,
+    /// What the names and marks were made for.
+    prepared: Option<(Arc<Shape>, usize)>,
+    names: Names,
+    marks: Marks,
+    pieces: Pieces,
+    /// The labels of the summary or histogram being printed.
+    labels: Vec<u8>,
+}
+
+impl Renderer {
+    /// A renderer that writes names as `escaping` says.
+    pub fn new(escaping: Escaping) -> Self {
+        Self {
+            escaping,
+            prepared: None,
+            names: Names::default(),
+            marks: Marks::default(),
+            pieces: Pieces::default(),
+            labels: Vec::new(),
+        }
+    }
+
+    /// Appends the block of one metric name: HELP and TYPE of `head`, then the series of each family under the labels of
+    /// its group. Appends nothing if there is no series. All families have the name and type of `head`.
+    pub fn block<'a>(
+        &mut self,
+        head: &Shape,
+        families: impl IntoIterator<Item = (&'a LabelSet, &'a Family)>,
+        into: &mut Vec<u8>,
+    ) {
+        let mut families = families.into_iter().filter(|family| family.1.shape().series_len() > 0).peekable();
+        if families.peek().is_some() {
+            self.head(head, into);
+        }
+        for (group, family) in families {
+            self.family(group, family, into);
+        }
+    }
+
+    /// Appends the HELP and TYPE lines.
+    pub fn head(&self, shape: &Shape, into: &mut Vec<u8>) {
+        let name = self.escaping.escape(shape.name());
+        if let Some(help) = shape.help() {
+            into.extend_from_slice(b"# HELP ");
+            print_name(&name, into);
+            into.push(b' ');
+            escape(help, false, into);
+            into.push(b'\n');
+        }
+        into.extend_from_slice(b"# TYPE ");
+        print_name(&name, into);
+        into.push(b' ');
+        // The format has no name for histograms that can go down.
+        let metric_type = match shape.metric_type() {
+            MetricType::GaugeHistogram => MetricType::Histogram,
+            other => other,
+        };
+        into.extend_from_slice(metric_type.name().as_bytes());
+        into.push(b'\n');
+    }
+
+    /// Appends the series of one family.
+    pub fn family(&mut self, group: &LabelSet, family: &Family, into: &mut Vec<u8>) {
+        let shape = family.shape();
+        let values = family.values();
+        let mut layout_index = None;
+        for series in shape.series() {
+            if layout_index != Some(series.layout_index) {
+                layout_index = Some(series.layout_index);
+                self.prepare(shape, series.layout_index);
+                self.pieces.prepare(group, series.layout(), self.escaping);
+            }
+            self.labels.clear();
+            match (&series.layout().points, &values[series.values()]) {
+                (Points::Single, [value]) => {
+                    let has_labels = !self.pieces.is_empty();
+                    into.extend_from_slice(self.names.body.start(has_labels));
+                    self.pieces.print(&series, into);
+                    end_line(has_labels, *value, into);
+                }
+                (_, [marked @ .., sum, count]) => {
+                    self.pieces.print(&series, &mut self.labels);
+                    self.distribution(marked, *sum, *count, into);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The lines of a summary or histogram.
+    fn distribution(&self, marked: &[f64], sum: f64, count: f64, into: &mut Vec<u8>) {
+        for (i, value) in marked.iter().enumerate() {
+            self.marked_line(self.marks.get(i), *value, into);
+        }
+        if self.marks.lacks_infinity {
+            self.marked_line(b"le=\"+Inf\"", count, into);
+        }
+        let has_labels = !self.labels.is_empty();
+        for (name, value) in [(&self.names.sum, sum), (&self.names.count, count)] {
+            into.extend_from_slice(name.start(has_labels));
+            into.extend_from_slice(&self.labels);
+            end_line(has_labels, value, into);
+        }
+    }
+
+    fn marked_line(&self, mark: &[u8], value: f64, into: &mut Vec<u8>) {
+        into.extend_from_slice(self.names.body.start(true));
+        if !self.labels.is_empty() {
+            into.extend_from_slice(&self.labels);
+            into.push(b',');
+        }
+        into.extend_from_slice(mark);
+        end_line(true, value, into);
+    }
+
+    fn prepare(&mut self, shape: &Arc<Shape>, layout_index: usize) {
+        let is_same = |(last, index): &(Arc<Shape>, usize)| Arc::ptr_eq(last, shape) && *index == layout_index;
+        if !self.prepared.as_ref().is_some_and(is_same) {
+            self.names.prepare(&self.escaping.escape(shape.name()), shape.metric_type());
+            self.marks.prepare(&shape.layouts()[layout_index].points);
+            self.prepared = Some((shape.clone(), layout_index));
+        }
+    }
+}
+
+fn end_line(has_labels: bool, value: f64, into: &mut Vec<u8>) {
+    into.extend_from_slice(if has_labels { b"} " } else { b" " });
+    number::print(value, into);
+    into.push(b'\n');
+}
+
+/// A sample's name, as it stands before labels and without any. One that is no legacy name stands between the braces.
+#[derive(Debug, Default)]
+struct Name {
+    before_labels: Vec<u8>,
+    alone: Vec<u8>,
+}
+
+impl Name {
+    fn prepare(&mut self, name: &str, suffix: &str) {
+        let name = format!("{name}{suffix}");
+        self.before_labels.clear();
+        self.alone.clear();
+        if is_legacy_metric_name(&name) {
+            self.alone.extend_from_slice(name.as_bytes());
+            self.before_labels.extend_from_slice(name.as_bytes());
+            self.before_labels.push(b'{');
+        } else {
+            self.alone.push(b'{');
+            print_name(&name, &mut self.alone);
+            self.before_labels.extend_from_slice(&self.alone);
+            self.before_labels.push(b',');
+            self.alone.push(b'}');
+        }
+    }
+
+    fn start(&self, has_labels: bool) -> &[u8] {
+        if has_labels { &self.before_labels } else { &self.alone }
+    }
+}
+
+/// The names of a family's samples.
+#[derive(Debug, Default)]
+struct Names {
+    /// Of values, quantiles or buckets.
+    body: Name,
+    sum: Name,
+    count: Name,
+}
+
+impl Names {
+    fn prepare(&mut self, name: &str, metric_type: MetricType) {
+        let is_histogram = matches!(metric_type, MetricType::Histogram | MetricType::GaugeHistogram);
+        self.body.prepare(name, if is_histogram { "_bucket" } else { "" });
+        if is_histogram || metric_type == MetricType::Summary {
+            self.sum.prepare(name, "_sum");
+            self.count.prepare(name, "_count");
+        }
+    }
+}
+
+/// The printed labels `quantile` or `le`.
+#[derive(Debug, Default)]
+struct Marks {
+    text: Vec<u8>,
+    ends: Vec<usize>,
+    /// Whether a histogram has no bucket without an upper bound; one is printed all the same.
+    lacks_infinity: bool,
+}
+
+impl Marks {
+    fn prepare(&mut self, points: &Points) {
+        let (label, numbers): (&[u8], &[Num]) = match points {
+            Points::Single => (b"", &[]),
+            Points::Summary { quantiles, .. } => (b"quantile=\"", quantiles),
+            Points::Histogram { bounds, .. } => (b"le=\"", bounds),
+        };
+        self.text.clear();
+        self.ends.clear();
+        for number in numbers {
+            self.text.extend_from_slice(label);
+            number::print(number.0, &mut self.text);
+            self.text.push(b'"');
+            self.ends.push(self.text.len());
+        }
+        let is_histogram = matches!(points, Points::Histogram { .. });
+        self.lacks_infinity = is_histogram && !numbers.iter().any(|number| number.0 == f64::INFINITY);
+    }
+
+    fn get(&self, i: usize) -> &[u8] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1] };
+        &self.text[start..self.ends[i]]
+    }
+}
+
+/// The labels of a series but for its own values: the piece before each of those, and one behind the last.
+#[derive(Debug, Default)]
+struct Pieces {
+    text: Vec<u8>,
+    /// Where the piece before each own value ends.
+    ends: Vec<usize>,
+}
+
+impl Pieces {
+    fn prepare(&mut self, group: &LabelSet, layout: &Layout, escaping: Escaping) {
+        self.text.clear();
+        self.ends.clear();
+        for label in labels::shown(group, layout) {
+            // The quote closes the own value before.
+            match (self.ends.last() == Some(&self.text.len()), self.text.is_empty()) {
+                (true, _) => self.text.extend_from_slice(b"\","),
+                (false, false) => self.text.push(b','),
+                (false, true) => {}
+            }
+            match label {
+                Shown::Group(label) => {
+                    print_name(&escaping.escape(&label.name), &mut self.text);
+                    self.text.extend_from_slice(b"=\"");
+                    escape(&label.value, true, &mut self.text);
+                    self.text.push(b'"');
+                }
+                Shown::Own { name, .. } => {
+                    print_name(&escaping.escape(name), &mut self.text);
+                    self.text.extend_from_slice(b"=\"");
+                    self.ends.push(self.text.len());
+                }
+            }
+        }
+        if self.ends.last() == Some(&self.text.len()) {
+            self.text.push(b'"');
+        }
+    }
+
+    /// Whether the series has no labels.
+    fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    fn print(&self, series: &Series, into: &mut Vec<u8>) {
+        let mut start = 0;
+        for (i, &end) in self.ends.iter().enumerate() {
+            into.extend_from_slice(&self.text[start..end]);
+            into.extend_from_slice(series.escaped_value(i).as_bytes());
+            start = end;
+        }
+        into.extend_from_slice(&self.text[start..]);
+    }
+}
+
+/// A name as it is if it is a legacy metric name (labels too, as in the original), else quoted.
+fn print_name(name: &str, into: &mut Vec<u8>) {
+    if is_legacy_metric_name(name) {
+        into.extend_from_slice(name.as_bytes());
+    } else {
+        into.push(b'"');
+        escape(name, true, into);
+        into.push(b'"');
+    }
+}
+
+fn escape(text: &str, quotes: bool, into: &mut Vec<u8>) {
+    for &byte in text.as_bytes() {
+        match byte {
+            b'\\' => into.extend_from_slice(b"\\\\"),
+            b'\n' => into.extend_from_slice(b"\\n"),
+            b'"' if quotes => into.extend_from_slice(b"\\\""),
+            other => into.push(other),
+        }
+    }
+}

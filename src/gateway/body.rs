@@ -1,0 +1,278 @@
+//! From a push's headers and body to what it wants to store.
+//!
+//! The body is decoded as Content-Encoding says (gzip or snappy; any other word, as the original has it, means plain),
+//! parsed as Content-Type says, and made into families of its group. All of it is bounded, and none of it needs the
+//! store: what a push conflicts with is found later.
+
+use std::fmt;
+
+use crate::compression;
+use crate::exposition::{Limits, NameValidation, RawFamily, Refusal, protobuf, text};
+use crate::model::{Family, LabelSet};
+
+use super::Reply;
+use super::media_type::is_delimited_protobuf;
+
+/// Families that the gateway makes itself for each group. What a push says of them is overwritten. (The original keeps a
+/// pushed `push_failure_time_seconds` if the group exists already, and shows it until the next failure.)
+pub const OWN_FAMILIES: [&str; 2] = ["push_time_seconds", "push_failure_time_seconds"];
+
+/// How a push is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BodyRules {
+    /// Bytes of a body, before and after decompression, at most.
+    pub body_bytes_max: usize,
+    /// Which names may be pushed.
+    pub names: NameValidation,
+    /// Bounds on what is parsed.
+    pub limits: Limits,
+}
+
+/// 64 MiB, legacy names.
+impl Default for BodyRules {
+    fn default() -> Self {
+        Self { body_bytes_max: 64 << 20, names: NameValidation::default(), limits: Limits::default() }
+    }
+}
+
+/// What a request says about its body: the first of each header, empty where there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a> {
+    /// Content-Type.
+    pub content_type: &'a str,
+    /// Content-Encoding.
+    pub content_encoding: &'a str,
+}
+
+/// Why a push is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PushError {
+    /// The body is larger than allowed, or decompresses to more.
+    TooLarge {
+        /// [`BodyRules::body_bytes_max`].
+        bytes_max: usize,
+    },
+    /// The body cannot be decompressed.
+    Encoding(compression::Error),
+    /// The body is not text format.
+    Text(text::ParseError),
+    /// The body is not delimited protobuf.
+    Protobuf(protobuf::ParseError),
+    /// What was parsed can never be accepted.
+    Refused(Refusal),
+}
+
+impl PushError {
+    /// Whether the push counts as one that failed, so that the group's `push_failure_time_seconds` moves; otherwise
+    /// nothing changes.
+    pub fn is_failed_push(&self) -> bool {
+        matches!(self, Self::Refused(_))
+    }
+
+    /// The answer.
+    pub fn reply(&self) -> Reply {
+        match self {
+            Self::TooLarge { bytes_max } => Reply::too_large(*bytes_max),
+            Self::Text(text::ParseError::Limit { .. }) | Self::Protobuf(protobuf::ParseError::Limit(_)) => {
+                Reply::error(413, self)
+            }
+            Self::Encoding(_) | Self::Text(_) | Self::Protobuf(_) => Reply::error(400, self),
+            Self::Refused(refusal) => Reply::refused(refusal),
+        }
+    }
+}
+
+impl fmt::Display for PushError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { bytes_max } => write!(f, "the body is larger than {bytes_max} bytes"),
+            Self::Encoding(error) => error.fmt(f),
+            Self::Text(error) => error.fmt(f),
+            Self::Protobuf(error) => error.fmt(f),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for PushError {}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    Plain,
+    Gzip,
+    Snappy,
+}
+
+impl Encoding {
+    fn of(headers: Headers<'_>) -> Self {
+        let is = |name| headers.content_encoding.trim().eq_ignore_ascii_case(name);
+        match () {
+            () if is("gzip") => Self::Gzip,
+            () if is("snappy") => Self::Snappy,
+            () => Self::Plain,
+        }
+    }
+}
+
+/// Reads a push to the group with the grouping key `target`: the families to store, in the order pushed.
+pub fn read(headers: Headers<'_>, body: &[u8], target: &LabelSet, rules: &BodyRules) -> Result<Vec<Family>, PushError> {
+    let bytes_max = rules.body_bytes_max;
+    if body.len() > bytes_max {
+        return Err(PushError::TooLarge { bytes_max });
+    }
+    let decoded = match Encoding::of(headers) {
+        Encoding::Plain => None,
+        Encoding::Gzip => Some(compression::gunzip(body, bytes_max)),
+        Encoding::Snappy => Some(compression::unsnappy(body, bytes_max)),
+    };
+    let decoded = decoded.transpose().map_err(|error| match error {
+        compression::Error::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
+        error => PushError::Encoding(error),
+    })?;
+    let plain = decoded.as_deref().unwrap_or(body);
+    let families = if is_delimited_protobuf(headers.content_type) {
+        protobuf::parse(plain, rules.names, &rules.limits).map_err(PushError::Protobuf)?
+    } else {
+        text::parse(plain, rules.names, &rules.limits).map_err(PushError::Text)?
+    };
+    accept(&families, target).map_err(PushError::Refused)
+}
+
+/// The families as the group holds them, but for those that are not the push's to set.
+fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, Refusal> {
+    let mut accepted = Vec::with_capacity(families.len());
+    let mut refused = None;
+    for family in families {
+        match family.family(target) {
+            // Timestamps are looked for first, and everywhere.
+            Err(Refusal::Timestamp) => return Err(Refusal::Timestamp),
+            _ if OWN_FAMILIES.contains(&&*family.name) => {}
+            Ok(family) => accepted.push(family),
+            Err(refusal) => refused = refused.or(Some(refusal)),
+        }
+    }
+    refused.map_or(Ok(accepted), Err)
+}
+
+/// Checks what the original checks of the body of a DELETE, which it does not read: if it is to be gzip, that it begins
+/// so.
+pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> {
+    match Encoding::of(headers) {
+        Encoding::Gzip => compression::check_gzip_header(body).map_err(PushError::Encoding),
+        Encoding::Plain | Encoding::Snappy => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::compression::Gzip;
+
+    const PROTOBUF: &str =
+        "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
+    /// A gauge `m` without labels, 1.
+    const GAUGE: &[u8] = b"\x12\x0a\x01m\x18\x01\x22\x0b\x12\x09\x09\0\0\0\0\0\0\xf0\x3f";
+
+    fn gzip(text: &str) -> Vec<u8> {
+        let (mut gzip, mut body) = (Gzip::new(1), Vec::new());
+        gzip.write(text.as_bytes(), &mut body);
+        gzip.finish(&mut body);
+        body
+    }
+
+    fn rules(body_bytes_max: usize) -> BodyRules {
+        BodyRules { body_bytes_max, ..BodyRules::default() }
+    }
+
+    /// The names pushed, or the status and body of the answer, `!` before it if the push counts as failed.
+    fn told(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> String {
+        match read(headers, body, &LabelSet::new([("job", "a")]), rules) {
+            Ok(families) => families.iter().map(|family| &**family.name()).collect::<Vec<_>>().join(" "),
+            Err(error) => {
+                let reply = error.reply();
+                let failed = if error.is_failed_push() { "!" } else { "" };
+                format!("{failed}{} {}", reply.status, String::from_utf8(reply.body).unwrap().trim_end())
+            }
+        }
+    }
+
+    fn plain(body: &[u8]) -> String {
+        told(Headers::default(), body, &BodyRules::default())
+    }
+
+    fn encoded(content_encoding: &str, body: &[u8]) -> String {
+        told(Headers { content_encoding, ..Headers::default() }, body, &BodyRules::default())
+    }
+
+    #[test]
+    fn bodies_are_decoded_as_the_original_decodes_them() {
+        assert_eq!(encoded("GZIP", &gzip("m 1\n")), "m");
+        assert_eq!(encoded(" gzip ", &gzip("m 1\n")), "m");
+        assert_eq!(encoded("gzip", b""), "400 EOF");
+        assert_eq!(encoded("gzip", b"\x1f\x8b"), "400 unexpected EOF");
+        assert_eq!(encoded("gzip", b"not gzip at all"), "400 gzip: invalid header");
+        let body = gzip("m 1\n");
+        let wrong_sum = [&body[..body.len() - 8], &[0; 8]].concat();
+        assert_eq!(encoded("gzip", &wrong_sum), "400 gzip: invalid checksum");
+        assert_eq!(encoded("snappy", b""), "");
+        assert_eq!(encoded("snappy", b"not snappy"), "400 snappy: corrupt input");
+        for other in ["", "identity", "deflate", "br", "gzip, identity"] {
+            assert_eq!(encoded(other, b"m 1\n"), "m", "{other}");
+        }
+    }
+
+    #[test]
+    fn bodies_are_bounded_before_and_after_decoding() {
+        let too_large = "413 the request body is larger than the limit of 8 bytes, decompressed; split the push";
+        assert_eq!(told(Headers::default(), b"abcde 1\n", &rules(8)), "abcde");
+        assert_eq!(told(Headers::default(), b"abcdef 1\n", &rules(8)), too_large);
+        let headers = Headers { content_encoding: "gzip", ..Headers::default() };
+        let bomb = gzip(&"m 1\n".repeat(10_000));
+        let refused = told(headers, &bomb, &rules(bomb.len()));
+        assert!(refused.starts_with("413 the request body is larger than the limit of"), "{refused}");
+        let few = BodyRules { limits: Limits { series_max: 1, ..Limits::default() }, ..BodyRules::default() };
+        let refused = told(Headers::default(), b"a 1\nb 1\n", &few);
+        assert!(refused.starts_with("413 ") && refused.contains("limit of 1 series"), "{refused}");
+    }
+
+    #[test]
+    fn the_content_type_says_how_to_parse() {
+        let typed = |content_type| told(Headers { content_type, ..Headers::default() }, GAUGE, &BodyRules::default());
+        assert_eq!(typed(PROTOBUF), "m");
+        assert_eq!(typed("text/plain"), "400 text format parsing error in line 1: invalid metric name");
+        let cut = told(Headers { content_type: PROTOBUF, ..Headers::default() }, &GAUGE[..9], &BodyRules::default());
+        assert!(cut.starts_with("400 unexpected EOF"), "{cut}");
+    }
+
+    #[test]
+    fn refusals_are_told_from_what_cannot_be_parsed() {
+        let timestamp = "!400 pushed metrics are invalid or inconsistent with existing metrics: \
+                         pushed metrics must not have timestamps";
+        assert_eq!(plain(b"m 1\nn 1 5\n"), timestamp);
+        assert_eq!(plain(b"m 1\nm 1\nn 1 5\n"), timestamp);
+        let duplicate = plain(b"m 1\nm 1\n");
+        assert!(duplicate.starts_with("!400 pushed metrics are invalid") && duplicate.contains("collected before"));
+        assert_eq!(plain(b"m{ 1\n"), "400 text format parsing error in line 1: invalid label name for metric \"m\"");
+        assert_eq!(plain(b"m 1"), "400 text format parsing error in line 1: unexpected end of input stream");
+    }
+
+    #[test]
+    fn times_of_pushes_are_not_the_pushers_to_say() {
+        assert_eq!(plain(b"push_time_seconds 5\npush_failure_time_seconds 5\nm 1\n"), "m");
+        assert_eq!(plain(b"push_time_seconds 5\npush_time_seconds 5\nm 1\n"), "m");
+        assert_eq!(plain(b"# TYPE push_time_seconds histogram\nm 1\n"), "m");
+        assert!(plain(b"push_time_seconds 5 5\nm 1\n").starts_with("!400"));
+    }
+
+    #[test]
+    fn a_delete_is_checked_for_its_gzip_header_only() {
+        let delete = |content_encoding: &str, body: &[u8]| {
+            check_delete(Headers { content_encoding, ..Headers::default() }, body).map_err(|error| error.to_string())
+        };
+        assert_eq!(delete("gzip", b""), Err("EOF".into()));
+        assert_eq!(delete("gzip", b"notgzip 1234567"), Err("gzip: invalid header".into()));
+        assert_eq!(delete("gzip", &gzip("m 1\n")[..12]), Ok(()));
+        assert_eq!(delete("snappy", b"not snappy"), Ok(()));
+        assert_eq!(delete("", b"junk"), Ok(()));
+    }
+}

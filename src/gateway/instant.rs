@@ -1,0 +1,52 @@
+//! Times as people and programs read them.
+
+use time::OffsetDateTime;
+
+/// Nanoseconds since the Unix epoch as RFC 3339 in UTC, as exact as need be: `2026-11-22T10:34:13.28Z`.
+pub(super) fn rfc3339(wall_ns: u64) -> String {
+    let mut text = seconds(wall_ns, 'T');
+    let fraction = wall_ns % 1_000_000_000;
+    if fraction != 0 {
+        text.push_str(format!(".{fraction:09}").trim_end_matches('0'));
+    }
+    text.push('Z');
+    text
+}
+
+/// The same to the second and with a blank for the `T`, for pages.
+pub(super) fn readable(wall_ns: u64) -> String {
+    format!("{} UTC", seconds(wall_ns, ' '))
+}
+
+fn seconds(wall_ns: u64, separator: char) -> String {
+    // All of u64's nanoseconds (584 years) are within what a date can be.
+    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_ns)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
+    let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
+    format!("{year:04}-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
+}
+
+/// How long that is, in its largest unit: `45 s`, `3 min`, `7 h`, `12 d`.
+pub(super) fn span(ns: u64) -> String {
+    let seconds = ns / 1_000_000_000;
+    match seconds {
+        0..=119 => format!("{seconds} s"),
+        120..=7_199 => format!("{} min", seconds / 60),
+        7_200..=172_799 => format!("{} h", seconds / 3_600),
+        _ => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_printed() {
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00Z");
+        assert_eq!(rfc3339(1_795_343_653_281_320_029), "2026-11-22T10:34:13.281320029Z");
+        assert_eq!(rfc3339(1_795_343_653_280_000_000), "2026-11-22T10:34:13.28Z");
+        assert_eq!(readable(1_795_343_653_280_000_000), "2026-11-22 10:34:13 UTC");
+        assert!(rfc3339(u64::MAX).starts_with("2554-"));
+        assert_eq!([5, 120, 7_200, 172_800].map(|s| span(s * 1_000_000_000)), ["5 s", "2 min", "2 h", "2 d"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! The Content-Type header, as far as it decides between text and delimited protobuf, read as Go's
+//! `mime.ParseMediaType` does: one bad parameter, or one given twice with two values, and the whole is not understood.
+
+/// Whether the header says `application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily;
+/// encoding=delimited`. Anything else, or nothing, means text.
+pub(super) fn is_delimited_protobuf(header: &str) -> bool {
+    let (media_type, parameters) = match header.find(';') {
+        Some(at) => header.split_at(at),
+        None => (header, ""),
+    };
+    media_type.trim().eq_ignore_ascii_case("application/vnd.google.protobuf")
+        && says(parameters, &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")])
+}
+
+/// Whether the parameters can be read and those wanted have these values.
+fn says(parameters: &str, wanted: &[(&str, &str)]) -> bool {
+    let mut found: Vec<Option<String>> = vec![None; wanted.len()];
+    let mut rest = parameters.trim_start();
+    while !rest.is_empty() {
+        let Some((name, value, after)) = parameter(rest) else {
+            // A last semicolon with nothing behind it is forgiven.
+            if rest.trim() == ";" {
+                break;
+            }
+            return false;
+        };
+        rest = after.trim_start();
+        let Some(at) = wanted.iter().position(|(wanted, _)| name.eq_ignore_ascii_case(wanted)) else { continue };
+        match &found[at] {
+            Some(before) if *before != value => return false,
+            _ => found[at] = Some(value),
+        }
+    }
+    found.iter().zip(wanted).all(|(found, (_, value))| found.as_deref() == Some(*value))
+}
+
+/// `; name = value`, and what follows.
+fn parameter(text: &str) -> Option<(&str, String, &str)> {
+    let (name, rest) = token(text.strip_prefix(';')?.trim_start())?;
+    let rest = rest.trim_start().strip_prefix('=')?.trim_start();
+    let (value, rest) = match rest.strip_prefix('"') {
+        Some(quoted) => quoted_string(quoted)?,
+        None => token(rest).map(|(value, rest)| (value.to_owned(), rest))?,
+    };
+    Some((name, value, rest))
+}
+
+fn token(text: &str) -> Option<(&str, &str)> {
+    let of_token = |c: char| c.is_ascii_graphic() && !"()<>@,;:\\\"/[]?=".contains(c);
+    let end = text.find(|c| !of_token(c)).unwrap_or(text.len());
+    (end > 0).then(|| text.split_at(end))
+}
+
+/// The rest of a quoted string whose opening quote is gone. A backslash escapes only what needs it, as Go has it for the
+/// sake of Windows paths.
+fn quoted_string(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let mut chars = text.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Some((value, &text[at + 1..])),
+            '\r' | '\n' => return None,
+            '\\' => match chars.next_if(|(_, next)| next.is_ascii_graphic() && !next.is_ascii_alphanumeric()) {
+                Some((_, escaped)) => value.push(escaped),
+                None => value.push('\\'),
+            },
+            _ => value.push(c),
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_delimited_protobuf;
+
+    /// Each told from the real Pushgateway by pushing a delimited body under that header.
+    #[test]
+    fn headers_mean_what_they_mean_to_the_original() {
+        let typed = |parameters: &str| is_delimited_protobuf(&format!("application/vnd.google.protobuf{parameters}"));
+        let proto = "; proto=io.prometheus.client.MetricFamily; encoding=";
+        assert!(typed(&format!("{proto}delimited")));
+        assert!(typed(&format!("{proto}delimited;")));
+        assert!(typed(&format!("{proto}delimited; encoding=delimited")));
+        assert!(typed("; proto = io.prometheus.client.MetricFamily ; encoding = delimited "));
+        assert!(typed("; charset=\"a;b\"; proto=io.prometheus.client.MetricFamily; encoding=\"delimited\""));
+        assert!(is_delimited_protobuf(
+            "APPLICATION/vnd.google.protobuf;PROTO=io.prometheus.client.MetricFamily;encoding=\"delimited\""
+        ));
+        for bad in
+            ["DELIMITED", "delimited; ;", "delimited; x", "delimited; encoding=text", "\"delimited", "\"deli\\mited\""]
+        {
+            assert!(!typed(&format!("{proto}{bad}")), "{bad}");
+        }
+        assert!(!typed("; version=; proto=io.prometheus.client.MetricFamily; encoding=delimited"));
+        assert!(!typed(", x; proto=io.prometheus.client.MetricFamily; encoding=delimited"));
+        assert!(!typed(""));
+        for other in ["", ";", "; proto=io.prometheus.client.MetricFamily; encoding=delimited", "text/plain", "é;é=é"]
+        {
+            assert!(!is_delimited_protobuf(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! Grouping keys in paths: `/job/NAME/LABEL/VALUE/…`, any name with `@base64` behind it if its value is encoded.
+//!
+//! A path is read decoded (a slash in a value needs base64, not `%2F`) and cleaned (an empty value needs `@base64/=`).
+
+use std::fmt;
+
+use crate::exposition::name::{Escaping, NameValidation, unescape_values};
+use crate::model::LabelSet;
+use crate::model::label::{JOB, RESERVED_PREFIX, is_legacy_metric_name};
+
+use super::quote::Quoted;
+use super::{base64url, url};
+
+/// Behind a label's name: its value is base64.
+pub const BASE64_SUFFIX: &str = "@base64";
+
+/// Labels in a grouping key, at most. The original knows no bound; what HTTP servers let through of a path is not far from
+/// this one.
+pub const GROUPING_LABELS_MAX: usize = 1_000;
+
+/// A path that is no grouping key. Displayed in the original's words where it has any.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PathError {
+    /// The job's name is not base64.
+    JobBase64 {
+        /// What could be decoded.
+        decoded: Vec<u8>,
+        /// The first byte that could not.
+        at: usize,
+    },
+    /// There is no job, or an empty one.
+    NoJob,
+    /// A label without a value.
+    OddComponents(Vec<u8>),
+    /// A label's name is invalid or reserved.
+    LabelName(Vec<u8>),
+    /// A label's value is not base64.
+    LabelBase64 {
+        /// The label's name.
+        name: String,
+        /// The value.
+        value: Vec<u8>,
+        /// Its first byte that is not base64.
+        at: usize,
+    },
+    /// A label's value is not UTF-8. The original accepts it, and fails every scrape from then on.
+    NotUtf8 {
+        /// The label's name.
+        name: String,
+        /// The value.
+        value: Vec<u8>,
+    },
+    /// More labels than [`GROUPING_LABELS_MAX`].
+    TooManyLabels(usize),
+}
+
+impl fmt::Display for PathError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const ILLEGAL: &str = "illegal base64 data at input byte";
+        match self {
+            Self::JobBase64 { decoded, at } => {
+                write!(f, "invalid base64 encoding in job name {}: {ILLEGAL} {at}", Quoted(decoded))
+            }
+            Self::NoJob => f.write_str("job name is required"),
+            Self::OddComponents(labels) => write!(f, "odd number of components in label string {}", Quoted(labels)),
+            Self::LabelName(name) => write!(f, "improper label name {}", Quoted(name)),
+            Self::LabelBase64 { name, value, at } => {
+                write!(f, "invalid base64 encoding for label {name}={}: {ILLEGAL} {at}", Quoted(value))
+            }
+            Self::NotUtf8 { name, value } => {
+                write!(f, "the value of label {name} in the URL is not valid UTF-8: {}", Quoted(value))
+            }
+            Self::TooManyLabels(count) => {
+                write!(f, "{count} labels in the URL are more than the limit of {GROUPING_LABELS_MAX}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for PathError {}
+
+/// Reads what follows `/job/` (or `/job@base64/`, if `job_encoded`) in a path that is decoded and cleaned.
+///
+/// A label given twice has its last value; a label `job` never overrides the job.
+pub fn grouping_key(rest: &[u8], job_encoded: bool, names: NameValidation) -> Result<LabelSet, PathError> {
+    let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
+    let (job, labels) = rest.split_at(end);
+    let job = if job_encoded {
+        base64url::decode(job).map_err(|illegal| PathError::JobBase64 { decoded: illegal.decoded, at: illegal.at })?
+    } else {
+        job.to_vec()
+    };
+    let mut pairs = split_labels(labels, names)?;
+    if job.is_empty() {
+        return Err(PathError::NoJob);
+    }
+    pairs.push((JOB.to_owned(), text(JOB, job)?));
+    Ok(LabelSet::new(pairs))
+}
+
+fn split_labels(labels: &[u8], names: NameValidation) -> Result<Vec<(String, String)>, PathError> {
+    let Some(relative) = labels.strip_prefix(b"/").filter(|relative| !relative.is_empty()) else {
+        return Ok(Vec::new());
+    };
+    let components: Vec<&[u8]> = relative.split(|&byte| byte == b'/').collect();
+    if !components.len().is_multiple_of(2) {
+        return Err(PathError::OddComponents(labels.to_vec()));
+    }
+    if components.len() / 2 > GROUPING_LABELS_MAX {
+        return Err(PathError::TooManyLabels(components.len() / 2));
+    }
+    components.chunks(2).map(|pair| label(pair[0], pair[1], names)).collect()
+}
+
+fn label(name: &[u8], value: &[u8], names: NameValidation) -> Result<(String, String), PathError> {
+    let trimmed = name.strip_suffix(BASE64_SUFFIX.as_bytes());
+    let written = trimmed.unwrap_or(name);
+    let improper = || PathError::LabelName(written.to_vec());
+    let written_name = std::str::from_utf8(written).map_err(|_| improper())?;
+    let name = match names {
+        NameValidation::Legacy => written_name.into(),
+        NameValidation::Utf8 => unescape_values(written_name),
+    };
+    if !names.allows_label(&name) || written_name.starts_with(RESERVED_PREFIX) {
+        return Err(improper());
+    }
+    let value = if trimmed.is_some() {
+        let illegal = |at| PathError::LabelBase64 { name: written_name.to_owned(), value: value.to_vec(), at };
+        base64url::decode(value).map_err(|error| illegal(error.at))?
+    } else {
+        value.to_vec()
+    };
+    let value = text(&name, value)?;
+    Ok((name.into_owned(), value))
+}
+
+fn text(name: &str, value: Vec<u8>) -> Result<String, PathError> {
+    String::from_utf8(value).map_err(|e| PathError::NotUtf8 { name: name.to_owned(), value: e.into_bytes() })
+}
+
+/// The path that [`grouping_key`] reads as these labels: `job/NAME/LABEL/VALUE/…`, escaped for a URL, the job first.
+pub fn group_path(labels: &LabelSet) -> String {
+    let mut path = String::new();
+    push_label(JOB, labels.get(JOB).unwrap_or_default(), &mut path);
+    for label in labels.iter().filter(|label| *label.name != *JOB) {
+        path.push('/');
+        push_label(&label.name, &label.value, &mut path);
+    }
+    path
+}
+
+fn push_label(name: &str, value: &str, path: &mut String) {
+    path.push_str(&path_name(name));
+    // What cleaning or splitting the path would take apart.
+    if value.is_empty() || value == "." || value == ".." || value.contains('/') {
+        path.push_str(BASE64_SUFFIX);
+        path.push('/');
+        path.push_str(&base64url::encode(value.as_bytes()));
+    } else {
+        path.push('/');
+        path.push_str(&url::escape(value.as_bytes()));
+    }
+}
+
+/// The name as a path says it. With legacy names only, that is the name.
+fn path_name(name: &str) -> String {
+    let escaped = Escaping::Values.escape(name);
+    if unescape_values(&escaped) == name {
+        url::escape(escaped.as_bytes())
+    } else if is_legacy_metric_name(name) {
+        // A plain name that looks escaped.
+        format!("U__{}", name.replace('_', "__"))
+    } else {
+        // The escapes end at U+FFFFF; such a name stands for itself.
+        url::escape(name.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(rest: &str) -> String {
+        read(rest, NameValidation::Legacy)
+    }
+
+    fn read(rest: &str, names: NameValidation) -> String {
+        match grouping_key(&url::decode(rest).unwrap(), false, names) {
+            Ok(labels) => labels.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    fn encoded_job(rest: &str) -> String {
+        match grouping_key(rest.as_bytes(), true, NameValidation::Legacy) {
+            Ok(labels) => labels.to_string(),
+            Err(error) => error.to_string(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn paths_round_trip(job in ".{1,5}", labels in prop::collection::vec(("[a-zA-Z_][a-zU_2]{0,6}|.{1,4}", ".{0,4}|\\.{0,3}"), 0..5)) {
+            let sayable = |name: &str| !name.starts_with("__") && name != JOB && name.chars().all(|c| c < '\u{100000}');
+            let named = labels.into_iter().filter(|(name, _)| sayable(name));
+            let set = LabelSet::new(named.chain([(JOB.to_owned(), job)]));
+            let path = format!("/{}", group_path(&set));
+            let decoded = url::decode(&path).unwrap();
+            prop_assert_eq!(url::clean(&decoded), None, "{}", path);
+            let (encoded, rest) = match decoded.strip_prefix(b"/job/") {
+                Some(rest) => (false, rest),
+                None => (true, decoded.strip_prefix(b"/job@base64/").unwrap()),
+            };
+            prop_assert_eq!(grouping_key(rest, encoded, NameValidation::Utf8).unwrap(), set, "{}", path);
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes: Vec<u8>, encoded: bool) {
+            let _ = grouping_key(&bytes, encoded, NameValidation::Utf8);
+        }
+    }
+
+    #[test]
+    fn keys_are_read_as_the_original_reads_them() {
+        assert_eq!(key("a"), r#"{job="a"}"#);
+        assert_eq!(key("a/"), r#"{job="a"}"#);
+        assert_eq!(key("a/b/"), r#"{b="",job="a"}"#);
+        assert_eq!(key("a/x/1/x/2"), r#"{job="a",x="2"}"#);
+        assert_eq!(key("a/x@base64/MQ/x/2"), r#"{job="a",x="2"}"#);
+        assert_eq!(key("a/job/c"), r#"{job="a"}"#);
+        assert_eq!(key("a/job@base64/Yg"), r#"{job="a"}"#);
+        assert_eq!(key("a%20b/l/c+d"), r#"{job="a b",l="c+d"}"#);
+        assert_eq!(key("a/path@base64/L3Zhci90bXA=="), r#"{job="a",path="/var/tmp"}"#);
+        assert_eq!(
+            key("a/first_label@base64/=/second_label/foobar"),
+            r#"{first_label="",job="a",second_label="foobar"}"#
+        );
+        assert_eq!(key("a/U__x_2e_y/1"), r#"{U__x_2e_y="1",job="a"}"#);
+        assert_eq!(encoded_job("YQ"), r#"{job="a"}"#);
+        assert_eq!(encoded_job("YQ/b@base64/="), r#"{b="",job="a"}"#);
+    }
+
+    #[test]
+    fn what_the_original_refuses_is_refused_in_its_words() {
+        assert_eq!(key("a/b"), r#"odd number of components in label string "/b""#);
+        assert_eq!(key("a/b/c/"), r#"odd number of components in label string "/b/c/""#);
+        assert_eq!(key("a/1b/c"), r#"improper label name "1b""#);
+        assert_eq!(key("a/__b/c"), r#"improper label name "__b""#);
+        assert_eq!(key("a/a:b/c"), r#"improper label name "a:b""#);
+        assert_eq!(key("a/@base64/YQ"), r#"improper label name """#);
+        assert_eq!(key("a/x@base64@base64/MQ"), r#"improper label name "x@base64""#);
+        assert_eq!(key(r#"a/"x"/1"#), r#"improper label name "\"x\"""#);
+        assert_eq!(
+            key("a/b@base64/!!"),
+            r#"invalid base64 encoding for label b="!!": illegal base64 data at input byte 0"#
+        );
+        assert_eq!(encoded_job("="), "job name is required");
+        assert_eq!(encoded_job("=/1b/c"), r#"improper label name "1b""#);
+        assert_eq!(encoded_job("a"), r#"invalid base64 encoding in job name "": illegal base64 data at input byte 0"#);
+        assert_eq!(
+            encoded_job("YWJj!!"),
+            r#"invalid base64 encoding in job name "abc": illegal base64 data at input byte 4"#
+        );
+    }
+
+    #[test]
+    fn with_utf8_names_escapes_are_undone() {
+        let utf8 = |rest: &str| read(rest, NameValidation::Utf8);
+        assert_eq!(utf8("a/U__x_2e_y/1"), r#"{job="a",x.y="1"}"#);
+        assert_eq!(utf8("a/x.y/1"), r#"{job="a",x.y="1"}"#);
+        assert_eq!(utf8("a/U____x/1"), r#"{_x="1",job="a"}"#);
+        assert_eq!(utf8("a/U__job/1"), r#"{job="a"}"#);
+        for kept in ["U__x_2e", "U__x_ZZ_y", "U__x_d800_y", "U__x_110000_y", "U__x_y", "U__x_0000002e_y"] {
+            assert_eq!(utf8(&format!("a/{kept}/1")), format!("{{{kept}=\"1\",job=\"a\"}}"));
+        }
+        assert_eq!(utf8("a/U__/1"), r#"improper label name "U__""#);
+        assert_eq!(utf8("a/%FF/1"), r#"improper label name "\xff""#);
+    }
+
+    #[test]
+    fn values_that_are_not_utf8_are_refused() {
+        assert_eq!(key("a/l/%ff"), r#"the value of label l in the URL is not valid UTF-8: "\xff""#);
+        assert_eq!(key("%ff"), r#"the value of label job in the URL is not valid UTF-8: "\xff""#);
+    }
+
+    #[test]
+    fn the_number_of_labels_is_bounded() {
+        let labels = |count: usize| key(&format!("a{}", "/x/1".repeat(count)));
+        assert_eq!(labels(GROUPING_LABELS_MAX), r#"{job="a",x="1"}"#);
+        assert_eq!(labels(GROUPING_LABELS_MAX + 1), "1001 labels in the URL are more than the limit of 1000");
+    }
+}

@@ -1,0 +1,85 @@
+//! The query API, `/api/v1/…`: its replies, with the headers that let other sites' scripts read them.
+
+use serde_json::{Map, Value, json};
+
+use super::instant::rfc3339;
+use super::reply::{JSON, Reply};
+
+/// Who and how a node is: what `/api/v1/status` and the status page show.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct NodeStatus {
+    /// Version, revision and the like, by name.
+    pub build: Vec<(String, String)>,
+    /// The configuration in force, by the names of flags; secrets are masked by whoever fills this.
+    pub flags: Vec<(String, String)>,
+    /// When the node started, in nanoseconds since the Unix epoch.
+    pub start_ns: u64,
+}
+
+/// To `/api/v1/status`.
+pub fn status(status: &NodeStatus) -> Reply {
+    let object = |pairs: &[(String, String)]| -> Map<String, Value> {
+        pairs.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect()
+    };
+    let data = json!({
+        "build_information": object(&status.build),
+        "flags": object(&status.flags),
+        "start_time": rfc3339(status.start_ns),
+    });
+    shared(Reply::new(200, JSON, json!({ "status": "success", "data": data }).to_string()))
+}
+
+/// To `/api/v1/metrics`: each group as [`crate::exposition::json::group`] shows it. One group at a time is held as a
+/// value; all of them are only held as text.
+pub fn metrics(groups: impl IntoIterator<Item = Value>) -> Reply {
+    let mut body = br#"{"status":"success","data":["#.to_vec();
+    for (i, group) in groups.into_iter().enumerate() {
+        if i > 0 {
+            body.push(b',');
+        }
+        body.extend_from_slice(group.to_string().as_bytes());
+    }
+    body.extend_from_slice(b"]}");
+    shared(Reply::new(200, JSON, body))
+}
+
+/// To OPTIONS anywhere below `/api/v1/`.
+pub(super) fn options() -> Reply {
+    shared(Reply::empty(200))
+}
+
+/// The reply with the headers that all replies of the API have.
+fn shared(reply: Reply) -> Reply {
+    reply
+        .with("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin")
+        .with("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")
+        .with("Access-Control-Allow-Origin", "*")
+        .with("Access-Control-Expose-Headers", "Date")
+        .with("Cache-Control", "no-cache, no-store, must-revalidate")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn status_has_the_fields_of_the_original() {
+        let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
+        let reply = status(&NodeStatus {
+            build: pairs(&[("version", "1.11.2"), ("branch", "HEAD")]),
+            flags: pairs(&[("web.telemetry-path", "/metrics")]),
+            start_ns: 1_795_343_653_281_320_029,
+        });
+        let expected = r#"{"data":{"build_information":{"branch":"HEAD","version":"1.11.2"},"flags":{"web.telemetry-path":"/metrics"},"start_time":"2026-11-22T10:34:13.281320029Z"},"status":"success"}"#;
+        assert_eq!(String::from_utf8(reply.body).unwrap(), expected);
+        assert_eq!(reply.content_type, Some("application/json"));
+        assert!(reply.headers.contains(&("Access-Control-Allow-Origin", "*".into())));
+    }
+
+    #[test]
+    fn groups_are_listed() {
+        let body = |groups: Vec<Value>| String::from_utf8(metrics(groups).body).unwrap();
+        assert_eq!(body(vec![]), r#"{"status":"success","data":[]}"#);
+        assert_eq!(body(vec![json!({}), json!({ "a": "1" })]), r#"{"status":"success","data":[{},{"a":"1"}]}"#);
+    }
+}

@@ -1,0 +1,147 @@
+//! What is sent back, and the replies that need nothing else to be known.
+
+use std::borrow::Cow;
+
+/// Plain text, as Go's handlers label it.
+pub const TEXT: &str = "text/plain; charset=utf-8";
+/// A page.
+pub const HTML: &str = "text/html; charset=utf-8";
+/// A reply of the query API.
+pub const JSON: &str = "application/json";
+
+/// A reply to a request, whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reply {
+    /// The HTTP status.
+    pub status: u16,
+    /// The Content-Type header, if there is one.
+    pub content_type: Option<&'static str>,
+    /// Other headers.
+    pub headers: Vec<(&'static str, Cow<'static, str>)>,
+    /// The body. Not to be sent in answer to HEAD.
+    pub body: Vec<u8>,
+}
+
+impl Reply {
+    /// A status and nothing else.
+    pub fn empty(status: u16) -> Self {
+        Self { status, content_type: None, headers: Vec::new(), body: Vec::new() }
+    }
+
+    /// A body of that type.
+    pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        Self { content_type: Some(content_type), body: body.into(), ..Self::empty(status) }
+    }
+
+    /// The same with one more header.
+    pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// An error as Go's `http.Error` sends it: the message, a line feed, and a word against guessing its type.
+    pub fn error(status: u16, message: impl std::fmt::Display) -> Self {
+        Self::new(status, TEXT, format!("{message}\n")).with("X-Content-Type-Options", "nosniff")
+    }
+
+    /// 400 to what is not HTTP as the original understands it; it closes the connection on it.
+    pub fn bad_request() -> Self {
+        Self::new(400, TEXT, "400 Bad Request").with("Connection", "close")
+    }
+
+    /// 404.
+    pub fn not_found() -> Self {
+        Self::error(404, "404 page not found")
+    }
+
+    /// 405, with the methods that would do.
+    pub fn method_not_allowed(allow: String) -> Self {
+        Self::error(405, "Method Not Allowed").with("Allow", allow)
+    }
+
+    /// 413: the body, or what it decompresses to, is larger than `bytes_max`.
+    pub fn too_large(bytes_max: usize) -> Self {
+        let message =
+            format!("the request body is larger than the limit of {bytes_max} bytes, decompressed; split the push");
+        Self::error(413, message)
+    }
+
+    /// To a push that was applied: 200, or 202 where consistency is not checked before the answer.
+    pub fn pushed(checked: bool) -> Self {
+        Self::empty(if checked { 200 } else { 202 })
+    }
+
+    /// To a push that was refused because of what else is held, or because of itself.
+    pub fn refused(reason: impl std::fmt::Display) -> Self {
+        Self::error(400, format_args!("pushed metrics are invalid or inconsistent with existing metrics: {reason}"))
+    }
+
+    /// To a delete or a wipe.
+    pub fn accepted() -> Self {
+        Self::empty(202)
+    }
+
+    /// To a write that could not be made durable; it may be tried again.
+    pub fn unavailable(reason: impl std::fmt::Display) -> Self {
+        Self::error(503, reason)
+    }
+
+    /// To `/-/healthy` and `/-/ready` when all is well.
+    pub fn ok() -> Self {
+        Self::new(200, TEXT, "OK")
+    }
+
+    /// To `/-/healthy` and `/-/ready` when it is not.
+    pub fn failing(reason: impl std::fmt::Display) -> Self {
+        Self::error(500, reason)
+    }
+
+    /// To `/-/quit`.
+    pub fn goodbye() -> Self {
+        Self::new(200, TEXT, "Requesting termination... Goodbye!")
+    }
+
+    /// To `/-/quit` and `/-/reload` unless they are enabled.
+    pub fn lifecycle_disabled() -> Self {
+        Self::new(403, TEXT, "Lifecycle API is not enabled.")
+    }
+
+    /// To `/-/reload`: `Err` says why the old configuration goes on.
+    pub fn reloaded(outcome: Result<(), impl std::fmt::Display>) -> Self {
+        match outcome {
+            Ok(()) => Self::empty(200),
+            Err(reason) => Self::error(500, format_args!("failed to reload config: {reason}")),
+        }
+    }
+
+    /// To a browser that tries a method it may not: the header that says which it may.
+    pub(super) fn options(allow: String) -> Self {
+        Self::empty(200).with("Allow", allow)
+    }
+
+    /// A redirect to `location`; only GET is told about it in a body.
+    pub(super) fn redirect(status: u16, method: &str, location: String) -> Self {
+        let text = if status == 301 { "Moved Permanently" } else { "Temporary Redirect" };
+        let body = match method {
+            "GET" => format!("<a href=\"{}\">{text}</a>.\n\n", escape_html(&location)),
+            _ => String::new(),
+        };
+        let content_type = matches!(method, "GET" | "HEAD").then_some(HTML);
+        Self { content_type, body: body.into(), ..Self::empty(status).with("Location", location) }
+    }
+}
+
+fn escape_html(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&#34;"),
+            '\'' => escaped.push_str("&#39;"),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}

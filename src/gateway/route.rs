@@ -1,0 +1,470 @@
+//! What a request asks for, by its method and URL alone.
+//!
+//! The table behaves as the two routers of the original do (prometheus/common/route, that is julienschmidt/httprouter
+//! 1.3, behind Go's `http.ServeMux`, as in the packaged 1.11.2): paths are matched decoded; one that is not clean is
+//! redirected to the clean one; one that would match with a slash more or less, or in another case, is redirected there;
+//! one that exists for other methods is answered 405, or, if OPTIONS asks, with a list of them. There is no HEAD.
+//!
+//! Differences: `/debug/pprof/` is not there; redirects below `/api/v1/` lead there and not to `/`; `/-/reload` and
+//! `/status/group/…` are ours.
+
+use crate::exposition::name::NameValidation;
+use crate::model::LabelSet;
+
+use super::path::grouping_key;
+use super::table::{DELETE, Endpoint, GET, OPTIONS, PUT, Table};
+use super::{Reply, pages, query, url};
+
+/// Which routes there are and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// What all paths begin with; empty or `/` for nothing. A slash is added before it, and removed behind it.
+    pub route_prefix: String,
+    /// The path of the scrape, below the prefix.
+    pub telemetry_path: String,
+    /// Whether everything can be wiped.
+    pub admin_api: bool,
+    /// Whether `/-/quit` and `/-/reload` do anything.
+    pub lifecycle: bool,
+    /// Which label names a grouping key may have.
+    pub names: NameValidation,
+}
+
+/// As the original's flags have it.
+impl Default for RouteConfig {
+    fn default() -> Self {
+        Self {
+            route_prefix: String::new(),
+            telemetry_path: "/metrics".to_owned(),
+            admin_api: false,
+            lifecycle: false,
+            names: NameValidation::default(),
+        }
+    }
+}
+
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Route {
+    /// Push the body to a group: PUT replaces what it holds, POST only families of the same names.
+    Push {
+        /// The grouping key; at a hub, together with the labels of the place.
+        target: LabelSet,
+        /// Whether it is a PUT.
+        replace: bool,
+    },
+    /// Delete a group.
+    Delete {
+        /// The grouping key; at a hub, together with the labels of the place.
+        target: LabelSet,
+    },
+    /// Show all metrics.
+    Scrape,
+    /// Show all groups as JSON ([`query::metrics`]).
+    Query,
+    /// Show build, flags and start time as JSON ([`query::status`]).
+    Status,
+    /// Delete all groups.
+    Wipe,
+    /// Shut down.
+    Quit,
+    /// Read the configuration again.
+    Reload,
+    /// Say whether the node works.
+    Healthy,
+    /// Say whether the node takes requests.
+    Ready,
+    /// The page of groups ([`pages::IndexPage`]).
+    Index,
+    /// The page of build, flags and start time ([`pages::StatusPage`]).
+    StatusPage,
+    /// The metrics of one group, for the page of groups ([`pages::GroupFragment`]).
+    GroupFragment {
+        /// The grouping key; at a hub, together with the labels of the place.
+        target: LabelSet,
+    },
+    /// Nothing that needs the node.
+    Answer {
+        /// What [`Route::handler`] says.
+        handler: Option<&'static str>,
+        /// The reply.
+        reply: Reply,
+    },
+}
+
+impl Route {
+    /// The value of the label `handler` in `pushgateway_http_requests_total`; `None` for what the original does not count.
+    pub fn handler(&self) -> Option<&'static str> {
+        match self {
+            Self::Push { .. } => Some("push"),
+            Self::Delete { .. } => Some("delete"),
+            Self::Query => Some("api/v1/metrics"),
+            Self::Status => Some("api/v1/status"),
+            Self::Wipe => Some("wipe"),
+            Self::Healthy => Some("healthy"),
+            Self::Ready => Some("ready"),
+            Self::Index | Self::StatusPage | Self::GroupFragment { .. } => Some("status"),
+            Self::Scrape | Self::Quit | Self::Reload => None,
+            Self::Answer { handler, .. } => *handler,
+        }
+    }
+
+    fn answer(reply: Reply) -> Self {
+        Self::Answer { handler: None, reply }
+    }
+}
+
+/// The routes of a configuration.
+#[derive(Debug)]
+pub struct Router {
+    pages: Table,
+    api: Table,
+    /// Without a slash behind it.
+    api_root: String,
+    names: NameValidation,
+}
+
+impl Router {
+    /// Lays the routes out.
+    pub fn new(config: &RouteConfig) -> Self {
+        let prefix = normal_prefix(&config.route_prefix);
+        let api_root = format!("{prefix}/api/v1");
+        Self {
+            pages: Table::of_pages(&prefix, config),
+            api: Table::of_api(&api_root, config),
+            api_root,
+            names: config.names,
+        }
+    }
+
+    /// What a request asks for. `uri` is the path as sent, undecoded, with the query, if any, behind `?`.
+    pub fn route(&self, method: &str, uri: &str) -> Route {
+        let (raw, query) = uri.split_once('?').map_or((uri, None), |(raw, query)| (raw, Some(query)));
+        match (method, raw) {
+            (OPTIONS, "*") => return Route::answer(Reply::empty(200)),
+            ("CONNECT", _) => return Route::answer(Reply::not_found()),
+            _ => {}
+        }
+        let Some(path) = url::decode(raw).filter(|path| path.starts_with(b"/")) else {
+            return Route::answer(Reply::bad_request());
+        };
+        let redirect = |status: u16, path: &[u8]| {
+            let mut location = url::escape(path);
+            if let Some(query) = query {
+                location.push('?');
+                location.push_str(query);
+            }
+            Route::answer(Reply::redirect(status, method, location))
+        };
+        let mut clean = url::clean(&path);
+        if clean.as_deref().unwrap_or(&path) == self.api_root.as_bytes() {
+            clean = Some([self.api_root.as_bytes(), b"/"].concat());
+        }
+        if let Some(clean) = clean {
+            return redirect(301, &clean);
+        }
+        let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
+        let table = if in_api { &self.api } else { &self.pages };
+        if let Some((endpoint, rest)) = table.find(method, &path) {
+            return lead(endpoint, method, rest, self.names);
+        }
+        if let Some(fixed) = table.fixed(method, &path) {
+            return redirect(if method == GET { 301 } else { 307 }, &fixed);
+        }
+        Route::answer(match table.allowed(&path) {
+            None => Reply::not_found(),
+            Some(allow) if method == OPTIONS => Reply::options(allow),
+            Some(allow) => Reply::method_not_allowed(allow),
+        })
+    }
+}
+
+/// A route prefix as the original normalizes it: empty, or with a slash before it and none behind it.
+pub fn normal_prefix(prefix: &str) -> String {
+    let prefix = prefix.trim_end_matches('/');
+    if prefix.is_empty() || prefix.starts_with('/') { prefix.to_owned() } else { format!("/{prefix}") }
+}
+
+/// The route to `endpoint`, `rest` being what follows a pattern with an open end.
+fn lead(endpoint: Endpoint, method: &str, rest: &[u8], names: NameValidation) -> Route {
+    let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
+    match endpoint {
+        Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
+            Ok(target) if method == DELETE => Route::Delete { target },
+            Ok(target) => Route::Push { target, replace: method == PUT },
+            Err(error) => answer(if method == DELETE { "delete" } else { "push" }, Reply::error(400, error)),
+        },
+        Endpoint::GroupFragment { job_encoded } => match grouping_key(rest, job_encoded, names) {
+            Ok(target) => Route::GroupFragment { target },
+            Err(error) => answer("status", Reply::error(400, error)),
+        },
+        Endpoint::Scrape => Route::Scrape,
+        Endpoint::Healthy => Route::Healthy,
+        Endpoint::Ready => Route::Ready,
+        Endpoint::Index => Route::Index,
+        Endpoint::StatusPage => Route::StatusPage,
+        Endpoint::Asset => answer("static", pages::asset(rest)),
+        Endpoint::Quit => Route::Quit,
+        Endpoint::Reload => Route::Reload,
+        Endpoint::LifecycleDisabled => Route::answer(Reply::lifecycle_disabled()),
+        Endpoint::QuitByGet => Route::answer(Reply::new(405, super::reply::TEXT, "Only POST or PUT requests allowed.")),
+        Endpoint::ApiStatus => Route::Status,
+        Endpoint::ApiMetrics => Route::Query,
+        Endpoint::ApiOptions => answer("api/v1/options", query::options()),
+        Endpoint::Wipe => Route::Wipe,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What comes of each request, told in a line: the name of a route with its group, or the status of an answer with
+    /// what it leads to or allows.
+    fn told(config: &RouteConfig, method: &str, uri: &str) -> String {
+        match Router::new(config).route(method, uri) {
+            Route::Push { target, replace } => format!("push {target}{}", if replace { " replacing" } else { "" }),
+            Route::Delete { target } => format!("delete {target}"),
+            Route::GroupFragment { target } => format!("fragment {target}"),
+            Route::Answer { reply, .. } => {
+                let header = reply.headers.iter().find(|(name, _)| matches!(*name, "Allow" | "Location"));
+                header.map_or(reply.status.to_string(), |(_, value)| format!("{} {value}", reply.status))
+            }
+            plain => format!("{plain:?}"),
+        }
+    }
+
+    #[track_caller]
+    fn check(config: &RouteConfig, recorded: &[(&str, &str, &str)]) {
+        for (methods, uri, expected) in recorded {
+            for method in methods.split(' ') {
+                assert_eq!(told(config, method, uri), *expected, "{method} {uri}");
+            }
+        }
+    }
+
+    fn all_on() -> RouteConfig {
+        RouteConfig {
+            route_prefix: "/pg/".to_owned(),
+            admin_api: true,
+            lifecycle: true,
+            names: NameValidation::Utf8,
+            ..RouteConfig::default()
+        }
+    }
+
+    #[test]
+    fn every_method_on_every_path() {
+        const OTHERS: &str = "HEAD PATCH FOO TRACE";
+        let config = RouteConfig::default();
+        for (path, route) in [
+            ("/", "Index"),
+            ("/metrics", "Scrape"),
+            ("/status", "StatusPage"),
+            ("/-/healthy", "Healthy"),
+            ("/-/ready", "Ready"),
+            ("/static/page.css", "200"),
+        ] {
+            check(&config, &[("GET", path, route), ("OPTIONS", path, "200 GET, OPTIONS")]);
+            check(&config, &[(OTHERS, path, "405 GET, OPTIONS"), ("POST PUT DELETE", path, "405 GET, OPTIONS")]);
+        }
+        for (path, route) in [("/api/v1/status", "Status"), ("/api/v1/metrics", "Query")] {
+            check(&config, &[("GET", path, route), ("OPTIONS", path, "200")]);
+            check(&config, &[(OTHERS, path, "405 GET, OPTIONS"), ("POST PUT DELETE", path, "405 GET, OPTIONS")]);
+        }
+        for path in ["/api/v1/admin/wipe", "/api/v1/nope"] {
+            check(&config, &[(OTHERS, path, "404"), ("GET POST PUT DELETE", path, "404"), ("OPTIONS", path, "200")]);
+        }
+        for (path, key) in [("/metrics/job/a", r#"{job="a"}"#), ("/metrics/job/a/x/y", r#"{job="a",x="y"}"#)] {
+            check(
+                &config,
+                &[(OTHERS, path, "405 DELETE, OPTIONS, POST, PUT"), ("PUT", path, &format!("push {key} replacing"))],
+            );
+            check(&config, &[("GET", path, "405 DELETE, OPTIONS, POST, PUT"), ("POST", path, &format!("push {key}"))]);
+            check(
+                &config,
+                &[("OPTIONS", path, "200 DELETE, OPTIONS, POST, PUT"), ("DELETE", path, &format!("delete {key}"))],
+            );
+        }
+        check(
+            &config,
+            &[
+                (OTHERS, "/nope", "404"),
+                ("GET POST PUT DELETE OPTIONS", "/nope", "404"),
+                ("GET", "/-/quit", "405"),
+                ("PUT POST", "/-/quit", "403"),
+                ("DELETE", "/-/quit", "405 GET, OPTIONS, POST, PUT"),
+                ("OPTIONS", "/-/quit", "200 GET, OPTIONS, POST, PUT"),
+                ("GET", "/static/nope", "404"),
+                ("GET", "/metrics/", "301 /metrics"),
+                ("POST HEAD PATCH OPTIONS", "/metrics/", "404"),
+                ("OPTIONS", "*", "200"),
+                ("GET", "*", "400"),
+                ("CONNECT", "x:80", "404"),
+                ("GET", "", "400"),
+            ],
+        );
+    }
+
+    #[test]
+    fn what_is_almost_a_path_is_redirected() {
+        check(
+            &RouteConfig::default(),
+            &[
+                ("GET", "/METRICS", "301 /metrics"),
+                ("GET", "/METRICS/?a=b", "301 /metrics?a=b"),
+                ("GET", "/metr%69cs/", "301 /metrics"),
+                ("GET", "/metrics%2f", "301 /metrics"),
+                ("GET", "/Metrics/Job/a", "404"),
+                ("PUT POST DELETE", "/Metrics/Job/a", "307 /metrics/job/a"),
+                ("PUT", "/METRICS/JOB/A/X/Y%20", "307 /metrics/job/A/X/Y%20"),
+                ("POST", "/METRICS/JOB@BASE64/YQ", "307 /metrics/job@base64/YQ"),
+                ("PATCH PUT OPTIONS", "/METRICS", "404"),
+                ("POST PUT", "/-/quit/", "307 /-/quit"),
+                ("GET", "/-/quit/", "301 /-/quit"),
+                ("PUT", "/-/QUIT", "307 /-/quit"),
+                ("DELETE", "/-/QUIT", "404"),
+                ("GET", "/-/HEALTHY", "301 /-/healthy"),
+                ("GET", "/static", "301 /static/"),
+                ("GET", "/api", "404"),
+                ("GET", "/api/", "404"),
+                ("GET", "/-", "404"),
+                ("GET OPTIONS", "/api/v1", "301 /api/v1/"),
+                ("GET", "/api/v1/", "404"),
+                ("OPTIONS", "/api/v1/", "200"),
+                ("POST", "/api/v1/status/", "404"),
+                ("GET", "/api/v1//status", "301 /api/v1/status"),
+                // The original leads to /status, another page.
+                ("GET", "/api/v1/status/", "301 /api/v1/status"),
+                ("GET", "/api/v1/STATUS", "301 /api/v1/status"),
+                ("GET", "/API/v1/status", "404"),
+            ],
+        );
+    }
+
+    #[test]
+    fn unclean_paths_are_redirected_whatever_the_method() {
+        check(
+            &RouteConfig::default(),
+            &[
+                ("PUT GET", "/metrics/job/a//b", "301 /metrics/job/a/b"),
+                ("PUT", "//metrics/job/a?x=1", "301 /metrics/job/a?x=1"),
+                ("PUT", "/metrics/job/a/x/%2F", "301 /metrics/job/a/x/"),
+                ("PUT", "/metrics/job/a/x/..", "301 /metrics/job/a"),
+                ("PUT", "/metrics/job/a/x/%2e%2e", "301 /metrics/job/a"),
+                ("PUT", "/metrics/job/a/x/.", "301 /metrics/job/a/x"),
+                ("PUT", "/metrics/job@base64//x/y", "301 /metrics/job@base64/x/y"),
+                ("GET", "//", "301 /"),
+                ("POST", "/api/v1/status/../.?q=1", "301 /api/v1/?q=1"),
+                ("PUT", "/metrics/job/a//%C3%A9%3F%20!'", "301 /metrics/job/a/%C3%A9%3F%20%21%27"),
+            ],
+        );
+    }
+
+    #[test]
+    fn pushes_without_a_job_or_with_a_bad_group() {
+        check(
+            &RouteConfig::default(),
+            &[
+                ("GET", "/metrics/job", "404"),
+                ("GET", "/metrics/job/", "404"),
+                ("PUT POST DELETE", "/metrics/job", "404"),
+                ("PUT POST DELETE", "/metrics/job/", "307 /metrics/job"),
+                ("POST", "/metrics/job@base64", "404"),
+                ("POST", "/metrics/job@base64/", "404"),
+                ("PUT", "/metrics/jobs/a", "404"),
+                ("PUT", "/metrics/job@/a", "404"),
+                ("PUT", "/metrics/job/a/x/%zz", "400"),
+                ("PUT", "/metrics/job/a/x/%", "400"),
+                ("PUT DELETE", "/metrics/job/a/b", "400"),
+                ("PUT", "/metrics/job/a%2Fb", "400"),
+                ("PUT", "/metrics/job/a/", r#"push {job="a"} replacing"#),
+                ("PUT", "/metrics/job/a/b/", r#"push {b="",job="a"} replacing"#),
+                ("POST", "/metrics/job/a/x/a?b", r#"push {job="a",x="a"}"#),
+                ("POST", "/metrics/job/%20", r#"push {job=" "}"#),
+                ("POST", "/metrics/job@base64/YQ==/b@base64/=", r#"push {b="",job="a"}"#),
+            ],
+        );
+        let bad = Router::new(&RouteConfig::default()).route("DELETE", "/metrics/job/a/b");
+        assert_eq!(bad.handler(), Some("delete"));
+        let Route::Answer { reply, .. } = bad else { panic!("{bad:?}") };
+        assert_eq!(reply.body, b"odd number of components in label string \"/b\"\n");
+    }
+
+    #[test]
+    fn everything_on_behind_a_prefix() {
+        check(
+            &all_on(),
+            &[
+                ("GET POST OPTIONS HEAD", "/", "404"),
+                ("GET", "/pg", "301 /pg/"),
+                ("GET", "/PG", "301 /pg/"),
+                ("POST OPTIONS", "/pg", "404"),
+                ("GET", "/p", "404"),
+                ("GET", "/pg/", "Index"),
+                ("GET", "/pg/metrics", "Scrape"),
+                ("GET", "/PG/METRICS", "301 /pg/metrics"),
+                ("GET", "/metrics", "404"),
+                ("PUT", "/metrics/job/a", "404"),
+                ("GET", "/-/quit", "405"),
+                ("POST", "/-/quit", "405 GET, OPTIONS"),
+                ("GET DELETE", "/pg/-/quit", "405 OPTIONS, POST, PUT"),
+                ("PUT POST", "/pg/-/quit", "Quit"),
+                ("PUT POST", "/pg/-/reload", "Reload"),
+                ("GET", "/pg/api/v1/status", "Status"),
+                ("GET", "/api/v1/status", "404"),
+                ("GET", "/pg/api/v1", "301 /pg/api/v1/"),
+                ("PUT", "/pg/api/v1/admin/wipe", "Wipe"),
+                ("GET POST DELETE HEAD", "/pg/api/v1/admin/wipe", "405 OPTIONS, PUT"),
+                ("PUT", "/pg/api/v1/admin/wipe/", "307 /pg/api/v1/admin/wipe"),
+                ("PUT", "/pg/metrics/job/a/U__x_2e_y/1", r#"push {job="a",x.y="1"} replacing"#),
+                ("GET", "/pg/status/group/job/a/x/1", r#"fragment {job="a",x="1"}"#),
+                ("GET", "/pg/status/group/job@base64/YQ", r#"fragment {job="a"}"#),
+                ("GET", "/pg/status/group/job/a/x", "400"),
+            ],
+        );
+    }
+
+    #[test]
+    fn the_telemetry_path_moves_the_scrape_and_nothing_else() {
+        for path in ["/own", "own", "//own/"] {
+            let config =
+                RouteConfig { telemetry_path: path.trim_end_matches('/').to_owned(), ..RouteConfig::default() };
+            check(
+                &config,
+                &[
+                    ("GET", "/own", "Scrape"),
+                    ("GET", "/own/", "301 /own"),
+                    ("POST", "/own", "405 GET, OPTIONS"),
+                    ("GET PUT OPTIONS", "/metrics", "404"),
+                    ("PUT", "/metrics/job/a", r#"push {job="a"} replacing"#),
+                ],
+            );
+        }
+    }
+
+    #[test]
+    fn prefixes_are_normalized() {
+        for (prefix, expected) in [("", ""), ("/", ""), ("a", "/a"), ("/a/", "/a"), ("/a/b", "/a/b")] {
+            assert_eq!(normal_prefix(prefix), expected);
+        }
+    }
+
+    #[test]
+    fn a_redirect_is_told_to_a_browser_as_the_original_tells_it() {
+        let Route::Answer { reply, .. } = Router::new(&RouteConfig::default()).route("GET", "/metrics/?a=b&c") else {
+            panic!("answered at once")
+        };
+        assert_eq!(reply.body, b"<a href=\"/metrics?a=b&amp;c\">Moved Permanently</a>.\n\n");
+        assert_eq!(reply.content_type, Some("text/html; charset=utf-8"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_request_makes_it_panic(method in "[A-Z]{0,6}|PUT|GET", uri in "(/|metrics|job|@base64|api|v1|%2e|\\.|.){0,12}") {
+            let _ = Router::new(&all_on()).route(&method, &uri);
+        }
+    }
+}

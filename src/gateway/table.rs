@@ -1,0 +1,162 @@
+//! The table of paths: which methods each has, and what a path that is in none of the entries may have meant.
+
+use super::route::RouteConfig;
+use super::url;
+
+pub(super) const GET: &str = "GET";
+pub(super) const PUT: &str = "PUT";
+pub(super) const POST: &str = "POST";
+pub(super) const DELETE: &str = "DELETE";
+pub(super) const OPTIONS: &str = "OPTIONS";
+
+/// What stands behind a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Endpoint {
+    Group { job_encoded: bool },
+    GroupFragment { job_encoded: bool },
+    Scrape,
+    Healthy,
+    Ready,
+    Index,
+    StatusPage,
+    Asset,
+    Quit,
+    Reload,
+    LifecycleDisabled,
+    QuitByGet,
+    ApiStatus,
+    ApiMetrics,
+    ApiOptions,
+    Wipe,
+}
+
+/// Which paths an entry is for.
+#[derive(Debug)]
+enum Pattern {
+    /// This one.
+    Only(String),
+    /// Those that begin with `root`, which ends with a slash.
+    Below {
+        root: String,
+        /// Whether something must follow the root.
+        more: bool,
+    },
+}
+
+impl Pattern {
+    /// What follows the pattern in `path`, if it matches.
+    fn rest<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
+        match self {
+            Self::Only(only) => (path == only.as_bytes()).then_some(b""),
+            Self::Below { root, more } => path.strip_prefix(root.as_bytes()).filter(|rest| !(*more && rest.is_empty())),
+        }
+    }
+
+    /// The path that is meant, if `path` differs only in case or by a slash at its end.
+    fn folded(&self, path: &[u8]) -> Option<Vec<u8>> {
+        let (text, more) = match self {
+            Self::Only(only) => (only.as_bytes(), None),
+            Self::Below { root, more } => (root.as_bytes(), Some(*more)),
+        };
+        let unslashed = |path: &[u8]| path.strip_suffix(b"/").unwrap_or(path).to_ascii_lowercase();
+        if more != Some(true) && unslashed(path) == unslashed(text) {
+            return Some(text.to_vec());
+        }
+        let (head, rest) = path.split_at_checked(text.len())?;
+        let below = more.is_some() && !rest.is_empty() && head.eq_ignore_ascii_case(text);
+        below.then(|| [text, rest].concat())
+    }
+}
+
+#[derive(Debug)]
+struct Entry {
+    methods: &'static [&'static str],
+    pattern: Pattern,
+    endpoint: Endpoint,
+}
+
+#[derive(Debug)]
+/// The paths below one root.
+pub(super) struct Table(Vec<Entry>);
+
+impl Table {
+    /// All paths but those of the API; `prefix` is normal.
+    pub(super) fn of_pages(prefix: &str, config: &RouteConfig) -> Self {
+        const PUSH: &[&str] = &[PUT, POST, DELETE];
+        const LIFECYCLE: &[&str] = &[PUT, POST];
+        let only = |path: &str| Pattern::Only(format!("{prefix}{path}"));
+        let below = |path: &str, more| Pattern::Below { root: format!("{prefix}{path}"), more };
+        let telemetry = format!("{prefix}/{}", config.telemetry_path);
+        let telemetry =
+            url::clean(telemetry.as_bytes()).map_or(telemetry, |clean| String::from_utf8_lossy(&clean).into());
+        let lifecycle = |endpoint| if config.lifecycle { endpoint } else { Endpoint::LifecycleDisabled };
+        let entries = [
+            (PUSH, below("/metrics/job/", true), Endpoint::Group { job_encoded: false }),
+            (PUSH, below("/metrics/job@base64/", true), Endpoint::Group { job_encoded: true }),
+            (&[GET], Pattern::Only(telemetry), Endpoint::Scrape),
+            (&[GET], only("/-/healthy"), Endpoint::Healthy),
+            (&[GET], only("/-/ready"), Endpoint::Ready),
+            (LIFECYCLE, only("/-/quit"), lifecycle(Endpoint::Quit)),
+            (LIFECYCLE, only("/-/reload"), lifecycle(Endpoint::Reload)),
+            // The original forgets the prefix here.
+            (&[GET], Pattern::Only("/-/quit".to_owned()), Endpoint::QuitByGet),
+            (&[GET], only("/"), Endpoint::Index),
+            (&[GET], only("/status"), Endpoint::StatusPage),
+            (&[GET], below("/status/group/job/", true), Endpoint::GroupFragment { job_encoded: false }),
+            (&[GET], below("/status/group/job@base64/", true), Endpoint::GroupFragment { job_encoded: true }),
+            (&[GET], below("/static/", false), Endpoint::Asset),
+        ];
+        Self(entries.map(|(methods, pattern, endpoint)| Entry { methods, pattern, endpoint }).into())
+    }
+
+    /// The paths of the API; `root` is what they begin with, without a slash behind it.
+    pub(super) fn of_api(root: &str, config: &RouteConfig) -> Self {
+        let only = |path: &str| Pattern::Only(format!("{root}{path}"));
+        let mut entries: Vec<(&[&str], Pattern, Endpoint)> = vec![
+            (&[GET], only("/status"), Endpoint::ApiStatus),
+            (&[GET], only("/metrics"), Endpoint::ApiMetrics),
+            (&[OPTIONS], Pattern::Below { root: format!("{root}/"), more: false }, Endpoint::ApiOptions),
+        ];
+        if config.admin_api {
+            entries.push((&[PUT], only("/admin/wipe"), Endpoint::Wipe));
+        }
+        Self(entries.into_iter().map(|(methods, pattern, endpoint)| Entry { methods, pattern, endpoint }).collect())
+    }
+
+    /// What stands behind `path` for that method, and what follows a pattern with an open end.
+    pub(super) fn find<'p>(&self, method: &str, path: &'p [u8]) -> Option<(Endpoint, &'p [u8])> {
+        let of_method = self.0.iter().filter(|entry| entry.methods.contains(&method));
+        of_method.filter_map(|entry| Some((entry.endpoint, entry.pattern.rest(path)?))).next()
+    }
+
+    /// Where the request should have gone, if it nearly matches a route of its method.
+    pub(super) fn fixed(&self, method: &str, path: &[u8]) -> Option<Vec<u8>> {
+        if path == b"/" {
+            return None;
+        }
+        let of_method = || self.0.iter().filter(|entry| entry.methods.contains(&method));
+        // The original's tree of routes sends a push without a job there, where nothing is.
+        let jobless = |entry: &Entry| match (&entry.pattern, entry.endpoint) {
+            (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: false }) => root.as_bytes() == path,
+            _ => false,
+        };
+        if of_method().any(jobless) {
+            return Some(path[..path.len() - 1].to_vec());
+        }
+        of_method().find_map(|entry| entry.pattern.folded(path))
+    }
+
+    /// The methods that have a route to `path`, and OPTIONS, as an Allow header lists them.
+    pub(super) fn allowed(&self, path: &[u8]) -> Option<String> {
+        let to_path = self.0.iter().filter(|entry| entry.pattern.rest(path).is_some());
+        let mut methods: Vec<&str> =
+            to_path.flat_map(|entry| entry.methods).copied().filter(|m| *m != OPTIONS).collect();
+        if methods.is_empty() {
+            return None;
+        }
+        methods.push(OPTIONS);
+        methods.sort_unstable();
+        methods.dedup();
+        Some(methods.join(", "))
+    }
+}

@@ -1,0 +1,115 @@
+//! URL paths as Go's `net/url`, `path` and `http.ServeMux` handle them: the routes are matched against the path decoded
+//! and cleaned, and redirects print it escaped again.
+
+use std::borrow::Cow;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
+
+/// What `url.URL.EscapedPath` leaves as it is in a path.
+const PATH: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'~')
+    .remove(b'$')
+    .remove(b'&')
+    .remove(b'+')
+    .remove(b',')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b';')
+    .remove(b'=')
+    .remove(b'@');
+
+/// Undoes percent-encoding; `None` where a `%` is not followed by two hexadecimal digits.
+pub(super) fn decode(path: &str) -> Option<Cow<'_, [u8]>> {
+    let bytes = path.as_bytes();
+    let well_formed = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
+    let all = bytes.iter().enumerate().all(|(at, &byte)| byte != b'%' || well_formed(at));
+    all.then(|| percent_decode(bytes).into())
+}
+
+/// The path as a Location header prints it.
+pub(super) fn escape(path: &[u8]) -> String {
+    percent_encode(path, PATH).to_string()
+}
+
+/// Without empty, `.` and `..` components; a slash at the end stays. `None` if the path is that already.
+pub(super) fn clean(path: &[u8]) -> Option<Vec<u8>> {
+    let plain = |component: &[u8]| !matches!(component, b"" | b"." | b"..");
+    if let Some(relative) = path.strip_prefix(b"/") {
+        let body = relative.strip_suffix(b"/").unwrap_or(relative);
+        if relative.is_empty() || body.split(|&byte| byte == b'/').all(plain) {
+            return None;
+        }
+    }
+    let mut kept: Vec<&[u8]> = Vec::new();
+    for component in path.split(|&byte| byte == b'/') {
+        match component {
+            b"" | b"." => {}
+            b".." => drop(kept.pop()),
+            _ => kept.push(component),
+        }
+    }
+    let mut cleaned = Vec::with_capacity(path.len() + 1);
+    for component in &kept {
+        cleaned.push(b'/');
+        cleaned.extend_from_slice(component);
+    }
+    if kept.is_empty() || path.ends_with(b"/") {
+        cleaned.push(b'/');
+    }
+    Some(cleaned)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cleaned(path: &str) -> String {
+        String::from_utf8(clean(path.as_bytes()).unwrap_or(path.into())).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_twice_is_cleaning_once(path in "[/.a]{0,12}") {
+            let once = cleaned(&path);
+            prop_assert_eq!(clean(once.as_bytes()), None, "{}", once);
+        }
+
+        #[test]
+        fn escaping_round_trips(path: Vec<u8>) {
+            let escaped = escape(&path);
+            prop_assert_eq!(&*decode(&escaped).unwrap(), &path);
+        }
+    }
+
+    #[test]
+    fn paths_are_cleaned_as_go_does() {
+        for same in ["/", "/a", "/a/", "/a/b.c/..d/"] {
+            assert_eq!(clean(same.as_bytes()), None);
+        }
+        for (path, expected) in [
+            ("", "/"),
+            ("//", "/"),
+            ("/a//b", "/a/b"),
+            ("/a/./b/", "/a/b/"),
+            ("/a/x/..", "/a"),
+            ("/a/../../b", "/b"),
+            ("a", "/a"),
+            ("/a//", "/a/"),
+        ] {
+            assert_eq!(cleaned(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn escapes_must_be_whole() {
+        assert_eq!(&*decode("/a%2fb%FF").unwrap(), b"/a/b\xff");
+        for bad in ["%", "%1", "/%zz", "%+1"] {
+            assert_eq!(decode(bad), None);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Addresses as people write them: `HOST:PORT`, `[::1]:PORT`, and for listeners `:PORT` for every interface.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+use std::str::FromStr;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ListenAddress {
+    host: String,
+    port: u16,
+}
+
+/// Where to dial.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    host: String,
+    port: u16,
+}
+
+/// Why a text is no address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AddressError {
+    /// There is no `:PORT` at the end.
+    NoPort(String),
+    /// What stands behind the last colon is no port number.
+    BadPort(String),
+    /// What stands before it is neither a host name nor an address.
+    BadHost(String),
+    /// An address to dial needs a host and a port other than 0.
+    NotDialable(String),
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoPort(text) => write!(f, "{text:?} has no port: write HOST:PORT, like \"127.0.0.1:9091\""),
+            Self::BadPort(text) => write!(f, "{text:?} does not end in a port number from 0 to 65535"),
+            Self::BadHost(text) => {
+                write!(f, "{text:?} has no valid host: write a name, an IPv4 address or an IPv6 address in brackets")
+            }
+            Self::NotDialable(text) => {
+                write!(f, "{text:?} is no address to connect to: write HOST:PORT, like \"hub.example.org:9443\"")
+            }
+        }
+    }
+}
+
+impl std::error::Error for AddressError {}
+
+impl ListenAddress {
+    /// That port of every interface.
+    pub fn every_interface(port: u16) -> Self {
+        Self { host: String::new(), port }
+    }
+
+    /// The host; empty for every interface.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port; 0 lets the system choose.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl HostPort {
+    /// The host, an IPv6 address without its brackets.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (host, port) = split(text)?;
+        Ok(Self { host, port })
+    }
+}
+
+impl FromStr for HostPort {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
+        let (host, port) = split(text)?;
+        if host.is_empty() || port == 0 {
+            return Err(AddressError::NotDialable(text.into()));
+        }
+        Ok(Self { host, port })
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display(&self.host, self.port, f)
+    }
+}
+
+impl fmt::Display for HostPort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        display(&self.host, self.port, f)
+    }
+}
+
+fn display(host: &str, port: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+}
+
+fn split(text: &str) -> Result<(String, u16), AddressError> {
+    let (host, port) = text.rsplit_once(':').ok_or_else(|| AddressError::NoPort(text.into()))?;
+    // `u16::from_str` takes a leading plus sign, an address does not.
+    let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
+    let port = port.parse().ok().filter(|_| digits).ok_or_else(|| AddressError::BadPort(text.into()))?;
+    let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) if address.parse::<Ipv6Addr>().is_ok() => address,
+        None if host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_')) => host,
+        _ => return Err(AddressError::BadHost(text.into())),
+    };
+    Ok((host.into(), port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_print_as_they_were_written() {
+        for text in ["127.0.0.1:9091", ":9091", "[::1]:0", "hub.example.org:65535", "localhost:1"] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+        }
+        assert_eq!("[::1]:9443".parse::<HostPort>().unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn each_mistake_has_its_error() {
+        let listen = |text: &str| text.parse::<ListenAddress>().unwrap_err();
+        assert_eq!(listen("localhost"), AddressError::NoPort("localhost".into()));
+        for text in ["a:", "a:+1", "a:65536", "a:http"] {
+            assert_eq!(listen(text), AddressError::BadPort(text.into()));
+        }
+        for text in ["::1:9091", "[::g]:1", "a b:1", "http://a:1"] {
+            assert_eq!(listen(text), AddressError::BadHost(text.into()));
+        }
+        for text in [":9443", "hub:0"] {
+            assert_eq!(text.parse::<HostPort>().unwrap_err(), AddressError::NotDialable(text.into()));
+        }
+    }
+}

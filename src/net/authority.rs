@@ -1,0 +1,225 @@
+//! A small certificate authority, for those without one and for the demo.
+//!
+//! It signs two kinds of certificates: a hub's (its host names, for server authentication) and an edge's (its identity as
+//! a URI, see [`super::identity`], for client authentication). Keys are ECDSA P-256, made where they are used.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, SystemTime};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose, SanType,
+};
+use time::OffsetDateTime;
+
+use super::identity::EdgeIdentity;
+
+/// How long the authority's own certificate is valid.
+pub const AUTHORITY_DAYS: u32 = 3_650;
+/// How long a hub's or edge's certificate is valid: the most that common TLS clients accept.
+pub const LEAF_DAYS: u32 = 825;
+/// More days than any certificate needs (a hundred years); keeps dates in the range that X.509 can write.
+pub const DAYS_MAX: u32 = 36_500;
+/// Host names that one certificate may carry.
+pub const HOSTS_MAX: usize = 100;
+
+/// Certificates are valid from an hour before they are made, for hosts whose clocks are behind.
+const BACKDATED: Duration = Duration::from_secs(3_600);
+
+/// From when until when a certificate is valid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// The first moment.
+    pub not_before: SystemTime,
+    /// The last moment.
+    pub not_after: SystemTime,
+}
+
+impl Validity {
+    /// From an hour before `now` for so many days, at most [`DAYS_MAX`].
+    pub fn days(now: SystemTime, days: u32) -> Self {
+        Self {
+            not_before: now - BACKDATED,
+            not_after: now + Duration::from_secs(u64::from(days.min(DAYS_MAX)) * 86_400),
+        }
+    }
+}
+
+/// A certificate and its key, as PEM.
+#[derive(Clone)]
+pub struct Issued {
+    /// The certificate.
+    pub certificate_pem: String,
+    /// The key. Secret.
+    pub key_pem: String,
+}
+
+impl fmt::Debug for Issued {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Issued").field("certificate_pem", &self.certificate_pem).finish_non_exhaustive()
+    }
+}
+
+/// Why no certificate came of it.
+#[derive(Debug)]
+pub enum AuthorityError {
+    /// The authority's certificate or key cannot be read.
+    BadAuthority(rcgen::Error),
+    /// That is neither a host name nor an IP address.
+    BadHost(String),
+    /// There is no host, or more than [`HOSTS_MAX`].
+    HostCount(usize),
+    /// Making or signing failed.
+    Signing(rcgen::Error),
+}
+
+impl fmt::Display for AuthorityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadAuthority(error) => write!(f, "the authority's certificate or key cannot be used: {error}"),
+            Self::BadHost(host) => write!(
+                f,
+                "{host:?} is no host: give the names and addresses by which edges reach the hub, without a port"
+            ),
+            Self::HostCount(n) => write!(f, "{n} hosts: a hub's certificate needs 1 to {HOSTS_MAX}"),
+            Self::Signing(error) => write!(f, "the certificate could not be made: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for AuthorityError {}
+
+/// An authority that can sign.
+pub struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    certificate_pem: String,
+}
+
+impl fmt::Debug for Authority {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Authority").field("certificate_pem", &self.certificate_pem).finish_non_exhaustive()
+    }
+}
+
+impl Authority {
+    /// A new authority.
+    pub fn generate(validity: Validity) -> Result<Self, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::Signing)?;
+        let mut params = params("pushrelay authority", validity);
+        // It signs leaves only: a path length of 0.
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        let certificate = params.self_signed(&key).map_err(AuthorityError::Signing)?;
+        Ok(Self { certificate_pem: certificate.pem(), issuer: Issuer::new(params, key) })
+    }
+
+    /// The authority of this certificate and key.
+    pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
+        let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::BadAuthority)?;
+        let issuer = Issuer::from_ca_cert_pem(certificate_pem, key).map_err(AuthorityError::BadAuthority)?;
+        Ok(Self { issuer, certificate_pem: certificate_pem.into() })
+    }
+
+    /// The authority's own certificate and key.
+    pub fn to_pem(&self) -> Issued {
+        Issued { certificate_pem: self.certificate_pem.clone(), key_pem: self.issuer.key().serialize_pem() }
+    }
+
+    /// A certificate for a hub that edges reach by these names and addresses.
+    pub fn hub(&self, hosts: &[String], validity: Validity) -> Result<Issued, AuthorityError> {
+        let first = hosts.first().filter(|_| hosts.len() <= HOSTS_MAX).ok_or(AuthorityError::HostCount(hosts.len()))?;
+        let mut params = params(first, validity);
+        params.subject_alt_names = hosts.iter().map(|host| host_name(host)).collect::<Result<_, _>>()?;
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        self.sign(params)
+    }
+
+    /// A certificate for an edge.
+    pub fn edge(&self, identity: &EdgeIdentity, validity: Validity) -> Result<Issued, AuthorityError> {
+        let mut params = params(identity.name.as_str(), validity);
+        let uri = identity.to_uri().try_into().map_err(AuthorityError::Signing)?;
+        params.subject_alt_names = vec![SanType::URI(uri)];
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        self.sign(params)
+    }
+
+    fn sign(&self, mut params: CertificateParams) -> Result<Issued, AuthorityError> {
+        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        params.use_authority_key_identifier_extension = true;
+        let key = KeyPair::generate().map_err(AuthorityError::Signing)?;
+        let certificate = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Signing)?;
+        Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+    }
+}
+
+fn params(common_name: &str, validity: Validity) -> CertificateParams {
+    let mut params = CertificateParams::default();
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, common_name);
+    params.not_before = OffsetDateTime::from(validity.not_before);
+    params.not_after = OffsetDateTime::from(validity.not_after);
+    params
+}
+
+fn host_name(host: &str) -> Result<SanType, AuthorityError> {
+    if let Ok(address) = host.parse::<IpAddr>() {
+        return Ok(SanType::IpAddress(address));
+    }
+    let bad = || AuthorityError::BadHost(host.into());
+    let label = |label: &str| {
+        (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+    };
+    // One star may stand for the first label.
+    let labels = host.strip_prefix("*.").unwrap_or(host);
+    if host.len() > 253 || !labels.split('.').all(label) {
+        return Err(bad());
+    }
+    Ok(SanType::DnsName(host.try_into().map_err(|_| bad())?))
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::net::certificate::Certificate;
+
+    fn read(issued: &Issued) -> Certificate {
+        let der = CertificateDer::from_pem_slice(issued.certificate_pem.as_bytes()).unwrap();
+        Certificate::from_der(&der).unwrap()
+    }
+
+    #[test]
+    fn an_edge_is_who_its_certificate_says() {
+        let validity = Validity::days(SystemTime::now(), 10);
+        let authority = Authority::generate(validity).unwrap();
+        let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=S%C3%BCd%20%26").unwrap();
+        let authority = Authority::from_pem(&authority.to_pem().certificate_pem, &authority.to_pem().key_pem).unwrap();
+        let certificate = read(&authority.edge(&identity, validity).unwrap());
+        assert_eq!(certificate.edge().unwrap(), identity);
+        assert_eq!(certificate.common_name.as_deref(), Some("syq-1"));
+        let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
+        assert_eq!(seconds(certificate.not_after), seconds(validity.not_after));
+        assert_eq!(seconds(certificate.not_before), seconds(validity.not_before));
+    }
+
+    #[test]
+    fn what_is_no_host_is_refused() {
+        let validity = Validity::days(SystemTime::now(), u32::MAX);
+        let authority = Authority::generate(validity).unwrap();
+        let hub = |hosts: &[&str]| authority.hub(&hosts.iter().map(|&h| h.into()).collect::<Vec<_>>(), validity);
+        for host in ["", "a:9443", "https://a", "a..b", "*", "ü", &"a".repeat(64)] {
+            assert!(matches!(hub(&[host]), Err(AuthorityError::BadHost(_))), "{host}");
+        }
+        assert!(matches!(hub(&[]), Err(AuthorityError::HostCount(0))));
+        hub(&["hub.example.org", "*.example.org", "127.0.0.1", "::1", "localhost"]).unwrap();
+    }
+
+    #[test]
+    fn keys_never_print() {
+        let issued = Authority::generate(Validity::days(SystemTime::now(), 1)).unwrap();
+        assert!(!format!("{issued:?}{:?}", issued.to_pem()).contains("PRIVATE"));
+    }
+}

@@ -1,0 +1,135 @@
+//! What a certificate says: for whom, from when, until when, and which edge.
+
+use std::fmt;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use time::OffsetDateTime;
+use x509_parser::extensions::GeneralName;
+use x509_parser::prelude::{FromDer, X509Certificate};
+
+use super::identity::{self, EdgeIdentity, EdgeName, IdentityError};
+
+/// What is read from a certificate, once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// The subject's common name, if there is one.
+    pub common_name: Option<String>,
+    /// Valid from.
+    pub not_before: SystemTime,
+    /// Valid until.
+    pub not_after: SystemTime,
+    /// The URIs among the subject alternative names.
+    pub uris: Vec<String>,
+}
+
+/// Why a certificate does not say what it should.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CertificateError {
+    /// It is no X.509 certificate.
+    Malformed(String),
+    /// It has two URIs of an edge.
+    TwoIdentities,
+    /// It has neither a URI of an edge nor a common name.
+    NoIdentity,
+    /// The URI or the common name is no identity.
+    BadIdentity(IdentityError),
+}
+
+impl fmt::Display for CertificateError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(reason) => write!(f, "not an X.509 certificate: {reason}"),
+            Self::TwoIdentities => {
+                write!(f, "two subject alternative names begin with {:?}: an edge is one", identity::URI_PREFIX)
+            }
+            Self::NoIdentity => write!(
+                f,
+                "no subject alternative name begins with {:?}, and there is no common name either",
+                identity::URI_PREFIX
+            ),
+            Self::BadIdentity(error) => write!(f, "the edge's identity cannot be read: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for CertificateError {}
+
+impl Certificate {
+    /// Reads a certificate's DER.
+    pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
+        let malformed = |error: &dyn fmt::Display| CertificateError::Malformed(error.to_string());
+        let (_, parsed) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
+        let common_name = parsed.subject().iter_common_name().next();
+        let names = parsed.subject_alternative_name().map_err(|error| malformed(&error))?;
+        let uris = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(uri.to_string()),
+            _ => None,
+        });
+        Ok(Self {
+            common_name: common_name.and_then(|name| name.as_str().ok()).map(Into::into),
+            not_before: from_timestamp(parsed.validity().not_before.timestamp()),
+            not_after: from_timestamp(parsed.validity().not_after.timestamp()),
+            uris: uris.collect(),
+        })
+    }
+
+    /// Which edge holds it: by its URI; without one, by its common name, with no labels, so that the certificates of an
+    /// authority that knows nothing of pushrelay serve too (the hub's `[[hub.edge]]` sections then give the labels).
+    pub fn edge(&self) -> Result<EdgeIdentity, CertificateError> {
+        let mut uris = self.uris.iter().filter(|uri| uri.starts_with(identity::URI_PREFIX));
+        match (uris.next(), uris.next()) {
+            (Some(_), Some(_)) => Err(CertificateError::TwoIdentities),
+            (Some(uri), None) => EdgeIdentity::from_uri(uri).map_err(CertificateError::BadIdentity),
+            (None, _) => {
+                let name = self.common_name.as_ref().ok_or(CertificateError::NoIdentity)?;
+                let name: EdgeName = name.parse().map_err(CertificateError::BadIdentity)?;
+                Ok(EdgeIdentity { name, labels: Default::default() })
+            }
+        }
+    }
+}
+
+/// A time as messages show it: `2027-03-01 12:00:00 UTC`.
+pub fn date(time: SystemTime) -> String {
+    let time = OffsetDateTime::from(time);
+    let (hour, minute, second) = time.to_hms();
+    format!("{} {hour:02}:{minute:02}:{second:02} UTC", time.date())
+}
+
+/// Times before 1970 are as good as 1970: nothing made then is valid now.
+fn from_timestamp(seconds: i64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_secs(seconds.max(0).unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_readable() {
+        assert_eq!(date(UNIX_EPOCH + Duration::from_secs(86_399)), "1970-01-01 23:59:59 UTC");
+    }
+
+    #[test]
+    fn what_is_no_certificate_is_refused() {
+        for der in [&b""[..], b"\x30", b"\x30\x80", &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]] {
+            assert!(matches!(Certificate::from_der(der), Err(CertificateError::Malformed(_))));
+        }
+    }
+
+    #[test]
+    fn an_edge_is_named_by_uri_or_common_name() {
+        let of = |uris: &[&str], common_name: Option<&str>| Certificate {
+            common_name: common_name.map(Into::into),
+            not_before: UNIX_EPOCH,
+            not_after: UNIX_EPOCH,
+            uris: uris.iter().map(|&uri| uri.into()).collect(),
+        };
+        let uri = "pushrelay://edge/a?IDC=SYQ";
+        assert_eq!(of(&["https://x/", uri], Some("b")).edge().unwrap().name.as_str(), "a");
+        assert_eq!(of(&[], Some("b")).edge().unwrap().name.as_str(), "b");
+        assert_eq!(of(&[uri, uri], None).edge(), Err(CertificateError::TwoIdentities));
+        assert_eq!(of(&[], None).edge(), Err(CertificateError::NoIdentity));
+        assert!(matches!(of(&[], Some("a b")).edge(), Err(CertificateError::BadIdentity(_))));
+    }
+}

@@ -1,0 +1,231 @@
+//! Certificates and keys as files: `ca.pem` and `ca.key`, `hub.pem` and `hub.key`, `NAME.pem` and `NAME.key` in one
+//! directory.
+//!
+//! Keys are readable by their owner alone (mode 0600) from the moment that they exist. Nothing is overwritten unless
+//! that is asked for, and then the new file takes the old one's place whole.
+
+use std::fmt;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use super::authority::{AUTHORITY_DAYS, Authority, AuthorityError, Issued, LEAF_DAYS, Validity};
+use super::identity::EdgeIdentity;
+
+/// Names that an edge cannot have because their files are others'.
+pub const RESERVED_NAMES: [&str; 2] = ["ca", "hub"];
+
+/// How to make the files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Issue {
+    /// The time from which validity counts.
+    pub now: SystemTime,
+    /// Days of validity; `None` for [`AUTHORITY_DAYS`] or [`LEAF_DAYS`].
+    pub days: Option<u32>,
+    /// Whether files that are there already are replaced.
+    pub force: bool,
+}
+
+/// A certificate's file and its key's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+/// A directory of certificates and keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directory(PathBuf);
+
+/// Why files could not be made.
+#[derive(Debug)]
+pub enum CredentialsError {
+    /// There is no authority in the directory yet.
+    NoAuthority(PathBuf),
+    /// The file is there already.
+    Exists(PathBuf),
+    /// An edge cannot have that name.
+    ReservedName(String),
+    /// A file or directory could not be read or written.
+    Io {
+        /// What was being done: `read`, `write` or `create`.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        error: io::Error,
+    },
+    /// The certificate could not be made.
+    Authority(AuthorityError),
+}
+
+impl fmt::Display for CredentialsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoAuthority(directory) => {
+                write!(f, "there is no authority in {directory:?}: make one with `pushrelay pki init`")
+            }
+            Self::Exists(path) => write!(f, "{path:?} exists already: --force replaces it"),
+            Self::ReservedName(name) => {
+                write!(f, "an edge cannot be called {name:?}: {name}.pem is another's certificate")
+            }
+            Self::Io { doing, path, error } => write!(f, "cannot {doing} {path:?}: {error}"),
+            Self::Authority(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for CredentialsError {}
+
+impl From<AuthorityError> for CredentialsError {
+    fn from(error: AuthorityError) -> Self {
+        Self::Authority(error)
+    }
+}
+
+impl Directory {
+    /// That directory; it is made when the first file is.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    /// The files of that name, whether they are there or not: `ca`, `hub` or an edge's name.
+    pub fn files(&self, name: &str) -> Files {
+        Files { certificate: self.0.join(format!("{name}.pem")), key: self.0.join(format!("{name}.key")) }
+    }
+
+    /// Makes an authority.
+    pub fn init(&self, issue: Issue) -> Result<Files, CredentialsError> {
+        let files = self.files("ca");
+        check_free(&files, issue.force)?;
+        let authority = Authority::generate(Validity::days(issue.now, issue.days.unwrap_or(AUTHORITY_DAYS)))?;
+        self.write(files, &authority.to_pem(), issue.force)
+    }
+
+    /// Makes a hub's certificate and key; edges reach it by these names and addresses.
+    pub fn hub(&self, hosts: &[String], issue: Issue) -> Result<Files, CredentialsError> {
+        let files = self.files("hub");
+        check_free(&files, issue.force)?;
+        self.write(files, &self.authority()?.hub(hosts, leaf(issue))?, issue.force)
+    }
+
+    /// Makes an edge's certificate and key.
+    pub fn edge(&self, identity: &EdgeIdentity, issue: Issue) -> Result<Files, CredentialsError> {
+        let name = identity.name.as_str();
+        if RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
+            return Err(CredentialsError::ReservedName(name.into()));
+        }
+        let files = self.files(name);
+        check_free(&files, issue.force)?;
+        self.write(files, &self.authority()?.edge(identity, leaf(issue))?, issue.force)
+    }
+
+    fn authority(&self) -> Result<Authority, CredentialsError> {
+        let files = self.files("ca");
+        let read = |path: &Path| {
+            fs::read_to_string(path).map_err(|error| match error.kind() {
+                io::ErrorKind::NotFound => CredentialsError::NoAuthority(self.0.clone()),
+                _ => CredentialsError::Io { doing: "read", path: path.into(), error },
+            })
+        };
+        Ok(Authority::from_pem(&read(&files.certificate)?, &read(&files.key)?)?)
+    }
+
+    fn write(&self, files: Files, issued: &Issued, force: bool) -> Result<Files, CredentialsError> {
+        fs::create_dir_all(&self.0).map_err(|error| CredentialsError::Io {
+            doing: "create",
+            path: self.0.clone(),
+            error,
+        })?;
+        write_file(&files.key, &issued.key_pem, 0o600, force)?;
+        write_file(&files.certificate, &issued.certificate_pem, 0o644, force)?;
+        Ok(files)
+    }
+}
+
+fn leaf(issue: Issue) -> Validity {
+    Validity::days(issue.now, issue.days.unwrap_or(LEAF_DAYS))
+}
+
+/// Both names are free before either file is made, so that nothing is left half made.
+fn check_free(files: &Files, force: bool) -> Result<(), CredentialsError> {
+    let taken = [&files.certificate, &files.key].into_iter().find(|path| path.symlink_metadata().is_ok());
+    match taken {
+        Some(path) if !force => Err(CredentialsError::Exists(path.clone())),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file under another name, then gives it its own: by a link if nothing may be replaced, which fails where
+/// something has appeared meanwhile.
+fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), CredentialsError> {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}.new", std::process::id()));
+    let draft = PathBuf::from(draft);
+    let failed = |error: io::Error| match error.kind() {
+        io::ErrorKind::AlreadyExists => CredentialsError::Exists(path.into()),
+        _ => CredentialsError::Io { doing: "write", path: path.into(), error },
+    };
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    let written = options
+        .open(&draft)
+        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| if force { fs::rename(&draft, path) } else { fs::hard_link(&draft, path) });
+    // After a rename there is nothing left to remove.
+    let _ = fs::remove_file(&draft);
+    written.map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::testing::TempDir;
+
+    fn issue(force: bool) -> Issue {
+        Issue { now: SystemTime::now(), days: None, force }
+    }
+
+    #[test]
+    fn keys_are_their_owners_alone_and_nothing_is_overwritten() {
+        let temp = TempDir::new();
+        let directory = Directory::new(temp.path().join("certs"));
+        let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1").unwrap();
+        let none = directory.edge(&identity, issue(false)).unwrap_err();
+        assert!(none.to_string().contains("pushrelay pki init"), "{none}");
+
+        directory.init(issue(false)).unwrap();
+        let files = directory.edge(&identity, issue(false)).unwrap();
+        let key = fs::read(&files.key).unwrap();
+        #[cfg(unix)]
+        {
+            let mode = std::os::unix::fs::MetadataExt::mode(&fs::metadata(&files.key).unwrap());
+            assert_eq!(mode & 0o777, 0o600);
+        }
+        let again = directory.edge(&identity, issue(false)).unwrap_err();
+        assert!(again.to_string().contains("--force"), "{again}");
+        assert_eq!(fs::read(&files.key).unwrap(), key);
+        directory.edge(&identity, issue(true)).unwrap();
+        assert_ne!(fs::read(&files.key).unwrap(), key);
+        let names = fs::read_dir(temp.path().join("certs")).unwrap().count();
+        assert_eq!(names, 4, "ca and edge, and no drafts");
+    }
+
+    #[test]
+    fn an_edge_cannot_take_anothers_files() {
+        let temp = TempDir::new();
+        let directory = Directory::new(temp.path());
+        directory.init(issue(false)).unwrap();
+        for name in ["ca", "hub", "HUB"] {
+            let identity = EdgeIdentity::from_uri(&format!("pushrelay://edge/{name}")).unwrap();
+            assert!(matches!(directory.edge(&identity, issue(true)), Err(CredentialsError::ReservedName(_))));
+        }
+    }
+}

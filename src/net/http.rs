@@ -1,0 +1,455 @@
+//! The HTTP/1.1 server under the gateway: bounded, gently stopped, and nothing of hyper shown to those above.
+//!
+//! A [`Handler`] gets an [`Incoming`] request, whose body it may read under a bound, and gives a [`Response`]: bytes, or a
+//! stream of them for what is too large to hold.
+
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use hyper::body::{Body as _, Frame, SizeHint};
+use hyper::header::{HeaderName, HeaderValue};
+use hyper::http::request::Parts;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tracing::debug;
+
+use super::budget::{Budget, Exhausted, Reservation};
+use super::listen::{self, Accepting, Slots};
+use super::patience::{Patient, Progress, Waits};
+use super::stop::Stop;
+
+/// What a connection beyond the bound is told.
+const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+    Content-Length: 46\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections_max)\n";
+
+/// The bounds of the server. See `docs/configuration.md` for the defaults.
+#[derive(Clone, Debug)]
+pub struct HttpLimits {
+    /// Connections at once, of all listeners that share them.
+    pub slots: Slots,
+    /// Bytes of a request's head. (Of headers there may be 100: hyper keeps no more without an allocation a request.)
+    pub header_bytes_max: usize,
+    /// How long peers may keep us waiting.
+    pub waits: Waits,
+    /// For a request's whole body to arrive.
+    pub body_timeout: Duration,
+    /// Bytes of all bodies together.
+    pub budget: Budget,
+    /// For the requests being answered when the server is told to stop.
+    pub drain_timeout: Duration,
+}
+
+/// Answers requests.
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one. Dropped half-way when the client goes away.
+    fn handle(&self, request: Incoming) -> impl Future<Output = Response> + Send;
+}
+
+/// Serves until told to stop, then answers what was begun.
+pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>, limits: Arc<HttpLimits>, stop: Stop) {
+    let accepting = Accepting { slots: limits.slots.clone(), refusal: REFUSAL, drain_timeout: limits.drain_timeout };
+    let serve_one = {
+        let stop = stop.clone();
+        move |stream, peer| serve_connection(stream, peer, handler.clone(), limits.clone(), stop.clone())
+    };
+    listen::accept(listener, accepting, stop, serve_one).await;
+}
+
+async fn serve_connection<S, H>(stream: S, peer: SocketAddr, handler: Arc<H>, limits: Arc<HttpLimits>, mut stop: Stop)
+where
+    S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    H: Handler,
+{
+    let stream = Patient::new(stream, limits.waits);
+    let progress = stream.progress().clone();
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        progress.busy();
+        let (parts, body) = request.into_parts();
+        let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
+        let (handler, progress) = (handler.clone(), progress.clone());
+        async move {
+            let mut response = handler.handle(incoming).await.0;
+            response.body_mut().progress = Some(progress);
+            Ok::<_, Infallible>(response)
+        }
+    });
+    let mut builder = http1::Builder::new();
+    // `Patient` bounds the wait for a head, and tells it from an idle connection.
+    builder.header_read_timeout(None).max_header_size(limits.header_bytes_max);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let ended = tokio::select! {
+        biased;
+        ended = connection.as_mut() => ended,
+        () = stop.stopped() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        debug!(%peer, error = %Chain(&error), "connection ended");
+    }
+}
+
+/// An error with its causes: hyper's own message names the kind alone.
+struct Chain<'a>(&'a dyn std::error::Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// A request whose head is here.
+#[derive(Debug)]
+pub struct Incoming {
+    parts: Parts,
+    body: Option<hyper::body::Incoming>,
+    peer: SocketAddr,
+    limits: Arc<HttpLimits>,
+}
+
+impl Incoming {
+    /// The method, upper case as it came.
+    pub fn method(&self) -> &str {
+        self.parts.method.as_str()
+    }
+
+    /// The path, not decoded.
+    pub fn path(&self) -> &str {
+        self.parts.uri.path()
+    }
+
+    /// What stands behind the question mark, not decoded.
+    pub fn query(&self) -> Option<&str> {
+        self.parts.uri.query()
+    }
+
+    /// The first header of that name (lower case), if it is there and is visible ASCII.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
+    }
+
+    /// All headers of that name that are visible ASCII.
+    pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// Who asks.
+    pub fn peer(&self) -> SocketAddr {
+        self.peer
+    }
+
+    /// Reads the body, of at most `bytes_max` bytes as they arrive; `key` is the option that sets that bound. A second
+    /// call gives an empty one.
+    pub async fn body(&mut self, bytes_max: usize, key: &'static str) -> Result<Body, BodyError> {
+        let empty = || Ok(Body { bytes: Bytes::new(), reservation: None });
+        let Some(body) = self.body.take() else { return empty() };
+        if body.is_end_stream() {
+            return empty();
+        }
+        let timeout = self.limits.body_timeout;
+        let reading = read_body(body, bytes_max, key, &self.limits.budget);
+        tokio::time::timeout(timeout, reading).await.unwrap_or(Err(BodyError::TimedOut { after: timeout }))
+    }
+}
+
+/// A request's body, counted in the [`Budget`] while it is held.
+#[derive(Debug)]
+pub struct Body {
+    bytes: Bytes,
+    reservation: Option<Reservation>,
+}
+
+impl Body {
+    /// Counts more bytes with it, such as those that it decompresses to.
+    pub fn grow(&mut self, bytes: u64) -> Result<(), Exhausted> {
+        self.reservation.as_mut().map_or(Ok(()), |reservation| reservation.grow(bytes))
+    }
+}
+
+impl std::ops::Deref for Body {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+/// A body could not be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BodyError {
+    /// It is, or says that it will be, larger than the bound.
+    TooLarge {
+        /// The bound.
+        bytes_max: usize,
+        /// The option that sets it.
+        key: &'static str,
+    },
+    /// It did not arrive in time.
+    TimedOut {
+        /// The bound.
+        after: Duration,
+    },
+    /// All bodies together are too large just now.
+    Exhausted(Exhausted),
+    /// The client broke off, or broke the protocol.
+    Broken(String),
+}
+
+impl BodyError {
+    /// The status to answer with.
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::TooLarge { .. } => 413,
+            Self::TimedOut { .. } => 408,
+            Self::Exhausted(_) => 503,
+            Self::Broken(_) => 400,
+        }
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { bytes_max, key } => write!(f, "the body is larger than {bytes_max} bytes ({key})"),
+            Self::TimedOut { after } => {
+                write!(f, "the body did not arrive within {} s (limits.body_timeout)", after.as_secs_f64())
+            }
+            Self::Exhausted(error) => error.fmt(f),
+            Self::Broken(reason) => write!(f, "the body could not be read: {reason}"),
+        }
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+async fn read_body(
+    mut body: hyper::body::Incoming,
+    bytes_max: usize,
+    key: &'static str,
+    budget: &Budget,
+) -> Result<Body, BodyError> {
+    let too_large = BodyError::TooLarge { bytes_max, key };
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|bytes| bytes > bytes_max as u64) {
+        return Err(too_large);
+    }
+    // Counted as they arrive, not as they are announced: announcing costs a hostile client nothing.
+    let mut reservation = budget.reserve(0).map_err(BodyError::Exhausted)?;
+    let mut first = Bytes::new();
+    let mut all = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let frame = frame.map_err(|error| BodyError::Broken(Chain(&error).to_string()))?;
+        let Ok(data) = frame.into_data() else { continue };
+        reservation.grow(data.len() as u64).map_err(BodyError::Exhausted)?;
+        if reservation.bytes() > bytes_max as u64 {
+            return Err(too_large);
+        }
+        // Most bodies are one frame, and are handed on without a copy.
+        if first.is_empty() && all.is_empty() {
+            first = data;
+        } else {
+            if all.is_empty() {
+                all.extend_from_slice(&std::mem::take(&mut first));
+            }
+            all.extend_from_slice(&data);
+        }
+    }
+    let bytes = if all.is_empty() { first } else { all.into() };
+    Ok(Body { bytes, reservation: Some(reservation) })
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Response(hyper::Response<Reply>);
+
+impl Response {
+    /// An answer with that status and nothing else. A number that is no status (100–999) becomes 500.
+    pub fn new(status: u16) -> Self {
+        let mut response = hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), progress: None });
+        *response.status_mut() =
+            hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
+        Self(response)
+    }
+
+    /// Adds a header. A name or value that HTTP cannot carry is left out.
+    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_ref()));
+        if let (Ok(name), Ok(value)) = pair {
+            self.0.headers_mut().append(name, value);
+        }
+        self
+    }
+
+    /// Sets the body.
+    pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
+        self.0.body_mut().content = Content::Bytes(bytes.into());
+        self
+    }
+
+    /// Makes the body a stream; at most `pieces_max` pieces (at least 1) wait to be sent.
+    pub fn stream(mut self, pieces_max: usize) -> (Self, BodySender) {
+        let (sender, receiver) = mpsc::channel(pieces_max.max(1));
+        self.0.body_mut().content = Content::Stream(receiver);
+        (self, BodySender(sender))
+    }
+
+    /// Makes the body a stream of what `pieces` gives, each made when the one before is on its way. The connection is
+    /// ended if a client takes none for too long.
+    pub fn pieces(mut self, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
+        self.0.body_mut().content = Content::Pieces(Pieces(Box::new(pieces)));
+        self
+    }
+
+    /// The status.
+    pub fn status(&self) -> u16 {
+        self.0.status().as_u16()
+    }
+}
+
+/// Feeds a streamed body. Dropped without [`BodySender::finish`], it cuts the connection, so that a client never takes
+/// half an answer for a whole one.
+#[derive(Debug)]
+pub struct BodySender(mpsc::Sender<Piece>);
+
+/// The client went away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientGone;
+
+impl fmt::Display for ClientGone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client went away")
+    }
+}
+
+impl std::error::Error for ClientGone {}
+
+impl BodySender {
+    /// Sends a piece when there is room for it.
+    pub async fn send(&self, bytes: Bytes) -> Result<(), ClientGone> {
+        self.0.send(Piece::Data(bytes)).await.map_err(|_| ClientGone)
+    }
+
+    /// The same from a thread that may block.
+    pub fn send_blocking(&self, bytes: Bytes) -> Result<(), ClientGone> {
+        self.0.blocking_send(Piece::Data(bytes)).map_err(|_| ClientGone)
+    }
+
+    /// Says that the body is whole.
+    pub async fn finish(self) -> Result<(), ClientGone> {
+        self.0.send(Piece::End).await.map_err(|_| ClientGone)
+    }
+
+    /// The same from a thread that may block.
+    pub fn finish_blocking(self) -> Result<(), ClientGone> {
+        self.0.blocking_send(Piece::End).map_err(|_| ClientGone)
+    }
+}
+
+#[derive(Debug)]
+enum Piece {
+    Data(Bytes),
+    End,
+}
+
+#[derive(Debug)]
+enum Content {
+    Bytes(Bytes),
+    Stream(mpsc::Receiver<Piece>),
+    Pieces(Pieces),
+    Ended,
+}
+
+/// A body that is made while it is sent.
+struct Pieces(Box<dyn Iterator<Item = Bytes> + Send>);
+
+impl fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Pieces")
+    }
+}
+
+/// A response's body as hyper takes it. The connection is idle again when hyper drops it.
+#[derive(Debug)]
+struct Reply {
+    content: Content,
+    progress: Option<Progress>,
+}
+
+/// The sender of a streamed body gave up.
+#[derive(Debug)]
+struct Abandoned;
+
+impl fmt::Display for Abandoned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the answer was not finished")
+    }
+}
+
+impl std::error::Error for Abandoned {}
+
+impl hyper::body::Body for Reply {
+    type Data = Bytes;
+    type Error = Abandoned;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
+        let piece = match &mut self.content {
+            Content::Bytes(bytes) if bytes.is_empty() => None,
+            Content::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Content::Stream(receiver) => match std::task::ready!(receiver.poll_recv(cx)) {
+                Some(Piece::Data(bytes)) => Some(Ok(Frame::data(bytes))),
+                Some(Piece::End) => None,
+                None => Some(Err(Abandoned)),
+            },
+            Content::Pieces(pieces) => pieces.0.next().map(|bytes| Ok(Frame::data(bytes))),
+            Content::Ended => None,
+        };
+        if !matches!(piece, Some(Ok(_))) {
+            self.content = Content::Ended;
+        }
+        Poll::Ready(piece)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Bytes(bytes) => bytes.is_empty(),
+            Content::Stream(_) | Content::Pieces(_) => false,
+            Content::Ended => true,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(_) | Content::Pieces(_) => SizeHint::default(),
+            Content::Ended => SizeHint::with_exact(0),
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let Some(progress) = &self.progress {
+            progress.idle();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,231 @@
+//! The server over pipes in paused time, where only time matters, and over sockets where they do.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::*;
+use crate::net::stop::{self, Stopper};
+
+const WAITS: Waits = Waits {
+    header_timeout: Duration::from_secs(10),
+    idle_timeout: Duration::from_secs(100),
+    write_timeout: Duration::from_secs(30),
+};
+
+fn limits() -> HttpLimits {
+    HttpLimits {
+        slots: Slots::new(2),
+        header_bytes_max: 8 << 10,
+        waits: WAITS,
+        body_timeout: Duration::from_secs(60),
+        budget: Budget::new(100),
+        drain_timeout: Duration::from_secs(5),
+    }
+}
+
+/// `/echo` answers with the body of at most 50 bytes, `/stream` with two pieces, `/torn` breaks off after one, `/slow` takes
+/// 20 seconds, `/hold` answers never.
+struct Echo;
+
+impl Handler for Echo {
+    async fn handle(&self, mut request: Incoming) -> Response {
+        match request.path() {
+            "/echo" => match request.body(50, "limits.body_bytes_max").await {
+                Ok(body) => Response::new(200).header("x-method", request.method()).body(body.to_vec()),
+                Err(error) => Response::new(error.status()).body(error.to_string()),
+            },
+            "/stream" | "/torn" => {
+                let (response, sender) = Response::new(200).stream(1);
+                let torn = request.path() == "/torn";
+                tokio::spawn(async move {
+                    sender.send("one".into()).await?;
+                    if torn {
+                        return Ok(());
+                    }
+                    sender.send("two".into()).await?;
+                    sender.finish().await
+                });
+                response
+            }
+            "/slow" => {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+                Response::new(200).body("done")
+            }
+            "/hold" => std::future::pending().await,
+            _ => Response::new(404),
+        }
+    }
+}
+
+/// One served connection over a pipe.
+fn connection(limits: HttpLimits) -> (DuplexStream, Stopper) {
+    let (near, far) = tokio::io::duplex(64 << 10);
+    let (stopper, stop) = stop::channel();
+    let peer = ([127, 0, 0, 1], 1).into();
+    tokio::spawn(serve_connection(far, peer, Arc::new(Echo), Arc::new(limits), stop));
+    (near, stopper)
+}
+
+async fn ask(stream: &mut DuplexStream, request: &str) -> String {
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut answer = vec![0; 4 << 10];
+    let n = stream.read(&mut answer).await.unwrap();
+    String::from_utf8(answer[..n].to_vec()).unwrap()
+}
+
+/// Everything until the server closes, and how many seconds that took.
+async fn rest(stream: &mut DuplexStream) -> (String, u64) {
+    let begun = Instant::now();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    (text, begun.elapsed().as_secs())
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\nHost: a\r\nContent-Length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_answered_on_one_connection() {
+    let (mut stream, _stopper) = connection(limits());
+    for body in ["hello", "", "again"] {
+        let answer = ask(&mut stream, &post("/echo", body)).await;
+        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n") && answer.contains("x-method: POST"), "{answer}");
+        assert!(answer.ends_with(&format!("\r\n\r\n{body}")), "{answer}");
+    }
+    let chunked = "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n";
+    assert!(ask(&mut stream, chunked).await.ends_with("\r\n\r\nabc"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_too_large_names_the_bound() {
+    for request in [
+        post("/echo", &"a".repeat(51)),
+        // Refused by what it announces, before it is sent.
+        "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 51\r\n\r\n".into(),
+        format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n33\r\n{}\r\n", "a".repeat(51)),
+    ] {
+        let (mut stream, _stopper) = connection(limits());
+        let answer = ask(&mut stream, &request).await;
+        assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+        assert!(answer.ends_with("the body is larger than 50 bytes (limits.body_bytes_max)"), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_bodies_together_are_bounded() {
+    let limits = HttpLimits { budget: Budget::new(10), ..limits() };
+    let budget = limits.budget.clone();
+    let held = budget.reserve(8).unwrap();
+    let (mut stream, _stopper) = connection(limits);
+    let answer = ask(&mut stream, &post("/echo", "abc")).await;
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("limits.inflight_bytes_max"), "{answer}");
+    drop(held);
+    assert!(ask(&mut stream, &post("/echo", "abc")).await.starts_with("HTTP/1.1 200 "));
+    assert_eq!(budget.used_bytes(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_dawdles_is_given_up() {
+    let (mut stream, _stopper) = connection(limits());
+    let begun = Instant::now();
+    let answer = ask(&mut stream, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc").await;
+    assert!(answer.starts_with("HTTP/1.1 408 ") && answer.contains("limits.body_timeout"), "{answer}");
+    assert_eq!(begun.elapsed().as_secs(), 60);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_that_dawdles_is_cut() {
+    let (mut stream, _stopper) = connection(limits());
+    stream.write_all(b"POST /echo HTTP/1.1\r\nHost").await.unwrap();
+    assert_eq!(rest(&mut stream).await.1, 10);
+
+    let (mut stream, _stopper) = connection(limits());
+    ask(&mut stream, &post("/echo", "a")).await;
+    let sender = async {
+        // A byte now and then does not help.
+        for byte in b"POST /echo HTTP/1.1\r\nHo" {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if stream.write_all(&[*byte]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let begun = Instant::now();
+    sender.await;
+    assert_eq!(begun.elapsed().as_secs(), 12, "cut ten seconds after the first byte, noticed at the next");
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_kept_for_longer() {
+    let (mut stream, _stopper) = connection(limits());
+    ask(&mut stream, &post("/echo", "a")).await;
+    tokio::time::sleep(Duration::from_secs(99)).await;
+    ask(&mut stream, &post("/echo", "a")).await;
+    assert_eq!(rest(&mut stream).await.1, 100);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_too_large_is_refused() {
+    let (mut stream, _stopper) = connection(limits());
+    let answer = ask(&mut stream, &format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(9 << 10))).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let (mut stream, _stopper) = connection(limits());
+    let answer = ask(&mut stream, &format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101))).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
+    let (mut stream, _stopper) = connection(limits());
+    assert!(ask(&mut stream, "\x16\x03\x01\x02\x00nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_is_whole_or_seen_to_be_torn() {
+    let (mut stream, _stopper) = connection(limits());
+    stream.write_all(b"GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
+    assert!(rest(&mut stream).await.0.ends_with("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"));
+    let (mut stream, _stopper) = connection(limits());
+    stream.write_all(b"GET /torn HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let (torn, _) = rest(&mut stream).await;
+    assert!(torn.starts_with("HTTP/1.1 200 ") && !torn.contains("\r\n0\r\n\r\n"), "{torn}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn stopping_answers_what_was_begun() {
+    let (mut stream, stopper) = connection(limits());
+    stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    stopper.stop();
+    let (answer, seconds) = rest(&mut stream).await;
+    assert!(answer.ends_with("done") && answer.contains("connection: close"), "{answer}");
+    assert_eq!(seconds, 19);
+
+    let (mut idle, stopper) = connection(limits());
+    ask(&mut idle, &post("/echo", "a")).await;
+    stopper.stop();
+    assert_eq!(rest(&mut idle).await.1, 0);
+}
+
+#[tokio::test]
+async fn sockets_are_served_within_the_bound_and_closed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stopper, stop) = stop::channel();
+    let limits = HttpLimits { drain_timeout: Duration::from_millis(1), ..limits() };
+    let server = tokio::spawn(serve(listener, Arc::new(Echo), Arc::new(limits), stop));
+    let mut held = Vec::new();
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(post("/echo", "a").as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0; 15]).await.unwrap();
+        stream.write_all(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        held.push(stream);
+    }
+    let mut third = TcpStream::connect(address).await.unwrap();
+    let mut told = String::new();
+    third.read_to_string(&mut told).await.unwrap();
+    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("limits.connections_max"), "{told}");
+    let (head, body) = told.split_once("\r\n\r\n").unwrap();
+    assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
+    stopper.stop();
+    server.await.unwrap();
+}

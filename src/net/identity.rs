@@ -1,0 +1,197 @@
+//! Who an edge is: a name and the labels of its place, as a certificate carries them.
+//!
+//! The identity is one URI among the certificate's subject alternative names:
+//!
+//! ```text
+//! pushrelay://edge/NAME?LABEL=VALUE&LABEL=VALUE
+//! ```
+//!
+//! Label names and values are percent-encoded (RFC 3986); a plus sign is a plus sign. A name is 1 to 64 ASCII letters,
+//! digits, `.`, `_` and `-` and does not begin with a dot, so that it can stand in file names, logs and metrics as it is.
+
+use std::fmt;
+use std::str::FromStr;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::model::LabelSet;
+use crate::model::label::{self, is_legacy_label_name};
+
+/// How every identity's URI begins.
+pub const URI_PREFIX: &str = "pushrelay://edge/";
+/// Labels that an identity may carry.
+pub const LABELS_MAX: usize = 32;
+/// Bytes of an edge's name.
+pub const NAME_BYTES_MAX: usize = 64;
+
+/// Everything but RFC 3986's unreserved characters.
+const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The name of an edge; see the module for what it may be.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct EdgeName(Box<str>);
+
+/// An edge's name and the labels of its place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeIdentity {
+    /// The name.
+    pub name: EdgeName,
+    /// The labels that join the grouping key of what it sends; may be empty.
+    pub labels: LabelSet,
+}
+
+/// Why a text is no identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum IdentityError {
+    /// The URI does not begin with [`URI_PREFIX`].
+    NotAnEdge(String),
+    /// The name is empty, too long, or has other characters than a name may.
+    BadName(String),
+    /// A part of the query is not `NAME=VALUE`, or not UTF-8 when decoded.
+    BadLabel(String),
+    /// The name of a label is not one that a place may have.
+    BadLabelName(String),
+    /// A label is there twice.
+    LabelTwice(String),
+    /// There are more than [`LABELS_MAX`] labels.
+    TooManyLabels,
+}
+
+impl fmt::Display for IdentityError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAnEdge(uri) => write!(f, "{uri:?} does not begin with {URI_PREFIX:?}"),
+            Self::BadName(name) => write!(
+                f,
+                "{name:?} is no edge name: use 1 to {NAME_BYTES_MAX} ASCII letters, digits, '.', '_' and '-', \
+                 not beginning with '.'"
+            ),
+            Self::BadLabel(part) => write!(f, "{part:?} is no label: write NAME=VALUE"),
+            Self::BadLabelName(name) => write!(
+                f,
+                "{name:?} cannot be a label of a place: use a letter or '_', then letters, digits and '_'; \
+                 not \"job\", and not beginning with \"__\""
+            ),
+            Self::LabelTwice(name) => write!(f, "the label {name:?} is given twice"),
+            Self::TooManyLabels => write!(f, "more than {LABELS_MAX} labels"),
+        }
+    }
+}
+
+impl std::error::Error for IdentityError {}
+
+impl EdgeName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for EdgeName {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'-');
+        let good = (1..=NAME_BYTES_MAX).contains(&text.len()) && !text.starts_with('.') && text.bytes().all(allowed);
+        if good { Ok(Self(text.into())) } else { Err(IdentityError::BadName(text.into())) }
+    }
+}
+
+impl fmt::Display for EdgeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl EdgeIdentity {
+    /// Reads the URI of a certificate.
+    pub fn from_uri(uri: &str) -> Result<Self, IdentityError> {
+        let rest = uri.strip_prefix(URI_PREFIX).ok_or_else(|| IdentityError::NotAnEdge(uri.into()))?;
+        let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let mut pairs = Vec::new();
+        for part in query.split('&').filter(|part| !part.is_empty()) {
+            let bad = || IdentityError::BadLabel(part.into());
+            let (name, value) = part.split_once('=').ok_or_else(bad)?;
+            let decode = |text| percent_decode_str(text).decode_utf8().map_err(|_| bad());
+            pairs.push((decode(name)?.into_owned(), decode(value)?.into_owned()));
+        }
+        Ok(Self { name: name.parse()?, labels: place_labels(pairs)? })
+    }
+
+    /// The URI that [`EdgeIdentity::from_uri`] reads.
+    pub fn to_uri(&self) -> String {
+        let encode = |text| utf8_percent_encode(text, RESERVED);
+        let labels: Vec<String> =
+            self.labels.iter().map(|label| format!("{}={}", encode(&label.name), encode(&label.value))).collect();
+        let mark = if labels.is_empty() { "" } else { "?" };
+        format!("{URI_PREFIX}{}{mark}{}", self.name, labels.join("&"))
+    }
+}
+
+/// The labels of a place, checked: what a certificate, a `[[hub.edge]]` section or an edge itself may state.
+pub fn place_labels(pairs: Vec<(String, String)>) -> Result<LabelSet, IdentityError> {
+    if pairs.len() > LABELS_MAX {
+        return Err(IdentityError::TooManyLabels);
+    }
+    for (i, (name, _)) in pairs.iter().enumerate() {
+        if !is_legacy_label_name(name) || name == label::JOB || name.starts_with(label::RESERVED_PREFIX) {
+            return Err(IdentityError::BadLabelName(name.clone()));
+        }
+        if pairs[..i].iter().any(|(other, _)| other == name) {
+            return Err(IdentityError::LabelTwice(name.clone()));
+        }
+    }
+    Ok(LabelSet::new(pairs))
+}
+
+/// One label as a command line writes it: `NAME=VALUE`.
+pub fn parse_label(text: &str) -> Result<(String, String), IdentityError> {
+    let (name, value) = text.split_once('=').ok_or_else(|| IdentityError::BadLabel(text.into()))?;
+    Ok((name.into(), value.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_uri_names_edge_and_place() {
+        let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=SYQ&room=A%201%2B+&empty=").unwrap();
+        assert_eq!(identity.name.as_str(), "syq-1");
+        assert_eq!(identity.labels.to_string(), r#"{IDC="SYQ",empty="",room="A 1++"}"#);
+        assert!(EdgeIdentity::from_uri("pushrelay://edge/a").unwrap().labels.is_empty());
+    }
+
+    #[test]
+    fn each_mistake_has_its_error() {
+        let error = |uri: &str| EdgeIdentity::from_uri(uri).unwrap_err();
+        assert!(matches!(error("https://example.org/"), IdentityError::NotAnEdge(_)));
+        for name in ["", ".a", "a/b", "a b", "%61", &"a".repeat(65)] {
+            assert_eq!(error(&format!("{URI_PREFIX}{name}")), IdentityError::BadName(name.into()));
+        }
+        assert_eq!(error("pushrelay://edge/a?IDC"), IdentityError::BadLabel("IDC".into()));
+        assert_eq!(error("pushrelay://edge/a?IDC=%ff"), IdentityError::BadLabel("IDC=%ff".into()));
+        for name in ["job", "__x", "1a"] {
+            assert_eq!(error(&format!("pushrelay://edge/a?{name}=1")), IdentityError::BadLabelName(name.into()));
+        }
+        assert_eq!(error("pushrelay://edge/a?b=1&b=1"), IdentityError::LabelTwice("b".into()));
+        let many: String = (0..=LABELS_MAX).map(|i| format!("l{i}=1&")).collect();
+        assert_eq!(error(&format!("pushrelay://edge/a?{many}")), IdentityError::TooManyLabels);
+    }
+
+    proptest! {
+        #[test]
+        fn identities_round_trip(name in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", values in proptest::collection::vec(any::<String>(), 0..4)) {
+            let pairs = values.into_iter().enumerate().map(|(i, value)| (format!("l{i}"), value)).collect();
+            let identity = EdgeIdentity { name: name.parse().unwrap(), labels: place_labels(pairs).unwrap() };
+            prop_assert_eq!(EdgeIdentity::from_uri(&identity.to_uri()).unwrap(), identity);
+        }
+
+        #[test]
+        fn no_text_panics(uri in any::<String>()) {
+            let _ = EdgeIdentity::from_uri(&format!("{URI_PREFIX}{uri}"));
+        }
+    }
+}

@@ -1,0 +1,268 @@
+//! How long a connection to the HTTP server may keep it waiting.
+//!
+//! Three bounds that hyper does not draw apart: a request's head, once begun, must arrive within one time, so that nobody
+//! holds a connection by sending a byte now and then; a kept-alive connection may say nothing for another, longer one;
+//! and a peer that takes no bytes of an answer is given up after a third. While a request is being answered, reading is
+//! not bounded here: bodies have their own bound.
+//!
+//! Costs little a request: no timer is set or moved while requests arrive whole. The one timer that there is fires early
+//! and is then moved to where it should be.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The bounds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waits {
+    /// For a request's head, from its first byte; for the first, from the connection's beginning.
+    pub header_timeout: Duration,
+    /// For the next request on a connection kept alive.
+    pub idle_timeout: Duration,
+    /// For the peer to take the next bytes of an answer.
+    pub write_timeout: Duration,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Idle = 0,
+    Head = 1,
+    Busy = 2,
+}
+
+/// What a connection is at, shared between its stream and its requests. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Progress {
+    started: Instant,
+    /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase.
+    phase: Arc<AtomicU64>,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self { started: Instant::now(), phase: Arc::new(AtomicU64::new(Phase::Head as u64)) }
+    }
+
+    /// A request's head is here; it is being answered.
+    pub fn busy(&self) {
+        self.phase.store(Phase::Busy as u64, Ordering::Relaxed);
+    }
+
+    /// The answer is given.
+    pub fn idle(&self) {
+        self.enter(Phase::Idle);
+    }
+
+    fn enter(&self, phase: Phase) {
+        let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
+        self.phase.store(elapsed_ms << 2 | phase as u64, Ordering::Relaxed);
+    }
+
+    fn phase(&self) -> (Phase, Instant) {
+        let packed = self.phase.load(Ordering::Relaxed);
+        let phase = match packed & 3 {
+            0 => Phase::Idle,
+            1 => Phase::Head,
+            _ => Phase::Busy,
+        };
+        (phase, self.started + Duration::from_millis(packed >> 2))
+    }
+}
+
+/// A stream that gives up.
+#[derive(Debug)]
+pub struct Patient<S> {
+    inner: S,
+    waits: Waits,
+    progress: Progress,
+    read_timer: Option<Pin<Box<Sleep>>>,
+    write_timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Patient<S> {
+    /// Bounds the waits on `inner`, from now.
+    pub fn new(inner: S, waits: Waits) -> Self {
+        Self { inner, waits, progress: Progress::new(), read_timer: None, write_timer: None }
+    }
+
+    /// To tell what the connection is at.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// Whether the peer has kept us waiting for too long; otherwise the task is woken when it has.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        let (phase, since) = self.progress.phase();
+        let (wait, what) = match phase {
+            Phase::Busy => return Poll::Pending,
+            Phase::Head => (self.waits.header_timeout, "the request's head did not arrive in time"),
+            Phase::Idle => (self.waits.idle_timeout, "no request came in time"),
+        };
+        let deadline = since + wait;
+        let timer = self.read_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, what));
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if written.is_ready() {
+            self.write_timer = None;
+            return written;
+        }
+        let wait = self.waits.write_timeout;
+        let timer = self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
+        timer
+            .as_mut()
+            .poll(cx)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the peer took nothing of the answer for too long")))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = into.filled().len();
+        match Pin::new(&mut this.inner).poll_read(cx, into) {
+            Poll::Ready(result) => {
+                if into.filled().len() > before && this.progress.phase().0 == Phase::Idle {
+                    this.progress.enter(Phase::Head);
+                }
+                Poll::Ready(result)
+            }
+            Poll::Pending => this.poll_waiting(cx).map(Err),
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
+        this.poll_stalled(cx, written)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        this.poll_stalled(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+
+    use super::*;
+
+    const WAITS: Waits = Waits {
+        header_timeout: Duration::from_secs(10),
+        idle_timeout: Duration::from_secs(100),
+        write_timeout: Duration::from_secs(30),
+    };
+
+    fn pair() -> (Patient<DuplexStream>, DuplexStream) {
+        let (near, far) = tokio::io::duplex(4);
+        (Patient::new(near, WAITS), far)
+    }
+
+    async fn seconds_to_give_up(stream: &mut Patient<DuplexStream>) -> u64 {
+        let begun = Instant::now();
+        let error = stream.read_u8().await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        begun.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_request_has_little_time() {
+        let (mut stream, _far) = pair();
+        assert_eq!(seconds_to_give_up(&mut stream).await, 10);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_kept_connection_may_rest_but_not_dawdle() {
+        let (mut stream, mut far) = pair();
+        stream.progress().busy();
+        stream.progress().idle();
+        tokio::time::sleep(Duration::from_secs(99)).await;
+        far.write_all(b"G").await.unwrap();
+        stream.read_u8().await.unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        far.write_all(b"E").await.unwrap();
+        stream.read_u8().await.unwrap();
+        // More bytes do not prolong the wait for the head.
+        assert_eq!(seconds_to_give_up(&mut stream).await, 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timer_moves_with_the_phase() {
+        let (mut stream, _far) = pair();
+        let wait = tokio::time::timeout(Duration::from_secs(3), stream.read_u8());
+        assert!(wait.await.is_err(), "a timer for the head is set");
+        stream.progress().busy();
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        stream.progress().idle();
+        assert_eq!(seconds_to_give_up(&mut stream).await, 100);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answering_takes_its_time() {
+        let (mut stream, mut far) = pair();
+        stream.progress().busy();
+        let late = async {
+            tokio::time::sleep(Duration::from_secs(1_000)).await;
+            far.write_all(b"!").await.unwrap();
+        };
+        let (read, ()) = tokio::join!(stream.read_u8(), late);
+        assert_eq!(read.unwrap(), b'!');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_that_takes_nothing_is_given_up_a_slow_one_is_not() {
+        let (mut stream, mut far) = pair();
+        let begun = Instant::now();
+        let slow = async {
+            for _ in 0..4 {
+                tokio::time::sleep(Duration::from_secs(29)).await;
+                far.read_exact(&mut [0; 4]).await.unwrap();
+            }
+            far
+        };
+        let (written, _far) = tokio::join!(stream.write_all(&[0; 16]), slow);
+        written.unwrap();
+        stream.write_all(&[0; 4]).await.unwrap();
+        let begun_to_stall = begun.elapsed();
+        let error = stream.write_all(&[0; 1]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!((begun.elapsed() - begun_to_stall).as_secs(), 30);
+    }
+}

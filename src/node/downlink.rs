@@ -1,0 +1,277 @@
+//! A hub's links to its edges: lets in who has a certificate and a place, and converses.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+use tracing::{debug, info, warn};
+
+use super::clock::{Clock, random_id};
+use super::link::{Context, End, Note, Rim, converse};
+use super::links::Edges;
+use super::options::EdgeOptions;
+use super::uplink::{describe, explain};
+use super::writer::Writer;
+use crate::model::{LabelSet, Revision};
+use crate::net::counted::{Counted, Traffic};
+use crate::net::listen::{self, Accepting};
+use crate::net::stop::{self, Stop, Stopper};
+use crate::net::tls::{Acceptor, Peer};
+use crate::net::websocket;
+use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, Verdict};
+use crate::wire::{CloseReason, Hello};
+
+/// When an edge shall come back whose name another store has.
+const TAKEN_RETRY: Duration = Duration::from_secs(15);
+/// When an edge shall come back that has no place.
+const UNPLACED_RETRY: Duration = Duration::from_secs(60);
+/// How long a session that is replaced may take to end.
+const REPLACE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What the links of a hub share.
+pub struct Downlinks {
+    /// What is shown as this node's name.
+    pub name: String,
+    /// Who writes.
+    pub writer: Writer,
+    /// The clocks.
+    pub clock: Arc<Clock>,
+    /// What is known of the edges, for all to see.
+    pub edges: Arc<Edges>,
+    /// The hub's credentials, replaced on reload.
+    pub acceptor: Arc<Acceptor>,
+    /// What the configuration says of edges; replaced on reload.
+    pub places: Mutex<Places>,
+    /// Times and bounds of conversations.
+    pub session: HubConfig,
+    /// For TLS and the WebSocket's handshake.
+    pub handshake_timeout: Duration,
+    /// The live sessions.
+    pub sessions: Mutex<Sessions>,
+}
+
+/// Who says where an edge is.
+#[derive(Clone, Debug, Default)]
+pub struct Places {
+    /// Labels by the name of the edge; these win over its certificate's.
+    pub configured: Vec<EdgeOptions>,
+    /// Whether labels count that an edge merely claims.
+    pub trust_claims: bool,
+}
+
+impl Places {
+    /// The place of an edge: as configured, else as certified, else as claimed if claims are trusted.
+    fn of(&self, peer: &Peer, claimed: &LabelSet) -> LabelSet {
+        let configured = self.configured.iter().find(|edge| edge.name == peer.identity.name);
+        match configured {
+            Some(edge) => edge.labels.clone(),
+            None if !peer.identity.labels.is_empty() => peer.identity.labels.clone(),
+            None if self.trust_claims => claimed.clone(),
+            None => LabelSet::default(),
+        }
+    }
+}
+
+/// The live sessions, and how to end them.
+pub struct Sessions {
+    admission: Admission,
+    live: HashMap<SessionId, Live>,
+}
+
+struct Live {
+    stopper: Stopper,
+    /// Closed when the session is over.
+    over: watch::Receiver<()>,
+}
+
+impl Sessions {
+    /// None yet, and at most so many.
+    pub fn new(sessions_max: usize) -> Self {
+        Self { admission: Admission::new(sessions_max), live: HashMap::new() }
+    }
+}
+
+impl Downlinks {
+    /// Takes edges until told to stop.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, accepting: Accepting, stop: Stop) {
+        let serve_one = {
+            let stop = stop.clone();
+            move |stream, address| self.clone().connection(stream, address, stop.clone())
+        };
+        listen::accept(listener, accepting, stop, serve_one).await;
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stop: Stop) {
+        let stream = Counted::new(stream);
+        let wire = stream.traffic().clone();
+        let shaken = timeout(self.handshake_timeout, self.shake(stream)).await;
+        let (connection, peer) = match shaken {
+            Ok(Ok(shaken)) => shaken,
+            Ok(Err(text)) => return warn!(%address, reason = text, "connection to the edges' listener refused"),
+            Err(_) => return debug!(%address, "connection to the edges' listener sent no handshake in time"),
+        };
+        let name = peer.identity.name.as_str().to_string();
+        let volume = Arc::<Traffic>::default();
+        let (replaced, over_sender, session) = match self.enter() {
+            Ok(entered) => entered,
+            Err(error) => return warn!(%address, %error, "no randomness for a session"),
+        };
+        let context = Context {
+            writer: self.writer.clone(),
+            clock: self.clock.clone(),
+            message_bytes_max: self.session.link.message_bytes_max,
+            volume: volume.clone(),
+        };
+        let mut rim = EdgeRim { hub: self.clone(), peer, address, session, wire, volume, established: false };
+        let hub = Hub::new(self.session, context.now());
+        let closed =
+            converse(End::Hub(Box::new(hub)), connection, None, &mut rim, &context, stop, Some(replaced)).await;
+        rim.over(&explain(&closed));
+        let mut sessions = self.sessions();
+        sessions.admission.leave(&name, session);
+        sessions.live.remove(&session);
+        drop(over_sender);
+    }
+
+    async fn shake(
+        &self,
+        stream: Counted<TcpStream>,
+    ) -> Result<(websocket::Connection<crate::net::dial::LinkStream>, Peer), String> {
+        let (stream, peer) = self.acceptor.accept(stream).await.map_err(|error| error.to_string())?;
+        let bytes_max = self.session.link.message_bytes_max;
+        let connection = websocket::accept(stream, bytes_max).await.map_err(|error| error.to_string())?;
+        Ok((connection, peer))
+    }
+
+    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Enters a connection among the sessions; the flag says when it is replaced.
+    fn enter(&self) -> Result<(Stop, watch::Sender<()>, SessionId), getrandom::Error> {
+        let session = SessionId(random_id()?);
+        let (stopper, replaced) = stop::channel();
+        let (over_sender, over) = watch::channel(());
+        self.sessions().live.insert(session, Live { stopper, over });
+        Ok((replaced, over_sender, session))
+    }
+}
+
+/// The hub's side of one session.
+struct EdgeRim {
+    hub: Arc<Downlinks>,
+    peer: Peer,
+    address: SocketAddr,
+    session: SessionId,
+    wire: Arc<Traffic>,
+    volume: Arc<Traffic>,
+    established: bool,
+}
+
+impl EdgeRim {
+    fn name(&self) -> &str {
+        self.peer.identity.name.as_str()
+    }
+
+    fn refuse(&self, reason: CloseReason, text: String, retry_after: Option<Duration>) -> Refused {
+        warn!(edge = self.name(), address = %self.address, %reason, text, "edge refused");
+        self.hub.edges.update(self.name(), |edge| *edge.refused.entry(reason.to_string()).or_default() += 1);
+        let retry_after_ms = retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok());
+        Refused { reason, text, retry_after_ms }
+    }
+
+    /// Waits until the session that this one replaces is over.
+    async fn end(&self, old: SessionId) {
+        let over = self.hub.sessions().live.get(&old).map(|live| {
+            live.stopper.stop();
+            live.over.clone()
+        });
+        if let Some(mut over) = over {
+            // Its sender is dropped at the end; nothing is ever sent.
+            let _ = timeout(REPLACE_TIMEOUT, over.changed()).await;
+        }
+    }
+
+    fn over(&self, reason: &str) {
+        if !self.established {
+            return debug!(edge = self.name(), address = %self.address, reason, "edge not linked");
+        }
+        info!(edge = self.name(), address = %self.address, reason, "edge gone");
+        let is_live =
+            self.hub.sessions().admission.session(self.name()).is_some_and(|live| live.session == self.session);
+        self.hub.edges.update(self.name(), |edge| {
+            if is_live {
+                edge.link.connected = false;
+            }
+            edge.link.last_error = reason.to_string();
+        });
+    }
+}
+
+impl Rim for EdgeRim {
+    async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
+        let place = self.hub.places.lock().unwrap_or_else(PoisonError::into_inner).of(&self.peer, &hello.labels);
+        if place.is_empty() {
+            let text = format!(
+                "the edge {:?} has no place: issue its certificate with labels (pushrelay pki edge NAME --label IDC=…) or \
+                 give it [[hub.edge]] labels at the hub",
+                self.name()
+            );
+            return Err(self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)));
+        }
+        let verdict = self.hub.sessions().admission.admit(self.name(), &hello.facts, self.session);
+        match verdict {
+            Verdict::Admit => {}
+            Verdict::Replace(old) => self.end(old).await,
+            Verdict::Taken { by } => {
+                let text = format!("the edge {:?} is connected with another store, {by}", self.name());
+                return Err(self.refuse(CloseReason::NameTaken, text, Some(TAKEN_RETRY)));
+            }
+            Verdict::Full { sessions_max } => {
+                let text = format!("{sessions_max} edges are connected (hub.connections_max)");
+                return Err(self.refuse(CloseReason::Overloaded, text, Some(TAKEN_RETRY)));
+            }
+        }
+        let heads = self.hub.writer.subscribe(Arc::new(place.clone()));
+        let Ok(mut facts) = self.hub.writer.facts().await else {
+            let text = "the hub is shutting down".into();
+            return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
+        };
+        facts.cursors.retain(|store, cursor| *store == hello.facts.store && *cursor.place == place);
+        let facts = describe(&self.hub.name, facts);
+        Ok((Admitted { facts, place, exchange: false }, heads))
+    }
+
+    fn note(&mut self, note: Note) {
+        let now_ns = self.hub.clock.wall_ns();
+        self.established |= matches!(note, Note::Established(_));
+        let address = self.address;
+        self.hub.edges.update(self.name(), |edge| match note {
+            Note::Established(established) => {
+                edge.link.connected = true;
+                edge.link.connected_since_ns = now_ns;
+                edge.link.last_seen_ns = now_ns;
+                edge.link.sessions += 1;
+                edge.link.exchanges += u64::from(established.exchange);
+                edge.link.wire.follow(self.wire.clone());
+                edge.link.messages.follow(self.volume.clone());
+                edge.address = Some(address);
+                edge.place = Arc::new(established.place.clone());
+                let expiry = self.peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+                edge.certificate_expiry_seconds = expiry.as_secs();
+                let (place, exchange) = (&established.place, established.exchange);
+                info!(edge = self.peer.identity.name.as_str(), %address, %place, exchange, "edge linked");
+            }
+            Note::Exchanged => info!(edge = self.peer.identity.name.as_str(), "the exchange with the edge is complete"),
+            Note::PeerHolds(revision) => edge.link.acknowledged = revision,
+            Note::Received(revision) => edge.link.received = revision,
+            Note::ClockOffset(offset_ns) => edge.link.clock_offset_ns = offset_ns,
+            Note::Heard => edge.link.last_seen_ns = now_ns,
+            Note::Head(_) => {}
+        });
+    }
+}

@@ -1,0 +1,342 @@
+//! One conversation on one connection: moves messages between a socket and a session, and carries out what the session
+//! asks of the store. Both ends of the link are driven by this loop.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+use tracing::{debug, warn};
+
+use super::clock::Clock;
+use super::writer::{WriteError, Writer};
+use crate::compression::{Deflater, Inflater, LEVEL_DEFAULT};
+use crate::model::{LabelSet, Position, Revision, StoreId};
+use crate::net::counted::Traffic;
+use crate::net::stop::Stop;
+use crate::net::websocket::{Connection, Sender, WebSocketError};
+use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
+use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message};
+
+/// Messages waiting to be sent, at most. The session's window bounds updates; acks and heartbeats are few.
+const OUTGOING_MAX: usize = 256;
+/// For the last messages and the closing handshake.
+const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Either end.
+pub enum End {
+    /// The edge's.
+    Edge(Box<Edge>),
+    /// The hub's.
+    Hub(Box<Hub>),
+}
+
+impl End {
+    fn handle(&mut self, event: Event, now: Now) {
+        match self {
+            Self::Edge(edge) => edge.handle(event, now),
+            Self::Hub(hub) => hub.handle(event, now),
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        match self {
+            Self::Edge(edge) => edge.poll_action(),
+            Self::Hub(hub) => hub.poll_action(),
+        }
+    }
+
+    fn next_timeout(&self) -> Option<u64> {
+        match self {
+            Self::Edge(edge) => edge.next_timeout(),
+            Self::Hub(hub) => hub.next_timeout(),
+        }
+    }
+}
+
+/// What became of a conversation, as it goes on.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// The handshake is over.
+    Established(Established),
+    /// The exchange is complete.
+    Exchanged,
+    /// The peer holds our changes up to here.
+    PeerHolds(Revision),
+    /// We hold the peer's changes up to here.
+    Received(Revision),
+    /// The store moved to here.
+    Head(Revision),
+    /// The peer's clock minus ours, in nanoseconds.
+    ClockOffset(i64),
+    /// A message came.
+    Heard,
+}
+
+/// What the two kinds of ends do differently.
+pub trait Rim: Send {
+    /// Decides whether an edge may come in (hubs only), and where its groups are; with the revisions of that place.
+    fn admit(
+        &mut self,
+        hello: Hello,
+    ) -> impl Future<Output = Result<(Admitted, watch::Receiver<Revision>), Refused>> + Send;
+
+    /// Takes note.
+    fn note(&mut self, note: Note);
+}
+
+/// What every conversation needs.
+#[derive(Clone)]
+pub struct Context {
+    /// Who writes.
+    pub writer: Writer,
+    /// The clocks.
+    pub clock: Arc<Clock>,
+    /// Bytes of a message after decompression, at most.
+    pub message_bytes_max: usize,
+    /// Counts bytes of messages before compression.
+    pub volume: Arc<Traffic>,
+}
+
+impl Context {
+    /// What time it is for a session.
+    pub fn now(&self) -> Now {
+        Now { monotonic_ns: self.clock.monotonic_ns(), wall_ns: self.clock.wall_ns() }
+    }
+}
+
+/// Goes on until either side ends it. `heads` are the revisions of the place, where that is known already.
+pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
+    end: End,
+    connection: Connection<S>,
+    heads: Option<watch::Receiver<Revision>>,
+    rim: &mut impl Rim,
+    context: &Context,
+    mut stop: Stop,
+    mut replaced: Option<Stop>,
+) -> Closed {
+    let Connection { sender, mut receiver } = connection;
+    let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
+    let mut sending = pin!(send(sender, queue, context.volume.clone()));
+    let mut talk = Talk {
+        end,
+        heads,
+        place: Arc::default(),
+        outgoing,
+        decoder: Decoder::new(context.message_bytes_max),
+        inflater: Inflater::new(),
+        inflated: Vec::new(),
+        commits: FuturesOrdered::new(),
+        context,
+    };
+    let closed = loop {
+        if let Some(closed) = talk.act(rim).await {
+            break closed;
+        }
+        let deadline = talk.deadline();
+        let event = tokio::select! {
+            error = &mut sending => break lost(error),
+            received = receiver.receive() => match talk.received(received, rim) {
+                Ok(event) => event,
+                Err(closed) => break closed,
+            },
+            head = changed(&mut talk.heads) => {
+                rim.note(Note::Head(head));
+                Event::Head(head)
+            }
+            Some(event) = talk.commits.next() => {
+                if let Done::Durable(_, revision) = event { rim.note(Note::Received(revision)); }
+                event.into()
+            }
+            () = sleep_until(deadline) => Event::Tick,
+            () = stop.stopped() => Event::Stop(Refused {
+                reason: CloseReason::Shutdown,
+                text: "the node is shutting down".into(),
+                retry_after_ms: None,
+            }),
+            () = stopped(&mut replaced) => Event::Stop(Refused {
+                reason: CloseReason::Replaced,
+                text: "a newer session of the same store took over".into(),
+                retry_after_ms: None,
+            }),
+        };
+        talk.end.handle(event, context.now());
+    };
+    // What was asked to be sent before the end is still sent, for as long as the peer takes it.
+    drop(talk);
+    let _ = timeout(CLOSING_TIMEOUT, &mut sending).await;
+    closed
+}
+
+struct Talk<'a> {
+    end: End,
+    heads: Option<watch::Receiver<Revision>>,
+    place: Arc<LabelSet>,
+    outgoing: mpsc::Sender<Message>,
+    decoder: Decoder,
+    inflater: Inflater,
+    inflated: Vec<u8>,
+    commits: FuturesOrdered<std::pin::Pin<Box<dyn Future<Output = Done> + Send>>>,
+    context: &'a Context,
+}
+
+/// What came of a commit.
+enum Done {
+    Durable(CommitId, Revision),
+    Failed(String),
+}
+
+impl From<Done> for Event {
+    fn from(done: Done) -> Event {
+        match done {
+            Done::Durable(id, _) => Event::Committed(id),
+            Done::Failed(text) => Event::CommitFailed(text),
+        }
+    }
+}
+
+impl Talk<'_> {
+    /// Does all that the session asks for; returns how it ended, if it did.
+    async fn act(&mut self, rim: &mut impl Rim) -> Option<Closed> {
+        while let Some(action) = self.end.poll_action() {
+            match action {
+                Action::Send(message) => {
+                    if self.outgoing.try_send(message).is_err() {
+                        return Some(lost_because("the peer takes no messages"));
+                    }
+                }
+                Action::Admit(hello) => {
+                    let event = match rim.admit(hello).await {
+                        Ok((admitted, heads)) => {
+                            self.place = Arc::new(admitted.place.clone());
+                            self.heads = Some(heads);
+                            Event::Admitted(admitted)
+                        }
+                        Err(refused) => Event::Refused(refused),
+                    };
+                    self.end.handle(event, self.context.now());
+                }
+                Action::Read { since, skip, bytes_max } => {
+                    let batch = self.read(since, skip, bytes_max);
+                    self.end.handle(Event::Read(batch), self.context.now());
+                }
+                Action::Commit { id, deltas, peer, position } => self.commit(id, deltas, peer, position).await,
+                Action::Unsendable { id, family, bytes, bytes_max } => {
+                    warn!(group = %id, %family, bytes, bytes_max, "a family is too large for the peer and is not sent");
+                }
+                Action::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
+                Action::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),
+                Action::Established(established) => rim.note(Note::Established(established)),
+                Action::Exchanged => rim.note(Note::Exchanged),
+                Action::Close(closed) => return Some(closed),
+            }
+        }
+        None
+    }
+
+    fn read(&self, since: Revision, skip: Skip, bytes_max: usize) -> Batch {
+        let published = self.context.writer.published();
+        let set = published.changes(&self.place, since, Some((skip.origin, skip.after)), bytes_max);
+        let deltas = set.changes.into_iter().map(|change| Delta { id: change.id, group: change.group }).collect();
+        Batch { deltas, upto: set.upto, more: set.more }
+    }
+
+    async fn commit(&mut self, id: CommitId, deltas: Vec<Delta>, peer: StoreId, position: Position) {
+        let queued = self.context.writer.merge(self.place.clone(), deltas, peer, position).await;
+        self.commits.push_back(Box::pin(async move {
+            let merged = match queued {
+                Ok(answer) => answer.await.unwrap_or(Err(WriteError::Stopped)),
+                Err(error) => Err(error),
+            };
+            match merged {
+                Ok(()) => Done::Durable(id, position.revision),
+                Err(error) => Done::Failed(error.to_string()),
+            }
+        }));
+    }
+
+    fn received(
+        &mut self,
+        received: Result<Option<Bytes>, WebSocketError>,
+        rim: &mut impl Rim,
+    ) -> Result<Event, Closed> {
+        let bytes = match received {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(lost_because("the peer closed the connection")),
+            Err(error) => return Err(lost(error)),
+        };
+        self.inflated.clear();
+        let inflated = self.inflater.decompress(&bytes, &mut self.inflated, self.context.message_bytes_max);
+        if let Err(error) = inflated {
+            return Ok(Event::Malformed(error.to_string()));
+        }
+        self.context.volume.add_received(self.inflated.len());
+        rim.note(Note::Heard);
+        Ok(match self.decoder.decode(&self.inflated) {
+            Ok(message) => Event::Message(message),
+            Err(error) => Event::Malformed(error.to_string()),
+        })
+    }
+
+    fn deadline(&self) -> Instant {
+        let now_ns = self.context.clock.monotonic_ns();
+        let wait_ns = self.end.next_timeout().unwrap_or(now_ns).saturating_sub(now_ns);
+        Instant::now() + Duration::from_nanos(wait_ns)
+    }
+}
+
+/// The next revision; never, where there is nothing to wait for.
+async fn changed(heads: &mut Option<watch::Receiver<Revision>>) -> Revision {
+    if let Some(receiver) = heads
+        && receiver.changed().await.is_ok()
+    {
+        return *receiver.borrow_and_update();
+    }
+    std::future::pending().await
+}
+
+/// Ends when there is something that stops, and it does.
+async fn stopped(stop: &mut Option<Stop>) {
+    match stop {
+        Some(stop) => stop.stopped().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Encodes, compresses and sends until nothing more comes, then closes. Returns early when that fails.
+async fn send<S: AsyncRead + AsyncWrite + Unpin>(
+    mut sender: Sender<S>,
+    mut queue: mpsc::Receiver<Message>,
+    volume: Arc<Traffic>,
+) -> WebSocketError {
+    let (mut encoder, mut deflater, mut encoded) = (Encoder::new(), Deflater::new(LEVEL_DEFAULT), Vec::new());
+    while let Some(message) = queue.recv().await {
+        encoded.clear();
+        encoder.encode(&message, &mut encoded);
+        volume.add_sent(encoded.len());
+        let mut deflated = Vec::new();
+        deflater.compress(&encoded, &mut deflated);
+        if let Err(error) = sender.send(deflated).await {
+            return error;
+        }
+    }
+    match sender.close().await {
+        Err(error) => error,
+        Ok(()) => WebSocketError::Io(std::io::ErrorKind::NotConnected.into()),
+    }
+}
+
+fn lost(error: WebSocketError) -> Closed {
+    lost_because(&error.to_string())
+}
+
+fn lost_because(text: &str) -> Closed {
+    debug!(reason = text, "connection lost");
+    Closed { reason: CloseReason::Other(0), text: text.into(), by_peer: true, retry_after_ms: None }
+}

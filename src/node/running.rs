@@ -1,0 +1,480 @@
+//! A node from its options to its end: what is on disk is read, addresses are bound, then everything runs until it is told
+//! to stop; then it drains, in the order in which things depend on each other.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, SystemTime};
+
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tracing::{error, info, warn};
+
+use super::clock::{Clock, random_id};
+use super::downlink::{Downlinks, Places, Sessions};
+use super::links::{Edges, Uplink};
+use super::metrics::{self, Metrics, REVISION, VERSION};
+use super::options::{HubOptions, NodeOptions, Role, StorageSync, UplinkOptions};
+use super::service::{Command, Service, ServiceRules};
+use super::uplink::UplinkTask;
+use super::writer::{Retention, Writer};
+use crate::exposition::{Limits, NameValidation};
+use crate::gateway::body::BodyRules;
+use crate::gateway::query::NodeStatus;
+use crate::gateway::{RouteConfig, Router};
+use crate::model::{Epoch, NodeId, StoreId};
+use crate::net::budget::Budget;
+use crate::net::http::{self, HttpLimits};
+use crate::net::listen::{self, Accepting, ListenError, Slots};
+use crate::net::patience::Waits;
+use crate::net::stop::{self, Stop, Stopper};
+use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
+use crate::session::{Config, HubConfig};
+use crate::storage::{self, Log, OpenError, RealDisk, recover};
+use crate::store::{Identity, Rules, Store};
+
+/// How often tombstones are looked at whose time may have come.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+/// Certificates that expire within this time are warned of at start and at every reload.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+
+/// Why a node cannot start.
+#[derive(Debug)]
+pub enum StartError {
+    /// An address cannot be listened on.
+    Listen(ListenError),
+    /// Certificates cannot be used.
+    Tls(TlsError),
+    /// The store cannot be opened.
+    Store(OpenError),
+    /// The store cannot be written.
+    Storage(String),
+    /// The operating system refuses what every process has: threads, randomness.
+    System(String),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
+            Self::Store(error) => error.fmt(f),
+            Self::Storage(text) | Self::System(text) => f.write_str(text),
+        }
+    }
+}
+
+impl std::error::Error for StartError {}
+
+impl From<ListenError> for StartError {
+    fn from(error: ListenError) -> Self {
+        Self::Listen(error)
+    }
+}
+
+impl From<TlsError> for StartError {
+    fn from(error: TlsError) -> Self {
+        Self::Tls(error)
+    }
+}
+
+/// A node that has started.
+pub struct Node {
+    /// Where the gateway listens.
+    pub web_addresses: Vec<SocketAddr>,
+    /// Where edges connect to, at a hub.
+    pub edge_addresses: Vec<SocketAddr>,
+    /// What requests ask of the process.
+    pub commands: mpsc::Receiver<(Command, tokio::sync::oneshot::Sender<Result<(), String>>)>,
+    stopper: Stopper,
+    tasks: JoinSet<()>,
+    writer: Writer,
+    thread: JoinHandle<()>,
+    reloadable: Reloadable,
+}
+
+/// What can change while a node runs.
+struct Reloadable {
+    connectors: Vec<(Arc<Connector>, TlsFiles)>,
+    hub: Option<(Arc<Downlinks>, TlsFiles)>,
+}
+
+impl Node {
+    /// Starts a node: returns when it takes requests.
+    ///
+    /// # Errors
+    /// See [`StartError`]; whatever was begun has ended then.
+    pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
+        let clock = Arc::new(Clock::default());
+        let metrics = Arc::new(Metrics::default());
+        let started_ns = clock.wall_ns();
+        let credentials = load_credentials(&options)?;
+        let listeners = Listeners::bind(&options).await?;
+        let (store, log) = open_store(&options, &metrics).await?;
+        let retention = Retention {
+            uplinks: options.uplinks.len(),
+            hub_ns: options.hub.as_ref().map_or(0, |_| nanoseconds(options.storage.tombstone_retention)),
+        };
+        let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
+        let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
+        let (stopper, stop) = stop::channel();
+        let (commands, receiver) = mpsc::channel(8);
+        let mut node = Node {
+            web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            edge_addresses: listeners.edges.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
+            commands: receiver,
+            stopper,
+            tasks: JoinSet::new(),
+            writer,
+            thread,
+            reloadable: Reloadable { connectors: Vec::new(), hub: None },
+        };
+        let edges = Arc::<Edges>::default();
+        let uplinks = node.start_uplinks(&options, &credentials, &clock, &stop)?;
+        if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
+            node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges, &stop)?;
+        }
+        let service = Service {
+            router: Router::new(&route_config(&options)),
+            rules: service_rules(&options),
+            writer: node.writer.clone(),
+            clock,
+            metrics,
+            edges,
+            uplinks,
+            status: status(&options, started_ns),
+            commands,
+        };
+        node.start_web(&options, service, listeners.web, &stop);
+        node.start_sweeper(stop);
+        for address in &node.web_addresses {
+            info!(face = "web", %address, "listening");
+        }
+        for address in &node.edge_addresses {
+            info!(face = "edge", %address, "listening");
+        }
+        Ok(node)
+    }
+
+    fn start_uplinks(
+        &mut self,
+        options: &NodeOptions,
+        credentials: &LoadedCredentials,
+        clock: &Arc<Clock>,
+        stop: &Stop,
+    ) -> Result<Vec<Arc<Uplink>>, StartError> {
+        let mut states = Vec::new();
+        for (number, (uplink, credentials)) in options.uplinks.iter().zip(&credentials.uplinks).enumerate() {
+            let connector = Arc::new(Connector::new(credentials)?);
+            let state = Arc::new(Uplink::new(uplink.hub.to_string()));
+            let task = UplinkTask {
+                number,
+                name: edge_name(credentials),
+                options: uplink.clone(),
+                link: options.link,
+                connector: connector.clone(),
+                writer: self.writer.clone(),
+                clock: clock.clone(),
+                state: state.clone(),
+            };
+            self.tasks.spawn(task.run(stop.clone()));
+            self.reloadable.connectors.push((connector, uplink.tls.clone()));
+            states.push(state);
+        }
+        Ok(states)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn start_hub(
+        &mut self,
+        options: &NodeOptions,
+        hub: &HubOptions,
+        credentials: &Credentials,
+        listeners: Vec<TcpListener>,
+        clock: &Arc<Clock>,
+        edges: &Arc<Edges>,
+        stop: &Stop,
+    ) -> Result<(), StartError> {
+        let link = Config {
+            handshake_ns: nanoseconds(options.link.handshake_timeout),
+            message_bytes_max: options.link.message_bytes_max,
+            ..Config::default()
+        };
+        let downlinks = Arc::new(Downlinks {
+            name: credentials.certificate().common_name.clone().unwrap_or_else(|| "hub".into()),
+            writer: self.writer.clone(),
+            clock: clock.clone(),
+            edges: edges.clone(),
+            acceptor: Arc::new(Acceptor::new(credentials)?),
+            places: Mutex::new(places(hub)),
+            session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
+            handshake_timeout: options.link.handshake_timeout,
+            sessions: Mutex::new(Sessions::new(hub.connections_max)),
+        });
+        let slots = Slots::new(hub.connections_max);
+        for listener in listeners {
+            let accepting =
+                Accepting { slots: slots.clone(), refusal: b"", drain_timeout: options.limits.drain_timeout };
+            self.tasks.spawn(downlinks.clone().serve(listener, accepting, stop.clone()));
+        }
+        self.reloadable.hub = Some((downlinks, hub.tls.clone()));
+        Ok(())
+    }
+
+    fn start_web(&mut self, options: &NodeOptions, service: Service, listeners: Vec<TcpListener>, stop: &Stop) {
+        let limits = options.limits;
+        let http = Arc::new(HttpLimits {
+            slots: Slots::new(limits.connections_max),
+            header_bytes_max: limits.header_bytes_max,
+            waits: Waits {
+                header_timeout: limits.header_timeout,
+                idle_timeout: limits.idle_timeout,
+                write_timeout: limits.write_timeout,
+            },
+            body_timeout: limits.body_timeout,
+            budget: Budget::new(limits.inflight_bytes_max),
+            drain_timeout: limits.drain_timeout,
+        });
+        let service = Arc::new(service);
+        for listener in listeners {
+            self.tasks.spawn(http::serve(listener, service.clone(), http.clone(), stop.clone()));
+        }
+    }
+
+    fn start_sweeper(&mut self, mut stop: Stop) {
+        let writer = self.writer.clone();
+        self.tasks.spawn(async move {
+            loop {
+                tokio::select! {
+                    () = stop.stopped() => return,
+                    () = tokio::time::sleep(SWEEP_INTERVAL) => writer.sweep().await,
+                }
+            }
+        });
+    }
+
+    /// Takes what can change from new options: certificates, and what a hub knows of its edges. Nothing of it is taken if
+    /// anything is wrong.
+    ///
+    /// # Errors
+    /// If certificates cannot be used; the old ones stay.
+    pub fn reload(&self, options: &NodeOptions) -> Result<(), StartError> {
+        let credentials = load_credentials(options)?;
+        for (connector, files) in &self.reloadable.connectors {
+            let fresh = options.uplinks.iter().position(|uplink| uplink.tls == *files);
+            match fresh.map(|at| &credentials.uplinks[at]) {
+                Some(credentials) => connector.replace(credentials)?,
+                None => connector.replace(&Credentials::load(files)?)?,
+            }
+        }
+        if let (Some((downlinks, _)), Some(hub), Some(credentials)) =
+            (&self.reloadable.hub, &options.hub, &credentials.hub)
+        {
+            downlinks.acceptor.replace(credentials)?;
+            *downlinks.places.lock().unwrap_or_else(PoisonError::into_inner) = places(hub);
+        }
+        info!("configuration and certificates read again");
+        Ok(())
+    }
+
+    /// Stops taking requests, answers what was begun, makes it durable, and ends.
+    pub async fn stop(mut self) {
+        self.stopper.stop();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "a task of the node failed");
+            }
+        }
+        self.writer.stop().await;
+        let thread = self.thread;
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            error!("the writer failed");
+        }
+        info!("stopped");
+    }
+}
+
+fn nanoseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn places(hub: &HubOptions) -> Places {
+    Places { configured: hub.edges.clone(), trust_claims: hub.trust_edge_labels }
+}
+
+fn edge_name(credentials: &Credentials) -> String {
+    let certificate = credentials.certificate();
+    let certified = certificate.edge().ok().map(|identity| identity.name.as_str().to_string());
+    certified.or(certificate.common_name.clone()).unwrap_or_default()
+}
+
+struct LoadedCredentials {
+    uplinks: Vec<Credentials>,
+    hub: Option<Credentials>,
+}
+
+/// Reads all certificates, and warns of those that are not valid or soon will not be: a node with an expired certificate
+/// still takes pushes.
+fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
+    let load = |files: &TlsFiles| {
+        let credentials = Credentials::load(files)?;
+        let now = SystemTime::now();
+        let problems = credentials.check(now);
+        for problem in &problems {
+            error!(%problem, "a certificate cannot be used now: links will fail until it is replaced");
+        }
+        if problems.is_empty() {
+            for problem in credentials.check(now + EXPIRY_WARNING) {
+                warn!(%problem, "a certificate expires within 14 days");
+            }
+        }
+        Ok(credentials)
+    };
+    Ok(LoadedCredentials {
+        uplinks: options.uplinks.iter().map(|uplink: &UplinkOptions| load(&uplink.tls)).collect::<Result<_, _>>()?,
+        hub: options.hub.as_ref().map(|hub| load(&hub.tls)).transpose()?,
+    })
+}
+
+struct Listeners {
+    web: Vec<TcpListener>,
+    edges: Vec<TcpListener>,
+}
+
+impl Listeners {
+    async fn bind(options: &NodeOptions) -> Result<Self, ListenError> {
+        let mut listeners = Self { web: Vec::new(), edges: Vec::new() };
+        for address in &options.web.listen_addresses {
+            listeners.web.push(listen::bind(address, "web.listen_address").await?);
+        }
+        for address in options.hub.iter().flat_map(|hub| &hub.listen_addresses) {
+            listeners.edges.push(listen::bind(address, "hub.listen_address").await?);
+        }
+        Ok(listeners)
+    }
+}
+
+/// Reads back what is on disk, on a thread that may block.
+async fn open_store(options: &NodeOptions, metrics: &Metrics) -> Result<(Store, Option<Log>), StartError> {
+    let rules = Rules {
+        limits: options.limits.store,
+        unchecked: options.push.disable_consistency_check,
+        has_peers: options.role == Role::Hub || !options.uplinks.is_empty(),
+    };
+    let store = Store::new(rules, &metrics::reserved(&metrics.gather()));
+    let (path, sync) = (options.storage.path.clone(), options.storage.sync);
+    let open = move || match path {
+        Some(path) => open_on_disk(store, &path, sync),
+        None => open_in_memory(store),
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.unwrap_or_else(|error| Err(StartError::System(format!("opening the store failed: {error}"))))
+}
+
+fn new_identity() -> Result<Identity, StartError> {
+    Ok(Identity { store: StoreId(random()?), node: NodeId(random()?) })
+}
+
+fn random() -> Result<u64, StartError> {
+    random_id().map_err(|error| StartError::System(format!("the system has no randomness: {error}")))
+}
+
+fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> {
+    store.open(new_identity()?, Epoch(random()?));
+    store.commit();
+    Ok((store, None))
+}
+
+fn open_on_disk(
+    mut store: Store,
+    path: &std::path::Path,
+    sync: StorageSync,
+) -> Result<(Store, Option<Log>), StartError> {
+    let sync = match sync {
+        StorageSync::Always => storage::Sync::Always,
+        StorageSync::Never => storage::Sync::Never,
+    };
+    let disk = RealDisk::open(path).map_err(|error| {
+        let text = format!("cannot use the directory {} (storage.path): {error}", path.display());
+        StartError::Storage(format!("{text}; create it, make it writable for this user, or choose another"))
+    })?;
+    let options = storage::Options { sync, ..storage::Options::default() };
+    let recovered = recover(Arc::new(disk), options, &mut |record| store.restore(record)).map_err(StartError::Store)?;
+    let report = recovered.report.clone();
+    let identity = match recovered.identity {
+        Some(identity) if report.is_intact() => identity,
+        // Peers must not go on from where a store was that lost something.
+        Some(identity) => Identity { store: StoreId(random()?), ..identity },
+        None => new_identity()?,
+    };
+    for lost in &report.lost {
+        error!(%lost, "a part of the store is damaged: what is intact is kept, links restore the rest where they can");
+    }
+    let mut log = recovered.start(identity).map_err(|error| StartError::Storage(error.to_string()))?;
+    store.open(identity, Epoch(random()?));
+    log.commit(store.records()).map_err(|error| StartError::Storage(error.to_string()))?;
+    store.commit();
+    let counts = store.published().counts();
+    info!(
+        path = %path.display(),
+        store = %identity.store,
+        groups = counts.groups as u64,
+        series = counts.series as u64,
+        bytes = report.bytes,
+        torn_bytes = report.torn_bytes,
+        lost = report.lost_count,
+        "store opened"
+    );
+    Ok((store, Some(log)))
+}
+
+fn names(options: &NodeOptions) -> NameValidation {
+    if options.push.enable_utf8_names { NameValidation::Utf8 } else { NameValidation::Legacy }
+}
+
+fn route_config(options: &NodeOptions) -> RouteConfig {
+    RouteConfig {
+        route_prefix: options.web.route_prefix.clone(),
+        telemetry_path: options.web.telemetry_path.clone(),
+        admin_api: options.web.enable_admin_api,
+        lifecycle: options.web.enable_lifecycle,
+        names: names(options),
+    }
+}
+
+fn service_rules(options: &NodeOptions) -> ServiceRules {
+    let limits = &options.limits;
+    let body = BodyRules {
+        body_bytes_max: limits.body_bytes_max,
+        names: names(options),
+        limits: Limits {
+            line_bytes_max: limits.line_bytes_max,
+            labels_per_series_max: limits.series_labels_max,
+            series_max: limits.push_series_max,
+            families_max: limits.push_families_max,
+        },
+    };
+    ServiceRules {
+        body,
+        compressed_bytes_max: limits.compressed_body_bytes_max,
+        checked: !options.push.disable_consistency_check,
+        admin_api: options.web.enable_admin_api,
+        is_hub: options.role == Role::Hub,
+    }
+}
+
+fn status(options: &NodeOptions, started_ns: u64) -> NodeStatus {
+    let build = [
+        ("version", VERSION.to_string()),
+        ("revision", REVISION.to_string()),
+        ("role", if options.role == Role::Hub { "hub" } else { "edge" }.to_string()),
+    ];
+    NodeStatus {
+        build: build.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+        flags: options.flags.clone(),
+        start_ns: started_ns,
+    }
+}

@@ -1,0 +1,160 @@
+//! Which sessions a hub has, by the name of the edge.
+//!
+//! One name has one live session. A new session of the same store takes over from the old one, which is most likely a
+//! connection that broke unnoticed. Another store under the name — two machines with one certificate, or a copy of the
+//! store — is refused while the first is alive, so that they do not throw each other out in turns.
+
+use std::collections::HashMap;
+
+use crate::model::{Epoch, StoreId};
+use crate::wire::{Facts, Opening};
+
+/// Names a session of a hub; the caller draws them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId(pub u64);
+
+/// A live session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Its id.
+    pub session: SessionId,
+    /// The edge's store.
+    pub store: StoreId,
+    /// The store's opening.
+    pub epoch: Epoch,
+}
+
+/// What to do with a new session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Let it in.
+    Admit,
+    /// Let it in as soon as this older session is over: ended, its commits done.
+    Replace(SessionId),
+    /// Another store has a live session under the name.
+    Taken {
+        /// The store that is alive.
+        by: StoreId,
+    },
+    /// There are as many sessions as there may be.
+    Full {
+        /// How many.
+        sessions_max: usize,
+    },
+}
+
+/// The table.
+#[derive(Clone, Debug)]
+pub struct Admission {
+    sessions: HashMap<Box<str>, Entry>,
+    sessions_max: usize,
+    refused: u64,
+}
+
+impl Admission {
+    /// An empty table of at most `sessions_max` sessions.
+    pub fn new(sessions_max: usize) -> Self {
+        Self { sessions: HashMap::new(), sessions_max, refused: 0 }
+    }
+
+    /// Decides on a new session of the edge `name`, and enters it if it may come in. `name` is the one that the hub
+    /// authenticated.
+    pub fn admit(&mut self, name: &str, facts: &Facts, session: SessionId) -> Verdict {
+        let entry = Entry { session, store: facts.store, epoch: facts.epoch() };
+        let verdict = match self.sessions.get(name) {
+            Some(old) if succeeds(&facts.lineage, facts.store, old) => Verdict::Replace(old.session),
+            Some(old) => Verdict::Taken { by: old.store },
+            None if self.sessions.len() >= self.sessions_max => Verdict::Full { sessions_max: self.sessions_max },
+            None => Verdict::Admit,
+        };
+        if matches!(verdict, Verdict::Taken { .. } | Verdict::Full { .. }) {
+            self.refused += 1;
+        } else {
+            self.sessions.insert(name.into(), entry);
+        }
+        verdict
+    }
+
+    /// Takes a session that is over out of the table, unless another one took over.
+    pub fn leave(&mut self, name: &str, session: SessionId) {
+        if self.sessions.get(name).is_some_and(|entry| entry.session == session) {
+            self.sessions.remove(name);
+        }
+    }
+
+    /// The live session of that name.
+    pub fn session(&self, name: &str) -> Option<Entry> {
+        self.sessions.get(name).copied()
+    }
+
+    /// How many sessions are alive.
+    pub fn len(&self) -> usize {
+        self.sessions.len()
+    }
+
+    /// Whether none is.
+    pub fn is_empty(&self) -> bool {
+        self.sessions.is_empty()
+    }
+
+    /// How many sessions were refused so far.
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+}
+
+/// Whether the newcomer is what the old session's store became: its lineage has the old one's opening, which that of a
+/// copy opened elsewhere lacks. (So does that of the store rolled back; it waits until the old session is found dead.)
+fn succeeds(lineage: &[Opening], store: StoreId, old: &Entry) -> bool {
+    store == old.store && lineage.iter().any(|opening| opening.epoch == old.epoch)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Revision;
+
+    fn facts(store: u64, epochs: &[u64]) -> Facts {
+        Facts {
+            node: "syq-1".into(),
+            software: String::new(),
+            store: StoreId(store),
+            lineage: epochs.iter().map(|e| Opening { epoch: Epoch(*e), revision: Revision(*e) }).collect(),
+            head: Revision(100),
+            holds: vec![],
+        }
+    }
+
+    #[test]
+    fn a_new_session_of_the_store_replaces_the_old_one() {
+        let mut table = Admission::new(10);
+        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(1)), Verdict::Admit);
+        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(2)), Verdict::Replace(SessionId(1)));
+        assert_eq!(table.admit("a", &facts(1, &[5, 6]), SessionId(3)), Verdict::Replace(SessionId(2)), "restarted");
+        table.leave("a", SessionId(2));
+        assert_eq!(table.session("a").map(|entry| entry.session), Some(SessionId(3)));
+        table.leave("a", SessionId(3));
+        assert!(table.is_empty() && table.refused() == 0);
+    }
+
+    #[test]
+    fn another_store_under_the_name_waits_until_the_first_is_gone() {
+        let mut table = Admission::new(10);
+        table.admit("a", &facts(1, &[5, 6]), SessionId(1));
+        let taken = Verdict::Taken { by: StoreId(1) };
+        assert_eq!(table.admit("a", &facts(2, &[5, 6]), SessionId(2)), taken);
+        assert_eq!(table.admit("a", &facts(1, &[5, 7]), SessionId(3)), taken, "a copy");
+        assert_eq!((table.len(), table.refused()), (1, 2));
+        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(4)), Verdict::Admit);
+        table.leave("a", SessionId(1));
+        assert_eq!(table.admit("a", &facts(2, &[5]), SessionId(5)), Verdict::Admit);
+    }
+
+    #[test]
+    fn the_table_is_bounded() {
+        let mut table = Admission::new(1);
+        table.admit("a", &facts(1, &[5]), SessionId(1));
+        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(2)), Verdict::Full { sessions_max: 1 });
+        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(3)), Verdict::Replace(SessionId(1)));
+    }
+}

@@ -1,0 +1,167 @@
+//! The edge's end: it says hello, and waits for a welcome.
+
+use std::collections::VecDeque;
+
+use crate::model::{LabelSet, Revision};
+use crate::wire::{CloseReason, Facts, Hello, Message, VERSION, Welcome};
+
+use super::event::{Action, Config, Established, Event, MILLISECOND_NS, Now};
+use super::offset::Offset;
+use super::peer::{
+    Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN, Peer, Role, close, closed_by_peer,
+};
+use super::resume::resume;
+
+/// What an edge has to know besides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EdgeConfig {
+    /// Times and bounds.
+    pub link: Config,
+    /// The place that the edge claims.
+    pub labels: LabelSet,
+}
+
+/// One conversation with a hub.
+#[derive(Debug)]
+pub struct Edge {
+    config: EdgeConfig,
+    facts: Facts,
+    head: Revision,
+    offset: Offset,
+    state: State,
+    actions: VecDeque<Action>,
+}
+
+#[derive(Debug)]
+enum State {
+    Greeting { deadline_ns: u64 },
+    Open(Box<Peer>),
+    Closed,
+}
+
+impl Edge {
+    /// Begins a conversation on a new connection. The facts are those of the store now; no other session with the same hub
+    /// may have commits under way.
+    pub fn new(config: EdgeConfig, facts: Facts, now: Now) -> Self {
+        let offset = Offset::default();
+        let hello = Hello {
+            version: VERSION,
+            facts: facts.clone(),
+            labels: config.labels.clone(),
+            message_bytes_max: config.link.message_bytes_max as u64,
+            clock: offset.reading(now),
+        };
+        let deadline_ns = now.monotonic_ns.saturating_add(config.link.handshake_ns);
+        let state = State::Greeting { deadline_ns };
+        let actions = VecDeque::from([Action::Send(Message::Hello(hello))]);
+        Self { config, head: facts.head, facts, offset, state, actions }
+    }
+
+    /// The next thing to do.
+    pub fn poll_action(&mut self) -> Option<Action> {
+        self.actions.pop_front()
+    }
+
+    /// When [`Event::Tick`] is due, by the monotonic clock; `None` once the conversation is over.
+    pub fn next_timeout(&self) -> Option<u64> {
+        match &self.state {
+            State::Greeting { deadline_ns } => Some(*deadline_ns),
+            State::Open(peer) => Some(peer.next_timeout()),
+            State::Closed => None,
+        }
+    }
+
+    /// Takes an event; what is to be done then comes from [`Edge::poll_action`].
+    pub fn handle(&mut self, event: Event, now: Now) {
+        let result = match (&mut self.state, event) {
+            (State::Closed, _) => Ok(()),
+            (_, Event::Message(Message::Close(close))) => {
+                closed_by_peer(close, &mut self.actions);
+                self.state = State::Closed;
+                Ok(())
+            }
+            (_, Event::Stop(refused)) => Err(refused.into()),
+            (_, Event::Malformed(text)) => Err(Fault::new(CloseReason::Malformed, text)),
+            (_, Event::CommitFailed(text)) => Err(Fault::storage(text)),
+            (State::Open(peer), event) => peer.handle(event, now, &mut self.actions),
+            (State::Greeting { deadline_ns }, event) => {
+                let late = now.monotonic_ns >= *deadline_ns;
+                self.greeting(event, late, now)
+            }
+        };
+        if let Err(fault) = result {
+            close(fault, &mut self.actions);
+            self.state = State::Closed;
+        }
+    }
+
+    fn greeting(&mut self, event: Event, late: bool, now: Now) -> Result<(), Fault> {
+        match event {
+            Event::Message(Message::Welcome(welcome)) => self.open(welcome, now),
+            Event::Message(other) => Err(Fault::unexpected(&other)),
+            Event::Head(head) => {
+                self.head = self.head.max(head);
+                Ok(())
+            }
+            Event::Tick if late => Err(Fault::new(CloseReason::Handshake, "no welcome came in time".into())),
+            _ => Ok(()),
+        }
+    }
+
+    fn open(&mut self, welcome: Welcome, now: Now) -> Result<(), Fault> {
+        let heartbeat_ns = u64::from(welcome.heartbeat_ms) * MILLISECOND_NS;
+        check(&welcome, self.facts.store, heartbeat_ns)?;
+        let theirs = welcome.facts;
+        let resume = match resume(&self.facts, &theirs) {
+            _ if welcome.exchange => None,
+            Some((of_ours, _)) => Some((of_ours, self.facts.held_of(theirs.store).unwrap_or_default())),
+            None => return Err(Fault::protocol("the hub would go on where the stores must exchange".into())),
+        };
+        let offset = self.offset.read(welcome.clock, now);
+        self.actions.push_back(Action::Established(Established {
+            peer: theirs.clone(),
+            place: welcome.place,
+            exchange: welcome.exchange,
+        }));
+        self.actions.extend(offset.map(Action::ClockOffset));
+        let agreement = Agreement {
+            role: Role::Edge,
+            config: self.config.link,
+            heartbeat_ns,
+            ours: &self.facts,
+            theirs: &theirs,
+            message_bytes_max: welcome.message_bytes_max,
+            resume,
+            offset: std::mem::take(&mut self.offset),
+        };
+        self.state = State::Open(Box::new(Peer::open(agreement, self.head, now, &mut self.actions)));
+        Ok(())
+    }
+}
+
+fn check(welcome: &Welcome, store: crate::model::StoreId, heartbeat_ns: u64) -> Result<(), Fault> {
+    if welcome.version != VERSION {
+        let text = format!("the hub speaks version {} of the protocol, this edge {VERSION}", welcome.version);
+        return Err(Fault::new(CloseReason::Version, text));
+    }
+    if welcome.facts.store == store {
+        return Err(same_store(store));
+    }
+    if !(HEARTBEAT_NS_MIN..=HEARTBEAT_NS_MAX).contains(&heartbeat_ns) {
+        return Err(Fault::protocol(format!("heartbeats every {} ms are not allowed", welcome.heartbeat_ms)));
+    }
+    check_bytes_max(welcome.message_bytes_max)
+}
+
+pub(super) fn same_store(store: crate::model::StoreId) -> Fault {
+    let text = format!("both ends have store {store}: one is a copy of the other and needs a new identity");
+    Fault::new(CloseReason::SameStore, text)
+}
+
+pub(super) fn check_bytes_max(message_bytes_max: u64) -> Result<(), Fault> {
+    if message_bytes_max < MESSAGE_BYTES_MIN {
+        let text = format!("a bound of {message_bytes_max} bytes a message is under {MESSAGE_BYTES_MIN}");
+        return Err(Fault::protocol(text));
+    }
+    Ok(())
+}

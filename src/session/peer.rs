@@ -1,0 +1,228 @@
+//! What both ends do once they know each other: send and receive, and notice when the other is gone.
+
+use std::collections::VecDeque;
+
+use crate::model::{Position, Revision};
+use crate::wire::{Clock, Close, CloseReason, Facts, Heartbeat, Message};
+
+use super::event::{Action, Closed, Config, Event, MILLISECOND_NS, Now, Refused, Skip};
+use super::offset::Offset;
+use super::receiving::Receiving;
+use super::sending::Sending;
+
+/// Heartbeats missed by a peer that is taken for dead.
+pub(super) const HEARTBEATS_MISSED_MAX: u64 = 3;
+/// Heartbeats are between these apart.
+pub(super) const HEARTBEAT_NS_MIN: u64 = 100 * MILLISECOND_NS;
+/// See [`HEARTBEAT_NS_MIN`].
+pub(super) const HEARTBEAT_NS_MAX: u64 = 60_000 * MILLISECOND_NS;
+/// The smallest bound on messages that a peer may have.
+pub(super) const MESSAGE_BYTES_MIN: u64 = 64 << 10;
+
+/// Why a conversation has to end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    pub reason: CloseReason,
+    pub text: String,
+    pub retry_after_ms: Option<u64>,
+}
+
+impl Fault {
+    pub fn new(reason: CloseReason, text: String) -> Self {
+        Self { reason, text, retry_after_ms: None }
+    }
+
+    pub fn protocol(text: String) -> Self {
+        Self::new(CloseReason::Protocol, text)
+    }
+
+    pub fn storage(text: String) -> Self {
+        Self::new(CloseReason::Storage, text)
+    }
+
+    pub fn unexpected(message: &Message) -> Self {
+        Self::protocol(format!("a message {} where it is not expected", message.name()))
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        Self { reason: refused.reason, text: refused.text, retry_after_ms: refused.retry_after_ms }
+    }
+}
+
+/// Asks for the actions that end a conversation from this side.
+pub(super) fn close(fault: Fault, actions: &mut VecDeque<Action>) {
+    let Fault { reason, text, retry_after_ms } = fault;
+    actions.push_back(Action::Send(Message::Close(Close { reason, text: text.clone(), retry_after_ms })));
+    actions.push_back(Action::Close(Closed { reason, text, by_peer: false, retry_after_ms: None }));
+}
+
+/// Asks for the action that ends a conversation which the peer has ended.
+pub(super) fn closed_by_peer(close: Close, actions: &mut VecDeque<Action>) {
+    let Close { reason, text, retry_after_ms } = close;
+    actions.push_back(Action::Close(Closed { reason, text, by_peer: true, retry_after_ms }));
+}
+
+/// Which end this is; it matters in an exchange only, in which the hub sends first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    Edge,
+    Hub,
+}
+
+/// What the handshake has found out.
+pub(super) struct Agreement<'a> {
+    pub role: Role,
+    pub config: Config,
+    pub heartbeat_ns: u64,
+    /// What is known of this end's store at the begin of the session.
+    pub ours: &'a Facts,
+    pub theirs: &'a Facts,
+    /// The peer's bound on messages.
+    pub message_bytes_max: u64,
+    /// What (the peer holds of ours, we hold of the peer's), if they go on.
+    pub resume: Option<(Revision, Position)>,
+    pub offset: Offset,
+}
+
+/// The state of an open conversation.
+#[derive(Debug)]
+pub(super) struct Peer {
+    role: Role,
+    sending: Sending,
+    receiving: Receiving,
+    /// Whether the peer may send updates: in an exchange the hub's half comes first.
+    turn_over: bool,
+    offset: Offset,
+    heartbeat_ns: u64,
+    heartbeat_due_ns: u64,
+    heard_ns: u64,
+    progress_ns: u64,
+    progress_due_ns: u64,
+}
+
+impl Peer {
+    /// Opens the conversation; `head` is what the store has published by now.
+    pub fn open(agreement: Agreement<'_>, head: Revision, now: Now, actions: &mut VecDeque<Action>) -> Self {
+        let Agreement { role, config, heartbeat_ns, ours, theirs, message_bytes_max, resume, offset } = agreement;
+        // Going on, the peer has all that came from it; in an exchange, what came in this session only.
+        let after = if resume.is_some() { Revision(0) } else { ours.head };
+        let message_bytes_max = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
+        let held = resume.map(|(_, held)| held);
+        let mut peer = Self {
+            role,
+            sending: Sending::new(
+                Skip { origin: theirs.store, after },
+                head,
+                config.batch_bytes_max,
+                message_bytes_max,
+            ),
+            receiving: Receiving::new(theirs.store, theirs.epoch(), held, role == Role::Hub),
+            turn_over: resume.is_some() || role == Role::Edge,
+            offset,
+            heartbeat_ns,
+            heartbeat_due_ns: now.monotonic_ns.saturating_add(heartbeat_ns),
+            heard_ns: now.monotonic_ns,
+            progress_ns: config.progress_ns,
+            progress_due_ns: now.monotonic_ns.saturating_add(config.progress_ns),
+        };
+        match resume {
+            Some((held, _)) => peer.sending.go_on(held, actions),
+            None => {
+                actions.push_back(Action::PeerHolds(Revision(0)));
+                if role == Role::Hub {
+                    peer.sending.exchange(actions);
+                }
+            }
+        }
+        peer
+    }
+
+    /// When to be called with [`Event::Tick`].
+    pub fn next_timeout(&self) -> u64 {
+        self.heartbeat_due_ns.min(self.dead_ns()).min(self.progress_due_ns)
+    }
+
+    fn dead_ns(&self) -> u64 {
+        self.heard_ns.saturating_add(HEARTBEATS_MISSED_MAX * self.heartbeat_ns)
+    }
+
+    /// Takes an event; all but those that end a conversation whatever its state.
+    pub fn handle(&mut self, event: Event, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+        match event {
+            Event::Message(message) => {
+                self.heard_ns = now.monotonic_ns;
+                self.message(message, now, actions)?;
+            }
+            Event::Head(head) => self.sending.publish(head, actions),
+            Event::Read(batch) => self.sending.read(batch, actions),
+            Event::Committed(id) => {
+                if self.receiving.committed(id, actions)? {
+                    self.peer_sent_all(actions);
+                }
+            }
+            Event::Tick => self.tick(now, actions)?,
+            // The rest is for the handshake, or was dealt with.
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn message(&mut self, message: Message, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+        match message {
+            Message::Update(update) if self.turn_over => self.receiving.update(update, actions),
+            Message::Ack(ack) => {
+                if self.sending.ack(ack, actions)? {
+                    self.sent_all(actions);
+                }
+                Ok(())
+            }
+            Message::Heartbeat(heartbeat) => {
+                self.read_clock(heartbeat.clock, now, actions);
+                Ok(())
+            }
+            other => Err(Fault::unexpected(&other)),
+        }
+    }
+
+    fn read_clock(&mut self, clock: Clock, now: Now, actions: &mut VecDeque<Action>) {
+        actions.extend(self.offset.read(clock, now).map(Action::ClockOffset));
+    }
+
+    /// The peer's half of an exchange is durable here.
+    fn peer_sent_all(&mut self, actions: &mut VecDeque<Action>) {
+        match self.role {
+            Role::Edge => self.sending.exchange(actions),
+            Role::Hub => actions.push_back(Action::Exchanged),
+        }
+    }
+
+    /// This end's half of an exchange is durable at the peer.
+    fn sent_all(&mut self, actions: &mut VecDeque<Action>) {
+        match self.role {
+            Role::Hub => self.turn_over = true,
+            Role::Edge => {
+                self.receiving.complete(actions);
+                actions.push_back(Action::Exchanged);
+            }
+        }
+    }
+
+    fn tick(&mut self, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+        if now.monotonic_ns >= self.dead_ns() {
+            let silent_ms = (now.monotonic_ns - self.heard_ns) / MILLISECOND_NS;
+            return Err(Fault::new(CloseReason::Silence, format!("nothing heard for {silent_ms} ms")));
+        }
+        if now.monotonic_ns >= self.heartbeat_due_ns {
+            self.heartbeat_due_ns = now.monotonic_ns.saturating_add(self.heartbeat_ns);
+            let clock = self.offset.reading(now);
+            actions.push_back(Action::Send(Message::Heartbeat(Heartbeat { clock })));
+        }
+        if now.monotonic_ns >= self.progress_due_ns {
+            self.progress_due_ns = now.monotonic_ns.saturating_add(self.progress_ns);
+            self.sending.tell_progress(actions);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! One direction of the link, at its receiver: what came, is being made durable, and is acknowledged.
+//!
+//! The cursor for the peer's store is written with what it covers. During an exchange it is the zero position: an exchange
+//! that was not completed, both halves, is begun again, since what one end had not sent yet it may later take for what
+//! came from the other.
+
+use std::collections::VecDeque;
+
+use crate::model::{Position, Revision, StoreId};
+use crate::wire::{Ack, Message, Update};
+
+use super::event::{Action, CommitId};
+use super::peer::Fault;
+use super::sending::WINDOW;
+
+/// How far an exchange is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Exchange {
+    /// The peer has not sent all yet. At the end that receives last, its half completes the exchange.
+    Coming { completes: bool },
+    /// The peer has sent all; this end has yet to.
+    Half,
+    /// There is none, or it is complete.
+    Over,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Pending {
+    Update { upto: Revision, last_of_exchange: bool },
+    Cursor,
+}
+
+/// The receiver's state.
+#[derive(Debug)]
+pub(super) struct Receiving {
+    peer: StoreId,
+    exchange: Exchange,
+    /// The epoch is the peer's present one.
+    received: Position,
+    /// What is, or will be, the cursor.
+    cursor: Position,
+    commits: u64,
+    pending: VecDeque<(CommitId, Pending)>,
+    /// Updates made durable.
+    updates: u64,
+}
+
+impl Receiving {
+    /// A receiver of store `peer`, now at `epoch`, of which `held` is held if the two go on.
+    pub fn new(peer: StoreId, epoch: crate::model::Epoch, held: Option<Position>, completes: bool) -> Self {
+        let cursor = held.unwrap_or_default();
+        Self {
+            peer,
+            exchange: if held.is_some() { Exchange::Over } else { Exchange::Coming { completes } },
+            received: Position { epoch, revision: cursor.revision },
+            cursor,
+            commits: 0,
+            pending: VecDeque::new(),
+            updates: 0,
+        }
+    }
+
+    /// Takes an update.
+    pub fn update(&mut self, update: Update, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+        let Update { upto, partial, last_of_exchange, deltas } = update;
+        let received = self.received.revision;
+        let pending = self.pending.iter().filter(|(_, pending)| matches!(pending, Pending::Update { .. })).count();
+        if pending >= WINDOW {
+            return Err(Fault::protocol(format!("more than {WINDOW} updates without waiting for an ack")));
+        }
+        if upto < received || (partial && upto != received) {
+            return Err(Fault::protocol(format!("an update up to revision {upto} after one up to {received}")));
+        }
+        if last_of_exchange && (partial || !matches!(self.exchange, Exchange::Coming { .. })) {
+            return Err(Fault::protocol("the end of an exchange where there is none".into()));
+        }
+        self.received.revision = upto;
+        if last_of_exchange {
+            let completes = self.exchange == Exchange::Coming { completes: true };
+            self.exchange = if completes { Exchange::Over } else { Exchange::Half };
+        }
+        if self.exchange == Exchange::Over && !partial {
+            self.cursor = self.received;
+        }
+        self.commit(deltas, Pending::Update { upto, last_of_exchange }, actions);
+        Ok(())
+    }
+
+    /// The exchange is complete: from now on there is a cursor.
+    pub fn complete(&mut self, actions: &mut VecDeque<Action>) {
+        self.exchange = Exchange::Over;
+        self.cursor = self.received;
+        self.commit(Vec::new(), Pending::Cursor, actions);
+    }
+
+    fn commit(&mut self, deltas: Vec<crate::wire::Delta>, pending: Pending, actions: &mut VecDeque<Action>) {
+        let id = CommitId(self.commits);
+        self.commits += 1;
+        self.pending.push_back((id, pending));
+        actions.push_back(Action::Commit { id, deltas, peer: self.peer, position: self.cursor });
+    }
+
+    /// A commit is durable. Tells whether the peer's half of an exchange now is.
+    pub fn committed(&mut self, id: CommitId, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
+        let Some((_, pending)) = self.pending.pop_front().filter(|(expected, _)| *expected == id) else {
+            return Err(Fault::storage(format!("commit {} ended out of order", id.0)));
+        };
+        let Pending::Update { upto, last_of_exchange } = pending else {
+            return Ok(false);
+        };
+        self.updates += 1;
+        actions.push_back(Action::Send(Message::Ack(Ack { updates: self.updates, revision: upto })));
+        Ok(last_of_exchange)
+    }
+}

@@ -1,0 +1,260 @@
+//! One direction of the link, at its sender: what is read, sent and acknowledged.
+//!
+//! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it
+//! is acknowledged. Only to catch up, while the store says that there is more, up to [`WINDOW`] are. What holds nothing for
+//! the peer is not sent; the peer is told of such revisions now and then, so that it need not look at them again.
+
+use std::collections::VecDeque;
+
+use crate::model::{GroupId, Revision};
+use crate::wire::{Ack, Cost, Delta, Message, Update};
+
+use super::event::{Action, Batch, Skip};
+use super::peer::Fault;
+
+/// Updates that may be unacknowledged at once.
+pub(super) const WINDOW: usize = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    /// The peer has to send first.
+    Waiting,
+    /// Sending all there is; up to this revision it is an exchange.
+    Exchanging { goal: Revision },
+    /// Sending what changes.
+    Live,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Unacked {
+    upto: Revision,
+    last_of_exchange: bool,
+}
+
+/// The sender's state.
+#[derive(Debug)]
+pub(super) struct Sending {
+    skip: Skip,
+    batch_bytes_max: usize,
+    message_bytes_max: usize,
+    phase: Phase,
+    /// The store has published up to here,
+    head: Revision,
+    /// all up to here has been read,
+    read: Revision,
+    /// put into an update,
+    told: Revision,
+    /// and is known to be held by the peer.
+    held: Revision,
+    reading: bool,
+    more: bool,
+    /// Updates of one batch for which there was no room in the window.
+    waiting: VecDeque<Update>,
+    unacked: VecDeque<Unacked>,
+    sent: u64,
+    acked: u64,
+}
+
+impl Sending {
+    /// A sender that waits.
+    pub fn new(skip: Skip, head: Revision, batch_bytes_max: usize, message_bytes_max: usize) -> Self {
+        let zero = Revision(0);
+        Self {
+            skip,
+            batch_bytes_max: batch_bytes_max.min(message_bytes_max),
+            message_bytes_max,
+            phase: Phase::Waiting,
+            head,
+            read: zero,
+            told: zero,
+            held: zero,
+            reading: false,
+            more: false,
+            waiting: VecDeque::new(),
+            unacked: VecDeque::new(),
+            sent: 0,
+            acked: 0,
+        }
+    }
+
+    /// Goes on after what the peer holds.
+    pub fn go_on(&mut self, held: Revision, actions: &mut VecDeque<Action>) {
+        (self.phase, self.read, self.told, self.held) = (Phase::Live, held, held, held);
+        actions.push_back(Action::PeerHolds(held));
+        self.step(actions);
+    }
+
+    /// Sends all there is.
+    pub fn exchange(&mut self, actions: &mut VecDeque<Action>) {
+        self.phase = Phase::Exchanging { goal: self.head };
+        self.step(actions);
+    }
+
+    /// The store has published up to here.
+    pub fn publish(&mut self, head: Revision, actions: &mut VecDeque<Action>) {
+        self.head = self.head.max(head);
+        self.step(actions);
+    }
+
+    /// What was asked to be read is here.
+    pub fn read(&mut self, batch: Batch, actions: &mut VecDeque<Action>) {
+        if !std::mem::take(&mut self.reading) {
+            return;
+        }
+        // A batch that makes no headway says nothing new about there being more.
+        self.more = batch.more && batch.upto > self.read;
+        self.read = self.read.max(batch.upto);
+        self.head = self.head.max(self.read);
+        let last_of_exchange = match self.phase {
+            Phase::Exchanging { goal } => self.read >= goal || !self.more,
+            Phase::Waiting | Phase::Live => false,
+        };
+        if last_of_exchange {
+            self.phase = Phase::Live;
+        }
+        let mut parts = split(batch.deltas, self.message_bytes_max, actions);
+        if parts.is_empty() && last_of_exchange {
+            parts.push(Vec::new());
+        }
+        let count = parts.len();
+        for (at, deltas) in parts.into_iter().enumerate() {
+            let partial = at + 1 < count;
+            self.told = if partial { self.told } else { self.read };
+            let last_of_exchange = last_of_exchange && !partial;
+            self.waiting.push_back(Update { upto: self.told, partial, last_of_exchange, deltas });
+        }
+        self.step(actions);
+    }
+
+    /// The peer has made updates durable. Tells whether that completes this half of an exchange.
+    pub fn ack(&mut self, ack: Ack, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
+        let count = ack.updates.checked_sub(self.acked).filter(|count| *count > 0 && ack.updates <= self.sent);
+        let Some(count) = count else {
+            let (updates, acked, sent) = (ack.updates, self.acked, self.sent);
+            return Err(Fault::protocol(format!("an ack of {updates} updates, where {acked} to {sent} are expected")));
+        };
+        let acked: Vec<Unacked> = self.unacked.drain(..count as usize).collect();
+        let upto = acked.last().map_or(self.held, |unacked| unacked.upto);
+        if upto != ack.revision {
+            let revision = ack.revision;
+            return Err(Fault::protocol(format!("an ack of revision {revision}, where {upto} was sent")));
+        }
+        self.acked = ack.updates;
+        self.hold(upto, actions);
+        self.step(actions);
+        Ok(acked.iter().any(|unacked| unacked.last_of_exchange))
+    }
+
+    /// Tells the peer how far the store is, if it was not told.
+    pub fn tell_progress(&mut self, actions: &mut VecDeque<Action>) {
+        let idle = self.phase == Phase::Live && self.waiting.is_empty() && self.unacked.is_empty();
+        if idle && self.told < self.read {
+            self.told = self.read;
+            self.waiting.push_back(Update { upto: self.told, ..Update::default() });
+            self.step(actions);
+        }
+    }
+
+    fn step(&mut self, actions: &mut VecDeque<Action>) {
+        while self.unacked.len() < WINDOW
+            && let Some(update) = self.waiting.pop_front()
+        {
+            let Update { upto, last_of_exchange, .. } = update;
+            self.unacked.push_back(Unacked { upto, last_of_exchange });
+            self.sent += 1;
+            actions.push_back(Action::Send(Message::Update(update)));
+        }
+        let idle = self.unacked.is_empty();
+        if idle && self.phase == Phase::Live {
+            // What was read and not sent, the peer had.
+            self.hold(self.read, actions);
+        }
+        let wanted = match self.phase {
+            Phase::Waiting => false,
+            Phase::Exchanging { .. } => true,
+            Phase::Live => self.head > self.read,
+        };
+        let room = idle || (self.more && self.unacked.len() < WINDOW);
+        if wanted && room && self.waiting.is_empty() && !self.reading {
+            self.reading = true;
+            let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
+            actions.push_back(Action::Read { since, skip, bytes_max });
+        }
+    }
+
+    fn hold(&mut self, revision: Revision, actions: &mut VecDeque<Action>) {
+        if revision > self.held {
+            self.held = revision;
+            actions.push_back(Action::PeerHolds(revision));
+        }
+    }
+}
+
+/// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.
+fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<Action>) -> Vec<Vec<Delta>> {
+    let mut parts = Parts { bytes_max, whole: Vec::new(), current: Vec::new(), cost: Cost::default() };
+    for delta in deltas {
+        let families = delta.group.families().iter().map(|f| Cost::of_family(&f.family));
+        let cost = families.fold(Cost::of_header(&delta), Cost::plus);
+        if cost.fits(bytes_max) {
+            parts.push(delta, cost);
+        } else {
+            split_group(&delta, &mut parts, actions);
+        }
+    }
+    parts.end();
+    parts.whole
+}
+
+fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<Action>) {
+    let header = Cost::of_header(delta);
+    let part = |from, to| Delta { id: delta.id.clone(), group: delta.group.part(|i, _| (from..to).contains(&i)) };
+    let (mut from, mut cost) = (0, header);
+    for (at, family) in delta.group.families().iter().enumerate() {
+        let family_cost = Cost::of_family(&family.family);
+        if cost.plus(family_cost).fits(parts.bytes_max) {
+            cost = cost.plus(family_cost);
+            continue;
+        }
+        if from < at {
+            parts.push(part(from, at), cost);
+        }
+        (from, cost) = (at, header.plus(family_cost));
+        if !cost.fits(parts.bytes_max) {
+            actions.push_back(unsendable(&delta.id, family.family.name(), cost, parts.bytes_max));
+            (from, cost) = (at + 1, header);
+        }
+    }
+    // The header goes even if no family can.
+    if header.fits(parts.bytes_max) {
+        parts.push(part(from, delta.group.families().len()), cost);
+    }
+}
+
+fn unsendable(id: &GroupId, family: &std::sync::Arc<str>, cost: Cost, bytes_max: usize) -> Action {
+    Action::Unsendable { id: id.clone(), family: family.clone(), bytes: cost.bytes(), bytes_max }
+}
+
+struct Parts {
+    bytes_max: usize,
+    whole: Vec<Vec<Delta>>,
+    current: Vec<Delta>,
+    cost: Cost,
+}
+
+impl Parts {
+    fn push(&mut self, delta: Delta, cost: Cost) {
+        if !self.cost.plus(cost).fits(self.bytes_max) {
+            self.end();
+        }
+        self.cost = self.cost.plus(cost);
+        self.current.push(delta);
+    }
+
+    fn end(&mut self) {
+        self.cost = Cost::default();
+        if !self.current.is_empty() {
+            self.whole.push(std::mem::take(&mut self.current));
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! The two ends against each other, in virtual time and without sockets, through real messages.
+
+mod pair;
+mod store;
+
+use pair::{EDGE, HUB, Pair};
+use proptest::prelude::*;
+use store::{Store, family, key, moment};
+
+use super::*;
+use crate::model::{Group, LabelSet, Revision};
+use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update};
+
+const SECOND_NS: u64 = event::SECOND_NS;
+
+fn put(time_ns: u64, value: f64) -> Group {
+    Group::put(moment(time_ns, 7), vec![family(0, &[value, 1.0]), family(1, &[value / 4.0])])
+}
+
+fn converged(pair: &Pair) {
+    let [edge, hub, oracle] = pair.seen();
+    assert_eq!(edge, oracle, "the edge");
+    assert_eq!(hub, oracle, "the hub");
+}
+
+/// A pair that knows each other and has `groups` groups.
+fn acquainted(groups: usize) -> Pair {
+    let mut pair = Pair::new();
+    for job in 0..groups {
+        pair.write(EDGE, &key(job), &put(10 + job as u64, 1.5));
+    }
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+    pair
+}
+
+#[test]
+fn strangers_exchange_and_then_go_on_where_they_were() {
+    let mut pair = acquainted(5);
+    assert!(pair.side(EDGE).established.as_ref().unwrap().exchange && pair.side(EDGE).exchanged);
+    assert_eq!(pair.side(HUB).established.as_ref().unwrap().place, LabelSet::new([("IDC", "SYQ")]));
+    pair.connect();
+    pair.settle();
+    assert!(!pair.side(EDGE).established.as_ref().unwrap().exchange);
+    assert_eq!((pair.side(EDGE).groups_sent, pair.side(HUB).groups_sent), (0, 0));
+    pair.cut();
+    pair.write(EDGE, &key(3), &put(100, 2.5));
+    pair.write(HUB, &key(1), &Group::delete(moment(101, 8).stamp));
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+    assert_eq!((pair.side(EDGE).groups_sent, pair.side(HUB).groups_sent), (1, 1), "nothing comes back");
+}
+
+#[test]
+fn changes_conflate_while_one_update_is_on_its_way() {
+    let mut pair = acquainted(1);
+    let before = pair.side(EDGE).groups_sent;
+    for time_ns in 100..200 {
+        pair.write(EDGE, &key(0), &put(time_ns, time_ns as f64));
+        pair.read(EDGE);
+    }
+    assert_eq!(pair.side(EDGE).groups_sent, before + 1);
+    pair.settle();
+    converged(&pair);
+    assert_eq!(pair.side(EDGE).groups_sent, before + 2);
+}
+
+#[test]
+fn an_outage_is_caught_up_within_the_window() {
+    let mut pair = acquainted(40);
+    pair.cut();
+    for job in 0..40 {
+        pair.write(EDGE, &key(job), &put(1_000 + job as u64, 9.0));
+    }
+    pair.connect();
+    while pair.deliver(HUB) || pair.deliver(EDGE) || pair.read(EDGE) {}
+    assert_eq!(pair.side(EDGE).messages_sent["update"], 4, "what may be unacknowledged");
+    pair.settle();
+    converged(&pair);
+}
+
+#[test]
+fn a_wiped_edge_gets_its_groups_back() {
+    let mut pair = acquainted(6);
+    pair.replace(EDGE, Store::create(201, 21));
+    pair.write(EDGE, &key(0), &put(500, 7.0));
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+    assert_eq!(pair.stores[EDGE].seen().len(), 6);
+}
+
+#[test]
+fn a_wiped_hub_is_filled_again() {
+    let mut pair = acquainted(6);
+    pair.replace(HUB, Store::create(202, 22));
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+    assert_eq!(pair.stores[HUB].seen().len(), 6);
+}
+
+#[test]
+fn an_old_copy_of_an_edge_revives_nothing() {
+    let mut pair = acquainted(2);
+    let copy = pair.stores[EDGE].clone();
+    pair.write(EDGE, &key(0), &Group::delete(moment(50, 7).stamp));
+    pair.settle();
+    pair.replace(EDGE, copy);
+    pair.connect();
+    pair.settle();
+    assert!(pair.side(HUB).established.as_ref().unwrap().exchange);
+    converged(&pair);
+    assert_eq!(pair.stores[EDGE].seen().len(), 1);
+}
+
+#[test]
+fn a_tombstone_is_kept_until_the_peer_holds_it() {
+    let mut pair = acquainted(3);
+    pair.forget_tombstones = true;
+    pair.write(EDGE, &key(0), &Group::delete(moment(50, 7).stamp));
+    while pair.read(EDGE) || pair.deliver(HUB) {}
+    assert_eq!(pair.stores[EDGE].tombstones(), 1, "sent, not durable");
+    pair.commit(HUB);
+    assert_eq!(pair.stores[EDGE].tombstones(), 1, "durable, not acknowledged");
+    pair.deliver(EDGE);
+    assert_eq!(pair.stores[EDGE].tombstones(), 0);
+    pair.settle();
+    converged(&pair);
+}
+
+#[test]
+fn an_unfinished_exchange_is_begun_again() {
+    let mut pair = acquainted(8);
+    let copy = pair.stores[HUB].clone();
+    for job in 0..8 {
+        pair.write(HUB, &key(job), &put(300, 3.0));
+    }
+    pair.settle();
+    // The hub loses its own writes, which the edge has.
+    pair.replace(HUB, copy);
+    pair.connect();
+    for _ in 0..40 {
+        pair.step(0);
+    }
+    assert!(pair.side(EDGE).groups_sent > 0 && !pair.side(EDGE).exchanged);
+    pair.connect();
+    pair.settle();
+    assert!(pair.side(EDGE).exchanged);
+    converged(&pair);
+}
+
+#[test]
+fn the_peer_is_told_of_progress_that_holds_nothing_for_it() {
+    let mut pair = acquainted(1);
+    pair.write(EDGE, &key(0), &put(400, 4.0));
+    pair.settle();
+    let (edge, hub) = (pair.stores[EDGE].id, pair.stores[HUB].id);
+    assert!(pair.stores[EDGE].cursor(hub).revision < pair.stores[HUB].head());
+    assert_eq!(pair.side(HUB).held, Some(pair.stores[HUB].head()), "it came from there");
+    pair.pass(61 * SECOND_NS);
+    assert_eq!(pair.stores[EDGE].cursor(hub).revision, pair.stores[HUB].head());
+    assert_eq!(pair.stores[HUB].cursor(edge).revision, pair.stores[EDGE].head());
+}
+
+#[test]
+fn heartbeats_keep_a_link_alive_and_measure_the_clocks() {
+    let mut pair = Pair::new();
+    pair.ahead_ns = 3_600 * SECOND_NS;
+    pair.connect();
+    pair.settle();
+    pair.pass(600 * SECOND_NS);
+    assert_eq!((&pair.side(EDGE).closed, &pair.side(HUB).closed), (&None, &None));
+    let wrong = |end: usize, ahead_ns: i64| (pair.side(end).offset_ns.unwrap() - ahead_ns).unsigned_abs();
+    assert!(wrong(EDGE, 3_600 * SECOND_NS as i64) < SECOND_NS / 10);
+    assert!(wrong(HUB, -3_600 * SECOND_NS as i64) < SECOND_NS / 10);
+}
+
+#[test]
+fn a_silent_peer_is_noticed() {
+    let mut pair = acquainted(1);
+    pair.now_ns += 14 * SECOND_NS;
+    pair.tell(EDGE, Event::Tick);
+    assert_eq!(pair.side(EDGE).closed, None);
+    pair.now_ns += 2 * SECOND_NS;
+    pair.tell(EDGE, Event::Tick);
+    assert_eq!(pair.side(EDGE).closed.as_ref().unwrap().reason, CloseReason::Silence);
+}
+
+#[test]
+fn a_handshake_ends_in_time() {
+    let mut pair = Pair::new();
+    pair.connect();
+    pair.now_ns += 11 * SECOND_NS;
+    pair.tell(EDGE, Event::Tick);
+    pair.tell(HUB, Event::Tick);
+    for end in [EDGE, HUB] {
+        assert_eq!(pair.side(end).closed.as_ref().unwrap().reason, CloseReason::Handshake);
+    }
+}
+
+#[test]
+fn two_ends_of_one_store_are_refused() {
+    let mut pair = acquainted(1);
+    let copy = pair.stores[EDGE].clone();
+    pair.replace(HUB, copy);
+    pair.connect();
+    while pair.step(0) {}
+    assert_eq!(pair.side(HUB).closed.as_ref().unwrap().reason, CloseReason::SameStore);
+    let closed = pair.side(EDGE).closed.as_ref().unwrap();
+    assert!(closed.by_peer && closed.reason == CloseReason::SameStore);
+}
+
+#[test]
+fn a_peer_that_breaks_the_rules_is_told_which() {
+    let update = |upto, partial, last_of_exchange| {
+        Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas: vec![] })
+    };
+    let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision) });
+    let welcome = |pair: &mut Pair| {
+        let facts = pair.stores[HUB].facts();
+        let place = LabelSet::default();
+        let clock = Default::default();
+        Message::Welcome(crate::wire::Welcome {
+            version: 1,
+            facts,
+            place,
+            exchange: false,
+            heartbeat_ms: 5_000,
+            message_bytes_max: 1 << 20,
+            clock,
+        })
+    };
+    let again = welcome(&mut Pair::new());
+    let cases = [
+        (update(0, false, false), "after one up to"),
+        (update(900, true, false), "after one up to"),
+        (update(900, false, true), "end of an exchange"),
+        (ack(99, 900), "an ack of 99 updates"),
+        (ack(0, 0), "an ack of 0 updates"),
+        (again, "a message welcome where"),
+    ];
+    for (message, text) in cases {
+        let mut pair = acquainted(1);
+        pair.write(HUB, &key(1), &put(20, 2.0));
+        pair.settle();
+        pair.tell(EDGE, Event::Message(message));
+        let closed = pair.side(EDGE).closed.clone().unwrap();
+        assert_eq!(closed.reason, CloseReason::Protocol);
+        assert!(closed.text.contains(text), "{}", closed.text);
+        pair.tell(EDGE, Event::Message(Message::Heartbeat(Heartbeat::default())));
+    }
+    let mut pair = acquainted(1);
+    for upto in 900..906 {
+        pair.tell(EDGE, Event::Message(update(upto, false, false)));
+    }
+    assert!(pair.side(EDGE).closed.as_ref().unwrap().text.contains("more than 4 updates"));
+}
+
+#[derive(Clone, Debug)]
+enum Op {
+    Write {
+        end: usize,
+        job: usize,
+        kind: usize,
+        value: u8,
+    },
+    Step(usize),
+    Steps(usize),
+    Connect,
+    Cut,
+    Crash(usize),
+    Save(usize),
+    Restore {
+        end: usize,
+        image: usize,
+    },
+    Wipe(usize),
+    /// A second machine with a copy of the edge's store; from then on the two take turns.
+    Copy,
+    Turn,
+    Pass(u64),
+}
+
+fn op() -> impl Strategy<Value = Op> {
+    prop_oneof![
+        8 => (0..2usize, 0..3usize, 0..5usize, 0..9u8)
+            .prop_map(|(end, job, kind, value)| Op::Write { end, job, kind, value }),
+        12 => (0..6usize).prop_map(Op::Step),
+        6 => (0..30usize).prop_map(Op::Steps),
+        3 => Just(Op::Connect),
+        1 => Just(Op::Cut),
+        1 => (0..2usize).prop_map(Op::Crash),
+        1 => (0..2usize).prop_map(Op::Save),
+        1 => (0..2usize, 0..4usize).prop_map(|(end, image)| Op::Restore { end, image }),
+        1 => (0..2usize).prop_map(Op::Wipe),
+        1 => Just(Op::Copy),
+        1 => Just(Op::Turn),
+        1 => (0..20u64).prop_map(Op::Pass),
+    ]
+}
+
+struct World {
+    pair: Pair,
+    images: [Vec<Store>; 2],
+    other_edge: Option<Store>,
+}
+
+impl World {
+    fn perform(&mut self, op: Op) {
+        let pair = &mut self.pair;
+        match op {
+            Op::Write { end, job, kind, value } => {
+                let moment = moment(pair.fresh(), 70 + end as u64);
+                let (a, b) = (family(0, &[value.into(), 0.5]), family(1, &[f64::from(value) / 4.0]));
+                let change = match kind {
+                    0 => Group::put(moment, vec![a, b]),
+                    1 => Group::post(moment, vec![b]),
+                    2 => Group::post(moment, vec![a, family(2, &[1.0; 3])]),
+                    3 => Group::refused(moment),
+                    _ => Group::delete(moment.stamp),
+                };
+                pair.write(end, &key(job), &change);
+            }
+            Op::Step(choice) => {
+                pair.step(choice);
+            }
+            Op::Steps(count) => (0..count).for_each(|at| {
+                pair.step(at);
+            }),
+            Op::Connect => pair.connect(),
+            Op::Cut => pair.cut(),
+            Op::Crash(end) => pair.crash(end),
+            Op::Save(end) => self.images[end].push(pair.stores[end].clone()),
+            Op::Restore { end, image } => {
+                if let Some(store) = self.images[end].get(image).cloned() {
+                    self.replace(end, store);
+                }
+            }
+            Op::Wipe(end) => {
+                let (id, epoch) = (pair.fresh(), pair.fresh());
+                self.replace(end, Store::create(id, epoch));
+            }
+            Op::Copy => {
+                pair.cut();
+                let epoch = pair.fresh();
+                let copy = pair.stores[EDGE].clone().open(epoch);
+                let epoch = pair.fresh();
+                pair.stores[EDGE] = pair.stores[EDGE].clone().open(epoch);
+                if self.other_edge.is_none() {
+                    self.other_edge = Some(copy);
+                }
+            }
+            Op::Turn => self.turn(),
+            Op::Pass(seconds) => pair.pass(seconds * SECOND_NS),
+        }
+    }
+
+    fn replace(&mut self, end: usize, store: Store) {
+        self.pair.replace(end, store);
+        // What the other machine holds is not lost either.
+        for (key, group) in self.other_edge.iter().flat_map(Store::groups) {
+            self.pair.oracle.entry(key.clone()).or_default().merge(group);
+        }
+    }
+
+    fn turn(&mut self) {
+        self.pair.cut();
+        if let Some(other) = &mut self.other_edge {
+            std::mem::swap(other, &mut self.pair.stores[EDGE]);
+        }
+    }
+
+    /// All machines talk until they have told each other everything.
+    fn finish(&mut self) {
+        for _ in 0..3 {
+            self.pair.connect();
+            self.pair.settle();
+            self.pair.pass(120 * SECOND_NS);
+            self.pair.settle();
+            self.turn();
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1_500))]
+
+    /// Whatever was cut, crashed, rolled back, copied or wiped: once the two have talked, both hold the merge of all
+    /// writes that any of them still had.
+    #[test]
+    fn all_converge(
+        ops in proptest::collection::vec(op(), 0..120),
+        marks_max in 1..6usize,
+        forget_tombstones in any::<bool>(),
+    ) {
+        let mut world = World { pair: Pair::new(), images: Default::default(), other_edge: None };
+        world.pair.marks_max = marks_max;
+        // A copy of the edge may be behind by more than a tombstone's life; the hub keeps its tombstones.
+        world.pair.forget_tombstones = forget_tombstones;
+        for op in ops {
+            world.perform(op);
+        }
+        world.finish();
+        let [edge, hub, oracle] = world.pair.seen();
+        prop_assert_eq!(&edge, &oracle, "the edge");
+        prop_assert_eq!(&hub, &oracle, "the hub");
+        if let Some(other) = &world.other_edge {
+            prop_assert_eq!(&other.seen(), &oracle, "the copied edge");
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! An edge and a hub with their stores, and a connection between them that is bytes in two queues.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::store::{Seen, Store, seen};
+use crate::model::{Group, LabelSet, Position, Revision, StoreId};
+use crate::session::{
+    Action, Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, Now, Skip,
+};
+use crate::wire::{Decoder, Delta, Encoder, Message};
+
+pub const EDGE: usize = 0;
+pub const HUB: usize = 1;
+
+#[derive(Debug)]
+pub enum Machine {
+    Edge(Edge),
+    Hub(Hub),
+}
+
+impl Machine {
+    pub fn handle(&mut self, event: Event, now: Now) {
+        match self {
+            Self::Edge(edge) => edge.handle(event, now),
+            Self::Hub(hub) => hub.handle(event, now),
+        }
+    }
+
+    fn poll_action(&mut self) -> Option<Action> {
+        match self {
+            Self::Edge(edge) => edge.poll_action(),
+            Self::Hub(hub) => hub.poll_action(),
+        }
+    }
+
+    fn next_timeout(&self) -> Option<u64> {
+        match self {
+            Self::Edge(edge) => edge.next_timeout(),
+            Self::Hub(hub) => hub.next_timeout(),
+        }
+    }
+}
+
+struct Commit {
+    id: CommitId,
+    deltas: Vec<Delta>,
+    peer: StoreId,
+    position: Position,
+}
+
+/// One end's side of a connection.
+pub struct Side {
+    pub machine: Machine,
+    encoder: Encoder,
+    decoder: Decoder,
+    /// Bytes on their way to this end.
+    inbox: VecDeque<Vec<u8>>,
+    reads: VecDeque<(Revision, Skip)>,
+    commits: VecDeque<Commit>,
+    pub established: Option<Established>,
+    pub exchanged: bool,
+    pub closed: Option<Closed>,
+    pub held: Option<Revision>,
+    pub offset_ns: Option<i64>,
+    pub groups_sent: usize,
+    pub messages_sent: BTreeMap<&'static str, usize>,
+}
+
+impl Side {
+    fn new(machine: Machine) -> Side {
+        Side {
+            machine,
+            encoder: Encoder::new(),
+            decoder: Decoder::new(1 << 20),
+            inbox: VecDeque::new(),
+            reads: VecDeque::new(),
+            commits: VecDeque::new(),
+            established: None,
+            exchanged: false,
+            closed: None,
+            held: None,
+            offset_ns: None,
+            groups_sent: 0,
+            messages_sent: BTreeMap::new(),
+        }
+    }
+}
+
+pub struct Pair {
+    pub stores: [Store; 2],
+    pub sides: Option<[Side; 2]>,
+    pub now_ns: u64,
+    /// What the hub's clock is ahead of the edge's.
+    pub ahead_ns: u64,
+    /// All that was written and not lost.
+    pub oracle: BTreeMap<Arc<LabelSet>, Group>,
+    pub marks_max: usize,
+    pub forget_tombstones: bool,
+    fresh: u64,
+}
+
+impl Pair {
+    pub fn new() -> Pair {
+        let stores = [Store::create(101, 1), Store::create(102, 2)];
+        Pair {
+            stores,
+            sides: None,
+            now_ns: 0,
+            ahead_ns: 0,
+            oracle: BTreeMap::new(),
+            marks_max: 2,
+            forget_tombstones: false,
+            fresh: 1_000,
+        }
+    }
+
+    pub fn fresh(&mut self) -> u64 {
+        self.fresh += 1;
+        self.fresh
+    }
+
+    fn now(&self, end: usize) -> Now {
+        let ahead_ns = if end == HUB { self.ahead_ns } else { 0 };
+        Now { monotonic_ns: self.now_ns, wall_ns: 1_700_000_000_000_000_000 + self.now_ns + ahead_ns }
+    }
+
+    pub fn connect(&mut self) {
+        self.cut();
+        let edge = Edge::new(EdgeConfig::default(), self.stores[EDGE].facts(), self.now(EDGE));
+        let link = Config { message_bytes_max: 64 << 10, ..Config::default() };
+        let hub = Hub::new(HubConfig { link, ..HubConfig::default() }, self.now(HUB));
+        self.sides = Some([Side::new(Machine::Edge(edge)), Side::new(Machine::Hub(hub))]);
+        self.perform(EDGE);
+    }
+
+    /// The connection breaks: what is on its way is lost, what is being committed is committed.
+    pub fn cut(&mut self) {
+        for end in [EDGE, HUB] {
+            while self.commit(end) {}
+        }
+        self.sides = None;
+    }
+
+    /// The process of one end dies; what it was committing is lost.
+    pub fn crash(&mut self, end: usize) {
+        if let Some(sides) = &mut self.sides {
+            sides[end].commits.clear();
+        }
+        self.cut();
+        let epoch = self.fresh();
+        self.stores[end] = self.stores[end].clone().open(epoch);
+    }
+
+    /// One end goes on with another store: an older copy, or an empty one.
+    pub fn replace(&mut self, end: usize, store: Store) {
+        if let Some(sides) = &mut self.sides {
+            sides[end].commits.clear();
+        }
+        self.cut();
+        let epoch = self.fresh();
+        self.stores[end] = store.open(epoch);
+        let mut left = BTreeMap::<Arc<LabelSet>, Group>::new();
+        for (key, group) in self.stores.iter().flat_map(Store::groups) {
+            left.entry(key.clone()).or_default().merge(group);
+        }
+        self.oracle = left;
+    }
+
+    pub fn write(&mut self, end: usize, key: &Arc<LabelSet>, change: &Group) {
+        self.stores[end].merge(key, change, None);
+        self.oracle.entry(key.clone()).or_default().merge(change);
+        self.publish(end);
+    }
+
+    fn publish(&mut self, end: usize) {
+        let head = self.stores[end].head();
+        self.tell(end, Event::Head(head));
+    }
+
+    pub fn tell(&mut self, end: usize, event: Event) {
+        let now = self.now(end);
+        if let Some(sides) = &mut self.sides {
+            sides[end].machine.handle(event, now);
+            self.perform(end);
+        }
+    }
+
+    fn perform(&mut self, end: usize) {
+        while let Some(sides) = &mut self.sides {
+            let Some(action) = sides[end].machine.poll_action() else { return };
+            let side = &mut sides[end];
+            match action {
+                Action::Send(message) => {
+                    *side.messages_sent.entry(message.name()).or_default() += 1;
+                    if let Message::Update(update) = &message {
+                        side.groups_sent += update.deltas.len();
+                    }
+                    let mut bytes = Vec::new();
+                    side.encoder.encode(&message, &mut bytes);
+                    sides[1 - end].inbox.push_back(bytes);
+                }
+                Action::Admit(_) => {
+                    let (facts, place) = (self.stores[end].facts(), LabelSet::new([("IDC", "SYQ")]));
+                    self.tell(end, Event::Admitted(Admitted { facts, place, exchange: false }));
+                }
+                Action::Read { since, skip, .. } => side.reads.push_back((since, skip)),
+                Action::Commit { id, deltas, peer, position } => {
+                    side.commits.push_back(Commit { id, deltas, peer, position });
+                }
+                Action::PeerHolds(revision) => {
+                    side.held = Some(revision);
+                    if self.forget_tombstones && end == EDGE {
+                        self.stores[end].forget_tombstones(revision);
+                    }
+                }
+                Action::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
+                Action::Established(established) => side.established = Some(established),
+                Action::Exchanged => side.exchanged = true,
+                Action::Unsendable { .. } => panic!("all families are small"),
+                Action::Close(closed) => side.closed = Some(closed),
+            }
+        }
+    }
+
+    pub fn deliver(&mut self, end: usize) -> bool {
+        let now = self.now(end);
+        let Some(sides) = &mut self.sides else { return false };
+        let Some(bytes) = sides[end].inbox.pop_front() else { return false };
+        let message = sides[end].decoder.decode(&bytes).unwrap();
+        sides[end].machine.handle(Event::Message(message), now);
+        self.perform(end);
+        true
+    }
+
+    pub fn read(&mut self, end: usize) -> bool {
+        let Some(sides) = &mut self.sides else { return false };
+        let Some((since, skip)) = sides[end].reads.pop_front() else { return false };
+        let batch = self.stores[end].read(since, skip, self.marks_max);
+        self.tell(end, Event::Read(batch));
+        true
+    }
+
+    pub fn commit(&mut self, end: usize) -> bool {
+        let Some(sides) = &mut self.sides else { return false };
+        let Some(commit) = sides[end].commits.pop_front() else { return false };
+        self.stores[end].commit(&commit.deltas, commit.peer, commit.position);
+        self.publish(end);
+        self.tell(end, Event::Committed(commit.id));
+        true
+    }
+
+    /// One of the things that could happen next; false if nothing can.
+    pub fn step(&mut self, choice: usize) -> bool {
+        self.now_ns += 1_000_000;
+        let things = [Pair::deliver, Pair::read, Pair::commit];
+        (0..6).any(|at| {
+            let at = (choice + at) % 6;
+            things[at / 2](self, at % 2)
+        })
+    }
+
+    /// Goes on until nothing is on its way. No end may have had a reason to close.
+    pub fn settle(&mut self) {
+        let mut steps = 0;
+        while self.step(steps) {
+            steps += 1;
+            assert!(steps < 100_000, "the two never come to rest");
+        }
+        for side in self.sides.iter().flatten() {
+            assert_eq!(side.closed, None);
+        }
+    }
+
+    /// Lets time pass, with all that is due in it.
+    pub fn pass(&mut self, ns: u64) {
+        let end_ns = self.now_ns + ns;
+        while let Some(sides) = &self.sides {
+            let due = sides.iter().filter_map(|side| side.machine.next_timeout()).min();
+            let Some(due_ns) = due.filter(|due_ns| *due_ns <= end_ns) else { break };
+            self.now_ns = self.now_ns.max(due_ns);
+            self.tell(EDGE, Event::Tick);
+            self.tell(HUB, Event::Tick);
+            while self.step(0) {}
+        }
+        self.now_ns = self.now_ns.max(end_ns);
+    }
+
+    pub fn side(&self, end: usize) -> &Side {
+        &self.sides.as_ref().unwrap()[end]
+    }
+
+    pub fn seen(&self) -> [BTreeMap<Arc<LabelSet>, Seen>; 3] {
+        [self.stores[EDGE].seen(), self.stores[HUB].seen(), seen(self.oracle.iter())]
+    }
+}

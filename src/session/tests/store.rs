@@ -1,0 +1,162 @@
+//! A store for the tests: groups, revisions and marks in maps, and a copy of all of it as a disk image.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::model::{
+    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position, Revision,
+    Stamp, StoreId,
+};
+use crate::session::{Batch, Skip};
+use crate::wire::{Delta, Facts, Hold, Opening};
+
+#[derive(Clone, Copy, Debug)]
+struct Mark {
+    revision: Revision,
+    origin: Option<StoreId>,
+}
+
+#[derive(Clone, Debug)]
+struct Entry {
+    group: Group,
+    header: Mark,
+    families: BTreeMap<Arc<str>, Mark>,
+}
+
+/// What a scrape could see of a group.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    families: Vec<(Stamp, Family)>,
+    pushed: Option<Moment>,
+    failed: Option<Moment>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Store {
+    pub id: StoreId,
+    lineage: Vec<Opening>,
+    head: Revision,
+    groups: BTreeMap<Arc<LabelSet>, Entry>,
+    cursors: BTreeMap<StoreId, Position>,
+}
+
+impl Store {
+    pub fn create(id: u64, epoch: u64) -> Store {
+        let (head, groups, cursors) = (Revision(0), BTreeMap::new(), BTreeMap::new());
+        Store { id: StoreId(id), lineage: vec![], head, groups, cursors }.open(epoch)
+    }
+
+    pub fn open(mut self, epoch: u64) -> Store {
+        self.lineage.push(Opening { epoch: Epoch(epoch), revision: self.head });
+        self
+    }
+
+    pub fn head(&self) -> Revision {
+        self.head
+    }
+
+    pub fn cursor(&self, of: StoreId) -> Position {
+        self.cursors.get(&of).copied().unwrap_or_default()
+    }
+
+    pub fn facts(&self) -> Facts {
+        Facts {
+            node: format!("node of {}", self.id),
+            software: "tests".into(),
+            store: self.id,
+            lineage: self.lineage.clone(),
+            head: self.head,
+            holds: self.cursors.iter().map(|(store, position)| Hold { store: *store, position: *position }).collect(),
+        }
+    }
+
+    pub fn merge(&mut self, key: &Arc<LabelSet>, change: &Group, origin: Option<StoreId>) {
+        let revision = self.head.next();
+        let unwritten = Mark { revision: Revision(0), origin: None };
+        let empty = || Entry { group: Group::default(), header: unwritten, families: BTreeMap::new() };
+        let entry = self.groups.entry(key.clone()).or_insert_with(empty);
+        let changes = entry.group.merge(change);
+        if changes.is_empty() {
+            return;
+        }
+        self.head = revision;
+        for name in &changes.set {
+            entry.families.insert(name.clone(), Mark { revision, origin });
+        }
+        entry.families.retain(|name, _| entry.group.family(name).is_some());
+        if changes.header {
+            let header = |g: &Group| (g.horizon(), g.deleted(), g.pushed(), g.failed());
+            let origin = origin.filter(|_| header(&entry.group) == header(change));
+            entry.header = Mark { revision, origin };
+        }
+    }
+
+    pub fn commit(&mut self, deltas: &[Delta], peer: StoreId, position: Position) {
+        for delta in deltas {
+            self.merge(&delta.id.key, &delta.group, Some(peer));
+        }
+        self.cursors.insert(peer, position);
+    }
+
+    /// Reads marks in the order of their revisions; `marks_max` stands for the bytes of a real store.
+    pub fn read(&self, since: Revision, skip: Skip, marks_max: usize) -> Batch {
+        let wanted =
+            |mark: &Mark| mark.revision > since && !(mark.origin == Some(skip.origin) && mark.revision > skip.after);
+        let marks = |entry: &Entry| -> Vec<Revision> {
+            entry.families.values().chain([&entry.header]).filter(|m| wanted(m)).map(|m| m.revision).collect()
+        };
+        let mut revisions: Vec<Revision> = self.groups.values().flat_map(marks).collect();
+        revisions.sort();
+        let upto = revisions.get(marks_max.saturating_sub(1)).copied().unwrap_or(self.head);
+        let within = |mark: &Mark| wanted(mark) && mark.revision <= upto;
+        let part = |(key, entry): (&Arc<LabelSet>, &Entry)| {
+            let touched = within(&entry.header) || entry.families.values().any(within);
+            let group = entry.group.part(|_, f| entry.families.get(f.family.name()).is_some_and(within));
+            touched.then(|| Delta { id: GroupId { place: Arc::default(), key: key.clone() }, group })
+        };
+        let deltas = self.groups.iter().filter_map(part).collect();
+        Batch { deltas, upto, more: upto < self.head }
+    }
+
+    /// Drops the tombstones that are older than this.
+    pub fn forget_tombstones(&mut self, upto: Revision) {
+        self.groups.retain(|_, entry| entry.group.is_live() || entry.header.revision > upto);
+    }
+
+    pub fn tombstones(&self) -> usize {
+        self.groups.values().filter(|entry| !entry.group.is_live()).count()
+    }
+
+    pub fn groups(&self) -> impl Iterator<Item = (&Arc<LabelSet>, &Group)> {
+        self.groups.iter().map(|(key, entry)| (key, &entry.group))
+    }
+
+    pub fn seen(&self) -> BTreeMap<Arc<LabelSet>, Seen> {
+        seen(self.groups())
+    }
+}
+
+pub fn seen<'a>(groups: impl Iterator<Item = (&'a Arc<LabelSet>, &'a Group)>) -> BTreeMap<Arc<LabelSet>, Seen> {
+    let one = |group: &Group| Seen {
+        families: group.families().iter().map(|f| (f.stamp, f.family.clone())).collect(),
+        pushed: group.pushed(),
+        failed: group.failed(),
+    };
+    groups.filter(|(_, group)| group.is_live()).map(|(key, group)| (key.clone(), one(group))).collect()
+}
+
+pub fn key(job: usize) -> Arc<LabelSet> {
+    Arc::new(LabelSet::new([("job", format!("job{job}")), ("instance", "i".into())]))
+}
+
+pub fn family(name: usize, values: &[f64]) -> Family {
+    let mut builder = FamilyBuilder::new(format!("metric{name}"), MetricType::Gauge);
+    for (at, value) in values.iter().enumerate() {
+        builder.series(&[("at", &at.to_string())], &Points::Single, &[*value], None);
+    }
+    builder.finish().unwrap()
+}
+
+pub fn moment(time_ns: u64, node: u64) -> Moment {
+    Moment { stamp: Stamp { time_ns, node: NodeId(node) }, wall_ns: time_ns / 2 }
+}

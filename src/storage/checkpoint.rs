@@ -1,0 +1,187 @@
+//! Checkpoints: the whole state in one file, in place of the logs that led to it.
+//!
+//! Written beside the log, on a thread of the caller's, in frames of a megabyte or so, each synced when it is written: a
+//! sync at the end would hold up those of the log. The file gets its name when it is complete and durable; then what it
+//! replaces is removed. The order of its records says nothing, and a large group may be in several parts.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use crate::store::{GroupRecord, Identity, Record};
+
+use super::disk::{Disk, DiskFile};
+use super::files::{FileName, LogEnd, Opening};
+use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
+use super::log::Progress;
+use super::payload::{self, ShapesWritten};
+
+/// A frame is written when it has this many bytes.
+const FRAME_BYTES: usize = 1 << 20;
+/// Groups that may take more are written in parts.
+const PART_BYTES_MAX: usize = 64 << 20;
+
+/// Why a checkpoint failed. The logs are still there, so nothing is lost.
+#[derive(Debug)]
+pub enum CheckpointError {
+    /// The disk is full or failed.
+    Disk {
+        /// The file.
+        file: String,
+        /// What was tried.
+        doing: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// One family is more than a frame can hold.
+    TooLarge {
+        /// The bytes it takes.
+        bytes: usize,
+    },
+}
+
+impl fmt::Display for CheckpointError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Disk { file, doing, source } => {
+                write!(f, "{doing} checkpoint {file} failed: {source}; the logs are kept, and it will be tried again")
+            }
+            Self::TooLarge { bytes } => {
+                write!(
+                    f,
+                    "a family of {bytes} bytes; a checkpoint takes {PAYLOAD_BYTES_MAX} at once; the logs are kept"
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for CheckpointError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Disk { source, .. } => Some(source),
+            Self::TooLarge { .. } => None,
+        }
+    }
+}
+
+/// A checkpoint being written: see [`super::Log::rotate`].
+#[derive(Debug)]
+pub struct CheckpointWriter {
+    disk: Arc<dyn Disk>,
+    name: FileName,
+    identity: Identity,
+    file: Option<Box<dyn DiskFile>>,
+    end: u64,
+    sequence: u64,
+    shapes: ShapesWritten,
+    buffer: Vec<u8>,
+    progress: Arc<Progress>,
+}
+
+impl CheckpointWriter {
+    pub(super) fn new(disk: Arc<dyn Disk>, number: u64, identity: Identity, progress: Arc<Progress>) -> Self {
+        let name = FileName::checkpoint(number);
+        let (shapes, buffer) = (ShapesWritten::default(), Vec::new());
+        Self { disk, name, identity, file: None, end: 0, sequence: 0, shapes, buffer, progress }
+    }
+
+    /// Adds a record: whole groups, cursors, the opening now valid.
+    pub fn write(&mut self, record: &Record) -> Result<(), CheckpointError> {
+        self.begin()?;
+        match record {
+            Record::Group(group) => self.write_group(group, record)?,
+            _ => payload::encode(record, &mut self.shapes, &mut self.buffer),
+        }
+        if self.buffer.len() >= FRAME_BYTES { self.flush() } else { Ok(()) }
+    }
+
+    /// Makes the checkpoint durable, and removes the files that it replaces.
+    pub fn finish(mut self) -> Result<(), CheckpointError> {
+        self.begin()?;
+        payload::encode_end(&mut self.buffer);
+        self.flush()?;
+        self.file = None;
+        let (unfinished, name) = (self.name.unfinished(), self.name.text());
+        let named = self.disk.rename(&unfinished, &name).and_then(|()| self.disk.sync_dir());
+        named.map_err(|error| self.error("naming", error))?;
+        self.progress.bytes.store(self.end, Ordering::Release);
+        self.progress.number.store(self.name.number, Ordering::Release);
+        // What stays is removed next time; it takes space only.
+        let _ = remove_before(&*self.disk, self.name.number);
+        Ok(())
+    }
+
+    fn write_group(&mut self, group: &GroupRecord, record: &Record) -> Result<(), CheckpointError> {
+        let bytes = group.group.families().iter().map(|f| f.family.shape().bytes() + 8 * f.family.values().len());
+        let count = group.group.families().len();
+        if count < 2 || bytes.sum::<usize>() <= PART_BYTES_MAX {
+            payload::encode(record, &mut self.shapes, &mut self.buffer);
+            return Ok(());
+        }
+        for part in [0..count / 2, count / 2..count] {
+            let marks = group.families.get(part.clone()).unwrap_or_default().to_vec();
+            let families = group.group.part(|i, _| part.contains(&i));
+            self.write(&Record::Group(GroupRecord {
+                id: group.id.clone(),
+                group: families,
+                header: group.header,
+                families: marks,
+            }))?;
+        }
+        Ok(())
+    }
+
+    /// Sees to it that there is a file and a frame to append to.
+    fn begin(&mut self) -> Result<(), CheckpointError> {
+        if self.buffer.is_empty() {
+            frame::begin(&mut self.buffer);
+        }
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let file = self.disk.create(&self.name.unfinished()).map_err(|error| self.error("creating", error))?;
+        self.file = Some(file);
+        Opening { identity: self.identity, previous: LogEnd::default() }.encode(&mut self.buffer);
+        self.flush()?;
+        frame::begin(&mut self.buffer);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), CheckpointError> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if self.buffer.len() > HEADER_BYTES + PAYLOAD_BYTES_MAX {
+            return Err(CheckpointError::TooLarge { bytes: self.buffer.len() });
+        }
+        frame::seal(&mut self.buffer, self.name.salt(), self.sequence);
+        let written = file.write_at(self.end, &self.buffer).and_then(|()| file.sync());
+        written.map_err(|error| self.error("writing", error))?;
+        self.end += self.buffer.len() as u64;
+        self.sequence += 1;
+        self.shapes.keep();
+        self.buffer.clear();
+        Ok(())
+    }
+
+    fn error(&self, doing: &'static str, source: io::Error) -> CheckpointError {
+        CheckpointError::Disk { file: self.name.text(), doing, source }
+    }
+}
+
+/// An unfinished checkpoint leaves nothing behind.
+impl Drop for CheckpointWriter {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            let _ = self.disk.remove(&self.name.unfinished());
+        }
+    }
+}
+
+/// Removes the files that `checkpoint-number` replaces.
+pub(super) fn remove_before(disk: &dyn Disk, number: u64) -> io::Result<()> {
+    for name in disk.list()?.iter().filter_map(|name| FileName::parse(name)).filter(|name| name.number < number) {
+        disk.remove(&name.text())?;
+    }
+    Ok(())
+}

@@ -1,0 +1,154 @@
+//! The operations on a directory that the store is made of: few, so that a simulation can stop between any two.
+
+use std::any::Any;
+use std::fmt;
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+/// Name of the file whose lock says that a process uses the directory.
+const LOCK_FILE: &str = "LOCK";
+
+/// Held as long as the directory is used; dropping it gives the directory free.
+pub type DiskLock = Box<dyn Any + Send>;
+
+/// A directory of the store's own.
+///
+/// Nothing is durable before it is synced: contents of a file by [`DiskFile::sync`], the names in the directory by
+/// [`Disk::sync_dir`].
+pub trait Disk: fmt::Debug + Send + Sync {
+    /// What to call the directory in messages.
+    fn name(&self) -> String;
+    /// Takes the directory for this process.
+    fn lock(&self) -> Result<DiskLock, TryLockError>;
+    /// The names of the files.
+    fn list(&self) -> io::Result<Vec<String>>;
+    /// A new file; an error if there is one of that name.
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// A file to be read.
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
+    /// Gives a file another name, in place of the file that had it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Removes a file.
+    fn remove(&self, name: &str) -> io::Result<()>;
+    /// Makes creations, renames and removals durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// An open file.
+pub trait DiskFile: fmt::Debug + Send {
+    /// Its length in bytes.
+    fn len(&self) -> io::Result<u64>;
+    /// Whether it has no bytes.
+    fn is_empty(&self) -> io::Result<bool> {
+        self.len().map(|len| len == 0)
+    }
+    /// Fills `buffer` from `offset` on as far as the file goes, and says how far.
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
+    /// Cuts the file to `len` bytes.
+    fn truncate(&mut self, len: u64) -> io::Result<()>;
+    /// Makes contents and length durable. After an error, what was written since the last sync may be on the disk or
+    /// not, and another sync that succeeds says nothing about it.
+    fn sync(&mut self) -> io::Result<()>;
+}
+
+/// A directory of the machine.
+#[derive(Debug)]
+pub struct RealDisk {
+    path: PathBuf,
+}
+
+impl RealDisk {
+    /// The directory at `path`, which is created if it is not there.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<RealDisk> {
+        let path = path.into();
+        if !path.is_dir() {
+            fs::create_dir_all(&path)?;
+            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+                sync_directory(parent)?;
+            }
+        }
+        Ok(RealDisk { path })
+    }
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+impl Disk for RealDisk {
+    fn name(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn lock(&self) -> Result<DiskLock, TryLockError> {
+        let path = self.path.join(LOCK_FILE);
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(TryLockError::Error)?;
+        file.try_lock()?;
+        Ok(Box::new(file))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        let names = fs::read_dir(&self.path)?.map(|entry| Ok(entry?.file_name().into_string().ok()));
+        names.filter_map(io::Result::transpose).collect()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        let file = OpenOptions::new().read(true).write(true).create_new(true).open(self.path.join(name))?;
+        Ok(Box::new(RealFile(file)))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        Ok(Box::new(RealFile(File::open(self.path.join(name))?)))
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        sync_directory(&self.path)
+    }
+}
+
+#[derive(Debug)]
+struct RealFile(File);
+
+impl DiskFile for RealFile {
+    fn len(&self) -> io::Result<u64> {
+        self.0.metadata().map(|metadata| metadata.len())
+    }
+
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut filled = 0;
+        while filled < buffer.len() {
+            match self.0.read_at(&mut buffer[filled..], offset + filled as u64) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(filled)
+    }
+
+    fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.0.write_all_at(bytes, offset)
+    }
+
+    fn truncate(&mut self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+}

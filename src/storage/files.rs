@@ -1,0 +1,170 @@
+//! Which files a store has, and what they mean together.
+//!
+//! `log-N` and `checkpoint-N` (N a number of at least ten decimal digits) are made of frames (`frame`); `LOCK` is empty
+//! and locked while a process uses the directory; `*.tmp` are checkpoints that were never finished. The salt of a file is
+//! 2 N for a log and 2 N + 1 for a checkpoint.
+//!
+//! The first frame of each file is its opening, in the words of [`crate::model::bytes`]:
+//!
+//! ```text
+//! opening = version:number store:fixed64 node:fixed64 previous:number end:number
+//! ```
+//!
+//! - `version` is 1. Whatever else a later format changes, this frame begins like this.
+//! - `store` and `node` are the store's identity.
+//! - `previous` is the number of the log that this log continues (0 for none), and `end` where that one ends: bytes after
+//!   it were never acknowledged, and logs with numbers between the two are void. So a commit that failed is undone by
+//!   what follows it, and no file is written to again once it is in doubt. Both are 0 in a checkpoint.
+//!
+//! `checkpoint-N` holds everything that files numbered below N hold; they are removed when it is durable. A store is its
+//! checkpoint of the highest number, then the chain of logs from that number on. Numbers are never used twice.
+
+use crate::model::bytes::{Malformed, Reader, put_number};
+use crate::model::{NodeId, StoreId};
+use crate::store::Identity;
+
+/// The format that this code writes and reads.
+pub(super) const VERSION: u64 = 1;
+
+/// What a file is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Kind {
+    Log,
+    Checkpoint,
+}
+
+/// A file's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FileName {
+    pub number: u64,
+    pub kind: Kind,
+}
+
+impl FileName {
+    pub(super) fn log(number: u64) -> FileName {
+        FileName { number, kind: Kind::Log }
+    }
+
+    pub(super) fn checkpoint(number: u64) -> FileName {
+        FileName { number, kind: Kind::Checkpoint }
+    }
+
+    pub(super) fn parse(name: &str) -> Option<FileName> {
+        let (kind, digits) = match name.split_once('-')? {
+            ("log", digits) => (Kind::Log, digits),
+            ("checkpoint", digits) => (Kind::Checkpoint, digits),
+            _ => return None,
+        };
+        let name = FileName { number: digits.parse().ok()?, kind };
+        (name.text().ends_with(digits) && digits.len() >= 10 && name.number > 0).then_some(name)
+    }
+
+    pub(super) fn text(self) -> String {
+        let kind = match self.kind {
+            Kind::Log => "log",
+            Kind::Checkpoint => "checkpoint",
+        };
+        format!("{kind}-{:010}", self.number)
+    }
+
+    /// The name while the file is being written.
+    pub(super) fn unfinished(self) -> String {
+        format!("{}{UNFINISHED}", self.text())
+    }
+
+    pub(super) fn salt(self) -> u64 {
+        self.number.wrapping_mul(2).wrapping_add(u64::from(self.kind == Kind::Checkpoint))
+    }
+}
+
+/// How names of unfinished files end.
+pub(super) const UNFINISHED: &str = ".tmp";
+
+/// A place in the chain of logs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct LogEnd {
+    pub number: u64,
+    pub end: u64,
+}
+
+/// The first frame of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Opening {
+    pub identity: Identity,
+    pub previous: LogEnd,
+}
+
+/// Why there is no [`Opening`] in a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoOpening {
+    /// The file is of another format.
+    Version(u64),
+    Malformed(Malformed),
+}
+
+impl From<Malformed> for NoOpening {
+    fn from(malformed: Malformed) -> Self {
+        Self::Malformed(malformed)
+    }
+}
+
+impl Opening {
+    /// The frame of an opening is not longer than this.
+    pub(super) const FRAME_BYTES_MAX: u64 = 80;
+
+    pub(super) fn encode(&self, into: &mut Vec<u8>) {
+        put_number(VERSION, into);
+        into.extend_from_slice(&self.identity.store.0.to_le_bytes());
+        into.extend_from_slice(&self.identity.node.0.to_le_bytes());
+        put_number(self.previous.number, into);
+        put_number(self.previous.end, into);
+    }
+
+    pub(super) fn decode(payload: &[u8]) -> Result<Opening, NoOpening> {
+        let mut reader = Reader::new(payload);
+        let version = reader.number("the format version")?;
+        if version != VERSION {
+            return Err(NoOpening::Version(version));
+        }
+        let identity =
+            Identity { store: StoreId(reader.fixed64("the store")?), node: NodeId(reader.fixed64("the node")?) };
+        let previous = LogEnd { number: reader.number("the previous log")?, end: reader.number("its end")? };
+        Ok(Opening { identity, previous })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_round_trip_and_others_are_left_alone() {
+        for number in [1, 12, 9_999_999_999, 10_000_000_000, u64::MAX] {
+            for name in [FileName::log(number), FileName::checkpoint(number)] {
+                assert_eq!(FileName::parse(&name.text()), Some(name));
+                assert_eq!(FileName::parse(&name.unfinished()), None);
+            }
+        }
+        for other in
+            ["log-1", "log-", "LOCK", "log-0000000000", "log-+000000001", "log-00000000001", "backup-0000000001"]
+        {
+            assert_eq!(FileName::parse(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn openings_round_trip_and_cuts_are_refused() {
+        let opening = Opening {
+            identity: Identity { store: StoreId(3), node: NodeId(u64::MAX) },
+            previous: LogEnd { number: 300, end: 70_000 },
+        };
+        let mut bytes = Vec::new();
+        opening.encode(&mut bytes);
+        assert_eq!(Opening::decode(&bytes), Ok(opening));
+        for len in 0..bytes.len() {
+            assert!(matches!(Opening::decode(&bytes[..len]), Err(NoOpening::Malformed(_))));
+        }
+        bytes[0] = 2;
+        assert_eq!(Opening::decode(&bytes), Err(NoOpening::Version(2)));
+    }
+}

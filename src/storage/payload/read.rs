@@ -1,0 +1,215 @@
+//! Reading payloads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::bytes::Reader;
+use crate::model::{
+    Epoch, Family, Group, GroupFamily, GroupId, LabelSet, Malformed, Moment, NodeId, Originals, Position, Revision,
+    Shape, Stamp, StoreId, decode_shape,
+};
+use crate::store::{Cursor, GroupRecord, Mark, Record};
+
+use super::*;
+
+/// The shapes that files read so far define. Holds each once.
+#[derive(Debug, Default)]
+pub(in crate::storage) struct ShapesRead(HashMap<u128, Arc<Shape>>);
+
+impl ShapesRead {
+    fn define(&mut self, reference: u128, shape: Shape) {
+        let known = self.0.get(&reference).is_some_and(|known| known.same(&shape));
+        if !known {
+            self.0.insert(reference, Arc::new(shape));
+        }
+    }
+}
+
+/// What a payload holds.
+#[derive(Debug, Default)]
+pub(in crate::storage) struct Decoded {
+    pub records: Vec<Record>,
+    /// Families left out because the definition of their shape is lost.
+    pub families_lost: u64,
+    /// Whether a checkpoint ends here.
+    pub end: bool,
+}
+
+/// The records of a payload: all, or an error.
+pub(in crate::storage) fn decode(payload: &[u8], shapes: &mut ShapesRead) -> Result<Decoded, Malformed> {
+    let mut reader = Reader::new(payload);
+    let mut decoded = Decoded::default();
+    while reader.remaining() > 0 {
+        let record = match reader.byte("the kind of an entry")? {
+            SHAPE => {
+                read_definition(&mut reader, shapes)?;
+                continue;
+            }
+            OPENED => Record::Opened { epoch: read_epoch(&mut reader)?, revision: read_revision(&mut reader)? },
+            GROUP => Record::Group(read_group(&mut reader, shapes, &mut decoded.families_lost)?),
+            FORGOTTEN => Record::Forgotten { id: read_id(&mut reader)?, stamp: Memory::default().stamp(&mut reader)? },
+            CURSOR => {
+                let peer = StoreId(reader.fixed64("a peer")?);
+                let position = Position { epoch: read_epoch(&mut reader)?, revision: read_revision(&mut reader)? };
+                let place = Arc::new(read_labels(&mut reader)?);
+                Record::Cursor { peer, cursor: Cursor { position, place } }
+            }
+            END => {
+                decoded.end = true;
+                continue;
+            }
+            _ => return Err(Malformed::Invalid("the kind of an entry")),
+        };
+        decoded.records.push(record);
+    }
+    Ok(decoded)
+}
+
+fn read_definition(reader: &mut Reader<'_>, shapes: &mut ShapesRead) -> Result<(), Malformed> {
+    let reference = read_reference(reader)?;
+    let (shape, taken) = decode_shape(reader.rest())?;
+    reader.take(taken, "a shape")?;
+    shapes.define(reference, shape);
+    Ok(())
+}
+
+fn read_reference(reader: &mut Reader<'_>) -> Result<u128, Malformed> {
+    const REFERENCE: &str = "the reference to a shape";
+    let (low, high) = (reader.fixed64(REFERENCE)?, reader.fixed64(REFERENCE)?);
+    Ok(u128::from(high) << 64 | u128::from(low))
+}
+
+fn read_epoch(reader: &mut Reader<'_>) -> Result<Epoch, Malformed> {
+    reader.fixed64("an epoch").map(Epoch)
+}
+
+fn read_revision(reader: &mut Reader<'_>) -> Result<Revision, Malformed> {
+    reader.number("a revision").map(Revision)
+}
+
+fn read_id(reader: &mut Reader<'_>) -> Result<GroupId, Malformed> {
+    let (place, key) = (read_labels(reader)?, read_labels(reader)?);
+    Ok(GroupId { place: Arc::new(place), key: Arc::new(key) })
+}
+
+fn read_labels(reader: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
+    const LABELS: &str = "the labels of a group";
+    let count = reader.count(2, LABELS)?;
+    let labels: Vec<(&str, &str)> =
+        (0..count).map(|_| Ok((reader.text(LABELS)?, reader.text(LABELS)?))).collect::<Result<_, _>>()?;
+    if !labels.is_sorted_by(|a, b| a.0 < b.0) {
+        return Err(Malformed::Invalid(LABELS));
+    }
+    Ok(LabelSet::new(labels))
+}
+
+fn read_group(reader: &mut Reader<'_>, shapes: &ShapesRead, lost: &mut u64) -> Result<GroupRecord, Malformed> {
+    const GROUP: &str = "a group";
+    let id = read_id(reader)?;
+    let mut memory = Memory::default();
+    let flags = reader.byte(GROUP)?;
+    if flags & !(HORIZON | DELETED | PUSHED | FAILED) != 0 {
+        return Err(Malformed::Invalid(GROUP));
+    }
+    let horizon = if flags & HORIZON != 0 { memory.stamp(reader)? } else { Stamp::ZERO };
+    let deleted = if flags & DELETED != 0 { memory.stamp(reader)? } else { Stamp::ZERO };
+    let pushed = if flags & PUSHED != 0 { Some(memory.moment(reader)?) } else { None };
+    let failed = if flags & FAILED != 0 { Some(memory.moment(reader)?) } else { None };
+    let header = memory.mark(reader)?;
+    const FAMILY_BYTES_MIN: usize = 20;
+    let count = reader.count(FAMILY_BYTES_MIN, "the families of a group")?;
+    let (mut families, mut marks) = (Vec::with_capacity(count), Vec::with_capacity(count));
+    for _ in 0..count {
+        match memory.family(reader, shapes)? {
+            Some((family, mark)) => {
+                families.push(family);
+                marks.push(mark);
+            }
+            None => *lost += 1,
+        }
+    }
+    if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
+        return Err(Malformed::Invalid("the order of families"));
+    }
+    let group = Group::from_parts(families, horizon, deleted, pushed, failed);
+    if group.families().len() != marks.len() {
+        return Err(Malformed::Invalid("a family under the group's horizon"));
+    }
+    Ok(GroupRecord { id, group, header, families: marks })
+}
+
+/// Reads what [`Writer`] wrote.
+#[derive(Default)]
+struct Memory {
+    stamp: Stamp,
+    mark: Mark,
+}
+
+impl Memory {
+    fn stamp(&mut self, reader: &mut Reader<'_>) -> Result<Stamp, Malformed> {
+        const STAMP: &str = "a stamp";
+        let tag = reader.byte(STAMP)?;
+        match tag {
+            STAMP_ZERO => return Ok(Stamp::ZERO),
+            STAMP_SAME => return Ok(self.stamp),
+            STAMP_FULL | STAMP_NODE => {}
+            _ => return Err(Malformed::Invalid(STAMP)),
+        }
+        self.stamp.time_ns = reader.fixed64(STAMP)?;
+        if tag == STAMP_FULL {
+            self.stamp.node = NodeId(reader.fixed64(STAMP)?);
+        }
+        Ok(self.stamp)
+    }
+
+    fn moment(&mut self, reader: &mut Reader<'_>) -> Result<Moment, Malformed> {
+        let stamp = self.stamp(reader)?;
+        let zigzag = reader.number("a wall time")?;
+        let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
+        Ok(Moment { stamp, wall_ns: stamp.time_ns.wrapping_add(difference) })
+    }
+
+    fn mark(&mut self, reader: &mut Reader<'_>) -> Result<Mark, Malformed> {
+        const MARK: &str = "a mark";
+        let flags = reader.byte(MARK)?;
+        match flags & !MARK_HELD {
+            MARK_SAME => {}
+            0 => (self.mark.revision, self.mark.origin) = (read_revision(reader)?, None),
+            MARK_ORIGIN => {
+                self.mark.revision = read_revision(reader)?;
+                self.mark.origin = Some(StoreId(reader.fixed64(MARK)?));
+            }
+            _ => return Err(Malformed::Invalid(MARK)),
+        }
+        Ok(Mark { held: flags & MARK_HELD != 0, ..self.mark })
+    }
+
+    /// A family; `None` if its shape is not known.
+    fn family(
+        &mut self,
+        reader: &mut Reader<'_>,
+        shapes: &ShapesRead,
+    ) -> Result<Option<(GroupFamily, Mark)>, Malformed> {
+        const FAMILY: &str = "a family";
+        let reference = read_reference(reader)?;
+        let stamp = self.stamp(reader)?;
+        let mark = self.mark(reader)?;
+        let count = reader.count(size_of::<f64>(), FAMILY)?;
+        let floats = reader.take(count * size_of::<f64>(), FAMILY)?.as_chunks().0;
+        let values: Arc<[f64]> = floats.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        let originals = read_originals(reader)?;
+        let Some(shape) = shapes.0.get(&reference) else { return Ok(None) };
+        let family = Family::new(shape.clone(), values, originals).ok_or(Malformed::Invalid(FAMILY))?;
+        Ok(Some((GroupFamily { stamp, family }, mark)))
+    }
+}
+
+fn read_originals(reader: &mut Reader<'_>) -> Result<Option<Arc<Originals>>, Malformed> {
+    const ORIGINALS: &str = "the originals of a family";
+    let count = reader.count(1, ORIGINALS)?;
+    if count == 0 {
+        return Ok(None);
+    }
+    let originals: Originals = (0..count).map(|_| reader.block(ORIGINALS).map(Into::into)).collect::<Result<_, _>>()?;
+    Ok(Some(Arc::new(originals)))
+}

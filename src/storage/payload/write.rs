@@ -1,0 +1,182 @@
+//! Writing payloads.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crate::model::bytes::{put_block, put_count, put_number, put_text};
+use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Shape, Stamp, encode_shape};
+use crate::store::{GroupRecord, Mark, Record};
+
+use super::*;
+
+/// The shapes that a file defines already.
+#[derive(Debug, Default)]
+pub(in crate::storage) struct ShapesWritten {
+    defined: HashMap<Digest, Weak<Shape>>,
+    /// Defined since [`ShapesWritten::keep`].
+    fresh: Vec<Digest>,
+    sweep_at: usize,
+}
+
+impl ShapesWritten {
+    const SWEEP_MIN: usize = 1024;
+
+    /// What was encoded since the last call is in the file.
+    pub(in crate::storage) fn keep(&mut self) {
+        self.fresh.clear();
+        if self.defined.len() > self.sweep_at.max(Self::SWEEP_MIN) {
+            self.defined.retain(|_, shape| shape.strong_count() > 0);
+            self.sweep_at = 2 * self.defined.len();
+        }
+    }
+
+    /// What was encoded since [`ShapesWritten::keep`] is not in the file.
+    pub(in crate::storage) fn forget(&mut self) {
+        for digest in self.fresh.drain(..) {
+            self.defined.remove(&digest);
+        }
+    }
+
+    fn define(&mut self, shape: &Arc<Shape>, into: &mut Vec<u8>) {
+        let known = self.defined.get(&shape.digest()).and_then(Weak::upgrade);
+        if known.is_some_and(|known| known.same(shape)) {
+            return;
+        }
+        into.push(SHAPE);
+        into.extend_from_slice(&shape.digest().0.to_le_bytes());
+        encode_shape(shape, into);
+        self.defined.insert(shape.digest(), Arc::downgrade(shape));
+        self.fresh.push(shape.digest());
+    }
+}
+
+/// Appends a record, and before it the shapes that the file lacks.
+pub(in crate::storage) fn encode(record: &Record, shapes: &mut ShapesWritten, into: &mut Vec<u8>) {
+    match record {
+        Record::Opened { epoch, revision } => {
+            into.push(OPENED);
+            put_fixed64(epoch.0, into);
+            put_number(revision.0, into);
+        }
+        Record::Group(record) => {
+            for family in record.group.families() {
+                shapes.define(family.family.shape(), into);
+            }
+            encode_group(record, into);
+        }
+        Record::Forgotten { id, stamp } => {
+            into.push(FORGOTTEN);
+            put_id(id, into);
+            Writer::default().stamp(*stamp, into);
+        }
+        Record::Cursor { peer, cursor } => {
+            into.push(CURSOR);
+            put_fixed64(peer.0, into);
+            put_fixed64(cursor.position.epoch.0, into);
+            put_number(cursor.position.revision.0, into);
+            put_labels(&cursor.place, into);
+        }
+    }
+}
+
+/// Appends the end of a checkpoint.
+pub(in crate::storage) fn encode_end(into: &mut Vec<u8>) {
+    into.push(END);
+}
+
+fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
+    let group = &record.group;
+    let mut writer = Writer::default();
+    into.push(GROUP);
+    put_id(&record.id, into);
+    let stamps = [(group.horizon(), HORIZON), (group.deleted(), DELETED)];
+    let moments = [(group.pushed(), PUSHED), (group.failed(), FAILED)];
+    let stamped = stamps.iter().filter(|(stamp, _)| !stamp.is_zero()).map(|(_, flag)| flag);
+    let flags = stamped.chain(moments.iter().filter(|(moment, _)| moment.is_some()).map(|(_, flag)| flag));
+    into.push(flags.fold(0, |flags, flag| flags | flag));
+    for (stamp, _) in stamps.into_iter().filter(|(stamp, _)| !stamp.is_zero()) {
+        writer.stamp(stamp, into);
+    }
+    for moment in moments.into_iter().filter_map(|(moment, _)| moment) {
+        writer.stamp(moment.stamp, into);
+        let difference = moment.wall_ns.wrapping_sub(moment.stamp.time_ns) as i64;
+        put_number(((difference << 1) ^ (difference >> 63)) as u64, into);
+    }
+    writer.mark(record.header, into);
+    put_count(group.families().len(), into);
+    for (i, family) in group.families().iter().enumerate() {
+        let mark = record.families.get(i).copied().unwrap_or_default();
+        writer.family(family, mark, into);
+    }
+}
+
+fn put_fixed64(number: u64, into: &mut Vec<u8>) {
+    into.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put_id(id: &GroupId, into: &mut Vec<u8>) {
+    put_labels(&id.place, into);
+    put_labels(&id.key, into);
+}
+
+fn put_labels(labels: &LabelSet, into: &mut Vec<u8>) {
+    put_count(labels.len(), into);
+    for label in labels {
+        put_text(&label.name, into);
+        put_text(&label.value, into);
+    }
+}
+
+/// Writes stamps and marks as what differs from the one before.
+#[derive(Default)]
+struct Writer {
+    stamp: Stamp,
+    mark: Mark,
+}
+
+impl Writer {
+    fn stamp(&mut self, stamp: Stamp, into: &mut Vec<u8>) {
+        if stamp.is_zero() {
+            return into.push(STAMP_ZERO);
+        }
+        if stamp == self.stamp {
+            return into.push(STAMP_SAME);
+        }
+        let same_node = stamp.node == self.stamp.node;
+        into.push(if same_node { STAMP_NODE } else { STAMP_FULL });
+        put_fixed64(stamp.time_ns, into);
+        if !same_node {
+            put_fixed64(stamp.node.0, into);
+        }
+        self.stamp = stamp;
+    }
+
+    fn mark(&mut self, mark: Mark, into: &mut Vec<u8>) {
+        let held = if mark.held { MARK_HELD } else { 0 };
+        if (mark.revision, mark.origin) == (self.mark.revision, self.mark.origin) {
+            return into.push(held | MARK_SAME);
+        }
+        into.push(held | if mark.origin.is_some() { MARK_ORIGIN } else { 0 });
+        put_number(mark.revision.0, into);
+        if let Some(origin) = mark.origin {
+            put_fixed64(origin.0, into);
+        }
+        self.mark = mark;
+    }
+
+    fn family(&mut self, group_family: &GroupFamily, mark: Mark, into: &mut Vec<u8>) {
+        let family = &group_family.family;
+        into.extend_from_slice(&family.shape().digest().0.to_le_bytes());
+        self.stamp(group_family.stamp, into);
+        self.mark(mark, into);
+        put_count(family.values().len(), into);
+        into.reserve(8 * family.values().len());
+        for value in family.values().iter() {
+            into.extend_from_slice(&value.to_le_bytes());
+        }
+        put_count(family.originals().map_or(0, |originals| originals.len()), into);
+        for original in family.originals().iter().flat_map(|originals| originals.iter()) {
+            put_block(original, into);
+        }
+    }
+}

@@ -1,0 +1,366 @@
+//! Recovery: reading back what is intact, and saying what is not.
+//!
+//! The newest checkpoint, then the chain of logs that continues it (`files`), frame by frame. What stands after the last
+//! intact frame of the last log was being written when the process or the machine stopped, was never acknowledged, and
+//! is passed over; any other damage is reported. Logs are not changed: the new one says where the old one ends.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::TryLockError;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+
+use crate::model::Malformed;
+use crate::store::{Identity, Record};
+
+use super::checkpoint::remove_before;
+use super::disk::{Disk, DiskLock};
+use super::files::{FileName, Kind, LogEnd, NoOpening, Opening, UNFINISHED, VERSION};
+use super::frame::FrameReader;
+use super::log::{CommitError, Continued, History, Log, Options, Progress};
+use super::payload::{self, ShapesRead};
+
+/// Why a store cannot be opened.
+#[derive(Debug)]
+pub enum OpenError {
+    /// Another process uses the directory.
+    Locked {
+        /// The directory.
+        directory: String,
+    },
+    /// The store is of a format that this version does not know.
+    Format {
+        /// The directory.
+        directory: String,
+        /// The file.
+        file: String,
+        /// Its format.
+        version: u64,
+    },
+    /// The disk failed.
+    Disk {
+        /// The directory.
+        directory: String,
+        /// The file, or what was tried.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for OpenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Locked { directory } => {
+                write!(f, "the store in {directory} is used by another process; stop it, or set another storage.path")
+            }
+            Self::Format { directory, file, version } => write!(
+                f,
+                "{file} in the store in {directory} is of format {version}, and this version reads format {VERSION}; \
+                 use the version that wrote it, or another storage.path"
+            ),
+            Self::Disk { directory, file, source } => {
+                write!(f, "{file} in the store in {directory} cannot be used: {source}; check permissions and the disk")
+            }
+        }
+    }
+}
+
+impl std::error::Error for OpenError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Disk { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What is wrong with a part of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Damage {
+    /// Its bytes are not what was written.
+    Changed,
+    /// It is gone.
+    Missing,
+    /// Its checksum is right, but it says nothing: a fault of the program that wrote it.
+    Unreadable(Malformed),
+    /// So many families lost their shape to damage elsewhere.
+    Shapeless(u64),
+}
+
+/// Something acknowledged that is lost.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lost {
+    /// The file.
+    pub file: String,
+    /// The bytes concerned.
+    pub bytes: Range<u64>,
+    /// What is wrong with them.
+    pub damage: Damage,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lost { file, bytes, damage } = self;
+        match damage {
+            Damage::Changed => write!(f, "{file}: bytes {} to {} are damaged", bytes.start, bytes.end),
+            Damage::Missing if bytes.is_empty() => write!(f, "{file} is missing"),
+            Damage::Missing => write!(f, "{file}: the end from byte {} on is missing", bytes.start),
+            Damage::Unreadable(why) => write!(f, "{file}: the frame at byte {} is unreadable: {why}", bytes.start),
+            Damage::Shapeless(families) => {
+                write!(f, "{file}: {families} families at byte {} lost their labels to damage before", bytes.start)
+            }
+        }
+    }
+}
+
+/// What a recovery found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Files read.
+    pub files: u64,
+    /// Intact frames.
+    pub frames: u64,
+    /// Records replayed.
+    pub records: u64,
+    /// Bytes of intact frames.
+    pub bytes: u64,
+    /// Bytes of a commit that a crash cut short; it was never acknowledged.
+    pub torn_bytes: u64,
+    /// What is lost; the first [`Report::LOST_MAX`] of it.
+    pub lost: Vec<Lost>,
+    /// How many parts are lost.
+    pub lost_count: u64,
+}
+
+impl Report {
+    /// Most entries of [`Report::lost`].
+    pub const LOST_MAX: usize = 100;
+
+    /// Whether everything acknowledged was there. If not, the store should take a new [`crate::model::StoreId`], so that
+    /// its peers exchange with it.
+    pub fn is_intact(&self) -> bool {
+        self.lost_count == 0
+    }
+
+    fn lose(&mut self, file: String, bytes: Range<u64>, damage: Damage) {
+        self.lost_count += 1;
+        if self.lost.len() < Self::LOST_MAX {
+            self.lost.push(Lost { file, bytes, damage });
+        }
+    }
+}
+
+/// A store that was read back and can be started.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Who the store was; `None` if it is new, or nothing is left that says so.
+    pub identity: Option<Identity>,
+    /// What was found.
+    pub report: Report,
+    disk: Arc<dyn Disk>,
+    lock: DiskLock,
+    options: Options,
+    tail: LogEnd,
+    next_number: u64,
+    logs: Vec<LogEnd>,
+    checkpoint: LogEnd,
+}
+
+impl Recovered {
+    /// Starts a log under this identity: that of the store, or a new one if there is none or something was lost.
+    pub fn start(self, identity: Identity) -> Result<Log, CommitError> {
+        self.sync().map_err(|error| CommitError::new(&*self.disk, "syncing what was recovered", error))?;
+        let Recovered { report, disk, lock, options, tail, next_number, logs, checkpoint, .. } = self;
+        if report.is_intact() {
+            // Left over by a crash; if it cannot be removed now, the next checkpoint does.
+            let _ = remove_before(&*disk, checkpoint.number);
+        }
+        let progress = Progress { number: AtomicU64::new(checkpoint.number), bytes: AtomicU64::new(checkpoint.end) };
+        let history = History { logs, damaged: !report.is_intact(), tried: 0, progress: Arc::new(progress) };
+        Log::start(Continued { disk, lock, options, tail, next_number, history }, identity)
+    }
+
+    /// A process that was killed may have left what was read here in the system's memory only, and from now on it counts
+    /// as acknowledged.
+    fn sync(&self) -> io::Result<()> {
+        for log in self.logs.iter().chain([&self.tail]).filter(|log| log.number > 0) {
+            self.disk.open(&FileName::log(log.number).text())?.sync()?;
+        }
+        self.disk.sync_dir()
+    }
+}
+
+/// Takes the directory and hands every record that is intact to `each`, in the order in which they were committed.
+///
+/// Memory: the largest frame, and the shapes of all files read.
+pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Record)) -> Result<Recovered, OpenError> {
+    let lock = disk.lock().map_err(|error| match error {
+        TryLockError::WouldBlock => OpenError::Locked { directory: disk.name() },
+        TryLockError::Error(source) => OpenError::Disk { directory: disk.name(), file: "the lock".into(), source },
+    })?;
+    let names = disk.list().map_err(|source| disk_error(&*disk, "the directory".into(), source))?;
+    for unfinished in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
+        let _ = disk.remove(unfinished);
+    }
+    let files: BTreeSet<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();
+    let checkpoint = files.iter().rev().find(|file| file.kind == Kind::Checkpoint).map_or(0, |file| file.number);
+    let logs = files.iter().filter(|file| file.kind == Kind::Log && file.number >= checkpoint).map(|file| file.number);
+    let mut replay =
+        Replay { disk: &*disk, each, shapes: ShapesRead::default(), report: Report::default(), identity: None };
+    let chain = replay.chain(checkpoint, logs.collect())?;
+    let mut checkpoint_end = LogEnd { number: checkpoint, end: 0 };
+    if checkpoint > 0 {
+        checkpoint_end.end = replay.file(FileName::checkpoint(checkpoint), Ending::Marked)?;
+    }
+    let mut ends = Vec::new();
+    for (number, ending) in chain {
+        ends.push(LogEnd { number, end: replay.file(FileName::log(number), ending)? });
+    }
+    let Replay { report, identity, .. } = replay;
+    let tail = ends.pop().unwrap_or_default();
+    let next_number = files.last().map_or(0, |file| file.number) + 1;
+    Ok(Recovered { identity, report, disk, lock, options, tail, next_number, logs: ends, checkpoint: checkpoint_end })
+}
+
+fn disk_error(disk: &dyn Disk, file: String, source: io::Error) -> OpenError {
+    OpenError::Disk { directory: disk.name(), file, source }
+}
+
+/// How a file should end.
+#[derive(Clone, Copy, Debug)]
+enum Ending {
+    /// With the end of a checkpoint.
+    Marked,
+    /// At this byte, as the next log says.
+    At(u64),
+    /// With an intact frame; what says where is lost.
+    Unknown,
+    /// Perhaps within a frame: it is the last log.
+    Open,
+}
+
+struct Replay<'a> {
+    disk: &'a dyn Disk,
+    each: &'a mut dyn FnMut(Record),
+    shapes: ShapesRead,
+    report: Report,
+    identity: Option<Identity>,
+}
+
+impl Replay<'_> {
+    /// The logs to read, in order, out of those that are there.
+    fn chain(&mut self, checkpoint: u64, numbers: Vec<u64>) -> Result<Vec<(u64, Ending)>, OpenError> {
+        let mut openings = BTreeMap::new();
+        for number in numbers {
+            openings.insert(number, self.opening(FileName::log(number))?);
+        }
+        while let Some(last) = openings.last_entry().filter(|last| last.get().is_none()) {
+            // Its opening was being written when the machine stopped, unless more follows.
+            let mut reader = self.open(FileName::log(*last.key()), None)?;
+            let empty =
+                reader.next().map_err(|e| disk_error(self.disk, FileName::log(*last.key()).text(), e))?.is_none()
+                    && reader.tail().is_none_or(|tail| tail.end <= Opening::FRAME_BYTES_MAX);
+            if !empty {
+                break;
+            }
+            last.remove();
+        }
+        let (mut chain, mut ending) = (Vec::new(), Ending::Open);
+        let mut next = openings.last_key_value();
+        while let Some((&number, opening)) = next {
+            chain.push((number, ending));
+            let before = opening.map_or(LogEnd { number: number - 1, end: 0 }, |opening| opening.previous);
+            if opening.is_some() && before.number < checkpoint.max(1) {
+                break;
+            }
+            next = openings.range(..=before.number.min(number - 1)).next_back();
+            let found = next.is_some_and(|(found, _)| *found == before.number);
+            ending = if found && opening.is_some() { Ending::At(before.end) } else { Ending::Unknown };
+            if !found && opening.is_some() {
+                self.report.lose(FileName::log(before.number).text(), 0..0, Damage::Missing);
+            }
+        }
+        if chain.is_empty() && checkpoint > 0 {
+            self.report.lose(FileName::log(checkpoint).text(), 0..0, Damage::Missing);
+        }
+        chain.reverse();
+        Ok(chain)
+    }
+
+    fn open(&self, name: FileName, limit: Option<u64>) -> Result<FrameReader, OpenError> {
+        let file = self.disk.open(&name.text()).and_then(|file| FrameReader::new(file, name.salt(), limit));
+        file.map_err(|source| disk_error(self.disk, name.text(), source))
+    }
+
+    /// How a file begins; `None` if that is damaged.
+    fn opening(&mut self, name: FileName) -> Result<Option<Opening>, OpenError> {
+        let mut reader = self.open(name, Some(Opening::FRAME_BYTES_MAX))?;
+        let frame = reader.next().map_err(|source| disk_error(self.disk, name.text(), source))?;
+        let Some(frame) = frame.filter(|frame| frame.sequence == 0) else { return Ok(None) };
+        match Opening::decode(frame.payload) {
+            Ok(opening) => {
+                self.identity = Some(opening.identity);
+                Ok(Some(opening))
+            }
+            Err(NoOpening::Version(version)) => {
+                Err(OpenError::Format { directory: self.disk.name(), file: name.text(), version })
+            }
+            Err(NoOpening::Malformed(_)) => Ok(None),
+        }
+    }
+
+    /// Replays a file, and returns where it ends.
+    fn file(&mut self, name: FileName, ending: Ending) -> Result<u64, OpenError> {
+        let limit = if let Ending::At(end) = ending { Some(end) } else { None };
+        if name.kind == Kind::Checkpoint {
+            let newest = self.identity;
+            self.opening(name)?;
+            self.identity = newest.or(self.identity);
+        }
+        let mut reader = self.open(name, limit)?;
+        let mut marked = false;
+        self.report.files += 1;
+        while let Some(frame) = reader.next().map_err(|source| disk_error(self.disk, name.text(), source))? {
+            if let Some(damage) = frame.damage {
+                self.report.lose(name.text(), damage, Damage::Changed);
+            }
+            let bytes = frame.offset..frame.offset + (super::frame::HEADER_BYTES + frame.payload.len()) as u64;
+            self.report.frames += 1;
+            self.report.bytes += bytes.end - bytes.start;
+            if frame.sequence == 0 {
+                continue;
+            }
+            match payload::decode(frame.payload, &mut self.shapes) {
+                Ok(decoded) => {
+                    marked |= decoded.end;
+                    if decoded.families_lost > 0 {
+                        self.report.lose(name.text(), bytes, Damage::Shapeless(decoded.families_lost));
+                    }
+                    self.report.records += decoded.records.len() as u64;
+                    decoded.records.into_iter().for_each(&mut *self.each);
+                }
+                Err(malformed) => self.report.lose(name.text(), bytes, Damage::Unreadable(malformed)),
+            }
+        }
+        let (end, tail) = (reader.intact_end(), reader.tail());
+        self.end(name, ending, end, tail, marked);
+        Ok(end)
+    }
+
+    /// Compares how a file ends with how it should.
+    fn end(&mut self, name: FileName, ending: Ending, end: u64, tail: Option<Range<u64>>, marked: bool) {
+        match (ending, tail) {
+            // Without an intact opening nothing was ever written after it: this is no torn write.
+            (Ending::Open, Some(tail)) if end == 0 => self.report.lose(name.text(), tail, Damage::Changed),
+            (Ending::Open, Some(tail)) => self.report.torn_bytes += tail.end - tail.start,
+            (Ending::At(due), Some(_)) => self.report.lose(name.text(), end..due, Damage::Changed),
+            (Ending::At(due), None) if end < due => self.report.lose(name.text(), end..due, Damage::Missing),
+            (Ending::Marked | Ending::Unknown, Some(tail)) => self.report.lose(name.text(), tail, Damage::Changed),
+            (Ending::Marked, None) if !marked => self.report.lose(name.text(), end..end + 1, Damage::Missing),
+            _ => {}
+        }
+    }
+}

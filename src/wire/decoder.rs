@@ -1,0 +1,400 @@
+//! Bytes to messages, of one direction of one connection. Bytes of any origin are safe to decode.
+
+use std::fmt;
+use std::sync::Arc;
+
+use crate::model::bytes::{Malformed, Reader};
+use crate::model::{
+    Family, Group, GroupFamily, GroupId, LabelSet, Moment, NodeId, Originals, Shape, Stamp, decode_shape, label,
+};
+
+use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
+use super::dictionary::{Change, Dictionary, Header, Sent};
+use super::encoder::{
+    DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
+};
+use super::message::{Message, Update};
+use super::protobuf::{self, Columns, PLAIN_BYTES_MAX, UPDATE};
+use super::values::{ValueReader, read_signed};
+
+/// Why bytes are not a message. The connection cannot go on: what follows refers to what was not understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The message has more bytes than allowed.
+    TooLarge {
+        /// How many.
+        bytes: usize,
+        /// How many are allowed.
+        max: usize,
+    },
+    /// The message has no bytes.
+    Empty,
+    /// A message of this kind is not known here.
+    UnknownMessage(u8),
+    /// The body is not the protobuf message that it should be.
+    Protobuf {
+        /// The message.
+        message: &'static str,
+        /// What the protobuf decoder says.
+        error: String,
+    },
+    /// There is more of something than allowed.
+    Bound {
+        /// Of what.
+        what: &'static str,
+        /// How much.
+        value: usize,
+        /// How much is allowed.
+        max: usize,
+    },
+    /// A rule of the protocol is broken: the rule.
+    Rule(&'static str),
+    /// A column of an update is not as it should be.
+    Column(Malformed),
+}
+
+impl DecodeError {
+    pub(super) fn protobuf(message: &'static str, error: prost::DecodeError) -> Self {
+        Self::Protobuf { message, error: error.to_string() }
+    }
+}
+
+impl fmt::Display for DecodeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge { bytes, max } => write!(f, "a message of {bytes} bytes, where {max} are allowed"),
+            Self::Empty => f.write_str("a message without bytes"),
+            Self::UnknownMessage(kind) => write!(f, "a message of unknown kind {kind}"),
+            Self::Protobuf { message, error } => write!(f, "a message {message} that is not protobuf: {error}"),
+            Self::Bound { what, value, max } => write!(f, "{what}: {value}, where {max} are allowed"),
+            Self::Rule(rule) => write!(f, "a broken rule: {rule}"),
+            Self::Column(error) => write!(f, "an update in which {error}"),
+        }
+    }
+}
+impl std::error::Error for DecodeError {}
+
+impl From<Malformed> for DecodeError {
+    fn from(error: Malformed) -> Self {
+        Self::Column(error)
+    }
+}
+
+/// Decodes the messages of one direction of one connection, in the order in which they were sent.
+#[derive(Debug)]
+pub struct Decoder {
+    dictionary: Dictionary,
+    bytes_max: usize,
+}
+
+impl Decoder {
+    /// The decoder of a new connection, for messages of at most `bytes_max` bytes.
+    pub fn new(bytes_max: usize) -> Self {
+        Self { dictionary: Dictionary::default(), bytes_max }
+    }
+
+    /// The message that is exactly these bytes. After an error the decoder is of no use.
+    pub fn decode(&mut self, bytes: &[u8]) -> Result<Message, DecodeError> {
+        let (kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+        let max = if *kind == UPDATE { self.bytes_max } else { self.bytes_max.min(PLAIN_BYTES_MAX) };
+        if bytes.len() > max {
+            return Err(DecodeError::TooLarge { bytes: bytes.len(), max });
+        }
+        if *kind != UPDATE {
+            return protobuf::decode_plain(*kind, body);
+        }
+        let (update, columns) = protobuf::decode_update(body)?;
+        if columns.reset {
+            self.dictionary = Dictionary::default();
+        } else if self.dictionary.is_full() {
+            return Err(DecodeError::Rule("a full dictionary is reset before the next update"));
+        }
+        Ok(Message::Update(Update { deltas: self.deltas(&columns)?, ..update }))
+    }
+
+    fn deltas(&mut self, columns: &Columns) -> Result<Vec<Delta>, DecodeError> {
+        let mut cursor = Cursor::new(columns);
+        let mut deltas = Vec::new();
+        while cursor.structure.remaining() > 0 {
+            bounded("groups of an update", deltas.len() + 1, GROUPS_MAX)?;
+            deltas.push(self.delta(&mut cursor)?);
+        }
+        cursor.finish()?;
+        Ok(deltas)
+    }
+
+    fn delta(&mut self, cursor: &mut Cursor<'_>) -> Result<Delta, DecodeError> {
+        let number = self.group(cursor)?;
+        let flags = cursor.structure.byte("the flags of a group")?;
+        if flags & !(HORIZON | DELETED | PUSHED | FAILED | LISTED | SPREAD | FRESH) != 0 {
+            return Err(Malformed::Invalid("the flags of a group").into());
+        }
+        let mut changes = if flags & LISTED != 0 { self.listed(number, cursor)? } else { self.known(number, cursor)? };
+        let header = self.stamps(number, flags, &mut changes, cursor)?;
+        let families = changes
+            .iter()
+            .map(|change| GroupFamily { stamp: change.sent.stamp, family: change.sent.family.clone() })
+            .collect();
+        let key = self.dictionary.groups.get(number).map(|group| group.key.clone()).unwrap_or_default();
+        self.dictionary.settle(number, header, changes);
+        let group = Group::from_parts(families, header.horizon, header.deleted, header.pushed, header.failed);
+        Ok(Delta { id: GroupId { place: Arc::default(), key }, group })
+    }
+
+    fn group(&mut self, cursor: &mut Cursor<'_>) -> Result<usize, DecodeError> {
+        const NUMBER: &str = "the number of a group";
+        let advance = read_signed(&mut cursor.structure, NUMBER)?;
+        let number = i64::try_from(cursor.group).ok().and_then(|group| group.checked_add(advance));
+        let number = number.and_then(|n| usize::try_from(n).ok()).ok_or(Malformed::Invalid(NUMBER))?;
+        if self.dictionary.groups.get(number).is_none() {
+            if number != self.dictionary.groups.next() {
+                return Err(Malformed::Invalid(NUMBER).into());
+            }
+            let before = cursor.keys.remaining();
+            let key = read_key(&mut cursor.keys)?;
+            self.dictionary.add_group(Arc::new(key), before - cursor.keys.remaining());
+        }
+        cursor.group = number + 1;
+        Ok(number)
+    }
+
+    /// All families that the group is known to have, with new values.
+    fn known(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<Vec<Change>, DecodeError> {
+        let known = self.dictionary.groups.get(number).map_or(&[][..], |group| &group.families);
+        let mut changes = Vec::with_capacity(known.len());
+        for (at, old) in known.iter().enumerate() {
+            let (shape, originals) = (old.family.shape(), old.family.originals());
+            let family = cursor.family(Some(old.family.values()), shape.clone(), originals.cloned())?;
+            changes.push(Change { at: Some(at), sent: Sent { family, ..*old } });
+        }
+        Ok(changes)
+    }
+
+    fn listed(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<Vec<Change>, DecodeError> {
+        const BYTES_MIN: usize = 3;
+        const PLACE: &str = "the place of a family";
+        let count = cursor.structure.count(BYTES_MIN, "the number of families")?;
+        bounded("families of an update", cursor.families + count, FAMILIES_MAX)?;
+        let mut next = 0;
+        let mut changes: Vec<Change> = Vec::with_capacity(count);
+        for _ in 0..count {
+            let known = self.dictionary.groups.get(number).map_or(0, |group| group.families.len());
+            let advance = usize::try_from(cursor.structure.number(PLACE)?).ok();
+            let at = advance.and_then(|advance| (next + advance.min(known + 1)).checked_sub(1).filter(|_| advance > 0));
+            if advance != Some(0) {
+                next = at.filter(|at| *at < known).ok_or(Malformed::Invalid(PLACE))? + 1;
+            }
+            let sent = self.listed_family(number, at, cursor)?;
+            if changes.last().is_some_and(|last| last.sent.family.name() >= sent.family.name()) {
+                return Err(DecodeError::Rule("the families of a group are sorted by name, none twice"));
+            }
+            changes.push(Change { at, sent });
+        }
+        Ok(changes)
+    }
+
+    fn listed_family(&mut self, group: usize, at: Option<usize>, cursor: &mut Cursor<'_>) -> Result<Sent, DecodeError> {
+        const SHAPE: &str = "the number of a shape";
+        let known = self.dictionary.groups.get(group).map_or(&[][..], |group| &group.families);
+        let old = at.and_then(|at| known.get(at)).cloned();
+        let code = usize::try_from(cursor.structure.number(SHAPE)?).map_err(|_| Malformed::Invalid(SHAPE))?;
+        let (same, shape) = match &old {
+            Some(old) if code == 0 => (Some(old), old.shape),
+            Some(_) => (None, code - 1),
+            None => (None, code),
+        };
+        if same.is_none() {
+            self.shape(shape, cursor)?;
+        }
+        let shape_known = self.dictionary.shape(shape).ok_or(Malformed::Invalid(SHAPE))?.clone();
+        let name = shape_known.name();
+        let fits = match &old {
+            Some(old) => old.family.name() == name,
+            None => known_at(&self.dictionary, group, name).is_none(),
+        };
+        if !fits {
+            return Err(DecodeError::Rule("a family keeps its name, and a new family has a new one"));
+        }
+        let originals = cursor.originals(same.and_then(|old| old.family.originals()), &shape_known)?;
+        let family = cursor.family(same.map(|old| old.family.values()), shape_known, originals)?;
+        Ok(Sent { shape, stamp: Stamp::ZERO, family })
+    }
+
+    /// Reads the shape of that number, if it is a new one.
+    fn shape(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
+        if self.dictionary.shape(number).is_some() {
+            return Ok(());
+        }
+        if number != self.dictionary.next_shape() {
+            return Err(Malformed::Invalid("the number of a shape").into());
+        }
+        let (shape, bytes) = decode_shape(cursor.shapes)?;
+        cursor.shapes = &cursor.shapes[bytes..];
+        self.dictionary.add_shape(Arc::new(shape), bytes);
+        Ok(())
+    }
+
+    /// Reads the stamps of a group: the new header, and those of the families.
+    fn stamps(
+        &mut self,
+        number: usize,
+        flags: u8,
+        changes: &mut [Change],
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Header, DecodeError> {
+        let known = self.dictionary.groups.get(number).map(|group| group.header).unwrap_or_default();
+        let mut header = if flags & FRESH != 0 { Header::default() } else { known };
+        let has = |flag| flags & flag != 0;
+        if flags & (HORIZON | DELETED | PUSHED | FAILED) == 0 && changes.is_empty() {
+            return Ok(header);
+        }
+        let time_ns = read_signed(&mut cursor.stamps, STAMP)? as u64;
+        let latest = self.stamp(self.dictionary.time_ns.wrapping_add(time_ns), cursor)?;
+        self.dictionary.time_ns = latest.time_ns;
+        let mut next = |cursor: &mut Cursor<'_>| match has(SPREAD) {
+            false => Ok(latest),
+            true => {
+                let time_ns = read_signed(&mut cursor.stamps, STAMP)? as u64;
+                self.stamp(latest.time_ns.wrapping_add(time_ns), cursor)
+            }
+        };
+        if has(HORIZON) {
+            header.horizon = next(cursor)?;
+        }
+        if has(DELETED) {
+            header.deleted = next(cursor)?;
+        }
+        let pushed = if has(PUSHED) { Some(next(cursor)?) } else { None };
+        let failed = if has(FAILED) { Some(next(cursor)?) } else { None };
+        for change in changes {
+            change.sent.stamp = next(cursor)?;
+        }
+        header.pushed = self.moment(pushed, cursor)?.or(header.pushed);
+        header.failed = self.moment(failed, cursor)?.or(header.failed);
+        Ok(header)
+    }
+
+    fn stamp(&mut self, time_ns: u64, cursor: &mut Cursor<'_>) -> Result<Stamp, DecodeError> {
+        if time_ns > STAMP_NS_MAX {
+            return Err(DecodeError::Rule("a stamp is before the year 2262"));
+        }
+        let code = usize::try_from(cursor.stamps.number(NODE)?).map_err(|_| Malformed::Invalid(NODE))?;
+        if let Some(index) = code.checked_sub(1) {
+            if index == self.dictionary.nodes.len() {
+                self.dictionary.add_node(NodeId(cursor.stamps.fixed64(NODE)?));
+            }
+            self.dictionary.node = *self.dictionary.nodes.get(index).ok_or(Malformed::Invalid(NODE))?;
+        }
+        Ok(Stamp { time_ns, node: self.dictionary.node })
+    }
+
+    fn moment(&mut self, stamp: Option<Stamp>, cursor: &mut Cursor<'_>) -> Result<Option<Moment>, DecodeError> {
+        let Some(stamp) = stamp else { return Ok(None) };
+        let change = read_signed(&mut cursor.stamps, "the wall clock of a moment")? as u64;
+        self.dictionary.skew_ns = self.dictionary.skew_ns.wrapping_add(change);
+        Ok(Some(Moment { stamp, wall_ns: stamp.time_ns.wrapping_add(self.dictionary.skew_ns) }))
+    }
+}
+
+const STAMP: &str = "a stamp";
+const NODE: &str = "the node of a stamp";
+/// Later stamps leave no room for a write that must be later still.
+const STAMP_NS_MAX: u64 = i64::MAX as u64;
+
+fn known_at(dictionary: &Dictionary, group: usize, name: &str) -> Option<usize> {
+    let families = &dictionary.groups.get(group)?.families;
+    families.binary_search_by(|sent| (**sent.family.name()).cmp(name)).ok()
+}
+
+/// The columns of an update, as far as they are read.
+struct Cursor<'a> {
+    shapes: &'a [u8],
+    keys: Reader<'a>,
+    structure: Reader<'a>,
+    stamps: Reader<'a>,
+    values: ValueReader<'a>,
+    originals: Reader<'a>,
+    /// The number after that of the group before.
+    group: usize,
+    families: usize,
+    values_len: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(columns: &'a Columns) -> Self {
+        Self {
+            shapes: &columns.shapes,
+            keys: Reader::new(&columns.keys),
+            structure: Reader::new(&columns.structure),
+            stamps: Reader::new(&columns.stamps),
+            values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
+            originals: Reader::new(&columns.originals),
+            group: 0,
+            families: 0,
+            values_len: 0,
+        }
+    }
+
+    fn family(
+        &mut self,
+        base: Option<&Arc<[f64]>>,
+        shape: Arc<Shape>,
+        originals: Option<Arc<Originals>>,
+    ) -> Result<Family, DecodeError> {
+        let len = shape.values_len();
+        self.families += 1;
+        self.values_len = self.values_len.saturating_add(len);
+        bounded("families of an update", self.families, FAMILIES_MAX)?;
+        bounded("values of an update", self.values_len, VALUES_MAX)?;
+        let values = match base {
+            Some(base) if base.len() == len && self.values.skip_same(len)? => base.clone(),
+            base => self.values.read(base.map(|base| &base[..]), len)?.into(),
+        };
+        Family::new(shape, values, originals).ok_or(DecodeError::Rule("a family has the values of its shape"))
+    }
+
+    fn originals(
+        &mut self,
+        old: Option<&Arc<Originals>>,
+        shape: &Shape,
+    ) -> Result<Option<Arc<Originals>>, DecodeError> {
+        const ORIGINALS: &str = "the originals of a family";
+        match self.structure.byte(ORIGINALS)? {
+            NO_ORIGINALS => Ok(None),
+            SAME_ORIGINALS => Ok(Some(old.ok_or(Malformed::Invalid(ORIGINALS))?.clone())),
+            NEW_ORIGINALS => {
+                let original = |_| self.originals.block(ORIGINALS).map(Into::into);
+                Ok(Some(Arc::new((0..shape.series_len()).map(original).collect::<Result<_, _>>()?)))
+            }
+            _ => Err(Malformed::Invalid(ORIGINALS).into()),
+        }
+    }
+
+    fn finish(self) -> Result<(), DecodeError> {
+        let rest = [self.keys, self.stamps, self.originals].iter().any(|column| column.remaining() > 0);
+        if rest || !self.shapes.is_empty() {
+            return Err(DecodeError::Rule("an update ends where its columns end"));
+        }
+        Ok(self.values.finish()?)
+    }
+}
+
+fn read_key(reader: &mut Reader<'_>) -> Result<LabelSet, DecodeError> {
+    const KEY: &str = "a grouping key";
+    const BYTES_MIN: usize = 2;
+    let count = reader.count(BYTES_MIN, KEY)?;
+    let pairs: Vec<(&str, &str)> =
+        (0..count).map(|_| Ok((reader.text(KEY)?, reader.text(KEY)?))).collect::<Result<_, Malformed>>()?;
+    let sorted = pairs.is_sorted_by(|a, b| a.0 < b.0);
+    if !sorted || pairs.iter().any(|(name, _)| name.is_empty() || name.starts_with(label::RESERVED_PREFIX)) {
+        return Err(DecodeError::Rule("the labels of a grouping key are sorted, none twice, empty or reserved"));
+    }
+    if !pairs.iter().any(|(name, value)| *name == label::JOB && !value.is_empty()) {
+        return Err(DecodeError::Rule("a grouping key has a job"));
+    }
+    Ok(LabelSet::new(pairs))
+}
+
+fn bounded(what: &'static str, value: usize, max: usize) -> Result<(), DecodeError> {
+    if value > max { Err(DecodeError::Bound { what, value, max }) } else { Ok(()) }
+}

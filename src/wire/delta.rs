@@ -1,0 +1,85 @@
+//! What an update carries: groups, or parts of them, under their grouping keys.
+
+use crate::model::{Family, Group, GroupId, Points};
+
+/// Groups in one update, at most.
+pub const GROUPS_MAX: usize = 65_536;
+/// Families in one update, at most.
+pub const FAMILIES_MAX: usize = 262_144;
+/// Values in one update, at most: what a push of 64 MiB can hold.
+pub const VALUES_MAX: usize = 8 << 20;
+
+/// A change to one group: what [`Group::merge`] takes.
+///
+/// The place of the id does not travel: an edge sends its own groups, and the hub adds the place of the session. A
+/// decoded delta has the empty place.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delta {
+    /// Which group.
+    pub id: GroupId,
+    /// What changed: some of its families, and all of its header.
+    pub group: Group,
+}
+
+/// What deltas take of an update's bounds; bytes are an upper bound of those on the wire before compression.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    groups: usize,
+    families: usize,
+    values: usize,
+    bytes: usize,
+}
+
+/// Bytes of an update without deltas, at most.
+const UPDATE_BYTES: usize = 128;
+/// Bytes of a group without key and families, at most: number, flags, stamps and walls.
+const GROUP_BYTES: usize = 192;
+/// Bytes of a family without shape, values and originals, at most.
+const FAMILY_BYTES: usize = 64;
+/// Bytes of a value, at most: ten of delta, two of run.
+const VALUE_BYTES: usize = 12;
+/// Bytes of a length, at most.
+const LENGTH_BYTES: usize = 10;
+
+impl Cost {
+    /// Of a group's key and header.
+    pub fn of_header(delta: &Delta) -> Cost {
+        let labels = delta.id.key.iter().map(|label| label.name.len() + label.value.len() + 2 * LENGTH_BYTES);
+        Cost { groups: 1, bytes: GROUP_BYTES + labels.sum::<usize>(), ..Cost::default() }
+    }
+
+    /// Of a family.
+    pub fn of_family(family: &Family) -> Cost {
+        let shape = family.shape();
+        let points = |points: &Points| LENGTH_BYTES + size_of::<f64>() * points.len();
+        let layouts: usize = shape.layouts().iter().map(|layout| points(&layout.points)).sum();
+        let texts = shape.help().map_or(0, str::len) + shape.unit().map_or(0, str::len);
+        let originals = family.originals().map_or(0, |o| o.iter().map(|o| o.len() + LENGTH_BYTES).sum());
+        let values = family.values().len();
+        let bytes = FAMILY_BYTES + 2 * shape.bytes() + layouts + texts + VALUE_BYTES * values + originals;
+        Cost { families: 1, values, bytes, ..Cost::default() }
+    }
+
+    /// Of both.
+    pub fn plus(self, other: Cost) -> Cost {
+        Cost {
+            groups: self.groups + other.groups,
+            families: self.families + other.families,
+            values: self.values + other.values,
+            bytes: self.bytes.saturating_add(other.bytes),
+        }
+    }
+
+    /// Whether one update of at most `bytes_max` bytes may have all that.
+    pub fn fits(self, bytes_max: usize) -> bool {
+        self.groups <= GROUPS_MAX
+            && self.families <= FAMILIES_MAX
+            && self.values <= VALUES_MAX
+            && self.bytes.saturating_add(UPDATE_BYTES) <= bytes_max
+    }
+
+    /// The bytes.
+    pub fn bytes(self) -> usize {
+        self.bytes
+    }
+}

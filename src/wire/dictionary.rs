@@ -1,0 +1,217 @@
+//! What both ends of one direction remember: shapes, groups and their families by number, and the values last sent.
+//!
+//! Encoder and decoder each keep one and change it in the same steps, so that numbers need not be agreed on: a thing gets
+//! the number that was freed last, or else the next new one. What no longer lives is forgotten by both at once: families
+//! that fell under their group's horizon, groups that are not live, shapes that no family has. So a dictionary is as large
+//! as the live groups that were sent; when that passes [`BYTES_MAX`], the encoder resets it.
+
+use std::sync::Arc;
+
+use crate::model::{Family, LabelSet, Moment, NodeId, Originals, Shape, Stamp};
+
+/// A dictionary larger than this is reset before the next update.
+pub(super) const BYTES_MAX: usize = 256 << 20;
+
+const SHAPE_BYTES: usize = 128;
+const GROUP_BYTES: usize = 128;
+const FAMILY_BYTES: usize = 64;
+
+/// Things by number.
+#[derive(Debug)]
+pub(super) struct Numbered<T> {
+    things: Vec<Option<T>>,
+    free: Vec<usize>,
+}
+
+impl<T> Default for Numbered<T> {
+    fn default() -> Self {
+        Self { things: Vec::new(), free: Vec::new() }
+    }
+}
+
+impl<T> Numbered<T> {
+    pub fn get(&self, number: usize) -> Option<&T> {
+        self.things.get(number)?.as_ref()
+    }
+
+    /// The number that the next thing will have.
+    pub fn next(&self) -> usize {
+        self.free.last().copied().unwrap_or(self.things.len())
+    }
+
+    fn insert(&mut self, thing: T) -> usize {
+        let Some(number) = self.free.pop() else {
+            self.things.push(Some(thing));
+            return self.things.len() - 1;
+        };
+        self.things[number] = Some(thing);
+        number
+    }
+
+    fn get_mut(&mut self, number: usize) -> Option<&mut T> {
+        self.things.get_mut(number)?.as_mut()
+    }
+
+    fn remove(&mut self, number: usize) -> Option<T> {
+        let thing = self.things.get_mut(number)?.take()?;
+        self.free.push(number);
+        Some(thing)
+    }
+}
+
+/// A group's fields besides its families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Header {
+    pub horizon: Stamp,
+    pub deleted: Stamp,
+    pub pushed: Option<Moment>,
+    pub failed: Option<Moment>,
+}
+
+impl Header {
+    /// Whether a family of that stamp is still in the group.
+    fn keeps(&self, stamp: Stamp) -> bool {
+        stamp >= self.horizon && stamp > self.deleted
+    }
+}
+
+/// A family as it was last sent.
+#[derive(Clone, Debug)]
+pub(super) struct Sent {
+    pub shape: usize,
+    pub stamp: Stamp,
+    pub family: Family,
+}
+
+impl Sent {
+    fn bytes(&self) -> usize {
+        FAMILY_BYTES + 8 * self.family.values().len() + self.family.originals().map_or(0, originals_bytes)
+    }
+}
+
+fn originals_bytes(originals: &Arc<Originals>) -> usize {
+    originals.iter().map(|original| original.len() + 16).sum()
+}
+
+/// A group as it was last sent.
+#[derive(Debug)]
+pub(super) struct KnownGroup {
+    pub key: Arc<LabelSet>,
+    pub header: Header,
+    /// Sorted by name.
+    pub families: Vec<Sent>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct KnownShape {
+    shape: Arc<Shape>,
+    bytes: usize,
+    families: usize,
+}
+
+/// A family of an update: which of the group's known families it replaces, if any.
+#[derive(Debug)]
+pub(super) struct Change {
+    pub at: Option<usize>,
+    pub sent: Sent,
+}
+
+/// What a step forgot.
+#[derive(Debug, Default)]
+pub(super) struct Forgotten {
+    pub shapes: Vec<(usize, Arc<Shape>)>,
+    pub group: Option<Arc<LabelSet>>,
+}
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub(super) struct Dictionary {
+    shapes: Numbered<KnownShape>,
+    pub groups: Numbered<KnownGroup>,
+    pub nodes: Vec<NodeId>,
+    /// The node of the stamp last sent.
+    pub node: NodeId,
+    /// The time of the latest stamp of the group last sent.
+    pub time_ns: u64,
+    /// How far the wall clock of the moment last sent was ahead of its stamp.
+    pub skew_ns: u64,
+    bytes: usize,
+}
+
+impl Dictionary {
+    /// Whether it must be reset before the next update.
+    pub fn is_full(&self) -> bool {
+        self.bytes > BYTES_MAX
+    }
+
+    pub fn shape(&self, number: usize) -> Option<&Arc<Shape>> {
+        self.shapes.get(number).map(|known| &known.shape)
+    }
+
+    pub fn next_shape(&self) -> usize {
+        self.shapes.next()
+    }
+
+    /// Adds a shape whose encoding has `bytes` bytes.
+    pub fn add_shape(&mut self, shape: Arc<Shape>, bytes: usize) -> usize {
+        let bytes = SHAPE_BYTES + bytes;
+        self.bytes += bytes;
+        self.shapes.insert(KnownShape { shape, bytes, families: 0 })
+    }
+
+    /// Adds a group whose encoded key has `bytes` bytes.
+    pub fn add_group(&mut self, key: Arc<LabelSet>, bytes: usize) -> usize {
+        let bytes = GROUP_BYTES + bytes;
+        self.bytes += bytes;
+        self.groups.insert(KnownGroup { key, header: Header::default(), families: Vec::new(), bytes })
+    }
+
+    pub fn add_node(&mut self, node: NodeId) {
+        self.bytes += size_of::<NodeId>();
+        self.nodes.push(node);
+    }
+
+    /// Takes over what was sent of a group, and forgets what that ended.
+    pub fn settle(&mut self, number: usize, header: Header, changes: Vec<Change>) -> Forgotten {
+        let mut forgotten = Forgotten::default();
+        let Some(group) = self.groups.get_mut(number) else {
+            return forgotten;
+        };
+        group.header = header;
+        let mut gone = Vec::new();
+        for Change { at, sent } in changes {
+            self.bytes += sent.bytes();
+            if let Some(known) = self.shapes.get_mut(sent.shape) {
+                known.families += 1;
+            }
+            match at.and_then(|at| group.families.get_mut(at)) {
+                Some(family) => gone.push(std::mem::replace(family, sent)),
+                None => group.families.push(sent),
+            }
+        }
+        group.families.sort_by(|a, b| a.family.name().cmp(b.family.name()));
+        gone.extend(group.families.extract_if(.., |sent| !header.keeps(sent.stamp)));
+        let live = header.pushed.is_some() || header.failed.is_some() || !group.families.is_empty();
+        for sent in gone {
+            self.bytes -= sent.bytes();
+            forgotten.shapes.extend(self.release_shape(sent.shape));
+        }
+        if !live && let Some(group) = self.groups.remove(number) {
+            self.bytes -= group.bytes;
+            forgotten.group = Some(group.key);
+        }
+        forgotten
+    }
+
+    fn release_shape(&mut self, number: usize) -> Option<(usize, Arc<Shape>)> {
+        let known = self.shapes.get_mut(number)?;
+        known.families -= 1;
+        if known.families > 0 {
+            return None;
+        }
+        let known = self.shapes.remove(number)?;
+        self.bytes -= known.bytes;
+        Some((number, known.shape))
+    }
+}

@@ -1,0 +1,292 @@
+//! Messages to bytes, of one direction of one connection.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::model::bytes::{put_count, put_text};
+use crate::model::{Digest, Family, Group, GroupFamily, LabelSet, Moment, NodeId, Shape, Stamp, encode_shape};
+
+use super::delta::Delta;
+use super::dictionary::{Change, Dictionary, Forgotten, Header, Sent};
+use super::message::{Message, Update};
+use super::protobuf::{self, Columns};
+use super::values::{ValueWriter, put_signed};
+
+pub(super) const HORIZON: u8 = 1;
+pub(super) const DELETED: u8 = 2;
+pub(super) const PUSHED: u8 = 4;
+pub(super) const FAILED: u8 = 8;
+/// The families are listed; otherwise they are all that the group is known to have, each with its shape and originals.
+pub(super) const LISTED: u8 = 16;
+/// Each stamp is given; otherwise all are the latest.
+pub(super) const SPREAD: u8 = 32;
+/// The header goes by an empty one, not by the one last sent.
+pub(super) const FRESH: u8 = 64;
+
+pub(super) const NO_ORIGINALS: u8 = 0;
+pub(super) const SAME_ORIGINALS: u8 = 1;
+pub(super) const NEW_ORIGINALS: u8 = 2;
+
+/// Encodes the messages of one direction of one connection, in the order in which they are sent.
+#[derive(Debug, Default)]
+pub struct Encoder {
+    dictionary: Dictionary,
+    shapes: HashMap<Digest, usize>,
+    groups: HashMap<Arc<LabelSet>, usize>,
+    nodes: HashMap<NodeId, usize>,
+}
+
+impl Encoder {
+    /// The encoder of a new connection.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends a message. The session that made it keeps the bounds on its size.
+    pub fn encode(&mut self, message: &Message, into: &mut Vec<u8>) {
+        match message {
+            Message::Update(update) => {
+                let columns = self.update(update);
+                protobuf::encode_update(update, columns, into);
+            }
+            other => protobuf::encode_plain(other, into),
+        }
+    }
+
+    fn update(&mut self, update: &Update) -> Columns {
+        let mut writer = Writer::default();
+        if self.dictionary.is_full() {
+            *self = Self::default();
+            writer.columns.reset = true;
+        }
+        for delta in &update.deltas {
+            self.delta(delta, &mut writer);
+        }
+        let values = writer.values.finish();
+        Columns { runs: values.runs, deltas: values.deltas, raws: values.raws, ..writer.columns }
+    }
+
+    fn delta(&mut self, delta: &Delta, writer: &mut Writer) {
+        let number = self.group(&delta.id.key, writer);
+        let Some(known) = self.dictionary.groups.get(number) else { return };
+        let group = &delta.group;
+        let header = header_of(group);
+        let base = if explains(&known.header, &header) { known.header } else { Header::default() };
+        let places = places(&known.families, group.families());
+        let listed = places.len() != known.families.len()
+            || !std::iter::zip(&places, group.families()).enumerate().all(|(i, (at, new))| {
+                *at == Some(i) && {
+                    let old = &known.families[i].family;
+                    same_shape(old, &new.family) && old.originals() == new.family.originals()
+                }
+            });
+        let changed = changed_fields(&base, &header);
+        let latest = stamps(changed, &header, group.families()).max();
+        let spread = stamps(changed, &header, group.families()).any(|stamp| Some(stamp) != latest);
+        let flag = |set, flag| if set { flag } else { 0 };
+        let fresh = base != known.header;
+        let flags = changed | flag(listed, LISTED) | flag(spread, SPREAD) | flag(fresh, FRESH);
+        writer.columns.structure.push(flags);
+        let changes = self.families(number, &places, group.families(), listed, writer);
+        if let Some(latest) = latest {
+            self.stamps(changed, &header, group.families(), latest, spread, writer);
+        }
+        let forgotten = self.dictionary.settle(number, header, changes);
+        self.forget(forgotten);
+    }
+
+    /// Writes which group it is: how far its number is from the one after the group before; a new one with its key.
+    fn group(&mut self, key: &Arc<LabelSet>, writer: &mut Writer) -> usize {
+        let number = match self.groups.get(key) {
+            Some(number) => *number,
+            None => {
+                let from = writer.columns.keys.len();
+                put_key(key, &mut writer.columns.keys);
+                let number = self.dictionary.add_group(key.clone(), writer.columns.keys.len() - from);
+                self.groups.insert(key.clone(), number);
+                number
+            }
+        };
+        put_signed(number as i64 - writer.group as i64, &mut writer.columns.structure);
+        writer.group = number + 1;
+        number
+    }
+
+    fn families(
+        &mut self,
+        group: usize,
+        places: &[Option<usize>],
+        families: &[GroupFamily],
+        listed: bool,
+        writer: &mut Writer,
+    ) -> Vec<Change> {
+        if listed {
+            put_count(families.len(), &mut writer.columns.structure);
+        }
+        let mut next = 0;
+        let mut changes = Vec::with_capacity(families.len());
+        for (at, GroupFamily { stamp, family }) in std::iter::zip(places, families) {
+            let old = at.and_then(|at| self.dictionary.groups.get(group)?.families.get(at)).cloned();
+            let same = old.as_ref().filter(|old| same_shape(&old.family, family));
+            let shape = match same {
+                Some(old) => old.shape,
+                None => self.shape(family.shape(), &mut writer.columns.shapes),
+            };
+            if listed {
+                let structure = &mut writer.columns.structure;
+                put_count(at.map_or(0, |at| at + 1 - next), structure);
+                put_count(if same.is_some() { 0 } else { shape + usize::from(old.is_some()) }, structure);
+                put_originals(same.map(|old| &old.family), family, &mut writer.columns);
+            }
+            writer.values.write(same.map(|old| &old.family.values()[..]), family.values());
+            next = at.map_or(next, |at| at + 1);
+            changes.push(Change { at: *at, sent: Sent { shape, stamp: *stamp, family: family.clone() } });
+        }
+        changes
+    }
+
+    /// The number of a shape; a new one is written out.
+    fn shape(&mut self, shape: &Arc<Shape>, into: &mut Vec<u8>) -> usize {
+        if let Some(number) = self.shapes.get(&shape.digest())
+            && self.dictionary.shape(*number).is_some_and(|known| known.same(shape))
+        {
+            return *number;
+        }
+        let from = into.len();
+        encode_shape(shape, into);
+        let number = self.dictionary.add_shape(shape.clone(), into.len() - from);
+        self.shapes.insert(shape.digest(), number);
+        number
+    }
+
+    fn stamps(
+        &mut self,
+        changed: u8,
+        header: &Header,
+        families: &[GroupFamily],
+        latest: Stamp,
+        spread: bool,
+        writer: &mut Writer,
+    ) {
+        let into = &mut writer.columns.stamps;
+        put_signed(latest.time_ns.wrapping_sub(self.dictionary.time_ns) as i64, into);
+        self.dictionary.time_ns = latest.time_ns;
+        self.node(latest.node, into);
+        if spread {
+            for stamp in stamps(changed, header, families) {
+                put_signed(stamp.time_ns.wrapping_sub(latest.time_ns) as i64, into);
+                self.node(stamp.node, into);
+            }
+        }
+        for moment in moments(changed, header) {
+            let skew_ns = moment.wall_ns.wrapping_sub(moment.stamp.time_ns);
+            put_signed(skew_ns.wrapping_sub(self.dictionary.skew_ns) as i64, into);
+            self.dictionary.skew_ns = skew_ns;
+        }
+    }
+
+    fn node(&mut self, node: NodeId, into: &mut Vec<u8>) {
+        if node == self.dictionary.node {
+            return into.push(0);
+        }
+        self.dictionary.node = node;
+        let known = self.nodes.get(&node).copied();
+        put_count(known.unwrap_or(self.dictionary.nodes.len()) + 1, into);
+        if known.is_none() {
+            into.extend_from_slice(&node.0.to_le_bytes());
+            self.nodes.insert(node, self.dictionary.nodes.len());
+            self.dictionary.add_node(node);
+        }
+    }
+
+    fn forget(&mut self, forgotten: Forgotten) {
+        for (number, shape) in forgotten.shapes {
+            if self.shapes.get(&shape.digest()) == Some(&number) {
+                self.shapes.remove(&shape.digest());
+            }
+        }
+        if let Some(key) = forgotten.group {
+            self.groups.remove(&key);
+        }
+    }
+}
+
+/// The columns of an update under way.
+#[derive(Default)]
+struct Writer {
+    columns: Columns,
+    values: ValueWriter,
+    /// The number after that of the group before.
+    group: usize,
+}
+
+fn header_of(group: &Group) -> Header {
+    Header { horizon: group.horizon(), deleted: group.deleted(), pushed: group.pushed(), failed: group.failed() }
+}
+
+/// Whether the new header can be told by what it has besides the old one: nothing of the old one is absent.
+fn explains(old: &Header, new: &Header) -> bool {
+    (old.pushed.is_none() || new.pushed.is_some()) && (old.failed.is_none() || new.failed.is_some())
+}
+
+fn changed_fields(old: &Header, new: &Header) -> u8 {
+    let flag = |changed, flag| if changed { flag } else { 0 };
+    flag(old.horizon != new.horizon, HORIZON)
+        | flag(old.deleted != new.deleted, DELETED)
+        | flag(old.pushed != new.pushed, PUSHED)
+        | flag(old.failed != new.failed, FAILED)
+}
+
+/// The stamps to send of a group, in their order.
+fn stamps<'a>(changed: u8, header: &Header, families: &'a [GroupFamily]) -> impl Iterator<Item = Stamp> + use<'a> {
+    let when = |flag, stamp| (changed & flag != 0).then_some(stamp);
+    let fields = [
+        when(HORIZON, header.horizon),
+        when(DELETED, header.deleted),
+        header.pushed.and_then(|moment| when(PUSHED, moment.stamp)),
+        header.failed.and_then(|moment| when(FAILED, moment.stamp)),
+    ];
+    fields.into_iter().flatten().chain(families.iter().map(|f| f.stamp))
+}
+
+fn moments(changed: u8, header: &Header) -> impl Iterator<Item = Moment> {
+    let pushed = header.pushed.filter(|_| changed & PUSHED != 0);
+    pushed.into_iter().chain(header.failed.filter(|_| changed & FAILED != 0))
+}
+
+/// Where each of the families stands among the known ones; both are sorted by name.
+fn places(known: &[Sent], families: &[GroupFamily]) -> Vec<Option<usize>> {
+    let mut at = 0;
+    let place = |new: &GroupFamily| {
+        while known.get(at).is_some_and(|old| old.family.name() < new.family.name()) {
+            at += 1;
+        }
+        known.get(at).filter(|old| old.family.name() == new.family.name()).map(|_| at)
+    };
+    families.iter().map(place).collect()
+}
+
+fn same_shape(a: &Family, b: &Family) -> bool {
+    a.shape().same(b.shape())
+}
+
+fn put_key(key: &LabelSet, into: &mut Vec<u8>) {
+    put_count(key.len(), into);
+    for label in key {
+        put_text(&label.name, into);
+        put_text(&label.value, into);
+    }
+}
+
+fn put_originals(old: Option<&Family>, family: &Family, columns: &mut Columns) {
+    let Some(originals) = family.originals() else {
+        return columns.structure.push(NO_ORIGINALS);
+    };
+    if old.and_then(|old| old.originals()) == Some(originals) {
+        return columns.structure.push(SAME_ORIGINALS);
+    }
+    columns.structure.push(NEW_ORIGINALS);
+    for original in originals.iter() {
+        crate::model::bytes::put_block(original, &mut columns.originals);
+    }
+}

@@ -1,0 +1,408 @@
+//! Messages as bytes: one byte that says which message it is, then a protobuf message.
+//!
+//! The structs here are what a `.proto` file would say; `docs/protocol.md` lists them field by field. Decoding checks every
+//! bound that the types of [`super::message`] promise.
+
+use prost::Message as _;
+
+use crate::model::{Epoch, LabelSet, Position, Revision, StoreId};
+
+use super::decoder::DecodeError;
+use super::message::{
+    self, Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, Welcome,
+};
+
+pub(super) const HELLO: u8 = 1;
+pub(super) const WELCOME: u8 = 2;
+pub(super) const UPDATE: u8 = 3;
+pub(super) const ACK: u8 = 4;
+pub(super) const HEARTBEAT: u8 = 5;
+pub(super) const CLOSE: u8 = 6;
+
+/// Bytes of any message but an update, at most.
+pub(super) const PLAIN_BYTES_MAX: usize = 256 << 10;
+
+/// The columns of an update, as the dictionary makes them.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    pub reset: bool,
+    pub shapes: Vec<u8>,
+    pub keys: Vec<u8>,
+    pub structure: Vec<u8>,
+    pub stamps: Vec<u8>,
+    pub runs: Vec<u8>,
+    pub deltas: Vec<u8>,
+    pub raws: Vec<u8>,
+    pub originals: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct FactsPb {
+    #[prost(string, tag = "1")]
+    node: String,
+    #[prost(string, tag = "2")]
+    software: String,
+    #[prost(fixed64, tag = "3")]
+    store: u64,
+    #[prost(message, repeated, tag = "4")]
+    lineage: Vec<PositionPb>,
+    #[prost(uint64, tag = "5")]
+    head: u64,
+    #[prost(message, repeated, tag = "6")]
+    holds: Vec<HoldPb>,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct PositionPb {
+    #[prost(fixed64, tag = "1")]
+    epoch: u64,
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct HoldPb {
+    #[prost(fixed64, tag = "1")]
+    store: u64,
+    #[prost(fixed64, tag = "2")]
+    epoch: u64,
+    #[prost(uint64, tag = "3")]
+    revision: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct LabelPb {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    value: String,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct ClockPb {
+    #[prost(uint64, tag = "1")]
+    sent_ns: u64,
+    #[prost(uint64, optional, tag = "2")]
+    echo_sent_ns: Option<u64>,
+    #[prost(uint64, tag = "3")]
+    echo_received_ns: u64,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct HelloPb {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, optional, tag = "2")]
+    facts: Option<FactsPb>,
+    #[prost(message, repeated, tag = "3")]
+    labels: Vec<LabelPb>,
+    #[prost(uint64, tag = "4")]
+    message_bytes_max: u64,
+    #[prost(message, optional, tag = "5")]
+    clock: Option<ClockPb>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct WelcomePb {
+    #[prost(uint32, tag = "1")]
+    version: u32,
+    #[prost(message, optional, tag = "2")]
+    facts: Option<FactsPb>,
+    #[prost(message, repeated, tag = "3")]
+    place: Vec<LabelPb>,
+    #[prost(uint64, tag = "4")]
+    message_bytes_max: u64,
+    #[prost(message, optional, tag = "5")]
+    clock: Option<ClockPb>,
+    #[prost(bool, tag = "6")]
+    exchange: bool,
+    #[prost(uint32, tag = "7")]
+    heartbeat_ms: u32,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct UpdatePb {
+    #[prost(uint64, tag = "1")]
+    upto: u64,
+    #[prost(uint32, tag = "2")]
+    flags: u32,
+    #[prost(bytes = "vec", tag = "3")]
+    shapes: Vec<u8>,
+    #[prost(bytes = "vec", tag = "4")]
+    keys: Vec<u8>,
+    #[prost(bytes = "vec", tag = "5")]
+    structure: Vec<u8>,
+    #[prost(bytes = "vec", tag = "6")]
+    stamps: Vec<u8>,
+    #[prost(bytes = "vec", tag = "7")]
+    runs: Vec<u8>,
+    #[prost(bytes = "vec", tag = "8")]
+    deltas: Vec<u8>,
+    #[prost(bytes = "vec", tag = "9")]
+    raws: Vec<u8>,
+    #[prost(bytes = "vec", tag = "10")]
+    originals: Vec<u8>,
+}
+
+const RESET: u32 = 1;
+const PARTIAL: u32 = 2;
+const LAST_OF_EXCHANGE: u32 = 4;
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct AckPb {
+    #[prost(uint64, tag = "1")]
+    updates: u64,
+    #[prost(uint64, tag = "2")]
+    revision: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+struct HeartbeatPb {
+    #[prost(message, optional, tag = "1")]
+    clock: Option<ClockPb>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ClosePb {
+    #[prost(uint32, tag = "1")]
+    reason: u32,
+    #[prost(string, tag = "2")]
+    text: String,
+    #[prost(uint64, optional, tag = "3")]
+    retry_after_ms: Option<u64>,
+}
+
+/// Appends an update whose deltas are in `columns`.
+pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8>) {
+    let flag = |set, flag| if set { flag } else { 0 };
+    let flags =
+        flag(columns.reset, RESET) | flag(update.partial, PARTIAL) | flag(update.last_of_exchange, LAST_OF_EXCHANGE);
+    let update = UpdatePb {
+        upto: update.upto.0,
+        flags,
+        shapes: columns.shapes,
+        keys: columns.keys,
+        structure: columns.structure,
+        stamps: columns.stamps,
+        runs: columns.runs,
+        deltas: columns.deltas,
+        raws: columns.raws,
+        originals: columns.originals,
+    };
+    put(UPDATE, &update, into);
+}
+
+/// An update without its deltas, and the columns that hold them.
+pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeError> {
+    let pb = UpdatePb::decode(body).map_err(|error| DecodeError::protobuf("update", error))?;
+    let update = Update {
+        upto: Revision(pb.upto),
+        partial: pb.flags & PARTIAL != 0,
+        last_of_exchange: pb.flags & LAST_OF_EXCHANGE != 0,
+        deltas: Vec::new(),
+    };
+    let columns = Columns {
+        reset: pb.flags & RESET != 0,
+        shapes: pb.shapes,
+        keys: pb.keys,
+        structure: pb.structure,
+        stamps: pb.stamps,
+        runs: pb.runs,
+        deltas: pb.deltas,
+        raws: pb.raws,
+        originals: pb.originals,
+    };
+    Ok((update, columns))
+}
+
+/// Appends any message but an update.
+pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
+    match message {
+        Message::Hello(hello) => put(HELLO, &HelloPb::from(hello), into),
+        Message::Welcome(welcome) => put(WELCOME, &WelcomePb::from(welcome), into),
+        Message::Update(update) => encode_update(update, Columns::default(), into),
+        Message::Ack(ack) => put(ACK, &AckPb { updates: ack.updates, revision: ack.revision.0 }, into),
+        Message::Heartbeat(heartbeat) => {
+            put(HEARTBEAT, &HeartbeatPb { clock: Some(heartbeat.clock.into()) }, into);
+        }
+        Message::Close(close) => {
+            let Close { reason, text, retry_after_ms } = close;
+            let text = cut(text).into();
+            put(CLOSE, &ClosePb { reason: reason.code(), text, retry_after_ms: *retry_after_ms }, into);
+        }
+    }
+}
+
+/// Any message but an update.
+pub(super) fn decode_plain(kind: u8, body: &[u8]) -> Result<Message, DecodeError> {
+    fn of<M: prost::Message + Default>(name: &'static str, body: &[u8]) -> Result<M, DecodeError> {
+        M::decode(body).map_err(|error| DecodeError::protobuf(name, error))
+    }
+    match kind {
+        HELLO => of::<HelloPb>("hello", body)?.try_into().map(Message::Hello),
+        WELCOME => of::<WelcomePb>("welcome", body)?.try_into().map(Message::Welcome),
+        ACK => {
+            let ack = of::<AckPb>("ack", body)?;
+            Ok(Message::Ack(Ack { updates: ack.updates, revision: Revision(ack.revision) }))
+        }
+        HEARTBEAT => {
+            let clock = of::<HeartbeatPb>("heartbeat", body)?.clock.unwrap_or_default().into();
+            Ok(Message::Heartbeat(Heartbeat { clock }))
+        }
+        CLOSE => {
+            let close = of::<ClosePb>("close", body)?;
+            let text = cut(&close.text).into();
+            let reason = CloseReason::from_code(close.reason);
+            Ok(Message::Close(Close { reason, text, retry_after_ms: close.retry_after_ms }))
+        }
+        other => Err(DecodeError::UnknownMessage(other)),
+    }
+}
+
+fn put(kind: u8, message: &impl prost::Message, into: &mut Vec<u8>) {
+    into.push(kind);
+    into.reserve(message.encoded_len());
+    message.encode_raw(into);
+}
+
+/// As much of a text as is sent.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(message::TEXT_BYTES_MAX)]
+}
+
+/// What each name and value of a place may have in bytes; as much as a text.
+fn labels_of(what: &'static str, labels: Vec<LabelPb>) -> Result<LabelSet, DecodeError> {
+    bounded(what, labels.len(), message::PLACE_LABELS_MAX)?;
+    for label in &labels {
+        bounded(what, label.name.len().max(label.value.len()), message::TEXT_BYTES_MAX)?;
+        if label.name.is_empty() {
+            return Err(DecodeError::Rule("a label has no name"));
+        }
+    }
+    Ok(LabelSet::new(labels.into_iter().map(|label| (label.name, label.value))))
+}
+
+fn labels_pb(labels: &LabelSet) -> Vec<LabelPb> {
+    labels.iter().map(|label| LabelPb { name: label.name.to_string(), value: label.value.to_string() }).collect()
+}
+
+fn bounded(what: &'static str, value: usize, max: usize) -> Result<(), DecodeError> {
+    if value > max { Err(DecodeError::Bound { what, value, max }) } else { Ok(()) }
+}
+
+impl From<&Hello> for HelloPb {
+    fn from(hello: &Hello) -> Self {
+        Self {
+            version: hello.version,
+            facts: Some((&hello.facts).into()),
+            labels: labels_pb(&hello.labels),
+            message_bytes_max: hello.message_bytes_max,
+            clock: Some(hello.clock.into()),
+        }
+    }
+}
+
+impl TryFrom<HelloPb> for Hello {
+    type Error = DecodeError;
+    fn try_from(pb: HelloPb) -> Result<Self, DecodeError> {
+        Ok(Self {
+            version: pb.version,
+            facts: pb.facts.unwrap_or_default().try_into()?,
+            labels: labels_of("labels", pb.labels)?,
+            message_bytes_max: pb.message_bytes_max,
+            clock: pb.clock.unwrap_or_default().into(),
+        })
+    }
+}
+
+impl From<&Welcome> for WelcomePb {
+    fn from(welcome: &Welcome) -> Self {
+        Self {
+            version: welcome.version,
+            facts: Some((&welcome.facts).into()),
+            place: labels_pb(&welcome.place),
+            message_bytes_max: welcome.message_bytes_max,
+            clock: Some(welcome.clock.into()),
+            exchange: welcome.exchange,
+            heartbeat_ms: welcome.heartbeat_ms,
+        }
+    }
+}
+
+impl TryFrom<WelcomePb> for Welcome {
+    type Error = DecodeError;
+    fn try_from(pb: WelcomePb) -> Result<Self, DecodeError> {
+        Ok(Self {
+            version: pb.version,
+            facts: pb.facts.unwrap_or_default().try_into()?,
+            place: labels_of("place", pb.place)?,
+            exchange: pb.exchange,
+            heartbeat_ms: pb.heartbeat_ms,
+            message_bytes_max: pb.message_bytes_max,
+            clock: pb.clock.unwrap_or_default().into(),
+        })
+    }
+}
+
+impl From<&Facts> for FactsPb {
+    fn from(facts: &Facts) -> Self {
+        let recent = facts.lineage.len().saturating_sub(message::OPENINGS_MAX);
+        let position = |o: &Opening| PositionPb { epoch: o.epoch.0, revision: o.revision.0 };
+        let hold = |h: &Hold| HoldPb { store: h.store.0, epoch: h.position.epoch.0, revision: h.position.revision.0 };
+        Self {
+            node: cut(&facts.node).into(),
+            software: cut(&facts.software).into(),
+            store: facts.store.0,
+            lineage: facts.lineage[recent..].iter().map(position).collect(),
+            head: facts.head.0,
+            holds: facts.holds.iter().take(message::HOLDS_MAX).map(hold).collect(),
+        }
+    }
+}
+
+impl TryFrom<FactsPb> for Facts {
+    type Error = DecodeError;
+    fn try_from(pb: FactsPb) -> Result<Self, DecodeError> {
+        bounded("bytes of the node's name", pb.node.len(), message::TEXT_BYTES_MAX)?;
+        bounded("bytes of the software's name", pb.software.len(), message::TEXT_BYTES_MAX)?;
+        bounded("openings", pb.lineage.len(), message::OPENINGS_MAX)?;
+        bounded("positions held", pb.holds.len(), message::HOLDS_MAX)?;
+        let rising = pb.lineage.is_sorted_by_key(|opening| opening.revision);
+        let Some(last) = pb.lineage.last().filter(|_| rising && pb.lineage.iter().all(|o| o.epoch != 0)) else {
+            return Err(DecodeError::Rule("a lineage names at least one opening, none of epoch 0, in their order"));
+        };
+        if last.revision > pb.head {
+            return Err(DecodeError::Rule("the head is not before the last opening"));
+        }
+        let opening = |p: &PositionPb| Opening { epoch: Epoch(p.epoch), revision: Revision(p.revision) };
+        let hold = |h: &HoldPb| {
+            let position = Position { epoch: Epoch(h.epoch), revision: Revision(h.revision) };
+            Hold { store: StoreId(h.store), position }
+        };
+        Ok(Self {
+            node: pb.node,
+            software: pb.software,
+            store: StoreId(pb.store),
+            lineage: pb.lineage.iter().map(opening).collect(),
+            head: Revision(pb.head),
+            holds: pb.holds.iter().map(hold).collect(),
+        })
+    }
+}
+
+impl From<Clock> for ClockPb {
+    fn from(clock: Clock) -> Self {
+        Self {
+            sent_ns: clock.sent_ns,
+            echo_sent_ns: clock.echo.map(|echo| echo.sent_ns),
+            echo_received_ns: clock.echo.map_or(0, |echo| echo.received_ns),
+        }
+    }
+}
+
+impl From<ClockPb> for Clock {
+    fn from(pb: ClockPb) -> Self {
+        let echo = pb.echo_sent_ns.map(|sent_ns| Echo { sent_ns, received_ns: pb.echo_received_ns });
+        Self { sent_ns: pb.sent_ns, echo }
+    }
+}

@@ -1,0 +1,98 @@
+//! `pushrelay check-config` as a user runs it: it accepts what is right and explains every mistake.
+
+use std::path::Path;
+
+use rcgen::{CertificateParams, KeyPair, date_time_ymd};
+
+use crate::support::Site;
+use crate::support::process::{Outcome, bash, run};
+use crate::support::site::edge_config;
+
+fn check(site: &Site, config: &str) -> Outcome {
+    std::fs::write(site.path().join("checked.toml"), config).unwrap();
+    run(site.path(), &["check-config", "checked.toml"])
+}
+
+/// A site with an edge's certificate, and that edge's configuration.
+fn edge_site() -> (Site, String) {
+    let site = Site::new();
+    site.pki(&["edge", "syq-1", "--label", "IDC=SYQ"]);
+    let hub = "127.0.0.1:9443".parse().unwrap();
+    let (cert, key) = (site.cert("syq-1.pem"), site.cert("syq-1.key"));
+    let config = edge_config(&site.path().join("store"), hub, &site.cert("ca.pem"), &cert, &key);
+    (site, config)
+}
+
+#[track_caller]
+fn explains(outcome: &Outcome, words: &[&str]) {
+    assert_eq!(outcome.code, Some(1), "{}", outcome.output);
+    for word in words {
+        assert!(outcome.output.contains(word), "no {word:?} in: {}", outcome.output);
+    }
+    assert!(!outcome.output.contains("panicked"), "{}", outcome.output);
+}
+
+#[test]
+fn good_files_are_accepted() {
+    let (site, edge) = edge_site();
+    for config in [edge, site.hub_config("hub")] {
+        let outcome = check(&site, &config);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.output);
+        assert!(outcome.output.contains("OK"), "{}", outcome.output);
+    }
+}
+
+/// The commented files of the repository, with the certificates that the README makes beside them.
+#[test]
+fn the_files_of_the_repository_are_accepted() {
+    let site = Site::new();
+    site.pki(&["edge", "syq-1", "--label", "IDC=SYQ"]);
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+    for name in ["edge.toml", "hub.toml"] {
+        let config = std::fs::read_to_string(repository.join(name)).unwrap();
+        // The files may look for certificates beside themselves or under certs/.
+        bash(&format!("cd '{}' && cp certs/* .", site.path().display()));
+        let outcome = check(&site, &config);
+        assert_eq!(outcome.code, Some(0), "{name}: {}", outcome.output);
+    }
+}
+
+#[test]
+fn unknown_keys_name_the_nearest_known_one() {
+    let (site, config) = edge_site();
+    let wrong = config.replace("listen_address", "listen_adress");
+    explains(&check(&site, &wrong), &["checked.toml", "listen_adress", "listen_address"]);
+    let wrong = config.replace("[storage]", "[storrage]");
+    explains(&check(&site, &wrong), &["storrage", "storage"]);
+}
+
+#[test]
+fn wrong_values_are_explained() {
+    let (site, config) = edge_site();
+    explains(&check(&site, &config.replace("127.0.0.1:0", "127.0.0.1:port")), &["127.0.0.1:port"]);
+    explains(&check(&site, &config.replace("127.0.0.1:9443", "127.0.0.1")), &["127.0.0.1", "port"]);
+    explains(&check(&site, "this is not TOML"), &["checked.toml"]);
+    explains(&run(site.path(), &["check-config", "no-such-file.toml"]), &["no-such-file.toml"]);
+}
+
+#[test]
+fn every_mistake_is_listed_not_only_the_first() {
+    let (site, config) = edge_site();
+    let wrong = config.replace("127.0.0.1:0", "nonsense").replace("syq-1.pem", "missing.pem");
+    explains(&check(&site, &wrong), &["nonsense", "missing.pem"]);
+}
+
+#[test]
+fn certificates_are_looked_into() {
+    let (site, config) = edge_site();
+    explains(&check(&site, &config.replace("syq-1.key", "hub.key")), &["syq-1.pem", "hub.key"]);
+    explains(&check(&site, &config.replace("syq-1.pem", "syq-1.key")), &["certificate"]);
+    explains(&check(&site, &config.replace("ca.pem", "nothing.pem")), &["nothing.pem"]);
+
+    let key = KeyPair::generate().unwrap();
+    let mut old = CertificateParams::new(vec![String::from("old")]).unwrap();
+    (old.not_before, old.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
+    std::fs::write(site.cert("old.pem"), old.self_signed(&key).unwrap().pem()).unwrap();
+    std::fs::write(site.cert("old.key"), key.serialize_pem()).unwrap();
+    explains(&check(&site, &config.replace("syq-1.", "old.")), &["old.pem", "expired", "2020"]);
+}

@@ -1,0 +1,57 @@
+//! `pushrelay demo` as someone meets it who has just built it.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::process::Command;
+
+use crate::support::process::bash;
+use crate::support::{Folder, Page, Process, eventually, http};
+
+/// The addresses of all `http://` URLs that were printed.
+fn addresses(process: &Process) -> BTreeSet<SocketAddr> {
+    let output = process.output();
+    let urls = output.split("http://").skip(1);
+    let address = |url: &str| url[..url.find(|c: char| !"0123456789.:".contains(c)).unwrap_or(url.len())].parse().ok();
+    urls.filter_map(address).collect()
+}
+
+/// What a node shows, if it is up and its page is valid.
+fn page(address: SocketAddr) -> Option<Page> {
+    let reply = http::request(address, "GET", "/metrics", &[], b"").ok().filter(|reply| reply.status == 200)?;
+    Some(Page::parse(&reply.text()).unwrap())
+}
+
+#[test]
+fn it_shows_both_places_at_the_hub_until_interrupted() {
+    let folder = Folder::new();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pushrelay"));
+    command.arg("demo").current_dir(folder.path()).env("TMPDIR", folder.path());
+    for face in ["--web.listen-address", "--hub.listen-address", "--syq.listen-address", "--bj.listen-address"] {
+        command.args([face, "127.0.0.1:0"]);
+    }
+    let mut process = Process::spawn(&mut command);
+
+    let addresses = eventually("the URLs of a hub and two edges", || {
+        assert!(process.is_alive(), "{}", process.output());
+        Some(addresses(&process)).filter(|addresses| addresses.len() >= 3)
+    });
+    let hub = eventually("sample pushes of both places at one of them", || {
+        let shows = |address: &&SocketAddr| {
+            let page = page(**address);
+            page.is_some_and(|page| ["SYQ", "BJ"].iter().all(|idc| !page.samples_with("IDC", idc).is_empty()))
+        };
+        addresses.iter().find(shows).copied()
+    });
+
+    let printed = process.lines();
+    let command = printed.iter().find(|line| line.contains("curl ") && line.contains("/metrics/job/"));
+    let command = command.unwrap_or_else(|| panic!("no command to push with in:\n{}", process.output()));
+    bash(command.trim_start_matches([' ', '$']));
+    assert!(http::request(hub, "GET", "/", &[], b"").unwrap().status == 200);
+
+    process.signal("INT");
+    assert_eq!(process.wait().code(), Some(0), "{}", process.output());
+    assert!(!process.output().contains("panicked"), "{}", process.output());
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().collect();
+    assert!(left.is_empty(), "throw-away files are thrown away: {left:?}");
+}

@@ -1,0 +1,96 @@
+//! A real Prometheus scraping a hub.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::support::{Folder, Process, Site, eventually, http, skip};
+
+/// Prometheus from the path, or from Debian's package as `scripts/install-prometheus` brings it.
+fn prometheus() -> Result<PathBuf, String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Some(found) =
+        std::env::split_paths(&path).map(|folder| folder.join("prometheus")).find(|file| file.is_file())
+    {
+        return Ok(found);
+    }
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
+    let binary = folder.join("bin/prometheus");
+    if binary.exists() {
+        return Ok(binary);
+    }
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install-prometheus");
+    let output = Command::new(script).arg(&folder).output().map_err(|error| error.to_string())?;
+    let reason = || format!("no Prometheus to be had: {}", String::from_utf8_lossy(&output.stderr).trim());
+    output.status.success().then_some(binary).ok_or_else(reason)
+}
+
+/// A port that was free a moment ago: Prometheus cannot be asked to choose one and say which.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+const CONFIG: &str = "
+global: {scrape_interval: 1s, scrape_timeout: 1s}
+scrape_configs:
+- job_name: pushgateway
+  honor_labels: true
+  static_configs:
+    - targets: ['HUB:9091']
+      labels: {instance: pushgateway}
+";
+
+/// The result of an instant query, as `(value of label, value)` pairs sorted.
+fn query(prometheus: SocketAddr, expression: &str, label: &str) -> Option<Vec<(String, String)>> {
+    let escaped: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
+    let reply = http::request(prometheus, "GET", &format!("/api/v1/query?query={escaped}"), &[], b"").ok()?;
+    let json = (reply.status == 200).then(|| reply.json())?;
+    let pair = |item: &serde_json::Value| {
+        let label = item["metric"][label].as_str().unwrap_or_default();
+        (label.to_owned(), item["value"][1].as_str().unwrap_or_default().to_owned())
+    };
+    let mut pairs: Vec<_> = json["data"]["result"].as_array()?.iter().map(pair).collect();
+    pairs.sort();
+    Some(pairs)
+}
+
+#[test]
+fn prometheus_sums_by_idc() {
+    let binary = match prometheus() {
+        Ok(binary) => binary,
+        Err(reason) => return skip(&reason),
+    };
+    let (_site, hub, syq, bj) = Site::with_two_edges();
+    syq.push("job/a", "m{k=\"1\"} 1\nm{k=\"2\"} 2\n");
+    syq.push("job/a/instance/i", "m 4\n");
+    bj.push("job/a", "m{k=\"1\"} 10\n");
+    bj.push("job/b", "m 20\n");
+
+    let folder = Folder::new();
+    let config = folder.path().join("prometheus.yml");
+    std::fs::write(&config, CONFIG.replace("HUB:9091", &hub.web().to_string())).unwrap();
+    let address = free_address();
+    let mut command = Command::new(binary);
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
+    command.arg(format!("--web.listen-address={address}"));
+    let mut process = Process::spawn(&mut command);
+
+    let mut sums = |expected: &[(&str, &str)]| {
+        let mut seen = None;
+        let expected: Vec<_> = expected.iter().map(|(l, v)| ((*l).to_owned(), (*v).to_owned())).collect();
+        eventually(&format!("Prometheus sums to {expected:?}"), || {
+            assert!(process.is_alive(), "Prometheus ended:\n{}", process.output());
+            seen = query(address, "sum by (IDC) (m)", "IDC");
+            (seen.as_ref() == Some(&expected)).then_some(())
+        });
+    };
+    sums(&[("BJ", "30"), ("SYQ", "7")]);
+    syq.delete("job/a");
+    bj.push("job/b", "m 21\n");
+    sums(&[("BJ", "31"), ("SYQ", "4")]);
+
+    assert_eq!(query(address, "up", "job").unwrap(), [("pushgateway".to_owned(), "1".to_owned())]);
+    let instances = query(address, "m{job=\"a\",IDC=\"BJ\"}", "instance").unwrap();
+    assert_eq!(instances, [(String::new(), "10".to_owned())], "an empty instance stays empty, as with a Pushgateway");
+}

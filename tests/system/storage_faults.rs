@@ -1,0 +1,176 @@
+//! A full, read-only or damaged disk: refused with a reason, nothing acknowledged lost, and recovered from.
+
+use std::path::{Path, PathBuf};
+
+use crate::support::process::{bash, gives_up};
+use crate::support::{Node, Site, eventually, http, is_root, skip};
+
+/// A small file system of its own, unmounted when dropped.
+struct Mount(PathBuf);
+
+impl Mount {
+    fn new(path: &Path, options: &str) -> Option<Mount> {
+        std::fs::create_dir_all(path).unwrap();
+        let script = format!("mount -t tmpfs -o {options} tmpfs '{}' 2>&1 && echo mounted || true", path.display());
+        let said = if is_root() { bash(&script) } else { "not root".to_owned() };
+        if said.trim() == "mounted" {
+            return Some(Mount(path.to_owned()));
+        }
+        skip(&format!("a disk of its own cannot be mounted: {}", said.trim()));
+        None
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        // Lazily: a node that the test leaves running goes only after this.
+        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+/// A push of some kilobytes, different each time; gives its status.
+fn push_much(node: &Node, number: usize) -> u16 {
+    let body: String = (0..200).map(|i| format!("v{{i=\"{i}\"}} {number}.{i}\n")).collect();
+    let path = format!("/metrics/job/j/group/{number}");
+    node.request("PUT", &path, &[], body.as_bytes()).status
+}
+
+fn shown(node: &Node, number: usize) -> bool {
+    !node.page().values("v", &[("group", &number.to_string()), ("i", "7")]).is_empty()
+}
+
+#[test]
+fn a_full_disk_refuses_pushes_and_recovers() {
+    let site = Site::new();
+    let mut hub = site.hub();
+    hub.start();
+    let mut edge = site.edge("syq-1", "SYQ", &hub);
+    let Some(_mount) = Mount::new(&edge.store(), "size=6m") else { return };
+    edge.start();
+    assert_eq!(push_much(&edge, 0), 200);
+
+    let filler = edge.store().join("filler");
+    bash(&format!("dd if=/dev/zero of='{}' bs=4k 2>/dev/null || true", filler.display()));
+    let mut accepted = vec![0];
+    let refused = (1..5_000).find(|number| match push_much(&edge, *number) {
+        200 => {
+            accepted.push(*number);
+            false
+        }
+        status => {
+            assert_eq!(status, 503, "a full disk is a 503");
+            true
+        }
+    });
+    let refused = refused.expect("a full disk refuses pushes");
+    assert!(!shown(&edge, refused), "what was refused is not shown");
+    assert!(shown(&edge, 0), "a scrape goes on");
+    hub.shows("v", &[("group", "0"), ("i", "7")], 0.7);
+
+    std::fs::remove_file(filler).unwrap();
+    eventually("pushes are accepted again", || (push_much(&edge, 100_000) == 200).then_some(()));
+    accepted.push(100_000);
+    edge.restart();
+    for number in accepted {
+        assert!(shown(&edge, number), "group {number} was acknowledged");
+    }
+    assert!(!shown(&edge, refused), "what was refused does not come back");
+    hub.shows("v", &[("group", "100000"), ("i", "7")], 100_000.7);
+}
+
+#[test]
+fn a_read_only_disk_is_named() {
+    let site = Site::new();
+    let mut hub = site.hub();
+    let Some(_mount) = Mount::new(&hub.store(), "ro") else { return };
+    let store = hub.store().display().to_string();
+    gives_up(hub.spawn(), &store);
+}
+
+/// Every file of a store.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() { files.extend(self::files(&path)) } else { files.push(path) }
+    }
+    files
+}
+
+/// Flips a byte in the middle of what is written in the largest file of the store.
+fn damage(store: &Path) {
+    let written = |path: &PathBuf| {
+        let bytes = std::fs::read(path).unwrap();
+        bytes.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1)
+    };
+    let file = files(store).into_iter().max_by_key(written).unwrap();
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = written(&file) / 2;
+    assert!(middle > 1_000, "{} is too short to be the store", file.display());
+    bytes[middle] ^= 0x55;
+    std::fs::write(&file, bytes).unwrap();
+}
+
+#[test]
+fn a_damaged_store_keeps_what_is_intact_and_the_link_restores_the_rest() {
+    let (_site, hub, mut edge) = Site::with_one_edge();
+    for number in 0..50 {
+        assert_eq!(push_much(&edge, number), 200);
+    }
+    hub.shows("v", &[("group", "49"), ("i", "7")], 49.7);
+    hub.cut();
+    assert_eq!(edge.stop().0, Some(0));
+    damage(&edge.store());
+
+    edge.start();
+    let intact = (0..50).filter(|number| shown(&edge, *number)).count();
+    assert!(intact >= 40, "only {intact} of 50 groups survived one flipped byte");
+    if intact < 50 {
+        let said = edge.process().output();
+        assert!(said.contains("level=warn") || said.contains("level=error"), "the loss is reported:\n{said}");
+    }
+    hub.join();
+    for number in 0..50 {
+        edge.shows("v", &[("group", &number.to_string()), ("i", "7")], number as f64 + 0.7);
+        assert!(shown(&hub, number), "group {number}: no resync deletes anything");
+    }
+}
+
+#[test]
+fn a_store_of_garbage_is_an_error_or_a_fresh_start_but_no_crash() {
+    let (_site, _hub, mut edge) = Site::with_one_edge();
+    edge.push("job/j", "v 1\n");
+    edge.kill();
+    for file in files(&edge.store()) {
+        let len = std::fs::metadata(&file).unwrap().len() as usize;
+        std::fs::write(&file, vec![0xa5; len]).unwrap();
+    }
+    let process = edge.spawn();
+    let ready = |line: &str| line.contains("msg=listening").then_some(()).or(line.contains("face=web").then_some(()));
+    let ended = eventually("it starts or gives up", || {
+        if process.lines().iter().any(|line| ready(line).is_some()) {
+            return Some(None);
+        }
+        (!process.is_alive()).then(|| Some(process.wait()))
+    });
+    let said = process.output();
+    assert!(!said.contains("panicked"), "{said}");
+    match ended {
+        Some(status) => assert!(status.code().is_some_and(|code| code != 0), "{status}: {said}"),
+        None => assert!(said.contains("level=warn") || said.contains("level=error"), "the loss is reported:\n{said}"),
+    }
+}
+
+/// A node that answers `200` has the push, even if it is killed in the very next moment.
+#[test]
+fn every_answered_push_survives_a_kill_at_once() {
+    let (_site, _hub, mut edge) = Site::with_one_edge();
+    for number in 0..10 {
+        let path = format!("/metrics/job/j/group/{number}");
+        let reply = http::request(edge.web(), "PUT", &path, &[], b"v{i=\"7\"} 1\n").unwrap();
+        edge.kill();
+        assert_eq!(reply.status, 200);
+        edge.start();
+        assert!(shown(&edge, number), "group {number}");
+    }
+}

@@ -1,0 +1,76 @@
+//! What the tests stand on: processes, sites with certificates, an HTTP client, a strict reader of expositions.
+
+pub mod http;
+pub mod line;
+pub mod node;
+pub mod page;
+pub mod process;
+pub mod site;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+pub use http::Reply;
+pub use line::Line;
+pub use node::Node;
+pub use page::Page;
+pub use process::Process;
+pub use site::Site;
+
+/// How long a condition may take. Long, because two cores may be shared by everything else that CI does.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Asks `probe` until it gives something; panics with `what` when [`PATIENCE`] is over.
+pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        // Not a wait for something to be over by then: only so as not to take the processor from what is waited for.
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Says that a test cannot run here. On a CI machine that could have had what is missing, that is a failure.
+pub fn skip(reason: &str) {
+    let ci = std::env::var("CI").is_ok_and(|value| value == "true");
+    assert!(!(ci && is_root() && Path::new("/usr/bin/apt-get").exists()), "CI must not skip this: {reason}");
+    // Straight to the descriptor: the test harness captures what goes through `eprintln!`, and a skip must be seen.
+    let line = format!("\nSKIPPED: {reason}\n");
+    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+}
+
+/// Whether the tests run as root.
+pub fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let uid = status.lines().find_map(|line| line.strip_prefix("Uid:")?.split_whitespace().next());
+    uid == Some("0")
+}
+
+/// A folder that goes away with the value.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    /// A new, empty one.
+    pub fn new() -> Folder {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        std::fs::create_dir_all(&path).unwrap();
+        Folder(path)
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,205 @@
+//! A hub or an edge as a process that can be started, killed, wiped and asked.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::process::logfmt;
+use super::{Line, Page, Process, Reply, eventually, http};
+
+/// What a node is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Sends to hubs.
+    Edge,
+    /// Takes edges.
+    Hub,
+}
+
+/// A node. Its folder, configuration and line outlive its process.
+pub struct Node {
+    role: Role,
+    name: String,
+    folder: PathBuf,
+    flags: Vec<String>,
+    /// What edges connect to, if it is a hub: the same however often the hub starts.
+    line: Option<Line>,
+    process: Option<Process>,
+    web: Option<SocketAddr>,
+    edge_listener: Option<SocketAddr>,
+}
+
+impl Node {
+    /// A node that is not running. Writes `NAME.toml` into `folder`; the store is expected at `NAME`.
+    pub fn new(role: Role, folder: &Path, name: &str, config: &str) -> Node {
+        std::fs::write(folder.join(name).with_extension("toml"), config).unwrap();
+        let line = (role == Role::Hub).then(Line::new);
+        let (folder, name) = (folder.to_owned(), name.to_owned());
+        Node { role, name, folder, flags: Vec::new(), line, process: None, web: None, edge_listener: None }
+    }
+
+    /// Adds command-line flags for later starts.
+    pub fn flags(mut self, flags: &[&str]) -> Node {
+        self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// The folder of its store.
+    pub fn store(&self) -> PathBuf {
+        self.folder.join(&self.name)
+    }
+
+    /// Starts the process, without waiting for anything.
+    pub fn spawn(&mut self) -> &mut Process {
+        assert!(self.process.is_none(), "{} is running", self.name);
+        let role = if self.role == Role::Hub { "hub" } else { "edge" };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pushrelay"));
+        command.arg(role).arg("--config.file").arg(self.folder.join(&self.name).with_extension("toml"));
+        self.process.insert(Process::spawn(command.args(&self.flags).current_dir(&self.folder)))
+    }
+
+    /// Starts the process and waits until it is ready.
+    pub fn start(&mut self) {
+        let role = self.role;
+        let process = self.spawn();
+        let web = listening(process, "web");
+        let edge_listener = (role == Role::Hub).then(|| listening(process, "edge"));
+        self.web = Some(web);
+        self.edge_listener = edge_listener;
+        if let (Some(line), Some(address)) = (&self.line, edge_listener) {
+            line.lead_to(address);
+        }
+        let ready = || self.try_get("/-/ready").ok().filter(|reply| reply.status == 200);
+        eventually("the node is ready", ready);
+    }
+
+    /// `kill -9`.
+    pub fn kill(&mut self) {
+        self.process.take().expect("the node is running").kill();
+    }
+
+    /// `kill -9`, then a start.
+    pub fn restart(&mut self) {
+        self.kill();
+        self.start();
+    }
+
+    /// SIGTERM; gives the exit code and all that it ever printed.
+    pub fn stop(&mut self) -> (Option<i32>, String) {
+        let mut process = self.process.take().expect("the node is running");
+        process.signal("TERM");
+        let status = process.wait();
+        (status.code(), process.output())
+    }
+
+    /// Kills it if it runs, and removes its store.
+    pub fn wipe(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            process.kill();
+        }
+        std::fs::remove_dir_all(self.store()).unwrap();
+    }
+
+    /// Its process.
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the node is running")
+    }
+
+    /// The address of its HTTP service.
+    pub fn web(&self) -> SocketAddr {
+        self.web.expect("the node was started")
+    }
+
+    /// The address at which a hub itself takes edges, past the line.
+    pub fn edge_listener(&self) -> SocketAddr {
+        self.edge_listener.expect("the hub was started")
+    }
+
+    /// The address at which edges find this hub.
+    pub fn line(&self) -> SocketAddr {
+        self.line.as_ref().expect("only a hub has a line").address()
+    }
+
+    /// Breaks the line between this hub and its edges until [`Node::join`].
+    pub fn cut(&self) {
+        self.line.as_ref().expect("only a hub has a line").cut();
+    }
+
+    /// Repairs the line.
+    pub fn join(&self) {
+        self.line.as_ref().expect("only a hub has a line").lead_to(self.edge_listener());
+    }
+
+    /// Breaks every connection of the line; new ones go through.
+    pub fn break_connections(&self) {
+        self.line.as_ref().expect("only a hub has a line").break_connections();
+    }
+
+    /// A request that must be answered.
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
+        http::request(self.web(), method, path, headers, body)
+            .unwrap_or_else(|error| panic!("{method} {path} at {}: {error}", self.name))
+    }
+
+    /// GET, answered or not.
+    pub fn try_get(&self, path: &str) -> io::Result<Reply> {
+        http::request(self.web(), "GET", path, &[], b"")
+    }
+
+    /// GET.
+    pub fn get(&self, path: &str) -> Reply {
+        self.request("GET", path, &[], b"")
+    }
+
+    /// POST to a group, which must be accepted.
+    pub fn push(&self, group: &str, body: &str) {
+        let reply = self.request("POST", &format!("/metrics/{group}"), &[], body.as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+
+    /// PUT to a group, which must be accepted.
+    pub fn put(&self, group: &str, body: &str) {
+        let reply = self.request("PUT", &format!("/metrics/{group}"), &[], body.as_bytes());
+        assert_eq!(reply.status, 200, "{}", reply.text());
+    }
+
+    /// DELETE of a group, which must be accepted.
+    pub fn delete(&self, group: &str) {
+        let reply = self.request("DELETE", &format!("/metrics/{group}"), &[], b"");
+        assert_eq!(reply.status, 202, "{}", reply.text());
+    }
+
+    /// What a scrape shows now, which must be valid.
+    pub fn page(&self) -> Page {
+        let reply = self.get("/metrics");
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        Page::parse(&reply.text()).unwrap_or_else(|error| panic!("{} shows no valid page: {error}", self.name))
+    }
+
+    /// Waits until a scrape shows exactly one series `name{labels}` (these labels among others), of this value.
+    pub fn shows(&self, name: &str, labels: &[(&str, &str)], value: f64) {
+        let mut seen = Vec::new();
+        let shown = || {
+            seen = self.page().values(name, labels);
+            (seen == [value]).then_some(())
+        };
+        eventually(&format!("{} shows {name} {labels:?} {value}", self.name), shown);
+    }
+
+    /// Waits until a scrape shows no series `name{labels}`.
+    pub fn lacks(&self, name: &str, labels: &[(&str, &str)]) {
+        let gone = || self.page().values(name, labels).is_empty().then_some(());
+        eventually(&format!("{} shows no {name} {labels:?}", self.name), gone);
+    }
+}
+
+/// Waits for the address at which `process` says that it listens.
+fn listening(process: &mut Process, face: &str) -> SocketAddr {
+    process.line(&format!("a line that says where the {face} face listens"), |line| {
+        let fields = logfmt(line);
+        let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
+        let here = field("msg") == Some("listening") && field("face") == Some(face);
+        here.then(|| field("address")?.parse().ok()).flatten()
+    })
+}
