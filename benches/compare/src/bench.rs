@@ -36,7 +36,8 @@ impl Bench {
         let peers = Peers::find(&options.ours, options.peers.as_deref());
         let scale = if options.quick { rows::QUICK } else { rows::FULL };
         let certificates = match &peers.ours {
-            Some(ours) => Some(Certificates::make(ours, &options.work.join("certificates"), scale.edges)?),
+            // One more than the fleet: that of the edge which every deployment has.
+            Some(ours) => Some(Certificates::make(ours, &options.work.join("certificates"), scale.edges + 1)?),
             None => None,
         };
         let results = Results {

@@ -57,7 +57,7 @@ fn start_edges(bench: &Bench, deployment: &Deployment) -> Result<Vec<Edge>> {
         Ok(edge)
     };
     // Edge number 0 belongs to the deployment.
-    (1..bench.scale.edges).map(edge).collect()
+    (1..=bench.scale.edges).map(edge).collect()
 }
 
 /// One push to each edge, spread over the period.

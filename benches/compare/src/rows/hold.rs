@@ -230,10 +230,12 @@ pub fn prometheus(bench: &mut Bench, turn: Turn) -> Result<()> {
     ];
     let mut prometheus = Process::start(Spec { program, arguments, log: folder.join("prometheus.log") })?;
     prometheus.await_ready(address, "/-/ready")?;
+    let mut client = Client::new(address);
+    // Prometheus takes seconds to find its targets: the time counts from the first scrape.
+    query(&mut client, "up")?;
     let meter = Meter::start(&[deployment.shower(), &prometheus]);
     thread::sleep(bench.scale.prometheus_time);
     let reading = meter.stop();
-    let mut client = Client::new(address);
     let wall = reading.wall.as_secs_f64();
     let metrics = [
         ("scrape_seconds", query(&mut client, "scrape_duration_seconds")?),

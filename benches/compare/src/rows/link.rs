@@ -10,7 +10,7 @@ use crate::body::{Body, Each};
 use crate::deployment::{Deployment, Kind, Setup};
 use crate::fetch::Client;
 use crate::latency::Latencies;
-use crate::load;
+use crate::load::{self, Load};
 use crate::machine::Meter;
 
 const PUSHES_A_SECOND: f64 = 1_000.0;
@@ -87,25 +87,31 @@ fn shown_marker(scraper: &mut Client, kind: Kind) -> Result<f64> {
     Ok(page.lines().filter_map(newest).fold(0.0, f64::max))
 }
 
-/// What a forwarded push costs where it is forwarded to, at rates at which nothing is conflated.
+/// What a forwarded push costs where it is forwarded to: at a rate, and as fast as it is taken, in turn to so many groups
+/// that hardly any is pushed again before it was forwarded.
 pub fn hub(bench: &mut Bench, turn: Turn) -> Result<()> {
-    for (body, rate, case) in [(Body::small(), 1_000.0, "3 series"), (Body::hundred(), 300.0, "100 series")] {
-        let deployment = bench.start(turn.kind, Setup::default())?;
-        let mut requests = Each::new(&body, deployment.prefix(), "filled", 1_000);
-        let seconds = bench.scale.load_time * 2;
-        let warm = Duration::from_secs_f64(1_000.0 / rate).min(seconds);
-        bench.load(&push::paced(&deployment, rate, warm), &mut requests)?;
-        deployment.settle();
-        let meter = Meter::start(&deployment.processes());
-        let outcome = bench.load(&push::paced(&deployment, rate, seconds), &mut requests)?;
-        deployment.settle();
-        let reading = meter.stop();
-        let pushes = outcome.done() as f64;
-        let metrics = [
-            ("cpu_µs_a_push", reading.cpu[1] / pushes * 1e6),
-            ("cpu_µs_a_push_in_front", reading.cpu[0] / pushes * 1e6),
-        ];
-        bench.record(turn, "hub", case, reading.noise, &metrics);
+    for (body, rate, series) in [(Body::small(), 1_000.0, 3), (Body::hundred(), 300.0, 100)] {
+        let groups = bench.scale.hundreds;
+        let deployment = bench.start_filled(turn.kind, Setup::default(), &body, groups)?;
+        for (rate, case) in
+            [(Some(rate), format!("{series} series, {rate} pushes a second")), (None, format!("{series} series, c32"))]
+        {
+            let during = bench.scale.load_time * 2;
+            let load = Load { rate, connections: 32, ..push::paced(&deployment, 1.0, during) };
+            let mut requests = Each::new(&body, deployment.prefix(), "filled", groups);
+            deployment.settle();
+            let meter = Meter::start(&deployment.processes());
+            let outcome = bench.load(&load, &mut requests)?;
+            deployment.settle();
+            let reading = meter.stop();
+            let pushes = outcome.done() as f64;
+            let metrics = [
+                ("cpu_µs_a_push", reading.cpu[1] / pushes * 1e6),
+                ("cpu_µs_a_push_in_front", reading.cpu[0] / pushes * 1e6),
+                ("pushes_a_second", pushes / outcome.wall.as_secs_f64()),
+            ];
+            bench.record(turn, "hub", &case, reading.noise, &metrics);
+        }
     }
     Ok(())
 }
