@@ -11,16 +11,24 @@ enum Hole {
     Gauge { at: usize },
 }
 
+/// Where a label value stands that differs from group to group: six digits.
+#[derive(Clone, Copy)]
+struct Mark {
+    at: usize,
+    number: usize,
+}
+
 /// A text exposition with holes for its values.
 #[derive(Clone)]
 pub struct Body {
     text: Vec<u8>,
     holes: Vec<Hole>,
+    marks: Vec<Mark>,
 }
 
 impl Body {
     fn new() -> Self {
-        Self { text: Vec::new(), holes: Vec::new() }
+        Self { text: Vec::new(), holes: Vec::new(), marks: Vec::new() }
     }
 
     /// Three series, as a cron job pushes them.
@@ -65,7 +73,8 @@ impl Body {
         body
     }
 
-    /// Ten families of as many series as given, about 90 bytes a line when scraped.
+    /// Ten families of as many series as given (at most 1,000), about 90 bytes a line when scraped. As with processes, no
+    /// two groups have the same series: what a server might share between groups, it cannot share here.
     pub fn wide(series_a_family: usize) -> Self {
         let mut body = Self::new();
         for family in 0..10 {
@@ -85,7 +94,9 @@ impl Body {
         let name = format!("process_usage_{family}");
         self.head(&name, "gauge");
         for number in 0..series {
-            self.gauge(&format!("{name}{{pid=\"{number:06}\",process=\"worker-{}\"}}", number % 40));
+            let at = self.text.len() + name.len() + "{pid=\"".len();
+            self.marks.push(Mark { at, number });
+            self.gauge(&format!("{name}{{pid=\"000000\",process=\"worker-{}\"}}", number % 40));
         }
     }
 
@@ -124,6 +135,14 @@ impl Body {
     /// The bytes.
     pub fn text(&self) -> &[u8] {
         &self.text
+    }
+
+    /// Writes what is particular to a group into a copy of the body that starts at `from`.
+    pub fn mark(&self, group: usize, bytes: &mut [u8], from: usize) {
+        for mark in &self.marks {
+            let pid = (group * 1_000 + mark.number) % 1_000_000;
+            digits(&mut bytes[from + mark.at..from + mark.at + 6], pid as u64);
+        }
     }
 
     /// Writes the values of push number `tick` into a copy of the body that starts at `from`.
@@ -186,6 +205,7 @@ impl Requests for Repeat<'_> {
         if request.is_empty() {
             request.extend_from_slice(head.as_bytes());
             request.extend_from_slice(self.body.text());
+            self.body.mark(connection, request, head.len());
         }
         self.tick += 1;
         self.body.stamp(self.tick, request, head.len());
@@ -215,6 +235,7 @@ impl Requests for Each<'_> {
         request.clear();
         request.extend_from_slice(head.as_bytes());
         request.extend_from_slice(self.body.text());
+        self.body.mark(group, request, head.len());
         self.tick += 1;
         self.body.stamp(self.tick, request, head.len());
     }
@@ -238,6 +259,21 @@ mod tests {
             }
             assert_ne!(&stamped[5..], body.text());
         }
+    }
+
+    #[test]
+    fn no_two_groups_have_the_same_wide_series() {
+        let series = |group| {
+            let body = Body::wide(1_000);
+            let mut bytes = body.text().to_vec();
+            body.mark(group, &mut bytes, 0);
+            let text = String::from_utf8(bytes).unwrap();
+            let lines = text.lines().filter(|line| !line.starts_with('#'));
+            lines.map(|line| line.rsplit_once(' ').unwrap().0.to_owned()).collect::<std::collections::HashSet<_>>()
+        };
+        let (first, second) = (series(0), series(99));
+        assert_eq!((first.len(), second.len()), (10_000, 10_000));
+        assert!(first.is_disjoint(&second));
     }
 
     #[test]
