@@ -31,7 +31,8 @@ fn body(series: usize, tick: usize) -> String {
     let mut body = String::new();
     for number in 0..series {
         if number % 10 == 0 {
-            let _ = writeln!(body, "# HELP metric_{} What is measured.\n# TYPE metric_{} gauge", number / 10, number / 10);
+            let _ =
+                writeln!(body, "# HELP metric_{} What is measured.\n# TYPE metric_{} gauge", number / 10, number / 10);
         }
         let value = ((number * 7919 + tick * 104_729) % 100_000) as f64 / 100.0;
         let _ = writeln!(body, "metric_{}{{process=\"worker-{number:05}\",zone=\"a\"}} {value}", number / 10);
