@@ -1,0 +1,156 @@
+//! A run: every row wanted, round by round, the servers interleaved, and the report at the end.
+
+use std::fs;
+
+use crate::Result;
+use crate::body::{Body, Each};
+use crate::deployment::{Certificates, Deployment, Kind, Setup, Site};
+use crate::load::{self, Load, Outcome, Requests};
+use crate::machine::{self, Noise};
+use crate::options::Options;
+use crate::peers::Peers;
+use crate::results::{Failed, Figure, Results};
+use crate::rows::{STAGES, Scale, Stage};
+use crate::{report, rows};
+
+/// What a stage works with.
+pub struct Bench {
+    pub options: Options,
+    pub peers: Peers,
+    pub scale: Scale,
+    certificates: Option<Certificates>,
+    results: Results,
+}
+
+/// Where a measurement belongs.
+#[derive(Clone, Copy, Debug)]
+pub struct Turn {
+    pub kind: Kind,
+    pub round: usize,
+}
+
+impl Bench {
+    pub fn new(mut options: Options) -> Result<Self> {
+        fs::create_dir_all(&options.work)?;
+        options.work = options.work.canonicalize()?;
+        let peers = Peers::find(&options.ours, options.peers.as_deref());
+        let scale = if options.quick { rows::QUICK } else { rows::FULL };
+        let certificates = match &peers.ours {
+            // One more than the fleet: that of the edge which every deployment has.
+            Some(ours) => Some(Certificates::make(ours, &options.work.join("certificates"), scale.edges + 1)?),
+            None => None,
+        };
+        let results = Results {
+            machine: machine::describe(&options.work),
+            versions: peers.versions(),
+            missing: peers.missing(),
+            ..Results::default()
+        };
+        Ok(Self { options, peers, scale, certificates, results })
+    }
+
+    /// Runs all stages, then prints the tables and writes the figures.
+    pub fn run(mut self) -> Result<()> {
+        for missing in &self.results.missing {
+            eprintln!("compare: {missing}");
+        }
+        for stage in STAGES {
+            self.run_stage(stage);
+        }
+        print!("{}", report::print(&self.results));
+        if let Some(folder) = self.options.json.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&self.options.json, format!("{:#}\n", self.results.to_json()))?;
+        eprintln!("compare: raw figures are in {}", self.options.json.display());
+        Ok(())
+    }
+
+    fn run_stage(&mut self, stage: &Stage) {
+        if !stage.rows.iter().any(|row| self.wants(row)) {
+            return;
+        }
+        for round in 0..self.options.rounds.min(stage.rounds_max) {
+            for kind in stage.servers.iter().copied() {
+                let named = self.options.servers.is_empty() || self.options.servers.iter().any(|s| s == kind.name());
+                if !named || !kind.is_present(&self.peers) {
+                    continue;
+                }
+                eprintln!("compare: {} round {}: {}", stage.rows.join(" "), round + 1, kind.name());
+                if let Err(error) = (stage.run)(self, Turn { kind, round }) {
+                    eprintln!("compare: {error}");
+                    let reason = error.to_string();
+                    self.results.failed.push(Failed { row: stage.rows[0], server: kind.name(), round, reason });
+                }
+            }
+        }
+    }
+
+    /// Whether a row is to be measured.
+    pub fn wants(&self, row: &str) -> bool {
+        self.options.only.is_empty() || self.options.only.iter().any(|only| only == row)
+    }
+
+    /// Keeps figures of one measurement.
+    pub fn record(&mut self, turn: Turn, row: &'static str, case: &str, noise: Noise, metrics: &[(&'static str, f64)]) {
+        for (metric, value) in metrics {
+            self.results.figures.push(Figure {
+                row,
+                case: case.to_owned(),
+                server: turn.kind.name(),
+                round: turn.round,
+                metric,
+                value: *value,
+                noise,
+            });
+        }
+    }
+
+    /// What starting a deployment needs.
+    pub fn site(&self) -> Site<'_> {
+        Site {
+            peers: &self.peers,
+            certificates: self.certificates.as_ref(),
+            folder: self.options.work.join("deployment"),
+        }
+    }
+
+    /// Starts a deployment with nothing in it.
+    pub fn start(&self, kind: Kind, setup: Setup) -> Result<Deployment> {
+        Deployment::start(&self.site(), kind, setup)
+    }
+
+    /// Starts a deployment that holds groups. Pushgateway's checks would take hours on large ones: it is filled without
+    /// them and started again from what it saved.
+    pub fn start_filled(&self, kind: Kind, mut setup: Setup, body: &Body, groups: usize) -> Result<Deployment> {
+        let started = if kind == Kind::Checked { Kind::Unchecked } else { kind };
+        if kind == Kind::Checked && setup.saving.is_none() {
+            setup.saving = Some("60m");
+        }
+        let mut deployment = self.start(started, setup)?;
+        self.fill(&deployment, body, groups)?;
+        if kind == Kind::Checked {
+            deployment.check_again()?;
+        }
+        deployment.settle();
+        Ok(deployment)
+    }
+
+    /// Pushes a body to each of many groups, once, as fast as the server takes it.
+    pub fn fill(&self, deployment: &Deployment, body: &Body, groups: usize) -> Result<Outcome> {
+        let load = Load {
+            address: deployment.push,
+            connections: if body.len() > 1_000 { 4 } else { 16 },
+            requests_max: groups,
+            time_max: std::time::Duration::from_secs(600),
+            rate: None,
+            reconnect: false,
+        };
+        self.load(&load, &mut Each::new(body, deployment.prefix(), "filled", groups))
+    }
+
+    /// Runs a load of which every request must succeed.
+    pub fn load(&self, load: &Load, requests: &mut dyn Requests) -> Result<Outcome> {
+        load::run(load, requests)?.checked()
+    }
+}

@@ -1,0 +1,200 @@
+//! What each room costs by itself: parse, apply, render, encode, decode, commit.
+//!
+//! `cargo bench --bench rooms` runs all of it, `cargo bench --bench rooms -- parse` some. `benches/compare` measures whole
+//! servers.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use divan::counter::ItemsCount;
+use divan::{Bencher, black_box};
+use pushrelay::exposition::text::{self, Renderer};
+use pushrelay::exposition::{Escaping, Limits, NameValidation};
+use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Stamp, StoreId};
+use pushrelay::storage::{self, Log, RealDisk};
+use pushrelay::store::{Action, Identity, Now, Record, Rules, Store};
+use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
+
+fn main() {
+    divan::main();
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+const IDENTITY: Identity = Identity { store: StoreId(1), node: NodeId(1) };
+
+/// Sizes of pushes, in series.
+const PUSHES: [usize; 3] = [3, 100, 10_000];
+
+/// A push: families of up to ten series, their values those of the push number `tick`.
+fn body(series: usize, tick: usize) -> String {
+    let mut body = String::new();
+    for number in 0..series {
+        if number % 10 == 0 {
+            let _ =
+                writeln!(body, "# HELP metric_{} What is measured.\n# TYPE metric_{} gauge", number / 10, number / 10);
+        }
+        let value = ((number * 7919 + tick * 104_729) % 100_000) as f64 / 100.0;
+        let _ = writeln!(body, "metric_{}{{process=\"worker-{number:05}\",zone=\"a\"}} {value}", number / 10);
+    }
+    body
+}
+
+fn key(group: usize) -> LabelSet {
+    LabelSet::new([("instance".to_owned(), format!("host-{group:05}")), ("job".to_owned(), "bench".to_owned())])
+}
+
+fn families(body: &str, key: &LabelSet) -> Vec<Family> {
+    let raw = text::parse(body.as_bytes(), NameValidation::Legacy, &Limits::default()).expect("a body that parses");
+    raw.iter().map(|raw| raw.family(key).expect("a family that stands")).collect()
+}
+
+fn now(tick: usize) -> Now {
+    let ns = (1_700_000_000 + tick as u64) * SECOND_NS;
+    Now { wall_ns: ns, stamp_ns: ns }
+}
+
+/// A store that holds groups, each with the push number 0.
+fn store(groups: usize, series: usize) -> Store {
+    let mut store = Store::new(Rules::default(), &[]);
+    store.open(IDENTITY, Epoch(1));
+    let body = body(series, 0);
+    for group in 0..groups {
+        push(&mut store, group, &body, 0);
+    }
+    store.commit();
+    store
+}
+
+fn push(store: &mut Store, group: usize, body: &str, tick: usize) {
+    let key = key(group);
+    let families = families(body, &key);
+    store.write(GroupId::local(key), Action::Put(families), now(tick)).expect("a push that is accepted");
+}
+
+#[divan::bench(args = PUSHES)]
+fn parse_text(bencher: Bencher, series: usize) {
+    let (body, key) = (body(series, 0), key(0));
+    bencher.counter(ItemsCount::new(series)).bench(|| families(black_box(&body), &key));
+}
+
+/// One push into a store that holds as many groups: what the writer does, the disk left out.
+#[divan::bench(args = [(3, 1), (3, 10_000), (100, 1), (100, 1_000), (10_000, 1)])]
+fn apply(bencher: Bencher, (series, groups): (usize, usize)) {
+    let mut store = store(groups, series);
+    let bodies = [body(series, 1), body(series, 2)];
+    let mut tick = 0;
+    bencher
+        .counter(ItemsCount::new(series))
+        .with_inputs(|| {
+            tick += 1;
+            (tick, families(&bodies[tick % 2], &key(tick % groups)))
+        })
+        .bench_local_values(|(tick, families)| {
+            let id = GroupId::local(key(tick % groups));
+            store.write(id, Action::Put(families), now(tick)).expect("a push that is accepted");
+            store.commit()
+        });
+}
+
+/// The page of 100,000 series as text, not compressed.
+#[divan::bench(args = [(10_000, 10), (1_000, 100), (10, 10_000)])]
+fn render_text(bencher: Bencher, (groups, series): (usize, usize)) {
+    let published = store(groups, series).published();
+    let mut page = Vec::new();
+    bencher.counter(ItemsCount::new(groups * series)).bench_local(|| {
+        page.clear();
+        let mut renderer = Renderer::new(Escaping::Underscores);
+        for (_, block) in published.snapshot() {
+            let mut shown = block.entries().map(|entry| (&*entry.labels, &entry.family)).peekable();
+            let head = shown.peek().map(|(_, family)| family.shape().clone());
+            if let Some(head) = head {
+                renderer.block(&head, shown, &mut page);
+            }
+        }
+        page.len()
+    });
+}
+
+/// An update of a hundred groups of ten series, all of whose values changed since the one before.
+fn update(tick: usize) -> Message {
+    let body = body(10, tick);
+    let delta = |group| {
+        let key = key(group);
+        let ns = now(tick).stamp_ns;
+        let moment = Moment { stamp: Stamp { time_ns: ns, node: NodeId(1) }, wall_ns: ns };
+        let group = Group::put(moment, families(&body, &key));
+        Delta { id: GroupId::local(key), group }
+    };
+    Message::Update(Update { deltas: (0..100).map(delta).collect(), ..Update::default() })
+}
+
+/// Against what the peer is known to hold: shapes and keys went before.
+#[divan::bench]
+fn encode_delta(bencher: Bencher) {
+    let updates = [update(1), update(2)];
+    let (mut encoder, mut bytes, mut tick) = (Encoder::new(), Vec::new(), 0);
+    encoder.encode(&updates[0], &mut bytes);
+    bencher.counter(ItemsCount::new(1_000_usize)).bench_local(|| {
+        tick += 1;
+        bytes.clear();
+        encoder.encode(&updates[tick % 2], &mut bytes);
+        bytes.len()
+    });
+}
+
+#[divan::bench]
+fn decode_delta(bencher: Bencher) {
+    let updates = [update(1), update(2)];
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(16 << 20));
+    let mut tick = 0;
+    bencher
+        .counter(ItemsCount::new(1_000_usize))
+        .with_inputs(|| {
+            tick += 1;
+            let mut bytes = Vec::new();
+            encoder.encode(&updates[tick % 2], &mut bytes);
+            bytes
+        })
+        .bench_local_values(|bytes| decoder.decode(&bytes).expect("what was encoded"));
+}
+
+/// A log in a folder that goes with it.
+struct Scratch {
+    log: Option<Log>,
+    folder: PathBuf,
+}
+
+impl Scratch {
+    fn new() -> Self {
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("rooms-{}", std::process::id()));
+        let disk = Arc::new(RealDisk::open(&folder).expect("a folder for the log"));
+        let recovered = storage::recover(disk, storage::Options::default(), &mut |_| ()).expect("an empty folder");
+        let log = recovered.start(IDENTITY).expect("a log");
+        Self { log: Some(log), folder }
+    }
+
+    fn commit(&mut self, records: &[Record]) {
+        self.log.as_mut().expect("open until dropped").commit(records).expect("room on the disk");
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        self.log = None;
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// One synced commit of as many pushes of three series.
+#[divan::bench(args = [1, 32])]
+fn commit(bencher: Bencher, pushes: usize) {
+    let mut store = store(pushes, 3);
+    let body = body(3, 1);
+    for group in 0..pushes {
+        push(&mut store, group, &body, 1);
+    }
+    let records = store.records().to_vec();
+    let mut scratch = Scratch::new();
+    bencher.counter(ItemsCount::new(pushes)).bench_local(|| scratch.commit(&records));
+}
