@@ -187,6 +187,11 @@ impl Group {
         times.chain(families).fold(self.horizon.max(self.deleted), Stamp::max)
     }
 
+    /// Bytes of values and shapes, as an estimate for bounds.
+    pub fn bytes(&self) -> usize {
+        self.families.iter().map(|f| f.family.shape().bytes() + 8 * f.family.values().len()).sum()
+    }
+
     /// Replaces each family by what `map` makes of it, which must have the same content.
     pub fn map_families(&mut self, mut map: impl FnMut(Family) -> Family) {
         for f in &mut self.families {

@@ -313,7 +313,7 @@ impl Response {
     /// Makes the body a stream of what `pieces` gives, each made when the one before is on its way. The connection is
     /// ended if a client takes none for too long.
     pub fn pieces(mut self, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
-        self.0.body_mut().content = Content::Pieces(Pieces(Box::new(pieces)));
+        self.0.body_mut().content = Content::Pieces(Pieces { source: Box::new(pieces), rested: true });
         self
     }
 
@@ -377,7 +377,11 @@ enum Content {
 }
 
 /// A body that is made while it is sent.
-struct Pieces(Box<dyn Iterator<Item = Bytes> + Send>);
+struct Pieces {
+    source: Box<dyn Iterator<Item = Bytes> + Send>,
+    /// Whether others had their turn since the last piece.
+    rested: bool,
+}
 
 impl fmt::Debug for Pieces {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -417,7 +421,15 @@ impl hyper::body::Body for Reply {
                 Some(Piece::End) => None,
                 None => Some(Err(Abandoned)),
             },
-            Content::Pieces(pieces) => pieces.0.next().map(|bytes| Ok(Frame::data(bytes))),
+            Content::Pieces(pieces) => {
+                // Making pieces as fast as they are taken would keep others from this thread: they go in between.
+                pieces.rested = !pieces.rested;
+                if pieces.rested {
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                }
+                pieces.source.next().map(|bytes| Ok(Frame::data(bytes)))
+            }
             Content::Ended => None,
         };
         if !matches!(piece, Some(Ok(_))) {

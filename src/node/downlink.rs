@@ -237,11 +237,11 @@ impl Rim for EdgeRim {
             }
         }
         let heads = self.hub.writer.subscribe(Arc::new(place.clone()));
-        let Ok(mut facts) = self.hub.writer.facts().await else {
+        let Ok(mut facts) = self.hub.writer.facts(Some(hello.facts.store)).await else {
             let text = "the hub is shutting down".into();
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };
-        facts.cursors.retain(|store, cursor| *store == hello.facts.store && *cursor.place == place);
+        facts.cursors.retain(|_, cursor| *cursor.place == place);
         let facts = describe(&self.hub.name, facts);
         Ok((Admitted { facts, place, exchange: false }, heads))
     }

@@ -116,6 +116,7 @@ impl Service {
             Route::Wipe => answer(self.writer.wipe().await, Reply::accepted),
             Route::Quit => self.command(Command::Quit).await,
             Route::Reload => self.command(Command::Reload).await,
+            Route::Healthy | Route::Ready if self.writer.is_over() => Reply::failing("the writer has ended"),
             Route::Healthy | Route::Ready => Reply::ok(),
             Route::Index => self.index(),
             Route::StatusPage => StatusPage::new(&self.status).reply(),
@@ -296,6 +297,7 @@ fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> Reply) -> Rep
     match outcome {
         Ok(()) => reply(),
         Err(WriteError::Refused(refusal)) => Reply::refused(refusal),
+        Err(error @ WriteError::TooLarge(_)) => Reply::error(413, error),
         Err(error) => {
             warn!(%error, "write refused");
             Reply::unavailable(error)

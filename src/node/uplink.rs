@@ -93,7 +93,7 @@ impl UplinkTask {
             link.messages.follow(volume.clone());
         });
         let heads = self.writer.subscribe(Arc::default());
-        let Ok(facts) = self.writer.facts().await else { return ("the node is shutting down".into(), None) };
+        let Ok(facts) = self.writer.facts(None).await else { return ("the node is shutting down".into(), None) };
         let context = Context {
             writer: self.writer.clone(),
             clock: self.clock.clone(),

@@ -22,6 +22,8 @@ const QUEUE_MAX: usize = 1_024;
 const BATCH_MAX: usize = 512;
 /// Groups changed with one sync, at most (a single request may change more).
 const BATCH_RECORDS_MAX: usize = 4_096;
+/// Bytes that the requests of one sync hold in values and labels, about, at most (a single request may hold more).
+const BATCH_BYTES_MAX: usize = 16 << 20;
 /// Tombstones dropped at once.
 const FORGET_MAX: usize = 1_024;
 
@@ -32,6 +34,8 @@ pub enum WriteError {
     Refused(Refusal),
     /// It could not be made durable; nothing of it is in the store, and trying again may help.
     Storage(String),
+    /// It is more than can be made durable at once; nothing of it is in the store, and the same can never be.
+    TooLarge(String),
     /// The node is shutting down.
     Stopped,
 }
@@ -43,6 +47,7 @@ impl fmt::Display for WriteError {
             Self::Storage(text) => {
                 write!(f, "the store cannot be written, nothing was changed, try again later: {text}")
             }
+            Self::TooLarge(text) => write!(f, "nothing was changed, do it in smaller parts: {text}"),
             Self::Stopped => f.write_str("the node is shutting down, nothing was changed, try again later"),
         }
     }
@@ -62,7 +67,7 @@ enum Job {
     Write { shown: LabelSet, action: Action, reply: Reply },
     Wipe { reply: Reply },
     Merge { place: Arc<LabelSet>, deltas: Vec<Delta>, peer: StoreId, position: Position, reply: Reply },
-    Facts { reply: oneshot::Sender<StoreFacts> },
+    Facts { peer: Option<StoreId>, reply: oneshot::Sender<StoreFacts> },
     UplinkHolds { uplink: usize, revision: Revision },
     Sweep,
     Checkpointed(Result<(), CheckpointError>),
@@ -205,13 +210,13 @@ impl Writer {
         answer.await.unwrap_or(Err(WriteError::Stopped))
     }
 
-    /// What the store says of itself.
+    /// What the store says of itself; of what it holds of others, all or that of one peer.
     ///
     /// # Errors
     /// If the node is shutting down.
-    pub async fn facts(&self) -> Result<StoreFacts, WriteError> {
+    pub async fn facts(&self, peer: Option<StoreId>) -> Result<StoreFacts, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Facts { reply }).await.map_err(|_| WriteError::Stopped)?;
+        self.jobs.send(Job::Facts { peer, reply }).await.map_err(|_| WriteError::Stopped)?;
         answer.await.map_err(|_| WriteError::Stopped)
     }
 
@@ -223,6 +228,16 @@ impl Writer {
     /// Drops tombstones whose time has come; to be called now and then.
     pub async fn sweep(&self) {
         let _ = self.jobs.send(Job::Sweep).await;
+    }
+
+    /// Whether the thread takes nothing any more: it was stopped, or it failed.
+    pub fn is_over(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
+    /// Waits until the thread takes nothing any more.
+    pub async fn over(&self) {
+        self.jobs.closed().await;
     }
 
     /// Ends the thread after what was asked for before.
@@ -256,7 +271,9 @@ impl Task {
             let mut next = Some(first);
             while let Some(job) = next {
                 stopping |= self.perform(job, &mut answers);
-                let full = answers.len() >= BATCH_MAX || self.store.records().len() >= BATCH_RECORDS_MAX;
+                let full = answers.len() >= BATCH_MAX
+                    || self.store.records().len() >= BATCH_RECORDS_MAX
+                    || self.store.drafted_bytes() >= BATCH_BYTES_MAX;
                 next = if full { None } else { queue.try_recv().ok() };
             }
             self.finish(answers);
@@ -276,8 +293,8 @@ impl Task {
                 answers.push((reply, written.map_err(WriteError::from)));
             }
             Job::Wipe { reply } => {
-                self.store.wipe(self.clock.now());
-                answers.push((reply, Ok(())));
+                self.finish(std::mem::take(answers));
+                answers.push((reply, self.wipe()));
             }
             Job::Merge { place, deltas, peer, position, reply } => {
                 // A merge is whole or not at all, and so is a draft: what is there goes first.
@@ -288,9 +305,9 @@ impl Task {
                 }
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
-            Job::Facts { reply } => {
+            Job::Facts { peer, reply } => {
                 self.finish(std::mem::take(answers));
-                let _ = reply.send(self.facts());
+                let _ = reply.send(self.facts(peer));
             }
             Job::UplinkHolds { uplink, revision } => {
                 if let Some(held) = self.held.get_mut(uplink) {
@@ -320,13 +337,32 @@ impl Task {
         Ok(())
     }
 
-    fn facts(&self) -> StoreFacts {
+    /// Deletes all groups, some with each sync; the last ones are left to be finished with the answer.
+    fn wipe(&mut self) -> Result<(), WriteError> {
+        let live = self.store.published().groups();
+        for groups in live.chunks(BATCH_RECORDS_MAX) {
+            for entry in groups {
+                self.store.write(entry.id.clone(), Action::Delete, self.clock.now())?;
+            }
+            let (reply, mut answer) = oneshot::channel();
+            self.finish(vec![(reply, Ok(()))]);
+            answer.try_recv().unwrap_or(Err(WriteError::Stopped))?;
+        }
+        Ok(())
+    }
+
+    fn facts(&self, peer: Option<StoreId>) -> StoreFacts {
+        let cursors = self.store.cursors();
+        let cursors = match peer {
+            Some(peer) => cursors.get(&peer).map(|cursor| (peer, cursor.clone())).into_iter().collect(),
+            None => cursors.clone(),
+        };
         StoreFacts {
             store: self.store.identity().store,
             lineage: self.store.lineage().to_vec(),
             head: self.store.published().head(),
             forgotten: self.store.forgotten(),
-            cursors: self.store.cursors().clone(),
+            cursors,
         }
     }
 
@@ -374,7 +410,10 @@ impl Task {
             error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
         }
         for (reply, _) in answers {
-            let _ = reply.send(Err(WriteError::Storage(error.to_string())));
+            let _ = reply.send(Err(match error.is_retryable() {
+                true => WriteError::Storage(error.to_string()),
+                false => WriteError::TooLarge(error.to_string()),
+            }));
         }
     }
 
@@ -387,10 +426,10 @@ impl Task {
             Ok(checkpoint) => checkpoint,
             Err(error) => return warn!(%error, "no checkpoint can be begun: the log grows until one can"),
         };
-        let records: Vec<Record> = self.store.checkpoint().collect();
+        let records = self.store.checkpoint();
         let jobs = self.jobs.clone();
         let run = move || {
-            let result = write_checkpoint(checkpoint, &records);
+            let result = write_checkpoint(checkpoint, records);
             if let Some(jobs) = jobs.upgrade() {
                 let _ = jobs.blocking_send(Job::Checkpointed(result));
             }
@@ -413,9 +452,12 @@ impl Task {
     }
 }
 
-fn write_checkpoint(mut checkpoint: CheckpointWriter, records: &[Record]) -> Result<(), CheckpointError> {
+fn write_checkpoint(
+    mut checkpoint: CheckpointWriter,
+    records: impl Iterator<Item = Record>,
+) -> Result<(), CheckpointError> {
     for record in records {
-        checkpoint.write(record)?;
+        checkpoint.write(&record)?;
     }
     checkpoint.finish()
 }

@@ -113,6 +113,7 @@ pub struct Store {
     pub(super) index: Index,
     pub(super) shapes: Shapes,
     pub(super) records: Vec<Record>,
+    pub(super) drafted_bytes: usize,
     pub(super) revision: Revision,
     pub(super) cursors: HashMap<StoreId, Cursor>,
     pub(super) staged_cursors: HashMap<StoreId, Cursor>,
@@ -174,6 +175,7 @@ impl Store {
             index,
             shapes: Shapes::default(),
             records: Vec::new(),
+            drafted_bytes: 0,
             revision: Revision(0),
             cursors: HashMap::new(),
             staged_cursors: HashMap::new(),
@@ -258,16 +260,6 @@ impl Store {
         Ok(())
     }
 
-    /// Deletes all live groups.
-    pub fn wipe(&mut self, now: Now) {
-        let staged: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
-        let published = self.published.entries();
-        let all = published.into_iter().filter(|entry| !self.staged.entries.contains_key(&entry.id)).chain(staged);
-        for entry in all.filter(|entry| entry.group.is_live()).collect::<Vec<_>>() {
-            self.write(entry.id.clone(), Action::Delete, now).expect("a delete is not refused");
-        }
-    }
-
     /// Merges a change that a peer's store sent.
     pub fn merge(&mut self, id: GroupId, change: Group, origin: StoreId) -> Result<(), Refusal> {
         let entry = match self.staged.get(&id) {
@@ -349,6 +341,7 @@ impl Store {
         header.held = is_live && self.is_shadowed(entry);
         let (id, shown, full) = (entry.id.clone(), entry.shown.clone(), entry.full.clone());
         let new = Entry { id, shown, full, group, header, families };
+        self.drafted_bytes += change.bytes();
         self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
         self.revision = revision;
         self.staged.set(&entry.id, Some(Arc::new(new)));
@@ -486,10 +479,16 @@ impl Store {
         &self.records
     }
 
+    /// About how many bytes of values and labels the draft holds.
+    pub fn drafted_bytes(&self) -> usize {
+        self.drafted_bytes
+    }
+
     /// Publishes the draft.
     pub fn commit(&mut self) -> Committed {
         self.index.settle();
         self.records.clear();
+        self.drafted_bytes = 0;
         let cursors: Vec<_> = self.staged_cursors.drain().collect();
         self.keep_cursors(cursors);
         let new = self.staged.clear();
@@ -504,6 +503,7 @@ impl Store {
     pub fn abort(&mut self) {
         self.index.undo(0);
         self.records.clear();
+        self.drafted_bytes = 0;
         self.staged_cursors.clear();
         self.staged.clear();
         self.revision = self.published.head();
