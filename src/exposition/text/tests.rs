@@ -242,6 +242,8 @@ proptest! {
     fn a_page_that_is_pushed_again_shows_the_same(body in body()) {
         if let Ok(Ok(pushed)) = families(body.as_bytes(), NameValidation::Utf8) {
             let once = page(&pushed, Escaping::AllowUtf8);
+            // Counts that fit no u64 wrap as Go's conversion does, and 2^64 wraps again.
+            prop_assume!(!once.contains("1.8446744073709552e+19"));
             let again = families(once.as_bytes(), NameValidation::Utf8).unwrap().unwrap();
             prop_assert_eq!(page(&again, Escaping::AllowUtf8), once);
         }
