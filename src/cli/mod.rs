@@ -51,15 +51,18 @@ pub fn command() -> Command {
         .arg_required_else_help(true)
         .subcommand(config::add_flags(edge))
         .subcommand(config::add_flags(hub))
-        .subcommand(check_config::CheckConfig::augment_args(
-            Command::new("check-config").about("Say what a configuration means, or everything that is wrong with it"),
-        ))
-        .subcommand(pki::Pki::augment_args(
-            Command::new("pki").about("Make certificates: a small authority for those without one"),
-        ))
-        .subcommand(demo::Demo::augment_args(
-            Command::new("demo").about("Run a hub and two edges here, with sample pushes, and say what to try"),
-        ))
+        .subcommand(
+            check_config::CheckConfig::augment_args(Command::new("check-config"))
+                .about("Say what a configuration means, or everything that is wrong with it"),
+        )
+        .subcommand(
+            pki::Pki::augment_args(Command::new("pki"))
+                .about("Make certificates: a small authority for those without one"),
+        )
+        .subcommand(
+            demo::Demo::augment_args(Command::new("demo"))
+                .about("Run a hub and two edges here, with sample pushes, and say what to try"),
+        )
 }
 
 fn dispatch(matches: &ArgMatches) -> Result<bool, String> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::mpsc;
-use tracing::{debug, trace, warn};
+use tracing::{debug, trace};
 
 use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
@@ -299,7 +299,8 @@ fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> Reply) -> Rep
         Err(WriteError::Refused(refusal)) => Reply::refused(refusal),
         Err(error @ WriteError::TooLarge(_)) => Reply::error(413, error),
         Err(error) => {
-            warn!(%error, "write refused");
+            // The writer says once that it cannot write; this would say it for every push.
+            debug!(%error, "write refused");
             Reply::unavailable(error)
         }
     }
