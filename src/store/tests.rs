@@ -16,7 +16,7 @@ fn rules() -> Rules {
 }
 
 fn store(rules: Rules) -> Store {
-    let mut store = Store::new(rules, &[("process_cpu_seconds_total".into(), MetricType::Counter)]);
+    let mut store = Store::new(rules, &[("process_cpu_seconds_total", MetricType::Counter)]);
     store.open(identity(1), Epoch(1));
     store.commit();
     store

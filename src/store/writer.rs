@@ -159,7 +159,7 @@ impl Groups for Staged {
 impl Store {
     /// An empty store, to be given what its disk holds by [`Store::restore`] and opened by [`Store::open`]. `reserved` are
     /// the names and types of the node's own metrics.
-    pub fn new(rules: Rules, reserved: &[(String, MetricType)]) -> Self {
+    pub fn new(rules: Rules, reserved: &[(&str, MetricType)]) -> Self {
         let published = Published::default();
         let mut index = Index::default();
         for (name, metric_type) in reserved {
