@@ -363,6 +363,7 @@ async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), Start
         limits: options.limits.store,
         unchecked: options.push.disable_consistency_check,
         has_peers: options.role == Role::Hub || !options.uplinks.is_empty(),
+        is_hub: options.role == Role::Hub,
     };
     let store = Store::new(rules, &metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);
