@@ -12,7 +12,57 @@ use prometheus::proto;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use super::summary::Summary;
-use crate::model::{Family, FamilyBuilder, MetricType, Points};
+use crate::model::{Family, FamilyBuilder, MetricType, Points, Revision};
+use crate::store::Counts;
+
+/// Every family that a node of either role can ever show of itself: a push must agree with the types before they are
+/// there. The times of pushes are not among them: they are shown of groups, and stripped from what is pushed.
+pub const OWN_FAMILIES: [(&str, MetricType); 44] = [
+    ("process_cpu_seconds_total", MetricType::Counter),
+    ("process_max_fds", MetricType::Gauge),
+    ("process_open_fds", MetricType::Gauge),
+    ("process_resident_memory_bytes", MetricType::Gauge),
+    ("process_start_time_seconds", MetricType::Gauge),
+    ("process_threads", MetricType::Gauge),
+    ("process_virtual_memory_bytes", MetricType::Gauge),
+    ("pushgateway_build_info", MetricType::Gauge),
+    ("pushgateway_http_push_duration_seconds", MetricType::Summary),
+    ("pushgateway_http_push_size_bytes", MetricType::Summary),
+    ("pushgateway_http_requests_total", MetricType::Counter),
+    ("pushrelay_edge_certificate_expiry_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_edge_clock_offset_seconds", MetricType::Gauge),
+    ("pushrelay_edge_connected", MetricType::Gauge),
+    ("pushrelay_edge_lag_seconds", MetricType::Gauge),
+    ("pushrelay_edge_last_seen_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_edge_message_received_bytes_total", MetricType::Counter),
+    ("pushrelay_edge_message_sent_bytes_total", MetricType::Counter),
+    ("pushrelay_edge_refused_total", MetricType::Counter),
+    ("pushrelay_edge_resyncs_total", MetricType::Counter),
+    ("pushrelay_edge_revision", MetricType::Gauge),
+    ("pushrelay_edge_sessions_total", MetricType::Counter),
+    ("pushrelay_edge_wire_received_bytes_total", MetricType::Counter),
+    ("pushrelay_edge_wire_sent_bytes_total", MetricType::Counter),
+    ("pushrelay_store_checkpoints_total", MetricType::Counter),
+    ("pushrelay_store_commit_failures_total", MetricType::Counter),
+    ("pushrelay_store_commits_total", MetricType::Counter),
+    ("pushrelay_store_groups", MetricType::Gauge),
+    ("pushrelay_store_held_back_families", MetricType::Gauge),
+    ("pushrelay_store_revision", MetricType::Gauge),
+    ("pushrelay_store_series", MetricType::Gauge),
+    ("pushrelay_store_tombstones", MetricType::Gauge),
+    ("pushrelay_uplink_acknowledged_revision", MetricType::Gauge),
+    ("pushrelay_uplink_clock_offset_seconds", MetricType::Gauge),
+    ("pushrelay_uplink_connected", MetricType::Gauge),
+    ("pushrelay_uplink_lag_seconds", MetricType::Gauge),
+    ("pushrelay_uplink_message_received_bytes_total", MetricType::Counter),
+    ("pushrelay_uplink_message_sent_bytes_total", MetricType::Counter),
+    ("pushrelay_uplink_pending_revisions", MetricType::Gauge),
+    ("pushrelay_uplink_reconnects_total", MetricType::Counter),
+    ("pushrelay_uplink_resyncs_total", MetricType::Counter),
+    ("pushrelay_uplink_sessions_total", MetricType::Counter),
+    ("pushrelay_uplink_wire_received_bytes_total", MetricType::Counter),
+    ("pushrelay_uplink_wire_sent_bytes_total", MetricType::Counter),
+];
 
 /// Methods under which pushes are observed.
 const PUSH_METHODS: [&str; 2] = ["post", "put"];
@@ -162,18 +212,53 @@ fn convert(family: proto::MetricFamily) -> Family {
     builder.finish().expect("a registry has no duplicates")
 }
 
-/// Names and types that pushes must agree with, of families that may not be there from the start.
-pub fn reserved(gathered: &[Family]) -> Vec<(String, MetricType)> {
-    let summaries = ["pushgateway_http_push_duration_seconds", "pushgateway_http_push_size_bytes"];
-    let late = summaries.into_iter().map(|name| (name.to_string(), MetricType::Summary));
-    let counter = (String::from("pushgateway_http_requests_total"), MetricType::Counter);
-    let now = gathered.iter().map(|f| (f.name().to_string(), f.shape().metric_type()));
-    late.chain([counter]).chain(now).collect()
+/// How much the store holds.
+pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
+    let one = |name, help, value: f64| gauge(name, help, [([], value)]);
+    let tombstones = "Deleted groups that a peer may still have to hear of.";
+    let series = "Series shown, without those that tell the times of pushes.";
+    let held = "Families kept but not shown, since they conflict.";
+    let revision = "Changes that the store has applied in its life.";
+    vec![
+        one("pushrelay_store_groups", "Groups held.", counts.groups as f64),
+        one("pushrelay_store_tombstones", tombstones, counts.tombstones as f64),
+        one("pushrelay_store_series", series, counts.series as f64),
+        one("pushrelay_store_held_back_families", held, counts.held as f64),
+        one("pushrelay_store_revision", revision, head.0 as f64),
+    ]
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use super::super::links::{Edges, Uplink, gather_uplinks};
     use super::*;
+
+    #[test]
+    fn every_family_that_a_node_shows_of_itself_is_listed() {
+        let metrics = Metrics::default();
+        metrics.request(200, "push", "put");
+        metrics.push("put", 0.5, 100);
+        let edges = Edges::default();
+        edges.update("e", |edge| edge.refused.insert("place".into(), 1));
+        let uplinks = [Arc::new(Uplink::new("hub:1".into()))];
+        let families = [
+            metrics.gather(),
+            gather_store(Counts::default(), Revision(1)),
+            edges.gather(1),
+            gather_uplinks(&uplinks, Revision(1), 1),
+        ]
+        .concat();
+        let listed: BTreeSet<_> = OWN_FAMILIES.map(|(name, t)| (name.to_string(), t.name())).into();
+        let seen: BTreeSet<_> =
+            families.iter().map(|f| (f.name().to_string(), f.shape().metric_type().name())).collect();
+        assert_eq!(seen.difference(&listed).collect::<Vec<_>>(), Vec::<&(String, &str)>::new());
+        // What the system tells of a process may be less.
+        let unseen: Vec<_> = listed.difference(&seen).filter(|(name, _)| !name.starts_with("process_")).collect();
+        assert_eq!(unseen, Vec::<&(String, &str)>::new());
+    }
 
     #[test]
     fn pushgateway_s_names_are_there() {

@@ -112,7 +112,7 @@ impl Node {
         let started_ns = clock.wall_ns();
         let credentials = load_credentials(&options)?;
         let listeners = Listeners::bind(&options).await?;
-        let (store, log) = open_store(&options, &metrics).await?;
+        let (store, log) = open_store(&options).await?;
         let retention = Retention {
             uplinks: options.uplinks.len(),
             hub_ns: options.hub.as_ref().map_or(0, |_| nanoseconds(options.storage.tombstone_retention)),
@@ -358,13 +358,14 @@ impl Listeners {
 }
 
 /// Reads back what is on disk, on a thread that may block.
-async fn open_store(options: &NodeOptions, metrics: &Metrics) -> Result<(Store, Option<Log>), StartError> {
+async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), StartError> {
     let rules = Rules {
         limits: options.limits.store,
         unchecked: options.push.disable_consistency_check,
         has_peers: options.role == Role::Hub || !options.uplinks.is_empty(),
+        is_hub: options.role == Role::Hub,
     };
-    let store = Store::new(rules, &metrics::reserved(&metrics.gather()));
+    let store = Store::new(rules, &metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);
     let open = move || match path {
         Some(path) => open_on_disk(store, &path, sync),

@@ -39,7 +39,7 @@ impl Name {
 }
 
 enum Renderer {
-    Text(text::Renderer),
+    Text(Box<text::Renderer>),
     Protobuf(protobuf::Renderer),
 }
 
@@ -68,7 +68,7 @@ impl Page {
             name.own = Some(family);
         }
         let renderer = match format.encoding {
-            Encoding::Text => Renderer::Text(text::Renderer::new(format.escaping)),
+            Encoding::Text => Renderer::Text(Box::new(text::Renderer::new(format.escaping))),
             Encoding::ProtobufDelimited => Renderer::Protobuf(protobuf::Renderer::delimited(format.escaping)),
             Encoding::ProtobufText => Renderer::Protobuf(protobuf::Renderer::text(format.escaping)),
             Encoding::ProtobufCompactText => Renderer::Protobuf(protobuf::Renderer::compact_text(format.escaping)),

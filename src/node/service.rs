@@ -8,7 +8,7 @@ use tracing::{debug, trace};
 
 use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
-use super::metrics::{Metrics, gauge};
+use super::metrics::{Metrics, gather_store};
 use super::scrape::{self, Page};
 use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
@@ -189,19 +189,7 @@ impl Service {
     pub fn own_families(&self) -> Vec<Family> {
         let mut families = self.metrics.gather();
         let (counts, head) = (self.writer.published().counts(), self.writer.published().head());
-        let one = |name, help, value: usize| gauge(name, help, [([], value as f64)]);
-        families.extend([
-            one("pushrelay_store_groups", "Groups held.", counts.groups),
-            one(
-                "pushrelay_store_tombstones",
-                "Deleted groups that a peer may still have to hear of.",
-                counts.tombstones,
-            ),
-            one("pushrelay_store_series", "Series shown, without those that tell the times of pushes.", counts.series),
-            one("pushrelay_store_held_back_families", "Families kept but not shown, since they conflict.", counts.held),
-        ]);
-        let revision = "Changes that the store has applied in its life.";
-        families.push(gauge("pushrelay_store_revision", revision, [([], head.0 as f64)]));
+        families.extend(gather_store(counts, head));
         let now_ns = self.clock.wall_ns();
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(self.edges.gather(now_ns));

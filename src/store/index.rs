@@ -6,7 +6,7 @@
 //!
 //! Every change is journalled, so that a draft can be undone.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
@@ -47,6 +47,13 @@ pub enum Conflict {
         /// The labels.
         labels: String,
     },
+    /// A bound of the store leaves no room for it.
+    Limit {
+        /// The configuration key of the bound.
+        name: &'static str,
+        /// Its value.
+        max: usize,
+    },
 }
 
 impl fmt::Display for Conflict {
@@ -68,6 +75,9 @@ impl fmt::Display for Conflict {
             Self::Shadowed { labels } => {
                 write!(f, "another group is already shown under the labels {labels}")
             }
+            Self::Limit { name, max } => {
+                write!(f, "the store is at its bound {name} = {max}: delete groups or raise it")
+            }
         }
     }
 }
@@ -88,7 +98,7 @@ enum Step {
     Added { name: Arc<str>, key: Arc<LabelSet>, series: usize },
     Removed { name: Arc<str>, metric_type: MetricType, key: Arc<LabelSet>, series: usize },
     Held { name: Arc<str>, id: GroupId },
-    Freed { name: Arc<str>, id: GroupId },
+    Freed { name: Arc<str>, id: GroupId, room: Option<usize> },
     KeyAdded { key: Arc<LabelSet> },
     KeyRemoved { key: Arc<LabelSet>, at: usize, id: GroupId },
 }
@@ -105,8 +115,11 @@ pub struct Index {
     names: HashMap<Arc<str>, NameUse>,
     /// Live groups by their full labels ([`super::Entry::full`]); the first is the one shown.
     keys: HashMap<Arc<LabelSet>, Vec<GroupId>>,
-    /// Groups in which a family of that name is held back.
-    held: HashMap<Arc<str>, BTreeSet<GroupId>>,
+    /// Groups in which a family of that name is held back, each with the room that it waits for if that is why.
+    held: HashMap<Arc<str>, BTreeMap<GroupId, Option<usize>>>,
+    held_len: usize,
+    /// Those that wait for room, by the number of series that they need.
+    waiting: BTreeSet<(usize, GroupId, Arc<str>)>,
     series: usize,
     journal: Vec<Step>,
 }
@@ -122,19 +135,20 @@ impl Index {
         self.series
     }
 
-    /// How many live groups there are.
-    pub fn live_groups(&self) -> usize {
-        self.keys.values().map(Vec::len).sum()
-    }
-
-    /// The names under which families are held back, with the groups that hold them.
+    /// The groups that hold a family of that name back.
     pub fn held(&self, name: &str) -> Vec<GroupId> {
-        self.held.get(name).map(|ids| ids.iter().cloned().collect()).unwrap_or_default()
+        self.held.get(name).map(|ids| ids.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// How many families are held back.
     pub fn held_len(&self) -> usize {
-        self.held.values().map(BTreeSet::len).sum()
+        self.held_len
+    }
+
+    /// Of the families that wait for room, the one that needs least, if `room` series are enough for it.
+    pub fn waiting(&self, room: usize) -> Option<(GroupId, Arc<str>)> {
+        let (_, id, name) = self.waiting.first().filter(|(needed, _, _)| *needed <= room)?;
+        Some((id.clone(), name.clone()))
     }
 
     /// The live group that is shown under these full labels.
@@ -273,27 +287,39 @@ impl Index {
         self.series -= series;
     }
 
-    /// Notes that the group holds the family `name` back.
-    pub fn hold(&mut self, name: &Arc<str>, id: &GroupId) {
-        if self.held.entry(name.clone()).or_default().insert(id.clone()) {
-            self.journal.push(Step::Held { name: name.clone(), id: id.clone() });
-        }
+    /// Notes that the group holds the family `name` back; if only until there is room for so many series, `room`.
+    pub fn hold(&mut self, name: &Arc<str>, id: &GroupId, room: Option<usize>) {
+        self.free(name, id);
+        self.enter_held(name.clone(), id.clone(), room);
+        self.journal.push(Step::Held { name: name.clone(), id: id.clone() });
     }
 
     /// Notes that the group does not hold the family `name` back any more.
     pub fn free(&mut self, name: &Arc<str>, id: &GroupId) {
-        if self.unhold(name, id) {
-            self.journal.push(Step::Freed { name: name.clone(), id: id.clone() });
+        if let Some(room) = self.leave_held(name, id) {
+            self.journal.push(Step::Freed { name: name.clone(), id: id.clone(), room });
         }
     }
 
-    fn unhold(&mut self, name: &Arc<str>, id: &GroupId) -> bool {
-        let Some(ids) = self.held.get_mut(name) else { return false };
-        let was = ids.remove(id);
+    fn enter_held(&mut self, name: Arc<str>, id: GroupId, room: Option<usize>) {
+        if let Some(needed) = room {
+            self.waiting.insert((needed, id.clone(), name.clone()));
+        }
+        self.held.entry(name).or_default().insert(id, room);
+        self.held_len += 1;
+    }
+
+    fn leave_held(&mut self, name: &Arc<str>, id: &GroupId) -> Option<Option<usize>> {
+        let ids = self.held.get_mut(name)?;
+        let room = ids.remove(id)?;
         if ids.is_empty() {
             self.held.remove(name);
         }
-        was
+        if let Some(needed) = room {
+            self.waiting.remove(&(needed, id.clone(), name.clone()));
+        }
+        self.held_len -= 1;
+        Some(room)
     }
 
     /// Enters a group that became live. The first under its labels is the one shown.
@@ -333,11 +359,9 @@ impl Index {
                 Step::Added { name, key, series } => self.leave(&name, &key, series),
                 Step::Removed { name, metric_type, key, series } => self.enter(&name, metric_type, &key, series),
                 Step::Held { name, id } => {
-                    self.unhold(&name, &id);
+                    self.leave_held(&name, &id);
                 }
-                Step::Freed { name, id } => {
-                    self.held.entry(name).or_default().insert(id);
-                }
+                Step::Freed { name, id, room } => self.enter_held(name, id, room),
                 Step::KeyAdded { key } => {
                     let ids = self.keys.get_mut(&key).expect("a key that was added is there");
                     ids.pop();

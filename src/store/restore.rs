@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::entry::{Entry, FamilyState};
 use super::record::{Cursor, GroupRecord, Identity, Mark, Record};
-use super::writer::{Conflicts, Store};
+use super::writer::{Conflicts, Store, Terms};
 use crate::model::{Epoch, GroupFamily, GroupId, LabelSet, Position, Revision, StoreId};
 
 /// Openings that a store remembers, to tell peers where its history forked.
@@ -21,8 +21,7 @@ impl Store {
             Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
             Record::Forgotten { id, stamp, revision } => {
                 self.staged.entries.remove(&id);
-                self.floor = self.floor.max(stamp);
-                self.forgotten = self.forgotten.max(revision);
+                self.dropped.add(stamp, revision);
                 self.revision = self.revision.max(revision);
             }
             Record::Group(record) => self.restore_group(record),
@@ -80,17 +79,20 @@ impl Store {
         self.records.push(Record::Opened { epoch, revision: self.revision });
     }
 
-    /// Shows those families of a restored group whose `held` was as given, or holds them back if they conflict.
+    /// Shows those families of a restored group whose `held` was as given, or holds them back if they conflict. What was
+    /// shown still is if the bound on series was lowered since.
     fn readmit_restored(&mut self, id: &GroupId, held: bool) {
         let Some(entry) = self.staged.get(id) else { return };
         if !held || entry.families.iter().any(|state| state.mark.held && state.conflict.is_none()) {
+            let series_max = if held { self.rules.limits.series_max } else { usize::MAX };
+            let terms = Terms { conflicts: Conflicts::HoldAll, series_max };
             let mut new = (*entry).clone();
             new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
             for (at, f) in entry.group.families().iter().enumerate() {
                 let state = &entry.families[at];
                 if state.mark.held == held && state.conflict.is_none() {
                     let mark = Mark { held: false, ..state.mark };
-                    let placed = self.place_family(&entry, &f.family, mark, Conflicts::Hold);
+                    let placed = self.place_family(&entry, &f.family, mark, terms);
                     new.families[at] = placed.expect("held back instead of refused");
                 }
             }
@@ -116,7 +118,8 @@ impl Store {
         let cursors = self.cursors.clone().into_iter().map(|(peer, cursor)| Record::Cursor { peer, cursor });
         // No group has an empty grouping key, so this forgets none.
         let none = GroupId::local(LabelSet::default());
-        let floor = Record::Forgotten { id: none, stamp: self.floor, revision: self.forgotten };
+        let dropped = self.settled_dropped;
+        let floor = Record::Forgotten { id: none, stamp: dropped.floor, revision: dropped.revision };
         let groups = self.published.entries().into_iter().map(|entry| Record::Group(entry.record(|_| true)));
         opened.chain(cursors).chain(std::iter::once(floor)).chain(groups)
     }

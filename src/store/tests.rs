@@ -16,7 +16,7 @@ fn rules() -> Rules {
 }
 
 fn store(rules: Rules) -> Store {
-    let mut store = Store::new(rules, &[("process_cpu_seconds_total".into(), MetricType::Counter)]);
+    let mut store = Store::new(rules, &[("process_cpu_seconds_total", MetricType::Counter)]);
     store.open(identity(1), Epoch(1));
     store.commit();
     store
@@ -228,6 +228,113 @@ fn a_tombstone_goes_when_it_is_forgotten_and_stamps_stay_later() {
     store.write(id.clone(), Action::Put(vec![]), now(5)).unwrap();
     store.commit();
     assert!(store.published().group(&id).unwrap().group.latest().time_ns > 2_000);
+}
+
+/// What a peer's push at `time_ns` sends.
+fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
+    let stamp = crate::model::Stamp { time_ns, node: NodeId(7) };
+    Group::put(crate::model::Moment { stamp, wall_ns: time_ns }, families)
+}
+
+#[test]
+fn a_push_of_values_only_tries_nothing_again_that_is_held_back() {
+    let mut store = store(rules());
+    let id = local(&[("job", "a")]);
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    let counter = family("m", MetricType::Counter, &[&[]]);
+    let held = placed("S", &[("job", "b")]);
+    store.merge(held.clone(), pushed(2, vec![counter]), StoreId(7)).unwrap();
+    store.commit();
+    let before = store.published().group(&held).unwrap();
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(3)).unwrap();
+    let after = store.staged.get(&held).unwrap();
+    assert!(std::sync::Arc::ptr_eq(&before, &after), "tried again");
+    store.write(id, Action::Put(vec![family("m", MetricType::Gauge, &[&[("x", "1")]])]), now(4)).unwrap();
+    let after = store.staged.get(&held).unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&before, &after), "not tried, though a shape went");
+    assert_eq!(store.commit().head, store.published().head());
+    assert_eq!(store.published().counts().held, 1);
+}
+
+#[test]
+fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
+    let limits = Limits { groups_max: 9, series_max: 2 };
+    let mut store = store(Rules { limits, ..rules() });
+    let id = local(&[("job", "a")]);
+    store.write(id.clone(), Action::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
+    let (small, big) = (placed("S", &[("job", "b")]), placed("S", &[("job", "c")]));
+    let two = family("big", MetricType::Gauge, &[&[("x", "1")], &[("x", "2")]]);
+    store.merge(big.clone(), pushed(2, vec![two]), StoreId(7)).unwrap();
+    store.merge(small.clone(), pushed(3, vec![gauge("small")]), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{job="a"}"#]);
+    assert_eq!(store.published().counts().held, 2);
+    let conflict = store.published().group(&big).unwrap().families[0].conflict.clone().unwrap();
+    assert!(conflict.contains("limits.series_max = 2"), "{conflict}");
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();
+    store.abort();
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"small{IDC="S",job="b"}"#]);
+    store.write(id, Action::Delete, now(11)).unwrap();
+    store.write(small, Action::Delete, now(12)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"big{IDC="S",job="c",x="1"}"#, r#"big{IDC="S",job="c",x="2"}"#]);
+    assert_eq!(store.published().counts().held, 0);
+}
+
+#[test]
+fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
+    let limits = Limits { groups_max: 1, series_max: 9 };
+    let mut store = store(Rules { limits, ..rules() });
+    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    let refusal = store.merge(placed("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
+    assert_eq!(refusal, Refusal::Limit { name: "limits.groups_max", max: 1 });
+    let gone = || Group::delete(crate::model::Stamp { time_ns: 3, node: NodeId(7) });
+    store.merge(placed("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
+    store.merge(placed("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
+    store.commit();
+    assert_eq!(store.published().counts().tombstones, 1);
+}
+
+#[test]
+fn a_peer_does_not_say_when_pushes_were() {
+    let mut store = store(rules());
+    let id = placed("S", &[("job", "b")]);
+    let families = vec![gauge(PUSH_TIME), family(PUSH_FAILURE_TIME, MetricType::Counter, &[&[]]), gauge("m")];
+    store.merge(id.clone(), pushed(2, families), StoreId(7)).unwrap();
+    store.commit();
+    let names: Vec<_> = store.published().snapshot().into_iter().map(|(name, _)| name.to_string()).collect();
+    assert_eq!(names, ["m", PUSH_FAILURE_TIME, PUSH_TIME]);
+    assert_eq!(store.published().group(&id).unwrap().push_time_seconds(), 2e-9);
+    assert_eq!(store.published().group(&id).unwrap().families.len(), 1);
+}
+
+#[test]
+fn an_aborted_draft_has_forgotten_nothing() {
+    let mut store = store(rules());
+    let id = local(&[("job", "a")]);
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
+    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
+    store.commit();
+    store.forget(&id);
+    store.abort();
+    assert_eq!(store.forgotten(), crate::model::Revision(0));
+    let other = local(&[("job", "b")]);
+    store.write(other.clone(), Action::Put(vec![]), now(5)).unwrap();
+    store.commit();
+    assert_eq!(store.published().group(&other).unwrap().group.latest().time_ns, 5);
+    assert!(store.published().group(&id).is_some());
+}
+
+#[test]
+fn a_hub_keeps_no_tombstone_that_no_edge_can_know() {
+    let mut store = store(Rules { is_hub: true, ..rules() });
+    store.write(local(&[("job", "typo")]), Action::Delete, now(1)).unwrap();
+    store.write(placed("S", &[("job", "a")]), Action::Delete, now(1)).unwrap();
+    store.commit();
+    assert_eq!(store.published().counts().tombstones, 1);
+    assert!(store.published().group(&placed("S", &[("job", "a")])).is_some());
 }
 
 /// One step of a random history.

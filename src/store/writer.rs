@@ -12,7 +12,7 @@ use super::entry::{Entry, FamilyState};
 use super::index::{Conflict, Groups, Index, related};
 use super::record::{Cursor, Identity, Mark, Record};
 use super::shapes::Shapes;
-use super::view::Published;
+use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::place::shown_family;
 use crate::model::{
     Changes, Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, Shape, Stamp,
@@ -43,6 +43,8 @@ pub struct Rules {
     pub unchecked: bool,
     /// Keep a tombstone of a group that is not known here: peers may know it.
     pub has_peers: bool,
+    /// The peers are edges, each with a place: what has none was pushed here, and no peer knows it.
+    pub is_hub: bool,
 }
 
 /// What a request asks for.
@@ -85,9 +87,7 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Conflict(conflict) => conflict.fmt(f),
-            Self::Limit { name, max } => {
-                write!(f, "the store is at its bound {name} = {max}: delete groups or raise it")
-            }
+            Self::Limit { name, max } => Conflict::Limit { name, max: *max }.fmt(f),
         }
     }
 }
@@ -117,10 +117,25 @@ pub struct Store {
     pub(super) revision: Revision,
     pub(super) cursors: HashMap<StoreId, Cursor>,
     pub(super) staged_cursors: HashMap<StoreId, Cursor>,
-    /// Stamps are later than this: tombstones dropped had them.
+    pub(super) dropped: Dropped,
+    /// The same without what the draft drops.
+    pub(super) settled_dropped: Dropped,
+}
+
+/// What is remembered of all tombstones that were dropped.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Dropped {
+    /// Stamps are later than this: they had them.
     pub(super) floor: Stamp,
-    /// The newest revision of which a tombstone was dropped.
-    pub(super) forgotten: Revision,
+    /// The newest revision of one.
+    pub(super) revision: Revision,
+}
+
+impl Dropped {
+    pub(super) fn add(&mut self, stamp: Stamp, revision: Revision) {
+        self.floor = self.floor.max(stamp);
+        self.revision = self.revision.max(revision);
+    }
 }
 
 /// New versions of groups in the draft; `None` for one that is forgotten.
@@ -160,7 +175,7 @@ impl Groups for Staged {
 impl Store {
     /// An empty store, to be given what its disk holds by [`Store::restore`] and opened by [`Store::open`]. `reserved` are
     /// the names and types of the node's own metrics.
-    pub fn new(rules: Rules, reserved: &[(String, MetricType)]) -> Self {
+    pub fn new(rules: Rules, reserved: &[(&str, MetricType)]) -> Self {
         let published = Published::default();
         let mut index = Index::default();
         for (name, metric_type) in reserved {
@@ -179,8 +194,8 @@ impl Store {
             revision: Revision(0),
             cursors: HashMap::new(),
             staged_cursors: HashMap::new(),
-            floor: Stamp::ZERO,
-            forgotten: Revision(0),
+            dropped: Dropped::default(),
+            settled_dropped: Dropped::default(),
         }
     }
 
@@ -201,7 +216,7 @@ impl Store {
 
     /// The newest revision of which a tombstone was dropped: who holds less of this store cannot go on from there.
     pub fn forgotten(&self) -> Revision {
-        self.forgotten
+        self.settled_dropped.revision
     }
 
     /// Up to where this store holds others' changes, durably.
@@ -232,16 +247,17 @@ impl Store {
     pub fn write(&mut self, id: GroupId, action: Action, now: Now) -> Result<(), Refusal> {
         let entry = self.staged.get(&id);
         if entry.is_none() {
+            let known_elsewhere = self.rules.has_peers && !(self.rules.is_hub && id.place.is_empty());
             match action {
-                Action::Delete if !self.rules.has_peers => return Ok(()),
-                _ => self.check_group_limit()?,
+                Action::Delete if !known_elsewhere => return Ok(()),
+                _ => self.check_group_limit(self.rules.limits.groups_max)?,
             }
         }
         let entry = entry.unwrap_or_else(|| Arc::new(Entry::new(id)));
         if matches!(action, Action::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
             return Ok(());
         }
-        let stamp = Stamp::after(now.stamp_ns, entry.group.latest().max(self.floor), self.identity.node);
+        let stamp = Stamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let moment = Moment { stamp, wall_ns: now.wall_ns };
         let change = match action {
             Action::Put(families) => Group::put(moment, families),
@@ -260,17 +276,28 @@ impl Store {
         Ok(())
     }
 
-    /// Merges a change that a peer's store sent.
-    pub fn merge(&mut self, id: GroupId, change: Group, origin: StoreId) -> Result<(), Refusal> {
+    /// Merges a change that a peer's store sent. What cannot be shown is held back: a peer that were refused would send
+    /// the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
+    /// pushes are left out: each node shows its own.
+    ///
+    /// # Errors
+    /// If it is of a group not known here and the store is at `limits.groups_max`; for a tombstone, at twice that, so that
+    /// deletes still arrive where no push does.
+    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<(), Refusal> {
+        let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
+        if change.families().iter().any(shows_times) {
+            change = change.part(|_, f| !shows_times(f));
+        }
         let entry = match self.staged.get(&id) {
             Some(entry) => entry,
             None => {
-                self.check_group_limit()?;
+                let max = self.rules.limits.groups_max;
+                self.check_group_limit(if change.is_live() { max } else { max.saturating_mul(2) })?;
                 Arc::new(Entry::new(id))
             }
         };
         let point = self.index.point();
-        self.apply(&entry, change, Some(origin), Conflicts::Hold).inspect_err(|_| self.index.undo(point))
+        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))
     }
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
@@ -284,27 +311,16 @@ impl Store {
     /// Drops a tombstone that no peer needs any more.
     pub fn forget(&mut self, id: &GroupId) {
         let Some(entry) = self.staged.get(id).filter(|entry| !entry.group.is_live()) else { return };
-        let stamp = entry.group.latest();
-        self.floor = self.floor.max(stamp);
-        let revision = entry.revision();
-        self.forgotten = self.forgotten.max(revision);
+        let (stamp, revision) = (entry.group.latest(), entry.revision());
+        self.dropped.add(stamp, revision);
         self.records.push(Record::Forgotten { id: id.clone(), stamp, revision });
         self.staged.set(id, None);
     }
 
-    fn check_group_limit(&self) -> Result<(), Refusal> {
+    fn check_group_limit(&self, max: usize) -> Result<(), Refusal> {
         let counts = self.published.counts();
-        let max = self.rules.limits.groups_max;
         if counts.groups + counts.tombstones + self.staged.new >= max {
-            return Err(Refusal::Limit { name: "limits.groups_max", max });
-        }
-        Ok(())
-    }
-
-    fn check_series_limit(&self, before: usize) -> Result<(), Refusal> {
-        let (series, max) = (self.index.series(), self.rules.limits.series_max);
-        if series > max && series > before {
-            return Err(Refusal::Limit { name: "limits.series_max", max });
+            return Err(Refusal::Limit { name: "limits.groups_max", max: self.rules.limits.groups_max });
         }
         Ok(())
     }
@@ -316,7 +332,7 @@ impl Store {
         entry: &Arc<Entry>,
         mut change: Group,
         origin: Option<StoreId>,
-        policy: Conflicts,
+        conflicts: Conflicts,
     ) -> Result<(), Refusal> {
         change.map_families(|family| self.shapes.intern(family));
         let mut group = entry.group.clone();
@@ -331,9 +347,9 @@ impl Store {
         if was_live != is_live {
             freed.extend(self.move_key(entry, is_live));
         }
-        let series = self.index.series();
-        let families = self.place_families(entry, &group, &changes, mark, policy)?;
-        self.check_series_limit(series)?;
+        // A store beyond its bound, since that was lowered, may change but not grow.
+        let series_max = self.rules.limits.series_max.max(self.index.series());
+        let (families, gone) = self.place_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
         let mut header = if changes.header { mark } else { entry.header };
         if changes.header && !group.same_header(&change) {
             header.origin = None;
@@ -345,8 +361,11 @@ impl Store {
         self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
         self.revision = revision;
         self.staged.set(&entry.id, Some(Arc::new(new)));
-        freed.extend(self.freed_by(entry, &changes));
-        self.readmit(freed);
+        freed.extend(self.freed_by(&gone));
+        for (id, name) in freed {
+            self.readmit(&id, &name);
+        }
+        self.fill_room();
         Ok(())
     }
 
@@ -373,25 +392,27 @@ impl Store {
     }
 
     /// The bookkeeping of the families of `group`, the new version of `entry`: what went is taken out of the index, what
-    /// came is checked and entered.
+    /// came is checked and entered. Returned with the names of what was taken out.
     fn place_families(
         &mut self,
         entry: &Entry,
         group: &Group,
         changes: &Changes,
         mark: Mark,
-        policy: Conflicts,
-    ) -> Result<Vec<FamilyState>, Refusal> {
+        terms: Terms,
+    ) -> Result<(Vec<FamilyState>, Vec<Arc<str>>), Refusal> {
         let stays = |f: &GroupFamily| {
             let new = group.family(f.family.name());
             new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), f.family.shape()))
         };
+        let mut names = Vec::new();
         for gone in &changes.gone {
             let (_, state) = entry.family(gone.family.name()).expect("what went was there");
             if state.mark.held {
                 self.index.free(gone.family.name(), &entry.id);
             } else if !stays(gone) {
                 self.index.remove(&entry.shown, state.shown.as_ref().unwrap_or(&gone.family));
+                names.push(gone.family.name().clone());
             }
         }
         let mut states = Vec::with_capacity(group.families().len());
@@ -401,10 +422,10 @@ impl Store {
             states.push(match before {
                 Some((_, state)) if !changed => state.clone(),
                 Some((f, state)) if !state.mark.held && stays(f) => self.same_shape(entry, new, state, mark),
-                _ => self.place_family(entry, &new.family, mark, policy)?,
+                _ => self.place_family(entry, &new.family, mark, terms)?,
             });
         }
-        Ok(states)
+        Ok((states, names))
     }
 
     /// Only values changed: nothing to check.
@@ -421,37 +442,46 @@ impl Store {
         entry: &Entry,
         family: &Family,
         mark: Mark,
-        policy: Conflicts,
+        terms: Terms,
     ) -> Result<FamilyState, Refusal> {
-        match self.admit(entry, family) {
-            Ok(shown) => Ok(FamilyState { mark, shown, conflict: None }),
-            Err(conflict) if policy == Conflicts::Refuse => Err(Refusal::Conflict(conflict)),
-            Err(conflict) => {
-                self.index.hold(family.name(), &entry.id);
-                let conflict = Some(conflict.to_string().into());
-                Ok(FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict })
+        match (self.admit(entry, family, terms.series_max), terms.conflicts) {
+            (Ok(shown), _) => Ok(FamilyState { mark, shown, conflict: None }),
+            (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Hold) => {
+                Err(Refusal::Limit { name, max })
             }
+            (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
+            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, &conflict)),
         }
     }
 
+    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: &Conflict) -> FamilyState {
+        let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
+        self.index.hold(family.name(), &entry.id, room);
+        let conflict = Some(conflict.to_string().into());
+        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict }
+    }
+
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
-    fn admit(&mut self, entry: &Entry, family: &Family) -> Result<Option<Family>, Conflict> {
+    fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
         let shown = shown_family(&entry.shown, family)
             .map_err(|duplicate| Conflict::Duplicate { name: duplicate.name, labels: duplicate.labels })?;
         let shown = shown.map(|family| self.shapes.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
         self.index.check(entry, as_shown, &self.staged)?;
+        // Last, so that what waits for room waits for nothing else.
+        if self.index.series() + family.shape().series_len() > series_max {
+            return Err(Conflict::Limit { name: "limits.series_max", max: self.rules.limits.series_max });
+        }
         self.index.add(&entry.shown, as_shown);
         Ok(shown)
     }
 
-    /// Families held back that could be shown now that those in `changes` went.
-    fn freed_by(&self, entry: &Entry, changes: &Changes) -> Vec<(GroupId, Arc<str>)> {
+    /// Families held back that could be shown now that families with these names were taken out of the index.
+    fn freed_by(&self, gone: &[Arc<str>]) -> Vec<(GroupId, Arc<str>)> {
         if self.index.held_len() == 0 {
             return Vec::new();
         }
-        let names = changes.gone.iter().filter(|gone| entry.shown_family(gone.family.name()).is_some());
-        let names: HashSet<Arc<str>> = names.flat_map(|gone| related(gone.family.name())).collect();
+        let names: HashSet<Arc<str>> = gone.iter().flat_map(related).collect();
         let mut freed: Vec<_> = names
             .into_iter()
             .flat_map(|name| self.index.held(&name).into_iter().map(move |id| (id, name.clone())))
@@ -460,17 +490,32 @@ impl Store {
         freed
     }
 
-    fn readmit(&mut self, freed: Vec<(GroupId, Arc<str>)>) {
-        for (id, name) in freed {
-            let Some(entry) = self.staged.get(&id) else { continue };
-            let Some(at) = entry.position(&name).filter(|at| entry.families[*at].mark.held) else { continue };
-            let Ok(shown) = self.admit(&entry, &entry.group.families()[at].family) else { continue };
-            self.index.free(&name, &id);
-            let mut new = (*entry).clone();
-            let mark = Mark { held: false, ..entry.families[at].mark };
-            new.families[at] = FamilyState { mark, shown, conflict: None };
-            self.records.push(Record::Group(new.record(|i| i == at)));
-            self.staged.set(&id, Some(Arc::new(new)));
+    /// Shows a family that was held back, or notes why it still is.
+    fn readmit(&mut self, id: &GroupId, name: &Arc<str>) {
+        let entry = self.staged.get(id);
+        let held = |entry: &Arc<Entry>| entry.position(name).filter(|at| entry.families[*at].mark.held);
+        let Some((entry, at)) = entry.and_then(|entry| held(&entry).map(|at| (entry, at))) else {
+            return self.index.free(name, id);
+        };
+        let (family, state) = (&entry.group.families()[at].family, &entry.families[at]);
+        let mut new = (*entry).clone();
+        match self.admit(&entry, family, self.rules.limits.series_max) {
+            Ok(shown) => {
+                self.index.free(name, id);
+                let mark = Mark { held: false, ..state.mark };
+                new.families[at] = FamilyState { mark, shown, conflict: None };
+                self.records.push(Record::Group(new.record(|i| i == at)));
+            }
+            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, &conflict),
+        }
+        self.staged.set(id, Some(Arc::new(new)));
+    }
+
+    /// Shows families that wait for room while there is some. Each try shows one or finds it to wait for something else.
+    fn fill_room(&mut self) {
+        let room = |store: &Self| store.rules.limits.series_max.checked_sub(store.index.series());
+        while let Some((id, name)) = room(self).and_then(|room| self.index.waiting(room)) {
+            self.readmit(&id, &name);
         }
     }
 
@@ -487,6 +532,7 @@ impl Store {
     /// Publishes the draft.
     pub fn commit(&mut self) -> Committed {
         self.index.settle();
+        self.settled_dropped = self.dropped;
         self.records.clear();
         self.drafted_bytes = 0;
         let cursors: Vec<_> = self.staged_cursors.drain().collect();
@@ -506,13 +552,25 @@ impl Store {
         self.drafted_bytes = 0;
         self.staged_cursors.clear();
         self.staged.clear();
+        self.dropped = self.settled_dropped;
         self.revision = self.published.head();
     }
+}
+
+/// On which terms families are shown.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) conflicts: Conflicts,
+    /// Series shown in all groups together.
+    pub(super) series_max: usize,
 }
 
 /// What to do with a family that conflicts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Conflicts {
     Refuse,
+    /// Hold it back, unless it exceeds a bound.
     Hold,
+    /// Hold it back, whatever the conflict.
+    HoldAll,
 }
