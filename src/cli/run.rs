@@ -18,9 +18,16 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
     let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
     logging::start(options.log.level, options.log.format);
     let runtime = runtime()?;
-    runtime.block_on(async {
+    let outcome = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let mut node = Node::start(options.node).await.map_err(|error| error.to_string())?;
+        let started = tokio::select! {
+            started = Node::start(options.node) => started,
+            () = signals.terminated() => {
+                info!("told to stop while starting: stopped");
+                return Ok(true);
+            }
+        };
+        let mut node = started.map_err(|error| error.to_string())?;
         while let Some(asked) = signals.next(&mut node).await {
             let outcome = reload(role, flags, &node);
             if let Err(text) = &outcome {
@@ -36,7 +43,10 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
             () = node.stop() => Ok(true),
             () = signals.terminated() => Err("told to stop again while stopping: stopped at once".into()),
         }
-    })
+    });
+    // Who was told to stop at once does not wait for a disk that is still being read.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// The threads that everything runs on.

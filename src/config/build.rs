@@ -15,6 +15,7 @@ use crate::node::options::{
     DialOptions, EdgeOptions, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions, PushOptions, Role,
     StorageOptions, UplinkOptions, WebOptions, heartbeat_interval,
 };
+use crate::session::MESSAGE_BYTES_MIN;
 use crate::{exposition, store};
 
 pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
@@ -141,10 +142,13 @@ pub(super) fn log(reader: &mut Reader<'_>) -> LogOptions {
 pub(super) fn link(reader: &mut Reader<'_>) -> LinkOptions {
     let section = reader.section(reader.root(), "link");
     let default = LinkOptions::default();
-    LinkOptions {
-        handshake_timeout: reader.value(section, "handshake_timeout", default.handshake_timeout),
-        message_bytes_max: bytes(reader, section, "message_bytes_max", default.message_bytes_max),
+    let handshake_timeout = reader.value(section, "handshake_timeout", default.handshake_timeout);
+    let message_bytes_max = bytes(reader, section, "message_bytes_max", default.message_bytes_max);
+    if (message_bytes_max as u64) < MESSAGE_BYTES_MIN {
+        let text = format!("the other end would refuse the link: the bound must be {MESSAGE_BYTES_MIN} bytes or more");
+        reader.mistake(section, "message_bytes_max", text);
     }
+    LinkOptions { handshake_timeout, message_bytes_max }
 }
 
 /// The uplinks: a section each; or, if flags name hubs, one for each of these, which for the rest are like the file's
@@ -230,6 +234,10 @@ pub(super) fn hub(reader: &mut Reader<'_>) -> Option<HubOptions> {
         let name: Option<EdgeName> = reader.required(section, "name");
         let labels = reader.labels(section, "labels");
         let Some(name) = name else { continue };
+        if labels.is_empty() {
+            let text = format!("the edge {name} needs labels that say where it is, such as {{ IDC = \"SYQ\" }}");
+            reader.mistake(section, "labels", text);
+        }
         if edges.iter().any(|edge| edge.name == name) {
             reader.mistake(section, "name", format!("the edge {name} has a section already"));
         }

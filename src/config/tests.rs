@@ -61,7 +61,8 @@ fn a_file_says_what_an_edge_is() {
 
 #[test]
 fn a_file_says_what_a_hub_is() {
-    let edges = "[[hub.edge]]\nname = 'a'\nlabels = { IDC = 'SYQ' }\n[[hub.edge]]\nname = 'b'\n";
+    let edges =
+        "[[hub.edge]]\nname = 'a'\nlabels = { IDC = 'SYQ' }\n[[hub.edge]]\nname = 'b'\nlabels = { IDC = 'BJ' }\n";
     let options = read_text(None, &format!("{HUB}{edges}"), &[]).unwrap().node;
     assert_eq!(options.role, Role::Hub);
     let hub = options.hub.as_ref().unwrap();
@@ -139,6 +140,7 @@ fn every_mistake_is_told_in_its_place() {
 fn each_mistake_has_its_message() {
     let hub_twice = format!("{}{}", edge(""), edge(""));
     let edge_twice = format!("{HUB}[[hub.edge]]\nname = 'a'\n[[hub.edge]]\nname = 'a'\n");
+    let edge_unplaced = format!("{HUB}[[hub.edge]]\nname = 'a'\nlabels = {{}}\n");
     for (text, expected) in [
         ("[web]\n[web]\n", "c.toml:2:"),
         ("[web]\n[web]\n", "it is there already; put both parts into one"),
@@ -165,6 +167,8 @@ fn each_mistake_has_its_message() {
         ("[hub]\nheartbeat_interval = '2m'\n", "from 100ms to 1m"),
         ("[[uplink]]\n", "uplink.hub is not given: add hub = …, or --uplink.hub"),
         ("[[hub.edge]]\nname = 'a b'\n", "is no edge name"),
+        ("[link]\nmessage_bytes_max = 65535\n", "the bound must be 65536 bytes or more"),
+        (&edge_unplaced, "the edge a needs labels that say where it is"),
         (&hub_twice, "the hub hub:9443 is given twice"),
         (&edge_twice, "the edge a has a section already"),
         (&edge("labels = { job = 'a' }"), "cannot be a label of a place"),

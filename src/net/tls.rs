@@ -259,10 +259,9 @@ impl Acceptor {
         Ok(Self(RwLock::new(credentials.server_config()?)))
     }
 
-    /// Takes other credentials for the handshakes to come; on error the old ones stay.
-    pub fn replace(&self, credentials: &Credentials) -> Result<(), TlsError> {
-        store(&self.0, credentials.server_config()?);
-        Ok(())
+    /// Takes the credentials of a fresh one for the handshakes to come.
+    pub fn replace(&self, fresh: &Self) {
+        store(&self.0, load(&fresh.0));
     }
 
     /// Shakes hands, and says who is there.
@@ -299,10 +298,9 @@ impl Connector {
         Ok(Self(RwLock::new(credentials.client_config()?)))
     }
 
-    /// Takes other credentials for the handshakes to come; on error the old ones stay.
-    pub fn replace(&self, credentials: &Credentials) -> Result<(), TlsError> {
-        store(&self.0, credentials.client_config()?);
-        Ok(())
+    /// Takes the credentials of a fresh one for the handshakes to come.
+    pub fn replace(&self, fresh: &Self) {
+        store(&self.0, load(&fresh.0));
     }
 
     /// Shakes hands. A hub that refuses this end's certificate says so only afterwards, in the first bytes read.

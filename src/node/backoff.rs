@@ -5,7 +5,10 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
 
-/// Waits that double from `min` to `max`, each drawn at random from nothing to twice its length (full jitter), for ever.
+use super::clock::random_id;
+
+/// Waits that double from `min` to `max`, each drawn at random from nothing to twice its length (full jitter) and never
+/// longer than `max`, for ever.
 pub struct Schedule(ExponentialBackoff);
 
 impl Schedule {
@@ -24,7 +27,21 @@ impl Schedule {
 
     /// How long to wait now.
     pub fn next_wait(&mut self) -> Duration {
-        self.0.next_backoff().unwrap_or(self.0.max_interval)
+        let max = self.0.max_interval;
+        self.0.next_backoff().unwrap_or(max).min(max)
+    }
+
+    /// How long to wait now that the peer asks for at least `asked`. What it asks for is lengthened at random by up to a
+    /// half, so that those whom it sent away together do not come back together.
+    pub fn next_wait_of(&mut self, asked: Duration) -> Duration {
+        // Without randomness there is nothing to be spread by.
+        let part = random_id().unwrap_or_default() as f64 / u64::MAX as f64;
+        self.next_wait().max(asked.mul_f64(1.0 + part / 2.0))
+    }
+
+    /// The longest wait of its own.
+    pub fn max(&self) -> Duration {
+        self.0.max_interval
     }
 
     /// It worked: begin again.
@@ -37,15 +54,27 @@ impl Schedule {
 mod tests {
     use super::*;
 
+    const MIN: Duration = Duration::from_millis(100);
+    const MAX: Duration = Duration::from_secs(5);
+
     #[test]
     fn waits_grow_to_their_bound_and_never_end() {
-        let (min, max) = (Duration::from_millis(100), Duration::from_secs(5));
-        let mut schedule = Schedule::new(min, max);
+        let mut schedule = Schedule::new(MIN, MAX);
         let waits: Vec<Duration> = (0..1_000).map(|_| schedule.next_wait()).collect();
-        assert!(waits[0] <= 2 * min);
-        assert!(waits.iter().all(|wait| *wait <= 2 * max));
-        assert!(waits[20..].iter().any(|wait| *wait > max));
+        assert!(waits[0] <= 2 * MIN);
+        assert!(waits.iter().all(|wait| *wait <= MAX), "the longest wait is the longest");
+        assert!(waits[20..].iter().any(|wait| *wait > MAX / 2));
         schedule.reset();
-        assert!(schedule.next_wait() <= 2 * min);
+        assert!(schedule.next_wait() <= 2 * MIN);
+    }
+
+    #[test]
+    fn what_the_peer_asks_for_is_spread_and_is_no_shortcut() {
+        let mut schedule = Schedule::new(MIN, MAX);
+        let asked = Duration::from_secs(60);
+        let waits: Vec<Duration> = (0..100).map(|_| schedule.next_wait_of(asked)).collect();
+        assert!(waits.iter().all(|wait| (asked..=asked * 3 / 2).contains(wait)));
+        assert!(waits.iter().any(|wait| *wait != waits[0]));
+        assert!((0..100).any(|_| schedule.next_wait_of(Duration::ZERO) > MAX / 2));
     }
 }

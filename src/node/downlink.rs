@@ -18,8 +18,9 @@ use super::uplink::{describe, explain};
 use super::writer::Writer;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
+use crate::net::identity::{EdgeIdentity, place_labels};
 use crate::net::listen::{self, Accepting};
-use crate::net::stop::{self, Stop, Stopper};
+use crate::net::stop::Stop;
 use crate::net::tls::{Acceptor, Peer};
 use crate::net::websocket;
 use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, Verdict};
@@ -64,14 +65,25 @@ pub struct Places {
 }
 
 impl Places {
-    /// The place of an edge: as configured, else as certified, else as claimed if claims are trusted.
-    fn of(&self, peer: &Peer, claimed: &LabelSet) -> LabelSet {
-        let configured = self.configured.iter().find(|edge| edge.name == peer.identity.name);
+    /// The place of an edge: as configured, else as certified, else as claimed if claims are trusted. Says what is wrong
+    /// if there is none.
+    fn of(&self, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
+        let configured = self.configured.iter().find(|edge| edge.name == identity.name);
         match configured {
-            Some(edge) => edge.labels.clone(),
-            None if !peer.identity.labels.is_empty() => peer.identity.labels.clone(),
-            None if self.trust_claims => claimed.clone(),
-            None => LabelSet::default(),
+            Some(edge) => Ok(edge.labels.clone()),
+            None if !identity.labels.is_empty() => Ok(identity.labels.clone()),
+            None if self.trust_claims && !claimed.is_empty() => {
+                let pairs = claimed.iter().map(|label| (label.name.to_string(), label.value.to_string()));
+                place_labels(pairs.collect()).map_err(|error| {
+                    let name = &identity.name;
+                    format!("the labels that the edge \"{name}\" claims (uplink.labels) are no place: {error}")
+                })
+            }
+            None => Err(format!(
+                "the edge \"{}\" has no place: issue its certificate with labels (pushrelay pki edge NAME --label IDC=…) or \
+                 give it [[hub.edge]] labels at the hub",
+                identity.name
+            )),
         }
     }
 }
@@ -83,7 +95,10 @@ pub struct Sessions {
 }
 
 struct Live {
-    stopper: Stopper,
+    /// Says why, when the session is to end.
+    end: watch::Sender<Option<Refused>>,
+    /// Who was let in, what place it claims, and which it got.
+    placed: Option<(EdgeIdentity, LabelSet, LabelSet)>,
     /// Closed when the session is over.
     over: watch::Receiver<()>,
 }
@@ -108,7 +123,11 @@ impl Downlinks {
     async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stop: Stop) {
         let stream = Counted::new(stream);
         let wire = stream.traffic().clone();
-        let shaken = timeout(self.handshake_timeout, self.shake(stream)).await;
+        let mut stopping = stop.clone();
+        let shaken = tokio::select! {
+            shaken = timeout(self.handshake_timeout, self.shake(stream)) => shaken,
+            () = stopping.stopped() => return debug!(%address, "connection dropped: the node is shutting down"),
+        };
         let (connection, peer) = match shaken {
             Ok(Ok(shaken)) => shaken,
             Ok(Err(text)) => return warn!(%address, reason = text, "connection to the edges' listener refused"),
@@ -116,7 +135,7 @@ impl Downlinks {
         };
         let name = peer.identity.name.as_str().to_string();
         let volume = Arc::<Traffic>::default();
-        let (replaced, over_sender, session) = match self.enter() {
+        let Entered { session, dropped, over } = match self.enter() {
             Ok(entered) => entered,
             Err(error) => return warn!(%address, %error, "no randomness for a session"),
         };
@@ -128,13 +147,12 @@ impl Downlinks {
         };
         let mut rim = EdgeRim { hub: self.clone(), peer, address, session, wire, volume, established: false };
         let hub = Hub::new(self.session, context.now());
-        let closed =
-            converse(End::Hub(Box::new(hub)), connection, None, &mut rim, &context, stop, Some(replaced)).await;
+        let closed = converse(End::Hub(Box::new(hub)), connection, None, &mut rim, &context, stop, Some(dropped)).await;
         rim.over(&explain(&closed));
         let mut sessions = self.sessions();
         sessions.admission.leave(&name, session);
         sessions.live.remove(&session);
-        drop(over_sender);
+        drop(over);
     }
 
     async fn shake(
@@ -151,14 +169,59 @@ impl Downlinks {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Enters a connection among the sessions; the flag says when it is replaced.
-    fn enter(&self) -> Result<(Stop, watch::Sender<()>, SessionId), getrandom::Error> {
-        let session = SessionId(random_id()?);
-        let (stopper, replaced) = stop::channel();
-        let (over_sender, over) = watch::channel(());
-        self.sessions().live.insert(session, Live { stopper, over });
-        Ok((replaced, over_sender, session))
+    /// Takes what another configuration says of edges. Sessions whose place is another now are ended, and come back there.
+    pub fn replace_places(&self, places: Places) {
+        for edge in &places.configured {
+            self.edges.expect(edge.name.as_str(), &edge.labels);
+        }
+        let sessions = self.sessions();
+        for live in sessions.live.values() {
+            let Some((identity, claimed, place)) = &live.placed else { continue };
+            if places.of(identity, claimed).as_ref() != Ok(place) {
+                info!(edge = identity.name.as_str(), "the edge's place is another now: its session ends");
+                live.end.send_replace(Some(moved()));
+            }
+        }
+        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
+
+    /// Enters a connection among the sessions; the receiver says when and why it is to end.
+    fn enter(&self) -> Result<Entered, getrandom::Error> {
+        let session = SessionId(random_id()?);
+        let (end, dropped) = watch::channel(None);
+        let (over_sender, over) = watch::channel(());
+        self.sessions().live.insert(session, Live { end, placed: None, over });
+        Ok(Entered { session, dropped, over: over_sender })
+    }
+
+    /// The place of an edge that wants in. Noted in one step with looking it up, so that no change of places is missed.
+    fn place(&self, session: SessionId, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
+        let mut sessions = self.sessions();
+        let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).of(identity, claimed)?;
+        if let Some(live) = sessions.live.get_mut(&session) {
+            live.placed = Some((identity.clone(), claimed.clone(), place.clone()));
+        }
+        Ok(place)
+    }
+}
+
+/// A connection that is among the sessions.
+struct Entered {
+    session: SessionId,
+    /// Why it is to end, once it is.
+    dropped: watch::Receiver<Option<Refused>>,
+    /// Dropped when it is over.
+    over: watch::Sender<()>,
+}
+
+fn replaced() -> Refused {
+    let text = "a newer session of the same store took over".into();
+    Refused { reason: CloseReason::Replaced, text, retry_after_ms: None }
+}
+
+fn moved() -> Refused {
+    let text = "the hub's configuration gives the edge another place: come back for it".into();
+    Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
 /// The hub's side of one session.
@@ -187,7 +250,7 @@ impl EdgeRim {
     /// Waits until the session that this one replaces is over.
     async fn end(&self, old: SessionId) {
         let over = self.hub.sessions().live.get(&old).map(|live| {
-            live.stopper.stop();
+            live.end.send_replace(Some(replaced()));
             live.over.clone()
         });
         if let Some(mut over) = over {
@@ -197,32 +260,29 @@ impl EdgeRim {
     }
 
     fn over(&self, reason: &str) {
-        if !self.established {
-            return debug!(edge = self.name(), address = %self.address, reason, "edge not linked");
-        }
-        info!(edge = self.name(), address = %self.address, reason, "edge gone");
         let is_live =
             self.hub.sessions().admission.session(self.name()).is_some_and(|live| live.session == self.session);
-        self.hub.edges.update(self.name(), |edge| {
-            if is_live {
-                edge.link.connected = false;
-            }
-            edge.link.last_error = reason.to_string();
-        });
+        if is_live || self.established {
+            self.hub.edges.update(self.name(), |edge| {
+                // One that fails before it is established may have replaced one that was.
+                if is_live {
+                    edge.link.connected = false;
+                }
+                edge.link.last_error = reason.to_string();
+            });
+        }
+        if self.established {
+            info!(edge = self.name(), address = %self.address, reason, "edge gone");
+        } else {
+            debug!(edge = self.name(), address = %self.address, reason, "edge not linked");
+        }
     }
 }
 
 impl Rim for EdgeRim {
     async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
-        let place = self.hub.places.lock().unwrap_or_else(PoisonError::into_inner).of(&self.peer, &hello.labels);
-        if place.is_empty() {
-            let text = format!(
-                "the edge {:?} has no place: issue its certificate with labels (pushrelay pki edge NAME --label IDC=…) or \
-                 give it [[hub.edge]] labels at the hub",
-                self.name()
-            );
-            return Err(self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)));
-        }
+        let placed = self.hub.place(self.session, &self.peer.identity, &hello.labels);
+        let place = placed.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)))?;
         let verdict = self.hub.sessions().admission.admit(self.name(), &hello.facts, self.session);
         match verdict {
             Verdict::Admit => {}
@@ -273,5 +333,28 @@ impl Rim for EdgeRim {
             Note::Heard => edge.link.last_seen_ns = now_ns,
             Note::Head(_) => {}
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(labels: &[(&str, &str)]) -> EdgeIdentity {
+        EdgeIdentity { name: "syq-1".parse().unwrap(), labels: LabelSet::new(labels.iter().copied()) }
+    }
+
+    #[test]
+    fn claimed_labels_count_only_where_trusted_and_only_if_they_are_a_place() {
+        let (claimed, reserved) = (LabelSet::new([("IDC", "SYQ")]), LabelSet::new([("job", "x")]));
+        let none = LabelSet::default();
+        let mut places = Places::default();
+        assert!(places.of(&identity(&[]), &claimed).unwrap_err().contains("has no place"));
+        places.trust_claims = true;
+        assert_eq!(places.of(&identity(&[]), &claimed), Ok(claimed.clone()));
+        assert!(places.of(&identity(&[]), &reserved).unwrap_err().contains("are no place"));
+        assert!(places.of(&identity(&[]), &none).unwrap_err().contains("has no place"));
+        let certified = LabelSet::new([("IDC", "BJ")]);
+        assert_eq!(places.of(&identity(&[("IDC", "BJ")]), &claimed), Ok(certified));
     }
 }

@@ -29,6 +29,9 @@ const OUTGOING_MAX: usize = 256;
 /// For the last messages and the closing handshake.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// Bytes of a buffer that is kept for the next message.
+const BUFFER_BYTES_MAX: usize = 256 << 10;
+
 /// Either end.
 pub enum End {
     /// The edge's.
@@ -111,7 +114,8 @@ impl Context {
     }
 }
 
-/// Goes on until either side ends it. `heads` are the revisions of the place, where that is known already.
+/// Goes on until either side ends it. `heads` are the revisions of the place, where that is known already; `dropped` says
+/// why, when this session alone is to end.
 pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     end: End,
     connection: Connection<S>,
@@ -119,7 +123,7 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     rim: &mut impl Rim,
     context: &Context,
     mut stop: Stop,
-    mut replaced: Option<Stop>,
+    mut dropped: Option<watch::Receiver<Option<Refused>>>,
 ) -> Closed {
     let Connection { sender, mut receiver } = connection;
     let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
@@ -160,11 +164,7 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
                 text: "the node is shutting down".into(),
                 retry_after_ms: None,
             }),
-            () = stopped(&mut replaced) => Event::Stop(Refused {
-                reason: CloseReason::Replaced,
-                text: "a newer session of the same store took over".into(),
-                retry_after_ms: None,
-            }),
+            refused = refusal(&mut dropped) => Event::Stop(refused),
         };
         talk.end.handle(event, context.now());
     };
@@ -271,7 +271,7 @@ impl Talk<'_> {
             Ok(None) => return Err(lost_because("the peer closed the connection")),
             Err(error) => return Err(lost(error)),
         };
-        self.inflated.clear();
+        trim(&mut self.inflated);
         let inflated = self.inflater.decompress(&bytes, &mut self.inflated, self.context.message_bytes_max);
         if let Err(error) = inflated {
             return Ok(Event::Malformed(error.to_string()));
@@ -301,12 +301,15 @@ async fn changed(heads: &mut Option<watch::Receiver<Revision>>) -> Revision {
     std::future::pending().await
 }
 
-/// Ends when there is something that stops, and it does.
-async fn stopped(stop: &mut Option<Stop>) {
-    match stop {
-        Some(stop) => stop.stopped().await,
-        None => std::future::pending().await,
+/// Why this session alone is to end; never, where nothing can end it.
+async fn refusal(dropped: &mut Option<watch::Receiver<Option<Refused>>>) -> Refused {
+    if let Some(receiver) = dropped
+        && let Ok(refused) = receiver.wait_for(Option::is_some).await
+        && let Some(refused) = refused.clone()
+    {
+        return refused;
     }
+    std::future::pending().await
 }
 
 /// Encodes, compresses and sends until nothing more comes, then closes. Returns early when that fails.
@@ -317,7 +320,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> WebSocketError {
     let (mut encoder, mut deflater, mut encoded) = (Encoder::new(), Deflater::new(LEVEL_DEFAULT), Vec::new());
     while let Some(message) = queue.recv().await {
-        encoded.clear();
+        trim(&mut encoded);
         encoder.encode(&message, &mut encoded);
         volume.add_sent(encoded.len());
         let mut deflated = Vec::new();
@@ -329,6 +332,14 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     match sender.close().await {
         Err(error) => error,
         Ok(()) => WebSocketError::Io(std::io::ErrorKind::NotConnected.into()),
+    }
+}
+
+/// Empties a buffer, and gives back what one large message made of it: a hub has thousands.
+fn trim(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    if buffer.capacity() > BUFFER_BYTES_MAX {
+        *buffer = Vec::new();
     }
 }
 

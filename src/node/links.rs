@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Notify;
 
 use super::metrics::{counter, gauge};
 use crate::model::{Family, LabelSet, Revision};
@@ -69,26 +72,38 @@ impl Volume {
 
 /// Since when changes wait to be held by the other side.
 #[derive(Clone, Debug, Default)]
-pub struct Lag(VecDeque<(Revision, u64)>);
+pub struct Lag {
+    held: Revision,
+    /// Revisions not held, each with the time at which the store had moved there.
+    marks: VecDeque<(Revision, u64)>,
+}
 
 impl Lag {
-    /// The store moved to `head`. Beyond [`LAG_MARKS_MAX`] the newest marks are left out: the oldest is what counts.
+    /// The store moved to `head`. Beyond [`LAG_MARKS_MAX`] the newest mark stands for all that follow: the oldest is what
+    /// counts.
     pub fn moved(&mut self, head: Revision, now_ns: u64) {
-        if self.0.len() < LAG_MARKS_MAX && self.0.back().is_none_or(|(last, _)| *last < head) {
-            self.0.push_back((head, now_ns));
+        let last = self.marks.back().map_or(self.held, |(last, _)| *last);
+        if head <= last.max(self.held) {
+            return;
+        }
+        let full = self.marks.len() >= LAG_MARKS_MAX;
+        match self.marks.back_mut() {
+            Some((last, _)) if full => *last = head,
+            _ => self.marks.push_back((head, now_ns)),
         }
     }
 
-    /// The other side holds all up to here.
+    /// The other side holds all up to here. This may be less than before: it may have lost its disk.
     pub fn held(&mut self, revision: Revision) {
-        while self.0.front().is_some_and(|(first, _)| *first <= revision) {
-            self.0.pop_front();
+        self.held = revision;
+        while self.marks.front().is_some_and(|(first, _)| *first <= revision) {
+            self.marks.pop_front();
         }
     }
 
     /// The age of the oldest change that waits, in nanoseconds; 0 if none does.
     pub fn oldest_ns(&self, now_ns: u64) -> u64 {
-        self.0.front().map_or(0, |(_, since_ns)| now_ns.saturating_sub(*since_ns))
+        self.marks.front().map_or(0, |(_, since_ns)| now_ns.saturating_sub(*since_ns))
     }
 }
 
@@ -135,6 +150,15 @@ impl Edges {
         change(edges.entry(name.to_string()).or_default())
     }
 
+    /// An edge that is expected at that place, so that one that never comes is seen to be missing.
+    pub fn expect(&self, name: &str, place: &LabelSet) {
+        self.update(name, |edge| {
+            if !edge.link.connected {
+                edge.place = Arc::new(place.clone());
+            }
+        });
+    }
+
     /// What is known now.
     pub fn list(&self) -> Vec<(String, EdgeLink)> {
         let edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -156,6 +180,9 @@ impl Edges {
             })
             .collect();
         let each = |value: fn(&EdgeLink) -> f64| rows.iter().map(move |(labels, edge)| (labels.clone(), value(edge)));
+        // Of an edge that was never heard, these are not zero but unknown.
+        let heard = || rows.iter().filter(|(_, edge)| edge.link.last_seen_ns > 0);
+        let each_heard = |value: fn(&EdgeLink) -> f64| heard().map(move |(labels, edge)| (labels.clone(), value(edge)));
         let refused = rows.iter().flat_map(|(labels, edge)| {
             edge.refused.iter().map(move |(reason, count)| {
                 let labels: Vec<_> = labels.iter().copied().chain([("reason", reason.as_str())]).collect();
@@ -176,17 +203,17 @@ impl Edges {
             gauge(
                 "pushrelay_edge_lag_seconds",
                 "Age of the edge's oldest change that is not here yet; of an edge that is away, how long it has not been heard.",
-                rows.iter().map(|(labels, edge)| (labels.clone(), edge.lag_ns(now_ns) as f64 / 1e9)),
+                heard().map(|(labels, edge)| (labels.clone(), edge.lag_ns(now_ns) as f64 / 1e9)),
             ),
             gauge(
                 "pushrelay_edge_clock_offset_seconds",
                 "The edge's wall clock minus this hub's.",
-                each(|edge| edge.link.clock_offset_ns as f64 / 1e9),
+                each_heard(|edge| edge.link.clock_offset_ns as f64 / 1e9),
             ),
             gauge(
                 "pushrelay_edge_certificate_expiry_timestamp_seconds",
                 "When the edge's certificate expires, in seconds since the epoch.",
-                each(|edge| edge.certificate_expiry_seconds as f64),
+                each_heard(|edge| edge.certificate_expiry_seconds as f64),
             ),
             gauge(
                 "pushrelay_edge_revision",
@@ -206,22 +233,39 @@ pub struct Uplink {
     /// The hub's address, as configured.
     pub hub: String,
     state: Mutex<Link>,
+    changed: Notify,
 }
 
 impl Uplink {
     /// An uplink that was never connected.
     pub fn new(hub: String) -> Self {
-        Self { hub, state: Mutex::default() }
+        Self { hub, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// Changes what is known of it.
     pub fn update<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
-        change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner))
+        let changed = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_waiters();
+        changed
     }
 
     /// What is known now.
     pub fn get(&self) -> Link {
-        self.update(|link| link.clone())
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Ends when the hub holds all changes up to `head`; at once if there is no link, since it may be long in coming.
+    pub async fn delivered(&self, head: Revision) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            let link = self.get();
+            if !link.connected || link.acknowledged >= head {
+                return;
+            }
+            changed.await;
+        }
     }
 }
 
@@ -310,4 +354,69 @@ fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &Link)]) -> Vec<Family> {
             each(|link| link.exchanges as f64),
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_that_never_came_is_shown_as_missing_and_without_lag() {
+        let edges = Edges::default();
+        edges.expect("syq-1", &LabelSet::new([("IDC", "SYQ")]));
+        let series = |families: &[Family], name: &str| {
+            families.iter().find(|family| family.name().as_ref() == name).map_or(0, |family| family.values().len())
+        };
+        let families = edges.gather(1_000);
+        assert_eq!(series(&families, "pushrelay_edge_connected"), 1);
+        assert_eq!(series(&families, "pushrelay_edge_lag_seconds"), 0);
+        edges.update("syq-1", |edge| edge.link.last_seen_ns = 400);
+        assert_eq!(series(&edges.gather(1_000), "pushrelay_edge_lag_seconds"), 1);
+    }
+
+    #[tokio::test]
+    async fn delivery_is_waited_for_while_there_is_a_link() {
+        let uplink = Uplink::new("hub:9443".into());
+        uplink.delivered(Revision(9)).await;
+        uplink.update(|link| link.connected = true);
+        let deliver = async {
+            tokio::task::yield_now().await;
+            uplink.update(|link| link.acknowledged = Revision(8));
+            tokio::task::yield_now().await;
+            uplink.update(|link| link.acknowledged = Revision(9));
+        };
+        tokio::join!(uplink.delivered(Revision(9)), deliver);
+        uplink.update(|link| link.connected = false);
+        uplink.delivered(Revision(10)).await;
+    }
+
+    #[test]
+    fn what_is_held_does_not_lag_when_its_head_is_told_late() {
+        let mut lag = Lag::default();
+        lag.moved(Revision(5), 100);
+        lag.held(Revision(6));
+        lag.moved(Revision(6), 200);
+        assert_eq!(lag.oldest_ns(300), 0);
+        lag.moved(Revision(7), 300);
+        lag.moved(Revision(8), 400);
+        lag.held(Revision(7));
+        assert_eq!(lag.oldest_ns(1_000), 600);
+        lag.held(Revision(8));
+        lag.held(Revision(2));
+        lag.moved(Revision(8), 2_000);
+        assert_eq!(lag.oldest_ns(2_100), 100, "the other side lost what it held");
+    }
+
+    #[test]
+    fn marks_are_bounded_and_none_is_forgotten() {
+        let mut lag = Lag::default();
+        for revision in 1..=2 * LAG_MARKS_MAX as u64 {
+            lag.moved(Revision(revision), revision);
+        }
+        assert_eq!(lag.marks.len(), LAG_MARKS_MAX);
+        lag.held(Revision(2 * LAG_MARKS_MAX as u64 - 1));
+        assert!(lag.oldest_ns(u64::MAX) > 0);
+        lag.held(Revision(2 * LAG_MARKS_MAX as u64));
+        assert_eq!(lag.oldest_ns(u64::MAX), 0);
+    }
 }

@@ -171,6 +171,17 @@ impl Default for LinkOptions {
     }
 }
 
+impl LinkOptions {
+    /// What either end's session has to know of them.
+    pub fn session_config(&self) -> session::Config {
+        session::Config {
+            handshake_ns: u64::try_from(self.handshake_timeout.as_nanos()).unwrap_or(u64::MAX),
+            message_bytes_max: self.message_bytes_max,
+            ..session::Config::default()
+        }
+    }
+}
+
 /// `[[uplink]]`
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UplinkOptions {

@@ -1,15 +1,18 @@
 //! A node from its options to its end: what is on disk is read, addresses are bound, then everything runs until it is told
 //! to stop; then it drains, in the order in which things depend on each other.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::future::Future;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::clock::{Clock, random_id};
@@ -25,13 +28,14 @@ use crate::gateway::body::BodyRules;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{RouteConfig, Router};
 use crate::model::{Epoch, NodeId, StoreId};
+use crate::net::address::HostPort;
 use crate::net::budget::Budget;
 use crate::net::http::{self, HttpLimits};
 use crate::net::listen::{self, Accepting, ListenError, Slots};
 use crate::net::patience::Waits;
 use crate::net::stop::{self, Stop, Stopper};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
-use crate::session::{Config, HubConfig};
+use crate::session::HubConfig;
 use crate::storage::{self, Log, OpenError, RealDisk, recover};
 use crate::store::{Identity, Rules, Store};
 
@@ -88,17 +92,50 @@ pub struct Node {
     pub edge_addresses: Vec<SocketAddr>,
     /// What requests ask of the process.
     pub commands: mpsc::Receiver<(Command, tokio::sync::oneshot::Sender<Result<(), String>>)>,
-    stopper: Stopper,
-    tasks: JoinSet<()>,
+    web: Part,
+    links: Part,
+    uplinks: Vec<Arc<Uplink>>,
+    drain_timeout: Duration,
     writer: Writer,
     thread: JoinHandle<()>,
     reloadable: Reloadable,
 }
 
+/// Tasks that end together.
+struct Part {
+    stopper: Stopper,
+    tasks: JoinSet<()>,
+}
+
+impl Part {
+    fn new() -> Self {
+        Self { stopper: stop::channel().0, tasks: JoinSet::new() }
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        self.tasks.spawn(task);
+    }
+
+    fn watch(&self) -> Stop {
+        self.stopper.watch()
+    }
+
+    async fn stop(&mut self) {
+        self.stopper.stop();
+        while let Some(ended) = self.tasks.join_next().await {
+            if let Err(error) = ended {
+                error!(%error, "a task of the node failed");
+            }
+        }
+    }
+}
+
 /// What can change while a node runs.
 struct Reloadable {
-    connectors: Vec<(Arc<Connector>, TlsFiles)>,
-    hub: Option<(Arc<Downlinks>, TlsFiles)>,
+    connectors: Vec<(Arc<Connector>, HostPort)>,
+    hub: Option<Arc<Downlinks>>,
+    /// The options that the node was started with.
+    flags: Vec<(String, String)>,
 }
 
 impl Node {
@@ -119,22 +156,23 @@ impl Node {
         };
         let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
-        let (stopper, stop) = stop::channel();
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             edge_addresses: listeners.edges.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             commands: receiver,
-            stopper,
-            tasks: JoinSet::new(),
+            web: Part::new(),
+            links: Part::new(),
+            uplinks: Vec::new(),
+            drain_timeout: options.limits.drain_timeout,
             writer,
             thread,
-            reloadable: Reloadable { connectors: Vec::new(), hub: None },
+            reloadable: Reloadable { connectors: Vec::new(), hub: None, flags: options.flags.clone() },
         };
         let edges = Arc::<Edges>::default();
-        let uplinks = node.start_uplinks(&options, &credentials, &clock, &stop)?;
+        node.start_uplinks(&options, &credentials, &clock)?;
         if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
-            node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges, &stop)?;
+            node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges)?;
         }
         let service = Service {
             router: Router::new(&route_config(&options)),
@@ -143,12 +181,12 @@ impl Node {
             clock,
             metrics,
             edges,
-            uplinks,
+            uplinks: node.uplinks.clone(),
             status: status(&options, started_ns),
             commands,
         };
-        node.start_web(&options, service, listeners.web, &stop);
-        node.start_sweeper(stop);
+        node.start_web(&options, service, listeners.web);
+        node.start_sweeper();
         for address in &node.web_addresses {
             info!(face = "web", %address, "listening");
         }
@@ -163,9 +201,7 @@ impl Node {
         options: &NodeOptions,
         credentials: &LoadedCredentials,
         clock: &Arc<Clock>,
-        stop: &Stop,
-    ) -> Result<Vec<Arc<Uplink>>, StartError> {
-        let mut states = Vec::new();
+    ) -> Result<(), StartError> {
         for (number, (uplink, credentials)) in options.uplinks.iter().zip(&credentials.uplinks).enumerate() {
             let connector = Arc::new(Connector::new(credentials)?);
             let state = Arc::new(Uplink::new(uplink.hub.to_string()));
@@ -179,14 +215,13 @@ impl Node {
                 clock: clock.clone(),
                 state: state.clone(),
             };
-            self.tasks.spawn(task.run(stop.clone()));
-            self.reloadable.connectors.push((connector, uplink.tls.clone()));
-            states.push(state);
+            self.links.spawn(task.run(self.links.watch()));
+            self.reloadable.connectors.push((connector, uplink.hub.clone()));
+            self.uplinks.push(state);
         }
-        Ok(states)
+        Ok(())
     }
 
-    #[allow(clippy::too_many_arguments)]
     fn start_hub(
         &mut self,
         options: &NodeOptions,
@@ -195,13 +230,11 @@ impl Node {
         listeners: Vec<TcpListener>,
         clock: &Arc<Clock>,
         edges: &Arc<Edges>,
-        stop: &Stop,
     ) -> Result<(), StartError> {
-        let link = Config {
-            handshake_ns: nanoseconds(options.link.handshake_timeout),
-            message_bytes_max: options.link.message_bytes_max,
-            ..Config::default()
-        };
+        for edge in &hub.edges {
+            edges.expect(edge.name.as_str(), &edge.labels);
+        }
+        let link = options.link.session_config();
         let downlinks = Arc::new(Downlinks {
             name: credentials.certificate().common_name.clone().unwrap_or_else(|| "hub".into()),
             writer: self.writer.clone(),
@@ -217,13 +250,13 @@ impl Node {
         for listener in listeners {
             let accepting =
                 Accepting { slots: slots.clone(), refusal: b"", drain_timeout: options.limits.drain_timeout };
-            self.tasks.spawn(downlinks.clone().serve(listener, accepting, stop.clone()));
+            self.links.spawn(downlinks.clone().serve(listener, accepting, self.links.watch()));
         }
-        self.reloadable.hub = Some((downlinks, hub.tls.clone()));
+        self.reloadable.hub = Some(downlinks);
         Ok(())
     }
 
-    fn start_web(&mut self, options: &NodeOptions, service: Service, listeners: Vec<TcpListener>, stop: &Stop) {
+    fn start_web(&mut self, options: &NodeOptions, service: Service, listeners: Vec<TcpListener>) {
         let limits = options.limits;
         let http = Arc::new(HttpLimits {
             slots: Slots::new(limits.connections_max),
@@ -239,13 +272,13 @@ impl Node {
         });
         let service = Arc::new(service);
         for listener in listeners {
-            self.tasks.spawn(http::serve(listener, service.clone(), http.clone(), stop.clone()));
+            self.web.spawn(http::serve(listener, service.clone(), http.clone(), self.web.watch()));
         }
     }
 
-    fn start_sweeper(&mut self, mut stop: Stop) {
-        let writer = self.writer.clone();
-        self.tasks.spawn(async move {
+    fn start_sweeper(&mut self) {
+        let (writer, mut stop) = (self.writer.clone(), self.links.watch());
+        self.links.spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.stopped() => return,
@@ -256,37 +289,51 @@ impl Node {
     }
 
     /// Takes what can change from new options: certificates, and what a hub knows of its edges. Nothing of it is taken if
-    /// anything is wrong.
+    /// anything is wrong; what changed besides is warned of, since it waits for a restart.
     ///
     /// # Errors
     /// If certificates cannot be used; the old ones stay.
     pub fn reload(&self, options: &NodeOptions) -> Result<(), StartError> {
         let credentials = load_credentials(options)?;
-        for (connector, files) in &self.reloadable.connectors {
-            let fresh = options.uplinks.iter().position(|uplink| uplink.tls == *files);
-            match fresh.map(|at| &credentials.uplinks[at]) {
-                Some(credentials) => connector.replace(credentials)?,
-                None => connector.replace(&Credentials::load(files)?)?,
+        let mut fresh = Vec::new();
+        for (uplink, credentials) in options.uplinks.iter().zip(&credentials.uplinks) {
+            fresh.push((&uplink.hub, Connector::new(credentials)?));
+        }
+        let acceptor = credentials.hub.as_ref().map(Acceptor::new).transpose()?;
+        // Nothing fails from here on.
+        for (connector, hub) in &self.reloadable.connectors {
+            if let Some((_, fresh)) = fresh.iter().find(|(fresh_hub, _)| *fresh_hub == hub) {
+                connector.replace(fresh);
             }
         }
-        if let (Some((downlinks, _)), Some(hub), Some(credentials)) =
-            (&self.reloadable.hub, &options.hub, &credentials.hub)
-        {
-            downlinks.acceptor.replace(credentials)?;
-            *downlinks.places.lock().unwrap_or_else(PoisonError::into_inner) = places(hub);
+        if let (Some(downlinks), Some(hub), Some(acceptor)) = (&self.reloadable.hub, &options.hub, &acceptor) {
+            downlinks.acceptor.replace(acceptor);
+            downlinks.replace_places(places(hub));
         }
         info!("configuration and certificates read again");
+        let waiting = needs_restart(&self.reloadable.flags, &options.flags);
+        if !waiting.is_empty() {
+            warn!(keys = waiting.join(","), "changed in the configuration, and taken only when the node is restarted");
+        }
         Ok(())
     }
 
-    /// Stops taking requests, answers what was begun, makes it durable, and ends.
+    /// Stops taking requests, answers what was begun, sends to linked hubs what they do not hold yet, and ends. What a
+    /// hub does not take in time is kept and sent after the next start.
     pub async fn stop(mut self) {
-        self.stopper.stop();
-        while let Some(ended) = self.tasks.join_next().await {
-            if let Err(error) = ended {
-                error!(%error, "a task of the node failed");
+        // Who asked something of the process that is not carried out any more gets an answer now.
+        drop(self.commands);
+        self.web.stop().await;
+        let head = *self.writer.subscribe(Arc::default()).borrow();
+        let delivered = async {
+            for uplink in &self.uplinks {
+                uplink.delivered(head).await;
             }
+        };
+        if timeout(self.drain_timeout, delivered).await.is_err() {
+            warn!("not all was sent in time: the rest is sent after the next start");
         }
+        self.links.stop().await;
         self.writer.stop().await;
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
@@ -295,6 +342,19 @@ impl Node {
         }
         info!("stopped");
     }
+}
+
+/// Options that are other than those that the node was started with, of those that a reload does not take.
+fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
+    let taken = |name: &str| {
+        let sections = ["uplink.tls.", "hub.tls.", "hub.edge."];
+        sections.iter().any(|section| name.starts_with(section)) || name == "hub.trust-edge-labels"
+    };
+    let started: BTreeMap<&str, &str> = started.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let now: BTreeMap<&str, &str> = now.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let names: BTreeSet<&str> = started.keys().chain(now.keys()).copied().collect();
+    let changed = names.into_iter().filter(|name| !taken(name) && started.get(name) != now.get(name));
+    changed.map(String::from).collect()
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
@@ -464,5 +524,21 @@ fn status(options: &NodeOptions, started_ns: u64) -> NodeStatus {
         build: build.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
         flags: options.flags.clone(),
         start_ns: started_ns,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_reload_does_not_take_is_named() {
+        let flags = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        let started = flags(&[("web.listen-address", ":9091"), ("hub.tls.key-file", "a"), ("log.level", "info")]);
+        assert!(needs_restart(&started, &started).is_empty());
+        let now = flags(&[("hub.tls.key-file", "b"), ("hub.edge.name", "syq-1"), ("log.level", "debug")]);
+        assert_eq!(needs_restart(&started, &now), ["log.level", "web.listen-address"]);
     }
 }

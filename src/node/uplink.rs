@@ -1,10 +1,12 @@
 //! An edge's link to one hub: dials, converses, and tries again for as long as the node runs.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
 use super::backoff::Schedule;
@@ -16,15 +18,17 @@ use super::options::{LinkOptions, UplinkOptions};
 use super::writer::{StoreFacts, Writer};
 use crate::model::Revision;
 use crate::net::counted::Traffic;
-use crate::net::dial::{DialLimits, Dialled, dial};
+use crate::net::dial::{DialError, DialLimits, Dialled, dial};
 use crate::net::stop::Stop;
 use crate::net::tls::Connector;
-use crate::session::{Admitted, Closed, Config, Edge, EdgeConfig, Refused};
+use crate::session::{Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::wire::message::HOLDS_MAX;
 use crate::wire::{CloseReason, Facts, Hello, Hold, Opening};
 
 /// The longest that a hub's word on when to come back is followed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// Heartbeats after which a session counts as one that works, whatever was sent.
+const HEARTBEATS_LASTED: u32 = 3;
 
 /// What an uplink works with.
 pub struct UplinkTask {
@@ -46,67 +50,84 @@ pub struct UplinkTask {
     pub state: Arc<Uplink>,
 }
 
+/// How an attempt to be linked ended.
+struct Ended {
+    text: String,
+    /// When the hub wants to see us again.
+    retry_after: Option<Duration>,
+    progress: Progress,
+}
+
+impl Ended {
+    fn early(text: String) -> Self {
+        Self { text, retry_after: None, progress: Progress::default() }
+    }
+}
+
 impl UplinkTask {
-    /// Runs until told to stop.
-    pub async fn run(mut self, mut stop: Stop) {
+    /// Runs until told to stop. A conversation ends itself then, with a farewell to the hub.
+    pub async fn run(self, mut stop: Stop) {
         let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
         let mut heads = self.writer.subscribe(Arc::default());
         // Whether the hub holds what is there already is not known before it says so.
         let (head, now_ns) = (*heads.borrow_and_update(), self.clock.wall_ns());
-        self.state.update(|link| {
-            if head > Revision(0) {
-                link.lag.moved(head, now_ns)
-            }
-        });
+        self.state.update(|link| link.lag.moved(head, now_ns));
         while !stop.is_stopped() {
-            let established_before = self.state.get().sessions;
-            let (text, retry_after) = tokio::select! {
-                ended = self.connect(stop.clone()) => ended,
-                () = stop.stopped() => break,
+            let Some(dialled) = self.meanwhile(self.dial(), &mut heads, &mut stop).await else { break };
+            let ended = match dialled {
+                Ok(dialled) => self.converse(dialled, heads.clone(), stop.clone()).await,
+                Err(error) => Ended::early(error.to_string()),
             };
-            let established = self.state.get().sessions > established_before;
-            if established {
+            if ended.progress.is_made(Instant::now()) {
                 schedule.reset();
             }
-            let wait = retry_after.unwrap_or_else(|| schedule.next_wait());
-            self.report(&text, wait, established);
-            self.wait(wait, &mut heads, &mut stop).await;
+            let wait = match ended.retry_after {
+                Some(asked) => schedule.next_wait_of(asked),
+                None => schedule.next_wait(),
+            };
+            if stop.is_stopped() {
+                break;
+            }
+            self.report(&ended.text, wait, ended.progress.since.is_some());
+            if self.meanwhile(sleep(wait), &mut heads, &mut stop).await.is_none() {
+                break;
+            }
         }
     }
 
-    /// One connection. Returns why it ended, and when the hub wants to see us again.
-    async fn connect(&mut self, stop: Stop) -> (String, Option<Duration>) {
-        let hub = &self.options.hub;
+    async fn dial(&self) -> Result<Dialled, DialError> {
         let limits = DialLimits {
             connect_timeout: self.options.dialling.connect_timeout,
             handshake_timeout: self.link.handshake_timeout,
             message_bytes_max: self.link.message_bytes_max,
         };
-        let Dialled { connection, peer, wire } = match dial(hub, &self.connector, &limits).await {
-            Ok(dialled) => dialled,
-            Err(error) => return (error.to_string(), None),
-        };
-        debug!(%hub, %peer, "connected");
+        dial(&self.options.hub, &self.connector, &limits).await
+    }
+
+    /// One conversation, until it is over.
+    async fn converse(&self, dialled: Dialled, heads: watch::Receiver<Revision>, stop: Stop) -> Ended {
+        let Dialled { connection, peer, wire } = dialled;
+        debug!(hub = %self.options.hub, %peer, "connected");
         let volume = Arc::<Traffic>::default();
         self.state.update(|link| {
             link.wire.follow(wire);
             link.messages.follow(volume.clone());
         });
-        let heads = self.writer.subscribe(Arc::default());
-        let Ok(facts) = self.writer.facts(None).await else { return ("the node is shutting down".into(), None) };
+        let Ok(facts) = self.writer.facts(None).await else { return Ended::early("the node is shutting down".into()) };
         let context = Context {
             writer: self.writer.clone(),
             clock: self.clock.clone(),
             message_bytes_max: self.link.message_bytes_max,
             volume,
         };
-        let link = Config { message_bytes_max: self.link.message_bytes_max, ..Config::default() };
-        let config = EdgeConfig { link, labels: self.options.labels.clone() };
+        let mut rim = HubRim { task: self, head: facts.head, progress: Progress::default() };
+        let config = EdgeConfig { link: self.link.session_config(), labels: self.options.labels.clone() };
         let edge = Edge::new(config, describe(&self.name, facts), context.now());
-        let closed = converse(End::Edge(Box::new(edge)), connection, Some(heads), self, &context, stop, None).await;
+        let end = End::Edge(Box::new(edge));
+        let closed = converse(end, connection, Some(heads), &mut rim, &context, stop, None).await;
         self.state.update(|link| link.connected = false);
-        let retry_after = closed.retry_after_ms.map(|ms| Duration::from_millis(ms).min(RETRY_AFTER_MAX));
-        (explain(&closed), retry_after)
+        let retry_after = come_back_after(&closed, self.options.dialling.backoff_max);
+        Ended { text: explain(&closed), retry_after, progress: rim.progress }
     }
 
     fn report(&self, text: &str, wait: Duration, established: bool) {
@@ -120,13 +141,18 @@ impl UplinkTask {
         }
     }
 
-    /// Waits, and notes meanwhile since when changes wait.
-    async fn wait(&self, wait: Duration, heads: &mut watch::Receiver<Revision>, stop: &mut Stop) {
-        let until = Instant::now() + wait;
+    /// Does something else than converse, and notes meanwhile since when changes wait. `None` if told to stop.
+    async fn meanwhile<T>(
+        &self,
+        other: impl Future<Output = T>,
+        heads: &mut watch::Receiver<Revision>,
+        stop: &mut Stop,
+    ) -> Option<T> {
+        let mut other = pin!(other);
         loop {
             tokio::select! {
-                () = sleep_until(until) => return,
-                () = stop.stopped() => return,
+                done = &mut other => return Some(done),
+                () = stop.stopped() => return None,
                 Ok(()) = heads.changed() => {
                     let head = *heads.borrow_and_update();
                     self.state.update(|link| link.lag.moved(head, self.clock.wall_ns()));
@@ -136,15 +162,66 @@ impl UplinkTask {
     }
 }
 
-impl Rim for UplinkTask {
+/// What the hub, or the way in which it ended the conversation, asks for. A session that was replaced has a twin with the
+/// same store: hurrying back would only throw that one out.
+fn come_back_after(closed: &Closed, backoff_max: Duration) -> Option<Duration> {
+    let asked = closed.retry_after_ms.map(|ms| Duration::from_millis(ms).min(RETRY_AFTER_MAX));
+    match closed.reason {
+        CloseReason::Replaced => Some(asked.unwrap_or_default().max(backoff_max)),
+        _ => asked,
+    }
+}
+
+/// Whether a conversation came to anything. One that is established and fails at once must not make the next one come
+/// sooner.
+#[derive(Clone, Copy, Debug, Default)]
+struct Progress {
+    /// Since when it is established, and how long it must last to count by that alone.
+    since: Option<(Instant, Duration)>,
+    /// What the hub held at its begin.
+    held: Option<Revision>,
+    /// The hub came to hold more.
+    advanced: bool,
+}
+
+impl Progress {
+    fn established(&mut self, now: Instant, heartbeat_ns: u64) {
+        self.since = Some((now, HEARTBEATS_LASTED * Duration::from_nanos(heartbeat_ns)));
+    }
+
+    fn peer_holds(&mut self, revision: Revision) {
+        self.advanced |= *self.held.get_or_insert(revision) < revision;
+    }
+
+    fn is_made(&self, now: Instant) -> bool {
+        let lasted = self.since.is_some_and(|(since, least)| now.saturating_duration_since(since) >= least);
+        self.advanced || lasted
+    }
+}
+
+/// The edge's side of one conversation.
+struct HubRim<'a> {
+    task: &'a UplinkTask,
+    /// The store's head at its begin.
+    head: Revision,
+    progress: Progress,
+}
+
+impl Rim for HubRim<'_> {
     async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
         let text = "an edge admits nobody".into();
         Err(Refused { reason: CloseReason::Protocol, text, retry_after_ms: None })
     }
 
     fn note(&mut self, note: Note) {
-        let (now_ns, hub) = (self.clock.wall_ns(), &self.options.hub);
-        self.state.update(|link| match note {
+        let (task, head) = (self.task, self.head);
+        let (now_ns, hub) = (task.clock.wall_ns(), &task.options.hub);
+        match &note {
+            Note::Established(established) => self.progress.established(Instant::now(), established.heartbeat_ns),
+            Note::PeerHolds(revision) => self.progress.peer_holds(*revision),
+            _ => {}
+        }
+        task.state.update(|link| match note {
             Note::Established(established) => {
                 link.connected = true;
                 link.connected_since_ns = now_ns;
@@ -158,16 +235,18 @@ impl Rim for UplinkTask {
             Note::PeerHolds(revision) => {
                 link.acknowledged = revision;
                 link.lag.held(revision);
+                // A hub that lost its disk holds less than before: all of it waits again.
+                link.lag.moved(head, now_ns);
                 // Without a place in the queue, the next acknowledgement tells the writer as much.
-                self.writer.uplink_holds(self.number, revision);
+                task.writer.uplink_holds(task.number, revision);
             }
             Note::Received(revision) => link.received = revision,
             Note::Head(revision) => link.lag.moved(revision, now_ns),
             Note::ClockOffset(offset_ns) => {
                 link.clock_offset_ns = offset_ns;
                 // One hub gives the time; the first configured, so that two do not pull at the stamps.
-                if self.number == 0 {
-                    self.clock.set_offset_ns(offset_ns);
+                if task.number == 0 {
+                    task.clock.set_offset_ns(offset_ns);
                 }
             }
             Note::Heard => link.last_seen_ns = now_ns,
@@ -199,5 +278,39 @@ pub fn explain(closed: &Closed) -> String {
         CloseReason::Other(0) => closed.text.clone(),
         reason if closed.by_peer => format!("{reason}: {} (said the peer)", closed.text),
         reason => format!("{reason}: {}", closed.text),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn closed(reason: CloseReason, retry_after_ms: Option<u64>) -> Closed {
+        Closed { reason, text: String::new(), by_peer: true, retry_after_ms }
+    }
+
+    #[test]
+    fn a_session_that_fails_at_once_is_no_progress() {
+        let begin = Instant::now();
+        let mut progress = Progress::default();
+        assert!(!progress.is_made(begin + 60 * SECOND), "never established");
+        progress.established(begin, 1_000_000_000);
+        progress.peer_holds(Revision(7));
+        assert!(!progress.is_made(begin + SECOND), "the hub only said what it held before");
+        assert!(progress.is_made(begin + 3 * SECOND), "it lasted");
+        progress.peer_holds(Revision(8));
+        assert!(progress.is_made(begin), "something arrived");
+    }
+
+    #[test]
+    fn who_was_replaced_waits_longest() {
+        let max = 30 * SECOND;
+        assert_eq!(come_back_after(&closed(CloseReason::Replaced, None), max), Some(max));
+        assert_eq!(come_back_after(&closed(CloseReason::Replaced, Some(60_000)), max), Some(60 * SECOND));
+        assert_eq!(come_back_after(&closed(CloseReason::Storage, Some(5_000)), max), Some(5 * SECOND));
+        assert_eq!(come_back_after(&closed(CloseReason::Storage, Some(u64::MAX)), max), Some(RETRY_AFTER_MAX));
+        assert_eq!(come_back_after(&closed(CloseReason::Shutdown, None), max), None);
     }
 }

@@ -122,6 +122,7 @@ impl Edge {
             peer: theirs.clone(),
             place: welcome.place,
             exchange: welcome.exchange,
+            heartbeat_ns,
         }));
         self.actions.extend(offset.map(Action::ClockOffset));
         let agreement = Agreement {

@@ -194,6 +194,8 @@ pub struct Established {
     pub place: LabelSet,
     /// Whether the stores exchange all they have, rather than go on where they were.
     pub exchange: bool,
+    /// How often both ends send a heartbeat.
+    pub heartbeat_ns: u64,
 }
 
 /// How a conversation ended.

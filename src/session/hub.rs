@@ -116,7 +116,12 @@ impl Hub {
             clock: self.offset.reading(now),
         };
         self.actions.push_back(Action::Send(Message::Welcome(welcome)));
-        self.actions.push_back(Action::Established(Established { peer: theirs.clone(), place, exchange }));
+        self.actions.push_back(Action::Established(Established {
+            peer: theirs.clone(),
+            place,
+            exchange,
+            heartbeat_ns,
+        }));
         let agreement = Agreement {
             role: Role::Hub,
             config: self.config.link,

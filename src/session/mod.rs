@@ -24,3 +24,4 @@ pub use admission::{Admission, Entry, SessionId, Verdict};
 pub use edge::{Edge, EdgeConfig};
 pub use event::{Action, Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Now, Refused, Skip};
 pub use hub::Hub;
+pub use peer::MESSAGE_BYTES_MIN;

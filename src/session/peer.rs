@@ -17,7 +17,10 @@ pub(super) const HEARTBEAT_NS_MIN: u64 = 100 * MILLISECOND_NS;
 /// See [`HEARTBEAT_NS_MIN`].
 pub(super) const HEARTBEAT_NS_MAX: u64 = 60_000 * MILLISECOND_NS;
 /// The smallest bound on messages that a peer may have.
-pub(super) const MESSAGE_BYTES_MIN: u64 = 64 << 10;
+pub const MESSAGE_BYTES_MIN: u64 = 64 << 10;
+/// When a peer shall come back whose changes could not be made durable, in milliseconds: a full disk is not emptied by
+/// trying.
+const STORAGE_RETRY_MS: u64 = 5_000;
 
 /// Why a conversation has to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ impl Fault {
     }
 
     pub fn storage(text: String) -> Self {
-        Self::new(CloseReason::Storage, text)
+        Self { retry_after_ms: Some(STORAGE_RETRY_MS), ..Self::new(CloseReason::Storage, text) }
     }
 
     pub fn unexpected(message: &Message) -> Self {

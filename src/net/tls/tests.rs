@@ -153,9 +153,9 @@ async fn what_is_not_tls_is_refused() {
 async fn certificates_are_replaced_without_a_new_acceptor() {
     let (old, new) = (Pki::new(), Pki::new());
     let (acceptor, connector) = (acceptor(&old.hub), connector(&old.edge));
-    acceptor.replace(&Credentials::load(&new.hub).unwrap()).unwrap();
+    acceptor.replace(&Acceptor::new(&Credentials::load(&new.hub).unwrap()).unwrap());
     assert!(shake(&acceptor, &connector, "localhost").await.1.is_err());
-    connector.replace(&Credentials::load(&new.edge).unwrap()).unwrap();
+    connector.replace(&Connector::new(&Credentials::load(&new.edge).unwrap()).unwrap());
     assert!(shake(&acceptor, &connector, "localhost").await.1.is_ok());
 }
 
