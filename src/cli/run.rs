@@ -28,7 +28,13 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
             }
         };
         let mut node = started.map_err(|error| error.to_string())?;
-        while let Some(asked) = signals.next(&mut node).await {
+        let writer = node.writer();
+        loop {
+            let asked = tokio::select! {
+                asked = signals.next(&mut node) => asked,
+                () = writer.over() => return Err("the thread that writes has ended, see the log; start again".into()),
+            };
+            let Some(asked) = asked else { break };
             let outcome = reload(role, flags, &node);
             if let Err(text) = &outcome {
                 error!(reason = text, "the configuration was not read again: the old one goes on");

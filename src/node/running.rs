@@ -288,6 +288,11 @@ impl Node {
         });
     }
 
+    /// Who writes: to see whether it still does.
+    pub fn writer(&self) -> Writer {
+        self.writer.clone()
+    }
+
     /// Takes what can change from new options: certificates, and what a hub knows of its edges. Nothing of it is taken if
     /// anything is wrong; what changed besides is warned of, since it waits for a restart.
     ///

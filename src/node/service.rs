@@ -19,7 +19,7 @@ use crate::gateway::{Reply, Route, Router};
 use crate::model::{Family, LabelSet, Moment};
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
-use crate::store::{Action, Entry};
+use crate::store::{Action, Block, Entry};
 
 /// Groups and held-back families that a page shows, at most.
 const PAGE_ROWS_MAX: usize = 20_000;
@@ -203,6 +203,7 @@ impl Service {
 
     fn index(&self) -> Reply {
         let groups = self.writer.published().groups();
+        let blocks = self.writer.published().snapshot();
         let mut held = Vec::new();
         for entry in &groups {
             let back = entry.families().filter_map(|(f, state)| Some((f, state.conflict.as_ref()?)));
@@ -210,7 +211,7 @@ impl Service {
                 name: f.family.name().clone(),
                 group: entry.shown.clone(),
                 reason: conflict.to_string(),
-                incumbent: None,
+                incumbent: incumbent(&blocks, &f.family),
             }));
         }
         held.truncate(PAGE_ROWS_MAX);
@@ -249,6 +250,13 @@ impl Service {
             Command::Reload => Reply::reloaded(outcome),
         }
     }
+}
+
+/// The group whose family of another type is shown under the name, if that is what keeps this one back.
+fn incumbent(blocks: &[(Arc<str>, Arc<Block>)], family: &Family) -> Option<Arc<LabelSet>> {
+    let at = blocks.binary_search_by(|(name, _)| name.cmp(family.name())).ok()?;
+    let first = blocks[at].1.entries().next()?;
+    (first.family.shape().metric_type() != family.shape().metric_type()).then(|| first.labels.clone())
 }
 
 fn group_json(entry: &Entry) -> serde_json::Value {

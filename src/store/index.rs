@@ -61,7 +61,7 @@ impl fmt::Display for Conflict {
         match self {
             Self::Type { name, pushed, used } => {
                 let (pushed, used) = (pushed.name(), used.name());
-                write!(f, "metric {name:?} is a {pushed} here but already a {used} elsewhere: one name needs one type")
+                write!(f, "metric {name:?} has type {pushed} here but type {used} elsewhere: one name needs one type")
             }
             Self::Suffix { name, used } => {
                 write!(
