@@ -78,6 +78,8 @@ pub enum Note {
     Head(Revision),
     /// The peer's clock minus ours, in nanoseconds.
     ClockOffset(i64),
+    /// The age of the peer's oldest change that is not held here, as it says, in nanoseconds.
+    PeerLag(u64),
     /// A message came.
     Heard,
 }
@@ -232,6 +234,7 @@ impl Talk<'_> {
                 }
                 Action::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
                 Action::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),
+                Action::PeerLag(lag_ns) => rim.note(Note::PeerLag(lag_ns)),
                 Action::Established(established) => rim.note(Note::Established(established)),
                 Action::Exchanged => rim.note(Note::Exchanged),
                 Action::Close(closed) => return Some(closed),

@@ -121,7 +121,8 @@ impl UplinkTask {
             volume,
         };
         let mut rim = HubRim { task: self, head: facts.head, progress: Progress::default() };
-        let config = EdgeConfig { link: self.link.session_config(), labels: self.options.labels.clone() };
+        let (link, labels, lag) = (self.link.session_config(), self.options.labels.clone(), self.state.get().lag);
+        let config = EdgeConfig { link, labels, lag };
         let edge = Edge::new(config, describe(&self.name, facts), context.now());
         let end = End::Edge(Box::new(edge));
         let closed = converse(end, connection, Some(heads), &mut rim, &context, stop, None).await;
@@ -249,6 +250,7 @@ impl Rim for HubRim<'_> {
                     task.clock.set_offset_ns(offset_ns);
                 }
             }
+            Note::PeerLag(_) => {}
             Note::Heard => link.last_seen_ns = now_ns,
         });
     }

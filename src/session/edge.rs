@@ -6,6 +6,7 @@ use crate::model::{LabelSet, Revision};
 use crate::wire::{CloseReason, Facts, Hello, Message, VERSION, Welcome};
 
 use super::event::{Action, Config, Established, Event, MILLISECOND_NS, Now};
+use super::lag::Lag;
 use super::offset::Offset;
 use super::peer::{
     Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN, Peer, Role, close, closed_by_peer,
@@ -19,6 +20,8 @@ pub struct EdgeConfig {
     pub link: Config,
     /// The place that the edge claims.
     pub labels: LabelSet,
+    /// Since when changes wait that were made before this conversation, by the wall clock.
+    pub lag: Lag,
 }
 
 /// One conversation with a hub.
@@ -134,6 +137,7 @@ impl Edge {
             message_bytes_max: welcome.message_bytes_max,
             resume,
             offset: std::mem::take(&mut self.offset),
+            lag: std::mem::take(&mut self.config.lag),
         };
         self.state = State::Open(Box::new(Peer::open(agreement, self.head, now, &mut self.actions)));
         Ok(())

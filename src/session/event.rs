@@ -128,6 +128,8 @@ pub enum Action {
     },
     /// The peer's wall clock minus this node's, in nanoseconds.
     ClockOffset(i64),
+    /// The age of the peer's oldest change that it knows not to be held here, in nanoseconds; 0 if there is none.
+    PeerLag(u64),
     /// The handshake is over.
     Established(Established),
     /// The exchange that [`Established`] announced is complete: both stores hold what either had.

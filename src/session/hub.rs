@@ -6,6 +6,7 @@ use crate::wire::{CloseReason, Hello, Message, VERSION, Welcome};
 
 use super::edge::{check_bytes_max, same_store};
 use super::event::{Action, Admitted, Established, Event, HubConfig, MILLISECOND_NS, Now};
+use super::lag::Lag;
 use super::offset::Offset;
 use super::peer::{Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, Peer, Role, close, closed_by_peer};
 use super::resume::resume;
@@ -131,6 +132,7 @@ impl Hub {
             message_bytes_max: hello.message_bytes_max,
             resume,
             offset: std::mem::take(&mut self.offset),
+            lag: Lag::default(),
         };
         self.state = State::Open(Box::new(Peer::open(agreement, ours.head, now, &mut self.actions)));
         Ok(())

@@ -6,12 +6,13 @@
 //!
 //! Read in this order: [`event`] (what goes in and out), [`resume`] (may two stores go on where they were), `sending`
 //! and `receiving` (one direction each), `peer` (what both ends do once they know each other), [`edge`] and [`hub`] (the
-//! handshakes), [`offset`] (whose clock is right) and [`admission`] (which sessions a hub has).
+//! handshakes), [`offset`] (whose clock is right), [`lag`] (what waits, since when) and [`admission`] (which sessions a hub has).
 
 pub mod admission;
 pub mod edge;
 pub mod event;
 pub mod hub;
+pub mod lag;
 pub mod offset;
 mod peer;
 mod receiving;
@@ -24,4 +25,5 @@ pub use admission::{Admission, Entry, SessionId, Verdict};
 pub use edge::{Edge, EdgeConfig};
 pub use event::{Action, Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Now, Refused, Skip};
 pub use hub::Hub;
+pub use lag::Lag;
 pub use peer::MESSAGE_BYTES_MIN;

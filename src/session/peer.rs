@@ -6,6 +6,7 @@ use crate::model::{Position, Revision};
 use crate::wire::{Clock, Close, CloseReason, Facts, Heartbeat, Message};
 
 use super::event::{Action, Closed, Config, Event, MILLISECOND_NS, Now, Refused, Skip};
+use super::lag::Lag;
 use super::offset::Offset;
 use super::receiving::Receiving;
 use super::sending::Sending;
@@ -87,6 +88,7 @@ pub(super) struct Agreement<'a> {
     /// What (the peer holds of ours, we hold of the peer's), if they go on.
     pub resume: Option<(Revision, Position)>,
     pub offset: Offset,
+    pub lag: Lag,
 }
 
 /// The state of an open conversation.
@@ -98,6 +100,8 @@ pub(super) struct Peer {
     /// Whether the peer may send updates: in an exchange the hub's half comes first.
     turn_over: bool,
     offset: Offset,
+    head: Revision,
+    lag: Lag,
     heartbeat_ns: u64,
     heartbeat_due_ns: u64,
     heard_ns: u64,
@@ -119,7 +123,7 @@ struct Held {
 impl Peer {
     /// Opens the conversation; `head` is what the store has published by now.
     pub fn open(agreement: Agreement<'_>, head: Revision, now: Now, actions: &mut VecDeque<Action>) -> Self {
-        let Agreement { role, config, heartbeat_ns, ours, theirs, message_bytes_max, resume, offset } = agreement;
+        let Agreement { role, config, heartbeat_ns, ours, theirs, message_bytes_max, resume, offset, lag } = agreement;
         // Going on, the peer has all that came from it; in an exchange, what came in this session only.
         let after = if resume.is_some() { Revision(0) } else { ours.head };
         let message_bytes_max = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
@@ -135,6 +139,8 @@ impl Peer {
             receiving: Receiving::new(theirs.store, theirs.epoch(), held, role == Role::Hub),
             turn_over: resume.is_some() || role == Role::Edge,
             offset,
+            head,
+            lag,
             heartbeat_ns,
             heartbeat_due_ns: now.monotonic_ns.saturating_add(heartbeat_ns),
             heard_ns: now.monotonic_ns,
@@ -147,6 +153,8 @@ impl Peer {
             None if role == Role::Hub => peer.sending.exchange(actions),
             None => {}
         }
+        peer.lag.held(peer.sending.held());
+        peer.lag.moved(head, now.wall_ns);
         peer.tell_held(actions);
         peer
     }
@@ -167,7 +175,11 @@ impl Peer {
                 self.heard_ns = now.monotonic_ns;
                 self.message(message, now, actions)?;
             }
-            Event::Head(head) => self.sending.publish(head, actions),
+            Event::Head(head) => {
+                self.head = self.head.max(head);
+                self.lag.moved(head, now.wall_ns);
+                self.sending.publish(head, actions);
+            }
             Event::Read(batch) => self.sending.read(batch, actions),
             Event::Committed(id) => {
                 let half_done = self.receiving.committed(id, actions)?;
@@ -179,6 +191,7 @@ impl Peer {
             // The rest is for the handshake, or was dealt with.
             _ => {}
         }
+        self.lag.held(self.sending.held());
         self.tell_held(actions);
         Ok(())
     }
@@ -209,6 +222,7 @@ impl Peer {
             }
             Message::Heartbeat(heartbeat) => {
                 self.read_clock(heartbeat.clock, now, actions);
+                actions.push_back(Action::PeerLag(heartbeat.lag_ns));
                 Ok(())
             }
             other => Err(Fault::unexpected(&other)),
@@ -245,8 +259,8 @@ impl Peer {
         }
         if now.monotonic_ns >= self.heartbeat_due_ns {
             self.heartbeat_due_ns = now.monotonic_ns.saturating_add(self.heartbeat_ns);
-            let clock = self.offset.reading(now);
-            actions.push_back(Action::Send(Message::Heartbeat(Heartbeat { clock })));
+            let (clock, lag_ns) = (self.offset.reading(now), self.lag.oldest_ns(now.wall_ns));
+            actions.push_back(Action::Send(Message::Heartbeat(Heartbeat { clock, head: self.head, lag_ns })));
         }
         if now.monotonic_ns >= self.progress_due_ns {
             self.progress_due_ns = now.monotonic_ns.saturating_add(self.progress_ns);

@@ -210,6 +210,21 @@ fn heartbeats_keep_a_link_alive_and_measure_the_clocks() {
 }
 
 #[test]
+fn a_hub_is_told_for_how_long_changes_wait() {
+    let mut pair = acquainted(1);
+    pair.write(EDGE, &key(0), &put(100, 2.0));
+    pair.now_ns += 5 * SECOND_NS;
+    pair.tell(EDGE, Event::Tick);
+    while pair.deliver(HUB) {}
+    assert!(pair.side(HUB).peer_lag_ns.unwrap() >= 5 * SECOND_NS, "nothing is durable at the hub");
+    pair.settle();
+    pair.now_ns += 5 * SECOND_NS;
+    pair.tell(EDGE, Event::Tick);
+    while pair.deliver(HUB) {}
+    assert_eq!(pair.side(HUB).peer_lag_ns, Some(0));
+}
+
+#[test]
 fn a_silent_peer_is_noticed() {
     let mut pair = acquainted(1);
     pair.now_ns += 14 * SECOND_NS;

@@ -163,6 +163,10 @@ pub struct Ack {
 pub struct Heartbeat {
     /// The sender's clock.
     pub clock: Clock,
+    /// The revision of the sender's store, as far as it concerns the receiver.
+    pub head: Revision,
+    /// The age of the sender's oldest change that the receiver has not acknowledged, in nanoseconds; 0 if there is none.
+    pub lag_ns: u64,
 }
 
 /// A reading of the sender's wall clock, and of when it last heard the peer's.

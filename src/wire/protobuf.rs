@@ -162,6 +162,10 @@ struct AckPb {
 struct HeartbeatPb {
     #[prost(message, optional, tag = "1")]
     clock: Option<ClockPb>,
+    #[prost(uint64, tag = "2")]
+    head: u64,
+    #[prost(uint64, tag = "3")]
+    lag_ns: u64,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -225,7 +229,8 @@ pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
         Message::Update(update) => encode_update(update, Columns::default(), into),
         Message::Ack(ack) => put(ACK, &AckPb { updates: ack.updates, revision: ack.revision.0 }, into),
         Message::Heartbeat(heartbeat) => {
-            put(HEARTBEAT, &HeartbeatPb { clock: Some(heartbeat.clock.into()) }, into);
+            let Heartbeat { clock, head, lag_ns } = *heartbeat;
+            put(HEARTBEAT, &HeartbeatPb { clock: Some(clock.into()), head: head.0, lag_ns }, into);
         }
         Message::Close(close) => {
             let Close { reason, text, retry_after_ms } = close;
@@ -248,8 +253,9 @@ pub(super) fn decode_plain(kind: u8, body: &[u8]) -> Result<Message, DecodeError
             Ok(Message::Ack(Ack { updates: ack.updates, revision: Revision(ack.revision) }))
         }
         HEARTBEAT => {
-            let clock = of::<HeartbeatPb>("heartbeat", body)?.clock.unwrap_or_default().into();
-            Ok(Message::Heartbeat(Heartbeat { clock }))
+            let HeartbeatPb { clock, head, lag_ns } = of("heartbeat", body)?;
+            let clock = clock.unwrap_or_default().into();
+            Ok(Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns }))
         }
         CLOSE => {
             let close = of::<ClosePb>("close", body)?;

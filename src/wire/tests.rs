@@ -117,7 +117,9 @@ fn plain() -> impl Strategy<Value = Message> {
             }
         ),
         any::<[u64; 2]>().prop_map(|[updates, at]| Message::Ack(Ack { updates, revision: Revision(at) })),
-        clock().prop_map(|clock| Message::Heartbeat(Heartbeat { clock })),
+        (clock(), any::<[u64; 2]>()).prop_map(|(clock, [head, lag_ns])| {
+            Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns })
+        }),
         close.prop_map(|(code, text, retry_after_ms)| {
             Message::Close(Close { reason: CloseReason::from_code(code), text, retry_after_ms })
         }),

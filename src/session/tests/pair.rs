@@ -58,6 +58,7 @@ pub struct Side {
     inbox: VecDeque<Vec<u8>>,
     reads: VecDeque<(Revision, Skip)>,
     commits: VecDeque<Commit>,
+    pub peer_lag_ns: Option<u64>,
     pub established: Option<Established>,
     pub exchanged: bool,
     pub closed: Option<Closed>,
@@ -76,6 +77,7 @@ impl Side {
             inbox: VecDeque::new(),
             reads: VecDeque::new(),
             commits: VecDeque::new(),
+            peer_lag_ns: None,
             established: None,
             exchanged: false,
             closed: None,
@@ -215,6 +217,7 @@ impl Pair {
                     }
                 }
                 Action::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
+                Action::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
                 Action::Established(established) => side.established = Some(established),
                 Action::Exchanged => side.exchanged = true,
                 Action::Unsendable { .. } => panic!("all families are small"),
