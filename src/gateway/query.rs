@@ -1,6 +1,9 @@
 //! The query API, `/api/v1/…`: its replies, with the headers that let other sites' scripts read them.
 
-use serde_json::{Map, Value, json};
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
 
 use super::instant::rfc3339;
 use super::reply::{JSON, Reply};
@@ -16,17 +19,29 @@ pub struct NodeStatus {
     pub start_ns: u64,
 }
 
+/// What `/api/v1/status` says.
+#[derive(Serialize)]
+struct Answer<'a> {
+    data: Data<'a>,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    build_information: BTreeMap<&'a str, &'a str>,
+    flags: BTreeMap<&'a str, &'a str>,
+    start_time: String,
+}
+
 /// To `/api/v1/status`.
 pub fn status(status: &NodeStatus) -> Reply {
-    let object = |pairs: &[(String, String)]| -> Map<String, Value> {
-        pairs.iter().map(|(name, value)| (name.clone(), Value::String(value.clone()))).collect()
-    };
-    let data = json!({
-        "build_information": object(&status.build),
-        "flags": object(&status.flags),
-        "start_time": rfc3339(status.start_ns),
-    });
-    shared(Reply::new(200, JSON, json!({ "status": "success", "data": data }).to_string()))
+    fn map(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
+        pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
+    }
+    let start_time = rfc3339(status.start_ns);
+    let data = Data { build_information: map(&status.build), flags: map(&status.flags), start_time };
+    let json = serde_json::to_vec(&Answer { data, status: "success" }).expect("maps of strings are JSON");
+    shared(Reply::new(200, JSON, json))
 }
 
 /// To `/api/v1/metrics`: each group as [`crate::exposition::json::group`] shows it. One group at a time is held as a
@@ -60,6 +75,8 @@ fn shared(reply: Reply) -> Reply {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
