@@ -30,7 +30,7 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
             format!("{telemetry_path:?} must begin with a slash and not be all of it"),
         );
     }
-    let external_url = reader.value(section, "external_url", default.external_url);
+    let external_url = reader.value(section, "external_url", String::new());
     let external_path = url_path(&external_url);
     if external_path.is_none() && !external_url.is_empty() {
         let text = format!("{external_url:?} is no URL: write it like \"https://push.example.org/prefix\"");
@@ -43,7 +43,6 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     WebOptions {
         listen_addresses,
         telemetry_path,
-        external_url,
         route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
         enable_lifecycle: reader.value(section, "enable_lifecycle", default.enable_lifecycle),
         enable_admin_api: reader.value(section, "enable_admin_api", default.enable_admin_api),

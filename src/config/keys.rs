@@ -39,7 +39,7 @@ const fn file_only(path: &'static str, value: &'static str, meaning: &'static st
 pub const KEYS: &[Key] = &[
     many("web.listen_address", "web.listen-address", "HOST:PORT", "where the gateway listens; without HOST on every interface"),
     one("web.telemetry_path", "web.telemetry-path", "PATH", "where the scrape is"),
-    one("web.external_url", "web.external-url", "URL", "how the node is reached from outside, if by another address"),
+    one("web.external_url", "web.external-url", "URL", "how the node is reached from outside: its path is the default of web.route_prefix"),
     one("web.route_prefix", "web.route-prefix", "PATH", "what every path begins with; by default the path of the external URL"),
     one("web.enable_lifecycle", "web.enable-lifecycle", "", "let requests stop the node and make it read its configuration again"),
     one("web.enable_admin_api", "web.enable-admin-api", "", "let one request wipe everything"),

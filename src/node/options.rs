@@ -51,8 +51,6 @@ pub struct WebOptions {
     pub listen_addresses: Vec<ListenAddress>,
     /// Where the scrape is; begins with a slash.
     pub telemetry_path: String,
-    /// How the node is reached from outside, for links; empty if that is not known.
-    pub external_url: String,
     /// Before every path: empty, or beginning with a slash and not ending in one.
     pub route_prefix: String,
     /// `/-/quit` and `/-/reload` work.
@@ -66,7 +64,6 @@ impl Default for WebOptions {
         Self {
             listen_addresses: vec![ListenAddress::every_interface(9091)],
             telemetry_path: "/metrics".into(),
-            external_url: String::new(),
             route_prefix: String::new(),
             enable_lifecycle: false,
             enable_admin_api: false,
