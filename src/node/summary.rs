@@ -1,6 +1,6 @@
 //! Summaries as Pushgateway has them: count, sum, and quantiles of what was observed lately.
 //!
-//! Quantiles are exact over the last [`WINDOW`] observations, rather than estimates over a time: enough to see what a push
+//! Quantiles are exact over the last `WINDOW` observations, rather than estimates over a time: enough to see what a push
 //! costs, at a cost of a store and an addition each.
 
 use std::sync::{Mutex, PoisonError};

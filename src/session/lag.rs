@@ -16,7 +16,7 @@ pub struct Lag {
 }
 
 impl Lag {
-    /// The store moved to `head`. Beyond [`LAG_MARKS_MAX`] the newest mark stands for all that follow: the oldest is what
+    /// The store moved to `head`. Beyond `LAG_MARKS_MAX` the newest mark stands for all that follow: the oldest is what
     /// counts.
     pub fn moved(&mut self, head: Revision, now_ns: u64) {
         let last = self.marks.back().map_or(self.held, |(last, _)| *last);
