@@ -373,8 +373,15 @@ impl Task {
             0 => u64::MAX,
             hub_ns => self.clock.now().stamp_ns.saturating_sub(hub_ns),
         };
-        for entry in self.store.published().tombstones(upto, before_ns, FORGET_MAX) {
+        let due = self.store.published().tombstones(upto, before_ns, FORGET_MAX);
+        for entry in &due {
             self.store.forget(&entry.id);
+        }
+        if due.len() == FORGET_MAX
+            && let Some(jobs) = self.jobs.upgrade()
+        {
+            // There are more: after what others wait for. Without a place in the queue, the next sweep goes on.
+            let _ = jobs.try_send(Job::Sweep);
         }
     }
 
