@@ -21,7 +21,6 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
 use tracing::debug;
 
 use super::budget::{Budget, Exhausted, Reservation};
@@ -303,13 +302,6 @@ impl Response {
         self
     }
 
-    /// Makes the body a stream; at most `pieces_max` pieces (at least 1) wait to be sent.
-    pub fn stream(mut self, pieces_max: usize) -> (Self, BodySender) {
-        let (sender, receiver) = mpsc::channel(pieces_max.max(1));
-        self.0.body_mut().content = Content::Stream(receiver);
-        (self, BodySender(sender))
-    }
-
     /// Makes the body a stream of what `pieces` gives, each made when the one before is on its way. The connection is
     /// ended if a client takes none for too long.
     pub fn pieces(mut self, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
@@ -323,55 +315,9 @@ impl Response {
     }
 }
 
-/// Feeds a streamed body. Dropped without [`BodySender::finish`], it cuts the connection, so that a client never takes
-/// half an answer for a whole one.
-#[derive(Debug)]
-pub struct BodySender(mpsc::Sender<Piece>);
-
-/// The client went away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ClientGone;
-
-impl fmt::Display for ClientGone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the client went away")
-    }
-}
-
-impl std::error::Error for ClientGone {}
-
-impl BodySender {
-    /// Sends a piece when there is room for it.
-    pub async fn send(&self, bytes: Bytes) -> Result<(), ClientGone> {
-        self.0.send(Piece::Data(bytes)).await.map_err(|_| ClientGone)
-    }
-
-    /// The same from a thread that may block.
-    pub fn send_blocking(&self, bytes: Bytes) -> Result<(), ClientGone> {
-        self.0.blocking_send(Piece::Data(bytes)).map_err(|_| ClientGone)
-    }
-
-    /// Says that the body is whole.
-    pub async fn finish(self) -> Result<(), ClientGone> {
-        self.0.send(Piece::End).await.map_err(|_| ClientGone)
-    }
-
-    /// The same from a thread that may block.
-    pub fn finish_blocking(self) -> Result<(), ClientGone> {
-        self.0.blocking_send(Piece::End).map_err(|_| ClientGone)
-    }
-}
-
-#[derive(Debug)]
-enum Piece {
-    Data(Bytes),
-    End,
-}
-
 #[derive(Debug)]
 enum Content {
     Bytes(Bytes),
-    Stream(mpsc::Receiver<Piece>),
     Pieces(Pieces),
     Ended,
 }
@@ -396,31 +342,14 @@ struct Reply {
     progress: Option<Progress>,
 }
 
-/// The sender of a streamed body gave up.
-#[derive(Debug)]
-struct Abandoned;
-
-impl fmt::Display for Abandoned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the answer was not finished")
-    }
-}
-
-impl std::error::Error for Abandoned {}
-
 impl hyper::body::Body for Reply {
     type Data = Bytes;
-    type Error = Abandoned;
+    type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Abandoned>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let piece = match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => None,
             Content::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Stream(receiver) => match std::task::ready!(receiver.poll_recv(cx)) {
-                Some(Piece::Data(bytes)) => Some(Ok(Frame::data(bytes))),
-                Some(Piece::End) => None,
-                None => Some(Err(Abandoned)),
-            },
             Content::Pieces(pieces) => {
                 // Making pieces as fast as they are taken would keep others from this thread: they go in between.
                 pieces.rested = !pieces.rested;
@@ -432,7 +361,7 @@ impl hyper::body::Body for Reply {
             }
             Content::Ended => None,
         };
-        if !matches!(piece, Some(Ok(_))) {
+        if piece.is_none() {
             self.content = Content::Ended;
         }
         Poll::Ready(piece)
@@ -441,7 +370,7 @@ impl hyper::body::Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Bytes(bytes) => bytes.is_empty(),
-            Content::Stream(_) | Content::Pieces(_) => false,
+            Content::Pieces(_) => false,
             Content::Ended => true,
         }
     }
@@ -449,7 +378,7 @@ impl hyper::body::Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) | Content::Pieces(_) => SizeHint::default(),
+            Content::Pieces(_) => SizeHint::default(),
             Content::Ended => SizeHint::with_exact(0),
         }
     }

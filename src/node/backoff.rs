@@ -39,11 +39,6 @@ impl Schedule {
         self.next_wait().max(asked.mul_f64(1.0 + part / 2.0))
     }
 
-    /// The longest wait of its own.
-    pub fn max(&self) -> Duration {
-        self.0.max_interval
-    }
-
     /// It worked: begin again.
     pub fn reset(&mut self) {
         self.0.reset();
