@@ -17,7 +17,7 @@ use crate::store::Counts;
 
 /// Every family that a node of either role can ever show of itself: a push must agree with the types before they are
 /// there. The times of pushes are not among them: they are shown of groups, and stripped from what is pushed.
-pub const OWN_FAMILIES: [(&str, MetricType); 44] = [
+pub const OWN_FAMILIES: [(&str, MetricType); 45] = [
     ("process_cpu_seconds_total", MetricType::Counter),
     ("process_max_fds", MetricType::Gauge),
     ("process_open_fds", MetricType::Gauge),
@@ -53,6 +53,7 @@ pub const OWN_FAMILIES: [(&str, MetricType); 44] = [
     ("pushrelay_uplink_acknowledged_revision", MetricType::Gauge),
     ("pushrelay_uplink_clock_offset_seconds", MetricType::Gauge),
     ("pushrelay_uplink_connected", MetricType::Gauge),
+    ("pushrelay_uplink_held_back_families_total", MetricType::Counter),
     ("pushrelay_uplink_lag_seconds", MetricType::Gauge),
     ("pushrelay_uplink_message_received_bytes_total", MetricType::Counter),
     ("pushrelay_uplink_message_sent_bytes_total", MetricType::Counter),

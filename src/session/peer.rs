@@ -181,6 +181,7 @@ impl Peer {
                 self.sending.publish(head, actions);
             }
             Event::Read(batch) => self.sending.read(batch, actions),
+            Event::HeldBack(verdicts) => self.receiving.held_back(verdicts),
             Event::Committed(id) => {
                 let half_done = self.receiving.committed(id, actions)?;
                 if half_done {
@@ -214,7 +215,11 @@ impl Peer {
     fn message(&mut self, message: Message, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
         match message {
             Message::Update(update) if self.turn_over => self.receiving.update(update, actions),
-            Message::Ack(ack) => {
+            Message::Ack(mut ack) => {
+                let held_back = std::mem::take(&mut ack.held_back);
+                if !held_back.is_empty() {
+                    actions.push_back(Action::HeldBack(held_back));
+                }
                 if self.sending.ack(ack, actions)? {
                     self.sent_all(actions);
                 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::record::{GroupRecord, Mark};
 use crate::model::label;
-use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision};
+use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, Stamp};
 
 /// One group of a store; immutable once published.
 #[derive(Clone, Debug)]
@@ -36,6 +36,17 @@ pub struct FamilyState {
     pub conflict: Option<Arc<str>>,
 }
 
+/// A family that is kept but not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Its name.
+    pub name: Arc<str>,
+    /// When it was pushed.
+    pub stamp: Stamp,
+    /// Why it is not shown.
+    pub conflict: Arc<str>,
+}
+
 impl Entry {
     /// A group that was never written to.
     pub fn new(id: GroupId) -> Self {
@@ -52,6 +63,17 @@ impl Entry {
     /// Each family with its bookkeeping, in the order of names.
     pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, &FamilyState)> {
         self.group.families().iter().zip(&self.families)
+    }
+
+    /// The families that came after that revision and are held back.
+    pub fn held_since(&self, revision: Revision) -> impl Iterator<Item = HeldBack> {
+        self.families().filter(move |(_, state)| state.mark.held && state.mark.revision > revision).map(|(f, state)| {
+            HeldBack {
+                name: f.family.name().clone(),
+                stamp: f.stamp,
+                conflict: state.conflict.clone().unwrap_or_default(),
+            }
+        })
     }
 
     /// The families that a scrape shows, as it shows them.

@@ -19,7 +19,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use entry::Entry;
+pub use entry::{Entry, HeldBack};
 pub use index::Conflict;
 pub use pages::{Block, Page, Shown};
 pub use record::{Cursor, GroupRecord, Identity, Mark, Record};

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::entry::{Entry, FamilyState};
+use super::entry::{Entry, FamilyState, HeldBack};
 use super::index::{Conflict, Groups, Index, related};
 use super::record::{Cursor, Identity, Mark, Record};
 use super::shapes::Shapes;
@@ -259,14 +259,14 @@ impl Store {
         Ok(())
     }
 
-    /// Merges a change that a peer's store sent. What cannot be shown is held back: a peer that were refused would send
-    /// the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
+    /// Merges a change that a peer's store sent. What cannot be shown is held back, and returned: a peer that were refused
+    /// would send the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
     /// pushes are left out: each node shows its own.
     ///
     /// # Errors
     /// If it is of a group not known here and the store is at `limits.groups_max`; for a tombstone, at twice that, so that
     /// deletes still arrive where no push does.
-    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<(), Refusal> {
+    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         if change.families().iter().any(shows_times) {
             change = change.part(|_, f| !shows_times(f));
@@ -279,8 +279,12 @@ impl Store {
                 self.create(id)
             }
         };
-        let point = self.index.point();
-        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))
+        let (point, before) = (self.index.point(), self.revision);
+        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))?;
+        if self.revision == before || self.index.held_len() == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(self.staged.get(&entry.id).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
     }
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
