@@ -73,6 +73,7 @@ pub const KEYS: &[Key] = &[
     one("uplink.connect_timeout", "uplink.connect-timeout", "DURATION", "for the TCP connection to the hub"),
     one("uplink.backoff_min", "uplink.backoff-min", "DURATION", "the shortest wait before dialling again"),
     one("uplink.backoff_max", "uplink.backoff-max", "DURATION", "the longest wait before dialling again"),
+    one("uplink.send_interval", "uplink.send-interval", "DURATION", "the shortest time from one update to the next: longer takes fewer bytes and less work, shorter shows pushes sooner"),
     one("uplink.tls.ca_file", "uplink.tls.ca-file", "FILE", "the authorities of hubs, PEM"),
     one("uplink.tls.cert_file", "uplink.tls.cert-file", "FILE", "this edge's certificate, PEM"),
     one("uplink.tls.key_file", "uplink.tls.key-file", "FILE", "the certificate's key, PEM"),

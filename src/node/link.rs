@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::clock::Clock;
 use super::writer::Writer;
-use crate::compression::{Deflater, Inflater, LEVEL_DEFAULT};
+use crate::compression::{Deflater, Inflater};
 use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::stop::Stop;
@@ -29,6 +29,10 @@ use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message, Verdict}
 const OUTGOING_MAX: usize = 256;
 /// For the last messages and the closing handshake.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How hard messages are compressed. The fastest levels know fixed codes only, which lengthen what differs in every push;
+/// higher ones look longer for repetitions, of which the encoder leaves few.
+const DEFLATE_LEVEL: u32 = 3;
 
 /// Bytes of a buffer that is kept for the next message.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -329,7 +333,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     mut queue: mpsc::Receiver<Message>,
     volume: Arc<Traffic>,
 ) -> WebSocketError {
-    let (mut encoder, mut deflater, mut encoded) = (Encoder::new(), Deflater::new(LEVEL_DEFAULT), Vec::new());
+    let (mut encoder, mut deflater, mut encoded) = (Encoder::new(), Deflater::new(DEFLATE_LEVEL), Vec::new());
     while let Some(message) = queue.recv().await {
         trim(&mut encoded);
         encoder.encode(&message, &mut encoded);

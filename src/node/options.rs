@@ -190,7 +190,12 @@ pub struct UplinkOptions {
     pub tls: TlsFiles,
     /// When to dial.
     pub dialling: DialOptions,
+    /// The shortest time from one update to the next.
+    pub send_interval: Duration,
 }
+
+/// The longest that changes may be made to wait for more: a node that stops still delivers them.
+pub const SEND_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// How an uplink dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,7 +23,7 @@ use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
 use crate::net::stop::Stop;
 use crate::net::tls::Connector;
-use crate::session::{Admitted, Closed, Edge, EdgeConfig, Refused};
+use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::store::Scope;
 use crate::wire::message::HOLDS_MAX;
 use crate::wire::{CloseReason, Facts, Hello, Hold, Opening, Verdict};
@@ -129,7 +129,9 @@ impl UplinkTask {
         };
         let mut rim =
             HubRim { task: self, head: facts.head, progress: Progress::default(), complaints: HashSet::new() };
-        let (link, labels, lag) = (self.link.session_config(), self.options.labels.clone(), self.state.get().lag);
+        let send_interval_ns = u64::try_from(self.options.send_interval.as_nanos()).unwrap_or(u64::MAX);
+        let link = session::Config { send_interval_ns, ..self.link.session_config() };
+        let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
         let config = EdgeConfig { link, labels, lag };
         let edge = Edge::new(config, describe(&self.name, facts), context.now());
         let end = End::Edge(Box::new(edge));

@@ -25,6 +25,9 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// How often the peer is told of revisions that hold nothing for it, so that it need not look at them again.
     pub progress_ns: u64,
+    /// The shortest time from one update to the next, unless to catch up: what changes meanwhile is sent together. With 0
+    /// an update is sent as soon as the one before is acknowledged. The first change after a silence never waits.
+    pub send_interval_ns: u64,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             batch_bytes_max: 1 << 20,
             message_bytes_max: 64 << 20,
             progress_ns: 60 * SECOND_NS,
+            send_interval_ns: 0,
         }
     }
 }

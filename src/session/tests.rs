@@ -69,6 +69,48 @@ fn changes_conflate_while_one_update_is_on_its_way() {
 }
 
 #[test]
+fn updates_are_some_time_apart_where_that_is_asked_for() {
+    let mut pair = acquainted(3);
+    (pair.send_interval_ns, pair.marks_max) = (SECOND_NS, 100);
+    pair.connect();
+    pair.settle();
+    pair.pass(2 * SECOND_NS);
+    let write = |pair: &mut Pair, job, time_ns| pair.write(EDGE, &key(job), &put(time_ns, time_ns as f64));
+    let sent = |pair: &Pair| pair.side(EDGE).messages_sent.get("update").copied().unwrap_or(0);
+    write(&mut pair, 0, 100);
+    pair.settle();
+    assert_eq!(sent(&pair), 1, "after a silence nothing waits");
+    for time_ns in 101..111 {
+        write(&mut pair, time_ns as usize % 3, time_ns);
+        pair.pass(SECOND_NS / 20);
+    }
+    assert_eq!(sent(&pair), 1, "the interval is not over");
+    pair.pass(SECOND_NS);
+    assert_eq!((sent(&pair), pair.side(EDGE).groups_sent), (2, 1 + 3), "what came meanwhile is sent together");
+    converged(&pair);
+    for job in 0..3 {
+        write(&mut pair, job, 200);
+    }
+    pair.cut();
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+}
+
+#[test]
+fn to_catch_up_nothing_waits() {
+    let mut pair = acquainted(40);
+    pair.cut();
+    for job in 0..40 {
+        pair.write(EDGE, &key(job), &put(1_000 + job as u64, 9.0));
+    }
+    pair.send_interval_ns = 60 * SECOND_NS;
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+}
+
+#[test]
 fn an_outage_is_caught_up_within_the_window() {
     let mut pair = acquainted(40);
     pair.cut();
@@ -463,9 +505,11 @@ proptest! {
         ops in proptest::collection::vec(op(), 0..120),
         marks_max in 1..6usize,
         forget_tombstones in any::<bool>(),
+        send_interval_ns in prop::sample::select(vec![0, 5_000_000, SECOND_NS]),
     ) {
         let mut world = World { pair: Pair::new(), images: Default::default(), other_edge: None };
         world.pair.marks_max = marks_max;
+        world.pair.send_interval_ns = send_interval_ns;
         // A copy of the edge may be behind by more than a tombstone's life; the hub keeps its tombstones.
         world.pair.forget_tombstones = forget_tombstones;
         for op in ops {

@@ -259,8 +259,8 @@ fn samples_that_move_as_metrics_do_take_less_than_three_bytes() {
                 (0..10).map(move |at| (format!("m{at}"), value(at + group) / [1.0, 100.0, 1_000.0][at as usize % 3]));
             names.map(|(name, value)| gauge(&name, 1, value)).collect()
         };
-        let time_us = |group: u64| 1_700_000_000_000_000 + 15_000_000 * round + 15_000 * group;
-        (0..200).map(|group| put(&format!("job{group}"), 1_000 * time_us(group), families(group))).collect()
+        let time_ms = |group: u64| 1_700_000_000_000 + 15_000 * round + 15 * group;
+        (0..200).map(|group| put(&format!("job{group}"), 1_000_000 * time_ms(group), families(group))).collect()
     };
     encoded(&mut encoder, &message(round(1)));
     let bytes = encoded(&mut encoder, &message(round(2)));

@@ -101,6 +101,8 @@ pub struct Pair {
     /// All that was written and not lost.
     pub oracle: BTreeMap<Arc<LabelSet>, Group>,
     pub marks_max: usize,
+    /// Of both ends.
+    pub send_interval_ns: u64,
     pub forget_tombstones: bool,
     fresh: u64,
 }
@@ -115,6 +117,7 @@ impl Pair {
             ahead_ns: 0,
             oracle: BTreeMap::new(),
             marks_max: 2,
+            send_interval_ns: 0,
             forget_tombstones: false,
             fresh: 1_000,
         }
@@ -132,8 +135,10 @@ impl Pair {
 
     pub fn connect(&mut self) {
         self.cut();
-        let edge = Edge::new(EdgeConfig::default(), self.stores[EDGE].facts(), self.now(EDGE));
-        let link = Config { message_bytes_max: 64 << 10, ..Config::default() };
+        let link = Config { send_interval_ns: self.send_interval_ns, ..Config::default() };
+        let config = EdgeConfig { link, ..EdgeConfig::default() };
+        let edge = Edge::new(config, self.stores[EDGE].facts(), self.now(EDGE));
+        let link = Config { message_bytes_max: 64 << 10, ..link };
         let hub = Hub::new(HubConfig { link, ..HubConfig::default() }, self.now(HUB));
         self.sides = Some([Side::new(Machine::Edge(edge)), Side::new(Machine::Hub(hub))]);
         self.perform(EDGE);
