@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::reader::{Reader, Section};
 use super::value::{ByteSize, Value};
-use super::{LogFormat, LogOptions};
+use super::{LogFormat, LogOptions, web};
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
@@ -46,6 +46,8 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
         route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
         enable_lifecycle: reader.value(section, "enable_lifecycle", default.enable_lifecycle),
         enable_admin_api: reader.value(section, "enable_admin_api", default.enable_admin_api),
+        systemd_socket: reader.value(section, "systemd_socket", default.systemd_socket),
+        security: web::security(reader, section),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
-//! answers HTTP requests, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the ends of links, both driven by
+//! answers HTTP requests behind what [`web`] puts before it, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the ends of links, both driven by
 //! [`link`], with [`links`] knowing what became of them. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
 
@@ -17,6 +17,7 @@ pub mod scrape;
 pub mod service;
 pub mod summary;
 pub mod uplink;
+pub mod web;
 pub mod writer;
 
 pub use running::{Node, StartError};
