@@ -51,8 +51,12 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     }
 }
 
-/// The path of an `http` or `https` URL.
+/// The path of an `http` or `https` URL; or of one that is a path alone, which the original takes too.
 fn url_path(url: &str) -> Option<String> {
+    if url.starts_with('/') && !url.starts_with("//") && !url.contains(['?', '#']) && !url.contains(char::is_whitespace)
+    {
+        return Some(url.to_owned());
+    }
     let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
     let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
     let good = !host.is_empty() && !rest.contains(['?', '#']) && !rest.contains(char::is_whitespace);

@@ -113,6 +113,7 @@ fn a_prefix_comes_from_the_external_url_unless_given() {
     let prefix = |arguments: &[&str]| load(None, &flags(arguments)).unwrap().node.web.route_prefix;
     assert_eq!(prefix(&["--web.external-url=https://a.example/push/gate/"]), "/push/gate");
     assert_eq!(prefix(&["--web.external-url=http://a.example/push", "--web.route-prefix=/"]), "");
+    assert_eq!(prefix(&["--web.external-url=/push/"]), "/push");
     assert_eq!(prefix(&["--web.route-prefix=x/"]), "/x");
 }
 
@@ -215,7 +216,8 @@ fn defaults() -> Vec<(&'static Key, String)> {
     build::uplinks(&mut reader);
     build::hub(&mut reader);
     let required = ["uplink.hub", "hub.edge.name"];
-    let given = |key: &Key| required.contains(&key.path) || (key.path.contains(".tls.") && !key.path.starts_with("web."));
+    let given =
+        |key: &Key| required.contains(&key.path) || (key.path.contains(".tls.") && !key.path.starts_with("web."));
     let read = reader.finish().1.into_iter();
     read.map(|(key, value)| (key, if given(key) { "required".into() } else { value })).collect()
 }

@@ -47,7 +47,8 @@ impl TlsSection {
         let cert = self.cert.ok_or_else(|| missing("cert_file"))?;
         let key = self.key.ok_or_else(|| missing("key_file"))?;
         if self.client_ca.is_some() && !client_auth.verifies() {
-            let text = format!("client_ca_file counts for nothing with client_auth_type {client_auth}: set one that verifies");
+            let text =
+                format!("client_ca_file counts for nothing with client_auth_type {client_auth}: set one that verifies");
             return Err(("client_ca_file", text));
         }
         if self.client_ca.is_none() && client_auth.verifies() {

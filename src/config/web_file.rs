@@ -253,8 +253,13 @@ mod tests {
         let text = "tls_server_config:\n  cert_file: a\n  min_version: TLS10\n  curve_preferences: [CurveP521]\n\
                     http_server_config:\n  headers:\n    Server: x\nbasic_auth_users:\n  a: secret\n";
         let told = read_text(text).unwrap_err();
-        for (place, what) in [(":3:16: ", "RFC 8996"), (":4:23: ", "CurveP384"), (":7:13: ", "cannot be set"), (":9:6: ", "bcrypt")] {
-            assert!(told.lines().any(|line| line.starts_with(&format!("web.yml{place}")) && line.contains(what)), "{told}");
+        for (place, what) in
+            [(":3:16: ", "RFC 8996"), (":4:23: ", "CurveP384"), (":7:13: ", "cannot be set"), (":9:6: ", "bcrypt")]
+        {
+            assert!(
+                told.lines().any(|line| line.starts_with(&format!("web.yml{place}")) && line.contains(what)),
+                "{told}"
+            );
         }
         for (text, what) in [
             ("tls_server_config:\n  cert_file: a\n", "key_file"),

@@ -207,7 +207,8 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_go_reads_them() {
-        let read = |header: &str| credentials(header).map(|(name, password)| (name, String::from_utf8(password).unwrap()));
+        let read =
+            |header: &str| credentials(header).map(|(name, password)| (name, String::from_utf8(password).unwrap()));
         let pair = |name: &str, password: &str| Some((name.to_string(), password.to_string()));
         assert_eq!(read("Basic YTpi"), pair("a", "b"));
         assert_eq!(read("basic YTpiOmM="), pair("a", "b:c"));

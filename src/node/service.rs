@@ -310,5 +310,6 @@ fn respond(reply: Reply, head: bool) -> Response {
     for (name, value) in &reply.headers {
         response = response.header(name, value.as_bytes());
     }
-    if head { response } else { response.body(reply.body) }
+    // As long as the body that GET would get.
+    if head { response.header("content-length", reply.body.len().to_string()) } else { response.body(reply.body) }
 }

@@ -14,3 +14,4 @@ mod prometheus;
 mod push;
 mod storage_faults;
 mod watch;
+mod web_security;

@@ -322,10 +322,9 @@ impl WebTls {
             (Some(pem), true) => {
                 let (roots, _) = authorities(pem.path(), &pem.read()?)?;
                 let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
-                let built = builder.build().map_err(|error| TlsError::BadCertificate {
-                    path: pem.path().into(),
-                    reason: error.to_string(),
-                });
+                let built = builder
+                    .build()
+                    .map_err(|error| TlsError::BadCertificate { path: pem.path().into(), reason: error.to_string() });
                 Some(built?)
             }
             (None, true) => {
