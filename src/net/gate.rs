@@ -2,7 +2,7 @@
 //! answer, and basic authentication. All of it can change while requests come in. With nothing set it is one look at a flag.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -77,9 +77,21 @@ impl GateRules {
     }
 }
 
+/// How many requests did not pass.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// For want of a valid user and password.
+    pub credentials: AtomicU64,
+    /// Beyond the rate.
+    pub rate: AtomicU64,
+    /// While too many waited for their passwords to be verified.
+    pub waiting: AtomicU64,
+}
+
 /// The gate before a handler.
 pub struct Gate<H> {
     inner: H,
+    refusals: Arc<Refusals>,
     open: AtomicBool,
     rules: RwLock<Arc<GateRules>>,
     verifier: Verifier,
@@ -93,10 +105,11 @@ impl<H> fmt::Debug for Gate<H> {
 }
 
 impl<H> Gate<H> {
-    /// A gate with these rules. For `secret` see [`Verifier::new`].
-    pub fn new(inner: H, rules: GateRules, secret: [u8; 32]) -> Self {
+    /// A gate with these rules, that counts whom it refuses. For `secret` see [`Verifier::new`].
+    pub fn new(inner: H, rules: GateRules, refusals: Arc<Refusals>, secret: [u8; 32]) -> Self {
         Self {
             inner,
+            refusals,
             open: AtomicBool::new(rules.is_empty()),
             bucket: Mutex::new(Bucket::full(rules.rate_limit)),
             rules: RwLock::new(Arc::new(rules)),
@@ -129,10 +142,12 @@ impl<H> Gate<H> {
         match verdict {
             Verdict::Right => None,
             Verdict::Wrong => {
+                self.refusals.credentials.fetch_add(1, Ordering::Relaxed);
                 debug!(peer = %request.peer(), given = credentials.is_some(), "no valid user and password");
                 Some(plain(401, "Unauthorized").header("www-authenticate", "Basic"))
             }
             Verdict::Busy => {
+                self.refusals.waiting.fetch_add(1, Ordering::Relaxed);
                 let text = "too many passwords wait to be verified; try again";
                 Some(plain(503, text).header("retry-after", "1"))
             }
@@ -147,6 +162,7 @@ impl<H: Handler> Handler for Gate<H> {
         }
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
         if !self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
+            self.refusals.rate.fetch_add(1, Ordering::Relaxed);
             return plain(429, "Too Many Requests");
         }
         let response = match self.refuse(&rules, &request).await {

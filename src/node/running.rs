@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::above::Above;
 use super::clock::{Clock, random_id};
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
@@ -22,7 +23,7 @@ use super::metrics::{self, Metrics, REVISION, VERSION};
 use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
 use super::service::{Command, Service, ServiceRules};
 use super::uplink::UplinkTask;
-use super::web::{self, Web};
+use super::web::{self, Protection, Web};
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
 use crate::gateway::body::BodyRules;
@@ -35,11 +36,10 @@ use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting, ListenError, Slots};
 use crate::net::patience::Waits;
 use crate::net::stop::{self, Stop, Stopper};
-use crate::net::tls::web::WebAcceptor;
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 use crate::session::HubConfig;
 use crate::storage::{self, Log, OpenError, RealDisk, recover};
-use crate::store::{Identity, Rules, Store};
+use crate::store::{Identity, Rules, Scope, Store};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         let started_ns = clock.wall_ns();
         let credentials = load_credentials(&options)?;
-        let acceptor = web::acceptor(&options.web.security)?;
+        let protection = Protection::new(&options.web.security)?;
         let listeners = Listeners::bind(&options).await?;
         let (store, log) = open_store(&options).await?;
         let retention = Retention {
@@ -177,10 +177,10 @@ impl Node {
             reloadable: Reloadable { connectors: Vec::new(), hub: None, web: None, flags: options.flags.clone() },
         };
         let edges = Arc::<Edges>::default();
-        node.start_uplinks(&options, &credentials, &clock)?;
         if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
             node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges)?;
         }
+        node.start_uplinks(&options, &credentials, &clock)?;
         let service = Service {
             router: Router::new(&route_config(&options)),
             rules: service_rules(&options),
@@ -191,8 +191,9 @@ impl Node {
             uplinks: node.uplinks.clone(),
             status: status(&options, started_ns),
             commands,
+            protection,
         };
-        node.start_web(&options, service, acceptor, listeners.web)?;
+        node.start_web(&options, service, listeners.web)?;
         node.start_sweeper();
         for address in &node.web_addresses {
             info!(face = "web", %address, "listening");
@@ -221,6 +222,7 @@ impl Node {
                 writer: self.writer.clone(),
                 clock: clock.clone(),
                 state: state.clone(),
+                downlinks: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.watch()));
             self.reloadable.connectors.push((connector, uplink.hub.clone()));
@@ -252,6 +254,7 @@ impl Node {
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
             sessions: Mutex::new(Sessions::new(hub.connections_max)),
+            above: Above::default(),
         });
         let slots = Slots::new(hub.connections_max);
         for listener in listeners {
@@ -267,7 +270,6 @@ impl Node {
         &mut self,
         options: &NodeOptions,
         service: Service,
-        acceptor: Option<WebAcceptor>,
         listeners: Vec<TcpListener>,
     ) -> Result<(), StartError> {
         let limits = options.limits;
@@ -285,7 +287,7 @@ impl Node {
         });
         let secret = [random()?, random()?, random()?, random()?].map(u64::to_be_bytes);
         let secret: [u8; 32] = std::array::from_fn(|i| secret[i / 8][i % 8]);
-        let web = Web::new(&options.web.security, service, acceptor, secret);
+        let web = Web::new(&options.web.security, service, secret);
         for listener in listeners {
             self.web.spawn(web.serve(listener, http.clone(), self.web.watch()));
         }
@@ -363,7 +365,7 @@ impl Node {
         // Who asked something of the process that is not carried out any more gets an answer now.
         drop(self.commands);
         self.web.stop().await;
-        let head = *self.writer.subscribe(Arc::default()).borrow();
+        let head = *self.writer.subscribe(Scope::Shown).borrow();
         let delivered = async {
             for uplink in &self.uplinks {
                 uplink.delivered(head).await;
@@ -466,8 +468,8 @@ async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), Start
     let rules = Rules {
         limits: options.limits.store,
         unchecked: options.push.disable_consistency_check,
-        has_peers: options.role == Role::Hub || !options.uplinks.is_empty(),
-        is_hub: options.role == Role::Hub,
+        has_hubs: !options.uplinks.is_empty(),
+        has_edges: options.role == Role::Hub,
     };
     let store = Store::new(rules, &metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);

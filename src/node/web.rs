@@ -1,20 +1,30 @@
 //! The gateway's face: the service behind its gate, in TLS or not, with what protects it replaceable while it runs.
 
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::Either;
 use tokio::net::TcpListener;
 use tracing::{error, warn};
 
+use super::metrics::{counter, gauge};
 use super::options::WebSecurity;
 use super::running::EXPIRY_WARNING;
 use super::service::Service;
-use crate::net::gate::Gate;
+use crate::model::Family;
+use crate::net::gate::{Gate, Refusals};
 use crate::net::http::{self, HttpLimits, encrypted};
 use crate::net::stop::Stop;
 use crate::net::tls::TlsError;
 use crate::net::tls::web::WebAcceptor;
+
+/// What protects the face, as far as it is told of in metrics. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    acceptor: Option<Arc<WebAcceptor>>,
+    refusals: Arc<Refusals>,
+}
 
 /// See the module's documentation.
 pub struct Web {
@@ -38,11 +48,39 @@ pub fn acceptor(security: &WebSecurity) -> Result<Option<WebAcceptor>, TlsError>
     Ok(Some(acceptor))
 }
 
+impl Protection {
+    /// The protection that these options ask for.
+    ///
+    /// # Errors
+    /// See [`acceptor`].
+    pub fn new(security: &WebSecurity) -> Result<Self, TlsError> {
+        Ok(Self { acceptor: acceptor(security)?.map(Arc::new), refusals: Arc::default() })
+    }
+
+    /// What there is to tell of it.
+    pub fn gather(&self) -> Vec<Family> {
+        let count = |refused: &AtomicU64| refused.load(Ordering::Relaxed) as f64;
+        let refused = [
+            ([("reason", "credentials")], count(&self.refusals.credentials)),
+            ([("reason", "rate")], count(&self.refusals.rate)),
+            ([("reason", "waiting")], count(&self.refusals.waiting)),
+        ];
+        let mut families =
+            vec![counter("pushrelay_web_refused_total", "Requests that the gateway did not let in.", refused)];
+        let expiry = self.acceptor.as_ref().and_then(|acceptor| acceptor.not_after().duration_since(UNIX_EPOCH).ok());
+        if let Some(expiry) = expiry {
+            let name = "pushrelay_web_certificate_expiry_timestamp_seconds";
+            families.push(gauge(name, "When the gateway's certificate expires.", [([], expiry.as_secs_f64())]));
+        }
+        families
+    }
+}
+
 impl Web {
     /// The face of a service. For `secret` see [`Gate::new`].
-    pub fn new(security: &WebSecurity, service: Service, acceptor: Option<WebAcceptor>, secret: [u8; 32]) -> Self {
-        let gate = Arc::new(Gate::new(service, security.gate.clone(), secret));
-        Self { gate, acceptor: acceptor.map(Arc::new) }
+    pub fn new(security: &WebSecurity, service: Service, secret: [u8; 32]) -> Self {
+        let Protection { acceptor, refusals } = service.protection.clone();
+        Self { gate: Arc::new(Gate::new(service, security.gate.clone(), refusals, secret)), acceptor }
     }
 
     /// Serves those who come to a listener until told to stop.
