@@ -10,6 +10,8 @@ mod mistake;
 mod reader;
 mod summary;
 mod value;
+mod web;
+mod web_file;
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -123,7 +125,7 @@ fn build(role: Option<Role>, mut reader: Reader<'_>, examine_at: Option<SystemTi
     Ok(Options { node: NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags }, log })
 }
 
-/// Flags and their values, one line each, for the status page. None of them is a secret: keys are named by their files.
+/// Flags and their values, one line each, for the status page. None of them is a secret: those were noted as such.
 fn describe(seen: &[(&'static keys::Key, String)]) -> Vec<(String, String)> {
     let mut described: Vec<(String, String)> = Vec::new();
     for (key, value) in seen {

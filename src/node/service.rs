@@ -10,6 +10,7 @@ use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
 use super::metrics::{Metrics, gather_store};
 use super::scrape::{self, Page};
+use super::web::Protection;
 use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyRules, Headers, PushError};
@@ -71,6 +72,8 @@ pub struct Service {
     pub status: NodeStatus,
     /// To the process.
     pub commands: Commands,
+    /// What stands before it.
+    pub protection: Protection,
 }
 
 impl Handler for Service {
@@ -193,6 +196,7 @@ impl Service {
         let now_ns = self.clock.wall_ns();
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(self.edges.gather(now_ns));
+        families.extend(self.protection.gather());
         families
     }
 
@@ -310,5 +314,6 @@ fn respond(reply: Reply, head: bool) -> Response {
     for (name, value) in &reply.headers {
         response = response.header(name, value.as_bytes());
     }
-    if head { response } else { response.body(reply.body) }
+    // As long as the body that GET would get.
+    if head { response.header("content-length", reply.body.len().to_string()) } else { response.body(reply.body) }
 }
