@@ -12,6 +12,7 @@ pub mod json;
 mod labels;
 pub mod limits;
 pub mod name;
+pub mod native;
 pub mod negotiate;
 pub mod number;
 mod page;
