@@ -41,10 +41,7 @@ impl Browser {
         }
         let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
         let profile = Folder::new();
-        let mut driver = Process::spawn(Command::new("/usr/bin/chromedriver").arg("--port=0"));
-        let port: u16 = driver.line("chromedriver says its port", |line| {
-            line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok()
-        });
+        let (driver, port) = eventually("chromedriver starts", driver);
         let address = SocketAddr::from(([127, 0, 0, 1], port));
         let mut browser = Browser { driver, address, session: String::new(), _profile: profile, _turn: turn };
         let folder = browser._profile.path().display();
@@ -167,6 +164,19 @@ impl Drop for Browser {
         let _ = self.send("DELETE", &format!("/session/{}", self.session), &Value::Null);
         self.driver.kill();
     }
+}
+
+/// A driver and its port. `None` if the port that it was given for one protocol is taken in the other, as can happen.
+fn driver() -> Option<(Process, u16)> {
+    let mut driver = Process::spawn(Command::new("/usr/bin/chromedriver").arg("--port=0"));
+    let port = eventually("chromedriver says its port, or ends", || {
+        let said = driver
+            .lines()
+            .iter()
+            .find_map(|line| line.split_once("started successfully on port ")?.1.trim_end_matches('.').parse().ok());
+        if said.is_some() || !driver.is_alive() { Some(said) } else { None }
+    });
+    Some((driver, port?))
 }
 
 /// A request and the body of its answer. The driver keeps connections open whatever it is asked, so the answer ends where

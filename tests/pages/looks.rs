@@ -82,7 +82,7 @@ fn pages_fit_a_narrow_window() {
     for path in ["/", "/status", "/status/group/job/backup/instance/web-1"] {
         browser.open(node.web(), path);
         let excess = "document.documentElement.scrollWidth - document.documentElement.clientWidth";
-        assert_eq!(browser.ask(excess), 0, "{path} is wider than its window");
+        assert!(browser.ask(excess).as_i64().unwrap() <= 0, "{path} is wider than its window");
         browser.photograph(&format!("narrow{}", path.split('/').next_back().unwrap_or_default()));
     }
     browser.nothing_happened();
