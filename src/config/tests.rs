@@ -301,3 +301,14 @@ fn has(table: &DeTable<'_>, path: &str) -> bool {
     let inner = value.as_array().and_then(|array| array.first()).map_or(value, |first| first.get_ref());
     rest.is_empty() || inner.as_table().is_some_and(|table| has(table, rest))
 }
+
+#[test]
+fn passwords_in_urls_are_masked() {
+    for (value, shown) in [
+        ("http://user:p@ss@proxy:3128/a@b", "http://***@proxy:3128/a@b"),
+        ("https://example.org/push?x=a@b", "https://example.org/push?x=a@b"),
+        ("127.0.0.1:9091", "127.0.0.1:9091"),
+    ] {
+        assert_eq!(masked(value), shown);
+    }
+}

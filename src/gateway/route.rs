@@ -75,7 +75,10 @@ pub enum Route {
     /// Say whether the node takes requests.
     Ready,
     /// The page of groups ([`pages::IndexPage`]).
-    Index,
+    Index {
+        /// Which of them, and from where on.
+        search: pages::Search,
+    },
     /// The page of build, flags and start time ([`pages::StatusPage`]).
     StatusPage,
     /// The metrics of one group, for the page of groups ([`pages::GroupFragment`]).
@@ -103,7 +106,7 @@ impl Route {
             Self::Wipe => Some("wipe"),
             Self::Healthy => Some("healthy"),
             Self::Ready => Some("ready"),
-            Self::Index | Self::StatusPage | Self::GroupFragment { .. } => Some("status"),
+            Self::Index { .. } | Self::StatusPage | Self::GroupFragment { .. } => Some("status"),
             Self::Scrape | Self::Quit | Self::Reload => None,
             Self::Answer { handler, .. } => *handler,
         }
@@ -166,7 +169,7 @@ impl Router {
         let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
         let table = if in_api { &self.api } else { &self.pages };
         if let Some((endpoint, rest)) = table.find(method, &path) {
-            return lead(endpoint, method, rest, self.names);
+            return lead(endpoint, method, rest, query.unwrap_or_default(), self.names);
         }
         if let Some(fixed) = table.fixed(method, &path) {
             return redirect(if method == GET { 301 } else { 307 }, &fixed);
@@ -186,7 +189,7 @@ pub fn normal_prefix(prefix: &str) -> String {
 }
 
 /// The route to `endpoint`, `rest` being what follows a pattern with an open end.
-fn lead(endpoint: Endpoint, method: &str, rest: &[u8], names: NameValidation) -> Route {
+fn lead(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
     match endpoint {
         Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
@@ -201,9 +204,9 @@ fn lead(endpoint: Endpoint, method: &str, rest: &[u8], names: NameValidation) ->
         Endpoint::Scrape => Route::Scrape,
         Endpoint::Healthy => Route::Healthy,
         Endpoint::Ready => Route::Ready,
-        Endpoint::Index => Route::Index,
+        Endpoint::Index => Route::Index { search: pages::Search::of_query(asked) },
         Endpoint::StatusPage => Route::StatusPage,
-        Endpoint::Asset => answer("static", pages::asset(rest)),
+        Endpoint::Asset => answer("static", pages::asset(rest, asked)),
         Endpoint::Quit => Route::Quit,
         Endpoint::Reload => Route::Reload,
         Endpoint::LifecycleDisabled => Route::answer(Reply::lifecycle_disabled()),
@@ -228,6 +231,7 @@ mod tests {
             Route::Push { target, replace } => format!("push {target}{}", if replace { " replacing" } else { "" }),
             Route::Delete { target } => format!("delete {target}"),
             Route::GroupFragment { target } => format!("fragment {target}"),
+            Route::Index { .. } => "Index".to_owned(),
             Route::Answer { reply, .. } => {
                 let header = reply.headers.iter().find(|(name, _)| matches!(*name, "Allow" | "Location"));
                 header.map_or(reply.status.to_string(), |(_, value)| format!("{} {value}", reply.status))

@@ -1,8 +1,9 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
-//! answers HTTP requests behind what [`web`] puts before it, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the
-//! ends of links, both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above
+//! answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints what Prometheus
+//! reads; [`uplink`] and [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what became of
+//! them and `above` which hubs are above
 //! this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
 
@@ -14,6 +15,7 @@ pub mod link;
 pub mod links;
 pub mod metrics;
 pub mod options;
+mod pages;
 pub mod running;
 pub mod scrape;
 pub mod service;

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::index::Conflict;
 use super::record::{GroupRecord, Mark};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, Stamp};
@@ -33,7 +34,7 @@ pub struct FamilyState {
     /// The family as shown, where that differs from what was pushed.
     pub shown: Option<Family>,
     /// Why it is held back, if it is.
-    pub conflict: Option<Arc<str>>,
+    pub conflict: Option<Arc<Conflict>>,
 }
 
 /// A family that is kept but not shown.

@@ -24,5 +24,5 @@ pub use index::Conflict;
 pub use pages::{Block, Page, Shown};
 pub use record::{Cursor, GroupRecord, Identity, Mark, Record};
 pub use scope::Scope;
-pub use view::{Change, ChangeSet, Counts, PUSH_FAILURE_TIME, PUSH_TIME, Published};
+pub use view::{Change, ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, Published};
 pub use writer::{Action, Committed, Limits, Now, Refusal, Rules, Store};

@@ -446,21 +446,23 @@ impl Store {
                 Err(Refusal::Limit { name, max })
             }
             (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
-            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, &conflict)),
+            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, conflict)),
         }
     }
 
-    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: &Conflict) -> FamilyState {
+    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
         self.index.hold(family.name(), &entry.id, room);
-        let conflict = Some(conflict.to_string().into());
-        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict }
+        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict: Some(Arc::new(conflict)) }
     }
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
     fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
-        let shown = shown_family(&entry.shown, family)
-            .map_err(|duplicate| Conflict::Duplicate { name: duplicate.name, labels: duplicate.labels })?;
+        let shown = shown_family(&entry.shown, family).map_err(|duplicate| Conflict::Duplicate {
+            name: duplicate.name,
+            labels: duplicate.labels,
+            group: None,
+        })?;
         let shown = shown.map(|family| self.shapes.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
         self.index.check(entry, as_shown, &self.staged)?;
@@ -502,7 +504,7 @@ impl Store {
                 new.families[at] = FamilyState { mark, shown, conflict: None };
                 self.records.push(Record::Group(new.record(|i| i == at)));
             }
-            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, &conflict),
+            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, conflict),
         }
         self.staged.set(id, Some(Arc::new(new)));
     }
