@@ -28,6 +28,8 @@ use super::listen::{self, Accepting, Slots};
 use super::patience::{Patient, Progress, Waits};
 use super::stop::Stop;
 
+mod refusal;
+
 /// What a connection beyond the bound is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 46\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections_max)\n";
@@ -75,10 +77,14 @@ where
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         progress.busy();
         let (parts, body) = request.into_parts();
+        let refused = refusal::refusal(&parts);
         let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
         let (handler, progress) = (handler.clone(), progress.clone());
         async move {
-            let mut response = handler.handle(incoming).await.0;
+            let mut response = match refused {
+                Some(response) => response.0,
+                None => handler.handle(incoming).await.0,
+            };
             response.body_mut().progress = Some(progress);
             Ok::<_, Infallible>(response)
         }
