@@ -145,13 +145,14 @@ impl Router {
         let (raw, query) = uri.split_once('?').map_or((uri, None), |(raw, query)| (raw, Some(query)));
         match (method, raw) {
             (OPTIONS, "*") => return Route::answer(Reply::empty(200)),
-            ("CONNECT", _) => return Route::answer(Reply::not_found()),
+            (_, "*") => return Route::answer(Reply::empty(400).with("Connection", "close")),
+            ("CONNECT", _) if !raw.starts_with('/') => return Route::answer(Reply::not_found()),
             _ => {}
         }
         let Some(path) = url::decode(raw).filter(|path| path.starts_with(b"/")) else {
             return Route::answer(Reply::bad_request());
         };
-        let redirect = |status: u16, path: &[u8]| {
+        let redirect = |status: u16, path: &[u8], query: Option<&str>| {
             let mut location = url::escape(path);
             if let Some(query) = query {
                 location.push('?');
@@ -159,12 +160,13 @@ impl Router {
             }
             Route::answer(Reply::redirect(status, method, location))
         };
-        let mut clean = url::clean(&path);
+        let mut clean = url::clean(&path).filter(|_| method != "CONNECT");
         if clean.as_deref().unwrap_or(&path) == self.api_root.as_bytes() {
             clean = Some([self.api_root.as_bytes(), b"/"].concat());
         }
         if let Some(clean) = clean {
-            return redirect(301, &clean);
+            // Here a question mark alone is lost, below it is not.
+            return redirect(301, &clean, query.filter(|query| !query.is_empty()));
         }
         let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
         let table = if in_api { &self.api } else { &self.pages };
@@ -172,7 +174,7 @@ impl Router {
             return lead(endpoint, method, rest, query.unwrap_or_default(), self.names);
         }
         if let Some(fixed) = table.fixed(method, &path) {
-            return redirect(if method == GET { 301 } else { 307 }, &fixed);
+            return redirect(if method == GET { 301 } else { 307 }, &fixed, query);
         }
         Route::answer(match table.allowed(&path) {
             None => Reply::not_found(),
@@ -307,6 +309,8 @@ mod tests {
                 ("OPTIONS", "*", "200"),
                 ("GET", "*", "400"),
                 ("CONNECT", "x:80", "404"),
+                ("CONNECT", "/metrics", "405 GET, OPTIONS"),
+                ("CONNECT", "//metrics", "404"),
                 ("GET", "", "400"),
             ],
         );
@@ -325,6 +329,10 @@ mod tests {
                 ("PUT POST DELETE", "/Metrics/Job/a", "307 /metrics/job/a"),
                 ("PUT", "/METRICS/JOB/A/X/Y%20", "307 /metrics/job/A/X/Y%20"),
                 ("POST", "/METRICS/JOB@BASE64/YQ", "307 /metrics/job@base64/YQ"),
+                ("POST", "/METRICS/JOB@BASE64/YQ/x/y", "404"),
+                ("POST", "/metrics/job@Base64/YQ/", "404"),
+                ("GET", "/METRICS?", "301 /metrics?"),
+                ("GET", "//metrics?", "301 /metrics"),
                 ("PATCH PUT OPTIONS", "/METRICS", "404"),
                 ("POST PUT", "/-/quit/", "307 /-/quit"),
                 ("GET", "/-/quit/", "301 /-/quit"),

@@ -30,6 +30,7 @@ use super::patience::{Busy, Patient, Progress, Waits};
 use super::stop::Stop;
 
 pub mod encrypted;
+mod refusal;
 
 /// What a connection beyond the bound is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -103,10 +104,14 @@ fn answer<H: Handler>(
 ) -> impl Future<Output = Result<hyper::Response<Reply>, Infallible>> + Send + use<H> {
     let busy = progress.busy();
     let (parts, body) = request.into_parts();
+    let refused = refusal::refusal(&parts);
     let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
     let handler = handler.clone();
     async move {
-        let mut response = handler.handle(incoming).await.0;
+        let mut response = match refused {
+            Some(response) => response.0,
+            None => handler.handle(incoming).await.0,
+        };
         response.body_mut().busy = Some(busy);
         Ok(response)
     }

@@ -136,34 +136,3 @@ impl Iterator for Page {
         (!out.is_empty()).then(|| out.into())
     }
 }
-
-/// Whether an Accept-Encoding header (`""` if there is none) takes gzip: `gzip` or `*`, not forbidden by `q=0`.
-pub fn accepts_gzip(accept_encoding: &str) -> bool {
-    accept_encoding.split(',').any(|choice| {
-        let (coding, parameters) = choice.split_once(';').unwrap_or((choice, ""));
-        let forbidden = parameters.split(';').any(|p| {
-            let quality = p.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
-            quality == Some(0.0)
-        });
-        (coding.trim().eq_ignore_ascii_case("gzip") || coding.trim() == "*") && !forbidden
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn gzip_is_used_when_it_is_accepted() {
-        for (header, accepted) in [
-            ("", false),
-            ("gzip", true),
-            ("deflate, GZIP;q=0.5", true),
-            ("gzip;q=0", false),
-            ("*", true),
-            ("identity, zstd", false),
-        ] {
-            assert_eq!(accepts_gzip(header), accepted, "{header}");
-        }
-    }
-}

@@ -9,13 +9,13 @@ use tracing::{debug, trace};
 use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
 use super::metrics::{Metrics, gather_store};
-use super::scrape::{self, Page};
+use super::scrape::Page;
 use super::web::Protection;
 use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
-use crate::gateway::{Reply, Route, Router};
+use crate::gateway::{Reply, Route, Router, accepts_gzip};
 use crate::model::{Family, LabelSet, Moment};
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
@@ -160,7 +160,8 @@ impl Service {
         {
             return Reply::unavailable(failure);
         }
-        error.reply()
+        // Without checks no pusher waits for them: that the push failed is seen in the group alone, as in the original.
+        if error.is_failed_push() && !self.rules.checked { Reply::pushed(false) } else { error.reply() }
     }
 
     async fn delete(&self, target: LabelSet, request: &mut Incoming) -> Reply {
@@ -175,9 +176,8 @@ impl Service {
     }
 
     fn scrape(&self, request: &Incoming) -> Response {
-        let accept = request.headers("accept").collect::<Vec<_>>().join(",");
-        let gzip = scrape::accepts_gzip(&request.headers("accept-encoding").collect::<Vec<_>>().join(","));
-        let format = negotiate(&accept);
+        let gzip = accepts_gzip(request.headers("accept-encoding"));
+        let format = negotiate(request.header("accept").unwrap_or_default());
         let page = Page::new(self.writer.published(), self.own_families(), format, gzip);
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
