@@ -1,7 +1,8 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
-//! answers HTTP requests, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the ends of links, both driven by
+//! answers HTTP requests, [`scrape`] prints pages, on the thread of
+//! [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of links, both driven by
 //! [`link`], with [`links`] knowing what became of them. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
 
@@ -12,6 +13,8 @@ pub mod link;
 pub mod links;
 pub mod metrics;
 pub mod options;
+pub mod press;
+pub mod priority;
 pub mod running;
 pub mod scrape;
 pub mod service;

@@ -9,6 +9,7 @@ use tracing::{debug, trace};
 use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
 use super::metrics::{Metrics, gather_store};
+use super::press::Press;
 use super::scrape::{self, Page};
 use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
@@ -19,7 +20,7 @@ use crate::gateway::{Reply, Route, Router};
 use crate::model::{Family, LabelSet, Moment};
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
-use crate::store::{Action, Block, Entry};
+use crate::store::{Action, Block, Entry, Room};
 
 /// Groups and held-back families that a page shows, at most.
 const PAGE_ROWS_MAX: usize = 20_000;
@@ -71,6 +72,10 @@ pub struct Service {
     pub status: NodeStatus,
     /// To the process.
     pub commands: Commands,
+    /// Who prints scrapes.
+    pub press: Press,
+    /// Where scrapes keep what they compressed.
+    pub room: Room,
 }
 
 impl Handler for Service {
@@ -179,10 +184,10 @@ impl Service {
         let accept = request.headers("accept").collect::<Vec<_>>().join(",");
         let gzip = scrape::accepts_gzip(&request.headers("accept-encoding").collect::<Vec<_>>().join(","));
         let format = negotiate(&accept);
-        let page = Page::new(self.writer.published(), self.own_families(), format, gzip);
+        let page = Page::new(self.writer.published(), self.own_families(), format, gzip.then_some(&self.room));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
-        response.pieces(page)
+        response.parts(self.press.print(page))
     }
 
     /// All that the node tells of itself.
