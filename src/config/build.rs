@@ -121,6 +121,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
             groups_max: reader.value(section, "groups_max", default.store.groups_max),
             series_max: reader.value(section, "series_max", default.store.series_max),
         },
+        scrape_cache_bytes_max: bytes(reader, section, "scrape_cache_bytes_max", default.scrape_cache_bytes_max),
         connections_max: reader.value(section, "connections_max", default.connections_max),
         header_bytes_max: bytes(reader, section, "header_bytes_max", default.header_bytes_max),
         header_timeout: reader.value(section, "header_timeout", default.header_timeout),

@@ -77,6 +77,7 @@ pub const KEYS: &[Key] = &[
     one("limits.push_families_max", "limits.push-families-max", "N", "metric names in one push"),
     one("limits.groups_max", "limits.groups-max", "N", "groups held, deleted ones that are remembered included"),
     one("limits.series_max", "limits.series-max", "N", "series held, in all groups together"),
+    one("limits.scrape_cache_bytes_max", "limits.scrape-cache-bytes-max", "SIZE", "compressed text kept between scrapes; 0 keeps none"),
     one("limits.connections_max", "limits.connections-max", "N", "HTTP connections at once"),
     one("limits.header_bytes_max", "limits.header-bytes-max", "SIZE", "a request's line and headers"),
     one("limits.header_timeout", "limits.header-timeout", "DURATION", "for a request's headers to arrive"),

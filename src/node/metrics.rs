@@ -259,7 +259,7 @@ mod tests {
             Protection::new(&WebSecurity::default()).unwrap().gather(),
         ]
         .concat();
-        let listed: BTreeSet<_> = OWN_FAMILIES.map(|(name, t)| (name.to_string(), t.name())).into();
+        let listed: BTreeSet<_> = OWN_FAMILIES.iter().map(|(name, t)| (name.to_string(), t.name())).collect();
         let seen: BTreeSet<_> =
             families.iter().map(|f| (f.name().to_string(), f.shape().metric_type().name())).collect();
         assert_eq!(seen.difference(&listed).collect::<Vec<_>>(), Vec::<&(String, &str)>::new());

@@ -2,9 +2,9 @@
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
 //! answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints what Prometheus
-//! reads; [`uplink`] and [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what became of
-//! them and `above` which hubs are above
-//! this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
+//! reads, on the thread of [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of links,
+//! both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above this one.
+//! [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
 
 mod above;
@@ -16,6 +16,8 @@ pub mod links;
 pub mod metrics;
 pub mod options;
 mod pages;
+pub mod press;
+pub mod priority;
 pub mod running;
 pub mod scrape;
 pub mod service;

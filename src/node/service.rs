@@ -9,6 +9,7 @@ use tracing::{debug, trace};
 use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
 use super::metrics::{Metrics, gather_store};
+use super::press::Press;
 use super::scrape::Page;
 use super::web::Protection;
 use super::writer::{WriteError, Writer};
@@ -19,7 +20,7 @@ use crate::gateway::{Reply, Route, Router, accepts_gzip};
 use crate::model::{Family, LabelSet, Moment};
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
-use crate::store::{Action, Entry};
+use crate::store::{Action, Entry, Room};
 
 /// What a request can ask of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +71,10 @@ pub struct Service {
     pub commands: Commands,
     /// What stands before it.
     pub protection: Protection,
+    /// Who prints scrapes.
+    pub press: Press,
+    /// Where scrapes keep what they compressed.
+    pub room: Room,
 }
 
 impl Handler for Service {
@@ -178,10 +183,10 @@ impl Service {
     fn scrape(&self, request: &Incoming) -> Response {
         let gzip = accepts_gzip(request.headers("accept-encoding"));
         let format = negotiate(request.header("accept").unwrap_or_default());
-        let page = Page::new(self.writer.published(), self.own_families(), format, gzip);
+        let page = Page::new(self.writer.published(), self.own_families(), format, gzip.then_some(&self.room));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
-        response.pieces(page)
+        response.parts(self.press.print(page))
     }
 
     /// All that the node tells of itself.

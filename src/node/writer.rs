@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::priority::give_way;
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
 use crate::store::{Action, Committed, Cursor, Published, Record, Refusal, Scope, Store};
@@ -498,6 +499,7 @@ impl Task {
         let records = self.store.checkpoint();
         let jobs = self.jobs.clone();
         let run = move || {
+            give_way();
             let result = write_checkpoint(checkpoint, records);
             if let Some(jobs) = jobs.upgrade() {
                 let _ = jobs.blocking_send(Job::Checkpointed(result));

@@ -72,7 +72,7 @@ impl Entry {
             HeldBack {
                 name: f.family.name().clone(),
                 stamp: f.stamp,
-                conflict: state.conflict.clone().unwrap_or_default(),
+                conflict: state.conflict.as_ref().map(|conflict| conflict.to_string().into()).unwrap_or_default(),
             }
         })
     }
