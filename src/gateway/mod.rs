@@ -7,9 +7,9 @@
 //! Statuses, headers and bodies are those of Pushgateway 1.11, recorded from the real one; where it is broken and ours
 //! is right instead, the place says so.
 
-mod base64url;
+pub mod base64url;
 pub mod body;
-mod instant;
+pub mod instant;
 mod media_type;
 pub mod pages;
 pub mod path;

@@ -17,7 +17,7 @@ use crate::store::Counts;
 
 /// Every family that a node of either role can ever show of itself: a push must agree with the types before they are
 /// there. The times of pushes are not among them: they are shown of groups, and stripped from what is pushed.
-pub const OWN_FAMILIES: [(&str, MetricType); 44] = [
+pub const OWN_FAMILIES: [(&str, MetricType); 45] = [
     ("process_cpu_seconds_total", MetricType::Counter),
     ("process_max_fds", MetricType::Gauge),
     ("process_open_fds", MetricType::Gauge),
@@ -29,6 +29,7 @@ pub const OWN_FAMILIES: [(&str, MetricType); 44] = [
     ("pushgateway_http_push_duration_seconds", MetricType::Summary),
     ("pushgateway_http_push_size_bytes", MetricType::Summary),
     ("pushgateway_http_requests_total", MetricType::Counter),
+    ("pushrelay_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_clock_offset_seconds", MetricType::Gauge),
     ("pushrelay_edge_connected", MetricType::Gauge),
@@ -233,6 +234,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
+    use super::super::certificates::Certificates;
     use super::super::links::{Edges, Uplink, gather_uplinks};
     use super::*;
 
@@ -244,8 +246,11 @@ mod tests {
         let edges = Edges::default();
         edges.update("e", |edge| edge.refused.insert("place".into(), 1));
         let uplinks = [Arc::new(Uplink::new("hub:1".into()))];
+        let certificates = Certificates::default();
+        certificates.replace([(std::path::Path::new("hub.pem"), std::time::UNIX_EPOCH)]);
         let families = [
             metrics.gather(),
+            certificates.gather().into_iter().collect(),
             gather_store(Counts::default(), Revision(1)),
             edges.gather(1),
             gather_uplinks(&uplinks, Revision(1), 1),

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod line;
+pub mod mount;
 pub mod node;
 pub mod page;
 pub mod process;
@@ -13,6 +14,7 @@ use std::time::{Duration, Instant};
 
 pub use http::Reply;
 pub use line::Line;
+pub use mount::Mount;
 pub use node::Node;
 pub use page::Page;
 pub use process::Process;
