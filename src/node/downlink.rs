@@ -10,13 +10,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::above::Above;
 use super::clock::{Clock, random_id};
 use super::link::{Context, End, Note, Rim, converse};
 use super::links::Edges;
 use super::options::EdgeOptions;
 use super::uplink::{describe, explain};
 use super::writer::Writer;
-use crate::model::{LabelSet, Revision};
+use crate::model::{LabelSet, Revision, StoreId};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::identity::{EdgeIdentity, place_labels};
 use crate::net::listen::{self, Accepting};
@@ -24,6 +25,7 @@ use crate::net::stop::Stop;
 use crate::net::tls::{Acceptor, Peer};
 use crate::net::websocket;
 use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, Verdict};
+use crate::store::Scope;
 use crate::wire::{CloseReason, Hello};
 
 /// When an edge shall come back whose name another store has.
@@ -53,6 +55,8 @@ pub struct Downlinks {
     pub handshake_timeout: Duration,
     /// The live sessions.
     pub sessions: Mutex<Sessions>,
+    /// The stores of the hubs that this one sends to.
+    pub above: Above,
 }
 
 /// Who says where an edge is.
@@ -139,6 +143,7 @@ impl Downlinks {
             Ok(entered) => entered,
             Err(error) => return warn!(%address, %error, "no randomness for a session"),
         };
+        let _entry = Entry { hub: self.clone(), name, session, _over: over };
         let context = Context {
             writer: self.writer.clone(),
             clock: self.clock.clone(),
@@ -149,10 +154,6 @@ impl Downlinks {
         let hub = Hub::new(self.session, context.now());
         let closed = converse(End::Hub(Box::new(hub)), connection, None, &mut rim, &context, stop, Some(dropped)).await;
         rim.over(&explain(&closed));
-        let mut sessions = self.sessions();
-        sessions.admission.leave(&name, session);
-        sessions.live.remove(&session);
-        drop(over);
     }
 
     async fn shake(
@@ -185,6 +186,17 @@ impl Downlinks {
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
+    /// The hub of an uplink is known now, and which are above that. Sessions that were told otherwise are ended: the edges
+    /// come back and hear it, and whoever finds itself in a loop ends it.
+    pub fn sends_to(&self, uplink: usize, stores: Vec<StoreId>) {
+        let sessions = self.sessions();
+        if self.above.set(uplink, stores) {
+            for live in sessions.live.values().filter(|live| live.placed.is_some()) {
+                live.end.send_replace(Some(risen()));
+            }
+        }
+    }
+
     /// Enters a connection among the sessions; the receiver says when and why it is to end.
     fn enter(&self) -> Result<Entered, getrandom::Error> {
         let session = SessionId(random_id()?);
@@ -214,6 +226,24 @@ struct Entered {
     over: watch::Sender<()>,
 }
 
+/// A connection's place among the sessions. Given back however the connection's task ends: a name that stayed taken
+/// would keep its edge out for ever.
+struct Entry {
+    hub: Arc<Downlinks>,
+    name: String,
+    session: SessionId,
+    /// Dropped after the rest: who waits for the end finds the place free.
+    _over: watch::Sender<()>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut sessions = self.hub.sessions();
+        sessions.admission.leave(&self.name, self.session);
+        sessions.live.remove(&self.session);
+    }
+}
+
 fn replaced() -> Refused {
     let text = "a newer session of the same store took over".into();
     Refused { reason: CloseReason::Replaced, text, retry_after_ms: None }
@@ -221,6 +251,11 @@ fn replaced() -> Refused {
 
 fn moved() -> Refused {
     let text = "the hub's configuration gives the edge another place: come back for it".into();
+    Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
+}
+
+fn risen() -> Refused {
+    let text = "the hub sends to other hubs than it said: come back to hear of them".into();
     Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
@@ -296,14 +331,14 @@ impl Rim for EdgeRim {
                 return Err(self.refuse(CloseReason::Overloaded, text, Some(TAKEN_RETRY)));
             }
         }
-        let heads = self.hub.writer.subscribe(Arc::new(place.clone()));
+        let heads = self.hub.writer.subscribe(Scope::Place(Arc::new(place.clone())));
         let Ok(mut facts) = self.hub.writer.facts(Some(hello.facts.store)).await else {
             let text = "the hub is shutting down".into();
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };
         facts.cursors.retain(|_, cursor| *cursor.place == place);
         let facts = describe(&self.hub.name, facts);
-        Ok((Admitted { facts, place, exchange: false }, heads))
+        Ok((Admitted { facts, place, exchange: false, above: self.hub.above.stores() }, heads))
     }
 
     fn note(&mut self, note: Note) {

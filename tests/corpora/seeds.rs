@@ -79,6 +79,7 @@ fn conversations() {
         facts: facts(),
         place: labels(),
         exchange: true,
+        above: Vec::new(),
         heartbeat_ms: 5_000,
         message_bytes_max: 1 << 20,
         clock,
@@ -126,7 +127,7 @@ fn store_files() {
     for (number, (name, families)) in bodies().into_iter().enumerate().take(16) {
         let disk = SimulatedDisk::new(1);
         let identity = Identity { store: StoreId(7), node: NodeId(9) };
-        let mut store = Store::new(Rules { has_peers: true, ..Rules::default() }, &[]);
+        let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
         let options = Options { reserve_bytes: 0, ..Options::default() };
         let recovered = recover(Arc::new(disk.clone()), options, &mut |record| store.restore(record)).unwrap();
         let mut log = recovered.start(identity).unwrap();

@@ -133,3 +133,23 @@ fn a_reload_that_moves_an_edge_ends_its_session_and_it_comes_back_there() {
     hub.shows("v", &[("IDC", "MOVED")], 3.0);
     assert_eq!(sessions(&hub), count);
 }
+
+/// A write that failed just when the connection broke once ended the task that serves a link, and at a hub left the edge's
+/// name taken for ever.
+#[test]
+fn a_line_that_breaks_again_and_again_leaves_neither_end_stuck() {
+    let (_site, mut hub, mut edge) = Site::with_one_edge();
+    for round in 0..40 {
+        let value = f64::from(round);
+        edge.push("job/j", &format!("v {round}\n"));
+        hub.shows("v", &[], value);
+        edge.push("job/other", "w 1\n");
+        hub.break_connections();
+        edge.push("job/other", "w 2\n");
+    }
+    hub.shows("w", &[], 2.0);
+    for node in [&mut hub, &mut edge] {
+        let said = node.process().output();
+        assert!(!said.contains("panicked"), "{said}");
+    }
+}

@@ -16,4 +16,5 @@ mod prometheus;
 mod push;
 mod storage_faults;
 mod store_commands;
+mod tree;
 mod watch;
