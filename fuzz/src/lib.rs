@@ -16,8 +16,11 @@ pub mod store;
 pub mod text;
 pub mod wire;
 
+/// Takes any bytes; panics where a law is broken.
+pub type Entry = fn(&[u8]);
+
 /// Every entry by the name of its target.
-pub const ENTRIES: [(&str, fn(&[u8])); 9] = [
+pub const ENTRIES: [(&str, Entry); 9] = [
     ("compression", compression::run),
     ("config", config::run),
     ("conversation", conversation::run),

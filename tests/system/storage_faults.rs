@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::support::mount::Mount;
 use crate::support::process::{bash, gives_up};
-use crate::support::{Mount, Node, Page, Site, eventually, http};
+use crate::support::{Node, Page, Site, eventually, http};
 
 /// A push of some kilobytes, different each time; gives its status.
 fn push_much(node: &Node, number: usize) -> u16 {

@@ -14,7 +14,6 @@ use std::time::{Duration, Instant};
 
 pub use http::Reply;
 pub use line::Line;
-pub use mount::Mount;
 pub use node::Node;
 pub use page::Page;
 pub use process::Process;
