@@ -1,11 +1,12 @@
-//! Floor 6: the command line. [`main`] takes the arguments apart; [`run`] is a node's life, [`demo`] three nodes', [`pki`]
-//! and [`check_config`] are what their names say, [`logging`] is how all of them speak; `watch` sees files change.
+//! Floor 6: the command line. [`main`] takes the arguments apart; [`run`] is a node's life, [`demo`] three nodes', [`pki`],
+//! [`check_config`] and [`store`] are what their names say, [`logging`] is how all of them speak; `watch` sees files change.
 
 pub mod check_config;
 pub mod demo;
 pub mod logging;
 pub mod pki;
 pub mod run;
+pub mod store;
 mod watch;
 
 use std::io::{self, Write};
@@ -20,6 +21,8 @@ use crate::node::options::Role;
 
 /// What a wrong command line ends with; other failures end with 1.
 const USAGE: u8 = 2;
+/// What `store` ends with if it could not do its work: 1 says that the store is damaged.
+const STORE_UNREAD: u8 = 2;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
@@ -36,7 +39,7 @@ pub fn main() -> ExitCode {
         Ok(false) => ExitCode::FAILURE,
         Err(text) => {
             let _ = writeln!(io::stderr(), "pushrelay: {text}");
-            ExitCode::FAILURE
+            if matches.subcommand_name() == Some("store") { STORE_UNREAD.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -61,6 +64,10 @@ pub fn command() -> Command {
                 .about("Make certificates: a small authority for those without one"),
         )
         .subcommand(
+            store::StoreCommand::augment_args(Command::new("store"))
+                .about("Check, dump or compact the store of a stopped node"),
+        )
+        .subcommand(
             demo::Demo::augment_args(Command::new("demo"))
                 .about("Run a hub and two edges here, with sample pushes, and say what to try"),
         )
@@ -76,6 +83,10 @@ fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
         "pki" => {
             let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;
             pki.run(now, &mut io::stdout()).map(|()| true).map_err(|error| error.to_string())
+        }
+        "store" => {
+            let store = store::StoreCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            store.run(&mut io::stdout(), &mut io::stderr()).map_err(|error| error.to_string())
         }
         _ => {
             let check = check_config::CheckConfig::from_arg_matches(matches).map_err(|error| error.to_string())?;

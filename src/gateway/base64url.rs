@@ -49,7 +49,7 @@ fn digit(byte: u8) -> Option<u32> {
 }
 
 /// Encodes without padding; what is empty becomes `=`, since a path has no empty components.
-pub(super) fn encode(input: &[u8]) -> String {
+pub fn encode(input: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     if input.is_empty() {
         return "=".to_owned();

@@ -3,7 +3,7 @@
 use time::OffsetDateTime;
 
 /// Nanoseconds since the Unix epoch as RFC 3339 in UTC, as exact as need be: `2026-11-22T10:34:13.28Z`.
-pub(super) fn rfc3339(wall_ns: u64) -> String {
+pub fn rfc3339(wall_ns: u64) -> String {
     let mut text = seconds(wall_ns, 'T');
     let fraction = wall_ns % 1_000_000_000;
     if fraction != 0 {

@@ -8,9 +8,9 @@
 //! is right instead, the place says so.
 
 mod accept_encoding;
-mod base64url;
+pub mod base64url;
 pub mod body;
-mod instant;
+pub mod instant;
 mod media_type;
 pub mod pages;
 pub mod path;

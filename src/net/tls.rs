@@ -205,6 +205,13 @@ impl Credentials {
         &self.certificate
     }
 
+    /// When each certificate expires, with the file it is from: this end's and those of the authorities.
+    pub fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
+        let own = (&*self.files.cert_file, self.certificate.not_after);
+        let authorities = self.authorities.iter().map(|ca| (&*self.files.ca_file, ca.not_after));
+        std::iter::once(own).chain(authorities)
+    }
+
     /// What of the certificates is not valid at `now`. An error here does not keep a node from starting: an edge whose
     /// certificate has expired must still take pushes.
     pub fn check(&self, now: SystemTime) -> Vec<TlsError> {

@@ -143,6 +143,7 @@ impl Downlinks {
             Ok(entered) => entered,
             Err(error) => return warn!(%address, %error, "no randomness for a session"),
         };
+        let _entry = Entry { hub: self.clone(), name, session, _over: over };
         let context = Context {
             writer: self.writer.clone(),
             clock: self.clock.clone(),
@@ -153,10 +154,6 @@ impl Downlinks {
         let hub = Hub::new(self.session, context.now());
         let closed = converse(End::Hub(Box::new(hub)), connection, None, &mut rim, &context, stop, Some(dropped)).await;
         rim.over(&explain(&closed));
-        let mut sessions = self.sessions();
-        sessions.admission.leave(&name, session);
-        sessions.live.remove(&session);
-        drop(over);
     }
 
     async fn shake(
@@ -227,6 +224,24 @@ struct Entered {
     dropped: watch::Receiver<Option<Refused>>,
     /// Dropped when it is over.
     over: watch::Sender<()>,
+}
+
+/// A connection's place among the sessions. Given back however the connection's task ends: a name that stayed taken
+/// would keep its edge out for ever.
+struct Entry {
+    hub: Arc<Downlinks>,
+    name: String,
+    session: SessionId,
+    /// Dropped after the rest: who waits for the end finds the place free.
+    _over: watch::Sender<()>,
+}
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        let mut sessions = self.hub.sessions();
+        sessions.admission.leave(&self.name, self.session);
+        sessions.live.remove(&self.session);
+    }
 }
 
 fn replaced() -> Refused {

@@ -154,7 +154,8 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         }
         let deadline = talk.deadline();
         let event = tokio::select! {
-            error = &mut sending => break lost(error),
+            // It is over, and nothing more can be sent.
+            error = &mut sending => return lost(error),
             received = receiver.receive() => match talk.received(received, rim) {
                 Ok(event) => event,
                 Err(closed) => break closed,

@@ -29,6 +29,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushgateway_http_push_duration_seconds", MetricType::Summary),
     ("pushgateway_http_push_size_bytes", MetricType::Summary),
     ("pushgateway_http_requests_total", MetricType::Counter),
+    ("pushrelay_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_clock_offset_seconds", MetricType::Gauge),
     ("pushrelay_edge_connected", MetricType::Gauge),
@@ -236,6 +237,7 @@ mod tests {
     use std::collections::BTreeSet;
     use std::sync::Arc;
 
+    use super::super::certificates::Certificates;
     use super::super::links::{Edges, Uplink, gather_uplinks};
     use super::super::options::WebSecurity;
     use super::super::web::Protection;
@@ -249,8 +251,11 @@ mod tests {
         let edges = Edges::default();
         edges.update("e", |edge| edge.refused.insert("place".into(), 1));
         let uplinks = [Arc::new(Uplink::new("hub:1".into()))];
+        let certificates = Certificates::default();
+        certificates.replace([(std::path::Path::new("hub.pem"), std::time::UNIX_EPOCH)]);
         let families = [
             metrics.gather(),
+            certificates.gather().into_iter().collect(),
             gather_store(Counts::default(), Revision(1)),
             edges.gather(1),
             gather_uplinks(&uplinks, Revision(1), 1),

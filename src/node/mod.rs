@@ -1,14 +1,16 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
+//! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
 //! answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints what Prometheus
 //! reads, on the thread of [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of links,
 //! both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above this one.
-//! [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
+//! [`metrics`], [`summary`], [`certificates`], [`clock`] and [`backoff`] are what
 //! their names say.
 
 mod above;
 pub mod backoff;
+pub mod certificates;
 pub mod clock;
 pub mod downlink;
 pub mod link;

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
@@ -16,6 +17,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::above::Above;
+use super::certificates::Certificates;
 use super::clock::{Clock, random_id};
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
@@ -139,6 +141,7 @@ impl Part {
 
 /// What can change while a node runs.
 struct Reloadable {
+    certificates: Arc<Certificates>,
     connectors: Vec<(Arc<Connector>, HostPort)>,
     hub: Option<Arc<Downlinks>>,
     web: Option<Web>,
@@ -157,6 +160,8 @@ impl Node {
         let started_ns = clock.wall_ns();
         let credentials = load_credentials(&options)?;
         let protection = Protection::new(&options.web.security)?;
+        let certificates = Arc::<Certificates>::default();
+        certificates.replace(credentials.expiries());
         let listeners = Listeners::bind(&options).await?;
         let (store, log) = open_store(&options).await?;
         let retention = Retention {
@@ -179,7 +184,13 @@ impl Node {
             writer,
             thread,
             printer,
-            reloadable: Reloadable { connectors: Vec::new(), hub: None, web: None, flags: options.flags.clone() },
+            reloadable: Reloadable {
+                certificates: certificates.clone(),
+                connectors: Vec::new(),
+                hub: None,
+                web: None,
+                flags: options.flags.clone(),
+            },
         };
         let edges = Arc::<Edges>::default();
         if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
@@ -193,6 +204,7 @@ impl Node {
             clock,
             metrics,
             edges,
+            certificates,
             uplinks: node.uplinks.clone(),
             status: status(&options, started_ns),
             commands,
@@ -345,6 +357,7 @@ impl Node {
             downlinks.acceptor.replace(acceptor);
             downlinks.replace_places(places(hub));
         }
+        self.reloadable.certificates.replace(credentials.expiries());
         info!("configuration and certificates read again");
         let waiting = needs_restart(&self.reloadable.flags, &options.flags);
         if !waiting.is_empty() {
@@ -426,6 +439,12 @@ struct LoadedCredentials {
     hub: Option<Credentials>,
 }
 
+impl LoadedCredentials {
+    fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
+        self.uplinks.iter().chain(&self.hub).flat_map(Credentials::expiries)
+    }
+}
+
 /// Reads all certificates, and warns of those that are not valid or soon will not be: a node with an expired certificate
 /// still takes pushes.
 fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
@@ -503,11 +522,7 @@ fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> 
     Ok((store, None))
 }
 
-fn open_on_disk(
-    mut store: Store,
-    path: &std::path::Path,
-    sync: storage::SyncPolicy,
-) -> Result<(Store, Option<Log>), StartError> {
+fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Result<(Store, Option<Log>), StartError> {
     let disk = RealDisk::open(path).map_err(|error| {
         let text = format!("cannot use the directory {} (storage.path): {error}", path.display());
         StartError::Storage(format!("{text}; create it, make it writable for this user, or choose another"))

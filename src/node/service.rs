@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::mpsc;
 use tracing::{debug, trace};
 
+use super::certificates::Certificates;
 use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
 use super::metrics::{Metrics, gather_store};
@@ -63,6 +64,8 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// The edges, at a hub.
     pub edges: Arc<Edges>,
+    /// When its certificates expire.
+    pub certificates: Arc<Certificates>,
     /// The uplinks, at an edge.
     pub uplinks: Vec<Arc<Uplink>>,
     /// Build, flags and start time.
@@ -198,6 +201,7 @@ impl Service {
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(self.edges.gather(now_ns));
         families.extend(self.protection.gather());
+        families.extend(self.certificates.gather());
         families
     }
 

@@ -2,13 +2,15 @@
 
 use std::collections::HashSet;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::backoff::Schedule;
 use super::clock::Clock;
@@ -82,7 +84,7 @@ impl UplinkTask {
         while !stop.is_stopped() {
             let Some(dialled) = self.meanwhile(self.dial(), &mut heads, &mut stop).await else { break };
             let ended = match dialled {
-                Ok(dialled) => self.converse(dialled, heads.clone(), stop.clone()).await,
+                Ok(dialled) => self.survive(self.converse(dialled, heads.clone(), stop.clone())).await,
                 Err(error) => Ended::early(error.to_string()),
             };
             if ended.progress.is_made(Instant::now()) {
@@ -100,6 +102,15 @@ impl UplinkTask {
                 break;
             }
         }
+    }
+
+    /// A fault of this program ends one conversation, not the uplink: nobody would ever dial again.
+    async fn survive(&self, conversation: impl Future<Output = Ended>) -> Ended {
+        AssertUnwindSafe(conversation).catch_unwind().await.unwrap_or_else(|_| {
+            error!(hub = %self.options.hub, "a conversation with the hub panicked: this is a bug");
+            self.state.update(|link| link.connected = false);
+            Ended::early("a fault of this program".into())
+        })
     }
 
     async fn dial(&self) -> Result<Dialled, DialError> {

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 /// Name of the file whose lock says that a process uses the directory.
-const LOCK_FILE: &str = "LOCK";
+pub(super) const LOCK_FILE: &str = "LOCK";
 
 /// Held as long as the directory is used; dropping it gives the directory free.
 pub type DiskLock = Box<dyn Any + Send>;
@@ -72,6 +72,11 @@ impl RealDisk {
             }
         }
         Ok(RealDisk { path })
+    }
+
+    /// Where it is.
+    pub(super) fn path(&self) -> &Path {
+        &self.path
     }
 }
 

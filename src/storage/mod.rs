@@ -6,7 +6,8 @@
 //!
 //! Read in this order: [`disk`] (the few operations that everything else is made of, so that a crash between any two can
 //! be tried on [`simulated`]), `frame` (what is intact is known by its checksum), `payload` (records as bytes), `files`
-//! (which files there are and what they mean together), [`log`] (commits), [`checkpoint`] and [`recovery`].
+//! (which files there are and what they mean together), [`log`] (commits), [`checkpoint`] and [`recovery`]. For the files of
+//! a stopped node there are [`inspect`](mod@inspect), on a [`readonly`] directory, and [`compact`](mod@compact).
 //!
 //! What this room promises:
 //!
@@ -18,18 +19,24 @@
 //! - A commit cut short by a crash is replayed whole or not at all.
 
 pub mod checkpoint;
+pub mod compact;
 pub mod disk;
 mod files;
 mod frame;
+pub mod inspect;
 pub mod log;
 mod payload;
+pub mod readonly;
 pub mod recovery;
 pub mod simulated;
 #[cfg(test)]
 mod trials;
 
 pub use checkpoint::{CheckpointError, CheckpointWriter};
+pub use compact::{CompactError, Compacted, Fresh, compact};
 pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
+pub use inspect::{InspectError, Inspection, inspect};
 pub use log::{CommitError, Log, Options, SyncPolicy};
+pub use readonly::ReadOnlyDisk;
 pub use recovery::{Damage, Lost, OpenError, Recovered, Report, recover};
 pub use simulated::{Fault, SimulatedDisk};

@@ -183,6 +183,11 @@ impl Recovered {
         Log::start(Continued { disk, lock, options, tail, next_number, history }, identity)
     }
 
+    /// Leaves the store as it is; only the directory stays taken as long as the lock lives.
+    pub(super) fn into_lock(self) -> DiskLock {
+        self.lock
+    }
+
     /// A process that was killed may have left what was read here in the system's memory only, and from now on it counts
     /// as acknowledged.
     fn sync(&self) -> io::Result<()> {

@@ -7,12 +7,15 @@ mod support;
 
 mod bad_input;
 mod check_config;
+mod damage;
 mod demo;
 mod faults;
+mod liveness;
 mod pki;
 mod prometheus;
 mod push;
 mod storage_faults;
+mod store_commands;
 mod tree;
 mod watch;
 mod web_security;

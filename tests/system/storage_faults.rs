@@ -2,31 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::support::mount::Mount;
 use crate::support::process::{bash, gives_up};
-use crate::support::{Node, Page, Site, eventually, http, is_root, skip};
-
-/// A small file system of its own, unmounted when dropped.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(path: &Path, options: &str) -> Option<Mount> {
-        std::fs::create_dir_all(path).unwrap();
-        let script = format!("mount -t tmpfs -o {options} tmpfs '{}' 2>&1 && echo mounted || true", path.display());
-        let said = if is_root() { bash(&script) } else { "not root".to_owned() };
-        if said.trim() == "mounted" {
-            return Some(Mount(path.to_owned()));
-        }
-        skip(&format!("a disk of its own cannot be mounted: {}", said.trim()));
-        None
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        // Lazily: a node that the test leaves running goes only after this.
-        let _ = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
+use crate::support::{Node, Page, Site, eventually, http};
 
 /// A push of some kilobytes, different each time; gives its status.
 fn push_much(node: &Node, number: usize) -> u16 {
@@ -81,6 +59,47 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     }
     assert!(!shown_on(&page, refused), "what was refused does not come back");
     hub.shows("v", &[("group", "100000"), ("i", "7")], 100_000.7);
+}
+
+/// What the kernel does to a file system whose disk fails. It is not writable again before it was unmounted and checked.
+#[test]
+fn a_disk_that_turns_read_only_refuses_pushes_and_loses_nothing() {
+    let site = Site::new();
+    let (mut hub, image) = (site.hub(), site.path().join("image"));
+    let Some(mount) = Mount::ext4(&hub.store(), &image) else { return };
+    hub.start();
+    let mut edge = site.edge("syq-1", "SYQ", &hub);
+    edge.start();
+    edge.push("job/j/group/edge", "v 1\n");
+    hub.push("job/j/group/hub", "v 2\n");
+    hub.shows("v", &[("group", "edge")], 1.0);
+
+    if !mount.fail() {
+        return;
+    }
+    for _ in 0..3 {
+        let reply = hub.request("PUT", "/metrics/job/j/group/refused", &[], b"v 3\n");
+        assert_eq!(reply.status, 503, "{}", reply.text());
+        assert!(reply.text().contains("check the disk"), "{}", reply.text());
+    }
+    edge.push("job/j/group/meanwhile", "v 4\n");
+    let page = hub.page();
+    assert_eq!(page.values("v", &[("group", "hub")]), [2.0], "a scrape goes on");
+    assert!(page.values("v", &[("group", "refused")]).is_empty());
+    assert!(page.values("v", &[("group", "meanwhile")]).is_empty(), "what is not durable is not shown");
+    assert!(page.values("pushrelay_store_commit_failures_total", &[])[0] >= 3.0);
+    assert!(hub.stop().0.is_some(), "it ends when it is told to");
+
+    mount.unmount();
+    bash(&format!("e2fsck -fy '{}' >/dev/null 2>&1 || [ $? -le 2 ]", image.display()));
+    let Some(_mount) = Mount::ext4(&hub.store(), &image) else { return };
+    hub.start();
+    for (group, value) in [("edge", 1.0), ("hub", 2.0), ("meanwhile", 4.0)] {
+        hub.shows("v", &[("group", group)], value);
+    }
+    assert!(hub.page().values("v", &[("group", "refused")]).is_empty(), "what was refused does not come back");
+    hub.push("job/j/group/refused", "v 3\n");
+    assert!(edge.process().is_alive());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod http;
 pub mod line;
+pub mod mount;
 pub mod node;
 pub mod page;
 pub mod process;

@@ -1,0 +1,92 @@
+//! A conversation of updates that fit the state of the session, of which some are changed on the way.
+
+use arbitrary::{Result, Unstructured};
+use pushrelay::model::{
+    Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Revision, Stamp,
+};
+use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
+
+use super::wire::MESSAGE_BYTES_MAX;
+
+/// Draws the conversation from the bytes.
+pub fn run(data: &[u8]) {
+    // Too few bytes are no conversation.
+    let _ = converse(&mut Unstructured::new(data));
+}
+
+fn converse(u: &mut Unstructured<'_>) -> Result<()> {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(MESSAGE_BYTES_MAX));
+    for _ in 0..u.int_in_range(1..=8)? {
+        let message = Message::Update(update(u)?);
+        let mut bytes = Vec::new();
+        encoder.encode(&message, &mut bytes);
+        if u.ratio(1, 4)? {
+            // Neither end can know what was said after this; the decoder only has to survive it.
+            let at = u.choose_index(bytes.len())?;
+            bytes[at] ^= u.int_in_range(1..=255)?;
+            if u.arbitrary()? {
+                bytes.truncate(at + 1);
+            }
+            if decoder.decode(&bytes).is_err() {
+                return Ok(());
+            }
+            continue;
+        }
+        if let Ok(decoded) = decoder.decode(&bytes) {
+            assert!(matches!(decoded, Message::Update(_)));
+        }
+    }
+    unchanged(u)
+}
+
+/// The same without changes: all of it arrives as it was sent.
+fn unchanged(u: &mut Unstructured<'_>) -> Result<()> {
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(MESSAGE_BYTES_MAX));
+    for _ in 0..u.int_in_range(1..=8)? {
+        let message = Message::Update(update(u)?);
+        let mut bytes = Vec::new();
+        encoder.encode(&message, &mut bytes);
+        assert_eq!(decoder.decode(&bytes).expect("what was sent is understood"), message);
+    }
+    Ok(())
+}
+
+fn update(u: &mut Unstructured<'_>) -> Result<Update> {
+    let deltas = (0..u.int_in_range(0..=3)?).map(|_| delta(u)).collect::<Result<_>>()?;
+    Ok(Update { upto: Revision(u.arbitrary()?), partial: u.arbitrary()?, last_of_exchange: u.arbitrary()?, deltas })
+}
+
+fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {
+    let mut families = Vec::new();
+    for _ in 0..u.int_in_range(0..=3)? {
+        families.push(GroupFamily { stamp: stamp(u)?, family: family(u)? });
+    }
+    let job = format!("job{}", u.int_in_range(0..=2)?);
+    let group = Group::from_parts(families, stamp(u)?, stamp(u)?, moment(u)?, moment(u)?);
+    Ok(Delta { id: GroupId::local(LabelSet::new([("job", job)])), group })
+}
+
+fn stamp(u: &mut Unstructured<'_>) -> Result<Stamp> {
+    let time_ns = if u.ratio(3, 4)? { u.int_in_range(0..=7)? } else { u.int_in_range(0..=i64::MAX as u64)? };
+    Ok(Stamp { time_ns, node: NodeId(u.int_in_range(0..=2)?) })
+}
+
+fn moment(u: &mut Unstructured<'_>) -> Result<Option<Moment>> {
+    let wall_ns = if u.arbitrary()? { u.int_in_range(0..=7)? } else { u.arbitrary()? };
+    let moment = Moment { stamp: stamp(u)?, wall_ns };
+    Ok(u.arbitrary::<bool>()?.then_some(moment))
+}
+
+/// Families of few names and shapes, so that repetition and change abound.
+fn family(u: &mut Unstructured<'_>) -> Result<Family> {
+    let name = format!("m{}", u.int_in_range(0..=2)?);
+    let metric_type = MetricType::from_number(u.int_in_range(0..=1)?).unwrap_or(MetricType::Gauge);
+    let mut builder = FamilyBuilder::new(name, metric_type);
+    for at in 0..u.int_in_range(0..=4)? {
+        let value =
+            if u.arbitrary()? { f64::from(u.arbitrary::<i16>()?) / 4.0 } else { f64::from_bits(u.arbitrary()?) };
+        let original = u.ratio(1, 5)?.then(|| u.bytes(3)).transpose()?;
+        builder.series(&[("at", &at.to_string())], &Points::Single, &[value], original);
+    }
+    Ok(builder.finish().expect("no series twice"))
+}

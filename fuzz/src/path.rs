@@ -1,0 +1,28 @@
+//! Requests' paths, and the grouping keys in them: a key that was accepted has a path that leads to it.
+
+use pushrelay::exposition::NameValidation;
+use pushrelay::exposition::name::unescape_values;
+use pushrelay::gateway::path::{group_path, grouping_key};
+use pushrelay::gateway::route::{Route, RouteConfig, Router};
+
+/// The first byte says how the rest is read: which names are allowed, whether the job is base64, whether it is a whole
+/// path.
+pub fn run(data: &[u8]) {
+    let Some((mode, rest)) = data.split_first() else { return };
+    let names = if mode & 1 == 0 { NameValidation::Legacy } else { NameValidation::Utf8 };
+    let router = Router::new(&RouteConfig { names, admin_api: true, lifecycle: true, ..RouteConfig::default() });
+    if mode & 4 == 0 {
+        let method = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD"][usize::from(mode >> 3) % 6];
+        let uri = String::from_utf8_lossy(rest);
+        let _ = router.route(method, &uri);
+        return;
+    }
+    let Ok(target) = grouping_key(rest, mode & 2 != 0, names) else { return };
+    // A path is written for nodes that allow any name: elsewhere a name that looks escaped is not meant to be.
+    if names == NameValidation::Legacy && target.iter().any(|label| unescape_values(&label.name) != *label.name) {
+        return;
+    }
+    let path = format!("/metrics/{}", group_path(&target));
+    assert_eq!(router.route("PUT", &path), Route::Push { target: target.clone(), replace: true }, "{path}");
+    assert_eq!(router.route("DELETE", &path), Route::Delete { target }, "{path}");
+}

@@ -1,0 +1,49 @@
+//! The text format: what is accepted is shown so that it is accepted again, and means the same.
+
+use pushrelay::exposition::{Escaping, Limits, NameValidation, RawFamily, text};
+use pushrelay::model::{Family, LabelSet};
+
+use super::protobuf;
+
+/// The first byte says which names are allowed.
+pub fn run(data: &[u8]) {
+    let Some((mode, body)) = data.split_first() else { return };
+    let names = if mode & 1 == 0 { NameValidation::Legacy } else { NameValidation::Utf8 };
+    let Ok(raw) = text::parse(body, names, &limits()) else { return };
+    let families = accepted(&raw);
+    let page = shown(&families);
+    // The group's labels are among those of each line now, so the bounds are other ones.
+    let Ok(again) = text::parse(&page, NameValidation::Utf8, &Limits::default()) else {
+        panic!("what is shown is not accepted: {}", String::from_utf8_lossy(&page));
+    };
+    let again = shown(&accepted(&again));
+    assert_eq!(String::from_utf8_lossy(&page), String::from_utf8_lossy(&again), "shown again, it differs");
+    protobuf::show(&families);
+}
+
+/// Bounds that bodies of a fuzzer's size can cross.
+pub(super) fn limits() -> Limits {
+    Limits { line_bytes_max: 512, labels_per_series_max: 20, series_max: 200, families_max: 100 }
+}
+
+/// The families that a group takes.
+pub(super) fn accepted(raw: &[RawFamily<'_>]) -> Vec<Family> {
+    let mut families: Vec<Family> = raw.iter().filter_map(|family| family.family(&grouping()).ok()).collect();
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    families.dedup_by(|a, b| a.name() == b.name());
+    families
+}
+
+/// The labels of the group that they are pushed to.
+pub(super) fn grouping() -> LabelSet {
+    LabelSet::new([("job", "j"), ("g", "a\"b\\c\nd")])
+}
+
+/// The page that shows them.
+pub(super) fn shown(families: &[Family]) -> Vec<u8> {
+    let (mut renderer, group, mut page) = (text::Renderer::new(Escaping::AllowUtf8), grouping(), Vec::new());
+    for family in families {
+        renderer.block(family.shape(), [(&group, family)], &mut page);
+    }
+    page
+}

@@ -1,0 +1,26 @@
+//! `pushrelay store compact PATH`: replaces all files by one checkpoint of what is intact.
+
+use std::io::Write;
+use std::path::Path;
+
+use super::Failure;
+use crate::model::{Epoch, NodeId, StoreId};
+use crate::node::clock::random_id;
+use crate::node::metrics::OWN_FAMILIES;
+use crate::storage::{Compacted, Fresh, compact};
+use crate::store::Identity;
+
+/// Compacts the store and says what became of it. Says whether it was intact.
+pub(super) fn run(path: &Path, keep: bool, out: &mut dyn Write) -> Result<bool, Failure> {
+    let random = || random_id().map_err(|error| Failure(format!("the system has no randomness: {error}")));
+    let identity = Identity { store: StoreId(random()?), node: NodeId(random()?) };
+    let fresh = Fresh { identity, epoch: Epoch(random()?) };
+    let Compacted { report, bytes, groups, kept_in } =
+        compact(path, fresh, OWN_FAMILIES, keep).map_err(|error| Failure(error.to_string()))?;
+    super::tell_damage(&report, out)?;
+    writeln!(out, "{groups} groups kept, tombstones included; {} bytes became {}", bytes.0, bytes.1)?;
+    if let Some(folder) = kept_in {
+        writeln!(out, "the old files are in {}; remove them when nothing is missed", folder.display())?;
+    }
+    Ok(report.is_intact())
+}

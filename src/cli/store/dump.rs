@@ -1,0 +1,157 @@
+//! `pushrelay store dump PATH`: the groups of a store as text that can be pushed again.
+//!
+//! Plain, each group is a comment with the request that pushes it, and the body of that request in the text format. Of
+//! one group that can be piped to `curl --data-binary @-`. With `--script` the output is a bash script with a request a
+//! group; where text would lose something (native histograms, exemplars), its body is protobuf in base64.
+//!
+//! What cannot be pushed stands in comments: tombstones, families that are held back, groups of which only a refused push
+//! is known, and when all that was.
+
+use std::io::{self, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::exposition::{Escaping, protobuf, text};
+use crate::gateway::base64url;
+use crate::gateway::instant::rfc3339;
+use crate::gateway::path::group_path;
+use crate::model::{Family, LabelSet};
+use crate::storage::Inspection;
+use crate::store::Entry;
+
+/// Ends a body in the script. No line of the text format is like this: it has no value.
+const END: &str = "END-OF-GROUP";
+
+/// Which groups, and how.
+pub(super) struct Dump {
+    pub labels: Vec<(String, String)>,
+    pub script: bool,
+    pub without_place: bool,
+}
+
+impl Dump {
+    /// Prints the groups, sorted by their labels.
+    pub(super) fn print(&self, path: &Path, inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
+        let wanted = |entry: &Arc<Entry>| self.labels.iter().all(|(name, value)| entry.shown.get(name) == Some(value));
+        let mut entries = inspection.store.published().entries();
+        entries.retain(wanted);
+        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        let live = entries.iter().filter(|entry| entry.group.is_live()).count();
+        if self.script {
+            script_head(&path.display().to_string(), live, out)?;
+        }
+        for entry in &entries {
+            self.group(entry, out)?;
+        }
+        Ok(())
+    }
+
+    fn group(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+        let labels = if self.without_place { &entry.id.key } else { &entry.shown };
+        let group = &entry.group;
+        if !group.is_live() {
+            let at = rfc3339(group.deleted().time_ns);
+            return writeln!(out, "# deleted: {} at {at}", one_line(&entry.shown));
+        }
+        writeln!(out, "# group {}", one_line(labels))?;
+        if self.without_place && !entry.id.place.is_empty() {
+            writeln!(out, "# of the place {}", one_line(&entry.id.place))?;
+        }
+        if let Some(failed) = group.failed() {
+            writeln!(out, "# last refused push: {}", rfc3339(failed.wall_ns))?;
+        }
+        let Some(pushed) = group.pushed() else {
+            writeln!(out, "# no push was ever accepted\n")?;
+            return Ok(());
+        };
+        writeln!(out, "# last accepted push: {}", rfc3339(pushed.wall_ns))?;
+        let is_shadowed = entry.header.held && !self.without_place;
+        self.held_back(entry, is_shadowed, out)?;
+        if is_shadowed {
+            // Pushed again, it would replace the one that is shown.
+            return writeln!(out);
+        }
+        let families: Vec<&Family> = entry
+            .families()
+            .filter(|(_, state)| !state.mark.held)
+            .map(|(f, state)| state.shown.as_ref().filter(|_| !self.without_place).unwrap_or(&f.family))
+            .collect();
+        self.request(&group_path(labels), &families, out)
+    }
+
+    /// The request that pushes the families again.
+    fn request(&self, path: &str, families: &[&Family], out: &mut dyn Write) -> io::Result<()> {
+        let has_more = families.iter().any(|family| family.originals().is_some());
+        if !self.script {
+            if has_more {
+                writeln!(out, "# native histograms or exemplars are not in this text; --script keeps them")?;
+            }
+            writeln!(out, "# PUT /metrics/{path}")?;
+            out.write_all(&as_text(families))?;
+            return writeln!(out);
+        }
+        let (path, text) = (path.replace('\'', "%27"), as_text(families));
+        // bash drops zero bytes.
+        if has_more || text.contains(&0) {
+            writeln!(out, "push_protobuf '{path}' <<'{END}'")?;
+            writeln!(out, "{}", base64url::encode(&as_protobuf(families)))?;
+        } else {
+            writeln!(out, "push_text '{path}' <<'{END}'")?;
+            out.write_all(&text)?;
+        }
+        writeln!(out, "{END}\n")
+    }
+
+    /// Families that contradict others, which would make the whole push one that is refused; all of a group that is
+    /// shadowed by another under the same labels.
+    fn held_back(&self, entry: &Entry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
+        for (f, state) in entry.families().filter(|(_, state)| state.mark.held || is_shadowed) {
+            let why = state.conflict.as_ref().map_or("it contradicts another group".into(), |why| why.to_string());
+            writeln!(out, "# held back: {}", why.replace('\n', " "))?;
+            for line in String::from_utf8_lossy(&as_text(&[&f.family])).lines() {
+                writeln!(out, "#   {line}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The labels on one line: what they say may have line feeds, and the text format's escapes have none.
+fn one_line(labels: &LabelSet) -> String {
+    labels.to_string().replace(['\n', '\r'], " ")
+}
+
+fn as_text(families: &[&Family]) -> Vec<u8> {
+    let (mut renderer, none, mut page) = (text::Renderer::new(Escaping::AllowUtf8), LabelSet::default(), Vec::new());
+    families.iter().for_each(|family| renderer.block(family.shape(), [(&none, *family)], &mut page));
+    page
+}
+
+fn as_protobuf(families: &[&Family]) -> Vec<u8> {
+    let (mut renderer, none) = (protobuf::Renderer::delimited(Escaping::AllowUtf8), LabelSet::default());
+    let mut page = Vec::new();
+    families.iter().for_each(|family| renderer.block(family.shape(), [(&none, *family)], &mut page));
+    page
+}
+
+fn script_head(path: &str, groups: usize, out: &mut dyn Write) -> io::Result<()> {
+    let path = path.replace(['\n', '\r'], " ");
+    write!(
+        out,
+        r#"#!/usr/bin/env bash
+# {groups} groups of the store in {path}. Pushes them to the node whose URL is given, in place of what it holds of them.
+# Usage: bash SCRIPT http://HOST:9091
+# UTF-8 names need a node with push.enable_utf8_names. Times of pushes are those of this run.
+set -euo pipefail
+url=${{1:?the URL of a node, such as http://127.0.0.1:9091}}
+push_text() {{ curl -fsS -X PUT --data-binary @- "$url/metrics/$1"; }}
+push_protobuf() {{
+  local type='application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited' text
+  read -r text
+  while [ $((${{#text}} % 4)) != 0 ]; do text+='='; done
+  tr -- '-_' '+/' <<<"$text" | base64 -d | curl -fsS -X PUT -H "Content-Type: $type" --data-binary @- "$url/metrics/$1"
+}}
+
+"#
+    )
+}

@@ -1,0 +1,250 @@
+//! Compacting the store of a stopped node: one checkpoint of all that is intact in place of every file.
+//!
+//! The store is never worse for it. The old files stay until the new ones are durable, have been read back, and hold the
+//! same; then they go, or into a directory of their own if anything in them was damaged, for whoever can make more of
+//! them. If anything fails before, the new files go instead.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::{self, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::model::{Epoch, Group, GroupId, MetricType};
+use crate::store::{Identity, Rules, Store};
+
+use super::checkpoint::CheckpointError;
+use super::disk::{Disk, DiskFile, DiskLock, RealDisk};
+use super::files::FileName;
+use super::inspect::{InspectError, read, unlimited};
+use super::log::{CommitError, Options};
+use super::recovery::{OpenError, Report, recover};
+
+/// Why a store was not compacted. It is as it was.
+#[derive(Debug)]
+pub enum CompactError {
+    /// The store cannot be read.
+    Inspect(InspectError),
+    /// The new files could not be written.
+    Commit(CommitError),
+    /// The new checkpoint could not be written.
+    Checkpoint(CheckpointError),
+    /// The new files do not hold what the old ones do.
+    Differs {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The new files are complete, but the old ones could not be put away.
+    PutAway {
+        /// Where the store is.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+impl fmt::Display for CompactError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inspect(error) => error.fmt(f),
+            Self::Commit(error) => write!(f, "{error}; the store is as it was"),
+            Self::Checkpoint(error) => write!(f, "{error}; the store is as it was"),
+            Self::Differs { path } => {
+                let path = path.display();
+                write!(
+                    f,
+                    "what was written in {path} reads back as something else; the store is as it was: check the disk"
+                )
+            }
+            Self::PutAway { path, source } => write!(
+                f,
+                "the new files in {} are complete, but the old ones cannot be put away: {source}; the next checkpoint will",
+                path.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for CompactError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Inspect(error) => Some(error),
+            Self::Commit(error) => Some(error),
+            Self::Checkpoint(error) => Some(error),
+            Self::Differs { .. } => None,
+            Self::PutAway { source, .. } => Some(source),
+        }
+    }
+}
+
+/// What was done.
+#[derive(Debug)]
+pub struct Compacted {
+    /// What was found in the old files, and what is lost.
+    pub report: Report,
+    /// Bytes of the old files, and of the new ones.
+    pub bytes: (u64, u64),
+    /// Groups kept, tombstones included.
+    pub groups: usize,
+    /// Where the old files are, if they were kept.
+    pub kept_in: Option<PathBuf>,
+}
+
+/// What only a source of randomness can give.
+#[derive(Clone, Copy, Debug)]
+pub struct Fresh {
+    /// Who the store is if nothing says so any more; its `store` is taken too if anything was lost, so that peers exchange
+    /// all they have with it.
+    pub identity: Identity,
+    /// This opening of the store.
+    pub epoch: Epoch,
+}
+
+/// Compacts the store in `path`, which no node may use meanwhile. Keeps the old files if something in them is damaged, or
+/// if `keep` asks for it.
+pub fn compact(
+    path: &Path,
+    fresh: Fresh,
+    reserved: &[(&str, MetricType)],
+    keep: bool,
+) -> Result<Compacted, CompactError> {
+    let directory = |source| CompactError::Inspect(InspectError::Directory { path: path.to_owned(), source });
+    fs::read_dir(path).map_err(directory)?;
+    let real = RealDisk::open(path).map_err(directory)?;
+    let old = names(&real).map_err(directory)?;
+    if old.is_empty() {
+        return Err(CompactError::Inspect(InspectError::NoStore { path: path.to_owned() }));
+    }
+    let _lock = real.lock().map_err(|error| match error {
+        TryLockError::WouldBlock => {
+            CompactError::Inspect(InspectError::Open(OpenError::Locked { directory: path.display().to_string() }))
+        }
+        TryLockError::Error(source) => directory(source),
+    })?;
+    let old_bytes = bytes(&real, &old).map_err(directory)?;
+    let disk = Arc::new(KeepingDisk(real));
+    let rewritten = rewrite(&disk, fresh, reserved).and_then(|(report, groups)| {
+        let same = read(disk.clone(), reserved).is_ok_and(|new| new.report.is_intact() && held(&new.store) == groups);
+        if same { Ok((report, groups.len())) } else { Err(CompactError::Differs { path: path.to_owned() }) }
+    });
+    let all = names(&disk.0).map_err(directory)?;
+    let new: Vec<FileName> = all.into_iter().filter(|name| !old.contains(name)).collect();
+    let (report, groups) = rewritten.inspect_err(|_| {
+        // Nobody has seen them, and what they were to replace is still there.
+        new.iter().rev().for_each(|name| drop(disk.0.remove(&name.text())));
+    })?;
+    let keep = keep || !report.is_intact();
+    let kept_in = put_away(&disk.0, path, &old, &new, keep)
+        .map_err(|source| CompactError::PutAway { path: path.to_owned(), source })?;
+    let new_bytes = names(&disk.0).and_then(|names| bytes(&disk.0, &names)).map_err(directory)?;
+    Ok(Compacted { report, bytes: (old_bytes, new_bytes), groups, kept_in })
+}
+
+/// Writes a log and a checkpoint beside the old files; gives what was found in those, and what is held.
+fn rewrite(
+    disk: &Arc<KeepingDisk>,
+    fresh: Fresh,
+    reserved: &[(&str, MetricType)],
+) -> Result<(Report, BTreeMap<GroupId, Group>), CompactError> {
+    let mut store = Store::new(Rules { limits: unlimited(), ..Rules::default() }, reserved);
+    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let recovered = recover(disk.clone(), options, &mut |record| store.restore(record))
+        .map_err(|error| CompactError::Inspect(InspectError::Open(error)))?;
+    let report = recovered.report.clone();
+    let identity = match recovered.identity {
+        Some(identity) if report.is_intact() => identity,
+        Some(identity) => Identity { store: fresh.identity.store, ..identity },
+        None => fresh.identity,
+    };
+    let mut log = recovered.start(identity).map_err(CompactError::Commit)?;
+    store.open(identity, fresh.epoch);
+    log.commit(store.records()).map_err(CompactError::Commit)?;
+    store.commit();
+    let mut writer = log.rotate().map_err(CompactError::Commit)?;
+    for record in store.checkpoint() {
+        writer.write(&record).map_err(CompactError::Checkpoint)?;
+    }
+    writer.finish().map_err(CompactError::Checkpoint)?;
+    log.close().map_err(CompactError::Commit)?;
+    Ok((report, held(&store)))
+}
+
+fn held(store: &Store) -> BTreeMap<GroupId, Group> {
+    store.published().entries().into_iter().map(|entry| (entry.id.clone(), entry.group.clone())).collect()
+}
+
+fn names(disk: &RealDisk) -> io::Result<Vec<FileName>> {
+    Ok(disk.list()?.iter().filter_map(|name| FileName::parse(name)).collect())
+}
+
+fn bytes(disk: &RealDisk, names: &[FileName]) -> io::Result<u64> {
+    names.iter().map(|name| disk.open(&name.text())?.len()).sum()
+}
+
+/// Removes the old files, or moves them into a directory of their own, which is returned.
+fn put_away(
+    disk: &RealDisk,
+    path: &Path,
+    old: &[FileName],
+    new: &[FileName],
+    keep: bool,
+) -> io::Result<Option<PathBuf>> {
+    // A number is never used twice, so neither is this name.
+    let number = new.iter().map(|name| name.number).max().unwrap_or_default();
+    let folder = path.join(format!("replaced-{number:010}"));
+    if keep {
+        fs::create_dir(&folder)?;
+    }
+    // The log that was begun before the checkpoint is in it.
+    for name in new.iter().filter(|name| name.number < number) {
+        disk.remove(&name.text())?;
+    }
+    for name in old {
+        let name = name.text();
+        if keep { fs::rename(path.join(&name), folder.join(&name))? } else { disk.remove(&name)? }
+    }
+    if keep {
+        fs::File::open(&folder)?.sync_all()?;
+    }
+    disk.sync_dir()?;
+    Ok(keep.then_some(folder))
+}
+
+/// A directory from which no file of the store is removed, and whose lock is held by someone else.
+#[derive(Debug)]
+struct KeepingDisk(RealDisk);
+
+impl Disk for KeepingDisk {
+    fn name(&self) -> String {
+        self.0.name()
+    }
+
+    fn lock(&self) -> Result<DiskLock, TryLockError> {
+        Ok(Box::new(()))
+    }
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.0.list()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.0.create(name)
+    }
+
+    fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>> {
+        self.0.open(name)
+    }
+
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.0.rename(from, to)
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        if FileName::parse(name).is_some() { Ok(()) } else { self.0.remove(name) }
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.0.sync_dir()
+    }
+}

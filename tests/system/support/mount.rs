@@ -1,0 +1,81 @@
+//! Small file systems that fill up and turn read-only.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+
+use super::process::bash;
+use super::{is_root, skip};
+
+/// A file system of its own, unmounted when dropped.
+pub struct Mount(PathBuf);
+
+impl Mount {
+    /// A tmpfs with those options at `path`; `None`, and a word about it, where that cannot be had.
+    pub fn new(path: &Path, options: &str) -> Option<Mount> {
+        Mount::by(path, &format!("mount -t tmpfs -o {options} tmpfs '{}'", path.display()))
+    }
+
+    /// An ext4 of 64 MiB in the file `image`, which turns read-only when it meets an error, as on a disk that fails.
+    pub fn ext4(path: &Path, image: &Path) -> Option<Mount> {
+        let (path_text, image) = (path.display(), image.display());
+        let make = format!("[ -e '{image}' ] || {{ truncate -s 64M '{image}' && mkfs.ext4 -q '{image}'; }}");
+        Mount::by(path, &format!("{{ {make}; }} && mount -o loop,errors=remount-ro '{image}' '{path_text}'"))
+    }
+
+    fn by(path: &Path, command: &str) -> Option<Mount> {
+        static SWEPT: Once = Once::new();
+        SWEPT.call_once(sweep);
+        std::fs::create_dir_all(path).unwrap();
+        let script = format!("{{ {command}; }} 2>&1 && echo mounted || true");
+        let said = if is_root() { bash(&script) } else { "not root".to_owned() };
+        if said.trim() == "mounted" {
+            return Some(Mount(path.to_owned()));
+        }
+        skip(&format!("a disk of its own cannot be mounted: {}", said.trim()));
+        None
+    }
+
+    /// Lets an ext4 meet an error: from now on it is read-only. Says whether this kernel can do so.
+    pub fn fail(&self) -> bool {
+        let path = self.0.display();
+        let script = format!(
+            "device=$(findmnt -no SOURCE '{path}') && echo 1 > /sys/fs/ext4/${{device#/dev/}}/trigger_fs_error \
+             && ! touch '{path}/probe' 2>/dev/null && echo failed || true"
+        );
+        let failed = bash(&script).trim() == "failed";
+        if !failed {
+            skip("this kernel does not let a file system fail");
+        }
+        failed
+    }
+
+    /// Unmounts it, at once: nobody may be using it any more.
+    pub fn unmount(self) {
+        bash(&format!("umount '{}'", self.0.display()));
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        detach(&self.0);
+    }
+}
+
+/// Lazily: a node that the test leaves running goes only after this.
+fn detach(path: &Path) {
+    let _ = Command::new("umount").arg("-l").arg(path).status();
+}
+
+/// Unmounts what tests left that were killed. Folders of tests are named after their process.
+fn sweep() {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
+        let Some(rest) = path.strip_prefix(env!("CARGO_TARGET_TMPDIR")) else { continue };
+        let process = rest.trim_start_matches('/').split('-').next().unwrap_or_default();
+        if !Path::new("/proc").join(process).exists() {
+            detach(Path::new(path));
+        }
+    }
+}
