@@ -57,7 +57,8 @@ pub struct ChangeSet {
 #[derive(Default)]
 pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<Entry>>,
-    /// Of each place, the groups in the order of their last changes.
+    /// Of each place, which group each change that still stands is of. A group is listed once for every change that left
+    /// something of it as it is: under its last change alone, a batch that ends before that would leave out its older ones.
     changed: HashMap<Arc<LabelSet>, BTreeMap<Revision, GroupId>>,
     tombstones: BTreeMap<Revision, GroupId>,
     pages: Pages,
@@ -103,8 +104,9 @@ impl Published {
         self.lock().groups.values().cloned().collect()
     }
 
-    /// What changed in a place after `since`, up to about `bytes_max` of values and label text, at least one group. Of
-    /// what came from the store in `skip` after the revision named there, nothing is returned.
+    /// What changed in a place after `since`, up to about `bytes_max` of values and label text, at least one change: all of
+    /// it up to [`ChangeSet::upto`], and of a group that changed later too, not that. Of what came from the store in `skip`
+    /// after the revision named there, nothing is returned.
     pub fn changes(
         &self,
         place: &LabelSet,
@@ -118,7 +120,8 @@ impl Published {
         };
         let mut changes = Vec::with_capacity(entries.len());
         for entry in entries {
-            let wanted = |revision: Revision, origin| revision > since && !skipped(origin, revision);
+            let wanted =
+                |revision: Revision, origin| revision > since && revision <= upto && !skipped(origin, revision);
             let keep = |i: usize| wanted(entry.families[i].mark.revision, entry.families[i].mark.origin);
             let header = wanted(entry.header.revision, entry.header.origin);
             if header || (0..entry.families.len()).any(keep) {
@@ -136,14 +139,16 @@ impl Published {
     ) -> (Vec<Arc<Entry>>, Revision, bool) {
         let view = self.lock();
         let Some(changed) = view.changed.get(place) else { return (Vec::new(), view.revision, false) };
-        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let (mut entries, mut bytes, mut taken) = (Vec::new(), 0, HashSet::new());
         for (revision, id) in changed.range(since.next()..) {
             if bytes >= bytes_max {
                 return (entries, last_before(*revision), true);
             }
             let entry = &view.groups[id];
-            bytes += entry_bytes(entry, since);
-            entries.push(entry.clone());
+            bytes += change_bytes(entry, *revision);
+            if taken.insert(id) {
+                entries.push(entry.clone());
+            }
         }
         (entries, view.revision, false)
     }
@@ -167,8 +172,8 @@ fn last_before(revision: Revision) -> Revision {
     Revision(revision.0 - 1)
 }
 
-fn entry_bytes(entry: &Entry, since: Revision) -> usize {
-    let families = entry.families().filter(|(_, state)| state.mark.revision > since);
+fn change_bytes(entry: &Entry, revision: Revision) -> usize {
+    let families = entry.families().filter(|(_, state)| state.mark.revision == revision);
     let bytes = families.map(|(f, _)| 32 + 8 * f.family.values().len() + f.family.shape().bytes() / 8);
     64 + bytes.sum::<usize>()
 }
@@ -204,21 +209,22 @@ impl View {
     }
 
     fn list(&mut self, entry: &Entry) {
-        let revision = entry.revision();
-        self.changed.entry(entry.id.place.clone()).or_default().insert(revision, entry.id.clone());
+        let changed = self.changed.entry(entry.id.place.clone()).or_default();
+        changed.extend(entry.revisions().map(|revision| (revision, entry.id.clone())));
         if entry.group.is_live() {
             self.counts.groups += 1;
         } else {
             self.counts.tombstones += 1;
-            self.tombstones.insert(revision, entry.id.clone());
+            self.tombstones.insert(entry.revision(), entry.id.clone());
         }
     }
 
     fn unlist(&mut self, old: Option<&Entry>) {
         let Some(entry) = old else { return };
-        let revision = entry.revision();
         if let Some(changed) = self.changed.get_mut(&entry.id.place) {
-            changed.remove(&revision);
+            for revision in entry.revisions() {
+                changed.remove(&revision);
+            }
             if changed.is_empty() {
                 self.changed.remove(&entry.id.place);
             }
@@ -227,7 +233,7 @@ impl View {
             self.counts.groups -= 1;
         } else {
             self.counts.tombstones -= 1;
-            self.tombstones.remove(&revision);
+            self.tombstones.remove(&entry.revision());
         }
     }
 
