@@ -461,6 +461,7 @@ impl World {
                 facts: self.forged_facts(),
                 place: LabelSet::new([("IDC", "p0")]),
                 exchange: false,
+                above: Vec::new(),
                 heartbeat_ms: 1_000,
                 message_bytes_max: 1 << 20,
                 clock: Clock::default(),

@@ -2,6 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use pushrelay::model::{GroupId, LabelSet};
+use pushrelay::store::Action;
+
+use super::writer::{Job, Target};
 use super::{Checked, Event, HOUR, MINUTE, NodeId, SECOND, World, Wrong};
 
 /// How long it may take. A link that was refused or replaced waits for half a minute or more, and there may be two in a row.
@@ -120,6 +124,11 @@ impl World {
         self.count("bounds checked");
         if !twins.is_empty() {
             return Ok(());
+        }
+        for at in 0..self.nodes.len() {
+            // What an uplink holds may be told late, with the next change.
+            let id = GroupId::local(LabelSet::new([("job", "last")]));
+            self.ask(at, Job::Push { target: Target::Group(id), action: Action::Put(Vec::new()) });
         }
         self.run_until(self.now + 2 * self.plan.progress_ns + MINUTE)?;
         for at in 0..self.nodes.len() {

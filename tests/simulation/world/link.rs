@@ -8,10 +8,11 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use pushrelay::compression::{Deflater, Inflater, LEVEL_DEFAULT};
-use pushrelay::model::{LabelSet, StoreId};
+use pushrelay::model::{GroupId, LabelSet, StoreId};
 use pushrelay::session::{
     Action, Admitted, Batch, Closed, Config, Edge, EdgeConfig, Event as Told, Hub, HubConfig, Lag, Refused,
 };
+use pushrelay::store::Scope;
 use pushrelay::wire::{CloseReason, Decoder, Delta, Encoder, Facts, Message};
 
 use super::bug::Bug;
@@ -131,12 +132,11 @@ impl World {
         let conn = self.open(at, uplink, hub, name);
         self.trace(|| format!("{at} connects to {hub} as connection {conn}"));
         self.nodes[at].uplinks[uplink].conn = Some(conn);
-        let place = self.nodes[at].up_place();
-        let version = self.watch_version(at, &place);
+        let version = self.watch_version(at, &Arc::default());
         let kept = self.is(Bug::DictionaryKept).then(|| self.nodes[at].uplinks[uplink].kept.clone()).flatten();
         let lost_wake_up = self.is(Bug::LostWakeUp);
         let side = self.end(conn, EDGE);
-        (side.place, side.blocked) = (place, true);
+        side.blocked = true;
         side.watched = (!lost_wake_up).then_some(version);
         side.encoder = kept.unwrap_or(side.encoder.clone());
         self.nodes[at].uplinks[uplink].kept = Some(self.end(conn, EDGE).encoder.clone());
@@ -204,7 +204,7 @@ impl World {
             self.end(conn, end).machine = Machine::Edge(Box::new(Edge::new(config, facts, now)));
             self.act_all(conn, end);
         } else {
-            let admitted = Admitted { facts, place: (*place).clone(), exchange: false };
+            let admitted = Admitted { facts, place: (*place).clone(), exchange: false, above: Vec::new() };
             self.handle(conn, end, Told::Admitted(admitted));
         }
         self.unblocked(conn, end);
@@ -262,12 +262,16 @@ impl World {
             Action::Send(message) => self.send(conn, end, &message),
             Action::Admit(hello) => self.admit(conn, hello),
             Action::Read { since, skip, bytes_max } => {
-                let place = self.end(conn, end).place.clone();
+                let scope = match end {
+                    EDGE => Scope::Shown,
+                    _ => Scope::Place(self.end(conn, end).place.clone()),
+                };
                 let bare = self.is(Bug::ExchangeWithoutTombstones) && since.0 == 0;
                 let Some(running) = &self.nodes[node].running else { return };
                 let published = running.store.published();
-                let set = published.changes(&place, since, Some((skip.origin, skip.after)), bytes_max);
-                let deltas = set.changes.into_iter().map(|change| Delta { id: change.id, group: change.group });
+                let set = published.changes(&scope, since, Some((skip.origin, skip.after)), bytes_max);
+                let id = |key| GroupId { place: Arc::default(), key };
+                let deltas = set.changes.into_iter().map(|change| Delta { id: id(change.key), group: change.group });
                 let deltas = deltas.filter(|delta| !bare || delta.group.is_live()).collect();
                 self.handle(conn, end, Told::Read(Batch { deltas, upto: set.upto, more: set.more }));
             }

@@ -45,7 +45,12 @@ impl World {
                     };
                 };
                 let place = topology::place(place);
-                let idc = place.iter().map(|label| (label.name.to_string(), label.value.to_string()));
+                let above = self.nodes.iter().any(|n| n.is_hub && n.uplink_hubs().contains(&at));
+                let region = (above && !place.contains("REGION")).then(|| topology::place(topology::REGION));
+                let idc = place
+                    .iter()
+                    .chain(region.iter().flat_map(|region| region.iter()))
+                    .map(|label| (label.name.to_string(), label.value.to_string()));
                 Target::Shown(LabelSet::new(idc.chain([("job".to_string(), format!("j{job}"))])))
             }
         };

@@ -11,7 +11,7 @@ use pushrelay::store::{self, Identity, Record, Rules, Store};
 use super::bug::Bug;
 use super::content::Content;
 use super::writer::{Answer, Job};
-use super::{Checked, ConnId, EPOCH_NS, Event, MILLISECOND, NodeId, SECOND, World, Wrong, topology};
+use super::{Checked, ConnId, EPOCH_NS, Event, MILLISECOND, NodeId, SECOND, World, Wrong};
 
 /// One of a node's links to hubs.
 #[derive(Clone, Debug)]
@@ -35,7 +35,7 @@ pub struct Node {
     /// What its certificate says.
     pub name: String,
     pub is_hub: bool,
-    /// Where an edge, or a relay's uplinks, are.
+    /// Where its hubs have it, if it has any.
     pub place: Option<usize>,
     pub uplinks: Vec<Uplink>,
     pub diskless: bool,
@@ -80,6 +80,7 @@ pub struct Running {
     /// Of each uplink, up to where its hub holds the changes.
     pub held: Vec<Revision>,
     pub checkpoint: Option<(CheckpointWriter, VecDeque<Record>)>,
+    /// Of each place, and under no labels of all that is shown.
     pub watches: BTreeMap<Arc<LabelSet>, Watch>,
     pub admission: Admission,
     pub sessions: BTreeMap<u64, ConnId>,
@@ -130,16 +131,8 @@ impl Node {
         self.uplinks.iter().map(|uplink| uplink.hub).collect()
     }
 
-    /// The place whose groups go up.
-    pub fn up_place(&self) -> Arc<LabelSet> {
-        match self.place {
-            Some(place) if self.is_hub => topology::place(place),
-            _ => Arc::default(),
-        }
-    }
-
     pub fn rules(&self) -> Rules {
-        Rules { has_peers: true, is_hub: self.is_hub, ..Rules::default() }
+        Rules { has_hubs: !self.uplinks.is_empty(), has_edges: self.is_hub, ..Rules::default() }
     }
 
     /// Whether the disk took its last operation before the machine stopped.

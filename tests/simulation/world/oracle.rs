@@ -12,7 +12,7 @@ use pushrelay::model::{Group, GroupId, LabelSet, Stamp};
 use pushrelay::store::Record;
 
 use super::content::{Content, Key, Seen, seen, show};
-use super::{Checked, NodeId, World, Wrong, topology};
+use super::{Checked, NodeId, World, Wrong};
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
@@ -35,22 +35,27 @@ impl Oracle {
             let Record::Group(group) = record else { continue };
             for f in group.group.families() {
                 let bits = f.family.values().first().map_or(0, |value| value.to_bits());
-                self.written.insert((group.id.key.clone(), f.family.name().clone(), f.stamp, bits));
+                self.written.insert((without_place(&group.id.key), f.family.name().clone(), f.stamp, bits));
             }
         }
     }
 }
 
 impl World {
-    /// The set that a group of a node belongs to; none for what a hub's own pushers push.
-    fn set_of(&self, at: NodeId, id: &GroupId) -> Option<usize> {
+    /// The set that a group of a node belongs to, and what it is called where it was pushed; none for what the pushers of a
+    /// hub push that nobody is above.
+    fn set_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
         let node = &self.nodes[at];
-        let place = match id.place.is_empty() {
-            true if node.is_hub => return None,
-            true => node.place?,
-            false => place_number(&id.place)?,
+        let (place, key) = if node.is_hub && (!id.place.is_empty() || node.place.is_some()) {
+            match (id.key.get("IDC").and_then(number), id.place.is_empty()) {
+                (Some(place), _) => (place, without_place(&id.key)),
+                (None, true) => (node.place?, id.key.clone()),
+                (None, false) => (id.place.iter().find_map(|label| number(&label.value))?, id.key.clone()),
+            }
+        } else {
+            (node.place.filter(|_| !node.is_hub)?, id.key.clone())
         };
-        self.oracle.member.get(&(place, at)).copied()
+        Some((self.oracle.member.get(&(place, at)).copied()?, key))
     }
 
     pub fn check_recovery(&mut self) -> Checked {
@@ -61,9 +66,9 @@ impl World {
     pub fn made_known(&mut self, at: NodeId, records: &[Record]) {
         for record in records {
             let Record::Group(record) = record else { continue };
-            let Some(set) = self.set_of(at, &record.id) else { continue };
+            let Some((set, key)) = self.set_of(at, &record.id) else { continue };
             let promised = self.oracle.promised.entry(set).or_default();
-            promised.entry(record.id.key.clone()).or_default().merge(&record.group);
+            promised.entry(key).or_default().merge(&record.group);
         }
     }
 
@@ -91,13 +96,13 @@ impl World {
             return;
         }
         self.nodes[at].kept.remove(id);
-        let Some(set) = self.set_of(at, id) else { return };
-        let left = self.union_of(set, &id.key, Some(at));
+        let Some((set, key)) = self.set_of(at, id) else { return };
+        let left = self.union_of(set, &key, Some(at));
         if left.deleted() < deleted && left != Group::default() {
             self.count("state: a group outlived its tombstone");
-            self.excuse(&id.key, deleted);
+            self.excuse(&key, deleted);
             if let Some(promised) = self.oracle.promised.get_mut(&set) {
-                promised.insert(id.key.clone(), left);
+                promised.insert(key, left);
             }
         }
     }
@@ -108,16 +113,10 @@ impl World {
             || deleted.time_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
             || id.place.is_empty();
         let hub_has = |hub: NodeId| {
-            let hub = &self.nodes[hub];
-            let place = Arc::new(node.place.map(|place| (*topology::place(place)).clone()).unwrap_or_default());
-            let there = GroupId { place, key: id.key.clone() };
             // A hub that dropped it itself, when its time had come, had it.
-            hub.lost_something
-                || hub
-                    .durable
-                    .groups
-                    .get(&there)
-                    .is_none_or(|group| group.deleted() >= deleted || group.latest() > deleted)
+            let has = |group: &Group| group.deleted() >= deleted || group.latest() > deleted;
+            let there = |set: &(usize, Key)| self.of_node(hub, set.0).get(&set.1).is_none_or(has);
+            self.nodes[hub].lost_something || self.set_of(at, id).is_none_or(|set| there(&set))
         };
         old_enough && node.uplink_hubs().into_iter().all(hub_has)
     }
@@ -130,19 +129,12 @@ impl World {
     /// What all nodes of a set have of a group, that of `without` left out.
     fn union_of(&self, set: usize, key: &Key, without: Option<NodeId>) -> Group {
         let mut union = Group::default();
-        for (&(place, at), _) in self.oracle.member.iter().filter(|(_, of)| **of == set) {
-            if Some(at) == without {
-                continue;
-            }
-            let node = &self.nodes[at];
-            let place = if node.is_hub { topology::place(place) } else { Arc::default() };
-            let id = GroupId { place, key: key.clone() };
-            if let Some(group) = node.durable.groups.get(&id) {
-                union.merge(group);
-            }
-            if let Some(deleted) = node.kept.get(&id) {
-                union.merge(&Group::delete(*deleted));
-            }
+        let here = (set, key.clone());
+        for (at, node) in self.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != without) {
+            let here = |id: &GroupId| self.set_of(at, id).as_ref() == Some(&here);
+            node.durable.groups.iter().filter(|(id, _)| here(id)).for_each(|(_, group)| drop(union.merge(group)));
+            let kept = node.kept.iter().filter(|(id, _)| here(id));
+            kept.for_each(|(_, deleted)| drop(union.merge(&Group::delete(*deleted))));
         }
         union
     }
@@ -151,9 +143,8 @@ impl World {
         let promised = self.oracle.promised.get(&set).into_iter().flat_map(|groups| groups.keys().cloned());
         let mut keys: BTreeSet<Key> = promised.collect();
         for (at, node) in self.nodes.iter().enumerate() {
-            keys.extend(
-                node.durable.groups.keys().filter(|id| self.set_of(at, id) == Some(set)).map(|id| id.key.clone()),
-            );
+            let here = node.durable.groups.keys().filter_map(|id| self.set_of(at, id));
+            keys.extend(here.filter(|(of, _)| *of == set).map(|(_, key)| key));
         }
         keys
     }
@@ -165,7 +156,7 @@ impl World {
         self.nodes[at].kept.clear();
         self.nodes[at].doubtful.clear();
         for (id, group) in &lost.groups {
-            self.excuse(&id.key, group.horizon().max(group.deleted()));
+            self.excuse(&without_place(&id.key), group.horizon().max(group.deleted()));
         }
         self.promise_what_is_left();
         Ok(())
@@ -212,9 +203,14 @@ impl World {
     }
 
     /// What a node shows of a set.
-    fn shown(&self, at: NodeId, set: usize) -> BTreeMap<Key, Group> {
-        let groups = self.nodes[at].durable.groups.iter().filter(|(id, _)| self.set_of(at, id) == Some(set));
-        groups.map(|(id, group)| (id.key.clone(), group.clone())).collect()
+    fn of_node(&self, at: NodeId, set: usize) -> BTreeMap<Key, Group> {
+        let mut groups = BTreeMap::<Key, Group>::new();
+        for (id, group) in &self.nodes[at].durable.groups {
+            if let Some((_, key)) = self.set_of(at, id).filter(|(of, _)| *of == set) {
+                groups.entry(key).or_default().merge(group);
+            }
+        }
+        groups
     }
 
     /// Every node of a set shows the same, which is what was promised. Those in `without` need not yet.
@@ -225,7 +221,7 @@ impl World {
             let members: BTreeSet<NodeId> = members.filter(|at| !without.contains(at)).collect();
             let mut first: Option<(NodeId, BTreeMap<Key, Seen>)> = None;
             for at in members {
-                let groups = self.shown(at, set);
+                let groups = self.of_node(at, set);
                 let live: BTreeMap<Key, Seen> =
                     groups.iter().filter_map(|(key, group)| Some((key.clone(), seen(group)?))).collect();
                 match &first {
@@ -257,7 +253,7 @@ impl World {
     }
 
     fn difference(&self, a: NodeId, b: NodeId, set: usize) -> Wrong {
-        let (of_a, of_b) = (self.shown(a, set), self.shown(b, set));
+        let (of_a, of_b) = (self.of_node(a, set), self.of_node(b, set));
         for key in of_a.keys().chain(of_b.keys()) {
             let (left, right) = (of_a.get(key), of_b.get(key));
             if left.and_then(seen) != right.and_then(seen) {
@@ -269,6 +265,15 @@ impl World {
     }
 }
 
-fn place_number(place: &LabelSet) -> Option<usize> {
-    place.get("IDC")?.strip_prefix('p')?.parse().ok()
+fn number(place: &str) -> Option<usize> {
+    place.strip_prefix('p')?.parse().ok()
+}
+
+/// What a group is called at the edge that it is of, where a hub took it for one of its own, or of a hub's below it.
+fn without_place(key: &Key) -> Key {
+    if !key.contains("IDC") && !key.contains("REGION") {
+        return key.clone();
+    }
+    let labels = key.iter().filter(|label| !["IDC", "REGION"].contains(&&*label.name));
+    Arc::new(LabelSet::new(labels.map(|label| (label.name.clone(), label.value.clone()))))
 }

@@ -34,8 +34,12 @@ pub struct Plan {
     pub conflicts: u64,
 }
 
+/// The place of a relay; others have numbers from 0.
+pub const REGION: usize = 50;
+
 pub fn place(number: usize) -> Arc<LabelSet> {
-    Arc::new(LabelSet::new([("IDC", format!("p{number}"))]))
+    let name = if number == REGION { "REGION" } else { "IDC" };
+    Arc::new(LabelSet::new([(name, format!("p{number}"))]))
 }
 
 fn plan(random: &mut Random) -> Plan {
@@ -115,13 +119,12 @@ impl World {
         self.count(if hubs > 1 { "topology: several hubs" } else { "topology: one hub" });
     }
 
-    /// Edges of one place, a relay, and the hubs above it. Relays of several places are no part of the product: a store
-    /// has one cursor for a peer's, whatever the place.
+    /// Edges, a hub that sends on, and the hubs above it.
     fn chain(&mut self) {
         let (edges, hubs) = (self.random.between(1, 4) as usize, self.random.between(1, 3) as usize);
         (0..hubs).for_each(|hub| self.add_node(format!("hub{hub}"), true, None, Vec::new()));
-        self.add_node("relay".into(), true, Some(0), (0..hubs).collect());
-        (0..edges).for_each(|edge| self.add_node(format!("edge{edge}"), false, Some(0), vec![hubs]));
+        self.add_node("relay".into(), true, Some(REGION), (0..hubs).collect());
+        (0..edges).for_each(|edge| self.add_node(format!("edge{edge}"), false, Some(edge / 2), vec![hubs]));
         self.count("topology: a tree with a relay");
     }
 
@@ -144,6 +147,11 @@ impl World {
             for hub in node.uplink_hubs() {
                 member.insert((place, hub), 0);
                 links.push(((place, at), (place, hub)));
+                // What a hub sends on goes to the hubs above it.
+                for above in self.nodes[hub].uplink_hubs() {
+                    member.insert((place, above), 0);
+                    links.push(((place, hub), (place, above)));
+                }
             }
         }
         for (number, (_, set)) in member.iter_mut().enumerate() {

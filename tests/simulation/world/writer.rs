@@ -139,7 +139,7 @@ impl World {
                 Ok(())
             }
             Job::Merge { conn, end, id, place, deltas, peer, position } => {
-                let merged = self.merge(at, place, deltas, peer, position);
+                let merged = self.merge(at, end, place, deltas, peer, position);
                 if merged.is_err() {
                     self.running(at).store.abort();
                 }
@@ -205,6 +205,7 @@ impl World {
     fn merge(
         &mut self,
         at: NodeId,
+        end: usize,
         place: Arc<LabelSet>,
         deltas: Vec<Delta>,
         peer: StoreId,
@@ -220,7 +221,10 @@ impl World {
         let store = &mut self.running(at).store;
         let held = |store: &pushrelay::store::Store| store.records().iter().any(is_held);
         for delta in deltas {
-            let id = GroupId { place: place.clone(), key: delta.id.key };
+            let id = match end {
+                EDGE => store.resolve((*delta.id.key).clone()),
+                _ => GroupId { place: place.clone(), key: delta.id.key },
+            };
             store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
         }
         held_back |= held(store);
@@ -340,7 +344,8 @@ impl World {
         match result {
             Ok(true) => {
                 let committed = running.store.commit();
-                for place in &committed.places {
+                let shown_all = (!committed.places.is_empty()).then(Arc::default);
+                for place in committed.places.iter().filter(|place| !place.is_empty()).chain(&shown_all) {
                     let watch = running.watches.entry(place.clone()).or_default();
                     watch.version += 1;
                     watch.head = committed.head;
