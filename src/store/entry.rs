@@ -61,6 +61,15 @@ impl Entry {
         self.families.iter().map(|state| state.mark.revision).fold(self.header.revision, Revision::max)
     }
 
+    /// The revisions of the changes that left something of it as it is, in order.
+    pub fn revisions(&self) -> impl Iterator<Item = Revision> + use<> {
+        let families = self.families.iter().map(|state| state.mark.revision);
+        let mut revisions: Vec<Revision> = families.chain([self.header.revision]).collect();
+        revisions.sort_unstable();
+        revisions.dedup();
+        revisions.into_iter()
+    }
+
     /// Each family with its bookkeeping, in the order of names.
     pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, &FamilyState)> {
         self.group.families().iter().zip(&self.families)

@@ -82,7 +82,8 @@ impl GroupTimes {
 #[derive(Default)]
 pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<Entry>>,
-    /// Of each place, the groups in the order of their last changes.
+    /// Of each place, which group each change that still stands is of. A group is listed once for every change that left
+    /// something of it as it is: under its last change alone, a batch that ends before that would leave out its older ones.
     changed: HashMap<Arc<LabelSet>, BTreeMap<Revision, GroupId>>,
     tombstones: BTreeMap<Revision, GroupId>,
     /// Groups of which something is held back.
@@ -163,8 +164,9 @@ impl Published {
         self.lock().groups.values().cloned().collect()
     }
 
-    /// What changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one group. Of
-    /// what came from the store in `skip` after the revision named there, nothing is returned.
+    /// What changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one change: all of
+    /// it up to [`ChangeSet::upto`], and of a group that changed later too, not that. Of what came from the store in `skip`
+    /// after the revision named there, nothing is returned.
     pub fn changes(
         &self,
         scope: &Scope,
@@ -178,7 +180,8 @@ impl Published {
         };
         let mut changes = Vec::with_capacity(entries.len());
         for entry in entries {
-            let wanted = |revision: Revision, origin| revision > since && !skipped(origin, revision);
+            let wanted =
+                |revision: Revision, origin| revision > since && revision <= upto && !skipped(origin, revision);
             let keep = |i: usize| wanted(entry.families[i].mark.revision, entry.families[i].mark.origin);
             let header = wanted(entry.header.revision, entry.header.origin);
             if header || (0..entry.families.len()).any(keep) {
@@ -200,14 +203,16 @@ impl Published {
         };
         let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..)).collect();
         let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
-        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let (mut entries, mut bytes, mut taken) = (Vec::new(), 0, HashSet::new());
         while let Some(Reverse((revision, at, id))) = oldest.pop() {
             if bytes >= bytes_max {
                 return (entries, last_before(revision), true);
             }
             let entry = &view.groups[id];
-            bytes += entry_bytes(entry, since);
-            entries.push(entry.clone());
+            bytes += change_bytes(entry, revision);
+            if taken.insert(id) {
+                entries.push(entry.clone());
+            }
             oldest.extend(next_of(at, &mut places[at]));
         }
         (entries, view.revision, false)
@@ -237,8 +242,8 @@ fn last_before(revision: Revision) -> Revision {
     Revision(revision.0 - 1)
 }
 
-fn entry_bytes(entry: &Entry, since: Revision) -> usize {
-    let families = entry.families().filter(|(_, state)| state.mark.revision > since);
+fn change_bytes(entry: &Entry, revision: Revision) -> usize {
+    let families = entry.families().filter(|(_, state)| state.mark.revision == revision);
     let bytes = families.map(|(f, _)| 32 + 8 * f.family.values().len() + f.family.shape().bytes() / 8);
     64 + bytes.sum::<usize>()
 }
@@ -274,8 +279,8 @@ impl View {
     }
 
     fn list(&mut self, entry: &Entry) {
-        let revision = entry.revision();
-        self.changed.entry(entry.id.place.clone()).or_default().insert(revision, entry.id.clone());
+        let changed = self.changed.entry(entry.id.place.clone()).or_default();
+        changed.extend(entry.revisions().map(|revision| (revision, entry.id.clone())));
         if entry.families.iter().any(|state| state.mark.held) {
             self.held.insert(entry.id.clone());
         }
@@ -283,16 +288,17 @@ impl View {
             self.counts.groups += 1;
         } else {
             self.counts.tombstones += 1;
-            self.tombstones.insert(revision, entry.id.clone());
+            self.tombstones.insert(entry.revision(), entry.id.clone());
         }
     }
 
     fn unlist(&mut self, old: Option<&Entry>) {
         let Some(entry) = old else { return };
-        let revision = entry.revision();
         self.held.remove(&entry.id);
         if let Some(changed) = self.changed.get_mut(&entry.id.place) {
-            changed.remove(&revision);
+            for revision in entry.revisions() {
+                changed.remove(&revision);
+            }
             if changed.is_empty() {
                 self.changed.remove(&entry.id.place);
             }
@@ -301,7 +307,7 @@ impl View {
             self.counts.groups -= 1;
         } else {
             self.counts.tombstones -= 1;
-            self.tombstones.remove(&revision);
+            self.tombstones.remove(&entry.revision());
         }
     }
 

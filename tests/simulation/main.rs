@@ -1,0 +1,33 @@
+//! Some hundred seeds of the simulation (`docs/testing.md`); `cargo run --release --example simulate` runs any number.
+
+mod world;
+
+use world::{Options, run};
+
+/// Seeds that every run of the tests makes.
+const SEEDS: u64 = 200;
+
+fn check(seed: u64) {
+    let outcome = run(seed, Options::default());
+    if let Some(failure) = outcome.failure {
+        let traced = run(seed, Options { trace: true, ..Options::default() });
+        let tail = traced.trace.len().saturating_sub(60);
+        panic!(
+            "seed {seed}: {failure}\n…\n{}\nall of it: cargo run --release --example simulate -- --seed {seed}",
+            traced.trace[tail..].join("\n")
+        );
+    }
+}
+
+#[test]
+fn whatever_goes_wrong_all_converge_and_nothing_acknowledged_is_lost() {
+    (0..SEEDS).for_each(check);
+}
+
+#[test]
+fn a_seed_says_all() {
+    for seed in 0..20 {
+        let [a, b] = [run(seed, Options::default()), run(seed, Options::default())];
+        assert_eq!((a.digest, a.events), (b.digest, b.events), "seed {seed}");
+    }
+}

@@ -1,0 +1,94 @@
+//! What a store holds, as the records that it made durable add up to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pushrelay::model::{Family, Group, GroupId, Moment, Stamp, StoreId};
+use pushrelay::store::{Cursor, Record, Store};
+
+/// Groups, tombstones included, and cursors.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Content {
+    pub groups: BTreeMap<GroupId, Group>,
+    pub cursors: BTreeMap<StoreId, Cursor>,
+}
+
+impl Content {
+    /// What the store has published.
+    pub fn of(store: &Store) -> Content {
+        let entries = store.published().entries();
+        Content {
+            groups: entries.iter().map(|entry| (entry.id.clone(), entry.group.clone())).collect(),
+            cursors: store.cursors().iter().map(|(peer, cursor)| (*peer, cursor.clone())).collect(),
+        }
+    }
+
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::Opened { .. } => {}
+            Record::Group(record) => {
+                self.groups.entry(record.id.clone()).or_default().merge(&record.group);
+            }
+            Record::Forgotten { id, .. } => drop(self.groups.remove(id)),
+            Record::Cursor { peer, cursor } => drop(self.cursors.insert(*peer, cursor.clone())),
+        }
+    }
+
+    pub fn with(&self, records: &[Record]) -> Content {
+        let mut content = self.clone();
+        records.iter().for_each(|record| content.apply(record));
+        content
+    }
+
+    /// What is there and what should be, of the first difference.
+    pub fn difference(&self, expected: &Content) -> String {
+        for id in self.groups.keys().chain(expected.groups.keys()) {
+            let (found, due) = (self.groups.get(id), expected.groups.get(id));
+            if found != due {
+                return format!("group {id}: found {}, expected {}", show(found), show(due));
+            }
+        }
+        for peer in self.cursors.keys().chain(expected.cursors.keys()) {
+            let (found, due) = (self.cursors.get(peer), expected.cursors.get(peer));
+            if found != due {
+                return format!("cursor of {peer}: found {found:?}, expected {due:?}");
+            }
+        }
+        "none".into()
+    }
+}
+
+/// What a scrape could see of a group, held back or not.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Seen {
+    families: Vec<(Stamp, Family)>,
+    pushed: Option<Moment>,
+    failed: Option<Moment>,
+}
+
+/// `None` if the group is deleted.
+pub fn seen(group: &Group) -> Option<Seen> {
+    group.is_live().then(|| Seen {
+        families: group.families().iter().map(|f| (f.stamp, f.family.clone())).collect(),
+        pushed: group.pushed(),
+        failed: group.failed(),
+    })
+}
+
+/// A group in one line, for traces.
+pub fn show(group: Option<&Group>) -> String {
+    let Some(group) = group else { return "nothing".into() };
+    let stamp = |stamp: Stamp| format!("{}.{:x}", stamp.time_ns / 1_000 % 100_000_000_000, stamp.node.0 & 0xfff);
+    let moment = |moment: Option<Moment>| moment.map_or("-".into(), |moment| stamp(moment.stamp));
+    let families: Vec<String> = group
+        .families()
+        .iter()
+        .map(|f| format!("{}={:?}@{}", f.family.name(), f.family.values().first(), stamp(f.stamp)))
+        .collect();
+    let (horizon, deleted) = (stamp(group.horizon()), stamp(group.deleted()));
+    let (pushed, failed) = (moment(group.pushed()), moment(group.failed()));
+    format!("{{{} horizon {horizon} deleted {deleted} pushed {pushed} failed {failed}}}", families.join(" "))
+}
+
+/// A key of a group.
+pub type Key = Arc<pushrelay::model::LabelSet>;

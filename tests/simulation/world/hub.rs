@@ -1,0 +1,110 @@
+//! The hub's side of connections (`node/downlink.rs`): who is let in, what is replaced, and when that is over.
+
+use pushrelay::model::LabelSet;
+use pushrelay::session::{Event as Told, Refused, SessionId, Verdict};
+use pushrelay::wire::{CloseReason, Hello};
+
+use super::bug::Bug;
+use super::writer::Job;
+use super::{ConnId, Event, HUB, SECOND, World, topology};
+
+impl World {
+    /// Decides whether an edge may come in.
+    pub fn admit(&mut self, conn: ConnId, hello: Hello) {
+        let hub = self.end(conn, HUB).node;
+        let (name, session) = (self.conns[&conn].name.clone(), self.conns[&conn].session);
+        let Some(place) = self.place_of(&name) else {
+            let text = "the edge has no place".into();
+            return self.refuse(conn, CloseReason::Unauthorized, text, 60_000);
+        };
+        let Some(running) = &mut self.nodes[hub].running else { return };
+        let verdict = running.admission.admit(&name, &hello.facts, SessionId(session));
+        let open = self.conns.get_mut(&conn).expect("it is open");
+        open.peer_store = Some(hello.facts.store);
+        open.sides[HUB].place = std::sync::Arc::new(place);
+        open.sides[HUB].blocked = true;
+        match verdict {
+            Verdict::Admit => self.ask_facts(conn),
+            Verdict::Replace(old) if self.is(Bug::ReplacedWithoutWaiting) => {
+                self.end_session(hub, old.0);
+                let end = HUB;
+                let facts = Box::new(self.facts(hub, conn, end));
+                self.after(0, Event::Facts { conn, end, facts });
+            }
+            Verdict::Replace(old) => {
+                self.conns.get_mut(&conn).expect("it is open").waiting_for = Some(old.0);
+                self.after(5 * SECOND, Event::AdmitTimeout { conn });
+                if !self.end_session(hub, old.0) {
+                    self.admit_in_any_case(conn);
+                }
+            }
+            Verdict::Taken { by } => {
+                self.end(conn, HUB).blocked = false;
+                self.refuse(conn, CloseReason::NameTaken, format!("taken by {by}"), 15_000);
+            }
+            Verdict::Full { .. } => {
+                self.end(conn, HUB).blocked = false;
+                self.refuse(conn, CloseReason::Overloaded, "full".into(), 15_000);
+            }
+        }
+    }
+
+    fn place_of(&self, name: &str) -> Option<LabelSet> {
+        let node = self.nodes.iter().find(|node| node.name == name && node.place.is_some());
+        match node {
+            Some(node) => node.place.map(|place| (*topology::place(place)).clone()),
+            None if name == "mallory" => Some((*topology::place(99)).clone()),
+            None => None,
+        }
+    }
+
+    fn refuse(&mut self, conn: ConnId, reason: CloseReason, text: String, retry_after_ms: u64) {
+        self.handle(conn, HUB, Told::Refused(Refused { reason, text, retry_after_ms: Some(retry_after_ms) }));
+    }
+
+    /// Tells the session that another took over; whether there is one that has to end.
+    fn end_session(&mut self, hub: super::NodeId, session: u64) -> bool {
+        let old = self.nodes[hub].running.as_ref().and_then(|running| running.sessions.get(&session).copied());
+        let Some(old) = old else { return false };
+        let text = "a newer session of the same store took over".into();
+        let refused = Refused { reason: CloseReason::Replaced, text, retry_after_ms: None };
+        if self.is_alive(old, HUB) && self.end(old, HUB).blocked {
+            self.end(old, HUB).stopping = Some(refused);
+        } else {
+            self.handle(old, HUB, Told::Stop(refused));
+        }
+        true
+    }
+
+    /// What was replaced takes too long to end.
+    pub fn admit_in_any_case(&mut self, conn: ConnId) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        if open.waiting_for.take().is_some() && open.sides[HUB].alive {
+            self.ask_facts(conn);
+        }
+    }
+
+    fn ask_facts(&mut self, conn: ConnId) {
+        let (hub, place) = (self.end(conn, HUB).node, self.end(conn, HUB).place.clone());
+        let version = self.watch_version(hub, &place);
+        let lost_wake_up = self.is(Bug::LostWakeUp);
+        self.end(conn, HUB).watched = (!lost_wake_up).then_some(version);
+        self.ask(hub, Job::Facts { conn, end: HUB });
+    }
+
+    /// The hub's end of a connection has closed for good.
+    pub fn session_over(&mut self, conn: ConnId) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        open.over = true;
+        let (hub, session, name) = (open.sides[HUB].node, open.session, open.name.clone());
+        if let Some(running) = &mut self.nodes[hub].running
+            && running.sessions.remove(&session).is_some()
+        {
+            running.admission.leave(&name, SessionId(session));
+        }
+        let waiting: Vec<ConnId> =
+            self.conns.iter().filter(|(_, other)| other.waiting_for == Some(session)).map(|(id, _)| *id).collect();
+        waiting.into_iter().for_each(|conn| self.admit_in_any_case(conn));
+        self.sweep_conn(conn);
+    }
+}

@@ -1,0 +1,95 @@
+//! Who pushes what.
+
+use pushrelay::model::{Family, FamilyBuilder, GroupId, LabelSet, MetricType, Points};
+use pushrelay::store::Action;
+
+use super::writer::{Job, Target};
+use super::{Event, NodeId, World, topology};
+
+impl World {
+    /// One push, or a burst of them, to a node that runs.
+    pub fn push(&mut self) {
+        if self.quiet {
+            return;
+        }
+        let wait = self.random.span(self.plan.push_ns / 8, self.plan.push_ns * 2);
+        self.after(wait, Event::Push);
+        let up: Vec<NodeId> = (0..self.nodes.len()).filter(|at| self.nodes[*at].running.is_some()).collect();
+        let Some(&at) = self.random.pick(&up) else { return };
+        let burst = if self.random.chance(10) { self.random.between(2, 12) } else { 1 };
+        for _ in 0..burst {
+            let job = self.some_push(at);
+            self.ask(at, job);
+        }
+    }
+
+    fn some_push(&mut self, at: NodeId) -> Job {
+        self.pushes += 1;
+        if self.random.below(400) == 0 {
+            self.count("push: wipe");
+            return Job::Wipe;
+        }
+        let job = self.random.below(self.plan.jobs);
+        let key = [("job", format!("j{job}"))];
+        let target = match self.nodes[at].is_hub {
+            false => Target::Group(GroupId::local(LabelSet::new(key))),
+            // A hub's own pushers, or an operator who writes to an edge's group.
+            true if self.random.chance(30) => Target::Group(GroupId::local(LabelSet::new(key))),
+            true => {
+                let places: Vec<usize> =
+                    self.oracle.member.keys().filter(|(_, node)| *node == at).map(|(place, _)| *place).collect();
+                let Some(&place) = self.random.pick(&places) else {
+                    return Job::Push {
+                        target: Target::Group(GroupId::local(LabelSet::new(key))),
+                        action: Action::Delete,
+                    };
+                };
+                let place = topology::place(place);
+                let above = self.nodes.iter().any(|n| n.is_hub && n.uplink_hubs().contains(&at));
+                let region = (above && !place.contains("REGION")).then(|| topology::place(topology::REGION));
+                let idc = place
+                    .iter()
+                    .chain(region.iter().flat_map(|region| region.iter()))
+                    .map(|label| (label.name.to_string(), label.value.to_string()));
+                Target::Shown(LabelSet::new(idc.chain([("job".to_string(), format!("j{job}"))])))
+            }
+        };
+        Job::Push { target, action: self.some_action() }
+    }
+
+    fn some_action(&mut self) -> Action {
+        let draw = self.random.below(100);
+        if draw < self.plan.deletes {
+            self.count("push: DELETE");
+            return Action::Delete;
+        }
+        if draw < self.plan.deletes + 3 {
+            self.count("push: refused by the gateway");
+            return Action::Refuse;
+        }
+        let count = self.random.below(4);
+        let first = self.random.below(4);
+        let families: Vec<Family> = (0..count).map(|i| self.some_family((first + i) % 4)).collect();
+        if self.random.chance(50) {
+            self.count("push: PUT");
+            Action::Put(families)
+        } else {
+            self.count("push: POST");
+            Action::Post(families)
+        }
+    }
+
+    /// A family of that number. Its first value is like no other.
+    fn some_family(&mut self, number: u64) -> Family {
+        self.pushes += 1;
+        let conflict = self.random.chance(self.plan.conflicts);
+        let metric_type = if conflict { MetricType::Counter } else { MetricType::Gauge };
+        let mut builder = FamilyBuilder::new(format!("m{number}"), metric_type);
+        let series = self.random.between(1, 4);
+        for i in 0..series {
+            let value = self.pushes as f64 + i as f64 / 8.0;
+            builder.series(&[("i", &i.to_string())], &Points::Single, &[value], None);
+        }
+        builder.finish().expect("no two series are alike")
+    }
+}

@@ -1,0 +1,279 @@
+//! What must be true, known apart from the nodes.
+//!
+//! `promised` is, for each set of nodes that must come to hold the same, the merge of all that any of them made durable. What
+//! a node loses for good (its disk, or what came after the copy it was rolled back to) is taken out of it exactly: the
+//! promise is then the merge of what all still have. At the end every node of a set must show the same, and merging the
+//! promise into that must change nothing: then nothing acknowledged is lost, and nothing deleted is back.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::sync::Arc;
+
+use pushrelay::model::{Group, GroupId, LabelSet, Stamp};
+use pushrelay::store::Record;
+
+use super::content::{Content, Key, Seen, seen, show};
+use super::{Checked, NodeId, World, Wrong};
+
+/// See the module's documentation.
+#[derive(Debug, Default)]
+pub struct Oracle {
+    /// Of each place and node, which set it is in.
+    pub member: BTreeMap<(usize, NodeId), usize>,
+    pub promised: BTreeMap<usize, BTreeMap<Key, Group>>,
+    /// Families that were ever pushed: key, name, stamp and first value.
+    written: HashSet<(Key, Arc<str>, Stamp, u64)>,
+    /// Deletes and replacements that may be gone, or not: they were made where something was lost since.
+    unsure: BTreeMap<Key, Stamp>,
+    /// Found where it could not be returned.
+    pub wrong: Option<String>,
+}
+
+impl Oracle {
+    /// A push was applied to a draft.
+    pub fn wrote(&mut self, records: &[Record]) {
+        for record in records {
+            let Record::Group(group) = record else { continue };
+            for f in group.group.families() {
+                let bits = f.family.values().first().map_or(0, |value| value.to_bits());
+                self.written.insert((without_place(&group.id.key), f.family.name().clone(), f.stamp, bits));
+            }
+        }
+    }
+}
+
+impl World {
+    /// The set that a group of a node belongs to, and what it is called where it was pushed; none for what the pushers of a
+    /// hub push that nobody is above.
+    fn set_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
+        let node = &self.nodes[at];
+        let (place, key) = if node.is_hub && (!id.place.is_empty() || node.place.is_some()) {
+            match (id.key.get("IDC").and_then(number), id.place.is_empty()) {
+                (Some(place), _) => (place, without_place(&id.key)),
+                (None, true) => (node.place?, id.key.clone()),
+                (None, false) => (id.place.iter().find_map(|label| number(&label.value))?, id.key.clone()),
+            }
+        } else {
+            (node.place.filter(|_| !node.is_hub)?, id.key.clone())
+        };
+        Some((self.oracle.member.get(&(place, at)).copied()?, key))
+    }
+
+    pub fn check_recovery(&mut self) -> Checked {
+        self.oracle.wrong.take().map_or(Ok(()), |wrong| Err(Wrong(wrong)))
+    }
+
+    /// These changes of a node must not be lost from now on.
+    pub fn made_known(&mut self, at: NodeId, records: &[Record]) {
+        for record in records {
+            let Record::Group(record) = record else { continue };
+            let Some((set, key)) = self.set_of(at, &record.id) else { continue };
+            let promised = self.oracle.promised.entry(set).or_default();
+            promised.entry(key).or_default().merge(&record.group);
+        }
+    }
+
+    /// A hub that comes to have a tombstone has to keep it for its time.
+    pub fn after_record(&mut self, at: NodeId, record: &Record) {
+        let node = &mut self.nodes[at];
+        if let Record::Group(record) = record
+            && node.is_hub
+            && let Some(group) = node.durable.groups.get(&record.id)
+        {
+            if !group.is_live() && !group.deleted().is_zero() {
+                node.kept.insert(record.id.clone(), group.deleted());
+            } else {
+                node.kept.remove(&record.id);
+            }
+        }
+    }
+
+    /// A tombstone is dropped: if that was right, and somebody has the group as it was before, the group may come back.
+    pub fn before_record(&mut self, at: NodeId, record: &Record) {
+        let Record::Forgotten { id, .. } = record else { return };
+        let Some(deleted) = self.nodes[at].durable.groups.get(id).map(Group::deleted) else { return };
+        if !self.may_drop(at, id, deleted) {
+            self.count("a tombstone was dropped against the law");
+            return;
+        }
+        self.nodes[at].kept.remove(id);
+        let Some((set, key)) = self.set_of(at, id) else { return };
+        let left = self.union_of(set, &key, Some(at));
+        if left.deleted() < deleted && left != Group::default() {
+            self.count("state: a group outlived its tombstone");
+            self.excuse(&key, deleted);
+            if let Some(promised) = self.oracle.promised.get_mut(&set) {
+                promised.insert(key, left);
+            }
+        }
+    }
+
+    fn may_drop(&self, at: NodeId, id: &GroupId, deleted: Stamp) -> bool {
+        let node = &self.nodes[at];
+        let old_enough = !node.is_hub
+            || deleted.time_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
+            || id.place.is_empty();
+        let hub_has = |hub: NodeId| {
+            // A hub that dropped it itself, when its time had come, had it.
+            let has = |group: &Group| group.deleted() >= deleted || group.latest() > deleted;
+            let there = |set: &(usize, Key)| self.of_node(hub, set.0).get(&set.1).is_none_or(has);
+            self.nodes[hub].lost_something || self.set_of(at, id).is_none_or(|set| there(&set))
+        };
+        old_enough && node.uplink_hubs().into_iter().all(hub_has)
+    }
+
+    fn excuse(&mut self, key: &Key, stamp: Stamp) {
+        let unsure = self.oracle.unsure.entry(key.clone()).or_default();
+        *unsure = (*unsure).max(stamp);
+    }
+
+    /// What all nodes of a set have of a group, that of `without` left out.
+    fn union_of(&self, set: usize, key: &Key, without: Option<NodeId>) -> Group {
+        let mut union = Group::default();
+        let here = (set, key.clone());
+        for (at, node) in self.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != without) {
+            let here = |id: &GroupId| self.set_of(at, id).as_ref() == Some(&here);
+            node.durable.groups.iter().filter(|(id, _)| here(id)).for_each(|(_, group)| drop(union.merge(group)));
+            let kept = node.kept.iter().filter(|(id, _)| here(id));
+            kept.for_each(|(_, deleted)| drop(union.merge(&Group::delete(*deleted))));
+        }
+        union
+    }
+
+    fn keys_of(&self, set: usize) -> BTreeSet<Key> {
+        let promised = self.oracle.promised.get(&set).into_iter().flat_map(|groups| groups.keys().cloned());
+        let mut keys: BTreeSet<Key> = promised.collect();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let here = node.durable.groups.keys().filter_map(|id| self.set_of(at, id));
+            keys.extend(here.filter(|(of, _)| *of == set).map(|(_, key)| key));
+        }
+        keys
+    }
+
+    /// A node has other content now than it made durable: what only it had is gone, and no more than that.
+    pub fn replace_content(&mut self, at: NodeId, content: Content) -> Checked {
+        self.check_promises()?;
+        let lost = std::mem::replace(&mut self.nodes[at].durable, content);
+        self.nodes[at].kept.clear();
+        self.nodes[at].doubtful.clear();
+        for (id, group) in &lost.groups {
+            self.excuse(&without_place(&id.key), group.horizon().max(group.deleted()));
+        }
+        self.promise_what_is_left();
+        Ok(())
+    }
+
+    /// The sets, or what is in them, are others now.
+    pub fn promise_what_is_left(&mut self) {
+        let sets: BTreeSet<usize> = self.oracle.member.values().copied().collect();
+        let mut promised = BTreeMap::new();
+        for set in sets {
+            let groups = self.keys_of(set).into_iter().map(|key| (key.clone(), self.union_of(set, &key, None)));
+            promised.insert(set, groups.collect());
+        }
+        self.oracle.promised = promised;
+    }
+
+    /// Between them, the nodes have what was promised.
+    pub fn check_promises(&mut self) -> Checked {
+        let sets: Vec<usize> = self.oracle.promised.keys().copied().collect();
+        for set in sets {
+            for key in self.keys_of(set) {
+                let union = self.union_of(set, &key, None);
+                self.check_kept(set, &key, &union, "all nodes together")?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What is found of a group has all that was promised of it.
+    fn check_kept(&self, set: usize, key: &Key, found: &Group, who: &str) -> Checked {
+        let Some(promised) = self.oracle.promised.get(&set).and_then(|groups| groups.get(key)) else { return Ok(()) };
+        let mut merged = found.clone();
+        merged.merge(promised);
+        if seen(&merged) == seen(found) {
+            return Ok(());
+        }
+        // The delete came through in the end, although the node that made it has lost it, and is forgotten by now.
+        let unsure = self.oracle.unsure.get(key).copied().unwrap_or_default();
+        if !found.is_live() && promised.latest() <= unsure {
+            return Ok(());
+        }
+        let (found, promised) = (show(Some(found)), show(Some(promised)));
+        Err(Wrong(format!("{who} have of group {key} {found}, promised is {promised}")))
+    }
+
+    /// What a node shows of a set.
+    fn of_node(&self, at: NodeId, set: usize) -> BTreeMap<Key, Group> {
+        let mut groups = BTreeMap::<Key, Group>::new();
+        for (id, group) in &self.nodes[at].durable.groups {
+            if let Some((_, key)) = self.set_of(at, id).filter(|(of, _)| *of == set) {
+                groups.entry(key).or_default().merge(group);
+            }
+        }
+        groups
+    }
+
+    /// Every node of a set shows the same, which is what was promised. Those in `without` need not yet.
+    pub fn check_converged(&self, without: &BTreeSet<NodeId>) -> Checked {
+        let sets: BTreeSet<usize> = self.oracle.member.values().copied().collect();
+        for set in sets {
+            let members = self.oracle.member.iter().filter(|(_, of)| **of == set).map(|((_, at), _)| *at);
+            let members: BTreeSet<NodeId> = members.filter(|at| !without.contains(at)).collect();
+            let mut first: Option<(NodeId, BTreeMap<Key, Seen>)> = None;
+            for at in members {
+                let groups = self.of_node(at, set);
+                let live: BTreeMap<Key, Seen> =
+                    groups.iter().filter_map(|(key, group)| Some((key.clone(), seen(group)?))).collect();
+                match &first {
+                    None => first = Some((at, live)),
+                    Some((_, same)) if *same == live => {}
+                    Some((other, _)) => return Err(self.difference(*other, at, set)),
+                }
+                if without.is_empty() {
+                    self.check_member(at, set, &groups)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check_member(&self, at: NodeId, set: usize, groups: &BTreeMap<Key, Group>) -> Checked {
+        for key in self.keys_of(set) {
+            let found = groups.get(&key).cloned().unwrap_or_default();
+            self.check_kept(set, &key, &found, &format!("node {at}"))?;
+            for f in found.families() {
+                let bits = f.family.values().first().map_or(0, |value| value.to_bits());
+                if !self.oracle.written.contains(&(key.clone(), f.family.name().clone(), f.stamp, bits)) {
+                    let group = show(Some(&found));
+                    return Err(Wrong(format!("node {at} shows of {key} what nobody pushed: {group}")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn difference(&self, a: NodeId, b: NodeId, set: usize) -> Wrong {
+        let (of_a, of_b) = (self.of_node(a, set), self.of_node(b, set));
+        for key in of_a.keys().chain(of_b.keys()) {
+            let (left, right) = (of_a.get(key), of_b.get(key));
+            if left.and_then(seen) != right.and_then(seen) {
+                let (left, right) = (show(left), show(right));
+                return Wrong(format!("no convergence of group {key}: node {a} has {left}, node {b} {right}"));
+            }
+        }
+        Wrong(format!("no convergence of nodes {a} and {b}"))
+    }
+}
+
+fn number(place: &str) -> Option<usize> {
+    place.strip_prefix('p')?.parse().ok()
+}
+
+/// What a group is called at the edge that it is of, where a hub took it for one of its own, or of a hub's below it.
+fn without_place(key: &Key) -> Key {
+    if !key.contains("IDC") && !key.contains("REGION") {
+        return key.clone();
+    }
+    let labels = key.iter().filter(|label| !["IDC", "REGION"].contains(&&*label.name));
+    Arc::new(LabelSet::new(labels.map(|label| (label.name.clone(), label.value.clone()))))
+}

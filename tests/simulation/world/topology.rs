@@ -1,0 +1,173 @@
+//! Who is linked to whom, and what a seed has in store.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pushrelay::model::LabelSet;
+
+use super::node::Node;
+use super::oracle::Oracle;
+use super::random::Random;
+use super::{Event, HOUR, MILLISECOND, MINUTE, NodeId, Options, SECOND, World};
+
+/// What a seed has in store.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How long things go wrong.
+    pub chaos_ns: u64,
+    /// Between pushes, and between faults, about.
+    pub push_ns: u64,
+    pub fault_ns: u64,
+    /// Which faults there are; empty for none.
+    pub faults: Vec<super::fault::Kind>,
+    /// How many groups are pushed.
+    pub jobs: u64,
+    /// Deletes among a hundred pushes.
+    pub deletes: u64,
+    pub retention_ns: u64,
+    pub latency_ns: u64,
+    pub compressed: bool,
+    pub batch_bytes_max: usize,
+    pub heartbeat_ns: u64,
+    pub progress_ns: u64,
+    /// Pushes that cannot stand beside others, among a hundred.
+    pub conflicts: u64,
+}
+
+/// The place of a relay; others have numbers from 0.
+pub const REGION: usize = 50;
+
+pub fn place(number: usize) -> Arc<LabelSet> {
+    let name = if number == REGION { "REGION" } else { "IDC" };
+    Arc::new(LabelSet::new([(name, format!("p{number}"))]))
+}
+
+fn plan(random: &mut Random) -> Plan {
+    let retention = [7 * 24 * HOUR, 7 * 24 * HOUR, 24 * HOUR, 10 * MINUTE, MINUTE];
+    Plan {
+        chaos_ns: random.span(5 * SECOND, 400 * SECOND),
+        push_ns: random.span(50 * MILLISECOND, 8 * SECOND),
+        fault_ns: random.span(SECOND, 60 * SECOND),
+        faults: super::fault::draw(random),
+        jobs: random.between(1, 7),
+        deletes: [5, 15, 35][random.below(3) as usize],
+        retention_ns: retention[random.below(5) as usize],
+        latency_ns: random.span(MILLISECOND / 10, 3 * SECOND),
+        compressed: random.chance(12),
+        batch_bytes_max: [1, 200, 1_000, 1 << 20][random.below(4) as usize],
+        heartbeat_ns: [SECOND, 5 * SECOND][random.below(2) as usize],
+        progress_ns: [5 * SECOND, 60 * SECOND][random.below(2) as usize],
+        conflicts: [0, 4, 20][random.below(3) as usize],
+    }
+}
+
+/// The world of a seed, before anything has happened.
+pub fn build(seed: u64, options: Options) -> World {
+    let mut random = Random::new(seed);
+    let plan = plan(&mut random);
+    let mut world = World {
+        options,
+        random,
+        now: 0,
+        sequence: 0,
+        agenda: BTreeMap::new(),
+        nodes: Vec::new(),
+        conns: BTreeMap::new(),
+        next_conn: 0,
+        oracle: Oracle::default(),
+        plan,
+        partitions: BTreeMap::new(),
+        quiet: false,
+        pushes: 0,
+        outcome: Default::default(),
+    };
+    if world.random.chance(20) {
+        world.chain()
+    } else {
+        world.star()
+    }
+    world.relate();
+    for node in 0..world.nodes.len() {
+        let wait = world.random.span(MILLISECOND, 5 * SECOND);
+        world.after(wait, Event::Start { node, life: 0 });
+    }
+    let (push, fault) = (world.plan.push_ns, world.plan.fault_ns);
+    world.after(push, Event::Push);
+    world.after(fault, Event::Fault);
+    let shape: Vec<_> = world.nodes.iter().map(|n| (n.name.clone(), n.place, n.uplink_hubs(), n.diskless)).collect();
+    world.trace(|| format!("nodes {shape:?}"));
+    let plan = world.plan.clone();
+    world.trace(|| format!("{plan:?}"));
+    world
+}
+
+impl World {
+    /// Edges, each linked to some of the hubs.
+    fn star(&mut self) {
+        let (edges, hubs) = (self.random.between(1, 5) as usize, self.random.between(1, 4) as usize);
+        (0..hubs).for_each(|hub| self.add_node(format!("hub{hub}"), true, None, Vec::new()));
+        let mut place = 0;
+        for edge in 0..edges {
+            // A redundant pair has one place.
+            place += usize::from(edge > 0 && !self.random.chance(40));
+            let mut uplinks: Vec<NodeId> = (0..hubs).filter(|_| self.random.chance(60)).collect();
+            if uplinks.is_empty() {
+                uplinks.push(self.random.below(hubs as u64) as usize);
+            }
+            self.add_node(format!("edge{edge}"), false, Some(place), uplinks);
+        }
+        self.count(if hubs > 1 { "topology: several hubs" } else { "topology: one hub" });
+    }
+
+    /// Edges, a hub that sends on, and the hubs above it.
+    fn chain(&mut self) {
+        let (edges, hubs) = (self.random.between(1, 4) as usize, self.random.between(1, 3) as usize);
+        (0..hubs).for_each(|hub| self.add_node(format!("hub{hub}"), true, None, Vec::new()));
+        self.add_node("relay".into(), true, Some(REGION), (0..hubs).collect());
+        (0..edges).for_each(|edge| self.add_node(format!("edge{edge}"), false, Some(edge / 2), vec![hubs]));
+        self.count("topology: a tree with a relay");
+    }
+
+    fn add_node(&mut self, name: String, is_hub: bool, place: Option<usize>, uplinks: Vec<NodeId>) {
+        let seed = self.random.next();
+        let diskless = !is_hub && self.random.chance(15);
+        self.nodes.push(Node::new(name, is_hub, place, uplinks, diskless, seed));
+        if diskless {
+            self.count("topology: an edge without a disk");
+        }
+    }
+
+    /// Which nodes must come to hold the same: those of a place that are linked, however far around.
+    pub fn relate(&mut self) {
+        let mut member: BTreeMap<(usize, NodeId), usize> = BTreeMap::new();
+        let mut links = Vec::new();
+        for (at, node) in self.nodes.iter().enumerate() {
+            let Some(place) = node.place else { continue };
+            member.insert((place, at), 0);
+            for hub in node.uplink_hubs() {
+                member.insert((place, hub), 0);
+                links.push(((place, at), (place, hub)));
+                // What a hub sends on goes to the hubs above it.
+                for above in self.nodes[hub].uplink_hubs() {
+                    member.insert((place, above), 0);
+                    links.push(((place, hub), (place, above)));
+                }
+            }
+        }
+        for (number, (_, set)) in member.iter_mut().enumerate() {
+            *set = number;
+        }
+        loop {
+            let before = member.clone();
+            for (a, b) in &links {
+                let least = member[a].min(member[b]);
+                member.insert(*a, least);
+                member.insert(*b, least);
+            }
+            if member == before {
+                break;
+            }
+        }
+        self.oracle.member = member;
+    }
+}
