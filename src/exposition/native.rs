@@ -193,6 +193,7 @@ mod tests {
     }
 
     #[test]
+    #[allow(clippy::approx_constant, reason = "the original's root of 2 is one unit below the right one")]
     fn buckets_are_listed_from_the_lowest_up() {
         let span = |offset, length| BucketSpan { offset: Some(offset), length: Some(length) };
         let histogram = Histogram {
