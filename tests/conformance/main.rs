@@ -16,6 +16,7 @@ mod differences;
 mod metrics;
 mod outcome;
 mod random;
+mod random_text;
 mod recording;
 mod servers;
 #[path = "../system/support/mod.rs"]
@@ -33,8 +34,12 @@ use serde_json::Value;
 use servers::{Original, Ours, pushgateway};
 use support::node::Role;
 
-/// The name under which random sequences are recorded; how many are recorded, and how many run where an original is at hand.
-const RANDOM: &str = "random";
+/// A random sequence by its seed.
+type Generator = fn(u64) -> Case;
+
+/// The names under which random sequences are recorded, and what makes them; how many of each are recorded, and how many run
+/// where an original is at hand.
+const RANDOM: [(&str, Generator); 2] = [("random", random::case), ("random-text", random_text::case)];
 const SEEDS_RECORDED: u64 = 100;
 const SEEDS_LIVE: u64 = 300;
 
@@ -43,11 +48,12 @@ const OURS: &str = "ours";
 
 /// All cases, random ones included, by suite.
 fn all_suites() -> Vec<Suite> {
-    let mut all = suites();
-    let cases = (0..SEEDS_RECORDED).map(|seed| (format!("seed {seed:03}"), random::case(seed))).collect();
-    let (flags, prefix, telemetry_path) = (Vec::new(), String::new(), "/metrics".to_owned());
-    all.push(Suite { name: RANDOM.to_owned(), flags, prefix, telemetry_path, cases });
-    all
+    let random = RANDOM.map(|(name, generator)| {
+        let cases = (0..SEEDS_RECORDED).map(|seed| (format!("seed {seed:03}"), generator(seed))).collect();
+        let (flags, prefix, telemetry_path) = (Vec::new(), String::new(), "/metrics".to_owned());
+        Suite { name: name.to_owned(), flags, prefix, telemetry_path, cases }
+    });
+    suites().into_iter().chain(random).collect()
 }
 
 /// The cases of which a difference is known.
@@ -117,23 +123,24 @@ fn random_requests_are_answered_as_by_the_original() {
         Ok(binary) => binary,
         Err(reason) => return without_an_original("random requests are compared with recorded answers only", &reason),
     };
-    let mut suites = all_suites();
-    let suite = suites.pop().unwrap();
+    let suite = all_suites().pop().unwrap();
     let original = Original::start(&binary, &suite).unwrap();
     let ours = Ours::start(Role::Edge, &suite);
     let seeds = std::env::var("SEEDS").map_or(SEEDS_LIVE, |seeds| seeds.parse().expect("SEEDS is a number"));
     let mut failures = Vec::new();
-    for seed in SEEDS_RECORDED..SEEDS_RECORDED + seeds {
-        let case = random::case(seed);
+    let seeded = (SEEDS_RECORDED..SEEDS_RECORDED + seeds).flat_map(|seed| RANDOM.map(|random| (seed, random)));
+    for (seed, (name, generator)) in seeded {
+        let case = generator(seed);
         let expected = original.server(&suite).run(&case);
         // A dropped connection is nothing to do as well: see "Text that makes the original drop the connection".
         if expected["steps"].as_array().unwrap().iter().any(|step| step["status"] == 0) {
             continue;
         }
         let found = Recorded::new(&case, expected).differences(&case, &ours.server(&suite).run(&case));
-        failures.extend((!found.is_empty()).then(|| format!("seed {seed}: {case:?}\n    {}", found.join("\n    "))));
+        let found = (!found.is_empty()).then(|| found.join("\n    "));
+        failures.extend(found.map(|found| format!("{name} seed {seed}: {case:?}\n    {found}")));
     }
-    assert!(failures.is_empty(), "{} of {seeds} sequences differ:\n{}", failures.len(), failures.join("\n"));
+    assert!(failures.is_empty(), "{} of {seeds} seeds' sequences differ:\n{}", failures.len(), failures.join("\n"));
 }
 
 #[test]
@@ -161,7 +168,7 @@ fn cases_and_recordings_belong_together() {
         let recorded: BTreeSet<String> = Recording::read(&suite.name).cases.into_keys().collect();
         let cases: BTreeSet<String> = suite.cases.keys().cloned().collect();
         assert_eq!(cases, recorded, "cases (left) and recordings (right) of {}", suite.name);
-        count += if suite.name == RANDOM { 0 } else { cases.len() };
+        count += if RANDOM.iter().any(|(name, _)| *name == suite.name) { 0 } else { cases.len() };
     }
     assert!(count >= 400, "only {count} cases seen");
     let known = |id: &String| {
