@@ -18,10 +18,11 @@ use tracing::{error, info, warn};
 
 use super::above::Above;
 use super::certificates::Certificates;
-use super::clock::{Clock, random_id};
+use super::clock::Clock;
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
-use super::metrics::{self, Metrics, REVISION, VERSION};
+use super::metrics::{Metrics, REVISION, VERSION};
+use super::opening::{open_store, random};
 use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
 use super::press::Press;
 use super::service::{Command, Service, ServiceRules};
@@ -32,7 +33,6 @@ use crate::exposition::NameValidation;
 use crate::gateway::body::BodyRules;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{RouteConfig, Router};
-use crate::model::{Epoch, NodeId, StoreId};
 use crate::net::address::HostPort;
 use crate::net::budget::Budget;
 use crate::net::http::HttpLimits;
@@ -41,8 +41,8 @@ use crate::net::patience::Waits;
 use crate::net::stop::{self, Stop, Stopper};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 use crate::session::HubConfig;
-use crate::storage::{self, Log, OpenError, RealDisk, recover};
-use crate::store::{Identity, Room, Rules, Scope, Store};
+use crate::storage::OpenError;
+use crate::store::{Room, Scope};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -488,73 +488,6 @@ impl Listeners {
         }
         Ok(listeners)
     }
-}
-
-/// Reads back what is on disk, on a thread that may block.
-async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), StartError> {
-    let rules = Rules {
-        limits: options.limits.store,
-        unchecked: options.push.disable_consistency_check,
-        has_hubs: !options.uplinks.is_empty(),
-        has_edges: options.role == Role::Hub,
-    };
-    let store = Store::new(rules, metrics::OWN_FAMILIES);
-    let (path, sync) = (options.storage.path.clone(), options.storage.sync);
-    let open = move || match path {
-        Some(path) => open_on_disk(store, &path, sync),
-        None => open_in_memory(store),
-    };
-    let opened = tokio::task::spawn_blocking(open).await;
-    opened.unwrap_or_else(|error| Err(StartError::System(format!("opening the store failed: {error}"))))
-}
-
-fn new_identity() -> Result<Identity, StartError> {
-    Ok(Identity { store: StoreId(random()?), node: NodeId(random()?) })
-}
-
-fn random() -> Result<u64, StartError> {
-    random_id().map_err(|error| StartError::System(format!("the system has no randomness: {error}")))
-}
-
-fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> {
-    store.open(new_identity()?, Epoch(random()?));
-    store.commit();
-    Ok((store, None))
-}
-
-fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Result<(Store, Option<Log>), StartError> {
-    let disk = RealDisk::open(path).map_err(|error| {
-        let text = format!("cannot use the directory {} (storage.path): {error}", path.display());
-        StartError::Storage(format!("{text}; create it, make it writable for this user, or choose another"))
-    })?;
-    let options = storage::Options { sync, ..storage::Options::default() };
-    let recovered = recover(Arc::new(disk), options, &mut |record| store.restore(record)).map_err(StartError::Store)?;
-    let report = recovered.report.clone();
-    let identity = match recovered.identity {
-        Some(identity) if report.is_intact() => identity,
-        // Peers must not go on from where a store was that lost something.
-        Some(identity) => Identity { store: StoreId(random()?), ..identity },
-        None => new_identity()?,
-    };
-    for lost in &report.lost {
-        error!(%lost, "a part of the store is damaged: what is intact is kept, links restore the rest where they can");
-    }
-    let mut log = recovered.start(identity).map_err(|error| StartError::Storage(error.to_string()))?;
-    store.open(identity, Epoch(random()?));
-    log.commit(store.records()).map_err(|error| StartError::Storage(error.to_string()))?;
-    store.commit();
-    let counts = store.published().counts();
-    info!(
-        path = %path.display(),
-        store = %identity.store,
-        groups = counts.groups as u64,
-        series = counts.series as u64,
-        bytes = report.bytes,
-        torn_bytes = report.torn_bytes,
-        lost = report.lost_count,
-        "store opened"
-    );
-    Ok((store, Some(log)))
 }
 
 fn names(options: &NodeOptions) -> NameValidation {

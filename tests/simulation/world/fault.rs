@@ -466,7 +466,11 @@ impl World {
                 message_bytes_max: 1 << 20,
                 clock: Clock::default(),
             }),
-            2 => Message::Ack(Ack { updates: self.random.below(4), revision: Revision(self.random.below(100)) }),
+            2 => Message::Ack(Ack {
+                updates: self.random.below(4),
+                revision: Revision(self.random.below(100)),
+                held_back: Vec::new(),
+            }),
             3 => Message::Heartbeat(Heartbeat { lag_ns: self.random.next(), ..Heartbeat::default() }),
             4 => Message::Close(Close { reason: CloseReason::Other(77), text: "bye".into(), retry_after_ms: Some(1) }),
             _ => {

@@ -1,0 +1,82 @@
+//! A store as a node starts with it: what is on disk is read back, and who the store is is settled.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use tracing::{error, info};
+
+use super::clock::random_id;
+use super::metrics;
+use super::options::{NodeOptions, Role};
+use super::running::StartError;
+use crate::model::{Epoch, NodeId, StoreId};
+use crate::storage::{self, Log, RealDisk, recover};
+use crate::store::{Identity, Rules, Store};
+
+/// Reads back what is on disk, on a thread that may block.
+pub(super) async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), StartError> {
+    let rules = Rules {
+        limits: options.limits.store,
+        unchecked: options.push.disable_consistency_check,
+        has_hubs: !options.uplinks.is_empty(),
+        has_edges: options.role == Role::Hub,
+    };
+    let store = Store::new(rules, metrics::OWN_FAMILIES);
+    let (path, sync) = (options.storage.path.clone(), options.storage.sync);
+    let open = move || match path {
+        Some(path) => open_on_disk(store, &path, sync),
+        None => open_in_memory(store),
+    };
+    let opened = tokio::task::spawn_blocking(open).await;
+    opened.unwrap_or_else(|error| Err(StartError::System(format!("opening the store failed: {error}"))))
+}
+
+fn new_identity() -> Result<Identity, StartError> {
+    Ok(Identity { store: StoreId(random()?), node: NodeId(random()?) })
+}
+
+/// Of the system's randomness.
+pub(super) fn random() -> Result<u64, StartError> {
+    random_id().map_err(|error| StartError::System(format!("the system has no randomness: {error}")))
+}
+
+fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> {
+    store.open(new_identity()?, Epoch(random()?));
+    store.commit();
+    Ok((store, None))
+}
+
+fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Result<(Store, Option<Log>), StartError> {
+    let disk = RealDisk::open(path).map_err(|error| {
+        let text = format!("cannot use the directory {} (storage.path): {error}", path.display());
+        StartError::Storage(format!("{text}; create it, make it writable for this user, or choose another"))
+    })?;
+    let options = storage::Options { sync, ..storage::Options::default() };
+    let recovered = recover(Arc::new(disk), options, &mut |record| store.restore(record)).map_err(StartError::Store)?;
+    let report = recovered.report.clone();
+    let identity = match recovered.identity {
+        Some(identity) if report.is_intact() => identity,
+        // Peers must not go on from where a store was that lost something.
+        Some(identity) => Identity { store: StoreId(random()?), ..identity },
+        None => new_identity()?,
+    };
+    for lost in &report.lost {
+        error!(%lost, "a part of the store is damaged: what is intact is kept, links restore the rest where they can");
+    }
+    let mut log = recovered.start(identity).map_err(|error| StartError::Storage(error.to_string()))?;
+    store.open(identity, Epoch(random()?));
+    log.commit(store.records()).map_err(|error| StartError::Storage(error.to_string()))?;
+    store.commit();
+    let counts = store.published().counts();
+    info!(
+        path = %path.display(),
+        store = %identity.store,
+        groups = counts.groups as u64,
+        series = counts.series as u64,
+        bytes = report.bytes,
+        torn_bytes = report.torn_bytes,
+        lost = report.lost_count,
+        "store opened"
+    );
+    Ok((store, Some(log)))
+}
