@@ -1,10 +1,9 @@
 //! Floor 5: a running node.
 //!
-//! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
-//! answers HTTP requests behind what [`web`] puts before it, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the
-//! ends of links, both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above
-//! this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
-//! their names say.
+//! [`running`] assembles one from its [`options`] and its [`listeners`], and runs it. [`writer`] is the thread that owns the
+//! store; [`service`] answers HTTP requests behind what [`web`] puts before it, [`scrape`] prints pages; [`uplink`] and
+//! [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what became of them and `above` which
+//! hubs are above this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what their names say.
 
 mod above;
 pub mod backoff;
@@ -12,6 +11,7 @@ pub mod clock;
 pub mod downlink;
 pub mod link;
 pub mod links;
+pub mod listeners;
 pub mod metrics;
 pub mod options;
 pub mod running;
