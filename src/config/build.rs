@@ -6,14 +6,14 @@ use std::time::Duration;
 use tracing::level_filters::LevelFilter;
 
 use super::reader::{Reader, Section};
-use super::value::{ByteSize, Value};
+use super::value::{ByteSize, Pause, Value};
 use super::{LogFormat, LogOptions, web};
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
 use crate::node::options::{
     DialOptions, EdgeOptions, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions, PushOptions, Role,
-    StorageOptions, UplinkOptions, WebOptions, heartbeat_interval,
+    SEND_INTERVAL_MAX, StorageOptions, UplinkOptions, WebOptions, heartbeat_interval,
 };
 use crate::session::MESSAGE_BYTES_MIN;
 use crate::{exposition, store};
@@ -121,6 +121,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
             groups_max: reader.value(section, "groups_max", default.store.groups_max),
             series_max: reader.value(section, "series_max", default.store.series_max),
         },
+        scrape_cache_bytes_max: bytes(reader, section, "scrape_cache_bytes_max", default.scrape_cache_bytes_max),
         connections_max: reader.value(section, "connections_max", default.connections_max),
         header_bytes_max: bytes(reader, section, "header_bytes_max", default.header_bytes_max),
         header_timeout: reader.value(section, "header_timeout", default.header_timeout),
@@ -202,9 +203,14 @@ fn uplink<'a>(reader: &mut Reader<'a>, section: Section<'a>, named: Option<HostP
         let text = format!("backoff_min must not be longer than backoff_max ({})", dialling.backoff_max.to_text());
         reader.mistake(section, "backoff_min", text);
     }
+    let send_interval = reader.value(section, "send_interval", Pause(Duration::ZERO)).0;
+    if send_interval > SEND_INTERVAL_MAX {
+        let text = format!("the interval must be {} or less", SEND_INTERVAL_MAX.to_text());
+        reader.mistake(section, "send_interval", text);
+    }
     let files = reader.section(section, "uplink.tls");
     let tls = tls(reader, files, "ca_file");
-    Some(UplinkOptions { hub: hub?, labels, tls: tls?, dialling })
+    Some(UplinkOptions { hub: hub?, labels, tls: tls?, dialling, send_interval })
 }
 
 fn tls<'a>(reader: &mut Reader<'a>, section: Section<'a>, ca_name: &'static str) -> Option<TlsFiles> {

@@ -7,13 +7,15 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use hyper::body::{Body as _, Frame, SizeHint};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -30,6 +32,7 @@ use super::patience::{Busy, Patient, Progress, Waits};
 use super::stop::Stop;
 
 pub mod encrypted;
+mod refusal;
 
 /// What a connection beyond the bound is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -103,10 +106,14 @@ fn answer<H: Handler>(
 ) -> impl Future<Output = Result<hyper::Response<Reply>, Infallible>> + Send + use<H> {
     let busy = progress.busy();
     let (parts, body) = request.into_parts();
+    let refused = refusal::refusal(&parts);
     let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
     let handler = handler.clone();
     async move {
-        let mut response = handler.handle(incoming).await.0;
+        let mut response = match refused {
+            Some(response) => response.0,
+            None => handler.handle(incoming).await.0,
+        };
         response.body_mut().busy = Some(busy);
         Ok(response)
     }
@@ -319,10 +326,10 @@ impl Response {
         self
     }
 
-    /// Makes the body a stream of what `pieces` gives, each made when the one before is on its way. The connection is
-    /// ended if a client takes none for too long.
-    pub fn pieces(mut self, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
-        self.0.body_mut().content = Content::Pieces(Pieces { source: Box::new(pieces), rested: true });
+    /// Makes the body a stream of what `parts` gives. The connection is ended if a client takes none for too long, and
+    /// broken off, so that the client notices, if a part cannot be had.
+    pub fn parts(mut self, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        self.0.body_mut().content = Content::Parts(Made(Box::pin(parts)));
         self
     }
 
@@ -335,20 +342,16 @@ impl Response {
 #[derive(Debug)]
 enum Content {
     Bytes(Bytes),
-    Pieces(Pieces),
+    Parts(Made),
     Ended,
 }
 
 /// A body that is made while it is sent.
-struct Pieces {
-    source: Box<dyn Iterator<Item = Bytes> + Send>,
-    /// Whether others had their turn since the last piece.
-    rested: bool,
-}
+struct Made(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>);
 
-impl fmt::Debug for Pieces {
+impl fmt::Debug for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pieces")
+        f.write_str("Made")
     }
 }
 
@@ -361,21 +364,13 @@ struct Reply {
 
 impl hyper::body::Body for Reply {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let piece = match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => None,
             Content::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Pieces(pieces) => {
-                // Making pieces as fast as they are taken would keep others from this thread: they go in between.
-                pieces.rested = !pieces.rested;
-                if pieces.rested {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                pieces.source.next().map(|bytes| Ok(Frame::data(bytes)))
-            }
+            Content::Parts(parts) => ready!(parts.0.as_mut().poll_next(cx)).map(|part| part.map(Frame::data)),
             Content::Ended => None,
         };
         if piece.is_none() {
@@ -387,7 +382,7 @@ impl hyper::body::Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Bytes(bytes) => bytes.is_empty(),
-            Content::Pieces(_) => false,
+            Content::Parts(_) => false,
             Content::Ended => true,
         }
     }
@@ -395,7 +390,7 @@ impl hyper::body::Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Pieces(_) => SizeHint::default(),
+            Content::Parts(_) => SizeHint::default(),
             Content::Ended => SizeHint::with_exact(0),
         }
     }

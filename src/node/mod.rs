@@ -1,9 +1,10 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and its [`listeners`], and runs it. [`writer`] is the thread that owns the
-//! store; [`service`] answers HTTP requests behind what [`web`] puts before it, [`scrape`] prints pages; [`uplink`] and
-//! [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what became of them and `above` which
-//! hubs are above this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what their names say.
+//! store; [`service`] answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints
+//! what Prometheus reads, on the thread of [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the
+//! ends of links, both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above
+//! this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what their names say.
 
 mod above;
 pub mod backoff;
@@ -14,6 +15,9 @@ pub mod links;
 pub mod listeners;
 pub mod metrics;
 pub mod options;
+mod pages;
+pub mod press;
+pub mod priority;
 pub mod running;
 pub mod scrape;
 pub mod service;

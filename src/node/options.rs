@@ -144,6 +144,8 @@ pub struct LimitOptions {
     pub push: exposition::Limits,
     /// What the store may hold.
     pub store: store::Limits,
+    /// Bytes of compressed text kept between scrapes.
+    pub scrape_cache_bytes_max: usize,
     /// HTTP connections at once.
     pub connections_max: usize,
     /// Bytes of a request's head.
@@ -168,6 +170,7 @@ impl Default for LimitOptions {
             inflight_bytes_max: 512 << 20,
             push: exposition::Limits::default(),
             store: store::Limits::default(),
+            scrape_cache_bytes_max: 64 << 20,
             connections_max: 10_000,
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(10),
@@ -220,7 +223,12 @@ pub struct UplinkOptions {
     pub tls: TlsFiles,
     /// When to dial.
     pub dialling: DialOptions,
+    /// The shortest time from one update to the next.
+    pub send_interval: Duration,
 }
+
+/// The longest that changes may be made to wait for more: a node that stops still delivers them.
+pub const SEND_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// How an uplink dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

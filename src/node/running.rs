@@ -22,6 +22,7 @@ use super::links::{Edges, Uplink};
 use super::listeners::Listeners;
 use super::metrics::{self, Metrics, REVISION, VERSION};
 use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
+use super::press::Press;
 use super::service::{Command, Service, ServiceRules};
 use super::uplink::UplinkTask;
 use super::web::{self, Protection, Web};
@@ -40,7 +41,7 @@ use crate::net::stop::{self, Stop, Stopper};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 use crate::session::HubConfig;
 use crate::storage::{self, Log, OpenError, RealDisk, recover};
-use crate::store::{Identity, Rules, Scope, Store};
+use crate::store::{Identity, Room, Rules, Scope, Store};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -104,6 +105,7 @@ pub struct Node {
     drain_timeout: Duration,
     writer: Writer,
     thread: JoinHandle<()>,
+    printer: JoinHandle<()>,
     reloadable: Reloadable,
 }
 
@@ -164,6 +166,8 @@ impl Node {
         };
         let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
+        let (press, printer) =
+            Press::start().map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
@@ -175,6 +179,7 @@ impl Node {
             drain_timeout: options.limits.drain_timeout,
             writer,
             thread,
+            printer,
             reloadable: Reloadable { connectors: Vec::new(), hub: None, web: None, flags: options.flags.clone() },
         };
         let edges = Arc::<Edges>::default();
@@ -193,6 +198,8 @@ impl Node {
             status: status(&options, started_ns),
             commands,
             protection,
+            press,
+            room: Room::new(options.limits.scrape_cache_bytes_max),
         };
         node.start_web(&options, service, listeners.web)?;
         node.start_sweeper();
@@ -377,10 +384,11 @@ impl Node {
         }
         self.links.stop().await;
         self.writer.stop().await;
-        let thread = self.thread;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            error!("the writer failed");
+        for (name, thread) in [("writer", self.thread), ("press", self.printer)] {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                error!(thread = name, "a thread of the node failed");
+            }
         }
         info!("stopped");
     }
@@ -450,7 +458,7 @@ async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), Start
         has_hubs: !options.uplinks.is_empty(),
         has_edges: options.role == Role::Hub,
     };
-    let store = Store::new(rules, &metrics::OWN_FAMILIES);
+    let store = Store::new(rules, metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);
     let open = move || match path {
         Some(path) => open_on_disk(store, &path, sync),
