@@ -9,8 +9,10 @@ use time::format_description::well_known::Rfc3339;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Subscriber};
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
@@ -22,6 +24,9 @@ pub fn start(level: LevelFilter, format: LogFormat) {
         .with_writer(std::io::stderr)
         .event_format(Line(format))
         .finish();
+    // Libraries may say what went wrong, but not what they do: HTTP/2 would tell of every frame.
+    let targets = Targets::new().with_target("pushrelay", level).with_default(level.min(LevelFilter::INFO));
+    let subscriber = subscriber.with(targets);
     // A second call, as tests make, changes nothing.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }

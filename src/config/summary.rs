@@ -23,5 +23,12 @@ pub fn summary(options: &NodeOptions) -> String {
     if links.is_empty() {
         links.push("no hub to send to".into());
     }
-    format!("{role}: pushes at {web}, {storage}; {}", links.join(", "))
+    let security = &options.web.security;
+    let protection = match (security.tls.is_some(), security.gate.users.is_empty()) {
+        (true, true) => " in TLS",
+        (true, false) => " in TLS with passwords",
+        (false, true) => "",
+        (false, false) => " with passwords",
+    };
+    format!("{role}: pushes at {web}{protection}, {storage}; {}", links.join(", "))
 }

@@ -1,12 +1,11 @@
 //! Floor 5: a running node.
 //!
-//! [`running`] assembles one from its [`options`] and runs it (`opening` reads its store back). [`writer`] is the thread that owns the store; [`service`]
-//! [`running`] assembles one from its [`options`] and runs it (`opening` reads its store back). [`writer`] is the thread that owns the store; [`service`]
-//! answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints what Prometheus
-//! reads, on the thread of [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of links,
-//! both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above this one.
-//! [`metrics`], [`summary`], [`certificates`], [`clock`] and [`backoff`] are what
-//! their names say.
+//! [`running`] assembles one from its [`options`], its [`listeners`] and its store, which `opening` reads back, and runs it.
+//! [`writer`] is the thread that owns the store; [`service`] answers HTTP requests behind what [`web`] puts before it,
+//! `pages` those of people, [`scrape`] prints what Prometheus reads, on the thread of [`press`], which gives way by
+//! [`priority`]; [`uplink`] and [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what
+//! became of them and `above` which hubs are above this one. [`metrics`], [`summary`], [`certificates`], [`clock`] and
+//! [`backoff`] are what their names say.
 
 mod above;
 pub mod backoff;
@@ -15,6 +14,7 @@ pub mod clock;
 pub mod downlink;
 pub mod link;
 pub mod links;
+pub mod listeners;
 pub mod metrics;
 mod opening;
 pub mod options;

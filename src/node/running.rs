@@ -21,6 +21,7 @@ use super::certificates::Certificates;
 use super::clock::Clock;
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
+use super::listeners::Listeners;
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::opening::{open_store, random};
 use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
@@ -36,7 +37,7 @@ use crate::gateway::{RouteConfig, Router};
 use crate::net::address::HostPort;
 use crate::net::budget::Budget;
 use crate::net::http::HttpLimits;
-use crate::net::listen::{self, Accepting, ListenError, Slots};
+use crate::net::listen::{Accepting, ListenError, Slots};
 use crate::net::patience::Waits;
 use crate::net::stop::{self, Stop, Stopper};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
@@ -466,28 +467,6 @@ fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError
         uplinks: options.uplinks.iter().map(|uplink: &UplinkOptions| load(&uplink.tls)).collect::<Result<_, _>>()?,
         hub: options.hub.as_ref().map(|hub| load(&hub.tls)).transpose()?,
     })
-}
-
-struct Listeners {
-    web: Vec<TcpListener>,
-    edges: Vec<TcpListener>,
-}
-
-impl Listeners {
-    async fn bind(options: &NodeOptions) -> Result<Self, StartError> {
-        let mut listeners = Self { web: Vec::new(), edges: Vec::new() };
-        if options.web.systemd_socket {
-            listeners.web = listen::passed().map_err(StartError::Passed)?;
-        } else {
-            for address in &options.web.listen_addresses {
-                listeners.web.push(listen::bind(address, "web.listen_address").await?);
-            }
-        }
-        for address in options.hub.iter().flat_map(|hub| &hub.listen_addresses) {
-            listeners.edges.push(listen::bind(address, "hub.listen_address").await?);
-        }
-        Ok(listeners)
-    }
 }
 
 fn names(options: &NodeOptions) -> NameValidation {

@@ -33,6 +33,27 @@ fn explains(outcome: &Outcome, words: &[&str]) {
 }
 
 #[test]
+fn what_protects_the_gateway_is_looked_at() {
+    let (site, edge) = edge_site();
+    let yaml = |text: &str| std::fs::write(site.path().join("web.yml"), text).unwrap();
+    let config = edge.replacen("[storage]", "config_file = 'web.yml'\n[storage]", 1);
+    let hash = bcrypt::hash("x", 4).unwrap();
+    yaml(&format!(
+        "tls_server_config: {{cert_file: certs/hub.pem, key_file: certs/hub.key}}\nbasic_auth_users: {{a: {hash}}}\n"
+    ));
+    let outcome = check(&site, &config);
+    assert_eq!(outcome.code, Some(0), "{}", outcome.output);
+    assert!(outcome.output.contains("in TLS with passwords"), "{}", outcome.output);
+    yaml("tls_server_config:\n  cert_file: certs/hub.pem\n  key_file: certs/ca.key\n");
+    explains(&check(&site, &config), &["web.yml:3:13: ", "does not match"]);
+    yaml("tls_server_config:\n  cert_file: certs/none.pem\n  key_file: certs/hub.key\n");
+    explains(&check(&site, &config), &["web.yml:2:14: ", "none.pem"]);
+    let tls = "[web.tls]\ncert_file = 'certs/hub.pem'\nkey_file = 'certs/hub.key'\nclient_auth_type = 'Nonsense'\n";
+    let config = edge.replacen("[storage]", &format!("{tls}[storage]"), 1);
+    explains(&check(&site, &config), &["checked.toml:6:20: ", "RequireAndVerifyClientCert"]);
+}
+
+#[test]
 fn good_files_are_accepted() {
     let (site, edge) = edge_site();
     for config in [edge, site.hub_config("hub")] {

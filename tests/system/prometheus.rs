@@ -4,7 +4,8 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::{Folder, Process, Site, eventually, http, skip};
+use crate::support::node::Role;
+use crate::support::{Folder, Node, Process, Site, eventually, http, skip};
 
 /// Prometheus from the path, or from Debian's package as `scripts/install-prometheus` brings it.
 fn prometheus() -> Result<PathBuf, String> {
@@ -54,6 +55,50 @@ fn query(prometheus: SocketAddr, expression: &str, label: &str) -> Option<Vec<(S
     Some(pairs)
 }
 
+/// Starts Prometheus with that configuration.
+fn start(binary: &Path, folder: &Folder, text: &str) -> (Process, SocketAddr) {
+    let config = folder.path().join("prometheus.yml");
+    std::fs::write(&config, text).unwrap();
+    let address = free_address();
+    let mut command = Command::new(binary);
+    command.arg(format!("--config.file={}", config.display()));
+    command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
+    command.arg(format!("--web.listen-address={address}"));
+    (Process::spawn(&mut command), address)
+}
+
+#[test]
+fn prometheus_brings_a_certificate_and_a_password() {
+    let binary = match prometheus() {
+        Ok(binary) => binary,
+        Err(reason) => return skip(&reason),
+    };
+    let site = Site::new();
+    site.pki(&["edge", "scraper"]);
+    let tls = "[web.tls]\ncert_file = 'certs/hub.pem'\nkey_file = 'certs/hub.key'\nclient_ca_file = 'certs/ca.pem'\n\
+               client_auth_type = 'RequireAndVerifyClientCert'\n";
+    let users = format!("[web.basic_auth_users]\nscraper = '{}'\n", bcrypt::hash("pass", 4).unwrap());
+    let hub = site.hub_config("hub").replace("[storage]", &format!("{tls}{users}[storage]"));
+    let mut hub = Node::new(Role::Hub, site.path(), "protected", &hub);
+    hub.start_listening();
+
+    let certs = site.cert("").display().to_string();
+    let secrets = format!(
+        "  scheme: https\n  basic_auth: {{username: scraper, password: pass}}\n  tls_config:\n    ca_file: {certs}ca.pem\n\
+         \x20   cert_file: {certs}scraper.pem\n    key_file: {certs}scraper.key\n"
+    );
+    let config = CONFIG.replace("HUB:9091", &hub.web().to_string()).trim_end().to_owned() + "\n" + &secrets;
+    let folder = Folder::new();
+    let (mut process, address) = start(&binary, &folder, &config);
+    eventually("Prometheus sees the hub", || {
+        assert!(process.is_alive(), "Prometheus ended:\n{}", process.output());
+        let up = query(address, "up", "job")?;
+        (up == [("pushgateway".to_owned(), "1".to_owned())]).then_some(())
+    });
+    let expiry = query(address, "pushrelay_web_certificate_expiry_timestamp_seconds > time()", "job").unwrap();
+    assert_eq!(expiry.len(), 1);
+}
+
 #[test]
 fn prometheus_sums_by_idc() {
     let binary = match prometheus() {
@@ -67,14 +112,7 @@ fn prometheus_sums_by_idc() {
     bj.push("job/b", "m 20\n");
 
     let folder = Folder::new();
-    let config = folder.path().join("prometheus.yml");
-    std::fs::write(&config, CONFIG.replace("HUB:9091", &hub.web().to_string())).unwrap();
-    let address = free_address();
-    let mut command = Command::new(binary);
-    command.arg(format!("--config.file={}", config.display()));
-    command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-    command.arg(format!("--web.listen-address={address}"));
-    let mut process = Process::spawn(&mut command);
+    let (mut process, address) = start(&binary, &folder, &CONFIG.replace("HUB:9091", &hub.web().to_string()));
 
     let mut sums = |expected: &[(&str, &str)]| {
         let mut seen = None;
