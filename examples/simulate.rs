@@ -13,8 +13,7 @@ use std::time::Instant;
 use world::bug::Bug;
 use world::{Options, Outcome, run};
 
-const USAGE: &str =
-    "usage: simulate --seed N [--planted BUG] | --seeds N [--from K] [--jobs J] | --planted all|BUG [--seeds N]";
+const USAGE: &str = "usage: simulate --seed N [--planted BUG] | --seeds N [--from K] [--jobs J] [--trees yes] | --planted all|BUG [--seeds N]";
 /// Failures that are printed.
 const FAILURES_MAX: usize = 10;
 
@@ -25,6 +24,7 @@ struct Arguments {
     from: u64,
     jobs: usize,
     planted: Option<String>,
+    trees: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -38,6 +38,7 @@ fn arguments() -> Result<Arguments, String> {
             "--seeds" => arguments.seeds = number()?,
             "--from" => arguments.from = number()?,
             "--jobs" => arguments.jobs = number()?.clamp(1, 64) as usize,
+            "--trees" => arguments.trees = value == "yes",
             "--planted" => arguments.planted = Some(value),
             _ => return Err(format!("{word} is not known\n{USAGE}")),
         }
@@ -61,8 +62,8 @@ fn run_caught(seed: u64, options: Options) -> Outcome {
     })
 }
 
-fn replay(seed: u64, bug: Option<Bug>) -> ExitCode {
-    let outcome = run_caught(seed, Options { bug, trace: true });
+fn replay(seed: u64, options: Options) -> ExitCode {
+    let outcome = run_caught(seed, Options { trace: true, ..options });
     outcome.trace.iter().for_each(|line| println!("{line}"));
     match outcome.failure {
         Some(failure) => {
@@ -95,7 +96,8 @@ fn campaign(arguments: &Arguments) -> ExitCode {
                         return;
                     }
                     let seed = arguments.from + number;
-                    let outcome = run_caught(seed, Options::default());
+                    let options = Options { trees: arguments.trees, ..Options::default() };
+                    let outcome = run_caught(seed, options);
                     let mut sums = sums.lock().expect("no thread panics with it");
                     for (what, count) in outcome.coverage {
                         let sum = sums.coverage.entry(what).or_default();
@@ -135,7 +137,7 @@ fn find_planted(bugs: &[(Bug, &'static str)], arguments: &Arguments) -> ExitCode
     let mut missed = 0;
     println!("| planted | what | found by seed | what was seen |\n|---|---|---|---|");
     for (bug, what) in bugs {
-        let options = Options { bug: Some(*bug), trace: false };
+        let options = Options { bug: Some(*bug), trees: arguments.trees, trace: false };
         let seeds = arguments.from..arguments.from + arguments.seeds;
         let found = seeds.into_iter().find_map(|seed| Some((seed, run_caught(seed, options).failure?)));
         match found {
@@ -157,7 +159,10 @@ fn main() -> ExitCode {
         let arguments = arguments()?;
         let planted = arguments.planted.as_deref().map(bugs).transpose()?;
         Ok(match (arguments.seed, planted) {
-            (Some(seed), planted) => replay(seed, planted.and_then(|bugs| Some(bugs.first()?.0))),
+            (Some(seed), planted) => {
+                let bug = planted.and_then(|bugs| Some(bugs.first()?.0));
+                replay(seed, Options { bug, trees: arguments.trees, trace: true })
+            }
             (None, Some(bugs)) => find_planted(&bugs, &arguments),
             (None, None) => campaign(&arguments),
         })

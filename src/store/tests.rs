@@ -173,10 +173,10 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
     loop {
         let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
         for change in set.changes {
-            read.entry(GroupId::local((*change.key).clone())).or_default().merge(&change.group);
+            read.entry(change.key).or_default().merge(&change.group);
         }
         for entry in published.entries() {
-            let sent = read.get(&entry.id);
+            let sent = read.get(&entry.id.key);
             let due = entry.families().filter(|(_, state)| state.mark.revision <= set.upto);
             due.for_each(|(f, _)| assert!(sent.unwrap().family(f.family.name()).is_some(), "{}", entry.id));
         }

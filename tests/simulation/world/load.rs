@@ -36,8 +36,13 @@ impl World {
             // A hub's own pushers, or an operator who writes to an edge's group.
             true if self.random.chance(30) => Target::Group(GroupId::local(LabelSet::new(key))),
             true => {
-                let places: Vec<usize> =
-                    self.oracle.member.keys().filter(|(_, node)| *node == at).map(|(place, _)| *place).collect();
+                let places: Vec<usize> = self
+                    .oracle
+                    .member
+                    .keys()
+                    .filter(|(place, node)| *node == at && self.nodes[at].place != Some(*place))
+                    .map(|(place, _)| *place)
+                    .collect();
                 let Some(&place) = self.random.pick(&places) else {
                     return Job::Push {
                         target: Target::Group(GroupId::local(LabelSet::new(key))),

@@ -64,8 +64,12 @@ impl World {
 
     /// These changes of a node must not be lost from now on.
     pub fn made_known(&mut self, at: NodeId, records: &[Record]) {
+        let dropped = |of: &GroupId| records.iter().any(|r| matches!(r, Record::Forgotten { id, .. } if id == of));
         for record in records {
             let Record::Group(record) = record else { continue };
+            if dropped(&record.id) && record.id.place.is_empty() && *without_place(&record.id.key) != *record.id.key {
+                continue;
+            }
             let Some((set, key)) = self.set_of(at, &record.id) else { continue };
             let promised = self.oracle.promised.entry(set).or_default();
             promised.entry(key).or_default().merge(&record.group);
@@ -90,6 +94,11 @@ impl World {
     /// A tombstone is dropped: if that was right, and somebody has the group as it was before, the group may come back.
     pub fn before_record(&mut self, at: NodeId, record: &Record) {
         let Record::Forgotten { id, .. } = record else { return };
+        if self.nodes[at].is_hub && id.place.is_empty() && *without_place(&id.key) != *id.key {
+            // It has become part of the group of its place.
+            self.nodes[at].kept.remove(id);
+            return;
+        }
         let Some(deleted) = self.nodes[at].durable.groups.get(id).map(Group::deleted) else { return };
         if !self.may_drop(at, id, deleted) {
             self.count("a tombstone was dropped against the law");

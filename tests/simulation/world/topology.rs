@@ -81,7 +81,8 @@ pub fn build(seed: u64, options: Options) -> World {
         pushes: 0,
         outcome: Default::default(),
     };
-    if world.random.chance(20) {
+    let tree = world.random.chance(20);
+    if tree && options.trees {
         world.chain()
     } else {
         world.star()
