@@ -1,11 +1,12 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
-//! answers HTTP requests, [`scrape`] prints pages, on the thread of
-//! [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of links, both driven by
-//! [`link`], with [`links`] knowing what became of them. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
+//! answers HTTP requests, [`scrape`] prints pages, on the thread of [`press`], which gives way by [`priority`]; [`uplink`]
+//! and [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what became of them and `above`
+//! which hubs are above this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
 
+mod above;
 pub mod backoff;
 pub mod clock;
 pub mod downlink;
