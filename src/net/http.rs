@@ -1,4 +1,5 @@
-//! The HTTP/1.1 server under the gateway: bounded, gently stopped, and nothing of hyper shown to those above.
+//! The HTTP server under the gateway: bounded, gently stopped, and nothing of hyper shown to those above. [`serve`] speaks
+//! HTTP/1.1, [`encrypted::serve`] that or HTTP/2 in TLS.
 //!
 //! A [`Handler`] gets an [`Incoming`] request, whose body it may read under a bound, and gives a [`Response`]: bytes, or a
 //! stream of them for what is too large to hold.
@@ -27,8 +28,11 @@ use tracing::debug;
 
 use super::budget::{Budget, Exhausted, Reservation};
 use super::listen::{self, Accepting, Slots};
-use super::patience::{Patient, Progress, Waits};
+use super::patience::{Busy, Patient, Progress, Waits};
 use super::stop::Stop;
+
+pub mod encrypted;
+mod refusal;
 
 /// What a connection beyond the bound is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -74,17 +78,7 @@ where
 {
     let stream = Patient::new(stream, limits.waits);
     let progress = stream.progress().clone();
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        progress.busy();
-        let (parts, body) = request.into_parts();
-        let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
-        let (handler, progress) = (handler.clone(), progress.clone());
-        async move {
-            let mut response = handler.handle(incoming).await.0;
-            response.body_mut().progress = Some(progress);
-            Ok::<_, Infallible>(response)
-        }
-    });
+    let service = service_fn(|request| answer(request, peer, &handler, &limits, &progress));
     let mut builder = http1::Builder::new();
     // `Patient` bounds the wait for a head, and tells it from an idle connection.
     builder.header_read_timeout(None).max_header_size(limits.header_bytes_max);
@@ -99,6 +93,29 @@ where
     };
     if let Err(error) = ended {
         debug!(%peer, error = %Chain(&error), "connection ended");
+    }
+}
+
+/// Has a request answered.
+fn answer<H: Handler>(
+    request: hyper::Request<hyper::body::Incoming>,
+    peer: SocketAddr,
+    handler: &Arc<H>,
+    limits: &Arc<HttpLimits>,
+    progress: &Progress,
+) -> impl Future<Output = Result<hyper::Response<Reply>, Infallible>> + Send + use<H> {
+    let busy = progress.busy();
+    let (parts, body) = request.into_parts();
+    let refused = refusal::refusal(&parts);
+    let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
+    let handler = handler.clone();
+    async move {
+        let mut response = match refused {
+            Some(response) => response.0,
+            None => handler.handle(incoming).await.0,
+        };
+        response.body_mut().busy = Some(busy);
+        Ok(response)
     }
 }
 
@@ -283,7 +300,7 @@ pub struct Response(hyper::Response<Reply>);
 impl Response {
     /// An answer with that status and nothing else. A number that is no status (100–999) becomes 500.
     pub fn new(status: u16) -> Self {
-        let mut response = hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), progress: None });
+        let mut response = hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), busy: None });
         *response.status_mut() =
             hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
         Self(response)
@@ -296,6 +313,11 @@ impl Response {
             self.0.headers_mut().append(name, value);
         }
         self
+    }
+
+    /// Adds a header unless it is there.
+    pub fn header_if_missing(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        if self.0.headers().contains_key(name) { self } else { self.header(name, value) }
     }
 
     /// Sets the body.
@@ -337,7 +359,7 @@ impl fmt::Debug for Made {
 #[derive(Debug)]
 struct Reply {
     content: Content,
-    progress: Option<Progress>,
+    busy: Option<Busy>,
 }
 
 impl hyper::body::Body for Reply {
@@ -370,14 +392,6 @@ impl hyper::body::Body for Reply {
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Parts(_) => SizeHint::default(),
             Content::Ended => SizeHint::with_exact(0),
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let Some(progress) = &self.progress {
-            progress.idle();
         }
     }
 }

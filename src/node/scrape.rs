@@ -212,18 +212,6 @@ fn rendition(escaping: Escaping) -> Rendition {
     Rendition(escaping as u8)
 }
 
-/// Whether an Accept-Encoding header (`""` if there is none) takes gzip: `gzip` or `*`, not forbidden by `q=0`.
-pub fn accepts_gzip(accept_encoding: &str) -> bool {
-    accept_encoding.split(',').any(|choice| {
-        let (coding, parameters) = choice.split_once(';').unwrap_or((choice, ""));
-        let forbidden = parameters.split(';').any(|p| {
-            let quality = p.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
-            quality == Some(0.0)
-        });
-        (coding.trim().eq_ignore_ascii_case("gzip") || coding.trim() == "*") && !forbidden
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -232,20 +220,6 @@ mod tests {
     use crate::compression::gunzip;
     use crate::model::{Epoch, FamilyBuilder, GroupId, MetricType, NodeId, Points, StoreId};
     use crate::store::{Action, Identity, Now, Rules, Store};
-
-    #[test]
-    fn gzip_is_used_when_it_is_accepted() {
-        for (header, accepted) in [
-            ("", false),
-            ("gzip", true),
-            ("deflate, GZIP;q=0.5", true),
-            ("gzip;q=0", false),
-            ("*", true),
-            ("identity, zstd", false),
-        ] {
-            assert_eq!(accepts_gzip(header), accepted, "{header}");
-        }
-    }
 
     fn family(name: &str, series: usize, value: f64) -> Family {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);

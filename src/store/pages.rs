@@ -154,6 +154,11 @@ impl Pages {
         }
     }
 
+    /// The block of that name.
+    pub fn block(&self, name: &str) -> Option<Arc<Block>> {
+        self.blocks.get(name).cloned()
+    }
+
     /// The blocks in the order of their names, as they are now.
     pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
         self.blocks.iter().map(|(name, block)| (name.clone(), block.clone())).collect()
