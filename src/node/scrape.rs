@@ -290,7 +290,7 @@ mod tests {
     #[test]
     fn a_push_spoils_only_what_it_touches() {
         let (mut store, room) = (store(), Room::new(1 << 24));
-        for group in 0..100 {
+        for group in 0..128 {
             write(&mut store, group, Action::Put(vec![family("a", 100, 1.0), family("b", 100, 1.0)]));
         }
         page(&store, Format::default(), Some(&room));

@@ -11,7 +11,7 @@ use crate::compression::Piece;
 use crate::model::{Family, LabelSet};
 
 /// A page with more entries than this is split.
-const PAGE_ENTRIES_MAX: usize = 128;
+const PAGE_ENTRIES_MAX: usize = 64;
 /// A page with more values than this is split, unless it has one entry.
 const PAGE_VALUES_MAX: usize = 2_048;
 
@@ -95,7 +95,9 @@ impl Block {
         }
         let entries = page.entries.len();
         if entries > PAGE_ENTRIES_MAX || (page.values > PAGE_VALUES_MAX && entries > 1) {
-            self.split(number);
+            // What comes in order fills its pages.
+            let appended = number + 1 == self.pages.len() && at == Err(entries - 1);
+            self.split(number, if appended { entries - 1 } else { entries / 2 });
         }
     }
 
@@ -110,9 +112,9 @@ impl Block {
         if self.pages[0].entries.is_empty() { (0, Err(0)) } else { self.find(&shown.labels) }
     }
 
-    fn split(&mut self, number: usize) {
+    fn split(&mut self, number: usize, at: usize) {
         let page = self.page_mut(number);
-        let entries = page.entries.split_off(page.entries.len() / 2);
+        let entries = page.entries.split_off(at);
         let values = entries.iter().map(|shown| shown.family.values().len()).sum();
         page.values -= values;
         self.pages.insert(number + 1, Arc::new(Page::new(entries, values)));

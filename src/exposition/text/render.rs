@@ -133,7 +133,12 @@ impl Renderer {
     fn prepare(&mut self, shape: &Arc<Shape>, layout_index: usize) {
         let is_same = |(last, index): &(Arc<Shape>, usize)| Arc::ptr_eq(last, shape) && *index == layout_index;
         if !self.prepared.as_ref().is_some_and(is_same) {
-            self.names.prepare(&self.escaping.escape(shape.name()), shape.metric_type());
+            let named = |(last, _): &(Arc<Shape>, usize)| {
+                last.name() == shape.name() && last.metric_type() == shape.metric_type()
+            };
+            if !self.prepared.as_ref().is_some_and(named) {
+                self.names.prepare(&self.escaping.escape(shape.name()), shape.metric_type());
+            }
             self.marks.prepare(&shape.layouts()[layout_index].points);
             self.prepared = Some((shape.clone(), layout_index));
         }
@@ -230,9 +235,51 @@ impl Marks {
     }
 }
 
+/// What stands between the values of a series' labels: the same for all groups whose keys have the same names.
+#[derive(Debug, Default)]
+struct Frame {
+    /// What it was made for.
+    group_names: Vec<Box<str>>,
+    own_names: Box<[Box<str>]>,
+    text: Vec<u8>,
+    /// Where each value belongs in the text, and whether it is the group's.
+    gaps: Vec<(usize, bool)>,
+}
+
+impl Frame {
+    fn fits(&self, group: &LabelSet, layout: &Layout) -> bool {
+        self.own_names == layout.names
+            && group.len() == self.group_names.len()
+            && group.iter().zip(&self.group_names).all(|(label, name)| *label.name == **name)
+    }
+
+    fn make(&mut self, group: &LabelSet, layout: &Layout, escaping: Escaping) {
+        self.group_names = group.iter().map(|label| (*label.name).into()).collect();
+        self.own_names = layout.names.clone();
+        self.text.clear();
+        self.gaps.clear();
+        for label in labels::shown(group, layout) {
+            if !self.text.is_empty() {
+                self.text.extend_from_slice(b"\",");
+            }
+            let (name, of_group) = match label {
+                Shown::Group(label) => (&*label.name, true),
+                Shown::Own { name, .. } => (name, false),
+            };
+            print_name(&escaping.escape(name), &mut self.text);
+            self.text.extend_from_slice(b"=\"");
+            self.gaps.push((self.text.len(), of_group));
+        }
+        if !self.text.is_empty() {
+            self.text.push(b'"');
+        }
+    }
+}
+
 /// The labels of a series but for its own values: the piece before each of those, and one behind the last.
 #[derive(Debug, Default)]
 struct Pieces {
+    frame: Frame,
     text: Vec<u8>,
     /// Where the piece before each own value ends.
     ends: Vec<usize>,
@@ -240,32 +287,22 @@ struct Pieces {
 
 impl Pieces {
     fn prepare(&mut self, group: &LabelSet, layout: &Layout, escaping: Escaping) {
+        if !self.frame.fits(group, layout) {
+            self.frame.make(group, layout, escaping);
+        }
         self.text.clear();
         self.ends.clear();
-        for label in labels::shown(group, layout) {
-            // The quote closes the own value before.
-            match (self.ends.last() == Some(&self.text.len()), self.text.is_empty()) {
-                (true, _) => self.text.extend_from_slice(b"\","),
-                (false, false) => self.text.push(b','),
-                (false, true) => {}
-            }
-            match label {
-                Shown::Group(label) => {
-                    print_name(&escaping.escape(&label.name), &mut self.text);
-                    self.text.extend_from_slice(b"=\"");
-                    escape(&label.value, true, &mut self.text);
-                    self.text.push(b'"');
-                }
-                Shown::Own { name, .. } => {
-                    print_name(&escaping.escape(name), &mut self.text);
-                    self.text.extend_from_slice(b"=\"");
-                    self.ends.push(self.text.len());
-                }
+        let (mut start, mut labels) = (0, group.iter());
+        for &(end, of_group) in &self.frame.gaps {
+            self.text.extend_from_slice(&self.frame.text[start..end]);
+            start = end;
+            if of_group && let Some(label) = labels.next() {
+                escape(&label.value, true, &mut self.text);
+            } else {
+                self.ends.push(self.text.len());
             }
         }
-        if self.ends.last() == Some(&self.text.len()) {
-            self.text.push(b'"');
-        }
+        self.text.extend_from_slice(&self.frame.text[start..]);
     }
 
     /// Whether the series has no labels.
@@ -296,6 +333,10 @@ fn print_name(name: &str, into: &mut Vec<u8>) {
 }
 
 fn escape(text: &str, quotes: bool, into: &mut Vec<u8>) {
+    let special = |byte: u8| byte == b'\\' || byte == b'\n' || (quotes && byte == b'"');
+    if !text.bytes().fold(false, |found, byte| found | special(byte)) {
+        return into.extend_from_slice(text.as_bytes());
+    }
     for &byte in text.as_bytes() {
         match byte {
             b'\\' => into.extend_from_slice(b"\\\\"),
