@@ -253,14 +253,8 @@ pub(super) fn hub(reader: &mut Reader<'_>) -> Option<HubOptions> {
 /// What the node is, by what it was started as and by what it is told to do.
 pub(super) fn role(reader: &mut Reader<'_>, asked: Option<Role>, is_hub: bool) -> Role {
     let hub = reader.section(reader.root(), "hub");
-    let sends = !reader.sections(reader.root(), "uplink").is_empty() || reader.has_flags_in("uplink").is_some();
-    match asked {
-        Some(Role::Edge) if is_hub => reader.mistake_at(hub, "[hub] makes a node a hub: run `pushrelay hub`".into()),
-        Some(Role::Hub) | None if sends && (is_hub || asked.is_some()) => {
-            let text = "a node that takes edges and sends on to a hub is not supported yet: remove [hub] or [[uplink]]";
-            reader.mistake_at(hub, text.into());
-        }
-        _ => {}
+    if asked == Some(Role::Edge) && is_hub {
+        reader.mistake_at(hub, "[hub] makes a node a hub: run `pushrelay hub`".into());
     }
     asked.unwrap_or(if is_hub { Role::Hub } else { Role::Edge })
 }

@@ -177,7 +177,6 @@ fn each_mistake_has_its_message() {
         (&edge("send_interval = '11s'"), "the interval must be 10s or less"),
         (&edge("backoff_min = '1h'"), "backoff_min must not be longer than backoff_max (30s)"),
         (&edge("proxy = 'http://proxy:3128'"), r#"unknown key "proxy" in [uplink]"#),
-        (&(edge("") + HUB), "remove [hub] or [[uplink]]"),
     ] {
         let told = mistakes(text);
         assert!(told.contains(expected), "no {expected:?} in {told:?}");

@@ -17,11 +17,12 @@ use tracing::{debug, warn};
 use super::clock::Clock;
 use super::writer::{WriteError, Writer};
 use crate::compression::{Deflater, Inflater};
-use crate::model::{LabelSet, Position, Revision, StoreId};
+use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::stop::Stop;
 use crate::net::websocket::{Connection, Sender, WebSocketError};
 use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
+use crate::store::Scope;
 use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message};
 
 /// Messages waiting to be sent, at most. The session's window bounds updates; acks and heartbeats are few.
@@ -137,7 +138,7 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let mut talk = Talk {
         end,
         heads,
-        place: Arc::default(),
+        scope: Scope::Shown,
         outgoing,
         decoder: Decoder::new(context.message_bytes_max),
         inflater: Inflater::new(),
@@ -183,7 +184,7 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
 struct Talk<'a> {
     end: End,
     heads: Option<watch::Receiver<Revision>>,
-    place: Arc<LabelSet>,
+    scope: Scope,
     outgoing: mpsc::Sender<Message>,
     decoder: Decoder,
     inflater: Inflater,
@@ -220,7 +221,7 @@ impl Talk<'_> {
                 Action::Admit(hello) => {
                     let event = match rim.admit(hello).await {
                         Ok((admitted, heads)) => {
-                            self.place = Arc::new(admitted.place.clone());
+                            self.scope = Scope::Place(Arc::new(admitted.place.clone()));
                             self.heads = Some(heads);
                             Event::Admitted(admitted)
                         }
@@ -249,13 +250,17 @@ impl Talk<'_> {
 
     fn read(&self, since: Revision, skip: Skip, bytes_max: usize) -> Batch {
         let published = self.context.writer.published();
-        let set = published.changes(&self.place, since, Some((skip.origin, skip.after)), bytes_max);
-        let deltas = set.changes.into_iter().map(|change| Delta { id: change.id, group: change.group }).collect();
+        let set = published.changes(&self.scope, since, Some((skip.origin, skip.after)), bytes_max);
+        let deltas = set
+            .changes
+            .into_iter()
+            .map(|change| Delta { id: GroupId { place: Arc::default(), key: change.key }, group: change.group })
+            .collect();
         Batch { deltas, upto: set.upto, more: set.more }
     }
 
     async fn commit(&mut self, id: CommitId, deltas: Vec<Delta>, peer: StoreId, position: Position) {
-        let queued = self.context.writer.merge(self.place.clone(), deltas, peer, position).await;
+        let queued = self.context.writer.merge(self.scope.clone(), deltas, peer, position).await;
         self.commits.push_back(Box::pin(async move {
             let merged = match queued {
                 Ok(answer) => answer.await.unwrap_or(Err(WriteError::Stopped)),

@@ -2,9 +2,10 @@
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
 //! answers HTTP requests, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the ends of links, both driven by
-//! [`link`], with [`links`] knowing what became of them. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
+//! [`link`], with [`links`] knowing what became of them and `above` which hubs are above this one. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
 
+mod above;
 pub mod backoff;
 pub mod clock;
 pub mod downlink;

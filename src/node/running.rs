@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::above::Above;
 use super::clock::{Clock, random_id};
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
@@ -37,7 +38,7 @@ use crate::net::stop::{self, Stop, Stopper};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 use crate::session::HubConfig;
 use crate::storage::{self, Log, OpenError, RealDisk, recover};
-use crate::store::{Identity, Rules, Store};
+use crate::store::{Identity, Rules, Scope, Store};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -170,10 +171,10 @@ impl Node {
             reloadable: Reloadable { connectors: Vec::new(), hub: None, flags: options.flags.clone() },
         };
         let edges = Arc::<Edges>::default();
-        node.start_uplinks(&options, &credentials, &clock)?;
         if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
             node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges)?;
         }
+        node.start_uplinks(&options, &credentials, &clock)?;
         let service = Service {
             router: Router::new(&route_config(&options)),
             rules: service_rules(&options),
@@ -214,6 +215,7 @@ impl Node {
                 writer: self.writer.clone(),
                 clock: clock.clone(),
                 state: state.clone(),
+                downlinks: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.watch()));
             self.reloadable.connectors.push((connector, uplink.hub.clone()));
@@ -245,6 +247,7 @@ impl Node {
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
             sessions: Mutex::new(Sessions::new(hub.connections_max)),
+            above: Above::default(),
         });
         let slots = Slots::new(hub.connections_max);
         for listener in listeners {
@@ -329,7 +332,7 @@ impl Node {
         // Who asked something of the process that is not carried out any more gets an answer now.
         drop(self.commands);
         self.web.stop().await;
-        let head = *self.writer.subscribe(Arc::default()).borrow();
+        let head = *self.writer.subscribe(Scope::Shown).borrow();
         let delivered = async {
             for uplink in &self.uplinks {
                 uplink.delivered(head).await;
@@ -427,8 +430,8 @@ async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), Start
     let rules = Rules {
         limits: options.limits.store,
         unchecked: options.push.disable_consistency_check,
-        has_peers: options.role == Role::Hub || !options.uplinks.is_empty(),
-        is_hub: options.role == Role::Hub,
+        has_hubs: !options.uplinks.is_empty(),
+        has_edges: options.role == Role::Hub,
     };
     let store = Store::new(rules, &metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);

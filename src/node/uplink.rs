@@ -11,6 +11,7 @@ use tracing::{debug, info, warn};
 
 use super::backoff::Schedule;
 use super::clock::Clock;
+use super::downlink::Downlinks;
 use super::link::{Context, End, Note, Rim, converse};
 use super::links::Uplink;
 use super::metrics::VERSION;
@@ -22,6 +23,7 @@ use crate::net::dial::{DialError, DialLimits, Dialled, dial};
 use crate::net::stop::Stop;
 use crate::net::tls::Connector;
 use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
+use crate::store::Scope;
 use crate::wire::message::HOLDS_MAX;
 use crate::wire::{CloseReason, Facts, Hello, Hold, Opening};
 
@@ -48,6 +50,8 @@ pub struct UplinkTask {
     pub clock: Arc<Clock>,
     /// What is known of it, for all to see.
     pub state: Arc<Uplink>,
+    /// The links to the edges whose groups are sent on, where there are any.
+    pub downlinks: Option<Arc<Downlinks>>,
 }
 
 /// How an attempt to be linked ended.
@@ -68,7 +72,7 @@ impl UplinkTask {
     /// Runs until told to stop. A conversation ends itself then, with a farewell to the hub.
     pub async fn run(self, mut stop: Stop) {
         let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
-        let mut heads = self.writer.subscribe(Arc::default());
+        let mut heads = self.writer.subscribe(Scope::Shown);
         // Whether the hub holds what is there already is not known before it says so.
         let (head, now_ns) = (*heads.borrow_and_update(), self.clock.wall_ns());
         self.state.update(|link| link.lag.moved(head, now_ns));
@@ -220,7 +224,13 @@ impl Rim for HubRim<'_> {
         let (task, head) = (self.task, self.head);
         let (now_ns, hub) = (task.clock.wall_ns(), &task.options.hub);
         match &note {
-            Note::Established(established) => self.progress.established(Instant::now(), established.heartbeat_ns),
+            Note::Established(established) => {
+                self.progress.established(Instant::now(), established.heartbeat_ns);
+                if let Some(downlinks) = &task.downlinks {
+                    let above = [&[established.peer.store], &*established.above].concat();
+                    downlinks.sends_to(task.number, above);
+                }
+            }
             Note::PeerHolds(revision) => self.progress.peer_holds(*revision),
             _ => {}
         }

@@ -13,7 +13,7 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
-use crate::store::{Action, Committed, Cursor, Published, Record, Refusal, Store};
+use crate::store::{Action, Committed, Cursor, Published, Record, Refusal, Scope, Store};
 use crate::wire::Delta;
 
 /// Requests waiting for the writer, at most; more wait at their sockets.
@@ -66,7 +66,7 @@ type Reply = oneshot::Sender<Result<(), WriteError>>;
 enum Job {
     Write { shown: LabelSet, action: Action, reply: Reply },
     Wipe { reply: Reply },
-    Merge { place: Arc<LabelSet>, deltas: Vec<Delta>, peer: StoreId, position: Position, reply: Reply },
+    Merge { scope: Scope, deltas: Vec<Delta>, peer: StoreId, position: Position, reply: Reply },
     Facts { peer: Option<StoreId>, reply: oneshot::Sender<StoreFacts> },
     UplinkHolds { uplink: usize, revision: Revision },
     Sweep,
@@ -106,23 +106,23 @@ pub struct Writer {
     heads: Arc<Heads>,
 }
 
-/// Tells those who wait for changes of a place.
+/// Tells those who wait for changes in a scope.
 #[derive(Default)]
-struct Heads(Mutex<HashMap<Arc<LabelSet>, watch::Sender<Revision>>>);
+struct Heads(Mutex<HashMap<Scope, watch::Sender<Revision>>>);
 
 impl Heads {
-    fn subscribe(&self, place: Arc<LabelSet>, head: Revision) -> watch::Receiver<Revision> {
+    fn subscribe(&self, scope: Scope, head: Revision) -> watch::Receiver<Revision> {
         let mut heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         heads.retain(|_, sender| sender.receiver_count() > 0);
-        heads.entry(place).or_insert_with(|| watch::Sender::new(head)).subscribe()
+        heads.entry(scope).or_insert_with(|| watch::Sender::new(head)).subscribe()
     }
 
     fn tell(&self, committed: &Committed) {
         let heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for place in &committed.places {
-            if let Some(sender) = heads.get(place) {
-                sender.send_replace(committed.head);
-            }
+        let places = committed.places.iter().map(|place| Scope::Place(place.clone()));
+        let shown = (!committed.places.is_empty()).then_some(Scope::Shown);
+        for sender in places.chain(shown).filter_map(|scope| heads.get(&scope)) {
+            sender.send_replace(committed.head);
         }
     }
 }
@@ -164,9 +164,9 @@ impl Writer {
         &self.published
     }
 
-    /// The revisions at which something changes in a place, from now on.
-    pub fn subscribe(&self, place: Arc<LabelSet>) -> watch::Receiver<Revision> {
-        self.heads.subscribe(place, self.published.head())
+    /// The revisions at which something changes in a scope, from now on.
+    pub fn subscribe(&self, scope: Scope) -> watch::Receiver<Revision> {
+        self.heads.subscribe(scope, self.published.head())
     }
 
     /// Writes to the group that is addressed by `shown`; returns when that is durable and published.
@@ -185,7 +185,7 @@ impl Writer {
         self.ask(|reply| Job::Wipe { reply }).await
     }
 
-    /// Merges what a peer sent under `place`, and notes in the same transaction what is held of the peer's store then.
+    /// Merges what a peer sent of `scope`, and notes in the same transaction what is held of the peer's store then.
     /// Returns when that is queued, behind what was queued before; what it returns says when it is durable. An error says
     /// that nothing of it was merged.
     ///
@@ -193,13 +193,13 @@ impl Writer {
     /// If the node is shutting down.
     pub async fn merge(
         &self,
-        place: Arc<LabelSet>,
+        scope: Scope,
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
     ) -> Result<oneshot::Receiver<Result<(), WriteError>>, WriteError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Merge { place, deltas, peer, position, reply };
+        let job = Job::Merge { scope, deltas, peer, position, reply };
         self.jobs.send(job).await.map_err(|_| WriteError::Stopped)?;
         Ok(answer)
     }
@@ -296,10 +296,10 @@ impl Task {
                 self.finish(std::mem::take(answers));
                 answers.push((reply, self.wipe()));
             }
-            Job::Merge { place, deltas, peer, position, reply } => {
+            Job::Merge { scope, deltas, peer, position, reply } => {
                 // A merge is whole or not at all, and so is a draft: what is there goes first.
                 self.finish(std::mem::take(answers));
-                let merged = self.merge(place, deltas, peer, position);
+                let merged = self.merge(scope, deltas, peer, position);
                 if merged.is_err() {
                     self.store.abort();
                 }
@@ -322,17 +322,18 @@ impl Task {
         false
     }
 
-    fn merge(
-        &mut self,
-        place: Arc<LabelSet>,
-        deltas: Vec<Delta>,
-        peer: StoreId,
-        position: Position,
-    ) -> Result<(), Refusal> {
+    fn merge(&mut self, scope: Scope, deltas: Vec<Delta>, peer: StoreId, position: Position) -> Result<(), Refusal> {
         for delta in deltas {
-            let id = GroupId { place: place.clone(), key: delta.id.key };
+            let id = match &scope {
+                Scope::Place(place) => GroupId { place: place.clone(), key: delta.id.key },
+                Scope::Shown => self.store.resolve(Arc::unwrap_or_clone(delta.id.key)),
+            };
             self.store.merge(id, delta.group, peer)?;
         }
+        let place = match scope {
+            Scope::Place(place) => place,
+            Scope::Shown => Arc::default(),
+        };
         self.store.set_cursor(peer, Cursor { position, place });
         Ok(())
     }

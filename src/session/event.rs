@@ -178,6 +178,8 @@ pub struct Admitted {
     pub place: LabelSet,
     /// Exchange even if the stores know each other: something else changed, such as the place of the edge.
     pub exchange: bool,
+    /// The stores of the hubs above this one.
+    pub above: Vec<StoreId>,
 }
 
 /// Why an edge is not let in, or a conversation is ended.
@@ -202,6 +204,8 @@ pub struct Established {
     pub exchange: bool,
     /// How often both ends send a heartbeat.
     pub heartbeat_ns: u64,
+    /// The stores of the hubs above the hub.
+    pub above: Vec<StoreId>,
 }
 
 /// How a conversation ended.

@@ -319,6 +319,7 @@ fn a_peer_that_breaks_the_rules_is_told_which() {
             heartbeat_ms: 5_000,
             message_bytes_max: 1 << 20,
             clock,
+            above: Vec::new(),
         })
     };
     let again = welcome(&mut Pair::new());

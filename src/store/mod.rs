@@ -3,13 +3,15 @@
 //! [`writer`] is the one writer: it drafts, and publishes what the caller made durable (`restore` is its way back from the
 //! disk). [`view`] is what is published,
 //! for everybody to read. Between them [`index`] says what can stand beside what, [`entry`] is a group with its
-//! bookkeeping, [`pages`] what a scrape shows, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
+//! bookkeeping, `address` finds the group that is meant, [`scope`] is what of all this a link carries, [`pages`] what a scrape shows, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
 
+mod address;
 pub mod entry;
 pub mod index;
 pub mod pages;
 pub mod record;
 mod restore;
+pub mod scope;
 pub mod shapes;
 pub mod view;
 pub mod writer;
@@ -21,5 +23,6 @@ pub use entry::Entry;
 pub use index::Conflict;
 pub use pages::{Block, Page, Shown};
 pub use record::{Cursor, GroupRecord, Identity, Mark, Record};
+pub use scope::Scope;
 pub use view::{Change, ChangeSet, Counts, PUSH_FAILURE_TIME, PUSH_TIME, Published};
 pub use writer::{Action, Committed, Limits, Now, Refusal, Rules, Store};

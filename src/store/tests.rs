@@ -1,18 +1,21 @@
 //! The store against a slow oracle that knows only the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, StoreId};
 
+mod places;
+
 fn identity(number: u64) -> Identity {
     Identity { store: StoreId(number), node: NodeId(number) }
 }
 
 fn rules() -> Rules {
-    Rules { has_peers: true, ..Rules::default() }
+    Rules { has_hubs: true, has_edges: true, ..Rules::default() }
 }
 
 fn store(rules: Rules) -> Store {
@@ -166,15 +169,15 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     store.commit();
     let start = crate::model::Revision(0);
     let published = store.published();
-    assert_eq!(published.changes(&id.place, start, None, 1 << 20).changes.len(), 1);
+    assert_eq!(published.changes(&Scope::Place(id.place.clone()), start, None, 1 << 20).changes.len(), 1);
     let skip = Some((StoreId(7), start));
-    let none = published.changes(&id.place, start, skip, 1 << 20);
+    let none = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
     assert!(none.changes.is_empty());
     assert_eq!(none.upto, published.head());
     store.write(id.clone(), Action::Post(vec![gauge("n")]), now(9)).unwrap();
     store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(9)).unwrap();
     store.commit();
-    let changes = published.changes(&id.place, start, skip, 1 << 20);
+    let changes = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
     assert_eq!(changes.changes.len(), 1);
     let names: Vec<_> = changes.changes[0].group.families().iter().map(|f| f.family.name().to_string()).collect();
     assert_eq!(names, ["n"], "m came from the peer");
@@ -189,7 +192,7 @@ fn changes_come_in_portions() {
     store.commit();
     let (published, mut since, mut seen) = (store.published(), crate::model::Revision(0), 0);
     loop {
-        let set = published.changes(&LabelSet::default(), since, None, 1);
+        let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
         assert_eq!(set.changes.len(), 1);
         seen += 1;
         since = set.upto;
@@ -329,7 +332,7 @@ fn an_aborted_draft_has_forgotten_nothing() {
 
 #[test]
 fn a_hub_keeps_no_tombstone_that_no_edge_can_know() {
-    let mut store = store(Rules { is_hub: true, ..rules() });
+    let mut store = store(Rules { has_hubs: false, ..rules() });
     store.write(local(&[("job", "typo")]), Action::Delete, now(1)).unwrap();
     store.write(placed("S", &[("job", "a")]), Action::Delete, now(1)).unwrap();
     store.commit();

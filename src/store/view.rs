@@ -3,11 +3,14 @@
 //! Behind one lock that is held for as long as it takes to copy pointers. The store's writer publishes a batch after it
 //! was made durable; nobody else writes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::btree_map::Range;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::entry::Entry;
 use super::pages::{Block, Pages};
+use super::scope::Scope;
 use crate::model::{Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, label};
 
 /// Name of the family that tells when a group's last push was accepted (Pushgateway's).
@@ -37,8 +40,8 @@ pub struct Counts {
 /// A change that a peer is to be told of.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Which group.
-    pub id: GroupId,
+    /// Which group: what the peer calls it.
+    pub key: Arc<LabelSet>,
     /// What changed of it.
     pub group: Group,
 }
@@ -103,16 +106,16 @@ impl Published {
         self.lock().groups.values().cloned().collect()
     }
 
-    /// What changed in a place after `since`, up to about `bytes_max` of values and label text, at least one group. Of
+    /// What changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one group. Of
     /// what came from the store in `skip` after the revision named there, nothing is returned.
     pub fn changes(
         &self,
-        place: &LabelSet,
+        scope: &Scope,
         since: Revision,
         skip: Option<(StoreId, Revision)>,
         bytes_max: usize,
     ) -> ChangeSet {
-        let (entries, upto, more) = self.changed_entries(place, since, bytes_max);
+        let (entries, upto, more) = self.changed_entries(scope, since, bytes_max);
         let skipped = |origin: Option<StoreId>, revision: Revision| {
             skip.is_some_and(|(store, after)| origin == Some(store) && revision > after)
         };
@@ -122,28 +125,33 @@ impl Published {
             let keep = |i: usize| wanted(entry.families[i].mark.revision, entry.families[i].mark.origin);
             let header = wanted(entry.header.revision, entry.header.origin);
             if header || (0..entry.families.len()).any(keep) {
-                changes.push(Change { id: entry.id.clone(), group: entry.group.part(|i, _| keep(i)) });
+                let key = match scope {
+                    Scope::Place(_) => entry.id.key.clone(),
+                    Scope::Shown => entry.shown.clone(),
+                };
+                changes.push(Change { key, group: entry.group.part(|i, _| keep(i)) });
             }
         }
         ChangeSet { changes, upto, more }
     }
 
-    fn changed_entries(
-        &self,
-        place: &LabelSet,
-        since: Revision,
-        bytes_max: usize,
-    ) -> (Vec<Arc<Entry>>, Revision, bool) {
+    fn changed_entries(&self, scope: &Scope, since: Revision, bytes_max: usize) -> (Vec<Arc<Entry>>, Revision, bool) {
         let view = self.lock();
-        let Some(changed) = view.changed.get(place) else { return (Vec::new(), view.revision, false) };
+        let places: Vec<_> = match scope {
+            Scope::Place(place) => view.changed.get(place).into_iter().collect(),
+            Scope::Shown => view.changed.values().collect(),
+        };
+        let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..)).collect();
+        let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        for (revision, id) in changed.range(since.next()..) {
+        while let Some(Reverse((revision, at, id))) = oldest.pop() {
             if bytes >= bytes_max {
-                return (entries, last_before(*revision), true);
+                return (entries, last_before(revision), true);
             }
             let entry = &view.groups[id];
             bytes += entry_bytes(entry, since);
             entries.push(entry.clone());
+            oldest.extend(next_of(at, &mut places[at]));
         }
         (entries, view.revision, false)
     }
@@ -161,6 +169,11 @@ impl Published {
         let entries = oldest.map(|(_, id)| &view.groups[id]);
         entries.filter(|entry| entry.group.deleted().time_ns < before_ns).take(len_max).cloned().collect()
     }
+}
+
+/// The next change of a place; the earlier, the greater.
+fn next_of<'a>(at: usize, place: &mut Range<'a, Revision, GroupId>) -> Option<Reverse<(Revision, usize, &'a GroupId)>> {
+    place.next().map(|(revision, id)| Reverse((*revision, at, id)))
 }
 
 fn last_before(revision: Revision) -> Revision {

@@ -41,10 +41,10 @@ pub struct Rules {
     pub limits: Limits,
     /// Hold families back that conflict, instead of refusing the push (`--push.disable-consistency-check`).
     pub unchecked: bool,
-    /// Keep a tombstone of a group that is not known here: peers may know it.
-    pub has_peers: bool,
-    /// The peers are edges, each with a place: what has none was pushed here, and no peer knows it.
-    pub is_hub: bool,
+    /// There are hubs that may know groups which are not known here: tombstones of these are kept.
+    pub has_hubs: bool,
+    /// There are edges that may; each has a place.
+    pub has_edges: bool,
 }
 
 /// What a request asks for.
@@ -224,36 +224,19 @@ impl Store {
         &self.cursors
     }
 
-    /// The group that a request means which names `shown` as the grouping key: the one shown under these labels; else one
-    /// in the known place with the most of them; else one of this node.
-    pub fn resolve(&self, shown: LabelSet) -> GroupId {
-        let shown = Arc::new(shown);
-        if let Some(id) = self.index.find(&shown) {
-            return id.clone();
-        }
-        let has = |place: &LabelSet| place.iter().all(|label| shown.get(&label.name) == Some(&label.value));
-        let places = self.published.places();
-        match places.into_iter().filter(|place| !place.is_empty() && has(place)).max_by_key(|place| place.len()) {
-            Some(place) => {
-                let key = shown.iter().filter(|label| !place.contains(&label.name));
-                let key = LabelSet::new(key.map(|label| (label.name.clone(), label.value.clone())));
-                GroupId { place, key: Arc::new(key) }
-            }
-            None => GroupId { place: Arc::default(), key: shown },
-        }
-    }
-
     /// Applies a request to a group. A refused push is an error, and noted in the group.
     pub fn write(&mut self, id: GroupId, action: Action, now: Now) -> Result<(), Refusal> {
-        let entry = self.staged.get(&id);
-        if entry.is_none() {
-            let known_elsewhere = self.rules.has_peers && !(self.rules.is_hub && id.place.is_empty());
-            match action {
-                Action::Delete if !known_elsewhere => return Ok(()),
-                _ => self.check_group_limit(self.rules.limits.groups_max)?,
+        let entry = match self.staged.get(&id) {
+            Some(entry) => entry,
+            None => {
+                let known_elsewhere = self.rules.has_hubs || (self.rules.has_edges && !id.place.is_empty());
+                match action {
+                    Action::Delete if !known_elsewhere => return Ok(()),
+                    _ => self.check_group_limit(self.rules.limits.groups_max)?,
+                }
+                self.create(id)
             }
-        }
-        let entry = entry.unwrap_or_else(|| Arc::new(Entry::new(id)));
+        };
         if matches!(action, Action::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
             return Ok(());
         }
@@ -293,7 +276,7 @@ impl Store {
             None => {
                 let max = self.rules.limits.groups_max;
                 self.check_group_limit(if change.is_live() { max } else { max.saturating_mul(2) })?;
-                Arc::new(Entry::new(id))
+                self.create(id)
             }
         };
         let point = self.index.point();
@@ -317,6 +300,15 @@ impl Store {
         self.staged.set(id, None);
     }
 
+    /// A new group: empty, or what was known of it before its place was.
+    fn create(&mut self, id: GroupId) -> Arc<Entry> {
+        let known = self.adopt(&id);
+        let entry = Arc::new(Entry::new(id));
+        let Some(known) = known else { return entry };
+        self.apply(&entry, known, None, Conflicts::HoldAll).expect("what cannot be shown is held back");
+        self.staged.get(&entry.id).unwrap_or(entry)
+    }
+
     fn check_group_limit(&self, max: usize) -> Result<(), Refusal> {
         let counts = self.published.counts();
         if counts.groups + counts.tombstones + self.staged.new >= max {
@@ -327,7 +319,7 @@ impl Store {
 
     /// Merges `change` into the entry and stages the result, unless a conflict is to refuse it (the index is then left
     /// for the caller to undo).
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         entry: &Arc<Entry>,
         mut change: Group,

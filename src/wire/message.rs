@@ -18,6 +18,8 @@ pub const TEXT_BYTES_MAX: usize = 1_024;
 pub const OPENINGS_MAX: usize = 64;
 /// Positions held of other stores, at most.
 pub const HOLDS_MAX: usize = 64;
+/// Stores above a hub, at most.
+pub const ABOVE_MAX: usize = 64;
 /// Labels of a place, at most.
 pub const PLACE_LABELS_MAX: usize = 64;
 
@@ -134,6 +136,8 @@ pub struct Welcome {
     pub message_bytes_max: u64,
     /// The hub's clock.
     pub clock: Clock,
+    /// The stores of the hubs to which this hub sends in its turn, and of those above them, as far as it knows.
+    pub above: Vec<StoreId>,
 }
 
 /// Changes of the sender's store, merged by the law of [`crate::model::group`].
@@ -227,12 +231,14 @@ pub enum CloseReason {
     Shutdown,
     /// The node has as many links as it takes.
     Overloaded,
+    /// The hub sends to this edge in its turn: what goes around would never end.
+    Loop,
     /// A reason that this version does not know.
     Other(u32),
 }
 
 impl CloseReason {
-    const KNOWN: [(CloseReason, u32, &'static str); 13] = [
+    const KNOWN: [(CloseReason, u32, &'static str); 14] = [
         (Self::Protocol, 1, "protocol violation"),
         (Self::Version, 2, "protocol version not spoken"),
         (Self::Malformed, 3, "malformed message"),
@@ -246,6 +252,7 @@ impl CloseReason {
         (Self::Storage, 11, "storage failed"),
         (Self::Shutdown, 12, "shutting down"),
         (Self::Overloaded, 13, "too many links"),
+        (Self::Loop, 14, "the links go around"),
     ];
 
     /// The number on the wire.

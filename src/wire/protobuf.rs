@@ -120,6 +120,8 @@ struct WelcomePb {
     exchange: bool,
     #[prost(uint32, tag = "7")]
     heartbeat_ms: u32,
+    #[prost(fixed64, repeated, tag = "8")]
+    above: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -333,6 +335,7 @@ impl From<&Welcome> for WelcomePb {
             clock: Some(welcome.clock.into()),
             exchange: welcome.exchange,
             heartbeat_ms: welcome.heartbeat_ms,
+            above: welcome.above.iter().take(message::ABOVE_MAX).map(|store| store.0).collect(),
         }
     }
 }
@@ -340,6 +343,7 @@ impl From<&Welcome> for WelcomePb {
 impl TryFrom<WelcomePb> for Welcome {
     type Error = DecodeError;
     fn try_from(pb: WelcomePb) -> Result<Self, DecodeError> {
+        bounded("stores above the hub", pb.above.len(), message::ABOVE_MAX)?;
         Ok(Self {
             version: pb.version,
             facts: pb.facts.unwrap_or_default().try_into()?,
@@ -348,6 +352,7 @@ impl TryFrom<WelcomePb> for Welcome {
             heartbeat_ms: pb.heartbeat_ms,
             message_bytes_max: pb.message_bytes_max,
             clock: pb.clock.unwrap_or_default().into(),
+            above: pb.above.into_iter().map(StoreId).collect(),
         })
     }
 }

@@ -111,9 +111,19 @@ fn plain() -> impl Strategy<Value = Message> {
                 Message::Hello(Hello { version, facts, labels, message_bytes_max, clock })
             }
         ),
-        (any::<[u32; 2]>(), facts(), labels(), any::<bool>(), any::<u64>(), clock()).prop_map(
-            |([version, heartbeat_ms], facts, place, exchange, message_bytes_max, clock)| {
-                Message::Welcome(Welcome { version, facts, place, exchange, heartbeat_ms, message_bytes_max, clock })
+        (any::<[u32; 2]>(), facts(), labels(), any::<bool>(), any::<u64>(), clock(), any::<Vec<u8>>()).prop_map(
+            |([version, heartbeat_ms], facts, place, exchange, message_bytes_max, clock, above)| {
+                let above = above.into_iter().take(message::ABOVE_MAX).map(|store| StoreId(store.into())).collect();
+                Message::Welcome(Welcome {
+                    version,
+                    facts,
+                    place,
+                    exchange,
+                    heartbeat_ms,
+                    message_bytes_max,
+                    clock,
+                    above,
+                })
             }
         ),
         any::<[u64; 2]>().prop_map(|[updates, at]| Message::Ack(Ack { updates, revision: Revision(at) })),

@@ -13,4 +13,5 @@ mod pki;
 mod prometheus;
 mod push;
 mod storage_faults;
+mod tree;
 mod watch;

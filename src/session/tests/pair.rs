@@ -209,7 +209,7 @@ impl Pair {
                 }
                 Action::Admit(_) => {
                     let (facts, place) = (self.stores[end].facts(), LabelSet::new([("IDC", "SYQ")]));
-                    self.tell(end, Event::Admitted(Admitted { facts, place, exchange: false }));
+                    self.tell(end, Event::Admitted(Admitted { facts, place, exchange: false, above: Vec::new() }));
                 }
                 Action::Read { since, skip, .. } => side.reads.push_back((since, skip)),
                 Action::Commit { id, deltas, peer, position } => {
