@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::wire::{CloseReason, Delta, Facts, Hello, Message};
+use crate::wire::{CloseReason, Delta, Facts, Hello, Message, Verdict};
 
 /// What time it is. Timeouts go by the monotonic clock; the wall clock is only measured against the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,8 @@ pub enum Event {
     Head(Revision),
     /// The answer to [`Action::Read`].
     Read(Batch),
+    /// Families of the commit whose end is told next that are held back.
+    HeldBack(Vec<Verdict>),
     /// A commit is durable. Commits end in the order in which they were asked for.
     Committed(CommitId),
     /// A commit failed, and nothing of it is in the store: why. The conversation ends; the peer will send it again.
@@ -119,6 +121,8 @@ pub enum Action {
     /// The peer holds durably all of this store's changes up to here: tombstones up to here may go. The first one of a
     /// conversation may be less than the last one of the conversation before.
     PeerHolds(Revision),
+    /// The peer keeps these families but does not show them.
+    HeldBack(Vec<Verdict>),
     /// A family is too large for the peer and was left out.
     Unsendable {
         /// The group.

@@ -177,6 +177,7 @@ impl Peer {
                 self.sending.publish(head, now.monotonic_ns, actions);
             }
             Event::Read(batch) => self.sending.read(batch, now.monotonic_ns, actions),
+            Event::HeldBack(verdicts) => self.receiving.held_back(verdicts),
             Event::Committed(id) => {
                 let half_done = self.receiving.committed(id, actions)?;
                 if half_done {
@@ -210,7 +211,11 @@ impl Peer {
     fn message(&mut self, message: Message, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
         match message {
             Message::Update(update) if self.turn_over => self.receiving.update(update, actions),
-            Message::Ack(ack) => {
+            Message::Ack(mut ack) => {
+                let held_back = std::mem::take(&mut ack.held_back);
+                if !held_back.is_empty() {
+                    actions.push_back(Action::HeldBack(held_back));
+                }
                 if self.sending.ack(ack, now.monotonic_ns, actions)? {
                     self.sent_all(actions);
                 }

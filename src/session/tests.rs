@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use store::{Store, family, key, moment};
 
 use super::*;
-use crate::model::{Group, LabelSet, Revision};
-use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update};
+use crate::model::{Group, LabelSet, NodeId, Revision, Stamp};
+use crate::wire::message::VERDICTS_MAX;
+use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update, Verdict as HeldBack};
 
 const SECOND_NS: u64 = event::SECOND_NS;
 
@@ -302,11 +303,31 @@ fn two_ends_of_one_store_are_refused() {
 }
 
 #[test]
+fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_nothing() {
+    let mut pair = acquainted(1);
+    let verdict = |job: usize| HeldBack {
+        key: key(job),
+        family: "m".into(),
+        stamp: Stamp { time_ns: 20, node: NodeId(1) },
+        text: "metric \"m\" has another type elsewhere".into(),
+    };
+    pair.write(EDGE, &key(1), &put(20, 2.0));
+    pair.tell(HUB, Event::HeldBack((0..100).map(verdict).collect()));
+    pair.settle();
+    let told = pair.side(EDGE).held_back.clone();
+    assert_eq!(told, (0..VERDICTS_MAX).map(verdict).collect::<Vec<_>>(), "as many as a message takes");
+    pair.write(EDGE, &key(1), &put(30, 3.0));
+    pair.settle();
+    assert_eq!(pair.side(EDGE).held_back.len(), VERDICTS_MAX, "each is told once");
+    converged(&pair);
+}
+
+#[test]
 fn a_peer_that_breaks_the_rules_is_told_which() {
     let update = |upto, partial, last_of_exchange| {
         Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas: vec![] })
     };
-    let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision) });
+    let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision), held_back: Vec::new() });
     let welcome = |pair: &mut Pair| {
         let facts = pair.stores[HUB].facts();
         let place = LabelSet::default();

@@ -103,6 +103,15 @@ fn labels() -> impl Strategy<Value = LabelSet> {
     proptest::collection::vec(("[a-z]{1,3}", ".{0,3}"), 0..3).prop_map(LabelSet::new)
 }
 
+fn verdict() -> impl Strategy<Value = Verdict> {
+    (labels(), "[a-z]{1,5}", any::<[u64; 2]>(), ".{0,9}").prop_map(|(key, family, [time_ns, node], text)| Verdict {
+        key: Arc::new(key),
+        family: family.into(),
+        stamp: Stamp { time_ns, node: NodeId(node) },
+        text: text.into(),
+    })
+}
+
 fn plain() -> impl Strategy<Value = Message> {
     let close = (0..20u32, ".{0,9}", any::<Option<u64>>());
     prop_oneof![
@@ -126,7 +135,9 @@ fn plain() -> impl Strategy<Value = Message> {
                 })
             }
         ),
-        any::<[u64; 2]>().prop_map(|[updates, at]| Message::Ack(Ack { updates, revision: Revision(at) })),
+        (any::<[u64; 2]>(), proptest::collection::vec(verdict(), 0..3)).prop_map(|([updates, at], held_back)| {
+            Message::Ack(Ack { updates, revision: Revision(at), held_back })
+        }),
         (clock(), any::<[u64; 2]>()).prop_map(|(clock, [head, lag_ns])| {
             Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns })
         }),

@@ -15,3 +15,4 @@ mod push;
 mod storage_faults;
 mod tree;
 mod watch;
+mod web_security;

@@ -8,7 +8,7 @@ use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::{
     Action, Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, Now, Skip,
 };
-use crate::wire::{Decoder, Delta, Encoder, Message};
+use crate::wire::{Decoder, Delta, Encoder, Message, Verdict};
 
 pub const EDGE: usize = 0;
 pub const HUB: usize = 1;
@@ -59,6 +59,8 @@ pub struct Side {
     reads: VecDeque<(Revision, Skip)>,
     commits: VecDeque<Commit>,
     pub peer_lag_ns: Option<u64>,
+    /// What the peer said it holds back.
+    pub held_back: Vec<Verdict>,
     pub established: Option<Established>,
     pub exchanged: bool,
     pub closed: Option<Closed>,
@@ -78,6 +80,7 @@ impl Side {
             reads: VecDeque::new(),
             commits: VecDeque::new(),
             peer_lag_ns: None,
+            held_back: Vec::new(),
             established: None,
             exchanged: false,
             closed: None,
@@ -222,6 +225,7 @@ impl Pair {
                     }
                 }
                 Action::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
+                Action::HeldBack(verdicts) => side.held_back.extend(verdicts),
                 Action::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
                 Action::Established(established) => side.established = Some(established),
                 Action::Exchanged => side.exchanged = true,
