@@ -16,6 +16,8 @@ use crate::machine::Meter;
 const PUSHES_A_SECOND: f64 = 1_000.0;
 const GROUPS: usize = 100;
 const MARKER: &str = "visible_marker";
+/// After this, nothing that was pushed waits for more to be sent with it.
+const APART: Duration = Duration::from_millis(1_200);
 
 /// From the answer to a push until a scrape shows it, while others push.
 pub fn visible(bench: &mut Bench, turn: Turn) -> Result<()> {
@@ -90,15 +92,17 @@ fn shown_marker(scraper: &mut Client, kind: Kind) -> Result<f64> {
 /// What a forwarded push costs where it is forwarded to: at a rate, and as fast as it is taken, in turn to so many groups
 /// that hardly any is pushed again before it was forwarded.
 pub fn hub(bench: &mut Bench, turn: Turn) -> Result<()> {
-    let apart = turn.kind.is_ours().then_some(Some("1s"));
-    for (send_interval, body, rate, series) in [None]
-        .into_iter()
-        .chain(apart)
-        .flat_map(|interval| [(interval, Body::small(), 1_000.0, 3), (interval, Body::hundred(), 300.0, 100)])
-    {
+    forwarded(bench, turn, None, "")?;
+    if turn.kind.is_ours() {
+        forwarded(bench, turn, Some("1s"), ", updates 1 s apart")?;
+    }
+    Ok(())
+}
+
+fn forwarded(bench: &mut Bench, turn: Turn, send_interval: Option<&'static str>, manner: &str) -> Result<()> {
+    for (body, rate, series) in [(Body::small(), 1_000.0, 3), (Body::hundred(), 300.0, 100)] {
         let groups = bench.scale.hundreds;
         let deployment = bench.start_filled(turn.kind, Setup { send_interval, ..Setup::default() }, &body, groups)?;
-        let manner = if send_interval.is_some() { ", updates 1 s apart" } else { "" };
         for (rate, case) in [
             (Some(rate), format!("{series} series, {rate} pushes a second{manner}")),
             (None, format!("{series} series, c32{manner}")),
@@ -106,9 +110,11 @@ pub fn hub(bench: &mut Bench, turn: Turn) -> Result<()> {
             let during = bench.scale.load_time * 2;
             let load = Load { rate, connections: 32, ..push::paced(&deployment, 1.0, during) };
             let mut requests = Each::new(&body, deployment.prefix(), "filled", groups);
+            thread::sleep(APART);
             deployment.settle();
             let meter = Meter::start(&deployment.processes());
             let outcome = bench.load(&load, &mut requests)?;
+            thread::sleep(APART);
             deployment.settle();
             let reading = meter.stop();
             let pushes = outcome.done() as f64;
