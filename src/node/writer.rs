@@ -64,7 +64,7 @@ impl From<Refusal> for WriteError {
 type Reply = oneshot::Sender<Result<(), WriteError>>;
 
 enum Job {
-    Write { shown: LabelSet, action: Action, reply: Reply },
+    Write { shown: Arc<LabelSet>, action: Action, reply: Reply },
     Wipe { reply: Reply },
     Merge { place: Arc<LabelSet>, deltas: Vec<Delta>, peer: StoreId, position: Position, reply: Reply },
     Facts { peer: Option<StoreId>, reply: oneshot::Sender<StoreFacts> },
@@ -173,7 +173,8 @@ impl Writer {
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub async fn write(&self, shown: LabelSet, action: Action) -> Result<(), WriteError> {
+    pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, action: Action) -> Result<(), WriteError> {
+        let shown = shown.into();
         self.ask(|reply| Job::Write { shown, action, reply }).await
     }
 

@@ -226,8 +226,8 @@ impl Store {
 
     /// The group that a request means which names `shown` as the grouping key: the one shown under these labels; else one
     /// in the known place with the most of them; else one of this node.
-    pub fn resolve(&self, shown: LabelSet) -> GroupId {
-        let shown = Arc::new(shown);
+    pub fn resolve(&self, shown: impl Into<Arc<LabelSet>>) -> GroupId {
+        let shown = shown.into();
         if let Some(id) = self.index.find(&shown) {
             return id.clone();
         }
