@@ -1,6 +1,6 @@
 //! Floor 5: a running node.
 //!
-//! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
+//! [`running`] assembles one from its [`options`] and runs it. [`writer`] says who writes to the store, and when; [`service`]
 //! answers HTTP requests, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the ends of links, both driven by
 //! [`link`], with [`links`] knowing what became of them. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
