@@ -1,11 +1,12 @@
 //! Floor 6: the command line. [`main`] takes the arguments apart; [`run`] is a node's life, [`demo`] three nodes', [`pki`]
-//! and [`check_config`] are what their names say, [`logging`] is how all of them speak.
+//! and [`check_config`] are what their names say, [`logging`] is how all of them speak; `watch` sees files change.
 
 pub mod check_config;
 pub mod demo;
 pub mod logging;
 pub mod pki;
 pub mod run;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

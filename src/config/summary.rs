@@ -10,16 +10,18 @@ pub fn summary(options: &NodeOptions) -> String {
         StorageOptions { path: Some(path), .. } => format!("kept in {}", path.display()),
         StorageOptions { path: None, .. } => "kept in memory only".into(),
     };
-    let (role, link) = match (options.role, &options.hub) {
-        (Role::Hub, Some(hub)) => {
-            let edges = join(&hub.listen_addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
-            ("a hub", format!("edges connect to {edges}"))
-        }
-        _ if options.uplinks.is_empty() => ("an edge", "no hub to send to".into()),
-        _ => {
-            let hubs: Vec<String> = options.uplinks.iter().map(|uplink| uplink.hub.to_string()).collect();
-            ("an edge", format!("sends to {}", join(&hubs)))
-        }
-    };
-    format!("{role}: pushes at {web}, {storage}; {link}")
+    let role = if options.role == Role::Hub { "a hub" } else { "an edge" };
+    let mut links = Vec::new();
+    if let Some(hub) = &options.hub {
+        let edges = join(&hub.listen_addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+        links.push(format!("edges connect to {edges}"));
+    }
+    if !options.uplinks.is_empty() {
+        let hubs: Vec<String> = options.uplinks.iter().map(|uplink| uplink.hub.to_string()).collect();
+        links.push(format!("sends to {}", join(&hubs)));
+    }
+    if links.is_empty() {
+        links.push("no hub to send to".into());
+    }
+    format!("{role}: pushes at {web}, {storage}; {}", links.join(", "))
 }

@@ -44,6 +44,26 @@ impl GroupId {
         let place = self.place.iter().map(|label| (Cow::Borrowed(&*label.name), &*label.value));
         Arc::new(LabelSet::new(renamed.chain(place)))
     }
+
+    /// The group of this place that is shown under these labels: what [`GroupId::shown`] does, undone. `None` if no group
+    /// of this place is shown so. Of a label that was kept as exported and one that was pushed under that very name, the
+    /// first is taken for the likelier.
+    pub fn within(place: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
+        if !place.iter().all(|label| shown.get(&label.name) == Some(&*label.value)) {
+            return None;
+        }
+        let id = |key: LabelSet| GroupId { place: place.clone(), key: Arc::new(key) };
+        let pushed = || shown.iter().filter(|label| !place.contains(&label.name));
+        let original = pushed().map(|label| match label.name.strip_prefix(EXPORTED_PREFIX) {
+            Some(name) if place.contains(name) => (name, &*label.value),
+            _ => (&*label.name, &*label.value),
+        });
+        let original = id(LabelSet::new(original));
+        if *original.shown() == *shown {
+            return Some(original);
+        }
+        Some(id(LabelSet::new(pushed().map(|label| (&*label.name, &*label.value)))))
+    }
 }
 
 impl fmt::Display for GroupId {
@@ -107,6 +127,24 @@ mod tests {
         assert_eq!(shown(&[("job", "a"), ("IDC", "BJ")]), r#"{IDC="SYQ",exported_IDC="BJ",job="a"}"#);
         let twice = shown(&[("IDC", "BJ"), ("exported_IDC", "X")]);
         assert_eq!(twice, r#"{IDC="SYQ",exported_IDC="X",exported_exported_IDC="BJ"}"#);
+    }
+
+    #[test]
+    fn what_is_shown_names_the_group_of_the_place() {
+        let place = id(&[("IDC", "SYQ")], &[]).place;
+        let key = |shown: &[(&str, &str)]| {
+            let shown = LabelSet::new(shown.iter().copied());
+            let within = GroupId::within(&place, &shown)?;
+            assert_eq!(*within.shown(), shown);
+            Some(within.key.to_string())
+        };
+        assert_eq!(key(&[("IDC", "SYQ"), ("job", "a")]).as_deref(), Some(r#"{job="a"}"#));
+        assert_eq!(key(&[("IDC", "BJ"), ("job", "a")]), None);
+        assert_eq!(key(&[("job", "a")]), None);
+        let disagreed = key(&[("IDC", "SYQ"), ("exported_IDC", "BJ"), ("job", "a")]);
+        assert_eq!(disagreed.as_deref(), Some(r#"{IDC="BJ",job="a"}"#));
+        let agreed = key(&[("IDC", "SYQ"), ("exported_IDC", "SYQ")]);
+        assert_eq!(agreed.as_deref(), Some(r#"{exported_IDC="SYQ"}"#), "a label that agrees is not exported");
     }
 
     fn family(values: &[&[(&str, &str)]]) -> Family {

@@ -10,13 +10,14 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use super::above::Above;
 use super::clock::{Clock, random_id};
 use super::link::{Context, End, Note, Rim, converse};
 use super::links::Edges;
 use super::options::EdgeOptions;
 use super::uplink::{describe, explain};
 use super::writer::Writer;
-use crate::model::{LabelSet, Revision};
+use crate::model::{LabelSet, Revision, StoreId};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::identity::{EdgeIdentity, place_labels};
 use crate::net::listen::{self, Accepting};
@@ -24,6 +25,7 @@ use crate::net::stop::Stop;
 use crate::net::tls::{Acceptor, Peer};
 use crate::net::websocket;
 use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, Verdict};
+use crate::store::Scope;
 use crate::wire::{CloseReason, Hello};
 
 /// When an edge shall come back whose name another store has.
@@ -53,6 +55,8 @@ pub struct Downlinks {
     pub handshake_timeout: Duration,
     /// The live sessions.
     pub sessions: Mutex<Sessions>,
+    /// The stores of the hubs that this one sends to.
+    pub above: Above,
 }
 
 /// Who says where an edge is.
@@ -185,6 +189,17 @@ impl Downlinks {
         *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
     }
 
+    /// The hub of an uplink is known now, and which are above that. Sessions that were told otherwise are ended: the edges
+    /// come back and hear it, and whoever finds itself in a loop ends it.
+    pub fn sends_to(&self, uplink: usize, stores: Vec<StoreId>) {
+        let sessions = self.sessions();
+        if self.above.set(uplink, stores) {
+            for live in sessions.live.values().filter(|live| live.placed.is_some()) {
+                live.end.send_replace(Some(risen()));
+            }
+        }
+    }
+
     /// Enters a connection among the sessions; the receiver says when and why it is to end.
     fn enter(&self) -> Result<Entered, getrandom::Error> {
         let session = SessionId(random_id()?);
@@ -221,6 +236,11 @@ fn replaced() -> Refused {
 
 fn moved() -> Refused {
     let text = "the hub's configuration gives the edge another place: come back for it".into();
+    Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
+}
+
+fn risen() -> Refused {
+    let text = "the hub sends to other hubs than it said: come back to hear of them".into();
     Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
@@ -296,14 +316,14 @@ impl Rim for EdgeRim {
                 return Err(self.refuse(CloseReason::Overloaded, text, Some(TAKEN_RETRY)));
             }
         }
-        let heads = self.hub.writer.subscribe(Arc::new(place.clone()));
+        let heads = self.hub.writer.subscribe(Scope::Place(Arc::new(place.clone())));
         let Ok(mut facts) = self.hub.writer.facts(Some(hello.facts.store)).await else {
             let text = "the hub is shutting down".into();
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };
         facts.cursors.retain(|_, cursor| *cursor.place == place);
         let facts = describe(&self.hub.name, facts);
-        Ok((Admitted { facts, place, exchange: false }, heads))
+        Ok((Admitted { facts, place, exchange: false, above: self.hub.above.stores() }, heads))
     }
 
     fn note(&mut self, note: Note) {
@@ -332,6 +352,7 @@ impl Rim for EdgeRim {
             Note::ClockOffset(offset_ns) => edge.link.clock_offset_ns = offset_ns,
             Note::Heard => edge.link.last_seen_ns = now_ns,
             Note::PeerLag(lag_ns) => edge.lag_said_ns = lag_ns,
+            Note::HeldBack(verdicts) => edge.link.held_back += verdicts.len() as u64,
             Note::Head(_) => {}
         });
     }

@@ -1,10 +1,13 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] says who writes to the store, and when; [`service`]
-//! answers HTTP requests, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the ends of links, both driven by
-//! [`link`], with [`links`] knowing what became of them. [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
+//! answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints what Prometheus
+//! reads, on the thread of [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of links,
+//! both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above this one.
+//! [`metrics`], [`summary`], [`clock`] and [`backoff`] are what
 //! their names say.
 
+mod above;
 pub mod backoff;
 pub mod clock;
 pub mod downlink;
@@ -12,11 +15,15 @@ pub mod link;
 pub mod links;
 pub mod metrics;
 pub mod options;
+mod pages;
+pub mod press;
+pub mod priority;
 pub mod running;
 pub mod scrape;
 pub mod service;
 pub mod summary;
 pub mod uplink;
+pub mod web;
 pub mod writer;
 
 pub use running::{Node, StartError};

@@ -15,13 +15,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
+use super::above::Above;
 use super::clock::{Clock, random_id};
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
 use super::metrics::{self, Metrics, REVISION, VERSION};
 use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
+use super::press::Press;
 use super::service::{Command, Service, ServiceRules};
 use super::uplink::UplinkTask;
+use super::web::{self, Protection, Web};
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
 use crate::gateway::body::BodyRules;
@@ -30,25 +33,27 @@ use crate::gateway::{RouteConfig, Router};
 use crate::model::{Epoch, NodeId, StoreId};
 use crate::net::address::HostPort;
 use crate::net::budget::Budget;
-use crate::net::http::{self, HttpLimits};
+use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting, ListenError, Slots};
 use crate::net::patience::Waits;
 use crate::net::stop::{self, Stop, Stopper};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 use crate::session::HubConfig;
 use crate::storage::{self, Log, OpenError, RealDisk, recover};
-use crate::store::{Identity, Rules, Store};
+use crate::store::{Identity, Room, Rules, Scope, Store};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 /// Certificates that expire within this time are warned of at start and at every reload.
-const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// Why a node cannot start.
 #[derive(Debug)]
 pub enum StartError {
     /// An address cannot be listened on.
     Listen(ListenError),
+    /// The sockets that systemd passes on cannot be listened on.
+    Passed(std::io::Error),
     /// Certificates cannot be used.
     Tls(TlsError),
     /// The store cannot be opened.
@@ -63,6 +68,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
+            Self::Passed(error) => write!(f, "cannot listen as systemd says (web.systemd_socket): {error}"),
             Self::Tls(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Storage(text) | Self::System(text) => f.write_str(text),
@@ -98,6 +104,7 @@ pub struct Node {
     drain_timeout: Duration,
     writer: Writer,
     thread: JoinHandle<()>,
+    printer: JoinHandle<()>,
     reloadable: Reloadable,
 }
 
@@ -134,6 +141,7 @@ impl Part {
 struct Reloadable {
     connectors: Vec<(Arc<Connector>, HostPort)>,
     hub: Option<Arc<Downlinks>>,
+    web: Option<Web>,
     /// The options that the node was started with.
     flags: Vec<(String, String)>,
 }
@@ -148,6 +156,7 @@ impl Node {
         let metrics = Arc::new(Metrics::default());
         let started_ns = clock.wall_ns();
         let credentials = load_credentials(&options)?;
+        let protection = Protection::new(&options.web.security)?;
         let listeners = Listeners::bind(&options).await?;
         let (store, log) = open_store(&options).await?;
         let retention = Retention {
@@ -156,6 +165,8 @@ impl Node {
         };
         let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
+        let (press, printer) =
+            Press::start().map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
@@ -167,13 +178,14 @@ impl Node {
             drain_timeout: options.limits.drain_timeout,
             writer,
             thread,
-            reloadable: Reloadable { connectors: Vec::new(), hub: None, flags: options.flags.clone() },
+            printer,
+            reloadable: Reloadable { connectors: Vec::new(), hub: None, web: None, flags: options.flags.clone() },
         };
         let edges = Arc::<Edges>::default();
-        node.start_uplinks(&options, &credentials, &clock)?;
         if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
             node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges)?;
         }
+        node.start_uplinks(&options, &credentials, &clock)?;
         let service = Service {
             router: Router::new(&route_config(&options)),
             rules: service_rules(&options),
@@ -184,8 +196,11 @@ impl Node {
             uplinks: node.uplinks.clone(),
             status: status(&options, started_ns),
             commands,
+            protection,
+            press,
+            room: Room::new(options.limits.scrape_cache_bytes_max),
         };
-        node.start_web(&options, service, listeners.web);
+        node.start_web(&options, service, listeners.web)?;
         node.start_sweeper();
         for address in &node.web_addresses {
             info!(face = "web", %address, "listening");
@@ -214,6 +229,7 @@ impl Node {
                 writer: self.writer.clone(),
                 clock: clock.clone(),
                 state: state.clone(),
+                downlinks: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.watch()));
             self.reloadable.connectors.push((connector, uplink.hub.clone()));
@@ -245,6 +261,7 @@ impl Node {
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
             sessions: Mutex::new(Sessions::new(hub.connections_max)),
+            above: Above::default(),
         });
         let slots = Slots::new(hub.connections_max);
         for listener in listeners {
@@ -256,7 +273,12 @@ impl Node {
         Ok(())
     }
 
-    fn start_web(&mut self, options: &NodeOptions, service: Service, listeners: Vec<TcpListener>) {
+    fn start_web(
+        &mut self,
+        options: &NodeOptions,
+        service: Service,
+        listeners: Vec<TcpListener>,
+    ) -> Result<(), StartError> {
         let limits = options.limits;
         let http = Arc::new(HttpLimits {
             slots: Slots::new(limits.connections_max),
@@ -270,10 +292,14 @@ impl Node {
             budget: Budget::new(limits.inflight_bytes_max),
             drain_timeout: limits.drain_timeout,
         });
-        let service = Arc::new(service);
+        let secret = [random()?, random()?, random()?, random()?].map(u64::to_be_bytes);
+        let secret: [u8; 32] = std::array::from_fn(|i| secret[i / 8][i % 8]);
+        let web = Web::new(&options.web.security, service, secret);
         for listener in listeners {
-            self.web.spawn(http::serve(listener, service.clone(), http.clone(), self.web.watch()));
+            self.web.spawn(web.serve(listener, http.clone(), self.web.watch()));
         }
+        self.reloadable.web = Some(web);
+        Ok(())
     }
 
     fn start_sweeper(&mut self) {
@@ -305,7 +331,11 @@ impl Node {
             fresh.push((&uplink.hub, Connector::new(credentials)?));
         }
         let acceptor = credentials.hub.as_ref().map(Acceptor::new).transpose()?;
+        let web_acceptor = web::acceptor(&options.web.security)?;
         // Nothing fails from here on.
+        if let Some(web) = &self.reloadable.web {
+            web.replace(&options.web.security, web_acceptor);
+        }
         for (connector, hub) in &self.reloadable.connectors {
             if let Some((_, fresh)) = fresh.iter().find(|(fresh_hub, _)| *fresh_hub == hub) {
                 connector.replace(fresh);
@@ -323,13 +353,26 @@ impl Node {
         Ok(())
     }
 
+    /// Takes what protects the gateway from new options, and nothing else: its certificates, users, headers and rate.
+    ///
+    /// # Errors
+    /// If certificates cannot be used; the old ones stay.
+    pub fn reload_web(&self, options: &NodeOptions) -> Result<(), StartError> {
+        let acceptor = web::acceptor(&options.web.security)?;
+        if let Some(web) = &self.reloadable.web {
+            web.replace(&options.web.security, acceptor);
+        }
+        info!("what protects the gateway was read again");
+        Ok(())
+    }
+
     /// Stops taking requests, answers what was begun, sends to linked hubs what they do not hold yet, and ends. What a
     /// hub does not take in time is kept and sent after the next start.
     pub async fn stop(mut self) {
         // Who asked something of the process that is not carried out any more gets an answer now.
         drop(self.commands);
         self.web.stop().await;
-        let head = *self.writer.subscribe(Arc::default()).borrow();
+        let head = *self.writer.subscribe(Scope::Shown).borrow();
         let delivered = async {
             for uplink in &self.uplinks {
                 uplink.delivered(head).await;
@@ -340,10 +383,11 @@ impl Node {
         }
         self.links.stop().await;
         self.writer.stop().await;
-        let thread = self.thread;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            error!("the writer failed");
+        for (name, thread) in [("writer", self.thread), ("press", self.printer)] {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                error!(thread = name, "a thread of the node failed");
+            }
         }
         info!("stopped");
     }
@@ -352,8 +396,9 @@ impl Node {
 /// Options that are other than those that the node was started with, of those that a reload does not take.
 fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
     let taken = |name: &str| {
-        let sections = ["uplink.tls.", "hub.tls.", "hub.edge."];
-        sections.iter().any(|section| name.starts_with(section)) || name == "hub.trust-edge-labels"
+        let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
+        let keys = ["hub.trust-edge-labels", "web.http2", "web.headers", "web.basic_auth_users", "web.config.file"];
+        sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)
     };
     let started: BTreeMap<&str, &str> = started.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let now: BTreeMap<&str, &str> = now.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -410,10 +455,14 @@ struct Listeners {
 }
 
 impl Listeners {
-    async fn bind(options: &NodeOptions) -> Result<Self, ListenError> {
+    async fn bind(options: &NodeOptions) -> Result<Self, StartError> {
         let mut listeners = Self { web: Vec::new(), edges: Vec::new() };
-        for address in &options.web.listen_addresses {
-            listeners.web.push(listen::bind(address, "web.listen_address").await?);
+        if options.web.systemd_socket {
+            listeners.web = listen::passed().map_err(StartError::Passed)?;
+        } else {
+            for address in &options.web.listen_addresses {
+                listeners.web.push(listen::bind(address, "web.listen_address").await?);
+            }
         }
         for address in options.hub.iter().flat_map(|hub| &hub.listen_addresses) {
             listeners.edges.push(listen::bind(address, "hub.listen_address").await?);
@@ -427,10 +476,10 @@ async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), Start
     let rules = Rules {
         limits: options.limits.store,
         unchecked: options.push.disable_consistency_check,
-        has_peers: options.role == Role::Hub || !options.uplinks.is_empty(),
-        is_hub: options.role == Role::Hub,
+        has_hubs: !options.uplinks.is_empty(),
+        has_edges: options.role == Role::Hub,
     };
-    let store = Store::new(rules, &metrics::OWN_FAMILIES);
+    let store = Store::new(rules, metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);
     let open = move || match path {
         Some(path) => open_on_disk(store, &path, sync),

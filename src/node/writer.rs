@@ -22,8 +22,8 @@ use super::clock::Clock;
 use super::metrics::Metrics;
 use crate::model::{LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, Log};
-use crate::store::{Action, Committed, Cursor, Published, Refusal, Store};
-use crate::wire::Delta;
+use crate::store::{Action, Committed, Cursor, Published, Refusal, Scope, Store};
+use crate::wire::{Delta, Verdict};
 
 /// Jobs waiting for the thread, at most.
 const QUEUE_MAX: usize = 1_024;
@@ -73,12 +73,11 @@ enum Job {
         reply: Reply,
     },
     Merge {
-        place: Arc<LabelSet>,
-        deltas: Vec<Delta>,
-        peer: StoreId,
-        position: Position,
+        merge: Merge,
         reply: Reply,
+        held_back: oneshot::Sender<Vec<Verdict>>,
     },
+    HeldBack(Vec<Verdict>),
     Facts {
         peer: Option<StoreId>,
         reply: oneshot::Sender<StoreFacts>,
@@ -86,6 +85,31 @@ enum Job {
     Sweep,
     Checkpointed(Result<(), CheckpointError>),
     Stop,
+}
+
+/// What a peer sent.
+struct Merge {
+    scope: Scope,
+    deltas: Vec<Delta>,
+    peer: StoreId,
+    position: Position,
+}
+
+/// A merge that is under way.
+pub struct Merging {
+    answer: oneshot::Receiver<Result<(), WriteError>>,
+    held_back: oneshot::Receiver<Vec<Verdict>>,
+}
+
+impl Merging {
+    /// Waits until it is durable; returns which of its families are held back.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing of it was merged then.
+    pub async fn done(mut self) -> Result<Vec<Verdict>, WriteError> {
+        self.answer.await.unwrap_or(Err(WriteError::Stopped))?;
+        Ok(self.held_back.try_recv().unwrap_or_default())
+    }
 }
 
 /// What a store says of itself to a peer, at one moment between two batches.
@@ -123,23 +147,23 @@ pub struct Writer {
     heads: Arc<Heads>,
 }
 
-/// Tells those who wait for changes of a place.
+/// Tells those who wait for changes in a scope.
 #[derive(Default)]
-struct Heads(Mutex<HashMap<Arc<LabelSet>, watch::Sender<Revision>>>);
+struct Heads(Mutex<HashMap<Scope, watch::Sender<Revision>>>);
 
 impl Heads {
-    fn subscribe(&self, place: Arc<LabelSet>, head: Revision) -> watch::Receiver<Revision> {
+    fn subscribe(&self, scope: Scope, head: Revision) -> watch::Receiver<Revision> {
         let mut heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         heads.retain(|_, sender| sender.receiver_count() > 0);
-        heads.entry(place).or_insert_with(|| watch::Sender::new(head)).subscribe()
+        heads.entry(scope).or_insert_with(|| watch::Sender::new(head)).subscribe()
     }
 
     fn tell(&self, committed: &Committed) {
         let heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        for place in &committed.places {
-            if let Some(sender) = heads.get(place) {
-                sender.send_replace(committed.head);
-            }
+        let places = committed.places.iter().map(|place| Scope::Place(place.clone()));
+        let shown = (!committed.places.is_empty()).then_some(Scope::Shown);
+        for sender in places.chain(shown).filter_map(|scope| heads.get(&scope)) {
+            sender.send_replace(committed.head);
         }
     }
 }
@@ -182,9 +206,9 @@ impl Writer {
         &self.published
     }
 
-    /// The revisions at which something changes in a place, from now on.
-    pub fn subscribe(&self, place: Arc<LabelSet>) -> watch::Receiver<Revision> {
-        self.heads.subscribe(place, self.published.head())
+    /// The revisions at which something changes in a scope, from now on.
+    pub fn subscribe(&self, scope: Scope) -> watch::Receiver<Revision> {
+        self.heads.subscribe(scope, self.published.head())
     }
 
     /// Writes to the group that is addressed by `shown`; returns when that is durable and published.
@@ -217,23 +241,28 @@ impl Writer {
         self.ask(|reply| Job::Wipe { reply }).await
     }
 
-    /// Merges what a peer sent under `place`, and notes in the same transaction what is held of the peer's store then.
-    /// Returns when that is queued, behind what was queued before; what it returns says when it is durable. An error says
-    /// that nothing of it was merged.
+    /// Merges what a peer sent of `scope`, and notes in the same transaction what is held of the peer's store then.
+    /// Returns when that is queued, behind what was queued before.
     ///
     /// # Errors
     /// If the node is shutting down.
     pub async fn merge(
         &self,
-        place: Arc<LabelSet>,
+        scope: Scope,
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
-    ) -> Result<oneshot::Receiver<Result<(), WriteError>>, WriteError> {
+    ) -> Result<Merging, WriteError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Merge { place, deltas, peer, position, reply };
+        let (verdicts, held_back) = oneshot::channel();
+        let job = Job::Merge { merge: Merge { scope, deltas, peer, position }, reply, held_back: verdicts };
         self.jobs.send(job).await.map_err(|_| WriteError::Stopped)?;
-        Ok(answer)
+        Ok(Merging { answer, held_back })
+    }
+
+    /// A peer keeps these families but does not show them: their groups' last pushes failed there.
+    pub async fn held_back(&self, verdicts: Vec<Verdict>) {
+        let _ = self.jobs.send(Job::HeldBack(verdicts)).await;
     }
 
     async fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), WriteError> {

@@ -126,6 +126,7 @@ impl Edge {
             place: welcome.place,
             exchange: welcome.exchange,
             heartbeat_ns,
+            above: welcome.above,
         }));
         self.actions.extend(offset.map(Action::ClockOffset));
         let agreement = Agreement {
@@ -151,6 +152,10 @@ fn check(welcome: &Welcome, store: crate::model::StoreId, heartbeat_ns: u64) -> 
     }
     if welcome.facts.store == store {
         return Err(same_store(store));
+    }
+    if welcome.above.contains(&store) {
+        let text = format!("the hub sends to hubs that send to this node, store {store}: what goes around never ends");
+        return Err(Fault::new(CloseReason::Loop, text));
     }
     if !(HEARTBEAT_NS_MIN..=HEARTBEAT_NS_MAX).contains(&heartbeat_ns) {
         return Err(Fault::protocol(format!("heartbeats every {} ms are not allowed", welcome.heartbeat_ms)));

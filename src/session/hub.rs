@@ -98,7 +98,7 @@ impl Hub {
         let State::Deciding { hello, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Ok(());
         };
-        let Admitted { facts: ours, place, exchange } = admitted;
+        let Admitted { facts: ours, place, exchange, above } = admitted;
         let theirs = hello.facts;
         if theirs.store == ours.store {
             return Err(same_store(ours.store));
@@ -115,6 +115,7 @@ impl Hub {
             heartbeat_ms: u32::try_from(heartbeat_ns / MILLISECOND_NS).unwrap_or(u32::MAX),
             message_bytes_max: self.config.link.message_bytes_max as u64,
             clock: self.offset.reading(now),
+            above: above.clone(),
         };
         self.actions.push_back(Action::Send(Message::Welcome(welcome)));
         self.actions.push_back(Action::Established(Established {
@@ -122,6 +123,7 @@ impl Hub {
             place,
             exchange,
             heartbeat_ns,
+            above,
         }));
         let agreement = Agreement {
             role: Role::Hub,

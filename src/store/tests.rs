@@ -1,18 +1,21 @@
 //! The store against a slow oracle that knows only the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, StoreId};
 
+mod places;
+
 fn identity(number: u64) -> Identity {
     Identity { store: StoreId(number), node: NodeId(number) }
 }
 
 fn rules() -> Rules {
-    Rules { has_peers: true, ..Rules::default() }
+    Rules { has_hubs: true, has_edges: true, ..Rules::default() }
 }
 
 fn store(rules: Rules) -> Store {
@@ -158,6 +161,58 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
 }
 
 #[test]
+fn what_is_held_back_names_the_group_that_is_shown() {
+    let mut store = store(rules());
+    let stamp = |time_ns| crate::model::Stamp { time_ns, node: NodeId(7) };
+    let pushed = |ns, families| Group::put(crate::model::Moment { stamp: stamp(ns), wall_ns: ns }, families);
+    let first = placed("SYQ", &[("job", "b")]);
+    store.merge(first.clone(), pushed(5, vec![gauge("m")]), StoreId(7)).unwrap();
+    let shadowed = placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
+    store.merge(shadowed.clone(), pushed(6, vec![gauge("n")]), StoreId(7)).unwrap();
+    let outer = family("m", MetricType::Gauge, &[&[("job", "b")]]);
+    store.merge(placed("SYQ", &[]), pushed(8, vec![outer]), StoreId(7)).unwrap();
+    store.commit();
+    let published = store.published();
+    let conflict = |id: &GroupId| published.group(id).unwrap().families[0].conflict.clone();
+    assert!(matches!(&*conflict(&shadowed).unwrap(), Conflict::Shadowed { by, .. } if *by == first));
+    let held = published.held();
+    assert_eq!(held.iter().filter(|entry| entry.id == shadowed).count(), 1);
+    let duplicate = conflict(&placed("SYQ", &[])).unwrap();
+    assert!(matches!(&*duplicate, Conflict::Duplicate { group: Some(group), .. } if *group == first.shown()));
+    store.write(first, Action::Delete, now(9)).unwrap();
+    store.commit();
+    assert!(published.held().iter().all(|entry| entry.id != shadowed), "nothing shadows it any more");
+}
+
+#[test]
+fn groups_are_listed_and_found_by_their_labels() {
+    let mut store = store(rules());
+    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
+    let [plain, renamed] = [&[("job", "b")][..], &[("IDC", "BJ"), ("job", "b")]].map(|key| placed("SYQ", key));
+    for id in [&plain, &renamed] {
+        store.merge(id.clone(), Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
+    }
+    store.write(local(&[("job", "z")]), Action::Refuse, now(9)).unwrap();
+    store.commit();
+    let published = store.published();
+    let listed: Vec<(String, f64, f64)> =
+        published.times().iter().map(|(labels, pushed, failed)| (labels.to_string(), pushed, failed)).collect();
+    let expected = [
+        (r#"{IDC="SYQ",exported_IDC="BJ",job="b"}"#.to_owned(), 5e-6, 0.0),
+        (r#"{IDC="SYQ",job="b"}"#.to_owned(), 5e-6, 0.0),
+        (r#"{job="z"}"#.to_owned(), 0.0, 9e-9),
+    ];
+    assert_eq!(listed, expected);
+    for id in [plain, renamed, local(&[("job", "z")])] {
+        assert_eq!(published.find(&id.shown()).unwrap().id, id);
+    }
+    assert!(published.find(&key(&[("IDC", "SYQ"), ("job", "z")])).is_none());
+    store.write(local(&[("job", "z")]), Action::Delete, now(10)).unwrap();
+    store.commit();
+    assert!(published.find(&key(&[("job", "z")])).is_none());
+}
+
+#[test]
 fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let mut store = store(rules());
     let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
@@ -166,15 +221,15 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     store.commit();
     let start = crate::model::Revision(0);
     let published = store.published();
-    assert_eq!(published.changes(&id.place, start, None, 1 << 20).changes.len(), 1);
+    assert_eq!(published.changes(&Scope::Place(id.place.clone()), start, None, 1 << 20).changes.len(), 1);
     let skip = Some((StoreId(7), start));
-    let none = published.changes(&id.place, start, skip, 1 << 20);
+    let none = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
     assert!(none.changes.is_empty());
     assert_eq!(none.upto, published.head());
     store.write(id.clone(), Action::Post(vec![gauge("n")]), now(9)).unwrap();
     store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(9)).unwrap();
     store.commit();
-    let changes = published.changes(&id.place, start, skip, 1 << 20);
+    let changes = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
     assert_eq!(changes.changes.len(), 1);
     let names: Vec<_> = changes.changes[0].group.families().iter().map(|f| f.family.name().to_string()).collect();
     assert_eq!(names, ["n"], "m came from the peer");
@@ -189,7 +244,7 @@ fn changes_come_in_portions() {
     store.commit();
     let (published, mut since, mut seen) = (store.published(), crate::model::Revision(0), 0);
     loop {
-        let set = published.changes(&LabelSet::default(), since, None, 1);
+        let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
         assert_eq!(set.changes.len(), 1);
         seen += 1;
         since = set.upto;
@@ -270,7 +325,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{job="a"}"#]);
     assert_eq!(store.published().counts().held, 2);
     let conflict = store.published().group(&big).unwrap().families[0].conflict.clone().unwrap();
-    assert!(conflict.contains("limits.series_max = 2"), "{conflict}");
+    assert!(conflict.to_string().contains("limits.series_max = 2"), "{conflict}");
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();
     store.abort();
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();
@@ -329,7 +384,7 @@ fn an_aborted_draft_has_forgotten_nothing() {
 
 #[test]
 fn a_hub_keeps_no_tombstone_that_no_edge_can_know() {
-    let mut store = store(Rules { is_hub: true, ..rules() });
+    let mut store = store(Rules { has_hubs: false, ..rules() });
     store.write(local(&[("job", "typo")]), Action::Delete, now(1)).unwrap();
     store.write(placed("S", &[("job", "a")]), Action::Delete, now(1)).unwrap();
     store.commit();

@@ -3,11 +3,15 @@
 //! Behind one lock that is held for as long as it takes to copy pointers. The store's writer publishes a batch after it
 //! was made durable; nobody else writes.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::btree_map::Range;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::entry::Entry;
-use super::pages::{Block, Pages};
+use super::pages::{Block, Pages, Shown};
+use super::scope::Scope;
+use crate::model::place::EXPORTED_PREFIX;
 use crate::model::{Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, label};
 
 /// Name of the family that tells when a group's last push was accepted (Pushgateway's).
@@ -37,8 +41,8 @@ pub struct Counts {
 /// A change that a peer is to be told of.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Which group.
-    pub id: GroupId,
+    /// Which group: what the peer calls it.
+    pub key: Arc<LabelSet>,
     /// What changed of it.
     pub group: Group,
 }
@@ -54,12 +58,35 @@ pub struct ChangeSet {
     pub more: bool,
 }
 
+/// The groups that a scrape shows with the times of their pushes, as they were when it was made.
+#[derive(Clone, Debug, Default)]
+pub struct GroupTimes {
+    pushed: Option<Arc<Block>>,
+    failed: Option<Arc<Block>>,
+}
+
+impl GroupTimes {
+    /// Each group's labels and the times, in seconds since the epoch, at which the last push was accepted and refused; 0
+    /// if none was.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<LabelSet>, f64, f64)> {
+        fn entries(block: &Option<Arc<Block>>) -> impl Iterator<Item = &Shown> {
+            block.iter().flat_map(|block| block.entries())
+        }
+        // Both are shown of the same groups.
+        let pairs = entries(&self.pushed).zip(entries(&self.failed));
+        let value = |shown: &Shown| shown.family.values().first().copied().unwrap_or_default();
+        pairs.map(move |(pushed, failed)| (&pushed.labels, value(pushed), value(failed)))
+    }
+}
+
 #[derive(Default)]
 pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<Entry>>,
     /// Of each place, the groups in the order of their last changes.
     changed: HashMap<Arc<LabelSet>, BTreeMap<Revision, GroupId>>,
     tombstones: BTreeMap<Revision, GroupId>,
+    /// Groups of which something is held back.
+    held: HashSet<GroupId>,
     pages: Pages,
     pub(super) revision: Revision,
     pub(super) counts: Counts,
@@ -93,6 +120,39 @@ impl Published {
         groups
     }
 
+    /// The groups that a scrape shows, sorted by their labels, with the times of their pushes: no copy, and no more than a
+    /// pointer taken under the lock.
+    pub fn times(&self) -> GroupTimes {
+        let view = self.lock();
+        GroupTimes { pushed: view.pages.block(PUSH_TIME), failed: view.pages.block(PUSH_FAILURE_TIME) }
+    }
+
+    /// What is shown under a metric name.
+    pub fn block(&self, name: &str) -> Option<Arc<Block>> {
+        self.lock().pages.block(name)
+    }
+
+    /// The live groups of which something is held back, sorted by their labels.
+    pub fn held(&self) -> Vec<Arc<Entry>> {
+        let view = self.lock();
+        let mut held: Vec<Arc<Entry>> = view.held.iter().map(|id| view.groups[id].clone()).collect();
+        drop(view);
+        held.sort_by(|a, b| a.shown.cmp(&b.shown));
+        held
+    }
+
+    /// The live group with exactly these labels; if there are two, the one that is shown.
+    pub fn find(&self, shown: &LabelSet) -> Option<Arc<Entry>> {
+        let view = self.lock();
+        let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && *entry.shown == *shown;
+        let ids = view.changed.keys().filter_map(|place| GroupId::within(place, shown));
+        let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.held);
+        // Where a label looks like one that disagreed with the place, that was a guess.
+        let renamed = || shown.iter().any(|label| label.name.starts_with(EXPORTED_PREFIX));
+        let searched = || view.groups.values().filter(is_it).min_by_key(|entry| entry.header.held);
+        plain.or_else(|| if renamed() { searched() } else { None }).cloned()
+    }
+
     /// One group, live or a tombstone.
     pub fn group(&self, id: &GroupId) -> Option<Arc<Entry>> {
         self.lock().groups.get(id).cloned()
@@ -103,16 +163,16 @@ impl Published {
         self.lock().groups.values().cloned().collect()
     }
 
-    /// What changed in a place after `since`, up to about `bytes_max` of values and label text, at least one group. Of
+    /// What changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one group. Of
     /// what came from the store in `skip` after the revision named there, nothing is returned.
     pub fn changes(
         &self,
-        place: &LabelSet,
+        scope: &Scope,
         since: Revision,
         skip: Option<(StoreId, Revision)>,
         bytes_max: usize,
     ) -> ChangeSet {
-        let (entries, upto, more) = self.changed_entries(place, since, bytes_max);
+        let (entries, upto, more) = self.changed_entries(scope, since, bytes_max);
         let skipped = |origin: Option<StoreId>, revision: Revision| {
             skip.is_some_and(|(store, after)| origin == Some(store) && revision > after)
         };
@@ -122,28 +182,33 @@ impl Published {
             let keep = |i: usize| wanted(entry.families[i].mark.revision, entry.families[i].mark.origin);
             let header = wanted(entry.header.revision, entry.header.origin);
             if header || (0..entry.families.len()).any(keep) {
-                changes.push(Change { id: entry.id.clone(), group: entry.group.part(|i, _| keep(i)) });
+                let key = match scope {
+                    Scope::Place(_) => entry.id.key.clone(),
+                    Scope::Shown => entry.shown.clone(),
+                };
+                changes.push(Change { key, group: entry.group.part(|i, _| keep(i)) });
             }
         }
         ChangeSet { changes, upto, more }
     }
 
-    fn changed_entries(
-        &self,
-        place: &LabelSet,
-        since: Revision,
-        bytes_max: usize,
-    ) -> (Vec<Arc<Entry>>, Revision, bool) {
+    fn changed_entries(&self, scope: &Scope, since: Revision, bytes_max: usize) -> (Vec<Arc<Entry>>, Revision, bool) {
         let view = self.lock();
-        let Some(changed) = view.changed.get(place) else { return (Vec::new(), view.revision, false) };
+        let places: Vec<_> = match scope {
+            Scope::Place(place) => view.changed.get(place).into_iter().collect(),
+            Scope::Shown => view.changed.values().collect(),
+        };
+        let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..)).collect();
+        let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
         let (mut entries, mut bytes) = (Vec::new(), 0);
-        for (revision, id) in changed.range(since.next()..) {
+        while let Some(Reverse((revision, at, id))) = oldest.pop() {
             if bytes >= bytes_max {
-                return (entries, last_before(*revision), true);
+                return (entries, last_before(revision), true);
             }
             let entry = &view.groups[id];
             bytes += entry_bytes(entry, since);
             entries.push(entry.clone());
+            oldest.extend(next_of(at, &mut places[at]));
         }
         (entries, view.revision, false)
     }
@@ -161,6 +226,11 @@ impl Published {
         let entries = oldest.map(|(_, id)| &view.groups[id]);
         entries.filter(|entry| entry.group.deleted().time_ns < before_ns).take(len_max).cloned().collect()
     }
+}
+
+/// The next change of a place; the earlier, the greater.
+fn next_of<'a>(at: usize, place: &mut Range<'a, Revision, GroupId>) -> Option<Reverse<(Revision, usize, &'a GroupId)>> {
+    place.next().map(|(revision, id)| Reverse((*revision, at, id)))
 }
 
 fn last_before(revision: Revision) -> Revision {
@@ -206,6 +276,9 @@ impl View {
     fn list(&mut self, entry: &Entry) {
         let revision = entry.revision();
         self.changed.entry(entry.id.place.clone()).or_default().insert(revision, entry.id.clone());
+        if entry.families.iter().any(|state| state.mark.held) {
+            self.held.insert(entry.id.clone());
+        }
         if entry.group.is_live() {
             self.counts.groups += 1;
         } else {
@@ -217,6 +290,7 @@ impl View {
     fn unlist(&mut self, old: Option<&Entry>) {
         let Some(entry) = old else { return };
         let revision = entry.revision();
+        self.held.remove(&entry.id);
         if let Some(changed) = self.changed.get_mut(&entry.id.place) {
             changed.remove(&revision);
             if changed.is_empty() {

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::entry::{Entry, FamilyState};
+use super::entry::{Entry, FamilyState, HeldBack};
 use super::index::{Conflict, Groups, Index, related};
 use super::record::{Cursor, Identity, Mark, Record};
 use super::shapes::Shapes;
@@ -41,10 +41,10 @@ pub struct Rules {
     pub limits: Limits,
     /// Hold families back that conflict, instead of refusing the push (`--push.disable-consistency-check`).
     pub unchecked: bool,
-    /// Keep a tombstone of a group that is not known here: peers may know it.
-    pub has_peers: bool,
-    /// The peers are edges, each with a place: what has none was pushed here, and no peer knows it.
-    pub is_hub: bool,
+    /// There are hubs that may know groups which are not known here: tombstones of these are kept.
+    pub has_hubs: bool,
+    /// There are edges that may; each has a place.
+    pub has_edges: bool,
 }
 
 /// What a request asks for.
@@ -224,36 +224,19 @@ impl Store {
         &self.cursors
     }
 
-    /// The group that a request means which names `shown` as the grouping key: the one shown under these labels; else one
-    /// in the known place with the most of them; else one of this node.
-    pub fn resolve(&self, shown: impl Into<Arc<LabelSet>>) -> GroupId {
-        let shown = shown.into();
-        if let Some(id) = self.index.find(&shown) {
-            return id.clone();
-        }
-        let has = |place: &LabelSet| place.iter().all(|label| shown.get(&label.name) == Some(&label.value));
-        let places = self.published.places();
-        match places.into_iter().filter(|place| !place.is_empty() && has(place)).max_by_key(|place| place.len()) {
-            Some(place) => {
-                let key = shown.iter().filter(|label| !place.contains(&label.name));
-                let key = LabelSet::new(key.map(|label| (label.name.clone(), label.value.clone())));
-                GroupId { place, key: Arc::new(key) }
-            }
-            None => GroupId { place: Arc::default(), key: shown },
-        }
-    }
-
     /// Applies a request to a group. A refused push is an error, and noted in the group.
     pub fn write(&mut self, id: GroupId, action: Action, now: Now) -> Result<(), Refusal> {
-        let entry = self.staged.get(&id);
-        if entry.is_none() {
-            let known_elsewhere = self.rules.has_peers && !(self.rules.is_hub && id.place.is_empty());
-            match action {
-                Action::Delete if !known_elsewhere => return Ok(()),
-                _ => self.check_group_limit(self.rules.limits.groups_max)?,
+        let entry = match self.staged.get(&id) {
+            Some(entry) => entry,
+            None => {
+                let known_elsewhere = self.rules.has_hubs || (self.rules.has_edges && !id.place.is_empty());
+                match action {
+                    Action::Delete if !known_elsewhere => return Ok(()),
+                    _ => self.check_group_limit(self.rules.limits.groups_max)?,
+                }
+                self.create(id)
             }
-        }
-        let entry = entry.unwrap_or_else(|| Arc::new(Entry::new(id)));
+        };
         if matches!(action, Action::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
             return Ok(());
         }
@@ -276,14 +259,14 @@ impl Store {
         Ok(())
     }
 
-    /// Merges a change that a peer's store sent. What cannot be shown is held back: a peer that were refused would send
-    /// the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
+    /// Merges a change that a peer's store sent. What cannot be shown is held back, and returned: a peer that were refused
+    /// would send the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
     /// pushes are left out: each node shows its own.
     ///
     /// # Errors
     /// If it is of a group not known here and the store is at `limits.groups_max`; for a tombstone, at twice that, so that
     /// deletes still arrive where no push does.
-    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<(), Refusal> {
+    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         if change.families().iter().any(shows_times) {
             change = change.part(|_, f| !shows_times(f));
@@ -293,11 +276,15 @@ impl Store {
             None => {
                 let max = self.rules.limits.groups_max;
                 self.check_group_limit(if change.is_live() { max } else { max.saturating_mul(2) })?;
-                Arc::new(Entry::new(id))
+                self.create(id)
             }
         };
-        let point = self.index.point();
-        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))
+        let (point, before) = (self.index.point(), self.revision);
+        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))?;
+        if self.revision == before || self.index.held_len() == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(self.staged.get(&entry.id).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
     }
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
@@ -317,6 +304,15 @@ impl Store {
         self.staged.set(id, None);
     }
 
+    /// A new group: empty, or what was known of it before its place was.
+    fn create(&mut self, id: GroupId) -> Arc<Entry> {
+        let known = self.adopt(&id);
+        let entry = Arc::new(Entry::new(id));
+        let Some(known) = known else { return entry };
+        self.apply(&entry, known, None, Conflicts::HoldAll).expect("what cannot be shown is held back");
+        self.staged.get(&entry.id).unwrap_or(entry)
+    }
+
     fn check_group_limit(&self, max: usize) -> Result<(), Refusal> {
         let counts = self.published.counts();
         if counts.groups + counts.tombstones + self.staged.new >= max {
@@ -327,7 +323,7 @@ impl Store {
 
     /// Merges `change` into the entry and stages the result, unless a conflict is to refuse it (the index is then left
     /// for the caller to undo).
-    fn apply(
+    pub(super) fn apply(
         &mut self,
         entry: &Arc<Entry>,
         mut change: Group,
@@ -450,21 +446,23 @@ impl Store {
                 Err(Refusal::Limit { name, max })
             }
             (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
-            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, &conflict)),
+            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, conflict)),
         }
     }
 
-    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: &Conflict) -> FamilyState {
+    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
         self.index.hold(family.name(), &entry.id, room);
-        let conflict = Some(conflict.to_string().into());
-        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict }
+        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict: Some(Arc::new(conflict)) }
     }
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
     fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
-        let shown = shown_family(&entry.shown, family)
-            .map_err(|duplicate| Conflict::Duplicate { name: duplicate.name, labels: duplicate.labels })?;
+        let shown = shown_family(&entry.shown, family).map_err(|duplicate| Conflict::Duplicate {
+            name: duplicate.name,
+            labels: duplicate.labels,
+            group: None,
+        })?;
         let shown = shown.map(|family| self.shapes.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
         self.index.check(entry, as_shown, &self.staged)?;
@@ -506,7 +504,7 @@ impl Store {
                 new.families[at] = FamilyState { mark, shown, conflict: None };
                 self.records.push(Record::Group(new.record(|i| i == at)));
             }
-            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, &conflict),
+            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, conflict),
         }
         self.staged.set(id, Some(Arc::new(new)));
     }

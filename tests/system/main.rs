@@ -13,4 +13,6 @@ mod pki;
 mod prometheus;
 mod push;
 mod storage_faults;
+mod tree;
 mod watch;
+mod web_security;

@@ -1,5 +1,6 @@
 //! What the writer does: jobs performed on the draft, batches made durable, published and answered.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -8,13 +9,15 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::desk::{Desk, Write};
-use super::{Heads, Job, Reply, Retention, StoreFacts, WriteError};
-use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
+use super::{Heads, Job, Merge, Reply, Retention, StoreFacts, WriteError};
+use crate::model::{GroupId, Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
+use crate::node::priority::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
-use crate::store::{Action, Cursor, Record, Refusal, Store};
-use crate::wire::Delta;
+use crate::store::{Action, Cursor, Record, Refusal, Scope, Store};
+use crate::wire::Verdict;
+use crate::wire::message::VERDICTS_MAX;
 
 /// Requests made durable with one sync, at most.
 const BATCH_MAX: usize = 512;
@@ -120,15 +123,19 @@ impl Task {
                 self.finish(std::mem::take(answers));
                 answers.push((reply, self.wipe()));
             }
-            Job::Merge { place, deltas, peer, position, reply } => {
+            Job::Merge { merge, reply, held_back } => {
                 // A merge is whole or not at all, and so is a draft: what is there goes first.
                 self.finish(std::mem::take(answers));
-                let merged = self.merge(place, deltas, peer, position);
+                let merged = self.merge(merge).map(|verdicts| {
+                    // Read once the answer is there.
+                    let _ = held_back.send(verdicts);
+                });
                 if merged.is_err() {
                     self.store.abort();
                 }
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
+            Job::HeldBack(verdicts) => self.note_failures(&verdicts),
             Job::Facts { peer, reply } => {
                 self.finish(std::mem::take(answers));
                 let _ = reply.send(self.facts(peer));
@@ -140,19 +147,45 @@ impl Task {
         false
     }
 
-    fn merge(
-        &mut self,
-        place: Arc<LabelSet>,
-        deltas: Vec<Delta>,
-        peer: StoreId,
-        position: Position,
-    ) -> Result<(), Refusal> {
+    /// Returns what is held back.
+    fn merge(&mut self, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
+        let Merge { scope, deltas, peer, position } = merge;
+        let mut verdicts = Vec::new();
         for delta in deltas {
-            let id = GroupId { place: place.clone(), key: delta.id.key };
-            self.store.merge(id, delta.group, peer)?;
+            let key = delta.id.key;
+            let id = match &scope {
+                Scope::Place(place) => GroupId { place: place.clone(), key: key.clone() },
+                Scope::Shown => self.store.resolve(key.clone()),
+            };
+            let held_back = self.store.merge(id, delta.group, peer)?;
+            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
+            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
+                key: key.clone(),
+                family: held.name,
+                stamp: held.stamp,
+                text: held.conflict,
+            }));
         }
+        let place = match scope {
+            Scope::Place(place) => place,
+            Scope::Shown => Arc::default(),
+        };
         self.store.set_cursor(peer, Cursor { position, place });
-        Ok(())
+        Ok(verdicts)
+    }
+
+    /// Moves the failure times of groups of which a peer holds back what they still have.
+    fn note_failures(&mut self, verdicts: &[Verdict]) {
+        let mut noted = HashSet::new();
+        for verdict in verdicts {
+            let id = self.store.resolve(verdict.key.clone());
+            let entry = self.store.published().group(&id);
+            let pushed = entry.and_then(|entry| Some(entry.group.family(&verdict.family)?.stamp));
+            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+                // The group is there, so there is no bound that this could cross.
+                let _ = self.store.write(id, Action::Refuse, self.clock.now());
+            }
+        }
     }
 
     /// Deletes all groups, some with each sync; the last ones are left to be finished with the answer.
@@ -255,6 +288,7 @@ impl Task {
         let records = self.store.checkpoint();
         let jobs = self.jobs.clone();
         let run = move || {
+            give_way();
             let result = write_checkpoint(checkpoint, records);
             if let Some(jobs) = jobs.upgrade() {
                 let _ = jobs.blocking_send(Job::Checkpointed(result));

@@ -2,10 +2,10 @@
 
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, GroupId, MetricType, NodeId, Points};
-use crate::store::{Identity, Rules};
+use crate::store::{Identity, Rules, Scope};
 
 fn writer(uplinks: usize) -> (Writer, JoinHandle<()>) {
-    let mut store = Store::new(Rules { has_peers: uplinks > 0, ..Rules::default() }, &[]);
+    let mut store = Store::new(Rules { has_hubs: uplinks > 0, ..Rules::default() }, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
     let retention = Retention { uplinks, hub_ns: 0 };
     Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap()
@@ -74,7 +74,7 @@ async fn who_writes_while_the_store_is_closed_is_told() {
 async fn a_tombstone_goes_when_the_hub_holds_it() {
     let (writer, thread) = writer(1);
     writer.write(key(1), Action::Put(vec![family(1, 1.0)])).await.unwrap();
-    let mut head = writer.subscribe(Arc::default());
+    let mut head = writer.subscribe(Scope::Place(Arc::default()));
     writer.write(key(1), Action::Delete).await.unwrap();
     assert_eq!(writer.published().counts().tombstones, 1);
     head.mark_unchanged();

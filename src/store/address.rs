@@ -1,0 +1,40 @@
+//! Which group is meant: from the labels that a request or a hub names to a group of this store.
+//!
+//! A node that takes edges knows a group by its place and its key, everybody else by the two as one set of labels. Which
+//! of these are the place's is known once something came from that place; a group that was named before is taken for one
+//! of this node, and moves to its place when that is known.
+
+use std::sync::Arc;
+
+use super::writer::{Conflicts, Store};
+use crate::model::{Group, GroupId, LabelSet};
+
+impl Store {
+    /// The group that is meant by `shown`: the one shown under these labels; else one in the known place with the most of
+    /// them; else one of this node.
+    pub fn resolve(&self, shown: impl Into<Arc<LabelSet>>) -> GroupId {
+        let shown = shown.into();
+        if let Some(id) = self.index.find(&shown) {
+            return id.clone();
+        }
+        let places = self.published.places();
+        let within = places.iter().filter(|place| !place.is_empty()).filter_map(|place| GroupId::within(place, &shown));
+        within.max_by_key(|id| id.place.len()).unwrap_or(GroupId { place: Arc::default(), key: shown })
+    }
+
+    /// Takes out what was taken for a group of this node before anything of the place of `id` was here, and is to be part
+    /// of `id` now.
+    pub(super) fn adopt(&mut self, id: &GroupId) -> Option<Group> {
+        if id.place.is_empty() {
+            return None;
+        }
+        let twin = GroupId { place: Arc::default(), key: id.shown() };
+        let entry = self.staged.get(&twin)?;
+        if entry.group.is_live() {
+            let gone = Group::delete(entry.group.latest());
+            self.apply(&entry, gone, None, Conflicts::HoldAll).expect("nothing to refuse in a delete");
+        }
+        self.forget(&twin);
+        Some(entry.group.clone())
+    }
+}

@@ -1,0 +1,101 @@
+//! Groups of places: named before their place is known, and sent on to a hub of hubs.
+
+use super::*;
+use crate::model::{Moment, Revision, Stamp};
+
+fn pushed(ns: u64, families: Vec<Family>) -> Group {
+    Group::put(Moment { stamp: Stamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
+}
+
+fn changes(store: &Store, scope: &Scope) -> Vec<(String, Vec<String>)> {
+    let set = store.published().changes(scope, Revision(0), None, 1 << 20);
+    assert!(!set.more);
+    let names = |group: &Group| group.families().iter().map(|f| f.family.name().to_string()).collect();
+    set.changes.iter().map(|change| (change.key.to_string(), names(&change.group))).collect()
+}
+
+#[test]
+fn a_group_named_before_its_place_is_known_moves_there() {
+    let mut store = store(rules());
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    let early = store.resolve(key(&labels));
+    assert_eq!(early, local(&labels));
+    store.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    store.commit();
+    let id = placed("SYQ", &[("job", "a")]);
+    store.merge(id.clone(), pushed(5, vec![gauge("under")]), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"early{IDC="SYQ",job="a"}"#], "the later PUT counts");
+    assert!(store.published().group(&early).is_none());
+    assert_eq!(store.resolve(key(&labels)), id);
+    assert_eq!(store.published().counts().groups, 1);
+    let place = Scope::Place(id.place.clone());
+    assert_eq!(changes(&store, &place), [(r#"{job="a"}"#.to_string(), vec!["early".to_string()])]);
+}
+
+#[test]
+fn a_delete_of_a_group_whose_place_is_not_known_yet_counts_there() {
+    let mut store = store(rules());
+    store.write(local(&[("IDC", "SYQ"), ("job", "a")]), Action::Delete, now(10)).unwrap();
+    store.commit();
+    let id = placed("SYQ", &[("job", "a")]);
+    store.merge(id.clone(), pushed(5, vec![gauge("old")]), StoreId(7)).unwrap();
+    store.commit();
+    assert!(lines(&store.published()).is_empty());
+    assert!(!store.published().group(&id).unwrap().group.deleted().is_zero());
+    store.merge(id, pushed(20, vec![gauge("new")]), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"new{IDC="SYQ",job="a"}"#]);
+}
+
+#[test]
+fn a_move_is_undone_with_its_draft_and_survives_a_restart() {
+    let mut first = store(rules());
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    first.write(local(&labels), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    first.commit();
+    let begin: Vec<Record> = first.checkpoint().collect();
+    let id = placed("SYQ", &[("job", "a")]);
+    first.merge(id.clone(), pushed(5, vec![]), StoreId(7)).unwrap();
+    let moved = first.records().to_vec();
+    first.abort();
+    assert_eq!(first.resolve(key(&labels)), local(&labels));
+    assert_eq!(lines(&first.published()), [r#"early{IDC="SYQ",job="a"}"#]);
+    let mut again = Store::new(rules(), &[]);
+    begin.into_iter().chain(moved).for_each(|record| again.restore(record));
+    again.open(identity(1), Epoch(2));
+    again.commit();
+    assert_eq!(again.resolve(key(&labels)), id);
+    assert_eq!(lines(&again.published()), [r#"early{IDC="SYQ",job="a"}"#]);
+    assert_eq!(again.published().counts(), Counts { groups: 1, series: 1, ..Counts::default() });
+}
+
+#[test]
+fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes() {
+    let mut store = store(rules());
+    store.merge(placed("SYQ", &[("job", "a")]), pushed(1, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.merge(placed("BJ", &[("IDC", "SH"), ("job", "a")]), pushed(2, vec![gauge("m")]), StoreId(8)).unwrap();
+    store.write(local(&[("job", "own")]), Action::Put(vec![gauge("n")]), now(3)).unwrap();
+    store.merge(placed("SYQ", &[("job", "b")]), pushed(4, vec![]), StoreId(7)).unwrap();
+    store.commit();
+    let keys: Vec<String> = changes(&store, &Scope::Shown).into_iter().map(|(key, _)| key).collect();
+    let of = |labels: &str| format!("{{{labels}}}");
+    let expected =
+        [r#"IDC="SYQ",job="a""#, r#"IDC="BJ",exported_IDC="SH",job="a""#, r#"job="own""#, r#"IDC="SYQ",job="b""#];
+    assert_eq!(keys, expected.map(of));
+    let mut since = Revision(0);
+    let mut singly = Vec::new();
+    loop {
+        let set = store.published().changes(&Scope::Shown, since, None, 1);
+        singly.extend(set.changes.into_iter().map(|change| change.key.to_string()));
+        since = set.upto;
+        if !set.more {
+            break;
+        }
+    }
+    assert_eq!(singly, keys);
+    for shown in keys {
+        let entry = store.published().entries().into_iter().find(|entry| entry.id.to_string() == shown).unwrap();
+        assert_eq!(store.resolve((*entry.shown).clone()), entry.id);
+    }
+}

@@ -1,0 +1,77 @@
+//! Hubs that send on to another hub: what edges push is seen at the top, what is deleted there goes at the edge.
+
+use crate::support::site::edge_config;
+use crate::support::{Node, Site, eventually, node::Role};
+
+/// A hub that sends to `above` as an edge with the label `REGION=region`.
+fn relay(site: &Site, name: &str, region: &str, above: &Node) -> Node {
+    site.pki(&["edge", name, "--label", &format!("REGION={region}")]);
+    let (cert, key) = (site.cert(&format!("{name}.pem")), site.cert(&format!("{name}.key")));
+    let edge = edge_config(&site.path().join(name), above.line(), &site.cert("ca.pem"), &cert, &key);
+    let (_, uplink) = edge.split_once("[[uplink]]").unwrap();
+    let config = format!("{}[[uplink]]{uplink}", site.hub_config(name));
+    Node::new(Role::Hub, site.path(), name, &config)
+}
+
+#[test]
+fn a_tree_of_hubs_is_seen_at_the_top_and_heals() {
+    let site = Site::new();
+    let mut top = site.hub();
+    top.start();
+    let mut middle = relay(&site, "eu", "EU", &top);
+    middle.start();
+    let mut edge = site.edge("syq-1", "SYQ", &middle);
+    edge.start();
+    edge.push("job/a", "m 1\n");
+    edge.push("job/b/IDC/elsewhere", "m 2\n");
+    middle.push("job/own", "m 3\n");
+    let a = [("REGION", "EU"), ("IDC", "SYQ"), ("job", "a")];
+    let b = [("REGION", "EU"), ("IDC", "SYQ"), ("exported_IDC", "elsewhere"), ("job", "b")];
+    top.shows("m", &a, 1.0);
+    top.shows("m", &b, 2.0);
+    top.shows("m", &[("REGION", "EU"), ("job", "own")], 3.0);
+    // A delete at the top reaches the edge; so does one of a group whose edge is away.
+    top.delete("job/a/IDC/SYQ/REGION/EU");
+    edge.lacks("m", &[("job", "a")]);
+    edge.kill();
+    top.delete("job/b/IDC/SYQ/exported_IDC/elsewhere/REGION/EU");
+    middle.lacks("m", &[("job", "b")]);
+    // The hub in the middle loses its disk, and its edge is not there to say which labels are its place.
+    middle.kill();
+    middle.wipe();
+    middle.start();
+    middle.shows("m", &[("job", "own")], 3.0);
+    edge.start();
+    edge.lacks("m", &[("job", "b")]);
+    edge.push("job/a", "m 4\n");
+    for (node, labels) in [(&middle, &a[1..]), (&top, &a[..])] {
+        node.shows("m", labels, 4.0);
+        node.lacks("m", &[("job", "b")]);
+        assert_eq!(node.page().value("pushrelay_store_held_back_families", &[]), Some(0.0));
+    }
+}
+
+#[test]
+fn links_that_go_around_are_ended() {
+    let site = Site::new();
+    let mut first = site.hub();
+    let mut second = relay(&site, "second", "2", &first);
+    // The first hub sends to the second, which sends to the first.
+    let (cert, key) = {
+        site.pki(&["edge", "first", "--label", "REGION=1"]);
+        (site.cert("first.pem"), site.cert("first.key"))
+    };
+    let edge = edge_config(&site.path().join("hub"), second.line(), &site.cert("ca.pem"), &cert, &key);
+    let (_, uplink) = edge.split_once("[[uplink]]").unwrap();
+    std::fs::write(site.path().join("hub.toml"), format!("{}[[uplink]]{uplink}", site.hub_config("hub"))).unwrap();
+    first.start();
+    second.start();
+    first.push("job/a", "m 1\n");
+    eventually("the loop is found", || {
+        let output = [first.process().output(), second.process().output()].concat();
+        output.contains("what goes around never ends").then_some(())
+    });
+    for node in [&first, &second] {
+        assert!(node.page().values("m", &[]).len() <= 2, "{:?}", node.page().samples_with("job", "a"));
+    }
+}
