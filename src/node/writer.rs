@@ -1,9 +1,9 @@
 //! Who writes: whoever finds the store free applies all that waits as one batch, makes that durable with one sync, publishes
 //! it, and only then answers.
 //!
-//! Where little is pushed, that is the connection that a push came by: nobody else has to be woken for it, which takes as
-//! long as the sync. What comes meanwhile is written by the thread `writer`, so that no connection is kept by the pushes of
-//! others; and so is all that may take long.
+//! Where pushes come one by one, that is the connection that a push came by: nobody else has to be woken for it, which takes
+//! as long as the sync. Where they come together, it is the thread `writer`, which finds more of them waiting when it is awake,
+//! so that more share a sync; and so it is for all that may take long.
 
 mod desk;
 mod task;

@@ -4,6 +4,7 @@
 //! seat taken.
 
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use super::Reply;
@@ -23,7 +24,7 @@ pub(super) struct Write {
 pub(super) enum Outcome {
     /// Nothing waits that nobody takes care of.
     Done,
-    /// More came, and is left to the thread.
+    /// Something waits that is left to the thread.
     More,
     /// Nobody can write any more: a writer failed, or the store is closed.
     Over,
@@ -34,11 +35,13 @@ pub(super) struct Desk {
     waiting: Mutex<VecDeque<Write>>,
     /// `None` once the store is closed.
     seat: Mutex<Option<Task>>,
+    /// Whether the last batch was one push: then the next will hardly be joined by others while the thread wakes up.
+    quiet: AtomicBool,
 }
 
 impl Desk {
     pub(super) fn new(task: Task) -> Self {
-        Self { waiting: Mutex::default(), seat: Mutex::new(Some(task)) }
+        Self { waiting: Mutex::default(), seat: Mutex::new(Some(task)), quiet: AtomicBool::new(true) }
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Write>> {
@@ -60,11 +63,19 @@ impl Desk {
         self.waiting().is_empty()
     }
 
-    /// Writes what waits, as one batch, if the seat is free.
+    /// Notes how many pushes were written as one batch.
+    pub(super) fn wrote(&self, pushes: usize) {
+        if pushes > 0 {
+            self.quiet.store(pushes == 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what waits, as one batch, if the seat is free and pushes mostly come alone.
     pub(super) fn try_write(&self) -> Outcome {
         match self.seat.try_lock() {
             Ok(mut seat) => match seat.as_mut() {
-                Some(task) => task.write_waiting(self),
+                Some(task) if self.quiet.load(Ordering::Relaxed) => task.write_waiting(self),
+                Some(_) => {}
                 None => return self.give_up(),
             },
             Err(TryLockError::WouldBlock) => return Outcome::Done,

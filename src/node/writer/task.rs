@@ -106,6 +106,7 @@ impl Task {
     }
 
     fn take_waiting(&mut self, desk: &Desk, answers: &mut Answers) {
+        let before = answers.len();
         while !self.is_full(answers)
             && let Some(Write { shown, action, reply }) = desk.next()
         {
@@ -113,6 +114,7 @@ impl Task {
             let written = self.store.write(id, action, self.clock.now());
             answers.push((reply, written.map_err(WriteError::from)));
         }
+        desk.wrote(answers.len() - before);
     }
 
     /// Performs one job on the draft. Returns whether it was the last.
