@@ -78,6 +78,17 @@ fn parse_text(bencher: Bencher, series: usize) {
     bencher.counter(ItemsCount::new(series)).bench(|| families(black_box(&body), &key));
 }
 
+/// The same for a group that holds the series already.
+#[divan::bench(args = PUSHES)]
+fn parse_text_known(bencher: Bencher, series: usize) {
+    let key = key(0);
+    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let held = Group::put(moment, families(&body(series, 0), &key));
+    let body = body(series, 1);
+    let walk = |body: &str| text::parse_known(body.as_bytes(), &held, &key, &Limits::default());
+    bencher.counter(ItemsCount::new(series)).bench(|| walk(black_box(&body)).expect("a body that repeats its series"));
+}
+
 /// One push into a store that holds as many groups: what the writer does, the disk left out.
 #[divan::bench(args = [(3, 1), (3, 10_000), (100, 1), (100, 1_000), (10_000, 1)])]
 fn apply(bencher: Bencher, (series, groups): (usize, usize)) {

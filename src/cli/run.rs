@@ -63,12 +63,16 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
     outcome
 }
 
-/// The threads that everything runs on.
+/// The threads that everything runs on: a push may keep one of them for as long as the disk takes, so there are always two.
 ///
 /// # Errors
 /// If the operating system has none to give.
 pub fn runtime() -> Result<Runtime, String> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("no threads: {error}"))
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2) {
+        builder.worker_threads(2);
+    }
+    builder.enable_all().build().map_err(|error| format!("no threads: {error}"))
 }
 
 fn reload(role: Role, flags: &Flags, node: &Node, watch: &mut Watch) -> Result<(), String> {

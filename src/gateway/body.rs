@@ -8,7 +8,7 @@ use std::fmt;
 
 use crate::compression;
 use crate::exposition::{Limits, NameValidation, RawFamily, Refusal, protobuf, text};
-use crate::model::{Family, LabelSet};
+use crate::model::{Family, Group, LabelSet};
 
 use super::Reply;
 use super::media_type::is_delimited_protobuf;
@@ -114,8 +114,15 @@ impl Encoding {
     }
 }
 
-/// Reads a push to the group with the grouping key `target`: the families to store, in the order pushed.
-pub fn read(headers: Headers<'_>, body: &[u8], target: &LabelSet, rules: &BodyRules) -> Result<Vec<Family>, PushError> {
+/// Reads a push to the group with the grouping key `target`: the families to store, in the order pushed. What the group
+/// holds now, `held`, makes no difference but in time: a push that repeats its series is read beside them.
+pub fn read(
+    headers: Headers<'_>,
+    body: &[u8],
+    target: &LabelSet,
+    held: Option<&Group>,
+    rules: &BodyRules,
+) -> Result<Vec<Family>, PushError> {
     let bytes_max = rules.body_bytes_max;
     if body.len() > bytes_max {
         return Err(PushError::TooLarge { bytes_max });
@@ -130,7 +137,13 @@ pub fn read(headers: Headers<'_>, body: &[u8], target: &LabelSet, rules: &BodyRu
         error => PushError::Encoding(error),
     })?;
     let plain = decoded.as_deref().unwrap_or(body);
-    let families = if is_delimited_protobuf(headers.content_type) {
+    let is_protobuf = is_delimited_protobuf(headers.content_type);
+    if let Some(held) = held.filter(|held| !is_protobuf && held.is_live())
+        && let Some(families) = text::parse_known(plain, held, target, &rules.limits)
+    {
+        return Ok(families);
+    }
+    let families = if is_protobuf {
         protobuf::parse(plain, rules.names, &rules.limits).map_err(PushError::Protobuf)?
     } else {
         text::parse(plain, rules.names, &rules.limits).map_err(PushError::Text)?
@@ -186,7 +199,7 @@ mod tests {
 
     /// The names pushed, or the status and body of the answer, `!` before it if the push counts as failed.
     fn told(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> String {
-        match read(headers, body, &LabelSet::new([("job", "a")]), rules) {
+        match read(headers, body, &LabelSet::new([("job", "a")]), None, rules) {
             Ok(families) => families.iter().map(|family| &**family.name()).collect::<Vec<_>>().join(" "),
             Err(error) => {
                 let reply = error.reply();

@@ -22,5 +22,5 @@ pub use family::{Family, Originals};
 pub use group::{Changes, Group, GroupFamily, Moment};
 pub use label::{Label, LabelSet};
 pub use place::GroupId;
-pub use shape::{Digest, Layout, MetricType, Num, Points, Series, Shape};
+pub use shape::{Digest, Layout, MetricType, Num, Points, Series, SeriesIter, Shape};
 pub use stamp::{Epoch, NodeId, Position, Revision, Stamp, StoreId};

@@ -190,6 +190,35 @@ impl Shape {
         SeriesIter { shape: self, index: 0, value: 0 }
     }
 
+    /// The series from number `index` on. `None` if it is not known where their values begin: there are several layouts.
+    pub fn series_from(&self, index: usize) -> Option<SeriesIter<'_>> {
+        match &*self.layouts {
+            [layout] => Some(SeriesIter { shape: self, index, value: index * layout.points.len() }),
+            _ => None,
+        }
+    }
+
+    /// The number of the series with these label values (escaped, in the order of the names), if all series have one layout.
+    /// O(log n).
+    pub fn position(&self, values: &[&[u8]]) -> Option<usize> {
+        let [layout] = &*self.layouts else { return None };
+        let labels = layout.names.len();
+        let order = |index: usize| {
+            let own = (index * labels..(index + 1) * labels).map(|at| self.value_text(at).as_bytes());
+            own.cmp(values.iter().copied())
+        };
+        let (mut low, mut high) = (0, self.series_len());
+        while low < high {
+            let middle = (low + high) / 2;
+            match order(middle) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Some(middle),
+            }
+        }
+        None
+    }
+
     /// Where series number `index` stands, if there is such a one. Its `values` range is not known: see [`Shape::series`].
     fn at(&self, index: usize) -> (usize, usize) {
         if self.layouts.len() == 1 {
@@ -306,7 +335,7 @@ impl<'a> Series<'a> {
 }
 
 /// Iterates over [`Series`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SeriesIter<'a> {
     shape: &'a Shape,
     index: usize,

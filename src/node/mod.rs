@@ -1,7 +1,7 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`], its [`listeners`] and its store, which `opening` reads back, and runs it.
-//! [`writer`] is the thread that owns the store; [`service`] answers HTTP requests behind what [`web`] puts before it,
+//! [`writer`] says who writes to the store, and when; [`service`] answers HTTP requests behind what [`web`] puts before it,
 //! `pages` those of people, [`scrape`] prints what Prometheus reads, on the thread of [`press`], which gives way by
 //! [`priority`]; [`uplink`] and [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what
 //! became of them and `above` which hubs are above this one. [`metrics`], [`summary`], [`certificates`], [`clock`] and

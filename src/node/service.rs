@@ -18,7 +18,7 @@ use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{Reply, Route, Router, accepts_gzip};
-use crate::model::{Family, LabelSet, Moment};
+use crate::model::{Family, GroupId, LabelSet, Moment};
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
 use crate::store::{Action, Entry, Room};
@@ -139,7 +139,10 @@ impl Service {
             Err(error) => return Reply::error(error.status(), error),
         };
         let method = if replace { "put" } else { "post" };
-        let reply = match read(request, &body, &target, &self.rules.body) {
+        let target = Arc::new(target);
+        let held = self.writer.published().group(&GroupId { place: Arc::default(), key: target.clone() });
+        let held = held.as_ref().map(|entry| &entry.group);
+        let reply = match body::read(headers(request), &body, &target, held, &self.rules.body) {
             Ok(families) => {
                 let action = if replace { Action::Put(families) } else { Action::Post(families) };
                 answer(self.writer.write(target, action).await, || Reply::pushed(self.rules.checked))
@@ -160,7 +163,7 @@ impl Service {
     }
 
     /// A push that cannot be accepted whatever the store holds.
-    async fn refuse(&self, target: LabelSet, error: PushError, request: &Incoming) -> Reply {
+    async fn refuse(&self, target: Arc<LabelSet>, error: PushError, request: &Incoming) -> Reply {
         debug!(peer = %request.peer(), group = %target, %error, "push refused");
         if error.is_failed_push()
             && let Err(failure @ (WriteError::Storage(_) | WriteError::Stopped)) =
@@ -238,10 +241,6 @@ fn group_json(entry: &Entry) -> serde_json::Value {
 fn headers(request: &Incoming) -> Headers<'_> {
     let first = |name| request.header(name).unwrap_or_default();
     Headers { content_type: first("content-type"), content_encoding: first("content-encoding") }
-}
-
-fn read(request: &Incoming, body: &Body, target: &LabelSet, rules: &BodyRules) -> Result<Vec<Family>, PushError> {
-    body::read(headers(request), body, target, rules)
 }
 
 fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> Reply) -> Reply {

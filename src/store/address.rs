@@ -12,8 +12,8 @@ use crate::model::{Group, GroupId, LabelSet};
 impl Store {
     /// The group that is meant by `shown`: the one shown under these labels; else one in the known place with the most of
     /// them; else one of this node.
-    pub fn resolve(&self, shown: LabelSet) -> GroupId {
-        let shown = Arc::new(shown);
+    pub fn resolve(&self, shown: impl Into<Arc<LabelSet>>) -> GroupId {
+        let shown = shown.into();
         if let Some(id) = self.index.find(&shown) {
             return id.clone();
         }

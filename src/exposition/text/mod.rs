@@ -2,11 +2,14 @@
 
 mod collect;
 mod cursor;
+mod known;
 mod parse;
 mod render;
+mod sample;
 
 #[cfg(test)]
 mod tests;
 
+pub use known::parse_known;
 pub use parse::{ParseError, parse};
 pub use render::Renderer;

@@ -1,0 +1,135 @@
+//! Reading a body that repeats the series of its group: nothing is made but values.
+//!
+//! Who pushes once pushes again, and mostly the same series with other values. So the body is walked line by line beside
+//! the shapes that the group holds: names and labels are compared where they stand, and only the values are read. What
+//! comes of it is what [`super::parse`] and [`RawFamily::family`](crate::exposition::RawFamily::family) make of the body,
+//! but with the shapes that are held.
+//!
+//! Only the way in which client libraries print is understood: each family in one piece, its HELP and TYPE before its
+//! samples, one blank between the tokens of a line, no quoted names, no timestamps, the parts of a summary or histogram
+//! together. Series may come in any order. Whatever else is met, errors too, is left to the parser: `None`.
+
+use std::sync::Arc;
+
+use super::sample::Samples;
+use crate::exposition::Limits;
+use crate::exposition::raw::type_label;
+use crate::model::label::{LabelSet, is_legacy_metric_name};
+use crate::model::{Family, Group, MetricType, Shape};
+
+/// Reads a body pushed to the group with the labels `grouping`, which holds `held`; `None` if it has to be parsed.
+/// Families come in the order of the body.
+pub fn parse_known(body: &[u8], held: &Group, grouping: &LabelSet, limits: &Limits) -> Option<Vec<Family>> {
+    let mut walk = Walk {
+        samples: Samples::new(body, grouping, *limits),
+        held,
+        grouping,
+        taken: vec![false; held.families().len()],
+        next: 0,
+    };
+    let mut families = Vec::with_capacity(held.families().len());
+    let mut series_len = 0;
+    while walk.samples.skip_empty_lines() {
+        let family = walk.family()?;
+        series_len += family.shape().series_len();
+        families.push(family);
+    }
+    (series_len <= limits.series_max && families.len() <= limits.families_max).then_some(families)
+}
+
+struct Walk<'a> {
+    samples: Samples<'a>,
+    held: &'a Group,
+    grouping: &'a LabelSet,
+    /// Which of the families were there already.
+    taken: Vec<bool>,
+    /// The family that is expected next.
+    next: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Reads a family: its head and all of its samples.
+    fn family(&mut self) -> Option<Family> {
+        let at = self.named()?;
+        if std::mem::replace(&mut self.taken[at], true) {
+            return None;
+        }
+        self.next = at + 1;
+        let shape = self.held.families()[at].family.shape();
+        if !self.is_plain(shape) {
+            return None;
+        }
+        self.head(shape)?;
+        let mut values: Arc<[f64]> = std::iter::repeat_n(0.0, shape.values_len()).collect();
+        self.samples.read(shape, Arc::get_mut(&mut values)?)?;
+        Family::new(shape.clone(), values, None)
+    }
+
+    /// The number of the family that the line at hand names.
+    fn named(&self) -> Option<usize> {
+        let line = self.samples.rest();
+        let name = line.strip_prefix(b"# HELP ").or_else(|| line.strip_prefix(b"# TYPE ")).unwrap_or(line);
+        let name = &name[..name.iter().position(|byte| matches!(byte, b' ' | b'{' | b'\n'))?];
+        let families = self.held.families();
+        let is = |at: &usize| families.get(*at).is_some_and(|f| f.family.name().as_bytes() == name);
+        let search = || families.binary_search_by(|f| f.family.name().as_bytes().cmp(name)).ok();
+        Some(self.next).filter(is).or_else(search)
+    }
+
+    /// Whether nothing is special about the shape: that its names need no quotes, that what makes a series is in its
+    /// own labels alone, and that no other family here could lay claim to its samples.
+    fn is_plain(&self, shape: &Shape) -> bool {
+        let owned = |name: &str, suffixes: &[&str]| {
+            suffixes.iter().any(|suffix| name.strip_suffix(suffix).is_some_and(|base| self.held.family(base).is_some()))
+        };
+        let owns =
+            |suffixes: &[&str]| suffixes.iter().any(|s| self.held.family(&format!("{}{s}", shape.name())).is_some());
+        let suffixes = ["_count", "_sum", "_bucket"];
+        let special = type_label(shape.metric_type());
+        shape.unit().is_none()
+            && is_legacy_metric_name(shape.name())
+            && !owned(shape.name(), &suffixes)
+            && special.is_none_or(|label| !self.grouping.contains(label) && !owns(&suffixes))
+    }
+
+    /// Reads HELP and TYPE, each at most once, and sees that they are what the shape says.
+    fn head(&mut self, shape: &Shape) -> Option<()> {
+        let (mut helped, mut typed) = (false, false);
+        loop {
+            let rest = self.samples.rest();
+            if let Some(rest) = rest.strip_prefix(b"# HELP ") {
+                let rest = rest.strip_prefix(shape.name().as_bytes())?.strip_prefix(b" ")?;
+                let rest = strip_help(rest, shape.help()?)?.strip_prefix(b"\n")?;
+                self.samples.go_to(rest)?;
+                if std::mem::replace(&mut helped, true) {
+                    return None;
+                }
+            } else if let Some(rest) = rest.strip_prefix(b"# TYPE ") {
+                let rest = rest.strip_prefix(shape.name().as_bytes())?.strip_prefix(b" ")?;
+                let rest = rest.strip_prefix(shape.metric_type().name().as_bytes())?.strip_prefix(b"\n")?;
+                self.samples.go_to(rest)?;
+                if std::mem::replace(&mut typed, true) {
+                    return None;
+                }
+            } else {
+                break;
+            }
+        }
+        let complete = helped == shape.help().is_some() && (typed || shape.metric_type() == MetricType::Untyped);
+        complete.then_some(())
+    }
+}
+
+/// What follows the help at the beginning of `line`. The parser would drop blanks before it, and take an empty one for none.
+fn strip_help<'a>(line: &'a [u8], help: &str) -> Option<&'a [u8]> {
+    if help.is_empty() || help.starts_with([' ', '\t']) {
+        return None;
+    }
+    if !help.contains(['\\', '\n']) {
+        return line.strip_prefix(help.as_bytes());
+    }
+    line.strip_prefix(help.replace('\\', "\\\\").replace('\n', "\\n").as_bytes())
+}
+
+#[cfg(test)]
+mod tests;

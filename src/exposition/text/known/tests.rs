@@ -1,0 +1,220 @@
+//! A body that is walked gives what it gives when it is parsed, whatever is wrong with it.
+
+use std::sync::Arc;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::exposition::NameValidation;
+use crate::exposition::text;
+use crate::model::{Moment, NodeId, Stamp};
+
+fn grouping(instance: bool) -> LabelSet {
+    let labels = [("job", "j"), ("instance", "i")];
+    LabelSet::new(labels.into_iter().take(1 + usize::from(instance)))
+}
+
+/// What the parser makes of a body.
+fn parsed(body: &[u8], grouping: &LabelSet, limits: &Limits) -> Result<Vec<Family>, String> {
+    let raw = text::parse(body, NameValidation::Legacy, limits).map_err(|error| error.to_string())?;
+    raw.iter().map(|raw| raw.family(grouping).map_err(|error| error.to_string())).collect()
+}
+
+fn held(body: &[u8], grouping: &LabelSet) -> Group {
+    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    Group::put(moment, parsed(body, grouping, &Limits::default()).unwrap_or_default())
+}
+
+fn walked(body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
+    parse_known(body, held, grouping, &Limits::default())
+}
+
+#[track_caller]
+fn is_walked(body: &str, next: &str) {
+    for instance in [false, true] {
+        let grouping = grouping(instance);
+        let held = held(body.as_bytes(), &grouping);
+        let found = walked(next.as_bytes(), &held, &grouping).expect("a body that repeats the series");
+        assert_eq!(Ok(&found), parsed(next.as_bytes(), &grouping, &Limits::default()).as_ref());
+        for family in &found {
+            let old = held.family(family.name()).expect("a family that is held");
+            assert!(Arc::ptr_eq(family.shape(), old.family.shape()));
+        }
+    }
+}
+
+#[track_caller]
+fn is_left(body: &str, next: &str) {
+    let held = held(body.as_bytes(), &grouping(false));
+    assert_eq!(walked(next.as_bytes(), &held, &grouping(false)), None);
+}
+
+#[test]
+fn what_client_libraries_print_is_walked() {
+    let go = "# HELP h Help \\\\ it.\n# TYPE h histogram\nh_bucket{a=\"x\",le=\"0.5\"} 1\nh_bucket{a=\"x\",le=\"+Inf\"} 2\n\
+              h_sum{a=\"x\"} 1.5\nh_count{a=\"x\"} 2\n";
+    is_walked(go, &go.replace(" 2\n", " 1e3\n"));
+    let java = "# TYPE c counter\nc{b=\"1\",a=\"\\\"\\n\",} 1\nc{b=\"2\",a=\"y\",} 2\n";
+    is_walked(java, "# TYPE c counter\nc{b=\"2\",a=\"y\",} -Inf\nc{b=\"1\",a=\"\\\"\\n\",} NaN\n");
+    let shell = "m 1\nn{x=\"1\"} 2\n";
+    is_walked(shell, "n{x=\"1\"} 3\n\nm 12345678901234567890\n# EOF\n");
+    is_walked(shell, "m 5\n");
+    let summary = "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n";
+    is_walked(summary, "# TYPE s summary\ns_count 4\ns{quantile=\"0.5\"} -1\ns_sum 2\n");
+    let held = held(b"m{instance=\"x\"} 1\n", &grouping(false));
+    assert!(walked(b"m{instance=\"x\"} 2\n", &held, &grouping(false)).is_some());
+    is_walked("m{a=\"1\"} 1\nm{b=\"1\"} 1\n", "m{a=\"1\"} 2\nm{b=\"1\"} 3\n");
+}
+
+#[test]
+fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
+    let summary = "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n";
+    for next in [
+        "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\n",
+        "# TYPE s summary\ns{quantile=\"0.25\"} 1\ns_sum 2\ns_count 3\n",
+        "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 36028797018963970\ns_count 1\n",
+        "s{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n",
+    ] {
+        is_left(summary, next);
+    }
+    for next in ["m 1", "m 1 5\n", "m x\n", "m 1\nm 1\n", "m{a=\"\"} 1\n", "# TYPE m gauge\nm 1\n", "n 1\n", "m  1\n"] {
+        is_left("m 1\n", next);
+    }
+    for next in ["m{a=\"1\"b=\"2\"} 1\n", "m{a=\"1\",a=\"1\"} 1\n", "m{a=\"1\",b=\"2\"} 1\nm{b=\"2\",a=\"1\"} 1\n"] {
+        is_left("m{a=\"1\",b=\"2\"} 1\n", next);
+    }
+    is_left("x_count 1\n# TYPE x summary\nx_sum 1\n", "# TYPE x summary\nx_sum 1\nx_count 2\n");
+}
+
+#[test]
+fn bounds_hold() {
+    let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
+    let fits = |limits| parse_known(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true), &limits).is_some();
+    assert!(fits(Limits { line_bytes_max: 10, labels_per_series_max: 1, series_max: 2, families_max: 2 }));
+    assert!(!fits(Limits { line_bytes_max: 9, ..Limits::default() }));
+    assert!(!fits(Limits { labels_per_series_max: 0, ..Limits::default() }));
+    assert!(!fits(Limits { series_max: 1, ..Limits::default() }));
+    assert!(!fits(Limits { families_max: 1, ..Limits::default() }));
+}
+
+fn number() -> impl Strategy<Value = String> {
+    prop_oneof![
+        4 => (0..100_u32).prop_map(|n| n.to_string()),
+        1 => Just("1.5".to_owned()),
+        1 => Just("-0".to_owned()),
+        1 => Just("1e300".to_owned()),
+        1 => prop_oneof![Just("NaN"), Just("+Inf"), Just("-2"), Just("36028797018963970")].prop_map(String::from),
+    ]
+}
+
+fn labels() -> impl Strategy<Value = String> {
+    let value = prop_oneof![4 => "[a-c]", 1 => Just("\\\"\\n".to_owned()), 1 => Just(String::new())];
+    let name = prop_oneof![6 => "[xyz]", 1 => Just("instance".to_owned()), 1 => Just("job".to_owned()), 1 => Just("le".to_owned())];
+    proptest::collection::vec((name, value), 0..3)
+        .prop_map(|labels| labels.iter().map(|(name, value)| format!("{name}=\"{value}\",")).collect())
+}
+
+/// The lines of a family, its series with the numbers that are given.
+fn family(name: &str, kind: usize, help: bool, series: &[(String, Vec<String>)]) -> String {
+    let types = ["untyped", "counter", "gauge", "summary", "histogram"];
+    let mut text = String::new();
+    if help {
+        text += &format!("# HELP {name} Some \\\\ help.\n");
+    }
+    if kind > 0 {
+        text += &format!("# TYPE {name} {}\n", types[kind]);
+    }
+    for (labels, numbers) in series {
+        let bare = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.trim_end_matches(',')) };
+        let number = |at: usize| &numbers[at % numbers.len()];
+        match kind {
+            3 => {
+                text += &format!("{name}{{{labels}quantile=\"0.5\"}} {}\n{name}_sum{bare} {}\n", number(0), number(1));
+                text += &format!("{name}_count{bare} {}\n", number(2));
+            }
+            4 => {
+                text += &format!("{name}_bucket{{{labels}le=\"1\"}} {}\n", number(0));
+                text += &format!("{name}_bucket{{{labels}le=\"+Inf\"}} {}\n", number(1));
+                text += &format!("{name}_sum{bare} {}\n{name}_count{bare} {}\n", number(2), number(3));
+            }
+            _ => text += &format!("{name}{bare} {}\n", number(0)),
+        }
+    }
+    text
+}
+
+/// Two bodies with the same series in another order and with other values.
+fn bodies() -> impl Strategy<Value = (String, String)> {
+    let names = ["a", "a_b", "a_count", "a_sum", "a_bucket", "c"];
+    let series = proptest::collection::vec((labels(), proptest::collection::vec(number(), 4)), 1..5);
+    let one = (0..5_usize, any::<bool>(), series);
+    proptest::collection::vec(one, 1..names.len()).prop_flat_map(move |families| {
+        let print = move |order: &[(usize, (usize, bool, Vec<(String, Vec<String>)>))], turn: usize| -> String {
+            let print = |(at, (kind, help, series)): &(usize, (usize, bool, Vec<(String, Vec<String>)>))| {
+                let mut series = series.clone();
+                let len = series.len();
+                series.rotate_left(turn % len);
+                series.iter_mut().for_each(|(_, numbers)| numbers.rotate_left(turn % 4));
+                family(names[*at], *kind, *help, &series)
+            };
+            order.iter().map(print).collect()
+        };
+        let numbered: Vec<_> = families.into_iter().enumerate().collect();
+        let first = print(&numbered, 0);
+        (Just(numbered).prop_shuffle(), 0..8_usize).prop_map(move |(order, turn)| (first.clone(), print(&order, turn)))
+    })
+}
+
+/// Damages a body at a place.
+fn mutate(body: &str, at: prop::sample::Index, how: usize) -> Vec<u8> {
+    let mut bytes = body.as_bytes().to_vec();
+    let mut lines: Vec<&str> = body.split_inclusive('\n').collect();
+    let (byte, line) = (at.index(bytes.len()), at.index(lines.len()));
+    const BYTES: &[u8] = b" {}\",=\n\\#ac1.-_le\xff";
+    match how {
+        0 => drop(lines.remove(line)),
+        1 => lines.insert(line, lines[line]),
+        2 => lines.rotate_left(line),
+        3 => lines.swap(line, 0),
+        4..8 => {
+            let (from, to) = (byte, (byte + how).min(bytes.len()));
+            bytes.drain(from..to);
+            return bytes;
+        }
+        8..26 => {
+            bytes[byte] = BYTES[how - 8];
+            return bytes;
+        }
+        _ => {
+            bytes.insert(byte, BYTES[how % BYTES.len()]);
+            return bytes;
+        }
+    }
+    lines.concat().into_bytes()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn walking_is_parsing(
+        (first, second) in bodies(),
+        instance in any::<bool>(),
+        damages in proptest::collection::vec((any::<prop::sample::Index>(), 0..44_usize), 8),
+    ) {
+        let grouping = grouping(instance);
+        let held = held(first.as_bytes(), &grouping);
+        let mut tried = vec![first.clone().into_bytes(), second.clone().into_bytes()];
+        tried.extend(damages.into_iter().map(|(at, how)| mutate(&second, at, how)));
+        for body in tried {
+            if let Some(found) = walked(&body, &held, &grouping) {
+                let text = String::from_utf8_lossy(&body).into_owned();
+                let expected = parsed(&body, &grouping, &Limits::default());
+                prop_assert_eq!(Ok(&found), expected.as_ref(), "{}", text);
+                for family in &found {
+                    prop_assert!(Arc::ptr_eq(family.shape(), held.family(family.name()).unwrap().family.shape()));
+                }
+            }
+        }
+    }
+}

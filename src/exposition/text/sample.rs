@@ -1,0 +1,340 @@
+//! Samples walked beside the series of a shape that they are expected to be of.
+
+use crate::exposition::raw::type_label;
+use crate::exposition::{Limits, number};
+use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
+use crate::model::{MetricType, Num, Points, Series, SeriesIter, Shape};
+
+/// What is left of a body, and how its lines are made.
+pub(super) struct Samples<'a> {
+    rest: &'a [u8],
+    /// How long that was at the beginning of the line at hand.
+    line_left: usize,
+    grouping: &'a LabelSet,
+    limits: Limits,
+    /// How lines of each [`Part`] of the family at hand are made.
+    forms: [Form<'a>; 4],
+}
+
+/// What a sample is of its series.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    /// A value, or a quantile.
+    Plain,
+    Bucket,
+    Sum,
+    Count,
+}
+
+impl Part {
+    fn suffix(self) -> &'static [u8] {
+        match self {
+            Self::Plain => b"",
+            Self::Bucket => b"_bucket",
+            Self::Sum => b"_sum",
+            Self::Count => b"_count",
+        }
+    }
+}
+
+/// What a line has between its values, up to the blank before its number, and whose values they are.
+#[derive(Default)]
+struct Form<'a> {
+    /// Which of the shape's layouts; `None` if there is no form yet.
+    layout: Option<usize>,
+    /// One before each slot, and one behind the last.
+    pieces: Vec<&'a [u8]>,
+    slots: Vec<Slot>,
+    /// The number of the label `instance`, if lines lack it and it must be empty.
+    filled: Option<usize>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    /// A value of the label of this number.
+    Label(usize),
+    /// A quantile or bound.
+    Mark,
+}
+
+/// Which series is expected next, and which were there.
+struct Place<'s> {
+    shape: &'s Shape,
+    /// From the series expected next on.
+    coming: SeriesIter<'s>,
+    next: usize,
+    taken_len: usize,
+    /// Of each series, once one was not the next.
+    taken: Option<Vec<bool>>,
+}
+
+impl<'s> Place<'s> {
+    fn new(shape: &'s Shape) -> Self {
+        Self { shape, coming: shape.series(), next: 0, taken_len: 0, taken: None }
+    }
+
+    fn expected(&self) -> Option<Series<'s>> {
+        self.coming.clone().next()
+    }
+
+    /// Expects that series next. Only where all series have as many values.
+    fn jump(&mut self, index: usize) -> Option<()> {
+        let next = self.next;
+        self.taken.get_or_insert_with(|| (0..self.shape.series_len()).map(|at| at < next).collect());
+        self.coming = self.shape.series_from(index)?;
+        self.next = index;
+        Some(())
+    }
+
+    /// Takes the series expected next; `None` if it was taken before.
+    fn take(&mut self) -> Option<()> {
+        if let Some(taken) = &mut self.taken
+            && std::mem::replace(taken.get_mut(self.next)?, true)
+        {
+            return None;
+        }
+        self.coming.next();
+        self.next += 1;
+        self.taken_len += 1;
+        Some(())
+    }
+
+    fn is_complete(&self) -> bool {
+        self.taken_len == self.shape.series_len()
+    }
+}
+
+impl<'a> Samples<'a> {
+    pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: Limits) -> Self {
+        Self { rest: body, line_left: body.len(), grouping, limits, forms: Default::default() }
+    }
+
+    /// The body from the line at hand on.
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
+    /// Goes to `rest`, which is behind the line feed of the line at hand; `None` if that is too long.
+    pub(super) fn go_to(&mut self, rest: &'a [u8]) -> Option<()> {
+        let length = self.line_left - rest.len() - 1;
+        self.rest = rest;
+        self.line_left = rest.len();
+        (length <= self.limits.line_bytes_max).then_some(())
+    }
+
+    /// Goes to the next line that says something; `false` if there is none.
+    pub(super) fn skip_empty_lines(&mut self) -> bool {
+        while let Some(rest) = self.rest.strip_prefix(b"\n").or_else(|| self.rest.strip_prefix(b"# EOF\n")) {
+            self.rest = rest;
+            self.line_left = rest.len();
+        }
+        !self.rest.is_empty()
+    }
+
+    /// Reads the samples of a family into `values`, all of them.
+    pub(super) fn read(&mut self, shape: &Shape, values: &mut [f64]) -> Option<()> {
+        for form in &mut self.forms {
+            form.layout = None;
+        }
+        let mut place = Place::new(shape);
+        while let Some(part) = self.part(shape) {
+            let (series, mark) = self.series(shape, part, &mut place)?;
+            let into = &mut values[series.values()];
+            match &series.layout().points {
+                Points::Single => into[0] = self.value()?,
+                Points::Summary { .. } | Points::Histogram { float: false, .. } => {
+                    self.distribution(shape, series, (part, mark), into)?;
+                }
+                Points::Histogram { float: true, .. } => return None,
+            }
+        }
+        place.is_complete().then_some(())
+    }
+
+    /// What the line at hand is of a series of that shape, if it is of one.
+    fn part(&self, shape: &Shape) -> Option<Part> {
+        let rest = self.rest.strip_prefix(shape.name().as_bytes())?;
+        let parts: &[Part] = match shape.metric_type() {
+            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => &[Part::Plain],
+            MetricType::Summary => &[Part::Plain, Part::Sum, Part::Count],
+            MetricType::Histogram | MetricType::GaugeHistogram => &[Part::Bucket, Part::Sum, Part::Count],
+        };
+        let is = |part: &&Part| {
+            rest.strip_prefix(part.suffix()).is_some_and(|rest| matches!(rest.first(), Some(b'{' | b' ')))
+        };
+        parts.iter().find(is).copied()
+    }
+
+    /// Takes the series that the line at hand is of, and goes to the line's value.
+    fn series<'s>(&mut self, shape: &'s Shape, part: Part, place: &mut Place<'s>) -> Option<(Series<'s>, Option<f64>)> {
+        if let Some(series) = place.expected()
+            && let Some(mark) = self.matches(shape, part, series)
+        {
+            place.take()?;
+            return Some((series, mark));
+        }
+        place.jump(self.locate(shape, part)?)?;
+        let series = place.expected()?;
+        let mark = self.matches(shape, part, series)?;
+        place.take()?;
+        Some((series, mark))
+    }
+
+    /// The number of the series that the line at hand is of. Only where all series have the same labels.
+    fn locate(&mut self, shape: &Shape, part: Part) -> Option<usize> {
+        let [layout] = shape.layouts() else { return None };
+        self.form(shape, part, 0)?;
+        let form = &self.forms[part as usize];
+        let mut values: Vec<&[u8]> = vec![b""; layout.names.len()];
+        let mut rest = self.rest;
+        for (piece, slot) in form.pieces.iter().zip(&form.slots) {
+            rest = rest.strip_prefix(*piece)?;
+            let (value, behind) = rest.split_at(quoted_len(rest)?);
+            if let Slot::Label(at) = slot {
+                values[*at] = value;
+            }
+            rest = behind;
+        }
+        shape.position(&values)
+    }
+
+    /// Goes to the value of the line at hand and tells its mark, if it is of that series and part.
+    fn matches(&mut self, shape: &Shape, part: Part, series: Series<'_>) -> Option<Option<f64>> {
+        self.form(shape, part, series.layout_index)?;
+        let form = &self.forms[part as usize];
+        if form.filled.is_some_and(|at| !series.escaped_value(at).is_empty()) {
+            return None;
+        }
+        let (mut rest, mut mark) = (self.rest, None);
+        for (piece, slot) in form.pieces.iter().zip(&form.slots) {
+            rest = rest.strip_prefix(*piece)?;
+            match slot {
+                Slot::Label(at) => rest = rest.strip_prefix(series.escaped_value(*at).as_bytes())?,
+                Slot::Mark => {
+                    let (number, behind) = rest.split_at(quoted_len(rest)?);
+                    mark = Some(number::parse(number)?);
+                    rest = behind;
+                }
+            }
+        }
+        self.rest = rest.strip_prefix(*form.pieces.last()?)?;
+        Some(mark)
+    }
+
+    /// Reads the number at hand, which ends the line.
+    fn value(&mut self) -> Option<f64> {
+        let length = self.rest.iter().position(|byte| *byte == b'\n')?;
+        let value = number::parse(&self.rest[..length])?;
+        self.go_to(&self.rest[length + 1..])?;
+        Some(value)
+    }
+
+    /// Reads the samples of one series of a summary or histogram, of the first of which part and mark are read already.
+    fn distribution(
+        &mut self,
+        shape: &Shape,
+        series: Series<'_>,
+        first: (Part, Option<f64>),
+        into: &mut [f64],
+    ) -> Option<()> {
+        let (marks, has_sum, has_count) = match &series.layout().points {
+            Points::Summary { quantiles: marks, has_sum, has_count }
+            | Points::Histogram { bounds: marks, has_sum, has_count, .. } => (marks, *has_sum, *has_count),
+            Points::Single => return None,
+        };
+        let is_summary = shape.metric_type() == MetricType::Summary;
+        let (mut marked, mut summed, mut counted) = (0, !has_sum, !has_count);
+        let mut line = first;
+        loop {
+            let value = self.value()?;
+            match line {
+                (Part::Plain | Part::Bucket, Some(mark)) if !mark.is_nan() && Num(mark) == *marks.get(marked)? => {
+                    into[marked] = if is_summary { value } else { number::as_count(value)? as f64 };
+                    marked += 1;
+                }
+                (Part::Sum, None) if !std::mem::replace(&mut summed, true) => into[marks.len()] = value,
+                (Part::Count, None) if !std::mem::replace(&mut counted, true) => {
+                    let count = if is_summary { number::to_count(value) } else { number::as_count(value)? };
+                    // What an `f64` cannot hold is kept beside.
+                    into[marks.len() + 1] = Some(count as f64).filter(|float| *float as u64 == count)?;
+                }
+                _ => return None,
+            }
+            if marked == marks.len() && summed && counted {
+                return Some(());
+            }
+            let part = self.part(shape)?;
+            line = (part, self.matches(shape, part, series)?);
+        }
+    }
+
+    /// Sees to it that the form of that part is of that layout: if it is not, makes it of the line at hand.
+    fn form(&mut self, shape: &Shape, part: Part, layout: usize) -> Option<()> {
+        let form = &mut self.forms[part as usize];
+        if form.layout == Some(layout) {
+            return Some(());
+        }
+        let names = &shape.layouts().get(layout)?.names;
+        form.read(self.rest, shape.name().len() + part.suffix().len(), |name| {
+            if matches!(part, Part::Plain | Part::Bucket) && type_label(shape.metric_type()) == Some(name) {
+                return Some(Slot::Mark);
+            }
+            let plain =
+                is_legacy_label_name(name) && !name.starts_with(RESERVED_PREFIX) && !self.grouping.contains(name);
+            names.iter().position(|own| **own == *name).filter(|_| plain).map(Slot::Label)
+        })?;
+        form.filled = names.iter().position(|name| **name == *INSTANCE);
+        let has_instance = form.filled.is_some();
+        form.filled = form.filled.filter(|at| !form.slots.contains(&Slot::Label(*at)));
+        let labels = form.slots.iter().filter(|slot| **slot != Slot::Mark).count();
+        let complete = labels + usize::from(form.filled.is_some()) == names.len();
+        let sound =
+            complete && labels <= self.limits.labels_per_series_max && has_instance != self.grouping.contains(INSTANCE);
+        form.layout = sound.then_some(layout);
+        sound.then_some(())
+    }
+}
+
+impl<'a> Form<'a> {
+    /// Reads pieces and slots off a line, in which the name takes `name_len` bytes.
+    fn read(&mut self, line: &'a [u8], name_len: usize, slot: impl Fn(&str) -> Option<Slot>) -> Option<()> {
+        self.layout = None;
+        self.pieces.clear();
+        self.slots.clear();
+        let (mut from, mut rest) = (line, line.get(name_len..)?);
+        if let Some(labels) = rest.strip_prefix(b"{") {
+            rest = labels;
+            while *rest.first()? != b'}' {
+                let (name, value) = rest.split_at(rest.iter().position(|byte| *byte == b'=')?);
+                let slot = slot(std::str::from_utf8(name).ok()?).filter(|slot| !self.slots.contains(slot))?;
+                let value = value.strip_prefix(b"=\"")?;
+                self.slots.push(slot);
+                self.pieces.push(&from[..from.len() - value.len()]);
+                from = &value[quoted_len(value)?..];
+                rest = from.strip_prefix(b"\"")?;
+                rest = match rest.first()? {
+                    b',' => &rest[1..],
+                    b'}' => rest,
+                    _ => return None,
+                };
+            }
+            rest = &rest[1..];
+        }
+        rest = rest.strip_prefix(b" ")?;
+        self.pieces.push(&from[..from.len() - rest.len()]);
+        Some(())
+    }
+}
+
+/// The length of an escaped label value up to the quote behind it.
+fn quoted_len(text: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at),
+            b'\n' => return None,
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Where pushes wait to be written, and the seat of whoever writes them: one at a time.
+//!
+//! Nothing that waits is forgotten: who wrote looks again after giving the seat free, and who came before that finds the
+//! seat taken.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+
+use super::Reply;
+use super::task::Task;
+use crate::model::LabelSet;
+use crate::store::Action;
+
+/// A push that waits. Of those there are as many as connections at most: each waits for its answer.
+pub(super) struct Write {
+    pub(super) shown: Arc<LabelSet>,
+    pub(super) action: Action,
+    pub(super) reply: Reply,
+}
+
+/// What came of trying to write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    /// Nothing waits that nobody takes care of.
+    Done,
+    /// Something waits that is left to the thread.
+    More,
+    /// Nobody can write any more: a writer failed, or the store is closed.
+    Over,
+}
+
+/// See the module's documentation.
+pub(super) struct Desk {
+    waiting: Mutex<VecDeque<Write>>,
+    /// `None` once the store is closed.
+    seat: Mutex<Option<Task>>,
+    /// Whether the last batch was one push: then the next will hardly be joined by others while the thread wakes up.
+    quiet: AtomicBool,
+}
+
+impl Desk {
+    pub(super) fn new(task: Task) -> Self {
+        Self { waiting: Mutex::default(), seat: Mutex::new(Some(task)), quiet: AtomicBool::new(true) }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, VecDeque<Write>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Puts a push behind those that wait.
+    pub(super) fn put(&self, write: Write) {
+        self.waiting().push_back(write);
+    }
+
+    /// Takes the push that waits longest.
+    pub(super) fn next(&self) -> Option<Write> {
+        self.waiting().pop_front()
+    }
+
+    /// Whether nothing waits.
+    pub(super) fn is_clear(&self) -> bool {
+        self.waiting().is_empty()
+    }
+
+    /// Notes how many pushes were written as one batch.
+    pub(super) fn wrote(&self, pushes: usize) {
+        if pushes > 0 {
+            self.quiet.store(pushes == 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Writes what waits, as one batch, if the seat is free and pushes mostly come alone.
+    pub(super) fn try_write(&self) -> Outcome {
+        match self.seat.try_lock() {
+            Ok(mut seat) => match seat.as_mut() {
+                Some(task) if self.quiet.load(Ordering::Relaxed) => task.write_waiting(self),
+                Some(_) => {}
+                None => return self.give_up(),
+            },
+            Err(TryLockError::WouldBlock) => return Outcome::Done,
+            Err(TryLockError::Poisoned(_)) => return self.give_up(),
+        }
+        if self.is_clear() { Outcome::Done } else { Outcome::More }
+    }
+
+    /// Waits for the seat; `None` if a writer failed in it.
+    pub(super) fn sit(&self) -> Option<MutexGuard<'_, Option<Task>>> {
+        self.seat.lock().ok()
+    }
+
+    /// Drops what waits: that tells who waits.
+    pub(super) fn give_up(&self) -> Outcome {
+        self.waiting().clear();
+        Outcome::Over
+    }
+}

@@ -1,0 +1,325 @@
+//! What the writer does: jobs performed on the draft, batches made durable, published and answered.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error, info, warn};
+
+use super::desk::{Desk, Write};
+use super::{Heads, Job, Merge, Reply, Retention, StoreFacts, WriteError};
+use crate::model::{GroupId, Revision, StoreId};
+use crate::node::clock::Clock;
+use crate::node::metrics::Metrics;
+use crate::node::priority::give_way;
+use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
+use crate::store::{Action, Cursor, Record, Refusal, Scope, Store};
+use crate::wire::Verdict;
+use crate::wire::message::VERDICTS_MAX;
+
+/// Requests made durable with one sync, at most.
+const BATCH_MAX: usize = 512;
+/// Groups changed with one sync, at most (a single request may change more).
+const BATCH_RECORDS_MAX: usize = 4_096;
+/// Bytes that the requests of one sync hold in values and labels, about, at most (a single request may hold more).
+const BATCH_BYTES_MAX: usize = 16 << 20;
+/// Tombstones dropped at once.
+const FORGET_MAX: usize = 1_024;
+
+pub(super) struct Task {
+    pub(super) store: Store,
+    pub(super) log: Option<Log>,
+    pub(super) clock: Arc<Clock>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) retention: Retention,
+    pub(super) heads: Arc<Heads>,
+    /// Of each uplink, up to where its hub holds the changes.
+    pub(super) held: Arc<[AtomicU64]>,
+    /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
+    pub(super) jobs: mpsc::WeakSender<Job>,
+    pub(super) checkpointing: bool,
+    /// Whether the last commit failed: that is logged once, not for every push.
+    pub(super) failing: bool,
+}
+
+type Answers = Vec<(Reply, Result<(), WriteError>)>;
+
+/// The thread: does what is asked for by jobs, and writes what waits at the desk, until told to stop.
+pub(super) fn run(desk: &Desk, mut queue: mpsc::Receiver<Job>) {
+    let mut stopping = false;
+    while !stopping {
+        let Some(first) = queue.blocking_recv() else { break };
+        let mut next = Some(first);
+        while next.is_some() || !desk.is_clear() {
+            let mut seat = desk.sit();
+            let Some(task) = seat.as_mut().and_then(|seat| seat.as_mut()) else {
+                desk.give_up();
+                return;
+            };
+            stopping |= task.turn(next.take(), &mut queue, desk);
+            drop(seat);
+            next = if stopping { None } else { queue.try_recv().ok() };
+        }
+    }
+    close(desk);
+    // Who came meanwhile is told.
+    queue.close();
+    desk.give_up();
+}
+
+fn close(desk: &Desk) {
+    let Some(task) = desk.sit().and_then(|mut seat| seat.take()) else { return };
+    // A store that was not closed in order is only read a little more carefully next time.
+    if let Some(Err(error)) = task.log.map(Log::close) {
+        warn!(%error, "the store was not closed in order");
+    }
+}
+
+impl Task {
+    /// Does jobs and writes what waits, as one batch. Returns whether the last job was among them.
+    fn turn(&mut self, first: Option<Job>, queue: &mut mpsc::Receiver<Job>, desk: &Desk) -> bool {
+        let (mut answers, mut stopping) = (Answers::new(), false);
+        let mut next = first;
+        while let Some(job) = next {
+            stopping |= self.perform(job, &mut answers);
+            next = if stopping || self.is_full(&answers) { None } else { queue.try_recv().ok() };
+        }
+        self.take_waiting(desk, &mut answers);
+        self.finish(answers);
+        stopping
+    }
+
+    /// Writes what waits, as one batch.
+    pub(super) fn write_waiting(&mut self, desk: &Desk) {
+        let mut answers = Answers::new();
+        self.take_waiting(desk, &mut answers);
+        self.finish(answers);
+    }
+
+    /// Whether the batch is as large as it may be.
+    fn is_full(&self, answers: &Answers) -> bool {
+        answers.len() >= BATCH_MAX
+            || self.store.records().len() >= BATCH_RECORDS_MAX
+            || self.store.drafted_bytes() >= BATCH_BYTES_MAX
+    }
+
+    fn take_waiting(&mut self, desk: &Desk, answers: &mut Answers) {
+        let before = answers.len();
+        while !self.is_full(answers)
+            && let Some(Write { shown, action, reply }) = desk.next()
+        {
+            let id = self.store.resolve(shown);
+            let written = self.store.write(id, action, self.clock.now());
+            answers.push((reply, written.map_err(WriteError::from)));
+        }
+        desk.wrote(answers.len() - before);
+    }
+
+    /// Performs one job on the draft. Returns whether it was the last.
+    fn perform(&mut self, job: Job, answers: &mut Answers) -> bool {
+        match job {
+            Job::Waiting => {}
+            Job::Wipe { reply } => {
+                self.finish(std::mem::take(answers));
+                answers.push((reply, self.wipe()));
+            }
+            Job::Merge { merge, reply, held_back } => {
+                // A merge is whole or not at all, and so is a draft: what is there goes first.
+                self.finish(std::mem::take(answers));
+                let merged = self.merge(merge).map(|verdicts| {
+                    // Read once the answer is there.
+                    let _ = held_back.send(verdicts);
+                });
+                if merged.is_err() {
+                    self.store.abort();
+                }
+                answers.push((reply, merged.map_err(WriteError::from)));
+            }
+            Job::HeldBack(verdicts) => self.note_failures(&verdicts),
+            Job::Facts { peer, reply } => {
+                self.finish(std::mem::take(answers));
+                let _ = reply.send(self.facts(peer));
+            }
+            Job::Sweep => self.forget(),
+            Job::Checkpointed(result) => self.checkpointed(result),
+            Job::Stop => return true,
+        }
+        false
+    }
+
+    /// Returns what is held back.
+    fn merge(&mut self, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
+        let Merge { scope, deltas, peer, position } = merge;
+        let mut verdicts = Vec::new();
+        for delta in deltas {
+            let key = delta.id.key;
+            let id = match &scope {
+                Scope::Place(place) => GroupId { place: place.clone(), key: key.clone() },
+                Scope::Shown => self.store.resolve(key.clone()),
+            };
+            let held_back = self.store.merge(id, delta.group, peer)?;
+            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
+            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
+                key: key.clone(),
+                family: held.name,
+                stamp: held.stamp,
+                text: held.conflict,
+            }));
+        }
+        let place = match scope {
+            Scope::Place(place) => place,
+            Scope::Shown => Arc::default(),
+        };
+        self.store.set_cursor(peer, Cursor { position, place });
+        Ok(verdicts)
+    }
+
+    /// Moves the failure times of groups of which a peer holds back what they still have.
+    fn note_failures(&mut self, verdicts: &[Verdict]) {
+        let mut noted = HashSet::new();
+        for verdict in verdicts {
+            let id = self.store.resolve(verdict.key.clone());
+            let entry = self.store.published().group(&id);
+            let pushed = entry.and_then(|entry| Some(entry.group.family(&verdict.family)?.stamp));
+            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+                // The group is there, so there is no bound that this could cross.
+                let _ = self.store.write(id, Action::Refuse, self.clock.now());
+            }
+        }
+    }
+
+    /// Deletes all groups, some with each sync; the last ones are left to be finished with the answer.
+    fn wipe(&mut self) -> Result<(), WriteError> {
+        let live = self.store.published().groups();
+        for groups in live.chunks(BATCH_RECORDS_MAX) {
+            for entry in groups {
+                self.store.write(entry.id.clone(), Action::Delete, self.clock.now())?;
+            }
+            let (reply, mut answer) = oneshot::channel();
+            self.finish(vec![(reply, Ok(()))]);
+            answer.try_recv().unwrap_or(Err(WriteError::Stopped))?;
+        }
+        Ok(())
+    }
+
+    fn facts(&self, peer: Option<StoreId>) -> StoreFacts {
+        let cursors = self.store.cursors();
+        let cursors = match peer {
+            Some(peer) => cursors.get(&peer).map(|cursor| (peer, cursor.clone())).into_iter().collect(),
+            None => cursors.clone(),
+        };
+        StoreFacts {
+            store: self.store.identity().store,
+            lineage: self.store.lineage().to_vec(),
+            head: self.store.published().head(),
+            forgotten: self.store.forgotten(),
+            cursors,
+        }
+    }
+
+    /// Drops tombstones that every hub holds and that are old enough.
+    fn forget(&mut self) {
+        let held = self.held.iter().map(|held| held.load(Ordering::Relaxed));
+        let upto = Revision(held.min().unwrap_or(u64::MAX));
+        let before_ns = match self.retention.hub_ns {
+            0 => u64::MAX,
+            hub_ns => self.clock.now().stamp_ns.saturating_sub(hub_ns),
+        };
+        let due = self.store.published().tombstones(upto, before_ns, FORGET_MAX);
+        for entry in &due {
+            self.store.forget(&entry.id);
+        }
+        if due.len() == FORGET_MAX
+            && let Some(jobs) = self.jobs.upgrade()
+        {
+            // There are more: after what others wait for. Without a place in the queue, the next sweep goes on.
+            let _ = jobs.try_send(Job::Sweep);
+        }
+    }
+
+    /// Makes the draft durable, publishes it, and answers; or abandons it and says why.
+    fn finish(&mut self, answers: Answers) {
+        let records = self.store.records();
+        let durable = match &mut self.log {
+            Some(log) if !records.is_empty() => log.commit(records),
+            _ => Ok(()),
+        };
+        if let Err(error) = durable {
+            return self.fail(answers, &error);
+        }
+        if !records.is_empty() {
+            self.metrics.commits.inc();
+            let committed = self.store.commit();
+            self.heads.tell(&committed);
+            if std::mem::take(&mut self.failing) {
+                info!(revision = committed.head.0, "the store can be written again");
+            }
+        }
+        for (reply, answer) in answers {
+            // Who gave up waiting needs no answer.
+            let _ = reply.send(answer);
+        }
+        self.checkpoint_if_due();
+    }
+
+    fn fail(&mut self, answers: Answers, error: &CommitError) {
+        self.store.abort();
+        self.metrics.commit_failures.inc();
+        if !std::mem::replace(&mut self.failing, true) {
+            error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
+        }
+        for (reply, _) in answers {
+            let _ = reply.send(Err(match error.is_retryable() {
+                true => WriteError::Storage(error.to_string()),
+                false => WriteError::TooLarge(error.to_string()),
+            }));
+        }
+    }
+
+    fn checkpoint_if_due(&mut self) {
+        let Some(log) = &mut self.log else { return };
+        if self.checkpointing || !log.wants_checkpoint() {
+            return;
+        }
+        let checkpoint = match log.rotate() {
+            Ok(checkpoint) => checkpoint,
+            Err(error) => return warn!(%error, "no checkpoint can be begun: the log grows until one can"),
+        };
+        let records = self.store.checkpoint();
+        let jobs = self.jobs.clone();
+        let run = move || {
+            give_way();
+            let result = write_checkpoint(checkpoint, records);
+            if let Some(jobs) = jobs.upgrade() {
+                let _ = jobs.blocking_send(Job::Checkpointed(result));
+            }
+        };
+        match thread::Builder::new().name("checkpoint".into()).spawn(run) {
+            Ok(_) => self.checkpointing = true,
+            Err(error) => warn!(%error, "no thread for a checkpoint: the log grows until there is one"),
+        }
+    }
+
+    fn checkpointed(&mut self, result: Result<(), CheckpointError>) {
+        self.checkpointing = false;
+        match result {
+            Ok(()) => {
+                self.metrics.checkpoints.inc();
+                debug!("checkpoint written");
+            }
+            Err(error) => warn!(%error, "the checkpoint failed: the log grows until one succeeds"),
+        }
+    }
+}
+
+fn write_checkpoint(
+    mut checkpoint: CheckpointWriter,
+    records: impl Iterator<Item = Record>,
+) -> Result<(), CheckpointError> {
+    for record in records {
+        checkpoint.write(&record)?;
+    }
+    checkpoint.finish()
+}

@@ -1,0 +1,86 @@
+//! Whoever writes, every push is answered, and every answered push is there.
+
+use super::*;
+use crate::model::{Epoch, Family, FamilyBuilder, GroupId, MetricType, NodeId, Points};
+use crate::store::{Identity, Rules, Scope};
+
+fn writer(uplinks: usize) -> (Writer, JoinHandle<()>) {
+    let mut store = Store::new(Rules { has_hubs: uplinks > 0, ..Rules::default() }, &[]);
+    store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+    let retention = Retention { uplinks, hub_ns: 0 };
+    Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap()
+}
+
+fn key(group: usize) -> LabelSet {
+    LabelSet::new([("job", group.to_string())])
+}
+
+fn family(values: usize, value: f64) -> Family {
+    let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+    for series in 0..values {
+        builder.series(&[("series", &format!("{series:06}"))], &Points::Single, &[value], None);
+    }
+    builder.finish().unwrap()
+}
+
+async fn join(thread: JoinHandle<()>) {
+    tokio::task::spawn_blocking(|| thread.join()).await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn pushes_from_everywhere_are_all_answered_and_all_there() {
+    let (writer, thread) = writer(0);
+    let pushers = (0..16).map(|group| {
+        let writer = writer.clone();
+        tokio::spawn(async move {
+            for push in 0..100 {
+                // One in some is large enough for the thread.
+                let values = if push % 25 == group { INLINE_VALUES_MAX + 1 } else { 1 };
+                writer.write(key(group), Action::Put(vec![family(values, push as f64)])).await.unwrap();
+                let entry = writer.published().group(&GroupId::local(key(group))).unwrap();
+                assert_eq!(entry.group.family("m").unwrap().family.values()[..], vec![push as f64; values]);
+            }
+        })
+    });
+    for pusher in pushers.collect::<Vec<_>>() {
+        pusher.await.unwrap();
+    }
+    assert_eq!(writer.published().counts().groups, 16);
+    writer.stop().await;
+    join(thread).await;
+    assert!(writer.is_over());
+    assert_eq!(writer.write(key(0), Action::Delete).await, Err(WriteError::Stopped));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_writes_while_the_store_is_closed_is_told() {
+    let (writer, thread) = writer(0);
+    let pushers: Vec<_> = (0..8)
+        .map(|group| {
+            let writer = writer.clone();
+            tokio::spawn(async move {
+                while writer.write(key(group), Action::Put(vec![family(1, 1.0)])).await != Err(WriteError::Stopped) {}
+            })
+        })
+        .collect();
+    writer.stop().await;
+    join(thread).await;
+    for pusher in pushers {
+        pusher.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_tombstone_goes_when_the_hub_holds_it() {
+    let (writer, thread) = writer(1);
+    writer.write(key(1), Action::Put(vec![family(1, 1.0)])).await.unwrap();
+    let mut head = writer.subscribe(Scope::Place(Arc::default()));
+    writer.write(key(1), Action::Delete).await.unwrap();
+    assert_eq!(writer.published().counts().tombstones, 1);
+    head.mark_unchanged();
+    writer.uplink_holds(0, writer.published().head());
+    head.changed().await.unwrap();
+    assert_eq!(writer.published().counts().tombstones, 0);
+    writer.stop().await;
+    join(thread).await;
+}
