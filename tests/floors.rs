@@ -27,13 +27,16 @@ const IMPURE: &[&str] = &[
 
 /// Libraries that are to be replaceable by changing one room, and the files (or folders) that may name them.
 const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
-    ("rustls", &["net/tls.rs"]),
+    ("rustls", &["net/tls.rs", "net/tls/"]),
     ("rcgen", &["net/authority.rs"]),
     ("tokio_tungstenite", &["net/websocket.rs"]),
-    ("hyper", &["net/http.rs"]),
-    ("hyper_util", &["net/http.rs"]),
+    ("hyper", &["net/http.rs", "net/http/"]),
+    ("hyper_util", &["net/http.rs", "net/http/"]),
     ("flate2", &["compression/"]),
     ("snap", &["compression/"]),
+    ("bcrypt", &["net/passwords.rs"]),
+    ("listenfd", &["net/listen.rs"]),
+    ("serde_saphyr", &["config/web_file.rs"]),
     ("backoff", &["node/backoff.rs"]),
     ("x509_parser", &["net/certificate.rs"]),
 ];

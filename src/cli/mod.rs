@@ -1,5 +1,5 @@
 //! Floor 6: the command line. [`main`] takes the arguments apart; [`run`] is a node's life, [`demo`] three nodes', [`pki`],
-//! [`check_config`] and [`store`] are what their names say, [`logging`] is how all of them speak.
+//! [`check_config`] and [`store`] are what their names say, [`logging`] is how all of them speak; `watch` sees files change.
 
 pub mod check_config;
 pub mod demo;
@@ -7,6 +7,7 @@ pub mod logging;
 pub mod pki;
 pub mod run;
 pub mod store;
+mod watch;
 
 use std::io::{self, Write};
 use std::process::ExitCode;

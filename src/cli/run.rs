@@ -5,6 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use super::logging;
+use super::watch::{self, Watch};
 use crate::config::{self, Flags};
 use crate::node::Node;
 use crate::node::options::Role;
@@ -20,6 +21,7 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new()?;
+        let mut watch = Watch::new(&options.node.web.security);
         let started = tokio::select! {
             started = Node::start(options.node) => started,
             () = signals.terminated() => {
@@ -32,10 +34,16 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
         loop {
             let asked = tokio::select! {
                 asked = signals.next(&mut node) => asked,
+                () = changed(&mut watch) => {
+                    if let Err(text) = reload_web(role, flags, &node, &mut watch) {
+                        error!(reason = text, "files that protect the gateway have changed; the old ones go on");
+                    }
+                    continue;
+                }
                 () = writer.over() => return Err("the thread that writes has ended, see the log; start again".into()),
             };
             let Some(asked) = asked else { break };
-            let outcome = reload(role, flags, &node);
+            let outcome = reload(role, flags, &node, &mut watch);
             if let Err(text) = &outcome {
                 error!(reason = text, "the configuration was not read again: the old one goes on");
             }
@@ -63,9 +71,32 @@ pub fn runtime() -> Result<Runtime, String> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| format!("no threads: {error}"))
 }
 
-fn reload(role: Role, flags: &Flags, node: &Node) -> Result<(), String> {
+fn reload(role: Role, flags: &Flags, node: &Node, watch: &mut Watch) -> Result<(), String> {
     let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
-    node.reload(&options.node).map_err(|error| error.to_string())
+    node.reload(&options.node).map_err(|error| error.to_string())?;
+    watch.follow(&options.node.web.security);
+    Ok(())
+}
+
+/// The same for what protects the gateway alone: nobody asked for more.
+fn reload_web(role: Role, flags: &Flags, node: &Node, watch: &mut Watch) -> Result<(), String> {
+    let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
+    node.reload_web(&options.node).map_err(|error| error.to_string())?;
+    watch.follow(&options.node.web.security);
+    Ok(())
+}
+
+/// Ends when a watched file has changed.
+async fn changed(watch: &mut Watch) {
+    if watch.is_empty() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(watch::INTERVAL).await;
+        if watch.changed() {
+            return;
+        }
+    }
 }
 
 /// Who waits for a configuration to be read again; `None` for a signal.

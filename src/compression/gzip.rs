@@ -1,17 +1,16 @@
-//! Gzip (RFC 1952): request bodies in, replies out.
+//! Gzip bodies (RFC 1952), read.
 //!
-//! Read as Go's `compress/gzip` reads, because that is what the original answers with: members may follow each other,
+//! As Go's `compress/gzip` reads them, because that is what the original answers with: members may follow each other,
 //! each header and checksum is checked, and anything else behind the last member is an error.
 
-use flate2::{Compress, Compression, Crc, Decompress, FlushCompress};
+use flate2::{Crc, Decompress};
 
 use super::Error;
-use super::deflate::{deflate, inflate};
-
-/// The level at which replies are compressed unless told otherwise: the fastest, at most of the gain.
-pub const LEVEL_DEFAULT: u32 = 1;
+use super::deflate::inflate;
 
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
+/// The header that is written: no flags, no time, no extra flags, system unknown.
+pub(super) const HEADER: [u8; HEADER_BYTES] = [MAGIC[0], MAGIC[1], MAGIC[2], 0, 0, 0, 0, 0, 0, 255];
 const HEADER_BYTES: usize = 10;
 const TRAILER_BYTES: usize = 8;
 /// Name and comment in a header, each with its closing zero.
@@ -110,52 +109,8 @@ fn text_len(data: &[u8]) -> Result<usize, Error> {
     }
 }
 
-fn trailer_of(crc: u32, length: u32) -> [u8; TRAILER_BYTES] {
+pub(super) fn trailer_of(crc: u32, length: u32) -> [u8; TRAILER_BYTES] {
     (u64::from(length) << 32 | u64::from(crc)).to_le_bytes()
-}
-
-/// Encodes one gzip member, fed chunk by chunk; what is ready is appended to the vector given.
-pub struct Gzip {
-    compress: Compress,
-    crc: Crc,
-    length: u32,
-    started: bool,
-}
-
-impl Gzip {
-    /// An encoder at that level (0 to 9; more counts as 9).
-    pub fn new(level: u32) -> Self {
-        let compress = Compress::new(Compression::new(level.min(9)), false);
-        Self { compress, crc: Crc::new(), length: 0, started: false }
-    }
-
-    /// Encodes `chunk`. Its end may stay inside until more follows.
-    pub fn write(&mut self, chunk: &[u8], out: &mut Vec<u8>) {
-        self.start(out);
-        self.crc.update(chunk);
-        self.length = self.length.wrapping_add(chunk.len() as u32);
-        deflate(&mut self.compress, chunk, FlushCompress::None, out);
-    }
-
-    /// Encodes what is left inside and closes the member.
-    pub fn finish(mut self, out: &mut Vec<u8>) {
-        self.start(out);
-        deflate(&mut self.compress, &[], FlushCompress::Finish, out);
-        out.extend_from_slice(&trailer_of(self.crc.sum(), self.length));
-    }
-
-    fn start(&mut self, out: &mut Vec<u8>) {
-        if !std::mem::replace(&mut self.started, true) {
-            // No flags, no time, no extra flags, system unknown.
-            out.extend_from_slice(&[MAGIC[0], MAGIC[1], MAGIC[2], 0, 0, 0, 0, 0, 0, 255]);
-        }
-    }
-}
-
-impl std::fmt::Debug for Gzip {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Gzip").field("length", &self.length).finish_non_exhaustive()
-    }
 }
 
 #[cfg(test)]
@@ -163,16 +118,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::compression::{Member, Packer};
 
     const NO_LIMIT: usize = 1 << 30;
 
     fn gzip(chunks: &[&[u8]], level: u32) -> Vec<u8> {
-        let mut out = Vec::new();
-        let mut gzip = Gzip::new(level);
+        let (mut out, mut packer, mut member) = (Vec::new(), Packer::new(level), Member::new());
         for chunk in chunks {
-            gzip.write(chunk, &mut out);
+            member.add(&packer.pack(chunk), &mut out);
         }
-        gzip.finish(&mut out);
+        member.finish(&mut out);
         out
     }
 

@@ -1,17 +1,20 @@
 //! Floor 1: compressed bodies and streams, each bounded by what it may grow to.
 //!
 //! The only files that name `flate2` and `snap`. [`gunzip`] and [`unsnappy`] decode the body of a request, whole or not
-//! at all; [`Gzip`] encodes a reply chunk by chunk; [`Deflater`] and [`Inflater`] are the two ends of one direction of a
+//! at all; [`Packer`] compresses the pieces that a [`Member`], the body of a reply,
+//! is put together of; [`Deflater`] and [`Inflater`] are the two ends of one direction of a
 //! link, which compresses each message against all that went before.
 
 mod deflate;
 mod gzip;
+mod member;
 mod snappy;
 mod stream;
 
 use std::fmt;
 
-pub use gzip::{Gzip, LEVEL_DEFAULT, check_gzip_header, gunzip};
+pub use gzip::{check_gzip_header, gunzip};
+pub use member::{LEVEL_DEFAULT, Member, Packer, Piece};
 pub use snappy::unsnappy;
 pub use stream::{Deflater, Inflater};
 

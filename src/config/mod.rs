@@ -10,6 +10,8 @@ mod mistake;
 mod reader;
 mod summary;
 mod value;
+mod web;
+mod web_file;
 
 use std::path::Path;
 use std::time::SystemTime;
@@ -123,20 +125,31 @@ fn build(role: Option<Role>, mut reader: Reader<'_>, examine_at: Option<SystemTi
     Ok(Options { node: NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags }, log })
 }
 
-/// Flags and their values, one line each, for the status page. None of them is a secret: keys are named by their files.
+/// Flags and their values, one line each, for the status page. None of them is a secret: those were noted as such, and of
+/// URLs users and passwords are left out.
 fn describe(seen: &[(&'static keys::Key, String)]) -> Vec<(String, String)> {
     let mut described: Vec<(String, String)> = Vec::new();
     for (key, value) in seen {
-        let name = key.flag.unwrap_or(key.path);
+        let (name, value) = (key.flag.unwrap_or(key.path), masked(value));
         match described.iter_mut().find(|(known, _)| known == name) {
             Some((_, values)) => {
                 values.push(';');
-                values.push_str(value);
+                values.push_str(&value);
             }
-            None => described.push((name.into(), value.clone())),
+            None => described.push((name.into(), value)),
         }
     }
     described
+}
+
+/// The value with the user and password of a URL masked: `http://***@proxy.example:3128`.
+fn masked(value: &str) -> String {
+    let Some((scheme, rest)) = value.split_once("://") else { return value.into() };
+    let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+    match authority.rfind('@') {
+        Some(at) => format!("{scheme}://***{}", &rest[at..]),
+        None => value.into(),
+    }
 }
 
 #[cfg(test)]

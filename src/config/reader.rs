@@ -10,9 +10,11 @@ use super::flags::Flags;
 use super::keys::{self, Key, LISTS};
 use super::mistake::{Mistake, Place, line_and_column, nearest};
 use super::value::{Value, wrong_type};
+use super::web_file;
 use crate::model::LabelSet;
 use crate::net::identity::{parse_label, place_labels};
-use crate::net::tls::{Credentials, TlsFiles};
+use crate::net::tls::web::{WebAcceptor, WebTls};
+use crate::net::tls::{Credentials, TlsError, TlsFiles};
 
 /// A file that was read and parsed.
 #[derive(Clone, Copy)]
@@ -40,6 +42,9 @@ impl Section<'_> {
     }
 }
 
+/// What stands for a value that nobody is to see; as Prometheus writes it.
+const SECRET: &str = "<secret>";
+
 enum Given<'a> {
     Flag(&'a [String]),
     File(&'a Spanned<DeValue<'a>>),
@@ -54,11 +59,14 @@ pub(super) struct Reader<'a> {
     files: Vec<Files<'a>>,
 }
 
-/// Certificates and a key that a section names, to be looked at when everything is read.
-struct Files<'a> {
-    section: Section<'a>,
-    ca_name: &'static str,
-    files: TlsFiles,
+/// Certificates and a key that are named somewhere, to be looked at when everything is read.
+enum Files<'a> {
+    /// By a section for a link, its authorities under the key `ca_name`.
+    Link { section: Section<'a>, ca_name: &'static str, files: TlsFiles },
+    /// By the section for the gateway.
+    Web { section: Section<'a>, tls: WebTls },
+    /// By a file of the gateway's own.
+    WebFile { file: PathBuf, places: web_file::Places, tls: WebTls },
 }
 
 impl<'a> Reader<'a> {
@@ -122,6 +130,47 @@ impl<'a> Reader<'a> {
             self.mistake_at(section, format!("{} is not given: add {name} = …{flag} ({})", key.path, key.meaning));
         }
         value
+    }
+
+    /// One value that there need not be.
+    pub fn maybe<T: Value>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
+        let value: Option<T> = self.optional(section, name);
+        self.note(section, name, value.as_ref().map_or(String::new(), Value::to_text));
+        value
+    }
+
+    /// The same for a text that nobody is to see.
+    pub fn secret(&mut self, section: Section<'a>, name: &str) -> Option<String> {
+        let value: Option<String> = self.optional(section, name).filter(|text: &String| !text.is_empty());
+        self.note(section, name, value.as_ref().map_or(String::new(), |_| SECRET.into()));
+        value
+    }
+
+    /// A file's name as [`Reader::file`] reads it, that there need not be; empty is none.
+    pub fn maybe_file(&mut self, section: Section<'a>, name: &str) -> Option<PathBuf> {
+        let text: Option<String> = self.optional(section, name).filter(|text: &String| !text.is_empty());
+        self.note(section, name, text.clone().unwrap_or_default());
+        text.map(|text| self.resolve(section, name, &text))
+    }
+
+    /// Names with their values, in a table of the file; nobody is to see the values if they are `secret`.
+    pub fn table(&mut self, section: Section<'a>, name: &str, secret: bool) -> Vec<(String, String)> {
+        let Given::File(value) = self.given(section, name) else {
+            self.note(section, name, String::new());
+            return Vec::new();
+        };
+        let DeValue::Table(table) = value.get_ref() else {
+            let text = wrong_type("a table: write a section of that name", value.get_ref());
+            self.file_mistake(value.span().start, text);
+            return Vec::new();
+        };
+        let pairs: Vec<(String, String)> = table
+            .iter()
+            .filter_map(|(name, value)| Some((name.get_ref().to_string(), self.from_file::<String>(value)?)))
+            .collect();
+        let shown = |(name, value): &(String, String)| format!("{name}={}", if secret { SECRET } else { value });
+        self.note(section, name, pairs.iter().map(shown).collect::<Vec<_>>().join(","));
+        pairs
     }
 
     /// A file's name, relative to the file that names it, or to the working directory if a flag does.
@@ -202,21 +251,57 @@ impl<'a> Reader<'a> {
 
     /// Notes the files that a section names, its authorities under the key `ca_name`.
     pub fn note_files(&mut self, section: Section<'a>, ca_name: &'static str, files: &TlsFiles) {
-        self.files.push(Files { section, ca_name, files: files.clone() });
+        self.files.push(Files::Link { section, ca_name, files: files.clone() });
+    }
+
+    /// Notes the files that the gateway's TLS names in a section.
+    pub fn note_web_tls(&mut self, section: Section<'a>, tls: &WebTls) {
+        self.files.push(Files::Web { section, tls: tls.clone() });
+    }
+
+    /// Notes the files that the gateway's TLS names in a file of its own, at these places.
+    pub fn note_web_file_tls(&mut self, file: &Path, places: web_file::Places, tls: &WebTls) {
+        self.files.push(Files::WebFile { file: file.into(), places, tls: tls.clone() });
     }
 
     /// Looks at all files noted, as they are at `now`.
     pub fn examine(&mut self, now: SystemTime) {
-        for Files { section, ca_name, files } in std::mem::take(&mut self.files) {
-            for error in Credentials::examine(&files, now) {
-                let name = match error.path() {
-                    Some(path) if path == files.ca_file => ca_name,
-                    Some(path) if path == files.cert_file => "cert_file",
-                    _ => "key_file",
-                };
-                self.mistake(section, name, error.to_string());
+        for noted in std::mem::take(&mut self.files) {
+            match noted {
+                Files::Link { section, ca_name, files } => {
+                    for error in Credentials::examine(&files, now) {
+                        let name = match error.path() {
+                            Some(path) if path == files.ca_file => ca_name,
+                            Some(path) if path == files.cert_file => "cert_file",
+                            _ => "key_file",
+                        };
+                        self.mistake(section, name, error.to_string());
+                    }
+                }
+                Files::Web { section, tls } => {
+                    if let Some(error) = examine_web(&tls, now) {
+                        self.mistake(section, web_name(&tls, &error), error.to_string());
+                    }
+                }
+                Files::WebFile { file, places, tls } => {
+                    if let Some(error) = examine_web(&tls, now) {
+                        let at = places.get(web_name(&tls, &error)).map(|at| web_file::place(&file, *at));
+                        let place = at.unwrap_or(Place::Key(file.display().to_string()));
+                        self.mistakes.push(Mistake { place, text: error.to_string() });
+                    }
+                }
             }
         }
+    }
+
+    /// Adds mistakes that were found elsewhere.
+    pub fn add_mistakes(&mut self, mistakes: Vec<Mistake>) {
+        self.mistakes.extend(mistakes);
+    }
+
+    /// How many mistakes there are by now.
+    pub fn mistakes_len(&self) -> usize {
+        self.mistakes.len()
     }
 
     /// Adds a mistake about a key, where it is given if it is.
@@ -340,6 +425,24 @@ impl<'a> Reader<'a> {
             (Given::File(_), Some(source)) => source.file.parent().unwrap_or(Path::new("")).join(text),
             _ => text.into(),
         }
+    }
+}
+
+/// What is wrong with the files of the gateway's TLS, if anything is.
+fn examine_web(tls: &WebTls, now: SystemTime) -> Option<TlsError> {
+    match WebAcceptor::new(tls, true) {
+        Ok(acceptor) => acceptor.check(now),
+        Err(error) => Some(error),
+    }
+}
+
+/// The key that names the file that an error is about.
+fn web_name(tls: &WebTls, error: &TlsError) -> &'static str {
+    match error.path() {
+        Some(path) if path == tls.cert.path() => "cert_file",
+        Some(path) if path == tls.key.path() => "key_file",
+        Some(_) => "client_ca_file",
+        None => "cipher_suites",
     }
 }
 

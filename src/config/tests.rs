@@ -48,12 +48,13 @@ fn nothing_is_an_edge_that_keeps_what_is_pushed() {
 
 #[test]
 fn a_file_says_what_an_edge_is() {
-    let text = edge("labels = { IDC = 'SYQ' }\nbackoff_max = '1m'")
+    let text = edge("labels = { IDC = 'SYQ' }\nbackoff_max = '1m'\nsend_interval = '1s'")
         + "[web]\nlisten_address = ['127.0.0.1:0', '[::1]:9091']\n";
     let options = read_text(Some(Role::Edge), &text, &[]).unwrap().node;
     let uplink = &options.uplinks[0];
     assert_eq!((uplink.hub.to_string(), uplink.labels.to_string()), ("hub:9443".into(), r#"{IDC="SYQ"}"#.into()));
     assert_eq!(uplink.dialling.backoff_max, Duration::from_secs(60));
+    assert_eq!(uplink.send_interval, Duration::from_secs(1));
     assert!(uplink.tls.ca_file.is_absolute() && uplink.tls.ca_file.ends_with("ca.pem"), "relative to the file");
     assert_eq!(uplink.tls.cert_file, PathBuf::from("/etc/a.pem"));
     assert_eq!(options.web.listen_addresses.len(), 2);
@@ -113,6 +114,7 @@ fn a_prefix_comes_from_the_external_url_unless_given() {
     let prefix = |arguments: &[&str]| load(None, &flags(arguments)).unwrap().node.web.route_prefix;
     assert_eq!(prefix(&["--web.external-url=https://a.example/push/gate/"]), "/push/gate");
     assert_eq!(prefix(&["--web.external-url=http://a.example/push", "--web.route-prefix=/"]), "");
+    assert_eq!(prefix(&["--web.external-url=/push/"]), "/push");
     assert_eq!(prefix(&["--web.route-prefix=x/"]), "/x");
 }
 
@@ -173,6 +175,7 @@ fn each_mistake_has_its_message() {
         (&edge_twice, "the edge a has a section already"),
         (&edge("labels = { job = 'a' }"), "cannot be a label of a place"),
         (&edge("labels = 'IDC=SYQ'"), "this must be a table like { IDC = \"SYQ\" }, not a string"),
+        (&edge("send_interval = '11s'"), "the interval must be 10s or less"),
         (&edge("backoff_min = '1h'"), "backoff_min must not be longer than backoff_max (30s)"),
         (&edge("proxy = 'http://proxy:3128'"), r#"unknown key "proxy" in [uplink]"#),
     ] {
@@ -214,7 +217,8 @@ fn defaults() -> Vec<(&'static Key, String)> {
     build::uplinks(&mut reader);
     build::hub(&mut reader);
     let required = ["uplink.hub", "hub.edge.name"];
-    let given = |key: &Key| required.contains(&key.path) || key.path.contains(".tls.");
+    let given =
+        |key: &Key| required.contains(&key.path) || (key.path.contains(".tls.") && !key.path.starts_with("web."));
     let read = reader.finish().1.into_iter();
     read.map(|(key, value)| (key, if given(key) { "required".into() } else { value })).collect()
 }
@@ -261,7 +265,7 @@ fn every_key_listed_is_read_and_every_key_read_is_documented() {
 /// The lines of a commented file with what is commented out put in.
 fn uncommented(text: &str) -> String {
     fn key_line(line: &str) -> Option<&str> {
-        line.strip_prefix("# ").filter(|line| line.starts_with("[[") || line.contains(" = "))
+        line.strip_prefix("# ").filter(|line| line.starts_with('[') || line.contains(" = "))
     }
     text.lines().flat_map(|line| [key_line(line).unwrap_or(line), "\n"]).collect()
 }
@@ -286,7 +290,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 48 + 31, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 20 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key, looking into the first section of a list.
@@ -296,4 +300,15 @@ fn has(table: &DeTable<'_>, path: &str) -> bool {
     let value = value.get_ref();
     let inner = value.as_array().and_then(|array| array.first()).map_or(value, |first| first.get_ref());
     rest.is_empty() || inner.as_table().is_some_and(|table| has(table, rest))
+}
+
+#[test]
+fn passwords_in_urls_are_masked() {
+    for (value, shown) in [
+        ("http://user:p@ss@proxy:3128/a@b", "http://***@proxy:3128/a@b"),
+        ("https://example.org/push?x=a@b", "https://example.org/push?x=a@b"),
+        ("127.0.0.1:9091", "127.0.0.1:9091"),
+    ] {
+        assert_eq!(masked(value), shown);
+    }
 }

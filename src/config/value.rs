@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::LogFormat;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
+use crate::net::tls::web::{ClientAuth, Curve, Suite, Version};
 use crate::storage::SyncPolicy;
 
 /// A value of one kind.
@@ -170,6 +171,27 @@ impl Value for Duration {
     }
 }
 
+/// A time that may be none: a duration, or `0s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pause(pub Duration);
+
+const NO_PAUSE: &str = "0s";
+
+impl Value for Pause {
+    const KIND: &'static str = "\"0s\" or a duration like \"500ms\" or \"1s\" (units ms, s, m, h, d, w, y)";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        if text == NO_PAUSE {
+            return Ok(Self(Duration::ZERO));
+        }
+        Duration::from_text(text).map(Self).map_err(|_| format!("{text:?} is not {}", Self::KIND))
+    }
+
+    fn to_text(&self) -> String {
+        if self.0.is_zero() { NO_PAUSE.into() } else { self.0.to_text() }
+    }
+}
+
 macro_rules! parsed {
     ($($kind:ty: $name:literal),*) => {$(
         impl Value for $kind {
@@ -185,6 +207,7 @@ macro_rules! parsed {
         }
     )*};
 }
+parsed!(ClientAuth: "the name of a client_auth_type", Version: "\"TLS12\" or \"TLS13\"", Suite: "the name of a cipher suite", Curve: "the name of a curve");
 parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an address like \"hub.example.org:9443\"", EdgeName: "a name");
 
 macro_rules! one_of {
@@ -236,6 +259,17 @@ mod tests {
             ["", "0", "0s", "10", "s", "1.5s", "-1s", "1s1h", "1s1s", "1 s", "99999999999999999999s", "101y", "1µs"]
         {
             assert!(Duration::from_text(text).unwrap_err().contains("is not a duration"), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_pause_may_be_none() {
+        for (text, ms) in [("0s", 0), ("1ms", 1), ("1s", 1_000)] {
+            assert_eq!(Pause::from_text(text), Ok(Pause(Duration::from_millis(ms))));
+            assert_eq!(Pause(Duration::from_millis(ms)).to_text(), text);
+        }
+        for text in ["", "0", "0ms", "1"] {
+            assert!(Pause::from_text(text).unwrap_err().contains("is not \"0s\" or a duration"), "{text}");
         }
     }
 

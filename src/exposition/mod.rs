@@ -8,10 +8,12 @@
 //! All of it behaves as Pushgateway 1.11 and its parser (prometheus/common, `expfmt`) do, errors included, but where those
 //! drop the connection or print a page that cannot be scraped; such places say so.
 
+pub mod detail;
 pub mod json;
 mod labels;
 pub mod limits;
 pub mod name;
+pub mod native;
 pub mod negotiate;
 pub mod number;
 mod page;

@@ -73,7 +73,7 @@ struct Clause<'a> {
 impl<'a> Clause<'a> {
     /// `None` for what is no media range.
     fn parse(text: &'a str) -> Option<Self> {
-        let mut parts = text.split(';');
+        let mut parts = text.trim().split(';');
         let range = parts.next()?;
         let (main, sub) = match range.split_once('/') {
             Some((main, sub)) => (main.trim(), sub.trim()),
@@ -180,6 +180,12 @@ mod tests {
             ),
             (&format!("{PROTOBUF};encoding=xml"), format!("{text}underscores")),
             (&prometheus3, format!("{protobuf}delimited; escaping=underscores")),
+            // Blanks around a clause are dropped, those before the next parameter make a quality unreadable.
+            (&format!("text/plain;q=0.5 , {PROTOBUF};encoding=text;q=0.4"), format!("{text}underscores")),
+            (
+                &format!("text/plain;q=0.5 ;a=b, {PROTOBUF};encoding=text;q=0.4"),
+                format!("{protobuf}text; escaping=underscores"),
+            ),
         ];
         for (accept, content_type) in cases {
             assert_eq!(negotiate(accept).content_type(), content_type, "{accept}");

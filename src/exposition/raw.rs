@@ -35,7 +35,16 @@ pub enum Refusal {
         /// The label's name.
         label: String,
     },
-    /// A label's name is empty, not UTF-8, or begins with `__`.
+    /// A metric's name is not allowed (in protobuf; in text such a line cannot be parsed).
+    MetricName(String),
+    /// The type is none of those there are (in protobuf; in text such a line cannot be parsed).
+    MetricType {
+        /// The metric's name.
+        family: String,
+        /// The type's number.
+        number: i32,
+    },
+    /// A label's name is empty, not UTF-8, not allowed, or begins with `__`.
     LabelName {
         /// The metric's name.
         family: String,
@@ -76,6 +85,10 @@ impl fmt::Display for Refusal {
             ),
             Self::DuplicateLabel { family, label } => {
                 write!(f, "collected metric {family:?} has two or more labels with the same name: {label}")
+            }
+            Self::MetricName(name) => write!(f, "collected metric {name:?} has an invalid name"),
+            Self::MetricType { family, number } => {
+                write!(f, "collected metric {family:?} has the unknown type {number}")
             }
             Self::LabelName { family, label } => {
                 write!(f, "collected metric {family:?} has a label with an invalid name: {label}")

@@ -166,7 +166,7 @@ pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compression::Gzip;
+    use crate::compression::{Member, Packer};
 
     const PROTOBUF: &str =
         "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -174,9 +174,9 @@ mod tests {
     const GAUGE: &[u8] = b"\x12\x0a\x01m\x18\x01\x22\x0b\x12\x09\x09\0\0\0\0\0\0\xf0\x3f";
 
     fn gzip(text: &str) -> Vec<u8> {
-        let (mut gzip, mut body) = (Gzip::new(1), Vec::new());
-        gzip.write(text.as_bytes(), &mut body);
-        gzip.finish(&mut body);
+        let (mut member, mut body) = (Member::new(), Vec::new());
+        member.add(&Packer::new(1).pack(text.as_bytes()), &mut body);
+        member.finish(&mut body);
         body
     }
 

@@ -7,6 +7,7 @@
 //! Statuses, headers and bodies are those of Pushgateway 1.11, recorded from the real one; where it is broken and ours
 //! is right instead, the place says so.
 
+mod accept_encoding;
 pub mod base64url;
 pub mod body;
 pub mod instant;
@@ -20,6 +21,7 @@ pub mod route;
 mod table;
 mod url;
 
+pub use accept_encoding::accepts_gzip;
 pub use body::{BodyRules, Headers, PushError};
 pub use reply::Reply;
 pub use route::{Route, RouteConfig, Router};

@@ -75,7 +75,10 @@ pub enum Route {
     /// Say whether the node takes requests.
     Ready,
     /// The page of groups ([`pages::IndexPage`]).
-    Index,
+    Index {
+        /// Which of them, and from where on.
+        search: pages::Search,
+    },
     /// The page of build, flags and start time ([`pages::StatusPage`]).
     StatusPage,
     /// The metrics of one group, for the page of groups ([`pages::GroupFragment`]).
@@ -103,7 +106,7 @@ impl Route {
             Self::Wipe => Some("wipe"),
             Self::Healthy => Some("healthy"),
             Self::Ready => Some("ready"),
-            Self::Index | Self::StatusPage | Self::GroupFragment { .. } => Some("status"),
+            Self::Index { .. } | Self::StatusPage | Self::GroupFragment { .. } => Some("status"),
             Self::Scrape | Self::Quit | Self::Reload => None,
             Self::Answer { handler, .. } => *handler,
         }
@@ -142,13 +145,14 @@ impl Router {
         let (raw, query) = uri.split_once('?').map_or((uri, None), |(raw, query)| (raw, Some(query)));
         match (method, raw) {
             (OPTIONS, "*") => return Route::answer(Reply::empty(200)),
-            ("CONNECT", _) => return Route::answer(Reply::not_found()),
+            (_, "*") => return Route::answer(Reply::empty(400).with("Connection", "close")),
+            ("CONNECT", _) if !raw.starts_with('/') => return Route::answer(Reply::not_found()),
             _ => {}
         }
         let Some(path) = url::decode(raw).filter(|path| path.starts_with(b"/")) else {
             return Route::answer(Reply::bad_request());
         };
-        let redirect = |status: u16, path: &[u8]| {
+        let redirect = |status: u16, path: &[u8], query: Option<&str>| {
             let mut location = url::escape(path);
             if let Some(query) = query {
                 location.push('?');
@@ -156,20 +160,21 @@ impl Router {
             }
             Route::answer(Reply::redirect(status, method, location))
         };
-        let mut clean = url::clean(&path);
+        let mut clean = url::clean(&path).filter(|_| method != "CONNECT");
         if clean.as_deref().unwrap_or(&path) == self.api_root.as_bytes() {
             clean = Some([self.api_root.as_bytes(), b"/"].concat());
         }
         if let Some(clean) = clean {
-            return redirect(301, &clean);
+            // Here a question mark alone is lost, below it is not.
+            return redirect(301, &clean, query.filter(|query| !query.is_empty()));
         }
         let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
         let table = if in_api { &self.api } else { &self.pages };
         if let Some((endpoint, rest)) = table.find(method, &path) {
-            return lead(endpoint, method, rest, self.names);
+            return lead(endpoint, method, rest, query.unwrap_or_default(), self.names);
         }
         if let Some(fixed) = table.fixed(method, &path) {
-            return redirect(if method == GET { 301 } else { 307 }, &fixed);
+            return redirect(if method == GET { 301 } else { 307 }, &fixed, query);
         }
         Route::answer(match table.allowed(&path) {
             None => Reply::not_found(),
@@ -186,7 +191,7 @@ pub fn normal_prefix(prefix: &str) -> String {
 }
 
 /// The route to `endpoint`, `rest` being what follows a pattern with an open end.
-fn lead(endpoint: Endpoint, method: &str, rest: &[u8], names: NameValidation) -> Route {
+fn lead(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
     match endpoint {
         Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
@@ -201,9 +206,9 @@ fn lead(endpoint: Endpoint, method: &str, rest: &[u8], names: NameValidation) ->
         Endpoint::Scrape => Route::Scrape,
         Endpoint::Healthy => Route::Healthy,
         Endpoint::Ready => Route::Ready,
-        Endpoint::Index => Route::Index,
+        Endpoint::Index => Route::Index { search: pages::Search::of_query(asked) },
         Endpoint::StatusPage => Route::StatusPage,
-        Endpoint::Asset => answer("static", pages::asset(rest)),
+        Endpoint::Asset => answer("static", pages::asset(rest, asked)),
         Endpoint::Quit => Route::Quit,
         Endpoint::Reload => Route::Reload,
         Endpoint::LifecycleDisabled => Route::answer(Reply::lifecycle_disabled()),
@@ -228,6 +233,7 @@ mod tests {
             Route::Push { target, replace } => format!("push {target}{}", if replace { " replacing" } else { "" }),
             Route::Delete { target } => format!("delete {target}"),
             Route::GroupFragment { target } => format!("fragment {target}"),
+            Route::Index { .. } => "Index".to_owned(),
             Route::Answer { reply, .. } => {
                 let header = reply.headers.iter().find(|(name, _)| matches!(*name, "Allow" | "Location"));
                 header.map_or(reply.status.to_string(), |(_, value)| format!("{} {value}", reply.status))
@@ -303,6 +309,8 @@ mod tests {
                 ("OPTIONS", "*", "200"),
                 ("GET", "*", "400"),
                 ("CONNECT", "x:80", "404"),
+                ("CONNECT", "/metrics", "405 GET, OPTIONS"),
+                ("CONNECT", "//metrics", "404"),
                 ("GET", "", "400"),
             ],
         );
@@ -321,6 +329,10 @@ mod tests {
                 ("PUT POST DELETE", "/Metrics/Job/a", "307 /metrics/job/a"),
                 ("PUT", "/METRICS/JOB/A/X/Y%20", "307 /metrics/job/A/X/Y%20"),
                 ("POST", "/METRICS/JOB@BASE64/YQ", "307 /metrics/job@base64/YQ"),
+                ("POST", "/METRICS/JOB@BASE64/YQ/x/y", "404"),
+                ("POST", "/metrics/job@Base64/YQ/", "404"),
+                ("GET", "/METRICS?", "301 /metrics?"),
+                ("GET", "//metrics?", "301 /metrics"),
                 ("PATCH PUT OPTIONS", "/METRICS", "404"),
                 ("POST PUT", "/-/quit/", "307 /-/quit"),
                 ("GET", "/-/quit/", "301 /-/quit"),

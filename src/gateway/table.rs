@@ -143,7 +143,12 @@ impl Table {
         if of_method().any(jobless) {
             return Some(path[..path.len() - 1].to_vec());
         }
-        of_method().find_map(|entry| entry.pattern.folded(path))
+        // Nor does it find the labels behind a job in base64 where the case is another.
+        let lost = |entry: &Entry, fixed: &[u8]| match (&entry.pattern, entry.endpoint) {
+            (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: true }) => fixed[root.len()..].contains(&b'/'),
+            _ => false,
+        };
+        of_method().find_map(|entry| entry.pattern.folded(path).filter(|fixed| !lost(entry, fixed)))
     }
 
     /// The methods that have a route to `path`, and OPTIONS, as an Allow header lists them.

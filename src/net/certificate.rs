@@ -1,6 +1,7 @@
 //! What a certificate says: for whom, from when, until when, and which edge.
 
 use std::fmt;
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
@@ -71,6 +72,24 @@ impl Certificate {
             not_after: from_timestamp(parsed.validity().not_after.timestamp()),
             uris: uris.collect(),
         })
+    }
+
+    /// All that it is for, by its subject alternative names: DNS names, e-mail addresses, IP addresses and URIs.
+    pub fn subjects(der: &[u8]) -> Result<Vec<String>, CertificateError> {
+        let malformed = |error: &dyn fmt::Display| CertificateError::Malformed(error.to_string());
+        let (_, parsed) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
+        let names = parsed.subject_alternative_name().map_err(|error| malformed(&error))?;
+        let names = names.iter().flat_map(|names| &names.value.general_names).filter_map(|name| match name {
+            GeneralName::DNSName(name) | GeneralName::RFC822Name(name) | GeneralName::URI(name) => {
+                Some(name.to_string())
+            }
+            GeneralName::IPAddress(bytes) => match bytes.len() {
+                4 => <[u8; 4]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+                _ => <[u8; 16]>::try_from(*bytes).ok().map(|bytes| IpAddr::from(bytes).to_string()),
+            },
+            _ => None,
+        });
+        Ok(names.collect())
     }
 
     /// Which edge holds it: by its URI; without one, by its common name, with no labels, so that the certificates of an

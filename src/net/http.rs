@@ -1,4 +1,5 @@
-//! The HTTP/1.1 server under the gateway: bounded, gently stopped, and nothing of hyper shown to those above.
+//! The HTTP server under the gateway: bounded, gently stopped, and nothing of hyper shown to those above. [`serve`] speaks
+//! HTTP/1.1, [`encrypted::serve`] that or HTTP/2 in TLS.
 //!
 //! A [`Handler`] gets an [`Incoming`] request, whose body it may read under a bound, and gives a [`Response`]: bytes, or a
 //! stream of them for what is too large to hold.
@@ -6,13 +7,15 @@
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::Stream;
 use hyper::body::{Body as _, Frame, SizeHint};
 use hyper::header::{HeaderName, HeaderValue};
 use hyper::http::request::Parts;
@@ -25,8 +28,11 @@ use tracing::debug;
 
 use super::budget::{Budget, Exhausted, Reservation};
 use super::listen::{self, Accepting, Slots};
-use super::patience::{Patient, Progress, Waits};
+use super::patience::{Busy, Patient, Progress, Waits};
 use super::stop::Stop;
+
+pub mod encrypted;
+mod refusal;
 
 /// What a connection beyond the bound is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -72,17 +78,7 @@ where
 {
     let stream = Patient::new(stream, limits.waits);
     let progress = stream.progress().clone();
-    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
-        progress.busy();
-        let (parts, body) = request.into_parts();
-        let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
-        let (handler, progress) = (handler.clone(), progress.clone());
-        async move {
-            let mut response = handler.handle(incoming).await.0;
-            response.body_mut().progress = Some(progress);
-            Ok::<_, Infallible>(response)
-        }
-    });
+    let service = service_fn(|request| answer(request, peer, &handler, &limits, &progress));
     let mut builder = http1::Builder::new();
     // `Patient` bounds the wait for a head, and tells it from an idle connection.
     builder.header_read_timeout(None).max_header_size(limits.header_bytes_max);
@@ -97,6 +93,29 @@ where
     };
     if let Err(error) = ended {
         debug!(%peer, error = %Chain(&error), "connection ended");
+    }
+}
+
+/// Has a request answered.
+fn answer<H: Handler>(
+    request: hyper::Request<hyper::body::Incoming>,
+    peer: SocketAddr,
+    handler: &Arc<H>,
+    limits: &Arc<HttpLimits>,
+    progress: &Progress,
+) -> impl Future<Output = Result<hyper::Response<Reply>, Infallible>> + Send + use<H> {
+    let busy = progress.busy();
+    let (parts, body) = request.into_parts();
+    let refused = refusal::refusal(&parts);
+    let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
+    let handler = handler.clone();
+    async move {
+        let mut response = match refused {
+            Some(response) => response.0,
+            None => handler.handle(incoming).await.0,
+        };
+        response.body_mut().busy = Some(busy);
+        Ok(response)
     }
 }
 
@@ -281,7 +300,7 @@ pub struct Response(hyper::Response<Reply>);
 impl Response {
     /// An answer with that status and nothing else. A number that is no status (100–999) becomes 500.
     pub fn new(status: u16) -> Self {
-        let mut response = hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), progress: None });
+        let mut response = hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), busy: None });
         *response.status_mut() =
             hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
         Self(response)
@@ -296,16 +315,21 @@ impl Response {
         self
     }
 
+    /// Adds a header unless it is there.
+    pub fn header_if_missing(self, name: &str, value: impl AsRef<[u8]>) -> Self {
+        if self.0.headers().contains_key(name) { self } else { self.header(name, value) }
+    }
+
     /// Sets the body.
     pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
         self.0.body_mut().content = Content::Bytes(bytes.into());
         self
     }
 
-    /// Makes the body a stream of what `pieces` gives, each made when the one before is on its way. The connection is
-    /// ended if a client takes none for too long.
-    pub fn pieces(mut self, pieces: impl Iterator<Item = Bytes> + Send + 'static) -> Self {
-        self.0.body_mut().content = Content::Pieces(Pieces { source: Box::new(pieces), rested: true });
+    /// Makes the body a stream of what `parts` gives. The connection is ended if a client takes none for too long, and
+    /// broken off, so that the client notices, if a part cannot be had.
+    pub fn parts(mut self, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
+        self.0.body_mut().content = Content::Parts(Made(Box::pin(parts)));
         self
     }
 
@@ -318,20 +342,16 @@ impl Response {
 #[derive(Debug)]
 enum Content {
     Bytes(Bytes),
-    Pieces(Pieces),
+    Parts(Made),
     Ended,
 }
 
 /// A body that is made while it is sent.
-struct Pieces {
-    source: Box<dyn Iterator<Item = Bytes> + Send>,
-    /// Whether others had their turn since the last piece.
-    rested: bool,
-}
+struct Made(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>);
 
-impl fmt::Debug for Pieces {
+impl fmt::Debug for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Pieces")
+        f.write_str("Made")
     }
 }
 
@@ -339,26 +359,18 @@ impl fmt::Debug for Pieces {
 #[derive(Debug)]
 struct Reply {
     content: Content,
-    progress: Option<Progress>,
+    busy: Option<Busy>,
 }
 
 impl hyper::body::Body for Reply {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let piece = match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => None,
             Content::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
-            Content::Pieces(pieces) => {
-                // Making pieces as fast as they are taken would keep others from this thread: they go in between.
-                pieces.rested = !pieces.rested;
-                if pieces.rested {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                pieces.source.next().map(|bytes| Ok(Frame::data(bytes)))
-            }
+            Content::Parts(parts) => ready!(parts.0.as_mut().poll_next(cx)).map(|part| part.map(Frame::data)),
             Content::Ended => None,
         };
         if piece.is_none() {
@@ -370,7 +382,7 @@ impl hyper::body::Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Bytes(bytes) => bytes.is_empty(),
-            Content::Pieces(_) => false,
+            Content::Parts(_) => false,
             Content::Ended => true,
         }
     }
@@ -378,16 +390,8 @@ impl hyper::body::Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Pieces(_) => SizeHint::default(),
+            Content::Parts(_) => SizeHint::default(),
             Content::Ended => SizeHint::with_exact(0),
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let Some(progress) = &self.progress {
-            progress.idle();
         }
     }
 }

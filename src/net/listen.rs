@@ -60,6 +60,26 @@ pub async fn bind(address: &ListenAddress, key: &'static str) -> Result<TcpListe
     bound.map_err(|error| ListenError { address: address.clone(), key, error })
 }
 
+/// The TCP sockets that systemd listens on for this process (`LISTEN_FDS`), in its order; the key `web.systemd_socket` asks
+/// for them.
+///
+/// # Errors
+/// If there is none, or one that is no TCP socket.
+pub fn passed() -> io::Result<Vec<TcpListener>> {
+    let mut passed = listenfd::ListenFd::from_env();
+    let mut listeners = Vec::new();
+    for index in 0..passed.len() {
+        if let Some(listener) = passed.take_tcp_listener(index)? {
+            listener.set_nonblocking(true)?;
+            listeners.push(TcpListener::from_std(listener)?);
+        }
+    }
+    match listeners.is_empty() {
+        false => Ok(listeners),
+        true => Err(io::Error::new(io::ErrorKind::NotFound, "no socket was passed on (LISTEN_FDS and LISTEN_PID)")),
+    }
+}
+
 /// A bound on connections, shared by all listeners of one face. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Slots {

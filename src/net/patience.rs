@@ -5,13 +5,16 @@
 //! and a peer that takes no bytes of an answer is given up after a third. While a request is being answered, reading is
 //! not bounded here: bodies have their own bound.
 //!
+//! Where several requests share a connection (HTTP/2), it is idle when none is being answered; what else arrives meanwhile,
+//! such as a ping, does not begin a head and does not prolong the wait.
+//!
 //! Costs little a request: no timer is set or moved while requests arrive whole. The one timer that there is fires early
 //! and is then moved to where it should be.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -40,32 +43,67 @@ enum Phase {
 #[derive(Clone, Debug)]
 pub struct Progress {
     started: Instant,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+struct State {
     /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase.
-    phase: Arc<AtomicU64>,
+    phase: AtomicU64,
+    /// Requests being answered; counted only if there can be several.
+    requests: AtomicU32,
+    several: bool,
+}
+
+/// A request is being answered while this is held.
+#[derive(Debug)]
+pub struct Busy(Progress);
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.0.idle();
+    }
 }
 
 impl Progress {
-    fn new() -> Self {
-        Self { started: Instant::now(), phase: Arc::new(AtomicU64::new(Phase::Head as u64)) }
+    fn new(several: bool) -> Self {
+        let state = State { phase: AtomicU64::new(Phase::Head as u64), requests: AtomicU32::new(0), several };
+        Self { started: Instant::now(), state: Arc::new(state) }
     }
 
-    /// A request's head is here; it is being answered.
-    pub fn busy(&self) {
-        self.phase.store(Phase::Busy as u64, Ordering::Relaxed);
+    /// A request's head is here; it is being answered until the value is dropped.
+    pub fn busy(&self) -> Busy {
+        if self.state.several {
+            self.state.requests.fetch_add(1, Ordering::SeqCst);
+        }
+        self.set_busy();
+        Busy(self.clone())
     }
 
-    /// The answer is given.
-    pub fn idle(&self) {
-        self.enter(Phase::Idle);
+    fn set_busy(&self) {
+        self.state.phase.store(Phase::Busy as u64, Ordering::SeqCst);
+    }
+
+    fn idle(&self) {
+        if !self.state.several {
+            return self.enter(Phase::Idle);
+        }
+        if self.state.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.enter(Phase::Idle);
+            // Another may have come in between.
+            if self.state.requests.load(Ordering::SeqCst) > 0 {
+                self.set_busy();
+            }
+        }
     }
 
     fn enter(&self, phase: Phase) {
         let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-        self.phase.store(elapsed_ms << 2 | phase as u64, Ordering::Relaxed);
+        self.state.phase.store(elapsed_ms << 2 | phase as u64, Ordering::SeqCst);
     }
 
     fn phase(&self) -> (Phase, Instant) {
-        let packed = self.phase.load(Ordering::Relaxed);
+        let packed = self.state.phase.load(Ordering::Relaxed);
         let phase = match packed & 3 {
             0 => Phase::Idle,
             1 => Phase::Head,
@@ -88,7 +126,12 @@ pub struct Patient<S> {
 impl<S> Patient<S> {
     /// Bounds the waits on `inner`, from now.
     pub fn new(inner: S, waits: Waits) -> Self {
-        Self { inner, waits, progress: Progress::new(), read_timer: None, write_timer: None }
+        Self { inner, waits, progress: Progress::new(false), read_timer: None, write_timer: None }
+    }
+
+    /// The same for a connection that several requests share.
+    pub fn shared(inner: S, waits: Waits) -> Self {
+        Self { progress: Progress::new(true), ..Self::new(inner, waits) }
     }
 
     /// To tell what the connection is at.
@@ -138,7 +181,8 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
         let before = into.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, into) {
             Poll::Ready(result) => {
-                if into.filled().len() > before && this.progress.phase().0 == Phase::Idle {
+                let begins = into.filled().len() > before && !this.progress.state.several;
+                if begins && this.progress.phase().0 == Phase::Idle {
                     this.progress.enter(Phase::Head);
                 }
                 Poll::Ready(result)
@@ -211,8 +255,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_kept_connection_may_rest_but_not_dawdle() {
         let (mut stream, mut far) = pair();
-        stream.progress().busy();
-        stream.progress().idle();
+        drop(stream.progress().busy());
         tokio::time::sleep(Duration::from_secs(99)).await;
         far.write_all(b"G").await.unwrap();
         stream.read_u8().await.unwrap();
@@ -228,22 +271,36 @@ mod tests {
         let (mut stream, _far) = pair();
         let wait = tokio::time::timeout(Duration::from_secs(3), stream.read_u8());
         assert!(wait.await.is_err(), "a timer for the head is set");
-        stream.progress().busy();
+        let busy = stream.progress().busy();
         tokio::time::sleep(Duration::from_secs(50)).await;
-        stream.progress().idle();
+        drop(busy);
         assert_eq!(seconds_to_give_up(&mut stream).await, 100);
     }
 
     #[tokio::test(start_paused = true)]
     async fn answering_takes_its_time() {
         let (mut stream, mut far) = pair();
-        stream.progress().busy();
+        let _busy = stream.progress().busy();
         let late = async {
             tokio::time::sleep(Duration::from_secs(1_000)).await;
             far.write_all(b"!").await.unwrap();
         };
         let (read, ()) = tokio::join!(stream.read_u8(), late);
         assert_eq!(read.unwrap(), b'!');
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_shared_connection_rests_when_its_last_request_is_answered() {
+        let (near, mut far) = tokio::io::duplex(4);
+        let mut stream = Patient::shared(near, WAITS);
+        let (first, second) = (stream.progress().busy(), stream.progress().busy());
+        drop(first);
+        assert!(tokio::time::timeout(Duration::from_secs(500), stream.read_u8()).await.is_err(), "one is left");
+        drop(second);
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        far.write_all(b"ping").await.unwrap();
+        stream.read_exact(&mut [0; 4]).await.unwrap();
+        assert_eq!(seconds_to_give_up(&mut stream).await, 50);
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,6 +2,8 @@
 //!
 //! Sessions are not resumed: a resumed one would not show its certificate again, and so would outlive the certificate's
 //! expiry or the authority's removal. A link lives for hours; the handshake saved is worth nothing.
+//!
+//! The gateway's own TLS is in [`web`].
 
 use std::fmt;
 use std::io;
@@ -20,6 +22,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::certificate::{Certificate, CertificateError, date};
 use super::identity::EdgeIdentity;
+
+pub mod web;
 
 /// An encrypted stream, of either end.
 pub type Stream<S> = tokio_rustls::TlsStream<S>;
@@ -73,7 +77,14 @@ pub enum TlsError {
         reason: String,
     },
     /// The key is not that of the certificate.
-    Mismatch(TlsFiles),
+    Mismatch {
+        /// The certificate's file.
+        cert: PathBuf,
+        /// The key's.
+        key: PathBuf,
+    },
+    /// What was asked for cannot be had together.
+    Settings(String),
     /// The certificate is valid no more.
     Expired {
         /// The file.
@@ -107,9 +118,10 @@ impl fmt::Display for TlsError {
             Self::NoKey(path) => write!(f, "{path:?} has no private key: it needs a -----BEGIN PRIVATE KEY----- block"),
             Self::BadCertificate { path, reason } => write!(f, "the certificate in {path:?} cannot be used: {reason}"),
             Self::BadKey { path, reason } => write!(f, "the key in {path:?} cannot be used: {reason}"),
-            Self::Mismatch(files) => {
-                write!(f, "the key in {:?} does not match the certificate in {:?}", files.key_file, files.cert_file)
+            Self::Mismatch { cert, key } => {
+                write!(f, "the key in {key:?} does not match the certificate in {cert:?}")
             }
+            Self::Settings(reason) => write!(f, "TLS cannot be spoken as it is set up: {reason}"),
             Self::Expired { path, not_after } => {
                 write!(f, "the certificate in {path:?} expired on {}: replace it", date(*not_after))
             }
@@ -136,8 +148,8 @@ impl TlsError {
             | Self::BadKey { path, .. }
             | Self::Expired { path, .. }
             | Self::NotYetValid { path, .. } => Some(path),
-            Self::Mismatch(files) => Some(&files.key_file),
-            Self::BadHost(_) | Self::Handshake(_) | Self::Identity(_) => None,
+            Self::Mismatch { key, .. } => Some(key),
+            Self::Settings(_) | Self::BadHost(_) | Self::Handshake(_) | Self::Identity(_) => None,
         }
     }
 }
@@ -205,16 +217,7 @@ impl Credentials {
     pub fn check(&self, now: SystemTime) -> Vec<TlsError> {
         let own = (&self.files.cert_file, &self.certificate);
         let all = std::iter::once(own).chain(self.authorities.iter().map(|ca| (&self.files.ca_file, ca)));
-        all.filter_map(|(path, certificate)| {
-            if certificate.not_after < now {
-                Some(TlsError::Expired { path: path.clone(), not_after: certificate.not_after })
-            } else if certificate.not_before > now {
-                Some(TlsError::NotYetValid { path: path.clone(), not_before: certificate.not_before })
-            } else {
-                None
-            }
-        })
-        .collect()
+        all.filter_map(|(path, certificate)| certificate.problem(path, now)).collect()
     }
 
     fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
@@ -247,7 +250,9 @@ impl Credentials {
 
     fn unusable(&self, error: rustls::Error) -> TlsError {
         match error {
-            rustls::Error::InconsistentKeys(_) => TlsError::Mismatch(self.files.clone()),
+            rustls::Error::InconsistentKeys(_) => {
+                TlsError::Mismatch { cert: self.files.cert_file.clone(), key: self.files.key_file.clone() }
+            }
             rustls::Error::InvalidCertificate(error) => {
                 TlsError::BadCertificate { path: self.files.cert_file.clone(), reason: error.to_string() }
             }
@@ -383,10 +388,28 @@ fn store<T>(config: &RwLock<Arc<T>>, new: Arc<T>) {
     *config.write().unwrap_or_else(|poisoned| poisoned.into_inner()) = new;
 }
 
+impl Certificate {
+    /// Why it is not valid at `now`, if it is not; `path` is where it was read.
+    fn problem(&self, path: &Path, now: SystemTime) -> Option<TlsError> {
+        if self.not_after < now {
+            Some(TlsError::Expired { path: path.into(), not_after: self.not_after })
+        } else if self.not_before > now {
+            Some(TlsError::NotYetValid { path: path.into(), not_before: self.not_before })
+        } else {
+            None
+        }
+    }
+}
+
 fn load_authorities(path: &Path) -> Result<(RootCertStore, Vec<Certificate>), TlsError> {
+    authorities(path, &read(path)?)
+}
+
+/// The authorities in PEM that was read from `path`.
+fn authorities(path: &Path, pem: &[u8]) -> Result<(RootCertStore, Vec<Certificate>), TlsError> {
     let mut roots = RootCertStore::empty();
     let mut authorities = Vec::new();
-    for der in read_certificates(path)? {
+    for der in certificates(path, pem)? {
         authorities.push(parse(path, &der)?);
         roots.add(der).map_err(|error| TlsError::BadCertificate { path: path.into(), reason: error.to_string() })?;
     }
@@ -398,17 +421,23 @@ fn parse(path: &Path, der: &[u8]) -> Result<Certificate, TlsError> {
         .map_err(|error| TlsError::BadCertificate { path: path.into(), reason: error.to_string() })
 }
 
-/// At least one certificate.
 fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let pem = read(path)?;
+    certificates(path, &read(path)?)
+}
+
+/// At least one certificate.
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(&pem).collect::<Result<_, _>>().map_err(|error| not_pem(path, &error))?;
+        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| not_pem(path, &error))?;
     if certificates.is_empty() { Err(TlsError::NoCertificate(path.into())) } else { Ok(certificates) }
 }
 
 fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let pem = read(path)?;
-    let key = PrivateKeyDer::pem_slice_iter(&pem).next();
+    key(path, &read(path)?)
+}
+
+fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let key = PrivateKeyDer::pem_slice_iter(pem).next();
     key.ok_or_else(|| TlsError::NoKey(path.into()))?.map_err(|error| not_pem(path, &error))
 }
 

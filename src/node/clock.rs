@@ -5,6 +5,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::store;
 
+/// What stamps are whole multiples of: less than a push takes to arrive and be answered.
+const TICK_NS: u64 = 100_000;
+
 /// The wall clock with its offset to the hub, and a clock that never goes back.
 #[derive(Debug)]
 pub struct Clock {
@@ -30,10 +33,11 @@ impl Clock {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// What a write made now is stamped with: whole microseconds, which take less on the link and on the disk.
+    /// What a write made now is stamped with: whole tenths of a millisecond, which take less on the link and on the disk.
     pub fn now(&self) -> store::Now {
-        let wall_ns = self.wall_ns() / 1_000 * 1_000;
-        store::Now { wall_ns, stamp_ns: wall_ns.saturating_add_signed(self.offset_ns() / 1_000 * 1_000) }
+        let wall_ns = self.wall_ns() / TICK_NS * TICK_NS;
+        let offset_ns = self.offset_ns() / TICK_NS as i64 * TICK_NS as i64;
+        store::Now { wall_ns, stamp_ns: wall_ns.saturating_add_signed(offset_ns) }
     }
 
     /// Sets how far the hub's clock is ahead of this one.

@@ -367,6 +367,7 @@ impl Rim for EdgeRim {
             Note::ClockOffset(offset_ns) => edge.link.clock_offset_ns = offset_ns,
             Note::Heard => edge.link.last_seen_ns = now_ns,
             Note::PeerLag(lag_ns) => edge.lag_said_ns = lag_ns,
+            Note::HeldBack(verdicts) => edge.link.held_back += verdicts.len() as u64,
             Note::Head(_) => {}
         });
     }

@@ -15,20 +15,24 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::clock::Clock;
-use super::writer::{WriteError, Writer};
-use crate::compression::{Deflater, Inflater, LEVEL_DEFAULT};
+use super::writer::Writer;
+use crate::compression::{Deflater, Inflater};
 use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::stop::Stop;
 use crate::net::websocket::{Connection, Sender, WebSocketError};
 use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
 use crate::store::Scope;
-use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message};
+use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message, Verdict};
 
 /// Messages waiting to be sent, at most. The session's window bounds updates; acks and heartbeats are few.
 const OUTGOING_MAX: usize = 256;
 /// For the last messages and the closing handshake.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How hard messages are compressed. The fastest levels know fixed codes only, which lengthen what differs in every push;
+/// higher ones look longer for repetitions, of which the encoder leaves few.
+const DEFLATE_LEVEL: u32 = 3;
 
 /// Bytes of a buffer that is kept for the next message.
 const BUFFER_BYTES_MAX: usize = 256 << 10;
@@ -81,6 +85,8 @@ pub enum Note {
     ClockOffset(i64),
     /// The age of the peer's oldest change that is not held here, as it says, in nanoseconds.
     PeerLag(u64),
+    /// The peer keeps these families but does not show them.
+    HeldBack(Vec<Verdict>),
     /// A message came.
     Heard,
 }
@@ -158,10 +164,16 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
                 rim.note(Note::Head(head));
                 Event::Head(head)
             }
-            Some(event) = talk.commits.next() => {
-                if let Done::Durable(_, revision) = event { rim.note(Note::Received(revision)); }
-                event.into()
-            }
+            Some(done) = talk.commits.next() => match done {
+                Done::Durable(id, revision, held_back) => {
+                    rim.note(Note::Received(revision));
+                    if !held_back.is_empty() {
+                        talk.end.handle(Event::HeldBack(held_back), context.now());
+                    }
+                    Event::Committed(id)
+                }
+                Done::Failed(text) => Event::CommitFailed(text),
+            },
             () = sleep_until(deadline) => Event::Tick,
             () = stop.stopped() => Event::Stop(Refused {
                 reason: CloseReason::Shutdown,
@@ -192,17 +204,8 @@ struct Talk<'a> {
 
 /// What came of a commit.
 enum Done {
-    Durable(CommitId, Revision),
+    Durable(CommitId, Revision, Vec<Verdict>),
     Failed(String),
-}
-
-impl From<Done> for Event {
-    fn from(done: Done) -> Event {
-        match done {
-            Done::Durable(id, _) => Event::Committed(id),
-            Done::Failed(text) => Event::CommitFailed(text),
-        }
-    }
 }
 
 impl Talk<'_> {
@@ -234,6 +237,10 @@ impl Talk<'_> {
                 Action::Unsendable { id, family, bytes, bytes_max } => {
                     warn!(group = %id, %family, bytes, bytes_max, "a family is too large for the peer and is not sent");
                 }
+                Action::HeldBack(verdicts) => {
+                    rim.note(Note::HeldBack(verdicts.clone()));
+                    self.context.writer.held_back(verdicts).await;
+                }
                 Action::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
                 Action::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),
                 Action::PeerLag(lag_ns) => rim.note(Note::PeerLag(lag_ns)),
@@ -260,11 +267,11 @@ impl Talk<'_> {
         let queued = self.context.writer.merge(self.scope.clone(), deltas, peer, position).await;
         self.commits.push_back(Box::pin(async move {
             let merged = match queued {
-                Ok(answer) => answer.await.unwrap_or(Err(WriteError::Stopped)),
+                Ok(merging) => merging.done().await,
                 Err(error) => Err(error),
             };
             match merged {
-                Ok(()) => Done::Durable(id, position.revision),
+                Ok(held_back) => Done::Durable(id, position.revision, held_back),
                 Err(error) => Done::Failed(error.to_string()),
             }
         }));
@@ -327,7 +334,7 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     mut queue: mpsc::Receiver<Message>,
     volume: Arc<Traffic>,
 ) -> WebSocketError {
-    let (mut encoder, mut deflater, mut encoded) = (Encoder::new(), Deflater::new(LEVEL_DEFAULT), Vec::new());
+    let (mut encoder, mut deflater, mut encoded) = (Encoder::new(), Deflater::new(DEFLATE_LEVEL), Vec::new());
     while let Some(message) = queue.recv().await {
         trim(&mut encoded);
         encoder.encode(&message, &mut encoded);

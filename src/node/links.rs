@@ -40,6 +40,8 @@ pub struct Link {
     pub clock_offset_ns: i64,
     /// Changes of the edge's store that the hub does not hold.
     pub lag: Lag,
+    /// Families that the peer said it keeps but does not show, each push of one counted.
+    pub held_back: u64,
     /// Why the last connection or attempt ended; empty if none did.
     pub last_error: String,
 }
@@ -266,6 +268,11 @@ pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision, now_ns: u64) -> V
             "pushrelay_uplink_clock_offset_seconds",
             "The hub's wall clock minus this edge's.",
             each(|link| link.clock_offset_ns as f64 / 1e9),
+        ),
+        counter(
+            "pushrelay_uplink_held_back_families_total",
+            "Families pushed here that the hub keeps but does not show, since they cannot stand beside what is shown there.",
+            each(|link| link.held_back as f64),
         ),
         counter(
             "pushrelay_uplink_reconnects_total",

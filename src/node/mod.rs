@@ -1,9 +1,10 @@
 //! Floor 5: a running node.
 //!
 //! [`running`] assembles one from its [`options`] and runs it. [`writer`] is the thread that owns the store; [`service`]
-//! answers HTTP requests, [`scrape`] prints pages; [`uplink`] and [`downlink`] are the ends of links, both driven by
-//! [`link`], with [`links`] knowing what became of them and `above` which hubs are above this one. [`metrics`],
-//! [`summary`], [`certificates`], [`clock`] and [`backoff`] are what
+//! answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints what Prometheus
+//! reads, on the thread of [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of links,
+//! both driven by [`link`], with [`links`] knowing what became of them and `above` which hubs are above this one.
+//! [`metrics`], [`summary`], [`certificates`], [`clock`] and [`backoff`] are what
 //! their names say.
 
 mod above;
@@ -15,11 +16,15 @@ pub mod link;
 pub mod links;
 pub mod metrics;
 pub mod options;
+mod pages;
+pub mod press;
+pub mod priority;
 pub mod running;
 pub mod scrape;
 pub mod service;
 pub mod summary;
 pub mod uplink;
+pub mod web;
 pub mod writer;
 
 pub use running::{Node, StartError};

@@ -2,13 +2,17 @@
 //!
 //! `config/` makes these of a file and flags; `docs/configuration.md` says what each means to an operator.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
+use crate::net::gate::GateRules;
 use crate::net::identity::EdgeName;
+use crate::net::passwords::Users;
 use crate::net::tls::TlsFiles;
+use crate::net::tls::web::WebTls;
 use crate::storage::SyncPolicy;
 use crate::{exposition, session, store};
 
@@ -57,6 +61,10 @@ pub struct WebOptions {
     pub enable_lifecycle: bool,
     /// Everything can be wiped by one request.
     pub enable_admin_api: bool,
+    /// Listen on the sockets that systemd passes on, not on `listen_addresses`.
+    pub systemd_socket: bool,
+    /// What is asked of clients.
+    pub security: WebSecurity,
 }
 
 impl Default for WebOptions {
@@ -67,7 +75,29 @@ impl Default for WebOptions {
             route_prefix: String::new(),
             enable_lifecycle: false,
             enable_admin_api: false,
+            systemd_socket: false,
+            security: WebSecurity::default(),
         }
+    }
+}
+
+/// `[web.tls]`, `[web.headers]`, `[web.basic_auth_users]`, `[web.rate_limit]`; or what a file of exporter-toolkit's says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebSecurity {
+    /// How TLS is spoken; without it, HTTP is not encrypted.
+    pub tls: Option<WebTls>,
+    /// Offer HTTP/2, in TLS.
+    pub http2: bool,
+    /// What every request must pass.
+    pub gate: GateRules,
+    /// The file of its own from which all of this was read.
+    pub config_file: Option<PathBuf>,
+}
+
+impl Default for WebSecurity {
+    fn default() -> Self {
+        let gate = GateRules { headers: Vec::new(), users: Users::new(BTreeMap::new()), rate_limit: None };
+        Self { tls: None, http2: true, gate, config_file: None }
     }
 }
 
@@ -114,6 +144,8 @@ pub struct LimitOptions {
     pub push: exposition::Limits,
     /// What the store may hold.
     pub store: store::Limits,
+    /// Bytes of compressed text kept between scrapes.
+    pub scrape_cache_bytes_max: usize,
     /// HTTP connections at once.
     pub connections_max: usize,
     /// Bytes of a request's head.
@@ -138,6 +170,7 @@ impl Default for LimitOptions {
             inflight_bytes_max: 512 << 20,
             push: exposition::Limits::default(),
             store: store::Limits::default(),
+            scrape_cache_bytes_max: 64 << 20,
             connections_max: 10_000,
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(10),
@@ -190,7 +223,12 @@ pub struct UplinkOptions {
     pub tls: TlsFiles,
     /// When to dial.
     pub dialling: DialOptions,
+    /// The shortest time from one update to the next.
+    pub send_interval: Duration,
 }
+
+/// The longest that changes may be made to wait for more: a node that stops still delivers them.
+pub const SEND_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
 /// How an uplink dials.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

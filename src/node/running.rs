@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -17,14 +17,16 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::above::Above;
-use super::certificates::Certificates;
+use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::{Clock, random_id};
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
 use super::metrics::{self, Metrics, REVISION, VERSION};
-use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
+use super::options::{HubOptions, NodeOptions, Role};
+use super::press::Press;
 use super::service::{Command, Service, ServiceRules};
 use super::uplink::UplinkTask;
+use super::web::{self, Protection, Web};
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
 use crate::gateway::body::BodyRules;
@@ -33,25 +35,25 @@ use crate::gateway::{RouteConfig, Router};
 use crate::model::{Epoch, NodeId, StoreId};
 use crate::net::address::HostPort;
 use crate::net::budget::Budget;
-use crate::net::http::{self, HttpLimits};
+use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting, ListenError, Slots};
 use crate::net::patience::Waits;
 use crate::net::stop::{self, Stop, Stopper};
-use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
+use crate::net::tls::{Acceptor, Connector, Credentials, TlsError};
 use crate::session::HubConfig;
 use crate::storage::{self, Log, OpenError, RealDisk, recover};
-use crate::store::{Identity, Rules, Scope, Store};
+use crate::store::{Identity, Room, Rules, Scope, Store};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// Certificates that expire within this time are warned of at start and at every reload.
-const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// Why a node cannot start.
 #[derive(Debug)]
 pub enum StartError {
     /// An address cannot be listened on.
     Listen(ListenError),
+    /// The sockets that systemd passes on cannot be listened on.
+    Passed(std::io::Error),
     /// Certificates cannot be used.
     Tls(TlsError),
     /// The store cannot be opened.
@@ -66,6 +68,7 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Listen(error) => error.fmt(f),
+            Self::Passed(error) => write!(f, "cannot listen as systemd says (web.systemd_socket): {error}"),
             Self::Tls(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
             Self::Storage(text) | Self::System(text) => f.write_str(text),
@@ -101,6 +104,7 @@ pub struct Node {
     drain_timeout: Duration,
     writer: Writer,
     thread: JoinHandle<()>,
+    printer: JoinHandle<()>,
     reloadable: Reloadable,
 }
 
@@ -138,6 +142,7 @@ struct Reloadable {
     certificates: Arc<Certificates>,
     connectors: Vec<(Arc<Connector>, HostPort)>,
     hub: Option<Arc<Downlinks>>,
+    web: Option<Web>,
     /// The options that the node was started with.
     flags: Vec<(String, String)>,
 }
@@ -154,6 +159,7 @@ impl Node {
         let credentials = load_credentials(&options)?;
         let certificates = Arc::<Certificates>::default();
         certificates.replace(credentials.expiries());
+        let protection = Protection::new(&options.web.security)?;
         let listeners = Listeners::bind(&options).await?;
         let (store, log) = open_store(&options).await?;
         let retention = Retention {
@@ -162,6 +168,8 @@ impl Node {
         };
         let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
+        let (press, printer) =
+            Press::start().map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
@@ -173,10 +181,12 @@ impl Node {
             drain_timeout: options.limits.drain_timeout,
             writer,
             thread,
+            printer,
             reloadable: Reloadable {
                 certificates: certificates.clone(),
                 connectors: Vec::new(),
                 hub: None,
+                web: None,
                 flags: options.flags.clone(),
             },
         };
@@ -196,8 +206,11 @@ impl Node {
             uplinks: node.uplinks.clone(),
             status: status(&options, started_ns),
             commands,
+            protection,
+            press,
+            room: Room::new(options.limits.scrape_cache_bytes_max),
         };
-        node.start_web(&options, service, listeners.web);
+        node.start_web(&options, service, listeners.web)?;
         node.start_sweeper();
         for address in &node.web_addresses {
             info!(face = "web", %address, "listening");
@@ -270,7 +283,12 @@ impl Node {
         Ok(())
     }
 
-    fn start_web(&mut self, options: &NodeOptions, service: Service, listeners: Vec<TcpListener>) {
+    fn start_web(
+        &mut self,
+        options: &NodeOptions,
+        service: Service,
+        listeners: Vec<TcpListener>,
+    ) -> Result<(), StartError> {
         let limits = options.limits;
         let http = Arc::new(HttpLimits {
             slots: Slots::new(limits.connections_max),
@@ -284,10 +302,14 @@ impl Node {
             budget: Budget::new(limits.inflight_bytes_max),
             drain_timeout: limits.drain_timeout,
         });
-        let service = Arc::new(service);
+        let secret = [random()?, random()?, random()?, random()?].map(u64::to_be_bytes);
+        let secret: [u8; 32] = std::array::from_fn(|i| secret[i / 8][i % 8]);
+        let web = Web::new(&options.web.security, service, secret);
         for listener in listeners {
-            self.web.spawn(http::serve(listener, service.clone(), http.clone(), self.web.watch()));
+            self.web.spawn(web.serve(listener, http.clone(), self.web.watch()));
         }
+        self.reloadable.web = Some(web);
+        Ok(())
     }
 
     fn start_sweeper(&mut self) {
@@ -319,7 +341,11 @@ impl Node {
             fresh.push((&uplink.hub, Connector::new(credentials)?));
         }
         let acceptor = credentials.hub.as_ref().map(Acceptor::new).transpose()?;
+        let web_acceptor = web::acceptor(&options.web.security)?;
         // Nothing fails from here on.
+        if let Some(web) = &self.reloadable.web {
+            web.replace(&options.web.security, web_acceptor);
+        }
         for (connector, hub) in &self.reloadable.connectors {
             if let Some((_, fresh)) = fresh.iter().find(|(fresh_hub, _)| *fresh_hub == hub) {
                 connector.replace(fresh);
@@ -335,6 +361,19 @@ impl Node {
         if !waiting.is_empty() {
             warn!(keys = waiting.join(","), "changed in the configuration, and taken only when the node is restarted");
         }
+        Ok(())
+    }
+
+    /// Takes what protects the gateway from new options, and nothing else: its certificates, users, headers and rate.
+    ///
+    /// # Errors
+    /// If certificates cannot be used; the old ones stay.
+    pub fn reload_web(&self, options: &NodeOptions) -> Result<(), StartError> {
+        let acceptor = web::acceptor(&options.web.security)?;
+        if let Some(web) = &self.reloadable.web {
+            web.replace(&options.web.security, acceptor);
+        }
+        info!("what protects the gateway was read again");
         Ok(())
     }
 
@@ -355,10 +394,11 @@ impl Node {
         }
         self.links.stop().await;
         self.writer.stop().await;
-        let thread = self.thread;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
-            error!("the writer failed");
+        for (name, thread) in [("writer", self.thread), ("press", self.printer)] {
+            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            if !matches!(joined, Ok(Ok(()))) {
+                error!(thread = name, "a thread of the node failed");
+            }
         }
         info!("stopped");
     }
@@ -367,8 +407,9 @@ impl Node {
 /// Options that are other than those that the node was started with, of those that a reload does not take.
 fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
     let taken = |name: &str| {
-        let sections = ["uplink.tls.", "hub.tls.", "hub.edge."];
-        sections.iter().any(|section| name.starts_with(section)) || name == "hub.trust-edge-labels"
+        let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
+        let keys = ["hub.trust-edge-labels", "web.http2", "web.headers", "web.basic_auth_users", "web.config.file"];
+        sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)
     };
     let started: BTreeMap<&str, &str> = started.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let now: BTreeMap<&str, &str> = now.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
@@ -391,50 +432,20 @@ fn edge_name(credentials: &Credentials) -> String {
     certified.or(certificate.common_name.clone()).unwrap_or_default()
 }
 
-struct LoadedCredentials {
-    uplinks: Vec<Credentials>,
-    hub: Option<Credentials>,
-}
-
-impl LoadedCredentials {
-    fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
-        self.uplinks.iter().chain(&self.hub).flat_map(Credentials::expiries)
-    }
-}
-
-/// Reads all certificates, and warns of those that are not valid or soon will not be: a node with an expired certificate
-/// still takes pushes.
-fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
-    let load = |files: &TlsFiles| {
-        let credentials = Credentials::load(files)?;
-        let now = SystemTime::now();
-        let problems = credentials.check(now);
-        for problem in &problems {
-            error!(%problem, "a certificate cannot be used now: links will fail until it is replaced");
-        }
-        if problems.is_empty() {
-            for problem in credentials.check(now + EXPIRY_WARNING) {
-                warn!(%problem, "a certificate expires within 14 days");
-            }
-        }
-        Ok(credentials)
-    };
-    Ok(LoadedCredentials {
-        uplinks: options.uplinks.iter().map(|uplink: &UplinkOptions| load(&uplink.tls)).collect::<Result<_, _>>()?,
-        hub: options.hub.as_ref().map(|hub| load(&hub.tls)).transpose()?,
-    })
-}
-
 struct Listeners {
     web: Vec<TcpListener>,
     edges: Vec<TcpListener>,
 }
 
 impl Listeners {
-    async fn bind(options: &NodeOptions) -> Result<Self, ListenError> {
+    async fn bind(options: &NodeOptions) -> Result<Self, StartError> {
         let mut listeners = Self { web: Vec::new(), edges: Vec::new() };
-        for address in &options.web.listen_addresses {
-            listeners.web.push(listen::bind(address, "web.listen_address").await?);
+        if options.web.systemd_socket {
+            listeners.web = listen::passed().map_err(StartError::Passed)?;
+        } else {
+            for address in &options.web.listen_addresses {
+                listeners.web.push(listen::bind(address, "web.listen_address").await?);
+            }
         }
         for address in options.hub.iter().flat_map(|hub| &hub.listen_addresses) {
             listeners.edges.push(listen::bind(address, "hub.listen_address").await?);
@@ -451,7 +462,7 @@ async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), Start
         has_hubs: !options.uplinks.is_empty(),
         has_edges: options.role == Role::Hub,
     };
-    let store = Store::new(rules, &metrics::OWN_FAMILIES);
+    let store = Store::new(rules, metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);
     let open = move || match path {
         Some(path) => open_on_disk(store, &path, sync),

@@ -1,18 +1,25 @@
-//! The page of a scrape, piece by piece: rendered while it is sent, from a snapshot, so that it waits for no push and no
+//! The page of a scrape, part by part: rendered while it is sent, from a snapshot, so that it waits for no push and no
 //! push waits for it, and no page is ever held whole.
+//!
+//! As gzip, text is compressed in pieces, one a page of the store's, and those are kept beside the pages that they were
+//! made of: a scrape renders and compresses what changed since the one before, and copies the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::compression::{Gzip, LEVEL_DEFAULT};
-use crate::exposition::{Encoding, Format, protobuf, text};
+use crate::compression::{LEVEL_DEFAULT, Member, Packer};
+use crate::exposition::{Encoding, Escaping, Format, protobuf, text};
 use crate::model::{Family, LabelSet, Shape};
-use crate::store::{Block, Published};
+use crate::store::{self, Block, Published, Rendition, Room};
 
-/// A piece is sent when it has this many bytes.
-const PIECE_BYTES: usize = 64 << 10;
+/// A part is sent when it has this many bytes.
+const PART_BYTES: usize = 128 << 10;
+/// A page with less text is not worth a piece of its own: it is compressed with what stands around it.
+const PIECE_TEXT_BYTES_MIN: usize = 2 << 10;
+/// Text that is compressed together, about.
+const RUN_BYTES: usize = 64 << 10;
 
 /// What is shown under one metric name.
 struct Name {
@@ -43,21 +50,39 @@ enum Renderer {
     Protobuf(protobuf::Renderer),
 }
 
-/// The pieces of one page.
+/// The parts of one page.
 pub struct Page {
     names: std::vec::IntoIter<Name>,
     /// The name being printed, and how many of its pages are.
     current: Option<(Name, usize)>,
     renderer: Renderer,
-    gzip: Option<Gzip>,
-    buffer: Vec<u8>,
+    packing: Option<Box<Packing>>,
+    /// What is printed and not compressed, if it is to be.
+    text: Vec<u8>,
     no_labels: LabelSet,
     ended: bool,
 }
 
+/// How a page becomes gzip.
+struct Packing {
+    packer: Packer,
+    member: Member,
+    rendition: Rendition,
+    room: Room,
+}
+
+impl Packing {
+    /// Compresses what will not be needed again.
+    fn pack(&mut self, text: &[u8], out: &mut Vec<u8>) {
+        if !text.is_empty() {
+            self.member.add(&self.packer.pack(text), out);
+        }
+    }
+}
+
 impl Page {
-    /// A page of what is published now and of the node's own families.
-    pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: bool) -> Self {
+    /// A page of what is published now and of the node's own families; as gzip, if there is room to keep pieces in.
+    pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: Option<&Room>) -> Self {
         let mut names: BTreeMap<Arc<str>, Name> = published
             .snapshot()
             .into_iter()
@@ -73,43 +98,63 @@ impl Page {
             Encoding::ProtobufText => Renderer::Protobuf(protobuf::Renderer::text(format.escaping)),
             Encoding::ProtobufCompactText => Renderer::Protobuf(protobuf::Renderer::compact_text(format.escaping)),
         };
+        let packing = gzip.map(|room| Packing {
+            packer: Packer::new(LEVEL_DEFAULT),
+            member: Member::new(),
+            rendition: rendition(format.escaping),
+            room: room.clone(),
+        });
         Self {
             names: names.into_values().collect::<Vec<_>>().into_iter(),
             current: None,
             renderer,
-            gzip: gzip.then(|| Gzip::new(LEVEL_DEFAULT)),
-            buffer: Vec::new(),
+            packing: packing.map(Box::new),
+            text: Vec::new(),
             no_labels: LabelSet::default(),
             ended: false,
         }
     }
 
-    /// Prints a little more into the buffer. Returns whether there was something left.
-    fn advance(&mut self) -> bool {
+    /// Prints a little more. Returns whether there was something left.
+    fn advance(&mut self, out: &mut Vec<u8>) -> bool {
         let Some((name, pages)) = self.current.take().or_else(|| self.names.next().map(|name| (name, 0))) else {
             return false;
         };
         let Some(head) = name.head() else { return true };
+        let plain = if self.packing.is_some() { &mut self.text } else { &mut *out };
         match &mut self.renderer {
             // A message begins with its length, so the whole block is one step.
-            Renderer::Protobuf(renderer) => renderer.block(head, name.families(&self.no_labels), &mut self.buffer),
+            Renderer::Protobuf(renderer) => renderer.block(head, name.families(&self.no_labels), plain),
             Renderer::Text(renderer) => {
                 if pages == 0 {
-                    renderer.head(head, &mut self.buffer);
+                    renderer.head(head, plain);
                     if let Some(own) = &name.own {
-                        renderer.family(&self.no_labels, own, &mut self.buffer);
+                        renderer.family(&self.no_labels, own, plain);
                     }
                 }
-                let page = name.block.as_ref().and_then(|block| block.pages().get(pages));
-                if let Some(page) = page {
-                    for shown in page.entries() {
-                        renderer.family(&shown.labels, &shown.family, &mut self.buffer);
+                if let Some(page) = name.block.as_ref().and_then(|block| block.pages().get(pages)) {
+                    match &mut self.packing {
+                        None => print(renderer, page, plain),
+                        Some(packing) => pack(renderer, page, packing, &mut self.text, out),
                     }
                     self.current = Some((name, pages + 1));
                 }
             }
         }
+        if let Some(packing) = self.packing.as_mut().filter(|_| self.text.len() >= RUN_BYTES) {
+            packing.pack(&self.text, out);
+            self.text.clear();
+        }
         true
+    }
+
+    /// Closes the page.
+    fn end(&mut self, out: &mut Vec<u8>) {
+        self.ended = true;
+        if let Some(mut packing) = self.packing.take() {
+            packing.pack(&self.text, out);
+            packing.member.finish(out);
+        }
     }
 }
 
@@ -117,53 +162,152 @@ impl Iterator for Page {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
-        let mut out = Vec::new();
-        while !self.ended && out.len() < PIECE_BYTES {
-            while self.buffer.len() < PIECE_BYTES && !self.ended {
-                self.ended = !self.advance();
-            }
-            match &mut self.gzip {
-                None => out.append(&mut self.buffer),
-                Some(gzip) => {
-                    gzip.write(&self.buffer, &mut out);
-                    self.buffer.clear();
-                    if self.ended {
-                        self.gzip.take().expect("it is there").finish(&mut out);
-                    }
-                }
+        if self.ended {
+            return None;
+        }
+        let mut out = Vec::with_capacity(PART_BYTES);
+        while !self.ended && out.len() < PART_BYTES {
+            if !self.advance(&mut out) {
+                self.end(&mut out);
             }
         }
         (!out.is_empty()).then(|| out.into())
     }
 }
 
-/// Whether an Accept-Encoding header (`""` if there is none) takes gzip: `gzip` or `*`, not forbidden by `q=0`.
-pub fn accepts_gzip(accept_encoding: &str) -> bool {
-    accept_encoding.split(',').any(|choice| {
-        let (coding, parameters) = choice.split_once(';').unwrap_or((choice, ""));
-        let forbidden = parameters.split(';').any(|p| {
-            let quality = p.trim().strip_prefix("q=").and_then(|q| q.trim().parse::<f32>().ok());
-            quality == Some(0.0)
-        });
-        (coding.trim().eq_ignore_ascii_case("gzip") || coding.trim() == "*") && !forbidden
-    })
+/// Prints the families of a page of the store's.
+fn print(renderer: &mut text::Renderer, page: &store::Page, into: &mut Vec<u8>) {
+    for shown in page.entries() {
+        renderer.family(&shown.labels, &shown.family, into);
+    }
+}
+
+/// Appends the compressed families of a page of the store's, after the `text` before it; or to that, if they are few.
+fn pack(
+    renderer: &mut text::Renderer,
+    page: &store::Page,
+    packing: &mut Packing,
+    text: &mut Vec<u8>,
+    out: &mut Vec<u8>,
+) {
+    let kept = page.kept(packing.rendition);
+    let start = text.len();
+    if kept.is_none() {
+        print(renderer, page, text);
+        if text.len() - start < PIECE_TEXT_BYTES_MIN {
+            return;
+        }
+    }
+    packing.pack(&text[..start], out);
+    let piece = kept.unwrap_or_else(|| {
+        let piece = packing.packer.pack(&text[start..]);
+        page.keep(packing.rendition, piece, &packing.room)
+    });
+    packing.member.add(&piece, out);
+    text.clear();
+}
+
+/// Text differs by how names are escaped.
+fn rendition(escaping: Escaping) -> Rendition {
+    Rendition(escaping as u8)
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::compression::gunzip;
+    use crate::model::{Epoch, FamilyBuilder, GroupId, MetricType, NodeId, Points, StoreId};
+    use crate::store::{Action, Identity, Now, Rules, Store};
+
+    fn family(name: &str, series: usize, value: f64) -> Family {
+        let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
+        builder.help(Some("What is measured."));
+        for number in 0..series {
+            let number = number.to_string();
+            builder.series(&[("number", &number)], &Points::Single, &[value], None);
+        }
+        builder.finish().unwrap()
+    }
+
+    fn store() -> Store {
+        let mut store = Store::new(Rules::default(), &[]);
+        store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+        store
+    }
+
+    fn write(store: &mut Store, group: usize, action: Action) {
+        let id = GroupId::local(LabelSet::new([("job".to_owned(), format!("job-{group:03}"))]));
+        let ns = store.published().head().0 * 1_000_000_000;
+        store.write(id, action, Now { wall_ns: ns, stamp_ns: ns }).unwrap();
+        store.commit();
+    }
+
+    fn page(store: &Store, format: Format, gzip: Option<&Room>) -> Vec<u8> {
+        let own = vec![family("own", 1, 1.0), family("shared_2", 0, 1.0)];
+        Page::new(&store.published(), own, format, gzip).flatten().collect()
+    }
+
+    const ENCODINGS: [Encoding; 4] =
+        [Encoding::Text, Encoding::ProtobufDelimited, Encoding::ProtobufText, Encoding::ProtobufCompactText];
+    const ESCAPINGS: [Escaping; 4] = [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values];
+
+    fn action() -> impl Strategy<Value = Action> {
+        let described = (0..4_usize, prop_oneof![0..3_usize, 30..120_usize], 0..5_u8);
+        let families = prop::collection::vec(described, 0..4).prop_map(|families| {
+            let families = families.into_iter().map(|(name, series, value)| (name, (series, value)));
+            let by_name: BTreeMap<usize, _> = families.collect();
+            let named = by_name.into_iter();
+            named.map(|(name, (series, value))| family(&format!("shared.{name}"), series, value.into())).collect()
+        });
+        prop_oneof![
+            4 => families.prop_map(|families: Vec<Family>| Action::Put(families)),
+            1 => Just(Action::Delete),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn what_is_kept_never_shows(
+            steps in prop::collection::vec((0..40_usize, action(), 0..4_usize, 0..4_usize), 1..24),
+            room in prop_oneof![Just(0), 0..4_000_usize, Just(1 << 20)],
+        ) {
+            let (mut store, room) = (store(), Room::new(room));
+            for (group, action, encoding, escaping) in steps {
+                write(&mut store, group, action);
+                let format = Format { encoding: ENCODINGS[encoding], escaping: ESCAPINGS[escaping] };
+                for format in [format, Format::default()] {
+                    let plain = page(&store, format, None);
+                    prop_assert_eq!(gunzip(&page(&store, format, Some(&room)), 1 << 24).unwrap(), plain);
+                }
+            }
+        }
+    }
 
     #[test]
-    fn gzip_is_used_when_it_is_accepted() {
-        for (header, accepted) in [
-            ("", false),
-            ("gzip", true),
-            ("deflate, GZIP;q=0.5", true),
-            ("gzip;q=0", false),
-            ("*", true),
-            ("identity, zstd", false),
-        ] {
-            assert_eq!(accepts_gzip(header), accepted, "{header}");
+    fn a_push_spoils_only_what_it_touches() {
+        let (mut store, room) = (store(), Room::new(1 << 24));
+        for group in 0..100 {
+            write(&mut store, group, Action::Put(vec![family("a", 100, 1.0), family("b", 100, 1.0)]));
         }
+        page(&store, Format::default(), Some(&room));
+        let kept = |store: &Store| -> Vec<bool> {
+            let rendition = rendition(Escaping::default());
+            let blocks = store.published().snapshot();
+            let pages = blocks.iter().flat_map(|(_, block)| block.pages());
+            pages.map(|page| page.kept(rendition).is_some()).collect()
+        };
+        let all = kept(&store);
+        assert!(all.len() > 10 && all.iter().all(|kept| *kept), "{all:?}");
+        let bytes = room.bytes();
+        write(&mut store, 50, Action::Post(vec![family("b", 100, 2.0)]));
+        // One page of the family, and one of the times of pushes.
+        assert_eq!(kept(&store).iter().filter(|kept| !**kept).count(), 2);
+        assert!(room.bytes() < bytes, "what cannot be used any more is gone");
+        page(&store, Format::default(), Some(&room));
+        assert!(kept(&store).iter().all(|kept| *kept));
     }
 }

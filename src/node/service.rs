@@ -10,20 +10,18 @@ use super::certificates::Certificates;
 use super::clock::Clock;
 use super::links::{Edges, Uplink, gather_uplinks};
 use super::metrics::{Metrics, gather_store};
-use super::scrape::{self, Page};
+use super::press::Press;
+use super::scrape::Page;
+use super::web::Protection;
 use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyRules, Headers, PushError};
-use crate::gateway::pages::{EdgeSummary, GroupFragment, GroupSummary, HeldFamily, HubSummary, IndexPage, StatusPage};
 use crate::gateway::query::{self, NodeStatus};
-use crate::gateway::{Reply, Route, Router};
+use crate::gateway::{Reply, Route, Router, accepts_gzip};
 use crate::model::{Family, LabelSet, Moment};
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
-use crate::store::{Action, Block, Entry};
-
-/// Groups and held-back families that a page shows, at most.
-const PAGE_ROWS_MAX: usize = 20_000;
+use crate::store::{Action, Entry, Room};
 
 /// What a request can ask of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +72,12 @@ pub struct Service {
     pub status: NodeStatus,
     /// To the process.
     pub commands: Commands,
+    /// What stands before it.
+    pub protection: Protection,
+    /// Who prints scrapes.
+    pub press: Press,
+    /// Where scrapes keep what they compressed.
+    pub room: Room,
 }
 
 impl Handler for Service {
@@ -121,8 +125,8 @@ impl Service {
             Route::Reload => self.command(Command::Reload).await,
             Route::Healthy | Route::Ready if self.writer.is_over() => Reply::failing("the writer has ended"),
             Route::Healthy | Route::Ready => Reply::ok(),
-            Route::Index => self.index(),
-            Route::StatusPage => StatusPage::new(&self.status).reply(),
+            Route::Index { search } => self.index(&search),
+            Route::StatusPage => self.status_page(),
             Route::GroupFragment { target } => self.fragment(&target),
             Route::Answer { reply, .. } => reply,
         };
@@ -164,7 +168,8 @@ impl Service {
         {
             return Reply::unavailable(failure);
         }
-        error.reply()
+        // Without checks no pusher waits for them: that the push failed is seen in the group alone, as in the original.
+        if error.is_failed_push() && !self.rules.checked { Reply::pushed(false) } else { error.reply() }
     }
 
     async fn delete(&self, target: LabelSet, request: &mut Incoming) -> Reply {
@@ -179,13 +184,12 @@ impl Service {
     }
 
     fn scrape(&self, request: &Incoming) -> Response {
-        let accept = request.headers("accept").collect::<Vec<_>>().join(",");
-        let gzip = scrape::accepts_gzip(&request.headers("accept-encoding").collect::<Vec<_>>().join(","));
-        let format = negotiate(&accept);
-        let page = Page::new(self.writer.published(), self.own_families(), format, gzip);
+        let gzip = accepts_gzip(request.headers("accept-encoding"));
+        let format = negotiate(request.header("accept").unwrap_or_default());
+        let page = Page::new(self.writer.published(), self.own_families(), format, gzip.then_some(&self.room));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
-        response.pieces(page)
+        response.parts(self.press.print(page))
     }
 
     /// All that the node tells of itself.
@@ -197,50 +201,13 @@ impl Service {
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(self.edges.gather(now_ns));
         families.extend(self.certificates.gather());
+        families.extend(self.protection.gather());
         families
     }
 
     fn query(&self) -> Reply {
         let groups = self.writer.published().groups();
         query::metrics(groups.iter().filter(|entry| !entry.header.held).map(|entry| group_json(entry)))
-    }
-
-    fn index(&self) -> Reply {
-        let groups = self.writer.published().groups();
-        let blocks = self.writer.published().snapshot();
-        let mut held = Vec::new();
-        for entry in &groups {
-            let back = entry.families().filter_map(|(f, state)| Some((f, state.conflict.as_ref()?)));
-            held.extend(back.map(|(f, conflict)| HeldFamily {
-                name: f.family.name().clone(),
-                group: entry.shown.clone(),
-                reason: conflict.to_string(),
-                incumbent: incumbent(&blocks, &f.family),
-            }));
-        }
-        held.truncate(PAGE_ROWS_MAX);
-        let now_ns = self.clock.wall_ns();
-        let edges = self.edges.list().into_iter().map(|(name, edge)| EdgeSummary {
-            name,
-            lag_ns: Some(edge.lag_ns(now_ns)),
-            labels: edge.place,
-            connected: edge.link.connected,
-            last_seen_ns: Some(edge.link.last_seen_ns).filter(|ns| *ns > 0),
-            certificate_expires_ns: Some(edge.certificate_expiry_seconds.saturating_mul(1_000_000_000))
-                .filter(|ns| *ns > 0),
-            address: edge.address.map(|address| address.to_string()).unwrap_or_default(),
-        });
-        let hub = self.rules.is_hub.then(|| HubSummary { edges: edges.collect(), held });
-        let summaries = groups.iter().take(PAGE_ROWS_MAX).map(|entry| summary(entry)).collect();
-        IndexPage::new(summaries, hub, self.rules.admin_api, now_ns).reply()
-    }
-
-    fn fragment(&self, target: &LabelSet) -> Reply {
-        let groups = self.writer.published().groups();
-        match groups.binary_search_by(|entry| (*entry.shown).cmp(target)) {
-            Ok(at) => GroupFragment::new(&groups[at].shown, &groups[at].group, self.rules.admin_api).reply(),
-            Err(_) => Reply::error(404, format_args!("there is no group {target}")),
-        }
     }
 
     async fn command(&self, command: Command) -> Reply {
@@ -256,13 +223,6 @@ impl Service {
     }
 }
 
-/// The group whose family of another type is shown under the name, if that is what keeps this one back.
-fn incumbent(blocks: &[(Arc<str>, Arc<Block>)], family: &Family) -> Option<Arc<LabelSet>> {
-    let at = blocks.binary_search_by(|(name, _)| name.cmp(family.name())).ok()?;
-    let first = blocks[at].1.entries().next()?;
-    (first.family.shape().metric_type() != family.shape().metric_type()).then(|| first.labels.clone())
-}
-
 fn group_json(entry: &Entry) -> serde_json::Value {
     let (pushed, failed) = (entry.group.pushed(), entry.group.failed());
     let ns = |moment: Option<Moment>| moment.map_or(0, |moment| moment.wall_ns);
@@ -273,15 +233,6 @@ fn group_json(entry: &Entry) -> serde_json::Value {
     });
     let families = shown.chain(times.iter().zip([ns(pushed), ns(failed)]).map(|(family, ns)| (ns, family)));
     json::group(&entry.shown, pushed > failed, families)
-}
-
-fn summary(entry: &Entry) -> GroupSummary {
-    GroupSummary {
-        labels: entry.shown.clone(),
-        pushed_ns: entry.group.pushed().map(|moment| moment.wall_ns),
-        failed_ns: entry.group.failed().map(|moment| moment.wall_ns),
-        series_len: entry.shown_families().map(|family| family.shape().series_len()).sum(),
-    }
 }
 
 fn headers(request: &Incoming) -> Headers<'_> {
@@ -314,5 +265,6 @@ fn respond(reply: Reply, head: bool) -> Response {
     for (name, value) in &reply.headers {
         response = response.header(name, value.as_bytes());
     }
-    if head { response } else { response.body(reply.body) }
+    // As long as the body that GET would get.
+    if head { response.header("content-length", reply.body.len().to_string()) } else { response.body(reply.body) }
 }

@@ -1,5 +1,6 @@
 //! An edge's link to one hub: dials, converses, and tries again for as long as the node runs.
 
+use std::collections::HashSet;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
@@ -19,18 +20,20 @@ use super::links::Uplink;
 use super::metrics::VERSION;
 use super::options::{LinkOptions, UplinkOptions};
 use super::writer::{StoreFacts, Writer};
-use crate::model::Revision;
+use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
 use crate::net::stop::Stop;
 use crate::net::tls::Connector;
-use crate::session::{Admitted, Closed, Edge, EdgeConfig, Refused};
+use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::store::Scope;
 use crate::wire::message::HOLDS_MAX;
-use crate::wire::{CloseReason, Facts, Hello, Hold, Opening};
+use crate::wire::{CloseReason, Facts, Hello, Hold, Opening, Verdict};
 
 /// The longest that a hub's word on when to come back is followed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+/// Families that are complained of in one session, at most.
+const COMPLAINTS_MAX: usize = 1_000;
 /// Heartbeats after which a session counts as one that works, whatever was sent.
 const HEARTBEATS_LASTED: u32 = 3;
 
@@ -135,8 +138,11 @@ impl UplinkTask {
             message_bytes_max: self.link.message_bytes_max,
             volume,
         };
-        let mut rim = HubRim { task: self, head: facts.head, progress: Progress::default() };
-        let (link, labels, lag) = (self.link.session_config(), self.options.labels.clone(), self.state.get().lag);
+        let mut rim =
+            HubRim { task: self, head: facts.head, progress: Progress::default(), complaints: HashSet::new() };
+        let send_interval_ns = u64::try_from(self.options.send_interval.as_nanos()).unwrap_or(u64::MAX);
+        let link = session::Config { send_interval_ns, ..self.link.session_config() };
+        let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
         let config = EdgeConfig { link, labels, lag };
         let edge = Edge::new(config, describe(&self.name, facts), context.now());
         let end = End::Edge(Box::new(edge));
@@ -221,6 +227,8 @@ struct HubRim<'a> {
     /// The store's head at its begin.
     head: Revision,
     progress: Progress,
+    /// Families that were complained of.
+    complaints: HashSet<(Arc<LabelSet>, Arc<str>)>,
 }
 
 impl Rim for HubRim<'_> {
@@ -241,6 +249,7 @@ impl Rim for HubRim<'_> {
                 }
             }
             Note::PeerHolds(revision) => self.progress.peer_holds(*revision),
+            Note::HeldBack(verdicts) => self.complain(verdicts),
             _ => {}
         }
         task.state.update(|link| match note {
@@ -271,9 +280,29 @@ impl Rim for HubRim<'_> {
                     task.clock.set_offset_ns(offset_ns);
                 }
             }
+            Note::HeldBack(verdicts) => link.held_back += verdicts.len() as u64,
             Note::PeerLag(_) => {}
             Note::Heard => link.last_seen_ns = now_ns,
         });
+    }
+}
+
+impl HubRim<'_> {
+    /// Says what the hub does not show, once a session for each family.
+    fn complain(&mut self, verdicts: &[Verdict]) {
+        let hub = &self.task.options.hub;
+        for Verdict { key, family, text, .. } in verdicts {
+            let known =
+                self.complaints.len() >= COMPLAINTS_MAX || !self.complaints.insert((key.clone(), family.clone()));
+            match known {
+                true => {
+                    debug!(%hub, group = %key, %family, reason = %text, "the hub keeps a family but does not show it")
+                }
+                false => {
+                    warn!(%hub, group = %key, %family, reason = %text, "the hub keeps a family but does not show it")
+                }
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The thread that writes: it owns the store and its log, gathers what arrives together into one batch, makes that
 //! durable with one sync, publishes it, and only then answers.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -11,10 +11,12 @@ use tracing::{debug, error, info, warn};
 
 use super::clock::Clock;
 use super::metrics::Metrics;
+use super::priority::give_way;
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
 use crate::store::{Action, Committed, Cursor, Published, Record, Refusal, Scope, Store};
-use crate::wire::Delta;
+use crate::wire::message::VERDICTS_MAX;
+use crate::wire::{Delta, Verdict};
 
 /// Requests waiting for the writer, at most; more wait at their sockets.
 const QUEUE_MAX: usize = 1_024;
@@ -66,12 +68,38 @@ type Reply = oneshot::Sender<Result<(), WriteError>>;
 enum Job {
     Write { shown: LabelSet, action: Action, reply: Reply },
     Wipe { reply: Reply },
-    Merge { scope: Scope, deltas: Vec<Delta>, peer: StoreId, position: Position, reply: Reply },
+    Merge { merge: Merge, reply: Reply, held_back: oneshot::Sender<Vec<Verdict>> },
+    HeldBack(Vec<Verdict>),
     Facts { peer: Option<StoreId>, reply: oneshot::Sender<StoreFacts> },
     UplinkHolds { uplink: usize, revision: Revision },
     Sweep,
     Checkpointed(Result<(), CheckpointError>),
     Stop,
+}
+
+/// What a peer sent.
+struct Merge {
+    scope: Scope,
+    deltas: Vec<Delta>,
+    peer: StoreId,
+    position: Position,
+}
+
+/// A merge that is under way.
+pub struct Merging {
+    answer: oneshot::Receiver<Result<(), WriteError>>,
+    held_back: oneshot::Receiver<Vec<Verdict>>,
+}
+
+impl Merging {
+    /// Waits until it is durable; returns which of its families are held back.
+    ///
+    /// # Errors
+    /// See [`WriteError`]; nothing of it was merged then.
+    pub async fn done(mut self) -> Result<Vec<Verdict>, WriteError> {
+        self.answer.await.unwrap_or(Err(WriteError::Stopped))?;
+        Ok(self.held_back.try_recv().unwrap_or_default())
+    }
 }
 
 /// What a store says of itself to a peer, at one moment between two batches.
@@ -186,8 +214,7 @@ impl Writer {
     }
 
     /// Merges what a peer sent of `scope`, and notes in the same transaction what is held of the peer's store then.
-    /// Returns when that is queued, behind what was queued before; what it returns says when it is durable. An error says
-    /// that nothing of it was merged.
+    /// Returns when that is queued, behind what was queued before.
     ///
     /// # Errors
     /// If the node is shutting down.
@@ -197,11 +224,17 @@ impl Writer {
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
-    ) -> Result<oneshot::Receiver<Result<(), WriteError>>, WriteError> {
+    ) -> Result<Merging, WriteError> {
         let (reply, answer) = oneshot::channel();
-        let job = Job::Merge { scope, deltas, peer, position, reply };
+        let (verdicts, held_back) = oneshot::channel();
+        let job = Job::Merge { merge: Merge { scope, deltas, peer, position }, reply, held_back: verdicts };
         self.jobs.send(job).await.map_err(|_| WriteError::Stopped)?;
-        Ok(answer)
+        Ok(Merging { answer, held_back })
+    }
+
+    /// A peer keeps these families but does not show them: their groups' last pushes failed there.
+    pub async fn held_back(&self, verdicts: Vec<Verdict>) {
+        let _ = self.jobs.send(Job::HeldBack(verdicts)).await;
     }
 
     async fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), WriteError> {
@@ -296,15 +329,19 @@ impl Task {
                 self.finish(std::mem::take(answers));
                 answers.push((reply, self.wipe()));
             }
-            Job::Merge { scope, deltas, peer, position, reply } => {
+            Job::Merge { merge, reply, held_back } => {
                 // A merge is whole or not at all, and so is a draft: what is there goes first.
                 self.finish(std::mem::take(answers));
-                let merged = self.merge(scope, deltas, peer, position);
+                let merged = self.merge(merge).map(|verdicts| {
+                    // Read once the answer is there.
+                    let _ = held_back.send(verdicts);
+                });
                 if merged.is_err() {
                     self.store.abort();
                 }
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
+            Job::HeldBack(verdicts) => self.note_failures(&verdicts),
             Job::Facts { peer, reply } => {
                 self.finish(std::mem::take(answers));
                 let _ = reply.send(self.facts(peer));
@@ -322,20 +359,45 @@ impl Task {
         false
     }
 
-    fn merge(&mut self, scope: Scope, deltas: Vec<Delta>, peer: StoreId, position: Position) -> Result<(), Refusal> {
+    /// Returns what is held back.
+    fn merge(&mut self, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
+        let Merge { scope, deltas, peer, position } = merge;
+        let mut verdicts = Vec::new();
         for delta in deltas {
+            let key = delta.id.key;
             let id = match &scope {
-                Scope::Place(place) => GroupId { place: place.clone(), key: delta.id.key },
-                Scope::Shown => self.store.resolve(Arc::unwrap_or_clone(delta.id.key)),
+                Scope::Place(place) => GroupId { place: place.clone(), key: key.clone() },
+                Scope::Shown => self.store.resolve((*key).clone()),
             };
-            self.store.merge(id, delta.group, peer)?;
+            let held_back = self.store.merge(id, delta.group, peer)?;
+            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
+            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
+                key: key.clone(),
+                family: held.name,
+                stamp: held.stamp,
+                text: held.conflict,
+            }));
         }
         let place = match scope {
             Scope::Place(place) => place,
             Scope::Shown => Arc::default(),
         };
         self.store.set_cursor(peer, Cursor { position, place });
-        Ok(())
+        Ok(verdicts)
+    }
+
+    /// Moves the failure times of groups of which a peer holds back what they still have.
+    fn note_failures(&mut self, verdicts: &[Verdict]) {
+        let mut noted = HashSet::new();
+        for verdict in verdicts {
+            let id = self.store.resolve((*verdict.key).clone());
+            let entry = self.store.published().group(&id);
+            let pushed = entry.and_then(|entry| Some(entry.group.family(&verdict.family)?.stamp));
+            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+                // The group is there, so there is no bound that this could cross.
+                let _ = self.store.write(id, Action::Refuse, self.clock.now());
+            }
+        }
     }
 
     /// Deletes all groups, some with each sync; the last ones are left to be finished with the answer.
@@ -437,6 +499,7 @@ impl Task {
         let records = self.store.checkpoint();
         let jobs = self.jobs.clone();
         let run = move || {
+            give_way();
             let result = write_checkpoint(checkpoint, records);
             if let Some(jobs) = jobs.upgrade() {
                 let _ = jobs.blocking_send(Job::Checkpointed(result));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::wire::{CloseReason, Delta, Facts, Hello, Message};
+use crate::wire::{CloseReason, Delta, Facts, Hello, Message, Verdict};
 
 /// What time it is. Timeouts go by the monotonic clock; the wall clock is only measured against the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub struct Config {
     pub message_bytes_max: usize,
     /// How often the peer is told of revisions that hold nothing for it, so that it need not look at them again.
     pub progress_ns: u64,
+    /// The shortest time from one update to the next, unless to catch up: what changes meanwhile is sent together. With 0
+    /// an update is sent as soon as the one before is acknowledged. The first change after a silence never waits.
+    pub send_interval_ns: u64,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             batch_bytes_max: 1 << 20,
             message_bytes_max: 64 << 20,
             progress_ns: 60 * SECOND_NS,
+            send_interval_ns: 0,
         }
     }
 }
@@ -67,6 +71,8 @@ pub enum Event {
     Head(Revision),
     /// The answer to [`Action::Read`].
     Read(Batch),
+    /// Families of the commit whose end is told next that are held back.
+    HeldBack(Vec<Verdict>),
     /// A commit is durable. Commits end in the order in which they were asked for.
     Committed(CommitId),
     /// A commit failed, and nothing of it is in the store: why. The conversation ends; the peer will send it again.
@@ -115,6 +121,8 @@ pub enum Action {
     /// The peer holds durably all of this store's changes up to here: tombstones up to here may go. The first one of a
     /// conversation may be less than the last one of the conversation before.
     PeerHolds(Revision),
+    /// The peer keeps these families but does not show them.
+    HeldBack(Vec<Verdict>),
     /// A family is too large for the peer and was left out.
     Unsendable {
         /// The group.

@@ -130,12 +130,7 @@ impl Peer {
         let held = resume.map(|(_, held)| held);
         let mut peer = Self {
             role,
-            sending: Sending::new(
-                Skip { origin: theirs.store, after },
-                head,
-                config.batch_bytes_max,
-                message_bytes_max,
-            ),
+            sending: Sending::new(Skip { origin: theirs.store, after }, head, &config, message_bytes_max),
             receiving: Receiving::new(theirs.store, theirs.epoch(), held, role == Role::Hub),
             turn_over: resume.is_some() || role == Role::Edge,
             offset,
@@ -149,8 +144,8 @@ impl Peer {
             held: Held::default(),
         };
         match resume {
-            Some((held, _)) => peer.sending.go_on(held, actions),
-            None if role == Role::Hub => peer.sending.exchange(actions),
+            Some((held, _)) => peer.sending.go_on(held, now.monotonic_ns, actions),
+            None if role == Role::Hub => peer.sending.exchange(now.monotonic_ns, actions),
             None => {}
         }
         peer.lag.held(peer.sending.held());
@@ -161,7 +156,8 @@ impl Peer {
 
     /// When to be called with [`Event::Tick`].
     pub fn next_timeout(&self) -> u64 {
-        self.heartbeat_due_ns.min(self.dead_ns()).min(self.progress_due_ns)
+        let due_ns = self.heartbeat_due_ns.min(self.dead_ns()).min(self.progress_due_ns);
+        self.sending.next_timeout().map_or(due_ns, |next_ns| due_ns.min(next_ns))
     }
 
     fn dead_ns(&self) -> u64 {
@@ -178,13 +174,14 @@ impl Peer {
             Event::Head(head) => {
                 self.head = self.head.max(head);
                 self.lag.moved(head, now.wall_ns);
-                self.sending.publish(head, actions);
+                self.sending.publish(head, now.monotonic_ns, actions);
             }
-            Event::Read(batch) => self.sending.read(batch, actions),
+            Event::Read(batch) => self.sending.read(batch, now.monotonic_ns, actions),
+            Event::HeldBack(verdicts) => self.receiving.held_back(verdicts),
             Event::Committed(id) => {
                 let half_done = self.receiving.committed(id, actions)?;
                 if half_done {
-                    self.peer_sent_all(actions);
+                    self.peer_sent_all(now, actions);
                 }
             }
             Event::Tick => self.tick(now, actions)?,
@@ -214,8 +211,12 @@ impl Peer {
     fn message(&mut self, message: Message, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
         match message {
             Message::Update(update) if self.turn_over => self.receiving.update(update, actions),
-            Message::Ack(ack) => {
-                if self.sending.ack(ack, actions)? {
+            Message::Ack(mut ack) => {
+                let held_back = std::mem::take(&mut ack.held_back);
+                if !held_back.is_empty() {
+                    actions.push_back(Action::HeldBack(held_back));
+                }
+                if self.sending.ack(ack, now.monotonic_ns, actions)? {
                     self.sent_all(actions);
                 }
                 Ok(())
@@ -234,9 +235,9 @@ impl Peer {
     }
 
     /// The peer's half of an exchange is durable here.
-    fn peer_sent_all(&mut self, actions: &mut VecDeque<Action>) {
+    fn peer_sent_all(&mut self, now: Now, actions: &mut VecDeque<Action>) {
         match self.role {
-            Role::Edge => self.sending.exchange(actions),
+            Role::Edge => self.sending.exchange(now.monotonic_ns, actions),
             Role::Hub => actions.push_back(Action::Exchanged),
         }
     }
@@ -264,8 +265,9 @@ impl Peer {
         }
         if now.monotonic_ns >= self.progress_due_ns {
             self.progress_due_ns = now.monotonic_ns.saturating_add(self.progress_ns);
-            self.sending.tell_progress(actions);
+            self.sending.tell_progress(now.monotonic_ns, actions);
         }
+        self.sending.step(now.monotonic_ns, actions);
         Ok(())
     }
 }

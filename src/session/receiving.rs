@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::model::{Position, Revision, StoreId};
-use crate::wire::{Ack, Message, Update};
+use crate::wire::{Ack, Message, Update, Verdict};
 
 use super::event::{Action, CommitId};
 use super::peer::Fault;
@@ -43,6 +43,8 @@ pub(super) struct Receiving {
     pending: VecDeque<(CommitId, Pending)>,
     /// Updates made durable.
     updates: u64,
+    /// What of the next of them is held back.
+    held_back: Vec<Verdict>,
 }
 
 impl Receiving {
@@ -57,6 +59,7 @@ impl Receiving {
             commits: 0,
             pending: VecDeque::new(),
             updates: 0,
+            held_back: Vec::new(),
         }
     }
 
@@ -105,6 +108,11 @@ impl Receiving {
         (self.commits, self.commits - self.pending.len() as u64)
     }
 
+    /// Families of the next commit to end are held back.
+    pub fn held_back(&mut self, verdicts: Vec<Verdict>) {
+        self.held_back = Verdict::sendable(verdicts);
+    }
+
     /// A commit is durable. Tells whether the peer's half of an exchange now is.
     pub fn committed(&mut self, id: CommitId, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
         let Some((_, pending)) = self.pending.pop_front().filter(|(expected, _)| *expected == id) else {
@@ -114,7 +122,8 @@ impl Receiving {
             return Ok(false);
         };
         self.updates += 1;
-        actions.push_back(Action::Send(Message::Ack(Ack { updates: self.updates, revision: upto })));
+        let held_back = std::mem::take(&mut self.held_back);
+        actions.push_back(Action::Send(Message::Ack(Ack { updates: self.updates, revision: upto, held_back })));
         Ok(last_of_exchange)
     }
 }

@@ -1,7 +1,7 @@
 //! One direction of the link, at its sender: what is read, sent and acknowledged.
 //!
 //! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it
-//! is acknowledged. Only to catch up, while the store says that there is more, up to [`WINDOW`] are. What holds nothing for
+//! is acknowledged, and, where updates are to be some time apart ([`super::Config::send_interval_ns`]), until then. Only to catch up, while the store says that there is more, up to [`WINDOW`] are. What holds nothing for
 //! the peer is not sent; the peer is told of such revisions now and then, so that it need not look at them again.
 
 use std::collections::VecDeque;
@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::model::{GroupId, Revision};
 use crate::wire::{Ack, Cost, Delta, Message, Update};
 
-use super::event::{Action, Batch, Skip};
+use super::event::{Action, Batch, Config, Skip};
 use super::peer::Fault;
 
 /// Updates that may be unacknowledged at once.
@@ -37,6 +37,9 @@ pub(super) struct Sending {
     skip: Skip,
     batch_bytes_max: usize,
     message_bytes_max: usize,
+    interval_ns: u64,
+    /// Before this, by the monotonic clock, nothing is read that trickles.
+    next_ns: u64,
     phase: Phase,
     /// The store has published up to here,
     head: Revision,
@@ -57,12 +60,14 @@ pub(super) struct Sending {
 
 impl Sending {
     /// A sender that waits.
-    pub fn new(skip: Skip, head: Revision, batch_bytes_max: usize, message_bytes_max: usize) -> Self {
+    pub fn new(skip: Skip, head: Revision, config: &Config, message_bytes_max: usize) -> Self {
         let zero = Revision(0);
         Self {
             skip,
-            batch_bytes_max: batch_bytes_max.min(message_bytes_max),
+            batch_bytes_max: config.batch_bytes_max.min(message_bytes_max),
             message_bytes_max,
+            interval_ns: config.send_interval_ns,
+            next_ns: 0,
             phase: Phase::Waiting,
             head,
             read: zero,
@@ -78,25 +83,25 @@ impl Sending {
     }
 
     /// Goes on after what the peer holds.
-    pub fn go_on(&mut self, held: Revision, actions: &mut VecDeque<Action>) {
+    pub fn go_on(&mut self, held: Revision, now_ns: u64, actions: &mut VecDeque<Action>) {
         (self.phase, self.read, self.told, self.held) = (Phase::Live, held, held, held);
-        self.step(actions);
+        self.step(now_ns, actions);
     }
 
     /// Sends all there is.
-    pub fn exchange(&mut self, actions: &mut VecDeque<Action>) {
+    pub fn exchange(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
         self.phase = Phase::Exchanging { goal: self.head };
-        self.step(actions);
+        self.step(now_ns, actions);
     }
 
     /// The store has published up to here.
-    pub fn publish(&mut self, head: Revision, actions: &mut VecDeque<Action>) {
+    pub fn publish(&mut self, head: Revision, now_ns: u64, actions: &mut VecDeque<Action>) {
         self.head = self.head.max(head);
-        self.step(actions);
+        self.step(now_ns, actions);
     }
 
     /// What was asked to be read is here.
-    pub fn read(&mut self, batch: Batch, actions: &mut VecDeque<Action>) {
+    pub fn read(&mut self, batch: Batch, now_ns: u64, actions: &mut VecDeque<Action>) {
         if !std::mem::take(&mut self.reading) {
             return;
         }
@@ -122,11 +127,11 @@ impl Sending {
             let last_of_exchange = last_of_exchange && !partial;
             self.waiting.push_back(Update { upto: self.told, partial, last_of_exchange, deltas });
         }
-        self.step(actions);
+        self.step(now_ns, actions);
     }
 
     /// The peer has made updates durable. Tells whether that completes this half of an exchange.
-    pub fn ack(&mut self, ack: Ack, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
+    pub fn ack(&mut self, ack: Ack, now_ns: u64, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
         let count = ack.updates.checked_sub(self.acked).filter(|count| *count > 0 && ack.updates <= self.sent);
         let Some(count) = count else {
             let (updates, acked, sent) = (ack.updates, self.acked, self.sent);
@@ -140,27 +145,29 @@ impl Sending {
         }
         self.acked = ack.updates;
         self.held = self.held.max(upto);
-        self.step(actions);
+        self.step(now_ns, actions);
         Ok(acked.iter().any(|unacked| unacked.last_of_exchange))
     }
 
     /// Tells the peer how far the store is, if it was not told.
-    pub fn tell_progress(&mut self, actions: &mut VecDeque<Action>) {
+    pub fn tell_progress(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
         let idle = self.phase == Phase::Live && self.waiting.is_empty() && self.unacked.is_empty();
         if idle && self.told < self.read {
             self.told = self.read;
             self.waiting.push_back(Update { upto: self.told, ..Update::default() });
-            self.step(actions);
+            self.step(now_ns, actions);
         }
     }
 
-    fn step(&mut self, actions: &mut VecDeque<Action>) {
+    /// Sends what waits and reads what is wanted, as far as the window and the interval allow.
+    pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
         while self.unacked.len() < WINDOW
             && let Some(update) = self.waiting.pop_front()
         {
             let Update { upto, last_of_exchange, .. } = update;
             self.unacked.push_back(Unacked { upto, last_of_exchange });
             self.sent += 1;
+            self.next_ns = now_ns.saturating_add(self.interval_ns);
             actions.push_back(Action::Send(Message::Update(update)));
         }
         let idle = self.unacked.is_empty();
@@ -168,17 +175,32 @@ impl Sending {
             // What was read and not sent, the peer had.
             self.held = self.held.max(self.read);
         }
+        if self.wants_to_read() && self.due_ns() <= now_ns {
+            self.reading = true;
+            let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
+            actions.push_back(Action::Read { since, skip, bytes_max });
+        }
+    }
+
+    fn wants_to_read(&self) -> bool {
         let wanted = match self.phase {
             Phase::Waiting => false,
             Phase::Exchanging { .. } => true,
             Phase::Live => self.head > self.read,
         };
-        let room = idle || (self.more && self.unacked.len() < WINDOW);
-        if wanted && room && self.waiting.is_empty() && !self.reading {
-            self.reading = true;
-            let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
-            actions.push_back(Action::Read { since, skip, bytes_max });
-        }
+        let room = self.unacked.is_empty() || (self.more && self.unacked.len() < WINDOW);
+        wanted && room && self.waiting.is_empty() && !self.reading
+    }
+
+    /// When to read next. To catch up, nothing is waited for.
+    fn due_ns(&self) -> u64 {
+        let trickles = self.phase == Phase::Live && !self.more;
+        if trickles { self.next_ns } else { 0 }
+    }
+
+    /// When [`Sending::step`] has something to do again, if only the time is in its way.
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.wants_to_read().then(|| self.due_ns())
     }
 
     /// The peer holds all of this store's changes up to here.

@@ -8,8 +8,9 @@ use proptest::prelude::*;
 use store::{Store, family, key, moment};
 
 use super::*;
-use crate::model::{Group, LabelSet, Revision};
-use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update};
+use crate::model::{Group, LabelSet, NodeId, Revision, Stamp};
+use crate::wire::message::VERDICTS_MAX;
+use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update, Verdict as HeldBack};
 
 const SECOND_NS: u64 = event::SECOND_NS;
 
@@ -65,6 +66,48 @@ fn changes_conflate_while_one_update_is_on_its_way() {
     pair.settle();
     converged(&pair);
     assert_eq!(pair.side(EDGE).groups_sent, before + 2);
+}
+
+#[test]
+fn updates_are_some_time_apart_where_that_is_asked_for() {
+    let mut pair = acquainted(3);
+    (pair.send_interval_ns, pair.marks_max) = (SECOND_NS, 100);
+    pair.connect();
+    pair.settle();
+    pair.pass(2 * SECOND_NS);
+    let write = |pair: &mut Pair, job, time_ns| pair.write(EDGE, &key(job), &put(time_ns, time_ns as f64));
+    let sent = |pair: &Pair| pair.side(EDGE).messages_sent.get("update").copied().unwrap_or(0);
+    write(&mut pair, 0, 100);
+    pair.settle();
+    assert_eq!(sent(&pair), 1, "after a silence nothing waits");
+    for time_ns in 101..111 {
+        write(&mut pair, time_ns as usize % 3, time_ns);
+        pair.pass(SECOND_NS / 20);
+    }
+    assert_eq!(sent(&pair), 1, "the interval is not over");
+    pair.pass(SECOND_NS);
+    assert_eq!((sent(&pair), pair.side(EDGE).groups_sent), (2, 1 + 3), "what came meanwhile is sent together");
+    converged(&pair);
+    for job in 0..3 {
+        write(&mut pair, job, 200);
+    }
+    pair.cut();
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+}
+
+#[test]
+fn to_catch_up_nothing_waits() {
+    let mut pair = acquainted(40);
+    pair.cut();
+    for job in 0..40 {
+        pair.write(EDGE, &key(job), &put(1_000 + job as u64, 9.0));
+    }
+    pair.send_interval_ns = 60 * SECOND_NS;
+    pair.connect();
+    pair.settle();
+    converged(&pair);
 }
 
 #[test]
@@ -260,11 +303,31 @@ fn two_ends_of_one_store_are_refused() {
 }
 
 #[test]
+fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_nothing() {
+    let mut pair = acquainted(1);
+    let verdict = |job: usize| HeldBack {
+        key: key(job),
+        family: "m".into(),
+        stamp: Stamp { time_ns: 20, node: NodeId(1) },
+        text: "metric \"m\" has another type elsewhere".into(),
+    };
+    pair.write(EDGE, &key(1), &put(20, 2.0));
+    pair.tell(HUB, Event::HeldBack((0..100).map(verdict).collect()));
+    pair.settle();
+    let told = pair.side(EDGE).held_back.clone();
+    assert_eq!(told, (0..VERDICTS_MAX).map(verdict).collect::<Vec<_>>(), "as many as a message takes");
+    pair.write(EDGE, &key(1), &put(30, 3.0));
+    pair.settle();
+    assert_eq!(pair.side(EDGE).held_back.len(), VERDICTS_MAX, "each is told once");
+    converged(&pair);
+}
+
+#[test]
 fn a_peer_that_breaks_the_rules_is_told_which() {
     let update = |upto, partial, last_of_exchange| {
         Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas: vec![] })
     };
-    let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision) });
+    let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision), held_back: Vec::new() });
     let welcome = |pair: &mut Pair| {
         let facts = pair.stores[HUB].facts();
         let place = LabelSet::default();
@@ -442,9 +505,11 @@ proptest! {
         ops in proptest::collection::vec(op(), 0..120),
         marks_max in 1..6usize,
         forget_tombstones in any::<bool>(),
+        send_interval_ns in prop::sample::select(vec![0, 5_000_000, SECOND_NS]),
     ) {
         let mut world = World { pair: Pair::new(), images: Default::default(), other_edge: None };
         world.pair.marks_max = marks_max;
+        world.pair.send_interval_ns = send_interval_ns;
         // A copy of the edge may be behind by more than a tombstone's life; the hub keeps its tombstones.
         world.pair.forget_tombstones = forget_tombstones;
         for op in ops {

@@ -1,7 +1,7 @@
 //! Checkpoints: the whole state in one file, in place of the logs that led to it.
 //!
-//! Written beside the log, on a thread of the caller's, in frames of a megabyte or so, each synced when it is written: a
-//! sync at the end would hold up those of the log. The file gets its name when it is complete and durable; then what it
+//! Written beside the log, on a thread of the caller's, in frames of a quarter of a megabyte or so, each synced when it is
+//! written: a sync of much more would hold up those of the log. The file gets its name when it is complete and durable; then what it
 //! replaces is removed. The order of its records says nothing, and a large group may be in several parts.
 
 use std::fmt;
@@ -18,7 +18,7 @@ use super::log::Progress;
 use super::payload::{self, ShapesWritten};
 
 /// A frame is written when it has this many bytes.
-const FRAME_BYTES: usize = 1 << 20;
+const FRAME_BYTES: usize = 256 << 10;
 /// Groups that may take more are written in parts.
 const PART_BYTES_MAX: usize = 64 << 20;
 

@@ -285,7 +285,10 @@ impl Log {
             }
             return Err(CommitError::new(&*self.disk, WRITE, error));
         }
-        log.reserve(end, self.options.reserve_bytes);
+        // A large commit writes enough as it is, and its sync is not the shorter for space reserved behind it.
+        if self.buffer.len() as u64 <= self.options.reserve_bytes / 16 {
+            log.reserve(end, self.options.reserve_bytes);
+        }
         if self.options.sync == SyncPolicy::Always
             && let Err(error) = log.file.sync()
         {

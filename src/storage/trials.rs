@@ -15,7 +15,7 @@ use crate::store::{Cursor, GroupRecord, Identity, Mark, Record};
 const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
 
 fn options() -> Options {
-    Options { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 4096, reserve_bytes: 1024 }
+    Options { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 4096, reserve_bytes: 4096 }
 }
 
 type Marked = (Group, Mark, BTreeMap<Arc<str>, Mark>);

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use super::index::Conflict;
 use super::record::{GroupRecord, Mark};
 use crate::model::label;
-use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision};
+use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, Stamp};
 
 /// One group of a store; immutable once published.
 #[derive(Clone, Debug)]
@@ -33,7 +34,18 @@ pub struct FamilyState {
     /// The family as shown, where that differs from what was pushed.
     pub shown: Option<Family>,
     /// Why it is held back, if it is.
-    pub conflict: Option<Arc<str>>,
+    pub conflict: Option<Arc<Conflict>>,
+}
+
+/// A family that is kept but not shown.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Its name.
+    pub name: Arc<str>,
+    /// When it was pushed.
+    pub stamp: Stamp,
+    /// Why it is not shown.
+    pub conflict: Arc<str>,
 }
 
 impl Entry {
@@ -52,6 +64,17 @@ impl Entry {
     /// Each family with its bookkeeping, in the order of names.
     pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, &FamilyState)> {
         self.group.families().iter().zip(&self.families)
+    }
+
+    /// The families that came after that revision and are held back.
+    pub fn held_since(&self, revision: Revision) -> impl Iterator<Item = HeldBack> {
+        self.families().filter(move |(_, state)| state.mark.held && state.mark.revision > revision).map(|(f, state)| {
+            HeldBack {
+                name: f.family.name().clone(),
+                stamp: f.stamp,
+                conflict: state.conflict.as_ref().map(|conflict| conflict.to_string().into()).unwrap_or_default(),
+            }
+        })
     }
 
     /// The families that a scrape shows, as it shows them.

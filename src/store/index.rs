@@ -41,11 +41,15 @@ pub enum Conflict {
         name: Arc<str>,
         /// The labels.
         labels: String,
+        /// The labels of the group that shows it; `None` if that is the group itself.
+        group: Option<Arc<LabelSet>>,
     },
     /// Another group is shown under the same labels.
     Shadowed {
         /// The labels.
         labels: String,
+        /// The group that is shown.
+        by: GroupId,
     },
     /// A bound of the store leaves no room for it.
     Limit {
@@ -69,10 +73,10 @@ impl fmt::Display for Conflict {
                     "metric {name:?} collides with metric {used:?}: a histogram or summary owns its _count, _sum and _bucket"
                 )
             }
-            Self::Duplicate { name, labels } => {
+            Self::Duplicate { name, labels, .. } => {
                 write!(f, "metric {name:?} {labels} was collected before with the same name and label values")
             }
-            Self::Shadowed { labels } => {
+            Self::Shadowed { labels, .. } => {
                 write!(f, "another group is already shown under the labels {labels}")
             }
             Self::Limit { name, max } => {
@@ -165,8 +169,8 @@ impl Index {
     /// that out first).
     pub fn check(&self, entry: &Entry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
         let (name, metric_type, shown) = (family.name(), family.shape().metric_type(), &entry.shown);
-        if self.owner(&entry.full).is_some_and(|owner| *owner != entry.id) {
-            return Err(Conflict::Shadowed { labels: shown.to_string() });
+        if let Some(owner) = self.owner(&entry.full).filter(|owner| **owner != entry.id) {
+            return Err(Conflict::Shadowed { labels: shown.to_string(), by: owner.clone() });
         }
         self.check_suffixes(name, metric_type)?;
         let Some(used) = self.names.get(name) else { return Ok(()) };
@@ -236,7 +240,8 @@ impl Index {
             rest.sort();
             if other.contains(&rest) {
                 let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (&*l.name, &*l.value))));
-                return Err(Conflict::Duplicate { name: shape.name().clone(), labels: labels.to_string() });
+                let (name, group) = (shape.name().clone(), Some(key.clone()));
+                return Err(Conflict::Duplicate { name, labels: labels.to_string(), group });
             }
         }
         Ok(())

@@ -3,11 +3,13 @@
 //! [`writer`] is the one writer: it drafts, and publishes what the caller made durable (`restore` is its way back from the
 //! disk). [`view`] is what is published,
 //! for everybody to read. Between them [`index`] says what can stand beside what, [`entry`] is a group with its
-//! bookkeeping, `address` finds the group that is meant, [`scope`] is what of all this a link carries, [`pages`] what a scrape shows, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
+//! bookkeeping, `address` finds the group that is meant, [`scope`] is what of all this a link carries, [`pages`] what a
+//! scrape shows, [`kept`] what it keeps of them, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
 
 mod address;
 pub mod entry;
 pub mod index;
+pub mod kept;
 pub mod pages;
 pub mod record;
 mod restore;
@@ -19,10 +21,11 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use entry::Entry;
+pub use entry::{Entry, HeldBack};
 pub use index::Conflict;
+pub use kept::{Kept, Rendition, Room};
 pub use pages::{Block, Page, Shown};
 pub use record::{Cursor, GroupRecord, Identity, Mark, Record};
 pub use scope::Scope;
-pub use view::{Change, ChangeSet, Counts, PUSH_FAILURE_TIME, PUSH_TIME, Published};
+pub use view::{Change, ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, Published};
 pub use writer::{Action, Committed, Limits, Now, Refusal, Rules, Store};

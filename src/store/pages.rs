@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::kept::{Kept, Rendition, Room, Slot};
+use crate::compression::Piece;
 use crate::model::{Family, LabelSet};
 
 /// A page with more entries than this is split.
@@ -27,9 +29,24 @@ pub struct Shown {
 pub struct Page {
     entries: Vec<Shown>,
     values: usize,
+    kept: Slot,
 }
 
 impl Page {
+    fn new(entries: Vec<Shown>, values: usize) -> Self {
+        Self { entries, values, kept: Slot::default() }
+    }
+
+    /// What was kept of that rendition since the page last changed.
+    pub fn kept(&self, rendition: Rendition) -> Option<Arc<Kept>> {
+        self.kept.get(rendition)
+    }
+
+    /// Keeps a rendition of the page for as long as it does not change, if there is room.
+    pub fn keep(&self, rendition: Rendition, piece: Piece, room: &Room) -> Arc<Kept> {
+        self.kept.set(rendition, piece, room)
+    }
+
     /// The families, sorted by the labels of their groups.
     pub fn entries(&self) -> &[Shown] {
         &self.entries
@@ -67,7 +84,7 @@ impl Block {
             self.pages.push(Arc::default());
         }
         let (number, at) = self.find_in(&shown);
-        let page = Arc::make_mut(&mut self.pages[number]);
+        let page = self.page_mut(number);
         page.values += shown.family.values().len();
         match at {
             Ok(at) => {
@@ -82,22 +99,29 @@ impl Block {
         }
     }
 
+    /// A page to be changed: what was kept of it does not hold any more.
+    fn page_mut(&mut self, number: usize) -> &mut Page {
+        let page = Arc::make_mut(&mut self.pages[number]);
+        page.kept.clear();
+        page
+    }
+
     fn find_in(&self, shown: &Shown) -> (usize, Result<usize, usize>) {
         if self.pages[0].entries.is_empty() { (0, Err(0)) } else { self.find(&shown.labels) }
     }
 
     fn split(&mut self, number: usize) {
-        let page = Arc::make_mut(&mut self.pages[number]);
+        let page = self.page_mut(number);
         let entries = page.entries.split_off(page.entries.len() / 2);
         let values = entries.iter().map(|shown| shown.family.values().len()).sum();
         page.values -= values;
-        self.pages.insert(number + 1, Arc::new(Page { entries, values }));
+        self.pages.insert(number + 1, Arc::new(Page::new(entries, values)));
     }
 
     fn remove(&mut self, labels: &LabelSet) {
         let (number, at) = self.find(labels);
         let Ok(at) = at else { return };
-        let page = Arc::make_mut(&mut self.pages[number]);
+        let page = self.page_mut(number);
         page.values -= page.entries.remove(at).family.values().len();
         if page.entries.is_empty() {
             self.pages.remove(number);
@@ -126,6 +150,11 @@ impl Pages {
         if block.pages.is_empty() {
             self.blocks.remove(name);
         }
+    }
+
+    /// The block of that name.
+    pub fn block(&self, name: &str) -> Option<Arc<Block>> {
+        self.blocks.get(name).cloned()
     }
 
     /// The blocks in the order of their names, as they are now.

@@ -161,6 +161,58 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
 }
 
 #[test]
+fn what_is_held_back_names_the_group_that_is_shown() {
+    let mut store = store(rules());
+    let stamp = |time_ns| crate::model::Stamp { time_ns, node: NodeId(7) };
+    let pushed = |ns, families| Group::put(crate::model::Moment { stamp: stamp(ns), wall_ns: ns }, families);
+    let first = placed("SYQ", &[("job", "b")]);
+    store.merge(first.clone(), pushed(5, vec![gauge("m")]), StoreId(7)).unwrap();
+    let shadowed = placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
+    store.merge(shadowed.clone(), pushed(6, vec![gauge("n")]), StoreId(7)).unwrap();
+    let outer = family("m", MetricType::Gauge, &[&[("job", "b")]]);
+    store.merge(placed("SYQ", &[]), pushed(8, vec![outer]), StoreId(7)).unwrap();
+    store.commit();
+    let published = store.published();
+    let conflict = |id: &GroupId| published.group(id).unwrap().families[0].conflict.clone();
+    assert!(matches!(&*conflict(&shadowed).unwrap(), Conflict::Shadowed { by, .. } if *by == first));
+    let held = published.held();
+    assert_eq!(held.iter().filter(|entry| entry.id == shadowed).count(), 1);
+    let duplicate = conflict(&placed("SYQ", &[])).unwrap();
+    assert!(matches!(&*duplicate, Conflict::Duplicate { group: Some(group), .. } if *group == first.shown()));
+    store.write(first, Action::Delete, now(9)).unwrap();
+    store.commit();
+    assert!(published.held().iter().all(|entry| entry.id != shadowed), "nothing shadows it any more");
+}
+
+#[test]
+fn groups_are_listed_and_found_by_their_labels() {
+    let mut store = store(rules());
+    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
+    let [plain, renamed] = [&[("job", "b")][..], &[("IDC", "BJ"), ("job", "b")]].map(|key| placed("SYQ", key));
+    for id in [&plain, &renamed] {
+        store.merge(id.clone(), Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
+    }
+    store.write(local(&[("job", "z")]), Action::Refuse, now(9)).unwrap();
+    store.commit();
+    let published = store.published();
+    let listed: Vec<(String, f64, f64)> =
+        published.times().iter().map(|(labels, pushed, failed)| (labels.to_string(), pushed, failed)).collect();
+    let expected = [
+        (r#"{IDC="SYQ",exported_IDC="BJ",job="b"}"#.to_owned(), 5e-6, 0.0),
+        (r#"{IDC="SYQ",job="b"}"#.to_owned(), 5e-6, 0.0),
+        (r#"{job="z"}"#.to_owned(), 0.0, 9e-9),
+    ];
+    assert_eq!(listed, expected);
+    for id in [plain, renamed, local(&[("job", "z")])] {
+        assert_eq!(published.find(&id.shown()).unwrap().id, id);
+    }
+    assert!(published.find(&key(&[("IDC", "SYQ"), ("job", "z")])).is_none());
+    store.write(local(&[("job", "z")]), Action::Delete, now(10)).unwrap();
+    store.commit();
+    assert!(published.find(&key(&[("job", "z")])).is_none());
+}
+
+#[test]
 fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let mut store = store(rules());
     let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
@@ -273,7 +325,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{job="a"}"#]);
     assert_eq!(store.published().counts().held, 2);
     let conflict = store.published().group(&big).unwrap().families[0].conflict.clone().unwrap();
-    assert!(conflict.contains("limits.series_max = 2"), "{conflict}");
+    assert!(conflict.to_string().contains("limits.series_max = 2"), "{conflict}");
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();
     store.abort();
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();

@@ -9,8 +9,9 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::entry::Entry;
-use super::pages::{Block, Pages};
+use super::pages::{Block, Pages, Shown};
 use super::scope::Scope;
+use crate::model::place::EXPORTED_PREFIX;
 use crate::model::{Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, label};
 
 /// Name of the family that tells when a group's last push was accepted (Pushgateway's).
@@ -57,12 +58,35 @@ pub struct ChangeSet {
     pub more: bool,
 }
 
+/// The groups that a scrape shows with the times of their pushes, as they were when it was made.
+#[derive(Clone, Debug, Default)]
+pub struct GroupTimes {
+    pushed: Option<Arc<Block>>,
+    failed: Option<Arc<Block>>,
+}
+
+impl GroupTimes {
+    /// Each group's labels and the times, in seconds since the epoch, at which the last push was accepted and refused; 0
+    /// if none was.
+    pub fn iter(&self) -> impl Iterator<Item = (&Arc<LabelSet>, f64, f64)> {
+        fn entries(block: &Option<Arc<Block>>) -> impl Iterator<Item = &Shown> {
+            block.iter().flat_map(|block| block.entries())
+        }
+        // Both are shown of the same groups.
+        let pairs = entries(&self.pushed).zip(entries(&self.failed));
+        let value = |shown: &Shown| shown.family.values().first().copied().unwrap_or_default();
+        pairs.map(move |(pushed, failed)| (&pushed.labels, value(pushed), value(failed)))
+    }
+}
+
 #[derive(Default)]
 pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<Entry>>,
     /// Of each place, the groups in the order of their last changes.
     changed: HashMap<Arc<LabelSet>, BTreeMap<Revision, GroupId>>,
     tombstones: BTreeMap<Revision, GroupId>,
+    /// Groups of which something is held back.
+    held: HashSet<GroupId>,
     pages: Pages,
     pub(super) revision: Revision,
     pub(super) counts: Counts,
@@ -94,6 +118,39 @@ impl Published {
         let mut groups: Vec<Arc<Entry>> = self.lock().groups.values().filter(live).cloned().collect();
         groups.sort_by(|a, b| a.shown.cmp(&b.shown));
         groups
+    }
+
+    /// The groups that a scrape shows, sorted by their labels, with the times of their pushes: no copy, and no more than a
+    /// pointer taken under the lock.
+    pub fn times(&self) -> GroupTimes {
+        let view = self.lock();
+        GroupTimes { pushed: view.pages.block(PUSH_TIME), failed: view.pages.block(PUSH_FAILURE_TIME) }
+    }
+
+    /// What is shown under a metric name.
+    pub fn block(&self, name: &str) -> Option<Arc<Block>> {
+        self.lock().pages.block(name)
+    }
+
+    /// The live groups of which something is held back, sorted by their labels.
+    pub fn held(&self) -> Vec<Arc<Entry>> {
+        let view = self.lock();
+        let mut held: Vec<Arc<Entry>> = view.held.iter().map(|id| view.groups[id].clone()).collect();
+        drop(view);
+        held.sort_by(|a, b| a.shown.cmp(&b.shown));
+        held
+    }
+
+    /// The live group with exactly these labels; if there are two, the one that is shown.
+    pub fn find(&self, shown: &LabelSet) -> Option<Arc<Entry>> {
+        let view = self.lock();
+        let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && *entry.shown == *shown;
+        let ids = view.changed.keys().filter_map(|place| GroupId::within(place, shown));
+        let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.held);
+        // Where a label looks like one that disagreed with the place, that was a guess.
+        let renamed = || shown.iter().any(|label| label.name.starts_with(EXPORTED_PREFIX));
+        let searched = || view.groups.values().filter(is_it).min_by_key(|entry| entry.header.held);
+        plain.or_else(|| if renamed() { searched() } else { None }).cloned()
     }
 
     /// One group, live or a tombstone.
@@ -219,6 +276,9 @@ impl View {
     fn list(&mut self, entry: &Entry) {
         let revision = entry.revision();
         self.changed.entry(entry.id.place.clone()).or_default().insert(revision, entry.id.clone());
+        if entry.families.iter().any(|state| state.mark.held) {
+            self.held.insert(entry.id.clone());
+        }
         if entry.group.is_live() {
             self.counts.groups += 1;
         } else {
@@ -230,6 +290,7 @@ impl View {
     fn unlist(&mut self, old: Option<&Entry>) {
         let Some(entry) = old else { return };
         let revision = entry.revision();
+        self.held.remove(&entry.id);
         if let Some(changed) = self.changed.get_mut(&entry.id.place) {
             changed.remove(&revision);
             if changed.is_empty() {

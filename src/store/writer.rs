@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
-use super::entry::{Entry, FamilyState};
+use super::entry::{Entry, FamilyState, HeldBack};
 use super::index::{Conflict, Groups, Index, related};
 use super::record::{Cursor, Identity, Mark, Record};
 use super::shapes::Shapes;
@@ -259,14 +259,14 @@ impl Store {
         Ok(())
     }
 
-    /// Merges a change that a peer's store sent. What cannot be shown is held back: a peer that were refused would send
-    /// the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
+    /// Merges a change that a peer's store sent. What cannot be shown is held back, and returned: a peer that were refused
+    /// would send the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
     /// pushes are left out: each node shows its own.
     ///
     /// # Errors
     /// If it is of a group not known here and the store is at `limits.groups_max`; for a tombstone, at twice that, so that
     /// deletes still arrive where no push does.
-    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<(), Refusal> {
+    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         if change.families().iter().any(shows_times) {
             change = change.part(|_, f| !shows_times(f));
@@ -279,8 +279,12 @@ impl Store {
                 self.create(id)
             }
         };
-        let point = self.index.point();
-        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))
+        let (point, before) = (self.index.point(), self.revision);
+        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))?;
+        if self.revision == before || self.index.held_len() == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(self.staged.get(&entry.id).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
     }
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
@@ -442,21 +446,23 @@ impl Store {
                 Err(Refusal::Limit { name, max })
             }
             (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
-            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, &conflict)),
+            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, conflict)),
         }
     }
 
-    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: &Conflict) -> FamilyState {
+    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
         self.index.hold(family.name(), &entry.id, room);
-        let conflict = Some(conflict.to_string().into());
-        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict }
+        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict: Some(Arc::new(conflict)) }
     }
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
     fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
-        let shown = shown_family(&entry.shown, family)
-            .map_err(|duplicate| Conflict::Duplicate { name: duplicate.name, labels: duplicate.labels })?;
+        let shown = shown_family(&entry.shown, family).map_err(|duplicate| Conflict::Duplicate {
+            name: duplicate.name,
+            labels: duplicate.labels,
+            group: None,
+        })?;
         let shown = shown.map(|family| self.shapes.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
         self.index.check(entry, as_shown, &self.staged)?;
@@ -498,7 +504,7 @@ impl Store {
                 new.families[at] = FamilyState { mark, shown, conflict: None };
                 self.records.push(Record::Group(new.record(|i| i == at)));
             }
-            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, &conflict),
+            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, conflict),
         }
         self.staged.set(id, Some(Arc::new(new)));
     }

@@ -24,7 +24,7 @@ pub(super) const SPREAD: u8 = 32;
 pub(super) const FRESH: u8 = 64;
 
 /// Times that are apart by a multiple of this are written as such.
-pub(super) const COARSE_NS: i64 = 1_000;
+pub(super) const COARSE_NS: i64 = 100_000;
 
 pub(super) const NO_ORIGINALS: u8 = 0;
 pub(super) const SAME_ORIGINALS: u8 = 1;
@@ -190,7 +190,7 @@ impl Encoder {
         }
     }
 
-    /// Writes a stamp: its node, and its time less `base_ns`, in microseconds where that says all.
+    /// Writes a stamp: its node, and its time less `base_ns`, in coarse units where that says all.
     fn stamp(&mut self, stamp: Stamp, base_ns: u64, into: &mut Columns) {
         let (code, new) = self.node(stamp.node);
         let time_ns = stamp.time_ns.wrapping_sub(base_ns) as i64;

@@ -4,8 +4,9 @@
 //! as they please, until either sends [`Close`] or the connection breaks.
 
 use std::fmt;
+use std::sync::Arc;
 
-use crate::model::{Epoch, LabelSet, Position, Revision, StoreId};
+use crate::model::{Epoch, LabelSet, Position, Revision, Stamp, StoreId};
 
 use super::delta::Delta;
 
@@ -18,6 +19,10 @@ pub const TEXT_BYTES_MAX: usize = 1_024;
 pub const OPENINGS_MAX: usize = 64;
 /// Positions held of other stores, at most.
 pub const HOLDS_MAX: usize = 64;
+/// Verdicts of one acknowledgement, at most.
+pub const VERDICTS_MAX: usize = 64;
+/// Bytes of them, about, at most.
+const VERDICTS_BYTES_MAX: usize = 128 << 10;
 /// Stores above a hub, at most.
 pub const ABOVE_MAX: usize = 64;
 /// Labels of a place, at most.
@@ -154,12 +159,45 @@ pub struct Update {
 }
 
 /// Updates are durable at the sender of this.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
     /// How many updates of this connection are durable, counted from its begin.
     pub updates: u64,
     /// `upto` of the last of them.
     pub revision: Revision,
+    /// Families in these updates that are kept but not shown; at most [`VERDICTS_MAX`], the others are not told of.
+    pub held_back: Vec<Verdict>,
+}
+
+/// A family that the receiver of an update holds back, since it cannot stand beside what is shown there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verdict {
+    /// The group, as the update called it.
+    pub key: Arc<LabelSet>,
+    /// The family's name.
+    pub family: Arc<str>,
+    /// Which push it was: the family's stamp.
+    pub stamp: Stamp,
+    /// Why, for people.
+    pub text: Arc<str>,
+}
+
+impl Verdict {
+    /// Of these, those that an acknowledgement can carry.
+    pub fn sendable(verdicts: Vec<Verdict>) -> Vec<Verdict> {
+        let short = |text: &str| text.len() <= TEXT_BYTES_MAX;
+        let small = |v: &Verdict| {
+            let labels = v.key.len() <= PLACE_LABELS_MAX && v.key.iter().all(|l| short(&l.name) && short(&l.value));
+            labels && short(&v.family)
+        };
+        let mut bytes = 0;
+        let mut fits = |v: &Verdict| {
+            let labels: usize = v.key.iter().map(|label| label.name.len() + label.value.len() + 8).sum();
+            bytes += labels + v.family.len() + v.text.len().min(TEXT_BYTES_MAX) + 32;
+            bytes <= VERDICTS_BYTES_MAX
+        };
+        verdicts.into_iter().filter(small).take_while(|v| fits(v)).take(VERDICTS_MAX).collect()
+    }
 }
 
 /// A sign of life.

@@ -3,13 +3,16 @@
 //! The structs here are what a `.proto` file would say; `docs/protocol.md` lists them field by field. Decoding checks every
 //! bound that the types of [`super::message`] promise.
 
+use std::sync::Arc;
+
 use prost::Message as _;
 
-use crate::model::{Epoch, LabelSet, Position, Revision, StoreId};
+use crate::model::{Epoch, LabelSet, NodeId, Position, Revision, Stamp, StoreId};
 
 use super::decoder::DecodeError;
 use super::message::{
-    self, Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, Welcome,
+    self, Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, Verdict,
+    Welcome,
 };
 
 pub(super) const HELLO: u8 = 1;
@@ -152,12 +155,28 @@ const RESET: u32 = 1;
 const PARTIAL: u32 = 2;
 const LAST_OF_EXCHANGE: u32 = 4;
 
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message)]
 struct AckPb {
     #[prost(uint64, tag = "1")]
     updates: u64,
     #[prost(uint64, tag = "2")]
     revision: u64,
+    #[prost(message, repeated, tag = "3")]
+    held_back: Vec<VerdictPb>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct VerdictPb {
+    #[prost(message, repeated, tag = "1")]
+    key: Vec<LabelPb>,
+    #[prost(string, tag = "2")]
+    family: String,
+    #[prost(uint64, tag = "3")]
+    time_ns: u64,
+    #[prost(fixed64, tag = "4")]
+    node: u64,
+    #[prost(string, tag = "5")]
+    text: String,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -229,7 +248,10 @@ pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
         Message::Hello(hello) => put(HELLO, &HelloPb::from(hello), into),
         Message::Welcome(welcome) => put(WELCOME, &WelcomePb::from(welcome), into),
         Message::Update(update) => encode_update(update, Columns::default(), into),
-        Message::Ack(ack) => put(ACK, &AckPb { updates: ack.updates, revision: ack.revision.0 }, into),
+        Message::Ack(ack) => {
+            let held_back = ack.held_back.iter().take(message::VERDICTS_MAX).map(VerdictPb::from).collect();
+            put(ACK, &AckPb { updates: ack.updates, revision: ack.revision.0, held_back }, into);
+        }
         Message::Heartbeat(heartbeat) => {
             let Heartbeat { clock, head, lag_ns } = *heartbeat;
             put(HEARTBEAT, &HeartbeatPb { clock: Some(clock.into()), head: head.0, lag_ns }, into);
@@ -252,7 +274,9 @@ pub(super) fn decode_plain(kind: u8, body: &[u8]) -> Result<Message, DecodeError
         WELCOME => of::<WelcomePb>("welcome", body)?.try_into().map(Message::Welcome),
         ACK => {
             let ack = of::<AckPb>("ack", body)?;
-            Ok(Message::Ack(Ack { updates: ack.updates, revision: Revision(ack.revision) }))
+            bounded("families held back", ack.held_back.len(), message::VERDICTS_MAX)?;
+            let held_back = ack.held_back.into_iter().map(Verdict::try_from).collect::<Result<_, _>>()?;
+            Ok(Message::Ack(Ack { updates: ack.updates, revision: Revision(ack.revision), held_back }))
         }
         HEARTBEAT => {
             let HeartbeatPb { clock, head, lag_ns } = of("heartbeat", body)?;
@@ -353,6 +377,27 @@ impl TryFrom<WelcomePb> for Welcome {
             message_bytes_max: pb.message_bytes_max,
             clock: pb.clock.unwrap_or_default().into(),
             above: pb.above.into_iter().map(StoreId).collect(),
+        })
+    }
+}
+
+impl From<&Verdict> for VerdictPb {
+    fn from(verdict: &Verdict) -> Self {
+        let Verdict { key, family, stamp, text } = verdict;
+        let (family, text) = (family.to_string(), cut(text).into());
+        Self { key: labels_pb(key), family, time_ns: stamp.time_ns, node: stamp.node.0, text }
+    }
+}
+
+impl TryFrom<VerdictPb> for Verdict {
+    type Error = DecodeError;
+    fn try_from(pb: VerdictPb) -> Result<Self, DecodeError> {
+        bounded("bytes of a family's name", pb.family.len(), message::TEXT_BYTES_MAX)?;
+        Ok(Self {
+            key: Arc::new(labels_of("labels of a group that is held back", pb.key)?),
+            family: pb.family.into(),
+            stamp: Stamp { time_ns: pb.time_ns, node: NodeId(pb.node) },
+            text: cut(&pb.text).into(),
         })
     }
 }

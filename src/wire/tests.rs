@@ -103,6 +103,15 @@ fn labels() -> impl Strategy<Value = LabelSet> {
     proptest::collection::vec(("[a-z]{1,3}", ".{0,3}"), 0..3).prop_map(LabelSet::new)
 }
 
+fn verdict() -> impl Strategy<Value = Verdict> {
+    (labels(), "[a-z]{1,5}", any::<[u64; 2]>(), ".{0,9}").prop_map(|(key, family, [time_ns, node], text)| Verdict {
+        key: Arc::new(key),
+        family: family.into(),
+        stamp: Stamp { time_ns, node: NodeId(node) },
+        text: text.into(),
+    })
+}
+
 fn plain() -> impl Strategy<Value = Message> {
     let close = (0..20u32, ".{0,9}", any::<Option<u64>>());
     prop_oneof![
@@ -126,7 +135,9 @@ fn plain() -> impl Strategy<Value = Message> {
                 })
             }
         ),
-        any::<[u64; 2]>().prop_map(|[updates, at]| Message::Ack(Ack { updates, revision: Revision(at) })),
+        (any::<[u64; 2]>(), proptest::collection::vec(verdict(), 0..3)).prop_map(|([updates, at], held_back)| {
+            Message::Ack(Ack { updates, revision: Revision(at), held_back })
+        }),
         (clock(), any::<[u64; 2]>()).prop_map(|(clock, [head, lag_ns])| {
             Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns })
         }),
@@ -248,8 +259,8 @@ fn samples_that_move_as_metrics_do_take_less_than_three_bytes() {
                 (0..10).map(move |at| (format!("m{at}"), value(at + group) / [1.0, 100.0, 1_000.0][at as usize % 3]));
             names.map(|(name, value)| gauge(&name, 1, value)).collect()
         };
-        let time_us = |group: u64| 1_700_000_000_000_000 + 15_000_000 * round + 15_000 * group;
-        (0..200).map(|group| put(&format!("job{group}"), 1_000 * time_us(group), families(group))).collect()
+        let time_ms = |group: u64| 1_700_000_000_000 + 15_000 * round + 15 * group;
+        (0..200).map(|group| put(&format!("job{group}"), 1_000_000 * time_ms(group), families(group))).collect()
     };
     encoded(&mut encoder, &message(round(1)));
     let bytes = encoded(&mut encoder, &message(round(2)));

@@ -76,8 +76,12 @@ impl Decimal {
     }
 }
 
+/// Powers of ten by scale.
+const POWERS: [i64; SCALE_MAX as usize + 1] =
+    [1, 10, 100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 100_000_000, 1_000_000_000];
+
 fn power(scale: u8) -> i64 {
-    10i64.pow(u32::from(scale))
+    POWERS[usize::from(scale.min(SCALE_MAX))]
 }
 
 /// The three columns.

@@ -5,6 +5,8 @@
 //! then with `client_value` 41 and a histogram, then adds `client_value` 42 and `client_added` 7; and pushes `client_gone`
 //! to another group, which it deletes. Where a library cannot do a part, its program says so.
 //!
+//! Then all of it again, in TLS and with a password, which an exporter-toolkit file asks for as at a Pushgateway.
+//!
 //! What they download and build is kept under `target/clients`. Without its toolchain a client is skipped, loudly.
 
 #[path = "../system/support/mod.rs"]
@@ -14,7 +16,7 @@ mod support;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Site, skip};
+use support::{Node, Site, skip};
 
 const UTF8: (&str, &str) = ("name", "Προμηθεύς");
 const SPACE: (&str, &str) = ("space", "a b+c%d");
@@ -63,8 +65,43 @@ fn run(command: &mut Command) -> String {
 
 /// Runs a client against an edge and looks at the hub. `group` is what its grouping key has besides each `job`.
 fn drive(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
+    let arguments: Vec<_> = client.get_args().map(ToOwned::to_owned).collect();
+    let mut again = Command::new(client.get_program());
+    again.args(arguments);
+    if let Some(folder) = client.get_current_dir() {
+        again.current_dir(folder);
+    }
+
     let (_site, hub, edge) = Site::with_one_edge();
     run(client.arg(format!("http://{}", edge.web())));
+    check(&hub, jobs, group);
+
+    let (site, hub, edge) = protected();
+    again.env("PUSH_CA", site.cert("ca.pem")).env("SSL_CERT_FILE", site.cert("ca.pem"));
+    again.env("PUSH_USER", "alice").env("PUSH_PASSWORD", PASSWORD);
+    run(again.arg(format!("https://{}", edge.web())));
+    check(&hub, jobs, group);
+}
+
+const PASSWORD: &str = "a:b c?";
+
+/// A site whose edge takes pushes in TLS alone, and with a password.
+fn protected() -> (Site, Node, Node) {
+    let site = Site::new();
+    let mut hub = site.hub();
+    hub.start();
+    let hash = bcrypt::hash(PASSWORD, 4).unwrap();
+    let tls = "tls_server_config:\n  cert_file: certs/hub.pem\n  key_file: certs/hub.key\n";
+    let file = site.path().join("web-config.yml");
+    std::fs::write(&file, format!("{tls}basic_auth_users:\n  alice: {hash}\n")).unwrap();
+    let flags = ["--web.config.file", file.to_str().unwrap()];
+    let mut edge = site.edge("syq-1", "SYQ", &hub).flags(&flags);
+    edge.start_listening();
+    (site, hub, edge)
+}
+
+/// Looks for what a client pushed.
+fn check(hub: &Node, jobs: &[&str], group: &[(&str, &str)]) {
     for job in jobs {
         let labels = |more: &[(&'static str, &'static str)]| -> Vec<(&str, &str)> {
             [&[("job", *job), ("IDC", "SYQ"), ("instance", "")], group, more].concat()

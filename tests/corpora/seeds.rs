@@ -88,7 +88,7 @@ fn conversations() {
     let plain = [
         Message::Hello(hello),
         Message::Welcome(welcome),
-        Message::Ack(Ack { updates: 3, revision: Revision(9) }),
+        Message::Ack(Ack { updates: 3, revision: Revision(9), held_back: Vec::new() }),
         Message::Heartbeat(Heartbeat { clock, head: Revision(9), lag_ns: 4 }),
         Message::Close(close),
     ];

@@ -18,3 +18,4 @@ mod storage_faults;
 mod store_commands;
 mod tree;
 mod watch;
+mod web_security;

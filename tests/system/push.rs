@@ -163,6 +163,13 @@ fn one_bad_push_never_breaks_the_scrape() {
     let page = hub.page();
     assert_eq!(page.metric_type("m"), Some("counter"), "the incumbent stays");
     assert_eq!(page.values("m", &[]), [1.0], "the newcomer is held back");
+    // Its edge hears of it, and so does who watches the hub alone.
+    let failed = || bj.page().values("push_failure_time_seconds", &[("job", "a")]).pop().filter(|at| *at > 0.0);
+    let at_edge = eventually("the edge knows", failed);
+    assert_eq!(bj.page().values("m", &[("job", "a")]), [2.0]);
+    assert_eq!(bj.page().values("pushrelay_uplink_held_back_families_total", &[]), [2.0], "m and x");
+    hub.shows("push_failure_time_seconds", &[("IDC", "BJ"), ("job", "a")], at_edge);
+    hub.shows("push_failure_time_seconds", &[("IDC", "SYQ"), ("job", "a")], 0.0);
 
     syq.delete("job/a");
     hub.shows("m", &[("IDC", "BJ")], 2.0);

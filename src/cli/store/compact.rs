@@ -16,7 +16,7 @@ pub(super) fn run(path: &Path, keep: bool, out: &mut dyn Write) -> Result<bool, 
     let identity = Identity { store: StoreId(random()?), node: NodeId(random()?) };
     let fresh = Fresh { identity, epoch: Epoch(random()?) };
     let Compacted { report, bytes, groups, kept_in } =
-        compact(path, fresh, &OWN_FAMILIES, keep).map_err(|error| Failure(error.to_string()))?;
+        compact(path, fresh, OWN_FAMILIES, keep).map_err(|error| Failure(error.to_string()))?;
     super::tell_damage(&report, out)?;
     writeln!(out, "{groups} groups kept, tombstones included; {} bytes became {}", bytes.0, bytes.1)?;
     if let Some(folder) = kept_in {

@@ -95,7 +95,7 @@ impl StoreCommand {
 }
 
 fn inspected(path: &std::path::Path) -> Result<Inspection, Failure> {
-    inspect(path, &OWN_FAMILIES).map_err(|error| Failure(error.to_string()))
+    inspect(path, OWN_FAMILIES).map_err(|error| Failure(error.to_string()))
 }
 
 /// Says what is in the store and what is not.

@@ -1,11 +1,10 @@
 //! What the query API (`/api/v1/metrics`) shows of a group, as Pushgateway's `api/v1` does: numbers are strings.
 
-mod native;
-
 use prost::Message;
 use serde_json::{Map, Value, json};
 
 use super::labels::{self, Shown};
+use super::native::{Native, NativeBucket};
 use super::number;
 use super::protobuf::enum_name;
 use super::protobuf::message::{Histogram, Metric, Summary};
@@ -69,7 +68,7 @@ fn show_metric(labels: Value, metric_type: MetricType, metric: &Metric) -> Value
         }
         MetricType::Histogram => {
             let histogram = metric.histogram.clone().unwrap_or_default();
-            let (count, buckets) = native::count_and_buckets(&histogram).unwrap_or_else(|| classic(&histogram));
+            let (count, buckets) = native(&histogram).unwrap_or_else(|| classic(&histogram));
             let sum = text(histogram.sample_sum.unwrap_or(0.0));
             json!({"labels": labels, "sum": sum, "count": count, "buckets": buckets})
         }
@@ -88,6 +87,13 @@ fn quantiles(summary: &Summary) -> Value {
     let quantiles = summary.quantile.iter();
     let pairs = quantiles.map(|q| (text(q.quantile.unwrap_or(0.0)), text(q.value.unwrap_or(0.0)).into()));
     Value::Object(pairs.collect())
+}
+
+/// Count and buckets, each as `[boundaries, lower, upper, count]`, of a histogram that is native.
+fn native(histogram: &Histogram) -> Option<(String, Value)> {
+    let native = Native::of(histogram)?;
+    let bucket = |b: &NativeBucket| json!([b.inclusive as u64, text(b.lower), text(b.upper), b.count.to_string()]);
+    Some((native.count.to_string(), native.buckets.iter().map(bucket).collect()))
 }
 
 /// Count and buckets of a histogram that is not native.
@@ -131,6 +137,7 @@ fn time_stamp(unix_ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::exposition::protobuf::message::BucketSpan;
     use crate::exposition::{Limits, NameValidation, text};
 
     fn shown(body: &str) -> Value {
@@ -179,6 +186,24 @@ mod tests {
             let whole = json!({"labels": {"job": "a"}, "last_push_successful": true, "m": expected});
             assert_eq!(shown(body), whole, "{body}");
         }
+    }
+
+    /// An answer recorded from Pushgateway 1.11.2.
+    #[test]
+    fn native_buckets_are_listed_with_their_boundaries() {
+        let span = |offset, length| BucketSpan { offset: Some(offset), length: Some(length) };
+        let histogram = Histogram {
+            sample_count: Some(3),
+            schema: Some(1),
+            zero_threshold: Some(0.001),
+            zero_count: Some(2),
+            negative_span: vec![span(0, 1)],
+            negative_delta: vec![1],
+            ..Histogram::default()
+        };
+        let expected = json!([[1, "-1", "-0.7071067811865475", "1"], [3, "-0.001", "0.001", "2"]]);
+        assert_eq!(native(&histogram), Some(("3".to_owned(), expected)));
+        assert_eq!(native(&Histogram::default()), None);
     }
 
     #[test]

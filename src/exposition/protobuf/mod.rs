@@ -1,5 +1,6 @@
 //! The protobuf format: `io.prometheus.client.MetricFamily` messages, each after its length.
 
+mod lenient;
 pub mod message;
 mod parse;
 mod print;

@@ -1,8 +1,12 @@
 //! Reading delimited `MetricFamily` messages, as Pushgateway does.
 //!
 //! Of several families with one name the last counts; one without metrics counts too; one without a type is a counter,
-//! proto2's first value. Two things the original takes are errors here, because they spoil its page: types that there are
-//! not, and names that the [`NameValidation`] does not allow, since two names may become one when escaped.
+//! proto2's first value. Two things the original takes are refused here, because they spoil its page: types that there are
+//! not, and names that the [`NameValidation`] does not allow, since two names may become one when escaped. They are
+//! refusals and not errors, so that they are recorded as failed pushes like all else that a message can say and must not;
+//! and so that a push which the original refuses for another reason comes out the same.
+//!
+//! A field of another kind than the definition has is an unknown one, as to the original; [`super::lenient`] leaves it out.
 //!
 //! What the values of a metric do not say (native histograms, exemplars, created timestamps, unknown fields, integers
 //! that no `f64` is) is kept: the message as it came, without its labels, unless it is byte for byte what the values would
@@ -15,6 +19,7 @@ use std::ops::Range;
 
 use prost::Message;
 
+use super::lenient::well_typed;
 use super::message::Metric;
 use super::wire::{Fields, Malformed, Value, varint};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
@@ -35,22 +40,6 @@ pub enum ParseError {
         /// The message's number, from 1.
         message: usize,
     },
-    /// A metric's name is not allowed.
-    MetricName(String),
-    /// A label's name is not allowed.
-    LabelName {
-        /// The metric's name.
-        family: String,
-        /// The label's name.
-        label: String,
-    },
-    /// A metric's type is none of those there are.
-    MetricType {
-        /// The metric's name.
-        family: String,
-        /// The type's number.
-        number: i32,
-    },
     /// A bound is crossed.
     Limit(Limit),
 }
@@ -62,9 +51,6 @@ impl fmt::Display for ParseError {
             Self::Malformed { message } => {
                 write!(f, "metric family {message} is no io.prometheus.client.MetricFamily: invalid wire-format data")
             }
-            Self::MetricName(name) => write!(f, "invalid metric name {name:?}"),
-            Self::LabelName { family, label } => write!(f, "invalid label name {label:?} in metric {family:?}"),
-            Self::MetricType { family, number } => write!(f, "unknown metric type {number} of metric {family:?}"),
             Self::Limit(limit) => limit.fmt(f),
         }
     }
@@ -162,13 +148,21 @@ impl Parser<'_> {
                 _ => {}
             }
         }
-        match std::str::from_utf8(name) {
-            Ok(name) if self.names.allows_metric(name) => family.name = Cow::Borrowed(name),
-            _ => return Err(Fault::Error(ParseError::MetricName(String::from_utf8_lossy(name).into_owned()))),
+        family.name = lossy(name);
+        let named = || family.name.clone().into_owned();
+        let refusal = match MetricType::from_number(type_number) {
+            _ if matches!(family.name, Cow::Owned(_)) || !self.names.allows_metric(&family.name) => {
+                Some(Refusal::MetricName(named()))
+            }
+            None => Some(Refusal::MetricType { family: named(), number: type_number }),
+            Some(metric_type) => {
+                family.metric_type = metric_type;
+                None
+            }
+        };
+        if let Some(refusal) = refusal {
+            family.refuse(refusal);
         }
-        family.metric_type = MetricType::from_number(type_number).ok_or_else(|| {
-            Fault::Error(ParseError::MetricType { family: family.name.clone().into_owned(), number: type_number })
-        })?;
         Ok(family)
     }
 
@@ -182,7 +176,7 @@ impl Parser<'_> {
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
-                (1, Value::Bytes(pair)) => self.label(pair, family, labels)?,
+                (1, Value::Bytes(pair)) => labels.push(self.label(pair, family)?),
                 _ => rest.add(field.range, message),
             }
         }
@@ -193,7 +187,13 @@ impl Parser<'_> {
             family.push(labels, &Points::Single, &[value]);
             return Ok(());
         }
-        let metric = Metric::decode(&*rest.bytes).map_err(|_| Fault::Malformed)?;
+        let metric = match Metric::decode(&*rest.bytes) {
+            Ok(metric) => metric,
+            Err(_) => {
+                rest.bytes = Cow::Owned(well_typed(&rest.bytes)?);
+                Metric::decode(&*rest.bytes).map_err(|_| Fault::Malformed)?
+            }
+        };
         if metric.timestamp_ms.is_some() {
             family.refuse(Refusal::Timestamp);
         }
@@ -209,12 +209,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn label<'a>(
-        &self,
-        message: &'a [u8],
-        family: &mut RawFamily<'a>,
-        labels: &mut Vec<RawLabel<'a>>,
-    ) -> Result<(), Fault> {
+    fn label<'a>(&self, message: &'a [u8], family: &mut RawFamily<'a>) -> Result<RawLabel<'a>, Fault> {
         let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
@@ -226,20 +221,16 @@ impl Parser<'_> {
         }
         let (name, value) = (lossy(name), lossy(value));
         let place = |family: &RawFamily| (family.name.clone().into_owned(), name.clone().into_owned());
-        let is_reserved = name.is_empty() || name.starts_with(RESERVED_PREFIX);
-        if is_reserved || matches!(name, Cow::Owned(_)) {
+        let is_valid = matches!(name, Cow::Borrowed(_)) && self.names.allows_label(&name);
+        if !is_valid || name.starts_with(RESERVED_PREFIX) {
             let (family_name, label) = place(family);
             family.refuse(Refusal::LabelName { family: family_name, label });
-        } else if !self.names.allows_label(&name) {
-            let (family, label) = place(family);
-            return Err(Fault::Error(ParseError::LabelName { family, label }));
         }
         if matches!(value, Cow::Owned(_)) {
             let (family_name, label) = place(family);
             family.refuse(Refusal::LabelValue { family: family_name, label });
         }
-        labels.push(RawLabel { name, value });
-        Ok(())
+        Ok(RawLabel { name, value })
     }
 }
 

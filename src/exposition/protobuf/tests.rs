@@ -145,16 +145,38 @@ fn metrics_that_do_not_fit_are_refused() {
 }
 
 #[test]
+fn names_and_types_that_there_are_not_are_refused() {
+    let refused = |body: &[u8]| families(body).unwrap().unwrap_err();
+    let metric = gauge(&[("a.b", "")], 1.0).encode_to_vec();
+    assert_eq!(refused(&delimited(b"", 1, &[])), Refusal::MetricName(String::new()));
+    assert_eq!(refused(&delimited(b"a.b", 1, &[])), Refusal::MetricName("a.b".to_owned()));
+    assert_eq!(refused(&delimited(b"\xff", 1, &[])), Refusal::MetricName("\u{fffd}".to_owned()));
+    assert_eq!(refused(&delimited(b"m", 6, &[])), Refusal::MetricType { family: "m".into(), number: 6 });
+    let label = Refusal::LabelName { family: "m".into(), label: "a.b".into() };
+    assert_eq!(refused(&delimited(b"m", 1, std::slice::from_ref(&metric))), label);
+    let body = delimited(b"a.b", 1, &[metric]);
+    let utf8 = parse(&body, NameValidation::Utf8, &Limits::default()).unwrap();
+    assert!(utf8[0].family(&group()).is_ok());
+    // What cannot be read goes before what must not be said.
+    let cut = [delimited(b"a.b", 1, &[]), vec![5]].concat();
+    assert_eq!(families(&cut).unwrap_err(), ParseError::Truncated { message: 2 });
+}
+
+#[test]
+fn fields_of_another_kind_are_left_out() {
+    // In a summary: its count as bytes, a sum, and a quantile whose value is a varint.
+    let summary = [&b"\x0a\x01a"[..], b"\x11\0\0\0\0\0\0\xf0\x3f", b"\x1a\x02\x10\x05"].concat();
+    let mut metric = Vec::new();
+    put_bytes(4, &summary, &mut metric);
+    let pushed = families(&delimited(b"s", 2, &[metric])).unwrap().unwrap();
+    assert_eq!(pushed[0].values()[..], [0.0, 1.0, 0.0]);
+    let kept = Metric::decode(&*pushed[0].originals().unwrap()[0]).unwrap().summary.unwrap();
+    assert_eq!((kept.sample_count, kept.sample_sum, kept.quantile.len()), (None, Some(1.0), 1));
+}
+
+#[test]
 fn what_cannot_be_a_family_is_an_error() {
     let error = |body: &[u8]| families(body).unwrap_err();
-    let metric = gauge(&[("a.b", "")], 1.0).encode_to_vec();
-    assert_eq!(error(&delimited(b"", 1, &[])), ParseError::MetricName(String::new()));
-    assert_eq!(error(&delimited(b"a.b", 1, &[])), ParseError::MetricName("a.b".to_owned()));
-    assert_eq!(error(&delimited(b"m", 6, &[])), ParseError::MetricType { family: "m".into(), number: 6 });
-    let label = ParseError::LabelName { family: "m".into(), label: "a.b".into() };
-    assert_eq!(error(&delimited(b"m", 1, std::slice::from_ref(&metric))), label);
-    let utf8 = parse(&delimited(b"a.b", 1, &[metric]), NameValidation::Utf8, &Limits::default()).map(|f| f.len());
-    assert_eq!(utf8, Ok(1));
     assert_eq!(error(&[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), ParseError::Truncated { message: 1 });
     assert_eq!(error(&[255; 11]), ParseError::Malformed { message: 1 });
     assert_eq!(error(&[2, 0x0a, 5]), ParseError::Malformed { message: 1 });

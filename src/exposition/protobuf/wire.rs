@@ -22,6 +22,8 @@ pub(super) enum Value<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct Field<'a> {
     pub(super) number: u32,
+    /// The wire type.
+    pub(super) kind: u8,
     pub(super) value: Value<'a>,
     pub(super) range: Range<usize>,
 }
@@ -51,7 +53,7 @@ impl<'a> Fields<'a> {
             }
             kind => self.value(kind)?,
         };
-        Ok(Some(Field { number, value, range: start..self.length - self.rest.len() }))
+        Ok(Some(Field { number, kind, value, range: start..self.length - self.rest.len() }))
     }
 
     fn tag(&mut self) -> Result<(u32, u8), Malformed> {

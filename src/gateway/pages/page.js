@@ -1,89 +1,169 @@
-// The page of groups: loads a group's metrics when it is opened, searches, and deletes after asking.
+// The page of groups: searches as one types, shows a group's metrics in place, and deletes after asking. All else works
+// without it.
 "use strict";
 
 const root = document.documentElement.dataset.root;
 const list = document.getElementById("list");
+const form = document.getElementById("find");
 const search = document.getElementById("search");
-const count = document.getElementById("count");
-// What is searched, read off the page when it is first needed.
-let groups = null;
+const dialog = document.getElementById("confirm");
+document.documentElement.classList.add("scripted");
 
 function say(text) {
   const message = document.getElementById("message");
-  if (message) {
-    message.textContent = text;
-    message.hidden = !text;
-  } else if (text) {
-    alert(text);
+  message.textContent = text;
+  message.hidden = !text;
+}
+
+async function fetched(url, options) {
+  const response = await fetch(url, options);
+  const text = await response.text();
+  if (!response.ok) {
+    throw new Error(text.trim().slice(0, 500) || response.status + " " + response.statusText);
+  }
+  return text;
+}
+
+// The server has escaped all that was pushed; a document made of it runs no scripts.
+function parsed(html) {
+  return new DOMParser().parseFromString(html, "text/html");
+}
+
+// Searching: one request at a time, always for what was last asked.
+let asked = null;
+let asking = null;
+
+function query() {
+  const parameters = new URLSearchParams();
+  if (search.value.trim()) {
+    parameters.set("q", search.value);
+  }
+  if (document.getElementById("failing").checked) {
+    parameters.set("failing", "1");
+  }
+  return parameters;
+}
+
+function find(parameters = query()) {
+  asked = parameters;
+  asking ??= answer().finally(() => {
+    asking = null;
+  });
+  return asking;
+}
+
+async function answer() {
+  while (asked) {
+    const parameters = asked;
+    asked = null;
+    const address = parameters.size ? "?" + parameters : location.pathname;
+    parameters.set("part", "list");
+    try {
+      const page = parsed(await fetched("?" + parameters));
+      list.replaceChildren(...page.body.childNodes);
+      history.replaceState(null, "", address);
+      say("");
+    } catch (error) {
+      say("Cannot search: " + error.message);
+    }
   }
 }
 
-async function load(group) {
-  // The link is there until what it leads to takes its place.
-  group.dataset.source ??= group.querySelector(":scope > p > a").href;
-  const response = await fetch(group.dataset.source);
-  const page = new DOMParser().parseFromString(await response.text(), "text/html");
-  const article = page.querySelector("article");
-  if (!response.ok || !article) {
-    throw new Error(page.body.textContent.trim() || response.statusText);
+form?.addEventListener("input", () => find());
+form?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  find().then(() => list.querySelector("summary")?.focus());
+});
+
+// Leafing, without loading the whole page again.
+list?.addEventListener("click", (event) => {
+  const link = event.target.closest(".pager a");
+  if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
+    event.preventDefault();
+    find(new URL(link.href).searchParams).then(() => document.getElementById("count").focus());
   }
+});
+
+// A group's metrics are a page of their own; the link to it is there until its content takes its place.
+async function load(group) {
+  group.dataset.source ??= group.querySelector(":scope > p > a").href;
+  const article = parsed(await fetched(group.dataset.source)).querySelector("article");
   group.lastElementChild.replaceWith(document.adoptNode(article));
 }
 
 list?.addEventListener("toggle", (event) => {
   const group = event.target;
-  if (group.open) {
+  if (group.open && group.parentElement.matches(".group")) {
     load(group).catch((error) => say("Cannot load this group: " + error.message));
   }
 }, true);
 
-function filter() {
-  groups ??= Array.from(list.children, (node) => ({ node, text: node.firstElementChild.textContent.toLowerCase() }));
-  const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let shown = 0;
-  for (const { node, text } of groups) {
-    const hidden = !words.every((word) => text.includes(word));
-    if (node.hidden !== hidden) {
-      node.hidden = hidden;
-    }
-    shown += hidden ? 0 : 1;
-  }
-  count.textContent = words.length ? shown + " of " + groups.length : groups.length;
-}
-
-let pending = 0;
-search?.addEventListener("input", () => {
-  cancelAnimationFrame(pending);
-  pending = requestAnimationFrame(filter);
-});
 document.addEventListener("keydown", (event) => {
-  if (event.key === "/" && search && !/^(INPUT|TEXTAREA)$/.test(document.activeElement.tagName)) {
+  const at = document.activeElement;
+  if (dialog.open || event.ctrlKey || event.metaKey || event.altKey) {
+    return;
+  }
+  if (event.key === "/" && search && !at.matches("input:not([type=checkbox])")) {
     event.preventDefault();
     search.focus();
+    search.select();
+  } else if ((event.key === "ArrowDown" || event.key === "ArrowUp") && (at === search || at.matches("summary"))) {
+    const stops = [search, ...document.querySelectorAll("#list summary")].filter((stop) => stop?.checkVisibility());
+    const next = stops[stops.indexOf(at) + (event.key === "ArrowDown" ? 1 : -1)];
+    if (next) {
+      event.preventDefault();
+      next.focus();
+    }
   }
 });
-if (search?.value) {
-  filter();
+
+// Asks; Escape and Cancel mean no.
+function confirmed(title, text, what) {
+  document.getElementById("confirm-title").textContent = title;
+  document.getElementById("confirm-text").textContent = text;
+  document.getElementById("confirm-what").replaceChildren(...what);
+  dialog.returnValue = "";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "delete"), { once: true });
+  });
 }
 
-async function request(method, path) {
-  const response = await fetch(root + path, { method });
-  if (!response.ok) {
-    throw new Error((await response.text()).trim() || response.statusText);
+async function remove(button) {
+  const row = button.closest(".group");
+  const labels = (row ?? button.closest("article")).querySelector(".labels").cloneNode(true);
+  if (!(await confirmed("Delete this group?", "All its metrics go. Nothing brings them back.", [labels]))) {
+    return;
+  }
+  await fetched(root + "metrics/" + button.dataset.delete, { method: "DELETE" });
+  if (!row) {
+    location.assign(root + "./");
+    return;
+  }
+  const at = Array.from(row.parentElement.children).indexOf(row);
+  await find(new URLSearchParams(location.search));
+  const rows = list.querySelectorAll(".group");
+  (rows[Math.min(at, rows.length - 1)]?.querySelector("summary") ?? search).focus();
+}
+
+async function wipe() {
+  const total = Number(document.getElementById("count").dataset.total);
+  const text = "All " + total.toLocaleString("en") + " groups go, whatever is searched. Nothing brings them back.";
+  if (await confirmed("Delete all groups?", text, [])) {
+    await fetched(root + "api/v1/admin/wipe", { method: "PUT" });
+    search.value = "";
+    document.getElementById("failing").checked = false;
+    await find();
+    search.focus();
   }
 }
 
-document.addEventListener("click", async (event) => {
+document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
-  try {
-    if (button?.id === "wipe" && confirm("Delete all groups? Nothing brings them back.")) {
-      await request("PUT", "api/v1/admin/wipe");
-      location.reload();
-    } else if (button?.dataset.delete && confirm("Delete this group? Nothing brings it back.")) {
-      await request("DELETE", "metrics/" + button.dataset.delete);
-      location.assign(root + "./");
-    }
-  } catch (error) {
-    say("Not deleted: " + error.message);
+  const failed = (error) => say("Not deleted: " + error.message);
+  if (button?.id === "wipe") {
+    wipe().catch(failed);
+  } else if (button?.dataset.delete) {
+    remove(button).catch(failed);
   }
 });

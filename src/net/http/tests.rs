@@ -1,5 +1,6 @@
 //! The server over pipes in paused time, where only time matters, and over sockets where they do.
 
+use futures_util::stream::iter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ fn limits() -> HttpLimits {
     }
 }
 
-/// `/echo` answers with the body of at most 50 bytes, `/stream` with two pieces, `/slow` takes
+/// `/echo` answers with the body of at most 50 bytes, `/stream` with two parts, `/break` with one and a failure, `/slow` takes
 /// 20 seconds, `/hold` answers never.
 struct Echo;
 
@@ -35,7 +36,8 @@ impl Handler for Echo {
                 Ok(body) => Response::new(200).header("x-method", request.method()).body(body.to_vec()),
                 Err(error) => Response::new(error.status()).body(error.to_string()),
             },
-            "/stream" => Response::new(200).pieces(["one", "two"].into_iter().map(Bytes::from)),
+            "/stream" => Response::new(200).parts(iter(["one", "two"].map(|part| Ok(part.into())))),
+            "/break" => Response::new(200).parts(iter([Ok("one".into()), Err(std::io::Error::other("no more"))])),
             "/slow" => {
                 tokio::time::sleep(Duration::from_secs(20)).await;
                 Response::new(200).body("done")
@@ -167,10 +169,16 @@ async fn a_head_too_large_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_in_pieces_arrives_whole() {
-    let (mut stream, _stopper) = connection(limits());
-    stream.write_all(b"GET /stream HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").await.unwrap();
-    assert!(rest(&mut stream).await.0.ends_with("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"));
+async fn a_body_in_parts_arrives_whole_or_is_broken_off() {
+    for (path, whole) in [("stream", true), ("break", false)] {
+        let (mut stream, _stopper) = connection(limits());
+        let request = format!("GET /{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = rest(&mut stream).await.0;
+        // The last chunk is what says that there is no more.
+        assert_eq!(answer.ends_with("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"), whole, "{answer}");
+        assert_eq!(answer.ends_with("0\r\n\r\n"), whole, "{answer}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -8,7 +8,7 @@ use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::{
     Action, Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, Now, Skip,
 };
-use crate::wire::{Decoder, Delta, Encoder, Message};
+use crate::wire::{Decoder, Delta, Encoder, Message, Verdict};
 
 pub const EDGE: usize = 0;
 pub const HUB: usize = 1;
@@ -59,6 +59,8 @@ pub struct Side {
     reads: VecDeque<(Revision, Skip)>,
     commits: VecDeque<Commit>,
     pub peer_lag_ns: Option<u64>,
+    /// What the peer said it holds back.
+    pub held_back: Vec<Verdict>,
     pub established: Option<Established>,
     pub exchanged: bool,
     pub closed: Option<Closed>,
@@ -78,6 +80,7 @@ impl Side {
             reads: VecDeque::new(),
             commits: VecDeque::new(),
             peer_lag_ns: None,
+            held_back: Vec::new(),
             established: None,
             exchanged: false,
             closed: None,
@@ -98,6 +101,8 @@ pub struct Pair {
     /// All that was written and not lost.
     pub oracle: BTreeMap<Arc<LabelSet>, Group>,
     pub marks_max: usize,
+    /// Of both ends.
+    pub send_interval_ns: u64,
     pub forget_tombstones: bool,
     fresh: u64,
 }
@@ -112,6 +117,7 @@ impl Pair {
             ahead_ns: 0,
             oracle: BTreeMap::new(),
             marks_max: 2,
+            send_interval_ns: 0,
             forget_tombstones: false,
             fresh: 1_000,
         }
@@ -129,8 +135,10 @@ impl Pair {
 
     pub fn connect(&mut self) {
         self.cut();
-        let edge = Edge::new(EdgeConfig::default(), self.stores[EDGE].facts(), self.now(EDGE));
-        let link = Config { message_bytes_max: 64 << 10, ..Config::default() };
+        let link = Config { send_interval_ns: self.send_interval_ns, ..Config::default() };
+        let config = EdgeConfig { link, ..EdgeConfig::default() };
+        let edge = Edge::new(config, self.stores[EDGE].facts(), self.now(EDGE));
+        let link = Config { message_bytes_max: 64 << 10, ..link };
         let hub = Hub::new(HubConfig { link, ..HubConfig::default() }, self.now(HUB));
         self.sides = Some([Side::new(Machine::Edge(edge)), Side::new(Machine::Hub(hub))]);
         self.perform(EDGE);
@@ -217,6 +225,7 @@ impl Pair {
                     }
                 }
                 Action::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
+                Action::HeldBack(verdicts) => side.held_back.extend(verdicts),
                 Action::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
                 Action::Established(established) => side.established = Some(established),
                 Action::Exchanged => side.exchanged = true,

@@ -2,7 +2,10 @@
 package main
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"log"
+	"net/http"
 	"os"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -15,8 +18,23 @@ func gauge(name string, value float64) prometheus.Gauge {
 	return g
 }
 
+// A pusher that brings what the gateway asks for, if it asks for anything.
+func pusher(url string) *push.Pusher {
+	pusher := push.New(url, "go/client")
+	if ca := os.Getenv("PUSH_CA"); ca != "" {
+		pem, err := os.ReadFile(ca)
+		check(err)
+		roots := x509.NewCertPool()
+		roots.AppendCertsFromPEM(pem)
+		transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}
+		pusher.Client(&http.Client{Transport: transport})
+		pusher.BasicAuth(os.Getenv("PUSH_USER"), os.Getenv("PUSH_PASSWORD"))
+	}
+	return pusher
+}
+
 func group(url string) *push.Pusher {
-	return push.New(url, "go/client").Grouping("path", "/var/tmp").Grouping("empty", "").
+	return pusher(url).Grouping("path", "/var/tmp").Grouping("empty", "").
 		Grouping("name", "Προμηθεύς").Grouping("space", "a b+c%d")
 }
 
@@ -30,7 +48,7 @@ func main() {
 	check(group(url).Collector(gauge("client_value", 41)).Collector(latency).Push())
 	check(group(url).Collector(gauge("client_value", 42)).Collector(gauge("client_added", 7)).Add())
 
-	gone := push.New(url, "go/client").Grouping("gone", "yes").Collector(gauge("client_gone", 1))
+	gone := pusher(url).Grouping("gone", "yes").Collector(gauge("client_gone", 1))
 	check(gone.Push())
 	check(gone.Delete())
 }

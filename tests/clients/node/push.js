@@ -1,16 +1,20 @@
 // Pushes to the gateway given as the only argument with prom-client, as tests/clients/main.rs expects: once as it is, once
 // with gzip. The library escapes slashes by per cent, which a Pushgateway takes for separators, and writes an empty value as
 // an empty path segment, which none takes: neither is tried.
+const fs = require('fs');
 const { Gauge, Histogram, Pushgateway, Registry } = require('prom-client');
 
 const url = process.argv[2];
+const { PUSH_CA, PUSH_USER, PUSH_PASSWORD } = process.env;
+/** What the gateway asks for, if it asks for anything. */
+const secrets = PUSH_CA ? { ca: fs.readFileSync(PUSH_CA), auth: `${PUSH_USER}:${PUSH_PASSWORD}` } : {};
 
 function gateway(gauges, options) {
   const registry = new Registry();
   for (const [name, value] of Object.entries(gauges)) {
     new Gauge({ name, help: 'Some help.', registers: [registry] }).set(value);
   }
-  return [new Pushgateway(url, options, registry), registry];
+  return [new Pushgateway(url, { ...options, ...secrets }, registry), registry];
 }
 
 async function run(jobName, options) {

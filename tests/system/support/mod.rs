@@ -7,6 +7,7 @@ pub mod node;
 pub mod page;
 pub mod process;
 pub mod site;
+pub mod tls;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};

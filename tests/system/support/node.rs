@@ -66,6 +66,13 @@ impl Node {
 
     /// The same for a node whose flags put a prefix before its paths.
     pub fn start_at(&mut self, prefix: &str) {
+        self.start_listening();
+        let ready = || self.try_get(&format!("{prefix}/-/ready")).ok().filter(|reply| reply.status == 200);
+        eventually("the node is ready", ready);
+    }
+
+    /// Starts the process and waits until it listens: for nodes that do not answer everybody who asks.
+    pub fn start_listening(&mut self) {
         let role = self.role;
         let process = self.spawn();
         let web = listening(process, "web");
@@ -75,8 +82,6 @@ impl Node {
         if let (Some(line), Some(address)) = (&self.line, edge_listener) {
             line.lead_to(address);
         }
-        let ready = || self.try_get(&format!("{prefix}/-/ready")).ok().filter(|reply| reply.status == 200);
-        eventually("the node is ready", ready);
     }
 
     /// `kill -9`.

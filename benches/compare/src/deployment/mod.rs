@@ -30,6 +30,8 @@ pub struct Setup {
     pub saving: Option<&'static str>,
     /// vmagent speaks Prometheus's remote write instead of its own protocol.
     pub remote_write: bool,
+    /// The edge's updates are this far apart; `None` leaves it as it comes.
+    pub send_interval: Option<&'static str>,
 }
 
 /// What starting a deployment needs.
@@ -144,7 +146,7 @@ impl Deployment {
         let hub = Hub::start(program, certificates, &site.folder, durable)?;
         let link = if setup.proxied { Some(Proxy::start(hub.edges)?) } else { None };
         let target = link.as_ref().map_or(hub.edges, |link| link.address);
-        let edge = Edge::start(program, certificates, &site.folder, "edge-000", target, durable)?;
+        let edge = Edge::start(program, certificates, &site.folder, "edge-000", target, durable, setup.send_interval)?;
         let mut deployment = Self {
             kind,
             front: Some(edge.process),

@@ -90,9 +90,11 @@ impl Edge {
         name: &str,
         hub: SocketAddr,
         durable: bool,
+        send_interval: Option<&str>,
     ) -> Result<Self> {
         let tls = certificates.section("ca_file", name);
-        let own = format!("[[uplink]]\nhub = \"{hub}\"\n\n[uplink.tls]\n{tls}");
+        let interval = send_interval.map_or(String::new(), |interval| format!("send_interval = \"{interval}\"\n"));
+        let own = format!("[[uplink]]\nhub = \"{hub}\"\n{interval}\n[uplink.tls]\n{tls}");
         let mut process = start(program, folder, "edge", name, durable, &own)?;
         let web = process.await_address("face=web")?;
         Ok(Self { process, web })

@@ -52,7 +52,7 @@ fn start_edges(bench: &Bench, deployment: &Deployment) -> Result<Vec<Edge>> {
     let certificates = site.certificates.ok_or("no certificates were made")?;
     let hub = deployment.link.as_ref().ok_or("started without a proxy")?.target();
     let edge = |number| {
-        let mut edge = Edge::start(program, certificates, &site.folder, &edge_name(number), hub, true)?;
+        let mut edge = Edge::start(program, certificates, &site.folder, &edge_name(number), hub, true, None)?;
         edge.process.await_ready(edge.web, "/-/ready")?;
         Ok(edge)
     };

@@ -90,12 +90,19 @@ fn shown_marker(scraper: &mut Client, kind: Kind) -> Result<f64> {
 /// What a forwarded push costs where it is forwarded to: at a rate, and as fast as it is taken, in turn to so many groups
 /// that hardly any is pushed again before it was forwarded.
 pub fn hub(bench: &mut Bench, turn: Turn) -> Result<()> {
-    for (body, rate, series) in [(Body::small(), 1_000.0, 3), (Body::hundred(), 300.0, 100)] {
+    let apart = turn.kind.is_ours().then_some(Some("1s"));
+    for (send_interval, body, rate, series) in [None]
+        .into_iter()
+        .chain(apart)
+        .flat_map(|interval| [(interval, Body::small(), 1_000.0, 3), (interval, Body::hundred(), 300.0, 100)])
+    {
         let groups = bench.scale.hundreds;
-        let deployment = bench.start_filled(turn.kind, Setup::default(), &body, groups)?;
-        for (rate, case) in
-            [(Some(rate), format!("{series} series, {rate} pushes a second")), (None, format!("{series} series, c32"))]
-        {
+        let deployment = bench.start_filled(turn.kind, Setup { send_interval, ..Setup::default() }, &body, groups)?;
+        let manner = if send_interval.is_some() { ", updates 1 s apart" } else { "" };
+        for (rate, case) in [
+            (Some(rate), format!("{series} series, {rate} pushes a second{manner}")),
+            (None, format!("{series} series, c32{manner}")),
+        ] {
             let during = bench.scale.load_time * 2;
             let load = Load { rate, connections: 32, ..push::paced(&deployment, 1.0, during) };
             let mut requests = Each::new(&body, deployment.prefix(), "filled", groups);

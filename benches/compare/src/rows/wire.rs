@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::push;
 use crate::Result;
 use crate::bench::{Bench, Turn};
-use crate::deployment::{Deployment, Kind, Setup};
+use crate::deployment::{Deployment, Setup};
 use crate::drift::{Changes, Drift, RANDOM_SERIES, REAL_SERIES};
 use crate::load::Requests;
 use crate::machine::{Meter, Noise};
@@ -15,12 +15,9 @@ pub fn real(bench: &mut Bench, turn: Turn) -> Result<()> {
     let (groups, period) = (bench.scale.wire_groups, bench.scale.wire_period);
     let rate = groups as f64 / period.as_secs_f64();
     for (changes, name) in [(Changes::All, "all values change"), (Changes::Tenth, "a tenth of the values changes")] {
-        for remote_write in [false, true] {
-            let case = format!("{name}{}", protocol(remote_write));
-            let deployment = match start(bench, turn, remote_write)? {
-                Some(deployment) => deployment,
-                None => continue,
-            };
+        for (manner, setup) in manners(bench, turn) {
+            let case = format!("{name}{manner}");
+            let deployment = bench.start(turn.kind, setup)?;
             let mut drift = Drift::real(deployment.prefix(), groups, changes);
             // First every group is sent once: shapes, names and whatever else is sent only then is not counted.
             let (bytes, pushes, noise) = count(bench, &deployment, &mut drift, rate, [period, period * 3])?;
@@ -37,14 +34,15 @@ pub fn real(bench: &mut Bench, turn: Turn) -> Result<()> {
     Ok(())
 }
 
-/// Random values at three rates.
+/// Random values at three rates, each group pushed every other second or less often, so that all that is pushed is sent;
+/// and once to few groups, whose pushes conflate where updates are apart.
 pub fn random(bench: &mut Bench, turn: Turn) -> Result<()> {
-    for rate in [10.0, 100.0, 1_000.0] {
-        for remote_write in [false, true] {
-            let case = format!("{rate} pushes a second{}", protocol(remote_write));
-            let Some(deployment) = start(bench, turn, remote_write)? else { continue };
-            let mut drift = Drift::random(deployment.prefix(), 100);
-            let warm = Duration::from_secs_f64(100.0 / rate).min(bench.scale.load_time);
+    for (rate, groups) in [(10.0, 100), (100.0, 200), (1_000.0, 2_000), (1_000.0, 100)] {
+        for (manner, setup) in manners(bench, turn) {
+            let case = format!("{rate} pushes a second, {groups} groups{manner}");
+            let deployment = bench.start(turn.kind, setup)?;
+            let mut drift = Drift::random(deployment.prefix(), groups);
+            let warm = Duration::from_secs_f64(groups as f64 / rate).min(bench.scale.load_time * 2);
             let (bytes, pushes, noise) =
                 count(bench, &deployment, &mut drift, rate, [warm, bench.scale.load_time * 3])?;
             let metrics = [("bytes_a_sample", bytes / (pushes * RANDOM_SERIES as f64)), ("pushes", pushes)];
@@ -54,16 +52,16 @@ pub fn random(bench: &mut Bench, turn: Turn) -> Result<()> {
     Ok(())
 }
 
-fn protocol(remote_write: bool) -> &'static str {
-    if remote_write { ", by Prometheus remote write" } else { "" }
-}
-
-/// Starts with a proxy; `None` for a protocol that the server does not speak, or that is not to be measured.
-fn start(bench: &Bench, turn: Turn, remote_write: bool) -> Result<Option<Deployment>> {
-    if remote_write && (turn.kind != Kind::Vmagent || !bench.scale.remote_write) {
-        return Ok(None);
+/// In which ways a server can forward, each with its name in the report.
+fn manners(bench: &Bench, turn: Turn) -> Vec<(&'static str, Setup)> {
+    let plain = Setup { proxied: true, ..Setup::default() };
+    let mut manners = vec![("", plain)];
+    if turn.kind.is_ours() {
+        manners.push((", updates 1 s apart", Setup { send_interval: Some("1s"), ..plain }));
+    } else if bench.scale.remote_write {
+        manners.push((", by Prometheus remote write", Setup { remote_write: true, ..plain }));
     }
-    bench.start(turn.kind, Setup { proxied: true, remote_write, ..Setup::default() }).map(Some)
+    manners
 }
 
 /// Pushes at a rate, first to warm up, then to count: bytes that passed, and pushes that made them.

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use prometheus::{Gauge, Histogram, HistogramOpts, Registry, push_add_metrics, push_metrics};
+use prometheus::{BasicAuthentication, Gauge, Histogram, HistogramOpts, Registry, push_add_metrics, push_metrics};
 
 fn registry(gauges: &[(&str, f64)]) -> Registry {
     let registry = Registry::new();
@@ -16,10 +16,16 @@ fn registry(gauges: &[(&str, f64)]) -> Registry {
     registry
 }
 
+/// What the gateway asks for, if it asks for anything; its authority is in `SSL_CERT_FILE`.
+fn secrets() -> Option<BasicAuthentication> {
+    let [username, password] = ["PUSH_USER", "PUSH_PASSWORD"].map(|name| std::env::var(name).ok());
+    Some(BasicAuthentication { username: username?, password: password? })
+}
+
 fn main() {
     let url = std::env::args().nth(1).expect("the gateway's address");
     let group = || HashMap::from([("name", "Προμηθεύς"), ("space", "a b+c")].map(|(n, v)| (n.to_owned(), v.to_owned())));
-    let push = |registry: Registry| push_metrics("rust client", group(), &url, registry.gather(), None).unwrap();
+    let push = |registry: Registry| push_metrics("rust client", group(), &url, registry.gather(), secrets()).unwrap();
     push(registry(&[("client_old", 1.0)]));
     let pushed = registry(&[("client_value", 41.0)]);
     let options = HistogramOpts::new("client_latency", "Some help.").buckets(vec![0.1, 1.0]);
@@ -28,5 +34,5 @@ fn main() {
     pushed.register(Box::new(latency)).unwrap();
     push(pushed);
     let added = registry(&[("client_value", 42.0), ("client_added", 7.0)]);
-    push_add_metrics("rust client", group(), &url, added.gather(), None).unwrap();
+    push_add_metrics("rust client", group(), &url, added.gather(), secrets()).unwrap();
 }

@@ -1,7 +1,15 @@
 import io.prometheus.metrics.core.metrics.Gauge;
 import io.prometheus.metrics.core.metrics.Histogram;
 import io.prometheus.metrics.exporter.pushgateway.PushGateway;
+import io.prometheus.metrics.exporter.pushgateway.Scheme;
 import io.prometheus.metrics.model.registry.PrometheusRegistry;
+import java.io.FileInputStream;
+import java.io.InputStream;
+import java.security.KeyStore;
+import java.security.cert.CertificateFactory;
+import javax.net.ssl.HttpsURLConnection;
+import javax.net.ssl.SSLContext;
+import javax.net.ssl.TrustManagerFactory;
 
 /** Pushes to the gateway given as the only argument, as tests/clients/main.rs expects. */
 public class Push {
@@ -15,7 +23,25 @@ public class Push {
   }
 
   private static PushGateway.Builder client(String address, PrometheusRegistry registry) {
-    return PushGateway.builder().address(address).job("java/client").registry(registry);
+    PushGateway.Builder client = PushGateway.builder().address(address).job("java/client").registry(registry);
+    if (System.getenv("PUSH_USER") != null) {
+      client.scheme(Scheme.HTTPS).basicAuth(System.getenv("PUSH_USER"), System.getenv("PUSH_PASSWORD"));
+    }
+    return client;
+  }
+
+  /** Trusts the authority in a PEM file, and no other. */
+  private static void trust(String file) throws Exception {
+    KeyStore store = KeyStore.getInstance(KeyStore.getDefaultType());
+    store.load(null, null);
+    try (InputStream pem = new FileInputStream(file)) {
+      store.setCertificateEntry("ca", CertificateFactory.getInstance("X.509").generateCertificate(pem));
+    }
+    TrustManagerFactory trust = TrustManagerFactory.getInstance(TrustManagerFactory.getDefaultAlgorithm());
+    trust.init(store);
+    SSLContext context = SSLContext.getInstance("TLS");
+    context.init(null, trust.getTrustManagers(), null);
+    HttpsURLConnection.setDefaultSSLSocketFactory(context.getSocketFactory());
   }
 
   private static PushGateway group(String address, PrometheusRegistry registry) {
@@ -28,7 +54,10 @@ public class Push {
   }
 
   public static void main(String[] args) throws Exception {
-    String address = args[0].replace("http://", "");
+    String address = args[0].replaceFirst("https?://", "");
+    if (System.getenv("PUSH_CA") != null) {
+      trust(System.getenv("PUSH_CA"));
+    }
     group(address, registry("client_old", 1)).push();
     PrometheusRegistry pushed = registry("client_value", 41);
     Histogram.builder().name("client_latency").help("Some help.").classicUpperBounds(0.1, 1).register(pushed).observe(0.5);

@@ -1,0 +1,54 @@
+//! What is served under `/static/`: the style and the script of the pages.
+//!
+//! The pages name them with a digest of what they hold, so that a browser keeps them for good and a new version is asked
+//! for under a new name.
+
+use std::sync::LazyLock;
+
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::super::reply::Reply;
+
+const STYLE: &str = include_str!("page.css");
+const SCRIPT: &str = include_str!("page.js");
+
+/// The digest of all assets, as their addresses name it (`?v=…`).
+pub(super) static VERSION: LazyLock<String> =
+    LazyLock::new(|| format!("{:016x}", xxh3_64(&[STYLE.as_bytes(), SCRIPT.as_bytes()].concat())));
+
+/// The asset of that name, asked for with that query.
+pub(in super::super) fn asset(name: &[u8], query: &str) -> Reply {
+    let (content_type, body) = match name {
+        b"page.css" => ("text/css; charset=utf-8", STYLE),
+        b"page.js" => ("text/javascript; charset=utf-8", SCRIPT),
+        _ => return Reply::not_found(),
+    };
+    let is_current = query.strip_prefix("v=") == Some(&**VERSION);
+    // Without its digest it is asked for again each time: a new page must not meet an old script.
+    let keep = if is_current { "max-age=31536000, immutable" } else { "no-cache" };
+    Reply::new(200, content_type, body).with("X-Content-Type-Options", "nosniff").with("Cache-Control", keep)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn assets_are_served_and_nothing_else() {
+        let kept = |name: &[u8], query: &str| {
+            let reply = asset(name, query);
+            let cache = reply.headers.iter().find(|(name, _)| *name == "Cache-Control");
+            (reply.status, cache.is_some_and(|(_, value)| value.contains("immutable")))
+        };
+        let current = format!("v={}", *VERSION);
+        for name in [b"page.css".as_slice(), b"page.js"] {
+            assert_eq!(
+                [kept(name, ""), kept(name, "v=0"), kept(name, &current)],
+                [(200, false), (200, false), (200, true)]
+            );
+        }
+        for name in [b"../mod.rs".as_slice(), b""] {
+            assert_eq!(kept(name, &current), (404, false));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! What the page of groups says of links and conflicts: a hub's edges, an edge's hubs, what is held back.
+
+use std::sync::Arc;
+
+use crate::model::LabelSet;
+
+use super::super::instant;
+use super::super::path::group_path;
+use super::pager::Pager;
+use super::search::Search;
+use super::when;
+
+/// Edges, or families held back, on a page.
+const ROWS_PER_PAGE: usize = 50;
+/// How long before its end a certificate is shown as a worry: 14 days.
+const EXPIRES_SOON_NS: u64 = 14 * 86_400 * 1_000_000_000;
+
+/// An edge as its hub sees it.
+#[derive(Clone, Debug, Default)]
+pub struct EdgeSummary {
+    /// Its name.
+    pub name: String,
+    /// The labels of its place.
+    pub labels: Arc<LabelSet>,
+    /// Whether it is connected.
+    pub connected: bool,
+    /// When it was last heard of, in nanoseconds since the Unix epoch.
+    pub last_seen_ns: Option<u64>,
+    /// The age of the oldest change that it has and this hub has not, in nanoseconds.
+    pub lag_ns: Option<u64>,
+    /// When its certificate ends, in nanoseconds since the Unix epoch.
+    pub certificate_expires_ns: Option<u64>,
+    /// Where it connects from; empty if unknown.
+    pub address: String,
+}
+
+/// A hub as its edge sees it.
+#[derive(Clone, Debug, Default)]
+pub struct UplinkSummary {
+    /// Its address as configured.
+    pub hub: String,
+    /// Whether there is a session.
+    pub connected: bool,
+    /// When it was last heard of, in nanoseconds since the Unix epoch.
+    pub last_seen_ns: Option<u64>,
+    /// Revisions of this store that it does not hold yet.
+    pub pending: u64,
+    /// The age of the oldest of them, in nanoseconds.
+    pub lag_ns: u64,
+    /// Why the last connection or attempt ended; empty if none did.
+    pub last_error: String,
+}
+
+/// A family that is kept but not shown.
+#[derive(Clone, Debug, Default)]
+pub struct HeldFamily {
+    /// The metric's name.
+    pub name: Arc<str>,
+    /// Its type.
+    pub type_name: &'static str,
+    /// The labels of its group.
+    pub group: Arc<LabelSet>,
+    /// What it conflicts in.
+    pub reason: String,
+    /// What is shown instead; `None` if nothing stands in its way but a bound.
+    pub incumbent: Option<Incumbent>,
+}
+
+/// What is shown instead of a family that is held back.
+#[derive(Clone, Debug, Default)]
+pub struct Incumbent {
+    /// The metric's name; empty where whole groups conflict.
+    pub name: Arc<str>,
+    /// Its type; empty where whole groups conflict.
+    pub type_name: &'static str,
+    /// The labels of its group; `None` if it is one of the node's own metrics.
+    pub group: Option<Arc<LabelSet>>,
+    /// The place that the group was pushed in, where that is what tells it from the one held back.
+    pub place: Option<Arc<LabelSet>>,
+    /// How many more groups show that metric.
+    pub others: usize,
+}
+
+/// The edges on a page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct EdgeRows {
+    pub rows: Vec<EdgeSummary>,
+    pub pager: Pager,
+    pub connected: usize,
+    now_ns: u64,
+}
+
+impl EdgeRows {
+    /// Those that someone has to look at come first: the absent ones, then those whose certificate ends soon.
+    pub fn new(mut edges: Vec<EdgeSummary>, search: &Search, now_ns: u64) -> Self {
+        let connected = edges.iter().filter(|edge| edge.connected).count();
+        let calm = |edge: &EdgeSummary| !edge.certificate_expires_ns.is_some_and(|ns| expires_soon(ns, now_ns));
+        edges.sort_by(|a, b| (a.connected, calm(a), &a.name).cmp(&(b.connected, calm(b), &b.name)));
+        let (rows, pager) = Pager::cut(edges, search.edges_from, ROWS_PER_PAGE, |from| format!("?edges={from}#edges"));
+        Self { rows, pager, connected, now_ns }
+    }
+
+    pub fn away(&self) -> usize {
+        self.pager.total - self.connected
+    }
+
+    pub fn seen(&self, edge: &EdgeSummary) -> String {
+        if edge.connected { "now".to_owned() } else { when::ago(edge.last_seen_ns, self.now_ns) }
+    }
+
+    pub fn lag(&self, edge: &EdgeSummary) -> String {
+        edge.lag_ns.map_or_else(|| "–".to_owned(), lag)
+    }
+
+    pub fn expiry(&self, edge: &EdgeSummary) -> String {
+        edge.certificate_expires_ns.map_or_else(|| "–".to_owned(), |ns| when::at(Some(ns)))
+    }
+
+    /// How long a certificate still lasts: `in 89 d`; empty if it is unknown.
+    pub fn expires_in(&self, edge: &EdgeSummary) -> String {
+        match edge.certificate_expires_ns {
+            Some(ns) if ns > self.now_ns => format!("in {}", instant::span(ns - self.now_ns)),
+            Some(_) => "expired".to_owned(),
+            None => String::new(),
+        }
+    }
+
+    pub fn is_worrying(&self, edge: &EdgeSummary) -> bool {
+        edge.certificate_expires_ns.is_some_and(|ns| expires_soon(ns, self.now_ns))
+    }
+}
+
+/// The families held back on a page.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HeldRows {
+    pub rows: Vec<HeldFamily>,
+    pub pager: Pager,
+}
+
+impl HeldRows {
+    pub fn new(held: Vec<HeldFamily>, search: &Search) -> Self {
+        let (rows, pager) = Pager::cut(held, search.held_from, ROWS_PER_PAGE, |from| format!("?held={from}#held"));
+        Self { rows, pager }
+    }
+
+    pub fn path(&self, group: &LabelSet) -> String {
+        group_path(group)
+    }
+}
+
+/// How far behind something is, as short as can be.
+pub(super) fn lag(lag_ns: u64) -> String {
+    if lag_ns < 1_000_000_000 { format!("{} ms", lag_ns / 1_000_000) } else { instant::span(lag_ns) }
+}
+
+fn expires_soon(wall_ns: u64, now_ns: u64) -> bool {
+    wall_ns.saturating_sub(now_ns) < EXPIRES_SOON_NS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn edges_that_need_a_look_come_first() {
+        let day_ns = 86_400 * 1_000_000_000;
+        let edge = |name: &str, connected, days| EdgeSummary {
+            name: name.into(),
+            connected,
+            certificate_expires_ns: Some(100 * day_ns + days * day_ns),
+            ..EdgeSummary::default()
+        };
+        let edges = vec![edge("a", true, 90), edge("b", true, 3), edge("c", false, 90)];
+        let rows = EdgeRows::new(edges, &Search::default(), 100 * day_ns);
+        let names: Vec<&str> = rows.rows.iter().map(|edge| &*edge.name).collect();
+        assert_eq!(names, ["c", "b", "a"]);
+        assert_eq!((rows.connected, rows.away()), (2, 1));
+        assert_eq!(rows.expires_in(&rows.rows[1]), "in 3 d");
+        assert!(rows.is_worrying(&rows.rows[1]) && !rows.is_worrying(&rows.rows[2]));
+    }
+}

@@ -1,0 +1,152 @@
+//! The page at `/`: links and conflicts, then the groups, a line each, as many as fit a page.
+
+use std::sync::Arc;
+
+use askama::Template;
+
+use crate::model::LabelSet;
+
+use super::super::path::group_path;
+use super::super::reply::Reply;
+use super::asset::VERSION;
+use super::hub::{EdgeRows, EdgeSummary, HeldFamily, HeldRows, UplinkSummary, lag};
+use super::pager::{Pager, grouped};
+use super::search::Search;
+use super::{page, when};
+
+/// Groups on a page.
+const GROUPS_PER_PAGE: usize = 100;
+
+/// A group in one line.
+#[derive(Clone, Debug)]
+struct GroupRow {
+    /// Its labels as shown: at a hub, with those of the place.
+    labels: Arc<LabelSet>,
+    /// When the last push was accepted, in nanoseconds since the Unix epoch.
+    pushed_ns: Option<u64>,
+    /// When the last push was refused.
+    failed_ns: Option<u64>,
+    is_failing: bool,
+}
+
+/// The groups that a search finds, one page of them.
+#[derive(Debug, Template)]
+#[template(path = "list.html")]
+pub struct GroupList {
+    search: Search,
+    groups: Vec<GroupRow>,
+    pager: Pager,
+    /// All groups, found or not.
+    total: usize,
+    /// Those whose last push failed.
+    failing: usize,
+    now_ns: u64,
+}
+
+impl GroupList {
+    /// Searches `groups`: labels, and when the last push was accepted and refused, in seconds since the epoch, 0 for never.
+    pub fn new<'a>(search: &Search, groups: impl Iterator<Item = (&'a Arc<LabelSet>, f64, f64)>, now_ns: u64) -> Self {
+        let mut matcher = search.matcher();
+        let (mut total, mut failing) = (0, 0);
+        let found = groups.filter(|(labels, pushed, failed)| {
+            let is_failing = failed > pushed;
+            total += 1;
+            failing += usize::from(is_failing);
+            matcher.finds(labels, is_failing)
+        });
+        let found: Vec<_> = found.collect();
+        let (found, pager) = Pager::cut(found, search.from, GROUPS_PER_PAGE, |from| search.query_from(from));
+        let groups = found.into_iter().map(|(labels, pushed, failed)| GroupRow {
+            labels: labels.clone(),
+            pushed_ns: when::of_seconds(pushed),
+            failed_ns: when::of_seconds(failed),
+            is_failing: failed > pushed,
+        });
+        Self { search: search.clone(), groups: groups.collect(), pager, total, failing, now_ns }
+    }
+
+    /// The list alone as a reply, to be put into a page that is open.
+    pub fn reply(&self) -> Reply {
+        page(self)
+    }
+
+    fn path(&self, group: &GroupRow) -> String {
+        group_path(&group.labels)
+    }
+
+    fn ago(&self, wall_ns: &Option<u64>) -> String {
+        when::ago(*wall_ns, self.now_ns)
+    }
+
+    /// `1–100 of 10,000 groups`, or what there is instead.
+    fn told(&self) -> String {
+        let groups = |count: usize| format!("{} group{}", grouped(count), if count == 1 { "" } else { "s" });
+        let found = self.pager.total;
+        let range = if self.pager.is_needed() {
+            format!("{} to {} of ", grouped(self.pager.first), grouped(self.pager.last))
+        } else {
+            String::new()
+        };
+        match (self.search.is_narrowing(), found) {
+            (true, 0) => format!("None of {} found", groups(self.total)),
+            (true, _) => format!("{range}{} found, of {}", groups(found), grouped(self.total)),
+            (false, 0) => "No groups".to_owned(),
+            (false, _) => format!("{range}{}", groups(found)),
+        }
+    }
+}
+
+/// The page at `/`.
+#[derive(Debug, Template)]
+#[template(path = "index.html")]
+pub struct IndexPage {
+    list: GroupList,
+    edges: Option<EdgeRows>,
+    uplinks: Vec<UplinkSummary>,
+    held: HeldRows,
+    admin_api: bool,
+    now_ns: u64,
+    /// The way up to the root of the pages; always empty here.
+    root: &'static str,
+    version: &'static str,
+}
+
+impl IndexPage {
+    /// A page of these groups. `edges`: at a hub, those it knows. `admin_api`: whether to offer deleting everything.
+    pub fn new(list: GroupList, admin_api: bool) -> Self {
+        let now_ns = list.now_ns;
+        let (edges, held, uplinks) = (None, HeldRows::default(), Vec::new());
+        Self { list, edges, uplinks, held, admin_api, now_ns, root: "", version: &VERSION }
+    }
+
+    /// With the edges that a hub knows.
+    pub fn with_edges(mut self, edges: Vec<EdgeSummary>) -> Self {
+        self.edges = Some(EdgeRows::new(edges, &self.list.search, self.now_ns));
+        self
+    }
+
+    /// With the hubs that an edge sends to.
+    pub fn with_uplinks(mut self, uplinks: Vec<UplinkSummary>) -> Self {
+        self.uplinks = uplinks;
+        self
+    }
+
+    /// With the families that are held back.
+    pub fn with_held(mut self, held: Vec<HeldFamily>) -> Self {
+        self.held = HeldRows::new(held, &self.list.search);
+        self
+    }
+
+    /// The page as a reply.
+    pub fn reply(&self) -> Reply {
+        page(self)
+    }
+
+    fn ago(&self, wall_ns: &Option<u64>) -> String {
+        when::ago(*wall_ns, self.now_ns)
+    }
+
+    fn lag(&self, lag_ns: &u64) -> String {
+        lag(*lag_ns)
+    }
+}

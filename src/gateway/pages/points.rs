@@ -1,0 +1,190 @@
+//! The value of a series as a page shows it: a number, or a distribution as ranges with their counts and bars.
+
+use crate::exposition::detail::Detail;
+use crate::exposition::native::{Inclusive, Native};
+use crate::exposition::number;
+use crate::model::{LabelSet, Points};
+
+use super::when;
+
+/// Buckets of one series on a page, at most; the rest is counted.
+const ROWS_SHOWN_MAX: usize = 400;
+
+/// The value of one series.
+#[derive(Debug)]
+pub(super) enum PointsView {
+    Value(String),
+    Distribution(Distribution),
+}
+
+/// The value of a summary or histogram.
+#[derive(Debug, Default)]
+pub(super) struct Distribution {
+    /// What its rows are: a quantile, or a range of values.
+    pub of: &'static str,
+    pub rows: Vec<Row>,
+    /// Rows that are not shown.
+    pub more: usize,
+    pub sum: String,
+    pub count: String,
+}
+
+/// A quantile, or a bucket.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub bound: String,
+    pub value: String,
+    /// How much is in the bucket, in hundredths of what is in the fullest one.
+    pub percent: Option<String>,
+}
+
+/// What text cannot say of a series.
+#[derive(Debug, Default)]
+pub(super) struct Extras {
+    /// Examples of what was counted.
+    pub exemplars: Vec<(LabelSet, String)>,
+    /// When counting began.
+    pub created: Option<String>,
+}
+
+/// The view of a series with these values. `original` is what was kept of it as it came, if anything was.
+pub(super) fn view(points: &Points, values: &[f64], original: &[u8]) -> (PointsView, Extras) {
+    if original.is_empty() {
+        return (of_values(points, values), Extras::default());
+    }
+    let detail = Detail::of(original);
+    let exemplars = detail.exemplars.into_iter().map(|(labels, value)| (labels, printed(value))).collect();
+    let extras = Extras { exemplars, created: detail.created_ns.map(|ns| when::at(Some(ns))) };
+    let view = match detail.native {
+        Some(native) => PointsView::Distribution(of_native(&native)),
+        None => of_values(points, values),
+    };
+    (view, extras)
+}
+
+fn of_values(points: &Points, values: &[f64]) -> PointsView {
+    let (bounds, is_summary) = match points {
+        Points::Single => return PointsView::Value(printed(values.first().copied().unwrap_or_default())),
+        Points::Summary { quantiles, .. } => (quantiles, true),
+        Points::Histogram { bounds, .. } => (bounds, false),
+    };
+    let [cumulated @ .., sum, count] = values else { return PointsView::Value(String::new()) };
+    let (sum, count) = (printed(*sum), printed(*count));
+    let pairs = bounds.iter().map(|bound| bound.0).zip(cumulated.iter().copied());
+    let distribution = if is_summary {
+        let rows =
+            pairs.map(|(quantile, value)| Row { bound: printed(quantile), value: printed(value), percent: None });
+        cut("Quantile", rows.collect())
+    } else {
+        let mut below = (f64::NEG_INFINITY, 0.0);
+        let buckets = pairs.map(|(bound, cumulated)| {
+            let bucket = (range('(', below.0, bound, ']'), cumulated - below.1);
+            below = (bound, cumulated);
+            (bucket.0, printed(bucket.1), bucket.1)
+        });
+        cut("Range", with_bars(buckets.collect()))
+    };
+    PointsView::Distribution(Distribution { sum, count, ..distribution })
+}
+
+fn of_native(native: &Native) -> Distribution {
+    let buckets = native.buckets.iter().map(|bucket| {
+        let (open, close) = match bucket.inclusive {
+            Inclusive::Upper => ('(', ']'),
+            Inclusive::Lower => ('[', ')'),
+            Inclusive::Both => ('[', ']'),
+        };
+        (range(open, bucket.lower, bucket.upper, close), bucket.count.to_string(), bucket.count.value())
+    });
+    let rows = with_bars(buckets.collect());
+    Distribution { sum: printed(native.sum), count: native.count.to_string(), ..cut("Range", rows) }
+}
+
+/// Rows of ranges, their counts as text and as numbers.
+fn with_bars(buckets: Vec<(String, String, f64)>) -> Vec<Row> {
+    let weight = |count: f64| if count.is_finite() { count.max(0.0) } else { 0.0 };
+    let fullest = buckets.iter().map(|bucket| weight(bucket.2)).fold(0.0, f64::max);
+    let percent = |count: f64| (fullest > 0.0).then(|| format!("{:.1}", weight(count) / fullest * 100.0));
+    buckets.into_iter().map(|(bound, value, count)| Row { bound, value, percent: percent(count) }).collect()
+}
+
+fn cut(of: &'static str, mut rows: Vec<Row>) -> Distribution {
+    let more = rows.len().saturating_sub(ROWS_SHOWN_MAX);
+    rows.truncate(ROWS_SHOWN_MAX);
+    Distribution { of, rows, more, ..Distribution::default() }
+}
+
+/// A range as mathematicians write it; a bound that is infinite is never in it.
+fn range(open: char, lower: f64, upper: f64, close: char) -> String {
+    let close = if upper == f64::INFINITY { ')' } else { close };
+    format!("{open}{}, {}{close}", bound(lower), bound(upper))
+}
+
+fn bound(value: f64) -> String {
+    match value {
+        f64::INFINITY => "∞".to_owned(),
+        f64::NEG_INFINITY => "−∞".to_owned(),
+        value if value != 0.0 && value.is_finite() => {
+            // The bounds of native buckets have more digits than anyone reads.
+            let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
+            printed(rounded)
+        }
+        value => printed(value),
+    }
+}
+
+fn printed(value: f64) -> String {
+    let mut text = Vec::new();
+    number::print(value, &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::exposition::native::{Count, NativeBucket};
+    use crate::model::Num;
+
+    fn rows(distribution: &Distribution) -> Vec<(&str, &str, &str)> {
+        let rows = distribution.rows.iter();
+        rows.map(|row| (&*row.bound, &*row.value, row.percent.as_deref().unwrap_or("-"))).collect()
+    }
+
+    #[test]
+    fn histograms_are_ranges_with_counts_and_bars() {
+        let bounds = [0.1, 1.0, f64::INFINITY].map(Num).into();
+        let points = Points::Histogram { bounds, has_sum: true, has_count: true, float: false };
+        let (PointsView::Distribution(shown), _) = view(&points, &[1.0, 3.0, 7.0, 7.5, 7.0], b"") else {
+            panic!("no distribution")
+        };
+        assert_eq!(rows(&shown), [("(−∞, 0.1]", "1", "25.0"), ("(0.1, 1]", "2", "50.0"), ("(1, ∞)", "4", "100.0")]);
+        assert_eq!((&*shown.sum, &*shown.count), ("7.5", "7"));
+        let nan = [f64::NAN, f64::INFINITY, 7.0, 7.5, 7.0];
+        let (PointsView::Distribution(shown), _) = view(&points, &nan, b"") else { panic!("no distribution") };
+        assert!(shown.rows.iter().all(|row| row.percent.as_deref().is_none_or(|p| p == "0.0")));
+    }
+
+    #[test]
+    fn native_buckets_say_which_bound_is_theirs() {
+        let bucket = |inclusive, lower, upper, count| NativeBucket { lower, upper, inclusive, count };
+        let native = Native {
+            count: Count::Integer(7),
+            sum: -1.5,
+            buckets: vec![
+                bucket(Inclusive::Lower, -std::f64::consts::SQRT_2, -1.0, Count::Integer(1)),
+                bucket(Inclusive::Both, -0.001, 0.001, Count::Integer(4)),
+                bucket(Inclusive::Upper, 1.0, f64::INFINITY, Count::Integer(2)),
+            ],
+        };
+        let shown = of_native(&native);
+        let expected = [("[-1.41421, -1)", "1", "25.0"), ("[-0.001, 0.001]", "4", "100.0"), ("(1, ∞)", "2", "50.0")];
+        assert_eq!(rows(&shown), expected);
+        assert_eq!((&*shown.sum, &*shown.count, shown.of), ("-1.5", "7", "Range"));
+    }
+
+    #[test]
+    fn more_buckets_than_fit_are_counted() {
+        let buckets = (0..ROWS_SHOWN_MAX + 5).map(|i| (i.to_string(), String::new(), 1.0)).collect();
+        assert_eq!(cut("Range", with_bars(buckets)).more, 5);
+    }
+}

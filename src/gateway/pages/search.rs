@@ -1,0 +1,176 @@
+//! What the page of groups is asked for: which groups, and from where on.
+//!
+//! It stands in the query, so that a search can be sent without a script, kept as a bookmark, and leafed through.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
+use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+
+use crate::model::LabelSet;
+
+/// Bytes of the words that are searched, at most; what follows is cut off.
+const TEXT_BYTES_MAX: usize = 1_000;
+/// Words that are searched, at most.
+const WORDS_MAX: usize = 32;
+
+/// A search for groups, and where its pages begin.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Words that must all stand in the labels.
+    pub text: String,
+    /// Only groups whose last push failed.
+    pub failing: bool,
+    /// How many of the groups found come before this page.
+    pub from: usize,
+    /// How many edges come before this page.
+    pub edges_from: usize,
+    /// How many families held back come before this page.
+    pub held_from: usize,
+    /// Only the list of groups is wanted, not the page around it.
+    pub list_only: bool,
+}
+
+impl Search {
+    /// What a query (`q=…&failing=1&from=…`) asks for. What cannot be read is left out.
+    pub fn of_query(query: &str) -> Self {
+        let mut search = Self::default();
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let number = || value.parse().unwrap_or(0);
+            match name {
+                "q" => search.text = decoded(value),
+                "failing" => search.failing = !matches!(value, "" | "0"),
+                "from" => search.from = number(),
+                "edges" => search.edges_from = number(),
+                "held" => search.held_from = number(),
+                "part" => search.list_only = value == "list",
+                _ => {}
+            }
+        }
+        search
+    }
+
+    /// Whether it leaves any group out.
+    pub fn is_narrowing(&self) -> bool {
+        self.failing || !words(&self.text).is_empty()
+    }
+
+    /// The query of the same search from another group on.
+    pub fn query_from(&self, from: usize) -> String {
+        let mut query = String::from("?");
+        if !self.text.is_empty() {
+            let _ = write!(query, "q={}&", utf8_percent_encode(&self.text, NON_ALPHANUMERIC));
+        }
+        if self.failing {
+            query.push_str("failing=1&");
+        }
+        let _ = write!(query, "from={from}");
+        query
+    }
+
+    /// What finds the groups.
+    pub fn matcher(&self) -> Matcher {
+        Matcher { words: words(&self.text), failing: self.failing, line: String::new() }
+    }
+}
+
+/// Finds groups.
+#[derive(Debug)]
+pub struct Matcher {
+    words: Vec<String>,
+    failing: bool,
+    /// The labels in a line, kept for its memory.
+    line: String,
+}
+
+impl Matcher {
+    /// Whether a group with these labels, and with a last push that failed or did not, is among those searched. Case does
+    /// not matter, nor do quotes.
+    pub fn finds(&mut self, labels: &LabelSet, failing: bool) -> bool {
+        if self.failing && !failing {
+            return false;
+        }
+        if self.words.is_empty() {
+            return true;
+        }
+        self.line.clear();
+        for label in labels {
+            lower(&label.name, &mut self.line);
+            self.line.push('=');
+            lower(&label.value, &mut self.line);
+            self.line.push('\n');
+        }
+        self.words.iter().all(|word| self.line.contains(&**word))
+    }
+}
+
+/// The words of a search, as they stand in a matcher's line. What a label looks like elsewhere (`{job="a",x="y"}`) finds it.
+fn words(text: &str) -> Vec<String> {
+    let outer = |c: char| c.is_whitespace() || matches!(c, '{' | '}' | ',' | '"');
+    let words = text.split(char::is_whitespace).map(|word| {
+        let mut lowered = String::new();
+        lower(word.trim_matches(outer), &mut lowered);
+        lowered
+    });
+    words.filter(|word| !word.is_empty()).take(WORDS_MAX).collect()
+}
+
+fn lower(text: &str, into: &mut String) {
+    if text.is_ascii() {
+        into.extend(text.chars().filter(|c| *c != '"').map(|c| c.to_ascii_lowercase()));
+    } else {
+        into.extend(text.chars().filter(|c| *c != '"').flat_map(char::to_lowercase));
+    }
+}
+
+fn decoded(value: &str) -> String {
+    let spaced: Cow<str> = if value.contains('+') { value.replace('+', " ").into() } else { value.into() };
+    let text = percent_decode_str(&spaced).decode_utf8_lossy();
+    let end = (0..=TEXT_BYTES_MAX.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    text[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finds(text: &str, labels: &[(&str, &str)]) -> bool {
+        let search = Search { text: text.to_owned(), ..Search::default() };
+        search.matcher().finds(&LabelSet::new(labels.iter().copied()), false)
+    }
+
+    #[test]
+    fn queries_are_read() {
+        let search = Search::of_query("q=job%3Dbatch+%E6%97%A5&failing=1&from=200&part=list&x");
+        assert_eq!(search.text, "job=batch 日");
+        assert!(search.failing && search.list_only);
+        assert_eq!((search.from, search.edges_from), (200, 0));
+        let again = Search { list_only: true, ..Search::of_query(&search.query_from(200)[1..]) };
+        assert_eq!(again, search);
+        assert_eq!(Search::of_query("from=x&from=-1&q=%FF%").text, "\u{fffd}%");
+        assert_eq!(Search::of_query(&format!("q={}", "é".repeat(9_000))).text.len(), TEXT_BYTES_MAX);
+        assert!(!Search::of_query("").is_narrowing() && !Search::of_query("q=+%22").is_narrowing());
+    }
+
+    #[test]
+    fn all_words_must_stand_in_the_labels() {
+        let labels = &[("instance", "Host-1.example"), ("job", "nightly batch"), ("q", "a\"b")];
+        for text in
+            ["", "host-1 BATCH", "job=nightly", r#"{instance="host-1.example","#, r#"job="nightly batch""#, "ab"]
+        {
+            assert!(finds(text, labels), "{text}");
+        }
+        for text in ["host-2", "batch host-2", "job=host"] {
+            assert!(!finds(text, labels), "{text}");
+        }
+        assert!(finds("ÄPFEL", &[("job", "äpfel")]));
+    }
+
+    #[test]
+    fn failing_groups_alone_are_found() {
+        let search = Search { failing: true, ..Search::default() };
+        let labels = LabelSet::new([("job", "a")]);
+        assert!(search.matcher().finds(&labels, true) && !search.matcher().finds(&labels, false));
+    }
+}

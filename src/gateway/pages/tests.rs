@@ -1,0 +1,108 @@
+//! The pages as they are sent, without a browser (`tests/pages` has one).
+
+use std::sync::Arc;
+
+use super::*;
+use crate::model::LabelSet;
+
+const NOW_SECONDS: f64 = 1_795_343_653.0;
+const NOW: u64 = 1_795_343_653_000_000_000;
+const HOSTILE: &str = "<script>alert(1)</script>\"'&";
+
+fn labels(pairs: &[(&str, &str)]) -> Arc<LabelSet> {
+    Arc::new(LabelSet::new(pairs.iter().copied()))
+}
+
+fn html(reply: Reply) -> String {
+    assert_eq!((reply.status, reply.content_type), (200, Some(HTML)));
+    assert!(reply.headers.contains(&("Content-Security-Policy", CONTENT_SECURITY_POLICY.into())));
+    String::from_utf8(reply.body).unwrap()
+}
+
+/// The list of groups that were all pushed a minute ago; the last push of those that begin with `failing` failed since.
+fn list(query: &str, groups: &[Arc<LabelSet>]) -> GroupList {
+    let failed = |labels: &LabelSet| labels.get("job").is_some_and(|job| job.starts_with("failing"));
+    let times = groups.iter().map(|labels| {
+        let failed = if failed(labels) { NOW_SECONDS - 5.0 } else { 0.0 };
+        (labels, NOW_SECONDS - 60.0, failed)
+    });
+    GroupList::new(&Search::of_query(query), times, NOW)
+}
+
+fn index(query: &str, groups: &[Arc<LabelSet>]) -> String {
+    html(IndexPage::new(list(query, groups), false).reply())
+}
+
+#[test]
+fn groups_are_listed_with_their_paths() {
+    let groups = [labels(&[("job", "b/c"), ("x", "1")]), labels(&[("job", "failing")])];
+    let page = index("", &groups);
+    assert!(page.contains(r#"href="status/group/job@base64/Yi9j/x/1""#), "{page}");
+    assert!(page.contains(r#"data-delete="job@base64/Yi9j/x/1""#), "{page}");
+    assert!(page.contains(">60 s ago</time>") && page.contains(">5 s ago</time>"), "{page}");
+    assert!(page.contains("2 groups") && !page.contains("Delete all") && !page.contains(">Edges"), "{page}");
+}
+
+#[test]
+fn deleting_all_is_offered_where_it_is_allowed() {
+    let page = |groups: &[Arc<LabelSet>], admin| html(IndexPage::new(list("", groups), admin).reply());
+    assert!(page(&[labels(&[("job", "a")])], true).contains("Delete all groups"));
+    assert!(!page(&[], true).contains("Delete all groups"));
+    assert!(!page(&[labels(&[("job", "a")])], false).contains("Delete all groups"));
+}
+
+#[test]
+fn a_search_finds_by_words_and_by_failure() {
+    let groups = [labels(&[("job", "a")]), labels(&[("job", "failing")]), labels(&[("job", "other")])];
+    let found = |query: &str| list(query, &groups).reply().body.windows(13).filter(|w| w == b"<li class=\"gr").count();
+    assert_eq!([found(""), found("q=a"), found("q=job%3Da"), found("failing=1"), found("q=x")], [3, 2, 1, 1, 0]);
+    let page = index("q=%22%3E%3Cscript%3E", &groups);
+    assert!(page.contains(r#"value="&#34;&#62;&#60;script&#62;""#) && page.contains("None of 3 groups"), "{page}");
+}
+
+#[test]
+fn what_was_pushed_is_text_and_nothing_else() {
+    let hostile = labels(&[("job", HOSTILE)]);
+    let edge = EdgeSummary {
+        name: HOSTILE.into(),
+        labels: hostile.clone(),
+        address: HOSTILE.into(),
+        ..EdgeSummary::default()
+    };
+    let incumbent = Incumbent {
+        name: HOSTILE.into(),
+        group: Some(hostile.clone()),
+        place: Some(hostile.clone()),
+        ..Incumbent::default()
+    };
+    let held = HeldFamily {
+        name: HOSTILE.into(),
+        group: hostile.clone(),
+        reason: HOSTILE.into(),
+        incumbent: Some(incumbent),
+        ..HeldFamily::default()
+    };
+    let uplink = UplinkSummary { hub: HOSTILE.into(), last_error: HOSTILE.into(), ..UplinkSummary::default() };
+    let index = IndexPage::new(list("", &[hostile]), true);
+    let index = html(index.with_edges(vec![edge]).with_held(vec![held]).with_uplinks(vec![uplink]).reply());
+    let pairs = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
+    let status = NodeStatus { build: pairs.clone(), flags: pairs, start_ns: NOW };
+    for page in [index, html(StatusPage::new(&status, NOW).reply())] {
+        assert!(!page.contains("<script>") && !page.contains("\"'&"), "{page}");
+        assert!(page.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "{page}");
+    }
+}
+
+#[test]
+fn a_hundred_thousand_groups_are_a_small_page() {
+    let host = |i| labels(&[("job", "batch"), ("instance", &format!("host-{i:05}.example.org:9100"))]);
+    let groups: Vec<_> = (0..100_000).map(host).collect();
+    for (query, told) in [
+        ("", "1 to 100 of 100,000 groups"),
+        ("q=host-0000&from=5", "6 to 10 of 10 groups found, of 100,000"),
+        ("from=123456", "99,901 to 100,000 of 100,000 groups"),
+    ] {
+        let page = index(query, &groups);
+        assert!(page.contains(told) && page.len() < 100 << 10, "{} bytes without {told:?}", page.len());
+    }
+}

@@ -1,0 +1,36 @@
+//! Times as the pages show them: how long ago, with the whole time for machines and for whoever points at it.
+
+use askama::Template;
+
+use super::super::instant;
+
+#[derive(Template)]
+#[template(ext = "html", source = r#"<time datetime="{{ machine }}" title="{{ whole }}">{{ text }}</time>"#)]
+struct When<'a> {
+    machine: String,
+    whole: &'a str,
+    text: &'a str,
+}
+
+fn html(wall_ns: u64, text: &str) -> String {
+    let when = When { machine: instant::rfc3339(wall_ns), whole: &instant::readable(wall_ns), text };
+    when.render().unwrap_or_default()
+}
+
+/// HTML that says how long ago that was: `3 min ago`, or `never`.
+pub(super) fn ago(wall_ns: Option<u64>, now_ns: u64) -> String {
+    match wall_ns {
+        None => "never".to_owned(),
+        Some(ns) => html(ns, &format!("{} ago", instant::span(now_ns.saturating_sub(ns)))),
+    }
+}
+
+/// HTML that says when that was: `2026-11-22 10:34:13 UTC`, or `never`.
+pub(super) fn at(wall_ns: Option<u64>) -> String {
+    wall_ns.map_or_else(|| "never".to_owned(), |ns| html(ns, &instant::readable(ns)))
+}
+
+/// Seconds since the epoch, as the store has the times of pushes, in nanoseconds; `None` if it never was.
+pub(super) fn of_seconds(seconds: f64) -> Option<u64> {
+    (seconds > 0.0).then_some((seconds * 1e9) as u64)
+}

@@ -1,0 +1,262 @@
+//! What stands before every request, as Prometheus's exporter-toolkit has it: a bound on the rate, headers for every
+//! answer, and basic authentication. All of it can change while requests come in. With nothing set it is one look at a flag.
+
+use std::fmt;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::http::{Handler, Incoming, Response};
+use super::passwords::{Users, Verdict, Verifier};
+
+/// Headers that may be set, with the values they may have; any, if there are none.
+const HEADERS: [(&str, &[&str]); 5] = [
+    ("Strict-Transport-Security", &[]),
+    ("X-Content-Type-Options", &["nosniff"]),
+    ("X-Frame-Options", &["deny", "sameorigin"]),
+    ("X-XSS-Protection", &[]),
+    ("Content-Security-Policy", &[]),
+];
+
+/// A header for every answer, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ExtraHeader {
+    name: &'static str,
+    value: String,
+}
+
+impl ExtraHeader {
+    /// Checks that it is one of those that may be set, with a value that it may have.
+    ///
+    /// # Errors
+    /// If it is not.
+    pub fn new(name: &str, value: &str) -> Result<Self, String> {
+        let Some((name, values)) = HEADERS.iter().find(|(known, _)| *known == name) else {
+            let names: Vec<&str> = HEADERS.iter().map(|(name, _)| *name).collect();
+            return Err(format!("the header {name:?} cannot be set: write one of {}, like that", names.join(", ")));
+        };
+        if !values.is_empty() && !values.contains(&value) {
+            return Err(format!("{name} cannot be {value:?}: write {}", values.join(" or ")));
+        }
+        if value.bytes().any(|byte| byte != b'\t' && (byte < b' ' || byte == 0x7f)) {
+            return Err(format!("the value {value:?} of {name} has characters that a header cannot have"));
+        }
+        Ok(Self { name, value: value.into() })
+    }
+}
+
+/// As many requests at once as `burst`, and one more each `interval`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Between two requests.
+    pub interval: Duration,
+    /// At least 1.
+    pub burst: u32,
+}
+
+/// What a request must pass.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateRules {
+    /// Added to every answer that has no such header itself.
+    pub headers: Vec<ExtraHeader>,
+    /// Who may come in; everybody, if there is none.
+    pub users: Users,
+    /// The bound on all requests together.
+    pub rate_limit: Option<RateLimit>,
+}
+
+impl GateRules {
+    /// Whether everything passes as it is.
+    fn is_empty(&self) -> bool {
+        self.headers.is_empty() && self.users.is_empty() && self.rate_limit.is_none()
+    }
+}
+
+/// How many requests did not pass.
+#[derive(Debug, Default)]
+pub struct Refusals {
+    /// For want of a valid user and password.
+    pub credentials: AtomicU64,
+    /// Beyond the rate.
+    pub rate: AtomicU64,
+    /// While too many waited for their passwords to be verified.
+    pub waiting: AtomicU64,
+}
+
+/// The gate before a handler.
+pub struct Gate<H> {
+    inner: H,
+    refusals: Arc<Refusals>,
+    open: AtomicBool,
+    rules: RwLock<Arc<GateRules>>,
+    verifier: Verifier,
+    bucket: Mutex<Bucket>,
+}
+
+impl<H> fmt::Debug for Gate<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gate").field("open", &self.open).finish_non_exhaustive()
+    }
+}
+
+impl<H> Gate<H> {
+    /// A gate with these rules, that counts whom it refuses. For `secret` see [`Verifier::new`].
+    pub fn new(inner: H, rules: GateRules, refusals: Arc<Refusals>, secret: [u8; 32]) -> Self {
+        Self {
+            inner,
+            refusals,
+            open: AtomicBool::new(rules.is_empty()),
+            bucket: Mutex::new(Bucket::full(rules.rate_limit)),
+            rules: RwLock::new(Arc::new(rules)),
+            verifier: Verifier::new(secret),
+        }
+    }
+
+    /// Takes other rules for the requests to come.
+    pub fn replace(&self, rules: GateRules) {
+        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
+        if current.rate_limit != rules.rate_limit {
+            *self.bucket.lock().unwrap_or_else(PoisonError::into_inner) = Bucket::full(rules.rate_limit);
+        }
+        self.verifier.retain(&rules.users);
+        let open = rules.is_empty();
+        *current = Arc::new(rules);
+        self.open.store(open, Ordering::Release);
+    }
+
+    /// An answer instead of the handler's, if the request may not pass.
+    async fn refuse(&self, rules: &GateRules, request: &Incoming) -> Option<Response> {
+        if rules.users.is_empty() {
+            return None;
+        }
+        let credentials = request.header("authorization").and_then(credentials);
+        let verdict = match &credentials {
+            Some((name, password)) => self.verifier.verify(&rules.users, name, password).await,
+            None => Verdict::Wrong,
+        };
+        match verdict {
+            Verdict::Right => None,
+            Verdict::Wrong => {
+                self.refusals.credentials.fetch_add(1, Ordering::Relaxed);
+                debug!(peer = %request.peer(), given = credentials.is_some(), "no valid user and password");
+                Some(plain(401, "Unauthorized").header("www-authenticate", "Basic"))
+            }
+            Verdict::Busy => {
+                self.refusals.waiting.fetch_add(1, Ordering::Relaxed);
+                let text = "too many passwords wait to be verified; try again";
+                Some(plain(503, text).header("retry-after", "1"))
+            }
+        }
+    }
+}
+
+impl<H: Handler> Handler for Gate<H> {
+    async fn handle(&self, request: Incoming) -> Response {
+        if self.open.load(Ordering::Acquire) {
+            return self.inner.handle(request).await;
+        }
+        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
+        if !self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
+            self.refusals.rate.fetch_add(1, Ordering::Relaxed);
+            return plain(429, "Too Many Requests");
+        }
+        let response = match self.refuse(&rules, &request).await {
+            Some(refusal) => refusal,
+            None => self.inner.handle(request).await,
+        };
+        rules.headers.iter().fold(response, |response, extra| response.header_if_missing(extra.name, &extra.value))
+    }
+}
+
+/// An error as Go's `http.Error` sends it.
+fn plain(status: u16, text: &str) -> Response {
+    Response::new(status)
+        .header("content-type", "text/plain; charset=utf-8")
+        .header("x-content-type-options", "nosniff")
+        .body(format!("{text}\n"))
+}
+
+/// Name and password of an `Authorization` header, as Go's `Request.BasicAuth` reads it.
+fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
+    const SCHEME: &str = "Basic ";
+    let (scheme, encoded) = header.split_at_checked(SCHEME.len())?;
+    if !scheme.eq_ignore_ascii_case(SCHEME) {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded).ok()?;
+    let colon = decoded.iter().position(|byte| *byte == b':')?;
+    Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
+}
+
+/// Tokens that requests take, by the time at which it will be full again.
+#[derive(Debug)]
+struct Bucket {
+    limit: Option<RateLimit>,
+    full_at: Option<Instant>,
+}
+
+impl Bucket {
+    fn full(limit: Option<RateLimit>) -> Self {
+        Self { limit, full_at: None }
+    }
+
+    /// Takes a token, if there is one at `now`.
+    fn take(&mut self, now: Instant) -> bool {
+        let Some(RateLimit { interval, burst }) = self.limit else { return true };
+        let full_at = self.full_at.unwrap_or(now).max(now) + interval;
+        let taken = full_at - now <= interval.saturating_mul(burst);
+        if taken {
+            self.full_at = Some(full_at);
+        }
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_as_go_reads_them() {
+        let read =
+            |header: &str| credentials(header).map(|(name, password)| (name, String::from_utf8(password).unwrap()));
+        let pair = |name: &str, password: &str| Some((name.to_string(), password.to_string()));
+        assert_eq!(read("Basic YTpi"), pair("a", "b"));
+        assert_eq!(read("basic YTpiOmM="), pair("a", "b:c"));
+        assert_eq!(read("BASIC Og=="), pair("", ""));
+        for bad in ["", "Basic", "Basic ", "Bearer YTpi", "Basic YTpi=", "Basic YQ==", "Basic a:b", "Basic  YTpi"] {
+            assert_eq!(read(bad), None, "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn only_certain_headers_can_be_set() {
+        assert!(ExtraHeader::new("X-Frame-Options", "deny").is_ok());
+        assert!(ExtraHeader::new("Content-Security-Policy", "frame-ancestors 'none'").is_ok());
+        let error = |name, value| ExtraHeader::new(name, value).unwrap_err();
+        assert!(error("X-Frame-Options", "allow").contains("deny or sameorigin"));
+        assert!(error("x-frame-options", "deny").contains("X-Frame-Options"));
+        assert!(error("Server", "x").contains("cannot be set"));
+        assert!(error("X-XSS-Protection", "1\r\nEvil: yes").contains("characters"));
+    }
+
+    #[test]
+    fn a_burst_passes_and_then_one_an_interval() {
+        let limit = RateLimit { interval: Duration::from_secs(1), burst: 3 };
+        let mut bucket = Bucket::full(Some(limit));
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let passed = |bucket: &mut Bucket, ms| (0..5).filter(|_| bucket.take(at(ms))).count();
+        assert_eq!(passed(&mut bucket, 0), 3);
+        assert_eq!(passed(&mut bucket, 999), 0);
+        assert_eq!(passed(&mut bucket, 1_000), 1);
+        assert_eq!(passed(&mut bucket, 3_500), 2);
+        assert_eq!(passed(&mut bucket, 60_000), 3);
+        assert!((0..1_000).all(|_| Bucket::full(None).take(start)));
+    }
+}

@@ -1,0 +1,294 @@
+//! Passwords of HTTP's basic authentication, hashed by bcrypt as Prometheus's exporter-toolkit has them.
+//!
+//! bcrypt is meant to be slow: some 70 ms of a processor at a cost of 10. So it runs on a thread that may block, one at a
+//! time, with a bound on how many wait; and what it said is kept: for each user the password that was right, and the last
+//! few that were wrong. What is kept is a keyed digest that is worth nothing outside this process. Nobody who lacks a
+//! password can push a right one out.
+//!
+//! An unknown user costs as much as a known one with a wrong password, so that time does not tell who is known.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use aws_lc_rs::hmac;
+use bcrypt::HashParts;
+use tokio::sync::Semaphore;
+
+/// A cost that takes seconds a try is an invitation to those who want the processor busy.
+const COST_MAX: u32 = 18;
+const COST_MIN: u32 = 4;
+/// What an unknown user costs if there is none known.
+const COST_DEFAULT: u32 = 10;
+/// Wrong passwords that are remembered: a client that tries one over and over costs nothing.
+const WRONG_MAX: usize = 256;
+/// Requests that wait for bcrypt.
+const WAITING_MAX: usize = 64;
+
+/// A password as bcrypt hashed it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PasswordHash(String);
+
+impl fmt::Debug for PasswordHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl PasswordHash {
+    /// Takes a hash as `htpasswd -B` writes it. Errors do not show it.
+    ///
+    /// # Errors
+    /// If it is no hash of bcrypt, or of a cost that is out of bounds.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let parts: HashParts = text.parse().map_err(|error| {
+            format!("this is no bcrypt hash, such as `htpasswd -nBC 10 \"\" | tr -d ':\\n'` makes one ({error})")
+        })?;
+        let cost = parts.get_cost();
+        match cost {
+            COST_MIN..=COST_MAX => Ok(Self(text.into())),
+            _ => Err(format!("the cost of this bcrypt hash is {cost}: it must be from {COST_MIN} to {COST_MAX}")),
+        }
+    }
+
+    fn cost(&self) -> u32 {
+        self.0.parse::<HashParts>().map_or(COST_DEFAULT, |parts| parts.get_cost())
+    }
+}
+
+/// Who may come in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Users {
+    hashes: BTreeMap<String, PasswordHash>,
+    /// For those who are not there.
+    decoy: PasswordHash,
+}
+
+impl Users {
+    /// These, with their hashes.
+    pub fn new(hashes: BTreeMap<String, PasswordHash>) -> Self {
+        let cost = hashes.values().map(PasswordHash::cost).max().unwrap_or(COST_DEFAULT);
+        let decoy = PasswordHash(format!("$2b${cost:02}${}", ".".repeat(53)));
+        Self { hashes, decoy }
+    }
+
+    /// Whether there is none, so that nobody is asked.
+    pub fn is_empty(&self) -> bool {
+        self.hashes.is_empty()
+    }
+}
+
+/// What came of a name and a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// They belong together.
+    Right,
+    /// They do not.
+    Wrong,
+    /// Too many wait to be told; later.
+    Busy,
+}
+
+/// Tells right passwords from wrong ones.
+pub struct Verifier {
+    key: hmac::Key,
+    known: Mutex<Known>,
+    /// Held while bcrypt runs.
+    turn: Arc<Semaphore>,
+    waiting: Semaphore,
+}
+
+#[derive(Default)]
+struct Known {
+    /// By user; there are never more than have been users.
+    right: HashMap<String, hmac::Tag>,
+    /// The latest at the end.
+    wrong: VecDeque<hmac::Tag>,
+}
+
+impl Known {
+    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<Verdict> {
+        let same = |other: &hmac::Tag| verify_slices_are_equal(other.as_ref(), tag.as_ref()).is_ok();
+        if self.right.get(name).is_some_and(same) {
+            return Some(Verdict::Right);
+        }
+        self.wrong.iter().any(same).then_some(Verdict::Wrong)
+    }
+
+    fn note(&mut self, name: &str, tag: hmac::Tag, right: bool) {
+        if right {
+            self.right.insert(name.into(), tag);
+        } else {
+            if self.wrong.len() >= WRONG_MAX {
+                self.wrong.pop_front();
+            }
+            self.wrong.push_back(tag);
+        }
+    }
+}
+
+impl Verifier {
+    /// One that knows nothing yet. `secret` is what its digests are worthless without: random, and told nobody.
+    pub fn new(secret: [u8; 32]) -> Self {
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
+            known: Mutex::default(),
+            turn: Arc::new(Semaphore::new(1)),
+            waiting: Semaphore::new(WAITING_MAX),
+        }
+    }
+
+    /// Forgets users who are no more.
+    pub fn retain(&self, users: &Users) {
+        self.known().right.retain(|name, _| users.hashes.contains_key(name));
+    }
+
+    /// Whether the password is that of the user.
+    pub async fn verify(&self, users: &Users, name: &str, password: &[u8]) -> Verdict {
+        let known_user = users.hashes.get(name);
+        let hash = known_user.unwrap_or(&users.decoy);
+        let tag = self.tag(name, hash, password);
+        if let Some(verdict) = self.look(name, &tag) {
+            return verdict;
+        }
+        let Ok(_waiting) = self.waiting.try_acquire() else { return Verdict::Busy };
+        let Ok(turn) = self.turn.clone().acquire_owned().await else { return Verdict::Busy };
+        // Whoever had the turn before may have asked the same.
+        if let Some(verdict) = self.look(name, &tag) {
+            return verdict;
+        }
+        let (hash, password) = (hash.clone(), password.to_vec());
+        let compared = tokio::task::spawn_blocking(move || {
+            let right = bcrypt::verify(&password, &hash.0).unwrap_or(false);
+            // Not before: who goes away meanwhile must not let another one run beside.
+            drop(turn);
+            right
+        });
+        let Ok(right) = compared.await else { return Verdict::Busy };
+        let right = right && known_user.is_some();
+        self.known().note(name, tag, right);
+        if right { Verdict::Right } else { Verdict::Wrong }
+    }
+
+    /// A digest of all that the verdict follows from, so that a changed hash is asked about anew.
+    fn tag(&self, name: &str, hash: &PasswordHash, password: &[u8]) -> hmac::Tag {
+        let mut context = hmac::Context::with_key(&self.key);
+        for part in [name.as_bytes(), hash.0.as_bytes(), password] {
+            context.update(&(part.len() as u64).to_be_bytes());
+            context.update(part);
+        }
+        context.sign()
+    }
+
+    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<Verdict> {
+        self.known().look(name, tag)
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users(pairs: &[(&str, &str)]) -> Users {
+        let hash = |password: &str| PasswordHash::parse(&bcrypt::hash(password, 4).unwrap()).unwrap();
+        Users::new(pairs.iter().map(|(name, password)| (name.to_string(), hash(password))).collect())
+    }
+
+    fn verifier() -> Verifier {
+        Verifier::new([7; 32])
+    }
+
+    #[tokio::test]
+    async fn only_the_right_password_of_a_known_user_is_right() {
+        let (users, verifier) = (users(&[("alice", "correct"), ("bob", "")]), verifier());
+        for _ in 0..2 {
+            for (name, password, verdict) in [
+                ("alice", "correct", Verdict::Right),
+                ("alice", "wrong", Verdict::Wrong),
+                ("alice", "", Verdict::Wrong),
+                ("bob", "", Verdict::Right),
+                ("bob", "correct", Verdict::Wrong),
+                ("carol", "correct", Verdict::Wrong),
+                ("", "", Verdict::Wrong),
+            ] {
+                assert_eq!(verifier.verify(&users, name, password.as_bytes()).await, verdict, "{name} {password}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn hashes_of_other_programs_are_taken() {
+        // Of `htpasswd -B`, and the toolkit's own example of "fakepassword".
+        let hash = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+        let users = Users::new([("a".to_string(), PasswordHash::parse(hash).unwrap())].into());
+        assert_eq!(verifier().verify(&users, "a", b"fakepassword").await, Verdict::Right);
+    }
+
+    #[tokio::test]
+    async fn wrong_ones_do_not_push_a_right_one_out() {
+        let (users, verifier) = (users(&[("alice", "correct")]), verifier());
+        verifier.verify(&users, "alice", b"correct").await;
+        for i in 0..WRONG_MAX + 10 {
+            verifier.known().note("alice", verifier.tag("alice", &users.decoy, &i.to_be_bytes()), false);
+        }
+        let known = verifier.known();
+        assert_eq!((known.right.len(), known.wrong.len()), (1, WRONG_MAX));
+        let tag = verifier.tag("alice", &users.hashes["alice"], b"correct");
+        assert_eq!(known.look("alice", &tag), Some(Verdict::Right));
+    }
+
+    #[tokio::test]
+    async fn a_changed_or_removed_user_is_asked_anew() {
+        let verifier = verifier();
+        let before = users(&[("alice", "old")]);
+        assert_eq!(verifier.verify(&before, "alice", b"old").await, Verdict::Right);
+        let after = users(&[("alice", "new")]);
+        assert_eq!(verifier.verify(&after, "alice", b"old").await, Verdict::Wrong);
+        assert_eq!(verifier.verify(&after, "alice", b"new").await, Verdict::Right);
+        let nobody = users(&[("bob", "x")]);
+        verifier.retain(&nobody);
+        assert!(verifier.known().right.is_empty());
+        assert_eq!(verifier.verify(&nobody, "alice", b"new").await, Verdict::Wrong);
+    }
+
+    #[tokio::test]
+    async fn those_who_wait_are_bounded() {
+        let (users, verifier) = (users(&[("alice", "correct")]), Arc::new(verifier()));
+        let turn = verifier.turn.clone().acquire_owned().await.unwrap();
+        let mut waiting = tokio::task::JoinSet::new();
+        for _ in 0..WAITING_MAX + 5 {
+            let (users, verifier) = (users.clone(), verifier.clone());
+            waiting.spawn(async move { verifier.verify(&users, "alice", b"correct").await });
+        }
+        for _ in 0..5 {
+            assert_eq!(waiting.join_next().await.unwrap().unwrap(), Verdict::Busy);
+        }
+        drop(turn);
+        while let Some(verdict) = waiting.join_next().await {
+            assert_eq!(verdict.unwrap(), Verdict::Right);
+        }
+    }
+
+    #[test]
+    fn a_bad_hash_is_explained_and_not_shown() {
+        for bad in ["", "secret", "$2y$31$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi", "$1$abc$def"] {
+            let error = PasswordHash::parse(bad).unwrap_err();
+            assert!(error.contains("bcrypt") && (bad.is_empty() || !error.contains(bad)), "{error}");
+        }
+        let hash = PasswordHash::parse(&bcrypt::hash("x", 4).unwrap()).unwrap();
+        assert_eq!(format!("{:?}", Users::new([("a".into(), hash)].into())).matches("<secret>").count(), 2);
+    }
+
+    #[test]
+    fn an_unknown_user_costs_what_the_dearest_known_one_does() {
+        let hash = |cost| PasswordHash::parse(&bcrypt::hash("x", cost).unwrap()).unwrap();
+        let users = Users::new([("a".to_string(), hash(4)), ("b".to_string(), hash(5))].into());
+        assert_eq!(users.decoy.cost(), 5);
+        assert!(bcrypt::verify("x", &users.decoy.0).is_ok(), "the decoy is a hash");
+    }
+}

@@ -1,0 +1,486 @@
+//! TLS of the gateway, with what Prometheus's exporter-toolkit offers: TLS 1.2 and 1.3, optional client certificates,
+//! chosen cipher suites and curves, HTTP/2 by ALPN; files that can be read again without dropping a connection.
+//!
+//! Sessions are resumed only where clients show no certificates: a resumed one would not show its certificate again.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::{Arc, RwLock};
+use std::time::SystemTime;
+
+use rustls::client::danger::HandshakeSignatureValid;
+use rustls::crypto::aws_lc_rs::kx_group;
+use rustls::crypto::{CryptoProvider, SupportedKxGroup, verify_tls12_signature, verify_tls13_signature};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::version::{TLS12, TLS13};
+use rustls::{
+    CertificateError as Refusal, DigitallySignedStruct, DistinguishedName, Error, ProtocolVersion, ServerConfig,
+    SignatureScheme, SupportedCipherSuite,
+};
+use rustls_pki_types::{CertificateDer, UnixTime};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Stream, TlsError, authorities, certificates, key, load, parse, provider, read, store};
+use crate::net::certificate::Certificate;
+
+const HTTP2: &[u8] = b"h2";
+const HTTP1: &[u8] = b"http/1.1";
+
+/// PEM, or where it is.
+#[derive(Clone, PartialEq, Eq)]
+pub enum Pem {
+    /// In a file, which is read at every load.
+    File(PathBuf),
+    /// Here; named for messages by the key that gave it.
+    Inline {
+        /// Such as `web.tls.cert`.
+        key: &'static str,
+        /// The PEM itself.
+        text: String,
+    },
+}
+
+impl fmt::Debug for Pem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => path.fmt(f),
+            // It may be a private key.
+            Self::Inline { key, .. } => write!(f, "<{key}>"),
+        }
+    }
+}
+
+impl Pem {
+    /// The file, or what stands for it in messages.
+    pub fn path(&self) -> &Path {
+        match self {
+            Self::File(path) => path,
+            Self::Inline { key, .. } => Path::new(key),
+        }
+    }
+
+    fn read(&self) -> Result<Vec<u8>, TlsError> {
+        match self {
+            Self::File(path) => read(path),
+            Self::Inline { text, .. } => Ok(text.clone().into_bytes()),
+        }
+    }
+}
+
+/// What is asked of clients' certificates, by the names of Go's `tls.ClientAuthType`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ClientAuth {
+    /// Nothing.
+    #[default]
+    NoClientCert,
+    /// One may be shown; nobody looks who signed it.
+    RequestClientCert,
+    /// One must be shown; nobody looks who signed it.
+    RequireAnyClientCert,
+    /// One may be shown, and must then be an authority's.
+    VerifyClientCertIfGiven,
+    /// One of an authority must be shown.
+    RequireAndVerifyClientCert,
+}
+
+impl ClientAuth {
+    /// Whether certificates must be an authority's.
+    pub fn verifies(self) -> bool {
+        matches!(self, Self::VerifyClientCertIfGiven | Self::RequireAndVerifyClientCert)
+    }
+
+    fn requires(self) -> bool {
+        matches!(self, Self::RequireAnyClientCert | Self::RequireAndVerifyClientCert)
+    }
+}
+
+impl FromStr for ClientAuth {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Ok(match text {
+            "NoClientCert" | "" => Self::NoClientCert,
+            "RequestClientCert" => Self::RequestClientCert,
+            // The second is the toolkit's older name.
+            "RequireAnyClientCert" | "RequireClientCert" => Self::RequireAnyClientCert,
+            "VerifyClientCertIfGiven" => Self::VerifyClientCertIfGiven,
+            "RequireAndVerifyClientCert" => Self::RequireAndVerifyClientCert,
+            _ => {
+                return Err(format!(
+                    "{text:?} is none of NoClientCert, RequestClientCert, RequireAnyClientCert, \
+                     VerifyClientCertIfGiven and RequireAndVerifyClientCert"
+                ));
+            }
+        })
+    }
+}
+
+impl fmt::Display for ClientAuth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// A version of TLS that can be spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Version {
+    /// TLS 1.2.
+    Tls12,
+    /// TLS 1.3.
+    Tls13,
+}
+
+impl FromStr for Version {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "TLS12" => Ok(Self::Tls12),
+            "TLS13" => Ok(Self::Tls13),
+            "TLS10" | "TLS11" => Err(format!("{text} is not secure (RFC 8996) and not spoken here: TLS12 or TLS13")),
+            _ => Err(format!("{text:?} is neither TLS12 nor TLS13")),
+        }
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tls12 => "TLS12",
+            Self::Tls13 => "TLS13",
+        })
+    }
+}
+
+/// A cipher suite that there is here, by its IANA name, which is also Go's.
+#[derive(Clone, Copy)]
+pub struct Suite(SupportedCipherSuite);
+
+impl PartialEq for Suite {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.suite() == other.0.suite()
+    }
+}
+
+impl Eq for Suite {}
+
+impl FromStr for Suite {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let all = provider().cipher_suites.clone();
+        let found = all.iter().find(|suite| Suite(**suite).to_string() == text);
+        found.map(|suite| Self(*suite)).ok_or_else(|| {
+            let names: Vec<String> = all.iter().map(|suite| Self(*suite).to_string()).collect();
+            format!("the cipher suite {text:?} is not to be had here: there are {}", names.join(", "))
+        })
+    }
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&format!("{:?}", self.0.suite()).replace("TLS13_", "TLS_"))
+    }
+}
+
+impl fmt::Debug for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// An elliptic curve for the exchange of keys, by Go's name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Curve {
+    /// NIST's, of 256 bits.
+    CurveP256,
+    /// NIST's, of 384 bits.
+    CurveP384,
+    /// Curve25519.
+    X25519,
+}
+
+impl Curve {
+    fn group(self) -> &'static dyn SupportedKxGroup {
+        match self {
+            Self::CurveP256 => kx_group::SECP256R1,
+            Self::CurveP384 => kx_group::SECP384R1,
+            Self::X25519 => kx_group::X25519,
+        }
+    }
+}
+
+impl FromStr for Curve {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "CurveP256" => Ok(Self::CurveP256),
+            "CurveP384" => Ok(Self::CurveP384),
+            "X25519" => Ok(Self::X25519),
+            _ => Err(format!("the curve {text:?} is not to be had here: there are CurveP256, CurveP384 and X25519")),
+        }
+    }
+}
+
+impl fmt::Display for Curve {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, f)
+    }
+}
+
+/// How the gateway speaks TLS.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WebTls {
+    /// The gateway's certificate, then those between it and its authority.
+    pub cert: Pem,
+    /// Its key.
+    pub key: Pem,
+    /// The authorities of clients.
+    pub client_ca: Option<Pem>,
+    /// What is asked of clients.
+    pub client_auth: ClientAuth,
+    /// If not empty, a client's certificate must be for one of these: names, addresses, e-mail addresses or URIs.
+    pub client_allowed_sans: Vec<String>,
+    /// The least version.
+    pub min_version: Version,
+    /// The greatest version.
+    pub max_version: Version,
+    /// The suites of TLS 1.2, best first; empty for all. Those of TLS 1.3 are always all there.
+    pub cipher_suites: Vec<Suite>,
+    /// Whether the order of suites here counts, rather than the client's.
+    pub prefer_server_cipher_suites: bool,
+    /// The curves, best first; empty for the library's choice.
+    pub curve_preferences: Vec<Curve>,
+}
+
+impl WebTls {
+    /// Files to watch: all that are read at a load.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten().filter_map(|pem| match pem {
+            Pem::File(path) => Some(path.as_path()),
+            Pem::Inline { .. } => None,
+        })
+    }
+
+    fn load(&self, http2: bool) -> Result<Loaded, TlsError> {
+        let chain = certificates(self.cert.path(), &self.cert.read()?)?;
+        let certificate = parse(self.cert.path(), &chain[0])?;
+        let key = key(self.key.path(), &self.key.read()?)?;
+        let provider = Arc::new(self.provider());
+        let versions: Vec<_> = [(Version::Tls13, &TLS13), (Version::Tls12, &TLS12)]
+            .into_iter()
+            .filter(|(version, _)| (self.min_version..=self.max_version).contains(version))
+            .map(|(_, version)| version)
+            .collect();
+        let unusable = |error: Error| match error {
+            Error::InconsistentKeys(_) => {
+                TlsError::Mismatch { cert: self.cert.path().into(), key: self.key.path().into() }
+            }
+            Error::InvalidCertificate(error) => {
+                TlsError::BadCertificate { path: self.cert.path().into(), reason: error.to_string() }
+            }
+            other => TlsError::BadKey { path: self.key.path().into(), reason: other.to_string() },
+        };
+        let verifier = self.verifier(&provider)?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&versions)
+            .map_err(|error| TlsError::Settings(error.to_string()))?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, key)
+            .map_err(unusable)?;
+        config.alpn_protocols = if http2 { vec![HTTP2.to_vec(), HTTP1.to_vec()] } else { vec![HTTP1.to_vec()] };
+        config.ignore_client_order = self.prefer_server_cipher_suites;
+        if self.client_auth != ClientAuth::NoClientCert {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.send_tls13_tickets = 0;
+        }
+        Ok(Loaded { config: Arc::new(config), certificate, path: self.cert.path().into() })
+    }
+
+    fn provider(&self) -> CryptoProvider {
+        let mut provider = CryptoProvider::clone(&provider());
+        if !self.cipher_suites.is_empty() {
+            provider.cipher_suites.retain(|suite| suite.version().version == ProtocolVersion::TLSv1_3);
+            let chosen = self.cipher_suites.iter().map(|suite| suite.0);
+            provider.cipher_suites.extend(chosen.filter(|suite| suite.version().version == ProtocolVersion::TLSv1_2));
+        }
+        if !self.curve_preferences.is_empty() {
+            provider.kx_groups = self.curve_preferences.iter().map(|curve| curve.group()).collect();
+        }
+        provider
+    }
+
+    fn verifier(&self, provider: &Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+        if self.client_auth == ClientAuth::NoClientCert {
+            return Ok(WebPkiClientVerifier::no_client_auth());
+        }
+        let chain = match (&self.client_ca, self.client_auth.verifies()) {
+            (Some(pem), true) => {
+                let (roots, _) = authorities(pem.path(), &pem.read()?)?;
+                let builder = WebPkiClientVerifier::builder_with_provider(roots.into(), provider.clone());
+                let built = builder
+                    .build()
+                    .map_err(|error| TlsError::BadCertificate { path: pem.path().into(), reason: error.to_string() });
+                Some(built?)
+            }
+            (None, true) => {
+                return Err(TlsError::Settings(format!("{} needs client_ca_file to verify with", self.client_auth)));
+            }
+            (_, false) => None,
+        };
+        let allowed: BTreeSet<String> = self.client_allowed_sans.iter().cloned().collect();
+        // A certificate that has to be for somebody has to be there.
+        let mandatory = self.client_auth.requires() || !allowed.is_empty();
+        Ok(Arc::new(ClientVerifier { chain, mandatory, allowed, provider: provider.clone() }))
+    }
+}
+
+/// Looks at a client's certificate as far as was asked for.
+#[derive(Debug)]
+struct ClientVerifier {
+    /// Who looks whether it is of an authority, if anybody.
+    chain: Option<Arc<dyn ClientCertVerifier>>,
+    mandatory: bool,
+    /// For whom it must be; for anybody if empty.
+    allowed: BTreeSet<String>,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ClientCertVerifier for ClientVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.chain.as_ref().map_or(&[], |chain| chain.root_hint_subjects())
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        if let Some(chain) = &self.chain {
+            chain.verify_client_cert(end_entity, intermediates, now)?;
+        }
+        let names = Certificate::subjects(end_entity).map_err(|_| Error::InvalidCertificate(Refusal::BadEncoding))?;
+        if !self.allowed.is_empty() && !names.iter().any(|name| self.allowed.contains(name)) {
+            return Err(Error::InvalidCertificate(Refusal::ApplicationVerificationFailure));
+        }
+        Ok(ClientCertVerified::assertion())
+    }
+
+    // That the client has the certificate's key is always looked at.
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, cert, signed, &self.provider.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.provider.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// What both ends speak inside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1, also where the client did not say.
+    Http1,
+    /// HTTP/2.
+    Http2,
+}
+
+#[derive(Debug)]
+struct Loaded {
+    config: Arc<ServerConfig>,
+    certificate: Certificate,
+    path: PathBuf,
+}
+
+/// The gateway's end.
+#[derive(Debug)]
+pub struct WebAcceptor(RwLock<Arc<Loaded>>);
+
+impl WebAcceptor {
+    /// Reads what the settings name. HTTP/2 is offered if `http2`.
+    ///
+    /// # Errors
+    /// If a file cannot be read or used, or the settings leave nothing to speak.
+    pub fn new(settings: &WebTls, http2: bool) -> Result<Self, TlsError> {
+        Ok(Self(RwLock::new(Arc::new(settings.load(http2)?))))
+    }
+
+    /// Takes what a fresh one has read, for the handshakes to come.
+    pub fn replace(&self, fresh: &Self) {
+        store(&self.0, load(&fresh.0));
+    }
+
+    /// What of the gateway's certificate is not valid at `now`.
+    pub fn check(&self, now: SystemTime) -> Option<TlsError> {
+        let loaded = load(&self.0);
+        loaded.certificate.problem(&loaded.path, now)
+    }
+
+    /// Until when the certificate is valid.
+    pub fn not_after(&self) -> SystemTime {
+        load(&self.0).certificate.not_after
+    }
+
+    /// Shakes hands, and says what is spoken.
+    ///
+    /// # Errors
+    /// If the client has no acceptable certificate, or nothing in common with what is offered.
+    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Protocol), TlsError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let acceptor = tokio_rustls::TlsAcceptor::from(load(&self.0).config.clone());
+        let stream = acceptor.accept(stream).await.map_err(TlsError::Handshake)?;
+        let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
+        Ok((stream.into(), if http2 { Protocol::Http2 } else { Protocol::Http1 }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_gos() {
+        for name in ["TLS_AES_128_GCM_SHA256", "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"] {
+            assert_eq!(name.parse::<Suite>().unwrap().to_string(), name);
+        }
+        let error = "TLS_RSA_WITH_AES_128_CBC_SHA".parse::<Suite>().unwrap_err();
+        assert!(error.contains("TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384"), "{error}");
+        for name in ["RequestClientCert", "RequireAndVerifyClientCert", "NoClientCert"] {
+            assert_eq!(name.parse::<ClientAuth>().unwrap().to_string(), name);
+        }
+        assert_eq!("RequireClientCert".parse(), Ok(ClientAuth::RequireAnyClientCert));
+        assert!("TLS10".parse::<Version>().unwrap_err().contains("TLS12"));
+        assert!("CurveP521".parse::<Curve>().unwrap_err().contains("CurveP384"));
+    }
+
+    #[test]
+    fn a_key_in_place_is_not_shown() {
+        let pem = Pem::Inline { key: "web.tls.key", text: "SECRET".into() };
+        assert_eq!(format!("{pem:?}"), "<web.tls.key>");
+    }
+}

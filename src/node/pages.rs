@@ -1,0 +1,118 @@
+//! What the pages show, gathered from what is published and from what is known of the links.
+
+use std::sync::Arc;
+
+use super::service::Service;
+use crate::gateway::Reply;
+use crate::gateway::pages::{
+    EdgeSummary, GroupFragment, GroupList, HeldFamily, Incumbent, IndexPage, Search, StatusPage, UplinkSummary,
+};
+use crate::model::LabelSet;
+use crate::store::{Conflict, Entry, Published};
+
+/// Families held back that are looked at for a page, at most.
+const HELD_MAX: usize = 10_000;
+
+impl Service {
+    /// The page of groups, or the list on it.
+    pub(super) fn index(&self, search: &Search) -> Reply {
+        let (published, now_ns) = (self.writer.published(), self.clock.wall_ns());
+        let list = GroupList::new(search, published.times().iter(), now_ns);
+        if search.list_only {
+            return list.reply();
+        }
+        let page = IndexPage::new(list, self.rules.admin_api).with_held(held(published));
+        let page = page.with_uplinks(self.uplink_summaries(now_ns));
+        let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
+        page.reply()
+    }
+
+    /// The page of one group.
+    pub(super) fn fragment(&self, target: &LabelSet) -> Reply {
+        match self.writer.published().find(target) {
+            Some(entry) => GroupFragment::new(&entry, self.clock.wall_ns()).reply(),
+            None => Reply::error(404, format_args!("there is no group {target}")),
+        }
+    }
+
+    /// The page of build, flags and start time.
+    pub(super) fn status_page(&self) -> Reply {
+        StatusPage::new(&self.status, self.clock.wall_ns()).reply()
+    }
+
+    fn edge_summaries(&self, now_ns: u64) -> Vec<EdgeSummary> {
+        let some = |ns: u64| Some(ns).filter(|ns| *ns > 0);
+        let edges = self.edges.list().into_iter().map(|(name, edge)| EdgeSummary {
+            name,
+            // Of an edge that was never heard, the lag is not known.
+            lag_ns: some(edge.link.last_seen_ns).map(|_| edge.lag_ns(now_ns)),
+            labels: edge.place,
+            connected: edge.link.connected,
+            last_seen_ns: some(edge.link.last_seen_ns),
+            certificate_expires_ns: some(edge.certificate_expiry_seconds.saturating_mul(1_000_000_000)),
+            address: edge.address.map(|address| address.to_string()).unwrap_or_default(),
+        });
+        edges.collect()
+    }
+
+    fn uplink_summaries(&self, now_ns: u64) -> Vec<UplinkSummary> {
+        let head = self.writer.published().head();
+        let uplinks = self.uplinks.iter().map(|uplink| {
+            let link = uplink.get();
+            UplinkSummary {
+                hub: uplink.hub.clone(),
+                connected: link.connected,
+                last_seen_ns: Some(link.last_seen_ns).filter(|ns| *ns > 0),
+                pending: head.0.saturating_sub(link.acknowledged.0),
+                lag_ns: link.lag.oldest_ns(now_ns),
+                last_error: link.last_error,
+            }
+        });
+        uplinks.collect()
+    }
+}
+
+/// What is held back, each with what is shown instead.
+fn held(published: &Published) -> Vec<HeldFamily> {
+    let entries = published.held();
+    let families = entries.iter().flat_map(|entry| {
+        let held = entry.families().filter_map(|(f, state)| Some((f, state.conflict.as_ref()?)));
+        held.map(|(f, conflict)| HeldFamily {
+            name: f.family.name().clone(),
+            type_name: f.family.shape().metric_type().name(),
+            group: entry.shown.clone(),
+            reason: conflict.to_string(),
+            incumbent: incumbent(published, entry, conflict),
+        })
+    });
+    families.take(HELD_MAX).collect()
+}
+
+fn incumbent(published: &Published, entry: &Entry, conflict: &Conflict) -> Option<Incumbent> {
+    match conflict {
+        Conflict::Type { name, .. } => Some(by_name(published, name)),
+        Conflict::Suffix { used, .. } => Some(by_name(published, used)),
+        Conflict::Duplicate { name, group, .. } => {
+            let group = Some(group.as_ref().unwrap_or(&entry.shown).clone());
+            Some(Incumbent { group, others: 0, ..by_name(published, name) })
+        }
+        Conflict::Shadowed { by, .. } => {
+            let (group, place) = (Some(by.shown()), Some(by.place.clone()));
+            Some(Incumbent { group, place, ..Incumbent::default() })
+        }
+        Conflict::Limit { .. } => None,
+    }
+}
+
+/// What is shown under a metric name: by the first group of those that show it, or by the node itself.
+fn by_name(published: &Published, name: &str) -> Incumbent {
+    let block = published.block(name);
+    let first = block.as_ref().and_then(|block| block.entries().next());
+    Incumbent {
+        name: Arc::from(name),
+        type_name: first.map_or("", |shown| shown.family.shape().metric_type().name()),
+        group: first.map(|shown| shown.labels.clone()),
+        place: None,
+        others: block.map_or(0, |block| block.pages().iter().map(|page| page.entries().len()).sum::<usize>() - 1),
+    }
+}
