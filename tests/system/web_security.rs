@@ -276,6 +276,54 @@ fn a_signal_reads_passwords_of_the_configuration_again() {
 }
 
 #[test]
+fn an_emptied_file_does_not_open_the_gateway() {
+    let site = Site::new();
+    let users = format!("basic_auth_users:\n  alice: {}\n", hash("pass"));
+    for (name, text) in [("plain", users.clone()), ("tls", format!("{YAML_TLS}{users}"))] {
+        let yaml = web_file(&site, &text);
+        let config = "[web]\nlisten_address = ['127.0.0.1:0']\n[storage]\npath = ''\n";
+        let mut node =
+            Node::new(Role::Edge, site.path(), name, config).flags(&["--web.config.file", yaml.to_str().unwrap()]);
+        node.start_listening();
+        let ask = |node: &Node| match name {
+            "tls" => connected_status(node, &site),
+            _ => node.get("/-/ready").status,
+        };
+        assert_eq!(ask(&node), 401);
+        std::fs::write(&yaml, "").unwrap();
+        let refused = |line: &str| line.contains("the old ones go on").then_some(());
+        node.process().line("a word about the empty file", refused);
+        assert_eq!(ask(&node), 401, "{name}");
+        // Who asks for it gets it, but for TLS.
+        node.process().signal("HUP");
+        if name == "tls" {
+            let refused = |line: &str| line.contains("the configuration was not read again").then_some(());
+            node.process().line("a word about TLS", refused);
+            assert_eq!(ask(&node), 401);
+        } else {
+            eventually("everybody may come in", || (ask(&node) == 200).then_some(()));
+        }
+    }
+}
+
+#[test]
+fn passwords_do_not_go_for_tls_that_does_not_come() {
+    let site = Site::new();
+    let mut node = gateway(&site, "swap", &format!("[web.basic_auth_users]\nalice = '{}'\n", hash("pass")));
+    let toml = site.path().join("swap.toml");
+    let before = std::fs::read_to_string(&toml).unwrap();
+    let certs = site.cert("").display().to_string();
+    let verified = "client_auth_type = 'RequireAndVerifyClientCert'\nclient_ca_file = 'CERTS/ca.pem'\n";
+    let tls = format!("{TLS}{verified}").replace("CERTS/", &certs);
+    let after = format!("{}{tls}[storage]\npath = ''\n", &before[..before.find("[web.basic").unwrap()]);
+    std::fs::write(&toml, after).unwrap();
+    node.process().signal("HUP");
+    node.process()
+        .line("a word about TLS", |line| (line.contains("not read again") && line.contains("TLS")).then_some(()));
+    assert_eq!(node.get("/-/ready").status, 401);
+}
+
+#[test]
 fn the_rate_is_limited_before_anything_else() {
     let site = Site::new();
     let node = gateway(&site, "rate", "[web.rate_limit]\ninterval = '1h'\nburst = 3\n");
