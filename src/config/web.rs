@@ -54,9 +54,12 @@ impl TlsSection {
         if self.client_ca.is_none() && client_auth.verifies() {
             return Err(("client_auth_type", format!("{client_auth} needs client_ca_file to verify with")));
         }
-        if !self.client_allowed_sans.is_empty() && client_auth == ClientAuth::NoClientCert {
-            let text = "nobody is asked for a certificate that could be for one of these: set client_auth_type";
-            return Err(("client_allowed_sans", text.into()));
+        if !self.client_allowed_sans.is_empty() && !client_auth.verifies() {
+            let text = format!(
+                "client_allowed_sans protects nothing with client_auth_type {client_auth}, since anybody can make a \
+                 certificate for one of these: set one that verifies, and client_ca_file"
+            );
+            return Err(("client_allowed_sans", text));
         }
         let min_version = self.min_version.unwrap_or(Version::Tls12);
         let max_version = self.max_version.unwrap_or(Version::Tls13);

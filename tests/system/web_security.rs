@@ -129,8 +129,16 @@ fn client_certificates_are_asked_for_as_told() {
             "client_ca_file = 'CERTS/ca.pem'\nclient_allowed_sans = ['pushrelay://edge/pusher', 'x.example.org']\n",
             [0, 200, 0],
         ),
-        ("RequireAnyClientCert", "client_allowed_sans = ['x.example.org']\n", [0, 0, 0]),
-        ("RequestClientCert", "client_allowed_sans = ['pushrelay://edge/pusher']\n", [0, 200, 0]),
+        (
+            "RequireAndVerifyClientCert",
+            "client_ca_file = 'CERTS/ca.pem'\nclient_allowed_sans = ['x.example.org']\n",
+            [0, 0, 0],
+        ),
+        (
+            "VerifyClientCertIfGiven",
+            "client_ca_file = 'CERTS/ca.pem'\nclient_allowed_sans = ['pushrelay://edge/pusher']\n",
+            [0, 200, 0],
+        ),
     ];
     for (number, (mode, more, expected)) in modes.into_iter().enumerate() {
         let node = gateway(&site, &format!("mode{number}"), &format!("{TLS}client_auth_type = '{mode}'\n{more}"));
@@ -336,9 +344,13 @@ fn the_rate_is_limited_before_anything_else() {
 fn what_contradicts_itself_does_not_start() {
     let site = Site::new();
     let yaml = web_file(&site, &format!("{YAML_TLS}  client_auth_type: RequireAndVerifyClientCert\n"));
+    let sans = site.path().join("sans.yml");
+    let any = "  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [a.example.org]\n";
+    std::fs::write(&sans, format!("{YAML_TLS}{any}")).unwrap();
     let cases = [
         (vec!["--web.config.file", yaml.to_str().unwrap()], "client_ca_file"),
         (vec!["--web.tls.cert-file", "certs/hub.pem"], "key_file"),
+        (vec!["--web.config.file", sans.to_str().unwrap()], "client_allowed_sans"),
         (vec!["--web.tls.cert-file=certs/hub.pem", "--web.tls.key-file=certs/ca.key"], "does not match"),
         (vec!["--web.config.file=nowhere.yml"], "nowhere.yml"),
         (vec!["--web.config.file", yaml.to_str().unwrap(), "--web.http2=false"], "keep one of them"),
