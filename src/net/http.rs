@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use hyper::Method;
 use hyper::body::{Body as _, Frame, SizeHint};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -107,6 +108,7 @@ fn answer<H: Handler>(
     let busy = progress.busy();
     let (parts, body) = request.into_parts();
     let refused = refusal::refusal(&parts);
+    let head = parts.method == Method::HEAD;
     let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
     let handler = handler.clone();
     async move {
@@ -114,8 +116,20 @@ fn answer<H: Handler>(
             Some(response) => response.0,
             None => handler.handle(incoming).await.0,
         };
+        if head {
+            strip(&mut response);
+        }
         response.body_mut().busy = Some(busy);
         Ok(response)
+    }
+}
+
+/// What HEAD is answered: how long the body would be, and none. HTTP/2 would carry it.
+fn strip(response: &mut hyper::Response<Reply>) {
+    let reply = response.body_mut();
+    let content = std::mem::replace(&mut reply.content, Content::Bytes(Bytes::new()));
+    if let Content::Bytes(bytes) = content {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| bytes.len().into());
     }
 }
 

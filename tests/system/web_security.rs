@@ -332,6 +332,28 @@ fn passwords_do_not_go_for_tls_that_does_not_come() {
 }
 
 #[test]
+fn head_gets_no_body() {
+    if !have_curl() {
+        return;
+    }
+    let site = Site::new();
+    let users = format!("[web.basic_auth_users]\nalice = '{}'\n", hash("pass"));
+    let node = gateway(&site, "head", &format!("{users}{TLS}"));
+    for version in ["--http1.1", "--http2"] {
+        let answer = curl(&site, &node, "https", &["--head", version]);
+        let head = answer.body.to_ascii_lowercase();
+        assert_eq!(answer.status, 401);
+        assert!(head.contains("content-length: 13\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+    // A frame that ends the request and its answer: HEAD https://a/ in HPACK; what comes is a head and nothing else.
+    let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"h2");
+    stream.write_all(PREFACE).unwrap();
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+    stream.write_all(&frame(HEADERS, 5, 1, b"\x02\x04HEAD\x87\x84\x41\x01a")).unwrap();
+    assert_eq!(kinds_until_end(&mut stream), [HEADERS]);
+}
+
+#[test]
 fn the_rate_is_limited_before_anything_else() {
     let site = Site::new();
     let node = gateway(&site, "rate", "[web.rate_limit]\ninterval = '1h'\nburst = 3\n");
@@ -406,6 +428,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 /// `GET https://a/metrics`, by HPACK's static table.
 const GET_METRICS: &[u8] = b"\x82\x87\x04\x08/metrics\x41\x01a";
 
@@ -422,6 +445,22 @@ fn sees(stream: &mut impl Read, kind: u8) -> bool {
         }
     }
     false
+}
+
+/// The kinds of a first request's frames, until one ends its answer.
+fn kinds_until_end(stream: &mut impl Read) -> Vec<u8> {
+    let (mut kinds, mut head) = (Vec::new(), [0; 9]);
+    loop {
+        stream.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        stream.read_exact(&mut vec![0; length]).unwrap();
+        if head[5..] == 1u32.to_be_bytes() && head[3] != WINDOW_UPDATE {
+            kinds.push(head[3]);
+            if head[4] & 1 == 1 {
+                return kinds;
+            }
+        }
+    }
 }
 
 #[test]
