@@ -177,6 +177,11 @@ fn passwords_are_asked_for_everywhere() {
             assert_eq!(ask("/-/ready", Some(&basic(wrong))).status, 401, "{wrong}");
         }
     }
+    let large = format!("x 1\n{}", "# a comment\n".repeat(200 << 10)[..200 << 10].to_owned());
+    for _ in 0..5 {
+        let refused = http::request(node.web(), "PUT", "/metrics/job/j", &[], large.as_bytes()).unwrap();
+        assert_eq!(refused.status, 401, "the answer reaches who sent much");
+    }
     for right in ["alice:correct", "bob:höher:!"] {
         for _ in 0..2 {
             assert_eq!(ask("/-/ready", Some(&basic(right))).status, 200, "{right}");
