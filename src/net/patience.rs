@@ -48,7 +48,8 @@ pub struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase.
+    /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase. Where there can be several
+    /// requests, the phase between them: while one is being answered, their number says so.
     phase: AtomicU64,
     /// Requests being answered; counted only if there can be several.
     requests: AtomicU32,
@@ -75,25 +76,17 @@ impl Progress {
     pub fn busy(&self) -> Busy {
         if self.state.several {
             self.state.requests.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.state.phase.store(Phase::Busy as u64, Ordering::SeqCst);
         }
-        self.set_busy();
         Busy(self.clone())
     }
 
-    fn set_busy(&self) {
-        self.state.phase.store(Phase::Busy as u64, Ordering::SeqCst);
-    }
-
     fn idle(&self) {
-        if !self.state.several {
-            return self.enter(Phase::Idle);
-        }
-        if self.state.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.enter(Phase::Idle);
-            // Another may have come in between.
-            if self.state.requests.load(Ordering::SeqCst) > 0 {
-                self.set_busy();
-            }
+        self.enter(Phase::Idle);
+        // After the phase: whoever sees that no request is left sees since when.
+        if self.state.several {
+            self.state.requests.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -103,8 +96,10 @@ impl Progress {
     }
 
     fn phase(&self) -> (Phase, Instant) {
-        let packed = self.state.phase.load(Ordering::Relaxed);
+        let busy = self.state.requests.load(Ordering::SeqCst) > 0;
+        let packed = self.state.phase.load(Ordering::SeqCst);
         let phase = match packed & 3 {
+            _ if busy => Phase::Busy,
             0 => Phase::Idle,
             1 => Phase::Head,
             _ => Phase::Busy,
