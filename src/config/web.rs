@@ -98,7 +98,7 @@ pub(super) fn security<'a>(reader: &mut Reader<'a>, web: Section<'a>) -> WebSecu
     let config_file: Option<PathBuf> = reader.maybe_file(web, "config_file");
     let own = own_security(reader, web);
     let Some(file) = config_file else { return own };
-    if own != WebSecurity::default() {
+    if own != WebSecurity::default() || reader.is_given(web, "http2") {
         let text = "this file and [web.tls], [web.headers], [web.basic_auth_users], [web.rate_limit] or web.http2 both say \
                     how to protect the gateway: keep one of them";
         reader.mistake(web, "config_file", text.into());

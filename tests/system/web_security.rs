@@ -380,7 +380,7 @@ fn what_contradicts_itself_does_not_start() {
         (vec!["--web.config.file", sans.to_str().unwrap()], "client_allowed_sans"),
         (vec!["--web.tls.cert-file=certs/hub.pem", "--web.tls.key-file=certs/ca.key"], "does not match"),
         (vec!["--web.config.file=nowhere.yml"], "nowhere.yml"),
-        (vec!["--web.config.file", yaml.to_str().unwrap(), "--web.http2=false"], "keep one of them"),
+        (vec!["--web.config.file", yaml.to_str().unwrap(), "--web.http2=true"], "keep one of them"),
         (vec!["--web.systemd-socket"], "LISTEN_FDS"),
     ];
     for (flags, wrong) in cases {
