@@ -14,7 +14,7 @@ use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::node::priority::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
-use crate::store::{Action, Cursor, Record, Refusal, Scope, Store};
+use crate::store::{Action, Cursor, Entry, Record, Refusal, Scope, Store};
 use crate::wire::Verdict;
 use crate::wire::message::VERDICTS_MAX;
 
@@ -198,7 +198,12 @@ impl Task {
         for verdict in verdicts {
             let id = self.id_of(scope, verdict.key.clone());
             let entry = self.store.published().group(&id);
-            let pushed = entry.and_then(|entry| Some(entry.group.family(&verdict.family)?.stamp));
+            // What is held back here too was known to be when it was taken.
+            let shown = |entry: &Entry| {
+                let (family, state) = entry.family(&verdict.family)?;
+                (!state.mark.held).then_some(family.stamp)
+            };
+            let pushed = entry.and_then(|entry| shown(&entry));
             if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
                 // The group is there, so there is no bound that this could cross.
                 let _ = self.store.write(id, Action::Refuse, self.clock.now());
