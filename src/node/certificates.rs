@@ -1,12 +1,19 @@
-//! The node's own certificates and authorities as a metric: when what stands in each file expires.
+//! The node's own certificates and authorities: read and warned of, and as a metric when what stands in each file expires.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tracing::{error, warn};
 
 use super::metrics::gauge;
+use super::options::{NodeOptions, UplinkOptions};
 use crate::model::Family;
+use crate::net::tls::{Credentials, TlsError, TlsFiles};
+
+/// Certificates that expire within this time are warned of at start and at every reload.
+pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// The expiry of each file, in seconds since the epoch: of several certificates in one file, the first to expire.
 #[derive(Debug, Default)]
@@ -33,10 +40,44 @@ impl Certificates {
     }
 }
 
+/// The certificates of a configuration's links.
+pub(super) struct LoadedCredentials {
+    pub uplinks: Vec<Credentials>,
+    pub hub: Option<Credentials>,
+}
+
+impl LoadedCredentials {
+    /// When each expires, with its file.
+    pub fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
+        self.uplinks.iter().chain(&self.hub).flat_map(Credentials::expiries)
+    }
+}
+
+/// Reads all certificates, and warns of those that are not valid or soon will not be: a node with an expired certificate
+/// still takes pushes.
+pub(super) fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
+    let load = |files: &TlsFiles| {
+        let credentials = Credentials::load(files)?;
+        let now = SystemTime::now();
+        let problems = credentials.check(now);
+        for problem in &problems {
+            error!(%problem, "a certificate cannot be used now: links will fail until it is replaced");
+        }
+        if problems.is_empty() {
+            for problem in credentials.check(now + EXPIRY_WARNING) {
+                warn!(%problem, "a certificate expires within 14 days");
+            }
+        }
+        Ok(credentials)
+    };
+    Ok(LoadedCredentials {
+        uplinks: options.uplinks.iter().map(|uplink: &UplinkOptions| load(&uplink.tls)).collect::<Result<_, _>>()?,
+        hub: options.hub.as_ref().map(|hub| load(&hub.tls)).transpose()?,
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

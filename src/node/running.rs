@@ -5,10 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
@@ -17,14 +16,14 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use super::above::Above;
-use super::certificates::Certificates;
+use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::Clock;
 use super::downlink::{Downlinks, Places, Sessions};
 use super::links::{Edges, Uplink};
 use super::listeners::Listeners;
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::opening::{open_store, random};
-use super::options::{HubOptions, NodeOptions, Role, UplinkOptions};
+use super::options::{HubOptions, NodeOptions, Role};
 use super::press::Press;
 use super::service::{Command, Service, ServiceRules};
 use super::uplink::UplinkTask;
@@ -40,15 +39,13 @@ use crate::net::http::HttpLimits;
 use crate::net::listen::{Accepting, ListenError, Slots};
 use crate::net::patience::Waits;
 use crate::net::stop::{self, Stop, Stopper};
-use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
+use crate::net::tls::{Acceptor, Connector, Credentials, TlsError};
 use crate::session::HubConfig;
 use crate::storage::OpenError;
 use crate::store::{Room, Scope};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-/// Certificates that expire within this time are warned of at start and at every reload.
-pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// Why a node cannot start.
 #[derive(Debug)]
@@ -433,40 +430,6 @@ fn edge_name(credentials: &Credentials) -> String {
     let certificate = credentials.certificate();
     let certified = certificate.edge().ok().map(|identity| identity.name.as_str().to_string());
     certified.or(certificate.common_name.clone()).unwrap_or_default()
-}
-
-struct LoadedCredentials {
-    uplinks: Vec<Credentials>,
-    hub: Option<Credentials>,
-}
-
-impl LoadedCredentials {
-    fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
-        self.uplinks.iter().chain(&self.hub).flat_map(Credentials::expiries)
-    }
-}
-
-/// Reads all certificates, and warns of those that are not valid or soon will not be: a node with an expired certificate
-/// still takes pushes.
-fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
-    let load = |files: &TlsFiles| {
-        let credentials = Credentials::load(files)?;
-        let now = SystemTime::now();
-        let problems = credentials.check(now);
-        for problem in &problems {
-            error!(%problem, "a certificate cannot be used now: links will fail until it is replaced");
-        }
-        if problems.is_empty() {
-            for problem in credentials.check(now + EXPIRY_WARNING) {
-                warn!(%problem, "a certificate expires within 14 days");
-            }
-        }
-        Ok(credentials)
-    };
-    Ok(LoadedCredentials {
-        uplinks: options.uplinks.iter().map(|uplink: &UplinkOptions| load(&uplink.tls)).collect::<Result<_, _>>()?,
-        hub: options.hub.as_ref().map(|hub| load(&hub.tls)).transpose()?,
-    })
 }
 
 fn names(options: &NodeOptions) -> NameValidation {

@@ -8,9 +8,9 @@ use futures_util::future::Either;
 use tokio::net::TcpListener;
 use tracing::{error, warn};
 
+use super::certificates::EXPIRY_WARNING;
 use super::metrics::{counter, gauge};
 use super::options::WebSecurity;
-use super::running::EXPIRY_WARNING;
 use super::service::Service;
 use crate::model::Family;
 use crate::net::gate::{Gate, Refusals};

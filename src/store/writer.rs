@@ -313,6 +313,12 @@ impl Store {
         self.staged.get(&entry.id).unwrap_or(entry)
     }
 
+    /// Whether so many groups can be merged, be they all new, without crossing a bound.
+    pub fn has_room(&self, groups: usize) -> bool {
+        let counts = self.published.counts();
+        counts.groups + counts.tombstones + self.staged.new + groups <= self.rules.limits.groups_max
+    }
+
     fn check_group_limit(&self, max: usize) -> Result<(), Refusal> {
         let counts = self.published.counts();
         if counts.groups + counts.tombstones + self.staged.new >= max {

@@ -106,7 +106,7 @@ impl Dump {
     /// shadowed by another under the same labels.
     fn held_back(&self, entry: &Entry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
         for (f, state) in entry.families().filter(|(_, state)| state.mark.held || is_shadowed) {
-            let why = state.conflict.as_ref().map_or("it contradicts another group".into(), |why| why.to_string());
+            let why = state.conflict.as_ref().map_or("it contradicts another group".into(), ToString::to_string);
             writeln!(out, "# held back: {}", why.replace('\n', " "))?;
             for line in String::from_utf8_lossy(&as_text(&[&f.family])).lines() {
                 writeln!(out, "#   {line}")?;

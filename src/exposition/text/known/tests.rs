@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::exposition::NameValidation;
 use crate::exposition::text;
-use crate::model::{Moment, NodeId, Stamp};
+use crate::model::{FamilyBuilder, MetricType, Moment, NodeId, Stamp};
 
 fn grouping(instance: bool) -> LabelSet {
     let labels = [("job", "j"), ("instance", "i")];
@@ -84,6 +84,17 @@ fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
         is_left("m{a=\"1\",b=\"2\"} 1\n", next);
     }
     is_left("x_count 1\n# TYPE x summary\nx_sum 1\n", "# TYPE x summary\nx_sum 1\nx_count 2\n");
+}
+
+#[test]
+fn a_family_without_series_is_left() {
+    let empty = FamilyBuilder::new("m", MetricType::Gauge).finish().unwrap();
+    let mut families = parsed(b"n 1\n", &grouping(false), &Limits::default()).unwrap();
+    families.push(empty);
+    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let held = Group::put(moment, families);
+    assert_eq!(walked(b"# TYPE m gauge\nn 2\n", &held, &grouping(false)), None);
+    assert!(walked(b"n 2\n", &held, &grouping(false)).is_some());
 }
 
 #[test]
