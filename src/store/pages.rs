@@ -37,7 +37,7 @@ impl Place {
     }
 
     fn set(&self, page: usize, at: usize) {
-        self.0.store((page as u64) << 32 | u64::from(at as u32), Ordering::Relaxed);
+        self.0.store(((page as u64) << 32) | u64::from(at as u32), Ordering::Relaxed);
     }
 }
 
