@@ -244,8 +244,8 @@ fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize,
         held if Arc::ptr_eq(held, name) => Ordering::Equal,
         held => held.cmp(name),
     };
-    for at in from..families.len().min(from + NEAR) {
-        match order(&families[at]) {
+    for (at, near) in families.iter().enumerate().skip(from).take(NEAR) {
+        match order(near) {
             Ordering::Less => {}
             Ordering::Equal => return Ok(at),
             Ordering::Greater => return Err(at),

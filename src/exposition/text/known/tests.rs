@@ -154,14 +154,17 @@ fn family(name: &str, kind: usize, help: bool, series: &[(String, Vec<String>)])
     text
 }
 
+/// A family as it is to be printed: which of the names, which kind, whether with help, and its series with their numbers.
+type Described = (usize, (usize, bool, Vec<(String, Vec<String>)>));
+
 /// Two bodies with the same series in another order and with other values.
 fn bodies() -> impl Strategy<Value = (String, String)> {
     let names = ["a", "a_b", "a_count", "a_sum", "a_bucket", "c"];
     let series = proptest::collection::vec((labels(), proptest::collection::vec(number(), 4)), 1..5);
     let one = (0..5_usize, any::<bool>(), series);
     proptest::collection::vec(one, 1..names.len()).prop_flat_map(move |families| {
-        let print = move |order: &[(usize, (usize, bool, Vec<(String, Vec<String>)>))], turn: usize| -> String {
-            let print = |(at, (kind, help, series)): &(usize, (usize, bool, Vec<(String, Vec<String>)>))| {
+        let print = move |order: &[Described], turn: usize| -> String {
+            let print = |(at, (kind, help, series)): &Described| {
                 let mut series = series.clone();
                 let len = series.len();
                 series.rotate_left(turn % len);
