@@ -1,7 +1,7 @@
 //! Groups of places: named before their place is known, and sent on to a hub of hubs.
 
 use super::*;
-use crate::model::{Moment, Revision, Stamp};
+use crate::model::{Moment, Position, Revision, Stamp};
 
 fn pushed(ns: u64, families: Vec<Family>) -> Group {
     Group::put(Moment { stamp: Stamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
@@ -98,4 +98,15 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
         let entry = store.published().entries().into_iter().find(|entry| entry.id.to_string() == shown).unwrap();
         assert_eq!(store.resolve((*entry.shown).clone()), entry.id);
     }
+}
+
+#[test]
+fn a_history_rises_although_damage_took_what_was_between() {
+    let mut store = Store::new(rules(), &[]);
+    store.restore(Record::Opened { epoch: Epoch(1), revision: Revision(0) });
+    store.restore(Record::Opened { epoch: Epoch(2), revision: Revision(8) });
+    store.open(identity(1), Epoch(3));
+    store.commit();
+    assert!(store.lineage().is_sorted_by_key(|opening| opening.revision), "{:?}", store.lineage());
+    assert_eq!(store.published().head(), Revision(8));
 }
