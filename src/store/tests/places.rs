@@ -101,6 +101,31 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
 }
 
 #[test]
+fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
+    let mut store = store(rules());
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    store.merge(local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
+    store.write(local(&[("job", "own")]), Action::Put(vec![gauge("own")]), now(6)).unwrap();
+    store.commit();
+    let id = placed("SYQ", &[("job", "a")]);
+    store.set_cursor(StoreId(7), Cursor { position: Position::default(), place: id.place.clone() });
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"kept{IDC="SYQ",job="a"}"#, r#"own{job="own"}"#]);
+    let place = Scope::Place(id.place.clone());
+    assert_eq!(changes(&store, &place), [(r#"{job="a"}"#.to_string(), vec!["kept".to_string()])]);
+    assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "b")])), placed("SYQ", &[("job", "b")]));
+}
+
+#[test]
+fn the_place_of_an_edge_that_has_nothing_is_known() {
+    let mut store = store(rules());
+    let id = placed("SYQ", &[("job", "a")]);
+    store.set_cursor(StoreId(7), Cursor { position: Position::default(), place: id.place.clone() });
+    store.commit();
+    assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "a")])), id);
+}
+
+#[test]
 fn a_history_rises_although_damage_took_what_was_between() {
     let mut store = Store::new(rules(), &[]);
     store.restore(Record::Opened { epoch: Epoch(1), revision: Revision(0) });
