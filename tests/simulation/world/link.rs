@@ -308,7 +308,8 @@ impl World {
             Action::Exchanged => self.count("link: exchange completed"),
             Action::Close(closed) => self.closed(conn, end, &closed),
             Action::PeerHolds(_) | Action::ClockOffset(_) => {}
-            Action::PeerLag(_) | Action::HeldBack(_) | Action::Unsendable { .. } => {}
+            Action::HeldBack(verdicts) => self.ask(node, Job::HeldBack(verdicts)),
+            Action::PeerLag(_) | Action::Unsendable { .. } => {}
         }
     }
 

@@ -1,12 +1,13 @@
 //! The one writer of a node, in the order of `node/writer.rs`: a batch is drafted, made durable, published, answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use pushrelay::model::{Group, GroupId, LabelSet, Moment, Position, Revision, Stamp, StoreId};
 use pushrelay::session::{CommitId, Event as Told};
 use pushrelay::store::{Action, Cursor, Record, Refusal};
-use pushrelay::wire::{Delta, Facts, Hold, Opening};
+use pushrelay::wire::message::VERDICTS_MAX;
+use pushrelay::wire::{Delta, Facts, Hold, Opening, Verdict};
 
 use super::bug::Bug;
 use super::content::Content;
@@ -38,6 +39,7 @@ pub enum Job {
         uplink: usize,
         revision: Revision,
     },
+    HeldBack(Vec<Verdict>),
     Sweep,
 }
 
@@ -54,7 +56,7 @@ pub enum Target {
 pub enum Answer {
     Push,
     Refused,
-    Commit { conn: ConnId, end: usize, id: CommitId, merged: Result<(), String> },
+    Commit { conn: ConnId, end: usize, id: CommitId, merged: Result<Vec<Verdict>, String> },
 }
 
 /// Of each group, what families with which first value a batch has to show when it is published.
@@ -162,7 +164,26 @@ impl World {
                 }
                 self.forget(at)
             }
+            Job::HeldBack(verdicts) => {
+                self.note_failures(at, &verdicts);
+                Ok(())
+            }
             Job::Sweep => self.forget(at),
+        }
+    }
+
+    /// A peer holds back what groups of this node still have: that counts as a failure of their pushes.
+    fn note_failures(&mut self, at: NodeId, verdicts: &[Verdict]) {
+        let (now, mut noted) = (self.store_now(at), HashSet::new());
+        for verdict in verdicts {
+            let store = &mut self.running(at).store;
+            let id = store.resolve(verdict.key.clone());
+            let entry = store.published().group(&id);
+            let pushed = entry.and_then(|entry| Some(entry.group.family(&verdict.family)?.stamp));
+            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+                let _ = store.write(id, Action::Refuse, now);
+                self.count("state: a verdict moved a failure time");
+            }
         }
     }
 
@@ -210,32 +231,38 @@ impl World {
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<Verdict>, String> {
         let blocks = self.is(Bug::HeldBackBlocks);
-        let mut held_back = false;
+        let mut verdicts = Vec::new();
         let text: Vec<String> = match self.options.trace {
             true => deltas.iter().map(|d| format!("{}{}", d.id.key, super::content::show(Some(&d.group)))).collect(),
             false => Vec::new(),
         };
         self.trace(|| format!("{at} merges of {peer} up to {position:?}: {}", text.join("; ")));
         let store = &mut self.running(at).store;
-        let held = |store: &pushrelay::store::Store| store.records().iter().any(is_held);
         for delta in deltas {
+            let key = delta.id.key;
             let id = match end {
-                EDGE => store.resolve((*delta.id.key).clone()),
-                _ => GroupId { place: place.clone(), key: delta.id.key },
+                EDGE => store.resolve(key.clone()),
+                _ => GroupId { place: place.clone(), key: key.clone() },
             };
-            store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
+            let held_back = store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
+            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
+            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
+                key: key.clone(),
+                family: held.name,
+                stamp: held.stamp,
+                text: held.conflict,
+            }));
         }
-        held_back |= held(store);
         store.set_cursor(peer, Cursor { position, place });
-        if held_back {
+        if !verdicts.is_empty() {
             self.count("state: a family was held back");
             if blocks {
                 return Err("planted: a family conflicts".into());
             }
         }
-        Ok(())
+        Ok(verdicts)
     }
 
     /// What a store says of itself to a peer: all it holds at an edge, what it holds of that edge at that place at a hub.
@@ -367,7 +394,12 @@ impl World {
                 (Answer::Push, None) => self.count("push answered 200"),
                 (Answer::Refused, None) => self.count("push answered 400"),
                 (Answer::Push | Answer::Refused, Some(_)) => self.count("push answered 503"),
-                (Answer::Commit { conn, end, id, merged: Ok(()) }, None) => self.handle(conn, end, Told::Committed(id)),
+                (Answer::Commit { conn, end, id, merged: Ok(held_back) }, None) => {
+                    if !held_back.is_empty() {
+                        self.handle(conn, end, Told::HeldBack(held_back));
+                    }
+                    self.handle(conn, end, Told::Committed(id));
+                }
                 (Answer::Commit { conn, end, merged: Err(error), .. }, _) => {
                     self.handle(conn, end, Told::CommitFailed(error));
                 }
@@ -498,10 +530,6 @@ impl World {
         }
         Ok(())
     }
-}
-
-fn is_held(record: &Record) -> bool {
-    matches!(record, Record::Group(group) if group.header.held || group.families.iter().any(|mark| mark.held))
 }
 
 /// What a push says that is shown afterwards.
