@@ -5,7 +5,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use super::logging;
-use super::watch::{self, Watch};
+use super::watch::Watch;
 use crate::config::{self, Flags};
 use crate::node::Node;
 use crate::node::options::Role;
@@ -34,8 +34,10 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
         loop {
             let asked = tokio::select! {
                 asked = signals.next(&mut node) => asked,
-                () = changed(&mut watch) => {
-                    if let Err(text) = reload_web(role, flags, &node, &mut watch) {
+                () = watch.changed() => {
+                    if let Err(text) = reload_web(role, flags, &node, &mut watch)
+                        && watch.failed(&text)
+                    {
                         error!(reason = text, "files that protect the gateway have changed; the old ones go on");
                     }
                     continue;
@@ -88,19 +90,6 @@ fn reload_web(role: Role, flags: &Flags, node: &Node, watch: &mut Watch) -> Resu
     node.reload_web(&options.node).map_err(|error| error.to_string())?;
     watch.follow(&options.node.web.security);
     Ok(())
-}
-
-/// Ends when a watched file has changed.
-async fn changed(watch: &mut Watch) {
-    if watch.is_empty() {
-        return std::future::pending().await;
-    }
-    loop {
-        tokio::time::sleep(watch::INTERVAL).await;
-        if watch.changed() {
-            return;
-        }
-    }
 }
 
 /// Who waits for a configuration to be read again; `None` for a signal.

@@ -111,6 +111,11 @@ impl<'a> Reader<'a> {
         keys::KEYS.iter().filter(in_section).find(|key| self.flags.get(key.path).is_some())?.flag
     }
 
+    /// Whether the file or a flag says anything of a key.
+    pub fn is_given(&self, section: Section<'a>, name: &str) -> bool {
+        !matches!(self.given(section, name), Given::Nothing)
+    }
+
     /// One value.
     pub fn value<T: Value>(&mut self, section: Section<'a>, name: &str, default: T) -> T {
         let value = self.optional(section, name).unwrap_or(default);

@@ -54,9 +54,12 @@ impl TlsSection {
         if self.client_ca.is_none() && client_auth.verifies() {
             return Err(("client_auth_type", format!("{client_auth} needs client_ca_file to verify with")));
         }
-        if !self.client_allowed_sans.is_empty() && client_auth == ClientAuth::NoClientCert {
-            let text = "nobody is asked for a certificate that could be for one of these: set client_auth_type";
-            return Err(("client_allowed_sans", text.into()));
+        if !self.client_allowed_sans.is_empty() && !client_auth.verifies() {
+            let text = format!(
+                "client_allowed_sans protects nothing with client_auth_type {client_auth}, since anybody can make a \
+                 certificate for one of these: set one that verifies, and client_ca_file"
+            );
+            return Err(("client_allowed_sans", text));
         }
         let min_version = self.min_version.unwrap_or(Version::Tls12);
         let max_version = self.max_version.unwrap_or(Version::Tls13);
@@ -95,7 +98,7 @@ pub(super) fn security<'a>(reader: &mut Reader<'a>, web: Section<'a>) -> WebSecu
     let config_file: Option<PathBuf> = reader.maybe_file(web, "config_file");
     let own = own_security(reader, web);
     let Some(file) = config_file else { return own };
-    if own != WebSecurity::default() {
+    if own != WebSecurity::default() || reader.is_given(web, "http2") {
         let text = "this file and [web.tls], [web.headers], [web.basic_auth_users], [web.rate_limit] or web.http2 both say \
                     how to protect the gateway: keep one of them";
         reader.mistake(web, "config_file", text.into());

@@ -11,6 +11,9 @@ use std::sync::Arc;
 use super::family::Family;
 use super::stamp::Stamp;
 
+/// As many families are looked at one by one before halving the rest.
+const NEAR: usize = 2;
+
 /// When a push arrived: the stamp orders it, the time is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
@@ -107,11 +110,15 @@ impl Group {
         if header.0 != self.horizon || header.1 != self.deleted {
             changes.gone = self.drop_under_horizon();
         }
+        let mut from = 0;
         for new in &change.families {
             if new.stamp < self.horizon || new.stamp <= self.deleted {
                 continue;
             }
-            match self.families.binary_search_by(|f| f.family.name().cmp(new.family.name())) {
+            // In the order of names, so each is found behind the one before.
+            let at = seek(&self.families, from, new.family.name());
+            from = at.unwrap_or_else(|at| at);
+            match at {
                 Err(at) => self.families.insert(at, new.clone()),
                 Ok(at) if cmp_family(new, &self.families[at]).is_gt() => {
                     changes.gone.push(std::mem::replace(&mut self.families[at], new.clone()));
@@ -147,6 +154,11 @@ impl Group {
     pub fn family(&self, name: &str) -> Option<&GroupFamily> {
         let at = self.families.binary_search_by(|f| (**f.family.name()).cmp(name)).ok()?;
         Some(&self.families[at])
+    }
+
+    /// A walk over the families, to find several by ascending names.
+    pub fn walk(&self) -> Walk<'_> {
+        Walk { families: &self.families, at: 0 }
     }
 
     /// Nothing older than this is in the group.
@@ -192,10 +204,13 @@ impl Group {
         self.families.iter().map(|f| f.family.shape().bytes() + 8 * f.family.values().len()).sum()
     }
 
-    /// Replaces each family by what `map` makes of it, which must have the same content.
-    pub fn map_families(&mut self, mut map: impl FnMut(Family) -> Family) {
+    /// Replaces each family, in the order of names, by what `map` makes of it, if that is something, which must have the
+    /// same content.
+    pub fn map_families(&mut self, mut map: impl FnMut(&Family) -> Option<Family>) {
         for f in &mut self.families {
-            f.family = map(f.family.clone());
+            if let Some(family) = map(&f.family) {
+                f.family = family;
+            }
         }
     }
 
@@ -204,6 +219,40 @@ impl Group {
         let families = self.families.iter().enumerate().filter(|(i, f)| keep(*i, f)).map(|(_, f)| f.clone()).collect();
         Group { families, ..*self }
     }
+}
+
+/// Finds families of a group by names that ascend: one pass over the group, however many are asked for.
+#[derive(Clone, Debug)]
+pub struct Walk<'a> {
+    families: &'a [GroupFamily],
+    at: usize,
+}
+
+impl Walk<'_> {
+    /// Where the family of that name stands; no name may come before one asked for earlier.
+    pub fn find(&mut self, name: &Arc<str>) -> Option<usize> {
+        let found = seek(self.families, self.at, name);
+        self.at = found.unwrap_or_else(|at| at);
+        found.ok()
+    }
+}
+
+/// Where in `families`, from `from` on, that name stands or would stand. Mostly it is the next: that is looked at first,
+/// and shapes that are shared have names that are the same.
+fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize, usize> {
+    let order = |f: &GroupFamily| match f.family.name() {
+        held if Arc::ptr_eq(held, name) => Ordering::Equal,
+        held => held.cmp(name),
+    };
+    for (at, near) in families.iter().enumerate().skip(from).take(NEAR) {
+        match order(near) {
+            Ordering::Less => {}
+            Ordering::Equal => return Ok(at),
+            Ordering::Greater => return Err(at),
+        }
+    }
+    let from = families.len().min(from + NEAR);
+    families[from..].binary_search_by(order).map(|at| from + at).map_err(|at| from + at)
 }
 
 /// The later write wins; content breaks the tie that only a copied store can make.

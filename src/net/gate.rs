@@ -156,17 +156,21 @@ impl<H> Gate<H> {
 }
 
 impl<H: Handler> Handler for Gate<H> {
-    async fn handle(&self, request: Incoming) -> Response {
+    async fn handle(&self, mut request: Incoming) -> Response {
         if self.open.load(Ordering::Acquire) {
             return self.inner.handle(request).await;
         }
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
         if !self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
             self.refusals.rate.fetch_add(1, Ordering::Relaxed);
+            request.discard().await;
             return plain(429, "Too Many Requests");
         }
         let response = match self.refuse(&rules, &request).await {
-            Some(refusal) => refusal,
+            Some(refusal) => {
+                request.discard().await;
+                refusal
+            }
             None => self.inner.handle(request).await,
         };
         rules.headers.iter().fold(response, |response, extra| response.header_if_missing(extra.name, &extra.value))

@@ -16,8 +16,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
+use hyper::Method;
 use hyper::body::{Body as _, Frame, SizeHint};
-use hyper::header::{HeaderName, HeaderValue};
+use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -37,6 +38,10 @@ mod refusal;
 /// What a connection beyond the bound is told.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 46\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections_max)\n";
+
+/// How much is read of a request that is refused, and for how long.
+const DISCARDED_BYTES_MAX: usize = 256 << 10;
+const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The bounds of the server. See `docs/configuration.md` for the defaults.
 #[derive(Clone, Debug)]
@@ -107,6 +112,7 @@ fn answer<H: Handler>(
     let busy = progress.busy();
     let (parts, body) = request.into_parts();
     let refused = refusal::refusal(&parts);
+    let head = parts.method == Method::HEAD;
     let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
     let handler = handler.clone();
     async move {
@@ -114,8 +120,20 @@ fn answer<H: Handler>(
             Some(response) => response.0,
             None => handler.handle(incoming).await.0,
         };
+        if head {
+            strip(&mut response);
+        }
         response.body_mut().busy = Some(busy);
         Ok(response)
+    }
+}
+
+/// What HEAD is answered: how long the body would be, and none. HTTP/2 would carry it.
+fn strip(response: &mut hyper::Response<Reply>) {
+    let reply = response.body_mut();
+    let content = std::mem::replace(&mut reply.content, Content::Bytes(Bytes::new()));
+    if let Content::Bytes(bytes) = content {
+        response.headers_mut().entry(CONTENT_LENGTH).or_insert_with(|| bytes.len().into());
     }
 }
 
@@ -172,6 +190,26 @@ impl Incoming {
     /// Who asks.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Reads and forgets the body of a request that is refused, as far as that costs little: who is still sending when the
+    /// connection closes loses the answer.
+    pub async fn discard(&mut self) {
+        // Who waits for a word before sending is not to hear it.
+        if self.parts.headers.contains_key("expect") {
+            return;
+        }
+        let Some(mut body) = self.body.take() else { return };
+        let discarding = async {
+            let mut bytes = 0;
+            while bytes < DISCARDED_BYTES_MAX
+                && let Some(Ok(frame)) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await
+            {
+                bytes += frame.data_ref().map_or(0, Bytes::len);
+            }
+        };
+        // Who is not done by then gets the answer as things stand.
+        let _ = tokio::time::timeout(DISCARD_TIMEOUT.min(self.limits.body_timeout), discarding).await;
     }
 
     /// Reads the body, of at most `bytes_max` bytes as they arrive; `key` is the option that sets that bound. A second

@@ -48,7 +48,8 @@ pub struct Progress {
 
 #[derive(Debug)]
 struct State {
-    /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase.
+    /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase. Where there can be several
+    /// requests, the phase between them: while one is being answered, their number says so.
     phase: AtomicU64,
     /// Requests being answered; counted only if there can be several.
     requests: AtomicU32,
@@ -75,25 +76,17 @@ impl Progress {
     pub fn busy(&self) -> Busy {
         if self.state.several {
             self.state.requests.fetch_add(1, Ordering::SeqCst);
+        } else {
+            self.state.phase.store(Phase::Busy as u64, Ordering::SeqCst);
         }
-        self.set_busy();
         Busy(self.clone())
     }
 
-    fn set_busy(&self) {
-        self.state.phase.store(Phase::Busy as u64, Ordering::SeqCst);
-    }
-
     fn idle(&self) {
-        if !self.state.several {
-            return self.enter(Phase::Idle);
-        }
-        if self.state.requests.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.enter(Phase::Idle);
-            // Another may have come in between.
-            if self.state.requests.load(Ordering::SeqCst) > 0 {
-                self.set_busy();
-            }
+        self.enter(Phase::Idle);
+        // After the phase: whoever sees that no request is left sees since when.
+        if self.state.several {
+            self.state.requests.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -103,8 +96,10 @@ impl Progress {
     }
 
     fn phase(&self) -> (Phase, Instant) {
-        let packed = self.state.phase.load(Ordering::Relaxed);
+        let busy = self.state.requests.load(Ordering::SeqCst) > 0;
+        let packed = self.state.phase.load(Ordering::SeqCst);
         let phase = match packed & 3 {
+            _ if busy => Phase::Busy,
             0 => Phase::Idle,
             1 => Phase::Head,
             _ => Phase::Busy,
@@ -161,7 +156,9 @@ impl<S> Patient<S> {
         Poll::Pending
     }
 
-    fn poll_stalled(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// The outcome of a write, a flush or a shutdown, or that it has stood still for too long. In TLS a write only fills a
+    /// buffer; what waits for the peer is the flush.
+    fn poll_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_timer = None;
             return written;
@@ -214,11 +211,15 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_flush(cx)
+        let this = self.get_mut();
+        let flushed = Pin::new(&mut this.inner).poll_flush(cx);
+        this.poll_stalled(cx, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_shutdown(cx)
+        let this = self.get_mut();
+        let shut = Pin::new(&mut this.inner).poll_shutdown(cx);
+        this.poll_stalled(cx, shut)
     }
 }
 
@@ -321,5 +322,34 @@ mod tests {
         let error = stream.write_all(&[0; 1]).await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!((begun.elapsed() - begun_to_stall).as_secs(), 30);
+    }
+
+    /// Takes what it is given, as TLS does, and never gets rid of it.
+    struct Clogged;
+
+    impl AsyncWrite for Clogged {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Pending
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_peer_is_not_waited_for_with_a_flush_or_a_farewell() {
+        let begun = Instant::now();
+        let mut stream = Patient::new(Clogged, WAITS);
+        stream.write_all(&[0; 16]).await.unwrap();
+        assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 30);
+        let mut stream = Patient::new(Clogged, WAITS);
+        assert_eq!(stream.shutdown().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begun.elapsed().as_secs(), 60);
     }
 }

@@ -239,7 +239,7 @@ impl Talk<'_> {
                 }
                 Action::HeldBack(verdicts) => {
                     rim.note(Note::HeldBack(verdicts.clone()));
-                    self.context.writer.held_back(verdicts).await;
+                    self.context.writer.held_back(self.scope.clone(), verdicts).await;
                 }
                 Action::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
                 Action::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),

@@ -10,9 +10,6 @@ use crate::gateway::pages::{
 use crate::model::LabelSet;
 use crate::store::{Conflict, Entry, Published};
 
-/// Families held back that are looked at for a page, at most.
-const HELD_MAX: usize = 10_000;
-
 impl Service {
     /// The page of groups, or the list on it.
     pub(super) fn index(&self, search: &Search) -> Reply {
@@ -21,7 +18,8 @@ impl Service {
         if search.list_only {
             return list.reply();
         }
-        let page = IndexPage::new(list, self.rules.admin_api).with_held(held(published));
+        let page = IndexPage::new(list, self.rules.admin_api)
+            .with_held(held(published), |(entry, at)| held_family(published, &entry, at));
         let page = page.with_uplinks(self.uplink_summaries(now_ns));
         let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
         page.reply()
@@ -72,20 +70,27 @@ impl Service {
     }
 }
 
-/// What is held back, each with what is shown instead.
-fn held(published: &Published) -> Vec<HeldFamily> {
+/// What is held back: of which group, and which of its families. What is shown instead is looked up for a page's part alone.
+fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
     let entries = published.held();
     let families = entries.iter().flat_map(|entry| {
-        let held = entry.families().filter_map(|(f, state)| Some((f, state.conflict.as_ref()?)));
-        held.map(|(f, conflict)| HeldFamily {
-            name: f.family.name().clone(),
-            type_name: f.family.shape().metric_type().name(),
-            group: entry.shown.clone(),
-            reason: conflict.to_string(),
-            incumbent: incumbent(published, entry, conflict),
-        })
+        let held = entry.families().enumerate().filter(|(_, (_, state))| state.conflict.is_some());
+        held.map(|(at, _)| (entry.clone(), at))
     });
-    families.take(HELD_MAX).collect()
+    families.collect()
+}
+
+/// One of these, with what is shown instead.
+fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<HeldFamily> {
+    let (held, state) = entry.families().nth(at)?;
+    let conflict = state.conflict.as_ref()?;
+    Some(HeldFamily {
+        name: held.family.name().clone(),
+        type_name: held.family.shape().metric_type().name(),
+        group: entry.shown.clone(),
+        reason: conflict.to_string(),
+        incumbent: incumbent(published, entry, conflict),
+    })
 }
 
 fn incumbent(published: &Published, entry: &Entry, conflict: &Conflict) -> Option<Incumbent> {
@@ -113,6 +118,7 @@ fn by_name(published: &Published, name: &str) -> Incumbent {
         type_name: first.map_or("", |shown| shown.family.shape().metric_type().name()),
         group: first.map(|shown| shown.labels.clone()),
         place: None,
-        others: block.map_or(0, |block| block.pages().iter().map(|page| page.entries().len()).sum::<usize>() - 1),
+        others: block
+            .map_or(0, |block| block.pages().iter().map(|page| page.entries().len()).sum::<usize>().saturating_sub(1)),
     }
 }

@@ -62,6 +62,8 @@ pub enum StartError {
     Storage(String),
     /// The operating system refuses what every process has: threads, randomness.
     System(String),
+    /// What a reload asks for is not done while the node runs, or not unasked.
+    Restart(String),
 }
 
 impl fmt::Display for StartError {
@@ -71,7 +73,7 @@ impl fmt::Display for StartError {
             Self::Passed(error) => write!(f, "cannot listen as systemd says (web.systemd_socket): {error}"),
             Self::Tls(error) => error.fmt(f),
             Self::Store(error) => error.fmt(f),
-            Self::Storage(text) | Self::System(text) => f.write_str(text),
+            Self::Storage(text) | Self::System(text) | Self::Restart(text) => f.write_str(text),
         }
     }
 }
@@ -333,8 +335,11 @@ impl Node {
     /// anything is wrong; what changed besides is warned of, since it waits for a restart.
     ///
     /// # Errors
-    /// If certificates cannot be used; the old ones stay.
+    /// If certificates cannot be used, or the gateway would begin or cease to speak TLS; the old options stay.
     pub fn reload(&self, options: &NodeOptions) -> Result<(), StartError> {
+        if let Some(web) = &self.reloadable.web {
+            web.check(&options.web.security, true)?;
+        }
         let credentials = load_credentials(options)?;
         let mut fresh = Vec::new();
         for (uplink, credentials) in options.uplinks.iter().zip(&credentials.uplinks) {
@@ -365,14 +370,14 @@ impl Node {
     }
 
     /// Takes what protects the gateway from new options, and nothing else: its certificates, users, headers and rate.
+    /// Since nobody asked, nothing that keeps strangers out is taken away.
     ///
     /// # Errors
-    /// If certificates cannot be used; the old ones stay.
+    /// If certificates cannot be used, TLS would begin or cease, or a guard would; the old options stay.
     pub fn reload_web(&self, options: &NodeOptions) -> Result<(), StartError> {
-        let acceptor = web::acceptor(&options.web.security)?;
-        if let Some(web) = &self.reloadable.web {
-            web.replace(&options.web.security, acceptor);
-        }
+        let Some(web) = &self.reloadable.web else { return Ok(()) };
+        web.check(&options.web.security, false)?;
+        web.replace(&options.web.security, web::acceptor(&options.web.security)?);
         info!("what protects the gateway was read again");
         Ok(())
     }

@@ -130,7 +130,7 @@ impl Service {
             Route::GroupFragment { target } => self.fragment(&target),
             Route::Answer { reply, .. } => reply,
         };
-        respond(reply, request.method() == "HEAD")
+        respond(reply)
     }
 
     async fn push(&self, target: LabelSet, replace: bool, request: &mut Incoming, started: Instant) -> Reply {
@@ -256,7 +256,7 @@ fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> Reply) -> Rep
     }
 }
 
-fn respond(reply: Reply, head: bool) -> Response {
+fn respond(reply: Reply) -> Response {
     let mut response = Response::new(reply.status);
     if let Some(content_type) = reply.content_type {
         response = response.header("content-type", content_type);
@@ -264,6 +264,5 @@ fn respond(reply: Reply, head: bool) -> Response {
     for (name, value) in &reply.headers {
         response = response.header(name, value.as_bytes());
     }
-    // As long as the body that GET would get.
-    if head { response.header("content-length", reply.body.len().to_string()) } else { response.body(reply.body) }
+    response.body(reply.body)
 }

@@ -10,11 +10,10 @@ mod task;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 
 use self::desk::{Desk, Outcome, Write};
 use self::task::Task;
@@ -27,7 +26,9 @@ use crate::wire::{Delta, Verdict};
 
 /// Jobs waiting for the thread, at most.
 const QUEUE_MAX: usize = 1_024;
-/// A push of more values than this is not written by its connection: that has others' requests on its thread.
+/// Pushes waiting at the desk, at most; more wait at their sockets, where they count as bodies under way.
+const WAITING_MAX: usize = 1_024;
+/// A push of more values than this is not written by a connection: that has others' requests on its thread.
 const INLINE_VALUES_MAX: usize = 16_384;
 
 /// Why a write did not happen.
@@ -77,7 +78,15 @@ enum Job {
         reply: Reply,
         held_back: oneshot::Sender<Vec<Verdict>>,
     },
-    HeldBack(Vec<Verdict>),
+    HeldBack {
+        scope: Scope,
+        verdicts: Vec<Verdict>,
+    },
+    /// The hub of that uplink holds all changes up to there.
+    Holds {
+        uplink: usize,
+        revision: Revision,
+    },
     Facts {
         peer: Option<StoreId>,
         reply: oneshot::Sender<StoreFacts>,
@@ -136,13 +145,13 @@ pub struct Retention {
     pub hub_ns: u64,
 }
 
-/// The handle to the thread. Cheap to clone.
+/// The handle to desk and thread. Cheap to clone.
 #[derive(Clone)]
 pub struct Writer {
     jobs: mpsc::Sender<Job>,
     desk: Arc<Desk>,
-    /// Of each uplink, up to where its hub holds the changes.
-    held: Arc<[AtomicU64]>,
+    /// Places at the desk.
+    room: Arc<Semaphore>,
     published: Published,
     heads: Arc<Heads>,
 }
@@ -182,7 +191,6 @@ impl Writer {
     ) -> std::io::Result<(Writer, JoinHandle<()>)> {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (published, heads) = (store.published(), Arc::<Heads>::default());
-        let held: Arc<[AtomicU64]> = (0..retention.uplinks).map(|_| AtomicU64::new(0)).collect();
         let task = Task {
             store,
             log,
@@ -190,13 +198,14 @@ impl Writer {
             metrics,
             retention,
             heads: heads.clone(),
-            held: held.clone(),
+            held: vec![Revision(0); retention.uplinks],
             jobs: jobs.downgrade(),
             checkpointing: false,
             failing: false,
         };
         let desk = Arc::new(Desk::new(task));
-        let writer = Writer { jobs, desk: desk.clone(), held, published, heads };
+        let room = Arc::new(Semaphore::new(WAITING_MAX));
+        let writer = Writer { jobs, desk: desk.clone(), room, published, heads };
         let thread = thread::Builder::new().name("writer".into()).spawn(move || task::run(&desk, queue))?;
         Ok((writer, thread))
     }
@@ -220,9 +229,11 @@ impl Writer {
             Action::Put(families) | Action::Post(families) => families.iter().map(|f| f.values().len()).sum(),
             Action::Refuse | Action::Delete => 0,
         };
+        let place = self.room.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
         let (reply, answer) = oneshot::channel();
-        self.desk.put(Write { shown: shown.into(), action, reply });
-        let outcome = if values > INLINE_VALUES_MAX { Outcome::More } else { self.desk.try_write() };
+        let large = values > INLINE_VALUES_MAX;
+        self.desk.put(Write { shown: shown.into(), action, large, reply, place });
+        let outcome = if large { Outcome::More } else { self.desk.try_write() };
         if outcome != Outcome::Done {
             // The thread looks at the desk after whatever it does: where its queue is full, it will come to it.
             let _ = self.jobs.try_send(Job::Waiting);
@@ -238,7 +249,9 @@ impl Writer {
     /// # Errors
     /// See [`WriteError`].
     pub async fn wipe(&self) -> Result<(), WriteError> {
-        self.ask(|reply| Job::Wipe { reply }).await
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job::Wipe { reply }).await.map_err(|_| WriteError::Stopped)?;
+        answer.await.unwrap_or(Err(WriteError::Stopped))
     }
 
     /// Merges what a peer sent of `scope`, and notes in the same transaction what is held of the peer's store then.
@@ -260,15 +273,9 @@ impl Writer {
         Ok(Merging { answer, held_back })
     }
 
-    /// A peer keeps these families but does not show them: their groups' last pushes failed there.
-    pub async fn held_back(&self, verdicts: Vec<Verdict>) {
-        let _ = self.jobs.send(Job::HeldBack(verdicts)).await;
-    }
-
-    async fn ask(&self, job: impl FnOnce(Reply) -> Job) -> Result<(), WriteError> {
-        let (reply, answer) = oneshot::channel();
-        self.jobs.send(job(reply)).await.map_err(|_| WriteError::Stopped)?;
-        answer.await.unwrap_or(Err(WriteError::Stopped))
+    /// A peer keeps these families of a scope but does not show them: their groups' last pushes failed there.
+    pub async fn held_back(&self, scope: Scope, verdicts: Vec<Verdict>) {
+        let _ = self.jobs.send(Job::HeldBack { scope, verdicts }).await;
     }
 
     /// What the store says of itself; of what it holds of others, all or that of one peer.
@@ -281,13 +288,12 @@ impl Writer {
         answer.await.map_err(|_| WriteError::Stopped)
     }
 
-    /// The hub of that uplink holds all changes up to `revision`.
+    /// The hub of that uplink holds all changes up to `revision`. Heard behind what was queued before: what the hub sent
+    /// before it said so may hold a group as it was before a delete, and must not come after the tombstone went.
     pub fn uplink_holds(&self, uplink: usize, revision: Revision) {
-        let Some(held) = self.held.get(uplink) else { return };
-        held.store(revision.0, Ordering::Relaxed);
         if self.published.counts().tombstones > 0 {
             // Lost if the queue is full: a later one says as much.
-            let _ = self.jobs.try_send(Job::Sweep);
+            let _ = self.jobs.try_send(Job::Holds { uplink, revision });
         }
     }
 

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{Epoch, Group, GroupId, MetricType};
-use crate::store::{Identity, Rules, Store};
+use crate::store::{Identity, Limits, Rules, Store};
 
 use super::checkpoint::CheckpointError;
 use super::disk::{Disk, DiskFile, DiskLock, RealDisk};
@@ -112,16 +112,16 @@ pub fn compact(
     let directory = |source| CompactError::Inspect(InspectError::Directory { path: path.to_owned(), source });
     fs::read_dir(path).map_err(directory)?;
     let real = RealDisk::open(path).map_err(directory)?;
-    let old = names(&real).map_err(directory)?;
-    if old.is_empty() {
-        return Err(CompactError::Inspect(InspectError::NoStore { path: path.to_owned() }));
-    }
     let _lock = real.lock().map_err(|error| match error {
         TryLockError::WouldBlock => {
             CompactError::Inspect(InspectError::Open(OpenError::Locked { directory: path.display().to_string() }))
         }
         TryLockError::Error(source) => directory(source),
     })?;
+    let old = names(&real).map_err(directory)?;
+    if old.is_empty() {
+        return Err(CompactError::Inspect(InspectError::NoStore { path: path.to_owned() }));
+    }
     let old_bytes = bytes(&real, &old).map_err(directory)?;
     let disk = Arc::new(KeepingDisk(real));
     let rewritten = rewrite(&disk, fresh, reserved).and_then(|(report, groups)| {
@@ -147,7 +147,9 @@ fn rewrite(
     fresh: Fresh,
     reserved: &[(&str, MetricType)],
 ) -> Result<(Report, BTreeMap<GroupId, Group>), CompactError> {
-    let mut store = Store::new(Rules { limits: unlimited(), ..Rules::default() }, reserved);
+    // What is shown is restored whatever the bound; what is held back for want of room is left for the node to try.
+    let limits = Limits { series_max: 0, ..unlimited() };
+    let mut store = Store::new(Rules { limits, ..Rules::default() }, reserved);
     let options = Options { reserve_bytes: 0, ..Options::default() };
     let recovered = recover(disk.clone(), options, &mut |record| store.restore(record))
         .map_err(|error| CompactError::Inspect(InspectError::Open(error)))?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::index::Conflict;
+use super::pages::Place;
 use super::record::{GroupRecord, Mark};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, Stamp};
@@ -24,6 +25,8 @@ pub struct Entry {
     pub header: Mark,
     /// Bookkeeping of the families, in their order.
     pub families: Vec<FamilyState>,
+    /// Where the times of its pushes are shown.
+    pub times_place: Place,
 }
 
 /// Bookkeeping of one family.
@@ -35,6 +38,8 @@ pub struct FamilyState {
     pub shown: Option<Family>,
     /// Why it is held back, if it is.
     pub conflict: Option<Arc<Conflict>>,
+    /// Where it is shown.
+    pub place: Place,
 }
 
 /// A family that is kept but not shown.
@@ -53,7 +58,15 @@ impl Entry {
     pub fn new(id: GroupId) -> Self {
         let shown = id.shown();
         let full = fill(&shown);
-        Self { id, shown, full, group: Group::default(), header: Mark::default(), families: Vec::new() }
+        Self {
+            id,
+            shown,
+            full,
+            group: Group::default(),
+            header: Mark::default(),
+            families: Vec::new(),
+            times_place: Place::default(),
+        }
     }
 
     /// The revision of the last change.
@@ -88,9 +101,19 @@ impl Entry {
 
     /// The families that a scrape shows, as it shows them.
     pub fn shown_families(&self) -> impl Iterator<Item = &Family> {
-        self.families()
-            .filter(|(_, state)| !state.mark.held)
-            .map(|(f, state)| state.shown.as_ref().unwrap_or(&f.family))
+        self.shown_places().map(|(family, _)| family)
+    }
+
+    /// The same, each with where it is shown.
+    pub(super) fn shown_places(&self) -> impl Iterator<Item = (&Family, &Place)> {
+        let shown = self.families().filter(|(_, state)| !state.mark.held);
+        shown.map(|(f, state)| (state.shown.as_ref().unwrap_or(&f.family), &state.place))
+    }
+
+    /// A family, given by its position, as a scrape shows it, if it does.
+    pub(super) fn shown_at(&self, at: usize) -> Option<&Family> {
+        let state = &self.families[at];
+        (!state.mark.held).then(|| state.shown.as_ref().unwrap_or(&self.group.families()[at].family))
     }
 
     /// When the last push was accepted, in seconds since the epoch; 0 if none was.
@@ -116,8 +139,7 @@ impl Entry {
 
     /// The family of that name as a scrape shows it, if it does.
     pub fn shown_family(&self, name: &str) -> Option<&Family> {
-        let (f, state) = self.family(name)?;
-        (!state.mark.held).then(|| state.shown.as_ref().unwrap_or(&f.family))
+        self.shown_at(self.position(name)?)
     }
 
     /// The record that restores the families at which `keep` holds, and the header.

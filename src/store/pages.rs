@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::kept::{Kept, Rendition, Room, Slot};
 use crate::compression::Piece;
@@ -22,6 +23,28 @@ pub struct Shown {
     pub labels: Arc<LabelSet>,
     /// The family.
     pub family: Family,
+}
+
+/// Where an entry was in its block when it was last set: a hint, which saves comparing labels where it still holds.
+#[derive(Debug, Default)]
+pub struct Place(AtomicU64);
+
+impl Place {
+    /// The number of the page, and of the entry in it.
+    fn get(&self) -> (usize, usize) {
+        let packed = self.0.load(Ordering::Relaxed);
+        ((packed >> 32) as usize, packed as u32 as usize)
+    }
+
+    fn set(&self, page: usize, at: usize) {
+        self.0.store(((page as u64) << 32) | u64::from(at as u32), Ordering::Relaxed);
+    }
+}
+
+impl Clone for Place {
+    fn clone(&self) -> Self {
+        Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
+    }
 }
 
 /// Families of one name, of consecutive groups.
@@ -79,11 +102,12 @@ impl Block {
         (page, at)
     }
 
-    fn set(&mut self, shown: Shown) {
+    fn set(&mut self, shown: Shown, place: &Place) {
         if self.pages.is_empty() {
             self.pages.push(Arc::default());
         }
-        let (number, at) = self.find_in(&shown);
+        let (number, at) = self.find_near(&shown.labels, place);
+        place.set(number, at.unwrap_or_else(|at| at));
         let page = self.page_mut(number);
         page.values += shown.family.values().len();
         match at {
@@ -108,8 +132,13 @@ impl Block {
         page
     }
 
-    fn find_in(&self, shown: &Shown) -> (usize, Result<usize, usize>) {
-        if self.pages[0].entries.is_empty() { (0, Err(0)) } else { self.find(&shown.labels) }
+    fn find_near(&self, labels: &Arc<LabelSet>, place: &Place) -> (usize, Result<usize, usize>) {
+        let (page, at) = place.get();
+        match self.pages.get(page).and_then(|page| page.entries.get(at)) {
+            Some(shown) if Arc::ptr_eq(&shown.labels, labels) => (page, Ok(at)),
+            _ if self.pages[0].entries.is_empty() => (0, Err(0)),
+            _ => self.find(labels),
+        }
     }
 
     fn split(&mut self, number: usize, at: usize) {
@@ -138,10 +167,17 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// Shows the family under these labels of a group, in place of its namesake.
-    pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family) {
-        let block = self.blocks.entry(family.name().clone()).or_default();
-        Arc::make_mut(block).set(Shown { labels: labels.clone(), family: family.clone() });
+    /// Shows the family under these labels of a group, in place of its namesake, which may be at `place`; that is where it
+    /// is then.
+    pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, place: &Place) {
+        let shown = Shown { labels: labels.clone(), family: family.clone() };
+        match self.blocks.get_mut(&**family.name()) {
+            Some(block) => Arc::make_mut(block).set(shown, place),
+            None => {
+                let block = self.blocks.entry(family.name().clone()).or_default();
+                Arc::make_mut(block).set(shown, place);
+            }
+        }
     }
 
     /// Shows no family of that name under these labels.
@@ -181,9 +217,10 @@ mod tests {
         let mut pages = Pages::default();
         let key = |i| Arc::new(LabelSet::new([("job", format!("{:03}", (i * 7) % 1_000))]));
         let keys: Vec<Arc<LabelSet>> = (0..1_000).map(key).collect();
+        let places = vec![Place::default(); 1_000];
         for (i, key) in keys.iter().enumerate() {
-            pages.set(key, &family(i as f64));
-            pages.set(key, &family(1.0));
+            pages.set(key, &family(i as f64), &places[i]);
+            pages.set(key, &family(1.0), &places[i]);
         }
         let snapshot = pages.snapshot();
         assert_eq!(snapshot.len(), 1);
@@ -196,5 +233,25 @@ mod tests {
         }
         assert!(pages.snapshot().is_empty());
         assert_eq!(snapshot[0].1.entries().count(), 1_000, "a snapshot keeps what it saw");
+    }
+
+    #[test]
+    fn a_place_that_does_not_hold_any_more_misleads_nobody() {
+        let mut pages = Pages::default();
+        let keys: Vec<_> = (0..300).map(|i| Arc::new(LabelSet::new([("job", format!("{i:03}"))]))).collect();
+        let places = vec![Place::default(); 300];
+        // From the last to the first: every one moves all that were there.
+        for i in (0..300).rev() {
+            pages.set(&keys[i], &family(0.0), &places[i]);
+        }
+        for (i, key) in keys.iter().enumerate() {
+            // The labels of a group that went and came again are equal, but not the same.
+            let key = if i % 3 == 0 { Arc::new((**key).clone()) } else { key.clone() };
+            pages.set(&key, &family(i as f64), &places[i]);
+            pages.set(&key, &family(i as f64), &places[(i + 1) % 300]);
+        }
+        let block = pages.block("m").unwrap();
+        let shown: Vec<_> = block.entries().map(|shown| (shown.labels.clone(), shown.family.values()[0])).collect();
+        assert_eq!(shown, keys.iter().cloned().zip((0..300).map(f64::from)).collect::<Vec<_>>());
     }
 }

@@ -43,7 +43,7 @@ impl Store {
             Some(entry) => Arc::unwrap_or_clone(entry),
             None => Entry::new(id),
         };
-        group.map_families(|family| self.shapes.intern(family));
+        group.map_families(|family| Some(self.shapes.intern(family.clone())));
         let mut marks: HashMap<Arc<str>, Mark> =
             entry.families().map(|(f, state)| (f.family.name().clone(), state.mark)).collect();
         entry.group.merge(&group);

@@ -324,7 +324,11 @@ impl View {
     /// Takes out of the pages what the new version does not show.
     fn unshow(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
         let Some(old) = old else { return };
-        let stays = |name: &str| new.is_some_and(|new| new.shown_family(name).is_some());
+        let mut walk = new.map(|new| new.group.walk());
+        let mut stays = |name: &Arc<str>| {
+            let at = walk.as_mut().and_then(|walk| walk.find(name));
+            at.is_some_and(|at| new.is_some_and(|new| new.shown_at(at).is_some()))
+        };
         for family in old.shown_families().filter(|family| !stays(family.name())) {
             self.pages.remove(&old.shown, family.name());
         }
@@ -335,11 +339,13 @@ impl View {
     }
 
     fn show(&mut self, old: Option<&Entry>, new: &Entry) {
-        for family in new.shown_families() {
+        let mut walk = old.map(|old| old.group.walk());
+        for (family, place) in new.shown_places() {
             let same =
                 |was: &Family| Arc::ptr_eq(was.values(), family.values()) && Arc::ptr_eq(was.shape(), family.shape());
-            if !old.and_then(|old| old.shown_family(family.name())).is_some_and(same) {
-                self.pages.set(&new.shown, family);
+            let at = walk.as_mut().and_then(|walk| walk.find(family.name()));
+            if !at.and_then(|at| old?.shown_at(at)).is_some_and(same) {
+                self.pages.set(&new.shown, family, place);
             }
         }
         if !shows_times(new) {
@@ -349,7 +355,7 @@ impl View {
         let instance = new.shown.contains(label::INSTANCE);
         for (i, seconds) in times(new).into_iter().enumerate() {
             if was.is_none_or(|was| was[i] != seconds) {
-                self.pages.set(&new.shown, &TIMES.family(i, instance, seconds));
+                self.pages.set(&new.shown, &TIMES.family(i, instance, seconds), &new.times_place);
             }
         }
     }

@@ -314,6 +314,12 @@ impl Store {
         self.staged.get(&entry.id).unwrap_or(entry)
     }
 
+    /// Whether so many groups can be merged, be they all new, without crossing a bound.
+    pub fn has_room(&self, groups: usize) -> bool {
+        let counts = self.published.counts();
+        counts.groups + counts.tombstones + self.staged.new + groups <= self.rules.limits.groups_max
+    }
+
     fn check_group_limit(&self, max: usize) -> Result<(), Refusal> {
         let counts = self.published.counts();
         if counts.groups + counts.tombstones + self.staged.new >= max {
@@ -331,7 +337,13 @@ impl Store {
         origin: Option<StoreId>,
         conflicts: Conflicts,
     ) -> Result<(), Refusal> {
-        change.map_families(|family| self.shapes.intern(family));
+        let mut held = entry.group.walk();
+        change.map_families(|family| {
+            // What the group holds is shared already.
+            let shape = held.find(family.name()).map(|at| entry.group.families()[at].family.shape());
+            let shared = shape.is_some_and(|shape| Arc::ptr_eq(shape, family.shape()));
+            (!shared).then(|| self.shapes.intern(family.clone()))
+        });
         let mut group = entry.group.clone();
         let changes = group.merge(&change);
         if changes.is_empty() {
@@ -353,7 +365,7 @@ impl Store {
         }
         header.held = is_live && self.is_shadowed(entry);
         let (id, shown, full) = (entry.id.clone(), entry.shown.clone(), entry.full.clone());
-        let new = Entry { id, shown, full, group, header, families };
+        let new = Entry { id, shown, full, group, header, families, times_place: entry.times_place.clone() };
         self.drafted_bytes += change.bytes();
         self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
         self.revision = revision;
@@ -398,24 +410,24 @@ impl Store {
         mark: Mark,
         terms: Terms,
     ) -> Result<(Vec<FamilyState>, Vec<Arc<str>>), Refusal> {
-        let stays = |f: &GroupFamily| {
-            let new = group.family(f.family.name());
-            new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), f.family.shape()))
-        };
         let mut names = Vec::new();
+        let (mut old, mut new) = (entry.group.walk(), group.walk());
         for gone in &changes.gone {
-            let (_, state) = entry.family(gone.family.name()).expect("what went was there");
+            let state = &entry.families[old.find(gone.family.name()).expect("what went was there")];
+            let new = new.find(gone.family.name()).map(|at| &group.families()[at].family);
             if state.mark.held {
                 self.index.free(gone.family.name(), &entry.id);
-            } else if !stays(gone) {
+            } else if !new.is_some_and(|new| Arc::ptr_eq(new.shape(), gone.family.shape())) {
                 self.index.remove(&entry.shown, state.shown.as_ref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
             }
         }
         let mut states = Vec::with_capacity(group.families().len());
+        let (mut old, mut set) = (entry.group.walk(), changes.set.iter().peekable());
         for new in group.families() {
-            let before = entry.family(new.family.name());
-            let changed = changes.set.binary_search(new.family.name()).is_ok();
+            let before = old.find(new.family.name()).map(|at| (&entry.group.families()[at], &entry.families[at]));
+            let changed = set.next_if(|name| *name == new.family.name()).is_some();
+            let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.shape(), new.family.shape());
             states.push(match before {
                 Some((_, state)) if !changed => state.clone(),
                 Some((f, state)) if !state.mark.held && stays(f) => self.same_shape(entry, new, state, mark),
@@ -431,7 +443,7 @@ impl Store {
             None => None,
             Some(_) => shown_family(&entry.shown, &new.family).ok().flatten(),
         };
-        FamilyState { mark, shown, conflict: None }
+        FamilyState { mark, shown, conflict: None, place: old.place.clone() }
     }
 
     pub(super) fn place_family(
@@ -442,7 +454,7 @@ impl Store {
         terms: Terms,
     ) -> Result<FamilyState, Refusal> {
         match (self.admit(entry, family, terms.series_max), terms.conflicts) {
-            (Ok(shown), _) => Ok(FamilyState { mark, shown, conflict: None }),
+            (Ok(shown), _) => Ok(FamilyState { mark, shown, ..FamilyState::default() }),
             (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Hold) => {
                 Err(Refusal::Limit { name, max })
             }
@@ -454,7 +466,8 @@ impl Store {
     fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
         self.index.hold(family.name(), &entry.id, room);
-        FamilyState { mark: Mark { held: true, ..mark }, shown: None, conflict: Some(Arc::new(conflict)) }
+        let conflict = Some(Arc::new(conflict));
+        FamilyState { mark: Mark { held: true, ..mark }, conflict, ..FamilyState::default() }
     }
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
@@ -502,7 +515,7 @@ impl Store {
             Ok(shown) => {
                 self.index.free(name, id);
                 let mark = Mark { held: false, ..state.mark };
-                new.families[at] = FamilyState { mark, shown, conflict: None };
+                new.families[at] = FamilyState { mark, shown, ..FamilyState::default() };
                 self.records.push(Record::Group(new.record(|i| i == at)));
             }
             Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, conflict),

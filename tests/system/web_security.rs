@@ -129,8 +129,16 @@ fn client_certificates_are_asked_for_as_told() {
             "client_ca_file = 'CERTS/ca.pem'\nclient_allowed_sans = ['pushrelay://edge/pusher', 'x.example.org']\n",
             [0, 200, 0],
         ),
-        ("RequireAnyClientCert", "client_allowed_sans = ['x.example.org']\n", [0, 0, 0]),
-        ("RequestClientCert", "client_allowed_sans = ['pushrelay://edge/pusher']\n", [0, 200, 0]),
+        (
+            "RequireAndVerifyClientCert",
+            "client_ca_file = 'CERTS/ca.pem'\nclient_allowed_sans = ['x.example.org']\n",
+            [0, 0, 0],
+        ),
+        (
+            "VerifyClientCertIfGiven",
+            "client_ca_file = 'CERTS/ca.pem'\nclient_allowed_sans = ['pushrelay://edge/pusher']\n",
+            [0, 200, 0],
+        ),
     ];
     for (number, (mode, more, expected)) in modes.into_iter().enumerate() {
         let node = gateway(&site, &format!("mode{number}"), &format!("{TLS}client_auth_type = '{mode}'\n{more}"));
@@ -168,6 +176,11 @@ fn passwords_are_asked_for_everywhere() {
         for _ in 0..2 {
             assert_eq!(ask("/-/ready", Some(&basic(wrong))).status, 401, "{wrong}");
         }
+    }
+    let large = format!("x 1\n{}", "# a comment\n".repeat(200 << 10)[..200 << 10].to_owned());
+    for _ in 0..5 {
+        let refused = http::request(node.web(), "PUT", "/metrics/job/j", &[], large.as_bytes()).unwrap();
+        assert_eq!(refused.status, 401, "the answer reaches who sent much");
     }
     for right in ["alice:correct", "bob:höher:!"] {
         for _ in 0..2 {
@@ -276,6 +289,76 @@ fn a_signal_reads_passwords_of_the_configuration_again() {
 }
 
 #[test]
+fn an_emptied_file_does_not_open_the_gateway() {
+    let site = Site::new();
+    let users = format!("basic_auth_users:\n  alice: {}\n", hash("pass"));
+    for (name, text) in [("plain", users.clone()), ("tls", format!("{YAML_TLS}{users}"))] {
+        let yaml = web_file(&site, &text);
+        let config = "[web]\nlisten_address = ['127.0.0.1:0']\n[storage]\npath = ''\n";
+        let mut node =
+            Node::new(Role::Edge, site.path(), name, config).flags(&["--web.config.file", yaml.to_str().unwrap()]);
+        node.start_listening();
+        let ask = |node: &Node| match name {
+            "tls" => connected_status(node, &site),
+            _ => node.get("/-/ready").status,
+        };
+        assert_eq!(ask(&node), 401);
+        std::fs::write(&yaml, "").unwrap();
+        let refused = |line: &str| line.contains("the old ones go on").then_some(());
+        node.process().line("a word about the empty file", refused);
+        assert_eq!(ask(&node), 401, "{name}");
+        // Who asks for it gets it, but for TLS.
+        node.process().signal("HUP");
+        if name == "tls" {
+            let refused = |line: &str| line.contains("the configuration was not read again").then_some(());
+            node.process().line("a word about TLS", refused);
+            assert_eq!(ask(&node), 401);
+        } else {
+            eventually("everybody may come in", || (ask(&node) == 200).then_some(()));
+        }
+    }
+}
+
+#[test]
+fn passwords_do_not_go_for_tls_that_does_not_come() {
+    let site = Site::new();
+    let mut node = gateway(&site, "swap", &format!("[web.basic_auth_users]\nalice = '{}'\n", hash("pass")));
+    let toml = site.path().join("swap.toml");
+    let before = std::fs::read_to_string(&toml).unwrap();
+    let certs = site.cert("").display().to_string();
+    let verified = "client_auth_type = 'RequireAndVerifyClientCert'\nclient_ca_file = 'CERTS/ca.pem'\n";
+    let tls = format!("{TLS}{verified}").replace("CERTS/", &certs);
+    let after = format!("{}{tls}[storage]\npath = ''\n", &before[..before.find("[web.basic").unwrap()]);
+    std::fs::write(&toml, after).unwrap();
+    node.process().signal("HUP");
+    node.process()
+        .line("a word about TLS", |line| (line.contains("not read again") && line.contains("TLS")).then_some(()));
+    assert_eq!(node.get("/-/ready").status, 401);
+}
+
+#[test]
+fn head_gets_no_body() {
+    if !have_curl() {
+        return;
+    }
+    let site = Site::new();
+    let users = format!("[web.basic_auth_users]\nalice = '{}'\n", hash("pass"));
+    let node = gateway(&site, "head", &format!("{users}{TLS}"));
+    for version in ["--http1.1", "--http2"] {
+        let answer = curl(&site, &node, "https", &["--head", version]);
+        let head = answer.body.to_ascii_lowercase();
+        assert_eq!(answer.status, 401);
+        assert!(head.contains("content-length: 13\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    }
+    // A frame that ends the request and its answer: HEAD https://a/ in HPACK; what comes is a head and nothing else.
+    let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"h2");
+    stream.write_all(PREFACE).unwrap();
+    stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+    stream.write_all(&frame(HEADERS, 5, 1, b"\x02\x04HEAD\x87\x84\x41\x01a")).unwrap();
+    assert_eq!(kinds_until_end(&mut stream), [HEADERS]);
+}
+
+#[test]
 fn the_rate_is_limited_before_anything_else() {
     let site = Site::new();
     let node = gateway(&site, "rate", "[web.rate_limit]\ninterval = '1h'\nburst = 3\n");
@@ -288,12 +371,16 @@ fn the_rate_is_limited_before_anything_else() {
 fn what_contradicts_itself_does_not_start() {
     let site = Site::new();
     let yaml = web_file(&site, &format!("{YAML_TLS}  client_auth_type: RequireAndVerifyClientCert\n"));
+    let sans = site.path().join("sans.yml");
+    let any = "  client_auth_type: RequireAnyClientCert\n  client_allowed_sans: [a.example.org]\n";
+    std::fs::write(&sans, format!("{YAML_TLS}{any}")).unwrap();
     let cases = [
         (vec!["--web.config.file", yaml.to_str().unwrap()], "client_ca_file"),
         (vec!["--web.tls.cert-file", "certs/hub.pem"], "key_file"),
+        (vec!["--web.config.file", sans.to_str().unwrap()], "client_allowed_sans"),
         (vec!["--web.tls.cert-file=certs/hub.pem", "--web.tls.key-file=certs/ca.key"], "does not match"),
         (vec!["--web.config.file=nowhere.yml"], "nowhere.yml"),
-        (vec!["--web.config.file", yaml.to_str().unwrap(), "--web.http2=false"], "keep one of them"),
+        (vec!["--web.config.file", yaml.to_str().unwrap(), "--web.http2=true"], "keep one of them"),
         (vec!["--web.systemd-socket"], "LISTEN_FDS"),
     ];
     for (flags, wrong) in cases {
@@ -346,6 +433,7 @@ const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 /// `GET https://a/metrics`, by HPACK's static table.
 const GET_METRICS: &[u8] = b"\x82\x87\x04\x08/metrics\x41\x01a";
 
@@ -362,6 +450,22 @@ fn sees(stream: &mut impl Read, kind: u8) -> bool {
         }
     }
     false
+}
+
+/// The kinds of a first request's frames, until one ends its answer.
+fn kinds_until_end(stream: &mut impl Read) -> Vec<u8> {
+    let (mut kinds, mut head) = (Vec::new(), [0; 9]);
+    loop {
+        stream.read_exact(&mut head).unwrap();
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize;
+        stream.read_exact(&mut vec![0; length]).unwrap();
+        if head[5..] == 1u32.to_be_bytes() && head[3] != WINDOW_UPDATE {
+            kinds.push(head[3]);
+            if head[4] & 1 == 1 {
+                return kinds;
+            }
+        }
+    }
 }
 
 #[test]

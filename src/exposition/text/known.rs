@@ -86,7 +86,9 @@ impl<'a> Walk<'a> {
             |suffixes: &[&str]| suffixes.iter().any(|s| self.held.family(&format!("{}{s}", shape.name())).is_some());
         let suffixes = ["_count", "_sum", "_bucket"];
         let special = type_label(shape.metric_type());
-        shape.unit().is_none()
+        // Of a family without series text says nothing.
+        shape.series_len() > 0
+            && shape.unit().is_none()
             && is_legacy_metric_name(shape.name())
             && !owned(shape.name(), &suffixes)
             && special.is_none_or(|label| !self.grouping.contains(label) && !owns(&suffixes))

@@ -138,9 +138,9 @@ pub(super) struct HeldRows {
 }
 
 impl HeldRows {
-    pub fn new(held: Vec<HeldFamily>, search: &Search) -> Self {
-        let (rows, pager) = Pager::cut(held, search.held_from, ROWS_PER_PAGE, |from| format!("?held={from}#held"));
-        Self { rows, pager }
+    pub fn new<T>(held: Vec<T>, row: impl FnMut(T) -> Option<HeldFamily>, search: &Search) -> Self {
+        let (part, pager) = Pager::cut(held, search.held_from, ROWS_PER_PAGE, |from| format!("?held={from}#held"));
+        Self { rows: part.into_iter().filter_map(row).collect(), pager }
     }
 
     pub fn path(&self, group: &LabelSet) -> String {

@@ -131,9 +131,9 @@ impl IndexPage {
         self
     }
 
-    /// With the families that are held back.
-    pub fn with_held(mut self, held: Vec<HeldFamily>) -> Self {
-        self.held = HeldRows::new(held, &self.list.search);
+    /// With the families that are held back: all of them, of which only those on the page become rows.
+    pub fn with_held<T>(mut self, held: Vec<T>, row: impl FnMut(T) -> Option<HeldFamily>) -> Self {
+        self.held = HeldRows::new(held, row, &self.list.search);
         self
     }
 

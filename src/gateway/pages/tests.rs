@@ -84,7 +84,7 @@ fn what_was_pushed_is_text_and_nothing_else() {
     };
     let uplink = UplinkSummary { hub: HOSTILE.into(), last_error: HOSTILE.into(), ..UplinkSummary::default() };
     let index = IndexPage::new(list("", &[hostile]), true);
-    let index = html(index.with_edges(vec![edge]).with_held(vec![held]).with_uplinks(vec![uplink]).reply());
+    let index = html(index.with_edges(vec![edge]).with_held(vec![held], Some).with_uplinks(vec![uplink]).reply());
     let pairs = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
     let status = NodeStatus { build: pairs.clone(), flags: pairs, start_ns: NOW };
     for page in [index, html(StatusPage::new(&status, NOW).reply())] {

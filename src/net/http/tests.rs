@@ -89,6 +89,20 @@ async fn requests_are_answered_on_one_connection() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn head_is_told_how_long_the_body_would_be() {
+    for (path, length) in [("break", None), ("slow", Some("content-length: 4\r\n"))] {
+        let (mut stream, _stopper) = connection(limits());
+        stream
+            .write_all(format!("HEAD /{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").as_bytes())
+            .await
+            .unwrap();
+        let answer = rest(&mut stream).await.0;
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"), "{answer}");
+        assert!(length.is_none_or(|length| answer.contains(length)), "{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_too_large_names_the_bound() {
     for request in [
         post("/echo", &"a".repeat(51)),

@@ -7,16 +7,23 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
+use tokio::sync::OwnedSemaphorePermit;
+
 use super::Reply;
 use super::task::Task;
 use crate::model::LabelSet;
 use crate::store::Action;
 
-/// A push that waits. Of those there are as many as connections at most: each waits for its answer.
+/// A push that waits, be there still somebody who waits for its answer or not.
 pub(super) struct Write {
     pub(super) shown: Arc<LabelSet>,
     pub(super) action: Action,
+    /// Whether it takes long, and is left to the thread.
+    pub(super) large: bool,
     pub(super) reply: Reply,
+    /// Its place, of which there are so many: held until it is written.
+    #[expect(dead_code, reason = "what counts is when it is dropped")]
+    pub(super) place: OwnedSemaphorePermit,
 }
 
 /// What came of trying to write.
@@ -53,9 +60,9 @@ impl Desk {
         self.waiting().push_back(write);
     }
 
-    /// Takes the push that waits longest.
-    pub(super) fn next(&self) -> Option<Write> {
-        self.waiting().pop_front()
+    /// Takes the push that waits longest, unless that is large and `large` ones are not wanted.
+    pub(super) fn next(&self, large: bool) -> Option<Write> {
+        self.waiting().pop_front_if(|write| large || !write.large)
     }
 
     /// Whether nothing waits.
@@ -70,18 +77,19 @@ impl Desk {
         }
     }
 
-    /// Writes what waits, as one batch, if the seat is free and pushes mostly come alone.
+    /// Writes what waits, as one batch, if the seat is free and pushes mostly come alone. What takes long is left.
     pub(super) fn try_write(&self) -> Outcome {
+        let mut more = false;
         match self.seat.try_lock() {
             Ok(mut seat) => match seat.as_mut() {
-                Some(task) if self.quiet.load(Ordering::Relaxed) => task.write_waiting(self),
+                Some(task) if self.quiet.load(Ordering::Relaxed) => more = task.write_small(self),
                 Some(_) => {}
                 None => return self.give_up(),
             },
             Err(TryLockError::WouldBlock) => return Outcome::Done,
             Err(TryLockError::Poisoned(_)) => return self.give_up(),
         }
-        if self.is_clear() { Outcome::Done } else { Outcome::More }
+        if self.is_clear() && !more { Outcome::Done } else { Outcome::More }
     }
 
     /// Waits for the seat; `None` if a writer failed in it.

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use tokio::sync::{mpsc, oneshot};
@@ -10,12 +9,12 @@ use tracing::{debug, error, info, warn};
 
 use super::desk::{Desk, Write};
 use super::{Heads, Job, Merge, Reply, Retention, StoreFacts, WriteError};
-use crate::model::{GroupId, Revision, StoreId};
+use crate::model::{GroupId, LabelSet, Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::node::priority::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
-use crate::store::{Action, Cursor, Record, Refusal, Scope, Store};
+use crate::store::{Action, Cursor, Entry, Record, Refusal, Scope, Store};
 use crate::wire::Verdict;
 use crate::wire::message::VERDICTS_MAX;
 
@@ -36,7 +35,7 @@ pub(super) struct Task {
     pub(super) retention: Retention,
     pub(super) heads: Arc<Heads>,
     /// Of each uplink, up to where its hub holds the changes.
-    pub(super) held: Arc<[AtomicU64]>,
+    pub(super) held: Vec<Revision>,
     /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
     pub(super) jobs: mpsc::WeakSender<Job>,
     pub(super) checkpointing: bool,
@@ -84,18 +83,22 @@ impl Task {
         let mut next = first;
         while let Some(job) = next {
             stopping |= self.perform(job, &mut answers);
-            next = if stopping || self.is_full(&answers) { None } else { queue.try_recv().ok() };
+            // Pushes are not kept waiting by jobs that go on coming.
+            let enough = stopping || self.is_full(&answers) || !desk.is_clear();
+            next = if enough { None } else { queue.try_recv().ok() };
         }
-        self.take_waiting(desk, &mut answers);
+        self.take_waiting(desk, true, &mut answers);
         self.finish(answers);
+        self.checkpoint_if_due();
         stopping
     }
 
-    /// Writes what waits, as one batch.
-    pub(super) fn write_waiting(&mut self, desk: &Desk) {
+    /// Writes the small ones of what waits, as one batch. Returns whether there is something to do that takes long.
+    pub(super) fn write_small(&mut self, desk: &Desk) -> bool {
         let mut answers = Answers::new();
-        self.take_waiting(desk, &mut answers);
+        self.take_waiting(desk, false, &mut answers);
         self.finish(answers);
+        self.is_checkpoint_due()
     }
 
     /// Whether the batch is as large as it may be.
@@ -105,10 +108,10 @@ impl Task {
             || self.store.drafted_bytes() >= BATCH_BYTES_MAX
     }
 
-    fn take_waiting(&mut self, desk: &Desk, answers: &mut Answers) {
+    fn take_waiting(&mut self, desk: &Desk, large: bool, answers: &mut Answers) {
         let before = answers.len();
         while !self.is_full(answers)
-            && let Some(Write { shown, action, reply }) = desk.next()
+            && let Some(Write { shown, action, reply, .. }) = desk.next(large)
         {
             let id = self.store.resolve(shown);
             let written = self.store.write(id, action, self.clock.now());
@@ -126,8 +129,10 @@ impl Task {
                 answers.push((reply, self.wipe()));
             }
             Job::Merge { merge, reply, held_back } => {
-                // A merge is whole or not at all, and so is a draft: what is there goes first.
-                self.finish(std::mem::take(answers));
+                // A merge is whole or not at all, and so is a draft: if it may be refused, what is there goes first.
+                if !self.store.has_room(merge.deltas.len()) {
+                    self.finish(std::mem::take(answers));
+                }
                 let merged = self.merge(merge).map(|verdicts| {
                     // Read once the answer is there.
                     let _ = held_back.send(verdicts);
@@ -137,7 +142,13 @@ impl Task {
                 }
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
-            Job::HeldBack(verdicts) => self.note_failures(&verdicts),
+            Job::HeldBack { scope, verdicts } => self.note_failures(&scope, &verdicts),
+            Job::Holds { uplink, revision } => {
+                if let Some(held) = self.held.get_mut(uplink) {
+                    *held = revision;
+                }
+                self.forget();
+            }
             Job::Facts { peer, reply } => {
                 self.finish(std::mem::take(answers));
                 let _ = reply.send(self.facts(peer));
@@ -155,10 +166,7 @@ impl Task {
         let mut verdicts = Vec::new();
         for delta in deltas {
             let key = delta.id.key;
-            let id = match &scope {
-                Scope::Place(place) => GroupId { place: place.clone(), key: key.clone() },
-                Scope::Shown => self.store.resolve(key.clone()),
-            };
+            let id = self.id_of(&scope, key.clone());
             let held_back = self.store.merge(id, delta.group, peer)?;
             let room = VERDICTS_MAX.saturating_sub(verdicts.len());
             verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
@@ -176,13 +184,26 @@ impl Task {
         Ok(verdicts)
     }
 
+    /// The group that a peer calls so.
+    fn id_of(&self, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
+        match scope {
+            Scope::Place(place) => GroupId { place: place.clone(), key },
+            Scope::Shown => self.store.resolve(key),
+        }
+    }
+
     /// Moves the failure times of groups of which a peer holds back what they still have.
-    fn note_failures(&mut self, verdicts: &[Verdict]) {
+    fn note_failures(&mut self, scope: &Scope, verdicts: &[Verdict]) {
         let mut noted = HashSet::new();
         for verdict in verdicts {
-            let id = self.store.resolve(verdict.key.clone());
+            let id = self.id_of(scope, verdict.key.clone());
             let entry = self.store.published().group(&id);
-            let pushed = entry.and_then(|entry| Some(entry.group.family(&verdict.family)?.stamp));
+            // What is held back here too was known to be when it was taken.
+            let shown = |entry: &Entry| {
+                let (family, state) = entry.family(&verdict.family)?;
+                (!state.mark.held).then_some(family.stamp)
+            };
+            let pushed = entry.and_then(|entry| shown(&entry));
             if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
                 // The group is there, so there is no bound that this could cross.
                 let _ = self.store.write(id, Action::Refuse, self.clock.now());
@@ -221,8 +242,7 @@ impl Task {
 
     /// Drops tombstones that every hub holds and that are old enough.
     fn forget(&mut self) {
-        let held = self.held.iter().map(|held| held.load(Ordering::Relaxed));
-        let upto = Revision(held.min().unwrap_or(u64::MAX));
+        let upto = self.held.iter().copied().min().unwrap_or(Revision(u64::MAX));
         let before_ns = match self.retention.hub_ns {
             0 => u64::MAX,
             hub_ns => self.clock.now().stamp_ns.saturating_sub(hub_ns),
@@ -261,7 +281,6 @@ impl Task {
             // Who gave up waiting needs no answer.
             let _ = reply.send(answer);
         }
-        self.checkpoint_if_due();
     }
 
     fn fail(&mut self, answers: Answers, error: &CommitError) {
@@ -278,11 +297,13 @@ impl Task {
         }
     }
 
+    fn is_checkpoint_due(&mut self) -> bool {
+        !self.checkpointing && self.log.as_mut().is_some_and(Log::wants_checkpoint)
+    }
+
     fn checkpoint_if_due(&mut self) {
-        let Some(log) = &mut self.log else { return };
-        if self.checkpointing || !log.wants_checkpoint() {
-            return;
-        }
+        let is_due = self.is_checkpoint_due();
+        let Some(log) = self.log.as_mut().filter(|_| is_due) else { return };
         let checkpoint = match log.rotate() {
             Ok(checkpoint) => checkpoint,
             Err(error) => return warn!(%error, "no checkpoint can be begun: the log grows until one can"),

@@ -1,7 +1,7 @@
 //! Whoever writes, every push is answered, and every answered push is there.
 
 use super::*;
-use crate::model::{Epoch, Family, FamilyBuilder, GroupId, MetricType, NodeId, Points};
+use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Points, Stamp};
 use crate::store::{Identity, Rules, Scope};
 
 fn writer(uplinks: usize) -> (Writer, JoinHandle<()>) {
@@ -81,6 +81,52 @@ async fn a_tombstone_goes_when_the_hub_holds_it() {
     writer.uplink_holds(0, writer.published().head());
     head.changed().await.unwrap();
     assert_eq!(writer.published().counts().tombstones, 0);
+    writer.stop().await;
+    join(thread).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn merges_that_go_on_coming_keep_no_push_waiting() {
+    let (writer, thread) = writer(0);
+    let (peer, place) = (StoreId(9), Arc::new(LabelSet::new([("IDC", "SYQ")])));
+    let merging = (0..4).map(|_| {
+        let (writer, place) = (writer.clone(), place.clone());
+        tokio::spawn(async move {
+            while let Ok(merging) = writer.merge(Scope::Place(place.clone()), vec![], peer, Position::default()).await {
+                drop(merging);
+            }
+        })
+    });
+    let merging: Vec<_> = merging.collect();
+    for push in 0..50 {
+        writer.write(key(push), Action::Put(vec![family(1, 1.0)])).await.unwrap();
+    }
+    writer.stop().await;
+    join(thread).await;
+    for merges in merging {
+        merges.await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_verdict_is_noted_in_the_group_of_its_place() {
+    let (writer, thread) = writer(0);
+    let place = Arc::new(LabelSet::new([("IDC", "SYQ")]));
+    let id = GroupId { place: place.clone(), key: Arc::new(key(1)) };
+    let stamp = Stamp { time_ns: 5, node: NodeId(7) };
+    let group = Group::put(Moment { stamp, wall_ns: 5 }, vec![family(1, 1.0)]);
+    let delta = Delta { id: GroupId::local(key(1)), group };
+    let scope = Scope::Place(place);
+    let merging = writer.merge(scope.clone(), vec![delta], StoreId(9), Position::default()).await.unwrap();
+    assert_eq!(merging.done().await, Ok(vec![]));
+    let verdict = |stamp| Verdict { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
+    let failed = |writer: &Writer| writer.published().group(&id).unwrap().group.failed().is_some();
+    writer.held_back(scope.clone(), vec![verdict(Stamp::ZERO)]).await;
+    writer.facts(None).await.unwrap();
+    assert!(!failed(&writer), "another push is there by now");
+    writer.held_back(scope, vec![verdict(stamp)]).await;
+    writer.facts(None).await.unwrap();
+    assert!(failed(&writer));
     writer.stop().await;
     join(thread).await;
 }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::exposition::NameValidation;
 use crate::exposition::text;
-use crate::model::{Moment, NodeId, Stamp};
+use crate::model::{FamilyBuilder, MetricType, Moment, NodeId, Stamp};
 
 fn grouping(instance: bool) -> LabelSet {
     let labels = [("job", "j"), ("instance", "i")];
@@ -87,6 +87,17 @@ fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
 }
 
 #[test]
+fn a_family_without_series_is_left() {
+    let empty = FamilyBuilder::new("m", MetricType::Gauge).finish().unwrap();
+    let mut families = parsed(b"n 1\n", &grouping(false), &Limits::default()).unwrap();
+    families.push(empty);
+    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let held = Group::put(moment, families);
+    assert_eq!(walked(b"# TYPE m gauge\nn 2\n", &held, &grouping(false)), None);
+    assert!(walked(b"n 2\n", &held, &grouping(false)).is_some());
+}
+
+#[test]
 fn bounds_hold() {
     let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
     let fits = |limits| parse_known(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true), &limits).is_some();
@@ -143,14 +154,17 @@ fn family(name: &str, kind: usize, help: bool, series: &[(String, Vec<String>)])
     text
 }
 
+/// A family as it is to be printed: which of the names, which kind, whether with help, and its series with their numbers.
+type Described = (usize, (usize, bool, Vec<(String, Vec<String>)>));
+
 /// Two bodies with the same series in another order and with other values.
 fn bodies() -> impl Strategy<Value = (String, String)> {
     let names = ["a", "a_b", "a_count", "a_sum", "a_bucket", "c"];
     let series = proptest::collection::vec((labels(), proptest::collection::vec(number(), 4)), 1..5);
     let one = (0..5_usize, any::<bool>(), series);
     proptest::collection::vec(one, 1..names.len()).prop_flat_map(move |families| {
-        let print = move |order: &[(usize, (usize, bool, Vec<(String, Vec<String>)>))], turn: usize| -> String {
-            let print = |(at, (kind, help, series)): &(usize, (usize, bool, Vec<(String, Vec<String>)>))| {
+        let print = move |order: &[Described], turn: usize| -> String {
+            let print = |(at, (kind, help, series)): &Described| {
                 let mut series = series.clone();
                 let len = series.len();
                 series.rotate_left(turn % len);
