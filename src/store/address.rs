@@ -19,7 +19,8 @@ impl Store {
         }
         let places = self.published.places();
         // An edge that has nothing is somewhere too.
-        let places = places.iter().chain(self.cursors.values().map(|cursor| &cursor.place));
+        let cursors = self.cursors.values().chain(self.staged_cursors.values());
+        let places = places.iter().chain(cursors.map(|cursor| &cursor.place));
         let within = places.filter(|place| !place.is_empty()).filter_map(|place| GroupId::within(place, &shown));
         within.max_by_key(|id| id.place.len()).unwrap_or(GroupId { place: Arc::default(), key: shown })
     }
@@ -31,7 +32,9 @@ impl Store {
         if place.is_empty() || known || self.published.has_place(place) {
             return;
         }
-        for id in self.published.groups_of(&Arc::default()) {
+        let mut own = self.published.groups_of(&Arc::default());
+        own.extend(self.staged.entries.keys().filter(|id| id.place.is_empty()).cloned());
+        for id in own {
             if let Some(id) = GroupId::within(place, &id.key).filter(|id| self.staged.get(id).is_none()) {
                 self.create(id);
             }

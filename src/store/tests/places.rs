@@ -126,6 +126,21 @@ fn the_place_of_an_edge_that_has_nothing_is_known() {
 }
 
 #[test]
+fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    let id = placed("SYQ", &[("job", "a")]);
+    let cursor = || Cursor { position: Position::default(), place: id.place.clone() };
+    let mut first = store(rules());
+    first.merge(local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
+    first.set_cursor(StoreId(7), cursor());
+    first.commit();
+    assert!(first.published().group(&id).is_some());
+    let mut second = store(rules());
+    second.set_cursor(StoreId(7), cursor());
+    assert_eq!(second.resolve(key(&labels)), id);
+}
+
+#[test]
 fn a_history_rises_although_damage_took_what_was_between() {
     let mut store = Store::new(rules(), &[]);
     store.restore(Record::Opened { epoch: Epoch(1), revision: Revision(0) });
