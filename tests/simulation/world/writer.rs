@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pushrelay::model::{Group, GroupId, LabelSet, Moment, Position, Revision, Stamp, StoreId};
 use pushrelay::session::{CommitId, Event as Told};
-use pushrelay::store::{Action, Cursor, Record, Refusal};
+use pushrelay::store::{Action, Cursor, Entry, Record, Refusal, Store};
 use pushrelay::wire::message::VERDICTS_MAX;
 use pushrelay::wire::{Delta, Facts, Hold, Opening, Verdict};
 
@@ -39,7 +39,11 @@ pub enum Job {
         uplink: usize,
         revision: Revision,
     },
-    HeldBack(Vec<Verdict>),
+    HeldBack {
+        end: usize,
+        place: Arc<LabelSet>,
+        verdicts: Vec<Verdict>,
+    },
     Sweep,
 }
 
@@ -94,9 +98,15 @@ impl World {
         let most = self.random.between(1, 12);
         let mut drafted = Drafted::default();
         for _ in 0..most {
+            let blocks = self.is(Bug::HeldBackBlocks);
             let running = self.running(at);
             running.begin_due = false;
-            let alone = matches!(running.queue.front(), Some(Job::Merge { .. } | Job::Facts { .. } | Job::Wipe));
+            let alone = match running.queue.front() {
+                // What may be refused is not drafted together with what was before.
+                Some(Job::Merge { deltas, .. }) => blocks || !running.store.has_room(deltas.len()),
+                Some(Job::Facts { .. } | Job::Wipe) => true,
+                _ => false,
+            };
             let begun = !drafted.answers.is_empty() || !running.store.records().is_empty();
             if alone && begun {
                 break;
@@ -164,8 +174,8 @@ impl World {
                 }
                 self.forget(at)
             }
-            Job::HeldBack(verdicts) => {
-                self.note_failures(at, &verdicts);
+            Job::HeldBack { end, place, verdicts } => {
+                self.note_failures(at, end, &place, &verdicts);
                 Ok(())
             }
             Job::Sweep => self.forget(at),
@@ -173,13 +183,17 @@ impl World {
     }
 
     /// A peer holds back what groups of this node still have: that counts as a failure of their pushes.
-    fn note_failures(&mut self, at: NodeId, verdicts: &[Verdict]) {
+    fn note_failures(&mut self, at: NodeId, end: usize, place: &Arc<LabelSet>, verdicts: &[Verdict]) {
         let (now, mut noted) = (self.store_now(at), HashSet::new());
         for verdict in verdicts {
             let store = &mut self.running(at).store;
-            let id = store.resolve(verdict.key.clone());
+            let id = id_of(store, end, place, verdict.key.clone());
             let entry = store.published().group(&id);
-            let pushed = entry.and_then(|entry| Some(entry.group.family(&verdict.family)?.stamp));
+            let shown = |entry: &Entry| {
+                let (family, state) = entry.family(&verdict.family)?;
+                (!state.mark.held).then_some(family.stamp)
+            };
+            let pushed = entry.and_then(|entry| shown(&entry));
             if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
                 let _ = store.write(id, Action::Refuse, now);
                 self.count("state: a verdict moved a failure time");
@@ -242,10 +256,7 @@ impl World {
         let store = &mut self.running(at).store;
         for delta in deltas {
             let key = delta.id.key;
-            let id = match end {
-                EDGE => store.resolve(key.clone()),
-                _ => GroupId { place: place.clone(), key: key.clone() },
-            };
+            let id = id_of(store, end, &place, key.clone());
             let held_back = store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
             let room = VERDICTS_MAX.saturating_sub(verdicts.len());
             verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
@@ -529,6 +540,14 @@ impl World {
             return self.replace_content(at, Content::default());
         }
         Ok(())
+    }
+}
+
+/// The group that the peer at the other end calls so.
+fn id_of(store: &Store, end: usize, place: &Arc<LabelSet>, key: Arc<LabelSet>) -> GroupId {
+    match end {
+        EDGE => store.resolve(key),
+        _ => GroupId { place: place.clone(), key },
     }
 }
 
