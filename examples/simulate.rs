@@ -13,7 +13,8 @@ use std::time::Instant;
 use world::bug::Bug;
 use world::{Options, Outcome, run};
 
-const USAGE: &str = "usage: simulate --seed N [--planted BUG] | --seeds N [--from K] [--jobs J] [--trees yes] | --planted all|BUG [--seeds N]";
+const USAGE: &str =
+    "usage: simulate --seed N [--planted BUG] | --seeds N [--from K] [--jobs J] | --planted all|BUG [--seeds N]";
 /// Failures that are printed.
 const FAILURES_MAX: usize = 10;
 
@@ -24,7 +25,6 @@ struct Arguments {
     from: u64,
     jobs: usize,
     planted: Option<String>,
-    trees: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
@@ -38,7 +38,6 @@ fn arguments() -> Result<Arguments, String> {
             "--seeds" => arguments.seeds = number()?,
             "--from" => arguments.from = number()?,
             "--jobs" => arguments.jobs = number()?.clamp(1, 64) as usize,
-            "--trees" => arguments.trees = value == "yes",
             "--planted" => arguments.planted = Some(value),
             _ => return Err(format!("{word} is not known\n{USAGE}")),
         }
@@ -96,7 +95,7 @@ fn campaign(arguments: &Arguments) -> ExitCode {
                         return;
                     }
                     let seed = arguments.from + number;
-                    let options = Options { trees: arguments.trees, ..Options::default() };
+                    let options = Options::default();
                     let outcome = run_caught(seed, options);
                     let mut sums = sums.lock().expect("no thread panics with it");
                     for (what, count) in outcome.coverage {
@@ -137,7 +136,7 @@ fn find_planted(bugs: &[(Bug, &'static str)], arguments: &Arguments) -> ExitCode
     let mut missed = 0;
     println!("| planted | what | found by seed | what was seen |\n|---|---|---|---|");
     for (bug, what) in bugs {
-        let options = Options { bug: Some(*bug), trees: arguments.trees, trace: false };
+        let options = Options { bug: Some(*bug), trace: false };
         let seeds = arguments.from..arguments.from + arguments.seeds;
         let found = seeds.into_iter().find_map(|seed| Some((seed, run_caught(seed, options).failure?)));
         match found {
@@ -161,7 +160,7 @@ fn main() -> ExitCode {
         Ok(match (arguments.seed, planted) {
             (Some(seed), planted) => {
                 let bug = planted.and_then(|bugs| Some(bugs.first()?.0));
-                replay(seed, Options { bug, trees: arguments.trees, trace: true })
+                replay(seed, Options { bug, trace: true })
             }
             (None, Some(bugs)) => find_planted(&bugs, &arguments),
             (None, None) => campaign(&arguments),

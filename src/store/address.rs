@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::writer::{Conflicts, Store};
-use crate::model::{Group, GroupId, LabelSet};
+use crate::model::{Group, GroupId, LabelSet, StoreId};
 
 impl Store {
     /// The group that is meant by `shown`: the one shown under these labels; else one in the known place with the most of
@@ -18,8 +18,27 @@ impl Store {
             return id.clone();
         }
         let places = self.published.places();
-        let within = places.iter().filter(|place| !place.is_empty()).filter_map(|place| GroupId::within(place, &shown));
+        // An edge that has nothing is somewhere too.
+        let cursors = self.cursors.values().chain(self.staged_cursors.values());
+        let places = places.iter().chain(cursors.map(|cursor| &cursor.place));
+        let within = places.filter(|place| !place.is_empty()).filter_map(|place| GroupId::within(place, &shown));
         within.max_by_key(|id| id.place.len()).unwrap_or(GroupId { place: Arc::default(), key: shown })
+    }
+
+    /// The store `peer` is at `place`. If that was not known, what was taken for groups of this node moves there: an edge
+    /// that has lost all it had sends nothing by which its groups would be found, and is to get them back.
+    pub(super) fn settle(&mut self, peer: StoreId, place: &Arc<LabelSet>) {
+        let known = self.cursors.get(&peer).is_some_and(|cursor| cursor.place == *place);
+        if place.is_empty() || known || self.published.has_place(place) {
+            return;
+        }
+        let mut own = self.published.groups_of(&Arc::default());
+        own.extend(self.staged.entries.keys().filter(|id| id.place.is_empty()).cloned());
+        for id in own {
+            if let Some(id) = GroupId::within(place, &id.key).filter(|id| self.staged.get(id).is_none()) {
+                self.create(id);
+            }
+        }
     }
 
     /// Takes out what was taken for a group of this node before anything of the place of `id` was here, and is to be part

@@ -29,6 +29,8 @@ impl Store {
     }
 
     fn opened(&mut self, epoch: Epoch, revision: Revision) {
+        // Damage may have taken the changes before it; what comes after has later revisions all the same.
+        self.revision = self.revision.max(revision);
         self.lineage.push(Position { epoch, revision });
         if self.lineage.len() > LINEAGE_MAX {
             self.lineage.remove(0);

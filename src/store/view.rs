@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Range;
-use std::collections::{BTreeMap, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use super::entry::Entry;
@@ -221,6 +221,16 @@ impl Published {
     /// The places that groups were pushed in.
     pub fn places(&self) -> Vec<Arc<LabelSet>> {
         self.lock().changed.keys().cloned().collect()
+    }
+
+    /// Whether there are groups of that place.
+    pub(super) fn has_place(&self, place: &Arc<LabelSet>) -> bool {
+        self.lock().changed.contains_key(place)
+    }
+
+    /// The groups of one place, tombstones included, each once.
+    pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> BTreeSet<GroupId> {
+        self.lock().changed.get(place).into_iter().flat_map(|changes| changes.values().cloned()).collect()
     }
 
     /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest

@@ -289,6 +289,7 @@ impl Store {
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
     pub fn set_cursor(&mut self, peer: StoreId, cursor: Cursor) {
+        self.settle(peer, &cursor.place);
         if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&cursor) {
             self.staged_cursors.insert(peer, cursor.clone());
             self.records.push(Record::Cursor { peer, cursor });
@@ -305,7 +306,7 @@ impl Store {
     }
 
     /// A new group: empty, or what was known of it before its place was.
-    fn create(&mut self, id: GroupId) -> Arc<Entry> {
+    pub(super) fn create(&mut self, id: GroupId) -> Arc<Entry> {
         let known = self.adopt(&id);
         let entry = Arc::new(Entry::new(id));
         let Some(known) = known else { return entry };

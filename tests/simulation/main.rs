@@ -1,4 +1,4 @@
-//! Some hundred seeds of the simulation (`docs/testing.md`); `cargo run --release --example simulate` runs any number.
+//! Some dozen seeds of the simulation (`docs/testing.md`); `cargo run --release --example simulate` runs any number.
 
 mod world;
 
@@ -6,7 +6,9 @@ use world::bug::Bug;
 use world::{Options, run};
 
 /// Seeds that every run of the tests makes.
-const SEEDS: u64 = 150;
+const SEEDS: u64 = 40;
+/// Seeds that found something once.
+const FOUND: [u64; 4] = [1_029, 2_099, 2_121, 2_222];
 
 fn check(seed: u64) {
     let outcome = run(seed, Options::default());
@@ -22,12 +24,12 @@ fn check(seed: u64) {
 
 #[test]
 fn whatever_goes_wrong_all_converge_and_nothing_acknowledged_is_lost() {
-    (0..SEEDS).for_each(check);
+    (0..SEEDS).chain(FOUND).for_each(check);
 }
 
 #[test]
 fn a_seed_says_all() {
-    for seed in 0..8 {
+    for seed in 0..3 {
         let [a, b] = [run(seed, Options::default()), run(seed, Options::default())];
         assert_eq!((a.digest, a.events), (b.digest, b.events), "seed {seed}");
     }

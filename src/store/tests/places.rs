@@ -1,7 +1,7 @@
 //! Groups of places: named before their place is known, and sent on to a hub of hubs.
 
 use super::*;
-use crate::model::{Moment, Revision, Stamp};
+use crate::model::{Moment, Position, Revision, Stamp};
 
 fn pushed(ns: u64, families: Vec<Family>) -> Group {
     Group::put(Moment { stamp: Stamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
@@ -98,4 +98,55 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
         let entry = store.published().entries().into_iter().find(|entry| entry.id.to_string() == shown).unwrap();
         assert_eq!(store.resolve((*entry.shown).clone()), entry.id);
     }
+}
+
+#[test]
+fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
+    let mut store = store(rules());
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    store.merge(local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
+    store.write(local(&[("job", "own")]), Action::Put(vec![gauge("own")]), now(6)).unwrap();
+    store.commit();
+    let id = placed("SYQ", &[("job", "a")]);
+    store.set_cursor(StoreId(7), Cursor { position: Position::default(), place: id.place.clone() });
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"kept{IDC="SYQ",job="a"}"#, r#"own{job="own"}"#]);
+    let place = Scope::Place(id.place.clone());
+    assert_eq!(changes(&store, &place), [(r#"{job="a"}"#.to_string(), vec!["kept".to_string()])]);
+    assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "b")])), placed("SYQ", &[("job", "b")]));
+}
+
+#[test]
+fn the_place_of_an_edge_that_has_nothing_is_known() {
+    let mut store = store(rules());
+    let id = placed("SYQ", &[("job", "a")]);
+    store.set_cursor(StoreId(7), Cursor { position: Position::default(), place: id.place.clone() });
+    store.commit();
+    assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "a")])), id);
+}
+
+#[test]
+fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    let id = placed("SYQ", &[("job", "a")]);
+    let cursor = || Cursor { position: Position::default(), place: id.place.clone() };
+    let mut first = store(rules());
+    first.merge(local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
+    first.set_cursor(StoreId(7), cursor());
+    first.commit();
+    assert!(first.published().group(&id).is_some());
+    let mut second = store(rules());
+    second.set_cursor(StoreId(7), cursor());
+    assert_eq!(second.resolve(key(&labels)), id);
+}
+
+#[test]
+fn a_history_rises_although_damage_took_what_was_between() {
+    let mut store = Store::new(rules(), &[]);
+    store.restore(Record::Opened { epoch: Epoch(1), revision: Revision(0) });
+    store.restore(Record::Opened { epoch: Epoch(2), revision: Revision(8) });
+    store.open(identity(1), Epoch(3));
+    store.commit();
+    assert!(store.lineage().is_sorted_by_key(|opening| opening.revision), "{:?}", store.lineage());
+    assert_eq!(store.published().head(), Revision(8));
 }

@@ -4,14 +4,14 @@ use pushrelay::compression::{Deflater, LEVEL_DEFAULT};
 use pushrelay::model::{
     Epoch, Group, GroupId, LabelSet, Moment, NodeId as Stamper, Position, Revision, Stamp, StoreId,
 };
-use pushrelay::session::Refused;
+use pushrelay::session::{Closed, Refused};
 use pushrelay::storage::{Disk, Fault};
 use pushrelay::wire::{
     Ack, Clock, Close, CloseReason, Delta, Encoder, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, Welcome,
 };
 
 use super::content::Content;
-use super::link::{Packet, lost};
+use super::link::Packet;
 use super::node::{content_of_disk, copy_disk};
 use super::random::Random;
 use super::{Checked, ConnId, EDGE, Event, HOUR, HUB, MILLISECOND, MINUTE, NodeId, SECOND, World};
@@ -491,4 +491,9 @@ impl World {
 
 fn file_len(disk: &pushrelay::storage::SimulatedDisk, name: &str) -> u64 {
     disk.open(name).and_then(|file| file.len()).unwrap_or(0)
+}
+
+/// The end of a connection that nobody said farewell on.
+pub fn lost(text: &str) -> Closed {
+    Closed { reason: CloseReason::Other(0), text: text.into(), by_peer: true, retry_after_ms: None }
 }

@@ -16,6 +16,7 @@ use pushrelay::store::Scope;
 use pushrelay::wire::{CloseReason, Decoder, Delta, Encoder, Facts, Message};
 
 use super::bug::Bug;
+use super::fault::lost;
 use super::writer::Job;
 use super::{ConnId, EDGE, Event, HUB, MILLISECOND, NodeId, SECOND, World};
 
@@ -308,7 +309,11 @@ impl World {
             Action::Exchanged => self.count("link: exchange completed"),
             Action::Close(closed) => self.closed(conn, end, &closed),
             Action::PeerHolds(_) | Action::ClockOffset(_) => {}
-            Action::PeerLag(_) | Action::HeldBack(_) | Action::Unsendable { .. } => {}
+            Action::HeldBack(verdicts) => {
+                let place = self.end(conn, end).place.clone();
+                self.ask(node, Job::HeldBack { end, place, verdicts });
+            }
+            Action::PeerLag(_) | Action::Unsendable { .. } => {}
         }
     }
 
@@ -592,8 +597,4 @@ impl World {
             self.conns.remove(&conn);
         }
     }
-}
-
-pub fn lost(text: &str) -> Closed {
-    Closed { reason: CloseReason::Other(0), text: text.into(), by_peer: true, retry_after_ms: None }
 }

@@ -42,8 +42,6 @@ const EVENTS_MAX: u64 = 3_000_000;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
     pub bug: Option<Bug>,
-    /// Whether there are hubs that send on among the topologies: `docs/testing.md` says what is open there.
-    pub trees: bool,
     /// Whether to keep a trace.
     pub trace: bool,
 }

@@ -81,8 +81,7 @@ pub fn build(seed: u64, options: Options) -> World {
         pushes: 0,
         outcome: Default::default(),
     };
-    let tree = world.random.chance(20);
-    if tree && options.trees {
+    if world.random.chance(20) {
         world.chain()
     } else {
         world.star()

@@ -1,12 +1,13 @@
 //! The one writer of a node, in the order of `node/writer.rs`: a batch is drafted, made durable, published, answered.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::sync::Arc;
 
 use pushrelay::model::{Group, GroupId, LabelSet, Moment, Position, Revision, Stamp, StoreId};
 use pushrelay::session::{CommitId, Event as Told};
-use pushrelay::store::{Action, Cursor, Record, Refusal};
-use pushrelay::wire::{Delta, Facts, Hold, Opening};
+use pushrelay::store::{Action, Cursor, Entry, Record, Refusal, Store};
+use pushrelay::wire::message::VERDICTS_MAX;
+use pushrelay::wire::{Delta, Facts, Hold, Opening, Verdict};
 
 use super::bug::Bug;
 use super::content::Content;
@@ -38,6 +39,11 @@ pub enum Job {
         uplink: usize,
         revision: Revision,
     },
+    HeldBack {
+        end: usize,
+        place: Arc<LabelSet>,
+        verdicts: Vec<Verdict>,
+    },
     Sweep,
 }
 
@@ -54,7 +60,7 @@ pub enum Target {
 pub enum Answer {
     Push,
     Refused,
-    Commit { conn: ConnId, end: usize, id: CommitId, merged: Result<(), String> },
+    Commit { conn: ConnId, end: usize, id: CommitId, merged: Result<Vec<Verdict>, String> },
 }
 
 /// Of each group, what families with which first value a batch has to show when it is published.
@@ -92,9 +98,15 @@ impl World {
         let most = self.random.between(1, 12);
         let mut drafted = Drafted::default();
         for _ in 0..most {
+            let blocks = self.is(Bug::HeldBackBlocks);
             let running = self.running(at);
             running.begin_due = false;
-            let alone = matches!(running.queue.front(), Some(Job::Merge { .. } | Job::Facts { .. } | Job::Wipe));
+            let alone = match running.queue.front() {
+                // What may be refused is not drafted together with what was before.
+                Some(Job::Merge { deltas, .. }) => blocks || !running.store.has_room(deltas.len()),
+                Some(Job::Facts { .. } | Job::Wipe) => true,
+                _ => false,
+            };
             let begun = !drafted.answers.is_empty() || !running.store.records().is_empty();
             if alone && begun {
                 break;
@@ -162,7 +174,30 @@ impl World {
                 }
                 self.forget(at)
             }
+            Job::HeldBack { end, place, verdicts } => {
+                self.note_failures(at, end, &place, &verdicts);
+                Ok(())
+            }
             Job::Sweep => self.forget(at),
+        }
+    }
+
+    /// A peer holds back what groups of this node still have: that counts as a failure of their pushes.
+    fn note_failures(&mut self, at: NodeId, end: usize, place: &Arc<LabelSet>, verdicts: &[Verdict]) {
+        let (now, mut noted) = (self.store_now(at), HashSet::new());
+        for verdict in verdicts {
+            let store = &mut self.running(at).store;
+            let id = id_of(store, end, place, verdict.key.clone());
+            let entry = store.published().group(&id);
+            let shown = |entry: &Entry| {
+                let (family, state) = entry.family(&verdict.family)?;
+                (!state.mark.held).then_some(family.stamp)
+            };
+            let pushed = entry.and_then(|entry| shown(&entry));
+            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+                let _ = store.write(id, Action::Refuse, now);
+                self.count("state: a verdict moved a failure time");
+            }
         }
     }
 
@@ -210,32 +245,35 @@ impl World {
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
-    ) -> Result<(), String> {
+    ) -> Result<Vec<Verdict>, String> {
         let blocks = self.is(Bug::HeldBackBlocks);
-        let mut held_back = false;
+        let mut verdicts = Vec::new();
         let text: Vec<String> = match self.options.trace {
             true => deltas.iter().map(|d| format!("{}{}", d.id.key, super::content::show(Some(&d.group)))).collect(),
             false => Vec::new(),
         };
         self.trace(|| format!("{at} merges of {peer} up to {position:?}: {}", text.join("; ")));
         let store = &mut self.running(at).store;
-        let held = |store: &pushrelay::store::Store| store.records().iter().any(is_held);
         for delta in deltas {
-            let id = match end {
-                EDGE => store.resolve((*delta.id.key).clone()),
-                _ => GroupId { place: place.clone(), key: delta.id.key },
-            };
-            store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
+            let key = delta.id.key;
+            let id = id_of(store, end, &place, key.clone());
+            let held_back = store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
+            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
+            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
+                key: key.clone(),
+                family: held.name,
+                stamp: held.stamp,
+                text: held.conflict,
+            }));
         }
-        held_back |= held(store);
         store.set_cursor(peer, Cursor { position, place });
-        if held_back {
+        if !verdicts.is_empty() {
             self.count("state: a family was held back");
             if blocks {
                 return Err("planted: a family conflicts".into());
             }
         }
-        Ok(())
+        Ok(verdicts)
     }
 
     /// What a store says of itself to a peer: all it holds at an edge, what it holds of that edge at that place at a hub.
@@ -367,7 +405,12 @@ impl World {
                 (Answer::Push, None) => self.count("push answered 200"),
                 (Answer::Refused, None) => self.count("push answered 400"),
                 (Answer::Push | Answer::Refused, Some(_)) => self.count("push answered 503"),
-                (Answer::Commit { conn, end, id, merged: Ok(()) }, None) => self.handle(conn, end, Told::Committed(id)),
+                (Answer::Commit { conn, end, id, merged: Ok(held_back) }, None) => {
+                    if !held_back.is_empty() {
+                        self.handle(conn, end, Told::HeldBack(held_back));
+                    }
+                    self.handle(conn, end, Told::Committed(id));
+                }
                 (Answer::Commit { conn, end, merged: Err(error), .. }, _) => {
                     self.handle(conn, end, Told::CommitFailed(error));
                 }
@@ -500,8 +543,12 @@ impl World {
     }
 }
 
-fn is_held(record: &Record) -> bool {
-    matches!(record, Record::Group(group) if group.header.held || group.families.iter().any(|mark| mark.held))
+/// The group that the peer at the other end calls so.
+fn id_of(store: &Store, end: usize, place: &Arc<LabelSet>, key: Arc<LabelSet>) -> GroupId {
+    match end {
+        EDGE => store.resolve(key),
+        _ => GroupId { place: place.clone(), key },
+    }
 }
 
 /// What a push says that is shown afterwards.
