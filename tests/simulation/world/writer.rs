@@ -151,6 +151,8 @@ impl World {
                 Ok(())
             }
             Job::Merge { conn, end, id, place, deltas, peer, position } => {
+                // What comes with a push in one batch may be later than it, or move its group to its place.
+                drafted.shown.clear();
                 let merged = self.merge(at, end, place, deltas, peer, position);
                 if merged.is_err() {
                     self.running(at).store.abort();
