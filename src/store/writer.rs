@@ -287,6 +287,11 @@ impl Store {
         Ok(self.staged.get(&entry.id).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
     }
 
+    /// Whether the group keeps a family of that name but does not show it.
+    pub fn holds_back(&self, id: &GroupId, name: &str) -> bool {
+        self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.mark.held)).unwrap_or_default()
+    }
+
     /// Notes what this store holds of the peer's, together with the merges of this draft.
     pub fn set_cursor(&mut self, peer: StoreId, cursor: Cursor) {
         self.settle(peer, &cursor.place);

@@ -14,7 +14,7 @@ use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::node::priority::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
-use crate::store::{Action, Cursor, Entry, Record, Refusal, Scope, Store};
+use crate::store::{Action, Cursor, Entry, HeldBack, Record, Refusal, Scope, Store};
 use crate::wire::Verdict;
 use crate::wire::message::VERDICTS_MAX;
 
@@ -167,15 +167,16 @@ impl Task {
         for delta in deltas {
             let key = delta.id.key;
             let id = self.id_of(&scope, key.clone());
-            let held_back = self.store.merge(id, delta.group, peer)?;
-            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
-            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
-                key: key.clone(),
-                family: held.name,
-                stamp: held.stamp,
-                text: held.conflict,
-            }));
+            let held_back = self.store.merge(id.clone(), delta.group, peer)?;
+            let verdict = |held: HeldBack| {
+                let (family, stamp, text) = (held.name, held.stamp, held.conflict);
+                (id.clone(), Verdict { key: key.clone(), family, stamp, text })
+            };
+            verdicts.extend(held_back.into_iter().map(verdict));
         }
+        // What another group of the same update made room for is not held back any more.
+        verdicts.retain(|(id, verdict)| self.store.holds_back(id, &verdict.family));
+        let verdicts = verdicts.into_iter().map(|(_, verdict)| verdict).take(VERDICTS_MAX).collect();
         let place = match scope {
             Scope::Place(place) => place,
             Scope::Shown => Arc::default(),

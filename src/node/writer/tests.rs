@@ -130,3 +130,27 @@ async fn a_verdict_is_noted_in_the_group_of_its_place() {
     writer.stop().await;
     join(thread).await;
 }
+
+#[tokio::test]
+async fn what_the_same_update_makes_room_for_is_no_verdict() {
+    let (writer, thread) = writer(0);
+    let scope = Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")])));
+    let put = |group: usize, time_ns: u64, families: Vec<Family>| {
+        let moment = Moment { stamp: Stamp { time_ns, node: NodeId(7) }, wall_ns: time_ns };
+        Delta { id: GroupId::local(key(group)), group: Group::put(moment, families) }
+    };
+    let mut counter = FamilyBuilder::new("m", MetricType::Counter);
+    counter.series(&[], &Points::Single, &[1.0], None);
+    let counter = counter.finish().unwrap();
+    let merge = |deltas| writer.merge(scope.clone(), deltas, StoreId(9), Position::default());
+    let first = merge(vec![put(1, 1, vec![counter.clone()])]).await.unwrap();
+    assert_eq!(first.done().await, Ok(vec![]));
+    // The one group takes the name after the other has given it up, which was pushed to again since.
+    let second = merge(vec![put(2, 3, vec![family(1, 1.0)]), put(1, 4, vec![])]).await.unwrap();
+    assert_eq!(second.done().await, Ok(vec![]));
+    let third = merge(vec![put(1, 5, vec![counter])]).await.unwrap();
+    let told: Vec<_> = third.done().await.unwrap().into_iter().map(|verdict| (verdict.key, verdict.family)).collect();
+    assert_eq!(told, [(Arc::new(key(1)), "m".into())]);
+    writer.stop().await;
+    join(thread).await;
+}
