@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::mpsc;
 use std::task::{Context, Poll, ready};
-use std::thread::{self, JoinHandle};
+use std::thread;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -37,10 +37,10 @@ impl Press {
     ///
     /// # Errors
     /// If the operating system has no thread to give.
-    pub fn start() -> io::Result<(Press, JoinHandle<()>)> {
+    pub fn start() -> io::Result<Press> {
         let (jobs, queue) = mpsc::channel();
-        let thread = thread::Builder::new().name("press".into()).spawn(move || run(&queue))?;
-        Ok((Press(jobs), thread))
+        thread::Builder::new().name("press".into()).spawn(move || run(&queue))?;
+        Ok(Press(jobs))
     }
 
     /// Prints the page; each scrape has at most one part in the queue.

@@ -106,7 +106,6 @@ pub struct Node {
     drain_timeout: Duration,
     writer: Writer,
     thread: JoinHandle<()>,
-    printer: JoinHandle<()>,
     reloadable: Reloadable,
 }
 
@@ -170,7 +169,7 @@ impl Node {
         };
         let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
-        let (press, printer) =
+        let press =
             Press::start().map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
@@ -183,7 +182,6 @@ impl Node {
             drain_timeout: options.limits.drain_timeout,
             writer,
             thread,
-            printer,
             reloadable: Reloadable {
                 certificates: certificates.clone(),
                 connectors: Vec::new(),
@@ -399,11 +397,11 @@ impl Node {
         }
         self.links.stop().await;
         self.writer.stop().await;
-        for (name, thread) in [("writer", self.thread), ("press", self.printer)] {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-            if !matches!(joined, Ok(Ok(()))) {
-                error!(thread = name, "a thread of the node failed");
-            }
+        // The thread that prints pages is not waited for: it holds nothing, and ends with the last who could ask it.
+        let thread = self.thread;
+        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+        if !matches!(joined, Ok(Ok(()))) {
+            error!("the writer's thread failed");
         }
         info!("stopped");
     }
