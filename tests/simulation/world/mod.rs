@@ -11,6 +11,7 @@ pub mod content;
 mod fault;
 mod finish;
 mod hub;
+mod jobs;
 mod link;
 mod load;
 mod node;

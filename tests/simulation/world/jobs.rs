@@ -1,0 +1,248 @@
+//! What a writer is asked for, done on its draft, in the order of `node/writer/task.rs`: pushes, merges, verdicts, facts,
+//! tombstones that go.
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+
+use pushrelay::model::{Group, GroupId, LabelSet, Moment, Position, Revision, Stamp, StoreId};
+use pushrelay::session::Event as Told;
+use pushrelay::store::{Action, Cursor, Entry, Record, Refusal, Store};
+use pushrelay::wire::message::VERDICTS_MAX;
+use pushrelay::wire::{Delta, Facts, Hold, Opening, Verdict};
+
+use super::bug::Bug;
+use super::writer::{Answer, Drafted, Job, Target};
+use super::{Checked, ConnId, EDGE, Event, MILLISECOND, NodeId, World};
+
+impl World {
+    /// Does a job on the draft.
+    pub(super) fn perform(&mut self, at: NodeId, job: Job, drafted: &mut Drafted) -> Checked {
+        match job {
+            Job::Push { target, action } => self.perform_push(at, target, action, drafted),
+            Job::Wipe => {
+                let live = self.running(at).store.published().groups();
+                for entry in live {
+                    self.perform_push(at, Target::Group(entry.id.clone()), Action::Delete, drafted)?;
+                }
+                Ok(())
+            }
+            Job::Merge { conn, end, id, place, deltas, peer, position } => {
+                // What comes with a push in one batch may be later than it, or move its group to its place.
+                drafted.shown.clear();
+                let merged = self.merge(at, end, place, deltas, peer, position);
+                if merged.is_err() {
+                    self.running(at).store.abort();
+                }
+                if self.is(Bug::AckBeforeSync) && merged.is_ok() {
+                    self.handle(conn, end, Told::Committed(id));
+                } else {
+                    drafted.answers.push(Answer::Commit { conn, end, id, merged });
+                }
+                Ok(())
+            }
+            Job::Facts { conn, end } => {
+                let facts = self.facts(at, conn, end);
+                let wait = self.random.span(MILLISECOND / 100, 30 * MILLISECOND);
+                self.after(wait, Event::Facts { conn, end, facts: Box::new(facts) });
+                Ok(())
+            }
+            Job::Held { uplink, revision } => {
+                if let Some(held) = self.running(at).held.get_mut(uplink) {
+                    *held = revision;
+                }
+                self.forget(at)
+            }
+            Job::HeldBack { end, place, verdicts } => {
+                self.note_failures(at, end, &place, &verdicts);
+                Ok(())
+            }
+            Job::Sweep => self.forget(at),
+        }
+    }
+
+    /// A peer holds back what groups of this node still have: that counts as a failure of their pushes.
+    fn note_failures(&mut self, at: NodeId, end: usize, place: &Arc<LabelSet>, verdicts: &[Verdict]) {
+        let (now, mut noted) = (self.store_now(at), HashSet::new());
+        for verdict in verdicts {
+            let store = &mut self.running(at).store;
+            let id = id_of(store, end, place, verdict.key.clone());
+            let entry = store.published().group(&id);
+            let shown = |entry: &Entry| {
+                let (family, state) = entry.family(&verdict.family)?;
+                (!state.mark.held).then_some(family.stamp)
+            };
+            let pushed = entry.and_then(|entry| shown(&entry));
+            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+                let _ = store.write(id, Action::Refuse, now);
+                self.count("state: a verdict moved a failure time");
+            }
+        }
+    }
+
+    fn perform_push(&mut self, at: NodeId, target: Target, action: Action, drafted: &mut Drafted) -> Checked {
+        let now = self.store_now(at);
+        let wall_clock_stamps = self.is(Bug::WallClockStamps);
+        let store = &mut self.running(at).store;
+        let id = match target {
+            Target::Group(id) => id,
+            Target::Shown(shown) => store.resolve(shown),
+        };
+        let before = store.records().len();
+        let due = due(&action);
+        let written = if wall_clock_stamps {
+            let identity = store.identity();
+            let moment = Moment { stamp: Stamp { time_ns: now.stamp_ns, node: identity.node }, wall_ns: now.wall_ns };
+            let change = change(action.clone(), moment);
+            store.merge(id.clone(), change, identity.store).map(drop)
+        } else {
+            store.write(id.clone(), action.clone(), now)
+        };
+        let records: Vec<Record> = store.records()[before.min(store.records().len())..].to_vec();
+        let shown = drafted.shown.entry(id.clone()).or_default();
+        match (&written, &action) {
+            (Err(_), _) | (_, Action::Refuse) => {}
+            (Ok(()), Action::Put(_) | Action::Delete) => *shown = due,
+            (Ok(()), Action::Post(_)) => shown.extend(due),
+        }
+        self.oracle.wrote(&records);
+        let refused = written.is_err();
+        self.trace(|| format!("{at} push {id} {} refused {refused}", describe_action(&action)));
+        self.count(if refused { "push refused" } else { "push taken" });
+        if self.is(Bug::AnswerBeforeSync) {
+            self.made_known(at, &records);
+        }
+        drafted.answers.push(if refused { Answer::Refused } else { Answer::Push });
+        Ok(())
+    }
+
+    fn merge(
+        &mut self,
+        at: NodeId,
+        end: usize,
+        place: Arc<LabelSet>,
+        deltas: Vec<Delta>,
+        peer: StoreId,
+        position: Position,
+    ) -> Result<Vec<Verdict>, String> {
+        let blocks = self.is(Bug::HeldBackBlocks);
+        let mut verdicts = Vec::new();
+        let text: Vec<String> = match self.options.trace {
+            true => deltas.iter().map(|d| format!("{}{}", d.id.key, super::content::show(Some(&d.group)))).collect(),
+            false => Vec::new(),
+        };
+        self.trace(|| format!("{at} merges of {peer} up to {position:?}: {}", text.join("; ")));
+        let store = &mut self.running(at).store;
+        for delta in deltas {
+            let key = delta.id.key;
+            let id = id_of(store, end, &place, key.clone());
+            let held_back = store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
+            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
+            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
+                key: key.clone(),
+                family: held.name,
+                stamp: held.stamp,
+                text: held.conflict,
+            }));
+        }
+        store.set_cursor(peer, Cursor { position, place });
+        if !verdicts.is_empty() {
+            self.count("state: a family was held back");
+            if blocks {
+                return Err("planted: a family conflicts".into());
+            }
+        }
+        Ok(verdicts)
+    }
+
+    /// What a store says of itself to a peer: all it holds at an edge, what it holds of that edge at that place at a hub.
+    pub fn facts(&mut self, at: NodeId, conn: ConnId, end: usize) -> Facts {
+        let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].place.clone()));
+        let any_place = self.is(Bug::OtherPlaceResumed);
+        let said_forgotten = !self.is(Bug::ForgottenNotSaid);
+        let name = self.nodes[at].name.clone();
+        let store = &self.running(at).store;
+        let mut holds: Vec<Hold> = store
+            .cursors()
+            .iter()
+            .filter(|(peer, cursor)| match &asked {
+                Some((Some(asked), place)) if end != EDGE => *peer == asked && (any_place || cursor.place == *place),
+                _ => true,
+            })
+            .map(|(store, cursor)| Hold { store: *store, position: cursor.position })
+            .collect();
+        holds.sort_by_key(|hold| hold.store);
+        holds.truncate(pushrelay::wire::message::HOLDS_MAX);
+        let openings = store.lineage().iter().map(|p| Opening { epoch: p.epoch, revision: p.revision });
+        Facts {
+            node: name,
+            software: "simulation".into(),
+            store: store.identity().store,
+            lineage: openings.collect(),
+            head: store.published().head(),
+            forgotten: if said_forgotten { store.forgotten() } else { Revision(0) },
+            holds,
+        }
+    }
+
+    /// Drops tombstones that every hub holds and that are old enough.
+    fn forget(&mut self, at: NodeId) -> Checked {
+        let hub_ns = if self.nodes[at].is_hub { self.plan.retention_ns } else { 0 };
+        let hub_ns = if self.is(Bug::RetentionIgnored) { 0 } else { hub_ns };
+        let stamp_ns = self.store_now(at).stamp_ns;
+        let early = self.is(Bug::TombstoneDroppedEarly);
+        let running = self.running(at);
+        let held = running.held.iter().copied();
+        let upto = if early { held.max() } else { held.min() }.unwrap_or(Revision(u64::MAX));
+        let before_ns = if hub_ns == 0 { u64::MAX } else { stamp_ns.saturating_sub(hub_ns) };
+        let due = running.store.published().tombstones(upto, before_ns, 1_024);
+        for entry in &due {
+            running.store.forget(&entry.id);
+        }
+        for entry in due {
+            self.count("state: tombstone dropped");
+            self.trace(|| format!("{at} forgets {} deleted {:?}", entry.id, entry.group.deleted()));
+        }
+        Ok(())
+    }
+}
+
+/// The group that the peer at the other end calls so.
+fn id_of(store: &Store, end: usize, place: &Arc<LabelSet>, key: Arc<LabelSet>) -> GroupId {
+    match end {
+        EDGE => store.resolve(key),
+        _ => GroupId { place: place.clone(), key },
+    }
+}
+
+/// What a push says that is shown afterwards.
+fn due(action: &Action) -> BTreeMap<Arc<str>, u64> {
+    match action {
+        Action::Put(families) | Action::Post(families) => families
+            .iter()
+            .filter_map(|family| Some((family.name().clone(), family.values().first()?.to_bits())))
+            .collect(),
+        Action::Refuse | Action::Delete => BTreeMap::new(),
+    }
+}
+
+fn change(action: Action, moment: Moment) -> Group {
+    match action {
+        Action::Put(families) => Group::put(moment, families),
+        Action::Post(families) => Group::post(moment, families),
+        Action::Refuse => Group::refused(moment),
+        Action::Delete => Group::delete(moment.stamp),
+    }
+}
+
+fn describe_action(action: &Action) -> String {
+    let names = |families: &[pushrelay::model::Family]| {
+        let each = families.iter().map(|f| format!("{}={:?}", f.name(), f.values().first()));
+        each.collect::<Vec<_>>().join(" ")
+    };
+    match action {
+        Action::Put(families) => format!("PUT {}", names(families)),
+        Action::Post(families) => format!("POST {}", names(families)),
+        Action::Refuse => "refused".into(),
+        Action::Delete => "DELETE".into(),
+    }
+}
