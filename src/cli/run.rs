@@ -8,7 +8,8 @@ use super::logging;
 use super::watch::Watch;
 use crate::config::{self, Flags};
 use crate::node::Node;
-use crate::node::options::Role;
+use crate::node::options::{NodeOptions, Role};
+use crate::node::running::StartError;
 use crate::node::service::Command;
 
 /// Runs the node. Errors are for the person at the terminal.
@@ -35,7 +36,7 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
             let asked = tokio::select! {
                 asked = signals.next(&mut node) => asked,
                 () = watch.changed() => {
-                    if let Err(text) = reload_web(role, flags, &node, &mut watch)
+                    if let Err(text) = reload(role, flags, &mut watch, |options| node.reload_web(options))
                         && watch.failed(&text)
                     {
                         error!(reason = text, "files that protect the gateway have changed; the old ones go on");
@@ -45,7 +46,7 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
                 () = writer.over() => return Err("the thread that writes has ended, see the log; start again".into()),
             };
             let Some(asked) = asked else { break };
-            let outcome = reload(role, flags, &node, &mut watch);
+            let outcome = reload(role, flags, &mut watch, |options| node.reload(options));
             if let Err(text) = &outcome {
                 error!(reason = text, "the configuration was not read again: the old one goes on");
             }
@@ -77,17 +78,15 @@ pub fn runtime() -> Result<Runtime, String> {
     builder.enable_all().build().map_err(|error| format!("no threads: {error}"))
 }
 
-fn reload(role: Role, flags: &Flags, node: &Node, watch: &mut Watch) -> Result<(), String> {
+/// Reads the configuration again and has `take` take of it what it takes.
+fn reload(
+    role: Role,
+    flags: &Flags,
+    watch: &mut Watch,
+    take: impl FnOnce(&NodeOptions) -> Result<(), StartError>,
+) -> Result<(), String> {
     let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
-    node.reload(&options.node).map_err(|error| error.to_string())?;
-    watch.follow(&options.node.web.security);
-    Ok(())
-}
-
-/// The same for what protects the gateway alone: nobody asked for more.
-fn reload_web(role: Role, flags: &Flags, node: &Node, watch: &mut Watch) -> Result<(), String> {
-    let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
-    node.reload_web(&options.node).map_err(|error| error.to_string())?;
+    take(&options.node).map_err(|error| error.to_string())?;
     watch.follow(&options.node.web.security);
     Ok(())
 }
