@@ -8,6 +8,7 @@
 //! line and waits until the hub shows what the edge shows, and both what was acknowledged (`shown`).
 
 mod http;
+#[path = "../../../tests/system/support/line.rs"]
 mod line;
 mod load;
 mod node;
@@ -104,11 +105,11 @@ impl Due {
 }
 
 fn soak(options: &Options) -> Result<bool, String> {
-    let line = Line::new().map_err(|error| format!("the line: {error}"))?;
+    let line = Line::new();
     let mut site = Site::start(&options.binary, &options.dir, &line)?;
     let mut load = Load::new(options.seed);
     let samples = run(options, &line, &mut site, &mut load)?;
-    line.repair();
+    site.repair(&line)?;
     println!("load: {}", load.summary());
     let converged = shown::converge(&site, &load, CONVERGE);
     match &converged {
@@ -147,7 +148,7 @@ fn run(options: &Options, line: &Line, site: &mut Site, load: &mut Load) -> Resu
             repair = Some(Instant::now() + OUTAGE_LASTS);
         }
         if repair.is_some_and(|at| Instant::now() >= at) {
-            line.repair();
+            site.repair(line)?;
             repair = None;
         }
         if reload.take() {

@@ -45,8 +45,14 @@ impl Site {
         }
         let hub = Node::start(binary, dir, "hub", &hub_config())?;
         line.lead_to(hub.listening("edge")?);
-        let edge = Node::start(binary, dir, "edge", &edge_config(line.address))?;
+        let edge = Node::start(binary, dir, "edge", &edge_config(line.address()))?;
         Ok(Site { edge, hub })
+    }
+
+    /// Lets connections through a line again that was cut.
+    pub fn repair(&self, line: &Line) -> Result<(), String> {
+        line.lead_to(self.hub.listening("edge")?);
+        Ok(())
     }
 
     /// Makes both read their configuration again.
