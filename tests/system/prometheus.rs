@@ -3,12 +3,19 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use crate::support::node::Role;
 use crate::support::{Folder, Node, Process, Site, eventually, http, skip};
 
-/// Prometheus from the path, or from Debian's package as `scripts/install-prometheus` brings it.
-fn prometheus() -> Result<PathBuf, String> {
+/// Prometheus from the path, or from Debian's package as `scripts/install-prometheus` brings it. The tests run side by
+/// side: whichever asks first installs, and the others wait for what it brought.
+fn prometheus() -> Result<&'static Path, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND.get_or_init(find_or_install).as_deref().map_err(String::clone)
+}
+
+fn find_or_install() -> Result<PathBuf, String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     if let Some(found) =
         std::env::split_paths(&path).map(|folder| folder.join("prometheus")).find(|file| file.is_file())
@@ -17,12 +24,16 @@ fn prometheus() -> Result<PathBuf, String> {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
     let binary = folder.join("bin/prometheus");
+    // The link is the last that the script makes: a folder that was left half filled has none.
     if binary.exists() {
         return Ok(binary);
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install-prometheus");
     let output = Command::new(script).arg(&folder).output().map_err(|error| error.to_string())?;
-    let reason = || format!("no Prometheus to be had: {}", String::from_utf8_lossy(&output.stderr).trim());
+    let reason = || {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        format!("no Prometheus to be had: the script ended with {}: {said}", output.status)
+    };
     output.status.success().then_some(binary).ok_or_else(reason)
 }
 
@@ -89,7 +100,7 @@ fn prometheus_brings_a_certificate_and_a_password() {
     );
     let config = CONFIG.replace("HUB:9091", &hub.web().to_string()).trim_end().to_owned() + "\n" + &secrets;
     let folder = Folder::new();
-    let (mut process, address) = start(&binary, &folder, &config);
+    let (mut process, address) = start(binary, &folder, &config);
     eventually("Prometheus sees the hub", || {
         assert!(process.is_alive(), "Prometheus ended:\n{}", process.output());
         let up = query(address, "up", "job")?;
@@ -112,7 +123,7 @@ fn prometheus_sums_by_idc() {
     bj.push("job/b", "m 20\n");
 
     let folder = Folder::new();
-    let (mut process, address) = start(&binary, &folder, &CONFIG.replace("HUB:9091", &hub.web().to_string()));
+    let (mut process, address) = start(binary, &folder, &CONFIG.replace("HUB:9091", &hub.web().to_string()));
 
     let mut sums = |expected: &[(&str, &str)]| {
         let mut seen = None;
