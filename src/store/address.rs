@@ -53,7 +53,7 @@ impl Store {
             let gone = Group::delete(entry.group.latest());
             self.apply(&entry, gone, None, Conflicts::HoldAll).expect("nothing to refuse in a delete");
         }
-        self.forget(&twin);
+        self.drop_tombstone(&twin);
         Some(entry.group.clone())
     }
 }

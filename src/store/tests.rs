@@ -313,6 +313,21 @@ fn a_tombstone_goes_when_it_is_forgotten_and_stamps_stay_later() {
     assert!(store.published().group(&id).unwrap().group.latest().time_ns > 2_000);
 }
 
+#[test]
+fn a_tombstone_that_the_draft_replaced_is_not_forgotten() {
+    let mut store = store(rules());
+    let id = local(&[("job", "a")]);
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
+    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
+    store.commit();
+    let due = store.published().tombstones(store.published().head(), u64::MAX, 10);
+    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(3_000)).unwrap();
+    store.write(id.clone(), Action::Delete, now(4_000)).unwrap();
+    due.iter().for_each(|entry| store.forget(&entry.id));
+    store.commit();
+    assert_eq!(store.published().group(&id).unwrap().group.deleted().time_ns, 4_000);
+}
+
 /// What a peer's push at `time_ns` sends.
 fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
     let stamp = crate::model::Stamp { time_ns, node: NodeId(7) };

@@ -301,8 +301,15 @@ impl Store {
         }
     }
 
-    /// Drops a tombstone that no peer needs any more.
+    /// Drops a tombstone that is published and that no peer needs any more. One that the draft has changed stays: of that,
+    /// no peer has heard.
     pub fn forget(&mut self, id: &GroupId) {
+        if !self.staged.entries.contains_key(id) {
+            self.drop_tombstone(id);
+        }
+    }
+
+    pub(super) fn drop_tombstone(&mut self, id: &GroupId) {
         let Some(entry) = self.staged.get(id).filter(|entry| !entry.group.is_live()) else { return };
         let (stamp, revision) = (entry.group.latest(), entry.revision());
         self.dropped.add(stamp, revision);
