@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use pushrelay::model::{Group, GroupId, LabelSet, Moment, Position, Revision, Stamp, StoreId};
 use pushrelay::session::Event as Told;
-use pushrelay::store::{Action, Cursor, Entry, Record, Refusal, Store};
+use pushrelay::store::{Action, Cursor, Entry, HeldBack, Record, Refusal, Store};
 use pushrelay::wire::message::VERDICTS_MAX;
 use pushrelay::wire::{Delta, Facts, Hold, Opening, Verdict};
 
@@ -135,15 +135,16 @@ impl World {
         for delta in deltas {
             let key = delta.id.key;
             let id = id_of(store, end, &place, key.clone());
-            let held_back = store.merge(id, delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
-            let room = VERDICTS_MAX.saturating_sub(verdicts.len());
-            verdicts.extend(held_back.into_iter().take(room).map(|held| Verdict {
-                key: key.clone(),
-                family: held.name,
-                stamp: held.stamp,
-                text: held.conflict,
-            }));
+            let held_back =
+                store.merge(id.clone(), delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
+            let verdict = |held: HeldBack| {
+                let (family, stamp, text) = (held.name, held.stamp, held.conflict);
+                (id.clone(), Verdict { key: key.clone(), family, stamp, text })
+            };
+            verdicts.extend(held_back.into_iter().map(verdict));
         }
+        verdicts.retain(|(id, verdict)| store.holds_back(id, &verdict.family));
+        let verdicts: Vec<Verdict> = verdicts.into_iter().map(|(_, verdict)| verdict).take(VERDICTS_MAX).collect();
         store.set_cursor(peer, Cursor { position, place });
         if !verdicts.is_empty() {
             self.count("state: a family was held back");
