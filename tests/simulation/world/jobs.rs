@@ -196,12 +196,14 @@ impl World {
         let upto = if early { held.max() } else { held.min() }.unwrap_or(Revision(u64::MAX));
         let before_ns = if hub_ns == 0 { u64::MAX } else { stamp_ns.saturating_sub(hub_ns) };
         let due = running.store.published().tombstones(upto, before_ns, 1_024);
+        let before = running.store.records().len();
         for entry in &due {
             running.store.forget(&entry.id);
         }
-        for entry in due {
+        let dropped: Vec<Record> = running.store.records()[before..].to_vec();
+        for record in dropped {
             self.count("state: tombstone dropped");
-            self.trace(|| format!("{at} forgets {} deleted {:?}", entry.id, entry.group.deleted()));
+            self.trace(|| format!("{at} drops {record:?}"));
         }
         Ok(())
     }

@@ -101,7 +101,9 @@ impl World {
         }
         let Some(deleted) = self.nodes[at].durable.groups.get(id).map(Group::deleted) else { return };
         if !self.may_drop(at, id, deleted) {
-            self.count("a tombstone was dropped against the law");
+            let wrong = format!("node {at} dropped the tombstone of {id}, deleted at {deleted:?}, which others need");
+            self.trace(|| wrong.clone());
+            self.oracle.wrong.get_or_insert(wrong);
             return;
         }
         self.nodes[at].kept.remove(id);
