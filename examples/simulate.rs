@@ -128,6 +128,10 @@ fn campaign(arguments: &Arguments) -> ExitCode {
         sums.events,
         sums.failures.len()
     );
+    if !sums.failures.is_empty() {
+        let seeds: Vec<String> = sums.failures.keys().map(u64::to_string).collect();
+        println!("failed: {}", seeds.join(" "));
+    }
     if sums.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 

@@ -260,7 +260,7 @@ impl World {
         self.nodes[at].disk.set_capacity(None);
     }
 
-    fn save(&mut self, at: NodeId) {
+    pub fn save(&mut self, at: NodeId) {
         if self.nodes[at].diskless {
             return;
         }
@@ -271,7 +271,7 @@ impl World {
         self.count("fault: copy of a disk taken");
     }
 
-    fn roll_back(&mut self, at: NodeId) -> Checked {
+    pub fn roll_back(&mut self, at: NodeId) -> Checked {
         let seed = self.random.next();
         let Some((image, content)) = &self.nodes[at].image else { return Ok(()) };
         let (disk, content) = (copy_disk(image, seed), content.clone());

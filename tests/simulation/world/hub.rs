@@ -68,11 +68,7 @@ impl World {
         let Some(old) = old else { return false };
         let text = "a newer session of the same store took over".into();
         let refused = Refused { reason: CloseReason::Replaced, text, retry_after_ms: None };
-        if self.is_alive(old, HUB) && self.end(old, HUB).blocked {
-            self.end(old, HUB).stopping = Some(refused);
-        } else {
-            self.handle(old, HUB, Told::Stop(refused));
-        }
+        self.stop_session(old, refused);
         true
     }
 

@@ -159,6 +159,7 @@ impl World {
     pub fn facts(&mut self, at: NodeId, conn: ConnId, end: usize) -> Facts {
         let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].place.clone()));
         let any_place = self.is(Bug::OtherPlaceResumed);
+        let epoch_kept = self.is(Bug::EpochKept);
         let said_forgotten = !self.is(Bug::ForgottenNotSaid);
         let name = self.nodes[at].name.clone();
         let store = &self.running(at).store;
@@ -174,11 +175,16 @@ impl World {
         holds.sort_by_key(|hold| hold.store);
         holds.truncate(pushrelay::wire::message::HOLDS_MAX);
         let openings = store.lineage().iter().map(|p| Opening { epoch: p.epoch, revision: p.revision });
+        let mut lineage: Vec<Opening> = openings.collect();
+        if epoch_kept {
+            // Opened again under the same epoch, it is as if it had not been closed.
+            lineage.dedup_by_key(|opening| opening.epoch);
+        }
         Facts {
             node: name,
             software: "simulation".into(),
             store: store.identity().store,
-            lineage: openings.collect(),
+            lineage,
             head: store.published().head(),
             forgotten: if said_forgotten { store.forgotten() } else { Revision(0) },
             holds,

@@ -23,7 +23,7 @@ impl World {
         }
     }
 
-    fn some_push(&mut self, at: NodeId) -> Job {
+    pub fn some_push(&mut self, at: NodeId) -> Job {
         self.pushes += 1;
         if self.random.below(400) == 0 {
             self.count("push: wipe");

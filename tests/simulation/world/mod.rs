@@ -3,7 +3,8 @@
 //! as the seed says.
 //!
 //! Read in this order: `random`, `content` and `oracle` (what must be true), `node` and `writer` (a node and its one
-//! writer), `link` and `hub` (connections and sessions), `load` (who pushes), `fault` (what goes wrong), `finish` (all is
+//! writer), `link` and `hub` (connections and sessions), `load` (who pushes), `fault` (what goes wrong),
+//! `story` (what goes wrong in a certain order), `finish` (all is
 //! well again: does it converge?), `topology` (who is linked to whom) and `bug` (the checker checked).
 
 pub mod bug;
@@ -17,6 +18,7 @@ mod load;
 mod node;
 mod oracle;
 pub mod random;
+mod story;
 mod topology;
 mod writer;
 
@@ -142,6 +144,7 @@ enum Event {
     },
     Push,
     Fault,
+    Story,
     Hostile {
         conn: ConnId,
         left: u64,
@@ -155,6 +158,9 @@ enum Event {
 pub struct World {
     options: Options,
     random: Random,
+    story: story::Story,
+    /// The chances of the story.
+    script: Random,
     now: u64,
     sequence: u64,
     agenda: BTreeMap<(u64, u64), Event>,
@@ -224,6 +230,7 @@ impl World {
             Event::Start { node, life } => return self.start(node, life),
             Event::Push => self.push(),
             Event::Fault => return self.fault(),
+            Event::Story => return self.story(),
             Event::Hostile { conn, left } => self.hostile(conn, left),
             Event::RepairDisk { node } => self.repair_disk(node),
         }

@@ -65,9 +65,12 @@ fn plan(random: &mut Random) -> Plan {
 pub fn build(seed: u64, options: Options) -> World {
     let mut random = Random::new(seed);
     let plan = plan(&mut random);
+    let (story, script) = super::story::draw(seed);
     let mut world = World {
         options,
         random,
+        story,
+        script,
         now: 0,
         sequence: 0,
         agenda: BTreeMap::new(),
@@ -94,6 +97,7 @@ pub fn build(seed: u64, options: Options) -> World {
     let (push, fault) = (world.plan.push_ns, world.plan.fault_ns);
     world.after(push, Event::Push);
     world.after(fault, Event::Fault);
+    world.plan_story();
     let shape: Vec<_> = world.nodes.iter().map(|n| (n.name.clone(), n.place, n.uplink_hubs(), n.diskless)).collect();
     world.trace(|| format!("nodes {shape:?}"));
     let plan = world.plan.clone();
