@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::clock::Clock;
-use super::writer::Writer;
+use super::writer::{Chain, Writer};
 use crate::compression::{Deflater, Inflater};
 use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
@@ -146,6 +146,7 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         inflater: Inflater::new(),
         inflated: Vec::new(),
         commits: FuturesOrdered::new(),
+        chain: Chain::default(),
         context,
     };
     let closed = loop {
@@ -199,6 +200,7 @@ struct Talk<'a> {
     inflater: Inflater,
     inflated: Vec<u8>,
     commits: FuturesOrdered<std::pin::Pin<Box<dyn Future<Output = Done> + Send>>>,
+    chain: Chain,
     context: &'a Context,
 }
 
@@ -264,7 +266,7 @@ impl Talk<'_> {
     }
 
     async fn commit(&mut self, id: CommitId, deltas: Vec<Delta>, peer: StoreId, position: Position) {
-        let queued = self.context.writer.merge(self.scope.clone(), deltas, peer, position).await;
+        let queued = self.context.writer.merge(self.scope.clone(), deltas, peer, position, &self.chain).await;
         self.commits.push_back(Box::pin(async move {
             let merged = match queued {
                 Ok(merging) => merging.done().await,

@@ -10,6 +10,7 @@ mod task;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -102,6 +103,22 @@ struct Merge {
     deltas: Vec<Delta>,
     peer: StoreId,
     position: Position,
+    chain: Chain,
+}
+
+/// The merges of one session, in their order: after one that failed, none is done, for its position would cover what that
+/// one brought.
+#[derive(Clone, Debug, Default)]
+pub struct Chain(Arc<AtomicBool>);
+
+impl Chain {
+    fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A merge that is under way.
@@ -200,6 +217,7 @@ impl Writer {
             heads: heads.clone(),
             held: vec![Revision(0); retention.uplinks],
             jobs: jobs.downgrade(),
+            merged: Vec::new(),
             checkpointing: false,
             failing: false,
         };
@@ -255,7 +273,7 @@ impl Writer {
     }
 
     /// Merges what a peer sent of `scope`, and notes in the same transaction what is held of the peer's store then.
-    /// Returns when that is queued, behind what was queued before.
+    /// Returns when that is queued, behind what was queued before. Nothing is merged if one of the same chain failed.
     ///
     /// # Errors
     /// If the node is shutting down.
@@ -265,10 +283,12 @@ impl Writer {
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
+        chain: &Chain,
     ) -> Result<Merging, WriteError> {
         let (reply, answer) = oneshot::channel();
         let (verdicts, held_back) = oneshot::channel();
-        let job = Job::Merge { merge: Merge { scope, deltas, peer, position }, reply, held_back: verdicts };
+        let merge = Merge { scope, deltas, peer, position, chain: chain.clone() };
+        let job = Job::Merge { merge, reply, held_back: verdicts };
         self.jobs.send(job).await.map_err(|_| WriteError::Stopped)?;
         Ok(Merging { answer, held_back })
     }

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::desk::{Desk, Write};
-use super::{Heads, Job, Merge, Reply, Retention, StoreFacts, WriteError};
+use super::{Chain, Heads, Job, Merge, Reply, Retention, StoreFacts, WriteError};
 use crate::model::{GroupId, LabelSet, Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
@@ -36,6 +36,8 @@ pub(super) struct Task {
     pub(super) heads: Arc<Heads>,
     /// Of each uplink, up to where its hub holds the changes.
     pub(super) held: Vec<Revision>,
+    /// Whose merges are in the draft.
+    pub(super) merged: Vec<Chain>,
     /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
     pub(super) jobs: mpsc::WeakSender<Job>,
     pub(super) checkpointing: bool,
@@ -128,17 +130,22 @@ impl Task {
                 self.finish(std::mem::take(answers));
                 answers.push((reply, self.wipe()));
             }
+            Job::Merge { merge, reply, .. } if merge.chain.is_broken() => {
+                let text = "what came before it from the same peer was not merged".into();
+                answers.push((reply, Err(WriteError::Storage(text))));
+            }
             Job::Merge { merge, reply, held_back } => {
                 // A merge is whole or not at all, and so is a draft: if it may be refused, what is there goes first.
                 if !self.store.has_room(merge.deltas.len()) {
                     self.finish(std::mem::take(answers));
                 }
+                self.merged.push(merge.chain.clone());
                 let merged = self.merge(merge).map(|verdicts| {
                     // Read once the answer is there.
                     let _ = held_back.send(verdicts);
                 });
                 if merged.is_err() {
-                    self.store.abort();
+                    self.abort();
                 }
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
@@ -162,7 +169,7 @@ impl Task {
 
     /// Returns what is held back.
     fn merge(&mut self, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
-        let Merge { scope, deltas, peer, position } = merge;
+        let Merge { scope, deltas, peer, position, .. } = merge;
         let mut verdicts = Vec::new();
         for delta in deltas {
             let key = delta.id.key;
@@ -270,6 +277,7 @@ impl Task {
         if let Err(error) = durable {
             return self.fail(answers, &error);
         }
+        self.merged.clear();
         if !records.is_empty() {
             self.metrics.commits.inc();
             let committed = self.store.commit();
@@ -285,7 +293,7 @@ impl Task {
     }
 
     fn fail(&mut self, answers: Answers, error: &CommitError) {
-        self.store.abort();
+        self.abort();
         self.metrics.commit_failures.inc();
         if !std::mem::replace(&mut self.failing, true) {
             error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
@@ -296,6 +304,11 @@ impl Task {
                 false => WriteError::TooLarge(error.to_string()),
             }));
         }
+    }
+
+    fn abort(&mut self) {
+        self.store.abort();
+        self.merged.drain(..).for_each(|chain| chain.end());
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

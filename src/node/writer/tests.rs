@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Points, Stamp};
-use crate::store::{Identity, Rules, Scope};
+use crate::store::{Identity, Limits, Rules, Scope};
 
 fn writer(uplinks: usize) -> (Writer, JoinHandle<()>) {
     let mut store = Store::new(Rules { has_hubs: uplinks > 0, ..Rules::default() }, &[]);
@@ -92,7 +92,9 @@ async fn merges_that_go_on_coming_keep_no_push_waiting() {
     let merging = (0..4).map(|_| {
         let (writer, place) = (writer.clone(), place.clone());
         tokio::spawn(async move {
-            while let Ok(merging) = writer.merge(Scope::Place(place.clone()), vec![], peer, Position::default()).await {
+            while let Ok(merging) =
+                writer.merge(Scope::Place(place.clone()), vec![], peer, Position::default(), &Chain::default()).await
+            {
                 drop(merging);
             }
         })
@@ -117,7 +119,8 @@ async fn a_verdict_is_noted_in_the_group_of_its_place() {
     let group = Group::put(Moment { stamp, wall_ns: 5 }, vec![family(1, 1.0)]);
     let delta = Delta { id: GroupId::local(key(1)), group };
     let scope = Scope::Place(place);
-    let merging = writer.merge(scope.clone(), vec![delta], StoreId(9), Position::default()).await.unwrap();
+    let merging =
+        writer.merge(scope.clone(), vec![delta], StoreId(9), Position::default(), &Chain::default()).await.unwrap();
     assert_eq!(merging.done().await, Ok(vec![]));
     let verdict = |stamp| Verdict { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
     let failed = |writer: &Writer| writer.published().group(&id).unwrap().group.failed().is_some();
@@ -142,7 +145,8 @@ async fn what_the_same_update_makes_room_for_is_no_verdict() {
     let mut counter = FamilyBuilder::new("m", MetricType::Counter);
     counter.series(&[], &Points::Single, &[1.0], None);
     let counter = counter.finish().unwrap();
-    let merge = |deltas| writer.merge(scope.clone(), deltas, StoreId(9), Position::default());
+    let chain = Chain::default();
+    let merge = |deltas| writer.merge(scope.clone(), deltas, StoreId(9), Position::default(), &chain);
     let first = merge(vec![put(1, 1, vec![counter.clone()])]).await.unwrap();
     assert_eq!(first.done().await, Ok(vec![]));
     // The one group takes the name after the other has given it up, which was pushed to again since.
@@ -151,6 +155,36 @@ async fn what_the_same_update_makes_room_for_is_no_verdict() {
     let third = merge(vec![put(1, 5, vec![counter])]).await.unwrap();
     let told: Vec<_> = third.done().await.unwrap().into_iter().map(|verdict| (verdict.key, verdict.family)).collect();
     assert_eq!(told, [(Arc::new(key(1)), "m".into())]);
+    writer.stop().await;
+    join(thread).await;
+}
+
+#[tokio::test]
+async fn no_cursor_covers_a_merge_that_failed() {
+    let limits = Limits { groups_max: 1, ..Limits::default() };
+    let mut store = Store::new(Rules { limits, ..Rules::default() }, &[]);
+    store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+    let retention = Retention { uplinks: 0, hub_ns: 0 };
+    let (writer, thread) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
+    let (scope, peer) = (Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9));
+    let put = |group: usize| {
+        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
+        Delta { id: GroupId::local(key(group)), group: Group::put(moment, vec![]) }
+    };
+    let at = |revision| Position { epoch: Epoch(5), revision: Revision(revision) };
+    let chain = Chain::default();
+    let merge = |deltas, revision, chain| writer.merge(scope.clone(), deltas, peer, at(revision), chain);
+    let first = merge(vec![put(1)], 1, &chain).await.unwrap();
+    // Both are queued before anybody hears that the first of them fails.
+    let failing = merge(vec![put(2)], 2, &chain).await.unwrap();
+    let later = merge(vec![], 3, &chain).await.unwrap();
+    assert_eq!(first.done().await, Ok(vec![]));
+    assert!(matches!(failing.done().await, Err(WriteError::Refused(_))));
+    assert!(matches!(later.done().await, Err(WriteError::Storage(_))));
+    assert_eq!(writer.facts(None).await.unwrap().cursors[&peer].position, at(1));
+    let another = merge(vec![], 3, &Chain::default()).await.unwrap();
+    assert_eq!(another.done().await, Ok(vec![]));
+    assert_eq!(writer.facts(None).await.unwrap().cursors[&peer].position, at(3));
     writer.stop().await;
     join(thread).await;
 }
