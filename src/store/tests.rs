@@ -328,6 +328,27 @@ fn a_tombstone_that_the_draft_replaced_is_not_forgotten() {
     assert_eq!(store.published().group(&id).unwrap().group.deleted().time_ns, 4_000);
 }
 
+#[test]
+fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
+    let mut store = store(rules());
+    let (id, peer) = (placed("S", &[("job", "a")]), StoreId(7));
+    let old = pushed(1_000, vec![gauge("m")]);
+    store.merge(id.clone(), old.clone(), peer).unwrap();
+    let stamp = crate::model::Stamp { time_ns: 2_000, node: NodeId(7) };
+    store.merge(id.clone(), Group::delete(stamp), peer).unwrap();
+    let head = store.commit().head;
+    let told = |store: &Store, since| {
+        let changes = store.published().changes(&Scope::Place(id.place.clone()), since, Some((peer, Revision(0))), 1_000);
+        changes.changes.into_iter().map(|change| change.group.deleted()).collect::<Vec<_>>()
+    };
+    store.merge(id.clone(), Group::delete(stamp), peer).unwrap();
+    assert_eq!(store.commit().head, head, "the same is no news");
+    store.merge(id.clone(), old, peer).unwrap();
+    store.commit();
+    assert!(!store.published().group(&id).unwrap().group.is_live());
+    assert_eq!(told(&store, head), [stamp]);
+}
+
 /// What a peer's push at `time_ns` sends.
 fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
     let stamp = crate::model::Stamp { time_ns, node: NodeId(7) };

@@ -279,8 +279,11 @@ impl Store {
                 self.create(id)
             }
         };
-        let (point, before) = (self.index.point(), self.revision);
+        let (point, before, is_live) = (self.index.point(), self.revision, change.is_live());
         self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))?;
+        if self.revision == before && is_live && !entry.group.is_live() {
+            self.tell_again(&entry);
+        }
         if self.revision == before || self.index.held_len() == 0 {
             return Ok(Vec::new());
         }
@@ -290,6 +293,17 @@ impl Store {
     /// Whether the group keeps a family of that name but does not show it.
     pub fn holds_back(&self, id: &GroupId, name: &str) -> bool {
         self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.mark.held)).unwrap_or_default()
+    }
+
+    /// A peer has what was deleted before its time: it heard of the delete and has dropped the tombstone, and then somebody
+    /// who was rolled back told it of the group. So it hears of the delete once more.
+    fn tell_again(&mut self, entry: &Entry) {
+        let revision = self.revision.next();
+        let header = Mark { revision, origin: None, ..entry.header };
+        let new = Entry { header, ..entry.clone() };
+        self.records.push(Record::Group(new.record(|_| false)));
+        self.revision = revision;
+        self.staged.set(&entry.id, Some(Arc::new(new)));
     }
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
