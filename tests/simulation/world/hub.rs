@@ -1,12 +1,13 @@
 //! The hub's side of connections (`node/downlink.rs`): who is let in, what is replaced, and when that is over.
 
-use pushrelay::model::LabelSet;
-use pushrelay::session::{Event as Told, Refused, SessionId, Verdict};
+use pushrelay::model::{LabelSet, StoreId};
+use pushrelay::session::{Established, Event as Told, Refused, SessionId, Verdict};
+use pushrelay::wire::message::ABOVE_MAX;
 use pushrelay::wire::{CloseReason, Hello};
 
 use super::bug::Bug;
 use super::writer::Job;
-use super::{ConnId, Event, HUB, SECOND, World, topology};
+use super::{ConnId, Event, HUB, NodeId, SECOND, World, topology};
 
 impl World {
     /// Decides whether an edge may come in.
@@ -63,7 +64,7 @@ impl World {
     }
 
     /// Tells the session that another took over; whether there is one that has to end.
-    fn end_session(&mut self, hub: super::NodeId, session: u64) -> bool {
+    fn end_session(&mut self, hub: NodeId, session: u64) -> bool {
         let old = self.nodes[hub].running.as_ref().and_then(|running| running.sessions.get(&session).copied());
         let Some(old) = old else { return false };
         let text = "a newer session of the same store took over".into();
@@ -102,5 +103,37 @@ impl World {
             self.conns.iter().filter(|(_, other)| other.waiting_for == Some(session)).map(|(id, _)| *id).collect();
         waiting.into_iter().for_each(|conn| self.admit_in_any_case(conn));
         self.sweep_conn(conn);
+    }
+
+    /// The stores above a hub, as its edges are told.
+    pub fn above(&self, hub: NodeId) -> Vec<StoreId> {
+        let above = self.nodes[hub].running.iter().flat_map(|running| running.above.values());
+        let mut stores: Vec<StoreId> = above.flatten().copied().collect();
+        stores.sort_unstable();
+        stores.dedup();
+        stores.truncate(ABOVE_MAX);
+        stores
+    }
+
+    /// A hub has linked to one above it: edges that were told otherwise come back, and hear of it.
+    pub fn sends_to(&mut self, hub: NodeId, uplink: usize, established: &Established) {
+        let before = self.above(hub);
+        let node = &mut self.nodes[hub];
+        let Some(running) = node.running.as_mut().filter(|_| node.is_hub) else { return };
+        running.above.insert(uplink, [&[established.peer.store], &*established.above].concat());
+        if self.above(hub) == before {
+            return;
+        }
+        let placed: Vec<ConnId> = self
+            .conns
+            .iter()
+            .filter(|(_, conn)| conn.sides[HUB].node == hub && conn.peer_store.is_some())
+            .map(|(id, _)| *id)
+            .collect();
+        for conn in placed {
+            self.count("link: ended, for its hub sends to others now");
+            let text = "the hub sends to other hubs than it said".into();
+            self.stop_session(conn, Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
+        }
     }
 }

@@ -29,8 +29,12 @@ impl World {
             Job::Merge { conn, end, id, place, deltas, peer, position } => {
                 // What comes with a push in one batch may be later than it, or move its group to its place.
                 drafted.shown.clear();
-                let merged = self.merge(at, end, place, deltas, peer, position);
+                let merged = match self.running(at).broken.contains(&(conn, end)) {
+                    true => Err("what came before it was not merged".into()),
+                    false => self.merge(at, end, place, deltas, peer, position),
+                };
                 if merged.is_err() {
+                    self.running(at).broken.insert((conn, end));
                     self.running(at).store.abort();
                 }
                 if self.is(Bug::AckBeforeSync) && merged.is_ok() {
@@ -148,6 +152,7 @@ impl World {
         store.set_cursor(peer, Cursor { position, place });
         if !verdicts.is_empty() {
             self.count("state: a family was held back");
+            self.trace(|| format!("{at} holds back {}", describe_verdicts(&verdicts)));
             if blocks {
                 return Err("planted: a family conflicts".into());
             }
@@ -241,6 +246,11 @@ fn change(action: Action, moment: Moment) -> Group {
         Action::Refuse => Group::refused(moment),
         Action::Delete => Group::delete(moment.stamp),
     }
+}
+
+fn describe_verdicts(verdicts: &[Verdict]) -> String {
+    let each = verdicts.iter().map(|v| format!("{} of {}: {}", v.family, v.key, v.text));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 fn describe_action(action: &Action) -> String {

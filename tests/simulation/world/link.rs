@@ -205,7 +205,8 @@ impl World {
             self.end(conn, end).machine = Machine::Edge(Box::new(Edge::new(config, facts, now)));
             self.act_all(conn, end);
         } else {
-            let admitted = Admitted { facts, place: (*place).clone(), exchange: false, above: Vec::new() };
+            let above = self.above(node);
+            let admitted = Admitted { facts, place: (*place).clone(), exchange: false, above };
             self.handle(conn, end, Told::Admitted(admitted));
         }
         self.unblocked(conn, end);
@@ -304,6 +305,7 @@ impl World {
                 if end == EDGE {
                     let uplink = self.conns[&conn].uplink;
                     self.nodes[node].uplinks[uplink].backoff_ns = 0;
+                    self.sends_to(node, uplink, &established);
                 }
             }
             Action::Exchanged => self.count("link: exchange completed"),
@@ -544,6 +546,7 @@ impl World {
             CloseReason::Replaced => "link: replaced by a newer session",
             CloseReason::NameTaken => "link: refused, the name is taken",
             CloseReason::Storage => "link: closed for storage",
+            CloseReason::Loop => "link: closed, it leads around",
             CloseReason::Protocol => "link: closed for a broken rule",
             CloseReason::Malformed => "link: closed for a malformed message",
             _ => "link: closed otherwise",

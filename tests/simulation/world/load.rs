@@ -50,7 +50,7 @@ impl World {
                     };
                 };
                 let place = topology::place(place);
-                let above = self.nodes.iter().any(|n| n.is_hub && n.uplink_hubs().contains(&at));
+                let above = !self.is_ring && self.nodes.iter().any(|n| n.is_hub && n.uplink_hubs().contains(&at));
                 let region = (above && !place.contains("REGION")).then(|| topology::place(topology::REGION));
                 let idc = place
                     .iter()

@@ -173,6 +173,8 @@ pub struct World {
     partitions: BTreeMap<(NodeId, NodeId), u64>,
     /// The faults of this seed are over: all is well from now on.
     quiet: bool,
+    /// Hubs send to each other in a circle: what is sent on is nobody's promise.
+    is_ring: bool,
     pushes: u64,
     outcome: Outcome,
 }

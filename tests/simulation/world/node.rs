@@ -1,6 +1,6 @@
 //! A node: its disk, its clock, its store while it runs, and what of it must survive.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, Stamp, StoreId};
@@ -61,6 +61,8 @@ pub struct Node {
     pub image: Option<(SimulatedDisk, Content)>,
     /// Its disk has bytes that nobody wrote.
     pub damaged: bool,
+    /// Tombstones that it had when it got another place: of what was deleted at the place before.
+    pub moved_with: BTreeMap<GroupId, Stamp>,
     /// It was rolled back, wiped or damaged at some time.
     pub lost_something: bool,
     /// Tombstones that this hub has to keep until its clock has passed their time.
@@ -77,12 +79,16 @@ pub struct Running {
     /// The batch that is being made durable: what to answer, and whether the disk took it.
     pub batch: Option<Batch>,
     pub begin_due: bool,
+    /// Ends of connections of which a merge failed: none that comes after it is done.
+    pub broken: BTreeSet<(ConnId, usize)>,
     /// Of each uplink, up to where its hub holds the changes.
     pub held: Vec<Revision>,
     pub checkpoint: Option<(CheckpointWriter, VecDeque<Record>)>,
     /// Of each place, and under no labels of all that is shown.
     pub watches: BTreeMap<Arc<LabelSet>, Watch>,
     pub admission: Admission,
+    /// Of each uplink, its hub's store and those above that, as last heard.
+    pub above: BTreeMap<usize, Vec<StoreId>>,
     pub sessions: BTreeMap<u64, ConnId>,
     /// The writer does nothing before.
     pub stalled_until: u64,
@@ -121,6 +127,7 @@ impl Node {
             doubtful: Vec::new(),
             image: None,
             damaged: false,
+            moved_with: BTreeMap::new(),
             lost_something: false,
             kept: BTreeMap::new(),
             identity: None,
@@ -296,10 +303,12 @@ impl World {
             queue: VecDeque::new(),
             batch: None,
             begin_due: false,
+            broken: BTreeSet::new(),
             held: vec![Revision(0); uplinks],
             checkpoint: None,
             watches: BTreeMap::new(),
             admission: Admission::new(100),
+            above: BTreeMap::new(),
             sessions: BTreeMap::new(),
             stalled_until: 0,
         }));

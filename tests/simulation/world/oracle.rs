@@ -46,6 +46,9 @@ impl World {
     /// hub push that nobody is above.
     fn set_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
         let node = &self.nodes[at];
+        if self.is_ring && node.is_hub && !came_from_an_edge(id) {
+            return None;
+        }
         let (place, key) = if node.is_hub && (!id.place.is_empty() || node.place.is_some()) {
             match (id.key.get("IDC").and_then(number), id.place.is_empty()) {
                 (Some(place), _) => (place, without_place(&id.key)),
@@ -123,13 +126,15 @@ impl World {
         let old_enough = !node.is_hub
             || deleted.time_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
             || id.place.is_empty();
+        // What its hubs had heard under the edge's place before, they had.
+        let moved_with = node.moved_with.get(id).is_some_and(|of| *of >= deleted);
         let hub_has = |hub: NodeId| {
             // A hub that dropped it itself, when its time had come, had it.
             let has = |group: &Group| group.deleted() >= deleted || group.latest() > deleted;
             let there = |set: &(usize, Key)| self.of_node(hub, set.0).get(&set.1).is_none_or(has);
             self.nodes[hub].lost_something || self.set_of(at, id).is_none_or(|set| there(&set))
         };
-        old_enough && node.uplink_hubs().into_iter().all(hub_has)
+        old_enough && (moved_with || node.uplink_hubs().into_iter().all(hub_has))
     }
 
     fn excuse(&mut self, key: &Key, stamp: Stamp) {
@@ -274,6 +279,13 @@ impl World {
         }
         Wrong(format!("no convergence of nodes {a} and {b}"))
     }
+}
+
+/// Whether no hub of a ring sent it.
+fn came_from_an_edge(id: &GroupId) -> bool {
+    let of_place = |labels: &LabelSet| labels.iter().any(|label| label.name.contains("REGION"));
+    let is_local = id.place.is_empty() && !id.key.contains("IDC");
+    !is_local && !of_place(&id.place) && !of_place(&id.key)
 }
 
 fn number(place: &str) -> Option<usize> {

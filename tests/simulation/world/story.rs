@@ -25,6 +25,8 @@ pub enum Story {
     Dies { edge: NodeId, hub: NodeId },
     /// It comes back, is perhaps linked once more, and is to be cut off.
     CutOff { edge: NodeId, hub: NodeId, looks: u64 },
+    /// Hubs that send on to each other in a circle.
+    Ring,
     /// It is pushed to while nobody hears of it; its hub is perhaps rolled back meanwhile.
     Alone { edge: NodeId, hub: NodeId, pushes: u64 },
 }
@@ -35,6 +37,7 @@ pub fn draw(seed: u64) -> (Story, Random) {
     let story = match random.below(100) {
         0..6 => Story::Moved,
         6..16 => Story::Estranged,
+        16..20 => Story::Ring,
         _ => Story::None,
     };
     (story, random)
@@ -44,7 +47,7 @@ impl World {
     /// There is time for the story, and not much after it in which other faults could heal what it did.
     pub fn plan_story(&mut self) {
         let wait = match self.story {
-            Story::None => return,
+            Story::None | Story::Ring => return,
             Story::Estranged => {
                 let before = self.script.between(5 * SECOND, 60 * SECOND);
                 let takes = self.script.between(30 * SECOND, LONG_NS);
@@ -64,7 +67,7 @@ impl World {
         let story = std::mem::take(&mut self.story);
         self.trace(|| format!("story: {story:?}"));
         match story {
-            Story::None => Ok(()),
+            Story::None | Story::Ring => Ok(()),
             Story::Moved => self.move_edge(),
             Story::Estranged => {
                 if let Some((edge, hub)) = self.some_link() {
@@ -159,7 +162,9 @@ impl World {
             .collect();
         let fresh = 60 + self.script.below(3) as usize;
         let place = self.script.pick(&others).copied().filter(|_| self.script.chance(40)).unwrap_or(fresh);
-        self.nodes[edge].place = Some(place);
+        let node = &mut self.nodes[edge];
+        node.place = Some(place);
+        node.moved_with = node.durable.groups.iter().map(|(id, group)| (id.clone(), group.deleted())).collect();
         self.count("story: an edge gets another place");
         self.relate();
         self.promise_what_is_left();

@@ -8,6 +8,7 @@ use pushrelay::model::LabelSet;
 use super::node::Node;
 use super::oracle::Oracle;
 use super::random::Random;
+use super::story::Story;
 use super::{Event, HOUR, MILLISECOND, MINUTE, NodeId, Options, SECOND, World};
 
 /// What a seed has in store.
@@ -36,9 +37,16 @@ pub struct Plan {
 
 /// The place of a relay; others have numbers from 0.
 pub const REGION: usize = 50;
+/// The places of hubs that send to each other.
+const RING: usize = 51;
+const RING_END: usize = 54;
 
 pub fn place(number: usize) -> Arc<LabelSet> {
-    let name = if number == REGION { "REGION" } else { "IDC" };
+    let name = match number {
+        REGION => "REGION".into(),
+        RING.. if number < RING_END => format!("REGION{}", number - REGION),
+        _ => "IDC".into(),
+    };
     Arc::new(LabelSet::new([(name, format!("p{number}"))]))
 }
 
@@ -81,10 +89,13 @@ pub fn build(seed: u64, options: Options) -> World {
         plan,
         partitions: BTreeMap::new(),
         quiet: false,
+        is_ring: false,
         pushes: 0,
         outcome: Default::default(),
     };
-    if world.random.chance(20) {
+    if matches!(world.story, Story::Ring) {
+        world.ring()
+    } else if world.random.chance(20) {
         world.chain()
     } else {
         world.star()
@@ -132,6 +143,18 @@ impl World {
         self.count("topology: a tree with a relay");
     }
 
+    /// Hubs that send on in a circle, by mistake, and edges.
+    fn ring(&mut self) {
+        let (edges, hubs) = (self.random.between(1, 4) as usize, self.random.between(2, 4) as usize);
+        (0..hubs).for_each(|hub| self.add_node(format!("hub{hub}"), true, Some(RING + hub), vec![(hub + 1) % hubs]));
+        for edge in 0..edges {
+            let hub = self.random.below(hubs as u64) as usize;
+            self.add_node(format!("edge{edge}"), false, Some(edge), vec![hub]);
+        }
+        self.is_ring = true;
+        self.count("topology: links that lead around");
+    }
+
     fn add_node(&mut self, name: String, is_hub: bool, place: Option<usize>, uplinks: Vec<NodeId>) {
         let seed = self.random.next();
         let diskless = !is_hub && self.random.chance(15);
@@ -147,12 +170,16 @@ impl World {
         let mut links = Vec::new();
         for (at, node) in self.nodes.iter().enumerate() {
             let Some(place) = node.place else { continue };
+            if self.is_ring && node.is_hub {
+                continue;
+            }
             member.insert((place, at), 0);
             for hub in node.uplink_hubs() {
                 member.insert((place, hub), 0);
                 links.push(((place, at), (place, hub)));
                 // What a hub sends on goes to the hubs above it.
-                for above in self.nodes[hub].uplink_hubs() {
+                let above = if self.is_ring { Vec::new() } else { self.nodes[hub].uplink_hubs() };
+                for above in above {
                     member.insert((place, above), 0);
                     links.push(((place, hub), (place, above)));
                 }

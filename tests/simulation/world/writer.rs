@@ -227,6 +227,7 @@ impl World {
                     self.handle(conn, end, Told::CommitFailed(error));
                 }
                 (Answer::Commit { conn, end, .. }, Some(error)) => {
+                    self.running(at).broken.insert((conn, end));
                     self.handle(conn, end, Told::CommitFailed(error.clone()));
                 }
             }
