@@ -41,6 +41,13 @@ impl Store {
         }
     }
 
+    /// Merges into a group what was taken for one of this node, if there is such a group.
+    pub(super) fn take_in(&mut self, id: &GroupId) {
+        if let (Some(known), Some(entry)) = (self.adopt(id), self.staged.get(id)) {
+            self.apply(&entry, known, None, Conflicts::HoldAll).expect("what cannot be shown is held back");
+        }
+    }
+
     /// Takes out what was taken for a group of this node before anything of the place of `id` was here, and is to be part
     /// of `id` now.
     pub(super) fn adopt(&mut self, id: &GroupId) -> Option<Group> {

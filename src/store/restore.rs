@@ -1,6 +1,6 @@
 //! A store from its records and back: what came back from the disk, and all of it for a checkpoint.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::entry::{Entry, FamilyState};
@@ -79,6 +79,23 @@ impl Store {
         self.commit();
         self.opened(epoch, self.revision);
         self.records.push(Record::Opened { epoch, revision: self.revision });
+        self.reunite();
+    }
+
+    /// A group that was named before its place was known has moved there. Damage may have taken the record of that and
+    /// left both: then they become one now, as what is written to the one would not be heard of by who has the other.
+    fn reunite(&mut self) {
+        let own: HashSet<Arc<LabelSet>> =
+            self.published.groups_of(&Arc::default()).into_iter().map(|id| id.key).collect();
+        if own.is_empty() {
+            return;
+        }
+        let is_twin = |entry: &Arc<Entry>| !entry.id.place.is_empty() && own.contains(&entry.shown);
+        let mut twins: Vec<Arc<Entry>> = self.published.entries().into_iter().filter(is_twin).collect();
+        twins.sort_by_key(|entry| entry.revision());
+        for entry in twins {
+            self.take_in(&entry.id);
+        }
     }
 
     /// Shows those families of a restored group whose `held` was as given, or holds them back if they conflict. What was

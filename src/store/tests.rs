@@ -338,7 +338,12 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
     store.merge(id.clone(), Group::delete(stamp), peer).unwrap();
     let head = store.commit().head;
     let told = |store: &Store, since| {
-        let changes = store.published().changes(&Scope::Place(id.place.clone()), since, Some((peer, Revision(0))), 1_000);
+        let changes = store.published().changes(
+            &Scope::Place(id.place.clone()),
+            since,
+            Some((peer, crate::model::Revision(0))),
+            1_000,
+        );
         changes.changes.into_iter().map(|change| change.group.deleted()).collect::<Vec<_>>()
     };
     store.merge(id.clone(), Group::delete(stamp), peer).unwrap();

@@ -150,3 +150,23 @@ fn a_history_rises_although_damage_took_what_was_between() {
     assert!(store.lineage().is_sorted_by_key(|opening| opening.revision), "{:?}", store.lineage());
     assert_eq!(store.published().head(), Revision(8));
 }
+
+#[test]
+fn what_damage_left_of_a_move_becomes_one_group_again() {
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    let (early, id) = (local(&labels), placed("SYQ", &[("job", "a")]));
+    let mut before = store(rules());
+    before.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    before.commit();
+    let mut after = store(rules());
+    let moment = Moment { stamp: Stamp { time_ns: 20, node: NodeId(7) }, wall_ns: 20 };
+    after.merge(id.clone(), Group::post(moment, vec![gauge("late")]), StoreId(7)).unwrap();
+    after.commit();
+    let mut damaged = Store::new(rules(), &[]);
+    before.checkpoint().chain(after.checkpoint()).for_each(|record| damaged.restore(record));
+    damaged.open(identity(1), Epoch(2));
+    damaged.commit();
+    assert_eq!(lines(&damaged.published()), [r#"early{IDC="SYQ",job="a"}"#, r#"late{IDC="SYQ",job="a"}"#]);
+    assert!(damaged.published().group(&early).is_none());
+    assert_eq!(damaged.resolve(key(&labels)), id);
+}
