@@ -18,29 +18,48 @@ pub fn parse(token: &[u8]) -> Option<f64> {
     }
 }
 
-/// The common case: few digits, perhaps with a point among them. Exact, because digits and power of ten are exact as
-/// `f64`, and their quotient is rounded once.
+/// Reads the number that ends a line: what [`parse`] makes of all before the line feed, and how long that is.
+pub fn parse_line(text: &[u8]) -> Option<(f64, usize)> {
+    if let Some((value, length)) = read_short_decimal(text)
+        && text.get(length) == Some(&b'\n')
+    {
+        return Some((value, length));
+    }
+    let length = text.iter().position(|byte| *byte == b'\n')?;
+    Some((parse(&text[..length])?, length))
+}
+
 fn parse_short_decimal(token: &[u8]) -> Option<f64> {
+    read_short_decimal(token).filter(|(_, length)| *length == token.len()).map(|(value, _)| value)
+}
+
+/// The common case: few digits, perhaps with a point among them, up to where they end. Exact, because digits and power of
+/// ten are exact as `f64`, and their quotient is rounded once.
+fn read_short_decimal(text: &[u8]) -> Option<(f64, usize)> {
     const DIGITS_MAX: usize = 15;
     const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
-    let (negative, digits) = match token {
+    let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         rest => (false, rest),
     };
-    if digits.is_empty() || digits.len() > DIGITS_MAX || !digits[0].is_ascii_digit() {
+    if !digits.first()?.is_ascii_digit() {
         return None;
     }
-    let (mut mantissa, mut point) = (0_u64, None);
+    let (mut mantissa, mut point, mut length) = (0_u64, None, 0);
     for (at, &byte) in digits.iter().enumerate() {
         match byte {
-            b'0'..=b'9' => mantissa = mantissa * 10 + u64::from(byte - b'0'),
+            b'0'..=b'9' => mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
             b'.' if point.is_none() => point = Some(at),
-            _ => return None,
+            _ => break,
+        }
+        length = at + 1;
+        if length > DIGITS_MAX {
+            return None;
         }
     }
-    let fraction = point.map_or(0, |at| digits.len() - 1 - at);
+    let fraction = point.map_or(0, |at| length - 1 - at);
     let value = mantissa as f64 / POWERS[fraction];
-    Some(if negative { -value } else { value })
+    Some((if negative { -value } else { value }, length + usize::from(negative)))
 }
 
 /// Go's conversion of a float to an unsigned integer on amd64, which counts of summaries go through: negative numbers

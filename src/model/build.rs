@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::family::{Family, Originals};
 use super::label;
-use super::shape::{Digest, Layout, MetricType, Points, Shape};
+use super::shape::{Digest, Layout, MetricType, Points, Shape, is_verbatim};
 
 /// Two series of one family have the same labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,6 +170,7 @@ impl FamilyBuilder {
         let originals = self.rows.iter().any(|row| row.original.is_some());
         let layout_of = if several { self.rows.iter().map(|row| row.layout).collect() } else { Box::default() };
         let first_label = if several { self.rows.iter().map(|row| row.first_label).collect() } else { Box::default() };
+        let verbatim = is_verbatim(&self.name, self.help.as_deref());
         let mut shape = Shape {
             name: self.name,
             metric_type: self.metric_type,
@@ -182,6 +183,7 @@ impl FamilyBuilder {
             ends: self.ends.into(),
             series_len: offset(self.rows.len()),
             values_len: offset(self.values.len()),
+            verbatim,
             digest: Digest(0),
         };
         shape.digest = digest(&shape);

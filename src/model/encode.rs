@@ -27,7 +27,7 @@ use std::collections::HashSet;
 
 use super::build::digest;
 use super::bytes::{Malformed, Reader, put_count, put_text};
-use super::shape::{Digest, Layout, MetricType, Num, Points, Shape};
+use super::shape::{Digest, Layout, MetricType, Num, Points, Shape, is_verbatim};
 
 const HELP: u8 = 1;
 const UNIT: u8 = 2;
@@ -123,6 +123,7 @@ fn read_shape(reader: &mut Reader<'_>) -> Result<Shape, Malformed> {
         ends,
         series_len: rows.series_len,
         values_len: rows.values_len,
+        verbatim: is_verbatim(name, help),
         digest: Digest(0),
     };
     check_order(&shape)?;

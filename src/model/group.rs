@@ -91,8 +91,10 @@ impl Group {
         pushed: Option<Moment>,
         failed: Option<Moment>,
     ) -> Group {
-        families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
-        families.dedup_by(|later, first| later.family.name() == first.family.name());
+        if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
+            families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
+            families.dedup_by(|later, first| later.family.name() == first.family.name());
+        }
         let horizon = horizon.max(deleted);
         let mut group = Group { families, horizon, deleted, pushed, failed };
         group.drop_under_horizon();
@@ -237,21 +239,23 @@ impl Walk<'_> {
     }
 }
 
-/// Where in `families`, from `from` on, that name stands or would stand. Mostly it is the next: that is looked at first,
-/// and shapes that are shared have names that are the same.
+/// Where in `families`, from `from` on, that name stands or would stand. Mostly it is the next, and shapes that are shared
+/// have names that are the same: that is looked for first, and costs no comparison of names.
 fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize, usize> {
-    let order = |f: &GroupFamily| match f.family.name() {
-        held if Arc::ptr_eq(held, name) => Ordering::Equal,
-        held => held.cmp(name),
-    };
-    for (at, near) in families.iter().enumerate().skip(from).take(NEAR) {
-        match order(near) {
+    let from = from.min(families.len());
+    let near = families[from..].iter().take(NEAR);
+    if let Some(at) = near.clone().position(|f| Arc::ptr_eq(f.family.name(), name)) {
+        return Ok(from + at);
+    }
+    for (at, f) in near.enumerate() {
+        match f.family.name().cmp(name) {
             Ordering::Less => {}
-            Ordering::Equal => return Ok(at),
-            Ordering::Greater => return Err(at),
+            Ordering::Equal => return Ok(from + at),
+            Ordering::Greater => return Err(from + at),
         }
     }
     let from = families.len().min(from + NEAR);
+    let order = |f: &GroupFamily| f.family.name().cmp(name);
     families[from..].binary_search_by(order).map(|at| from + at).map_err(|at| from + at)
 }
 

@@ -1,6 +1,11 @@
 //! Labels: a name and a value, and sets of them in the one order that makes two equal sets equal bytes.
 
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::LazyLock;
+
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 /// The label that Pushgateway adds, empty, to every series that lacks it.
 pub const INSTANCE: &str = "instance";
@@ -18,9 +23,69 @@ pub struct Label {
     pub value: Box<str>,
 }
 
-/// Labels sorted by name, each name once.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct LabelSet(Box<[Label]>);
+/// Labels sorted by name, each name once. Hashing one is cheap: its digest is made once, with it.
+#[derive(Clone, Debug)]
+pub struct LabelSet {
+    labels: Box<[Label]>,
+    digest: u64,
+}
+
+/// What digests begin with: another number in each process, so that nobody can prepare sets that fall together.
+static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+
+/// Names and values are told apart by bytes that no UTF-8 has.
+fn digest(labels: &[Label]) -> u64 {
+    let mut bytes = [0; 256];
+    let mut at = 0;
+    let mut digest = *SEED;
+    for part in labels.iter().flat_map(|label| [&label.name, &label.value]) {
+        let part = part.as_bytes();
+        if at + part.len() + 1 > bytes.len() {
+            digest = xxh3_64_with_seed(&bytes[..at], digest);
+            at = 0;
+        }
+        if part.len() + 1 > bytes.len() {
+            digest = xxh3_64_with_seed(part, digest);
+        } else {
+            bytes[at..at + part.len()].copy_from_slice(part);
+            bytes[at + part.len()] = 0xff;
+            at += part.len() + 1;
+        }
+    }
+    xxh3_64_with_seed(&bytes[..at], digest)
+}
+
+impl Default for LabelSet {
+    fn default() -> Self {
+        Self::of(Box::default())
+    }
+}
+
+impl PartialEq for LabelSet {
+    fn eq(&self, other: &Self) -> bool {
+        self.digest == other.digest && self.labels == other.labels
+    }
+}
+
+impl Eq for LabelSet {}
+
+impl Hash for LabelSet {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.digest);
+    }
+}
+
+impl PartialOrd for LabelSet {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for LabelSet {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.labels.cmp(&other.labels)
+    }
+}
 
 impl LabelSet {
     /// Sorts the pairs. Of several with one name the last wins, as in a Pushgateway's grouping key.
@@ -31,13 +96,18 @@ impl LabelSet {
         labels.reverse();
         labels.dedup_by(|a, b| a.name == b.name);
         labels.reverse();
-        Self(labels.into_boxed_slice())
+        Self::of(labels.into_boxed_slice())
+    }
+
+    fn of(labels: Box<[Label]>) -> Self {
+        let digest = digest(&labels);
+        Self { labels, digest }
     }
 
     /// The value of `name`, if the set has it.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|label| (*label.name).cmp(name)).ok()?;
-        Some(&self.0[at].value)
+        let at = self.labels.binary_search_by(|label| (*label.name).cmp(name)).ok()?;
+        Some(&self.labels[at].value)
     }
 
     /// Whether the set has a label of that name.
@@ -47,17 +117,17 @@ impl LabelSet {
 
     /// The labels in the order of their names.
     pub fn iter(&self) -> std::slice::Iter<'_, Label> {
-        self.0.iter()
+        self.labels.iter()
     }
 
     /// How many labels there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.labels.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.labels.is_empty()
     }
 }
 
@@ -143,6 +213,27 @@ mod tests {
         let set = LabelSet::new([("b", "1"), ("a", "2"), ("b", "3")]);
         assert_eq!(set.to_string(), r#"{a="2",b="3"}"#);
         assert_eq!(set.get("b"), Some("3"));
+    }
+
+    #[test]
+    fn equal_sets_have_equal_digests_and_others_others() {
+        let long = "v".repeat(300);
+        let sets = [
+            vec![],
+            vec![("a", "b")],
+            vec![("ab", "")],
+            vec![("a", ""), ("b", "")],
+            vec![("a", "b"), ("c", "d")],
+            vec![("a", &*long), ("c", "d")],
+            vec![("a", &*long), ("c", "e")],
+            vec![("a", &long[..200]), ("b", &long[..100])],
+        ];
+        for (i, a) in sets.iter().enumerate() {
+            for (j, b) in sets.iter().enumerate() {
+                let (a, b) = (LabelSet::new(a.clone()), LabelSet::new(b.iter().rev().copied()));
+                assert_eq!((a.digest == b.digest, a == b, a.cmp(&b).is_eq()), (i == j, i == j, i == j), "{a} {b}");
+            }
+        }
     }
 
     #[test]

@@ -141,6 +141,7 @@ pub struct Shape {
     pub(super) ends: Box<[u32]>,
     pub(super) series_len: u32,
     pub(super) values_len: u32,
+    pub(super) verbatim: bool,
     pub(super) digest: Digest,
 }
 
@@ -158,6 +159,12 @@ impl Shape {
     /// The help text, unescaped, if any was given.
     pub fn help(&self) -> Option<&str> {
         self.help.as_deref()
+    }
+
+    /// Whether name and help stand in the text format as they are here: the name needs no quotes, and the help, if any was
+    /// given, is not empty, begins with no blank and has nothing to escape.
+    pub fn is_verbatim(&self) -> bool {
+        self.verbatim
     }
 
     /// The unit, if any was given (protobuf only).
@@ -298,6 +305,12 @@ impl Shape {
             + 4 * (self.ends.len() + self.layout_of.len() + self.first_label.len())
             + layouts
     }
+}
+
+/// See [`Shape::is_verbatim`].
+pub(super) fn is_verbatim(name: &str, help: Option<&str>) -> bool {
+    let stands = |help: &str| !help.is_empty() && !help.starts_with([' ', '\t']) && !help.contains(['\\', '\n']);
+    label::is_legacy_metric_name(name) && help.is_none_or(stands)
 }
 
 /// One series of a shape.

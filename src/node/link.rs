@@ -53,6 +53,13 @@ impl End {
         }
     }
 
+    fn listens(&self) -> bool {
+        match self {
+            Self::Edge(edge) => edge.listens(),
+            Self::Hub(hub) => hub.listens(),
+        }
+    }
+
     fn poll_action(&mut self) -> Option<Action> {
         match self {
             Self::Edge(edge) => edge.poll_action(),
@@ -161,7 +168,7 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
                 Ok(event) => event,
                 Err(closed) => break closed,
             },
-            head = changed(&mut talk.heads) => {
+            head = changed(&mut talk.heads), if talk.end.listens() => {
                 rim.note(Note::Head(head));
                 Event::Head(head)
             }

@@ -50,6 +50,14 @@ impl Hub {
         }
     }
 
+    /// Whether [`Event::Head`] makes a difference now; where it does not, the newest is to be told as soon as it does.
+    pub fn listens(&self) -> bool {
+        match &self.state {
+            State::Open(peer) => peer.listens(),
+            _ => true,
+        }
+    }
+
     /// Takes an event; what is to be done then comes from [`Hub::poll_action`].
     pub fn handle(&mut self, event: Event, now: Now) {
         let result = match (&mut self.state, event) {

@@ -160,6 +160,11 @@ impl Peer {
         self.sending.next_timeout().map_or(due_ns, |next_ns| due_ns.min(next_ns))
     }
 
+    /// Whether it makes a difference now what the store publishes.
+    pub fn listens(&self) -> bool {
+        self.sending.listens()
+    }
+
     fn dead_ns(&self) -> u64 {
         self.heard_ns.saturating_add(HEARTBEATS_MISSED_MAX * self.heartbeat_ns)
     }

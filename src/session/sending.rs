@@ -1,8 +1,12 @@
 //! One direction of the link, at its sender: what is read, sent and acknowledged.
 //!
-//! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it
-//! is acknowledged, and, where updates are to be some time apart ([`super::Config::send_interval_ns`]), until then. Only to catch up, while the store says that there is more, up to [`WINDOW`] are. What holds nothing for
-//! the peer is not sent; the peer is told of such revisions now and then, so that it need not look at them again.
+//! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it is
+//! acknowledged. An update with few groups is sent as soon as the link is idle. After one with many the next comes a little
+//! later, at [`BUSY_PAUSE_NS`]: where pushes are frequent, framing, syncing and acknowledging many small updates costs both
+//! ends several times what the changes do. Where updates are to be some time apart
+//! ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says that there is more, nothing is waited
+//! for and up to [`WINDOW`] are on their way. What holds nothing for the peer is not sent; the peer is told of such revisions
+//! now and then, so that it need not look at them again.
 
 use std::collections::VecDeque;
 
@@ -14,6 +18,10 @@ use super::peer::Fault;
 
 /// Updates that may be unacknowledged at once.
 pub(super) const WINDOW: usize = 4;
+/// An update of so many groups says that pushes are frequent.
+const BUSY_GROUPS: usize = 8;
+/// The shortest time from such an update to the next.
+const BUSY_PAUSE_NS: u64 = 2_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -40,6 +48,8 @@ pub(super) struct Sending {
     interval_ns: u64,
     /// Before this, by the monotonic clock, nothing is read that trickles.
     next_ns: u64,
+    /// Whether that time is still to come, as far as is known.
+    pausing: bool,
     phase: Phase,
     /// The store has published up to here,
     head: Revision,
@@ -68,6 +78,7 @@ impl Sending {
             message_bytes_max,
             interval_ns: config.send_interval_ns,
             next_ns: 0,
+            pausing: false,
             phase: Phase::Waiting,
             head,
             read: zero,
@@ -167,7 +178,8 @@ impl Sending {
             let Update { upto, last_of_exchange, .. } = update;
             self.unacked.push_back(Unacked { upto, last_of_exchange });
             self.sent += 1;
-            self.next_ns = now_ns.saturating_add(self.interval_ns);
+            let pause_ns = if update.deltas.len() < BUSY_GROUPS { 0 } else { BUSY_PAUSE_NS };
+            self.next_ns = now_ns.saturating_add(self.interval_ns.max(pause_ns));
             actions.push_back(Action::Send(Message::Update(update)));
         }
         let idle = self.unacked.is_empty();
@@ -175,6 +187,7 @@ impl Sending {
             // What was read and not sent, the peer had.
             self.held = self.held.max(self.read);
         }
+        self.pausing = now_ns < self.next_ns;
         if self.wants_to_read() && self.due_ns() <= now_ns {
             self.reading = true;
             let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
@@ -200,7 +213,14 @@ impl Sending {
 
     /// When [`Sending::step`] has something to do again, if only the time is in its way.
     pub fn next_timeout(&self) -> Option<u64> {
-        self.wants_to_read().then(|| self.due_ns())
+        let pause = (self.pausing && self.unacked.is_empty()).then_some(self.next_ns);
+        if self.wants_to_read() { Some(self.due_ns()) } else { pause }
+    }
+
+    /// Whether it makes a difference now what the store publishes. Where it does not, it will when the peer acknowledges or
+    /// the time of [`Sending::next_timeout`] has come, and to hear of every change meanwhile would be for nothing.
+    pub fn listens(&self) -> bool {
+        self.phase != Phase::Live || (self.unacked.is_empty() && !self.pausing)
     }
 
     /// The peer holds all of this store's changes up to here.

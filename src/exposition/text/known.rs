@@ -6,15 +6,15 @@
 //! but with the shapes that are held.
 //!
 //! Only the way in which client libraries print is understood: each family in one piece, its HELP and TYPE before its
-//! samples, one blank between the tokens of a line, no quoted names, no timestamps, the parts of a summary or histogram
-//! together. Series may come in any order. Whatever else is met, errors too, is left to the parser: `None`.
+//! samples, one blank between the tokens of a line, no quoted names, nothing escaped in a help, no timestamps, the parts of a
+//! summary or histogram together. Series may come in any order. Whatever else is met, errors too, is left to the parser: `None`.
 
 use std::sync::Arc;
 
 use super::sample::Samples;
 use crate::exposition::Limits;
 use crate::exposition::raw::type_label;
-use crate::model::label::{LabelSet, is_legacy_metric_name};
+use crate::model::label::LabelSet;
 use crate::model::{Family, Group, MetricType, Shape};
 
 /// Reads a body pushed to the group with the labels `grouping`, which holds `held`; `None` if it has to be parsed.
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
         Some(self.next).filter(is).or_else(search)
     }
 
-    /// Whether nothing is special about the shape: that its names need no quotes, that what makes a series is in its
+    /// Whether nothing is special about the shape: that name and help stand in text as they are, that what makes a series is in its
     /// own labels alone, and that no other family here could lay claim to its samples.
     fn is_plain(&self, shape: &Shape) -> bool {
         let owned = |name: &str, suffixes: &[&str]| {
@@ -89,7 +89,7 @@ impl<'a> Walk<'a> {
         // Of a family without series text says nothing.
         shape.series_len() > 0
             && shape.unit().is_none()
-            && is_legacy_metric_name(shape.name())
+            && shape.is_verbatim()
             && !owned(shape.name(), &suffixes)
             && special.is_none_or(|label| !self.grouping.contains(label) && !owns(&suffixes))
     }
@@ -101,7 +101,7 @@ impl<'a> Walk<'a> {
             let rest = self.samples.rest();
             if let Some(rest) = rest.strip_prefix(b"# HELP ") {
                 let rest = rest.strip_prefix(shape.name().as_bytes())?.strip_prefix(b" ")?;
-                let rest = strip_help(rest, shape.help()?)?.strip_prefix(b"\n")?;
+                let rest = rest.strip_prefix(shape.help()?.as_bytes())?.strip_prefix(b"\n")?;
                 self.samples.go_to(rest)?;
                 if std::mem::replace(&mut helped, true) {
                     return None;
@@ -120,17 +120,6 @@ impl<'a> Walk<'a> {
         let complete = helped == shape.help().is_some() && (typed || shape.metric_type() == MetricType::Untyped);
         complete.then_some(())
     }
-}
-
-/// What follows the help at the beginning of `line`. The parser would drop blanks before it, and take an empty one for none.
-fn strip_help<'a>(line: &'a [u8], help: &str) -> Option<&'a [u8]> {
-    if help.is_empty() || help.starts_with([' ', '\t']) {
-        return None;
-    }
-    if !help.contains(['\\', '\n']) {
-        return line.strip_prefix(help.as_bytes());
-    }
-    line.strip_prefix(help.replace('\\', "\\\\").replace('\n', "\\n").as_bytes())
 }
 
 #[cfg(test)]

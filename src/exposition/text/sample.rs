@@ -137,7 +137,12 @@ impl<'a> Samples<'a> {
             form.layout = None;
         }
         let mut place = Place::new(shape);
-        while let Some(part) = self.part(shape) {
+        loop {
+            if let Some(series) = self.next_single(shape, &mut place) {
+                values[series.values()][0] = self.value()?;
+                continue;
+            }
+            let Some(part) = self.part(shape) else { break };
             let (series, mark) = self.series(shape, part, &mut place)?;
             let into = &mut values[series.values()];
             match &series.layout().points {
@@ -149,6 +154,23 @@ impl<'a> Samples<'a> {
             }
         }
         place.is_complete().then_some(())
+    }
+
+    /// The common case, at the least cost: the line at hand is of the series expected next, which has one value, and made as
+    /// the line before. Goes to its value then.
+    fn next_single<'s>(&mut self, shape: &'s Shape, place: &mut Place<'s>) -> Option<Series<'s>> {
+        let series = place.expected()?;
+        let known = self.forms[Part::Plain as usize].layout == Some(series.layout_index);
+        if !known || series.layout().points != Points::Single {
+            return None;
+        }
+        let line = self.rest;
+        self.matches(shape, Part::Plain, series)?;
+        if place.take().is_none() {
+            self.rest = line;
+            return None;
+        }
+        Some(series)
     }
 
     /// What the line at hand is of a series of that shape, if it is of one.
@@ -223,8 +245,7 @@ impl<'a> Samples<'a> {
 
     /// Reads the number at hand, which ends the line.
     fn value(&mut self) -> Option<f64> {
-        let length = self.rest.iter().position(|byte| *byte == b'\n')?;
-        let value = number::parse(&self.rest[..length])?;
+        let (value, length) = number::parse_line(self.rest)?;
         self.go_to(&self.rest[length + 1..])?;
         Some(value)
     }

@@ -265,11 +265,20 @@ impl Pair {
     /// One of the things that could happen next; false if nothing can.
     pub fn step(&mut self, choice: usize) -> bool {
         self.now_ns += 1_000_000;
+        self.step_at_once(choice)
+    }
+
+    fn step_at_once(&mut self, choice: usize) -> bool {
         let things = [Pair::deliver, Pair::read, Pair::commit];
         (0..6).any(|at| {
             let at = (choice + at) % 6;
             things[at / 2](self, at % 2)
         })
+    }
+
+    /// Goes on until nothing is on its way, in no time.
+    pub fn rest(&mut self) {
+        while self.step_at_once(0) {}
     }
 
     /// Goes on until nothing is on its way. No end may have had a reason to close.
