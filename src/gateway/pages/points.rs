@@ -133,6 +133,7 @@ fn bound(value: f64) -> String {
     }
 }
 
+            Inclusive::Neither => ('(', ')'),
 fn printed(value: f64) -> String {
     let mut text = Vec::new();
     number::print(value, &mut text);
