@@ -126,6 +126,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
         },
         scrape_cache_bytes_max: bytes(reader, section, "scrape_cache_bytes_max", default.scrape_cache_bytes_max),
         connections_max: reader.value(section, "connections_max", default.connections_max),
+        scrapes_max: reader.value(section, "scrapes_max", default.scrapes_max),
         header_bytes_max: bytes(reader, section, "header_bytes_max", default.header_bytes_max),
         header_timeout: reader.value(section, "header_timeout", default.header_timeout),
         body_timeout: reader.value(section, "body_timeout", default.body_timeout),

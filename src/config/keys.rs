@@ -79,6 +79,7 @@ pub const KEYS: &[Key] = &[
     one("limits.series_max", "limits.series-max", "N", "series held, in all groups together"),
     one("limits.scrape_cache_bytes_max", "limits.scrape-cache-bytes-max", "SIZE", "compressed text kept between scrapes; 0 keeps none"),
     one("limits.connections_max", "limits.connections-max", "N", "HTTP connections at once"),
+    one("limits.scrapes_max", "limits.scrapes-max", "N", "scrapes and answers of the query API on their way at once"),
     one("limits.header_bytes_max", "limits.header-bytes-max", "SIZE", "a request's line and headers"),
     one("limits.header_timeout", "limits.header-timeout", "DURATION", "for a request's headers to arrive"),
     one("limits.body_timeout", "limits.body-timeout", "DURATION", "for a request's body to arrive"),
