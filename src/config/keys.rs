@@ -75,7 +75,7 @@ pub const KEYS: &[Key] = &[
     one("limits.series_labels_max", "limits.series-labels-max", "N", "labels of one series, without its group's"),
     one("limits.push_series_max", "limits.push-series-max", "N", "series in one push"),
     one("limits.push_families_max", "limits.push-families-max", "N", "metric names in one push"),
-    one("limits.groups_max", "limits.groups-max", "N", "groups held, deleted ones that are remembered included"),
+    one("limits.groups_max", "limits.groups-max", "N", "groups held; as many deleted ones may be remembered besides"),
     one("limits.series_max", "limits.series-max", "N", "series held, in all groups together"),
     one("limits.scrape_cache_bytes_max", "limits.scrape-cache-bytes-max", "SIZE", "compressed text kept between scrapes; 0 keeps none"),
     one("limits.connections_max", "limits.connections-max", "N", "HTTP connections at once"),
