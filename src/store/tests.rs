@@ -410,6 +410,16 @@ fn deleted_groups_keep_nobody_from_pushing() {
 }
 
 #[test]
+fn a_group_is_found_where_its_labels_only_look_exported() {
+    let mut store = store(rules());
+    let id = placed("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
+    store.merge(id.clone(), pushed(2, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(store.published().find(&id.shown()).unwrap().id, id);
+    assert!(store.published().find(&key(&[("IDC", "SYQ"), ("exported_IDC", "X"), ("job", "b")])).is_none());
+}
+
+#[test]
 fn a_peer_does_not_say_when_pushes_were() {
     let mut store = store(rules());
     let id = placed("S", &[("job", "b")]);
