@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use askama::Template;
 
+use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 use crate::store::Entry;
 
@@ -56,10 +57,10 @@ struct SeriesView<'a> {
 }
 
 impl<'a> GroupFragment<'a> {
-    /// The page of a group at that time.
-    pub fn new(entry: &'a Entry, now_ns: u64) -> Self {
+    /// The page of a group at that time. `names`: which names paths may have here.
+    pub fn new(entry: &'a Entry, names: NameValidation, now_ns: u64) -> Self {
         let (labels, group) = (&*entry.shown, &entry.group);
-        let path = group_path(labels);
+        let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());
         let mut room = SERIES_SHOWN_MAX;
@@ -144,7 +145,8 @@ mod tests {
     }
 
     fn shown(entry: &Entry) -> String {
-        String::from_utf8(GroupFragment::new(entry, 1_795_343_713_000_000_000).reply().body).unwrap()
+        String::from_utf8(GroupFragment::new(entry, NameValidation::Legacy, 1_795_343_713_000_000_000).reply().body)
+            .unwrap()
     }
 
     #[test]
