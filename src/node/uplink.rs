@@ -138,8 +138,13 @@ impl UplinkTask {
             message_bytes_max: self.link.message_bytes_max,
             volume,
         };
-        let mut rim =
-            HubRim { task: self, head: facts.head, progress: Progress::default(), complaints: HashSet::new() };
+        let mut rim = HubRim {
+            task: self,
+            head: facts.head,
+            progress: Progress::default(),
+            untold: None,
+            complaints: HashSet::new(),
+        };
         let send_interval_ns = u64::try_from(self.options.send_interval.as_nanos()).unwrap_or(u64::MAX);
         let link = session::Config { send_interval_ns, ..self.link.session_config() };
         let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
@@ -227,6 +232,8 @@ struct HubRim<'a> {
     /// The store's head at its begin.
     head: Revision,
     progress: Progress,
+    /// What the hub holds and the writer has not been told yet.
+    untold: Option<Revision>,
     /// Families that were complained of.
     complaints: HashSet<(Arc<LabelSet>, Arc<str>)>,
 }
@@ -248,7 +255,10 @@ impl Rim for HubRim<'_> {
                     downlinks.sends_to(task.number, above);
                 }
             }
-            Note::PeerHolds(revision) => self.progress.peer_holds(*revision),
+            Note::PeerHolds(revision) => {
+                self.progress.peer_holds(*revision);
+                self.untold = Some(*revision);
+            }
             Note::HeldBack(verdicts) => self.complain(verdicts),
             _ => {}
         }
@@ -268,8 +278,6 @@ impl Rim for HubRim<'_> {
                 link.lag.held(revision);
                 // A hub that lost its disk holds less than before: all of it waits again.
                 link.lag.moved(head, now_ns);
-                // Without a place in the queue, the next acknowledgement tells the writer as much.
-                task.writer.uplink_holds(task.number, revision);
             }
             Note::Received(revision) => link.received = revision,
             Note::Head(revision) => link.lag.moved(revision, now_ns),
@@ -284,6 +292,9 @@ impl Rim for HubRim<'_> {
             Note::PeerLag(_) => {}
             Note::Heard => link.last_seen_ns = now_ns,
         });
+        // Where the writer's queue is full, it is told with what comes next, a heartbeat at the latest: if nothing is pushed
+        // any more, no later acknowledgement would let its tombstones go.
+        self.untold = self.untold.take_if(|revision| !task.writer.uplink_holds(task.number, *revision));
     }
 }
 

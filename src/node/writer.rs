@@ -309,12 +309,11 @@ impl Writer {
     }
 
     /// The hub of that uplink holds all changes up to `revision`. Heard behind what was queued before: what the hub sent
-    /// before it said so may hold a group as it was before a delete, and must not come after the tombstone went.
-    pub fn uplink_holds(&self, uplink: usize, revision: Revision) {
-        if self.published.counts().tombstones > 0 {
-            // Lost if the queue is full: a later one says as much.
-            let _ = self.jobs.try_send(Job::Holds { uplink, revision });
-        }
+    /// before it said so may hold a group as it was before a delete, and must not come after the tombstone went. `false` if
+    /// there is no place in the queue: then it is to be said again.
+    pub fn uplink_holds(&self, uplink: usize, revision: Revision) -> bool {
+        let tombstones = self.published.counts().tombstones;
+        tombstones == 0 || self.jobs.try_send(Job::Holds { uplink, revision }).is_ok()
     }
 
     /// Drops tombstones whose time has come; to be called now and then.

@@ -78,7 +78,7 @@ async fn a_tombstone_goes_when_the_hub_holds_it() {
     writer.write(key(1), Action::Delete).await.unwrap();
     assert_eq!(writer.published().counts().tombstones, 1);
     head.mark_unchanged();
-    writer.uplink_holds(0, writer.published().head());
+    assert!(writer.uplink_holds(0, writer.published().head()));
     head.changed().await.unwrap();
     assert_eq!(writer.published().counts().tombstones, 0);
     writer.stop().await;

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
 
 use pushrelay::compression::{Deflater, Inflater, LEVEL_DEFAULT};
-use pushrelay::model::{GroupId, LabelSet, StoreId};
+use pushrelay::model::{GroupId, LabelSet, Revision, StoreId};
 use pushrelay::session::{
     Action, Admitted, Batch, Closed, Config, Edge, EdgeConfig, Event as Told, Hub, HubConfig, Lag, Refused,
 };
@@ -78,6 +78,8 @@ pub struct Conn {
     pub over: bool,
     pub hostile: bool,
     pub exchanging: Option<u64>,
+    /// What the hub holds and the edge's writer has not been told yet.
+    pub untold: Option<Revision>,
 }
 
 impl World {
@@ -164,6 +166,7 @@ impl World {
             over: false,
             hostile: false,
             exchanging: None,
+            untold: None,
         };
         let id = self.next_conn;
         self.next_conn += 1;
@@ -289,11 +292,11 @@ impl World {
                 self.ask(node, Job::Merge { conn, end, id, place, deltas, peer, position });
             }
             Action::PeerHolds(revision) if end == EDGE => {
-                let uplink = self.conns[&conn].uplink;
                 self.trace(|| format!("{node} is told on {conn} that its hub holds {revision}"));
-                if self.random.chance(97) {
-                    self.ask(node, Job::Held { uplink, revision });
+                if let Some(conn) = self.conns.get_mut(&conn) {
+                    conn.untold = Some(revision);
                 }
+                self.tell_held(conn, node);
             }
             Action::ClockOffset(offset_ns) if end == EDGE && self.conns[&conn].uplink == 0 => {
                 self.nodes[node].offset_ns = offset_ns;
@@ -377,7 +380,20 @@ impl World {
         }
     }
 
+    /// Tells the writer what the hub holds, unless its queue is full: then with the next message.
+    fn tell_held(&mut self, conn: ConnId, node: NodeId) {
+        let told = self.random.chance(97);
+        let Some(link) = self.conns.get_mut(&conn).filter(|_| told) else { return };
+        if let (Some(revision), uplink) = (link.untold.take(), link.uplink) {
+            self.ask(node, Job::Held { uplink, revision });
+        }
+    }
+
     fn received(&mut self, conn: ConnId, end: usize, bytes: &[u8]) {
+        if end == EDGE && self.conns[&conn].untold.is_some() {
+            let node = self.end(conn, end).node;
+            self.tell_held(conn, node);
+        }
         let side = self.end(conn, end);
         let mut inflated = Vec::new();
         let decoded = match &mut side.inflater {
