@@ -1,7 +1,6 @@
 //! Requests' paths, and the grouping keys in them: a key that was accepted has a path that leads to it.
 
 use pushrelay::exposition::NameValidation;
-use pushrelay::exposition::name::unescape_values;
 use pushrelay::gateway::path::{group_path, grouping_key};
 use pushrelay::gateway::route::{Route, RouteConfig, Router};
 
@@ -18,11 +17,7 @@ pub fn run(data: &[u8]) {
         return;
     }
     let Ok(target) = grouping_key(rest, mode & 2 != 0, names) else { return };
-    // A path is written for nodes that allow any name: elsewhere a name that looks escaped is not meant to be.
-    if names == NameValidation::Legacy && target.iter().any(|label| unescape_values(&label.name) != *label.name) {
-        return;
-    }
-    let path = format!("/metrics/{}", group_path(&target));
+    let path = format!("/metrics/{}", group_path(&target, names));
     assert_eq!(router.route("PUT", &path), Route::Push { target: target.clone(), replace: true }, "{path}");
     assert_eq!(router.route("DELETE", &path), Route::Delete { target }, "{path}");
 }

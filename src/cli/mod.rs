@@ -9,6 +9,7 @@ pub mod run;
 pub mod store;
 mod watch;
 
+use std::env;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -26,7 +27,7 @@ const STORE_UNREAD: u8 = 2;
 
 /// Runs the program with the process's arguments.
 pub fn main() -> ExitCode {
-    let matches = match command().try_get_matches() {
+    let matches = match command().try_get_matches_from(config::arguments(env::args_os())) {
         Ok(matches) => matches,
         Err(error) => {
             // Help and version are errors to clap, but not to the shell.
@@ -51,6 +52,7 @@ pub fn command() -> Command {
     Command::new("pushrelay")
         .about("The Prometheus Pushgateway API behind firewalls, and one scrape for all of it")
         .version(VERSION)
+        .propagate_version(true)
         .subcommand_required(true)
         .arg_required_else_help(true)
         .subcommand(config::add_flags(edge))

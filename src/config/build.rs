@@ -1,8 +1,10 @@
 //! From keys to options: reads each key once, with its default, and checks what must hold between them.
 
+use std::borrow::Cow;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use tracing::level_filters::LevelFilter;
 
 use super::reader::{Reader, Section};
@@ -22,8 +24,8 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     let section = reader.section(reader.root(), "web");
     let default = WebOptions::default();
     let listen_addresses = addresses(reader, section, default.listen_addresses);
-    let telemetry_path = reader.value(section, "telemetry_path", default.telemetry_path);
-    if !telemetry_path.starts_with('/') || telemetry_path == "/" {
+    let telemetry_path: String = reader.value(section, "telemetry_path", default.telemetry_path);
+    if !telemetry_path.starts_with('/') || telemetry_path.trim_end_matches('/').is_empty() {
         reader.mistake(
             section,
             "telemetry_path",
@@ -42,7 +44,7 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     let prefix = prefix.trim_matches('/');
     WebOptions {
         listen_addresses,
-        telemetry_path,
+        telemetry_path: telemetry_path.trim_end_matches('/').to_owned(),
         route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
         enable_lifecycle: reader.value(section, "enable_lifecycle", default.enable_lifecycle),
         enable_admin_api: reader.value(section, "enable_admin_api", default.enable_admin_api),
@@ -51,16 +53,17 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     }
 }
 
-/// The path of an `http` or `https` URL; or of one that is a path alone, which the original takes too.
+/// The path, decoded, of an `http` or `https` URL; or of one that is a path alone, which the original takes too.
 fn url_path(url: &str) -> Option<String> {
-    if url.starts_with('/') && !url.starts_with("//") && !url.contains(['?', '#']) && !url.contains(char::is_whitespace)
-    {
-        return Some(url.to_owned());
-    }
-    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
-    let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-    let good = !host.is_empty() && !rest.contains(['?', '#']) && !rest.contains(char::is_whitespace);
-    good.then(|| path.to_owned())
+    let path = if url.starts_with('/') && !url.starts_with("//") {
+        url
+    } else {
+        let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"))?;
+        let (host, path) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
+        Some(path).filter(|_| !host.is_empty())?
+    };
+    let good = !url.contains(['?', '#']) && !url.contains(char::is_whitespace);
+    good.then(|| percent_decode_str(path).decode_utf8().ok().map(Cow::into_owned))?
 }
 
 fn addresses<'a>(reader: &mut Reader<'a>, section: Section<'a>, default: Vec<ListenAddress>) -> Vec<ListenAddress> {
@@ -123,6 +126,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
         },
         scrape_cache_bytes_max: bytes(reader, section, "scrape_cache_bytes_max", default.scrape_cache_bytes_max),
         connections_max: reader.value(section, "connections_max", default.connections_max),
+        scrapes_max: reader.value(section, "scrapes_max", default.scrapes_max),
         header_bytes_max: bytes(reader, section, "header_bytes_max", default.header_bytes_max),
         header_timeout: reader.value(section, "header_timeout", default.header_timeout),
         body_timeout: reader.value(section, "body_timeout", default.body_timeout),

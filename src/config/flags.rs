@@ -1,6 +1,7 @@
 //! Flags of the command line: one for each key that has one, and `--config.file`.
 
 use std::collections::HashMap;
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Arg, ArgAction, ArgMatches, Command};
@@ -8,6 +9,17 @@ use clap::{Arg, ArgAction, ArgMatches, Command};
 use super::keys::KEYS;
 
 const CONFIG_FILE: &str = "config.file";
+
+/// Flags of the original that are none here, and what takes their place.
+const ABSENT: [(&str, &str); 3] = [
+    (
+        "persistence.file",
+        "what is pushed is kept in the directory --storage.path (in memory alone with --storage.path=\"\"); a file of \
+         Pushgateway's is not read: push once more",
+    ),
+    ("persistence.interval", "a push is on disk before it is answered (--storage.sync); leave the flag away"),
+    ("web.local-assets", "the pages are part of the program; leave the flag away"),
+];
 
 /// What was given on the command line.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +45,28 @@ pub fn add_flags(command: Command) -> Command {
             value => arg.value_name(value),
         })
     });
-    command.arg(file).args(flags)
+    let absent = ABSENT.map(|(name, advice)| {
+        let refuse = move |_: &str| Err::<String, _>(advice);
+        Arg::new(name)
+            .long(name)
+            .num_args(0..=1)
+            .default_missing_value("")
+            .value_name("…")
+            .value_parser(refuse)
+            .hide(true)
+    });
+    // Beside flags as long as some are, a text would have a column as narrow as a word.
+    command.next_line_help(true).arg(file).args(flags).args(absent)
+}
+
+/// The arguments as [`add_flags`] knows them: a switch is also turned off as the original has it, by
+/// `--no-web.enable-lifecycle`.
+pub fn arguments(given: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
+    let switch = |flag: &str| KEYS.iter().any(|key| key.flag == Some(flag) && key.value.is_empty());
+    given.into_iter().map(move |argument| match argument.to_str().and_then(|text| text.strip_prefix("--no-")) {
+        Some(flag) if switch(flag) => format!("--{flag}=false").into(),
+        _ => argument,
+    })
 }
 
 impl Flags {

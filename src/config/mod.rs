@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
-pub use flags::{Flags, add_flags};
+pub use flags::{Flags, add_flags, arguments};
 pub use mistake::{Mistake, Mistakes, Place};
 pub use summary::summary;
 

@@ -1,5 +1,6 @@
 //! Files and flags as operators write them, each mistake with its message, and documentation held to the list of keys.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,7 +12,7 @@ use crate::net::testing::TempDir;
 use crate::node::options::EdgeOptions;
 
 fn flags(arguments: &[&str]) -> Flags {
-    let all = std::iter::once(&"pushrelay").chain(arguments);
+    let all = super::arguments(std::iter::once(&"pushrelay").chain(arguments).map(OsString::from));
     Flags::from_matches(&add_flags(Command::new("pushrelay")).try_get_matches_from(all).unwrap())
 }
 
@@ -116,6 +117,28 @@ fn a_prefix_comes_from_the_external_url_unless_given() {
     assert_eq!(prefix(&["--web.external-url=http://a.example/push", "--web.route-prefix=/"]), "");
     assert_eq!(prefix(&["--web.external-url=/push/"]), "/push");
     assert_eq!(prefix(&["--web.route-prefix=x/"]), "/x");
+    assert_eq!(prefix(&["--web.external-url=http://a.example/a%20b"]), "/a b");
+}
+
+#[test]
+fn flags_are_read_as_the_original_reads_them() {
+    let options =
+        load(None, &flags(&["--log.level=WARN", "--web.telemetry-path=/m/", "--no-web.enable-lifecycle"])).unwrap();
+    assert_eq!((options.log.level, &*options.node.web.telemetry_path), (LevelFilter::WARN, "/m"));
+    assert!(!options.node.web.enable_lifecycle);
+}
+
+#[test]
+fn flags_of_the_original_that_are_none_say_what_to_do() {
+    for (flag, advice) in [
+        ("--persistence.file=/var/lib/pushgateway.data", "--storage.path"),
+        ("--persistence.file=", "--storage.path"),
+        ("--persistence.interval=5m", "before it is answered"),
+        ("--web.local-assets=/usr/share", "part of the program"),
+    ] {
+        let error = add_flags(Command::new("edge")).try_get_matches_from(["edge", flag]).unwrap_err().to_string();
+        assert!(error.contains(advice), "{error}");
+    }
 }
 
 #[test]
@@ -290,7 +313,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 20 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 21 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key, looking into the first section of a list.

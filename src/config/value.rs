@@ -225,8 +225,6 @@ macro_rules! one_of {
             fn to_text(&self) -> String {
                 match *self {
                     $($value => $text,)*
-                    #[allow(unreachable_patterns)]
-                    _ => "",
                 }
                 .into()
             }
@@ -236,9 +234,27 @@ macro_rules! one_of {
 one_of! {
     SyncPolicy: "\"always\" or \"never\"" { "always" => SyncPolicy::Always, "never" => SyncPolicy::Never }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
-    LevelFilter: "one of \"trace\", \"debug\", \"info\", \"warn\" and \"error\"" {
-        "trace" => LevelFilter::TRACE, "debug" => LevelFilter::DEBUG, "info" => LevelFilter::INFO,
-        "warn" => LevelFilter::WARN, "error" => LevelFilter::ERROR
+}
+
+const LEVELS: [(&str, LevelFilter); 5] = [
+    ("trace", LevelFilter::TRACE),
+    ("debug", LevelFilter::DEBUG),
+    ("info", LevelFilter::INFO),
+    ("warn", LevelFilter::WARN),
+    ("error", LevelFilter::ERROR),
+];
+
+impl Value for LevelFilter {
+    const KIND: &'static str = "one of \"trace\", \"debug\", \"info\", \"warn\" and \"error\"";
+
+    /// In capitals or not, as the original.
+    fn from_text(text: &str) -> Result<Self, String> {
+        let level = LEVELS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        level.map(|(_, level)| *level).ok_or_else(|| format!("{text:?} is not {}", Self::KIND))
+    }
+
+    fn to_text(&self) -> String {
+        LEVELS.iter().find(|(_, level)| level == self).map_or("", |(name, _)| name).into()
     }
 }
 

@@ -40,6 +40,8 @@ pub enum Inclusive {
     Upper = 0,
     /// The lower one.
     Lower = 1,
+    /// None: a bound of 0 is in no bucket but the one around it.
+    Neither = 2,
     /// Both.
     Both = 3,
 }
@@ -103,7 +105,8 @@ impl Native {
         let mut buckets = spread(&histogram.negative_span, negative, schema);
         buckets.reverse();
         for bucket in &mut buckets {
-            (bucket.lower, bucket.upper, bucket.inclusive) = (-bucket.upper, -bucket.lower, Inclusive::Lower);
+            (bucket.lower, bucket.upper) = (-bucket.upper, -bucket.lower);
+            bucket.inclusive = if bucket.lower < 0.0 { Inclusive::Lower } else { Inclusive::Neither };
         }
         let threshold = histogram.zero_threshold.unwrap_or(0.0);
         if !zero.is_zero() {
@@ -136,7 +139,8 @@ fn spread(spans: &[BucketSpan], counts: Vec<Count>, schema: i32) -> Vec<NativeBu
             let Some(count) = counts.next() else { return buckets };
             if !count.is_zero() {
                 let (lower, upper) = (bound(index - 1, schema), bound(index, schema));
-                buckets.push(NativeBucket { lower, upper, inclusive: Inclusive::Upper, count });
+                let inclusive = if upper > 0.0 { Inclusive::Upper } else { Inclusive::Neither };
+                buckets.push(NativeBucket { lower, upper, inclusive, count });
             }
             index += 1;
         }
@@ -158,13 +162,13 @@ fn root(i: usize) -> f64 {
     f64::from_bits(exact.to_bits() + 1 - u64::from(BELOW_PLUS_ONE[i] - b'0'))
 }
 
-/// The upper bound of a bucket: 2^(index / 2^schema). The last finite one ends at the largest `f64`.
+/// The upper bound of a bucket: 2^(index / 2^schema). The last finite one ends at the largest `f64`. Schemas below -4 do
+/// not exist, but the original computes with them, and loses what is shifted out.
 fn bound(index: i64, schema: i32) -> f64 {
-    const SCHEMA_MIN: i32 = -4;
     const SCHEMA_MAX: i32 = 8;
-    let schema = schema.clamp(SCHEMA_MIN, SCHEMA_MAX);
+    let schema = schema.min(SCHEMA_MAX);
     let (whole, fraction) = if schema < 0 {
-        (index.saturating_mul(1 << -schema), 0)
+        (index.checked_shl(schema.unsigned_abs()).unwrap_or(0), 0)
     } else {
         let parts = 1_i64 << schema;
         (index.div_euclid(parts), index.rem_euclid(parts) as usize * (256 >> schema))
@@ -188,7 +192,8 @@ mod tests {
     fn bounds_are_powers_of_the_schema() {
         assert_eq!([bound(0, 0), bound(3, 0), bound(-2, 0)], [1.0, 8.0, 0.25]);
         assert_eq!([bound(1, -1), bound(1, 1), bound(-1, 1)], [4.0, 2.82842712474619 / 2.0, 0.7071067811865475]);
-        assert_eq!([bound(1024, 0), bound(1025, 0), bound(i64::MAX, -4)], [f64::MAX, f64::INFINITY, f64::INFINITY]);
+        assert_eq!([bound(1024, 0), bound(1025, 0), bound(1 << 40, -4)], [f64::MAX, f64::INFINITY, f64::INFINITY]);
+        assert_eq!([bound(2, -5), bound(-1, -53), bound(0, -53), bound(7, -64)], [2_f64.powi(64), 0.0, 1.0, 1.0]);
         assert_eq!([bound(-1074, 0), bound(-1080, 0)], [5e-324, 0.0]);
     }
 

@@ -1,5 +1,8 @@
 //! Numbers as Go reads and prints them (`strconv.ParseFloat`, `FormatFloat(…, 'g', -1, 64)`).
 
+/// The NaN of the original, which protobuf shows to the bit.
+const NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
+
 /// Reads a number of the text format: a decimal, or an infinity or NaN in any case; `None` if it is neither. As in the
 /// original, hexadecimal floats, underscores and finite numbers beyond the range of an `f64` are none.
 pub fn parse(token: &[u8]) -> Option<f64> {
@@ -10,7 +13,7 @@ pub fn parse(token: &[u8]) -> Option<f64> {
     let magnitude = token.strip_prefix(['+', '-']).unwrap_or(token);
     match magnitude.as_bytes().first()? {
         b'0'..=b'9' | b'.' => token.parse().ok().filter(|value: &f64| value.is_finite()),
-        b'n' | b'N' => token.eq_ignore_ascii_case("nan").then_some(f64::NAN),
+        b'n' | b'N' => token.eq_ignore_ascii_case("nan").then_some(NAN),
         _ => {
             let infinite = ["inf", "infinity"].iter().any(|name| magnitude.eq_ignore_ascii_case(name));
             infinite.then_some(if token.starts_with('-') { f64::NEG_INFINITY } else { f64::INFINITY })
@@ -251,7 +254,7 @@ mod tests {
         for (text, value) in good {
             assert_eq!(parse(text.as_bytes()), Some(value), "{text}");
         }
-        assert!(parse(b"NaN").unwrap().is_nan() && parse(b"nan").unwrap().is_nan());
+        assert_eq!([&b"NaN"[..], b"nan"].map(|text| parse(text).unwrap().to_bits()), [0x7ff8_0000_0000_0001; 2]);
         let bad = [
             "", "+", "-", ".", "-.", "e5", "1e", "1e+", "1.2.3", "0x1", "0x1p3", "1_0", "+NaN", "-nan", "infi", "i",
             "1d", "1f", "1e400", "-1e400", "1 ", "--1", "+-1", "\u{663}", "nano",

@@ -178,9 +178,14 @@ impl<'a> RawFamily<'a> {
         }
     }
 
-    /// Marks the family as one that cannot be accepted; the first reason stands.
+    /// Marks the family as one that cannot be accepted. The first reason stands, but for timestamps: the original looks for
+    /// those before anything else, even in families that it then does not take from a push.
     pub fn refuse(&mut self, refusal: Refusal) {
-        self.refusal.get_or_insert(refusal);
+        if refusal == Refusal::Timestamp {
+            self.refusal = Some(refusal);
+        } else {
+            self.refusal.get_or_insert(refusal);
+        }
     }
 
     /// Repeats the metric added last, so that the family is refused as one with two equal metrics.

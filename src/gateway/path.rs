@@ -138,19 +138,23 @@ fn text(name: &str, value: Vec<u8>) -> Result<String, PathError> {
     String::from_utf8(value).map_err(|e| PathError::NotUtf8 { name: name.to_owned(), value: e.into_bytes() })
 }
 
-/// The path that [`grouping_key`] reads as these labels: `job/NAME/LABEL/VALUE/…`, escaped for a URL, the job first.
-pub fn group_path(labels: &LabelSet) -> String {
+/// The path that [`grouping_key`] reads as these labels under the same rule for names: `job/NAME/LABEL/VALUE/…`, escaped for
+/// a URL, the job first.
+pub fn group_path(labels: &LabelSet, names: NameValidation) -> String {
     let mut path = String::new();
-    push_label(JOB, labels.get(JOB).unwrap_or_default(), &mut path);
+    push_label(JOB, labels.get(JOB).unwrap_or_default(), names, &mut path);
     for label in labels.iter().filter(|label| *label.name != *JOB) {
         path.push('/');
-        push_label(&label.name, &label.value, &mut path);
+        push_label(&label.name, &label.value, names, &mut path);
     }
     path
 }
 
-fn push_label(name: &str, value: &str, path: &mut String) {
-    path.push_str(&path_name(name));
+fn push_label(name: &str, value: &str, names: NameValidation, path: &mut String) {
+    match names {
+        NameValidation::Legacy => path.push_str(&url::escape(name.as_bytes())),
+        NameValidation::Utf8 => path.push_str(&path_name(name)),
+    }
     // What cleaning or splitting the path would take apart.
     if value.is_empty() || value == "." || value == ".." || value.contains('/') {
         path.push_str(BASE64_SUFFIX);
@@ -162,7 +166,7 @@ fn push_label(name: &str, value: &str, path: &mut String) {
     }
 }
 
-/// The name as a path says it. With legacy names only, that is the name.
+/// The name as a path says it where escapes are undone.
 fn path_name(name: &str) -> String {
     let escaped = Escaping::Values.escape(name);
     if unescape_values(&escaped) == name {
@@ -206,7 +210,7 @@ mod tests {
             let sayable = |name: &str| !name.starts_with("__") && name != JOB && name.chars().all(|c| c < '\u{100000}');
             let named = labels.into_iter().filter(|(name, _)| sayable(name));
             let set = LabelSet::new(named.chain([(JOB.to_owned(), job)]));
-            let path = format!("/{}", group_path(&set));
+            let path = format!("/{}", group_path(&set, NameValidation::Utf8));
             let decoded = url::decode(&path).unwrap();
             prop_assert_eq!(url::clean(&decoded), None, "{}", path);
             let (encoded, rest) = match decoded.strip_prefix(b"/job/") {
@@ -263,6 +267,17 @@ mod tests {
             encoded_job("YWJj!!"),
             r#"invalid base64 encoding in job name "abc": illegal base64 data at input byte 4"#
         );
+    }
+
+    #[test]
+    fn a_name_that_looks_escaped_is_written_as_it_will_be_read() {
+        let set = LabelSet::new([("job", "a"), ("U__x_2e_y", "1")]);
+        for (names, path) in
+            [(NameValidation::Legacy, "job/a/U__x_2e_y/1"), (NameValidation::Utf8, "job/a/U__U____x__2e__y/1")]
+        {
+            assert_eq!(group_path(&set, names), path);
+            assert_eq!(read(&path[4..], names), set.to_string());
+        }
     }
 
     #[test]

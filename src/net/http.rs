@@ -4,6 +4,7 @@
 //! A [`Handler`] gets an [`Incoming`] request, whose body it may read under a bound, and gives a [`Response`]: bytes, or a
 //! stream of them for what is too large to hold.
 
+use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -338,7 +339,8 @@ pub struct Response(hyper::Response<Reply>);
 impl Response {
     /// An answer with that status and nothing else. A number that is no status (100–999) becomes 500.
     pub fn new(status: u16) -> Self {
-        let mut response = hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), busy: None });
+        let mut response =
+            hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), busy: None, held: None });
         *response.status_mut() =
             hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
         Self(response)
@@ -371,6 +373,12 @@ impl Response {
         self
     }
 
+    /// Drops `held` when the answer was sent, or its client is gone.
+    pub fn holding(mut self, held: impl Send + 'static) -> Self {
+        self.0.body_mut().held = Some(Box::new(held));
+        self
+    }
+
     /// The status.
     pub fn status(&self) -> u16 {
         self.0.status().as_u16()
@@ -398,6 +406,8 @@ impl fmt::Debug for Made {
 struct Reply {
     content: Content,
     busy: Option<Busy>,
+    /// What ends with the answer.
+    held: Option<Box<dyn Any + Send>>,
 }
 
 impl hyper::body::Body for Reply {

@@ -148,6 +148,8 @@ pub struct LimitOptions {
     pub scrape_cache_bytes_max: usize,
     /// HTTP connections at once.
     pub connections_max: usize,
+    /// Scrapes and answers of the query API on their way at once.
+    pub scrapes_max: usize,
     /// Bytes of a request's head.
     pub header_bytes_max: usize,
     /// For a request's head to arrive.
@@ -172,6 +174,8 @@ impl Default for LimitOptions {
             store: store::Limits::default(),
             scrape_cache_bytes_max: 64 << 20,
             connections_max: 10_000,
+            // More than one connection of HTTP/2 can ask for at once.
+            scrapes_max: 200,
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),

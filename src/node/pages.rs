@@ -14,7 +14,7 @@ impl Service {
     /// The page of groups, or the list on it.
     pub(super) fn index(&self, search: &Search) -> Reply {
         let (published, now_ns) = (self.writer.published(), self.clock.wall_ns());
-        let list = GroupList::new(search, published.times().iter(), now_ns);
+        let list = GroupList::new(search, published.times().iter(), self.rules.body.names, now_ns);
         if search.list_only {
             return list.reply();
         }
@@ -28,7 +28,7 @@ impl Service {
     /// The page of one group.
     pub(super) fn fragment(&self, target: &LabelSet) -> Reply {
         match self.writer.published().find(target) {
-            Some(entry) => GroupFragment::new(&entry, self.clock.wall_ns()).reply(),
+            Some(entry) => GroupFragment::new(&entry, self.rules.body.names, self.clock.wall_ns()).reply(),
             None => Reply::error(404, format_args!("there is no group {target}")),
         }
     }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -208,6 +208,7 @@ impl Node {
             commands,
             protection,
             press,
+            turns: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
             room: Room::new(options.limits.scrape_cache_bytes_max),
         };
         node.start_web(&options, service, listeners.web)?;
@@ -458,6 +459,7 @@ fn service_rules(options: &NodeOptions) -> ServiceRules {
         checked: !options.push.disable_consistency_check,
         admin_api: options.web.enable_admin_api,
         is_hub: options.role == Role::Hub,
+        scrapes_max: limits.scrapes_max,
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, trace};
 
 use super::certificates::Certificates;
@@ -48,6 +48,8 @@ pub struct ServiceRules {
     pub admin_api: bool,
     /// Whether edges connect here.
     pub is_hub: bool,
+    /// Scrapes and answers of the query API on their way at once, at most.
+    pub scrapes_max: usize,
 }
 
 /// See the module's documentation.
@@ -78,6 +80,8 @@ pub struct Service {
     pub press: Press,
     /// Where scrapes keep what they compressed.
     pub room: Room,
+    /// What each scrape on its way has one of. An answer is large, and a connection of HTTP/2 can ask for a hundred.
+    pub turns: Arc<Semaphore>,
 }
 
 impl Handler for Service {
@@ -118,7 +122,7 @@ impl Service {
             Route::Push { target, replace } => self.push(target, replace, request, started).await,
             Route::Delete { target } => self.delete(target, request).await,
             Route::Scrape => return self.scrape(request),
-            Route::Query => self.query(),
+            Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
             Route::Wipe => answer(self.writer.wipe().await, Reply::accepted),
             Route::Quit => self.command(Command::Quit).await,
@@ -187,12 +191,25 @@ impl Service {
     }
 
     fn scrape(&self, request: &Incoming) -> Response {
+        let turn = match self.turn() {
+            Ok(turn) => turn,
+            Err(reply) => return respond(reply),
+        };
         let gzip = accepts_gzip(request.headers("accept-encoding"));
         let format = negotiate(request.header("accept").unwrap_or_default());
         let page = Page::new(self.writer.published(), self.own_families(), format, gzip.then_some(&self.room));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
-        response.parts(self.press.print(page))
+        response.parts(self.press.print(page)).holding(turn)
+    }
+
+    /// A scrape's turn, until its answer was sent; if there are too many, what to answer instead.
+    fn turn(&self) -> Result<OwnedSemaphorePermit, Reply> {
+        self.turns.clone().try_acquire_owned().map_err(|_| {
+            let max = self.rules.scrapes_max;
+            let text = format_args!("{max} scrapes are on their way already (limits.scrapes_max): try again later");
+            Reply::error(503, text)
+        })
     }
 
     /// All that the node tells of itself.
@@ -208,9 +225,14 @@ impl Service {
         families
     }
 
-    fn query(&self) -> Reply {
+    fn query(&self) -> Response {
+        let turn = match self.turn() {
+            Ok(turn) => turn,
+            Err(reply) => return respond(reply),
+        };
         let groups = self.writer.published().groups();
-        query::metrics(groups.iter().filter(|entry| !entry.header.held).map(|entry| group_json(entry)))
+        let shown = groups.iter().filter(|entry| !entry.header.held);
+        respond(query::metrics(shown.map(|entry| group_json(entry)))).holding(turn)
     }
 
     async fn command(&self, command: Command) -> Reply {

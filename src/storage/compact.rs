@@ -176,8 +176,11 @@ fn held(store: &Store) -> BTreeMap<GroupId, Group> {
     store.published().entries().into_iter().map(|entry| (entry.id.clone(), entry.group.clone())).collect()
 }
 
+/// The store's files, the oldest first.
 fn names(disk: &RealDisk) -> io::Result<Vec<FileName>> {
-    Ok(disk.list()?.iter().filter_map(|name| FileName::parse(name)).collect())
+    let mut names: Vec<FileName> = disk.list()?.iter().filter_map(|name| FileName::parse(name)).collect();
+    names.sort();
+    Ok(names)
 }
 
 fn bytes(disk: &RealDisk, names: &[FileName]) -> io::Result<u64> {
@@ -248,5 +251,22 @@ impl Disk for KeepingDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.0.sync_dir()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::testing::TempDir;
+
+    #[test]
+    fn files_are_taken_oldest_first() {
+        let temp = TempDir::new();
+        for name in ["log-0000000012", "checkpoint-0000000003", "log-0000000003", "LOCK", "log-0000000004"] {
+            temp.write(name, "");
+        }
+        let found = names(&RealDisk::open(temp.path()).unwrap()).unwrap();
+        let found: Vec<String> = found.iter().map(|name| name.text()).collect();
+        assert_eq!(found, ["log-0000000003", "checkpoint-0000000003", "log-0000000004", "log-0000000012"]);
     }
 }

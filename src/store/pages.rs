@@ -93,6 +93,11 @@ impl Block {
         self.pages.iter().flat_map(|page| &page.entries)
     }
 
+    /// Whether the group shows something of that name.
+    pub fn contains(&self, labels: &LabelSet) -> bool {
+        self.find(labels).1.is_ok()
+    }
+
     /// Where the group's entry is or would be: the page, and there the entry or the place for it.
     fn find(&self, labels: &LabelSet) -> (usize, Result<usize, usize>) {
         let order = |shown: &Shown| (*shown.labels).cmp(labels);

@@ -422,6 +422,45 @@ fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
 }
 
 #[test]
+fn deleted_groups_keep_nobody_from_pushing() {
+    let limits = Limits { groups_max: 2, series_max: 9 };
+    let mut store = store(Rules { limits, has_hubs: true, ..rules() });
+    let group = |job: &str| local(&[("job", job)]);
+    let full = Err(Refusal::Limit { name: "limits.groups_max", max: 2 });
+    let mut act = |job: &str, action: Action, ns: u64| {
+        let outcome = store.write(group(job), action, now(ns));
+        store.commit();
+        outcome
+    };
+    let push = || Action::Put(vec![gauge("m")]);
+    for (ns, job) in ["a", "b"].into_iter().enumerate() {
+        act(job, push(), ns as u64 + 1).unwrap();
+        act(job, Action::Delete, ns as u64 + 11).unwrap();
+    }
+    act("c", push(), 21).unwrap();
+    act("a", push(), 22).unwrap();
+    assert_eq!(act("b", push(), 23), full, "two are live");
+    act("c", Action::Delete, 24).unwrap();
+    act("a", Action::Delete, 25).unwrap();
+    act("d", push(), 26).unwrap();
+    act("d", Action::Delete, 27).unwrap();
+    assert_eq!(act("e", push(), 28), full, "what is remembered is bounded too");
+    act("a", push(), 29).unwrap();
+    act("b", push(), 30).unwrap();
+    assert_eq!((store.published().counts().groups, store.published().counts().tombstones), (2, 2));
+}
+
+#[test]
+fn a_group_is_found_where_its_labels_only_look_exported() {
+    let mut store = store(rules());
+    let id = placed("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
+    store.merge(id.clone(), pushed(2, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(store.published().find(&id.shown()).unwrap().id, id);
+    assert!(store.published().find(&key(&[("IDC", "SYQ"), ("exported_IDC", "X"), ("job", "b")])).is_none());
+}
+
+#[test]
 fn a_peer_does_not_say_when_pushes_were() {
     let mut store = store(rules());
     let id = placed("S", &[("job", "b")]);

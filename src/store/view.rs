@@ -148,10 +148,19 @@ impl Published {
         let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && *entry.shown == *shown;
         let ids = view.changed.keys().filter_map(|place| GroupId::within(place, shown));
         let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.held);
-        // Where a label looks like one that disagreed with the place, that was a guess.
-        let renamed = || shown.iter().any(|label| label.name.starts_with(EXPORTED_PREFIX));
-        let searched = || view.groups.values().filter(is_it).min_by_key(|entry| entry.header.held);
-        plain.or_else(|| if renamed() { searched() } else { None }).cloned()
+        if let Some(entry) = plain {
+            return Some(entry.clone());
+        }
+        let times = view.pages.block(PUSH_TIME);
+        drop(view);
+        // Where a label looks like one that disagreed with the place, that was a guess. All groups are looked at only if one
+        // is shown under these labels, and not under the lock.
+        let renamed = shown.iter().any(|label| label.name.starts_with(EXPORTED_PREFIX));
+        if !renamed || !times.is_some_and(|block| block.contains(shown)) {
+            return None;
+        }
+        let entries = self.entries();
+        entries.iter().filter(is_it).min_by_key(|entry| entry.header.held).cloned()
     }
 
     /// One group, live or a tombstone.

@@ -22,7 +22,7 @@ use crate::model::{
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Groups, tombstones included.
+    /// Live groups; as many tombstones may be held besides.
     pub groups_max: usize,
     /// Series shown in all groups together.
     pub series_max: usize,
@@ -227,12 +227,15 @@ impl Store {
     /// Applies a request to a group. A refused push is an error, and noted in the group.
     pub fn write(&mut self, id: GroupId, action: Action, now: Now) -> Result<(), Refusal> {
         let entry = match self.staged.get(&id) {
-            Some(entry) => entry,
+            Some(entry) => {
+                self.check_revival(&entry, !matches!(action, Action::Delete))?;
+                entry
+            }
             None => {
                 let known_elsewhere = self.rules.has_hubs || (self.rules.has_edges && !id.place.is_empty());
                 match action {
                     Action::Delete if !known_elsewhere => return Ok(()),
-                    _ => self.check_group_limit(self.rules.limits.groups_max)?,
+                    _ => self.check_group_limit(!matches!(action, Action::Delete))?,
                 }
                 self.create(id)
             }
@@ -264,18 +267,20 @@ impl Store {
     /// pushes are left out: each node shows its own.
     ///
     /// # Errors
-    /// If it is of a group not known here and the store is at `limits.groups_max`; for a tombstone, at twice that, so that
-    /// deletes still arrive where no push does.
+    /// If it is of a group that is not live here and the store is at `limits.groups_max`; of deleted groups, it takes as many
+    /// besides.
     pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         if change.families().iter().any(shows_times) {
             change = change.part(|_, f| !shows_times(f));
         }
         let entry = match self.staged.get(&id) {
-            Some(entry) => entry,
+            Some(entry) => {
+                self.check_revival(&entry, change.is_live())?;
+                entry
+            }
             None => {
-                let max = self.rules.limits.groups_max;
-                self.check_group_limit(if change.is_live() { max } else { max.saturating_mul(2) })?;
+                self.check_group_limit(change.is_live())?;
                 self.create(id)
             }
         };
@@ -342,14 +347,27 @@ impl Store {
 
     /// Whether so many groups can be merged, be they all new, without crossing a bound.
     pub fn has_room(&self, groups: usize) -> bool {
-        let counts = self.published.counts();
-        counts.groups + counts.tombstones + self.staged.new + groups <= self.rules.limits.groups_max
+        let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
+        let live = counts.groups + self.staged.new + groups;
+        live <= max && live + counts.tombstones <= max.saturating_mul(2)
     }
 
-    fn check_group_limit(&self, max: usize) -> Result<(), Refusal> {
-        let counts = self.published.counts();
-        if counts.groups + counts.tombstones + self.staged.new >= max {
-            return Err(Refusal::Limit { name: "limits.groups_max", max: self.rules.limits.groups_max });
+    /// Whether there is room for one group more, live or deleted. What is deleted keeps nobody from pushing, until it is
+    /// as much as may be live.
+    fn check_group_limit(&self, live: bool) -> Result<(), Refusal> {
+        let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
+        let groups = counts.groups + self.staged.new;
+        if (live && groups >= max) || groups + counts.tombstones >= max.saturating_mul(2) {
+            return Err(Refusal::Limit { name: "limits.groups_max", max });
+        }
+        Ok(())
+    }
+
+    /// Whether a group that was deleted, if this is one, can be `live` again.
+    fn check_revival(&self, entry: &Entry, live: bool) -> Result<(), Refusal> {
+        let max = self.rules.limits.groups_max;
+        if live && !entry.group.is_live() && self.published.counts().groups + self.staged.new >= max {
+            return Err(Refusal::Limit { name: "limits.groups_max", max });
         }
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::{Node, Reply, Site, http};
+use crate::support::{Node, Reply, Site, eventually, http};
 
 /// Twice what may have been resident: the largest body allowed, and room for what is made of it.
 const MEMORY_BYTES_MAX: u64 = 512 << 20;
@@ -192,6 +192,34 @@ fn slow_clients_hold_nobody_up() {
     drop(waiting);
     unharmed(&hub, &mut edge);
     assert!(edge.page().values("x", &[]).is_empty(), "a push that did not arrive whole is none");
+}
+
+#[test]
+fn scrapes_beyond_the_bound_are_503() {
+    let site = Site::new();
+    let mut node = site.hub().flags(&["--limits.scrapes-max=2"]);
+    node.start();
+    // More than the sockets between take of it.
+    let long = "x".repeat(1_000);
+    let series: String = (0..20_000).map(|number| format!("m{{number=\"{number}\",long=\"{long}\"}} 1\n")).collect();
+    node.push("job/large", &series);
+    let waiting = ["/metrics", "/api/v1/metrics"].map(|path| {
+        let mut stream = http::connect(node.web()).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let mut begun = [0; 12];
+        stream.read_exact(&mut begun).unwrap();
+        assert_eq!(&begun, b"HTTP/1.1 200");
+        stream
+    });
+    for path in ["/metrics", "/api/v1/metrics"] {
+        let reply = node.get(path);
+        assert_eq!(reply.status, 503, "{path}");
+        assert_eq!(reply.text(), "2 scrapes are on their way already (limits.scrapes_max): try again later\n");
+    }
+    assert_eq!(node.get("/-/ready").status, 200);
+    node.push("job/small", "n 1\n");
+    drop(waiting);
+    eventually("clients that went away leave their turns", || (node.get("/metrics").status == 200).then_some(()));
 }
 
 #[test]

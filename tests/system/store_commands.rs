@@ -100,6 +100,7 @@ fn a_dump_in_text_names_each_request_and_what_cannot_be_pushed() {
     let (_site, hub, mut edge) = Site::with_one_edge();
     edge.push("job/j/a/1", "v 1\n");
     edge.push("job/j/a/2", "v 2\n");
+    edge.push("job/j/U__x_2e_y/3", "w 3\n");
     hub.shows("v", &[("a", "2")], 2.0);
     hub.cut();
     edge.delete("job/j/a/2");
@@ -107,6 +108,11 @@ fn a_dump_in_text_names_each_request_and_what_cannot_be_pushed() {
     let dump = store(&["dump"], &edge.store());
     assert_eq!(dump.code, Some(0));
     assert!(dump.out.contains("\n# PUT /metrics/job/j/a/1\n# TYPE v untyped\nv{instance=\"\"} 1\n"), "{}", dump.out);
+    assert!(
+        dump.out.contains("\n# PUT /metrics/job/j/U__x_2e_y/3\n"),
+        "as a node without UTF-8 names reads it: {}",
+        dump.out
+    );
     assert!(dump.out.contains("# deleted: {a=\"2\",job=\"j\"} at 20"), "{}", dump.out);
     let one = store(&["dump", "--label", "a=1"], &edge.store());
     assert!(one.out.contains("a/1") && !one.out.contains("\"2\""), "{}", one.out);

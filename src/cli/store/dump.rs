@@ -11,6 +11,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::exposition::name::NameValidation;
 use crate::exposition::{Escaping, protobuf, text};
 use crate::gateway::base64url;
 use crate::gateway::instant::rfc3339;
@@ -40,13 +41,14 @@ impl Dump {
         if self.script {
             script_head(&path.display().to_string(), live, out)?;
         }
+        let names = names(&entries);
         for entry in &entries {
-            self.group(entry, out)?;
+            self.group(entry, names, out)?;
         }
         Ok(())
     }
 
-    fn group(&self, entry: &Entry, out: &mut dyn Write) -> io::Result<()> {
+    fn group(&self, entry: &Entry, names: NameValidation, out: &mut dyn Write) -> io::Result<()> {
         let labels = if self.without_place { &entry.id.key } else { &entry.shown };
         let group = &entry.group;
         if !group.is_live() {
@@ -76,7 +78,7 @@ impl Dump {
             .filter(|(_, state)| !state.mark.held)
             .map(|(f, state)| state.shown.as_ref().filter(|_| !self.without_place).unwrap_or(&f.family))
             .collect();
-        self.request(&group_path(labels), &families, out)
+        self.request(&group_path(labels, names), &families, out)
     }
 
     /// The request that pushes the families again.
@@ -114,6 +116,15 @@ impl Dump {
         }
         Ok(())
     }
+}
+
+/// Which names the node takes that the groups are pushed to again: what looks like an escaped name is one only where names
+/// may be UTF-8, and there some are.
+fn names(entries: &[Arc<Entry>]) -> NameValidation {
+    let legacy = NameValidation::Legacy;
+    let labels = |entry: &Entry| entry.shown.iter().all(|label| legacy.allows_label(&label.name));
+    let metrics = |entry: &Entry| entry.families().all(|(f, _)| legacy.allows_metric(f.family.name()));
+    if entries.iter().all(|entry| labels(entry) && metrics(entry)) { legacy } else { NameValidation::Utf8 }
 }
 
 /// The labels on one line: what they say may have line feeds, and the text format's escapes have none.

@@ -4,17 +4,27 @@ use std::borrow::Cow;
 
 use askama::Template;
 
+use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 use crate::store::Entry;
 
 use super::super::path::group_path;
 use super::super::reply::Reply;
 use super::asset::VERSION;
-use super::points::{Extras, PointsView, view};
+use super::points::{Extras, PointsView, label_bytes, view};
 use super::{page, when};
 
 /// Series of one group on a page, at most; the rest of each family is counted.
 const SERIES_SHOWN_MAX: usize = 1_000;
+/// Metrics of one group on a page, at most; the rest is counted.
+const FAMILIES_SHOWN_MAX: usize = 1_000;
+/// Bytes of a page, about, at most; escapes, of which a character can need five, come on top. What does not fit is counted.
+const PAGE_BYTES_MAX: usize = 2 << 20;
+/// What a metric and a series take besides their texts.
+const FAMILY_BYTES: usize = 512;
+const SERIES_BYTES: usize = 256;
+/// Bytes of a help text on a page, at most.
+const HELP_BYTES_MAX: usize = 4 << 10;
 /// A group with more metrics, or with a metric of more series, is shown with its metrics folded.
 const UNFOLDED_MAX: usize = 4;
 
@@ -29,6 +39,8 @@ pub struct GroupFragment<'a> {
     pushed_ns: Option<u64>,
     failed_ns: Option<u64>,
     families: Vec<FamilyView<'a>>,
+    /// Families that are not shown.
+    more: usize,
     unfolded: bool,
     now_ns: u64,
 }
@@ -37,7 +49,7 @@ pub struct GroupFragment<'a> {
 struct FamilyView<'a> {
     name: &'a str,
     type_name: &'static str,
-    help: Option<&'a str>,
+    help: Option<Cow<'a, str>>,
     /// When it was pushed, in nanoseconds since the Unix epoch.
     pushed_ns: u64,
     series: Vec<SeriesView<'a>>,
@@ -56,33 +68,46 @@ struct SeriesView<'a> {
 }
 
 impl<'a> GroupFragment<'a> {
-    /// The page of a group at that time.
-    pub fn new(entry: &'a Entry, now_ns: u64) -> Self {
+    /// The page of a group at that time. `names`: which names paths may have here.
+    pub fn new(entry: &'a Entry, names: NameValidation, now_ns: u64) -> Self {
         let (labels, group) = (&*entry.shown, &entry.group);
-        let path = group_path(labels);
+        let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());
-        let mut room = SERIES_SHOWN_MAX;
-        let families = entry.families().map(|(held, state)| {
+        let (mut series_room, mut room) = (SERIES_SHOWN_MAX, Room(PAGE_BYTES_MAX));
+        let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(held, state)| {
             let family = state.shown.as_ref().unwrap_or(&held.family);
             let shape = family.shape();
-            let series = shape.series().enumerate().take(room).map(|(i, series)| {
+            let help = shape.help().filter(|help| !help.is_empty()).map(|help| cut_off(help, HELP_BYTES_MAX));
+            if !room.take(FAMILY_BYTES + shape.name().len() + help.as_ref().map_or(0, |help| help.len())) {
+                return None;
+            }
+            let series = shape.series().enumerate().take(series_room).map_while(|(i, series)| {
+                let labels: Vec<_> = series.labels().collect();
+                let labels_bytes = labels.iter().map(|(name, value)| label_bytes(name, value));
+                if !room.take(SERIES_BYTES + labels_bytes.sum::<usize>()) {
+                    return None;
+                }
                 let original = family.originals().map(|originals| &*originals[i]).unwrap_or_default();
                 let (points, extras) = view(&series.layout().points, &family.values()[series.values()], original);
-                SeriesView { labels: series.labels().collect(), points, extras }
+                let series = SeriesView { labels, points, extras };
+                room.take(series.points.bytes() + series.extras.bytes()).then_some(series)
             });
             let series: Vec<_> = series.collect();
-            room -= series.len();
-            FamilyView {
+            series_room -= series.len();
+            Some(FamilyView {
                 name: shape.name(),
                 type_name: shape.metric_type().name(),
-                help: shape.help().filter(|help| !help.is_empty()),
+                help,
                 pushed_ns: held.stamp.time_ns,
                 more: shape.series_len() - series.len(),
                 series_len: shape.series_len(),
                 series,
-                held: state.conflict.as_ref().map(ToString::to_string),
-            }
+                held: state
+                    .conflict
+                    .as_ref()
+                    .map(|conflict| cut_off(&conflict.to_string(), HELP_BYTES_MAX).into_owned()),
+            })
         });
         let families: Vec<FamilyView> = families.collect();
         let is_short = |family: &FamilyView| family.series_len <= UNFOLDED_MAX;
@@ -94,6 +119,7 @@ impl<'a> GroupFragment<'a> {
             pushed_ns: group.pushed().map(|moment| moment.wall_ns),
             failed_ns: group.failed().map(|moment| moment.wall_ns),
             unfolded: families.len() <= UNFOLDED_MAX && families.iter().all(is_short),
+            more: entry.families.len() - families.len(),
             families,
             now_ns,
         }
@@ -115,6 +141,27 @@ impl<'a> GroupFragment<'a> {
     fn pushed(&self, family: &FamilyView) -> String {
         when::ago(Some(family.pushed_ns), self.now_ns)
     }
+}
+
+/// Bytes that a page may still have.
+struct Room(usize);
+
+impl Room {
+    /// Takes so many; none if there are not as many left.
+    fn take(&mut self, bytes: usize) -> bool {
+        let left = self.0.checked_sub(bytes);
+        self.0 = left.unwrap_or(self.0);
+        left.is_some()
+    }
+}
+
+/// The text, or its beginning if it is too long.
+fn cut_off(text: &str, bytes_max: usize) -> Cow<'_, str> {
+    if text.len() <= bytes_max {
+        return text.into();
+    }
+    let end = (0..=bytes_max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+    format!("{}…", &text[..end]).into()
 }
 
 impl FamilyView<'_> {
@@ -144,7 +191,8 @@ mod tests {
     }
 
     fn shown(entry: &Entry) -> String {
-        String::from_utf8(GroupFragment::new(entry, 1_795_343_713_000_000_000).reply().body).unwrap()
+        String::from_utf8(GroupFragment::new(entry, NameValidation::Legacy, 1_795_343_713_000_000_000).reply().body)
+            .unwrap()
     }
 
     #[test]
@@ -189,5 +237,31 @@ mod tests {
             family.series(&[("x", &i.to_string())], &Points::Single, &[0.0], None);
         }
         assert!(shown(&entry(family.finish().unwrap())).contains("and 7 more series"));
+    }
+
+    #[test]
+    fn a_page_is_bounded_whatever_was_pushed() {
+        // Of everything as much as one push may have: metrics, help, labels, buckets, exemplars.
+        let long = "<".repeat(20_000);
+        let bounds: Vec<Num> = (0..500).map(|bound| Num(f64::from(bound))).collect();
+        let values = vec![1.0; bounds.len() + 2];
+        let points = Points::Histogram { bounds: bounds.into(), has_sum: true, has_count: true, float: false };
+        let families = (0..1_100).map(|number| {
+            let mut family = FamilyBuilder::new(format!("m{number:04}"), MetricType::Histogram);
+            family.help(Some(&long));
+            for series in 0..if number < 3 { 30 } else { 1 } {
+                let value = series.to_string();
+                let value = if series % 3 == 0 { &long } else { &value };
+                family.series(&[("x", value), ("y", &series.to_string())], &points, &values, None);
+            }
+            family.finish().unwrap()
+        });
+        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+        let group = Group::put(moment, families.collect());
+        let states = vec![FamilyState::default(); 1_100];
+        let page =
+            shown(&Entry { group, families: states, ..Entry::new(GroupId::local(LabelSet::new([("job", "a")]))) });
+        assert!(page.contains("more series") && page.contains("more metrics"));
+        assert!(page.len() < 5 * PAGE_BYTES_MAX, "{} bytes", page.len());
     }
 }

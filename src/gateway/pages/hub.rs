@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 
 use super::super::instant;
@@ -135,16 +136,22 @@ impl EdgeRows {
 pub(super) struct HeldRows {
     pub rows: Vec<HeldFamily>,
     pub pager: Pager,
+    names: NameValidation,
 }
 
 impl HeldRows {
-    pub fn new<T>(held: Vec<T>, row: impl FnMut(T) -> Option<HeldFamily>, search: &Search) -> Self {
+    pub fn new<T>(
+        held: Vec<T>,
+        row: impl FnMut(T) -> Option<HeldFamily>,
+        search: &Search,
+        names: NameValidation,
+    ) -> Self {
         let (part, pager) = Pager::cut(held, search.held_from, ROWS_PER_PAGE, |from| format!("?held={from}#held"));
-        Self { rows: part.into_iter().filter_map(row).collect(), pager }
+        Self { rows: part.into_iter().filter_map(row).collect(), pager, names }
     }
 
     pub fn path(&self, group: &LabelSet) -> String {
-        group_path(group)
+        group_path(group, self.names)
     }
 }
 

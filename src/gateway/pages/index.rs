@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use askama::Template;
 
+use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 
 use super::super::path::group_path;
@@ -40,12 +41,19 @@ pub struct GroupList {
     total: usize,
     /// Those whose last push failed.
     failing: usize,
+    names: NameValidation,
     now_ns: u64,
 }
 
 impl GroupList {
     /// Searches `groups`: labels, and when the last push was accepted and refused, in seconds since the epoch, 0 for never.
-    pub fn new<'a>(search: &Search, groups: impl Iterator<Item = (&'a Arc<LabelSet>, f64, f64)>, now_ns: u64) -> Self {
+    /// `names`: which names paths may have here.
+    pub fn new<'a>(
+        search: &Search,
+        groups: impl Iterator<Item = (&'a Arc<LabelSet>, f64, f64)>,
+        names: NameValidation,
+        now_ns: u64,
+    ) -> Self {
         let mut matcher = search.matcher();
         let (mut total, mut failing) = (0, 0);
         let found = groups.filter(|(labels, pushed, failed)| {
@@ -62,7 +70,7 @@ impl GroupList {
             failed_ns: when::of_seconds(failed),
             is_failing: failed > pushed,
         });
-        Self { search: search.clone(), groups: groups.collect(), pager, total, failing, now_ns }
+        Self { search: search.clone(), groups: groups.collect(), pager, total, failing, names, now_ns }
     }
 
     /// The list alone as a reply, to be put into a page that is open.
@@ -71,7 +79,7 @@ impl GroupList {
     }
 
     fn path(&self, group: &GroupRow) -> String {
-        group_path(&group.labels)
+        group_path(&group.labels, self.names)
     }
 
     fn ago(&self, wall_ns: &Option<u64>) -> String {
@@ -133,7 +141,7 @@ impl IndexPage {
 
     /// With the families that are held back: all of them, of which only those on the page become rows.
     pub fn with_held<T>(mut self, held: Vec<T>, row: impl FnMut(T) -> Option<HeldFamily>) -> Self {
-        self.held = HeldRows::new(held, row, &self.list.search);
+        self.held = HeldRows::new(held, row, &self.list.search, self.list.names);
         self
     }
 

@@ -1,7 +1,7 @@
 //! The value of a series as a page shows it: a number, or a distribution as ranges with their counts and bars.
 
 use crate::exposition::detail::Detail;
-use crate::exposition::native::{Inclusive, Native};
+use crate::exposition::native::{Count, Inclusive, Native};
 use crate::exposition::number;
 use crate::model::{LabelSet, Points};
 
@@ -15,6 +15,35 @@ const ROWS_SHOWN_MAX: usize = 400;
 pub(super) enum PointsView {
     Value(String),
     Distribution(Distribution),
+}
+
+/// What a row of a distribution, and a label, take on a page besides their texts.
+const ROW_BYTES: usize = 192;
+const LABEL_BYTES: usize = 64;
+
+/// Bytes of a label on a page, about.
+pub(super) fn label_bytes(name: &str, value: &str) -> usize {
+    LABEL_BYTES + name.len() + value.len()
+}
+
+impl PointsView {
+    /// Bytes of it on a page, about.
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Value(value) => value.len(),
+            Self::Distribution(shown) => {
+                shown.rows.iter().map(|row| ROW_BYTES + row.bound.len() + row.value.len()).sum()
+            }
+        }
+    }
+}
+
+impl Extras {
+    /// Bytes of it on a page, about.
+    pub fn bytes(&self) -> usize {
+        let labels = self.exemplars.iter().flat_map(|(labels, _)| labels);
+        labels.map(|label| label_bytes(&label.name, &label.value)).sum()
+    }
 }
 
 /// The value of a summary or histogram.
@@ -74,15 +103,27 @@ fn of_values(points: &Points, values: &[f64]) -> PointsView {
     let distribution = if is_summary {
         let rows =
             pairs.map(|(quantile, value)| Row { bound: printed(quantile), value: printed(value), percent: None });
-        cut("Quantile", rows.collect())
+        let rows = rows.take(ROWS_SHOWN_MAX).collect();
+        Distribution {
+            of: "Quantile",
+            rows,
+            more: bounds.len().saturating_sub(ROWS_SHOWN_MAX),
+            ..Distribution::default()
+        }
     } else {
         let mut below = (f64::NEG_INFINITY, 0.0);
         let buckets = pairs.map(|(bound, cumulated)| {
-            let bucket = (range('(', below.0, bound, ']'), cumulated - below.1);
+            let bucket = Bucket {
+                open: '(',
+                lower: below.0,
+                upper: bound,
+                close: ']',
+                count: Count::Float(cumulated - below.1),
+            };
             below = (bound, cumulated);
-            (bucket.0, printed(bucket.1), bucket.1)
+            bucket
         });
-        cut("Range", with_bars(buckets.collect()))
+        ranges(&buckets.collect::<Vec<_>>())
     };
     PointsView::Distribution(Distribution { sum, count, ..distribution })
 }
@@ -92,26 +133,36 @@ fn of_native(native: &Native) -> Distribution {
         let (open, close) = match bucket.inclusive {
             Inclusive::Upper => ('(', ']'),
             Inclusive::Lower => ('[', ')'),
+            Inclusive::Neither => ('(', ')'),
             Inclusive::Both => ('[', ']'),
         };
-        (range(open, bucket.lower, bucket.upper, close), bucket.count.to_string(), bucket.count.value())
+        Bucket { open, lower: bucket.lower, upper: bucket.upper, close, count: bucket.count }
     });
-    let rows = with_bars(buckets.collect());
-    Distribution { sum: printed(native.sum), count: native.count.to_string(), ..cut("Range", rows) }
+    let ranges = ranges(&buckets.collect::<Vec<_>>());
+    Distribution { sum: printed(native.sum), count: native.count.to_string(), ..ranges }
 }
 
-/// Rows of ranges, their counts as text and as numbers.
-fn with_bars(buckets: Vec<(String, String, f64)>) -> Vec<Row> {
+/// How much is between two bounds.
+struct Bucket {
+    open: char,
+    lower: f64,
+    upper: f64,
+    close: char,
+    count: Count,
+}
+
+/// The ranges with their counts and bars, as many as are shown.
+fn ranges(buckets: &[Bucket]) -> Distribution {
     let weight = |count: f64| if count.is_finite() { count.max(0.0) } else { 0.0 };
-    let fullest = buckets.iter().map(|bucket| weight(bucket.2)).fold(0.0, f64::max);
+    let fullest = buckets.iter().map(|bucket| weight(bucket.count.value())).fold(0.0, f64::max);
     let percent = |count: f64| (fullest > 0.0).then(|| format!("{:.1}", weight(count) / fullest * 100.0));
-    buckets.into_iter().map(|(bound, value, count)| Row { bound, value, percent: percent(count) }).collect()
-}
-
-fn cut(of: &'static str, mut rows: Vec<Row>) -> Distribution {
-    let more = rows.len().saturating_sub(ROWS_SHOWN_MAX);
-    rows.truncate(ROWS_SHOWN_MAX);
-    Distribution { of, rows, more, ..Distribution::default() }
+    let rows = buckets.iter().take(ROWS_SHOWN_MAX).map(|bucket| Row {
+        bound: range(bucket.open, bucket.lower, bucket.upper, bucket.close),
+        value: bucket.count.to_string(),
+        percent: percent(bucket.count.value()),
+    });
+    let more = buckets.len().saturating_sub(ROWS_SHOWN_MAX);
+    Distribution { of: "Range", rows: rows.collect(), more, ..Distribution::default() }
 }
 
 /// A range as mathematicians write it; a bound that is infinite is never in it.
@@ -142,7 +193,7 @@ fn printed(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::exposition::native::{Count, NativeBucket};
+    use crate::exposition::native::NativeBucket;
     use crate::model::Num;
 
     fn rows(distribution: &Distribution) -> Vec<(&str, &str, &str)> {
@@ -184,7 +235,14 @@ mod tests {
 
     #[test]
     fn more_buckets_than_fit_are_counted() {
-        let buckets = (0..ROWS_SHOWN_MAX + 5).map(|i| (i.to_string(), String::new(), 1.0)).collect();
-        assert_eq!(cut("Range", with_bars(buckets)).more, 5);
+        let bounds: Vec<Num> = (0..ROWS_SHOWN_MAX + 5).map(|bound| Num(bound as f64)).collect();
+        let values = vec![1.0; bounds.len() + 2];
+        let histogram =
+            Points::Histogram { bounds: bounds.clone().into(), has_sum: true, has_count: true, float: false };
+        let summary = Points::Summary { quantiles: bounds.into(), has_sum: true, has_count: true };
+        for points in [histogram, summary] {
+            let (PointsView::Distribution(shown), _) = view(&points, &values, b"") else { panic!("no distribution") };
+            assert_eq!((shown.rows.len(), shown.more), (ROWS_SHOWN_MAX, 5));
+        }
     }
 }

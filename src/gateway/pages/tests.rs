@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 
 const NOW_SECONDS: f64 = 1_795_343_653.0;
@@ -26,7 +27,7 @@ fn list(query: &str, groups: &[Arc<LabelSet>]) -> GroupList {
         let failed = if failed(labels) { NOW_SECONDS - 5.0 } else { 0.0 };
         (labels, NOW_SECONDS - 60.0, failed)
     });
-    GroupList::new(&Search::of_query(query), times, NOW)
+    GroupList::new(&Search::of_query(query), times, NameValidation::Legacy, NOW)
 }
 
 fn index(query: &str, groups: &[Arc<LabelSet>]) -> String {
@@ -41,6 +42,12 @@ fn groups_are_listed_with_their_paths() {
     assert!(page.contains(r#"data-delete="job@base64/Yi9j/x/1""#), "{page}");
     assert!(page.contains(">60 s ago</time>") && page.contains(">5 s ago</time>"), "{page}");
     assert!(page.contains("2 groups") && !page.contains("Delete all") && !page.contains(">Edges"), "{page}");
+}
+
+#[test]
+fn a_label_that_looks_escaped_is_linked_as_its_node_reads_it() {
+    let groups = [labels(&[("job", "a"), ("U__x_2e_y", "1")])];
+    assert!(index("", &groups).contains(r#"data-delete="job/a/U__x_2e_y/1""#));
 }
 
 #[test]
