@@ -522,7 +522,15 @@ fn ids() -> Vec<GroupId> {
         placed("S", &[("job", "a")]),
         placed("S", &[("instance", "1"), ("job", "a")]),
         placed("B", &[("job", "a")]),
+        // Shown under the same labels as another.
+        GroupId { place: key(&[("job", "a")]).into(), key: key(&[("IDC", "S")]).into() },
     ]
+}
+
+/// The group that a request or a peer means: labels without a place are looked up first.
+fn addressed(store: &Store, group: usize) -> GroupId {
+    let id = ids()[group].clone();
+    if id.place.is_empty() { store.resolve(id.key) } else { id }
 }
 
 fn some_family() -> impl Strategy<Value = Family> {
@@ -629,18 +637,27 @@ proptest! {
     #[test]
     fn whatever_happens_the_page_is_valid(steps in prop::collection::vec(step(), 1..25)) {
         let mut store = store(rules());
-        let mut log: Vec<Record> = Vec::new();
+        for (peer, id) in ids().into_iter().enumerate() {
+            let cursor = Cursor { place: id.place, ..Cursor::default() };
+            store.set_cursor(StoreId(10 + peer as u64), cursor);
+        }
+        let mut log: Vec<Record> = store.records().to_vec();
+        store.commit();
         let mut last = picture(&store.published());
         for (i, step) in steps.into_iter().chain([Step::Commit]).enumerate() {
             let clock = now(i as u64 * 10);
             let stamp = crate::model::Stamp { time_ns: clock.stamp_ns, node: NodeId(2) };
             match step {
-                Step::Put(group, families) => drop(store.write(ids()[group].clone(), Action::Put(families), clock)),
-                Step::Post(group, families) => drop(store.write(ids()[group].clone(), Action::Post(families), clock)),
-                Step::Delete(group) => store.write(ids()[group].clone(), Action::Delete, clock).unwrap(),
+                Step::Put(group, families) => {
+                    drop(store.write(addressed(&store, group), Action::Put(families), clock));
+                }
+                Step::Post(group, families) => {
+                    drop(store.write(addressed(&store, group), Action::Post(families), clock));
+                }
+                Step::Delete(group) => store.write(addressed(&store, group), Action::Delete, clock).unwrap(),
                 Step::Merge(group, families) => {
                     let change = Group::put(crate::model::Moment { stamp, wall_ns: 0 }, families);
-                    store.merge(ids()[group].clone(), change, StoreId(2)).unwrap();
+                    store.merge(addressed(&store, group), change, StoreId(2)).unwrap();
                 }
                 Step::Commit => {
                     log.extend(store.records().iter().cloned());

@@ -58,9 +58,21 @@ pub struct Side {
     pub deaf: bool,
     /// Which version of the place's head this end was told; `None` if it does not follow any.
     pub watched: Option<u64>,
+    /// It is to be told of a head as soon as it listens.
+    deferred: bool,
     tick_ns: u64,
     /// To be told once this end is not blocked.
     pub stopping: Option<Refused>,
+}
+
+impl Side {
+    fn listens(&self) -> bool {
+        match &self.machine {
+            Machine::None => true,
+            Machine::Edge(edge) => edge.listens(),
+            Machine::Hub(hub) => hub.listens(),
+        }
+    }
 }
 
 pub struct Conn {
@@ -99,6 +111,7 @@ impl World {
             inbox_ns: 0,
             deaf: false,
             watched: None,
+            deferred: false,
             tick_ns: u64::MAX,
             stopping: None,
         }
@@ -247,6 +260,10 @@ impl World {
         }
         self.act_all(conn, end);
         self.watch_clock(conn, end);
+        if self.is_alive(conn, end) && self.end(conn, end).deferred && self.end(conn, end).listens() {
+            self.end(conn, end).deferred = false;
+            self.after(0, Event::Head { conn, end });
+        }
     }
 
     fn act_all(&mut self, conn: ConnId, end: usize) {
@@ -527,6 +544,10 @@ impl World {
         let Some(watch) = running.watches.get(&place).copied() else { return };
         let side = self.end(conn, end);
         if side.watched.is_some_and(|told| told < watch.version) {
+            if !side.listens() {
+                side.deferred = true;
+                return;
+            }
             side.watched = Some(watch.version);
             self.handle(conn, end, Told::Head(watch.head));
         }
