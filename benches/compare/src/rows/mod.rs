@@ -97,6 +97,9 @@ pub struct Stage {
 }
 
 const PUSHGATEWAYS_FLOOR_OURS: &[Kind] = &[Kind::Checked, Kind::Unchecked, Kind::FloorSynced, Kind::Ours];
+/// Where scrapes alone are measured: a checking Pushgateway's cost the same, and to change what it holds takes it most of an
+/// hour.
+const UNCHECKED_FLOOR_OURS: &[Kind] = &[Kind::Unchecked, Kind::FloorSynced, Kind::Ours];
 const ALL_DURABLE: &[Kind] =
     &[Kind::Checked, Kind::Unchecked, Kind::Vmagent, Kind::FloorSynced, Kind::Floor, Kind::Ours];
 const FORWARDING: &[Kind] = &[Kind::Vmagent, Kind::Ours];
@@ -114,7 +117,7 @@ pub const STAGES: &[Stage] = &[
         run: hold::million,
     },
     Stage { rows: &["push-saving"], servers: &[Kind::Unchecked, Kind::Ours], rounds_max: 2, run: hold::saving },
-    Stage { rows: &["scrape-ten"], servers: PUSHGATEWAYS_FLOOR_OURS, rounds_max: 3, run: hold::ten },
+    Stage { rows: &["scrape-ten"], servers: UNCHECKED_FLOOR_OURS, rounds_max: 3, run: hold::ten },
     Stage { rows: &["prometheus"], servers: &[Kind::Unchecked, Kind::Ours], rounds_max: 1, run: hold::prometheus },
     Stage {
         rows: &["lost"],
