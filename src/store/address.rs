@@ -6,7 +6,8 @@
 
 use std::sync::Arc;
 
-use super::writer::{Conflicts, Store};
+use super::admission::Conflicts;
+use super::writer::Store;
 use crate::model::{Group, GroupId, LabelSet, StoreId};
 
 impl Store {

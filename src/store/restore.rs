@@ -3,9 +3,10 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::admission::{Conflicts, Terms};
 use super::entry::{Entry, FamilyState};
 use super::record::{Cursor, GroupRecord, Identity, Mark, Record};
-use super::writer::{Conflicts, Store, Terms};
+use super::writer::Store;
 use crate::model::{Epoch, GroupFamily, GroupId, LabelSet, Position, Revision, StoreId};
 
 /// Openings that a store remembers, to tell peers where its history forked.

@@ -1,0 +1,163 @@
+//! Which families a group shows: what came is checked against what is shown and entered in the index or held back, what went is
+//! taken out, and what was held back for it is looked at again.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use super::entry::{Entry, FamilyState};
+use super::index::{Conflict, related};
+use super::record::{Mark, Record};
+use super::writer::{Refusal, Store};
+use crate::model::place::shown_family;
+use crate::model::{Changes, Family, Group, GroupFamily, GroupId};
+
+/// On which terms families are shown.
+#[derive(Clone, Copy)]
+pub(super) struct Terms {
+    pub(super) conflicts: Conflicts,
+    /// Series shown in all groups together.
+    pub(super) series_max: usize,
+}
+
+/// What to do with a family that conflicts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Conflicts {
+    Refuse,
+    /// Hold it back, unless it exceeds a bound.
+    Hold,
+    /// Hold it back, whatever the conflict.
+    HoldAll,
+}
+
+impl Store {
+    /// The bookkeeping of the families of `group`, the new version of `entry`: what went is taken out of the index, what
+    /// came is checked and entered. Returned with the names of what was taken out.
+    pub(super) fn place_families(
+        &mut self,
+        entry: &Entry,
+        group: &Group,
+        changes: &Changes,
+        mark: Mark,
+        terms: Terms,
+    ) -> Result<(Vec<FamilyState>, Vec<Arc<str>>), Refusal> {
+        let mut names = Vec::new();
+        let (mut old, mut new) = (entry.group.walk(), group.walk());
+        for gone in &changes.gone {
+            let state = &entry.families[old.find(gone.family.name()).expect("what went was there")];
+            let new = new.find(gone.family.name()).map(|at| &group.families()[at].family);
+            if state.mark.held {
+                self.index.free(gone.family.name(), &entry.id);
+            } else if !new.is_some_and(|new| Arc::ptr_eq(new.shape(), gone.family.shape())) {
+                self.index.remove(&entry.shown, state.shown.as_ref().unwrap_or(&gone.family));
+                names.push(gone.family.name().clone());
+            }
+        }
+        let mut states = Vec::with_capacity(group.families().len());
+        let (mut old, mut set) = (entry.group.walk(), changes.set.iter().peekable());
+        for new in group.families() {
+            let before = old.find(new.family.name()).map(|at| (&entry.group.families()[at], &entry.families[at]));
+            let changed = set.next_if(|name| *name == new.family.name()).is_some();
+            let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.shape(), new.family.shape());
+            states.push(match before {
+                Some((_, state)) if !changed => state.clone(),
+                Some((f, state)) if !state.mark.held && stays(f) => self.same_shape(entry, new, state, mark),
+                _ => self.place_family(entry, &new.family, mark, terms)?,
+            });
+        }
+        Ok((states, names))
+    }
+
+    /// Only values changed: nothing to check.
+    fn same_shape(&self, entry: &Entry, new: &GroupFamily, old: &FamilyState, mark: Mark) -> FamilyState {
+        let shown = match &old.shown {
+            None => None,
+            Some(_) => shown_family(&entry.shown, &new.family).ok().flatten(),
+        };
+        FamilyState { mark, shown, conflict: None, place: old.place.clone() }
+    }
+
+    pub(super) fn place_family(
+        &mut self,
+        entry: &Entry,
+        family: &Family,
+        mark: Mark,
+        terms: Terms,
+    ) -> Result<FamilyState, Refusal> {
+        match (self.admit(entry, family, terms.series_max), terms.conflicts) {
+            (Ok(shown), _) => Ok(FamilyState { mark, shown, ..FamilyState::default() }),
+            (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Hold) => {
+                Err(Refusal::Limit { name, max })
+            }
+            (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
+            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, conflict)),
+        }
+    }
+
+    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
+        let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
+        self.index.hold(family.name(), &entry.id, room);
+        let conflict = Some(Arc::new(conflict));
+        FamilyState { mark: Mark { held: true, ..mark }, conflict, ..FamilyState::default() }
+    }
+
+    /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
+    fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
+        let shown = shown_family(&entry.shown, family).map_err(|duplicate| Conflict::Duplicate {
+            name: duplicate.name,
+            labels: duplicate.labels,
+            group: None,
+        })?;
+        let shown = shown.map(|family| self.shapes.intern(family));
+        let as_shown = shown.as_ref().unwrap_or(family);
+        self.index.check(entry, as_shown, &self.staged)?;
+        // Last, so that what waits for room waits for nothing else.
+        if self.index.series() + family.shape().series_len() > series_max {
+            return Err(Conflict::Limit { name: "limits.series_max", max: self.rules.limits.series_max });
+        }
+        self.index.add(&entry.shown, as_shown);
+        Ok(shown)
+    }
+
+    /// Families held back that could be shown now that families with these names were taken out of the index.
+    pub(super) fn freed_by(&self, gone: &[Arc<str>]) -> Vec<(GroupId, Arc<str>)> {
+        if self.index.held_len() == 0 {
+            return Vec::new();
+        }
+        let names: HashSet<Arc<str>> = gone.iter().flat_map(related).collect();
+        let mut freed: Vec<_> = names
+            .into_iter()
+            .flat_map(|name| self.index.held(&name).into_iter().map(move |id| (id, name.clone())))
+            .collect();
+        freed.sort();
+        freed
+    }
+
+    /// Shows a family that was held back, or notes why it still is.
+    pub(super) fn readmit(&mut self, id: &GroupId, name: &Arc<str>) {
+        let entry = self.staged.get(id);
+        let held = |entry: &Arc<Entry>| entry.position(name).filter(|at| entry.families[*at].mark.held);
+        let Some((entry, at)) = entry.and_then(|entry| held(&entry).map(|at| (entry, at))) else {
+            return self.index.free(name, id);
+        };
+        let (family, state) = (&entry.group.families()[at].family, &entry.families[at]);
+        let mut new = (*entry).clone();
+        match self.admit(&entry, family, self.rules.limits.series_max) {
+            Ok(shown) => {
+                self.index.free(name, id);
+                let mark = Mark { held: false, ..state.mark };
+                new.families[at] = FamilyState { mark, shown, ..FamilyState::default() };
+                self.records.push(Record::Group(new.record(|i| i == at)));
+            }
+            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, conflict),
+        }
+        self.staged.set(id, Some(Arc::new(new)));
+    }
+
+    /// Shows families that wait for room while there is some. Each try shows one or finds it to wait for something else.
+    pub(super) fn fill_room(&mut self) {
+        let room = |store: &Self| store.rules.limits.series_max.checked_sub(store.index.series());
+        while let Some((id, name)) = room(self).and_then(|room| self.index.waiting(room)) {
+            self.readmit(&id, &name);
+        }
+    }
+}
