@@ -40,6 +40,9 @@ mod refusal;
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 46\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections_max)\n";
 
+/// How much of an answer hyper is given at once: when it has all of it, the answer counts as sent.
+const FRAME_BYTES_MAX: usize = 64 << 10;
+
 /// How much is read of a request that is refused, and for how long.
 const DISCARDED_BYTES_MAX: usize = 256 << 10;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
@@ -417,7 +420,7 @@ impl hyper::body::Body for Reply {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let piece = match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => None,
-            Content::Bytes(bytes) => Some(Ok(Frame::data(std::mem::take(bytes)))),
+            Content::Bytes(bytes) => Some(Ok(Frame::data(bytes.split_to(bytes.len().min(FRAME_BYTES_MAX))))),
             Content::Parts(parts) => ready!(parts.0.as_mut().poll_next(cx)).map(|part| part.map(Frame::data)),
             Content::Ended => None,
         };
