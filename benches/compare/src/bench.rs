@@ -49,19 +49,20 @@ impl Bench {
         Ok(Self { options, peers, scale, certificates, results })
     }
 
-    /// Runs all stages, then prints the tables and writes the figures.
+    /// Runs all stages, writes the figures after each, then prints the tables.
     pub fn run(mut self) -> Result<()> {
         for missing in &self.results.missing {
             eprintln!("compare: {missing}");
         }
-        for stage in STAGES {
-            self.run_stage(stage);
-        }
-        print!("{}", report::print(&self.results));
         if let Some(folder) = self.options.json.parent() {
             fs::create_dir_all(folder)?;
         }
-        fs::write(&self.options.json, format!("{:#}\n", self.results.to_json()))?;
+        for stage in STAGES {
+            self.run_stage(stage);
+            // After each, so that a run that is ended early has not been for nothing.
+            fs::write(&self.options.json, format!("{:#}\n", self.results.to_json()))?;
+        }
+        print!("{}", report::print(&self.results));
         eprintln!("compare: raw figures are in {}", self.options.json.display());
         Ok(())
     }
