@@ -11,21 +11,20 @@ const SEEDS: u64 = 40;
 const THREADS: u64 = 2;
 /// Seeds that found something once; `docs/testing.md` says what.
 const FOUND: [u64; 10] = [76, 132, 207, 1_029, 1_577, 2_099, 2_121, 2_222, 3_641, 7_385];
-/// Planted mistakes, and a seed that finds each.
-const PLANTED: [(Bug, u64); 13] = [
-    (Bug::RetentionIgnored, 0),
+/// Planted mistakes that some seed below [`SEEDS`] finds, and one that does. Others take hundreds of seeds, see
+/// `docs/testing.md`.
+const PLANTED: [(Bug, u64); 11] = [
+    (Bug::RetentionIgnored, 1),
     (Bug::WallClockStamps, 0),
-    (Bug::DictionaryKept, 2),
+    (Bug::DictionaryKept, 0),
     (Bug::ExchangeWithoutTombstones, 6),
-    (Bug::HeldBackBlocks, 6),
+    (Bug::HeldBackBlocks, 2),
     (Bug::TombstoneDroppedEarly, 10),
-    (Bug::AnswerBeforeSync, 11),
-    (Bug::CursorApart, 77),
-    (Bug::FailureIgnored, 11),
+    (Bug::AnswerBeforeSync, 0),
+    (Bug::CursorApart, 4),
+    (Bug::FailureIgnored, 0),
     (Bug::AckBeforeSync, 8),
-    (Bug::StalePosition, 31),
-    (Bug::DamagedStoreKeepsIdentity, 89),
-    (Bug::OtherPlaceResumed, 110),
+    (Bug::StalePosition, 11),
 ];
 
 fn check(seed: u64) {
