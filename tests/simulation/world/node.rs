@@ -256,6 +256,9 @@ impl World {
         let epoch = kept.map_or(drawn, |(_, epoch)| epoch);
         node.identity = Some((identity, epoch));
         store.open(identity, epoch);
+        if !intact && self.options.bug != Some(Bug::DamagedStoreKeepsIdentity) {
+            store.distrust_cursors();
+        }
         log.commit(store.records()).map_err(|error| refused(node, error.to_string()))?;
         store.commit();
         if !intact {
