@@ -27,7 +27,7 @@ const PLANTED: [(Bug, u64); 13] = [
     (Bug::AckBeforeSync, 8),
     (Bug::StalePosition, 31),
     (Bug::DamagedStoreKeepsIdentity, 122),
-    (Bug::OtherPlaceResumed, 110),
+    (Bug::OtherPlaceResumed, 75),
 ];
 
 fn check(seed: u64) {
