@@ -65,6 +65,9 @@ fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Res
     }
     let mut log = recovered.start(identity).map_err(|error| StartError::Storage(error.to_string()))?;
     store.open(identity, Epoch(random()?));
+    if !report.is_intact() {
+        store.distrust_cursors();
+    }
     log.commit(store.records()).map_err(|error| StartError::Storage(error.to_string()))?;
     store.commit();
     let counts = store.published().counts();

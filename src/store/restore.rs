@@ -83,6 +83,17 @@ impl Store {
         self.reunite();
     }
 
+    /// Something was lost to damage: what is held of peers is not known any more, and is noted so together with the new
+    /// epoch. The new identity alone would not do: peers that met it may meet the store once more as it is now, where what
+    /// came after is lost too.
+    pub fn distrust_cursors(&mut self) {
+        let mut cursors: Vec<(StoreId, Cursor)> = self.cursors.clone().into_iter().collect();
+        cursors.sort_by_key(|(peer, _)| *peer);
+        for (peer, Cursor { place, .. }) in cursors {
+            self.set_cursor(peer, Cursor { position: Position::default(), place });
+        }
+    }
+
     /// A group that was named before its place was known has moved there. Damage may have taken the record of that and
     /// left both: then they become one now, as what is written to the one would not be heard of by who has the other.
     fn reunite(&mut self) {

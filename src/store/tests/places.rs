@@ -170,3 +170,26 @@ fn what_damage_left_of_a_move_becomes_one_group_again() {
     assert!(damaged.published().group(&early).is_none());
     assert_eq!(damaged.resolve(key(&labels)), id);
 }
+
+#[test]
+fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
+    let position = Position { epoch: Epoch(9), revision: Revision(8) };
+    let place = placed("SYQ", &[("job", "a")]).place;
+    let mut before = store(rules());
+    before.set_cursor(StoreId(7), Cursor { position, place: place.clone() });
+    before.commit();
+    let mut damaged = Store::new(rules(), &[]);
+    before.checkpoint().for_each(|record| damaged.restore(record));
+    damaged.open(identity(2), Epoch(2));
+    damaged.distrust_cursors();
+    let opening = damaged.records().to_vec();
+    damaged.commit();
+    // Nor when it comes back as it was then, under the identity that it took.
+    let mut again = Store::new(rules(), &[]);
+    before.checkpoint().chain(opening).for_each(|record| again.restore(record));
+    again.open(identity(2), Epoch(3));
+    again.commit();
+    for store in [damaged, again] {
+        assert_eq!(store.cursors()[&StoreId(7)], Cursor { position: Position::default(), place: place.clone() });
+    }
+}

@@ -11,6 +11,8 @@ use super::{Checked, Event, HOUR, MINUTE, NodeId, SECOND, World, Wrong};
 
 /// How long it may take. A link that was refused or replaced waits for half a minute or more, and there may be two in a row.
 const BOUND: u64 = 20 * MINUTE;
+/// How long what is nobody's promise may be on its way, between hubs that send to each other.
+const SETTLING: u64 = 5 * MINUTE;
 /// How often a node and its copy take turns, at most.
 const TURNS_MAX: usize = 9;
 /// How long all must stay as they are, to count as converged.
@@ -115,7 +117,7 @@ impl World {
     }
 
     fn all_linked(&self, absent: &BTreeSet<NodeId>) -> bool {
-        let due = |at: &NodeId, node: &Node| !absent.contains(at) && !(self.is_ring && node.is_hub);
+        let due = |at: &NodeId, node: &Node| !(absent.contains(at) || self.is_ring && node.is_hub);
         self.nodes.iter().enumerate().filter(|(at, node)| due(at, node)).all(|(_, node)| {
             node.uplinks.iter().all(|uplink| uplink.conn.is_some_and(|conn| self.conns.contains_key(&conn)))
         })
@@ -133,6 +135,8 @@ impl World {
     /// What goes around comes to an end.
     fn check_ring(&mut self) -> Checked {
         let groups = |world: &Self| world.nodes.iter().map(|node| node.durable.groups.len()).sum::<usize>();
+        // What was pushed to hubs is in no set that had to converge: it may still be on its way, or wait for a slow writer.
+        self.run_until(self.now + SETTLING)?;
         let before = groups(self);
         self.run_until(self.now + 5 * MINUTE)?;
         let after = groups(self);

@@ -256,10 +256,12 @@ impl World {
         let epoch = kept.map_or(drawn, |(_, epoch)| epoch);
         node.identity = Some((identity, epoch));
         store.open(identity, epoch);
+        if !intact && self.options.bug != Some(Bug::DamagedStoreKeepsIdentity) {
+            store.distrust_cursors();
+        }
         log.commit(store.records()).map_err(|error| refused(node, error.to_string()))?;
         store.commit();
         if !intact {
-            node.lost_something = true;
             self.count("state: damage found, and a new identity taken");
         }
         self.recovered(at, &store, intact).map_err(|wrong| {
@@ -277,6 +279,8 @@ impl World {
         let doubtful = std::mem::take(&mut node.doubtful);
         let damaged = std::mem::take(&mut node.damaged);
         if !intact || (damaged && found != node.durable) {
+            // Where the flipped bit is in the last transaction, it is taken for one that the machine did not finish.
+            node.lost_something = true;
             return self.replace_content(at, found);
         }
         if found != node.durable {

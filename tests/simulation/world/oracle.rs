@@ -259,7 +259,7 @@ impl World {
             self.check_kept(set, &key, &found, &format!("node {at}"))?;
             for f in found.families() {
                 let bits = f.family.values().first().map_or(0, |value| value.to_bits());
-                if !self.oracle.written.contains(&(key.clone(), f.family.name().clone(), f.stamp, bits)) {
+                if !self.oracle.written.contains(&(at_the_pusher(&key), f.family.name().clone(), f.stamp, bits)) {
                     let group = show(Some(&found));
                     return Err(Wrong(format!("node {at} shows of {key} what nobody pushed: {group}")));
                 }
@@ -281,15 +281,25 @@ impl World {
     }
 }
 
-/// Whether no hub of a ring sent it.
+/// Whether it is an edge's for its hub in a ring. What went around and was lost at the hub comes back with the labels of
+/// several places; which of them it is given to is nobody's promise, but if to an edge's, then the edge has it too.
 fn came_from_an_edge(id: &GroupId) -> bool {
     let of_place = |labels: &LabelSet| labels.iter().any(|label| label.name.contains("REGION"));
-    let is_local = id.place.is_empty() && !id.key.contains("IDC");
-    !is_local && !of_place(&id.place) && !of_place(&id.key)
+    match id.place.is_empty() {
+        true => id.key.contains("IDC") && !of_place(&id.key),
+        false => !of_place(&id.place),
+    }
 }
 
 fn number(place: &str) -> Option<usize> {
     place.strip_prefix('p')?.parse().ok()
+}
+
+/// What a group was called where it was pushed, wherever it went since.
+fn at_the_pusher(key: &Key) -> Key {
+    let labels = without_place(key);
+    let labels = labels.iter().filter(|label| !label.name.contains("REGION"));
+    Arc::new(LabelSet::new(labels.map(|label| (label.name.clone(), label.value.clone()))))
 }
 
 /// What a group is called at the edge that it is of, where a hub took it for one of its own, or of a hub's below it.
