@@ -48,7 +48,8 @@ pub(super) struct Sending {
     interval_ns: u64,
     /// Before this, by the monotonic clock, nothing is read that trickles.
     next_ns: u64,
-    /// Whether that time is still to come, as far as is known.
+    /// Whether that time is still to come, as far as is known, and so near that what changes until then need not be heard of:
+    /// where updates are to be further apart, it is, so that since when changes wait is known.
     pausing: bool,
     phase: Phase,
     /// The store has published up to here,
@@ -187,7 +188,7 @@ impl Sending {
             // What was read and not sent, the peer had.
             self.held = self.held.max(self.read);
         }
-        self.pausing = now_ns < self.next_ns;
+        self.pausing = self.interval_ns <= BUSY_PAUSE_NS && now_ns < self.next_ns;
         if self.wants_to_read() && self.due_ns() <= now_ns {
             self.reading = true;
             let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
