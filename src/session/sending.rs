@@ -1,9 +1,9 @@
 //! One direction of the link, at its sender: what is read, sent and acknowledged.
 //!
 //! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it is
-//! acknowledged. An update with few groups is sent as soon as the link is idle. After one with many the next comes a little
-//! later, at [`BUSY_PAUSE_NS`]: where pushes are frequent, framing, syncing and acknowledging many small updates costs both
-//! ends several times what the changes do. Where updates are to be some time apart
+//! acknowledged. Then the next follows, but not at once: each group of the one before earns a pause ([`pause_ns`]). Framing,
+//! syncing and acknowledging an update costs both ends several times what its first change does. Where pushes are rare, the
+//! pause is over before the next comes; where they are frequent, many share an update. Where updates are to be some time apart
 //! ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says that there is more, nothing is waited
 //! for and up to [`WINDOW`] are on their way. What holds nothing for the peer is not sent; the peer is told of such revisions
 //! now and then, so that it need not look at them again.
@@ -18,10 +18,10 @@ use super::peer::Fault;
 
 /// Updates that may be unacknowledged at once.
 pub(super) const WINDOW: usize = 4;
-/// An update of so many groups says that pushes are frequent.
-const BUSY_GROUPS: usize = 8;
-/// The shortest time from such an update to the next.
-const BUSY_PAUSE_NS: u64 = 2_000_000;
+/// The shortest time from an update to the next, for each group in it: about what an update costs the two ends together.
+const PAUSE_NS_PER_GROUP: u64 = 500_000;
+/// And at most: what is pushed often is shown that much later, and no later.
+const PAUSE_NS_MAX: u64 = 5_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -179,7 +179,7 @@ impl Sending {
             let Update { upto, last_of_exchange, .. } = update;
             self.unacked.push_back(Unacked { upto, last_of_exchange });
             self.sent += 1;
-            let pause_ns = if update.deltas.len() < BUSY_GROUPS { 0 } else { BUSY_PAUSE_NS };
+            let pause_ns = pause_ns(update.deltas.len());
             self.next_ns = now_ns.saturating_add(self.interval_ns.max(pause_ns));
             actions.push_back(Action::Send(Message::Update(update)));
         }
@@ -188,7 +188,7 @@ impl Sending {
             // What was read and not sent, the peer had.
             self.held = self.held.max(self.read);
         }
-        self.pausing = self.interval_ns <= BUSY_PAUSE_NS && now_ns < self.next_ns;
+        self.pausing = self.interval_ns <= PAUSE_NS_MAX && now_ns < self.next_ns;
         if self.wants_to_read() && self.due_ns() <= now_ns {
             self.reading = true;
             let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
@@ -228,6 +228,12 @@ impl Sending {
     pub fn held(&self) -> Revision {
         self.held
     }
+}
+
+/// How long after an update of so many groups the next comes at the earliest. Up to 2,000 pushes a second it delays next to
+/// nothing; where there are more, updates come to carry more groups, which earns longer pauses, up to the longest.
+fn pause_ns(groups: usize) -> u64 {
+    (groups as u64).saturating_mul(PAUSE_NS_PER_GROUP).min(PAUSE_NS_MAX)
 }
 
 /// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.

@@ -98,26 +98,26 @@ fn updates_are_some_time_apart_where_that_is_asked_for() {
 }
 
 #[test]
-fn after_an_update_of_many_groups_there_is_a_pause() {
+fn an_update_earns_a_pause_by_its_groups() {
     let mut pair = acquainted(20);
     pair.marks_max = 100;
-    pair.pass(SECOND_NS);
     let sent = |pair: &Pair| pair.side(EDGE).messages_sent.get("update").copied().unwrap_or(0);
     let write = |pair: &mut Pair, jobs: std::ops::Range<usize>, time_ns: u64| {
         jobs.for_each(|job| pair.write(EDGE, &key(job), &put(time_ns + job as u64, 1.0)));
         pair.rest();
     };
-    let before = sent(&pair);
-    write(&mut pair, 0..1, 1_000);
-    write(&mut pair, 0..1, 2_000);
-    assert_eq!(sent(&pair), before + 2, "an update of few groups is sent at once");
-    write(&mut pair, 0..20, 3_000);
-    assert_eq!(sent(&pair), before + 3);
-    write(&mut pair, 0..20, 4_000);
-    assert_eq!(sent(&pair), before + 3, "after many there is a pause");
-    pair.pass(2_000_000);
-    assert_eq!(sent(&pair), before + 4, "which is over in time");
-    converged(&pair);
+    for (groups, pause_ns) in [(1, 500_000), (4, 2_000_000), (20, 5_000_000)] {
+        pair.pass(SECOND_NS);
+        let before = sent(&pair);
+        write(&mut pair, 0..groups, 1_000 * pause_ns);
+        assert_eq!(sent(&pair), before + 1, "after a silence nothing waits");
+        write(&mut pair, 0..groups, 2_000 * pause_ns);
+        pair.pass(pause_ns - 1);
+        assert_eq!(sent(&pair), before + 1, "after {groups} groups there is a pause");
+        pair.pass(1);
+        assert_eq!(sent(&pair), before + 2, "which is over in time");
+        converged(&pair);
+    }
 }
 
 #[test]
