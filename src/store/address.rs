@@ -12,7 +12,7 @@ use crate::model::{Group, GroupId, LabelSet, StoreId};
 
 impl Store {
     /// The group that is meant by `shown`: the one shown under these labels; else one in the known place with the most of
-    /// them; else one of this node.
+    /// them, of several the first in their order; else one of this node.
     pub fn resolve(&self, shown: impl Into<Arc<LabelSet>>) -> GroupId {
         let shown = shown.into();
         if let Some(id) = self.index.find(&shown) {
@@ -23,7 +23,8 @@ impl Store {
         let cursors = self.cursors.values().chain(self.staged_cursors.values());
         let places = places.iter().chain(cursors.map(|cursor| &cursor.place));
         let within = places.filter(|place| !place.is_empty()).filter_map(|place| GroupId::within(place, &shown));
-        within.max_by_key(|id| id.place.len()).unwrap_or(GroupId { place: Arc::default(), key: shown })
+        let best = within.min_by(|a, b| b.place.len().cmp(&a.place.len()).then_with(|| a.place.cmp(&b.place)));
+        best.unwrap_or(GroupId { place: Arc::default(), key: shown })
     }
 
     /// The store `peer` is at `place`. If that was not known, what was taken for groups of this node moves there: an edge

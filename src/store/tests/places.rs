@@ -126,6 +126,29 @@ fn the_place_of_an_edge_that_has_nothing_is_known() {
 }
 
 #[test]
+fn of_several_places_that_could_be_meant_it_is_always_the_same() {
+    let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let all = names.map(|name| (name, "1"));
+    let place = |name: &&str| Arc::new(key(&[(*name, "1")]));
+    for first in 0..names.len() {
+        let mut store = store(rules());
+        // Known one after the other, each store beginning with another.
+        for at in 0..names.len() {
+            let place = place(&names[(first + at) % names.len()]);
+            store.set_cursor(StoreId(at as u64 + 7), Cursor { position: Position::default(), place });
+        }
+        store.commit();
+        let id = store.resolve(key(&[&all[..], &[("job", "j")]].concat()));
+        assert_eq!(id.place, place(&"a"));
+        // More of the labels say more.
+        let longer = Arc::new(key(&[("g", "1"), ("h", "1")]));
+        store.set_cursor(StoreId(99), Cursor { position: Position::default(), place: longer.clone() });
+        store.commit();
+        assert_eq!(store.resolve(key(&[&all[..], &[("job", "j")]].concat())).place, longer);
+    }
+}
+
+#[test]
 fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
     let id = placed("SYQ", &[("job", "a")]);
