@@ -35,6 +35,10 @@ fn arguments() -> Result<Arguments, String> {
     let mut arguments = Arguments { seeds: 1_000, jobs: 1, ..Arguments::default() };
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
+        if ["--help", "-h"].contains(&word.as_str()) {
+            println!("{USAGE}");
+            std::process::exit(0);
+        }
         let value = words.next().ok_or(format!("{word} needs a value\n{USAGE}"))?;
         let number = || value.parse::<u64>().map_err(|error| format!("{word} {value}: {error}\n{USAGE}"));
         match word.as_str() {

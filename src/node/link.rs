@@ -15,7 +15,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::clock::Clock;
-use super::writer::{Chain, Writer};
+use super::draft::Chain;
+use super::writer::Writer;
 use crate::compression::{Deflater, Inflater};
 use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;

@@ -1,7 +1,7 @@
 //! Floor 5: a running node.
 //!
-//! [`running`] assembles one from its [`options`], its [`listeners`] and its store, which `opening` reads back, and runs it.
-//! [`writer`] says who writes to the store, and when; [`service`] answers HTTP requests behind what [`web`] puts before it,
+//! [`running`] assembles one from its [`options`], its [`listeners`] and its store, which [`opening`] reads back, and runs it.
+//! [`writer`] says who writes to the store, and when, and [`draft`] what peers ask of it; [`service`] answers HTTP requests behind what [`web`] puts before it,
 //! `pages` those of people, [`scrape`] prints what Prometheus reads, on the thread of [`press`], which gives way by
 //! [`priority`]; [`uplink`] and [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what
 //! became of them and `above` which hubs are above this one. [`metrics`], [`summary`], [`certificates`], [`clock`] and
@@ -12,11 +12,12 @@ pub mod backoff;
 pub mod certificates;
 pub mod clock;
 pub mod downlink;
+pub mod draft;
 pub mod link;
 pub mod links;
 pub mod listeners;
 pub mod metrics;
-mod opening;
+pub mod opening;
 pub mod options;
 mod pages;
 pub mod press;

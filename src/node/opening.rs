@@ -10,7 +10,7 @@ use super::metrics;
 use super::options::{NodeOptions, Role};
 use super::running::StartError;
 use crate::model::{Epoch, NodeId, StoreId};
-use crate::storage::{self, Log, RealDisk, recover};
+use crate::storage::{self, CommitError, Log, RealDisk, Recovered, recover};
 use crate::store::{Identity, Rules, Store};
 
 /// Reads back what is on disk, on a thread that may block.
@@ -54,26 +54,15 @@ fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Res
     let options = storage::Options { sync, ..storage::Options::default() };
     let recovered = recover(Arc::new(disk), options, &mut |record| store.restore(record)).map_err(StartError::Store)?;
     let report = recovered.report.clone();
-    let identity = match recovered.identity {
-        Some(identity) if report.is_intact() => identity,
-        // Peers must not go on from where a store was that lost something.
-        Some(identity) => Identity { store: StoreId(random()?), ..identity },
-        None => new_identity()?,
-    };
     for lost in &report.lost {
         error!(%lost, "a part of the store is damaged: what is intact is kept, links restore the rest where they can");
     }
-    let mut log = recovered.start(identity).map_err(|error| StartError::Storage(error.to_string()))?;
-    store.open(identity, Epoch(random()?));
-    if !report.is_intact() {
-        store.distrust_cursors();
-    }
-    log.commit(store.records()).map_err(|error| StartError::Storage(error.to_string()))?;
-    store.commit();
+    let begun = begin(store, recovered, new_identity()?, Epoch(random()?));
+    let (store, log) = begun.map_err(|error| StartError::Storage(error.to_string()))?;
     let counts = store.published().counts();
     info!(
         path = %path.display(),
-        store = %identity.store,
+        store = %store.identity().store,
         groups = counts.groups as u64,
         series = counts.series as u64,
         bytes = report.bytes,
@@ -82,4 +71,31 @@ fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Res
         "store opened"
     );
     Ok((store, Some(log)))
+}
+
+/// Begins a new epoch of a store that was read back, under the identity that it had. If it is new, that is `fresh`; if it
+/// lost something to damage, so is its id, for peers must not go on from where it was, nor it from where it was with them.
+///
+/// # Errors
+/// If that cannot be made durable.
+pub fn begin(
+    mut store: Store,
+    recovered: Recovered,
+    fresh: Identity,
+    epoch: Epoch,
+) -> Result<(Store, Log), CommitError> {
+    let intact = recovered.report.is_intact();
+    let identity = match recovered.identity {
+        Some(identity) if intact => identity,
+        Some(identity) => Identity { store: fresh.store, ..identity },
+        None => fresh,
+    };
+    let mut log = recovered.start(identity)?;
+    store.open(identity, epoch);
+    if !intact {
+        store.distrust_cursors();
+    }
+    log.commit(store.records())?;
+    store.commit();
+    Ok((store, log))
 }

@@ -10,7 +10,6 @@ mod task;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
@@ -19,6 +18,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use self::desk::{Desk, Outcome, Write};
 use self::task::Task;
 use super::clock::Clock;
+use super::draft::{Chain, Drafted, Merge, MergeError};
 use super::metrics::Metrics;
 use crate::model::{LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, Log};
@@ -60,6 +60,15 @@ impl fmt::Display for WriteError {
 
 impl std::error::Error for WriteError {}
 
+impl From<MergeError> for WriteError {
+    fn from(error: MergeError) -> Self {
+        match error {
+            MergeError::Refused(refusal) => Self::Refused(refusal),
+            MergeError::Broken => Self::Storage(error.to_string()),
+        }
+    }
+}
+
 impl From<Refusal> for WriteError {
     fn from(refusal: Refusal) -> Self {
         Self::Refused(refusal)
@@ -95,30 +104,6 @@ enum Job {
     Sweep,
     Checkpointed(Result<(), CheckpointError>),
     Stop,
-}
-
-/// What a peer sent.
-struct Merge {
-    scope: Scope,
-    deltas: Vec<Delta>,
-    peer: StoreId,
-    position: Position,
-    chain: Chain,
-}
-
-/// The merges of one session, in their order: after one that failed, none is done, for its position would cover what that
-/// one brought.
-#[derive(Clone, Debug, Default)]
-pub struct Chain(Arc<AtomicBool>);
-
-impl Chain {
-    fn is_broken(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-
-    fn end(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
 }
 
 /// A merge that is under way.
@@ -217,7 +202,7 @@ impl Writer {
             heads: heads.clone(),
             held: vec![Revision(0); retention.uplinks],
             jobs: jobs.downgrade(),
-            merged: Vec::new(),
+            drafted: Drafted::default(),
             checkpointing: false,
             failing: false,
         };

@@ -23,9 +23,9 @@ const PLANTED: [(Bug, u64); 11] = [
     (Bug::HeldBackBlocks, 2),
     (Bug::TombstoneDroppedEarly, 10),
     (Bug::AnswerBeforeSync, 0),
-    (Bug::CursorApart, 4),
+    (Bug::CursorApart, 85),
     (Bug::FailureIgnored, 0),
-    (Bug::AckBeforeSync, 8),
+    (Bug::AckBeforeSync, 23),
     (Bug::StalePosition, 11),
 ];
 

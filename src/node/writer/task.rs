@@ -1,6 +1,5 @@
 //! What the writer does: jobs performed on the draft, batches made durable, published and answered.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::thread;
 
@@ -8,15 +7,14 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::desk::{Desk, Write};
-use super::{Chain, Heads, Job, Merge, Reply, Retention, StoreFacts, WriteError};
-use crate::model::{GroupId, LabelSet, Revision, StoreId};
+use super::{Heads, Job, Reply, Retention, StoreFacts, WriteError};
+use crate::model::{Revision, StoreId};
 use crate::node::clock::Clock;
+use crate::node::draft::{self, Drafted, FORGET_MAX};
 use crate::node::metrics::Metrics;
 use crate::node::priority::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
-use crate::store::{Action, Cursor, Entry, HeldBack, Record, Refusal, Scope, Store};
-use crate::wire::Verdict;
-use crate::wire::message::VERDICTS_MAX;
+use crate::store::{Action, Record, Store};
 
 /// Requests made durable with one sync, at most.
 const BATCH_MAX: usize = 512;
@@ -24,8 +22,6 @@ const BATCH_MAX: usize = 512;
 const BATCH_RECORDS_MAX: usize = 4_096;
 /// Bytes that the requests of one sync hold in values and labels, about, at most (a single request may hold more).
 const BATCH_BYTES_MAX: usize = 16 << 20;
-/// Tombstones dropped at once.
-const FORGET_MAX: usize = 1_024;
 
 pub(super) struct Task {
     pub(super) store: Store,
@@ -36,8 +32,7 @@ pub(super) struct Task {
     pub(super) heads: Arc<Heads>,
     /// Of each uplink, up to where its hub holds the changes.
     pub(super) held: Vec<Revision>,
-    /// Whose merges are in the draft.
-    pub(super) merged: Vec<Chain>,
+    pub(super) drafted: Drafted,
     /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
     pub(super) jobs: mpsc::WeakSender<Job>,
     pub(super) checkpointing: bool,
@@ -130,26 +125,20 @@ impl Task {
                 self.finish(std::mem::take(answers));
                 answers.push((reply, self.wipe()));
             }
-            Job::Merge { merge, reply, .. } if merge.chain.is_broken() => {
-                let text = "what came before it from the same peer was not merged".into();
-                answers.push((reply, Err(WriteError::Storage(text))));
-            }
             Job::Merge { merge, reply, held_back } => {
-                // A merge is whole or not at all, and so is a draft: if it may be refused, what is there goes first.
+                // If it may be refused, what is there goes first.
                 if !self.store.has_room(merge.deltas.len()) {
                     self.finish(std::mem::take(answers));
                 }
-                self.merged.push(merge.chain.clone());
-                let merged = self.merge(merge).map(|verdicts| {
+                let merged = self.drafted.merge(&mut self.store, merge).map(|verdicts| {
                     // Read once the answer is there.
                     let _ = held_back.send(verdicts);
                 });
-                if merged.is_err() {
-                    self.abort();
-                }
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
-            Job::HeldBack { scope, verdicts } => self.note_failures(&scope, &verdicts),
+            Job::HeldBack { scope, verdicts } => {
+                draft::note_failures(&mut self.store, &scope, &verdicts, self.clock.now());
+            }
             Job::Holds { uplink, revision } => {
                 if let Some(held) = self.held.get_mut(uplink) {
                     *held = revision;
@@ -165,58 +154,6 @@ impl Task {
             Job::Stop => return true,
         }
         false
-    }
-
-    /// Returns what is held back.
-    fn merge(&mut self, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
-        let Merge { scope, deltas, peer, position, .. } = merge;
-        let mut verdicts = Vec::new();
-        for delta in deltas {
-            let key = delta.id.key;
-            let id = self.id_of(&scope, key.clone());
-            let held_back = self.store.merge(id.clone(), delta.group, peer)?;
-            let verdict = |held: HeldBack| {
-                let (family, stamp, text) = (held.name, held.stamp, held.conflict);
-                (id.clone(), Verdict { key: key.clone(), family, stamp, text })
-            };
-            verdicts.extend(held_back.into_iter().map(verdict));
-        }
-        // What another group of the same update made room for is not held back any more.
-        verdicts.retain(|(id, verdict)| self.store.holds_back(id, &verdict.family));
-        let verdicts = verdicts.into_iter().map(|(_, verdict)| verdict).take(VERDICTS_MAX).collect();
-        let place = match scope {
-            Scope::Place(place) => place,
-            Scope::Shown => Arc::default(),
-        };
-        self.store.set_cursor(peer, Cursor { position, place });
-        Ok(verdicts)
-    }
-
-    /// The group that a peer calls so.
-    fn id_of(&self, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
-        match scope {
-            Scope::Place(place) => GroupId { place: place.clone(), key },
-            Scope::Shown => self.store.resolve(key),
-        }
-    }
-
-    /// Moves the failure times of groups of which a peer holds back what they still have.
-    fn note_failures(&mut self, scope: &Scope, verdicts: &[Verdict]) {
-        let mut noted = HashSet::new();
-        for verdict in verdicts {
-            let id = self.id_of(scope, verdict.key.clone());
-            let entry = self.store.published().group(&id);
-            // What is held back here too was known to be when it was taken.
-            let shown = |entry: &Entry| {
-                let (family, state) = entry.family(&verdict.family)?;
-                (!state.mark.held).then_some(family.stamp)
-            };
-            let pushed = entry.and_then(|entry| shown(&entry));
-            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
-                // The group is there, so there is no bound that this could cross.
-                let _ = self.store.write(id, Action::Refuse, self.clock.now());
-            }
-        }
     }
 
     /// Deletes all groups, some with each sync; the last ones are left to be finished with the answer.
@@ -250,16 +187,11 @@ impl Task {
 
     /// Drops tombstones that every hub holds and that are old enough.
     fn forget(&mut self) {
-        let upto = self.held.iter().copied().min().unwrap_or(Revision(u64::MAX));
         let before_ns = match self.retention.hub_ns {
             0 => u64::MAX,
             hub_ns => self.clock.now().stamp_ns.saturating_sub(hub_ns),
         };
-        let due = self.store.published().tombstones(upto, before_ns, FORGET_MAX);
-        for entry in &due {
-            self.store.forget(&entry.id);
-        }
-        if due.len() == FORGET_MAX
+        if draft::forget(&mut self.store, &self.held, before_ns) == FORGET_MAX
             && let Some(jobs) = self.jobs.upgrade()
         {
             // There are more: after what others wait for. Without a place in the queue, the next sweep goes on.
@@ -277,10 +209,8 @@ impl Task {
         if let Err(error) = durable {
             return self.fail(answers, &error);
         }
-        self.merged.clear();
-        if !records.is_empty() {
+        if let Some(committed) = self.drafted.publish(&mut self.store) {
             self.metrics.commits.inc();
-            let committed = self.store.commit();
             self.heads.tell(&committed);
             if std::mem::take(&mut self.failing) {
                 info!(revision = committed.head.0, "the store can be written again");
@@ -293,7 +223,7 @@ impl Task {
     }
 
     fn fail(&mut self, answers: Answers, error: &CommitError) {
-        self.abort();
+        self.drafted.abort(&mut self.store);
         self.metrics.commit_failures.inc();
         if !std::mem::replace(&mut self.failing, true) {
             error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
@@ -304,11 +234,6 @@ impl Task {
                 false => WriteError::TooLarge(error.to_string()),
             }));
         }
-    }
-
-    fn abort(&mut self) {
-        self.store.abort();
-        self.merged.drain(..).for_each(|chain| chain.end());
     }
 
     fn is_checkpoint_due(&mut self) -> bool {

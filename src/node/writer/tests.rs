@@ -1,7 +1,11 @@
 //! Whoever writes, every push is answered, and every answered push is there.
 
+use futures_util::FutureExt;
+
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Points, Stamp};
+use crate::node::opening::begin;
+use crate::storage::{self, Fault, SimulatedDisk, recover};
 use crate::store::{Identity, Limits, Rules, Scope};
 
 fn writer(uplinks: usize) -> (Writer, JoinHandle<()>) {
@@ -185,6 +189,40 @@ async fn no_cursor_covers_a_merge_that_failed() {
     let another = merge(vec![], 3, &Chain::default()).await.unwrap();
     assert_eq!(another.done().await, Ok(vec![]));
     assert_eq!(writer.facts(None).await.unwrap().cursors[&peer].position, at(3));
+    writer.stop().await;
+    join(thread).await;
+}
+
+#[tokio::test]
+async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it() {
+    let limits = Limits { groups_max: 1, ..Limits::default() };
+    let disk = SimulatedDisk::new(1);
+    let recovered = recover(Arc::new(disk.clone()), storage::Options::default(), &mut |_| {}).unwrap();
+    let store = Store::new(Rules { limits, ..Rules::default() }, &[]);
+    let (store, log) = begin(store, recovered, Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1)).unwrap();
+    let retention = Retention { uplinks: 0, hub_ns: 0 };
+    let (writer, thread) = Writer::start(store, Some(log), Arc::default(), Arc::default(), retention).unwrap();
+    let (scope, peer, chain) = (Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), Chain::default());
+    let put = |group: usize| {
+        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
+        Delta { id: GroupId::local(key(group)), group: Group::put(moment, vec![]) }
+    };
+    let at = |revision| Position { epoch: Epoch(5), revision: Revision(revision) };
+    // Both are queued before the thread does anything, and the second has no room beside the first.
+    let seat = writer.desk.sit().unwrap();
+    let queue = |group, revision| {
+        let merge = writer.merge(scope.clone(), vec![put(group)], peer, at(revision), &chain);
+        merge.now_or_never().expect("the queue has room").unwrap()
+    };
+    let (first, second) = (queue(1, 1), queue(2, 2));
+    disk.fail_at(disk.operations(), Fault::Broken);
+    drop(seat);
+    assert!(matches!(first.done().await, Err(WriteError::Storage(_))));
+    assert_eq!(second.done().await, Err(WriteError::from(MergeError::Broken)));
+    assert!(writer.facts(None).await.unwrap().cursors.is_empty());
+    // The disk works again.
+    let again = writer.merge(scope, vec![put(1)], peer, at(1), &Chain::default()).await.unwrap();
+    assert_eq!(again.done().await, Ok(vec![]));
     writer.stop().await;
     join(thread).await;
 }

@@ -1,16 +1,17 @@
-//! What a writer is asked for, done on its draft, in the order of `node/writer/task.rs`: pushes, merges, verdicts, facts,
-//! tombstones that go.
+//! What a writer is asked for, done on its draft: pushes, merges, verdicts, facts, tombstones that go; all but pushes and facts
+//! by the product's own `node/draft.rs`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Group, GroupId, LabelSet, Moment, Position, Revision, Stamp, StoreId};
+use pushrelay::model::{Group, LabelSet, Moment, Revision, Stamp};
+use pushrelay::node::draft::{Merge, forget, note_failures};
 use pushrelay::session::Event as Told;
-use pushrelay::store::{Action, Cursor, Entry, HeldBack, Record, Refusal, Store};
-use pushrelay::wire::message::VERDICTS_MAX;
+use pushrelay::store::{Action, Record, Scope};
 use pushrelay::wire::{Delta, Facts, Hold, Opening, Verdict};
 
 use super::bug::Bug;
+use super::node::Running;
 use super::writer::{Answer, Drafted, Job, Target};
 use super::{Checked, ConnId, EDGE, Event, MILLISECOND, NodeId, World};
 
@@ -29,14 +30,9 @@ impl World {
             Job::Merge { conn, end, id, place, deltas, peer, position } => {
                 // What comes with a push in one batch may be later than it, or move its group to its place.
                 drafted.shown.clear();
-                let merged = match self.running(at).broken.contains(&(conn, end)) {
-                    true => Err("what came before it was not merged".into()),
-                    false => self.merge(at, end, place, deltas, peer, position),
-                };
-                if merged.is_err() {
-                    self.running(at).broken.insert((conn, end));
-                    self.running(at).store.abort();
-                }
+                let chain = self.running(at).chains.entry((conn, end)).or_default().clone();
+                let merge = Merge { scope: scope_of(end, place), deltas, peer, position, chain };
+                let merged = self.merge(at, merge);
                 if self.is(Bug::AckBeforeSync) && merged.is_ok() {
                     self.handle(conn, end, Told::Committed(id));
                 } else {
@@ -57,29 +53,14 @@ impl World {
                 self.forget(at)
             }
             Job::HeldBack { end, place, verdicts } => {
-                self.note_failures(at, end, &place, &verdicts);
+                let now = self.store_now(at);
+                let noted = note_failures(&mut self.running(at).store, &scope_of(end, place), &verdicts, now);
+                for _ in 0..noted {
+                    self.count("state: a verdict moved a failure time");
+                }
                 Ok(())
             }
             Job::Sweep => self.forget(at),
-        }
-    }
-
-    /// A peer holds back what groups of this node still have: that counts as a failure of their pushes.
-    fn note_failures(&mut self, at: NodeId, end: usize, place: &Arc<LabelSet>, verdicts: &[Verdict]) {
-        let (now, mut noted) = (self.store_now(at), HashSet::new());
-        for verdict in verdicts {
-            let store = &mut self.running(at).store;
-            let id = id_of(store, end, place, verdict.key.clone());
-            let entry = store.published().group(&id);
-            let shown = |entry: &Entry| {
-                let (family, state) = entry.family(&verdict.family)?;
-                (!state.mark.held).then_some(family.stamp)
-            };
-            let pushed = entry.and_then(|entry| shown(&entry));
-            if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
-                let _ = store.write(id, Action::Refuse, now);
-                self.count("state: a verdict moved a failure time");
-            }
         }
     }
 
@@ -119,43 +100,23 @@ impl World {
         Ok(())
     }
 
-    fn merge(
-        &mut self,
-        at: NodeId,
-        end: usize,
-        place: Arc<LabelSet>,
-        deltas: Vec<Delta>,
-        peer: StoreId,
-        position: Position,
-    ) -> Result<Vec<Verdict>, String> {
-        let blocks = self.is(Bug::HeldBackBlocks);
-        let mut verdicts = Vec::new();
+    fn merge(&mut self, at: NodeId, merge: Merge) -> Result<Vec<Verdict>, String> {
         let text: Vec<String> = match self.options.trace {
-            true => deltas.iter().map(|d| format!("{}{}", d.id.key, super::content::show(Some(&d.group)))).collect(),
+            true => merge.deltas.iter().map(describe_delta).collect(),
             false => Vec::new(),
         };
+        let (peer, position) = (merge.peer, merge.position);
         self.trace(|| format!("{at} merges of {peer} up to {position:?}: {}", text.join("; ")));
-        let store = &mut self.running(at).store;
-        for delta in deltas {
-            let key = delta.id.key;
-            let id = id_of(store, end, &place, key.clone());
-            let held_back =
-                store.merge(id.clone(), delta.group, peer).map_err(|refusal: Refusal| refusal.to_string())?;
-            let verdict = |held: HeldBack| {
-                let (family, stamp, text) = (held.name, held.stamp, held.conflict);
-                (id.clone(), Verdict { key: key.clone(), family, stamp, text })
-            };
-            verdicts.extend(held_back.into_iter().map(verdict));
+        let blocks = self.is(Bug::HeldBackBlocks);
+        let Running { store, drafted, .. } = self.running(at);
+        let verdicts = drafted.merge(store, merge).map_err(|error| error.to_string())?;
+        if !verdicts.is_empty() && blocks {
+            drafted.abort(store);
+            return Err("planted: a family conflicts".into());
         }
-        verdicts.retain(|(id, verdict)| store.holds_back(id, &verdict.family));
-        let verdicts: Vec<Verdict> = verdicts.into_iter().map(|(_, verdict)| verdict).take(VERDICTS_MAX).collect();
-        store.set_cursor(peer, Cursor { position, place });
         if !verdicts.is_empty() {
             self.count("state: a family was held back");
             self.trace(|| format!("{at} holds back {}", describe_verdicts(&verdicts)));
-            if blocks {
-                return Err("planted: a family conflicts".into());
-            }
         }
         Ok(verdicts)
     }
@@ -202,15 +163,14 @@ impl World {
         let hub_ns = if self.is(Bug::RetentionIgnored) { 0 } else { hub_ns };
         let stamp_ns = self.store_now(at).stamp_ns;
         let early = self.is(Bug::TombstoneDroppedEarly);
-        let running = self.running(at);
-        let held = running.held.iter().copied();
-        let upto = if early { held.max() } else { held.min() }.unwrap_or(Revision(u64::MAX));
         let before_ns = if hub_ns == 0 { u64::MAX } else { stamp_ns.saturating_sub(hub_ns) };
-        let due = running.store.published().tombstones(upto, before_ns, 1_024);
+        let running = self.running(at);
+        let held = match running.held.iter().max() {
+            Some(most) if early => vec![*most],
+            _ => running.held.clone(),
+        };
         let before = running.store.records().len();
-        for entry in &due {
-            running.store.forget(&entry.id);
-        }
+        forget(&mut running.store, &held, before_ns);
         let dropped: Vec<Record> = running.store.records()[before..].to_vec();
         for record in dropped {
             self.count("state: tombstone dropped");
@@ -220,12 +180,9 @@ impl World {
     }
 }
 
-/// The group that the peer at the other end calls so.
-fn id_of(store: &Store, end: usize, place: &Arc<LabelSet>, key: Arc<LabelSet>) -> GroupId {
-    match end {
-        EDGE => store.resolve(key),
-        _ => GroupId { place: place.clone(), key },
-    }
+/// What the merges of that end of a link are about.
+fn scope_of(end: usize, place: Arc<LabelSet>) -> Scope {
+    if end == EDGE { Scope::Shown } else { Scope::Place(place) }
 }
 
 /// What a push says that is shown afterwards.
@@ -246,6 +203,10 @@ fn change(action: Action, moment: Moment) -> Group {
         Action::Refuse => Group::refused(moment),
         Action::Delete => Group::delete(moment.stamp),
     }
+}
+
+fn describe_delta(delta: &Delta) -> String {
+    format!("{}{}", delta.id.key, super::content::show(Some(&delta.group)))
 }
 
 fn describe_verdicts(verdicts: &[Verdict]) -> String {

@@ -1,11 +1,16 @@
 //! A node: its disk, its clock, its store while it runs, and what of it must survive.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, Stamp, StoreId};
+use pushrelay::node::clock::reading;
+use pushrelay::node::draft::{Chain, Drafted};
+use pushrelay::node::opening::begin;
 use pushrelay::session::Admission;
-use pushrelay::storage::{self, CheckpointWriter, Disk, Log, SimulatedDisk, SyncPolicy, recover};
+use pushrelay::storage::{
+    self, CheckpointWriter, CommitError, Disk, Log, Recovered, SimulatedDisk, SyncPolicy, recover,
+};
 use pushrelay::store::{self, Identity, Record, Rules, Store};
 
 use super::bug::Bug;
@@ -79,8 +84,9 @@ pub struct Running {
     /// The batch that is being made durable: what to answer, and whether the disk took it.
     pub batch: Option<Batch>,
     pub begin_due: bool,
-    /// Ends of connections of which a merge failed: none that comes after it is done.
-    pub broken: BTreeSet<(ConnId, usize)>,
+    pub drafted: Drafted,
+    /// The merges of each end of a connection.
+    pub chains: BTreeMap<(ConnId, usize), Chain>,
     /// Of each uplink, up to where its hub holds the changes.
     pub held: Vec<Revision>,
     pub checkpoint: Option<(CheckpointWriter, VecDeque<Record>)>,
@@ -171,6 +177,20 @@ pub fn content_of_disk(disk: &SimulatedDisk) -> Content {
     content
 }
 
+/// [`begin`] with [`Bug::DamagedStoreKeepsIdentity`].
+fn begin_trusting(
+    mut store: Store,
+    recovered: Recovered,
+    identity: Identity,
+    epoch: Epoch,
+) -> Result<(Store, Log), CommitError> {
+    let mut log = recovered.start(identity)?;
+    store.open(identity, epoch);
+    log.commit(store.records())?;
+    store.commit();
+    Ok((store, log))
+}
+
 /// Why a node did not start.
 enum NotStarted {
     /// The machine stopped meanwhile.
@@ -189,9 +209,7 @@ impl World {
     }
 
     pub fn store_now(&self, node: NodeId) -> store::Now {
-        let wall_ns = self.wall_ns(node) / 1_000 * 1_000;
-        let offset_ns = self.nodes[node].offset_ns / 1_000 * 1_000;
-        store::Now { wall_ns, stamp_ns: wall_ns.saturating_add_signed(offset_ns) }
+        reading(self.wall_ns(node), self.nodes[node].offset_ns)
     }
 
     /// Starts a node, or tries again later.
@@ -246,21 +264,16 @@ impl World {
         let recovered = recover(disk, disk_options(), &mut |record| store.restore(record));
         let recovered = recovered.map_err(|error| refused(node, error.to_string()))?;
         let intact = recovered.report.is_intact();
-        let identity = match recovered.identity {
-            Some(identity) if intact || self.options.bug == Some(Bug::DamagedStoreKeepsIdentity) => identity,
-            Some(identity) => Identity { store: fresh.store, ..identity },
-            None => fresh,
-        };
-        let mut log = recovered.start(identity).map_err(|error| refused(node, error.to_string()))?;
         let kept = node.identity.filter(|_| self.options.bug == Some(Bug::EpochKept));
         let epoch = kept.map_or(drawn, |(_, epoch)| epoch);
-        node.identity = Some((identity, epoch));
-        store.open(identity, epoch);
-        if !intact && self.options.bug != Some(Bug::DamagedStoreKeepsIdentity) {
-            store.distrust_cursors();
-        }
-        log.commit(store.records()).map_err(|error| refused(node, error.to_string()))?;
-        store.commit();
+        let begun = match recovered.identity {
+            Some(identity) if self.options.bug == Some(Bug::DamagedStoreKeepsIdentity) => {
+                begin_trusting(store, recovered, identity, epoch)
+            }
+            _ => begin(store, recovered, fresh, epoch),
+        };
+        let (store, log) = begun.map_err(|error| refused(node, error.to_string()))?;
+        node.identity = Some((store.identity(), epoch));
         if !intact {
             self.count("state: damage found, and a new identity taken");
         }
@@ -307,7 +320,8 @@ impl World {
             queue: VecDeque::new(),
             batch: None,
             begin_due: false,
-            broken: BTreeSet::new(),
+            drafted: Drafted::default(),
+            chains: BTreeMap::new(),
             held: vec![Revision(0); uplinks],
             checkpoint: None,
             watches: BTreeMap::new(),

@@ -193,7 +193,7 @@ impl World {
         let mut failed = None;
         match result {
             Ok(true) => {
-                let committed = running.store.commit();
+                let committed = running.drafted.publish(&mut running.store).expect("there was something to write");
                 let shown_all = (!committed.places.is_empty()).then(Arc::default);
                 for place in committed.places.iter().filter(|place| !place.is_empty()).chain(&shown_all) {
                     let watch = running.watches.entry(place.clone()).or_default();
@@ -203,12 +203,14 @@ impl World {
                 self.check_shown(at, &shown)?;
                 self.wake(at);
             }
-            Ok(false) => {}
+            Ok(false) => {
+                running.drafted.publish(&mut running.store);
+            }
             Err(_) if ignored => {
-                running.store.commit();
+                running.drafted.publish(&mut running.store);
             }
             Err(error) => {
-                running.store.abort();
+                running.drafted.abort(&mut running.store);
                 failed = Some(error);
             }
         }
@@ -227,7 +229,6 @@ impl World {
                     self.handle(conn, end, Told::CommitFailed(error));
                 }
                 (Answer::Commit { conn, end, .. }, Some(error)) => {
-                    self.running(at).broken.insert((conn, end));
                     self.handle(conn, end, Told::CommitFailed(error.clone()));
                 }
             }

@@ -1,0 +1,165 @@
+//! What peers, and time, ask of the writer, done on the store's draft: merges, verdicts, tombstones that go. Knows neither
+//! clock nor disk nor threads, so that the simulation (`tests/simulation`) drives it as the writer does.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
+use crate::store::{Action, Committed, Cursor, Entry, HeldBack, Now, Refusal, Scope, Store};
+use crate::wire::message::VERDICTS_MAX;
+use crate::wire::{Delta, Verdict};
+
+/// Tombstones dropped at once.
+pub const FORGET_MAX: usize = 1_024;
+
+/// What a peer sent.
+#[derive(Debug)]
+pub struct Merge {
+    /// Whose groups they are.
+    pub scope: Scope,
+    /// What changed.
+    pub deltas: Vec<Delta>,
+    /// The store that sent them,
+    pub peer: StoreId,
+    /// and what is held of it with them.
+    pub position: Position,
+    /// The session's.
+    pub chain: Chain,
+}
+
+/// The merges of one session, in their order: after one that failed, none is done, for its position would cover what that
+/// one brought.
+#[derive(Clone, Debug, Default)]
+pub struct Chain(Arc<AtomicBool>);
+
+impl Chain {
+    fn is_broken(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn end(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Why a merge was not drafted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MergeError {
+    /// One before it of its chain failed.
+    Broken,
+    /// The store refused it, and the whole draft is gone.
+    Refused(Refusal),
+}
+
+impl fmt::Display for MergeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Broken => f.write_str("what came before it from the same peer was not merged"),
+            Self::Refused(refusal) => refusal.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for MergeError {}
+
+/// The chains whose merges are in the draft.
+#[derive(Debug, Default)]
+pub struct Drafted(Vec<Chain>);
+
+impl Drafted {
+    /// Drafts a merge, and with it what is held of the peer's store then. Returns which families are held back.
+    ///
+    /// A merge is whole or not at all, and so is a draft: where [`Store::has_room`] does not say that it cannot be refused,
+    /// what was drafted before is to be finished first.
+    ///
+    /// # Errors
+    /// See [`MergeError`].
+    pub fn merge(&mut self, store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, MergeError> {
+        if merge.chain.is_broken() {
+            return Err(MergeError::Broken);
+        }
+        self.0.push(merge.chain.clone());
+        merge_into(store, merge).map_err(|refusal| {
+            self.abort(store);
+            MergeError::Refused(refusal)
+        })
+    }
+
+    /// Publishes the draft, which is durable; `None` if there was nothing in it.
+    pub fn publish(&mut self, store: &mut Store) -> Option<Committed> {
+        self.0.clear();
+        (!store.records().is_empty()).then(|| store.commit())
+    }
+
+    /// Abandons the draft, and what would have come after it.
+    pub fn abort(&mut self, store: &mut Store) {
+        store.abort();
+        self.0.drain(..).for_each(|chain| chain.end());
+    }
+}
+
+fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
+    let Merge { scope, deltas, peer, position, .. } = merge;
+    let mut verdicts = Vec::new();
+    for delta in deltas {
+        let key = delta.id.key;
+        let id = id_of(store, &scope, key.clone());
+        let held_back = store.merge(id.clone(), delta.group, peer)?;
+        let verdict = |held: HeldBack| {
+            let (family, stamp, text) = (held.name, held.stamp, held.conflict);
+            (id.clone(), Verdict { key: key.clone(), family, stamp, text })
+        };
+        verdicts.extend(held_back.into_iter().map(verdict));
+    }
+    // What another group of the same update made room for is not held back any more.
+    verdicts.retain(|(id, verdict)| store.holds_back(id, &verdict.family));
+    let verdicts = verdicts.into_iter().map(|(_, verdict)| verdict).take(VERDICTS_MAX).collect();
+    let place = match scope {
+        Scope::Place(place) => place,
+        Scope::Shown => Arc::default(),
+    };
+    store.set_cursor(peer, Cursor { position, place });
+    Ok(verdicts)
+}
+
+/// The group that a peer calls so.
+fn id_of(store: &Store, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
+    match scope {
+        Scope::Place(place) => GroupId { place: place.clone(), key },
+        Scope::Shown => store.resolve(key),
+    }
+}
+
+/// A peer holds families of a scope back: moves the failure times of the groups that still have them as they were sent.
+/// Returns how many.
+pub fn note_failures(store: &mut Store, scope: &Scope, verdicts: &[Verdict], now: Now) -> usize {
+    let mut noted = HashSet::new();
+    for verdict in verdicts {
+        let id = id_of(store, scope, verdict.key.clone());
+        let entry = store.published().group(&id);
+        // What is held back here too was known to be when it was taken.
+        let shown = |entry: &Entry| {
+            let (family, state) = entry.family(&verdict.family)?;
+            (!state.mark.held).then_some(family.stamp)
+        };
+        let pushed = entry.and_then(|entry| shown(&entry));
+        if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+            // The group is there, so there is no bound that this could cross.
+            let _ = store.write(id, Action::Refuse, now);
+        }
+    }
+    noted.len()
+}
+
+/// Drops tombstones that every hub holds, `held` says up to where each does, and whose deletes were made before
+/// `before_ns`; [`FORGET_MAX`] at most. Returns how many.
+pub fn forget(store: &mut Store, held: &[Revision], before_ns: u64) -> usize {
+    let upto = held.iter().copied().min().unwrap_or(Revision(u64::MAX));
+    let due = store.published().tombstones(upto, before_ns, FORGET_MAX);
+    for entry in &due {
+        store.forget(&entry.id);
+    }
+    due.len()
+}
