@@ -4,7 +4,8 @@
 //!
 //! Read in this order: `random`, `content` and `oracle` (what must be true), `node` and `writer` (a node and its one
 //! writer), `link` and `hub` (connections and sessions), `load` (who pushes), `fault` (what goes wrong),
-//! `story` (what goes wrong in a certain order), `finish` (all is well again: does it converge?), `topology` (who is linked to whom) and `bug` (the checker checked).
+//! `story` (what goes wrong in a certain order), `finish` (all is well again: does it converge?), `topology` (who is linked
+//! to whom) and `bug` (the checker checked).
 
 pub mod bug;
 pub mod content;
