@@ -70,6 +70,8 @@ pub struct Node {
     pub moved_with: BTreeMap<GroupId, Stamp>,
     /// It was rolled back, wiped or damaged at some time.
     pub lost_something: bool,
+    /// Deletes whose tombstones it has dropped rightly.
+    pub dropped: BTreeMap<GroupId, Stamp>,
     /// Tombstones that this hub has to keep until its clock has passed their time.
     pub kept: BTreeMap<GroupId, Stamp>,
     /// What [`Bug::MemoryStoreKeepsIdentity`] and [`Bug::EpochKept`] keep.
@@ -135,6 +137,7 @@ impl Node {
             damaged: false,
             moved_with: BTreeMap::new(),
             lost_something: false,
+            dropped: BTreeMap::new(),
             kept: BTreeMap::new(),
             identity: None,
         }

@@ -110,6 +110,7 @@ impl World {
             return;
         }
         self.nodes[at].kept.remove(id);
+        self.nodes[at].dropped.insert(id.clone(), deleted);
         let Some((set, key)) = self.set_of(at, id) else { return };
         let left = self.union_of(set, &key, Some(at));
         if left.deleted() < deleted && left != Group::default() {
@@ -129,9 +130,13 @@ impl World {
         // What its hubs had heard under the edge's place before, they had.
         let moved_with = node.moved_with.get(id).is_some_and(|of| *of >= deleted);
         let hub_has = |hub: NodeId| {
-            // A hub that dropped it itself, when its time had come, had it.
+            // A hub that dropped it itself, when its time had come, had it, whatever came from others since.
             let has = |group: &Group| group.deleted() >= deleted || group.latest() > deleted;
-            let there = |set: &(usize, Key)| self.of_node(hub, set.0).get(&set.1).is_none_or(has);
+            let had = |set: &(usize, Key)| {
+                let mut dropped = self.nodes[hub].dropped.iter();
+                dropped.any(|(id, stamp)| *stamp >= deleted && self.set_of(hub, id).as_ref() == Some(set))
+            };
+            let there = |set: &(usize, Key)| self.of_node(hub, set.0).get(&set.1).is_none_or(has) || had(set);
             self.nodes[hub].lost_something || self.set_of(at, id).is_none_or(|set| there(&set))
         };
         old_enough && (moved_with || node.uplink_hubs().into_iter().all(hub_has))
