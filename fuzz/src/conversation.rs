@@ -39,6 +39,17 @@ fn converse(u: &mut Unstructured<'_>) -> Result<()> {
     unchanged(u)
 }
 
+/// What the gateway has accepted is understood at the other end of a link: else one push would keep the link from ever
+/// coming about again.
+pub(super) fn cross(key: &LabelSet, families: &[Family]) {
+    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let delta = Delta { id: GroupId::local(key.clone()), group: Group::put(moment, families.to_vec()) };
+    let message = Message::Update(Update { upto: Revision(1), deltas: vec![delta], ..Update::default() });
+    let mut bytes = Vec::new();
+    Encoder::new().encode(&message, &mut bytes);
+    assert_eq!(Decoder::new(MESSAGE_BYTES_MAX).decode(&bytes).expect("what was accepted can be sent"), message);
+}
+
 /// The same without changes: all of it arrives as it was sent.
 fn unchanged(u: &mut Unstructured<'_>) -> Result<()> {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(MESSAGE_BYTES_MAX));

@@ -1,8 +1,10 @@
-//! Requests' paths, and the grouping keys in them: a key that was accepted has a path that leads to it.
+//! Requests' paths, and the grouping keys in them: a key that was accepted has a path that leads to it, and crosses a link.
 
 use pushrelay::exposition::NameValidation;
 use pushrelay::gateway::path::{group_path, grouping_key};
 use pushrelay::gateway::route::{Route, RouteConfig, Router};
+
+use super::conversation;
 
 /// The first byte says how the rest is read: which names are allowed, whether the job is base64, whether it is a whole
 /// path.
@@ -17,6 +19,7 @@ pub fn run(data: &[u8]) {
         return;
     }
     let Ok(target) = grouping_key(rest, mode & 2 != 0, names) else { return };
+    conversation::cross(&target, &[]);
     let path = format!("/metrics/{}", group_path(&target, names));
     assert_eq!(router.route("PUT", &path), Route::Push { target: target.clone(), replace: true }, "{path}");
     assert_eq!(router.route("DELETE", &path), Route::Delete { target }, "{path}");

@@ -3,6 +3,7 @@
 use pushrelay::exposition::{Escaping, NameValidation, json, protobuf, text};
 use pushrelay::model::Family;
 
+use super::conversation;
 use super::text::{accepted, grouping, limits};
 
 /// The first byte says which names are allowed.
@@ -10,7 +11,9 @@ pub fn run(data: &[u8]) {
     let Some((mode, body)) = data.split_first() else { return };
     let names = if mode & 1 == 0 { NameValidation::Legacy } else { NameValidation::Utf8 };
     let Ok(raw) = protobuf::parse(body, names, &limits()) else { return };
-    show(&accepted(&raw));
+    let families = accepted(&raw);
+    show(&families);
+    conversation::cross(&grouping(), &families);
 }
 
 /// Shows families in every format.

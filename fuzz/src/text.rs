@@ -3,7 +3,7 @@
 use pushrelay::exposition::{Escaping, Limits, NameValidation, RawFamily, text};
 use pushrelay::model::{Family, LabelSet};
 
-use super::protobuf;
+use super::{conversation, protobuf};
 
 /// The first byte says which names are allowed.
 pub fn run(data: &[u8]) {
@@ -19,6 +19,7 @@ pub fn run(data: &[u8]) {
     let again = shown(&accepted(&again));
     assert_eq!(String::from_utf8_lossy(&page), String::from_utf8_lossy(&again), "shown again, it differs");
     protobuf::show(&families);
+    conversation::cross(&grouping(), &families);
 }
 
 /// Bounds that bodies of a fuzzer's size can cross.
