@@ -179,8 +179,10 @@ impl Sending {
             let Update { upto, last_of_exchange, .. } = update;
             self.unacked.push_back(Unacked { upto, last_of_exchange });
             self.sent += 1;
-            let pause_ns = pause_ns(update.deltas.len());
-            self.next_ns = now_ns.saturating_add(self.interval_ns.max(pause_ns));
+            // What only tells how far the store is keeps nothing waiting.
+            if !update.deltas.is_empty() {
+                self.next_ns = now_ns.saturating_add(self.interval_ns.max(pause_ns(update.deltas.len())));
+            }
             actions.push_back(Action::Send(Message::Update(update)));
         }
         let idle = self.unacked.is_empty();
@@ -200,7 +202,7 @@ impl Sending {
         let wanted = match self.phase {
             Phase::Waiting => false,
             Phase::Exchanging { .. } => true,
-            Phase::Live => self.head > self.read,
+            Phase::Live => self.more || self.head > self.read,
         };
         let room = self.unacked.is_empty() || (self.more && self.unacked.len() < WINDOW);
         wanted && room && self.waiting.is_empty() && !self.reading
@@ -302,5 +304,47 @@ impl Parts {
         if !self.current.is_empty() {
             self.whole.push(std::mem::take(&mut self.current));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live(config: &Config) -> (Sending, VecDeque<Action>) {
+        let skip = Skip { origin: crate::model::StoreId(9), after: Revision(0) };
+        let (mut sending, mut actions) = (Sending::new(skip, Revision(0), config, 1 << 20), VecDeque::new());
+        sending.go_on(Revision(0), 0, &mut actions);
+        (sending, actions)
+    }
+
+    fn read(upto: u64, more: bool) -> Batch {
+        Batch { deltas: Vec::new(), upto: Revision(upto), more }
+    }
+
+    #[test]
+    fn while_there_is_more_it_is_read_whatever_was_heard_of_the_head() {
+        let (mut sending, mut actions) = live(&Config::default());
+        sending.publish(Revision(10), 0, &mut actions);
+        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [Action::Read { since: Revision(0), .. }]));
+        sending.read(read(10, true), 0, &mut actions);
+        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [Action::Read { since: Revision(10), .. }]));
+        sending.read(read(10, true), 0, &mut actions);
+        assert!(actions.is_empty(), "a batch without headway says nothing of there being more");
+    }
+
+    #[test]
+    fn progress_that_is_told_keeps_no_change_waiting() {
+        let second_ns = 1_000_000_000;
+        let (mut sending, mut actions) = live(&Config { send_interval_ns: 10 * second_ns, ..Config::default() });
+        sending.publish(Revision(5), 0, &mut actions);
+        sending.read(read(5, false), 0, &mut actions);
+        sending.tell_progress(0, &mut actions);
+        assert!(matches!(actions.back(), Some(Action::Send(Message::Update(update))) if update.upto == Revision(5)));
+        let ack = Ack { updates: 1, revision: Revision(5), ..Ack::default() };
+        assert!(!sending.ack(ack, second_ns, &mut actions).unwrap());
+        actions.clear();
+        sending.publish(Revision(6), second_ns, &mut actions);
+        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [Action::Read { .. }]));
     }
 }
