@@ -131,7 +131,11 @@ impl UplinkTask {
             link.wire.follow(wire);
             link.messages.follow(volume.clone());
         });
-        let Ok(facts) = self.writer.facts(None).await else { return Ended::early("the node is shutting down".into()) };
+        let Ok(mut facts) = self.writer.facts(None).await else {
+            return Ended::early("the node is shutting down".into());
+        };
+        // A hub is told what is held of hubs: of the edges below there may be more than can be told.
+        facts.cursors.retain(|_, cursor| cursor.place.is_empty());
         let context = Context {
             writer: self.writer.clone(),
             clock: self.clock.clone(),

@@ -50,7 +50,7 @@ impl World {
                 if let Some(held) = self.running(at).held.get_mut(uplink) {
                     *held = revision;
                 }
-                self.forget(at)
+                if self.nodes[at].is_hub { Ok(()) } else { self.forget(at) }
             }
             Job::HeldBack { end, place, verdicts } => {
                 let now = self.store_now(at);
@@ -121,7 +121,7 @@ impl World {
         Ok(verdicts)
     }
 
-    /// What a store says of itself to a peer: all it holds at an edge, what it holds of that edge at that place at a hub.
+    /// What a store says of itself to a peer: all it holds of hubs at an edge, what it holds of that edge at that place at a hub.
     pub fn facts(&mut self, at: NodeId, conn: ConnId, end: usize) -> Facts {
         let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].place.clone()));
         let any_place = self.is(Bug::OtherPlaceResumed);
@@ -134,7 +134,8 @@ impl World {
             .iter()
             .filter(|(peer, cursor)| match &asked {
                 Some((Some(asked), place)) if end != EDGE => *peer == asked && (any_place || cursor.place == *place),
-                _ => true,
+                // What is held of hubs.
+                _ => end != EDGE || cursor.place.is_empty(),
             })
             .map(|(store, cursor)| Hold { store: *store, position: cursor.position })
             .collect();
