@@ -12,7 +12,7 @@ use crate::wire::message::VERDICTS_MAX;
 use crate::wire::{Delta, Verdict};
 
 /// Tombstones dropped at once.
-pub const FORGET_MAX: usize = 1_024;
+const FORGET_MAX: usize = 1_024;
 
 /// What a peer sent.
 #[derive(Debug)]
@@ -102,20 +102,20 @@ impl Drafted {
 
 fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
     let Merge { scope, deltas, peer, position, .. } = merge;
-    let mut verdicts = Vec::new();
+    let mut all_held = Vec::new();
     for delta in deltas {
         let key = delta.id.key;
         let id = id_of(store, &scope, key.clone());
         let held_back = store.merge(id.clone(), delta.group, peer)?;
-        let verdict = |held: HeldBack| {
-            let (family, stamp, text) = (held.name, held.stamp, held.conflict);
-            (id.clone(), Verdict { key: key.clone(), family, stamp, text })
-        };
-        verdicts.extend(held_back.into_iter().map(verdict));
+        all_held.extend(held_back.into_iter().map(|held| (id.clone(), key.clone(), held)));
     }
     // What another group of the same update made room for is not held back any more.
-    verdicts.retain(|(id, verdict)| store.holds_back(id, &verdict.family));
-    let verdicts = verdicts.into_iter().map(|(_, verdict)| verdict).take(VERDICTS_MAX).collect();
+    let still = all_held.into_iter().filter(|(id, _, held)| store.holds_back(id, &held.name));
+    let verdict = |(_, key, held): (GroupId, Arc<LabelSet>, HeldBack)| {
+        let text = held.reason();
+        Verdict { key, family: held.name, stamp: held.stamp, text }
+    };
+    let verdicts = still.map(verdict).take(VERDICTS_MAX).collect();
     let place = match scope {
         Scope::Place(place) => place,
         Scope::Shown => Arc::default(),
@@ -138,7 +138,8 @@ pub fn note_failures(store: &mut Store, scope: &Scope, verdicts: &[Verdict], now
     let mut noted = HashSet::new();
     for verdict in verdicts {
         let id = id_of(store, scope, verdict.key.clone());
-        let entry = store.published().group(&id);
+        // In the draft: a delete or a later push may have come with the verdict.
+        let entry = store.drafted(&id);
         // What is held back here too was known to be when it was taken.
         let shown = |entry: &Entry| {
             let (family, state) = entry.family(&verdict.family)?;
@@ -153,13 +154,78 @@ pub fn note_failures(store: &mut Store, scope: &Scope, verdicts: &[Verdict], now
     noted.len()
 }
 
-/// Drops tombstones that every hub holds, `held` says up to where each does, and whose deletes were made before
-/// `before_ns`; [`FORGET_MAX`] at most. Returns how many.
-pub fn forget(store: &mut Store, held: &[Revision], before_ns: u64) -> usize {
+/// Drops published tombstones that every hub holds, `held` says up to where each does, and whose deletes were made before
+/// `before_ns`. Returns whether there were more than are dropped at once: their turn is when these are published.
+pub fn forget(store: &mut Store, held: &[Revision], before_ns: u64) -> bool {
     let upto = held.iter().copied().min().unwrap_or(Revision(u64::MAX));
     let due = store.published().tombstones(upto, before_ns, FORGET_MAX);
     for entry in &due {
         store.forget(&entry.id);
     }
-    due.len()
+    due.len() == FORGET_MAX
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Epoch, Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, Stamp};
+    use crate::store::{Conflict, Identity, Rules};
+
+    fn family(name: &str) -> Family {
+        let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
+        builder.series(&[], &Points::Single, &[1.0], None);
+        builder.finish().unwrap()
+    }
+
+    fn merge(deltas: Vec<Delta>) -> Merge {
+        let (scope, position) = (Scope::Shown, Position { epoch: Epoch(1), revision: Revision(1) });
+        Merge { scope, deltas, peer: StoreId(9), position, chain: Chain::default() }
+    }
+
+    #[test]
+    fn a_verdict_on_what_is_deleted_in_the_same_draft_revives_nothing() {
+        let mut store = Store::new(Rules::default(), &[]);
+        store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+        let id = GroupId::local(LabelSet::new([("job", "a")]));
+        store.write(id.clone(), Action::Put(vec![family("m")]), Now { wall_ns: 5, stamp_ns: 5 }).unwrap();
+        store.commit();
+        let stamp = store.published().group(&id).unwrap().group.family("m").unwrap().stamp;
+        let verdict = Verdict { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
+        let (mut drafted, later) = (Drafted::default(), Stamp { time_ns: 9, node: NodeId(7) });
+        let delta = Delta { id: id.clone(), group: Group::delete(later) };
+        drafted.merge(&mut store, merge(vec![delta])).unwrap();
+        let now = Now { wall_ns: 10, stamp_ns: 10 };
+        assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&verdict), now), 0);
+        drafted.publish(&mut store).unwrap();
+        assert!(!store.published().group(&id).unwrap().group.is_live());
+    }
+
+    #[test]
+    fn only_so_many_peers_are_told_why_something_is_held_back() {
+        let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
+        store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+        let stamp = Stamp { time_ns: 5, node: NodeId(7) };
+        let put = |key: LabelSet, count: usize| {
+            let mut families: Vec<Family> = (0..count).map(|i| family(&format!("m{i:03}"))).collect();
+            families.sort_by(|a, b| a.name().cmp(b.name()));
+            Delta { id: GroupId::local(key), group: Group::put(Moment { stamp, wall_ns: 5 }, families) }
+        };
+        // Both are shown under the same labels.
+        let place = Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")])));
+        let long = "x".repeat(60_000);
+        let first = put(LabelSet::new([("job", "a"), ("x", &long)]), 1);
+        let second = put(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]), 200);
+        let merge = Merge { scope: place.clone(), ..merge(vec![first, second]) };
+        let verdicts = Drafted::default().merge(&mut store, merge).unwrap();
+        assert_eq!(verdicts.len(), VERDICTS_MAX);
+        assert!(verdicts.iter().all(|verdict| verdict.text.contains("already shown under the labels")));
+        let Scope::Place(place) = place else { unreachable!() };
+        let key = Arc::new(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]));
+        let entry = store.drafted(&GroupId { place, key }).unwrap();
+        let shared = entry.families().all(|(_, state)| match state.conflict.as_deref() {
+            Some(Conflict::Shadowed { labels, .. }) => Arc::ptr_eq(labels, &entry.shown),
+            other => panic!("{other:?}"),
+        });
+        assert!(shared, "what is kept of the reason is kept once, not once a family");
+    }
 }

@@ -203,6 +203,7 @@ impl Writer {
             held: vec![Revision(0); retention.uplinks],
             jobs: jobs.downgrade(),
             drafted: Drafted::default(),
+            more_due: false,
             checkpointing: false,
             failing: false,
         };

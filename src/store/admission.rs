@@ -96,7 +96,7 @@ impl Store {
     fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
         self.index.hold(family.name(), &entry.id, room);
-        let conflict = Some(Arc::new(conflict));
+        let conflict = Some(Arc::new(conflict.shortened()));
         FamilyState { mark: Mark { held: true, ..mark }, conflict, ..FamilyState::default() }
     }
 

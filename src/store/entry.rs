@@ -50,7 +50,14 @@ pub struct HeldBack {
     /// When it was pushed.
     pub stamp: Stamp,
     /// Why it is not shown.
-    pub conflict: Arc<str>,
+    pub conflict: Option<Arc<Conflict>>,
+}
+
+impl HeldBack {
+    /// Why it is not shown, in words. Made only for those who are told: a long update may hold back any number.
+    pub fn reason(&self) -> Arc<str> {
+        self.conflict.as_ref().map(|conflict| conflict.to_string().into()).unwrap_or_default()
+    }
 }
 
 impl Entry {
@@ -91,11 +98,8 @@ impl Entry {
     /// The families that came after that revision and are held back.
     pub fn held_since(&self, revision: Revision) -> impl Iterator<Item = HeldBack> {
         self.families().filter(move |(_, state)| state.mark.held && state.mark.revision > revision).map(|(f, state)| {
-            HeldBack {
-                name: f.family.name().clone(),
-                stamp: f.stamp,
-                conflict: state.conflict.as_ref().map(|conflict| conflict.to_string().into()).unwrap_or_default(),
-            }
+            let (name, conflict) = (f.family.name().clone(), state.conflict.clone());
+            HeldBack { name, stamp: f.stamp, conflict }
         })
     }
 

@@ -47,7 +47,7 @@ pub enum Conflict {
     /// Another group is shown under the same labels.
     Shadowed {
         /// The labels.
-        labels: String,
+        labels: Arc<LabelSet>,
         /// The group that is shown.
         by: GroupId,
     },
@@ -87,6 +87,23 @@ impl fmt::Display for Conflict {
 }
 
 impl std::error::Error for Conflict {}
+
+impl Conflict {
+    /// The same in less memory, to be kept for as long as the family is: of long labels their beginning.
+    pub(super) fn shortened(mut self) -> Self {
+        if let Self::Duplicate { labels, .. } = &mut self
+            && labels.len() > KEPT_LABELS_BYTES_MAX
+        {
+            labels.truncate(labels.floor_char_boundary(KEPT_LABELS_BYTES_MAX));
+            labels.push('…');
+            labels.shrink_to_fit();
+        }
+        self
+    }
+}
+
+/// Bytes of a duplicate series' labels that are kept of a family held back; a peer is told of no more either.
+const KEPT_LABELS_BYTES_MAX: usize = 1_024;
 
 /// How a name is used by what is shown.
 #[derive(Debug)]
@@ -170,7 +187,7 @@ impl Index {
     pub fn check(&self, entry: &Entry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
         let (name, metric_type, shown) = (family.name(), family.shape().metric_type(), &entry.shown);
         if let Some(owner) = self.owner(&entry.full).filter(|owner| **owner != entry.id) {
-            return Err(Conflict::Shadowed { labels: shown.to_string(), by: owner.clone() });
+            return Err(Conflict::Shadowed { labels: shown.clone(), by: owner.clone() });
         }
         self.check_suffixes(name, metric_type)?;
         let Some(used) = self.names.get(name) else { return Ok(()) };

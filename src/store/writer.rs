@@ -294,6 +294,11 @@ impl Store {
         Ok(self.staged.get(&entry.id).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
     }
 
+    /// The group as it is in the draft.
+    pub fn drafted(&self, id: &GroupId) -> Option<Arc<Entry>> {
+        self.staged.get(id)
+    }
+
     /// Whether the group keeps a family of that name but does not show it.
     pub fn holds_back(&self, id: &GroupId, name: &str) -> bool {
         self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.mark.held)).unwrap_or_default()

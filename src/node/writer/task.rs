@@ -10,7 +10,7 @@ use super::desk::{Desk, Write};
 use super::{Heads, Job, Reply, Retention, StoreFacts, WriteError};
 use crate::model::{Revision, StoreId};
 use crate::node::clock::Clock;
-use crate::node::draft::{self, Drafted, FORGET_MAX};
+use crate::node::draft::{self, Drafted};
 use crate::node::metrics::Metrics;
 use crate::node::priority::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
@@ -33,6 +33,8 @@ pub(super) struct Task {
     /// Of each uplink, up to where its hub holds the changes.
     pub(super) held: Vec<Revision>,
     pub(super) drafted: Drafted,
+    /// Whether more tombstones are due than were dropped in the draft.
+    pub(super) more_due: bool,
     /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
     pub(super) jobs: mpsc::WeakSender<Job>,
     pub(super) checkpointing: bool,
@@ -143,7 +145,10 @@ impl Task {
                 if let Some(held) = self.held.get_mut(uplink) {
                     *held = revision;
                 }
-                self.forget();
+                // Where they have to be old besides, the sweep is soon enough.
+                if self.retention.hub_ns == 0 {
+                    self.forget();
+                }
             }
             Job::Facts { peer, reply } => {
                 self.finish(std::mem::take(answers));
@@ -156,7 +161,7 @@ impl Task {
         false
     }
 
-    /// Deletes all groups, some with each sync; the last ones are left to be finished with the answer.
+    /// Deletes all groups, some with each sync.
     fn wipe(&mut self) -> Result<(), WriteError> {
         let live = self.store.published().groups();
         for groups in live.chunks(BATCH_RECORDS_MAX) {
@@ -191,17 +196,12 @@ impl Task {
             0 => u64::MAX,
             hub_ns => self.clock.now().stamp_ns.saturating_sub(hub_ns),
         };
-        if draft::forget(&mut self.store, &self.held, before_ns) == FORGET_MAX
-            && let Some(jobs) = self.jobs.upgrade()
-        {
-            // There are more: after what others wait for. Without a place in the queue, the next sweep goes on.
-            let _ = jobs.try_send(Job::Sweep);
-        }
+        self.more_due = draft::forget(&mut self.store, &self.held, before_ns);
     }
 
     /// Makes the draft durable, publishes it, and answers; or abandons it and says why.
     fn finish(&mut self, answers: Answers) {
-        let records = self.store.records();
+        let (records, more_due) = (self.store.records(), std::mem::take(&mut self.more_due));
         let durable = match &mut self.log {
             Some(log) if !records.is_empty() => log.commit(records),
             _ => Ok(()),
@@ -212,6 +212,10 @@ impl Task {
         if let Some(committed) = self.drafted.publish(&mut self.store) {
             self.metrics.commits.inc();
             self.heads.tell(&committed);
+            if more_due && let Some(jobs) = self.jobs.upgrade() {
+                // After what others wait for. Without a place in the queue, the next sweep goes on.
+                let _ = jobs.try_send(Job::Sweep);
+            }
             if std::mem::take(&mut self.failing) {
                 info!(revision = committed.head.0, "the store can be written again");
             }

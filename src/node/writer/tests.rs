@@ -226,3 +226,29 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
     writer.stop().await;
     join(thread).await;
 }
+
+#[tokio::test]
+async fn tombstones_that_are_all_due_at_once_go_a_thousand_a_commit() {
+    let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
+    store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+    let now = |ns| crate::store::Now { wall_ns: ns, stamp_ns: ns };
+    for group in 0..2_500 {
+        store.write(GroupId::local(key(group)), Action::Put(vec![]), now(5)).unwrap();
+        store.write(GroupId::local(key(group)), Action::Delete, now(6)).unwrap();
+    }
+    store.commit();
+    let metrics = Arc::<Metrics>::default();
+    let retention = Retention { uplinks: 1, hub_ns: 0 };
+    let (writer, thread) = Writer::start(store, None, Arc::default(), metrics.clone(), retention).unwrap();
+    assert_eq!(writer.published().counts().tombstones, 2_500);
+    assert!(writer.uplink_holds(0, writer.published().head()));
+    let gone = async {
+        while writer.published().counts().tombstones > 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("they go, whoever pushes");
+    assert_eq!(metrics.commits.get(), 3);
+    writer.stop().await;
+    join(thread).await;
+}
