@@ -208,7 +208,13 @@ impl Published {
         let view = self.lock();
         let places: Vec<_> = match scope {
             Scope::Place(place) => view.changed.get(place).into_iter().collect(),
-            Scope::Shown => view.changed.values().collect(),
+            // Of thousands of places few have changed.
+            Scope::Shown => {
+                let later = |changed: &&BTreeMap<Revision, GroupId>| {
+                    changed.last_key_value().is_some_and(|(last, _)| *last > since)
+                };
+                view.changed.values().filter(later).collect()
+            }
         };
         let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..)).collect();
         let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
