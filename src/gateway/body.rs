@@ -114,15 +114,8 @@ impl Encoding {
     }
 }
 
-/// Reads a push to the group with the grouping key `target`: the families to store, in the order pushed. What the group
-/// holds now, `held`, makes no difference but in time: a push that repeats its series is read beside them.
-pub fn read(
-    headers: Headers<'_>,
-    body: &[u8],
-    target: &LabelSet,
-    held: Option<&Group>,
-    rules: &BodyRules,
-) -> Result<Vec<Family>, PushError> {
+/// Decompresses a push; `None` if it is plain already.
+pub fn decompress(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> Result<Option<Vec<u8>>, PushError> {
     let bytes_max = rules.body_bytes_max;
     if body.len() > bytes_max {
         return Err(PushError::TooLarge { bytes_max });
@@ -132,11 +125,21 @@ pub fn read(
         Encoding::Gzip => Some(compression::gunzip(body, bytes_max)),
         Encoding::Snappy => Some(compression::unsnappy(body, bytes_max)),
     };
-    let decoded = decoded.transpose().map_err(|error| match error {
+    decoded.transpose().map_err(|error| match error {
         compression::Error::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
         error => PushError::Encoding(error),
-    })?;
-    let plain = decoded.as_deref().unwrap_or(body);
+    })
+}
+
+/// Reads a decompressed push to the group with the grouping key `target`: the families to store, in the order pushed. What
+/// the group holds now, `held`, makes no difference but in time: a push that repeats its series is read beside them.
+pub fn read(
+    headers: Headers<'_>,
+    plain: &[u8],
+    target: &LabelSet,
+    held: Option<&Group>,
+    rules: &BodyRules,
+) -> Result<Vec<Family>, PushError> {
     let is_protobuf = is_delimited_protobuf(headers.content_type);
     if let Some(held) = held.filter(|held| !is_protobuf && held.is_live())
         && let Some(families) = text::parse_known(plain, held, target, &rules.limits)
@@ -199,7 +202,11 @@ mod tests {
 
     /// The names pushed, or the status and body of the answer, `!` before it if the push counts as failed.
     fn told(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> String {
-        match read(headers, body, &LabelSet::new([("job", "a")]), None, rules) {
+        let read = decompress(headers, body, rules).and_then(|decompressed| {
+            let plain = decompressed.as_deref().unwrap_or(body);
+            read(headers, plain, &LabelSet::new([("job", "a")]), None, rules)
+        });
+        match read {
             Ok(families) => families.iter().map(|family| &**family.name()).collect::<Vec<_>>().join(" "),
             Err(error) => {
                 let reply = error.reply();

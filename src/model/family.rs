@@ -31,6 +31,17 @@ impl Family {
         &self.shape
     }
 
+    /// Bytes held, as an estimate for bounds: what is shared with other families counts here too.
+    pub fn bytes(&self) -> usize {
+        self.shape.bytes() + size_of::<f64>() * self.values.len() + self.original_bytes()
+    }
+
+    /// Bytes of its originals, as an estimate for bounds.
+    pub fn original_bytes(&self) -> usize {
+        let originals = self.originals.iter().flat_map(|originals| originals.iter());
+        originals.map(|original| 16 + original.len()).sum()
+    }
+
     /// The metric's name.
     pub fn name(&self) -> &Arc<str> {
         self.shape.name()

@@ -203,7 +203,7 @@ impl Group {
 
     /// Bytes of values and shapes, as an estimate for bounds.
     pub fn bytes(&self) -> usize {
-        self.families.iter().map(|f| f.family.shape().bytes() + 8 * f.family.values().len()).sum()
+        self.families.iter().map(|f| f.family.bytes()).sum()
     }
 
     /// Replaces each family, in the order of names, by what `map` makes of it, if that is something, which must have the

@@ -297,11 +297,16 @@ impl Shape {
 
     /// Bytes held, as an estimate for limits and metrics.
     pub fn bytes(&self) -> usize {
-        let layouts: usize =
-            self.layouts.iter().map(|l| 32 + l.names.iter().map(|n| n.len() + 16).sum::<usize>()).sum();
+        let layouts: usize = self
+            .layouts
+            .iter()
+            .map(|l| 32 + 8 * l.points.len() + l.names.iter().map(|n| n.len() + 16).sum::<usize>())
+            .sum();
         size_of::<Shape>()
             + self.name.len()
             + self.text.len()
+            + self.help.as_ref().map_or(0, |help| help.len())
+            + self.unit.as_ref().map_or(0, |unit| unit.len())
             + 4 * (self.ends.len() + self.layout_of.len() + self.first_label.len())
             + layouts
     }

@@ -90,7 +90,7 @@ where
     let service = service_fn(|request| answer(request, peer, &handler, &limits, &progress));
     let mut builder = http1::Builder::new();
     // `Patient` bounds the wait for a head, and tells it from an idle connection.
-    builder.header_read_timeout(None).max_header_size(limits.header_bytes_max);
+    builder.header_read_timeout(None).max_header_size(limits.header_bytes_max).half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         biased;
@@ -224,9 +224,14 @@ impl Incoming {
         if body.is_end_stream() {
             return empty();
         }
-        let timeout = self.limits.body_timeout;
-        let reading = read_body(body, bytes_max, key, &self.limits.budget);
-        tokio::time::timeout(timeout, reading).await.unwrap_or(Err(BodyError::TimedOut { after: timeout }))
+        let (mut body, timeout) = (body, self.limits.body_timeout);
+        let reading = read_body(&mut body, bytes_max, key, &self.limits.budget);
+        let read = tokio::time::timeout(timeout, reading).await.unwrap_or(Err(BodyError::TimedOut { after: timeout }));
+        if let Err(BodyError::TooLarge { .. } | BodyError::Exhausted(_)) = read {
+            // There is more of it, to be discarded.
+            self.body = Some(body);
+        }
+        read
     }
 }
 
@@ -300,7 +305,7 @@ impl fmt::Display for BodyError {
 impl std::error::Error for BodyError {}
 
 async fn read_body(
-    mut body: hyper::body::Incoming,
+    body: &mut hyper::body::Incoming,
     bytes_max: usize,
     key: &'static str,
     budget: &Budget,
@@ -314,7 +319,7 @@ async fn read_body(
     let mut reservation = budget.reserve(0).map_err(BodyError::Exhausted)?;
     let mut first = Bytes::new();
     let mut all = Vec::new();
-    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| BodyError::Broken(Chain(&error).to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
         reservation.grow(data.len() as u64).map_err(BodyError::Exhausted)?;
@@ -372,7 +377,7 @@ impl Response {
     /// Makes the body a stream of what `parts` gives. The connection is ended if a client takes none for too long, and
     /// broken off, so that the client notices, if a part cannot be had.
     pub fn parts(mut self, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
-        self.0.body_mut().content = Content::Parts(Made(Box::pin(parts)));
+        self.0.body_mut().content = Content::Parts(Made { parts: Box::pin(parts), left: Bytes::new() });
         self
     }
 
@@ -395,8 +400,29 @@ enum Content {
     Ended,
 }
 
-/// A body that is made while it is sent.
-struct Made(Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>);
+/// A body that is made while it is sent, and what of its last part hyper was not given yet.
+struct Made {
+    parts: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+    left: Bytes,
+}
+
+impl Made {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
+        while self.left.is_empty() {
+            match ready!(self.parts.as_mut().poll_next(cx)) {
+                Some(Ok(part)) => self.left = part,
+                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                None => return Poll::Ready(None),
+            }
+        }
+        Poll::Ready(Some(Ok(frame(&mut self.left))))
+    }
+}
+
+/// The next frame of what is left.
+fn frame(left: &mut Bytes) -> Bytes {
+    left.split_to(left.len().min(FRAME_BYTES_MAX))
+}
 
 impl fmt::Debug for Made {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -420,8 +446,8 @@ impl hyper::body::Body for Reply {
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let piece = match &mut self.content {
             Content::Bytes(bytes) if bytes.is_empty() => None,
-            Content::Bytes(bytes) => Some(Ok(Frame::data(bytes.split_to(bytes.len().min(FRAME_BYTES_MAX))))),
-            Content::Parts(parts) => ready!(parts.0.as_mut().poll_next(cx)).map(|part| part.map(Frame::data)),
+            Content::Bytes(bytes) => Some(Ok(Frame::data(frame(bytes)))),
+            Content::Parts(made) => ready!(made.poll_next(cx)).map(|frame| frame.map(Frame::data)),
             Content::Ended => None,
         };
         if piece.is_none() {

@@ -18,7 +18,8 @@ use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{Reply, Route, Router, accepts_gzip};
-use crate::model::{Family, GroupId, LabelSet, Moment};
+use crate::model::{Family, Group, GroupId, LabelSet, Moment};
+use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
 use crate::store::{Action, Entry, Room};
@@ -84,6 +85,9 @@ pub struct Service {
     pub turns: Arc<Semaphore>,
 }
 
+/// What is made of a push of fewer bytes is not counted: it is some megabytes at most.
+const LARGE_BYTES: usize = 64 << 10;
+
 impl Handler for Service {
     async fn handle(&self, mut request: Incoming) -> Response {
         let started = Instant::now();
@@ -94,6 +98,8 @@ impl Handler for Service {
         let handler = route.handler();
         let method = method_label(request.method());
         let response = self.carry_out(route, &mut request, started).await;
+        // Who is answered before all was sent gets to see the answer.
+        request.discard().await;
         if let Some(handler) = handler {
             self.metrics.request(response.status(), handler, method);
         }
@@ -129,16 +135,16 @@ impl Service {
             Route::Reload => self.command(Command::Reload).await,
             Route::Healthy | Route::Ready if self.writer.is_over() => Reply::failing("the writer has ended"),
             Route::Healthy | Route::Ready => Reply::ok(),
-            Route::Index { search } => self.index(&search),
+            Route::Index { search } => return self.aside(|| respond(self.index(&search))),
             Route::StatusPage => self.status_page(),
-            Route::GroupFragment { target } => self.fragment(&target),
+            Route::GroupFragment { target } => return self.aside(|| respond(self.fragment(&target))),
             Route::Answer { reply, .. } => reply,
         };
         respond(reply)
     }
 
     async fn push(&self, target: LabelSet, replace: bool, request: &mut Incoming, started: Instant) -> Reply {
-        let body = match self.body(request).await {
+        let mut body = match self.body(request).await {
             Ok(body) => body,
             Err(error) => return Reply::error(error.status(), error),
         };
@@ -146,14 +152,16 @@ impl Service {
         let target = Arc::new(target);
         let held = self.writer.published().group(&GroupId { place: Arc::default(), key: target.clone() });
         let held = held.as_ref().map(|entry| &entry.group);
-        let reply = match body::read(headers(request), &body, &target, held, &self.rules.body) {
-            Ok(families) => {
+        let len = body.len();
+        let reply = match read_push(headers(request), &mut body, &target, held, &self.rules.body) {
+            Ok(Err(exhausted)) => Reply::unavailable(exhausted),
+            Ok(Ok(families)) => {
                 let action = if replace { Action::Put(families) } else { Action::Post(families) };
                 answer(self.writer.write(target, action).await, || Reply::pushed(self.rules.checked))
             }
             Err(error) => self.refuse(target, error, request).await,
         };
-        self.metrics.push(method, started.elapsed().as_secs_f64(), body.len());
+        self.metrics.push(method, started.elapsed().as_secs_f64(), len);
         reply
     }
 
@@ -226,13 +234,20 @@ impl Service {
     }
 
     fn query(&self) -> Response {
-        let turn = match self.turn() {
-            Ok(turn) => turn,
-            Err(reply) => return respond(reply),
-        };
-        let groups = self.writer.published().groups();
-        let shown = groups.iter().filter(|entry| !entry.header.held);
-        respond(query::metrics(shown.map(|entry| group_json(entry)))).holding(turn)
+        self.aside(|| {
+            let groups = self.writer.published().groups();
+            let shown = groups.iter().filter(|entry| !entry.header.held);
+            respond(query::metrics(shown.map(|entry| group_json(entry))))
+        })
+    }
+
+    /// An answer that is made whole, and takes long where there is much: it has a scrape's turn, and the others of its thread
+    /// are served by another meanwhile.
+    fn aside(&self, make: impl FnOnce() -> Response) -> Response {
+        match self.turn() {
+            Ok(turn) => tokio::task::block_in_place(make).holding(turn),
+            Err(reply) => respond(reply),
+        }
     }
 
     async fn command(&self, command: Command) -> Reply {
@@ -246,6 +261,32 @@ impl Service {
             Command::Reload => Reply::reloaded(outcome),
         }
     }
+}
+
+/// Reads a push, and counts with its body what that decompresses to; of a large one also what is made of it, which is held
+/// until it is written.
+fn read_push(
+    headers: Headers<'_>,
+    body: &mut Body,
+    target: &LabelSet,
+    held: Option<&Group>,
+    rules: &BodyRules,
+) -> Result<Result<Vec<Family>, Exhausted>, PushError> {
+    let decompressed = body::decompress(headers, body, rules)?;
+    if let Some(decompressed) = &decompressed
+        && let Err(exhausted) = body.grow(decompressed.len() as u64)
+    {
+        return Ok(Err(exhausted));
+    }
+    let plain = decompressed.as_deref().unwrap_or(body);
+    let (large, families) = (plain.len() >= LARGE_BYTES, body::read(headers, plain, target, held, rules)?);
+    if large {
+        let bytes: usize = families.iter().map(Family::bytes).sum();
+        if let Err(exhausted) = body.grow(bytes as u64) {
+            return Ok(Err(exhausted));
+        }
+    }
+    Ok(Ok(families))
 }
 
 fn group_json(entry: &Entry) -> serde_json::Value {

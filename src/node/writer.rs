@@ -41,6 +41,15 @@ pub enum WriteError {
     Storage(String),
     /// It is more than can be made durable at once; nothing of it is in the store, and the same can never be.
     TooLarge(String),
+    /// A wipe went so far and no further.
+    Partly {
+        /// Groups that are deleted,
+        deleted: usize,
+        /// of so many.
+        of: usize,
+        /// Why not all.
+        error: Box<WriteError>,
+    },
     /// The node is shutting down.
     Stopped,
 }
@@ -53,6 +62,9 @@ impl fmt::Display for WriteError {
                 write!(f, "the store cannot be written, nothing was changed, try again later: {text}")
             }
             Self::TooLarge(text) => write!(f, "nothing was changed, do it in smaller parts: {text}"),
+            Self::Partly { deleted, of, error } => {
+                write!(f, "{deleted} of {of} groups are deleted, of the others: {error}")
+            }
             Self::Stopped => f.write_str("the node is shutting down, nothing was changed, try again later"),
         }
     }

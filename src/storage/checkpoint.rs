@@ -114,7 +114,7 @@ impl CheckpointWriter {
     }
 
     fn write_group(&mut self, group: &GroupRecord, record: &Record) -> Result<(), CheckpointError> {
-        let bytes = group.group.families().iter().map(|f| f.family.shape().bytes() + 8 * f.family.values().len());
+        let bytes = group.group.families().iter().map(|f| f.family.bytes());
         let count = group.group.families().len();
         if count < 2 || bytes.sum::<usize>() <= PART_BYTES_MAX {
             payload::encode(record, &mut self.shapes, &mut self.buffer);

@@ -269,7 +269,9 @@ fn last_before(revision: Revision) -> Revision {
 
 fn change_bytes(entry: &Entry, revision: Revision) -> usize {
     let families = entry.families().filter(|(_, state)| state.mark.revision == revision);
-    let bytes = families.map(|(f, _)| 32 + 8 * f.family.values().len() + f.family.shape().bytes() / 8);
+    let family_bytes =
+        |family: &Family| 32 + 8 * family.values().len() + family.original_bytes() + family.shape().bytes() / 8;
+    let bytes = families.map(|(f, _)| family_bytes(&f.family));
     64 + bytes.sum::<usize>()
 }
 

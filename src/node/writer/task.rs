@@ -164,13 +164,17 @@ impl Task {
     /// Deletes all groups, some with each sync.
     fn wipe(&mut self) -> Result<(), WriteError> {
         let live = self.store.published().groups();
-        for groups in live.chunks(BATCH_RECORDS_MAX) {
+        for (chunk, groups) in live.chunks(BATCH_RECORDS_MAX).enumerate() {
             for entry in groups {
                 self.store.write(entry.id.clone(), Action::Delete, self.clock.now())?;
             }
             let (reply, mut answer) = oneshot::channel();
             self.finish(vec![(reply, Ok(()))]);
-            answer.try_recv().unwrap_or(Err(WriteError::Stopped))?;
+            let done = answer.try_recv().unwrap_or(Err(WriteError::Stopped));
+            done.map_err(|error| match chunk * BATCH_RECORDS_MAX {
+                0 => error,
+                deleted => WriteError::Partly { deleted, of: live.len(), error: Box::new(error) },
+            })?;
         }
         Ok(())
     }

@@ -248,7 +248,7 @@ async fn tombstones_that_are_all_due_at_once_go_a_thousand_a_commit() {
         }
     };
     tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("they go, whoever pushes");
-    assert_eq!(metrics.commits.get(), 3);
     writer.stop().await;
     join(thread).await;
+    assert_eq!(metrics.commits.get(), 3);
 }
