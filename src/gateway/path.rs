@@ -169,13 +169,21 @@ fn push_label(name: &str, value: &str, names: NameValidation, path: &mut String)
 
 /// The name as a path says it where escapes are undone.
 fn path_name(name: &str) -> String {
-    let escaped = Escaping::Values.escape(name);
-    if unescape_values(&escaped) == name {
-        url::escape(escaped.as_bytes())
-    } else {
-        // A name that looks escaped, or has characters above U+FFFFF, where the escapes end.
-        url::escape(format!("U__{}", name.replace('_', "__")).as_bytes())
+    let mut escaped = Escaping::Values.escape(name);
+    if unescape_values(&escaped) != name {
+        // A name that looks escaped, or has characters above U+FFFFF, where the escapes end: these stay as they are.
+        let mut own = String::from("U__");
+        for c in name.chars() {
+            match c {
+                '_' => own.push_str("__"),
+                ':' | '\u{100000}'.. => own.push(c),
+                c if c.is_ascii_alphanumeric() => own.push(c),
+                c => own.push_str(&format!("_{:x}_", u32::from(c))),
+            }
+        }
+        escaped = own.into();
     }
+    url::escape(escaped.as_bytes())
 }
 
 #[cfg(test)]
@@ -202,9 +210,20 @@ mod tests {
         }
     }
 
+    /// Names, many of which a path can only say escaped, or that look as if they were.
+    fn name() -> impl Strategy<Value = String> {
+        let parts = ["U__", "_", "40", "2e", "@base64", "@", "/", "%", "%2F", ".", ":", "x", "é"];
+        let above = ["\u{fffff}", "\u{100000}", "\u{10ffff}"];
+        let part = prop::sample::select([&parts[..], &above].concat());
+        let of_parts = prop::collection::vec(part, 1..6).prop_map(|parts| parts.concat());
+        prop_oneof!["[a-zA-Z_][a-zU_2]{0,6}|.{1,4}", of_parts]
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1_000))]
+
         #[test]
-        fn paths_round_trip(job in ".{1,5}", labels in prop::collection::vec(("[a-zA-Z_][a-zU_2]{0,6}|.{1,4}", ".{0,4}|\\.{0,3}"), 0..5)) {
+        fn paths_round_trip(job in ".{1,5}", labels in prop::collection::vec((name(), ".{0,4}|\\.{0,3}"), 0..5)) {
             let named = labels.into_iter().filter(|(name, _)| !name.starts_with("__") && name != JOB);
             let set = LabelSet::new(named.chain([(JOB.to_owned(), job)]));
             let path = format!("/{}", group_path(&set, NameValidation::Utf8));
@@ -279,9 +298,13 @@ mod tests {
 
     #[test]
     fn a_name_that_escapes_cannot_say_is_written_as_it_will_be_read() {
-        for (name, path) in
-            [("x\u{10ffff}", "job/a/U__x%F4%8F%BF%BF/1"), ("U__\u{10ffff}", "job/a/U__U____%F4%8F%BF%BF/1")]
-        {
+        for (name, path) in [
+            ("x\u{10ffff}", "job/a/U__x%F4%8F%BF%BF/1"),
+            ("U__\u{10ffff}", "job/a/U__U____%F4%8F%BF%BF/1"),
+            ("\u{10ffff}@base64", "job/a/U__%F4%8F%BF%BF_40_base64/1"),
+            ("/\u{10ffff}/..", "job/a/U___2f_%F4%8F%BF%BF_2f__2e__2e_/1"),
+            ("é%41:\u{fffff}\u{100000}", "job/a/U___e9__25_41:_fffff_%F4%80%80%80/1"),
+        ] {
             let set = LabelSet::new([("job", "a"), (name, "1")]);
             assert_eq!(group_path(&set, NameValidation::Utf8), path);
             assert_eq!(read(&path[4..], NameValidation::Utf8), set.to_string());

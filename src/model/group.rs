@@ -112,7 +112,7 @@ impl Group {
         if header.0 != self.horizon || header.1 != self.deleted {
             changes.gone = self.drop_under_horizon();
         }
-        let mut from = 0;
+        let (mut from, mut added, mut first_added) = (0, Vec::new(), self.families.len());
         for new in &change.families {
             if new.stamp < self.horizon || new.stamp <= self.deleted {
                 continue;
@@ -121,7 +121,10 @@ impl Group {
             let at = seek(&self.families, from, new.family.name());
             from = at.unwrap_or_else(|at| at);
             match at {
-                Err(at) => self.families.insert(at, new.clone()),
+                Err(at) => {
+                    first_added = first_added.min(at);
+                    added.push(new.clone());
+                }
                 Ok(at) if cmp_family(new, &self.families[at]).is_gt() => {
                     changes.gone.push(std::mem::replace(&mut self.families[at], new.clone()));
                 }
@@ -129,6 +132,9 @@ impl Group {
             }
             changes.set.push(new.family.name().clone());
         }
+        // Two runs in order, which the sort merges in one pass; put in one by one, each would move all that come behind it.
+        self.families.append(&mut added);
+        self.families[first_added..].sort_by(|a, b| a.family.name().cmp(b.family.name()));
         self.drop_times();
         changes.gone.sort_by(|a, b| a.family.name().cmp(b.family.name()));
         changes.header = header != (self.horizon, self.deleted, self.pushed, self.failed);
@@ -317,16 +323,36 @@ mod tests {
         assert_eq!(group.failed(), Some(moment(5)));
     }
 
+    /// Put in one by one, the new families would move some 300 GB.
+    #[test]
+    fn many_new_families_join_many_that_come_behind_them() {
+        let families = |first: char| (0..80_000).map(move |i| family(&format!("{first}{i:06}"), 1.0)).collect();
+        let mut group = Group::post(moment(1), families('b'));
+        let changes = group.merge(&Group::post(moment(2), families('a')));
+        assert_eq!((changes.set.len(), changes.gone.len(), group.families().len()), (80_000, 0, 160_000));
+        assert!(names(&group).is_sorted_by(|a, b| a < b));
+    }
+
+    #[test]
+    fn new_families_take_their_places_between_those_replaced_and_kept() {
+        let mut group = Group::post(moment(1), ["b", "d", "f", "h"].map(|name| family(name, 1.0)).into());
+        let changes = group.merge(&Group::post(moment(2), ["a", "c", "d", "e", "i"].map(|n| family(n, 2.0)).into()));
+        assert_eq!(names(&group), ["a", "b", "c", "d", "e", "f", "h", "i"]);
+        assert_eq!(changes.set.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "c", "d", "e", "i"]);
+        let values: Vec<f64> = group.families().iter().map(|f| f.family.values()[0]).collect();
+        assert_eq!(values, [2.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
+    }
+
     /// Changes with few stamps and names, so that ties and overtakings abound.
     fn change() -> impl Strategy<Value = Group> {
         let stamp = (0..6u64, 0..3u64).prop_map(|(time_ns, node)| Stamp { time_ns, node: NodeId(node) });
-        let family = (stamp.clone(), 0..3usize, 0..3u8).prop_map(|(stamp, name, value)| GroupFamily {
+        let family = (stamp.clone(), 0..5usize, 0..3u8).prop_map(|(stamp, name, value)| GroupFamily {
             stamp,
-            family: family(["x", "y", "z"][name], value.into()),
+            family: family(["v", "w", "x", "y", "z"][name], value.into()),
         });
         let moment =
             proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }));
-        (proptest::collection::vec(family, 0..4), stamp.clone(), stamp, moment.clone(), moment).prop_map(
+        (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, moment.clone(), moment).prop_map(
             |(families, horizon, deleted, pushed, failed)| {
                 Group::from_parts(families, horizon, deleted, pushed, failed)
             },

@@ -30,10 +30,13 @@ pub struct LabelSet {
     digest: u64,
 }
 
-/// What digests begin with: another number in each process, so that nobody can prepare sets that fall together.
+/// What digests begin with: another number in each process, so that sets that fall together in one need not in another.
+/// XXH3 keeps nobody from finding such sets; they can be slow to look up, but not be taken for each other, as equality
+/// always compares the contents.
 static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
-/// Names and values are told apart by bytes that no UTF-8 has.
+/// Names and values are told apart by a byte that no UTF-8 has behind each; those of 256 bytes or more by being digested
+/// alone.
 fn digest(labels: &[Label]) -> u64 {
     let mut bytes = [0; 256];
     let mut at = 0;

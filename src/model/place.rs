@@ -3,15 +3,17 @@
 //! A hub keeps groups as they were sent, under the labels of their place beside their grouping key, so that they can be
 //! given back. This module is the rule by which the two become one set of labels when shown: the place's labels are
 //! true, and a pushed label that disagrees is kept under the prefix `exported_`, Prometheus's own convention for labels
-//! that a scrape overrides; one that agrees is shown once.
+//! that a scrape overrides; one that agrees is shown once. No two labels get one name.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::build::{DuplicateSeries, FamilyBuilder};
 use super::family::Family;
-use super::label::LabelSet;
+use super::label::{Label, LabelSet};
 
 /// Prefix of a pushed label that disagrees with a label of the place.
 pub const EXPORTED_PREFIX: &str = "exported_";
@@ -36,33 +38,31 @@ impl GroupId {
         if self.place.is_empty() {
             return self.key.clone();
         }
-        let kept = self.key.iter().filter(|label| self.place.get(&label.name) != Some(&*label.value));
-        let renamed = kept.map(|label| {
-            let taken = |name: &str| self.place.contains(name) || (*name != *label.name && self.key.contains(name));
-            (exported(&label.name, taken), &*label.value)
-        });
-        let place = self.place.iter().map(|label| (Cow::Borrowed(&*label.name), &*label.value));
-        Arc::new(LabelSet::new(renamed.chain(place)))
+        let clashes = |label: &&Label| self.place.contains(&label.name);
+        let disagrees = |label: &&Label| self.place.get(&label.name) != Some(&*label.value);
+        let clashing = self.key.iter().filter(clashes).filter(disagrees).map(|label| (&*label.name, &*label.value));
+        let renamed = exported(clashing, |name| self.place.contains(name) || self.key.contains(name));
+        let renamed = renamed.into_iter().map(|(name, value)| (Cow::Owned(name), value));
+        let kept = self.key.iter().filter(|label| !clashes(label)).chain(self.place.iter());
+        Arc::new(LabelSet::new(renamed.chain(kept.map(|label| (Cow::Borrowed(&*label.name), &*label.value)))))
     }
 
     /// The group of this place that is shown under these labels: what [`GroupId::shown`] does, undone. `None` if no group
     /// of this place is shown so. Of a label that was kept as exported and one that was pushed under that very name, the
-    /// first is taken for the likelier.
+    /// first is taken for the likelier; of several that could be the one kept, the one with the most prefixes, as each hub
+    /// of a tree adds one.
     pub fn within(place: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
         if !place.iter().all(|label| shown.get(&label.name) == Some(&*label.value)) {
             return None;
         }
         let id = |key: LabelSet| GroupId { place: place.clone(), key: Arc::new(key) };
-        let pushed = || shown.iter().filter(|label| !place.contains(&label.name));
-        let original = pushed().map(|label| match label.name.strip_prefix(EXPORTED_PREFIX) {
-            Some(name) if place.contains(name) => (name, &*label.value),
-            _ => (&*label.name, &*label.value),
-        });
-        let original = id(LabelSet::new(original));
+        let pushed = shown.iter().filter(|label| !place.contains(&label.name));
+        let pushed: BTreeMap<&str, &str> = pushed.map(|label| (&*label.name, &*label.value)).collect();
+        let original = id(LabelSet::new(unexported(place, pushed.clone())));
         if *original.shown() == *shown {
             return Some(original);
         }
-        Some(id(LabelSet::new(pushed().map(|label| (&*label.name, &*label.value)))))
+        Some(id(LabelSet::new(pushed)))
     }
 }
 
@@ -72,13 +72,49 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// `name`, or the first of `exported_name`, `exported_exported_name`, … that is not taken.
-fn exported(name: &str, taken: impl Fn(&str) -> bool) -> Cow<'_, str> {
-    let mut name = Cow::Borrowed(name);
-    while taken(&name) {
-        name = Cow::Owned(format!("{EXPORTED_PREFIX}{name}"));
+/// Labels under the names by which they are kept: each gets the first of `exported_NAME`, `exported_exported_NAME`, … that is
+/// not taken, be it by another of them; the shorter names first, of equal length in their order, as in Prometheus
+/// (`resolveConflictingExposedLabels` in `scrape/scrape.go`).
+fn exported<'a, V>(labels: impl Iterator<Item = (&'a str, V)>, taken: impl Fn(&str) -> bool) -> BTreeMap<String, V> {
+    let mut labels: Vec<(&str, V)> = labels.collect();
+    labels.sort_by_key(|(name, _)| (name.len(), *name));
+    let mut renamed = BTreeMap::new();
+    for (name, value) in labels {
+        let mut name = format!("{EXPORTED_PREFIX}{name}");
+        while taken(&name) || renamed.contains_key(&name) {
+            name.insert_str(0, EXPORTED_PREFIX);
+        }
+        renamed.insert(name, value);
     }
-    name
+    renamed
+}
+
+/// The labels that are shown, as `pushed`, besides those of the place, under the names that they may have had: what
+/// [`exported`] does, undone from the last to the first. A name had all before it taken, so what was kept is the last of a
+/// row without a gap.
+fn unexported<'a>(place: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
+    let mut names: Vec<&Label> = place.iter().collect();
+    names.sort_by_key(|label| Reverse((label.name.len(), &label.name)));
+    let mut originals = BTreeMap::new();
+    for label in names {
+        let mut name = format!("{EXPORTED_PREFIX}{}", label.name);
+        let mut last = None;
+        loop {
+            match pushed.get_key_value(&*name) {
+                Some((name, value)) => last = Some((*name, *value)),
+                None if place.contains(&name) => {}
+                None => break,
+            }
+            name.insert_str(0, EXPORTED_PREFIX);
+        }
+        // One that agrees is not kept.
+        if let Some((name, value)) = last.filter(|(_, value)| *value != &*label.value) {
+            pushed.remove(name);
+            originals.insert(&*label.name, value);
+        }
+    }
+    pushed.extend(originals);
+    pushed
 }
 
 /// The family as it is shown in a group whose labels are `shown`: `None` if that is how it is already (no series has a
@@ -93,16 +129,15 @@ pub fn shown_family(shown: &LabelSet, family: &Family) -> Result<Option<Family>,
     builder.help(shape.help()).unit(shape.unit());
     for (i, series) in shape.series().enumerate() {
         let labels: Vec<(&str, Cow<str>)> = series.labels().collect();
-        let kept =
-            labels.iter().filter(|(name, value)| shown.get(name).is_none_or(|v| v != value && !value.is_empty()));
-        let mut renamed: Vec<(Cow<str>, &str)> = kept
-            .map(|(name, value)| {
-                let taken = |new: &str| shown.contains(new) || (new != *name && labels.iter().any(|l| l.0 == new));
-                (exported(name, taken), &**value)
-            })
-            .collect();
-        renamed.sort();
-        let borrowed: Vec<(&str, &str)> = renamed.iter().map(|(name, value)| (&**name, *value)).collect();
+        let clashing = labels.iter().filter(|(name, value)| shown.get(name).is_some_and(|v| v != value));
+        let clashing = clashing.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, &**value));
+        // Sorted by name, as all labels of a series.
+        let own = |new: &str| labels.binary_search_by(|(name, _)| (*name).cmp(new)).is_ok();
+        let renamed = exported(clashing, |new| shown.contains(new) || own(new));
+        let kept = labels.iter().filter(|(name, _)| !shown.contains(name)).map(|(name, value)| (*name, &**value));
+        let mut borrowed: Vec<(&str, &str)> =
+            renamed.iter().map(|(name, value)| (&**name, *value)).chain(kept).collect();
+        borrowed.sort_unstable();
         let original = family.originals().map(|originals| &*originals[i]).filter(|original| !original.is_empty());
         builder.series(&borrowed, &series.layout().points, &family.values()[series.values()], original);
     }
@@ -111,6 +146,8 @@ pub fn shown_family(shown: &LabelSet, family: &Family) -> Result<Option<Family>,
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::model::{MetricType, Points};
 
@@ -127,6 +164,20 @@ mod tests {
         assert_eq!(shown(&[("job", "a"), ("IDC", "BJ")]), r#"{IDC="SYQ",exported_IDC="BJ",job="a"}"#);
         let twice = shown(&[("IDC", "BJ"), ("exported_IDC", "X")]);
         assert_eq!(twice, r#"{IDC="SYQ",exported_IDC="X",exported_exported_IDC="BJ"}"#);
+        let both = id(&[("x", "1"), ("exported_x", "2")], &[("x", "3"), ("exported_x", "4")]);
+        let expected = r#"{exported_exported_exported_x="4",exported_exported_x="3",exported_x="2",x="1"}"#;
+        assert_eq!(both.shown().to_string(), expected, "the shorter name is renamed first");
+        assert_eq!(GroupId::within(&both.place, &both.shown()), Some(both));
+    }
+
+    #[test]
+    fn what_a_tree_of_hubs_shows_is_undone_level_by_level() {
+        let edge = id(&[("IDC", "SYQ")], &[("IDC", "BJ"), ("job", "a")]);
+        let hub = GroupId { place: id(&[("IDC", "EU")], &[]).place, key: edge.shown() };
+        let shown = r#"{IDC="EU",exported_IDC="BJ",exported_exported_IDC="SYQ",job="a"}"#;
+        assert_eq!(hub.shown().to_string(), shown);
+        assert_eq!(GroupId::within(&hub.place, &hub.shown()), Some(hub.clone()));
+        assert_eq!(GroupId::within(&edge.place, &hub.key), Some(edge));
     }
 
     #[test]
@@ -163,6 +214,78 @@ mod tests {
         let labels: Vec<Vec<_>> = changed.shape().series().map(|s| s.labels().collect()).collect();
         assert_eq!(labels, [vec![], vec![("exported_IDC", "BJ".into())]]);
         assert_eq!(changed.values()[..], [1.0, 0.0]);
+    }
+
+    #[test]
+    fn no_two_labels_of_a_series_get_one_name() {
+        let shown = id(&[("IDC", "EU")], &[("IDC", "SYQ"), ("job", "a")]).shown();
+        let changed = shown_family(&shown, &family(&[&[("IDC", "BJ"), ("exported_IDC", "X")]])).unwrap().unwrap();
+        let labels: Vec<Vec<_>> = changed.shape().series().map(|s| s.labels().collect()).collect();
+        let expected = [("exported_exported_IDC", "BJ".into()), ("exported_exported_exported_IDC", "X".into())];
+        assert_eq!(labels, [sorted(expected)]);
+    }
+
+    fn sorted<const N: usize>(
+        mut labels: [(&'static str, Cow<'static, str>); N],
+    ) -> Vec<(&'static str, Cow<'static, str>)> {
+        labels.sort();
+        labels.into()
+    }
+
+    /// Labels with few names, of which many are others' exported ones, and few values.
+    fn labels() -> impl Strategy<Value = Vec<(String, &'static str)>> {
+        let name = (0..4usize, prop::sample::select(vec!["x", "y"]));
+        let name = name.prop_map(|(prefixes, name)| format!("{}{name}", EXPORTED_PREFIX.repeat(prefixes)));
+        prop::collection::btree_map(name, prop::sample::select(vec!["1", "2", "3"]), 0..6)
+            .prop_map(|labels| labels.into_iter().collect())
+    }
+
+    /// The labels of `place` joined by those of `own`: all that does not agree is there, under the own name or one with
+    /// prefixes.
+    fn is_joined(place: &LabelSet, own: &[(String, &str)], joined: &LabelSet) -> Result<(), TestCaseError> {
+        for label in place {
+            prop_assert_eq!(joined.get(&label.name), Some(&*label.value));
+        }
+        let stays = |(name, value): &&(String, &str)| place.get(name) != Some(value);
+        prop_assert_eq!(joined.len(), place.len() + own.iter().filter(stays).count());
+        for (name, value) in own.iter().filter(stays).filter(|(name, _)| !place.contains(name)) {
+            prop_assert_eq!(joined.get(name), Some(*value), "what does not clash keeps its name");
+        }
+        let mut expected: Vec<&str> = own.iter().filter(stays).map(|(_, value)| *value).collect();
+        let rest = joined.iter().filter(|label| !place.contains(&label.name));
+        let mut values: Vec<&str> = rest.map(|label| &*label.value).collect();
+        expected.sort_unstable();
+        values.sort_unstable();
+        prop_assert_eq!(values, expected);
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+        #[test]
+        fn no_label_is_lost(place in labels(), own in labels()) {
+            let place = Arc::new(LabelSet::new(place));
+            let id = GroupId { place: place.clone(), key: Arc::new(LabelSet::new(own.clone())) };
+            is_joined(&place, &own, &id.shown())?;
+            prop_assert_eq!(id.shown(), id.shown());
+            // More than one group can be shown so: that which is found is one.
+            let within = GroupId::within(&place, &id.shown()).unwrap();
+            prop_assert_eq!(within.place.clone(), place.clone());
+            prop_assert_eq!(within.shown(), id.shown());
+            // The labels of a series join those of its group by the same rule.
+            let borrowed: Vec<(&str, &str)> = own.iter().map(|(name, value)| (&**name, *value)).collect();
+            let pushed = family(&[&borrowed]);
+            let changed = shown_family(&place, &pushed).unwrap();
+            let shown = changed.as_ref().unwrap_or(&pushed);
+            let series = shown.shape().series().next().unwrap();
+            let names: Vec<_> = series.labels().map(|(name, _)| name).collect();
+            prop_assert!(names.is_sorted_by(|a, b| a < b) && names.iter().all(|name| !place.contains(name)));
+            let group = place.iter().map(|label| ((*label.name).to_owned(), (*label.value).to_owned()));
+            let joined = series.labels().map(|(name, value)| (name.to_owned(), value.into_owned())).chain(group);
+            prop_assert_eq!(&LabelSet::new(joined), &*id.shown());
+            prop_assert_eq!(shown_family(&place, shown).unwrap(), None, "what is shown is shown so");
+        }
     }
 
     #[test]

@@ -132,32 +132,39 @@ impl Store {
         freed
     }
 
-    /// Shows a family that was held back, or notes why it still is.
-    pub(super) fn readmit(&mut self, id: &GroupId, name: &Arc<str>) {
-        let entry = self.staged.get(id);
-        let held = |entry: &Arc<Entry>| entry.position(name).filter(|at| entry.families[*at].mark.held);
-        let Some((entry, at)) = entry.and_then(|entry| held(&entry).map(|at| (entry, at))) else {
-            return self.index.free(name, id);
+    /// Shows families of a group that were held back, or notes why they still are: all together, as each change of a group
+    /// copies the list of its families.
+    pub(super) fn readmit(&mut self, id: &GroupId, names: &[Arc<str>]) {
+        let Some(entry) = self.staged.get(id) else {
+            return names.iter().for_each(|name| self.index.free(name, id));
         };
-        let (family, state) = (&entry.group.families()[at].family, &entry.families[at]);
-        let mut new = (*entry).clone();
-        match self.admit(&entry, family, self.rules.limits.series_max) {
-            Ok(shown) => {
+        let (mut new, mut shown_now) = ((*entry).clone(), HashSet::new());
+        for name in names {
+            let Some(at) = entry.position(name).filter(|at| new.families[*at].mark.held) else {
                 self.index.free(name, id);
-                let mark = Mark { held: false, ..state.mark };
-                new.families[at] = FamilyState { mark, shown, ..FamilyState::default() };
-                self.records.push(Record::Group(new.record(|i| i == at)));
-            }
-            Err(conflict) => new.families[at] = self.hold(&entry, family, state.mark, conflict),
+                continue;
+            };
+            let (family, state) = (&entry.group.families()[at].family, &entry.families[at]);
+            new.families[at] = match self.admit(&entry, family, self.rules.limits.series_max) {
+                Ok(shown) => {
+                    self.index.free(name, id);
+                    shown_now.insert(at);
+                    FamilyState { mark: Mark { held: false, ..state.mark }, shown, ..FamilyState::default() }
+                }
+                Err(conflict) => self.hold(&entry, family, state.mark, conflict),
+            };
+        }
+        if !shown_now.is_empty() {
+            self.records.push(Record::Group(new.record(|at| shown_now.contains(&at))));
         }
         self.staged.set(id, Some(Arc::new(new)));
     }
 
-    /// Shows families that wait for room while there is some. Each try shows one or finds it to wait for something else.
+    /// Shows families that wait for room while there is some. Each that is tried is shown or found to wait for something else.
     pub(super) fn fill_room(&mut self) {
         let room = |store: &Self| store.rules.limits.series_max.checked_sub(store.index.series());
-        while let Some((id, name)) = room(self).and_then(|room| self.index.waiting(room)) {
-            self.readmit(&id, &name);
+        while let Some((id, names)) = room(self).and_then(|room| self.index.waiting(room)) {
+            self.readmit(&id, &names);
         }
     }
 }

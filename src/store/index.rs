@@ -166,10 +166,17 @@ impl Index {
         self.held_len
     }
 
-    /// Of the families that wait for room, the one that needs least, if `room` series are enough for it.
-    pub fn waiting(&self, room: usize) -> Option<(GroupId, Arc<str>)> {
-        let (_, id, name) = self.waiting.first().filter(|(needed, _, _)| *needed <= room)?;
-        Some((id.clone(), name.clone()))
+    /// Of the families that wait for room, the one that needs least, with those after it that are of the same group, as many
+    /// as `room` series are enough for.
+    pub fn waiting(&self, mut room: usize) -> Option<(GroupId, Vec<Arc<str>>)> {
+        let (_, id, _) = self.waiting.first()?;
+        let mut names = Vec::new();
+        for (needed, _, name) in self.waiting.iter().take_while(|(_, of, _)| of == id) {
+            let Some(left) = room.checked_sub(*needed) else { break };
+            room = left;
+            names.push(name.clone());
+        }
+        (!names.is_empty()).then(|| (id.clone(), names))
     }
 
     /// The live group that is shown under these full labels.

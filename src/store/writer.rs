@@ -419,8 +419,9 @@ impl Store {
         self.revision = revision;
         self.staged.set(&entry.id, Some(Arc::new(new)));
         freed.extend(self.freed_by(&gone));
-        for (id, name) in freed {
-            self.readmit(&id, &name);
+        for of_group in freed.chunk_by(|a, b| a.0 == b.0) {
+            let names: Vec<_> = of_group.iter().map(|(_, name)| name.clone()).collect();
+            self.readmit(&of_group[0].0, &names);
         }
         self.fill_room();
         Ok(())

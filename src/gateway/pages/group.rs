@@ -25,6 +25,8 @@ const FAMILY_BYTES: usize = 512;
 const SERIES_BYTES: usize = 256;
 /// Bytes of a help text on a page, at most.
 const HELP_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a text on a page that says why a metric is held back, at most.
+const REASON_BYTES_MAX: usize = 4 << 10;
 /// A group with more metrics, or with a metric of more series, is shown with its metrics folded.
 const UNFOLDED_MAX: usize = 4;
 
@@ -79,7 +81,10 @@ impl<'a> GroupFragment<'a> {
             let family = state.shown.as_ref().unwrap_or(&held.family);
             let shape = family.shape();
             let help = shape.help().filter(|help| !help.is_empty()).map(|help| cut_off(help, HELP_BYTES_MAX));
-            if !room.take(FAMILY_BYTES + shape.name().len() + help.as_ref().map_or(0, |help| help.len())) {
+            let conflict = state.conflict.as_ref().map(|conflict| conflict.to_string());
+            let reason = conflict.map(|conflict| cut_off(&conflict, REASON_BYTES_MAX).into_owned());
+            let texts = [Some(&**shape.name()), help.as_deref(), reason.as_deref()];
+            if !room.take(FAMILY_BYTES + texts.iter().flatten().map(|text| text.len()).sum::<usize>()) {
                 return None;
             }
             let series = shape.series().enumerate().take(series_room).map_while(|(i, series)| {
@@ -103,10 +108,7 @@ impl<'a> GroupFragment<'a> {
                 more: shape.series_len() - series.len(),
                 series_len: shape.series_len(),
                 series,
-                held: state
-                    .conflict
-                    .as_ref()
-                    .map(|conflict| cut_off(&conflict.to_string(), HELP_BYTES_MAX).into_owned()),
+                held: reason,
             })
         });
         let families: Vec<FamilyView> = families.collect();
@@ -178,7 +180,10 @@ impl FamilyView<'_> {
 mod tests {
     use std::sync::Arc;
 
+    use prost::Message;
+
     use super::*;
+    use crate::exposition::protobuf::message::{Exemplar, Histogram, Metric};
     use crate::model::{Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Num, Points, Stamp};
     use crate::store::Conflict;
     use crate::store::entry::FamilyState;
@@ -263,5 +268,40 @@ mod tests {
             shown(&Entry { group, families: states, ..Entry::new(GroupId::local(LabelSet::new([("job", "a")]))) });
         assert!(page.contains("more series") && page.contains("more metrics"));
         assert!(page.len() < 5 * PAGE_BYTES_MAX, "{} bytes", page.len());
+    }
+
+    /// What a page may have besides what it counts.
+    const LAYOUT_BYTES: usize = 128 << 10;
+
+    #[test]
+    fn why_metrics_are_held_back_counts_on_the_page() {
+        let families = (0..900).map(|number| {
+            let mut family = FamilyBuilder::new(format!("m{number:04}"), MetricType::Gauge);
+            family.series(&[], &Points::Single, &[1.0], None);
+            family.finish().unwrap()
+        });
+        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+        let group = Group::put(moment, families.collect());
+        let conflict = Conflict::Duplicate { name: "m".into(), labels: "x".repeat(20_000), group: None };
+        let states = vec![FamilyState { conflict: Some(Arc::new(conflict)), ..FamilyState::default() }; 900];
+        let page =
+            shown(&Entry { group, families: states, ..Entry::new(GroupId::local(LabelSet::new([("job", "a")]))) });
+        assert!(page.contains("held back") && page.contains("more metrics"));
+        assert!(page.len() < PAGE_BYTES_MAX + LAYOUT_BYTES, "{} bytes", page.len());
+    }
+
+    #[test]
+    fn exemplars_count_on_the_page_although_they_have_no_labels() {
+        let exemplar = Exemplar { label: Vec::new(), value: Some(1.0 / 3.0), timestamp: None };
+        let histogram = Histogram { exemplars: vec![exemplar; 16], ..Histogram::default() };
+        let original = Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }.encode_to_vec();
+        let mut family = FamilyBuilder::new("m", MetricType::Untyped);
+        for i in 0..SERIES_SHOWN_MAX {
+            let value = format!("{i:01500}");
+            family.series(&[("x", &value)], &Points::Single, &[0.0], Some(&original));
+        }
+        let page = shown(&entry(family.finish().unwrap()));
+        assert!(page.contains("For example") && page.contains("more series"));
+        assert!(page.len() < PAGE_BYTES_MAX + LAYOUT_BYTES, "{} bytes", page.len());
     }
 }

@@ -17,9 +17,10 @@ pub(super) enum PointsView {
     Distribution(Distribution),
 }
 
-/// What a row of a distribution, and a label, take on a page besides their texts.
+/// What a row of a distribution, a label, and a note take on a page besides their texts.
 const ROW_BYTES: usize = 192;
 const LABEL_BYTES: usize = 64;
+const NOTE_BYTES: usize = 96;
 
 /// Bytes of a label on a page, about.
 pub(super) fn label_bytes(name: &str, value: &str) -> usize {
@@ -42,7 +43,9 @@ impl Extras {
     /// Bytes of it on a page, about.
     pub fn bytes(&self) -> usize {
         let labels = self.exemplars.iter().flat_map(|(labels, _)| labels);
-        labels.map(|label| label_bytes(&label.name, &label.value)).sum()
+        let labels: usize = labels.map(|label| label_bytes(&label.name, &label.value)).sum();
+        let notes = self.exemplars.iter().map(|(_, value)| value).chain(&self.created);
+        labels + notes.map(|note| NOTE_BYTES + note.len()).sum::<usize>()
     }
 }
 

@@ -100,6 +100,46 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
     }
 }
 
+/// One by one, each would copy the group: one record a family tells.
+#[test]
+fn what_becomes_free_of_a_group_is_shown_at_once() {
+    let name = |i: usize| format!("m{i:04}");
+    let held = placed("SYQ", &[("job", "b")]);
+    let many = || pushed(5, (0..1_000).map(|i| gauge(&name(i))).collect());
+    // Held back for their types.
+    let mut types = store(rules());
+    let counters = (0..1_000).map(|i| family(&name(i), MetricType::Counter, &[&[]])).collect();
+    types.write(local(&[("job", "a")]), Action::Put(counters), now(1)).unwrap();
+    types.merge(held.clone(), many(), StoreId(7)).unwrap();
+    // For want of room, all but one.
+    let mut room = store(Rules { limits: Limits { series_max: 1_000, ..Limits::default() }, ..rules() });
+    let series: Vec<[(&str, String); 1]> = (0..999).map(|i| [("x", i.to_string())]).collect();
+    let series: Vec<Vec<(&str, &str)>> = series.iter().map(|s| vec![(s[0].0, &*s[0].1)]).collect();
+    let large = family("large", MetricType::Gauge, &series.iter().map(|s| &**s).collect::<Vec<_>>());
+    room.write(local(&[("job", "a")]), Action::Put(vec![large]), now(1)).unwrap();
+    room.merge(held.clone(), many(), StoreId(7)).unwrap();
+    // For another group shown under the same labels.
+    let mut labels = store(rules());
+    labels.merge(placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]), pushed(4, vec![gauge("n")]), StoreId(7)).unwrap();
+    labels.merge(held.clone(), many(), StoreId(7)).unwrap();
+    let by = [local(&[("job", "a")]), local(&[("job", "a")]), placed("SYQ", &[("IDC", "SYQ"), ("job", "b")])];
+    for ((mut store, held_back), by) in [(types, 1_000), (room, 999), (labels, 1_000)].into_iter().zip(by) {
+        store.commit();
+        assert_eq!(store.published().counts().held, held_back);
+        store.write(by, Action::Delete, now(9)).unwrap();
+        assert!(store.records().len() <= 3, "{} records", store.records().len());
+        let before: Vec<Record> = store.records().to_vec();
+        store.commit();
+        let counts = store.published().counts();
+        assert_eq!((counts.held, counts.series), (0, 1_000));
+        let freed = before.iter().filter_map(|record| match record {
+            Record::Group(record) if record.id == held => Some(record.families.len()),
+            _ => None,
+        });
+        assert_eq!(freed.sum::<usize>(), held_back, "all are written down as shown");
+    }
+}
+
 #[test]
 fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
     let mut store = store(rules());
