@@ -149,6 +149,7 @@ impl Downlinks {
             clock: self.clock.clone(),
             message_bytes_max: self.session.link.message_bytes_max,
             volume: volume.clone(),
+            wire: wire.clone(),
         };
         let mut rim = EdgeRim { hub: self.clone(), peer, address, session, wire, volume, established: false };
         let hub = Hub::new(self.session, context.now());

@@ -122,6 +122,8 @@ pub struct Context {
     pub message_bytes_max: usize,
     /// Counts bytes of messages before compression.
     pub volume: Arc<Traffic>,
+    /// Counts bytes on the wire.
+    pub wire: Arc<Traffic>,
 }
 
 impl Context {
@@ -157,6 +159,7 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         chain: Chain::default(),
         context,
     };
+    let mut heard_bytes = 0;
     let closed = loop {
         if let Some(closed) = talk.act(rim).await {
             break closed;
@@ -191,6 +194,11 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
             }),
             refused = refusal(&mut dropped) => Event::Stop(refused),
         };
+        if matches!(event, Event::Tick)
+            && std::mem::replace(&mut heard_bytes, context.wire.received_bytes()) != heard_bytes
+        {
+            talk.end.handle(Event::Heard, context.now());
+        }
         talk.end.handle(event, context.now());
     };
     // What was asked to be sent before the end is still sent, for as long as the peer takes it.

@@ -128,7 +128,7 @@ impl UplinkTask {
         debug!(hub = %self.options.hub, %peer, "connected");
         let volume = Arc::<Traffic>::default();
         self.state.update(|link| {
-            link.wire.follow(wire);
+            link.wire.follow(wire.clone());
             link.messages.follow(volume.clone());
         });
         let Ok(mut facts) = self.writer.facts(None).await else {
@@ -141,6 +141,7 @@ impl UplinkTask {
             clock: self.clock.clone(),
             message_bytes_max: self.link.message_bytes_max,
             volume,
+            wire,
         };
         let mut rim = HubRim {
             task: self,

@@ -66,6 +66,8 @@ pub(super) const MILLISECOND_NS: u64 = 1_000_000;
 pub enum Event {
     /// A message came.
     Message(Message),
+    /// Bytes have come, be they a part of a message only: a large one takes its time on a slow line.
+    Heard,
     /// Bytes came that are no message: why.
     Malformed(String),
     /// The store has published, and holds durably, all its changes up to here.

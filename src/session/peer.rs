@@ -176,6 +176,7 @@ impl Peer {
                 self.heard_ns = now.monotonic_ns;
                 self.message(message, now, actions)?;
             }
+            Event::Heard => self.heard_ns = now.monotonic_ns,
             Event::Head(head) => {
                 self.head = self.head.max(head);
                 self.lag.moved(head, now.wall_ns);

@@ -240,3 +240,41 @@ fn noise_instead_of_http_is_survived() {
     other.push("job/j", "v 1\n");
     hub.shows("v", &[("IDC", "BJ")], 1.0);
 }
+
+#[test]
+fn what_a_body_decompresses_to_counts_among_all_bodies() {
+    let site = Site::new();
+    let mut hub = site.hub();
+    hub.start();
+    let mut edge = site.edge("syq-1", "SYQ", &hub).flags(&["--limits.inflight-bytes-max=1MiB"]);
+    edge.start();
+    let long = format!("v{{l=\"{}\"}} 1\n", "a".repeat(2 << 20));
+    let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
+    gzip.write_all(long.as_bytes()).unwrap();
+    let reply = push(&edge, &[("content-encoding", "gzip")], &gzip.finish().unwrap());
+    assert_eq!(reply.status, 503, "{}", reply.text());
+    assert!(reply.text().contains("limits.inflight_bytes_max"), "{}", reply.text());
+    unharmed(&hub, &mut edge);
+}
+
+/// As a client does that sends the head and the body apart, and closes its half when all is sent.
+#[test]
+fn who_is_answered_early_or_says_no_more_gets_the_answer() {
+    let (_site, hub, mut edge) = Site::with_one_edge();
+    let send = |path: &str, body: &[u8]| {
+        let mut stream = http::connect(edge.web()).unwrap();
+        let head = format!("POST {path} HTTP/1.0\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
+        stream.write_all(head.as_bytes()).unwrap();
+        // Long enough for an answer that waits for nothing more.
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        stream.write_all(body).unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        http::receive(&mut stream).unwrap()
+    };
+    let odd = send("/metrics/job/a/b", &b"v 1\n".repeat(40_000));
+    assert_eq!(odd.status, 400);
+    assert!(odd.text().contains("odd number of components"), "{}", odd.text());
+    assert_eq!(send("/metrics/job/closing", b"closing 1\n").status, 200);
+    hub.shows("closing", &[], 1.0);
+    unharmed(&hub, &mut edge);
+}

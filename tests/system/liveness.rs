@@ -153,3 +153,28 @@ fn a_line_that_breaks_again_and_again_leaves_neither_end_stuck() {
         assert!(!said.contains("panicked"), "{said}");
     }
 }
+
+/// While one large update was on its way, nothing else was heard of the edge: the hub took it for dead, and it began anew, for
+/// ever.
+#[test]
+fn an_update_that_takes_longer_than_three_heartbeats_arrives() {
+    let site = Site::new();
+    let mut hub = site.hub().flags(&["--hub.heartbeat-interval=100ms"]);
+    hub.start();
+    let mut edge = site.edge("syq-1", "SYQ", &hub);
+    edge.start();
+    edge.push("job/j", "v 1\n");
+    hub.shows("v", &[], 1.0);
+    hub.narrow(200_000);
+    // Some 400 KB that cannot be made less.
+    let mut random = 1_u64;
+    let mut line = |at: usize| {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        format!("w{{i=\"{at}\"}} {}\n", f64::from_bits((random >> 2) | 0x3000_0000_0000_0000))
+    };
+    let body: String = (0..50_000).map(&mut line).collect();
+    edge.push("job/large", &(body + "last 1\n"));
+    hub.shows("last", &[], 1.0);
+    let said = hub.process().output();
+    assert!(!said.contains("nothing heard"), "{said}");
+}

@@ -235,3 +235,14 @@ async fn sockets_are_served_within_the_bound_and_closed() {
     stopper.stop();
     server.await.unwrap();
 }
+
+#[tokio::test]
+async fn hyper_is_given_no_more_than_a_frame_of_a_part() {
+    let parts = [vec![7; 3 * FRAME_BYTES_MAX + 1], Vec::new(), vec![8]].map(|part| Ok(Bytes::from(part)));
+    let mut reply = Response::new(200).parts(iter(parts)).0.into_body();
+    let mut lens = Vec::new();
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut reply).poll_frame(cx)).await {
+        lens.push(frame.unwrap().into_data().unwrap().len());
+    }
+    assert_eq!(lens, [FRAME_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX, 1, 1]);
+}

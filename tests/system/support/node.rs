@@ -141,6 +141,11 @@ impl Node {
         self.line.as_ref().expect("only a hub has a line").lead_to(self.edge_listener());
     }
 
+    /// Lets so many bytes a second through the line from now on.
+    pub fn narrow(&self, bytes_per_second: usize) {
+        self.line.as_ref().expect("only a hub has a line").narrow(bytes_per_second);
+    }
+
     /// Breaks every connection of the line; new ones go through.
     pub fn break_connections(&self) {
         self.line.as_ref().expect("only a hub has a line").break_connections();
