@@ -155,6 +155,16 @@ fn what_can_be_read_may_still_be_refused() {
 }
 
 #[test]
+fn lines_without_a_name_repeat_a_series_once() {
+    for (head, metric) in [("", "m"), ("# TYPE m summary\n", "m_sum")] {
+        let body = format!("{head}{metric}{{a=\"1\"}} 1\n{}", "{b=\"\"} 1\n{} 1\n".repeat(500));
+        let raw = parse(body.as_bytes(), NameValidation::Legacy, &Limits::default()).unwrap();
+        assert_eq!(raw[0].len(), 2);
+        assert!(matches!(raw[0].family(&group()), Err(Refusal::DuplicateSeries(_))));
+    }
+}
+
+#[test]
 fn help_that_is_not_utf8_is_shown_with_replacement_characters() {
     let pushed = families(b"# HELP m a\xffb\nm 1\n", NameValidation::Legacy).unwrap().unwrap();
     assert_eq!(pushed[0].shape().help(), Some("a\u{fffd}b"));
