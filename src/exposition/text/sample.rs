@@ -304,13 +304,17 @@ impl<'a> Samples<'a> {
                 is_legacy_label_name(name) && !name.starts_with(RESERVED_PREFIX) && !self.grouping.contains(name);
             names.iter().position(|own| **own == *name).filter(|_| plain).map(Slot::Label)
         })?;
-        form.filled = names.iter().position(|name| **name == *INSTANCE);
-        let has_instance = form.filled.is_some();
-        form.filled = form.filled.filter(|at| !form.slots.contains(&Slot::Label(*at)));
+        let instance = names.iter().position(|name| **name == *INSTANCE);
+        let filled = instance.filter(|at| !form.slots.contains(&Slot::Label(*at)));
         let labels = form.slots.iter().filter(|slot| **slot != Slot::Mark).count();
-        let complete = labels + usize::from(form.filled.is_some()) == names.len();
-        let sound =
-            complete && labels <= self.limits.labels_per_series_max && has_instance != self.grouping.contains(INSTANCE);
+        let complete = labels + usize::from(filled.is_some()) == names.len();
+        let sound = complete
+            && labels <= self.limits.labels_per_series_max
+            && instance.is_some() != self.grouping.contains(INSTANCE)
+            // To the parser, parts with the label and parts without it are of two series.
+            && self.forms.iter().all(|form| form.layout != Some(layout) || form.filled == filled);
+        let form = &mut self.forms[part as usize];
+        form.filled = filled;
         form.layout = sound.then_some(layout);
         sound.then_some(())
     }
