@@ -63,6 +63,10 @@ fn what_client_libraries_print_is_walked() {
     is_walked(summary, "# TYPE s summary\ns_count 4\ns{quantile=\"0.5\"} -1\ns_sum 2\n");
     let held = held(b"m{instance=\"x\"} 1\n", &grouping(false));
     assert!(walked(b"m{instance=\"x\"} 2\n", &held, &grouping(false)).is_some());
+    // Many labels, not in order.
+    let labels: Vec<String> = (0..999).rev().map(|at| format!("l{at}=\"\"")).collect();
+    let many = format!("m{{{}}} 1\n", labels.join(","));
+    is_walked(&many, &many.replace(" 1", " 2"));
     is_walked("m{a=\"1\"} 1\nm{b=\"1\"} 1\n", "m{a=\"1\"} 2\nm{b=\"1\"} 3\n");
 }
 
@@ -80,6 +84,7 @@ fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
     for next in ["m 1", "m 1 5\n", "m x\n", "m 1\nm 1\n", "m{a=\"\"} 1\n", "# TYPE m gauge\nm 1\n", "n 1\n", "m  1\n"] {
         is_left("m 1\n", next);
     }
+    is_left(summary, &summary.replace("{", "{quantile=\"0.5\","));
     for next in ["m{a=\"1\"b=\"2\"} 1\n", "m{a=\"1\",a=\"1\"} 1\n", "m{a=\"1\",b=\"2\"} 1\nm{b=\"2\",a=\"1\"} 1\n"] {
         is_left("m{a=\"1\",b=\"2\"} 1\n", next);
     }
