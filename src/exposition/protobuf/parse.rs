@@ -198,8 +198,8 @@ impl Parser<'_> {
             family.refuse(Refusal::Timestamp);
         }
         let Some((points, values)) = metric.values(family.metric_type) else {
-            let name = family.name.clone().into_owned();
-            family.refuse(Refusal::WrongType { family: name, metric_type: family.metric_type });
+            let metric_type = family.metric_type;
+            family.refuse_with(|family| Refusal::WrongType { family, metric_type });
             return Ok(());
         };
         family.push(labels, &points, &values);
@@ -220,15 +220,12 @@ impl Parser<'_> {
             }
         }
         let (name, value) = (lossy(name), lossy(value));
-        let place = |family: &RawFamily| (family.name.clone().into_owned(), name.clone().into_owned());
         let is_valid = matches!(name, Cow::Borrowed(_)) && self.names.allows_label(&name);
         if !is_valid || name.starts_with(RESERVED_PREFIX) {
-            let (family_name, label) = place(family);
-            family.refuse(Refusal::LabelName { family: family_name, label });
+            family.refuse_with(|family| Refusal::LabelName { family, label: name.clone().into_owned() });
         }
         if matches!(value, Cow::Owned(_)) {
-            let (family_name, label) = place(family);
-            family.refuse(Refusal::LabelValue { family: family_name, label });
+            family.refuse_with(|family| Refusal::LabelValue { family, label: name.clone().into_owned() });
         }
         Ok(RawLabel { name, value })
     }
