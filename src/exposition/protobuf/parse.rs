@@ -101,6 +101,12 @@ impl From<Malformed> for Fault {
     }
 }
 
+impl From<Limit> for Fault {
+    fn from(limit: Limit) -> Self {
+        Self::Error(ParseError::Limit(limit))
+    }
+}
+
 impl Fault {
     fn into_error(self, message: usize) -> ParseError {
         match self {
@@ -125,7 +131,7 @@ impl Parser<'_> {
             let (4, Value::Bytes(metric)) = (field.number, field.value) else { continue };
             self.series_len += 1;
             if self.series_len > self.limits.series_max {
-                return Err(Fault::Error(ParseError::Limit(Limit::Series(self.limits.series_max))));
+                return Err(Limit::Series(self.limits.series_max).into());
             }
             labels.clear();
             self.metric(metric, &mut family, &mut labels)?;
@@ -176,12 +182,12 @@ impl Parser<'_> {
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
+                (1, Value::Bytes(_)) if labels.len() == self.limits.labels_per_series_max => {
+                    return Err(Limit::LabelsPerSeries(self.limits.labels_per_series_max).into());
+                }
                 (1, Value::Bytes(pair)) => labels.push(self.label(pair, family)?),
                 _ => rest.add(field.range, message),
             }
-        }
-        if labels.len() > self.limits.labels_per_series_max {
-            return Err(Fault::Error(ParseError::Limit(Limit::LabelsPerSeries(self.limits.labels_per_series_max))));
         }
         if let Some(value) = single_value(family.metric_type, &rest.bytes) {
             family.push(labels, &Points::Single, &[value]);

@@ -192,6 +192,9 @@ fn bounds_are_kept() {
     assert_eq!(parse(delimited(b"m", 1, &metrics(&[], 3))), Err(ParseError::Limit(Limit::Series(2))));
     let two = metrics(&[("a", ""), ("b", "")], 1);
     assert_eq!(parse(delimited(b"m", 1, &two)), Err(ParseError::Limit(Limit::LabelsPerSeries(1))));
+    // A label too many is not looked into, nor what comes behind it.
+    let endless = [two[0].clone(), vec![0x0a, 5]].concat();
+    assert_eq!(parse(delimited(b"m", 1, &[endless])), Err(ParseError::Limit(Limit::LabelsPerSeries(1))));
     let many = [delimited(b"m", 1, &[]), delimited(b"n", 1, &[])].concat();
     assert_eq!(parse(many), Err(ParseError::Limit(Limit::Families(1))));
 }

@@ -222,6 +222,7 @@ fn bounds_are_kept() {
     assert_eq!(limit("a 1\na 2\na 3\na 4\n"), Some((4, Limit::Series(3))));
     assert_eq!(limit("a 1\nb 1\nc 1\n"), Some((3, Limit::Families(2))));
     assert_eq!(limit("a{b=\"\",c=\"\",d=\"\"} 1\n"), Some((1, Limit::LabelsPerSeries(2))));
+    assert_eq!(limit("a{b=\"\",c=\"\",d=\"\","), Some((1, Limit::LabelsPerSeries(2))));
     assert_eq!(limit("# 345678901234567890\n# 3456789012345678901\n"), Some((2, Limit::LineBytes(20))));
 }
 
