@@ -21,6 +21,7 @@ use prost::Message;
 
 use super::lenient::well_typed;
 use super::message::Metric;
+use super::parts;
 use super::wire::{Fields, Malformed, Value, varint};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::exposition::{Limit, Limits, NameValidation};
@@ -64,7 +65,7 @@ pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Resu
     let mut index: HashMap<Cow<str>, usize> = HashMap::new();
     let mut rest = body;
     let mut number = 0;
-    let mut parser = Parser { names, limits, series_len: 0 };
+    let mut parser = Parser { names, limits, series_len: 0, values_len: 0 };
     while !rest.is_empty() {
         number += 1;
         if number > limits.families_max {
@@ -120,6 +121,7 @@ struct Parser<'l> {
     names: NameValidation,
     limits: &'l Limits,
     series_len: usize,
+    values_len: usize,
 }
 
 impl Parser<'_> {
@@ -135,6 +137,9 @@ impl Parser<'_> {
             }
             labels.clear();
             self.metric(metric, &mut family, &mut labels)?;
+            if self.values_len > self.limits.values_max {
+                return Err(Limit::Values(self.limits.values_max).into());
+            }
         }
         Ok(family)
     }
@@ -173,7 +178,7 @@ impl Parser<'_> {
     }
 
     fn metric<'a>(
-        &self,
+        &mut self,
         message: &'a [u8],
         family: &mut RawFamily<'a>,
         labels: &mut Vec<RawLabel<'a>>,
@@ -191,7 +196,13 @@ impl Parser<'_> {
         }
         if let Some(value) = single_value(family.metric_type, &rest.bytes) {
             family.push(labels, &Points::Single, &[value]);
+            self.values_len += 1;
             return Ok(());
+        }
+        // A part takes a byte or more.
+        let parts_max = self.limits.parts_per_series_max;
+        if rest.bytes.len() > parts_max && parts::count(&rest.bytes)? > parts_max {
+            return Err(Limit::PartsPerSeries(parts_max).into());
         }
         let metric = match Metric::decode(&*rest.bytes) {
             Ok(metric) => metric,
@@ -209,6 +220,7 @@ impl Parser<'_> {
             return Ok(());
         };
         family.push(labels, &points, &values);
+        self.values_len += values.len();
         if Metric::of(family.metric_type, &points, &values).encode_to_vec() != *rest.bytes {
             family.keep_original(rest.bytes);
         }

@@ -213,7 +213,8 @@ fn one_head_stands_over_the_series_of_all_groups() {
 
 #[test]
 fn bounds_are_kept() {
-    let limits = Limits { line_bytes_max: 20, labels_per_series_max: 2, series_max: 3, families_max: 2 };
+    let limits =
+        Limits { line_bytes_max: 20, labels_per_series_max: 2, series_max: 3, families_max: 2, ..Limits::default() };
     let limit = |body: &str| match parse(body.as_bytes(), NameValidation::Legacy, &limits) {
         Err(ParseError::Limit { line, limit }) => Some((line, limit)),
         _ => None,

@@ -116,7 +116,13 @@ fn a_family_without_series_is_left() {
 fn bounds_hold() {
     let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
     let fits = |limits| parse_known(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true), &limits).is_some();
-    assert!(fits(Limits { line_bytes_max: 10, labels_per_series_max: 1, series_max: 2, families_max: 2 }));
+    assert!(fits(Limits {
+        line_bytes_max: 10,
+        labels_per_series_max: 1,
+        series_max: 2,
+        families_max: 2,
+        ..Limits::default()
+    }));
     assert!(!fits(Limits { line_bytes_max: 9, ..Limits::default() }));
     assert!(!fits(Limits { labels_per_series_max: 0, ..Limits::default() }));
     assert!(!fits(Limits { series_max: 1, ..Limits::default() }));
