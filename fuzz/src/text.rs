@@ -24,7 +24,14 @@ pub fn run(data: &[u8]) {
 
 /// Bounds that bodies of a fuzzer's size can cross.
 pub(super) fn limits() -> Limits {
-    Limits { line_bytes_max: 512, labels_per_series_max: 20, series_max: 200, families_max: 100 }
+    Limits {
+        line_bytes_max: 512,
+        labels_per_series_max: 20,
+        series_max: 200,
+        families_max: 100,
+        parts_per_series_max: 50,
+        values_max: 300,
+    }
 }
 
 /// The families that a group takes.

@@ -119,6 +119,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
             labels_per_series_max: reader.value(section, "series_labels_max", default.push.labels_per_series_max),
             series_max: reader.value(section, "push_series_max", default.push.series_max),
             families_max: reader.value(section, "push_families_max", default.push.families_max),
+            ..default.push
         },
         store: store::Limits {
             groups_max: reader.value(section, "groups_max", default.store.groups_max),

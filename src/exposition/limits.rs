@@ -13,11 +13,24 @@ pub struct Limits {
     pub series_max: usize,
     /// Metric families in one push; default 200,000.
     pub families_max: usize,
+    /// Parts of one protobuf metric, labels apart: buckets, quantiles, spans, native counts, exemplars and their labels;
+    /// 65,536, and not to be configured: some hundred times what clients send. In text each takes a line.
+    pub parts_per_series_max: usize,
+    /// Values in one protobuf body; 8 Mi, and not to be configured. That is more than 64 MiB hold of series with labels and
+    /// of buckets with bounds, and what one update of the link takes.
+    pub values_max: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { line_bytes_max: 1 << 20, labels_per_series_max: 1_000, series_max: 2_000_000, families_max: 200_000 }
+        Self {
+            line_bytes_max: 1 << 20,
+            labels_per_series_max: 1_000,
+            series_max: 2_000_000,
+            families_max: 200_000,
+            parts_per_series_max: 1 << 16,
+            values_max: 8 << 20,
+        }
     }
 }
 
@@ -32,6 +45,10 @@ pub enum Limit {
     Series(usize),
     /// [`Limits::families_max`].
     Families(usize),
+    /// [`Limits::parts_per_series_max`].
+    PartsPerSeries(usize),
+    /// [`Limits::values_max`].
+    Values(usize),
 }
 
 impl fmt::Display for Limit {
@@ -41,6 +58,10 @@ impl fmt::Display for Limit {
             Self::LabelsPerSeries(max) => write!(f, "more than the limit of {max} labels in one series"),
             Self::Series(max) => write!(f, "more than the limit of {max} series in one push; split it"),
             Self::Families(max) => write!(f, "more than the limit of {max} metric families in one push; split it"),
+            Self::PartsPerSeries(max) => {
+                write!(f, "more than the limit of {max} buckets, quantiles, exemplars and the like in one series")
+            }
+            Self::Values(max) => write!(f, "more than the limit of {max} values in one push; split it"),
         }
     }
 }

@@ -40,7 +40,8 @@ fn parse_short_decimal(token: &[u8]) -> Option<f64> {
 /// ten are exact as `f64`, and their quotient is rounded once.
 fn read_short_decimal(text: &[u8]) -> Option<(f64, usize)> {
     const DIGITS_MAX: usize = 15;
-    const POWERS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
+    /// A digit stands before the point, which is one of the characters too.
+    const POWERS: [f64; DIGITS_MAX - 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13];
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
         rest => (false, rest),
@@ -51,7 +52,7 @@ fn read_short_decimal(text: &[u8]) -> Option<(f64, usize)> {
     let (mut mantissa, mut point, mut length) = (0_u64, None, 0);
     for (at, &byte) in digits.iter().enumerate() {
         match byte {
-            b'0'..=b'9' => mantissa = mantissa.wrapping_mul(10).wrapping_add(u64::from(byte - b'0')),
+            b'0'..=b'9' => mantissa = mantissa * 10 + u64::from(byte - b'0'),
             b'.' if point.is_none() => point = Some(at),
             _ => break,
         }
@@ -297,7 +298,7 @@ mod tests {
         }
 
         #[test]
-        fn short_decimals_are_read_exactly(text in "-?[0-9]{1,9}(\\.[0-9]{0,9})?") {
+        fn short_decimals_are_read_exactly(text in "-?([0-9]{1,9}(\\.[0-9]{0,9})?|[0-9]\\.[0-9]{11,15}|[0-9]{13,22})") {
             prop_assert_eq!(parse(text.as_bytes()).unwrap().to_bits(), text.parse::<f64>().unwrap().to_bits());
         }
 

@@ -188,6 +188,14 @@ impl<'a> RawFamily<'a> {
         }
     }
 
+    /// Like [`RawFamily::refuse`], for reasons that are not timestamps: makes a refusal, which has the family's name in it,
+    /// only if it is the first. There may be one a metric, and names may be long.
+    pub(super) fn refuse_with(&mut self, refusal: impl FnOnce(String) -> Refusal) {
+        if self.refusal.is_none() {
+            self.refusal = Some(refusal(self.name.clone().into_owned()));
+        }
+    }
+
     /// Repeats the metric added last, so that the family is refused as one with two equal metrics.
     pub(super) fn repeat_last(&mut self) {
         let Some(last) = self.metrics.last().copied() else { return };
@@ -350,6 +358,9 @@ mod tests {
         let histogram = raw(MetricType::Histogram, &[&[]]).family(&LabelSet::new([("le", "1")]));
         assert_eq!(histogram, Err(Refusal::TypeLabel { family: "m".into(), label: "le" }));
         let mut stamped = raw(MetricType::Gauge, &[&[]]);
+        stamped.refuse_with(Refusal::MetricName);
+        stamped.refuse_with(|name| panic!("another refusal of {name}"));
+        assert_eq!(stamped.family(&LabelSet::default()), Err(Refusal::MetricName("m".into())));
         stamped.refuse(Refusal::Timestamp);
         assert_eq!(stamped.family(&LabelSet::default()), Err(Refusal::Timestamp));
     }

@@ -7,7 +7,7 @@ use super::wire::{Fields, Malformed, Value, put_varint};
 
 /// What a field holds.
 #[derive(Clone, Copy)]
-enum Kind {
+pub(super) enum Kind {
     Varint,
     Double,
     Bytes,
@@ -19,7 +19,7 @@ enum Kind {
 }
 
 /// The fields that there are.
-type Definition = &'static [(u32, Kind)];
+pub(super) type Definition = &'static [(u32, Kind)];
 
 const TIMESTAMP: Definition = &[(1, Kind::Varint), (2, Kind::Varint)];
 const LABEL: Definition = &[(1, Kind::Bytes), (2, Kind::Bytes)];
@@ -49,7 +49,7 @@ const HISTOGRAM: Definition = &[
     (15, Kind::Message(TIMESTAMP)),
     (16, Kind::Message(EXEMPLAR)),
 ];
-const METRIC: Definition = &[
+pub(super) const METRIC: Definition = &[
     (1, Kind::Message(LABEL)),
     (2, Kind::Message(VALUE)),
     (3, Kind::Message(COUNTER)),

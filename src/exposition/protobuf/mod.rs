@@ -3,6 +3,7 @@
 mod lenient;
 pub mod message;
 mod parse;
+mod parts;
 mod print;
 mod render;
 mod wire;

@@ -21,6 +21,7 @@ use prost::Message;
 
 use super::lenient::well_typed;
 use super::message::Metric;
+use super::parts;
 use super::wire::{Fields, Malformed, Value, varint};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::exposition::{Limit, Limits, NameValidation};
@@ -64,7 +65,7 @@ pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Resu
     let mut index: HashMap<Cow<str>, usize> = HashMap::new();
     let mut rest = body;
     let mut number = 0;
-    let mut parser = Parser { names, limits, series_len: 0 };
+    let mut parser = Parser { names, limits, series_len: 0, values_len: 0 };
     while !rest.is_empty() {
         number += 1;
         if number > limits.families_max {
@@ -101,6 +102,12 @@ impl From<Malformed> for Fault {
     }
 }
 
+impl From<Limit> for Fault {
+    fn from(limit: Limit) -> Self {
+        Self::Error(ParseError::Limit(limit))
+    }
+}
+
 impl Fault {
     fn into_error(self, message: usize) -> ParseError {
         match self {
@@ -114,6 +121,7 @@ struct Parser<'l> {
     names: NameValidation,
     limits: &'l Limits,
     series_len: usize,
+    values_len: usize,
 }
 
 impl Parser<'_> {
@@ -125,10 +133,13 @@ impl Parser<'_> {
             let (4, Value::Bytes(metric)) = (field.number, field.value) else { continue };
             self.series_len += 1;
             if self.series_len > self.limits.series_max {
-                return Err(Fault::Error(ParseError::Limit(Limit::Series(self.limits.series_max))));
+                return Err(Limit::Series(self.limits.series_max).into());
             }
             labels.clear();
             self.metric(metric, &mut family, &mut labels)?;
+            if self.values_len > self.limits.values_max {
+                return Err(Limit::Values(self.limits.values_max).into());
+            }
         }
         Ok(family)
     }
@@ -167,7 +178,7 @@ impl Parser<'_> {
     }
 
     fn metric<'a>(
-        &self,
+        &mut self,
         message: &'a [u8],
         family: &mut RawFamily<'a>,
         labels: &mut Vec<RawLabel<'a>>,
@@ -176,16 +187,22 @@ impl Parser<'_> {
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
+                (1, Value::Bytes(_)) if labels.len() == self.limits.labels_per_series_max => {
+                    return Err(Limit::LabelsPerSeries(self.limits.labels_per_series_max).into());
+                }
                 (1, Value::Bytes(pair)) => labels.push(self.label(pair, family)?),
                 _ => rest.add(field.range, message),
             }
         }
-        if labels.len() > self.limits.labels_per_series_max {
-            return Err(Fault::Error(ParseError::Limit(Limit::LabelsPerSeries(self.limits.labels_per_series_max))));
-        }
         if let Some(value) = single_value(family.metric_type, &rest.bytes) {
             family.push(labels, &Points::Single, &[value]);
+            self.values_len += 1;
             return Ok(());
+        }
+        // A part takes a byte or more.
+        let parts_max = self.limits.parts_per_series_max;
+        if rest.bytes.len() > parts_max && parts::count(&rest.bytes)? > parts_max {
+            return Err(Limit::PartsPerSeries(parts_max).into());
         }
         let metric = match Metric::decode(&*rest.bytes) {
             Ok(metric) => metric,
@@ -198,11 +215,12 @@ impl Parser<'_> {
             family.refuse(Refusal::Timestamp);
         }
         let Some((points, values)) = metric.values(family.metric_type) else {
-            let name = family.name.clone().into_owned();
-            family.refuse(Refusal::WrongType { family: name, metric_type: family.metric_type });
+            let metric_type = family.metric_type;
+            family.refuse_with(|family| Refusal::WrongType { family, metric_type });
             return Ok(());
         };
         family.push(labels, &points, &values);
+        self.values_len += values.len();
         if Metric::of(family.metric_type, &points, &values).encode_to_vec() != *rest.bytes {
             family.keep_original(rest.bytes);
         }
@@ -220,15 +238,12 @@ impl Parser<'_> {
             }
         }
         let (name, value) = (lossy(name), lossy(value));
-        let place = |family: &RawFamily| (family.name.clone().into_owned(), name.clone().into_owned());
         let is_valid = matches!(name, Cow::Borrowed(_)) && self.names.allows_label(&name);
         if !is_valid || name.starts_with(RESERVED_PREFIX) {
-            let (family_name, label) = place(family);
-            family.refuse(Refusal::LabelName { family: family_name, label });
+            family.refuse_with(|family| Refusal::LabelName { family, label: name.clone().into_owned() });
         }
         if matches!(value, Cow::Owned(_)) {
-            let (family_name, label) = place(family);
-            family.refuse(Refusal::LabelValue { family: family_name, label });
+            family.refuse_with(|family| Refusal::LabelValue { family, label: name.clone().into_owned() });
         }
         Ok(RawLabel { name, value })
     }

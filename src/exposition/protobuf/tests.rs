@@ -185,15 +185,72 @@ fn what_cannot_be_a_family_is_an_error() {
 
 #[test]
 fn bounds_are_kept() {
-    let limits = Limits { line_bytes_max: 1, labels_per_series_max: 1, series_max: 2, families_max: 1 };
+    let limits = Limits {
+        line_bytes_max: 1,
+        labels_per_series_max: 1,
+        series_max: 2,
+        families_max: 1,
+        parts_per_series_max: 20,
+        values_max: 20,
+    };
     let parse = |body: Vec<u8>| parse(&body, NameValidation::Legacy, &limits).map(|families| families.len());
     let metrics = |labels: &[(&str, &str)], count: usize| vec![gauge(labels, 1.0).encode_to_vec(); count];
     assert_eq!(parse(delimited(b"m", 1, &metrics(&[("a", "")], 2))), Ok(1));
     assert_eq!(parse(delimited(b"m", 1, &metrics(&[], 3))), Err(ParseError::Limit(Limit::Series(2))));
     let two = metrics(&[("a", ""), ("b", "")], 1);
     assert_eq!(parse(delimited(b"m", 1, &two)), Err(ParseError::Limit(Limit::LabelsPerSeries(1))));
+    // A label too many is not looked into, nor what comes behind it.
+    let endless = [two[0].clone(), vec![0x0a, 5]].concat();
+    assert_eq!(parse(delimited(b"m", 1, &[endless])), Err(ParseError::Limit(Limit::LabelsPerSeries(1))));
     let many = [delimited(b"m", 1, &[]), delimited(b"n", 1, &[])].concat();
     assert_eq!(parse(many), Err(ParseError::Limit(Limit::Families(1))));
+    let histograms = |parts: &[u8], count: usize| {
+        let mut metric = Vec::new();
+        put_bytes(7, parts, &mut metric);
+        parse(delimited(b"h", 4, &vec![metric; count]))
+    };
+    assert_eq!(histograms(&[0x1a, 0].repeat(8), 2), Ok(1));
+    assert_eq!(histograms(&[0x1a, 0].repeat(9), 2), Err(ParseError::Limit(Limit::Values(20))));
+}
+
+/// Small parts make much of little, and are counted before they are made.
+#[test]
+fn parts_of_a_metric_are_bounded() {
+    let limits = Limits { parts_per_series_max: 100, ..Limits::default() };
+    let parse = |kind: i32, field: u8, parts: &[u8]| {
+        let mut metric = Vec::new();
+        put_bytes(field, parts, &mut metric);
+        parse(&delimited(b"m", kind, &[metric]), NameValidation::Legacy, &limits).map(|families| families.len())
+    };
+    let packed = |field: u8, entry: &[u8], count: usize| {
+        let mut list = Vec::new();
+        put_bytes(field, &entry.repeat(count), &mut list);
+        list
+    };
+    let bucket = |count: usize| packed(3, &packed(3, &[0x0a, 0], count), 1);
+    // The message that the parts are in is one too.
+    type Parts<'a> = &'a dyn Fn(usize) -> Vec<u8>;
+    let cases: [(i32, u8, Parts<'_>, usize); 11] = [
+        (2, 4, &|count| [0x1a, 0].repeat(count), 99),
+        (4, 7, &|count| [0x1a, 0].repeat(count), 99),
+        (4, 7, &|count| [0x4a, 0].repeat(count), 99),
+        (4, 7, &|count| [0x62, 0].repeat(count), 99),
+        (4, 7, &|count| [0x82, 1, 0].repeat(count), 99),
+        (4, 7, &|count| packed(10, &[0x80, 1], count), 99),
+        (4, 7, &|count| [0x68, 1].repeat(count), 99),
+        (4, 7, &|count| packed(14, &[0; 8], count), 99),
+        (4, 7, &|count| [&[0x59][..], &[0; 8]].concat().repeat(count), 99),
+        (4, 7, &bucket, 97),
+        (0, 3, &|count| packed(2, &[0x0a, 0], count), 98),
+    ];
+    for (kind, field, parts, most) in cases {
+        assert_eq!(parse(kind, field, &parts(most)), Ok(1), "{:x?}", parts(1));
+        let limit = Err(ParseError::Limit(Limit::PartsPerSeries(100)));
+        assert_eq!(parse(kind, field, &parts(most + 1)), limit, "{:x?}", parts(1));
+    }
+    // A sum said again and again is no part, nor is a field that there is not.
+    let sums = [&[0x11][..], &[0; 8]].concat().repeat(500);
+    assert_eq!(parse(4, 7, &[sums, [0x8a, 1, 0].repeat(500)].concat()), Ok(1));
 }
 
 #[test]

@@ -51,7 +51,7 @@ struct Collected<'a> {
     places: HashMap<Vec<RawLabel<'a>>, usize>,
     /// The place of the last one added to.
     last_place: usize,
-    /// Whether a sample without a name repeats a series.
+    /// Whether a sample without a name repeats a series: that is done once, for one is enough to be refused.
     is_repeated: bool,
 }
 
@@ -207,7 +207,8 @@ impl<'a> Collector<'a> {
         let family = &mut self.families[selected.family];
         let place = family.places.get(labels).copied();
         match (type_label(family.raw.metric_type), place) {
-            (None, _) => family.raw.repeat_last(),
+            (None, _) if !std::mem::replace(&mut family.is_repeated, true) => family.raw.repeat_last(),
+            (None, _) => {}
             (Some(_), Some(place)) if labels.is_empty() => return family.add(place, selected.part, mark, value),
             (Some(_), _) => family.is_repeated = true,
         }
@@ -272,7 +273,7 @@ impl<'a> Collected<'a> {
                 self.raw.keep_original(original.into());
             }
         }
-        if self.is_repeated {
+        if self.is_repeated && type_label(metric_type).is_some() {
             self.raw.repeat_last();
         }
         self.raw

@@ -306,6 +306,10 @@ impl<'a> Parser<'a, '_> {
             return Err(self.cursor.error(format!("unexpected end of label value {value:?}")));
         }
         let Some(special) = self.collector.type_label().filter(|special| *special == name) else {
+            let max = self.limits.labels_per_series_max;
+            if self.labels.len() == max {
+                return Err(ParseError::Limit { line: self.cursor.line(), limit: Limit::LabelsPerSeries(max) });
+            }
             self.labels.push(RawLabel { name, value });
             return Ok(());
         };
@@ -316,12 +320,8 @@ impl<'a> Parser<'a, '_> {
         Ok(())
     }
 
-    /// Labels are few enough, and none is there twice.
+    /// No label is there twice.
     fn check_labels(&self) -> Result<(), ParseError> {
-        let max = self.limits.labels_per_series_max;
-        if self.labels.len() > max {
-            return Err(ParseError::Limit { line: self.cursor.line(), limit: Limit::LabelsPerSeries(max) });
-        }
         if self.labels.is_sorted_by(|a, b| a.name < b.name) {
             return Ok(());
         }

@@ -45,6 +45,8 @@ struct Form<'a> {
     /// One before each slot, and one behind the last.
     pieces: Vec<&'a [u8]>,
     slots: Vec<Slot>,
+    /// Which of the layout's labels have a slot, and last whether the mark has one.
+    met: Vec<bool>,
     /// The number of the label `instance`, if lines lack it and it must be empty.
     filled: Option<usize>,
 }
@@ -296,38 +298,57 @@ impl<'a> Samples<'a> {
             return Some(());
         }
         let names = &shape.layouts().get(layout)?.names;
-        form.read(self.rest, shape.name().len() + part.suffix().len(), |name| {
+        form.read(self.rest, shape.name().len() + part.suffix().len(), names.len(), |name| {
             if matches!(part, Part::Plain | Part::Bucket) && type_label(shape.metric_type()) == Some(name) {
                 return Some(Slot::Mark);
             }
             let plain =
                 is_legacy_label_name(name) && !name.starts_with(RESERVED_PREFIX) && !self.grouping.contains(name);
-            names.iter().position(|own| **own == *name).filter(|_| plain).map(Slot::Label)
+            names.binary_search_by(|own| (**own).cmp(name)).ok().filter(|_| plain).map(Slot::Label)
         })?;
-        form.filled = names.iter().position(|name| **name == *INSTANCE);
-        let has_instance = form.filled.is_some();
-        form.filled = form.filled.filter(|at| !form.slots.contains(&Slot::Label(*at)));
+        let instance = names.iter().position(|name| **name == *INSTANCE);
+        let filled = instance.filter(|at| !form.met[*at]);
         let labels = form.slots.iter().filter(|slot| **slot != Slot::Mark).count();
-        let complete = labels + usize::from(form.filled.is_some()) == names.len();
-        let sound =
-            complete && labels <= self.limits.labels_per_series_max && has_instance != self.grouping.contains(INSTANCE);
+        let complete = labels + usize::from(filled.is_some()) == names.len();
+        let sound = complete
+            && labels <= self.limits.labels_per_series_max
+            && instance.is_some() != self.grouping.contains(INSTANCE)
+            // To the parser, parts with the label and parts without it are of two series.
+            && self.forms.iter().all(|form| form.layout != Some(layout) || form.filled == filled);
+        let form = &mut self.forms[part as usize];
+        form.filled = filled;
         form.layout = sound.then_some(layout);
         sound.then_some(())
     }
 }
 
 impl<'a> Form<'a> {
-    /// Reads pieces and slots off a line, in which the name takes `name_len` bytes.
-    fn read(&mut self, line: &'a [u8], name_len: usize, slot: impl Fn(&str) -> Option<Slot>) -> Option<()> {
+    /// Reads pieces and slots off a line, in which the name takes `name_len` bytes; the layout has `labels_len` labels.
+    fn read(
+        &mut self,
+        line: &'a [u8],
+        name_len: usize,
+        labels_len: usize,
+        slot: impl Fn(&str) -> Option<Slot>,
+    ) -> Option<()> {
         self.layout = None;
         self.pieces.clear();
         self.slots.clear();
+        self.met.clear();
+        self.met.resize(labels_len + 1, false);
         let (mut from, mut rest) = (line, line.get(name_len..)?);
         if let Some(labels) = rest.strip_prefix(b"{") {
             rest = labels;
             while *rest.first()? != b'}' {
                 let (name, value) = rest.split_at(rest.iter().position(|byte| *byte == b'=')?);
-                let slot = slot(std::str::from_utf8(name).ok()?).filter(|slot| !self.slots.contains(slot))?;
+                let slot = slot(std::str::from_utf8(name).ok()?)?;
+                let number = match slot {
+                    Slot::Label(at) => at,
+                    Slot::Mark => labels_len,
+                };
+                if std::mem::replace(self.met.get_mut(number)?, true) {
+                    return None;
+                }
                 let value = value.strip_prefix(b"=\"")?;
                 self.slots.push(slot);
                 self.pieces.push(&from[..from.len() - value.len()]);

@@ -155,6 +155,16 @@ fn what_can_be_read_may_still_be_refused() {
 }
 
 #[test]
+fn lines_without_a_name_repeat_a_series_once() {
+    for (head, metric) in [("", "m"), ("# TYPE m summary\n", "m_sum")] {
+        let body = format!("{head}{metric}{{a=\"1\"}} 1\n{}", "{b=\"\"} 1\n{} 1\n".repeat(500));
+        let raw = parse(body.as_bytes(), NameValidation::Legacy, &Limits::default()).unwrap();
+        assert_eq!(raw[0].len(), 2);
+        assert!(matches!(raw[0].family(&group()), Err(Refusal::DuplicateSeries(_))));
+    }
+}
+
+#[test]
 fn help_that_is_not_utf8_is_shown_with_replacement_characters() {
     let pushed = families(b"# HELP m a\xffb\nm 1\n", NameValidation::Legacy).unwrap().unwrap();
     assert_eq!(pushed[0].shape().help(), Some("a\u{fffd}b"));
@@ -203,7 +213,8 @@ fn one_head_stands_over_the_series_of_all_groups() {
 
 #[test]
 fn bounds_are_kept() {
-    let limits = Limits { line_bytes_max: 20, labels_per_series_max: 2, series_max: 3, families_max: 2 };
+    let limits =
+        Limits { line_bytes_max: 20, labels_per_series_max: 2, series_max: 3, families_max: 2, ..Limits::default() };
     let limit = |body: &str| match parse(body.as_bytes(), NameValidation::Legacy, &limits) {
         Err(ParseError::Limit { line, limit }) => Some((line, limit)),
         _ => None,
@@ -212,6 +223,7 @@ fn bounds_are_kept() {
     assert_eq!(limit("a 1\na 2\na 3\na 4\n"), Some((4, Limit::Series(3))));
     assert_eq!(limit("a 1\nb 1\nc 1\n"), Some((3, Limit::Families(2))));
     assert_eq!(limit("a{b=\"\",c=\"\",d=\"\"} 1\n"), Some((1, Limit::LabelsPerSeries(2))));
+    assert_eq!(limit("a{b=\"\",c=\"\",d=\"\","), Some((1, Limit::LabelsPerSeries(2))));
     assert_eq!(limit("# 345678901234567890\n# 3456789012345678901\n"), Some((2, Limit::LineBytes(20))));
 }
 

@@ -63,6 +63,10 @@ fn what_client_libraries_print_is_walked() {
     is_walked(summary, "# TYPE s summary\ns_count 4\ns{quantile=\"0.5\"} -1\ns_sum 2\n");
     let held = held(b"m{instance=\"x\"} 1\n", &grouping(false));
     assert!(walked(b"m{instance=\"x\"} 2\n", &held, &grouping(false)).is_some());
+    // Many labels, not in order.
+    let labels: Vec<String> = (0..999).rev().map(|at| format!("l{at}=\"\"")).collect();
+    let many = format!("m{{{}}} 1\n", labels.join(","));
+    is_walked(&many, &many.replace(" 1", " 2"));
     is_walked("m{a=\"1\"} 1\nm{b=\"1\"} 1\n", "m{a=\"1\"} 2\nm{b=\"1\"} 3\n");
 }
 
@@ -80,9 +84,18 @@ fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
     for next in ["m 1", "m 1 5\n", "m x\n", "m 1\nm 1\n", "m{a=\"\"} 1\n", "# TYPE m gauge\nm 1\n", "n 1\n", "m  1\n"] {
         is_left("m 1\n", next);
     }
+    is_left(summary, &summary.replace("{", "{quantile=\"0.5\","));
     for next in ["m{a=\"1\"b=\"2\"} 1\n", "m{a=\"1\",a=\"1\"} 1\n", "m{a=\"1\",b=\"2\"} 1\nm{b=\"2\",a=\"1\"} 1\n"] {
         is_left("m{a=\"1\",b=\"2\"} 1\n", next);
     }
+    // The parser finds two series here, which become one.
+    let histogram = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";
+    for part in ["_sum", "_count"] {
+        is_left(histogram, &histogram.replace(part, &format!("{part}{{instance=\"\"}}")));
+        is_left(summary, &summary.replace(part, &format!("{part}{{instance=\"\"}}")));
+    }
+    is_left(histogram, &histogram.replace("{le", "{instance=\"\",le"));
+    is_left(summary, &summary.replace("{q", "{instance=\"\",q"));
     // Escapes in a help are rare enough to leave them.
     is_left("# HELP m \\\\ it.\n# TYPE m gauge\nm 1\n", "# HELP m \\\\ it.\n# TYPE m gauge\nm 2\n");
     is_left("x_count 1\n# TYPE x summary\nx_sum 1\n", "# TYPE x summary\nx_sum 1\nx_count 2\n");
@@ -103,7 +116,13 @@ fn a_family_without_series_is_left() {
 fn bounds_hold() {
     let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
     let fits = |limits| parse_known(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true), &limits).is_some();
-    assert!(fits(Limits { line_bytes_max: 10, labels_per_series_max: 1, series_max: 2, families_max: 2 }));
+    assert!(fits(Limits {
+        line_bytes_max: 10,
+        labels_per_series_max: 1,
+        series_max: 2,
+        families_max: 2,
+        ..Limits::default()
+    }));
     assert!(!fits(Limits { line_bytes_max: 9, ..Limits::default() }));
     assert!(!fits(Limits { labels_per_series_max: 0, ..Limits::default() }));
     assert!(!fits(Limits { series_max: 1, ..Limits::default() }));
@@ -181,9 +200,10 @@ fn bodies() -> impl Strategy<Value = (String, String)> {
     })
 }
 
-/// Damages a body at a place.
+/// Damages a body at a place, or says of one of its lines what goes without saying.
 fn mutate(body: &str, at: prop::sample::Index, how: usize) -> Vec<u8> {
     let mut bytes = body.as_bytes().to_vec();
+    let said: String;
     let mut lines: Vec<&str> = body.split_inclusive('\n').collect();
     let (byte, line) = (at.index(bytes.len()), at.index(lines.len()));
     const BYTES: &[u8] = b" {}\",=\n\\#ac1.-_le\xff";
@@ -201,6 +221,14 @@ fn mutate(body: &str, at: prop::sample::Index, how: usize) -> Vec<u8> {
             bytes[byte] = BYTES[how - 8];
             return bytes;
         }
+        44.. => {
+            let (name, rest) = lines[line].split_at(lines[line].find(['{', ' ']).unwrap_or(0));
+            said = match rest.strip_prefix('{') {
+                Some(labels) => format!("{name}{{instance=\"\",{labels}"),
+                None => format!("{name}{{instance=\"\"}}{rest}"),
+            };
+            lines[line] = &said;
+        }
         _ => {
             bytes.insert(byte, BYTES[how % BYTES.len()]);
             return bytes;
@@ -216,7 +244,7 @@ proptest! {
     fn walking_is_parsing(
         (first, second) in bodies(),
         instance in any::<bool>(),
-        damages in proptest::collection::vec((any::<prop::sample::Index>(), 0..44_usize), 8),
+        damages in proptest::collection::vec((any::<prop::sample::Index>(), 0..48_usize), 8),
     ) {
         let grouping = grouping(instance);
         let held = held(first.as_bytes(), &grouping);
