@@ -105,8 +105,12 @@ pub(super) fn storage(reader: &mut Reader<'_>) -> StorageOptions {
 pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
     let section = reader.section(reader.root(), "limits");
     let default = LimitOptions::default();
+    let body_bytes_max = bytes(reader, section, "body_bytes_max", default.body_bytes_max);
+    if body_bytes_max > BODY_BYTES_MAX {
+        reader.mistake(section, "body_bytes_max", "a push cannot be larger than 1GiB: split it".into());
+    }
     LimitOptions {
-        body_bytes_max: bytes(reader, section, "body_bytes_max", default.body_bytes_max),
+        body_bytes_max,
         compressed_body_bytes_max: bytes(
             reader,
             section,
@@ -136,6 +140,9 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
         drain_timeout: reader.value(section, "drain_timeout", default.drain_timeout),
     }
 }
+
+/// What is read of one push is counted in 32 bits.
+const BODY_BYTES_MAX: usize = 1 << 30;
 
 fn bytes<'a>(reader: &mut Reader<'a>, section: Section<'a>, name: &str, default: usize) -> usize {
     // A size that this machine cannot address bounds nothing on it.

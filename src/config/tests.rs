@@ -185,6 +185,7 @@ fn each_mistake_has_its_message() {
         ("[limits]\ngroups_max = 0\n", "this must be a whole number from 1"),
         ("[limits]\ngroups_max = -1\n", "this must be a whole number from 1"),
         ("[limits]\ngroups_max = 99999999999999999999999999999999999999999\n", "too large"),
+        ("[limits]\nbody_bytes_max = '2GiB'\n", "a push cannot be larger than 1GiB: split it"),
         ("[limits]\nbody_bytes_max = '64 MB'\n", r#""64 MB" is not a size in bytes from 1, like "64MiB""#),
         ("[storage]\nsync = 'often'\n", r#""often" is not "always" or "never""#),
         ("[log]\nlevel = 'loud'\n", r#""loud" is not one of "trace", "debug", "info", "warn" and "error""#),

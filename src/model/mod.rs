@@ -23,4 +23,4 @@ pub use group::{Changes, Group, GroupFamily, Moment, Walk};
 pub use label::{Label, LabelSet};
 pub use place::GroupId;
 pub use shape::{Digest, Layout, MetricType, Num, Points, Series, SeriesIter, Shape};
-pub use stamp::{Epoch, NodeId, Position, Revision, Stamp, StoreId};
+pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, Stamp, StoreId};

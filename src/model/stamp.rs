@@ -17,13 +17,17 @@ pub struct Stamp {
     pub node: NodeId,
 }
 
+/// The latest time of a stamp, in the year 2262: peers take none later, and a node makes none later.
+pub const STAMP_NS_MAX: u64 = i64::MAX as u64;
+
 impl Stamp {
     /// Before every write.
     pub const ZERO: Stamp = Stamp { time_ns: 0, node: NodeId(0) };
 
-    /// A stamp of `node` at `now_ns`, or just after `seen` if the clock has not passed that.
+    /// A stamp of `node` at `now_ns`, or just after `seen` if the clock has not passed that. What a hostile peer has stamped
+    /// with the end of time ([`STAMP_NS_MAX`]) nobody can write later to: then the greater node counts.
     pub fn after(now_ns: u64, seen: Stamp, node: NodeId) -> Stamp {
-        Stamp { time_ns: now_ns.max(seen.time_ns.saturating_add(1)), node }
+        Stamp { time_ns: now_ns.max(seen.time_ns.saturating_add(1)).min(STAMP_NS_MAX), node }
     }
 
     /// Whether this is [`Stamp::ZERO`].
@@ -87,5 +91,8 @@ mod tests {
         let seen = Stamp { time_ns: 1_000, node: NodeId(9) };
         assert!(Stamp::after(10, seen, NodeId(1)) > seen);
         assert_eq!(Stamp::after(2_000, seen, NodeId(1)).time_ns, 2_000);
+        let end = Stamp { time_ns: STAMP_NS_MAX, node: NodeId(9) };
+        assert_eq!(Stamp::after(10, end, NodeId(1)).time_ns, STAMP_NS_MAX, "no later than peers take");
+        assert_eq!(Stamp::after(u64::MAX, seen, NodeId(1)).time_ns, STAMP_NS_MAX);
     }
 }

@@ -21,6 +21,8 @@ use crate::model::label::{self, is_legacy_label_name};
 pub const URI_PREFIX: &str = "pushrelay://edge/";
 /// Labels that an identity may carry.
 pub const LABELS_MAX: usize = 32;
+/// Bytes of such a label's name, and of its value, at most: what the link's messages have room for.
+pub const LABEL_BYTES_MAX: usize = 1_024;
 /// Bytes of an edge's name.
 pub const NAME_BYTES_MAX: usize = 64;
 
@@ -53,6 +55,8 @@ pub enum IdentityError {
     BadLabelName(String),
     /// A label is there twice.
     LabelTwice(String),
+    /// The label's name or value has more than [`LABEL_BYTES_MAX`] bytes.
+    LabelTooLong(String),
     /// There are more than [`LABELS_MAX`] labels.
     TooManyLabels,
 }
@@ -73,6 +77,13 @@ impl fmt::Display for IdentityError {
                  not \"job\", and not beginning with \"__\""
             ),
             Self::LabelTwice(name) => write!(f, "the label {name:?} is given twice"),
+            Self::LabelTooLong(name) => {
+                let name = &name[..name.floor_char_boundary(64)];
+                write!(
+                    f,
+                    "the label {name:?} is too long: its name and its value may have {LABEL_BYTES_MAX} bytes each"
+                )
+            }
             Self::TooManyLabels => write!(f, "more than {LABELS_MAX} labels"),
         }
     }
@@ -133,9 +144,12 @@ pub fn place_labels(pairs: Vec<(String, String)>) -> Result<LabelSet, IdentityEr
     if pairs.len() > LABELS_MAX {
         return Err(IdentityError::TooManyLabels);
     }
-    for (i, (name, _)) in pairs.iter().enumerate() {
+    for (i, (name, value)) in pairs.iter().enumerate() {
         if !is_legacy_label_name(name) || name == label::JOB || name.starts_with(label::RESERVED_PREFIX) {
             return Err(IdentityError::BadLabelName(name.clone()));
+        }
+        if name.len().max(value.len()) > LABEL_BYTES_MAX {
+            return Err(IdentityError::LabelTooLong(name.clone()));
         }
         if pairs[..i].iter().any(|(other, _)| other == name) {
             return Err(IdentityError::LabelTwice(name.clone()));
@@ -179,6 +193,9 @@ mod tests {
         assert_eq!(error("pushrelay://edge/a?b=1&b=1"), IdentityError::LabelTwice("b".into()));
         let many: String = (0..=LABELS_MAX).map(|i| format!("l{i}=1&")).collect();
         assert_eq!(error(&format!("pushrelay://edge/a?{many}")), IdentityError::TooManyLabels);
+        let long = |len| format!("pushrelay://edge/a?IDC={}", "x".repeat(len));
+        assert!(EdgeIdentity::from_uri(&long(LABEL_BYTES_MAX)).is_ok());
+        assert_eq!(error(&long(LABEL_BYTES_MAX + 1)), IdentityError::LabelTooLong("IDC".into()));
     }
 
     proptest! {

@@ -256,3 +256,18 @@ fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
         assert_eq!(store.cursors()[&StoreId(7)], Cursor { position: Position::default(), place: place.clone() });
     }
 }
+
+#[test]
+fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
+    let mut store = store(rules());
+    let stamp = |time_ns| Stamp { time_ns, node: NodeId(7) };
+    let far = crate::model::STAMP_NS_MAX;
+    let group = Group::from_parts(vec![], stamp(far), stamp(1), None, None);
+    store.merge(placed("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
+    store.commit();
+    assert!(store.published().tombstones(Revision(u64::MAX), 1_000, 10).is_empty(), "it is not old");
+    store.write(placed("BJ", &[("job", "b")]), Action::Put(vec![gauge("m")]), now(2_000)).unwrap();
+    store.commit();
+    let written = store.published().group(&placed("BJ", &[("job", "b")])).unwrap().group.latest();
+    assert_eq!(written.time_ns, 2_000);
+}
