@@ -74,7 +74,15 @@ impl World {
                 continue;
             }
             let Some((set, key)) = self.set_of(at, &record.id) else { continue };
+            // What was a hub's own until now comes to a set that has forgotten a later delete: that cannot count for it.
+            let twin = GroupId { place: Arc::default(), key: record.id.shown() };
+            let forgotten = dropped(&twin)
+                && !self.nodes[at].kept.contains_key(&record.id)
+                && self.union_of(set, &key, Some(at)) == Group::default();
             let promised = self.oracle.promised.entry(set).or_default();
+            if forgotten {
+                promised.remove(&key);
+            }
             promised.entry(key).or_default().merge(&record.group);
         }
     }
