@@ -20,6 +20,7 @@ use super::files::FileName;
 use super::inspect::{InspectError, read, unlimited};
 use super::log::{CommitError, Options};
 use super::recovery::{OpenError, Report, recover};
+use super::start::begin;
 
 /// Why a store was not compacted. It is as it was.
 #[derive(Debug)]
@@ -154,15 +155,7 @@ fn rewrite(
     let recovered = recover(disk.clone(), options, &mut |record| store.restore(record))
         .map_err(|error| CompactError::Inspect(InspectError::Open(error)))?;
     let report = recovered.report.clone();
-    let identity = match recovered.identity {
-        Some(identity) if report.is_intact() => identity,
-        Some(identity) => Identity { store: fresh.identity.store, ..identity },
-        None => fresh.identity,
-    };
-    let mut log = recovered.start(identity).map_err(CompactError::Commit)?;
-    store.open(identity, fresh.epoch);
-    log.commit(store.records()).map_err(CompactError::Commit)?;
-    store.commit();
+    let (store, mut log) = begin(store, recovered, fresh.identity, fresh.epoch).map_err(CompactError::Commit)?;
     let mut writer = log.rotate().map_err(CompactError::Commit)?;
     for record in store.checkpoint() {
         writer.write(&record).map_err(CompactError::Checkpoint)?;
@@ -257,7 +250,46 @@ impl Disk for KeepingDisk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{NodeId, Position, Revision, StoreId};
     use crate::net::testing::TempDir;
+    use crate::store::{Cursor, Record};
+
+    const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
+    const FRESH: Fresh = Fresh { identity: Identity { store: StoreId(99), node: NodeId(100) }, epoch: Epoch(2) };
+
+    /// A store with a cursor for each peer, each in a transaction of its own.
+    fn with_cursors(path: &Path, peers: std::ops::Range<u64>) {
+        let disk = Arc::new(RealDisk::open(path).unwrap());
+        let mut log = recover(disk, Options::default(), &mut |_| {}).unwrap().start(IDENTITY).unwrap();
+        for peer in peers {
+            let cursor =
+                Cursor { position: Position { epoch: Epoch(1), revision: Revision(peer) }, ..Cursor::default() };
+            log.commit(&[Record::Cursor { peer: StoreId(peer), cursor }]).unwrap();
+        }
+        log.close().unwrap();
+    }
+
+    fn positions(path: &Path) -> Vec<Position> {
+        let disk = Arc::new(RealDisk::open(path).unwrap());
+        let store = read(disk, &[]).unwrap().store;
+        store.cursors().values().map(|cursor| cursor.position).collect()
+    }
+
+    #[test]
+    fn what_a_damaged_store_knew_of_its_peers_is_not_trusted() {
+        let temp = TempDir::new();
+        with_cursors(temp.path(), 1..4);
+        assert!(compact(temp.path(), FRESH, &[], false).unwrap().report.is_intact());
+        assert!(positions(temp.path()).iter().all(|position| position.epoch == Epoch(1)), "nothing is lost");
+        let temp = TempDir::new();
+        with_cursors(temp.path(), 1..4);
+        let log = temp.path().join("log-0000000001");
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[100] ^= 1;
+        fs::write(&log, bytes).unwrap();
+        assert!(!compact(temp.path(), FRESH, &[], false).unwrap().report.is_intact());
+        assert_eq!(positions(temp.path()), [Position::default(); 2]);
+    }
 
     #[test]
     fn files_are_taken_oldest_first() {
