@@ -179,7 +179,8 @@ impl Recovered {
             let _ = remove_before(&*disk, checkpoint.number);
         }
         let progress = Progress { number: AtomicU64::new(checkpoint.number), bytes: AtomicU64::new(checkpoint.end) };
-        let history = History { logs, damaged: !report.is_intact(), tried: 0, progress: Arc::new(progress) };
+        let (damaged, progress) = (!report.is_intact(), Arc::new(progress));
+        let history = History { logs, damaged, progress, ..History::default() };
         Log::start(Continued { disk, lock, options, tail, next_number, history }, identity)
     }
 

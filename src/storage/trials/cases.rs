@@ -1,0 +1,48 @@
+//! Single cases of what the trials try at random, and what those do not reach.
+
+use super::*;
+
+/// Commits until a checkpoint is due; gives how many it took.
+fn fill(trial: &mut Trial) -> usize {
+    let commit = Step::Commit(vec![Write { job: 0, name: 0, series: 50, kind: 0 }]);
+    let mut commits = 0;
+    while !trial.log.as_mut().is_some_and(Log::wants_checkpoint) {
+        assert!(trial.step(&commit));
+        commits += 1;
+    }
+    commits
+}
+
+#[test]
+fn commits_go_on_in_the_old_log_while_no_file_can_be_created() {
+    let mut trial = Trial::new(SimulatedDisk::new(0));
+    fill(&mut trial);
+    let (files, operations) = (trial.disk.list().unwrap(), trial.disk.operations());
+    trial.disk.fail_at(operations, Fault::Full);
+    assert!(matches!(trial.log.as_mut().unwrap().rotate(), Err(CommitError::Full { .. })));
+    assert_eq!(trial.disk.operations(), operations + 1);
+    assert!(!trial.log.as_mut().unwrap().wants_checkpoint(), "it failed just now");
+    assert!(fill(&mut trial) > 1, "tried again when the log has grown");
+    assert_eq!(trial.disk.list().unwrap(), files);
+    trial.disk.crash();
+    trial.open();
+    assert!(trial.step(&Step::Checkpoint) && !trial.log.as_mut().unwrap().wants_checkpoint());
+    trial.open();
+}
+
+#[test]
+fn a_log_is_given_up_for_one_that_was_created_and_could_not_be_begun() {
+    for after in 1..4 {
+        let mut trial = Trial::new(SimulatedDisk::new(after));
+        fill(&mut trial);
+        let operations = trial.disk.operations();
+        trial.disk.fail_at(operations + after, Fault::Full);
+        // What was created cannot be removed either.
+        trial.disk.fail_at(operations + after + 1, Fault::Broken);
+        assert!(trial.log.as_mut().unwrap().rotate().is_err());
+        assert!(!trial.log.as_mut().unwrap().wants_checkpoint(), "it failed just now");
+        fill(&mut trial);
+        trial.disk.crash();
+        trial.open();
+    }
+}
