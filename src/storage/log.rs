@@ -124,7 +124,7 @@ pub struct Log {
     _lock: DiskLock,
     options: Options,
     identity: Identity,
-    /// Where the acknowledged ends.
+    /// Where the acknowledged ends; 0 bytes if that log is lost.
     tail: LogEnd,
     /// The file of `tail`; `None` if it is in doubt and the next commit needs a new one.
     file: Option<OpenLog>,
@@ -322,7 +322,7 @@ impl Log {
             let _ = self.disk.remove(&name.text());
         }
         let (log, end) = begun.map_err(|error| CommitError::new(&*self.disk, START, error))?;
-        if self.tail.number > 0 {
+        if self.tail.end > 0 {
             self.history.logs.push(self.tail);
         }
         self.tail = LogEnd { number: name.number, end };

@@ -192,7 +192,7 @@ impl Recovered {
     /// A process that was killed may have left what was read here in the system's memory only, and from now on it counts
     /// as acknowledged.
     fn sync(&self) -> io::Result<()> {
-        for log in self.logs.iter().chain([&self.tail]).filter(|log| log.number > 0) {
+        for log in self.logs.iter().chain([&self.tail]).filter(|log| log.end > 0) {
             self.disk.open(&FileName::log(log.number).text())?.sync()?;
         }
         self.disk.sync_dir()
@@ -226,7 +226,9 @@ pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Recor
         ends.push(LogEnd { number, end: replay.file(FileName::log(number), ending)? });
     }
     let Replay { report, identity, .. } = replay;
-    let tail = ends.pop().unwrap_or_default();
+    // A checkpoint without its log: the next one continues that log from its beginning on, so that it is missed until
+    // another checkpoint replaces all.
+    let tail = ends.pop().unwrap_or(LogEnd { number: checkpoint, end: 0 });
     let next_number = files.last().map_or(0, |file| file.number) + 1;
     Ok(Recovered { identity, report, disk, lock, options, tail, next_number, logs: ends, checkpoint: checkpoint_end })
 }
@@ -240,7 +242,8 @@ fn disk_error(disk: &dyn Disk, file: String, source: io::Error) -> OpenError {
 enum Ending {
     /// With the end of a checkpoint.
     Marked,
-    /// At this byte, as the next log says.
+    /// At this byte, as the next log says. At 0 when nothing intact was found there before: the beginning of each log is
+    /// acknowledged, so this is a loss.
     At(u64),
     /// With an intact frame; what says where is lost.
     Unknown,
@@ -320,7 +323,7 @@ impl Replay<'_> {
 
     /// Replays a file, and returns where it ends.
     fn file(&mut self, name: FileName, ending: Ending) -> Result<u64, OpenError> {
-        let limit = if let Ending::At(end) = ending { Some(end) } else { None };
+        let limit = if let Ending::At(end @ 1..) = ending { Some(end) } else { None };
         if name.kind == Kind::Checkpoint {
             let newest = self.identity;
             self.opening(name)?;
@@ -362,6 +365,8 @@ impl Replay<'_> {
             // Without an intact opening nothing was ever written after it: this is no torn write.
             (Ending::Open, Some(tail)) if end == 0 => self.report.lose(name.text(), tail, Damage::Changed),
             (Ending::Open, Some(tail)) => self.report.torn_bytes += tail.end - tail.start,
+            (Ending::At(0), Some(tail)) => self.report.lose(name.text(), tail, Damage::Changed),
+            (Ending::At(0), None) => self.report.lose(name.text(), end..end + 1, Damage::Missing),
             (Ending::At(due), Some(_)) => self.report.lose(name.text(), end..due, Damage::Changed),
             (Ending::At(due), None) if end < due => self.report.lose(name.text(), end..due, Damage::Missing),
             (Ending::Marked | Ending::Unknown, Some(tail)) => self.report.lose(name.text(), tail, Damage::Changed),

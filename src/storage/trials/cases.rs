@@ -46,3 +46,48 @@ fn a_log_is_given_up_for_one_that_was_created_and_could_not_be_begun() {
         trial.open();
     }
 }
+
+/// The store is started, but nothing more becomes of that: it is as damaged as before, until a checkpoint replaces all.
+fn is_missed_until_a_checkpoint(disk: &SimulatedDisk) {
+    let lost = open(disk).1.report.lost;
+    assert!(!lost.is_empty());
+    for _ in 0..2 {
+        let (state, recovered) = open(disk);
+        assert_eq!(recovered.report.lost, lost);
+        let mut log = recovered.start(IDENTITY).unwrap();
+        disk.halt_at(disk.operations());
+        assert!(!checkpoint(&mut log, &state) && log.commit(&[record(&ANY, 9)]).is_err());
+        drop(log);
+        disk.crash();
+    }
+    let (state, recovered) = open(disk);
+    assert_eq!(recovered.report.lost, lost);
+    let mut log = recovered.start(IDENTITY).unwrap();
+    assert!(log.wants_checkpoint() && checkpoint(&mut log, &state));
+    drop(log);
+    assert!(open(disk).1.report.is_intact());
+}
+
+const ANY: Write = Write { job: 0, name: 0, series: 1, kind: 0 };
+
+#[test]
+fn the_missing_log_of_a_checkpoint_is_missed_until_the_next() {
+    let mut trial = Trial::new(SimulatedDisk::new(0));
+    assert!(
+        trial.step(&Step::Commit(vec![ANY])) && trial.step(&Step::Checkpoint) && trial.step(&Step::Commit(vec![ANY]))
+    );
+    drop(trial.log.take());
+    trial.disk.remove(&log_name(&trial.disk)).unwrap();
+    trial.disk.sync_dir().unwrap();
+    is_missed_until_a_checkpoint(&trial.disk);
+}
+
+#[test]
+fn a_log_without_an_intact_frame_is_missed_until_a_checkpoint() {
+    for logs in 1..3 {
+        let disk = SimulatedDisk::new(0);
+        (0..logs).for_each(|_| drop(independent(&disk, 3)));
+        disk.damage(&log_name(&disk), |bytes| bytes.fill(0xa5));
+        is_missed_until_a_checkpoint(&disk);
+    }
+}
