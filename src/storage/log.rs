@@ -140,7 +140,7 @@ struct OpenLog {
     file: Box<dyn DiskFile>,
     salt: u64,
     sequence: u64,
-    /// How far the file's space is reserved.
+    /// How far the file's space is reserved, or need not be.
     reserved: u64,
     shapes: ShapesWritten,
 }
@@ -253,11 +253,11 @@ impl Log {
     fn append(&mut self, records: &[Record]) -> Result<(), CommitError> {
         let fresh = self.file.is_none();
         if fresh {
-            self.open_next()?;
+            self.replace()?;
         }
         let result = match self.try_append(records) {
             // The data may be all right, only the file is in doubt.
-            Err(_) if !fresh && self.file.is_none() => self.open_next().and_then(|()| self.try_append(records)),
+            Err(_) if !fresh && self.file.is_none() => self.replace().and_then(|()| self.try_append(records)),
             result => result,
         };
         if self.buffer.capacity() > BUFFER_KEPT_BYTES {
@@ -305,6 +305,16 @@ impl Log {
         log.sequence += 1;
         self.tail.end = end;
         self.file = Some(log);
+        Ok(())
+    }
+
+    /// Opens a log in place of one in doubt. It reserves no space before it has that much: on a disk that says only at the
+    /// sync that it is full, the transaction may have room, and the zeros behind it none.
+    fn replace(&mut self) -> Result<(), CommitError> {
+        self.open_next()?;
+        if let Some(log) = &mut self.file {
+            log.reserved += self.options.reserve_bytes;
+        }
         Ok(())
     }
 

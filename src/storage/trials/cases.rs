@@ -91,3 +91,23 @@ fn a_log_without_an_intact_frame_is_missed_until_a_checkpoint() {
         is_missed_until_a_checkpoint(&disk);
     }
 }
+
+#[test]
+fn a_disk_that_is_full_at_the_sync_takes_what_fits() {
+    let mut trial = Trial::new(SimulatedDisk::new(0));
+    trial.open();
+    trial.disk.set_full_late(true);
+    // Less than is reserved ahead.
+    trial.disk.set_capacity(Some(3_000));
+    for _ in 0..5 {
+        assert!(trial.step(&Step::Commit(vec![ANY])));
+    }
+    let logs = trial.disk.list().unwrap().len();
+    assert_eq!(logs, 2, "one that reserved space, and one that does not");
+    while trial.step(&Step::Commit(vec![ANY])) {}
+    trial.doubtful = None;
+    trial.disk.set_capacity(None);
+    assert!(trial.step(&Step::Commit(vec![ANY])));
+    trial.disk.crash();
+    trial.open();
+}
