@@ -201,7 +201,7 @@ impl Recovered {
 
 /// Takes the directory and hands every record that is intact to `each`, in the order in which they were committed.
 ///
-/// Memory: the largest frame, and the shapes of all files read.
+/// Memory: the largest frame, at most 16,384 of its records, and the shapes of all files read.
 pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Record)) -> Result<Recovered, OpenError> {
     let lock = disk.lock().map_err(|error| match error {
         TryLockError::WouldBlock => OpenError::Locked { directory: disk.name() },
@@ -342,14 +342,13 @@ impl Replay<'_> {
             if frame.sequence == 0 {
                 continue;
             }
-            match payload::decode(frame.payload, &mut self.shapes) {
+            match payload::decode(frame.payload, &mut self.shapes, self.each) {
                 Ok(decoded) => {
                     marked |= decoded.end;
                     if decoded.families_lost > 0 {
                         self.report.lose(name.text(), bytes, Damage::Shapeless(decoded.families_lost));
                     }
-                    self.report.records += decoded.records.len() as u64;
-                    decoded.records.into_iter().for_each(&mut *self.each);
+                    self.report.records += decoded.records;
                 }
                 Err(malformed) => self.report.lose(name.text(), bytes, Damage::Unreadable(malformed)),
             }
