@@ -10,7 +10,7 @@ use super::metrics;
 use super::options::{NodeOptions, Role};
 use super::running::StartError;
 use crate::model::{Epoch, NodeId, StoreId};
-use crate::storage::{self, CommitError, Log, RealDisk, Recovered, recover};
+use crate::storage::{self, Log, RealDisk, begin, recover};
 use crate::store::{Identity, Rules, Store};
 
 /// Reads back what is on disk, on a thread that may block.
@@ -71,31 +71,4 @@ fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Res
         "store opened"
     );
     Ok((store, Some(log)))
-}
-
-/// Begins a new epoch of a store that was read back, under the identity that it had. If it is new, that is `fresh`; if it
-/// lost something to damage, so is its id, for peers must not go on from where it was, nor it from where it was with them.
-///
-/// # Errors
-/// If that cannot be made durable.
-pub fn begin(
-    mut store: Store,
-    recovered: Recovered,
-    fresh: Identity,
-    epoch: Epoch,
-) -> Result<(Store, Log), CommitError> {
-    let intact = recovered.report.is_intact();
-    let identity = match recovered.identity {
-        Some(identity) if intact => identity,
-        Some(identity) => Identity { store: fresh.store, ..identity },
-        None => fresh,
-    };
-    let mut log = recovered.start(identity)?;
-    store.open(identity, epoch);
-    if !intact {
-        store.distrust_cursors();
-    }
-    log.commit(store.records())?;
-    store.commit();
-    Ok((store, log))
 }

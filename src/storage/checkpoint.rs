@@ -180,8 +180,31 @@ impl Drop for CheckpointWriter {
 
 /// Removes the files that `checkpoint-number` replaces.
 pub(super) fn remove_before(disk: &dyn Disk, number: u64) -> io::Result<()> {
-    for name in disk.list()?.iter().filter_map(|name| FileName::parse(name)).filter(|name| name.number < number) {
-        disk.remove(&name.text())?;
+    let names = disk.list()?.into_iter().filter_map(|name| FileName::parse(&name));
+    remove_all(disk, names.filter(|name| name.number < number))
+}
+
+/// Removes files. One that cannot be removed keeps no other; of several the first error is told.
+pub(super) fn remove_all(disk: &dyn Disk, names: impl Iterator<Item = FileName>) -> io::Result<()> {
+    names.map(|name| disk.remove(&name.text())).fold(Ok(()), io::Result::and)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::{Fault, SimulatedDisk};
+
+    #[test]
+    fn a_file_that_cannot_be_removed_keeps_no_other() {
+        let disk = SimulatedDisk::new(0);
+        for name in ["checkpoint-0000000001", "log-0000000001", "log-0000000002", "log-0000000003", "LOCK"] {
+            disk.create(name).unwrap();
+        }
+        disk.fail_at(disk.operations(), Fault::Full);
+        disk.fail_at(disk.operations() + 1, Fault::Broken);
+        assert_eq!(remove_before(&disk, 3).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(disk.list().unwrap(), ["LOCK", "checkpoint-0000000001", "log-0000000001", "log-0000000003"]);
+        remove_before(&disk, 3).unwrap();
+        assert_eq!(disk.list().unwrap(), ["LOCK", "log-0000000003"]);
     }
-    Ok(())
 }

@@ -2,7 +2,8 @@
 //!
 //! The store is never worse for it. The old files stay until the new ones are durable, have been read back, and hold the
 //! same; then they go, or into a directory of their own if anything in them was damaged, for whoever can make more of
-//! them. If anything fails before, the new files go instead.
+//! them. If anything fails before, the new files go instead; where that cannot be made durable the error says so, as the
+//! next start would take them for the store.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -14,14 +15,15 @@ use std::sync::Arc;
 use crate::model::{Epoch, Group, GroupId, MetricType};
 use crate::store::{Identity, Limits, Rules, Store};
 
-use super::checkpoint::CheckpointError;
+use super::checkpoint::{CheckpointError, remove_all};
 use super::disk::{Disk, DiskFile, DiskLock, RealDisk};
 use super::files::FileName;
 use super::inspect::{InspectError, read, unlimited};
 use super::log::{CommitError, Options};
 use super::recovery::{OpenError, Report, recover};
+use super::start::begin;
 
-/// Why a store was not compacted. It is as it was.
+/// Why a store was not compacted. It is as it was, but for the last two.
 #[derive(Debug)]
 pub enum CompactError {
     /// The store cannot be read.
@@ -39,6 +41,17 @@ pub enum CompactError {
     PutAway {
         /// Where the store is.
         path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The new files are not to be trusted, and could not be removed for good.
+    Left {
+        /// Why they are not.
+        error: Box<CompactError>,
+        /// Where the store is.
+        path: PathBuf,
+        /// The highest number of the old files; those of the new ones are higher.
+        above: u64,
         /// What the system said.
         source: io::Error,
     },
@@ -62,6 +75,12 @@ impl fmt::Display for CompactError {
                 "the new files in {} are complete, but the old ones cannot be put away: {source}; the next checkpoint will",
                 path.display()
             ),
+            Self::Left { error, path, above, source } => write!(
+                f,
+                "{error}; but the new files could not be removed for good ({source}): before the next start, see to it \
+                 that {} has no checkpoint and no log numbered above {above:010}",
+                path.display()
+            ),
         }
     }
 }
@@ -73,7 +92,7 @@ impl std::error::Error for CompactError {
             Self::Commit(error) => Some(error),
             Self::Checkpoint(error) => Some(error),
             Self::Differs { .. } => None,
-            Self::PutAway { source, .. } => Some(source),
+            Self::PutAway { source, .. } | Self::Left { source, .. } => Some(source),
         }
     }
 }
@@ -119,23 +138,23 @@ pub fn compact(
         TryLockError::Error(source) => directory(source),
     })?;
     let old = names(&real).map_err(directory)?;
-    if old.is_empty() {
+    let Some(&FileName { number: above, .. }) = old.last() else {
         return Err(CompactError::Inspect(InspectError::NoStore { path: path.to_owned() }));
-    }
+    };
     let old_bytes = bytes(&real, &old).map_err(directory)?;
     let disk = Arc::new(KeepingDisk(real));
     let rewritten = rewrite(&disk, fresh, reserved).and_then(|(report, groups)| {
         let same = read(disk.clone(), reserved).is_ok_and(|new| new.report.is_intact() && held(&new.store) == groups);
         if same { Ok((report, groups.len())) } else { Err(CompactError::Differs { path: path.to_owned() }) }
     });
-    let all = names(&disk.0).map_err(directory)?;
-    let new: Vec<FileName> = all.into_iter().filter(|name| !old.contains(name)).collect();
-    let (report, groups) = rewritten.inspect_err(|_| {
-        // Nobody has seen them, and what they were to replace is still there.
-        new.iter().rev().for_each(|name| drop(disk.0.remove(&name.text())));
+    let (report, groups) = rewritten.map_err(|error| match withdraw(&disk.0, above) {
+        Ok(()) => error,
+        Err(source) => CompactError::Left { error: Box::new(error), path: path.to_owned(), above, source },
     })?;
     let keep = keep || !report.is_intact();
-    let kept_in = put_away(&disk.0, path, &old, &new, keep)
+    let kept_in = names(&disk.0)
+        .map(|all| all.into_iter().filter(|name| name.number > above).collect::<Vec<_>>())
+        .and_then(|new| put_away(&disk.0, path, &old, &new, keep))
         .map_err(|source| CompactError::PutAway { path: path.to_owned(), source })?;
     let new_bytes = names(&disk.0).and_then(|names| bytes(&disk.0, &names)).map_err(directory)?;
     Ok(Compacted { report, bytes: (old_bytes, new_bytes), groups, kept_in })
@@ -154,15 +173,7 @@ fn rewrite(
     let recovered = recover(disk.clone(), options, &mut |record| store.restore(record))
         .map_err(|error| CompactError::Inspect(InspectError::Open(error)))?;
     let report = recovered.report.clone();
-    let identity = match recovered.identity {
-        Some(identity) if report.is_intact() => identity,
-        Some(identity) => Identity { store: fresh.identity.store, ..identity },
-        None => fresh.identity,
-    };
-    let mut log = recovered.start(identity).map_err(CompactError::Commit)?;
-    store.open(identity, fresh.epoch);
-    log.commit(store.records()).map_err(CompactError::Commit)?;
-    store.commit();
+    let (store, mut log) = begin(store, recovered, fresh.identity, fresh.epoch).map_err(CompactError::Commit)?;
     let mut writer = log.rotate().map_err(CompactError::Commit)?;
     for record in store.checkpoint() {
         writer.write(&record).map_err(CompactError::Checkpoint)?;
@@ -177,7 +188,7 @@ fn held(store: &Store) -> BTreeMap<GroupId, Group> {
 }
 
 /// The store's files, the oldest first.
-fn names(disk: &RealDisk) -> io::Result<Vec<FileName>> {
+fn names(disk: &dyn Disk) -> io::Result<Vec<FileName>> {
     let mut names: Vec<FileName> = disk.list()?.iter().filter_map(|name| FileName::parse(name)).collect();
     names.sort();
     Ok(names)
@@ -185,6 +196,17 @@ fn names(disk: &RealDisk) -> io::Result<Vec<FileName>> {
 
 fn bytes(disk: &RealDisk, names: &[FileName]) -> io::Result<u64> {
     names.iter().map(|name| disk.open(&name.text())?.len()).sum()
+}
+
+/// Removes the new files, which nobody has seen, for good: what they were to replace is still there, and a checkpoint that
+/// came back after a power loss would hide it.
+fn withdraw(disk: &dyn Disk, above: u64) -> io::Result<()> {
+    let new: Vec<FileName> = names(disk)?.into_iter().filter(|name| name.number > above).collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let removed = remove_all(disk, new.into_iter().rev());
+    removed.and(disk.sync_dir())
 }
 
 /// Removes the old files, or moves them into a directory of their own, which is returned.
@@ -257,7 +279,47 @@ impl Disk for KeepingDisk {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{NodeId, Position, Revision, StoreId};
     use crate::net::testing::TempDir;
+    use crate::storage::{Fault, SimulatedDisk};
+    use crate::store::{Cursor, Record};
+
+    const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
+    const FRESH: Fresh = Fresh { identity: Identity { store: StoreId(99), node: NodeId(100) }, epoch: Epoch(2) };
+
+    /// A store with a cursor for each peer, each in a transaction of its own.
+    fn with_cursors(path: &Path, peers: std::ops::Range<u64>) {
+        let disk = Arc::new(RealDisk::open(path).unwrap());
+        let mut log = recover(disk, Options::default(), &mut |_| {}).unwrap().start(IDENTITY).unwrap();
+        for peer in peers {
+            let cursor =
+                Cursor { position: Position { epoch: Epoch(1), revision: Revision(peer) }, ..Cursor::default() };
+            log.commit(&[Record::Cursor { peer: StoreId(peer), cursor }]).unwrap();
+        }
+        log.close().unwrap();
+    }
+
+    fn positions(path: &Path) -> Vec<Position> {
+        let disk = Arc::new(RealDisk::open(path).unwrap());
+        let store = read(disk, &[]).unwrap().store;
+        store.cursors().values().map(|cursor| cursor.position).collect()
+    }
+
+    #[test]
+    fn what_a_damaged_store_knew_of_its_peers_is_not_trusted() {
+        let temp = TempDir::new();
+        with_cursors(temp.path(), 1..4);
+        assert!(compact(temp.path(), FRESH, &[], false).unwrap().report.is_intact());
+        assert!(positions(temp.path()).iter().all(|position| position.epoch == Epoch(1)), "nothing is lost");
+        let temp = TempDir::new();
+        with_cursors(temp.path(), 1..4);
+        let log = temp.path().join("log-0000000001");
+        let mut bytes = fs::read(&log).unwrap();
+        bytes[100] ^= 1;
+        fs::write(&log, bytes).unwrap();
+        assert!(!compact(temp.path(), FRESH, &[], false).unwrap().report.is_intact());
+        assert_eq!(positions(temp.path()), [Position::default(); 2]);
+    }
 
     #[test]
     fn files_are_taken_oldest_first() {
@@ -268,5 +330,26 @@ mod tests {
         let found = names(&RealDisk::open(temp.path()).unwrap()).unwrap();
         let found: Vec<String> = found.iter().map(|name| name.text()).collect();
         assert_eq!(found, ["log-0000000003", "checkpoint-0000000003", "log-0000000004", "log-0000000012"]);
+    }
+
+    #[test]
+    fn new_files_that_are_withdrawn_do_not_come_back() {
+        for seed in 0..20 {
+            let disk = SimulatedDisk::new(seed);
+            for name in ["log-0000000004", "log-0000000005", "log-0000000006", "checkpoint-0000000006"] {
+                disk.create(name).unwrap();
+            }
+            disk.sync_dir().unwrap();
+            // The checkpoint goes first; what goes wrong there is told, and keeps no other.
+            disk.fail_at(disk.operations(), Fault::Broken);
+            assert!(withdraw(&disk, 4).is_err());
+            assert_eq!(disk.list().unwrap(), ["checkpoint-0000000006", "log-0000000004"]);
+            disk.fail_at(disk.operations() + 1, Fault::Broken);
+            assert!(withdraw(&disk, 4).is_err(), "it may come back");
+            disk.create("checkpoint-0000000006").unwrap();
+            withdraw(&disk, 4).unwrap();
+            disk.crash();
+            assert_eq!(disk.list().unwrap(), ["log-0000000004"]);
+        }
     }
 }

@@ -62,15 +62,14 @@ pub struct RealDisk {
 }
 
 impl RealDisk {
-    /// The directory at `path`, which is created if it is not there.
+    /// The directory at `path`, which is created, durably, if it is not there.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<RealDisk> {
         let path = path.into();
-        if !path.is_dir() {
+        let parents: Vec<&Path> = parents_of_missing(&path).collect();
+        if !parents.is_empty() {
             fs::create_dir_all(&path)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-                sync_directory(parent)?;
-            }
         }
+        parents.into_iter().try_for_each(sync_directory)?;
         Ok(RealDisk { path })
     }
 
@@ -78,6 +77,12 @@ impl RealDisk {
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The directories that get a name when `path` is created with what is missing above it, the lowest first.
+fn parents_of_missing(path: &Path) -> impl Iterator<Item = &Path> {
+    let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
+    missing.filter_map(Path::parent).map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 fn sync_directory(path: &Path) -> io::Result<()> {
@@ -155,5 +160,24 @@ impl DiskFile for RealFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.0.sync_data()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::testing::TempDir;
+
+    #[test]
+    fn each_directory_that_gets_a_name_is_made_durable() {
+        let parents = |path: &Path| parents_of_missing(path).map(Path::to_owned).collect::<Vec<_>>();
+        let temp = TempDir::new();
+        let (a, b) = (temp.path().join("a"), temp.path().join("a/b"));
+        assert_eq!(parents(&a.join("b/c")), [&b, &a, temp.path()]);
+        RealDisk::open(&b).unwrap();
+        assert_eq!(parents(&b.join("c")), [&*b]);
+        assert!(parents(&b).is_empty());
+        assert_eq!(parents(Path::new("no-such-store")), [Path::new(".")]);
+        assert_eq!(parents(Path::new("no-such/store")), [Path::new("no-such"), Path::new(".")]);
     }
 }

@@ -14,7 +14,8 @@
 //! - `store` and `node` are the store's identity.
 //! - `previous` is the number of the log that this log continues (0 for none), and `end` where that one ends: bytes after
 //!   it were never acknowledged, and logs with numbers between the two are void. So a commit that failed is undone by
-//!   what follows it, and no file is written to again once it is in doubt. Both are 0 in a checkpoint.
+//!   what follows it, and no file is written to again once it is in doubt. Both are 0 in a checkpoint. Beside a
+//!   number, an `end` of 0 says that nothing of that log was left, its opening included: it is lost.
 //!
 //! `checkpoint-N` holds everything that files numbered below N hold; they are removed when it is durable. A store is its
 //! checkpoint of the highest number, then the chain of logs from that number on. Numbers are never used twice.

@@ -124,7 +124,7 @@ pub struct Log {
     _lock: DiskLock,
     options: Options,
     identity: Identity,
-    /// Where the acknowledged ends.
+    /// Where the acknowledged ends; 0 bytes if that log is lost.
     tail: LogEnd,
     /// The file of `tail`; `None` if it is in doubt and the next commit needs a new one.
     file: Option<OpenLog>,
@@ -140,7 +140,7 @@ struct OpenLog {
     file: Box<dyn DiskFile>,
     salt: u64,
     sequence: u64,
-    /// How far the file's space is reserved.
+    /// How far the file's space is reserved, or need not be.
     reserved: u64,
     shapes: ShapesWritten,
 }
@@ -152,8 +152,10 @@ pub(super) struct History {
     pub logs: Vec<LogEnd>,
     /// Whether something in them is damaged.
     pub damaged: bool,
-    /// The checkpoint last tried in this life.
+    /// The checkpoint last tried in this life, whether or not it could be begun.
     pub tried: u64,
+    /// Bytes of the logs then.
+    pub tried_bytes: u64,
     pub progress: Arc<Progress>,
 }
 
@@ -206,7 +208,8 @@ impl Log {
         if records.is_empty() { Ok(()) } else { self.append(records) }
     }
 
-    /// Whether the logs have become so long, so many or so damaged that a checkpoint is due: see [`Log::rotate`].
+    /// Whether the logs have become so long, so many or so damaged that a checkpoint is due: see [`Log::rotate`]. After one
+    /// that failed, not before they have grown by a quarter of [`Options::checkpoint_log_bytes_min`].
     pub fn wants_checkpoint(&mut self) -> bool {
         let progress = &self.history.progress;
         let (done, checkpoint_bytes) =
@@ -219,7 +222,8 @@ impl Log {
             self.history.damaged = false;
         }
         let min = self.options.checkpoint_log_bytes_min;
-        let failed_just_now = self.history.tried > done && self.tail.end < min / 4;
+        let since = self.log_bytes().saturating_sub(self.history.tried_bytes);
+        let failed_just_now = self.history.tried > done && since < min / 4;
         let due = self.history.damaged
             || self.history.logs.len() >= LOGS_MAX
             || self.log_bytes() > min.max(checkpoint_bytes.saturating_mul(2));
@@ -228,10 +232,11 @@ impl Log {
 
     /// Begins a new log, and the checkpoint that will replace all logs before it: the caller writes to it, on another
     /// thread, the whole state as it is at this moment, while commits go on. One at a time: see
-    /// [`Log::wants_checkpoint`]. Dropped unfinished, it leaves things as they were.
+    /// [`Log::wants_checkpoint`]. Dropped unfinished, it leaves things as they were. If no file can be created, commits go
+    /// on in the old log.
     pub fn rotate(&mut self) -> Result<CheckpointWriter, CommitError> {
+        (self.history.tried, self.history.tried_bytes) = (self.next_number, self.log_bytes());
         self.open_next()?;
-        self.history.tried = self.tail.number;
         let progress = self.history.progress.clone();
         Ok(CheckpointWriter::new(self.disk.clone(), self.tail.number, self.identity, progress))
     }
@@ -248,11 +253,11 @@ impl Log {
     fn append(&mut self, records: &[Record]) -> Result<(), CommitError> {
         let fresh = self.file.is_none();
         if fresh {
-            self.open_next()?;
+            self.replace()?;
         }
         let result = match self.try_append(records) {
             // The data may be all right, only the file is in doubt.
-            Err(_) if !fresh && self.file.is_none() => self.open_next().and_then(|()| self.try_append(records)),
+            Err(_) if !fresh && self.file.is_none() => self.replace().and_then(|()| self.try_append(records)),
             result => result,
         };
         if self.buffer.capacity() > BUFFER_KEPT_BYTES {
@@ -303,18 +308,31 @@ impl Log {
         Ok(())
     }
 
-    /// Opens the next log. After an error no file is open.
+    /// Opens a log in place of one in doubt. It reserves no space before it has that much: on a disk that says only at the
+    /// sync that it is full, the transaction may have room, and the zeros behind it none.
+    fn replace(&mut self) -> Result<(), CommitError> {
+        self.open_next()?;
+        if let Some(log) = &mut self.file {
+            log.reserved += self.options.reserve_bytes;
+        }
+        Ok(())
+    }
+
+    /// Opens the next log. After an error the file that was open is so still if no other was created, else none is: what is
+    /// left of the other may come to say that this one ends here.
     fn open_next(&mut self) -> Result<(), CommitError> {
-        self.file = None;
+        const START: &str = "starting a log";
         let name = FileName::log(self.next_number);
         self.next_number += 1;
-        let opened = self.create(name);
-        if opened.is_err() {
+        let file = self.disk.create(&name.text()).map_err(|error| CommitError::new(&*self.disk, START, error))?;
+        self.file = None;
+        let begun = self.begin(name, file);
+        if begun.is_err() {
             // Void in any case, as the number is never used again.
             let _ = self.disk.remove(&name.text());
         }
-        let (log, end) = opened.map_err(|error| CommitError::new(&*self.disk, "starting a log", error))?;
-        if self.tail.number > 0 {
+        let (log, end) = begun.map_err(|error| CommitError::new(&*self.disk, START, error))?;
+        if self.tail.end > 0 {
             self.history.logs.push(self.tail);
         }
         self.tail = LogEnd { number: name.number, end };
@@ -322,8 +340,7 @@ impl Log {
         Ok(())
     }
 
-    fn create(&mut self, name: FileName) -> io::Result<(OpenLog, u64)> {
-        let mut file = self.disk.create(&name.text())?;
+    fn begin(&mut self, name: FileName, mut file: Box<dyn DiskFile>) -> io::Result<(OpenLog, u64)> {
         frame::begin(&mut self.buffer);
         Opening { identity: self.identity, previous: self.tail }.encode(&mut self.buffer);
         frame::seal(&mut self.buffer, name.salt(), 0);

@@ -6,8 +6,8 @@
 //!
 //! Read in this order: [`disk`] (the few operations that everything else is made of, so that a crash between any two can
 //! be tried on [`simulated`]), `frame` (what is intact is known by its checksum), `payload` (records as bytes), `files`
-//! (which files there are and what they mean together), [`log`] (commits), [`checkpoint`] and [`recovery`]. For the files of
-//! a stopped node there are [`inspect`](mod@inspect), on a [`readonly`] directory, and [`compact`](mod@compact).
+//! (which files there are and what they mean together), [`log`] (commits), [`checkpoint`], [`recovery`] and [`start`]. For the
+//! files of a stopped node there are [`inspect`](mod@inspect), on a [`readonly`] directory, and [`compact`](mod@compact).
 //!
 //! What this room promises:
 //!
@@ -29,6 +29,7 @@ mod payload;
 pub mod readonly;
 pub mod recovery;
 pub mod simulated;
+pub mod start;
 #[cfg(test)]
 mod trials;
 
@@ -40,3 +41,4 @@ pub use log::{CommitError, Log, Options, SyncPolicy};
 pub use readonly::ReadOnlyDisk;
 pub use recovery::{Damage, Lost, OpenError, Recovered, Report, recover};
 pub use simulated::{Fault, SimulatedDisk};
+pub use start::begin;

@@ -179,7 +179,8 @@ impl Recovered {
             let _ = remove_before(&*disk, checkpoint.number);
         }
         let progress = Progress { number: AtomicU64::new(checkpoint.number), bytes: AtomicU64::new(checkpoint.end) };
-        let history = History { logs, damaged: !report.is_intact(), tried: 0, progress: Arc::new(progress) };
+        let (damaged, progress) = (!report.is_intact(), Arc::new(progress));
+        let history = History { logs, damaged, progress, ..History::default() };
         Log::start(Continued { disk, lock, options, tail, next_number, history }, identity)
     }
 
@@ -191,7 +192,7 @@ impl Recovered {
     /// A process that was killed may have left what was read here in the system's memory only, and from now on it counts
     /// as acknowledged.
     fn sync(&self) -> io::Result<()> {
-        for log in self.logs.iter().chain([&self.tail]).filter(|log| log.number > 0) {
+        for log in self.logs.iter().chain([&self.tail]).filter(|log| log.end > 0) {
             self.disk.open(&FileName::log(log.number).text())?.sync()?;
         }
         self.disk.sync_dir()
@@ -200,7 +201,7 @@ impl Recovered {
 
 /// Takes the directory and hands every record that is intact to `each`, in the order in which they were committed.
 ///
-/// Memory: the largest frame, and the shapes of all files read.
+/// Memory: the largest frame, at most 16,384 of its records, and the shapes of all files read.
 pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Record)) -> Result<Recovered, OpenError> {
     let lock = disk.lock().map_err(|error| match error {
         TryLockError::WouldBlock => OpenError::Locked { directory: disk.name() },
@@ -225,7 +226,9 @@ pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Recor
         ends.push(LogEnd { number, end: replay.file(FileName::log(number), ending)? });
     }
     let Replay { report, identity, .. } = replay;
-    let tail = ends.pop().unwrap_or_default();
+    // A checkpoint without its log: the next one continues that log from its beginning on, so that it is missed until
+    // another checkpoint replaces all.
+    let tail = ends.pop().unwrap_or(LogEnd { number: checkpoint, end: 0 });
     let next_number = files.last().map_or(0, |file| file.number) + 1;
     Ok(Recovered { identity, report, disk, lock, options, tail, next_number, logs: ends, checkpoint: checkpoint_end })
 }
@@ -239,7 +242,8 @@ fn disk_error(disk: &dyn Disk, file: String, source: io::Error) -> OpenError {
 enum Ending {
     /// With the end of a checkpoint.
     Marked,
-    /// At this byte, as the next log says.
+    /// At this byte, as the next log says. At 0 when nothing intact was found there before: the beginning of each log is
+    /// acknowledged, so this is a loss.
     At(u64),
     /// With an intact frame; what says where is lost.
     Unknown,
@@ -319,7 +323,7 @@ impl Replay<'_> {
 
     /// Replays a file, and returns where it ends.
     fn file(&mut self, name: FileName, ending: Ending) -> Result<u64, OpenError> {
-        let limit = if let Ending::At(end) = ending { Some(end) } else { None };
+        let limit = if let Ending::At(end @ 1..) = ending { Some(end) } else { None };
         if name.kind == Kind::Checkpoint {
             let newest = self.identity;
             self.opening(name)?;
@@ -338,14 +342,13 @@ impl Replay<'_> {
             if frame.sequence == 0 {
                 continue;
             }
-            match payload::decode(frame.payload, &mut self.shapes) {
+            match payload::decode(frame.payload, &mut self.shapes, self.each) {
                 Ok(decoded) => {
                     marked |= decoded.end;
                     if decoded.families_lost > 0 {
                         self.report.lose(name.text(), bytes, Damage::Shapeless(decoded.families_lost));
                     }
-                    self.report.records += decoded.records.len() as u64;
-                    decoded.records.into_iter().for_each(&mut *self.each);
+                    self.report.records += decoded.records;
                 }
                 Err(malformed) => self.report.lose(name.text(), bytes, Damage::Unreadable(malformed)),
             }
@@ -361,6 +364,8 @@ impl Replay<'_> {
             // Without an intact opening nothing was ever written after it: this is no torn write.
             (Ending::Open, Some(tail)) if end == 0 => self.report.lose(name.text(), tail, Damage::Changed),
             (Ending::Open, Some(tail)) => self.report.torn_bytes += tail.end - tail.start,
+            (Ending::At(0), Some(tail)) => self.report.lose(name.text(), tail, Damage::Changed),
+            (Ending::At(0), None) => self.report.lose(name.text(), end..end + 1, Damage::Missing),
             (Ending::At(due), Some(_)) => self.report.lose(name.text(), end..due, Damage::Changed),
             (Ending::At(due), None) if end < due => self.report.lose(name.text(), end..due, Damage::Missing),
             (Ending::Marked | Ending::Unknown, Some(tail)) => self.report.lose(name.text(), tail, Damage::Changed),

@@ -44,6 +44,7 @@ struct State {
     faults: BTreeMap<u64, Fault>,
     halt_at: Option<u64>,
     capacity_bytes: Option<u64>,
+    is_full_late: bool,
     /// Counts starts: a file opened before a crash cannot be used after it.
     life: u64,
     locked: Option<Arc<()>>,
@@ -83,6 +84,7 @@ impl SimulatedDisk {
             faults: BTreeMap::new(),
             halt_at: None,
             capacity_bytes: None,
+            is_full_late: false,
             life: 0,
             locked: None,
             inodes: BTreeMap::new(),
@@ -115,6 +117,11 @@ impl SimulatedDisk {
     /// Limits the bytes of all files together; writes beyond fail as on a full disk.
     pub fn set_capacity(&self, bytes: Option<u64>) {
         self.state().capacity_bytes = bytes;
+    }
+
+    /// Whether writes beyond the capacity succeed, and the syncs after them fail, as where space is allotted late.
+    pub fn set_full_late(&self, late: bool) {
+        self.state().is_full_late = late;
     }
 
     /// The process dies, the machine goes on: files and locks held are dead, what was not synced is still there and still
@@ -251,6 +258,15 @@ impl State {
         self.halt_at.is_some_and(|at| self.operations > at)
     }
 
+    /// Bytes of the files that have names, but for one that is in use.
+    fn used(&self) -> usize {
+        self.names.values().filter_map(|inode| self.inodes.get(inode)).map(|inode| inode.bytes.len()).sum()
+    }
+
+    fn is_beyond(&self, bytes: usize) -> bool {
+        self.capacity_bytes.is_some_and(|capacity| bytes as u64 > capacity)
+    }
+
     fn inode(&self, name: &str) -> io::Result<u64> {
         self.names.get(name).copied().ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, name.to_owned()))
     }
@@ -362,13 +378,12 @@ impl DiskFile for SimulatedFile {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.with(|state, inode| {
             let begun = state.begin();
-            let used: usize =
-                state.names.values().filter_map(|inode| state.inodes.get(inode)).map(|i| i.bytes.len()).sum();
+            let used = state.used();
             let end = (offset as usize + bytes.len()).max(inode.bytes.len());
             let (result, written) = match begun {
                 Err(error) if state.is_halted() => return Err(error),
                 Err(error) => (Err(error), state.random.next() as usize % (bytes.len() + 1)),
-                Ok(()) if state.capacity_bytes.is_some_and(|capacity| (used + end) as u64 > capacity) => {
+                Ok(()) if !state.is_full_late && state.is_beyond(used + end) => {
                     let free = (state.capacity_bytes.unwrap_or(0) as usize).saturating_sub(used);
                     (Err(Fault::Full.error()), free.saturating_sub(offset as usize).min(bytes.len()))
                 }
@@ -393,6 +408,10 @@ impl DiskFile for SimulatedFile {
 
     fn sync(&mut self) -> io::Result<()> {
         self.with(|state, inode| match state.begin() {
+            Ok(()) if state.is_full_late && state.is_beyond(state.used() + inode.bytes.len()) => {
+                inode.tear(&mut state.random);
+                Err(Fault::Full.error())
+            }
             Ok(()) => {
                 let pending = std::mem::take(&mut inode.pending);
                 pending.iter().for_each(|change| change.apply(&mut inode.durable));

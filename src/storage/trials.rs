@@ -1,5 +1,7 @@
 //! The store tried on a disk that fails, loses power and rots, against a model that cannot.
 
+mod cases;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 

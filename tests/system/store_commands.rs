@@ -131,6 +131,31 @@ fn a_hub_s_dump_has_the_labels_of_the_place_or_not() {
     assert!(dump.out.contains("# PUT /metrics/job/j\n"), "{}", dump.out);
 }
 
+#[test]
+fn a_family_that_a_hub_holds_back_is_not_deleted_at_the_edge_by_a_dump() {
+    let (site, mut hub, first) = Site::with_one_edge();
+    first.put("job/j", "# TYPE m counter\nm 1\n");
+    hub.shows("m", &[("IDC", "SYQ")], 1.0);
+    let mut second = site.edge("wgq-1", "WGQ", &hub);
+    second.start();
+    second.put("job/j", "# TYPE m gauge\nm 2\n# TYPE other gauge\nother 3\n");
+    hub.shows("other", &[("IDC", "WGQ")], 3.0);
+    assert_eq!(hub.stop().0, Some(0));
+    let dump = |flags: &[&str]| {
+        let dump = store(&[&["dump", "--without-place", "--label"], flags].concat(), &hub.store());
+        assert_eq!((dump.code, &*dump.err), (Some(0), ""));
+        dump.out
+    };
+    assert!(dump(&["IDC=SYQ"]).contains("# PUT /metrics/job/j\n"));
+    let text = dump(&["IDC=WGQ"]);
+    assert!(text.contains("# held back: ") && text.contains("# POST /metrics/job/j\n"), "{text}");
+    let script = site.path().join("dump.sh");
+    std::fs::write(&script, dump(&["IDC=WGQ", "--script"])).unwrap();
+    bash(&format!("bash '{}' http://{}", script.display(), second.web()));
+    second.shows("other", &[("job", "j")], 3.0);
+    second.shows("m", &[("job", "j")], 2.0);
+}
+
 /// Flips a byte in the last quarter of what is written in a store's largest file.
 fn damage(folder: &Path) -> String {
     let (path, mut bytes) = contents(folder).into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();

@@ -5,7 +5,8 @@
 //! group; where text would lose something (native histograms, exemplars), its body is protobuf in base64.
 //!
 //! What cannot be pushed stands in comments: tombstones, families that are held back, groups of which only a refused push
-//! is known, and when all that was.
+//! is known, and when all that was. A group without what is held back of it is pushed by POST, which replaces the families
+//! that it names; PUT would delete the others where they are shown.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -78,27 +79,28 @@ impl Dump {
             .filter(|(_, state)| !state.mark.held)
             .map(|(f, state)| state.shown.as_ref().filter(|_| !self.without_place).unwrap_or(&f.family))
             .collect();
-        self.request(&group_path(labels, names), &families, out)
+        let method = if families.len() < group.families().len() { "POST" } else { "PUT" };
+        self.request(method, &group_path(labels, names), &families, out)
     }
 
     /// The request that pushes the families again.
-    fn request(&self, path: &str, families: &[&Family], out: &mut dyn Write) -> io::Result<()> {
+    fn request(&self, method: &str, path: &str, families: &[&Family], out: &mut dyn Write) -> io::Result<()> {
         let has_more = families.iter().any(|family| family.originals().is_some());
         if !self.script {
             if has_more {
                 writeln!(out, "# native histograms or exemplars are not in this text; --script keeps them")?;
             }
-            writeln!(out, "# PUT /metrics/{path}")?;
+            writeln!(out, "# {method} /metrics/{path}")?;
             out.write_all(&as_text(families))?;
             return writeln!(out);
         }
         let (path, text) = (path.replace('\'', "%27"), as_text(families));
         // bash drops zero bytes.
         if has_more || text.contains(&0) {
-            writeln!(out, "push_protobuf '{path}' <<'{END}'")?;
+            writeln!(out, "push_protobuf {method} '{path}' <<'{END}'")?;
             writeln!(out, "{}", base64url::encode(&as_protobuf(families)))?;
         } else {
-            writeln!(out, "push_text '{path}' <<'{END}'")?;
+            writeln!(out, "push_text {method} '{path}' <<'{END}'")?;
             out.write_all(&text)?;
         }
         writeln!(out, "{END}\n")
@@ -152,15 +154,16 @@ fn script_head(path: &str, groups: usize, out: &mut dyn Write) -> io::Result<()>
         r#"#!/usr/bin/env bash
 # {groups} groups of the store in {path}. Pushes them to the node whose URL is given, in place of what it holds of them.
 # Usage: bash SCRIPT http://HOST:9091
+# Where a family is held back, with POST: what the node holds of that family stays.
 # UTF-8 names need a node with push.enable_utf8_names. Times of pushes are those of this run.
 set -euo pipefail
 url=${{1:?the URL of a node, such as http://127.0.0.1:9091}}
-push_text() {{ curl -fsS -X PUT --data-binary @- "$url/metrics/$1"; }}
+push_text() {{ curl -fsS -X "$1" --data-binary @- "$url/metrics/$2"; }}
 push_protobuf() {{
   local type='application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited' text
   read -r text
   while [ $((${{#text}} % 4)) != 0 ]; do text+='='; done
-  tr -- '-_' '+/' <<<"$text" | base64 -d | curl -fsS -X PUT -H "Content-Type: $type" --data-binary @- "$url/metrics/$1"
+  tr -- '-_' '+/' <<<"$text" | base64 -d | curl -fsS -X "$1" -H "Content-Type: $type" --data-binary @- "$url/metrics/$2"
 }}
 
 "#

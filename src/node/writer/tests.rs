@@ -4,8 +4,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Points, Stamp};
-use crate::node::opening::begin;
-use crate::storage::{self, Fault, SimulatedDisk, recover};
+use crate::storage::{self, Fault, SimulatedDisk, begin, recover};
 use crate::store::{Identity, Limits, Rules, Scope};
 
 fn writer(uplinks: usize) -> (Writer, JoinHandle<()>) {

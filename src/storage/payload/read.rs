@@ -13,7 +13,7 @@ use crate::store::{Cursor, GroupRecord, Mark, Record};
 use super::*;
 
 /// The shapes that files read so far define. Holds each once.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::storage) struct ShapesRead(HashMap<u128, Arc<Shape>>);
 
 impl ShapesRead {
@@ -25,47 +25,76 @@ impl ShapesRead {
     }
 }
 
-/// What a payload holds.
+/// What a payload held.
 #[derive(Debug, Default)]
 pub(in crate::storage) struct Decoded {
-    pub records: Vec<Record>,
+    /// The records handed on.
+    pub records: u64,
     /// Families left out because the definition of their shape is lost.
     pub families_lost: u64,
     /// Whether a checkpoint ends here.
     pub end: bool,
 }
 
-/// The records of a payload: all, or an error.
-pub(in crate::storage) fn decode(payload: &[u8], shapes: &mut ShapesRead) -> Result<Decoded, Malformed> {
-    let mut reader = Reader::new(payload);
-    let mut decoded = Decoded::default();
+/// Records held until the whole payload is known to be right: one of a few bytes takes hundreds in memory. No writer has
+/// more in a frame; what is beyond is read twice.
+const HELD_MAX: usize = 16 << 10;
+
+/// Hands on the records of a payload: all, or none and an error.
+pub(in crate::storage) fn decode(
+    payload: &[u8],
+    shapes: &mut ShapesRead,
+    each: &mut dyn FnMut(Record),
+) -> Result<Decoded, Malformed> {
+    let (mut reader, mut decoded, mut held) = (Reader::new(payload), Decoded::default(), Vec::new());
+    while reader.remaining() > 0 && held.len() < HELD_MAX {
+        held.extend(read_entry(&mut reader, shapes, &mut decoded)?);
+    }
+    if reader.remaining() > 0 {
+        let (mut ahead, mut shapes, mut ignored) = (reader, shapes.clone(), Decoded::default());
+        while ahead.remaining() > 0 {
+            read_entry(&mut ahead, &mut shapes, &mut ignored)?;
+        }
+    }
+    held.into_iter().for_each(&mut *each);
     while reader.remaining() > 0 {
-        let record = match reader.byte("the kind of an entry")? {
-            SHAPE => {
-                read_definition(&mut reader, shapes)?;
-                continue;
-            }
-            OPENED => Record::Opened { epoch: read_epoch(&mut reader)?, revision: read_revision(&mut reader)? },
-            GROUP => Record::Group(read_group(&mut reader, shapes, &mut decoded.families_lost)?),
-            FORGOTTEN => {
-                let (id, stamp) = (read_id(&mut reader)?, Memory::default().stamp(&mut reader)?);
-                Record::Forgotten { id, stamp, revision: read_revision(&mut reader)? }
-            }
-            CURSOR => {
-                let peer = StoreId(reader.fixed64("a peer")?);
-                let position = Position { epoch: read_epoch(&mut reader)?, revision: read_revision(&mut reader)? };
-                let place = Arc::new(read_labels(&mut reader)?);
-                Record::Cursor { peer, cursor: Cursor { position, place } }
-            }
-            END => {
-                decoded.end = true;
-                continue;
-            }
-            _ => return Err(Malformed::Invalid("the kind of an entry")),
-        };
-        decoded.records.push(record);
+        read_entry(&mut reader, shapes, &mut decoded)?.into_iter().for_each(&mut *each);
     }
     Ok(decoded)
+}
+
+/// An entry's record, if it has one; what else it says goes to the other two.
+fn read_entry(
+    reader: &mut Reader<'_>,
+    shapes: &mut ShapesRead,
+    decoded: &mut Decoded,
+) -> Result<Option<Record>, Malformed> {
+    let record = match reader.byte("the kind of an entry")? {
+        SHAPE => {
+            read_definition(reader, shapes)?;
+            return Ok(None);
+        }
+        END => {
+            decoded.end = true;
+            return Ok(None);
+        }
+        OPENED => Record::Opened { epoch: read_epoch(reader)?, revision: read_revision(reader)? },
+        GROUP => Record::Group(read_group(reader, shapes, &mut decoded.families_lost)?),
+        FORGOTTEN => {
+            let (id, stamp) = (read_id(reader)?, Memory::default().stamp(reader)?);
+            Record::Forgotten { id, stamp, revision: read_revision(reader)? }
+        }
+        CURSOR => {
+            let peer = StoreId(reader.fixed64("a peer")?);
+            // As the peer said: nothing here follows it.
+            let (epoch, revision) = (read_epoch(reader)?, Revision(reader.number("a revision")?));
+            let place = Arc::new(read_labels(reader)?);
+            Record::Cursor { peer, cursor: Cursor { position: Position { epoch, revision }, place } }
+        }
+        _ => return Err(Malformed::Invalid("the kind of an entry")),
+    };
+    decoded.records += 1;
+    Ok(Some(record))
 }
 
 fn read_definition(reader: &mut Reader<'_>, shapes: &mut ShapesRead) -> Result<(), Malformed> {
@@ -86,8 +115,13 @@ fn read_epoch(reader: &mut Reader<'_>) -> Result<Epoch, Malformed> {
     reader.fixed64("an epoch").map(Epoch)
 }
 
+/// One of this store's: not the last number, as another follows it.
 fn read_revision(reader: &mut Reader<'_>) -> Result<Revision, Malformed> {
-    reader.number("a revision").map(Revision)
+    const REVISION: &str = "a revision";
+    match reader.number(REVISION)? {
+        u64::MAX => Err(Malformed::TooLarge(REVISION)),
+        number => Ok(Revision(number)),
+    }
 }
 
 fn read_id(reader: &mut Reader<'_>) -> Result<GroupId, Malformed> {
@@ -98,10 +132,14 @@ fn read_id(reader: &mut Reader<'_>) -> Result<GroupId, Malformed> {
 fn read_labels(reader: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
     const LABELS: &str = "the labels of a group";
     let count = reader.count(2, LABELS)?;
-    let labels: Vec<(&str, &str)> =
-        (0..count).map(|_| Ok((reader.text(LABELS)?, reader.text(LABELS)?))).collect::<Result<_, _>>()?;
-    if !labels.is_sorted_by(|a, b| a.0 < b.0) {
-        return Err(Malformed::Invalid(LABELS));
+    let mut labels: Vec<(&str, &str)> = Vec::new();
+    for _ in 0..count {
+        let label = (reader.text(LABELS)?, reader.text(LABELS)?);
+        // At once: names that ascend grow longer, so what is held is not many times what is read.
+        if labels.last().is_some_and(|before| before.0 >= label.0) {
+            return Err(Malformed::Invalid(LABELS));
+        }
+        labels.push(label);
     }
     Ok(LabelSet::new(labels))
 }
@@ -200,18 +238,24 @@ impl Memory {
         let count = reader.count(size_of::<f64>(), FAMILY)?;
         let floats = reader.take(count * size_of::<f64>(), FAMILY)?.as_chunks().0;
         let values: Arc<[f64]> = floats.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-        let originals = read_originals(reader)?;
-        let Some(shape) = shapes.0.get(&reference) else { return Ok(None) };
+        let shape = shapes.0.get(&reference);
+        let originals = read_originals(reader, shape)?;
+        let Some(shape) = shape else { return Ok(None) };
         let family = Family::new(shape.clone(), values, originals).ok_or(Malformed::Invalid(FAMILY))?;
         Ok(Some((GroupFamily { stamp, family }, mark)))
     }
 }
 
-fn read_originals(reader: &mut Reader<'_>) -> Result<Option<Arc<Originals>>, Malformed> {
+/// None, or one a series. Of a shape that is not known they are passed over.
+fn read_originals(reader: &mut Reader<'_>, shape: Option<&Arc<Shape>>) -> Result<Option<Arc<Originals>>, Malformed> {
     const ORIGINALS: &str = "the originals of a family";
     let count = reader.count(1, ORIGINALS)?;
-    if count == 0 {
+    let Some(shape) = shape.filter(|_| count > 0) else {
+        (0..count).try_for_each(|_| reader.block(ORIGINALS).map(drop))?;
         return Ok(None);
+    };
+    if count != shape.series_len() {
+        return Err(Malformed::Invalid(ORIGINALS));
     }
     let originals: Originals = (0..count).map(|_| reader.block(ORIGINALS).map(Into::into)).collect::<Result<_, _>>()?;
     Ok(Some(Arc::new(originals)))

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position,
-    Revision, Stamp, StoreId,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, Malformed, MetricType, Moment, NodeId, Points,
+    Position, Revision, Stamp, StoreId,
 };
 use crate::store::{Cursor, GroupRecord, Mark, Record};
 
@@ -57,17 +57,30 @@ fn record() -> impl Strategy<Value = Record> {
             marks.truncate(group.families().len());
             Record::Group(GroupRecord { id, group, header, families: marks })
         });
-    let position = (any::<u64>(), any::<u64>())
+    let position = (any::<u64>(), 0..u64::MAX)
         .prop_map(|(epoch, revision)| Position { epoch: Epoch(epoch), revision: Revision(revision) });
     prop_oneof![
         5 => group,
         1 => position.clone().prop_map(|p| Record::Opened { epoch: p.epoch, revision: p.revision }),
-        1 => (id(), stamp(), any::<u64>())
+        1 => (id(), stamp(), 0..u64::MAX)
             .prop_map(|(id, stamp, revision)| Record::Forgotten { id, stamp, revision: Revision(revision) }),
         1 => (any::<u64>(), position, id()).prop_map(|(peer, position, id)| {
             Record::Cursor { peer: StoreId(peer), cursor: Cursor { position, place: id.place } }
         }),
     ]
+}
+
+/// [`super::decode`], and what was handed on.
+fn decode(payload: &[u8], shapes: &mut ShapesRead) -> Result<(Vec<Record>, u64), Malformed> {
+    let mut records = Vec::new();
+    let decoded = super::decode(payload, shapes, &mut |record| records.push(record));
+    if decoded.is_err() {
+        assert_eq!(records, [], "none of what is malformed");
+    }
+    decoded.map(|decoded| {
+        assert_eq!(decoded.records, records.len() as u64);
+        (records, decoded.families_lost)
+    })
 }
 
 fn encoded(records: &[Record], shapes: &mut ShapesWritten) -> Vec<u8> {
@@ -84,9 +97,9 @@ proptest! {
             let bytes = encoded(batch, &mut written);
             if *is_kept {
                 written.keep();
-                let decoded = decode(&bytes, &mut read).unwrap();
-                prop_assert_eq!(&decoded.records, batch);
-                prop_assert_eq!(decoded.families_lost, 0);
+                let (records, families_lost) = decode(&bytes, &mut read).unwrap();
+                prop_assert_eq!(&records, batch);
+                prop_assert_eq!(families_lost, 0);
             } else {
                 written.forget();
             }
@@ -98,8 +111,8 @@ proptest! {
         let mut bytes = encoded(std::slice::from_ref(&record), &mut ShapesWritten::default());
         for len in 1..bytes.len() {
             // A cut between entries is for the frame's checksum to find.
-            if let Ok(decoded) = decode(&bytes[..len], &mut ShapesRead::default()) {
-                prop_assert!(decoded.records.is_empty());
+            if let Ok((records, _)) = decode(&bytes[..len], &mut ShapesRead::default()) {
+                prop_assert!(records.is_empty());
             }
         }
         let at = at.index(bytes.len());
@@ -115,9 +128,9 @@ proptest! {
         encoded(std::slice::from_ref(&record), &mut shapes);
         shapes.keep();
         let bytes = encoded(std::slice::from_ref(&record), &mut shapes);
-        let decoded = decode(&bytes, &mut ShapesRead::default()).unwrap();
-        prop_assert_eq!(decoded.families_lost, group.families().len() as u64);
-        let Record::Group(left) = &decoded.records[0] else { panic!("a group") };
+        let (records, families_lost) = decode(&bytes, &mut ShapesRead::default()).unwrap();
+        prop_assert_eq!(families_lost, group.families().len() as u64);
+        let Record::Group(left) = &records[0] else { panic!("a group") };
         prop_assert_eq!(&left.group, &group.part(|_, _| false));
     }
 }
@@ -143,4 +156,53 @@ fn a_shape_is_written_once_while_it_lives() {
     assert_eq!(encoded(&[record(family(2.0))], &mut shapes).len(), known, "equal content");
     drop(first);
     assert_eq!(encoded(&[record(family(2.0))], &mut shapes).len(), defined, "nothing to compare with");
+}
+
+#[test]
+fn of_very_many_records_some_are_held_and_all_or_none_are_handed_on() {
+    let opened = |revision| Record::Opened { epoch: Epoch(1), revision: Revision(revision) };
+    let records: Vec<Record> = (0..40_000).map(opened).collect();
+    let mut bytes = encoded(&records, &mut ShapesWritten::default());
+    assert_eq!(decode(&bytes, &mut ShapesRead::default()).unwrap().0, records);
+    bytes.push(0);
+    assert!(decode(&bytes, &mut ShapesRead::default()).is_err(), "and nothing was handed on");
+}
+
+#[test]
+fn the_last_revision_is_refused_but_of_a_peer() {
+    let last = Position { epoch: Epoch(1), revision: Revision(u64::MAX) };
+    let opened = Record::Opened { epoch: last.epoch, revision: last.revision };
+    let forgotten =
+        Record::Forgotten { id: GroupId::local(LabelSet::default()), stamp: Stamp::ZERO, revision: last.revision };
+    for record in [opened, forgotten] {
+        let bytes = encoded(&[record], &mut ShapesWritten::default());
+        assert_eq!(decode(&bytes, &mut ShapesRead::default()), Err(Malformed::TooLarge("a revision")));
+    }
+    let cursor = Record::Cursor { peer: StoreId(1), cursor: Cursor { position: last, ..Cursor::default() } };
+    let bytes = encoded(std::slice::from_ref(&cursor), &mut ShapesWritten::default());
+    assert_eq!(decode(&bytes, &mut ShapesRead::default()).unwrap().0, [cursor]);
+}
+
+/// Few bytes that say much: refused before it is held, so what is wrong at the beginning is told, not what is at the end.
+#[test]
+fn labels_and_originals_are_refused_at_once() {
+    const COUNT: usize = 100;
+    let mut bytes = vec![FORGOTTEN];
+    bytes.extend([COUNT as u8].iter().chain(&[0; 4]).chain(&[0xff; 2 * COUNT]));
+    let refused = decode(&bytes, &mut ShapesRead::default());
+    assert_eq!(refused, Err(Malformed::Invalid("the labels of a group")));
+
+    let (mut written, mut read) = (ShapesWritten::default(), ShapesRead::default());
+    let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+    builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
+    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let group = Group::post(moment, vec![builder.finish().unwrap()]);
+    let id = GroupId { place: Arc::default(), key: Arc::default() };
+    let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: vec![Mark::default()] });
+    let mut bytes = encoded(std::slice::from_ref(&record), &mut written);
+    assert_eq!(bytes.pop(), Some(0), "the number of originals");
+    bytes.push(COUNT as u8);
+    // The second of them is longer than what follows.
+    bytes.extend([0, COUNT as u8 + 1].iter().chain(&[0; COUNT]));
+    assert_eq!(decode(&bytes, &mut read), Err(Malformed::Invalid("the originals of a family")));
 }

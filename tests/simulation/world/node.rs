@@ -6,10 +6,9 @@ use std::sync::Arc;
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, Stamp, StoreId};
 use pushrelay::node::clock::reading;
 use pushrelay::node::draft::{Chain, Drafted};
-use pushrelay::node::opening::begin;
 use pushrelay::session::Admission;
 use pushrelay::storage::{
-    self, CheckpointWriter, CommitError, Disk, Log, Recovered, SimulatedDisk, SyncPolicy, recover,
+    self, CheckpointWriter, CommitError, Disk, Log, Recovered, SimulatedDisk, SyncPolicy, begin, recover,
 };
 use pushrelay::store::{self, Identity, Record, Rules, Store};
 
