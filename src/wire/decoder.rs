@@ -1,5 +1,6 @@
 //! Bytes to messages, of one direction of one connection. Bytes of any origin are safe to decode.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -158,6 +159,11 @@ impl Decoder {
             let before = cursor.keys.remaining();
             let key = read_key(&mut cursor.keys)?;
             self.dictionary.add_group(Arc::new(key), before - cursor.keys.remaining());
+        }
+        // Each naming is work in proportion to what the group is known to have, here and in the store.
+        let key = self.dictionary.groups.get(number).map(|group| group.key.clone());
+        if !key.is_some_and(|key| cursor.named.insert(key)) {
+            return Err(DecodeError::Rule("an update names no group twice"));
         }
         cursor.group = number + 1;
         Ok(number)
@@ -320,6 +326,8 @@ struct Cursor<'a> {
     originals: Reader<'a>,
     /// The number after that of the group before.
     group: usize,
+    /// The groups so far.
+    named: HashSet<Arc<LabelSet>>,
     families: usize,
     values_len: usize,
 }
@@ -334,6 +342,7 @@ impl<'a> Cursor<'a> {
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
             originals: Reader::new(&columns.originals),
             group: 0,
+            named: HashSet::new(),
             families: 0,
             values_len: 0,
         }

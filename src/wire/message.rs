@@ -154,7 +154,7 @@ pub struct Update {
     pub partial: bool,
     /// Whether this update ends the sender's half of an exchange.
     pub last_of_exchange: bool,
-    /// The changes.
+    /// The changes; of no group twice.
     pub deltas: Vec<Delta>,
 }
 

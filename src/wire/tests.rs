@@ -57,7 +57,9 @@ fn delta() -> impl Strategy<Value = Delta> {
 
 fn update() -> impl Strategy<Value = Message> {
     (any::<u64>(), any::<bool>(), any::<bool>(), proptest::collection::vec(delta(), 0..5)).prop_map(
-        |(upto, partial, last_of_exchange, deltas)| {
+        |(upto, partial, last_of_exchange, mut deltas)| {
+            let mut named = std::collections::HashSet::new();
+            deltas.retain(|delta: &Delta| named.insert(delta.id.clone()));
             Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas })
         },
     )
@@ -311,6 +313,24 @@ fn bounds_are_kept_by_the_decoder() {
         let delta = Delta { id: GroupId::local(key), group: Group::delete(Stamp { time_ns: 1, node: NodeId(1) }) };
         let bytes = encoded(&mut Encoder::new(), &message(vec![delta]));
         assert!(error(&mut Decoder::new(BYTES_MAX), &bytes).contains("grouping key"));
+    }
+}
+
+/// By its number, by its key while it has a number, and by its key after it was forgotten.
+#[test]
+fn an_update_that_names_a_group_twice_is_refused() {
+    let delete = Stamp { time_ns: 3, node: NodeId(1) };
+    let delete = Delta { id: put("a", 1, vec![]).id, group: Group::delete(delete) };
+    let push = |time_ns| put("a", time_ns, vec![gauge("m", 10, 1.0)]);
+    for deltas in [vec![push(1), push(2)], vec![push(1), put("b", 1, vec![]), push(2)], vec![push(1), delete, push(4)]]
+    {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+        for delta in &deltas {
+            decoder.decode(&encoded(&mut encoder, &message(vec![delta.clone()]))).unwrap();
+        }
+        let bytes = encoded(&mut Encoder::new(), &message(deltas));
+        let error = Decoder::new(BYTES_MAX).decode(&bytes).unwrap_err().to_string();
+        assert!(error.contains("names no group twice"), "{error}");
     }
 }
 
