@@ -14,8 +14,8 @@ use super::dictionary::{Change, Dictionary, Header, Sent};
 use super::encoder::{
     COARSE_NS, DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
 };
-use super::message::{Message, Update};
-use super::protobuf::{self, Columns, PLAIN_BYTES_MAX, UPDATE};
+use super::message::{Message, PLAIN_BYTES_MAX, Update};
+use super::protobuf::{self, Columns, UPDATE};
 use super::values::{ValueReader, read_signed};
 
 /// Why bytes are not a message. The connection cannot go on: what follows refers to what was not understood.
@@ -89,7 +89,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The decoder of a new connection, for messages of at most `bytes_max` bytes.
+    /// The decoder of a new connection, for updates of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self { dictionary: Dictionary::default(), bytes_max }
     }
@@ -97,12 +97,11 @@ impl Decoder {
     /// The message that is exactly these bytes. After an error the decoder is of no use.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Message, DecodeError> {
         let (kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-        let max = if *kind == UPDATE { self.bytes_max } else { self.bytes_max.min(PLAIN_BYTES_MAX) };
-        if bytes.len() > max {
-            return Err(DecodeError::TooLarge { bytes: bytes.len(), max });
-        }
         if *kind != UPDATE {
-            return protobuf::decode_plain(*kind, body);
+            return Self::decode_plain(bytes);
+        }
+        if bytes.len() > self.bytes_max {
+            return Err(DecodeError::TooLarge { bytes: bytes.len(), max: self.bytes_max });
         }
         let (update, columns) = protobuf::decode_update(body)?;
         if columns.reset {
@@ -111,6 +110,19 @@ impl Decoder {
             return Err(DecodeError::Rule("a full dictionary is reset before the next update"));
         }
         Ok(Message::Update(Update { deltas: self.deltas(&columns)?, ..update }))
+    }
+
+    /// The message that is exactly these bytes, of any kind but an update, which is refused unread: all that a peer may send
+    /// before the handshake is over. It has at most [`PLAIN_BYTES_MAX`] bytes, whatever the bound on updates.
+    pub fn decode_plain(bytes: &[u8]) -> Result<Message, DecodeError> {
+        let (kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+        if *kind == UPDATE {
+            return Err(DecodeError::Rule("updates come after the handshake"));
+        }
+        if bytes.len() > PLAIN_BYTES_MAX {
+            return Err(DecodeError::TooLarge { bytes: bytes.len(), max: PLAIN_BYTES_MAX });
+        }
+        protobuf::decode_plain(*kind, body)
     }
 
     #[cfg(test)]
