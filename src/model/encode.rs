@@ -134,18 +134,31 @@ fn read_shape(reader: &mut Reader<'_>) -> Result<Shape, Malformed> {
 fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[Layout]>, Malformed> {
     const BYTES_MIN: usize = 2;
     let count = reader.count(BYTES_MIN, "the layouts of a shape")?;
-    let layouts: Box<[Layout]> = (0..count).map(|_| read_layout(reader)).collect::<Result<_, _>>()?;
-    let distinct = count < 2 || layouts.iter().collect::<HashSet<_>>().len() == count;
-    if distinct { Ok(layouts) } else { Err(Malformed::Invalid("a layout that is there twice")) }
+    let mut layouts = Vec::new();
+    for number in 1..=count {
+        layouts.push(read_layout(reader)?);
+        // Also whenever there are twice as many: bytes that repeat, such as zeros, must not become layouts in numbers.
+        if (number == count || number.is_power_of_two()) && layouts.iter().collect::<HashSet<_>>().len() < number {
+            return Err(Malformed::Invalid("a layout that is there twice"));
+        }
+    }
+    Ok(layouts.into())
 }
 
 fn read_layout(reader: &mut Reader<'_>) -> Result<Layout, Malformed> {
     const NAME: &str = "a label name";
     let count = reader.count(1, "the label names of a layout")?;
-    let names: Box<[Box<str>]> = (0..count).map(|_| reader.text(NAME).map(Into::into)).collect::<Result<_, _>>()?;
-    if !names.is_sorted_by(|a, b| a < b) || names.first().is_some_and(|name| name.is_empty()) {
-        return Err(Malformed::Invalid(NAME));
-    }
+    let mut before = "";
+    let names = (0..count).map(|_| {
+        let name = reader.text(NAME)?;
+        // The first one too: it is not empty.
+        if name <= before {
+            return Err(Malformed::Invalid(NAME));
+        }
+        before = name;
+        Ok(name.into())
+    });
+    let names: Box<[Box<str>]> = names.collect::<Result<_, _>>()?;
     const POINTS: &str = "the points of a layout";
     let tag = reader.byte(POINTS)?;
     if tag == 0 {
@@ -348,6 +361,19 @@ mod tests {
                 prop_assert!(builder.finish().unwrap().shape().same(&shape));
             }
         }
+    }
+
+    /// The reader stops at the first breach of a rule: what comes after it is cut off, which would be another error.
+    #[test]
+    fn what_repeats_is_refused_before_it_takes_memory() {
+        let many = [0xff, 0xff, 0x3f];
+        let layouts = [&[1, 0, 1, b'm'], &many[..], &[0; 4], &[0xff; 3 << 20]].concat();
+        let twice = Malformed::Invalid("a layout that is there twice");
+        assert_eq!(decode_shape(&layouts).unwrap_err(), twice);
+        let names = [&[1, 0, 1, b'm', 1], &many[..], &[1, b'a', 1, b'a'], &[0xff; 3 << 20]].concat();
+        assert_eq!(decode_shape(&names).unwrap_err(), Malformed::Invalid("a label name"));
+        let empty = [&[1, 0, 1, b'm', 1], &many[..], &[0], &[0xff; 3 << 20]].concat();
+        assert_eq!(decode_shape(&empty).unwrap_err(), Malformed::Invalid("a label name"));
     }
 
     #[test]

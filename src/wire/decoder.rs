@@ -408,11 +408,16 @@ fn read_key(reader: &mut Reader<'_>) -> Result<LabelSet, DecodeError> {
     const KEY: &str = "a grouping key";
     const BYTES_MIN: usize = 2;
     let count = reader.count(BYTES_MIN, KEY)?;
-    let pairs: Vec<(&str, &str)> =
-        (0..count).map(|_| Ok((reader.text(KEY)?, reader.text(KEY)?))).collect::<Result<_, Malformed>>()?;
-    let sorted = pairs.is_sorted_by(|a, b| a.0 < b.0);
-    if !sorted || pairs.iter().any(|(name, _)| name.is_empty() || name.starts_with(label::RESERVED_PREFIX)) {
-        return Err(DecodeError::Rule("the labels of a grouping key are sorted, none twice, empty or reserved"));
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for _ in 0..count {
+        let (name, value) = (reader.text(KEY)?, reader.text(KEY)?);
+        // As they are read, so that bytes that repeat, such as zeros, do not become labels in numbers. The first one too: it
+        // is not empty.
+        let before = pairs.last().map_or("", |(name, _)| name);
+        if name <= before || name.starts_with(label::RESERVED_PREFIX) {
+            return Err(DecodeError::Rule("the labels of a grouping key are sorted, none twice, empty or reserved"));
+        }
+        pairs.push((name, value));
     }
     if !pairs.iter().any(|(name, value)| *name == label::JOB && !value.is_empty()) {
         return Err(DecodeError::Rule("a grouping key has a job"));
@@ -422,4 +427,19 @@ fn read_key(reader: &mut Reader<'_>) -> Result<LabelSet, DecodeError> {
 
 fn bounded(what: &'static str, value: usize, max: usize) -> Result<(), DecodeError> {
     if value > max { Err(DecodeError::Bound { what, value, max }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reader stops at the first breach of the rule: what comes after it is no label at all.
+    #[test]
+    fn labels_that_repeat_are_refused_before_they_take_memory() {
+        for label in [&[0, 0][..], &[1, b'a', 0, 1, b'a', 0]] {
+            let key = [&[0xff, 0xff, 0x3f], label, &[0xff; 3 << 20]].concat();
+            let error = read_key(&mut Reader::new(&key)).unwrap_err();
+            assert!(matches!(error, DecodeError::Rule(_)), "{error}");
+        }
+    }
 }
