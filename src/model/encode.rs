@@ -26,7 +26,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::build::digest;
-use super::bytes::{Malformed, Reader, put_count, put_text};
+use super::bytes::{Malformed, Reader, number_len, put_count, put_text};
 use super::shape::{Digest, Layout, MetricType, Num, Points, Shape, is_verbatim};
 
 const HELP: u8 = 1;
@@ -61,6 +61,29 @@ pub fn encode_shape(shape: &Shape, into: &mut Vec<u8>) {
         start = *end;
     }
     put_text(&shape.text, into);
+}
+
+/// Bytes of that encoding, at most; what it says too much is in the lengths of label values that differ much. O(layouts).
+pub fn encoded_len_max(shape: &Shape) -> usize {
+    const FIXED_BYTES: usize = 2;
+    let text = |text: &str| number_len(text.len()) + text.len();
+    let optional = |of: Option<&str>| of.map_or(0, text);
+    let layout = |layout: &Layout| {
+        let names: usize = layout.names.iter().map(|name| text(name)).sum();
+        let points = match &layout.points {
+            Points::Single => 0,
+            Points::Summary { quantiles: numbers, .. } | Points::Histogram { bounds: numbers, .. } => {
+                number_len(numbers.len()) + size_of_val(&**numbers)
+            }
+        };
+        number_len(layout.names.len()) + names + 1 + points
+    };
+    let layouts: usize = shape.layouts.iter().map(layout).sum();
+    // A length takes one byte, and at most one more for each 128 in it.
+    let ends = shape.ends.len() + shape.text.len() / 128;
+    let texts = text(&shape.name) + optional(shape.help()) + optional(shape.unit()) + text(&shape.text);
+    let rows = shape.layout_of.len() * number_len(shape.layouts.len()) + ends;
+    FIXED_BYTES + texts + number_len(shape.layouts.len()) + layouts + number_len(shape.series_len()) + rows
 }
 
 /// The shape that `bytes` begin with, and how many of them it takes. Bytes of any origin are safe to decode: the memory
@@ -335,6 +358,21 @@ mod tests {
             let labels_of = |series: crate::model::Series<'_>| format!("{:?}", series.labels().collect::<Vec<_>>());
             let labels = |shape: &Shape| shape.series().map(labels_of).collect::<Vec<_>>();
             prop_assert_eq!(labels(&shape), labels(family.shape()));
+        }
+
+        #[test]
+        fn the_length_of_an_encoding_is_known_before(family in family(), long in 0..70_000usize) {
+            let mut families = vec![family];
+            let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+            for at in ["", "é\"\n", "x"] {
+                let value = at.repeat(long);
+                builder.series(&[("at", at), ("value", &value)], &Points::Single, &[0.0], None);
+            }
+            families.push(builder.finish().unwrap());
+            for family in families {
+                let (len, max) = (encoded(&family).len(), encoded_len_max(family.shape()));
+                prop_assert!(len <= max && max <= len + len / 128, "{} of at most {}", len, max);
+            }
         }
 
         #[test]

@@ -252,7 +252,10 @@ impl Talk<'_> {
                     self.end.handle(Event::Read(batch), self.context.now());
                 }
                 Action::Commit { id, deltas, peer, position } => self.commit(id, deltas, peer, position).await,
-                Action::Unsendable { id, family, bytes, bytes_max } => {
+                Action::Unsendable { id, family: None, bytes, bytes_max } => {
+                    warn!(group = %id, bytes, bytes_max, "a group's key is too large for the peer: it is not sent");
+                }
+                Action::Unsendable { id, family: Some(family), bytes, bytes_max } => {
                     warn!(group = %id, %family, bytes, bytes_max, "a family is too large for the peer and is not sent");
                 }
                 Action::HeldBack(verdicts) => {

@@ -257,6 +257,9 @@ fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<Action>) -
 
 fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<Action>) {
     let header = Cost::of_header(delta);
+    if !header.fits(parts.bytes_max) {
+        return actions.push_back(unsendable(&delta.id, None, header, parts.bytes_max));
+    }
     let part = |from, to| Delta { id: delta.id.clone(), group: delta.group.part(|i, _| (from..to).contains(&i)) };
     let (mut from, mut cost) = (0, header);
     for (at, family) in delta.group.families().iter().enumerate() {
@@ -270,18 +273,16 @@ fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<Action>)
         }
         (from, cost) = (at, header.plus(family_cost));
         if !cost.fits(parts.bytes_max) {
-            actions.push_back(unsendable(&delta.id, family.family.name(), cost, parts.bytes_max));
+            actions.push_back(unsendable(&delta.id, Some(family.family.name()), cost, parts.bytes_max));
             (from, cost) = (at + 1, header);
         }
     }
     // The header goes even if no family can.
-    if header.fits(parts.bytes_max) {
-        parts.push(part(from, delta.group.families().len()), cost);
-    }
+    parts.push(part(from, delta.group.families().len()), cost);
 }
 
-fn unsendable(id: &GroupId, family: &Arc<str>, cost: Cost, bytes_max: usize) -> Action {
-    Action::Unsendable { id: id.clone(), family: family.clone(), bytes: cost.bytes(), bytes_max }
+fn unsendable(id: &GroupId, family: Option<&Arc<str>>, cost: Cost, bytes_max: usize) -> Action {
+    Action::Unsendable { id: id.clone(), family: family.cloned(), bytes: cost.bytes(), bytes_max }
 }
 
 #[derive(Default)]
@@ -375,7 +376,19 @@ mod tests {
             }
         }
         let Some(Action::Unsendable { family, .. }) = actions.pop_front() else { panic!("one family is too large") };
-        assert!(*family == *"b" && actions.is_empty());
+        assert!(family.as_deref() == Some("b") && actions.is_empty());
+    }
+
+    #[test]
+    fn a_key_too_large_for_the_peer_is_told_of() {
+        let mut actions = VecDeque::new();
+        let large = put(&"a".repeat(64 << 10), vec![gauge("a", 1), gauge("b", 1)]);
+        let other = put("b", vec![gauge("a", 1)]);
+        assert_eq!(split(vec![large.clone(), other.clone()], 64 << 10, &mut actions), [[other]]);
+        let Some(Action::Unsendable { id, family: None, bytes, bytes_max }) = actions.pop_front() else {
+            panic!("the group is left out")
+        };
+        assert!(id == large.id && bytes > bytes_max && actions.is_empty());
     }
 
     #[test]

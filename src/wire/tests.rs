@@ -218,6 +218,55 @@ proptest! {
         let bytes = encoded(&mut Encoder::new(), &Message::Update(update));
         prop_assert!(cost.fits(BYTES_MAX) && cost.bytes() + 128 >= bytes.len());
     }
+
+    /// Of many series, of one layout or several, with values that take the most, sent again or not; where labels are long, the
+    /// bound is not far off.
+    #[test]
+    fn the_cost_of_a_large_family_bounds_its_bytes_closely(
+        values in proptest::collection::vec(number(), 1..600),
+        before in proptest::option::of(number()),
+        label in "[a-z]{0,40}",
+        layouts in 1..4usize,
+        original in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..200)),
+    ) {
+        let family = |value: &dyn Fn(usize) -> f64| {
+            let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+            for at in 0..values.len() {
+                let (name, text) = (format!("name{}", at % layouts), format!("{label}{at:05}"));
+                builder.series(&[(&name, &text)], &Points::Single, &[value(at)], original.as_deref());
+            }
+            builder.finish().unwrap()
+        };
+        let mut encoder = Encoder::new();
+        if let Some(before) = before {
+            encoded(&mut encoder, &message(vec![put("a", 1, vec![family(&|_| before)])]));
+        }
+        let delta = put("a", u64::MAX >> 1, vec![family(&|at| values[at])]);
+        let cost = Cost::of_header(&delta).plus(Cost::of_family(&delta.group.families()[0].family)).bytes();
+        let bytes = encoded(&mut encoder, &message(vec![delta])).len();
+        prop_assert!(bytes <= cost + 128, "{} bytes, where {} were said", bytes, cost);
+        prop_assert!(before.is_some() || cost <= bytes + 512 + 10 * values.len(), "{} bytes are said to be {}", bytes, cost);
+    }
+}
+
+/// Decimals of all scales and doubles that are none, so that runs are short and differences long.
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        any::<u64>().prop_map(f64::from_bits),
+        (-(1i64 << 53)..=1 << 53, 0..10i32).prop_map(|(m, scale)| m as f64 / 10f64.powi(scale)),
+        (-50i64..50, 0..10i32).prop_map(|(m, scale)| m as f64 / 10f64.powi(scale)),
+    ]
+}
+
+/// A push of two million series with a short label each takes less than a link carries by default.
+#[test]
+fn what_a_push_can_hold_can_be_sent() {
+    let mut builder = FamilyBuilder::new("requests_total", MetricType::Counter);
+    for at in 0..200_000 {
+        builder.series(&[("path", &format!("/some/path/{at:06}"))], &Points::Single, &[at as f64], None);
+    }
+    let cost = Cost::of_family(&builder.finish().unwrap());
+    assert!(cost.fits((64 << 20) / 10), "{} bytes", cost.bytes());
 }
 
 fn gauge(name: &str, series: usize, value: f64) -> Family {
