@@ -360,9 +360,8 @@ mod tests {
             let mut deflated = Vec::new();
             Deflater::new(level).compress(&noise.collect::<Vec<u8>>(), &mut deflated);
             assert!(deflated.len() > bytes_max, "it does not compress");
-            let (sent, received) = tokio::join!(edge.sender.send(deflated.clone()), hub.receiver.receive());
-            sent.unwrap();
-            assert_eq!(received.unwrap().unwrap(), deflated);
+            let both = async { tokio::try_join!(edge.sender.send(deflated.clone()), hub.receiver.receive()) };
+            assert_eq!(both.await.unwrap().1.unwrap(), deflated);
         }
     }
 
