@@ -1,5 +1,7 @@
 //! A conversation of updates that fit the state of the session, of which some are changed on the way.
 
+use std::collections::HashSet;
+
 use arbitrary::{Result, Unstructured};
 use pushrelay::model::{
     Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Revision, Stamp,
@@ -63,7 +65,10 @@ fn unchanged(u: &mut Unstructured<'_>) -> Result<()> {
 }
 
 fn update(u: &mut Unstructured<'_>) -> Result<Update> {
-    let deltas = (0..u.int_in_range(0..=3)?).map(|_| delta(u)).collect::<Result<_>>()?;
+    let mut deltas = (0..u.int_in_range(0..=3)?).map(|_| delta(u)).collect::<Result<Vec<_>>>()?;
+    // No sender names a group twice in one update.
+    let mut named = HashSet::new();
+    deltas.retain(|delta| named.insert(delta.id.clone()));
     Ok(Update { upto: Revision(u.arbitrary()?), partial: u.arbitrary()?, last_of_exchange: u.arbitrary()?, deltas })
 }
 

@@ -37,6 +37,11 @@ pub fn put_number(mut number: u64, into: &mut Vec<u8>) {
     into.push(number as u8);
 }
 
+/// Bytes of a length or an index as a number.
+pub fn number_len(count: usize) -> usize {
+    (count.checked_ilog2().unwrap_or(0) / 7 + 1) as usize
+}
+
 /// Appends a length or an index.
 pub fn put_count(count: usize, into: &mut Vec<u8>) {
     put_number(count as u64, into);
@@ -162,6 +167,7 @@ mod tests {
             put_number(number, &mut bytes);
             prop_assert_eq!(Reader::new(&bytes).number("n"), Ok(number));
             let cut = &bytes[..bytes.len() - 1];
+            prop_assert_eq!(number_len(number as usize), bytes.len());
             prop_assert_eq!(Reader::new(cut).number("n"), Err(Malformed::Short("n")));
         }
     }

@@ -26,7 +26,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::build::digest;
-use super::bytes::{Malformed, Reader, put_count, put_text};
+use super::bytes::{Malformed, Reader, number_len, put_count, put_text};
 use super::shape::{Digest, Layout, MetricType, Num, Points, Shape, is_verbatim};
 
 const HELP: u8 = 1;
@@ -61,6 +61,29 @@ pub fn encode_shape(shape: &Shape, into: &mut Vec<u8>) {
         start = *end;
     }
     put_text(&shape.text, into);
+}
+
+/// Bytes of that encoding, at most; what it says too much is in the lengths of label values that differ much. O(layouts).
+pub fn encoded_len_max(shape: &Shape) -> usize {
+    const FIXED_BYTES: usize = 2;
+    let text = |text: &str| number_len(text.len()) + text.len();
+    let optional = |of: Option<&str>| of.map_or(0, text);
+    let layout = |layout: &Layout| {
+        let names: usize = layout.names.iter().map(|name| text(name)).sum();
+        let points = match &layout.points {
+            Points::Single => 0,
+            Points::Summary { quantiles: numbers, .. } | Points::Histogram { bounds: numbers, .. } => {
+                number_len(numbers.len()) + size_of_val(&**numbers)
+            }
+        };
+        number_len(layout.names.len()) + names + 1 + points
+    };
+    let layouts: usize = shape.layouts.iter().map(layout).sum();
+    // A length takes one byte, and at most one more for each 128 in it.
+    let ends = shape.ends.len() + shape.text.len() / 128;
+    let texts = text(&shape.name) + optional(shape.help()) + optional(shape.unit()) + text(&shape.text);
+    let rows = shape.layout_of.len() * number_len(shape.layouts.len()) + ends;
+    FIXED_BYTES + texts + number_len(shape.layouts.len()) + layouts + number_len(shape.series_len()) + rows
 }
 
 /// The shape that `bytes` begin with, and how many of them it takes. Bytes of any origin are safe to decode: the memory
@@ -134,18 +157,31 @@ fn read_shape(reader: &mut Reader<'_>) -> Result<Shape, Malformed> {
 fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[Layout]>, Malformed> {
     const BYTES_MIN: usize = 2;
     let count = reader.count(BYTES_MIN, "the layouts of a shape")?;
-    let layouts: Box<[Layout]> = (0..count).map(|_| read_layout(reader)).collect::<Result<_, _>>()?;
-    let distinct = count < 2 || layouts.iter().collect::<HashSet<_>>().len() == count;
-    if distinct { Ok(layouts) } else { Err(Malformed::Invalid("a layout that is there twice")) }
+    let mut layouts = Vec::new();
+    for number in 1..=count {
+        layouts.push(read_layout(reader)?);
+        // Also whenever there are twice as many: bytes that repeat, such as zeros, must not become layouts in numbers.
+        if (number == count || number.is_power_of_two()) && layouts.iter().collect::<HashSet<_>>().len() < number {
+            return Err(Malformed::Invalid("a layout that is there twice"));
+        }
+    }
+    Ok(layouts.into())
 }
 
 fn read_layout(reader: &mut Reader<'_>) -> Result<Layout, Malformed> {
     const NAME: &str = "a label name";
     let count = reader.count(1, "the label names of a layout")?;
-    let names: Box<[Box<str>]> = (0..count).map(|_| reader.text(NAME).map(Into::into)).collect::<Result<_, _>>()?;
-    if !names.is_sorted_by(|a, b| a < b) || names.first().is_some_and(|name| name.is_empty()) {
-        return Err(Malformed::Invalid(NAME));
-    }
+    let mut before = "";
+    let names = (0..count).map(|_| {
+        let name = reader.text(NAME)?;
+        // The first one too: it is not empty.
+        if name <= before {
+            return Err(Malformed::Invalid(NAME));
+        }
+        before = name;
+        Ok(name.into())
+    });
+    let names: Box<[Box<str>]> = names.collect::<Result<_, _>>()?;
     const POINTS: &str = "the points of a layout";
     let tag = reader.byte(POINTS)?;
     if tag == 0 {
@@ -325,6 +361,21 @@ mod tests {
         }
 
         #[test]
+        fn the_length_of_an_encoding_is_known_before(family in family(), long in 0..70_000usize) {
+            let mut families = vec![family];
+            let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+            for at in ["", "é\"\n", "x"] {
+                let value = at.repeat(long);
+                builder.series(&[("at", at), ("value", &value)], &Points::Single, &[0.0], None);
+            }
+            families.push(builder.finish().unwrap());
+            for family in families {
+                let (len, max) = (encoded(&family).len(), encoded_len_max(family.shape()));
+                prop_assert!(len <= max && max <= len + len / 128, "{} of at most {}", len, max);
+            }
+        }
+
+        #[test]
         fn a_cut_anywhere_is_refused(family in family()) {
             let bytes = encoded(&family);
             for len in 0..bytes.len() {
@@ -348,6 +399,19 @@ mod tests {
                 prop_assert!(builder.finish().unwrap().shape().same(&shape));
             }
         }
+    }
+
+    /// The reader stops at the first breach of a rule: what comes after it is cut off, which would be another error.
+    #[test]
+    fn what_repeats_is_refused_before_it_takes_memory() {
+        let many = [0xff, 0xff, 0x3f];
+        let layouts = [&[1, 0, 1, b'm'], &many[..], &[0; 4], &[0xff; 3 << 20]].concat();
+        let twice = Malformed::Invalid("a layout that is there twice");
+        assert_eq!(decode_shape(&layouts).unwrap_err(), twice);
+        let names = [&[1, 0, 1, b'm', 1], &many[..], &[1, b'a', 1, b'a'], &[0xff; 3 << 20]].concat();
+        assert_eq!(decode_shape(&names).unwrap_err(), Malformed::Invalid("a label name"));
+        let empty = [&[1, 0, 1, b'm', 1], &many[..], &[0], &[0xff; 3 << 20]].concat();
+        assert_eq!(decode_shape(&empty).unwrap_err(), Malformed::Invalid("a label name"));
     }
 
     #[test]

@@ -17,7 +17,7 @@ pub mod stamp;
 
 pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
-pub use encode::{decode_shape, encode_shape};
+pub use encode::{decode_shape, encode_shape, encoded_len_max};
 pub use family::{Family, Originals};
 pub use group::{Changes, Group, GroupFamily, Moment, Walk};
 pub use label::{Label, LabelSet};

@@ -56,7 +56,7 @@ pub enum WebSocketError {
     TooLarge {
         /// The size, as far as it is known.
         bytes: usize,
-        /// The bound.
+        /// The bound on what is compressed.
         bytes_max: usize,
     },
     /// The peer sent text: messages are binary.
@@ -75,7 +75,10 @@ impl fmt::Display for WebSocketError {
             Self::BadRequest { status, reason } => write!(f, "not an edge: answered {status}, {reason}"),
             Self::NoSubprotocol => write!(f, "the hub does not speak the subprotocol {SUBPROTOCOL}"),
             Self::TooLarge { bytes, bytes_max } => {
-                write!(f, "a message of {bytes} bytes is larger than {bytes_max} (link.message_bytes_max)")
+                write!(
+                    f,
+                    "a message of {bytes} compressed bytes is larger than {bytes_max} (link.message_bytes_max, and some)"
+                )
             }
             Self::Text => write!(f, "the peer sent a text message: the link's are binary"),
             Self::Protocol(reason) => write!(f, "the peer broke the WebSocket protocol: {reason}"),
@@ -158,7 +161,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
     }
 }
 
-/// Asks a hub for the link, over a stream that is encrypted already.
+/// Asks a hub for the link, over a stream that is encrypted already. `bytes_max` is the size of the largest message taken,
+/// before compression.
 pub async fn connect<S>(stream: S, hub: &HostPort, bytes_max: usize) -> Result<Connection<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -172,7 +176,7 @@ where
     }
 }
 
-/// Takes an edge's request for the link. One that is none is answered as HTTP would.
+/// Takes an edge's request for the link. One that is none is answered as HTTP would. `bytes_max` as for [`connect`].
 pub async fn accept<S>(mut stream: S, bytes_max: usize) -> Result<Connection<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -243,8 +247,15 @@ fn config(bytes_max: usize) -> WebSocketConfig {
         .write_buffer_size(BUFFER_BYTES)
         // Every send waits for the one before, so what waits is one message and the answer to a ping.
         .max_write_buffer_size(usize::MAX)
-        .max_message_size(Some(bytes_max))
-        .max_frame_size(Some(bytes_max))
+        .max_message_size(Some(compressed_bytes_max(bytes_max)))
+        .max_frame_size(Some(compressed_bytes_max(bytes_max)))
+}
+
+/// Bytes of a message of `bytes_max` bytes that nothing makes smaller: deflate stores it in blocks of some 16 KiB or more,
+/// each with five bytes before it. Whether it is too large after decompression is for the receiver to see.
+fn compressed_bytes_max(bytes_max: usize) -> usize {
+    const SLACK_BYTES: usize = 1 << 10;
+    bytes_max.saturating_add(bytes_max / 1_024).saturating_add(SLACK_BYTES)
 }
 
 /// Characters of a hub's answer that are worth showing.
@@ -276,6 +287,7 @@ mod tests {
     use tokio::io::{AsyncReadExt, DuplexStream};
 
     use super::*;
+    use crate::compression::Deflater;
 
     fn hub() -> HostPort {
         "localhost:9443".parse().unwrap()
@@ -326,14 +338,31 @@ mod tests {
         let (_, received) = tokio::join!(
             async {
                 tokio::select! {
-                    _ = edge.sender.send(vec![0; 1_001]) => {}
+                    _ = edge.sender.send(vec![0; 3_000]) => {}
                     _ = tokio::task::yield_now() => {}
                 }
             },
             hub.receiver.receive()
         );
         let error = received.unwrap_err();
-        assert!(matches!(error, WebSocketError::TooLarge { bytes: 1_001, bytes_max: 1_000 }), "{error}");
+        assert!(matches!(error, WebSocketError::TooLarge { bytes: 3_000, bytes_max: 2_024 }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_does_not_compress_passes_up_to_the_bound() {
+        for (bytes_max, level) in [(64 << 10, 3), (1 << 20, 3), (1 << 20, 0), (1 << 20, 9)] {
+            let (mut edge, mut hub) = pair(bytes_max).await;
+            let mut state = 1u64;
+            let noise = (0..bytes_max).map(|_| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                (state >> 56) as u8
+            });
+            let mut deflated = Vec::new();
+            Deflater::new(level).compress(&noise.collect::<Vec<u8>>(), &mut deflated);
+            assert!(deflated.len() > bytes_max, "it does not compress");
+            let both = async { tokio::try_join!(edge.sender.send(deflated.clone()), hub.receiver.receive()) };
+            assert_eq!(both.await.unwrap().1.unwrap(), deflated);
+        }
     }
 
     #[tokio::test]

@@ -26,6 +26,7 @@ use crate::net::tls::{Acceptor, Peer};
 use crate::net::websocket;
 use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, Verdict};
 use crate::store::Scope;
+use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
 
 /// When an edge shall come back whose name another store has.
@@ -162,7 +163,7 @@ impl Downlinks {
         stream: Counted<TcpStream>,
     ) -> Result<(websocket::Connection<crate::net::dial::LinkStream>, Peer), String> {
         let (stream, peer) = self.acceptor.accept(stream).await.map_err(|error| error.to_string())?;
-        let bytes_max = self.session.link.message_bytes_max;
+        let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
         let connection = websocket::accept(stream, bytes_max).await.map_err(|error| error.to_string())?;
         Ok((connection, peer))
     }

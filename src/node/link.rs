@@ -24,6 +24,7 @@ use crate::net::stop::Stop;
 use crate::net::websocket::{Connection, Sender, WebSocketError};
 use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
 use crate::store::Scope;
+use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message, Verdict};
 
 /// Messages waiting to be sent, at most. The session's window bounds updates; acks and heartbeats are few.
@@ -58,6 +59,13 @@ impl End {
         match self {
             Self::Edge(edge) => edge.listens(),
             Self::Hub(hub) => hub.listens(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        match self {
+            Self::Edge(edge) => edge.is_open(),
+            Self::Hub(hub) => hub.is_open(),
         }
     }
 
@@ -252,7 +260,10 @@ impl Talk<'_> {
                     self.end.handle(Event::Read(batch), self.context.now());
                 }
                 Action::Commit { id, deltas, peer, position } => self.commit(id, deltas, peer, position).await,
-                Action::Unsendable { id, family, bytes, bytes_max } => {
+                Action::Unsendable { id, family: None, bytes, bytes_max } => {
+                    warn!(group = %id, bytes, bytes_max, "a group's key is too large for the peer: it is not sent");
+                }
+                Action::Unsendable { id, family: Some(family), bytes, bytes_max } => {
                     warn!(group = %id, %family, bytes, bytes_max, "a family is too large for the peer and is not sent");
                 }
                 Action::HeldBack(verdicts) => {
@@ -306,13 +317,17 @@ impl Talk<'_> {
             Err(error) => return Err(lost(error)),
         };
         trim(&mut self.inflated);
-        let inflated = self.inflater.decompress(&bytes, &mut self.inflated, self.context.message_bytes_max);
+        // Who was not let in yet gets nothing large unpacked.
+        let open = self.end.is_open();
+        let bytes_max = if open { self.context.message_bytes_max.max(PLAIN_BYTES_MAX) } else { PLAIN_BYTES_MAX };
+        let inflated = self.inflater.decompress(&bytes, &mut self.inflated, bytes_max);
         if let Err(error) = inflated {
             return Ok(Event::Malformed(error.to_string()));
         }
         self.context.volume.add_received(self.inflated.len());
         rim.note(Note::Heard);
-        Ok(match self.decoder.decode(&self.inflated) {
+        let bytes = &self.inflated[..];
+        Ok(match if open { self.decoder.decode(bytes) } else { Decoder::decode_plain(bytes) } {
             Ok(message) => Event::Message(message),
             Err(error) => Event::Malformed(error.to_string()),
         })
@@ -384,4 +399,117 @@ fn lost(error: WebSocketError) -> Closed {
 fn lost_because(text: &str) -> Closed {
     debug!(reason = text, "connection lost");
     Closed { reason: CloseReason::Other(0), text: text.into(), by_peer: true, retry_after_ms: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+    use crate::model::{Epoch, LabelSet, NodeId};
+    use crate::net::stop;
+    use crate::net::websocket::{accept, connect};
+    use crate::session::HubConfig;
+    use crate::store::{Identity, Rules, Store};
+    use crate::wire::{Ack, Clock, Close, Facts, Opening, Update, VERSION};
+
+    fn facts(store: u64) -> Facts {
+        Facts {
+            node: String::new(),
+            software: String::new(),
+            store: StoreId(store),
+            lineage: vec![Opening { epoch: Epoch(1), revision: Revision(0) }],
+            head: Revision(0),
+            holds: Vec::new(),
+            forgotten: Revision(0),
+        }
+    }
+
+    /// Lets in whoever comes.
+    struct Open(watch::Sender<Revision>);
+
+    impl Rim for Open {
+        async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
+            let place = LabelSet::new([("IDC", "SYQ")]);
+            let admitted = Admitted { facts: facts(2), place, exchange: false, above: Vec::new() };
+            Ok((admitted, self.0.subscribe()))
+        }
+
+        fn note(&mut self, _: Note) {}
+    }
+
+    /// How a hub that takes updates of 64 KiB ends a conversation in which it is sent these messages.
+    async fn told(messages: Vec<Message>) -> Close {
+        const BYTES_MAX: usize = 64 << 10;
+        let mut store = Store::new(Rules::default(), &[]);
+        store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
+        let retention = crate::node::writer::Retention { uplinks: 0, hub_ns: 0 };
+        let (writer, _) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
+        let context = Context { writer, clock: Arc::default(), message_bytes_max: BYTES_MAX, volume: Arc::default() };
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let address = "localhost:9443".parse().unwrap();
+        let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+        let hub = End::Hub(Box::new(Hub::new(HubConfig::default(), context.now())));
+        let (_stop, stopped) = stop::channel();
+        let mut rim = Open(watch::channel(Revision(0)).0);
+        let serve = converse(hub, far.unwrap(), None, &mut rim, &context, stopped, None);
+        tokio::join!(serve, last_word(near.unwrap(), messages)).1
+    }
+
+    async fn last_word(connection: Connection<DuplexStream>, messages: Vec<Message>) -> Close {
+        let Connection { mut sender, mut receiver } = connection;
+        let say = async {
+            let (mut encoder, mut deflater) = (Encoder::new(), Deflater::new(DEFLATE_LEVEL));
+            for message in &messages {
+                let (mut encoded, mut deflated) = (Vec::new(), Vec::new());
+                encoder.encode(message, &mut encoded);
+                deflater.compress(&encoded, &mut deflated);
+                sender.send(deflated).await.unwrap();
+            }
+        };
+        let hear = async {
+            let (mut decoder, mut inflater) = (Decoder::new(1 << 20), Inflater::new());
+            loop {
+                let mut bytes = Vec::new();
+                let message = receiver.receive().await.unwrap().expect("a close comes before the end");
+                inflater.decompress(&message, &mut bytes, 1 << 20).unwrap();
+                if let Message::Close(close) = decoder.decode(&bytes).unwrap() {
+                    return close;
+                }
+            }
+        };
+        tokio::join!(say, hear).1
+    }
+
+    fn hello() -> Message {
+        let (labels, clock) = (LabelSet::default(), Clock::default());
+        Message::Hello(Hello { version: VERSION, facts: facts(1), labels, message_bytes_max: 1 << 20, clock })
+    }
+
+    #[tokio::test]
+    async fn an_update_before_the_handshake_is_not_decoded() {
+        let close = told(vec![Message::Update(Update::default())]).await;
+        assert_eq!(close.reason, CloseReason::Malformed);
+        assert!(close.text.contains("after the handshake"), "{}", close.text);
+    }
+
+    #[tokio::test]
+    async fn an_ack_may_be_larger_than_the_largest_update() {
+        let mut state = 1u64;
+        let mut letter = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            char::from(b'0' + (state >> 58) as u8)
+        };
+        let mut text = || (0..1_000).map(|_| letter()).collect::<String>();
+        let mut verdict = || Verdict {
+            key: Arc::new(LabelSet::new([("job", text())])),
+            family: "m".into(),
+            stamp: crate::model::Stamp::default(),
+            text: text().into(),
+        };
+        let held_back = (0..64).map(|_| verdict()).collect();
+        let ack = Message::Ack(Ack { updates: 9, revision: Revision(0), held_back });
+        let close = told(vec![hello(), ack]).await;
+        assert!(close.text.contains("an ack of 9 updates"), "{}", close.text);
+    }
 }

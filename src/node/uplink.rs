@@ -27,7 +27,7 @@ use crate::net::stop::Stop;
 use crate::net::tls::Connector;
 use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::store::Scope;
-use crate::wire::message::HOLDS_MAX;
+use crate::wire::message::{HOLDS_MAX, PLAIN_BYTES_MAX};
 use crate::wire::{CloseReason, Facts, Hello, Hold, Opening, Verdict};
 
 /// The longest that a hub's word on when to come back is followed.
@@ -117,7 +117,7 @@ impl UplinkTask {
         let limits = DialLimits {
             connect_timeout: self.options.dialling.connect_timeout,
             handshake_timeout: self.link.handshake_timeout,
-            message_bytes_max: self.link.message_bytes_max,
+            message_bytes_max: self.link.message_bytes_max.max(PLAIN_BYTES_MAX),
         };
         dial(&self.options.hub, &self.connector, &limits).await
     }

@@ -126,12 +126,12 @@ pub enum Action {
     PeerHolds(Revision),
     /// The peer keeps these families but does not show them.
     HeldBack(Vec<Verdict>),
-    /// A family is too large for the peer and was left out.
+    /// A family is too large for the peer and was left out; or a whole group, since its key alone is.
     Unsendable {
         /// The group.
         id: GroupId,
-        /// The family's name.
-        family: Arc<str>,
+        /// The family's name; none if it is the group.
+        family: Option<Arc<str>>,
         /// How many bytes it may take.
         bytes: usize,
         /// How many the peer takes.

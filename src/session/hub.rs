@@ -58,6 +58,11 @@ impl Hub {
         }
     }
 
+    /// Whether the handshake is over: before, a peer has no updates to send.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Open(_))
+    }
+
     /// Takes an event; what is to be done then comes from [`Hub::poll_action`].
     pub fn handle(&mut self, event: Event, now: Now) {
         let result = match (&mut self.state, event) {

@@ -8,9 +8,10 @@
 //! for and up to [`WINDOW`] are on their way. What holds nothing for the peer is not sent; the peer is told of such revisions
 //! now and then, so that it need not look at them again.
 
-use std::collections::VecDeque;
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
 
-use crate::model::{GroupId, Revision};
+use crate::model::{GroupId, LabelSet, Revision};
 use crate::wire::{Ack, Cost, Delta, Message, Update};
 
 use super::event::{Action, Batch, Config, Skip};
@@ -240,7 +241,7 @@ fn pause_ns(groups: usize) -> u64 {
 
 /// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.
 fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<Action>) -> Vec<Vec<Delta>> {
-    let mut parts = Parts { bytes_max, whole: Vec::new(), current: Vec::new(), cost: Cost::default() };
+    let mut parts = Parts { bytes_max, ..Parts::default() };
     for delta in deltas {
         let families = delta.group.families().iter().map(|f| Cost::of_family(&f.family));
         let cost = families.fold(Cost::of_header(&delta), Cost::plus);
@@ -256,6 +257,9 @@ fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<Action>) -
 
 fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<Action>) {
     let header = Cost::of_header(delta);
+    if !header.fits(parts.bytes_max) {
+        return actions.push_back(unsendable(&delta.id, None, header, parts.bytes_max));
+    }
     let part = |from, to| Delta { id: delta.id.clone(), group: delta.group.part(|i, _| (from..to).contains(&i)) };
     let (mut from, mut cost) = (0, header);
     for (at, family) in delta.group.families().iter().enumerate() {
@@ -269,38 +273,42 @@ fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<Action>)
         }
         (from, cost) = (at, header.plus(family_cost));
         if !cost.fits(parts.bytes_max) {
-            actions.push_back(unsendable(&delta.id, family.family.name(), cost, parts.bytes_max));
+            actions.push_back(unsendable(&delta.id, Some(family.family.name()), cost, parts.bytes_max));
             (from, cost) = (at + 1, header);
         }
     }
     // The header goes even if no family can.
-    if header.fits(parts.bytes_max) {
-        parts.push(part(from, delta.group.families().len()), cost);
-    }
+    parts.push(part(from, delta.group.families().len()), cost);
 }
 
-fn unsendable(id: &GroupId, family: &std::sync::Arc<str>, cost: Cost, bytes_max: usize) -> Action {
-    Action::Unsendable { id: id.clone(), family: family.clone(), bytes: cost.bytes(), bytes_max }
+fn unsendable(id: &GroupId, family: Option<&Arc<str>>, cost: Cost, bytes_max: usize) -> Action {
+    Action::Unsendable { id: id.clone(), family: family.cloned(), bytes: cost.bytes(), bytes_max }
 }
 
+#[derive(Default)]
 struct Parts {
     bytes_max: usize,
     whole: Vec<Vec<Delta>>,
     current: Vec<Delta>,
+    /// The groups of the current part: an update names none twice, but a batch may. A group can come in parts, and groups of
+    /// several places can be shown as one.
+    named: HashSet<Arc<LabelSet>>,
     cost: Cost,
 }
 
 impl Parts {
     fn push(&mut self, delta: Delta, cost: Cost) {
-        if !self.cost.plus(cost).fits(self.bytes_max) {
+        if !self.cost.plus(cost).fits(self.bytes_max) || self.named.contains(&delta.id.key) {
             self.end();
         }
+        self.named.insert(delta.id.key.clone());
         self.cost = self.cost.plus(cost);
         self.current.push(delta);
     }
 
     fn end(&mut self) {
         self.cost = Cost::default();
+        self.named.clear();
         if !self.current.is_empty() {
             self.whole.push(std::mem::take(&mut self.current));
         }
@@ -310,6 +318,8 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::{Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, Stamp};
+    use crate::wire::{Decoder, Encoder};
 
     fn live(config: &Config) -> (Sending, VecDeque<Action>) {
         let skip = Skip { origin: crate::model::StoreId(9), after: Revision(0) };
@@ -331,6 +341,54 @@ mod tests {
         assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [Action::Read { since: Revision(10), .. }]));
         sending.read(read(10, true), 0, &mut actions);
         assert!(actions.is_empty(), "a batch without headway says nothing of there being more");
+    }
+
+    fn gauge(name: &str, series: usize) -> Family {
+        let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
+        for at in 0..series {
+            builder.series(&[("at", &format!("{at:05}"))], &Points::Single, &[at as f64], None);
+        }
+        builder.finish().unwrap()
+    }
+
+    fn put(job: &str, families: Vec<Family>) -> Delta {
+        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::put(moment, families) }
+    }
+
+    #[test]
+    fn no_update_names_a_group_twice() {
+        // The first and the last family would have room in one update, but there is one between them that has none.
+        let torn = put("a", vec![gauge("a", 100), gauge("b", 10_000), gauge("c", 100)]);
+        let mut actions = VecDeque::new();
+        for (deltas, updates) in [
+            (vec![torn.clone(), put("b", vec![gauge("a", 1)])], 2),
+            // As groups of two places that are shown under one key.
+            (vec![put("a", vec![gauge("a", 1)]), put("b", Vec::new()), put("a", vec![gauge("b", 1)])], 2),
+        ] {
+            let parts = split(deltas, 64 << 10, &mut actions);
+            assert_eq!(parts.len(), updates);
+            let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(64 << 10));
+            for deltas in parts {
+                let (message, mut bytes) = (Message::Update(Update { deltas, ..Update::default() }), Vec::new());
+                encoder.encode(&message, &mut bytes);
+                assert_eq!(decoder.decode(&bytes).unwrap(), message);
+            }
+        }
+        let Some(Action::Unsendable { family, .. }) = actions.pop_front() else { panic!("one family is too large") };
+        assert!(family.as_deref() == Some("b") && actions.is_empty());
+    }
+
+    #[test]
+    fn a_key_too_large_for_the_peer_is_told_of() {
+        let mut actions = VecDeque::new();
+        let large = put(&"a".repeat(64 << 10), vec![gauge("a", 1), gauge("b", 1)]);
+        let other = put("b", vec![gauge("a", 1)]);
+        assert_eq!(split(vec![large.clone(), other.clone()], 64 << 10, &mut actions), [[other]]);
+        let Some(Action::Unsendable { id, family: None, bytes, bytes_max }) = actions.pop_front() else {
+            panic!("the group is left out")
+        };
+        assert!(id == large.id && bytes > bytes_max && actions.is_empty());
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Bytes to messages, of one direction of one connection. Bytes of any origin are safe to decode.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -13,8 +14,8 @@ use super::dictionary::{Change, Dictionary, Header, Sent};
 use super::encoder::{
     COARSE_NS, DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
 };
-use super::message::{Message, Update};
-use super::protobuf::{self, Columns, PLAIN_BYTES_MAX, UPDATE};
+use super::message::{Message, PLAIN_BYTES_MAX, Update};
+use super::protobuf::{self, Columns, UPDATE};
 use super::values::{ValueReader, read_signed};
 
 /// Why bytes are not a message. The connection cannot go on: what follows refers to what was not understood.
@@ -88,7 +89,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// The decoder of a new connection, for messages of at most `bytes_max` bytes.
+    /// The decoder of a new connection, for updates of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
         Self { dictionary: Dictionary::default(), bytes_max }
     }
@@ -96,12 +97,11 @@ impl Decoder {
     /// The message that is exactly these bytes. After an error the decoder is of no use.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Message, DecodeError> {
         let (kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
-        let max = if *kind == UPDATE { self.bytes_max } else { self.bytes_max.min(PLAIN_BYTES_MAX) };
-        if bytes.len() > max {
-            return Err(DecodeError::TooLarge { bytes: bytes.len(), max });
-        }
         if *kind != UPDATE {
-            return protobuf::decode_plain(*kind, body);
+            return Self::decode_plain(bytes);
+        }
+        if bytes.len() > self.bytes_max {
+            return Err(DecodeError::TooLarge { bytes: bytes.len(), max: self.bytes_max });
         }
         let (update, columns) = protobuf::decode_update(body)?;
         if columns.reset {
@@ -110,6 +110,19 @@ impl Decoder {
             return Err(DecodeError::Rule("a full dictionary is reset before the next update"));
         }
         Ok(Message::Update(Update { deltas: self.deltas(&columns)?, ..update }))
+    }
+
+    /// The message that is exactly these bytes, of any kind but an update, which is refused unread: all that a peer may send
+    /// before the handshake is over. It has at most [`PLAIN_BYTES_MAX`] bytes, whatever the bound on updates.
+    pub fn decode_plain(bytes: &[u8]) -> Result<Message, DecodeError> {
+        let (kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
+        if *kind == UPDATE {
+            return Err(DecodeError::Rule("updates come after the handshake"));
+        }
+        if bytes.len() > PLAIN_BYTES_MAX {
+            return Err(DecodeError::TooLarge { bytes: bytes.len(), max: PLAIN_BYTES_MAX });
+        }
+        protobuf::decode_plain(*kind, body)
     }
 
     #[cfg(test)]
@@ -158,6 +171,11 @@ impl Decoder {
             let before = cursor.keys.remaining();
             let key = read_key(&mut cursor.keys)?;
             self.dictionary.add_group(Arc::new(key), before - cursor.keys.remaining());
+        }
+        // Each naming is work in proportion to what the group is known to have, here and in the store.
+        let key = self.dictionary.groups.get(number).map(|group| group.key.clone());
+        if !key.is_some_and(|key| cursor.named.insert(key)) {
+            return Err(DecodeError::Rule("an update names no group twice"));
         }
         cursor.group = number + 1;
         Ok(number)
@@ -320,6 +338,8 @@ struct Cursor<'a> {
     originals: Reader<'a>,
     /// The number after that of the group before.
     group: usize,
+    /// The groups so far.
+    named: HashSet<Arc<LabelSet>>,
     families: usize,
     values_len: usize,
 }
@@ -334,6 +354,7 @@ impl<'a> Cursor<'a> {
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
             originals: Reader::new(&columns.originals),
             group: 0,
+            named: HashSet::new(),
             families: 0,
             values_len: 0,
         }
@@ -387,11 +408,16 @@ fn read_key(reader: &mut Reader<'_>) -> Result<LabelSet, DecodeError> {
     const KEY: &str = "a grouping key";
     const BYTES_MIN: usize = 2;
     let count = reader.count(BYTES_MIN, KEY)?;
-    let pairs: Vec<(&str, &str)> =
-        (0..count).map(|_| Ok((reader.text(KEY)?, reader.text(KEY)?))).collect::<Result<_, Malformed>>()?;
-    let sorted = pairs.is_sorted_by(|a, b| a.0 < b.0);
-    if !sorted || pairs.iter().any(|(name, _)| name.is_empty() || name.starts_with(label::RESERVED_PREFIX)) {
-        return Err(DecodeError::Rule("the labels of a grouping key are sorted, none twice, empty or reserved"));
+    let mut pairs: Vec<(&str, &str)> = Vec::new();
+    for _ in 0..count {
+        let (name, value) = (reader.text(KEY)?, reader.text(KEY)?);
+        // As they are read, so that bytes that repeat, such as zeros, do not become labels in numbers. The first one too: it
+        // is not empty.
+        let before = pairs.last().map_or("", |(name, _)| name);
+        if name <= before || name.starts_with(label::RESERVED_PREFIX) {
+            return Err(DecodeError::Rule("the labels of a grouping key are sorted, none twice, empty or reserved"));
+        }
+        pairs.push((name, value));
     }
     if !pairs.iter().any(|(name, value)| *name == label::JOB && !value.is_empty()) {
         return Err(DecodeError::Rule("a grouping key has a job"));
@@ -401,4 +427,19 @@ fn read_key(reader: &mut Reader<'_>) -> Result<LabelSet, DecodeError> {
 
 fn bounded(what: &'static str, value: usize, max: usize) -> Result<(), DecodeError> {
     if value > max { Err(DecodeError::Bound { what, value, max }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reader stops at the first breach of the rule: what comes after it is no label at all.
+    #[test]
+    fn labels_that_repeat_are_refused_before_they_take_memory() {
+        for label in [&[0, 0][..], &[1, b'a', 0, 1, b'a', 0]] {
+            let key = [&[0xff, 0xff, 0x3f], label, &[0xff; 3 << 20]].concat();
+            let error = read_key(&mut Reader::new(&key)).unwrap_err();
+            assert!(matches!(error, DecodeError::Rule(_)), "{error}");
+        }
+    }
 }

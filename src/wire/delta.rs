@@ -1,6 +1,7 @@
 //! What an update carries: groups, or parts of them, under their grouping keys.
 
-use crate::model::{Family, Group, GroupId, Points};
+use crate::model::bytes::number_len;
+use crate::model::{Family, Group, GroupId, encoded_len_max};
 
 /// Groups in one update, at most.
 pub const GROUPS_MAX: usize = 65_536;
@@ -36,8 +37,8 @@ const UPDATE_BYTES: usize = 128;
 const GROUP_BYTES: usize = 192;
 /// Bytes of a family without shape, values and originals, at most.
 const FAMILY_BYTES: usize = 64;
-/// Bytes of a value, at most: ten of delta, two of run.
-const VALUE_BYTES: usize = 12;
+/// Bytes of a value, at most: eight, raw or as the difference of two mantissas of at most 2^53, and two of a run of its own.
+const VALUE_BYTES: usize = 10;
 /// Bytes of a length, at most.
 const LENGTH_BYTES: usize = 10;
 
@@ -48,15 +49,11 @@ impl Cost {
         Cost { groups: 1, bytes: GROUP_BYTES + labels.sum::<usize>(), ..Cost::default() }
     }
 
-    /// Of a family.
+    /// Of a family: as large as it can be, since what the peer already has of it is not known here.
     pub fn of_family(family: &Family) -> Cost {
-        let shape = family.shape();
-        let points = |points: &Points| LENGTH_BYTES + size_of::<f64>() * points.len();
-        let layouts: usize = shape.layouts().iter().map(|layout| points(&layout.points)).sum();
-        let texts = shape.help().map_or(0, str::len) + shape.unit().map_or(0, str::len);
-        let originals = family.originals().map_or(0, |o| o.iter().map(|o| o.len() + LENGTH_BYTES).sum());
+        let originals = family.originals().map_or(0, |o| o.iter().map(|o| number_len(o.len()) + o.len()).sum());
         let values = family.values().len();
-        let bytes = FAMILY_BYTES + 2 * shape.bytes() + layouts + texts + VALUE_BYTES * values + originals;
+        let bytes = FAMILY_BYTES + encoded_len_max(family.shape()) + VALUE_BYTES * values + originals;
         Cost { families: 1, values, bytes, ..Cost::default() }
     }
 

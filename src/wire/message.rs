@@ -13,6 +13,8 @@ use super::delta::Delta;
 /// The version of the protocol that this code speaks.
 pub const VERSION: u32 = 1;
 
+/// Bytes of any message but an update, at most, whatever the bound on updates: what the bounds below come to.
+pub const PLAIN_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a node's name, a software version or a closing text, at most; longer ones are refused.
 pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Openings in a lineage, at most. Older ones are left out: who holds a position of such an opening gets an exchange.
@@ -154,7 +156,7 @@ pub struct Update {
     pub partial: bool,
     /// Whether this update ends the sender's half of an exchange.
     pub last_of_exchange: bool,
-    /// The changes.
+    /// The changes; of no group twice.
     pub deltas: Vec<Delta>,
 }
 

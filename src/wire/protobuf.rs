@@ -22,9 +22,6 @@ pub(super) const ACK: u8 = 4;
 pub(super) const HEARTBEAT: u8 = 5;
 pub(super) const CLOSE: u8 = 6;
 
-/// Bytes of any message but an update, at most.
-pub(super) const PLAIN_BYTES_MAX: usize = 256 << 10;
-
 /// The columns of an update, as the dictionary makes them.
 #[derive(Debug, Default)]
 pub(super) struct Columns {

@@ -57,7 +57,9 @@ fn delta() -> impl Strategy<Value = Delta> {
 
 fn update() -> impl Strategy<Value = Message> {
     (any::<u64>(), any::<bool>(), any::<bool>(), proptest::collection::vec(delta(), 0..5)).prop_map(
-        |(upto, partial, last_of_exchange, deltas)| {
+        |(upto, partial, last_of_exchange, mut deltas)| {
+            let mut named = std::collections::HashSet::new();
+            deltas.retain(|delta: &Delta| named.insert(delta.id.clone()));
             Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas })
         },
     )
@@ -216,6 +218,55 @@ proptest! {
         let bytes = encoded(&mut Encoder::new(), &Message::Update(update));
         prop_assert!(cost.fits(BYTES_MAX) && cost.bytes() + 128 >= bytes.len());
     }
+
+    /// Of many series, of one layout or several, with values that take the most, sent again or not; where labels are long, the
+    /// bound is not far off.
+    #[test]
+    fn the_cost_of_a_large_family_bounds_its_bytes_closely(
+        values in proptest::collection::vec(number(), 1..600),
+        before in proptest::option::of(number()),
+        label in "[a-z]{0,40}",
+        layouts in 1..4usize,
+        original in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..200)),
+    ) {
+        let family = |value: &dyn Fn(usize) -> f64| {
+            let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+            for at in 0..values.len() {
+                let (name, text) = (format!("name{}", at % layouts), format!("{label}{at:05}"));
+                builder.series(&[(&name, &text)], &Points::Single, &[value(at)], original.as_deref());
+            }
+            builder.finish().unwrap()
+        };
+        let mut encoder = Encoder::new();
+        if let Some(before) = before {
+            encoded(&mut encoder, &message(vec![put("a", 1, vec![family(&|_| before)])]));
+        }
+        let delta = put("a", u64::MAX >> 1, vec![family(&|at| values[at])]);
+        let cost = Cost::of_header(&delta).plus(Cost::of_family(&delta.group.families()[0].family)).bytes();
+        let bytes = encoded(&mut encoder, &message(vec![delta])).len();
+        prop_assert!(bytes <= cost + 128, "{} bytes, where {} were said", bytes, cost);
+        prop_assert!(before.is_some() || cost <= bytes + 512 + 10 * values.len(), "{} bytes are said to be {}", bytes, cost);
+    }
+}
+
+/// Decimals of all scales and doubles that are none, so that runs are short and differences long.
+fn number() -> impl Strategy<Value = f64> {
+    prop_oneof![
+        any::<u64>().prop_map(f64::from_bits),
+        (-(1i64 << 53)..=1 << 53, 0..10i32).prop_map(|(m, scale)| m as f64 / 10f64.powi(scale)),
+        (-50i64..50, 0..10i32).prop_map(|(m, scale)| m as f64 / 10f64.powi(scale)),
+    ]
+}
+
+/// A push of two million series with a short label each takes less than a link carries by default.
+#[test]
+fn what_a_push_can_hold_can_be_sent() {
+    let mut builder = FamilyBuilder::new("requests_total", MetricType::Counter);
+    for at in 0..200_000 {
+        builder.series(&[("path", &format!("/some/path/{at:06}"))], &Points::Single, &[at as f64], None);
+    }
+    let cost = Cost::of_family(&builder.finish().unwrap());
+    assert!(cost.fits((64 << 20) / 10), "{} bytes", cost.bytes());
 }
 
 fn gauge(name: &str, series: usize, value: f64) -> Family {
@@ -311,6 +362,24 @@ fn bounds_are_kept_by_the_decoder() {
         let delta = Delta { id: GroupId::local(key), group: Group::delete(Stamp { time_ns: 1, node: NodeId(1) }) };
         let bytes = encoded(&mut Encoder::new(), &message(vec![delta]));
         assert!(error(&mut Decoder::new(BYTES_MAX), &bytes).contains("grouping key"));
+    }
+}
+
+/// By its number, by its key while it has a number, and by its key after it was forgotten.
+#[test]
+fn an_update_that_names_a_group_twice_is_refused() {
+    let delete = Stamp { time_ns: 3, node: NodeId(1) };
+    let delete = Delta { id: put("a", 1, vec![]).id, group: Group::delete(delete) };
+    let push = |time_ns| put("a", time_ns, vec![gauge("m", 10, 1.0)]);
+    for deltas in [vec![push(1), push(2)], vec![push(1), put("b", 1, vec![]), push(2)], vec![push(1), delete, push(4)]]
+    {
+        let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+        for delta in &deltas {
+            decoder.decode(&encoded(&mut encoder, &message(vec![delta.clone()]))).unwrap();
+        }
+        let bytes = encoded(&mut Encoder::new(), &message(deltas));
+        let error = Decoder::new(BYTES_MAX).decode(&bytes).unwrap_err().to_string();
+        assert!(error.contains("names no group twice"), "{error}");
     }
 }
 
