@@ -445,7 +445,13 @@ mod tests {
         store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
         let retention = crate::node::writer::Retention { uplinks: 0, hub_ns: 0 };
         let (writer, _) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
-        let context = Context { writer, clock: Arc::default(), message_bytes_max: BYTES_MAX, volume: Arc::default() };
+        let context = Context {
+            writer,
+            clock: Arc::default(),
+            message_bytes_max: BYTES_MAX,
+            volume: Arc::default(),
+            wire: Arc::default(),
+        };
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = "localhost:9443".parse().unwrap();
         let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));

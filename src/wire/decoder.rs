@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, Moment, NodeId, Originals, Shape, Stamp, decode_shape, label,
+    Family, Group, GroupFamily, GroupId, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Shape, Stamp, decode_shape,
+    label,
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
@@ -87,6 +88,9 @@ pub struct Decoder {
     dictionary: Dictionary,
     bytes_max: usize,
 }
+
+const STAMP: &str = "a stamp";
+const NODE: &str = "the node of a stamp";
 
 impl Decoder {
     /// The decoder of a new connection, for updates of at most `bytes_max` bytes.
@@ -317,11 +321,6 @@ impl Decoder {
         Ok(Some(Moment { stamp, wall_ns: stamp.time_ns.wrapping_add(self.dictionary.skew_ns) }))
     }
 }
-
-const STAMP: &str = "a stamp";
-const NODE: &str = "the node of a stamp";
-/// Later stamps leave no room for a write that must be later still.
-const STAMP_NS_MAX: u64 = i64::MAX as u64;
 
 fn known_at(dictionary: &Dictionary, group: usize, name: &str) -> Option<usize> {
     let families = &dictionary.groups.get(group)?.families;
