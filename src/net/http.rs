@@ -199,11 +199,11 @@ impl Incoming {
     /// Reads and forgets the body of a request that is refused, as far as that costs little: who is still sending when the
     /// connection closes loses the answer.
     pub async fn discard(&mut self) {
+        let Some(mut body) = self.body.take() else { return };
         // Who waits for a word before sending is not to hear it.
         if self.parts.headers.contains_key("expect") {
             return;
         }
-        let Some(mut body) = self.body.take() else { return };
         let discarding = async {
             let mut bytes = 0;
             while bytes < DISCARDED_BYTES_MAX
