@@ -109,6 +109,11 @@ impl SimulatedDisk {
         self.state().faults.insert(operation, fault);
     }
 
+    /// Whatever was to fail from now on does not.
+    pub fn mend(&self) {
+        self.state().faults.clear();
+    }
+
     /// Makes every operation from that number on fail without any effect, until [`SimulatedDisk::kill`] or [`SimulatedDisk::crash`].
     pub fn halt_at(&self, operation: u64) {
         self.state().halt_at = Some(operation);

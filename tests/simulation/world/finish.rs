@@ -59,6 +59,7 @@ impl World {
         }
         for at in 0..self.nodes.len() {
             self.nodes[at].disk.set_capacity(None);
+            self.nodes[at].disk.mend();
             if self.nodes[at].halt_at.is_some() && self.nodes[at].running.is_some() {
                 self.machine_stops(at, true)?;
             }
