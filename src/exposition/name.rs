@@ -67,9 +67,19 @@ impl Escaping {
             .find(|escaping| escaping.parameter() == parameter)
     }
 
-    /// The name of a metric or label as this scheme writes it; a legacy name stays as it is.
+    /// The name of a metric as this scheme writes it, and that of a label in a path; a legacy name stays as it is.
     pub fn escape(self, name: &str) -> Cow<'_, str> {
-        if self == Self::AllowUtf8 || name.is_empty() || is_legacy_metric_name(name) {
+        self.escape_unless(is_legacy_metric_name(name), true, name)
+    }
+
+    /// The name of a label as this scheme writes it on a page; a legacy name stays as it is. The original lets a colon stand,
+    /// as in names of metrics: then Prometheus reads nothing of the page.
+    pub fn escape_label(self, name: &str) -> Cow<'_, str> {
+        self.escape_unless(is_legacy_label_name(name), false, name)
+    }
+
+    fn escape_unless(self, legacy: bool, colons: bool, name: &str) -> Cow<'_, str> {
+        if self == Self::AllowUtf8 || name.is_empty() || legacy {
             return name.into();
         }
         let mut escaped = String::with_capacity(name.len() + 8);
@@ -77,7 +87,7 @@ impl Escaping {
             escaped.push_str("U__");
         }
         for (at, c) in name.char_indices() {
-            let valid = c.is_ascii_alphabetic() || c == '_' || c == ':' || (c.is_ascii_digit() && at > 0);
+            let valid = c.is_ascii_alphabetic() || c == '_' || (c == ':' && colons) || (c.is_ascii_digit() && at > 0);
             match self {
                 Self::Dots | Self::Values if c == '_' => escaped.push_str("__"),
                 Self::Dots if c == '.' => escaped.push_str("_dot_"),
@@ -127,6 +137,15 @@ fn decode_values(escaped: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_colon_is_escaped_in_names_of_labels() {
+        let schemes = [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values];
+        let escaped = |name| schemes.map(|scheme| scheme.escape_label(name).into_owned());
+        assert_eq!(escaped("a:b_c"), ["a:b_c", "a_b_c", "a__b__c", "U__a_3a_b__c"]);
+        assert_eq!(unescape_values("U__a_3a_b__c"), "a:b_c");
+        assert_eq!(escaped("a_b"), ["a_b"; 4]);
+    }
 
     #[test]
     fn names_are_escaped_as_a_scraper_asks() {

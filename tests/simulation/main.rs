@@ -23,7 +23,7 @@ const PLANTED: [(Bug, u64); 11] = [
     (Bug::HeldBackBlocks, 2),
     (Bug::TombstoneDroppedEarly, 10),
     (Bug::AnswerBeforeSync, 0),
-    (Bug::CursorApart, 85),
+    (Bug::CursorApart, 36),
     (Bug::FailureIgnored, 0),
     (Bug::AckBeforeSync, 23),
     (Bug::StalePosition, 11),

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use crate::exposition::labels::{self, Shown};
 use crate::exposition::name::Escaping;
 use crate::exposition::number;
-use crate::model::label::is_legacy_metric_name;
+use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
 use crate::model::{Family, LabelSet, Layout, MetricType, Num, Points, Series, Shape};
 
 /// Prints families; keeps its buffers, and what it found out about the shape printed last.
@@ -59,13 +59,13 @@ impl Renderer {
         let name = self.escaping.escape(shape.name());
         if let Some(help) = shape.help() {
             into.extend_from_slice(b"# HELP ");
-            print_name(&name, into);
+            print_name(is_legacy_metric_name(&name), &name, into);
             into.push(b' ');
             escape(help, false, into);
             into.push(b'\n');
         }
         into.extend_from_slice(b"# TYPE ");
-        print_name(&name, into);
+        print_name(is_legacy_metric_name(&name), &name, into);
         into.push(b' ');
         // The format has no name for histograms that can go down.
         let metric_type = match shape.metric_type() {
@@ -169,7 +169,7 @@ impl Name {
             self.before_labels.push(b'{');
         } else {
             self.alone.push(b'{');
-            print_name(&name, &mut self.alone);
+            print_name(false, &name, &mut self.alone);
             self.before_labels.extend_from_slice(&self.alone);
             self.before_labels.push(b',');
             self.alone.push(b'}');
@@ -266,7 +266,8 @@ impl Frame {
                 Shown::Group(label) => (&*label.name, true),
                 Shown::Own { name, .. } => (name, false),
             };
-            print_name(&escaping.escape(name), &mut self.text);
+            let name = escaping.escape_label(name);
+            print_name(is_legacy_label_name(&name), &name, &mut self.text);
             self.text.extend_from_slice(b"=\"");
             self.gaps.push((self.text.len(), of_group));
         }
@@ -321,9 +322,9 @@ impl Pieces {
     }
 }
 
-/// A name as it is if it is a legacy metric name (labels too, as in the original), else quoted.
-fn print_name(name: &str, into: &mut Vec<u8>) {
-    if is_legacy_metric_name(name) {
+/// A name as it is if it is a legacy one, else quoted.
+fn print_name(legacy: bool, name: &str, into: &mut Vec<u8>) {
+    if legacy {
         into.extend_from_slice(name.as_bytes());
     } else {
         into.push(b'"');

@@ -175,12 +175,14 @@ fn names_are_quoted_or_escaped_as_the_scraper_asks() {
     let body = "# HELP \"a.b\" x\n# TYPE \"a.b\" histogram\n{\"a.b_sum\",\"c.d\"=\"e\",\"x:y\"=\"\"} 1\n";
     let pushed = families(body.as_bytes(), NameValidation::Utf8).unwrap().unwrap();
     let expected = "# HELP \"a.b\" x\n# TYPE \"a.b\" histogram\n\
-                    {\"a.b_bucket\",\"c.d\"=\"e\",instance=\"\",job=\"a\",x:y=\"\",le=\"+Inf\"} 0\n\
-                    {\"a.b_sum\",\"c.d\"=\"e\",instance=\"\",job=\"a\",x:y=\"\"} 1\n\
-                    {\"a.b_count\",\"c.d\"=\"e\",instance=\"\",job=\"a\",x:y=\"\"} 0\n";
+                    {\"a.b_bucket\",\"c.d\"=\"e\",instance=\"\",job=\"a\",\"x:y\"=\"\",le=\"+Inf\"} 0\n\
+                    {\"a.b_sum\",\"c.d\"=\"e\",instance=\"\",job=\"a\",\"x:y\"=\"\"} 1\n\
+                    {\"a.b_count\",\"c.d\"=\"e\",instance=\"\",job=\"a\",\"x:y\"=\"\"} 0\n";
     assert_eq!(page(&pushed, Escaping::AllowUtf8), expected);
     let escaped = page(&pushed, Escaping::Values);
     assert!(escaped.starts_with("# HELP U__a_2e_b x\n") && escaped.contains("U__a_2e_b_sum{U__c_2e_d=\"e\","));
+    assert!(escaped.contains("U__x_3a_y=\"\""), "{escaped}");
+    assert!(page(&pushed, Escaping::Underscores).contains(",x_y=\"\""));
     assert!(page(&pushed, Escaping::Dots).contains("a_dot_b_sum{c_dot_d=\"e\","));
 }
 
