@@ -1,7 +1,7 @@
 //! One direction of the link, at its sender: what is read, sent and acknowledged.
 //!
 //! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it is
-//! acknowledged. Then the next follows, but not at once: each group of the one before earns a pause ([`pause_ns`]). Framing,
+//! acknowledged. Then the next follows, after a pause if the one before had many groups ([`pause_ns`]). Framing,
 //! syncing and acknowledging an update costs both ends several times what its first change does. Where pushes are rare, the
 //! pause is over before the next comes; where they are frequent, many share an update. Where updates are to be some time apart
 //! ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says that there is more, nothing is waited
@@ -19,8 +19,10 @@ use super::peer::Fault;
 
 /// Updates that may be unacknowledged at once.
 pub(super) const WINDOW: usize = 4;
-/// The shortest time from an update to the next, for each group in it: about what an update costs the two ends together.
-const PAUSE_NS_PER_GROUP: u64 = 500_000;
+/// The shortest time from an update to the next, for each group in it: about what the hub takes for an update.
+const PAUSE_NS_PER_GROUP: u64 = 250_000;
+/// Shorter pauses are none: timers are no finer, so that what comes meanwhile would wait for longer.
+const PAUSE_NS_MIN: u64 = 1_000_000;
 /// And at most: what is pushed often is shown that much later, and no later.
 const PAUSE_NS_MAX: u64 = 5_000_000;
 
@@ -233,10 +235,11 @@ impl Sending {
     }
 }
 
-/// How long after an update of so many groups the next comes at the earliest. Up to 2,000 pushes a second it delays next to
-/// nothing; where there are more, updates come to carry more groups, which earns longer pauses, up to the longest.
+/// How long after an update of so many groups the next comes at the earliest. Up to some thousand pushes a second nothing is
+/// delayed; where there are more, updates come to carry more groups, which earns longer pauses, up to the longest.
 fn pause_ns(groups: usize) -> u64 {
-    (groups as u64).saturating_mul(PAUSE_NS_PER_GROUP).min(PAUSE_NS_MAX)
+    let earned_ns = (groups as u64).saturating_mul(PAUSE_NS_PER_GROUP).min(PAUSE_NS_MAX);
+    if earned_ns < PAUSE_NS_MIN { 0 } else { earned_ns }
 }
 
 /// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.

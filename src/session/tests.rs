@@ -106,7 +106,7 @@ fn an_update_earns_a_pause_by_its_groups() {
         jobs.for_each(|job| pair.write(EDGE, &key(job), &put(time_ns + job as u64, 1.0)));
         pair.rest();
     };
-    for (groups, pause_ns) in [(1, 500_000), (4, 2_000_000), (20, 5_000_000)] {
+    for (groups, pause_ns) in [(4, 1_000_000), (8, 2_000_000), (20, 5_000_000)] {
         pair.pass(SECOND_NS);
         let before = sent(&pair);
         write(&mut pair, 0..groups, 1_000 * pause_ns);
@@ -118,6 +118,11 @@ fn an_update_earns_a_pause_by_its_groups() {
         assert_eq!(sent(&pair), before + 2, "which is over in time");
         converged(&pair);
     }
+    pair.pass(SECOND_NS);
+    let before = sent(&pair);
+    write(&mut pair, 0..3, 20_000_000_000);
+    write(&mut pair, 0..3, 30_000_000_000);
+    assert_eq!(sent(&pair), before + 2, "after few there is none");
 }
 
 #[test]
