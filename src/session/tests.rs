@@ -109,9 +109,9 @@ fn an_update_earns_a_pause_by_its_groups() {
     for (groups, pause_ns) in [(4, 1_000_000), (8, 2_000_000), (20, 5_000_000)] {
         pair.pass(SECOND_NS);
         let before = sent(&pair);
-        write(&mut pair, 0..groups, 1_000 * pause_ns);
+        write(&mut pair, 0..groups, groups as u64 * SECOND_NS);
         assert_eq!(sent(&pair), before + 1, "after a silence nothing waits");
-        write(&mut pair, 0..groups, 2_000 * pause_ns);
+        write(&mut pair, 0..groups, groups as u64 * SECOND_NS + 1_000);
         pair.pass(pause_ns - 1);
         assert_eq!(sent(&pair), before + 1, "after {groups} groups there is a pause");
         pair.pass(1);
@@ -120,8 +120,8 @@ fn an_update_earns_a_pause_by_its_groups() {
     }
     pair.pass(SECOND_NS);
     let before = sent(&pair);
-    write(&mut pair, 0..3, 20_000_000_000);
-    write(&mut pair, 0..3, 30_000_000_000);
+    write(&mut pair, 0..3, 30 * SECOND_NS);
+    write(&mut pair, 0..3, 40 * SECOND_NS);
     assert_eq!(sent(&pair), before + 2, "after few there is none");
 }
 
