@@ -154,12 +154,12 @@ impl Service {
         let held = held.as_ref().map(|entry| &entry.group);
         let len = body.len();
         let reply = match read_push(headers(request), &mut body, &target, held, &self.rules.body) {
-            Ok(Err(exhausted)) => Reply::unavailable(exhausted),
-            Ok(Ok(families)) => {
+            Ok(families) => {
                 let action = if replace { Action::Put(families) } else { Action::Post(families) };
                 answer(self.writer.write(target, action).await, || Reply::pushed(self.rules.checked))
             }
-            Err(error) => self.refuse(target, error, request).await,
+            Err(Unread::Refused(error)) => self.refuse(target, error, request).await,
+            Err(Unread::Exhausted(error)) => Reply::unavailable(error),
         };
         self.metrics.push(method, started.elapsed().as_secs_f64(), len);
         reply
@@ -263,6 +263,26 @@ impl Service {
     }
 }
 
+/// Why a push was not read.
+enum Unread {
+    /// It can never be accepted.
+    Refused(PushError),
+    /// All pushes together are too large just now.
+    Exhausted(Exhausted),
+}
+
+impl From<Exhausted> for Unread {
+    fn from(error: Exhausted) -> Self {
+        Self::Exhausted(error)
+    }
+}
+
+impl From<PushError> for Unread {
+    fn from(error: PushError) -> Self {
+        Self::Refused(error)
+    }
+}
+
 /// Reads a push, and counts with its body what that decompresses to; of a large one also what is made of it, which is held
 /// until it is written.
 fn read_push(
@@ -271,22 +291,17 @@ fn read_push(
     target: &LabelSet,
     held: Option<&Group>,
     rules: &BodyRules,
-) -> Result<Result<Vec<Family>, Exhausted>, PushError> {
+) -> Result<Vec<Family>, Unread> {
     let decompressed = body::decompress(headers, body, rules)?;
-    if let Some(decompressed) = &decompressed
-        && let Err(exhausted) = body.grow(decompressed.len() as u64)
-    {
-        return Ok(Err(exhausted));
+    if let Some(decompressed) = &decompressed {
+        body.grow(decompressed.len() as u64)?;
     }
     let plain = decompressed.as_deref().unwrap_or(body);
-    let (large, families) = (plain.len() >= LARGE_BYTES, body::read(headers, plain, target, held, rules)?);
-    if large {
-        let bytes: usize = families.iter().map(Family::bytes).sum();
-        if let Err(exhausted) = body.grow(bytes as u64) {
-            return Ok(Err(exhausted));
-        }
+    let families = body::read(headers, plain, target, held, rules)?;
+    if plain.len() >= LARGE_BYTES {
+        body.grow(families.iter().map(Family::bytes).sum::<usize>() as u64)?;
     }
-    Ok(Ok(families))
+    Ok(families)
 }
 
 fn group_json(entry: &Entry) -> serde_json::Value {
