@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_peers_are_told_why_something_is_held_back() {
+    fn why_families_are_held_back_is_told_of_some_and_kept_once() {
         let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
         let stamp = Stamp { time_ns: 5, node: NodeId(7) };
