@@ -85,7 +85,8 @@ fn parse_text_known(bencher: Bencher, series: usize) {
     let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let held = Group::put(moment, families(&body(series, 0), &key));
     let body = body(series, 1);
-    let walk = |body: &str| text::parse_known(body.as_bytes(), &held, &key, &Limits::default());
+    let known = text::Known::new(Limits::default());
+    let walk = |body: &str| known.parse(body.as_bytes(), &held, &key);
     bencher.counter(ItemsCount::new(series)).bench(|| walk(black_box(&body)).expect("a body that repeats its series"));
 }
 

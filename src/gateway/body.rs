@@ -114,44 +114,59 @@ impl Encoding {
     }
 }
 
-/// Decompresses a push; `None` if it is plain already.
-pub fn decompress(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> Result<Option<Vec<u8>>, PushError> {
-    let bytes_max = rules.body_bytes_max;
-    if body.len() > bytes_max {
-        return Err(PushError::TooLarge { bytes_max });
-    }
-    let decoded = match Encoding::of(headers) {
-        Encoding::Plain => None,
-        Encoding::Gzip => Some(compression::gunzip(body, bytes_max)),
-        Encoding::Snappy => Some(compression::unsnappy(body, bytes_max)),
-    };
-    decoded.transpose().map_err(|error| match error {
-        compression::Error::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
-        error => PushError::Encoding(error),
-    })
+/// Reads pushes.
+#[derive(Debug)]
+pub struct BodyReader {
+    rules: BodyRules,
+    known: text::Known,
 }
 
-/// Reads a decompressed push to the group with the grouping key `target`: the families to store, in the order pushed. What
-/// the group holds now, `held`, makes no difference but in time: a push that repeats its series is read beside them.
-pub fn read(
-    headers: Headers<'_>,
-    plain: &[u8],
-    target: &LabelSet,
-    held: Option<&Group>,
-    rules: &BodyRules,
-) -> Result<Vec<Family>, PushError> {
-    let is_protobuf = is_delimited_protobuf(headers.content_type);
-    if let Some(held) = held.filter(|held| !is_protobuf && held.is_live())
-        && let Some(families) = text::parse_known(plain, held, target, &rules.limits)
-    {
-        return Ok(families);
+impl BodyReader {
+    /// Reads them by these rules.
+    pub fn new(rules: BodyRules) -> Self {
+        Self { rules, known: text::Known::new(rules.limits) }
     }
-    let families = if is_protobuf {
-        protobuf::parse(plain, rules.names, &rules.limits).map_err(PushError::Protobuf)?
-    } else {
-        text::parse(plain, rules.names, &rules.limits).map_err(PushError::Text)?
-    };
-    accept(&families, target).map_err(PushError::Refused)
+
+    /// Decompresses a push; `None` if it is plain already.
+    pub fn decompress(&self, headers: Headers<'_>, body: &[u8]) -> Result<Option<Vec<u8>>, PushError> {
+        let bytes_max = self.rules.body_bytes_max;
+        if body.len() > bytes_max {
+            return Err(PushError::TooLarge { bytes_max });
+        }
+        let decoded = match Encoding::of(headers) {
+            Encoding::Plain => None,
+            Encoding::Gzip => Some(compression::gunzip(body, bytes_max)),
+            Encoding::Snappy => Some(compression::unsnappy(body, bytes_max)),
+        };
+        decoded.transpose().map_err(|error| match error {
+            compression::Error::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
+            error => PushError::Encoding(error),
+        })
+    }
+
+    /// Reads a decompressed push to the group with the grouping key `target`: the families to store, none twice. What the
+    /// group holds now, `held`, makes no difference but in time: a push that repeats its series is read beside them.
+    pub fn read(
+        &self,
+        headers: Headers<'_>,
+        plain: &[u8],
+        target: &LabelSet,
+        held: Option<&Group>,
+    ) -> Result<Vec<Family>, PushError> {
+        let is_protobuf = is_delimited_protobuf(headers.content_type);
+        if let Some(held) = held.filter(|held| !is_protobuf && held.is_live())
+            && let Some(families) = self.known.parse(plain, held, target)
+        {
+            return Ok(families);
+        }
+        let BodyRules { names, limits, .. } = &self.rules;
+        let families = if is_protobuf {
+            protobuf::parse(plain, *names, limits).map_err(PushError::Protobuf)?
+        } else {
+            text::parse(plain, *names, limits).map_err(PushError::Text)?
+        };
+        accept(&families, target).map_err(PushError::Refused)
+    }
 }
 
 /// The families as the group holds them, but for those that are not the push's to set.
@@ -202,9 +217,10 @@ mod tests {
 
     /// The names pushed, or the status and body of the answer, `!` before it if the push counts as failed.
     fn told(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> String {
-        let read = decompress(headers, body, rules).and_then(|decompressed| {
+        let reader = BodyReader::new(*rules);
+        let read = reader.decompress(headers, body).and_then(|decompressed| {
             let plain = decompressed.as_deref().unwrap_or(body);
-            read(headers, plain, &LabelSet::new([("job", "a")]), None, rules)
+            reader.read(headers, plain, &LabelSet::new([("job", "a")]), None)
         });
         match read {
             Ok(families) => families.iter().map(|family| &**family.name()).collect::<Vec<_>>().join(" "),

@@ -22,6 +22,6 @@ mod table;
 mod url;
 
 pub use accept_encoding::accepts_gzip;
-pub use body::{BodyRules, Headers, PushError};
+pub use body::{BodyReader, BodyRules, Headers, PushError};
 pub use reply::Reply;
 pub use route::{Route, RouteConfig, Router};

@@ -30,8 +30,8 @@ use super::uplink::UplinkTask;
 use super::web::{self, Protection, Web};
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
-use crate::gateway::body::BodyRules;
 use crate::gateway::query::NodeStatus;
+use crate::gateway::{BodyReader, BodyRules};
 use crate::gateway::{RouteConfig, Router};
 use crate::net::address::HostPort;
 use crate::net::budget::Budget;
@@ -195,9 +195,12 @@ impl Node {
             node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges)?;
         }
         node.start_uplinks(&options, &credentials, &clock)?;
+        let rules = service_rules(&options);
+        let body = rules.body;
         let service = Service {
             router: Router::new(&route_config(&options)),
-            rules: service_rules(&options),
+            rules,
+            reader: BodyReader::new(body),
             writer: node.writer.clone(),
             clock,
             metrics,

@@ -15,7 +15,7 @@ use super::scrape::Page;
 use super::web::Protection;
 use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
-use crate::gateway::body::{self, BodyRules, Headers, PushError};
+use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{Reply, Route, Router, accepts_gzip};
 use crate::model::{Family, Group, GroupId, LabelSet, Moment};
@@ -59,6 +59,8 @@ pub struct Service {
     pub router: Router,
     /// How.
     pub rules: ServiceRules,
+    /// Who reads pushes.
+    pub reader: BodyReader,
     /// Who writes.
     pub writer: Writer,
     /// The clocks.
@@ -153,7 +155,7 @@ impl Service {
         let held = self.writer.published().group(&GroupId { place: Arc::default(), key: target.clone() });
         let held = held.as_ref().map(|entry| &entry.group);
         let len = body.len();
-        let reply = match read_push(headers(request), &mut body, &target, held, &self.rules.body) {
+        let reply = match read_push(&self.reader, headers(request), &mut body, &target, held) {
             Ok(families) => {
                 let action = if replace { Action::Put(families) } else { Action::Post(families) };
                 answer(self.writer.write(target, action).await, || Reply::pushed(self.rules.checked))
@@ -286,18 +288,18 @@ impl From<PushError> for Unread {
 /// Reads a push, and counts with its body what that decompresses to; of a large one also what is made of it, which is held
 /// until it is written.
 fn read_push(
+    reader: &BodyReader,
     headers: Headers<'_>,
     body: &mut Body,
     target: &LabelSet,
     held: Option<&Group>,
-    rules: &BodyRules,
 ) -> Result<Vec<Family>, Unread> {
-    let decompressed = body::decompress(headers, body, rules)?;
+    let decompressed = reader.decompress(headers, body)?;
     if let Some(decompressed) = &decompressed {
         body.grow(decompressed.len() as u64)?;
     }
     let plain = decompressed.as_deref().unwrap_or(body);
-    let families = body::read(headers, plain, target, held, rules)?;
+    let families = reader.read(headers, plain, target, held)?;
     if plain.len() >= LARGE_BYTES {
         body.grow(families.iter().map(Family::bytes).sum::<usize>() as u64)?;
     }

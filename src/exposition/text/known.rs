@@ -12,46 +12,71 @@
 use std::sync::Arc;
 
 use super::sample::Samples;
+use super::template::{BODY_BYTES_MAX, Template, Templates};
 use crate::exposition::Limits;
 use crate::exposition::raw::type_label;
 use crate::model::label::LabelSet;
 use crate::model::{Family, Group, MetricType, Shape};
 
-/// Reads a body pushed to the group with the labels `grouping`, which holds `held`; `None` if it has to be parsed.
-/// Families come in the order of the body.
-pub fn parse_known(body: &[u8], held: &Group, grouping: &LabelSet, limits: &Limits) -> Option<Vec<Family>> {
-    let mut walk = Walk {
-        samples: Samples::new(body, grouping, *limits),
-        held,
-        grouping,
-        taken: vec![false; held.families().len()],
-        next: 0,
-    };
-    let mut families = Vec::with_capacity(held.families().len());
-    let mut series_len = 0;
-    while walk.samples.skip_empty_lines() {
-        let family = walk.family()?;
-        series_len += family.shape().series_len();
-        families.push(family);
+/// Reads bodies that repeat the series of their groups. What it makes of a body depends on nothing but that, what the group
+/// holds, and the bounds; what it remembers of others makes it faster.
+#[derive(Debug)]
+pub struct Known {
+    limits: Limits,
+    templates: Templates,
+}
+
+impl Known {
+    /// For bodies within these bounds.
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, templates: Templates::default() }
     }
-    (series_len <= limits.series_max && families.len() <= limits.families_max).then_some(families)
+
+    /// Reads a body pushed to the group with the labels `grouping`, which holds `held`; `None` if it has to be parsed.
+    /// Families come in the order of their names.
+    pub fn parse(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
+        let templates = self.templates(body);
+        templates.and_then(|t| t.read(body, held, grouping)).or_else(|| self.walk(body, held, grouping))
+    }
+
+    /// The templates, if the body may be read by one: it is not large, and no line of it can be too long.
+    fn templates(&self, body: &[u8]) -> Option<&Templates> {
+        (body.len() <= BODY_BYTES_MAX.min(self.limits.line_bytes_max)).then_some(&self.templates)
+    }
+
+    fn walk(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
+        let samples = Samples::new(body, grouping, self.limits);
+        let mut walk = Walk { samples, held, grouping, taken: vec![None; held.families().len()], next: 0 };
+        let (mut order, mut series_len) = (Vec::with_capacity(held.families().len()), 0);
+        while walk.samples.skip_empty_lines() {
+            order.push(walk.family()?);
+            series_len += held.families()[*order.last()?].family.shape().series_len();
+        }
+        if series_len > self.limits.series_max || order.len() > self.limits.families_max {
+            return None;
+        }
+        if let Some(templates) = self.templates(body) {
+            templates.keep(Template::new(body, walk.samples.numbers(), &order, held, grouping), held);
+        }
+        Some(walk.taken.into_iter().flatten().collect())
+    }
 }
 
 struct Walk<'a> {
     samples: Samples<'a>,
     held: &'a Group,
     grouping: &'a LabelSet,
-    /// Which of the families were there already.
-    taken: Vec<bool>,
+    /// The families that were there already, in the places of those held.
+    taken: Vec<Option<Family>>,
     /// The family that is expected next.
     next: usize,
 }
 
 impl<'a> Walk<'a> {
-    /// Reads a family: its head and all of its samples.
-    fn family(&mut self) -> Option<Family> {
+    /// Reads a family: its head and all of its samples. Returns its place.
+    fn family(&mut self) -> Option<usize> {
         let at = self.named()?;
-        if std::mem::replace(&mut self.taken[at], true) {
+        if self.taken[at].is_some() {
             return None;
         }
         self.next = at + 1;
@@ -62,7 +87,8 @@ impl<'a> Walk<'a> {
         self.head(shape)?;
         let mut values: Arc<[f64]> = std::iter::repeat_n(0.0, shape.values_len()).collect();
         self.samples.read(shape, Arc::get_mut(&mut values)?)?;
-        Family::new(shape.clone(), values, None)
+        self.taken[at] = Some(Family::new(shape.clone(), values, None)?);
+        Some(at)
     }
 
     /// The number of the family that the line at hand names.

@@ -6,10 +6,11 @@ mod known;
 mod parse;
 mod render;
 mod sample;
+mod template;
 
 #[cfg(test)]
 mod tests;
 
-pub use known::parse_known;
+pub use known::Known;
 pub use parse::{ParseError, parse};
 pub use render::Renderer;

@@ -1,5 +1,6 @@
 //! Samples walked beside the series of a shape that they are expected to be of.
 
+use super::template::{BODY_BYTES_MAX, Kind, Number, Value};
 use crate::exposition::raw::type_label;
 use crate::exposition::{Limits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
@@ -14,6 +15,9 @@ pub(super) struct Samples<'a> {
     limits: Limits,
     /// How lines of each [`Part`] of the family at hand are made.
     forms: [Form<'a>; 4],
+    body: &'a [u8],
+    /// The numbers that were read; none, if the body is too large for a template.
+    numbers: Vec<Number>,
 }
 
 /// What a sample is of its series.
@@ -108,7 +112,13 @@ impl<'s> Place<'s> {
 
 impl<'a> Samples<'a> {
     pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: Limits) -> Self {
-        Self { rest: body, line_left: body.len(), grouping, limits, forms: Default::default() }
+        let forms = Default::default();
+        Self { rest: body, line_left: body.len(), grouping, limits, forms, body, numbers: Vec::new() }
+    }
+
+    /// The numbers that were read, of a body that a template can be made of.
+    pub(super) fn numbers(&self) -> &[Number] {
+        &self.numbers
     }
 
     /// The body from the line at hand on.
@@ -141,16 +151,15 @@ impl<'a> Samples<'a> {
         let mut place = Place::new(shape);
         loop {
             if let Some(series) = self.next_single(shape, &mut place) {
-                values[series.values()][0] = self.value()?;
+                self.value(values, Value { at: series.values().start, kind: Kind::Plain })?;
                 continue;
             }
             let Some(part) = self.part(shape) else { break };
             let (series, mark) = self.series(shape, part, &mut place)?;
-            let into = &mut values[series.values()];
             match &series.layout().points {
-                Points::Single => into[0] = self.value()?,
+                Points::Single => self.value(values, Value { at: series.values().start, kind: Kind::Plain })?,
                 Points::Summary { .. } | Points::Histogram { float: false, .. } => {
-                    self.distribution(shape, series, (part, mark), into)?;
+                    self.distribution(shape, series, (part, mark), values)?;
                 }
                 Points::Histogram { float: true, .. } => return None,
             }
@@ -245,11 +254,14 @@ impl<'a> Samples<'a> {
         Some(mark)
     }
 
-    /// Reads the number at hand, which ends the line.
-    fn value(&mut self) -> Option<f64> {
-        let (value, length) = number::parse_line(self.rest)?;
-        self.go_to(&self.rest[length + 1..])?;
-        Some(value)
+    /// Reads the number at hand, which ends the line and is that one of `values`.
+    fn value(&mut self, values: &mut [f64], value: Value) -> Option<()> {
+        let length = value.read(self.rest, values)?;
+        if self.body.len() <= BODY_BYTES_MAX {
+            let start = self.body.len() - self.rest.len();
+            self.numbers.push(Number { start, end: start + length, value });
+        }
+        self.go_to(&self.rest[length + 1..])
     }
 
     /// Reads the samples of one series of a summary or histogram, of the first of which part and mark are read already.
@@ -258,31 +270,30 @@ impl<'a> Samples<'a> {
         shape: &Shape,
         series: Series<'_>,
         first: (Part, Option<f64>),
-        into: &mut [f64],
+        values: &mut [f64],
     ) -> Option<()> {
         let (marks, has_sum, has_count) = match &series.layout().points {
             Points::Summary { quantiles: marks, has_sum, has_count }
             | Points::Histogram { bounds: marks, has_sum, has_count, .. } => (marks, *has_sum, *has_count),
             Points::Single => return None,
         };
-        let is_summary = shape.metric_type() == MetricType::Summary;
+        let (kind, count_kind) = match shape.metric_type() {
+            MetricType::Summary => (Kind::Plain, Kind::SummaryCount),
+            _ => (Kind::Count, Kind::Count),
+        };
         let (mut marked, mut summed, mut counted) = (0, !has_sum, !has_count);
         let mut line = first;
         loop {
-            let value = self.value()?;
-            match line {
+            let (at, kind) = match line {
                 (Part::Plain | Part::Bucket, Some(mark)) if !mark.is_nan() && Num(mark) == *marks.get(marked)? => {
-                    into[marked] = if is_summary { value } else { number::as_count(value)? as f64 };
                     marked += 1;
+                    (marked - 1, kind)
                 }
-                (Part::Sum, None) if !std::mem::replace(&mut summed, true) => into[marks.len()] = value,
-                (Part::Count, None) if !std::mem::replace(&mut counted, true) => {
-                    let count = if is_summary { number::to_count(value) } else { number::as_count(value)? };
-                    // What an `f64` cannot hold is kept beside.
-                    into[marks.len() + 1] = Some(count as f64).filter(|float| *float as u64 == count)?;
-                }
+                (Part::Sum, None) if !std::mem::replace(&mut summed, true) => (marks.len(), Kind::Plain),
+                (Part::Count, None) if !std::mem::replace(&mut counted, true) => (marks.len() + 1, count_kind),
                 _ => return None,
-            }
+            };
+            self.value(values, Value { at: series.values().start + at, kind })?;
             if marked == marks.len() && summed && counted {
                 return Some(());
             }

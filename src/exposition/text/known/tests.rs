@@ -14,10 +14,13 @@ fn grouping(instance: bool) -> LabelSet {
     LabelSet::new(labels.into_iter().take(1 + usize::from(instance)))
 }
 
-/// What the parser makes of a body.
+/// What the parser makes of a body, in the order of names.
 fn parsed(body: &[u8], grouping: &LabelSet, limits: &Limits) -> Result<Vec<Family>, String> {
     let raw = text::parse(body, NameValidation::Legacy, limits).map_err(|error| error.to_string())?;
-    raw.iter().map(|raw| raw.family(grouping).map_err(|error| error.to_string())).collect()
+    let families = raw.iter().map(|raw| raw.family(grouping).map_err(|error| error.to_string()));
+    let mut families: Vec<Family> = families.collect::<Result<_, _>>()?;
+    families.sort_by(|a, b| a.name().cmp(b.name()));
+    Ok(families)
 }
 
 fn held(body: &[u8], grouping: &LabelSet) -> Group {
@@ -26,7 +29,11 @@ fn held(body: &[u8], grouping: &LabelSet) -> Group {
 }
 
 fn walked(body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-    parse_known(body, held, grouping, &Limits::default())
+    let known = Known::new(Limits::default());
+    let walked = known.parse(body, held, grouping);
+    // The second time by the template that was made the first time, where one was.
+    assert_eq!(known.parse(body, held, grouping), walked);
+    walked
 }
 
 #[track_caller]
@@ -115,7 +122,7 @@ fn a_family_without_series_is_left() {
 #[test]
 fn bounds_hold() {
     let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
-    let fits = |limits| parse_known(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true), &limits).is_some();
+    let fits = |limits| Known::new(limits).parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some();
     assert!(fits(Limits {
         line_bytes_max: 10,
         labels_per_series_max: 1,
@@ -124,6 +131,10 @@ fn bounds_hold() {
         ..Limits::default()
     }));
     assert!(!fits(Limits { line_bytes_max: 9, ..Limits::default() }));
+    let known = Known::new(Limits { line_bytes_max: 20, ..Limits::default() });
+    assert!(known.parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some());
+    assert!(known.parse(b"m{a=\"1\"} 1\nn 2\n", &held, &grouping(true)).is_some());
+    assert_eq!(known.parse(b"m{a=\"1\"} 0000000000001\nn 1\n", &held, &grouping(true)), None);
     assert!(!fits(Limits { labels_per_series_max: 0, ..Limits::default() }));
     assert!(!fits(Limits { series_max: 1, ..Limits::default() }));
     assert!(!fits(Limits { families_max: 1, ..Limits::default() }));
@@ -248,12 +259,16 @@ proptest! {
     ) {
         let grouping = grouping(instance);
         let held = held(first.as_bytes(), &grouping);
-        let mut tried = vec![first.clone().into_bytes(), second.clone().into_bytes()];
+        let renumbered = second.replace(['2', '3', '4'], "7");
+        let mut tried: Vec<_> = [&first, &second, &renumbered].map(|body| body.clone().into_bytes()).into();
         tried.extend(damages.into_iter().map(|(at, how)| mutate(&second, at, how)));
-        for body in tried {
-            if let Some(found) = walked(&body, &held, &grouping) {
-                let text = String::from_utf8_lossy(&body).into_owned();
-                let expected = parsed(&body, &grouping, &Limits::default());
+        // Each by itself, and by the template of one before it.
+        let known = Known::new(Limits::default());
+        let both = |body: &[u8]| [walked(body, &held, &grouping), known.parse(body, &held, &grouping)];
+        for (body, found) in tried.iter().flat_map(|body| both(body).map(|found| (body, found))) {
+            if let Some(found) = found {
+                let text = String::from_utf8_lossy(body).into_owned();
+                let expected = parsed(body, &grouping, &Limits::default());
                 prop_assert_eq!(Ok(&found), expected.as_ref(), "{}", text);
                 for family in &found {
                     prop_assert!(Arc::ptr_eq(family.shape(), held.family(family.name()).unwrap().family.shape()));
