@@ -11,7 +11,7 @@ use super::shape::Shape;
 pub type Originals = Box<[Box<[u8]>]>;
 
 /// One metric family of one group. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Family {
     shape: Arc<Shape>,
     values: Arc<[f64]>,
@@ -72,6 +72,21 @@ impl Family {
             .cmp(&other.shape.digest())
             .then_with(|| bits(self).cmp(&bits(other)))
             .then_with(|| self.originals.cmp(&other.originals))
+    }
+}
+
+impl Clone for Family {
+    fn clone(&self) -> Self {
+        Self { shape: self.shape.clone(), values: self.values.clone(), originals: self.originals.clone() }
+    }
+
+    /// Mostly only the values differ, and the shape, which many threads count references to, is left alone.
+    fn clone_from(&mut self, source: &Self) {
+        if !Arc::ptr_eq(&self.shape, &source.shape) {
+            self.shape = source.shape.clone();
+        }
+        self.values = source.values.clone();
+        self.originals = source.originals.clone();
     }
 }
 

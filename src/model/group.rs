@@ -46,18 +46,32 @@ pub struct Group {
 /// What a merge changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Names of families that are new or replaced, sorted.
-    pub set: Vec<Arc<str>>,
-    /// Families that went, sorted by name; and the old ones of those replaced.
-    pub gone: Vec<GroupFamily>,
+    /// Of each family of the group after it, in their order, where it comes from.
+    pub families: Vec<Origin>,
+    /// Where families stood before it that went and were not replaced.
+    pub gone: Vec<usize>,
     /// Whether horizon, deletion or one of the times moved.
     pub header: bool,
 }
 
+/// Where a family of a merged group comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin {
+    /// Where it, or the namesake that it replaces, stood before.
+    pub before: Option<usize>,
+    /// Whether it is the change's.
+    pub set: bool,
+}
+
 impl Changes {
+    /// The families that it set of the group, as that is after it.
+    pub fn set<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a GroupFamily> {
+        std::iter::zip(&self.families, &group.families).filter(|(origin, _)| origin.set).map(|(_, family)| family)
+    }
+
     /// Whether the merge changed nothing.
     pub fn is_empty(&self) -> bool {
-        self.set.is_empty() && self.gone.is_empty() && !self.header
+        self.gone.is_empty() && !self.header && self.families.iter().all(|origin| !origin.set)
     }
 }
 
@@ -103,48 +117,50 @@ impl Group {
 
     /// Merges `change` into this group by the law above.
     pub fn merge(&mut self, change: &Group) -> Changes {
-        let mut changes = Changes::default();
-        let header = (self.horizon, self.deleted, self.pushed, self.failed);
-        self.horizon = self.horizon.max(change.horizon);
-        self.deleted = self.deleted.max(change.deleted);
-        self.pushed = self.pushed.max(change.pushed);
-        self.failed = self.failed.max(change.failed);
-        if header.0 != self.horizon || header.1 != self.deleted {
-            changes.gone = self.drop_under_horizon();
-        }
-        let (mut from, mut added, mut first_added) = (0, Vec::new(), self.families.len());
-        for new in &change.families {
-            if new.stamp < self.horizon || new.stamp <= self.deleted {
-                continue;
-            }
-            // In the order of names, so each is found behind the one before.
-            let at = seek(&self.families, from, new.family.name());
-            from = at.unwrap_or_else(|at| at);
-            match at {
-                Err(at) => {
-                    first_added = first_added.min(at);
-                    added.push(new.clone());
-                }
-                Ok(at) if cmp_family(new, &self.families[at]).is_gt() => {
-                    changes.gone.push(std::mem::replace(&mut self.families[at], new.clone()));
-                }
-                Ok(_) => continue,
-            }
-            changes.set.push(new.family.name().clone());
-        }
-        // Two runs in order, which the sort merges in one pass; put in one by one, each would move all that come behind it.
-        self.families.append(&mut added);
-        self.families[first_added..].sort_by(|a, b| a.family.name().cmp(b.family.name()));
-        self.drop_times();
-        changes.gone.sort_by(|a, b| a.family.name().cmp(b.family.name()));
-        changes.header = header != (self.horizon, self.deleted, self.pushed, self.failed);
+        let (group, changes) = self.merged(change.clone());
+        *self = group;
         changes
     }
 
-    fn drop_under_horizon(&mut self) -> Vec<GroupFamily> {
+    /// What this group and `change` make by the law above. Both have their families in order, so that one walk over both
+    /// finds what comes of each.
+    pub fn merged(&self, change: Group) -> (Group, Changes) {
+        let mut group = Group {
+            families: Vec::with_capacity(self.families.len().max(change.families.len())),
+            horizon: self.horizon.max(change.horizon),
+            deleted: self.deleted.max(change.deleted),
+            pushed: self.pushed.max(change.pushed),
+            failed: self.failed.max(change.failed),
+        };
+        group.drop_times();
+        let mut changes = Changes { header: !self.same_header(&group), ..Changes::default() };
+        changes.families.reserve(group.families.capacity());
+        let (horizon, deleted) = (group.horizon, group.deleted);
+        let keeps = |f: &GroupFamily| f.stamp >= horizon && f.stamp > deleted;
+        let mut add = |family, before, set| {
+            group.families.push(family);
+            changes.families.push(Origin { before, set });
+        };
+        let mut new = change.families.into_iter().filter(keeps).peekable();
+        for (at, old) in self.families.iter().enumerate() {
+            while let Some(new) = new.next_if(|new| cmp_names(new, old).is_lt()) {
+                add(new, None, true);
+            }
+            let namesake = new.next_if(|new| cmp_names(new, old).is_eq());
+            match namesake.filter(|new| !keeps(old) || cmp_family(new, old).is_gt()) {
+                Some(new) => add(new, Some(at), true),
+                None if keeps(old) => add(old.clone(), Some(at), false),
+                None => changes.gone.push(at),
+            }
+        }
+        new.for_each(|new| add(new, None, true));
+        (group, changes)
+    }
+
+    fn drop_under_horizon(&mut self) {
         let (horizon, deleted) = (self.horizon, self.deleted);
         self.drop_times();
-        self.families.extract_if(.., |f| f.stamp < horizon || f.stamp <= deleted).collect()
+        self.families.retain(|f| f.stamp >= horizon && f.stamp > deleted);
     }
 
     fn drop_times(&mut self) {
@@ -193,6 +209,11 @@ impl Group {
     pub fn same_header(&self, other: &Group) -> bool {
         (self.horizon, self.deleted, self.pushed, self.failed)
             == (other.horizon, other.deleted, other.pushed, other.failed)
+    }
+
+    /// Horizon, deletion and times, without the families.
+    pub fn header(&self) -> Group {
+        Group { families: Vec::new(), ..*self }
     }
 
     /// Whether there is something to show. A group that is not live is a tombstone (or was never written to).
@@ -265,6 +286,12 @@ fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize,
     families[from..].binary_search_by(order).map(|at| from + at).map_err(|at| from + at)
 }
 
+/// Shapes that are shared have names that are the same: that costs no comparison of text.
+fn cmp_names(a: &GroupFamily, b: &GroupFamily) -> Ordering {
+    let (a, b) = (a.family.name(), b.family.name());
+    if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
+}
+
 /// The later write wins; content breaks the tie that only a copied store can make.
 fn cmp_family(a: &GroupFamily, b: &GroupFamily) -> Ordering {
     a.stamp.cmp(&b.stamp).then_with(|| a.family.cmp_content(&b.family))
@@ -298,8 +325,8 @@ mod tests {
         assert_eq!(names(&group), ["x", "y", "z"]);
         let changes = group.merge(&Group::put(moment(3), vec![family("y", 5.0)]));
         assert_eq!(names(&group), ["y"]);
-        assert_eq!(changes.gone.len(), 3);
-        assert_eq!(changes.set.len(), 1);
+        assert_eq!(changes.gone, [0, 2]);
+        assert_eq!(changes.families, [Origin { before: Some(1), set: true }]);
         assert_eq!(group.pushed(), Some(moment(3)));
     }
 
@@ -329,7 +356,7 @@ mod tests {
         let families = |first: char| (0..80_000).map(move |i| family(&format!("{first}{i:06}"), 1.0)).collect();
         let mut group = Group::post(moment(1), families('b'));
         let changes = group.merge(&Group::post(moment(2), families('a')));
-        assert_eq!((changes.set.len(), changes.gone.len(), group.families().len()), (80_000, 0, 160_000));
+        assert_eq!((changes.set(&group).count(), changes.gone.len(), group.families().len()), (80_000, 0, 160_000));
         assert!(names(&group).is_sorted_by(|a, b| a < b));
     }
 
@@ -338,7 +365,8 @@ mod tests {
         let mut group = Group::post(moment(1), ["b", "d", "f", "h"].map(|name| family(name, 1.0)).into());
         let changes = group.merge(&Group::post(moment(2), ["a", "c", "d", "e", "i"].map(|n| family(n, 2.0)).into()));
         assert_eq!(names(&group), ["a", "b", "c", "d", "e", "f", "h", "i"]);
-        assert_eq!(changes.set.iter().map(|name| &**name).collect::<Vec<_>>(), ["a", "c", "d", "e", "i"]);
+        let set: Vec<&str> = changes.set(&group).map(|f| &**f.family.name()).collect();
+        assert_eq!(set, ["a", "c", "d", "e", "i"]);
         let values: Vec<f64> = group.families().iter().map(|f| f.family.values()[0]).collect();
         assert_eq!(values, [2.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
     }
@@ -390,12 +418,16 @@ mod tests {
             let mut after = a.clone();
             let changes = after.merge(&b);
             prop_assert_eq!(changes.is_empty(), a == after);
-            for name in &changes.set {
-                prop_assert!(after.family(name).is_some() && after.family(name) != a.family(name));
+            prop_assert_eq!(changes.families.len(), after.families().len());
+            for (origin, new) in changes.families.iter().zip(after.families()) {
+                let old = origin.before.map(|at| &a.families()[at]);
+                prop_assert_eq!(old.map(|old| old.family.name()), a.family(new.family.name()).map(|f| f.family.name()));
+                prop_assert_eq!(origin.set, old != Some(new));
             }
-            for gone in &changes.gone {
-                prop_assert_eq!(a.family(gone.family.name()), Some(gone));
-            }
+            let went = |at: &usize| after.family(a.families()[*at].family.name()).is_none();
+            prop_assert!(changes.gone.iter().all(went) && changes.gone.is_sorted());
+            let stayed = changes.families.iter().filter(|origin| origin.before.is_some()).count();
+            prop_assert_eq!(stayed + changes.gone.len(), a.families().len());
         }
     }
 }

@@ -42,8 +42,9 @@ impl State {
                     *header = record.header;
                 }
                 marks.retain(|name, _| group.family(name).is_some());
+                let set: Vec<_> = changes.set(group).collect();
                 for (family, mark) in record.group.families().iter().zip(&record.families) {
-                    if changes.set.contains(family.family.name()) {
+                    if set.contains(&family) {
                         marks.insert(family.family.name().clone(), *mark);
                     }
                 }

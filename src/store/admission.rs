@@ -40,26 +40,24 @@ impl Store {
         mark: Mark,
         terms: Terms,
     ) -> Result<(Vec<FamilyState>, Vec<Arc<str>>), Refusal> {
+        let of_before = |at: usize| (&entry.group.families()[at], &entry.families[at]);
+        let pairs = || std::iter::zip(&changes.families, group.families());
+        let replaced = pairs().filter(|(origin, _)| origin.set).filter_map(|(o, new)| Some((o.before?, Some(new))));
         let mut names = Vec::new();
-        let (mut old, mut new) = (entry.group.walk(), group.walk());
-        for gone in &changes.gone {
-            let state = &entry.families[old.find(gone.family.name()).expect("what went was there")];
-            let new = new.find(gone.family.name()).map(|at| &group.families()[at].family);
+        for (at, new) in replaced.chain(changes.gone.iter().map(|at| (*at, None))) {
+            let (gone, state) = of_before(at);
             if state.mark.held {
                 self.index.free(gone.family.name(), &entry.id);
-            } else if !new.is_some_and(|new| Arc::ptr_eq(new.shape(), gone.family.shape())) {
+            } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), gone.family.shape())) {
                 self.index.remove(&entry.shown, state.shown.as_ref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
             }
         }
         let mut states = Vec::with_capacity(group.families().len());
-        let (mut old, mut set) = (entry.group.walk(), changes.set.iter().peekable());
-        for new in group.families() {
-            let before = old.find(new.family.name()).map(|at| (&entry.group.families()[at], &entry.families[at]));
-            let changed = set.next_if(|name| *name == new.family.name()).is_some();
+        for (origin, new) in pairs() {
             let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.shape(), new.family.shape());
-            states.push(match before {
-                Some((_, state)) if !changed => state.clone(),
+            states.push(match origin.before.map(of_before) {
+                Some((_, state)) if !origin.set => state.clone(),
                 Some((f, state)) if !state.mark.held && stays(f) => self.same_shape(entry, new, state, mark),
                 _ => self.place_family(entry, &new.family, mark, terms)?,
             });

@@ -25,8 +25,8 @@ pub struct Entry {
     pub header: Mark,
     /// Bookkeeping of the families, in their order.
     pub families: Vec<FamilyState>,
-    /// Where the times of its pushes are shown.
-    pub times_place: Place,
+    /// Where the times of its pushes accepted and refused are shown.
+    pub times_places: [Place; 2],
 }
 
 /// Bookkeeping of one family.
@@ -72,7 +72,7 @@ impl Entry {
             group: Group::default(),
             header: Mark::default(),
             families: Vec::new(),
-            times_place: Place::default(),
+            times_places: Default::default(),
         }
     }
 
@@ -83,8 +83,13 @@ impl Entry {
 
     /// The revisions of the changes that left something of it as it is, in order.
     pub fn revisions(&self) -> impl Iterator<Item = Revision> + use<> {
-        let families = self.families.iter().map(|state| state.mark.revision);
-        let mut revisions: Vec<Revision> = families.chain([self.header.revision]).collect();
+        let mut revisions = vec![self.header.revision];
+        for state in &self.families {
+            // Mostly all are of one change.
+            if revisions.last() != Some(&state.mark.revision) {
+                revisions.push(state.mark.revision);
+            }
+        }
         revisions.sort_unstable();
         revisions.dedup();
         revisions.into_iter()

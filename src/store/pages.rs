@@ -25,19 +25,20 @@ pub struct Shown {
     pub family: Family,
 }
 
-/// Where an entry was in its block when it was last set: a hint, which saves comparing labels where it still holds.
+/// Where an entry was when it was last set: a hint, which saves comparing names and labels where it still holds.
 #[derive(Debug, Default)]
 pub struct Place(AtomicU64);
 
 impl Place {
-    /// The number of the page, and of the entry in it.
-    fn get(&self) -> (usize, usize) {
+    /// The numbers of the block, of the page in it, and of the entry in that.
+    fn get(&self) -> (usize, usize, usize) {
         let packed = self.0.load(Ordering::Relaxed);
-        ((packed >> 32) as usize, packed as u32 as usize)
+        ((packed >> 40) as usize, (packed >> 8) as u32 as usize, packed as u8 as usize)
     }
 
-    fn set(&self, page: usize, at: usize) {
-        self.0.store(((page as u64) << 32) | u64::from(at as u32), Ordering::Relaxed);
+    /// Numbers that are too large are cut off: that is no worse than any other hint that does not hold.
+    fn set(&self, block: usize, page: usize, at: usize) {
+        self.0.store((block as u64) << 40 | u64::from(page as u32) << 8 | u64::from(at as u8), Ordering::Relaxed);
     }
 }
 
@@ -107,20 +108,24 @@ impl Block {
         (page, at)
     }
 
-    fn set(&mut self, shown: Shown, place: &Place) {
+    /// Shows the family, whose entry may be the one of that number in the page of that number. Returns where it is.
+    fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, near: (usize, usize)) -> (usize, usize) {
         if self.pages.is_empty() {
             self.pages.push(Arc::default());
         }
-        let (number, at) = self.find_near(&shown.labels, place);
-        place.set(number, at.unwrap_or_else(|at| at));
+        let (number, at) = self.find_near(labels, near);
         let page = self.page_mut(number);
-        page.values += shown.family.values().len();
+        page.values += family.values().len();
         match at {
             Ok(at) => {
-                page.values -= page.entries[at].family.values().len();
-                page.entries[at] = shown;
+                let entry = &mut page.entries[at];
+                page.values -= entry.family.values().len();
+                if !Arc::ptr_eq(&entry.labels, labels) {
+                    entry.labels = labels.clone();
+                }
+                entry.family.clone_from(family);
             }
-            Err(at) => page.entries.insert(at, shown),
+            Err(at) => page.entries.insert(at, Shown { labels: labels.clone(), family: family.clone() }),
         }
         let entries = page.entries.len();
         if entries > PAGE_ENTRIES_MAX || (page.values > PAGE_VALUES_MAX && entries > 1) {
@@ -128,6 +133,7 @@ impl Block {
             let appended = number + 1 == self.pages.len() && at == Err(entries - 1);
             self.split(number, if appended { entries - 1 } else { entries / 2 });
         }
+        (number, at.unwrap_or_else(|at| at))
     }
 
     /// A page to be changed: what was kept of it does not hold any more.
@@ -137,8 +143,7 @@ impl Block {
         page
     }
 
-    fn find_near(&self, labels: &Arc<LabelSet>, place: &Place) -> (usize, Result<usize, usize>) {
-        let (page, at) = place.get();
+    fn find_near(&self, labels: &Arc<LabelSet>, (page, at): (usize, usize)) -> (usize, Result<usize, usize>) {
         match self.pages.get(page).and_then(|page| page.entries.get(at)) {
             Some(shown) if Arc::ptr_eq(&shown.labels, labels) => (page, Ok(at)),
             _ if self.pages[0].entries.is_empty() => (0, Err(0)),
@@ -165,44 +170,63 @@ impl Block {
     }
 }
 
-/// The blocks by name.
+/// The blocks, by number and by name.
 #[derive(Debug, Default)]
 pub struct Pages {
-    blocks: BTreeMap<Arc<str>, Arc<Block>>,
+    blocks: Vec<(Arc<str>, Arc<Block>)>,
+    names: BTreeMap<Arc<str>, usize>,
+    /// The numbers of blocks in which nothing is shown any more.
+    free: Vec<usize>,
 }
 
 impl Pages {
     /// Shows the family under these labels of a group, in place of its namesake, which may be at `place`; that is where it
     /// is then.
     pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, place: &Place) {
-        let shown = Shown { labels: labels.clone(), family: family.clone() };
-        match self.blocks.get_mut(&**family.name()) {
-            Some(block) => Arc::make_mut(block).set(shown, place),
-            None => {
-                let block = self.blocks.entry(family.name().clone()).or_default();
-                Arc::make_mut(block).set(shown, place);
-            }
+        let (near, page, at) = place.get();
+        let number = self.number(family.name(), near);
+        let (page, at) = Arc::make_mut(&mut self.blocks[number].1).set(labels, family, (page, at));
+        place.set(number, page, at);
+    }
+
+    /// The number of the block of that name, which may be `near`; a new one, if there is none.
+    fn number(&mut self, name: &Arc<str>, near: usize) -> usize {
+        if self.blocks.get(near).is_some_and(|(of, block)| Arc::ptr_eq(of, name) && !block.pages.is_empty()) {
+            return near;
         }
+        if let Some(number) = self.names.get(&**name) {
+            return *number;
+        }
+        let number = self.free.pop().unwrap_or(self.blocks.len());
+        let block = (name.clone(), Arc::default());
+        match self.blocks.get_mut(number) {
+            Some(free) => *free = block,
+            None => self.blocks.push(block),
+        }
+        self.names.insert(name.clone(), number);
+        number
     }
 
     /// Shows no family of that name under these labels.
     pub fn remove(&mut self, labels: &LabelSet, name: &str) {
-        let Some(block) = self.blocks.get_mut(name) else { return };
-        let block = Arc::make_mut(block);
+        let Some(number) = self.names.get(name).copied() else { return };
+        let block = Arc::make_mut(&mut self.blocks[number].1);
         block.remove(labels);
         if block.pages.is_empty() {
-            self.blocks.remove(name);
+            self.names.remove(name);
+            self.blocks[number] = (Arc::default(), Arc::default());
+            self.free.push(number);
         }
     }
 
     /// The block of that name.
     pub fn block(&self, name: &str) -> Option<Arc<Block>> {
-        self.blocks.get(name).cloned()
+        self.names.get(name).map(|number| self.blocks[*number].1.clone())
     }
 
     /// The blocks in the order of their names, as they are now.
     pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
-        self.blocks.iter().map(|(name, block)| (name.clone(), block.clone())).collect()
+        self.names.values().map(|number| self.blocks[*number].clone()).collect()
     }
 }
 
@@ -212,9 +236,37 @@ mod tests {
     use crate::model::{FamilyBuilder, MetricType, Points};
 
     fn family(value: f64) -> Family {
-        let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+        named("m", value)
+    }
+
+    fn named(name: &str, value: f64) -> Family {
+        let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
         builder.series(&[], &Points::Single, &[value], None);
         builder.finish().unwrap()
+    }
+
+    #[test]
+    fn blocks_come_and_go_in_the_order_of_names() {
+        let (mut pages, labels) = (Pages::default(), Arc::new(LabelSet::new([("job", "a")])));
+        let places = [(); 4].map(|()| Place::default());
+        let names = |pages: &Pages| pages.snapshot().iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        let families = ["c", "a", "b"].map(|name| named(name, 1.0));
+        for (family, place) in families.iter().zip(&places) {
+            pages.set(&labels, family, place);
+        }
+        pages.remove(&labels, "a");
+        assert_eq!(names(&pages), ["b", "c"]);
+        // Takes the number that "a" had, which has it again with another: places that say so are wrong for both.
+        pages.set(&labels, &named("d", 4.0), &places[3]);
+        pages.set(&labels, &families[1], &places[1]);
+        pages.set(&labels, &families[0], &places[3]);
+        assert_eq!(names(&pages), ["a", "b", "c", "d"]);
+        for (name, block) in pages.snapshot() {
+            let shown: Vec<&Shown> = block.entries().collect();
+            assert!(shown.len() == 1 && *shown[0].family.name() == name, "{name}");
+            assert_eq!(pages.block(&name).unwrap().entries().count(), 1);
+        }
+        assert_eq!(pages.blocks.len(), 4);
     }
 
     #[test]
@@ -227,6 +279,8 @@ mod tests {
             pages.set(key, &family(i as f64), &places[i]);
             pages.set(key, &family(1.0), &places[i]);
         }
+        pages.set(&keys[0], &named("l", 1.0), &Place::default());
+        pages.remove(&keys[0], "l");
         let snapshot = pages.snapshot();
         assert_eq!(snapshot.len(), 1);
         let labels: Vec<String> = snapshot[0].1.entries().map(|shown| shown.labels.to_string()).collect();

@@ -373,7 +373,7 @@ impl View {
         let instance = new.shown.contains(label::INSTANCE);
         for (i, seconds) in times(new).into_iter().enumerate() {
             if was.is_none_or(|was| was[i] != seconds) {
-                self.pages.set(&new.shown, &TIMES.family(i, instance, seconds), &new.times_place);
+                self.pages.set(&new.shown, &TIMES.family(i, instance, seconds), &new.times_places[i]);
             }
         }
     }

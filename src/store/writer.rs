@@ -392,8 +392,8 @@ impl Store {
             let shared = shape.is_some_and(|shape| Arc::ptr_eq(shape, family.shape()));
             (!shared).then(|| self.shapes.intern(family.clone()))
         });
-        let mut group = entry.group.clone();
-        let changes = group.merge(&change);
+        let (told, bytes) = (change.header(), change.bytes());
+        let (group, changes) = entry.group.merged(change);
         if changes.is_empty() {
             return Ok(());
         }
@@ -408,13 +408,13 @@ impl Store {
         let series_max = self.rules.limits.series_max.max(self.index.series());
         let (families, gone) = self.place_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
         let mut header = if changes.header { mark } else { entry.header };
-        if changes.header && !group.same_header(&change) {
+        if changes.header && !group.same_header(&told) {
             header.origin = None;
         }
         header.held = is_live && self.is_shadowed(entry);
         let (id, shown, full) = (entry.id.clone(), entry.shown.clone(), entry.full.clone());
-        let new = Entry { id, shown, full, group, header, families, times_place: entry.times_place.clone() };
-        self.drafted_bytes += change.bytes();
+        let new = Entry { id, shown, full, group, header, families, times_places: entry.times_places.clone() };
+        self.drafted_bytes += bytes;
         self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
         self.revision = revision;
         self.staged.set(&entry.id, Some(Arc::new(new)));

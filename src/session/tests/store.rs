@@ -82,8 +82,8 @@ impl Store {
             return;
         }
         self.head = revision;
-        for name in &changes.set {
-            entry.families.insert(name.clone(), Mark { revision, origin });
+        for set in changes.set(&entry.group) {
+            entry.families.insert(set.family.name().clone(), Mark { revision, origin });
         }
         entry.families.retain(|name, _| entry.group.family(name).is_some());
         if changes.header {
