@@ -127,8 +127,6 @@ where
         tokio::select! {
             biased;
             () = stop.stopped() => break,
-            // Ended connections are let go as others come.
-            Some(ended) = connections.join_next() => report(ended),
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match accepting.slots.take() {
                     Some(slot) => {
@@ -144,6 +142,10 @@ where
                 },
                 Err(error) => pause(&error, &mut stop).await,
             },
+        }
+        // Ended connections are let go as others come: to wake up for each would cost as much as the connection.
+        while let Some(ended) = connections.try_join_next() {
+            report(ended);
         }
     }
     drop(listener);
