@@ -165,9 +165,12 @@ impl Templates {
         template.filter(|template| template.is_for(held, grouping))?.read(body, held)
     }
 
-    /// Keeps a template of what was read to a group that holds `held`.
+    /// Keeps a template of what was read to a group that holds `held`, unless that is too much by itself.
     pub fn keep(&self, template: Template, held: &Group) {
         let (key, bytes) = (self.key(held), template.bytes());
+        if bytes > BYTES_MAX {
+            return;
+        }
         let mut kept = self.kept();
         if let Some(old) = kept.templates.remove(&key) {
             kept.bytes -= old.bytes();
@@ -228,5 +231,11 @@ mod tests {
             assert!(templates.kept().bytes <= BYTES_MAX);
         }
         assert!(templates.kept().bytes > BYTES_MAX / 4);
+        let before = templates.kept().bytes;
+        let family = |at: usize| held(&format!("m{at}")).families()[0].family.clone();
+        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let large = Group::put(moment, (0..BYTES_MAX / size_of::<Shape>()).map(family).collect());
+        templates.keep(template(b"m0 1\n", &large, &grouping), &large);
+        assert_eq!(templates.kept().bytes, before, "a group of very many families takes nobody's place");
     }
 }
