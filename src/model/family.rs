@@ -63,6 +63,12 @@ impl Family {
         Family { shape, ..self }
     }
 
+    /// The order of families in a group. Shapes that are shared have one name, and then no text is compared.
+    pub fn cmp_name(&self, other: &Family) -> Ordering {
+        let (a, b) = (self.name(), other.name());
+        if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
+    }
+
     /// An order of all contents, to break the tie between two writes with one stamp (which only a copied store can make):
     /// all nodes choose alike.
     pub fn cmp_content(&self, other: &Family) -> Ordering {

@@ -143,10 +143,10 @@ impl Group {
         };
         let mut new = change.families.into_iter().filter(keeps).peekable();
         for (at, old) in self.families.iter().enumerate() {
-            while let Some(new) = new.next_if(|new| cmp_names(new, old).is_lt()) {
+            while let Some(new) = new.next_if(|new| new.family.cmp_name(&old.family).is_lt()) {
                 add(new, None, true);
             }
-            let namesake = new.next_if(|new| cmp_names(new, old).is_eq());
+            let namesake = new.next_if(|new| new.family.cmp_name(&old.family).is_eq());
             match namesake.filter(|new| !keeps(old) || cmp_family(new, old).is_gt()) {
                 Some(new) => add(new, Some(at), true),
                 None if keeps(old) => add(old.clone(), Some(at), false),
@@ -284,12 +284,6 @@ fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize,
     let from = families.len().min(from + NEAR);
     let order = |f: &GroupFamily| f.family.name().cmp(name);
     families[from..].binary_search_by(order).map(|at| from + at).map_err(|at| from + at)
-}
-
-/// Shapes that are shared have names that are the same: that costs no comparison of text.
-fn cmp_names(a: &GroupFamily, b: &GroupFamily) -> Ordering {
-    let (a, b) = (a.family.name(), b.family.name());
-    if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
 }
 
 /// The later write wins; content breaks the tie that only a copied store can make.

@@ -370,11 +370,18 @@ impl<'a> Cursor<'a> {
         self.values_len = self.values_len.saturating_add(len);
         bounded("families of an update", self.families, FAMILIES_MAX)?;
         bounded("values of an update", self.values_len, VALUES_MAX)?;
-        let values = match base {
-            Some(base) if base.len() == len && self.values.skip_same(len)? => base.clone(),
-            base => self.values.read(base.map(|base| &base[..]), len)?.into(),
-        };
+        let values = self.values(base.filter(|base| base.len() == len), len)?;
         Family::new(shape, values, originals).ok_or(DecodeError::Rule("a family has the values of its shape"))
+    }
+
+    fn values(&mut self, base: Option<&Arc<[f64]>>, len: usize) -> Result<Arc<[f64]>, DecodeError> {
+        let mut values: Arc<[f64]> = match base {
+            Some(base) if self.values.skip_same(len)? => return Ok(base.clone()),
+            Some(base) => base[..].into(),
+            None => std::iter::repeat_n(0.0, len).collect(),
+        };
+        self.values.read(base.is_some(), Arc::make_mut(&mut values))?;
+        Ok(values)
     }
 
     fn originals(

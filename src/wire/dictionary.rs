@@ -180,17 +180,27 @@ impl Dictionary {
         };
         group.header = header;
         let mut gone = Vec::new();
+        let known = group.families.len();
         for Change { at, sent } in changes {
+            let shape = sent.shape;
             self.bytes += sent.bytes();
-            if let Some(known) = self.shapes.get_mut(sent.shape) {
-                known.families += 1;
-            }
             match at.and_then(|at| group.families.get_mut(at)) {
-                Some(family) => gone.push(std::mem::replace(family, sent)),
+                // Its shape has as many families as before.
+                Some(old) if old.shape == shape => {
+                    self.bytes -= old.bytes();
+                    *old = sent;
+                    continue;
+                }
+                Some(old) => gone.push(std::mem::replace(old, sent)),
                 None => group.families.push(sent),
             }
+            if let Some(known) = self.shapes.get_mut(shape) {
+                known.families += 1;
+            }
         }
-        group.families.sort_by(|a, b| a.family.name().cmp(b.family.name()));
+        if group.families.len() > known {
+            group.families.sort_by(|a, b| a.family.cmp_name(&b.family));
+        }
         gone.extend(group.families.extract_if(.., |sent| !header.keeps(sent.stamp)));
         let live = header.pushed.is_some() || header.failed.is_some() || !group.families.is_empty();
         for sent in gone {

@@ -1,5 +1,6 @@
 //! Messages to bytes, of one direction of one connection.
 
+use std::cmp::Ordering;
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -134,16 +135,13 @@ impl Encoder {
         let mut next = 0;
         let mut changes = Vec::with_capacity(families.len());
         for (at, GroupFamily { stamp, family }) in std::iter::zip(places, families) {
-            let old = at.and_then(|at| self.dictionary.groups.get(group)?.families.get(at)).cloned();
-            let same = old.as_ref().filter(|old| same_shape(&old.family, family));
-            let shape = match same {
-                Some(old) => old.shape,
-                None => self.shape(family.shape(), &mut writer.columns.shapes),
-            };
+            let same = self.sent(group, *at).filter(|old| same_shape(&old.family, family)).map(|old| old.shape);
+            let shape = same.unwrap_or_else(|| self.shape(family.shape(), &mut writer.columns.shapes));
+            let same = self.sent(group, *at).filter(|_| same.is_some());
             if listed {
                 let structure = &mut writer.columns.structure;
                 put_count(at.map_or(0, |at| at + 1 - next), structure);
-                put_count(if same.is_some() { 0 } else { shape + usize::from(old.is_some()) }, structure);
+                put_count(if same.is_some() { 0 } else { shape + usize::from(at.is_some()) }, structure);
                 put_originals(same.map(|old| &old.family), family, &mut writer.columns);
             }
             writer.values.write(same.map(|old| &old.family.values()[..]), family.values());
@@ -151,6 +149,11 @@ impl Encoder {
             changes.push(Change { at: *at, sent: Sent { shape, stamp: *stamp, family: family.clone() } });
         }
         changes
+    }
+
+    /// What was last sent of a group at that place.
+    fn sent(&self, group: usize, at: Option<usize>) -> Option<&Sent> {
+        self.dictionary.groups.get(group)?.families.get(at?)
     }
 
     /// The number of a shape; a new one is written out.
@@ -276,10 +279,13 @@ fn moments(changed: u8, header: &Header) -> impl Iterator<Item = Moment> {
 fn places(known: &[Sent], families: &[GroupFamily]) -> Vec<Option<usize>> {
     let mut at = 0;
     let place = |new: &GroupFamily| {
-        while known.get(at).is_some_and(|old| old.family.name() < new.family.name()) {
-            at += 1;
+        loop {
+            match known.get(at)?.family.cmp_name(&new.family) {
+                Ordering::Less => at += 1,
+                Ordering::Equal => return Some(at),
+                Ordering::Greater => return None,
+            }
         }
-        known.get(at).filter(|old| old.family.name() == new.family.name()).map(|_| at)
     };
     families.iter().map(place).collect()
 }

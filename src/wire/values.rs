@@ -60,13 +60,17 @@ impl Decimal {
         self.mantissa as f64 / power(self.scale) as f64
     }
 
-    fn shortened(mut self) -> Decimal {
-        for zeros in [8, 4, 2, 1] {
-            if self.scale >= zeros && self.mantissa % power(zeros) == 0 {
-                self = Decimal { mantissa: self.mantissa / power(zeros), scale: self.scale - zeros };
-            }
+    fn shortened(self) -> Decimal {
+        self.without::<8>().without::<4>().without::<2>().without::<1>()
+    }
+
+    /// Without so many zeros at its end, if it has them. Division by a constant is multiplication.
+    fn without<const ZEROS: u8>(self) -> Decimal {
+        let power = const { POWERS[ZEROS as usize] };
+        if self.scale < ZEROS || self.mantissa % power != 0 {
+            return self;
         }
-        self
+        Decimal { mantissa: self.mantissa / power, scale: self.scale - ZEROS }
     }
 
     /// Its mantissa at a scale that is not smaller, if that is not too large.
@@ -180,10 +184,12 @@ impl<'a> ValueReader<'a> {
         Self { runs, deltas, raws, kind: (SAME, 0), length: 0, scale: 0 }
     }
 
-    /// The next `len` values, whose bases are `base`, if it has as many. The caller bounds `len`.
-    pub fn read(&mut self, base: Option<&[f64]>, len: usize) -> Result<Vec<f64>, Malformed> {
-        let base = base.filter(|base| base.len() == len);
-        (0..len).map(|at| self.read_one(base.map(|base| base[at]))).collect()
+    /// The next values, in the place of their bases if they are `based`, else of zeros.
+    pub fn read(&mut self, based: bool, values: &mut [f64]) -> Result<(), Malformed> {
+        for value in values {
+            *value = self.read_one(*value, based)?;
+        }
+        Ok(())
     }
 
     /// Skips `len` values if they are known to be those of their base.
@@ -198,22 +204,22 @@ impl<'a> ValueReader<'a> {
         Ok(same)
     }
 
-    fn read_one(&mut self, base: Option<f64>) -> Result<f64, Malformed> {
+    fn read_one(&mut self, base: f64, based: bool) -> Result<f64, Malformed> {
         if self.length == 0 {
             self.begin_run()?;
         }
         self.length -= 1;
-        let bits = base.unwrap_or(0.0).to_bits();
         let scale = match self.kind {
-            (SAME, _) => return Ok(f64::from_bits(bits)),
+            (SAME, _) => return Ok(base),
             (RAW, _) => {
                 let raw = self.raws.take(8, RAWS)?.iter().fold(0, |raw, byte| raw << 8 | u64::from(*byte));
-                return Ok(f64::from_bits(bits ^ raw));
+                return Ok(f64::from_bits(base.to_bits() ^ raw));
             }
             (SCALED, scale) => Some(scale),
             _ => None,
         };
-        let from = base.and_then(Decimal::of).unwrap_or(Decimal { mantissa: 0, scale: self.scale });
+        let decimal = if based { Decimal::of(base) } else { None };
+        let from = decimal.unwrap_or(Decimal { mantissa: 0, scale: self.scale });
         let scale = scale.unwrap_or(from.scale);
         let mantissa = from.mantissa_at(scale).and_then(|mantissa| {
             let delta = read_signed(&mut self.deltas, DELTAS).ok()?;
@@ -278,7 +284,9 @@ mod tests {
         let mut reader = ValueReader::new(&columns.runs, &columns.deltas, &columns.raws);
         let mut bits = Vec::new();
         for base in bases {
-            bits.push(reader.read(base.as_ref().map(std::slice::from_ref), 1)?[0].to_bits());
+            let mut value = base.unwrap_or(0.0);
+            reader.read(base.is_some(), std::slice::from_mut(&mut value))?;
+            bits.push(value.to_bits());
         }
         reader.finish()?;
         Ok(bits)
