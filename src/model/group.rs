@@ -32,11 +32,13 @@ pub struct GroupFamily {
     pub family: Family,
 }
 
-/// The metrics under one grouping key, or a change to them.
+/// The metrics under one grouping key, or a change to them. Cheap to clone: a store, the records of its changes and the
+/// links that tell of them share the families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Sorted by name, each name once, each with a stamp not before `horizon` and after `deleted`.
-    families: Vec<GroupFamily>,
+    /// Sorted by name, each name once, each with a stamp not before `horizon` and after `deleted`. In a vector, so that
+    /// merging can take over those of a change that nobody else has.
+    families: Arc<Vec<GroupFamily>>,
     horizon: Stamp,
     deleted: Stamp,
     pushed: Option<Moment>,
@@ -66,7 +68,7 @@ pub struct Origin {
 impl Changes {
     /// The families that it set of the group, as that is after it.
     pub fn set<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a GroupFamily> {
-        std::iter::zip(&self.families, &group.families).filter(|(origin, _)| origin.set).map(|(_, family)| family)
+        std::iter::zip(&self.families, group.families()).filter(|(origin, _)| origin.set).map(|(_, family)| family)
     }
 
     /// Whether the merge changed nothing.
@@ -110,8 +112,9 @@ impl Group {
             families.dedup_by(|later, first| later.family.name() == first.family.name());
         }
         let horizon = horizon.max(deleted);
-        let mut group = Group { families, horizon, deleted, pushed, failed };
-        group.drop_under_horizon();
+        families.retain(|f| f.stamp >= horizon && f.stamp > deleted);
+        let mut group = Group { families: Arc::new(families), horizon, deleted, pushed, failed };
+        group.drop_times();
         group
     }
 
@@ -126,7 +129,7 @@ impl Group {
     /// finds what comes of each.
     pub fn merged(&self, change: Group) -> (Group, Changes) {
         let mut group = Group {
-            families: Vec::with_capacity(self.families.len().max(change.families.len())),
+            families: Arc::default(),
             horizon: self.horizon.max(change.horizon),
             deleted: self.deleted.max(change.deleted),
             pushed: self.pushed.max(change.pushed),
@@ -134,14 +137,16 @@ impl Group {
         };
         group.drop_times();
         let mut changes = Changes { header: !self.same_header(&group), ..Changes::default() };
-        changes.families.reserve(group.families.capacity());
+        let len = self.families.len().max(change.families.len());
+        let mut families = Vec::with_capacity(len);
+        changes.families.reserve(len);
         let (horizon, deleted) = (group.horizon, group.deleted);
         let keeps = |f: &GroupFamily| f.stamp >= horizon && f.stamp > deleted;
         let mut add = |family, before, set| {
-            group.families.push(family);
+            families.push(family);
             changes.families.push(Origin { before, set });
         };
-        let mut new = change.families.into_iter().filter(keeps).peekable();
+        let mut new = Arc::unwrap_or_clone(change.families).into_iter().filter(keeps).peekable();
         for (at, old) in self.families.iter().enumerate() {
             while let Some(new) = new.next_if(|new| new.family.cmp_name(&old.family).is_lt()) {
                 add(new, None, true);
@@ -154,13 +159,8 @@ impl Group {
             }
         }
         new.for_each(|new| add(new, None, true));
+        group.families = Arc::new(families);
         (group, changes)
-    }
-
-    fn drop_under_horizon(&mut self) {
-        let (horizon, deleted) = (self.horizon, self.deleted);
-        self.drop_times();
-        self.families.retain(|f| f.stamp >= horizon && f.stamp > deleted);
     }
 
     fn drop_times(&mut self) {
@@ -213,7 +213,7 @@ impl Group {
 
     /// Horizon, deletion and times, without the families.
     pub fn header(&self) -> Group {
-        Group { families: Vec::new(), ..*self }
+        Group { families: Arc::default(), ..*self }
     }
 
     /// Whether there is something to show. A group that is not live is a tombstone (or was never written to).
@@ -236,17 +236,21 @@ impl Group {
     /// Replaces each family, in the order of names, by what `map` makes of it, if that is something, which must have the
     /// same content.
     pub fn map_families(&mut self, mut map: impl FnMut(&Family) -> Option<Family>) {
-        for f in &mut self.families {
-            if let Some(family) = map(&f.family) {
-                f.family = family;
+        for at in 0..self.families.len() {
+            if let Some(family) = map(&self.families[at].family) {
+                Arc::make_mut(&mut self.families)[at].family = family;
             }
         }
     }
 
     /// The group with only those of its families that `keep` wants: a change that brings a peer up to date.
     pub fn part(&self, keep: impl Fn(usize, &GroupFamily) -> bool) -> Group {
-        let families = self.families.iter().enumerate().filter(|(i, f)| keep(*i, f)).map(|(_, f)| f.clone()).collect();
-        Group { families, ..*self }
+        let families = || self.families.iter().enumerate();
+        if families().all(|(i, f)| keep(i, f)) {
+            return self.clone();
+        }
+        let kept = families().filter(|(i, f)| keep(*i, f)).map(|(_, f)| f.clone());
+        Group { families: Arc::new(kept.collect()), ..*self }
     }
 }
 

@@ -153,13 +153,10 @@ impl Entry {
 
     /// The record that restores the families at which `keep` holds, and the header.
     pub fn record(&self, keep: impl Fn(usize) -> bool) -> GroupRecord {
-        let kept = (0..self.families.len()).filter(|&at| keep(at)).map(|at| self.families[at].mark).collect();
-        GroupRecord {
-            id: self.id.clone(),
-            group: self.group.part(|at, _| keep(at)),
-            header: self.header,
-            families: kept,
-        }
+        // Mostly all.
+        let mut families = Vec::with_capacity(self.families.len());
+        families.extend((0..self.families.len()).filter(|&at| keep(at)).map(|at| self.families[at].mark));
+        GroupRecord { id: self.id.clone(), group: self.group.part(|at, _| keep(at)), header: self.header, families }
     }
 }
 
