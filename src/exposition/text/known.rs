@@ -49,8 +49,9 @@ impl Known {
         let mut walk = Walk { samples, held, grouping, taken: vec![None; held.families().len()], next: 0 };
         let (mut order, mut series_len) = (Vec::with_capacity(held.families().len()), 0);
         while walk.samples.skip_empty_lines() {
-            order.push(walk.family()?);
-            series_len += held.families()[*order.last()?].family.shape().series_len();
+            let at = walk.family()?;
+            order.push((at, walk.samples.numbers().len()));
+            series_len += held.families()[at].family.shape().series_len();
         }
         if series_len > self.limits.series_max || order.len() > self.limits.families_max {
             return None;

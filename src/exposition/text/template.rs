@@ -75,8 +75,9 @@ pub(super) struct Template {
     text: Box<[u8]>,
     /// Of each number, up to where that stands before it, and which value it is.
     slots: Box<[(usize, Value)]>,
-    /// Which of the held families stand in the body, in its order. Each has as many slots as values.
-    families: Box<[usize]>,
+    /// Which of the held families stand in the body, in its order, and where the slots of each end: it may have fewer than
+    /// values, as a sum that nobody sent.
+    families: Box<[(usize, usize)]>,
     /// The shapes that are held: their addresses, which nobody else has for as long as these are kept.
     held: Box<[Weak<Shape>]>,
     /// The label names of the grouping key.
@@ -85,7 +86,13 @@ pub(super) struct Template {
 
 impl Template {
     /// The template of a body with these numbers, of these of the held families.
-    pub fn new(body: &[u8], numbers: &[Number], families: &[usize], held: &Group, grouping: &LabelSet) -> Self {
+    pub fn new(
+        body: &[u8],
+        numbers: &[Number],
+        families: &[(usize, usize)],
+        held: &Group,
+        grouping: &LabelSet,
+    ) -> Self {
         let (mut text, mut from) = (Vec::with_capacity(body.len()), 0);
         let mut slots = Vec::with_capacity(numbers.len());
         for number in numbers {
@@ -114,16 +121,17 @@ impl Template {
     /// Reads a body, if it differs from the template's in values alone: its families in the order of names.
     fn read(&self, body: &[u8], held: &Group) -> Option<Vec<Family>> {
         let mut families: Vec<Option<Family>> = vec![None; held.families().len()];
-        let (mut rest, mut from, mut slots) = (body, 0, self.slots.iter());
-        for at in &self.families {
+        let (mut rest, mut from, mut done) = (body, 0, 0);
+        for (at, slots_end) in &self.families {
             let shape = held.families().get(*at)?.family.shape();
             let mut values: Arc<[f64]> = std::iter::repeat_n(0.0, shape.values_len()).collect();
             let into = Arc::get_mut(&mut values)?;
-            for (end, value) in slots.by_ref().take(into.len()) {
+            for (end, value) in self.slots.get(done..*slots_end)? {
                 rest = rest.strip_prefix(&self.text[from..*end])?;
                 rest = &rest[value.read(rest, into)?..];
                 from = *end;
             }
+            done = *slots_end;
             families[*at] = Some(Family::new(shape.clone(), values, None)?);
         }
         (*rest == self.text[from..]).then(|| families.into_iter().flatten().collect())
@@ -161,7 +169,8 @@ impl Templates {
 
     /// Reads a body to a group that holds `held`, if there is a template for it: its families in the order of names.
     pub fn read(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-        let template = self.kept().templates.get(&self.key(held)).cloned();
+        let key = self.key(held);
+        let template = self.kept().templates.get(&key).cloned();
         template.filter(|template| template.is_for(held, grouping))?.read(body, held)
     }
 
@@ -198,7 +207,7 @@ mod tests {
     fn template(body: &[u8], held: &Group, grouping: &LabelSet) -> Template {
         let (start, end) = (body.len() - 2, body.len() - 1);
         let number = Number { start, end, value: Value { at: 0, kind: Kind::Plain } };
-        Template::new(body, &[number], &[0], held, grouping)
+        Template::new(body, &[number], &[(0, 1)], held, grouping)
     }
 
     #[test]

@@ -70,6 +70,10 @@ fn what_client_libraries_print_is_walked() {
     is_walked(summary, "# TYPE s summary\ns_count 4\ns{quantile=\"0.5\"} -1\ns_sum 2\n");
     let held = held(b"m{instance=\"x\"} 1\n", &grouping(false));
     assert!(walked(b"m{instance=\"x\"} 2\n", &held, &grouping(false)).is_some());
+    // What has fewer lines than values takes none of those of the next.
+    is_walked("# TYPE a summary\na_sum 1\nm 5\n", "# TYPE a summary\na_sum 2\nm 6\n");
+    let short = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nm 5\n";
+    is_walked(short, &short.replace(" 2\n", " 3\n"));
     // Many labels, not in order.
     let labels: Vec<String> = (0..999).rev().map(|at| format!("l{at}=\"\"")).collect();
     let many = format!("m{{{}}} 1\n", labels.join(","));
