@@ -132,6 +132,23 @@ fn deleting_asks_first() {
     browser.nothing_happened();
 }
 
+/// A dialog tells that it was closed when the next one may already be open.
+#[test]
+fn a_question_is_not_answered_by_the_last_one() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = Folder::new();
+    let node = edge(&folder, &[]);
+    fill(&node);
+    browser.open(node.web(), "/?q=report");
+    let ask_twice = "(() => { const ask = document.querySelector('[data-delete]'); const dialog = \
+                     document.querySelector('dialog'); ask.click(); dialog.close(); ask.click(); return dialog.open; })()";
+    assert_eq!(browser.ask(ask_twice), true);
+    browser.click("dialog button.danger");
+    browser.wait("document.querySelectorAll('.group').length === 0");
+    assert!(!node.page().values("report_rows", &[]).contains(&12.0));
+    browser.nothing_happened();
+}
+
 #[test]
 fn a_keyboard_is_enough() {
     let Some(browser) = Browser::start() else { return };

@@ -117,17 +117,27 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Asks; Escape and Cancel mean no.
+// Asks; Escape and Cancel mean no. The event that tells of a closed dialog comes later than its closing: what was asked
+// before is answered when the next is asked, and an event that finds the dialog open again is of no question.
+let answerQuestion = () => {};
+
 function confirmed(title, text, what) {
+  answerQuestion(dialog.returnValue === "delete");
   document.getElementById("confirm-title").textContent = title;
   document.getElementById("confirm-text").textContent = text;
   document.getElementById("confirm-what").replaceChildren(...what);
   dialog.returnValue = "";
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "delete"), { once: true });
+    answerQuestion = resolve;
   });
 }
+
+dialog.addEventListener("close", () => {
+  if (!dialog.open) {
+    answerQuestion(dialog.returnValue === "delete");
+  }
+});
 
 async function remove(button) {
   const row = button.closest(".group");
