@@ -380,6 +380,22 @@ fn a_push_of_values_only_tries_nothing_again_that_is_held_back() {
     assert_eq!(store.published().counts().held, 1);
 }
 
+/// The link gives a family whose values stay the very values of the one before.
+#[test]
+fn what_a_peer_sends_is_shown_where_only_the_originals_change() {
+    let mut store = store(rules());
+    let id = placed("EU", &[("job", "a")]);
+    let mut family = gauge("m");
+    for (time_ns, originals) in [(1, None), (2, Some("x")), (3, Some("y")), (4, None)] {
+        let originals = originals.map(|original| Arc::new([Box::from(original.as_bytes())].into()));
+        family = Family::new(family.shape().clone(), family.values().clone(), originals).unwrap();
+        store.merge(id.clone(), pushed(time_ns, vec![family.clone()]), StoreId(2)).unwrap();
+        store.commit();
+        let block = store.published().block("m").unwrap();
+        assert_eq!(block.entries().next().unwrap().family, family, "at {time_ns}");
+    }
+}
+
 #[test]
 fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     let limits = Limits { groups_max: 9, series_max: 2 };

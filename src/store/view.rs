@@ -359,10 +359,8 @@ impl View {
     fn show(&mut self, old: Option<&Entry>, new: &Entry) {
         let mut walk = old.map(|old| old.group.walk());
         for (family, place) in new.shown_places() {
-            let same =
-                |was: &Family| Arc::ptr_eq(was.values(), family.values()) && Arc::ptr_eq(was.shape(), family.shape());
             let at = walk.as_mut().and_then(|walk| walk.find(family.name()));
-            if !at.and_then(|at| old?.shown_at(at)).is_some_and(same) {
+            if !at.and_then(|at| old?.shown_at(at)).is_some_and(|was| was.shares_all(family)) {
                 self.pages.set(&new.shown, family, place);
             }
         }

@@ -4,7 +4,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 
 use crate::support::process::bash;
-use crate::support::{Node, Process, Site, eventually, http};
+use crate::support::{Node, Process, Site, eventually, http, protobuf};
 
 const PUSH_INSTANCE: &str = r#"cat <<E | curl -s -w '%{http_code}' --data-binary @- http://EDGE/metrics/job/some_job/instance/some_instance
 ifeng_a_some_metric{label="test",IDC="SYQ"} 100
@@ -207,11 +207,27 @@ fn a_scraper_gets_the_format_it_asks_for() {
 
     let plain = ask(&[]);
     assert!(plain.header("content-type").unwrap().starts_with("text/plain; version=0.0.4"), "{plain:?}");
-    let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
-    let binary = ask(&[("accept", protobuf)]);
+    let binary = ask(&[("accept", protobuf::MEDIA_TYPE)]);
     assert!(binary.header("content-type").unwrap().starts_with("application/vnd.google.protobuf"), "{binary:?}");
     assert!(!binary.body.starts_with(b"#"));
     let zipped = ask(&[("accept-encoding", "gzip")]);
     assert_eq!(zipped.header("content-encoding"), Some("gzip"));
     assert!(zipped.body.starts_with(&[0x1f, 0x8b]));
+}
+
+#[test]
+fn an_exemplar_that_changes_alone_reaches_the_hub() {
+    let (_site, hub, edge) = Site::with_one_edge();
+    let headers = [("content-type", protobuf::MEDIA_TYPE), ("accept", protobuf::MEDIA_TYPE)];
+    for trace in ["first", "second", "third"] {
+        let body = protobuf::counter_with_exemplar("hits_total", trace);
+        let reply = edge.request("POST", "/metrics/job/j", &headers, &body);
+        assert_eq!(reply.status, 200, "{}", reply.text());
+        for node in [&edge, &hub] {
+            eventually(&format!("the exemplar {trace} is shown"), || {
+                let page = node.request("GET", "/metrics", &headers[1..], b"").body;
+                page.windows(trace.len()).any(|part| part == trace.as_bytes()).then_some(())
+            });
+        }
+    }
 }

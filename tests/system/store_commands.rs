@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::support::process::bash;
-use crate::support::{Node, Site};
+use crate::support::{Node, Site, protobuf};
 
 /// What a run of `pushrelay store` left.
 struct Outcome {
@@ -34,18 +34,6 @@ fn shown(node: &Node) -> BTreeMap<(String, BTreeMap<String, String>), u64> {
     samples
 }
 
-/// A counter with an exemplar, which text does not carry, as a delimited message.
-fn with_exemplar() -> Vec<u8> {
-    let field = |tag: u8, bytes: &[u8]| [&[tag, bytes.len() as u8], bytes].concat();
-    let double = |tag: u8, value: f64| [&[tag], &value.to_le_bytes()[..]].concat();
-    let label = [field(0x0a, b"trace"), field(0x12, b"1f")].concat();
-    let exemplar = [field(0x0a, &label), double(0x11, 0.5)].concat();
-    let counter = [double(0x09, 7.0), field(0x12, &exemplar)].concat();
-    let metric = field(0x1a, &counter);
-    let family = [field(0x0a, b"with_exemplar_total"), vec![0x18, 0], field(0x22, &metric)].concat();
-    [vec![family.len() as u8], family].concat()
-}
-
 /// Groups of every kind: odd keys, odd values, every type, no families, and one that text cannot carry.
 fn fill(edge: &Node) {
     edge.put(
@@ -61,8 +49,9 @@ fn fill(edge: &Node) {
     edge.put("job/j/none/yes", "");
     edge.push("job/j/gone/yes", "v 1\n");
     edge.delete("job/j/gone/yes");
-    let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
-    let reply = edge.request("PUT", "/metrics/job/j/kind/exemplar", &[("content-type", protobuf)], &with_exemplar());
+    let counter = protobuf::counter_with_exemplar("with_exemplar_total", "1f");
+    let protobuf = [("content-type", protobuf::MEDIA_TYPE)];
+    let reply = edge.request("PUT", "/metrics/job/j/kind/exemplar", &protobuf, &counter);
     assert_eq!(reply.status, 200, "{}", reply.text());
     let reply =
         edge.request("PUT", "/metrics/job/j/n%C3%A4me/%C3%BC", &[], "{\"döts.x\",\"l.b\"=\"1\"} 2\n".as_bytes());

@@ -6,6 +6,7 @@ pub mod mount;
 pub mod node;
 pub mod page;
 pub mod process;
+pub mod protobuf;
 pub mod site;
 pub mod tls;
 
