@@ -49,7 +49,7 @@ pub struct Group {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Of each family of the group after it, in their order, where it comes from.
-    pub families: Vec<Origin>,
+    pub families: Vec<Source>,
     /// Where families stood before it that went and were not replaced.
     pub gone: Vec<usize>,
     /// Whether horizon, deletion or one of the times moved.
@@ -58,7 +58,7 @@ pub struct Changes {
 
 /// Where a family of a merged group comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Origin {
+pub struct Source {
     /// Where it, or the namesake that it replaces, stood before.
     pub before: Option<usize>,
     /// Whether it is the change's.
@@ -68,7 +68,7 @@ pub struct Origin {
 impl Changes {
     /// The families that it set of the group, as that is after it.
     pub fn set<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a GroupFamily> {
-        std::iter::zip(&self.families, group.families()).filter(|(origin, _)| origin.set).map(|(_, family)| family)
+        std::iter::zip(&self.families, group.families()).filter(|(source, _)| source.set).map(|(_, family)| family)
     }
 
     /// Whether the merge changed nothing.
@@ -144,7 +144,7 @@ impl Group {
         let keeps = |f: &GroupFamily| f.stamp >= horizon && f.stamp > deleted;
         let mut add = |family, before, set| {
             families.push(family);
-            changes.families.push(Origin { before, set });
+            changes.families.push(Source { before, set });
         };
         let mut new = Arc::unwrap_or_clone(change.families).into_iter().filter(keeps).peekable();
         for (at, old) in self.families.iter().enumerate() {
@@ -152,13 +152,17 @@ impl Group {
                 add(new, None, true);
             }
             let namesake = new.next_if(|new| new.family.cmp_name(&old.family).is_eq());
-            match namesake.filter(|new| !keeps(old) || cmp_family(new, old).is_gt()) {
+            match namesake.filter(|new| cmp_family(new, old).is_gt()) {
                 Some(new) => add(new, Some(at), true),
                 None if keeps(old) => add(old.clone(), Some(at), false),
                 None => changes.gone.push(at),
             }
         }
         new.for_each(|new| add(new, None, true));
+        // A tombstone, or what is left of a large group, holds no room for what went.
+        if families.len() < len / 2 {
+            families.shrink_to_fit();
+        }
         group.families = Arc::new(families);
         (group, changes)
     }
@@ -324,7 +328,7 @@ mod tests {
         let changes = group.merge(&Group::put(moment(3), vec![family("y", 5.0)]));
         assert_eq!(names(&group), ["y"]);
         assert_eq!(changes.gone, [0, 2]);
-        assert_eq!(changes.families, [Origin { before: Some(1), set: true }]);
+        assert_eq!(changes.families, [Source { before: Some(1), set: true }]);
         assert_eq!(group.pushed(), Some(moment(3)));
     }
 
@@ -417,14 +421,14 @@ mod tests {
             let changes = after.merge(&b);
             prop_assert_eq!(changes.is_empty(), a == after);
             prop_assert_eq!(changes.families.len(), after.families().len());
-            for (origin, new) in changes.families.iter().zip(after.families()) {
-                let old = origin.before.map(|at| &a.families()[at]);
+            for (source, new) in changes.families.iter().zip(after.families()) {
+                let old = source.before.map(|at| &a.families()[at]);
                 prop_assert_eq!(old.map(|old| old.family.name()), a.family(new.family.name()).map(|f| f.family.name()));
-                prop_assert_eq!(origin.set, old != Some(new));
+                prop_assert_eq!(source.set, old != Some(new));
             }
             let went = |at: &usize| after.family(a.families()[*at].family.name()).is_none();
             prop_assert!(changes.gone.iter().all(went) && changes.gone.is_sorted());
-            let stayed = changes.families.iter().filter(|origin| origin.before.is_some()).count();
+            let stayed = changes.families.iter().filter(|source| source.before.is_some()).count();
             prop_assert_eq!(stayed + changes.gone.len(), a.families().len());
         }
     }

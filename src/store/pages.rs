@@ -77,7 +77,7 @@ impl Page {
     }
 }
 
-/// All that is shown under one metric name. Never empty.
+/// All that is shown under one metric name.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     pages: Vec<Arc<Page>>,
@@ -170,13 +170,19 @@ impl Block {
     }
 }
 
-/// The blocks, by number and by name.
+/// The blocks, by number and by name. Something is shown in each.
 #[derive(Debug, Default)]
 pub struct Pages {
-    blocks: Vec<(Arc<str>, Arc<Block>)>,
+    blocks: Vec<Option<Named>>,
     names: BTreeMap<Arc<str>, usize>,
-    /// The numbers of blocks in which nothing is shown any more.
+    /// The numbers that no block has.
     free: Vec<usize>,
+}
+
+#[derive(Debug)]
+struct Named {
+    name: Arc<str>,
+    block: Arc<Block>,
 }
 
 impl Pages {
@@ -185,24 +191,27 @@ impl Pages {
     pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, place: &Place) {
         let (near, page, at) = place.get();
         let number = self.number(family.name(), near);
-        let (page, at) = Arc::make_mut(&mut self.blocks[number].1).set(labels, family, (page, at));
+        let name = || family.name().clone();
+        let named = self.blocks[number].get_or_insert_with(|| Named { name: name(), block: Arc::default() });
+        let (page, at) = Arc::make_mut(&mut named.block).set(labels, family, (page, at));
         place.set(number, page, at);
     }
 
-    /// The number of the block of that name, which may be `near`; a new one, if there is none.
+    /// The number of the block of that name, which may be `near`; a free one, if there is none.
     fn number(&mut self, name: &Arc<str>, near: usize) -> usize {
-        if self.blocks.get(near).is_some_and(|(of, block)| Arc::ptr_eq(of, name) && !block.pages.is_empty()) {
+        // Names are mostly the very same, and then their text is not compared.
+        if let Some(Some(named)) = self.blocks.get(near)
+            && (Arc::ptr_eq(&named.name, name) || named.name == *name)
+        {
             return near;
         }
         if let Some(number) = self.names.get(&**name) {
             return *number;
         }
-        let number = self.free.pop().unwrap_or(self.blocks.len());
-        let block = (name.clone(), Arc::default());
-        match self.blocks.get_mut(number) {
-            Some(free) => *free = block,
-            None => self.blocks.push(block),
-        }
+        let number = self.free.pop().unwrap_or_else(|| {
+            self.blocks.push(None);
+            self.blocks.len() - 1
+        });
         self.names.insert(name.clone(), number);
         number
     }
@@ -210,23 +219,26 @@ impl Pages {
     /// Shows no family of that name under these labels.
     pub fn remove(&mut self, labels: &LabelSet, name: &str) {
         let Some(number) = self.names.get(name).copied() else { return };
-        let block = Arc::make_mut(&mut self.blocks[number].1);
+        let Some(named) = &mut self.blocks[number] else { return };
+        let block = Arc::make_mut(&mut named.block);
         block.remove(labels);
         if block.pages.is_empty() {
             self.names.remove(name);
-            self.blocks[number] = (Arc::default(), Arc::default());
+            self.blocks[number] = None;
             self.free.push(number);
         }
     }
 
     /// The block of that name.
     pub fn block(&self, name: &str) -> Option<Arc<Block>> {
-        self.names.get(name).map(|number| self.blocks[*number].1.clone())
+        let named = self.blocks[*self.names.get(name)?].as_ref()?;
+        Some(named.block.clone())
     }
 
     /// The blocks in the order of their names, as they are now.
     pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
-        self.names.values().map(|number| self.blocks[*number].clone()).collect()
+        let named = self.names.values().filter_map(|number| self.blocks[*number].as_ref());
+        named.map(|named| (named.name.clone(), named.block.clone())).collect()
     }
 }
 

@@ -270,9 +270,8 @@ impl Store {
     /// besides.
     pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
-        if change.families().iter().any(shows_times) {
-            change = change.part(|_, f| !shows_times(f));
-        }
+        // Assigned, so that the families stay with nobody else and can be taken over.
+        change = change.part(|_, f| !shows_times(f));
         let entry = match self.staged.get(&id) {
             Some(entry) => {
                 self.check_revival(&entry, change.is_live())?;

@@ -180,7 +180,7 @@ impl Dictionary {
         };
         group.header = header;
         let mut gone = Vec::new();
-        let known = group.families.len();
+        let before = group.families.len();
         for Change { at, sent } in changes {
             let shape = sent.shape;
             self.bytes += sent.bytes();
@@ -198,7 +198,7 @@ impl Dictionary {
                 known.families += 1;
             }
         }
-        if group.families.len() > known {
+        if group.families.len() > before {
             group.families.sort_by(|a, b| a.family.cmp_name(&b.family));
         }
         gone.extend(group.families.extract_if(.., |sent| !header.keeps(sent.stamp)));

@@ -184,8 +184,9 @@ impl<'a> ValueReader<'a> {
         Self { runs, deltas, raws, kind: (SAME, 0), length: 0, scale: 0 }
     }
 
-    /// The next values, in the place of their bases if they are `based`, else of zeros.
+    /// The next values, in the place of their bases if they are `based`, else of zeros, which `values` have to be then.
     pub fn read(&mut self, based: bool, values: &mut [f64]) -> Result<(), Malformed> {
+        debug_assert!(based || values.iter().all(|value| value.to_bits() == 0));
         for value in values {
             *value = self.read_one(*value, based)?;
         }
