@@ -12,14 +12,14 @@
 use std::sync::Arc;
 
 use super::sample::Samples;
-use super::template::{BODY_BYTES_MAX, Template, Templates};
+use super::template::{BODY_BYTES_MAX, FAMILIES_MAX, Template, Templates, first_name};
 use crate::exposition::Limits;
 use crate::exposition::raw::type_label;
 use crate::model::label::LabelSet;
 use crate::model::{Family, Group, MetricType, Shape};
 
 /// Reads bodies that repeat the series of their groups. What it makes of a body depends on nothing but that, what the group
-/// holds, and the bounds; what it remembers of others makes it faster.
+/// holds, its labels, and the bounds; what it remembers of others makes it faster.
 #[derive(Debug)]
 pub struct Known {
     limits: Limits,
@@ -35,31 +35,42 @@ impl Known {
     /// Reads a body pushed to the group with the labels `grouping`, which holds `held`; `None` if it has to be parsed.
     /// Families come in the order of their names.
     pub fn parse(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-        let templates = self.templates(body);
-        templates.and_then(|t| t.read(body, held, grouping)).or_else(|| self.walk(body, held, grouping))
+        let Some(templates) = self.templates(body, held) else {
+            return Some(self.walk(body, held, grouping, false)?.families());
+        };
+        templates.read(body, held, grouping).or_else(|| {
+            let walk = self.walk(body, held, grouping, true)?;
+            let template = Template::new(body, walk.samples.numbers(), &walk.order, held, grouping);
+            templates.keep(template, body, held, grouping);
+            Some(walk.families())
+        })
     }
 
-    /// The templates, if the body may be read by one: it is not large, and no line of it can be too long.
-    fn templates(&self, body: &[u8]) -> Option<&Templates> {
-        (body.len() <= BODY_BYTES_MAX.min(self.limits.line_bytes_max)).then_some(&self.templates)
+    /// The templates, if the body may be read by one: neither it nor what is held is large, and no line of it can be too
+    /// long.
+    fn templates(&self, body: &[u8], held: &Group) -> Option<&Templates> {
+        let is_small = body.len() <= BODY_BYTES_MAX.min(self.limits.line_bytes_max);
+        (is_small && held.families().len() <= FAMILIES_MAX).then_some(&self.templates)
     }
 
-    fn walk(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-        let samples = Samples::new(body, grouping, self.limits);
-        let mut walk = Walk { samples, held, grouping, taken: vec![None; held.families().len()], next: 0 };
-        let (mut order, mut series_len) = (Vec::with_capacity(held.families().len()), 0);
+    fn walk<'a>(
+        &self,
+        body: &'a [u8],
+        held: &'a Group,
+        grouping: &'a LabelSet,
+        numbers_noted: bool,
+    ) -> Option<Walk<'a>> {
+        let samples = Samples::new(body, grouping, self.limits, numbers_noted);
+        let len = held.families().len();
+        let mut walk =
+            Walk { samples, held, grouping, taken: vec![None; len], order: Vec::with_capacity(len), next: 0 };
+        let mut series_len = 0;
         while walk.samples.skip_empty_lines() {
             let at = walk.family()?;
-            order.push((at, walk.samples.numbers().len()));
             series_len += held.families()[at].family.shape().series_len();
         }
-        if series_len > self.limits.series_max || order.len() > self.limits.families_max {
-            return None;
-        }
-        if let Some(templates) = self.templates(body) {
-            templates.keep(Template::new(body, walk.samples.numbers(), &order, held, grouping), held);
-        }
-        Some(walk.taken.into_iter().flatten().collect())
+        let within = series_len <= self.limits.series_max && walk.order.len() <= self.limits.families_max;
+        within.then_some(walk)
     }
 }
 
@@ -69,11 +80,18 @@ struct Walk<'a> {
     grouping: &'a LabelSet,
     /// The families that were there already, in the places of those held.
     taken: Vec<Option<Family>>,
+    /// Where they stand among those held, in the order of the body, and how many numbers had been noted behind each.
+    order: Vec<(usize, usize)>,
     /// The family that is expected next.
     next: usize,
 }
 
 impl<'a> Walk<'a> {
+    /// The families that were there, in the order of names.
+    fn families(self) -> Vec<Family> {
+        self.taken.into_iter().flatten().collect()
+    }
+
     /// Reads a family: its head and all of its samples. Returns its place.
     fn family(&mut self) -> Option<usize> {
         let at = self.named()?;
@@ -89,14 +107,13 @@ impl<'a> Walk<'a> {
         let mut values: Arc<[f64]> = std::iter::repeat_n(0.0, shape.values_len()).collect();
         self.samples.read(shape, Arc::get_mut(&mut values)?)?;
         self.taken[at] = Some(Family::new(shape.clone(), values, None)?);
+        self.order.push((at, self.samples.numbers().len()));
         Some(at)
     }
 
     /// The number of the family that the line at hand names.
     fn named(&self) -> Option<usize> {
-        let line = self.samples.rest();
-        let name = line.strip_prefix(b"# HELP ").or_else(|| line.strip_prefix(b"# TYPE ")).unwrap_or(line);
-        let name = &name[..name.iter().position(|byte| matches!(byte, b' ' | b'{' | b'\n'))?];
+        let name = first_name(self.samples.rest())?;
         let families = self.held.families();
         let is = |at: &usize| families.get(*at).is_some_and(|f| f.family.name().as_bytes() == name);
         let search = || families.binary_search_by(|f| f.family.name().as_bytes().cmp(name)).ok();

@@ -1,6 +1,6 @@
 //! Samples walked beside the series of a shape that they are expected to be of.
 
-use super::template::{BODY_BYTES_MAX, Kind, Number, Value};
+use super::template::{Kind, Number, Target};
 use crate::exposition::raw::type_label;
 use crate::exposition::{Limits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
@@ -16,8 +16,8 @@ pub(super) struct Samples<'a> {
     /// How lines of each [`Part`] of the family at hand are made.
     forms: [Form<'a>; 4],
     body: &'a [u8],
-    /// The numbers that were read; none, if the body is too large for a template.
-    numbers: Vec<Number>,
+    /// The numbers that were read, if they are to be noted.
+    numbers: Option<Vec<Number>>,
 }
 
 /// What a sample is of its series.
@@ -111,14 +111,15 @@ impl<'s> Place<'s> {
 }
 
 impl<'a> Samples<'a> {
-    pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: Limits) -> Self {
-        let forms = Default::default();
-        Self { rest: body, line_left: body.len(), grouping, limits, forms, body, numbers: Vec::new() }
+    /// All of a body. The numbers that are read of it are noted, if `noted`.
+    pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: Limits, noted: bool) -> Self {
+        let (forms, numbers) = (Default::default(), noted.then(Vec::new));
+        Self { rest: body, line_left: body.len(), grouping, limits, forms, body, numbers }
     }
 
-    /// The numbers that were read, of a body that a template can be made of.
+    /// The numbers that were noted.
     pub(super) fn numbers(&self) -> &[Number] {
-        &self.numbers
+        self.numbers.as_deref().unwrap_or_default()
     }
 
     /// The body from the line at hand on.
@@ -151,13 +152,13 @@ impl<'a> Samples<'a> {
         let mut place = Place::new(shape);
         loop {
             if let Some(series) = self.next_single(shape, &mut place) {
-                self.value(values, Value { at: series.values().start, kind: Kind::Plain })?;
+                self.value(values, Target { at: series.values().start, kind: Kind::Plain })?;
                 continue;
             }
             let Some(part) = self.part(shape) else { break };
             let (series, mark) = self.series(shape, part, &mut place)?;
             match &series.layout().points {
-                Points::Single => self.value(values, Value { at: series.values().start, kind: Kind::Plain })?,
+                Points::Single => self.value(values, Target { at: series.values().start, kind: Kind::Plain })?,
                 Points::Summary { .. } | Points::Histogram { float: false, .. } => {
                     self.distribution(shape, series, (part, mark), values)?;
                 }
@@ -255,11 +256,11 @@ impl<'a> Samples<'a> {
     }
 
     /// Reads the number at hand, which ends the line and is that one of `values`.
-    fn value(&mut self, values: &mut [f64], value: Value) -> Option<()> {
-        let length = value.read(self.rest, values)?;
-        if self.body.len() <= BODY_BYTES_MAX {
+    fn value(&mut self, values: &mut [f64], target: Target) -> Option<()> {
+        let length = target.read(self.rest, values)?;
+        if let Some(numbers) = &mut self.numbers {
             let start = self.body.len() - self.rest.len();
-            self.numbers.push(Number { start, end: start + length, value });
+            numbers.push(Number { start, end: start + length, target });
         }
         self.go_to(&self.rest[length + 1..])
     }
@@ -293,7 +294,7 @@ impl<'a> Samples<'a> {
                 (Part::Count, None) if !std::mem::replace(&mut counted, true) => (marks.len() + 1, count_kind),
                 _ => return None,
             };
-            self.value(values, Value { at: series.values().start + at, kind })?;
+            self.value(values, Target { at: series.values().start + at, kind })?;
             if marked == marks.len() && summed && counted {
                 return Some(());
             }

@@ -2,18 +2,22 @@
 //! but these.
 //!
 //! A template is made of what was read of one body, for groups that hold the very shapes that were held then and whose
-//! grouping keys have the same names. Reading a body depends on nothing else, so that groups share templates.
+//! grouping keys have the same names. Beside them and the bounds, reading a body depends on nothing, so that groups share
+//! templates. Of what is pushed in turns to groups that hold the same, as one family and then another, each has its own: it
+//! is kept under the name that the body begins with, too.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::exposition::number;
 use crate::model::{Family, Group, LabelSet, Shape};
 
-/// Of larger bodies no template is made.
+/// Of larger bodies, and for groups that hold more families, no template is made.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
+pub(super) const FAMILIES_MAX: usize = 1_024;
 /// Templates kept, at most, and about how many bytes of them. Beyond that all are forgotten, and made anew when needed.
+/// The largest takes less than a quarter of the bytes.
 const TEMPLATES_MAX: usize = 1_024;
 const BYTES_MAX: usize = 4 << 20;
 
@@ -45,13 +49,13 @@ impl Kind {
 
 /// Which of a family's values a number is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Value {
+pub(super) struct Target {
     /// Its place among them.
     pub at: usize,
     pub kind: Kind,
 }
 
-impl Value {
+impl Target {
     /// Reads the number that ends the line which `text` is the rest of; returns how long it is.
     pub fn read(self, text: &[u8], values: &mut [f64]) -> Option<usize> {
         let (number, length) = number::parse_line(text)?;
@@ -65,7 +69,7 @@ impl Value {
 pub(super) struct Number {
     pub start: usize,
     pub end: usize,
-    pub value: Value,
+    pub target: Target,
 }
 
 /// See the module's documentation.
@@ -73,8 +77,8 @@ pub(super) struct Number {
 pub(super) struct Template {
     /// What stands before, between and behind the numbers.
     text: Box<[u8]>,
-    /// Of each number, up to where that stands before it, and which value it is.
-    slots: Box<[(usize, Value)]>,
+    /// Of each number, up to where that stands before it, and where it goes.
+    slots: Box<[(usize, Target)]>,
     /// Which of the held families stand in the body, in its order, and where the slots of each end: it may have fewer than
     /// values, as a sum that nobody sent.
     families: Box<[(usize, usize)]>,
@@ -97,7 +101,7 @@ impl Template {
         let mut slots = Vec::with_capacity(numbers.len());
         for number in numbers {
             text.extend_from_slice(&body[from..number.start]);
-            slots.push((text.len(), number.value));
+            slots.push((text.len(), number.target));
             from = number.end;
         }
         text.extend_from_slice(&body[from..]);
@@ -126,9 +130,9 @@ impl Template {
             let shape = held.families().get(*at)?.family.shape();
             let mut values: Arc<[f64]> = std::iter::repeat_n(0.0, shape.values_len()).collect();
             let into = Arc::get_mut(&mut values)?;
-            for (end, value) in self.slots.get(done..*slots_end)? {
+            for (end, target) in self.slots.get(done..*slots_end)? {
                 rest = rest.strip_prefix(&self.text[from..*end])?;
-                rest = &rest[value.read(rest, into)?..];
+                rest = &rest[target.read(rest, into)?..];
                 from = *end;
             }
             done = *slots_end;
@@ -138,13 +142,22 @@ impl Template {
     }
 
     fn bytes(&self) -> usize {
-        let names: usize = self.names.iter().map(|name| name.len()).sum();
+        let slots = size_of::<(usize, Target)>() * self.slots.len();
+        let families = size_of::<(usize, usize)>() * self.families.len();
+        // A shape that nobody has takes its own size for as long as it is referred to.
         let held = (size_of::<Weak<Shape>>() + size_of::<Shape>()) * self.held.len();
-        self.text.len() + size_of::<(usize, Value)>() * self.slots.len() + held + names
+        let names: usize = self.names.iter().map(|name| size_of::<Box<str>>() + name.len()).sum();
+        size_of::<Self>() + self.text.len() + slots + families + held + names
     }
 }
 
-/// Templates by what is held.
+/// The name that a body begins with: of the metric that its first line declares, or is a sample of.
+pub(super) fn first_name(body: &[u8]) -> Option<&[u8]> {
+    let name = body.strip_prefix(b"# HELP ").or_else(|| body.strip_prefix(b"# TYPE ")).unwrap_or(body);
+    name.split(|byte| matches!(byte, b' ' | b'{' | b'\n')).next().filter(|found| found.len() < name.len())
+}
+
+/// Templates by what is held, the names of the grouping key, and the name that the body begins with.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
     kept: Mutex<Kept>,
@@ -162,33 +175,40 @@ impl Templates {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn key(&self, held: &Group) -> u64 {
-        let address = |shape: &Arc<Shape>| Arc::as_ptr(shape).addr();
-        self.hasher.hash_one(Vec::from_iter(held.families().iter().map(|f| address(f.family.shape()))))
+    fn key(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> u64 {
+        let mut hasher = self.hasher.build_hasher();
+        held.families().iter().for_each(|f| Arc::as_ptr(f.family.shape()).hash(&mut hasher));
+        grouping.iter().for_each(|label| label.name.hash(&mut hasher));
+        first_name(body).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// Reads a body to a group that holds `held`, if there is a template for it: its families in the order of names.
     pub fn read(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-        let key = self.key(held);
+        let key = self.key(body, held, grouping);
         let template = self.kept().templates.get(&key).cloned();
         template.filter(|template| template.is_for(held, grouping))?.read(body, held)
     }
 
-    /// Keeps a template of what was read to a group that holds `held`, unless that is too much by itself.
-    pub fn keep(&self, template: Template, held: &Group) {
-        let (key, bytes) = (self.key(held), template.bytes());
-        if bytes > BYTES_MAX {
-            return;
-        }
-        let mut kept = self.kept();
-        if let Some(old) = kept.templates.remove(&key) {
-            kept.bytes -= old.bytes();
-        }
-        if kept.templates.len() >= TEMPLATES_MAX || kept.bytes + bytes > BYTES_MAX {
-            *kept = Kept::default();
-        }
-        kept.bytes += bytes;
-        kept.templates.insert(key, Arc::new(template));
+    /// Keeps a template of what was read of a body to a group that holds `held`.
+    pub fn keep(&self, template: Template, body: &[u8], held: &Group, grouping: &LabelSet) {
+        let (key, bytes) = (self.key(body, held, grouping), template.bytes());
+        let template = Arc::new(template);
+        // What goes is let go when nobody has to wait for it.
+        let _gone = self.kept().insert(key, template, bytes);
+    }
+}
+
+impl Kept {
+    /// Returns what had to go.
+    fn insert(&mut self, key: u64, template: Arc<Template>, bytes: usize) -> (Option<Arc<Template>>, Kept) {
+        let old = self.templates.remove(&key);
+        self.bytes -= old.as_ref().map_or(0, |old| old.bytes());
+        let is_full = self.templates.len() >= TEMPLATES_MAX || self.bytes + bytes > BYTES_MAX;
+        let gone = if is_full { std::mem::take(self) } else { Kept::default() };
+        self.bytes += bytes;
+        self.templates.insert(key, template);
+        (old, gone)
     }
 }
 
@@ -206,14 +226,14 @@ mod tests {
 
     fn template(body: &[u8], held: &Group, grouping: &LabelSet) -> Template {
         let (start, end) = (body.len() - 2, body.len() - 1);
-        let number = Number { start, end, value: Value { at: 0, kind: Kind::Plain } };
+        let number = Number { start, end, target: Target { at: 0, kind: Kind::Plain } };
         Template::new(body, &[number], &[(0, 1)], held, grouping)
     }
 
     #[test]
     fn a_template_is_for_those_who_hold_the_same_and_have_keys_with_the_same_names() {
         let (templates, group, grouping) = (Templates::default(), held("m"), LabelSet::new([("job", "a")]));
-        templates.keep(template(b"m 1\n", &group, &grouping), &group);
+        templates.keep(template(b"m 1\n", &group, &grouping), b"m 1\n", &group, &grouping);
         let values = |families: Vec<Family>| families[0].values()[0];
         let read = |body: &[u8], group: &Group, key: LabelSet| templates.read(body, group, &key).map(values);
         assert_eq!(read(b"m 25.5\n", &group, LabelSet::new([("job", "b")])), Some(25.5));
@@ -226,25 +246,45 @@ mod tests {
     }
 
     #[test]
+    fn who_push_in_turns_have_a_template_each() {
+        let (templates, group) = (Templates::default(), held("m"));
+        let keys = [LabelSet::new([("job", "a")]), LabelSet::new([("job", "a"), ("x", "")])];
+        let bodies: [&[u8]; 4] = [b"m 1\n", b"# TYPE n gauge\nn 1\n", b"# HELP o o\no 1\n", b"p{a=\"1\"} 1\n"];
+        let all = || keys.iter().flat_map(|key| bodies.map(|body| (body, key)));
+        for (body, key) in all() {
+            templates.keep(template(body, &group, key), body, &group, key);
+        }
+        assert!(all().all(|(body, key)| templates.read(body, &group, key).is_some()));
+    }
+
+    #[test]
     fn few_templates_are_kept() {
         let (templates, grouping) = (Templates::default(), LabelSet::new([("job", "a")]));
+        let keep =
+            |body: &[u8], group: &Group| templates.keep(template(body, group, &grouping), body, group, &grouping);
         let groups: Vec<Group> = (0..TEMPLATES_MAX + 1).map(|_| held("m")).collect();
-        for group in groups.iter().chain(&groups[..1]) {
-            templates.keep(template(b"m 1\n", group, &grouping), group);
-        }
+        groups.iter().chain(&groups[..1]).for_each(|group| keep(b"m 1\n", group));
         assert_eq!(templates.kept().templates.len(), 2, "one more than may be, and then the first again");
         assert_eq!(templates.kept().bytes, 2 * template(b"m 1\n", &groups[0], &grouping).bytes());
         let long = [&vec![b'\n'; BODY_BYTES_MAX - 4][..], b"m 1\n"].concat();
         for group in &groups {
-            templates.keep(template(&long, group, &grouping), group);
+            keep(&long, group);
             assert!(templates.kept().bytes <= BYTES_MAX);
         }
         assert!(templates.kept().bytes > BYTES_MAX / 4);
-        let before = templates.kept().bytes;
-        let family = |at: usize| held(&format!("m{at}")).families()[0].family.clone();
+    }
+
+    #[test]
+    fn the_largest_template_takes_less_than_a_quarter_of_the_room() {
         let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
-        let large = Group::put(moment, (0..BYTES_MAX / size_of::<Shape>()).map(family).collect());
-        templates.keep(template(b"m0 1\n", &large, &grouping), &large);
-        assert_eq!(templates.kept().bytes, before, "a group of very many families takes nobody's place");
+        let family = |at: usize| held(&format!("m{at}")).families()[0].family.clone();
+        let large = Group::put(moment, (0..FAMILIES_MAX).map(family).collect());
+        let labels = (0..64).map(|at| (format!("{at:0>99}"), ""));
+        let number = |at| Number { start: at * 4 + 2, end: at * 4 + 3, target: Target { at: 0, kind: Kind::Plain } };
+        let numbers: Vec<Number> = (0..BODY_BYTES_MAX / 4).map(number).collect();
+        let families = vec![(0, 0); FAMILIES_MAX];
+        let body = b"m 1\n".repeat(BODY_BYTES_MAX / 4);
+        let bytes = Template::new(&body, &numbers, &families, &large, &LabelSet::new(labels)).bytes();
+        assert!((BYTES_MAX / 8..BYTES_MAX / 4).contains(&bytes), "{bytes}");
     }
 }

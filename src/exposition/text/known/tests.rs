@@ -161,8 +161,11 @@ fn labels() -> impl Strategy<Value = String> {
         .prop_map(|labels| labels.iter().map(|(name, value)| format!("{name}=\"{value}\",")).collect())
 }
 
+/// Which sample a summary or histogram lacks, if any: clients may leave out a sum or count.
+const LACKED: [&str; 3] = ["nothing", "_sum", "_count"];
+
 /// The lines of a family, its series with the numbers that are given.
-fn family(name: &str, kind: usize, help: bool, series: &[(String, Vec<String>)]) -> String {
+fn family(name: &str, (kind, help, lacked): (usize, bool, usize), series: &[(String, Vec<String>)]) -> String {
     let types = ["untyped", "counter", "gauge", "summary", "histogram"];
     let mut text = String::new();
     if help {
@@ -175,37 +178,37 @@ fn family(name: &str, kind: usize, help: bool, series: &[(String, Vec<String>)])
         let bare = if labels.is_empty() { String::new() } else { format!("{{{}}}", labels.trim_end_matches(',')) };
         let number = |at: usize| &numbers[at % numbers.len()];
         match kind {
-            3 => {
-                text += &format!("{name}{{{labels}quantile=\"0.5\"}} {}\n{name}_sum{bare} {}\n", number(0), number(1));
-                text += &format!("{name}_count{bare} {}\n", number(2));
-            }
+            3 => text += &format!("{name}{{{labels}quantile=\"0.5\"}} {}\n", number(0)),
             4 => {
                 text += &format!("{name}_bucket{{{labels}le=\"1\"}} {}\n", number(0));
                 text += &format!("{name}_bucket{{{labels}le=\"+Inf\"}} {}\n", number(1));
-                text += &format!("{name}_sum{bare} {}\n{name}_count{bare} {}\n", number(2), number(3));
             }
             _ => text += &format!("{name}{bare} {}\n", number(0)),
+        }
+        for (at, suffix) in LACKED.iter().enumerate().skip(1).filter(|(at, _)| kind >= 3 && *at != lacked) {
+            text += &format!("{name}{suffix}{bare} {}\n", number(at + 1));
         }
     }
     text
 }
 
-/// A family as it is to be printed: which of the names, which kind, whether with help, and its series with their numbers.
-type Described = (usize, (usize, bool, Vec<(String, Vec<String>)>));
+/// A family as it is to be printed: which of the names, which kind, whether with help, what it lacks, and its series with
+/// their numbers.
+type Described = (usize, ((usize, bool, usize), Vec<(String, Vec<String>)>));
 
 /// Two bodies with the same series in another order and with other values.
 fn bodies() -> impl Strategy<Value = (String, String)> {
     let names = ["a", "a_b", "a_count", "a_sum", "a_bucket", "c"];
     let series = proptest::collection::vec((labels(), proptest::collection::vec(number(), 4)), 1..5);
-    let one = (0..5_usize, any::<bool>(), series);
+    let one = ((0..5_usize, any::<bool>(), 0..LACKED.len()), series);
     proptest::collection::vec(one, 1..names.len()).prop_flat_map(move |families| {
         let print = move |order: &[Described], turn: usize| -> String {
-            let print = |(at, (kind, help, series)): &Described| {
+            let print = |(at, (kind, series)): &Described| {
                 let mut series = series.clone();
                 let len = series.len();
                 series.rotate_left(turn % len);
                 series.iter_mut().for_each(|(_, numbers)| numbers.rotate_left(turn % 4));
-                family(names[*at], *kind, *help, &series)
+                family(names[*at], *kind, &series)
             };
             order.iter().map(print).collect()
         };
