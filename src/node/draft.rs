@@ -35,6 +35,11 @@ pub struct Merge {
 pub struct Chain(Arc<AtomicBool>);
 
 impl Chain {
+    /// Whether none of its merges is under way: each has the chain for as long as it is.
+    pub(super) fn is_idle(&self) -> bool {
+        Arc::strong_count(&self.0) == 1
+    }
+
     fn is_broken(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }

@@ -1,9 +1,9 @@
 //! Who writes: whoever finds the store free applies all that waits as one batch, makes that durable with one sync, publishes
 //! it, and only then answers.
 //!
-//! Where pushes come one by one, that is the connection that a push came by: nobody else has to be woken for it, which takes
-//! as long as the sync. Where they come together, it is the thread `writer`, which finds more of them waiting when it is awake,
-//! so that more share a sync; and so it is for all that may take long.
+//! Where pushes come one by one, and updates of links, that is the connection that one came by: nobody else has to be woken
+//! for it, which takes as long as the sync. Where they come together, it is the thread `writer`, which finds more of them
+//! waiting when it is awake, so that more share a sync; and so it is for all that may take long.
 
 mod desk;
 mod task;
@@ -20,7 +20,7 @@ use self::task::Task;
 use super::clock::Clock;
 use super::draft::{Chain, Drafted, Merge, MergeError};
 use super::metrics::Metrics;
-use crate::model::{LabelSet, Position, Revision, StoreId};
+use crate::model::{Family, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, Log};
 use crate::store::{Action, Committed, Cursor, Published, Refusal, Scope, Store};
 use crate::wire::{Delta, Verdict};
@@ -29,8 +29,10 @@ use crate::wire::{Delta, Verdict};
 const QUEUE_MAX: usize = 1_024;
 /// Pushes waiting at the desk, at most; more wait at their sockets, where they count as bodies under way.
 const WAITING_MAX: usize = 1_024;
-/// A push of more values than this is not written by a connection: that has others' requests on its thread.
+/// A push or update of more values than this is not written by a connection: that has others' requests on its thread.
 const INLINE_VALUES_MAX: usize = 16_384;
+/// Nor is an update of more groups.
+const INLINE_GROUPS_MAX: usize = 256;
 
 /// Why a write did not happen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,23 +243,27 @@ impl Writer {
     /// # Errors
     /// See [`WriteError`].
     pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, action: Action) -> Result<(), WriteError> {
-        let values: usize = match &action {
-            Action::Put(families) | Action::Post(families) => families.iter().map(|f| f.values().len()).sum(),
+        let values = match &action {
+            Action::Put(families) | Action::Post(families) => values_len(families),
             Action::Refuse | Action::Delete => 0,
         };
         let place = self.room.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
         let (reply, answer) = oneshot::channel();
         let large = values > INLINE_VALUES_MAX;
         self.desk.put(Write { shown: shown.into(), action, large, reply, place });
-        let outcome = if large { Outcome::More } else { self.desk.try_write() };
-        if outcome != Outcome::Done {
-            // The thread looks at the desk after whatever it does: where its queue is full, it will come to it.
-            let _ = self.jobs.try_send(Job::Waiting);
-        }
+        self.leave(if large { Outcome::More } else { self.desk.try_write() });
         if self.is_over() {
             self.desk.give_up();
         }
         answer.await.unwrap_or(Err(WriteError::Stopped))
+    }
+
+    /// Leaves to the thread what a connection left at the desk.
+    fn leave(&self, outcome: Outcome) {
+        if outcome != Outcome::Done {
+            // It looks at the desk after whatever it does: where its queue is full, it will come to it.
+            let _ = self.jobs.try_send(Job::Waiting);
+        }
     }
 
     /// Deletes all groups.
@@ -271,7 +277,8 @@ impl Writer {
     }
 
     /// Merges what a peer sent of `scope`, and notes in the same transaction what is held of the peer's store then.
-    /// Returns when that is queued, behind what was queued before. Nothing is merged if one of the same chain failed.
+    /// Returns when that is queued, behind what was queued before of the same chain, or done. Nothing is merged if one of the
+    /// same chain failed.
     ///
     /// # Errors
     /// If the node is shutting down.
@@ -285,10 +292,21 @@ impl Writer {
     ) -> Result<Merging, WriteError> {
         let (reply, answer) = oneshot::channel();
         let (verdicts, held_back) = oneshot::channel();
+        let merging = Merging { answer, held_back };
+        let inline = chain.is_idle() && is_small(&deltas);
         let merge = Merge { scope, deltas, peer, position, chain: chain.clone() };
-        let job = Job::Merge { merge, reply, held_back: verdicts };
+        let mut job = Job::Merge { merge, reply, held_back: verdicts };
+        if inline {
+            job = match self.desk.try_perform(job) {
+                Ok(outcome) => {
+                    self.leave(outcome);
+                    return Ok(merging);
+                }
+                Err(job) => job,
+            };
+        }
         self.jobs.send(job).await.map_err(|_| WriteError::Stopped)?;
-        Ok(Merging { answer, held_back })
+        Ok(merging)
     }
 
     /// A peer keeps these families of a scope but does not show them: their groups' last pushes failed there.
@@ -333,6 +351,16 @@ impl Writer {
     pub async fn stop(&self) {
         let _ = self.jobs.send(Job::Stop).await;
     }
+}
+
+fn values_len<'a>(families: impl IntoIterator<Item = &'a Family>) -> usize {
+    families.into_iter().map(|family| family.values().len()).sum()
+}
+
+/// Whether a connection may merge an update.
+fn is_small(deltas: &[Delta]) -> bool {
+    let values = |delta: &Delta| values_len(delta.group.families().iter().map(|f| &f.family));
+    deltas.len() <= INLINE_GROUPS_MAX && deltas.iter().map(values).sum::<usize>() <= INLINE_VALUES_MAX
 }
 
 #[cfg(test)]

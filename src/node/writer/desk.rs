@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::Reply;
+use super::{Job, Reply};
 use super::task::Task;
 use crate::model::LabelSet;
 use crate::store::Action;
@@ -42,7 +42,7 @@ pub(super) struct Desk {
     waiting: Mutex<VecDeque<Write>>,
     /// `None` once the store is closed.
     seat: Mutex<Option<Task>>,
-    /// Whether the last batch was one push: then the next will hardly be joined by others while the thread wakes up.
+    /// Whether the last batch was one request: then the next will hardly be joined by others while the thread wakes up.
     quiet: AtomicBool,
 }
 
@@ -70,25 +70,51 @@ impl Desk {
         self.waiting().is_empty()
     }
 
-    /// Notes how many pushes were written as one batch.
-    pub(super) fn wrote(&self, pushes: usize) {
-        if pushes > 0 {
-            self.quiet.store(pushes == 1, Ordering::Relaxed);
+    /// Notes how many requests were answered as one batch.
+    pub(super) fn wrote(&self, requests: usize) {
+        if requests > 0 {
+            self.quiet.store(requests == 1, Ordering::Relaxed);
         }
     }
 
-    /// Writes what waits, as one batch, if the seat is free and pushes mostly come alone. What takes long is left.
+    /// Writes what waits, as one batch, if the seat is free and requests mostly come alone. What takes long is left.
     pub(super) fn try_write(&self) -> Outcome {
-        let mut more = false;
         match self.seat.try_lock() {
             Ok(mut seat) => match seat.as_mut() {
-                Some(task) if self.quiet.load(Ordering::Relaxed) => more = task.write_small(self),
-                Some(_) => {}
-                None => return self.give_up(),
+                Some(task) if self.is_quiet() => {
+                    let more = task.write_small(None, self);
+                    drop(seat);
+                    self.outcome(more)
+                }
+                Some(_) => {
+                    drop(seat);
+                    self.outcome(false)
+                }
+                None => self.give_up(),
             },
-            Err(TryLockError::WouldBlock) => return Outcome::Done,
-            Err(TryLockError::Poisoned(_)) => return self.give_up(),
+            Err(TryLockError::WouldBlock) => Outcome::Done,
+            Err(TryLockError::Poisoned(_)) => self.give_up(),
         }
+    }
+
+    /// The same, and with it a job that does not take long and waits for none that is queued.
+    ///
+    /// # Errors
+    /// The job, if the thread has to do it.
+    pub(super) fn try_perform(&self, job: Job) -> Result<Outcome, Job> {
+        let Ok(mut seat) = self.seat.try_lock() else { return Err(job) };
+        let Some(task) = seat.as_mut().filter(|_| self.is_quiet()) else { return Err(job) };
+        let more = task.write_small(Some(job), self);
+        drop(seat);
+        Ok(self.outcome(more))
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.quiet.load(Ordering::Relaxed)
+    }
+
+    /// To be asked once the seat is free: who came before that left what they brought to whoever had it.
+    fn outcome(&self, more: bool) -> Outcome {
         if self.is_clear() && !more { Outcome::Done } else { Outcome::More }
     }
 

@@ -87,15 +87,21 @@ impl Task {
             next = if enough { None } else { queue.try_recv().ok() };
         }
         self.take_waiting(desk, true, &mut answers);
+        desk.wrote(answers.len());
         self.finish(answers);
         self.checkpoint_if_due();
         stopping
     }
 
-    /// Writes the small ones of what waits, as one batch. Returns whether there is something to do that takes long.
-    pub(super) fn write_small(&mut self, desk: &Desk) -> bool {
+    /// Does a job, if there is one, and writes the small ones of what waits, as one batch. Returns whether there is something
+    /// to do that takes long.
+    pub(super) fn write_small(&mut self, job: Option<Job>, desk: &Desk) -> bool {
         let mut answers = Answers::new();
+        if let Some(job) = job {
+            self.perform(job, &mut answers);
+        }
         self.take_waiting(desk, false, &mut answers);
+        desk.wrote(answers.len());
         self.finish(answers);
         self.is_checkpoint_due()
     }
@@ -108,7 +114,6 @@ impl Task {
     }
 
     fn take_waiting(&mut self, desk: &Desk, large: bool, answers: &mut Answers) {
-        let before = answers.len();
         while !self.is_full(answers)
             && let Some(Write { shown, action, reply, .. }) = desk.next(large)
         {
@@ -116,7 +121,6 @@ impl Task {
             let written = self.store.write(id, action, self.clock.now());
             answers.push((reply, written.map_err(WriteError::from)));
         }
-        desk.wrote(answers.len() - before);
     }
 
     /// Performs one job on the draft. Returns whether it was the last.

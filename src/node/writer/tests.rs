@@ -227,6 +227,31 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
 }
 
 #[tokio::test]
+async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_another_waits_for_it() {
+    let (writer, thread) = writer(0);
+    let (scope, peer, chain) = (Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), Chain::default());
+    let at = |revision| Position { epoch: Epoch(5), revision: Revision(revision) };
+    let merge = |revision| {
+        let merge = writer.merge(scope.clone(), vec![], peer, at(revision), &chain);
+        merge.now_or_never().expect("there is room").unwrap()
+    };
+    let is_done = |merging: &mut Merging| merging.answer.try_recv().is_ok();
+    assert!(is_done(&mut merge(1)), "nobody had to be woken");
+    let seat = writer.desk.sit().unwrap();
+    let mut behind = merge(2);
+    assert!(!is_done(&mut behind), "somebody writes");
+    drop(seat);
+    // Now the thread may take the second at any time, and it has to come before the third.
+    let third = merge(3);
+    assert_eq!(behind.done().await, Ok(vec![]));
+    assert_eq!(third.done().await, Ok(vec![]));
+    assert_eq!(writer.facts(None).await.unwrap().cursors[&peer].position, at(3));
+    assert!(chain.is_idle());
+    writer.stop().await;
+    join(thread).await;
+}
+
+#[tokio::test]
 async fn tombstones_that_are_all_due_at_once_go_a_thousand_a_commit() {
     let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
