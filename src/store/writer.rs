@@ -410,7 +410,9 @@ impl Store {
         if changes.header && !group.same_header(&told) {
             header.origin = None;
         }
-        header.held = is_live && self.is_shadowed(entry);
+        // Of one that was live already it is known, and kept true where others come and go.
+        header.held = if was_live { is_live && entry.header.held } else { is_live && self.is_shadowed(entry) };
+        debug_assert_eq!(header.held, is_live && self.is_shadowed(entry));
         let (id, shown, full) = (entry.id.clone(), entry.shown.clone(), entry.full.clone());
         let new = Entry { id, shown, full, group, header, families, times_places: entry.times_places.clone() };
         self.drafted_bytes += bytes;
