@@ -4,15 +4,18 @@
 //! seat taken.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{Job, Reply};
 use super::task::Task;
+use super::{Job, Reply};
 use crate::model::LabelSet;
 use crate::store::Action;
+
+/// So many batches of one request in a row show that requests come one by one.
+const QUIET_AFTER: usize = 4;
 
 /// A push that waits, be there still somebody who waits for its answer or not.
 pub(super) struct Write {
@@ -42,13 +45,14 @@ pub(super) struct Desk {
     waiting: Mutex<VecDeque<Write>>,
     /// `None` once the store is closed.
     seat: Mutex<Option<Task>>,
-    /// Whether the last batch was one request: then the next will hardly be joined by others while the thread wakes up.
-    quiet: AtomicBool,
+    /// How many batches in a row were one request: after some, the next will hardly be joined by others while the thread wakes
+    /// up.
+    alone: AtomicUsize,
 }
 
 impl Desk {
     pub(super) fn new(task: Task) -> Self {
-        Self { waiting: Mutex::default(), seat: Mutex::new(Some(task)), quiet: AtomicBool::new(true) }
+        Self { waiting: Mutex::default(), seat: Mutex::new(Some(task)), alone: AtomicUsize::new(QUIET_AFTER) }
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Write>> {
@@ -72,8 +76,11 @@ impl Desk {
 
     /// Notes how many requests were answered as one batch.
     pub(super) fn wrote(&self, requests: usize) {
-        if requests > 0 {
-            self.quiet.store(requests == 1, Ordering::Relaxed);
+        // Whoever sits at the desk alone changes it.
+        match requests {
+            0 => {}
+            1 => self.alone.store(self.alone.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed),
+            _ => self.alone.store(0, Ordering::Relaxed),
         }
     }
 
@@ -110,7 +117,7 @@ impl Desk {
     }
 
     fn is_quiet(&self) -> bool {
-        self.quiet.load(Ordering::Relaxed)
+        self.alone.load(Ordering::Relaxed) >= QUIET_AFTER
     }
 
     /// To be asked once the seat is free: who came before that left what they brought to whoever had it.
