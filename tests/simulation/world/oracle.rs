@@ -9,9 +9,10 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use pushrelay::model::{Group, GroupId, LabelSet, Stamp};
-use pushrelay::store::Record;
+use pushrelay::store::{GroupRecord, Record};
 
 use super::content::{Content, Key, Seen, seen, show};
+use super::node::Node;
 use super::{Checked, NodeId, World, Wrong};
 
 /// See the module's documentation.
@@ -79,12 +80,27 @@ impl World {
             let forgotten = dropped(&twin)
                 && !self.nodes[at].kept.contains_key(&record.id)
                 && self.union_of(set, &key, Some(at)) == Group::default();
+            let forgotten = forgotten || self.is_behind_a_forgotten_delete(set, &key, record);
             let promised = self.oracle.promised.entry(set).or_default();
             if forgotten {
                 promised.remove(&key);
             }
             promised.entry(key).or_default().merge(&record.group);
         }
+    }
+
+    /// Whether it was pushed here, with a stamp before that of a delete that was dropped in time and that nobody has any more:
+    /// by a node that has lost what it knew, and whose clock is behind. That delete cannot count for it.
+    fn is_behind_a_forgotten_delete(&self, set: usize, key: &Key, record: &GroupRecord) -> bool {
+        let promised = self.oracle.promised.get(&set).and_then(|groups| groups.get(key));
+        let Some(deleted) = promised.map(Group::deleted) else { return false };
+        let is_behind = record.families.iter().any(|mark| mark.origin.is_none())
+            && record.group.families().iter().all(|f| f.stamp <= deleted);
+        let here = Some((set, key.clone()));
+        let dropped = |(at, node): (NodeId, &Node)| {
+            node.dropped.iter().any(|(id, stamp)| *stamp >= deleted && self.set_of(at, id) == here)
+        };
+        is_behind && self.nodes.iter().enumerate().any(dropped) && self.union_of(set, key, None).deleted() < deleted
     }
 
     /// A hub that comes to have a tombstone has to keep it for its time.
