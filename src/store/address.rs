@@ -28,10 +28,11 @@ impl Store {
     }
 
     /// The store `peer` is at `place`. If that was not known, what was taken for groups of this node moves there: an edge
-    /// that has lost all it had sends nothing by which its groups would be found, and is to get them back.
+    /// that has lost all it had sends nothing by which its groups would be found, and is to get them back. That the place has
+    /// other groups says nothing: damage may have taken the record by which one moved.
     pub(super) fn settle(&mut self, peer: StoreId, place: &Arc<LabelSet>) {
         let known = self.cursors.get(&peer).is_some_and(|cursor| cursor.place == *place);
-        if place.is_empty() || known || self.published.has_place(place) {
+        if place.is_empty() || known {
             return;
         }
         let mut own = self.published.groups_of(&Arc::default());

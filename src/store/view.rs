@@ -238,11 +238,6 @@ impl Published {
         self.lock().changed.keys().cloned().collect()
     }
 
-    /// Whether there are groups of that place.
-    pub(super) fn has_place(&self, place: &Arc<LabelSet>) -> bool {
-        self.lock().changed.contains_key(place)
-    }
-
     /// The groups of one place, tombstones included, each once.
     pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> BTreeSet<GroupId> {
         self.lock().changed.get(place).into_iter().flat_map(|changes| changes.values().cloned()).collect()

@@ -33,6 +33,24 @@ fn a_group_named_before_its_place_is_known_moves_there() {
     assert_eq!(changes(&store, &place), [(r#"{job="a"}"#.to_string(), vec!["early".to_string()])]);
 }
 
+/// As after damage that took the record by which a group moved, but not the others of its place.
+#[test]
+fn a_group_that_did_not_move_to_its_place_does_when_another_store_is_there() {
+    let mut store = store(rules());
+    let labels = [("IDC", "SYQ"), ("job", "a")];
+    store.write(local(&labels), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    store.merge(placed("SYQ", &[("job", "b")]), pushed(5, vec![gauge("other")]), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(store.resolve(key(&labels)), local(&labels));
+    let place = Arc::new(key(&[("IDC", "SYQ")]));
+    store.set_cursor(StoreId(8), Cursor { position: Position::default(), place: place.clone() });
+    store.commit();
+    let id = placed("SYQ", &[("job", "a")]);
+    assert_eq!(store.resolve(key(&labels)), id);
+    assert!(store.published().group(&local(&labels)).is_none());
+    assert_eq!(changes(&store, &Scope::Place(place)).len(), 2);
+}
+
 #[test]
 fn a_delete_of_a_group_whose_place_is_not_known_yet_counts_there() {
     let mut store = store(rules());

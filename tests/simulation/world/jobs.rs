@@ -91,7 +91,7 @@ impl World {
         }
         self.oracle.wrote(&records);
         let refused = written.is_err();
-        self.trace(|| format!("{at} push {id} {} refused {refused}", describe_action(&action)));
+        self.trace(|| format!("{at} push {id} of place {} {} refused {refused}", id.place, describe_action(&action)));
         self.count(if refused { "push refused" } else { "push taken" });
         if self.is(Bug::AnswerBeforeSync) {
             self.made_known(at, &records);

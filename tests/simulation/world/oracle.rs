@@ -94,8 +94,11 @@ impl World {
     fn is_behind_a_forgotten_delete(&self, set: usize, key: &Key, record: &GroupRecord) -> bool {
         let promised = self.oracle.promised.get(&set).and_then(|groups| groups.get(key));
         let Some(deleted) = promised.map(Group::deleted) else { return false };
-        let is_behind = record.families.iter().any(|mark| mark.origin.is_none())
-            && record.group.families().iter().all(|f| f.stamp <= deleted);
+        let is_own = match &record.families[..] {
+            [] => record.header.origin.is_none(),
+            marks => marks.iter().any(|mark| mark.origin.is_none()),
+        };
+        let is_behind = is_own && record.group.latest() <= deleted;
         let here = Some((set, key.clone()));
         let dropped = |(at, node): (NodeId, &Node)| {
             node.dropped.iter().any(|(id, stamp)| *stamp >= deleted && self.set_of(at, id) == here)
