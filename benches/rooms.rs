@@ -4,6 +4,7 @@
 //! servers.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -28,14 +29,19 @@ const PUSHES: [usize; 3] = [3, 100, 10_000];
 
 /// A push: families of up to ten series, their values those of the push number `tick`.
 fn body(series: usize, tick: usize) -> String {
+    body_of(series, 10, tick)
+}
+
+/// The same with families of up to as many series.
+fn body_of(series: usize, each: usize, tick: usize) -> String {
     let mut body = String::new();
     for number in 0..series {
-        if number % 10 == 0 {
-            let _ =
-                writeln!(body, "# HELP metric_{} What is measured.\n# TYPE metric_{} gauge", number / 10, number / 10);
+        let family = number / each;
+        if number % each == 0 {
+            let _ = writeln!(body, "# HELP metric_{family} What is measured.\n# TYPE metric_{family} gauge");
         }
         let value = ((number * 7919 + tick * 104_729) % 100_000) as f64 / 100.0;
-        let _ = writeln!(body, "metric_{}{{process=\"worker-{number:05}\",zone=\"a\"}} {value}", number / 10);
+        let _ = writeln!(body, "metric_{family}{{process=\"worker-{number:05}\",zone=\"a\"}} {value}");
     }
     body
 }
@@ -130,15 +136,18 @@ fn render_text(bencher: Bencher, (groups, series): (usize, usize)) {
 
 /// An update of a hundred groups of ten series, all of whose values changed since the one before.
 fn update(tick: usize) -> Message {
-    let body = body(10, tick);
+    update_of(0..100, &body(10, tick), tick)
+}
+
+fn update_of(groups: Range<usize>, body: &str, tick: usize) -> Message {
     let delta = |group| {
         let key = key(group);
         let ns = now(tick).stamp_ns;
         let moment = Moment { stamp: Stamp { time_ns: ns, node: NodeId(1) }, wall_ns: ns };
-        let group = Group::put(moment, families(&body, &key));
+        let group = Group::put(moment, families(body, &key));
         Delta { id: GroupId::local(key), group }
     };
-    Message::Update(Update { deltas: (0..100).map(delta).collect(), ..Update::default() })
+    Message::Update(Update { deltas: groups.map(delta).collect(), ..Update::default() })
 }
 
 /// Against what the peer is known to hold: shapes and keys went before.
@@ -169,6 +178,44 @@ fn decode_delta(bencher: Bencher) {
             bytes
         })
         .bench_local_values(|bytes| decoder.decode(&bytes).expect("what was encoded"));
+}
+
+/// What a hub does with an update of 250 of its 10,000 groups, others each time, the disk left out: so many families of one
+/// series.
+#[divan::bench(args = [3, 34], sample_count = 120, sample_size = 1)]
+fn merge_update(bencher: Bencher, series: usize) {
+    const GROUPS: usize = 10_000;
+    const UPDATE: usize = 250;
+    let bodies = [body_of(series, 1, 1), body_of(series, 1, 2)];
+    let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(16 << 20));
+    let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
+    store.open(IDENTITY, Epoch(1));
+    let place = Arc::new(LabelSet::new([("IDC", "SYQ")]));
+    let merge = |store: &mut Store, decoder: &mut Decoder, bytes: &[u8]| {
+        let Message::Update(update) = decoder.decode(bytes).expect("what was encoded") else { return };
+        for delta in update.deltas {
+            let id = GroupId { place: place.clone(), key: delta.id.key };
+            store.merge(id, delta.group, StoreId(2)).expect("room for all");
+        }
+        store.commit();
+    };
+    let mut tick = 0;
+    let mut encoded = || {
+        let from = tick * UPDATE % GROUPS;
+        tick += 1;
+        let mut bytes = Vec::new();
+        let body = &bodies[tick * UPDATE / GROUPS % 2];
+        encoder.encode(&update_of(from..from + UPDATE, body, tick), &mut bytes);
+        bytes
+    };
+    for _ in 0..GROUPS / UPDATE {
+        merge(&mut store, &mut decoder, &encoded());
+    }
+    let mut state = (store, decoder);
+    bencher
+        .counter(ItemsCount::new(UPDATE))
+        .with_inputs(encoded)
+        .bench_local_values(|bytes| merge(&mut state.0, &mut state.1, &bytes));
 }
 
 /// A log in a folder that goes with it.

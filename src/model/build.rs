@@ -8,6 +8,7 @@ use xxhash_rust::xxh3::Xxh3;
 use super::family::{Family, Originals};
 use super::label;
 use super::shape::{Digest, Layout, MetricType, Points, Shape, is_verbatim};
+use super::values::Values;
 
 /// Two series of one family have the same labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +190,8 @@ impl FamilyBuilder {
         shape.digest = digest(&shape);
         let originals: Option<Arc<Originals>> =
             originals.then(|| Arc::new(self.rows.into_iter().map(|row| row.original.unwrap_or_default()).collect()));
-        Family::new(Arc::new(shape), self.values.into(), originals).expect("a value a point, an original a series")
+        Family::new(Arc::new(shape), Values::from(&self.values[..]), originals)
+            .expect("a value a point, an original a series")
     }
 }
 

@@ -4,6 +4,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::shape::Shape;
+use super::values::Values;
 
 /// What the text format cannot carry (native histograms, exemplars, created timestamps, unknown fields): for each series,
 /// in the order of the shape, its `io.prometheus.client.Metric` message without its labels; empty where the values say
@@ -14,13 +15,13 @@ pub type Originals = Box<[Box<[u8]>]>;
 #[derive(Debug)]
 pub struct Family {
     shape: Arc<Shape>,
-    values: Arc<[f64]>,
+    values: Values,
     originals: Option<Arc<Originals>>,
 }
 
 impl Family {
     /// A family of that shape; `None` unless there are [`Shape::values_len`] values and, if any, one original a series.
-    pub fn new(shape: Arc<Shape>, values: Arc<[f64]>, originals: Option<Arc<Originals>>) -> Option<Family> {
+    pub fn new(shape: Arc<Shape>, values: Values, originals: Option<Arc<Originals>>) -> Option<Family> {
         let fits = values.len() == shape.values_len()
             && originals.as_ref().is_none_or(|originals| originals.len() == shape.series_len());
         fits.then_some(Family { shape, values, originals })
@@ -48,7 +49,7 @@ impl Family {
     }
 
     /// The values of all series, in the shape's order.
-    pub fn values(&self) -> &Arc<[f64]> {
+    pub fn values(&self) -> &Values {
         &self.values
     }
 
@@ -63,10 +64,10 @@ impl Family {
         Family { shape, ..self }
     }
 
-    /// Whether all of it is shared with `other`, so that it is equal for certain; said without looking at the content.
+    /// Whether all of it is shared with `other`, so that it is equal for certain; said without looking at more than one value.
     pub fn shares_all(&self, other: &Family) -> bool {
         let originals = |family: &Family| family.originals.as_ref().map(Arc::as_ptr);
-        Arc::ptr_eq(&self.values, &other.values)
+        self.values.shares(&other.values)
             && Arc::ptr_eq(&self.shape, &other.shape)
             && originals(self) == originals(other)
     }

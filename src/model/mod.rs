@@ -1,7 +1,7 @@
 //! Floor 1: what a Pushgateway holds, and the law by which copies of it merge.
 //!
 //! Read in this order: [`label`] (names and values), [`stamp`] (when a write happened, in which order a node applied
-//! it), [`shape`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
+//! it), [`shape`], [`values`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
 //! way to make a family from what was pushed), [`bytes`] and [`encode`] (a shape as bytes, for disk and link), [`place`]
 //! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge).
 
@@ -14,6 +14,7 @@ pub mod label;
 pub mod place;
 pub mod shape;
 pub mod stamp;
+pub mod values;
 
 pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
@@ -24,3 +25,4 @@ pub use label::{Label, LabelSet};
 pub use place::GroupId;
 pub use shape::{Digest, Layout, MetricType, Num, Points, Series, SeriesIter, Shape};
 pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, Stamp, StoreId};
+pub use values::Values;

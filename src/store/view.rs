@@ -12,7 +12,9 @@ use super::entry::Entry;
 use super::pages::{Block, Pages, Shown};
 use super::scope::Scope;
 use crate::model::place::EXPORTED_PREFIX;
-use crate::model::{Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, label};
+use crate::model::{
+    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, Values, label,
+};
 
 /// Name of the family that tells when a group's last push was accepted (Pushgateway's).
 pub const PUSH_TIME: &str = "push_time_seconds";
@@ -413,6 +415,6 @@ impl Default for Times {
 impl Times {
     fn family(&self, which: usize, instance: bool, seconds: f64) -> Family {
         let shape = self.shapes[which][usize::from(instance)].shape();
-        Family::new(shape.clone(), Arc::new([seconds]), None).expect("one value for one series")
+        Family::new(shape.clone(), Values::from(&[seconds][..]), None).expect("one value for one series")
     }
 }

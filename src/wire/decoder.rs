@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Shape, Stamp, decode_shape,
-    label,
+    Family, Group, GroupFamily, GroupId, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Shape, Stamp, Values,
+    decode_shape, label,
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
@@ -361,7 +361,7 @@ impl<'a> Cursor<'a> {
 
     fn family(
         &mut self,
-        base: Option<&Arc<[f64]>>,
+        base: Option<&Values>,
         shape: Arc<Shape>,
         originals: Option<Arc<Originals>>,
     ) -> Result<Family, DecodeError> {
@@ -374,13 +374,13 @@ impl<'a> Cursor<'a> {
         Family::new(shape, values, originals).ok_or(DecodeError::Rule("a family has the values of its shape"))
     }
 
-    fn values(&mut self, base: Option<&Arc<[f64]>>, len: usize) -> Result<Arc<[f64]>, DecodeError> {
-        let mut values: Arc<[f64]> = match base {
+    fn values(&mut self, base: Option<&Values>, len: usize) -> Result<Values, DecodeError> {
+        let mut values = match base {
             Some(base) if self.values.skip_same(len)? => return Ok(base.clone()),
-            Some(base) => base[..].into(),
-            None => std::iter::repeat_n(0.0, len).collect(),
+            Some(base) => Values::from(&base[..]),
+            None => Values::zeros(len),
         };
-        self.values.read(base.is_some(), Arc::make_mut(&mut values))?;
+        self.values.read(base.is_some(), values.make_mut())?;
         Ok(values)
     }
 

@@ -9,14 +9,12 @@
 //! samples, one blank between the tokens of a line, no quoted names, nothing escaped in a help, no timestamps, the parts of a
 //! summary or histogram together. Series may come in any order. Whatever else is met, errors too, is left to the parser: `None`.
 
-use std::sync::Arc;
-
 use super::sample::Samples;
 use super::template::{BODY_BYTES_MAX, FAMILIES_MAX, Template, Templates, first_name};
 use crate::exposition::Limits;
 use crate::exposition::raw::type_label;
 use crate::model::label::LabelSet;
-use crate::model::{Family, Group, MetricType, Shape};
+use crate::model::{Family, Group, MetricType, Shape, Values};
 
 /// Reads bodies that repeat the series of their groups. What it makes of a body depends on nothing but that, what the group
 /// holds, its labels, and the bounds; what it remembers of others makes it faster.
@@ -104,8 +102,8 @@ impl<'a> Walk<'a> {
             return None;
         }
         self.head(shape)?;
-        let mut values: Arc<[f64]> = std::iter::repeat_n(0.0, shape.values_len()).collect();
-        self.samples.read(shape, Arc::get_mut(&mut values)?)?;
+        let mut values = Values::zeros(shape.values_len());
+        self.samples.read(shape, values.make_mut())?;
         self.taken[at] = Some(Family::new(shape.clone(), values, None)?);
         self.order.push((at, self.samples.numbers().len()));
         Some(at)

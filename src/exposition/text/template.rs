@@ -11,7 +11,7 @@ use std::hash::{BuildHasher, Hash, Hasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::exposition::number;
-use crate::model::{Family, Group, LabelSet, Shape};
+use crate::model::{Family, Group, LabelSet, Shape, Values};
 
 /// Of larger bodies, and for groups that hold more families, no template is made.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
@@ -128,8 +128,8 @@ impl Template {
         let (mut rest, mut from, mut done) = (body, 0, 0);
         for (at, slots_end) in &self.families {
             let shape = held.families().get(*at)?.family.shape();
-            let mut values: Arc<[f64]> = std::iter::repeat_n(0.0, shape.values_len()).collect();
-            let into = Arc::get_mut(&mut values)?;
+            let mut values = Values::zeros(shape.values_len());
+            let into = values.make_mut();
             for (end, target) in self.slots.get(done..*slots_end)? {
                 rest = rest.strip_prefix(&self.text[from..*end])?;
                 rest = &rest[target.read(rest, into)?..];

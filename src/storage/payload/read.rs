@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::bytes::Reader;
 use crate::model::{
     Epoch, Family, Group, GroupFamily, GroupId, LabelSet, Malformed, Moment, NodeId, Originals, Position, Revision,
-    Shape, Stamp, StoreId, decode_shape,
+    Shape, Stamp, StoreId, Values, decode_shape,
 };
 use crate::store::{Cursor, GroupRecord, Mark, Record};
 
@@ -237,7 +237,7 @@ impl Memory {
         let mark = self.mark(reader)?;
         let count = reader.count(size_of::<f64>(), FAMILY)?;
         let floats = reader.take(count * size_of::<f64>(), FAMILY)?.as_chunks().0;
-        let values: Arc<[f64]> = floats.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+        let values: Values = floats.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
         let shape = shapes.0.get(&reference);
         let originals = read_originals(reader, shape)?;
         let Some(shape) = shape else { return Ok(None) };

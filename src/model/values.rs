@@ -1,0 +1,101 @@
+//! The values of a family.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+/// Values that are read more often than written. Cheap to clone: many are shared; one alone, which most families that are
+/// pushed have, stands where the family does.
+#[derive(Clone, Debug)]
+pub struct Values(Held);
+
+#[derive(Clone, Debug)]
+enum Held {
+    One([f64; 1]),
+    Shared(Arc<[f64]>),
+}
+
+impl Values {
+    /// So many times +0.0, to be written over.
+    pub fn zeros(len: usize) -> Self {
+        std::iter::repeat_n(0.0, len).collect()
+    }
+
+    /// The values, to be changed: a copy of their own, if they are shared.
+    pub fn make_mut(&mut self) -> &mut [f64] {
+        match &mut self.0 {
+            Held::One(value) => value,
+            Held::Shared(values) => Arc::make_mut(values),
+        }
+    }
+
+    /// Whether they are the same for certain, bit by bit: said without looking at more than one.
+    pub fn shares(&self, other: &Self) -> bool {
+        match (&self.0, &other.0) {
+            (Held::One([a]), Held::One([b])) => a.to_bits() == b.to_bits(),
+            (Held::Shared(a), Held::Shared(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        }
+    }
+}
+
+impl Deref for Values {
+    type Target = [f64];
+    fn deref(&self) -> &[f64] {
+        match &self.0 {
+            Held::One(value) => value,
+            Held::Shared(values) => values,
+        }
+    }
+}
+
+impl From<&[f64]> for Values {
+    fn from(values: &[f64]) -> Self {
+        match values {
+            [value] => Self(Held::One([*value])),
+            _ => Self(Held::Shared(values.into())),
+        }
+    }
+}
+
+impl FromIterator<f64> for Values {
+    fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
+        let mut values = values.into_iter();
+        if values.size_hint() == (1, Some(1))
+            && let Some(value) = values.next()
+        {
+            return Self(Held::One([value]));
+        }
+        Self(Held::Shared(values.collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_value_takes_no_more_room_than_a_reference_to_many() {
+        assert_eq!(size_of::<Values>(), size_of::<Arc<[f64]>>());
+    }
+
+    #[test]
+    fn what_is_changed_is_no_others() {
+        for len in 0..4 {
+            let before = Values::zeros(len);
+            let mut after = before.clone();
+            assert!(after.shares(&before) && before.len() == len);
+            after.make_mut().iter_mut().for_each(|value| *value = 1.0);
+            assert_eq!((&before[..], &after[..]), (&vec![0.0; len][..], &vec![1.0; len][..]));
+            assert!(len == 0 || !after.shares(&before));
+        }
+    }
+
+    #[test]
+    fn one_value_is_the_same_by_its_bits() {
+        let one = |value: f64| Values::from(&[value][..]);
+        assert!(one(f64::NAN).shares(&one(f64::NAN)) && !one(0.0).shares(&one(-0.0)));
+        assert!(!one(0.0).shares(&Values::zeros(2)));
+        let filtered: Values = [1.0, 2.0].into_iter().filter(|value| *value > 1.0).collect();
+        assert_eq!(filtered[..], [2.0]);
+    }
+}
