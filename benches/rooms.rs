@@ -17,6 +17,10 @@ use pushrelay::storage::{self, Log, RealDisk};
 use pushrelay::store::{Action, Identity, Now, Record, Rules, Store};
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
+/// The program's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     divan::main();
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use super::admission::Conflicts;
+use super::entry::Entry;
 use super::writer::Store;
 use crate::model::{Group, GroupId, LabelSet, StoreId};
 
@@ -36,7 +37,8 @@ impl Store {
             return;
         }
         let mut own = self.published.groups_of(&Arc::default());
-        own.extend(self.staged.entries.keys().filter(|id| id.place.is_empty()).cloned());
+        let is_own = |entry: &&Arc<Entry>| entry.id.place.is_empty();
+        own.extend(self.staged.entries().filter(is_own).map(|entry| entry.id.clone()));
         for id in own {
             if let Some(id) = GroupId::within(place, &id.key).filter(|id| self.staged.get(id).is_none()) {
                 self.create(id);

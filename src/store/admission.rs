@@ -49,7 +49,7 @@ impl Store {
             if state.mark.held {
                 self.index.free(gone.family.name(), &entry.id);
             } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), gone.family.shape())) {
-                self.index.remove(&entry.shown, state.shown.as_ref().unwrap_or(&gone.family));
+                self.index.remove(&entry.shown, state.shown.as_deref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
             }
         }
@@ -69,7 +69,7 @@ impl Store {
     fn same_shape(&self, entry: &Entry, new: &GroupFamily, old: &FamilyState, mark: Mark) -> FamilyState {
         let shown = match &old.shown {
             None => None,
-            Some(_) => shown_family(&entry.shown, &new.family).ok().flatten(),
+            Some(_) => shown_family(&entry.shown, &new.family).ok().flatten().map(Box::new),
         };
         FamilyState { mark, shown, conflict: None, place: old.place.clone() }
     }
@@ -82,7 +82,7 @@ impl Store {
         terms: Terms,
     ) -> Result<FamilyState, Refusal> {
         match (self.admit(entry, family, terms.series_max), terms.conflicts) {
-            (Ok(shown), _) => Ok(FamilyState { mark, shown, ..FamilyState::default() }),
+            (Ok(shown), _) => Ok(FamilyState { mark, shown: shown.map(Box::new), ..FamilyState::default() }),
             (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Hold) => {
                 Err(Refusal::Limit { name, max })
             }
@@ -147,7 +147,8 @@ impl Store {
                 Ok(shown) => {
                     self.index.free(name, id);
                     shown_now.insert(at);
-                    FamilyState { mark: Mark { held: false, ..state.mark }, shown, ..FamilyState::default() }
+                    let mark = Mark { held: false, ..state.mark };
+                    FamilyState { mark, shown: shown.map(Box::new), ..FamilyState::default() }
                 }
                 Err(conflict) => self.hold(&entry, family, state.mark, conflict),
             };

@@ -35,7 +35,7 @@ pub struct FamilyState {
     /// Revision, origin, and whether it is held back.
     pub mark: Mark,
     /// The family as shown, where that differs from what was pushed.
-    pub shown: Option<Family>,
+    pub shown: Option<Box<Family>>,
     /// Why it is held back, if it is.
     pub conflict: Option<Arc<Conflict>>,
     /// Where it is shown.
@@ -81,18 +81,25 @@ impl Entry {
         self.families.iter().map(|state| state.mark.revision).fold(self.header.revision, Revision::max)
     }
 
-    /// The revisions of the changes that left something of it as it is, in order.
+    /// The revisions of the changes that left something of it as it is, in no order, each once.
     pub fn revisions(&self) -> impl Iterator<Item = Revision> + use<> {
-        let mut revisions = vec![self.header.revision];
+        // Mostly all is of one change.
+        let mut others = Vec::new();
         for state in &self.families {
-            // Mostly all are of one change.
-            if revisions.last() != Some(&state.mark.revision) {
-                revisions.push(state.mark.revision);
+            let revision = state.mark.revision;
+            if revision != self.header.revision && others.last() != Some(&revision) {
+                others.push(revision);
             }
         }
-        revisions.sort_unstable();
-        revisions.dedup();
-        revisions.into_iter()
+        others.sort_unstable();
+        others.dedup();
+        std::iter::once(self.header.revision).chain(others)
+    }
+
+    /// The first of them after `since`.
+    pub(super) fn revision_after(&self, since: Revision) -> Option<Revision> {
+        let marks = self.families.iter().map(|state| state.mark.revision);
+        std::iter::once(self.header.revision).chain(marks).filter(|revision| *revision > since).min()
     }
 
     /// Each family with its bookkeeping, in the order of names.
@@ -116,13 +123,13 @@ impl Entry {
     /// The same, each with where it is shown.
     pub(super) fn shown_places(&self) -> impl Iterator<Item = (&Family, &Place)> {
         let shown = self.families().filter(|(_, state)| !state.mark.held);
-        shown.map(|(f, state)| (state.shown.as_ref().unwrap_or(&f.family), &state.place))
+        shown.map(|(f, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.place))
     }
 
     /// A family, given by its position, as a scrape shows it, if it does.
     pub(super) fn shown_at(&self, at: usize) -> Option<&Family> {
         let state = &self.families[at];
-        (!state.mark.held).then(|| state.shown.as_ref().unwrap_or(&self.group.families()[at].family))
+        (!state.mark.held).then(|| state.shown.as_deref().unwrap_or(&self.group.families()[at].family))
     }
 
     /// When the last push was accepted, in seconds since the epoch; 0 if none was.

@@ -21,7 +21,7 @@ impl Store {
             Record::Opened { epoch, revision } => self.opened(epoch, revision),
             Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
             Record::Forgotten { id, stamp, revision } => {
-                self.staged.entries.remove(&id);
+                self.staged.set(&id, None);
                 self.dropped.add(stamp, revision);
                 self.revision = self.revision.max(revision);
             }
@@ -40,7 +40,7 @@ impl Store {
 
     fn restore_group(&mut self, record: GroupRecord) {
         let GroupRecord { id, mut group, header, families } = record;
-        let mut entry = match self.staged.entries.remove(&id).flatten() {
+        let mut entry = match self.staged.get(&id) {
             Some(entry) => Arc::unwrap_or_clone(entry),
             None => Entry::new(id),
         };
@@ -59,14 +59,15 @@ impl Store {
             entry.group.families().iter().map(|f| FamilyState { mark: mark(f), ..FamilyState::default() }).collect();
         entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
         self.revision = self.revision.max(header.revision);
-        self.staged.entries.insert(entry.id.clone(), Some(Arc::new(entry)));
+        let entry = Arc::new(entry);
+        self.staged.set(&entry.id, Some(entry.clone()));
     }
 
     /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
     /// whose record is left to be made durable and committed.
     pub fn open(&mut self, identity: Identity, epoch: Epoch) {
         self.identity = identity;
-        let mut entries: Vec<Arc<Entry>> = self.staged.entries.values().flatten().cloned().collect();
+        let mut entries: Vec<Arc<Entry>> = self.staged.entries().cloned().collect();
         entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
             self.index.add_key(&entry.full, &entry.id);

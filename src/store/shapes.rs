@@ -1,7 +1,8 @@
 //! Shapes shared by content: groups that push the same series hold one shape.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+
+use foldhash::HashMap;
 
 use crate::model::{Digest, Family, Shape};
 

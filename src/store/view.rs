@@ -5,12 +5,15 @@
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Range;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+
+use foldhash::{HashMap, HashSet};
 
 use super::entry::Entry;
 use super::pages::{Block, Pages, Shown};
 use super::scope::Scope;
+use super::staged::Version;
 use crate::model::place::EXPORTED_PREFIX;
 use crate::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, Values, label,
@@ -81,13 +84,16 @@ impl GroupTimes {
     }
 }
 
+/// Groups by the revisions of their changes.
+type Changed = BTreeMap<Revision, Arc<Entry>>;
+
 #[derive(Default)]
 pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<Entry>>,
     /// Of each place, which group each change that still stands is of. A group is listed once for every change that left
     /// something of it as it is: under its last change alone, a batch that ends before that would leave out its older ones.
-    changed: HashMap<Arc<LabelSet>, BTreeMap<Revision, GroupId>>,
-    tombstones: BTreeMap<Revision, GroupId>,
+    changed: HashMap<Arc<LabelSet>, Changed>,
+    tombstones: Changed,
     /// Groups of which something is held back.
     held: HashSet<GroupId>,
     pages: Pages,
@@ -212,25 +218,23 @@ impl Published {
             Scope::Place(place) => view.changed.get(place).into_iter().collect(),
             // Of thousands of places few have changed.
             Scope::Shown => {
-                let later = |changed: &&BTreeMap<Revision, GroupId>| {
-                    changed.last_key_value().is_some_and(|(last, _)| *last > since)
-                };
+                let later = |changed: &&Changed| changed.last_key_value().is_some_and(|(last, _)| *last > since);
                 view.changed.values().filter(later).collect()
             }
         };
         let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..)).collect();
-        let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
-        let (mut entries, mut bytes, mut taken) = (Vec::new(), 0, HashSet::new());
-        while let Some(Reverse((revision, at, id))) = oldest.pop() {
+        let mut oldest: BinaryHeap<_> = places.iter().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
+        let (mut entries, mut bytes) = (Vec::new(), 0);
+        while let Some(Reverse((revision, at))) = oldest.pop() {
             if bytes >= bytes_max {
                 return (entries, last_before(revision), true);
             }
-            let entry = &view.groups[id];
+            let Some((_, entry)) = places[at].next() else { continue };
             bytes += change_bytes(entry, revision);
-            if taken.insert(id) {
+            if entry.revision_after(since) == Some(revision) {
                 entries.push(entry.clone());
             }
-            oldest.extend(next_of(at, &mut places[at]));
+            oldest.extend(next_of(at, &places[at]));
         }
         (entries, view.revision, false)
     }
@@ -242,7 +246,13 @@ impl Published {
 
     /// The groups of one place, tombstones included, each once.
     pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> BTreeSet<GroupId> {
-        self.lock().changed.get(place).into_iter().flat_map(|changes| changes.values().cloned()).collect()
+        self.lock()
+            .changed
+            .get(place)
+            .into_iter()
+            .flat_map(|changed| changed.values())
+            .map(|entry| entry.id.clone())
+            .collect()
     }
 
     /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest
@@ -250,15 +260,15 @@ impl Published {
     pub fn tombstones(&self, upto: Revision, before_ns: u64, len_max: usize) -> Vec<Arc<Entry>> {
         let view = self.lock();
         let oldest = view.tombstones.range(..=upto).take(16 * len_max);
-        let entries = oldest.map(|(_, id)| &view.groups[id]);
         // By all that it says: what is dropped sets the time that all later writes come after.
-        entries.filter(|entry| entry.group.latest().time_ns < before_ns).take(len_max).cloned().collect()
+        let due = oldest.filter(|(_, entry)| entry.group.latest().time_ns < before_ns);
+        due.take(len_max).map(|(_, entry)| entry.clone()).collect()
     }
 }
 
 /// The next change of a place; the earlier, the greater.
-fn next_of<'a>(at: usize, place: &mut Range<'a, Revision, GroupId>) -> Option<Reverse<(Revision, usize, &'a GroupId)>> {
-    place.next().map(|(revision, id)| Reverse((*revision, at, id)))
+fn next_of(at: usize, place: &Range<'_, Revision, Arc<Entry>>) -> Option<Reverse<(Revision, usize)>> {
+    place.clone().next().map(|(revision, _)| Reverse((*revision, at)))
 }
 
 fn last_before(revision: Revision) -> Revision {
@@ -274,38 +284,41 @@ fn change_bytes(entry: &Entry, revision: Revision) -> usize {
 }
 
 impl View {
-    /// Puts new versions of groups in the place of the old; `None` forgets the group. Returns the places that changed.
-    pub(super) fn publish(
-        &mut self,
-        new: Vec<(GroupId, Option<Arc<Entry>>)>,
-        revision: Revision,
-    ) -> HashSet<Arc<LabelSet>> {
-        let old: Vec<Option<Arc<Entry>>> = new.iter().map(|(id, _)| self.groups.get(id).cloned()).collect();
-        for ((_, new), old) in new.iter().zip(&old) {
-            self.unlist(old.as_deref());
-            self.unshow(old.as_deref(), new.as_deref());
+    /// Puts new versions of groups in the place of the old. Returns the places that changed.
+    pub(super) fn publish(&mut self, versions: Vec<Version>, revision: Revision) -> HashSet<Arc<LabelSet>> {
+        let mut places = HashSet::default();
+        for Version { was, is } in &versions {
+            self.unlist(was.as_deref());
+            self.unshow(was.as_deref(), is.as_deref());
+            let id = was.as_ref().or(is.as_ref()).map(|entry| &entry.id);
+            if let Some(place) = id.map(|id| &id.place).filter(|place| !places.contains(*place)) {
+                places.insert(place.clone());
+            }
         }
-        let mut places = HashSet::new();
-        for ((id, new), old) in new.into_iter().zip(old) {
-            places.insert(id.place.clone());
-            match new {
-                Some(entry) => {
+        for Version { was, is } in versions {
+            match (was, is) {
+                (was, Some(entry)) => {
                     self.list(&entry);
-                    self.show(old.as_deref(), &entry);
-                    self.groups.insert(id, entry);
+                    self.show(was.as_deref(), &entry);
+                    match self.groups.get_mut(&entry.id) {
+                        Some(group) => *group = entry,
+                        None => drop(self.groups.insert(entry.id.clone(), entry)),
+                    }
                 }
-                None => {
-                    self.groups.remove(&id);
-                }
+                (Some(was), None) => drop(self.groups.remove(&was.id)),
+                (None, None) => {}
             }
         }
         self.revision = revision;
         places
     }
 
-    fn list(&mut self, entry: &Entry) {
-        let changed = self.changed.entry(entry.id.place.clone()).or_default();
-        changed.extend(entry.revisions().map(|revision| (revision, entry.id.clone())));
+    fn list(&mut self, entry: &Arc<Entry>) {
+        let changed = match self.changed.get_mut(&entry.id.place) {
+            Some(changed) => changed,
+            None => self.changed.entry(entry.id.place.clone()).or_default(),
+        };
+        changed.extend(entry.revisions().map(|revision| (revision, entry.clone())));
         if entry.families.iter().any(|state| state.mark.held) {
             self.held.insert(entry.id.clone());
         }
@@ -313,7 +326,7 @@ impl View {
             self.counts.groups += 1;
         } else {
             self.counts.tombstones += 1;
-            self.tombstones.insert(entry.revision(), entry.id.clone());
+            self.tombstones.insert(entry.revision(), entry.clone());
         }
     }
 

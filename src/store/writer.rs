@@ -4,18 +4,21 @@
 //! loop { apply(write)* → records() made durable → commit() | abort() }
 //! ```
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
+use foldhash::HashSet;
+
 use super::admission::{Conflicts, Terms};
 use super::entry::{Entry, HeldBack};
-use super::index::{Conflict, Groups, Index};
+use super::index::{Conflict, Index};
 use super::record::{Cursor, Identity, Mark, Record};
 use super::shapes::Shapes;
+use super::staged::Staged;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, Shape, Stamp, StoreId,
+    Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, Stamp, StoreId,
 };
 
 /// Bounds of a store.
@@ -137,40 +140,6 @@ impl Dropped {
     }
 }
 
-/// New versions of groups in the draft; `None` for one that is forgotten.
-pub(super) struct Staged {
-    pub(super) entries: HashMap<GroupId, Option<Arc<Entry>>>,
-    /// How many of them are not published at all.
-    new: usize,
-    published: Published,
-}
-
-impl Staged {
-    pub(super) fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
-        match self.entries.get(id) {
-            Some(entry) => entry.clone(),
-            None => self.published.group(id),
-        }
-    }
-
-    pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
-        if self.entries.insert(id.clone(), entry).is_none() && self.published.group(id).is_none() {
-            self.new += 1;
-        }
-    }
-
-    pub(super) fn clear(&mut self) -> Vec<(GroupId, Option<Arc<Entry>>)> {
-        self.new = 0;
-        self.entries.drain().collect()
-    }
-}
-
-impl Groups for Staged {
-    fn shown_shape(&self, id: &GroupId, name: &str) -> Option<Arc<Shape>> {
-        self.get(id)?.shown_family(name).map(|family| family.shape().clone())
-    }
-}
-
 impl Store {
     /// An empty store, to be given what its disk holds by [`Store::restore`] and opened by [`Store::open`]. `reserved` are
     /// the names and types of the node's own metrics.
@@ -184,7 +153,7 @@ impl Store {
             identity: Identity::default(),
             lineage: Vec::new(),
             rules,
-            staged: Staged { entries: HashMap::new(), new: 0, published: published.clone() },
+            staged: Staged::over(published.clone()),
             published,
             index,
             shapes: Shapes::default(),
@@ -225,7 +194,7 @@ impl Store {
 
     /// Applies a request to a group. A refused push is an error, and noted in the group.
     pub fn write(&mut self, id: GroupId, action: Action, now: Now) -> Result<(), Refusal> {
-        let entry = match self.staged.get(&id) {
+        let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
                 self.check_revival(&entry, !matches!(action, Action::Delete))?;
                 entry
@@ -272,7 +241,7 @@ impl Store {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         // Assigned, so that the families stay with nobody else and can be taken over.
         change = change.part(|_, f| !shows_times(f));
-        let entry = match self.staged.get(&id) {
+        let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
                 self.check_revival(&entry, change.is_live())?;
                 entry
@@ -326,7 +295,7 @@ impl Store {
     /// Drops a tombstone that is published and that no peer needs any more. One that the draft has changed stays: of that,
     /// no peer has heard.
     pub fn forget(&mut self, id: &GroupId) {
-        if !self.staged.entries.contains_key(id) {
+        if !self.staged.changes(id) {
             self.drop_tombstone(id);
         }
     }
@@ -351,7 +320,7 @@ impl Store {
     /// Whether so many groups can be merged, be they all new, without crossing a bound.
     pub fn has_room(&self, groups: usize) -> bool {
         let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
-        let live = counts.groups + self.staged.new + groups;
+        let live = counts.groups + self.staged.new_len() + groups;
         live <= max && live + counts.tombstones <= max.saturating_mul(2)
     }
 
@@ -359,7 +328,7 @@ impl Store {
     /// as much as may be live.
     fn check_group_limit(&self, live: bool) -> Result<(), Refusal> {
         let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
-        let groups = counts.groups + self.staged.new;
+        let groups = counts.groups + self.staged.new_len();
         if (live && groups >= max) || groups + counts.tombstones >= max.saturating_mul(2) {
             return Err(Refusal::Limit { name: "limits.groups_max", max });
         }
@@ -369,7 +338,7 @@ impl Store {
     /// Whether a group that was deleted, if this is one, can be `live` again.
     fn check_revival(&self, entry: &Entry, live: bool) -> Result<(), Refusal> {
         let max = self.rules.limits.groups_max;
-        if live && !entry.group.is_live() && self.published.counts().groups + self.staged.new >= max {
+        if live && !entry.group.is_live() && self.published.counts().groups + self.staged.new_len() >= max {
             return Err(Refusal::Limit { name: "limits.groups_max", max });
         }
         Ok(())

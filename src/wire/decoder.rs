@@ -1,8 +1,9 @@
 //! Bytes to messages, of one direction of one connection. Bytes of any origin are safe to decode.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
+
+use foldhash::HashSet;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
@@ -353,7 +354,7 @@ impl<'a> Cursor<'a> {
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
             originals: Reader::new(&columns.originals),
             group: 0,
-            named: HashSet::new(),
+            named: HashSet::default(),
             families: 0,
             values_len: 0,
         }

@@ -1,8 +1,9 @@
 //! Messages to bytes, of one direction of one connection.
 
 use std::cmp::Ordering;
-use std::collections::HashMap;
 use std::sync::Arc;
+
+use foldhash::HashMap;
 
 use crate::model::bytes::{put_count, put_text};
 use crate::model::{Digest, Family, Group, GroupFamily, LabelSet, Moment, NodeId, Shape, Stamp, encode_shape};

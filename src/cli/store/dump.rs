@@ -77,7 +77,7 @@ impl Dump {
         let families: Vec<&Family> = entry
             .families()
             .filter(|(_, state)| !state.mark.held)
-            .map(|(f, state)| state.shown.as_ref().filter(|_| !self.without_place).unwrap_or(&f.family))
+            .map(|(f, state)| state.shown.as_deref().filter(|_| !self.without_place).unwrap_or(&f.family))
             .collect();
         let method = if families.len() < group.families().len() { "POST" } else { "PUT" };
         self.request(method, &group_path(labels, names), &families, out)

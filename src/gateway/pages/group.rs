@@ -78,7 +78,7 @@ impl<'a> GroupFragment<'a> {
         let root = "../".repeat(2 + path.matches('/').count());
         let (mut series_room, mut room) = (SERIES_SHOWN_MAX, Room(PAGE_BYTES_MAX));
         let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(held, state)| {
-            let family = state.shown.as_ref().unwrap_or(&held.family);
+            let family = state.shown.as_deref().unwrap_or(&held.family);
             let shape = family.shape();
             let help = shape.help().filter(|help| !help.is_empty()).map(|help| cut_off(help, HELP_BYTES_MAX));
             let conflict = state.conflict.as_ref().map(|conflict| conflict.to_string());

@@ -1,7 +1,8 @@
 //! Writing payloads.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Weak};
+
+use foldhash::HashMap;
 
 use crate::model::bytes::{put_block, put_count, put_number, put_text};
 use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Shape, Stamp, encode_shape};
@@ -38,8 +39,11 @@ impl ShapesWritten {
     }
 
     fn define(&mut self, shape: &Arc<Shape>, into: &mut Vec<u8>) {
-        let known = self.defined.get(&shape.digest()).and_then(Weak::upgrade);
-        if known.is_some_and(|known| known.same(shape)) {
+        // Mostly it is the very same, which is seen without counting a reference to it.
+        let is_it = |known: &Weak<Shape>| {
+            std::ptr::eq(known.as_ptr(), &**shape) || known.upgrade().is_some_and(|known| known.same(shape))
+        };
+        if self.defined.get(&shape.digest()).is_some_and(is_it) {
             return;
         }
         into.push(SHAPE);

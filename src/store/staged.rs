@@ -1,0 +1,100 @@
+//! The draft: new versions of groups over what is published.
+
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use super::entry::Entry;
+use super::index::Groups;
+use super::view::Published;
+use crate::model::{GroupId, Shape};
+
+/// See the module's documentation.
+pub(super) struct Staged {
+    versions: HashMap<GroupId, Version>,
+    /// How many groups of the draft are not published at all.
+    new: usize,
+    published: Published,
+}
+
+/// A group as it is published and as the draft has it; `None` where it is not there.
+pub(super) struct Version {
+    pub(super) was: Option<Arc<Entry>>,
+    pub(super) is: Option<Arc<Entry>>,
+}
+
+impl Version {
+    fn differs(&self) -> bool {
+        self.was.as_ref().map(Arc::as_ptr) != self.is.as_ref().map(Arc::as_ptr)
+    }
+
+    fn is_new(&self) -> bool {
+        self.was.is_none() && self.is.is_some()
+    }
+}
+
+impl Staged {
+    /// A draft that changes nothing.
+    pub(super) fn over(published: Published) -> Self {
+        Self { versions: HashMap::default(), new: 0, published }
+    }
+
+    /// The group as it is in the draft.
+    pub(super) fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
+        match self.versions.get(id) {
+            Some(version) => version.is.clone(),
+            None => self.published.group(id),
+        }
+    }
+
+    /// The same, of a group that is likely to be set next: it is looked up once.
+    pub(super) fn get_to_set(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
+        if let Some(version) = self.versions.get(id) {
+            return version.is.clone();
+        }
+        let entry = self.published.group(id)?;
+        self.versions.insert(id.clone(), Version { was: Some(entry.clone()), is: Some(entry.clone()) });
+        Some(entry)
+    }
+
+    /// Drafts a version of the group; `None` forgets it.
+    pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
+        let version = match self.versions.get_mut(id) {
+            Some(version) => version,
+            None => {
+                let was = self.published.group(id);
+                self.versions.entry(id.clone()).or_insert(Version { is: was.clone(), was })
+            }
+        };
+        self.new -= usize::from(version.is_new());
+        version.is = entry;
+        self.new += usize::from(version.is_new());
+    }
+
+    /// Whether the draft has changed the group.
+    pub(super) fn changes(&self, id: &GroupId) -> bool {
+        self.versions.get(id).is_some_and(Version::differs)
+    }
+
+    /// How many groups of the draft are not published at all.
+    pub(super) fn new_len(&self) -> usize {
+        self.new
+    }
+
+    /// The groups that are in the draft, in no order; others may be published.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+        self.versions.values().filter_map(|version| version.is.as_ref())
+    }
+
+    /// Ends the draft. Returns what it changed.
+    pub(super) fn clear(&mut self) -> Vec<Version> {
+        self.new = 0;
+        self.versions.drain().map(|(_, version)| version).filter(Version::differs).collect()
+    }
+}
+
+impl Groups for Staged {
+    fn shown_shape(&self, id: &GroupId, name: &str) -> Option<Arc<Shape>> {
+        self.get(id)?.shown_family(name).map(|family| family.shape().clone())
+    }
+}
