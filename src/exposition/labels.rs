@@ -5,7 +5,7 @@ use crate::model::{Label, LabelSet, Layout};
 /// A label of a shown series.
 pub(super) enum Shown<'a> {
     /// The same for all series of the group.
-    Group(&'a Label),
+    Group(Label<'a>),
     /// The series' own.
     Own {
         /// Its name.
@@ -20,7 +20,7 @@ pub(super) fn shown<'a>(group: &'a LabelSet, layout: &'a Layout) -> impl Iterato
     let mut group = group.iter().peekable();
     let mut own = layout.names.iter().enumerate().peekable();
     std::iter::from_fn(move || match (group.peek(), own.peek()) {
-        (Some(label), Some((_, name))) if label.name <= **name => group.next().map(Shown::Group),
+        (Some(label), Some((_, name))) if *label.name <= ***name => group.next().map(Shown::Group),
         (Some(_), None) => group.next().map(Shown::Group),
         (_, Some(_)) => own.next().map(|(at, name)| Shown::Own { name, at }),
         (None, None) => None,

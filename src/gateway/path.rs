@@ -144,9 +144,9 @@ fn text(name: &str, value: Vec<u8>) -> Result<String, PathError> {
 pub fn group_path(labels: &LabelSet, names: NameValidation) -> String {
     let mut path = String::new();
     push_label(JOB, labels.get(JOB).unwrap_or_default(), names, &mut path);
-    for label in labels.iter().filter(|label| *label.name != *JOB) {
+    for label in labels.iter().filter(|label| label.name != JOB) {
         path.push('/');
-        push_label(&label.name, &label.value, names, &mut path);
+        push_label(label.name, label.value, names, &mut path);
     }
     path
 }

@@ -15,19 +15,63 @@ pub const JOB: &str = "job";
 pub const RESERVED_PREFIX: &str = "__";
 
 /// One label. Any UTF-8 is allowed in the value; whether the name is valid is for the parser to say.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Label {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Label<'a> {
     /// The label's name.
-    pub name: Box<str>,
+    pub name: &'a str,
     /// The label's value; may be empty.
-    pub value: Box<str>,
+    pub value: &'a str,
 }
 
-/// Labels sorted by name, each name once. Hashing one is cheap: its digest is made once, with it.
+/// Labels sorted by name, each name once. Hashing one is cheap: its digest is made once, with it. Names and values are one
+/// string, so that a set is made, compared and written out in one place of memory.
 #[derive(Clone, Debug)]
 pub struct LabelSet {
-    labels: Box<[Label]>,
+    /// The name and the value of each label, one after the other.
+    text: Box<str>,
+    /// Where each of them ends.
+    ends: Ends,
     digest: u64,
+}
+
+/// In place for so many labels, as most groups have at most.
+const FEW: usize = 4;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Ends {
+    Few { labels: u8, ends: [u16; 2 * FEW] },
+    Many(Box<[u32]>),
+}
+
+impl Ends {
+    /// The ends of the parts of so many labels, which have these lengths, `bytes` in all.
+    fn of(labels: usize, bytes: usize, lengths: impl Iterator<Item = usize>) -> Self {
+        let ends = lengths.scan(0, |end, length| {
+            *end += length;
+            Some(*end)
+        });
+        if labels > FEW || bytes > usize::from(u16::MAX) {
+            let end = |end| u32::try_from(end).expect("requests and updates are limited to far less than 4 GiB");
+            return Self::Many(ends.map(end).collect());
+        }
+        let mut few = [0; 2 * FEW];
+        std::iter::zip(&mut few, ends).for_each(|(into, end)| *into = end as u16);
+        Self::Few { labels: labels as u8, ends: few }
+    }
+
+    fn labels(&self) -> usize {
+        match self {
+            Self::Few { labels, .. } => usize::from(*labels),
+            Self::Many(ends) => ends.len() / 2,
+        }
+    }
+
+    fn get(&self, at: usize) -> usize {
+        match self {
+            Self::Few { ends, .. } => usize::from(ends[at]),
+            Self::Many(ends) => ends[at] as usize,
+        }
+    }
 }
 
 /// What digests begin with: another number in each process, so that sets that fall together in one need not in another.
@@ -35,38 +79,28 @@ pub struct LabelSet {
 /// always compares the contents.
 static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
-/// Names and values are told apart by a byte that no UTF-8 has behind each; those of 256 bytes or more by being digested
-/// alone.
-fn digest(labels: &[Label]) -> u64 {
-    let mut bytes = [0; 256];
-    let mut at = 0;
-    let mut digest = *SEED;
-    for part in labels.iter().flat_map(|label| [&label.name, &label.value]) {
-        let part = part.as_bytes();
-        if at + part.len() + 1 > bytes.len() {
-            digest = xxh3_64_with_seed(&bytes[..at], digest);
-            at = 0;
+/// Where the parts end is digested too: that tells them apart.
+fn digest(text: &str, ends: &Ends) -> u64 {
+    let seed = match ends {
+        Ends::Few { ends, .. } => {
+            let mut bytes = [0; size_of::<[u16; 2 * FEW]>()];
+            std::iter::zip(bytes.as_chunks_mut().0, ends).for_each(|(bytes, end)| *bytes = end.to_le_bytes());
+            xxh3_64_with_seed(&bytes, *SEED)
         }
-        if part.len() + 1 > bytes.len() {
-            digest = xxh3_64_with_seed(part, digest);
-        } else {
-            bytes[at..at + part.len()].copy_from_slice(part);
-            bytes[at + part.len()] = 0xff;
-            at += part.len() + 1;
-        }
-    }
-    xxh3_64_with_seed(&bytes[..at], digest)
+        Ends::Many(ends) => ends.iter().fold(*SEED, |seed, end| xxh3_64_with_seed(&end.to_le_bytes(), seed)),
+    };
+    xxh3_64_with_seed(text.as_bytes(), seed)
 }
 
 impl Default for LabelSet {
     fn default() -> Self {
-        Self::of(Box::default())
+        Self::of::<&str, &str>(&[])
     }
 }
 
 impl PartialEq for LabelSet {
     fn eq(&self, other: &Self) -> bool {
-        self.digest == other.digest && self.labels == other.labels
+        self.digest == other.digest && self.ends == other.ends && self.text == other.text
     }
 }
 
@@ -86,31 +120,50 @@ impl PartialOrd for LabelSet {
 
 impl Ord for LabelSet {
     fn cmp(&self, other: &Self) -> Ordering {
-        self.labels.cmp(&other.labels)
+        self.iter().cmp(other)
     }
 }
 
 impl LabelSet {
     /// Sorts the pairs. Of several with one name the last wins, as in a Pushgateway's grouping key.
-    pub fn new<N: Into<Box<str>>, V: Into<Box<str>>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
-        let mut labels: Vec<Label> =
-            pairs.into_iter().map(|(name, value)| Label { name: name.into(), value: value.into() }).collect();
-        labels.sort_by(|a, b| a.name.cmp(&b.name));
-        labels.reverse();
-        labels.dedup_by(|a, b| a.name == b.name);
-        labels.reverse();
-        Self::of(labels.into_boxed_slice())
+    pub fn new<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
+        let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
+        if !pairs.is_sorted_by(|a, b| a.0.as_ref() < b.0.as_ref()) {
+            pairs.sort_by(|a, b| a.0.as_ref().cmp(b.0.as_ref()));
+            pairs.reverse();
+            pairs.dedup_by(|a, b| a.0.as_ref() == b.0.as_ref());
+            pairs.reverse();
+        }
+        Self::of(&pairs)
     }
 
-    fn of(labels: Box<[Label]>) -> Self {
-        let digest = digest(&labels);
-        Self { labels, digest }
+    fn of<N: AsRef<str>, V: AsRef<str>>(pairs: &[(N, V)]) -> Self {
+        let parts = || pairs.iter().flat_map(|(name, value)| [name.as_ref(), value.as_ref()]);
+        let mut text = String::with_capacity(parts().map(str::len).sum());
+        text.extend(parts());
+        let ends = Ends::of(pairs.len(), text.len(), parts().map(str::len));
+        let digest = digest(&text, &ends);
+        Self { text: text.into(), ends, digest }
+    }
+
+    /// Name or value number `at` of them all.
+    fn part(&self, at: usize) -> &str {
+        let start = if at == 0 { 0 } else { self.ends.get(at - 1) };
+        &self.text[start..self.ends.get(at)]
     }
 
     /// The value of `name`, if the set has it.
     pub fn get(&self, name: &str) -> Option<&str> {
-        let at = self.labels.binary_search_by(|label| (*label.name).cmp(name)).ok()?;
-        Some(&self.labels[at].value)
+        let (mut low, mut high) = (0, self.len());
+        while low < high {
+            let middle = (low + high) / 2;
+            match self.part(2 * middle).cmp(name) {
+                Ordering::Less => low = middle + 1,
+                Ordering::Greater => high = middle,
+                Ordering::Equal => return Some(self.part(2 * middle + 1)),
+            }
+        }
+        None
     }
 
     /// Whether the set has a label of that name.
@@ -119,24 +172,56 @@ impl LabelSet {
     }
 
     /// The labels in the order of their names.
-    pub fn iter(&self) -> std::slice::Iter<'_, Label> {
-        self.labels.iter()
+    pub fn iter(&self) -> Labels<'_> {
+        Labels { set: self, at: 0, start: 0 }
     }
 
     /// How many labels there are.
     pub fn len(&self) -> usize {
-        self.labels.len()
+        self.ends.labels()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.labels.is_empty()
+        self.len() == 0
     }
 }
 
+/// Iterates over the labels of a set.
+#[derive(Clone, Debug)]
+pub struct Labels<'a> {
+    set: &'a LabelSet,
+    at: usize,
+    /// Where the next one starts.
+    start: usize,
+}
+
+impl<'a> Iterator for Labels<'a> {
+    type Item = Label<'a>;
+
+    fn next(&mut self) -> Option<Label<'a>> {
+        if self.at >= self.set.len() {
+            return None;
+        }
+        let (text, ends) = (&self.set.text, &self.set.ends);
+        let (middle, end) = (ends.get(2 * self.at), ends.get(2 * self.at + 1));
+        let label = Label { name: &text[self.start..middle], value: &text[middle..end] };
+        self.at += 1;
+        self.start = end;
+        Some(label)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.set.len() - self.at;
+        (left, Some(left))
+    }
+}
+
+impl ExactSizeIterator for Labels<'_> {}
+
 impl<'a> IntoIterator for &'a LabelSet {
-    type Item = &'a Label;
-    type IntoIter = std::slice::Iter<'a, Label>;
+    type Item = Label<'a>;
+    type IntoIter = Labels<'a>;
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
     }
@@ -149,7 +234,7 @@ impl fmt::Display for LabelSet {
         for (i, label) in self.iter().enumerate() {
             let comma = if i == 0 { "" } else { "," };
             let mut value = String::with_capacity(label.value.len());
-            escape_value(&label.value, &mut value);
+            escape_value(label.value, &mut value);
             write!(f, "{comma}{}=\"{value}\"", label.name)?;
         }
         f.write_str("}")
@@ -220,7 +305,7 @@ mod tests {
 
     #[test]
     fn equal_sets_have_equal_digests_and_others_others() {
-        let long = "v".repeat(300);
+        let (long, huge) = ("v".repeat(300), "w".repeat(70_000));
         let sets = [
             vec![],
             vec![("a", "b")],
@@ -229,6 +314,9 @@ mod tests {
             vec![("a", "b"), ("c", "d")],
             vec![("a", &*long), ("c", "d")],
             vec![("a", &*long), ("c", "e")],
+            vec![("a", "b"), ("c", "d"), ("e", ""), ("f", "g"), ("h", "i")],
+            vec![("a", "b"), ("c", "d"), ("e", ""), ("f", "gh"), ("i", "")],
+            vec![("a", &*huge)],
             vec![("a", &long[..200]), ("b", &long[..100])],
         ];
         for (i, a) in sets.iter().enumerate() {

@@ -38,13 +38,13 @@ impl GroupId {
         if self.place.is_empty() {
             return self.key.clone();
         }
-        let clashes = |label: &&Label| self.place.contains(&label.name);
-        let disagrees = |label: &&Label| self.place.get(&label.name) != Some(&*label.value);
-        let clashing = self.key.iter().filter(clashes).filter(disagrees).map(|label| (&*label.name, &*label.value));
+        let clashes = |label: &Label<'_>| self.place.contains(label.name);
+        let disagrees = |label: &Label<'_>| self.place.get(label.name) != Some(label.value);
+        let clashing = self.key.iter().filter(clashes).filter(disagrees).map(|label| (label.name, label.value));
         let renamed = exported(clashing, |name| self.place.contains(name) || self.key.contains(name));
         let renamed = renamed.into_iter().map(|(name, value)| (Cow::Owned(name), value));
         let kept = self.key.iter().filter(|label| !clashes(label)).chain(self.place.iter());
-        Arc::new(LabelSet::new(renamed.chain(kept.map(|label| (Cow::Borrowed(&*label.name), &*label.value)))))
+        Arc::new(LabelSet::new(renamed.chain(kept.map(|label| (Cow::Borrowed(label.name), label.value)))))
     }
 
     /// The group of this place that is shown under these labels: what [`GroupId::shown`] does, undone. `None` if no group
@@ -52,12 +52,12 @@ impl GroupId {
     /// first is taken for the likelier; of several that could be the one kept, the one with the most prefixes, as each hub
     /// of a tree adds one.
     pub fn within(place: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
-        if !place.iter().all(|label| shown.get(&label.name) == Some(&*label.value)) {
+        if !place.iter().all(|label| shown.get(label.name) == Some(label.value)) {
             return None;
         }
         let id = |key: LabelSet| GroupId { place: place.clone(), key: Arc::new(key) };
-        let pushed = shown.iter().filter(|label| !place.contains(&label.name));
-        let pushed: BTreeMap<&str, &str> = pushed.map(|label| (&*label.name, &*label.value)).collect();
+        let pushed = shown.iter().filter(|label| !place.contains(label.name));
+        let pushed: BTreeMap<&str, &str> = pushed.map(|label| (label.name, label.value)).collect();
         let original = id(LabelSet::new(unexported(place, pushed.clone())));
         if *original.shown() == *shown {
             return Some(original);
@@ -93,8 +93,8 @@ fn exported<'a, V>(labels: impl Iterator<Item = (&'a str, V)>, taken: impl Fn(&s
 /// [`exported`] does, undone from the last to the first. A name had all before it taken, so what was kept is the last of a
 /// row without a gap.
 fn unexported<'a>(place: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
-    let mut names: Vec<&Label> = place.iter().collect();
-    names.sort_by_key(|label| Reverse((label.name.len(), &label.name)));
+    let mut names: Vec<Label<'_>> = place.iter().collect();
+    names.sort_by_key(|label| Reverse((label.name.len(), label.name)));
     let mut originals = BTreeMap::new();
     for label in names {
         let mut name = format!("{EXPORTED_PREFIX}{}", label.name);
@@ -108,9 +108,9 @@ fn unexported<'a>(place: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -
             name.insert_str(0, EXPORTED_PREFIX);
         }
         // One that agrees is not kept.
-        if let Some((name, value)) = last.filter(|(_, value)| *value != &*label.value) {
+        if let Some((name, value)) = last.filter(|(_, value)| *value != label.value) {
             pushed.remove(name);
-            originals.insert(&*label.name, value);
+            originals.insert(label.name, value);
         }
     }
     pushed.extend(originals);
@@ -244,7 +244,7 @@ mod tests {
     /// prefixes.
     fn is_joined(place: &LabelSet, own: &[(String, &str)], joined: &LabelSet) -> Result<(), TestCaseError> {
         for label in place {
-            prop_assert_eq!(joined.get(&label.name), Some(&*label.value));
+            prop_assert_eq!(joined.get(label.name), Some(label.value));
         }
         let stays = |(name, value): &&(String, &str)| place.get(name) != Some(value);
         prop_assert_eq!(joined.len(), place.len() + own.iter().filter(stays).count());
@@ -252,8 +252,8 @@ mod tests {
             prop_assert_eq!(joined.get(name), Some(*value), "what does not clash keeps its name");
         }
         let mut expected: Vec<&str> = own.iter().filter(stays).map(|(_, value)| *value).collect();
-        let rest = joined.iter().filter(|label| !place.contains(&label.name));
-        let mut values: Vec<&str> = rest.map(|label| &*label.value).collect();
+        let rest = joined.iter().filter(|label| !place.contains(label.name));
+        let mut values: Vec<&str> = rest.map(|label| label.value).collect();
         expected.sort_unstable();
         values.sort_unstable();
         prop_assert_eq!(values, expected);
@@ -281,7 +281,7 @@ mod tests {
             let series = shown.shape().series().next().unwrap();
             let names: Vec<_> = series.labels().map(|(name, _)| name).collect();
             prop_assert!(names.is_sorted_by(|a, b| a < b) && names.iter().all(|name| !place.contains(name)));
-            let group = place.iter().map(|label| ((*label.name).to_owned(), (*label.value).to_owned()));
+            let group = place.iter().map(|label| (label.name.to_owned(), label.value.to_owned()));
             let joined = series.labels().map(|(name, value)| (name.to_owned(), value.into_owned())).chain(group);
             prop_assert_eq!(&LabelSet::new(joined), &*id.shown());
             prop_assert_eq!(shown_family(&place, shown).unwrap(), None, "what is shown is shown so");

@@ -133,7 +133,7 @@ impl EdgeIdentity {
     pub fn to_uri(&self) -> String {
         let encode = |text| utf8_percent_encode(text, RESERVED);
         let labels: Vec<String> =
-            self.labels.iter().map(|label| format!("{}={}", encode(&label.name), encode(&label.value))).collect();
+            self.labels.iter().map(|label| format!("{}={}", encode(label.name), encode(label.value))).collect();
         let mark = if labels.is_empty() { "" } else { "?" };
         format!("{URI_PREFIX}{}{mark}{}", self.name, labels.join("&"))
     }

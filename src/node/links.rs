@@ -138,8 +138,7 @@ impl Edges {
         let rows: Vec<(Vec<(&str, &str)>, &EdgeLink)> = edges
             .iter()
             .map(|(name, edge)| {
-                let place =
-                    edge.place.iter().map(|label| (&*label.name, &*label.value)).filter(|label| label.0 != "edge");
+                let place = edge.place.iter().map(|label| (label.name, label.value)).filter(|label| label.0 != "edge");
                 (place.chain([("edge", name.as_str())]).collect(), edge)
             })
             .collect();

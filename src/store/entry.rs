@@ -76,6 +76,11 @@ impl Entry {
         }
     }
 
+    /// Whether its labels have an `instance`: if so, nothing had to be filled in, and the two sets are one.
+    pub(super) fn has_instance(&self) -> bool {
+        Arc::ptr_eq(&self.shown, &self.full)
+    }
+
     /// The revision of the last change.
     pub fn revision(&self) -> Revision {
         self.families.iter().map(|state| state.mark.revision).fold(self.header.revision, Revision::max)
@@ -172,8 +177,8 @@ pub(super) fn fill(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
     if shown.contains(label::INSTANCE) {
         return shown.clone();
     }
-    let labels = shown.iter().map(|label| (label.name.clone(), label.value.clone()));
-    Arc::new(LabelSet::new(labels.chain([(label::INSTANCE.into(), "".into())])))
+    let labels = shown.iter().map(|label| (label.name, label.value));
+    Arc::new(LabelSet::new(labels.chain([(label::INSTANCE, "")])))
 }
 
 fn seconds(moment: Option<Moment>) -> f64 {

@@ -259,11 +259,11 @@ impl Index {
             }
             let Some((key, Some(other))) = &last else { continue };
             let pushed = own.iter().map(|(name, value)| (*name, &**value));
-            let group = shown.iter().map(|label| (&*label.name, &*label.value));
+            let group = shown.iter().map(|label| (label.name, label.value));
             let mut rest: Vec<(&str, &str)> = pushed.chain(group).filter(|label| !key.contains(label.0)).collect();
             rest.sort();
             if other.contains(&rest) {
-                let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (&*l.name, &*l.value))));
+                let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (l.name, l.value))));
                 let (name, group) = (shape.name().clone(), Some(key.clone()));
                 return Err(Conflict::Duplicate { name, labels: labels.to_string(), group });
             }
@@ -296,7 +296,7 @@ impl Index {
         used.holders += 1;
         match used.signatures.iter_mut().find(|(signature, _)| same_names(signature, key)) {
             Some((_, count)) => *count += 1,
-            None => used.signatures.push((key.iter().map(|label| label.name.clone()).collect(), 1)),
+            None => used.signatures.push((key.iter().map(|label| label.name.into()).collect(), 1)),
         }
         self.series += series;
     }
@@ -405,7 +405,7 @@ impl Index {
 }
 
 fn same_names(signature: &Signature, key: &LabelSet) -> bool {
-    signature.len() == key.len() && signature.iter().zip(key).all(|(name, label)| *name == label.name)
+    signature.len() == key.len() && signature.iter().zip(key).all(|(name, label)| **name == *label.name)
 }
 
 /// The names whose held-back families may be admitted when `name` goes: itself, its samples, and the histogram or summary

@@ -378,7 +378,7 @@ impl View {
             return;
         }
         let was = old.filter(|old| shows_times(old)).map(times);
-        let instance = new.shown.contains(label::INSTANCE);
+        let instance = new.has_instance();
         for (i, seconds) in times(new).into_iter().enumerate() {
             if was.is_none_or(|was| was[i] != seconds) {
                 self.pages.set(&new.shown, &TIMES.family(i, instance, seconds), &new.times_places[i]);
@@ -393,7 +393,7 @@ fn shows_times(entry: &Entry) -> bool {
 
 /// The families that tell when pushes to the group were last accepted and refused.
 pub fn time_families(entry: &Entry) -> [Family; 2] {
-    let instance = entry.shown.contains(label::INSTANCE);
+    let instance = entry.has_instance();
     let [pushed, failed] = times(entry);
     [TIMES.family(0, instance, pushed), TIMES.family(1, instance, failed)]
 }

@@ -298,8 +298,8 @@ fn same_shape(a: &Family, b: &Family) -> bool {
 fn put_key(key: &LabelSet, into: &mut Vec<u8>) {
     put_count(key.len(), into);
     for label in key {
-        put_text(&label.name, into);
-        put_text(&label.value, into);
+        put_text(label.name, into);
+        put_text(label.value, into);
     }
 }
 

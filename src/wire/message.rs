@@ -189,7 +189,7 @@ impl Verdict {
     pub fn sendable(verdicts: Vec<Verdict>) -> Vec<Verdict> {
         let short = |text: &str| text.len() <= TEXT_BYTES_MAX;
         let small = |v: &Verdict| {
-            let labels = v.key.len() <= PLACE_LABELS_MAX && v.key.iter().all(|l| short(&l.name) && short(&l.value));
+            let labels = v.key.len() <= PLACE_LABELS_MAX && v.key.iter().all(|l| short(l.name) && short(l.value));
             labels && short(&v.family)
         };
         let mut bytes = 0;

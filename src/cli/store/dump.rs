@@ -124,7 +124,7 @@ impl Dump {
 /// may be UTF-8, and there some are.
 fn names(entries: &[Arc<Entry>]) -> NameValidation {
     let legacy = NameValidation::Legacy;
-    let labels = |entry: &Entry| entry.shown.iter().all(|label| legacy.allows_label(&label.name));
+    let labels = |entry: &Entry| entry.shown.iter().all(|label| legacy.allows_label(label.name));
     let metrics = |entry: &Entry| entry.families().all(|(f, _)| legacy.allows_metric(f.family.name()));
     if entries.iter().all(|entry| labels(entry) && metrics(entry)) { legacy } else { NameValidation::Utf8 }
 }

@@ -20,7 +20,7 @@ pub fn group<'a>(
     families: impl IntoIterator<Item = (u64, &'a Family)>,
 ) -> Value {
     let mut group = Map::new();
-    let pairs = labels.iter().map(|label| ((*label.name).to_owned(), Value::from(&*label.value)));
+    let pairs = labels.iter().map(|label| (label.name.to_owned(), Value::from(label.value)));
     group.insert("labels".to_owned(), Value::Object(pairs.collect()));
     group.insert("last_push_successful".to_owned(), last_push_successful.into());
     for (pushed_ns, family) in families {
@@ -53,7 +53,7 @@ fn show_family(group: &LabelSet, pushed_ns: u64, family: &Family) -> Value {
 fn show_labels(group: &LabelSet, series: &Series) -> Value {
     let own: Vec<_> = series.labels().collect();
     let pairs = labels::shown(group, series.layout()).map(|label| match label {
-        Shown::Group(label) => ((*label.name).to_owned(), Value::from(&*label.value)),
+        Shown::Group(label) => (label.name.to_owned(), Value::from(label.value)),
         Shown::Own { name, at } => (name.to_owned(), Value::from(&*own[at].1)),
     });
     Value::Object(pairs.collect())

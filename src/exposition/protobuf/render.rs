@@ -114,7 +114,7 @@ impl Renderer {
             let mut field = Vec::new();
             self.labels.push(match label {
                 Shown::Group(label) => {
-                    let name = self.escaping.escape_label(&label.name);
+                    let name = self.escaping.escape_label(label.name);
                     put_length(1, bytes_len(name.len()) + bytes_len(label.value.len()), &mut field);
                     put_bytes(1, name.as_bytes(), &mut field);
                     put_bytes(2, label.value.as_bytes(), &mut field);

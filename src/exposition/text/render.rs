@@ -254,7 +254,7 @@ impl Frame {
     }
 
     fn make(&mut self, group: &LabelSet, layout: &Layout, escaping: Escaping) {
-        self.group_names = group.iter().map(|label| (*label.name).into()).collect();
+        self.group_names = group.iter().map(|label| label.name.into()).collect();
         self.own_names = layout.names.clone();
         self.text.clear();
         self.gaps.clear();
@@ -263,7 +263,7 @@ impl Frame {
                 self.text.extend_from_slice(b"\",");
             }
             let (name, of_group) = match label {
-                Shown::Group(label) => (&*label.name, true),
+                Shown::Group(label) => (label.name, true),
                 Shown::Own { name, .. } => (name, false),
             };
             let name = escaping.escape_label(name);
@@ -298,7 +298,7 @@ impl Pieces {
             self.text.extend_from_slice(&self.frame.text[start..end]);
             start = end;
             if of_group && let Some(label) = labels.next() {
-                escape(&label.value, true, &mut self.text);
+                escape(label.value, true, &mut self.text);
             } else {
                 self.ends.push(self.text.len());
             }

@@ -7,8 +7,10 @@
 //! is kept under the name that the body begins with, too.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+
+use foldhash::fast::RandomState;
 
 use crate::exposition::number;
 use crate::model::{Family, Group, LabelSet, Shape, Values};
@@ -110,7 +112,7 @@ impl Template {
             slots: slots.into(),
             families: families.into(),
             held: held.families().iter().map(|f| Arc::downgrade(f.family.shape())).collect(),
-            names: grouping.iter().map(|label| label.name.clone()).collect(),
+            names: grouping.iter().map(|label| label.name.into()).collect(),
         }
     }
 
@@ -119,7 +121,7 @@ impl Template {
         self.held.len() == families.len()
             && std::iter::zip(&self.held, families).all(|(kept, f)| std::ptr::eq(kept.as_ptr(), &**f.family.shape()))
             && self.names.len() == grouping.len()
-            && std::iter::zip(&self.names, grouping).all(|(name, label)| *name == label.name)
+            && std::iter::zip(&self.names, grouping).all(|(name, label)| **name == *label.name)
     }
 
     /// Reads a body, if it differs from the template's in values alone: its families in the order of names.

@@ -43,7 +43,7 @@ impl Extras {
     /// Bytes of it on a page, about.
     pub fn bytes(&self) -> usize {
         let labels = self.exemplars.iter().flat_map(|(labels, _)| labels);
-        let labels: usize = labels.map(|label| label_bytes(&label.name, &label.value)).sum();
+        let labels: usize = labels.map(|label| label_bytes(label.name, label.value)).sum();
         let notes = self.exemplars.iter().map(|(_, value)| value).chain(&self.created);
         labels + notes.map(|note| NOTE_BYTES + note.len()).sum::<usize>()
     }

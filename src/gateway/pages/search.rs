@@ -96,9 +96,9 @@ impl Matcher {
         }
         self.line.clear();
         for label in labels {
-            lower(&label.name, &mut self.line);
+            lower(label.name, &mut self.line);
             self.line.push('=');
-            lower(&label.value, &mut self.line);
+            lower(label.value, &mut self.line);
             self.line.push('\n');
         }
         self.words.iter().all(|word| self.line.contains(&**word))

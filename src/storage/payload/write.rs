@@ -127,8 +127,8 @@ fn put_id(id: &GroupId, into: &mut Vec<u8>) {
 fn put_labels(labels: &LabelSet, into: &mut Vec<u8>) {
     put_count(labels.len(), into);
     for label in labels {
-        put_text(&label.name, into);
-        put_text(&label.value, into);
+        put_text(label.name, into);
+        put_text(label.value, into);
     }
 }
 

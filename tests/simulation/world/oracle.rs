@@ -54,7 +54,7 @@ impl World {
             match (id.key.get("IDC").and_then(number), id.place.is_empty()) {
                 (Some(place), _) => (place, without_place(&id.key)),
                 (None, true) => (node.place?, id.key.clone()),
-                (None, false) => (id.place.iter().find_map(|label| number(&label.value))?, id.key.clone()),
+                (None, false) => (id.place.iter().find_map(|label| number(label.value))?, id.key.clone()),
             }
         } else {
             (node.place.filter(|_| !node.is_hub)?, id.key.clone())
@@ -331,7 +331,7 @@ fn number(place: &str) -> Option<usize> {
 fn at_the_pusher(key: &Key) -> Key {
     let labels = without_place(key);
     let labels = labels.iter().filter(|label| !label.name.contains("REGION"));
-    Arc::new(LabelSet::new(labels.map(|label| (label.name.clone(), label.value.clone()))))
+    Arc::new(LabelSet::new(labels.map(|label| (label.name, label.value))))
 }
 
 /// What a group is called at the edge that it is of, where a hub took it for one of its own, or of a hub's below it.
@@ -339,6 +339,6 @@ fn without_place(key: &Key) -> Key {
     if !key.contains("IDC") && !key.contains("REGION") {
         return key.clone();
     }
-    let labels = key.iter().filter(|label| !["IDC", "REGION"].contains(&&*label.name));
-    Arc::new(LabelSet::new(labels.map(|label| (label.name.clone(), label.value.clone()))))
+    let labels = key.iter().filter(|label| !["IDC", "REGION"].contains(&label.name));
+    Arc::new(LabelSet::new(labels.map(|label| (label.name, label.value))))
 }
