@@ -2,6 +2,7 @@
 //!
 //! A path is read decoded (a slash in a value needs base64, not `%2F`) and cleaned (an empty value needs `@base64/=`).
 
+use std::borrow::Cow;
 use std::fmt;
 
 use crate::exposition::name::{Escaping, NameValidation, unescape_values};
@@ -86,33 +87,43 @@ pub fn grouping_key(rest: &[u8], job_encoded: bool, names: NameValidation) -> Re
     let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
     let (job, labels) = rest.split_at(end);
     let job = if job_encoded {
-        base64url::decode(job).map_err(|illegal| PathError::JobBase64 { decoded: illegal.decoded, at: illegal.at })?
+        let illegal = |illegal: base64url::Illegal| PathError::JobBase64 { decoded: illegal.decoded, at: illegal.at };
+        Cow::Owned(base64url::decode(job).map_err(illegal)?)
     } else {
-        job.to_vec()
+        Cow::Borrowed(job)
     };
     let mut pairs = split_labels(labels, names)?;
     if job.is_empty() {
         return Err(PathError::NoJob);
     }
-    pairs.push((JOB.to_owned(), text(JOB, job)?));
+    pairs.push((Cow::Borrowed(JOB), text(JOB, job)?));
     Ok(LabelSet::new(pairs))
 }
 
-fn split_labels(labels: &[u8], names: NameValidation) -> Result<Vec<(String, String)>, PathError> {
+/// A label as a path gives it.
+type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
+
+fn split_labels(labels: &[u8], names: NameValidation) -> Result<Vec<Pair<'_>>, PathError> {
     let Some(relative) = labels.strip_prefix(b"/").filter(|relative| !relative.is_empty()) else {
         return Ok(Vec::new());
     };
-    let components: Vec<&[u8]> = relative.split(|&byte| byte == b'/').collect();
-    if !components.len().is_multiple_of(2) {
+    let mut components = relative.split(|&byte| byte == b'/');
+    let count = components.clone().count();
+    if !count.is_multiple_of(2) {
         return Err(PathError::OddComponents(labels.to_vec()));
     }
-    if components.len() / 2 > GROUPING_LABELS_MAX {
-        return Err(PathError::TooManyLabels(components.len() / 2));
+    if count / 2 > GROUPING_LABELS_MAX {
+        return Err(PathError::TooManyLabels(count / 2));
     }
-    components.chunks(2).map(|pair| label(pair[0], pair[1], names)).collect()
+    // And the job, which joins them.
+    let mut pairs = Vec::with_capacity(count / 2 + 1);
+    while let (Some(name), Some(value)) = (components.next(), components.next()) {
+        pairs.push(label(name, value, names)?);
+    }
+    Ok(pairs)
 }
 
-fn label(name: &[u8], value: &[u8], names: NameValidation) -> Result<(String, String), PathError> {
+fn label<'a>(name: &'a [u8], value: &'a [u8], names: NameValidation) -> Result<Pair<'a>, PathError> {
     let trimmed = name.strip_suffix(BASE64_SUFFIX.as_bytes());
     let written = trimmed.unwrap_or(name);
     let improper = || PathError::LabelName(written.to_vec());
@@ -127,16 +138,20 @@ fn label(name: &[u8], value: &[u8], names: NameValidation) -> Result<(String, St
     }
     let value = if trimmed.is_some() {
         let illegal = |at| PathError::LabelBase64 { name: written_name.to_owned(), value: value.to_vec(), at };
-        base64url::decode(value).map_err(|error| illegal(error.at))?
+        Cow::Owned(base64url::decode(value).map_err(|error| illegal(error.at))?)
     } else {
-        value.to_vec()
+        Cow::Borrowed(value)
     };
     let value = text(&name, value)?;
-    Ok((name.into_owned(), value))
+    Ok((name, value))
 }
 
-fn text(name: &str, value: Vec<u8>) -> Result<String, PathError> {
-    String::from_utf8(value).map_err(|e| PathError::NotUtf8 { name: name.to_owned(), value: e.into_bytes() })
+fn text<'a>(name: &str, value: Cow<'a, [u8]>) -> Result<Cow<'a, str>, PathError> {
+    let not = |value: Vec<u8>| PathError::NotUtf8 { name: name.to_owned(), value };
+    Ok(match value {
+        Cow::Borrowed(value) => Cow::Borrowed(std::str::from_utf8(value).map_err(|_| not(value.to_vec()))?),
+        Cow::Owned(value) => Cow::Owned(String::from_utf8(value).map_err(|error| not(error.into_bytes()))?),
+    })
 }
 
 /// The path that [`grouping_key`] reads as these labels under the same rule for names: `job/NAME/LABEL/VALUE/…`, escaped for
