@@ -24,7 +24,7 @@ const PAUSE_NS_PER_GROUP: u64 = 250_000;
 /// Shorter pauses are none: timers are no finer, so that what comes meanwhile would wait for longer.
 const PAUSE_NS_MIN: u64 = 1_000_000;
 /// And at most: what is pushed often is shown that much later, and no later.
-const PAUSE_NS_MAX: u64 = 5_000_000;
+const PAUSE_NS_MAX: u64 = 10_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {

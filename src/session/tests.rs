@@ -99,14 +99,14 @@ fn updates_are_some_time_apart_where_that_is_asked_for() {
 
 #[test]
 fn an_update_earns_a_pause_by_its_groups() {
-    let mut pair = acquainted(20);
-    pair.marks_max = 100;
+    let mut pair = acquainted(100);
+    pair.marks_max = 400;
     let sent = |pair: &Pair| pair.side(EDGE).messages_sent.get("update").copied().unwrap_or(0);
     let write = |pair: &mut Pair, jobs: std::ops::Range<usize>, time_ns: u64| {
         jobs.for_each(|job| pair.write(EDGE, &key(job), &put(time_ns + job as u64, 1.0)));
         pair.rest();
     };
-    for (groups, pause_ns) in [(4, 1_000_000), (8, 2_000_000), (20, 5_000_000)] {
+    for (groups, pause_ns) in [(4, 1_000_000), (8, 2_000_000), (20, 5_000_000), (40, 10_000_000), (100, 10_000_000)] {
         pair.pass(SECOND_NS);
         let before = sent(&pair);
         write(&mut pair, 0..groups, groups as u64 * SECOND_NS);
@@ -120,8 +120,8 @@ fn an_update_earns_a_pause_by_its_groups() {
     }
     pair.pass(SECOND_NS);
     let before = sent(&pair);
-    write(&mut pair, 0..3, 30 * SECOND_NS);
-    write(&mut pair, 0..3, 40 * SECOND_NS);
+    write(&mut pair, 0..3, 130 * SECOND_NS);
+    write(&mut pair, 0..3, 140 * SECOND_NS);
     assert_eq!(sent(&pair), before + 2, "after few there is none");
 }
 
