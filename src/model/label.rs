@@ -25,7 +25,7 @@ pub struct Label<'a> {
 
 /// Labels sorted by name, each name once. Hashing one is cheap: its digest is made once, with it. Names and values are one
 /// string, so that a set is made, compared and written out in one place of memory.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct LabelSet {
     /// The name and the value of each label, one after the other.
     text: Box<str>,
@@ -224,6 +224,13 @@ impl<'a> IntoIterator for &'a LabelSet {
     type IntoIter = Labels<'a>;
     fn into_iter(self) -> Self::IntoIter {
         self.iter()
+    }
+}
+
+/// As [`fmt::Display`] does.
+impl fmt::Debug for LabelSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
     }
 }
 

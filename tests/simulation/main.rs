@@ -10,9 +10,9 @@ const SEEDS: u64 = 40;
 /// Threads that make them.
 const THREADS: u64 = 2;
 /// Seeds that found something once; `docs/testing.md` says what.
-const FOUND: [u64; 20] = [
+const FOUND: [u64; 21] = [
     76, 132, 207, 1_029, 1_577, 2_099, 2_121, 2_222, 3_641, 7_385, 9_675, 9_698, 10_154, 13_738, 15_594, 17_124,
-    18_413, 25_781, 43_161, 84_448,
+    18_413, 25_781, 43_161, 64_547, 84_448,
 ];
 /// Planted mistakes that some seed below [`SEEDS`] finds, and one that does. Others take hundreds of seeds, see
 /// `docs/testing.md`.

@@ -140,7 +140,7 @@ impl World {
         self.nodes[at].dropped.insert(id.clone(), deleted);
         let Some((set, key)) = self.set_of(at, id) else { return };
         let left = self.union_of(set, &key, Some(at));
-        if left.deleted() < deleted && left != Group::default() {
+        if left.deleted() < deleted && (left != Group::default() || self.goes_around(set, &key)) {
             self.count("state: a group outlived its tombstone");
             self.excuse(&key, deleted);
             if let Some(promised) = self.oracle.promised.get_mut(&set) {
@@ -185,6 +185,19 @@ impl World {
             kept.for_each(|(_, deleted)| drop(union.merge(&Group::delete(*deleted))));
         }
         union
+    }
+
+    /// Whether a copy of a group of this set went around a ring of hubs, and is in no set where it is: it may come back to one
+    /// that is, as what its edge is given.
+    fn goes_around(&self, set: usize, key: &Key) -> bool {
+        let is_of_set = |id: &GroupId| {
+            let place = id.key.get("IDC").and_then(number);
+            self.oracle.member.iter().any(|((of, _), member_of)| *member_of == set && Some(*of) == place)
+        };
+        let is_copy = |id: &GroupId| at_the_pusher(&id.key) == *key && is_of_set(id);
+        let goes = |at: NodeId, id: &GroupId| !came_from_an_edge(id) && self.nodes[at].is_hub && is_copy(id);
+        let nodes = || self.nodes.iter().enumerate();
+        self.is_ring && nodes().any(|(at, node)| node.durable.groups.keys().any(|id| goes(at, id)))
     }
 
     fn keys_of(&self, set: usize) -> BTreeSet<Key> {
