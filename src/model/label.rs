@@ -301,6 +301,11 @@ fn is_name(name: &str, colon: bool) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     #[test]
@@ -331,6 +336,28 @@ mod tests {
                 let (a, b) = (LabelSet::new(a.clone()), LabelSet::new(b.iter().rev().copied()));
                 assert_eq!((a.digest == b.digest, a == b, a.cmp(&b).is_eq()), (i == j, i == j, i == j), "{a} {b}");
             }
+        }
+    }
+
+    proptest! {
+        /// Sets of few labels, of many, and of long ones are kept in different ways, and are the same to whoever reads them.
+        #[test]
+        fn a_set_is_a_map_in_order(
+            pairs in vec(("[a-dé]{0,2}", prop_oneof!["[a-z\"]{0,3}", Just("v".repeat(40_000))]), 0..8),
+            others in vec(("[a-dé]{0,2}", "[a-z]{0,3}"), 0..8),
+        ) {
+            let (set, map) = (LabelSet::new(pairs.clone()), BTreeMap::from_iter(pairs));
+            let (other, other_map) = (LabelSet::new(others.clone()), BTreeMap::from_iter(others));
+            let read: Vec<(&str, &str)> = set.iter().map(|label| (label.name, label.value)).collect();
+            let expected: Vec<(&str, &str)> = map.iter().map(|(name, value)| (&**name, &**value)).collect();
+            prop_assert_eq!(&read, &expected);
+            prop_assert_eq!((set.len(), set.iter().len(), set.is_empty()), (map.len(), map.len(), map.is_empty()));
+            for name in ["", "a", "b", "ab", "é", "zz"] {
+                prop_assert_eq!(set.get(name), map.get(name).map(|value| &**value));
+            }
+            prop_assert_eq!(set.cmp(&other), map.iter().cmp(&other_map));
+            prop_assert_eq!(set == other, map == other_map);
+            prop_assert_eq!(&LabelSet::new(read), &set);
         }
     }
 
