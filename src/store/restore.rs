@@ -21,7 +21,7 @@ impl Store {
             Record::Opened { epoch, revision } => self.opened(epoch, revision),
             Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
             Record::Forgotten { id, stamp, revision } => {
-                self.staged.set(&id, None);
+                self.staged.take(&id);
                 self.dropped.add(stamp, revision);
                 self.revision = self.revision.max(revision);
             }
@@ -40,7 +40,7 @@ impl Store {
 
     fn restore_group(&mut self, record: GroupRecord) {
         let GroupRecord { id, mut group, header, families } = record;
-        let mut entry = match self.staged.get(&id) {
+        let mut entry = match self.staged.take(&id) {
             Some(entry) => Arc::unwrap_or_clone(entry),
             None => Entry::new(id),
         };

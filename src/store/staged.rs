@@ -71,6 +71,14 @@ impl Staged {
         self.new += usize::from(version.is_new());
     }
 
+    /// Takes a group out of a draft over nothing, to be changed and set again, or for good.
+    pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
+        let version = self.versions.remove(id)?;
+        debug_assert!(version.was.is_none(), "what is published stays known");
+        self.new -= usize::from(version.is_new());
+        version.is
+    }
+
     /// Whether the draft has changed the group.
     pub(super) fn changes(&self, id: &GroupId) -> bool {
         self.versions.get(id).is_some_and(Version::differs)
