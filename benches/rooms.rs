@@ -1,4 +1,4 @@
-//! What each room costs by itself: parse, apply, render, encode, decode, commit.
+//! What each room costs by itself: parse, apply, merge, render, encode, decode, commit.
 //!
 //! `cargo bench --bench rooms` runs all of it, `cargo bench --bench rooms -- parse` some. `benches/compare` measures whole
 //! servers.
