@@ -160,7 +160,7 @@ impl Group {
         }
         new.for_each(|new| add(new, None, true));
         // A tombstone, or what is left of a large group, holds no room for what went.
-        if families.len() < len / 2 {
+        if families.len() <= len / 2 {
             families.shrink_to_fit();
         }
         group.families = Arc::new(families);
@@ -342,6 +342,15 @@ mod tests {
         assert!(!group.is_live());
         group.merge(&Group::post(moment(4), vec![]));
         assert!(group.is_live());
+    }
+
+    #[test]
+    fn a_tombstone_holds_no_room_for_what_went() {
+        for families in [vec![family("x", 1.0)], vec![family("x", 1.0), family("y", 2.0), family("z", 3.0)]] {
+            let mut group = Group::put(moment(1), families);
+            group.merge(&Group::delete(moment(2).stamp));
+            assert_eq!(group.families.capacity(), 0);
+        }
     }
 
     #[test]

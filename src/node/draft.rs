@@ -32,7 +32,13 @@ pub struct Merge {
 /// The merges of one session, in their order: after one that failed, none is done, for its position would cover what that
 /// one brought.
 #[derive(Clone, Debug, Default)]
-pub struct Chain(Arc<AtomicBool>);
+pub struct Chain(Arc<ChainState>);
+
+#[derive(Debug, Default)]
+struct ChainState {
+    begun: AtomicBool,
+    broken: AtomicBool,
+}
 
 impl Chain {
     /// Whether none of its merges is under way: each has the chain for as long as it is.
@@ -40,12 +46,22 @@ impl Chain {
         Arc::strong_count(&self.0) == 1
     }
 
+    /// Whether one was drafted. With the first, however small, all groups may move that were named before their place was
+    /// known.
+    pub(super) fn is_begun(&self) -> bool {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
     fn is_broken(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.0.broken.load(Ordering::Relaxed)
+    }
+
+    fn begin(&self) {
+        self.0.begun.store(true, Ordering::Relaxed);
     }
 
     fn end(&self) {
-        self.0.store(true, Ordering::Relaxed);
+        self.0.broken.store(true, Ordering::Relaxed);
     }
 }
 
@@ -85,6 +101,7 @@ impl Drafted {
         if merge.chain.is_broken() {
             return Err(MergeError::Broken);
         }
+        merge.chain.begin();
         self.0.push(merge.chain.clone());
         merge_into(store, merge).map_err(|refusal| {
             self.abort(store);

@@ -293,7 +293,7 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let (verdicts, held_back) = oneshot::channel();
         let merging = Merging { answer, held_back };
-        let inline = chain.is_idle() && is_small(&deltas);
+        let inline = chain.is_begun() && chain.is_idle() && is_small(&deltas);
         let merge = Merge { scope, deltas, peer, position, chain: chain.clone() };
         let mut job = Job::Merge { merge, reply, held_back: verdicts };
         if inline {

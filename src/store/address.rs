@@ -32,15 +32,18 @@ impl Store {
     /// that has lost all it had sends nothing by which its groups would be found, and is to get them back. That the place has
     /// other groups says nothing: damage may have taken the record by which one moved.
     pub(super) fn settle(&mut self, peer: StoreId, place: &Arc<LabelSet>) {
-        let known = self.cursors.get(&peer).is_some_and(|cursor| cursor.place == *place);
-        if place.is_empty() || known {
+        let cursor = self.staged_cursors.get(&peer).or(self.cursors.get(&peer));
+        if place.is_empty() || cursor.is_some_and(|cursor| cursor.place == *place) {
             return;
         }
         let mut own = self.published.groups_of(&Arc::default());
         let is_own = |entry: &&Arc<Entry>| entry.id.place.is_empty();
         own.extend(self.staged.entries().filter(is_own).map(|entry| entry.id.clone()));
-        for id in own {
-            if let Some(id) = GroupId::within(place, &id.key).filter(|id| self.staged.get(id).is_none()) {
+        let mut named: Vec<GroupId> = own.iter().filter_map(|id| GroupId::within(place, &id.key)).collect();
+        named.sort_unstable();
+        named.dedup();
+        for id in named {
+            if self.staged.get(&id).is_none() {
                 self.create(id);
             }
         }

@@ -67,10 +67,10 @@ impl Store {
 
     /// Only values changed: nothing to check.
     fn same_shape(&self, entry: &Entry, new: &GroupFamily, old: &FamilyState, mark: Mark) -> FamilyState {
-        let shown = match &old.shown {
-            None => None,
-            Some(_) => shown_family(&entry.shown, &new.family).ok().flatten().map(Box::new),
-        };
+        let shown = old.shown.as_ref().and_then(|was| {
+            let shown = shown_family(&entry.shown, &new.family).ok()??;
+            Some(Box::new(shown.with_shape(was.shape().clone())))
+        });
         FamilyState { mark, shown, conflict: None, place: old.place.clone() }
     }
 

@@ -101,12 +101,6 @@ impl Entry {
         std::iter::once(self.header.revision).chain(others)
     }
 
-    /// The first of them after `since`.
-    pub(super) fn revision_after(&self, since: Revision) -> Option<Revision> {
-        let marks = self.families.iter().map(|state| state.mark.revision);
-        std::iter::once(self.header.revision).chain(marks).filter(|revision| *revision > since).min()
-    }
-
     /// Each family with its bookkeeping, in the order of names.
     pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, &FamilyState)> {
         self.group.families().iter().zip(&self.families)

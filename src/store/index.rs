@@ -105,6 +105,9 @@ impl Conflict {
 /// Bytes of a duplicate series' labels that are kept of a family held back; a peer is told of no more either.
 const KEPT_LABELS_BYTES_MAX: usize = 1_024;
 
+/// Steps for which the journal keeps room from one draft to the next; a start journals all there is.
+const JOURNAL_KEPT: usize = 65_536;
+
 /// How a name is used by what is shown.
 #[derive(Debug)]
 struct NameUse {
@@ -379,6 +382,7 @@ impl Index {
     /// Forgets how to undo: the draft was published.
     pub fn settle(&mut self) {
         self.journal.clear();
+        self.journal.shrink_to(JOURNAL_KEPT);
     }
 
     /// Undoes all since `point`.
@@ -415,4 +419,22 @@ pub fn related(name: &Arc<str>) -> Vec<Arc<str>> {
     let samples = suffixes.iter().map(|suffix| format!("{name}{suffix}").into());
     let bases = suffixes.iter().filter_map(|suffix| name.strip_suffix(suffix)).map(Arc::from);
     std::iter::once(name.clone()).chain(samples).chain(bases).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_draft_leaves_no_large_journal() {
+        let mut index = Index::default();
+        let id = GroupId::local(LabelSet::new([("job", "a")]));
+        let name: Arc<str> = "m".into();
+        for _ in 0..JOURNAL_KEPT {
+            index.hold(&name, &id, None);
+        }
+        assert!(index.point() > JOURNAL_KEPT && index.journal.capacity() > JOURNAL_KEPT);
+        index.settle();
+        assert_eq!((index.point(), index.journal.capacity()), (0, JOURNAL_KEPT));
+    }
 }

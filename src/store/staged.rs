@@ -9,6 +9,10 @@ use super::index::Groups;
 use super::view::Published;
 use crate::model::{GroupId, Shape};
 
+/// A table with room for more groups than this is not kept from one draft to the next: to clear it takes as long as it is
+/// large, and a start drafts all there is.
+const ROOM_KEPT: usize = 8_192;
+
 /// See the module's documentation.
 pub(super) struct Staged {
     versions: HashMap<GroupId, Version>,
@@ -74,13 +78,13 @@ impl Staged {
     /// Takes a group out of a draft over nothing, to be changed and set again, or for good.
     pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
         let version = self.versions.remove(id)?;
-        debug_assert!(version.was.is_none(), "what is published stays known");
+        debug_assert!(version.was.is_none(), "a draft over what is published forgets groups by set(id, None)");
         self.new -= usize::from(version.is_new());
         version.is
     }
 
     /// Whether the draft has changed the group.
-    pub(super) fn changes(&self, id: &GroupId) -> bool {
+    pub(super) fn has_changed(&self, id: &GroupId) -> bool {
         self.versions.get(id).is_some_and(Version::differs)
     }
 
@@ -97,12 +101,37 @@ impl Staged {
     /// Ends the draft. Returns what it changed.
     pub(super) fn clear(&mut self) -> Vec<Version> {
         self.new = 0;
-        self.versions.drain().map(|(_, version)| version).filter(Version::differs).collect()
+        let changed = self.versions.drain().map(|(_, version)| version).filter(Version::differs).collect();
+        if self.versions.capacity() > ROOM_KEPT {
+            self.versions = HashMap::default();
+        }
+        changed
     }
 }
 
 impl Groups for Staged {
     fn shown_shape(&self, id: &GroupId, name: &str) -> Option<Arc<Shape>> {
         self.get(id)?.shown_family(name).map(|family| family.shape().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::LabelSet;
+
+    #[test]
+    fn a_large_draft_leaves_no_large_table() {
+        let mut staged = Staged::over(Published::default());
+        let fill = |staged: &mut Staged, groups: usize| {
+            for group in 0..groups {
+                let id = GroupId::local(LabelSet::new([("job", group.to_string())]));
+                staged.set(&id, Some(Arc::new(Entry::new(id.clone()))));
+            }
+            assert_eq!((staged.new_len(), staged.clear().len(), staged.new_len()), (groups, groups, 0));
+            staged.versions.capacity()
+        };
+        assert!(fill(&mut staged, 2 * ROOM_KEPT) <= ROOM_KEPT);
+        assert!((100..=ROOM_KEPT).contains(&fill(&mut staged, 100)), "the room of an ordinary draft is kept");
     }
 }

@@ -8,7 +8,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, StoreId};
 
+mod changes;
 mod places;
+mod tombstones;
 
 fn identity(number: u64) -> Identity {
     Identity { store: StoreId(number), node: NodeId(number) }
@@ -160,34 +162,6 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
     assert_eq!(store.published().snapshot().len(), 3, "with its push times");
 }
 
-/// Found by simulation seed 2: a group was listed under its last change only, so that a batch that ended before that left
-/// out what had changed of it earlier, and the next batch took that for sent.
-#[test]
-fn a_batch_has_all_changes_up_to_where_it_ends() {
-    let mut store = store(rules());
-    for (at, (job, name)) in [("a", "m"), ("b", "m"), ("a", "n"), ("c", "m"), ("b", "o")].into_iter().enumerate() {
-        store.write(local(&[("job", job)]), Action::Post(vec![gauge(name)]), now(at as u64 + 1)).unwrap();
-    }
-    store.commit();
-    let (published, mut since, mut read) = (store.published(), Default::default(), BTreeMap::<_, Group>::new());
-    loop {
-        let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
-        for change in set.changes {
-            read.entry(change.key).or_default().merge(&change.group);
-        }
-        for entry in published.entries() {
-            let sent = read.get(&entry.id.key);
-            let due = entry.families().filter(|(_, state)| state.mark.revision <= set.upto);
-            due.for_each(|(f, _)| assert!(sent.unwrap().family(f.family.name()).is_some(), "{}", entry.id));
-        }
-        since = set.upto;
-        if !set.more {
-            break;
-        }
-    }
-    assert_eq!(read.values().map(|group| group.families().len()).sum::<usize>(), 5);
-}
-
 #[test]
 fn what_is_held_back_names_the_group_that_is_shown() {
     let mut store = store(rules());
@@ -241,49 +215,6 @@ fn groups_are_listed_and_found_by_their_labels() {
 }
 
 #[test]
-fn changes_go_out_once_and_not_back_to_where_they_came_from() {
-    let mut store = store(rules());
-    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
-    let id = placed("SYQ", &[("job", "b")]);
-    store.merge(id.clone(), Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
-    store.commit();
-    let start = crate::model::Revision(0);
-    let published = store.published();
-    assert_eq!(published.changes(&Scope::Place(id.place.clone()), start, None, 1 << 20).changes.len(), 1);
-    let skip = Some((StoreId(7), start));
-    let none = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
-    assert!(none.changes.is_empty());
-    assert_eq!(none.upto, published.head());
-    store.write(id.clone(), Action::Post(vec![gauge("n")]), now(9)).unwrap();
-    store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(9)).unwrap();
-    store.commit();
-    let changes = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
-    assert_eq!(changes.changes.len(), 1);
-    let names: Vec<_> = changes.changes[0].group.families().iter().map(|f| f.family.name().to_string()).collect();
-    assert_eq!(names, ["n"], "m came from the peer");
-}
-
-#[test]
-fn changes_come_in_portions() {
-    let mut store = store(rules());
-    for i in 0..10 {
-        store.write(local(&[("job", &i.to_string())]), Action::Put(vec![gauge("m")]), now(i)).unwrap();
-    }
-    store.commit();
-    let (published, mut since, mut seen) = (store.published(), crate::model::Revision(0), 0);
-    loop {
-        let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
-        assert_eq!(set.changes.len(), 1);
-        seen += 1;
-        since = set.upto;
-        if !set.more {
-            break;
-        }
-    }
-    assert_eq!((seen, since), (10, published.head()));
-}
-
-#[test]
 fn bounds_are_kept_and_named() {
     let limits = Limits { groups_max: 2, series_max: 3 };
     let mut store = store(Rules { limits, ..rules() });
@@ -295,63 +226,6 @@ fn bounds_are_kept_and_named() {
     assert!(refusal.to_string().contains("limits.series_max = 3"), "{refusal}");
     store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(2)).unwrap();
     store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(3)).unwrap();
-}
-
-#[test]
-fn a_tombstone_goes_when_it_is_forgotten_and_stamps_stay_later() {
-    let mut store = store(rules());
-    let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
-    store.commit();
-    assert_eq!(store.published().tombstones(store.published().head(), u64::MAX, 10).len(), 1);
-    store.forget(&id);
-    store.commit();
-    assert_eq!(store.published().counts(), Counts::default());
-    store.write(id.clone(), Action::Put(vec![]), now(5)).unwrap();
-    store.commit();
-    assert!(store.published().group(&id).unwrap().group.latest().time_ns > 2_000);
-}
-
-#[test]
-fn a_tombstone_that_the_draft_replaced_is_not_forgotten() {
-    let mut store = store(rules());
-    let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
-    store.commit();
-    let due = store.published().tombstones(store.published().head(), u64::MAX, 10);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(3_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(4_000)).unwrap();
-    due.iter().for_each(|entry| store.forget(&entry.id));
-    store.commit();
-    assert_eq!(store.published().group(&id).unwrap().group.deleted().time_ns, 4_000);
-}
-
-#[test]
-fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
-    let mut store = store(rules());
-    let (id, peer) = (placed("S", &[("job", "a")]), StoreId(7));
-    let old = pushed(1_000, vec![gauge("m")]);
-    store.merge(id.clone(), old.clone(), peer).unwrap();
-    let stamp = crate::model::Stamp { time_ns: 2_000, node: NodeId(7) };
-    store.merge(id.clone(), Group::delete(stamp), peer).unwrap();
-    let head = store.commit().head;
-    let told = |store: &Store, since| {
-        let changes = store.published().changes(
-            &Scope::Place(id.place.clone()),
-            since,
-            Some((peer, crate::model::Revision(0))),
-            1_000,
-        );
-        changes.changes.into_iter().map(|change| change.group.deleted()).collect::<Vec<_>>()
-    };
-    store.merge(id.clone(), Group::delete(stamp), peer).unwrap();
-    assert_eq!(store.commit().head, head, "the same is no news");
-    store.merge(id.clone(), old, peer).unwrap();
-    store.commit();
-    assert!(!store.published().group(&id).unwrap().group.is_live());
-    assert_eq!(told(&store, head), [stamp]);
 }
 
 /// What a peer's push at `time_ns` sends.
@@ -424,49 +298,6 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
 }
 
 #[test]
-fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
-    let limits = Limits { groups_max: 1, series_max: 9 };
-    let mut store = store(Rules { limits, ..rules() });
-    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
-    let refusal = store.merge(placed("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
-    assert_eq!(refusal, Refusal::Limit { name: "limits.groups_max", max: 1 });
-    let gone = || Group::delete(crate::model::Stamp { time_ns: 3, node: NodeId(7) });
-    store.merge(placed("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
-    store.merge(placed("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
-    store.commit();
-    assert_eq!(store.published().counts().tombstones, 1);
-}
-
-#[test]
-fn deleted_groups_keep_nobody_from_pushing() {
-    let limits = Limits { groups_max: 2, series_max: 9 };
-    let mut store = store(Rules { limits, has_hubs: true, ..rules() });
-    let group = |job: &str| local(&[("job", job)]);
-    let full = Err(Refusal::Limit { name: "limits.groups_max", max: 2 });
-    let mut act = |job: &str, action: Action, ns: u64| {
-        let outcome = store.write(group(job), action, now(ns));
-        store.commit();
-        outcome
-    };
-    let push = || Action::Put(vec![gauge("m")]);
-    for (ns, job) in ["a", "b"].into_iter().enumerate() {
-        act(job, push(), ns as u64 + 1).unwrap();
-        act(job, Action::Delete, ns as u64 + 11).unwrap();
-    }
-    act("c", push(), 21).unwrap();
-    act("a", push(), 22).unwrap();
-    assert_eq!(act("b", push(), 23), full, "two are live");
-    act("c", Action::Delete, 24).unwrap();
-    act("a", Action::Delete, 25).unwrap();
-    act("d", push(), 26).unwrap();
-    act("d", Action::Delete, 27).unwrap();
-    assert_eq!(act("e", push(), 28), full, "what is remembered is bounded too");
-    act("a", push(), 29).unwrap();
-    act("b", push(), 30).unwrap();
-    assert_eq!((store.published().counts().groups, store.published().counts().tombstones), (2, 2));
-}
-
-#[test]
 fn a_group_is_found_where_its_labels_only_look_exported() {
     let mut store = store(rules());
     let id = placed("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
@@ -487,33 +318,6 @@ fn a_peer_does_not_say_when_pushes_were() {
     assert_eq!(names, ["m", PUSH_FAILURE_TIME, PUSH_TIME]);
     assert_eq!(store.published().group(&id).unwrap().push_time_seconds(), 2e-9);
     assert_eq!(store.published().group(&id).unwrap().families.len(), 1);
-}
-
-#[test]
-fn an_aborted_draft_has_forgotten_nothing() {
-    let mut store = store(rules());
-    let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
-    store.commit();
-    store.forget(&id);
-    store.abort();
-    assert_eq!(store.forgotten(), crate::model::Revision(0));
-    let other = local(&[("job", "b")]);
-    store.write(other.clone(), Action::Put(vec![]), now(5)).unwrap();
-    store.commit();
-    assert_eq!(store.published().group(&other).unwrap().group.latest().time_ns, 5);
-    assert!(store.published().group(&id).is_some());
-}
-
-#[test]
-fn a_hub_keeps_no_tombstone_that_no_edge_can_know() {
-    let mut store = store(Rules { has_hubs: false, ..rules() });
-    store.write(local(&[("job", "typo")]), Action::Delete, now(1)).unwrap();
-    store.write(placed("S", &[("job", "a")]), Action::Delete, now(1)).unwrap();
-    store.commit();
-    assert_eq!(store.published().counts().tombstones, 1);
-    assert!(store.published().group(&placed("S", &[("job", "a")])).is_some());
 }
 
 /// One step of a random history.

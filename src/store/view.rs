@@ -5,7 +5,9 @@
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Range;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeMap, BinaryHeap};
+use std::iter::Peekable;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use foldhash::{HashMap, HashSet};
@@ -222,19 +224,20 @@ impl Published {
                 view.changed.values().filter(later).collect()
             }
         };
-        let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..)).collect();
-        let mut oldest: BinaryHeap<_> = places.iter().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
-        let (mut entries, mut bytes) = (Vec::new(), 0);
+        let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..).peekable()).collect();
+        let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
+        let (mut entries, mut sizes, mut bytes) = (Vec::new(), Sizes::default(), 0);
         while let Some(Reverse((revision, at))) = oldest.pop() {
             if bytes >= bytes_max {
                 return (entries, last_before(revision), true);
             }
             let Some((_, entry)) = places[at].next() else { continue };
-            bytes += change_bytes(entry, revision);
-            if entry.revision_after(since) == Some(revision) {
+            let (change_bytes, is_first) = sizes.of(entry, revision);
+            bytes += change_bytes;
+            if is_first {
                 entries.push(entry.clone());
             }
-            oldest.extend(next_of(at, &places[at]));
+            oldest.extend(next_of(at, &mut places[at]));
         }
         (entries, view.revision, false)
     }
@@ -244,15 +247,11 @@ impl Published {
         self.lock().changed.keys().cloned().collect()
     }
 
-    /// The groups of one place, tombstones included, each once.
-    pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> BTreeSet<GroupId> {
-        self.lock()
-            .changed
-            .get(place)
-            .into_iter()
-            .flat_map(|changed| changed.values())
-            .map(|entry| entry.id.clone())
-            .collect()
+    /// The groups of one place, tombstones included, in no order, and one of several changes more than once.
+    pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> Vec<GroupId> {
+        let view = self.lock();
+        let entries = view.changed.get(place).into_iter().flat_map(|changed| changed.values());
+        entries.map(|entry| entry.id.clone()).collect()
     }
 
     /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest
@@ -266,28 +265,61 @@ impl Published {
     }
 }
 
+/// The changes of a place that are still to come, each with its group.
+type Coming<'a> = Peekable<Range<'a, Revision, Arc<Entry>>>;
+
 /// The next change of a place; the earlier, the greater.
-fn next_of(at: usize, place: &Range<'_, Revision, Arc<Entry>>) -> Option<Reverse<(Revision, usize)>> {
-    place.clone().next().map(|(revision, _)| Reverse((*revision, at)))
+fn next_of(at: usize, place: &mut Coming<'_>) -> Option<Reverse<(Revision, usize)>> {
+    place.peek().map(|(revision, _)| Reverse((**revision, at)))
 }
 
 fn last_before(revision: Revision) -> Revision {
     Revision(revision.0 - 1)
 }
 
-fn change_bytes(entry: &Entry, revision: Revision) -> usize {
-    let families = entry.families().filter(|(_, state)| state.mark.revision == revision);
+/// About how large changes of groups are. Each group is looked through once, however many changes it has.
+#[derive(Default)]
+struct Sizes(HashMap<*const Entry, Vec<(Revision, usize)>>);
+
+impl Sizes {
+    /// The bytes of that change, and whether it is the first of its group that was asked for.
+    fn of(&mut self, entry: &Arc<Entry>, revision: Revision) -> (usize, bool) {
+        let (sizes, is_first) = match self.0.entry(Arc::as_ptr(entry)) {
+            Occupied(sizes) => (sizes.into_mut(), false),
+            Vacant(new) => (new.insert(change_bytes(entry)), true),
+        };
+        let at = sizes.binary_search_by_key(&revision, |(revision, _)| *revision);
+        (at.map_or(0, |at| sizes[at].1), is_first)
+    }
+}
+
+/// Of each change that left something of the group as it is, in their order, about how many bytes that is.
+fn change_bytes(entry: &Entry) -> Vec<(Revision, usize)> {
     let family_bytes =
         |family: &Family| 32 + 8 * family.values().len() + family.original_bytes() + family.shape().bytes() / 8;
-    let bytes = families.map(|(f, _)| family_bytes(&f.family));
-    64 + bytes.sum::<usize>()
+    let mut sizes = vec![(entry.header.revision, 64)];
+    for (f, state) in entry.families() {
+        let (revision, bytes) = (state.mark.revision, family_bytes(&f.family));
+        match sizes.last_mut().filter(|last| last.0 == revision) {
+            Some(last) => last.1 += bytes,
+            None => sizes.push((revision, 64 + bytes)),
+        }
+    }
+    sizes.sort_unstable_by_key(|(revision, _)| *revision);
+    sizes.dedup_by(|later, kept| {
+        later.0 == kept.0 && {
+            kept.1 += later.1;
+            true
+        }
+    });
+    sizes
 }
 
 impl View {
     /// Puts new versions of groups in the place of the old. Returns the places that changed.
-    pub(super) fn publish(&mut self, versions: Vec<Version>, revision: Revision) -> HashSet<Arc<LabelSet>> {
+    pub(super) fn publish(&mut self, versions: &[Version], revision: Revision) -> HashSet<Arc<LabelSet>> {
         let mut places = HashSet::default();
-        for Version { was, is } in &versions {
+        for Version { was, is } in versions {
             self.unlist(was.as_deref());
             self.unshow(was.as_deref(), is.as_deref());
             let id = was.as_ref().or(is.as_ref()).map(|entry| &entry.id);
@@ -298,11 +330,11 @@ impl View {
         for Version { was, is } in versions {
             match (was, is) {
                 (was, Some(entry)) => {
-                    self.list(&entry);
-                    self.show(was.as_deref(), &entry);
+                    self.list(entry);
+                    self.show(was.as_deref(), entry);
                     match self.groups.get_mut(&entry.id) {
-                        Some(group) => *group = entry,
-                        None => drop(self.groups.insert(entry.id.clone(), entry)),
+                        Some(group) => *group = entry.clone(),
+                        None => drop(self.groups.insert(entry.id.clone(), entry.clone())),
                     }
                 }
                 (Some(was), None) => drop(self.groups.remove(&was.id)),

@@ -295,7 +295,7 @@ impl Store {
     /// Drops a tombstone that is published and that no peer needs any more. One that the draft has changed stays: of that,
     /// no peer has heard.
     pub fn forget(&mut self, id: &GroupId) {
-        if !self.staged.changes(id) {
+        if !self.staged.has_changed(id) {
             self.drop_tombstone(id);
         }
     }
@@ -437,11 +437,13 @@ impl Store {
         self.drafted_bytes = 0;
         let cursors: Vec<_> = self.staged_cursors.drain().collect();
         self.keep_cursors(cursors);
-        let new = self.staged.clear();
+        let versions = self.staged.clear();
         let mut view = self.published.lock();
-        let places = view.publish(new, self.revision);
+        let places = view.publish(&versions, self.revision);
         view.counts.series = self.index.series();
         view.counts.held = self.index.held_len();
+        // What was replaced is freed after that, with the versions.
+        drop(view);
         Committed { head: self.revision, places }
     }
 

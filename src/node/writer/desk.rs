@@ -107,7 +107,8 @@ impl Desk {
     /// The same, and with it a job that does not take long and waits for none that is queued.
     ///
     /// # Errors
-    /// The job, if the thread has to do it.
+    /// The job, if the thread has to do it: whoever has it again must send it there, and with that the thread looks at what
+    /// waits here, too.
     pub(super) fn try_perform(&self, job: Job) -> Result<Outcome, Job> {
         let Ok(mut seat) = self.seat.try_lock() else { return Err(job) };
         let Some(task) = seat.as_mut().filter(|_| self.is_quiet()) else { return Err(job) };

@@ -289,3 +289,19 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     let written = store.published().group(&placed("BJ", &[("job", "b")])).unwrap().group.latest();
     assert_eq!(written.time_ns, 2_000);
 }
+
+#[test]
+fn groups_whose_families_are_shown_otherwise_share_shapes_after_every_push() {
+    let mut store = store(rules());
+    let jobs = ["a", "b"];
+    for round in 0..3 {
+        for job in jobs {
+            let pushed_in = family("m", MetricType::Gauge, &[&[("IDC", "BJ")]]);
+            store.merge(placed("SYQ", &[("job", job)]), pushed(5 + round, vec![pushed_in]), StoreId(7)).unwrap();
+            store.commit();
+        }
+        let entries = jobs.map(|job| store.published().group(&placed("SYQ", &[("job", job)])).unwrap());
+        let [a, b] = entries.each_ref().map(|entry| entry.families[0].shown.as_ref().expect("exported_IDC").shape());
+        assert!(Arc::ptr_eq(a, b), "round {round}");
+    }
+}
