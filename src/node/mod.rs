@@ -2,7 +2,7 @@
 //!
 //! [`running`] assembles one from its [`options`], its [`listeners`] and its store, which `opening` reads back, and runs it.
 //! [`writer`] says who writes to the store, and when, and [`draft`] what peers ask of it; [`service`] answers HTTP requests behind what [`web`] puts before it,
-//! `pages` those of people, [`scrape`] prints what Prometheus reads, on the thread of [`press`], which gives way by
+//! on the thread of [`web_thread`], `pages` those of people, [`scrape`] prints what Prometheus reads, on the thread of [`press`], which gives way by
 //! [`priority`]; [`uplink`] and [`downlink`] are the ends of links, both driven by [`link`], with [`links`] knowing what
 //! became of them and `above` which hubs are above this one. [`metrics`], [`summary`], [`certificates`], [`clock`] and
 //! [`backoff`] are what their names say.
@@ -28,6 +28,7 @@ pub mod service;
 pub mod summary;
 pub mod uplink;
 pub mod web;
+pub mod web_thread;
 pub mod writer;
 
 pub use running::{Node, StartError};

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -28,6 +30,7 @@ use super::press::Press;
 use super::service::{Command, Service, ServiceRules};
 use super::uplink::UplinkTask;
 use super::web::{self, Protection, Web};
+use super::web_thread::WebThread;
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
 use crate::gateway::query::NodeStatus;
@@ -101,6 +104,8 @@ pub struct Node {
     /// What requests ask of the process.
     pub commands: mpsc::Receiver<(Command, tokio::sync::oneshot::Sender<Result<(), String>>)>,
     web: Part,
+    /// What the tasks of `web` run on.
+    web_thread: WebThread,
     links: Part,
     uplinks: Vec<Arc<Uplink>>,
     drain_timeout: Duration,
@@ -113,15 +118,16 @@ pub struct Node {
 struct Part {
     stopper: Stopper,
     tasks: JoinSet<()>,
+    runtime: Handle,
 }
 
 impl Part {
-    fn new() -> Self {
-        Self { stopper: stop::channel().0, tasks: JoinSet::new() }
+    fn on(runtime: &Handle) -> Self {
+        Self { stopper: stop::channel().0, tasks: JoinSet::new(), runtime: runtime.clone() }
     }
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        self.tasks.spawn(task);
+        self.tasks.spawn_on(task, &self.runtime);
     }
 
     fn watch(&self) -> Stop {
@@ -171,13 +177,16 @@ impl Node {
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
         let press =
             Press::start().map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
+        let web_thread =
+            WebThread::start().map_err(|error| StartError::System(format!("no thread for the gateway: {error}")))?;
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             edge_addresses: listeners.edges.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             commands: receiver,
-            web: Part::new(),
-            links: Part::new(),
+            web: Part::on(web_thread.handle()),
+            web_thread,
+            links: Part::on(&Handle::current()),
             uplinks: Vec::new(),
             drain_timeout: options.limits.drain_timeout,
             writer,
@@ -212,6 +221,7 @@ impl Node {
             protection,
             press,
             turns: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
+            large: Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
             room: Room::new(options.limits.scrape_cache_bytes_max),
         };
         node.start_web(&options, service, listeners.web)?;
@@ -310,6 +320,8 @@ impl Node {
         let secret: [u8; 32] = std::array::from_fn(|i| secret[i / 8][i % 8]);
         let web = Web::new(&options.web.security, service, secret);
         for listener in listeners {
+            let adopted = self.web_thread.adopt(listener);
+            let listener = adopted.map_err(|error| StartError::System(format!("no handle for a listener: {error}")))?;
             self.web.spawn(web.serve(listener, http.clone(), self.web.watch()));
         }
         self.reloadable.web = Some(web);
@@ -390,6 +402,7 @@ impl Node {
         // Who asked something of the process that is not carried out any more gets an answer now.
         drop(self.commands);
         self.web.stop().await;
+        drop(self.web_thread);
         let head = *self.writer.subscribe(Scope::Shown).borrow();
         let delivered = async {
             for uplink in &self.uplinks {

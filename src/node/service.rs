@@ -85,10 +85,14 @@ pub struct Service {
     pub room: Room,
     /// What each scrape on its way has one of. An answer is large, and a connection of HTTP/2 can ask for a hundred.
     pub turns: Arc<Semaphore>,
+    /// What each push that is read aside has one of, meanwhile: more at once than there are processors gain nothing.
+    pub large: Semaphore,
 }
 
-/// What is made of a push of fewer bytes is not counted: it is some megabytes at most.
+/// A push of fewer bytes is read where it came in, and what is made of it is not counted: that is some megabytes at most.
 const LARGE_BYTES: usize = 64 << 10;
+/// The same of one that is compressed.
+const LARGE_COMPRESSED_BYTES: usize = 1 << 10;
 
 impl Handler for Service {
     async fn handle(&self, mut request: Incoming) -> Response {
@@ -154,8 +158,11 @@ impl Service {
         let target = Arc::new(target);
         let held = self.writer.published().group(&GroupId { place: Arc::default(), key: target.clone() });
         let held = held.as_ref().map(|entry| &entry.group);
-        let len = body.len();
-        let reply = match read_push(&self.reader, headers(request), &mut body, &target, held) {
+        let (len, headers) = (body.len(), headers(request));
+        let large = if headers.content_encoding.is_empty() { LARGE_BYTES } else { LARGE_COMPRESSED_BYTES };
+        let mut read = || read_push(&self.reader, headers, &mut body, &target, held);
+        let read = if len < large { read() } else { self.read_aside(read).await };
+        let reply = match read {
             Ok(families) => {
                 let action = if replace { Action::Put(families) } else { Action::Post(families) };
                 answer(self.writer.write(target, action).await, || Reply::pushed(self.rules.checked))
@@ -165,6 +172,13 @@ impl Service {
         };
         self.metrics.push(method, started.elapsed().as_secs_f64(), len);
         reply
+    }
+
+    /// Reads a push that takes long; the others of its thread are served by another meanwhile.
+    async fn read_aside<T>(&self, read: impl FnOnce() -> T) -> T {
+        // Nobody closes it.
+        let _turn = self.large.acquire().await;
+        tokio::task::block_in_place(read)
     }
 
     async fn body(&self, request: &mut Incoming) -> Result<Body, BodyError> {

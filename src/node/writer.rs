@@ -1,9 +1,10 @@
 //! Who writes: whoever finds the store free applies all that waits as one batch, makes that durable with one sync, publishes
 //! it, and only then answers.
 //!
-//! Where pushes come one by one, and updates of links, that is the connection that one came by: nobody else has to be woken
-//! for it, which takes as long as the sync. Where they come together, it is the thread `writer`, which finds more of them
-//! waiting when it is awake, so that more share a sync; and so it is for all that may take long.
+//! Of pushes that is a connection that one came by: all connections have one thread ([`super::web_thread`]), so that once
+//! each of them had its turn, whatever came at the same time is at the desk, and shares the sync; and nobody has to be woken,
+//! neither to write nor to answer, which takes as long as the sync. Of a link's updates, if they come one by one, it is the
+//! link's own task. Where the disk is slow, and for all that may take long, it is the thread `writer`.
 
 mod desk;
 mod task;
@@ -14,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
+use tokio::task::yield_now;
 
 use self::desk::{Desk, Outcome, Write};
 use self::task::Task;
@@ -251,7 +253,16 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let large = values > INLINE_VALUES_MAX;
         self.desk.put(Write { shown: shown.into(), action, large, reply, place });
-        self.leave(if large { Outcome::More } else { self.desk.try_write() });
+        let mut waiting = Waiting { writer: self, left: true };
+        if !large {
+            // All others of this thread whose requests are here come first.
+            yield_now().await;
+            waiting.left = false;
+            if !self.desk.is_clear() {
+                self.leave(self.desk.try_write());
+            }
+        }
+        drop(waiting);
         if self.is_over() {
             self.desk.give_up();
         }
@@ -350,6 +361,21 @@ impl Writer {
     /// Ends the thread after what was asked for before.
     pub async fn stop(&self) {
         let _ = self.jobs.send(Job::Stop).await;
+    }
+}
+
+/// A push at the desk that nobody takes care of but who put it there. Dropped, it is left to the thread: who waited for it may
+/// be gone.
+struct Waiting<'a> {
+    writer: &'a Writer,
+    left: bool,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if self.left {
+            self.writer.leave(Outcome::More);
+        }
     }
 }
 

@@ -4,8 +4,9 @@
 //! seat taken.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -16,6 +17,9 @@ use crate::store::Action;
 
 /// So many batches of one request in a row show that requests come one by one.
 const QUIET_AFTER: usize = 4;
+/// A disk that took longer than this for the last batch is left to the thread: all whose requests come by the thread of a
+/// connection that writes wait for it.
+const SLOW: Duration = Duration::from_millis(2);
 
 /// A push that waits, be there still somebody who waits for its answer or not.
 pub(super) struct Write {
@@ -48,11 +52,18 @@ pub(super) struct Desk {
     /// How many batches in a row were one request: after some, the next will hardly be joined by others while the thread wakes
     /// up.
     alone: AtomicUsize,
+    /// Whether the disk was slow at the last batch.
+    slow: AtomicBool,
 }
 
 impl Desk {
     pub(super) fn new(task: Task) -> Self {
-        Self { waiting: Mutex::default(), seat: Mutex::new(Some(task)), alone: AtomicUsize::new(QUIET_AFTER) }
+        Self {
+            waiting: Mutex::default(),
+            seat: Mutex::new(Some(task)),
+            alone: AtomicUsize::new(QUIET_AFTER),
+            slow: AtomicBool::new(false),
+        }
     }
 
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Write>> {
@@ -74,9 +85,10 @@ impl Desk {
         self.waiting().is_empty()
     }
 
-    /// Notes how many requests were answered as one batch.
-    pub(super) fn wrote(&self, requests: usize) {
-        // Whoever sits at the desk alone changes it.
+    /// Notes how many requests were answered as one batch, and how long it took to make that durable.
+    pub(super) fn wrote(&self, requests: usize, took: Duration) {
+        // Whoever sits at the desk alone changes these.
+        self.slow.store(took > SLOW, Ordering::Relaxed);
         match requests {
             0 => {}
             1 => self.alone.store(self.alone.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed),
@@ -84,11 +96,11 @@ impl Desk {
         }
     }
 
-    /// Writes what waits, as one batch, if the seat is free and requests mostly come alone. What takes long is left.
+    /// Writes what waits, as one batch, if the seat is free and the disk is not slow. What takes long is left.
     pub(super) fn try_write(&self) -> Outcome {
         match self.seat.try_lock() {
             Ok(mut seat) => match seat.as_mut() {
-                Some(task) if self.is_quiet() => {
+                Some(task) if !self.is_slow() => {
                     let more = task.write_small(None, self);
                     drop(seat);
                     self.outcome(more)
@@ -104,17 +116,21 @@ impl Desk {
         }
     }
 
-    /// The same, and with it a job that does not take long and waits for none that is queued.
+    /// The same, if requests mostly come alone, and with it a job that does not take long and waits for none that is queued.
     ///
     /// # Errors
     /// The job, if the thread has to do it: whoever has it again must send it there, and with that the thread looks at what
     /// waits here, too.
     pub(super) fn try_perform(&self, job: Job) -> Result<Outcome, Job> {
         let Ok(mut seat) = self.seat.try_lock() else { return Err(job) };
-        let Some(task) = seat.as_mut().filter(|_| self.is_quiet()) else { return Err(job) };
+        let Some(task) = seat.as_mut().filter(|_| self.is_quiet() && !self.is_slow()) else { return Err(job) };
         let more = task.write_small(Some(job), self);
         drop(seat);
         Ok(self.outcome(more))
+    }
+
+    fn is_slow(&self) -> bool {
+        self.slow.load(Ordering::Relaxed)
     }
 
     fn is_quiet(&self) -> bool {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::thread;
+use std::time::Instant;
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
@@ -87,8 +88,7 @@ impl Task {
             next = if enough { None } else { queue.try_recv().ok() };
         }
         self.take_waiting(desk, true, &mut answers);
-        desk.wrote(answers.len());
-        self.finish(answers);
+        self.end(answers, desk);
         self.checkpoint_if_due();
         stopping
     }
@@ -101,9 +101,14 @@ impl Task {
             self.perform(job, &mut answers);
         }
         self.take_waiting(desk, false, &mut answers);
-        desk.wrote(answers.len());
-        self.finish(answers);
+        self.end(answers, desk);
         self.is_checkpoint_due()
+    }
+
+    fn end(&mut self, answers: Answers, desk: &Desk) {
+        let (requests, began) = (answers.len(), Instant::now());
+        self.finish(answers);
+        desk.wrote(requests, began.elapsed());
     }
 
     /// Whether the batch is as large as it may be.
