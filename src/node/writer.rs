@@ -253,16 +253,14 @@ impl Writer {
         let (reply, answer) = oneshot::channel();
         let large = values > INLINE_VALUES_MAX;
         self.desk.put(Write { shown: shown.into(), action, large, reply, place });
-        let mut waiting = Waiting { writer: self, left: true };
+        let unattended = Unattended(self);
         if !large {
             // All others of this thread whose requests are here come first.
             yield_now().await;
-            waiting.left = false;
-            if !self.desk.is_clear() {
-                self.leave(self.desk.try_write());
-            }
+            unattended.attend();
+        } else {
+            drop(unattended);
         }
-        drop(waiting);
         if self.is_over() {
             self.desk.give_up();
         }
@@ -364,18 +362,24 @@ impl Writer {
     }
 }
 
-/// A push at the desk that nobody takes care of but who put it there. Dropped, it is left to the thread: who waited for it may
-/// be gone.
-struct Waiting<'a> {
-    writer: &'a Writer,
-    left: bool,
+/// A push at the desk that nobody may be taking care of. Dropped, be it with who waits for the answer, it is left to the
+/// thread.
+struct Unattended<'a>(&'a Writer);
+
+impl Unattended<'_> {
+    /// Writes it, if nobody has yet, with all others that wait.
+    fn attend(self) {
+        let writer = self.0;
+        std::mem::forget(self);
+        if !writer.desk.is_clear() {
+            writer.leave(writer.desk.try_write());
+        }
+    }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for Unattended<'_> {
     fn drop(&mut self) {
-        if self.left {
-            self.writer.leave(Outcome::More);
-        }
+        self.0.leave(Outcome::More);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::store::Action;
 const QUIET_AFTER: usize = 4;
 /// A disk that took longer than this for the last batch is left to the thread: all whose requests come by the thread of a
 /// connection that writes wait for it.
-const SLOW: Duration = Duration::from_millis(2);
+pub(super) const SLOW: Duration = Duration::from_millis(2);
 
 /// A push that waits, be there still somebody who waits for its answer or not.
 pub(super) struct Write {

@@ -74,6 +74,59 @@ async fn who_writes_while_the_store_is_closed_is_told() {
 }
 
 #[tokio::test]
+async fn pushes_that_come_at_the_same_time_share_a_sync() {
+    let mut store = Store::new(Rules::default(), &[]);
+    store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+    let (metrics, retention) = (Arc::<Metrics>::default(), Retention { uplinks: 0, hub_ns: 0 });
+    let (writer, thread) = Writer::start(store, None, Arc::default(), metrics.clone(), retention).unwrap();
+    let pushers = (0..16).map(|group| {
+        let writer = writer.clone();
+        tokio::spawn(async move { writer.write(key(group), Action::Put(vec![family(1, 1.0)])).await })
+    });
+    for pusher in pushers.collect::<Vec<_>>() {
+        assert_eq!(pusher.await.unwrap(), Ok(()));
+    }
+    assert_eq!((writer.published().counts().groups, metrics.commits.get()), (16, 1));
+    writer.stop().await;
+    join(thread).await;
+}
+
+#[tokio::test]
+async fn a_push_is_written_though_nobody_waits_for_it_any_more() {
+    let (writer, thread) = writer(0);
+    let push = writer.write(key(1), Action::Put(vec![family(1, 1.0)]));
+    assert_eq!(push.now_or_never(), None, "others come first");
+    writer.stop().await;
+    join(thread).await;
+    assert_eq!(writer.published().counts().groups, 1);
+}
+
+#[tokio::test]
+async fn where_the_disk_is_slow_the_thread_writes() {
+    let (writer, thread) = writer(0);
+    let put = |group| {
+        let (reply, answer) = oneshot::channel();
+        let place = writer.room.clone().try_acquire_owned().unwrap();
+        let (shown, action) = (Arc::new(key(group)), Action::Put(vec![family(1, 1.0)]));
+        writer.desk.put(Write { shown, action, large: false, reply, place });
+        answer
+    };
+    writer.desk.wrote(1, 2 * desk::SLOW);
+    let first = put(1);
+    assert_eq!(writer.desk.try_write(), Outcome::More);
+    writer.leave(Outcome::More);
+    assert_eq!(first.await.unwrap(), Ok(()));
+    // The thread found that it is not slow any more, and has done all it was asked for once its turn with this ends.
+    writer.facts(None).await.unwrap();
+    drop(writer.desk.sit());
+    let mut second = put(2);
+    assert_eq!(writer.desk.try_write(), Outcome::Done);
+    assert_eq!(second.try_recv(), Ok(Ok(())));
+    writer.stop().await;
+    join(thread).await;
+}
+
+#[tokio::test]
 async fn a_tombstone_goes_when_the_hub_holds_it() {
     let (writer, thread) = writer(1);
     writer.write(key(1), Action::Put(vec![family(1, 1.0)])).await.unwrap();
@@ -236,6 +289,8 @@ async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_anoth
         merge.now_or_never().expect("there is room").unwrap()
     };
     let is_done = |merging: &mut Merging| merging.answer.try_recv().is_ok();
+    // With the first, others may move.
+    assert_eq!(merge(0).done().await, Ok(vec![]));
     assert!(is_done(&mut merge(1)), "nobody had to be woken");
     let seat = writer.desk.sit().unwrap();
     let mut behind = merge(2);
