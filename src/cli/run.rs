@@ -66,7 +66,8 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
     outcome
 }
 
-/// The threads that everything runs on: a push may keep one of them for as long as the disk takes, so there are always two.
+/// The threads that all runs on but the gateway: an update of a link may keep one of them for as long as the disk takes, so
+/// there are always two.
 ///
 /// # Errors
 /// If the operating system has none to give.
