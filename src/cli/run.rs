@@ -1,5 +1,7 @@
 //! `pushrelay edge` and `pushrelay hub`: a node from its configuration to the signal that ends it.
 
+use std::num::NonZero;
+
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
@@ -66,17 +68,15 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
     outcome
 }
 
-/// The threads that all runs on but the gateway: an update of a link may keep one of them for as long as the disk takes, so
-/// there are always two.
+/// The threads that all runs on but the gateway, which has one of its own: as many as leave that a processor.
 ///
 /// # Errors
 /// If the operating system has none to give.
 pub fn runtime() -> Result<Runtime, String> {
+    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+    let workers = processors.saturating_sub(1).max(1);
     let mut builder = tokio::runtime::Builder::new_multi_thread();
-    if std::thread::available_parallelism().is_ok_and(|processors| processors.get() < 2) {
-        builder.worker_threads(2);
-    }
-    builder.enable_all().build().map_err(|error| format!("no threads: {error}"))
+    builder.worker_threads(workers).enable_all().build().map_err(|error| format!("no threads: {error}"))
 }
 
 /// Reads the configuration again and has `take` take of it what it takes.
