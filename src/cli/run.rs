@@ -1,7 +1,5 @@
 //! `pushrelay edge` and `pushrelay hub`: a node from its configuration to the signal that ends it.
 
-use std::num::NonZero;
-
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
@@ -68,15 +66,14 @@ pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
     outcome
 }
 
-/// The threads that all runs on but the gateway, which has one of its own: as many as leave that a processor.
+/// What waits for signals: the process's first thread. Nodes have threads of their own, and may keep these for as long as a
+/// disk takes.
 ///
 /// # Errors
-/// If the operating system has none to give.
+/// If the operating system does not give what it needs.
 pub fn runtime() -> Result<Runtime, String> {
-    let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
-    let workers = processors.saturating_sub(1).max(1);
-    let mut builder = tokio::runtime::Builder::new_multi_thread();
-    builder.worker_threads(workers).enable_all().build().map_err(|error| format!("no threads: {error}"))
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    runtime.map_err(|error| format!("the system gives no means to wait for events: {error}"))
 }
 
 /// Reads the configuration again and has `take` take of it what it takes.

@@ -129,6 +129,11 @@ impl Edges {
         edges.iter().map(|(name, edge)| (name.clone(), edge.clone())).collect()
     }
 
+    /// How many edges are known.
+    pub fn count(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
     /// The edges as metrics, each with its name and the labels of its place.
     pub fn gather(&self, now_ns: u64) -> Vec<Family> {
         let edges = self.list();

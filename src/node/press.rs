@@ -1,7 +1,7 @@
 //! The thread that prints pages.
 //!
-//! Printing a large page takes a tenth of a second of work, and pushes are answered meanwhile: on the threads that serve
-//! them they would wait for each other. So pages are printed on a thread of their own, which gives way to the others, a
+//! Printing a large page takes a tenth of a second of work, and pushes are answered meanwhile: on the thread that serves
+//! them they would wait for it. So pages are printed on a thread of their own, which gives way to the others, a
 //! part at a time, in turn for all scrapes. A part is printed while the one before is on its way, and no further ahead:
 //! a client that takes nothing holds two parts, and keeps nobody waiting.
 

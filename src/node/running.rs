@@ -5,7 +5,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
-use std::num::NonZero;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -28,9 +27,9 @@ use super::opening::{open_store, random};
 use super::options::{HubOptions, NodeOptions, Role};
 use super::press::Press;
 use super::service::{Command, Service, ServiceRules};
+use super::threads::{Threads, processors};
 use super::uplink::UplinkTask;
 use super::web::{self, Protection, Web};
-use super::web_thread::WebThread;
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
 use crate::gateway::query::NodeStatus;
@@ -104,9 +103,9 @@ pub struct Node {
     /// What requests ask of the process.
     pub commands: mpsc::Receiver<(Command, tokio::sync::oneshot::Sender<Result<(), String>>)>,
     web: Part,
-    /// What the tasks of `web` run on.
-    web_thread: WebThread,
+    web_threads: Threads,
     links: Part,
+    link_threads: Threads,
     uplinks: Vec<Arc<Uplink>>,
     drain_timeout: Duration,
     writer: Writer,
@@ -177,16 +176,19 @@ impl Node {
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
         let press =
             Press::start().map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
-        let web_thread =
-            WebThread::start().map_err(|error| StartError::System(format!("no thread for the gateway: {error}")))?;
+        let threads = [Threads::for_gateway(), Threads::for_links()];
+        let [web_threads, link_threads] =
+            threads.map(|threads| threads.map_err(|error| StartError::System(format!("no threads: {error}"))));
+        let (web_threads, link_threads) = (web_threads?, link_threads?);
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             edge_addresses: listeners.edges.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             commands: receiver,
-            web: Part::on(web_thread.handle()),
-            web_thread,
-            links: Part::on(&Handle::current()),
+            web: Part::on(web_threads.handle()),
+            web_threads,
+            links: Part::on(link_threads.handle()),
+            link_threads,
             uplinks: Vec::new(),
             drain_timeout: options.limits.drain_timeout,
             writer,
@@ -221,7 +223,7 @@ impl Node {
             protection,
             press,
             turns: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
-            large: Semaphore::new(std::thread::available_parallelism().map_or(1, NonZero::get)),
+            large: Semaphore::new(processors()),
             room: Room::new(options.limits.scrape_cache_bytes_max),
         };
         node.start_web(&options, service, listeners.web)?;
@@ -291,6 +293,7 @@ impl Node {
         for listener in listeners {
             let accepting =
                 Accepting { slots: slots.clone(), refusal: b"", drain_timeout: options.limits.drain_timeout };
+            let listener = adopt(&self.link_threads, listener)?;
             self.links.spawn(downlinks.clone().serve(listener, accepting, self.links.watch()));
         }
         self.reloadable.hub = Some(downlinks);
@@ -320,8 +323,7 @@ impl Node {
         let secret: [u8; 32] = std::array::from_fn(|i| secret[i / 8][i % 8]);
         let web = Web::new(&options.web.security, service, secret);
         for listener in listeners {
-            let adopted = self.web_thread.adopt(listener);
-            let listener = adopted.map_err(|error| StartError::System(format!("no handle for a listener: {error}")))?;
+            let listener = adopt(&self.web_threads, listener)?;
             self.web.spawn(web.serve(listener, http.clone(), self.web.watch()));
         }
         self.reloadable.web = Some(web);
@@ -402,7 +404,7 @@ impl Node {
         // Who asked something of the process that is not carried out any more gets an answer now.
         drop(self.commands);
         self.web.stop().await;
-        drop(self.web_thread);
+        drop(self.web_threads);
         let head = *self.writer.subscribe(Scope::Shown).borrow();
         let delivered = async {
             for uplink in &self.uplinks {
@@ -413,6 +415,7 @@ impl Node {
             warn!("not all was sent in time: the rest is sent after the next start");
         }
         self.links.stop().await;
+        drop(self.link_threads);
         self.writer.stop().await;
         // The thread that prints pages is not waited for: it holds nothing, and ends with the last who could ask it.
         let thread = self.thread;
@@ -422,6 +425,11 @@ impl Node {
         }
         info!("stopped");
     }
+}
+
+fn adopt(threads: &Threads, listener: TcpListener) -> Result<TcpListener, StartError> {
+    let adopted = threads.adopt(listener);
+    adopted.map_err(|error| StartError::System(format!("no handle for a listener: {error}")))
 }
 
 /// Options that are other than those that the node was started with, of those that a reload does not take.

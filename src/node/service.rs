@@ -92,7 +92,10 @@ pub struct Service {
 /// A push of fewer bytes is read where it came in, and what is made of it is not counted: that is some megabytes at most.
 const LARGE_BYTES: usize = 64 << 10;
 /// The same of one that is compressed.
-const LARGE_COMPRESSED_BYTES: usize = 1 << 10;
+const LARGE_COMPRESSED_BYTES: usize = 4 << 10;
+
+/// What there is to tell of so many edges is gathered aside: it takes a millisecond and more.
+const EDGES_MANY: usize = 256;
 
 impl Handler for Service {
     async fn handle(&self, mut request: Incoming) -> Response {
@@ -221,7 +224,11 @@ impl Service {
         };
         let gzip = accepts_gzip(request.headers("accept-encoding"));
         let format = negotiate(request.header("accept").unwrap_or_default());
-        let page = Page::new(self.writer.published(), self.own_families(), format, gzip.then_some(&self.room));
+        let own = match self.edges.count() {
+            0..EDGES_MANY => self.own_families(),
+            _ => tokio::task::block_in_place(|| self.own_families()),
+        };
+        let page = Page::new(self.writer.published(), own, format, gzip.then_some(&self.room));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
         response.parts(self.press.print(page)).holding(turn)

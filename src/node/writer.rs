@@ -1,9 +1,9 @@
 //! Who writes: whoever finds the store free applies all that waits as one batch, makes that durable with one sync, publishes
 //! it, and only then answers.
 //!
-//! Of pushes that is a connection that one came by: all connections have one thread ([`super::web_thread`]), so that once
-//! each of them had its turn, whatever came at the same time is at the desk, and shares the sync; and nobody has to be woken,
-//! neither to write nor to answer, which takes as long as the sync. Of a link's updates, if they come one by one, it is the
+//! Of pushes that is a connection that one came by: all connections have one thread ([`super::threads`]), so that once each
+//! that was woken had its turn, whatever came at the same time is at the desk, and shares the sync; and nobody has to be
+//! woken, neither to write nor to answer, which takes as long as the sync. Of a link's updates, if they come one by one, it is the
 //! link's own task. Where the disk is slow, and for all that may take long, it is the thread `writer`.
 
 mod desk;
@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::yield_now;
@@ -31,7 +32,8 @@ use crate::wire::{Delta, Verdict};
 const QUEUE_MAX: usize = 1_024;
 /// Pushes waiting at the desk, at most; more wait at their sockets, where they count as bodies under way.
 const WAITING_MAX: usize = 1_024;
-/// A push or update of more values than this is not written by a connection: that has others' requests on its thread.
+/// A push or update of more values than this is not written by a connection, nor are pushes of more together: it has others'
+/// requests on its thread.
 const INLINE_VALUES_MAX: usize = 16_384;
 /// Nor is an update of more groups.
 const INLINE_GROUPS_MAX: usize = 256;
@@ -207,6 +209,19 @@ impl Writer {
         metrics: Arc<Metrics>,
         retention: Retention,
     ) -> std::io::Result<(Writer, JoinHandle<()>)> {
+        let (writer, queue) = Self::without_thread(store, log, clock, metrics, retention);
+        let desk = writer.desk.clone();
+        let thread = thread::Builder::new().name("writer".into()).spawn(move || task::run(&desk, queue))?;
+        Ok((writer, thread))
+    }
+
+    fn without_thread(
+        store: Store,
+        log: Option<Log>,
+        clock: Arc<Clock>,
+        metrics: Arc<Metrics>,
+        retention: Retention,
+    ) -> (Writer, mpsc::Receiver<Job>) {
         let (jobs, queue) = mpsc::channel(QUEUE_MAX);
         let (published, heads) = (store.published(), Arc::<Heads>::default());
         let task = Task {
@@ -221,13 +236,11 @@ impl Writer {
             drafted: Drafted::default(),
             more_due: false,
             checkpointing: false,
+            commit_took: Duration::ZERO,
             failing: false,
         };
-        let desk = Arc::new(Desk::new(task));
-        let room = Arc::new(Semaphore::new(WAITING_MAX));
-        let writer = Writer { jobs, desk: desk.clone(), room, published, heads };
-        let thread = thread::Builder::new().name("writer".into()).spawn(move || task::run(&desk, queue))?;
-        Ok((writer, thread))
+        let (desk, room) = (Arc::new(Desk::new(task)), Arc::new(Semaphore::new(WAITING_MAX)));
+        (Writer { jobs, desk, room, published, heads }, queue)
     }
 
     /// What is published.
@@ -251,15 +264,17 @@ impl Writer {
         };
         let place = self.room.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
         let (reply, answer) = oneshot::channel();
-        let large = values > INLINE_VALUES_MAX;
-        self.desk.put(Write { shown: shown.into(), action, large, reply, place });
-        let unattended = Unattended(self);
-        if !large {
-            // All others of this thread whose requests are here come first.
+        let write = Write { shown: shown.into(), action, values, reply, place };
+        let large = write.is_large();
+        self.desk.put(write);
+        if large {
+            self.leave(Outcome::More);
+        } else {
+            let unattended = Unattended(self);
+            // Others of this thread come first that were woken together with this. Not those whom the look at the sockets
+            // finds that a yield may take: they are read while answers are on their way.
             yield_now().await;
             unattended.attend();
-        } else {
-            drop(unattended);
         }
         if self.is_over() {
             self.desk.give_up();

@@ -289,7 +289,7 @@ impl Sizes {
             Vacant(new) => (new.insert(change_bytes(entry)), true),
         };
         let at = sizes.binary_search_by_key(&revision, |(revision, _)| *revision);
-        (at.map_or(0, |at| sizes[at].1), is_first)
+        (64 + at.map_or(0, |at| sizes[at].1), is_first)
     }
 }
 
@@ -297,14 +297,8 @@ impl Sizes {
 fn change_bytes(entry: &Entry) -> Vec<(Revision, usize)> {
     let family_bytes =
         |family: &Family| 32 + 8 * family.values().len() + family.original_bytes() + family.shape().bytes() / 8;
-    let mut sizes = vec![(entry.header.revision, 64)];
-    for (f, state) in entry.families() {
-        let (revision, bytes) = (state.mark.revision, family_bytes(&f.family));
-        match sizes.last_mut().filter(|last| last.0 == revision) {
-            Some(last) => last.1 += bytes,
-            None => sizes.push((revision, 64 + bytes)),
-        }
-    }
+    let families = entry.families().map(|(f, state)| (state.mark.revision, family_bytes(&f.family)));
+    let mut sizes: Vec<_> = std::iter::once((entry.header.revision, 0)).chain(families).collect();
     sizes.sort_unstable_by_key(|(revision, _)| *revision);
     sizes.dedup_by(|later, kept| {
         later.0 == kept.0 && {

@@ -180,11 +180,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
 async fn moving(future: impl Future<Output = ()>, still_max: Duration) {
     let (mut future, mut timer) = (pin!(future), pin!(sleep(still_max)));
     poll_fn(|cx| {
-        if timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(());
-        }
         let done = future.as_mut().poll(cx);
         if done.is_pending() {
+            if timer.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
             timer.as_mut().reset(Instant::now() + still_max);
             // Registers the timer anew.
             let _ = timer.as_mut().poll(cx);

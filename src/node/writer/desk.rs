@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::task::Task;
-use super::{Job, Reply};
+use super::{INLINE_VALUES_MAX, Job, Reply};
 use crate::model::LabelSet;
 use crate::store::Action;
 
@@ -25,12 +25,19 @@ pub(super) const SLOW: Duration = Duration::from_millis(2);
 pub(super) struct Write {
     pub(super) shown: Arc<LabelSet>,
     pub(super) action: Action,
-    /// Whether it takes long, and is left to the thread.
-    pub(super) large: bool,
+    /// How many values it has.
+    pub(super) values: usize,
     pub(super) reply: Reply,
     /// Its place, of which there are so many: held until it is written.
     #[expect(dead_code, reason = "what counts is when it is dropped")]
     pub(super) place: OwnedSemaphorePermit,
+}
+
+impl Write {
+    /// Whether it takes long, and is left to the thread.
+    pub(super) fn is_large(&self) -> bool {
+        self.values > INLINE_VALUES_MAX
+    }
 }
 
 /// What came of trying to write.
@@ -75,9 +82,9 @@ impl Desk {
         self.waiting().push_back(write);
     }
 
-    /// Takes the push that waits longest, unless that is large and `large` ones are not wanted.
-    pub(super) fn next(&self, large: bool) -> Option<Write> {
-        self.waiting().pop_front_if(|write| large || !write.large)
+    /// Takes the push that waits longest, if it has no more values than that.
+    pub(super) fn next(&self, values_max: usize) -> Option<Write> {
+        self.waiting().pop_front_if(|write| write.values <= values_max)
     }
 
     /// Whether nothing waits.
@@ -85,10 +92,10 @@ impl Desk {
         self.waiting().is_empty()
     }
 
-    /// Notes how many requests were answered as one batch, and how long it took to make that durable.
-    pub(super) fn wrote(&self, requests: usize, took: Duration) {
+    /// Notes how many requests were answered as one batch, and how long the disk took for the last that had to be durable.
+    pub(super) fn wrote(&self, requests: usize, commit_took: Duration) {
         // Whoever sits at the desk alone changes these.
-        self.slow.store(took > SLOW, Ordering::Relaxed);
+        self.slow.store(commit_took > SLOW, Ordering::Relaxed);
         match requests {
             0 => {}
             1 => self.alone.store(self.alone.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed),

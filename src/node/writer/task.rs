@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::desk::{Desk, Write};
-use super::{Heads, Job, Reply, Retention, StoreFacts, WriteError};
+use super::{Heads, INLINE_VALUES_MAX, Job, Reply, Retention, StoreFacts, WriteError};
 use crate::model::{Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::draft::{self, Drafted};
@@ -39,6 +39,8 @@ pub(super) struct Task {
     /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
     pub(super) jobs: mpsc::WeakSender<Job>,
     pub(super) checkpointing: bool,
+    /// How long the disk took for the last batch.
+    pub(super) commit_took: Duration,
     /// Whether the last commit failed: that is logged once, not for every push.
     pub(super) failing: bool,
 }
@@ -87,7 +89,7 @@ impl Task {
             let enough = stopping || self.is_full(&answers) || !desk.is_clear();
             next = if enough { None } else { queue.try_recv().ok() };
         }
-        self.take_waiting(desk, true, &mut answers);
+        self.take_waiting(desk, usize::MAX, &mut answers);
         self.end(answers, desk);
         self.checkpoint_if_due();
         stopping
@@ -100,15 +102,15 @@ impl Task {
         if let Some(job) = job {
             self.perform(job, &mut answers);
         }
-        self.take_waiting(desk, false, &mut answers);
+        self.take_waiting(desk, INLINE_VALUES_MAX, &mut answers);
         self.end(answers, desk);
         self.is_checkpoint_due()
     }
 
     fn end(&mut self, answers: Answers, desk: &Desk) {
-        let (requests, began) = (answers.len(), Instant::now());
+        let requests = answers.len();
         self.finish(answers);
-        desk.wrote(requests, began.elapsed());
+        desk.wrote(requests, self.commit_took);
     }
 
     /// Whether the batch is as large as it may be.
@@ -118,10 +120,12 @@ impl Task {
             || self.store.drafted_bytes() >= BATCH_BYTES_MAX
     }
 
-    fn take_waiting(&mut self, desk: &Desk, large: bool, answers: &mut Answers) {
+    /// Drafts what waits, of no more values together than that.
+    fn take_waiting(&mut self, desk: &Desk, mut values_max: usize, answers: &mut Answers) {
         while !self.is_full(answers)
-            && let Some(Write { shown, action, reply, .. }) = desk.next(large)
+            && let Some(Write { shown, action, values, reply, .. }) = desk.next(values_max)
         {
+            values_max -= values;
             let id = self.store.resolve(shown);
             let written = self.store.write(id, action, self.clock.now());
             answers.push((reply, written.map_err(WriteError::from)));
@@ -216,7 +220,12 @@ impl Task {
     fn finish(&mut self, answers: Answers) {
         let (records, more_due) = (self.store.records(), std::mem::take(&mut self.more_due));
         let durable = match &mut self.log {
-            Some(log) if !records.is_empty() => log.commit(records),
+            Some(log) if !records.is_empty() => {
+                let began = Instant::now();
+                let durable = log.commit(records);
+                self.commit_took = began.elapsed();
+                durable
+            }
             _ => Ok(()),
         };
         if let Err(error) = durable {

@@ -101,29 +101,32 @@ async fn a_push_is_written_though_nobody_waits_for_it_any_more() {
     assert_eq!(writer.published().counts().groups, 1);
 }
 
-#[tokio::test]
-async fn where_the_disk_is_slow_the_thread_writes() {
-    let (writer, thread) = writer(0);
-    let put = |group| {
+#[test]
+fn what_would_keep_others_waiting_is_left_to_the_thread() {
+    let mut store = Store::new(Rules::default(), &[]);
+    store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+    let retention = Retention { uplinks: 0, hub_ns: 0 };
+    // The queue of a thread that is not there: what is left stays.
+    let (writer, _queue) = Writer::without_thread(store, None, Arc::default(), Arc::default(), retention);
+    let put = |group, values| {
         let (reply, answer) = oneshot::channel();
         let place = writer.room.clone().try_acquire_owned().unwrap();
         let (shown, action) = (Arc::new(key(group)), Action::Put(vec![family(1, 1.0)]));
-        writer.desk.put(Write { shown, action, large: false, reply, place });
+        writer.desk.put(Write { shown, action, values, reply, place });
         answer
     };
-    writer.desk.wrote(1, 2 * desk::SLOW);
-    let first = put(1);
-    assert_eq!(writer.desk.try_write(), Outcome::More);
-    writer.leave(Outcome::More);
-    assert_eq!(first.await.unwrap(), Ok(()));
-    // The thread found that it is not slow any more, and has done all it was asked for once its turn with this ends.
-    writer.facts(None).await.unwrap();
-    drop(writer.desk.sit());
-    let mut second = put(2);
+    let (slow, fast) = (2 * desk::SLOW, desk::SLOW / 2);
+    writer.desk.wrote(1, slow);
+    let mut first = put(1, 1);
+    assert_eq!(writer.desk.try_write(), Outcome::More, "the disk is slow");
+    assert!(first.try_recv().is_err());
+    writer.desk.wrote(1, fast);
     assert_eq!(writer.desk.try_write(), Outcome::Done);
-    assert_eq!(second.try_recv(), Ok(Ok(())));
-    writer.stop().await;
-    join(thread).await;
+    assert_eq!(first.try_recv(), Ok(Ok(())));
+    let half = INLINE_VALUES_MAX / 2;
+    let mut answers = [put(2, half), put(3, half), put(4, half)];
+    assert_eq!(writer.desk.try_write(), Outcome::More, "that is a lot together");
+    assert_eq!(answers.each_mut().map(|answer| answer.try_recv().is_ok()), [true, true, false]);
 }
 
 #[tokio::test]
