@@ -271,8 +271,8 @@ impl Writer {
             self.leave(Outcome::More);
         } else {
             let unattended = Unattended(self);
-            // Others of this thread come first that were woken together with this. Not those whom the look at the sockets
-            // finds that a yield may take: they are read while answers are on their way.
+            // Others of this thread come first that were woken together with this. Those whom the yield's own look at the
+            // sockets finds come later: they are read while answers are on their way.
             yield_now().await;
             unattended.attend();
         }
