@@ -94,7 +94,7 @@ const LARGE_BYTES: usize = 64 << 10;
 /// The same of one that is compressed.
 const LARGE_COMPRESSED_BYTES: usize = 4 << 10;
 
-/// What there is to tell of so many edges is gathered aside: it takes a millisecond and more.
+/// What there is to tell of so many edges, some ten series each, is gathered aside.
 const EDGES_MANY: usize = 256;
 
 impl Handler for Service {

@@ -107,6 +107,7 @@ impl Task {
         self.is_checkpoint_due()
     }
 
+    /// Finishes a batch, and tells the desk of it.
     fn end(&mut self, answers: Answers, desk: &Desk) {
         let requests = answers.len();
         self.finish(answers);
