@@ -113,6 +113,10 @@ impl Group {
         }
         let horizon = horizon.max(deleted);
         families.retain(|f| f.stamp >= horizon && f.stamp > deleted);
+        // What is left of many holds no room for them.
+        if families.len() <= families.capacity() / 2 {
+            families.shrink_to_fit();
+        }
         let mut group = Group { families: Arc::new(families), horizon, deleted, pushed, failed };
         group.drop_times();
         group
@@ -137,34 +141,48 @@ impl Group {
         };
         group.drop_times();
         let mut changes = Changes { header: !self.same_header(&group), ..Changes::default() };
-        let len = self.families.len().max(change.families.len());
-        let mut families = Vec::with_capacity(len);
-        changes.families.reserve(len);
-        let (horizon, deleted) = (group.horizon, group.deleted);
-        let keeps = |f: &GroupFamily| f.stamp >= horizon && f.stamp > deleted;
-        let mut add = |family, before, set| {
-            families.push(family);
-            changes.families.push(Source { before, set });
+        changes.families.reserve(self.families.len().max(change.families.len()));
+        let keeps = |f: &GroupFamily| f.stamp >= group.horizon && f.stamp > group.deleted;
+        // Where those of the change stand that come to nothing.
+        let mut lost = Vec::new();
+        let mut old = self.families.iter().enumerate().peekable();
+        let stay = |(at, old): (usize, &GroupFamily), changes: &mut Changes| match keeps(old) {
+            true => changes.families.push(Source { before: Some(at), set: false }),
+            false => changes.gone.push(at),
         };
-        let mut new = Arc::unwrap_or_clone(change.families).into_iter().filter(keeps).peekable();
-        for (at, old) in self.families.iter().enumerate() {
-            while let Some(new) = new.next_if(|new| new.family.cmp_name(&old.family).is_lt()) {
-                add(new, None, true);
+        for (at, new) in change.families.iter().enumerate() {
+            while let Some(before) = old.next_if(|(_, old)| old.family.cmp_name(&new.family).is_lt()) {
+                stay(before, &mut changes);
             }
-            let namesake = new.next_if(|new| new.family.cmp_name(&old.family).is_eq());
-            match namesake.filter(|new| cmp_family(new, old).is_gt()) {
-                Some(new) => add(new, Some(at), true),
-                None if keeps(old) => add(old.clone(), Some(at), false),
-                None => changes.gone.push(at),
+            let namesake = old.next_if(|(_, old)| old.family.cmp_name(&new.family).is_eq());
+            let wins = keeps(new) && namesake.is_none_or(|(_, old)| cmp_family(new, old).is_gt());
+            match namesake {
+                _ if wins => changes.families.push(Source { before: namesake.map(|(at, _)| at), set: true }),
+                Some(before) => stay(before, &mut changes),
+                None => {}
+            }
+            if !wins {
+                lost.push(at);
             }
         }
-        new.for_each(|new| add(new, None, true));
-        // A tombstone, or what is left of a large group, holds no room for what went.
-        if families.len() <= len / 2 {
-            families.shrink_to_fit();
-        }
-        group.families = Arc::new(families);
+        old.for_each(|before| stay(before, &mut changes));
+        group.families = match lost.is_empty() && changes.families.iter().all(|source| source.set) {
+            true => change.families,
+            false => self.joined(change.families, &lost, &changes),
+        };
         (group, changes)
+    }
+
+    /// The families of this group and those of a change but the `lost`, as `changes` says where each comes from.
+    fn joined(&self, change: Arc<Vec<GroupFamily>>, lost: &[usize], changes: &Changes) -> Arc<Vec<GroupFamily>> {
+        let new = Arc::unwrap_or_clone(change).into_iter().enumerate();
+        let mut new = new.filter(|(at, _)| lost.binary_search(at).is_err()).map(|(_, family)| family);
+        let mut families = Vec::with_capacity(changes.families.len());
+        for Source { before, set } in &changes.families {
+            let old = || before.map(|at| self.families[at].clone());
+            families.extend(if *set { new.next() } else { old() });
+        }
+        Arc::new(families)
     }
 
     fn drop_times(&mut self) {
