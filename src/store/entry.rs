@@ -101,6 +101,11 @@ impl Entry {
         std::iter::once(self.header.revision).chain(others)
     }
 
+    /// The marks of the header and of the families.
+    pub fn marks(&self) -> impl Iterator<Item = &Mark> {
+        std::iter::once(&self.header).chain(self.families.iter().map(|state| &state.mark))
+    }
+
     /// Each family with its bookkeeping, in the order of names.
     pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, &FamilyState)> {
         self.group.families().iter().zip(&self.families)

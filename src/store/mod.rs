@@ -3,11 +3,12 @@
 //! [`writer`] is the one writer: it drafts (`staged`), and publishes what the caller made durable (`restore` is its way back
 //! from the disk). [`view`] is what is published, for everybody to read. Between them [`index`] says what can stand beside
 //! what, [`entry`] is a group with its bookkeeping, `admission` decides which of its families are shown, `address` finds the
-//! group that is meant, [`scope`] is what of all this a link carries, [`pages`] what a scrape shows, [`kept`] what it keeps of
-//! them, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
+//! group that is meant, `changed` knows which groups changed when, [`scope`] is what of all this a link carries, [`pages`]
+//! what a scrape shows, [`kept`] what it keeps of them, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
 
 mod address;
 mod admission;
+mod changed;
 pub mod entry;
 pub mod index;
 pub mod kept;

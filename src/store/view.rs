@@ -3,15 +3,11 @@
 //! Behind one lock that is held for as long as it takes to copy pointers. The store's writer publishes a batch after it
 //! was made durable; nobody else writes.
 
-use std::cmp::Reverse;
-use std::collections::btree_map::Range;
-use std::collections::hash_map::Entry::{Occupied, Vacant};
-use std::collections::{BTreeMap, BinaryHeap};
-use std::iter::Peekable;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use foldhash::{HashMap, HashSet};
 
+use super::changed::{ByRevision, Changed, Portion};
 use super::entry::Entry;
 use super::pages::{Block, Pages, Shown};
 use super::scope::Scope;
@@ -86,16 +82,11 @@ impl GroupTimes {
     }
 }
 
-/// Groups by the revisions of their changes.
-type Changed = BTreeMap<Revision, Arc<Entry>>;
-
 #[derive(Default)]
 pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<Entry>>,
-    /// Of each place, which group each change that still stands is of. A group is listed once for every change that left
-    /// something of it as it is: under its last change alone, a batch that ends before that would leave out its older ones.
-    changed: HashMap<Arc<LabelSet>, Changed>,
-    tombstones: Changed,
+    changed: Changed,
+    tombstones: ByRevision,
     /// Groups of which something is held back.
     held: HashSet<GroupId>,
     pages: Pages,
@@ -156,7 +147,7 @@ impl Published {
     pub fn find(&self, shown: &LabelSet) -> Option<Arc<Entry>> {
         let view = self.lock();
         let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && *entry.shown == *shown;
-        let ids = view.changed.keys().filter_map(|place| GroupId::within(place, shown));
+        let ids = view.changed.places().filter_map(|place| GroupId::within(place, shown));
         let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.held);
         if let Some(entry) = plain {
             return Some(entry.clone());
@@ -193,7 +184,11 @@ impl Published {
         skip: Option<(StoreId, Revision)>,
         bytes_max: usize,
     ) -> ChangeSet {
-        let (entries, upto, more) = self.changed_entries(scope, since, bytes_max);
+        let portion = {
+            let view = self.lock();
+            view.changed.since(scope, since, skip, bytes_max, view.revision)
+        };
+        let Portion { entries, upto, more } = portion;
         let skipped = |origin: Option<StoreId>, revision: Revision| {
             skip.is_some_and(|(store, after)| origin == Some(store) && revision > after)
         };
@@ -214,44 +209,15 @@ impl Published {
         ChangeSet { changes, upto, more }
     }
 
-    fn changed_entries(&self, scope: &Scope, since: Revision, bytes_max: usize) -> (Vec<Arc<Entry>>, Revision, bool) {
-        let view = self.lock();
-        let places: Vec<_> = match scope {
-            Scope::Place(place) => view.changed.get(place).into_iter().collect(),
-            // Of thousands of places few have changed.
-            Scope::Shown => {
-                let later = |changed: &&Changed| changed.last_key_value().is_some_and(|(last, _)| *last > since);
-                view.changed.values().filter(later).collect()
-            }
-        };
-        let mut places: Vec<_> = places.into_iter().map(|changed| changed.range(since.next()..).peekable()).collect();
-        let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
-        let (mut entries, mut sizes, mut bytes) = (Vec::new(), Sizes::default(), 0);
-        while let Some(Reverse((revision, at))) = oldest.pop() {
-            if bytes >= bytes_max {
-                return (entries, last_before(revision), true);
-            }
-            let Some((_, entry)) = places[at].next() else { continue };
-            let (change_bytes, is_first) = sizes.of(entry, revision);
-            bytes += change_bytes;
-            if is_first {
-                entries.push(entry.clone());
-            }
-            oldest.extend(next_of(at, &mut places[at]));
-        }
-        (entries, view.revision, false)
-    }
-
     /// The places that groups were pushed in.
     pub fn places(&self) -> Vec<Arc<LabelSet>> {
-        self.lock().changed.keys().cloned().collect()
+        self.lock().changed.places().cloned().collect()
     }
 
     /// The groups of one place, tombstones included, in no order, and one of several changes more than once.
     pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> Vec<GroupId> {
         let view = self.lock();
-        let entries = view.changed.get(place).into_iter().flat_map(|changed| changed.values());
-        entries.map(|entry| entry.id.clone()).collect()
+        view.changed.groups_of(place).map(|entry| entry.id.clone()).collect()
     }
 
     /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest
@@ -263,50 +229,6 @@ impl Published {
         let due = oldest.filter(|(_, entry)| entry.group.latest().time_ns < before_ns);
         due.take(len_max).map(|(_, entry)| entry.clone()).collect()
     }
-}
-
-/// The changes of a place that are still to come, each with its group.
-type Coming<'a> = Peekable<Range<'a, Revision, Arc<Entry>>>;
-
-/// The next change of a place; the earlier, the greater.
-fn next_of(at: usize, place: &mut Coming<'_>) -> Option<Reverse<(Revision, usize)>> {
-    place.peek().map(|(revision, _)| Reverse((**revision, at)))
-}
-
-fn last_before(revision: Revision) -> Revision {
-    Revision(revision.0 - 1)
-}
-
-/// About how large changes of groups are. Each group is looked through once, however many changes it has.
-#[derive(Default)]
-struct Sizes(HashMap<*const Entry, Vec<(Revision, usize)>>);
-
-impl Sizes {
-    /// The bytes of that change, and whether it is the first of its group that was asked for.
-    fn of(&mut self, entry: &Arc<Entry>, revision: Revision) -> (usize, bool) {
-        let (sizes, is_first) = match self.0.entry(Arc::as_ptr(entry)) {
-            Occupied(sizes) => (sizes.into_mut(), false),
-            Vacant(new) => (new.insert(change_bytes(entry)), true),
-        };
-        let at = sizes.binary_search_by_key(&revision, |(revision, _)| *revision);
-        (64 + at.map_or(0, |at| sizes[at].1), is_first)
-    }
-}
-
-/// Of each change that left something of the group as it is, in their order, about how many bytes that is.
-fn change_bytes(entry: &Entry) -> Vec<(Revision, usize)> {
-    let family_bytes =
-        |family: &Family| 32 + 8 * family.values().len() + family.original_bytes() + family.shape().bytes() / 8;
-    let families = entry.families().map(|(f, state)| (state.mark.revision, family_bytes(&f.family)));
-    let mut sizes: Vec<_> = std::iter::once((entry.header.revision, 0)).chain(families).collect();
-    sizes.sort_unstable_by_key(|(revision, _)| *revision);
-    sizes.dedup_by(|later, kept| {
-        later.0 == kept.0 && {
-            kept.1 += later.1;
-            true
-        }
-    });
-    sizes
 }
 
 impl View {
@@ -324,7 +246,7 @@ impl View {
         for Version { was, is } in versions {
             match (was, is) {
                 (was, Some(entry)) => {
-                    self.list(entry);
+                    self.list(entry, revision);
                     self.show(was.as_deref(), entry);
                     match self.groups.get_mut(&entry.id) {
                         Some(group) => *group = entry.clone(),
@@ -335,16 +257,13 @@ impl View {
                 (None, None) => {}
             }
         }
+        places.iter().for_each(|place| self.changed.drop_empty(place));
         self.revision = revision;
         places
     }
 
-    fn list(&mut self, entry: &Arc<Entry>) {
-        let changed = match self.changed.get_mut(&entry.id.place) {
-            Some(changed) => changed,
-            None => self.changed.entry(entry.id.place.clone()).or_default(),
-        };
-        changed.extend(entry.revisions().map(|revision| (revision, entry.clone())));
+    fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
+        self.changed.list(entry, upto);
         if entry.families.iter().any(|state| state.mark.held) {
             self.held.insert(entry.id.clone());
         }
@@ -359,14 +278,7 @@ impl View {
     fn unlist(&mut self, old: Option<&Entry>) {
         let Some(entry) = old else { return };
         self.held.remove(&entry.id);
-        if let Some(changed) = self.changed.get_mut(&entry.id.place) {
-            for revision in entry.revisions() {
-                changed.remove(&revision);
-            }
-            if changed.is_empty() {
-                self.changed.remove(&entry.id.place);
-            }
-        }
+        self.changed.unlist(entry);
         if entry.group.is_live() {
             self.counts.groups -= 1;
         } else {

@@ -53,6 +53,40 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     assert_eq!(names, ["n"], "m came from the peer");
 }
 
+/// From whichever revision a link goes on, and in whatever order peers write to its place.
+#[test]
+fn what_others_changed_is_never_taken_for_the_peers_own() {
+    let id = |group: u64| placed("SYQ", &[("job", &group.to_string())]);
+    // The peer, another one, and this node, as the digits of a number.
+    for order in 0..3_u64.pow(5) {
+        let mut store = store(rules());
+        for (step, writer) in (0..5).map(|step| (step, order / 3_u64.pow(step as u32) % 3)) {
+            let stamp = crate::model::Stamp { time_ns: step + 1, node: NodeId(7) };
+            let moment = crate::model::Moment { stamp, wall_ns: step };
+            match writer {
+                2 => store.write(id(step % 2), Action::Put(vec![gauge("m")]), now(step + 1)).unwrap(),
+                peer => drop(store.merge(id(step % 2), Group::put(moment, vec![gauge("m")]), StoreId(peer)).unwrap()),
+            }
+            // Some steps are published together.
+            if step % 3 != 1 {
+                store.commit();
+            }
+        }
+        let published = store.published();
+        let entries = [id(0), id(1)].map(|id| published.group(&id).unwrap());
+        for since in (0..=published.head().0).map(crate::model::Revision) {
+            let set = published.changes(&Scope::Place(id(0).place), since, Some((StoreId(0), since)), 1 << 20);
+            let due = |mark: &Mark| mark.revision > since && mark.origin != Some(StoreId(0));
+            let due = entries.iter().filter(|entry| entry.marks().any(due)).count();
+            assert_eq!(
+                (set.changes.len(), set.upto, set.more),
+                (due, published.head(), false),
+                "{order} after {since}"
+            );
+        }
+    }
+}
+
 #[test]
 fn changes_come_in_portions() {
     let mut store = store(rules());

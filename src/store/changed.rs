@@ -1,0 +1,171 @@
+//! Which groups changed when: what links read, by the revisions of the changes that still stand.
+
+use std::cmp::Reverse;
+use std::collections::btree_map::Range;
+use std::collections::hash_map::Entry::{Occupied, Vacant};
+use std::collections::{BTreeMap, BinaryHeap};
+use std::iter::Peekable;
+use std::sync::Arc;
+
+use foldhash::HashMap;
+
+use super::entry::Entry;
+use super::scope::Scope;
+use crate::model::{Family, LabelSet, Revision, StoreId};
+
+/// Groups by the revisions of their changes.
+pub(super) type ByRevision = BTreeMap<Revision, Arc<Entry>>;
+
+/// The groups of each place by their changes.
+#[derive(Default)]
+pub(super) struct Changed(HashMap<Arc<LabelSet>, PlaceChanges>);
+
+#[derive(Default)]
+struct PlaceChanges {
+    /// Which group each change that still stands is of. A group is listed once for every change that left something of it as
+    /// it is: under its last change alone, a batch that ends before that would leave out its older ones.
+    groups: ByRevision,
+    /// Where all changes after `mixed` came from: mostly a place has one edge, and that one need not be told of them.
+    origin: Option<StoreId>,
+    mixed: Revision,
+}
+
+/// The groups of some changes.
+pub(super) struct Portion {
+    /// In the order of their first changes.
+    pub(super) entries: Vec<Arc<Entry>>,
+    /// These are all up to here.
+    pub(super) upto: Revision,
+    /// Whether there is more after that.
+    pub(super) more: bool,
+}
+
+impl Changed {
+    /// Lists a group, which is published with all up to `upto`.
+    pub(super) fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
+        let place = match self.0.get_mut(&entry.id.place) {
+            Some(place) => place,
+            None => self.0.entry(entry.id.place.clone()).or_default(),
+        };
+        place.groups.extend(entry.revisions().map(|revision| (revision, entry.clone())));
+        for origin in entry.marks().map(|mark| mark.origin) {
+            if origin != place.origin {
+                (place.origin, place.mixed) = (origin, upto);
+            }
+        }
+    }
+
+    /// Lists a group no more. Its place stays until [`Changed::drop_empty`].
+    pub(super) fn unlist(&mut self, entry: &Entry) {
+        if let Some(place) = self.0.get_mut(&entry.id.place) {
+            for revision in entry.revisions() {
+                place.groups.remove(&revision);
+            }
+        }
+    }
+
+    /// Forgets the place if no group is left there.
+    pub(super) fn drop_empty(&mut self, place: &Arc<LabelSet>) {
+        if self.0.get(place).is_some_and(|place| place.groups.is_empty()) {
+            self.0.remove(place);
+        }
+    }
+
+    /// The places that have groups.
+    pub(super) fn places(&self) -> impl Iterator<Item = &Arc<LabelSet>> {
+        self.0.keys()
+    }
+
+    /// The groups of a place, one of several changes more than once.
+    pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> impl Iterator<Item = &Arc<Entry>> {
+        self.0.get(place).into_iter().flat_map(|place| place.groups.values())
+    }
+
+    /// The groups that changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one
+    /// change. `head` is the last revision that is published. Places where all came from the store in `skip` after the
+    /// revision named there are not looked through.
+    pub(super) fn since(
+        &self,
+        scope: &Scope,
+        since: Revision,
+        skip: Option<(StoreId, Revision)>,
+        bytes_max: usize,
+        head: Revision,
+    ) -> Portion {
+        // Of thousands of places few have changed.
+        let concerns = |place: &&PlaceChanges| place.concerns(since, skip);
+        let places: Vec<_> = match scope {
+            Scope::Place(place) => self.0.get(place).into_iter().filter(concerns).collect(),
+            Scope::Shown => self.0.values().filter(concerns).collect(),
+        };
+        let mut places: Vec<_> =
+            places.into_iter().map(|place| place.groups.range(since.next()..).peekable()).collect();
+        let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
+        let (mut entries, mut sizes, mut bytes) = (Vec::new(), Sizes::default(), 0);
+        while let Some(Reverse((revision, at))) = oldest.pop() {
+            if bytes >= bytes_max {
+                return Portion { entries, upto: last_before(revision), more: true };
+            }
+            let Some((_, entry)) = places[at].next() else { continue };
+            let (change_bytes, is_first) = sizes.of(entry, revision);
+            bytes += change_bytes;
+            if is_first {
+                entries.push(entry.clone());
+            }
+            oldest.extend(next_of(at, &mut places[at]));
+        }
+        Portion { entries, upto: head, more: false }
+    }
+}
+
+impl PlaceChanges {
+    /// Whether there may be changes after `since` of which a peer is to be told that knows what is to be skipped.
+    fn concerns(&self, since: Revision, skip: Option<(StoreId, Revision)>) -> bool {
+        let knows_all = skip.is_some_and(|(store, after)| self.origin == Some(store) && self.mixed.max(after) <= since);
+        !knows_all && self.groups.last_key_value().is_some_and(|(last, _)| *last > since)
+    }
+}
+
+/// The changes of a place that are still to come, each with its group.
+type Coming<'a> = Peekable<Range<'a, Revision, Arc<Entry>>>;
+
+/// The next change of a place; the earlier, the greater.
+fn next_of(at: usize, place: &mut Coming<'_>) -> Option<Reverse<(Revision, usize)>> {
+    place.peek().map(|(revision, _)| Reverse((**revision, at)))
+}
+
+fn last_before(revision: Revision) -> Revision {
+    Revision(revision.0 - 1)
+}
+
+/// About how large changes of groups are. Each group is looked through once, however many changes it has.
+#[derive(Default)]
+struct Sizes(HashMap<*const Entry, Vec<(Revision, usize)>>);
+
+impl Sizes {
+    /// The bytes of that change, and whether it is the first of its group that was asked for.
+    fn of(&mut self, entry: &Arc<Entry>, revision: Revision) -> (usize, bool) {
+        let (sizes, is_first) = match self.0.entry(Arc::as_ptr(entry)) {
+            Occupied(sizes) => (sizes.into_mut(), false),
+            Vacant(new) => (new.insert(change_bytes(entry)), true),
+        };
+        let at = sizes.binary_search_by_key(&revision, |(revision, _)| *revision);
+        (64 + at.map_or(0, |at| sizes[at].1), is_first)
+    }
+}
+
+/// Of each change that left something of the group as it is, in their order, about how many bytes that is.
+fn change_bytes(entry: &Entry) -> Vec<(Revision, usize)> {
+    let family_bytes =
+        |family: &Family| 32 + 8 * family.values().len() + family.original_bytes() + family.shape().bytes() / 8;
+    let families = entry.families().map(|(f, state)| (state.mark.revision, family_bytes(&f.family)));
+    let mut sizes: Vec<_> = std::iter::once((entry.header.revision, 0)).chain(families).collect();
+    sizes.sort_unstable_by_key(|(revision, _)| *revision);
+    sizes.dedup_by(|later, kept| {
+        later.0 == kept.0 && {
+            kept.1 += later.1;
+            true
+        }
+    });
+    sizes
+}
