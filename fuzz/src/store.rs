@@ -45,7 +45,7 @@ fn start(disk: &SimulatedDisk) -> Option<(Report, BTreeMap<GroupId, Group>)> {
     log.commit(store.records()).expect("a commit succeeds");
     store.commit();
     checkpoint(&mut log, &store);
-    let groups = store.published().entries().into_iter().map(|entry| (entry.id.clone(), entry.group.clone()));
+    let groups = store.published().entries().into_iter().map(|entry| (entry.id().clone(), entry.group.clone()));
     Some((report, groups.collect()))
 }
 

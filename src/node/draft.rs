@@ -182,7 +182,7 @@ pub fn forget(store: &mut Store, held: &[Revision], before_ns: u64) -> bool {
     let upto = held.iter().copied().min().unwrap_or(Revision(u64::MAX));
     let due = store.published().tombstones(upto, before_ns, FORGET_MAX);
     for entry in &due {
-        store.forget(&entry.id);
+        store.forget(entry.id());
     }
     due.len() == FORGET_MAX
 }
@@ -245,7 +245,7 @@ mod tests {
         let key = Arc::new(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]));
         let entry = store.drafted(&GroupId { place, key }).unwrap();
         let shared = entry.families().all(|(_, state)| match state.conflict.as_deref() {
-            Some(Conflict::Shadowed { labels, .. }) => Arc::ptr_eq(labels, &entry.shown),
+            Some(Conflict::Shadowed { labels, .. }) => Arc::ptr_eq(labels, entry.shown()),
             other => panic!("{other:?}"),
         });
         assert!(shared, "what is kept of the reason is kept once, not once a family");

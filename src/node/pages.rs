@@ -87,7 +87,7 @@ fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<HeldFa
     Some(HeldFamily {
         name: held.family.name().clone(),
         type_name: held.family.shape().metric_type().name(),
-        group: entry.shown.clone(),
+        group: entry.shown().clone(),
         reason: conflict.to_string(),
         incumbent: incumbent(published, entry, conflict),
     })
@@ -98,7 +98,7 @@ fn incumbent(published: &Published, entry: &Entry, conflict: &Conflict) -> Optio
         Conflict::Type { name, .. } => Some(by_name(published, name)),
         Conflict::Suffix { used, .. } => Some(by_name(published, used)),
         Conflict::Duplicate { name, group, .. } => {
-            let group = Some(group.as_ref().unwrap_or(&entry.shown).clone());
+            let group = Some(group.as_ref().unwrap_or(entry.shown()).clone());
             Some(Incumbent { group, others: 0, ..by_name(published, name) })
         }
         Conflict::Shadowed { by, .. } => {

@@ -336,7 +336,7 @@ fn group_json(entry: &Entry) -> serde_json::Value {
         (pushed_ns, family)
     });
     let families = shown.chain(times.iter().zip([ns(pushed), ns(failed)]).map(|(family, ns)| (ns, family)));
-    json::group(&entry.shown, pushed > failed, families)
+    json::group(entry.shown(), pushed > failed, families)
 }
 
 fn headers(request: &Incoming) -> Headers<'_> {

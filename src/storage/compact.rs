@@ -184,7 +184,7 @@ fn rewrite(
 }
 
 fn held(store: &Store) -> BTreeMap<GroupId, Group> {
-    store.published().entries().into_iter().map(|entry| (entry.id.clone(), entry.group.clone())).collect()
+    store.published().entries().into_iter().map(|entry| (entry.id().clone(), entry.group.clone())).collect()
 }
 
 /// The store's files, the oldest first.

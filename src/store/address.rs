@@ -37,8 +37,8 @@ impl Store {
             return;
         }
         let mut own = self.published.groups_of(&Arc::default());
-        let is_own = |entry: &&Arc<Entry>| entry.id.place.is_empty();
-        own.extend(self.staged.entries().filter(is_own).map(|entry| entry.id.clone()));
+        let is_own = |entry: &&Arc<Entry>| entry.id().place.is_empty();
+        own.extend(self.staged.entries().filter(is_own).map(|entry| entry.id().clone()));
         let mut named: Vec<GroupId> = own.iter().filter_map(|id| GroupId::within(place, &id.key)).collect();
         named.sort_unstable();
         named.dedup();

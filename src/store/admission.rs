@@ -47,9 +47,9 @@ impl Store {
         for (at, new) in replaced.chain(changes.gone.iter().map(|at| (*at, None))) {
             let (gone, state) = of_before(at);
             if state.mark.held {
-                self.index.free(gone.family.name(), &entry.id);
+                self.index.free(gone.family.name(), entry.id());
             } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), gone.family.shape())) {
-                self.index.remove(&entry.shown, state.shown.as_deref().unwrap_or(&gone.family));
+                self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
             }
         }
@@ -68,7 +68,7 @@ impl Store {
     /// Only values changed: nothing to check.
     fn same_shape(&self, entry: &Entry, new: &GroupFamily, old: &FamilyState, mark: Mark) -> FamilyState {
         let shown = old.shown.as_ref().and_then(|was| {
-            let shown = shown_family(&entry.shown, &new.family).ok()??;
+            let shown = shown_family(entry.shown(), &new.family).ok()??;
             Some(Box::new(shown.with_shape(was.shape().clone())))
         });
         FamilyState { mark, shown, conflict: None, place: old.place.clone() }
@@ -93,14 +93,14 @@ impl Store {
 
     fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
-        self.index.hold(family.name(), &entry.id, room);
+        self.index.hold(family.name(), entry.id(), room);
         let conflict = Some(Arc::new(conflict.shortened()));
         FamilyState { mark: Mark { held: true, ..mark }, conflict, ..FamilyState::default() }
     }
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
     fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
-        let shown = shown_family(&entry.shown, family).map_err(|duplicate| Conflict::Duplicate {
+        let shown = shown_family(entry.shown(), family).map_err(|duplicate| Conflict::Duplicate {
             name: duplicate.name,
             labels: duplicate.labels,
             group: None,
@@ -112,7 +112,7 @@ impl Store {
         if self.index.series() + family.shape().series_len() > series_max {
             return Err(Conflict::Limit { name: "limits.series_max", max: self.rules.limits.series_max });
         }
-        self.index.add(&entry.shown, as_shown);
+        self.index.add(entry.shown(), as_shown);
         Ok(shown)
     }
 

@@ -43,9 +43,9 @@ pub(super) struct Portion {
 impl Changed {
     /// Lists a group, which is published with all up to `upto`.
     pub(super) fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
-        let place = match self.0.get_mut(&entry.id.place) {
+        let place = match self.0.get_mut(&entry.id().place) {
             Some(place) => place,
-            None => self.0.entry(entry.id.place.clone()).or_default(),
+            None => self.0.entry(entry.id().place.clone()).or_default(),
         };
         place.groups.extend(entry.revisions().map(|revision| (revision, entry.clone())));
         for origin in entry.marks().map(|mark| mark.origin) {
@@ -57,7 +57,7 @@ impl Changed {
 
     /// Lists a group no more. Its place stays until [`Changed::drop_empty`].
     pub(super) fn unlist(&mut self, entry: &Entry) {
-        if let Some(place) = self.0.get_mut(&entry.id.place) {
+        if let Some(place) = self.0.get_mut(&entry.id().place) {
             for revision in entry.revisions() {
                 place.groups.remove(&revision);
             }

@@ -11,13 +11,8 @@ use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revisi
 /// One group of a store; immutable once published.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// Which group.
-    pub id: GroupId,
-    /// Place and grouping key as one set: the labels that its series show.
-    pub shown: Arc<LabelSet>,
-    /// The same with the empty `instance` that its push times show where it has none: of groups with equal ones only one
-    /// can be shown.
-    pub full: Arc<LabelSet>,
+    /// What it is called; never changes.
+    pub names: Arc<Names>,
     /// The state.
     pub group: Group,
     /// Bookkeeping of horizon, deletion and times. Held: another group is shown under the same labels and was there first,
@@ -27,6 +22,14 @@ pub struct Entry {
     pub families: Vec<FamilyState>,
     /// Where the times of its pushes accepted and refused are shown.
     pub times_places: [Place; 2],
+}
+
+/// What a group is called, once for all versions of it: each takes one reference, and leaves the labels where they are.
+#[derive(Debug)]
+pub struct Names {
+    id: GroupId,
+    shown: Arc<LabelSet>,
+    full: Arc<LabelSet>,
 }
 
 /// Bookkeeping of one family.
@@ -66,9 +69,7 @@ impl Entry {
         let shown = id.shown();
         let full = fill(&shown);
         Self {
-            id,
-            shown,
-            full,
+            names: Arc::new(Names { id, shown, full }),
             group: Group::default(),
             header: Mark::default(),
             families: Vec::new(),
@@ -76,9 +77,30 @@ impl Entry {
         }
     }
 
+    /// The next version of it; `times_places` stay as they are.
+    pub(super) fn successor(&self, group: Group, header: Mark, families: Vec<FamilyState>) -> Self {
+        Self { names: self.names.clone(), group, header, families, times_places: self.times_places.clone() }
+    }
+
+    /// Which group.
+    pub fn id(&self) -> &GroupId {
+        &self.names.id
+    }
+
+    /// Place and grouping key as one set: the labels that its series show.
+    pub fn shown(&self) -> &Arc<LabelSet> {
+        &self.names.shown
+    }
+
+    /// The same with the empty `instance` that its push times show where it has none: of groups with equal ones only one
+    /// can be shown.
+    pub fn full(&self) -> &Arc<LabelSet> {
+        &self.names.full
+    }
+
     /// Whether its labels have an `instance`: if so, nothing had to be filled in, and the two sets are one.
     pub(super) fn has_instance(&self) -> bool {
-        Arc::ptr_eq(&self.shown, &self.full)
+        Arc::ptr_eq(&self.names.shown, &self.names.full)
     }
 
     /// The revision of the last change.
@@ -167,7 +189,12 @@ impl Entry {
         // Mostly all.
         let mut families = Vec::with_capacity(self.families.len());
         families.extend((0..self.families.len()).filter(|&at| keep(at)).map(|at| self.families[at].mark));
-        GroupRecord { id: self.id.clone(), group: self.group.part(|at, _| keep(at)), header: self.header, families }
+        GroupRecord {
+            id: self.names.id.clone(),
+            group: self.group.part(|at, _| keep(at)),
+            header: self.header,
+            families,
+        }
     }
 }
 

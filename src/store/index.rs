@@ -195,8 +195,8 @@ impl Index {
     /// Whether `family`, as shown, can be shown in the group. The group must not be showing a family of this name (take
     /// that out first).
     pub fn check(&self, entry: &Entry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
-        let (name, metric_type, shown) = (family.name(), family.shape().metric_type(), &entry.shown);
-        if let Some(owner) = self.owner(&entry.full).filter(|owner| **owner != entry.id) {
+        let (name, metric_type, shown) = (family.name(), family.shape().metric_type(), entry.shown());
+        if let Some(owner) = self.owner(entry.full()).filter(|owner| *owner != entry.id()) {
             return Err(Conflict::Shadowed { labels: shown.clone(), by: owner.clone() });
         }
         self.check_suffixes(name, metric_type)?;

@@ -60,7 +60,7 @@ impl Store {
         entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
         self.revision = self.revision.max(header.revision);
         let entry = Arc::new(entry);
-        self.staged.set(&entry.id, Some(entry.clone()));
+        self.staged.set(entry.id(), Some(entry.clone()));
     }
 
     /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
@@ -70,11 +70,11 @@ impl Store {
         let mut entries: Vec<Arc<Entry>> = self.staged.entries().cloned().collect();
         entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
-            self.index.add_key(&entry.full, &entry.id);
+            self.index.add_key(entry.full(), entry.id());
         }
         for held in [false, true] {
             for entry in &entries {
-                self.readmit_restored(&entry.id, held);
+                self.readmit_restored(entry.id(), held);
             }
         }
         self.records.clear();
@@ -103,11 +103,11 @@ impl Store {
         if own.is_empty() {
             return;
         }
-        let is_twin = |entry: &Arc<Entry>| !entry.id.place.is_empty() && own.contains(&entry.shown);
+        let is_twin = |entry: &Arc<Entry>| !entry.id().place.is_empty() && own.contains(entry.shown());
         let mut twins: Vec<Arc<Entry>> = self.published.entries().into_iter().filter(is_twin).collect();
         twins.sort_by_key(|entry| entry.revision());
         for entry in twins {
-            self.take_in(&entry.id);
+            self.take_in(entry.id());
         }
     }
 

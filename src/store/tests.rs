@@ -178,12 +178,12 @@ fn what_is_held_back_names_the_group_that_is_shown() {
     let conflict = |id: &GroupId| published.group(id).unwrap().families[0].conflict.clone();
     assert!(matches!(&*conflict(&shadowed).unwrap(), Conflict::Shadowed { by, .. } if *by == first));
     let held = published.held();
-    assert_eq!(held.iter().filter(|entry| entry.id == shadowed).count(), 1);
+    assert_eq!(held.iter().filter(|entry| *entry.id() == shadowed).count(), 1);
     let duplicate = conflict(&placed("SYQ", &[])).unwrap();
     assert!(matches!(&*duplicate, Conflict::Duplicate { group: Some(group), .. } if *group == first.shown()));
     store.write(first, Action::Delete, now(9)).unwrap();
     store.commit();
-    assert!(published.held().iter().all(|entry| entry.id != shadowed), "nothing shadows it any more");
+    assert!(published.held().iter().all(|entry| *entry.id() != shadowed), "nothing shadows it any more");
 }
 
 #[test]
@@ -206,7 +206,7 @@ fn groups_are_listed_and_found_by_their_labels() {
     ];
     assert_eq!(listed, expected);
     for id in [plain, renamed, local(&[("job", "z")])] {
-        assert_eq!(published.find(&id.shown()).unwrap().id, id);
+        assert_eq!(*published.find(&id.shown()).unwrap().id(), id);
     }
     assert!(published.find(&key(&[("IDC", "SYQ"), ("job", "z")])).is_none());
     store.write(local(&[("job", "z")]), Action::Delete, now(10)).unwrap();
@@ -303,7 +303,7 @@ fn a_group_is_found_where_its_labels_only_look_exported() {
     let id = placed("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
     store.merge(id.clone(), pushed(2, vec![gauge("m")]), StoreId(7)).unwrap();
     store.commit();
-    assert_eq!(store.published().find(&id.shown()).unwrap().id, id);
+    assert_eq!(*store.published().find(&id.shown()).unwrap().id(), id);
     assert!(store.published().find(&key(&[("IDC", "SYQ"), ("exported_IDC", "X"), ("job", "b")])).is_none());
 }
 
@@ -411,14 +411,14 @@ fn assert_nothing_held_in_vain(published: &Published) {
     for entry in published.groups().iter().filter(|entry| !entry.header.held) {
         for (f, _) in entry.families().filter(|(_, state)| state.mark.held) {
             let (name, metric_type) = (f.family.name(), f.family.shape().metric_type());
-            let Ok(as_shown) = crate::model::place::shown_family(&entry.shown, &f.family) else { continue };
+            let Ok(as_shown) = crate::model::place::shown_family(entry.shown(), &f.family) else { continue };
             let as_shown = as_shown.unwrap_or(f.family.clone());
             let lines: Vec<String> = as_shown
                 .shape()
                 .series()
                 .map(|series| {
                     let own: Vec<(String, String)> = series.labels().map(|(n, v)| (n.into(), v.into())).collect();
-                    let group = entry.shown.iter().map(|l| (l.name.to_string(), l.value.to_string()));
+                    let group = entry.shown().iter().map(|l| (l.name.to_string(), l.value.to_string()));
                     format!("{name}{}", LabelSet::new(own.into_iter().chain(group)))
                 })
                 .collect();
@@ -438,7 +438,7 @@ fn assert_nothing_held_in_vain(published: &Published) {
             // Names without series take part in the rules and are not in `shown`.
             let empty =
                 published.groups().iter().any(|other| other.shown_families().any(|f| f.shape().series_len() == 0));
-            assert!(conflict || collides || empty, "{name} of {} is held back in vain", entry.id);
+            assert!(conflict || collides || empty, "{name} of {} is held back in vain", entry.id());
         }
     }
 }
@@ -446,7 +446,8 @@ fn assert_nothing_held_in_vain(published: &Published) {
 type Picture = (Vec<(String, MetricType)>, Vec<(GroupId, Group)>);
 
 fn picture(published: &Published) -> Picture {
-    let mut groups: Vec<_> = published.entries().iter().map(|entry| (entry.id.clone(), entry.group.clone())).collect();
+    let mut groups: Vec<_> =
+        published.entries().iter().map(|entry| (entry.id().clone(), entry.group.clone())).collect();
     groups.sort_by(|a, b| a.0.cmp(&b.0));
     (shown(published), groups)
 }

@@ -118,7 +118,7 @@ impl Published {
     pub fn groups(&self) -> Vec<Arc<Entry>> {
         let live = |entry: &&Arc<Entry>| entry.group.is_live();
         let mut groups: Vec<Arc<Entry>> = self.lock().groups.values().filter(live).cloned().collect();
-        groups.sort_by(|a, b| a.shown.cmp(&b.shown));
+        groups.sort_by(|a, b| a.shown().cmp(b.shown()));
         groups
     }
 
@@ -139,14 +139,14 @@ impl Published {
         let view = self.lock();
         let mut held: Vec<Arc<Entry>> = view.held.iter().map(|id| view.groups[id].clone()).collect();
         drop(view);
-        held.sort_by(|a, b| a.shown.cmp(&b.shown));
+        held.sort_by(|a, b| a.shown().cmp(b.shown()));
         held
     }
 
     /// The live group with exactly these labels; if there are two, the one that is shown.
     pub fn find(&self, shown: &LabelSet) -> Option<Arc<Entry>> {
         let view = self.lock();
-        let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && *entry.shown == *shown;
+        let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && **entry.shown() == *shown;
         let ids = view.changed.places().filter_map(|place| GroupId::within(place, shown));
         let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.held);
         if let Some(entry) = plain {
@@ -200,8 +200,8 @@ impl Published {
             let header = wanted(entry.header.revision, entry.header.origin);
             if header || (0..entry.families.len()).any(keep) {
                 let key = match scope {
-                    Scope::Place(_) => entry.id.key.clone(),
-                    Scope::Shown => entry.shown.clone(),
+                    Scope::Place(_) => entry.id().key.clone(),
+                    Scope::Shown => entry.shown().clone(),
                 };
                 changes.push(Change { key, group: entry.group.part(|i, _| keep(i)) });
             }
@@ -217,7 +217,7 @@ impl Published {
     /// The groups of one place, tombstones included, in no order, and one of several changes more than once.
     pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> Vec<GroupId> {
         let view = self.lock();
-        view.changed.groups_of(place).map(|entry| entry.id.clone()).collect()
+        view.changed.groups_of(place).map(|entry| entry.id().clone()).collect()
     }
 
     /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest
@@ -238,7 +238,7 @@ impl View {
         for Version { was, is } in versions {
             self.unlist(was.as_deref());
             self.unshow(was.as_deref(), is.as_deref());
-            let id = was.as_ref().or(is.as_ref()).map(|entry| &entry.id);
+            let id = was.as_ref().or(is.as_ref()).map(|entry| entry.id());
             if let Some(place) = id.map(|id| &id.place).filter(|place| !places.contains(*place)) {
                 places.insert(place.clone());
             }
@@ -248,12 +248,12 @@ impl View {
                 (was, Some(entry)) => {
                     self.list(entry, revision);
                     self.show(was.as_deref(), entry);
-                    match self.groups.get_mut(&entry.id) {
+                    match self.groups.get_mut(entry.id()) {
                         Some(group) => *group = entry.clone(),
-                        None => drop(self.groups.insert(entry.id.clone(), entry.clone())),
+                        None => drop(self.groups.insert(entry.id().clone(), entry.clone())),
                     }
                 }
-                (Some(was), None) => drop(self.groups.remove(&was.id)),
+                (Some(was), None) => drop(self.groups.remove(was.id())),
                 (None, None) => {}
             }
         }
@@ -265,7 +265,7 @@ impl View {
     fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
         self.changed.list(entry, upto);
         if entry.families.iter().any(|state| state.mark.held) {
-            self.held.insert(entry.id.clone());
+            self.held.insert(entry.id().clone());
         }
         if entry.group.is_live() {
             self.counts.groups += 1;
@@ -277,7 +277,7 @@ impl View {
 
     fn unlist(&mut self, old: Option<&Entry>) {
         let Some(entry) = old else { return };
-        self.held.remove(&entry.id);
+        self.held.remove(entry.id());
         self.changed.unlist(entry);
         if entry.group.is_live() {
             self.counts.groups -= 1;
@@ -296,11 +296,11 @@ impl View {
             at.is_some_and(|at| new.is_some_and(|new| new.shown_at(at).is_some()))
         };
         for family in old.shown_families().filter(|family| !stays(family.name())) {
-            self.pages.remove(&old.shown, family.name());
+            self.pages.remove(old.shown(), family.name());
         }
         if shows_times(old) && !new.is_some_and(shows_times) {
-            self.pages.remove(&old.shown, PUSH_TIME);
-            self.pages.remove(&old.shown, PUSH_FAILURE_TIME);
+            self.pages.remove(old.shown(), PUSH_TIME);
+            self.pages.remove(old.shown(), PUSH_FAILURE_TIME);
         }
     }
 
@@ -309,7 +309,7 @@ impl View {
         for (family, place) in new.shown_places() {
             let at = walk.as_mut().and_then(|walk| walk.find(family.name()));
             if !at.and_then(|at| old?.shown_at(at)).is_some_and(|was| was.shares_all(family)) {
-                self.pages.set(&new.shown, family, place);
+                self.pages.set(new.shown(), family, place);
             }
         }
         if !shows_times(new) {
@@ -319,7 +319,7 @@ impl View {
         let instance = new.has_instance();
         for (i, seconds) in times(new).into_iter().enumerate() {
             if was.is_none_or(|was| was[i] != seconds) {
-                self.pages.set(&new.shown, &TIMES.family(i, instance, seconds), &new.times_places[i]);
+                self.pages.set(new.shown(), &TIMES.family(i, instance, seconds), &new.times_places[i]);
             }
         }
     }

@@ -259,7 +259,7 @@ impl Store {
         if self.revision == before || self.index.held_len() == 0 {
             return Ok(Vec::new());
         }
-        Ok(self.staged.get(&entry.id).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
+        Ok(self.staged.get(entry.id()).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
     }
 
     /// The group as it is in the draft.
@@ -280,7 +280,7 @@ impl Store {
         let new = Entry { header, ..entry.clone() };
         self.records.push(Record::Group(new.record(|_| false)));
         self.revision = revision;
-        self.staged.set(&entry.id, Some(Arc::new(new)));
+        self.staged.set(entry.id(), Some(Arc::new(new)));
     }
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
@@ -314,7 +314,7 @@ impl Store {
         let entry = Arc::new(Entry::new(id));
         let Some(known) = known else { return entry };
         self.apply(&entry, known, None, Conflicts::HoldAll).expect("what cannot be shown is held back");
-        self.staged.get(&entry.id).unwrap_or(entry)
+        self.staged.get(entry.id()).unwrap_or(entry)
     }
 
     /// Whether so many groups can be merged, be they all new, without crossing a bound.
@@ -382,12 +382,11 @@ impl Store {
         // Of one that was live already it is known, and kept true where others come and go.
         header.held = if was_live { is_live && entry.header.held } else { is_live && self.is_shadowed(entry) };
         debug_assert_eq!(header.held, is_live && self.is_shadowed(entry));
-        let (id, shown, full) = (entry.id.clone(), entry.shown.clone(), entry.full.clone());
-        let new = Entry { id, shown, full, group, header, families, times_places: entry.times_places.clone() };
+        let new = entry.successor(group, header, families);
         self.drafted_bytes += bytes;
         self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
         self.revision = revision;
-        self.staged.set(&entry.id, Some(Arc::new(new)));
+        self.staged.set(entry.id(), Some(Arc::new(new)));
         freed.extend(self.freed_by(&gone));
         for of_group in freed.chunk_by(|a, b| a.0 == b.0) {
             let names: Vec<_> = of_group.iter().map(|(_, name)| name.clone()).collect();
@@ -399,23 +398,23 @@ impl Store {
 
     /// Whether another group is shown under the labels of this one.
     pub(super) fn is_shadowed(&self, entry: &Entry) -> bool {
-        self.index.owner(&entry.full).is_some_and(|owner| *owner != entry.id)
+        self.index.owner(entry.full()).is_some_and(|owner| owner != entry.id())
     }
 
     /// Enters or takes out the group's labels; if another group is shown under them now, its held-back families.
     fn move_key(&mut self, entry: &Entry, live: bool) -> Vec<(GroupId, Arc<str>)> {
         if live {
-            self.index.add_key(&entry.full, &entry.id);
+            self.index.add_key(entry.full(), entry.id());
             return Vec::new();
         }
-        let next = self.index.remove_key(&entry.full, &entry.id).and_then(|id| self.staged.get(&id));
+        let next = self.index.remove_key(entry.full(), entry.id()).and_then(|id| self.staged.get(&id));
         let Some(next) = next else { return Vec::new() };
         let names = next.families().filter(|(_, state)| state.mark.held).map(|(f, _)| f.family.name().clone());
-        let names: Vec<_> = names.map(|name| (next.id.clone(), name)).collect();
+        let names: Vec<_> = names.map(|name| (next.id().clone(), name)).collect();
         let mut new = (*next).clone();
         new.header.held = false;
         self.records.push(Record::Group(new.record(|_| false)));
-        self.staged.set(&next.id, Some(Arc::new(new)));
+        self.staged.set(next.id(), Some(Arc::new(new)));
         names
     }
 

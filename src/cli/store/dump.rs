@@ -34,10 +34,11 @@ pub(super) struct Dump {
 impl Dump {
     /// Prints the groups, sorted by their labels.
     pub(super) fn print(&self, path: &Path, inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
-        let wanted = |entry: &Arc<Entry>| self.labels.iter().all(|(name, value)| entry.shown.get(name) == Some(value));
+        let wanted =
+            |entry: &Arc<Entry>| self.labels.iter().all(|(name, value)| entry.shown().get(name) == Some(value));
         let mut entries = inspection.store.published().entries();
         entries.retain(wanted);
-        entries.sort_by(|a, b| a.id.cmp(&b.id));
+        entries.sort_by(|a, b| a.id().cmp(b.id()));
         let live = entries.iter().filter(|entry| entry.group.is_live()).count();
         if self.script {
             script_head(&path.display().to_string(), live, out)?;
@@ -50,15 +51,15 @@ impl Dump {
     }
 
     fn group(&self, entry: &Entry, names: NameValidation, out: &mut dyn Write) -> io::Result<()> {
-        let labels = if self.without_place { &entry.id.key } else { &entry.shown };
+        let labels = if self.without_place { &entry.id().key } else { entry.shown() };
         let group = &entry.group;
         if !group.is_live() {
             let at = rfc3339(group.deleted().time_ns);
-            return writeln!(out, "# deleted: {} at {at}", one_line(&entry.shown));
+            return writeln!(out, "# deleted: {} at {at}", one_line(entry.shown()));
         }
         writeln!(out, "# group {}", one_line(labels))?;
-        if self.without_place && !entry.id.place.is_empty() {
-            writeln!(out, "# of the place {}", one_line(&entry.id.place))?;
+        if self.without_place && !entry.id().place.is_empty() {
+            writeln!(out, "# of the place {}", one_line(&entry.id().place))?;
         }
         if let Some(failed) = group.failed() {
             writeln!(out, "# last refused push: {}", rfc3339(failed.wall_ns))?;
@@ -124,7 +125,7 @@ impl Dump {
 /// may be UTF-8, and there some are.
 fn names(entries: &[Arc<Entry>]) -> NameValidation {
     let legacy = NameValidation::Legacy;
-    let labels = |entry: &Entry| entry.shown.iter().all(|label| legacy.allows_label(label.name));
+    let labels = |entry: &Entry| entry.shown().iter().all(|label| legacy.allows_label(label.name));
     let metrics = |entry: &Entry| entry.families().all(|(f, _)| legacy.allows_metric(f.family.name()));
     if entries.iter().all(|entry| labels(entry) && metrics(entry)) { legacy } else { NameValidation::Utf8 }
 }

@@ -72,7 +72,7 @@ struct SeriesView<'a> {
 impl<'a> GroupFragment<'a> {
     /// The page of a group at that time. `names`: which names paths may have here.
     pub fn new(entry: &'a Entry, names: NameValidation, now_ns: u64) -> Self {
-        let (labels, group) = (&*entry.shown, &entry.group);
+        let (labels, group) = (&*entry.shown(), &entry.group);
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());

@@ -180,7 +180,7 @@ impl Task {
         let live = self.store.published().groups();
         for (chunk, groups) in live.chunks(BATCH_RECORDS_MAX).enumerate() {
             for entry in groups {
-                self.store.write(entry.id.clone(), Action::Delete, self.clock.now())?;
+                self.store.write(entry.id().clone(), Action::Delete, self.clock.now())?;
             }
             let (reply, mut answer) = oneshot::channel();
             self.finish(vec![(reply, Ok(()))]);

@@ -18,9 +18,9 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
             read.entry(change.key).or_default().merge(&change.group);
         }
         for entry in published.entries() {
-            let sent = read.get(&entry.id.key);
+            let sent = read.get(&entry.id().key);
             let due = entry.families().filter(|(_, state)| state.mark.revision <= set.upto);
-            due.for_each(|(f, _)| assert!(sent.unwrap().family(f.family.name()).is_some(), "{}", entry.id));
+            due.for_each(|(f, _)| assert!(sent.unwrap().family(f.family.name()).is_some(), "{}", entry.id()));
         }
         since = set.upto;
         if !set.more {

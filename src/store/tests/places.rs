@@ -113,8 +113,8 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
     }
     assert_eq!(singly, keys);
     for shown in keys {
-        let entry = store.published().entries().into_iter().find(|entry| entry.id.to_string() == shown).unwrap();
-        assert_eq!(store.resolve((*entry.shown).clone()), entry.id);
+        let entry = store.published().entries().into_iter().find(|entry| entry.id().to_string() == shown).unwrap();
+        assert_eq!(store.resolve((*entry.shown()).clone()), *entry.id());
     }
 }
 

@@ -28,7 +28,7 @@ fn a_tombstone_that_the_draft_replaced_is_not_forgotten() {
     let due = store.published().tombstones(store.published().head(), u64::MAX, 10);
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(3_000)).unwrap();
     store.write(id.clone(), Action::Delete, now(4_000)).unwrap();
-    due.iter().for_each(|entry| store.forget(&entry.id));
+    due.iter().for_each(|entry| store.forget(entry.id()));
     store.commit();
     assert_eq!(store.published().group(&id).unwrap().group.deleted().time_ns, 4_000);
 }

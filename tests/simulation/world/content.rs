@@ -18,7 +18,7 @@ impl Content {
     pub fn of(store: &Store) -> Content {
         let entries = store.published().entries();
         Content {
-            groups: entries.iter().map(|entry| (entry.id.clone(), entry.group.clone())).collect(),
+            groups: entries.iter().map(|entry| (entry.id().clone(), entry.group.clone())).collect(),
             cursors: store.cursors().iter().map(|(peer, cursor)| (*peer, cursor.clone())).collect(),
         }
     }

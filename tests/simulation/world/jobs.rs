@@ -23,7 +23,7 @@ impl World {
             Job::Wipe => {
                 let live = self.running(at).store.published().groups();
                 for entry in live {
-                    self.perform_push(at, Target::Group(entry.id.clone()), Action::Delete, drafted)?;
+                    self.perform_push(at, Target::Group(entry.id().clone()), Action::Delete, drafted)?;
                 }
                 Ok(())
             }
