@@ -4,7 +4,8 @@ use std::collections::HashSet;
 
 use arbitrary::{Result, Unstructured};
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Revision, Stamp,
+    Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, MetricType, Moment, NodeId, Points, Revision,
+    Stamp,
 };
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
@@ -78,7 +79,10 @@ fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {
         families.push(GroupFamily { stamp: stamp(u)?, family: family(u)? });
     }
     let job = format!("job{}", u.int_in_range(0..=2)?);
-    let group = Group::from_parts(families, stamp(u)?, stamp(u)?, moment(u)?, moment(u)?);
+    let group = Group::from_parts(
+        families,
+        Header { horizon: stamp(u)?, deleted: stamp(u)?, pushed: moment(u)?, failed: moment(u)? },
+    );
     Ok(Delta { id: GroupId::local(LabelSet::new([("job", job)])), group })
 }
 

@@ -32,17 +32,49 @@ pub struct GroupFamily {
     pub family: Family,
 }
 
+/// What a group has besides its families.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Nothing older than this is in the group.
+    pub horizon: Stamp,
+    /// When the group was last deleted; zero if never.
+    pub deleted: Stamp,
+    /// The last accepted push since the last delete.
+    pub pushed: Option<Moment>,
+    /// The last refused push since the last delete.
+    pub failed: Option<Moment>,
+}
+
+impl Header {
+    /// Whether a family of that stamp is in the group.
+    pub fn keeps(&self, stamp: Stamp) -> bool {
+        stamp >= self.horizon && stamp > self.deleted
+    }
+
+    /// Field by field the later, of what the later delete leaves.
+    fn merged(&self, other: &Header) -> Header {
+        let merged = Header {
+            horizon: self.horizon.max(other.horizon),
+            deleted: self.deleted.max(other.deleted),
+            pushed: self.pushed.max(other.pushed),
+            failed: self.failed.max(other.failed),
+        };
+        merged.without_deleted()
+    }
+
+    fn without_deleted(self) -> Header {
+        let after = |moment: &Moment| moment.stamp > self.deleted;
+        Header { pushed: self.pushed.filter(after), failed: self.failed.filter(after), ..self }
+    }
+}
+
 /// The metrics under one grouping key, or a change to them. Cheap to clone: a store, the records of its changes and the
 /// links that tell of them share the families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Sorted by name, each name once, each with a stamp not before `horizon` and after `deleted`. In a vector, so that
-    /// merging can take over those of a change that nobody else has.
-    families: Arc<Vec<GroupFamily>>,
-    horizon: Stamp,
-    deleted: Stamp,
-    pushed: Option<Moment>,
-    failed: Option<Moment>,
+    /// Sorted by name, each name once, each kept by the header.
+    families: Arc<[GroupFamily]>,
+    header: Header,
 }
 
 /// What a merge changed.
@@ -80,73 +112,57 @@ impl Changes {
 impl Group {
     /// The change that a PUT at `moment` makes: everything older goes.
     pub fn put(moment: Moment, families: Vec<Family>) -> Group {
-        Group { horizon: moment.stamp, ..Group::post(moment, families) }
+        Group::pushed_at(moment, moment.stamp, families)
     }
 
     /// The change that a POST at `moment` makes: each family replaces its namesake.
     pub fn post(moment: Moment, families: Vec<Family>) -> Group {
+        Group::pushed_at(moment, Stamp::ZERO, families)
+    }
+
+    fn pushed_at(moment: Moment, horizon: Stamp, families: Vec<Family>) -> Group {
         let families = families.into_iter().map(|family| GroupFamily { stamp: moment.stamp, family }).collect();
-        Group { pushed: Some(moment), ..Group::from_parts(families, Stamp::ZERO, Stamp::ZERO, None, None) }
+        Group::from_parts(families, Header { horizon, pushed: Some(moment), ..Header::default() })
     }
 
     /// The change that a DELETE at `stamp` makes.
     pub fn delete(stamp: Stamp) -> Group {
-        Group { horizon: stamp, deleted: stamp, ..Group::default() }
+        Group::from(Header { horizon: stamp, deleted: stamp, ..Header::default() })
     }
 
     /// The change that a refused push at `moment` makes.
     pub fn refused(moment: Moment) -> Group {
-        Group { failed: Some(moment), ..Group::default() }
+        Group::from(Header { failed: Some(moment), ..Header::default() })
     }
 
     /// A group of these parts, as a disk or a peer gives them: put in order, and stripped of what lies under the horizon.
-    pub fn from_parts(
-        mut families: Vec<GroupFamily>,
-        horizon: Stamp,
-        deleted: Stamp,
-        pushed: Option<Moment>,
-        failed: Option<Moment>,
-    ) -> Group {
+    pub fn from_parts(mut families: Vec<GroupFamily>, mut header: Header) -> Group {
         if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
             families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
             families.dedup_by(|later, first| later.family.name() == first.family.name());
         }
-        let horizon = horizon.max(deleted);
-        families.retain(|f| f.stamp >= horizon && f.stamp > deleted);
-        // What is left of many holds no room for them.
-        if families.len() <= families.capacity() / 2 {
-            families.shrink_to_fit();
-        }
-        let mut group = Group { families: Arc::new(families), horizon, deleted, pushed, failed };
-        group.drop_times();
-        group
+        header.horizon = header.horizon.max(header.deleted);
+        families.retain(|f| header.keeps(f.stamp));
+        Group { families: families.into(), header: header.without_deleted() }
     }
 
     /// Merges `change` into this group by the law above.
     pub fn merge(&mut self, change: &Group) -> Changes {
-        let (group, changes) = self.merged(change.clone());
+        let (group, changes) = self.merged(change);
         *self = group;
         changes
     }
 
     /// What this group and `change` make by the law above. Both have their families in order, so that one walk over both
     /// finds what comes of each.
-    pub fn merged(&self, change: Group) -> (Group, Changes) {
-        let mut group = Group {
-            families: Arc::default(),
-            horizon: self.horizon.max(change.horizon),
-            deleted: self.deleted.max(change.deleted),
-            pushed: self.pushed.max(change.pushed),
-            failed: self.failed.max(change.failed),
-        };
-        group.drop_times();
-        let mut changes = Changes { header: !self.same_header(&group), ..Changes::default() };
+    pub fn merged(&self, change: &Group) -> (Group, Changes) {
+        let header = self.header.merged(&change.header);
+        let mut changes = Changes { header: header != self.header, ..Changes::default() };
         changes.families.reserve(self.families.len().max(change.families.len()));
-        let keeps = |f: &GroupFamily| f.stamp >= group.horizon && f.stamp > group.deleted;
         // Where those of the change stand that come to nothing.
         let mut lost = Vec::new();
         let mut old = self.families.iter().enumerate().peekable();
-        let stay = |(at, old): (usize, &GroupFamily), changes: &mut Changes| match keeps(old) {
+        let stay = |(at, old): (usize, &GroupFamily), changes: &mut Changes| match header.keeps(old.stamp) {
             true => changes.families.push(Source { before: Some(at), set: false }),
             false => changes.gone.push(at),
         };
@@ -155,7 +171,7 @@ impl Group {
                 stay(before, &mut changes);
             }
             let namesake = old.next_if(|(_, old)| old.family.cmp_name(&new.family).is_eq());
-            let wins = keeps(new) && namesake.is_none_or(|(_, old)| cmp_family(new, old).is_gt());
+            let wins = header.keeps(new.stamp) && namesake.is_none_or(|(_, old)| cmp_family(new, old).is_gt());
             match namesake {
                 _ if wins => changes.families.push(Source { before: namesake.map(|(at, _)| at), set: true }),
                 Some(before) => stay(before, &mut changes),
@@ -166,29 +182,24 @@ impl Group {
             }
         }
         old.for_each(|before| stay(before, &mut changes));
-        group.families = match lost.is_empty() && changes.families.iter().all(|source| source.set) {
-            true => change.families,
-            false => self.joined(change.families, &lost, &changes),
+        // Mostly all comes from the change, and is shared with it.
+        let families = match lost.is_empty() && changes.families.iter().all(|source| source.set) {
+            true => change.families.clone(),
+            false => self.joined(change, &lost, &changes),
         };
-        (group, changes)
+        (Group { families, header }, changes)
     }
 
     /// The families of this group and those of a change but the `lost`, as `changes` says where each comes from.
-    fn joined(&self, change: Arc<Vec<GroupFamily>>, lost: &[usize], changes: &Changes) -> Arc<Vec<GroupFamily>> {
-        let new = Arc::unwrap_or_clone(change).into_iter().enumerate();
+    fn joined(&self, change: &Group, lost: &[usize], changes: &Changes) -> Arc<[GroupFamily]> {
+        let new = change.families.iter().enumerate();
         let mut new = new.filter(|(at, _)| lost.binary_search(at).is_err()).map(|(_, family)| family);
         let mut families = Vec::with_capacity(changes.families.len());
         for Source { before, set } in &changes.families {
-            let old = || before.map(|at| self.families[at].clone());
-            families.extend(if *set { new.next() } else { old() });
+            let old = || before.map(|at| &self.families[at]);
+            families.extend(if *set { new.next() } else { old() }.cloned());
         }
-        Arc::new(families)
-    }
-
-    fn drop_times(&mut self) {
-        let deleted = self.deleted;
-        self.pushed = self.pushed.filter(|moment| moment.stamp > deleted);
-        self.failed = self.failed.filter(|moment| moment.stamp > deleted);
+        families.into()
     }
 
     /// The families, sorted by name.
@@ -207,47 +218,41 @@ impl Group {
         Walk { families: &self.families, at: 0 }
     }
 
+    /// Horizon, deletion and times.
+    pub fn header(&self) -> &Header {
+        &self.header
+    }
+
     /// Nothing older than this is in the group.
     pub fn horizon(&self) -> Stamp {
-        self.horizon
+        self.header.horizon
     }
 
     /// When the group was last deleted; zero if never.
     pub fn deleted(&self) -> Stamp {
-        self.deleted
+        self.header.deleted
     }
 
     /// The last accepted push since the last delete.
     pub fn pushed(&self) -> Option<Moment> {
-        self.pushed
+        self.header.pushed
     }
 
     /// The last refused push since the last delete.
     pub fn failed(&self) -> Option<Moment> {
-        self.failed
-    }
-
-    /// Whether horizon, deletion and times are the same: a header merged of several writers is neither's.
-    pub fn same_header(&self, other: &Group) -> bool {
-        (self.horizon, self.deleted, self.pushed, self.failed)
-            == (other.horizon, other.deleted, other.pushed, other.failed)
-    }
-
-    /// Horizon, deletion and times, without the families.
-    pub fn header(&self) -> Group {
-        Group { families: Arc::default(), ..*self }
+        self.header.failed
     }
 
     /// Whether there is something to show. A group that is not live is a tombstone (or was never written to).
     pub fn is_live(&self) -> bool {
-        self.pushed.is_some() || self.failed.is_some() || !self.families.is_empty()
+        self.pushed().is_some() || self.failed().is_some() || !self.families.is_empty()
     }
 
     /// The latest stamp in the group: a new write here must be later.
     pub fn latest(&self) -> Stamp {
-        let times = [self.pushed, self.failed].into_iter().flatten().map(|moment| moment.stamp);
+        let times = [self.pushed(), self.failed()].into_iter().flatten().map(|moment| moment.stamp);
         let families = self.families.iter().map(|f| f.stamp);
-        times.chain(families).fold(self.horizon.max(self.deleted), Stamp::max)
+        times.chain(families).fold(self.horizon().max(self.deleted()), Stamp::max)
     }
 
     /// Bytes of values and shapes, as an estimate for bounds.
@@ -272,7 +277,14 @@ impl Group {
             return self.clone();
         }
         let kept = families().filter(|(i, f)| keep(*i, f)).map(|(_, f)| f.clone());
-        Group { families: Arc::new(kept.collect()), ..*self }
+        Group { families: kept.collect(), header: self.header }
+    }
+}
+
+impl From<Header> for Group {
+    /// A group without families.
+    fn from(header: Header) -> Group {
+        Group::from_parts(Vec::new(), header)
     }
 }
 
@@ -363,15 +375,6 @@ mod tests {
     }
 
     #[test]
-    fn a_tombstone_holds_no_room_for_what_went() {
-        for families in [vec![family("x", 1.0)], vec![family("x", 1.0), family("y", 2.0), family("z", 3.0)]] {
-            let mut group = Group::put(moment(1), families);
-            group.merge(&Group::delete(moment(2).stamp));
-            assert_eq!(group.families.capacity(), 0);
-        }
-    }
-
-    #[test]
     fn a_refused_push_creates_the_group_and_touches_no_family() {
         let mut group = Group::default();
         group.merge(&Group::refused(moment(5)));
@@ -411,7 +414,7 @@ mod tests {
             proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }));
         (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, moment.clone(), moment).prop_map(
             |(families, horizon, deleted, pushed, failed)| {
-                Group::from_parts(families, horizon, deleted, pushed, failed)
+                Group::from_parts(families, Header { horizon, deleted, pushed, failed })
             },
         )
     }

@@ -20,7 +20,7 @@ pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
 pub use encode::{decode_shape, encode_shape, encoded_len_max};
 pub use family::{Family, Originals};
-pub use group::{Changes, Group, GroupFamily, Moment, Source, Walk};
+pub use group::{Changes, Group, GroupFamily, Header, Moment, Source, Walk};
 pub use label::{Label, LabelSet};
 pub use place::GroupId;
 pub use shape::{Digest, Layout, MetricType, Num, Points, Series, SeriesIter, Shape};

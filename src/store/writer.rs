@@ -237,10 +237,10 @@ impl Store {
     /// # Errors
     /// If it is of a group that is not live here and the store is at `limits.groups_max`; of deleted groups, it takes as many
     /// besides.
-    pub fn merge(&mut self, id: GroupId, mut change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
+    pub fn merge(&mut self, id: GroupId, change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
-        // Assigned, so that the families stay with nobody else and can be taken over.
-        change = change.part(|_, f| !shows_times(f));
+        let change =
+            if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };
         let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
                 self.check_revival(&entry, change.is_live())?;
@@ -360,8 +360,8 @@ impl Store {
             let shared = shape.is_some_and(|shape| Arc::ptr_eq(shape, family.shape()));
             (!shared).then(|| self.shapes.intern(family.clone()))
         });
-        let (told, bytes) = (change.header(), change.bytes());
-        let (group, changes) = entry.group.merged(change);
+        let bytes = change.bytes();
+        let (group, changes) = entry.group.merged(&change);
         if changes.is_empty() {
             return Ok(());
         }
@@ -376,7 +376,7 @@ impl Store {
         let series_max = self.rules.limits.series_max.max(self.index.series());
         let (families, gone) = self.place_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
         let mut header = if changes.header { mark } else { entry.header };
-        if changes.header && !group.same_header(&told) {
+        if changes.header && group.header() != change.header() {
             header.origin = None;
         }
         // Of one that was live already it is known, and kept true where others come and go.

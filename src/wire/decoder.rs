@@ -7,12 +7,12 @@ use foldhash::HashSet;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Shape, Stamp, Values,
-    decode_shape, label,
+    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Shape, Stamp,
+    Values, decode_shape, label,
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
-use super::dictionary::{Change, Dictionary, Header, Sent};
+use super::dictionary::{Change, Dictionary, Sent};
 use super::encoder::{
     COARSE_NS, DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
 };
@@ -160,7 +160,7 @@ impl Decoder {
             .collect();
         let key = self.dictionary.groups.get(number).map(|group| group.key.clone()).unwrap_or_default();
         self.dictionary.settle(number, header, changes);
-        let group = Group::from_parts(families, header.horizon, header.deleted, header.pushed, header.failed);
+        let group = Group::from_parts(families, header);
         Ok(Delta { id: GroupId { place: Arc::default(), key }, group })
     }
 

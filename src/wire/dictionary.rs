@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Family, LabelSet, Moment, NodeId, Originals, Shape, Stamp};
+use crate::model::{Family, Header, LabelSet, NodeId, Originals, Shape, Stamp};
 
 /// A dictionary larger than this is reset before the next update.
 pub(super) const BYTES_MAX: usize = 256 << 20;
@@ -56,22 +56,6 @@ impl<T> Numbered<T> {
         let thing = self.things.get_mut(number)?.take()?;
         self.free.push(number);
         Some(thing)
-    }
-}
-
-/// A group's fields besides its families.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Header {
-    pub horizon: Stamp,
-    pub deleted: Stamp,
-    pub pushed: Option<Moment>,
-    pub failed: Option<Moment>,
-}
-
-impl Header {
-    /// Whether a family of that stamp is still in the group.
-    fn keeps(&self, stamp: Stamp) -> bool {
-        stamp >= self.horizon && stamp > self.deleted
     }
 }
 

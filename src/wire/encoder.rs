@@ -6,10 +6,10 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use crate::model::bytes::{put_count, put_text};
-use crate::model::{Digest, Family, Group, GroupFamily, LabelSet, Moment, NodeId, Shape, Stamp, encode_shape};
+use crate::model::{Digest, Family, GroupFamily, Header, LabelSet, Moment, NodeId, Shape, Stamp, encode_shape};
 
 use super::delta::Delta;
-use super::dictionary::{Change, Dictionary, Forgotten, Header, Sent};
+use super::dictionary::{Change, Dictionary, Forgotten, Sent};
 use super::message::{Message, Update};
 use super::protobuf::{self, Columns};
 use super::values::{ValueWriter, put_signed};
@@ -80,7 +80,7 @@ impl Encoder {
         let number = self.group(&delta.id.key, writer);
         let Some(known) = self.dictionary.groups.get(number) else { return };
         let group = &delta.group;
-        let header = header_of(group);
+        let header = *group.header();
         let base = if explains(&known.header, &header) { known.header } else { Header::default() };
         let places = places(&known.families, group.families());
         let listed = places.len() != known.families.len()
@@ -240,10 +240,6 @@ struct Writer {
     values: ValueWriter,
     /// The number after that of the group before.
     group: usize,
-}
-
-fn header_of(group: &Group) -> Header {
-    Header { horizon: group.horizon(), deleted: group.deleted(), pushed: group.pushed(), failed: group.failed() }
 }
 
 /// Whether the new header can be told by what it has besides the old one: nothing of the old one is absent.

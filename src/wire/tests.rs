@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position,
-    Revision, Stamp, StoreId,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, MetricType, Moment, NodeId, Points,
+    Position, Revision, Stamp, StoreId,
 };
 
 const BYTES_MAX: usize = 1 << 20;
@@ -49,7 +49,7 @@ fn delta() -> impl Strategy<Value = Delta> {
     (0..3usize, families, stamp(), stamp(), moment(), moment()).prop_map(
         |(job, families, horizon, deleted, pushed, failed)| {
             let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-            let group = Group::from_parts(families, horizon, deleted, pushed, failed);
+            let group = Group::from_parts(families, Header { horizon, deleted, pushed, failed });
             Delta { id: GroupId::local(LabelSet::new([("job", format!("job{job}"))])), group }
         },
     )

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::Reader;
 use crate::model::{
-    Epoch, Family, Group, GroupFamily, GroupId, LabelSet, Malformed, Moment, NodeId, Originals, Position, Revision,
-    Shape, Stamp, StoreId, Values, decode_shape,
+    Epoch, Family, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, Moment, NodeId, Originals, Position,
+    Revision, Shape, Stamp, StoreId, Values, decode_shape,
 };
 use crate::store::{Cursor, GroupRecord, Mark, Record};
 
@@ -172,7 +172,7 @@ fn read_group(reader: &mut Reader<'_>, shapes: &ShapesRead, lost: &mut u64) -> R
     if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
         return Err(Malformed::Invalid("the order of families"));
     }
-    let group = Group::from_parts(families, horizon, deleted, pushed, failed);
+    let group = Group::from_parts(families, Header { horizon, deleted, pushed, failed });
     if group.families().len() != marks.len() {
         return Err(Malformed::Invalid("a family under the group's horizon"));
     }

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, LabelSet, Malformed, MetricType, Moment, NodeId, Points,
-    Position, Revision, Stamp, StoreId,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, MetricType, Moment, NodeId,
+    Points, Position, Revision, Stamp, StoreId,
 };
 use crate::store::{Cursor, GroupRecord, Mark, Record};
 
@@ -47,7 +47,7 @@ fn group() -> impl Strategy<Value = Group> {
     let horizon = || proptest::option::of(stamp()).prop_map(Option::unwrap_or_default);
     (families, horizon(), horizon(), moment(), moment()).prop_map(|(families, horizon, deleted, pushed, failed)| {
         let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-        Group::from_parts(families, horizon, deleted, pushed, failed)
+        Group::from_parts(families, Header { horizon, deleted, pushed, failed })
     })
 }
 

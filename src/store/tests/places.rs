@@ -1,7 +1,7 @@
 //! Groups of places: named before their place is known, and sent on to a hub of hubs.
 
 use super::*;
-use crate::model::{Moment, Position, Revision, Stamp};
+use crate::model::{Header, Moment, Position, Revision, Stamp};
 
 fn pushed(ns: u64, families: Vec<Family>) -> Group {
     Group::put(Moment { stamp: Stamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
@@ -280,7 +280,7 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     let mut store = store(rules());
     let stamp = |time_ns| Stamp { time_ns, node: NodeId(7) };
     let far = crate::model::STAMP_NS_MAX;
-    let group = Group::from_parts(vec![], stamp(far), stamp(1), None, None);
+    let group = Group::from(Header { horizon: stamp(far), deleted: stamp(1), ..Header::default() });
     store.merge(placed("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
     store.commit();
     assert!(store.published().tombstones(Revision(u64::MAX), 1_000, 10).is_empty(), "it is not old");
