@@ -164,8 +164,8 @@ pub fn note_failures(store: &mut Store, scope: &Scope, verdicts: &[Verdict], now
         let entry = store.drafted(&id);
         // What is held back here too was known to be when it was taken.
         let shown = |entry: &Entry| {
-            let (family, state) = entry.family(&verdict.family)?;
-            (!state.mark.held).then_some(family.stamp)
+            let (family, mark) = entry.family(&verdict.family)?;
+            (!mark.held).then_some(family.stamp)
         };
         let pushed = entry.and_then(|entry| shown(&entry));
         if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
@@ -244,7 +244,7 @@ mod tests {
         let Scope::Place(place) = place else { unreachable!() };
         let key = Arc::new(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]));
         let entry = store.drafted(&GroupId { place, key }).unwrap();
-        let shared = entry.families().all(|(_, state)| match state.conflict.as_deref() {
+        let shared = entry.families().all(|(.., state)| match state.conflict.as_deref() {
             Some(Conflict::Shadowed { labels, .. }) => Arc::ptr_eq(labels, entry.shown()),
             other => panic!("{other:?}"),
         });

@@ -74,7 +74,7 @@ impl Service {
 fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
     let entries = published.held();
     let families = entries.iter().flat_map(|entry| {
-        let held = entry.families().enumerate().filter(|(_, (_, state))| state.conflict.is_some());
+        let held = entry.families().enumerate().filter(|(_, (.., state))| state.conflict.is_some());
         held.map(|(at, _)| (entry.clone(), at))
     });
     families.collect()
@@ -82,7 +82,7 @@ fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
 
 /// One of these, with what is shown instead.
 fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<HeldFamily> {
-    let (held, state) = entry.families().nth(at)?;
+    let (held, _, state) = entry.families().nth(at)?;
     let conflict = state.conflict.as_ref()?;
     Some(HeldFamily {
         name: held.family.name().clone(),

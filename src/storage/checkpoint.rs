@@ -121,7 +121,7 @@ impl CheckpointWriter {
             return Ok(());
         }
         for part in [0..count / 2, count / 2..count] {
-            let marks = group.families.get(part.clone()).unwrap_or_default().to_vec();
+            let marks = part.clone().map(|at| group.families.get(at)).collect();
             let families = group.group.part(|i, _| part.contains(&i));
             self.write(&Record::Group(GroupRecord {
                 id: group.id.clone(),

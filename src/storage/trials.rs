@@ -12,7 +12,7 @@ use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position, Revision,
     Stamp, StoreId,
 };
-use crate::store::{Cursor, GroupRecord, Identity, Mark, Record};
+use crate::store::{Cursor, GroupRecord, Identity, Mark, Marks, Record};
 
 const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
 
@@ -43,9 +43,9 @@ impl State {
                 }
                 marks.retain(|name, _| group.family(name).is_some());
                 let set: Vec<_> = changes.set(group).collect();
-                for (family, mark) in record.group.families().iter().zip(&record.families) {
+                for (at, family) in record.group.families().iter().enumerate() {
                     if set.contains(&family) {
-                        marks.insert(family.family.name().clone(), *mark);
+                        marks.insert(family.family.name().clone(), record.families.get(at));
                     }
                 }
             }
@@ -111,8 +111,7 @@ fn record(write: &Write, turn: u64) -> Record {
         _ => return Record::Forgotten { id, stamp: moment.stamp, revision: Revision(turn) },
     };
     let mark = Mark { revision: Revision(turn), ..Mark::default() };
-    let families = vec![mark; group.families().len()];
-    Record::Group(GroupRecord { id, group, header: mark, families })
+    Record::Group(GroupRecord { id, group, header: mark, families: Marks::Same(mark) })
 }
 
 fn write() -> impl Strategy<Value = Write> {

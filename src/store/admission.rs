@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::entry::{Entry, FamilyState};
 use super::index::{Conflict, related};
-use super::record::{Mark, Record};
+use super::record::{Mark, Marks, Record};
 use super::writer::{Refusal, Store};
 use crate::model::place::shown_family;
 use crate::model::{Changes, Family, Group, GroupFamily, GroupId};
@@ -29,9 +29,25 @@ pub(super) enum Conflicts {
     HoldAll,
 }
 
+/// Bookkeeping of families, and how each is shown.
+type Placed = (Marks, Vec<FamilyState>);
+
+/// A family whose values alone changed: there is nothing to check.
+fn same_shape(entry: &Entry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
+    let shown = old.shown.as_ref().and_then(|was| {
+        let shown = shown_family(entry.shown(), &new.family).ok()??;
+        Some(Box::new(shown.with_shape(was.shape().clone())))
+    });
+    FamilyState { shown, conflict: None, place: old.place.clone() }
+}
+
+fn shown_as(shown: Option<Family>) -> FamilyState {
+    FamilyState { shown: shown.map(Box::new), ..FamilyState::default() }
+}
+
 impl Store {
-    /// The bookkeeping of the families of `group`, the new version of `entry`: what went is taken out of the index, what
-    /// came is checked and entered. Returned with the names of what was taken out.
+    /// How the families of `group`, the new version of `entry`, are shown, with their bookkeeping: what went is taken out of
+    /// the index, what came is checked and entered. Returned with the names of what was taken out.
     pub(super) fn place_families(
         &mut self,
         entry: &Entry,
@@ -39,63 +55,60 @@ impl Store {
         changes: &Changes,
         mark: Mark,
         terms: Terms,
-    ) -> Result<(Vec<FamilyState>, Vec<Arc<str>>), Refusal> {
-        let of_before = |at: usize| (&entry.group.families()[at], &entry.families[at]);
+    ) -> Result<(Placed, Vec<Arc<str>>), Refusal> {
+        let of_before = |at: usize| (&entry.group.families()[at], entry.marks.get(at), &entry.families[at]);
         let pairs = || std::iter::zip(&changes.families, group.families());
         let replaced = pairs().filter(|(origin, _)| origin.set).filter_map(|(o, new)| Some((o.before?, Some(new))));
         let mut names = Vec::new();
         for (at, new) in replaced.chain(changes.gone.iter().map(|at| (*at, None))) {
-            let (gone, state) = of_before(at);
-            if state.mark.held {
+            let (gone, was, state) = of_before(at);
+            if was.held {
                 self.index.free(gone.family.name(), entry.id());
             } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), gone.family.shape())) {
                 self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
             }
         }
-        let mut states = Vec::with_capacity(group.families().len());
+        let (mut marks, mut states) = (Marks::default(), Vec::with_capacity(group.families().len()));
         for (origin, new) in pairs() {
             let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.shape(), new.family.shape());
-            states.push(match origin.before.map(of_before) {
-                Some((_, state)) if !origin.set => state.clone(),
-                Some((f, state)) if !state.mark.held && stays(f) => self.same_shape(entry, new, state, mark),
-                _ => self.place_family(entry, &new.family, mark, terms)?,
-            });
+            let (held, state) = match origin.before.map(of_before) {
+                Some((_, was, state)) if !origin.set => {
+                    marks.push(states.len(), was);
+                    states.push(state.clone());
+                    continue;
+                }
+                Some((f, was, state)) if !was.held && stays(f) => (false, same_shape(entry, new, state)),
+                _ => self.place_family(entry, &new.family, terms)?,
+            };
+            marks.push(states.len(), Mark { held, ..mark });
+            states.push(state);
         }
-        Ok((states, names))
+        Ok(((marks, states), names))
     }
 
-    /// Only values changed: nothing to check.
-    fn same_shape(&self, entry: &Entry, new: &GroupFamily, old: &FamilyState, mark: Mark) -> FamilyState {
-        let shown = old.shown.as_ref().and_then(|was| {
-            let shown = shown_family(entry.shown(), &new.family).ok()??;
-            Some(Box::new(shown.with_shape(was.shape().clone())))
-        });
-        FamilyState { mark, shown, conflict: None, place: old.place.clone() }
-    }
-
+    /// Shows a family that came, or holds it back: whether that, and how it is shown.
     pub(super) fn place_family(
         &mut self,
         entry: &Entry,
         family: &Family,
-        mark: Mark,
         terms: Terms,
-    ) -> Result<FamilyState, Refusal> {
+    ) -> Result<(bool, FamilyState), Refusal> {
         match (self.admit(entry, family, terms.series_max), terms.conflicts) {
-            (Ok(shown), _) => Ok(FamilyState { mark, shown: shown.map(Box::new), ..FamilyState::default() }),
+            (Ok(shown), _) => Ok((false, shown_as(shown))),
             (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Hold) => {
                 Err(Refusal::Limit { name, max })
             }
             (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
-            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok(self.hold(entry, family, mark, conflict)),
+            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok((true, self.hold(entry, family, conflict))),
         }
     }
 
-    fn hold(&mut self, entry: &Entry, family: &Family, mark: Mark, conflict: Conflict) -> FamilyState {
+    fn hold(&mut self, entry: &Entry, family: &Family, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
         self.index.hold(family.name(), entry.id(), room);
         let conflict = Some(Arc::new(conflict.shortened()));
-        FamilyState { mark: Mark { held: true, ..mark }, conflict, ..FamilyState::default() }
+        FamilyState { conflict, ..FamilyState::default() }
     }
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
@@ -137,22 +150,24 @@ impl Store {
             return names.iter().for_each(|name| self.index.free(name, id));
         };
         let (mut new, mut shown_now) = ((*entry).clone(), HashSet::new());
+        let is_held = |at: &usize| entry.marks.get(*at).held;
         for name in names {
-            let Some(at) = entry.position(name).filter(|at| new.families[*at].mark.held) else {
+            let Some(at) = entry.position(name).filter(|at| is_held(at) && !shown_now.contains(at)) else {
                 self.index.free(name, id);
                 continue;
             };
-            let (family, state) = (&entry.group.families()[at].family, &entry.families[at]);
+            let family = &entry.group.families()[at].family;
             new.families[at] = match self.admit(&entry, family, self.rules.limits.series_max) {
                 Ok(shown) => {
                     self.index.free(name, id);
                     shown_now.insert(at);
-                    let mark = Mark { held: false, ..state.mark };
-                    FamilyState { mark, shown: shown.map(Box::new), ..FamilyState::default() }
+                    shown_as(shown)
                 }
-                Err(conflict) => self.hold(&entry, family, state.mark, conflict),
+                Err(conflict) => self.hold(&entry, family, conflict),
             };
         }
+        let mark = |at| Mark { held: is_held(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
+        new.marks = (0..new.families.len()).map(mark).collect();
         if !shown_now.is_empty() {
             self.records.push(Record::Group(new.record(|at| shown_now.contains(&at))));
         }

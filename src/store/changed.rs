@@ -48,7 +48,7 @@ impl Changed {
             None => self.0.entry(entry.id().place.clone()).or_default(),
         };
         place.groups.extend(entry.revisions().map(|revision| (revision, entry.clone())));
-        for origin in entry.marks().map(|mark| mark.origin) {
+        for origin in std::iter::once(entry.header).chain(entry.marks()).map(|mark| mark.origin) {
             if origin != place.origin {
                 (place.origin, place.mixed) = (origin, upto);
             }
@@ -158,7 +158,7 @@ impl Sizes {
 fn change_bytes(entry: &Entry) -> Vec<(Revision, usize)> {
     let family_bytes =
         |family: &Family| 32 + 8 * family.values().len() + family.original_bytes() + family.shape().bytes() / 8;
-    let families = entry.families().map(|(f, state)| (state.mark.revision, family_bytes(&f.family)));
+    let families = entry.families().map(|(f, mark, _)| (mark.revision, family_bytes(&f.family)));
     let mut sizes: Vec<_> = std::iter::once((entry.header.revision, 0)).chain(families).collect();
     sizes.sort_unstable_by_key(|(revision, _)| *revision);
     sizes.dedup_by(|later, kept| {

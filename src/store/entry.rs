@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::index::Conflict;
 use super::pages::Place;
-use super::record::{GroupRecord, Mark};
+use super::record::{GroupRecord, Mark, Marks};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, Stamp};
 
@@ -18,7 +18,9 @@ pub struct Entry {
     /// Bookkeeping of horizon, deletion and times. Held: another group is shown under the same labels and was there first,
     /// so nothing of this one is shown.
     pub header: Mark,
-    /// Bookkeeping of the families, in their order.
+    /// Bookkeeping of the families: when each came, and from whom. Held: it is kept, not shown.
+    pub marks: Marks,
+    /// How each of the families is shown, in their order.
     pub families: Vec<FamilyState>,
     /// Where the times of its pushes accepted and refused are shown.
     pub times_places: [Place; 2],
@@ -32,11 +34,9 @@ pub struct Names {
     full: Arc<LabelSet>,
 }
 
-/// Bookkeeping of one family.
+/// How one family is shown.
 #[derive(Clone, Debug, Default)]
 pub struct FamilyState {
-    /// Revision, origin, and whether it is held back.
-    pub mark: Mark,
     /// The family as shown, where that differs from what was pushed.
     pub shown: Option<Box<Family>>,
     /// Why it is held back, if it is.
@@ -72,14 +72,16 @@ impl Entry {
             names: Arc::new(Names { id, shown, full }),
             group: Group::default(),
             header: Mark::default(),
+            marks: Marks::default(),
             families: Vec::new(),
             times_places: Default::default(),
         }
     }
 
     /// The next version of it; `times_places` stay as they are.
-    pub(super) fn successor(&self, group: Group, header: Mark, families: Vec<FamilyState>) -> Self {
-        Self { names: self.names.clone(), group, header, families, times_places: self.times_places.clone() }
+    pub(super) fn successor(&self, group: Group, header: Mark, (marks, families): (Marks, Vec<FamilyState>)) -> Self {
+        let (names, times_places) = (self.names.clone(), self.times_places.clone());
+        Self { names, group, header, marks, families, times_places }
     }
 
     /// Which group.
@@ -105,15 +107,14 @@ impl Entry {
 
     /// The revision of the last change.
     pub fn revision(&self) -> Revision {
-        self.families.iter().map(|state| state.mark.revision).fold(self.header.revision, Revision::max)
+        self.marks().map(|mark| mark.revision).fold(self.header.revision, Revision::max)
     }
 
     /// The revisions of the changes that left something of it as it is, in no order, each once.
     pub fn revisions(&self) -> impl Iterator<Item = Revision> + use<> {
         // Mostly all is of one change.
         let mut others = Vec::new();
-        for state in &self.families {
-            let revision = state.mark.revision;
+        for revision in self.marks().map(|mark| mark.revision) {
             if revision != self.header.revision && others.last() != Some(&revision) {
                 others.push(revision);
             }
@@ -123,19 +124,29 @@ impl Entry {
         std::iter::once(self.header.revision).chain(others)
     }
 
-    /// The marks of the header and of the families.
-    pub fn marks(&self) -> impl Iterator<Item = &Mark> {
-        std::iter::once(&self.header).chain(self.families.iter().map(|state| &state.mark))
+    /// The marks that its families have, in their order, of equal ones perhaps only one.
+    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+        let len = match &self.marks {
+            Marks::Same(_) => self.families.len().min(1),
+            Marks::Each(marks) => marks.len(),
+        };
+        (0..len).map(|at| self.marks.get(at))
     }
 
-    /// Each family with its bookkeeping, in the order of names.
-    pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, &FamilyState)> {
-        self.group.families().iter().zip(&self.families)
+    /// Whether something of it is held back.
+    pub fn holds_back(&self) -> bool {
+        self.marks().any(|mark| mark.held)
+    }
+
+    /// Each family with its bookkeeping and how it is shown, in the order of names.
+    pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, Mark, &FamilyState)> {
+        let pairs = self.group.families().iter().zip(&self.families).enumerate();
+        pairs.map(|(at, (family, state))| (family, self.marks.get(at), state))
     }
 
     /// The families that came after that revision and are held back.
     pub fn held_since(&self, revision: Revision) -> impl Iterator<Item = HeldBack> {
-        self.families().filter(move |(_, state)| state.mark.held && state.mark.revision > revision).map(|(f, state)| {
+        self.families().filter(move |(_, mark, _)| mark.held && mark.revision > revision).map(|(f, _, state)| {
             let (name, conflict) = (f.family.name().clone(), state.conflict.clone());
             HeldBack { name, stamp: f.stamp, conflict }
         })
@@ -148,14 +159,14 @@ impl Entry {
 
     /// The same, each with where it is shown.
     pub(super) fn shown_places(&self) -> impl Iterator<Item = (&Family, &Place)> {
-        let shown = self.families().filter(|(_, state)| !state.mark.held);
-        shown.map(|(f, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.place))
+        let shown = self.families().filter(|(_, mark, _)| !mark.held);
+        shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.place))
     }
 
     /// A family, given by its position, as a scrape shows it, if it does.
     pub(super) fn shown_at(&self, at: usize) -> Option<&Family> {
-        let state = &self.families[at];
-        (!state.mark.held).then(|| state.shown.as_deref().unwrap_or(&self.group.families()[at].family))
+        let as_pushed = || &self.group.families()[at].family;
+        (!self.marks.get(at).held).then(|| self.families[at].shown.as_deref().unwrap_or_else(as_pushed))
     }
 
     /// When the last push was accepted, in seconds since the epoch; 0 if none was.
@@ -169,9 +180,9 @@ impl Entry {
     }
 
     /// The family of that name with its bookkeeping.
-    pub fn family(&self, name: &str) -> Option<(&GroupFamily, &FamilyState)> {
+    pub fn family(&self, name: &str) -> Option<(&GroupFamily, Mark)> {
         let at = self.position(name)?;
-        Some((&self.group.families()[at], &self.families[at]))
+        Some((&self.group.families()[at], self.marks.get(at)))
     }
 
     /// Where the family of that name stands among the group's.
@@ -186,9 +197,7 @@ impl Entry {
 
     /// The record that restores the families at which `keep` holds, and the header.
     pub fn record(&self, keep: impl Fn(usize) -> bool) -> GroupRecord {
-        // Mostly all.
-        let mut families = Vec::with_capacity(self.families.len());
-        families.extend((0..self.families.len()).filter(|&at| keep(at)).map(|at| self.families[at].mark));
+        let families = (0..self.families.len()).filter(|at| keep(*at)).map(|at| self.marks.get(at)).collect();
         GroupRecord {
             id: self.names.id.clone(),
             group: self.group.part(|at, _| keep(at)),

@@ -28,7 +28,7 @@ pub use entry::{Entry, HeldBack};
 pub use index::Conflict;
 pub use kept::{Kept, Rendition, Room};
 pub use pages::{Block, Page, Shown};
-pub use record::{Cursor, GroupRecord, Identity, Mark, Record};
+pub use record::{Cursor, GroupRecord, Identity, Mark, Marks, Record};
 pub use scope::Scope;
 pub use view::{Change, ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, Published};
 pub use writer::{Action, Committed, Limits, Now, Refusal, Rules, Store};

@@ -16,6 +16,49 @@ pub struct Mark {
     pub held: bool,
 }
 
+/// The marks of a group's families, in their order. Mostly one change wrote them all, and then it is kept once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Marks {
+    /// All families have this one.
+    Same(Mark),
+    /// They have these; some differ.
+    Each(Vec<Mark>),
+}
+
+impl Marks {
+    /// The mark of the family at that place.
+    pub fn get(&self, at: usize) -> Mark {
+        match self {
+            Self::Same(mark) => *mark,
+            Self::Each(marks) => marks.get(at).copied().unwrap_or_default(),
+        }
+    }
+
+    /// Adds the mark of the family after the first `len`, which have theirs.
+    pub(super) fn push(&mut self, len: usize, mark: Mark) {
+        match self {
+            Self::Same(same) if len == 0 => *same = mark,
+            Self::Same(same) if *same == mark => {}
+            Self::Same(same) => *self = Self::Each(std::iter::repeat_n(*same, len).chain([mark]).collect()),
+            Self::Each(marks) => marks.push(mark),
+        }
+    }
+}
+
+impl Default for Marks {
+    fn default() -> Self {
+        Self::Same(Mark::default())
+    }
+}
+
+impl FromIterator<Mark> for Marks {
+    fn from_iter<I: IntoIterator<Item = Mark>>(marks: I) -> Self {
+        let mut all = Self::default();
+        marks.into_iter().enumerate().for_each(|(at, mark)| all.push(at, mark));
+        all
+    }
+}
+
 /// A change to a group, or a whole group: the same thing, merged when read back.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRecord {
@@ -25,8 +68,8 @@ pub struct GroupRecord {
     pub group: Group,
     /// The mark of the header.
     pub header: Mark,
-    /// The marks of the families, in their order.
-    pub families: Vec<Mark>,
+    /// The marks of the families.
+    pub families: Marks,
 }
 
 /// What a store holds of a peer's.

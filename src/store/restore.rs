@@ -46,17 +46,18 @@ impl Store {
         };
         group.map_families(|family| Some(self.shapes.intern(family.clone())));
         let mut marks: HashMap<Arc<str>, Mark> =
-            entry.families().map(|(f, state)| (f.family.name().clone(), state.mark)).collect();
+            entry.families().map(|(f, mark, _)| (f.family.name().clone(), mark)).collect();
         entry.group.merge(&group);
-        for (new, mark) in group.families().iter().zip(families) {
+        for (at, new) in group.families().iter().enumerate() {
+            let mark = families.get(at);
             if entry.group.family(new.family.name()).is_some_and(|kept| kept.stamp == new.stamp) {
                 marks.insert(new.family.name().clone(), mark);
             }
             self.revision = self.revision.max(mark.revision);
         }
         let mark = |f: &GroupFamily| marks.get(f.family.name()).copied().unwrap_or_default();
-        entry.families =
-            entry.group.families().iter().map(|f| FamilyState { mark: mark(f), ..FamilyState::default() }).collect();
+        entry.marks = entry.group.families().iter().map(mark).collect();
+        entry.families = vec![FamilyState::default(); entry.group.families().len()];
         entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
         self.revision = self.revision.max(header.revision);
         let entry = Arc::new(entry);
@@ -115,19 +116,21 @@ impl Store {
     /// shown still is if the bound on series was lowered since.
     fn readmit_restored(&mut self, id: &GroupId, held: bool) {
         let Some(entry) = self.staged.get(id) else { return };
-        if !held || entry.families.iter().any(|state| state.mark.held && state.conflict.is_none()) {
+        let is_due = |mark: Mark, state: &FamilyState| mark.held == held && state.conflict.is_none();
+        if !held || entry.families().any(|(_, mark, state)| is_due(mark, state)) {
             let series_max = if held { self.rules.limits.series_max } else { usize::MAX };
             let terms = Terms { conflicts: Conflicts::HoldAll, series_max };
             let mut new = (*entry).clone();
             new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
-            for (at, f) in entry.group.families().iter().enumerate() {
-                let state = &entry.families[at];
-                if state.mark.held == held && state.conflict.is_none() {
-                    let mark = Mark { held: false, ..state.mark };
-                    let placed = self.place_family(&entry, &f.family, mark, terms);
-                    new.families[at] = placed.expect("held back instead of refused");
+            let mut marks = Vec::with_capacity(entry.families.len());
+            for (at, (f, mut mark, state)) in entry.families().enumerate() {
+                if is_due(mark, state) {
+                    let placed = self.place_family(&entry, &f.family, terms);
+                    (mark.held, new.families[at]) = placed.expect("held back instead of refused");
                 }
+                marks.push(mark);
             }
+            new.marks = marks.into_iter().collect();
             self.staged.set(id, Some(Arc::new(new)));
         }
     }

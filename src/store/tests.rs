@@ -409,7 +409,7 @@ fn assert_valid(published: &Published) {
 fn assert_nothing_held_in_vain(published: &Published) {
     let shown = shown(published);
     for entry in published.groups().iter().filter(|entry| !entry.header.held) {
-        for (f, _) in entry.families().filter(|(_, state)| state.mark.held) {
+        for (f, ..) in entry.families().filter(|(_, mark, _)| mark.held) {
             let (name, metric_type) = (f.family.name(), f.family.shape().metric_type());
             let Ok(as_shown) = crate::model::place::shown_family(entry.shown(), &f.family) else { continue };
             let as_shown = as_shown.unwrap_or(f.family.clone());

@@ -196,7 +196,7 @@ impl Published {
         for entry in entries {
             let wanted =
                 |revision: Revision, origin| revision > since && revision <= upto && !skipped(origin, revision);
-            let keep = |i: usize| wanted(entry.families[i].mark.revision, entry.families[i].mark.origin);
+            let keep = |i: usize| wanted(entry.marks.get(i).revision, entry.marks.get(i).origin);
             let header = wanted(entry.header.revision, entry.header.origin);
             if header || (0..entry.families.len()).any(keep) {
                 let key = match scope {
@@ -264,7 +264,7 @@ impl View {
 
     fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
         self.changed.list(entry, upto);
-        if entry.families.iter().any(|state| state.mark.held) {
+        if entry.holds_back() {
             self.held.insert(entry.id().clone());
         }
         if entry.group.is_live() {

@@ -269,7 +269,7 @@ impl Store {
 
     /// Whether the group keeps a family of that name but does not show it.
     pub fn holds_back(&self, id: &GroupId, name: &str) -> bool {
-        self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.mark.held)).unwrap_or_default()
+        self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.held)).unwrap_or_default()
     }
 
     /// A peer has what was deleted before its time: it heard of the delete and has dropped the tombstone, and then somebody
@@ -374,7 +374,7 @@ impl Store {
         }
         // A store beyond its bound, since that was lowered, may change but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
-        let (families, gone) = self.place_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
+        let (placed, gone) = self.place_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
         let mut header = if changes.header { mark } else { entry.header };
         if changes.header && group.header() != change.header() {
             header.origin = None;
@@ -382,9 +382,9 @@ impl Store {
         // Of one that was live already it is known, and kept true where others come and go.
         header.held = if was_live { is_live && entry.header.held } else { is_live && self.is_shadowed(entry) };
         debug_assert_eq!(header.held, is_live && self.is_shadowed(entry));
-        let new = entry.successor(group, header, families);
+        let new = entry.successor(group, header, placed);
         self.drafted_bytes += bytes;
-        self.records.push(Record::Group(new.record(|at| new.families[at].mark.revision == revision)));
+        self.records.push(Record::Group(new.record(|at| new.marks.get(at).revision == revision)));
         self.revision = revision;
         self.staged.set(entry.id(), Some(Arc::new(new)));
         freed.extend(self.freed_by(&gone));
@@ -409,7 +409,7 @@ impl Store {
         }
         let next = self.index.remove_key(entry.full(), entry.id()).and_then(|id| self.staged.get(&id));
         let Some(next) = next else { return Vec::new() };
-        let names = next.families().filter(|(_, state)| state.mark.held).map(|(f, _)| f.family.name().clone());
+        let names = next.families().filter(|(_, mark, _)| mark.held).map(|(f, ..)| f.family.name().clone());
         let names: Vec<_> = names.map(|name| (next.id().clone(), name)).collect();
         let mut new = (*next).clone();
         new.header.held = false;

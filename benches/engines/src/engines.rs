@@ -10,7 +10,7 @@ use pushrelay::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Revision, Stamp, StoreId,
 };
 use pushrelay::storage::{Log, Options, RealDisk, recover};
-use pushrelay::store::{GroupRecord, Identity, Mark, Record};
+use pushrelay::store::{GroupRecord, Identity, Mark, Marks, Record};
 
 use crate::Failure;
 
@@ -149,7 +149,7 @@ pub fn record(i: usize, family: Family) -> Record {
         id: GroupId::local(LabelSet::new([("job", format!("host-{i:05}"))])),
         group: Group::post(moment, vec![family]),
         header: mark,
-        families: vec![mark],
+        families: Marks::Same(mark),
     })
 }
 

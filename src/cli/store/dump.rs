@@ -77,8 +77,8 @@ impl Dump {
         }
         let families: Vec<&Family> = entry
             .families()
-            .filter(|(_, state)| !state.mark.held)
-            .map(|(f, state)| state.shown.as_deref().filter(|_| !self.without_place).unwrap_or(&f.family))
+            .filter(|(_, mark, _)| !mark.held)
+            .map(|(f, _, state)| state.shown.as_deref().filter(|_| !self.without_place).unwrap_or(&f.family))
             .collect();
         let method = if families.len() < group.families().len() { "POST" } else { "PUT" };
         self.request(method, &group_path(labels, names), &families, out)
@@ -110,7 +110,7 @@ impl Dump {
     /// Families that contradict others, which would make the whole push one that is refused; all of a group that is
     /// shadowed by another under the same labels.
     fn held_back(&self, entry: &Entry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
-        for (f, state) in entry.families().filter(|(_, state)| state.mark.held || is_shadowed) {
+        for (f, _, state) in entry.families().filter(|(_, mark, _)| mark.held || is_shadowed) {
             let why = state.conflict.as_ref().map_or("it contradicts another group".into(), ToString::to_string);
             writeln!(out, "# held back: {}", why.replace('\n', " "))?;
             for line in String::from_utf8_lossy(&as_text(&[&f.family])).lines() {
@@ -126,7 +126,7 @@ impl Dump {
 fn names(entries: &[Arc<Entry>]) -> NameValidation {
     let legacy = NameValidation::Legacy;
     let labels = |entry: &Entry| entry.shown().iter().all(|label| legacy.allows_label(label.name));
-    let metrics = |entry: &Entry| entry.families().all(|(f, _)| legacy.allows_metric(f.family.name()));
+    let metrics = |entry: &Entry| entry.families().all(|(f, ..)| legacy.allows_metric(f.family.name()));
     if entries.iter().all(|entry| labels(entry) && metrics(entry)) { legacy } else { NameValidation::Utf8 }
 }
 

@@ -72,12 +72,12 @@ struct SeriesView<'a> {
 impl<'a> GroupFragment<'a> {
     /// The page of a group at that time. `names`: which names paths may have here.
     pub fn new(entry: &'a Entry, names: NameValidation, now_ns: u64) -> Self {
-        let (labels, group) = (&*entry.shown(), &entry.group);
+        let (labels, group) = (entry.shown(), &entry.group);
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());
         let (mut series_room, mut room) = (SERIES_SHOWN_MAX, Room(PAGE_BYTES_MAX));
-        let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(held, state)| {
+        let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(held, _, state)| {
             let family = state.shown.as_deref().unwrap_or(&held.family);
             let shape = family.shape();
             let help = shape.help().filter(|help| !help.is_empty()).map(|help| cut_off(help, HELP_BYTES_MAX));

@@ -176,7 +176,7 @@ fn read_group(reader: &mut Reader<'_>, shapes: &ShapesRead, lost: &mut u64) -> R
     if group.families().len() != marks.len() {
         return Err(Malformed::Invalid("a family under the group's horizon"));
     }
-    Ok(GroupRecord { id, group, header, families: marks })
+    Ok(GroupRecord { id, group, header, families: marks.into_iter().collect() })
 }
 
 /// Reads what [`Writer`] wrote.

@@ -7,7 +7,7 @@ use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, MetricType, Moment, NodeId,
     Points, Position, Revision, Stamp, StoreId,
 };
-use crate::store::{Cursor, GroupRecord, Mark, Record};
+use crate::store::{Cursor, GroupRecord, Mark, Marks, Record};
 
 fn stamp() -> impl Strategy<Value = Stamp> {
     (1..4u64, 0..3u64).prop_map(|(time_ns, node)| Stamp { time_ns, node: NodeId(node) })
@@ -55,7 +55,7 @@ fn record() -> impl Strategy<Value = Record> {
     let group =
         (id(), group(), mark(), proptest::collection::vec(mark(), 6)).prop_map(|(id, group, header, mut marks)| {
             marks.truncate(group.families().len());
-            Record::Group(GroupRecord { id, group, header, families: marks })
+            Record::Group(GroupRecord { id, group, header, families: marks.into_iter().collect() })
         });
     let position = (any::<u64>(), 0..u64::MAX)
         .prop_map(|(epoch, revision)| Position { epoch: Epoch(epoch), revision: Revision(revision) });
@@ -122,8 +122,7 @@ proptest! {
 
     #[test]
     fn families_whose_shape_is_lost_are_left_out_and_counted(group in group(), id in id()) {
-        let families = vec![Mark::default(); group.families().len()];
-        let record = Record::Group(GroupRecord { id, group: group.clone(), header: Mark::default(), families });
+        let record = Record::Group(GroupRecord { id, group: group.clone(), header: Mark::default(), families: Marks::default() });
         let mut shapes = ShapesWritten::default();
         encoded(std::slice::from_ref(&record), &mut shapes);
         shapes.keep();
@@ -146,7 +145,7 @@ fn a_shape_is_written_once_while_it_lives() {
         let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         let id = GroupId { place: Arc::default(), key: Arc::default() };
         let group = Group::post(moment, vec![family]);
-        Record::Group(GroupRecord { id, group, header: Mark::default(), families: vec![Mark::default()] })
+        Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() })
     };
     let mut shapes = ShapesWritten::default();
     let first = family(1.0);
@@ -198,7 +197,7 @@ fn labels_and_originals_are_refused_at_once() {
     let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { place: Arc::default(), key: Arc::default() };
-    let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: vec![Mark::default()] });
+    let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });
     let mut bytes = encoded(std::slice::from_ref(&record), &mut written);
     assert_eq!(bytes.pop(), Some(0), "the number of originals");
     bytes.push(COUNT as u8);

@@ -110,8 +110,7 @@ fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
     writer.mark(record.header, into);
     put_count(group.families().len(), into);
     for (i, family) in group.families().iter().enumerate() {
-        let mark = record.families.get(i).copied().unwrap_or_default();
-        writer.family(family, mark, into);
+        writer.family(family, record.families.get(i), into);
     }
 }
 

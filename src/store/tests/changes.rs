@@ -19,8 +19,8 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
         }
         for entry in published.entries() {
             let sent = read.get(&entry.id().key);
-            let due = entry.families().filter(|(_, state)| state.mark.revision <= set.upto);
-            due.for_each(|(f, _)| assert!(sent.unwrap().family(f.family.name()).is_some(), "{}", entry.id()));
+            let due = entry.families().filter(|(_, mark, _)| mark.revision <= set.upto);
+            due.for_each(|(f, ..)| assert!(sent.unwrap().family(f.family.name()).is_some(), "{}", entry.id()));
         }
         since = set.upto;
         if !set.more {
@@ -76,8 +76,8 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
         let entries = [id(0), id(1)].map(|id| published.group(&id).unwrap());
         for since in (0..=published.head().0).map(crate::model::Revision) {
             let set = published.changes(&Scope::Place(id(0).place), since, Some((StoreId(0), since)), 1 << 20);
-            let due = |mark: &Mark| mark.revision > since && mark.origin != Some(StoreId(0));
-            let due = entries.iter().filter(|entry| entry.marks().any(due)).count();
+            let due = |mark: Mark| mark.revision > since && mark.origin != Some(StoreId(0));
+            let due = entries.iter().filter(|entry| due(entry.header) || entry.marks().any(due)).count();
             assert_eq!(
                 (set.changes.len(), set.upto, set.more),
                 (due, published.head(), false),

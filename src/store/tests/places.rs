@@ -151,7 +151,7 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
         let counts = store.published().counts();
         assert_eq!((counts.held, counts.series), (0, 1_000));
         let freed = before.iter().filter_map(|record| match record {
-            Record::Group(record) if record.id == held => Some(record.families.len()),
+            Record::Group(record) if record.id == held => Some(record.group.families().len()),
             _ => None,
         });
         assert_eq!(freed.sum::<usize>(), held_back, "all are written down as shown");

@@ -94,9 +94,9 @@ impl World {
     fn is_behind_a_forgotten_delete(&self, set: usize, key: &Key, record: &GroupRecord) -> bool {
         let promised = self.oracle.promised.get(&set).and_then(|groups| groups.get(key));
         let Some(deleted) = promised.map(Group::deleted) else { return false };
-        let is_own = match &record.families[..] {
-            [] => record.header.origin.is_none(),
-            marks => marks.iter().any(|mark| mark.origin.is_none()),
+        let is_own = match record.group.families().len() {
+            0 => record.header.origin.is_none(),
+            len => (0..len).any(|at| record.families.get(at).origin.is_none()),
         };
         let is_behind = is_own && record.group.latest() <= deleted;
         let here = Some((set, key.clone()));
