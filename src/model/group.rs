@@ -182,18 +182,23 @@ impl Group {
             }
         }
         old.for_each(|before| stay(before, &mut changes));
-        // Mostly all comes from the change, and is shared with it.
-        let families = match lost.is_empty() && changes.families.iter().all(|source| source.set) {
-            true => change.families.clone(),
-            false => self.joined(change, &lost, &changes),
+        // Mostly all are the change's, or none is.
+        let set = changes.families.iter().filter(|source| source.set).count();
+        let families = if set == changes.families.len() && lost.is_empty() {
+            change.families.clone()
+        } else if set == 0 && changes.gone.is_empty() {
+            self.families.clone()
+        } else {
+            self.joined(change, &lost, &changes)
         };
         (Group { families, header }, changes)
     }
 
     /// The families of this group and those of a change but the `lost`, as `changes` says where each comes from.
     fn joined(&self, change: &Group, lost: &[usize], changes: &Changes) -> Arc<[GroupFamily]> {
+        let mut lost = lost.iter().copied().peekable();
         let new = change.families.iter().enumerate();
-        let mut new = new.filter(|(at, _)| lost.binary_search(at).is_err()).map(|(_, family)| family);
+        let mut new = new.filter(|(at, _)| lost.next_if_eq(at).is_none()).map(|(_, family)| family);
         let mut families = Vec::with_capacity(changes.families.len());
         for Source { before, set } in &changes.families {
             let old = || before.map(|at| &self.families[at]);

@@ -82,7 +82,7 @@ fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
 
 /// One of these, with what is shown instead.
 fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<HeldFamily> {
-    let (held, _, state) = entry.families().nth(at)?;
+    let (held, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
     let conflict = state.conflict.as_ref()?;
     Some(HeldFamily {
         name: held.family.name().clone(),

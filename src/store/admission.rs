@@ -4,9 +4,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::entry::{Entry, FamilyState};
+use super::entry::{Entry, FamilyState, Placed};
 use super::index::{Conflict, related};
-use super::record::{Mark, Marks, Record};
+use super::record::{Mark, MarksBuilder, Record};
 use super::writer::{Refusal, Store};
 use crate::model::place::shown_family;
 use crate::model::{Changes, Family, Group, GroupFamily, GroupId};
@@ -28,9 +28,6 @@ pub(super) enum Conflicts {
     /// Hold it back, whatever the conflict.
     HoldAll,
 }
-
-/// Bookkeeping of families, and how each is shown.
-type Placed = (Marks, Vec<FamilyState>);
 
 /// A family whose values alone changed: there is nothing to check.
 fn same_shape(entry: &Entry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
@@ -69,22 +66,22 @@ impl Store {
                 names.push(gone.family.name().clone());
             }
         }
-        let (mut marks, mut states) = (Marks::default(), Vec::with_capacity(group.families().len()));
+        let (mut marks, mut states) = (MarksBuilder::default(), Vec::with_capacity(group.families().len()));
         for (origin, new) in pairs() {
             let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.shape(), new.family.shape());
             let (held, state) = match origin.before.map(of_before) {
                 Some((_, was, state)) if !origin.set => {
-                    marks.push(states.len(), was);
+                    marks.push(was);
                     states.push(state.clone());
                     continue;
                 }
                 Some((f, was, state)) if !was.held && stays(f) => (false, same_shape(entry, new, state)),
                 _ => self.place_family(entry, &new.family, terms)?,
             };
-            marks.push(states.len(), Mark { held, ..mark });
+            marks.push(Mark { held, ..mark });
             states.push(state);
         }
-        Ok(((marks, states), names))
+        Ok(((marks.finish(), states), names))
     }
 
     /// Shows a family that came, or holds it back: whether that, and how it is shown.

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::entry::Entry;
+use super::record::Mark;
 use super::scope::Scope;
 use crate::model::{Family, LabelSet, Revision, StoreId};
 
@@ -27,7 +28,16 @@ struct PlaceChanges {
     groups: ByRevision,
     /// Where all changes after `mixed` came from: mostly a place has one edge, and that one need not be told of them.
     origin: Option<StoreId>,
+    /// Up to here, changes may be of any store.
     mixed: Revision,
+}
+
+/// The store of the peer that is told, and the revision after which it knows what came from there.
+pub(super) type Skip = Option<(StoreId, Revision)>;
+
+/// Whether the peer knows a change. What [`Changed::since`] leaves out of all of them follows from this.
+pub(super) fn skips(skip: Skip, mark: Mark) -> bool {
+    skip.is_some_and(|(store, after)| mark.origin == Some(store) && mark.revision > after)
 }
 
 /// The groups of some changes.
@@ -48,9 +58,9 @@ impl Changed {
             None => self.0.entry(entry.id().place.clone()).or_default(),
         };
         place.groups.extend(entry.revisions().map(|revision| (revision, entry.clone())));
-        for origin in std::iter::once(entry.header).chain(entry.marks()).map(|mark| mark.origin) {
-            if origin != place.origin {
-                (place.origin, place.mixed) = (origin, upto);
+        for mark in std::iter::once(entry.header).chain(entry.distinct_marks()) {
+            if mark.revision > place.mixed && mark.origin != place.origin {
+                (place.origin, place.mixed) = (mark.origin, upto);
             }
         }
     }
@@ -82,13 +92,13 @@ impl Changed {
     }
 
     /// The groups that changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one
-    /// change. `head` is the last revision that is published. Places where all came from the store in `skip` after the
-    /// revision named there are not looked through.
+    /// change. `head` is the last revision that is published. Places of which nothing would be left by [`skips`] are not
+    /// looked through.
     pub(super) fn since(
         &self,
         scope: &Scope,
         since: Revision,
-        skip: Option<(StoreId, Revision)>,
+        skip: Skip,
         bytes_max: usize,
         head: Revision,
     ) -> Portion {
@@ -118,9 +128,18 @@ impl Changed {
     }
 }
 
+#[cfg(test)]
+impl Changed {
+    /// Whether nothing of the scope is looked through.
+    pub(super) fn is_known(&self, scope: &Scope, since: Revision, skip: Skip) -> bool {
+        let Scope::Place(place) = scope else { return false };
+        self.0.get(place).is_none_or(|place| !place.concerns(since, skip))
+    }
+}
+
 impl PlaceChanges {
-    /// Whether there may be changes after `since` of which a peer is to be told that knows what is to be skipped.
-    fn concerns(&self, since: Revision, skip: Option<(StoreId, Revision)>) -> bool {
+    /// Whether there may be changes after `since` that [`skips`] leaves.
+    fn concerns(&self, since: Revision, skip: Skip) -> bool {
         let knows_all = skip.is_some_and(|(store, after)| self.origin == Some(store) && self.mixed.max(after) <= since);
         !knows_all && self.groups.last_key_value().is_some_and(|(last, _)| *last > since)
     }

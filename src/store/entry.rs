@@ -12,7 +12,7 @@ use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revisi
 #[derive(Clone, Debug)]
 pub struct Entry {
     /// What it is called; never changes.
-    pub names: Arc<Names>,
+    pub(crate) names: Arc<Names>,
     /// The state.
     pub group: Group,
     /// Bookkeeping of horizon, deletion and times. Held: another group is shown under the same labels and was there first,
@@ -28,7 +28,7 @@ pub struct Entry {
 
 /// What a group is called, once for all versions of it: each takes one reference, and leaves the labels where they are.
 #[derive(Debug)]
-pub struct Names {
+pub(crate) struct Names {
     id: GroupId,
     shown: Arc<LabelSet>,
     full: Arc<LabelSet>,
@@ -56,6 +56,9 @@ pub struct HeldBack {
     pub conflict: Option<Arc<Conflict>>,
 }
 
+/// Bookkeeping of a group's families, and how each is shown.
+pub(super) type Placed = (Marks, Vec<FamilyState>);
+
 impl HeldBack {
     /// Why it is not shown, in words. Made only for those who are told: a long update may hold back any number.
     pub fn reason(&self) -> Arc<str> {
@@ -78,8 +81,8 @@ impl Entry {
         }
     }
 
-    /// The next version of it; `times_places` stay as they are.
-    pub(super) fn successor(&self, group: Group, header: Mark, (marks, families): (Marks, Vec<FamilyState>)) -> Self {
+    /// The next version of it: what it is called and where the times of its pushes are shown stays.
+    pub(super) fn successor(&self, group: Group, header: Mark, (marks, families): Placed) -> Self {
         let (names, times_places) = (self.names.clone(), self.times_places.clone());
         Self { names, group, header, marks, families, times_places }
     }
@@ -107,14 +110,14 @@ impl Entry {
 
     /// The revision of the last change.
     pub fn revision(&self) -> Revision {
-        self.marks().map(|mark| mark.revision).fold(self.header.revision, Revision::max)
+        self.distinct_marks().map(|mark| mark.revision).fold(self.header.revision, Revision::max)
     }
 
     /// The revisions of the changes that left something of it as it is, in no order, each once.
     pub fn revisions(&self) -> impl Iterator<Item = Revision> + use<> {
         // Mostly all is of one change.
         let mut others = Vec::new();
-        for revision in self.marks().map(|mark| mark.revision) {
+        for revision in self.distinct_marks().map(|mark| mark.revision) {
             if revision != self.header.revision && others.last() != Some(&revision) {
                 others.push(revision);
             }
@@ -124,8 +127,8 @@ impl Entry {
         std::iter::once(self.header.revision).chain(others)
     }
 
-    /// The marks that its families have, in their order, of equal ones perhaps only one.
-    pub fn marks(&self) -> impl Iterator<Item = Mark> {
+    /// The marks that its families have: each, and where all have one, that once.
+    pub fn distinct_marks(&self) -> impl Iterator<Item = Mark> {
         let len = match &self.marks {
             Marks::Same(_) => self.families.len().min(1),
             Marks::Each(marks) => marks.len(),
@@ -135,7 +138,7 @@ impl Entry {
 
     /// Whether something of it is held back.
     pub fn holds_back(&self) -> bool {
-        self.marks().any(|mark| mark.held)
+        self.distinct_marks().any(|mark| mark.held)
     }
 
     /// Each family with its bookkeeping and how it is shown, in the order of names.

@@ -22,7 +22,7 @@ pub enum Marks {
     /// All families have this one.
     Same(Mark),
     /// They have these; some differ.
-    Each(Vec<Mark>),
+    Each(Box<[Mark]>),
 }
 
 impl Marks {
@@ -30,22 +30,13 @@ impl Marks {
     pub fn get(&self, at: usize) -> Mark {
         match self {
             Self::Same(mark) => *mark,
-            Self::Each(marks) => marks.get(at).copied().unwrap_or_default(),
-        }
-    }
-
-    /// Adds the mark of the family after the first `len`, which have theirs.
-    pub(super) fn push(&mut self, len: usize, mark: Mark) {
-        match self {
-            Self::Same(same) if len == 0 => *same = mark,
-            Self::Same(same) if *same == mark => {}
-            Self::Same(same) => *self = Self::Each(std::iter::repeat_n(*same, len).chain([mark]).collect()),
-            Self::Each(marks) => marks.push(mark),
+            Self::Each(marks) => marks[at],
         }
     }
 }
 
 impl Default for Marks {
+    /// Of no families, or of some that are not marked yet.
     fn default() -> Self {
         Self::Same(Mark::default())
     }
@@ -53,9 +44,34 @@ impl Default for Marks {
 
 impl FromIterator<Mark> for Marks {
     fn from_iter<I: IntoIterator<Item = Mark>>(marks: I) -> Self {
-        let mut all = Self::default();
-        marks.into_iter().enumerate().for_each(|(at, mark)| all.push(at, mark));
-        all
+        let mut builder = MarksBuilder::default();
+        marks.into_iter().for_each(|mark| builder.push(mark));
+        builder.finish()
+    }
+}
+
+/// Makes [`Marks`] of one after the other.
+#[derive(Default)]
+pub(super) struct MarksBuilder {
+    /// So many were this one.
+    same: (usize, Mark),
+    /// All, once some differ.
+    each: Vec<Mark>,
+}
+
+impl MarksBuilder {
+    pub(super) fn push(&mut self, mark: Mark) {
+        match &mut self.same {
+            _ if !self.each.is_empty() => self.each.push(mark),
+            (0, same) => *same = mark,
+            (len, same) if *same != mark => self.each.extend(std::iter::repeat_n(*same, *len).chain([mark])),
+            _ => {}
+        }
+        self.same.0 += 1;
+    }
+
+    pub(super) fn finish(self) -> Marks {
+        if self.each.is_empty() { Marks::Same(self.same.1) } else { Marks::Each(self.each.into()) }
     }
 }
 

@@ -7,9 +7,10 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use foldhash::{HashMap, HashSet};
 
-use super::changed::{ByRevision, Changed, Portion};
+use super::changed::{ByRevision, Changed, Portion, skips};
 use super::entry::Entry;
 use super::pages::{Block, Pages, Shown};
+use super::record::Mark;
 use super::scope::Scope;
 use super::staged::Version;
 use crate::model::place::EXPORTED_PREFIX;
@@ -85,7 +86,7 @@ impl GroupTimes {
 #[derive(Default)]
 pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<Entry>>,
-    changed: Changed,
+    pub(super) changed: Changed,
     tombstones: ByRevision,
     /// Groups of which something is held back.
     held: HashSet<GroupId>,
@@ -189,16 +190,11 @@ impl Published {
             view.changed.since(scope, since, skip, bytes_max, view.revision)
         };
         let Portion { entries, upto, more } = portion;
-        let skipped = |origin: Option<StoreId>, revision: Revision| {
-            skip.is_some_and(|(store, after)| origin == Some(store) && revision > after)
-        };
         let mut changes = Vec::with_capacity(entries.len());
         for entry in entries {
-            let wanted =
-                |revision: Revision, origin| revision > since && revision <= upto && !skipped(origin, revision);
-            let keep = |i: usize| wanted(entry.marks.get(i).revision, entry.marks.get(i).origin);
-            let header = wanted(entry.header.revision, entry.header.origin);
-            if header || (0..entry.families.len()).any(keep) {
+            let wanted = |mark: Mark| mark.revision > since && mark.revision <= upto && !skips(skip, mark);
+            let keep = |i: usize| wanted(entry.marks.get(i));
+            if wanted(entry.header) || (0..entry.families.len()).any(keep) {
                 let key = match scope {
                     Scope::Place(_) => entry.id().key.clone(),
                     Scope::Shown => entry.shown().clone(),

@@ -26,7 +26,7 @@ const PLANTED: [(Bug, u64); 11] = [
     (Bug::AnswerBeforeSync, 0),
     (Bug::CursorApart, 36),
     (Bug::FailureIgnored, 0),
-    (Bug::AckBeforeSync, 23),
+    (Bug::AckBeforeSync, 55),
     (Bug::StalePosition, 11),
 ];
 

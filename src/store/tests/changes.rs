@@ -1,6 +1,7 @@
 //! What a link reads of a store.
 
 use super::*;
+use crate::model::{Moment, Revision, Stamp};
 
 /// Found by simulation seed 2: a group was listed under its last change only, so that a batch that ended before that left
 /// out what had changed of it earlier, and the next batch took that for sent.
@@ -33,11 +34,11 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
 #[test]
 fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let mut store = store(rules());
-    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let moment = Moment { stamp: Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     let id = placed("SYQ", &[("job", "b")]);
     store.merge(id.clone(), Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
     store.commit();
-    let start = crate::model::Revision(0);
+    let start = Revision(0);
     let published = store.published();
     assert_eq!(published.changes(&Scope::Place(id.place.clone()), start, None, 1 << 20).changes.len(), 1);
     let skip = Some((StoreId(7), start));
@@ -53,38 +54,79 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     assert_eq!(names, ["n"], "m came from the peer");
 }
 
-/// From whichever revision a link goes on, and in whatever order peers write to its place.
+/// From whichever revision a link goes on, whatever the peer knows, and in whatever order others write beside it.
 #[test]
 fn what_others_changed_is_never_taken_for_the_peers_own() {
-    let id = |group: u64| placed("SYQ", &[("job", &group.to_string())]);
-    // The peer, another one, and this node, as the digits of a number.
-    for order in 0..3_u64.pow(5) {
+    let place = |name| Scope::Place(placed(name, &[("job", "0")]).place);
+    for order in 0..4_u64.pow(6) {
         let mut store = store(rules());
-        for (step, writer) in (0..5).map(|step| (step, order / 3_u64.pow(step as u32) % 3)) {
-            let stamp = crate::model::Stamp { time_ns: step + 1, node: NodeId(7) };
-            let moment = crate::model::Moment { stamp, wall_ns: step };
+        for (step, writer) in (0..6).map(|step| (step, order / 4_u64.pow(step as u32) % 4)) {
+            let id = placed(if step == 4 { "BJ" } else { "SYQ" }, &[("job", &((step + 1) / 2 % 2).to_string())]);
+            let stamp = Stamp { time_ns: step + 1, node: NodeId(7) };
+            let moment = Moment { stamp, wall_ns: step };
             match writer {
-                2 => store.write(id(step % 2), Action::Put(vec![gauge("m")]), now(step + 1)).unwrap(),
-                peer => drop(store.merge(id(step % 2), Group::put(moment, vec![gauge("m")]), StoreId(peer)).unwrap()),
+                // This node, the peer, and another one.
+                0 => store.write(id, Action::Post(vec![gauge("n")]), now(step + 1)).unwrap(),
+                1 => drop(store.merge(id, Group::post(moment, vec![gauge("m")]), StoreId(1)).unwrap()),
+                2 => drop(store.merge(id, Group::post(moment, vec![gauge("o")]), StoreId(2)).unwrap()),
+                _ => store.write(id, Action::Delete, now(step + 1)).unwrap(),
             }
-            // Some steps are published together.
+            // Some steps are published together, and some tombstones go.
             if step % 3 != 1 {
                 store.commit();
+                store.published().tombstones(Revision(1), u64::MAX, 1).iter().for_each(|gone| store.forget(gone.id()));
             }
         }
+        store.commit();
         let published = store.published();
-        let entries = [id(0), id(1)].map(|id| published.group(&id).unwrap());
-        for since in (0..=published.head().0).map(crate::model::Revision) {
-            let set = published.changes(&Scope::Place(id(0).place), since, Some((StoreId(0), since)), 1 << 20);
-            let due = |mark: Mark| mark.revision > since && mark.origin != Some(StoreId(0));
-            let due = entries.iter().filter(|entry| due(entry.header) || entry.marks().any(due)).count();
-            assert_eq!(
-                (set.changes.len(), set.upto, set.more),
-                (due, published.head(), false),
-                "{order} after {since}"
-            );
+        let points = || (0..=published.head().0).map(Revision);
+        for (since, after) in points().flat_map(|since| points().map(move |after| (since, after))) {
+            for scope in [place("SYQ"), place("BJ"), Scope::Shown] {
+                let due =
+                    |mark: Mark| mark.revision > since && !(mark.origin == Some(StoreId(1)) && mark.revision > after);
+                let concerned = |entry: &&Arc<Entry>| match &scope {
+                    Scope::Place(place) => entry.id().place == *place,
+                    Scope::Shown => true,
+                };
+                let entries = published.entries();
+                let expected: BTreeMap<_, _> = entries
+                    .iter()
+                    .filter(concerned)
+                    .filter(|entry| due(entry.header) || entry.distinct_marks().any(due))
+                    .map(|entry| (entry.shown().clone(), entry.group.part(|at, _| due(entry.marks.get(at)))))
+                    .collect();
+                let set = published.changes(&scope, since, Some((StoreId(1), after)), 1 << 20);
+                let shown = |key: Arc<LabelSet>| match &scope {
+                    Scope::Place(place) => GroupId { place: place.clone(), key }.shown(),
+                    Scope::Shown => key,
+                };
+                let read = set.changes.into_iter().map(|change| (shown(change.key), change.group)).collect();
+                assert_eq!((expected, set.upto, set.more), (read, published.head(), false), "{order} after {since}");
+            }
         }
     }
+}
+
+/// What others wrote once does not make a link look through all that its peer sends from then on.
+#[test]
+fn old_changes_of_others_do_not_count_again() {
+    let mut store = store(rules());
+    let id = placed("SYQ", &[("job", "a")]);
+    let scope = Scope::Place(id.place.clone());
+    store.write(id.clone(), Action::Post(vec![gauge("m")]), now(1)).unwrap();
+    store.commit();
+    let mut push = |time_ns| {
+        let stamp = Stamp { time_ns, node: NodeId(7) };
+        let change = Group::post(Moment { stamp, wall_ns: 5 }, vec![gauge("n")]);
+        store.merge(id.clone(), change, StoreId(7)).unwrap();
+        store.commit();
+        store.published()
+    };
+    let before = push(5).head();
+    let published = push(6);
+    let view = published.lock();
+    assert!(view.changed.is_known(&scope, before, Some((StoreId(7), before))));
+    assert!(!view.changed.is_known(&scope, Revision(0), Some((StoreId(7), before))));
 }
 
 #[test]
@@ -94,7 +136,7 @@ fn changes_come_in_portions() {
         store.write(local(&[("job", &i.to_string())]), Action::Put(vec![gauge("m")]), now(i)).unwrap();
     }
     store.commit();
-    let (published, mut since, mut seen) = (store.published(), crate::model::Revision(0), 0);
+    let (published, mut since, mut seen) = (store.published(), Revision(0), 0);
     loop {
         let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
         assert_eq!(set.changes.len(), 1);
@@ -114,7 +156,7 @@ fn changes_of_one_group_are_cut_where_the_bytes_are() {
         store.write(local(&[("job", "a")]), Action::Post(vec![gauge(&format!("m{i}"))]), now(i + 1)).unwrap();
     }
     store.commit();
-    let (published, mut since, mut batches) = (store.published(), crate::model::Revision(0), Vec::new());
+    let (published, mut since, mut batches) = (store.published(), Revision(0), Vec::new());
     loop {
         let set = published.changes(&Scope::Place(Arc::default()), since, None, 1_000);
         batches.push(set.changes.iter().map(|change| change.group.families().len()).sum::<usize>());
