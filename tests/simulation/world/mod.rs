@@ -3,9 +3,9 @@
 //! as the seed says.
 //!
 //! Read in this order: `random`, `content` and `oracle` (what must be true), `node` and `writer` (a node and its one
-//! writer), `link` and `hub` (connections and sessions), `load` (who pushes), `fault` (what goes wrong),
-//! `story` (what goes wrong in a certain order), `finish` (all is well again: does it converge?), `topology` (who is linked
-//! to whom) and `bug` (the checker checked).
+//! writer), `link`, `talk` and `hub` (connections, what their ends do, sessions), `load` (who pushes), `fault` (what goes
+//! wrong), `story` (what goes wrong in a certain order), `finish` (all is well again: does it converge?), `topology` (who
+//! is linked to whom) and `bug` (the checker checked).
 
 pub mod bug;
 pub mod content;
@@ -19,6 +19,7 @@ mod node;
 mod oracle;
 pub mod random;
 mod story;
+mod talk;
 mod topology;
 mod writer;
 
