@@ -60,8 +60,8 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
     let place = |name| Scope::Place(placed(name, &[("job", "0")]).place);
     for order in 0..4_u64.pow(6) {
         let mut store = store(rules());
-        for (step, writer) in (0..6).map(|step| (step, order / 4_u64.pow(step as u32) % 4)) {
-            let id = placed(if step == 4 { "BJ" } else { "SYQ" }, &[("job", &((step + 1) / 2 % 2).to_string())]);
+        for (step, writer) in (0..6_u64).map(|step| (step, order / 4_u64.pow(step as u32) % 4)) {
+            let id = placed(if step == 4 { "BJ" } else { "SYQ" }, &[("job", &(step.div_ceil(2) % 2).to_string())]);
             let stamp = Stamp { time_ns: step + 1, node: NodeId(7) };
             let moment = Moment { stamp, wall_ns: step };
             match writer {
