@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::admission::{Conflicts, Terms};
 use super::entry::{Entry, FamilyState};
-use super::record::{Cursor, GroupRecord, Identity, Mark, Record};
+use super::record::{Cursor, GroupRecord, Identity, Mark, MarksBuilder, Record};
 use super::writer::Store;
 use crate::model::{Epoch, GroupFamily, GroupId, LabelSet, Position, Revision, StoreId};
 
@@ -122,7 +122,7 @@ impl Store {
             let terms = Terms { conflicts: Conflicts::HoldAll, series_max };
             let mut new = (*entry).clone();
             new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
-            let mut marks = Vec::with_capacity(entry.families.len());
+            let mut marks = MarksBuilder::default();
             for (at, (f, mut mark, state)) in entry.families().enumerate() {
                 if is_due(mark, state) {
                     let placed = self.place_family(&entry, &f.family, terms);
@@ -130,7 +130,7 @@ impl Store {
                 }
                 marks.push(mark);
             }
-            new.marks = marks.into_iter().collect();
+            new.marks = marks.finish();
             self.staged.set(id, Some(Arc::new(new)));
         }
     }
