@@ -261,3 +261,24 @@ fn commit(bencher: Bencher, pushes: usize) {
     let mut scratch = Scratch::new();
     bencher.counter(ItemsCount::new(pushes)).bench_local(|| scratch.commit(&records));
 }
+
+/// A checkpoint of 100,000 groups, as it is written beside the pushes.
+#[divan::bench(sample_count = 10, sample_size = 1)]
+fn checkpoint(bencher: Bencher) {
+    const GROUPS: usize = 100_000;
+    let store = store(GROUPS, 3);
+    let mut scratch = Scratch::new();
+    bencher.counter(ItemsCount::new(GROUPS)).bench_local(|| {
+        let log = scratch.log.as_mut().expect("open until dropped");
+        let mut checkpoint = log.rotate().expect("a file of its own");
+        store.checkpoint().try_for_each(|record| checkpoint.write(&record)).expect("room on the disk");
+        checkpoint.finish().expect("a checkpoint that is named");
+    });
+}
+
+/// What of that keeps the writer waiting: everything is taken hold of.
+#[divan::bench(sample_count = 20, sample_size = 1)]
+fn checkpoint_begun(bencher: Bencher) {
+    let store = store(100_000, 3);
+    bencher.bench_local(|| store.checkpoint());
+}

@@ -155,7 +155,14 @@ impl Store {
         let none = GroupId::local(LabelSet::default());
         let dropped = self.settled_dropped;
         let floor = Record::Forgotten { id: none, stamp: dropped.floor, revision: dropped.revision };
-        let groups = self.published.entries().into_iter().map(|entry| Record::Group(entry.record(|_| true)));
+        let mut entries = self.published.entries();
+        // As they stand in memory: whoever goes through very many of them in another order waits for each. By whoever writes
+        // them, not by the store's writer.
+        let groups = std::iter::once_with(move || {
+            entries.sort_unstable_by_key(Arc::as_ptr);
+            entries
+        });
+        let groups = groups.flatten().map(|entry| Record::Group(entry.record(|_| true)));
         opened.chain(cursors).chain(std::iter::once(floor)).chain(groups)
     }
 }
