@@ -15,7 +15,10 @@ const ROOM_KEPT: usize = 8_192;
 
 /// See the module's documentation.
 pub(super) struct Staged {
-    versions: HashMap<GroupId, Version>,
+    /// In the order in which they were first asked for.
+    versions: Vec<Version>,
+    /// Where among them each group is.
+    places: HashMap<GroupId, usize>,
     /// How many groups of the draft are not published at all.
     new: usize,
     published: Published,
@@ -40,12 +43,16 @@ impl Version {
 impl Staged {
     /// A draft that changes nothing.
     pub(super) fn over(published: Published) -> Self {
-        Self { versions: HashMap::default(), new: 0, published }
+        Self { versions: Vec::new(), places: HashMap::default(), new: 0, published }
+    }
+
+    fn version(&self, id: &GroupId) -> Option<&Version> {
+        self.places.get(id).map(|at| &self.versions[*at])
     }
 
     /// The group as it is in the draft.
     pub(super) fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
-        match self.versions.get(id) {
+        match self.version(id) {
             Some(version) => version.is.clone(),
             None => self.published.group(id),
         }
@@ -53,23 +60,29 @@ impl Staged {
 
     /// The same, of a group that is likely to be set next: it is looked up once.
     pub(super) fn get_to_set(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
-        if let Some(version) = self.versions.get(id) {
+        if let Some(version) = self.version(id) {
             return version.is.clone();
         }
         let entry = self.published.group(id)?;
-        self.versions.insert(id.clone(), Version { was: Some(entry.clone()), is: Some(entry.clone()) });
+        self.add(id.clone(), Some(entry.clone()));
         Some(entry)
+    }
+
+    /// Adds a published group, which the draft lacks, as it is. Returns where it stands.
+    fn add(&mut self, id: GroupId, was: Option<Arc<Entry>>) -> usize {
+        let at = self.versions.len();
+        self.places.insert(id, at);
+        self.versions.push(Version { is: was.clone(), was });
+        at
     }
 
     /// Drafts a version of the group; `None` forgets it.
     pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
-        let version = match self.versions.get_mut(id) {
-            Some(version) => version,
-            None => {
-                let was = self.published.group(id);
-                self.versions.entry(id.clone()).or_insert(Version { is: was.clone(), was })
-            }
+        let at = match self.places.get(id) {
+            Some(at) => *at,
+            None => self.add(id.clone(), self.published.group(id)),
         };
+        let version = &mut self.versions[at];
         self.new -= usize::from(version.is_new());
         version.is = entry;
         self.new += usize::from(version.is_new());
@@ -77,15 +90,15 @@ impl Staged {
 
     /// Takes a group out of a draft over nothing, to be changed and set again, or for good.
     pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
-        let version = self.versions.remove(id)?;
+        let version = &mut self.versions[*self.places.get(id)?];
         debug_assert!(version.was.is_none(), "a draft over what is published forgets groups by set(id, None)");
         self.new -= usize::from(version.is_new());
-        version.is
+        version.is.take()
     }
 
     /// Whether the draft has changed the group.
     pub(super) fn has_changed(&self, id: &GroupId) -> bool {
-        self.versions.get(id).is_some_and(Version::differs)
+        self.version(id).is_some_and(Version::differs)
     }
 
     /// How many groups of the draft are not published at all.
@@ -93,18 +106,20 @@ impl Staged {
         self.new
     }
 
-    /// The groups that are in the draft, in no order; others may be published.
+    /// The groups that are in the draft; others may be published.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.versions.values().filter_map(|version| version.is.as_ref())
+        self.versions.iter().filter_map(|version| version.is.as_ref())
     }
 
-    /// Ends the draft. Returns what it changed.
+    /// Ends the draft. Returns what it changed, in its order: groups that changed together before stand together in memory.
     pub(super) fn clear(&mut self) -> Vec<Version> {
         self.new = 0;
-        let changed = self.versions.drain().map(|(_, version)| version).filter(Version::differs).collect();
-        if self.versions.capacity() > ROOM_KEPT {
-            self.versions = HashMap::default();
+        self.places.clear();
+        if self.places.capacity() > ROOM_KEPT {
+            self.places = HashMap::default();
         }
+        let mut changed = std::mem::take(&mut self.versions);
+        changed.retain(Version::differs);
         changed
     }
 }
@@ -129,7 +144,7 @@ mod tests {
                 staged.set(&id, Some(Arc::new(Entry::new(id.clone()))));
             }
             assert_eq!((staged.new_len(), staged.clear().len(), staged.new_len()), (groups, groups, 0));
-            staged.versions.capacity()
+            staged.places.capacity()
         };
         assert!(fill(&mut staged, 2 * ROOM_KEPT) <= ROOM_KEPT);
         assert!((100..=ROOM_KEPT).contains(&fill(&mut staged, 100)), "the room of an ordinary draft is kept");
