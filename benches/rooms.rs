@@ -197,8 +197,10 @@ fn merge_update(bencher: Bencher, series: usize) {
     let place = Arc::new(LabelSet::new([("IDC", "SYQ")]));
     let merge = |store: &mut Store, decoder: &mut Decoder, bytes: &[u8]| {
         let Message::Update(update) = decoder.decode(bytes).expect("what was encoded") else { return };
+        let id = |key: &Arc<LabelSet>| GroupId { place: place.clone(), key: key.clone() };
+        store.look_up(update.deltas.iter().map(|delta| id(&delta.id.key)));
         for delta in update.deltas {
-            let id = GroupId { place: place.clone(), key: delta.id.key };
+            let id = id(&delta.id.key);
             store.merge(id, delta.group, StoreId(2)).expect("room for all");
         }
         store.commit();

@@ -68,6 +68,17 @@ impl Staged {
         Some(entry)
     }
 
+    /// Takes published groups into the draft as they are: those that are about to be set.
+    pub(super) fn look_up(&mut self, ids: impl Iterator<Item = GroupId>) {
+        let ids: Vec<GroupId> = ids.filter(|id| !self.places.contains_key(id)).collect();
+        let found = self.published.named(&ids);
+        for (id, entry) in ids.into_iter().zip(found) {
+            if entry.is_some() && !self.places.contains_key(&id) {
+                self.add(id, entry);
+            }
+        }
+    }
+
     /// Adds a published group, which the draft lacks, as it is. Returns where it stands.
     fn add(&mut self, id: GroupId, was: Option<Arc<Entry>>) -> usize {
         let at = self.versions.len();
@@ -133,7 +144,30 @@ impl Groups for Staged {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::LabelSet;
+    use crate::model::{LabelSet, Revision};
+
+    #[test]
+    fn a_draft_keeps_its_order_and_leaves_out_what_it_did_not_change() {
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|job| GroupId::local(LabelSet::new([("job", job)])));
+        let new = |id: &GroupId| Some(Arc::new(Entry::new(id.clone())));
+        let published = Published::default();
+        let mut staged = Staged::over(published.clone());
+        for id in [&a, &b, &c] {
+            staged.set(id, new(id));
+        }
+        published.lock().publish(&staged.clear(), Revision(1));
+        // One of them twice, and one that is nowhere.
+        staged.look_up([&c, &d, &b, &c, &a].into_iter().cloned());
+        assert_eq!((staged.entries().count(), staged.new_len()), (3, 0));
+        for id in [&a, &d, &c] {
+            staged.set(id, new(id));
+        }
+        assert!([&a, &c, &d].map(|id| staged.has_changed(id)) == [true; 3] && !staged.has_changed(&b));
+        assert_eq!(staged.new_len(), 1);
+        let changed = staged.clear();
+        let ids: Vec<&GroupId> = changed.iter().filter_map(|version| version.is.as_deref()).map(Entry::id).collect();
+        assert_eq!(ids, [&c, &a, &d]);
+    }
 
     #[test]
     fn a_large_draft_leaves_no_large_table() {
