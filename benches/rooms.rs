@@ -1,4 +1,4 @@
-//! What each room costs by itself: parse, apply, merge, render, encode, decode, commit.
+//! What each room costs by itself: parse, apply, merge, render, encode, decode, commit, checkpoint.
 //!
 //! `cargo bench --bench rooms` runs all of it, `cargo bench --bench rooms -- parse` some. `benches/compare` measures whole
 //! servers.
@@ -12,9 +12,10 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use pushrelay::exposition::text::{self, Renderer};
 use pushrelay::exposition::{Escaping, Limits, NameValidation};
-use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Stamp, StoreId};
+use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Position, Stamp, StoreId};
+use pushrelay::node::draft::{Chain, Drafted, Merge};
 use pushrelay::storage::{self, Log, RealDisk};
-use pushrelay::store::{Action, Identity, Now, Record, Rules, Store};
+use pushrelay::store::{Action, Identity, Now, Record, Rules, Scope, Store};
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
 /// The program's.
@@ -197,13 +198,11 @@ fn merge_update(bencher: Bencher, series: usize) {
     let place = Arc::new(LabelSet::new([("IDC", "SYQ")]));
     let merge = |store: &mut Store, decoder: &mut Decoder, bytes: &[u8]| {
         let Message::Update(update) = decoder.decode(bytes).expect("what was encoded") else { return };
-        let id = |key: &Arc<LabelSet>| GroupId { place: place.clone(), key: key.clone() };
-        store.look_up(update.deltas.iter().map(|delta| id(&delta.id.key)));
-        for delta in update.deltas {
-            let id = id(&delta.id.key);
-            store.merge(id, delta.group, StoreId(2)).expect("room for all");
-        }
-        store.commit();
+        let (scope, position) = (Scope::Place(place.clone()), Position::default());
+        let merge = Merge { scope, deltas: update.deltas, peer: StoreId(2), position, chain: Chain::default() };
+        let mut drafted = Drafted::default();
+        drafted.merge(store, merge).expect("room for all");
+        drafted.publish(store);
     };
     let mut tick = 0;
     let mut encoded = || {
@@ -278,7 +277,7 @@ fn checkpoint(bencher: Bencher) {
     });
 }
 
-/// What of that keeps the writer waiting: everything is taken hold of.
+/// Of that, taking hold of everything, for which the writer waits.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn checkpoint_begun(bencher: Bencher) {
     let store = store(100_000, 3);

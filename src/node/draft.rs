@@ -125,9 +125,10 @@ impl Drafted {
 fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
     let Merge { scope, deltas, peer, position, .. } = merge;
     let mut all_held = Vec::new();
-    // Elsewhere, which group is meant may depend on those before it.
+    // In another scope, which group is meant is asked after the merges before it.
     if let Scope::Place(place) = &scope {
-        store.look_up(deltas.iter().map(|delta| GroupId { place: place.clone(), key: delta.id.key.clone() }));
+        let id = |delta: &Delta| GroupId { place: place.clone(), key: delta.id.key.clone() };
+        store.look_up(&deltas.iter().map(id).collect::<Vec<_>>());
     }
     for delta in deltas {
         let key = delta.id.key;

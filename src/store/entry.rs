@@ -1,5 +1,7 @@
 //! A group as the store keeps it: its state, its bookkeeping, and what of it is shown.
 
+use std::hint::black_box;
+use std::ops::BitXor;
 use std::sync::Arc;
 
 use super::index::Conflict;
@@ -208,6 +210,21 @@ impl Entry {
             families,
         }
     }
+}
+
+/// Reads what whoever goes through groups looks at first. Reads that do not need each other wait for memory together; what is
+/// done to group after group, or counts references, waits for each. So this is done a step at a time, for all groups.
+pub(super) fn read_ahead<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) {
+    fn step<'a>(entries: impl Iterator<Item = &'a Entry>, read: impl Fn(&'a Entry) -> u64) {
+        // What is read matters to nobody, but the compiler must not know.
+        black_box(entries.map(read).fold(0, BitXor::bitxor));
+    }
+    step(entries.clone(), |entry| entry.header.revision.0 ^ entry.families.len() as u64);
+    step(entries, |entry| {
+        let stamps = entry.group.families().iter().map(|family| family.stamp.time_ns);
+        let states = entry.families.iter().map(|state| u64::from(state.conflict.is_some()));
+        stamps.chain(states).fold(u64::from(entry.has_instance()), BitXor::bitxor)
+    });
 }
 
 /// The labels with an empty `instance` if they have none.

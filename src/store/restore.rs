@@ -21,7 +21,7 @@ impl Store {
             Record::Opened { epoch, revision } => self.opened(epoch, revision),
             Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
             Record::Forgotten { id, stamp, revision } => {
-                self.staged.take(&id);
+                self.staged.forget(&id);
                 self.dropped.add(stamp, revision);
                 self.revision = self.revision.max(revision);
             }
@@ -156,8 +156,7 @@ impl Store {
         let dropped = self.settled_dropped;
         let floor = Record::Forgotten { id: none, stamp: dropped.floor, revision: dropped.revision };
         let mut entries = self.published.entries();
-        // As they stand in memory: whoever goes through very many of them in another order waits for each. By whoever writes
-        // them, not by the store's writer.
+        // Sorted by address: in another order, each group is waited for. Not now, but on the thread that writes them.
         let groups = std::iter::once_with(move || {
             entries.sort_unstable_by_key(Arc::as_ptr);
             entries

@@ -15,7 +15,7 @@ const ROOM_KEPT: usize = 8_192;
 
 /// See the module's documentation.
 pub(super) struct Staged {
-    /// In the order in which they were first asked for.
+    /// In the order in which they were first set, or looked up to be.
     versions: Vec<Version>,
     /// Where among them each group is.
     places: HashMap<GroupId, usize>,
@@ -69,17 +69,15 @@ impl Staged {
     }
 
     /// Takes published groups into the draft as they are: those that are about to be set.
-    pub(super) fn look_up(&mut self, ids: impl Iterator<Item = GroupId>) {
-        let ids: Vec<GroupId> = ids.filter(|id| !self.places.contains_key(id)).collect();
-        let found = self.published.named(&ids);
-        for (id, entry) in ids.into_iter().zip(found) {
-            if entry.is_some() && !self.places.contains_key(&id) {
-                self.add(id, entry);
+    pub(super) fn look_up(&mut self, ids: &[GroupId]) {
+        for (id, entry) in ids.iter().zip(self.published.groups_by_id(ids)) {
+            if entry.is_some() && !self.places.contains_key(id) {
+                self.add(id.clone(), entry);
             }
         }
     }
 
-    /// Adds a published group, which the draft lacks, as it is. Returns where it stands.
+    /// Adds a group that the draft lacks, as it is published, if it is. Returns where it stands.
     fn add(&mut self, id: GroupId, was: Option<Arc<Entry>>) -> usize {
         let at = self.versions.len();
         self.places.insert(id, at);
@@ -99,12 +97,18 @@ impl Staged {
         self.new += usize::from(version.is_new());
     }
 
-    /// Takes a group out of a draft over nothing, to be changed and set again, or for good.
+    /// Takes a group out of a draft over nothing, to be changed and set again.
     pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
         let version = &mut self.versions[*self.places.get(id)?];
-        debug_assert!(version.was.is_none(), "a draft over what is published forgets groups by set(id, None)");
+        debug_assert!(version.was.is_none(), "what is published stays as it is until it is set");
         self.new -= usize::from(version.is_new());
         version.is.take()
+    }
+
+    /// Takes a group out of a draft over nothing for good: a log may name any number that are gone.
+    pub(super) fn forget(&mut self, id: &GroupId) {
+        self.take(id);
+        self.places.remove(id);
     }
 
     /// Whether the draft has changed the group.
@@ -122,12 +126,14 @@ impl Staged {
         self.versions.iter().filter_map(|version| version.is.as_ref())
     }
 
-    /// Ends the draft. Returns what it changed, in its order: groups that changed together before stand together in memory.
+    /// Ends the draft. Returns what it changed, in its order: groups that changed together the last time mostly lie together in
+    /// memory, and publishing walks them so.
     pub(super) fn clear(&mut self) -> Vec<Version> {
         self.new = 0;
-        self.places.clear();
         if self.places.capacity() > ROOM_KEPT {
             self.places = HashMap::default();
+        } else {
+            self.places.clear();
         }
         let mut changed = std::mem::take(&mut self.versions);
         changed.retain(Version::differs);
@@ -145,28 +151,45 @@ impl Groups for Staged {
 mod tests {
     use super::*;
     use crate::model::{LabelSet, Revision};
+    use crate::store::Mark;
+
+    fn version(id: &GroupId, revision: u64) -> Option<Arc<Entry>> {
+        let header = Mark { revision: Revision(revision), ..Mark::default() };
+        Some(Arc::new(Entry { header, ..Entry::new(id.clone()) }))
+    }
 
     #[test]
     fn a_draft_keeps_its_order_and_leaves_out_what_it_did_not_change() {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|job| GroupId::local(LabelSet::new([("job", job)])));
-        let new = |id: &GroupId| Some(Arc::new(Entry::new(id.clone())));
         let published = Published::default();
         let mut staged = Staged::over(published.clone());
-        for id in [&a, &b, &c] {
-            staged.set(id, new(id));
+        for (id, revision) in [(&a, 1), (&b, 2), (&c, 3)] {
+            staged.set(id, version(id, revision));
         }
-        published.lock().publish(&staged.clear(), Revision(1));
+        published.lock().publish(&staged.clear(), Revision(3));
         // One of them twice, and one that is nowhere.
-        staged.look_up([&c, &d, &b, &c, &a].into_iter().cloned());
+        staged.look_up(&[&c, &d, &b, &c, &a].map(Clone::clone));
         assert_eq!((staged.entries().count(), staged.new_len()), (3, 0));
-        for id in [&a, &d, &c] {
-            staged.set(id, new(id));
+        for (id, revision) in [(&a, 4), (&d, 5), (&c, 6)] {
+            staged.set(id, version(id, revision));
         }
         assert!([&a, &c, &d].map(|id| staged.has_changed(id)) == [true; 3] && !staged.has_changed(&b));
         assert_eq!(staged.new_len(), 1);
         let changed = staged.clear();
         let ids: Vec<&GroupId> = changed.iter().filter_map(|version| version.is.as_deref()).map(Entry::id).collect();
         assert_eq!(ids, [&c, &a, &d]);
+    }
+
+    #[test]
+    fn what_was_forgotten_can_come_again() {
+        let id = GroupId::local(LabelSet::new([("job", "a")]));
+        let mut staged = Staged::over(Published::default());
+        staged.set(&id, version(&id, 1));
+        staged.forget(&id);
+        assert!(staged.get(&id).is_none() && staged.take(&id).is_none() && staged.places.is_empty());
+        assert_eq!((staged.new_len(), staged.entries().count()), (0, 0));
+        staged.set(&id, version(&id, 2));
+        assert_eq!((staged.new_len(), staged.clear().len()), (1, 1));
     }
 
     #[test]

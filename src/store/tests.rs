@@ -327,6 +327,8 @@ enum Step {
     Post(usize, Vec<Family>),
     Delete(usize),
     Merge(usize, Vec<Family>),
+    /// Of all groups, each twice.
+    LookUp,
     Commit,
     Abort,
 }
@@ -385,6 +387,7 @@ fn step() -> impl Strategy<Value = Step> {
         3 => push().prop_map(|(group, families)| Step::Post(group, families)),
         2 => (0..ids().len()).prop_map(Step::Delete),
         4 => push().prop_map(|(group, families)| Step::Merge(group, families)),
+        1 => Just(Step::LookUp),
         3 => Just(Step::Commit),
         1 => Just(Step::Abort),
     ]
@@ -480,6 +483,7 @@ proptest! {
                     let change = Group::put(crate::model::Moment { stamp, wall_ns: 0 }, families);
                     store.merge(addressed(&store, group), change, StoreId(2)).unwrap();
                 }
+                Step::LookUp => store.look_up(&[ids(), ids()].concat()),
                 Step::Commit => {
                     log.extend(store.records().iter().cloned());
                     store.commit();

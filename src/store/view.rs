@@ -3,13 +3,12 @@
 //! Behind one lock that is held for as long as it takes to copy pointers. The store's writer publishes a batch after it
 //! was made durable; nobody else writes.
 
-use std::hint::black_box;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use foldhash::{HashMap, HashSet};
 
 use super::changed::{ByRevision, Changed, Portion, skips};
-use super::entry::Entry;
+use super::entry::{self, Entry};
 use super::pages::{Block, Pages, Shown};
 use super::record::Mark;
 use super::scope::Scope;
@@ -171,15 +170,11 @@ impl Published {
         self.lock().groups.get(id).cloned()
     }
 
-    /// The groups of these names, each live, a tombstone or none; many of them sooner than one after the other.
-    pub(super) fn named(&self, ids: &[GroupId]) -> Vec<Option<Arc<Entry>>> {
+    /// The same of many groups, sooner than one after the other.
+    pub(super) fn groups_by_id(&self, ids: &[GroupId]) -> Vec<Option<Arc<Entry>>> {
         let view = self.lock();
         let found: Vec<Option<&Arc<Entry>>> = ids.iter().map(|id| view.groups.get(id)).collect();
-        // Memory is waited for once where many reads do not stand in each other's way, and each time where much is done to a
-        // group before the next is looked at, or a reference counted. So what a change looks at is read first.
-        let entries = || found.iter().copied().flatten();
-        black_box(entries().fold(0, |all, entry| all ^ entry.header.revision.0 ^ entry.families.len() as u64));
-        black_box(entries().fold(0, |all, entry| all ^ read_families(entry)));
+        entry::read_ahead(found.iter().flatten().map(|entry| &***entry));
         found.into_iter().map(Option::<&_>::cloned).collect()
     }
 
@@ -332,13 +327,6 @@ impl View {
             }
         }
     }
-}
-
-/// Reads what stands behind an entry: something of each of its families, whatever it is.
-fn read_families(entry: &Entry) -> u64 {
-    let stamps = entry.group.families().iter().map(|family| family.stamp.time_ns);
-    let states = entry.families.iter().map(|state| u64::from(state.conflict.is_some()));
-    stamps.chain(states).fold(u64::from(entry.has_instance()), |all, read| all ^ read)
 }
 
 fn shows_times(entry: &Entry) -> bool {

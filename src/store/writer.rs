@@ -263,7 +263,7 @@ impl Store {
     }
 
     /// Looks groups up that are about to be written to. Changes nothing but that they are found sooner, where they are many.
-    pub fn look_up(&mut self, ids: impl Iterator<Item = GroupId>) {
+    pub fn look_up(&mut self, ids: &[GroupId]) {
         self.staged.look_up(ids);
     }
 
