@@ -8,6 +8,7 @@
 //! line and waits until the hub shows what the edge shows, and both what was acknowledged (`shown`).
 
 mod http;
+#[expect(dead_code, reason = "the tests of the system narrow a line, too")]
 #[path = "../../../tests/system/support/line.rs"]
 mod line;
 mod load;
