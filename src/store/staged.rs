@@ -18,7 +18,7 @@ pub(super) struct Staged {
     /// In the order in which they were first set, or looked up to be.
     versions: Vec<Version>,
     /// Where among them each group is.
-    places: HashMap<GroupId, usize>,
+    positions: HashMap<GroupId, usize>,
     /// How many groups of the draft are not published at all.
     new: usize,
     published: Published,
@@ -43,11 +43,11 @@ impl Version {
 impl Staged {
     /// A draft that changes nothing.
     pub(super) fn over(published: Published) -> Self {
-        Self { versions: Vec::new(), places: HashMap::default(), new: 0, published }
+        Self { versions: Vec::new(), positions: HashMap::default(), new: 0, published }
     }
 
     fn version(&self, id: &GroupId) -> Option<&Version> {
-        self.places.get(id).map(|at| &self.versions[*at])
+        self.positions.get(id).map(|at| &self.versions[*at])
     }
 
     /// The group as it is in the draft.
@@ -71,7 +71,7 @@ impl Staged {
     /// Takes published groups into the draft as they are: those that are about to be set.
     pub(super) fn look_up(&mut self, ids: &[GroupId]) {
         for (id, entry) in ids.iter().zip(self.published.groups_by_id(ids)) {
-            if entry.is_some() && !self.places.contains_key(id) {
+            if entry.is_some() && !self.positions.contains_key(id) {
                 self.add(id.clone(), entry);
             }
         }
@@ -80,14 +80,14 @@ impl Staged {
     /// Adds a group that the draft lacks, as it is published, if it is. Returns where it stands.
     fn add(&mut self, id: GroupId, was: Option<Arc<Entry>>) -> usize {
         let at = self.versions.len();
-        self.places.insert(id, at);
+        self.positions.insert(id, at);
         self.versions.push(Version { is: was.clone(), was });
         at
     }
 
     /// Drafts a version of the group; `None` forgets it.
     pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
-        let at = match self.places.get(id) {
+        let at = match self.positions.get(id) {
             Some(at) => *at,
             None => self.add(id.clone(), self.published.group(id)),
         };
@@ -99,7 +99,7 @@ impl Staged {
 
     /// Takes a group out of a draft over nothing, to be changed and set again.
     pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
-        let version = &mut self.versions[*self.places.get(id)?];
+        let version = &mut self.versions[*self.positions.get(id)?];
         debug_assert!(version.was.is_none(), "what is published stays as it is until it is set");
         self.new -= usize::from(version.is_new());
         version.is.take()
@@ -108,7 +108,7 @@ impl Staged {
     /// Takes a group out of a draft over nothing for good: a log may name any number that are gone.
     pub(super) fn forget(&mut self, id: &GroupId) {
         self.take(id);
-        self.places.remove(id);
+        self.positions.remove(id);
     }
 
     /// Whether the draft has changed the group.
@@ -130,10 +130,10 @@ impl Staged {
     /// memory, and publishing walks them so.
     pub(super) fn clear(&mut self) -> Vec<Version> {
         self.new = 0;
-        if self.places.capacity() > ROOM_KEPT {
-            self.places = HashMap::default();
+        if self.positions.capacity() > ROOM_KEPT {
+            self.positions = HashMap::default();
         } else {
-            self.places.clear();
+            self.positions.clear();
         }
         let mut changed = std::mem::take(&mut self.versions);
         changed.retain(Version::differs);
@@ -186,7 +186,7 @@ mod tests {
         let mut staged = Staged::over(Published::default());
         staged.set(&id, version(&id, 1));
         staged.forget(&id);
-        assert!(staged.get(&id).is_none() && staged.take(&id).is_none() && staged.places.is_empty());
+        assert!(staged.get(&id).is_none() && staged.take(&id).is_none() && staged.positions.is_empty());
         assert_eq!((staged.new_len(), staged.entries().count()), (0, 0));
         staged.set(&id, version(&id, 2));
         assert_eq!((staged.new_len(), staged.clear().len()), (1, 1));
@@ -201,7 +201,7 @@ mod tests {
                 staged.set(&id, Some(Arc::new(Entry::new(id.clone()))));
             }
             assert_eq!((staged.new_len(), staged.clear().len(), staged.new_len()), (groups, groups, 0));
-            staged.places.capacity()
+            staged.positions.capacity()
         };
         assert!(fill(&mut staged, 2 * ROOM_KEPT) <= ROOM_KEPT);
         assert!((100..=ROOM_KEPT).contains(&fill(&mut staged, 100)), "the room of an ordinary draft is kept");

@@ -1,7 +1,7 @@
 //! What is published: the durable state that scrapes, links and queries read.
 //!
-//! Behind one lock that is held for as long as it takes to copy pointers. The store's writer publishes a batch after it
-//! was made durable; nobody else writes.
+//! Behind one lock that readers hold for as long as it takes to copy pointers, and the store's writer for as long as to look at
+//! the groups of a batch. It publishes that after it was made durable; nobody else writes.
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
