@@ -156,7 +156,7 @@ impl<H> Gate<H> {
 }
 
 impl<H: Handler> Handler for Gate<H> {
-    async fn handle(&self, mut request: Incoming) -> Response {
+    async fn handle(&self, request: &mut Incoming) -> Response {
         if self.open.load(Ordering::Acquire) {
             return self.inner.handle(request).await;
         }
@@ -166,7 +166,7 @@ impl<H: Handler> Handler for Gate<H> {
             request.discard().await;
             return plain(429, "Too Many Requests");
         }
-        let response = match self.refuse(&rules, &request).await {
+        let response = match self.refuse(&rules, request).await {
             Some(refusal) => {
                 request.discard().await;
                 refusal

@@ -67,7 +67,7 @@ pub struct HttpLimits {
 /// Answers requests.
 pub trait Handler: Send + Sync + 'static {
     /// Answers one. Dropped half-way when the client goes away.
-    fn handle(&self, request: Incoming) -> impl Future<Output = Response> + Send;
+    fn handle(&self, request: &mut Incoming) -> impl Future<Output = Response> + Send;
 }
 
 /// Serves until told to stop, then answers what was begun.
@@ -115,16 +115,14 @@ fn answer<H: Handler>(
 ) -> impl Future<Output = Result<hyper::Response<Reply>, Infallible>> + Send + use<H> {
     let busy = progress.busy();
     let (parts, body) = request.into_parts();
-    let refused = refusal::refusal(&parts);
-    let head = parts.method == Method::HEAD;
-    let incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
+    let mut incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
     let handler = handler.clone();
     async move {
-        let mut response = match refused {
+        let mut response = match refusal::refusal(&incoming.parts) {
             Some(response) => response.0,
-            None => handler.handle(incoming).await.0,
+            None => handler.handle(&mut incoming).await.0,
         };
-        if head {
+        if incoming.parts.method == Method::HEAD {
             strip(&mut response);
         }
         response.body_mut().busy = Some(busy);

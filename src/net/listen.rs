@@ -132,7 +132,8 @@ where
                     Some(slot) => {
                         // Answers are written whole: waiting to fill a packet only delays them.
                         let _ = stream.set_nodelay(true);
-                        let connection = serve(stream, peer);
+                        // Large, and moved several times until it is spawned.
+                        let connection = Box::pin(serve(stream, peer));
                         connections.spawn(async move {
                             connection.await;
                             drop(slot);

@@ -202,7 +202,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let written = Pin::new(&mut this.inner).poll_write_vectored(cx, slices);
+        let mut filled = slices.iter().filter(|slice| !slice.is_empty());
+        let written = match (filled.next(), filled.next()) {
+            // Most answers are one piece, and to send one costs the system less than to gather it.
+            (Some(only), None) => Pin::new(&mut this.inner).poll_write(cx, only),
+            _ => Pin::new(&mut this.inner).poll_write_vectored(cx, slices),
+        };
         this.poll_stalled(cx, written)
     }
 

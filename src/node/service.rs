@@ -98,7 +98,7 @@ const LARGE_COMPRESSED_BYTES: usize = 4 << 10;
 const EDGES_MANY: usize = 256;
 
 impl Handler for Service {
-    async fn handle(&self, mut request: Incoming) -> Response {
+    async fn handle(&self, request: &mut Incoming) -> Response {
         let started = Instant::now();
         let route = match request.query() {
             None => self.router.route(request.method(), request.path()),
@@ -106,7 +106,7 @@ impl Handler for Service {
         };
         let handler = route.handler();
         let method = method_label(request.method());
-        let response = self.carry_out(route, &mut request, started).await;
+        let response = self.carry_out(route, request, started).await;
         // Who is answered before all was sent gets to see the answer.
         request.discard().await;
         if let Some(handler) = handler {

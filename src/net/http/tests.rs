@@ -30,7 +30,7 @@ fn limits() -> HttpLimits {
 struct Echo;
 
 impl Handler for Echo {
-    async fn handle(&self, mut request: Incoming) -> Response {
+    async fn handle(&self, request: &mut Incoming) -> Response {
         match request.path() {
             "/echo" => match request.body(50, "limits.body_bytes_max").await {
                 Ok(body) => Response::new(200).header("x-method", request.method()).body(body.to_vec()),
