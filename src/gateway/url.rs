@@ -24,6 +24,9 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
 /// Undoes percent-encoding; `None` where a `%` is not followed by two hexadecimal digits.
 pub(super) fn decode(path: &str) -> Option<Cow<'_, [u8]>> {
     let bytes = path.as_bytes();
+    if !bytes.contains(&b'%') {
+        return Some(bytes.into());
+    }
     let well_formed = |at: usize| bytes.get(at + 1..at + 3).is_some_and(|hex| hex.iter().all(u8::is_ascii_hexdigit));
     let all = bytes.iter().enumerate().all(|(at, &byte)| byte != b'%' || well_formed(at));
     all.then(|| percent_decode(bytes).into())

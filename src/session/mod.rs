@@ -5,7 +5,7 @@
 //! [`Event::Tick`] when [`Edge::next_timeout`] has come.
 //!
 //! Read in this order: [`event`] (what goes in and out), [`resume`] (may two stores go on where they were), `sending`
-//! and `receiving` (one direction each), `peer` (what both ends do once they know each other), [`edge`] and [`hub`] (the
+//! with `pace`, and `receiving` (one direction each), `peer` (what both ends do once they know each other), [`edge`] and [`hub`] (the
 //! handshakes), [`offset`] (whose clock is right), [`lag`] (what waits, since when) and [`admission`] (which sessions a hub has).
 
 pub mod admission;
@@ -14,6 +14,7 @@ pub mod event;
 pub mod hub;
 pub mod lag;
 pub mod offset;
+mod pace;
 mod peer;
 mod receiving;
 pub mod resume;

@@ -1,7 +1,7 @@
 //! One direction of the link, at its sender: what is read, sent and acknowledged.
 //!
 //! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it is
-//! acknowledged. Then the next follows, after a pause if the one before had many groups ([`pause_ns`]). Framing,
+//! acknowledged. Then the next follows, after a pause if the one before had many groups ([`super::pace`]). Framing,
 //! syncing and acknowledging an update costs both ends several times what its first change does. Where pushes are rare, the
 //! pause is over before the next comes; where they are frequent, many share an update. Where updates are to be some time apart
 //! ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says that there is more, nothing is waited
@@ -15,16 +15,11 @@ use crate::model::{GroupId, LabelSet, Revision};
 use crate::wire::{Ack, Cost, Delta, Message, Update};
 
 use super::event::{Action, Batch, Config, Skip};
+use super::pace::Pace;
 use super::peer::Fault;
 
 /// Updates that may be unacknowledged at once.
 pub(super) const WINDOW: usize = 4;
-/// The shortest time from an update to the next, for each group in it: about what the hub takes for an update.
-const PAUSE_NS_PER_GROUP: u64 = 250_000;
-/// Shorter pauses are none: timers are no finer, so that what comes meanwhile would wait for longer.
-const PAUSE_NS_MIN: u64 = 1_000_000;
-/// And at most: what is pushed often is shown that much later, and no later.
-const PAUSE_NS_MAX: u64 = 10_000_000;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -48,11 +43,8 @@ pub(super) struct Sending {
     skip: Skip,
     batch_bytes_max: usize,
     message_bytes_max: usize,
-    interval_ns: u64,
-    /// Before this, by the monotonic clock, nothing is read that trickles.
-    next_ns: u64,
-    /// Whether that time is still to come, as far as is known, and so near that what changes until then need not be heard of:
-    /// where updates are to be further apart, it is, so that since when changes wait is known.
+    pace: Pace,
+    /// Whether there is a pause, as far as is known.
     pausing: bool,
     phase: Phase,
     /// The store has published up to here,
@@ -80,8 +72,7 @@ impl Sending {
             skip,
             batch_bytes_max: config.batch_bytes_max.min(message_bytes_max),
             message_bytes_max,
-            interval_ns: config.send_interval_ns,
-            next_ns: 0,
+            pace: Pace::new(config.send_interval_ns),
             pausing: false,
             phase: Phase::Waiting,
             head,
@@ -182,10 +173,7 @@ impl Sending {
             let Update { upto, last_of_exchange, .. } = update;
             self.unacked.push_back(Unacked { upto, last_of_exchange });
             self.sent += 1;
-            // What only tells how far the store is keeps nothing waiting.
-            if !update.deltas.is_empty() {
-                self.next_ns = now_ns.saturating_add(self.interval_ns.max(pause_ns(update.deltas.len())));
-            }
+            self.pace.sent(update.deltas.len(), now_ns);
             actions.push_back(Action::Send(Message::Update(update)));
         }
         let idle = self.unacked.is_empty();
@@ -193,7 +181,7 @@ impl Sending {
             // What was read and not sent, the peer had.
             self.held = self.held.max(self.read);
         }
-        self.pausing = self.interval_ns <= PAUSE_NS_MAX && now_ns < self.next_ns;
+        self.pausing = self.pace.is_pausing(now_ns);
         if self.wants_to_read() && self.due_ns() <= now_ns {
             self.reading = true;
             let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
@@ -214,12 +202,12 @@ impl Sending {
     /// When to read next. To catch up, nothing is waited for.
     fn due_ns(&self) -> u64 {
         let trickles = self.phase == Phase::Live && !self.more;
-        if trickles { self.next_ns } else { 0 }
+        if trickles { self.pace.next_ns() } else { 0 }
     }
 
     /// When [`Sending::step`] has something to do again, if only the time is in its way.
     pub fn next_timeout(&self) -> Option<u64> {
-        let pause = (self.pausing && self.unacked.is_empty()).then_some(self.next_ns);
+        let pause = (self.pausing && self.unacked.is_empty()).then_some(self.pace.next_ns());
         if self.wants_to_read() { Some(self.due_ns()) } else { pause }
     }
 
@@ -233,13 +221,6 @@ impl Sending {
     pub fn held(&self) -> Revision {
         self.held
     }
-}
-
-/// How long after an update of so many groups the next comes at the earliest. Up to some thousand pushes a second nothing is
-/// delayed; where there are more, updates come to carry more groups, which earns longer pauses, up to the longest.
-fn pause_ns(groups: usize) -> u64 {
-    let earned_ns = (groups as u64).saturating_mul(PAUSE_NS_PER_GROUP).min(PAUSE_NS_MAX);
-    if earned_ns < PAUSE_NS_MIN { 0 } else { earned_ns }
 }
 
 /// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.

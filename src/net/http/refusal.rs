@@ -49,7 +49,8 @@ fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
 }
 
 fn is_of_host(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!$%&'()*+,-.:;=[]_~".contains(&byte)
+    let is_mark = matches!(byte, b'!' | b'$' | b'%'..=b'.' | b':' | b';' | b'=' | b'[' | b']' | b'_' | b'~');
+    byte.is_ascii_alphanumeric() || is_mark
 }
 
 #[cfg(test)]
