@@ -1,4 +1,7 @@
-//! When the next update goes, where changes trickle.
+//! When the next update goes, where changes trickle, and whether its acknowledgement may wait.
+//!
+//! Where updates come so far apart that each would be acknowledged long before the next, the sender waits for nothing, and
+//! an acknowledgement of each would cost both ends a third of what they send. So the peer may acknowledge several at once.
 
 /// The shortest time from an update to the next, for each group in it: about what the hub takes for an update.
 const PAUSE_NS_PER_GROUP: u64 = 250_000;
@@ -6,6 +9,8 @@ const PAUSE_NS_PER_GROUP: u64 = 250_000;
 const PAUSE_NS_MIN: u64 = 1_000_000;
 /// And at most: what is pushed often is shown that much later, and no later.
 const PAUSE_NS_MAX: u64 = 10_000_000;
+/// How long an acknowledgement that may wait does so. As long can it take until the sender knows what its peer holds.
+pub(super) const ACK_DELAY_NS: u64 = 200_000_000;
 
 /// See the module's documentation.
 #[derive(Clone, Copy, Debug)]
@@ -13,19 +18,37 @@ pub(super) struct Pace {
     interval_ns: u64,
     /// Before this, by the monotonic clock, nothing is read that trickles.
     next_ns: u64,
+    /// When the last update went.
+    sent_ns: Option<u64>,
+    /// How long the last acknowledgement took that was to come at once.
+    round_ns: Option<u64>,
 }
 
 impl Pace {
     /// Where updates are to be so far apart, at least.
     pub fn new(interval_ns: u64) -> Self {
-        Self { interval_ns, next_ns: 0 }
+        Self { interval_ns, next_ns: 0, sent_ns: None, round_ns: None }
     }
 
     /// An update goes. What only tells how far the store is keeps nothing waiting.
     pub fn sent(&mut self, groups: usize, now_ns: u64) {
+        self.sent_ns = Some(now_ns);
         if groups > 0 {
             self.next_ns = now_ns.saturating_add(self.interval_ns.max(pause_ns(groups)));
         }
+    }
+
+    /// An update that went then is acknowledged, and that was not to wait.
+    pub fn acked(&mut self, sent_ns: u64, now_ns: u64) {
+        self.round_ns = Some(now_ns.saturating_sub(sent_ns));
+    }
+
+    /// Whether an update comes long after the one before would have been acknowledged, and yet so soon that one
+    /// acknowledgement can be of both. Where it is not long after, to wait for the acknowledgement lets changes conflate.
+    pub fn is_calm(&self, now_ns: u64) -> bool {
+        let (Some(sent_ns), Some(round_ns)) = (self.sent_ns, self.round_ns) else { return false };
+        let gap_ns = now_ns.saturating_sub(sent_ns);
+        round_ns.saturating_mul(2) <= gap_ns && gap_ns <= ACK_DELAY_NS
     }
 
     /// When the next may go.

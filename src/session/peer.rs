@@ -157,7 +157,8 @@ impl Peer {
     /// When to be called with [`Event::Tick`].
     pub fn next_timeout(&self) -> u64 {
         let due_ns = self.heartbeat_due_ns.min(self.dead_ns()).min(self.progress_due_ns);
-        self.sending.next_timeout().map_or(due_ns, |next_ns| due_ns.min(next_ns))
+        let next = [self.sending.next_timeout(), self.receiving.next_timeout()];
+        next.into_iter().flatten().fold(due_ns, u64::min)
     }
 
     /// Whether it makes a difference now what the store publishes.
@@ -185,7 +186,7 @@ impl Peer {
             Event::Read(batch) => self.sending.read(batch, now.monotonic_ns, actions),
             Event::HeldBack(verdicts) => self.receiving.held_back(verdicts),
             Event::Committed(id) => {
-                let half_done = self.receiving.committed(id, actions)?;
+                let half_done = self.receiving.committed(id, now.monotonic_ns, actions)?;
                 if half_done {
                     self.peer_sent_all(now, actions);
                 }
@@ -274,6 +275,7 @@ impl Peer {
             self.sending.tell_progress(now.monotonic_ns, actions);
         }
         self.sending.step(now.monotonic_ns, actions);
+        self.receiving.step(now.monotonic_ns, actions);
         Ok(())
     }
 }

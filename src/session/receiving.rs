@@ -10,6 +10,7 @@ use crate::model::{Position, Revision, StoreId};
 use crate::wire::{Ack, Message, Update, Verdict};
 
 use super::event::{Action, CommitId};
+use super::pace::ACK_DELAY_NS;
 use super::peer::Fault;
 use super::sending::WINDOW;
 
@@ -26,8 +27,16 @@ pub(super) enum Exchange {
 
 #[derive(Clone, Copy, Debug)]
 enum Pending {
-    Update { upto: Revision, last_of_exchange: bool },
+    Update { upto: Revision, last_of_exchange: bool, ack_may_wait: bool },
     Cursor,
+}
+
+/// An acknowledgement that waits.
+#[derive(Clone, Copy, Debug)]
+struct Owed {
+    upto: Revision,
+    /// Until then, by the monotonic clock.
+    due_ns: u64,
 }
 
 /// The receiver's state.
@@ -43,6 +52,7 @@ pub(super) struct Receiving {
     pending: VecDeque<(CommitId, Pending)>,
     /// Updates made durable.
     updates: u64,
+    owed: Option<Owed>,
     /// What of the next of them is held back.
     held_back: Vec<Verdict>,
 }
@@ -59,13 +69,14 @@ impl Receiving {
             commits: 0,
             pending: VecDeque::new(),
             updates: 0,
+            owed: None,
             held_back: Vec::new(),
         }
     }
 
     /// Takes an update.
     pub fn update(&mut self, update: Update, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
-        let Update { upto, partial, last_of_exchange, deltas } = update;
+        let Update { upto, partial, last_of_exchange, ack_may_wait, deltas } = update;
         let received = self.received.revision;
         let pending = self.pending.iter().filter(|(_, pending)| matches!(pending, Pending::Update { .. })).count();
         if pending >= WINDOW {
@@ -85,7 +96,7 @@ impl Receiving {
         if self.exchange == Exchange::Over && !partial {
             self.cursor = self.received;
         }
-        self.commit(deltas, Pending::Update { upto, last_of_exchange }, actions);
+        self.commit(deltas, Pending::Update { upto, last_of_exchange, ack_may_wait }, actions);
         Ok(())
     }
 
@@ -114,16 +125,41 @@ impl Receiving {
     }
 
     /// A commit is durable. Tells whether the peer's half of an exchange now is.
-    pub fn committed(&mut self, id: CommitId, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
+    pub fn committed(&mut self, id: CommitId, now_ns: u64, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
         let Some((_, pending)) = self.pending.pop_front().filter(|(expected, _)| *expected == id) else {
             return Err(Fault::storage(format!("commit {} ended out of order", id.0)));
         };
-        let Pending::Update { upto, last_of_exchange } = pending else {
+        let Pending::Update { upto, last_of_exchange, ack_may_wait } = pending else {
             return Ok(false);
         };
         self.updates += 1;
+        if ack_may_wait && self.held_back.is_empty() {
+            let due_ns = self.owed.map_or(now_ns.saturating_add(ACK_DELAY_NS), |owed| owed.due_ns);
+            self.owed = Some(Owed { upto, due_ns });
+        } else {
+            self.acknowledge(upto, actions);
+        }
+        Ok(last_of_exchange)
+    }
+
+    /// Sends an acknowledgement of all that is durable, up to there.
+    fn acknowledge(&mut self, upto: Revision, actions: &mut VecDeque<Action>) {
+        self.owed = None;
         let held_back = std::mem::take(&mut self.held_back);
         actions.push_back(Action::Send(Message::Ack(Ack { updates: self.updates, revision: upto, held_back })));
-        Ok(last_of_exchange)
+    }
+
+    /// Sends the acknowledgement that waits, if it has waited for long enough.
+    pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
+        if let Some(owed) = self.owed
+            && owed.due_ns <= now_ns
+        {
+            self.acknowledge(owed.upto, actions);
+        }
+    }
+
+    /// When [`Receiving::step`] has something to do.
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.owed.map(|owed| owed.due_ns)
     }
 }

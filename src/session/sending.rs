@@ -1,7 +1,7 @@
 //! One direction of the link, at its sender: what is read, sent and acknowledged.
 //!
 //! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it is
-//! acknowledged. Then the next follows, after a pause if the one before had many groups ([`super::pace`]). Framing,
+//! acknowledged (where they come so seldom that nothing would, up to three wait for one acknowledgement). Then the next follows, after a pause if the one before had many groups ([`super::pace`]). Framing,
 //! syncing and acknowledging an update costs both ends several times what its first change does. Where pushes are rare, the
 //! pause is over before the next comes; where they are frequent, many share an update. Where updates are to be some time apart
 //! ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says that there is more, nothing is waited
@@ -35,6 +35,8 @@ enum Phase {
 struct Unacked {
     upto: Revision,
     last_of_exchange: bool,
+    ack_may_wait: bool,
+    sent_ns: u64,
 }
 
 /// The sender's state.
@@ -131,7 +133,13 @@ impl Sending {
             let partial = at + 1 < count;
             self.told = if partial { self.told } else { self.read };
             let last_of_exchange = last_of_exchange && !partial;
-            self.waiting.push_back(Update { upto: self.told, partial, last_of_exchange, deltas });
+            self.waiting.push_back(Update {
+                upto: self.told,
+                partial,
+                last_of_exchange,
+                deltas,
+                ..Update::default()
+            });
         }
         self.step(now_ns, actions);
     }
@@ -149,6 +157,11 @@ impl Sending {
             let revision = ack.revision;
             return Err(Fault::protocol(format!("an ack of revision {revision}, where {upto} was sent")));
         }
+        if let Some(last) = acked.last()
+            && !last.ack_may_wait
+        {
+            self.pace.acked(last.sent_ns, now_ns);
+        }
         self.acked = ack.updates;
         self.held = self.held.max(upto);
         self.step(now_ns, actions);
@@ -157,7 +170,7 @@ impl Sending {
 
     /// Tells the peer how far the store is, if it was not told.
     pub fn tell_progress(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
-        let idle = self.phase == Phase::Live && self.waiting.is_empty() && self.unacked.is_empty();
+        let idle = self.phase == Phase::Live && self.waiting.is_empty() && !self.awaits_ack();
         if idle && self.told < self.read {
             self.told = self.read;
             self.waiting.push_back(Update { upto: self.told, ..Update::default() });
@@ -168,10 +181,11 @@ impl Sending {
     /// Sends what waits and reads what is wanted, as far as the window and the interval allow.
     pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
         while self.unacked.len() < WINDOW
-            && let Some(update) = self.waiting.pop_front()
+            && let Some(mut update) = self.waiting.pop_front()
         {
-            let Update { upto, last_of_exchange, .. } = update;
-            self.unacked.push_back(Unacked { upto, last_of_exchange });
+            update.ack_may_wait = self.ack_may_wait(&update, now_ns);
+            let Update { upto, last_of_exchange, ack_may_wait, .. } = update;
+            self.unacked.push_back(Unacked { upto, last_of_exchange, ack_may_wait, sent_ns: now_ns });
             self.sent += 1;
             self.pace.sent(update.deltas.len(), now_ns);
             actions.push_back(Action::Send(Message::Update(update)));
@@ -189,13 +203,26 @@ impl Sending {
         }
     }
 
+    /// Whether the acknowledgement of an update that is sent now may wait: it is neither for changes to conflate, nor to
+    /// make room for more.
+    fn ack_may_wait(&self, update: &Update, now_ns: u64) -> bool {
+        let trickles = self.phase == Phase::Live && !self.more && self.waiting.is_empty() && !self.awaits_ack();
+        let room = self.unacked.len() + 1 < WINDOW;
+        trickles && room && !update.last_of_exchange && self.pace.is_calm(now_ns)
+    }
+
+    /// Whether an acknowledgement is under way, and nothing is sent that trickles until it is here.
+    fn awaits_ack(&self) -> bool {
+        self.unacked.back().is_some_and(|last| !last.ack_may_wait)
+    }
+
     fn wants_to_read(&self) -> bool {
         let wanted = match self.phase {
             Phase::Waiting => false,
             Phase::Exchanging { .. } => true,
             Phase::Live => self.more || self.head > self.read,
         };
-        let room = self.unacked.is_empty() || (self.more && self.unacked.len() < WINDOW);
+        let room = !self.awaits_ack() || (self.more && self.unacked.len() < WINDOW);
         wanted && room && self.waiting.is_empty() && !self.reading
     }
 
@@ -207,14 +234,14 @@ impl Sending {
 
     /// When [`Sending::step`] has something to do again, if only the time is in its way.
     pub fn next_timeout(&self) -> Option<u64> {
-        let pause = (self.pausing && self.unacked.is_empty()).then_some(self.pace.next_ns());
+        let pause = (self.pausing && !self.awaits_ack()).then_some(self.pace.next_ns());
         if self.wants_to_read() { Some(self.due_ns()) } else { pause }
     }
 
     /// Whether it makes a difference now what the store publishes. Where it does not, it will when the peer acknowledges or
     /// the time of [`Sending::next_timeout`] has come, and to hear of every change meanwhile would be for nothing.
     pub fn listens(&self) -> bool {
-        self.phase != Phase::Live || (self.unacked.is_empty() && !self.pausing)
+        self.phase != Phase::Live || !(self.awaits_ack() || self.pausing)
     }
 
     /// The peer holds all of this store's changes up to here.

@@ -2,6 +2,7 @@
 
 mod pair;
 mod store;
+mod trickle;
 
 use pair::{EDGE, HUB, Pair};
 use proptest::prelude::*;
@@ -52,77 +53,6 @@ fn strangers_exchange_and_then_go_on_where_they_were() {
     pair.settle();
     converged(&pair);
     assert_eq!((pair.side(EDGE).groups_sent, pair.side(HUB).groups_sent), (1, 1), "nothing comes back");
-}
-
-#[test]
-fn changes_conflate_while_one_update_is_on_its_way() {
-    let mut pair = acquainted(1);
-    let before = pair.side(EDGE).groups_sent;
-    for time_ns in 100..200 {
-        pair.write(EDGE, &key(0), &put(time_ns, time_ns as f64));
-        pair.read(EDGE);
-    }
-    assert_eq!(pair.side(EDGE).groups_sent, before + 1);
-    pair.settle();
-    converged(&pair);
-    assert_eq!(pair.side(EDGE).groups_sent, before + 2);
-}
-
-#[test]
-fn updates_are_some_time_apart_where_that_is_asked_for() {
-    let mut pair = acquainted(3);
-    (pair.send_interval_ns, pair.marks_max) = (SECOND_NS, 100);
-    pair.connect();
-    pair.settle();
-    pair.pass(2 * SECOND_NS);
-    let write = |pair: &mut Pair, job, time_ns| pair.write(EDGE, &key(job), &put(time_ns, time_ns as f64));
-    let sent = |pair: &Pair| pair.side(EDGE).messages_sent.get("update").copied().unwrap_or(0);
-    write(&mut pair, 0, 100);
-    pair.settle();
-    assert_eq!(sent(&pair), 1, "after a silence nothing waits");
-    for time_ns in 101..111 {
-        write(&mut pair, time_ns as usize % 3, time_ns);
-        pair.pass(SECOND_NS / 20);
-    }
-    assert_eq!(sent(&pair), 1, "the interval is not over");
-    pair.pass(SECOND_NS);
-    assert_eq!((sent(&pair), pair.side(EDGE).groups_sent), (2, 1 + 3), "what came meanwhile is sent together");
-    converged(&pair);
-    for job in 0..3 {
-        write(&mut pair, job, 200);
-    }
-    pair.cut();
-    pair.connect();
-    pair.settle();
-    converged(&pair);
-}
-
-#[test]
-fn an_update_earns_a_pause_by_its_groups() {
-    let mut pair = acquainted(100);
-    pair.marks_max = 400;
-    let sent = |pair: &Pair| pair.side(EDGE).messages_sent.get("update").copied().unwrap_or(0);
-    let write = |pair: &mut Pair, jobs: std::ops::Range<usize>, time_ns: u64| {
-        jobs.for_each(|job| pair.write(EDGE, &key(job), &put(time_ns + job as u64, 1.0)));
-        pair.rest();
-    };
-    for (groups, pause_ns) in [(4, 1_000_000), (8, 2_000_000), (20, 5_000_000), (40, 10_000_000), (100, 10_000_000)] {
-        pair.pass(SECOND_NS);
-        let before = sent(&pair);
-        write(&mut pair, 0..groups, groups as u64 * SECOND_NS);
-        assert_eq!(sent(&pair), before + 1, "after a silence nothing waits");
-        write(&mut pair, 0..groups, groups as u64 * SECOND_NS + 1_000);
-        pair.pass(pause_ns - 1);
-        assert_eq!(sent(&pair), before + 1, "after {groups} groups there is a pause");
-        pair.pass(1);
-        assert_eq!(sent(&pair), before + 2, "which is over in time");
-        converged(&pair);
-    }
-    pair.pass(SECOND_NS);
-    let before = sent(&pair);
-    write(&mut pair, 0..3, 130 * SECOND_NS);
-    write(&mut pair, 0..3, 140 * SECOND_NS);
-    assert_eq!(sent(&pair), before + 2, "after few there is none");
 }
 
 #[test]
@@ -353,7 +283,7 @@ fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_
 #[test]
 fn a_peer_that_breaks_the_rules_is_told_which() {
     let update = |upto, partial, last_of_exchange| {
-        Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas: vec![] })
+        Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, ..Update::default() })
     };
     let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision), held_back: Vec::new() });
     let welcome = |pair: &mut Pair| {

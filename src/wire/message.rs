@@ -156,6 +156,8 @@ pub struct Update {
     pub partial: bool,
     /// Whether this update ends the sender's half of an exchange.
     pub last_of_exchange: bool,
+    /// Whether its acknowledgement may wait a little for those of the next, to be one with them.
+    pub ack_may_wait: bool,
     /// The changes; of no group twice.
     pub deltas: Vec<Delta>,
 }

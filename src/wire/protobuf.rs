@@ -151,6 +151,7 @@ struct UpdatePb {
 const RESET: u32 = 1;
 const PARTIAL: u32 = 2;
 const LAST_OF_EXCHANGE: u32 = 4;
+const ACK_MAY_WAIT: u32 = 8;
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct AckPb {
@@ -199,8 +200,10 @@ struct ClosePb {
 /// Appends an update whose deltas are in `columns`.
 pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8>) {
     let flag = |set, flag| if set { flag } else { 0 };
-    let flags =
-        flag(columns.reset, RESET) | flag(update.partial, PARTIAL) | flag(update.last_of_exchange, LAST_OF_EXCHANGE);
+    let flags = flag(columns.reset, RESET)
+        | flag(update.partial, PARTIAL)
+        | flag(update.last_of_exchange, LAST_OF_EXCHANGE)
+        | flag(update.ack_may_wait, ACK_MAY_WAIT);
     let update = UpdatePb {
         upto: update.upto.0,
         flags,
@@ -223,6 +226,7 @@ pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeErro
         upto: Revision(pb.upto),
         partial: pb.flags & PARTIAL != 0,
         last_of_exchange: pb.flags & LAST_OF_EXCHANGE != 0,
+        ack_may_wait: pb.flags & ACK_MAY_WAIT != 0,
         deltas: Vec::new(),
     };
     let columns = Columns {

@@ -56,11 +56,11 @@ fn delta() -> impl Strategy<Value = Delta> {
 }
 
 fn update() -> impl Strategy<Value = Message> {
-    (any::<u64>(), any::<bool>(), any::<bool>(), proptest::collection::vec(delta(), 0..5)).prop_map(
-        |(upto, partial, last_of_exchange, mut deltas)| {
+    (any::<u64>(), any::<[bool; 3]>(), proptest::collection::vec(delta(), 0..5)).prop_map(
+        |(upto, [partial, last_of_exchange, ack_may_wait], mut deltas)| {
             let mut named = std::collections::HashSet::new();
             deltas.retain(|delta: &Delta| named.insert(delta.id.clone()));
-            Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, deltas })
+            Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, ack_may_wait, deltas })
         },
     )
 }
@@ -214,7 +214,8 @@ proptest! {
     fn the_cost_of_deltas_bounds_their_bytes(deltas in proptest::collection::vec(delta(), 0..5)) {
         let families = deltas.iter().flat_map(|d| d.group.families()).map(|f| Cost::of_family(&f.family));
         let cost = deltas.iter().map(Cost::of_header).chain(families).fold(Cost::default(), Cost::plus);
-        let update = Update { upto: Revision(u64::MAX), partial: true, last_of_exchange: true, deltas };
+        let (upto, set) = (Revision(u64::MAX), true);
+        let update = Update { upto, partial: set, last_of_exchange: set, ack_may_wait: set, deltas };
         let bytes = encoded(&mut Encoder::new(), &Message::Update(update));
         prop_assert!(cost.fits(BYTES_MAX) && cost.bytes() + 128 >= bytes.len());
     }

@@ -478,10 +478,12 @@ impl World {
                 let moment = Moment { stamp: late, wall_ns: self.random.next() };
                 let group = if self.random.chance(50) { Group::delete(late) } else { Group::post(moment, Vec::new()) };
                 let id = GroupId::local(LabelSet::new([("job", format!("j{}", self.random.below(3)))]));
+                let upto = self.random.span(1, 1 << 50);
                 Message::Update(Update {
-                    upto: Revision(self.random.span(1, 1 << 50)),
+                    upto: Revision(upto),
                     partial: self.random.chance(20),
                     last_of_exchange: self.random.chance(50),
+                    ack_may_wait: upto.is_multiple_of(2),
                     deltas: vec![Delta { id, group }],
                 })
             }

@@ -117,8 +117,11 @@ impl World {
     }
 
     pub fn send(&mut self, conn: ConnId, end: usize, message: &Message) {
-        if matches!(message, Message::Update(_)) {
+        if let Message::Update(update) = message {
             self.count("link: update sent");
+            if update.ack_may_wait {
+                self.count("link: update whose acknowledgement may wait");
+            }
         }
         let side = self.end(conn, end);
         let mut bytes = Vec::new();
