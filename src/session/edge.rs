@@ -96,7 +96,12 @@ impl Edge {
                 self.state = State::Closed;
                 Ok(())
             }
-            (_, Event::Stop(refused)) => Err(refused.into()),
+            (state, Event::Stop(refused)) => {
+                if let State::Open(peer) = state {
+                    peer.settle(&mut self.actions);
+                }
+                Err(refused.into())
+            }
             (_, Event::Malformed(text)) => Err(Fault::new(CloseReason::Malformed, text)),
             (_, Event::CommitFailed(text)) => Err(Fault::storage(text)),
             (State::Open(peer), event) => peer.handle(event, now, &mut self.actions),

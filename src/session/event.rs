@@ -26,8 +26,8 @@ pub struct Config {
     /// How often the peer is told of revisions that hold nothing for it, so that it need not look at them again.
     pub progress_ns: u64,
     /// The shortest time from one update to the next, unless to catch up: what changes meanwhile is sent together. With 0
-    /// the next is sent when the one before is acknowledged and its pause is over, 10 ms at most. The first change after a
-    /// silence never waits.
+    /// the next is sent when the one before is acknowledged, or should be, and its pause is over, 10 ms at most. The first
+    /// change after a silence never waits.
     pub send_interval_ns: u64,
 }
 

@@ -72,7 +72,12 @@ impl Hub {
                 self.state = State::Closed;
                 Ok(())
             }
-            (_, Event::Stop(refused) | Event::Refused(refused)) => Err(refused.into()),
+            (state, Event::Stop(refused) | Event::Refused(refused)) => {
+                if let State::Open(peer) = state {
+                    peer.settle(&mut self.actions);
+                }
+                Err(refused.into())
+            }
             (_, Event::Malformed(text)) => Err(Fault::new(CloseReason::Malformed, text)),
             (_, Event::CommitFailed(text)) => Err(Fault::storage(text)),
             (State::Open(peer), event) => peer.handle(event, now, &mut self.actions),

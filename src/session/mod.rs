@@ -5,8 +5,9 @@
 //! [`Event::Tick`] when [`Edge::next_timeout`] has come.
 //!
 //! Read in this order: [`event`] (what goes in and out), [`resume`] (may two stores go on where they were), `sending`
-//! with `pace`, and `receiving` (one direction each), `peer` (what both ends do once they know each other), [`edge`] and [`hub`] (the
-//! handshakes), [`offset`] (whose clock is right), [`lag`] (what waits, since when) and [`admission`] (which sessions a hub has).
+//! and `receiving` (one direction each), `pace` (when updates go), `peer` (what both ends do once they know each other),
+//! [`edge`] and [`hub`] (the handshakes), [`offset`] (whose clock is right), [`lag`] (what waits, since when) and
+//! [`admission`] (which sessions a hub has).
 
 pub mod admission;
 pub mod edge;

@@ -1,7 +1,7 @@
 //! When the next update goes, where changes trickle, and whether its acknowledgement may wait.
 //!
-//! Where updates come so far apart that each would be acknowledged long before the next, the sender waits for nothing, and
-//! an acknowledgement of each would cost both ends a third of what they send. So the peer may acknowledge several at once.
+//! Where updates come so far apart that each would be acknowledged long before the next, nothing waits for that, and
+//! acknowledging each would be a third of the bytes on the wire. So the peer may acknowledge several together.
 
 /// The shortest time from an update to the next, for each group in it: about what the hub takes for an update.
 const PAUSE_NS_PER_GROUP: u64 = 250_000;
@@ -9,7 +9,7 @@ const PAUSE_NS_PER_GROUP: u64 = 250_000;
 const PAUSE_NS_MIN: u64 = 1_000_000;
 /// And at most: what is pushed often is shown that much later, and no later.
 const PAUSE_NS_MAX: u64 = 10_000_000;
-/// How long an acknowledgement that may wait does so. As long can it take until the sender knows what its peer holds.
+/// How long an acknowledgement that may wait does so, at most: that much later the sender knows what its peer holds.
 pub(super) const ACK_DELAY_NS: u64 = 200_000_000;
 
 /// See the module's documentation.

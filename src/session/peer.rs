@@ -200,6 +200,11 @@ impl Peer {
         Ok(())
     }
 
+    /// Says what is left to say before the conversation is ended from this side in order.
+    pub fn settle(&mut self, actions: &mut VecDeque<Action>) {
+        self.receiving.settle(actions);
+    }
+
     fn tell_held(&mut self, actions: &mut VecDeque<Action>) {
         let held = self.sending.held();
         let (asked, durable) = self.receiving.commits();

@@ -52,9 +52,10 @@ pub(super) struct Receiving {
     pending: VecDeque<(CommitId, Pending)>,
     /// Updates made durable.
     updates: u64,
-    owed: Option<Owed>,
     /// What of the next of them is held back.
     held_back: Vec<Verdict>,
+    /// The acknowledgement of some of them that waits.
+    owed: Option<Owed>,
 }
 
 impl Receiving {
@@ -69,8 +70,8 @@ impl Receiving {
             commits: 0,
             pending: VecDeque::new(),
             updates: 0,
-            owed: None,
             held_back: Vec::new(),
+            owed: None,
         }
     }
 
@@ -133,7 +134,7 @@ impl Receiving {
             return Ok(false);
         };
         self.updates += 1;
-        if ack_may_wait && self.held_back.is_empty() {
+        if ack_may_wait && !last_of_exchange && self.held_back.is_empty() {
             let due_ns = self.owed.map_or(now_ns.saturating_add(ACK_DELAY_NS), |owed| owed.due_ns);
             self.owed = Some(Owed { upto, due_ns });
         } else {
@@ -149,11 +150,16 @@ impl Receiving {
         actions.push_back(Action::Send(Message::Ack(Ack { updates: self.updates, revision: upto, held_back })));
     }
 
-    /// Sends the acknowledgement that waits, if it has waited for long enough.
+    /// Sends the acknowledgement that waits, if it has waited until now.
     pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
-        if let Some(owed) = self.owed
-            && owed.due_ns <= now_ns
-        {
+        if self.owed.is_some_and(|owed| owed.due_ns <= now_ns) {
+            self.settle(actions);
+        }
+    }
+
+    /// Sends the acknowledgement that waits, if there is one.
+    pub fn settle(&mut self, actions: &mut VecDeque<Action>) {
+        if let Some(owed) = self.owed {
             self.acknowledge(owed.upto, actions);
         }
     }

@@ -1,12 +1,12 @@
 //! One direction of the link, at its sender: what is read, sent and acknowledged.
 //!
 //! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it is
-//! acknowledged (where they come so seldom that nothing would, up to three wait for one acknowledgement). Then the next follows, after a pause if the one before had many groups ([`super::pace`]). Framing,
-//! syncing and acknowledging an update costs both ends several times what its first change does. Where pushes are rare, the
-//! pause is over before the next comes; where they are frequent, many share an update. Where updates are to be some time apart
-//! ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says that there is more, nothing is waited
-//! for and up to [`WINDOW`] are on their way. What holds nothing for the peer is not sent; the peer is told of such revisions
-//! now and then, so that it need not look at them again.
+//! acknowledged. Then the next follows, after a pause if the one before had many groups ([`super::pace`]). Framing, syncing
+//! and acknowledging an update costs both ends several times what its first change does. Where pushes are rare, the pause is
+//! over before the next comes, and several updates are acknowledged together; where they are frequent, many share an update.
+//! Where updates are to be some time apart ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says
+//! that there is more, nothing is waited for and up to [`WINDOW`] are on their way. What holds nothing for the peer is not
+//! sent; the peer is told of such revisions now and then, so that it need not look at them again.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -211,7 +211,7 @@ impl Sending {
         trickles && room && !update.last_of_exchange && self.pace.is_calm(now_ns)
     }
 
-    /// Whether an acknowledgement is under way, and nothing is sent that trickles until it is here.
+    /// Whether the last update is to be acknowledged at once, and nothing is sent that trickles until it is.
     fn awaits_ack(&self) -> bool {
         self.unacked.back().is_some_and(|last| !last.ack_may_wait)
     }

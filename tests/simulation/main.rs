@@ -19,14 +19,14 @@ const FOUND: [u64; 21] = [
 const PLANTED: [(Bug, u64); 11] = [
     (Bug::RetentionIgnored, 0),
     (Bug::WallClockStamps, 0),
-    (Bug::DictionaryKept, 1),
+    (Bug::DictionaryKept, 2),
     (Bug::ExchangeWithoutTombstones, 6),
     (Bug::HeldBackBlocks, 2),
     (Bug::TombstoneDroppedEarly, 10),
-    (Bug::AnswerBeforeSync, 12),
-    (Bug::CursorApart, 36),
-    (Bug::FailureIgnored, 15),
-    (Bug::AckBeforeSync, 192),
+    (Bug::AnswerBeforeSync, 19),
+    (Bug::CursorApart, 15),
+    (Bug::FailureIgnored, 19),
+    (Bug::AckBeforeSync, 119),
     (Bug::StalePosition, 11),
 ];
 

@@ -104,6 +104,8 @@ pub struct Pair {
     /// Of both ends.
     pub send_interval_ns: u64,
     pub forget_tombstones: bool,
+    /// Both ends take no notice of it that acknowledgements may wait.
+    pub acks_at_once: bool,
     fresh: u64,
 }
 
@@ -119,6 +121,7 @@ impl Pair {
             marks_max: 2,
             send_interval_ns: 0,
             forget_tombstones: false,
+            acks_at_once: false,
             fresh: 1_000,
         }
     }
@@ -239,7 +242,10 @@ impl Pair {
         let now = self.now(end);
         let Some(sides) = &mut self.sides else { return false };
         let Some(bytes) = sides[end].inbox.pop_front() else { return false };
-        let message = sides[end].decoder.decode(&bytes).unwrap();
+        let mut message = sides[end].decoder.decode(&bytes).unwrap();
+        if let Message::Update(update) = &mut message {
+            update.ack_may_wait &= !self.acks_at_once;
+        }
         sides[end].machine.handle(Event::Message(message), now);
         self.perform(end);
         true

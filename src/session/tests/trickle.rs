@@ -83,56 +83,113 @@ fn an_update_earns_a_pause_by_its_groups() {
     assert_eq!(updates(&pair), before + 2, "after few there is none");
 }
 
-/// Writes so many times, with so much time from one to the next, and looks each time whether the hub has it.
-fn trickle(pair: &mut Pair, times: u64, gap_ns: u64) {
+/// Writes at an end so many times, with so much time from one to the next, and looks each time whether the other has it.
+fn trickle(pair: &mut Pair, end: usize, times: usize, gap_ns: u64) {
     for _ in 0..times {
         let at_ns = pair.now_ns;
-        pair.write(EDGE, &key(0), &put(1_000 + at_ns, at_ns as f64));
+        pair.write(end, &key(0), &put(1_000 + at_ns, at_ns as f64));
         pair.settle();
         converged(pair);
         pair.pass(at_ns + gap_ns - pair.now_ns);
     }
 }
 
+/// Whether the end knows that its peer has all that it wrote.
+fn knows(pair: &Pair, end: usize) -> bool {
+    pair.side(end).held == Some(pair.stores[end].head())
+}
+
+/// A pair in which so many updates of the edge wait to be acknowledged.
+fn waiting(updates: usize) -> Pair {
+    let mut pair = acquainted(1);
+    trickle(&mut pair, EDGE, 1, 15 * MILLISECOND_NS);
+    assert!(knows(&pair, EDGE), "the first after a silence does not wait");
+    let acked = acks(&pair);
+    trickle(&mut pair, EDGE, updates, 15 * MILLISECOND_NS);
+    assert!(acks(&pair) == acked && knows(&pair, EDGE) == (updates == 0));
+    pair
+}
+
 #[test]
 fn acknowledgements_come_together_where_updates_trickle() {
+    let mut pair = waiting(3);
+    let (before, acked) = (updates(&pair), acks(&pair));
+    trickle(&mut pair, EDGE, 1, 15 * MILLISECOND_NS);
+    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (1, 1), "more are not to be on their way");
+    assert!(knows(&pair, EDGE));
+    trickle(&mut pair, EDGE, 12, 15 * MILLISECOND_NS);
+    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (13, 4));
+}
+
+#[test]
+fn a_hub_trickles_as_an_edge_does() {
     let mut pair = acquainted(1);
-    trickle(&mut pair, 1, 15 * MILLISECOND_NS);
-    let (before, acked) = (updates(&pair), acks(&pair));
-    trickle(&mut pair, 12, 15 * MILLISECOND_NS);
-    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (12, 3), "as many wait as there may be on their way");
-    let (before, acked) = (updates(&pair), acks(&pair));
-    trickle(&mut pair, 6, 90 * MILLISECOND_NS);
-    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (6, 2), "none waits for longer than 200 ms");
-    pair.pass(200 * MILLISECOND_NS);
-    assert_eq!(pair.side(EDGE).held, Some(pair.stores[EDGE].head()), "the edge knows in the end");
-    let (before, acked) = (updates(&pair), acks(&pair));
-    trickle(&mut pair, 6, 300 * MILLISECOND_NS);
-    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (6, 6), "where none comes meanwhile, none waits");
+    trickle(&mut pair, HUB, 1, 15 * MILLISECOND_NS);
+    let acks = |pair: &Pair| pair.side(EDGE).messages_sent["ack"];
+    let acked = acks(&pair);
+    trickle(&mut pair, HUB, 12, 15 * MILLISECOND_NS);
+    assert_eq!(acks(&pair) - acked, 3);
+}
+
+#[test]
+fn an_acknowledgement_waits_for_a_fifth_of_a_second() {
+    let mut pair = waiting(0);
+    let acked = acks(&pair);
+    pair.write(EDGE, &key(0), &put(2 * SECOND_NS, 1.0));
+    pair.settle();
+    // That took a millisecond for each step.
+    pair.pass(190 * MILLISECOND_NS);
+    assert!(acks(&pair) == acked && !knows(&pair, EDGE));
+    pair.pass(10 * MILLISECOND_NS);
+    assert!(acks(&pair) == acked + 1 && knows(&pair, EDGE));
+}
+
+#[test]
+fn where_none_comes_meanwhile_no_acknowledgement_waits() {
+    let mut pair = waiting(1);
+    pair.pass(SECOND_NS);
+    for job in 0..3 {
+        pair.write(EDGE, &key(job), &put(2 * SECOND_NS, 1.0));
+        pair.settle();
+        assert!(knows(&pair, EDGE));
+        pair.pass(300 * MILLISECOND_NS);
+    }
 }
 
 #[test]
 fn an_acknowledgement_that_changes_wait_for_comes_at_once() {
-    let mut pair = acquainted(1);
-    trickle(&mut pair, 3, 15 * MILLISECOND_NS);
-    assert!(pair.side(EDGE).held < Some(pair.stores[EDGE].head()));
-    // So soon after the one before that it is acknowledged, and what changes meanwhile goes with the next.
+    let mut pair = waiting(1);
+    pair.write(EDGE, &key(0), &put(2 * SECOND_NS, 1.0));
+    pair.settle();
+    // So soon after the one before that it is waited for, and what changes meanwhile goes with the next.
     let (before, acked) = (updates(&pair), acks(&pair));
-    trickle(&mut pair, 1, 5 * MILLISECOND_NS);
     for value in 0..10 {
-        pair.write(EDGE, &key(0), &put(2 * SECOND_NS + value, value as f64));
+        pair.write(EDGE, &key(0), &put(3 * SECOND_NS + value, value as f64));
         pair.read(EDGE);
     }
-    assert_eq!(updates(&pair) - before, 2);
+    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (1, 0));
     pair.settle();
-    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (3, 2));
+    assert_eq!((updates(&pair) - before, acks(&pair) - acked), (2, 2));
+    assert!(knows(&pair, EDGE));
     converged(&pair);
 }
 
 #[test]
+fn catching_up_begins_while_acknowledgements_wait() {
+    let mut pair = waiting(3);
+    for job in 0..40 {
+        pair.stores[EDGE].merge(&key(job), &put(2 * SECOND_NS, job as f64), None);
+    }
+    pair.oracle = pair.stores[EDGE].groups().map(|(key, group)| (key.clone(), group.clone())).collect();
+    pair.write(EDGE, &key(40), &put(2 * SECOND_NS, 1.0));
+    pair.settle();
+    converged(&pair);
+    assert!(knows(&pair, EDGE));
+}
+
+#[test]
 fn what_is_held_back_is_told_without_waiting() {
-    let mut pair = acquainted(1);
-    trickle(&mut pair, 2, 15 * MILLISECOND_NS);
+    let mut pair = waiting(1);
     let verdict = HeldBack {
         key: key(0),
         family: "m".into(),
@@ -140,19 +197,40 @@ fn what_is_held_back_is_told_without_waiting() {
         text: "metric \"m\" has another type elsewhere".into(),
     };
     pair.tell(HUB, Event::HeldBack(vec![verdict.clone()]));
-    let acked = acks(&pair);
-    trickle(&mut pair, 1, 15 * MILLISECOND_NS);
-    assert_eq!((acks(&pair) - acked, &pair.side(EDGE).held_back), (1, &vec![verdict]));
-    assert_eq!(pair.side(EDGE).held, Some(pair.stores[EDGE].head()));
+    trickle(&mut pair, EDGE, 1, 15 * MILLISECOND_NS);
+    assert_eq!(pair.side(EDGE).held_back, [verdict]);
+    assert!(knows(&pair, EDGE));
+}
+
+#[test]
+fn who_stops_acknowledges_before_the_end() {
+    let mut pair = waiting(2);
+    let refused = Refused { reason: CloseReason::Shutdown, text: "stopping".into(), retry_after_ms: None };
+    pair.tell(HUB, Event::Stop(refused));
+    while pair.step(0) {}
+    assert_eq!(pair.side(EDGE).closed.as_ref().unwrap().reason, CloseReason::Shutdown);
+    assert!(knows(&pair, EDGE));
+}
+
+#[test]
+fn what_waited_to_be_acknowledged_is_not_sent_again() {
+    for end in [EDGE, HUB] {
+        let mut pair = waiting(2);
+        pair.crash(end);
+        pair.connect();
+        pair.settle();
+        converged(&pair);
+        assert_eq!(pair.side(EDGE).groups_sent, 0);
+        assert!(knows(&pair, EDGE));
+    }
 }
 
 #[test]
 fn a_peer_that_lets_no_acknowledgement_wait_is_understood() {
     let mut pair = acquainted(1);
-    trickle(&mut pair, 2, 15 * MILLISECOND_NS);
-    let sent = updates(&pair);
-    let revision = pair.stores[EDGE].head();
-    let ack = |updates| Message::Ack(Ack { updates, revision, held_back: Vec::new() });
-    pair.tell(EDGE, Event::Message(ack(sent as u64)));
-    assert_eq!((&pair.side(EDGE).closed, pair.side(EDGE).held), (&None, Some(revision)));
+    pair.acks_at_once = true;
+    let acked = acks(&pair);
+    trickle(&mut pair, EDGE, 9, 15 * MILLISECOND_NS);
+    assert_eq!(acks(&pair) - acked, 9);
+    assert!(knows(&pair, EDGE));
 }
