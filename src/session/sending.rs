@@ -133,13 +133,7 @@ impl Sending {
             let partial = at + 1 < count;
             self.told = if partial { self.told } else { self.read };
             let last_of_exchange = last_of_exchange && !partial;
-            self.waiting.push_back(Update {
-                upto: self.told,
-                partial,
-                last_of_exchange,
-                deltas,
-                ..Update::default()
-            });
+            self.waiting.push_back(Update { upto: self.told, partial, last_of_exchange, deltas, ..Update::default() });
         }
         self.step(now_ns, actions);
     }

@@ -21,6 +21,8 @@ use super::payload::{self, ShapesWritten};
 const FRAME_BYTES: usize = 256 << 10;
 /// Groups that may take more are written in parts.
 const PART_BYTES_MAX: usize = 64 << 20;
+/// Bytes of a file that are freed at once, at most.
+const FREED_BYTES_MAX: u64 = 4 << 20;
 
 /// Why a checkpoint failed. The logs are still there, so nothing is lost.
 #[derive(Debug)]
@@ -178,10 +180,22 @@ impl Drop for CheckpointWriter {
     }
 }
 
-/// Removes the files that `checkpoint-number` replaces.
+/// Removes the files that `checkpoint-number` replaces, each from its end on. Recovery looks at none of them, so that it is all
+/// the same how far this came. While a file system frees much at once, a commit's sync waits for it.
 pub(super) fn remove_before(disk: &dyn Disk, number: u64) -> io::Result<()> {
     let names = disk.list()?.into_iter().filter_map(|name| FileName::parse(&name));
-    remove_all(disk, names.filter(|name| name.number < number))
+    let replaced: Vec<FileName> = names.filter(|name| name.number < number).collect();
+    for name in replaced.iter().map(|name| name.text()) {
+        let mut len = disk.open(&name).and_then(|file| file.len()).unwrap_or(0);
+        while len > FREED_BYTES_MAX {
+            len -= FREED_BYTES_MAX;
+            // What cannot be cut is removed as it is.
+            if disk.cut(&name, len).is_err() {
+                break;
+            }
+        }
+    }
+    remove_all(disk, replaced.into_iter())
 }
 
 /// Removes files. One that cannot be removed keeps no other; of several the first error is told.
@@ -206,5 +220,37 @@ mod tests {
         assert_eq!(disk.list().unwrap(), ["LOCK", "checkpoint-0000000001", "log-0000000001", "log-0000000003"]);
         remove_before(&disk, 3).unwrap();
         assert_eq!(disk.list().unwrap(), ["LOCK", "log-0000000003"]);
+    }
+
+    #[test]
+    fn a_large_file_is_removed_in_steps_wherever_they_are_broken_off() {
+        let step = FREED_BYTES_MAX as usize;
+        let large = || {
+            let disk = SimulatedDisk::new(0);
+            for (name, len) in
+                [("log-0000000001", 2 * step + 1), ("log-0000000002", step), ("log-0000000003", 3 * step)]
+            {
+                let mut file = disk.create(name).unwrap();
+                file.write_at(0, &vec![7; len]).unwrap();
+                file.sync().unwrap();
+            }
+            disk.sync_dir().unwrap();
+            disk
+        };
+        let len = |disk: &SimulatedDisk, name: &str| disk.open(name).and_then(|file| file.len()).ok();
+        // Two cuts, each with its sync, and two removals.
+        let (disk, operations) = (large(), 6);
+        let before = disk.operations();
+        remove_before(&disk, 3).unwrap();
+        assert_eq!((disk.operations() - before, disk.list().unwrap()), (operations, vec!["log-0000000003".to_owned()]));
+        for broken in 0..operations {
+            let disk = large();
+            disk.fail_at(disk.operations() + broken, Fault::Broken);
+            let removed = remove_before(&disk, 3);
+            assert_eq!(removed.is_err(), broken >= 4, "what cannot be cut is removed all the same");
+            remove_before(&disk, 3).unwrap();
+            assert_eq!(disk.list().unwrap(), ["log-0000000003"]);
+            assert_eq!(len(&disk, "log-0000000003"), Some(3 * FREED_BYTES_MAX), "what is not replaced stays");
+        }
     }
 }

@@ -238,7 +238,7 @@ fn put_away(
     Ok(keep.then_some(folder))
 }
 
-/// A directory from which no file of the store is removed, and whose lock is held by someone else.
+/// A directory of which no file of the store is cut or removed, and whose lock is held by someone else.
 #[derive(Debug)]
 struct KeepingDisk(RealDisk);
 
@@ -265,6 +265,10 @@ impl Disk for KeepingDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         self.0.rename(from, to)
+    }
+
+    fn cut(&self, name: &str, len: u64) -> io::Result<()> {
+        if FileName::parse(name).is_some() { Ok(()) } else { self.0.cut(name, len) }
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

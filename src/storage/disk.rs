@@ -30,6 +30,8 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Gives a file another name, in place of the file that had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+    /// Cuts a file to `len` bytes, and makes that durable.
+    fn cut(&self, name: &str, len: u64) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes creations, renames and removals durable.
@@ -118,6 +120,12 @@ impl Disk for RealDisk {
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    fn cut(&self, name: &str, len: u64) -> io::Result<()> {
+        let file = OpenOptions::new().write(true).open(self.path.join(name))?;
+        file.set_len(len)?;
+        file.sync_data()
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {

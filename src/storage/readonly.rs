@@ -62,6 +62,10 @@ impl Disk for ReadOnlyDisk {
         refused()
     }
 
+    fn cut(&self, _: &str, _: u64) -> io::Result<()> {
+        refused()
+    }
+
     fn remove(&self, _: &str) -> io::Result<()> {
         refused()
     }

@@ -328,6 +328,12 @@ impl Disk for SimulatedDisk {
         Ok(())
     }
 
+    fn cut(&self, name: &str, len: u64) -> io::Result<()> {
+        let mut file = self.open(name)?;
+        file.truncate(len)?;
+        file.sync()
+    }
+
     fn remove(&self, name: &str) -> io::Result<()> {
         let mut state = self.state();
         state.begin()?;
