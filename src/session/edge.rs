@@ -96,15 +96,10 @@ impl Edge {
                 self.state = State::Closed;
                 Ok(())
             }
-            (state, Event::Stop(refused)) => {
-                if let State::Open(peer) = state {
-                    peer.settle(&mut self.actions);
-                }
-                Err(refused.into())
-            }
             (_, Event::Malformed(text)) => Err(Fault::new(CloseReason::Malformed, text)),
             (_, Event::CommitFailed(text)) => Err(Fault::storage(text)),
             (State::Open(peer), event) => peer.handle(event, now, &mut self.actions),
+            (_, Event::Stop(refused)) => Err(refused.into()),
             (State::Greeting { deadline_ns }, event) => {
                 let late = now.monotonic_ns >= *deadline_ns;
                 self.greeting(event, late, now)

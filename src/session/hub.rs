@@ -72,15 +72,10 @@ impl Hub {
                 self.state = State::Closed;
                 Ok(())
             }
-            (state, Event::Stop(refused) | Event::Refused(refused)) => {
-                if let State::Open(peer) = state {
-                    peer.settle(&mut self.actions);
-                }
-                Err(refused.into())
-            }
             (_, Event::Malformed(text)) => Err(Fault::new(CloseReason::Malformed, text)),
             (_, Event::CommitFailed(text)) => Err(Fault::storage(text)),
             (State::Open(peer), event) => peer.handle(event, now, &mut self.actions),
+            (_, Event::Stop(refused) | Event::Refused(refused)) => Err(refused.into()),
             (State::Waiting { deadline_ns } | State::Deciding { deadline_ns, .. }, Event::Tick) => {
                 let late = now.monotonic_ns >= *deadline_ns;
                 let fault = || Fault::new(CloseReason::Handshake, "the handshake took too long".into());

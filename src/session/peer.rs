@@ -192,17 +192,16 @@ impl Peer {
                 }
             }
             Event::Tick => self.tick(now, actions)?,
+            Event::Stop(refused) => {
+                self.receiving.settle(actions);
+                return Err(refused.into());
+            }
             // The rest is for the handshake, or was dealt with.
             _ => {}
         }
         self.lag.held(self.sending.held());
         self.tell_held(actions);
         Ok(())
-    }
-
-    /// Says what is left to say before the conversation is ended from this side in order.
-    pub fn settle(&mut self, actions: &mut VecDeque<Action>) {
-        self.receiving.settle(actions);
     }
 
     fn tell_held(&mut self, actions: &mut VecDeque<Action>) {

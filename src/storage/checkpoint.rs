@@ -21,8 +21,9 @@ use super::payload::{self, ShapesWritten};
 const FRAME_BYTES: usize = 256 << 10;
 /// Groups that may take more are written in parts.
 const PART_BYTES_MAX: usize = 64 << 20;
-/// Bytes of a file that are freed at once, at most.
-const FREED_BYTES_MAX: u64 = 4 << 20;
+/// Bytes of a file that are freed at once, at most. Few in tests, so that the trials, which break off at any operation, do
+/// so among these, too.
+const FREED_BYTES_MAX: u64 = if cfg!(test) { 512 } else { 4 << 20 };
 
 /// Why a checkpoint failed. The logs are still there, so nothing is lost.
 #[derive(Debug)]
@@ -189,7 +190,7 @@ pub(super) fn remove_before(disk: &dyn Disk, number: u64) -> io::Result<()> {
         let mut len = disk.open(&name).and_then(|file| file.len()).unwrap_or(0);
         while len > FREED_BYTES_MAX {
             len -= FREED_BYTES_MAX;
-            // What cannot be cut is removed as it is.
+            // What cannot be cut, or is in someone's backup by a hard link, is removed as it is.
             if disk.cut(&name, len).is_err() {
                 break;
             }

@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// Name of the file whose lock says that a process uses the directory.
@@ -30,7 +30,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
     /// Gives a file another name, in place of the file that had it.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Cuts a file to `len` bytes, and makes that durable.
+    /// Cuts a file to `len` bytes, and makes that durable; an error if others know it by another name.
     fn cut(&self, name: &str, len: u64) -> io::Result<()>;
     /// Removes a file.
     fn remove(&self, name: &str) -> io::Result<()>;
@@ -124,6 +124,9 @@ impl Disk for RealDisk {
 
     fn cut(&self, name: &str, len: u64) -> io::Result<()> {
         let file = OpenOptions::new().write(true).open(self.path.join(name))?;
+        if file.metadata()?.nlink() > 1 {
+            return Err(io::Error::other("the file has another name, a hard link"));
+        }
         file.set_len(len)?;
         file.sync_data()
     }
@@ -187,5 +190,19 @@ mod tests {
         assert!(parents(&b).is_empty());
         assert_eq!(parents(Path::new("no-such-store")), [Path::new(".")]);
         assert_eq!(parents(Path::new("no-such/store")), [Path::new("no-such"), Path::new(".")]);
+    }
+
+    #[test]
+    fn what_a_backup_has_by_a_hard_link_is_not_cut() {
+        let temp = TempDir::new();
+        let disk = RealDisk::open(temp.path()).unwrap();
+        for name in ["a", "b"] {
+            disk.create(name).unwrap().write_at(0, b"12345").unwrap();
+        }
+        fs::hard_link(temp.path().join("a"), temp.path().join("backup")).unwrap();
+        assert!(disk.cut("a", 2).is_err());
+        disk.cut("b", 2).unwrap();
+        assert_eq!(fs::read(temp.path().join("backup")).unwrap(), b"12345");
+        assert_eq!(fs::read(temp.path().join("b")).unwrap(), b"12");
     }
 }
