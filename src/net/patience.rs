@@ -204,7 +204,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
         let this = self.get_mut();
         let mut filled = slices.iter().filter(|slice| !slice.is_empty());
         let written = match (filled.next(), filled.next()) {
-            // Most answers are one piece, and to send one costs the system less than to gather it.
+            // Most answers are one piece: there is nothing to gather.
             (Some(only), None) => Pin::new(&mut this.inner).poll_write(cx, only),
             _ => Pin::new(&mut this.inner).poll_write_vectored(cx, slices),
         };
