@@ -125,15 +125,24 @@ impl Drafted {
 fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
     let Merge { scope, deltas, peer, position, .. } = merge;
     let mut all_held = Vec::new();
-    // In another scope, which group is meant is asked after the merges before it.
-    if let Scope::Place(place) = &scope {
-        let id = |delta: &Delta| GroupId { place: place.clone(), key: delta.id.key.clone() };
-        store.look_up(&deltas.iter().map(id).collect::<Vec<_>>());
-    }
-    for delta in deltas {
-        let key = delta.id.key;
-        let id = id_of(store, &scope, key.clone());
-        let held_back = store.merge(id.clone(), delta.group, peer)?;
+    let ids: Vec<GroupId> = match &scope {
+        Scope::Place(place) => {
+            deltas.iter().map(|delta| GroupId { place: place.clone(), key: delta.id.key.clone() }).collect()
+        }
+        // Which group is meant is asked after the merges before it.
+        Scope::Shown => Vec::new(),
+    };
+    store.look_up(&ids);
+    for (at, Delta { id: GroupId { key, .. }, group }) in deltas.into_iter().enumerate() {
+        let resolved;
+        let id = match ids.get(at) {
+            Some(id) => id,
+            None => {
+                resolved = store.resolve(key.clone());
+                &resolved
+            }
+        };
+        let held_back = store.merge(id, group, peer)?;
         all_held.extend(held_back.into_iter().map(|held| (id.clone(), key.clone(), held)));
     }
     // What another group of the same update made room for is not held back any more.

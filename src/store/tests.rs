@@ -134,7 +134,7 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
     store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
     let change = Group::put(moment, vec![counter, gauge("n")]);
-    store.merge(placed("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
+    store.merge(&placed("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{IDC="SYQ",job="b"}"#]);
     assert_eq!(store.published().counts().held, 1);
@@ -149,9 +149,9 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
     let mut store = store(rules());
     let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     let first = placed("SYQ", &[("job", "b")]);
-    store.merge(first.clone(), Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.merge(&first, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
     let second = placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
-    store.merge(second, Group::put(moment, vec![gauge("n")]), StoreId(7)).unwrap();
+    store.merge(&second, Group::put(moment, vec![gauge("n")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#]);
     let resolved = store.resolve(key(&[("IDC", "SYQ"), ("job", "b")]));
@@ -168,11 +168,11 @@ fn what_is_held_back_names_the_group_that_is_shown() {
     let stamp = |time_ns| crate::model::Stamp { time_ns, node: NodeId(7) };
     let pushed = |ns, families| Group::put(crate::model::Moment { stamp: stamp(ns), wall_ns: ns }, families);
     let first = placed("SYQ", &[("job", "b")]);
-    store.merge(first.clone(), pushed(5, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.merge(&first, pushed(5, vec![gauge("m")]), StoreId(7)).unwrap();
     let shadowed = placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
-    store.merge(shadowed.clone(), pushed(6, vec![gauge("n")]), StoreId(7)).unwrap();
+    store.merge(&shadowed, pushed(6, vec![gauge("n")]), StoreId(7)).unwrap();
     let outer = family("m", MetricType::Gauge, &[&[("job", "b")]]);
-    store.merge(placed("SYQ", &[]), pushed(8, vec![outer]), StoreId(7)).unwrap();
+    store.merge(&placed("SYQ", &[]), pushed(8, vec![outer]), StoreId(7)).unwrap();
     store.commit();
     let published = store.published();
     let conflict = |id: &GroupId| published.group(id).unwrap().families[0].conflict.clone();
@@ -192,7 +192,7 @@ fn groups_are_listed_and_found_by_their_labels() {
     let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
     let [plain, renamed] = [&[("job", "b")][..], &[("IDC", "BJ"), ("job", "b")]].map(|key| placed("SYQ", key));
     for id in [&plain, &renamed] {
-        store.merge(id.clone(), Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
+        store.merge(id, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
     }
     store.write(local(&[("job", "z")]), Action::Refuse, now(9)).unwrap();
     store.commit();
@@ -241,7 +241,7 @@ fn a_push_of_values_only_tries_nothing_again_that_is_held_back() {
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
     let held = placed("S", &[("job", "b")]);
-    store.merge(held.clone(), pushed(2, vec![counter]), StoreId(7)).unwrap();
+    store.merge(&held, pushed(2, vec![counter]), StoreId(7)).unwrap();
     store.commit();
     let before = store.published().group(&held).unwrap();
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(3)).unwrap();
@@ -263,7 +263,7 @@ fn what_a_peer_sends_is_shown_where_only_the_originals_change() {
     for (time_ns, originals) in [(1, None), (2, Some("x")), (3, Some("y")), (4, None)] {
         let originals = originals.map(|original| Arc::new([Box::from(original.as_bytes())].into()));
         family = Family::new(family.shape().clone(), family.values().clone(), originals).unwrap();
-        store.merge(id.clone(), pushed(time_ns, vec![family.clone()]), StoreId(2)).unwrap();
+        store.merge(&id, pushed(time_ns, vec![family.clone()]), StoreId(2)).unwrap();
         store.commit();
         let block = store.published().block("m").unwrap();
         assert_eq!(block.entries().next().unwrap().family, family, "at {time_ns}");
@@ -278,8 +278,8 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     store.write(id.clone(), Action::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
     let (small, big) = (placed("S", &[("job", "b")]), placed("S", &[("job", "c")]));
     let two = family("big", MetricType::Gauge, &[&[("x", "1")], &[("x", "2")]]);
-    store.merge(big.clone(), pushed(2, vec![two]), StoreId(7)).unwrap();
-    store.merge(small.clone(), pushed(3, vec![gauge("small")]), StoreId(7)).unwrap();
+    store.merge(&big, pushed(2, vec![two]), StoreId(7)).unwrap();
+    store.merge(&small, pushed(3, vec![gauge("small")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{job="a"}"#]);
     assert_eq!(store.published().counts().held, 2);
@@ -301,7 +301,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
 fn a_group_is_found_where_its_labels_only_look_exported() {
     let mut store = store(rules());
     let id = placed("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
-    store.merge(id.clone(), pushed(2, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.merge(&id, pushed(2, vec![gauge("m")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(*store.published().find(&id.shown()).unwrap().id(), id);
     assert!(store.published().find(&key(&[("IDC", "SYQ"), ("exported_IDC", "X"), ("job", "b")])).is_none());
@@ -312,7 +312,7 @@ fn a_peer_does_not_say_when_pushes_were() {
     let mut store = store(rules());
     let id = placed("S", &[("job", "b")]);
     let families = vec![gauge(PUSH_TIME), family(PUSH_FAILURE_TIME, MetricType::Counter, &[&[]]), gauge("m")];
-    store.merge(id.clone(), pushed(2, families), StoreId(7)).unwrap();
+    store.merge(&id, pushed(2, families), StoreId(7)).unwrap();
     store.commit();
     let names: Vec<_> = store.published().snapshot().into_iter().map(|(name, _)| name.to_string()).collect();
     assert_eq!(names, ["m", PUSH_FAILURE_TIME, PUSH_TIME]);
@@ -481,7 +481,7 @@ proptest! {
                 Step::Delete(group) => store.write(addressed(&store, group), Action::Delete, clock).unwrap(),
                 Step::Merge(group, families) => {
                     let change = Group::put(crate::model::Moment { stamp, wall_ns: 0 }, families);
-                    store.merge(addressed(&store, group), change, StoreId(2)).unwrap();
+                    store.merge(&addressed(&store, group), change, StoreId(2)).unwrap();
                 }
                 Step::LookUp => store.look_up(&[ids(), ids()].concat()),
                 Step::Commit => {

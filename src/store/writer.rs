@@ -237,18 +237,18 @@ impl Store {
     /// # Errors
     /// If it is of a group that is not live here and the store is at `limits.groups_max`; of deleted groups, it takes as many
     /// besides.
-    pub fn merge(&mut self, id: GroupId, change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
+    pub fn merge(&mut self, id: &GroupId, change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         let change =
             if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };
-        let entry = match self.staged.get_to_set(&id) {
+        let entry = match self.staged.get_to_set(id) {
             Some(entry) => {
                 self.check_revival(&entry, change.is_live())?;
                 entry
             }
             None => {
                 self.check_group_limit(change.is_live())?;
-                self.create(id)
+                self.create(id.clone())
             }
         };
         let (point, before, is_live) = (self.index.point(), self.revision, change.is_live());

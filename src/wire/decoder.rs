@@ -3,8 +3,6 @@
 use std::fmt;
 use std::sync::Arc;
 
-use foldhash::HashSet;
-
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
     Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Shape, Stamp,
@@ -17,6 +15,7 @@ use super::encoder::{
     COARSE_NS, DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
 };
 use super::message::{Message, PLAIN_BYTES_MAX, Update};
+use super::named::Named;
 use super::protobuf::{self, Columns, UPDATE};
 use super::values::{ValueReader, read_signed};
 
@@ -87,16 +86,18 @@ impl From<Malformed> for DecodeError {
 #[derive(Debug)]
 pub struct Decoder {
     dictionary: Dictionary,
+    named: Named,
     bytes_max: usize,
 }
 
+const NAMED_TWICE: DecodeError = DecodeError::Rule("an update names no group twice, and no key has two numbers");
 const STAMP: &str = "a stamp";
 const NODE: &str = "the node of a stamp";
 
 impl Decoder {
     /// The decoder of a new connection, for updates of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { dictionary: Dictionary::default(), bytes_max }
+        Self { dictionary: Dictionary::default(), named: Named::default(), bytes_max }
     }
 
     /// The message that is exactly these bytes. After an error the decoder is of no use.
@@ -110,7 +111,7 @@ impl Decoder {
         }
         let (update, columns) = protobuf::decode_update(body)?;
         if columns.reset {
-            self.dictionary = Dictionary::default();
+            (self.dictionary, self.named) = Default::default();
         } else if self.dictionary.is_full() {
             return Err(DecodeError::Rule("a full dictionary is reset before the next update"));
         }
@@ -138,6 +139,7 @@ impl Decoder {
     fn deltas(&mut self, columns: &Columns) -> Result<Vec<Delta>, DecodeError> {
         let mut cursor = Cursor::new(columns);
         let mut deltas = Vec::new();
+        self.named.begin();
         while cursor.structure.remaining() > 0 {
             bounded("groups of an update", deltas.len() + 1, GROUPS_MAX)?;
             deltas.push(self.delta(&mut cursor)?);
@@ -159,7 +161,9 @@ impl Decoder {
             .map(|change| GroupFamily { stamp: change.sent.stamp, family: change.sent.family.clone() })
             .collect();
         let key = self.dictionary.groups.get(number).map(|group| group.key.clone()).unwrap_or_default();
-        self.dictionary.settle(number, header, changes);
+        if let Some(key) = self.dictionary.settle(number, header, changes).group {
+            self.named.lose(key);
+        }
         let group = Group::from_parts(families, header);
         Ok(Delta { id: GroupId { place: Arc::default(), key }, group })
     }
@@ -174,13 +178,14 @@ impl Decoder {
                 return Err(Malformed::Invalid(NUMBER).into());
             }
             let before = cursor.keys.remaining();
-            let key = read_key(&mut cursor.keys)?;
-            self.dictionary.add_group(Arc::new(key), before - cursor.keys.remaining());
+            let key = Arc::new(read_key(&mut cursor.keys)?);
+            if !self.named.add(number, key.clone()) {
+                return Err(NAMED_TWICE);
+            }
+            self.dictionary.add_group(key, before - cursor.keys.remaining());
         }
-        // Each naming is work in proportion to what the group is known to have, here and in the store.
-        let key = self.dictionary.groups.get(number).map(|group| group.key.clone());
-        if !key.is_some_and(|key| cursor.named.insert(key)) {
-            return Err(DecodeError::Rule("an update names no group twice"));
+        if !self.named.name(number) {
+            return Err(NAMED_TWICE);
         }
         cursor.group = number + 1;
         Ok(number)
@@ -338,8 +343,6 @@ struct Cursor<'a> {
     originals: Reader<'a>,
     /// The number after that of the group before.
     group: usize,
-    /// The groups so far.
-    named: HashSet<Arc<LabelSet>>,
     families: usize,
     values_len: usize,
 }
@@ -354,7 +357,6 @@ impl<'a> Cursor<'a> {
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
             originals: Reader::new(&columns.originals),
             group: 0,
-            named: HashSet::default(),
             families: 0,
             values_len: 0,
         }

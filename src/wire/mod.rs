@@ -2,13 +2,15 @@
 //!
 //! Read in this order: [`message`] (what the ends say to each other), [`delta`] (what an update carries), `protobuf` (the
 //! messages as bytes), [`values`] (numbers against numbers that the peer has), `dictionary` (what both ends remember of
-//! a direction) and [`encoder`] and [`decoder`], which keep it. One encoder and one decoder live as long as a connection.
+//! a direction), `named` (which groups an update names), [`encoder`] and [`decoder`], which keep these. One encoder and one
+//! decoder live as long as a connection.
 
 pub mod decoder;
 pub mod delta;
 mod dictionary;
 pub mod encoder;
 pub mod message;
+mod named;
 mod protobuf;
 #[cfg(test)]
 mod tests;

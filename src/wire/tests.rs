@@ -384,6 +384,19 @@ fn an_update_that_names_a_group_twice_is_refused() {
     }
 }
 
+/// What an encoder never sends: a key that has a number given another in a later update.
+#[test]
+fn a_key_that_has_a_number_is_given_no_other() {
+    let (mut honest, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
+    decoder.decode(&encoded(&mut honest, &message(vec![put("a", 1, vec![])]))).unwrap();
+    // As if "b" had the first number: the next is that of a new group.
+    let mut other = Encoder::new();
+    encoded(&mut other, &message(vec![put("b", 1, vec![])]));
+    let again = encoded(&mut other, &message(vec![put("a", 2, vec![])]));
+    let error = decoder.decode(&again).unwrap_err().to_string();
+    assert!(error.contains("no key has two numbers"), "{error}");
+}
+
 /// A histogram layout of many bounds and many series: few bytes, many values.
 #[test]
 fn more_values_than_an_update_may_have_are_refused() {

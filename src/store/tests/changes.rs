@@ -36,7 +36,7 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let mut store = store(rules());
     let moment = Moment { stamp: Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     let id = placed("SYQ", &[("job", "b")]);
-    store.merge(id.clone(), Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
+    store.merge(&id, Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
     store.commit();
     let start = Revision(0);
     let published = store.published();
@@ -67,8 +67,8 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
             match writer {
                 // This node, the peer, and another one.
                 0 => store.write(id, Action::Post(vec![gauge("n")]), now(step + 1)).unwrap(),
-                1 => drop(store.merge(id, Group::post(moment, vec![gauge("m")]), StoreId(1)).unwrap()),
-                2 => drop(store.merge(id, Group::post(moment, vec![gauge("o")]), StoreId(2)).unwrap()),
+                1 => drop(store.merge(&id, Group::post(moment, vec![gauge("m")]), StoreId(1)).unwrap()),
+                2 => drop(store.merge(&id, Group::post(moment, vec![gauge("o")]), StoreId(2)).unwrap()),
                 _ => store.write(id, Action::Delete, now(step + 1)).unwrap(),
             }
             // Some steps are published together, and some tombstones go.
@@ -118,7 +118,7 @@ fn old_changes_of_others_do_not_count_again() {
     let mut push = |time_ns| {
         let stamp = Stamp { time_ns, node: NodeId(7) };
         let change = Group::post(Moment { stamp, wall_ns: 5 }, vec![gauge("n")]);
-        store.merge(id.clone(), change, StoreId(7)).unwrap();
+        store.merge(&id, change, StoreId(7)).unwrap();
         store.commit();
         store.published()
     };

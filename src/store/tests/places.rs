@@ -23,7 +23,7 @@ fn a_group_named_before_its_place_is_known_moves_there() {
     store.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
     store.commit();
     let id = placed("SYQ", &[("job", "a")]);
-    store.merge(id.clone(), pushed(5, vec![gauge("under")]), StoreId(7)).unwrap();
+    store.merge(&id, pushed(5, vec![gauge("under")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"early{IDC="SYQ",job="a"}"#], "the later PUT counts");
     assert!(store.published().group(&early).is_none());
@@ -39,7 +39,7 @@ fn a_group_that_did_not_move_to_its_place_does_when_another_store_is_there() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
     store.write(local(&labels), Action::Put(vec![gauge("early")]), now(10)).unwrap();
-    store.merge(placed("SYQ", &[("job", "b")]), pushed(5, vec![gauge("other")]), StoreId(7)).unwrap();
+    store.merge(&placed("SYQ", &[("job", "b")]), pushed(5, vec![gauge("other")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(store.resolve(key(&labels)), local(&labels));
     let place = Arc::new(key(&[("IDC", "SYQ")]));
@@ -57,11 +57,11 @@ fn a_delete_of_a_group_whose_place_is_not_known_yet_counts_there() {
     store.write(local(&[("IDC", "SYQ"), ("job", "a")]), Action::Delete, now(10)).unwrap();
     store.commit();
     let id = placed("SYQ", &[("job", "a")]);
-    store.merge(id.clone(), pushed(5, vec![gauge("old")]), StoreId(7)).unwrap();
+    store.merge(&id, pushed(5, vec![gauge("old")]), StoreId(7)).unwrap();
     store.commit();
     assert!(lines(&store.published()).is_empty());
     assert!(!store.published().group(&id).unwrap().group.deleted().is_zero());
-    store.merge(id, pushed(20, vec![gauge("new")]), StoreId(7)).unwrap();
+    store.merge(&id, pushed(20, vec![gauge("new")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"new{IDC="SYQ",job="a"}"#]);
 }
@@ -74,7 +74,7 @@ fn a_move_is_undone_with_its_draft_and_survives_a_restart() {
     first.commit();
     let begin: Vec<Record> = first.checkpoint().collect();
     let id = placed("SYQ", &[("job", "a")]);
-    first.merge(id.clone(), pushed(5, vec![]), StoreId(7)).unwrap();
+    first.merge(&id, pushed(5, vec![]), StoreId(7)).unwrap();
     let moved = first.records().to_vec();
     first.abort();
     assert_eq!(first.resolve(key(&labels)), local(&labels));
@@ -91,10 +91,10 @@ fn a_move_is_undone_with_its_draft_and_survives_a_restart() {
 #[test]
 fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes() {
     let mut store = store(rules());
-    store.merge(placed("SYQ", &[("job", "a")]), pushed(1, vec![gauge("m")]), StoreId(7)).unwrap();
-    store.merge(placed("BJ", &[("IDC", "SH"), ("job", "a")]), pushed(2, vec![gauge("m")]), StoreId(8)).unwrap();
+    store.merge(&placed("SYQ", &[("job", "a")]), pushed(1, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.merge(&placed("BJ", &[("IDC", "SH"), ("job", "a")]), pushed(2, vec![gauge("m")]), StoreId(8)).unwrap();
     store.write(local(&[("job", "own")]), Action::Put(vec![gauge("n")]), now(3)).unwrap();
-    store.merge(placed("SYQ", &[("job", "b")]), pushed(4, vec![]), StoreId(7)).unwrap();
+    store.merge(&placed("SYQ", &[("job", "b")]), pushed(4, vec![]), StoreId(7)).unwrap();
     store.commit();
     let keys: Vec<String> = changes(&store, &Scope::Shown).into_iter().map(|(key, _)| key).collect();
     let of = |labels: &str| format!("{{{labels}}}");
@@ -128,18 +128,18 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
     let mut types = store(rules());
     let counters = (0..1_000).map(|i| family(&name(i), MetricType::Counter, &[&[]])).collect();
     types.write(local(&[("job", "a")]), Action::Put(counters), now(1)).unwrap();
-    types.merge(held.clone(), many(), StoreId(7)).unwrap();
+    types.merge(&held, many(), StoreId(7)).unwrap();
     // For want of room, all but one.
     let mut room = store(Rules { limits: Limits { series_max: 1_000, ..Limits::default() }, ..rules() });
     let series: Vec<[(&str, String); 1]> = (0..999).map(|i| [("x", i.to_string())]).collect();
     let series: Vec<Vec<(&str, &str)>> = series.iter().map(|s| vec![(s[0].0, &*s[0].1)]).collect();
     let large = family("large", MetricType::Gauge, &series.iter().map(|s| &**s).collect::<Vec<_>>());
     room.write(local(&[("job", "a")]), Action::Put(vec![large]), now(1)).unwrap();
-    room.merge(held.clone(), many(), StoreId(7)).unwrap();
+    room.merge(&held, many(), StoreId(7)).unwrap();
     // For another group shown under the same labels.
     let mut labels = store(rules());
-    labels.merge(placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]), pushed(4, vec![gauge("n")]), StoreId(7)).unwrap();
-    labels.merge(held.clone(), many(), StoreId(7)).unwrap();
+    labels.merge(&placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]), pushed(4, vec![gauge("n")]), StoreId(7)).unwrap();
+    labels.merge(&held, many(), StoreId(7)).unwrap();
     let by = [local(&[("job", "a")]), local(&[("job", "a")]), placed("SYQ", &[("IDC", "SYQ"), ("job", "b")])];
     for ((mut store, held_back), by) in [(types, 1_000), (room, 999), (labels, 1_000)].into_iter().zip(by) {
         store.commit();
@@ -162,7 +162,7 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
 fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
-    store.merge(local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
+    store.merge(&local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
     store.write(local(&[("job", "own")]), Action::Put(vec![gauge("own")]), now(6)).unwrap();
     store.commit();
     let id = placed("SYQ", &[("job", "a")]);
@@ -212,7 +212,7 @@ fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
     let id = placed("SYQ", &[("job", "a")]);
     let cursor = || Cursor { position: Position::default(), place: id.place.clone() };
     let mut first = store(rules());
-    first.merge(local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
+    first.merge(&local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
     first.set_cursor(StoreId(7), cursor());
     first.commit();
     assert!(first.published().group(&id).is_some());
@@ -241,7 +241,7 @@ fn what_damage_left_of_a_move_becomes_one_group_again() {
     before.commit();
     let mut after = store(rules());
     let moment = Moment { stamp: Stamp { time_ns: 20, node: NodeId(7) }, wall_ns: 20 };
-    after.merge(id.clone(), Group::post(moment, vec![gauge("late")]), StoreId(7)).unwrap();
+    after.merge(&id.clone(), Group::post(moment, vec![gauge("late")]), StoreId(7)).unwrap();
     after.commit();
     let mut damaged = Store::new(rules(), &[]);
     before.checkpoint().chain(after.checkpoint()).for_each(|record| damaged.restore(record));
@@ -281,7 +281,7 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     let stamp = |time_ns| Stamp { time_ns, node: NodeId(7) };
     let far = crate::model::STAMP_NS_MAX;
     let group = Group::from(Header { horizon: stamp(far), deleted: stamp(1), ..Header::default() });
-    store.merge(placed("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
+    store.merge(&placed("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
     store.commit();
     assert!(store.published().tombstones(Revision(u64::MAX), 1_000, 10).is_empty(), "it is not old");
     store.write(placed("BJ", &[("job", "b")]), Action::Put(vec![gauge("m")]), now(2_000)).unwrap();
@@ -297,7 +297,7 @@ fn groups_whose_families_are_shown_otherwise_share_shapes_after_every_push() {
     for round in 0..3 {
         for job in jobs {
             let pushed_in = family("m", MetricType::Gauge, &[&[("IDC", "BJ")]]);
-            store.merge(placed("SYQ", &[("job", job)]), pushed(5 + round, vec![pushed_in]), StoreId(7)).unwrap();
+            store.merge(&placed("SYQ", &[("job", job)]), pushed(5 + round, vec![pushed_in]), StoreId(7)).unwrap();
             store.commit();
         }
         let entries = jobs.map(|job| store.published().group(&placed("SYQ", &[("job", job)])).unwrap());

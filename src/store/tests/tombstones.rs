@@ -38,9 +38,9 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
     let mut store = store(rules());
     let (id, peer) = (placed("S", &[("job", "a")]), StoreId(7));
     let old = pushed(1_000, vec![gauge("m")]);
-    store.merge(id.clone(), old.clone(), peer).unwrap();
+    store.merge(&id, old.clone(), peer).unwrap();
     let stamp = crate::model::Stamp { time_ns: 2_000, node: NodeId(7) };
-    store.merge(id.clone(), Group::delete(stamp), peer).unwrap();
+    store.merge(&id, Group::delete(stamp), peer).unwrap();
     let head = store.commit().head;
     let told = |store: &Store, since| {
         let changes = store.published().changes(
@@ -51,9 +51,9 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
         );
         changes.changes.into_iter().map(|change| change.group.deleted()).collect::<Vec<_>>()
     };
-    store.merge(id.clone(), Group::delete(stamp), peer).unwrap();
+    store.merge(&id, Group::delete(stamp), peer).unwrap();
     assert_eq!(store.commit().head, head, "the same is no news");
-    store.merge(id.clone(), old, peer).unwrap();
+    store.merge(&id, old, peer).unwrap();
     store.commit();
     assert!(!store.published().group(&id).unwrap().group.is_live());
     assert_eq!(told(&store, head), [stamp]);
@@ -64,11 +64,11 @@ fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
     let limits = Limits { groups_max: 1, series_max: 9 };
     let mut store = store(Rules { limits, ..rules() });
     store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
-    let refusal = store.merge(placed("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
+    let refusal = store.merge(&placed("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
     assert_eq!(refusal, Refusal::Limit { name: "limits.groups_max", max: 1 });
     let gone = || Group::delete(crate::model::Stamp { time_ns: 3, node: NodeId(7) });
-    store.merge(placed("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
-    store.merge(placed("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
+    store.merge(&placed("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
+    store.merge(&placed("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
     store.commit();
     assert_eq!(store.published().counts().tombstones, 1);
 }

@@ -78,7 +78,7 @@ impl World {
             let identity = store.identity();
             let moment = Moment { stamp: Stamp { time_ns: now.stamp_ns, node: identity.node }, wall_ns: now.wall_ns };
             let change = change(action.clone(), moment);
-            store.merge(id.clone(), change, identity.store).map(drop)
+            store.merge(&id, change, identity.store).map(drop)
         } else {
             store.write(id.clone(), action.clone(), now)
         };
