@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX};
-use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, Points};
+use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, Points, excerpt};
 
 /// A label of a pushed metric, unescaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,30 +77,30 @@ pub enum Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let metric = |name: &str| format!("collected metric {:?}", excerpt(name));
         match self {
             Self::Timestamp => f.write_str("pushed metrics must not have timestamps"),
-            Self::DuplicateSeries(DuplicateSeries { name, labels }) => write!(
-                f,
-                "collected metric {name:?} {{ {labels} }} was collected before with the same name and label values"
-            ),
+            Self::DuplicateSeries(DuplicateSeries { name, labels }) => {
+                let (metric, labels) = (metric(name), excerpt(labels));
+                write!(f, "{metric} {{ {labels} }} was collected before with the same name and label values")
+            }
             Self::DuplicateLabel { family, label } => {
-                write!(f, "collected metric {family:?} has two or more labels with the same name: {label}")
+                let (metric, label) = (metric(family), excerpt(label));
+                write!(f, "{metric} has two or more labels with the same name: {label}")
             }
-            Self::MetricName(name) => write!(f, "collected metric {name:?} has an invalid name"),
-            Self::MetricType { family, number } => {
-                write!(f, "collected metric {family:?} has the unknown type {number}")
-            }
+            Self::MetricName(name) => write!(f, "{} has an invalid name", metric(name)),
+            Self::MetricType { family, number } => write!(f, "{} has the unknown type {number}", metric(family)),
             Self::LabelName { family, label } => {
-                write!(f, "collected metric {family:?} has a label with an invalid name: {label}")
+                write!(f, "{} has a label with an invalid name: {}", metric(family), excerpt(label))
             }
             Self::LabelValue { family, label } => {
-                write!(f, "collected metric {family:?} has a label named {label:?} whose value is not utf8")
+                write!(f, "{} has a label named {:?} whose value is not utf8", metric(family), excerpt(label))
             }
             Self::TypeLabel { family, label } => {
-                write!(f, "collected metric {family:?} must not have an explicit {label:?} label")
+                write!(f, "{} must not have an explicit {label:?} label", metric(family))
             }
             Self::WrongType { family, metric_type } => {
-                write!(f, "collected metric {family:?} is not a {}", metric_type.name().to_ascii_uppercase())
+                write!(f, "{} is not a {}", metric(family), metric_type.name().to_ascii_uppercase())
             }
         }
     }

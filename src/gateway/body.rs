@@ -311,4 +311,55 @@ mod tests {
         assert_eq!(delete("snappy", b"not snappy"), Ok(()));
         assert_eq!(delete("", b"junk"), Ok(()));
     }
+
+    /// An answer is made outside all bounds on memory: what it quotes is the beginning of what was sent.
+    #[test]
+    fn what_an_answer_quotes_is_bounded() {
+        let texts = [
+            "m §",
+            "m 1 §",
+            "m 1 2 §",
+            "§",
+            "m{§=\"1\"} 1",
+            "m{\"§\"=\"1\"} 1",
+            "m{a=\"§",
+            "m{a=\"§\"x} 1",
+            "m{\"a§",
+            "{\"§\",\"§\"} 1",
+            "§{x=1} 1",
+            "§{\"a\"} 1",
+            "§{,} 1",
+            "§{a=\"1\",a=\"1\"} 1",
+            "§{__a=\"1\"} 1",
+            "m{__§=\"1\"} 1",
+            "§ 1 5",
+            "§ 1\n§ 1",
+            "m{a=\"§\"} 1\nm{a=\"§\"} 1",
+            "# TYPE §",
+            "# TYPE m §",
+            "# HELP § h\n# HELP § h",
+            "# TYPE § gauge\n# TYPE § gauge",
+            "# TYPE h histogram\nh_bucket{le=\"§\"} 1",
+            "# TYPE § histogram\n§_bucket{le=\"1\"} -1",
+        ];
+        let long = ["x", "\u{1}", "\u{f8ff}"].map(|character| character.repeat(100_000));
+        let rules = BodyRules { limits: Limits { line_bytes_max: usize::MAX, ..Limits::default() }, ..rules(1 << 30) };
+        let (mut refused, mut quoted) = (0, 0);
+        for (text, long) in texts.iter().flat_map(|text| long.iter().map(move |long| (text, long))) {
+            let told = told(Headers::default(), format!("{}\n", text.replace('§', long)).as_bytes(), &rules);
+            assert!(told.len() < 10_000, "{text}: {} bytes", told.len());
+            refused += usize::from(told.contains("400 "));
+            quoted += usize::from(told.contains('…'));
+        }
+        // Some names are good names, however long.
+        assert!(refused >= texts.len() * long.len() - 3 && quoted > refused / 2, "{quoted} of {refused}");
+        let protobuf = |content: &[u8]| {
+            let headers = Headers { content_type: PROTOBUF, ..Headers::default() };
+            told(headers, content, &rules)
+        };
+        // A family with a long name, of 100,000 bytes, that is no legacy name.
+        let name = [&b"\x0a\xa0\x8d\x06"[..], &vec![0x01; 100_000]].concat();
+        let told = protobuf(&[&b"\xa4\x8d\x06"[..], &name].concat());
+        assert!(told.contains("\"… has an invalid name") && told.len() < 10_000, "{} bytes", told.len());
+    }
 }

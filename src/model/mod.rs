@@ -3,11 +3,13 @@
 //! Read in this order: [`label`] (names and values), [`stamp`] (when a write happened, in which order a node applied
 //! it), [`shape`], [`values`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
 //! way to make a family from what was pushed), [`bytes`] and [`encode`] (a shape as bytes, for disk and link), [`place`]
-//! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge).
+//! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge). [`excerpt`] is what
+//! messages quote of all these.
 
 pub mod build;
 pub mod bytes;
 pub mod encode;
+pub mod excerpt;
 pub mod family;
 pub mod group;
 pub mod label;
@@ -19,6 +21,7 @@ pub mod values;
 pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
 pub use encode::{decode_shape, encode_shape, encoded_len_max};
+pub use excerpt::{EXCERPT_BYTES_MAX, Excerpt, excerpt, excerpt_lossy};
 pub use family::{Family, Originals};
 pub use group::{Changes, Group, GroupFamily, Header, Moment, Source, Walk};
 pub use label::{Label, LabelSet};

@@ -92,7 +92,7 @@ pub struct Service {
 /// A push of fewer bytes is read where it came in, and what is made of it is not counted: that is some megabytes at most.
 const LARGE_BYTES: usize = 64 << 10;
 /// The same of one that is compressed.
-const LARGE_COMPRESSED_BYTES: usize = 4 << 10;
+const LARGE_COMPRESSED_BYTES: usize = 8 << 10;
 
 /// What there is to tell of so many edges, some ten series each, is gathered aside.
 const EDGES_MANY: usize = 256;

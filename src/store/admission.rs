@@ -9,7 +9,7 @@ use super::index::{Conflict, related};
 use super::record::{Mark, MarksBuilder, Record};
 use super::writer::{Refusal, Store};
 use crate::model::place::shown_family;
-use crate::model::{Changes, Family, Group, GroupFamily, GroupId};
+use crate::model::{Changes, Family, Group, GroupFamily, GroupId, excerpt};
 
 /// On which terms families are shown.
 #[derive(Clone, Copy)]
@@ -104,7 +104,7 @@ impl Store {
     fn hold(&mut self, entry: &Entry, family: &Family, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
         self.index.hold(family.name(), entry.id(), room);
-        let conflict = Some(Arc::new(conflict.shortened()));
+        let conflict = Some(Arc::new(conflict));
         FamilyState { conflict, ..FamilyState::default() }
     }
 
@@ -112,7 +112,7 @@ impl Store {
     fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
         let shown = shown_family(entry.shown(), family).map_err(|duplicate| Conflict::Duplicate {
             name: duplicate.name,
-            labels: duplicate.labels,
+            labels: excerpt(&duplicate.labels).to_string(),
             group: None,
         })?;
         let shown = shown.map(|family| self.shapes.intern(family));

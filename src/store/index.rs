@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::entry::{Entry, fill};
-use crate::model::{Family, GroupId, LabelSet, MetricType, Shape};
+use crate::model::{Family, GroupId, LabelSet, MetricType, Shape, excerpt};
 
 /// The names of a grouping key's labels.
 type Signature = Box<[Box<str>]>;
@@ -39,7 +39,7 @@ pub enum Conflict {
     Duplicate {
         /// The metric's name.
         name: Arc<str>,
-        /// The labels.
+        /// The labels, or their beginning: it is kept for as long as a family is held back.
         labels: String,
         /// The labels of the group that shows it; `None` if that is the group itself.
         group: Option<Arc<LabelSet>>,
@@ -64,20 +64,22 @@ impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Type { name, pushed, used } => {
-                let (pushed, used) = (pushed.name(), used.name());
+                let (name, pushed, used) = (excerpt(name), pushed.name(), used.name());
                 write!(f, "metric {name:?} has type {pushed} here but type {used} elsewhere: one name needs one type")
             }
             Self::Suffix { name, used } => {
+                let (name, used) = (excerpt(name), excerpt(used));
                 write!(
                     f,
                     "metric {name:?} collides with metric {used:?}: a histogram or summary owns its _count, _sum and _bucket"
                 )
             }
             Self::Duplicate { name, labels, .. } => {
+                let name = excerpt(name);
                 write!(f, "metric {name:?} {labels} was collected before with the same name and label values")
             }
             Self::Shadowed { labels, .. } => {
-                write!(f, "another group is already shown under the labels {labels}")
+                write!(f, "another group is already shown under the labels {}", excerpt(&labels.to_string()))
             }
             Self::Limit { name, max } => {
                 write!(f, "the store is at its bound {name} = {max}: delete groups or raise it")
@@ -87,23 +89,6 @@ impl fmt::Display for Conflict {
 }
 
 impl std::error::Error for Conflict {}
-
-impl Conflict {
-    /// The same in less memory, to be kept for as long as the family is: of long labels their beginning.
-    pub(super) fn shortened(mut self) -> Self {
-        if let Self::Duplicate { labels, .. } = &mut self
-            && labels.len() > KEPT_LABELS_BYTES_MAX
-        {
-            labels.truncate(labels.floor_char_boundary(KEPT_LABELS_BYTES_MAX));
-            labels.push('…');
-            labels.shrink_to_fit();
-        }
-        self
-    }
-}
-
-/// Bytes of a duplicate series' labels that are kept of a family held back; a peer is told of no more either.
-const KEPT_LABELS_BYTES_MAX: usize = 1_024;
 
 /// Steps for which the journal keeps room from one draft to the next; a start journals all there is.
 const JOURNAL_KEPT: usize = 65_536;
@@ -268,7 +253,7 @@ impl Index {
             if other.contains(&rest) {
                 let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (l.name, l.value))));
                 let (name, group) = (shape.name().clone(), Some(key.clone()));
-                return Err(Conflict::Duplicate { name, labels: labels.to_string(), group });
+                return Err(Conflict::Duplicate { name, labels: excerpt(&labels.to_string()).to_string(), group });
             }
         }
         Ok(())

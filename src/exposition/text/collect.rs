@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::exposition::number;
 use crate::exposition::protobuf::message::Metric;
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal, type_label};
-use crate::model::{MetricType, Num, Points};
+use crate::model::{MetricType, Num, Points, excerpt};
 
 /// What a sample is of its series, by its name's suffix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl<'a> Collected<'a> {
             (Part::Body, None) => {}
             (_, _) if value < 0.0 => {
                 let what = if part == Part::Count { "count" } else { "bucket population" };
-                return Err(format!("negative {what} for histogram {:?}", self.raw.name));
+                return Err(format!("negative {what} for histogram {:?}", excerpt(&self.raw.name)));
             }
             (Part::Count, _) => match number::as_count(value) {
                 Some(count) => distribution.count = Some(count),

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use super::ParseError;
+use crate::model::{Excerpt, excerpt, excerpt_lossy};
 
 /// What kind of name is read: metric names have colons.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,10 +19,10 @@ pub(super) enum NameKind {
 pub(super) type Token<'a> = Result<Cow<'a, str>, Vec<u8>>;
 
 /// A token for a message.
-pub(super) fn lossy(token: &Token) -> String {
+pub(super) fn quoted<'t>(token: &'t Token) -> Excerpt<'t> {
     match token {
-        Ok(text) => text.clone().into_owned(),
-        Err(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+        Ok(text) => excerpt(text),
+        Err(bytes) => excerpt_lossy(bytes),
     }
 }
 
@@ -135,7 +136,7 @@ impl<'a> Cursor<'a> {
             match self.byte()? {
                 b'"' => break,
                 b'\n' => {
-                    let name = String::from_utf8_lossy(name);
+                    let name = excerpt_lossy(name);
                     return Err(self.error(format!("{what} name {name:?} contains unescaped new-line")));
                 }
                 b'\\' => name.push(self.escaped()?),
@@ -178,7 +179,7 @@ impl<'a> Cursor<'a> {
                     return Ok(owned(value));
                 }
                 b'\n' => {
-                    let value = String::from_utf8_lossy(&value);
+                    let value = excerpt_lossy(&value);
                     return Err(self.error(format!("label value {value:?} contains unescaped new-line")));
                 }
                 b'\\' => value.push(self.escaped()?),

@@ -20,10 +20,10 @@ use std::borrow::Cow;
 use std::fmt;
 
 use super::collect::{Collector, Mark};
-use super::cursor::{Cursor, NameKind, Token, lossy};
+use super::cursor::{Cursor, NameKind, Token, quoted};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::exposition::{Limit, Limits, NameValidation, number};
-use crate::model::MetricType;
+use crate::model::{MetricType, excerpt, excerpt_lossy};
 
 /// Why a body is not text format; the push changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,12 +151,13 @@ impl<'a> Parser<'a, '_> {
             Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         };
         let taken = self.collector.set_help(help);
-        taken.map_err(|name| self.cursor.error(format!("second HELP line for metric name {name:?}")))
+        taken.map_err(|name| self.cursor.error(format!("second HELP line for metric name {:?}", excerpt(&name))))
     }
 
     fn metric_type(&mut self, token: &[u8]) -> Result<(), ParseError> {
         let metric_type = self.parse_type(token)?;
         self.collector.set_type(metric_type).map_err(|name| {
+            let name = excerpt(&name);
             self.cursor.error(format!("second TYPE line for metric name {name:?}, or TYPE reported after samples"))
         })
     }
@@ -172,7 +173,7 @@ impl<'a> Parser<'a, '_> {
             "UNTYPED" => Ok(MetricType::Untyped),
             "HISTOGRAM" => Ok(MetricType::Histogram),
             "GAUGE_HISTOGRAM" | "GAUGEHISTOGRAM" => Ok(MetricType::GaugeHistogram),
-            _ => Err(self.cursor.error(format!("unknown metric type {name:?}"))),
+            _ => Err(self.cursor.error(format!("unknown metric type {:?}", excerpt(&name)))),
         }
     }
 
@@ -184,7 +185,7 @@ impl<'a> Parser<'a, '_> {
                 self.collector.select(name);
                 Ok(())
             }
-            invalid => Err(self.cursor.error(format!("invalid metric name {:?}", lossy(&invalid)))),
+            invalid => Err(self.cursor.error(format!("invalid metric name {:?}", quoted(&invalid)))),
         }
     }
 
@@ -208,7 +209,7 @@ impl<'a> Parser<'a, '_> {
         }
         let token = self.cursor.until_white()?;
         let Some(value) = number::parse(token) else {
-            let token = String::from_utf8_lossy(token);
+            let token = excerpt_lossy(token);
             return Err(self.cursor.error(format!("expected float as value, got {token:?}")));
         };
         let recorded = match naming {
@@ -223,12 +224,12 @@ impl<'a> Parser<'a, '_> {
         self.cursor.skip_blanks()?;
         let token = self.cursor.until_white()?;
         if std::str::from_utf8(token).ok().and_then(|token| token.parse::<i64>().ok()).is_none() {
-            let token = String::from_utf8_lossy(token);
+            let token = excerpt_lossy(token);
             return Err(self.cursor.error(format!("expected integer as timestamp, got {token:?}")));
         }
         let rest = self.cursor.until_line_feed()?;
         if !rest.is_empty() {
-            let rest = String::from_utf8_lossy(rest);
+            let rest = excerpt_lossy(rest);
             return Err(self.cursor.error(format!("spurious string after timestamp: {rest:?}")));
         }
         self.collector.refuse(Refusal::Timestamp);
@@ -246,7 +247,7 @@ impl<'a> Parser<'a, '_> {
             }
             let name = self.cursor.name(NameKind::Label)?;
             if name.as_deref() == Ok("") {
-                let family = self.collector.selected_name();
+                let family = excerpt(self.collector.selected_name());
                 return Err(self.cursor.error(format!("invalid label name for metric {family:?}")));
             }
             if self.cursor.skip_blanks()? == b'=' {
@@ -270,7 +271,7 @@ impl<'a> Parser<'a, '_> {
     /// A metric's name between the braces; the cursor is behind it.
     fn name_inside(&mut self, name: Token<'a>, naming: &Naming) -> Result<(), ParseError> {
         if *naming == Naming::Inside {
-            let family = self.collector.selected_name();
+            let family = excerpt(self.collector.selected_name());
             return Err(self.cursor.error(format!("multiple metric names for metric {family:?}")));
         }
         let found = self.cursor.byte()?;
@@ -288,7 +289,7 @@ impl<'a> Parser<'a, '_> {
                 return Err(self.cursor.error("label name \"__name__\" is reserved".into()));
             }
             Ok(name) if self.names.allows_label(&name) => name,
-            invalid => return Err(self.cursor.error(format!("invalid label name {:?}", lossy(&invalid)))),
+            invalid => return Err(self.cursor.error(format!("invalid label name {:?}", quoted(&invalid)))),
         };
         self.cursor.advance();
         let found = self.cursor.skip_blanks()?;
@@ -299,11 +300,11 @@ impl<'a> Parser<'a, '_> {
         let value = self.cursor.label_value()?;
         let value = match value {
             Ok(value) => value,
-            invalid => return Err(self.cursor.error(format!("invalid label value {:?}", lossy(&invalid)))),
+            invalid => return Err(self.cursor.error(format!("invalid label value {:?}", quoted(&invalid)))),
         };
         let found = self.cursor.skip_blanks()?;
         if !matches!(found, b',' | b'}') {
-            return Err(self.cursor.error(format!("unexpected end of label value {value:?}")));
+            return Err(self.cursor.error(format!("unexpected end of label value {:?}", excerpt(&value))));
         }
         let Some(special) = self.collector.type_label().filter(|special| *special == name) else {
             let max = self.limits.labels_per_series_max;
@@ -314,6 +315,7 @@ impl<'a> Parser<'a, '_> {
             return Ok(());
         };
         let Some(mark) = number::parse(value.as_bytes()) else {
+            let value = excerpt(&value);
             return Err(self.cursor.error(format!("expected float as value for '{name}' label, got {value:?}")));
         };
         self.mark = Some((special, mark));
@@ -328,7 +330,7 @@ impl<'a> Parser<'a, '_> {
         let mut names: Vec<&str> = self.labels.iter().map(|label| &*label.name).collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            let family = self.collector.selected_name();
+            let family = excerpt(self.collector.selected_name());
             return Err(self.cursor.error(format!("duplicate label names for metric {family:?}")));
         }
         Ok(())

@@ -1,0 +1,73 @@
+//! What messages quote of what was sent: its beginning, for a name or value may be as long as a body.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Bytes of a text that are quoted, at most.
+pub const EXCERPT_BYTES_MAX: usize = 1_024;
+
+/// The beginning of a text, with `…` behind it if that is not all. In quotes with its escapes by `{:?}`, as it is by `{}`.
+pub struct Excerpt<'a> {
+    text: Cow<'a, str>,
+    is_cut: bool,
+}
+
+/// Of a text.
+pub fn excerpt(text: &str) -> Excerpt<'_> {
+    let end = text.floor_char_boundary(EXCERPT_BYTES_MAX);
+    Excerpt { text: Cow::Borrowed(&text[..end]), is_cut: end < text.len() }
+}
+
+/// Of bytes that should be UTF-8, with replacement characters for those that are not.
+pub fn excerpt_lossy(bytes: &[u8]) -> Excerpt<'_> {
+    let is_cut = bytes.len() > EXCERPT_BYTES_MAX;
+    let end = if is_cut { char_boundary(bytes, EXCERPT_BYTES_MAX) } else { bytes.len() };
+    Excerpt { text: String::from_utf8_lossy(&bytes[..end]), is_cut }
+}
+
+/// The last place up to `at` that is not within a character, if these bytes are UTF-8.
+fn char_boundary(bytes: &[u8], at: usize) -> usize {
+    const CHAR_BYTES_MAX: usize = 4;
+    let is_boundary = |place: &usize| bytes[*place] & 0b1100_0000 != 0b1000_0000;
+    (at - (CHAR_BYTES_MAX - 1)..=at).rev().find(is_boundary).unwrap_or(at)
+}
+
+impl fmt::Display for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.text, if self.is_cut { "…" } else { "" })
+    }
+}
+
+impl fmt::Debug for Excerpt<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}{}", self.text, if self.is_cut { "…" } else { "" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_short_is_quoted_whole() {
+        for text in ["", "a\"b", &"é".repeat(EXCERPT_BYTES_MAX / 2)] {
+            assert_eq!(excerpt(text).to_string(), text);
+            assert_eq!(format!("{:?}", excerpt(text)), format!("{text:?}"));
+            assert_eq!(format!("{:?}", excerpt_lossy(text.as_bytes())), format!("{text:?}"));
+        }
+        assert_eq!(excerpt_lossy(b"a\xffb").to_string(), "a\u{fffd}b");
+    }
+
+    #[test]
+    fn what_is_long_is_cut_between_characters() {
+        for before in 0..4 {
+            let text = "x".repeat(before) + &"🦀".repeat(EXCERPT_BYTES_MAX);
+            let cut = excerpt(&text).to_string();
+            assert!(cut.ends_with("🦀…") && cut.len() <= EXCERPT_BYTES_MAX + "…".len(), "{cut}");
+            assert_eq!(excerpt_lossy(text.as_bytes()).to_string(), cut);
+            assert!(format!("{:?}", excerpt(&text)).ends_with("🦀\"…"));
+        }
+        let bytes = vec![0xbf; 5 * EXCERPT_BYTES_MAX];
+        assert_eq!(excerpt_lossy(&bytes).to_string(), "\u{fffd}".repeat(EXCERPT_BYTES_MAX) + "…");
+    }
+}
