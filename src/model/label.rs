@@ -181,6 +181,11 @@ impl LabelSet {
         self.ends.labels()
     }
 
+    /// Bytes of its names and values.
+    pub fn text_bytes(&self) -> usize {
+        self.text.len()
+    }
+
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -11,14 +11,14 @@ use std::sync::atomic::Ordering;
 
 use crate::store::{GroupRecord, Identity, Record};
 
-use super::disk::{Disk, DiskFile};
+use super::disk::{Disk, DiskFile, DiskLock};
 use super::files::{FileName, LogEnd, Opening};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::log::Progress;
 use super::payload::{self, ShapesWritten};
 
 /// A frame is written when it has this many bytes.
-const FRAME_BYTES: usize = 256 << 10;
+const FRAME_BYTES: usize = if cfg!(test) { 1 << 10 } else { 256 << 10 };
 /// Groups that may take more are written in parts.
 const PART_BYTES_MAX: usize = 64 << 20;
 /// Bytes of a file that are freed at once, at most. Few in tests, so that the trials, which break off at any operation, do
@@ -73,6 +73,8 @@ impl std::error::Error for CheckpointError {
 #[derive(Debug)]
 pub struct CheckpointWriter {
     disk: Arc<dyn Disk>,
+    /// It renames and removes files: while it does, nobody else may have the directory, though the log be closed.
+    _lock: DiskLock,
     name: FileName,
     identity: Identity,
     file: Option<Box<dyn DiskFile>>,
@@ -84,10 +86,15 @@ pub struct CheckpointWriter {
 }
 
 impl CheckpointWriter {
-    pub(super) fn new(disk: Arc<dyn Disk>, number: u64, identity: Identity, progress: Arc<Progress>) -> Self {
+    pub(super) fn new(
+        (disk, lock): (Arc<dyn Disk>, DiskLock),
+        number: u64,
+        identity: Identity,
+        progress: Arc<Progress>,
+    ) -> Self {
         let name = FileName::checkpoint(number);
         let (shapes, buffer) = (ShapesWritten::default(), Vec::new());
-        Self { disk, name, identity, file: None, end: 0, sequence: 0, shapes, buffer, progress }
+        Self { disk, _lock: lock, name, identity, file: None, end: 0, sequence: 0, shapes, buffer, progress }
     }
 
     /// Adds a record: whole groups, cursors, the opening now valid.

@@ -6,12 +6,13 @@ use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Name of the file whose lock says that a process uses the directory.
 pub(super) const LOCK_FILE: &str = "LOCK";
 
-/// Held as long as the directory is used; dropping it gives the directory free.
-pub type DiskLock = Box<dyn Any + Send>;
+/// Held by all who use the directory; dropping the last gives it free.
+pub type DiskLock = Arc<dyn Any + Send + Sync>;
 
 /// A directory of the store's own.
 ///
@@ -101,7 +102,7 @@ impl Disk for RealDisk {
         let file =
             OpenOptions::new().create(true).truncate(false).write(true).open(path).map_err(TryLockError::Error)?;
         file.try_lock()?;
-        Ok(Box::new(file))
+        Ok(Arc::new(file))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

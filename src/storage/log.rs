@@ -121,7 +121,7 @@ impl std::error::Error for CommitError {
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
-    _lock: DiskLock,
+    lock: DiskLock,
     options: Options,
     identity: Identity,
     /// Where the acknowledged ends; 0 bytes if that log is lost.
@@ -187,7 +187,7 @@ impl Log {
     pub(super) fn start(continued: Continued, identity: Identity) -> Result<Log, CommitError> {
         let Continued { disk, lock, options, tail, next_number, history } = continued;
         let mut log =
-            Log { disk, _lock: lock, options, identity, tail, file: None, next_number, buffer: Vec::new(), history };
+            Log { disk, lock, options, identity, tail, file: None, next_number, buffer: Vec::new(), history };
         log.open_next()?;
         Ok(log)
     }
@@ -238,7 +238,8 @@ impl Log {
         (self.history.tried, self.history.tried_bytes) = (self.next_number, self.log_bytes());
         self.open_next()?;
         let progress = self.history.progress.clone();
-        Ok(CheckpointWriter::new(self.disk.clone(), self.tail.number, self.identity, progress))
+        let files = (self.disk.clone(), self.lock.clone());
+        Ok(CheckpointWriter::new(files, self.tail.number, self.identity, progress))
     }
 
     /// Notes that the store was closed in order. Nothing is lost if this is never called.

@@ -6,6 +6,7 @@
 use std::fs::{File, TryLockError};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, DiskLock, LOCK_FILE, RealDisk};
 
@@ -39,9 +40,9 @@ impl Disk for ReadOnlyDisk {
         match File::open(self.disk.path().join(LOCK_FILE)) {
             Ok(file) => {
                 file.try_lock()?;
-                Ok(Box::new(file))
+                Ok(Arc::new(file))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Box::new(())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Arc::new(())),
             Err(error) => Err(TryLockError::Error(error)),
         }
     }

@@ -208,7 +208,9 @@ pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Recor
         TryLockError::Error(source) => OpenError::Disk { directory: disk.name(), file: "the lock".into(), source },
     })?;
     let names = disk.list().map_err(|source| disk_error(&*disk, "the directory".into(), source))?;
-    for unfinished in names.iter().filter(|name| name.ends_with(UNFINISHED)) {
+    // Its own only: the directory may be someone else's, too.
+    let is_unfinished = |name: &&String| name.strip_suffix(UNFINISHED).is_some_and(|name| FileName::parse(name).is_some());
+    for unfinished in names.iter().filter(is_unfinished) {
         let _ = disk.remove(unfinished);
     }
     let files: BTreeSet<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();

@@ -294,7 +294,7 @@ impl Disk for SimulatedDisk {
         }
         let lock = Arc::new(());
         state.locked = Some(lock.clone());
-        Ok(Box::new(lock))
+        Ok(lock)
     }
 
     fn list(&self) -> io::Result<Vec<String>> {

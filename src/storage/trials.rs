@@ -352,6 +352,38 @@ fn a_flipped_byte_costs_one_transaction_and_is_reported() {
     }
 }
 
+/// Groups that have shapes in common, of which each frame but the first refers to what others define.
+#[test]
+fn a_flipped_byte_costs_no_shape() {
+    let disk = SimulatedDisk::new(0);
+    let (_, recovered) = open(&disk);
+    let mut log = recovered.start(IDENTITY).unwrap();
+    let write = |i| Write { job: i, name: 0, series: 20, kind: 0 };
+    let records: Vec<Record> = (0..50).map(|i| record(&write(i), u64::from(i) + 1)).collect();
+    records.iter().for_each(|record| log.commit(std::slice::from_ref(record)).unwrap());
+    log.close().unwrap();
+    let cost = |kind: &str, at_most: usize| {
+        let name = disk.list().unwrap().into_iter().rfind(|name| name.starts_with(kind)).unwrap();
+        let whole = replayed(&disk).0;
+        for at in (0..disk.open(&name).unwrap().len().unwrap() as usize).step_by(11) {
+            disk.damage(&name, |bytes| bytes[at] ^= 0x10);
+            let (found, recovered) = replayed(&disk);
+            let lost = whole.iter().filter(|record| !found.contains(record)).count();
+            assert!(recovered.report.lost_count <= 1, "byte {at} of {name}: {:?}", recovered.report);
+            assert!(lost <= at_most, "byte {at} of {name}: {lost} of {}", whole.len());
+            disk.damage(&name, |bytes| bytes[at] ^= 0x10);
+        }
+    };
+    cost("log-", 1);
+    let (state, recovered) = open(&disk);
+    let mut log = recovered.start(IDENTITY).unwrap();
+    assert!(checkpoint(&mut log, &state));
+    drop(log);
+    assert_eq!(replayed(&disk).0.iter().filter(|record| matches!(record, Record::Group(_))).count(), records.len());
+    // A frame of the checkpoint holds some groups.
+    cost("checkpoint-", 20);
+}
+
 #[test]
 fn a_damaged_store_is_whole_again_after_a_checkpoint() {
     let disk = SimulatedDisk::new(0);

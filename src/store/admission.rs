@@ -141,12 +141,13 @@ impl Store {
     }
 
     /// Shows families of a group that were held back, or notes why they still are: all together, as each change of a group
-    /// copies the list of its families.
+    /// copies the list of its families. Where that is for what was known before, there is no new version: one name may be
+    /// held back in any number of groups.
     pub(super) fn readmit(&mut self, id: &GroupId, names: &[Arc<str>]) {
         let Some(entry) = self.staged.get(id) else {
             return names.iter().for_each(|name| self.index.free(name, id));
         };
-        let (mut new, mut shown_now) = ((*entry).clone(), HashSet::new());
+        let (mut new, mut shown_now, mut is_other) = ((*entry).clone(), HashSet::new(), false);
         let is_held = |at: &usize| entry.marks.get(*at).held;
         for name in names {
             let Some(at) = entry.position(name).filter(|at| is_held(at) && !shown_now.contains(at)) else {
@@ -154,7 +155,7 @@ impl Store {
                 continue;
             };
             let family = &entry.group.families()[at].family;
-            new.families[at] = match self.admit(&entry, family, self.rules.limits.series_max) {
+            let state = match self.admit(&entry, family, self.rules.limits.series_max) {
                 Ok(shown) => {
                     self.index.free(name, id);
                     shown_now.insert(at);
@@ -162,6 +163,11 @@ impl Store {
                 }
                 Err(conflict) => self.hold(&entry, family, conflict),
             };
+            is_other |= state.conflict != entry.families[at].conflict;
+            new.families[at] = state;
+        }
+        if !is_other {
+            return;
         }
         let mark = |at| Mark { held: is_held(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
         new.marks = (0..new.families.len()).map(mark).collect();

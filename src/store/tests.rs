@@ -235,7 +235,7 @@ fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
 }
 
 #[test]
-fn a_push_of_values_only_tries_nothing_again_that_is_held_back() {
+fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1)).unwrap();
@@ -244,17 +244,24 @@ fn a_push_of_values_only_tries_nothing_again_that_is_held_back() {
     store.merge(&held, pushed(2, vec![counter]), StoreId(7)).unwrap();
     store.commit();
     let before = store.published().group(&held).unwrap();
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(3)).unwrap();
-    let after = store.staged.get(&held).unwrap();
-    assert!(std::sync::Arc::ptr_eq(&before, &after), "tried again");
-    store.write(id, Action::Put(vec![family("m", MetricType::Gauge, &[&[("x", "1")]])]), now(4)).unwrap();
-    let after = store.staged.get(&held).unwrap();
-    assert!(!std::sync::Arc::ptr_eq(&before, &after), "not tried, though a shape went");
-    assert_eq!(store.commit().head, store.published().head());
+    let labelled = family("m", MetricType::Gauge, &[&[("x", "1")]]);
+    for (at, family) in [gauge("m"), labelled].into_iter().enumerate() {
+        store.write(id.clone(), Action::Put(vec![family]), now(3 + at as u64)).unwrap();
+        let after = store.staged.get(&held).unwrap();
+        assert!(std::sync::Arc::ptr_eq(&before, &after), "a new version for the same reason");
+    }
+    store.commit();
     assert_eq!(store.published().counts().held, 1);
+    let summary = family("m", MetricType::Untyped, &[&[]]);
+    store.write(id.clone(), Action::Put(vec![summary]), now(5)).unwrap();
+    let after = store.staged.get(&held).unwrap();
+    assert!(!std::sync::Arc::ptr_eq(&before, &after), "the reason is another type");
+    assert!(after.held_since(crate::model::Revision(0)).all(|held| held.reason().contains("untyped")));
+    store.write(id, Action::Put(vec![]), now(6)).unwrap();
+    store.commit();
+    assert_eq!(store.published().counts().held, 0, "nothing is in its way any more");
 }
 
-/// The link gives a family whose values stay the very values of the one before.
 #[test]
 fn what_a_peer_sends_is_shown_where_only_the_originals_change() {
     let mut store = store(rules());

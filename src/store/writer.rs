@@ -388,7 +388,7 @@ impl Store {
         header.held = if was_live { is_live && entry.header.held } else { is_live && self.is_shadowed(entry) };
         debug_assert_eq!(header.held, is_live && self.is_shadowed(entry));
         let new = entry.successor(group, header, placed);
-        self.drafted_bytes += bytes;
+        self.drafted_bytes += bytes + entry.id().key.text_bytes();
         self.records.push(Record::Group(new.record(|at| new.marks.get(at).revision == revision)));
         self.revision = revision;
         self.staged.set(entry.id(), Some(Arc::new(new)));

@@ -24,6 +24,9 @@ const BATCH_RECORDS_MAX: usize = 4_096;
 /// Bytes that the requests of one sync hold in values and labels, about, at most (a single request may hold more).
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
+/// A delete made by a clock that is further ahead than this is remembered until then.
+const CLOCKS_APART_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;
+
 pub(super) struct Task {
     pub(super) store: Store,
     pub(super) log: Option<Log>,
@@ -83,11 +86,13 @@ impl Task {
     fn turn(&mut self, first: Option<Job>, queue: &mut mpsc::Receiver<Job>, desk: &Desk) -> bool {
         let (mut answers, mut stopping) = (Answers::new(), false);
         let mut next = first;
+        // Those that came before: pushes, which go last, are not kept waiting by jobs that go on coming.
+        let mut jobs = queue.len();
         while let Some(job) = next {
             stopping |= self.perform(job, &mut answers);
-            // Pushes are not kept waiting by jobs that go on coming.
-            let enough = stopping || self.is_full(&answers) || !desk.is_clear();
+            let enough = stopping || self.is_full(&answers) || jobs == 0;
             next = if enough { None } else { queue.try_recv().ok() };
+            jobs = jobs.saturating_sub(1);
         }
         self.take_waiting(desk, usize::MAX, &mut answers);
         self.end(answers, desk);
@@ -210,9 +215,11 @@ impl Task {
 
     /// Drops tombstones that every hub holds and that are old enough.
     fn forget(&mut self) {
+        let now_ns = self.clock.now().stamp_ns;
         let before_ns = match self.retention.hub_ns {
-            0 => u64::MAX,
-            hub_ns => self.clock.now().stamp_ns.saturating_sub(hub_ns),
+            // What is dropped sets the time that all later writes come after: nobody's clock may be the end of time.
+            0 => now_ns.saturating_add(CLOCKS_APART_NS_MAX),
+            hub_ns => now_ns.saturating_sub(hub_ns),
         };
         self.more_due = draft::forget(&mut self.store, &self.held, before_ns);
     }
@@ -255,8 +262,10 @@ impl Task {
         if !std::mem::replace(&mut self.failing, true) {
             error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
         }
+        // Of several that were too large together, each may fit.
+        let is_retryable = error.is_retryable() || answers.len() > 1;
         for (reply, _) in answers {
-            let _ = reply.send(Err(match error.is_retryable() {
+            let _ = reply.send(Err(match is_retryable {
                 true => WriteError::Storage(error.to_string()),
                 false => WriteError::TooLarge(error.to_string()),
             }));

@@ -25,9 +25,11 @@
 //! - A stamp is 0: the zero stamp; 1: the same as the stamp before it in this entry; 2: in full; 3: by the node of the
 //!   stamp before it. So families pushed together take a byte each.
 //! - A mark's flags: 1 held; 2 revision and origin as in the mark before it in this entry; 4 an origin follows.
-//! - A family names its shape by reference, and has as many values as the shape says, and an original a series or none. A reference means the shape most recently defined under it, and a shape is defined in a file before the
-//!   file refers to it; a reader that lost the definition to damage may take the one of an earlier file. This writer
-//!   uses the shape's digest, and defines again what it cannot compare, so that a collision does no harm.
+//! - A family names its shape by reference, and has as many values as the shape says, and an original a series or none. A
+//!   reference means the shape most recently defined under it, and a shape is defined in a file before the file refers to
+//!   it; a reader that lost the definition to damage may take one of an earlier frame or file. This writer uses the shape's
+//!   digest, and defines again what it cannot compare, so that a collision does no harm; and what many frames refer to it
+//!   defines in several.
 
 mod read;
 #[cfg(test)]

@@ -124,8 +124,11 @@ proptest! {
     fn families_whose_shape_is_lost_are_left_out_and_counted(group in group(), id in id()) {
         let record = Record::Group(GroupRecord { id, group: group.clone(), header: Mark::default(), families: Marks::default() });
         let mut shapes = ShapesWritten::default();
-        encoded(std::slice::from_ref(&record), &mut shapes);
-        shapes.keep();
+        // The first two frames define it, the third does not.
+        for _ in 0..2 {
+            encoded(std::slice::from_ref(&record), &mut shapes);
+            shapes.keep();
+        }
         let bytes = encoded(std::slice::from_ref(&record), &mut shapes);
         let (records, families_lost) = decode(&bytes, &mut ShapesRead::default()).unwrap();
         prop_assert_eq!(families_lost, group.families().len() as u64);
@@ -155,6 +158,33 @@ fn a_shape_is_written_once_while_it_lives() {
     assert_eq!(encoded(&[record(family(2.0))], &mut shapes).len(), known, "equal content");
     drop(first);
     assert_eq!(encoded(&[record(family(2.0))], &mut shapes).len(), defined, "nothing to compare with");
+}
+
+#[test]
+fn a_shape_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
+    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
+    builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
+    let group = Group::post(moment, vec![builder.finish().unwrap()]);
+    let id = GroupId { place: Arc::default(), key: Arc::default() };
+    let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });
+    let (mut shapes, mut defining) = (ShapesWritten::default(), Vec::new());
+    let defines = |shapes: &mut ShapesWritten| encoded(std::slice::from_ref(&record), shapes)[0] == SHAPE;
+    for frame in 1..=16 {
+        if defines(&mut shapes) {
+            defining.push(frame);
+        }
+        assert!(!defines(&mut shapes), "twice in a frame");
+        shapes.keep();
+        // Frames that do not need it do not count.
+        shapes.keep();
+    }
+    assert_eq!(defining, [1, 2, 4, 8, 16]);
+    let mut failed = ShapesWritten::default();
+    for frame in 0..4 {
+        assert!(defines(&mut failed), "frame {frame} did not come to be");
+        failed.forget();
+    }
 }
 
 #[test]

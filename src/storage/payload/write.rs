@@ -10,13 +10,26 @@ use crate::store::{GroupRecord, Mark, Record};
 
 use super::*;
 
-/// The shapes that a file defines already.
+/// The shapes that a file defines already, and how often. A frame that is damaged is to cost its own records only, so a shape
+/// is defined anew in the second, fourth, eighth, … frame that needs it: before each use but the first there are definitions
+/// in more than one frame, and damage that hits some of them in a row leaves the next.
 #[derive(Debug, Default)]
 pub(in crate::storage) struct ShapesWritten {
-    defined: HashMap<Digest, Weak<Shape>>,
+    defined: HashMap<Digest, Defined>,
     /// Defined since [`ShapesWritten::keep`].
     fresh: Vec<Digest>,
+    /// How many frames there are.
+    frame: u64,
     sweep_at: usize,
+}
+
+#[derive(Debug)]
+struct Defined {
+    shape: Weak<Shape>,
+    /// The last frame that needed it,
+    frame: u64,
+    /// and how many did.
+    frames: u32,
 }
 
 impl ShapesWritten {
@@ -25,8 +38,9 @@ impl ShapesWritten {
     /// What was encoded since the last call is in the file.
     pub(in crate::storage) fn keep(&mut self) {
         self.fresh.clear();
+        self.frame += 1;
         if self.defined.len() > self.sweep_at.max(Self::SWEEP_MIN) {
-            self.defined.retain(|_, shape| shape.strong_count() > 0);
+            self.defined.retain(|_, defined| defined.shape.strong_count() > 0);
             self.sweep_at = 2 * self.defined.len();
         }
     }
@@ -43,13 +57,22 @@ impl ShapesWritten {
         let is_it = |known: &Weak<Shape>| {
             std::ptr::eq(known.as_ptr(), &**shape) || known.upgrade().is_some_and(|known| known.same(shape))
         };
-        if self.defined.get(&shape.digest()).is_some_and(is_it) {
-            return;
+        let frame = self.frame;
+        let mut frames = 1;
+        if let Some(defined) = self.defined.get_mut(&shape.digest()).filter(|defined| is_it(&defined.shape)) {
+            if defined.frame == frame {
+                return;
+            }
+            frames = defined.frames.saturating_add(1);
+            (defined.frame, defined.frames) = (frame, frames);
+            if !frames.is_power_of_two() {
+                return;
+            }
         }
         into.push(SHAPE);
         into.extend_from_slice(&shape.digest().0.to_le_bytes());
         encode_shape(shape, into);
-        self.defined.insert(shape.digest(), Arc::downgrade(shape));
+        self.defined.insert(shape.digest(), Defined { shape: Arc::downgrade(shape), frame, frames });
         self.fresh.push(shape.digest());
     }
 }
