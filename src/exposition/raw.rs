@@ -262,7 +262,7 @@ impl<'a> RawFamily<'a> {
         if let Some(label) = own.iter().find(|label| label.name.is_empty() || label.name.starts_with(RESERVED_PREFIX)) {
             return Err(Refusal::LabelName { family: family(), label: label.name.clone().into_owned() });
         }
-        let reserved = type_label(self.metric_type);
+        let reserved = self.metric_type.own_label();
         if let Some(label) = reserved.filter(|l| grouping.contains(l) || own.iter().any(|label| label.name == **l)) {
             return Err(Refusal::TypeLabel { family: family(), label });
         }
@@ -273,15 +273,6 @@ impl<'a> RawFamily<'a> {
             sources.insert(sources.partition_point(before), Source::EmptyInstance);
         }
         Ok(Plan { names: own, sources })
-    }
-}
-
-/// The label that samples of families of that type get when printed.
-pub fn type_label(metric_type: MetricType) -> Option<&'static str> {
-    match metric_type {
-        MetricType::Summary => Some("quantile"),
-        MetricType::Histogram | MetricType::GaugeHistogram => Some("le"),
-        MetricType::Counter | MetricType::Gauge | MetricType::Untyped => None,
     }
 }
 

@@ -11,6 +11,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 pub const INSTANCE: &str = "instance";
 /// The label that every grouping key has.
 pub const JOB: &str = "job";
+/// The label of a histogram's buckets: its upper bound.
+pub const LE: &str = "le";
+/// The label of a summary's quantiles.
+pub const QUANTILE: &str = "quantile";
 /// Prefix of label names that pushes may not use in a grouping key.
 pub const RESERVED_PREFIX: &str = "__";
 

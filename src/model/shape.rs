@@ -48,6 +48,15 @@ impl MetricType {
             Self::GaugeHistogram => "gaugehistogram",
         }
     }
+
+    /// The label that samples of families of that type get when printed, and that no series of them may have besides.
+    pub fn own_label(self) -> Option<&'static str> {
+        match self {
+            Self::Summary => Some(label::QUANTILE),
+            Self::Histogram | Self::GaugeHistogram => Some(label::LE),
+            Self::Counter | Self::Gauge | Self::Untyped => None,
+        }
+    }
 }
 
 /// An `f64` compared by its bits, for quantiles and bucket bounds.

@@ -74,7 +74,7 @@ impl fmt::Display for IdentityError {
             Self::BadLabelName(name) => write!(
                 f,
                 "{name:?} cannot be a label of a place: use a letter or '_', then letters, digits and '_'; \
-                 not \"job\", and not beginning with \"__\""
+                 not \"job\", \"le\" or \"quantile\", and not beginning with \"__\""
             ),
             Self::LabelTwice(name) => write!(f, "the label {name:?} is given twice"),
             Self::LabelTooLong(name) => {
@@ -145,7 +145,8 @@ pub fn place_labels(pairs: Vec<(String, String)>) -> Result<LabelSet, IdentityEr
         return Err(IdentityError::TooManyLabels);
     }
     for (i, (name, value)) in pairs.iter().enumerate() {
-        if !is_legacy_label_name(name) || name == label::JOB || name.starts_with(label::RESERVED_PREFIX) {
+        let is_taken = [label::JOB, label::LE, label::QUANTILE].contains(&&**name);
+        if !is_legacy_label_name(name) || is_taken || name.starts_with(label::RESERVED_PREFIX) {
             return Err(IdentityError::BadLabelName(name.clone()));
         }
         if name.len().max(value.len()) > LABEL_BYTES_MAX {
@@ -187,7 +188,7 @@ mod tests {
         }
         assert_eq!(error("pushrelay://edge/a?IDC"), IdentityError::BadLabel("IDC".into()));
         assert_eq!(error("pushrelay://edge/a?IDC=%ff"), IdentityError::BadLabel("IDC=%ff".into()));
-        for name in ["job", "__x", "1a"] {
+        for name in ["job", "le", "quantile", "__x", "1a"] {
             assert_eq!(error(&format!("pushrelay://edge/a?{name}=1")), IdentityError::BadLabelName(name.into()));
         }
         assert_eq!(error("pushrelay://edge/a?b=1&b=1"), IdentityError::LabelTwice("b".into()));

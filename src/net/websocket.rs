@@ -10,6 +10,7 @@ use std::sync::Arc;
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
@@ -61,6 +62,8 @@ pub enum WebSocketError {
     },
     /// The peer sent text: messages are binary.
     Text,
+    /// The peer asked for more answers than anybody needs.
+    Pings,
     /// The peer broke the WebSocket protocol.
     Protocol(String),
 }
@@ -80,6 +83,7 @@ impl fmt::Display for WebSocketError {
                     "a message of {bytes} compressed bytes is larger than {bytes_max} (link.message_bytes_max, and some)"
                 )
             }
+            Self::Pings => write!(f, "the peer sent {PINGS_MAX} pings and more than one a second after them"),
             Self::Text => write!(f, "the peer sent a text message: the link's are binary"),
             Self::Protocol(reason) => write!(f, "the peer broke the WebSocket protocol: {reason}"),
         }
@@ -109,13 +113,22 @@ pub struct Sender<S> {
 pub struct Receiver<S> {
     stream: SplitStream<WebSocketStream<S>>,
     traffic: Arc<Traffic>,
+    /// Since when there is a connection, and how often it was asked for an answer, which waits until the peer takes it.
+    since: Instant,
+    pings: u64,
 }
+
+/// Pings that are answered at once, and besides one a second: of a peer that takes nothing the answers are kept.
+const PINGS_MAX: u64 = 256;
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(socket: WebSocketStream<S>) -> Self {
         let traffic = Arc::<Traffic>::default();
         let (sink, stream) = socket.split();
-        Self { sender: Sender { sink, traffic: traffic.clone() }, receiver: Receiver { stream, traffic } }
+        Self {
+            sender: Sender { sink, traffic: traffic.clone() },
+            receiver: Receiver { stream, traffic, since: Instant::now(), pings: 0 },
+        }
     }
 
     /// Bytes of messages, both ways, without frames and TLS.
@@ -152,6 +165,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
                     return Ok(Some(message));
                 }
                 Some(Ok(Message::Text(_))) => return Err(WebSocketError::Text),
+                Some(Ok(Message::Ping(_))) => {
+                    self.pings += 1;
+                    if self.pings > PINGS_MAX + self.since.elapsed().as_secs() {
+                        return Err(WebSocketError::Pings);
+                    }
+                }
                 // Close frames are answered by the next turn, which ends the stream.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(explain(error)),
@@ -245,7 +264,7 @@ fn config(bytes_max: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
-        // Every send waits for the one before, so what waits is one message and the answer to a ping.
+        // Every send waits for the one before, so what waits is one message and the answers to pings, which are counted.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(compressed_bytes_max(bytes_max)))
         .max_frame_size(Some(compressed_bytes_max(bytes_max)))
@@ -362,6 +381,26 @@ mod tests {
             assert!(deflated.len() > bytes_max, "it does not compress");
             let both = async { tokio::try_join!(edge.sender.send(deflated.clone()), hub.receiver.receive()) };
             assert_eq!(both.await.unwrap().1.unwrap(), deflated);
+        }
+    }
+
+    /// A peer that reads nothing is owed every answer.
+    #[tokio::test]
+    async fn pings_that_nobody_needs_end_the_connection() {
+        let (mut edge, mut hub) = pair(1_000).await;
+        let ping = async { while edge.sender.sink.send(Message::Ping(Bytes::from_static(&[0; 125]))).await.is_ok() {} };
+        let error = tokio::select! {
+            () = ping => panic!("the hub is there"),
+            received = hub.receiver.receive() => received.unwrap_err(),
+        };
+        assert!(matches!(error, WebSocketError::Pings), "{error}");
+        let (mut edge, mut hub) = pair(1_000).await;
+        for _ in 0..PINGS_MAX / 2 {
+            edge.sender.sink.send(Message::Ping(Bytes::new())).await.unwrap();
+            edge.sender.send(&b"x"[..]).await.unwrap();
+            assert_eq!(hub.receiver.receive().await.unwrap().unwrap(), &b"x"[..]);
+            // The answer is taken.
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(1), edge.receiver.receive()).await;
         }
     }
 

@@ -18,10 +18,11 @@ use super::clock::Clock;
 use super::draft::Chain;
 use super::writer::Writer;
 use crate::compression::{Deflater, Inflater};
+use crate::exposition::protobuf::is_original;
 use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::stop::Stop;
-use crate::net::websocket::{Connection, Sender, WebSocketError};
+use crate::net::websocket::{Connection, Receiver, Sender, WebSocketError};
 use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
@@ -31,6 +32,9 @@ use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message, Verdict}
 const OUTGOING_MAX: usize = 256;
 /// For the last messages and the closing handshake.
 const CLOSING_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// For what the peer said before it took nothing more.
+const LAST_WORD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How hard messages are compressed. The fastest levels know fixed codes only, which lengthen what differs in every push;
 /// higher ones look longer for repetitions, of which the encoder leaves few.
@@ -175,7 +179,10 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         let deadline = talk.deadline();
         let event = tokio::select! {
             // It is over, and nothing more can be sent.
-            error = &mut sending => return lost(error),
+            error = &mut sending => {
+                let last_word = timeout(LAST_WORD_TIMEOUT, talk.last_word(&mut receiver, rim)).await;
+                return last_word.ok().flatten().unwrap_or_else(|| lost(error));
+            }
             received = receiver.receive() => match talk.received(received, rim) {
                 Ok(event) => event,
                 Err(closed) => break closed,
@@ -281,6 +288,24 @@ impl Talk<'_> {
         None
     }
 
+    /// What the peer said last, which may wait here though nothing can be sent any more: why it ended this, and when to come
+    /// back. `None` if it said nothing of the kind.
+    async fn last_word<S: AsyncRead + AsyncWrite + Unpin>(
+        &mut self,
+        receiver: &mut Receiver<S>,
+        rim: &mut impl Rim,
+    ) -> Option<Closed> {
+        loop {
+            let event = self.received(receiver.receive().await, rim).ok()?;
+            self.end.handle(event, self.context.now());
+            while let Some(action) = self.end.poll_action() {
+                if let Action::Close(closed) = action {
+                    return Some(closed);
+                }
+            }
+        }
+    }
+
     fn read(&self, since: Revision, skip: Skip, bytes_max: usize) -> Batch {
         let published = self.context.writer.published();
         let set = published.changes(&self.scope, since, Some((skip.origin, skip.after)), bytes_max);
@@ -328,6 +353,9 @@ impl Talk<'_> {
         rim.note(Note::Heard);
         let bytes = &self.inflated[..];
         Ok(match if open { self.decoder.decode(bytes) } else { Decoder::decode_plain(bytes) } {
+            Ok(Message::Update(update)) if !update.deltas.iter().all(is_showable) => {
+                Event::Malformed("an original that is no metric, or one with labels or a timestamp".into())
+            }
             Ok(message) => Event::Message(message),
             Err(error) => Event::Malformed(error.to_string()),
         })
@@ -384,6 +412,12 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Whether what is shown of the delta as it was pushed can be: it is copied into the page.
+fn is_showable(delta: &Delta) -> bool {
+    let originals = delta.group.families().iter().filter_map(|family| family.family.originals());
+    originals.flat_map(|originals| originals.iter()).all(|original| is_original(original))
+}
+
 /// Empties a buffer, and gives back what one large message made of it: a hub has thousands.
 fn trim(buffer: &mut Vec<u8>) {
     buffer.clear();
@@ -409,7 +443,7 @@ mod tests {
     use crate::model::{Epoch, LabelSet, NodeId};
     use crate::net::stop;
     use crate::net::websocket::{accept, connect};
-    use crate::session::HubConfig;
+    use crate::session::{EdgeConfig, HubConfig};
     use crate::store::{Identity, Rules, Store};
     use crate::wire::{Ack, Clock, Close, Facts, Opening, Update, VERSION};
 
@@ -440,18 +474,7 @@ mod tests {
 
     /// How a hub that takes updates of 64 KiB ends a conversation in which it is sent these messages.
     async fn told(messages: Vec<Message>) -> Close {
-        const BYTES_MAX: usize = 64 << 10;
-        let mut store = Store::new(Rules::default(), &[]);
-        store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
-        let retention = crate::node::writer::Retention { uplinks: 0, hub_ns: 0 };
-        let (writer, _) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
-        let context = Context {
-            writer,
-            clock: Arc::default(),
-            message_bytes_max: BYTES_MAX,
-            volume: Arc::default(),
-            wire: Arc::default(),
-        };
+        let context = context();
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = "localhost:9443".parse().unwrap();
         let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
@@ -460,6 +483,22 @@ mod tests {
         let mut rim = Open(watch::channel(Revision(0)).0);
         let serve = converse(hub, far.unwrap(), None, &mut rim, &context, stopped, None);
         tokio::join!(serve, last_word(near.unwrap(), messages)).1
+    }
+
+    /// Of a node that takes updates of 64 KiB.
+    fn context() -> Context {
+        const BYTES_MAX: usize = 64 << 10;
+        let mut store = Store::new(Rules::default(), &[]);
+        store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
+        let retention = crate::node::writer::Retention { uplinks: 0, hub_ns: 0 };
+        let (writer, _) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
+        Context {
+            writer,
+            clock: Arc::default(),
+            message_bytes_max: BYTES_MAX,
+            volume: Arc::default(),
+            wire: Arc::default(),
+        }
     }
 
     async fn last_word(connection: Connection<DuplexStream>, messages: Vec<Message>) -> Close {
@@ -485,6 +524,44 @@ mod tests {
             }
         };
         tokio::join!(say, hear).1
+    }
+
+    /// A hub that ends a conversation and goes away with what it did not read: to send to it fails, what it said is there.
+    #[tokio::test]
+    async fn what_the_peer_said_last_is_heard_though_nothing_can_be_sent_any_more() {
+        for _ in 0..20 {
+            let (near, far) = tokio::io::duplex(1 << 10);
+            let address = "localhost:9443".parse().unwrap();
+            let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+            let mut far = far.unwrap();
+            let (mut encoded, mut deflated) = (Vec::new(), Vec::new());
+            let text = "the disk is full".to_owned();
+            let close = Close { reason: CloseReason::Storage, text, retry_after_ms: Some(5_000) };
+            Encoder::new().encode(&Message::Close(close), &mut encoded);
+            Deflater::new(DEFLATE_LEVEL).compress(&encoded, &mut deflated);
+            far.sender.send(deflated).await.unwrap();
+            drop(far);
+            let context = context();
+            let config = EdgeConfig::default();
+            let edge = End::Edge(Box::new(Edge::new(config, facts(1), context.now())));
+            let ((_stop, stopped), mut rim) = (stop::channel(), Open(watch::channel(Revision(0)).0));
+            let closed = converse(edge, near.unwrap(), None, &mut rim, &context, stopped, None).await;
+            assert_eq!((closed.reason, closed.retry_after_ms), (CloseReason::Storage, Some(5_000)), "{}", closed.text);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_original_that_no_gateway_takes_is_not_shown() {
+        let mut builder = crate::model::FamilyBuilder::new("m", crate::model::MetricType::Gauge);
+        builder.series(&[], &crate::model::Points::Single, &[1.0], Some(b"\xff"));
+        let stamp = crate::model::Stamp { time_ns: 1, node: NodeId(1) };
+        let moment = crate::model::Moment { stamp, wall_ns: 1 };
+        let group = crate::model::Group::post(moment, vec![builder.finish().unwrap()]);
+        let id = GroupId::local(LabelSet::new([("job", "a")]));
+        let update = Update { deltas: vec![Delta { id, group }], ..Update::default() };
+        let close = told(vec![hello(), Message::Update(update)]).await;
+        assert_eq!(close.reason, CloseReason::Malformed, "{}", close.text);
+        assert!(close.text.contains("an original"), "{}", close.text);
     }
 
     fn hello() -> Message {

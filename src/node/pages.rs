@@ -105,7 +105,7 @@ fn incumbent(published: &Published, entry: &Entry, conflict: &Conflict) -> Optio
             let (group, place) = (Some(by.shown()), Some(by.place.clone()));
             Some(Incumbent { group, place, ..Incumbent::default() })
         }
-        Conflict::Limit { .. } => None,
+        Conflict::OwnLabel { .. } | Conflict::Limit { .. } => None,
     }
 }
 

@@ -212,17 +212,25 @@ struct Progress {
     since: Option<(Instant, Duration)>,
     /// What the hub held at its begin.
     held: Option<Revision>,
+    /// Both tell each other all they have. Until that is done it counts for nothing: what fails in it begins anew.
+    exchanging: bool,
     /// The hub came to hold more.
     advanced: bool,
 }
 
 impl Progress {
-    fn established(&mut self, now: Instant, heartbeat_ns: u64) {
+    fn established(&mut self, now: Instant, heartbeat_ns: u64, exchanging: bool) {
+        self.exchanging = exchanging;
         self.since = Some((now, HEARTBEATS_LASTED * Duration::from_nanos(heartbeat_ns)));
     }
 
+    fn exchanged(&mut self) {
+        self.exchanging = false;
+        self.advanced = true;
+    }
+
     fn peer_holds(&mut self, revision: Revision) {
-        self.advanced |= *self.held.get_or_insert(revision) < revision;
+        self.advanced |= *self.held.get_or_insert(revision) < revision && !self.exchanging;
     }
 
     fn is_made(&self, now: Instant) -> bool {
@@ -254,12 +262,13 @@ impl Rim for HubRim<'_> {
         let (now_ns, hub) = (task.clock.wall_ns(), &task.options.hub);
         match &note {
             Note::Established(established) => {
-                self.progress.established(Instant::now(), established.heartbeat_ns);
+                self.progress.established(Instant::now(), established.heartbeat_ns, established.exchange);
                 if let Some(downlinks) = &task.downlinks {
                     let above = [&[established.peer.store], &*established.above].concat();
                     downlinks.sends_to(task.number, above);
                 }
             }
+            Note::Exchanged => self.progress.exchanged(),
             Note::PeerHolds(revision) => {
                 self.progress.peer_holds(*revision);
                 self.untold = Some(*revision);
@@ -364,12 +373,18 @@ mod tests {
         let begin = Instant::now();
         let mut progress = Progress::default();
         assert!(!progress.is_made(begin + 60 * SECOND), "never established");
-        progress.established(begin, 1_000_000_000);
+        progress.established(begin, 1_000_000_000, false);
         progress.peer_holds(Revision(7));
         assert!(!progress.is_made(begin + SECOND), "the hub only said what it held before");
         assert!(progress.is_made(begin + 3 * SECOND), "it lasted");
         progress.peer_holds(Revision(8));
         assert!(progress.is_made(begin), "something arrived");
+        let mut exchange = Progress::default();
+        exchange.established(begin, 1_000_000_000, true);
+        (7..9).for_each(|revision| exchange.peer_holds(Revision(revision)));
+        assert!(!exchange.is_made(begin + SECOND), "half an exchange begins anew");
+        exchange.exchanged();
+        assert!(exchange.is_made(begin));
     }
 
     #[test]

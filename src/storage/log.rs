@@ -186,8 +186,7 @@ const LOGS_MAX: usize = 16;
 impl Log {
     pub(super) fn start(continued: Continued, identity: Identity) -> Result<Log, CommitError> {
         let Continued { disk, lock, options, tail, next_number, history } = continued;
-        let mut log =
-            Log { disk, lock, options, identity, tail, file: None, next_number, buffer: Vec::new(), history };
+        let mut log = Log { disk, lock, options, identity, tail, file: None, next_number, buffer: Vec::new(), history };
         log.open_next()?;
         Ok(log)
     }

@@ -209,7 +209,8 @@ pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Recor
     })?;
     let names = disk.list().map_err(|source| disk_error(&*disk, "the directory".into(), source))?;
     // Its own only: the directory may be someone else's, too.
-    let is_unfinished = |name: &&String| name.strip_suffix(UNFINISHED).is_some_and(|name| FileName::parse(name).is_some());
+    let is_unfinished =
+        |name: &&String| name.strip_suffix(UNFINISHED).is_some_and(|name| FileName::parse(name).is_some());
     for unfinished in names.iter().filter(is_unfinished) {
         let _ = disk.remove(unfinished);
     }

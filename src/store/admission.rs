@@ -110,6 +110,15 @@ impl Store {
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
     fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
+        let has = |label: &str| {
+            let layouts = family.shape().layouts();
+            entry.shown().contains(label)
+                || layouts.iter().any(|layout| layout.names.iter().any(|name| **name == *label))
+        };
+        // A gateway takes no such push, but a peer may send one, or a place have such a label.
+        if let Some(label) = family.shape().metric_type().own_label().filter(|label| has(label)) {
+            return Err(Conflict::OwnLabel { name: family.name().clone(), label });
+        }
         let shown = shown_family(entry.shown(), family).map_err(|duplicate| Conflict::Duplicate {
             name: duplicate.name,
             labels: excerpt(&duplicate.labels).to_string(),

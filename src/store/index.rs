@@ -44,6 +44,13 @@ pub enum Conflict {
         /// The labels of the group that shows it; `None` if that is the group itself.
         group: Option<Arc<LabelSet>>,
     },
+    /// A label has a meaning of its own in families of that type, and would be there twice.
+    OwnLabel {
+        /// The metric's name.
+        name: Arc<str>,
+        /// The label's.
+        label: &'static str,
+    },
     /// Another group is shown under the same labels.
     Shadowed {
         /// The labels.
@@ -77,6 +84,9 @@ impl fmt::Display for Conflict {
             Self::Duplicate { name, labels, .. } => {
                 let name = excerpt(name);
                 write!(f, "metric {name:?} {labels} was collected before with the same name and label values")
+            }
+            Self::OwnLabel { name, label } => {
+                write!(f, "metric {:?} must not have an explicit {label:?} label", excerpt(name))
             }
             Self::Shadowed { labels, .. } => {
                 write!(f, "another group is already shown under the labels {}", excerpt(&labels.to_string()))

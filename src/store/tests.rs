@@ -234,6 +234,25 @@ fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
     Group::put(crate::model::Moment { stamp, wall_ns: time_ns }, families)
 }
 
+/// A page with such a series is none that Prometheus reads. Gateways take no such push, but a peer may send one, or its place
+/// have such a label.
+#[test]
+fn a_label_that_samples_get_besides_is_held_back() {
+    let mut store = store(rules());
+    let own = MetricType::Summary.own_label().unwrap();
+    let place = GroupId { place: Arc::new(LabelSet::new([(own, "1")])), key: Arc::new(LabelSet::new([("job", "a")])) };
+    let families = vec![gauge("g"), family("s", MetricType::Summary, &[&[]])];
+    store.merge(&place, pushed(1, families), StoreId(7)).unwrap();
+    let series = vec![family("s", MetricType::Summary, &[&[(own, "1")]])];
+    store.merge(&placed("S", &[("job", "b")]), pushed(2, series), StoreId(7)).unwrap();
+    store.commit();
+    assert_eq!(store.published().counts().held, 2);
+    let entry = store.published().group(&place).unwrap();
+    assert_eq!(entry.shown_families().map(|family| &**family.name()).collect::<Vec<_>>(), ["g"]);
+    let reason = entry.held_since(crate::model::Revision(0)).next().unwrap().reason();
+    assert!(reason.contains("\"s\" must not have an explicit \"quantile\" label"), "{reason}");
+}
+
 #[test]
 fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     let mut store = store(rules());

@@ -262,6 +262,10 @@ impl Decoder {
             return Err(Malformed::Invalid("the number of a shape").into());
         }
         let (shape, bytes) = decode_shape(cursor.shapes)?;
+        let mut names = shape.layouts().iter().flat_map(|layout| &layout.names);
+        if names.any(|name| name.starts_with(label::RESERVED_PREFIX)) {
+            return Err(DecodeError::Rule("no label of a series is reserved"));
+        }
         cursor.shapes = &cursor.shapes[bytes..];
         self.dictionary.add_shape(Arc::new(shape), bytes);
         Ok(())

@@ -12,5 +12,6 @@ mod wire;
 mod tests;
 
 pub use parse::{ParseError, parse};
+pub use parts::is_original;
 pub(crate) use print::enum_name;
 pub use render::Renderer;

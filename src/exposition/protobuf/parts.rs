@@ -1,13 +1,25 @@
 //! How many parts a metric's message has, counted before it is decoded: a part takes a byte there and up to a hundred once
 //! it is decoded.
 
+use prost::Message;
+
 use super::lenient::{Definition, Kind, METRIC};
+use super::message::Metric;
 use super::wire::{Fields, Malformed, Value};
+use crate::exposition::Limits;
 
 /// How many messages (buckets, quantiles, spans, exemplars and their labels, …) and entries of lists there are in the
 /// message of a metric. Unknown fields are none.
 pub(super) fn count(metric: &[u8]) -> Result<usize, Malformed> {
     count_in(metric, METRIC)
+}
+
+/// Whether these are the bytes of a metric as they are kept of one that was pushed: see [`crate::model::Originals`]. They have
+/// neither labels, which are known besides, nor a timestamp. None at all are kept of most.
+pub fn is_original(metric: &[u8]) -> bool {
+    let is_bounded = || count(metric).is_ok_and(|parts| parts <= Limits::default().parts_per_series_max);
+    let is_bare = |metric: Metric| metric.label.is_empty() && metric.timestamp_ms.is_none();
+    metric.is_empty() || (is_bounded() && Metric::decode(metric).is_ok_and(is_bare))
 }
 
 fn count_in(message: &[u8], definition: Definition) -> Result<usize, Malformed> {

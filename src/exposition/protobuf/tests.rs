@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
 use super::wire::{put_bytes, put_uint, put_varint};
-use super::{ParseError, Renderer, parse};
+use super::{ParseError, Renderer, is_original, parse};
 use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal, text};
 use crate::model::{Family, LabelSet, MetricType, Points};
 
@@ -52,7 +52,11 @@ fn native() -> Metric {
 
 fn families(body: &[u8]) -> Result<Result<Vec<Family>, Refusal>, ParseError> {
     let raw = parse(body, NameValidation::Legacy, &Limits::default())?;
-    Ok(raw.iter().map(|raw| raw.family(&group())).collect())
+    let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
+    // A hub refuses others.
+    let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
+    originals.for_each(|original| assert!(is_original(original), "{original:?}"));
+    Ok(families)
 }
 
 fn page(families: &[Family]) -> Vec<u8> {
@@ -299,6 +303,17 @@ fn metric() -> impl Strategy<Value = Metric> {
         histogram: Some(Box::new(histogram)),
         ..Metric::default()
     })
+}
+
+#[test]
+fn an_original_has_neither_labels_nor_a_timestamp() {
+    let metric = gauge(&[], 1.0);
+    let labelled = gauge(&[("place", "another")], 1.0);
+    let stamped = Metric { timestamp_ms: Some(0), ..metric.clone() };
+    assert!(is_original(&metric.encode_to_vec()) && is_original(b""));
+    for bytes in [labelled.encode_to_vec(), stamped.encode_to_vec(), b"\xff".to_vec(), b"\x12\x09\x09".to_vec()] {
+        assert!(!is_original(&bytes), "{bytes:?}");
+    }
 }
 
 proptest! {

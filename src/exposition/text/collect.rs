@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::exposition::number;
 use crate::exposition::protobuf::message::Metric;
-use crate::exposition::raw::{RawFamily, RawLabel, Refusal, type_label};
+use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::model::{MetricType, Num, Points, excerpt};
 
 /// What a sample is of its series, by its name's suffix.
@@ -140,7 +140,7 @@ impl<'a> Collector<'a> {
 
     /// The label that is no label of the current family's series.
     pub(super) fn type_label(&self) -> Option<&'static str> {
-        self.current().and_then(|family| type_label(family.raw.metric_type))
+        self.current().and_then(|family| family.raw.metric_type.own_label())
     }
 
     /// Sets the current family's help; an error with its name if it has one.
@@ -182,7 +182,7 @@ impl<'a> Collector<'a> {
         self.last_recorded = Some(at);
         let family = &mut self.families[at];
         family.is_typed = true;
-        if type_label(family.raw.metric_type).is_none() {
+        if family.raw.metric_type.own_label().is_none() {
             family.raw.push(labels, &Points::Single, &[value]);
             self.series_len += 1;
             return Ok(());
@@ -206,7 +206,7 @@ impl<'a> Collector<'a> {
         };
         let family = &mut self.families[selected.family];
         let place = family.places.get(labels).copied();
-        match (type_label(family.raw.metric_type), place) {
+        match (family.raw.metric_type.own_label(), place) {
             (None, _) if !std::mem::replace(&mut family.is_repeated, true) => family.raw.repeat_last(),
             (None, _) => {}
             (Some(_), Some(place)) if labels.is_empty() => return family.add(place, selected.part, mark, value),
@@ -241,7 +241,7 @@ impl<'a> Collected<'a> {
     fn add(&mut self, place: usize, part: Part, mark: Option<Mark>, value: f64) -> Result<(), String> {
         let is_summary = self.raw.metric_type == MetricType::Summary;
         let distribution = &mut self.distributions[place];
-        let special = type_label(self.raw.metric_type);
+        let special = self.raw.metric_type.own_label();
         let mark = mark.filter(|mark| special == Some(mark.0) && !mark.1.is_nan()).map(|mark| mark.1);
         match (part, mark) {
             (Part::Sum, _) => distribution.sum = Some(value),
@@ -273,7 +273,7 @@ impl<'a> Collected<'a> {
                 self.raw.keep_original(original.into());
             }
         }
-        if self.is_repeated && type_label(metric_type).is_some() {
+        if self.is_repeated && metric_type.own_label().is_some() {
             self.raw.repeat_last();
         }
         self.raw

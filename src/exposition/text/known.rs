@@ -12,7 +12,6 @@
 use super::sample::Samples;
 use super::template::{BODY_BYTES_MAX, FAMILIES_MAX, Template, Templates, first_name};
 use crate::exposition::Limits;
-use crate::exposition::raw::type_label;
 use crate::model::label::LabelSet;
 use crate::model::{Family, Group, MetricType, Shape, Values};
 
@@ -127,7 +126,7 @@ impl<'a> Walk<'a> {
         let owns =
             |suffixes: &[&str]| suffixes.iter().any(|s| self.held.family(&format!("{}{s}", shape.name())).is_some());
         let suffixes = ["_count", "_sum", "_bucket"];
-        let special = type_label(shape.metric_type());
+        let special = shape.metric_type().own_label();
         // Of a family without series text says nothing.
         shape.series_len() > 0
             && shape.unit().is_none()

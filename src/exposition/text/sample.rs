@@ -1,7 +1,6 @@
 //! Samples walked beside the series of a shape that they are expected to be of.
 
 use super::template::{Kind, Number, Target};
-use crate::exposition::raw::type_label;
 use crate::exposition::{Limits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
 use crate::model::{MetricType, Num, Points, Series, SeriesIter, Shape};
@@ -311,7 +310,7 @@ impl<'a> Samples<'a> {
         }
         let names = &shape.layouts().get(layout)?.names;
         form.read(self.rest, shape.name().len() + part.suffix().len(), names.len(), |name| {
-            if matches!(part, Part::Plain | Part::Bucket) && type_label(shape.metric_type()) == Some(name) {
+            if matches!(part, Part::Plain | Part::Bucket) && shape.metric_type().own_label() == Some(name) {
                 return Some(Slot::Mark);
             }
             let plain =
