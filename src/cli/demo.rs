@@ -127,7 +127,7 @@ async fn start_edge(scratch: &Path, name: &str, web: &str, hub: SocketAddr) -> R
 
 async fn start(role: Role, flags: &[(&str, String)]) -> Result<Node, String> {
     let arguments = flags.iter().map(|(flag, value)| format!("{flag}={value}"));
-    let command = config::add_flags(clap::Command::new("node"));
+    let command = config::add_flags(clap::Command::new("node"), role);
     let matches = command.try_get_matches_from(std::iter::once("node".to_string()).chain(arguments));
     let flags = Flags::from_matches(&matches.map_err(|error| error.to_string())?);
     let options = config::load(Some(role), &flags).map_err(|mistakes| mistakes.to_string())?;

@@ -55,8 +55,8 @@ pub fn command() -> Command {
         .propagate_version(true)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(config::add_flags(edge))
-        .subcommand(config::add_flags(hub))
+        .subcommand(config::add_flags(edge, Role::Edge))
+        .subcommand(config::add_flags(hub, Role::Hub))
         .subcommand(
             check_config::CheckConfig::augment_args(Command::new("check-config"))
                 .about("Say what a configuration means, or everything that is wrong with it"),

@@ -67,8 +67,9 @@ fn url_path(url: &str) -> Option<String> {
 }
 
 fn addresses<'a>(reader: &mut Reader<'a>, section: Section<'a>, default: Vec<ListenAddress>) -> Vec<ListenAddress> {
+    let before = reader.mistakes_len();
     let addresses = reader.list(section, "listen_address", default);
-    if addresses.is_empty() {
+    if addresses.is_empty() && reader.mistakes_len() == before {
         reader.mistake(section, "listen_address", "at least one address is needed".into());
     }
     for (i, address) in addresses.iter().enumerate() {
@@ -174,13 +175,16 @@ pub(super) fn link(reader: &mut Reader<'_>) -> LinkOptions {
 pub(super) fn uplinks(reader: &mut Reader<'_>) -> Vec<UplinkOptions> {
     let sections = reader.sections(reader.root(), "uplink");
     let first = sections.first().copied().unwrap_or(reader.no_section("uplink"));
+    let before = reader.mistakes_len();
     let named: Vec<HostPort> = reader.flag_list(first, "hub");
+    let is_misread = reader.mistakes_len() > before;
     let wanted: Vec<(Section<'_>, Option<HostPort>)> = if named.is_empty() {
         sections.into_iter().map(|section| (section, None)).collect()
     } else {
         named.into_iter().map(|hub| (first, Some(hub))).collect()
     };
     if wanted.is_empty()
+        && !is_misread
         && let Some(flag) = reader.has_flags_in("uplink")
     {
         reader.mistake_in_flag(flag, "no hub is given to send to: add --uplink.hub".into());
@@ -237,6 +241,15 @@ fn tls<'a>(reader: &mut Reader<'a>, section: Section<'a>, ca_name: &'static str)
 /// Whether anything says that the node is a hub.
 pub(super) fn is_hub(reader: &Reader<'_>) -> bool {
     reader.section(reader.root(), "hub").is_there() || reader.has_flags_in("hub").is_some()
+}
+
+/// Whether what is to be a hub is told how: a file that is an edge's is named, rather than all that it lacks.
+pub(super) fn has_hub(reader: &mut Reader<'_>, is_hub: bool) -> bool {
+    let is_edge_file = !is_hub && reader.has_file();
+    if is_edge_file {
+        reader.mistake_at(reader.root(), "there is no [hub]: add it, or run `pushrelay edge`".into());
+    }
+    !is_edge_file
 }
 
 const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);

@@ -74,6 +74,11 @@ impl<'a> Reader<'a> {
         Self { source, flags, mistakes: Vec::new(), seen: Vec::new(), files: Vec::new() }
     }
 
+    /// Whether there is a configuration file.
+    pub fn has_file(&self) -> bool {
+        self.source.is_some()
+    }
+
     /// Every mistake, in the order of the file; and every key that was read, with its value.
     pub fn finish(mut self) -> (Vec<Mistake>, Vec<(&'static Key, String)>) {
         self.mistakes.sort();

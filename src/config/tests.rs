@@ -13,7 +13,7 @@ use crate::node::options::EdgeOptions;
 
 fn flags(arguments: &[&str]) -> Flags {
     let all = super::arguments(std::iter::once(&"pushrelay").chain(arguments).map(OsString::from));
-    Flags::from_matches(&add_flags(Command::new("pushrelay")).try_get_matches_from(all).unwrap())
+    Flags::from_matches(&add_flags(Command::new("pushrelay"), Role::Hub).try_get_matches_from(all).unwrap())
 }
 
 /// Options of a file's text and flags; mistakes as they are printed, the file being called `c.toml`.
@@ -136,7 +136,8 @@ fn flags_of_the_original_that_are_none_say_what_to_do() {
         ("--persistence.interval=5m", "before it is answered"),
         ("--web.local-assets=/usr/share", "part of the program"),
     ] {
-        let error = add_flags(Command::new("edge")).try_get_matches_from(["edge", flag]).unwrap_err().to_string();
+        let error =
+            add_flags(Command::new("edge"), Role::Edge).try_get_matches_from(["edge", flag]).unwrap_err().to_string();
         assert!(error.contains(advice), "{error}");
     }
 }
@@ -208,6 +209,14 @@ fn each_mistake_has_its_message() {
     }
     let told = read_text(Some(Role::Edge), HUB, &[]).unwrap_err();
     assert_eq!(told, "c.toml:1:2: [hub] makes a node a hub: run `pushrelay hub`");
+    let told = read_text(Some(Role::Hub), "[log]\nlevel = 'info'\n", &[]).unwrap_err();
+    assert!(told.ends_with("there is no [hub]: add it, or run `pushrelay edge`"), "{told}");
+    let told =
+        load(None, &flags(&["--web.listen-address=nowhere", "--uplink.hub=https://h:1"])).unwrap_err().to_string();
+    assert!(
+        told.contains("without https://") && !told.contains("at least one") && !told.contains("no hub is"),
+        "{told}"
+    );
     let told =
         load(None, &flags(&["--web.listen-address=nowhere", "--uplink.backoff-min=1s"])).unwrap_err().to_string();
     assert!(told.contains(r#"--web.listen-address: "nowhere" has no port"#), "{told}");

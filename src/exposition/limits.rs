@@ -54,14 +54,21 @@ pub enum Limit {
 impl fmt::Display for Limit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::LineBytes(max) => write!(f, "line longer than the limit of {max} bytes"),
-            Self::LabelsPerSeries(max) => write!(f, "more than the limit of {max} labels in one series"),
-            Self::Series(max) => write!(f, "more than the limit of {max} series in one push; split it"),
-            Self::Families(max) => write!(f, "more than the limit of {max} metric families in one push; split it"),
+            Self::LineBytes(max) => write!(f, "line longer than the limit of {max} bytes (limits.line_bytes_max)"),
+            Self::LabelsPerSeries(max) => {
+                write!(f, "more than the limit of {max} labels in one series (limits.series_labels_max)")
+            }
+            Self::Series(max) => {
+                write!(f, "more than the limit of {max} series in one push (limits.push_series_max): split it")
+            }
+            Self::Families(max) => write!(
+                f,
+                "more than the limit of {max} metric families in one push (limits.push_families_max): split it"
+            ),
             Self::PartsPerSeries(max) => {
                 write!(f, "more than the limit of {max} buckets, quantiles, exemplars and the like in one series")
             }
-            Self::Values(max) => write!(f, "more than the limit of {max} values in one push; split it"),
+            Self::Values(max) => write!(f, "more than the limit of {max} values in one push: split it"),
         }
     }
 }

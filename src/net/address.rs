@@ -37,7 +37,10 @@ impl fmt::Display for AddressError {
             Self::NoPort(text) => write!(f, "{text:?} has no port: write HOST:PORT, like \"127.0.0.1:9091\""),
             Self::BadPort(text) => write!(f, "{text:?} does not end in a port number from 0 to 65535"),
             Self::BadHost(text) => {
-                write!(f, "{text:?} has no valid host: write a name, an IPv4 address or an IPv6 address in brackets")
+                write!(
+                    f,
+                    "{text:?} has no valid host: write a name, an IPv4 address or an IPv6 address in brackets, without https://"
+                )
             }
             Self::NotDialable(text) => {
                 write!(f, "{text:?} is no address to connect to: write HOST:PORT, like \"hub.example.org:9443\"")

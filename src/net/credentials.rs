@@ -68,7 +68,7 @@ impl fmt::Display for CredentialsError {
             Self::NoAuthority(directory) => {
                 write!(f, "there is no authority in {directory:?}: make one with `pushrelay pki init`")
             }
-            Self::Exists(path) => write!(f, "{path:?} exists already: --force replaces it"),
+            Self::Exists(path) => write!(f, "{path:?} exists already: move it away, or replace it with --force"),
             Self::ReservedName(name) => {
                 write!(f, "an edge cannot be called {name:?}: {name}.pem is another's certificate")
             }

@@ -123,7 +123,7 @@ impl fmt::Display for TlsError {
             }
             Self::Settings(reason) => write!(f, "TLS cannot be spoken as it is set up: {reason}"),
             Self::Expired { path, not_after } => {
-                write!(f, "the certificate in {path:?} expired on {}: replace it", date(*not_after))
+                write!(f, "the certificate in {path:?} is valid until {} only: replace it", date(*not_after))
             }
             Self::NotYetValid { path, not_before } => {
                 write!(f, "the certificate in {path:?} is valid from {} only: check the clock", date(*not_before))
@@ -344,7 +344,8 @@ pub fn explain(error: &io::Error) -> String {
 
 fn explain_refusal(refusal: &Refusal) -> String {
     let why = match refusal {
-        Refusal::UnknownIssuer => "it is not signed by an authority of this end's CA file",
+        // Another authority of the same name is none.
+        Refusal::UnknownIssuer | Refusal::BadSignature => "it is not signed by an authority of this end's CA file",
         Refusal::Expired | Refusal::ExpiredContext { .. } => "it has expired (or this host's clock is wrong)",
         Refusal::NotValidYet | Refusal::NotValidYetContext { .. } => {
             "it is not yet valid (or this host's clock is wrong)"

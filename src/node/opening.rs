@@ -43,6 +43,7 @@ pub(super) fn random() -> Result<u64, StartError> {
 fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> {
     store.open(new_identity()?, Epoch(random()?));
     store.commit();
+    info!("what is pushed is kept in memory only (storage.path is empty)");
     Ok((store, None))
 }
 

@@ -234,6 +234,9 @@ impl Node {
         for address in &node.edge_addresses {
             info!(face = "edge", %address, "listening");
         }
+        if options.uplinks.is_empty() && options.hub.is_none() {
+            info!("no hub to send to: what is pushed stays here");
+        }
         Ok(node)
     }
 

@@ -177,7 +177,9 @@ fn check(welcome: &Welcome, store: crate::model::StoreId, heartbeat_ns: u64) -> 
 }
 
 pub(super) fn same_store(store: crate::model::StoreId) -> Fault {
-    let text = format!("both ends have store {store}: one is a copy of the other and needs a new identity");
+    let text = format!(
+        "both ends have store {store}: one is a copy of the other and needs a new identity, or this node dials itself"
+    );
     Fault::new(CloseReason::SameStore, text)
 }
 

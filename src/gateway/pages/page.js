@@ -158,7 +158,8 @@ async function remove(button) {
 
 async function wipe() {
   const total = Number(document.getElementById("count").dataset.total);
-  const text = "All " + total.toLocaleString("en") + " groups go, whatever is searched. Nothing brings them back.";
+  const where = document.getElementById("edges") ? ", here and at the edges that they came from" : "";
+  const text = "All " + total.toLocaleString("en") + " groups go, whatever is searched" + where + ". Nothing brings them back.";
   if (await confirmed("Delete all groups?", text, [])) {
     await fetched(root + "api/v1/admin/wipe", { method: "PUT" });
     search.value = "";

@@ -188,7 +188,7 @@ fn expiry_is_told_with_its_date_and_keeps_nobody_from_loading() {
     let credentials = Credentials::load(&pki.edge).unwrap();
     let errors = credentials.check(SystemTime::now());
     assert_eq!(errors.len(), 1);
-    assert!(errors[0].to_string().contains("expired on 2020-09-14 12:26:40 UTC"), "{}", errors[0]);
+    assert!(errors[0].to_string().contains("valid until 2020-09-14 12:26:40 UTC only"), "{}", errors[0]);
     let early = credentials.check(SystemTime::UNIX_EPOCH);
     assert_eq!(early.len(), 2, "the edge's and the authority's");
     assert!(early[0].to_string().contains("is valid from"));
