@@ -115,5 +115,5 @@ fn certificates_are_looked_into() {
     (old.not_before, old.not_after) = (date_time_ymd(2020, 1, 1), date_time_ymd(2020, 2, 1));
     std::fs::write(site.cert("old.pem"), old.self_signed(&key).unwrap().pem()).unwrap();
     std::fs::write(site.cert("old.key"), key.serialize_pem()).unwrap();
-    explains(&check(&site, &config.replace("syq-1.", "old.")), &["old.pem", "expired", "2020"]);
+    explains(&check(&site, &config.replace("syq-1.", "old.")), &["old.pem", "is valid until 2020-02-01", "replace it"]);
 }
