@@ -6,6 +6,7 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
@@ -83,7 +84,7 @@ impl fmt::Display for WebSocketError {
                     "a message of {bytes} compressed bytes is larger than {bytes_max} (link.message_bytes_max, and some)"
                 )
             }
-            Self::Pings => write!(f, "the peer sent {PINGS_MAX} pings and more than one a second after them"),
+            Self::Pings => write!(f, "the peer sent more than {PINGS_MAX} pings in {} s", PINGS_WINDOW.as_secs()),
             Self::Text => write!(f, "the peer sent a text message: the link's are binary"),
             Self::Protocol(reason) => write!(f, "the peer broke the WebSocket protocol: {reason}"),
         }
@@ -113,13 +114,14 @@ pub struct Sender<S> {
 pub struct Receiver<S> {
     stream: SplitStream<WebSocketStream<S>>,
     traffic: Arc<Traffic>,
-    /// Since when there is a connection, and how often it was asked for an answer, which waits until the peer takes it.
+    /// Since when pings are counted, and how many came: an answer waits until the peer takes it.
     since: Instant,
-    pings: u64,
+    pings: u32,
 }
 
-/// Pings that are answered at once, and besides one a second: of a peer that takes nothing the answers are kept.
-const PINGS_MAX: u64 = 256;
+/// Pings that are answered in [`PINGS_WINDOW`], at most.
+const PINGS_MAX: u32 = 256;
+const PINGS_WINDOW: Duration = Duration::from_secs(256);
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(socket: WebSocketStream<S>) -> Self {
@@ -166,8 +168,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
                 }
                 Some(Ok(Message::Text(_))) => return Err(WebSocketError::Text),
                 Some(Ok(Message::Ping(_))) => {
+                    if self.since.elapsed() > PINGS_WINDOW {
+                        (self.since, self.pings) = (Instant::now(), 0);
+                    }
                     self.pings += 1;
-                    if self.pings > PINGS_MAX + self.since.elapsed().as_secs() {
+                    if self.pings > PINGS_MAX {
                         return Err(WebSocketError::Pings);
                     }
                 }
@@ -394,13 +399,17 @@ mod tests {
             received = hub.receiver.receive() => received.unwrap_err(),
         };
         assert!(matches!(error, WebSocketError::Pings), "{error}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_far_apart_are_answered_for_ever() {
         let (mut edge, mut hub) = pair(1_000).await;
-        for _ in 0..PINGS_MAX / 2 {
+        for _ in 0..3 * PINGS_MAX {
             edge.sender.sink.send(Message::Ping(Bytes::new())).await.unwrap();
             edge.sender.send(&b"x"[..]).await.unwrap();
             assert_eq!(hub.receiver.receive().await.unwrap().unwrap(), &b"x"[..]);
-            // The answer is taken.
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(1), edge.receiver.receive()).await;
+            // The answer is taken; time passes meanwhile.
+            let _ = tokio::time::timeout(Duration::from_secs(2), edge.receiver.receive()).await;
         }
     }
 

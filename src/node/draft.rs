@@ -11,6 +11,8 @@ use crate::store::{Action, Committed, Cursor, Entry, HeldBack, Now, Refusal, Sco
 use crate::wire::message::VERDICTS_MAX;
 use crate::wire::{Delta, Verdict};
 
+/// A tombstone made by a clock that is further ahead than this is kept until then.
+const CLOCKS_APART_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;
 /// Tombstones dropped at once.
 const FORGET_MAX: usize = 1_024;
 
@@ -190,9 +192,15 @@ pub fn note_failures(store: &mut Store, scope: &Scope, verdicts: &[Verdict], now
     noted.len()
 }
 
-/// Drops published tombstones that every hub holds, `held` says up to where each does, and whose deletes were made before
-/// `before_ns`. Returns whether there were more than are dropped at once: their turn is when these are published.
-pub fn forget(store: &mut Store, held: &[Revision], before_ns: u64) -> bool {
+/// Drops published tombstones that every hub holds, `held` says up to where each does, and whose deletes were made
+/// `retention_ns` ago; where there is no retention, by no clock that is much ahead. Returns whether there were more than are
+/// dropped at once: their turn is when these are published.
+pub fn forget(store: &mut Store, held: &[Revision], now_ns: u64, retention_ns: u64) -> bool {
+    let before_ns = match retention_ns {
+        // What is dropped sets the time that all later writes come after: that must not be the end of time.
+        0 => now_ns.saturating_add(CLOCKS_APART_NS_MAX),
+        retention_ns => now_ns.saturating_sub(retention_ns),
+    };
     let upto = held.iter().copied().min().unwrap_or(Revision(u64::MAX));
     let due = store.published().tombstones(upto, before_ns, FORGET_MAX);
     for entry in &due {
@@ -234,6 +242,28 @@ mod tests {
         assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&verdict), now), 0);
         drafted.publish(&mut store).unwrap();
         assert!(!store.published().group(&id).unwrap().group.is_live());
+    }
+
+    /// What is dropped sets the time that all later writes come after.
+    #[test]
+    fn a_tombstone_of_a_clock_far_ahead_is_kept_until_then() {
+        let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
+        store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+        let (now_ns, day_ns) = (1_000_000_000, CLOCKS_APART_NS_MAX);
+        for (job, ahead_ns) in [("near", day_ns - 1), ("far", day_ns + 1)] {
+            let stamp = Stamp { time_ns: now_ns + ahead_ns, node: NodeId(7) };
+            let delta = Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::delete(stamp) };
+            let (mut drafted, peer) = (Drafted::default(), StoreId(9 + ahead_ns));
+            drafted.merge(&mut store, Merge { peer, ..merge(vec![delta]) }).unwrap();
+            drafted.publish(&mut store).unwrap();
+        }
+        assert!(!forget(&mut store, &[], now_ns, 0));
+        store.commit();
+        let left: Vec<String> = store.published().entries().iter().map(|entry| entry.id().to_string()).collect();
+        assert_eq!(left, [r#"{job="far"}"#]);
+        assert!(!forget(&mut store, &[], now_ns + 2, 0));
+        store.commit();
+        assert!(store.published().entries().is_empty());
     }
 
     #[test]

@@ -235,7 +235,7 @@ impl Progress {
 
     fn is_made(&self, now: Instant) -> bool {
         let lasted = self.since.is_some_and(|(since, least)| now.saturating_duration_since(since) >= least);
-        self.advanced || lasted
+        self.advanced || (lasted && !self.exchanging)
     }
 }
 
@@ -382,7 +382,7 @@ mod tests {
         let mut exchange = Progress::default();
         exchange.established(begin, 1_000_000_000, true);
         (7..9).for_each(|revision| exchange.peer_holds(Revision(revision)));
-        assert!(!exchange.is_made(begin + SECOND), "half an exchange begins anew");
+        assert!(!exchange.is_made(begin + 60 * SECOND), "half an exchange begins anew");
         exchange.exchanged();
         assert!(exchange.is_made(begin));
     }

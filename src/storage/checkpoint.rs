@@ -87,7 +87,8 @@ pub struct CheckpointWriter {
 
 impl CheckpointWriter {
     pub(super) fn new(
-        (disk, lock): (Arc<dyn Disk>, DiskLock),
+        disk: Arc<dyn Disk>,
+        lock: DiskLock,
         number: u64,
         identity: Identity,
         progress: Arc<Progress>,

@@ -1,7 +1,7 @@
 //! Which files a store has, and what they mean together.
 //!
 //! `log-N` and `checkpoint-N` (N a number of at least ten decimal digits) are made of frames (`frame`); `LOCK` is empty
-//! and locked while a process uses the directory; `*.tmp` are checkpoints that were never finished. The salt of a file is
+//! and locked while a process uses the directory; one with `.tmp` behind its name was never finished. The salt of a file is
 //! 2 N for a log and 2 N + 1 for a checkpoint.
 //!
 //! The first frame of each file is its opening, in the words of [`crate::model::bytes`]:

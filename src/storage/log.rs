@@ -237,8 +237,8 @@ impl Log {
         (self.history.tried, self.history.tried_bytes) = (self.next_number, self.log_bytes());
         self.open_next()?;
         let progress = self.history.progress.clone();
-        let files = (self.disk.clone(), self.lock.clone());
-        Ok(CheckpointWriter::new(files, self.tail.number, self.identity, progress))
+        let (disk, lock) = (self.disk.clone(), self.lock.clone());
+        Ok(CheckpointWriter::new(disk, lock, self.tail.number, self.identity, progress))
     }
 
     /// Notes that the store was closed in order. Nothing is lost if this is never called.

@@ -451,7 +451,23 @@ fn a_store_is_used_by_one_at_a_time() {
     let log = recovered.start(IDENTITY).unwrap();
     assert!(recover(Arc::new(disk.clone()), options(), &mut |_| {}).is_err());
     drop(log);
+    let mut log = open(&disk).1.start(IDENTITY).unwrap();
+    let writer = log.rotate().unwrap();
+    drop(log);
+    assert!(recover(Arc::new(disk.clone()), options(), &mut |_| {}).is_err(), "it may still remove files");
+    drop(writer);
     open(&disk);
+}
+
+#[test]
+fn what_others_have_not_finished_stays() {
+    let disk = SimulatedDisk::new(0);
+    for name in ["checkpoint-0000000009.tmp", "log-0000000009.tmp", "notes.tmp", "checkpoint-x.tmp"] {
+        disk.create(name).unwrap();
+    }
+    open(&disk);
+    let left: Vec<String> = disk.list().unwrap().into_iter().filter(|name| name.ends_with(".tmp")).collect();
+    assert_eq!(left, ["checkpoint-x.tmp", "notes.tmp"]);
 }
 
 #[test]

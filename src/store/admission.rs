@@ -115,8 +115,9 @@ impl Store {
             entry.shown().contains(label)
                 || layouts.iter().any(|layout| layout.names.iter().any(|name| **name == *label))
         };
-        // A gateway takes no such push, but a peer may send one, or a place have such a label.
-        if let Some(label) = family.shape().metric_type().own_label().filter(|label| has(label)) {
+        // A gateway takes no such push, but a peer may send one, or a place have such a label. Without series it shows nothing.
+        let own_label = family.shape().metric_type().own_label().filter(|_| family.shape().series_len() > 0);
+        if let Some(label) = own_label.filter(|label| has(label)) {
             return Err(Conflict::OwnLabel { name: family.name().clone(), label });
         }
         let shown = shown_family(entry.shown(), family).map_err(|duplicate| Conflict::Duplicate {
@@ -156,7 +157,7 @@ impl Store {
         let Some(entry) = self.staged.get(id) else {
             return names.iter().for_each(|name| self.index.free(name, id));
         };
-        let (mut new, mut shown_now, mut is_other) = ((*entry).clone(), HashSet::new(), false);
+        let (mut states, mut shown_now) = (Vec::new(), HashSet::new());
         let is_held = |at: &usize| entry.marks.get(*at).held;
         for name in names {
             let Some(at) = entry.position(name).filter(|at| is_held(at) && !shown_now.contains(at)) else {
@@ -172,11 +173,16 @@ impl Store {
                 }
                 Err(conflict) => self.hold(&entry, family, conflict),
             };
-            is_other |= state.conflict != entry.families[at].conflict;
-            new.families[at] = state;
+            if state.conflict != entry.families[at].conflict {
+                states.push((at, state));
+            }
         }
-        if !is_other {
+        if states.is_empty() {
             return;
+        }
+        let mut new = (*entry).clone();
+        for (at, state) in states {
+            new.families[at] = state;
         }
         let mark = |at| Mark { held: is_held(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
         new.marks = (0..new.families.len()).map(mark).collect();

@@ -264,8 +264,10 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     store.commit();
     let before = store.published().group(&held).unwrap();
     let labelled = family("m", MetricType::Gauge, &[&[("x", "1")]]);
-    for (at, family) in [gauge("m"), labelled].into_iter().enumerate() {
-        store.write(id.clone(), Action::Put(vec![family]), now(3 + at as u64)).unwrap();
+    for (at, family, tried) in [(3, gauge("m"), false), (4, labelled, true)] {
+        let point = store.index.point();
+        store.write(id.clone(), Action::Put(vec![family]), now(at)).unwrap();
+        assert_eq!(store.index.point() > point, tried, "only where a shape went there may be room");
         let after = store.staged.get(&held).unwrap();
         assert!(std::sync::Arc::ptr_eq(&before, &after), "a new version for the same reason");
     }
@@ -281,6 +283,7 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     assert_eq!(store.published().counts().held, 0, "nothing is in its way any more");
 }
 
+/// The link gives a family whose values stay the very values of the one before.
 #[test]
 fn what_a_peer_sends_is_shown_where_only_the_originals_change() {
     let mut store = store(rules());

@@ -4,9 +4,9 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
-use crate::exposition::number;
 use crate::exposition::protobuf::message::Metric;
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
+use crate::exposition::{Limits, number};
 use crate::model::{MetricType, Num, Points, excerpt};
 
 /// What a sample is of its series, by its name's suffix.
@@ -286,6 +286,10 @@ impl Distribution<'_> {
     fn original(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
         let count = self.count?;
         if count as f64 as u64 == count && self.count_float.is_none() {
+            return None;
+        }
+        // In text so many are taken, but kept as protobuf they would be refused wherever they are read again.
+        if self.marks.len() >= Limits::default().parts_per_series_max {
             return None;
         }
         let mut metric = Metric::of(metric_type, points, values);

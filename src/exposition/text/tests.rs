@@ -3,6 +3,7 @@
 use proptest::prelude::*;
 
 use super::{ParseError, Renderer, parse};
+use crate::exposition::protobuf::is_original;
 use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal};
 use crate::model::{Family, LabelSet};
 
@@ -12,7 +13,11 @@ fn group() -> LabelSet {
 
 fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, Refusal>, ParseError> {
     let raw = parse(body, names, &Limits::default())?;
-    Ok(raw.iter().map(|raw| raw.family(&group())).collect())
+    let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
+    // A hub refuses others.
+    let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
+    originals.for_each(|original| assert!(is_original(original)));
+    Ok(families)
 }
 
 fn page(families: &[Family], escaping: Escaping) -> String {
@@ -152,6 +157,18 @@ fn what_can_be_read_may_still_be_refused() {
     assert!(matches!(refused("m 1\n{} 2\n"), Refusal::DuplicateSeries(_)));
     assert!(matches!(refused("# TYPE h histogram\nh_count 1\n{a=\"1\"} 2\n"), Refusal::DuplicateSeries(_)));
     assert!(matches!(refused("m{__x=\"1\"} 1\n"), Refusal::LabelName { .. }));
+}
+
+/// Both counts of a histogram are kept as protobuf, unless that would be more than is read of it again.
+#[test]
+fn of_a_very_large_histogram_one_count_is_kept() {
+    let max = Limits::default().parts_per_series_max;
+    for (buckets, kept) in [(1, true), (max - 1, true), (max, false)] {
+        let lines: String = (0..buckets).map(|bound| format!("h_bucket{{le=\"{bound}\"}} 1\n")).collect();
+        let body = format!("# TYPE h histogram\n{lines}h_count 5\nh_count 5.5\n");
+        let pushed = families(body.as_bytes(), NameValidation::Legacy).unwrap().unwrap();
+        assert_eq!(pushed[0].originals().is_some(), kept, "{buckets} buckets");
+    }
 }
 
 #[test]

@@ -24,9 +24,6 @@ const BATCH_RECORDS_MAX: usize = 4_096;
 /// Bytes that the requests of one sync hold in values and labels, about, at most (a single request may hold more).
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-/// A delete made by a clock that is further ahead than this is remembered until then.
-const CLOCKS_APART_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;
-
 pub(super) struct Task {
     pub(super) store: Store,
     pub(super) log: Option<Log>,
@@ -83,14 +80,17 @@ fn close(desk: &Desk) {
 
 impl Task {
     /// Does jobs and writes what waits, as one batch. Returns whether the last job was among them.
-    fn turn(&mut self, first: Option<Job>, queue: &mut mpsc::Receiver<Job>, desk: &Desk) -> bool {
+    pub(super) fn turn(&mut self, first: Option<Job>, queue: &mut mpsc::Receiver<Job>, desk: &Desk) -> bool {
         let (mut answers, mut stopping) = (Answers::new(), false);
         let mut next = first;
         // Those that came before: pushes, which go last, are not kept waiting by jobs that go on coming.
         let mut jobs = queue.len();
         while let Some(job) = next {
+            let drafted = self.store.records().len();
             stopping |= self.perform(job, &mut answers);
-            let enough = stopping || self.is_full(&answers) || jobs == 0;
+            // Nor by many that each needed a sync.
+            let synced = self.store.records().len() < drafted;
+            let enough = stopping || self.is_full(&answers) || jobs == 0 || (synced && !desk.is_clear());
             next = if enough { None } else { queue.try_recv().ok() };
             jobs = jobs.saturating_sub(1);
         }
@@ -129,12 +129,21 @@ impl Task {
     /// Drafts what waits, of no more values together than that.
     fn take_waiting(&mut self, desk: &Desk, mut values_max: usize, answers: &mut Answers) {
         while !self.is_full(answers)
-            && let Some(Write { shown, action, values, reply, .. }) = desk.next(values_max)
+            && let Some(write) = desk.next(values_max)
         {
+            // What is large goes by itself: who sent what is too large together could not be told.
+            let large = write.is_large();
+            if large {
+                self.finish(std::mem::take(answers));
+            }
+            let Write { shown, action, values, reply, .. } = write;
             values_max -= values;
             let id = self.store.resolve(shown);
             let written = self.store.write(id, action, self.clock.now());
             answers.push((reply, written.map_err(WriteError::from)));
+            if large {
+                self.finish(std::mem::take(answers));
+            }
         }
     }
 
@@ -216,12 +225,7 @@ impl Task {
     /// Drops tombstones that every hub holds and that are old enough.
     fn forget(&mut self) {
         let now_ns = self.clock.now().stamp_ns;
-        let before_ns = match self.retention.hub_ns {
-            // What is dropped sets the time that all later writes come after: nobody's clock may be the end of time.
-            0 => now_ns.saturating_add(CLOCKS_APART_NS_MAX),
-            hub_ns => now_ns.saturating_sub(hub_ns),
-        };
-        self.more_due = draft::forget(&mut self.store, &self.held, before_ns);
+        self.more_due = draft::forget(&mut self.store, &self.held, now_ns, self.retention.hub_ns);
     }
 
     /// Makes the draft durable, publishes it, and answers; or abandons it and says why.

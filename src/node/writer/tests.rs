@@ -91,6 +91,45 @@ async fn pushes_that_come_at_the_same_time_share_a_sync() {
     join(thread).await;
 }
 
+/// A hub whose disk is slow would else fall behind with one merge a sync.
+#[tokio::test]
+async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
+    let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
+    store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+    let (metrics, retention) = (Arc::<Metrics>::default(), Retention { uplinks: 0, hub_ns: 1 });
+    let (writer, mut queue) = Writer::without_thread(store, None, Arc::default(), metrics.clone(), retention);
+    let mut merging = Vec::new();
+    for group in 0..5 {
+        let place = Scope::Place(Arc::new(LabelSet::new([("IDC", group.to_string())])));
+        let stamp = Stamp { time_ns: 1, node: NodeId(9) };
+        let change = Group::put(Moment { stamp, wall_ns: 1 }, vec![family(1, 1.0)]);
+        let deltas = vec![Delta { id: GroupId::local(key(group)), group: change }];
+        let peer = StoreId(9 + group as u64);
+        merging.push(writer.merge(place, deltas, peer, Position::default(), &Chain::default()).await.unwrap());
+    }
+    let put = |group: usize, values| {
+        let (reply, answer) = oneshot::channel();
+        let place = writer.room.clone().try_acquire_owned().unwrap();
+        let (shown, action) = (Arc::new(key(group)), Action::Put(vec![family(1, 1.0)]));
+        writer.desk.put(Write { shown, action, values, reply, place });
+        answer
+    };
+    let small = put(10, 1);
+    writer.desk.sit().unwrap().as_mut().unwrap().turn(queue.try_recv().ok(), &mut queue, &writer.desk);
+    assert_eq!((writer.published().counts().groups, metrics.commits.get()), (6, 1));
+    assert_eq!(small.await.unwrap(), Ok(()));
+    for merging in merging {
+        assert_eq!(merging.done().await, Ok(Vec::new()));
+    }
+    // What is large goes by itself.
+    let answers = [put(11, 1), put(12, INLINE_VALUES_MAX + 1), put(13, 1)];
+    writer.desk.sit().unwrap().as_mut().unwrap().turn(None, &mut queue, &writer.desk);
+    assert_eq!((writer.published().counts().groups, metrics.commits.get()), (9, 4));
+    for answer in answers {
+        assert_eq!(answer.await.unwrap(), Ok(()));
+    }
+}
+
 #[tokio::test]
 async fn a_push_is_written_though_nobody_waits_for_it_any_more() {
     let (writer, thread) = writer(0);

@@ -164,14 +164,13 @@ impl World {
         let hub_ns = if self.is(Bug::RetentionIgnored) { 0 } else { hub_ns };
         let stamp_ns = self.store_now(at).stamp_ns;
         let early = self.is(Bug::TombstoneDroppedEarly);
-        let before_ns = if hub_ns == 0 { u64::MAX } else { stamp_ns.saturating_sub(hub_ns) };
         let running = self.running(at);
         let held = match running.held.iter().max() {
             Some(most) if early => vec![*most],
             _ => running.held.clone(),
         };
         let before = running.store.records().len();
-        forget(&mut running.store, &held, before_ns);
+        forget(&mut running.store, &held, stamp_ns, hub_ns);
         let dropped: Vec<Record> = running.store.records()[before..].to_vec();
         for record in dropped {
             self.count("state: tombstone dropped");
