@@ -3,7 +3,7 @@
 //! Read in this order: [`label`] (names and values), [`stamp`] (when a write happened, in which order a node applied
 //! it), [`shape`], [`values`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
 //! way to make a family from what was pushed), [`bytes`] and [`encode`] (a shape as bytes, for disk and link), [`place`]
-//! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge). [`excerpt`] is what
+//! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge). [`mod@excerpt`] is what
 //! messages quote of all these.
 
 pub mod build;
