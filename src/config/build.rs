@@ -243,18 +243,14 @@ pub(super) fn is_hub(reader: &Reader<'_>) -> bool {
     reader.section(reader.root(), "hub").is_there() || reader.has_flags_in("hub").is_some()
 }
 
-/// Whether what is to be a hub is told how: a file that is an edge's is named, rather than all that it lacks.
-pub(super) fn has_hub(reader: &mut Reader<'_>, is_hub: bool) -> bool {
-    let is_edge_file = !is_hub && reader.has_file();
-    if is_edge_file {
-        reader.mistake_at(reader.root(), "there is no [hub]: add it, or run `pushrelay edge`".into());
-    }
-    !is_edge_file
-}
-
 const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
 
-pub(super) fn hub(reader: &mut Reader<'_>) -> Option<HubOptions> {
+/// What a hub is told. A file that is an edge's is named as such, rather than all that it lacks.
+pub(super) fn hub(reader: &mut Reader<'_>, is_hub: bool) -> Option<HubOptions> {
+    if !is_hub && reader.has_file() {
+        reader.mistake_at(reader.root(), "there is no [hub]: add it, or run `pushrelay edge`".into());
+        return None;
+    }
     let section = reader.section(reader.root(), "hub");
     let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HUB_PORT)]);
     let trust_edge_labels = reader.value(section, "trust_edge_labels", false);

@@ -112,11 +112,8 @@ fn build(role: Option<Role>, mut reader: Reader<'_>, examine_at: Option<SystemTi
     let (limits, log, link) = (build::limits(&mut reader), build::log(&mut reader), build::link(&mut reader));
     let uplinks = build::uplinks(&mut reader);
     let is_hub = build::is_hub(&reader);
-    let hub = if role.map_or(is_hub, |role| role == Role::Hub) && build::has_hub(&mut reader, is_hub) {
-        build::hub(&mut reader)
-    } else {
-        None
-    };
+    let to_be_hub = role.map_or(is_hub, |role| role == Role::Hub);
+    let hub = if to_be_hub { build::hub(&mut reader, is_hub) } else { None };
     let role = build::role(&mut reader, role, is_hub);
     if let Some(now) = examine_at {
         reader.examine(now);

@@ -248,7 +248,7 @@ fn defaults() -> Vec<(&'static Key, String)> {
     build::log(&mut reader);
     build::link(&mut reader);
     build::uplinks(&mut reader);
-    build::hub(&mut reader);
+    build::hub(&mut reader, true);
     let required = ["uplink.hub", "hub.edge.name"];
     let given =
         |key: &Key| required.contains(&key.path) || (key.path.contains(".tls.") && !key.path.starts_with("web."));

@@ -1,6 +1,7 @@
 //! What peers, and time, ask of the writer, done on the store's draft: merges, verdicts, tombstones that go. Knows neither
 //! clock nor disk nor threads, so that the simulation (`tests/simulation`) drives it as the writer does.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -136,16 +137,9 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> 
     };
     store.look_up(&ids);
     for (at, Delta { id: GroupId { key, .. }, group }) in deltas.into_iter().enumerate() {
-        let resolved;
-        let id = match ids.get(at) {
-            Some(id) => id,
-            None => {
-                resolved = store.resolve(key.clone());
-                &resolved
-            }
-        };
-        let held_back = store.merge(id, group, peer)?;
-        all_held.extend(held_back.into_iter().map(|held| (id.clone(), key.clone(), held)));
+        let id = ids.get(at).map_or_else(|| Cow::Owned(store.resolve(key.clone())), Cow::Borrowed);
+        let held_back = store.merge(&id, group, peer)?;
+        all_held.extend(held_back.into_iter().map(|held| (GroupId::clone(&id), key.clone(), held)));
     }
     // What another group of the same update made room for is not held back any more.
     let still = all_held.into_iter().filter(|(id, _, held)| store.holds_back(id, &held.name));
