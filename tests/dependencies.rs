@@ -1,4 +1,4 @@
-//! Every dependency has its line of why in `docs/dependencies.md`, and no line outlives its dependency.
+//! Every dependency has its line of why in `docs/reference/dependencies.md`, and no line outlives its dependency.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -16,9 +16,9 @@ fn every_dependency_has_its_line_of_why() {
         .filter_map(|section| manifest.get(*section)?.as_table())
         .flat_map(|table| table.keys().cloned())
         .collect();
-    let page = read("docs/dependencies.md");
+    let page = read("docs/reference/dependencies.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split_once("` | "));
     let explained: BTreeSet<String> = rows.filter(|(_, why)| why.len() > 20).map(|(name, _)| name.to_owned()).collect();
     assert!(named.len() > 10, "only {} dependencies seen", named.len());
-    assert_eq!(named, explained, "dependencies in Cargo.toml (left) and explained in docs/dependencies.md (right)");
+    assert_eq!(named, explained, "dependencies in Cargo.toml (left) and explained in the page (right)");
 }

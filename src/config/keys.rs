@@ -1,7 +1,7 @@
 //! Every key there is: what may stand in a file, which flag sets it, and what it means.
 //!
-//! The flags of the command line, the check for unknown keys and the table in `docs/configuration.md` follow from this
-//! one list; tests hold the documentation and the commented files to it. Defaults are not here: they live with the types
+//! The flags of the command line, the check for unknown keys and the table in `docs/reference/configuration.md` follow
+//! from this one list; tests hold the documentation and the commented files to it. Defaults are not here: they live with the types
 //! that use them.
 
 /// One key.

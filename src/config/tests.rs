@@ -256,7 +256,7 @@ fn defaults() -> Vec<(&'static Key, String)> {
     read.map(|(key, value)| (key, if given(key) { "required".into() } else { value })).collect()
 }
 
-/// The table of `docs/configuration.md`.
+/// The table of `docs/reference/configuration.md`.
 fn table() -> String {
     let mut rows = String::new();
     let defaults = defaults();
@@ -286,13 +286,13 @@ fn every_key_listed_is_read_and_every_key_read_is_documented() {
     read.sort();
     listed.sort();
     assert_eq!(read, listed);
-    let documented: String = include_str!("../../docs/configuration.md")
+    let documented: String = include_str!("../../docs/reference/configuration.md")
         .lines()
         .skip_while(|line| !line.starts_with("## "))
         .filter(|line| line.starts_with("| `"))
         .flat_map(|line| [line, "\n"])
         .collect();
-    assert!(documented == table(), "the tables of docs/configuration.md must have these rows:\n{}", table());
+    assert!(documented == table(), "the tables of docs/reference/configuration.md must have these rows:\n{}", table());
 }
 
 /// The lines of a commented file with what is commented out put in.

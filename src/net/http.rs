@@ -47,7 +47,7 @@ const FRAME_BYTES_MAX: usize = 64 << 10;
 const DISCARDED_BYTES_MAX: usize = 256 << 10;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The bounds of the server. See `docs/configuration.md` for the defaults.
+/// The bounds of the server. See `docs/reference/configuration.md` for the defaults.
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
     /// Connections at once, of all listeners that share them.

@@ -1,6 +1,6 @@
 //! What a node is told to be. Checked: what stands here can be used as it is.
 //!
-//! `config/` makes these of a file and flags; `docs/configuration.md` says what each means to an operator.
+//! `config/` makes these of a file and flags; `docs/reference/configuration.md` says what each means to an operator.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! Floor 3: both ends of the link as pure state machines (`docs/protocol.md` states their laws).
+//! Floor 3: both ends of the link as pure state machines (`docs/reference/protocol.md` states their laws).
 //!
 //! An end is told of [`Event`]s and asks for [`Action`]s; it reads no clock, opens no socket and waits for nothing. The
 //! driver decodes messages, performs the actions in their order, and calls [`Edge::handle`] or [`Hub::handle`] with

@@ -1,8 +1,8 @@
 //! Floor 4: the store on disk: a log of transactions, and checkpoints that shorten it.
 //!
 //! The state lives in memory whole, so the disk needs no index and no reads but at start: a commit is one frame appended
-//! to a log and one sync (group commit is the caller's: it hands over many records at once). `docs/storage.md` records
-//! why this is a log of our own, with measurements.
+//! to a log and one sync (group commit is the caller's: it hands over many records at once). `docs/reference/storage.md`
+//! records why this is a log of our own, with measurements.
 //!
 //! Read in this order: [`disk`] (the few operations that everything else is made of, so that a crash between any two can
 //! be tried on [`simulated`]), `frame` (what is intact is known by its checksum), `payload` (records as bytes), `files`

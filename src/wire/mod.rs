@@ -1,4 +1,4 @@
-//! Floor 2: the messages of the link, and their encoding (`docs/protocol.md` is the specification).
+//! Floor 2: the messages of the link, and their encoding (`docs/reference/protocol.md` is the specification).
 //!
 //! Read in this order: [`message`] (what the ends say to each other), [`delta`] (what an update carries), `protobuf` (the
 //! messages as bytes), [`values`] (numbers against numbers that the peer has), `dictionary` (what both ends remember of

@@ -1,7 +1,7 @@
 //! Messages as bytes: one byte that says which message it is, then a protobuf message.
 //!
-//! The structs here are what a `.proto` file would say; `docs/protocol.md` lists them field by field. Decoding checks every
-//! bound that the types of [`super::message`] promise.
+//! The structs here are what a `.proto` file would say; `docs/reference/protocol.md` lists them field by field. Decoding
+//! checks every bound that the types of [`super::message`] promise.
 
 use std::sync::Arc;
 

@@ -180,7 +180,7 @@ fn cases_and_recordings_belong_together() {
 
 #[test]
 fn the_documentation_lists_every_difference() {
-    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/pushgateway-compatibility.md");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/pushgateway-compatibility.md");
     let page = std::fs::read_to_string(file).unwrap();
     // As one line a paragraph, since the page is wrapped.
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");

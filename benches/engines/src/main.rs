@@ -1,6 +1,6 @@
 //! Measures embedded stores on pushrelay's workload: many small transactions over 10,000 keys, one sync each.
 //!
-//!     engines DIR                                    all of it, as the tables in docs/storage.md
+//!     engines DIR                                    all of it, as the tables in docs/reference/storage.md
 //!     engines DIR commits ENGINE RECORDS BYTES       one row of the first table
 //!     engines DIR flips ENGINE                       one row of the second
 //!     engines DIR start | checkpoint                 recovery, and commits while a checkpoint is written (log only)
