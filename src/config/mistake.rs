@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Where a mistake is.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum SourceSpan {
     /// In a file.
     File {
         /// The file, as it was named.
@@ -24,7 +24,7 @@ pub enum Place {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
     /// Where.
-    pub place: Place,
+    pub span: SourceSpan,
     /// What is wrong, with what value, and what to do.
     pub text: String,
 }
@@ -35,10 +35,10 @@ pub struct Mistakes(pub Vec<Mistake>);
 
 impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::File { file, line, column } => write!(f, "{file}:{line}:{column}: {}", self.text),
-            Place::Flag(name) => write!(f, "{name}: {}", self.text),
-            Place::Key(name) => write!(f, "{name}: {}", self.text),
+        match &self.span {
+            SourceSpan::File { file, line, column } => write!(f, "{file}:{line}:{column}: {}", self.text),
+            SourceSpan::Flag(name) => write!(f, "{name}: {}", self.text),
+            SourceSpan::Key(name) => write!(f, "{name}: {}", self.text),
         }
     }
 }

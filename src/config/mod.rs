@@ -20,7 +20,7 @@ use toml::de::DeTable;
 use tracing::level_filters::LevelFilter;
 
 pub use flags::{Flags, add_flags, arguments};
-pub use mistake::{Mistake, Mistakes, Place};
+pub use mistake::{Mistake, Mistakes, SourceSpan};
 pub use summary::summary;
 
 use crate::node::options::{NodeOptions, Role};
@@ -71,8 +71,8 @@ pub fn check(flags: &Flags, now: SystemTime) -> Result<Options, Mistakes> {
 fn read(role: Option<Role>, flags: &Flags, examine_at: Option<SystemTime>) -> Result<Options, Mistakes> {
     let Some(file) = &flags.config_file else { return build(role, Reader::new(None, flags), examine_at) };
     let text = read_file(file).map_err(|text| {
-        let place = Place::Key(file.display().to_string());
-        Mistakes(vec![Mistake { place, text }])
+        let span = SourceSpan::Key(file.display().to_string());
+        Mistakes(vec![Mistake { span, text }])
     })?;
     let (table, errors) = DeTable::parse_recoverable(&text);
     let mut reader = Reader::new(Some(Source { file, text: &text, table: table.get_ref() }), flags);

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::flags::Flags;
 use super::keys::{self, Key, LISTS};
-use super::mistake::{Mistake, Place, line_and_column, nearest};
+use super::mistake::{Mistake, SourceSpan, line_and_column, nearest};
 use super::value::{Value, wrong_type};
 use super::web_file;
 use crate::model::LabelSet;
@@ -66,7 +66,7 @@ enum Files<'a> {
     /// By the section for the gateway.
     Web { section: Section<'a>, tls: WebTls },
     /// By a file of the gateway's own.
-    WebFile { file: PathBuf, places: web_file::Places, tls: WebTls },
+    WebFile { file: PathBuf, spans: web_file::Places, tls: WebTls },
 }
 
 impl<'a> Reader<'a> {
@@ -270,8 +270,8 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes the files that the gateway's TLS names in a file of its own, at these places.
-    pub fn note_web_file_tls(&mut self, file: &Path, places: web_file::Places, tls: &WebTls) {
-        self.files.push(Files::WebFile { file: file.into(), places, tls: tls.clone() });
+    pub fn note_web_file_tls(&mut self, file: &Path, spans: web_file::Places, tls: &WebTls) {
+        self.files.push(Files::WebFile { file: file.into(), spans, tls: tls.clone() });
     }
 
     /// Looks at all files noted, as they are at `now`.
@@ -293,11 +293,11 @@ impl<'a> Reader<'a> {
                         self.mistake(section, web_name(&tls, &error), error.to_string());
                     }
                 }
-                Files::WebFile { file, places, tls } => {
+                Files::WebFile { file, spans, tls } => {
                     if let Some(error) = examine_web(&tls, now) {
-                        let at = places.get(web_name(&tls, &error)).map(|at| web_file::place(&file, *at));
-                        let place = at.unwrap_or(Place::Key(file.display().to_string()));
-                        self.mistakes.push(Mistake { place, text: error.to_string() });
+                        let at = spans.get(web_name(&tls, &error)).map(|at| web_file::source_span(&file, *at));
+                        let span = at.unwrap_or(SourceSpan::Key(file.display().to_string()));
+                        self.mistakes.push(Mistake { span, text: error.to_string() });
                     }
                 }
             }
@@ -329,22 +329,22 @@ impl<'a> Reader<'a> {
             Some(at) => self.file_mistake(at, text),
             None => {
                 let name = if section.path.is_empty() { "configuration" } else { section.path };
-                self.mistakes.push(Mistake { place: Place::Key(name.into()), text });
+                self.mistakes.push(Mistake { span: SourceSpan::Key(name.into()), text });
             }
         }
     }
 
     /// Adds a mistake about a flag.
     pub fn mistake_in_flag(&mut self, flag: &str, text: String) {
-        self.mistakes.push(Mistake { place: Place::Flag(format!("--{flag}")), text });
+        self.mistakes.push(Mistake { span: SourceSpan::Flag(format!("--{flag}")), text });
     }
 
     /// Adds a mistake about a place in the file.
     pub fn file_mistake(&mut self, at: usize, text: String) {
         let Some(source) = self.source else { return };
         let (line, column) = line_and_column(source.text, at);
-        let place = Place::File { file: source.file.display().to_string(), line, column };
-        self.mistakes.push(Mistake { place, text });
+        let span = SourceSpan::File { file: source.file.display().to_string(), line, column };
+        self.mistakes.push(Mistake { span, text });
     }
 
     /// Adds a mistake for everything in the file whose name is not known, or that is a section where a value should be
@@ -462,11 +462,11 @@ fn last(path: &str) -> &str {
 }
 
 fn unknown(section: &str, name: &str) -> String {
-    let place = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
+    let span = if section.is_empty() { String::new() } else { format!(" in [{section}]") };
     let elsewhere = || keys::KEYS.iter().map(|key| key.path).find(|path| last(path) == name);
     let hint = match nearest(name, keys::names_in(section)) {
         Some(near) => format!("; did you mean {near:?}?"),
         None => elsewhere().map(|path| format!("; did you mean {path}?")).unwrap_or_default(),
     };
-    format!("unknown key {name:?}{place}{hint}")
+    format!("unknown key {name:?}{span}{hint}")
 }

@@ -230,8 +230,8 @@ fn files_are_looked_into_even_if_something_else_is_wrong() {
     let temp = TempDir::new();
     let file = temp.write("c.toml", &(edge("").replace("hub:9443", "hub") + "[log]\nlevel = ''\n"));
     let told = check(&Flags::of_file(file), SystemTime::now()).unwrap_err();
-    let lines: Vec<&Place> = told.0.iter().map(|mistake| &mistake.place).collect();
-    let at = |line, column| Place::File { file: temp.path().join("c.toml").display().to_string(), line, column };
+    let lines: Vec<&SourceSpan> = told.0.iter().map(|mistake| &mistake.span).collect();
+    let at = |line, column| SourceSpan::File { file: temp.path().join("c.toml").display().to_string(), line, column };
     assert_eq!(lines, [&at(2, 7), &at(5, 11), &at(6, 13), &at(7, 12), &at(9, 9)], "{told}");
 }
 

@@ -104,9 +104,9 @@ pub(super) fn security<'a>(reader: &mut Reader<'a>, web: Section<'a>) -> WebSecu
         reader.mistake(web, "config_file", text.into());
     }
     match web_file::read(&file) {
-        Ok((security, places)) => {
+        Ok((security, spans)) => {
             if let Some(tls) = &security.tls {
-                reader.note_web_file_tls(&file, places, tls);
+                reader.note_web_file_tls(&file, spans, tls);
             }
             WebSecurity { config_file: Some(file), ..security }
         }

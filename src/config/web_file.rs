@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::mistake::{Mistake, Place};
+use super::mistake::{Mistake, SourceSpan};
 use super::value::Value;
 use super::web::{self, TlsSection};
 use crate::net::gate::{ExtraHeader, GateRules};
@@ -73,11 +73,11 @@ pub(super) fn read(file: &Path) -> Result<(WebSecurity, Places), Vec<Mistake>> {
     let parsed: Result<Option<WebFile>, _> = serde_saphyr::from_str_with_options(&text, options);
     let parsed = parsed.map_err(|error| {
         let at = error.location().map(|location| at(location.line(), location.column()));
-        vec![Mistake { place: at.map_or(Place::Key(name(file)), |at| place(file, at)), text: explain(&error) }]
+        vec![Mistake { span: at.map_or(SourceSpan::Key(name(file)), |at| source_span(file, at)), text: explain(&error) }]
     })?;
-    let mut checker = Checker { file, mistakes: Vec::new(), places: Places::new() };
+    let mut checker = Checker { file, mistakes: Vec::new(), spans: Places::new() };
     let security = checker.security(parsed.unwrap_or_default());
-    if checker.mistakes.is_empty() { Ok((security, checker.places)) } else { Err(checker.mistakes) }
+    if checker.mistakes.is_empty() { Ok((security, checker.spans)) } else { Err(checker.mistakes) }
 }
 
 /// The first line of what the library says, without the place, which is told before.
@@ -97,18 +97,18 @@ fn at(line: u64, column: u64) -> (usize, usize) {
     (usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1))
 }
 
-pub(super) fn place(file: &Path, (line, column): (usize, usize)) -> Place {
-    Place::File { file: name(file), line, column }
+pub(super) fn source_span(file: &Path, (line, column): (usize, usize)) -> SourceSpan {
+    SourceSpan::File { file: name(file), line, column }
 }
 
 fn whole(file: &Path, text: String) -> Mistake {
-    Mistake { place: Place::Key(name(file)), text }
+    Mistake { span: SourceSpan::Key(name(file)), text }
 }
 
 struct Checker<'a> {
     file: &'a Path,
     mistakes: Vec<Mistake>,
-    places: Places,
+    spans: Places,
 }
 
 impl Checker<'_> {
@@ -153,9 +153,9 @@ impl Checker<'_> {
         };
         raw.settle().unwrap_or_else(|(key, text)| {
             if self.mistakes.len() == before {
-                let place = self.places.get(key).map(|at| place(self.file, *at));
-                let place = place.unwrap_or(Place::Key(name(self.file)));
-                self.mistakes.push(Mistake { place, text: format!("tls_server_config: {text}") });
+                let span = self.spans.get(key).map(|at| source_span(self.file, *at));
+                let span = span.unwrap_or(SourceSpan::Key(name(self.file)));
+                self.mistakes.push(Mistake { span, text: format!("tls_server_config: {text}") });
             }
             None
         })
@@ -172,7 +172,7 @@ impl Checker<'_> {
         let inline = inline.filter(|text| !text.value.is_empty());
         for (key, text) in [(file_key, &file), (inline_key, &inline)] {
             if let Some(text) = text {
-                self.places.insert(key, span(text));
+                self.spans.insert(key, span(text));
             }
         }
         if let (Some(_), Some(inline)) = (&file, &inline) {
@@ -193,7 +193,7 @@ impl Checker<'_> {
     }
 
     fn note<T>(&mut self, text: &Text, outcome: Result<T, String>) -> Option<T> {
-        outcome.map_err(|error| self.mistakes.push(Mistake { place: place(self.file, span(text)), text: error })).ok()
+        outcome.map_err(|error| self.mistakes.push(Mistake { span: source_span(self.file, span(text)), text: error })).ok()
     }
 }
 
@@ -253,11 +253,11 @@ mod tests {
         let text = "tls_server_config:\n  cert_file: a\n  min_version: TLS10\n  curve_preferences: [CurveP521]\n\
                     http_server_config:\n  headers:\n    Server: x\nbasic_auth_users:\n  a: secret\n";
         let told = read_text(text).unwrap_err();
-        for (place, what) in
+        for (span, what) in
             [(":3:16: ", "RFC 8996"), (":4:23: ", "CurveP384"), (":7:13: ", "cannot be set"), (":9:6: ", "bcrypt")]
         {
             assert!(
-                told.lines().any(|line| line.starts_with(&format!("web.yml{place}")) && line.contains(what)),
+                told.lines().any(|line| line.starts_with(&format!("web.yml{span}")) && line.contains(what)),
                 "{told}"
             );
         }

@@ -262,9 +262,9 @@ impl Writer {
             Action::Put(families) | Action::Post(families) => values_len(families),
             Action::Refuse | Action::Delete => 0,
         };
-        let place = self.room.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
+        let permit = self.room.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
         let (reply, answer) = oneshot::channel();
-        let write = Write { shown: shown.into(), action, values, reply, place };
+        let write = Write { shown: shown.into(), action, values, reply, permit };
         let large = write.is_large();
         self.desk.put(write);
         if large {

@@ -5,7 +5,7 @@ use std::ops::BitXor;
 use std::sync::Arc;
 
 use super::index::Conflict;
-use super::pages::Place;
+use super::pages::SlotHint;
 use super::record::{GroupRecord, Mark, Marks};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, Stamp};
@@ -25,7 +25,7 @@ pub struct Entry {
     /// How each of the families is shown, in their order.
     pub families: Vec<FamilyState>,
     /// Where the times of its pushes accepted and refused are shown.
-    pub times_places: [Place; 2],
+    pub times_places: [SlotHint; 2],
 }
 
 /// What a group is called, once for all versions of it: each takes one reference, and leaves the labels where they are.
@@ -44,7 +44,7 @@ pub struct FamilyState {
     /// Why it is held back, if it is.
     pub conflict: Option<Arc<Conflict>>,
     /// Where it is shown.
-    pub place: Place,
+    pub place: SlotHint,
 }
 
 /// A family that is kept but not shown.
@@ -163,7 +163,7 @@ impl Entry {
     }
 
     /// The same, each with where it is shown.
-    pub(super) fn shown_places(&self) -> impl Iterator<Item = (&Family, &Place)> {
+    pub(super) fn shown_places(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
         let shown = self.families().filter(|(_, mark, _)| !mark.held);
         shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.place))
     }

@@ -27,9 +27,9 @@ pub struct Shown {
 
 /// Where an entry was when it was last set: a hint, which saves comparing names and labels where it still holds.
 #[derive(Debug, Default)]
-pub struct Place(AtomicU64);
+pub struct SlotHint(AtomicU64);
 
-impl Place {
+impl SlotHint {
     /// The numbers of the block, of the page in it, and of the entry in that.
     fn get(&self) -> (usize, usize, usize) {
         let packed = self.0.load(Ordering::Relaxed);
@@ -42,7 +42,7 @@ impl Place {
     }
 }
 
-impl Clone for Place {
+impl Clone for SlotHint {
     fn clone(&self) -> Self {
         Self(AtomicU64::new(self.0.load(Ordering::Relaxed)))
     }
@@ -186,15 +186,15 @@ struct Named {
 }
 
 impl Pages {
-    /// Shows the family under these labels of a group, in place of its namesake, which may be at `place`; that is where it
+    /// Shows the family under these labels of a group, in place of its namesake, which may be at `hint`; that is where it
     /// is then.
-    pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, place: &Place) {
-        let (near, page, at) = place.get();
+    pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, hint: &SlotHint) {
+        let (near, page, at) = hint.get();
         let number = self.number(family.name(), near);
         let name = || family.name().clone();
         let named = self.blocks[number].get_or_insert_with(|| Named { name: name(), block: Arc::default() });
         let (page, at) = Arc::make_mut(&mut named.block).set(labels, family, (page, at));
-        place.set(number, page, at);
+        hint.set(number, page, at);
     }
 
     /// The number of the block of that name, which may be `near`; a free one, if there is none.
@@ -260,18 +260,18 @@ mod tests {
     #[test]
     fn blocks_come_and_go_in_the_order_of_names() {
         let (mut pages, labels) = (Pages::default(), Arc::new(LabelSet::new([("job", "a")])));
-        let places = [(); 4].map(|()| Place::default());
+        let hints = [(); 4].map(|()| SlotHint::default());
         let names = |pages: &Pages| pages.snapshot().iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
         let families = ["c", "a", "b"].map(|name| named(name, 1.0));
-        for (family, place) in families.iter().zip(&places) {
-            pages.set(&labels, family, place);
+        for (family, hint) in families.iter().zip(&hints) {
+            pages.set(&labels, family, hint);
         }
         pages.remove(&labels, "a");
         assert_eq!(names(&pages), ["b", "c"]);
         // Takes the number that "a" had, which has it again with another: places that say so are wrong for both.
-        pages.set(&labels, &named("d", 4.0), &places[3]);
-        pages.set(&labels, &families[1], &places[1]);
-        pages.set(&labels, &families[0], &places[3]);
+        pages.set(&labels, &named("d", 4.0), &hints[3]);
+        pages.set(&labels, &families[1], &hints[1]);
+        pages.set(&labels, &families[0], &hints[3]);
         assert_eq!(names(&pages), ["a", "b", "c", "d"]);
         for (name, block) in pages.snapshot() {
             let shown: Vec<&Shown> = block.entries().collect();
@@ -286,12 +286,12 @@ mod tests {
         let mut pages = Pages::default();
         let key = |i| Arc::new(LabelSet::new([("job", format!("{:03}", (i * 7) % 1_000))]));
         let keys: Vec<Arc<LabelSet>> = (0..1_000).map(key).collect();
-        let places = vec![Place::default(); 1_000];
+        let hints = vec![SlotHint::default(); 1_000];
         for (i, key) in keys.iter().enumerate() {
-            pages.set(key, &family(i as f64), &places[i]);
-            pages.set(key, &family(1.0), &places[i]);
+            pages.set(key, &family(i as f64), &hints[i]);
+            pages.set(key, &family(1.0), &hints[i]);
         }
-        pages.set(&keys[0], &named("l", 1.0), &Place::default());
+        pages.set(&keys[0], &named("l", 1.0), &SlotHint::default());
         pages.remove(&keys[0], "l");
         let snapshot = pages.snapshot();
         assert_eq!(snapshot.len(), 1);
@@ -310,16 +310,16 @@ mod tests {
     fn a_place_that_does_not_hold_any_more_misleads_nobody() {
         let mut pages = Pages::default();
         let keys: Vec<_> = (0..300).map(|i| Arc::new(LabelSet::new([("job", format!("{i:03}"))]))).collect();
-        let places = vec![Place::default(); 300];
+        let hints = vec![SlotHint::default(); 300];
         // From the last to the first: every one moves all that were there.
         for i in (0..300).rev() {
-            pages.set(&keys[i], &family(0.0), &places[i]);
+            pages.set(&keys[i], &family(0.0), &hints[i]);
         }
         for (i, key) in keys.iter().enumerate() {
             // The labels of a group that went and came again are equal, but not the same.
             let key = if i % 3 == 0 { Arc::new((**key).clone()) } else { key.clone() };
-            pages.set(&key, &family(i as f64), &places[i]);
-            pages.set(&key, &family(i as f64), &places[(i + 1) % 300]);
+            pages.set(&key, &family(i as f64), &hints[i]);
+            pages.set(&key, &family(i as f64), &hints[(i + 1) % 300]);
         }
         let block = pages.block("m").unwrap();
         let shown: Vec<_> = block.entries().map(|shown| (shown.labels.clone(), shown.family.values()[0])).collect();

@@ -48,9 +48,9 @@ struct Collected<'a> {
     /// Series of a summary or histogram.
     distributions: Vec<Distribution<'a>>,
     /// Their places by their labels, sorted.
-    places: HashMap<Vec<RawLabel<'a>>, usize>,
+    slots: HashMap<Vec<RawLabel<'a>>, usize>,
     /// The place of the last one added to.
-    last_place: usize,
+    last_slot: usize,
     /// Whether a sample without a name repeats a series: that is done once, for one is enough to be refused.
     is_repeated: bool,
 }
@@ -118,8 +118,8 @@ impl<'a> Collector<'a> {
             raw: RawFamily::new(name, MetricType::Untyped),
             is_typed: false,
             distributions: Vec::new(),
-            places: HashMap::new(),
-            last_place: 0,
+            slots: HashMap::new(),
+            last_slot: 0,
             is_repeated: false,
         });
         Selected { family: self.families.len() - 1, part: Part::Body }
@@ -188,9 +188,9 @@ impl<'a> Collector<'a> {
             return Ok(());
         }
         let before = family.distributions.len();
-        let place = family.place(labels);
+        let slot = family.slot(labels);
         self.series_len += family.distributions.len() - before;
-        family.add(place, part, mark, value)
+        family.add(slot, part, mark, value)
     }
 
     /// Adds a sample whose line names no metric: to the series before it in the same family, as the original does, which
@@ -205,11 +205,11 @@ impl<'a> Collector<'a> {
             return Err("invalid metric name".into());
         };
         let family = &mut self.families[selected.family];
-        let place = family.places.get(labels).copied();
-        match (family.raw.metric_type.own_label(), place) {
+        let slot = family.slots.get(labels).copied();
+        match (family.raw.metric_type.own_label(), slot) {
             (None, _) if !std::mem::replace(&mut family.is_repeated, true) => family.raw.repeat_last(),
             (None, _) => {}
-            (Some(_), Some(place)) if labels.is_empty() => return family.add(place, selected.part, mark, value),
+            (Some(_), Some(slot)) if labels.is_empty() => return family.add(slot, selected.part, mark, value),
             (Some(_), _) => family.is_repeated = true,
         }
         Ok(())
@@ -224,23 +224,23 @@ impl<'a> Collector<'a> {
 
 impl<'a> Collected<'a> {
     /// The place of the series with these labels, which is made if it is not there.
-    fn place(&mut self, labels: &mut Vec<RawLabel<'a>>) -> usize {
-        if self.distributions.get(self.last_place).is_some_and(|last| last.labels == *labels) {
-            return self.last_place;
+    fn slot(&mut self, labels: &mut Vec<RawLabel<'a>>) -> usize {
+        if self.distributions.get(self.last_slot).is_some_and(|last| last.labels == *labels) {
+            return self.last_slot;
         }
         let mut sorted = labels.clone();
         sorted.sort();
-        self.last_place = *self.places.entry(sorted).or_insert_with(|| {
+        self.last_slot = *self.slots.entry(sorted).or_insert_with(|| {
             let labels = std::mem::take(labels);
             self.distributions.push(Distribution { labels, ..Distribution::default() });
             self.distributions.len() - 1
         });
-        self.last_place
+        self.last_slot
     }
 
-    fn add(&mut self, place: usize, part: Part, mark: Option<Mark>, value: f64) -> Result<(), String> {
+    fn add(&mut self, slot: usize, part: Part, mark: Option<Mark>, value: f64) -> Result<(), String> {
         let is_summary = self.raw.metric_type == MetricType::Summary;
-        let distribution = &mut self.distributions[place];
+        let distribution = &mut self.distributions[slot];
         let special = self.raw.metric_type.own_label();
         let mark = mark.filter(|mark| special == Some(mark.0) && !mark.1.is_nan()).map(|mark| mark.1);
         match (part, mark) {

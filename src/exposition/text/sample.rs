@@ -63,7 +63,7 @@ enum Slot {
 }
 
 /// Which series is expected next, and which were there.
-struct Place<'s> {
+struct SeriesCursor<'s> {
     shape: &'s Shape,
     /// From the series expected next on.
     coming: SeriesIter<'s>,
@@ -73,7 +73,7 @@ struct Place<'s> {
     taken: Option<Vec<bool>>,
 }
 
-impl<'s> Place<'s> {
+impl<'s> SeriesCursor<'s> {
     fn new(shape: &'s Shape) -> Self {
         Self { shape, coming: shape.series(), next: 0, taken_len: 0, taken: None }
     }
@@ -148,14 +148,14 @@ impl<'a> Samples<'a> {
         for form in &mut self.forms {
             form.layout = None;
         }
-        let mut place = Place::new(shape);
+        let mut cursor = SeriesCursor::new(shape);
         loop {
-            if let Some(series) = self.next_single(shape, &mut place) {
+            if let Some(series) = self.next_single(shape, &mut cursor) {
                 self.value(values, Target { at: series.values().start, kind: Kind::Plain })?;
                 continue;
             }
             let Some(part) = self.part(shape) else { break };
-            let (series, mark) = self.series(shape, part, &mut place)?;
+            let (series, mark) = self.series(shape, part, &mut cursor)?;
             match &series.layout().points {
                 Points::Single => self.value(values, Target { at: series.values().start, kind: Kind::Plain })?,
                 Points::Summary { .. } | Points::Histogram { float: false, .. } => {
@@ -164,20 +164,20 @@ impl<'a> Samples<'a> {
                 Points::Histogram { float: true, .. } => return None,
             }
         }
-        place.is_complete().then_some(())
+        cursor.is_complete().then_some(())
     }
 
     /// The common case, at the least cost: the line at hand is of the series expected next, which has one value, and made as
     /// the line before. Goes to its value then.
-    fn next_single<'s>(&mut self, shape: &'s Shape, place: &mut Place<'s>) -> Option<Series<'s>> {
-        let series = place.expected()?;
+    fn next_single<'s>(&mut self, shape: &'s Shape, cursor: &mut SeriesCursor<'s>) -> Option<Series<'s>> {
+        let series = cursor.expected()?;
         let known = self.forms[Part::Plain as usize].layout == Some(series.layout_index);
         if !known || series.layout().points != Points::Single {
             return None;
         }
         let line = self.rest;
         self.matches(shape, Part::Plain, series)?;
-        if place.take().is_none() {
+        if cursor.take().is_none() {
             self.rest = line;
             return None;
         }
@@ -199,17 +199,17 @@ impl<'a> Samples<'a> {
     }
 
     /// Takes the series that the line at hand is of, and goes to the line's value.
-    fn series<'s>(&mut self, shape: &'s Shape, part: Part, place: &mut Place<'s>) -> Option<(Series<'s>, Option<f64>)> {
-        if let Some(series) = place.expected()
+    fn series<'s>(&mut self, shape: &'s Shape, part: Part, cursor: &mut SeriesCursor<'s>) -> Option<(Series<'s>, Option<f64>)> {
+        if let Some(series) = cursor.expected()
             && let Some(mark) = self.matches(shape, part, series)
         {
-            place.take()?;
+            cursor.take()?;
             return Some((series, mark));
         }
-        place.jump(self.locate(shape, part)?)?;
-        let series = place.expected()?;
+        cursor.jump(self.locate(shape, part)?)?;
+        let series = cursor.expected()?;
         let mark = self.matches(shape, part, series)?;
-        place.take()?;
+        cursor.take()?;
         Some((series, mark))
     }
 

@@ -30,7 +30,7 @@ pub(super) struct Write {
     pub(super) reply: Reply,
     /// Its place, of which there are so many: held until it is written.
     #[expect(dead_code, reason = "what counts is when it is dropped")]
-    pub(super) place: OwnedSemaphorePermit,
+    pub(super) permit: OwnedSemaphorePermit,
 }
 
 impl Write {

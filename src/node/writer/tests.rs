@@ -109,9 +109,9 @@ async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
     }
     let put = |group: usize, values| {
         let (reply, answer) = oneshot::channel();
-        let place = writer.room.clone().try_acquire_owned().unwrap();
+        let permit = writer.room.clone().try_acquire_owned().unwrap();
         let (shown, action) = (Arc::new(key(group)), Action::Put(vec![family(1, 1.0)]));
-        writer.desk.put(Write { shown, action, values, reply, place });
+        writer.desk.put(Write { shown, action, values, reply, permit });
         answer
     };
     let small = put(10, 1);
@@ -149,9 +149,9 @@ fn what_would_keep_others_waiting_is_left_to_the_thread() {
     let (writer, _queue) = Writer::without_thread(store, None, Arc::default(), Arc::default(), retention);
     let put = |group, values| {
         let (reply, answer) = oneshot::channel();
-        let place = writer.room.clone().try_acquire_owned().unwrap();
+        let permit = writer.room.clone().try_acquire_owned().unwrap();
         let (shown, action) = (Arc::new(key(group)), Action::Put(vec![family(1, 1.0)]));
-        writer.desk.put(Write { shown, action, values, reply, place });
+        writer.desk.put(Write { shown, action, values, reply, permit });
         answer
     };
     let (slow, fast) = (2 * desk::SLOW, desk::SLOW / 2);
