@@ -195,10 +195,10 @@ fn merge_update(bencher: Bencher, series: usize) {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(16 << 20));
     let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
     store.open(IDENTITY, Epoch(1));
-    let place = Arc::new(LabelSet::new([("IDC", "SYQ")]));
+    let site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
     let merge = |store: &mut Store, decoder: &mut Decoder, bytes: &[u8]| {
         let Message::Update(update) = decoder.decode(bytes).expect("what was encoded") else { return };
-        let (scope, position) = (Scope::Place(place.clone()), Position::default());
+        let (scope, position) = (Scope::Site(site.clone()), Position::default());
         let merge = Merge { scope, deltas: update.deltas, peer: StoreId(2), position, chain: Chain::default() };
         let mut drafted = Drafted::default();
         drafted.merge(store, merge).expect("room for all");

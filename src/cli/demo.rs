@@ -184,10 +184,10 @@ One Prometheus sees all of it:
 }
 
 /// Pushes what a batch job on each of a few hosts would, for as long as it is let.
-async fn push_samples(edge: SocketAddr, place: u64) {
+async fn push_samples(edge: SocketAddr, site: u64) {
     for tick in 0.. {
         for host in 1..=HOSTS {
-            if let Err(error) = push(edge, host, &sample(tick, place, host)).await {
+            if let Err(error) = push(edge, host, &sample(tick, site, host)).await {
                 warn!(%edge, %error, "a sample push failed");
             }
         }
@@ -195,8 +195,8 @@ async fn push_samples(edge: SocketAddr, place: u64) {
     }
 }
 
-fn sample(tick: u64, place: u64, host: u64) -> String {
-    let wave = (tick as f64 / 20.0 + (place * HOSTS + host) as f64).sin();
+fn sample(tick: u64, site: u64, host: u64) -> String {
+    let wave = (tick as f64 / 20.0 + (site * HOSTS + host) as f64).sin();
     let runs = tick + 1;
     let mut text = format!(
         "# HELP demo_queue_length Work waiting.\n# TYPE demo_queue_length gauge\n\

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 
 use crate::net::authority::{AUTHORITY_DAYS, DAYS_MAX, LEAF_DAYS};
 use crate::net::credentials::{CredentialsError, Directory, Files, Issue};
-use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, place_labels};
+use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, site_labels};
 
 /// The command's arguments.
 #[derive(Clone, Debug, Args)]
@@ -78,7 +78,7 @@ impl Pki {
             Make::Init => (directory.init(issue), "copy ca.pem to every hub and edge; ca.key signs: keep it offline"),
             Make::Hub { hosts } => (directory.hub(&hosts, issue), "copy both to the hub: [hub.tls] names them"),
             Make::Edge { name, labels } => {
-                let labels = place_labels(labels).map_err(PkiError::Identity)?;
+                let labels = site_labels(labels).map_err(PkiError::Identity)?;
                 let identity = EdgeIdentity { name, labels };
                 (directory.edge(&identity, issue), "copy both to the edge: [uplink.tls] names them")
             }

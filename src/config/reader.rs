@@ -12,7 +12,7 @@ use super::mistake::{Mistake, SourceSpan, line_and_column, nearest};
 use super::value::{Value, wrong_type};
 use super::web_file;
 use crate::model::LabelSet;
-use crate::net::identity::{parse_label, place_labels};
+use crate::net::identity::{parse_label, site_labels};
 use crate::net::tls::web::{WebAcceptor, WebTls};
 use crate::net::tls::{Credentials, TlsError, TlsFiles};
 
@@ -66,7 +66,7 @@ enum Files<'a> {
     /// By the section for the gateway.
     Web { section: Section<'a>, tls: WebTls },
     /// By a file of the gateway's own.
-    WebFile { file: PathBuf, spans: web_file::Places, tls: WebTls },
+    WebFile { file: PathBuf, spans: web_file::Spans, tls: WebTls },
 }
 
 impl<'a> Reader<'a> {
@@ -232,7 +232,7 @@ impl<'a> Reader<'a> {
             Given::Flag(texts) => texts.iter().map(|text| parse_label(text)).collect(),
             Given::File(value) => Ok(self.label_pairs(value)),
         };
-        let labels = pairs.and_then(place_labels).unwrap_or_else(|error| {
+        let labels = pairs.and_then(site_labels).unwrap_or_else(|error| {
             self.mistake(section, name, error.to_string());
             LabelSet::default()
         });
@@ -270,7 +270,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Notes the files that the gateway's TLS names in a file of its own, at these places.
-    pub fn note_web_file_tls(&mut self, file: &Path, spans: web_file::Places, tls: &WebTls) {
+    pub fn note_web_file_tls(&mut self, file: &Path, spans: web_file::Spans, tls: &WebTls) {
         self.files.push(Files::WebFile { file: file.into(), spans, tls: tls.clone() });
     }
 

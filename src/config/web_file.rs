@@ -63,19 +63,22 @@ struct Rate {
 }
 
 /// Where in the file each name of a file is said: name, line and column.
-pub(super) type Places = BTreeMap<&'static str, (usize, usize)>;
+pub(super) type Spans = BTreeMap<&'static str, (usize, usize)>;
 
 /// Reads the file; gives where it says what files to read, too.
-pub(super) fn read(file: &Path) -> Result<(WebSecurity, Places), Vec<Mistake>> {
+pub(super) fn read(file: &Path) -> Result<(WebSecurity, Spans), Vec<Mistake>> {
     let text = super::read_file(file).map_err(|text| vec![whole(file, text)])?;
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
     let parsed: Result<Option<WebFile>, _> = serde_saphyr::from_str_with_options(&text, options);
     let parsed = parsed.map_err(|error| {
         let at = error.location().map(|location| at(location.line(), location.column()));
-        vec![Mistake { span: at.map_or(SourceSpan::Key(name(file)), |at| source_span(file, at)), text: explain(&error) }]
+        vec![Mistake {
+            span: at.map_or(SourceSpan::Key(name(file)), |at| source_span(file, at)),
+            text: explain(&error),
+        }]
     })?;
-    let mut checker = Checker { file, mistakes: Vec::new(), spans: Places::new() };
+    let mut checker = Checker { file, mistakes: Vec::new(), spans: Spans::new() };
     let security = checker.security(parsed.unwrap_or_default());
     if checker.mistakes.is_empty() { Ok((security, checker.spans)) } else { Err(checker.mistakes) }
 }
@@ -108,7 +111,7 @@ fn whole(file: &Path, text: String) -> Mistake {
 struct Checker<'a> {
     file: &'a Path,
     mistakes: Vec<Mistake>,
-    spans: Places,
+    spans: Spans,
 }
 
 impl Checker<'_> {
@@ -193,7 +196,9 @@ impl Checker<'_> {
     }
 
     fn note<T>(&mut self, text: &Text, outcome: Result<T, String>) -> Option<T> {
-        outcome.map_err(|error| self.mistakes.push(Mistake { span: source_span(self.file, span(text)), text: error })).ok()
+        outcome
+            .map_err(|error| self.mistakes.push(Mistake { span: source_span(self.file, span(text)), text: error }))
+            .ok()
     }
 }
 

@@ -126,7 +126,7 @@ impl EdgeIdentity {
             let decode = |text| percent_decode_str(text).decode_utf8().map_err(|_| bad());
             pairs.push((decode(name)?.into_owned(), decode(value)?.into_owned()));
         }
-        Ok(Self { name: name.parse()?, labels: place_labels(pairs)? })
+        Ok(Self { name: name.parse()?, labels: site_labels(pairs)? })
     }
 
     /// The URI that [`EdgeIdentity::from_uri`] reads.
@@ -140,7 +140,7 @@ impl EdgeIdentity {
 }
 
 /// The labels of a place, checked: what a certificate, a `[[hub.edge]]` section or an edge itself may state.
-pub fn place_labels(pairs: Vec<(String, String)>) -> Result<LabelSet, IdentityError> {
+pub fn site_labels(pairs: Vec<(String, String)>) -> Result<LabelSet, IdentityError> {
     if pairs.len() > LABELS_MAX {
         return Err(IdentityError::TooManyLabels);
     }
@@ -203,7 +203,7 @@ mod tests {
         #[test]
         fn identities_round_trip(name in "[A-Za-z0-9_-][A-Za-z0-9._-]{0,63}", values in proptest::collection::vec(any::<String>(), 0..4)) {
             let pairs = values.into_iter().enumerate().map(|(i, value)| (format!("l{i}"), value)).collect();
-            let identity = EdgeIdentity { name: name.parse().unwrap(), labels: place_labels(pairs).unwrap() };
+            let identity = EdgeIdentity { name: name.parse().unwrap(), labels: site_labels(pairs).unwrap() };
             prop_assert_eq!(EdgeIdentity::from_uri(&identity.to_uri()).unwrap(), identity);
         }
 

@@ -19,7 +19,7 @@ use super::uplink::{describe, explain};
 use super::writer::Writer;
 use crate::model::{LabelSet, Revision, StoreId};
 use crate::net::counted::{Counted, Traffic};
-use crate::net::identity::{EdgeIdentity, place_labels};
+use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
 use crate::net::stop::Stop;
 use crate::net::tls::{Acceptor, Peer};
@@ -49,7 +49,7 @@ pub struct Downlinks {
     /// The hub's credentials, replaced on reload.
     pub acceptor: Arc<Acceptor>,
     /// What the configuration says of edges; replaced on reload.
-    pub places: Mutex<Places>,
+    pub sites: Mutex<SiteRules>,
     /// Times and bounds of conversations.
     pub session: HubConfig,
     /// For TLS and the WebSocket's handshake.
@@ -62,14 +62,14 @@ pub struct Downlinks {
 
 /// Who says where an edge is.
 #[derive(Clone, Debug, Default)]
-pub struct Places {
+pub struct SiteRules {
     /// Labels by the name of the edge; these win over its certificate's.
     pub configured: Vec<EdgeOptions>,
     /// Whether labels count that an edge merely claims.
     pub trust_claims: bool,
 }
 
-impl Places {
+impl SiteRules {
     /// The place of an edge: as configured, else as certified, else as claimed if claims are trusted. Says what is wrong
     /// if there is none.
     fn of(&self, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
@@ -79,7 +79,7 @@ impl Places {
             None if !identity.labels.is_empty() => Ok(identity.labels.clone()),
             None if self.trust_claims && !claimed.is_empty() => {
                 let pairs = claimed.iter().map(|label| (label.name.to_string(), label.value.to_string()));
-                place_labels(pairs.collect()).map_err(|error| {
+                site_labels(pairs.collect()).map_err(|error| {
                     let name = &identity.name;
                     format!("the labels that the edge \"{name}\" claims (uplink.labels) are no place: {error}")
                 })
@@ -103,7 +103,7 @@ struct Live {
     /// Says why, when the session is to end.
     end: watch::Sender<Option<Refused>>,
     /// Who was let in, what place it claims, and which it got.
-    placed: Option<(EdgeIdentity, LabelSet, LabelSet)>,
+    at_site: Option<(EdgeIdentity, LabelSet, LabelSet)>,
     /// Closed when the session is over.
     over: watch::Receiver<()>,
 }
@@ -173,19 +173,19 @@ impl Downlinks {
     }
 
     /// Takes what another configuration says of edges. Sessions whose place is another now are ended, and come back there.
-    pub fn replace_places(&self, places: Places) {
-        for edge in &places.configured {
+    pub fn replace_places(&self, sites: SiteRules) {
+        for edge in &sites.configured {
             self.edges.expect(edge.name.as_str(), &edge.labels);
         }
         let sessions = self.sessions();
         for live in sessions.live.values() {
-            let Some((identity, claimed, place)) = &live.placed else { continue };
-            if places.of(identity, claimed).as_ref() != Ok(place) {
+            let Some((identity, claimed, site)) = &live.at_site else { continue };
+            if sites.of(identity, claimed).as_ref() != Ok(site) {
                 info!(edge = identity.name.as_str(), "the edge's place is another now: its session ends");
                 live.end.send_replace(Some(moved()));
             }
         }
-        *self.places.lock().unwrap_or_else(PoisonError::into_inner) = places;
+        *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
     }
 
     /// The hub of an uplink is known now, and which are above that. Sessions that were told otherwise are ended: the edges
@@ -193,7 +193,7 @@ impl Downlinks {
     pub fn sends_to(&self, uplink: usize, stores: Vec<StoreId>) {
         let sessions = self.sessions();
         if self.above.set(uplink, stores) {
-            for live in sessions.live.values().filter(|live| live.placed.is_some()) {
+            for live in sessions.live.values().filter(|live| live.at_site.is_some()) {
                 live.end.send_replace(Some(risen()));
             }
         }
@@ -204,18 +204,18 @@ impl Downlinks {
         let session = SessionId(random_id()?);
         let (end, dropped) = watch::channel(None);
         let (over_sender, over) = watch::channel(());
-        self.sessions().live.insert(session, Live { end, placed: None, over });
+        self.sessions().live.insert(session, Live { end, at_site: None, over });
         Ok(Entered { session, dropped, over: over_sender })
     }
 
     /// The place of an edge that wants in. Noted in one step with looking it up, so that no change of places is missed.
-    fn place(&self, session: SessionId, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
+    fn site(&self, session: SessionId, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
         let mut sessions = self.sessions();
-        let place = self.places.lock().unwrap_or_else(PoisonError::into_inner).of(identity, claimed)?;
+        let site = self.sites.lock().unwrap_or_else(PoisonError::into_inner).of(identity, claimed)?;
         if let Some(live) = sessions.live.get_mut(&session) {
-            live.placed = Some((identity.clone(), claimed.clone(), place.clone()));
+            live.at_site = Some((identity.clone(), claimed.clone(), site.clone()));
         }
-        Ok(place)
+        Ok(site)
     }
 }
 
@@ -318,8 +318,8 @@ impl EdgeRim {
 
 impl Rim for EdgeRim {
     async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
-        let placed = self.hub.place(self.session, &self.peer.identity, &hello.labels);
-        let place = placed.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)))?;
+        let at_site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
+        let site = at_site.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)))?;
         let verdict = self.hub.sessions().admission.admit(self.name(), &hello.facts, self.session);
         match verdict {
             Verdict::Admit => {}
@@ -333,14 +333,14 @@ impl Rim for EdgeRim {
                 return Err(self.refuse(CloseReason::Overloaded, text, Some(TAKEN_RETRY)));
             }
         }
-        let heads = self.hub.writer.subscribe(Scope::Place(Arc::new(place.clone())));
+        let heads = self.hub.writer.subscribe(Scope::Site(Arc::new(site.clone())));
         let Ok(mut facts) = self.hub.writer.facts(Some(hello.facts.store)).await else {
             let text = "the hub is shutting down".into();
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };
-        facts.cursors.retain(|_, cursor| *cursor.place == place);
+        facts.cursors.retain(|_, cursor| *cursor.site == site);
         let facts = describe(&self.hub.name, facts);
-        Ok((Admitted { facts, place, exchange: false, above: self.hub.above.stores() }, heads))
+        Ok((Admitted { facts, site, exchange: false, above: self.hub.above.stores() }, heads))
     }
 
     fn note(&mut self, note: Note) {
@@ -357,11 +357,11 @@ impl Rim for EdgeRim {
                 edge.link.wire.follow(self.wire.clone());
                 edge.link.messages.follow(self.volume.clone());
                 edge.address = Some(address);
-                edge.place = Arc::new(established.place.clone());
+                edge.site = Arc::new(established.site.clone());
                 let expiry = self.peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
                 edge.certificate_expiry_seconds = expiry.as_secs();
-                let (place, exchange) = (&established.place, established.exchange);
-                info!(edge = self.peer.identity.name.as_str(), %address, %place, exchange, "edge linked");
+                let (site, exchange) = (&established.site, established.exchange);
+                info!(edge = self.peer.identity.name.as_str(), %address, %site, exchange, "edge linked");
             }
             Note::Exchanged => info!(edge = self.peer.identity.name.as_str(), "the exchange with the edge is complete"),
             Note::PeerHolds(revision) => edge.link.acknowledged = revision,
@@ -387,13 +387,13 @@ mod tests {
     fn claimed_labels_count_only_where_trusted_and_only_if_they_are_a_place() {
         let (claimed, reserved) = (LabelSet::new([("IDC", "SYQ")]), LabelSet::new([("job", "x")]));
         let none = LabelSet::default();
-        let mut places = Places::default();
-        assert!(places.of(&identity(&[]), &claimed).unwrap_err().contains("has no place"));
-        places.trust_claims = true;
-        assert_eq!(places.of(&identity(&[]), &claimed), Ok(claimed.clone()));
-        assert!(places.of(&identity(&[]), &reserved).unwrap_err().contains("are no place"));
-        assert!(places.of(&identity(&[]), &none).unwrap_err().contains("has no place"));
+        let mut sites = SiteRules::default();
+        assert!(sites.of(&identity(&[]), &claimed).unwrap_err().contains("has no place"));
+        sites.trust_claims = true;
+        assert_eq!(sites.of(&identity(&[]), &claimed), Ok(claimed.clone()));
+        assert!(sites.of(&identity(&[]), &reserved).unwrap_err().contains("are no place"));
+        assert!(sites.of(&identity(&[]), &none).unwrap_err().contains("has no place"));
         let certified = LabelSet::new([("IDC", "BJ")]);
-        assert_eq!(places.of(&identity(&[("IDC", "BJ")]), &claimed), Ok(certified));
+        assert_eq!(sites.of(&identity(&[("IDC", "BJ")]), &claimed), Ok(certified));
     }
 }

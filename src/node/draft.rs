@@ -129,8 +129,8 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> 
     let Merge { scope, deltas, peer, position, .. } = merge;
     let mut all_held = Vec::new();
     let ids: Vec<GroupId> = match &scope {
-        Scope::Place(place) => {
-            deltas.iter().map(|delta| GroupId { place: place.clone(), key: delta.id.key.clone() }).collect()
+        Scope::Site(site) => {
+            deltas.iter().map(|delta| GroupId { site: site.clone(), key: delta.id.key.clone() }).collect()
         }
         // Which group is meant is asked after the merges before it.
         Scope::Shown => Vec::new(),
@@ -148,18 +148,18 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> 
         Verdict { key, family: held.name, stamp: held.stamp, text }
     };
     let verdicts = still.map(verdict).take(VERDICTS_MAX).collect();
-    let place = match scope {
-        Scope::Place(place) => place,
+    let site = match scope {
+        Scope::Site(site) => site,
         Scope::Shown => Arc::default(),
     };
-    store.set_cursor(peer, Cursor { position, place });
+    store.set_cursor(peer, Cursor { position, site });
     Ok(verdicts)
 }
 
 /// The group that a peer calls so.
 fn id_of(store: &Store, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
     match scope {
-        Scope::Place(place) => GroupId { place: place.clone(), key },
+        Scope::Site(site) => GroupId { site: site.clone(), key },
         Scope::Shown => store.resolve(key),
     }
 }
@@ -271,17 +271,17 @@ mod tests {
             Delta { id: GroupId::local(key), group: Group::put(Moment { stamp, wall_ns: 5 }, families) }
         };
         // Both are shown under the same labels.
-        let place = Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")])));
+        let site = Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")])));
         let long = "x".repeat(60_000);
         let first = put(LabelSet::new([("job", "a"), ("x", &long)]), 1);
         let second = put(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]), 200);
-        let merge = Merge { scope: place.clone(), ..merge(vec![first, second]) };
+        let merge = Merge { scope: site.clone(), ..merge(vec![first, second]) };
         let verdicts = Drafted::default().merge(&mut store, merge).unwrap();
         assert_eq!(verdicts.len(), VERDICTS_MAX);
         assert!(verdicts.iter().all(|verdict| verdict.text.contains("already shown under the labels")));
-        let Scope::Place(place) = place else { unreachable!() };
+        let Scope::Site(site) = site else { unreachable!() };
         let key = Arc::new(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]));
-        let entry = store.drafted(&GroupId { place, key }).unwrap();
+        let entry = store.drafted(&GroupId { site, key }).unwrap();
         let shared = entry.families().all(|(.., state)| match state.conflict.as_deref() {
             Some(Conflict::Shadowed { labels, .. }) => Arc::ptr_eq(labels, entry.shown()),
             other => panic!("{other:?}"),

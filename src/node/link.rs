@@ -254,7 +254,7 @@ impl Talk<'_> {
                 Action::Admit(hello) => {
                     let event = match rim.admit(hello).await {
                         Ok((admitted, heads)) => {
-                            self.scope = Scope::Place(Arc::new(admitted.place.clone()));
+                            self.scope = Scope::Site(Arc::new(admitted.site.clone()));
                             self.heads = Some(heads);
                             Event::Admitted(admitted)
                         }
@@ -312,7 +312,7 @@ impl Talk<'_> {
         let deltas = set
             .changes
             .into_iter()
-            .map(|change| Delta { id: GroupId { place: Arc::default(), key: change.key }, group: change.group })
+            .map(|change| Delta { id: GroupId { site: Arc::default(), key: change.key }, group: change.group })
             .collect();
         Batch { deltas, upto: set.upto, more: set.more }
     }
@@ -464,8 +464,8 @@ mod tests {
 
     impl Rim for Open {
         async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
-            let place = LabelSet::new([("IDC", "SYQ")]);
-            let admitted = Admitted { facts: facts(2), place, exchange: false, above: Vec::new() };
+            let site = LabelSet::new([("IDC", "SYQ")]);
+            let admitted = Admitted { facts: facts(2), site, exchange: false, above: Vec::new() };
             Ok((admitted, self.0.subscribe()))
         }
 

@@ -75,7 +75,7 @@ impl Volume {
 #[derive(Clone, Debug, Default)]
 pub struct EdgeLink {
     /// The labels of its place.
-    pub place: Arc<LabelSet>,
+    pub site: Arc<LabelSet>,
     /// The link.
     pub link: Link,
     /// Where it last connected from.
@@ -115,10 +115,10 @@ impl Edges {
     }
 
     /// An edge that is expected at that place, so that one that never comes is seen to be missing.
-    pub fn expect(&self, name: &str, place: &LabelSet) {
+    pub fn expect(&self, name: &str, site: &LabelSet) {
         self.update(name, |edge| {
             if !edge.link.connected {
-                edge.place = Arc::new(place.clone());
+                edge.site = Arc::new(site.clone());
             }
         });
     }
@@ -143,8 +143,8 @@ impl Edges {
         let rows: Vec<(Vec<(&str, &str)>, &EdgeLink)> = edges
             .iter()
             .map(|(name, edge)| {
-                let place = edge.place.iter().map(|label| (label.name, label.value)).filter(|label| label.0 != "edge");
-                (place.chain([("edge", name.as_str())]).collect(), edge)
+                let site = edge.site.iter().map(|label| (label.name, label.value)).filter(|label| label.0 != "edge");
+                (site.chain([("edge", name.as_str())]).collect(), edge)
             })
             .collect();
         let each = |value: fn(&EdgeLink) -> f64| rows.iter().map(move |(labels, edge)| (labels.clone(), value(edge)));

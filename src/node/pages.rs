@@ -44,7 +44,7 @@ impl Service {
             name,
             // Of an edge that was never heard, the lag is not known.
             lag_ns: some(edge.link.last_seen_ns).map(|_| edge.lag_ns(now_ns)),
-            labels: edge.place,
+            labels: edge.site,
             connected: edge.link.connected,
             last_seen_ns: some(edge.link.last_seen_ns),
             certificate_expires_ns: some(edge.certificate_expiry_seconds.saturating_mul(1_000_000_000)),
@@ -102,8 +102,8 @@ fn incumbent(published: &Published, entry: &Entry, conflict: &Conflict) -> Optio
             Some(Incumbent { group, others: 0, ..by_name(published, name) })
         }
         Conflict::Shadowed { by, .. } => {
-            let (group, place) = (Some(by.shown()), Some(by.place.clone()));
-            Some(Incumbent { group, place, ..Incumbent::default() })
+            let (group, site) = (Some(by.shown()), Some(by.site.clone()));
+            Some(Incumbent { group, site, ..Incumbent::default() })
         }
         Conflict::OwnLabel { .. } | Conflict::Limit { .. } => None,
     }
@@ -117,7 +117,7 @@ fn by_name(published: &Published, name: &str) -> Incumbent {
         name: Arc::from(name),
         type_name: first.map_or("", |shown| shown.family.shape().metric_type().name()),
         group: first.map(|shown| shown.labels.clone()),
-        place: None,
+        site: None,
         others: block
             .map_or(0, |block| block.pages().iter().map(|page| page.entries().len()).sum::<usize>().saturating_sub(1)),
     }

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use super::above::Above;
 use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::Clock;
-use super::downlink::{Downlinks, Places, Sessions};
+use super::downlink::{Downlinks, Sessions, SiteRules};
 use super::links::{Edges, Uplink};
 use super::listeners::Listeners;
 use super::metrics::{Metrics, REVISION, VERSION};
@@ -286,7 +286,7 @@ impl Node {
             clock: clock.clone(),
             edges: edges.clone(),
             acceptor: Arc::new(Acceptor::new(credentials)?),
-            places: Mutex::new(places(hub)),
+            sites: Mutex::new(sites(hub)),
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
             sessions: Mutex::new(Sessions::new(hub.connections_max)),
@@ -377,7 +377,7 @@ impl Node {
         }
         if let (Some(downlinks), Some(hub), Some(acceptor)) = (&self.reloadable.hub, &options.hub, &acceptor) {
             downlinks.acceptor.replace(acceptor);
-            downlinks.replace_places(places(hub));
+            downlinks.replace_places(sites(hub));
         }
         self.reloadable.certificates.replace(credentials.expiries());
         info!("configuration and certificates read again");
@@ -453,8 +453,8 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
-fn places(hub: &HubOptions) -> Places {
-    Places { configured: hub.edges.clone(), trust_claims: hub.trust_edge_labels }
+fn sites(hub: &HubOptions) -> SiteRules {
+    SiteRules { configured: hub.edges.clone(), trust_claims: hub.trust_edge_labels }
 }
 
 fn edge_name(credentials: &Credentials) -> String {

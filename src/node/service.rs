@@ -159,7 +159,7 @@ impl Service {
         };
         let method = if replace { "put" } else { "post" };
         let target = Arc::new(target);
-        let held = self.writer.published().group(&GroupId { place: Arc::default(), key: target.clone() });
+        let held = self.writer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
         let held = held.as_ref().map(|entry| &entry.group);
         let (len, headers) = (body.len(), headers(request));
         let large = if headers.content_encoding.is_empty() { LARGE_BYTES } else { LARGE_COMPRESSED_BYTES };

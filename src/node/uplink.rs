@@ -135,7 +135,7 @@ impl UplinkTask {
             return Ended::early("the node is shutting down".into());
         };
         // A hub is told what is held of hubs: of the edges below there may be more than can be told.
-        facts.cursors.retain(|_, cursor| cursor.place.is_empty());
+        facts.cursors.retain(|_, cursor| cursor.site.is_empty());
         let context = Context {
             writer: self.writer.clone(),
             clock: self.clock.clone(),
@@ -283,8 +283,8 @@ impl Rim for HubRim<'_> {
                 link.sessions += 1;
                 link.exchanges += u64::from(established.exchange);
                 link.last_error.clear();
-                let (place, exchange) = (&established.place, established.exchange);
-                info!(%hub, peer = established.peer.node, %place, exchange, "linked to the hub");
+                let (site, exchange) = (&established.site, established.exchange);
+                info!(%hub, peer = established.peer.node, %site, exchange, "linked to the hub");
             }
             Note::Exchanged => info!(%hub, "the exchange with the hub is complete"),
             Note::PeerHolds(revision) => {

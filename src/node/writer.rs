@@ -189,9 +189,9 @@ impl Heads {
 
     fn tell(&self, committed: &Committed) {
         let heads = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let places = committed.places.iter().map(|place| Scope::Place(place.clone()));
-        let shown = (!committed.places.is_empty()).then_some(Scope::Shown);
-        for sender in places.chain(shown).filter_map(|scope| heads.get(&scope)) {
+        let sites = committed.sites.iter().map(|site| Scope::Site(site.clone()));
+        let shown = (!committed.sites.is_empty()).then_some(Scope::Shown);
+        for sender in sites.chain(shown).filter_map(|scope| heads.get(&scope)) {
             sender.send_replace(committed.head);
         }
     }

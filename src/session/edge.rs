@@ -136,7 +136,7 @@ impl Edge {
         let offset = self.offset.read(welcome.clock, now);
         self.actions.push_back(Action::Established(Established {
             peer: theirs.clone(),
-            place: welcome.place,
+            site: welcome.site,
             exchange: welcome.exchange,
             heartbeat_ns,
             above: welcome.above,

@@ -182,7 +182,7 @@ pub struct Admitted {
     /// The hub's facts now; `holds` must contain what is held of the edge's store.
     pub facts: Facts,
     /// The place of the edge.
-    pub place: LabelSet,
+    pub site: LabelSet,
     /// Exchange even if the stores know each other: something else changed, such as the place of the edge.
     pub exchange: bool,
     /// The stores of the hubs above this one.
@@ -206,7 +206,7 @@ pub struct Established {
     /// What the peer said of itself.
     pub peer: Facts,
     /// The place of the edge.
-    pub place: LabelSet,
+    pub site: LabelSet,
     /// Whether the stores exchange all they have, rather than go on where they were.
     pub exchange: bool,
     /// How often both ends send a heartbeat.

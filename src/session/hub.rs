@@ -111,7 +111,7 @@ impl Hub {
         let State::Deciding { hello, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Ok(());
         };
-        let Admitted { facts: ours, place, exchange, above } = admitted;
+        let Admitted { facts: ours, site, exchange, above } = admitted;
         let theirs = hello.facts;
         if theirs.store == ours.store {
             return Err(same_store(ours.store));
@@ -123,7 +123,7 @@ impl Hub {
         let welcome = Welcome {
             version: VERSION,
             facts: ours.clone(),
-            place: place.clone(),
+            site: site.clone(),
             exchange,
             heartbeat_ms: u32::try_from(heartbeat_ns / MILLISECOND_NS).unwrap_or(u32::MAX),
             message_bytes_max: self.config.link.message_bytes_max as u64,
@@ -133,7 +133,7 @@ impl Hub {
         self.actions.push_back(Action::Send(Message::Welcome(welcome)));
         self.actions.push_back(Action::Established(Established {
             peer: theirs.clone(),
-            place,
+            site,
             exchange,
             heartbeat_ns,
             above,

@@ -41,7 +41,7 @@ fn acquainted(groups: usize) -> Pair {
 fn strangers_exchange_and_then_go_on_where_they_were() {
     let mut pair = acquainted(5);
     assert!(pair.side(EDGE).established.as_ref().unwrap().exchange && pair.side(EDGE).exchanged);
-    assert_eq!(pair.side(HUB).established.as_ref().unwrap().place, LabelSet::new([("IDC", "SYQ")]));
+    assert_eq!(pair.side(HUB).established.as_ref().unwrap().site, LabelSet::new([("IDC", "SYQ")]));
     pair.connect();
     pair.settle();
     assert!(!pair.side(EDGE).established.as_ref().unwrap().exchange);
@@ -288,12 +288,12 @@ fn a_peer_that_breaks_the_rules_is_told_which() {
     let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision), held_back: Vec::new() });
     let welcome = |pair: &mut Pair| {
         let facts = pair.stores[HUB].facts();
-        let place = LabelSet::default();
+        let site = LabelSet::default();
         let clock = Default::default();
         Message::Welcome(crate::wire::Welcome {
             version: 1,
             facts,
-            place,
+            site,
             exchange: false,
             heartbeat_ms: 5_000,
             message_bytes_max: 1 << 20,

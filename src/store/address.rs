@@ -19,27 +19,27 @@ impl Store {
         if let Some(id) = self.index.find(&shown) {
             return id.clone();
         }
-        let places = self.published.places();
+        let sites = self.published.sites();
         // An edge that has nothing is somewhere too.
         let cursors = self.cursors.values().chain(self.staged_cursors.values());
-        let places = places.iter().chain(cursors.map(|cursor| &cursor.place));
-        let within = places.filter(|place| !place.is_empty()).filter_map(|place| GroupId::within(place, &shown));
-        let best = within.min_by(|a, b| b.place.len().cmp(&a.place.len()).then_with(|| a.place.cmp(&b.place)));
-        best.unwrap_or(GroupId { place: Arc::default(), key: shown })
+        let sites = sites.iter().chain(cursors.map(|cursor| &cursor.site));
+        let within = sites.filter(|site| !site.is_empty()).filter_map(|site| GroupId::within(site, &shown));
+        let best = within.min_by(|a, b| b.site.len().cmp(&a.site.len()).then_with(|| a.site.cmp(&b.site)));
+        best.unwrap_or(GroupId { site: Arc::default(), key: shown })
     }
 
-    /// The store `peer` is at `place`. If that was not known, what was taken for groups of this node moves there: an edge
+    /// The store `peer` is at `site`. If that was not known, what was taken for groups of this node moves there: an edge
     /// that has lost all it had sends nothing by which its groups would be found, and is to get them back. That the place has
     /// other groups says nothing: damage may have taken the record by which one moved.
-    pub(super) fn settle(&mut self, peer: StoreId, place: &Arc<LabelSet>) {
+    pub(super) fn settle(&mut self, peer: StoreId, site: &Arc<LabelSet>) {
         let cursor = self.staged_cursors.get(&peer).or(self.cursors.get(&peer));
-        if place.is_empty() || cursor.is_some_and(|cursor| cursor.place == *place) {
+        if site.is_empty() || cursor.is_some_and(|cursor| cursor.site == *site) {
             return;
         }
         let mut own = self.published.groups_of(&Arc::default());
-        let is_own = |entry: &&Arc<Entry>| entry.id().place.is_empty();
+        let is_own = |entry: &&Arc<Entry>| entry.id().site.is_empty();
         own.extend(self.staged.entries().filter(is_own).map(|entry| entry.id().clone()));
-        let mut named: Vec<GroupId> = own.iter().filter_map(|id| GroupId::within(place, &id.key)).collect();
+        let mut named: Vec<GroupId> = own.iter().filter_map(|id| GroupId::within(site, &id.key)).collect();
         named.sort_unstable();
         named.dedup();
         for id in named {
@@ -59,10 +59,10 @@ impl Store {
     /// Takes out what was taken for a group of this node before anything of the place of `id` was here, and is to be part
     /// of `id` now.
     pub(super) fn adopt(&mut self, id: &GroupId) -> Option<Group> {
-        if id.place.is_empty() {
+        if id.site.is_empty() {
             return None;
         }
-        let twin = GroupId { place: Arc::default(), key: id.shown() };
+        let twin = GroupId { site: Arc::default(), key: id.shown() };
         let entry = self.staged.get(&twin)?;
         if entry.group.is_live() {
             let gone = Group::delete(entry.group.latest());

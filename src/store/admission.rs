@@ -4,11 +4,11 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::entry::{Entry, FamilyState, Placed};
+use super::entry::{AdmittedFamilies, Entry, FamilyState};
 use super::index::{Conflict, related};
 use super::record::{Mark, MarksBuilder, Record};
 use super::writer::{Refusal, Store};
-use crate::model::place::shown_family;
+use crate::model::site::shown_family;
 use crate::model::{Changes, Family, Group, GroupFamily, GroupId, excerpt};
 
 /// On which terms families are shown.
@@ -35,7 +35,7 @@ fn same_shape(entry: &Entry, new: &GroupFamily, old: &FamilyState) -> FamilyStat
         let shown = shown_family(entry.shown(), &new.family).ok()??;
         Some(Box::new(shown.with_shape(was.shape().clone())))
     });
-    FamilyState { shown, conflict: None, place: old.place.clone() }
+    FamilyState { shown, conflict: None, site: old.site.clone() }
 }
 
 fn shown_as(shown: Option<Family>) -> FamilyState {
@@ -45,14 +45,14 @@ fn shown_as(shown: Option<Family>) -> FamilyState {
 impl Store {
     /// How the families of `group`, the new version of `entry`, are shown, with their bookkeeping: what went is taken out of
     /// the index, what came is checked and entered. Returned with the names of what was taken out.
-    pub(super) fn place_families(
+    pub(super) fn admit_families(
         &mut self,
         entry: &Entry,
         group: &Group,
         changes: &Changes,
         mark: Mark,
         terms: Terms,
-    ) -> Result<(Placed, Vec<Arc<str>>), Refusal> {
+    ) -> Result<(AdmittedFamilies, Vec<Arc<str>>), Refusal> {
         let of_before = |at: usize| (&entry.group.families()[at], entry.marks.get(at), &entry.families[at]);
         let pairs = || std::iter::zip(&changes.families, group.families());
         let replaced = pairs().filter(|(origin, _)| origin.set).filter_map(|(o, new)| Some((o.before?, Some(new))));
@@ -76,7 +76,7 @@ impl Store {
                     continue;
                 }
                 Some((f, was, state)) if !was.held && stays(f) => (false, same_shape(entry, new, state)),
-                _ => self.place_family(entry, &new.family, terms)?,
+                _ => self.admit_family(entry, &new.family, terms)?,
             };
             marks.push(Mark { held, ..mark });
             states.push(state);
@@ -85,7 +85,7 @@ impl Store {
     }
 
     /// Shows a family that came, or holds it back: whether that, and how it is shown.
-    pub(super) fn place_family(
+    pub(super) fn admit_family(
         &mut self,
         entry: &Entry,
         family: &Family,

@@ -19,10 +19,10 @@ pub(super) type ByRevision = BTreeMap<Revision, Arc<Entry>>;
 
 /// The groups of each place by their changes.
 #[derive(Default)]
-pub(super) struct Changed(HashMap<Arc<LabelSet>, PlaceChanges>);
+pub(super) struct Changed(HashMap<Arc<LabelSet>, SiteChanges>);
 
 #[derive(Default)]
-struct PlaceChanges {
+struct SiteChanges {
     /// Which group each change that still stands is of. A group is listed once for every change that left something of it as
     /// it is: under its last change alone, a batch that ends before that would leave out its older ones.
     groups: ByRevision,
@@ -53,42 +53,42 @@ pub(super) struct Portion {
 impl Changed {
     /// Lists a group, which is published with all up to `upto`.
     pub(super) fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
-        let place = match self.0.get_mut(&entry.id().place) {
-            Some(place) => place,
-            None => self.0.entry(entry.id().place.clone()).or_default(),
+        let site = match self.0.get_mut(&entry.id().site) {
+            Some(site) => site,
+            None => self.0.entry(entry.id().site.clone()).or_default(),
         };
-        place.groups.extend(entry.revisions().map(|revision| (revision, entry.clone())));
+        site.groups.extend(entry.revisions().map(|revision| (revision, entry.clone())));
         for mark in std::iter::once(entry.header).chain(entry.distinct_marks()) {
-            if mark.revision > place.mixed && mark.origin != place.origin {
-                (place.origin, place.mixed) = (mark.origin, upto);
+            if mark.revision > site.mixed && mark.origin != site.origin {
+                (site.origin, site.mixed) = (mark.origin, upto);
             }
         }
     }
 
     /// Lists a group no more. Its place stays until [`Changed::drop_empty`].
     pub(super) fn unlist(&mut self, entry: &Entry) {
-        if let Some(place) = self.0.get_mut(&entry.id().place) {
+        if let Some(site) = self.0.get_mut(&entry.id().site) {
             for revision in entry.revisions() {
-                place.groups.remove(&revision);
+                site.groups.remove(&revision);
             }
         }
     }
 
     /// Forgets the place if no group is left there.
-    pub(super) fn drop_empty(&mut self, place: &Arc<LabelSet>) {
-        if self.0.get(place).is_some_and(|place| place.groups.is_empty()) {
-            self.0.remove(place);
+    pub(super) fn drop_empty(&mut self, site: &Arc<LabelSet>) {
+        if self.0.get(site).is_some_and(|site| site.groups.is_empty()) {
+            self.0.remove(site);
         }
     }
 
     /// The places that have groups.
-    pub(super) fn places(&self) -> impl Iterator<Item = &Arc<LabelSet>> {
+    pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<LabelSet>> {
         self.0.keys()
     }
 
     /// The groups of a place, one of several changes more than once.
-    pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> impl Iterator<Item = &Arc<Entry>> {
-        self.0.get(place).into_iter().flat_map(|place| place.groups.values())
+    pub(super) fn groups_of(&self, site: &Arc<LabelSet>) -> impl Iterator<Item = &Arc<Entry>> {
+        self.0.get(site).into_iter().flat_map(|site| site.groups.values())
     }
 
     /// The groups that changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one
@@ -103,26 +103,25 @@ impl Changed {
         head: Revision,
     ) -> Portion {
         // Of thousands of places few have changed.
-        let concerns = |place: &&PlaceChanges| place.concerns(since, skip);
-        let places: Vec<_> = match scope {
-            Scope::Place(place) => self.0.get(place).into_iter().filter(concerns).collect(),
+        let concerns = |site: &&SiteChanges| site.concerns(since, skip);
+        let sites: Vec<_> = match scope {
+            Scope::Site(site) => self.0.get(site).into_iter().filter(concerns).collect(),
             Scope::Shown => self.0.values().filter(concerns).collect(),
         };
-        let mut places: Vec<_> =
-            places.into_iter().map(|place| place.groups.range(since.next()..).peekable()).collect();
-        let mut oldest: BinaryHeap<_> = places.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
+        let mut sites: Vec<_> = sites.into_iter().map(|site| site.groups.range(since.next()..).peekable()).collect();
+        let mut oldest: BinaryHeap<_> = sites.iter_mut().enumerate().filter_map(|(at, p)| next_of(at, p)).collect();
         let (mut entries, mut sizes, mut bytes) = (Vec::new(), Sizes::default(), 0);
         while let Some(Reverse((revision, at))) = oldest.pop() {
             if bytes >= bytes_max {
                 return Portion { entries, upto: last_before(revision), more: true };
             }
-            let Some((_, entry)) = places[at].next() else { continue };
+            let Some((_, entry)) = sites[at].next() else { continue };
             let (change_bytes, is_first) = sizes.of(entry, revision);
             bytes += change_bytes;
             if is_first {
                 entries.push(entry.clone());
             }
-            oldest.extend(next_of(at, &mut places[at]));
+            oldest.extend(next_of(at, &mut sites[at]));
         }
         Portion { entries, upto: head, more: false }
     }
@@ -132,12 +131,12 @@ impl Changed {
 impl Changed {
     /// Whether nothing of the scope is looked through.
     pub(super) fn is_known(&self, scope: &Scope, since: Revision, skip: Skip) -> bool {
-        let Scope::Place(place) = scope else { return false };
-        self.0.get(place).is_none_or(|place| !place.concerns(since, skip))
+        let Scope::Site(site) = scope else { return false };
+        self.0.get(site).is_none_or(|site| !site.concerns(since, skip))
     }
 }
 
-impl PlaceChanges {
+impl SiteChanges {
     /// Whether there may be changes after `since` that [`skips`] leaves.
     fn concerns(&self, since: Revision, skip: Skip) -> bool {
         let knows_all = skip.is_some_and(|(store, after)| self.origin == Some(store) && self.mixed.max(after) <= since);
@@ -149,8 +148,8 @@ impl PlaceChanges {
 type Coming<'a> = Peekable<Range<'a, Revision, Arc<Entry>>>;
 
 /// The next change of a place; the earlier, the greater.
-fn next_of(at: usize, place: &mut Coming<'_>) -> Option<Reverse<(Revision, usize)>> {
-    place.peek().map(|(revision, _)| Reverse((**revision, at)))
+fn next_of(at: usize, site: &mut Coming<'_>) -> Option<Reverse<(Revision, usize)>> {
+    site.peek().map(|(revision, _)| Reverse((**revision, at)))
 }
 
 fn last_before(revision: Revision) -> Revision {

@@ -25,7 +25,7 @@ pub struct Entry {
     /// How each of the families is shown, in their order.
     pub families: Vec<FamilyState>,
     /// Where the times of its pushes accepted and refused are shown.
-    pub times_places: [SlotHint; 2],
+    pub times_hints: [SlotHint; 2],
 }
 
 /// What a group is called, once for all versions of it: each takes one reference, and leaves the labels where they are.
@@ -44,7 +44,7 @@ pub struct FamilyState {
     /// Why it is held back, if it is.
     pub conflict: Option<Arc<Conflict>>,
     /// Where it is shown.
-    pub place: SlotHint,
+    pub site: SlotHint,
 }
 
 /// A family that is kept but not shown.
@@ -59,7 +59,7 @@ pub struct HeldBack {
 }
 
 /// Bookkeeping of a group's families, and how each is shown.
-pub(super) type Placed = (Marks, Vec<FamilyState>);
+pub(super) type AdmittedFamilies = (Marks, Vec<FamilyState>);
 
 impl HeldBack {
     /// Why it is not shown, in words. Made only for those who are told: a long update may hold back any number.
@@ -79,14 +79,14 @@ impl Entry {
             header: Mark::default(),
             marks: Marks::default(),
             families: Vec::new(),
-            times_places: Default::default(),
+            times_hints: Default::default(),
         }
     }
 
     /// The next version of it: what it is called and where the times of its pushes are shown stays.
-    pub(super) fn successor(&self, group: Group, header: Mark, (marks, families): Placed) -> Self {
-        let (names, times_places) = (self.names.clone(), self.times_places.clone());
-        Self { names, group, header, marks, families, times_places }
+    pub(super) fn successor(&self, group: Group, header: Mark, (marks, families): AdmittedFamilies) -> Self {
+        let (names, times_hints) = (self.names.clone(), self.times_hints.clone());
+        Self { names, group, header, marks, families, times_hints }
     }
 
     /// Which group.
@@ -159,13 +159,13 @@ impl Entry {
 
     /// The families that a scrape shows, as it shows them.
     pub fn shown_families(&self) -> impl Iterator<Item = &Family> {
-        self.shown_places().map(|(family, _)| family)
+        self.shown_hints().map(|(family, _)| family)
     }
 
     /// The same, each with where it is shown.
-    pub(super) fn shown_places(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
+    pub(super) fn shown_hints(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
         let shown = self.families().filter(|(_, mark, _)| !mark.held);
-        shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.place))
+        shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.site))
     }
 
     /// A family, given by its position, as a scrape shows it, if it does.

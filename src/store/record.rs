@@ -94,7 +94,7 @@ pub struct Cursor {
     /// All changes up to here.
     pub position: Position,
     /// The place under which they were merged: under another, nothing is held yet.
-    pub place: Arc<LabelSet>,
+    pub site: Arc<LabelSet>,
 }
 
 /// One entry of a transaction.

@@ -91,8 +91,8 @@ impl Store {
     pub fn distrust_cursors(&mut self) {
         let mut cursors: Vec<(StoreId, Cursor)> = self.cursors.clone().into_iter().collect();
         cursors.sort_by_key(|(peer, _)| *peer);
-        for (peer, Cursor { place, .. }) in cursors {
-            self.set_cursor(peer, Cursor { position: Position::default(), place });
+        for (peer, Cursor { site, .. }) in cursors {
+            self.set_cursor(peer, Cursor { position: Position::default(), site });
         }
     }
 
@@ -104,7 +104,7 @@ impl Store {
         if own.is_empty() {
             return;
         }
-        let is_twin = |entry: &Arc<Entry>| !entry.id().place.is_empty() && own.contains(entry.shown());
+        let is_twin = |entry: &Arc<Entry>| !entry.id().site.is_empty() && own.contains(entry.shown());
         let mut twins: Vec<Arc<Entry>> = self.published.entries().into_iter().filter(is_twin).collect();
         twins.sort_by_key(|entry| entry.revision());
         for entry in twins {
@@ -125,8 +125,8 @@ impl Store {
             let mut marks = MarksBuilder::default();
             for (at, (f, mut mark, state)) in entry.families().enumerate() {
                 if is_due(mark, state) {
-                    let placed = self.place_family(&entry, &f.family, terms);
-                    (mark.held, new.families[at]) = placed.expect("held back instead of refused");
+                    let at_site = self.admit_family(&entry, &f.family, terms);
+                    (mark.held, new.families[at]) = at_site.expect("held back instead of refused");
                 }
                 marks.push(mark);
             }

@@ -9,7 +9,7 @@ use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, StoreId};
 
 mod changes;
-mod places;
+mod sites;
 mod tombstones;
 
 fn identity(number: u64) -> Identity {
@@ -51,8 +51,8 @@ fn local(labels: &[(&str, &str)]) -> GroupId {
     GroupId::local(key(labels))
 }
 
-fn placed(idc: &str, labels: &[(&str, &str)]) -> GroupId {
-    GroupId { place: key(&[("IDC", idc)]).into(), key: key(labels).into() }
+fn at_site(idc: &str, labels: &[(&str, &str)]) -> GroupId {
+    GroupId { site: key(&[("IDC", idc)]).into(), key: key(labels).into() }
 }
 
 /// Every shown series but the push times, as text, with its type.
@@ -134,7 +134,7 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
     store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
     let change = Group::put(moment, vec![counter, gauge("n")]);
-    store.merge(&placed("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
+    store.merge(&at_site("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{IDC="SYQ",job="b"}"#]);
     assert_eq!(store.published().counts().held, 1);
@@ -148,9 +148,9 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
 fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
     let mut store = store(rules());
     let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
-    let first = placed("SYQ", &[("job", "b")]);
+    let first = at_site("SYQ", &[("job", "b")]);
     store.merge(&first, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
-    let second = placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
+    let second = at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
     store.merge(&second, Group::put(moment, vec![gauge("n")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#]);
@@ -167,19 +167,19 @@ fn what_is_held_back_names_the_group_that_is_shown() {
     let mut store = store(rules());
     let stamp = |time_ns| crate::model::Stamp { time_ns, node: NodeId(7) };
     let pushed = |ns, families| Group::put(crate::model::Moment { stamp: stamp(ns), wall_ns: ns }, families);
-    let first = placed("SYQ", &[("job", "b")]);
+    let first = at_site("SYQ", &[("job", "b")]);
     store.merge(&first, pushed(5, vec![gauge("m")]), StoreId(7)).unwrap();
-    let shadowed = placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
+    let shadowed = at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
     store.merge(&shadowed, pushed(6, vec![gauge("n")]), StoreId(7)).unwrap();
     let outer = family("m", MetricType::Gauge, &[&[("job", "b")]]);
-    store.merge(&placed("SYQ", &[]), pushed(8, vec![outer]), StoreId(7)).unwrap();
+    store.merge(&at_site("SYQ", &[]), pushed(8, vec![outer]), StoreId(7)).unwrap();
     store.commit();
     let published = store.published();
     let conflict = |id: &GroupId| published.group(id).unwrap().families[0].conflict.clone();
     assert!(matches!(&*conflict(&shadowed).unwrap(), Conflict::Shadowed { by, .. } if *by == first));
     let held = published.held();
     assert_eq!(held.iter().filter(|entry| *entry.id() == shadowed).count(), 1);
-    let duplicate = conflict(&placed("SYQ", &[])).unwrap();
+    let duplicate = conflict(&at_site("SYQ", &[])).unwrap();
     assert!(matches!(&*duplicate, Conflict::Duplicate { group: Some(group), .. } if *group == first.shown()));
     store.write(first, Action::Delete, now(9)).unwrap();
     store.commit();
@@ -190,7 +190,7 @@ fn what_is_held_back_names_the_group_that_is_shown() {
 fn groups_are_listed_and_found_by_their_labels() {
     let mut store = store(rules());
     let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
-    let [plain, renamed] = [&[("job", "b")][..], &[("IDC", "BJ"), ("job", "b")]].map(|key| placed("SYQ", key));
+    let [plain, renamed] = [&[("job", "b")][..], &[("IDC", "BJ"), ("job", "b")]].map(|key| at_site("SYQ", key));
     for id in [&plain, &renamed] {
         store.merge(id, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
     }
@@ -240,14 +240,14 @@ fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
 fn a_label_that_samples_get_besides_is_held_back() {
     let mut store = store(rules());
     let own = MetricType::Summary.own_label().unwrap();
-    let place = GroupId { place: Arc::new(LabelSet::new([(own, "1")])), key: Arc::new(LabelSet::new([("job", "a")])) };
+    let site = GroupId { site: Arc::new(LabelSet::new([(own, "1")])), key: Arc::new(LabelSet::new([("job", "a")])) };
     let families = vec![gauge("g"), family("s", MetricType::Summary, &[&[]])];
-    store.merge(&place, pushed(1, families), StoreId(7)).unwrap();
+    store.merge(&site, pushed(1, families), StoreId(7)).unwrap();
     let series = vec![family("s", MetricType::Summary, &[&[(own, "1")]])];
-    store.merge(&placed("S", &[("job", "b")]), pushed(2, series), StoreId(7)).unwrap();
+    store.merge(&at_site("S", &[("job", "b")]), pushed(2, series), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(store.published().counts().held, 2);
-    let entry = store.published().group(&place).unwrap();
+    let entry = store.published().group(&site).unwrap();
     assert_eq!(entry.shown_families().map(|family| &**family.name()).collect::<Vec<_>>(), ["g"]);
     let reason = entry.held_since(crate::model::Revision(0)).next().unwrap().reason();
     assert!(reason.contains("\"s\" must not have an explicit \"quantile\" label"), "{reason}");
@@ -259,7 +259,7 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     let id = local(&[("job", "a")]);
     store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
-    let held = placed("S", &[("job", "b")]);
+    let held = at_site("S", &[("job", "b")]);
     store.merge(&held, pushed(2, vec![counter]), StoreId(7)).unwrap();
     store.commit();
     let before = store.published().group(&held).unwrap();
@@ -287,7 +287,7 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
 #[test]
 fn what_a_peer_sends_is_shown_where_only_the_originals_change() {
     let mut store = store(rules());
-    let id = placed("EU", &[("job", "a")]);
+    let id = at_site("EU", &[("job", "a")]);
     let mut family = gauge("m");
     for (time_ns, originals) in [(1, None), (2, Some("x")), (3, Some("y")), (4, None)] {
         let originals = originals.map(|original| Arc::new([Box::from(original.as_bytes())].into()));
@@ -305,7 +305,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     let mut store = store(Rules { limits, ..rules() });
     let id = local(&[("job", "a")]);
     store.write(id.clone(), Action::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
-    let (small, big) = (placed("S", &[("job", "b")]), placed("S", &[("job", "c")]));
+    let (small, big) = (at_site("S", &[("job", "b")]), at_site("S", &[("job", "c")]));
     let two = family("big", MetricType::Gauge, &[&[("x", "1")], &[("x", "2")]]);
     store.merge(&big, pushed(2, vec![two]), StoreId(7)).unwrap();
     store.merge(&small, pushed(3, vec![gauge("small")]), StoreId(7)).unwrap();
@@ -329,7 +329,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
 #[test]
 fn a_group_is_found_where_its_labels_only_look_exported() {
     let mut store = store(rules());
-    let id = placed("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
+    let id = at_site("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
     store.merge(&id, pushed(2, vec![gauge("m")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(*store.published().find(&id.shown()).unwrap().id(), id);
@@ -339,7 +339,7 @@ fn a_group_is_found_where_its_labels_only_look_exported() {
 #[test]
 fn a_peer_does_not_say_when_pushes_were() {
     let mut store = store(rules());
-    let id = placed("S", &[("job", "b")]);
+    let id = at_site("S", &[("job", "b")]);
     let families = vec![gauge(PUSH_TIME), family(PUSH_FAILURE_TIME, MetricType::Counter, &[&[]]), gauge("m")];
     store.merge(&id, pushed(2, families), StoreId(7)).unwrap();
     store.commit();
@@ -370,18 +370,18 @@ fn ids() -> Vec<GroupId> {
         local(&[("instance", "2"), ("job", "a")]),
         local(&[("job", "a"), ("x", "1")]),
         local(&[("IDC", "S"), ("job", "a")]),
-        placed("S", &[("job", "a")]),
-        placed("S", &[("instance", "1"), ("job", "a")]),
-        placed("B", &[("job", "a")]),
+        at_site("S", &[("job", "a")]),
+        at_site("S", &[("instance", "1"), ("job", "a")]),
+        at_site("B", &[("job", "a")]),
         // Shown under the same labels as another.
-        GroupId { place: key(&[("job", "a")]).into(), key: key(&[("IDC", "S")]).into() },
+        GroupId { site: key(&[("job", "a")]).into(), key: key(&[("IDC", "S")]).into() },
     ]
 }
 
 /// The group that a request or a peer means: labels without a place are looked up first.
 fn addressed(store: &Store, group: usize) -> GroupId {
     let id = ids()[group].clone();
-    if id.place.is_empty() { store.resolve(id.key) } else { id }
+    if id.site.is_empty() { store.resolve(id.key) } else { id }
 }
 
 fn some_family() -> impl Strategy<Value = Family> {
@@ -443,7 +443,7 @@ fn assert_nothing_held_in_vain(published: &Published) {
     for entry in published.groups().iter().filter(|entry| !entry.header.held) {
         for (f, ..) in entry.families().filter(|(_, mark, _)| mark.held) {
             let (name, metric_type) = (f.family.name(), f.family.shape().metric_type());
-            let Ok(as_shown) = crate::model::place::shown_family(entry.shown(), &f.family) else { continue };
+            let Ok(as_shown) = crate::model::site::shown_family(entry.shown(), &f.family) else { continue };
             let as_shown = as_shown.unwrap_or(f.family.clone());
             let lines: Vec<String> = as_shown
                 .shape()
@@ -491,7 +491,7 @@ proptest! {
     fn whatever_happens_the_page_is_valid(steps in prop::collection::vec(step(), 1..25)) {
         let mut store = store(rules());
         for (peer, id) in ids().into_iter().enumerate() {
-            let cursor = Cursor { place: id.place, ..Cursor::default() };
+            let cursor = Cursor { site: id.site, ..Cursor::default() };
             store.set_cursor(StoreId(10 + peer as u64), cursor);
         }
         let mut log: Vec<Record> = store.records().to_vec();

@@ -13,7 +13,7 @@ use super::pages::{Block, Pages, Shown};
 use super::record::Mark;
 use super::scope::Scope;
 use super::staged::Version;
-use crate::model::place::EXPORTED_PREFIX;
+use crate::model::site::EXPORTED_PREFIX;
 use crate::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, Values, label,
 };
@@ -148,7 +148,7 @@ impl Published {
     pub fn find(&self, shown: &LabelSet) -> Option<Arc<Entry>> {
         let view = self.lock();
         let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && **entry.shown() == *shown;
-        let ids = view.changed.places().filter_map(|place| GroupId::within(place, shown));
+        let ids = view.changed.sites().filter_map(|site| GroupId::within(site, shown));
         let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.held);
         if let Some(entry) = plain {
             return Some(entry.clone());
@@ -204,7 +204,7 @@ impl Published {
             let keep = |i: usize| wanted(entry.marks.get(i));
             if wanted(entry.header) || (0..entry.families.len()).any(keep) {
                 let key = match scope {
-                    Scope::Place(_) => entry.id().key.clone(),
+                    Scope::Site(_) => entry.id().key.clone(),
                     Scope::Shown => entry.shown().clone(),
                 };
                 changes.push(Change { key, group: entry.group.part(|i, _| keep(i)) });
@@ -214,14 +214,14 @@ impl Published {
     }
 
     /// The places that groups were pushed in.
-    pub fn places(&self) -> Vec<Arc<LabelSet>> {
-        self.lock().changed.places().cloned().collect()
+    pub fn sites(&self) -> Vec<Arc<LabelSet>> {
+        self.lock().changed.sites().cloned().collect()
     }
 
     /// The groups of one place, tombstones included, in no order, and one of several changes more than once.
-    pub(super) fn groups_of(&self, place: &Arc<LabelSet>) -> Vec<GroupId> {
+    pub(super) fn groups_of(&self, site: &Arc<LabelSet>) -> Vec<GroupId> {
         let view = self.lock();
-        view.changed.groups_of(place).map(|entry| entry.id().clone()).collect()
+        view.changed.groups_of(site).map(|entry| entry.id().clone()).collect()
     }
 
     /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest
@@ -238,13 +238,13 @@ impl Published {
 impl View {
     /// Puts new versions of groups in the place of the old. Returns the places that changed.
     pub(super) fn publish(&mut self, versions: &[Version], revision: Revision) -> HashSet<Arc<LabelSet>> {
-        let mut places = HashSet::default();
+        let mut sites = HashSet::default();
         for Version { was, is } in versions {
             self.unlist(was.as_deref());
             self.unshow(was.as_deref(), is.as_deref());
             let id = was.as_ref().or(is.as_ref()).map(|entry| entry.id());
-            if let Some(place) = id.map(|id| &id.place).filter(|place| !places.contains(*place)) {
-                places.insert(place.clone());
+            if let Some(site) = id.map(|id| &id.site).filter(|site| !sites.contains(*site)) {
+                sites.insert(site.clone());
             }
         }
         for Version { was, is } in versions {
@@ -261,9 +261,9 @@ impl View {
                 (None, None) => {}
             }
         }
-        places.iter().for_each(|place| self.changed.drop_empty(place));
+        sites.iter().for_each(|site| self.changed.drop_empty(site));
         self.revision = revision;
-        places
+        sites
     }
 
     fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
@@ -310,10 +310,10 @@ impl View {
 
     fn show(&mut self, old: Option<&Entry>, new: &Entry) {
         let mut walk = old.map(|old| old.group.walk());
-        for (family, place) in new.shown_places() {
+        for (family, site) in new.shown_hints() {
             let at = walk.as_mut().and_then(|walk| walk.find(family.name()));
             if !at.and_then(|at| old?.shown_at(at)).is_some_and(|was| was.shares_all(family)) {
-                self.pages.set(new.shown(), family, place);
+                self.pages.set(new.shown(), family, site);
             }
         }
         if !shows_times(new) {
@@ -323,7 +323,7 @@ impl View {
         let instance = new.has_instance();
         for (i, seconds) in times(new).into_iter().enumerate() {
             if was.is_none_or(|was| was[i] != seconds) {
-                self.pages.set(new.shown(), &TIMES.family(i, instance, seconds), &new.times_places[i]);
+                self.pages.set(new.shown(), &TIMES.family(i, instance, seconds), &new.times_hints[i]);
             }
         }
     }

@@ -102,7 +102,7 @@ pub struct Committed {
     /// The revision up to which everything is published now.
     pub head: Revision,
     /// The places in which something changed.
-    pub places: HashSet<Arc<LabelSet>>,
+    pub sites: HashSet<Arc<LabelSet>>,
 }
 
 /// See the module's documentation.
@@ -200,7 +200,7 @@ impl Store {
                 entry
             }
             None => {
-                let known_elsewhere = self.rules.has_hubs || (self.rules.has_edges && !id.place.is_empty());
+                let known_elsewhere = self.rules.has_hubs || (self.rules.has_edges && !id.site.is_empty());
                 match action {
                     Action::Delete if !known_elsewhere => return Ok(()),
                     _ => self.check_group_limit(!matches!(action, Action::Delete))?,
@@ -290,7 +290,7 @@ impl Store {
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
     pub fn set_cursor(&mut self, peer: StoreId, cursor: Cursor) {
-        self.settle(peer, &cursor.place);
+        self.settle(peer, &cursor.site);
         if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&cursor) {
             self.staged_cursors.insert(peer, cursor.clone());
             self.records.push(Record::Cursor { peer, cursor });
@@ -379,7 +379,7 @@ impl Store {
         }
         // A store beyond its bound, since that was lowered, may change but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
-        let (placed, gone) = self.place_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
+        let (at_site, gone) = self.admit_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
         let mut header = if changes.header { mark } else { entry.header };
         if changes.header && group.header() != change.header() {
             header.origin = None;
@@ -387,7 +387,7 @@ impl Store {
         // Of one that was live already it is known, and kept true where others come and go.
         header.held = if was_live { is_live && entry.header.held } else { is_live && self.is_shadowed(entry) };
         debug_assert_eq!(header.held, is_live && self.is_shadowed(entry));
-        let new = entry.successor(group, header, placed);
+        let new = entry.successor(group, header, at_site);
         self.drafted_bytes += bytes + entry.id().key.text_bytes();
         self.records.push(Record::Group(new.record(|at| new.marks.get(at).revision == revision)));
         self.revision = revision;
@@ -443,12 +443,12 @@ impl Store {
         self.keep_cursors(cursors);
         let versions = self.staged.clear();
         let mut view = self.published.lock();
-        let places = view.publish(&versions, self.revision);
+        let sites = view.publish(&versions, self.revision);
         view.counts.series = self.index.series();
         view.counts.held = self.index.held_len();
         // What was replaced is freed after that, with the versions.
         drop(view);
-        Committed { head: self.revision, places }
+        Committed { head: self.revision, sites }
     }
 
     /// Abandons the draft: it could not be made durable.

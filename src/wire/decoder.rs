@@ -165,7 +165,7 @@ impl Decoder {
             self.named.lose(key);
         }
         let group = Group::from_parts(families, header);
-        Ok(Delta { id: GroupId { place: Arc::default(), key }, group })
+        Ok(Delta { id: GroupId { site: Arc::default(), key }, group })
     }
 
     fn group(&mut self, cursor: &mut Cursor<'_>) -> Result<usize, DecodeError> {

@@ -82,9 +82,9 @@ impl Encoder {
         let group = &delta.group;
         let header = *group.header();
         let base = if explains(&known.header, &header) { known.header } else { Header::default() };
-        let places = places(&known.families, group.families());
-        let listed = places.len() != known.families.len()
-            || !std::iter::zip(&places, group.families()).enumerate().all(|(i, (at, new))| {
+        let positions = positions(&known.families, group.families());
+        let listed = positions.len() != known.families.len()
+            || !std::iter::zip(&positions, group.families()).enumerate().all(|(i, (at, new))| {
                 *at == Some(i) && {
                     let old = &known.families[i].family;
                     same_shape(old, &new.family) && old.originals() == new.family.originals()
@@ -97,7 +97,7 @@ impl Encoder {
         let fresh = base != known.header;
         let flags = changed | flag(listed, LISTED) | flag(spread, SPREAD) | flag(fresh, FRESH);
         writer.columns.structure.push(flags);
-        let changes = self.families(number, &places, group.families(), listed, writer);
+        let changes = self.families(number, &positions, group.families(), listed, writer);
         if let Some(latest) = latest {
             self.stamps(changed, &header, group.families(), latest, spread, writer);
         }
@@ -125,7 +125,7 @@ impl Encoder {
     fn families(
         &mut self,
         group: usize,
-        places: &[Option<usize>],
+        positions: &[Option<usize>],
         families: &[GroupFamily],
         listed: bool,
         writer: &mut Writer,
@@ -135,7 +135,7 @@ impl Encoder {
         }
         let mut next = 0;
         let mut changes = Vec::with_capacity(families.len());
-        for (at, GroupFamily { stamp, family }) in std::iter::zip(places, families) {
+        for (at, GroupFamily { stamp, family }) in std::iter::zip(positions, families) {
             let same = self.sent(group, *at).filter(|old| same_shape(&old.family, family)).map(|old| old.shape);
             let shape = same.unwrap_or_else(|| self.shape(family.shape(), &mut writer.columns.shapes));
             let same = self.sent(group, *at).filter(|_| same.is_some());
@@ -273,9 +273,9 @@ fn moments(changed: u8, header: &Header) -> impl Iterator<Item = Moment> {
 }
 
 /// Where each of the families stands among the known ones; both are sorted by name.
-fn places(known: &[Sent], families: &[GroupFamily]) -> Vec<Option<usize>> {
+fn positions(known: &[Sent], families: &[GroupFamily]) -> Vec<Option<usize>> {
     let mut at = 0;
-    let place = |new: &GroupFamily| {
+    let position = |new: &GroupFamily| {
         loop {
             match known.get(at)?.family.cmp_name(&new.family) {
                 Ordering::Less => at += 1,
@@ -284,7 +284,7 @@ fn places(known: &[Sent], families: &[GroupFamily]) -> Vec<Option<usize>> {
             }
         }
     };
-    families.iter().map(place).collect()
+    families.iter().map(position).collect()
 }
 
 fn same_shape(a: &Family, b: &Family) -> bool {

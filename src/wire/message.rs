@@ -134,7 +134,7 @@ pub struct Welcome {
     /// The hub's facts.
     pub facts: Facts,
     /// The labels under which the hub shows what this edge sends.
-    pub place: LabelSet,
+    pub site: LabelSet,
     /// Whether the two stores must exchange all they have, rather than go on where they were.
     pub exchange: bool,
     /// How often both ends send a heartbeat, in milliseconds; an end silent for three of these is taken for dead.

@@ -111,7 +111,7 @@ struct WelcomePb {
     #[prost(message, optional, tag = "2")]
     facts: Option<FactsPb>,
     #[prost(message, repeated, tag = "3")]
-    place: Vec<LabelPb>,
+    site: Vec<LabelPb>,
     #[prost(uint64, tag = "4")]
     message_bytes_max: u64,
     #[prost(message, optional, tag = "5")]
@@ -355,7 +355,7 @@ impl From<&Welcome> for WelcomePb {
         Self {
             version: welcome.version,
             facts: Some((&welcome.facts).into()),
-            place: labels_pb(&welcome.place),
+            site: labels_pb(&welcome.site),
             message_bytes_max: welcome.message_bytes_max,
             clock: Some(welcome.clock.into()),
             exchange: welcome.exchange,
@@ -372,7 +372,7 @@ impl TryFrom<WelcomePb> for Welcome {
         Ok(Self {
             version: pb.version,
             facts: pb.facts.unwrap_or_default().try_into()?,
-            place: labels_of("place", pb.place)?,
+            site: labels_of("place", pb.site)?,
             exchange: pb.exchange,
             heartbeat_ms: pb.heartbeat_ms,
             message_bytes_max: pb.message_bytes_max,

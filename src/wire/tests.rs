@@ -123,12 +123,12 @@ fn plain() -> impl Strategy<Value = Message> {
             }
         ),
         (any::<[u32; 2]>(), facts(), labels(), any::<bool>(), any::<u64>(), clock(), any::<Vec<u8>>()).prop_map(
-            |([version, heartbeat_ms], facts, place, exchange, message_bytes_max, clock, above)| {
+            |([version, heartbeat_ms], facts, site, exchange, message_bytes_max, clock, above)| {
                 let above = above.into_iter().take(message::ABOVE_MAX).map(|store| StoreId(store.into())).collect();
                 Message::Welcome(Welcome {
                     version,
                     facts,
-                    place,
+                    site,
                     exchange,
                     heartbeat_ms,
                     message_bytes_max,

@@ -77,7 +77,7 @@ fn conversations() {
     let welcome = Welcome {
         version: 1,
         facts: facts(),
-        place: labels(),
+        site: labels(),
         exchange: true,
         above: Vec::new(),
         heartbeat_ms: 5_000,

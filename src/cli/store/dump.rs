@@ -58,8 +58,8 @@ impl Dump {
             return writeln!(out, "# deleted: {} at {at}", one_line(entry.shown()));
         }
         writeln!(out, "# group {}", one_line(labels))?;
-        if self.without_place && !entry.id().place.is_empty() {
-            writeln!(out, "# of the place {}", one_line(&entry.id().place))?;
+        if self.without_place && !entry.id().site.is_empty() {
+            writeln!(out, "# of the place {}", one_line(&entry.id().site))?;
         }
         if let Some(failed) = group.failed() {
             writeln!(out, "# last refused push: {}", rfc3339(failed.wall_ns))?;

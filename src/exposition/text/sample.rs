@@ -199,7 +199,12 @@ impl<'a> Samples<'a> {
     }
 
     /// Takes the series that the line at hand is of, and goes to the line's value.
-    fn series<'s>(&mut self, shape: &'s Shape, part: Part, cursor: &mut SeriesCursor<'s>) -> Option<(Series<'s>, Option<f64>)> {
+    fn series<'s>(
+        &mut self,
+        shape: &'s Shape,
+        part: Part,
+        cursor: &mut SeriesCursor<'s>,
+    ) -> Option<(Series<'s>, Option<f64>)> {
         if let Some(series) = cursor.expected()
             && let Some(mark) = self.matches(shape, part, series)
         {

@@ -77,7 +77,7 @@ pub struct Incumbent {
     /// The labels of its group; `None` if it is one of the node's own metrics.
     pub group: Option<Arc<LabelSet>>,
     /// The place that the group was pushed in, where that is what tells it from the one held back.
-    pub place: Option<Arc<LabelSet>>,
+    pub site: Option<Arc<LabelSet>>,
     /// How many more groups show that metric.
     pub others: usize,
 }

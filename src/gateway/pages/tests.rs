@@ -79,7 +79,7 @@ fn what_was_pushed_is_text_and_nothing_else() {
     let incumbent = Incumbent {
         name: HOSTILE.into(),
         group: Some(hostile.clone()),
-        place: Some(hostile.clone()),
+        site: Some(hostile.clone()),
         ..Incumbent::default()
     };
     let held = HeldFamily {

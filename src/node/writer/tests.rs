@@ -100,12 +100,12 @@ async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
     let (writer, mut queue) = Writer::without_thread(store, None, Arc::default(), metrics.clone(), retention);
     let mut merging = Vec::new();
     for group in 0..5 {
-        let place = Scope::Place(Arc::new(LabelSet::new([("IDC", group.to_string())])));
+        let site = Scope::Site(Arc::new(LabelSet::new([("IDC", group.to_string())])));
         let stamp = Stamp { time_ns: 1, node: NodeId(9) };
         let change = Group::put(Moment { stamp, wall_ns: 1 }, vec![family(1, 1.0)]);
         let deltas = vec![Delta { id: GroupId::local(key(group)), group: change }];
         let peer = StoreId(9 + group as u64);
-        merging.push(writer.merge(place, deltas, peer, Position::default(), &Chain::default()).await.unwrap());
+        merging.push(writer.merge(site, deltas, peer, Position::default(), &Chain::default()).await.unwrap());
     }
     let put = |group: usize, values| {
         let (reply, answer) = oneshot::channel();
@@ -172,7 +172,7 @@ fn what_would_keep_others_waiting_is_left_to_the_thread() {
 async fn a_tombstone_goes_when_the_hub_holds_it() {
     let (writer, thread) = writer(1);
     writer.write(key(1), Action::Put(vec![family(1, 1.0)])).await.unwrap();
-    let mut head = writer.subscribe(Scope::Place(Arc::default()));
+    let mut head = writer.subscribe(Scope::Site(Arc::default()));
     writer.write(key(1), Action::Delete).await.unwrap();
     assert_eq!(writer.published().counts().tombstones, 1);
     head.mark_unchanged();
@@ -186,12 +186,12 @@ async fn a_tombstone_goes_when_the_hub_holds_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn merges_that_go_on_coming_keep_no_push_waiting() {
     let (writer, thread) = writer(0);
-    let (peer, place) = (StoreId(9), Arc::new(LabelSet::new([("IDC", "SYQ")])));
+    let (peer, site) = (StoreId(9), Arc::new(LabelSet::new([("IDC", "SYQ")])));
     let merging = (0..4).map(|_| {
-        let (writer, place) = (writer.clone(), place.clone());
+        let (writer, site) = (writer.clone(), site.clone());
         tokio::spawn(async move {
             while let Ok(merging) =
-                writer.merge(Scope::Place(place.clone()), vec![], peer, Position::default(), &Chain::default()).await
+                writer.merge(Scope::Site(site.clone()), vec![], peer, Position::default(), &Chain::default()).await
             {
                 drop(merging);
             }
@@ -211,12 +211,12 @@ async fn merges_that_go_on_coming_keep_no_push_waiting() {
 #[tokio::test]
 async fn a_verdict_is_noted_in_the_group_of_its_place() {
     let (writer, thread) = writer(0);
-    let place = Arc::new(LabelSet::new([("IDC", "SYQ")]));
-    let id = GroupId { place: place.clone(), key: Arc::new(key(1)) };
+    let site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
+    let id = GroupId { site: site.clone(), key: Arc::new(key(1)) };
     let stamp = Stamp { time_ns: 5, node: NodeId(7) };
     let group = Group::put(Moment { stamp, wall_ns: 5 }, vec![family(1, 1.0)]);
     let delta = Delta { id: GroupId::local(key(1)), group };
-    let scope = Scope::Place(place);
+    let scope = Scope::Site(site);
     let merging =
         writer.merge(scope.clone(), vec![delta], StoreId(9), Position::default(), &Chain::default()).await.unwrap();
     assert_eq!(merging.done().await, Ok(vec![]));
@@ -235,7 +235,7 @@ async fn a_verdict_is_noted_in_the_group_of_its_place() {
 #[tokio::test]
 async fn what_the_same_update_makes_room_for_is_no_verdict() {
     let (writer, thread) = writer(0);
-    let scope = Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")])));
+    let scope = Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")])));
     let put = |group: usize, time_ns: u64, families: Vec<Family>| {
         let moment = Moment { stamp: Stamp { time_ns, node: NodeId(7) }, wall_ns: time_ns };
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, families) }
@@ -264,7 +264,7 @@ async fn no_cursor_covers_a_merge_that_failed() {
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
     let retention = Retention { uplinks: 0, hub_ns: 0 };
     let (writer, thread) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
-    let (scope, peer) = (Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9));
+    let (scope, peer) = (Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9));
     let put = |group: usize| {
         let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, vec![]) }
@@ -296,7 +296,7 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
     let (store, log) = begin(store, recovered, Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1)).unwrap();
     let retention = Retention { uplinks: 0, hub_ns: 0 };
     let (writer, thread) = Writer::start(store, Some(log), Arc::default(), Arc::default(), retention).unwrap();
-    let (scope, peer, chain) = (Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), Chain::default());
+    let (scope, peer, chain) = (Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), Chain::default());
     let put = |group: usize| {
         let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, vec![]) }
@@ -324,7 +324,7 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
 #[tokio::test]
 async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_another_waits_for_it() {
     let (writer, thread) = writer(0);
-    let (scope, peer, chain) = (Scope::Place(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), Chain::default());
+    let (scope, peer, chain) = (Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), Chain::default());
     let at = |revision| Position { epoch: Epoch(5), revision: Revision(revision) };
     let merge = |revision| {
         let merge = writer.merge(scope.clone(), vec![], peer, at(revision), &chain);

@@ -214,8 +214,8 @@ impl Pair {
                     sides[1 - end].inbox.push_back(bytes);
                 }
                 Action::Admit(_) => {
-                    let (facts, place) = (self.stores[end].facts(), LabelSet::new([("IDC", "SYQ")]));
-                    self.tell(end, Event::Admitted(Admitted { facts, place, exchange: false, above: Vec::new() }));
+                    let (facts, site) = (self.stores[end].facts(), LabelSet::new([("IDC", "SYQ")]));
+                    self.tell(end, Event::Admitted(Admitted { facts, site, exchange: false, above: Vec::new() }));
                 }
                 Action::Read { since, skip, .. } => side.reads.push_back((since, skip)),
                 Action::Commit { id, deltas, peer, position } => {

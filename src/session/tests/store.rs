@@ -114,7 +114,7 @@ impl Store {
         let part = |(key, entry): (&Arc<LabelSet>, &Entry)| {
             let touched = within(&entry.header) || entry.families.values().any(within);
             let group = entry.group.part(|_, f| entry.families.get(f.family.name()).is_some_and(within));
-            touched.then(|| Delta { id: GroupId { place: Arc::default(), key: key.clone() }, group })
+            touched.then(|| Delta { id: GroupId { site: Arc::default(), key: key.clone() }, group })
         };
         let deltas = self.groups.iter().filter_map(part).collect();
         Batch { deltas, upto, more: upto < self.head }

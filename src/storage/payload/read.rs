@@ -88,8 +88,8 @@ fn read_entry(
             let peer = StoreId(reader.fixed64("a peer")?);
             // As the peer said: nothing here follows it.
             let (epoch, revision) = (read_epoch(reader)?, Revision(reader.number("a revision")?));
-            let place = Arc::new(read_labels(reader)?);
-            Record::Cursor { peer, cursor: Cursor { position: Position { epoch, revision }, place } }
+            let site = Arc::new(read_labels(reader)?);
+            Record::Cursor { peer, cursor: Cursor { position: Position { epoch, revision }, site } }
         }
         _ => return Err(Malformed::Invalid("the kind of an entry")),
     };
@@ -125,8 +125,8 @@ fn read_revision(reader: &mut Reader<'_>) -> Result<Revision, Malformed> {
 }
 
 fn read_id(reader: &mut Reader<'_>) -> Result<GroupId, Malformed> {
-    let (place, key) = (read_labels(reader)?, read_labels(reader)?);
-    Ok(GroupId { place: Arc::new(place), key: Arc::new(key) })
+    let (site, key) = (read_labels(reader)?, read_labels(reader)?);
+    Ok(GroupId { site: Arc::new(site), key: Arc::new(key) })
 }
 
 fn read_labels(reader: &mut Reader<'_>) -> Result<LabelSet, Malformed> {

@@ -37,7 +37,7 @@ fn family() -> impl Strategy<Value = Family> {
 fn id() -> impl Strategy<Value = GroupId> {
     let labels =
         proptest::collection::vec(("[a-c]", "[é\"a-c]{0,3}"), 0..3).prop_map(|labels| Arc::new(LabelSet::new(labels)));
-    (labels.clone(), labels).prop_map(|(place, key)| GroupId { place, key })
+    (labels.clone(), labels).prop_map(|(site, key)| GroupId { site, key })
 }
 
 fn group() -> impl Strategy<Value = Group> {
@@ -65,7 +65,7 @@ fn record() -> impl Strategy<Value = Record> {
         1 => (id(), stamp(), 0..u64::MAX)
             .prop_map(|(id, stamp, revision)| Record::Forgotten { id, stamp, revision: Revision(revision) }),
         1 => (any::<u64>(), position, id()).prop_map(|(peer, position, id)| {
-            Record::Cursor { peer: StoreId(peer), cursor: Cursor { position, place: id.place } }
+            Record::Cursor { peer: StoreId(peer), cursor: Cursor { position, site: id.site } }
         }),
     ]
 }
@@ -146,7 +146,7 @@ fn a_shape_is_written_once_while_it_lives() {
     };
     let record = |family| {
         let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
-        let id = GroupId { place: Arc::default(), key: Arc::default() };
+        let id = GroupId { site: Arc::default(), key: Arc::default() };
         let group = Group::post(moment, vec![family]);
         Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() })
     };
@@ -166,7 +166,7 @@ fn a_shape_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
-    let id = GroupId { place: Arc::default(), key: Arc::default() };
+    let id = GroupId { site: Arc::default(), key: Arc::default() };
     let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });
     let (mut shapes, mut defining) = (ShapesWritten::default(), Vec::new());
     let defines = |shapes: &mut ShapesWritten| encoded(std::slice::from_ref(&record), shapes)[0] == SHAPE;
@@ -226,7 +226,7 @@ fn labels_and_originals_are_refused_at_once() {
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
     let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
-    let id = GroupId { place: Arc::default(), key: Arc::default() };
+    let id = GroupId { site: Arc::default(), key: Arc::default() };
     let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });
     let mut bytes = encoded(std::slice::from_ref(&record), &mut written);
     assert_eq!(bytes.pop(), Some(0), "the number of originals");

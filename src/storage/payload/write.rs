@@ -102,7 +102,7 @@ pub(in crate::storage) fn encode(record: &Record, shapes: &mut ShapesWritten, in
             put_fixed64(peer.0, into);
             put_fixed64(cursor.position.epoch.0, into);
             put_number(cursor.position.revision.0, into);
-            put_labels(&cursor.place, into);
+            put_labels(&cursor.site, into);
         }
     }
 }
@@ -142,7 +142,7 @@ fn put_fixed64(number: u64, into: &mut Vec<u8>) {
 }
 
 fn put_id(id: &GroupId, into: &mut Vec<u8>) {
-    put_labels(&id.place, into);
+    put_labels(&id.site, into);
     put_labels(&id.key, into);
 }
 

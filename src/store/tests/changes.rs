@@ -14,7 +14,7 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
     store.commit();
     let (published, mut since, mut read) = (store.published(), Default::default(), BTreeMap::<_, Group>::new());
     loop {
-        let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
+        let set = published.changes(&Scope::Site(Arc::default()), since, None, 1);
         for change in set.changes {
             read.entry(change.key).or_default().merge(&change.group);
         }
@@ -35,20 +35,20 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
 fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let mut store = store(rules());
     let moment = Moment { stamp: Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
-    let id = placed("SYQ", &[("job", "b")]);
+    let id = at_site("SYQ", &[("job", "b")]);
     store.merge(&id, Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
     store.commit();
     let start = Revision(0);
     let published = store.published();
-    assert_eq!(published.changes(&Scope::Place(id.place.clone()), start, None, 1 << 20).changes.len(), 1);
+    assert_eq!(published.changes(&Scope::Site(id.site.clone()), start, None, 1 << 20).changes.len(), 1);
     let skip = Some((StoreId(7), start));
-    let none = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
+    let none = published.changes(&Scope::Site(id.site.clone()), start, skip, 1 << 20);
     assert!(none.changes.is_empty());
     assert_eq!(none.upto, published.head());
     store.write(id.clone(), Action::Post(vec![gauge("n")]), now(9)).unwrap();
     store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(9)).unwrap();
     store.commit();
-    let changes = published.changes(&Scope::Place(id.place.clone()), start, skip, 1 << 20);
+    let changes = published.changes(&Scope::Site(id.site.clone()), start, skip, 1 << 20);
     assert_eq!(changes.changes.len(), 1);
     let names: Vec<_> = changes.changes[0].group.families().iter().map(|f| f.family.name().to_string()).collect();
     assert_eq!(names, ["n"], "m came from the peer");
@@ -57,11 +57,11 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
 /// From whichever revision a link goes on, whatever the peer knows, and in whatever order others write beside it.
 #[test]
 fn what_others_changed_is_never_taken_for_the_peers_own() {
-    let place = |name| Scope::Place(placed(name, &[("job", "0")]).place);
+    let site = |name| Scope::Site(at_site(name, &[("job", "0")]).site);
     for order in 0..4_u64.pow(6) {
         let mut store = store(rules());
         for (step, writer) in (0..6_u64).map(|step| (step, order / 4_u64.pow(step as u32) % 4)) {
-            let id = placed(if step == 4 { "BJ" } else { "SYQ" }, &[("job", &(step.div_ceil(2) % 2).to_string())]);
+            let id = at_site(if step == 4 { "BJ" } else { "SYQ" }, &[("job", &(step.div_ceil(2) % 2).to_string())]);
             let stamp = Stamp { time_ns: step + 1, node: NodeId(7) };
             let moment = Moment { stamp, wall_ns: step };
             match writer {
@@ -81,11 +81,11 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
         let published = store.published();
         let points = || (0..=published.head().0).map(Revision);
         for (since, after) in points().flat_map(|since| points().map(move |after| (since, after))) {
-            for scope in [place("SYQ"), place("BJ"), Scope::Shown] {
+            for scope in [site("SYQ"), site("BJ"), Scope::Shown] {
                 let due =
                     |mark: Mark| mark.revision > since && !(mark.origin == Some(StoreId(1)) && mark.revision > after);
                 let concerned = |entry: &&Arc<Entry>| match &scope {
-                    Scope::Place(place) => entry.id().place == *place,
+                    Scope::Site(site) => entry.id().site == *site,
                     Scope::Shown => true,
                 };
                 let entries = published.entries();
@@ -97,7 +97,7 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
                     .collect();
                 let set = published.changes(&scope, since, Some((StoreId(1), after)), 1 << 20);
                 let shown = |key: Arc<LabelSet>| match &scope {
-                    Scope::Place(place) => GroupId { place: place.clone(), key }.shown(),
+                    Scope::Site(site) => GroupId { site: site.clone(), key }.shown(),
                     Scope::Shown => key,
                 };
                 let read = set.changes.into_iter().map(|change| (shown(change.key), change.group)).collect();
@@ -111,8 +111,8 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
 #[test]
 fn old_changes_of_others_do_not_count_again() {
     let mut store = store(rules());
-    let id = placed("SYQ", &[("job", "a")]);
-    let scope = Scope::Place(id.place.clone());
+    let id = at_site("SYQ", &[("job", "a")]);
+    let scope = Scope::Site(id.site.clone());
     store.write(id.clone(), Action::Post(vec![gauge("m")]), now(1)).unwrap();
     store.commit();
     let mut push = |time_ns| {
@@ -138,7 +138,7 @@ fn changes_come_in_portions() {
     store.commit();
     let (published, mut since, mut seen) = (store.published(), Revision(0), 0);
     loop {
-        let set = published.changes(&Scope::Place(Arc::default()), since, None, 1);
+        let set = published.changes(&Scope::Site(Arc::default()), since, None, 1);
         assert_eq!(set.changes.len(), 1);
         seen += 1;
         since = set.upto;
@@ -158,7 +158,7 @@ fn changes_of_one_group_are_cut_where_the_bytes_are() {
     store.commit();
     let (published, mut since, mut batches) = (store.published(), Revision(0), Vec::new());
     loop {
-        let set = published.changes(&Scope::Place(Arc::default()), since, None, 1_000);
+        let set = published.changes(&Scope::Site(Arc::default()), since, None, 1_000);
         batches.push(set.changes.iter().map(|change| change.group.families().len()).sum::<usize>());
         since = set.upto;
         if !set.more {

@@ -36,7 +36,7 @@ fn a_tombstone_that_the_draft_replaced_is_not_forgotten() {
 #[test]
 fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
     let mut store = store(rules());
-    let (id, peer) = (placed("S", &[("job", "a")]), StoreId(7));
+    let (id, peer) = (at_site("S", &[("job", "a")]), StoreId(7));
     let old = pushed(1_000, vec![gauge("m")]);
     store.merge(&id, old.clone(), peer).unwrap();
     let stamp = crate::model::Stamp { time_ns: 2_000, node: NodeId(7) };
@@ -44,7 +44,7 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
     let head = store.commit().head;
     let told = |store: &Store, since| {
         let changes = store.published().changes(
-            &Scope::Place(id.place.clone()),
+            &Scope::Site(id.site.clone()),
             since,
             Some((peer, crate::model::Revision(0))),
             1_000,
@@ -64,11 +64,11 @@ fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
     let limits = Limits { groups_max: 1, series_max: 9 };
     let mut store = store(Rules { limits, ..rules() });
     store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
-    let refusal = store.merge(&placed("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
+    let refusal = store.merge(&at_site("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
     assert_eq!(refusal, Refusal::Limit { name: "limits.groups_max", max: 1 });
     let gone = || Group::delete(crate::model::Stamp { time_ns: 3, node: NodeId(7) });
-    store.merge(&placed("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
-    store.merge(&placed("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
+    store.merge(&at_site("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
+    store.merge(&at_site("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
     store.commit();
     assert_eq!(store.published().counts().tombstones, 1);
 }
@@ -123,8 +123,8 @@ fn an_aborted_draft_has_forgotten_nothing() {
 fn a_hub_keeps_no_tombstone_that_no_edge_can_know() {
     let mut store = store(Rules { has_hubs: false, ..rules() });
     store.write(local(&[("job", "typo")]), Action::Delete, now(1)).unwrap();
-    store.write(placed("S", &[("job", "a")]), Action::Delete, now(1)).unwrap();
+    store.write(at_site("S", &[("job", "a")]), Action::Delete, now(1)).unwrap();
     store.commit();
     assert_eq!(store.published().counts().tombstones, 1);
-    assert!(store.published().group(&placed("S", &[("job", "a")])).is_some());
+    assert!(store.published().group(&at_site("S", &[("job", "a")])).is_some());
 }

@@ -23,7 +23,7 @@ pub enum Bug {
     DamagedStoreKeepsIdentity,
     MemoryStoreKeepsIdentity,
     ReplacedWithoutWaiting,
-    OtherPlaceResumed,
+    OtherSiteResumed,
 }
 
 impl Bug {
@@ -48,6 +48,6 @@ impl Bug {
         (Bug::DamagedStoreKeepsIdentity, "a store that lost something to damage keeps its identity"),
         (Bug::MemoryStoreKeepsIdentity, "a store in memory comes back under its old identity and epoch"),
         (Bug::ReplacedWithoutWaiting, "a session that replaces one reads the hub's facts before that one's commits"),
-        (Bug::OtherPlaceResumed, "a cursor of one place is resumed at another"),
+        (Bug::OtherSiteResumed, "a cursor of one place is resumed at another"),
     ];
 }

@@ -310,7 +310,7 @@ impl World {
         let disk = copy_disk(&self.nodes[at].disk, seed);
         let content = content_of_disk(&disk);
         let node = &self.nodes[at];
-        let mut twin = super::node::Node::new(node.name.clone(), false, node.place, node.uplink_hubs(), false, seed);
+        let mut twin = super::node::Node::new(node.name.clone(), false, node.site, node.uplink_hubs(), false, seed);
         (twin.disk, twin.durable, twin.twin, twin.skew_ns) = (disk, content, Some(at), node.skew_ns);
         let number = self.nodes.len();
         self.nodes.push(twin);
@@ -459,7 +459,7 @@ impl World {
             1 => Message::Welcome(Welcome {
                 version: 1,
                 facts: self.forged_facts(),
-                place: LabelSet::new([("IDC", "p0")]),
+                site: LabelSet::new([("IDC", "p0")]),
                 exchange: false,
                 above: Vec::new(),
                 heartbeat_ms: 1_000,

@@ -14,7 +14,7 @@ impl World {
     pub fn admit(&mut self, conn: ConnId, hello: Hello) {
         let hub = self.end(conn, HUB).node;
         let (name, session) = (self.conns[&conn].name.clone(), self.conns[&conn].session);
-        let Some(place) = self.place_of(&name) else {
+        let Some(site) = self.site_of(&name) else {
             let text = "the edge has no place".into();
             return self.refuse(conn, CloseReason::Unauthorized, text, 60_000);
         };
@@ -22,7 +22,7 @@ impl World {
         let verdict = running.admission.admit(&name, &hello.facts, SessionId(session));
         let open = self.conns.get_mut(&conn).expect("it is open");
         open.peer_store = Some(hello.facts.store);
-        open.sides[HUB].place = std::sync::Arc::new(place);
+        open.sides[HUB].site = std::sync::Arc::new(site);
         open.sides[HUB].blocked = true;
         match verdict {
             Verdict::Admit => self.ask_facts(conn),
@@ -50,11 +50,11 @@ impl World {
         }
     }
 
-    fn place_of(&self, name: &str) -> Option<LabelSet> {
-        let node = self.nodes.iter().find(|node| node.name == name && node.place.is_some());
+    fn site_of(&self, name: &str) -> Option<LabelSet> {
+        let node = self.nodes.iter().find(|node| node.name == name && node.site.is_some());
         match node {
-            Some(node) => node.place.map(|place| (*topology::place(place)).clone()),
-            None if name == "mallory" => Some((*topology::place(99)).clone()),
+            Some(node) => node.site.map(|site| (*topology::site(site)).clone()),
+            None if name == "mallory" => Some((*topology::site(99)).clone()),
             None => None,
         }
     }
@@ -82,8 +82,8 @@ impl World {
     }
 
     fn ask_facts(&mut self, conn: ConnId) {
-        let (hub, place) = (self.end(conn, HUB).node, self.end(conn, HUB).place.clone());
-        let version = self.watch_version(hub, &place);
+        let (hub, site) = (self.end(conn, HUB).node, self.end(conn, HUB).site.clone());
+        let version = self.watch_version(hub, &site);
         let lost_wake_up = self.is(Bug::LostWakeUp);
         self.end(conn, HUB).watched = (!lost_wake_up).then_some(version);
         self.ask(hub, Job::Facts { conn, end: HUB });
@@ -124,13 +124,13 @@ impl World {
         if self.above(hub) == before {
             return;
         }
-        let placed: Vec<ConnId> = self
+        let at_site: Vec<ConnId> = self
             .conns
             .iter()
             .filter(|(_, conn)| conn.sides[HUB].node == hub && conn.peer_store.is_some())
             .map(|(id, _)| *id)
             .collect();
-        for conn in placed {
+        for conn in at_site {
             self.count("link: ended, for its hub sends to others now");
             let text = "the hub sends to other hubs than it said".into();
             self.stop_session(conn, Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });

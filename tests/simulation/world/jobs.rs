@@ -27,11 +27,11 @@ impl World {
                 }
                 Ok(())
             }
-            Job::Merge { conn, end, id, place, deltas, peer, position } => {
+            Job::Merge { conn, end, id, site, deltas, peer, position } => {
                 // What comes with a push in one batch may be later than it, or move its group to its place.
                 drafted.shown.clear();
                 let chain = self.running(at).chains.entry((conn, end)).or_default().clone();
-                let merge = Merge { scope: scope_of(end, place), deltas, peer, position, chain };
+                let merge = Merge { scope: scope_of(end, site), deltas, peer, position, chain };
                 let merged = self.merge(at, merge);
                 if self.is(Bug::AckBeforeSync) && merged.is_ok() {
                     self.handle(conn, end, Told::Committed(id));
@@ -52,9 +52,9 @@ impl World {
                 }
                 if self.nodes[at].is_hub { Ok(()) } else { self.forget(at) }
             }
-            Job::HeldBack { end, place, verdicts } => {
+            Job::HeldBack { end, site, verdicts } => {
                 let now = self.store_now(at);
-                let noted = note_failures(&mut self.running(at).store, &scope_of(end, place), &verdicts, now);
+                let noted = note_failures(&mut self.running(at).store, &scope_of(end, site), &verdicts, now);
                 for _ in 0..noted {
                     self.count("state: a verdict moved a failure time");
                 }
@@ -91,7 +91,7 @@ impl World {
         }
         self.oracle.wrote(&records);
         let refused = written.is_err();
-        self.trace(|| format!("{at} push {id} of place {} {} refused {refused}", id.place, describe_action(&action)));
+        self.trace(|| format!("{at} push {id} of place {} {} refused {refused}", id.site, describe_action(&action)));
         self.count(if refused { "push refused" } else { "push taken" });
         if self.is(Bug::AnswerBeforeSync) {
             self.made_known(at, &records);
@@ -123,8 +123,8 @@ impl World {
 
     /// What a store says of itself to a peer: all it holds of hubs at an edge, what it holds of that edge at that place at a hub.
     pub fn facts(&mut self, at: NodeId, conn: ConnId, end: usize) -> Facts {
-        let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].place.clone()));
-        let any_place = self.is(Bug::OtherPlaceResumed);
+        let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].site.clone()));
+        let any_site = self.is(Bug::OtherSiteResumed);
         let epoch_kept = self.is(Bug::EpochKept);
         let said_forgotten = !self.is(Bug::ForgottenNotSaid);
         let name = self.nodes[at].name.clone();
@@ -133,9 +133,9 @@ impl World {
             .cursors()
             .iter()
             .filter(|(peer, cursor)| match &asked {
-                Some((Some(asked), place)) if end != EDGE => *peer == asked && (any_place || cursor.place == *place),
+                Some((Some(asked), site)) if end != EDGE => *peer == asked && (any_site || cursor.site == *site),
                 // What is held of hubs.
-                _ => end != EDGE || cursor.place.is_empty(),
+                _ => end != EDGE || cursor.site.is_empty(),
             })
             .map(|(store, cursor)| Hold { store: *store, position: cursor.position })
             .collect();
@@ -181,8 +181,8 @@ impl World {
 }
 
 /// What the merges of that end of a link are about.
-fn scope_of(end: usize, place: Arc<LabelSet>) -> Scope {
-    if end == EDGE { Scope::Shown } else { Scope::Place(place) }
+fn scope_of(end: usize, site: Arc<LabelSet>) -> Scope {
+    if end == EDGE { Scope::Shown } else { Scope::Site(site) }
 }
 
 /// What a push says that is shown afterwards.

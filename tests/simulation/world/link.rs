@@ -42,7 +42,7 @@ pub struct Side {
     pub alive: bool,
     /// The end waits for an answer and takes nothing meanwhile.
     pub blocked: bool,
-    pub place: Arc<LabelSet>,
+    pub site: Arc<LabelSet>,
     pub encoder: Arc<Mutex<Encoder>>,
     pub decoder: Decoder,
     pub deflater: Option<Deflater>,
@@ -98,7 +98,7 @@ impl World {
             machine,
             alive: true,
             blocked: false,
-            place: Arc::default(),
+            site: Arc::default(),
             encoder,
             decoder: Decoder::new(MESSAGE_BYTES_MAX),
             deflater: compressed.then(|| Deflater::new(LEVEL_DEFAULT)),
@@ -195,9 +195,9 @@ impl World {
         self.conns.get(&conn).is_some_and(|conn| conn.sides[end].alive)
     }
 
-    pub fn watch_version(&self, at: NodeId, place: &Arc<LabelSet>) -> u64 {
+    pub fn watch_version(&self, at: NodeId, site: &Arc<LabelSet>) -> u64 {
         let watches = self.nodes[at].running.as_ref().map(|running| &running.watches);
-        watches.and_then(|watches| watches.get(place)).map_or(0, |watch| watch.version)
+        watches.and_then(|watches| watches.get(site)).map_or(0, |watch| watch.version)
     }
 
     /// The writer has answered: the conversation can begin, or go on.
@@ -207,8 +207,8 @@ impl World {
         }
         let node = self.end(conn, end).node;
         let now = self.session_now(node);
-        let place = self.end(conn, end).place.clone();
-        let version = self.watch_version(node, &place);
+        let site = self.end(conn, end).site.clone();
+        let version = self.watch_version(node, &site);
         let side = self.end(conn, end);
         side.watched.get_or_insert(version);
         side.blocked = false;
@@ -218,7 +218,7 @@ impl World {
             self.act_all(conn, end);
         } else {
             let above = self.above(node);
-            let admitted = Admitted { facts, place: (*place).clone(), exchange: false, above };
+            let admitted = Admitted { facts, site: (*site).clone(), exchange: false, above };
             self.handle(conn, end, Told::Admitted(admitted));
         }
         self.unblocked(conn, end);

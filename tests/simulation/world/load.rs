@@ -36,23 +36,23 @@ impl World {
             // A hub's own pushers, or an operator who writes to an edge's group.
             true if self.random.chance(30) => Target::Group(GroupId::local(LabelSet::new(key))),
             true => {
-                let places: Vec<usize> = self
+                let sites: Vec<usize> = self
                     .oracle
                     .member
                     .keys()
-                    .filter(|(place, node)| *node == at && self.nodes[at].place != Some(*place))
-                    .map(|(place, _)| *place)
+                    .filter(|(site, node)| *node == at && self.nodes[at].site != Some(*site))
+                    .map(|(site, _)| *site)
                     .collect();
-                let Some(&place) = self.random.pick(&places) else {
+                let Some(&site) = self.random.pick(&sites) else {
                     return Job::Push {
                         target: Target::Group(GroupId::local(LabelSet::new(key))),
                         action: Action::Delete,
                     };
                 };
-                let place = topology::place(place);
+                let site = topology::site(site);
                 let above = !self.is_ring && self.nodes.iter().any(|n| n.is_hub && n.uplink_hubs().contains(&at));
-                let region = (above && !place.contains("REGION")).then(|| topology::place(topology::REGION));
-                let idc = place
+                let region = (above && !site.contains("REGION")).then(|| topology::site(topology::REGION));
+                let idc = site
                     .iter()
                     .chain(region.iter().flat_map(|region| region.iter()))
                     .map(|label| (label.name.to_string(), label.value.to_string()));

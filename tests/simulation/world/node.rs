@@ -40,7 +40,7 @@ pub struct Node {
     pub name: String,
     pub is_hub: bool,
     /// Where its hubs have it, if it has any.
-    pub place: Option<usize>,
+    pub site: Option<usize>,
     pub uplinks: Vec<Uplink>,
     pub diskless: bool,
     pub disk: SimulatedDisk,
@@ -114,12 +114,12 @@ pub fn disk_options() -> storage::Options {
 }
 
 impl Node {
-    pub fn new(name: String, is_hub: bool, place: Option<usize>, hubs: Vec<NodeId>, diskless: bool, seed: u64) -> Node {
+    pub fn new(name: String, is_hub: bool, site: Option<usize>, hubs: Vec<NodeId>, diskless: bool, seed: u64) -> Node {
         let uplink = |hub| Uplink { hub, conn: None, backoff_ns: 0, kept: None };
         Node {
             name,
             is_hub,
-            place,
+            site,
             uplinks: hubs.into_iter().map(uplink).collect(),
             diskless,
             disk: SimulatedDisk::new(seed),

@@ -36,7 +36,7 @@ impl Oracle {
             let Record::Group(group) = record else { continue };
             for f in group.group.families() {
                 let bits = f.family.values().first().map_or(0, |value| value.to_bits());
-                self.written.insert((without_place(&group.id.key), f.family.name().clone(), f.stamp, bits));
+                self.written.insert((without_site(&group.id.key), f.family.name().clone(), f.stamp, bits));
             }
         }
     }
@@ -50,16 +50,16 @@ impl World {
         if self.is_ring && node.is_hub && !came_from_an_edge(id) {
             return None;
         }
-        let (place, key) = if node.is_hub && (!id.place.is_empty() || node.place.is_some()) {
-            match (id.key.get("IDC").and_then(number), id.place.is_empty()) {
-                (Some(place), _) => (place, without_place(&id.key)),
-                (None, true) => (node.place?, id.key.clone()),
-                (None, false) => (id.place.iter().find_map(|label| number(label.value))?, id.key.clone()),
+        let (site, key) = if node.is_hub && (!id.site.is_empty() || node.site.is_some()) {
+            match (id.key.get("IDC").and_then(number), id.site.is_empty()) {
+                (Some(site), _) => (site, without_site(&id.key)),
+                (None, true) => (node.site?, id.key.clone()),
+                (None, false) => (id.site.iter().find_map(|label| number(label.value))?, id.key.clone()),
             }
         } else {
-            (node.place.filter(|_| !node.is_hub)?, id.key.clone())
+            (node.site.filter(|_| !node.is_hub)?, id.key.clone())
         };
-        Some((self.oracle.member.get(&(place, at)).copied()?, key))
+        Some((self.oracle.member.get(&(site, at)).copied()?, key))
     }
 
     pub fn check_recovery(&mut self) -> Checked {
@@ -71,12 +71,12 @@ impl World {
         let dropped = |of: &GroupId| records.iter().any(|r| matches!(r, Record::Forgotten { id, .. } if id == of));
         for record in records {
             let Record::Group(record) = record else { continue };
-            if dropped(&record.id) && record.id.place.is_empty() && *without_place(&record.id.key) != *record.id.key {
+            if dropped(&record.id) && record.id.site.is_empty() && *without_site(&record.id.key) != *record.id.key {
                 continue;
             }
             let Some((set, key)) = self.set_of(at, &record.id) else { continue };
             // What was a hub's own until now comes to a set that has forgotten a later delete: that cannot count for it.
-            let twin = GroupId { place: Arc::default(), key: record.id.shown() };
+            let twin = GroupId { site: Arc::default(), key: record.id.shown() };
             let forgotten = dropped(&twin)
                 && !self.nodes[at].kept.contains_key(&record.id)
                 && self.union_of(set, &key, Some(at)) == Group::default();
@@ -124,7 +124,7 @@ impl World {
     /// A tombstone is dropped: if that was right, and somebody has the group as it was before, the group may come back.
     pub fn before_record(&mut self, at: NodeId, record: &Record) {
         let Record::Forgotten { id, .. } = record else { return };
-        if self.nodes[at].is_hub && id.place.is_empty() && *without_place(&id.key) != *id.key {
+        if self.nodes[at].is_hub && id.site.is_empty() && *without_site(&id.key) != *id.key {
             // It has become part of the group of its place.
             self.nodes[at].kept.remove(id);
             return;
@@ -153,7 +153,7 @@ impl World {
         let node = &self.nodes[at];
         let old_enough = !node.is_hub
             || deleted.time_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
-            || id.place.is_empty();
+            || id.site.is_empty();
         // What its hubs had heard under the edge's place before, they had.
         let moved_with = node.moved_with.get(id).is_some_and(|of| *of >= deleted);
         let hub_has = |hub: NodeId| {
@@ -191,8 +191,8 @@ impl World {
     /// that is, as what its edge is given.
     fn goes_around(&self, set: usize, key: &Key) -> bool {
         let is_of_set = |id: &GroupId| {
-            let place = id.key.get("IDC").and_then(number);
-            self.oracle.member.iter().any(|((of, _), member_of)| *member_of == set && Some(*of) == place)
+            let site = id.key.get("IDC").and_then(number);
+            self.oracle.member.iter().any(|((of, _), member_of)| *member_of == set && Some(*of) == site)
         };
         let is_copy = |id: &GroupId| at_the_pusher(&id.key) == *key && is_of_set(id);
         let goes = |at: NodeId, id: &GroupId| !came_from_an_edge(id) && self.nodes[at].is_hub && is_copy(id);
@@ -217,7 +217,7 @@ impl World {
         self.nodes[at].kept.clear();
         self.nodes[at].doubtful.clear();
         for (id, group) in &lost.groups {
-            self.excuse(&without_place(&id.key), group.horizon().max(group.deleted()));
+            self.excuse(&without_site(&id.key), group.horizon().max(group.deleted()));
         }
         self.promise_what_is_left();
         Ok(())
@@ -329,26 +329,26 @@ impl World {
 /// Whether it is an edge's for its hub in a ring. What went around and was lost at the hub comes back with the labels of
 /// several places; which of them it is given to is nobody's promise, but if to an edge's, then the edge has it too.
 fn came_from_an_edge(id: &GroupId) -> bool {
-    let of_place = |labels: &LabelSet| labels.iter().any(|label| label.name.contains("REGION"));
-    match id.place.is_empty() {
-        true => id.key.contains("IDC") && !of_place(&id.key),
-        false => !of_place(&id.place),
+    let of_site = |labels: &LabelSet| labels.iter().any(|label| label.name.contains("REGION"));
+    match id.site.is_empty() {
+        true => id.key.contains("IDC") && !of_site(&id.key),
+        false => !of_site(&id.site),
     }
 }
 
-fn number(place: &str) -> Option<usize> {
-    place.strip_prefix('p')?.parse().ok()
+fn number(site: &str) -> Option<usize> {
+    site.strip_prefix('p')?.parse().ok()
 }
 
 /// What a group was called where it was pushed, wherever it went since.
 fn at_the_pusher(key: &Key) -> Key {
-    let labels = without_place(key);
+    let labels = without_site(key);
     let labels = labels.iter().filter(|label| !label.name.contains("REGION"));
     Arc::new(LabelSet::new(labels.map(|label| (label.name, label.value))))
 }
 
 /// What a group is called at the edge that it is of, where a hub took it for one of its own, or of a hub's below it.
-fn without_place(key: &Key) -> Key {
+fn without_site(key: &Key) -> Key {
     if !key.contains("IDC") && !key.contains("REGION") {
         return key.clone();
     }

@@ -158,19 +158,19 @@ impl World {
         let Some((edge, _)) = self.some_link() else { return Ok(()) };
         self.check_promises()?;
         let others: Vec<usize> = (0..self.nodes.len())
-            .filter_map(|at| self.nodes[at].place.filter(|_| at != edge && !self.nodes[at].is_hub))
+            .filter_map(|at| self.nodes[at].site.filter(|_| at != edge && !self.nodes[at].is_hub))
             .collect();
         let fresh = 60 + self.script.below(3) as usize;
-        let place = self.script.pick(&others).copied().filter(|_| self.script.chance(40)).unwrap_or(fresh);
+        let site = self.script.pick(&others).copied().filter(|_| self.script.chance(40)).unwrap_or(fresh);
         let node = &mut self.nodes[edge];
-        node.place = Some(place);
+        node.site = Some(site);
         node.moved_with = node.durable.groups.iter().map(|(id, group)| (id.clone(), group.deleted())).collect();
         self.count("story: an edge gets another place");
         self.relate();
         self.promise_what_is_left();
         let name = self.nodes[edge].name.clone();
-        let placed = |conn: &super::link::Conn| conn.name == name && conn.peer_store.is_some() && !conn.hostile;
-        let conns: Vec<_> = self.conns.iter().filter(|(_, conn)| placed(conn)).map(|(id, _)| *id).collect();
+        let at_site = |conn: &super::link::Conn| conn.name == name && conn.peer_store.is_some() && !conn.hostile;
+        let conns: Vec<_> = self.conns.iter().filter(|(_, conn)| at_site(conn)).map(|(id, _)| *id).collect();
         for conn in conns {
             let text = "the hub's configuration gives the edge another place".into();
             self.stop_session(conn, Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });

@@ -54,19 +54,19 @@ impl World {
             Action::Read { since, skip, bytes_max } => {
                 let scope = match end {
                     EDGE => Scope::Shown,
-                    _ => Scope::Place(self.end(conn, end).place.clone()),
+                    _ => Scope::Site(self.end(conn, end).site.clone()),
                 };
                 let bare = self.is(Bug::ExchangeWithoutTombstones) && since.0 == 0;
                 let Some(running) = &self.nodes[node].running else { return };
                 let published = running.store.published();
                 let set = published.changes(&scope, since, Some((skip.origin, skip.after)), bytes_max);
-                let id = |key| GroupId { place: Arc::default(), key };
+                let id = |key| GroupId { site: Arc::default(), key };
                 let deltas = set.changes.into_iter().map(|change| Delta { id: id(change.key), group: change.group });
                 let deltas = deltas.filter(|delta| !bare || delta.group.is_live()).collect();
                 self.handle(conn, end, Told::Read(Batch { deltas, upto: set.upto, more: set.more }));
             }
             Action::Commit { id, deltas, peer, mut position } => {
-                let place = self.end(conn, end).place.clone();
+                let site = self.end(conn, end).site.clone();
                 if self.is(Bug::HalfTakenForWhole)
                     && end == EDGE
                     && position.epoch.0 == 0
@@ -74,7 +74,7 @@ impl World {
                 {
                     position = real;
                 }
-                self.ask(node, Job::Merge { conn, end, id, place, deltas, peer, position });
+                self.ask(node, Job::Merge { conn, end, id, site, deltas, peer, position });
             }
             Action::PeerHolds(revision) if end == EDGE => {
                 self.trace(|| format!("{node} is told on {conn} that its hub holds {revision}"));
@@ -100,8 +100,8 @@ impl World {
             Action::Close(closed) => self.closed(conn, end, &closed),
             Action::PeerHolds(_) | Action::ClockOffset(_) => {}
             Action::HeldBack(verdicts) => {
-                let place = self.end(conn, end).place.clone();
-                self.ask(node, Job::HeldBack { end, place, verdicts });
+                let site = self.end(conn, end).site.clone();
+                self.ask(node, Job::HeldBack { end, site, verdicts });
             }
             Action::PeerLag(_) | Action::Unsendable { .. } => {}
         }
@@ -310,9 +310,9 @@ impl World {
         if !self.is_alive(conn, end) || self.end(conn, end).blocked {
             return;
         }
-        let (node, place) = (self.end(conn, end).node, self.end(conn, end).place.clone());
+        let (node, site) = (self.end(conn, end).node, self.end(conn, end).site.clone());
         let Some(running) = &self.nodes[node].running else { return };
-        let Some(watch) = running.watches.get(&place).copied() else { return };
+        let Some(watch) = running.watches.get(&site).copied() else { return };
         let side = self.end(conn, end);
         if side.watched.is_some_and(|told| told < watch.version) {
             if !side.listens() {

@@ -41,7 +41,7 @@ pub const REGION: usize = 50;
 const RING: usize = 51;
 const RING_END: usize = 54;
 
-pub fn place(number: usize) -> Arc<LabelSet> {
+pub fn site(number: usize) -> Arc<LabelSet> {
     let name = match number {
         REGION => "REGION".into(),
         RING.. if number < RING_END => format!("REGION{}", number - REGION),
@@ -109,7 +109,7 @@ pub fn build(seed: u64, options: Options) -> World {
     world.after(push, Event::Push);
     world.after(fault, Event::Fault);
     world.plan_story();
-    let shape: Vec<_> = world.nodes.iter().map(|n| (n.name.clone(), n.place, n.uplink_hubs(), n.diskless)).collect();
+    let shape: Vec<_> = world.nodes.iter().map(|n| (n.name.clone(), n.site, n.uplink_hubs(), n.diskless)).collect();
     world.trace(|| format!("nodes {shape:?}"));
     let plan = world.plan.clone();
     world.trace(|| format!("{plan:?}"));
@@ -121,15 +121,15 @@ impl World {
     fn star(&mut self) {
         let (edges, hubs) = (self.random.between(1, 5) as usize, self.random.between(1, 4) as usize);
         (0..hubs).for_each(|hub| self.add_node(format!("hub{hub}"), true, None, Vec::new()));
-        let mut place = 0;
+        let mut site = 0;
         for edge in 0..edges {
             // A redundant pair has one place.
-            place += usize::from(edge > 0 && !self.random.chance(40));
+            site += usize::from(edge > 0 && !self.random.chance(40));
             let mut uplinks: Vec<NodeId> = (0..hubs).filter(|_| self.random.chance(60)).collect();
             if uplinks.is_empty() {
                 uplinks.push(self.random.below(hubs as u64) as usize);
             }
-            self.add_node(format!("edge{edge}"), false, Some(place), uplinks);
+            self.add_node(format!("edge{edge}"), false, Some(site), uplinks);
         }
         self.count(if hubs > 1 { "topology: several hubs" } else { "topology: one hub" });
     }
@@ -155,10 +155,10 @@ impl World {
         self.count("topology: links that lead around");
     }
 
-    fn add_node(&mut self, name: String, is_hub: bool, place: Option<usize>, uplinks: Vec<NodeId>) {
+    fn add_node(&mut self, name: String, is_hub: bool, site: Option<usize>, uplinks: Vec<NodeId>) {
         let seed = self.random.next();
         let diskless = !is_hub && self.random.chance(15);
-        self.nodes.push(Node::new(name, is_hub, place, uplinks, diskless, seed));
+        self.nodes.push(Node::new(name, is_hub, site, uplinks, diskless, seed));
         if diskless {
             self.count("topology: an edge without a disk");
         }
@@ -169,19 +169,19 @@ impl World {
         let mut member: BTreeMap<(usize, NodeId), usize> = BTreeMap::new();
         let mut links = Vec::new();
         for (at, node) in self.nodes.iter().enumerate() {
-            let Some(place) = node.place else { continue };
+            let Some(site) = node.site else { continue };
             if self.is_ring && node.is_hub {
                 continue;
             }
-            member.insert((place, at), 0);
+            member.insert((site, at), 0);
             for hub in node.uplink_hubs() {
-                member.insert((place, hub), 0);
-                links.push(((place, at), (place, hub)));
+                member.insert((site, hub), 0);
+                links.push(((site, at), (site, hub)));
                 // What a hub sends on goes to the hubs above it.
                 let above = if self.is_ring { Vec::new() } else { self.nodes[hub].uplink_hubs() };
                 for above in above {
-                    member.insert((place, above), 0);
-                    links.push(((place, hub), (place, above)));
+                    member.insert((site, above), 0);
+                    links.push(((site, hub), (site, above)));
                 }
             }
         }

@@ -25,7 +25,7 @@ pub enum Job {
         conn: ConnId,
         end: usize,
         id: CommitId,
-        place: Arc<LabelSet>,
+        site: Arc<LabelSet>,
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
@@ -40,7 +40,7 @@ pub enum Job {
     },
     HeldBack {
         end: usize,
-        place: Arc<LabelSet>,
+        site: Arc<LabelSet>,
         verdicts: Vec<Verdict>,
     },
     Sweep,
@@ -194,9 +194,9 @@ impl World {
         match result {
             Ok(true) => {
                 let committed = running.drafted.publish(&mut running.store).expect("there was something to write");
-                let shown_all = (!committed.places.is_empty()).then(Arc::default);
-                for place in committed.places.iter().filter(|place| !place.is_empty()).chain(&shown_all) {
-                    let watch = running.watches.entry(place.clone()).or_default();
+                let shown_all = (!committed.sites.is_empty()).then(Arc::default);
+                for site in committed.sites.iter().filter(|site| !site.is_empty()).chain(&shown_all) {
+                    let watch = running.watches.entry(site.clone()).or_default();
                     watch.version += 1;
                     watch.head = committed.head;
                 }

@@ -22,7 +22,7 @@ pub const EXPORTED_PREFIX: &str = "exported_";
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId {
     /// The labels of the edge (`IDC`); empty for groups pushed at this very node.
-    pub place: Arc<LabelSet>,
+    pub site: Arc<LabelSet>,
     /// The grouping key as pushed.
     pub key: Arc<LabelSet>,
 }
@@ -30,20 +30,20 @@ pub struct GroupId {
 impl GroupId {
     /// A group pushed at this very node.
     pub fn local(key: LabelSet) -> Self {
-        Self { place: Arc::default(), key: Arc::new(key) }
+        Self { site: Arc::default(), key: Arc::new(key) }
     }
 
     /// Place and key as one set: what a scrape shows and what the hub's API addresses.
     pub fn shown(&self) -> Arc<LabelSet> {
-        if self.place.is_empty() {
+        if self.site.is_empty() {
             return self.key.clone();
         }
-        let clashes = |label: &Label<'_>| self.place.contains(label.name);
-        let disagrees = |label: &Label<'_>| self.place.get(label.name) != Some(label.value);
+        let clashes = |label: &Label<'_>| self.site.contains(label.name);
+        let disagrees = |label: &Label<'_>| self.site.get(label.name) != Some(label.value);
         let clashing = self.key.iter().filter(clashes).filter(disagrees).map(|label| (label.name, label.value));
-        let renamed = exported(clashing, |name| self.place.contains(name) || self.key.contains(name));
+        let renamed = exported(clashing, |name| self.site.contains(name) || self.key.contains(name));
         let renamed = renamed.into_iter().map(|(name, value)| (Cow::Owned(name), value));
-        let kept = self.key.iter().filter(|label| !clashes(label)).chain(self.place.iter());
+        let kept = self.key.iter().filter(|label| !clashes(label)).chain(self.site.iter());
         Arc::new(LabelSet::new(renamed.chain(kept.map(|label| (Cow::Borrowed(label.name), label.value)))))
     }
 
@@ -51,14 +51,14 @@ impl GroupId {
     /// of this place is shown so. Of a label that was kept as exported and one that was pushed under that very name, the
     /// first is taken for the likelier; of several that could be the one kept, the one with the most prefixes, as each hub
     /// of a tree adds one.
-    pub fn within(place: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
-        if !place.iter().all(|label| shown.get(label.name) == Some(label.value)) {
+    pub fn within(site: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
+        if !site.iter().all(|label| shown.get(label.name) == Some(label.value)) {
             return None;
         }
-        let id = |key: LabelSet| GroupId { place: place.clone(), key: Arc::new(key) };
-        let pushed = shown.iter().filter(|label| !place.contains(label.name));
+        let id = |key: LabelSet| GroupId { site: site.clone(), key: Arc::new(key) };
+        let pushed = shown.iter().filter(|label| !site.contains(label.name));
         let pushed: BTreeMap<&str, &str> = pushed.map(|label| (label.name, label.value)).collect();
-        let original = id(LabelSet::new(unexported(place, pushed.clone())));
+        let original = id(LabelSet::new(unexported(site, pushed.clone())));
         if *original.shown() == *shown {
             return Some(original);
         }
@@ -92,8 +92,8 @@ fn exported<'a, V>(labels: impl Iterator<Item = (&'a str, V)>, taken: impl Fn(&s
 /// The labels that are shown, as `pushed`, besides those of the place, under the names that they may have had: what
 /// [`exported`] does, undone from the last to the first. A name had all before it taken, so what was kept is the last of a
 /// row without a gap.
-fn unexported<'a>(place: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
-    let mut names: Vec<Label<'_>> = place.iter().collect();
+fn unexported<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
+    let mut names: Vec<Label<'_>> = site.iter().collect();
     names.sort_by_key(|label| Reverse((label.name.len(), label.name)));
     let mut originals = BTreeMap::new();
     for label in names {
@@ -102,7 +102,7 @@ fn unexported<'a>(place: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -
         loop {
             match pushed.get_key_value(&*name) {
                 Some((name, value)) => last = Some((*name, *value)),
-                None if place.contains(&name) => {}
+                None if site.contains(&name) => {}
                 None => break,
             }
             name.insert_str(0, EXPORTED_PREFIX);
@@ -151,9 +151,9 @@ mod tests {
     use super::*;
     use crate::model::{MetricType, Points};
 
-    fn id(place: &[(&str, &str)], key: &[(&str, &str)]) -> GroupId {
+    fn id(site: &[(&str, &str)], key: &[(&str, &str)]) -> GroupId {
         let set = |labels: &[(&str, &str)]| Arc::new(LabelSet::new(labels.iter().copied()));
-        GroupId { place: set(place), key: set(key) }
+        GroupId { site: set(site), key: set(key) }
     }
 
     #[test]
@@ -167,25 +167,25 @@ mod tests {
         let both = id(&[("x", "1"), ("exported_x", "2")], &[("x", "3"), ("exported_x", "4")]);
         let expected = r#"{exported_exported_exported_x="4",exported_exported_x="3",exported_x="2",x="1"}"#;
         assert_eq!(both.shown().to_string(), expected, "the shorter name is renamed first");
-        assert_eq!(GroupId::within(&both.place, &both.shown()), Some(both));
+        assert_eq!(GroupId::within(&both.site, &both.shown()), Some(both));
     }
 
     #[test]
     fn what_a_tree_of_hubs_shows_is_undone_level_by_level() {
         let edge = id(&[("IDC", "SYQ")], &[("IDC", "BJ"), ("job", "a")]);
-        let hub = GroupId { place: id(&[("IDC", "EU")], &[]).place, key: edge.shown() };
+        let hub = GroupId { site: id(&[("IDC", "EU")], &[]).site, key: edge.shown() };
         let shown = r#"{IDC="EU",exported_IDC="BJ",exported_exported_IDC="SYQ",job="a"}"#;
         assert_eq!(hub.shown().to_string(), shown);
-        assert_eq!(GroupId::within(&hub.place, &hub.shown()), Some(hub.clone()));
-        assert_eq!(GroupId::within(&edge.place, &hub.key), Some(edge));
+        assert_eq!(GroupId::within(&hub.site, &hub.shown()), Some(hub.clone()));
+        assert_eq!(GroupId::within(&edge.site, &hub.key), Some(edge));
     }
 
     #[test]
     fn what_is_shown_names_the_group_of_the_place() {
-        let place = id(&[("IDC", "SYQ")], &[]).place;
+        let site = id(&[("IDC", "SYQ")], &[]).site;
         let key = |shown: &[(&str, &str)]| {
             let shown = LabelSet::new(shown.iter().copied());
-            let within = GroupId::within(&place, &shown)?;
+            let within = GroupId::within(&site, &shown)?;
             assert_eq!(*within.shown(), shown);
             Some(within.key.to_string())
         };
@@ -240,19 +240,19 @@ mod tests {
             .prop_map(|labels| labels.into_iter().collect())
     }
 
-    /// The labels of `place` joined by those of `own`: all that does not agree is there, under the own name or one with
+    /// The labels of `site` joined by those of `own`: all that does not agree is there, under the own name or one with
     /// prefixes.
-    fn is_joined(place: &LabelSet, own: &[(String, &str)], joined: &LabelSet) -> Result<(), TestCaseError> {
-        for label in place {
+    fn is_joined(site: &LabelSet, own: &[(String, &str)], joined: &LabelSet) -> Result<(), TestCaseError> {
+        for label in site {
             prop_assert_eq!(joined.get(label.name), Some(label.value));
         }
-        let stays = |(name, value): &&(String, &str)| place.get(name) != Some(value);
-        prop_assert_eq!(joined.len(), place.len() + own.iter().filter(stays).count());
-        for (name, value) in own.iter().filter(stays).filter(|(name, _)| !place.contains(name)) {
+        let stays = |(name, value): &&(String, &str)| site.get(name) != Some(value);
+        prop_assert_eq!(joined.len(), site.len() + own.iter().filter(stays).count());
+        for (name, value) in own.iter().filter(stays).filter(|(name, _)| !site.contains(name)) {
             prop_assert_eq!(joined.get(name), Some(*value), "what does not clash keeps its name");
         }
         let mut expected: Vec<&str> = own.iter().filter(stays).map(|(_, value)| *value).collect();
-        let rest = joined.iter().filter(|label| !place.contains(label.name));
+        let rest = joined.iter().filter(|label| !site.contains(label.name));
         let mut values: Vec<&str> = rest.map(|label| label.value).collect();
         expected.sort_unstable();
         values.sort_unstable();
@@ -264,27 +264,27 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn no_label_is_lost(place in labels(), own in labels()) {
-            let place = Arc::new(LabelSet::new(place));
-            let id = GroupId { place: place.clone(), key: Arc::new(LabelSet::new(own.clone())) };
-            is_joined(&place, &own, &id.shown())?;
+        fn no_label_is_lost(site in labels(), own in labels()) {
+            let site = Arc::new(LabelSet::new(site));
+            let id = GroupId { site: site.clone(), key: Arc::new(LabelSet::new(own.clone())) };
+            is_joined(&site, &own, &id.shown())?;
             prop_assert_eq!(id.shown(), id.shown());
             // More than one group can be shown so: that which is found is one.
-            let within = GroupId::within(&place, &id.shown()).unwrap();
-            prop_assert_eq!(within.place.clone(), place.clone());
+            let within = GroupId::within(&site, &id.shown()).unwrap();
+            prop_assert_eq!(within.site.clone(), site.clone());
             prop_assert_eq!(within.shown(), id.shown());
             // The labels of a series join those of its group by the same rule.
             let borrowed: Vec<(&str, &str)> = own.iter().map(|(name, value)| (&**name, *value)).collect();
             let pushed = family(&[&borrowed]);
-            let changed = shown_family(&place, &pushed).unwrap();
+            let changed = shown_family(&site, &pushed).unwrap();
             let shown = changed.as_ref().unwrap_or(&pushed);
             let series = shown.shape().series().next().unwrap();
             let names: Vec<_> = series.labels().map(|(name, _)| name).collect();
-            prop_assert!(names.is_sorted_by(|a, b| a < b) && names.iter().all(|name| !place.contains(name)));
-            let group = place.iter().map(|label| (label.name.to_owned(), label.value.to_owned()));
+            prop_assert!(names.is_sorted_by(|a, b| a < b) && names.iter().all(|name| !site.contains(name)));
+            let group = site.iter().map(|label| (label.name.to_owned(), label.value.to_owned()));
             let joined = series.labels().map(|(name, value)| (name.to_owned(), value.into_owned())).chain(group);
             prop_assert_eq!(&LabelSet::new(joined), &*id.shown());
-            prop_assert_eq!(shown_family(&place, shown).unwrap(), None, "what is shown is shown so");
+            prop_assert_eq!(shown_family(&site, shown).unwrap(), None, "what is shown is shown so");
         }
     }
 

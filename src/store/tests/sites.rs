@@ -22,15 +22,15 @@ fn a_group_named_before_its_place_is_known_moves_there() {
     assert_eq!(early, local(&labels));
     store.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
     store.commit();
-    let id = placed("SYQ", &[("job", "a")]);
+    let id = at_site("SYQ", &[("job", "a")]);
     store.merge(&id, pushed(5, vec![gauge("under")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"early{IDC="SYQ",job="a"}"#], "the later PUT counts");
     assert!(store.published().group(&early).is_none());
     assert_eq!(store.resolve(key(&labels)), id);
     assert_eq!(store.published().counts().groups, 1);
-    let place = Scope::Place(id.place.clone());
-    assert_eq!(changes(&store, &place), [(r#"{job="a"}"#.to_string(), vec!["early".to_string()])]);
+    let site = Scope::Site(id.site.clone());
+    assert_eq!(changes(&store, &site), [(r#"{job="a"}"#.to_string(), vec!["early".to_string()])]);
 }
 
 /// As after damage that took the record by which a group moved, but not the others of its place.
@@ -39,16 +39,16 @@ fn a_group_that_did_not_move_to_its_place_does_when_another_store_is_there() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
     store.write(local(&labels), Action::Put(vec![gauge("early")]), now(10)).unwrap();
-    store.merge(&placed("SYQ", &[("job", "b")]), pushed(5, vec![gauge("other")]), StoreId(7)).unwrap();
+    store.merge(&at_site("SYQ", &[("job", "b")]), pushed(5, vec![gauge("other")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(store.resolve(key(&labels)), local(&labels));
-    let place = Arc::new(key(&[("IDC", "SYQ")]));
-    store.set_cursor(StoreId(8), Cursor { position: Position::default(), place: place.clone() });
+    let site = Arc::new(key(&[("IDC", "SYQ")]));
+    store.set_cursor(StoreId(8), Cursor { position: Position::default(), site: site.clone() });
     store.commit();
-    let id = placed("SYQ", &[("job", "a")]);
+    let id = at_site("SYQ", &[("job", "a")]);
     assert_eq!(store.resolve(key(&labels)), id);
     assert!(store.published().group(&local(&labels)).is_none());
-    assert_eq!(changes(&store, &Scope::Place(place)).len(), 2);
+    assert_eq!(changes(&store, &Scope::Site(site)).len(), 2);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_delete_of_a_group_whose_place_is_not_known_yet_counts_there() {
     let mut store = store(rules());
     store.write(local(&[("IDC", "SYQ"), ("job", "a")]), Action::Delete, now(10)).unwrap();
     store.commit();
-    let id = placed("SYQ", &[("job", "a")]);
+    let id = at_site("SYQ", &[("job", "a")]);
     store.merge(&id, pushed(5, vec![gauge("old")]), StoreId(7)).unwrap();
     store.commit();
     assert!(lines(&store.published()).is_empty());
@@ -73,7 +73,7 @@ fn a_move_is_undone_with_its_draft_and_survives_a_restart() {
     first.write(local(&labels), Action::Put(vec![gauge("early")]), now(10)).unwrap();
     first.commit();
     let begin: Vec<Record> = first.checkpoint().collect();
-    let id = placed("SYQ", &[("job", "a")]);
+    let id = at_site("SYQ", &[("job", "a")]);
     first.merge(&id, pushed(5, vec![]), StoreId(7)).unwrap();
     let moved = first.records().to_vec();
     first.abort();
@@ -91,10 +91,10 @@ fn a_move_is_undone_with_its_draft_and_survives_a_restart() {
 #[test]
 fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes() {
     let mut store = store(rules());
-    store.merge(&placed("SYQ", &[("job", "a")]), pushed(1, vec![gauge("m")]), StoreId(7)).unwrap();
-    store.merge(&placed("BJ", &[("IDC", "SH"), ("job", "a")]), pushed(2, vec![gauge("m")]), StoreId(8)).unwrap();
+    store.merge(&at_site("SYQ", &[("job", "a")]), pushed(1, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.merge(&at_site("BJ", &[("IDC", "SH"), ("job", "a")]), pushed(2, vec![gauge("m")]), StoreId(8)).unwrap();
     store.write(local(&[("job", "own")]), Action::Put(vec![gauge("n")]), now(3)).unwrap();
-    store.merge(&placed("SYQ", &[("job", "b")]), pushed(4, vec![]), StoreId(7)).unwrap();
+    store.merge(&at_site("SYQ", &[("job", "b")]), pushed(4, vec![]), StoreId(7)).unwrap();
     store.commit();
     let keys: Vec<String> = changes(&store, &Scope::Shown).into_iter().map(|(key, _)| key).collect();
     let of = |labels: &str| format!("{{{labels}}}");
@@ -122,7 +122,7 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
 #[test]
 fn what_becomes_free_of_a_group_is_shown_at_once() {
     let name = |i: usize| format!("m{i:04}");
-    let held = placed("SYQ", &[("job", "b")]);
+    let held = at_site("SYQ", &[("job", "b")]);
     let many = || pushed(5, (0..1_000).map(|i| gauge(&name(i))).collect());
     // Held back for their types.
     let mut types = store(rules());
@@ -138,9 +138,9 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
     room.merge(&held, many(), StoreId(7)).unwrap();
     // For another group shown under the same labels.
     let mut labels = store(rules());
-    labels.merge(&placed("SYQ", &[("IDC", "SYQ"), ("job", "b")]), pushed(4, vec![gauge("n")]), StoreId(7)).unwrap();
+    labels.merge(&at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]), pushed(4, vec![gauge("n")]), StoreId(7)).unwrap();
     labels.merge(&held, many(), StoreId(7)).unwrap();
-    let by = [local(&[("job", "a")]), local(&[("job", "a")]), placed("SYQ", &[("IDC", "SYQ"), ("job", "b")])];
+    let by = [local(&[("job", "a")]), local(&[("job", "a")]), at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")])];
     for ((mut store, held_back), by) in [(types, 1_000), (room, 999), (labels, 1_000)].into_iter().zip(by) {
         store.commit();
         assert_eq!(store.published().counts().held, held_back);
@@ -165,20 +165,20 @@ fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
     store.merge(&local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
     store.write(local(&[("job", "own")]), Action::Put(vec![gauge("own")]), now(6)).unwrap();
     store.commit();
-    let id = placed("SYQ", &[("job", "a")]);
-    store.set_cursor(StoreId(7), Cursor { position: Position::default(), place: id.place.clone() });
+    let id = at_site("SYQ", &[("job", "a")]);
+    store.set_cursor(StoreId(7), Cursor { position: Position::default(), site: id.site.clone() });
     store.commit();
     assert_eq!(lines(&store.published()), [r#"kept{IDC="SYQ",job="a"}"#, r#"own{job="own"}"#]);
-    let place = Scope::Place(id.place.clone());
-    assert_eq!(changes(&store, &place), [(r#"{job="a"}"#.to_string(), vec!["kept".to_string()])]);
-    assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "b")])), placed("SYQ", &[("job", "b")]));
+    let site = Scope::Site(id.site.clone());
+    assert_eq!(changes(&store, &site), [(r#"{job="a"}"#.to_string(), vec!["kept".to_string()])]);
+    assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "b")])), at_site("SYQ", &[("job", "b")]));
 }
 
 #[test]
 fn the_place_of_an_edge_that_has_nothing_is_known() {
     let mut store = store(rules());
-    let id = placed("SYQ", &[("job", "a")]);
-    store.set_cursor(StoreId(7), Cursor { position: Position::default(), place: id.place.clone() });
+    let id = at_site("SYQ", &[("job", "a")]);
+    store.set_cursor(StoreId(7), Cursor { position: Position::default(), site: id.site.clone() });
     store.commit();
     assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "a")])), id);
 }
@@ -187,30 +187,30 @@ fn the_place_of_an_edge_that_has_nothing_is_known() {
 fn of_several_places_that_could_be_meant_it_is_always_the_same() {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let all = names.map(|name| (name, "1"));
-    let place = |name: &&str| Arc::new(key(&[(*name, "1")]));
+    let site = |name: &&str| Arc::new(key(&[(*name, "1")]));
     for first in 0..names.len() {
         let mut store = store(rules());
         // Known one after the other, each store beginning with another.
         for at in 0..names.len() {
-            let place = place(&names[(first + at) % names.len()]);
-            store.set_cursor(StoreId(at as u64 + 7), Cursor { position: Position::default(), place });
+            let site = site(&names[(first + at) % names.len()]);
+            store.set_cursor(StoreId(at as u64 + 7), Cursor { position: Position::default(), site });
         }
         store.commit();
         let id = store.resolve(key(&[&all[..], &[("job", "j")]].concat()));
-        assert_eq!(id.place, place(&"a"));
+        assert_eq!(id.site, site(&"a"));
         // More of the labels say more.
         let longer = Arc::new(key(&[("g", "1"), ("h", "1")]));
-        store.set_cursor(StoreId(99), Cursor { position: Position::default(), place: longer.clone() });
+        store.set_cursor(StoreId(99), Cursor { position: Position::default(), site: longer.clone() });
         store.commit();
-        assert_eq!(store.resolve(key(&[&all[..], &[("job", "j")]].concat())).place, longer);
+        assert_eq!(store.resolve(key(&[&all[..], &[("job", "j")]].concat())).site, longer);
     }
 }
 
 #[test]
 fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
-    let id = placed("SYQ", &[("job", "a")]);
-    let cursor = || Cursor { position: Position::default(), place: id.place.clone() };
+    let id = at_site("SYQ", &[("job", "a")]);
+    let cursor = || Cursor { position: Position::default(), site: id.site.clone() };
     let mut first = store(rules());
     first.merge(&local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
     first.set_cursor(StoreId(7), cursor());
@@ -235,7 +235,7 @@ fn a_history_rises_although_damage_took_what_was_between() {
 #[test]
 fn what_damage_left_of_a_move_becomes_one_group_again() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
-    let (early, id) = (local(&labels), placed("SYQ", &[("job", "a")]));
+    let (early, id) = (local(&labels), at_site("SYQ", &[("job", "a")]));
     let mut before = store(rules());
     before.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
     before.commit();
@@ -255,9 +255,9 @@ fn what_damage_left_of_a_move_becomes_one_group_again() {
 #[test]
 fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
     let position = Position { epoch: Epoch(9), revision: Revision(8) };
-    let place = placed("SYQ", &[("job", "a")]).place;
+    let site = at_site("SYQ", &[("job", "a")]).site;
     let mut before = store(rules());
-    before.set_cursor(StoreId(7), Cursor { position, place: place.clone() });
+    before.set_cursor(StoreId(7), Cursor { position, site: site.clone() });
     before.commit();
     let mut damaged = Store::new(rules(), &[]);
     before.checkpoint().for_each(|record| damaged.restore(record));
@@ -271,7 +271,7 @@ fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
     again.open(identity(2), Epoch(3));
     again.commit();
     for store in [damaged, again] {
-        assert_eq!(store.cursors()[&StoreId(7)], Cursor { position: Position::default(), place: place.clone() });
+        assert_eq!(store.cursors()[&StoreId(7)], Cursor { position: Position::default(), site: site.clone() });
     }
 }
 
@@ -281,12 +281,12 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     let stamp = |time_ns| Stamp { time_ns, node: NodeId(7) };
     let far = crate::model::STAMP_NS_MAX;
     let group = Group::from(Header { horizon: stamp(far), deleted: stamp(1), ..Header::default() });
-    store.merge(&placed("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
+    store.merge(&at_site("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
     store.commit();
     assert!(store.published().tombstones(Revision(u64::MAX), 1_000, 10).is_empty(), "it is not old");
-    store.write(placed("BJ", &[("job", "b")]), Action::Put(vec![gauge("m")]), now(2_000)).unwrap();
+    store.write(at_site("BJ", &[("job", "b")]), Action::Put(vec![gauge("m")]), now(2_000)).unwrap();
     store.commit();
-    let written = store.published().group(&placed("BJ", &[("job", "b")])).unwrap().group.latest();
+    let written = store.published().group(&at_site("BJ", &[("job", "b")])).unwrap().group.latest();
     assert_eq!(written.time_ns, 2_000);
 }
 
@@ -297,10 +297,10 @@ fn groups_whose_families_are_shown_otherwise_share_shapes_after_every_push() {
     for round in 0..3 {
         for job in jobs {
             let pushed_in = family("m", MetricType::Gauge, &[&[("IDC", "BJ")]]);
-            store.merge(&placed("SYQ", &[("job", job)]), pushed(5 + round, vec![pushed_in]), StoreId(7)).unwrap();
+            store.merge(&at_site("SYQ", &[("job", job)]), pushed(5 + round, vec![pushed_in]), StoreId(7)).unwrap();
             store.commit();
         }
-        let entries = jobs.map(|job| store.published().group(&placed("SYQ", &[("job", job)])).unwrap());
+        let entries = jobs.map(|job| store.published().group(&at_site("SYQ", &[("job", job)])).unwrap());
         let [a, b] = entries.each_ref().map(|entry| entry.families[0].shown.as_ref().expect("exported_IDC").shape());
         assert!(Arc::ptr_eq(a, b), "round {round}");
     }
