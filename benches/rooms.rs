@@ -130,7 +130,7 @@ fn render_text(bencher: Bencher, (groups, series): (usize, usize)) {
         let mut renderer = Renderer::new(Escaping::Underscores);
         for (_, block) in published.snapshot() {
             let mut shown = block.entries().map(|entry| (&*entry.labels, &entry.family)).peekable();
-            let head = shown.peek().map(|(_, family)| family.shape().clone());
+            let head = shown.peek().map(|(_, family)| family.schema().clone());
             if let Some(head) = head {
                 renderer.block(&head, shown, &mut page);
             }
@@ -155,7 +155,7 @@ fn update_of(groups: Range<usize>, body: &str, tick: usize) -> Message {
     Message::Update(Update { deltas: groups.map(delta).collect(), ..Update::default() })
 }
 
-/// Against what the peer is known to hold: shapes and keys went before.
+/// Against what the peer is known to hold: schemas and keys went before.
 #[divan::bench]
 fn encode_delta(bencher: Bencher) {
     let updates = [update(1), update(2)];

@@ -98,7 +98,7 @@ fn moment(u: &mut Unstructured<'_>) -> Result<Option<Moment>> {
     Ok(u.arbitrary::<bool>()?.then_some(moment))
 }
 
-/// Families of few names and shapes, so that repetition and change abound.
+/// Families of few names and schemas, so that repetition and change abound.
 fn family(u: &mut Unstructured<'_>) -> Result<Family> {
     let name = format!("m{}", u.int_in_range(0..=2)?);
     let metric_type = MetricType::from_number(u.int_in_range(0..=1)?).unwrap_or(MetricType::Gauge);

@@ -23,13 +23,13 @@ pub(super) fn show(families: &[Family]) {
         let pages = [protobuf::Renderer::delimited, protobuf::Renderer::text, protobuf::Renderer::compact_text];
         for renderer in pages {
             let (mut renderer, mut page) = (renderer(escaping), Vec::new());
-            families.iter().for_each(|family| renderer.block(family.shape(), [(&group, family)], &mut page));
+            families.iter().for_each(|family| renderer.block(family.schema(), [(&group, family)], &mut page));
         }
         let (mut renderer, mut page) = (text::Renderer::new(escaping), Vec::new());
-        families.iter().for_each(|family| renderer.block(family.shape(), [(&group, family)], &mut page));
+        families.iter().for_each(|family| renderer.block(family.schema(), [(&group, family)], &mut page));
     }
     let (mut renderer, mut page) = (protobuf::Renderer::delimited(Escaping::AllowUtf8), Vec::new());
-    families.iter().for_each(|family| renderer.block(family.shape(), [(&group, family)], &mut page));
+    families.iter().for_each(|family| renderer.block(family.schema(), [(&group, family)], &mut page));
     let again = protobuf::parse(&page, NameValidation::Utf8, &Default::default());
     let again = accepted(&again.expect("what is shown is accepted"));
     let with_series = families.iter().filter(|family| !family.values().is_empty());

@@ -51,7 +51,7 @@ pub(super) fn grouping() -> LabelSet {
 pub(super) fn shown(families: &[Family]) -> Vec<u8> {
     let (mut renderer, group, mut page) = (text::Renderer::new(Escaping::AllowUtf8), grouping(), Vec::new());
     for family in families {
-        renderer.block(family.shape(), [(&group, family)], &mut page);
+        renderer.block(family.schema(), [(&group, family)], &mut page);
     }
     page
 }

@@ -2,7 +2,7 @@
 
 use super::negotiate::{Encoding, Format};
 use super::{protobuf, text};
-use crate::model::{Family, LabelSet, Shape};
+use crate::model::{Family, LabelSet, Schema};
 
 /// Prints the blocks of a page.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Page {
     /// its group. Appends nothing if there is no series.
     pub fn block<'a>(
         &mut self,
-        head: &Shape,
+        head: &Schema,
         families: impl IntoIterator<Item = (&'a LabelSet, &'a Family)>,
         into: &mut Vec<u8>,
     ) {

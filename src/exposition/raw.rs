@@ -314,7 +314,7 @@ mod tests {
     fn series(metrics: &[&[(&'static str, &'static str)]], grouping: &[(&str, &str)]) -> Result<Vec<String>, Refusal> {
         let family = raw(MetricType::Gauge, metrics).family(&LabelSet::new(grouping.iter().copied()))?;
         let print = |labels: Vec<(&str, Cow<str>)>| LabelSet::new(labels.iter().map(|(n, v)| (*n, &**v))).to_string();
-        Ok(family.shape().series().map(|series| print(series.labels().collect())).collect())
+        Ok(family.schema().series().map(|series| print(series.labels().collect())).collect())
     }
 
     #[test]

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::family::{Family, Originals};
 use super::label;
-use super::shape::{Digest, Layout, MetricType, Points, Shape, is_verbatim};
+use super::schema::{Digest, Layout, MetricType, Points, Schema, is_verbatim};
 use super::values::Values;
 
 /// Two series of one family have the same labels.
@@ -70,7 +70,7 @@ impl FamilyBuilder {
         self
     }
 
-    /// Adds a series: its labels sorted by name (none empty, none twice: the decoder of shapes refuses them), what its values are, the values, and the protobuf to keep beside.
+    /// Adds a series: its labels sorted by name (none empty, none twice: the decoder of schemas refuses them), what its values are, the values, and the protobuf to keep beside.
     ///
     /// # Panics
     /// If there are not `points.len()` values: the caller made both.
@@ -172,7 +172,7 @@ impl FamilyBuilder {
         let layout_of = if several { self.rows.iter().map(|row| row.layout).collect() } else { Box::default() };
         let first_label = if several { self.rows.iter().map(|row| row.first_label).collect() } else { Box::default() };
         let verbatim = is_verbatim(&self.name, self.help.as_deref());
-        let mut shape = Shape {
+        let mut schema = Schema {
             name: self.name,
             metric_type: self.metric_type,
             help: self.help,
@@ -187,10 +187,10 @@ impl FamilyBuilder {
             verbatim,
             digest: Digest(0),
         };
-        shape.digest = digest(&shape);
+        schema.digest = digest(&schema);
         let originals: Option<Arc<Originals>> =
             originals.then(|| Arc::new(self.rows.into_iter().map(|row| row.original.unwrap_or_default()).collect()));
-        Family::new(Arc::new(shape), Values::from(&self.values[..]), originals)
+        Family::new(Arc::new(schema), Values::from(&self.values[..]), originals)
             .expect("a value a point, an original a series")
     }
 }
@@ -201,18 +201,18 @@ fn offset(n: usize) -> u32 {
 
 /// Hashes name, type, help, unit, layouts, and the series' layouts and label values, each preceded by its length
 /// (64 bits, little endian), so that no two contents are the same bytes.
-pub(super) fn digest(shape: &Shape) -> Digest {
+pub(super) fn digest(schema: &Schema) -> Digest {
     let mut hash = Xxh3::new();
     let text = |hash: &mut Xxh3, text: &str| {
         hash.update(&(text.len() as u64).to_le_bytes());
         hash.update(text.as_bytes());
     };
-    text(&mut hash, &shape.name);
-    hash.update(&[shape.metric_type as u8, shape.help.is_some() as u8, shape.unit.is_some() as u8]);
-    text(&mut hash, shape.help().unwrap_or(""));
-    text(&mut hash, shape.unit().unwrap_or(""));
-    hash.update(&(shape.layouts.len() as u64).to_le_bytes());
-    for layout in &shape.layouts {
+    text(&mut hash, &schema.name);
+    hash.update(&[schema.metric_type as u8, schema.help.is_some() as u8, schema.unit.is_some() as u8]);
+    text(&mut hash, schema.help().unwrap_or(""));
+    text(&mut hash, schema.unit().unwrap_or(""));
+    hash.update(&(schema.layouts.len() as u64).to_le_bytes());
+    for layout in &schema.layouts {
         hash.update(&(layout.names.len() as u64).to_le_bytes());
         for name in &layout.names {
             text(&mut hash, name);
@@ -232,14 +232,14 @@ pub(super) fn digest(shape: &Shape) -> Digest {
             hash.update(&number.0.to_bits().to_le_bytes());
         }
     }
-    hash.update(&(shape.series_len as u64).to_le_bytes());
-    for number in &shape.layout_of {
+    hash.update(&(schema.series_len as u64).to_le_bytes());
+    for number in &schema.layout_of {
         hash.update(&number.to_le_bytes());
     }
-    for end in &shape.ends {
+    for end in &schema.ends {
         hash.update(&end.to_le_bytes());
     }
-    text(&mut hash, &shape.text);
+    text(&mut hash, &schema.text);
     Digest(hash.digest128())
 }
 
@@ -261,7 +261,7 @@ mod tests {
         let b = family(&[(&[("y", "1")], 3.0), (&[("x", "1")], 1.0), (&[("x", "2")], 2.0), (&[], 0.0)]).unwrap();
         assert_eq!(a, b);
         assert_eq!(&a.values()[..], [0.0, 1.0, 3.0, 2.0]);
-        let labels: Vec<Vec<_>> = a.shape().series().map(|s| s.labels().map(|l| l.1).collect()).collect();
+        let labels: Vec<Vec<_>> = a.schema().series().map(|s| s.labels().map(|l| l.1).collect()).collect();
         assert_eq!(labels, [vec![], vec!["1"], vec!["1"], vec!["2"]]);
     }
 
@@ -274,9 +274,9 @@ mod tests {
     #[test]
     fn series_are_found_by_their_labels() {
         let family = family(&[(&[("x", "2")], 2.0), (&[], 0.0), (&[("x", "1\n")], 1.0), (&[("y", "2")], 1.0)]).unwrap();
-        let shape = family.shape();
-        assert!(shape.contains(&[]) && shape.contains(&[("x", "1\n")]) && shape.contains(&[("y", "2")]));
-        assert!(!shape.contains(&[("x", "1")]) && !shape.contains(&[("z", "2")]));
-        assert!(!shape.contains(&[("x", "2"), ("y", "2")]));
+        let schema = family.schema();
+        assert!(schema.contains(&[]) && schema.contains(&[("x", "1\n")]) && schema.contains(&[("y", "2")]));
+        assert!(!schema.contains(&[("x", "1")]) && !schema.contains(&[("z", "2")]));
+        assert!(!schema.contains(&[("x", "2"), ("y", "2")]));
     }
 }

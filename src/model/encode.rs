@@ -1,9 +1,9 @@
-//! A shape as bytes: one encoding, on the disk and on the link.
+//! A schema as bytes: one encoding, on the disk and on the link.
 //!
-//! In the words of [`super::bytes`], a shape is
+//! In the words of [`super::bytes`], a schema is
 //!
 //! ```text
-//! shape  = type:byte flags:byte name:text [help:text] [unit:text]
+//! schema  = type:byte flags:byte name:text [help:text] [unit:text]
 //!          layouts:number layout{layouts}
 //!          series:number [layout_of:number{series}]
 //!          length:number{labels} values:text
@@ -20,14 +20,14 @@
 //!   before it stands the length in bytes of each, as many as the layouts of the series have names.
 //! - Series stand in strictly ascending order: by number of labels, then escaped values, then names.
 //!
-//! What breaks one of these rules is refused, whoever sent it: a shape that was decoded is as good as one that was built.
+//! What breaks one of these rules is refused, whoever sent it: a schema that was decoded is as good as one that was built.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::build::digest;
 use super::bytes::{Malformed, Reader, number_len, put_count, put_text};
-use super::shape::{Digest, Layout, MetricType, Num, Points, Shape, is_verbatim};
+use super::schema::{Digest, Layout, MetricType, Num, Points, Schema, is_verbatim};
 
 const HELP: u8 = 1;
 const UNIT: u8 = 2;
@@ -38,33 +38,33 @@ const SUM: u8 = 4;
 const COUNT: u8 = 8;
 const FLOAT: u8 = 16;
 
-/// Appends the encoding of `shape`.
-pub fn encode_shape(shape: &Shape, into: &mut Vec<u8>) {
+/// Appends the encoding of `schema`.
+pub fn encode_schema(schema: &Schema, into: &mut Vec<u8>) {
     let flag = |present, flag| if present { flag } else { 0 };
-    into.push(shape.metric_type as u8);
-    into.push(flag(shape.help.is_some(), HELP) | flag(shape.unit.is_some(), UNIT));
-    put_text(&shape.name, into);
-    for text in [&shape.help, &shape.unit].into_iter().flatten() {
+    into.push(schema.metric_type as u8);
+    into.push(flag(schema.help.is_some(), HELP) | flag(schema.unit.is_some(), UNIT));
+    put_text(&schema.name, into);
+    for text in [&schema.help, &schema.unit].into_iter().flatten() {
         put_text(text, into);
     }
-    put_count(shape.layouts.len(), into);
-    for layout in &shape.layouts {
+    put_count(schema.layouts.len(), into);
+    for layout in &schema.layouts {
         encode_layout(layout, into);
     }
-    put_count(shape.series_len(), into);
-    for index in &shape.layout_of {
+    put_count(schema.series_len(), into);
+    for index in &schema.layout_of {
         put_count(*index as usize, into);
     }
     let mut start = 0;
-    for end in &shape.ends {
+    for end in &schema.ends {
         put_count((end - start) as usize, into);
         start = *end;
     }
-    put_text(&shape.text, into);
+    put_text(&schema.text, into);
 }
 
 /// Bytes of that encoding, at most; what it says too much is in the lengths of label values that differ much. O(layouts).
-pub fn encoded_len_max(shape: &Shape) -> usize {
+pub fn encoded_len_max(schema: &Schema) -> usize {
     const FIXED_BYTES: usize = 2;
     let text = |text: &str| number_len(text.len()) + text.len();
     let optional = |of: Option<&str>| of.map_or(0, text);
@@ -78,20 +78,20 @@ pub fn encoded_len_max(shape: &Shape) -> usize {
         };
         number_len(layout.names.len()) + names + 1 + points
     };
-    let layouts: usize = shape.layouts.iter().map(layout).sum();
+    let layouts: usize = schema.layouts.iter().map(layout).sum();
     // A length takes one byte, and at most one more for each 128 in it.
-    let ends = shape.ends.len() + shape.text.len() / 128;
-    let texts = text(&shape.name) + optional(shape.help()) + optional(shape.unit()) + text(&shape.text);
-    let rows = shape.layout_of.len() * number_len(shape.layouts.len()) + ends;
-    FIXED_BYTES + texts + number_len(shape.layouts.len()) + layouts + number_len(shape.series_len()) + rows
+    let ends = schema.ends.len() + schema.text.len() / 128;
+    let texts = text(&schema.name) + optional(schema.help()) + optional(schema.unit()) + text(&schema.text);
+    let rows = schema.layout_of.len() * number_len(schema.layouts.len()) + ends;
+    FIXED_BYTES + texts + number_len(schema.layouts.len()) + layouts + number_len(schema.series_len()) + rows
 }
 
-/// The shape that `bytes` begin with, and how many of them it takes. Bytes of any origin are safe to decode: the memory
+/// The schema that `bytes` begin with, and how many of them it takes. Bytes of any origin are safe to decode: the memory
 /// used is bounded by a small multiple of theirs.
-pub fn decode_shape(bytes: &[u8]) -> Result<(Shape, usize), Malformed> {
+pub fn decode_schema(bytes: &[u8]) -> Result<(Schema, usize), Malformed> {
     let mut reader = Reader::new(bytes);
-    let shape = read_shape(&mut reader)?;
-    Ok((shape, bytes.len() - reader.remaining()))
+    let schema = read_schema(&mut reader)?;
+    Ok((schema, bytes.len() - reader.remaining()))
 }
 
 fn encode_layout(layout: &Layout, into: &mut Vec<u8>) {
@@ -116,12 +116,12 @@ fn encode_layout(layout: &Layout, into: &mut Vec<u8>) {
     }
 }
 
-fn read_shape(reader: &mut Reader<'_>) -> Result<Shape, Malformed> {
-    let metric_type = MetricType::from_number(reader.byte("the type of a shape")?.into())
-        .ok_or(Malformed::Invalid("the type of a shape"))?;
-    let flags = reader.byte("the flags of a shape")?;
+fn read_schema(reader: &mut Reader<'_>) -> Result<Schema, Malformed> {
+    let metric_type = MetricType::from_number(reader.byte("the type of a schema")?.into())
+        .ok_or(Malformed::Invalid("the type of a schema"))?;
+    let flags = reader.byte("the flags of a schema")?;
     if flags & !(HELP | UNIT) != 0 {
-        return Err(Malformed::Invalid("the flags of a shape"));
+        return Err(Malformed::Invalid("the flags of a schema"));
     }
     let name = reader.text("the name of a metric")?;
     if name.is_empty() {
@@ -132,9 +132,9 @@ fn read_shape(reader: &mut Reader<'_>) -> Result<Shape, Malformed> {
     let layouts = read_layouts(reader)?;
     let rows = read_rows(reader, &layouts)?;
     let ends = read_ends(reader, rows.labels_len)?;
-    let text = reader.text("the label values of a shape")?;
+    let text = reader.text("the label values of a schema")?;
     check_values(text, &ends)?;
-    let mut shape = Shape {
+    let mut schema = Schema {
         name: name.into(),
         metric_type,
         help: help.map(Into::into),
@@ -149,14 +149,14 @@ fn read_shape(reader: &mut Reader<'_>) -> Result<Shape, Malformed> {
         verbatim: is_verbatim(name, help),
         digest: Digest(0),
     };
-    check_order(&shape)?;
-    shape.digest = digest(&shape);
-    Ok(shape)
+    check_order(&schema)?;
+    schema.digest = digest(&schema);
+    Ok(schema)
 }
 
 fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[Layout]>, Malformed> {
     const BYTES_MIN: usize = 2;
-    let count = reader.count(BYTES_MIN, "the layouts of a shape")?;
+    let count = reader.count(BYTES_MIN, "the layouts of a schema")?;
     let mut layouts = Vec::new();
     for number in 1..=count {
         layouts.push(read_layout(reader)?);
@@ -264,7 +264,7 @@ fn read_ends(reader: &mut Reader<'_>, count: usize) -> Result<Box<[u32]>, Malfor
 
 /// Whether the ends cut `text` into values, each escaped as it should be.
 fn check_values(text: &str, ends: &[u32]) -> Result<(), Malformed> {
-    const VALUES: &str = "the label values of a shape";
+    const VALUES: &str = "the label values of a schema";
     let whole = ends.last().map_or(0, |end| *end as usize) == text.len();
     if !whole || !ends.iter().all(|end| text.is_char_boundary(*end as usize)) {
         return Err(Malformed::Invalid(VALUES));
@@ -294,8 +294,8 @@ fn is_escaped(mut value: &[u8]) -> bool {
     }
 }
 
-fn check_order(shape: &Shape) -> Result<(), Malformed> {
-    let ascending = (1..shape.series_len()).all(|at| shape.cmp_series(at - 1, at) == Ordering::Less);
+fn check_order(schema: &Schema) -> Result<(), Malformed> {
+    let ascending = (1..schema.series_len()).all(|at| schema.cmp_series(at - 1, at) == Ordering::Less);
     if ascending { Ok(()) } else { Err(Malformed::Invalid("the order of series")) }
 }
 
@@ -339,25 +339,25 @@ mod tests {
 
     fn encoded(family: &Family) -> Vec<u8> {
         let mut bytes = Vec::new();
-        encode_shape(family.shape(), &mut bytes);
+        encode_schema(family.schema(), &mut bytes);
         bytes
     }
 
     proptest! {
         #[test]
-        fn shapes_round_trip(family in family()) {
+        fn schemas_round_trip(family in family()) {
             let mut bytes = encoded(&family);
             let len = bytes.len();
             bytes.extend_from_slice(b"what follows");
-            let (shape, taken) = decode_shape(&bytes).unwrap();
+            let (schema, taken) = decode_schema(&bytes).unwrap();
             prop_assert_eq!(taken, len);
-            prop_assert!(shape.same(family.shape()));
-            prop_assert_eq!(shape.values_len(), family.shape().values_len());
-            let series = |shape: &Shape| shape.series().map(|s| format!("{:?}", s.values())).collect::<Vec<_>>();
-            prop_assert_eq!(series(&shape), series(family.shape()));
+            prop_assert!(schema.same(family.schema()));
+            prop_assert_eq!(schema.values_len(), family.schema().values_len());
+            let series = |schema: &Schema| schema.series().map(|s| format!("{:?}", s.values())).collect::<Vec<_>>();
+            prop_assert_eq!(series(&schema), series(family.schema()));
             let labels_of = |series: crate::model::Series<'_>| format!("{:?}", series.labels().collect::<Vec<_>>());
-            let labels = |shape: &Shape| shape.series().map(labels_of).collect::<Vec<_>>();
-            prop_assert_eq!(labels(&shape), labels(family.shape()));
+            let labels = |schema: &Schema| schema.series().map(labels_of).collect::<Vec<_>>();
+            prop_assert_eq!(labels(&schema), labels(family.schema()));
         }
 
         #[test]
@@ -370,7 +370,7 @@ mod tests {
             }
             families.push(builder.finish().unwrap());
             for family in families {
-                let (len, max) = (encoded(&family).len(), encoded_len_max(family.shape()));
+                let (len, max) = (encoded(&family).len(), encoded_len_max(family.schema()));
                 prop_assert!(len <= max && max <= len + len / 128, "{} of at most {}", len, max);
             }
         }
@@ -379,7 +379,7 @@ mod tests {
         fn a_cut_anywhere_is_refused(family in family()) {
             let bytes = encoded(&family);
             for len in 0..bytes.len() {
-                prop_assert!(decode_shape(&bytes[..len]).is_err(), "cut to {}", len);
+                prop_assert!(decode_schema(&bytes[..len]).is_err(), "cut to {}", len);
             }
         }
 
@@ -388,15 +388,15 @@ mod tests {
             let mut bytes = encoded(&family);
             let at = at.index(bytes.len());
             bytes[at] = byte;
-            if let Ok((shape, _)) = decode_shape(&bytes) {
-                let mut builder = FamilyBuilder::new(shape.name().clone(), shape.metric_type());
-                builder.help(shape.help()).unit(shape.unit());
-                for series in shape.series() {
+            if let Ok((schema, _)) = decode_schema(&bytes) {
+                let mut builder = FamilyBuilder::new(schema.name().clone(), schema.metric_type());
+                builder.help(schema.help()).unit(schema.unit());
+                for series in schema.series() {
                     let labels: Vec<_> = series.labels().collect();
                     let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, &**value)).collect();
                     builder.series(&labels, &series.layout().points, &vec![0.0; series.layout().points.len()], None);
                 }
-                prop_assert!(builder.finish().unwrap().shape().same(&shape));
+                prop_assert!(builder.finish().unwrap().schema().same(&schema));
             }
         }
     }
@@ -407,11 +407,11 @@ mod tests {
         let many = [0xff, 0xff, 0x3f];
         let layouts = [&[1, 0, 1, b'm'], &many[..], &[0; 4], &[0xff; 3 << 20]].concat();
         let twice = Malformed::Invalid("a layout that is there twice");
-        assert_eq!(decode_shape(&layouts).unwrap_err(), twice);
+        assert_eq!(decode_schema(&layouts).unwrap_err(), twice);
         let names = [&[1, 0, 1, b'm', 1], &many[..], &[1, b'a', 1, b'a'], &[0xff; 3 << 20]].concat();
-        assert_eq!(decode_shape(&names).unwrap_err(), Malformed::Invalid("a label name"));
+        assert_eq!(decode_schema(&names).unwrap_err(), Malformed::Invalid("a label name"));
         let empty = [&[1, 0, 1, b'm', 1], &many[..], &[0], &[0xff; 3 << 20]].concat();
-        assert_eq!(decode_shape(&empty).unwrap_err(), Malformed::Invalid("a label name"));
+        assert_eq!(decode_schema(&empty).unwrap_err(), Malformed::Invalid("a label name"));
     }
 
     #[test]
@@ -421,8 +421,8 @@ mod tests {
         let bytes = encoded(&builder.finish().unwrap());
         assert_eq!(bytes, [1, 0, 1, b'm', 1, 0, 0, 1, 0]);
         let many = [1, 0, 1, b'm', 1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xf, 0];
-        assert_eq!(decode_shape(&many).unwrap_err(), Malformed::Invalid("the order of series"));
+        assert_eq!(decode_schema(&many).unwrap_err(), Malformed::Invalid("the order of series"));
         let labelled = [1, 0, 1, b'm', 1, 1, 1, b'x', 0, 0xff, 0xff, 0xff, 0xff, 0xf, 0];
-        assert_eq!(decode_shape(&labelled).unwrap_err(), Malformed::Short("the length of a label value"));
+        assert_eq!(decode_schema(&labelled).unwrap_err(), Malformed::Short("the length of a label value"));
     }
 }

@@ -1,40 +1,40 @@
-//! A family: a shape and its values.
+//! A family: a schema and its values.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
 
-use super::shape::Shape;
+use super::schema::Schema;
 use super::values::Values;
 
 /// What the text format cannot carry (native histograms, exemplars, created timestamps, unknown fields): for each series,
-/// in the order of the shape, its `io.prometheus.client.Metric` message without its labels; empty where the values say
+/// in the order of the schema, its `io.prometheus.client.Metric` message without its labels; empty where the values say
 /// all.
 pub type Originals = Box<[Box<[u8]>]>;
 
 /// One metric family of one group. Cheap to clone.
 #[derive(Debug)]
 pub struct Family {
-    shape: Arc<Shape>,
+    schema: Arc<Schema>,
     values: Values,
     originals: Option<Arc<Originals>>,
 }
 
 impl Family {
-    /// A family of that shape; `None` unless there are [`Shape::values_len`] values and, if any, one original a series.
-    pub fn new(shape: Arc<Shape>, values: Values, originals: Option<Arc<Originals>>) -> Option<Family> {
-        let fits = values.len() == shape.values_len()
-            && originals.as_ref().is_none_or(|originals| originals.len() == shape.series_len());
-        fits.then_some(Family { shape, values, originals })
+    /// A family of that schema; `None` unless there are [`Schema::values_len`] values and, if any, one original a series.
+    pub fn new(schema: Arc<Schema>, values: Values, originals: Option<Arc<Originals>>) -> Option<Family> {
+        let fits = values.len() == schema.values_len()
+            && originals.as_ref().is_none_or(|originals| originals.len() == schema.series_len());
+        fits.then_some(Family { schema, values, originals })
     }
 
     /// The part that does not change.
-    pub fn shape(&self) -> &Arc<Shape> {
-        &self.shape
+    pub fn schema(&self) -> &Arc<Schema> {
+        &self.schema
     }
 
     /// Bytes held, as an estimate for bounds: what is shared with other families counts here too.
     pub fn bytes(&self) -> usize {
-        self.shape.bytes() + size_of::<f64>() * self.values.len() + self.original_bytes()
+        self.schema.bytes() + size_of::<f64>() * self.values.len() + self.original_bytes()
     }
 
     /// Bytes of its originals, as an estimate for bounds.
@@ -45,10 +45,10 @@ impl Family {
 
     /// The metric's name.
     pub fn name(&self) -> &Arc<str> {
-        self.shape.name()
+        self.schema.name()
     }
 
-    /// The values of all series, in the shape's order.
+    /// The values of all series, in the schema's order.
     pub fn values(&self) -> &Values {
         &self.values
     }
@@ -58,21 +58,21 @@ impl Family {
         self.originals.as_ref()
     }
 
-    /// The same values under another shape object of the same content.
-    pub fn with_shape(self, shape: Arc<Shape>) -> Family {
-        debug_assert!(self.shape.same(&shape));
-        Family { shape, ..self }
+    /// The same values under another schema object of the same content.
+    pub fn with_schema(self, schema: Arc<Schema>) -> Family {
+        debug_assert!(self.schema.same(&schema));
+        Family { schema, ..self }
     }
 
     /// Whether all of it is shared with `other`, so that it is equal for certain; said without looking at more than one value.
     pub fn shares_all(&self, other: &Family) -> bool {
         let originals = |family: &Family| family.originals.as_ref().map(Arc::as_ptr);
         self.values.shares(&other.values)
-            && Arc::ptr_eq(&self.shape, &other.shape)
+            && Arc::ptr_eq(&self.schema, &other.schema)
             && originals(self) == originals(other)
     }
 
-    /// The order of families in a group. Shapes that are shared have one name, and then no text is compared.
+    /// The order of families in a group. Schemas that are shared have one name, and then no text is compared.
     pub fn cmp_name(&self, other: &Family) -> Ordering {
         let (a, b) = (self.name(), other.name());
         if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
@@ -82,9 +82,9 @@ impl Family {
     /// all nodes choose alike.
     pub fn cmp_content(&self, other: &Family) -> Ordering {
         let bits = |family: &Family| family.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
-        self.shape
+        self.schema
             .digest()
-            .cmp(&other.shape.digest())
+            .cmp(&other.schema.digest())
             .then_with(|| bits(self).cmp(&bits(other)))
             .then_with(|| self.originals.cmp(&other.originals))
     }
@@ -92,13 +92,13 @@ impl Family {
 
 impl Clone for Family {
     fn clone(&self) -> Self {
-        Self { shape: self.shape.clone(), values: self.values.clone(), originals: self.originals.clone() }
+        Self { schema: self.schema.clone(), values: self.values.clone(), originals: self.originals.clone() }
     }
 
-    /// Mostly only the values differ, and the shape, which many threads count references to, is left alone.
+    /// Mostly only the values differ, and the schema, which many threads count references to, is left alone.
     fn clone_from(&mut self, source: &Self) {
-        if !Arc::ptr_eq(&self.shape, &source.shape) {
-            self.shape = source.shape.clone();
+        if !Arc::ptr_eq(&self.schema, &source.schema) {
+            self.schema = source.schema.clone();
         }
         self.values = source.values.clone();
         self.originals = source.originals.clone();
@@ -108,7 +108,7 @@ impl Clone for Family {
 /// Equal content, values by their bits.
 impl PartialEq for Family {
     fn eq(&self, other: &Self) -> bool {
-        self.shape.same(&other.shape)
+        self.schema.same(&other.schema)
             && self.values.len() == other.values.len()
             && self.values.iter().zip(other.values.iter()).all(|(a, b)| a.to_bits() == b.to_bits())
             && self.originals == other.originals

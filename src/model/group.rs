@@ -260,7 +260,7 @@ impl Group {
         times.chain(families).fold(self.horizon().max(self.deleted()), Stamp::max)
     }
 
-    /// Bytes of values and shapes, as an estimate for bounds.
+    /// Bytes of values and schemas, as an estimate for bounds.
     pub fn bytes(&self) -> usize {
         self.families.iter().map(|f| f.family.bytes()).sum()
     }
@@ -309,7 +309,7 @@ impl Walk<'_> {
     }
 }
 
-/// Where in `families`, from `from` on, that name stands or would stand. Mostly it is the next, and shapes that are shared
+/// Where in `families`, from `from` on, that name stands or would stand. Mostly it is the next, and schemas that are shared
 /// have names that are the same: that is looked for first, and costs no comparison of names.
 fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize, usize> {
     let from = from.min(families.len());

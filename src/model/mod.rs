@@ -1,8 +1,8 @@
 //! Floor 1: what a Pushgateway holds, and the law by which copies of it merge.
 //!
 //! Read in this order: [`label`] (names and values), [`stamp`] (when a write happened, in which order a node applied
-//! it), [`shape`], [`values`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
-//! way to make a family from what was pushed), [`bytes`] and [`encode`] (a shape as bytes, for disk and link), [`site`]
+//! it), [`schema`], [`values`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
+//! way to make a family from what was pushed), [`bytes`] and [`encode`] (a schema as bytes, for disk and link), [`site`]
 //! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge). [`mod@excerpt`] is what
 //! messages quote of all these.
 
@@ -13,19 +13,19 @@ pub mod excerpt;
 pub mod family;
 pub mod group;
 pub mod label;
-pub mod shape;
+pub mod schema;
 pub mod site;
 pub mod stamp;
 pub mod values;
 
 pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
-pub use encode::{decode_shape, encode_shape, encoded_len_max};
+pub use encode::{decode_schema, encode_schema, encoded_len_max};
 pub use excerpt::{Excerpt, excerpt, excerpt_lossy};
 pub use family::{Family, Originals};
 pub use group::{Changes, Group, GroupFamily, Header, Moment, Source, Walk};
 pub use label::{Label, LabelSet};
-pub use shape::{Digest, Layout, MetricType, Num, Points, Series, SeriesIter, Shape};
+pub use schema::{Digest, Layout, MetricType, Num, Points, Schema, Series, SeriesIter};
 pub use site::GroupId;
 pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, Stamp, StoreId};
 pub use values::Values;

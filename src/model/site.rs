@@ -120,14 +120,14 @@ fn unexported<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) ->
 /// The family as it is shown in a group whose labels are `shown`: `None` if that is how it is already (no series has a
 /// label of the same name). An error if two of its series become one.
 pub fn shown_family(shown: &LabelSet, family: &Family) -> Result<Option<Family>, DuplicateSeries> {
-    let shape = family.shape();
-    let clashes = shape.layouts().iter().any(|layout| layout.names.iter().any(|name| shown.contains(name)));
+    let schema = family.schema();
+    let clashes = schema.layouts().iter().any(|layout| layout.names.iter().any(|name| shown.contains(name)));
     if !clashes {
         return Ok(None);
     }
-    let mut builder = FamilyBuilder::new(shape.name().clone(), shape.metric_type());
-    builder.help(shape.help()).unit(shape.unit());
-    for (i, series) in shape.series().enumerate() {
+    let mut builder = FamilyBuilder::new(schema.name().clone(), schema.metric_type());
+    builder.help(schema.help()).unit(schema.unit());
+    for (i, series) in schema.series().enumerate() {
         let labels: Vec<(&str, Cow<str>)> = series.labels().collect();
         let clashing = labels.iter().filter(|(name, value)| shown.get(name).is_some_and(|v| v != value));
         let clashing = clashing.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, &**value));
@@ -211,7 +211,7 @@ mod tests {
         let shown = id(&[("IDC", "SYQ")], &[("job", "a")]).shown();
         assert_eq!(shown_family(&shown, &family(&[&[("x", "1")]])).unwrap(), None);
         let changed = shown_family(&shown, &family(&[&[("IDC", "BJ")], &[("IDC", "SYQ")]])).unwrap().unwrap();
-        let labels: Vec<Vec<_>> = changed.shape().series().map(|s| s.labels().collect()).collect();
+        let labels: Vec<Vec<_>> = changed.schema().series().map(|s| s.labels().collect()).collect();
         assert_eq!(labels, [vec![], vec![("exported_IDC", "BJ".into())]]);
         assert_eq!(changed.values()[..], [1.0, 0.0]);
     }
@@ -220,7 +220,7 @@ mod tests {
     fn no_two_labels_of_a_series_get_one_name() {
         let shown = id(&[("IDC", "EU")], &[("IDC", "SYQ"), ("job", "a")]).shown();
         let changed = shown_family(&shown, &family(&[&[("IDC", "BJ"), ("exported_IDC", "X")]])).unwrap().unwrap();
-        let labels: Vec<Vec<_>> = changed.shape().series().map(|s| s.labels().collect()).collect();
+        let labels: Vec<Vec<_>> = changed.schema().series().map(|s| s.labels().collect()).collect();
         let expected = [("exported_exported_IDC", "BJ".into()), ("exported_exported_exported_IDC", "X".into())];
         assert_eq!(labels, [sorted(expected)]);
     }
@@ -278,7 +278,7 @@ mod tests {
             let pushed = family(&[&borrowed]);
             let changed = shown_family(&site, &pushed).unwrap();
             let shown = changed.as_ref().unwrap_or(&pushed);
-            let series = shown.shape().series().next().unwrap();
+            let series = shown.schema().series().next().unwrap();
             let names: Vec<_> = series.labels().map(|(name, _)| name).collect();
             prop_assert!(names.is_sorted_by(|a, b| a < b) && names.iter().all(|name| !site.contains(name)));
             let group = site.iter().map(|label| (label.name.to_owned(), label.value.to_owned()));

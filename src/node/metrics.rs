@@ -199,7 +199,7 @@ fn summary(name: &str, help: &str, by_method: &[Summary; 2]) -> Option<Family> {
         builder.series(&[("method", method)], &points, &summary.values(), None);
     }
     let family = builder.finish().expect("two methods");
-    (family.shape().series_len() > 0).then_some(family)
+    (family.schema().series_len() > 0).then_some(family)
 }
 
 fn convert(family: proto::MetricFamily) -> Family {
@@ -266,7 +266,7 @@ mod tests {
         .concat();
         let listed: BTreeSet<_> = OWN_FAMILIES.iter().map(|(name, t)| (name.to_string(), t.name())).collect();
         let seen: BTreeSet<_> =
-            families.iter().map(|f| (f.name().to_string(), f.shape().metric_type().name())).collect();
+            families.iter().map(|f| (f.name().to_string(), f.schema().metric_type().name())).collect();
         assert_eq!(seen.difference(&listed).collect::<Vec<_>>(), Vec::<&(String, &str)>::new());
         // What the system tells of a process may be less.
         let unseen: Vec<_> = listed.difference(&seen).filter(|(name, _)| !name.starts_with("process_")).collect();

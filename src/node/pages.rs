@@ -86,7 +86,7 @@ fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<HeldFa
     let conflict = state.conflict.as_ref()?;
     Some(HeldFamily {
         name: held.family.name().clone(),
-        type_name: held.family.shape().metric_type().name(),
+        type_name: held.family.schema().metric_type().name(),
         group: entry.shown().clone(),
         reason: conflict.to_string(),
         incumbent: incumbent(published, entry, conflict),
@@ -115,7 +115,7 @@ fn by_name(published: &Published, name: &str) -> Incumbent {
     let first = block.as_ref().and_then(|block| block.entries().next());
     Incumbent {
         name: Arc::from(name),
-        type_name: first.map_or("", |shown| shown.family.shape().metric_type().name()),
+        type_name: first.map_or("", |shown| shown.family.schema().metric_type().name()),
         group: first.map(|shown| shown.labels.clone()),
         site: None,
         others: block

@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::compression::{LEVEL_DEFAULT, Member, Packer};
 use crate::exposition::{Encoding, Escaping, Format, protobuf, text};
-use crate::model::{Family, LabelSet, Shape};
+use crate::model::{Family, LabelSet, Schema};
 use crate::store::{self, Block, Published, Rendition, Room};
 
 /// A part is sent when it has this many bytes.
@@ -37,11 +37,11 @@ impl Name {
         own.chain(pushed.map(|shown| (&*shown.labels, &shown.family)))
     }
 
-    /// The shape that gives type and help; `None` if there is no series at all.
-    fn head(&self) -> Option<&Arc<Shape>> {
+    /// The schema that gives type and help; `None` if there is no series at all.
+    fn head(&self) -> Option<&Arc<Schema>> {
         let own = self.own.iter();
         let pushed = self.block.iter().flat_map(|block| block.entries()).map(|shown| &shown.family);
-        own.chain(pushed).map(Family::shape).find(|shape| shape.series_len() > 0)
+        own.chain(pushed).map(Family::schema).find(|schema| schema.series_len() > 0)
     }
 }
 

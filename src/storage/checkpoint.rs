@@ -15,7 +15,7 @@ use super::disk::{Disk, DiskFile, DiskLock};
 use super::files::{FileName, LogEnd, Opening};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::log::Progress;
-use super::payload::{self, ShapesWritten};
+use super::payload::{self, SchemasWritten};
 
 /// A frame is written when it has this many bytes.
 const FRAME_BYTES: usize = if cfg!(test) { 1 << 10 } else { 256 << 10 };
@@ -80,7 +80,7 @@ pub struct CheckpointWriter {
     file: Option<Box<dyn DiskFile>>,
     end: u64,
     sequence: u64,
-    shapes: ShapesWritten,
+    schemas: SchemasWritten,
     buffer: Vec<u8>,
     progress: Arc<Progress>,
 }
@@ -94,8 +94,8 @@ impl CheckpointWriter {
         progress: Arc<Progress>,
     ) -> Self {
         let name = FileName::checkpoint(number);
-        let (shapes, buffer) = (ShapesWritten::default(), Vec::new());
-        Self { disk, _lock: lock, name, identity, file: None, end: 0, sequence: 0, shapes, buffer, progress }
+        let (schemas, buffer) = (SchemasWritten::default(), Vec::new());
+        Self { disk, _lock: lock, name, identity, file: None, end: 0, sequence: 0, schemas, buffer, progress }
     }
 
     /// Adds a record: whole groups, cursors, the opening now valid.
@@ -103,7 +103,7 @@ impl CheckpointWriter {
         self.begin()?;
         match record {
             Record::Group(group) => self.write_group(group, record)?,
-            _ => payload::encode(record, &mut self.shapes, &mut self.buffer),
+            _ => payload::encode(record, &mut self.schemas, &mut self.buffer),
         }
         if self.buffer.len() >= FRAME_BYTES { self.flush() } else { Ok(()) }
     }
@@ -128,7 +128,7 @@ impl CheckpointWriter {
         let bytes = group.group.families().iter().map(|f| f.family.bytes());
         let count = group.group.families().len();
         if count < 2 || bytes.sum::<usize>() <= PART_BYTES_MAX {
-            payload::encode(record, &mut self.shapes, &mut self.buffer);
+            payload::encode(record, &mut self.schemas, &mut self.buffer);
             return Ok(());
         }
         for part in [0..count / 2, count / 2..count] {
@@ -170,7 +170,7 @@ impl CheckpointWriter {
         written.map_err(|error| self.error("writing", error))?;
         self.end += self.buffer.len() as u64;
         self.sequence += 1;
-        self.shapes.keep();
+        self.schemas.keep();
         self.buffer.clear();
         Ok(())
     }

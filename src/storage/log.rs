@@ -19,7 +19,7 @@ use super::checkpoint::CheckpointWriter;
 use super::disk::{Disk, DiskFile, DiskLock};
 use super::files::{FileName, LogEnd, Opening};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
-use super::payload::{self, ShapesWritten};
+use super::payload::{self, SchemasWritten};
 
 /// When a commit is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,7 +142,7 @@ struct OpenLog {
     sequence: u64,
     /// How far the file's space is reserved, or need not be.
     reserved: u64,
-    shapes: ShapesWritten,
+    schemas: SchemasWritten,
 }
 
 /// What a checkpoint would replace.
@@ -274,9 +274,9 @@ impl Log {
         };
         frame::begin(&mut self.buffer);
         for record in records {
-            payload::encode(record, &mut log.shapes, &mut self.buffer);
+            payload::encode(record, &mut log.schemas, &mut self.buffer);
             if self.buffer.len() > HEADER_BYTES + PAYLOAD_BYTES_MAX {
-                log.shapes.forget();
+                log.schemas.forget();
                 self.file = Some(log);
                 return Err(CommitError::TooLarge { bytes: self.buffer.len() });
             }
@@ -284,7 +284,7 @@ impl Log {
         frame::seal(&mut self.buffer, log.salt, log.sequence);
         let end = self.tail.end + self.buffer.len() as u64;
         if let Err(error) = log.file.write_at(self.tail.end, &self.buffer) {
-            log.shapes.forget();
+            log.schemas.forget();
             if log.cut(self.tail.end).is_ok() {
                 self.file = Some(log);
             }
@@ -301,7 +301,7 @@ impl Log {
             let _ = log.cut(self.tail.end);
             return Err(CommitError::new(&*self.disk, "syncing a transaction", error));
         }
-        log.shapes.keep();
+        log.schemas.keep();
         log.sequence += 1;
         self.tail.end = end;
         self.file = Some(log);
@@ -348,7 +348,7 @@ impl Log {
         file.sync()?;
         self.disk.sync_dir()?;
         let end = self.buffer.len() as u64;
-        Ok((OpenLog { file, salt: name.salt(), sequence: 1, reserved: end, shapes: ShapesWritten::default() }, end))
+        Ok((OpenLog { file, salt: name.salt(), sequence: 1, reserved: end, schemas: SchemasWritten::default() }, end))
     }
 }
 

@@ -20,7 +20,7 @@ use super::disk::{Disk, DiskLock};
 use super::files::{FileName, Kind, LogEnd, NoOpening, Opening, UNFINISHED, VERSION};
 use super::frame::FrameReader;
 use super::log::{CommitError, Continued, History, Log, Options, Progress};
-use super::payload::{self, ShapesRead};
+use super::payload::{self, SchemasRead};
 
 /// Why a store cannot be opened.
 #[derive(Debug)]
@@ -86,8 +86,8 @@ pub enum Damage {
     Missing,
     /// Its checksum is right, but it says nothing: a fault of the program that wrote it.
     Unreadable(Malformed),
-    /// So many families lost their shape to damage elsewhere.
-    Shapeless(u64),
+    /// So many families lost their schema to damage elsewhere.
+    Schemaless(u64),
 }
 
 /// Something acknowledged that is lost.
@@ -109,7 +109,7 @@ impl fmt::Display for Lost {
             Damage::Missing if bytes.is_empty() => write!(f, "{file} is missing"),
             Damage::Missing => write!(f, "{file}: the end from byte {} on is missing", bytes.start),
             Damage::Unreadable(why) => write!(f, "{file}: the frame at byte {} is unreadable: {why}", bytes.start),
-            Damage::Shapeless(families) => {
+            Damage::Schemaless(families) => {
                 write!(f, "{file}: {families} families at byte {} lost their labels to damage before", bytes.start)
             }
         }
@@ -201,7 +201,7 @@ impl Recovered {
 
 /// Takes the directory and hands every record that is intact to `each`, in the order in which they were committed.
 ///
-/// Memory: the largest frame, at most 16,384 of its records, and the shapes of all files read.
+/// Memory: the largest frame, at most 16,384 of its records, and the schemas of all files read.
 pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Record)) -> Result<Recovered, OpenError> {
     let lock = disk.lock().map_err(|error| match error {
         TryLockError::WouldBlock => OpenError::Locked { directory: disk.name() },
@@ -218,7 +218,7 @@ pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Recor
     let checkpoint = files.iter().rev().find(|file| file.kind == Kind::Checkpoint).map_or(0, |file| file.number);
     let logs = files.iter().filter(|file| file.kind == Kind::Log && file.number >= checkpoint).map(|file| file.number);
     let mut replay =
-        Replay { disk: &*disk, each, shapes: ShapesRead::default(), report: Report::default(), identity: None };
+        Replay { disk: &*disk, each, schemas: SchemasRead::default(), report: Report::default(), identity: None };
     let chain = replay.chain(checkpoint, logs.collect())?;
     let mut checkpoint_end = LogEnd { number: checkpoint, end: 0 };
     if checkpoint > 0 {
@@ -257,7 +257,7 @@ enum Ending {
 struct Replay<'a> {
     disk: &'a dyn Disk,
     each: &'a mut dyn FnMut(Record),
-    shapes: ShapesRead,
+    schemas: SchemasRead,
     report: Report,
     identity: Option<Identity>,
 }
@@ -345,11 +345,11 @@ impl Replay<'_> {
             if frame.sequence == 0 {
                 continue;
             }
-            match payload::decode(frame.payload, &mut self.shapes, self.each) {
+            match payload::decode(frame.payload, &mut self.schemas, self.each) {
                 Ok(decoded) => {
                     marked |= decoded.end;
                     if decoded.families_lost > 0 {
-                        self.report.lose(name.text(), bytes, Damage::Shapeless(decoded.families_lost));
+                        self.report.lose(name.text(), bytes, Damage::Schemaless(decoded.families_lost));
                     }
                     self.report.records += decoded.records;
                 }

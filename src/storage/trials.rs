@@ -352,9 +352,9 @@ fn a_flipped_byte_costs_one_transaction_and_is_reported() {
     }
 }
 
-/// Groups that have shapes in common, of which each frame but the first refers to what others define.
+/// Groups that have schemas in common, of which each frame but the first refers to what others define.
 #[test]
-fn a_flipped_byte_costs_no_shape() {
+fn a_flipped_byte_costs_no_schema() {
     let disk = SimulatedDisk::new(0);
     let (_, recovered) = open(&disk);
     let mut log = recovered.start(IDENTITY).unwrap();

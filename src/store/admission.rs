@@ -30,10 +30,10 @@ pub(super) enum Conflicts {
 }
 
 /// A family whose values alone changed: there is nothing to check.
-fn same_shape(entry: &Entry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
+fn same_schema(entry: &Entry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
     let shown = old.shown.as_ref().and_then(|was| {
         let shown = shown_family(entry.shown(), &new.family).ok()??;
-        Some(Box::new(shown.with_shape(was.shape().clone())))
+        Some(Box::new(shown.with_schema(was.schema().clone())))
     });
     FamilyState { shown, conflict: None, site: old.site.clone() }
 }
@@ -61,21 +61,21 @@ impl Store {
             let (gone, was, state) = of_before(at);
             if was.held {
                 self.index.free(gone.family.name(), entry.id());
-            } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.shape(), gone.family.shape())) {
+            } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.schema(), gone.family.schema())) {
                 self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
             }
         }
         let (mut marks, mut states) = (MarksBuilder::default(), Vec::with_capacity(group.families().len()));
         for (origin, new) in pairs() {
-            let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.shape(), new.family.shape());
+            let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.schema(), new.family.schema());
             let (held, state) = match origin.before.map(of_before) {
                 Some((_, was, state)) if !origin.set => {
                     marks.push(was);
                     states.push(state.clone());
                     continue;
                 }
-                Some((f, was, state)) if !was.held && stays(f) => (false, same_shape(entry, new, state)),
+                Some((f, was, state)) if !was.held && stays(f) => (false, same_schema(entry, new, state)),
                 _ => self.admit_family(entry, &new.family, terms)?,
             };
             marks.push(Mark { held, ..mark });
@@ -102,7 +102,7 @@ impl Store {
     }
 
     fn hold(&mut self, entry: &Entry, family: &Family, conflict: Conflict) -> FamilyState {
-        let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.shape().series_len());
+        let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.schema().series_len());
         self.index.hold(family.name(), entry.id(), room);
         let conflict = Some(Arc::new(conflict));
         FamilyState { conflict, ..FamilyState::default() }
@@ -111,12 +111,12 @@ impl Store {
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
     fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
         let has = |label: &str| {
-            let layouts = family.shape().layouts();
+            let layouts = family.schema().layouts();
             entry.shown().contains(label)
                 || layouts.iter().any(|layout| layout.names.iter().any(|name| **name == *label))
         };
         // A gateway takes no such push, but a peer may send one, or a place have such a label. Without series it shows nothing.
-        let own_label = family.shape().metric_type().own_label().filter(|_| family.shape().series_len() > 0);
+        let own_label = family.schema().metric_type().own_label().filter(|_| family.schema().series_len() > 0);
         if let Some(label) = own_label.filter(|label| has(label)) {
             return Err(Conflict::OwnLabel { name: family.name().clone(), label });
         }
@@ -125,11 +125,11 @@ impl Store {
             labels: excerpt(&duplicate.labels).to_string(),
             group: None,
         })?;
-        let shown = shown.map(|family| self.shapes.intern(family));
+        let shown = shown.map(|family| self.schemas.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
         self.index.check(entry, as_shown, &self.staged)?;
         // Last, so that what waits for room waits for nothing else.
-        if self.index.series() + family.shape().series_len() > series_max {
+        if self.index.series() + family.schema().series_len() > series_max {
             return Err(Conflict::Limit { name: "limits.series_max", max: self.rules.limits.series_max });
         }
         self.index.add(entry.shown(), as_shown);

@@ -11,7 +11,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::entry::{Entry, fill};
-use crate::model::{Family, GroupId, LabelSet, MetricType, Shape, excerpt};
+use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, excerpt};
 
 /// The names of a grouping key's labels.
 type Signature = Box<[Box<str>]>;
@@ -124,8 +124,8 @@ enum Step {
 
 /// Finds the family `name` that the group `id` shows.
 pub trait Groups {
-    /// The shape of that family, if the group is there and shows one.
-    fn shown_shape(&self, id: &GroupId, name: &str) -> Option<Arc<Shape>>;
+    /// The schema of that family, if the group is there and shows one.
+    fn shown_schema(&self, id: &GroupId, name: &str) -> Option<Arc<Schema>>;
 }
 
 /// See the module's documentation.
@@ -190,7 +190,7 @@ impl Index {
     /// Whether `family`, as shown, can be shown in the group. The group must not be showing a family of this name (take
     /// that out first).
     pub fn check(&self, entry: &Entry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
-        let (name, metric_type, shown) = (family.name(), family.shape().metric_type(), entry.shown());
+        let (name, metric_type, shown) = (family.name(), family.schema().metric_type(), entry.shown());
         if let Some(owner) = self.owner(entry.full()).filter(|owner| *owner != entry.id()) {
             return Err(Conflict::Shadowed { labels: shown.clone(), by: owner.clone() });
         }
@@ -201,7 +201,7 @@ impl Index {
         }
         let others = used.signatures.iter().filter(|(signature, _)| !same_names(signature, shown));
         for (signature, _) in others {
-            self.check_duplicates(signature, shown, family.shape(), groups)?;
+            self.check_duplicates(signature, shown, family.schema(), groups)?;
         }
         Ok(())
     }
@@ -226,16 +226,16 @@ impl Index {
         Ok(())
     }
 
-    /// Looks for a series of `shape` that a group whose key has the names `signature` shows too.
+    /// Looks for a series of `schema` that a group whose key has the names `signature` shows too.
     fn check_duplicates(
         &self,
         signature: &Signature,
         shown: &LabelSet,
-        shape: &Shape,
+        schema: &Schema,
         groups: &impl Groups,
     ) -> Result<(), Conflict> {
         let in_layout = |names: &[Box<str>], name: &str| names.iter().any(|n| **n == *name);
-        let possible: Vec<bool> = shape
+        let possible: Vec<bool> = schema
             .layouts()
             .iter()
             .map(|layout| signature.iter().all(|name| shown.contains(name) || in_layout(&layout.names, name)))
@@ -243,8 +243,8 @@ impl Index {
         if !possible.contains(&true) {
             return Ok(());
         }
-        let mut last: Option<(Arc<LabelSet>, Option<Arc<Shape>>)> = None;
-        for series in shape.series().filter(|series| possible[series.layout_index]) {
+        let mut last: Option<(Arc<LabelSet>, Option<Arc<Schema>>)> = None;
+        for series in schema.series().filter(|series| possible[series.layout_index]) {
             let own: Vec<(&str, std::borrow::Cow<str>)> = series.labels().collect();
             let value = |name: &str| {
                 let pushed = own.iter().find(|label| label.0 == name).map(|label| &*label.1);
@@ -252,7 +252,7 @@ impl Index {
             };
             let key = Arc::new(LabelSet::new(signature.iter().map(|name| (name.clone(), value(name)))));
             if last.as_ref().is_none_or(|(last, _)| *last != key) {
-                let other = self.find(&key).and_then(|other| groups.shown_shape(other, shape.name()));
+                let other = self.find(&key).and_then(|other| groups.shown_schema(other, schema.name()));
                 last = Some((key, other));
             }
             let Some((key, Some(other))) = &last else { continue };
@@ -262,7 +262,7 @@ impl Index {
             rest.sort();
             if other.contains(&rest) {
                 let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (l.name, l.value))));
-                let (name, group) = (shape.name().clone(), Some(key.clone()));
+                let (name, group) = (schema.name().clone(), Some(key.clone()));
                 return Err(Conflict::Duplicate { name, labels: excerpt(&labels.to_string()).to_string(), group });
             }
         }
@@ -271,16 +271,16 @@ impl Index {
 
     /// Enters a family that a group shows.
     pub fn add(&mut self, shown: &Arc<LabelSet>, family: &Family) {
-        let shape = family.shape();
-        let (name, metric_type, series) = (shape.name().clone(), shape.metric_type(), shape.series_len());
+        let schema = family.schema();
+        let (name, metric_type, series) = (schema.name().clone(), schema.metric_type(), schema.series_len());
         self.enter(&name, metric_type, shown, series);
         self.journal.push(Step::Added { name, key: shown.clone(), series });
     }
 
     /// Takes a family out that a group showed.
     pub fn remove(&mut self, shown: &Arc<LabelSet>, family: &Family) {
-        let shape = family.shape();
-        let (name, metric_type, series) = (shape.name().clone(), shape.metric_type(), shape.series_len());
+        let schema = family.schema();
+        let (name, metric_type, series) = (schema.name().clone(), schema.metric_type(), schema.series_len());
         self.leave(&name, shown, series);
         self.journal.push(Step::Removed { name, metric_type, key: shown.clone(), series });
     }

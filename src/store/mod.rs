@@ -4,7 +4,7 @@
 //! from the disk). [`view`] is what is published, for everybody to read. Between them [`index`] says what can stand beside
 //! what, [`entry`] is a group with its bookkeeping, `admission` decides which of its families are shown, `address` finds the
 //! group that is meant, `changed` knows which groups changed when, [`scope`] is what of all this a link carries, [`pages`]
-//! what a scrape shows, [`kept`] what it keeps of them, [`record`] what goes to the disk, [`shapes`] keeps equal shapes once.
+//! what a scrape shows, [`kept`] what it keeps of them, [`record`] what goes to the disk, [`schemas`] keeps equal schemas once.
 
 mod address;
 mod admission;
@@ -15,8 +15,8 @@ pub mod kept;
 pub mod pages;
 pub mod record;
 mod restore;
+pub mod schemas;
 pub mod scope;
-pub mod shapes;
 mod staged;
 pub mod view;
 pub mod writer;

@@ -44,7 +44,7 @@ impl Store {
             Some(entry) => Arc::unwrap_or_clone(entry),
             None => Entry::new(id),
         };
-        group.map_families(|family| Some(self.shapes.intern(family.clone())));
+        group.map_families(|family| Some(self.schemas.intern(family.clone())));
         let mut marks: HashMap<Arc<str>, Mark> =
             entry.families().map(|(f, mark, _)| (f.family.name().clone(), mark)).collect();
         entry.group.merge(&group);

@@ -7,7 +7,7 @@ use foldhash::HashMap;
 use super::entry::Entry;
 use super::index::Groups;
 use super::view::Published;
-use crate::model::{GroupId, Shape};
+use crate::model::{GroupId, Schema};
 
 /// A table with room for more groups than this is not kept from one draft to the next: to clear it takes as long as it is
 /// large, and a start drafts all there is.
@@ -142,8 +142,8 @@ impl Staged {
 }
 
 impl Groups for Staged {
-    fn shown_shape(&self, id: &GroupId, name: &str) -> Option<Arc<Shape>> {
-        self.get(id)?.shown_family(name).map(|family| family.shape().clone())
+    fn shown_schema(&self, id: &GroupId, name: &str) -> Option<Arc<Schema>> {
+        self.get(id)?.shown_family(name).map(|family| family.schema().clone())
     }
 }
 

@@ -60,11 +60,11 @@ fn shown(published: &Published) -> Vec<(String, MetricType)> {
     let mut lines = Vec::new();
     for (name, block) in published.snapshot() {
         for shown in block.entries().filter(|_| !name.starts_with("push_")) {
-            for series in shown.family.shape().series() {
+            for series in shown.family.schema().series() {
                 let own: Vec<(String, String)> = series.labels().map(|(n, v)| (n.into(), v.into())).collect();
                 let group = shown.labels.iter().map(|l| (l.name.to_string(), l.value.to_string()));
                 let labels = LabelSet::new(own.into_iter().chain(group));
-                lines.push((format!("{name}{labels}"), shown.family.shape().metric_type()));
+                lines.push((format!("{name}{labels}"), shown.family.schema().metric_type()));
             }
         }
     }
@@ -267,7 +267,7 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     for (at, family, tried) in [(3, gauge("m"), false), (4, labelled, true)] {
         let point = store.index.point();
         store.write(id.clone(), Action::Put(vec![family]), now(at)).unwrap();
-        assert_eq!(store.index.point() > point, tried, "only where a shape went there may be room");
+        assert_eq!(store.index.point() > point, tried, "only where a schema went there may be room");
         let after = store.staged.get(&held).unwrap();
         assert!(std::sync::Arc::ptr_eq(&before, &after), "a new version for the same reason");
     }
@@ -291,7 +291,7 @@ fn what_a_peer_sends_is_shown_where_only_the_originals_change() {
     let mut family = gauge("m");
     for (time_ns, originals) in [(1, None), (2, Some("x")), (3, Some("y")), (4, None)] {
         let originals = originals.map(|original| Arc::new([Box::from(original.as_bytes())].into()));
-        family = Family::new(family.shape().clone(), family.values().clone(), originals).unwrap();
+        family = Family::new(family.schema().clone(), family.values().clone(), originals).unwrap();
         store.merge(&id, pushed(time_ns, vec![family.clone()]), StoreId(2)).unwrap();
         store.commit();
         let block = store.published().block("m").unwrap();
@@ -404,7 +404,7 @@ fn push() -> impl Strategy<Value = (usize, Vec<Family>)> {
     (0..ids().len(), prop::collection::vec(some_family(), 0..3)).prop_map(|(group, families)| {
         let key = ids()[group].key.clone();
         let mut names = BTreeSet::new();
-        let fits = |f: &Family| f.shape().layouts().iter().all(|l| l.names.iter().all(|name| !key.contains(name)));
+        let fits = |f: &Family| f.schema().layouts().iter().all(|l| l.names.iter().all(|name| !key.contains(name)));
         let families = families.into_iter().filter(|f| fits(f) && names.insert(f.name().clone())).collect();
         (group, families)
     })
@@ -442,11 +442,11 @@ fn assert_nothing_held_in_vain(published: &Published) {
     let shown = shown(published);
     for entry in published.groups().iter().filter(|entry| !entry.header.held) {
         for (f, ..) in entry.families().filter(|(_, mark, _)| mark.held) {
-            let (name, metric_type) = (f.family.name(), f.family.shape().metric_type());
+            let (name, metric_type) = (f.family.name(), f.family.schema().metric_type());
             let Ok(as_shown) = crate::model::site::shown_family(entry.shown(), &f.family) else { continue };
             let as_shown = as_shown.unwrap_or(f.family.clone());
             let lines: Vec<String> = as_shown
-                .shape()
+                .schema()
                 .series()
                 .map(|series| {
                     let own: Vec<(String, String)> = series.labels().map(|(n, v)| (n.into(), v.into())).collect();
@@ -469,7 +469,7 @@ fn assert_nothing_held_in_vain(published: &Published) {
             });
             // Names without series take part in the rules and are not in `shown`.
             let empty =
-                published.groups().iter().any(|other| other.shown_families().any(|f| f.shape().series_len() == 0));
+                published.groups().iter().any(|other| other.shown_families().any(|f| f.schema().series_len() == 0));
             assert!(conflict || collides || empty, "{name} of {} is held back in vain", entry.id());
         }
     }

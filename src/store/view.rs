@@ -350,7 +350,7 @@ fn times(entry: &Entry) -> [f64; 2] {
 /// Makes the families that tell the times of pushes.
 struct Times {
     /// Accepted and refused; then whether the group has a label `instance`.
-    shapes: [[Family; 2]; 2],
+    schemas: [[Family; 2]; 2],
 }
 
 impl Default for Times {
@@ -363,13 +363,13 @@ impl Default for Times {
             builder.finish().expect("one series has no duplicate")
         };
         let both = |name: &str, help: &str| [family(name, help, false), family(name, help, true)];
-        Self { shapes: [both(PUSH_TIME, PUSH_TIME_HELP), both(PUSH_FAILURE_TIME, PUSH_FAILURE_TIME_HELP)] }
+        Self { schemas: [both(PUSH_TIME, PUSH_TIME_HELP), both(PUSH_FAILURE_TIME, PUSH_FAILURE_TIME_HELP)] }
     }
 }
 
 impl Times {
     fn family(&self, which: usize, instance: bool, seconds: f64) -> Family {
-        let shape = self.shapes[which][usize::from(instance)].shape();
-        Family::new(shape.clone(), Values::from(&[seconds][..]), None).expect("one value for one series")
+        let schema = self.schemas[which][usize::from(instance)].schema();
+        Family::new(schema.clone(), Values::from(&[seconds][..]), None).expect("one value for one series")
     }
 }

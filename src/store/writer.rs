@@ -14,7 +14,7 @@ use super::admission::{Conflicts, Terms};
 use super::entry::{Entry, HeldBack};
 use super::index::{Conflict, Index};
 use super::record::{Cursor, Identity, Mark, Record};
-use super::shapes::Shapes;
+use super::schemas::Schemas;
 use super::staged::Staged;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
@@ -113,7 +113,7 @@ pub struct Store {
     pub(super) published: Published,
     pub(super) staged: Staged,
     pub(super) index: Index,
-    pub(super) shapes: Shapes,
+    pub(super) schemas: Schemas,
     pub(super) records: Vec<Record>,
     pub(super) drafted_bytes: usize,
     pub(super) revision: Revision,
@@ -156,7 +156,7 @@ impl Store {
             staged: Staged::over(published.clone()),
             published,
             index,
-            shapes: Shapes::default(),
+            schemas: Schemas::default(),
             records: Vec::new(),
             drafted_bytes: 0,
             revision: Revision(0),
@@ -361,9 +361,9 @@ impl Store {
         let mut held = entry.group.walk();
         change.map_families(|family| {
             // What the group holds is shared already.
-            let shape = held.find(family.name()).map(|at| entry.group.families()[at].family.shape());
-            let shared = shape.is_some_and(|shape| Arc::ptr_eq(shape, family.shape()));
-            (!shared).then(|| self.shapes.intern(family.clone()))
+            let schema = held.find(family.name()).map(|at| entry.group.families()[at].family.schema());
+            let shared = schema.is_some_and(|schema| Arc::ptr_eq(schema, family.schema()));
+            (!shared).then(|| self.schemas.intern(family.clone()))
         });
         let bytes = change.bytes();
         let (group, changes) = entry.group.merged(&change);

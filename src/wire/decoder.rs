@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Shape, Stamp,
-    Values, decode_shape, label,
+    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Schema, Stamp,
+    Values, decode_schema, label,
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
@@ -196,8 +196,8 @@ impl Decoder {
         let known = self.dictionary.groups.get(number).map_or(&[][..], |group| &group.families);
         let mut changes = Vec::with_capacity(known.len());
         for (at, old) in known.iter().enumerate() {
-            let (shape, originals) = (old.family.shape(), old.family.originals());
-            let family = cursor.family(Some(old.family.values()), shape.clone(), originals.cloned())?;
+            let (schema, originals) = (old.family.schema(), old.family.originals());
+            let family = cursor.family(Some(old.family.values()), schema.clone(), originals.cloned())?;
             changes.push(Change { at: Some(at), sent: Sent { family, ..*old } });
         }
         Ok(changes)
@@ -227,20 +227,20 @@ impl Decoder {
     }
 
     fn listed_family(&mut self, group: usize, at: Option<usize>, cursor: &mut Cursor<'_>) -> Result<Sent, DecodeError> {
-        const SHAPE: &str = "the number of a shape";
+        const SCHEMA: &str = "the number of a schema";
         let known = self.dictionary.groups.get(group).map_or(&[][..], |group| &group.families);
         let old = at.and_then(|at| known.get(at)).cloned();
-        let code = usize::try_from(cursor.structure.number(SHAPE)?).map_err(|_| Malformed::Invalid(SHAPE))?;
-        let (same, shape) = match &old {
-            Some(old) if code == 0 => (Some(old), old.shape),
+        let code = usize::try_from(cursor.structure.number(SCHEMA)?).map_err(|_| Malformed::Invalid(SCHEMA))?;
+        let (same, schema) = match &old {
+            Some(old) if code == 0 => (Some(old), old.schema),
             Some(_) => (None, code - 1),
             None => (None, code),
         };
         if same.is_none() {
-            self.shape(shape, cursor)?;
+            self.schema(schema, cursor)?;
         }
-        let shape_known = self.dictionary.shape(shape).ok_or(Malformed::Invalid(SHAPE))?.clone();
-        let name = shape_known.name();
+        let schema_known = self.dictionary.schema(schema).ok_or(Malformed::Invalid(SCHEMA))?.clone();
+        let name = schema_known.name();
         let fits = match &old {
             Some(old) => old.family.name() == name,
             None => known_at(&self.dictionary, group, name).is_none(),
@@ -248,26 +248,26 @@ impl Decoder {
         if !fits {
             return Err(DecodeError::Rule("a family keeps its name, and a new family has a new one"));
         }
-        let originals = cursor.originals(same.and_then(|old| old.family.originals()), &shape_known)?;
-        let family = cursor.family(same.map(|old| old.family.values()), shape_known, originals)?;
-        Ok(Sent { shape, stamp: Stamp::ZERO, family })
+        let originals = cursor.originals(same.and_then(|old| old.family.originals()), &schema_known)?;
+        let family = cursor.family(same.map(|old| old.family.values()), schema_known, originals)?;
+        Ok(Sent { schema, stamp: Stamp::ZERO, family })
     }
 
-    /// Reads the shape of that number, if it is a new one.
-    fn shape(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
-        if self.dictionary.shape(number).is_some() {
+    /// Reads the schema of that number, if it is a new one.
+    fn schema(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
+        if self.dictionary.schema(number).is_some() {
             return Ok(());
         }
-        if number != self.dictionary.next_shape() {
-            return Err(Malformed::Invalid("the number of a shape").into());
+        if number != self.dictionary.next_schema() {
+            return Err(Malformed::Invalid("the number of a schema").into());
         }
-        let (shape, bytes) = decode_shape(cursor.shapes)?;
-        let mut names = shape.layouts().iter().flat_map(|layout| &layout.names);
+        let (schema, bytes) = decode_schema(cursor.schemas)?;
+        let mut names = schema.layouts().iter().flat_map(|layout| &layout.names);
         if names.any(|name| name.starts_with(label::RESERVED_PREFIX)) {
             return Err(DecodeError::Rule("no label of a series is reserved"));
         }
-        cursor.shapes = &cursor.shapes[bytes..];
-        self.dictionary.add_shape(Arc::new(shape), bytes);
+        cursor.schemas = &cursor.schemas[bytes..];
+        self.dictionary.add_schema(Arc::new(schema), bytes);
         Ok(())
     }
 
@@ -339,7 +339,7 @@ fn known_at(dictionary: &Dictionary, group: usize, name: &str) -> Option<usize> 
 
 /// The columns of an update, as far as they are read.
 struct Cursor<'a> {
-    shapes: &'a [u8],
+    schemas: &'a [u8],
     keys: Reader<'a>,
     structure: Reader<'a>,
     times: Reader<'a>,
@@ -354,7 +354,7 @@ struct Cursor<'a> {
 impl<'a> Cursor<'a> {
     fn new(columns: &'a Columns) -> Self {
         Self {
-            shapes: &columns.shapes,
+            schemas: &columns.schemas,
             keys: Reader::new(&columns.keys),
             structure: Reader::new(&columns.structure),
             times: Reader::new(&columns.times),
@@ -369,16 +369,16 @@ impl<'a> Cursor<'a> {
     fn family(
         &mut self,
         base: Option<&Values>,
-        shape: Arc<Shape>,
+        schema: Arc<Schema>,
         originals: Option<Arc<Originals>>,
     ) -> Result<Family, DecodeError> {
-        let len = shape.values_len();
+        let len = schema.values_len();
         self.families += 1;
         self.values_len = self.values_len.saturating_add(len);
         bounded("families of an update", self.families, FAMILIES_MAX)?;
         bounded("values of an update", self.values_len, VALUES_MAX)?;
         let values = self.values(base.filter(|base| base.len() == len), len)?;
-        Family::new(shape, values, originals).ok_or(DecodeError::Rule("a family has the values of its shape"))
+        Family::new(schema, values, originals).ok_or(DecodeError::Rule("a family has the values of its schema"))
     }
 
     fn values(&mut self, base: Option<&Values>, len: usize) -> Result<Values, DecodeError> {
@@ -394,7 +394,7 @@ impl<'a> Cursor<'a> {
     fn originals(
         &mut self,
         old: Option<&Arc<Originals>>,
-        shape: &Shape,
+        schema: &Schema,
     ) -> Result<Option<Arc<Originals>>, DecodeError> {
         const ORIGINALS: &str = "the originals of a family";
         match self.structure.byte(ORIGINALS)? {
@@ -402,7 +402,7 @@ impl<'a> Cursor<'a> {
             SAME_ORIGINALS => Ok(Some(old.ok_or(Malformed::Invalid(ORIGINALS))?.clone())),
             NEW_ORIGINALS => {
                 let original = |_| self.originals.block(ORIGINALS).map(Into::into);
-                Ok(Some(Arc::new((0..shape.series_len()).map(original).collect::<Result<_, _>>()?)))
+                Ok(Some(Arc::new((0..schema.series_len()).map(original).collect::<Result<_, _>>()?)))
             }
             _ => Err(Malformed::Invalid(ORIGINALS).into()),
         }
@@ -410,7 +410,7 @@ impl<'a> Cursor<'a> {
 
     fn finish(self) -> Result<(), DecodeError> {
         let rest = [self.keys, self.times, self.originals].iter().any(|column| column.remaining() > 0);
-        if rest || !self.shapes.is_empty() {
+        if rest || !self.schemas.is_empty() {
             return Err(DecodeError::Rule("an update ends where its columns end"));
         }
         Ok(self.values.finish()?)

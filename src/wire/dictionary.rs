@@ -1,13 +1,13 @@
-//! What both ends of one direction remember: shapes, groups and their families by number, and the values last sent.
+//! What both ends of one direction remember: schemas, groups and their families by number, and the values last sent.
 //!
 //! Encoder and decoder each keep one and change it in the same steps, so that numbers need not be agreed on: a thing gets
 //! the number that was freed last, or else the next new one. What no longer lives is forgotten by both at once: families
-//! that fell under their group's horizon, groups that are not live, shapes that no family has. So a dictionary is as large
+//! that fell under their group's horizon, groups that are not live, schemas that no family has. So a dictionary is as large
 //! as the live groups that were sent; when that passes [`BYTES_MAX`], the encoder resets it.
 
 use std::sync::Arc;
 
-use crate::model::{Family, Header, LabelSet, NodeId, Originals, Shape, Stamp};
+use crate::model::{Family, Header, LabelSet, NodeId, Originals, Schema, Stamp};
 
 /// A dictionary larger than this is reset before the next update.
 pub(super) const BYTES_MAX: usize = 256 << 20;
@@ -62,7 +62,7 @@ impl<T> Numbered<T> {
 /// A family as it was last sent.
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
-    pub shape: usize,
+    pub schema: usize,
     pub stamp: Stamp,
     pub family: Family,
 }
@@ -88,8 +88,8 @@ pub(super) struct KnownGroup {
 }
 
 #[derive(Debug)]
-struct KnownShape {
-    shape: Arc<Shape>,
+struct KnownSchema {
+    schema: Arc<Schema>,
     bytes: usize,
     families: usize,
 }
@@ -104,14 +104,14 @@ pub(super) struct Change {
 /// What a step forgot.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten {
-    pub shapes: Vec<(usize, Arc<Shape>)>,
+    pub schemas: Vec<(usize, Arc<Schema>)>,
     pub group: Option<Arc<LabelSet>>,
 }
 
 /// See the module's documentation.
 #[derive(Debug, Default)]
 pub(super) struct Dictionary {
-    shapes: Numbered<KnownShape>,
+    schemas: Numbered<KnownSchema>,
     pub groups: Numbered<KnownGroup>,
     pub nodes: Vec<NodeId>,
     /// The node of the stamp last sent.
@@ -129,19 +129,19 @@ impl Dictionary {
         self.bytes > BYTES_MAX
     }
 
-    pub fn shape(&self, number: usize) -> Option<&Arc<Shape>> {
-        self.shapes.get(number).map(|known| &known.shape)
+    pub fn schema(&self, number: usize) -> Option<&Arc<Schema>> {
+        self.schemas.get(number).map(|known| &known.schema)
     }
 
-    pub fn next_shape(&self) -> usize {
-        self.shapes.next()
+    pub fn next_schema(&self) -> usize {
+        self.schemas.next()
     }
 
-    /// Adds a shape whose encoding has `bytes` bytes.
-    pub fn add_shape(&mut self, shape: Arc<Shape>, bytes: usize) -> usize {
+    /// Adds a schema whose encoding has `bytes` bytes.
+    pub fn add_schema(&mut self, schema: Arc<Schema>, bytes: usize) -> usize {
         let bytes = SHAPE_BYTES + bytes;
         self.bytes += bytes;
-        self.shapes.insert(KnownShape { shape, bytes, families: 0 })
+        self.schemas.insert(KnownSchema { schema, bytes, families: 0 })
     }
 
     /// Adds a group whose encoded key has `bytes` bytes.
@@ -166,11 +166,11 @@ impl Dictionary {
         let mut gone = Vec::new();
         let before = group.families.len();
         for Change { at, sent } in changes {
-            let shape = sent.shape;
+            let schema = sent.schema;
             self.bytes += sent.bytes();
             match at.and_then(|at| group.families.get_mut(at)) {
-                // Its shape has as many families as before.
-                Some(old) if old.shape == shape => {
+                // Its schema has as many families as before.
+                Some(old) if old.schema == schema => {
                     self.bytes -= old.bytes();
                     *old = sent;
                     continue;
@@ -178,7 +178,7 @@ impl Dictionary {
                 Some(old) => gone.push(std::mem::replace(old, sent)),
                 None => group.families.push(sent),
             }
-            if let Some(known) = self.shapes.get_mut(shape) {
+            if let Some(known) = self.schemas.get_mut(schema) {
                 known.families += 1;
             }
         }
@@ -189,7 +189,7 @@ impl Dictionary {
         let live = header.pushed.is_some() || header.failed.is_some() || !group.families.is_empty();
         for sent in gone {
             self.bytes -= sent.bytes();
-            forgotten.shapes.extend(self.release_shape(sent.shape));
+            forgotten.schemas.extend(self.release_schema(sent.schema));
         }
         if !live && let Some(group) = self.groups.remove(number) {
             self.bytes -= group.bytes;
@@ -198,14 +198,14 @@ impl Dictionary {
         forgotten
     }
 
-    fn release_shape(&mut self, number: usize) -> Option<(usize, Arc<Shape>)> {
-        let known = self.shapes.get_mut(number)?;
+    fn release_schema(&mut self, number: usize) -> Option<(usize, Arc<Schema>)> {
+        let known = self.schemas.get_mut(number)?;
         known.families -= 1;
         if known.families > 0 {
             return None;
         }
-        let known = self.shapes.remove(number)?;
+        let known = self.schemas.remove(number)?;
         self.bytes -= known.bytes;
-        Some((number, known.shape))
+        Some((number, known.schema))
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use crate::model::bytes::{put_count, put_text};
-use crate::model::{Digest, Family, GroupFamily, Header, LabelSet, Moment, NodeId, Shape, Stamp, encode_shape};
+use crate::model::{Digest, Family, GroupFamily, Header, LabelSet, Moment, NodeId, Schema, Stamp, encode_schema};
 
 use super::delta::Delta;
 use super::dictionary::{Change, Dictionary, Forgotten, Sent};
@@ -18,7 +18,7 @@ pub(super) const HORIZON: u8 = 1;
 pub(super) const DELETED: u8 = 2;
 pub(super) const PUSHED: u8 = 4;
 pub(super) const FAILED: u8 = 8;
-/// The families are listed; otherwise they are all that the group is known to have, each with its shape and originals.
+/// The families are listed; otherwise they are all that the group is known to have, each with its schema and originals.
 pub(super) const LISTED: u8 = 16;
 /// Each stamp is given; otherwise all are the latest.
 pub(super) const SPREAD: u8 = 32;
@@ -36,7 +36,7 @@ pub(super) const NEW_ORIGINALS: u8 = 2;
 #[derive(Debug, Default)]
 pub struct Encoder {
     dictionary: Dictionary,
-    shapes: HashMap<Digest, usize>,
+    schemas: HashMap<Digest, usize>,
     groups: HashMap<Arc<LabelSet>, usize>,
     nodes: HashMap<NodeId, usize>,
 }
@@ -87,7 +87,7 @@ impl Encoder {
             || !std::iter::zip(&positions, group.families()).enumerate().all(|(i, (at, new))| {
                 *at == Some(i) && {
                     let old = &known.families[i].family;
-                    same_shape(old, &new.family) && old.originals() == new.family.originals()
+                    same_schema(old, &new.family) && old.originals() == new.family.originals()
                 }
             });
         let changed = changed_fields(&base, &header);
@@ -136,18 +136,18 @@ impl Encoder {
         let mut next = 0;
         let mut changes = Vec::with_capacity(families.len());
         for (at, GroupFamily { stamp, family }) in std::iter::zip(positions, families) {
-            let same = self.sent(group, *at).filter(|old| same_shape(&old.family, family)).map(|old| old.shape);
-            let shape = same.unwrap_or_else(|| self.shape(family.shape(), &mut writer.columns.shapes));
+            let same = self.sent(group, *at).filter(|old| same_schema(&old.family, family)).map(|old| old.schema);
+            let schema = same.unwrap_or_else(|| self.schema(family.schema(), &mut writer.columns.schemas));
             let same = self.sent(group, *at).filter(|_| same.is_some());
             if listed {
                 let structure = &mut writer.columns.structure;
                 put_count(at.map_or(0, |at| at + 1 - next), structure);
-                put_count(if same.is_some() { 0 } else { shape + usize::from(at.is_some()) }, structure);
+                put_count(if same.is_some() { 0 } else { schema + usize::from(at.is_some()) }, structure);
                 put_originals(same.map(|old| &old.family), family, &mut writer.columns);
             }
             writer.values.write(same.map(|old| &old.family.values()[..]), family.values());
             next = at.map_or(next, |at| at + 1);
-            changes.push(Change { at: *at, sent: Sent { shape, stamp: *stamp, family: family.clone() } });
+            changes.push(Change { at: *at, sent: Sent { schema, stamp: *stamp, family: family.clone() } });
         }
         changes
     }
@@ -157,17 +157,17 @@ impl Encoder {
         self.dictionary.groups.get(group)?.families.get(at?)
     }
 
-    /// The number of a shape; a new one is written out.
-    fn shape(&mut self, shape: &Arc<Shape>, into: &mut Vec<u8>) -> usize {
-        if let Some(number) = self.shapes.get(&shape.digest())
-            && self.dictionary.shape(*number).is_some_and(|known| known.same(shape))
+    /// The number of a schema; a new one is written out.
+    fn schema(&mut self, schema: &Arc<Schema>, into: &mut Vec<u8>) -> usize {
+        if let Some(number) = self.schemas.get(&schema.digest())
+            && self.dictionary.schema(*number).is_some_and(|known| known.same(schema))
         {
             return *number;
         }
         let from = into.len();
-        encode_shape(shape, into);
-        let number = self.dictionary.add_shape(shape.clone(), into.len() - from);
-        self.shapes.insert(shape.digest(), number);
+        encode_schema(schema, into);
+        let number = self.dictionary.add_schema(schema.clone(), into.len() - from);
+        self.schemas.insert(schema.digest(), number);
         number
     }
 
@@ -222,9 +222,9 @@ impl Encoder {
     }
 
     fn forget(&mut self, forgotten: Forgotten) {
-        for (number, shape) in forgotten.shapes {
-            if self.shapes.get(&shape.digest()) == Some(&number) {
-                self.shapes.remove(&shape.digest());
+        for (number, schema) in forgotten.schemas {
+            if self.schemas.get(&schema.digest()) == Some(&number) {
+                self.schemas.remove(&schema.digest());
             }
         }
         if let Some(key) = forgotten.group {
@@ -287,8 +287,8 @@ fn positions(known: &[Sent], families: &[GroupFamily]) -> Vec<Option<usize>> {
     families.iter().map(position).collect()
 }
 
-fn same_shape(a: &Family, b: &Family) -> bool {
-    a.shape().same(b.shape())
+fn same_schema(a: &Family, b: &Family) -> bool {
+    a.schema().same(b.schema())
 }
 
 fn put_key(key: &LabelSet, into: &mut Vec<u8>) {

@@ -26,7 +26,7 @@ pub(super) const CLOSE: u8 = 6;
 #[derive(Debug, Default)]
 pub(super) struct Columns {
     pub reset: bool,
-    pub shapes: Vec<u8>,
+    pub schemas: Vec<u8>,
     pub keys: Vec<u8>,
     pub structure: Vec<u8>,
     pub times: Vec<u8>,
@@ -131,7 +131,7 @@ struct UpdatePb {
     #[prost(uint32, tag = "2")]
     flags: u32,
     #[prost(bytes = "vec", tag = "3")]
-    shapes: Vec<u8>,
+    schemas: Vec<u8>,
     #[prost(bytes = "vec", tag = "4")]
     keys: Vec<u8>,
     #[prost(bytes = "vec", tag = "5")]
@@ -207,7 +207,7 @@ pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8
     let update = UpdatePb {
         upto: update.upto.0,
         flags,
-        shapes: columns.shapes,
+        schemas: columns.schemas,
         keys: columns.keys,
         structure: columns.structure,
         times: columns.times,
@@ -231,7 +231,7 @@ pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeErro
     };
     let columns = Columns {
         reset: pb.flags & RESET != 0,
-        shapes: pb.shapes,
+        schemas: pb.schemas,
         keys: pb.keys,
         structure: pb.structure,
         times: pb.times,

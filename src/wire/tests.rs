@@ -28,7 +28,7 @@ fn moment() -> impl Strategy<Value = Option<Moment>> {
     proptest::option::of((stamp(), wall_ns).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }))
 }
 
-/// Families of few names, shapes and values, so that repetition and change abound.
+/// Families of few names, schemas and values, so that repetition and change abound.
 fn family() -> impl Strategy<Value = Family> {
     let value =
         prop_oneof![4 => (0..20i32).prop_map(|v| f64::from(v) / 4.0), 1 => any::<u64>().prop_map(f64::from_bits)];
@@ -288,7 +288,7 @@ fn message(deltas: Vec<Delta>) -> Message {
 }
 
 #[test]
-fn a_shape_is_sent_once() {
+fn a_schema_is_sent_once() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
     let first = encoded(&mut encoder, &message(vec![put("a", 1, vec![gauge("m", 100, 1.0)])]));
     let other = encoded(&mut encoder, &message(vec![put("b", 2, vec![gauge("m", 100, 1.0)])]));
@@ -328,7 +328,7 @@ fn what_stays_the_same_is_one_object_at_the_receiver() {
         let Message::Update(update) = decoder.decode(&bytes).unwrap() else { panic!("an update") };
         received.push(update.deltas[0].group.families()[0].family.clone());
     }
-    assert!(Arc::ptr_eq(received[0].shape(), received[1].shape()));
+    assert!(Arc::ptr_eq(received[0].schema(), received[1].schema()));
     assert!(received[0].values().shares(received[1].values()));
 }
 
@@ -343,7 +343,7 @@ fn what_no_longer_lives_is_forgotten_at_both_ends() {
         decoder.decode(&encoded(&mut encoder, &message(vec![push]))).unwrap();
         decoder.decode(&encoded(&mut encoder, &message(vec![delete]))).unwrap();
     }
-    let groups = |dictionary: &dictionary::Dictionary| (dictionary.groups.next(), dictionary.next_shape());
+    let groups = |dictionary: &dictionary::Dictionary| (dictionary.groups.next(), dictionary.next_schema());
     assert_eq!(groups(encoder.dictionary()), (0, 0));
     assert_eq!(groups(decoder.dictionary()), (0, 0));
 }

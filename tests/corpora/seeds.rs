@@ -43,7 +43,7 @@ fn protobuf_bodies() {
     for (name, families) in bodies() {
         let (mut renderer, none) = (protobuf::Renderer::delimited(Escaping::AllowUtf8), LabelSet::default());
         let mut body = vec![1];
-        families.iter().for_each(|f| renderer.block(f.shape(), [(&none, f)], &mut body));
+        families.iter().for_each(|f| renderer.block(f.schema(), [(&none, f)], &mut body));
         write("protobuf", &name, &body);
     }
 }

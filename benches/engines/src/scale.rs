@@ -13,7 +13,7 @@ use crate::{Failure, usage};
 const GROUPS: usize = 100;
 const SERIES: usize = 10_000;
 
-/// Groups with a shape each.
+/// Groups with a schema each.
 fn state() -> Vec<Record> {
     (0..GROUPS).map(|i| record(i, family(&format!("metric_{i}"), SERIES, i as f64))).collect()
 }

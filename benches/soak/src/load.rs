@@ -1,4 +1,4 @@
-//! The load: pushes that change their shapes, groups that come and go, deletes, pushes that must be refused, scrapes.
+//! The load: pushes that change their schemas, groups that come and go, deletes, pushes that must be refused, scrapes.
 //!
 //! Each accepted push carries `soak_sequence`, the number of the request, so that what must be shown at the end is known.
 
@@ -99,7 +99,7 @@ impl Load {
 
     fn body(&mut self) -> String {
         let mut body = format!("# TYPE soak_sequence gauge\nsoak_sequence {}\n", self.sequence);
-        // Most pushes repeat one of a few shapes, some have one that was never seen and never comes back.
+        // Most pushes repeat one of a few schemas, some have one that was never seen and never comes back.
         let fresh = self.below(10) == 0;
         let series = if fresh { 1 + self.below(SERIES_MAX) } else { 10 * (1 + self.below(SERIES_MAX / 10)) };
         body += "# HELP soak_gauge A gauge.\n# TYPE soak_gauge gauge\n";

@@ -30,20 +30,20 @@ pub fn group<'a>(
 }
 
 fn show_family(group: &LabelSet, pushed_ns: u64, family: &Family) -> Value {
-    let shape = family.shape();
-    let metrics = shape.series().enumerate().map(|(i, series)| {
+    let schema = family.schema();
+    let metrics = schema.series().enumerate().map(|(i, series)| {
         let original = family.originals().map(|originals| &*originals[i]).unwrap_or_default();
         let metric = match original {
-            [] => Metric::of(shape.metric_type(), &series.layout().points, &family.values()[series.values()]),
+            [] => Metric::of(schema.metric_type(), &series.layout().points, &family.values()[series.values()]),
             // It was checked when it was pushed.
             original => Metric::decode(original).unwrap_or_default(),
         };
-        show_metric(show_labels(group, &series), shape.metric_type(), &metric)
+        show_metric(show_labels(group, &series), schema.metric_type(), &metric)
     });
     let mut shown = Map::new();
     shown.insert("time_stamp".to_owned(), time_stamp(pushed_ns).into());
-    shown.insert("type".to_owned(), enum_name(shape.metric_type()).into());
-    if let Some(help) = shape.help().filter(|help| !help.is_empty()) {
+    shown.insert("type".to_owned(), enum_name(schema.metric_type()).into());
+    if let Some(help) = schema.help().filter(|help| !help.is_empty()) {
         shown.insert("help".to_owned(), help.into());
     }
     shown.insert("metrics".to_owned(), metrics.collect());

@@ -9,7 +9,7 @@ use super::print;
 use super::wire::{bytes_len, put_bytes, put_double, put_length, put_uint, put_varint, varint_len};
 use crate::exposition::labels::{self, Shown};
 use crate::exposition::name::Escaping;
-use crate::model::{Family, LabelSet, MetricType, Points, Series, Shape};
+use crate::model::{Family, LabelSet, MetricType, Points, Schema, Series};
 
 /// How messages are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,11 +57,11 @@ impl Renderer {
     /// of its group. Appends nothing if there is none.
     pub fn block<'a>(
         &mut self,
-        head: &Shape,
+        head: &Schema,
         families: impl IntoIterator<Item = (&'a LabelSet, &'a Family)>,
         into: &mut Vec<u8>,
     ) {
-        let mut families = families.into_iter().filter(|family| family.1.shape().series_len() > 0).peekable();
+        let mut families = families.into_iter().filter(|family| family.1.schema().series_len() > 0).peekable();
         if families.peek().is_none() {
             return;
         }
@@ -79,18 +79,18 @@ impl Renderer {
         }
     }
 
-    fn head(&self, shape: &Shape, into: &mut Vec<u8>) {
-        put_bytes(1, self.escaping.escape(shape.name()).as_bytes(), into);
-        if let Some(help) = shape.help() {
+    fn head(&self, schema: &Schema, into: &mut Vec<u8>) {
+        put_bytes(1, self.escaping.escape(schema.name()).as_bytes(), into);
+        if let Some(help) = schema.help() {
             put_bytes(2, help.as_bytes(), into);
         }
-        put_uint(3, shape.metric_type() as u64, into);
+        put_uint(3, schema.metric_type() as u64, into);
     }
 
     fn family(&mut self, group: &LabelSet, family: &Family, into: &mut Vec<u8>) {
-        let shape = family.shape();
+        let schema = family.schema();
         let mut layout_index = None;
-        for (i, series) in shape.series().enumerate() {
+        for (i, series) in schema.series().enumerate() {
             if layout_index != Some(series.layout_index) {
                 layout_index = Some(series.layout_index);
                 self.prepare(group, &series);
@@ -100,7 +100,7 @@ impl Renderer {
             let original = family.originals().map(|originals| &*originals[i]).unwrap_or_default();
             if original.is_empty() {
                 let values = &family.values()[series.values()];
-                put_values(shape.metric_type(), &series.layout().points, values, &mut self.metric);
+                put_values(schema.metric_type(), &series.layout().points, values, &mut self.metric);
             } else {
                 self.metric.extend_from_slice(original);
             }

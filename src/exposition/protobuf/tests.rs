@@ -64,7 +64,7 @@ fn page(families: &[Family]) -> Vec<u8> {
     let mut renderer = Renderer::delimited(Escaping::Underscores);
     let group = group();
     for family in families {
-        renderer.block(family.shape(), [(&group, family)], &mut page);
+        renderer.block(family.schema(), [(&group, family)], &mut page);
     }
     page
 }
@@ -73,7 +73,7 @@ fn page(families: &[Family]) -> Vec<u8> {
 fn metrics_that_are_values_keep_nothing_beside() {
     let metrics = [gauge(&[("b", "2"), ("a", "1")], 1.5).encode_to_vec(), gauge(&[], -0.0).encode_to_vec()];
     let pushed = families(&delimited(b"m", 1, &metrics)).unwrap().unwrap();
-    assert_eq!(pushed[0].shape().help(), Some("Help."));
+    assert_eq!(pushed[0].schema().help(), Some("Help."));
     assert_eq!(pushed[0].originals(), None);
     assert_eq!(pushed[0].values()[0].to_bits(), (-0.0_f64).to_bits());
     assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
@@ -116,7 +116,7 @@ fn fields_around_and_between_the_labels_are_put_together() {
     metric.extend(gauge(&[("b", "1")], 3.0).encode_to_vec());
     let pushed = families(&delimited(b"m", 1, &[metric])).unwrap().unwrap();
     assert_eq!(pushed[0].values()[..], [3.0]);
-    assert_eq!(pushed[0].shape().layouts()[0].names.len(), 3);
+    assert_eq!(pushed[0].schema().layouts()[0].names.len(), 3);
     let mut kept = vec![0x98, 0x06, 1];
     kept.extend(gauge(&[], 2.0).encode_to_vec());
     kept.extend(gauge(&[], 3.0).encode_to_vec());
@@ -127,7 +127,7 @@ fn fields_around_and_between_the_labels_are_put_together() {
 fn the_last_of_several_families_counts_and_one_without_metrics_too() {
     let body = [delimited(b"m", 1, &[gauge(&[], 1.0).encode_to_vec()]), delimited(b"m", 1, &[])].concat();
     let pushed = families(&body).unwrap().unwrap();
-    assert_eq!((pushed.len(), pushed[0].shape().series_len()), (1, 0));
+    assert_eq!((pushed.len(), pushed[0].schema().series_len()), (1, 0));
     assert!(page(&pushed).is_empty());
 }
 
@@ -264,7 +264,7 @@ fn messages_are_printed_as_text_too() {
     let (group, pushed) = (LabelSet::default(), pushed.unwrap());
     let print = |mut renderer: Renderer| {
         let mut text = Vec::new();
-        renderer.block(pushed[0].shape(), [(&group, &pushed[0])], &mut text);
+        renderer.block(pushed[0].schema(), [(&group, &pushed[0])], &mut text);
         String::from_utf8(text).unwrap()
     };
     let compact = "name:\"m\" help:\"Help.\" type:GAUGE metric:{label:{name:\"a\" value:\"\\\"\\n\\x01é\"} \
@@ -324,7 +324,7 @@ proptest! {
         let metrics: Vec<Vec<u8>> = metrics.iter().map(Metric::encode_to_vec).collect();
         if let Ok(pushed) = families(&delimited(b"h", 4, &metrics)).unwrap() {
             let page = page(&pushed);
-            if pushed[0].shape().series_len() > 0 {
+            if pushed[0].schema().series_len() > 0 {
                 prop_assert_eq!(families(&page).unwrap().unwrap(), pushed);
             }
         }

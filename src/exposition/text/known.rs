@@ -1,9 +1,9 @@
 //! Reading a body that repeats the series of its group: nothing is made but values.
 //!
 //! Who pushes once pushes again, and mostly the same series with other values. So the body is walked line by line beside
-//! the shapes that the group holds: names and labels are compared where they stand, and only the values are read. What
+//! the schemas that the group holds: names and labels are compared where they stand, and only the values are read. What
 //! comes of it is what [`super::parse`] and [`RawFamily::family`](crate::exposition::RawFamily::family) make of the body,
-//! but with the shapes that are held.
+//! but with the schemas that are held.
 //!
 //! Only the way in which client libraries print is understood: each family in one piece, its HELP and TYPE before its
 //! samples, one blank between the tokens of a line, no quoted names, nothing escaped in a help, no timestamps, the parts of a
@@ -13,7 +13,7 @@ use super::sample::Samples;
 use super::template::{BODY_BYTES_MAX, FAMILIES_MAX, Template, Templates, first_name};
 use crate::exposition::Limits;
 use crate::model::label::LabelSet;
-use crate::model::{Family, Group, MetricType, Shape, Values};
+use crate::model::{Family, Group, MetricType, Schema, Values};
 
 /// Reads bodies that repeat the series of their groups. What it makes of a body depends on nothing but that, what the group
 /// holds, its labels, and the bounds; what it remembers of others makes it faster.
@@ -64,7 +64,7 @@ impl Known {
         let mut series_len = 0;
         while walk.samples.skip_empty_lines() {
             let at = walk.family()?;
-            series_len += held.families()[at].family.shape().series_len();
+            series_len += held.families()[at].family.schema().series_len();
         }
         let within = series_len <= self.limits.series_max && walk.order.len() <= self.limits.families_max;
         within.then_some(walk)
@@ -96,14 +96,14 @@ impl<'a> Walk<'a> {
             return None;
         }
         self.next = at + 1;
-        let shape = self.held.families()[at].family.shape();
-        if !self.is_plain(shape) {
+        let schema = self.held.families()[at].family.schema();
+        if !self.is_plain(schema) {
             return None;
         }
-        self.head(shape)?;
-        let mut values = Values::zeros(shape.values_len());
-        self.samples.read(shape, values.make_mut())?;
-        self.taken[at] = Some(Family::new(shape.clone(), values, None)?);
+        self.head(schema)?;
+        let mut values = Values::zeros(schema.values_len());
+        self.samples.read(schema, values.make_mut())?;
+        self.taken[at] = Some(Family::new(schema.clone(), values, None)?);
         self.order.push((at, self.samples.numbers().len()));
         Some(at)
     }
@@ -117,39 +117,39 @@ impl<'a> Walk<'a> {
         Some(self.next).filter(is).or_else(search)
     }
 
-    /// Whether nothing is special about the shape: that name and help stand in text as they are, that what makes a series is in its
+    /// Whether nothing is special about the schema: that name and help stand in text as they are, that what makes a series is in its
     /// own labels alone, and that no other family here could lay claim to its samples.
-    fn is_plain(&self, shape: &Shape) -> bool {
+    fn is_plain(&self, schema: &Schema) -> bool {
         let owned = |name: &str, suffixes: &[&str]| {
             suffixes.iter().any(|suffix| name.strip_suffix(suffix).is_some_and(|base| self.held.family(base).is_some()))
         };
         let owns =
-            |suffixes: &[&str]| suffixes.iter().any(|s| self.held.family(&format!("{}{s}", shape.name())).is_some());
+            |suffixes: &[&str]| suffixes.iter().any(|s| self.held.family(&format!("{}{s}", schema.name())).is_some());
         let suffixes = ["_count", "_sum", "_bucket"];
-        let special = shape.metric_type().own_label();
+        let special = schema.metric_type().own_label();
         // Of a family without series text says nothing.
-        shape.series_len() > 0
-            && shape.unit().is_none()
-            && shape.is_verbatim()
-            && !owned(shape.name(), &suffixes)
+        schema.series_len() > 0
+            && schema.unit().is_none()
+            && schema.is_verbatim()
+            && !owned(schema.name(), &suffixes)
             && special.is_none_or(|label| !self.grouping.contains(label) && !owns(&suffixes))
     }
 
-    /// Reads HELP and TYPE, each at most once, and sees that they are what the shape says.
-    fn head(&mut self, shape: &Shape) -> Option<()> {
+    /// Reads HELP and TYPE, each at most once, and sees that they are what the schema says.
+    fn head(&mut self, schema: &Schema) -> Option<()> {
         let (mut helped, mut typed) = (false, false);
         loop {
             let rest = self.samples.rest();
             if let Some(rest) = rest.strip_prefix(b"# HELP ") {
-                let rest = rest.strip_prefix(shape.name().as_bytes())?.strip_prefix(b" ")?;
-                let rest = rest.strip_prefix(shape.help()?.as_bytes())?.strip_prefix(b"\n")?;
+                let rest = rest.strip_prefix(schema.name().as_bytes())?.strip_prefix(b" ")?;
+                let rest = rest.strip_prefix(schema.help()?.as_bytes())?.strip_prefix(b"\n")?;
                 self.samples.go_to(rest)?;
                 if std::mem::replace(&mut helped, true) {
                     return None;
                 }
             } else if let Some(rest) = rest.strip_prefix(b"# TYPE ") {
-                let rest = rest.strip_prefix(shape.name().as_bytes())?.strip_prefix(b" ")?;
-                let rest = rest.strip_prefix(shape.metric_type().name().as_bytes())?.strip_prefix(b"\n")?;
+                let rest = rest.strip_prefix(schema.name().as_bytes())?.strip_prefix(b" ")?;
+                let rest = rest.strip_prefix(schema.metric_type().name().as_bytes())?.strip_prefix(b"\n")?;
                 self.samples.go_to(rest)?;
                 if std::mem::replace(&mut typed, true) {
                     return None;
@@ -158,7 +158,7 @@ impl<'a> Walk<'a> {
                 break;
             }
         }
-        let complete = helped == shape.help().is_some() && (typed || shape.metric_type() == MetricType::Untyped);
+        let complete = helped == schema.help().is_some() && (typed || schema.metric_type() == MetricType::Untyped);
         complete.then_some(())
     }
 }

@@ -9,14 +9,14 @@ use crate::exposition::labels::{self, Shown};
 use crate::exposition::name::Escaping;
 use crate::exposition::number;
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
-use crate::model::{Family, LabelSet, Layout, MetricType, Num, Points, Series, Shape};
+use crate::model::{Family, LabelSet, Layout, MetricType, Num, Points, Schema, Series};
 
-/// Prints families; keeps its buffers, and what it found out about the shape printed last.
+/// Prints families; keeps its buffers, and what it found out about the schema printed last.
 #[derive(Debug)]
 pub struct Renderer {
     escaping: Escaping,
     /// What the names and marks were made for.
-    prepared: Option<(Arc<Shape>, usize)>,
+    prepared: Option<(Arc<Schema>, usize)>,
     names: Names,
     marks: Marks,
     pieces: Pieces,
@@ -41,11 +41,11 @@ impl Renderer {
     /// its group. Appends nothing if there is no series. All families have the name and type of `head`.
     pub fn block<'a>(
         &mut self,
-        head: &Shape,
+        head: &Schema,
         families: impl IntoIterator<Item = (&'a LabelSet, &'a Family)>,
         into: &mut Vec<u8>,
     ) {
-        let mut families = families.into_iter().filter(|family| family.1.shape().series_len() > 0).peekable();
+        let mut families = families.into_iter().filter(|family| family.1.schema().series_len() > 0).peekable();
         if families.peek().is_some() {
             self.head(head, into);
         }
@@ -55,9 +55,9 @@ impl Renderer {
     }
 
     /// Appends the HELP and TYPE lines.
-    pub fn head(&self, shape: &Shape, into: &mut Vec<u8>) {
-        let name = self.escaping.escape(shape.name());
-        if let Some(help) = shape.help() {
+    pub fn head(&self, schema: &Schema, into: &mut Vec<u8>) {
+        let name = self.escaping.escape(schema.name());
+        if let Some(help) = schema.help() {
             into.extend_from_slice(b"# HELP ");
             print_name(is_legacy_metric_name(&name), &name, into);
             into.push(b' ');
@@ -68,7 +68,7 @@ impl Renderer {
         print_name(is_legacy_metric_name(&name), &name, into);
         into.push(b' ');
         // The format has no name for histograms that can go down.
-        let metric_type = match shape.metric_type() {
+        let metric_type = match schema.metric_type() {
             MetricType::GaugeHistogram => MetricType::Histogram,
             other => other,
         };
@@ -78,13 +78,13 @@ impl Renderer {
 
     /// Appends the series of one family.
     pub fn family(&mut self, group: &LabelSet, family: &Family, into: &mut Vec<u8>) {
-        let shape = family.shape();
+        let schema = family.schema();
         let values = family.values();
         let mut layout_index = None;
-        for series in shape.series() {
+        for series in schema.series() {
             if layout_index != Some(series.layout_index) {
                 layout_index = Some(series.layout_index);
-                self.prepare(shape, series.layout_index);
+                self.prepare(schema, series.layout_index);
                 self.pieces.prepare(group, series.layout(), self.escaping);
             }
             self.labels.clear();
@@ -130,17 +130,17 @@ impl Renderer {
         end_line(true, value, into);
     }
 
-    fn prepare(&mut self, shape: &Arc<Shape>, layout_index: usize) {
-        let is_same = |(last, index): &(Arc<Shape>, usize)| Arc::ptr_eq(last, shape) && *index == layout_index;
+    fn prepare(&mut self, schema: &Arc<Schema>, layout_index: usize) {
+        let is_same = |(last, index): &(Arc<Schema>, usize)| Arc::ptr_eq(last, schema) && *index == layout_index;
         if !self.prepared.as_ref().is_some_and(is_same) {
-            let named = |(last, _): &(Arc<Shape>, usize)| {
-                last.name() == shape.name() && last.metric_type() == shape.metric_type()
+            let named = |(last, _): &(Arc<Schema>, usize)| {
+                last.name() == schema.name() && last.metric_type() == schema.metric_type()
             };
             if !self.prepared.as_ref().is_some_and(named) {
-                self.names.prepare(&self.escaping.escape(shape.name()), shape.metric_type());
+                self.names.prepare(&self.escaping.escape(schema.name()), schema.metric_type());
             }
-            self.marks.prepare(&shape.layouts()[layout_index].points);
-            self.prepared = Some((shape.clone(), layout_index));
+            self.marks.prepare(&schema.layouts()[layout_index].points);
+            self.prepared = Some((schema.clone(), layout_index));
         }
     }
 }

@@ -1,9 +1,9 @@
-//! Samples walked beside the series of a shape that they are expected to be of.
+//! Samples walked beside the series of a schema that they are expected to be of.
 
 use super::template::{Kind, Number, Target};
 use crate::exposition::{Limits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
-use crate::model::{MetricType, Num, Points, Series, SeriesIter, Shape};
+use crate::model::{MetricType, Num, Points, Schema, Series, SeriesIter};
 
 /// What is left of a body, and how its lines are made.
 pub(super) struct Samples<'a> {
@@ -43,7 +43,7 @@ impl Part {
 /// What a line has between its values, up to the blank before its number, and whose values they are.
 #[derive(Default)]
 struct Form<'a> {
-    /// Which of the shape's layouts; `None` if there is no form yet.
+    /// Which of the schema's layouts; `None` if there is no form yet.
     layout: Option<usize>,
     /// One before each slot, and one behind the last.
     pieces: Vec<&'a [u8]>,
@@ -64,7 +64,7 @@ enum Slot {
 
 /// Which series is expected next, and which were there.
 struct SeriesCursor<'s> {
-    shape: &'s Shape,
+    schema: &'s Schema,
     /// From the series expected next on.
     coming: SeriesIter<'s>,
     next: usize,
@@ -74,8 +74,8 @@ struct SeriesCursor<'s> {
 }
 
 impl<'s> SeriesCursor<'s> {
-    fn new(shape: &'s Shape) -> Self {
-        Self { shape, coming: shape.series(), next: 0, taken_len: 0, taken: None }
+    fn new(schema: &'s Schema) -> Self {
+        Self { schema, coming: schema.series(), next: 0, taken_len: 0, taken: None }
     }
 
     fn expected(&self) -> Option<Series<'s>> {
@@ -85,8 +85,8 @@ impl<'s> SeriesCursor<'s> {
     /// Expects that series next. Only where all series have as many values.
     fn jump(&mut self, index: usize) -> Option<()> {
         let next = self.next;
-        self.taken.get_or_insert_with(|| (0..self.shape.series_len()).map(|at| at < next).collect());
-        self.coming = self.shape.series_from(index)?;
+        self.taken.get_or_insert_with(|| (0..self.schema.series_len()).map(|at| at < next).collect());
+        self.coming = self.schema.series_from(index)?;
         self.next = index;
         Some(())
     }
@@ -105,7 +105,7 @@ impl<'s> SeriesCursor<'s> {
     }
 
     fn is_complete(&self) -> bool {
-        self.taken_len == self.shape.series_len()
+        self.taken_len == self.schema.series_len()
     }
 }
 
@@ -144,22 +144,22 @@ impl<'a> Samples<'a> {
     }
 
     /// Reads the samples of a family into `values`, all of them.
-    pub(super) fn read(&mut self, shape: &Shape, values: &mut [f64]) -> Option<()> {
+    pub(super) fn read(&mut self, schema: &Schema, values: &mut [f64]) -> Option<()> {
         for form in &mut self.forms {
             form.layout = None;
         }
-        let mut cursor = SeriesCursor::new(shape);
+        let mut cursor = SeriesCursor::new(schema);
         loop {
-            if let Some(series) = self.next_single(shape, &mut cursor) {
+            if let Some(series) = self.next_single(schema, &mut cursor) {
                 self.value(values, Target { at: series.values().start, kind: Kind::Plain })?;
                 continue;
             }
-            let Some(part) = self.part(shape) else { break };
-            let (series, mark) = self.series(shape, part, &mut cursor)?;
+            let Some(part) = self.part(schema) else { break };
+            let (series, mark) = self.series(schema, part, &mut cursor)?;
             match &series.layout().points {
                 Points::Single => self.value(values, Target { at: series.values().start, kind: Kind::Plain })?,
                 Points::Summary { .. } | Points::Histogram { float: false, .. } => {
-                    self.distribution(shape, series, (part, mark), values)?;
+                    self.distribution(schema, series, (part, mark), values)?;
                 }
                 Points::Histogram { float: true, .. } => return None,
             }
@@ -169,14 +169,14 @@ impl<'a> Samples<'a> {
 
     /// The common case, at the least cost: the line at hand is of the series expected next, which has one value, and made as
     /// the line before. Goes to its value then.
-    fn next_single<'s>(&mut self, shape: &'s Shape, cursor: &mut SeriesCursor<'s>) -> Option<Series<'s>> {
+    fn next_single<'s>(&mut self, schema: &'s Schema, cursor: &mut SeriesCursor<'s>) -> Option<Series<'s>> {
         let series = cursor.expected()?;
         let known = self.forms[Part::Plain as usize].layout == Some(series.layout_index);
         if !known || series.layout().points != Points::Single {
             return None;
         }
         let line = self.rest;
-        self.matches(shape, Part::Plain, series)?;
+        self.matches(schema, Part::Plain, series)?;
         if cursor.take().is_none() {
             self.rest = line;
             return None;
@@ -184,10 +184,10 @@ impl<'a> Samples<'a> {
         Some(series)
     }
 
-    /// What the line at hand is of a series of that shape, if it is of one.
-    fn part(&self, shape: &Shape) -> Option<Part> {
-        let rest = self.rest.strip_prefix(shape.name().as_bytes())?;
-        let parts: &[Part] = match shape.metric_type() {
+    /// What the line at hand is of a series of that schema, if it is of one.
+    fn part(&self, schema: &Schema) -> Option<Part> {
+        let rest = self.rest.strip_prefix(schema.name().as_bytes())?;
+        let parts: &[Part] = match schema.metric_type() {
             MetricType::Counter | MetricType::Gauge | MetricType::Untyped => &[Part::Plain],
             MetricType::Summary => &[Part::Plain, Part::Sum, Part::Count],
             MetricType::Histogram | MetricType::GaugeHistogram => &[Part::Bucket, Part::Sum, Part::Count],
@@ -201,27 +201,27 @@ impl<'a> Samples<'a> {
     /// Takes the series that the line at hand is of, and goes to the line's value.
     fn series<'s>(
         &mut self,
-        shape: &'s Shape,
+        schema: &'s Schema,
         part: Part,
         cursor: &mut SeriesCursor<'s>,
     ) -> Option<(Series<'s>, Option<f64>)> {
         if let Some(series) = cursor.expected()
-            && let Some(mark) = self.matches(shape, part, series)
+            && let Some(mark) = self.matches(schema, part, series)
         {
             cursor.take()?;
             return Some((series, mark));
         }
-        cursor.jump(self.locate(shape, part)?)?;
+        cursor.jump(self.locate(schema, part)?)?;
         let series = cursor.expected()?;
-        let mark = self.matches(shape, part, series)?;
+        let mark = self.matches(schema, part, series)?;
         cursor.take()?;
         Some((series, mark))
     }
 
     /// The number of the series that the line at hand is of. Only where all series have the same labels.
-    fn locate(&mut self, shape: &Shape, part: Part) -> Option<usize> {
-        let [layout] = shape.layouts() else { return None };
-        self.form(shape, part, 0)?;
+    fn locate(&mut self, schema: &Schema, part: Part) -> Option<usize> {
+        let [layout] = schema.layouts() else { return None };
+        self.form(schema, part, 0)?;
         let form = &self.forms[part as usize];
         let mut values: Vec<&[u8]> = vec![b""; layout.names.len()];
         let mut rest = self.rest;
@@ -233,12 +233,12 @@ impl<'a> Samples<'a> {
             }
             rest = behind;
         }
-        shape.position(&values)
+        schema.position(&values)
     }
 
     /// Goes to the value of the line at hand and tells its mark, if it is of that series and part.
-    fn matches(&mut self, shape: &Shape, part: Part, series: Series<'_>) -> Option<Option<f64>> {
-        self.form(shape, part, series.layout_index)?;
+    fn matches(&mut self, schema: &Schema, part: Part, series: Series<'_>) -> Option<Option<f64>> {
+        self.form(schema, part, series.layout_index)?;
         let form = &self.forms[part as usize];
         if form.filled.is_some_and(|at| !series.escaped_value(at).is_empty()) {
             return None;
@@ -272,7 +272,7 @@ impl<'a> Samples<'a> {
     /// Reads the samples of one series of a summary or histogram, of the first of which part and mark are read already.
     fn distribution(
         &mut self,
-        shape: &Shape,
+        schema: &Schema,
         series: Series<'_>,
         first: (Part, Option<f64>),
         values: &mut [f64],
@@ -282,7 +282,7 @@ impl<'a> Samples<'a> {
             | Points::Histogram { bounds: marks, has_sum, has_count, .. } => (marks, *has_sum, *has_count),
             Points::Single => return None,
         };
-        let (kind, count_kind) = match shape.metric_type() {
+        let (kind, count_kind) = match schema.metric_type() {
             MetricType::Summary => (Kind::Plain, Kind::SummaryCount),
             _ => (Kind::Count, Kind::Count),
         };
@@ -302,20 +302,20 @@ impl<'a> Samples<'a> {
             if marked == marks.len() && summed && counted {
                 return Some(());
             }
-            let part = self.part(shape)?;
-            line = (part, self.matches(shape, part, series)?);
+            let part = self.part(schema)?;
+            line = (part, self.matches(schema, part, series)?);
         }
     }
 
     /// Sees to it that the form of that part is of that layout: if it is not, makes it of the line at hand.
-    fn form(&mut self, shape: &Shape, part: Part, layout: usize) -> Option<()> {
+    fn form(&mut self, schema: &Schema, part: Part, layout: usize) -> Option<()> {
         let form = &mut self.forms[part as usize];
         if form.layout == Some(layout) {
             return Some(());
         }
-        let names = &shape.layouts().get(layout)?.names;
-        form.read(self.rest, shape.name().len() + part.suffix().len(), names.len(), |name| {
-            if matches!(part, Part::Plain | Part::Bucket) && shape.metric_type().own_label() == Some(name) {
+        let names = &schema.layouts().get(layout)?.names;
+        form.read(self.rest, schema.name().len() + part.suffix().len(), names.len(), |name| {
+            if matches!(part, Part::Plain | Part::Bucket) && schema.metric_type().own_label() == Some(name) {
                 return Some(Slot::Mark);
             }
             let plain =

@@ -1,7 +1,7 @@
 //! What a body has between its values, kept: of the next body that differs from it in values alone, nothing is looked at
 //! but these.
 //!
-//! A template is made of what was read of one body, for groups that hold the very shapes that were held then and whose
+//! A template is made of what was read of one body, for groups that hold the very schemas that were held then and whose
 //! grouping keys have the same names. Beside them and the bounds, reading a body depends on nothing, so that groups share
 //! templates. Of what is pushed in turns to groups that hold the same, as one family and then another, each has its own: it
 //! is kept under the name that the body begins with, too.
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use foldhash::fast::RandomState;
 
 use crate::exposition::number;
-use crate::model::{Family, Group, LabelSet, Shape, Values};
+use crate::model::{Family, Group, LabelSet, Schema, Values};
 
 /// Of larger bodies, and for groups that hold more families, no template is made.
 pub(super) const BODY_BYTES_MAX: usize = 64 << 10;
@@ -84,8 +84,8 @@ pub(super) struct Template {
     /// Which of the held families stand in the body, in its order, and where the slots of each end: it may have fewer than
     /// values, as a sum that nobody sent.
     families: Box<[(usize, usize)]>,
-    /// The shapes that are held: their addresses, which nobody else has for as long as these are kept.
-    held: Box<[Weak<Shape>]>,
+    /// The schemas that are held: their addresses, which nobody else has for as long as these are kept.
+    held: Box<[Weak<Schema>]>,
     /// The label names of the grouping key.
     names: Box<[Box<str>]>,
 }
@@ -111,7 +111,7 @@ impl Template {
             text: text.into(),
             slots: slots.into(),
             families: families.into(),
-            held: held.families().iter().map(|f| Arc::downgrade(f.family.shape())).collect(),
+            held: held.families().iter().map(|f| Arc::downgrade(f.family.schema())).collect(),
             names: grouping.iter().map(|label| label.name.into()).collect(),
         }
     }
@@ -119,7 +119,7 @@ impl Template {
     fn is_for(&self, held: &Group, grouping: &LabelSet) -> bool {
         let families = held.families();
         self.held.len() == families.len()
-            && std::iter::zip(&self.held, families).all(|(kept, f)| std::ptr::eq(kept.as_ptr(), &**f.family.shape()))
+            && std::iter::zip(&self.held, families).all(|(kept, f)| std::ptr::eq(kept.as_ptr(), &**f.family.schema()))
             && self.names.len() == grouping.len()
             && std::iter::zip(&self.names, grouping).all(|(name, label)| **name == *label.name)
     }
@@ -129,8 +129,8 @@ impl Template {
         let mut families: Vec<Option<Family>> = vec![None; held.families().len()];
         let (mut rest, mut from, mut done) = (body, 0, 0);
         for (at, slots_end) in &self.families {
-            let shape = held.families().get(*at)?.family.shape();
-            let mut values = Values::zeros(shape.values_len());
+            let schema = held.families().get(*at)?.family.schema();
+            let mut values = Values::zeros(schema.values_len());
             let into = values.make_mut();
             for (end, target) in self.slots.get(done..*slots_end)? {
                 rest = rest.strip_prefix(&self.text[from..*end])?;
@@ -138,7 +138,7 @@ impl Template {
                 from = *end;
             }
             done = *slots_end;
-            families[*at] = Some(Family::new(shape.clone(), values, None)?);
+            families[*at] = Some(Family::new(schema.clone(), values, None)?);
         }
         (*rest == self.text[from..]).then(|| families.into_iter().flatten().collect())
     }
@@ -146,8 +146,8 @@ impl Template {
     fn bytes(&self) -> usize {
         let slots = size_of::<(usize, Target)>() * self.slots.len();
         let families = size_of::<(usize, usize)>() * self.families.len();
-        // A shape that nobody has takes its own size for as long as it is referred to.
-        let held = (size_of::<Weak<Shape>>() + size_of::<Shape>()) * self.held.len();
+        // A schema that nobody has takes its own size for as long as it is referred to.
+        let held = (size_of::<Weak<Schema>>() + size_of::<Schema>()) * self.held.len();
         let names: usize = self.names.iter().map(|name| size_of::<Box<str>>() + name.len()).sum();
         size_of::<Self>() + self.text.len() + slots + families + held + names
     }
@@ -179,7 +179,7 @@ impl Templates {
 
     fn key(&self, body: &[u8], held: &Group, grouping: &LabelSet) -> u64 {
         let mut hasher = self.hasher.build_hasher();
-        held.families().iter().for_each(|f| Arc::as_ptr(f.family.shape()).hash(&mut hasher));
+        held.families().iter().for_each(|f| Arc::as_ptr(f.family.schema()).hash(&mut hasher));
         grouping.iter().for_each(|label| label.name.hash(&mut hasher));
         first_name(body).hash(&mut hasher);
         hasher.finish()
@@ -240,7 +240,7 @@ mod tests {
         let read = |body: &[u8], group: &Group, key: LabelSet| templates.read(body, group, &key).map(values);
         assert_eq!(read(b"m 25.5\n", &group, LabelSet::new([("job", "b")])), Some(25.5));
         assert_eq!(read(b"m 2\n", &group.clone(), grouping.clone()), Some(2.0));
-        assert_eq!(read(b"m 2\n", &held("m"), grouping.clone()), None, "an equal shape is not the same");
+        assert_eq!(read(b"m 2\n", &held("m"), grouping.clone()), None, "an equal schema is not the same");
         assert_eq!(read(b"m 2\n", &group, LabelSet::new([("job", "a"), ("x", "")])), None);
         for other in [&b"m 2\n\n"[..], b"m 2", b"n 2\n", b"m 2 5\n", b"m x\n", b"", b"m 2\nm 2\n"] {
             assert_eq!(read(other, &group, grouping.clone()), None, "{other:?}");

@@ -25,7 +25,7 @@ fn page(families: &[Family], escaping: Escaping) -> String {
     let mut renderer = Renderer::new(escaping);
     let group = group();
     for family in families {
-        renderer.block(family.shape(), [(&group, family)], &mut page);
+        renderer.block(family.schema(), [(&group, family)], &mut page);
     }
     String::from_utf8(page).unwrap()
 }
@@ -184,7 +184,7 @@ fn lines_without_a_name_repeat_a_series_once() {
 #[test]
 fn help_that_is_not_utf8_is_shown_with_replacement_characters() {
     let pushed = families(b"# HELP m a\xffb\nm 1\n", NameValidation::Legacy).unwrap().unwrap();
-    assert_eq!(pushed[0].shape().help(), Some("a\u{fffd}b"));
+    assert_eq!(pushed[0].schema().help(), Some("a\u{fffd}b"));
 }
 
 #[test]
@@ -224,7 +224,7 @@ fn one_head_stands_over_the_series_of_all_groups() {
     let groups = ["x", "y"].map(|job| LabelSet::new([("job", job)]));
     let mut page = Vec::new();
     let entries = groups.iter().map(|group| (group, &pushed[0]));
-    Renderer::new(Escaping::Underscores).block(pushed[0].shape(), entries, &mut page);
+    Renderer::new(Escaping::Underscores).block(pushed[0].schema(), entries, &mut page);
     let expected = "# TYPE m gauge\nm{a=\"1\",instance=\"\",job=\"x\"} 1\nm{a=\"2\",instance=\"\",job=\"x\",z=\"3\"} 2\n\
                     m{a=\"1\",instance=\"\",job=\"y\"} 1\nm{a=\"2\",instance=\"\",job=\"y\",z=\"3\"} 2\n";
     assert_eq!(String::from_utf8(page).unwrap(), expected);

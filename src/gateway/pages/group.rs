@@ -79,15 +79,15 @@ impl<'a> GroupFragment<'a> {
         let (mut series_room, mut room) = (SERIES_SHOWN_MAX, Room(PAGE_BYTES_MAX));
         let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(held, _, state)| {
             let family = state.shown.as_deref().unwrap_or(&held.family);
-            let shape = family.shape();
-            let help = shape.help().filter(|help| !help.is_empty()).map(|help| cut_off(help, HELP_BYTES_MAX));
+            let schema = family.schema();
+            let help = schema.help().filter(|help| !help.is_empty()).map(|help| cut_off(help, HELP_BYTES_MAX));
             let conflict = state.conflict.as_ref().map(|conflict| conflict.to_string());
             let reason = conflict.map(|conflict| cut_off(&conflict, REASON_BYTES_MAX).into_owned());
-            let texts = [Some(&**shape.name()), help.as_deref(), reason.as_deref()];
+            let texts = [Some(&**schema.name()), help.as_deref(), reason.as_deref()];
             if !room.take(FAMILY_BYTES + texts.iter().flatten().map(|text| text.len()).sum::<usize>()) {
                 return None;
             }
-            let series = shape.series().enumerate().take(series_room).map_while(|(i, series)| {
+            let series = schema.series().enumerate().take(series_room).map_while(|(i, series)| {
                 let labels: Vec<_> = series.labels().collect();
                 let labels_bytes = labels.iter().map(|(name, value)| label_bytes(name, value));
                 if !room.take(SERIES_BYTES + labels_bytes.sum::<usize>()) {
@@ -101,12 +101,12 @@ impl<'a> GroupFragment<'a> {
             let series: Vec<_> = series.collect();
             series_room -= series.len();
             Some(FamilyView {
-                name: shape.name(),
-                type_name: shape.metric_type().name(),
+                name: schema.name(),
+                type_name: schema.metric_type().name(),
                 help,
                 pushed_ns: held.stamp.time_ns,
-                more: shape.series_len() - series.len(),
-                series_len: shape.series_len(),
+                more: schema.series_len() - series.len(),
+                series_len: schema.series_len(),
                 series,
                 held: reason,
             })

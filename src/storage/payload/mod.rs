@@ -4,7 +4,7 @@
 //! log's frame is one transaction, and one without entries says that the store was closed:
 //!
 //! ```text
-//! 1 shape     = reference:fixed128 shape                       (shape: see model::encode)
+//! 1 schema     = reference:fixed128 schema                       (schema: see model::encode)
 //! 2 opened    = epoch:fixed64 revision:number
 //! 3 group     = id flags:byte [horizon:stamp] [deleted:stamp] [pushed:moment] [failed:moment] header:mark
 //!               families:number family{families}
@@ -25,9 +25,9 @@
 //! - A stamp is 0: the zero stamp; 1: the same as the stamp before it in this entry; 2: in full; 3: by the node of the
 //!   stamp before it. So families pushed together take a byte each.
 //! - A mark's flags: 1 held; 2 revision and origin as in the mark before it in this entry; 4 an origin follows.
-//! - A family names its shape by reference, and has as many values as the shape says, and an original a series or none. A
-//!   reference means the shape most recently defined under it, and a shape is defined in a file before the file refers to
-//!   it; a reader that lost the definition to damage may take one of an earlier frame or file. This writer uses the shape's
+//! - A family names its schema by reference, and has as many values as the schema says, and an original a series or none. A
+//!   reference means the schema most recently defined under it, and a schema is defined in a file before the file refers to
+//!   it; a reader that lost the definition to damage may take one of an earlier frame or file. This writer uses the schema's
 //!   digest, and defines again what it cannot compare, so that a collision does no harm; and what many frames refer to it
 //!   defines in several.
 
@@ -36,10 +36,10 @@ mod read;
 mod tests;
 mod write;
 
-pub(super) use read::{ShapesRead, decode};
-pub(super) use write::{ShapesWritten, encode, encode_end};
+pub(super) use read::{SchemasRead, decode};
+pub(super) use write::{SchemasWritten, encode, encode_end};
 
-const SHAPE: u8 = 1;
+const SCHEMA: u8 = 1;
 const OPENED: u8 = 2;
 const GROUP: u8 = 3;
 const FORGOTTEN: u8 = 4;

@@ -6,21 +6,21 @@ use std::sync::Arc;
 use crate::model::bytes::Reader;
 use crate::model::{
     Epoch, Family, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, Moment, NodeId, Originals, Position,
-    Revision, Shape, Stamp, StoreId, Values, decode_shape,
+    Revision, Schema, Stamp, StoreId, Values, decode_schema,
 };
 use crate::store::{Cursor, GroupRecord, Mark, Record};
 
 use super::*;
 
-/// The shapes that files read so far define. Holds each once.
+/// The schemas that files read so far define. Holds each once.
 #[derive(Clone, Debug, Default)]
-pub(in crate::storage) struct ShapesRead(HashMap<u128, Arc<Shape>>);
+pub(in crate::storage) struct SchemasRead(HashMap<u128, Arc<Schema>>);
 
-impl ShapesRead {
-    fn define(&mut self, reference: u128, shape: Shape) {
-        let known = self.0.get(&reference).is_some_and(|known| known.same(&shape));
+impl SchemasRead {
+    fn define(&mut self, reference: u128, schema: Schema) {
+        let known = self.0.get(&reference).is_some_and(|known| known.same(&schema));
         if !known {
-            self.0.insert(reference, Arc::new(shape));
+            self.0.insert(reference, Arc::new(schema));
         }
     }
 }
@@ -30,7 +30,7 @@ impl ShapesRead {
 pub(in crate::storage) struct Decoded {
     /// The records handed on.
     pub records: u64,
-    /// Families left out because the definition of their shape is lost.
+    /// Families left out because the definition of their schema is lost.
     pub families_lost: u64,
     /// Whether a checkpoint ends here.
     pub end: bool,
@@ -43,22 +43,22 @@ const HELD_MAX: usize = 16 << 10;
 /// Hands on the records of a payload: all, or none and an error.
 pub(in crate::storage) fn decode(
     payload: &[u8],
-    shapes: &mut ShapesRead,
+    schemas: &mut SchemasRead,
     each: &mut dyn FnMut(Record),
 ) -> Result<Decoded, Malformed> {
     let (mut reader, mut decoded, mut held) = (Reader::new(payload), Decoded::default(), Vec::new());
     while reader.remaining() > 0 && held.len() < HELD_MAX {
-        held.extend(read_entry(&mut reader, shapes, &mut decoded)?);
+        held.extend(read_entry(&mut reader, schemas, &mut decoded)?);
     }
     if reader.remaining() > 0 {
-        let (mut ahead, mut shapes, mut ignored) = (reader, shapes.clone(), Decoded::default());
+        let (mut ahead, mut schemas, mut ignored) = (reader, schemas.clone(), Decoded::default());
         while ahead.remaining() > 0 {
-            read_entry(&mut ahead, &mut shapes, &mut ignored)?;
+            read_entry(&mut ahead, &mut schemas, &mut ignored)?;
         }
     }
     held.into_iter().for_each(&mut *each);
     while reader.remaining() > 0 {
-        read_entry(&mut reader, shapes, &mut decoded)?.into_iter().for_each(&mut *each);
+        read_entry(&mut reader, schemas, &mut decoded)?.into_iter().for_each(&mut *each);
     }
     Ok(decoded)
 }
@@ -66,12 +66,12 @@ pub(in crate::storage) fn decode(
 /// An entry's record, if it has one; what else it says goes to the other two.
 fn read_entry(
     reader: &mut Reader<'_>,
-    shapes: &mut ShapesRead,
+    schemas: &mut SchemasRead,
     decoded: &mut Decoded,
 ) -> Result<Option<Record>, Malformed> {
     let record = match reader.byte("the kind of an entry")? {
-        SHAPE => {
-            read_definition(reader, shapes)?;
+        SCHEMA => {
+            read_definition(reader, schemas)?;
             return Ok(None);
         }
         END => {
@@ -79,7 +79,7 @@ fn read_entry(
             return Ok(None);
         }
         OPENED => Record::Opened { epoch: read_epoch(reader)?, revision: read_revision(reader)? },
-        GROUP => Record::Group(read_group(reader, shapes, &mut decoded.families_lost)?),
+        GROUP => Record::Group(read_group(reader, schemas, &mut decoded.families_lost)?),
         FORGOTTEN => {
             let (id, stamp) = (read_id(reader)?, Memory::default().stamp(reader)?);
             Record::Forgotten { id, stamp, revision: read_revision(reader)? }
@@ -97,16 +97,16 @@ fn read_entry(
     Ok(Some(record))
 }
 
-fn read_definition(reader: &mut Reader<'_>, shapes: &mut ShapesRead) -> Result<(), Malformed> {
+fn read_definition(reader: &mut Reader<'_>, schemas: &mut SchemasRead) -> Result<(), Malformed> {
     let reference = read_reference(reader)?;
-    let (shape, taken) = decode_shape(reader.rest())?;
-    reader.take(taken, "a shape")?;
-    shapes.define(reference, shape);
+    let (schema, taken) = decode_schema(reader.rest())?;
+    reader.take(taken, "a schema")?;
+    schemas.define(reference, schema);
     Ok(())
 }
 
 fn read_reference(reader: &mut Reader<'_>) -> Result<u128, Malformed> {
-    const REFERENCE: &str = "the reference to a shape";
+    const REFERENCE: &str = "the reference to a schema";
     let (low, high) = (reader.fixed64(REFERENCE)?, reader.fixed64(REFERENCE)?);
     Ok(u128::from(high) << 64 | u128::from(low))
 }
@@ -144,7 +144,7 @@ fn read_labels(reader: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
     Ok(LabelSet::new(labels))
 }
 
-fn read_group(reader: &mut Reader<'_>, shapes: &ShapesRead, lost: &mut u64) -> Result<GroupRecord, Malformed> {
+fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) -> Result<GroupRecord, Malformed> {
     const GROUP: &str = "a group";
     let id = read_id(reader)?;
     let mut memory = Memory::default();
@@ -161,7 +161,7 @@ fn read_group(reader: &mut Reader<'_>, shapes: &ShapesRead, lost: &mut u64) -> R
     let count = reader.count(FAMILY_BYTES_MIN, "the families of a group")?;
     let (mut families, mut marks) = (Vec::with_capacity(count), Vec::with_capacity(count));
     for _ in 0..count {
-        match memory.family(reader, shapes)? {
+        match memory.family(reader, schemas)? {
             Some((family, mark)) => {
                 families.push(family);
                 marks.push(mark);
@@ -225,11 +225,11 @@ impl Memory {
         Ok(Mark { held: flags & MARK_HELD != 0, ..self.mark })
     }
 
-    /// A family; `None` if its shape is not known.
+    /// A family; `None` if its schema is not known.
     fn family(
         &mut self,
         reader: &mut Reader<'_>,
-        shapes: &ShapesRead,
+        schemas: &SchemasRead,
     ) -> Result<Option<(GroupFamily, Mark)>, Malformed> {
         const FAMILY: &str = "a family";
         let reference = read_reference(reader)?;
@@ -238,23 +238,23 @@ impl Memory {
         let count = reader.count(size_of::<f64>(), FAMILY)?;
         let floats = reader.take(count * size_of::<f64>(), FAMILY)?.as_chunks().0;
         let values: Values = floats.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
-        let shape = shapes.0.get(&reference);
-        let originals = read_originals(reader, shape)?;
-        let Some(shape) = shape else { return Ok(None) };
-        let family = Family::new(shape.clone(), values, originals).ok_or(Malformed::Invalid(FAMILY))?;
+        let schema = schemas.0.get(&reference);
+        let originals = read_originals(reader, schema)?;
+        let Some(schema) = schema else { return Ok(None) };
+        let family = Family::new(schema.clone(), values, originals).ok_or(Malformed::Invalid(FAMILY))?;
         Ok(Some((GroupFamily { stamp, family }, mark)))
     }
 }
 
-/// None, or one a series. Of a shape that is not known they are passed over.
-fn read_originals(reader: &mut Reader<'_>, shape: Option<&Arc<Shape>>) -> Result<Option<Arc<Originals>>, Malformed> {
+/// None, or one a series. Of a schema that is not known they are passed over.
+fn read_originals(reader: &mut Reader<'_>, schema: Option<&Arc<Schema>>) -> Result<Option<Arc<Originals>>, Malformed> {
     const ORIGINALS: &str = "the originals of a family";
     let count = reader.count(1, ORIGINALS)?;
-    let Some(shape) = shape.filter(|_| count > 0) else {
+    let Some(schema) = schema.filter(|_| count > 0) else {
         (0..count).try_for_each(|_| reader.block(ORIGINALS).map(drop))?;
         return Ok(None);
     };
-    if count != shape.series_len() {
+    if count != schema.series_len() {
         return Err(Malformed::Invalid(ORIGINALS));
     }
     let originals: Originals = (0..count).map(|_| reader.block(ORIGINALS).map(Into::into)).collect::<Result<_, _>>()?;

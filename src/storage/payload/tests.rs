@@ -71,9 +71,9 @@ fn record() -> impl Strategy<Value = Record> {
 }
 
 /// [`super::decode`], and what was handed on.
-fn decode(payload: &[u8], shapes: &mut ShapesRead) -> Result<(Vec<Record>, u64), Malformed> {
+fn decode(payload: &[u8], schemas: &mut SchemasRead) -> Result<(Vec<Record>, u64), Malformed> {
     let mut records = Vec::new();
-    let decoded = super::decode(payload, shapes, &mut |record| records.push(record));
+    let decoded = super::decode(payload, schemas, &mut |record| records.push(record));
     if decoded.is_err() {
         assert_eq!(records, [], "none of what is malformed");
     }
@@ -83,16 +83,16 @@ fn decode(payload: &[u8], shapes: &mut ShapesRead) -> Result<(Vec<Record>, u64),
     })
 }
 
-fn encoded(records: &[Record], shapes: &mut ShapesWritten) -> Vec<u8> {
+fn encoded(records: &[Record], schemas: &mut SchemasWritten) -> Vec<u8> {
     let mut bytes = Vec::new();
-    records.iter().for_each(|record| encode(record, shapes, &mut bytes));
+    records.iter().for_each(|record| encode(record, schemas, &mut bytes));
     bytes
 }
 
 proptest! {
     #[test]
     fn records_round_trip(batches in proptest::collection::vec((proptest::collection::vec(record(), 0..4), any::<bool>()), 1..5)) {
-        let (mut written, mut read) = (ShapesWritten::default(), ShapesRead::default());
+        let (mut written, mut read) = (SchemasWritten::default(), SchemasRead::default());
         for (batch, is_kept) in &batches {
             let bytes = encoded(batch, &mut written);
             if *is_kept {
@@ -108,29 +108,29 @@ proptest! {
 
     #[test]
     fn a_cut_or_changed_payload_is_refused_or_read_as_another(record in record(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
-        let mut bytes = encoded(std::slice::from_ref(&record), &mut ShapesWritten::default());
+        let mut bytes = encoded(std::slice::from_ref(&record), &mut SchemasWritten::default());
         for len in 1..bytes.len() {
             // A cut between entries is for the frame's checksum to find.
-            if let Ok((records, _)) = decode(&bytes[..len], &mut ShapesRead::default()) {
+            if let Ok((records, _)) = decode(&bytes[..len], &mut SchemasRead::default()) {
                 prop_assert!(records.is_empty());
             }
         }
         let at = at.index(bytes.len());
         bytes[at] = byte;
-        let _ = decode(&bytes, &mut ShapesRead::default());
+        let _ = decode(&bytes, &mut SchemasRead::default());
     }
 
     #[test]
-    fn families_whose_shape_is_lost_are_left_out_and_counted(group in group(), id in id()) {
+    fn families_whose_schema_is_lost_are_left_out_and_counted(group in group(), id in id()) {
         let record = Record::Group(GroupRecord { id, group: group.clone(), header: Mark::default(), families: Marks::default() });
-        let mut shapes = ShapesWritten::default();
+        let mut schemas = SchemasWritten::default();
         // The first two frames define it, the third does not.
         for _ in 0..2 {
-            encoded(std::slice::from_ref(&record), &mut shapes);
-            shapes.keep();
+            encoded(std::slice::from_ref(&record), &mut schemas);
+            schemas.keep();
         }
-        let bytes = encoded(std::slice::from_ref(&record), &mut shapes);
-        let (records, families_lost) = decode(&bytes, &mut ShapesRead::default()).unwrap();
+        let bytes = encoded(std::slice::from_ref(&record), &mut schemas);
+        let (records, families_lost) = decode(&bytes, &mut SchemasRead::default()).unwrap();
         prop_assert_eq!(families_lost, group.families().len() as u64);
         let Record::Group(left) = &records[0] else { panic!("a group") };
         prop_assert_eq!(&left.group, &group.part(|_, _| false));
@@ -138,7 +138,7 @@ proptest! {
 }
 
 #[test]
-fn a_shape_is_written_once_while_it_lives() {
+fn a_schema_is_written_once_while_it_lives() {
     let family = |value| {
         let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
         builder.series(&[("x", "1")], &Points::Single, &[value], None);
@@ -150,37 +150,37 @@ fn a_shape_is_written_once_while_it_lives() {
         let group = Group::post(moment, vec![family]);
         Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() })
     };
-    let mut shapes = ShapesWritten::default();
+    let mut schemas = SchemasWritten::default();
     let first = family(1.0);
-    let defined = encoded(&[record(first.clone())], &mut shapes).len();
-    let known = encoded(&[record(first.clone())], &mut shapes).len();
+    let defined = encoded(&[record(first.clone())], &mut schemas).len();
+    let known = encoded(&[record(first.clone())], &mut schemas).len();
     assert!(known < defined);
-    assert_eq!(encoded(&[record(family(2.0))], &mut shapes).len(), known, "equal content");
+    assert_eq!(encoded(&[record(family(2.0))], &mut schemas).len(), known, "equal content");
     drop(first);
-    assert_eq!(encoded(&[record(family(2.0))], &mut shapes).len(), defined, "nothing to compare with");
+    assert_eq!(encoded(&[record(family(2.0))], &mut schemas).len(), defined, "nothing to compare with");
 }
 
 #[test]
-fn a_shape_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
+fn a_schema_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
     let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { site: Arc::default(), key: Arc::default() };
     let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });
-    let (mut shapes, mut defining) = (ShapesWritten::default(), Vec::new());
-    let defines = |shapes: &mut ShapesWritten| encoded(std::slice::from_ref(&record), shapes)[0] == SHAPE;
+    let (mut schemas, mut defining) = (SchemasWritten::default(), Vec::new());
+    let defines = |schemas: &mut SchemasWritten| encoded(std::slice::from_ref(&record), schemas)[0] == SCHEMA;
     for frame in 1..=16 {
-        if defines(&mut shapes) {
+        if defines(&mut schemas) {
             defining.push(frame);
         }
-        assert!(!defines(&mut shapes), "twice in a frame");
-        shapes.keep();
+        assert!(!defines(&mut schemas), "twice in a frame");
+        schemas.keep();
         // Frames that do not need it do not count.
-        shapes.keep();
+        schemas.keep();
     }
     assert_eq!(defining, [1, 2, 4, 8, 16]);
-    let mut failed = ShapesWritten::default();
+    let mut failed = SchemasWritten::default();
     for frame in 0..4 {
         assert!(defines(&mut failed), "frame {frame} did not come to be");
         failed.forget();
@@ -191,10 +191,10 @@ fn a_shape_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
 fn of_very_many_records_some_are_held_and_all_or_none_are_handed_on() {
     let opened = |revision| Record::Opened { epoch: Epoch(1), revision: Revision(revision) };
     let records: Vec<Record> = (0..40_000).map(opened).collect();
-    let mut bytes = encoded(&records, &mut ShapesWritten::default());
-    assert_eq!(decode(&bytes, &mut ShapesRead::default()).unwrap().0, records);
+    let mut bytes = encoded(&records, &mut SchemasWritten::default());
+    assert_eq!(decode(&bytes, &mut SchemasRead::default()).unwrap().0, records);
     bytes.push(0);
-    assert!(decode(&bytes, &mut ShapesRead::default()).is_err(), "and nothing was handed on");
+    assert!(decode(&bytes, &mut SchemasRead::default()).is_err(), "and nothing was handed on");
 }
 
 #[test]
@@ -204,12 +204,12 @@ fn the_last_revision_is_refused_but_of_a_peer() {
     let forgotten =
         Record::Forgotten { id: GroupId::local(LabelSet::default()), stamp: Stamp::ZERO, revision: last.revision };
     for record in [opened, forgotten] {
-        let bytes = encoded(&[record], &mut ShapesWritten::default());
-        assert_eq!(decode(&bytes, &mut ShapesRead::default()), Err(Malformed::TooLarge("a revision")));
+        let bytes = encoded(&[record], &mut SchemasWritten::default());
+        assert_eq!(decode(&bytes, &mut SchemasRead::default()), Err(Malformed::TooLarge("a revision")));
     }
     let cursor = Record::Cursor { peer: StoreId(1), cursor: Cursor { position: last, ..Cursor::default() } };
-    let bytes = encoded(std::slice::from_ref(&cursor), &mut ShapesWritten::default());
-    assert_eq!(decode(&bytes, &mut ShapesRead::default()).unwrap().0, [cursor]);
+    let bytes = encoded(std::slice::from_ref(&cursor), &mut SchemasWritten::default());
+    assert_eq!(decode(&bytes, &mut SchemasRead::default()).unwrap().0, [cursor]);
 }
 
 /// Few bytes that say much: refused before it is held, so what is wrong at the beginning is told, not what is at the end.
@@ -218,10 +218,10 @@ fn labels_and_originals_are_refused_at_once() {
     const COUNT: usize = 100;
     let mut bytes = vec![FORGOTTEN];
     bytes.extend([COUNT as u8].iter().chain(&[0; 4]).chain(&[0xff; 2 * COUNT]));
-    let refused = decode(&bytes, &mut ShapesRead::default());
+    let refused = decode(&bytes, &mut SchemasRead::default());
     assert_eq!(refused, Err(Malformed::Invalid("the labels of a group")));
 
-    let (mut written, mut read) = (ShapesWritten::default(), ShapesRead::default());
+    let (mut written, mut read) = (SchemasWritten::default(), SchemasRead::default());
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
     let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };

@@ -5,18 +5,18 @@ use std::sync::{Arc, Weak};
 use foldhash::HashMap;
 
 use crate::model::bytes::{put_block, put_count, put_number, put_text};
-use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Shape, Stamp, encode_shape};
+use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Schema, Stamp, encode_schema};
 use crate::store::{GroupRecord, Mark, Record};
 
 use super::*;
 
-/// The shapes that a file defines already, and how often. A frame that is damaged is to cost its own records only, so a shape
+/// The schemas that a file defines already, and how often. A frame that is damaged is to cost its own records only, so a schema
 /// is defined anew in the second, fourth, eighth, … frame that needs it: before each use but the first there are definitions
 /// in more than one frame, and damage that hits some of them in a row leaves the next.
 #[derive(Debug, Default)]
-pub(in crate::storage) struct ShapesWritten {
+pub(in crate::storage) struct SchemasWritten {
     defined: HashMap<Digest, Defined>,
-    /// Defined since [`ShapesWritten::keep`].
+    /// Defined since [`SchemasWritten::keep`].
     fresh: Vec<Digest>,
     /// How many frames there are.
     frame: u64,
@@ -25,14 +25,14 @@ pub(in crate::storage) struct ShapesWritten {
 
 #[derive(Debug)]
 struct Defined {
-    shape: Weak<Shape>,
+    schema: Weak<Schema>,
     /// The last frame that needed it,
     frame: u64,
     /// and how many did.
     frames: u32,
 }
 
-impl ShapesWritten {
+impl SchemasWritten {
     const SWEEP_MIN: usize = 1024;
 
     /// What was encoded since the last call is in the file.
@@ -40,26 +40,26 @@ impl ShapesWritten {
         self.fresh.clear();
         self.frame += 1;
         if self.defined.len() > self.sweep_at.max(Self::SWEEP_MIN) {
-            self.defined.retain(|_, defined| defined.shape.strong_count() > 0);
+            self.defined.retain(|_, defined| defined.schema.strong_count() > 0);
             self.sweep_at = 2 * self.defined.len();
         }
     }
 
-    /// What was encoded since [`ShapesWritten::keep`] is not in the file.
+    /// What was encoded since [`SchemasWritten::keep`] is not in the file.
     pub(in crate::storage) fn forget(&mut self) {
         for digest in self.fresh.drain(..) {
             self.defined.remove(&digest);
         }
     }
 
-    fn define(&mut self, shape: &Arc<Shape>, into: &mut Vec<u8>) {
+    fn define(&mut self, schema: &Arc<Schema>, into: &mut Vec<u8>) {
         // Mostly it is the very same, which is seen without counting a reference to it.
-        let is_it = |known: &Weak<Shape>| {
-            std::ptr::eq(known.as_ptr(), &**shape) || known.upgrade().is_some_and(|known| known.same(shape))
+        let is_it = |known: &Weak<Schema>| {
+            std::ptr::eq(known.as_ptr(), &**schema) || known.upgrade().is_some_and(|known| known.same(schema))
         };
         let frame = self.frame;
         let mut frames = 1;
-        if let Some(defined) = self.defined.get_mut(&shape.digest()).filter(|defined| is_it(&defined.shape)) {
+        if let Some(defined) = self.defined.get_mut(&schema.digest()).filter(|defined| is_it(&defined.schema)) {
             if defined.frame == frame {
                 return;
             }
@@ -69,16 +69,16 @@ impl ShapesWritten {
                 return;
             }
         }
-        into.push(SHAPE);
-        into.extend_from_slice(&shape.digest().0.to_le_bytes());
-        encode_shape(shape, into);
-        self.defined.insert(shape.digest(), Defined { shape: Arc::downgrade(shape), frame, frames });
-        self.fresh.push(shape.digest());
+        into.push(SCHEMA);
+        into.extend_from_slice(&schema.digest().0.to_le_bytes());
+        encode_schema(schema, into);
+        self.defined.insert(schema.digest(), Defined { schema: Arc::downgrade(schema), frame, frames });
+        self.fresh.push(schema.digest());
     }
 }
 
-/// Appends a record, and before it the shapes that the file lacks.
-pub(in crate::storage) fn encode(record: &Record, shapes: &mut ShapesWritten, into: &mut Vec<u8>) {
+/// Appends a record, and before it the schemas that the file lacks.
+pub(in crate::storage) fn encode(record: &Record, schemas: &mut SchemasWritten, into: &mut Vec<u8>) {
     match record {
         Record::Opened { epoch, revision } => {
             into.push(OPENED);
@@ -87,7 +87,7 @@ pub(in crate::storage) fn encode(record: &Record, shapes: &mut ShapesWritten, in
         }
         Record::Group(record) => {
             for family in record.group.families() {
-                shapes.define(family.family.shape(), into);
+                schemas.define(family.family.schema(), into);
             }
             encode_group(record, into);
         }
@@ -193,7 +193,7 @@ impl Writer {
 
     fn family(&mut self, group_family: &GroupFamily, mark: Mark, into: &mut Vec<u8>) {
         let family = &group_family.family;
-        into.extend_from_slice(&family.shape().digest().0.to_le_bytes());
+        into.extend_from_slice(&family.schema().digest().0.to_le_bytes());
         self.stamp(group_family.stamp, into);
         self.mark(mark, into);
         put_count(family.values().len(), into);

@@ -291,7 +291,7 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
 }
 
 #[test]
-fn groups_whose_families_are_shown_otherwise_share_shapes_after_every_push() {
+fn groups_whose_families_are_shown_otherwise_share_schemas_after_every_push() {
     let mut store = store(rules());
     let jobs = ["a", "b"];
     for round in 0..3 {
@@ -301,7 +301,7 @@ fn groups_whose_families_are_shown_otherwise_share_shapes_after_every_push() {
             store.commit();
         }
         let entries = jobs.map(|job| store.published().group(&at_site("SYQ", &[("job", job)])).unwrap());
-        let [a, b] = entries.each_ref().map(|entry| entry.families[0].shown.as_ref().expect("exported_IDC").shape());
+        let [a, b] = entries.each_ref().map(|entry| entry.families[0].shown.as_ref().expect("exported_IDC").schema());
         assert!(Arc::ptr_eq(a, b), "round {round}");
     }
 }

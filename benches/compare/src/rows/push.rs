@@ -49,7 +49,7 @@ pub fn measure(
     let mut repeat = Repeat::new(body, deployment.prefix(), "filled");
     let mut each = Each::new(body, deployment.prefix(), "filled", manner.groups.unwrap_or(1));
     let requests: &mut dyn crate::load::Requests = if manner.groups.is_some() { &mut each } else { &mut repeat };
-    // Groups exist, shapes are known and buffers have their sizes before anything is measured.
+    // Groups exist, schemas are known and buffers have their sizes before anything is measured.
     let warm = Load { requests_max: (load.requests_max / 10).max(64), time_max: load.time_max / 4, ..load };
     bench.load(&warm, requests)?;
     let meter = Meter::start(&deployment.processes());

@@ -19,7 +19,7 @@ pub fn real(bench: &mut Bench, turn: Turn) -> Result<()> {
             let case = format!("{name}{manner}");
             let deployment = bench.start(turn.kind, setup)?;
             let mut drift = Drift::real(deployment.prefix(), groups, changes);
-            // First every group is sent once: shapes, names and whatever else is sent only then is not counted.
+            // First every group is sent once: schemas, names and whatever else is sent only then is not counted.
             let (bytes, pushes, noise) = count(bench, &deployment, &mut drift, rate, [period, period * 3])?;
             let held = pushes * REAL_SERIES as f64;
             let changed = if changes == Changes::All { held } else { held / REAL_SERIES as f64 };

@@ -45,7 +45,7 @@ fn is_walked(body: &str, next: &str) {
         assert_eq!(Ok(&found), parsed(next.as_bytes(), &grouping, &Limits::default()).as_ref());
         for family in &found {
             let old = held.family(family.name()).expect("a family that is held");
-            assert!(Arc::ptr_eq(family.shape(), old.family.shape()));
+            assert!(Arc::ptr_eq(family.schema(), old.family.schema()));
         }
     }
 }
@@ -278,7 +278,7 @@ proptest! {
                 let expected = parsed(body, &grouping, &Limits::default());
                 prop_assert_eq!(Ok(&found), expected.as_ref(), "{}", text);
                 for family in &found {
-                    prop_assert!(Arc::ptr_eq(family.shape(), held.family(family.name()).unwrap().family.shape()));
+                    prop_assert!(Arc::ptr_eq(family.schema(), held.family(family.name()).unwrap().family.schema()));
                 }
             }
         }

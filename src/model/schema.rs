@@ -1,10 +1,10 @@
-//! A shape: all of a family that does not change from push to push.
+//! A schema: all of a family that does not change from push to push.
 //!
 //! Name, type, help, unit and the labels of each series, without the labels of the group: those are the same for all
-//! its families, so that equal shapes in ten thousand groups are one object. Label values are kept escaped as the text
+//! its families, so that equal schemas in ten thousand groups are one object. Label values are kept escaped as the text
 //! format prints them, one string for all, so that rendering is copying.
 //!
-//! A shape is made by [`super::FamilyBuilder`] and by [`super::decode_shape`] only, which keep its invariants: series sorted (by number of labels,
+//! A schema is made by [`super::FamilyBuilder`] and by [`super::decode_schema`] only, which keep its invariants: series sorted (by number of labels,
 //! then values, then names: the order in which Go's gatherer prints them), no two alike.
 
 use std::borrow::Cow;
@@ -118,7 +118,7 @@ impl Points {
     }
 }
 
-/// Label names and points that series share; most shapes have one.
+/// Label names and points that series share; most schemas have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Layout {
     /// The label names, sorted.
@@ -127,14 +127,14 @@ pub struct Layout {
     pub points: Points,
 }
 
-/// A hash of all of a shape's content (XXH3, 128 bits, of the encoding that [`Shape`] documents). Not
+/// A hash of all of a schema's content (XXH3, 128 bits, of the encoding that [`Schema`] documents). Not
 /// collision-resistant against an adversary: equal digests are compared by content where it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub u128);
 
 /// See the module's documentation.
 #[derive(Debug)]
-pub struct Shape {
+pub struct Schema {
     pub(super) name: Arc<str>,
     pub(super) metric_type: MetricType,
     pub(super) help: Option<Box<str>>,
@@ -154,7 +154,7 @@ pub struct Shape {
     pub(super) digest: Digest,
 }
 
-impl Shape {
+impl Schema {
     /// The metric's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
@@ -191,7 +191,7 @@ impl Shape {
         self.series_len as usize
     }
 
-    /// How many values a family of this shape has.
+    /// How many values a family of this schema has.
     pub fn values_len(&self) -> usize {
         self.values_len as usize
     }
@@ -203,13 +203,13 @@ impl Shape {
 
     /// The series in order.
     pub fn series(&self) -> SeriesIter<'_> {
-        SeriesIter { shape: self, index: 0, value: 0 }
+        SeriesIter { schema: self, index: 0, value: 0 }
     }
 
     /// The series from number `index` on. `None` if it is not known where their values begin: there are several layouts.
     pub fn series_from(&self, index: usize) -> Option<SeriesIter<'_>> {
         match &*self.layouts {
-            [layout] => Some(SeriesIter { shape: self, index, value: index * layout.points.len() }),
+            [layout] => Some(SeriesIter { schema: self, index, value: index * layout.points.len() }),
             _ => None,
         }
     }
@@ -235,7 +235,7 @@ impl Shape {
         None
     }
 
-    /// Where series number `index` stands, if there is such a one. Its `values` range is not known: see [`Shape::series`].
+    /// Where series number `index` stands, if there is such a one. Its `values` range is not known: see [`Schema::series`].
     fn at(&self, index: usize) -> (usize, usize) {
         if self.layouts.len() == 1 {
             (0, index * self.layouts[0].names.len())
@@ -244,7 +244,7 @@ impl Shape {
         }
     }
 
-    /// Whether a series with exactly these labels (sorted by name, values unescaped) is in the shape. O(log n).
+    /// Whether a series with exactly these labels (sorted by name, values unescaped) is in the schema. O(log n).
     pub fn contains(&self, labels: &[(&str, &str)]) -> bool {
         let mut escaped = String::new();
         let mut ends = Vec::with_capacity(labels.len());
@@ -290,8 +290,8 @@ impl Shape {
             .then_with(|| if layout == other_layout { Ordering::Equal } else { names.cmp(other_names) })
     }
 
-    /// Whether the content is the same. [`Shape::digest`] first, for speed.
-    pub fn same(&self, other: &Shape) -> bool {
+    /// Whether the content is the same. [`Schema::digest`] first, for speed.
+    pub fn same(&self, other: &Schema) -> bool {
         std::ptr::eq(self, other)
             || (self.digest == other.digest
                 && self.name == other.name
@@ -311,7 +311,7 @@ impl Shape {
             .iter()
             .map(|l| 32 + 8 * l.points.len() + l.names.iter().map(|n| n.len() + 16).sum::<usize>())
             .sum();
-        size_of::<Shape>()
+        size_of::<Schema>()
             + self.name.len()
             + self.text.len()
             + self.help.as_ref().map_or(0, |help| help.len())
@@ -321,17 +321,17 @@ impl Shape {
     }
 }
 
-/// See [`Shape::is_verbatim`].
+/// See [`Schema::is_verbatim`].
 pub(super) fn is_verbatim(name: &str, help: Option<&str>) -> bool {
     let stands = |help: &str| !help.is_empty() && !help.starts_with([' ', '\t']) && !help.contains(['\\', '\n']);
     label::is_legacy_metric_name(name) && help.is_none_or(stands)
 }
 
-/// One series of a shape.
+/// One series of a schema.
 #[derive(Clone, Copy, Debug)]
 pub struct Series<'a> {
-    shape: &'a Shape,
-    /// The index of its layout in [`Shape::layouts`].
+    schema: &'a Schema,
+    /// The index of its layout in [`Schema::layouts`].
     pub layout_index: usize,
     first_label: usize,
     first_value: usize,
@@ -340,12 +340,12 @@ pub struct Series<'a> {
 impl<'a> Series<'a> {
     /// Its label names and points.
     pub fn layout(&self) -> &'a Layout {
-        &self.shape.layouts[self.layout_index]
+        &self.schema.layouts[self.layout_index]
     }
 
     /// Value number `i` of its labels, escaped as text prints it between quotes.
     pub fn escaped_value(&self, i: usize) -> &'a str {
-        self.shape.value_text(self.first_label + i)
+        self.schema.value_text(self.first_label + i)
     }
 
     /// Its labels, sorted by name, values unescaped.
@@ -364,7 +364,7 @@ impl<'a> Series<'a> {
 /// Iterates over [`Series`].
 #[derive(Clone, Debug)]
 pub struct SeriesIter<'a> {
-    shape: &'a Shape,
+    schema: &'a Schema,
     index: usize,
     value: usize,
 }
@@ -373,11 +373,11 @@ impl<'a> Iterator for SeriesIter<'a> {
     type Item = Series<'a>;
 
     fn next(&mut self) -> Option<Series<'a>> {
-        if self.index >= self.shape.series_len() {
+        if self.index >= self.schema.series_len() {
             return None;
         }
-        let (layout_index, first_label) = self.shape.at(self.index);
-        let series = Series { shape: self.shape, layout_index, first_label, first_value: self.value };
+        let (layout_index, first_label) = self.schema.at(self.index);
+        let series = Series { schema: self.schema, layout_index, first_label, first_value: self.value };
         self.index += 1;
         self.value += series.layout().points.len();
         Some(series)
