@@ -12,7 +12,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use pushrelay::exposition::text::{self, Renderer};
 use pushrelay::exposition::{Escaping, Limits, NameValidation};
-use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Position, Stamp, StoreId};
+use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Position, StoreId, WriteTimestamp};
 use pushrelay::node::draft::{Chain, Drafted, Merge};
 use pushrelay::storage::{self, Log, RealDisk};
 use pushrelay::store::{Action, Identity, Now, Record, Rules, Scope, Store};
@@ -93,7 +93,7 @@ fn parse_text(bencher: Bencher, series: usize) {
 #[divan::bench(args = PUSHES)]
 fn parse_text_known(bencher: Bencher, series: usize) {
     let key = key(0);
-    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let held = Group::put(moment, families(&body(series, 0), &key));
     let body = body(series, 1);
     let known = text::Known::new(Limits::default());
@@ -148,7 +148,7 @@ fn update_of(groups: Range<usize>, body: &str, tick: usize) -> Message {
     let delta = |group| {
         let key = key(group);
         let ns = now(tick).stamp_ns;
-        let moment = Moment { stamp: Stamp { time_ns: ns, node: NodeId(1) }, wall_ns: ns };
+        let moment = Moment { stamp: WriteTimestamp { time_ns: ns, node: NodeId(1) }, wall_ns: ns };
         let group = Group::put(moment, families(body, &key));
         Delta { id: GroupId::local(key), group }
     };

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use arbitrary::{Result, Unstructured};
 use pushrelay::model::{
     Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, MetricType, Moment, NodeId, Points, Revision,
-    Stamp,
+    WriteTimestamp,
 };
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
@@ -45,7 +45,7 @@ fn converse(u: &mut Unstructured<'_>) -> Result<()> {
 /// What the gateway has accepted is understood at the other end of a link: else one push would keep the link from ever
 /// coming about again.
 pub(super) fn cross(key: &LabelSet, families: &[Family]) {
-    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let delta = Delta { id: GroupId::local(key.clone()), group: Group::put(moment, families.to_vec()) };
     let message = Message::Update(Update { upto: Revision(1), deltas: vec![delta], ..Update::default() });
     let mut bytes = Vec::new();
@@ -87,9 +87,9 @@ fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {
     Ok(Delta { id: GroupId::local(LabelSet::new([("job", job)])), group })
 }
 
-fn stamp(u: &mut Unstructured<'_>) -> Result<Stamp> {
+fn stamp(u: &mut Unstructured<'_>) -> Result<WriteTimestamp> {
     let time_ns = if u.ratio(3, 4)? { u.int_in_range(0..=7)? } else { u.int_in_range(0..=i64::MAX as u64)? };
-    Ok(Stamp { time_ns, node: NodeId(u.int_in_range(0..=2)?) })
+    Ok(WriteTimestamp { time_ns, node: NodeId(u.int_in_range(0..=2)?) })
 }
 
 fn moment(u: &mut Unstructured<'_>) -> Result<Option<Moment>> {

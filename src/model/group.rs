@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::family::Family;
-use super::stamp::Stamp;
+use super::stamp::WriteTimestamp;
 
 /// As many families are looked at one by one before halving the rest.
 const NEAR: usize = 2;
@@ -18,7 +18,7 @@ const NEAR: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment {
     /// Orders this moment among others.
-    pub stamp: Stamp,
+    pub stamp: WriteTimestamp,
     /// Nanoseconds since the Unix epoch by the clock of the node that took the push.
     pub wall_ns: u64,
 }
@@ -27,7 +27,7 @@ pub struct Moment {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFamily {
     /// When it was pushed.
-    pub stamp: Stamp,
+    pub stamp: WriteTimestamp,
     /// What was pushed.
     pub family: Family,
 }
@@ -36,9 +36,9 @@ pub struct GroupFamily {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Nothing older than this is in the group.
-    pub horizon: Stamp,
+    pub horizon: WriteTimestamp,
     /// When the group was last deleted; zero if never.
-    pub deleted: Stamp,
+    pub deleted: WriteTimestamp,
     /// The last accepted push since the last delete.
     pub pushed: Option<Moment>,
     /// The last refused push since the last delete.
@@ -47,7 +47,7 @@ pub struct Header {
 
 impl Header {
     /// Whether a family of that stamp is in the group.
-    pub fn keeps(&self, stamp: Stamp) -> bool {
+    pub fn keeps(&self, stamp: WriteTimestamp) -> bool {
         stamp >= self.horizon && stamp > self.deleted
     }
 
@@ -117,16 +117,16 @@ impl Group {
 
     /// The change that a POST at `moment` makes: each family replaces its namesake.
     pub fn post(moment: Moment, families: Vec<Family>) -> Group {
-        Group::pushed_at(moment, Stamp::ZERO, families)
+        Group::pushed_at(moment, WriteTimestamp::ZERO, families)
     }
 
-    fn pushed_at(moment: Moment, horizon: Stamp, families: Vec<Family>) -> Group {
+    fn pushed_at(moment: Moment, horizon: WriteTimestamp, families: Vec<Family>) -> Group {
         let families = families.into_iter().map(|family| GroupFamily { stamp: moment.stamp, family }).collect();
         Group::from_parts(families, Header { horizon, pushed: Some(moment), ..Header::default() })
     }
 
     /// The change that a DELETE at `stamp` makes.
-    pub fn delete(stamp: Stamp) -> Group {
+    pub fn delete(stamp: WriteTimestamp) -> Group {
         Group::from(Header { horizon: stamp, deleted: stamp, ..Header::default() })
     }
 
@@ -229,12 +229,12 @@ impl Group {
     }
 
     /// Nothing older than this is in the group.
-    pub fn horizon(&self) -> Stamp {
+    pub fn horizon(&self) -> WriteTimestamp {
         self.header.horizon
     }
 
     /// When the group was last deleted; zero if never.
-    pub fn deleted(&self) -> Stamp {
+    pub fn deleted(&self) -> WriteTimestamp {
         self.header.deleted
     }
 
@@ -254,10 +254,10 @@ impl Group {
     }
 
     /// The latest stamp in the group: a new write here must be later.
-    pub fn latest(&self) -> Stamp {
+    pub fn latest(&self) -> WriteTimestamp {
         let times = [self.pushed(), self.failed()].into_iter().flatten().map(|moment| moment.stamp);
         let families = self.families.iter().map(|f| f.stamp);
-        times.chain(families).fold(self.horizon().max(self.deleted()), Stamp::max)
+        times.chain(families).fold(self.horizon().max(self.deleted()), WriteTimestamp::max)
     }
 
     /// Bytes of values and schemas, as an estimate for bounds.
@@ -348,7 +348,7 @@ mod tests {
     }
 
     fn moment(time_ns: u64) -> Moment {
-        Moment { stamp: Stamp { time_ns, node: NodeId(1) }, wall_ns: time_ns }
+        Moment { stamp: WriteTimestamp { time_ns, node: NodeId(1) }, wall_ns: time_ns }
     }
 
     fn names(group: &Group) -> Vec<&str> {
@@ -410,7 +410,7 @@ mod tests {
 
     /// Changes with few stamps and names, so that ties and overtakings abound.
     fn change() -> impl Strategy<Value = Group> {
-        let stamp = (0..6u64, 0..3u64).prop_map(|(time_ns, node)| Stamp { time_ns, node: NodeId(node) });
+        let stamp = (0..6u64, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) });
         let family = (stamp.clone(), 0..5usize, 0..3u8).prop_map(|(stamp, name, value)| GroupFamily {
             stamp,
             family: family(["v", "w", "x", "y", "z"][name], value.into()),

@@ -27,5 +27,5 @@ pub use group::{Changes, Group, GroupFamily, Header, Moment, Source, Walk};
 pub use label::{Label, LabelSet};
 pub use schema::{Digest, Layout, MetricType, Num, Points, Schema, Series, SeriesIter};
 pub use site::GroupId;
-pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, Stamp, StoreId};
+pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, StoreId, WriteTimestamp};
 pub use values::Values;

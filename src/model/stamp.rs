@@ -10,7 +10,7 @@ pub struct NodeId(pub u64);
 ///
 /// The zero stamp is before every write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Stamp {
+pub struct WriteTimestamp {
     /// Nanoseconds since the Unix epoch, corrected by the clock offset to the hub.
     pub time_ns: u64,
     /// Who wrote.
@@ -20,17 +20,17 @@ pub struct Stamp {
 /// The latest time of a stamp, in the year 2262: peers take none later, and a node makes none later.
 pub const STAMP_NS_MAX: u64 = i64::MAX as u64;
 
-impl Stamp {
+impl WriteTimestamp {
     /// Before every write.
-    pub const ZERO: Stamp = Stamp { time_ns: 0, node: NodeId(0) };
+    pub const ZERO: WriteTimestamp = WriteTimestamp { time_ns: 0, node: NodeId(0) };
 
     /// A stamp of `node` at `now_ns`, or just after `seen` if the clock has not passed that. What a hostile peer has stamped
     /// with the end of time ([`STAMP_NS_MAX`]) nobody can write later to: then the greater node counts.
-    pub fn after(now_ns: u64, seen: Stamp, node: NodeId) -> Stamp {
-        Stamp { time_ns: now_ns.max(seen.time_ns.saturating_add(1)).min(STAMP_NS_MAX), node }
+    pub fn after(now_ns: u64, seen: WriteTimestamp, node: NodeId) -> WriteTimestamp {
+        WriteTimestamp { time_ns: now_ns.max(seen.time_ns.saturating_add(1)).min(STAMP_NS_MAX), node }
     }
 
-    /// Whether this is [`Stamp::ZERO`].
+    /// Whether this is [`WriteTimestamp::ZERO`].
     pub fn is_zero(self) -> bool {
         self == Self::ZERO
     }
@@ -88,11 +88,11 @@ mod tests {
 
     #[test]
     fn a_stamp_is_later_than_what_was_seen_whatever_the_clock_says() {
-        let seen = Stamp { time_ns: 1_000, node: NodeId(9) };
-        assert!(Stamp::after(10, seen, NodeId(1)) > seen);
-        assert_eq!(Stamp::after(2_000, seen, NodeId(1)).time_ns, 2_000);
-        let end = Stamp { time_ns: STAMP_NS_MAX, node: NodeId(9) };
-        assert_eq!(Stamp::after(10, end, NodeId(1)).time_ns, STAMP_NS_MAX, "no later than peers take");
-        assert_eq!(Stamp::after(u64::MAX, seen, NodeId(1)).time_ns, STAMP_NS_MAX);
+        let seen = WriteTimestamp { time_ns: 1_000, node: NodeId(9) };
+        assert!(WriteTimestamp::after(10, seen, NodeId(1)) > seen);
+        assert_eq!(WriteTimestamp::after(2_000, seen, NodeId(1)).time_ns, 2_000);
+        let end = WriteTimestamp { time_ns: STAMP_NS_MAX, node: NodeId(9) };
+        assert_eq!(WriteTimestamp::after(10, end, NodeId(1)).time_ns, STAMP_NS_MAX, "no later than peers take");
+        assert_eq!(WriteTimestamp::after(u64::MAX, seen, NodeId(1)).time_ns, STAMP_NS_MAX);
     }
 }

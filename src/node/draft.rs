@@ -206,7 +206,7 @@ pub fn forget(store: &mut Store, held: &[Revision], now_ns: u64, retention_ns: u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, Stamp};
+    use crate::model::{Epoch, Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, WriteTimestamp};
     use crate::store::{Conflict, Identity, Rules};
 
     fn family(name: &str) -> Family {
@@ -229,7 +229,7 @@ mod tests {
         store.commit();
         let stamp = store.published().group(&id).unwrap().group.family("m").unwrap().stamp;
         let verdict = Verdict { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
-        let (mut drafted, later) = (Drafted::default(), Stamp { time_ns: 9, node: NodeId(7) });
+        let (mut drafted, later) = (Drafted::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
         let delta = Delta { id: id.clone(), group: Group::delete(later) };
         drafted.merge(&mut store, merge(vec![delta])).unwrap();
         let now = Now { wall_ns: 10, stamp_ns: 10 };
@@ -245,7 +245,7 @@ mod tests {
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
         let (now_ns, day_ns) = (1_000_000_000, CLOCKS_APART_NS_MAX);
         for (job, ahead_ns) in [("near", day_ns - 1), ("far", day_ns + 1)] {
-            let stamp = Stamp { time_ns: now_ns + ahead_ns, node: NodeId(7) };
+            let stamp = WriteTimestamp { time_ns: now_ns + ahead_ns, node: NodeId(7) };
             let delta = Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::delete(stamp) };
             let (mut drafted, peer) = (Drafted::default(), StoreId(9 + ahead_ns));
             drafted.merge(&mut store, Merge { peer, ..merge(vec![delta]) }).unwrap();
@@ -264,7 +264,7 @@ mod tests {
     fn why_families_are_held_back_is_told_of_some_and_kept_once() {
         let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
-        let stamp = Stamp { time_ns: 5, node: NodeId(7) };
+        let stamp = WriteTimestamp { time_ns: 5, node: NodeId(7) };
         let put = |key: LabelSet, count: usize| {
             let mut families: Vec<Family> = (0..count).map(|i| family(&format!("m{i:03}"))).collect();
             families.sort_by(|a, b| a.name().cmp(b.name()));

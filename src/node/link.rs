@@ -554,7 +554,7 @@ mod tests {
     async fn an_original_that_no_gateway_takes_is_not_shown() {
         let mut builder = crate::model::FamilyBuilder::new("m", crate::model::MetricType::Gauge);
         builder.series(&[], &crate::model::Points::Single, &[1.0], Some(b"\xff"));
-        let stamp = crate::model::Stamp { time_ns: 1, node: NodeId(1) };
+        let stamp = crate::model::WriteTimestamp { time_ns: 1, node: NodeId(1) };
         let moment = crate::model::Moment { stamp, wall_ns: 1 };
         let group = crate::model::Group::post(moment, vec![builder.finish().unwrap()]);
         let id = GroupId::local(LabelSet::new([("job", "a")]));
@@ -587,7 +587,7 @@ mod tests {
         let mut verdict = || Verdict {
             key: Arc::new(LabelSet::new([("job", text())])),
             family: "m".into(),
-            stamp: crate::model::Stamp::default(),
+            stamp: crate::model::WriteTimestamp::default(),
             text: text().into(),
         };
         let held_back = (0..64).map(|_| verdict()).collect();

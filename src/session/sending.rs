@@ -323,7 +323,7 @@ impl Parts {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, Stamp};
+    use crate::model::{Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, WriteTimestamp};
     use crate::wire::{Decoder, Encoder};
 
     fn live(config: &Config) -> (Sending, VecDeque<Action>) {
@@ -357,7 +357,7 @@ mod tests {
     }
 
     fn put(job: &str, families: Vec<Family>) -> Delta {
-        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::put(moment, families) }
     }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use store::{Store, family, key, moment};
 
 use super::*;
-use crate::model::{Group, LabelSet, NodeId, Revision, Stamp};
+use crate::model::{Group, LabelSet, NodeId, Revision, WriteTimestamp};
 use crate::wire::message::VERDICTS_MAX;
 use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update, Verdict as HeldBack};
 
@@ -266,7 +266,7 @@ fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_
     let verdict = |job: usize| HeldBack {
         key: key(job),
         family: "m".into(),
-        stamp: Stamp { time_ns: 20, node: NodeId(1) },
+        stamp: WriteTimestamp { time_ns: 20, node: NodeId(1) },
         text: "metric \"m\" has another type elsewhere".into(),
     };
     pair.write(EDGE, &key(1), &put(20, 2.0));

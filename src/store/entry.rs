@@ -8,7 +8,7 @@ use super::index::Conflict;
 use super::pages::SlotHint;
 use super::record::{GroupRecord, Mark, Marks};
 use crate::model::label;
-use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, Stamp};
+use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, WriteTimestamp};
 
 /// One group of a store; immutable once published.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct HeldBack {
     /// Its name.
     pub name: Arc<str>,
     /// When it was pushed.
-    pub stamp: Stamp,
+    pub stamp: WriteTimestamp,
     /// Why it is not shown.
     pub conflict: Option<Arc<Conflict>>,
 }

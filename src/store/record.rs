@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Epoch, Group, GroupId, LabelSet, NodeId, Position, Revision, Stamp, StoreId};
+use crate::model::{Epoch, Group, GroupId, LabelSet, NodeId, Position, Revision, StoreId, WriteTimestamp};
 
 /// Bookkeeping of one family, or of a group's header (horizon, deletion, times).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -114,7 +114,7 @@ pub enum Record {
         /// Which group.
         id: GroupId,
         /// Its latest stamp.
-        stamp: Stamp,
+        stamp: WriteTimestamp,
         /// The revision of its last change: who holds less of this store must exchange with it.
         revision: Revision,
     },

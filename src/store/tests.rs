@@ -130,7 +130,8 @@ fn duplicates_are_found_whichever_group_says_more() {
 #[test]
 fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
     let mut store = store(rules());
-    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let moment =
+        crate::model::Moment { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
     let change = Group::put(moment, vec![counter, gauge("n")]);
@@ -147,7 +148,8 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
 #[test]
 fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
     let mut store = store(rules());
-    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let moment =
+        crate::model::Moment { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     let first = at_site("SYQ", &[("job", "b")]);
     store.merge(&first, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
     let second = at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
@@ -165,7 +167,7 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
 #[test]
 fn what_is_held_back_names_the_group_that_is_shown() {
     let mut store = store(rules());
-    let stamp = |time_ns| crate::model::Stamp { time_ns, node: NodeId(7) };
+    let stamp = |time_ns| crate::model::WriteTimestamp { time_ns, node: NodeId(7) };
     let pushed = |ns, families| Group::put(crate::model::Moment { stamp: stamp(ns), wall_ns: ns }, families);
     let first = at_site("SYQ", &[("job", "b")]);
     store.merge(&first, pushed(5, vec![gauge("m")]), StoreId(7)).unwrap();
@@ -189,7 +191,8 @@ fn what_is_held_back_names_the_group_that_is_shown() {
 #[test]
 fn groups_are_listed_and_found_by_their_labels() {
     let mut store = store(rules());
-    let moment = crate::model::Moment { stamp: crate::model::Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
+    let moment =
+        crate::model::Moment { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
     let [plain, renamed] = [&[("job", "b")][..], &[("IDC", "BJ"), ("job", "b")]].map(|key| at_site("SYQ", key));
     for id in [&plain, &renamed] {
         store.merge(id, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
@@ -230,7 +233,7 @@ fn bounds_are_kept_and_named() {
 
 /// What a peer's push at `time_ns` sends.
 fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
-    let stamp = crate::model::Stamp { time_ns, node: NodeId(7) };
+    let stamp = crate::model::WriteTimestamp { time_ns, node: NodeId(7) };
     Group::put(crate::model::Moment { stamp, wall_ns: time_ns }, families)
 }
 
@@ -499,7 +502,7 @@ proptest! {
         let mut last = picture(&store.published());
         for (i, step) in steps.into_iter().chain([Step::Commit]).enumerate() {
             let clock = now(i as u64 * 10);
-            let stamp = crate::model::Stamp { time_ns: clock.stamp_ns, node: NodeId(2) };
+            let stamp = crate::model::WriteTimestamp { time_ns: clock.stamp_ns, node: NodeId(2) };
             match step {
                 Step::Put(group, families) => {
                     drop(store.write(addressed(&store, group), Action::Put(families), clock));

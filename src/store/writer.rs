@@ -18,7 +18,7 @@ use super::schemas::Schemas;
 use super::staged::Staged;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, Stamp, StoreId,
+    Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, StoreId, WriteTimestamp,
 };
 
 /// Bounds of a store.
@@ -128,13 +128,13 @@ pub struct Store {
 #[derive(Clone, Copy, Default)]
 pub(super) struct Dropped {
     /// Stamps are later than this: they had them.
-    pub(super) floor: Stamp,
+    pub(super) floor: WriteTimestamp,
     /// The newest revision of one.
     pub(super) revision: Revision,
 }
 
 impl Dropped {
-    pub(super) fn add(&mut self, stamp: Stamp, revision: Revision) {
+    pub(super) fn add(&mut self, stamp: WriteTimestamp, revision: Revision) {
         self.floor = self.floor.max(stamp);
         self.revision = self.revision.max(revision);
     }
@@ -211,7 +211,8 @@ impl Store {
         if matches!(action, Action::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
             return Ok(());
         }
-        let stamp = Stamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
+        let stamp =
+            WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let moment = Moment { stamp, wall_ns: now.wall_ns };
         let change = match action {
             Action::Put(families) => Group::put(moment, families),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Schema, Stamp,
-    Values, decode_schema, label,
+    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Schema, Values,
+    WriteTimestamp, decode_schema, label,
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
@@ -250,7 +250,7 @@ impl Decoder {
         }
         let originals = cursor.originals(same.and_then(|old| old.family.originals()), &schema_known)?;
         let family = cursor.family(same.map(|old| old.family.values()), schema_known, originals)?;
-        Ok(Sent { schema, stamp: Stamp::ZERO, family })
+        Ok(Sent { schema, stamp: WriteTimestamp::ZERO, family })
     }
 
     /// Reads the schema of that number, if it is a new one.
@@ -307,7 +307,7 @@ impl Decoder {
         Ok(header)
     }
 
-    fn stamp(&mut self, base_ns: u64, cursor: &mut Cursor<'_>) -> Result<Stamp, DecodeError> {
+    fn stamp(&mut self, base_ns: u64, cursor: &mut Cursor<'_>) -> Result<WriteTimestamp, DecodeError> {
         let code = usize::try_from(cursor.structure.number(NODE)?).map_err(|_| Malformed::Invalid(NODE))?;
         if let Some(index) = (code >> 1).checked_sub(1) {
             if index == self.dictionary.nodes.len() {
@@ -321,10 +321,14 @@ impl Decoder {
         if time_ns > STAMP_NS_MAX {
             return Err(DecodeError::Rule("a stamp is before the year 2262"));
         }
-        Ok(Stamp { time_ns, node: self.dictionary.node })
+        Ok(WriteTimestamp { time_ns, node: self.dictionary.node })
     }
 
-    fn moment(&mut self, stamp: Option<Stamp>, cursor: &mut Cursor<'_>) -> Result<Option<Moment>, DecodeError> {
+    fn moment(
+        &mut self,
+        stamp: Option<WriteTimestamp>,
+        cursor: &mut Cursor<'_>,
+    ) -> Result<Option<Moment>, DecodeError> {
         let Some(stamp) = stamp else { return Ok(None) };
         let change = read_signed(&mut cursor.structure, "the wall clock of a moment")? as u64;
         self.dictionary.skew_ns = self.dictionary.skew_ns.wrapping_add(change);

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Family, Header, LabelSet, NodeId, Originals, Schema, Stamp};
+use crate::model::{Family, Header, LabelSet, NodeId, Originals, Schema, WriteTimestamp};
 
 /// A dictionary larger than this is reset before the next update.
 pub(super) const BYTES_MAX: usize = 256 << 20;
@@ -63,7 +63,7 @@ impl<T> Numbered<T> {
 #[derive(Clone, Debug)]
 pub(super) struct Sent {
     pub schema: usize,
-    pub stamp: Stamp,
+    pub stamp: WriteTimestamp,
     pub family: Family,
 }
 

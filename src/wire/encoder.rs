@@ -6,7 +6,9 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use crate::model::bytes::{put_count, put_text};
-use crate::model::{Digest, Family, GroupFamily, Header, LabelSet, Moment, NodeId, Schema, Stamp, encode_schema};
+use crate::model::{
+    Digest, Family, GroupFamily, Header, LabelSet, Moment, NodeId, Schema, WriteTimestamp, encode_schema,
+};
 
 use super::delta::Delta;
 use super::dictionary::{Change, Dictionary, Forgotten, Sent};
@@ -176,7 +178,7 @@ impl Encoder {
         changed: u8,
         header: &Header,
         families: &[GroupFamily],
-        latest: Stamp,
+        latest: WriteTimestamp,
         spread: bool,
         writer: &mut Writer,
     ) {
@@ -195,7 +197,7 @@ impl Encoder {
     }
 
     /// Writes a stamp: its node, and its time less `base_ns`, in coarse units where that says all.
-    fn stamp(&mut self, stamp: Stamp, base_ns: u64, into: &mut Columns) {
+    fn stamp(&mut self, stamp: WriteTimestamp, base_ns: u64, into: &mut Columns) {
         let (code, new) = self.node(stamp.node);
         let time_ns = stamp.time_ns.wrapping_sub(base_ns) as i64;
         let coarse = time_ns % COARSE_NS == 0;
@@ -256,7 +258,11 @@ fn changed_fields(old: &Header, new: &Header) -> u8 {
 }
 
 /// The stamps to send of a group, in their order.
-fn stamps<'a>(changed: u8, header: &Header, families: &'a [GroupFamily]) -> impl Iterator<Item = Stamp> + use<'a> {
+fn stamps<'a>(
+    changed: u8,
+    header: &Header,
+    families: &'a [GroupFamily],
+) -> impl Iterator<Item = WriteTimestamp> + use<'a> {
     let when = |flag, stamp| (changed & flag != 0).then_some(stamp);
     let fields = [
         when(HORIZON, header.horizon),

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::{Epoch, LabelSet, Position, Revision, Stamp, StoreId};
+use crate::model::{Epoch, LabelSet, Position, Revision, StoreId, WriteTimestamp};
 
 use super::delta::Delta;
 
@@ -181,7 +181,7 @@ pub struct Verdict {
     /// The family's name.
     pub family: Arc<str>,
     /// Which push it was: the family's stamp.
-    pub stamp: Stamp,
+    pub stamp: WriteTimestamp,
     /// Why, for people.
     pub text: Arc<str>,
 }

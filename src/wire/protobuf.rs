@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use prost::Message as _;
 
-use crate::model::{Epoch, LabelSet, NodeId, Position, Revision, Stamp, StoreId};
+use crate::model::{Epoch, LabelSet, NodeId, Position, Revision, StoreId, WriteTimestamp};
 
 use super::decoder::DecodeError;
 use super::message::{
@@ -397,7 +397,7 @@ impl TryFrom<VerdictPb> for Verdict {
         Ok(Self {
             key: Arc::new(labels_of("labels of a group that is held back", pb.key)?),
             family: pb.family.into(),
-            stamp: Stamp { time_ns: pb.time_ns, node: NodeId(pb.node) },
+            stamp: WriteTimestamp { time_ns: pb.time_ns, node: NodeId(pb.node) },
             text: cut(&pb.text).into(),
         })
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, MetricType, Moment, NodeId, Points,
-    Position, Revision, Stamp, StoreId,
+    Position, Revision, StoreId, WriteTimestamp,
 };
 
 const BYTES_MAX: usize = 1 << 20;
@@ -18,9 +18,9 @@ fn encoded(encoder: &mut Encoder, message: &Message) -> Vec<u8> {
     bytes
 }
 
-fn stamp() -> impl Strategy<Value = Stamp> {
+fn stamp() -> impl Strategy<Value = WriteTimestamp> {
     let time_ns = prop_oneof![4 => 0..8u64, 1 => 0..=i64::MAX as u64];
-    (time_ns, 0..3u64).prop_map(|(time_ns, node)| Stamp { time_ns, node: NodeId(node) })
+    (time_ns, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) })
 }
 
 fn moment() -> impl Strategy<Value = Option<Moment>> {
@@ -109,7 +109,7 @@ fn verdict() -> impl Strategy<Value = Verdict> {
     (labels(), "[a-z]{1,5}", any::<[u64; 2]>(), ".{0,9}").prop_map(|(key, family, [time_ns, node], text)| Verdict {
         key: Arc::new(key),
         family: family.into(),
-        stamp: Stamp { time_ns, node: NodeId(node) },
+        stamp: WriteTimestamp { time_ns, node: NodeId(node) },
         text: text.into(),
     })
 }
@@ -279,7 +279,7 @@ fn gauge(name: &str, series: usize, value: f64) -> Family {
 }
 
 fn put(job: &str, time_ns: u64, families: Vec<Family>) -> Delta {
-    let moment = Moment { stamp: Stamp { time_ns, node: NodeId(1) }, wall_ns: time_ns };
+    let moment = Moment { stamp: WriteTimestamp { time_ns, node: NodeId(1) }, wall_ns: time_ns };
     Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::put(moment, families) }
 }
 
@@ -337,7 +337,7 @@ fn what_no_longer_lives_is_forgotten_at_both_ends() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
     for round in 0..200u64 {
         let job = format!("job{round}");
-        let deletion = Stamp { time_ns: 3 * round + 2, node: NodeId(1) };
+        let deletion = WriteTimestamp { time_ns: 3 * round + 2, node: NodeId(1) };
         let delete = Delta { id: GroupId::local(LabelSet::new([("job", &*job)])), group: Group::delete(deletion) };
         let push = put(&job, 3 * round + 1, vec![gauge(&format!("m{round}"), 100, 1.0)]);
         decoder.decode(&encoded(&mut encoder, &message(vec![push]))).unwrap();
@@ -360,7 +360,8 @@ fn bounds_are_kept_by_the_decoder() {
     let bytes = encoded(&mut Encoder::new(), &message(vec![late]));
     assert!(error(&mut decoder, &bytes).contains("2262"));
     for key in [LabelSet::default(), LabelSet::new([("job", "")]), LabelSet::new([("job", "a"), ("__x", "b")])] {
-        let delta = Delta { id: GroupId::local(key), group: Group::delete(Stamp { time_ns: 1, node: NodeId(1) }) };
+        let delta =
+            Delta { id: GroupId::local(key), group: Group::delete(WriteTimestamp { time_ns: 1, node: NodeId(1) }) };
         let bytes = encoded(&mut Encoder::new(), &message(vec![delta]));
         assert!(error(&mut Decoder::new(BYTES_MAX), &bytes).contains("grouping key"));
     }
@@ -369,7 +370,7 @@ fn bounds_are_kept_by_the_decoder() {
 /// By its number, by its key while it has a number, and by its key after it was forgotten.
 #[test]
 fn an_update_that_names_a_group_twice_is_refused() {
-    let delete = Stamp { time_ns: 3, node: NodeId(1) };
+    let delete = WriteTimestamp { time_ns: 3, node: NodeId(1) };
     let delete = Delta { id: put("a", 1, vec![]).id, group: Group::delete(delete) };
     let push = |time_ns| put("a", time_ns, vec![gauge("m", 10, 1.0)]);
     for deltas in [vec![push(1), push(2)], vec![push(1), put("b", 1, vec![]), push(2)], vec![push(1), delete, push(4)]]

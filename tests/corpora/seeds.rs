@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pushrelay::exposition::{Escaping, NameValidation, RawFamily, protobuf, text};
-use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Revision, Stamp, StoreId};
+use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Revision, StoreId, WriteTimestamp};
 use pushrelay::storage::{Disk, Options, SimulatedDisk, recover};
 use pushrelay::store::{Action, Identity, Now, Rules, Store};
 use pushrelay::wire::{
@@ -54,7 +54,7 @@ fn block(bytes: &[u8], into: &mut Vec<u8>) {
 }
 
 fn moment(time_ns: u64) -> Moment {
-    Moment { stamp: Stamp { time_ns, node: NodeId(3) }, wall_ns: time_ns + 5 }
+    Moment { stamp: WriteTimestamp { time_ns, node: NodeId(3) }, wall_ns: time_ns + 5 }
 }
 
 fn key(job: &str) -> GroupId {

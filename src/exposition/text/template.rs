@@ -217,12 +217,12 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FamilyBuilder, MetricType, Moment, NodeId, Points, Stamp};
+    use crate::model::{FamilyBuilder, MetricType, Moment, NodeId, Points, WriteTimestamp};
 
     fn held(name: &str) -> Group {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
         builder.series(&[("instance", "")], &Points::Single, &[1.0], None);
-        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         Group::put(moment, vec![builder.finish().unwrap()])
     }
 
@@ -278,7 +278,7 @@ mod tests {
 
     #[test]
     fn the_largest_template_takes_less_than_a_quarter_of_the_room() {
-        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         let family = |at: usize| held(&format!("m{at}")).families()[0].family.clone();
         let large = Group::put(moment, (0..FAMILIES_MAX).map(family).collect());
         let labels = (0..64).map(|at| (format!("{at:0>99}"), ""));

@@ -184,12 +184,15 @@ mod tests {
 
     use super::*;
     use crate::exposition::protobuf::message::{Exemplar, Histogram, Metric};
-    use crate::model::{Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Num, Points, Stamp};
+    use crate::model::{
+        Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Num, Points, WriteTimestamp,
+    };
     use crate::store::Conflict;
     use crate::store::entry::FamilyState;
 
     fn entry(family: Family) -> Entry {
-        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+        let moment =
+            Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let labels = LabelSet::new([("job", "a"), ("path", "/x")]);
         let group = Group::put(moment, vec![family]);
         Entry { group, families: vec![FamilyState::default()], ..Entry::new(GroupId::local(labels)) }
@@ -261,7 +264,8 @@ mod tests {
             }
             family.finish().unwrap()
         });
-        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+        let moment =
+            Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let group = Group::put(moment, families.collect());
         let states = vec![FamilyState::default(); 1_100];
         let page =
@@ -280,7 +284,8 @@ mod tests {
             family.series(&[], &Points::Single, &[1.0], None);
             family.finish().unwrap()
         });
-        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+        let moment =
+            Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let group = Group::put(moment, families.collect());
         let conflict = Conflict::Duplicate { name: "m".into(), labels: "x".repeat(20_000), group: None };
         let states = vec![FamilyState { conflict: Some(Arc::new(conflict)), ..FamilyState::default() }; 900];

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position, Revision,
-    Stamp, StoreId,
+    StoreId, WriteTimestamp,
 };
 use crate::session::{Batch, Skip};
 use crate::wire::{Delta, Facts, Hold, Opening};
@@ -26,7 +26,7 @@ struct Entry {
 /// What a scrape could see of a group.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    families: Vec<(Stamp, Family)>,
+    families: Vec<(WriteTimestamp, Family)>,
     pushed: Option<Moment>,
     failed: Option<Moment>,
 }
@@ -163,5 +163,5 @@ pub fn family(name: usize, values: &[f64]) -> Family {
 }
 
 pub fn moment(time_ns: u64, node: u64) -> Moment {
-    Moment { stamp: Stamp { time_ns, node: NodeId(node) }, wall_ns: time_ns / 2 }
+    Moment { stamp: WriteTimestamp { time_ns, node: NodeId(node) }, wall_ns: time_ns / 2 }
 }

@@ -193,7 +193,7 @@ fn what_is_held_back_is_told_without_waiting() {
     let verdict = HeldBack {
         key: key(0),
         family: "m".into(),
-        stamp: Stamp { time_ns: 20, node: NodeId(1) },
+        stamp: WriteTimestamp { time_ns: 20, node: NodeId(1) },
         text: "metric \"m\" has another type elsewhere".into(),
     };
     pair.tell(HUB, Event::HeldBack(vec![verdict.clone()]));

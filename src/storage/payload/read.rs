@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::model::bytes::Reader;
 use crate::model::{
     Epoch, Family, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, Moment, NodeId, Originals, Position,
-    Revision, Schema, Stamp, StoreId, Values, decode_schema,
+    Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
 };
 use crate::store::{Cursor, GroupRecord, Mark, Record};
 
@@ -152,8 +152,8 @@ fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) ->
     if flags & !(HORIZON | DELETED | PUSHED | FAILED) != 0 {
         return Err(Malformed::Invalid(GROUP));
     }
-    let horizon = if flags & HORIZON != 0 { memory.stamp(reader)? } else { Stamp::ZERO };
-    let deleted = if flags & DELETED != 0 { memory.stamp(reader)? } else { Stamp::ZERO };
+    let horizon = if flags & HORIZON != 0 { memory.stamp(reader)? } else { WriteTimestamp::ZERO };
+    let deleted = if flags & DELETED != 0 { memory.stamp(reader)? } else { WriteTimestamp::ZERO };
     let pushed = if flags & PUSHED != 0 { Some(memory.moment(reader)?) } else { None };
     let failed = if flags & FAILED != 0 { Some(memory.moment(reader)?) } else { None };
     let header = memory.mark(reader)?;
@@ -182,16 +182,16 @@ fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) ->
 /// Reads what [`Writer`] wrote.
 #[derive(Default)]
 struct Memory {
-    stamp: Stamp,
+    stamp: WriteTimestamp,
     mark: Mark,
 }
 
 impl Memory {
-    fn stamp(&mut self, reader: &mut Reader<'_>) -> Result<Stamp, Malformed> {
+    fn stamp(&mut self, reader: &mut Reader<'_>) -> Result<WriteTimestamp, Malformed> {
         const STAMP: &str = "a stamp";
         let tag = reader.byte(STAMP)?;
         match tag {
-            STAMP_ZERO => return Ok(Stamp::ZERO),
+            STAMP_ZERO => return Ok(WriteTimestamp::ZERO),
             STAMP_SAME => return Ok(self.stamp),
             STAMP_FULL | STAMP_NODE => {}
             _ => return Err(Malformed::Invalid(STAMP)),

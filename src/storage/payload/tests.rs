@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, MetricType, Moment, NodeId,
-    Points, Position, Revision, Stamp, StoreId,
+    Points, Position, Revision, StoreId, WriteTimestamp,
 };
 use crate::store::{Cursor, GroupRecord, Mark, Marks, Record};
 
-fn stamp() -> impl Strategy<Value = Stamp> {
-    (1..4u64, 0..3u64).prop_map(|(time_ns, node)| Stamp { time_ns, node: NodeId(node) })
+fn stamp() -> impl Strategy<Value = WriteTimestamp> {
+    (1..4u64, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) })
 }
 
 fn mark() -> impl Strategy<Value = Mark> {
@@ -145,7 +145,7 @@ fn a_schema_is_written_once_while_it_lives() {
         builder.finish().unwrap()
     };
     let record = |family| {
-        let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         let id = GroupId { site: Arc::default(), key: Arc::default() };
         let group = Group::post(moment, vec![family]);
         Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() })
@@ -162,7 +162,7 @@ fn a_schema_is_written_once_while_it_lives() {
 
 #[test]
 fn a_schema_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
-    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
@@ -201,8 +201,11 @@ fn of_very_many_records_some_are_held_and_all_or_none_are_handed_on() {
 fn the_last_revision_is_refused_but_of_a_peer() {
     let last = Position { epoch: Epoch(1), revision: Revision(u64::MAX) };
     let opened = Record::Opened { epoch: last.epoch, revision: last.revision };
-    let forgotten =
-        Record::Forgotten { id: GroupId::local(LabelSet::default()), stamp: Stamp::ZERO, revision: last.revision };
+    let forgotten = Record::Forgotten {
+        id: GroupId::local(LabelSet::default()),
+        stamp: WriteTimestamp::ZERO,
+        revision: last.revision,
+    };
     for record in [opened, forgotten] {
         let bytes = encoded(&[record], &mut SchemasWritten::default());
         assert_eq!(decode(&bytes, &mut SchemasRead::default()), Err(Malformed::TooLarge("a revision")));
@@ -224,7 +227,7 @@ fn labels_and_originals_are_refused_at_once() {
     let (mut written, mut read) = (SchemasWritten::default(), SchemasRead::default());
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
-    let moment = Moment { stamp: Stamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { site: Arc::default(), key: Arc::default() };
     let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use foldhash::HashMap;
 
 use crate::model::bytes::{put_block, put_count, put_number, put_text};
-use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Schema, Stamp, encode_schema};
+use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Schema, WriteTimestamp, encode_schema};
 use crate::store::{GroupRecord, Mark, Record};
 
 use super::*;
@@ -157,12 +157,12 @@ fn put_labels(labels: &LabelSet, into: &mut Vec<u8>) {
 /// Writes stamps and marks as what differs from the one before.
 #[derive(Default)]
 struct Writer {
-    stamp: Stamp,
+    stamp: WriteTimestamp,
     mark: Mark,
 }
 
 impl Writer {
-    fn stamp(&mut self, stamp: Stamp, into: &mut Vec<u8>) {
+    fn stamp(&mut self, stamp: WriteTimestamp, into: &mut Vec<u8>) {
         if stamp.is_zero() {
             return into.push(STAMP_ZERO);
         }

@@ -1,7 +1,7 @@
 //! What a link reads of a store.
 
 use super::*;
-use crate::model::{Moment, Revision, Stamp};
+use crate::model::{Moment, Revision, WriteTimestamp};
 
 /// Found by simulation seed 2: a group was listed under its last change only, so that a batch that ended before that left
 /// out what had changed of it earlier, and the next batch took that for sent.
@@ -34,7 +34,7 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
 #[test]
 fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let mut store = store(rules());
-    let moment = Moment { stamp: Stamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let moment = Moment { stamp: WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     let id = at_site("SYQ", &[("job", "b")]);
     store.merge(&id, Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
     store.commit();
@@ -62,7 +62,7 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
         let mut store = store(rules());
         for (step, writer) in (0..6_u64).map(|step| (step, order / 4_u64.pow(step as u32) % 4)) {
             let id = at_site(if step == 4 { "BJ" } else { "SYQ" }, &[("job", &(step.div_ceil(2) % 2).to_string())]);
-            let stamp = Stamp { time_ns: step + 1, node: NodeId(7) };
+            let stamp = WriteTimestamp { time_ns: step + 1, node: NodeId(7) };
             let moment = Moment { stamp, wall_ns: step };
             match writer {
                 // This node, the peer, and another one.
@@ -116,7 +116,7 @@ fn old_changes_of_others_do_not_count_again() {
     store.write(id.clone(), Action::Post(vec![gauge("m")]), now(1)).unwrap();
     store.commit();
     let mut push = |time_ns| {
-        let stamp = Stamp { time_ns, node: NodeId(7) };
+        let stamp = WriteTimestamp { time_ns, node: NodeId(7) };
         let change = Group::post(Moment { stamp, wall_ns: 5 }, vec![gauge("n")]);
         store.merge(&id, change, StoreId(7)).unwrap();
         store.commit();

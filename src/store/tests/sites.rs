@@ -1,10 +1,10 @@
 //! Groups of places: named before their place is known, and sent on to a hub of hubs.
 
 use super::*;
-use crate::model::{Header, Moment, Position, Revision, Stamp};
+use crate::model::{Header, Moment, Position, Revision, WriteTimestamp};
 
 fn pushed(ns: u64, families: Vec<Family>) -> Group {
-    Group::put(Moment { stamp: Stamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
+    Group::put(Moment { stamp: WriteTimestamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
 }
 
 fn changes(store: &Store, scope: &Scope) -> Vec<(String, Vec<String>)> {
@@ -240,7 +240,7 @@ fn what_damage_left_of_a_move_becomes_one_group_again() {
     before.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
     before.commit();
     let mut after = store(rules());
-    let moment = Moment { stamp: Stamp { time_ns: 20, node: NodeId(7) }, wall_ns: 20 };
+    let moment = Moment { stamp: WriteTimestamp { time_ns: 20, node: NodeId(7) }, wall_ns: 20 };
     after.merge(&id.clone(), Group::post(moment, vec![gauge("late")]), StoreId(7)).unwrap();
     after.commit();
     let mut damaged = Store::new(rules(), &[]);
@@ -278,7 +278,7 @@ fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
 #[test]
 fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     let mut store = store(rules());
-    let stamp = |time_ns| Stamp { time_ns, node: NodeId(7) };
+    let stamp = |time_ns| WriteTimestamp { time_ns, node: NodeId(7) };
     let far = crate::model::STAMP_NS_MAX;
     let group = Group::from(Header { horizon: stamp(far), deleted: stamp(1), ..Header::default() });
     store.merge(&at_site("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();

@@ -39,7 +39,7 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
     let (id, peer) = (at_site("S", &[("job", "a")]), StoreId(7));
     let old = pushed(1_000, vec![gauge("m")]);
     store.merge(&id, old.clone(), peer).unwrap();
-    let stamp = crate::model::Stamp { time_ns: 2_000, node: NodeId(7) };
+    let stamp = crate::model::WriteTimestamp { time_ns: 2_000, node: NodeId(7) };
     store.merge(&id, Group::delete(stamp), peer).unwrap();
     let head = store.commit().head;
     let told = |store: &Store, since| {
@@ -66,7 +66,7 @@ fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
     store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
     let refusal = store.merge(&at_site("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
     assert_eq!(refusal, Refusal::Limit { name: "limits.groups_max", max: 1 });
-    let gone = || Group::delete(crate::model::Stamp { time_ns: 3, node: NodeId(7) });
+    let gone = || Group::delete(crate::model::WriteTimestamp { time_ns: 3, node: NodeId(7) });
     store.merge(&at_site("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
     store.merge(&at_site("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
     store.commit();

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Family, Group, GroupId, Moment, Stamp, StoreId};
+use pushrelay::model::{Family, Group, GroupId, Moment, StoreId, WriteTimestamp};
 use pushrelay::store::{Cursor, Record, Store};
 
 /// Groups, tombstones included, and cursors.
@@ -61,7 +61,7 @@ impl Content {
 /// What a scrape could see of a group, held back or not.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    families: Vec<(Stamp, Family)>,
+    families: Vec<(WriteTimestamp, Family)>,
     pushed: Option<Moment>,
     failed: Option<Moment>,
 }
@@ -78,7 +78,8 @@ pub fn seen(group: &Group) -> Option<Seen> {
 /// A group in one line, for traces.
 pub fn show(group: Option<&Group>) -> String {
     let Some(group) = group else { return "nothing".into() };
-    let stamp = |stamp: Stamp| format!("{}.{:x}", stamp.time_ns / 1_000 % 100_000_000_000, stamp.node.0 & 0xfff);
+    let stamp =
+        |stamp: WriteTimestamp| format!("{}.{:x}", stamp.time_ns / 1_000 % 100_000_000_000, stamp.node.0 & 0xfff);
     let moment = |moment: Option<Moment>| moment.map_or("-".into(), |moment| stamp(moment.stamp));
     let families: Vec<String> = group
         .families()

@@ -2,7 +2,7 @@
 
 use pushrelay::compression::{Deflater, LEVEL_DEFAULT};
 use pushrelay::model::{
-    Epoch, Group, GroupId, LabelSet, Moment, NodeId as Stamper, Position, Revision, Stamp, StoreId,
+    Epoch, Group, GroupId, LabelSet, Moment, NodeId as Stamper, Position, Revision, StoreId, WriteTimestamp,
 };
 use pushrelay::session::{Closed, Refused};
 use pushrelay::storage::{Disk, Fault};
@@ -474,7 +474,7 @@ impl World {
             3 => Message::Heartbeat(Heartbeat { lag_ns: self.random.next(), ..Heartbeat::default() }),
             4 => Message::Close(Close { reason: CloseReason::Other(77), text: "bye".into(), retry_after_ms: Some(1) }),
             _ => {
-                let late = Stamp { time_ns: u64::MAX - self.random.below(4), node: Stamper(7) };
+                let late = WriteTimestamp { time_ns: u64::MAX - self.random.below(4), node: Stamper(7) };
                 let moment = Moment { stamp: late, wall_ns: self.random.next() };
                 let group = if self.random.chance(50) { Group::delete(late) } else { Group::post(moment, Vec::new()) };
                 let id = GroupId::local(LabelSet::new([("job", format!("j{}", self.random.below(3)))]));

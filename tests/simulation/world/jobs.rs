@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Group, LabelSet, Moment, Revision, Stamp};
+use pushrelay::model::{Group, LabelSet, Moment, Revision, WriteTimestamp};
 use pushrelay::node::draft::{Merge, forget, note_failures};
 use pushrelay::session::Event as Told;
 use pushrelay::store::{Action, Record, Scope};
@@ -76,7 +76,8 @@ impl World {
         let due = due(&action);
         let written = if wall_clock_stamps {
             let identity = store.identity();
-            let moment = Moment { stamp: Stamp { time_ns: now.stamp_ns, node: identity.node }, wall_ns: now.wall_ns };
+            let moment =
+                Moment { stamp: WriteTimestamp { time_ns: now.stamp_ns, node: identity.node }, wall_ns: now.wall_ns };
             let change = change(action.clone(), moment);
             store.merge(&id, change, identity.store).map(drop)
         } else {

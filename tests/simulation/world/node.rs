@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, Stamp, StoreId};
+use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, StoreId, WriteTimestamp};
 use pushrelay::node::clock::reading;
 use pushrelay::node::draft::{Chain, Drafted};
 use pushrelay::session::Admission;
@@ -66,13 +66,13 @@ pub struct Node {
     /// Its disk has bytes that nobody wrote.
     pub damaged: bool,
     /// Tombstones that it had when it got another place: of what was deleted at the place before.
-    pub moved_with: BTreeMap<GroupId, Stamp>,
+    pub moved_with: BTreeMap<GroupId, WriteTimestamp>,
     /// It was rolled back, wiped or damaged at some time.
     pub lost_something: bool,
     /// Deletes whose tombstones it has dropped rightly.
-    pub dropped: BTreeMap<GroupId, Stamp>,
+    pub dropped: BTreeMap<GroupId, WriteTimestamp>,
     /// Tombstones that this hub has to keep until its clock has passed their time.
-    pub kept: BTreeMap<GroupId, Stamp>,
+    pub kept: BTreeMap<GroupId, WriteTimestamp>,
     /// What [`Bug::MemoryStoreKeepsIdentity`] and [`Bug::EpochKept`] keep.
     pub identity: Option<(Identity, Epoch)>,
 }

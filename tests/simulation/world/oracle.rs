@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use pushrelay::model::{Group, GroupId, LabelSet, Stamp};
+use pushrelay::model::{Group, GroupId, LabelSet, WriteTimestamp};
 use pushrelay::store::{GroupRecord, Record};
 
 use super::content::{Content, Key, Seen, seen, show};
@@ -22,9 +22,9 @@ pub struct Oracle {
     pub member: BTreeMap<(usize, NodeId), usize>,
     pub promised: BTreeMap<usize, BTreeMap<Key, Group>>,
     /// Families that were ever pushed: key, name, stamp and first value.
-    written: HashSet<(Key, Arc<str>, Stamp, u64)>,
+    written: HashSet<(Key, Arc<str>, WriteTimestamp, u64)>,
     /// Deletes and replacements that may be gone, or not: they were made where something was lost since.
-    unsure: BTreeMap<Key, Stamp>,
+    unsure: BTreeMap<Key, WriteTimestamp>,
     /// Found where it could not be returned.
     pub wrong: Option<String>,
 }
@@ -149,7 +149,7 @@ impl World {
         }
     }
 
-    fn may_drop(&self, at: NodeId, id: &GroupId, deleted: Stamp) -> bool {
+    fn may_drop(&self, at: NodeId, id: &GroupId, deleted: WriteTimestamp) -> bool {
         let node = &self.nodes[at];
         let old_enough = !node.is_hub
             || deleted.time_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
@@ -169,7 +169,7 @@ impl World {
         old_enough && (moved_with || node.uplink_hubs().into_iter().all(hub_has))
     }
 
-    fn excuse(&mut self, key: &Key, stamp: Stamp) {
+    fn excuse(&mut self, key: &Key, stamp: WriteTimestamp) {
         let unsure = self.oracle.unsure.entry(key.clone()).or_default();
         *unsure = (*unsure).max(stamp);
     }
