@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::http::{Handler, Incoming, Response};
-use super::passwords::{Users, Verdict, Verifier};
+use super::passwords::{Users, AuthOutcome, Verifier};
 
 /// Headers that may be set, with the values they may have; any, if there are none.
 const HEADERS: [(&str, &[&str]); 5] = [
@@ -135,18 +135,18 @@ impl<H> Gate<H> {
             return None;
         }
         let credentials = request.header("authorization").and_then(credentials);
-        let verdict = match &credentials {
+        let outcome = match &credentials {
             Some((name, password)) => self.verifier.verify(&rules.users, name, password).await,
-            None => Verdict::Wrong,
+            None => AuthOutcome::Wrong,
         };
-        match verdict {
-            Verdict::Right => None,
-            Verdict::Wrong => {
+        match outcome {
+            AuthOutcome::Right => None,
+            AuthOutcome::Wrong => {
                 self.refusals.credentials.fetch_add(1, Ordering::Relaxed);
                 debug!(peer = %request.peer(), given = credentials.is_some(), "no valid user and password");
                 Some(plain(401, "Unauthorized").header("www-authenticate", "Basic"))
             }
-            Verdict::Busy => {
+            AuthOutcome::Busy => {
                 self.refusals.waiting.fetch_add(1, Ordering::Relaxed);
                 let text = "too many passwords wait to be verified; try again";
                 Some(plain(503, text).header("retry-after", "1"))

@@ -81,7 +81,7 @@ impl Users {
 
 /// What came of a name and a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AuthOutcome {
     /// They belong together.
     Right,
     /// They do not.
@@ -108,12 +108,12 @@ struct Known {
 }
 
 impl Known {
-    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<Verdict> {
+    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<AuthOutcome> {
         let same = |other: &hmac::Tag| verify_slices_are_equal(other.as_ref(), tag.as_ref()).is_ok();
         if self.right.get(name).is_some_and(same) {
-            return Some(Verdict::Right);
+            return Some(AuthOutcome::Right);
         }
-        self.wrong.iter().any(same).then_some(Verdict::Wrong)
+        self.wrong.iter().any(same).then_some(AuthOutcome::Wrong)
     }
 
     fn note(&mut self, name: &str, tag: hmac::Tag, right: bool) {
@@ -145,18 +145,18 @@ impl Verifier {
     }
 
     /// Whether the password is that of the user.
-    pub async fn verify(&self, users: &Users, name: &str, password: &[u8]) -> Verdict {
+    pub async fn verify(&self, users: &Users, name: &str, password: &[u8]) -> AuthOutcome {
         let known_user = users.hashes.get(name);
         let hash = known_user.unwrap_or(&users.decoy);
         let tag = self.tag(name, hash, password);
-        if let Some(verdict) = self.look(name, &tag) {
-            return verdict;
+        if let Some(outcome) = self.look(name, &tag) {
+            return outcome;
         }
-        let Ok(_waiting) = self.waiting.try_acquire() else { return Verdict::Busy };
-        let Ok(turn) = self.turn.clone().acquire_owned().await else { return Verdict::Busy };
+        let Ok(_waiting) = self.waiting.try_acquire() else { return AuthOutcome::Busy };
+        let Ok(turn) = self.turn.clone().acquire_owned().await else { return AuthOutcome::Busy };
         // Whoever had the turn before may have asked the same.
-        if let Some(verdict) = self.look(name, &tag) {
-            return verdict;
+        if let Some(outcome) = self.look(name, &tag) {
+            return outcome;
         }
         let (hash, password, name) = (hash.clone(), password.to_vec(), name.to_owned());
         let (known, is_known_user) = (self.known.clone(), known_user.is_some());
@@ -169,9 +169,9 @@ impl Verifier {
             right
         });
         match compared.await {
-            Ok(true) => Verdict::Right,
-            Ok(false) => Verdict::Wrong,
-            Err(_) => Verdict::Busy,
+            Ok(true) => AuthOutcome::Right,
+            Ok(false) => AuthOutcome::Wrong,
+            Err(_) => AuthOutcome::Busy,
         }
     }
 
@@ -185,7 +185,7 @@ impl Verifier {
         context.sign()
     }
 
-    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<Verdict> {
+    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<AuthOutcome> {
         self.known().look(name, tag)
     }
 
@@ -211,16 +211,16 @@ mod tests {
     async fn only_the_right_password_of_a_known_user_is_right() {
         let (users, verifier) = (users(&[("alice", "correct"), ("bob", "")]), verifier());
         for _ in 0..2 {
-            for (name, password, verdict) in [
-                ("alice", "correct", Verdict::Right),
-                ("alice", "wrong", Verdict::Wrong),
-                ("alice", "", Verdict::Wrong),
-                ("bob", "", Verdict::Right),
-                ("bob", "correct", Verdict::Wrong),
-                ("carol", "correct", Verdict::Wrong),
-                ("", "", Verdict::Wrong),
+            for (name, password, outcome) in [
+                ("alice", "correct", AuthOutcome::Right),
+                ("alice", "wrong", AuthOutcome::Wrong),
+                ("alice", "", AuthOutcome::Wrong),
+                ("bob", "", AuthOutcome::Right),
+                ("bob", "correct", AuthOutcome::Wrong),
+                ("carol", "correct", AuthOutcome::Wrong),
+                ("", "", AuthOutcome::Wrong),
             ] {
-                assert_eq!(verifier.verify(&users, name, password.as_bytes()).await, verdict, "{name} {password}");
+                assert_eq!(verifier.verify(&users, name, password.as_bytes()).await, outcome, "{name} {password}");
             }
         }
     }
@@ -230,7 +230,7 @@ mod tests {
         // Of `htpasswd -B`, and the toolkit's own example of "fakepassword".
         let hash = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
         let users = Users::new([("a".to_string(), PasswordHash::parse(hash).unwrap())].into());
-        assert_eq!(verifier().verify(&users, "a", b"fakepassword").await, Verdict::Right);
+        assert_eq!(verifier().verify(&users, "a", b"fakepassword").await, AuthOutcome::Right);
     }
 
     #[tokio::test]
@@ -243,21 +243,21 @@ mod tests {
         let known = verifier.known();
         assert_eq!((known.right.len(), known.wrong.len()), (1, WRONG_MAX));
         let tag = verifier.tag("alice", &users.hashes["alice"], b"correct");
-        assert_eq!(known.look("alice", &tag), Some(Verdict::Right));
+        assert_eq!(known.look("alice", &tag), Some(AuthOutcome::Right));
     }
 
     #[tokio::test]
     async fn a_changed_or_removed_user_is_asked_anew() {
         let verifier = verifier();
         let before = users(&[("alice", "old")]);
-        assert_eq!(verifier.verify(&before, "alice", b"old").await, Verdict::Right);
+        assert_eq!(verifier.verify(&before, "alice", b"old").await, AuthOutcome::Right);
         let after = users(&[("alice", "new")]);
-        assert_eq!(verifier.verify(&after, "alice", b"old").await, Verdict::Wrong);
-        assert_eq!(verifier.verify(&after, "alice", b"new").await, Verdict::Right);
+        assert_eq!(verifier.verify(&after, "alice", b"old").await, AuthOutcome::Wrong);
+        assert_eq!(verifier.verify(&after, "alice", b"new").await, AuthOutcome::Right);
         let nobody = users(&[("bob", "x")]);
         verifier.retain(&nobody);
         assert!(verifier.known().right.is_empty());
-        assert_eq!(verifier.verify(&nobody, "alice", b"new").await, Verdict::Wrong);
+        assert_eq!(verifier.verify(&nobody, "alice", b"new").await, AuthOutcome::Wrong);
     }
 
     #[tokio::test]
@@ -283,11 +283,11 @@ mod tests {
             waiting.spawn(async move { verifier.verify(&users, "alice", b"correct").await });
         }
         for _ in 0..5 {
-            assert_eq!(waiting.join_next().await.unwrap().unwrap(), Verdict::Busy);
+            assert_eq!(waiting.join_next().await.unwrap().unwrap(), AuthOutcome::Busy);
         }
         drop(turn);
-        while let Some(verdict) = waiting.join_next().await {
-            assert_eq!(verdict.unwrap(), Verdict::Right);
+        while let Some(outcome) = waiting.join_next().await {
+            assert_eq!(outcome.unwrap(), AuthOutcome::Right);
         }
     }
 

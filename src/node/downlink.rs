@@ -24,7 +24,7 @@ use crate::net::listen::{self, Accepting};
 use crate::net::stop::Stop;
 use crate::net::tls::{Acceptor, Peer};
 use crate::net::websocket;
-use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, Verdict};
+use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, AdmitDecision};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
@@ -320,15 +320,15 @@ impl Rim for EdgeRim {
     async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
         let at_site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
         let site = at_site.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)))?;
-        let verdict = self.hub.sessions().admission.admit(self.name(), &hello.facts, self.session);
-        match verdict {
-            Verdict::Admit => {}
-            Verdict::Replace(old) => self.end(old).await,
-            Verdict::Taken { by } => {
+        let report = self.hub.sessions().admission.admit(self.name(), &hello.facts, self.session);
+        match report {
+            AdmitDecision::Admit => {}
+            AdmitDecision::Replace(old) => self.end(old).await,
+            AdmitDecision::Taken { by } => {
                 let text = format!("the edge {:?} is connected with another store, {by}", self.name());
                 return Err(self.refuse(CloseReason::NameTaken, text, Some(TAKEN_RETRY)));
             }
-            Verdict::Full { sessions_max } => {
+            AdmitDecision::Full { sessions_max } => {
                 let text = format!("{sessions_max} edges are connected (hub.connections_max)");
                 return Err(self.refuse(CloseReason::Overloaded, text, Some(TAKEN_RETRY)));
             }
@@ -369,7 +369,7 @@ impl Rim for EdgeRim {
             Note::ClockOffset(offset_ns) => edge.link.clock_offset_ns = offset_ns,
             Note::Heard => edge.link.last_seen_ns = now_ns,
             Note::PeerLag(lag_ns) => edge.lag_said_ns = lag_ns,
-            Note::HeldBack(verdicts) => edge.link.held_back += verdicts.len() as u64,
+            Note::HeldBack(reports) => edge.link.held_back += reports.len() as u64,
             Note::Head(_) => {}
         });
     }

@@ -9,8 +9,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::store::{Action, Committed, Cursor, Entry, HeldBack, Now, Refusal, Scope, Store};
-use crate::wire::message::VERDICTS_MAX;
-use crate::wire::{Delta, Verdict};
+use crate::wire::message::CONFLICT_REPORTS_MAX;
+use crate::wire::{Delta, ConflictReport};
 
 /// A tombstone made by a clock that is further ahead than this is kept until then.
 const CLOCKS_APART_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;
@@ -100,7 +100,7 @@ impl Drafted {
     ///
     /// # Errors
     /// See [`MergeError`].
-    pub fn merge(&mut self, store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, MergeError> {
+    pub fn merge(&mut self, store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, MergeError> {
         if merge.chain.is_broken() {
             return Err(MergeError::Broken);
         }
@@ -125,7 +125,7 @@ impl Drafted {
     }
 }
 
-fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> {
+fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, Refusal> {
     let Merge { scope, deltas, peer, position, .. } = merge;
     let mut all_held = Vec::new();
     let ids: Vec<GroupId> = match &scope {
@@ -143,17 +143,17 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<Verdict>, Refusal> 
     }
     // What another group of the same update made room for is not held back any more.
     let still = all_held.into_iter().filter(|(id, _, held)| store.holds_back(id, &held.name));
-    let verdict = |(_, key, held): (GroupId, Arc<LabelSet>, HeldBack)| {
+    let report = |(_, key, held): (GroupId, Arc<LabelSet>, HeldBack)| {
         let text = held.reason();
-        Verdict { key, family: held.name, stamp: held.stamp, text }
+        ConflictReport { key, family: held.name, stamp: held.stamp, text }
     };
-    let verdicts = still.map(verdict).take(VERDICTS_MAX).collect();
+    let reports = still.map(report).take(CONFLICT_REPORTS_MAX).collect();
     let site = match scope {
         Scope::Site(site) => site,
         Scope::Shown => Arc::default(),
     };
     store.set_cursor(peer, Cursor { position, site });
-    Ok(verdicts)
+    Ok(reports)
 }
 
 /// The group that a peer calls so.
@@ -166,19 +166,19 @@ fn id_of(store: &Store, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
 
 /// A peer holds families of a scope back: moves the failure times of the groups that still have them as they were sent.
 /// Returns how many.
-pub fn note_failures(store: &mut Store, scope: &Scope, verdicts: &[Verdict], now: Now) -> usize {
+pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport], now: Now) -> usize {
     let mut noted = HashSet::new();
-    for verdict in verdicts {
-        let id = id_of(store, scope, verdict.key.clone());
+    for report in reports {
+        let id = id_of(store, scope, report.key.clone());
         // In the draft: a delete or a later push may have come with the verdict.
         let entry = store.drafted(&id);
         // What is held back here too was known to be when it was taken.
         let shown = |entry: &Entry| {
-            let (family, mark) = entry.family(&verdict.family)?;
+            let (family, mark) = entry.family(&report.family)?;
             (!mark.held).then_some(family.stamp)
         };
         let pushed = entry.and_then(|entry| shown(&entry));
-        if pushed == Some(verdict.stamp) && noted.insert(id.clone()) {
+        if pushed == Some(report.stamp) && noted.insert(id.clone()) {
             // The group is there, so there is no bound that this could cross.
             let _ = store.write(id, Action::Refuse, now);
         }
@@ -221,19 +221,19 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_on_what_is_deleted_in_the_same_draft_revives_nothing() {
+    fn a_conflict_report_on_a_group_deleted_in_the_same_draft_revives_nothing() {
         let mut store = Store::new(Rules::default(), &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
         let id = GroupId::local(LabelSet::new([("job", "a")]));
         store.write(id.clone(), Action::Put(vec![family("m")]), Now { wall_ns: 5, stamp_ns: 5 }).unwrap();
         store.commit();
         let stamp = store.published().group(&id).unwrap().group.family("m").unwrap().stamp;
-        let verdict = Verdict { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
+        let report = ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
         let (mut drafted, later) = (Drafted::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
         let delta = Delta { id: id.clone(), group: Group::delete(later) };
         drafted.merge(&mut store, merge(vec![delta])).unwrap();
         let now = Now { wall_ns: 10, stamp_ns: 10 };
-        assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&verdict), now), 0);
+        assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&report), now), 0);
         drafted.publish(&mut store).unwrap();
         assert!(!store.published().group(&id).unwrap().group.is_live());
     }
@@ -276,9 +276,9 @@ mod tests {
         let first = put(LabelSet::new([("job", "a"), ("x", &long)]), 1);
         let second = put(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]), 200);
         let merge = Merge { scope: site.clone(), ..merge(vec![first, second]) };
-        let verdicts = Drafted::default().merge(&mut store, merge).unwrap();
-        assert_eq!(verdicts.len(), VERDICTS_MAX);
-        assert!(verdicts.iter().all(|verdict| verdict.text.contains("already shown under the labels")));
+        let reports = Drafted::default().merge(&mut store, merge).unwrap();
+        assert_eq!(reports.len(), CONFLICT_REPORTS_MAX);
+        assert!(reports.iter().all(|report| report.text.contains("already shown under the labels")));
         let Scope::Site(site) = site else { unreachable!() };
         let key = Arc::new(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]));
         let entry = store.drafted(&GroupId { site, key }).unwrap();

@@ -26,7 +26,7 @@ use crate::net::websocket::{Connection, Receiver, Sender, WebSocketError};
 use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
-use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message, Verdict};
+use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message, ConflictReport};
 
 /// Messages waiting to be sent, at most. The session's window bounds updates; acks and heartbeats are few.
 const OUTGOING_MAX: usize = 256;
@@ -106,7 +106,7 @@ pub enum Note {
     /// The age of the peer's oldest change that is not held here, as it says, in nanoseconds.
     PeerLag(u64),
     /// The peer keeps these families but does not show them.
-    HeldBack(Vec<Verdict>),
+    HeldBack(Vec<ConflictReport>),
     /// A message came.
     Heard,
 }
@@ -237,7 +237,7 @@ struct Talk<'a> {
 
 /// What came of a commit.
 enum Done {
-    Durable(CommitId, Revision, Vec<Verdict>),
+    Durable(CommitId, Revision, Vec<ConflictReport>),
     Failed(String),
 }
 
@@ -273,9 +273,9 @@ impl Talk<'_> {
                 Action::Unsendable { id, family: Some(family), bytes, bytes_max } => {
                     warn!(group = %id, %family, bytes, bytes_max, "a family is too large for the peer and is not sent");
                 }
-                Action::HeldBack(verdicts) => {
-                    rim.note(Note::HeldBack(verdicts.clone()));
-                    self.context.writer.held_back(self.scope.clone(), verdicts).await;
+                Action::HeldBack(reports) => {
+                    rim.note(Note::HeldBack(reports.clone()));
+                    self.context.writer.held_back(self.scope.clone(), reports).await;
                 }
                 Action::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
                 Action::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),
@@ -584,13 +584,13 @@ mod tests {
             char::from(b'0' + (state >> 58) as u8)
         };
         let mut text = || (0..1_000).map(|_| letter()).collect::<String>();
-        let mut verdict = || Verdict {
+        let mut report = || ConflictReport {
             key: Arc::new(LabelSet::new([("job", text())])),
             family: "m".into(),
             stamp: crate::model::WriteTimestamp::default(),
             text: text().into(),
         };
-        let held_back = (0..64).map(|_| verdict()).collect();
+        let held_back = (0..64).map(|_| report()).collect();
         let ack = Message::Ack(Ack { updates: 9, revision: Revision(0), held_back });
         let close = told(vec![hello(), ack]).await;
         assert!(close.text.contains("an ack of 9 updates"), "{}", close.text);

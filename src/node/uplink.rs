@@ -28,7 +28,7 @@ use crate::net::tls::Connector;
 use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::store::Scope;
 use crate::wire::message::{HOLDS_MAX, PLAIN_BYTES_MAX};
-use crate::wire::{CloseReason, Facts, Hello, Hold, Opening, Verdict};
+use crate::wire::{CloseReason, Facts, Hello, Hold, Opening, ConflictReport};
 
 /// The longest that a hub's word on when to come back is followed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
@@ -273,7 +273,7 @@ impl Rim for HubRim<'_> {
                 self.progress.peer_holds(*revision);
                 self.untold = Some(*revision);
             }
-            Note::HeldBack(verdicts) => self.complain(verdicts),
+            Note::HeldBack(reports) => self.complain(reports),
             _ => {}
         }
         task.state.update(|link| match note {
@@ -302,7 +302,7 @@ impl Rim for HubRim<'_> {
                     task.clock.set_offset_ns(offset_ns);
                 }
             }
-            Note::HeldBack(verdicts) => link.held_back += verdicts.len() as u64,
+            Note::HeldBack(reports) => link.held_back += reports.len() as u64,
             Note::PeerLag(_) => {}
             Note::Heard => link.last_seen_ns = now_ns,
         });
@@ -314,9 +314,9 @@ impl Rim for HubRim<'_> {
 
 impl HubRim<'_> {
     /// Says what the hub does not show, once a session for each family.
-    fn complain(&mut self, verdicts: &[Verdict]) {
+    fn complain(&mut self, reports: &[ConflictReport]) {
         let hub = &self.task.options.hub;
-        for Verdict { key, family, text, .. } in verdicts {
+        for ConflictReport { key, family, text, .. } in reports {
             let known =
                 self.complaints.len() >= COMPLAINTS_MAX || !self.complaints.insert((key.clone(), family.clone()));
             match known {

@@ -26,7 +26,7 @@ use super::metrics::Metrics;
 use crate::model::{Family, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, Log};
 use crate::store::{Action, Committed, Cursor, Published, Refusal, Scope, Store};
-use crate::wire::{Delta, Verdict};
+use crate::wire::{Delta, ConflictReport};
 
 /// Jobs waiting for the thread, at most.
 const QUEUE_MAX: usize = 1_024;
@@ -104,11 +104,11 @@ enum Job {
     Merge {
         merge: Merge,
         reply: Reply,
-        held_back: oneshot::Sender<Vec<Verdict>>,
+        held_back: oneshot::Sender<Vec<ConflictReport>>,
     },
     HeldBack {
         scope: Scope,
-        verdicts: Vec<Verdict>,
+        reports: Vec<ConflictReport>,
     },
     /// The hub of that uplink holds all changes up to there.
     Holds {
@@ -127,7 +127,7 @@ enum Job {
 /// A merge that is under way.
 pub struct Merging {
     answer: oneshot::Receiver<Result<(), WriteError>>,
-    held_back: oneshot::Receiver<Vec<Verdict>>,
+    held_back: oneshot::Receiver<Vec<ConflictReport>>,
 }
 
 impl Merging {
@@ -135,7 +135,7 @@ impl Merging {
     ///
     /// # Errors
     /// See [`WriteError`]; nothing of it was merged then.
-    pub async fn done(mut self) -> Result<Vec<Verdict>, WriteError> {
+    pub async fn done(mut self) -> Result<Vec<ConflictReport>, WriteError> {
         self.answer.await.unwrap_or(Err(WriteError::Stopped))?;
         Ok(self.held_back.try_recv().unwrap_or_default())
     }
@@ -315,11 +315,11 @@ impl Writer {
         chain: &Chain,
     ) -> Result<Merging, WriteError> {
         let (reply, answer) = oneshot::channel();
-        let (verdicts, held_back) = oneshot::channel();
+        let (reports, held_back) = oneshot::channel();
         let merging = Merging { answer, held_back };
         let inline = chain.is_begun() && chain.is_idle() && is_small(&deltas);
         let merge = Merge { scope, deltas, peer, position, chain: chain.clone() };
-        let mut job = Job::Merge { merge, reply, held_back: verdicts };
+        let mut job = Job::Merge { merge, reply, held_back: reports };
         if inline {
             job = match self.desk.try_perform(job) {
                 Ok(outcome) => {
@@ -334,8 +334,8 @@ impl Writer {
     }
 
     /// A peer keeps these families of a scope but does not show them: their groups' last pushes failed there.
-    pub async fn held_back(&self, scope: Scope, verdicts: Vec<Verdict>) {
-        let _ = self.jobs.send(Job::HeldBack { scope, verdicts }).await;
+    pub async fn held_back(&self, scope: Scope, reports: Vec<ConflictReport>) {
+        let _ = self.jobs.send(Job::HeldBack { scope, reports }).await;
     }
 
     /// What the store says of itself; of what it holds of others, all or that of one peer.

@@ -26,7 +26,7 @@ pub struct Entry {
 
 /// What to do with a new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum AdmitDecision {
     /// Let it in.
     Admit,
     /// Let it in as soon as this older session is over: ended, its commits done.
@@ -59,20 +59,20 @@ impl Admission {
 
     /// Decides on a new session of the edge `name`, and enters it if it may come in. `name` is the one that the hub
     /// authenticated.
-    pub fn admit(&mut self, name: &str, facts: &Facts, session: SessionId) -> Verdict {
+    pub fn admit(&mut self, name: &str, facts: &Facts, session: SessionId) -> AdmitDecision {
         let entry = Entry { session, store: facts.store, epoch: facts.epoch() };
-        let verdict = match self.sessions.get(name) {
-            Some(old) if succeeds(&facts.lineage, facts.store, old) => Verdict::Replace(old.session),
-            Some(old) => Verdict::Taken { by: old.store },
-            None if self.sessions.len() >= self.sessions_max => Verdict::Full { sessions_max: self.sessions_max },
-            None => Verdict::Admit,
+        let decision = match self.sessions.get(name) {
+            Some(old) if succeeds(&facts.lineage, facts.store, old) => AdmitDecision::Replace(old.session),
+            Some(old) => AdmitDecision::Taken { by: old.store },
+            None if self.sessions.len() >= self.sessions_max => AdmitDecision::Full { sessions_max: self.sessions_max },
+            None => AdmitDecision::Admit,
         };
-        if matches!(verdict, Verdict::Taken { .. } | Verdict::Full { .. }) {
+        if matches!(decision, AdmitDecision::Taken { .. } | AdmitDecision::Full { .. }) {
             self.refused += 1;
         } else {
             self.sessions.insert(name.into(), entry);
         }
-        verdict
+        decision
     }
 
     /// Takes a session that is over out of the table, unless another one took over.
@@ -129,9 +129,9 @@ mod tests {
     #[test]
     fn a_new_session_of_the_store_replaces_the_old_one() {
         let mut table = Admission::new(10);
-        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(1)), Verdict::Admit);
-        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(2)), Verdict::Replace(SessionId(1)));
-        assert_eq!(table.admit("a", &facts(1, &[5, 6]), SessionId(3)), Verdict::Replace(SessionId(2)), "restarted");
+        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(1)), AdmitDecision::Admit);
+        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(2)), AdmitDecision::Replace(SessionId(1)));
+        assert_eq!(table.admit("a", &facts(1, &[5, 6]), SessionId(3)), AdmitDecision::Replace(SessionId(2)), "restarted");
         table.leave("a", SessionId(2));
         assert_eq!(table.session("a").map(|entry| entry.session), Some(SessionId(3)));
         table.leave("a", SessionId(3));
@@ -142,20 +142,20 @@ mod tests {
     fn another_store_under_the_name_waits_until_the_first_is_gone() {
         let mut table = Admission::new(10);
         table.admit("a", &facts(1, &[5, 6]), SessionId(1));
-        let taken = Verdict::Taken { by: StoreId(1) };
+        let taken = AdmitDecision::Taken { by: StoreId(1) };
         assert_eq!(table.admit("a", &facts(2, &[5, 6]), SessionId(2)), taken);
         assert_eq!(table.admit("a", &facts(1, &[5, 7]), SessionId(3)), taken, "a copy");
         assert_eq!((table.len(), table.refused()), (1, 2));
-        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(4)), Verdict::Admit);
+        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(4)), AdmitDecision::Admit);
         table.leave("a", SessionId(1));
-        assert_eq!(table.admit("a", &facts(2, &[5]), SessionId(5)), Verdict::Admit);
+        assert_eq!(table.admit("a", &facts(2, &[5]), SessionId(5)), AdmitDecision::Admit);
     }
 
     #[test]
     fn the_table_is_bounded() {
         let mut table = Admission::new(1);
         table.admit("a", &facts(1, &[5]), SessionId(1));
-        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(2)), Verdict::Full { sessions_max: 1 });
-        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(3)), Verdict::Replace(SessionId(1)));
+        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(2)), AdmitDecision::Full { sessions_max: 1 });
+        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(3)), AdmitDecision::Replace(SessionId(1)));
     }
 }

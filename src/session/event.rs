@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::wire::{CloseReason, Delta, Facts, Hello, Message, Verdict};
+use crate::wire::{CloseReason, Delta, Facts, Hello, Message, ConflictReport};
 
 /// What time it is. Timeouts go by the monotonic clock; the wall clock is only measured against the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,7 @@ pub enum Event {
     /// The answer to [`Action::Read`].
     Read(Batch),
     /// Families of the commit whose end is told next that are held back.
-    HeldBack(Vec<Verdict>),
+    HeldBack(Vec<ConflictReport>),
     /// A commit is durable. Commits end in the order in which they were asked for.
     Committed(CommitId),
     /// A commit failed, and nothing of it is in the store: why. The conversation ends; the peer will send it again.
@@ -125,7 +125,7 @@ pub enum Action {
     /// conversation may be less than the last one of the conversation before.
     PeerHolds(Revision),
     /// The peer keeps these families but does not show them.
-    HeldBack(Vec<Verdict>),
+    HeldBack(Vec<ConflictReport>),
     /// A family is too large for the peer and was left out; or a whole group, since its key alone is.
     Unsendable {
         /// The group.

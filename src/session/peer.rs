@@ -184,7 +184,7 @@ impl Peer {
                 self.sending.publish(head, now.monotonic_ns, actions);
             }
             Event::Read(batch) => self.sending.read(batch, now.monotonic_ns, actions),
-            Event::HeldBack(verdicts) => self.receiving.held_back(verdicts),
+            Event::HeldBack(reports) => self.receiving.held_back(reports),
             Event::Committed(id) => {
                 let half_done = self.receiving.committed(id, now.monotonic_ns, actions)?;
                 if half_done {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::model::{Position, Revision, StoreId};
-use crate::wire::{Ack, Message, Update, Verdict};
+use crate::wire::{Ack, Message, Update, ConflictReport};
 
 use super::event::{Action, CommitId};
 use super::pace::ACK_DELAY_NS;
@@ -53,7 +53,7 @@ pub(super) struct Receiving {
     /// Updates made durable.
     updates: u64,
     /// What of the next of them is held back.
-    held_back: Vec<Verdict>,
+    held_back: Vec<ConflictReport>,
     /// The acknowledgement of some of them that waits.
     owed: Option<Owed>,
 }
@@ -121,8 +121,8 @@ impl Receiving {
     }
 
     /// Families of the next commit to end are held back.
-    pub fn held_back(&mut self, verdicts: Vec<Verdict>) {
-        self.held_back = Verdict::sendable(verdicts);
+    pub fn held_back(&mut self, reports: Vec<ConflictReport>) {
+        self.held_back = ConflictReport::sendable(reports);
     }
 
     /// A commit is durable. Tells whether the peer's half of an exchange now is.

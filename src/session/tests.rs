@@ -10,8 +10,8 @@ use store::{Store, family, key, moment};
 
 use super::*;
 use crate::model::{Group, LabelSet, NodeId, Revision, WriteTimestamp};
-use crate::wire::message::VERDICTS_MAX;
-use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update, Verdict as HeldBack};
+use crate::wire::message::CONFLICT_REPORTS_MAX;
+use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update, ConflictReport};
 
 const SECOND_NS: u64 = event::SECOND_NS;
 
@@ -263,20 +263,20 @@ fn two_ends_of_one_store_are_refused() {
 #[test]
 fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_nothing() {
     let mut pair = acquainted(1);
-    let verdict = |job: usize| HeldBack {
+    let report = |job: usize| ConflictReport {
         key: key(job),
         family: "m".into(),
         stamp: WriteTimestamp { time_ns: 20, node: NodeId(1) },
         text: "metric \"m\" has another type elsewhere".into(),
     };
     pair.write(EDGE, &key(1), &put(20, 2.0));
-    pair.tell(HUB, Event::HeldBack((0..100).map(verdict).collect()));
+    pair.tell(HUB, Event::HeldBack((0..100).map(report).collect()));
     pair.settle();
     let told = pair.side(EDGE).held_back.clone();
-    assert_eq!(told, (0..VERDICTS_MAX).map(verdict).collect::<Vec<_>>(), "as many as a message takes");
+    assert_eq!(told, (0..CONFLICT_REPORTS_MAX).map(report).collect::<Vec<_>>(), "as many as a message takes");
     pair.write(EDGE, &key(1), &put(30, 3.0));
     pair.settle();
-    assert_eq!(pair.side(EDGE).held_back.len(), VERDICTS_MAX, "each is told once");
+    assert_eq!(pair.side(EDGE).held_back.len(), CONFLICT_REPORTS_MAX, "each is told once");
     converged(&pair);
 }
 

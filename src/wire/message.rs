@@ -22,9 +22,9 @@ pub const OPENINGS_MAX: usize = 64;
 /// Positions held of other stores, at most.
 pub const HOLDS_MAX: usize = 64;
 /// Verdicts of one acknowledgement, at most.
-pub const VERDICTS_MAX: usize = 64;
+pub const CONFLICT_REPORTS_MAX: usize = 64;
 /// Bytes of them, about, at most.
-const VERDICTS_BYTES_MAX: usize = 128 << 10;
+const CONFLICT_REPORTS_BYTES_MAX: usize = 128 << 10;
 /// Stores above a hub, at most.
 pub const ABOVE_MAX: usize = 64;
 /// Labels of a place, at most.
@@ -169,13 +169,13 @@ pub struct Ack {
     pub updates: u64,
     /// `upto` of the last of them.
     pub revision: Revision,
-    /// Families in these updates that are kept but not shown; at most [`VERDICTS_MAX`], the others are not told of.
-    pub held_back: Vec<Verdict>,
+    /// Families in these updates that are kept but not shown; at most [`CONFLICT_REPORTS_MAX`], the others are not told of.
+    pub held_back: Vec<ConflictReport>,
 }
 
 /// A family that the receiver of an update holds back, since it cannot stand beside what is shown there.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Verdict {
+pub struct ConflictReport {
     /// The group, as the update called it.
     pub key: Arc<LabelSet>,
     /// The family's name.
@@ -186,21 +186,21 @@ pub struct Verdict {
     pub text: Arc<str>,
 }
 
-impl Verdict {
+impl ConflictReport {
     /// Of these, those that an acknowledgement can carry.
-    pub fn sendable(verdicts: Vec<Verdict>) -> Vec<Verdict> {
+    pub fn sendable(reports: Vec<ConflictReport>) -> Vec<ConflictReport> {
         let short = |text: &str| text.len() <= TEXT_BYTES_MAX;
-        let small = |v: &Verdict| {
+        let small = |v: &ConflictReport| {
             let labels = v.key.len() <= PLACE_LABELS_MAX && v.key.iter().all(|l| short(l.name) && short(l.value));
             labels && short(&v.family)
         };
         let mut bytes = 0;
-        let mut fits = |v: &Verdict| {
+        let mut fits = |v: &ConflictReport| {
             let labels: usize = v.key.iter().map(|label| label.name.len() + label.value.len() + 8).sum();
             bytes += labels + v.family.len() + v.text.len().min(TEXT_BYTES_MAX) + 32;
-            bytes <= VERDICTS_BYTES_MAX
+            bytes <= CONFLICT_REPORTS_BYTES_MAX
         };
-        verdicts.into_iter().filter(small).take_while(|v| fits(v)).take(VERDICTS_MAX).collect()
+        reports.into_iter().filter(small).take_while(|v| fits(v)).take(CONFLICT_REPORTS_MAX).collect()
     }
 }
 

@@ -11,7 +11,7 @@ use crate::model::{Epoch, LabelSet, NodeId, Position, Revision, StoreId, WriteTi
 
 use super::decoder::DecodeError;
 use super::message::{
-    self, Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, Verdict,
+    self, Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, ConflictReport,
     Welcome,
 };
 
@@ -160,11 +160,11 @@ struct AckPb {
     #[prost(uint64, tag = "2")]
     revision: u64,
     #[prost(message, repeated, tag = "3")]
-    held_back: Vec<VerdictPb>,
+    held_back: Vec<ConflictReportPb>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct VerdictPb {
+struct ConflictReportPb {
     #[prost(message, repeated, tag = "1")]
     key: Vec<LabelPb>,
     #[prost(string, tag = "2")]
@@ -250,7 +250,7 @@ pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
         Message::Welcome(welcome) => put(WELCOME, &WelcomePb::from(welcome), into),
         Message::Update(update) => encode_update(update, Columns::default(), into),
         Message::Ack(ack) => {
-            let held_back = ack.held_back.iter().take(message::VERDICTS_MAX).map(VerdictPb::from).collect();
+            let held_back = ack.held_back.iter().take(message::CONFLICT_REPORTS_MAX).map(ConflictReportPb::from).collect();
             put(ACK, &AckPb { updates: ack.updates, revision: ack.revision.0, held_back }, into);
         }
         Message::Heartbeat(heartbeat) => {
@@ -275,8 +275,8 @@ pub(super) fn decode_plain(kind: u8, body: &[u8]) -> Result<Message, DecodeError
         WELCOME => of::<WelcomePb>("welcome", body)?.try_into().map(Message::Welcome),
         ACK => {
             let ack = of::<AckPb>("ack", body)?;
-            bounded("families held back", ack.held_back.len(), message::VERDICTS_MAX)?;
-            let held_back = ack.held_back.into_iter().map(Verdict::try_from).collect::<Result<_, _>>()?;
+            bounded("families held back", ack.held_back.len(), message::CONFLICT_REPORTS_MAX)?;
+            let held_back = ack.held_back.into_iter().map(ConflictReport::try_from).collect::<Result<_, _>>()?;
             Ok(Message::Ack(Ack { updates: ack.updates, revision: Revision(ack.revision), held_back }))
         }
         HEARTBEAT => {
@@ -382,17 +382,17 @@ impl TryFrom<WelcomePb> for Welcome {
     }
 }
 
-impl From<&Verdict> for VerdictPb {
-    fn from(verdict: &Verdict) -> Self {
-        let Verdict { key, family, stamp, text } = verdict;
+impl From<&ConflictReport> for ConflictReportPb {
+    fn from(report: &ConflictReport) -> Self {
+        let ConflictReport { key, family, stamp, text } = report;
         let (family, text) = (family.to_string(), cut(text).into());
         Self { key: labels_pb(key), family, time_ns: stamp.time_ns, node: stamp.node.0, text }
     }
 }
 
-impl TryFrom<VerdictPb> for Verdict {
+impl TryFrom<ConflictReportPb> for ConflictReport {
     type Error = DecodeError;
-    fn try_from(pb: VerdictPb) -> Result<Self, DecodeError> {
+    fn try_from(pb: ConflictReportPb) -> Result<Self, DecodeError> {
         bounded("bytes of a family's name", pb.family.len(), message::TEXT_BYTES_MAX)?;
         Ok(Self {
             key: Arc::new(labels_of("labels of a group that is held back", pb.key)?),

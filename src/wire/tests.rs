@@ -105,8 +105,8 @@ fn labels() -> impl Strategy<Value = LabelSet> {
     proptest::collection::vec(("[a-z]{1,3}", ".{0,3}"), 0..3).prop_map(LabelSet::new)
 }
 
-fn verdict() -> impl Strategy<Value = Verdict> {
-    (labels(), "[a-z]{1,5}", any::<[u64; 2]>(), ".{0,9}").prop_map(|(key, family, [time_ns, node], text)| Verdict {
+fn report() -> impl Strategy<Value = ConflictReport> {
+    (labels(), "[a-z]{1,5}", any::<[u64; 2]>(), ".{0,9}").prop_map(|(key, family, [time_ns, node], text)| ConflictReport {
         key: Arc::new(key),
         family: family.into(),
         stamp: WriteTimestamp { time_ns, node: NodeId(node) },
@@ -137,7 +137,7 @@ fn plain() -> impl Strategy<Value = Message> {
                 })
             }
         ),
-        (any::<[u64; 2]>(), proptest::collection::vec(verdict(), 0..3)).prop_map(|([updates, at], held_back)| {
+        (any::<[u64; 2]>(), proptest::collection::vec(report(), 0..3)).prop_map(|([updates, at], held_back)| {
             Message::Ack(Ack { updates, revision: Revision(at), held_back })
         }),
         (clock(), any::<[u64; 2]>()).prop_map(|(clock, [head, lag_ns])| {

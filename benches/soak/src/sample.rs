@@ -124,11 +124,11 @@ fn row(
     }
     let (first, last) = (of(&samples[..third]), of(&samples[samples.len() - third..]));
     let allowed = allowed(first);
-    let verdict = if last <= allowed { "" } else { "  FAILED: it grows" };
+    let report = if last <= allowed { "" } else { "  FAILED: it grows" };
     let (peak, slope) = (peak(samples) / unit, 360.0 * slope(samples) / unit);
     let (first, last, allowed) = (first / unit, last / unit, allowed / unit);
-    println!("{node:4}  {what:17}  {first:<11.2}  {last:<10.2}  {peak:<9.2}  {allowed:<9.2}  {slope:+.2}{verdict}");
-    verdict.is_empty()
+    println!("{node:4}  {what:17}  {first:<11.2}  {last:<10.2}  {peak:<9.2}  {allowed:<9.2}  {slope:+.2}{report}");
+    report.is_empty()
 }
 
 fn median(samples: &[f64]) -> f64 {

@@ -160,14 +160,14 @@ impl Task {
                 if !self.store.has_room(merge.deltas.len()) {
                     self.finish(std::mem::take(answers));
                 }
-                let merged = self.drafted.merge(&mut self.store, merge).map(|verdicts| {
+                let merged = self.drafted.merge(&mut self.store, merge).map(|reports| {
                     // Read once the answer is there.
-                    let _ = held_back.send(verdicts);
+                    let _ = held_back.send(reports);
                 });
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
-            Job::HeldBack { scope, verdicts } => {
-                draft::note_failures(&mut self.store, &scope, &verdicts, self.clock.now());
+            Job::HeldBack { scope, reports } => {
+                draft::note_failures(&mut self.store, &scope, &reports, self.clock.now());
             }
             Job::Holds { uplink, revision } => {
                 if let Some(held) = self.held.get_mut(uplink) {

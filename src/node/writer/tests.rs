@@ -209,7 +209,7 @@ async fn merges_that_go_on_coming_keep_no_push_waiting() {
 }
 
 #[tokio::test]
-async fn a_verdict_is_noted_in_the_group_of_its_place() {
+async fn a_conflict_report_is_noted_in_the_group_of_its_site() {
     let (writer, thread) = writer(0);
     let site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
     let id = GroupId { site: site.clone(), key: Arc::new(key(1)) };
@@ -220,12 +220,12 @@ async fn a_verdict_is_noted_in_the_group_of_its_place() {
     let merging =
         writer.merge(scope.clone(), vec![delta], StoreId(9), Position::default(), &Chain::default()).await.unwrap();
     assert_eq!(merging.done().await, Ok(vec![]));
-    let verdict = |stamp| Verdict { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
+    let report = |stamp| ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
     let failed = |writer: &Writer| writer.published().group(&id).unwrap().group.failed().is_some();
-    writer.held_back(scope.clone(), vec![verdict(WriteTimestamp::ZERO)]).await;
+    writer.held_back(scope.clone(), vec![report(WriteTimestamp::ZERO)]).await;
     writer.facts(None).await.unwrap();
     assert!(!failed(&writer), "another push is there by now");
-    writer.held_back(scope, vec![verdict(stamp)]).await;
+    writer.held_back(scope, vec![report(stamp)]).await;
     writer.facts(None).await.unwrap();
     assert!(failed(&writer));
     writer.stop().await;
@@ -233,7 +233,7 @@ async fn a_verdict_is_noted_in_the_group_of_its_place() {
 }
 
 #[tokio::test]
-async fn what_the_same_update_makes_room_for_is_no_verdict() {
+async fn a_family_that_the_same_update_makes_room_for_is_not_reported() {
     let (writer, thread) = writer(0);
     let scope = Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")])));
     let put = |group: usize, time_ns: u64, families: Vec<Family>| {
@@ -251,7 +251,7 @@ async fn what_the_same_update_makes_room_for_is_no_verdict() {
     let second = merge(vec![put(2, 3, vec![family(1, 1.0)]), put(1, 4, vec![])]).await.unwrap();
     assert_eq!(second.done().await, Ok(vec![]));
     let third = merge(vec![put(1, 5, vec![counter])]).await.unwrap();
-    let told: Vec<_> = third.done().await.unwrap().into_iter().map(|verdict| (verdict.key, verdict.family)).collect();
+    let told: Vec<_> = third.done().await.unwrap().into_iter().map(|report| (report.key, report.family)).collect();
     assert_eq!(told, [(Arc::new(key(1)), "m".into())]);
     writer.stop().await;
     join(thread).await;

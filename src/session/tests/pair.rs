@@ -8,7 +8,7 @@ use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::{
     Action, Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, Now, Skip,
 };
-use crate::wire::{Decoder, Delta, Encoder, Message, Verdict};
+use crate::wire::{Decoder, Delta, Encoder, Message, ConflictReport};
 
 pub const EDGE: usize = 0;
 pub const HUB: usize = 1;
@@ -60,7 +60,7 @@ pub struct Side {
     commits: VecDeque<Commit>,
     pub peer_lag_ns: Option<u64>,
     /// What the peer said it holds back.
-    pub held_back: Vec<Verdict>,
+    pub held_back: Vec<ConflictReport>,
     pub established: Option<Established>,
     pub exchanged: bool,
     pub closed: Option<Closed>,
@@ -228,7 +228,7 @@ impl Pair {
                     }
                 }
                 Action::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
-                Action::HeldBack(verdicts) => side.held_back.extend(verdicts),
+                Action::HeldBack(reports) => side.held_back.extend(reports),
                 Action::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
                 Action::Established(established) => side.established = Some(established),
                 Action::Exchanged => side.exchanged = true,

@@ -190,15 +190,15 @@ fn catching_up_begins_while_acknowledgements_wait() {
 #[test]
 fn what_is_held_back_is_told_without_waiting() {
     let mut pair = waiting(1);
-    let verdict = HeldBack {
+    let report = HeldBack {
         key: key(0),
         family: "m".into(),
         stamp: WriteTimestamp { time_ns: 20, node: NodeId(1) },
         text: "metric \"m\" has another type elsewhere".into(),
     };
-    pair.tell(HUB, Event::HeldBack(vec![verdict.clone()]));
+    pair.tell(HUB, Event::HeldBack(vec![report.clone()]));
     trickle(&mut pair, EDGE, 1, 15 * MILLISECOND_NS);
-    assert_eq!(pair.side(EDGE).held_back, [verdict]);
+    assert_eq!(pair.side(EDGE).held_back, [report]);
     assert!(knows(&pair, EDGE));
 }
 

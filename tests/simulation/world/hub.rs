@@ -1,7 +1,7 @@
 //! The hub's side of connections (`node/downlink.rs`): who is let in, what is replaced, and when that is over.
 
 use pushrelay::model::{LabelSet, StoreId};
-use pushrelay::session::{Established, Event as Told, Refused, SessionId, Verdict};
+use pushrelay::session::{Established, Event as Told, Refused, SessionId, AdmitDecision};
 use pushrelay::wire::message::ABOVE_MAX;
 use pushrelay::wire::{CloseReason, Hello};
 
@@ -19,31 +19,31 @@ impl World {
             return self.refuse(conn, CloseReason::Unauthorized, text, 60_000);
         };
         let Some(running) = &mut self.nodes[hub].running else { return };
-        let verdict = running.admission.admit(&name, &hello.facts, SessionId(session));
+        let report = running.admission.admit(&name, &hello.facts, SessionId(session));
         let open = self.conns.get_mut(&conn).expect("it is open");
         open.peer_store = Some(hello.facts.store);
         open.sides[HUB].site = std::sync::Arc::new(site);
         open.sides[HUB].blocked = true;
-        match verdict {
-            Verdict::Admit => self.ask_facts(conn),
-            Verdict::Replace(old) if self.is(Bug::ReplacedWithoutWaiting) => {
+        match report {
+            AdmitDecision::Admit => self.ask_facts(conn),
+            AdmitDecision::Replace(old) if self.is(Bug::ReplacedWithoutWaiting) => {
                 self.end_session(hub, old.0);
                 let end = HUB;
                 let facts = Box::new(self.facts(hub, conn, end));
                 self.after(0, Event::Facts { conn, end, facts });
             }
-            Verdict::Replace(old) => {
+            AdmitDecision::Replace(old) => {
                 self.conns.get_mut(&conn).expect("it is open").waiting_for = Some(old.0);
                 self.after(5 * SECOND, Event::AdmitTimeout { conn });
                 if !self.end_session(hub, old.0) {
                     self.admit_in_any_case(conn);
                 }
             }
-            Verdict::Taken { by } => {
+            AdmitDecision::Taken { by } => {
                 self.end(conn, HUB).blocked = false;
                 self.refuse(conn, CloseReason::NameTaken, format!("taken by {by}"), 15_000);
             }
-            Verdict::Full { .. } => {
+            AdmitDecision::Full { .. } => {
                 self.end(conn, HUB).blocked = false;
                 self.refuse(conn, CloseReason::Overloaded, "full".into(), 15_000);
             }

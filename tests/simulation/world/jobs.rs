@@ -8,7 +8,7 @@ use pushrelay::model::{Group, LabelSet, Moment, Revision, WriteTimestamp};
 use pushrelay::node::draft::{Merge, forget, note_failures};
 use pushrelay::session::Event as Told;
 use pushrelay::store::{Action, Record, Scope};
-use pushrelay::wire::{Delta, Facts, Hold, Opening, Verdict};
+use pushrelay::wire::{Delta, Facts, Hold, Opening, ConflictReport};
 
 use super::bug::Bug;
 use super::node::Running;
@@ -52,9 +52,9 @@ impl World {
                 }
                 if self.nodes[at].is_hub { Ok(()) } else { self.forget(at) }
             }
-            Job::HeldBack { end, site, verdicts } => {
+            Job::HeldBack { end, site, reports } => {
                 let now = self.store_now(at);
-                let noted = note_failures(&mut self.running(at).store, &scope_of(end, site), &verdicts, now);
+                let noted = note_failures(&mut self.running(at).store, &scope_of(end, site), &reports, now);
                 for _ in 0..noted {
                     self.count("state: a verdict moved a failure time");
                 }
@@ -101,7 +101,7 @@ impl World {
         Ok(())
     }
 
-    fn merge(&mut self, at: NodeId, merge: Merge) -> Result<Vec<Verdict>, String> {
+    fn merge(&mut self, at: NodeId, merge: Merge) -> Result<Vec<ConflictReport>, String> {
         let text: Vec<String> = match self.options.trace {
             true => merge.deltas.iter().map(describe_delta).collect(),
             false => Vec::new(),
@@ -110,16 +110,16 @@ impl World {
         self.trace(|| format!("{at} merges of {peer} up to {position:?}: {}", text.join("; ")));
         let blocks = self.is(Bug::HeldBackBlocks);
         let Running { store, drafted, .. } = self.running(at);
-        let verdicts = drafted.merge(store, merge).map_err(|error| error.to_string())?;
-        if !verdicts.is_empty() && blocks {
+        let reports = drafted.merge(store, merge).map_err(|error| error.to_string())?;
+        if !reports.is_empty() && blocks {
             drafted.abort(store);
             return Err("planted: a family conflicts".into());
         }
-        if !verdicts.is_empty() {
+        if !reports.is_empty() {
             self.count("state: a family was held back");
-            self.trace(|| format!("{at} holds back {}", describe_verdicts(&verdicts)));
+            self.trace(|| format!("{at} holds back {}", describe_reports(&reports)));
         }
-        Ok(verdicts)
+        Ok(reports)
     }
 
     /// What a store says of itself to a peer: all it holds of hubs at an edge, what it holds of that edge at that place at a hub.
@@ -210,8 +210,8 @@ fn describe_delta(delta: &Delta) -> String {
     format!("{}{}", delta.id.key, super::content::show(Some(&delta.group)))
 }
 
-fn describe_verdicts(verdicts: &[Verdict]) -> String {
-    let each = verdicts.iter().map(|v| format!("{} of {}: {}", v.family, v.key, v.text));
+fn describe_reports(reports: &[ConflictReport]) -> String {
+    let each = reports.iter().map(|v| format!("{} of {}: {}", v.family, v.key, v.text));
     each.collect::<Vec<_>>().join("; ")
 }
 

@@ -99,9 +99,9 @@ impl World {
             Action::Exchanged => self.count("link: exchange completed"),
             Action::Close(closed) => self.closed(conn, end, &closed),
             Action::PeerHolds(_) | Action::ClockOffset(_) => {}
-            Action::HeldBack(verdicts) => {
+            Action::HeldBack(reports) => {
                 let site = self.end(conn, end).site.clone();
-                self.ask(node, Job::HeldBack { end, site, verdicts });
+                self.ask(node, Job::HeldBack { end, site, reports });
             }
             Action::PeerLag(_) | Action::Unsendable { .. } => {}
         }

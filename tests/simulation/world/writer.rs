@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pushrelay::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use pushrelay::session::{CommitId, Event as Told};
 use pushrelay::store::{Action, Record};
-use pushrelay::wire::{Delta, Verdict};
+use pushrelay::wire::{Delta, ConflictReport};
 
 use super::bug::Bug;
 use super::content::Content;
@@ -41,7 +41,7 @@ pub enum Job {
     HeldBack {
         end: usize,
         site: Arc<LabelSet>,
-        verdicts: Vec<Verdict>,
+        reports: Vec<ConflictReport>,
     },
     Sweep,
 }
@@ -59,7 +59,7 @@ pub enum Target {
 pub enum Answer {
     Push,
     Refused,
-    Commit { conn: ConnId, end: usize, id: CommitId, merged: Result<Vec<Verdict>, String> },
+    Commit { conn: ConnId, end: usize, id: CommitId, merged: Result<Vec<ConflictReport>, String> },
 }
 
 /// Of each group, what families with which first value a batch has to show when it is published.
