@@ -71,7 +71,7 @@ fn file(data: &mut &[u8], ends: &mut BTreeMap<u8, u64>) -> Option<(String, Vec<u
     if flags & 4 == 0 {
         let end = ends.get(&previous).copied().unwrap_or(0).wrapping_add(u64::from(flags & 16));
         let (previous, end) = if is_checkpoint { (0, 0) } else { (previous, end) };
-        frame(&opening(previous, end), salt, 0, &mut bytes);
+        frame(&file_header(previous, end), salt, 0, &mut bytes);
     }
     let count = byte(data)? % 16;
     for sequence in 1..=u64::from(count) {
@@ -88,7 +88,7 @@ fn file(data: &mut &[u8], ends: &mut BTreeMap<u8, u64>) -> Option<(String, Vec<u
     Some((name, bytes))
 }
 
-fn opening(previous: u8, end: u64) -> Vec<u8> {
+fn file_header(previous: u8, end: u64) -> Vec<u8> {
     let mut bytes = vec![1];
     bytes.extend_from_slice(&IDENTITY.store.0.to_le_bytes());
     bytes.extend_from_slice(&IDENTITY.node.0.to_le_bytes());

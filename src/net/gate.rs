@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::http::{Handler, Incoming, Response};
-use super::passwords::{Users, AuthOutcome, Verifier};
+use super::passwords::{AuthOutcome, Users, Verifier};
 
 /// Headers that may be set, with the values they may have; any, if there are none.
 const HEADERS: [(&str, &[&str]); 5] = [

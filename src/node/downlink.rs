@@ -24,7 +24,7 @@ use crate::net::listen::{self, Accepting};
 use crate::net::stop::Stop;
 use crate::net::tls::{Acceptor, Peer};
 use crate::net::websocket;
-use crate::session::{Admission, Admitted, Hub, HubConfig, Refused, SessionId, AdmitDecision};
+use crate::session::{Admission, AdmitDecision, Admitted, Hub, HubConfig, Refused, SessionId};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
@@ -320,7 +320,7 @@ impl Rim for EdgeRim {
     async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
         let at_site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
         let site = at_site.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)))?;
-        let report = self.hub.sessions().admission.admit(self.name(), &hello.facts, self.session);
+        let report = self.hub.sessions().admission.admit(self.name(), &hello.info, self.session);
         match report {
             AdmitDecision::Admit => {}
             AdmitDecision::Replace(old) => self.end(old).await,
@@ -334,13 +334,13 @@ impl Rim for EdgeRim {
             }
         }
         let heads = self.hub.writer.subscribe(Scope::Site(Arc::new(site.clone())));
-        let Ok(mut facts) = self.hub.writer.facts(Some(hello.facts.store)).await else {
+        let Ok(mut info) = self.hub.writer.info(Some(hello.info.store)).await else {
             let text = "the hub is shutting down".into();
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };
-        facts.cursors.retain(|_, cursor| *cursor.site == site);
-        let facts = describe(&self.hub.name, facts);
-        Ok((Admitted { facts, site, exchange: false, above: self.hub.above.stores() }, heads))
+        info.cursors.retain(|_, cursor| *cursor.site == site);
+        let info = describe(&self.hub.name, info);
+        Ok((Admitted { info, site, exchange: false, above: self.hub.above.stores() }, heads))
     }
 
     fn note(&mut self, note: Note) {

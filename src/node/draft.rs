@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::store::{Action, Committed, Cursor, Entry, HeldBack, Now, Refusal, Scope, Store};
 use crate::wire::message::CONFLICT_REPORTS_MAX;
-use crate::wire::{Delta, ConflictReport};
+use crate::wire::{ConflictReport, Delta};
 
 /// A tombstone made by a clock that is further ahead than this is kept until then.
 const CLOCKS_APART_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;

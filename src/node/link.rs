@@ -26,7 +26,7 @@ use crate::net::websocket::{Connection, Receiver, Sender, WebSocketError};
 use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
-use crate::wire::{CloseReason, Decoder, Delta, Encoder, Hello, Message, ConflictReport};
+use crate::wire::{CloseReason, ConflictReport, Decoder, Delta, Encoder, Hello, Message};
 
 /// Messages waiting to be sent, at most. The session's window bounds updates; acks and heartbeats are few.
 const OUTGOING_MAX: usize = 256;
@@ -445,16 +445,16 @@ mod tests {
     use crate::net::websocket::{accept, connect};
     use crate::session::{EdgeConfig, HubConfig};
     use crate::store::{Identity, Rules, Store};
-    use crate::wire::{Ack, Clock, Close, Facts, Opening, Update, VERSION};
+    use crate::wire::{Ack, Clock, Close, EpochStart, PeerInfo, Update, VERSION};
 
-    fn facts(store: u64) -> Facts {
-        Facts {
+    fn info(store: u64) -> PeerInfo {
+        PeerInfo {
             node: String::new(),
             software: String::new(),
             store: StoreId(store),
-            lineage: vec![Opening { epoch: Epoch(1), revision: Revision(0) }],
+            epochs: vec![EpochStart { epoch: Epoch(1), revision: Revision(0) }],
             head: Revision(0),
-            holds: Vec::new(),
+            cursors: Vec::new(),
             forgotten: Revision(0),
         }
     }
@@ -465,7 +465,7 @@ mod tests {
     impl Rim for Open {
         async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
             let site = LabelSet::new([("IDC", "SYQ")]);
-            let admitted = Admitted { facts: facts(2), site, exchange: false, above: Vec::new() };
+            let admitted = Admitted { info: info(2), site, exchange: false, above: Vec::new() };
             Ok((admitted, self.0.subscribe()))
         }
 
@@ -543,7 +543,7 @@ mod tests {
             drop(far);
             let context = context();
             let config = EdgeConfig::default();
-            let edge = End::Edge(Box::new(Edge::new(config, facts(1), context.now())));
+            let edge = End::Edge(Box::new(Edge::new(config, info(1), context.now())));
             let ((_stop, stopped), mut rim) = (stop::channel(), Open(watch::channel(Revision(0)).0));
             let closed = converse(edge, near.unwrap(), None, &mut rim, &context, stopped, None).await;
             assert_eq!((closed.reason, closed.retry_after_ms), (CloseReason::Storage, Some(5_000)), "{}", closed.text);
@@ -566,7 +566,7 @@ mod tests {
 
     fn hello() -> Message {
         let (labels, clock) = (LabelSet::default(), Clock::default());
-        Message::Hello(Hello { version: VERSION, facts: facts(1), labels, message_bytes_max: 1 << 20, clock })
+        Message::Hello(Hello { version: VERSION, info: info(1), labels, message_bytes_max: 1 << 20, clock })
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Floor 5: a running node.
 //!
-//! [`running`] assembles one from its [`options`], its [`listeners`] and its store, which `opening` reads back, and runs it.
+//! [`running`] assembles one from its [`options`], its [`listeners`] and its store, which `start` reads back, and runs it.
 //! [`threads`] are what it runs on. [`writer`] says who writes to the store, and when, and [`draft`] what peers ask of it;
 //! [`service`] answers HTTP requests behind what [`web`] puts before it, `pages` those of people, [`scrape`] prints what
 //! Prometheus reads, on the thread of [`press`], which gives way by [`priority`]; [`uplink`] and [`downlink`] are the ends of
@@ -17,7 +17,7 @@ pub mod link;
 pub mod links;
 pub mod listeners;
 pub mod metrics;
-mod opening;
+mod open_store;
 pub mod options;
 mod pages;
 pub mod press;

@@ -23,7 +23,7 @@ use super::downlink::{Downlinks, Sessions, SiteRules};
 use super::links::{Edges, Uplink};
 use super::listeners::Listeners;
 use super::metrics::{Metrics, REVISION, VERSION};
-use super::opening::{open_store, random};
+use super::open_store::{open_store, random};
 use super::options::{HubOptions, NodeOptions, Role};
 use super::press::Press;
 use super::service::{Command, Service, ServiceRules};

@@ -19,7 +19,7 @@ use super::link::{Context, End, Note, Rim, converse};
 use super::links::Uplink;
 use super::metrics::VERSION;
 use super::options::{LinkOptions, UplinkOptions};
-use super::writer::{StoreFacts, Writer};
+use super::writer::{StoreInfo, Writer};
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
@@ -27,8 +27,8 @@ use crate::net::stop::Stop;
 use crate::net::tls::Connector;
 use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::store::Scope;
-use crate::wire::message::{HOLDS_MAX, PLAIN_BYTES_MAX};
-use crate::wire::{CloseReason, Facts, Hello, Hold, Opening, ConflictReport};
+use crate::wire::message::{CURSORS_MAX, PLAIN_BYTES_MAX};
+use crate::wire::{CloseReason, ConflictReport, EpochStart, Hello, PeerInfo, StoreCursor};
 
 /// The longest that a hub's word on when to come back is followed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
@@ -131,11 +131,11 @@ impl UplinkTask {
             link.wire.follow(wire.clone());
             link.messages.follow(volume.clone());
         });
-        let Ok(mut facts) = self.writer.facts(None).await else {
+        let Ok(mut info) = self.writer.info(None).await else {
             return Ended::early("the node is shutting down".into());
         };
         // A hub is told what is held of hubs: of the edges below there may be more than can be told.
-        facts.cursors.retain(|_, cursor| cursor.site.is_empty());
+        info.cursors.retain(|_, cursor| cursor.site.is_empty());
         let context = Context {
             writer: self.writer.clone(),
             clock: self.clock.clone(),
@@ -145,7 +145,7 @@ impl UplinkTask {
         };
         let mut rim = HubRim {
             task: self,
-            head: facts.head,
+            head: info.head,
             progress: Progress::default(),
             untold: None,
             complaints: HashSet::new(),
@@ -154,7 +154,7 @@ impl UplinkTask {
         let link = session::Config { send_interval_ns, ..self.link.session_config() };
         let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
         let config = EdgeConfig { link, labels, lag };
-        let edge = Edge::new(config, describe(&self.name, facts), context.now());
+        let edge = Edge::new(config, describe(&self.name, info), context.now());
         let end = End::Edge(Box::new(edge));
         let closed = converse(end, connection, Some(heads), &mut rim, &context, stop, None).await;
         self.state.update(|link| link.connected = false);
@@ -332,19 +332,19 @@ impl HubRim<'_> {
 }
 
 /// What the store says of itself, as the link's messages have it.
-pub fn describe(node: &str, facts: StoreFacts) -> Facts {
-    let StoreFacts { store, lineage, head, forgotten, cursors } = facts;
-    Facts {
+pub fn describe(node: &str, info: StoreInfo) -> PeerInfo {
+    let StoreInfo { store, epochs, head, forgotten, cursors } = info;
+    PeerInfo {
         node: node.into(),
         software: format!("pushrelay {VERSION}"),
         store,
-        lineage: lineage.into_iter().map(|p| Opening { epoch: p.epoch, revision: p.revision }).collect(),
+        epochs: epochs.into_iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision }).collect(),
         head,
         forgotten,
-        holds: cursors
+        cursors: cursors
             .into_iter()
-            .map(|(store, cursor)| Hold { store, position: cursor.position })
-            .take(HOLDS_MAX)
+            .map(|(store, cursor)| StoreCursor { store, position: cursor.position })
+            .take(CURSORS_MAX)
             .collect(),
     }
 }

@@ -26,7 +26,7 @@ use super::metrics::Metrics;
 use crate::model::{Family, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, Log};
 use crate::store::{Action, Committed, Cursor, Published, Refusal, Scope, Store};
-use crate::wire::{Delta, ConflictReport};
+use crate::wire::{ConflictReport, Delta};
 
 /// Jobs waiting for the thread, at most.
 const QUEUE_MAX: usize = 1_024;
@@ -115,9 +115,9 @@ enum Job {
         uplink: usize,
         revision: Revision,
     },
-    Facts {
+    PeerInfo {
         peer: Option<StoreId>,
-        reply: oneshot::Sender<StoreFacts>,
+        reply: oneshot::Sender<StoreInfo>,
     },
     Sweep,
     Checkpointed(Result<(), CheckpointError>),
@@ -143,11 +143,11 @@ impl Merging {
 
 /// What a store says of itself to a peer, at one moment between two batches.
 #[derive(Clone, Debug)]
-pub struct StoreFacts {
+pub struct StoreInfo {
     /// The store.
     pub store: StoreId,
     /// Its openings, oldest first.
-    pub lineage: Vec<Position>,
+    pub epochs: Vec<Position>,
     /// Up to where it is published.
     pub head: Revision,
     /// The newest revision of which a tombstone was dropped.
@@ -342,9 +342,9 @@ impl Writer {
     ///
     /// # Errors
     /// If the node is shutting down.
-    pub async fn facts(&self, peer: Option<StoreId>) -> Result<StoreFacts, WriteError> {
+    pub async fn info(&self, peer: Option<StoreId>) -> Result<StoreInfo, WriteError> {
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job::Facts { peer, reply }).await.map_err(|_| WriteError::Stopped)?;
+        self.jobs.send(Job::PeerInfo { peer, reply }).await.map_err(|_| WriteError::Stopped)?;
         answer.await.map_err(|_| WriteError::Stopped)
     }
 

@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 
 use crate::model::{Epoch, StoreId};
-use crate::wire::{Facts, Opening};
+use crate::wire::{EpochStart, PeerInfo};
 
 /// Names a session of a hub; the caller draws them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -59,10 +59,10 @@ impl Admission {
 
     /// Decides on a new session of the edge `name`, and enters it if it may come in. `name` is the one that the hub
     /// authenticated.
-    pub fn admit(&mut self, name: &str, facts: &Facts, session: SessionId) -> AdmitDecision {
-        let entry = Entry { session, store: facts.store, epoch: facts.epoch() };
+    pub fn admit(&mut self, name: &str, info: &PeerInfo, session: SessionId) -> AdmitDecision {
+        let entry = Entry { session, store: info.store, epoch: info.epoch() };
         let decision = match self.sessions.get(name) {
-            Some(old) if succeeds(&facts.lineage, facts.store, old) => AdmitDecision::Replace(old.session),
+            Some(old) if succeeds(&info.epochs, info.store, old) => AdmitDecision::Replace(old.session),
             Some(old) => AdmitDecision::Taken { by: old.store },
             None if self.sessions.len() >= self.sessions_max => AdmitDecision::Full { sessions_max: self.sessions_max },
             None => AdmitDecision::Admit,
@@ -105,8 +105,8 @@ impl Admission {
 
 /// Whether the newcomer is what the old session's store became: its lineage has the old one's opening, which that of a
 /// copy opened elsewhere lacks. (So does that of the store rolled back; it waits until the old session is found dead.)
-fn succeeds(lineage: &[Opening], store: StoreId, old: &Entry) -> bool {
-    store == old.store && lineage.iter().any(|opening| opening.epoch == old.epoch)
+fn succeeds(epochs: &[EpochStart], store: StoreId, old: &Entry) -> bool {
+    store == old.store && epochs.iter().any(|start| start.epoch == old.epoch)
 }
 
 #[cfg(test)]
@@ -114,24 +114,28 @@ mod tests {
     use super::*;
     use crate::model::Revision;
 
-    fn facts(store: u64, epochs: &[u64]) -> Facts {
-        Facts {
+    fn info(store: u64, epochs: &[u64]) -> PeerInfo {
+        PeerInfo {
             node: "syq-1".into(),
             software: String::new(),
             store: StoreId(store),
-            lineage: epochs.iter().map(|e| Opening { epoch: Epoch(*e), revision: Revision(*e) }).collect(),
+            epochs: epochs.iter().map(|e| EpochStart { epoch: Epoch(*e), revision: Revision(*e) }).collect(),
             head: Revision(100),
             forgotten: Revision(0),
-            holds: vec![],
+            cursors: vec![],
         }
     }
 
     #[test]
     fn a_new_session_of_the_store_replaces_the_old_one() {
         let mut table = Admission::new(10);
-        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(1)), AdmitDecision::Admit);
-        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(2)), AdmitDecision::Replace(SessionId(1)));
-        assert_eq!(table.admit("a", &facts(1, &[5, 6]), SessionId(3)), AdmitDecision::Replace(SessionId(2)), "restarted");
+        assert_eq!(table.admit("a", &info(1, &[5]), SessionId(1)), AdmitDecision::Admit);
+        assert_eq!(table.admit("a", &info(1, &[5]), SessionId(2)), AdmitDecision::Replace(SessionId(1)));
+        assert_eq!(
+            table.admit("a", &info(1, &[5, 6]), SessionId(3)),
+            AdmitDecision::Replace(SessionId(2)),
+            "restarted"
+        );
         table.leave("a", SessionId(2));
         assert_eq!(table.session("a").map(|entry| entry.session), Some(SessionId(3)));
         table.leave("a", SessionId(3));
@@ -141,21 +145,21 @@ mod tests {
     #[test]
     fn another_store_under_the_name_waits_until_the_first_is_gone() {
         let mut table = Admission::new(10);
-        table.admit("a", &facts(1, &[5, 6]), SessionId(1));
+        table.admit("a", &info(1, &[5, 6]), SessionId(1));
         let taken = AdmitDecision::Taken { by: StoreId(1) };
-        assert_eq!(table.admit("a", &facts(2, &[5, 6]), SessionId(2)), taken);
-        assert_eq!(table.admit("a", &facts(1, &[5, 7]), SessionId(3)), taken, "a copy");
+        assert_eq!(table.admit("a", &info(2, &[5, 6]), SessionId(2)), taken);
+        assert_eq!(table.admit("a", &info(1, &[5, 7]), SessionId(3)), taken, "a copy");
         assert_eq!((table.len(), table.refused()), (1, 2));
-        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(4)), AdmitDecision::Admit);
+        assert_eq!(table.admit("b", &info(2, &[5]), SessionId(4)), AdmitDecision::Admit);
         table.leave("a", SessionId(1));
-        assert_eq!(table.admit("a", &facts(2, &[5]), SessionId(5)), AdmitDecision::Admit);
+        assert_eq!(table.admit("a", &info(2, &[5]), SessionId(5)), AdmitDecision::Admit);
     }
 
     #[test]
     fn the_table_is_bounded() {
         let mut table = Admission::new(1);
-        table.admit("a", &facts(1, &[5]), SessionId(1));
-        assert_eq!(table.admit("b", &facts(2, &[5]), SessionId(2)), AdmitDecision::Full { sessions_max: 1 });
-        assert_eq!(table.admit("a", &facts(1, &[5]), SessionId(3)), AdmitDecision::Replace(SessionId(1)));
+        table.admit("a", &info(1, &[5]), SessionId(1));
+        assert_eq!(table.admit("b", &info(2, &[5]), SessionId(2)), AdmitDecision::Full { sessions_max: 1 });
+        assert_eq!(table.admit("a", &info(1, &[5]), SessionId(3)), AdmitDecision::Replace(SessionId(1)));
     }
 }

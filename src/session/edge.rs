@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::model::{LabelSet, Revision};
-use crate::wire::{CloseReason, Facts, Hello, Message, VERSION, Welcome};
+use crate::wire::{CloseReason, Hello, Message, PeerInfo, VERSION, Welcome};
 
 use super::event::{Action, Config, Established, Event, MILLISECOND_NS, Now};
 use super::lag::Lag;
@@ -28,7 +28,7 @@ pub struct EdgeConfig {
 #[derive(Debug)]
 pub struct Edge {
     config: EdgeConfig,
-    facts: Facts,
+    info: PeerInfo,
     head: Revision,
     offset: Offset,
     state: State,
@@ -45,11 +45,11 @@ enum State {
 impl Edge {
     /// Begins a conversation on a new connection. The facts are those of the store now; no other session with the same hub
     /// may have commits under way.
-    pub fn new(config: EdgeConfig, facts: Facts, now: Now) -> Self {
+    pub fn new(config: EdgeConfig, info: PeerInfo, now: Now) -> Self {
         let offset = Offset::default();
         let hello = Hello {
             version: VERSION,
-            facts: facts.clone(),
+            info: info.clone(),
             labels: config.labels.clone(),
             message_bytes_max: config.link.message_bytes_max as u64,
             clock: offset.reading(now),
@@ -57,7 +57,7 @@ impl Edge {
         let deadline_ns = now.monotonic_ns.saturating_add(config.link.handshake_ns);
         let state = State::Greeting { deadline_ns };
         let actions = VecDeque::from([Action::Send(Message::Hello(hello))]);
-        Self { config, head: facts.head, facts, offset, state, actions }
+        Self { config, head: info.head, info, offset, state, actions }
     }
 
     /// The next thing to do.
@@ -126,11 +126,11 @@ impl Edge {
 
     fn open(&mut self, welcome: Welcome, now: Now) -> Result<(), Fault> {
         let heartbeat_ns = u64::from(welcome.heartbeat_ms) * MILLISECOND_NS;
-        check(&welcome, self.facts.store, heartbeat_ns)?;
-        let theirs = welcome.facts;
-        let resume = match resume(&self.facts, &theirs) {
+        check(&welcome, self.info.store, heartbeat_ns)?;
+        let theirs = welcome.info;
+        let resume = match resume(&self.info, &theirs) {
             _ if welcome.exchange => None,
-            Some((of_ours, _)) => Some((of_ours, self.facts.held_of(theirs.store).unwrap_or_default())),
+            Some((of_ours, _)) => Some((of_ours, self.info.held_of(theirs.store).unwrap_or_default())),
             None => return Err(Fault::protocol("the hub would go on where the stores must exchange".into())),
         };
         let offset = self.offset.read(welcome.clock, now);
@@ -146,7 +146,7 @@ impl Edge {
             role: Role::Edge,
             config: self.config.link,
             heartbeat_ns,
-            ours: &self.facts,
+            ours: &self.info,
             theirs: &theirs,
             message_bytes_max: welcome.message_bytes_max,
             resume,
@@ -163,7 +163,7 @@ fn check(welcome: &Welcome, store: crate::model::StoreId, heartbeat_ns: u64) -> 
         let text = format!("the hub speaks version {} of the protocol, this edge {VERSION}", welcome.version);
         return Err(Fault::new(CloseReason::Version, text));
     }
-    if welcome.facts.store == store {
+    if welcome.info.store == store {
         return Err(same_store(store));
     }
     if welcome.above.contains(&store) {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::wire::{CloseReason, Delta, Facts, Hello, Message, ConflictReport};
+use crate::wire::{CloseReason, ConflictReport, Delta, Hello, Message, PeerInfo};
 
 /// What time it is. Timeouts go by the monotonic clock; the wall clock is only measured against the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -179,8 +179,8 @@ pub struct CommitId(pub u64);
 /// The hub's decision to let an edge in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admitted {
-    /// The hub's facts now; `holds` must contain what is held of the edge's store.
-    pub facts: Facts,
+    /// The hub's facts now; `cursors` must contain what is held of the edge's store.
+    pub info: PeerInfo,
     /// The place of the edge.
     pub site: LabelSet,
     /// Exchange even if the stores know each other: something else changed, such as the place of the edge.
@@ -204,7 +204,7 @@ pub struct Refused {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Established {
     /// What the peer said of itself.
-    pub peer: Facts,
+    pub peer: PeerInfo,
     /// The place of the edge.
     pub site: LabelSet,
     /// Whether the stores exchange all they have, rather than go on where they were.

@@ -111,8 +111,8 @@ impl Hub {
         let State::Deciding { hello, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Ok(());
         };
-        let Admitted { facts: ours, site, exchange, above } = admitted;
-        let theirs = hello.facts;
+        let Admitted { info: ours, site, exchange, above } = admitted;
+        let theirs = hello.info;
         if theirs.store == ours.store {
             return Err(same_store(ours.store));
         }
@@ -122,7 +122,7 @@ impl Hub {
         let heartbeat_ns = self.config.heartbeat_ns.clamp(HEARTBEAT_NS_MIN, HEARTBEAT_NS_MAX);
         let welcome = Welcome {
             version: VERSION,
-            facts: ours.clone(),
+            info: ours.clone(),
             site: site.clone(),
             exchange,
             heartbeat_ms: u32::try_from(heartbeat_ns / MILLISECOND_NS).unwrap_or(u32::MAX),

@@ -23,7 +23,7 @@ mod sending;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{Admission, Entry, SessionId, AdmitDecision};
+pub use admission::{Admission, AdmitDecision, Entry, SessionId};
 pub use edge::{Edge, EdgeConfig};
 pub use event::{Action, Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Now, Refused, Skip};
 pub use hub::Hub;

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::model::{Position, Revision};
-use crate::wire::{Clock, Close, CloseReason, Facts, Heartbeat, Message};
+use crate::wire::{Clock, Close, CloseReason, Heartbeat, Message, PeerInfo};
 
 use super::event::{Action, Closed, Config, Event, MILLISECOND_NS, Now, Refused, Skip};
 use super::lag::Lag;
@@ -81,8 +81,8 @@ pub(super) struct Agreement<'a> {
     pub config: Config,
     pub heartbeat_ns: u64,
     /// What is known of this end's store at the begin of the session.
-    pub ours: &'a Facts,
-    pub theirs: &'a Facts,
+    pub ours: &'a PeerInfo,
+    pub theirs: &'a PeerInfo,
     /// The peer's bound on messages.
     pub message_bytes_max: u64,
     /// What (the peer holds of ours, we hold of the peer's), if they go on.

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 
 use crate::model::{Position, Revision, StoreId};
-use crate::wire::{Ack, Message, Update, ConflictReport};
+use crate::wire::{Ack, ConflictReport, Message, Update};
 
 use super::event::{Action, CommitId};
 use super::pace::ACK_DELAY_NS;

@@ -7,25 +7,25 @@
 //! do both go on from them; otherwise both start over, since what one lost the other may have left out.
 
 use crate::model::{Epoch, Position, Revision};
-use crate::wire::Facts;
+use crate::wire::PeerInfo;
 
 /// Whether the store of these facts passed through `held` and still knows all that it changed since.
 ///
 /// An opening covers the revisions from its own up to that of the next opening, both included: nothing was written in
 /// between the end of one and the begin of the other.
-pub fn covers(facts: &Facts, held: Position) -> bool {
-    let (lineage, head) = (&facts.lineage, facts.head);
-    let Some(at) = lineage.iter().position(|opening| opening.epoch == held.epoch) else {
+pub fn covers(info: &PeerInfo, held: Position) -> bool {
+    let (epochs, head) = (&info.epochs, info.head);
+    let Some(at) = epochs.iter().position(|start| start.epoch == held.epoch) else {
         return false;
     };
-    let end = lineage.get(at + 1).map_or(head, |next| next.revision);
-    let passed = lineage[at].revision <= held.revision && held.revision <= end.min(head);
-    passed && held.epoch != Epoch(0) && held.revision >= facts.forgotten
+    let end = epochs.get(at + 1).map_or(head, |next| next.revision);
+    let passed = epochs[at].revision <= held.revision && held.revision <= end.min(head);
+    passed && held.epoch != Epoch(0) && held.revision >= info.forgotten
 }
 
 /// The positions from which the two go on, as (what `b` holds of `a`, what `a` holds of `b`); `None` if they must
 /// exchange.
-pub fn resume(a: &Facts, b: &Facts) -> Option<(Revision, Revision)> {
+pub fn resume(a: &PeerInfo, b: &PeerInfo) -> Option<(Revision, Revision)> {
     let (of_a, of_b) = (b.held_of(a.store)?, a.held_of(b.store)?);
     let good = covers(a, of_a) && covers(b, of_b);
     good.then_some((of_a.revision, of_b.revision))
@@ -35,17 +35,17 @@ pub fn resume(a: &Facts, b: &Facts) -> Option<(Revision, Revision)> {
 mod tests {
     use super::*;
     use crate::model::StoreId;
-    use crate::wire::{Hold, Opening};
+    use crate::wire::{EpochStart, StoreCursor};
 
-    fn facts(store: u64, openings: &[(u64, u64)], head: u64, holds: &[(u64, Position)]) -> Facts {
-        Facts {
+    fn info(store: u64, starts: &[(u64, u64)], head: u64, cursors: &[(u64, Position)]) -> PeerInfo {
+        PeerInfo {
             node: String::new(),
             software: String::new(),
             store: StoreId(store),
-            lineage: openings.iter().map(|(e, r)| Opening { epoch: Epoch(*e), revision: Revision(*r) }).collect(),
+            epochs: starts.iter().map(|(e, r)| EpochStart { epoch: Epoch(*e), revision: Revision(*r) }).collect(),
             head: Revision(head),
             forgotten: Revision(0),
-            holds: holds.iter().map(|(s, p)| Hold { store: StoreId(*s), position: *p }).collect(),
+            cursors: cursors.iter().map(|(s, p)| StoreCursor { store: StoreId(*s), position: *p }).collect(),
         }
     }
 
@@ -55,8 +55,8 @@ mod tests {
 
     #[test]
     fn a_position_is_good_in_the_opening_that_reached_it() {
-        let facts = facts(1, &[(7, 0), (8, 50), (9, 80)], 90, &[]);
-        let good = |held| covers(&facts, held);
+        let info = info(1, &[(7, 0), (8, 50), (9, 80)], 90, &[]);
+        let good = |held| covers(&info, held);
         assert!(good(at(7, 0)) && good(at(7, 50)) && good(at(8, 50)) && good(at(8, 80)) && good(at(9, 90)));
         assert!(!good(at(7, 51)), "rolled back to 50 before it was opened again");
         assert!(!good(at(9, 91)), "beyond the head");
@@ -65,25 +65,25 @@ mod tests {
     }
 
     #[test]
-    fn the_zero_position_and_an_empty_lineage_are_no_good() {
-        assert!(!covers(&facts(1, &[], 0, &[]), at(0, 0)));
-        assert!(!covers(&facts(1, &[(0, 0)], 1, &[]), at(0, 0)));
+    fn the_zero_position_and_an_empty_list_of_epochs_are_refused() {
+        assert!(!covers(&info(1, &[], 0, &[]), at(0, 0)));
+        assert!(!covers(&info(1, &[(0, 0)], 1, &[]), at(0, 0)));
     }
 
     #[test]
     fn a_position_before_a_dropped_tombstone_is_no_good() {
-        let facts = Facts { forgotten: Revision(60), ..facts(1, &[(7, 0)], 90, &[]) };
-        assert!(covers(&facts, at(7, 60)) && !covers(&facts, at(7, 59)));
+        let info = PeerInfo { forgotten: Revision(60), ..info(1, &[(7, 0)], 90, &[]) };
+        assert!(covers(&info, at(7, 60)) && !covers(&info, at(7, 59)));
     }
 
     #[test]
     fn both_positions_must_be_good() {
-        let edge = facts(1, &[(5, 0)], 10, &[(3, at(1, 1)), (2, at(6, 20))]);
-        let hub = facts(2, &[(6, 0)], 30, &[(1, at(5, 9))]);
+        let edge = info(1, &[(5, 0)], 10, &[(3, at(1, 1)), (2, at(6, 20))]);
+        let hub = info(2, &[(6, 0)], 30, &[(1, at(5, 9))]);
         assert_eq!(resume(&edge, &hub), Some((Revision(9), Revision(20))));
-        let rolled_back = Facts { head: Revision(19), ..hub.clone() };
+        let rolled_back = PeerInfo { head: Revision(19), ..hub.clone() };
         assert_eq!(resume(&edge, &rolled_back), None);
-        assert_eq!(resume(&Facts { holds: vec![], ..edge.clone() }, &hub), None);
-        assert_eq!(resume(&edge, &Facts { store: StoreId(4), ..hub }), None);
+        assert_eq!(resume(&PeerInfo { cursors: vec![], ..edge.clone() }, &hub), None);
+        assert_eq!(resume(&edge, &PeerInfo { store: StoreId(4), ..hub }), None);
     }
 }

@@ -11,7 +11,7 @@ use store::{Store, family, key, moment};
 use super::*;
 use crate::model::{Group, LabelSet, NodeId, Revision, WriteTimestamp};
 use crate::wire::message::CONFLICT_REPORTS_MAX;
-use crate::wire::{Ack, CloseReason, Heartbeat, Message, Update, ConflictReport};
+use crate::wire::{Ack, CloseReason, ConflictReport, Heartbeat, Message, Update};
 
 const SECOND_NS: u64 = event::SECOND_NS;
 
@@ -287,12 +287,12 @@ fn a_peer_that_breaks_the_rules_is_told_which() {
     };
     let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision), held_back: Vec::new() });
     let welcome = |pair: &mut Pair| {
-        let facts = pair.stores[HUB].facts();
+        let info = pair.stores[HUB].info();
         let site = LabelSet::default();
         let clock = Default::default();
         Message::Welcome(crate::wire::Welcome {
             version: 1,
-            facts,
+            info,
             site,
             exchange: false,
             heartbeat_ms: 5_000,

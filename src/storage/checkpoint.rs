@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use crate::store::{GroupRecord, Identity, Record};
 
 use super::disk::{Disk, DiskFile, DiskLock};
-use super::files::{FileName, LogEnd, Opening};
+use super::files::{FileHeader, FileName, LogEnd};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::log::Progress;
 use super::payload::{self, SchemasWritten};
@@ -154,7 +154,7 @@ impl CheckpointWriter {
         }
         let file = self.disk.create(&self.name.unfinished()).map_err(|error| self.error("creating", error))?;
         self.file = Some(file);
-        Opening { identity: self.identity, previous: LogEnd::default() }.encode(&mut self.buffer);
+        FileHeader { identity: self.identity, previous: LogEnd::default() }.encode(&mut self.buffer);
         self.flush()?;
         frame::begin(&mut self.buffer);
         Ok(())

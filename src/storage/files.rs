@@ -90,26 +90,26 @@ pub(super) struct LogEnd {
 
 /// The first frame of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Opening {
+pub(super) struct FileHeader {
     pub identity: Identity,
     pub previous: LogEnd,
 }
 
-/// Why there is no [`Opening`] in a frame.
+/// Why there is no [`FileHeader`] in a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum NoOpening {
+pub(super) enum FileHeaderError {
     /// The file is of another format.
     Version(u64),
     Malformed(Malformed),
 }
 
-impl From<Malformed> for NoOpening {
+impl From<Malformed> for FileHeaderError {
     fn from(malformed: Malformed) -> Self {
         Self::Malformed(malformed)
     }
 }
 
-impl Opening {
+impl FileHeader {
     /// The frame of an opening is not longer than this.
     pub(super) const FRAME_BYTES_MAX: u64 = 80;
 
@@ -121,16 +121,16 @@ impl Opening {
         put_number(self.previous.end, into);
     }
 
-    pub(super) fn decode(payload: &[u8]) -> Result<Opening, NoOpening> {
+    pub(super) fn decode(payload: &[u8]) -> Result<FileHeader, FileHeaderError> {
         let mut reader = Reader::new(payload);
         let version = reader.number("the format version")?;
         if version != VERSION {
-            return Err(NoOpening::Version(version));
+            return Err(FileHeaderError::Version(version));
         }
         let identity =
             Identity { store: StoreId(reader.fixed64("the store")?), node: NodeId(reader.fixed64("the node")?) };
         let previous = LogEnd { number: reader.number("the previous log")?, end: reader.number("its end")? };
-        Ok(Opening { identity, previous })
+        Ok(FileHeader { identity, previous })
     }
 }
 
@@ -155,17 +155,17 @@ mod tests {
 
     #[test]
     fn openings_round_trip_and_cuts_are_refused() {
-        let opening = Opening {
+        let file_header = FileHeader {
             identity: Identity { store: StoreId(3), node: NodeId(u64::MAX) },
             previous: LogEnd { number: 300, end: 70_000 },
         };
         let mut bytes = Vec::new();
-        opening.encode(&mut bytes);
-        assert_eq!(Opening::decode(&bytes), Ok(opening));
+        file_header.encode(&mut bytes);
+        assert_eq!(FileHeader::decode(&bytes), Ok(file_header));
         for len in 0..bytes.len() {
-            assert!(matches!(Opening::decode(&bytes[..len]), Err(NoOpening::Malformed(_))));
+            assert!(matches!(FileHeader::decode(&bytes[..len]), Err(FileHeaderError::Malformed(_))));
         }
         bytes[0] = 2;
-        assert_eq!(Opening::decode(&bytes), Err(NoOpening::Version(2)));
+        assert_eq!(FileHeader::decode(&bytes), Err(FileHeaderError::Version(2)));
     }
 }

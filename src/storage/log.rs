@@ -17,7 +17,7 @@ use crate::store::{Identity, Record};
 
 use super::checkpoint::CheckpointWriter;
 use super::disk::{Disk, DiskFile, DiskLock};
-use super::files::{FileName, LogEnd, Opening};
+use super::files::{FileHeader, FileName, LogEnd};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::payload::{self, SchemasWritten};
 
@@ -342,7 +342,7 @@ impl Log {
 
     fn begin(&mut self, name: FileName, mut file: Box<dyn DiskFile>) -> io::Result<(OpenLog, u64)> {
         frame::begin(&mut self.buffer);
-        Opening { identity: self.identity, previous: self.tail }.encode(&mut self.buffer);
+        FileHeader { identity: self.identity, previous: self.tail }.encode(&mut self.buffer);
         frame::seal(&mut self.buffer, name.salt(), 0);
         file.write_at(0, &self.buffer)?;
         file.sync()?;

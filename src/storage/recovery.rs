@@ -17,7 +17,7 @@ use crate::store::{Identity, Record};
 
 use super::checkpoint::remove_before;
 use super::disk::{Disk, DiskLock};
-use super::files::{FileName, Kind, LogEnd, NoOpening, Opening, UNFINISHED, VERSION};
+use super::files::{FileHeader, FileHeaderError, FileName, Kind, LogEnd, UNFINISHED, VERSION};
 use super::frame::FrameReader;
 use super::log::{CommitError, Continued, History, Log, Options, Progress};
 use super::payload::{self, SchemasRead};
@@ -267,14 +267,14 @@ impl Replay<'_> {
     fn chain(&mut self, checkpoint: u64, numbers: Vec<u64>) -> Result<Vec<(u64, Ending)>, OpenError> {
         let mut openings = BTreeMap::new();
         for number in numbers {
-            openings.insert(number, self.opening(FileName::log(number))?);
+            openings.insert(number, self.file_header(FileName::log(number))?);
         }
         while let Some(last) = openings.last_entry().filter(|last| last.get().is_none()) {
             // Its opening was being written when the machine stopped, unless more follows.
             let mut reader = self.open(FileName::log(*last.key()), None)?;
             let empty =
                 reader.next().map_err(|e| disk_error(self.disk, FileName::log(*last.key()).text(), e))?.is_none()
-                    && reader.tail().is_none_or(|tail| tail.end <= Opening::FRAME_BYTES_MAX);
+                    && reader.tail().is_none_or(|tail| tail.end <= FileHeader::FRAME_BYTES_MAX);
             if !empty {
                 break;
             }
@@ -282,16 +282,16 @@ impl Replay<'_> {
         }
         let (mut chain, mut ending) = (Vec::new(), Ending::Open);
         let mut next = openings.last_key_value();
-        while let Some((&number, opening)) = next {
+        while let Some((&number, file_header)) = next {
             chain.push((number, ending));
-            let before = opening.map_or(LogEnd { number: number - 1, end: 0 }, |opening| opening.previous);
-            if opening.is_some() && before.number < checkpoint.max(1) {
+            let before = file_header.map_or(LogEnd { number: number - 1, end: 0 }, |file_header| file_header.previous);
+            if file_header.is_some() && before.number < checkpoint.max(1) {
                 break;
             }
             next = openings.range(..=before.number.min(number - 1)).next_back();
             let found = next.is_some_and(|(found, _)| *found == before.number);
-            ending = if found && opening.is_some() { Ending::At(before.end) } else { Ending::Unknown };
-            if !found && opening.is_some() {
+            ending = if found && file_header.is_some() { Ending::At(before.end) } else { Ending::Unknown };
+            if !found && file_header.is_some() {
                 self.report.lose(FileName::log(before.number).text(), 0..0, Damage::Missing);
             }
         }
@@ -308,19 +308,19 @@ impl Replay<'_> {
     }
 
     /// How a file begins; `None` if that is damaged.
-    fn opening(&mut self, name: FileName) -> Result<Option<Opening>, OpenError> {
-        let mut reader = self.open(name, Some(Opening::FRAME_BYTES_MAX))?;
+    fn file_header(&mut self, name: FileName) -> Result<Option<FileHeader>, OpenError> {
+        let mut reader = self.open(name, Some(FileHeader::FRAME_BYTES_MAX))?;
         let frame = reader.next().map_err(|source| disk_error(self.disk, name.text(), source))?;
         let Some(frame) = frame.filter(|frame| frame.sequence == 0) else { return Ok(None) };
-        match Opening::decode(frame.payload) {
-            Ok(opening) => {
-                self.identity = Some(opening.identity);
-                Ok(Some(opening))
+        match FileHeader::decode(frame.payload) {
+            Ok(file_header) => {
+                self.identity = Some(file_header.identity);
+                Ok(Some(file_header))
             }
-            Err(NoOpening::Version(version)) => {
+            Err(FileHeaderError::Version(version)) => {
                 Err(OpenError::Format { directory: self.disk.name(), file: name.text(), version })
             }
-            Err(NoOpening::Malformed(_)) => Ok(None),
+            Err(FileHeaderError::Malformed(_)) => Ok(None),
         }
     }
 
@@ -329,7 +329,7 @@ impl Replay<'_> {
         let limit = if let Ending::At(end @ 1..) = ending { Some(end) } else { None };
         if name.kind == Kind::Checkpoint {
             let newest = self.identity;
-            self.opening(name)?;
+            self.file_header(name)?;
             self.identity = newest.or(self.identity);
         }
         let mut reader = self.open(name, limit)?;

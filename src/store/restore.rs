@@ -32,9 +32,9 @@ impl Store {
     fn opened(&mut self, epoch: Epoch, revision: Revision) {
         // Damage may have taken the changes before it; what comes after has later revisions all the same.
         self.revision = self.revision.max(revision);
-        self.lineage.push(Position { epoch, revision });
-        if self.lineage.len() > LINEAGE_MAX {
-            self.lineage.remove(0);
+        self.epochs.push(Position { epoch, revision });
+        if self.epochs.len() > LINEAGE_MAX {
+            self.epochs.remove(0);
         }
     }
 
@@ -148,8 +148,8 @@ impl Store {
 
     /// All that is published, as records that restore it, for a checkpoint.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> + Send + use<> {
-        let lineage = self.lineage.clone().into_iter();
-        let opened = lineage.map(|opening| Record::Opened { epoch: opening.epoch, revision: opening.revision });
+        let epochs = self.epochs.clone().into_iter();
+        let opened = epochs.map(|opening| Record::Opened { epoch: opening.epoch, revision: opening.revision });
         let cursors = self.cursors.clone().into_iter().map(|(peer, cursor)| Record::Cursor { peer, cursor });
         // No group has an empty grouping key, so this forgets none.
         let none = GroupId::local(LabelSet::default());

@@ -108,7 +108,7 @@ pub struct Committed {
 /// See the module's documentation.
 pub struct Store {
     pub(super) identity: Identity,
-    pub(super) lineage: Vec<Position>,
+    pub(super) epochs: Vec<Position>,
     pub(super) rules: Rules,
     pub(super) published: Published,
     pub(super) staged: Staged,
@@ -151,7 +151,7 @@ impl Store {
         }
         Self {
             identity: Identity::default(),
-            lineage: Vec::new(),
+            epochs: Vec::new(),
             rules,
             staged: Staged::over(published.clone()),
             published,
@@ -178,8 +178,8 @@ impl Store {
     }
 
     /// The openings of this store that it remembers, each with the revision it began at, oldest first.
-    pub fn lineage(&self) -> &[Position] {
-        &self.lineage
+    pub fn epochs(&self) -> &[Position] {
+        &self.epochs
     }
 
     /// The newest revision of which a tombstone was dropped: who holds less of this store cannot go on from there.

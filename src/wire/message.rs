@@ -20,7 +20,7 @@ pub const TEXT_BYTES_MAX: usize = 1_024;
 /// Openings in a lineage, at most. Older ones are left out: who holds a position of such an opening gets an exchange.
 pub const OPENINGS_MAX: usize = 64;
 /// Positions held of other stores, at most.
-pub const HOLDS_MAX: usize = 64;
+pub const CURSORS_MAX: usize = 64;
 /// Verdicts of one acknowledgement, at most.
 pub const CONFLICT_REPORTS_MAX: usize = 64;
 /// Bytes of them, about, at most.
@@ -63,7 +63,7 @@ impl Message {
 
 /// One opening of a store: which revision it had when it was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Opening {
+pub struct EpochStart {
     /// The opening; never zero.
     pub epoch: Epoch,
     /// The store's revision then; its first change in this opening has the next one.
@@ -72,7 +72,7 @@ pub struct Opening {
 
 /// What a node holds of another store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hold {
+pub struct StoreCursor {
     /// The other store.
     pub store: StoreId,
     /// All its changes up to here are held.
@@ -81,7 +81,7 @@ pub struct Hold {
 
 /// What a node says of itself and its store.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Facts {
+pub struct PeerInfo {
     /// The node's name. What counts at a hub is the name in the certificate.
     pub node: String,
     /// The software and its version, for logs.
@@ -89,25 +89,25 @@ pub struct Facts {
     /// The store.
     pub store: StoreId,
     /// The most recent openings of the store, oldest first; the last is the present one.
-    pub lineage: Vec<Opening>,
+    pub epochs: Vec<EpochStart>,
     /// The store's revision now: what is durable and readable.
     pub head: Revision,
     /// The newest revision of which the store has dropped a tombstone; zero if of none. Who holds less than that may miss
     /// a delete.
     pub forgotten: Revision,
     /// What is held of others' stores. An edge names all it knows, a hub only that edge's.
-    pub holds: Vec<Hold>,
+    pub cursors: Vec<StoreCursor>,
 }
 
-impl Facts {
+impl PeerInfo {
     /// The position held of `store`, if any.
     pub fn held_of(&self, store: StoreId) -> Option<Position> {
-        self.holds.iter().find(|hold| hold.store == store).map(|hold| hold.position)
+        self.cursors.iter().find(|cursor| cursor.store == store).map(|cursor| cursor.position)
     }
 
     /// The present opening; zero if the lineage is empty, which no decoded message is.
     pub fn epoch(&self) -> Epoch {
-        self.lineage.last().map(|opening| opening.epoch).unwrap_or_default()
+        self.epochs.last().map(|start| start.epoch).unwrap_or_default()
     }
 }
 
@@ -117,7 +117,7 @@ pub struct Hello {
     /// The protocol's version, [`VERSION`].
     pub version: u32,
     /// The edge's facts.
-    pub facts: Facts,
+    pub info: PeerInfo,
     /// Labels that the edge claims as its place; whether they count is for the hub to say.
     pub labels: LabelSet,
     /// Bytes (before compression) of the largest message that the edge takes.
@@ -132,7 +132,7 @@ pub struct Welcome {
     /// The protocol's version, [`VERSION`].
     pub version: u32,
     /// The hub's facts.
-    pub facts: Facts,
+    pub info: PeerInfo,
     /// The labels under which the hub shows what this edge sends.
     pub site: LabelSet,
     /// Whether the two stores must exchange all they have, rather than go on where they were.

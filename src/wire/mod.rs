@@ -20,6 +20,6 @@ pub use decoder::{DecodeError, Decoder};
 pub use delta::{Cost, Delta};
 pub use encoder::Encoder;
 pub use message::{
-    Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, VERSION, ConflictReport,
-    Welcome,
+    Ack, Clock, Close, CloseReason, ConflictReport, Echo, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
+    Update, VERSION, Welcome,
 };

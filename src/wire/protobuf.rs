@@ -11,8 +11,8 @@ use crate::model::{Epoch, LabelSet, NodeId, Position, Revision, StoreId, WriteTi
 
 use super::decoder::DecodeError;
 use super::message::{
-    self, Ack, Clock, Close, CloseReason, Echo, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, ConflictReport,
-    Welcome,
+    self, Ack, Clock, Close, CloseReason, ConflictReport, Echo, EpochStart, Heartbeat, Hello, Message, PeerInfo,
+    StoreCursor, Update, Welcome,
 };
 
 pub(super) const HELLO: u8 = 1;
@@ -37,7 +37,7 @@ pub(super) struct Columns {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-struct FactsPb {
+struct PeerInfoPb {
     #[prost(string, tag = "1")]
     node: String,
     #[prost(string, tag = "2")]
@@ -45,11 +45,11 @@ struct FactsPb {
     #[prost(fixed64, tag = "3")]
     store: u64,
     #[prost(message, repeated, tag = "4")]
-    lineage: Vec<PositionPb>,
+    epochs: Vec<PositionPb>,
     #[prost(uint64, tag = "5")]
     head: u64,
     #[prost(message, repeated, tag = "6")]
-    holds: Vec<HoldPb>,
+    cursors: Vec<StoreCursorPb>,
     #[prost(uint64, tag = "7")]
     forgotten: u64,
 }
@@ -63,7 +63,7 @@ struct PositionPb {
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
-struct HoldPb {
+struct StoreCursorPb {
     #[prost(fixed64, tag = "1")]
     store: u64,
     #[prost(fixed64, tag = "2")]
@@ -95,7 +95,7 @@ struct HelloPb {
     #[prost(uint32, tag = "1")]
     version: u32,
     #[prost(message, optional, tag = "2")]
-    facts: Option<FactsPb>,
+    info: Option<PeerInfoPb>,
     #[prost(message, repeated, tag = "3")]
     labels: Vec<LabelPb>,
     #[prost(uint64, tag = "4")]
@@ -109,7 +109,7 @@ struct WelcomePb {
     #[prost(uint32, tag = "1")]
     version: u32,
     #[prost(message, optional, tag = "2")]
-    facts: Option<FactsPb>,
+    info: Option<PeerInfoPb>,
     #[prost(message, repeated, tag = "3")]
     site: Vec<LabelPb>,
     #[prost(uint64, tag = "4")]
@@ -250,7 +250,8 @@ pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
         Message::Welcome(welcome) => put(WELCOME, &WelcomePb::from(welcome), into),
         Message::Update(update) => encode_update(update, Columns::default(), into),
         Message::Ack(ack) => {
-            let held_back = ack.held_back.iter().take(message::CONFLICT_REPORTS_MAX).map(ConflictReportPb::from).collect();
+            let held_back =
+                ack.held_back.iter().take(message::CONFLICT_REPORTS_MAX).map(ConflictReportPb::from).collect();
             put(ACK, &AckPb { updates: ack.updates, revision: ack.revision.0, held_back }, into);
         }
         Message::Heartbeat(heartbeat) => {
@@ -329,7 +330,7 @@ impl From<&Hello> for HelloPb {
     fn from(hello: &Hello) -> Self {
         Self {
             version: hello.version,
-            facts: Some((&hello.facts).into()),
+            info: Some((&hello.info).into()),
             labels: labels_pb(&hello.labels),
             message_bytes_max: hello.message_bytes_max,
             clock: Some(hello.clock.into()),
@@ -342,7 +343,7 @@ impl TryFrom<HelloPb> for Hello {
     fn try_from(pb: HelloPb) -> Result<Self, DecodeError> {
         Ok(Self {
             version: pb.version,
-            facts: pb.facts.unwrap_or_default().try_into()?,
+            info: pb.info.unwrap_or_default().try_into()?,
             labels: labels_of("labels", pb.labels)?,
             message_bytes_max: pb.message_bytes_max,
             clock: pb.clock.unwrap_or_default().into(),
@@ -354,7 +355,7 @@ impl From<&Welcome> for WelcomePb {
     fn from(welcome: &Welcome) -> Self {
         Self {
             version: welcome.version,
-            facts: Some((&welcome.facts).into()),
+            info: Some((&welcome.info).into()),
             site: labels_pb(&welcome.site),
             message_bytes_max: welcome.message_bytes_max,
             clock: Some(welcome.clock.into()),
@@ -371,7 +372,7 @@ impl TryFrom<WelcomePb> for Welcome {
         bounded("stores above the hub", pb.above.len(), message::ABOVE_MAX)?;
         Ok(Self {
             version: pb.version,
-            facts: pb.facts.unwrap_or_default().try_into()?,
+            info: pb.info.unwrap_or_default().try_into()?,
             site: labels_of("place", pb.site)?,
             exchange: pb.exchange,
             heartbeat_ms: pb.heartbeat_ms,
@@ -403,50 +404,54 @@ impl TryFrom<ConflictReportPb> for ConflictReport {
     }
 }
 
-impl From<&Facts> for FactsPb {
-    fn from(facts: &Facts) -> Self {
-        let recent = facts.lineage.len().saturating_sub(message::OPENINGS_MAX);
-        let position = |o: &Opening| PositionPb { epoch: o.epoch.0, revision: o.revision.0 };
-        let hold = |h: &Hold| HoldPb { store: h.store.0, epoch: h.position.epoch.0, revision: h.position.revision.0 };
+impl From<&PeerInfo> for PeerInfoPb {
+    fn from(info: &PeerInfo) -> Self {
+        let recent = info.epochs.len().saturating_sub(message::OPENINGS_MAX);
+        let position = |o: &EpochStart| PositionPb { epoch: o.epoch.0, revision: o.revision.0 };
+        let cursor = |h: &StoreCursor| StoreCursorPb {
+            store: h.store.0,
+            epoch: h.position.epoch.0,
+            revision: h.position.revision.0,
+        };
         Self {
-            node: cut(&facts.node).into(),
-            software: cut(&facts.software).into(),
-            store: facts.store.0,
-            lineage: facts.lineage[recent..].iter().map(position).collect(),
-            head: facts.head.0,
-            forgotten: facts.forgotten.0,
-            holds: facts.holds.iter().take(message::HOLDS_MAX).map(hold).collect(),
+            node: cut(&info.node).into(),
+            software: cut(&info.software).into(),
+            store: info.store.0,
+            epochs: info.epochs[recent..].iter().map(position).collect(),
+            head: info.head.0,
+            forgotten: info.forgotten.0,
+            cursors: info.cursors.iter().take(message::CURSORS_MAX).map(cursor).collect(),
         }
     }
 }
 
-impl TryFrom<FactsPb> for Facts {
+impl TryFrom<PeerInfoPb> for PeerInfo {
     type Error = DecodeError;
-    fn try_from(pb: FactsPb) -> Result<Self, DecodeError> {
+    fn try_from(pb: PeerInfoPb) -> Result<Self, DecodeError> {
         bounded("bytes of the node's name", pb.node.len(), message::TEXT_BYTES_MAX)?;
         bounded("bytes of the software's name", pb.software.len(), message::TEXT_BYTES_MAX)?;
-        bounded("openings", pb.lineage.len(), message::OPENINGS_MAX)?;
-        bounded("positions held", pb.holds.len(), message::HOLDS_MAX)?;
-        let rising = pb.lineage.is_sorted_by_key(|opening| opening.revision);
-        let Some(last) = pb.lineage.last().filter(|_| rising && pb.lineage.iter().all(|o| o.epoch != 0)) else {
+        bounded("openings", pb.epochs.len(), message::OPENINGS_MAX)?;
+        bounded("positions held", pb.cursors.len(), message::CURSORS_MAX)?;
+        let rising = pb.epochs.is_sorted_by_key(|start| start.revision);
+        let Some(last) = pb.epochs.last().filter(|_| rising && pb.epochs.iter().all(|o| o.epoch != 0)) else {
             return Err(DecodeError::Rule("a lineage names at least one opening, none of epoch 0, in their order"));
         };
         if last.revision > pb.head {
             return Err(DecodeError::Rule("the head is not before the last opening"));
         }
-        let opening = |p: &PositionPb| Opening { epoch: Epoch(p.epoch), revision: Revision(p.revision) };
-        let hold = |h: &HoldPb| {
+        let start = |p: &PositionPb| EpochStart { epoch: Epoch(p.epoch), revision: Revision(p.revision) };
+        let cursor = |h: &StoreCursorPb| {
             let position = Position { epoch: Epoch(h.epoch), revision: Revision(h.revision) };
-            Hold { store: StoreId(h.store), position }
+            StoreCursor { store: StoreId(h.store), position }
         };
         Ok(Self {
             node: pb.node,
             software: pb.software,
             store: StoreId(pb.store),
-            lineage: pb.lineage.iter().map(opening).collect(),
+            epochs: pb.epochs.iter().map(start).collect(),
             head: Revision(pb.head),
             forgotten: Revision(pb.forgotten),
-            holds: pb.holds.iter().map(hold).collect(),
+            cursors: pb.cursors.iter().map(cursor).collect(),
         })
     }
 }

@@ -73,29 +73,29 @@ fn clock() -> impl Strategy<Value = Clock> {
     })
 }
 
-fn facts() -> impl Strategy<Value = Facts> {
-    let openings = proptest::collection::vec((1..u64::MAX, 0..9u64), 1..5);
-    let holds = proptest::collection::vec(any::<[u64; 3]>(), 0..4);
-    (".{0,9}", ".{0,9}", any::<u64>(), openings, any::<[u32; 2]>(), holds).prop_map(
-        |(node, software, store, openings, [head, forgotten], holds)| {
+fn info() -> impl Strategy<Value = PeerInfo> {
+    let starts = proptest::collection::vec((1..u64::MAX, 0..9u64), 1..5);
+    let cursors = proptest::collection::vec(any::<[u64; 3]>(), 0..4);
+    (".{0,9}", ".{0,9}", any::<u64>(), starts, any::<[u32; 2]>(), cursors).prop_map(
+        |(node, software, store, starts, [head, forgotten], cursors)| {
             let mut revision = 0;
-            let mut opening = |(epoch, more): (u64, u64)| {
+            let mut start = |(epoch, more): (u64, u64)| {
                 revision += more;
-                Opening { epoch: Epoch(epoch), revision: Revision(revision) }
+                EpochStart { epoch: Epoch(epoch), revision: Revision(revision) }
             };
-            let lineage: Vec<Opening> = openings.into_iter().map(&mut opening).collect();
-            let hold = |[store, epoch, revision]: [u64; 3]| Hold {
+            let epochs: Vec<EpochStart> = starts.into_iter().map(&mut start).collect();
+            let cursor = |[store, epoch, revision]: [u64; 3]| StoreCursor {
                 store: StoreId(store),
                 position: Position { epoch: Epoch(epoch), revision: Revision(revision) },
             };
-            Facts {
+            PeerInfo {
                 node,
                 software,
                 store: StoreId(store),
-                lineage,
+                epochs,
                 head: Revision(revision + u64::from(head)),
                 forgotten: Revision(forgotten.into()),
-                holds: holds.into_iter().map(hold).collect(),
+                cursors: cursors.into_iter().map(cursor).collect(),
             }
         },
     )
@@ -106,28 +106,30 @@ fn labels() -> impl Strategy<Value = LabelSet> {
 }
 
 fn report() -> impl Strategy<Value = ConflictReport> {
-    (labels(), "[a-z]{1,5}", any::<[u64; 2]>(), ".{0,9}").prop_map(|(key, family, [time_ns, node], text)| ConflictReport {
-        key: Arc::new(key),
-        family: family.into(),
-        stamp: WriteTimestamp { time_ns, node: NodeId(node) },
-        text: text.into(),
+    (labels(), "[a-z]{1,5}", any::<[u64; 2]>(), ".{0,9}").prop_map(|(key, family, [time_ns, node], text)| {
+        ConflictReport {
+            key: Arc::new(key),
+            family: family.into(),
+            stamp: WriteTimestamp { time_ns, node: NodeId(node) },
+            text: text.into(),
+        }
     })
 }
 
 fn plain() -> impl Strategy<Value = Message> {
     let close = (0..20u32, ".{0,9}", any::<Option<u64>>());
     prop_oneof![
-        (any::<u32>(), facts(), labels(), any::<u64>(), clock()).prop_map(
-            |(version, facts, labels, message_bytes_max, clock)| {
-                Message::Hello(Hello { version, facts, labels, message_bytes_max, clock })
+        (any::<u32>(), info(), labels(), any::<u64>(), clock()).prop_map(
+            |(version, info, labels, message_bytes_max, clock)| {
+                Message::Hello(Hello { version, info, labels, message_bytes_max, clock })
             }
         ),
-        (any::<[u32; 2]>(), facts(), labels(), any::<bool>(), any::<u64>(), clock(), any::<Vec<u8>>()).prop_map(
-            |([version, heartbeat_ms], facts, site, exchange, message_bytes_max, clock, above)| {
+        (any::<[u32; 2]>(), info(), labels(), any::<bool>(), any::<u64>(), clock(), any::<Vec<u8>>()).prop_map(
+            |([version, heartbeat_ms], info, site, exchange, message_bytes_max, clock, above)| {
                 let above = above.into_iter().take(message::ABOVE_MAX).map(|store| StoreId(store.into())).collect();
                 Message::Welcome(Welcome {
                     version,
-                    facts,
+                    info,
                     site,
                     exchange,
                     heartbeat_ms,

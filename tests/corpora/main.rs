@@ -30,7 +30,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 }
 
 /// The whole corpus of a target; then its inputs cut, changed and put together; then bytes of chance.
-fn holds(target: &str) {
+fn cursors(target: &str) {
     let (_, run) = targets::ENTRIES.into_iter().find(|(name, _)| *name == target).unwrap();
     let inputs = corpus(target);
     for (name, input) in &inputs {
@@ -66,7 +66,7 @@ macro_rules! targets {
     ($($target:ident),*) => {
         $(#[test]
         fn $target() {
-            holds(stringify!($target));
+            cursors(stringify!($target));
         })*
 
         #[test]

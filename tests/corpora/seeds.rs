@@ -8,7 +8,7 @@ use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, 
 use pushrelay::storage::{Disk, Options, SimulatedDisk, recover};
 use pushrelay::store::{Action, Identity, Now, Rules, Store};
 use pushrelay::wire::{
-    Ack, Clock, Close, CloseReason, Delta, Encoder, Facts, Heartbeat, Hello, Message, Opening, Update, Welcome,
+    Ack, Clock, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, Update, Welcome,
 };
 
 use super::{corpus, folder};
@@ -62,21 +62,21 @@ fn key(job: &str) -> GroupId {
 }
 
 fn conversations() {
-    let facts = || Facts {
+    let info = || PeerInfo {
         node: "edge-1".into(),
         software: "pushrelay".into(),
         store: StoreId(7),
-        lineage: vec![Opening { epoch: Epoch(1), revision: Revision(0) }],
+        epochs: vec![EpochStart { epoch: Epoch(1), revision: Revision(0) }],
         head: Revision(9),
         forgotten: Revision(2),
-        holds: Vec::new(),
+        cursors: Vec::new(),
     };
     let clock = Clock { sent_ns: 5, echo: None };
     let labels = || LabelSet::new([("IDC", "SYQ")]);
-    let hello = Hello { version: 1, facts: facts(), labels: labels(), message_bytes_max: 1 << 20, clock };
+    let hello = Hello { version: 1, info: info(), labels: labels(), message_bytes_max: 1 << 20, clock };
     let welcome = Welcome {
         version: 1,
-        facts: facts(),
+        info: info(),
         site: labels(),
         exchange: true,
         above: Vec::new(),

@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
 use super::desk::{Desk, Write};
-use super::{Heads, INLINE_VALUES_MAX, Job, Reply, Retention, StoreFacts, WriteError};
+use super::{Heads, INLINE_VALUES_MAX, Job, Reply, Retention, StoreInfo, WriteError};
 use crate::model::{Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::draft::{self, Drafted};
@@ -178,9 +178,9 @@ impl Task {
                     self.forget();
                 }
             }
-            Job::Facts { peer, reply } => {
+            Job::PeerInfo { peer, reply } => {
                 self.finish(std::mem::take(answers));
-                let _ = reply.send(self.facts(peer));
+                let _ = reply.send(self.info(peer));
             }
             Job::Sweep => self.forget(),
             Job::Checkpointed(result) => self.checkpointed(result),
@@ -207,15 +207,15 @@ impl Task {
         Ok(())
     }
 
-    fn facts(&self, peer: Option<StoreId>) -> StoreFacts {
+    fn info(&self, peer: Option<StoreId>) -> StoreInfo {
         let cursors = self.store.cursors();
         let cursors = match peer {
             Some(peer) => cursors.get(&peer).map(|cursor| (peer, cursor.clone())).into_iter().collect(),
             None => cursors.clone(),
         };
-        StoreFacts {
+        StoreInfo {
             store: self.store.identity().store,
-            lineage: self.store.lineage().to_vec(),
+            epochs: self.store.epochs().to_vec(),
             head: self.store.published().head(),
             forgotten: self.store.forgotten(),
             cursors,

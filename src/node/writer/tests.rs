@@ -223,10 +223,10 @@ async fn a_conflict_report_is_noted_in_the_group_of_its_site() {
     let report = |stamp| ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
     let failed = |writer: &Writer| writer.published().group(&id).unwrap().group.failed().is_some();
     writer.held_back(scope.clone(), vec![report(WriteTimestamp::ZERO)]).await;
-    writer.facts(None).await.unwrap();
+    writer.info(None).await.unwrap();
     assert!(!failed(&writer), "another push is there by now");
     writer.held_back(scope, vec![report(stamp)]).await;
-    writer.facts(None).await.unwrap();
+    writer.info(None).await.unwrap();
     assert!(failed(&writer));
     writer.stop().await;
     join(thread).await;
@@ -279,10 +279,10 @@ async fn no_cursor_covers_a_merge_that_failed() {
     assert_eq!(first.done().await, Ok(vec![]));
     assert!(matches!(failing.done().await, Err(WriteError::Refused(_))));
     assert!(matches!(later.done().await, Err(WriteError::Storage(_))));
-    assert_eq!(writer.facts(None).await.unwrap().cursors[&peer].position, at(1));
+    assert_eq!(writer.info(None).await.unwrap().cursors[&peer].position, at(1));
     let another = merge(vec![], 3, &Chain::default()).await.unwrap();
     assert_eq!(another.done().await, Ok(vec![]));
-    assert_eq!(writer.facts(None).await.unwrap().cursors[&peer].position, at(3));
+    assert_eq!(writer.info(None).await.unwrap().cursors[&peer].position, at(3));
     writer.stop().await;
     join(thread).await;
 }
@@ -313,7 +313,7 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
     drop(seat);
     assert!(matches!(first.done().await, Err(WriteError::Storage(_))));
     assert_eq!(second.done().await, Err(WriteError::from(MergeError::Broken)));
-    assert!(writer.facts(None).await.unwrap().cursors.is_empty());
+    assert!(writer.info(None).await.unwrap().cursors.is_empty());
     // The disk works again.
     let again = writer.merge(scope, vec![put(1)], peer, at(1), &Chain::default()).await.unwrap();
     assert_eq!(again.done().await, Ok(vec![]));
@@ -343,7 +343,7 @@ async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_anoth
     let third = merge(3);
     assert_eq!(behind.done().await, Ok(vec![]));
     assert_eq!(third.done().await, Ok(vec![]));
-    assert_eq!(writer.facts(None).await.unwrap().cursors[&peer].position, at(3));
+    assert_eq!(writer.info(None).await.unwrap().cursors[&peer].position, at(3));
     assert!(chain.is_idle());
     writer.stop().await;
     join(thread).await;

@@ -8,7 +8,7 @@ use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::{
     Action, Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, Now, Skip,
 };
-use crate::wire::{Decoder, Delta, Encoder, Message, ConflictReport};
+use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Message};
 
 pub const EDGE: usize = 0;
 pub const HUB: usize = 1;
@@ -140,7 +140,7 @@ impl Pair {
         self.cut();
         let link = Config { send_interval_ns: self.send_interval_ns, ..Config::default() };
         let config = EdgeConfig { link, ..EdgeConfig::default() };
-        let edge = Edge::new(config, self.stores[EDGE].facts(), self.now(EDGE));
+        let edge = Edge::new(config, self.stores[EDGE].info(), self.now(EDGE));
         let link = Config { message_bytes_max: 64 << 10, ..link };
         let hub = Hub::new(HubConfig { link, ..HubConfig::default() }, self.now(HUB));
         self.sides = Some([Side::new(Machine::Edge(edge)), Side::new(Machine::Hub(hub))]);
@@ -214,8 +214,8 @@ impl Pair {
                     sides[1 - end].inbox.push_back(bytes);
                 }
                 Action::Admit(_) => {
-                    let (facts, site) = (self.stores[end].facts(), LabelSet::new([("IDC", "SYQ")]));
-                    self.tell(end, Event::Admitted(Admitted { facts, site, exchange: false, above: Vec::new() }));
+                    let (info, site) = (self.stores[end].info(), LabelSet::new([("IDC", "SYQ")]));
+                    self.tell(end, Event::Admitted(Admitted { info, site, exchange: false, above: Vec::new() }));
                 }
                 Action::Read { since, skip, .. } => side.reads.push_back((since, skip)),
                 Action::Commit { id, deltas, peer, position } => {

@@ -8,7 +8,7 @@ use crate::model::{
     StoreId, WriteTimestamp,
 };
 use crate::session::{Batch, Skip};
-use crate::wire::{Delta, Facts, Hold, Opening};
+use crate::wire::{Delta, EpochStart, PeerInfo, StoreCursor};
 
 #[derive(Clone, Copy, Debug)]
 struct Mark {
@@ -34,7 +34,7 @@ pub struct Seen {
 #[derive(Clone, Debug)]
 pub struct Store {
     pub id: StoreId,
-    lineage: Vec<Opening>,
+    epochs: Vec<EpochStart>,
     head: Revision,
     forgotten: Revision,
     groups: BTreeMap<Arc<LabelSet>, Entry>,
@@ -44,11 +44,11 @@ pub struct Store {
 impl Store {
     pub fn create(id: u64, epoch: u64) -> Store {
         let (id, head, forgotten) = (StoreId(id), Revision(0), Revision(0));
-        Store { id, lineage: vec![], head, forgotten, groups: BTreeMap::new(), cursors: BTreeMap::new() }.open(epoch)
+        Store { id, epochs: vec![], head, forgotten, groups: BTreeMap::new(), cursors: BTreeMap::new() }.open(epoch)
     }
 
     pub fn open(mut self, epoch: u64) -> Store {
-        self.lineage.push(Opening { epoch: Epoch(epoch), revision: self.head });
+        self.epochs.push(EpochStart { epoch: Epoch(epoch), revision: self.head });
         self
     }
 
@@ -60,15 +60,19 @@ impl Store {
         self.cursors.get(&of).copied().unwrap_or_default()
     }
 
-    pub fn facts(&self) -> Facts {
-        Facts {
+    pub fn info(&self) -> PeerInfo {
+        PeerInfo {
             node: format!("node of {}", self.id),
             software: "tests".into(),
             store: self.id,
-            lineage: self.lineage.clone(),
+            epochs: self.epochs.clone(),
             head: self.head,
             forgotten: self.forgotten,
-            holds: self.cursors.iter().map(|(store, position)| Hold { store: *store, position: *position }).collect(),
+            cursors: self
+                .cursors
+                .iter()
+                .map(|(store, position)| StoreCursor { store: *store, position: *position })
+                .collect(),
         }
     }
 

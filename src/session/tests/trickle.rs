@@ -190,7 +190,7 @@ fn catching_up_begins_while_acknowledgements_wait() {
 #[test]
 fn what_is_held_back_is_told_without_waiting() {
     let mut pair = waiting(1);
-    let report = HeldBack {
+    let report = ConflictReport {
         key: key(0),
         family: "m".into(),
         stamp: WriteTimestamp { time_ns: 20, node: NodeId(1) },

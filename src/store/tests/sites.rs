@@ -228,7 +228,7 @@ fn a_history_rises_although_damage_took_what_was_between() {
     store.restore(Record::Opened { epoch: Epoch(2), revision: Revision(8) });
     store.open(identity(1), Epoch(3));
     store.commit();
-    assert!(store.lineage().is_sorted_by_key(|opening| opening.revision), "{:?}", store.lineage());
+    assert!(store.epochs().is_sorted_by_key(|opening| opening.revision), "{:?}", store.epochs());
     assert_eq!(store.published().head(), Revision(8));
 }
 

@@ -7,7 +7,8 @@ use pushrelay::model::{
 use pushrelay::session::{Closed, Refused};
 use pushrelay::storage::{Disk, Fault};
 use pushrelay::wire::{
-    Ack, Clock, Close, CloseReason, Delta, Encoder, Facts, Heartbeat, Hello, Hold, Message, Opening, Update, Welcome,
+    Ack, Clock, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
+    Update, Welcome,
 };
 
 use super::content::Content;
@@ -426,7 +427,7 @@ impl World {
         self.push_packet(conn, HUB, Packet::Bytes(bytes));
     }
 
-    fn forged_facts(&mut self) -> Facts {
+    fn forged_facts(&mut self) -> PeerInfo {
         // Perhaps it knows somebody's store.
         let stores: Vec<StoreId> =
             self.nodes.iter().filter_map(|n| Some(n.running.as_ref()?.store.identity().store)).collect();
@@ -434,23 +435,24 @@ impl World {
         let store = known.filter(|_| self.random.chance(50)).unwrap_or(StoreId(self.random.id()));
         let number = |random: &mut Random| Revision(random.span(1, 1 << 40));
         let epoch = Epoch(self.random.id());
-        let holds = known.map(|store| Hold { store, position: Position { epoch, revision: number(&mut self.random) } });
-        Facts {
+        let cursors =
+            known.map(|store| StoreCursor { store, position: Position { epoch, revision: number(&mut self.random) } });
+        PeerInfo {
             node: "mallory".into(),
             software: String::new(),
             store,
-            lineage: vec![Opening { epoch, revision: Revision(0) }],
+            epochs: vec![EpochStart { epoch, revision: Revision(0) }],
             head: number(&mut self.random),
             forgotten: if self.random.chance(50) { Revision(0) } else { number(&mut self.random) },
-            holds: holds.into_iter().collect(),
+            cursors: cursors.into_iter().collect(),
         }
     }
 
     fn forged_hello(&mut self) -> Message {
-        let facts = self.forged_facts();
+        let info = self.forged_facts();
         let clock = Clock { sent_ns: self.random.next(), echo: None };
         let labels = LabelSet::new([("IDC", "p0")]);
-        Message::Hello(Hello { version: 1, facts, labels, message_bytes_max: 1 << 20, clock })
+        Message::Hello(Hello { version: 1, info, labels, message_bytes_max: 1 << 20, clock })
     }
 
     fn forged_message(&mut self) -> Message {
@@ -458,7 +460,7 @@ impl World {
             0 => self.forged_hello(),
             1 => Message::Welcome(Welcome {
                 version: 1,
-                facts: self.forged_facts(),
+                info: self.forged_facts(),
                 site: LabelSet::new([("IDC", "p0")]),
                 exchange: false,
                 above: Vec::new(),

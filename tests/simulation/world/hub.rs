@@ -1,7 +1,7 @@
 //! The hub's side of connections (`node/downlink.rs`): who is let in, what is replaced, and when that is over.
 
 use pushrelay::model::{LabelSet, StoreId};
-use pushrelay::session::{Established, Event as Told, Refused, SessionId, AdmitDecision};
+use pushrelay::session::{AdmitDecision, Established, Event as Told, Refused, SessionId};
 use pushrelay::wire::message::ABOVE_MAX;
 use pushrelay::wire::{CloseReason, Hello};
 
@@ -19,9 +19,9 @@ impl World {
             return self.refuse(conn, CloseReason::Unauthorized, text, 60_000);
         };
         let Some(running) = &mut self.nodes[hub].running else { return };
-        let report = running.admission.admit(&name, &hello.facts, SessionId(session));
+        let report = running.admission.admit(&name, &hello.info, SessionId(session));
         let open = self.conns.get_mut(&conn).expect("it is open");
-        open.peer_store = Some(hello.facts.store);
+        open.peer_store = Some(hello.info.store);
         open.sides[HUB].site = std::sync::Arc::new(site);
         open.sides[HUB].blocked = true;
         match report {
@@ -29,8 +29,8 @@ impl World {
             AdmitDecision::Replace(old) if self.is(Bug::ReplacedWithoutWaiting) => {
                 self.end_session(hub, old.0);
                 let end = HUB;
-                let facts = Box::new(self.facts(hub, conn, end));
-                self.after(0, Event::Facts { conn, end, facts });
+                let info = Box::new(self.info(hub, conn, end));
+                self.after(0, Event::PeerInfo { conn, end, info });
             }
             AdmitDecision::Replace(old) => {
                 self.conns.get_mut(&conn).expect("it is open").waiting_for = Some(old.0);
@@ -86,7 +86,7 @@ impl World {
         let version = self.watch_version(hub, &site);
         let lost_wake_up = self.is(Bug::LostWakeUp);
         self.end(conn, HUB).watched = (!lost_wake_up).then_some(version);
-        self.ask(hub, Job::Facts { conn, end: HUB });
+        self.ask(hub, Job::PeerInfo { conn, end: HUB });
     }
 
     /// The hub's end of a connection has closed for good.

@@ -8,7 +8,7 @@ use pushrelay::model::{Group, LabelSet, Moment, Revision, WriteTimestamp};
 use pushrelay::node::draft::{Merge, forget, note_failures};
 use pushrelay::session::Event as Told;
 use pushrelay::store::{Action, Record, Scope};
-use pushrelay::wire::{Delta, Facts, Hold, Opening, ConflictReport};
+use pushrelay::wire::{ConflictReport, Delta, EpochStart, PeerInfo, StoreCursor};
 
 use super::bug::Bug;
 use super::node::Running;
@@ -40,10 +40,10 @@ impl World {
                 }
                 Ok(())
             }
-            Job::Facts { conn, end } => {
-                let facts = self.facts(at, conn, end);
+            Job::PeerInfo { conn, end } => {
+                let info = self.info(at, conn, end);
                 let wait = self.random.span(MILLISECOND / 100, 30 * MILLISECOND);
-                self.after(wait, Event::Facts { conn, end, facts: Box::new(facts) });
+                self.after(wait, Event::PeerInfo { conn, end, info: Box::new(info) });
                 Ok(())
             }
             Job::Held { uplink, revision } => {
@@ -123,14 +123,14 @@ impl World {
     }
 
     /// What a store says of itself to a peer: all it holds of hubs at an edge, what it holds of that edge at that place at a hub.
-    pub fn facts(&mut self, at: NodeId, conn: ConnId, end: usize) -> Facts {
+    pub fn info(&mut self, at: NodeId, conn: ConnId, end: usize) -> PeerInfo {
         let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].site.clone()));
         let any_site = self.is(Bug::OtherSiteResumed);
         let epoch_kept = self.is(Bug::EpochKept);
         let said_forgotten = !self.is(Bug::ForgottenNotSaid);
         let name = self.nodes[at].name.clone();
         let store = &self.running(at).store;
-        let mut holds: Vec<Hold> = store
+        let mut cursors: Vec<StoreCursor> = store
             .cursors()
             .iter()
             .filter(|(peer, cursor)| match &asked {
@@ -138,24 +138,24 @@ impl World {
                 // What is held of hubs.
                 _ => end != EDGE || cursor.site.is_empty(),
             })
-            .map(|(store, cursor)| Hold { store: *store, position: cursor.position })
+            .map(|(store, cursor)| StoreCursor { store: *store, position: cursor.position })
             .collect();
-        holds.sort_by_key(|hold| hold.store);
-        holds.truncate(pushrelay::wire::message::HOLDS_MAX);
-        let openings = store.lineage().iter().map(|p| Opening { epoch: p.epoch, revision: p.revision });
-        let mut lineage: Vec<Opening> = openings.collect();
+        cursors.sort_by_key(|cursor| cursor.store);
+        cursors.truncate(pushrelay::wire::message::CURSORS_MAX);
+        let starts = store.epochs().iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision });
+        let mut epochs: Vec<EpochStart> = starts.collect();
         if epoch_kept {
             // Opened again under the same epoch, it is as if it had not been closed.
-            lineage.dedup_by_key(|opening| opening.epoch);
+            epochs.dedup_by_key(|start| start.epoch);
         }
-        Facts {
+        PeerInfo {
             node: name,
             software: "simulation".into(),
             store: store.identity().store,
-            lineage,
+            epochs,
             head: store.published().head(),
             forgotten: if said_forgotten { store.forgotten() } else { Revision(0) },
-            holds,
+            cursors,
         }
     }
 

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use pushrelay::compression::{Deflater, Inflater, LEVEL_DEFAULT};
 use pushrelay::model::{LabelSet, Revision, StoreId};
 use pushrelay::session::{Admitted, Closed, Config, Edge, EdgeConfig, Event as Told, Hub, HubConfig, Lag, Refused};
-use pushrelay::wire::{CloseReason, Decoder, Encoder, Facts};
+use pushrelay::wire::{CloseReason, Decoder, Encoder, PeerInfo};
 
 use super::bug::Bug;
 use super::writer::Job;
@@ -152,7 +152,7 @@ impl World {
         side.watched = (!lost_wake_up).then_some(version);
         side.encoder = kept.unwrap_or(side.encoder.clone());
         self.nodes[at].uplinks[uplink].kept = Some(self.end(conn, EDGE).encoder.clone());
-        self.ask(at, Job::Facts { conn, end: EDGE });
+        self.ask(at, Job::PeerInfo { conn, end: EDGE });
     }
 
     /// A connection, and the hub's end of the conversation.
@@ -201,7 +201,7 @@ impl World {
     }
 
     /// The writer has answered: the conversation can begin, or go on.
-    pub fn facts_ready(&mut self, conn: ConnId, end: usize, facts: Facts) {
+    pub fn facts_ready(&mut self, conn: ConnId, end: usize, info: PeerInfo) {
         if !self.is_alive(conn, end) {
             return;
         }
@@ -214,11 +214,11 @@ impl World {
         side.blocked = false;
         if end == EDGE {
             let config = EdgeConfig { link: self.link_config(), labels: LabelSet::default(), lag: Lag::default() };
-            self.end(conn, end).machine = Machine::Edge(Box::new(Edge::new(config, facts, now)));
+            self.end(conn, end).machine = Machine::Edge(Box::new(Edge::new(config, info, now)));
             self.act_all(conn, end);
         } else {
             let above = self.above(node);
-            let admitted = Admitted { facts, site: (*site).clone(), exchange: false, above };
+            let admitted = Admitted { info, site: (*site).clone(), exchange: false, above };
             self.handle(conn, end, Told::Admitted(admitted));
         }
         self.unblocked(conn, end);

@@ -100,10 +100,10 @@ enum Event {
         end: usize,
     },
     /// The answer of the writer to an end that asked for facts has come.
-    Facts {
+    PeerInfo {
         conn: ConnId,
         end: usize,
-        facts: Box<pushrelay::wire::Facts>,
+        info: Box<pushrelay::wire::PeerInfo>,
     },
     /// The hub's end has closed for good.
     Over {
@@ -221,7 +221,7 @@ impl World {
             Event::Deliver { conn, end } => self.deliver(conn, end),
             Event::Tick { conn, end } => self.tick(conn, end),
             Event::Head { conn, end } => self.tell_head(conn, end),
-            Event::Facts { conn, end, facts } => self.facts_ready(conn, end, *facts),
+            Event::PeerInfo { conn, end, info } => self.facts_ready(conn, end, *info),
             Event::Over { conn } => self.session_over(conn),
             Event::AdmitTimeout { conn } => self.admit_in_any_case(conn),
             Event::Dial { node, uplink, life } => self.dial(node, uplink, life),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use pushrelay::model::GroupId;
 use pushrelay::session::{Action, Batch, Event as Told};
 use pushrelay::store::Scope;
-use pushrelay::wire::{Delta, Facts, Message};
+use pushrelay::wire::{Delta, Message, PeerInfo};
 
 use super::bug::Bug;
 use super::fault::lost;
@@ -111,7 +111,7 @@ impl World {
     fn half_position(&self, conn: ConnId) -> Option<pushrelay::model::Position> {
         let hub = self.conns.get(&conn)?.sides[HUB].node;
         let running = self.nodes[hub].running.as_ref()?;
-        let epoch = running.store.lineage().last()?.epoch;
+        let epoch = running.store.epochs().last()?.epoch;
         let revision = pushrelay::model::Revision(self.conns.get(&conn)?.exchanging?);
         Some(pushrelay::model::Position { epoch, revision })
     }
@@ -212,11 +212,11 @@ impl World {
     fn bend(&mut self, conn: ConnId, end: usize, message: Message) -> Message {
         match message {
             Message::Hello(mut hello) if end == HUB => {
-                self.stale(conn, &mut hello.facts);
+                self.stale(conn, &mut hello.info);
                 Message::Hello(hello)
             }
             Message::Welcome(mut welcome) => {
-                self.stale(conn, &mut welcome.facts);
+                self.stale(conn, &mut welcome.info);
                 Message::Welcome(welcome)
             }
             Message::Update(update) => {
@@ -233,19 +233,20 @@ impl World {
     }
 
     /// Makes the peer's lineage say that it has what is held of it.
-    fn stale(&mut self, conn: ConnId, facts: &mut Facts) {
+    fn stale(&mut self, conn: ConnId, info: &mut PeerInfo) {
         if !self.is(Bug::StalePosition) {
             return;
         }
-        let node = if facts.node == self.conns[&conn].name { HUB } else { EDGE };
+        let node = if info.node == self.conns[&conn].name { HUB } else { EDGE };
         let node = self.end(conn, node).node;
         let Some(running) = &self.nodes[node].running else { return };
-        if let Some(cursor) = running.store.cursors().get(&facts.store)
+        if let Some(cursor) = running.store.cursors().get(&info.store)
             && cursor.position.epoch.0 != 0
         {
-            let opening = pushrelay::wire::Opening { epoch: cursor.position.epoch, revision: cursor.position.revision };
-            facts.lineage = vec![opening];
-            facts.head = facts.head.max(cursor.position.revision);
+            let start =
+                pushrelay::wire::EpochStart { epoch: cursor.position.epoch, revision: cursor.position.revision };
+            info.epochs = vec![start];
+            info.head = info.head.max(cursor.position.revision);
         }
     }
 

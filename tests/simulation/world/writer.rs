@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pushrelay::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use pushrelay::session::{CommitId, Event as Told};
 use pushrelay::store::{Action, Record};
-use pushrelay::wire::{Delta, ConflictReport};
+use pushrelay::wire::{ConflictReport, Delta};
 
 use super::bug::Bug;
 use super::content::Content;
@@ -30,7 +30,7 @@ pub enum Job {
         peer: StoreId,
         position: Position,
     },
-    Facts {
+    PeerInfo {
         conn: ConnId,
         end: usize,
     },
@@ -103,7 +103,7 @@ impl World {
             let alone = match running.queue.front() {
                 // What may be refused is not drafted together with what was before.
                 Some(Job::Merge { deltas, .. }) => blocks || !running.store.has_room(deltas.len()),
-                Some(Job::Facts { .. } | Job::Wipe) => true,
+                Some(Job::PeerInfo { .. } | Job::Wipe) => true,
                 _ => false,
             };
             let begun = !drafted.answers.is_empty() || !running.store.records().is_empty();
