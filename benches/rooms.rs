@@ -15,7 +15,7 @@ use pushrelay::exposition::{Escaping, Limits, NameValidation};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Position, StoreId, WriteTimestamp};
 use pushrelay::node::draft::{Chain, Drafted, Merge};
 use pushrelay::storage::{self, Log, RealDisk};
-use pushrelay::store::{Action, Identity, Now, Record, Rules, Scope, Store};
+use pushrelay::store::{Identity, Record, Rules, Scope, Store, WriteOp, WriteTime};
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
 /// The program's.
@@ -60,9 +60,9 @@ fn families(body: &str, key: &LabelSet) -> Vec<Family> {
     raw.iter().map(|raw| raw.family(key).expect("a family that stands")).collect()
 }
 
-fn now(tick: usize) -> Now {
+fn now(tick: usize) -> WriteTime {
     let ns = (1_700_000_000 + tick as u64) * SECOND_NS;
-    Now { wall_ns: ns, stamp_ns: ns }
+    WriteTime { wall_ns: ns, stamp_ns: ns }
 }
 
 /// A store that holds groups, each with the push number 0.
@@ -80,7 +80,7 @@ fn store(groups: usize, series: usize) -> Store {
 fn push(store: &mut Store, group: usize, body: &str, tick: usize) {
     let key = key(group);
     let families = families(body, &key);
-    store.write(GroupId::local(key), Action::Put(families), now(tick)).expect("a push that is accepted");
+    store.write(GroupId::local(key), WriteOp::Put(families), now(tick)).expect("a push that is accepted");
 }
 
 #[divan::bench(args = PUSHES)]
@@ -115,7 +115,7 @@ fn apply(bencher: Bencher, (series, groups): (usize, usize)) {
         })
         .bench_local_values(|(tick, families)| {
             let id = GroupId::local(key(tick % groups));
-            store.write(id, Action::Put(families), now(tick)).expect("a push that is accepted");
+            store.write(id, WriteOp::Put(families), now(tick)).expect("a push that is accepted");
             store.commit()
         });
 }

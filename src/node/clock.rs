@@ -9,10 +9,10 @@ use crate::store;
 const TICK_NS: u64 = 100_000;
 
 /// The time of a write, of a wall clock and its offset to the hub's.
-pub fn reading(wall_ns: u64, offset_ns: i64) -> store::Now {
+pub fn reading(wall_ns: u64, offset_ns: i64) -> store::WriteTime {
     let wall_ns = wall_ns / TICK_NS * TICK_NS;
     let offset_ns = offset_ns / TICK_NS as i64 * TICK_NS as i64;
-    store::Now { wall_ns, stamp_ns: wall_ns.saturating_add_signed(offset_ns) }
+    store::WriteTime { wall_ns, stamp_ns: wall_ns.saturating_add_signed(offset_ns) }
 }
 
 /// The wall clock with its offset to the hub, and a clock that never goes back.
@@ -41,7 +41,7 @@ impl Clock {
     }
 
     /// What a write made now is stamped with: whole tenths of a millisecond, which take less on the link and on the disk.
-    pub fn now(&self) -> store::Now {
+    pub fn now(&self) -> store::WriteTime {
         reading(self.wall_ns(), self.offset_ns())
     }
 

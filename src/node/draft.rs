@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::store::{Action, Committed, Cursor, Entry, HeldBack, Now, Refusal, Scope, Store};
+use crate::store::{Committed, Entry, HeldBack, PeerCursor, Refusal, Scope, Store, WriteOp, WriteTime};
 use crate::wire::message::CONFLICT_REPORTS_MAX;
 use crate::wire::{ConflictReport, Delta};
 
@@ -152,7 +152,7 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, Re
         Scope::Site(site) => site,
         Scope::Shown => Arc::default(),
     };
-    store.set_cursor(peer, Cursor { position, site });
+    store.set_cursor(peer, PeerCursor { position, site });
     Ok(reports)
 }
 
@@ -166,7 +166,7 @@ fn id_of(store: &Store, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
 
 /// A peer holds families of a scope back: moves the failure times of the groups that still have them as they were sent.
 /// Returns how many.
-pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport], now: Now) -> usize {
+pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport], now: WriteTime) -> usize {
     let mut noted = HashSet::new();
     for report in reports {
         let id = id_of(store, scope, report.key.clone());
@@ -180,7 +180,7 @@ pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport
         let pushed = entry.and_then(|entry| shown(&entry));
         if pushed == Some(report.stamp) && noted.insert(id.clone()) {
             // The group is there, so there is no bound that this could cross.
-            let _ = store.write(id, Action::Refuse, now);
+            let _ = store.write(id, WriteOp::Refuse, now);
         }
     }
     noted.len()
@@ -225,14 +225,14 @@ mod tests {
         let mut store = Store::new(Rules::default(), &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
         let id = GroupId::local(LabelSet::new([("job", "a")]));
-        store.write(id.clone(), Action::Put(vec![family("m")]), Now { wall_ns: 5, stamp_ns: 5 }).unwrap();
+        store.write(id.clone(), WriteOp::Put(vec![family("m")]), WriteTime { wall_ns: 5, stamp_ns: 5 }).unwrap();
         store.commit();
         let stamp = store.published().group(&id).unwrap().group.family("m").unwrap().stamp;
         let report = ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
         let (mut drafted, later) = (Drafted::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
         let delta = Delta { id: id.clone(), group: Group::delete(later) };
         drafted.merge(&mut store, merge(vec![delta])).unwrap();
-        let now = Now { wall_ns: 10, stamp_ns: 10 };
+        let now = WriteTime { wall_ns: 10, stamp_ns: 10 };
         assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&report), now), 0);
         drafted.publish(&mut store).unwrap();
         assert!(!store.published().group(&id).unwrap().group.is_live());

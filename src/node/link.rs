@@ -23,7 +23,9 @@ use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::stop::Stop;
 use crate::net::websocket::{Connection, Receiver, Sender, WebSocketError};
-use crate::session::{Action, Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Now, Refused, Skip};
+use crate::session::{
+    Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Refused, SessionAction, SessionTime, Skip,
+};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, ConflictReport, Decoder, Delta, Encoder, Hello, Message};
@@ -52,7 +54,7 @@ pub enum End {
 }
 
 impl End {
-    fn handle(&mut self, event: Event, now: Now) {
+    fn handle(&mut self, event: Event, now: SessionTime) {
         match self {
             Self::Edge(edge) => edge.handle(event, now),
             Self::Hub(hub) => hub.handle(event, now),
@@ -73,7 +75,7 @@ impl End {
         }
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
+    fn poll_action(&mut self) -> Option<SessionAction> {
         match self {
             Self::Edge(edge) => edge.poll_action(),
             Self::Hub(hub) => hub.poll_action(),
@@ -140,8 +142,8 @@ pub struct Context {
 
 impl Context {
     /// What time it is for a session.
-    pub fn now(&self) -> Now {
-        Now { monotonic_ns: self.clock.monotonic_ns(), wall_ns: self.clock.wall_ns() }
+    pub fn now(&self) -> SessionTime {
+        SessionTime { monotonic_ns: self.clock.monotonic_ns(), wall_ns: self.clock.wall_ns() }
     }
 }
 
@@ -246,12 +248,12 @@ impl Talk<'_> {
     async fn act(&mut self, rim: &mut impl Rim) -> Option<Closed> {
         while let Some(action) = self.end.poll_action() {
             match action {
-                Action::Send(message) => {
+                SessionAction::Send(message) => {
                     if self.outgoing.try_send(message).is_err() {
                         return Some(lost_because("the peer takes no messages"));
                     }
                 }
-                Action::Admit(hello) => {
+                SessionAction::Admit(hello) => {
                     let event = match rim.admit(hello).await {
                         Ok((admitted, heads)) => {
                             self.scope = Scope::Site(Arc::new(admitted.site.clone()));
@@ -262,27 +264,27 @@ impl Talk<'_> {
                     };
                     self.end.handle(event, self.context.now());
                 }
-                Action::Read { since, skip, bytes_max } => {
+                SessionAction::Read { since, skip, bytes_max } => {
                     let batch = self.read(since, skip, bytes_max);
                     self.end.handle(Event::Read(batch), self.context.now());
                 }
-                Action::Commit { id, deltas, peer, position } => self.commit(id, deltas, peer, position).await,
-                Action::Unsendable { id, family: None, bytes, bytes_max } => {
+                SessionAction::Commit { id, deltas, peer, position } => self.commit(id, deltas, peer, position).await,
+                SessionAction::Unsendable { id, family: None, bytes, bytes_max } => {
                     warn!(group = %id, bytes, bytes_max, "a group's key is too large for the peer: it is not sent");
                 }
-                Action::Unsendable { id, family: Some(family), bytes, bytes_max } => {
+                SessionAction::Unsendable { id, family: Some(family), bytes, bytes_max } => {
                     warn!(group = %id, %family, bytes, bytes_max, "a family is too large for the peer and is not sent");
                 }
-                Action::HeldBack(reports) => {
+                SessionAction::HeldBack(reports) => {
                     rim.note(Note::HeldBack(reports.clone()));
                     self.context.writer.held_back(self.scope.clone(), reports).await;
                 }
-                Action::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
-                Action::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),
-                Action::PeerLag(lag_ns) => rim.note(Note::PeerLag(lag_ns)),
-                Action::Established(established) => rim.note(Note::Established(established)),
-                Action::Exchanged => rim.note(Note::Exchanged),
-                Action::Close(closed) => return Some(closed),
+                SessionAction::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
+                SessionAction::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),
+                SessionAction::PeerLag(lag_ns) => rim.note(Note::PeerLag(lag_ns)),
+                SessionAction::Established(established) => rim.note(Note::Established(established)),
+                SessionAction::Exchanged => rim.note(Note::Exchanged),
+                SessionAction::Close(closed) => return Some(closed),
             }
         }
         None
@@ -299,7 +301,7 @@ impl Talk<'_> {
             let event = self.received(receiver.receive().await, rim).ok()?;
             self.end.handle(event, self.context.now());
             while let Some(action) = self.end.poll_action() {
-                if let Action::Close(closed) = action {
+                if let SessionAction::Close(closed) = action {
                     return Some(closed);
                 }
             }

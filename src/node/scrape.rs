@@ -219,7 +219,7 @@ mod tests {
     use super::*;
     use crate::compression::gunzip;
     use crate::model::{Epoch, FamilyBuilder, GroupId, MetricType, NodeId, Points, StoreId};
-    use crate::store::{Action, Identity, Now, Rules, Store};
+    use crate::store::{Identity, Rules, Store, WriteOp, WriteTime};
 
     fn family(name: &str, series: usize, value: f64) -> Family {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
@@ -237,10 +237,10 @@ mod tests {
         store
     }
 
-    fn write(store: &mut Store, group: usize, action: Action) {
+    fn write(store: &mut Store, group: usize, action: WriteOp) {
         let id = GroupId::local(LabelSet::new([("job".to_owned(), format!("job-{group:03}"))]));
         let ns = store.published().head().0 * 1_000_000_000;
-        store.write(id, action, Now { wall_ns: ns, stamp_ns: ns }).unwrap();
+        store.write(id, action, WriteTime { wall_ns: ns, stamp_ns: ns }).unwrap();
         store.commit();
     }
 
@@ -253,7 +253,7 @@ mod tests {
         [Encoding::Text, Encoding::ProtobufDelimited, Encoding::ProtobufText, Encoding::ProtobufCompactText];
     const ESCAPINGS: [Escaping; 4] = [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values];
 
-    fn action() -> impl Strategy<Value = Action> {
+    fn action() -> impl Strategy<Value = WriteOp> {
         let described = (0..4_usize, prop_oneof![0..3_usize, 30..120_usize], 0..5_u8);
         let families = prop::collection::vec(described, 0..4).prop_map(|families| {
             let families = families.into_iter().map(|(name, series, value)| (name, (series, value)));
@@ -262,8 +262,8 @@ mod tests {
             named.map(|(name, (series, value))| family(&format!("shared.{name}"), series, value.into())).collect()
         });
         prop_oneof![
-            4 => families.prop_map(|families: Vec<Family>| Action::Put(families)),
-            1 => Just(Action::Delete),
+            4 => families.prop_map(|families: Vec<Family>| WriteOp::Put(families)),
+            1 => Just(WriteOp::Delete),
         ]
     }
 
@@ -291,7 +291,7 @@ mod tests {
     fn a_push_spoils_only_what_it_touches() {
         let (mut store, room) = (store(), Room::new(1 << 24));
         for group in 0..128 {
-            write(&mut store, group, Action::Put(vec![family("a", 100, 1.0), family("b", 100, 1.0)]));
+            write(&mut store, group, WriteOp::Put(vec![family("a", 100, 1.0), family("b", 100, 1.0)]));
         }
         page(&store, Format::default(), Some(&room));
         let kept = |store: &Store| -> Vec<bool> {
@@ -303,7 +303,7 @@ mod tests {
         let all = kept(&store);
         assert!(all.len() > 10 && all.iter().all(|kept| *kept), "{all:?}");
         let bytes = room.bytes();
-        write(&mut store, 50, Action::Post(vec![family("b", 100, 2.0)]));
+        write(&mut store, 50, WriteOp::Post(vec![family("b", 100, 2.0)]));
         // One page of the family, and one of the times of pushes.
         assert_eq!(kept(&store).iter().filter(|kept| !**kept).count(), 2);
         assert!(room.bytes() < bytes, "what cannot be used any more is gone");

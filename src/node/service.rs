@@ -22,7 +22,7 @@ use crate::model::{Family, Group, GroupId, LabelSet, Moment};
 use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::store::view::time_families;
-use crate::store::{Action, Entry, Room};
+use crate::store::{Entry, Room, WriteOp};
 
 /// What a request can ask of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -167,7 +167,7 @@ impl Service {
         let read = if len < large { read() } else { self.read_aside(read).await };
         let reply = match read {
             Ok(families) => {
-                let action = if replace { Action::Put(families) } else { Action::Post(families) };
+                let action = if replace { WriteOp::Put(families) } else { WriteOp::Post(families) };
                 answer(self.writer.write(target, action).await, || Reply::pushed(self.rules.checked))
             }
             Err(Unread::Refused(error)) => self.refuse(target, error, request).await,
@@ -198,7 +198,7 @@ impl Service {
         debug!(peer = %request.peer(), group = %target, %error, "push refused");
         if error.is_failed_push()
             && let Err(failure @ (WriteError::Storage(_) | WriteError::Stopped)) =
-                self.writer.write(target, Action::Refuse).await
+                self.writer.write(target, WriteOp::Refuse).await
         {
             return Reply::unavailable(failure);
         }
@@ -212,7 +212,7 @@ impl Service {
             Err(error) => return Reply::error(error.status(), error),
         };
         match checked {
-            Ok(()) => answer(self.writer.write(target, Action::Delete).await, Reply::accepted),
+            Ok(()) => answer(self.writer.write(target, WriteOp::Delete).await, Reply::accepted),
             Err(error) => error.reply(),
         }
     }

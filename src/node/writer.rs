@@ -25,7 +25,7 @@ use super::draft::{Chain, Drafted, Merge, MergeError};
 use super::metrics::Metrics;
 use crate::model::{Family, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, Log};
-use crate::store::{Action, Committed, Cursor, Published, Refusal, Scope, Store};
+use crate::store::{Committed, PeerCursor, Published, Refusal, Scope, Store, WriteOp};
 use crate::wire::{ConflictReport, Delta};
 
 /// Jobs waiting for the thread, at most.
@@ -153,7 +153,7 @@ pub struct StoreInfo {
     /// The newest revision of which a tombstone was dropped.
     pub forgotten: Revision,
     /// What it holds of others.
-    pub cursors: HashMap<StoreId, Cursor>,
+    pub cursors: HashMap<StoreId, PeerCursor>,
 }
 
 /// How long tombstones are kept.
@@ -257,10 +257,10 @@ impl Writer {
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, action: Action) -> Result<(), WriteError> {
+    pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, action: WriteOp) -> Result<(), WriteError> {
         let values = match &action {
-            Action::Put(families) | Action::Post(families) => values_len(families),
-            Action::Refuse | Action::Delete => 0,
+            WriteOp::Put(families) | WriteOp::Post(families) => values_len(families),
+            WriteOp::Refuse | WriteOp::Delete => 0,
         };
         let permit = self.room.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
         let (reply, answer) = oneshot::channel();

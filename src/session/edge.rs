@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::model::{LabelSet, Revision};
 use crate::wire::{CloseReason, Hello, Message, PeerInfo, VERSION, Welcome};
 
-use super::event::{Action, Config, Established, Event, MILLISECOND_NS, Now};
+use super::event::{Config, Established, Event, MILLISECOND_NS, SessionAction, SessionTime};
 use super::lag::Lag;
 use super::offset::Offset;
 use super::peer::{
@@ -32,7 +32,7 @@ pub struct Edge {
     head: Revision,
     offset: Offset,
     state: State,
-    actions: VecDeque<Action>,
+    actions: VecDeque<SessionAction>,
 }
 
 #[derive(Debug)]
@@ -45,7 +45,7 @@ enum State {
 impl Edge {
     /// Begins a conversation on a new connection. The facts are those of the store now; no other session with the same hub
     /// may have commits under way.
-    pub fn new(config: EdgeConfig, info: PeerInfo, now: Now) -> Self {
+    pub fn new(config: EdgeConfig, info: PeerInfo, now: SessionTime) -> Self {
         let offset = Offset::default();
         let hello = Hello {
             version: VERSION,
@@ -56,12 +56,12 @@ impl Edge {
         };
         let deadline_ns = now.monotonic_ns.saturating_add(config.link.handshake_ns);
         let state = State::Greeting { deadline_ns };
-        let actions = VecDeque::from([Action::Send(Message::Hello(hello))]);
+        let actions = VecDeque::from([SessionAction::Send(Message::Hello(hello))]);
         Self { config, head: info.head, info, offset, state, actions }
     }
 
     /// The next thing to do.
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub fn poll_action(&mut self) -> Option<SessionAction> {
         self.actions.pop_front()
     }
 
@@ -88,7 +88,7 @@ impl Edge {
     }
 
     /// Takes an event; what is to be done then comes from [`Edge::poll_action`].
-    pub fn handle(&mut self, event: Event, now: Now) {
+    pub fn handle(&mut self, event: Event, now: SessionTime) {
         let result = match (&mut self.state, event) {
             (State::Closed, _) => Ok(()),
             (_, Event::Message(Message::Close(close))) => {
@@ -111,7 +111,7 @@ impl Edge {
         }
     }
 
-    fn greeting(&mut self, event: Event, late: bool, now: Now) -> Result<(), Fault> {
+    fn greeting(&mut self, event: Event, late: bool, now: SessionTime) -> Result<(), Fault> {
         match event {
             Event::Message(Message::Welcome(welcome)) => self.open(welcome, now),
             Event::Message(other) => Err(Fault::unexpected(&other)),
@@ -124,7 +124,7 @@ impl Edge {
         }
     }
 
-    fn open(&mut self, welcome: Welcome, now: Now) -> Result<(), Fault> {
+    fn open(&mut self, welcome: Welcome, now: SessionTime) -> Result<(), Fault> {
         let heartbeat_ns = u64::from(welcome.heartbeat_ms) * MILLISECOND_NS;
         check(&welcome, self.info.store, heartbeat_ns)?;
         let theirs = welcome.info;
@@ -134,14 +134,14 @@ impl Edge {
             None => return Err(Fault::protocol("the hub would go on where the stores must exchange".into())),
         };
         let offset = self.offset.read(welcome.clock, now);
-        self.actions.push_back(Action::Established(Established {
+        self.actions.push_back(SessionAction::Established(Established {
             peer: theirs.clone(),
             site: welcome.site,
             exchange: welcome.exchange,
             heartbeat_ns,
             above: welcome.above,
         }));
-        self.actions.extend(offset.map(Action::ClockOffset));
+        self.actions.extend(offset.map(SessionAction::ClockOffset));
         let agreement = Agreement {
             role: Role::Edge,
             config: self.config.link,

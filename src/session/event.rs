@@ -7,7 +7,7 @@ use crate::wire::{CloseReason, ConflictReport, Delta, Hello, Message, PeerInfo};
 
 /// What time it is. Timeouts go by the monotonic clock; the wall clock is only measured against the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Now {
+pub struct SessionTime {
     /// Nanoseconds since any fixed moment; never goes back.
     pub monotonic_ns: u64,
     /// Nanoseconds since the Unix epoch, uncorrected.
@@ -72,7 +72,7 @@ pub enum Event {
     Malformed(String),
     /// The store has published, and holds durably, all its changes up to here.
     Head(Revision),
-    /// The answer to [`Action::Read`].
+    /// The answer to [`SessionAction::Read`].
     Read(Batch),
     /// Families of the commit whose end is told next that are held back.
     HeldBack(Vec<ConflictReport>),
@@ -80,9 +80,9 @@ pub enum Event {
     Committed(CommitId),
     /// A commit failed, and nothing of it is in the store: why. The conversation ends; the peer will send it again.
     CommitFailed(String),
-    /// The hub lets the edge in: the answer to [`Action::Admit`].
+    /// The hub lets the edge in: the answer to [`SessionAction::Admit`].
     Admitted(Admitted),
-    /// The hub does not let the edge in: the answer to [`Action::Admit`].
+    /// The hub does not let the edge in: the answer to [`SessionAction::Admit`].
     Refused(Refused),
     /// The node ends the conversation.
     Stop(Refused),
@@ -92,7 +92,7 @@ pub enum Event {
 
 /// Something to do.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Action {
+pub enum SessionAction {
     /// Send a message.
     Send(Message),
     /// Decide whether the edge that says this may come in (hub only); answered by [`Event::Admitted`] or
@@ -145,7 +145,7 @@ pub enum Action {
     Established(Established),
     /// The exchange that [`Established`] announced is complete: both stores hold what either had.
     Exchanged,
-    /// The conversation is over: send what [`Action::Send`] asked for before, close, and drop the session.
+    /// The conversation is over: send what [`SessionAction::Send`] asked for before, close, and drop the session.
     Close(Closed),
 }
 

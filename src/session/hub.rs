@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::wire::{CloseReason, Hello, Message, VERSION, Welcome};
 
 use super::edge::{check_bytes_max, same_store};
-use super::event::{Action, Admitted, Established, Event, HubConfig, MILLISECOND_NS, Now};
+use super::event::{Admitted, Established, Event, HubConfig, MILLISECOND_NS, SessionAction, SessionTime};
 use super::lag::Lag;
 use super::offset::Offset;
 use super::peer::{Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, Peer, Role, close, closed_by_peer};
@@ -17,7 +17,7 @@ pub struct Hub {
     config: HubConfig,
     offset: Offset,
     state: State,
-    actions: VecDeque<Action>,
+    actions: VecDeque<SessionAction>,
 }
 
 #[derive(Debug)]
@@ -30,14 +30,14 @@ enum State {
 
 impl Hub {
     /// Begins a conversation on a new connection.
-    pub fn new(config: HubConfig, now: Now) -> Self {
+    pub fn new(config: HubConfig, now: SessionTime) -> Self {
         let deadline_ns = now.monotonic_ns.saturating_add(config.link.handshake_ns);
         let state = State::Waiting { deadline_ns };
         Self { config, offset: Offset::default(), state, actions: VecDeque::new() }
     }
 
     /// The next thing to do.
-    pub fn poll_action(&mut self) -> Option<Action> {
+    pub fn poll_action(&mut self) -> Option<SessionAction> {
         self.actions.pop_front()
     }
 
@@ -64,7 +64,7 @@ impl Hub {
     }
 
     /// Takes an event; what is to be done then comes from [`Hub::poll_action`].
-    pub fn handle(&mut self, event: Event, now: Now) {
+    pub fn handle(&mut self, event: Event, now: SessionTime) {
         let result = match (&mut self.state, event) {
             (State::Closed, _) => Ok(()),
             (_, Event::Message(Message::Close(close))) => {
@@ -95,19 +95,19 @@ impl Hub {
         }
     }
 
-    fn consider(&mut self, hello: Hello, deadline_ns: u64, now: Now) -> Result<(), Fault> {
+    fn consider(&mut self, hello: Hello, deadline_ns: u64, now: SessionTime) -> Result<(), Fault> {
         if hello.version != VERSION {
             let text = format!("the edge speaks version {} of the protocol, this hub {VERSION}", hello.version);
             return Err(Fault::new(CloseReason::Version, text));
         }
         check_bytes_max(hello.message_bytes_max)?;
         self.offset.read(hello.clock, now);
-        self.actions.push_back(Action::Admit(hello.clone()));
+        self.actions.push_back(SessionAction::Admit(hello.clone()));
         self.state = State::Deciding { deadline_ns, hello: Box::new(hello) };
         Ok(())
     }
 
-    fn open(&mut self, admitted: Admitted, now: Now) -> Result<(), Fault> {
+    fn open(&mut self, admitted: Admitted, now: SessionTime) -> Result<(), Fault> {
         let State::Deciding { hello, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Ok(());
         };
@@ -130,8 +130,8 @@ impl Hub {
             clock: self.offset.reading(now),
             above: above.clone(),
         };
-        self.actions.push_back(Action::Send(Message::Welcome(welcome)));
-        self.actions.push_back(Action::Established(Established {
+        self.actions.push_back(SessionAction::Send(Message::Welcome(welcome)));
+        self.actions.push_back(SessionAction::Established(Established {
             peer: theirs.clone(),
             site,
             exchange,

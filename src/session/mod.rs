@@ -1,6 +1,6 @@
 //! Floor 3: both ends of the link as pure state machines (`docs/reference/protocol.md` states their laws).
 //!
-//! An end is told of [`Event`]s and asks for [`Action`]s; it reads no clock, opens no socket and waits for nothing. The
+//! An end is told of [`Event`]s and asks for [`SessionAction`]s; it reads no clock, opens no socket and waits for nothing. The
 //! driver decodes messages, performs the actions in their order, and calls [`Edge::handle`] or [`Hub::handle`] with
 //! [`Event::Tick`] when [`Edge::next_timeout`] has come.
 //!
@@ -25,7 +25,9 @@ mod tests;
 
 pub use admission::{Admission, AdmitDecision, Entry, SessionId};
 pub use edge::{Edge, EdgeConfig};
-pub use event::{Action, Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Now, Refused, Skip};
+pub use event::{
+    Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Refused, SessionAction, SessionTime, Skip,
+};
 pub use hub::Hub;
 pub use lag::Lag;
 pub use peer::MESSAGE_BYTES_MIN;

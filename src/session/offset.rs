@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use crate::wire::{Clock, Echo};
 
-use super::event::{MILLISECOND_NS, Now};
+use super::event::{MILLISECOND_NS, SessionTime};
 
 /// Samples kept.
 const SAMPLES_MAX: usize = 8;
@@ -34,12 +34,12 @@ pub struct Offset {
 
 impl Offset {
     /// The reading to send now.
-    pub fn reading(&self, now: Now) -> Clock {
+    pub fn reading(&self, now: SessionTime) -> Clock {
         Clock { sent_ns: now.wall_ns, echo: self.echo }
     }
 
     /// Takes the peer's reading; gives the offset if it is known better than before.
-    pub fn read(&mut self, clock: Clock, now: Now) -> Option<i64> {
+    pub fn read(&mut self, clock: Clock, now: SessionTime) -> Option<i64> {
         self.echo = Some(Echo { sent_ns: clock.sent_ns, received_ns: now.wall_ns });
         self.notice_setting(now);
         let echo = clock.echo?;
@@ -63,7 +63,7 @@ impl Offset {
     }
 
     /// Drops what was measured against a clock of ours that was set since.
-    fn notice_setting(&mut self, now: Now) {
+    fn notice_setting(&mut self, now: SessionTime) {
         let set_ns = i128::from(now.wall_ns) - i128::from(now.monotonic_ns);
         if self.set_ns.is_some_and(|before| (before - set_ns).abs() > DRIFT_NS) {
             self.samples.clear();
@@ -95,11 +95,11 @@ mod tests {
             Self { ours, theirs, monotonic_ns: 0, wall_ns: 10 * HOUR_NS, ahead_ns }
         }
 
-        fn pass(&mut self, ns: u64) -> (Now, Now) {
+        fn pass(&mut self, ns: u64) -> (SessionTime, SessionTime) {
             self.monotonic_ns += ns;
             self.wall_ns += ns;
-            let now = Now { monotonic_ns: self.monotonic_ns, wall_ns: self.wall_ns };
-            (now, Now { wall_ns: self.wall_ns + self.ahead_ns, ..now })
+            let now = SessionTime { monotonic_ns: self.monotonic_ns, wall_ns: self.wall_ns };
+            (now, SessionTime { wall_ns: self.wall_ns + self.ahead_ns, ..now })
         }
 
         fn round(&mut self, there_ns: u64, wait_ns: u64, back_ns: u64) -> Option<i64> {
@@ -134,7 +134,7 @@ mod tests {
             let mut offset = Offset::default();
             for [sent_ns, echo_sent_ns, received_ns, monotonic_ns, wall_ns] in readings {
                 let echo = Some(Echo { sent_ns: echo_sent_ns, received_ns });
-                offset.read(Clock { sent_ns, echo }, Now { monotonic_ns, wall_ns });
+                offset.read(Clock { sent_ns, echo }, SessionTime { monotonic_ns, wall_ns });
             }
         }
     }

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::model::{Position, Revision};
 use crate::wire::{Clock, Close, CloseReason, Heartbeat, Message, PeerInfo};
 
-use super::event::{Action, Closed, Config, Event, MILLISECOND_NS, Now, Refused, Skip};
+use super::event::{Closed, Config, Event, MILLISECOND_NS, Refused, SessionAction, SessionTime, Skip};
 use super::lag::Lag;
 use super::offset::Offset;
 use super::receiving::Receiving;
@@ -56,16 +56,16 @@ impl From<Refused> for Fault {
 }
 
 /// Asks for the actions that end a conversation from this side.
-pub(super) fn close(fault: Fault, actions: &mut VecDeque<Action>) {
+pub(super) fn close(fault: Fault, actions: &mut VecDeque<SessionAction>) {
     let Fault { reason, text, retry_after_ms } = fault;
-    actions.push_back(Action::Send(Message::Close(Close { reason, text: text.clone(), retry_after_ms })));
-    actions.push_back(Action::Close(Closed { reason, text, by_peer: false, retry_after_ms: None }));
+    actions.push_back(SessionAction::Send(Message::Close(Close { reason, text: text.clone(), retry_after_ms })));
+    actions.push_back(SessionAction::Close(Closed { reason, text, by_peer: false, retry_after_ms: None }));
 }
 
 /// Asks for the action that ends a conversation which the peer has ended.
-pub(super) fn closed_by_peer(close: Close, actions: &mut VecDeque<Action>) {
+pub(super) fn closed_by_peer(close: Close, actions: &mut VecDeque<SessionAction>) {
     let Close { reason, text, retry_after_ms } = close;
-    actions.push_back(Action::Close(Closed { reason, text, by_peer: true, retry_after_ms }));
+    actions.push_back(SessionAction::Close(Closed { reason, text, by_peer: true, retry_after_ms }));
 }
 
 /// Which end this is; it matters in an exchange only, in which the hub sends first.
@@ -122,7 +122,12 @@ struct Held {
 
 impl Peer {
     /// Opens the conversation; `head` is what the store has published by now.
-    pub fn open(agreement: Agreement<'_>, head: Revision, now: Now, actions: &mut VecDeque<Action>) -> Self {
+    pub fn open(
+        agreement: Agreement<'_>,
+        head: Revision,
+        now: SessionTime,
+        actions: &mut VecDeque<SessionAction>,
+    ) -> Self {
         let Agreement { role, config, heartbeat_ns, ours, theirs, message_bytes_max, resume, offset, lag } = agreement;
         // Going on, the peer has all that came from it; in an exchange, what came in this session only.
         let after = if resume.is_some() { Revision(0) } else { ours.head };
@@ -171,7 +176,12 @@ impl Peer {
     }
 
     /// Takes an event; all but those that end a conversation whatever its state.
-    pub fn handle(&mut self, event: Event, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+    pub fn handle(
+        &mut self,
+        event: Event,
+        now: SessionTime,
+        actions: &mut VecDeque<SessionAction>,
+    ) -> Result<(), Fault> {
         match event {
             Event::Message(message) => {
                 self.heard_ns = now.monotonic_ns;
@@ -204,7 +214,7 @@ impl Peer {
         Ok(())
     }
 
-    fn tell_held(&mut self, actions: &mut VecDeque<Action>) {
+    fn tell_held(&mut self, actions: &mut VecDeque<SessionAction>) {
         let held = self.sending.held();
         let (asked, durable) = self.receiving.commits();
         if self.held.due.is_none() && self.held.told.is_none_or(|told| told < held) {
@@ -212,20 +222,25 @@ impl Peer {
         }
         if let Some((revision, _)) = self.held.due.take_if(|(_, commits)| *commits <= durable) {
             self.held.told = Some(revision);
-            actions.push_back(Action::PeerHolds(revision));
+            actions.push_back(SessionAction::PeerHolds(revision));
             if revision < held {
                 self.tell_held(actions);
             }
         }
     }
 
-    fn message(&mut self, message: Message, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+    fn message(
+        &mut self,
+        message: Message,
+        now: SessionTime,
+        actions: &mut VecDeque<SessionAction>,
+    ) -> Result<(), Fault> {
         match message {
             Message::Update(update) if self.turn_over => self.receiving.update(update, actions),
             Message::Ack(mut ack) => {
                 let held_back = std::mem::take(&mut ack.held_back);
                 if !held_back.is_empty() {
-                    actions.push_back(Action::HeldBack(held_back));
+                    actions.push_back(SessionAction::HeldBack(held_back));
                 }
                 if self.sending.ack(ack, now.monotonic_ns, actions)? {
                     self.sent_all(actions);
@@ -234,37 +249,37 @@ impl Peer {
             }
             Message::Heartbeat(heartbeat) => {
                 self.read_clock(heartbeat.clock, now, actions);
-                actions.push_back(Action::PeerLag(heartbeat.lag_ns));
+                actions.push_back(SessionAction::PeerLag(heartbeat.lag_ns));
                 Ok(())
             }
             other => Err(Fault::unexpected(&other)),
         }
     }
 
-    fn read_clock(&mut self, clock: Clock, now: Now, actions: &mut VecDeque<Action>) {
-        actions.extend(self.offset.read(clock, now).map(Action::ClockOffset));
+    fn read_clock(&mut self, clock: Clock, now: SessionTime, actions: &mut VecDeque<SessionAction>) {
+        actions.extend(self.offset.read(clock, now).map(SessionAction::ClockOffset));
     }
 
     /// The peer's half of an exchange is durable here.
-    fn peer_sent_all(&mut self, now: Now, actions: &mut VecDeque<Action>) {
+    fn peer_sent_all(&mut self, now: SessionTime, actions: &mut VecDeque<SessionAction>) {
         match self.role {
             Role::Edge => self.sending.exchange(now.monotonic_ns, actions),
-            Role::Hub => actions.push_back(Action::Exchanged),
+            Role::Hub => actions.push_back(SessionAction::Exchanged),
         }
     }
 
     /// This end's half of an exchange is durable at the peer.
-    fn sent_all(&mut self, actions: &mut VecDeque<Action>) {
+    fn sent_all(&mut self, actions: &mut VecDeque<SessionAction>) {
         match self.role {
             Role::Hub => self.turn_over = true,
             Role::Edge => {
                 self.receiving.complete(actions);
-                actions.push_back(Action::Exchanged);
+                actions.push_back(SessionAction::Exchanged);
             }
         }
     }
 
-    fn tick(&mut self, now: Now, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+    fn tick(&mut self, now: SessionTime, actions: &mut VecDeque<SessionAction>) -> Result<(), Fault> {
         if now.monotonic_ns >= self.dead_ns() {
             let silent_ms = (now.monotonic_ns - self.heard_ns) / MILLISECOND_NS;
             return Err(Fault::new(CloseReason::Silence, format!("nothing heard for {silent_ms} ms")));
@@ -272,7 +287,7 @@ impl Peer {
         if now.monotonic_ns >= self.heartbeat_due_ns {
             self.heartbeat_due_ns = now.monotonic_ns.saturating_add(self.heartbeat_ns);
             let (clock, lag_ns) = (self.offset.reading(now), self.lag.oldest_ns(now.wall_ns));
-            actions.push_back(Action::Send(Message::Heartbeat(Heartbeat { clock, head: self.head, lag_ns })));
+            actions.push_back(SessionAction::Send(Message::Heartbeat(Heartbeat { clock, head: self.head, lag_ns })));
         }
         if now.monotonic_ns >= self.progress_due_ns {
             self.progress_due_ns = now.monotonic_ns.saturating_add(self.progress_ns);

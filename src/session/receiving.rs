@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 use crate::model::{Position, Revision, StoreId};
 use crate::wire::{Ack, ConflictReport, Message, Update};
 
-use super::event::{Action, CommitId};
+use super::event::{CommitId, SessionAction};
 use super::pace::ACK_DELAY_NS;
 use super::peer::Fault;
 use super::sending::WINDOW;
@@ -76,7 +76,7 @@ impl Receiving {
     }
 
     /// Takes an update.
-    pub fn update(&mut self, update: Update, actions: &mut VecDeque<Action>) -> Result<(), Fault> {
+    pub fn update(&mut self, update: Update, actions: &mut VecDeque<SessionAction>) -> Result<(), Fault> {
         let Update { upto, partial, last_of_exchange, ack_may_wait, deltas } = update;
         let received = self.received.revision;
         let pending = self.pending.iter().filter(|(_, pending)| matches!(pending, Pending::Update { .. })).count();
@@ -102,17 +102,17 @@ impl Receiving {
     }
 
     /// The exchange is complete: from now on there is a cursor.
-    pub fn complete(&mut self, actions: &mut VecDeque<Action>) {
+    pub fn complete(&mut self, actions: &mut VecDeque<SessionAction>) {
         self.exchange = Exchange::Over;
         self.cursor = self.received;
         self.commit(Vec::new(), Pending::Cursor, actions);
     }
 
-    fn commit(&mut self, deltas: Vec<crate::wire::Delta>, pending: Pending, actions: &mut VecDeque<Action>) {
+    fn commit(&mut self, deltas: Vec<crate::wire::Delta>, pending: Pending, actions: &mut VecDeque<SessionAction>) {
         let id = CommitId(self.commits);
         self.commits += 1;
         self.pending.push_back((id, pending));
-        actions.push_back(Action::Commit { id, deltas, peer: self.peer, position: self.cursor });
+        actions.push_back(SessionAction::Commit { id, deltas, peer: self.peer, position: self.cursor });
     }
 
     /// How many commits were asked for, and how many of them are durable.
@@ -126,7 +126,12 @@ impl Receiving {
     }
 
     /// A commit is durable. Tells whether the peer's half of an exchange now is.
-    pub fn committed(&mut self, id: CommitId, now_ns: u64, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
+    pub fn committed(
+        &mut self,
+        id: CommitId,
+        now_ns: u64,
+        actions: &mut VecDeque<SessionAction>,
+    ) -> Result<bool, Fault> {
         let Some((_, pending)) = self.pending.pop_front().filter(|(expected, _)| *expected == id) else {
             return Err(Fault::storage(format!("commit {} ended out of order", id.0)));
         };
@@ -144,21 +149,21 @@ impl Receiving {
     }
 
     /// Sends an acknowledgement of all that is durable, up to there.
-    fn acknowledge(&mut self, upto: Revision, actions: &mut VecDeque<Action>) {
+    fn acknowledge(&mut self, upto: Revision, actions: &mut VecDeque<SessionAction>) {
         self.owed = None;
         let held_back = std::mem::take(&mut self.held_back);
-        actions.push_back(Action::Send(Message::Ack(Ack { updates: self.updates, revision: upto, held_back })));
+        actions.push_back(SessionAction::Send(Message::Ack(Ack { updates: self.updates, revision: upto, held_back })));
     }
 
     /// Sends the acknowledgement that waits, if it has waited until now.
-    pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
+    pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         if self.owed.is_some_and(|owed| owed.due_ns <= now_ns) {
             self.settle(actions);
         }
     }
 
     /// Sends the acknowledgement that waits, if there is one.
-    pub fn settle(&mut self, actions: &mut VecDeque<Action>) {
+    pub fn settle(&mut self, actions: &mut VecDeque<SessionAction>) {
         if let Some(owed) = self.owed {
             self.acknowledge(owed.upto, actions);
         }

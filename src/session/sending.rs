@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::model::{GroupId, LabelSet, Revision};
 use crate::wire::{Ack, Cost, Delta, Message, Update};
 
-use super::event::{Action, Batch, Config, Skip};
+use super::event::{Batch, Config, SessionAction, Skip};
 use super::pace::Pace;
 use super::peer::Fault;
 
@@ -91,25 +91,25 @@ impl Sending {
     }
 
     /// Goes on after what the peer holds.
-    pub fn go_on(&mut self, held: Revision, now_ns: u64, actions: &mut VecDeque<Action>) {
+    pub fn go_on(&mut self, held: Revision, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         (self.phase, self.read, self.told, self.held) = (Phase::Live, held, held, held);
         self.step(now_ns, actions);
     }
 
     /// Sends all there is.
-    pub fn exchange(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
+    pub fn exchange(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         self.phase = Phase::Exchanging { goal: self.head };
         self.step(now_ns, actions);
     }
 
     /// The store has published up to here.
-    pub fn publish(&mut self, head: Revision, now_ns: u64, actions: &mut VecDeque<Action>) {
+    pub fn publish(&mut self, head: Revision, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         self.head = self.head.max(head);
         self.step(now_ns, actions);
     }
 
     /// What was asked to be read is here.
-    pub fn read(&mut self, batch: Batch, now_ns: u64, actions: &mut VecDeque<Action>) {
+    pub fn read(&mut self, batch: Batch, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         if !std::mem::take(&mut self.reading) {
             return;
         }
@@ -139,7 +139,7 @@ impl Sending {
     }
 
     /// The peer has made updates durable. Tells whether that completes this half of an exchange.
-    pub fn ack(&mut self, ack: Ack, now_ns: u64, actions: &mut VecDeque<Action>) -> Result<bool, Fault> {
+    pub fn ack(&mut self, ack: Ack, now_ns: u64, actions: &mut VecDeque<SessionAction>) -> Result<bool, Fault> {
         let count = ack.updates.checked_sub(self.acked).filter(|count| *count > 0 && ack.updates <= self.sent);
         let Some(count) = count else {
             let (updates, acked, sent) = (ack.updates, self.acked, self.sent);
@@ -163,7 +163,7 @@ impl Sending {
     }
 
     /// Tells the peer how far the store is, if it was not told.
-    pub fn tell_progress(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
+    pub fn tell_progress(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         let idle = self.phase == Phase::Live && self.waiting.is_empty() && !self.awaits_ack();
         if idle && self.told < self.read {
             self.told = self.read;
@@ -173,7 +173,7 @@ impl Sending {
     }
 
     /// Sends what waits and reads what is wanted, as far as the window and the interval allow.
-    pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<Action>) {
+    pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         while self.unacked.len() < WINDOW
             && let Some(mut update) = self.waiting.pop_front()
         {
@@ -182,7 +182,7 @@ impl Sending {
             self.unacked.push_back(Unacked { upto, last_of_exchange, ack_may_wait, sent_ns: now_ns });
             self.sent += 1;
             self.pace.sent(update.deltas.len(), now_ns);
-            actions.push_back(Action::Send(Message::Update(update)));
+            actions.push_back(SessionAction::Send(Message::Update(update)));
         }
         let idle = self.unacked.is_empty();
         if idle && self.phase == Phase::Live {
@@ -193,7 +193,7 @@ impl Sending {
         if self.wants_to_read() && self.due_ns() <= now_ns {
             self.reading = true;
             let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
-            actions.push_back(Action::Read { since, skip, bytes_max });
+            actions.push_back(SessionAction::Read { since, skip, bytes_max });
         }
     }
 
@@ -245,7 +245,7 @@ impl Sending {
 }
 
 /// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.
-fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<Action>) -> Vec<Vec<Delta>> {
+fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<SessionAction>) -> Vec<Vec<Delta>> {
     let mut parts = Parts { bytes_max, ..Parts::default() };
     for delta in deltas {
         let families = delta.group.families().iter().map(|f| Cost::of_family(&f.family));
@@ -260,7 +260,7 @@ fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<Action>) -
     parts.whole
 }
 
-fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<Action>) {
+fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<SessionAction>) {
     let header = Cost::of_header(delta);
     if !header.fits(parts.bytes_max) {
         return actions.push_back(unsendable(&delta.id, None, header, parts.bytes_max));
@@ -286,8 +286,8 @@ fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<Action>)
     parts.push(part(from, delta.group.families().len()), cost);
 }
 
-fn unsendable(id: &GroupId, family: Option<&Arc<str>>, cost: Cost, bytes_max: usize) -> Action {
-    Action::Unsendable { id: id.clone(), family: family.cloned(), bytes: cost.bytes(), bytes_max }
+fn unsendable(id: &GroupId, family: Option<&Arc<str>>, cost: Cost, bytes_max: usize) -> SessionAction {
+    SessionAction::Unsendable { id: id.clone(), family: family.cloned(), bytes: cost.bytes(), bytes_max }
 }
 
 #[derive(Default)]
@@ -326,7 +326,7 @@ mod tests {
     use crate::model::{Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, WriteTimestamp};
     use crate::wire::{Decoder, Encoder};
 
-    fn live(config: &Config) -> (Sending, VecDeque<Action>) {
+    fn live(config: &Config) -> (Sending, VecDeque<SessionAction>) {
         let skip = Skip { origin: crate::model::StoreId(9), after: Revision(0) };
         let (mut sending, mut actions) = (Sending::new(skip, Revision(0), config, 1 << 20), VecDeque::new());
         sending.go_on(Revision(0), 0, &mut actions);
@@ -341,9 +341,9 @@ mod tests {
     fn while_there_is_more_it_is_read_whatever_was_heard_of_the_head() {
         let (mut sending, mut actions) = live(&Config::default());
         sending.publish(Revision(10), 0, &mut actions);
-        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [Action::Read { since: Revision(0), .. }]));
+        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { since: Revision(0), .. }]));
         sending.read(read(10, true), 0, &mut actions);
-        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [Action::Read { since: Revision(10), .. }]));
+        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { since: Revision(10), .. }]));
         sending.read(read(10, true), 0, &mut actions);
         assert!(actions.is_empty(), "a batch without headway says nothing of there being more");
     }
@@ -380,7 +380,9 @@ mod tests {
                 assert_eq!(decoder.decode(&bytes).unwrap(), message);
             }
         }
-        let Some(Action::Unsendable { family, .. }) = actions.pop_front() else { panic!("one family is too large") };
+        let Some(SessionAction::Unsendable { family, .. }) = actions.pop_front() else {
+            panic!("one family is too large")
+        };
         assert!(family.as_deref() == Some("b") && actions.is_empty());
     }
 
@@ -390,7 +392,7 @@ mod tests {
         let large = put(&"a".repeat(64 << 10), vec![gauge("a", 1), gauge("b", 1)]);
         let other = put("b", vec![gauge("a", 1)]);
         assert_eq!(split(vec![large.clone(), other.clone()], 64 << 10, &mut actions), [[other]]);
-        let Some(Action::Unsendable { id, family: None, bytes, bytes_max }) = actions.pop_front() else {
+        let Some(SessionAction::Unsendable { id, family: None, bytes, bytes_max }) = actions.pop_front() else {
             panic!("the group is left out")
         };
         assert!(id == large.id && bytes > bytes_max && actions.is_empty());
@@ -403,11 +405,13 @@ mod tests {
         sending.publish(Revision(5), 0, &mut actions);
         sending.read(read(5, false), 0, &mut actions);
         sending.tell_progress(0, &mut actions);
-        assert!(matches!(actions.back(), Some(Action::Send(Message::Update(update))) if update.upto == Revision(5)));
+        assert!(
+            matches!(actions.back(), Some(SessionAction::Send(Message::Update(update))) if update.upto == Revision(5))
+        );
         let ack = Ack { updates: 1, revision: Revision(5), ..Ack::default() };
         assert!(!sending.ack(ack, second_ns, &mut actions).unwrap());
         actions.clear();
         sending.publish(Revision(6), second_ns, &mut actions);
-        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [Action::Read { .. }]));
+        assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { .. }]));
     }
 }

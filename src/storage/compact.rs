@@ -286,7 +286,7 @@ mod tests {
     use crate::model::{NodeId, Position, Revision, StoreId};
     use crate::net::testing::TempDir;
     use crate::storage::{Fault, SimulatedDisk};
-    use crate::store::{Cursor, Record};
+    use crate::store::{PeerCursor, Record};
 
     const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
     const FRESH: Fresh = Fresh { identity: Identity { store: StoreId(99), node: NodeId(100) }, epoch: Epoch(2) };
@@ -296,8 +296,10 @@ mod tests {
         let disk = Arc::new(RealDisk::open(path).unwrap());
         let mut log = recover(disk, Options::default(), &mut |_| {}).unwrap().start(IDENTITY).unwrap();
         for peer in peers {
-            let cursor =
-                Cursor { position: Position { epoch: Epoch(1), revision: Revision(peer) }, ..Cursor::default() };
+            let cursor = PeerCursor {
+                position: Position { epoch: Epoch(1), revision: Revision(peer) },
+                ..PeerCursor::default()
+            };
             log.commit(&[Record::Cursor { peer: StoreId(peer), cursor }]).unwrap();
         }
         log.close().unwrap();

@@ -12,7 +12,7 @@ use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position, Revision,
     StoreId, WriteTimestamp,
 };
-use crate::store::{Cursor, GroupRecord, Identity, Mark, Marks, Record};
+use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 
 const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
 
@@ -20,13 +20,13 @@ fn options() -> Options {
     Options { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 4096, reserve_bytes: 4096 }
 }
 
-type Marked = (Group, Mark, BTreeMap<Arc<str>, Mark>);
+type Marked = (Group, FamilyMeta, BTreeMap<Arc<str>, FamilyMeta>);
 
 /// What the records of a store add up to.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct State {
     groups: BTreeMap<GroupId, Marked>,
-    cursors: BTreeMap<u64, Cursor>,
+    cursors: BTreeMap<u64, PeerCursor>,
 }
 
 impl State {
@@ -105,13 +105,13 @@ fn record(write: &Write, turn: u64) -> Record {
             let position = Position { epoch: Epoch(1), revision: Revision(turn) };
             return Record::Cursor {
                 peer: StoreId(write.job.into()),
-                cursor: Cursor { position, ..Cursor::default() },
+                cursor: PeerCursor { position, ..PeerCursor::default() },
             };
         }
         _ => return Record::Forgotten { id, stamp: moment.stamp, revision: Revision(turn) },
     };
-    let mark = Mark { revision: Revision(turn), ..Mark::default() };
-    Record::Group(GroupRecord { id, group, header: mark, families: Marks::Same(mark) })
+    let mark = FamilyMeta { revision: Revision(turn), ..FamilyMeta::default() };
+    Record::Group(GroupRecord { id, group, header: mark, families: FamilyMetas::Same(mark) })
 }
 
 fn write() -> impl Strategy<Value = Write> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::entry::{AdmittedFamilies, Entry, FamilyState};
 use super::index::{Conflict, related};
-use super::record::{Mark, MarksBuilder, Record};
+use super::record::{FamilyMeta, FamilyMetasBuilder, Record};
 use super::writer::{Refusal, Store};
 use crate::model::site::shown_family;
 use crate::model::{Changes, Family, Group, GroupFamily, GroupId, excerpt};
@@ -50,7 +50,7 @@ impl Store {
         entry: &Entry,
         group: &Group,
         changes: &Changes,
-        mark: Mark,
+        mark: FamilyMeta,
         terms: Terms,
     ) -> Result<(AdmittedFamilies, Vec<Arc<str>>), Refusal> {
         let of_before = |at: usize| (&entry.group.families()[at], entry.marks.get(at), &entry.families[at]);
@@ -66,7 +66,7 @@ impl Store {
                 names.push(gone.family.name().clone());
             }
         }
-        let (mut marks, mut states) = (MarksBuilder::default(), Vec::with_capacity(group.families().len()));
+        let (mut marks, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
         for (origin, new) in pairs() {
             let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.schema(), new.family.schema());
             let (held, state) = match origin.before.map(of_before) {
@@ -78,7 +78,7 @@ impl Store {
                 Some((f, was, state)) if !was.held && stays(f) => (false, same_schema(entry, new, state)),
                 _ => self.admit_family(entry, &new.family, terms)?,
             };
-            marks.push(Mark { held, ..mark });
+            marks.push(FamilyMeta { held, ..mark });
             states.push(state);
         }
         Ok(((marks.finish(), states), names))
@@ -184,7 +184,7 @@ impl Store {
         for (at, state) in states {
             new.families[at] = state;
         }
-        let mark = |at| Mark { held: is_held(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
+        let mark = |at| FamilyMeta { held: is_held(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
         new.marks = (0..new.families.len()).map(mark).collect();
         if !shown_now.is_empty() {
             self.records.push(Record::Group(new.record(|at| shown_now.contains(&at))));

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::entry::Entry;
-use super::record::Mark;
+use super::record::FamilyMeta;
 use super::scope::Scope;
 use crate::model::{Family, LabelSet, Revision, StoreId};
 
@@ -36,7 +36,7 @@ struct SiteChanges {
 pub(super) type Skip = Option<(StoreId, Revision)>;
 
 /// Whether the peer knows a change. What [`Changed::since`] leaves out of all of them follows from this.
-pub(super) fn skips(skip: Skip, mark: Mark) -> bool {
+pub(super) fn skips(skip: Skip, mark: FamilyMeta) -> bool {
     skip.is_some_and(|(store, after)| mark.origin == Some(store) && mark.revision > after)
 }
 

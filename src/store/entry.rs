@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::index::Conflict;
 use super::pages::SlotHint;
-use super::record::{GroupRecord, Mark, Marks};
+use super::record::{FamilyMeta, FamilyMetas, GroupRecord};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, WriteTimestamp};
 
@@ -19,9 +19,9 @@ pub struct Entry {
     pub group: Group,
     /// Bookkeeping of horizon, deletion and times. Held: another group is shown under the same labels and was there first,
     /// so nothing of this one is shown.
-    pub header: Mark,
+    pub header: FamilyMeta,
     /// Bookkeeping of the families: when each came, and from whom. Held: it is kept, not shown.
-    pub marks: Marks,
+    pub marks: FamilyMetas,
     /// How each of the families is shown, in their order.
     pub families: Vec<FamilyState>,
     /// Where the times of its pushes accepted and refused are shown.
@@ -59,7 +59,7 @@ pub struct HeldBack {
 }
 
 /// Bookkeeping of a group's families, and how each is shown.
-pub(super) type AdmittedFamilies = (Marks, Vec<FamilyState>);
+pub(super) type AdmittedFamilies = (FamilyMetas, Vec<FamilyState>);
 
 impl HeldBack {
     /// Why it is not shown, in words. Made only for those who are told: a long update may hold back any number.
@@ -76,15 +76,15 @@ impl Entry {
         Self {
             names: Arc::new(Names { id, shown, full }),
             group: Group::default(),
-            header: Mark::default(),
-            marks: Marks::default(),
+            header: FamilyMeta::default(),
+            marks: FamilyMetas::default(),
             families: Vec::new(),
             times_hints: Default::default(),
         }
     }
 
     /// The next version of it: what it is called and where the times of its pushes are shown stays.
-    pub(super) fn successor(&self, group: Group, header: Mark, (marks, families): AdmittedFamilies) -> Self {
+    pub(super) fn successor(&self, group: Group, header: FamilyMeta, (marks, families): AdmittedFamilies) -> Self {
         let (names, times_hints) = (self.names.clone(), self.times_hints.clone());
         Self { names, group, header, marks, families, times_hints }
     }
@@ -130,10 +130,10 @@ impl Entry {
     }
 
     /// The marks that its families have: each, and where all have one, that once.
-    pub fn distinct_marks(&self) -> impl Iterator<Item = Mark> {
+    pub fn distinct_marks(&self) -> impl Iterator<Item = FamilyMeta> {
         let len = match &self.marks {
-            Marks::Same(_) => self.families.len().min(1),
-            Marks::Each(marks) => marks.len(),
+            FamilyMetas::Same(_) => self.families.len().min(1),
+            FamilyMetas::Each(marks) => marks.len(),
         };
         (0..len).map(|at| self.marks.get(at))
     }
@@ -144,7 +144,7 @@ impl Entry {
     }
 
     /// Each family with its bookkeeping and how it is shown, in the order of names.
-    pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, Mark, &FamilyState)> {
+    pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, FamilyMeta, &FamilyState)> {
         let pairs = self.group.families().iter().zip(&self.families).enumerate();
         pairs.map(|(at, (family, state))| (family, self.marks.get(at), state))
     }
@@ -185,7 +185,7 @@ impl Entry {
     }
 
     /// The family of that name with its bookkeeping.
-    pub fn family(&self, name: &str) -> Option<(&GroupFamily, Mark)> {
+    pub fn family(&self, name: &str) -> Option<(&GroupFamily, FamilyMeta)> {
         let at = self.position(name)?;
         Some((&self.group.families()[at], self.marks.get(at)))
     }

@@ -6,7 +6,7 @@ use crate::model::{Epoch, Group, GroupId, LabelSet, NodeId, Position, Revision, 
 
 /// Bookkeeping of one family, or of a group's header (horizon, deletion, times).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Mark {
+pub struct FamilyMeta {
     /// When this store applied it.
     pub revision: Revision,
     /// The peer's store it came from, exactly as it stands; `None` if it was written here, or merged here of several
@@ -18,16 +18,16 @@ pub struct Mark {
 
 /// The marks of a group's families, in their order. Mostly one change wrote them all, and then it is kept once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Marks {
+pub enum FamilyMetas {
     /// All families have this one.
-    Same(Mark),
+    Same(FamilyMeta),
     /// They have these; some differ.
-    Each(Box<[Mark]>),
+    Each(Box<[FamilyMeta]>),
 }
 
-impl Marks {
+impl FamilyMetas {
     /// The mark of the family at that place.
-    pub fn get(&self, at: usize) -> Mark {
+    pub fn get(&self, at: usize) -> FamilyMeta {
         match self {
             Self::Same(mark) => *mark,
             Self::Each(marks) => marks[at],
@@ -35,32 +35,32 @@ impl Marks {
     }
 }
 
-impl Default for Marks {
+impl Default for FamilyMetas {
     /// Of no families, or of some that are not marked yet.
     fn default() -> Self {
-        Self::Same(Mark::default())
+        Self::Same(FamilyMeta::default())
     }
 }
 
-impl FromIterator<Mark> for Marks {
-    fn from_iter<I: IntoIterator<Item = Mark>>(marks: I) -> Self {
-        let mut builder = MarksBuilder::default();
+impl FromIterator<FamilyMeta> for FamilyMetas {
+    fn from_iter<I: IntoIterator<Item = FamilyMeta>>(marks: I) -> Self {
+        let mut builder = FamilyMetasBuilder::default();
         marks.into_iter().for_each(|mark| builder.push(mark));
         builder.finish()
     }
 }
 
-/// Makes [`Marks`] of one after the other.
+/// Makes [`FamilyMetas`] of one after the other.
 #[derive(Default)]
-pub(super) struct MarksBuilder {
+pub(super) struct FamilyMetasBuilder {
     /// So many were this one.
-    same: (usize, Mark),
+    same: (usize, FamilyMeta),
     /// All, once some differ.
-    each: Vec<Mark>,
+    each: Vec<FamilyMeta>,
 }
 
-impl MarksBuilder {
-    pub(super) fn push(&mut self, mark: Mark) {
+impl FamilyMetasBuilder {
+    pub(super) fn push(&mut self, mark: FamilyMeta) {
         match &mut self.same {
             _ if !self.each.is_empty() => self.each.push(mark),
             (0, same) => *same = mark,
@@ -70,8 +70,8 @@ impl MarksBuilder {
         self.same.0 += 1;
     }
 
-    pub(super) fn finish(self) -> Marks {
-        if self.each.is_empty() { Marks::Same(self.same.1) } else { Marks::Each(self.each.into()) }
+    pub(super) fn finish(self) -> FamilyMetas {
+        if self.each.is_empty() { FamilyMetas::Same(self.same.1) } else { FamilyMetas::Each(self.each.into()) }
     }
 }
 
@@ -83,14 +83,14 @@ pub struct GroupRecord {
     /// What changed, by the law of [`crate::model::group`].
     pub group: Group,
     /// The mark of the header.
-    pub header: Mark,
+    pub header: FamilyMeta,
     /// The marks of the families.
-    pub families: Marks,
+    pub families: FamilyMetas,
 }
 
 /// What a store holds of a peer's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Cursor {
+pub struct PeerCursor {
     /// All changes up to here.
     pub position: Position,
     /// The place under which they were merged: under another, nothing is held yet.
@@ -123,7 +123,7 @@ pub enum Record {
         /// The peer's store.
         peer: StoreId,
         /// What is held of it.
-        cursor: Cursor,
+        cursor: PeerCursor,
     },
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::admission::{Conflicts, Terms};
 use super::entry::{Entry, FamilyState};
-use super::record::{Cursor, GroupRecord, Identity, Mark, MarksBuilder, Record};
+use super::record::{FamilyMeta, FamilyMetasBuilder, GroupRecord, Identity, PeerCursor, Record};
 use super::writer::Store;
 use crate::model::{Epoch, GroupFamily, GroupId, LabelSet, Position, Revision, StoreId};
 
@@ -45,7 +45,7 @@ impl Store {
             None => Entry::new(id),
         };
         group.map_families(|family| Some(self.schemas.intern(family.clone())));
-        let mut marks: HashMap<Arc<str>, Mark> =
+        let mut marks: HashMap<Arc<str>, FamilyMeta> =
             entry.families().map(|(f, mark, _)| (f.family.name().clone(), mark)).collect();
         entry.group.merge(&group);
         for (at, new) in group.families().iter().enumerate() {
@@ -89,10 +89,10 @@ impl Store {
     /// epoch. The new identity alone would not do: peers that met it may meet the store once more as it is now, where what
     /// came after is lost too.
     pub fn distrust_cursors(&mut self) {
-        let mut cursors: Vec<(StoreId, Cursor)> = self.cursors.clone().into_iter().collect();
+        let mut cursors: Vec<(StoreId, PeerCursor)> = self.cursors.clone().into_iter().collect();
         cursors.sort_by_key(|(peer, _)| *peer);
-        for (peer, Cursor { site, .. }) in cursors {
-            self.set_cursor(peer, Cursor { position: Position::default(), site });
+        for (peer, PeerCursor { site, .. }) in cursors {
+            self.set_cursor(peer, PeerCursor { position: Position::default(), site });
         }
     }
 
@@ -116,13 +116,13 @@ impl Store {
     /// shown still is if the bound on series was lowered since.
     fn readmit_restored(&mut self, id: &GroupId, held: bool) {
         let Some(entry) = self.staged.get(id) else { return };
-        let is_due = |mark: Mark, state: &FamilyState| mark.held == held && state.conflict.is_none();
+        let is_due = |mark: FamilyMeta, state: &FamilyState| mark.held == held && state.conflict.is_none();
         if !held || entry.families().any(|(_, mark, state)| is_due(mark, state)) {
             let series_max = if held { self.rules.limits.series_max } else { usize::MAX };
             let terms = Terms { conflicts: Conflicts::HoldAll, series_max };
             let mut new = (*entry).clone();
             new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
-            let mut marks = MarksBuilder::default();
+            let mut marks = FamilyMetasBuilder::default();
             for (at, (f, mut mark, state)) in entry.families().enumerate() {
                 if is_due(mark, state) {
                     let at_site = self.admit_family(&entry, &f.family, terms);
@@ -136,7 +136,7 @@ impl Store {
     }
 
     /// Peers whose stores are drawn anew at every start would make this grow for ever. What is left out costs an exchange.
-    pub(super) fn keep_cursors(&mut self, cursors: impl IntoIterator<Item = (StoreId, Cursor)>) {
+    pub(super) fn keep_cursors(&mut self, cursors: impl IntoIterator<Item = (StoreId, PeerCursor)>) {
         for (peer, cursor) in cursors {
             if self.cursors.len() >= CURSORS_MAX && !self.cursors.contains_key(&peer) {
                 let any = self.cursors.keys().next().copied();

@@ -151,10 +151,10 @@ impl Groups for Staged {
 mod tests {
     use super::*;
     use crate::model::{LabelSet, Revision};
-    use crate::store::Mark;
+    use crate::store::FamilyMeta;
 
     fn version(id: &GroupId, revision: u64) -> Option<Arc<Entry>> {
-        let header = Mark { revision: Revision(revision), ..Mark::default() };
+        let header = FamilyMeta { revision: Revision(revision), ..FamilyMeta::default() };
         Some(Arc::new(Entry { header, ..Entry::new(id.clone()) }))
     }
 

@@ -27,8 +27,8 @@ fn store(rules: Rules) -> Store {
     store
 }
 
-fn now(ns: u64) -> Now {
-    Now { wall_ns: ns, stamp_ns: ns }
+fn now(ns: u64) -> WriteTime {
+    WriteTime { wall_ns: ns, stamp_ns: ns }
 }
 
 fn family(name: &str, metric_type: MetricType, series: &[&[(&str, &str)]]) -> Family {
@@ -78,7 +78,7 @@ fn lines(published: &Published) -> Vec<String> {
 #[test]
 fn what_is_not_committed_is_not_seen() {
     let mut store = store(rules());
-    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     assert!(store.published().snapshot().is_empty());
     assert_eq!(store.records().len(), 1);
     let committed = store.commit();
@@ -90,10 +90,10 @@ fn what_is_not_committed_is_not_seen() {
 #[test]
 fn a_refused_push_touches_no_family_and_moves_the_failure_time() {
     let mut store = store(rules());
-    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
     let id = local(&[("job", "b")]);
-    let refusal = store.write(id.clone(), Action::Put(vec![gauge("n"), counter]), now(2)).unwrap_err();
+    let refusal = store.write(id.clone(), WriteOp::Put(vec![gauge("n"), counter]), now(2)).unwrap_err();
     assert!(matches!(refusal, Refusal::Conflict(Conflict::Type { .. })), "{refusal}");
     store.commit();
     let entry = store.published().group(&id).unwrap();
@@ -105,13 +105,13 @@ fn a_refused_push_touches_no_family_and_moves_the_failure_time() {
 fn a_type_may_change_when_nobody_else_shows_the_name() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1)).unwrap();
-    store.write(id.clone(), Action::Post(vec![family("m", MetricType::Counter, &[&[]])]), now(2)).unwrap();
-    store.write(id.clone(), Action::Put(vec![family("m", MetricType::Histogram, &[])]), now(3)).unwrap();
-    let refusal = store.write(id, Action::Post(vec![gauge("m_bucket")]), now(4)).unwrap_err();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
+    store.write(id.clone(), WriteOp::Post(vec![family("m", MetricType::Counter, &[&[]])]), now(2)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![family("m", MetricType::Histogram, &[])]), now(3)).unwrap();
+    let refusal = store.write(id, WriteOp::Post(vec![gauge("m_bucket")]), now(4)).unwrap_err();
     assert!(matches!(refusal, Refusal::Conflict(Conflict::Suffix { .. })), "{refusal}");
     let own = family("process_cpu_seconds_total", MetricType::Gauge, &[&[]]);
-    store.write(local(&[("job", "b")]), Action::Put(vec![own]), now(5)).unwrap_err();
+    store.write(local(&[("job", "b")]), WriteOp::Put(vec![own]), now(5)).unwrap_err();
 }
 
 #[test]
@@ -119,11 +119,11 @@ fn duplicates_are_found_whichever_group_says_more() {
     let mut store = store(rules());
     let with_instance = |value| family("m", MetricType::Gauge, &[&[("instance", value), ("x", "1")]]);
     let without = || family("m", MetricType::Gauge, &[&[("x", "1")]]);
-    store.write(local(&[("job", "a")]), Action::Put(vec![with_instance("i")]), now(1)).unwrap();
-    store.write(local(&[("instance", "j"), ("job", "a")]), Action::Put(vec![without()]), now(2)).unwrap();
-    let refusal = store.write(local(&[("instance", "i"), ("job", "a")]), Action::Put(vec![without()]), now(3));
+    store.write(local(&[("job", "a")]), WriteOp::Put(vec![with_instance("i")]), now(1)).unwrap();
+    store.write(local(&[("instance", "j"), ("job", "a")]), WriteOp::Put(vec![without()]), now(2)).unwrap();
+    let refusal = store.write(local(&[("instance", "i"), ("job", "a")]), WriteOp::Put(vec![without()]), now(3));
     assert!(matches!(refusal, Err(Refusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
-    let refusal = store.write(local(&[("job", "a")]), Action::Put(vec![with_instance("j")]), now(4));
+    let refusal = store.write(local(&[("job", "a")]), WriteOp::Put(vec![with_instance("j")]), now(4));
     assert!(matches!(refusal, Err(Refusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
 }
 
@@ -132,14 +132,14 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
     let mut store = store(rules());
     let moment =
         crate::model::Moment { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
-    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
     let change = Group::put(moment, vec![counter, gauge("n")]);
     store.merge(&at_site("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{IDC="SYQ",job="b"}"#]);
     assert_eq!(store.published().counts().held, 1);
-    store.write(local(&[("job", "a")]), Action::Delete, now(9)).unwrap();
+    store.write(local(&[("job", "a")]), WriteOp::Delete, now(9)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#, r#"n{IDC="SYQ",job="b"}"#]);
     assert_eq!(store.published().counts().held, 0);
@@ -158,7 +158,7 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
     assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#]);
     let resolved = store.resolve(key(&[("IDC", "SYQ"), ("job", "b")]));
     assert_eq!(resolved, first);
-    store.write(resolved, Action::Delete, now(9)).unwrap();
+    store.write(resolved, WriteOp::Delete, now(9)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"n{IDC="SYQ",job="b"}"#]);
     assert_eq!(store.published().snapshot().len(), 3, "with its push times");
@@ -183,7 +183,7 @@ fn what_is_held_back_names_the_group_that_is_shown() {
     assert_eq!(held.iter().filter(|entry| *entry.id() == shadowed).count(), 1);
     let duplicate = conflict(&at_site("SYQ", &[])).unwrap();
     assert!(matches!(&*duplicate, Conflict::Duplicate { group: Some(group), .. } if *group == first.shown()));
-    store.write(first, Action::Delete, now(9)).unwrap();
+    store.write(first, WriteOp::Delete, now(9)).unwrap();
     store.commit();
     assert!(published.held().iter().all(|entry| *entry.id() != shadowed), "nothing shadows it any more");
 }
@@ -197,7 +197,7 @@ fn groups_are_listed_and_found_by_their_labels() {
     for id in [&plain, &renamed] {
         store.merge(id, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
     }
-    store.write(local(&[("job", "z")]), Action::Refuse, now(9)).unwrap();
+    store.write(local(&[("job", "z")]), WriteOp::Refuse, now(9)).unwrap();
     store.commit();
     let published = store.published();
     let listed: Vec<(String, f64, f64)> =
@@ -212,7 +212,7 @@ fn groups_are_listed_and_found_by_their_labels() {
         assert_eq!(*published.find(&id.shown()).unwrap().id(), id);
     }
     assert!(published.find(&key(&[("IDC", "SYQ"), ("job", "z")])).is_none());
-    store.write(local(&[("job", "z")]), Action::Delete, now(10)).unwrap();
+    store.write(local(&[("job", "z")]), WriteOp::Delete, now(10)).unwrap();
     store.commit();
     assert!(published.find(&key(&[("job", "z")])).is_none());
 }
@@ -221,14 +221,14 @@ fn groups_are_listed_and_found_by_their_labels() {
 fn bounds_are_kept_and_named() {
     let limits = Limits { groups_max: 2, series_max: 3 };
     let mut store = store(Rules { limits, ..rules() });
-    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
-    store.write(local(&[("job", "b")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
-    let refusal = store.write(local(&[("job", "c")]), Action::Put(vec![]), now(1)).unwrap_err();
+    store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
+    store.write(local(&[("job", "b")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
+    let refusal = store.write(local(&[("job", "c")]), WriteOp::Put(vec![]), now(1)).unwrap_err();
     assert_eq!(refusal.to_string(), "the store is at its bound limits.groups_max = 2: delete groups or raise it");
-    let refusal = store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(1)).unwrap_err();
+    let refusal = store.write(local(&[("job", "b")]), WriteOp::Post(vec![gauge("n")]), now(1)).unwrap_err();
     assert!(refusal.to_string().contains("limits.series_max = 3"), "{refusal}");
-    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(2)).unwrap();
-    store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(3)).unwrap();
+    store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(2)).unwrap();
+    store.write(local(&[("job", "b")]), WriteOp::Post(vec![gauge("n")]), now(3)).unwrap();
 }
 
 /// What a peer's push at `time_ns` sends.
@@ -260,7 +260,7 @@ fn a_label_that_samples_get_besides_is_held_back() {
 fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
     let held = at_site("S", &[("job", "b")]);
     store.merge(&held, pushed(2, vec![counter]), StoreId(7)).unwrap();
@@ -269,7 +269,7 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     let labelled = family("m", MetricType::Gauge, &[&[("x", "1")]]);
     for (at, family, tried) in [(3, gauge("m"), false), (4, labelled, true)] {
         let point = store.index.point();
-        store.write(id.clone(), Action::Put(vec![family]), now(at)).unwrap();
+        store.write(id.clone(), WriteOp::Put(vec![family]), now(at)).unwrap();
         assert_eq!(store.index.point() > point, tried, "only where a schema went there may be room");
         let after = store.staged.get(&held).unwrap();
         assert!(std::sync::Arc::ptr_eq(&before, &after), "a new version for the same reason");
@@ -277,11 +277,11 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     store.commit();
     assert_eq!(store.published().counts().held, 1);
     let summary = family("m", MetricType::Untyped, &[&[]]);
-    store.write(id.clone(), Action::Put(vec![summary]), now(5)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![summary]), now(5)).unwrap();
     let after = store.staged.get(&held).unwrap();
     assert!(!std::sync::Arc::ptr_eq(&before, &after), "the reason is another type");
     assert!(after.held_since(crate::model::Revision(0)).all(|held| held.reason().contains("untyped")));
-    store.write(id, Action::Put(vec![]), now(6)).unwrap();
+    store.write(id, WriteOp::Put(vec![]), now(6)).unwrap();
     store.commit();
     assert_eq!(store.published().counts().held, 0, "nothing is in its way any more");
 }
@@ -307,7 +307,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     let limits = Limits { groups_max: 9, series_max: 2 };
     let mut store = store(Rules { limits, ..rules() });
     let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
     let (small, big) = (at_site("S", &[("job", "b")]), at_site("S", &[("job", "c")]));
     let two = family("big", MetricType::Gauge, &[&[("x", "1")], &[("x", "2")]]);
     store.merge(&big, pushed(2, vec![two]), StoreId(7)).unwrap();
@@ -317,13 +317,13 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     assert_eq!(store.published().counts().held, 2);
     let conflict = store.published().group(&big).unwrap().families[0].conflict.clone().unwrap();
     assert!(conflict.to_string().contains("limits.series_max = 2"), "{conflict}");
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(10)).unwrap();
     store.abort();
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(10)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(10)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"small{IDC="S",job="b"}"#]);
-    store.write(id, Action::Delete, now(11)).unwrap();
-    store.write(small, Action::Delete, now(12)).unwrap();
+    store.write(id, WriteOp::Delete, now(11)).unwrap();
+    store.write(small, WriteOp::Delete, now(12)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"big{IDC="S",job="c",x="1"}"#, r#"big{IDC="S",job="c",x="2"}"#]);
     assert_eq!(store.published().counts().held, 0);
@@ -494,7 +494,7 @@ proptest! {
     fn whatever_happens_the_page_is_valid(steps in prop::collection::vec(step(), 1..25)) {
         let mut store = store(rules());
         for (peer, id) in ids().into_iter().enumerate() {
-            let cursor = Cursor { site: id.site, ..Cursor::default() };
+            let cursor = PeerCursor { site: id.site, ..PeerCursor::default() };
             store.set_cursor(StoreId(10 + peer as u64), cursor);
         }
         let mut log: Vec<Record> = store.records().to_vec();
@@ -505,12 +505,12 @@ proptest! {
             let stamp = crate::model::WriteTimestamp { time_ns: clock.stamp_ns, node: NodeId(2) };
             match step {
                 Step::Put(group, families) => {
-                    drop(store.write(addressed(&store, group), Action::Put(families), clock));
+                    drop(store.write(addressed(&store, group), WriteOp::Put(families), clock));
                 }
                 Step::Post(group, families) => {
-                    drop(store.write(addressed(&store, group), Action::Post(families), clock));
+                    drop(store.write(addressed(&store, group), WriteOp::Post(families), clock));
                 }
-                Step::Delete(group) => store.write(addressed(&store, group), Action::Delete, clock).unwrap(),
+                Step::Delete(group) => store.write(addressed(&store, group), WriteOp::Delete, clock).unwrap(),
                 Step::Merge(group, families) => {
                     let change = Group::put(crate::model::Moment { stamp, wall_ns: 0 }, families);
                     store.merge(&addressed(&store, group), change, StoreId(2)).unwrap();

@@ -10,7 +10,7 @@ use foldhash::{HashMap, HashSet};
 use super::changed::{ByRevision, Changed, Portion, skips};
 use super::entry::{self, Entry};
 use super::pages::{Block, Pages, Shown};
-use super::record::Mark;
+use super::record::FamilyMeta;
 use super::scope::Scope;
 use super::staged::Version;
 use crate::model::site::EXPORTED_PREFIX;
@@ -200,7 +200,7 @@ impl Published {
         let Portion { entries, upto, more } = portion;
         let mut changes = Vec::with_capacity(entries.len());
         for entry in entries {
-            let wanted = |mark: Mark| mark.revision > since && mark.revision <= upto && !skips(skip, mark);
+            let wanted = |mark: FamilyMeta| mark.revision > since && mark.revision <= upto && !skips(skip, mark);
             let keep = |i: usize| wanted(entry.marks.get(i));
             if wanted(entry.header) || (0..entry.families.len()).any(keep) {
                 let key = match scope {

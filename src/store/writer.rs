@@ -13,7 +13,7 @@ use foldhash::HashSet;
 use super::admission::{Conflicts, Terms};
 use super::entry::{Entry, HeldBack};
 use super::index::{Conflict, Index};
-use super::record::{Cursor, Identity, Mark, Record};
+use super::record::{FamilyMeta, Identity, PeerCursor, Record};
 use super::schemas::Schemas;
 use super::staged::Staged;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
@@ -51,7 +51,7 @@ pub struct Rules {
 
 /// What a request asks for.
 #[derive(Clone, Debug)]
-pub enum Action {
+pub enum WriteOp {
     /// Replace the group.
     Put(Vec<Family>),
     /// Replace families of the group.
@@ -64,7 +64,7 @@ pub enum Action {
 
 /// Clocks at the time of a write, in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug)]
-pub struct Now {
+pub struct WriteTime {
     /// This node's clock: what push times show.
     pub wall_ns: u64,
     /// The same corrected by the offset to the hub: what stamps are made of.
@@ -117,8 +117,8 @@ pub struct Store {
     pub(super) records: Vec<Record>,
     pub(super) drafted_bytes: usize,
     pub(super) revision: Revision,
-    pub(super) cursors: HashMap<StoreId, Cursor>,
-    pub(super) staged_cursors: HashMap<StoreId, Cursor>,
+    pub(super) cursors: HashMap<StoreId, PeerCursor>,
+    pub(super) staged_cursors: HashMap<StoreId, PeerCursor>,
     pub(super) dropped: Dropped,
     /// The same without what the draft drops.
     pub(super) settled_dropped: Dropped,
@@ -188,37 +188,37 @@ impl Store {
     }
 
     /// Up to where this store holds others' changes, durably.
-    pub fn cursors(&self) -> &HashMap<StoreId, Cursor> {
+    pub fn cursors(&self) -> &HashMap<StoreId, PeerCursor> {
         &self.cursors
     }
 
     /// Applies a request to a group. A refused push is an error, and noted in the group.
-    pub fn write(&mut self, id: GroupId, action: Action, now: Now) -> Result<(), Refusal> {
+    pub fn write(&mut self, id: GroupId, action: WriteOp, now: WriteTime) -> Result<(), Refusal> {
         let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
-                self.check_revival(&entry, !matches!(action, Action::Delete))?;
+                self.check_revival(&entry, !matches!(action, WriteOp::Delete))?;
                 entry
             }
             None => {
                 let known_elsewhere = self.rules.has_hubs || (self.rules.has_edges && !id.site.is_empty());
                 match action {
-                    Action::Delete if !known_elsewhere => return Ok(()),
-                    _ => self.check_group_limit(!matches!(action, Action::Delete))?,
+                    WriteOp::Delete if !known_elsewhere => return Ok(()),
+                    _ => self.check_group_limit(!matches!(action, WriteOp::Delete))?,
                 }
                 self.create(id)
             }
         };
-        if matches!(action, Action::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
+        if matches!(action, WriteOp::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
             return Ok(());
         }
         let stamp =
             WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let moment = Moment { stamp, wall_ns: now.wall_ns };
         let change = match action {
-            Action::Put(families) => Group::put(moment, families),
-            Action::Post(families) => Group::post(moment, families),
-            Action::Refuse => Group::refused(moment),
-            Action::Delete => Group::delete(stamp),
+            WriteOp::Put(families) => Group::put(moment, families),
+            WriteOp::Post(families) => Group::post(moment, families),
+            WriteOp::Refuse => Group::refused(moment),
+            WriteOp::Delete => Group::delete(stamp),
         };
         let point = self.index.point();
         let policy = if self.rules.unchecked { Conflicts::Hold } else { Conflicts::Refuse };
@@ -282,7 +282,7 @@ impl Store {
     /// who was rolled back told it of the group. So it hears of the delete once more.
     fn tell_again(&mut self, entry: &Entry) {
         let revision = self.revision.next();
-        let header = Mark { revision, origin: None, ..entry.header };
+        let header = FamilyMeta { revision, origin: None, ..entry.header };
         let new = Entry { header, ..entry.clone() };
         self.records.push(Record::Group(new.record(|_| false)));
         self.revision = revision;
@@ -290,7 +290,7 @@ impl Store {
     }
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
-    pub fn set_cursor(&mut self, peer: StoreId, cursor: Cursor) {
+    pub fn set_cursor(&mut self, peer: StoreId, cursor: PeerCursor) {
         self.settle(peer, &cursor.site);
         if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&cursor) {
             self.staged_cursors.insert(peer, cursor.clone());
@@ -372,7 +372,7 @@ impl Store {
             return Ok(());
         }
         let revision = self.revision.next();
-        let mark = Mark { revision, origin, held: false };
+        let mark = FamilyMeta { revision, origin, held: false };
         let (was_live, is_live) = (entry.group.is_live(), group.is_live());
         let mut freed = Vec::new();
         if was_live != is_live {

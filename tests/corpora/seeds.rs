@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pushrelay::exposition::{Escaping, NameValidation, RawFamily, protobuf, text};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Revision, StoreId, WriteTimestamp};
 use pushrelay::storage::{Disk, Options, SimulatedDisk, recover};
-use pushrelay::store::{Action, Identity, Now, Rules, Store};
+use pushrelay::store::{Identity, Rules, Store, WriteOp, WriteTime};
 use pushrelay::wire::{
     Ack, Clock, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, Update, Welcome,
 };
@@ -132,11 +132,12 @@ fn store_files() {
         let recovered = recover(Arc::new(disk.clone()), options, &mut |record| store.restore(record)).unwrap();
         let mut log = recovered.start(identity).unwrap();
         store.open(identity, Epoch(4));
-        let actions = [Action::Put(families.clone()), Action::Post(families.clone()), Action::Refuse, Action::Delete];
+        let actions =
+            [WriteOp::Put(families.clone()), WriteOp::Post(families.clone()), WriteOp::Refuse, WriteOp::Delete];
         for (at, action) in actions.into_iter().take(1 + number % 4).enumerate() {
-            let now = Now { wall_ns: at as u64 + 10, stamp_ns: at as u64 + 10 };
+            let now = WriteTime { wall_ns: at as u64 + 10, stamp_ns: at as u64 + 10 };
             let _ = store.write(key("a"), action, now);
-            let _ = store.write(key("b"), Action::Post(families.clone()), now);
+            let _ = store.write(key("b"), WriteOp::Post(families.clone()), now);
             log.commit(store.records()).unwrap();
             store.commit();
         }

@@ -13,7 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::task::Task;
 use super::{INLINE_VALUES_MAX, Job, Reply};
 use crate::model::LabelSet;
-use crate::store::Action;
+use crate::store::WriteOp;
 
 /// So many batches of one request in a row show that requests come one by one.
 const QUIET_AFTER: usize = 4;
@@ -24,7 +24,7 @@ pub(super) const SLOW: Duration = Duration::from_millis(2);
 /// A push that waits, be there still somebody who waits for its answer or not.
 pub(super) struct Write {
     pub(super) shown: Arc<LabelSet>,
-    pub(super) action: Action,
+    pub(super) action: WriteOp,
     /// How many values it has.
     pub(super) values: usize,
     pub(super) reply: Reply,

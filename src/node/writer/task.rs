@@ -15,7 +15,7 @@ use crate::node::draft::{self, Drafted};
 use crate::node::metrics::Metrics;
 use crate::node::priority::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
-use crate::store::{Action, Record, Store};
+use crate::store::{Record, Store, WriteOp};
 
 /// Requests made durable with one sync, at most.
 const BATCH_MAX: usize = 512;
@@ -194,7 +194,7 @@ impl Task {
         let live = self.store.published().groups();
         for (chunk, groups) in live.chunks(BATCH_RECORDS_MAX).enumerate() {
             for entry in groups {
-                self.store.write(entry.id().clone(), Action::Delete, self.clock.now())?;
+                self.store.write(entry.id().clone(), WriteOp::Delete, self.clock.now())?;
             }
             let (reply, mut answer) = oneshot::channel();
             self.finish(vec![(reply, Ok(()))]);

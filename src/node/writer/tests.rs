@@ -39,7 +39,7 @@ async fn pushes_from_everywhere_are_all_answered_and_all_there() {
             for push in 0..100 {
                 // One in some is large enough for the thread.
                 let values = if push % 25 == group { INLINE_VALUES_MAX + 1 } else { 1 };
-                writer.write(key(group), Action::Put(vec![family(values, push as f64)])).await.unwrap();
+                writer.write(key(group), WriteOp::Put(vec![family(values, push as f64)])).await.unwrap();
                 let entry = writer.published().group(&GroupId::local(key(group))).unwrap();
                 assert_eq!(entry.group.family("m").unwrap().family.values()[..], vec![push as f64; values]);
             }
@@ -52,7 +52,7 @@ async fn pushes_from_everywhere_are_all_answered_and_all_there() {
     writer.stop().await;
     join(thread).await;
     assert!(writer.is_over());
-    assert_eq!(writer.write(key(0), Action::Delete).await, Err(WriteError::Stopped));
+    assert_eq!(writer.write(key(0), WriteOp::Delete).await, Err(WriteError::Stopped));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -62,7 +62,7 @@ async fn who_writes_while_the_store_is_closed_is_told() {
         .map(|group| {
             let writer = writer.clone();
             tokio::spawn(async move {
-                while writer.write(key(group), Action::Put(vec![family(1, 1.0)])).await != Err(WriteError::Stopped) {}
+                while writer.write(key(group), WriteOp::Put(vec![family(1, 1.0)])).await != Err(WriteError::Stopped) {}
             })
         })
         .collect();
@@ -81,7 +81,7 @@ async fn pushes_that_come_at_the_same_time_share_a_sync() {
     let (writer, thread) = Writer::start(store, None, Arc::default(), metrics.clone(), retention).unwrap();
     let pushers = (0..16).map(|group| {
         let writer = writer.clone();
-        tokio::spawn(async move { writer.write(key(group), Action::Put(vec![family(1, 1.0)])).await })
+        tokio::spawn(async move { writer.write(key(group), WriteOp::Put(vec![family(1, 1.0)])).await })
     });
     for pusher in pushers.collect::<Vec<_>>() {
         assert_eq!(pusher.await.unwrap(), Ok(()));
@@ -110,7 +110,7 @@ async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
     let put = |group: usize, values| {
         let (reply, answer) = oneshot::channel();
         let permit = writer.room.clone().try_acquire_owned().unwrap();
-        let (shown, action) = (Arc::new(key(group)), Action::Put(vec![family(1, 1.0)]));
+        let (shown, action) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
         writer.desk.put(Write { shown, action, values, reply, permit });
         answer
     };
@@ -133,7 +133,7 @@ async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
 #[tokio::test]
 async fn a_push_is_written_though_nobody_waits_for_it_any_more() {
     let (writer, thread) = writer(0);
-    let push = writer.write(key(1), Action::Put(vec![family(1, 1.0)]));
+    let push = writer.write(key(1), WriteOp::Put(vec![family(1, 1.0)]));
     assert_eq!(push.now_or_never(), None, "others come first");
     writer.stop().await;
     join(thread).await;
@@ -150,7 +150,7 @@ fn what_would_keep_others_waiting_is_left_to_the_thread() {
     let put = |group, values| {
         let (reply, answer) = oneshot::channel();
         let permit = writer.room.clone().try_acquire_owned().unwrap();
-        let (shown, action) = (Arc::new(key(group)), Action::Put(vec![family(1, 1.0)]));
+        let (shown, action) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
         writer.desk.put(Write { shown, action, values, reply, permit });
         answer
     };
@@ -171,9 +171,9 @@ fn what_would_keep_others_waiting_is_left_to_the_thread() {
 #[tokio::test]
 async fn a_tombstone_goes_when_the_hub_holds_it() {
     let (writer, thread) = writer(1);
-    writer.write(key(1), Action::Put(vec![family(1, 1.0)])).await.unwrap();
+    writer.write(key(1), WriteOp::Put(vec![family(1, 1.0)])).await.unwrap();
     let mut head = writer.subscribe(Scope::Site(Arc::default()));
-    writer.write(key(1), Action::Delete).await.unwrap();
+    writer.write(key(1), WriteOp::Delete).await.unwrap();
     assert_eq!(writer.published().counts().tombstones, 1);
     head.mark_unchanged();
     assert!(writer.uplink_holds(0, writer.published().head()));
@@ -199,7 +199,7 @@ async fn merges_that_go_on_coming_keep_no_push_waiting() {
     });
     let merging: Vec<_> = merging.collect();
     for push in 0..50 {
-        writer.write(key(push), Action::Put(vec![family(1, 1.0)])).await.unwrap();
+        writer.write(key(push), WriteOp::Put(vec![family(1, 1.0)])).await.unwrap();
     }
     writer.stop().await;
     join(thread).await;
@@ -353,10 +353,10 @@ async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_anoth
 async fn tombstones_that_are_all_due_at_once_go_a_thousand_a_commit() {
     let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
-    let now = |ns| crate::store::Now { wall_ns: ns, stamp_ns: ns };
+    let now = |ns| crate::store::WriteTime { wall_ns: ns, stamp_ns: ns };
     for group in 0..2_500 {
-        store.write(GroupId::local(key(group)), Action::Put(vec![]), now(5)).unwrap();
-        store.write(GroupId::local(key(group)), Action::Delete, now(6)).unwrap();
+        store.write(GroupId::local(key(group)), WriteOp::Put(vec![]), now(5)).unwrap();
+        store.write(GroupId::local(key(group)), WriteOp::Delete, now(6)).unwrap();
     }
     store.commit();
     let metrics = Arc::<Metrics>::default();

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use super::store::{Seen, Store, seen};
 use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::{
-    Action, Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, Now, Skip,
+    Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, SessionAction,
+    SessionTime, Skip,
 };
 use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Message};
 
@@ -20,14 +21,14 @@ pub enum Machine {
 }
 
 impl Machine {
-    pub fn handle(&mut self, event: Event, now: Now) {
+    pub fn handle(&mut self, event: Event, now: SessionTime) {
         match self {
             Self::Edge(edge) => edge.handle(event, now),
             Self::Hub(hub) => hub.handle(event, now),
         }
     }
 
-    fn poll_action(&mut self) -> Option<Action> {
+    fn poll_action(&mut self) -> Option<SessionAction> {
         match self {
             Self::Edge(edge) => edge.poll_action(),
             Self::Hub(hub) => hub.poll_action(),
@@ -131,9 +132,9 @@ impl Pair {
         self.fresh
     }
 
-    fn now(&self, end: usize) -> Now {
+    fn now(&self, end: usize) -> SessionTime {
         let ahead_ns = if end == HUB { self.ahead_ns } else { 0 };
-        Now { monotonic_ns: self.now_ns, wall_ns: 1_700_000_000_000_000_000 + self.now_ns + ahead_ns }
+        SessionTime { monotonic_ns: self.now_ns, wall_ns: 1_700_000_000_000_000_000 + self.now_ns + ahead_ns }
     }
 
     pub fn connect(&mut self) {
@@ -204,7 +205,7 @@ impl Pair {
             let Some(action) = sides[end].machine.poll_action() else { return };
             let side = &mut sides[end];
             match action {
-                Action::Send(message) => {
+                SessionAction::Send(message) => {
                     *side.messages_sent.entry(message.name()).or_default() += 1;
                     if let Message::Update(update) = &message {
                         side.groups_sent += update.deltas.len();
@@ -213,27 +214,27 @@ impl Pair {
                     side.encoder.encode(&message, &mut bytes);
                     sides[1 - end].inbox.push_back(bytes);
                 }
-                Action::Admit(_) => {
+                SessionAction::Admit(_) => {
                     let (info, site) = (self.stores[end].info(), LabelSet::new([("IDC", "SYQ")]));
                     self.tell(end, Event::Admitted(Admitted { info, site, exchange: false, above: Vec::new() }));
                 }
-                Action::Read { since, skip, .. } => side.reads.push_back((since, skip)),
-                Action::Commit { id, deltas, peer, position } => {
+                SessionAction::Read { since, skip, .. } => side.reads.push_back((since, skip)),
+                SessionAction::Commit { id, deltas, peer, position } => {
                     side.commits.push_back(Commit { id, deltas, peer, position });
                 }
-                Action::PeerHolds(revision) => {
+                SessionAction::PeerHolds(revision) => {
                     side.held = Some(revision);
                     if self.forget_tombstones && end == EDGE {
                         self.stores[end].forget_tombstones(revision);
                     }
                 }
-                Action::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
-                Action::HeldBack(reports) => side.held_back.extend(reports),
-                Action::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
-                Action::Established(established) => side.established = Some(established),
-                Action::Exchanged => side.exchanged = true,
-                Action::Unsendable { .. } => panic!("all families are small"),
-                Action::Close(closed) => side.closed = Some(closed),
+                SessionAction::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
+                SessionAction::HeldBack(reports) => side.held_back.extend(reports),
+                SessionAction::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
+                SessionAction::Established(established) => side.established = Some(established),
+                SessionAction::Exchanged => side.exchanged = true,
+                SessionAction::Unsendable { .. } => panic!("all families are small"),
+                SessionAction::Close(closed) => side.closed = Some(closed),
             }
         }
     }

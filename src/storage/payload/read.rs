@@ -8,7 +8,7 @@ use crate::model::{
     Epoch, Family, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, Moment, NodeId, Originals, Position,
     Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
 };
-use crate::store::{Cursor, GroupRecord, Mark, Record};
+use crate::store::{FamilyMeta, GroupRecord, PeerCursor, Record};
 
 use super::*;
 
@@ -89,7 +89,7 @@ fn read_entry(
             // As the peer said: nothing here follows it.
             let (epoch, revision) = (read_epoch(reader)?, Revision(reader.number("a revision")?));
             let site = Arc::new(read_labels(reader)?);
-            Record::Cursor { peer, cursor: Cursor { position: Position { epoch, revision }, site } }
+            Record::Cursor { peer, cursor: PeerCursor { position: Position { epoch, revision }, site } }
         }
         _ => return Err(Malformed::Invalid("the kind of an entry")),
     };
@@ -183,7 +183,7 @@ fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) ->
 #[derive(Default)]
 struct Memory {
     stamp: WriteTimestamp,
-    mark: Mark,
+    mark: FamilyMeta,
 }
 
 impl Memory {
@@ -210,7 +210,7 @@ impl Memory {
         Ok(Moment { stamp, wall_ns: stamp.time_ns.wrapping_add(difference) })
     }
 
-    fn mark(&mut self, reader: &mut Reader<'_>) -> Result<Mark, Malformed> {
+    fn mark(&mut self, reader: &mut Reader<'_>) -> Result<FamilyMeta, Malformed> {
         const MARK: &str = "a mark";
         let flags = reader.byte(MARK)?;
         match flags & !MARK_HELD {
@@ -222,7 +222,7 @@ impl Memory {
             }
             _ => return Err(Malformed::Invalid(MARK)),
         }
-        Ok(Mark { held: flags & MARK_HELD != 0, ..self.mark })
+        Ok(FamilyMeta { held: flags & MARK_HELD != 0, ..self.mark })
     }
 
     /// A family; `None` if its schema is not known.
@@ -230,7 +230,7 @@ impl Memory {
         &mut self,
         reader: &mut Reader<'_>,
         schemas: &SchemasRead,
-    ) -> Result<Option<(GroupFamily, Mark)>, Malformed> {
+    ) -> Result<Option<(GroupFamily, FamilyMeta)>, Malformed> {
         const FAMILY: &str = "a family";
         let reference = read_reference(reader)?;
         let stamp = self.stamp(reader)?;

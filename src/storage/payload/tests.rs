@@ -7,14 +7,14 @@ use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, MetricType, Moment, NodeId,
     Points, Position, Revision, StoreId, WriteTimestamp,
 };
-use crate::store::{Cursor, GroupRecord, Mark, Marks, Record};
+use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, PeerCursor, Record};
 
 fn stamp() -> impl Strategy<Value = WriteTimestamp> {
     (1..4u64, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) })
 }
 
-fn mark() -> impl Strategy<Value = Mark> {
-    (0..300u64, proptest::option::of(0..3u64), any::<bool>()).prop_map(|(revision, origin, held)| Mark {
+fn mark() -> impl Strategy<Value = FamilyMeta> {
+    (0..300u64, proptest::option::of(0..3u64), any::<bool>()).prop_map(|(revision, origin, held)| FamilyMeta {
         revision: Revision(revision),
         origin: origin.map(StoreId),
         held,
@@ -65,7 +65,7 @@ fn record() -> impl Strategy<Value = Record> {
         1 => (id(), stamp(), 0..u64::MAX)
             .prop_map(|(id, stamp, revision)| Record::Forgotten { id, stamp, revision: Revision(revision) }),
         1 => (any::<u64>(), position, id()).prop_map(|(peer, position, id)| {
-            Record::Cursor { peer: StoreId(peer), cursor: Cursor { position, site: id.site } }
+            Record::Cursor { peer: StoreId(peer), cursor: PeerCursor { position, site: id.site } }
         }),
     ]
 }
@@ -122,7 +122,7 @@ proptest! {
 
     #[test]
     fn families_whose_schema_is_lost_are_left_out_and_counted(group in group(), id in id()) {
-        let record = Record::Group(GroupRecord { id, group: group.clone(), header: Mark::default(), families: Marks::default() });
+        let record = Record::Group(GroupRecord { id, group: group.clone(), header: FamilyMeta::default(), families: FamilyMetas::default() });
         let mut schemas = SchemasWritten::default();
         // The first two frames define it, the third does not.
         for _ in 0..2 {
@@ -148,7 +148,7 @@ fn a_schema_is_written_once_while_it_lives() {
         let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         let id = GroupId { site: Arc::default(), key: Arc::default() };
         let group = Group::post(moment, vec![family]);
-        Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() })
+        Record::Group(GroupRecord { id, group, header: FamilyMeta::default(), families: FamilyMetas::default() })
     };
     let mut schemas = SchemasWritten::default();
     let first = family(1.0);
@@ -167,7 +167,8 @@ fn a_schema_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { site: Arc::default(), key: Arc::default() };
-    let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });
+    let record =
+        Record::Group(GroupRecord { id, group, header: FamilyMeta::default(), families: FamilyMetas::default() });
     let (mut schemas, mut defining) = (SchemasWritten::default(), Vec::new());
     let defines = |schemas: &mut SchemasWritten| encoded(std::slice::from_ref(&record), schemas)[0] == SCHEMA;
     for frame in 1..=16 {
@@ -210,7 +211,7 @@ fn the_last_revision_is_refused_but_of_a_peer() {
         let bytes = encoded(&[record], &mut SchemasWritten::default());
         assert_eq!(decode(&bytes, &mut SchemasRead::default()), Err(Malformed::TooLarge("a revision")));
     }
-    let cursor = Record::Cursor { peer: StoreId(1), cursor: Cursor { position: last, ..Cursor::default() } };
+    let cursor = Record::Cursor { peer: StoreId(1), cursor: PeerCursor { position: last, ..PeerCursor::default() } };
     let bytes = encoded(std::slice::from_ref(&cursor), &mut SchemasWritten::default());
     assert_eq!(decode(&bytes, &mut SchemasRead::default()).unwrap().0, [cursor]);
 }
@@ -230,7 +231,8 @@ fn labels_and_originals_are_refused_at_once() {
     let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { site: Arc::default(), key: Arc::default() };
-    let record = Record::Group(GroupRecord { id, group, header: Mark::default(), families: Marks::default() });
+    let record =
+        Record::Group(GroupRecord { id, group, header: FamilyMeta::default(), families: FamilyMetas::default() });
     let mut bytes = encoded(std::slice::from_ref(&record), &mut written);
     assert_eq!(bytes.pop(), Some(0), "the number of originals");
     bytes.push(COUNT as u8);

@@ -6,7 +6,7 @@ use foldhash::HashMap;
 
 use crate::model::bytes::{put_block, put_count, put_number, put_text};
 use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Schema, WriteTimestamp, encode_schema};
-use crate::store::{GroupRecord, Mark, Record};
+use crate::store::{FamilyMeta, GroupRecord, Record};
 
 use super::*;
 
@@ -158,7 +158,7 @@ fn put_labels(labels: &LabelSet, into: &mut Vec<u8>) {
 #[derive(Default)]
 struct Writer {
     stamp: WriteTimestamp,
-    mark: Mark,
+    mark: FamilyMeta,
 }
 
 impl Writer {
@@ -178,7 +178,7 @@ impl Writer {
         self.stamp = stamp;
     }
 
-    fn mark(&mut self, mark: Mark, into: &mut Vec<u8>) {
+    fn mark(&mut self, mark: FamilyMeta, into: &mut Vec<u8>) {
         let held = if mark.held { MARK_HELD } else { 0 };
         if (mark.revision, mark.origin) == (self.mark.revision, self.mark.origin) {
             return into.push(held | MARK_SAME);
@@ -191,7 +191,7 @@ impl Writer {
         self.mark = mark;
     }
 
-    fn family(&mut self, group_family: &GroupFamily, mark: Mark, into: &mut Vec<u8>) {
+    fn family(&mut self, group_family: &GroupFamily, mark: FamilyMeta, into: &mut Vec<u8>) {
         let family = &group_family.family;
         into.extend_from_slice(&family.schema().digest().0.to_le_bytes());
         self.stamp(group_family.stamp, into);

@@ -9,7 +9,7 @@ use crate::model::{Moment, Revision, WriteTimestamp};
 fn a_batch_has_all_changes_up_to_where_it_ends() {
     let mut store = store(rules());
     for (at, (job, name)) in [("a", "m"), ("b", "m"), ("a", "n"), ("c", "m"), ("b", "o")].into_iter().enumerate() {
-        store.write(local(&[("job", job)]), Action::Post(vec![gauge(name)]), now(at as u64 + 1)).unwrap();
+        store.write(local(&[("job", job)]), WriteOp::Post(vec![gauge(name)]), now(at as u64 + 1)).unwrap();
     }
     store.commit();
     let (published, mut since, mut read) = (store.published(), Default::default(), BTreeMap::<_, Group>::new());
@@ -45,8 +45,8 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let none = published.changes(&Scope::Site(id.site.clone()), start, skip, 1 << 20);
     assert!(none.changes.is_empty());
     assert_eq!(none.upto, published.head());
-    store.write(id.clone(), Action::Post(vec![gauge("n")]), now(9)).unwrap();
-    store.write(local(&[("job", "b")]), Action::Post(vec![gauge("n")]), now(9)).unwrap();
+    store.write(id.clone(), WriteOp::Post(vec![gauge("n")]), now(9)).unwrap();
+    store.write(local(&[("job", "b")]), WriteOp::Post(vec![gauge("n")]), now(9)).unwrap();
     store.commit();
     let changes = published.changes(&Scope::Site(id.site.clone()), start, skip, 1 << 20);
     assert_eq!(changes.changes.len(), 1);
@@ -66,10 +66,10 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
             let moment = Moment { stamp, wall_ns: step };
             match writer {
                 // This node, the peer, and another one.
-                0 => store.write(id, Action::Post(vec![gauge("n")]), now(step + 1)).unwrap(),
+                0 => store.write(id, WriteOp::Post(vec![gauge("n")]), now(step + 1)).unwrap(),
                 1 => drop(store.merge(&id, Group::post(moment, vec![gauge("m")]), StoreId(1)).unwrap()),
                 2 => drop(store.merge(&id, Group::post(moment, vec![gauge("o")]), StoreId(2)).unwrap()),
-                _ => store.write(id, Action::Delete, now(step + 1)).unwrap(),
+                _ => store.write(id, WriteOp::Delete, now(step + 1)).unwrap(),
             }
             // Some steps are published together, and some tombstones go.
             if step % 3 != 1 {
@@ -82,8 +82,9 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
         let points = || (0..=published.head().0).map(Revision);
         for (since, after) in points().flat_map(|since| points().map(move |after| (since, after))) {
             for scope in [site("SYQ"), site("BJ"), Scope::Shown] {
-                let due =
-                    |mark: Mark| mark.revision > since && !(mark.origin == Some(StoreId(1)) && mark.revision > after);
+                let due = |mark: FamilyMeta| {
+                    mark.revision > since && !(mark.origin == Some(StoreId(1)) && mark.revision > after)
+                };
                 let concerned = |entry: &&Arc<Entry>| match &scope {
                     Scope::Site(site) => entry.id().site == *site,
                     Scope::Shown => true,
@@ -113,7 +114,7 @@ fn old_changes_of_others_do_not_count_again() {
     let mut store = store(rules());
     let id = at_site("SYQ", &[("job", "a")]);
     let scope = Scope::Site(id.site.clone());
-    store.write(id.clone(), Action::Post(vec![gauge("m")]), now(1)).unwrap();
+    store.write(id.clone(), WriteOp::Post(vec![gauge("m")]), now(1)).unwrap();
     store.commit();
     let mut push = |time_ns| {
         let stamp = WriteTimestamp { time_ns, node: NodeId(7) };
@@ -133,7 +134,7 @@ fn old_changes_of_others_do_not_count_again() {
 fn changes_come_in_portions() {
     let mut store = store(rules());
     for i in 0..10 {
-        store.write(local(&[("job", &i.to_string())]), Action::Put(vec![gauge("m")]), now(i)).unwrap();
+        store.write(local(&[("job", &i.to_string())]), WriteOp::Put(vec![gauge("m")]), now(i)).unwrap();
     }
     store.commit();
     let (published, mut since, mut seen) = (store.published(), Revision(0), 0);
@@ -153,7 +154,7 @@ fn changes_come_in_portions() {
 fn changes_of_one_group_are_cut_where_the_bytes_are() {
     let mut store = store(rules());
     for i in 0..100 {
-        store.write(local(&[("job", "a")]), Action::Post(vec![gauge(&format!("m{i}"))]), now(i + 1)).unwrap();
+        store.write(local(&[("job", "a")]), WriteOp::Post(vec![gauge(&format!("m{i}"))]), now(i + 1)).unwrap();
     }
     store.commit();
     let (published, mut since, mut batches) = (store.published(), Revision(0), Vec::new());

@@ -20,7 +20,7 @@ fn a_group_named_before_its_place_is_known_moves_there() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
     let early = store.resolve(key(&labels));
     assert_eq!(early, local(&labels));
-    store.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    store.write(early.clone(), WriteOp::Put(vec![gauge("early")]), now(10)).unwrap();
     store.commit();
     let id = at_site("SYQ", &[("job", "a")]);
     store.merge(&id, pushed(5, vec![gauge("under")]), StoreId(7)).unwrap();
@@ -38,12 +38,12 @@ fn a_group_named_before_its_place_is_known_moves_there() {
 fn a_group_that_did_not_move_to_its_place_does_when_another_store_is_there() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
-    store.write(local(&labels), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    store.write(local(&labels), WriteOp::Put(vec![gauge("early")]), now(10)).unwrap();
     store.merge(&at_site("SYQ", &[("job", "b")]), pushed(5, vec![gauge("other")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(store.resolve(key(&labels)), local(&labels));
     let site = Arc::new(key(&[("IDC", "SYQ")]));
-    store.set_cursor(StoreId(8), Cursor { position: Position::default(), site: site.clone() });
+    store.set_cursor(StoreId(8), PeerCursor { position: Position::default(), site: site.clone() });
     store.commit();
     let id = at_site("SYQ", &[("job", "a")]);
     assert_eq!(store.resolve(key(&labels)), id);
@@ -54,7 +54,7 @@ fn a_group_that_did_not_move_to_its_place_does_when_another_store_is_there() {
 #[test]
 fn a_delete_of_a_group_whose_place_is_not_known_yet_counts_there() {
     let mut store = store(rules());
-    store.write(local(&[("IDC", "SYQ"), ("job", "a")]), Action::Delete, now(10)).unwrap();
+    store.write(local(&[("IDC", "SYQ"), ("job", "a")]), WriteOp::Delete, now(10)).unwrap();
     store.commit();
     let id = at_site("SYQ", &[("job", "a")]);
     store.merge(&id, pushed(5, vec![gauge("old")]), StoreId(7)).unwrap();
@@ -70,7 +70,7 @@ fn a_delete_of_a_group_whose_place_is_not_known_yet_counts_there() {
 fn a_move_is_undone_with_its_draft_and_survives_a_restart() {
     let mut first = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
-    first.write(local(&labels), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    first.write(local(&labels), WriteOp::Put(vec![gauge("early")]), now(10)).unwrap();
     first.commit();
     let begin: Vec<Record> = first.checkpoint().collect();
     let id = at_site("SYQ", &[("job", "a")]);
@@ -93,7 +93,7 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
     let mut store = store(rules());
     store.merge(&at_site("SYQ", &[("job", "a")]), pushed(1, vec![gauge("m")]), StoreId(7)).unwrap();
     store.merge(&at_site("BJ", &[("IDC", "SH"), ("job", "a")]), pushed(2, vec![gauge("m")]), StoreId(8)).unwrap();
-    store.write(local(&[("job", "own")]), Action::Put(vec![gauge("n")]), now(3)).unwrap();
+    store.write(local(&[("job", "own")]), WriteOp::Put(vec![gauge("n")]), now(3)).unwrap();
     store.merge(&at_site("SYQ", &[("job", "b")]), pushed(4, vec![]), StoreId(7)).unwrap();
     store.commit();
     let keys: Vec<String> = changes(&store, &Scope::Shown).into_iter().map(|(key, _)| key).collect();
@@ -127,14 +127,14 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
     // Held back for their types.
     let mut types = store(rules());
     let counters = (0..1_000).map(|i| family(&name(i), MetricType::Counter, &[&[]])).collect();
-    types.write(local(&[("job", "a")]), Action::Put(counters), now(1)).unwrap();
+    types.write(local(&[("job", "a")]), WriteOp::Put(counters), now(1)).unwrap();
     types.merge(&held, many(), StoreId(7)).unwrap();
     // For want of room, all but one.
     let mut room = store(Rules { limits: Limits { series_max: 1_000, ..Limits::default() }, ..rules() });
     let series: Vec<[(&str, String); 1]> = (0..999).map(|i| [("x", i.to_string())]).collect();
     let series: Vec<Vec<(&str, &str)>> = series.iter().map(|s| vec![(s[0].0, &*s[0].1)]).collect();
     let large = family("large", MetricType::Gauge, &series.iter().map(|s| &**s).collect::<Vec<_>>());
-    room.write(local(&[("job", "a")]), Action::Put(vec![large]), now(1)).unwrap();
+    room.write(local(&[("job", "a")]), WriteOp::Put(vec![large]), now(1)).unwrap();
     room.merge(&held, many(), StoreId(7)).unwrap();
     // For another group shown under the same labels.
     let mut labels = store(rules());
@@ -144,7 +144,7 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
     for ((mut store, held_back), by) in [(types, 1_000), (room, 999), (labels, 1_000)].into_iter().zip(by) {
         store.commit();
         assert_eq!(store.published().counts().held, held_back);
-        store.write(by, Action::Delete, now(9)).unwrap();
+        store.write(by, WriteOp::Delete, now(9)).unwrap();
         assert!(store.records().len() <= 3, "{} records", store.records().len());
         let before: Vec<Record> = store.records().to_vec();
         store.commit();
@@ -163,10 +163,10 @@ fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
     store.merge(&local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
-    store.write(local(&[("job", "own")]), Action::Put(vec![gauge("own")]), now(6)).unwrap();
+    store.write(local(&[("job", "own")]), WriteOp::Put(vec![gauge("own")]), now(6)).unwrap();
     store.commit();
     let id = at_site("SYQ", &[("job", "a")]);
-    store.set_cursor(StoreId(7), Cursor { position: Position::default(), site: id.site.clone() });
+    store.set_cursor(StoreId(7), PeerCursor { position: Position::default(), site: id.site.clone() });
     store.commit();
     assert_eq!(lines(&store.published()), [r#"kept{IDC="SYQ",job="a"}"#, r#"own{job="own"}"#]);
     let site = Scope::Site(id.site.clone());
@@ -178,7 +178,7 @@ fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
 fn the_place_of_an_edge_that_has_nothing_is_known() {
     let mut store = store(rules());
     let id = at_site("SYQ", &[("job", "a")]);
-    store.set_cursor(StoreId(7), Cursor { position: Position::default(), site: id.site.clone() });
+    store.set_cursor(StoreId(7), PeerCursor { position: Position::default(), site: id.site.clone() });
     store.commit();
     assert_eq!(store.resolve(key(&[("IDC", "SYQ"), ("job", "a")])), id);
 }
@@ -193,14 +193,14 @@ fn of_several_places_that_could_be_meant_it_is_always_the_same() {
         // Known one after the other, each store beginning with another.
         for at in 0..names.len() {
             let site = site(&names[(first + at) % names.len()]);
-            store.set_cursor(StoreId(at as u64 + 7), Cursor { position: Position::default(), site });
+            store.set_cursor(StoreId(at as u64 + 7), PeerCursor { position: Position::default(), site });
         }
         store.commit();
         let id = store.resolve(key(&[&all[..], &[("job", "j")]].concat()));
         assert_eq!(id.site, site(&"a"));
         // More of the labels say more.
         let longer = Arc::new(key(&[("g", "1"), ("h", "1")]));
-        store.set_cursor(StoreId(99), Cursor { position: Position::default(), site: longer.clone() });
+        store.set_cursor(StoreId(99), PeerCursor { position: Position::default(), site: longer.clone() });
         store.commit();
         assert_eq!(store.resolve(key(&[&all[..], &[("job", "j")]].concat())).site, longer);
     }
@@ -210,7 +210,7 @@ fn of_several_places_that_could_be_meant_it_is_always_the_same() {
 fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
     let id = at_site("SYQ", &[("job", "a")]);
-    let cursor = || Cursor { position: Position::default(), site: id.site.clone() };
+    let cursor = || PeerCursor { position: Position::default(), site: id.site.clone() };
     let mut first = store(rules());
     first.merge(&local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
     first.set_cursor(StoreId(7), cursor());
@@ -237,7 +237,7 @@ fn what_damage_left_of_a_move_becomes_one_group_again() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
     let (early, id) = (local(&labels), at_site("SYQ", &[("job", "a")]));
     let mut before = store(rules());
-    before.write(early.clone(), Action::Put(vec![gauge("early")]), now(10)).unwrap();
+    before.write(early.clone(), WriteOp::Put(vec![gauge("early")]), now(10)).unwrap();
     before.commit();
     let mut after = store(rules());
     let moment = Moment { stamp: WriteTimestamp { time_ns: 20, node: NodeId(7) }, wall_ns: 20 };
@@ -257,7 +257,7 @@ fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
     let position = Position { epoch: Epoch(9), revision: Revision(8) };
     let site = at_site("SYQ", &[("job", "a")]).site;
     let mut before = store(rules());
-    before.set_cursor(StoreId(7), Cursor { position, site: site.clone() });
+    before.set_cursor(StoreId(7), PeerCursor { position, site: site.clone() });
     before.commit();
     let mut damaged = Store::new(rules(), &[]);
     before.checkpoint().for_each(|record| damaged.restore(record));
@@ -271,7 +271,7 @@ fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
     again.open(identity(2), Epoch(3));
     again.commit();
     for store in [damaged, again] {
-        assert_eq!(store.cursors()[&StoreId(7)], Cursor { position: Position::default(), site: site.clone() });
+        assert_eq!(store.cursors()[&StoreId(7)], PeerCursor { position: Position::default(), site: site.clone() });
     }
 }
 
@@ -284,7 +284,7 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     store.merge(&at_site("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
     store.commit();
     assert!(store.published().tombstones(Revision(u64::MAX), 1_000, 10).is_empty(), "it is not old");
-    store.write(at_site("BJ", &[("job", "b")]), Action::Put(vec![gauge("m")]), now(2_000)).unwrap();
+    store.write(at_site("BJ", &[("job", "b")]), WriteOp::Put(vec![gauge("m")]), now(2_000)).unwrap();
     store.commit();
     let written = store.published().group(&at_site("BJ", &[("job", "b")])).unwrap().group.latest();
     assert_eq!(written.time_ns, 2_000);

@@ -6,14 +6,14 @@ use super::*;
 fn a_tombstone_goes_when_it_is_forgotten_and_stamps_stay_later() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1_000)).unwrap();
+    store.write(id.clone(), WriteOp::Delete, now(2_000)).unwrap();
     store.commit();
     assert_eq!(store.published().tombstones(store.published().head(), u64::MAX, 10).len(), 1);
     store.forget(&id);
     store.commit();
     assert_eq!(store.published().counts(), Counts::default());
-    store.write(id.clone(), Action::Put(vec![]), now(5)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![]), now(5)).unwrap();
     store.commit();
     assert!(store.published().group(&id).unwrap().group.latest().time_ns > 2_000);
 }
@@ -22,12 +22,12 @@ fn a_tombstone_goes_when_it_is_forgotten_and_stamps_stay_later() {
 fn a_tombstone_that_the_draft_replaced_is_not_forgotten() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1_000)).unwrap();
+    store.write(id.clone(), WriteOp::Delete, now(2_000)).unwrap();
     store.commit();
     let due = store.published().tombstones(store.published().head(), u64::MAX, 10);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(3_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(4_000)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(3_000)).unwrap();
+    store.write(id.clone(), WriteOp::Delete, now(4_000)).unwrap();
     due.iter().for_each(|entry| store.forget(entry.id()));
     store.commit();
     assert_eq!(store.published().group(&id).unwrap().group.deleted().time_ns, 4_000);
@@ -63,7 +63,7 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
 fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
     let limits = Limits { groups_max: 1, series_max: 9 };
     let mut store = store(Rules { limits, ..rules() });
-    store.write(local(&[("job", "a")]), Action::Put(vec![gauge("m")]), now(1)).unwrap();
+    store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     let refusal = store.merge(&at_site("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
     assert_eq!(refusal, Refusal::Limit { name: "limits.groups_max", max: 1 });
     let gone = || Group::delete(crate::model::WriteTimestamp { time_ns: 3, node: NodeId(7) });
@@ -79,23 +79,23 @@ fn deleted_groups_keep_nobody_from_pushing() {
     let mut store = store(Rules { limits, has_hubs: true, ..rules() });
     let group = |job: &str| local(&[("job", job)]);
     let full = Err(Refusal::Limit { name: "limits.groups_max", max: 2 });
-    let mut act = |job: &str, action: Action, ns: u64| {
+    let mut act = |job: &str, action: WriteOp, ns: u64| {
         let outcome = store.write(group(job), action, now(ns));
         store.commit();
         outcome
     };
-    let push = || Action::Put(vec![gauge("m")]);
+    let push = || WriteOp::Put(vec![gauge("m")]);
     for (ns, job) in ["a", "b"].into_iter().enumerate() {
         act(job, push(), ns as u64 + 1).unwrap();
-        act(job, Action::Delete, ns as u64 + 11).unwrap();
+        act(job, WriteOp::Delete, ns as u64 + 11).unwrap();
     }
     act("c", push(), 21).unwrap();
     act("a", push(), 22).unwrap();
     assert_eq!(act("b", push(), 23), full, "two are live");
-    act("c", Action::Delete, 24).unwrap();
-    act("a", Action::Delete, 25).unwrap();
+    act("c", WriteOp::Delete, 24).unwrap();
+    act("a", WriteOp::Delete, 25).unwrap();
     act("d", push(), 26).unwrap();
-    act("d", Action::Delete, 27).unwrap();
+    act("d", WriteOp::Delete, 27).unwrap();
     assert_eq!(act("e", push(), 28), full, "what is remembered is bounded too");
     act("a", push(), 29).unwrap();
     act("b", push(), 30).unwrap();
@@ -106,14 +106,14 @@ fn deleted_groups_keep_nobody_from_pushing() {
 fn an_aborted_draft_has_forgotten_nothing() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
-    store.write(id.clone(), Action::Put(vec![gauge("m")]), now(1_000)).unwrap();
-    store.write(id.clone(), Action::Delete, now(2_000)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1_000)).unwrap();
+    store.write(id.clone(), WriteOp::Delete, now(2_000)).unwrap();
     store.commit();
     store.forget(&id);
     store.abort();
     assert_eq!(store.forgotten(), crate::model::Revision(0));
     let other = local(&[("job", "b")]);
-    store.write(other.clone(), Action::Put(vec![]), now(5)).unwrap();
+    store.write(other.clone(), WriteOp::Put(vec![]), now(5)).unwrap();
     store.commit();
     assert_eq!(store.published().group(&other).unwrap().group.latest().time_ns, 5);
     assert!(store.published().group(&id).is_some());
@@ -122,8 +122,8 @@ fn an_aborted_draft_has_forgotten_nothing() {
 #[test]
 fn a_hub_keeps_no_tombstone_that_no_edge_can_know() {
     let mut store = store(Rules { has_hubs: false, ..rules() });
-    store.write(local(&[("job", "typo")]), Action::Delete, now(1)).unwrap();
-    store.write(at_site("S", &[("job", "a")]), Action::Delete, now(1)).unwrap();
+    store.write(local(&[("job", "typo")]), WriteOp::Delete, now(1)).unwrap();
+    store.write(at_site("S", &[("job", "a")]), WriteOp::Delete, now(1)).unwrap();
     store.commit();
     assert_eq!(store.published().counts().tombstones, 1);
     assert!(store.published().group(&at_site("S", &[("job", "a")])).is_some());

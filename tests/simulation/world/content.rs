@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pushrelay::model::{Family, Group, GroupId, Moment, StoreId, WriteTimestamp};
-use pushrelay::store::{Cursor, Record, Store};
+use pushrelay::store::{PeerCursor, Record, Store};
 
 /// Groups, tombstones included, and cursors.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Content {
     pub groups: BTreeMap<GroupId, Group>,
-    pub cursors: BTreeMap<StoreId, Cursor>,
+    pub cursors: BTreeMap<StoreId, PeerCursor>,
 }
 
 impl Content {

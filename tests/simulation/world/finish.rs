@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use pushrelay::model::{GroupId, LabelSet};
-use pushrelay::store::Action;
+use pushrelay::store::WriteOp;
 
 use super::node::Node;
 use super::writer::{Job, Target};
@@ -158,7 +158,7 @@ impl World {
         for at in 0..self.nodes.len() {
             // What an uplink holds may be told late, with the next change.
             let id = GroupId::local(LabelSet::new([("job", "last")]));
-            self.ask(at, Job::Push { target: Target::Group(id), action: Action::Put(Vec::new()) });
+            self.ask(at, Job::Push { target: Target::Group(id), action: WriteOp::Put(Vec::new()) });
         }
         self.run_until(self.now + 2 * self.plan.progress_ns + MINUTE)?;
         for at in 0..self.nodes.len() {

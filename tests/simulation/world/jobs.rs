@@ -7,7 +7,7 @@ use std::sync::Arc;
 use pushrelay::model::{Group, LabelSet, Moment, Revision, WriteTimestamp};
 use pushrelay::node::draft::{Merge, forget, note_failures};
 use pushrelay::session::Event as Told;
-use pushrelay::store::{Action, Record, Scope};
+use pushrelay::store::{Record, Scope, WriteOp};
 use pushrelay::wire::{ConflictReport, Delta, EpochStart, PeerInfo, StoreCursor};
 
 use super::bug::Bug;
@@ -23,7 +23,7 @@ impl World {
             Job::Wipe => {
                 let live = self.running(at).store.published().groups();
                 for entry in live {
-                    self.perform_push(at, Target::Group(entry.id().clone()), Action::Delete, drafted)?;
+                    self.perform_push(at, Target::Group(entry.id().clone()), WriteOp::Delete, drafted)?;
                 }
                 Ok(())
             }
@@ -64,7 +64,7 @@ impl World {
         }
     }
 
-    fn perform_push(&mut self, at: NodeId, target: Target, action: Action, drafted: &mut Drafted) -> Checked {
+    fn perform_push(&mut self, at: NodeId, target: Target, action: WriteOp, drafted: &mut Drafted) -> Checked {
         let now = self.store_now(at);
         let wall_clock_stamps = self.is(Bug::WallClockStamps);
         let store = &mut self.running(at).store;
@@ -86,9 +86,9 @@ impl World {
         let records: Vec<Record> = store.records()[before.min(store.records().len())..].to_vec();
         let shown = drafted.shown.entry(id.clone()).or_default();
         match (&written, &action) {
-            (Err(_), _) | (_, Action::Refuse) => {}
-            (Ok(()), Action::Put(_) | Action::Delete) => *shown = due,
-            (Ok(()), Action::Post(_)) => shown.extend(due),
+            (Err(_), _) | (_, WriteOp::Refuse) => {}
+            (Ok(()), WriteOp::Put(_) | WriteOp::Delete) => *shown = due,
+            (Ok(()), WriteOp::Post(_)) => shown.extend(due),
         }
         self.oracle.wrote(&records);
         let refused = written.is_err();
@@ -187,22 +187,22 @@ fn scope_of(end: usize, site: Arc<LabelSet>) -> Scope {
 }
 
 /// What a push says that is shown afterwards.
-fn due(action: &Action) -> BTreeMap<Arc<str>, u64> {
+fn due(action: &WriteOp) -> BTreeMap<Arc<str>, u64> {
     match action {
-        Action::Put(families) | Action::Post(families) => families
+        WriteOp::Put(families) | WriteOp::Post(families) => families
             .iter()
             .filter_map(|family| Some((family.name().clone(), family.values().first()?.to_bits())))
             .collect(),
-        Action::Refuse | Action::Delete => BTreeMap::new(),
+        WriteOp::Refuse | WriteOp::Delete => BTreeMap::new(),
     }
 }
 
-fn change(action: Action, moment: Moment) -> Group {
+fn change(action: WriteOp, moment: Moment) -> Group {
     match action {
-        Action::Put(families) => Group::put(moment, families),
-        Action::Post(families) => Group::post(moment, families),
-        Action::Refuse => Group::refused(moment),
-        Action::Delete => Group::delete(moment.stamp),
+        WriteOp::Put(families) => Group::put(moment, families),
+        WriteOp::Post(families) => Group::post(moment, families),
+        WriteOp::Refuse => Group::refused(moment),
+        WriteOp::Delete => Group::delete(moment.stamp),
     }
 }
 
@@ -215,15 +215,15 @@ fn describe_reports(reports: &[ConflictReport]) -> String {
     each.collect::<Vec<_>>().join("; ")
 }
 
-fn describe_action(action: &Action) -> String {
+fn describe_action(action: &WriteOp) -> String {
     let names = |families: &[pushrelay::model::Family]| {
         let each = families.iter().map(|f| format!("{}={:?}", f.name(), f.values().first()));
         each.collect::<Vec<_>>().join(" ")
     };
     match action {
-        Action::Put(families) => format!("PUT {}", names(families)),
-        Action::Post(families) => format!("POST {}", names(families)),
-        Action::Refuse => "refused".into(),
-        Action::Delete => "DELETE".into(),
+        WriteOp::Put(families) => format!("PUT {}", names(families)),
+        WriteOp::Post(families) => format!("POST {}", names(families)),
+        WriteOp::Refuse => "refused".into(),
+        WriteOp::Delete => "DELETE".into(),
     }
 }

@@ -1,7 +1,7 @@
 //! Who pushes what.
 
 use pushrelay::model::{Family, FamilyBuilder, GroupId, LabelSet, MetricType, Points};
-use pushrelay::store::Action;
+use pushrelay::store::WriteOp;
 
 use super::writer::{Job, Target};
 use super::{Event, NodeId, World, topology};
@@ -46,7 +46,7 @@ impl World {
                 let Some(&site) = self.random.pick(&sites) else {
                     return Job::Push {
                         target: Target::Group(GroupId::local(LabelSet::new(key))),
-                        action: Action::Delete,
+                        action: WriteOp::Delete,
                     };
                 };
                 let site = topology::site(site);
@@ -62,25 +62,25 @@ impl World {
         Job::Push { target, action: self.some_action() }
     }
 
-    fn some_action(&mut self) -> Action {
+    fn some_action(&mut self) -> WriteOp {
         let draw = self.random.below(100);
         if draw < self.plan.deletes {
             self.count("push: DELETE");
-            return Action::Delete;
+            return WriteOp::Delete;
         }
         if draw < self.plan.deletes + 3 {
             self.count("push: refused by the gateway");
-            return Action::Refuse;
+            return WriteOp::Refuse;
         }
         let count = self.random.below(4);
         let first = self.random.below(4);
         let families: Vec<Family> = (0..count).map(|i| self.some_family((first + i) % 4)).collect();
         if self.random.chance(50) {
             self.count("push: PUT");
-            Action::Put(families)
+            WriteOp::Put(families)
         } else {
             self.count("push: POST");
-            Action::Post(families)
+            WriteOp::Post(families)
         }
     }
 

@@ -206,11 +206,11 @@ impl World {
         (EPOCH_NS + self.now).saturating_add_signed(self.nodes[node].skew_ns)
     }
 
-    pub fn session_now(&self, node: NodeId) -> pushrelay::session::Now {
-        pushrelay::session::Now { monotonic_ns: self.now, wall_ns: self.wall_ns(node) }
+    pub fn session_now(&self, node: NodeId) -> pushrelay::session::SessionTime {
+        pushrelay::session::SessionTime { monotonic_ns: self.now, wall_ns: self.wall_ns(node) }
     }
 
-    pub fn store_now(&self, node: NodeId) -> store::Now {
+    pub fn store_now(&self, node: NodeId) -> store::WriteTime {
         reading(self.wall_ns(node), self.nodes[node].offset_ns)
     }
 

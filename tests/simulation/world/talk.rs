@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use pushrelay::model::GroupId;
-use pushrelay::session::{Action, Batch, Event as Told};
+use pushrelay::session::{Batch, Event as Told, SessionAction};
 use pushrelay::store::Scope;
 use pushrelay::wire::{Delta, Message, PeerInfo};
 
@@ -46,12 +46,12 @@ impl World {
         }
     }
 
-    fn act(&mut self, conn: ConnId, end: usize, action: Action) {
+    fn act(&mut self, conn: ConnId, end: usize, action: SessionAction) {
         let node = self.end(conn, end).node;
         match action {
-            Action::Send(message) => self.send(conn, end, &message),
-            Action::Admit(hello) => self.admit(conn, hello),
-            Action::Read { since, skip, bytes_max } => {
+            SessionAction::Send(message) => self.send(conn, end, &message),
+            SessionAction::Admit(hello) => self.admit(conn, hello),
+            SessionAction::Read { since, skip, bytes_max } => {
                 let scope = match end {
                     EDGE => Scope::Shown,
                     _ => Scope::Site(self.end(conn, end).site.clone()),
@@ -65,7 +65,7 @@ impl World {
                 let deltas = deltas.filter(|delta| !bare || delta.group.is_live()).collect();
                 self.handle(conn, end, Told::Read(Batch { deltas, upto: set.upto, more: set.more }));
             }
-            Action::Commit { id, deltas, peer, mut position } => {
+            SessionAction::Commit { id, deltas, peer, mut position } => {
                 let site = self.end(conn, end).site.clone();
                 if self.is(Bug::HalfTakenForWhole)
                     && end == EDGE
@@ -76,17 +76,17 @@ impl World {
                 }
                 self.ask(node, Job::Merge { conn, end, id, site, deltas, peer, position });
             }
-            Action::PeerHolds(revision) if end == EDGE => {
+            SessionAction::PeerHolds(revision) if end == EDGE => {
                 self.trace(|| format!("{node} is told on {conn} that its hub holds {revision}"));
                 if let Some(conn) = self.conns.get_mut(&conn) {
                     conn.untold = Some(revision);
                 }
                 self.tell_held(conn, node);
             }
-            Action::ClockOffset(offset_ns) if end == EDGE && self.conns[&conn].uplink == 0 => {
+            SessionAction::ClockOffset(offset_ns) if end == EDGE && self.conns[&conn].uplink == 0 => {
                 self.nodes[node].offset_ns = offset_ns;
             }
-            Action::Established(established) => {
+            SessionAction::Established(established) => {
                 let what = if established.exchange { "link: exchange begun" } else { "link: gone on" };
                 self.trace(|| format!("{conn} established at {node}, exchange {}", established.exchange));
                 self.count(what);
@@ -96,14 +96,14 @@ impl World {
                     self.sends_to(node, uplink, &established);
                 }
             }
-            Action::Exchanged => self.count("link: exchange completed"),
-            Action::Close(closed) => self.closed(conn, end, &closed),
-            Action::PeerHolds(_) | Action::ClockOffset(_) => {}
-            Action::HeldBack(reports) => {
+            SessionAction::Exchanged => self.count("link: exchange completed"),
+            SessionAction::Close(closed) => self.closed(conn, end, &closed),
+            SessionAction::PeerHolds(_) | SessionAction::ClockOffset(_) => {}
+            SessionAction::HeldBack(reports) => {
                 let site = self.end(conn, end).site.clone();
                 self.ask(node, Job::HeldBack { end, site, reports });
             }
-            Action::PeerLag(_) | Action::Unsendable { .. } => {}
+            SessionAction::PeerLag(_) | SessionAction::Unsendable { .. } => {}
         }
     }
 

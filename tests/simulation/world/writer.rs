@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pushrelay::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use pushrelay::session::{CommitId, Event as Told};
-use pushrelay::store::{Action, Record};
+use pushrelay::store::{Record, WriteOp};
 use pushrelay::wire::{ConflictReport, Delta};
 
 use super::bug::Bug;
@@ -18,7 +18,7 @@ use super::{Checked, ConnId, Event, MILLISECOND, NodeId, SECOND, World, Wrong};
 pub enum Job {
     Push {
         target: Target,
-        action: Action,
+        action: WriteOp,
     },
     Wipe,
     Merge {
