@@ -1,4 +1,4 @@
-//! The documents, checked: tests that are named exist, the README stays short.
+//! The documents, checked: links lead somewhere, tests that are named exist, the README stays short.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -28,6 +28,72 @@ fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     }
     found.sort();
     found
+}
+
+/// A page's text without its code blocks.
+fn prose(page: &str) -> String {
+    let mut in_code = false;
+    let mut lines = String::new();
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+        } else if !in_code {
+            lines += line;
+            lines.push('\n');
+        }
+    }
+    lines
+}
+
+/// The targets of a page's links, `[text](target)`.
+fn links(page: &str) -> Vec<String> {
+    let prose = prose(page);
+    let targets = prose.split("](").skip(1).filter_map(|rest| rest.split_once(')'));
+    targets.map(|(target, _)| target.to_owned()).collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let prose = prose(page);
+    let headings = prose.lines().filter(|line| line.starts_with('#'));
+    let anchor = |heading: &str| {
+        let text = heading.trim_start_matches('#').trim().to_lowercase();
+        let kept = text.chars().filter(|c| c.is_alphanumeric() || "-_ ".contains(*c));
+        kept.map(|c| if c == ' ' { '-' } else { c }).collect::<String>()
+    };
+    headings.map(anchor).collect()
+}
+
+/// Why a link of the page at `from` leads nowhere, if it does.
+fn broken(from: &Path, target: &str) -> Option<String> {
+    let is_elsewhere = ["http://", "https://", "mailto:"].iter().any(|scheme| target.starts_with(scheme));
+    if is_elsewhere {
+        return None;
+    }
+    let (path, anchor) = target.split_once('#').unwrap_or((target, ""));
+    let file = if path.is_empty() { from.to_owned() } else { from.parent().unwrap().join(path) };
+    if !file.exists() {
+        return Some("there is no such file".into());
+    }
+    let is_page = file.extension().is_some_and(|extension| extension == "md");
+    let found = anchor.is_empty() || !is_page || anchors(&fs::read_to_string(&file).unwrap()).contains(anchor);
+    (!found).then(|| format!("{} has no such heading", file.display()))
+}
+
+#[test]
+fn every_link_leads_somewhere() {
+    let pages = files(root(), "md");
+    let (mut found, mut seen) = (Vec::new(), 0);
+    for page in &pages {
+        for target in links(&fs::read_to_string(page).unwrap()) {
+            seen += 1;
+            if let Some(why) = broken(page, &target) {
+                found.push(format!("{}: {target}: {why}", page.strip_prefix(root()).unwrap().display()));
+            }
+        }
+    }
+    assert!(pages.len() >= 10 && seen >= 50, "only {seen} links in {} pages seen", pages.len());
+    assert!(found.is_empty(), "broken links:\n{}", found.join("\n"));
 }
 
 #[test]
@@ -70,4 +136,11 @@ fn each_defence_of_the_threat_model_has_its_test() {
         }
     }
     assert!(seen >= 50, "only {seen} tests seen in the threat model");
+}
+
+#[test]
+fn headings_get_githubs_anchors() {
+    let page = "# A title\n```\n# no heading [x](y)\n```\n## [web.tls] and passwords\n[link](../a.md#b) [other](#c)\n";
+    assert_eq!(anchors(page), ["a-title", "webtls-and-passwords"].map(String::from).into());
+    assert_eq!(links(page), ["../a.md#b", "#c"]);
 }
