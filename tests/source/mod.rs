@@ -1,5 +1,7 @@
 //! The crate's own source as a test reads it: without comments, strings and test modules.
 
+pub mod imports;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +41,26 @@ pub fn files() -> Vec<File> {
     files
 }
 
+/// Every Rust file of the project, tests, benches and examples included, with its text.
+pub fn all_rust_files() -> Vec<(PathBuf, String)> {
+    let mut folders: Vec<PathBuf> =
+        ["src", "tests", "benches", "examples", "fuzz"].map(|folder| root().join(folder)).into();
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.ends_with("target") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = std::fs::read_to_string(&path).unwrap();
+                files.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 impl File {
     /// Reads `text` as the file at `path` under `src/`.
     pub fn parse(path: impl AsRef<Path>, text: &str) -> File {
@@ -75,6 +97,26 @@ impl File {
                 || name.contains("::");
             !before.ends_with(is_ident) && !after.starts_with(is_ident) && !inside && used
         })
+    }
+
+    /// The types that the file defines: structs, enums, unions, traits and type aliases. Associated types are left out.
+    pub fn types(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let mut depth = 0_i32;
+        for line in self.code.lines() {
+            let words: Vec<&str> = line.split(|c: char| !is_ident(c)).filter(|word| !word.is_empty()).collect();
+            let keyword = words.iter().position(|word| !["pub", "crate", "super", "in", "unsafe"].contains(word));
+            if let Some(at) = keyword
+                && let Some(name) = words.get(at + 1)
+                && (["struct", "enum", "union", "trait"].contains(&words[at]) || (words[at] == "type" && depth == 0))
+                && line.trim_start().starts_with(words[0])
+            {
+                found.push((*name).to_owned());
+            }
+            depth +=
+                i32::try_from(line.matches('{').count()).unwrap() - i32::try_from(line.matches('}').count()).unwrap();
+        }
+        found
     }
 
     /// Paths (without extension) of modules that this file declares for tests only.
