@@ -165,3 +165,43 @@ impl Table {
         Some(methods.join(", "))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// Methods and path of each entry, the path as `docs/reference/http-api.md` writes it up to its first variable part.
+    fn routes(table: &Table) -> impl Iterator<Item = (String, String)> {
+        table.0.iter().map(|entry| {
+            let path = match &entry.pattern {
+                Pattern::Only(path) => path.clone(),
+                Pattern::Below { root, .. } => format!("{root}<"),
+            };
+            (entry.methods.join(" "), path)
+        })
+    }
+
+    #[test]
+    fn the_http_reference_lists_the_routes() {
+        let config = RouteConfig { admin_api: true, lifecycle: true, ..RouteConfig::default() };
+        let (pages, api) = (Table::of_pages("", &config), Table::of_api("/api/v1", &config));
+        let routes: BTreeSet<_> = routes(&pages).chain(routes(&api)).collect();
+        let documented = include_str!("../../docs/reference/http-api.md")
+            .lines()
+            .skip_while(|line| *line != "## Routes")
+            .skip(1)
+            .take_while(|line| !line.starts_with("## "))
+            .filter(|line| line.starts_with("| `"))
+            .map(|line| {
+                let mut cells = line.split('|').skip(1).map(str::trim);
+                let mut cell = || cells.next().expect(line).replace('`', "");
+                let (methods, path) = (cell().replace(',', ""), cell());
+                let fixed = path.split_inclusive('<').next().unwrap_or_default();
+                (methods, fixed.to_owned())
+            })
+            .collect();
+        assert_eq!(routes, documented, "routes (left) and rows of docs/reference/http-api.md (right)");
+    }
+}

@@ -324,6 +324,12 @@ mod tests {
         (edge.unwrap(), hub.unwrap())
     }
 
+    #[test]
+    fn the_http_reference_names_path_and_subprotocol() {
+        let page = include_str!("../../docs/reference/http-api.md");
+        assert!(page.contains(&format!("`GET` `{PATH}`")) && page.contains(SUBPROTOCOL));
+    }
+
     #[tokio::test]
     async fn messages_pass_whole_both_ways_and_are_counted() {
         let (mut edge, mut hub) = pair(1 << 20).await;
