@@ -235,42 +235,97 @@ pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+    use std::path::Path;
     use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
 
     use super::super::certificates::Certificates;
     use super::super::links::{Edges, Uplink, gather_uplinks};
     use super::super::options::WebSecurity;
     use super::super::web::Protection;
     use super::*;
+    use crate::gateway::body;
+    use crate::model::LabelSet;
 
-    #[test]
-    fn every_family_that_a_node_shows_of_itself_is_listed() {
+    /// A family of each name, below the heading that `docs/reference/metrics.md` has for those who show it.
+    fn by_heading() -> [(&'static str, Vec<Family>); 4] {
         let metrics = Metrics::default();
         metrics.request(200, "push", "put");
         metrics.push("put", 0.5, 100);
         let edges = Edges::default();
-        edges.update("e", |edge| edge.refused.insert("place".into(), 1));
+        edges.update("e", |edge| {
+            edge.site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
+            edge.link.last_seen_ns = 1;
+            edge.refused.insert("place".into(), 1)
+        });
         let uplinks = [Arc::new(Uplink::new("hub:1".into()))];
         let certificates = Certificates::default();
-        certificates.replace([(std::path::Path::new("hub.pem"), std::time::UNIX_EPOCH)]);
-        let families = [
+        certificates.replace([(Path::new("hub.pem"), UNIX_EPOCH)]);
+        let of_each_node = [
             metrics.gather(),
             certificates.gather().into_iter().collect(),
             gather_store(Counts::default(), Revision(1)),
-            edges.gather(1),
-            gather_uplinks(&uplinks, Revision(1), 1),
             // Only in TLS, for which there are no files here.
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],
             Protection::new(&WebSecurity::default()).unwrap().gather(),
+        ];
+        let times = body::OWN_FAMILIES.map(|name| gauge(name, "", [([("job", "a")], 1.0)]));
+        [
+            ("## For each group", times.into()),
+            ("## At every node", of_each_node.concat()),
+            ("## At a hub, for each edge", edges.gather(1)),
+            ("## At an edge, for each hub", gather_uplinks(&uplinks, Revision(1), 1)),
         ]
-        .concat();
+    }
+
+    #[test]
+    fn every_family_that_a_node_shows_of_itself_is_listed() {
+        let [_, own @ ..] = by_heading();
         let listed: BTreeSet<_> = OWN_FAMILIES.iter().map(|(name, t)| (name.to_string(), t.name())).collect();
-        let seen: BTreeSet<_> =
-            families.iter().map(|f| (f.name().to_string(), f.schema().metric_type().name())).collect();
+        let families = own.iter().flat_map(|(_, families)| families);
+        let seen: BTreeSet<_> = families.map(|f| (f.name().to_string(), f.schema().metric_type().name())).collect();
         assert_eq!(seen.difference(&listed).collect::<Vec<_>>(), Vec::<&(String, &str)>::new());
         // What the system tells of a process may be less.
         let unseen: Vec<_> = listed.difference(&seen).filter(|(name, _)| !name.starts_with("process_")).collect();
         assert_eq!(unseen, Vec::<&(String, &str)>::new());
+    }
+
+    /// Heading, name, type and labels of each family, as the page lists them.
+    type Row = (String, String, String, BTreeSet<String>);
+
+    fn documented() -> Vec<Row> {
+        let mut heading = "";
+        let mut rows = Vec::new();
+        for line in include_str!("../../docs/reference/metrics.md").lines() {
+            if line.starts_with("## ") {
+                heading = line;
+            } else if line.starts_with("| `") {
+                let cells: Vec<String> = line.split('|').map(|cell| cell.trim().replace('`', "")).collect();
+                let labels = cells[3].split(", ").filter(|label| !label.is_empty()).map(|label| match label {
+                    "site labels" => "IDC".to_owned(),
+                    "labels of the group" => "job".to_owned(),
+                    label => label.to_owned(),
+                });
+                assert!(!cells[5].is_empty(), "no meaning: {line}");
+                rows.push((heading.to_owned(), cells[1].clone(), cells[2].clone(), labels.collect()));
+            }
+        }
+        rows
+    }
+
+    #[test]
+    fn the_metrics_reference_lists_every_family() {
+        let shown = by_heading().into_iter().flat_map(|(heading, families)| {
+            families.into_iter().map(move |family| {
+                let (schema, name) = (family.schema(), family.name().to_string());
+                let labels = schema.series().flat_map(|series| series.labels()).map(|(name, _)| name.to_owned());
+                (heading.to_owned(), name, schema.metric_type().name().to_owned(), labels.collect())
+            })
+        });
+        let (shown, documented): (BTreeSet<Row>, _) = (shown.collect(), documented());
+        let rows: BTreeSet<Row> = documented.iter().cloned().collect();
+        assert_eq!(rows.len(), documented.len(), "a family is listed twice");
+        assert_eq!(shown, rows, "families (left) and rows of docs/reference/metrics.md (right)");
     }
 
     #[test]
