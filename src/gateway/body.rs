@@ -10,7 +10,7 @@ use crate::compression;
 use crate::exposition::{Limits, NameValidation, RawFamily, Refusal, protobuf, text};
 use crate::model::{Family, Group, LabelSet};
 
-use super::Reply;
+use super::HttpReply;
 use super::media_type::is_delimited_protobuf;
 
 /// Families that the gateway makes itself for each group. What a push says of them is overwritten. (The original keeps a
@@ -70,14 +70,14 @@ impl PushError {
     }
 
     /// The answer.
-    pub fn reply(&self) -> Reply {
+    pub fn reply(&self) -> HttpReply {
         match self {
-            Self::TooLarge { bytes_max } => Reply::too_large(*bytes_max),
+            Self::TooLarge { bytes_max } => HttpReply::too_large(*bytes_max),
             Self::Text(text::ParseError::Limit { .. }) | Self::Protobuf(protobuf::ParseError::Limit(_)) => {
-                Reply::error(413, self)
+                HttpReply::error(413, self)
             }
-            Self::Encoding(_) | Self::Text(_) | Self::Protobuf(_) => Reply::error(400, self),
-            Self::Refused(refusal) => Reply::refused(refusal),
+            Self::Encoding(_) | Self::Text(_) | Self::Protobuf(_) => HttpReply::error(400, self),
+            Self::Refused(refusal) => HttpReply::refused(refusal),
         }
     }
 }

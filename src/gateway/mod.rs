@@ -2,7 +2,7 @@
 //!
 //! A request's way: [`Router::route`] decides from method and URL alone, before a body is read, what is asked
 //! ([`Route`]), or answers at once; [`path`] reads the grouping key; [`body`] decodes and parses what was pushed. The node
-//! carries the route out, and [`Reply`], [`query`] and [`pages`] say what came of it.
+//! carries the route out, and [`HttpReply`], [`query`] and [`pages`] say what came of it.
 //!
 //! Statuses, headers and bodies are those of Pushgateway 1.11, recorded from the real one; where it is broken and ours
 //! is right instead, the place says so.
@@ -23,5 +23,5 @@ mod url;
 
 pub use accept_encoding::accepts_gzip;
 pub use body::{BodyReader, BodyRules, Headers, PushError};
-pub use reply::Reply;
+pub use reply::HttpReply;
 pub use route::{Route, RouteConfig, Router};

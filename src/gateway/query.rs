@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::instant::rfc3339;
-use super::reply::{JSON, Reply};
+use super::reply::{HttpReply, JSON};
 
 /// Who and how a node is: what `/api/v1/status` and the status page show.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,19 +34,19 @@ struct Data<'a> {
 }
 
 /// To `/api/v1/status`.
-pub fn status(status: &NodeStatus) -> Reply {
+pub fn status(status: &NodeStatus) -> HttpReply {
     fn map(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
     let start_time = rfc3339(status.start_ns);
     let data = Data { build_information: map(&status.build), flags: map(&status.flags), start_time };
     let json = serde_json::to_vec(&Answer { data, status: "success" }).expect("maps of strings are JSON");
-    shared(Reply::new(200, JSON, json))
+    shared(HttpReply::new(200, JSON, json))
 }
 
 /// To `/api/v1/metrics`: each group as [`crate::exposition::json::group`] shows it. One group at a time is held as a
 /// value; all of them are only held as text.
-pub fn metrics(groups: impl IntoIterator<Item = Value>) -> Reply {
+pub fn metrics(groups: impl IntoIterator<Item = Value>) -> HttpReply {
     let mut body = br#"{"status":"success","data":["#.to_vec();
     for (i, group) in groups.into_iter().enumerate() {
         if i > 0 {
@@ -55,16 +55,16 @@ pub fn metrics(groups: impl IntoIterator<Item = Value>) -> Reply {
         body.extend_from_slice(group.to_string().as_bytes());
     }
     body.extend_from_slice(b"]}");
-    shared(Reply::new(200, JSON, body))
+    shared(HttpReply::new(200, JSON, body))
 }
 
 /// To OPTIONS anywhere below `/api/v1/`.
-pub(super) fn options() -> Reply {
-    shared(Reply::empty(200))
+pub(super) fn options() -> HttpReply {
+    shared(HttpReply::empty(200))
 }
 
 /// The reply with the headers that all replies of the API have.
-fn shared(reply: Reply) -> Reply {
+fn shared(reply: HttpReply) -> HttpReply {
     reply
         .with("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin")
         .with("Access-Control-Allow-Methods", "GET, POST, DELETE, OPTIONS")

@@ -11,7 +11,7 @@ pub const JSON: &str = "application/json";
 
 /// A reply to a request, whole.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Reply {
+pub struct HttpReply {
     /// The HTTP status.
     pub status: u16,
     /// The Content-Type header, if there is one.
@@ -22,7 +22,7 @@ pub struct Reply {
     pub body: Vec<u8>,
 }
 
-impl Reply {
+impl HttpReply {
     /// A status and nothing else.
     pub fn empty(status: u16) -> Self {
         Self { status, content_type: None, headers: Vec::new(), body: Vec::new() }

@@ -13,7 +13,7 @@ use crate::model::LabelSet;
 
 use super::path::grouping_key;
 use super::table::{DELETE, Endpoint, GET, OPTIONS, PUT, Table};
-use super::{Reply, pages, query, url};
+use super::{HttpReply, pages, query, url};
 
 /// Which routes there are and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,7 +91,7 @@ pub enum Route {
         /// What [`Route::handler`] says.
         handler: Option<&'static str>,
         /// The reply.
-        reply: Reply,
+        reply: HttpReply,
     },
 }
 
@@ -112,7 +112,7 @@ impl Route {
         }
     }
 
-    fn answer(reply: Reply) -> Self {
+    fn answer(reply: HttpReply) -> Self {
         Self::Answer { handler: None, reply }
     }
 }
@@ -144,13 +144,13 @@ impl Router {
     pub fn route(&self, method: &str, uri: &str) -> Route {
         let (raw, query) = uri.split_once('?').map_or((uri, None), |(raw, query)| (raw, Some(query)));
         match (method, raw) {
-            (OPTIONS, "*") => return Route::answer(Reply::empty(200)),
-            (_, "*") => return Route::answer(Reply::empty(400).with("Connection", "close")),
-            ("CONNECT", _) if !raw.starts_with('/') => return Route::answer(Reply::not_found()),
+            (OPTIONS, "*") => return Route::answer(HttpReply::empty(200)),
+            (_, "*") => return Route::answer(HttpReply::empty(400).with("Connection", "close")),
+            ("CONNECT", _) if !raw.starts_with('/') => return Route::answer(HttpReply::not_found()),
             _ => {}
         }
         let Some(path) = url::decode(raw).filter(|path| path.starts_with(b"/")) else {
-            return Route::answer(Reply::bad_request());
+            return Route::answer(HttpReply::bad_request());
         };
         let redirect = |status: u16, path: &[u8], query: Option<&str>| {
             let mut location = url::escape(path);
@@ -158,7 +158,7 @@ impl Router {
                 location.push('?');
                 location.push_str(query);
             }
-            Route::answer(Reply::redirect(status, method, location))
+            Route::answer(HttpReply::redirect(status, method, location))
         };
         let mut clean = url::clean(&path).filter(|_| method != "CONNECT");
         if clean.as_deref().unwrap_or(&path) == self.api_root.as_bytes() {
@@ -177,9 +177,9 @@ impl Router {
             return redirect(if method == GET { 301 } else { 307 }, &fixed, query);
         }
         Route::answer(match table.allowed(&path) {
-            None => Reply::not_found(),
-            Some(allow) if method == OPTIONS => Reply::options(allow),
-            Some(allow) => Reply::method_not_allowed(allow),
+            None => HttpReply::not_found(),
+            Some(allow) if method == OPTIONS => HttpReply::options(allow),
+            Some(allow) => HttpReply::method_not_allowed(allow),
         })
     }
 }
@@ -197,11 +197,11 @@ fn lead(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameV
         Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
             Ok(target) if method == DELETE => Route::Delete { target },
             Ok(target) => Route::Push { target, replace: method == PUT },
-            Err(error) => answer(if method == DELETE { "delete" } else { "push" }, Reply::error(400, error)),
+            Err(error) => answer(if method == DELETE { "delete" } else { "push" }, HttpReply::error(400, error)),
         },
         Endpoint::GroupFragment { job_encoded } => match grouping_key(rest, job_encoded, names) {
             Ok(target) => Route::GroupFragment { target },
-            Err(error) => answer("status", Reply::error(400, error)),
+            Err(error) => answer("status", HttpReply::error(400, error)),
         },
         Endpoint::Scrape => Route::Scrape,
         Endpoint::Healthy => Route::Healthy,
@@ -211,8 +211,10 @@ fn lead(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameV
         Endpoint::Asset => answer("static", pages::asset(rest, asked)),
         Endpoint::Quit => Route::Quit,
         Endpoint::Reload => Route::Reload,
-        Endpoint::LifecycleDisabled => Route::answer(Reply::lifecycle_disabled()),
-        Endpoint::QuitByGet => Route::answer(Reply::new(405, super::reply::TEXT, "Only POST or PUT requests allowed.")),
+        Endpoint::LifecycleDisabled => Route::answer(HttpReply::lifecycle_disabled()),
+        Endpoint::QuitByGet => {
+            Route::answer(HttpReply::new(405, super::reply::TEXT, "Only POST or PUT requests allowed."))
+        }
         Endpoint::ApiStatus => Route::Status,
         Endpoint::ApiMetrics => Route::Query,
         Endpoint::ApiOptions => answer("api/v1/options", query::options()),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::service::Service;
-use crate::gateway::Reply;
+use crate::gateway::HttpReply;
 use crate::gateway::pages::{
     EdgeSummary, GroupFragment, GroupList, HeldFamily, Incumbent, IndexPage, Search, StatusPage, UplinkSummary,
 };
@@ -12,7 +12,7 @@ use crate::store::{Conflict, Entry, Published};
 
 impl Service {
     /// The page of groups, or the list on it.
-    pub(super) fn index(&self, search: &Search) -> Reply {
+    pub(super) fn index(&self, search: &Search) -> HttpReply {
         let (published, now_ns) = (self.writer.published(), self.clock.wall_ns());
         let list = GroupList::new(search, published.times().iter(), self.rules.body.names, now_ns);
         if search.list_only {
@@ -26,15 +26,15 @@ impl Service {
     }
 
     /// The page of one group.
-    pub(super) fn fragment(&self, target: &LabelSet) -> Reply {
+    pub(super) fn fragment(&self, target: &LabelSet) -> HttpReply {
         match self.writer.published().find(target) {
             Some(entry) => GroupFragment::new(&entry, self.rules.body.names, self.clock.wall_ns()).reply(),
-            None => Reply::error(404, format_args!("there is no group {target}")),
+            None => HttpReply::error(404, format_args!("there is no group {target}")),
         }
     }
 
     /// The page of build, flags and start time.
-    pub(super) fn status_page(&self) -> Reply {
+    pub(super) fn status_page(&self) -> HttpReply {
         StatusPage::new(&self.status, self.clock.wall_ns()).reply()
     }
 

@@ -17,7 +17,7 @@ use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
-use crate::gateway::{Reply, Route, Router, accepts_gzip};
+use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
 use crate::model::{Family, Group, GroupId, LabelSet, Moment};
 use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
@@ -139,11 +139,11 @@ impl Service {
             Route::Scrape => return self.scrape(request),
             Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
-            Route::Wipe => answer(self.writer.wipe().await, Reply::accepted),
+            Route::Wipe => answer(self.writer.wipe().await, HttpReply::accepted),
             Route::Quit => self.command(Command::Quit).await,
             Route::Reload => self.command(Command::Reload).await,
-            Route::Healthy | Route::Ready if self.writer.is_over() => Reply::failing("the writer has ended"),
-            Route::Healthy | Route::Ready => Reply::ok(),
+            Route::Healthy | Route::Ready if self.writer.is_over() => HttpReply::failing("the writer has ended"),
+            Route::Healthy | Route::Ready => HttpReply::ok(),
             Route::Index { search } => return self.aside(|| respond(self.index(&search))),
             Route::StatusPage => self.status_page(),
             Route::GroupFragment { target } => return self.aside(|| respond(self.fragment(&target))),
@@ -152,10 +152,10 @@ impl Service {
         respond(reply)
     }
 
-    async fn push(&self, target: LabelSet, replace: bool, request: &mut Incoming, started: Instant) -> Reply {
+    async fn push(&self, target: LabelSet, replace: bool, request: &mut Incoming, started: Instant) -> HttpReply {
         let mut body = match self.body(request).await {
             Ok(body) => body,
-            Err(error) => return Reply::error(error.status(), error),
+            Err(error) => return HttpReply::error(error.status(), error),
         };
         let method = if replace { "put" } else { "post" };
         let target = Arc::new(target);
@@ -168,10 +168,10 @@ impl Service {
         let reply = match read {
             Ok(families) => {
                 let action = if replace { WriteOp::Put(families) } else { WriteOp::Post(families) };
-                answer(self.writer.write(target, action).await, || Reply::pushed(self.rules.checked))
+                answer(self.writer.write(target, action).await, || HttpReply::pushed(self.rules.checked))
             }
             Err(Unread::Refused(error)) => self.refuse(target, error, request).await,
-            Err(Unread::Exhausted(error)) => Reply::unavailable(error),
+            Err(Unread::Exhausted(error)) => HttpReply::unavailable(error),
         };
         self.metrics.push(method, started.elapsed().as_secs_f64(), len);
         reply
@@ -194,25 +194,25 @@ impl Service {
     }
 
     /// A push that cannot be accepted whatever the store holds.
-    async fn refuse(&self, target: Arc<LabelSet>, error: PushError, request: &Incoming) -> Reply {
+    async fn refuse(&self, target: Arc<LabelSet>, error: PushError, request: &Incoming) -> HttpReply {
         debug!(peer = %request.peer(), group = %target, %error, "push refused");
         if error.is_failed_push()
             && let Err(failure @ (WriteError::Storage(_) | WriteError::Stopped)) =
                 self.writer.write(target, WriteOp::Refuse).await
         {
-            return Reply::unavailable(failure);
+            return HttpReply::unavailable(failure);
         }
         // Without checks no pusher waits for them: that the push failed is seen in the group alone, as in the original.
-        if error.is_failed_push() && !self.rules.checked { Reply::pushed(false) } else { error.reply() }
+        if error.is_failed_push() && !self.rules.checked { HttpReply::pushed(false) } else { error.reply() }
     }
 
-    async fn delete(&self, target: LabelSet, request: &mut Incoming) -> Reply {
+    async fn delete(&self, target: LabelSet, request: &mut Incoming) -> HttpReply {
         let checked = match self.body(request).await {
             Ok(body) => body::check_delete(headers(request), &body),
-            Err(error) => return Reply::error(error.status(), error),
+            Err(error) => return HttpReply::error(error.status(), error),
         };
         match checked {
-            Ok(()) => answer(self.writer.write(target, WriteOp::Delete).await, Reply::accepted),
+            Ok(()) => answer(self.writer.write(target, WriteOp::Delete).await, HttpReply::accepted),
             Err(error) => error.reply(),
         }
     }
@@ -235,11 +235,11 @@ impl Service {
     }
 
     /// A scrape's turn, until its answer was sent; if there are too many, what to answer instead.
-    fn turn(&self) -> Result<OwnedSemaphorePermit, Reply> {
+    fn turn(&self) -> Result<OwnedSemaphorePermit, HttpReply> {
         self.turns.clone().try_acquire_owned().map_err(|_| {
             let max = self.rules.scrapes_max;
             let text = format_args!("{max} scrapes are on their way already (limits.scrapes_max): try again later");
-            Reply::error(503, text)
+            HttpReply::error(503, text)
         })
     }
 
@@ -273,15 +273,15 @@ impl Service {
         }
     }
 
-    async fn command(&self, command: Command) -> Reply {
+    async fn command(&self, command: Command) -> HttpReply {
         let (reply, outcome) = tokio::sync::oneshot::channel();
         if self.commands.send((command, reply)).await.is_err() {
-            return Reply::unavailable(WriteError::Stopped);
+            return HttpReply::unavailable(WriteError::Stopped);
         }
         let outcome = outcome.await.unwrap_or_else(|_| Err(WriteError::Stopped.to_string()));
         match command {
-            Command::Quit => Reply::goodbye(),
-            Command::Reload => Reply::reloaded(outcome),
+            Command::Quit => HttpReply::goodbye(),
+            Command::Reload => HttpReply::reloaded(outcome),
         }
     }
 }
@@ -344,20 +344,20 @@ fn headers(request: &Incoming) -> Headers<'_> {
     Headers { content_type: first("content-type"), content_encoding: first("content-encoding") }
 }
 
-fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> Reply) -> Reply {
+fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> HttpReply) -> HttpReply {
     match outcome {
         Ok(()) => reply(),
-        Err(WriteError::Refused(refusal)) => Reply::refused(refusal),
-        Err(error @ WriteError::TooLarge(_)) => Reply::error(413, error),
+        Err(WriteError::Refused(refusal)) => HttpReply::refused(refusal),
+        Err(error @ WriteError::TooLarge(_)) => HttpReply::error(413, error),
         Err(error) => {
             // The writer says once that it cannot write; this would say it for every push.
             debug!(%error, "write refused");
-            Reply::unavailable(error)
+            HttpReply::unavailable(error)
         }
     }
 }
 
-fn respond(reply: Reply) -> Response {
+fn respond(reply: HttpReply) -> Response {
     let mut response = Response::new(reply.status);
     if let Some(content_type) = reply.content_type {
         response = response.header("content-type", content_type);

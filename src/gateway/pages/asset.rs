@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::super::reply::Reply;
+use super::super::reply::HttpReply;
 
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
@@ -17,16 +17,16 @@ pub(super) static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{:016x}", xxh3_64(&[STYLE.as_bytes(), SCRIPT.as_bytes()].concat())));
 
 /// The asset of that name, asked for with that query.
-pub(in super::super) fn asset(name: &[u8], query: &str) -> Reply {
+pub(in super::super) fn asset(name: &[u8], query: &str) -> HttpReply {
     let (content_type, body) = match name {
         b"page.css" => ("text/css; charset=utf-8", STYLE),
         b"page.js" => ("text/javascript; charset=utf-8", SCRIPT),
-        _ => return Reply::not_found(),
+        _ => return HttpReply::not_found(),
     };
     let is_current = query.strip_prefix("v=") == Some(&**VERSION);
     // Without its digest it is asked for again each time: a new page must not meet an old script.
     let keep = if is_current { "max-age=31536000, immutable" } else { "no-cache" };
-    Reply::new(200, content_type, body).with("X-Content-Type-Options", "nosniff").with("Cache-Control", keep)
+    HttpReply::new(200, content_type, body).with("X-Content-Type-Options", "nosniff").with("Cache-Control", keep)
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@ use crate::model::LabelSet;
 use crate::store::Entry;
 
 use super::super::path::group_path;
-use super::super::reply::Reply;
+use super::super::reply::HttpReply;
 use super::asset::VERSION;
 use super::points::{Extras, PointsView, label_bytes, view};
 use super::{page, when};
@@ -128,7 +128,7 @@ impl<'a> GroupFragment<'a> {
     }
 
     /// The page as a reply.
-    pub fn reply(&self) -> Reply {
+    pub fn reply(&self) -> HttpReply {
         page(self)
     }
 

@@ -8,7 +8,7 @@ use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 
 use super::super::path::group_path;
-use super::super::reply::Reply;
+use super::super::reply::HttpReply;
 use super::asset::VERSION;
 use super::hub::{EdgeRows, EdgeSummary, HeldFamily, HeldRows, UplinkSummary, lag};
 use super::pager::{Pager, grouped};
@@ -74,7 +74,7 @@ impl GroupList {
     }
 
     /// The list alone as a reply, to be put into a page that is open.
-    pub fn reply(&self) -> Reply {
+    pub fn reply(&self) -> HttpReply {
         page(self)
     }
 
@@ -146,7 +146,7 @@ impl IndexPage {
     }
 
     /// The page as a reply.
-    pub fn reply(&self) -> Reply {
+    pub fn reply(&self) -> HttpReply {
         page(self)
     }
 

@@ -18,7 +18,7 @@ mod when;
 use askama::Template;
 
 use super::query::NodeStatus;
-use super::reply::{HTML, Reply};
+use super::reply::{HTML, HttpReply};
 
 pub(super) use asset::asset;
 pub use group::GroupFragment;
@@ -47,7 +47,7 @@ impl<'a> StatusPage<'a> {
     }
 
     /// The page as a reply.
-    pub fn reply(&self) -> Reply {
+    pub fn reply(&self) -> HttpReply {
         page(self)
     }
 
@@ -60,15 +60,15 @@ impl<'a> StatusPage<'a> {
     }
 }
 
-fn page(template: &impl Template) -> Reply {
+fn page(template: &impl Template) -> HttpReply {
     match template.render() {
-        Ok(html) => guarded(Reply::new(200, HTML, html)),
-        Err(error) => Reply::error(500, format_args!("the page cannot be rendered: {error}")),
+        Ok(html) => guarded(HttpReply::new(200, HTML, html)),
+        Err(error) => HttpReply::error(500, format_args!("the page cannot be rendered: {error}")),
     }
 }
 
 /// The reply with the headers that keep a browser from doing more with it than is meant.
-fn guarded(reply: Reply) -> Reply {
+fn guarded(reply: HttpReply) -> HttpReply {
     reply
         .with("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         .with("X-Content-Type-Options", "nosniff")

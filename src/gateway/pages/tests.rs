@@ -14,7 +14,7 @@ fn labels(pairs: &[(&str, &str)]) -> Arc<LabelSet> {
     Arc::new(LabelSet::new(pairs.iter().copied()))
 }
 
-fn html(reply: Reply) -> String {
+fn html(reply: HttpReply) -> String {
     assert_eq!((reply.status, reply.content_type), (200, Some(HTML)));
     assert!(reply.headers.contains(&("Content-Security-Policy", CONTENT_SECURITY_POLICY.into())));
     String::from_utf8(reply.body).unwrap()
