@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
-use pushrelay::exposition::text::{self, Renderer};
+use pushrelay::exposition::text::{self, TextRenderer};
 use pushrelay::exposition::{Escaping, Limits, NameValidation};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Position, StoreId, WriteTimestamp};
 use pushrelay::node::draft::{Chain, Drafted, Merge};
@@ -127,7 +127,7 @@ fn render_text(bencher: Bencher, (groups, series): (usize, usize)) {
     let mut page = Vec::new();
     bencher.counter(ItemsCount::new(groups * series)).bench_local(|| {
         page.clear();
-        let mut renderer = Renderer::new(Escaping::Underscores);
+        let mut renderer = TextRenderer::new(Escaping::Underscores);
         for (_, block) in published.snapshot() {
             let mut shown = block.entries().map(|entry| (&*entry.labels, &entry.family)).peekable();
             let head = shown.peek().map(|(_, family)| family.schema().clone());

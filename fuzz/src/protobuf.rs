@@ -20,15 +20,19 @@ pub fn run(data: &[u8]) {
 pub(super) fn show(families: &[Family]) {
     let group = grouping();
     for escaping in [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values] {
-        let pages = [protobuf::Renderer::delimited, protobuf::Renderer::text, protobuf::Renderer::compact_text];
+        let pages = [
+            protobuf::ProtobufRenderer::delimited,
+            protobuf::ProtobufRenderer::text,
+            protobuf::ProtobufRenderer::compact_text,
+        ];
         for renderer in pages {
             let (mut renderer, mut page) = (renderer(escaping), Vec::new());
             families.iter().for_each(|family| renderer.block(family.schema(), [(&group, family)], &mut page));
         }
-        let (mut renderer, mut page) = (text::Renderer::new(escaping), Vec::new());
+        let (mut renderer, mut page) = (text::TextRenderer::new(escaping), Vec::new());
         families.iter().for_each(|family| renderer.block(family.schema(), [(&group, family)], &mut page));
     }
-    let (mut renderer, mut page) = (protobuf::Renderer::delimited(Escaping::AllowUtf8), Vec::new());
+    let (mut renderer, mut page) = (protobuf::ProtobufRenderer::delimited(Escaping::AllowUtf8), Vec::new());
     families.iter().for_each(|family| renderer.block(family.schema(), [(&group, family)], &mut page));
     let again = protobuf::parse(&page, NameValidation::Utf8, &Default::default());
     let again = accepted(&again.expect("what is shown is accepted"));

@@ -49,7 +49,7 @@ pub(super) fn grouping() -> LabelSet {
 
 /// The page that shows them.
 pub(super) fn shown(families: &[Family]) -> Vec<u8> {
-    let (mut renderer, group, mut page) = (text::Renderer::new(Escaping::AllowUtf8), grouping(), Vec::new());
+    let (mut renderer, group, mut page) = (text::TextRenderer::new(Escaping::AllowUtf8), grouping(), Vec::new());
     for family in families {
         renderer.block(family.schema(), [(&group, family)], &mut page);
     }

@@ -1,8 +1,8 @@
 //! Text, protobuf and JSON exposition formats, in and out.
 //!
 //! In: [`text::parse`] and [`protobuf::parse`] make [`RawFamily`]s of a body, borrowing from it; a raw family becomes a
-//! [`crate::model::Family`] once the labels of its group are known ([`RawFamily::family`]). Out: [`text::Renderer`] and
-//! [`protobuf::Renderer`] print what a scrape shows, in the format that [`negotiate()`] chose; [`json`] prints what the query
+//! [`crate::model::Family`] once the labels of its group are known ([`RawFamily::family`]). Out: [`text::TextRenderer`] and
+//! [`protobuf::ProtobufRenderer`] print what a scrape shows, in the format that [`negotiate()`] chose; [`json`] prints what the query
 //! API shows.
 //!
 //! All of it behaves as Pushgateway 1.11 and its parser (prometheus/common, `expfmt`) do, errors included, but where those

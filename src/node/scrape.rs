@@ -46,8 +46,8 @@ impl Name {
 }
 
 enum Renderer {
-    Text(Box<text::Renderer>),
-    Protobuf(protobuf::Renderer),
+    Text(Box<text::TextRenderer>),
+    Protobuf(protobuf::ProtobufRenderer),
 }
 
 /// The parts of one page.
@@ -93,10 +93,12 @@ impl Page {
             name.own = Some(family);
         }
         let renderer = match format.encoding {
-            Encoding::Text => Renderer::Text(Box::new(text::Renderer::new(format.escaping))),
-            Encoding::ProtobufDelimited => Renderer::Protobuf(protobuf::Renderer::delimited(format.escaping)),
-            Encoding::ProtobufText => Renderer::Protobuf(protobuf::Renderer::text(format.escaping)),
-            Encoding::ProtobufCompactText => Renderer::Protobuf(protobuf::Renderer::compact_text(format.escaping)),
+            Encoding::Text => Renderer::Text(Box::new(text::TextRenderer::new(format.escaping))),
+            Encoding::ProtobufDelimited => Renderer::Protobuf(protobuf::ProtobufRenderer::delimited(format.escaping)),
+            Encoding::ProtobufText => Renderer::Protobuf(protobuf::ProtobufRenderer::text(format.escaping)),
+            Encoding::ProtobufCompactText => {
+                Renderer::Protobuf(protobuf::ProtobufRenderer::compact_text(format.escaping))
+            }
         };
         let packing = gzip.map(|room| Packing {
             packer: Packer::new(LEVEL_DEFAULT),
@@ -176,7 +178,7 @@ impl Iterator for Page {
 }
 
 /// Prints the families of a page of the store's.
-fn print(renderer: &mut text::Renderer, page: &store::Page, into: &mut Vec<u8>) {
+fn print(renderer: &mut text::TextRenderer, page: &store::Page, into: &mut Vec<u8>) {
     for shown in page.entries() {
         renderer.family(&shown.labels, &shown.family, into);
     }
@@ -184,7 +186,7 @@ fn print(renderer: &mut text::Renderer, page: &store::Page, into: &mut Vec<u8>) 
 
 /// Appends the compressed families of a page of the store's, after the `text` before it; or to that, if they are few.
 fn pack(
-    renderer: &mut text::Renderer,
+    renderer: &mut text::TextRenderer,
     page: &store::Page,
     packing: &mut Packing,
     text: &mut Vec<u8>,

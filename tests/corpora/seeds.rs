@@ -41,7 +41,7 @@ fn bodies() -> Vec<(String, Vec<Family>)> {
 
 fn protobuf_bodies() {
     for (name, families) in bodies() {
-        let (mut renderer, none) = (protobuf::Renderer::delimited(Escaping::AllowUtf8), LabelSet::default());
+        let (mut renderer, none) = (protobuf::ProtobufRenderer::delimited(Escaping::AllowUtf8), LabelSet::default());
         let mut body = vec![1];
         families.iter().for_each(|f| renderer.block(f.schema(), [(&none, f)], &mut body));
         write("protobuf", &name, &body);

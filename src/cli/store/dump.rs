@@ -136,13 +136,14 @@ fn one_line(labels: &LabelSet) -> String {
 }
 
 fn as_text(families: &[&Family]) -> Vec<u8> {
-    let (mut renderer, none, mut page) = (text::Renderer::new(Escaping::AllowUtf8), LabelSet::default(), Vec::new());
+    let (mut renderer, none, mut page) =
+        (text::TextRenderer::new(Escaping::AllowUtf8), LabelSet::default(), Vec::new());
     families.iter().for_each(|family| renderer.block(family.schema(), [(&none, *family)], &mut page));
     page
 }
 
 fn as_protobuf(families: &[&Family]) -> Vec<u8> {
-    let (mut renderer, none) = (protobuf::Renderer::delimited(Escaping::AllowUtf8), LabelSet::default());
+    let (mut renderer, none) = (protobuf::ProtobufRenderer::delimited(Escaping::AllowUtf8), LabelSet::default());
     let mut page = Vec::new();
     families.iter().for_each(|family| renderer.block(family.schema(), [(&none, *family)], &mut page));
     page

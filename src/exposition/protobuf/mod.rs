@@ -14,4 +14,4 @@ mod tests;
 pub use parse::{ParseError, parse};
 pub use parts::is_original;
 pub(crate) use print::enum_name;
-pub use render::Renderer;
+pub use render::ProtobufRenderer;

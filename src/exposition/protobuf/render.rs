@@ -21,7 +21,7 @@ enum Style {
 
 /// Writes families; keeps its buffers.
 #[derive(Debug)]
-pub struct Renderer {
+pub struct ProtobufRenderer {
     escaping: Escaping,
     style: Style,
     labels: Vec<LabelPiece>,
@@ -37,7 +37,7 @@ enum LabelPiece {
     Own(Vec<u8>, usize),
 }
 
-impl Renderer {
+impl ProtobufRenderer {
     /// Binary messages, each after its length.
     pub fn delimited(escaping: Escaping) -> Self {
         Self { escaping, style: Style::Delimited, labels: Vec::new(), metric: Vec::new() }

@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
 use super::wire::{put_bytes, put_uint, put_varint};
-use super::{ParseError, Renderer, is_original, parse};
+use super::{ParseError, ProtobufRenderer, is_original, parse};
 use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal, text};
 use crate::model::{Family, LabelSet, MetricType, Points};
 
@@ -61,7 +61,7 @@ fn families(body: &[u8]) -> Result<Result<Vec<Family>, Refusal>, ParseError> {
 
 fn page(families: &[Family]) -> Vec<u8> {
     let mut page = Vec::new();
-    let mut renderer = Renderer::delimited(Escaping::Underscores);
+    let mut renderer = ProtobufRenderer::delimited(Escaping::Underscores);
     let group = group();
     for family in families {
         renderer.block(family.schema(), [(&group, family)], &mut page);
@@ -262,18 +262,18 @@ fn messages_are_printed_as_text_too() {
     let pushed =
         families(&delimited(b"m", 1, &[gauge(&[("a", "\"\n\u{1}é")], f64::INFINITY).encode_to_vec()])).unwrap();
     let (group, pushed) = (LabelSet::default(), pushed.unwrap());
-    let print = |mut renderer: Renderer| {
+    let print = |mut renderer: ProtobufRenderer| {
         let mut text = Vec::new();
         renderer.block(pushed[0].schema(), [(&group, &pushed[0])], &mut text);
         String::from_utf8(text).unwrap()
     };
     let compact = "name:\"m\" help:\"Help.\" type:GAUGE metric:{label:{name:\"a\" value:\"\\\"\\n\\x01é\"} \
                    label:{name:\"instance\" value:\"\"} gauge:{value:inf}}\n";
-    assert_eq!(print(Renderer::compact_text(Escaping::Underscores)), compact);
+    assert_eq!(print(ProtobufRenderer::compact_text(Escaping::Underscores)), compact);
     let lines = "name: \"m\"\nhelp: \"Help.\"\ntype: GAUGE\nmetric: {\n  label: {\n    name: \"a\"\n    \
                  value: \"\\\"\\n\\x01é\"\n  }\n  label: {\n    name: \"instance\"\n    value: \"\"\n  }\n  gauge: {\n    \
                  value: inf\n  }\n}\n\n";
-    assert_eq!(print(Renderer::text(Escaping::Underscores)), lines);
+    assert_eq!(print(ProtobufRenderer::text(Escaping::Underscores)), lines);
 }
 
 #[test]

@@ -13,4 +13,4 @@ mod tests;
 
 pub use known::Known;
 pub use parse::{ParseError, parse};
-pub use render::Renderer;
+pub use render::TextRenderer;

@@ -13,7 +13,7 @@ use crate::model::{Family, LabelSet, Layout, MetricType, Num, Points, Schema, Se
 
 /// Prints families; keeps its buffers, and what it found out about the schema printed last.
 #[derive(Debug)]
-pub struct Renderer {
+pub struct TextRenderer {
     escaping: Escaping,
     /// What the names and marks were made for.
     prepared: Option<(Arc<Schema>, usize)>,
@@ -24,7 +24,7 @@ pub struct Renderer {
     labels: Vec<u8>,
 }
 
-impl Renderer {
+impl TextRenderer {
     /// A renderer that writes names as `escaping` says.
     pub fn new(escaping: Escaping) -> Self {
         Self {

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{ParseError, Renderer, parse};
+use super::{ParseError, TextRenderer, parse};
 use crate::exposition::protobuf::is_original;
 use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal};
 use crate::model::{Family, LabelSet};
@@ -22,7 +22,7 @@ fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, Re
 
 fn page(families: &[Family], escaping: Escaping) -> String {
     let mut page = Vec::new();
-    let mut renderer = Renderer::new(escaping);
+    let mut renderer = TextRenderer::new(escaping);
     let group = group();
     for family in families {
         renderer.block(family.schema(), [(&group, family)], &mut page);
@@ -211,7 +211,7 @@ fn series_without_labels_have_no_braces() {
     let bare: Vec<Family> = bare.iter().map(|raw| raw.family(&instance).unwrap()).collect();
     let mut page = Vec::new();
     for family in &bare {
-        Renderer::new(Escaping::AllowUtf8).family(&LabelSet::default(), family, &mut page);
+        TextRenderer::new(Escaping::AllowUtf8).family(&LabelSet::default(), family, &mut page);
     }
     assert_eq!(page, b"m 1\n{\"a.b\"} 1\n");
     assert_eq!(pushed.len(), 2);
@@ -224,7 +224,7 @@ fn one_head_stands_over_the_series_of_all_groups() {
     let groups = ["x", "y"].map(|job| LabelSet::new([("job", job)]));
     let mut page = Vec::new();
     let entries = groups.iter().map(|group| (group, &pushed[0]));
-    Renderer::new(Escaping::Underscores).block(pushed[0].schema(), entries, &mut page);
+    TextRenderer::new(Escaping::Underscores).block(pushed[0].schema(), entries, &mut page);
     let expected = "# TYPE m gauge\nm{a=\"1\",instance=\"\",job=\"x\"} 1\nm{a=\"2\",instance=\"\",job=\"x\",z=\"3\"} 2\n\
                     m{a=\"1\",instance=\"\",job=\"y\"} 1\nm{a=\"2\",instance=\"\",job=\"y\",z=\"3\"} 2\n";
     assert_eq!(String::from_utf8(page).unwrap(), expected);
