@@ -55,9 +55,9 @@ pub enum PushError {
     /// The body cannot be decompressed.
     Encoding(compression::Error),
     /// The body is not text format.
-    Text(text::ParseError),
+    Text(text::TextError),
     /// The body is not delimited protobuf.
-    Protobuf(protobuf::ParseError),
+    Protobuf(protobuf::ProtobufError),
     /// What was parsed can never be accepted.
     Refused(Refusal),
 }
@@ -73,7 +73,7 @@ impl PushError {
     pub fn reply(&self) -> HttpReply {
         match self {
             Self::TooLarge { bytes_max } => HttpReply::too_large(*bytes_max),
-            Self::Text(text::ParseError::Limit { .. }) | Self::Protobuf(protobuf::ParseError::Limit(_)) => {
+            Self::Text(text::TextError::Limit { .. }) | Self::Protobuf(protobuf::ProtobufError::Limit(_)) => {
                 HttpReply::error(413, self)
             }
             Self::Encoding(_) | Self::Text(_) | Self::Protobuf(_) => HttpReply::error(400, self),

@@ -3,7 +3,7 @@
 //! To the original such a field is an unknown one, which changes nothing; it even shows it again. Strict readers, among them
 //! Prometheus and the decoder used here, take a message that has one for damaged. So it is left out.
 
-use super::wire::{Fields, Malformed, Value, put_varint};
+use super::wire::{Fields, InvalidWire, Value, put_varint};
 
 /// What a field holds.
 #[derive(Clone, Copy)]
@@ -60,11 +60,11 @@ pub(super) const METRIC: Definition = &[
 ];
 
 /// The message of a metric without its mistyped fields. Unknown ones stay.
-pub(super) fn well_typed(metric: &[u8]) -> Result<Vec<u8>, Malformed> {
+pub(super) fn well_typed(metric: &[u8]) -> Result<Vec<u8>, InvalidWire> {
     sift(metric, METRIC)
 }
 
-fn sift(message: &[u8], definition: Definition) -> Result<Vec<u8>, Malformed> {
+fn sift(message: &[u8], definition: Definition) -> Result<Vec<u8>, InvalidWire> {
     let mut kept = Vec::with_capacity(message.len());
     let mut fields = Fields::new(message);
     while let Some(field) = fields.next()? {

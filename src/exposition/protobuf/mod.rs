@@ -11,7 +11,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-pub use parse::{ParseError, parse};
+pub use parse::{ProtobufError, parse};
 pub use parts::is_original;
 pub(crate) use print::enum_name;
 pub use render::ProtobufRenderer;

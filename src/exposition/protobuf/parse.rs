@@ -22,7 +22,7 @@ use prost::Message;
 use super::lenient::well_typed;
 use super::message::Metric;
 use super::parts;
-use super::wire::{Fields, Malformed, Value, varint};
+use super::wire::{Fields, InvalidWire, Value, varint};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::exposition::{Limit, Limits, NameValidation};
 use crate::model::label::RESERVED_PREFIX;
@@ -30,14 +30,14 @@ use crate::model::{MetricType, Points};
 
 /// Why a body cannot be read as delimited metric families; the push changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ParseError {
+pub enum ProtobufError {
     /// The body ends within a message.
     Truncated {
         /// The message's number, from 1.
         message: usize,
     },
     /// The bytes are no message of that kind.
-    Malformed {
+    InvalidWire {
         /// The message's number, from 1.
         message: usize,
     },
@@ -45,11 +45,11 @@ pub enum ParseError {
     Limit(Limit),
 }
 
-impl fmt::Display for ParseError {
+impl fmt::Display for ProtobufError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Truncated { message } => write!(f, "unexpected EOF: metric family {message} is cut short"),
-            Self::Malformed { message } => {
+            Self::InvalidWire { message } => {
                 write!(f, "metric family {message} is no io.prometheus.client.MetricFamily: invalid wire-format data")
             }
             Self::Limit(limit) => limit.fmt(f),
@@ -57,26 +57,26 @@ impl fmt::Display for ParseError {
     }
 }
 
-impl std::error::Error for ParseError {}
+impl std::error::Error for ProtobufError {}
 
 /// Reads a body. Families come in the order in which their names are first met, each name once.
-pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, ParseError> {
+pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, ProtobufError> {
     let mut families: Vec<RawFamily> = Vec::new();
     let mut index: HashMap<Cow<str>, usize> = HashMap::new();
     let mut rest = body;
     let mut number = 0;
-    let mut parser = Parser { names, limits, series_len: 0, values_len: 0 };
+    let mut parser = ProtobufParser { names, limits, series_len: 0, values_len: 0 };
     while !rest.is_empty() {
         number += 1;
         if number > limits.families_max {
-            return Err(ParseError::Limit(Limit::Families(limits.families_max)));
+            return Err(ProtobufError::Limit(Limit::Families(limits.families_max)));
         }
-        let length = varint(&mut rest).map_err(|Malformed| match rest.len() {
-            0..10 => ParseError::Truncated { message: number },
-            _ => ParseError::Malformed { message: number },
+        let length = varint(&mut rest).map_err(|InvalidWire| match rest.len() {
+            0..10 => ProtobufError::Truncated { message: number },
+            _ => ProtobufError::InvalidWire { message: number },
         })?;
         let message = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
-        let (message, after) = message.ok_or(ParseError::Truncated { message: number })?;
+        let (message, after) = message.ok_or(ProtobufError::Truncated { message: number })?;
         rest = after;
         let family = parser.family(message).map_err(|fault| fault.into_error(number))?;
         match index.get(&family.name) {
@@ -91,41 +91,41 @@ pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Resu
 }
 
 /// An error in one message.
-enum Fault {
-    Malformed,
-    Error(ParseError),
+enum MessageError {
+    InvalidWire,
+    Error(ProtobufError),
 }
 
-impl From<Malformed> for Fault {
-    fn from(_: Malformed) -> Self {
-        Self::Malformed
+impl From<InvalidWire> for MessageError {
+    fn from(_: InvalidWire) -> Self {
+        Self::InvalidWire
     }
 }
 
-impl From<Limit> for Fault {
+impl From<Limit> for MessageError {
     fn from(limit: Limit) -> Self {
-        Self::Error(ParseError::Limit(limit))
+        Self::Error(ProtobufError::Limit(limit))
     }
 }
 
-impl Fault {
-    fn into_error(self, message: usize) -> ParseError {
+impl MessageError {
+    fn into_error(self, message: usize) -> ProtobufError {
         match self {
-            Self::Malformed => ParseError::Malformed { message },
+            Self::InvalidWire => ProtobufError::InvalidWire { message },
             Self::Error(error) => error,
         }
     }
 }
 
-struct Parser<'l> {
+struct ProtobufParser<'l> {
     names: NameValidation,
     limits: &'l Limits,
     series_len: usize,
     values_len: usize,
 }
 
-impl Parser<'_> {
-    fn family<'a>(&mut self, message: &'a [u8]) -> Result<RawFamily<'a>, Fault> {
+impl ProtobufParser<'_> {
+    fn family<'a>(&mut self, message: &'a [u8]) -> Result<RawFamily<'a>, MessageError> {
         let mut family = self.head(message)?;
         let mut labels = Vec::new();
         let mut fields = Fields::new(message);
@@ -145,7 +145,7 @@ impl Parser<'_> {
     }
 
     /// The fields of a family that are not metrics; they may stand after those.
-    fn head<'a>(&self, message: &'a [u8]) -> Result<RawFamily<'a>, Fault> {
+    fn head<'a>(&self, message: &'a [u8]) -> Result<RawFamily<'a>, MessageError> {
         let mut family = RawFamily::new(Cow::Borrowed(""), MetricType::Counter);
         let mut name: &[u8] = &[];
         let mut type_number = MetricType::Counter as i32;
@@ -182,7 +182,7 @@ impl Parser<'_> {
         message: &'a [u8],
         family: &mut RawFamily<'a>,
         labels: &mut Vec<RawLabel<'a>>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), MessageError> {
         let mut rest = Rest::default();
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {
@@ -208,7 +208,7 @@ impl Parser<'_> {
             Ok(metric) => metric,
             Err(_) => {
                 rest.bytes = Cow::Owned(well_typed(&rest.bytes)?);
-                Metric::decode(&*rest.bytes).map_err(|_| Fault::Malformed)?
+                Metric::decode(&*rest.bytes).map_err(|_| MessageError::InvalidWire)?
             }
         };
         if metric.timestamp_ms.is_some() {
@@ -227,7 +227,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    fn label<'a>(&self, message: &'a [u8], family: &mut RawFamily<'a>) -> Result<RawLabel<'a>, Fault> {
+    fn label<'a>(&self, message: &'a [u8], family: &mut RawFamily<'a>) -> Result<RawLabel<'a>, MessageError> {
         let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
         let mut fields = Fields::new(message);
         while let Some(field) = fields.next()? {

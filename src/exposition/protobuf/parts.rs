@@ -5,12 +5,12 @@ use prost::Message;
 
 use super::lenient::{Definition, Kind, METRIC};
 use super::message::Metric;
-use super::wire::{Fields, Malformed, Value};
+use super::wire::{Fields, InvalidWire, Value};
 use crate::exposition::Limits;
 
 /// How many messages (buckets, quantiles, spans, exemplars and their labels, …) and entries of lists there are in the
 /// message of a metric. Unknown fields are none.
-pub(super) fn count(metric: &[u8]) -> Result<usize, Malformed> {
+pub(super) fn count(metric: &[u8]) -> Result<usize, InvalidWire> {
     count_in(metric, METRIC)
 }
 
@@ -22,7 +22,7 @@ pub fn is_original(metric: &[u8]) -> bool {
     metric.is_empty() || (is_bounded() && Metric::decode(metric).is_ok_and(is_bare))
 }
 
-fn count_in(message: &[u8], definition: Definition) -> Result<usize, Malformed> {
+fn count_in(message: &[u8], definition: Definition) -> Result<usize, InvalidWire> {
     let mut parts = 0;
     let mut fields = Fields::new(message);
     while let Some(field) = fields.next()? {

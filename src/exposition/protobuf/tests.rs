@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
 use super::wire::{put_bytes, put_uint, put_varint};
-use super::{ParseError, ProtobufRenderer, is_original, parse};
+use super::{ProtobufError, ProtobufRenderer, is_original, parse};
 use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal, text};
 use crate::model::{Family, LabelSet, MetricType, Points};
 
@@ -50,7 +50,7 @@ fn native() -> Metric {
     Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }
 }
 
-fn families(body: &[u8]) -> Result<Result<Vec<Family>, Refusal>, ParseError> {
+fn families(body: &[u8]) -> Result<Result<Vec<Family>, Refusal>, ProtobufError> {
     let raw = parse(body, NameValidation::Legacy, &Limits::default())?;
     let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
@@ -163,7 +163,7 @@ fn names_and_types_that_there_are_not_are_refused() {
     assert!(utf8[0].family(&group()).is_ok());
     // What cannot be read goes before what must not be said.
     let cut = [delimited(b"a.b", 1, &[]), vec![5]].concat();
-    assert_eq!(families(&cut).unwrap_err(), ParseError::Truncated { message: 2 });
+    assert_eq!(families(&cut).unwrap_err(), ProtobufError::Truncated { message: 2 });
 }
 
 #[test]
@@ -181,10 +181,10 @@ fn fields_of_another_kind_are_left_out() {
 #[test]
 fn what_cannot_be_a_family_is_an_error() {
     let error = |body: &[u8]| families(body).unwrap_err();
-    assert_eq!(error(&[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), ParseError::Truncated { message: 1 });
-    assert_eq!(error(&[255; 11]), ParseError::Malformed { message: 1 });
-    assert_eq!(error(&[2, 0x0a, 5]), ParseError::Malformed { message: 1 });
-    assert_eq!(error(b"m 1\n"), ParseError::Truncated { message: 1 });
+    assert_eq!(error(&[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), ProtobufError::Truncated { message: 1 });
+    assert_eq!(error(&[255; 11]), ProtobufError::InvalidWire { message: 1 });
+    assert_eq!(error(&[2, 0x0a, 5]), ProtobufError::InvalidWire { message: 1 });
+    assert_eq!(error(b"m 1\n"), ProtobufError::Truncated { message: 1 });
 }
 
 #[test]
@@ -200,21 +200,21 @@ fn bounds_are_kept() {
     let parse = |body: Vec<u8>| parse(&body, NameValidation::Legacy, &limits).map(|families| families.len());
     let metrics = |labels: &[(&str, &str)], count: usize| vec![gauge(labels, 1.0).encode_to_vec(); count];
     assert_eq!(parse(delimited(b"m", 1, &metrics(&[("a", "")], 2))), Ok(1));
-    assert_eq!(parse(delimited(b"m", 1, &metrics(&[], 3))), Err(ParseError::Limit(Limit::Series(2))));
+    assert_eq!(parse(delimited(b"m", 1, &metrics(&[], 3))), Err(ProtobufError::Limit(Limit::Series(2))));
     let two = metrics(&[("a", ""), ("b", "")], 1);
-    assert_eq!(parse(delimited(b"m", 1, &two)), Err(ParseError::Limit(Limit::LabelsPerSeries(1))));
+    assert_eq!(parse(delimited(b"m", 1, &two)), Err(ProtobufError::Limit(Limit::LabelsPerSeries(1))));
     // A label too many is not looked into, nor what comes behind it.
     let endless = [two[0].clone(), vec![0x0a, 5]].concat();
-    assert_eq!(parse(delimited(b"m", 1, &[endless])), Err(ParseError::Limit(Limit::LabelsPerSeries(1))));
+    assert_eq!(parse(delimited(b"m", 1, &[endless])), Err(ProtobufError::Limit(Limit::LabelsPerSeries(1))));
     let many = [delimited(b"m", 1, &[]), delimited(b"n", 1, &[])].concat();
-    assert_eq!(parse(many), Err(ParseError::Limit(Limit::Families(1))));
+    assert_eq!(parse(many), Err(ProtobufError::Limit(Limit::Families(1))));
     let histograms = |parts: &[u8], count: usize| {
         let mut metric = Vec::new();
         put_bytes(7, parts, &mut metric);
         parse(delimited(b"h", 4, &vec![metric; count]))
     };
     assert_eq!(histograms(&[0x1a, 0].repeat(8), 2), Ok(1));
-    assert_eq!(histograms(&[0x1a, 0].repeat(9), 2), Err(ParseError::Limit(Limit::Values(20))));
+    assert_eq!(histograms(&[0x1a, 0].repeat(9), 2), Err(ProtobufError::Limit(Limit::Values(20))));
 }
 
 /// Small parts make much of little, and are counted before they are made.
@@ -249,7 +249,7 @@ fn parts_of_a_metric_are_bounded() {
     ];
     for (kind, field, parts, most) in cases {
         assert_eq!(parse(kind, field, &parts(most)), Ok(1), "{:x?}", parts(1));
-        let limit = Err(ParseError::Limit(Limit::PartsPerSeries(100)));
+        let limit = Err(ProtobufError::Limit(Limit::PartsPerSeries(100)));
         assert_eq!(parse(kind, field, &parts(most + 1)), limit, "{:x?}", parts(1));
     }
     // A sum said again and again is no part, nor is a field that there is not.
@@ -335,7 +335,7 @@ proptest! {
         let metrics: Vec<Vec<u8>> = metrics.iter().map(Metric::encode_to_vec).collect();
         let body = delimited(b"h", 4, &metrics);
         for end in 1..body.len() {
-            prop_assert_eq!(families(&body[..end]).unwrap_err(), ParseError::Truncated { message: 1 });
+            prop_assert_eq!(families(&body[..end]).unwrap_err(), ProtobufError::Truncated { message: 1 });
         }
     }
 

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// The bytes are no message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Malformed;
+pub(super) struct InvalidWire;
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -39,7 +39,7 @@ impl<'a> Fields<'a> {
         Self { rest: message, length: message.len() }
     }
 
-    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, Malformed> {
+    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, InvalidWire> {
         const GROUP_DEPTH_MAX: usize = 100;
         if self.rest.is_empty() {
             return Ok(None);
@@ -56,13 +56,13 @@ impl<'a> Fields<'a> {
         Ok(Some(Field { number, kind, value, range: start..self.length - self.rest.len() }))
     }
 
-    fn tag(&mut self) -> Result<(u32, u8), Malformed> {
+    fn tag(&mut self) -> Result<(u32, u8), InvalidWire> {
         let tag = varint(&mut self.rest)?;
-        let number = u32::try_from(tag >> 3).ok().filter(|number| (1..1 << 29).contains(number)).ok_or(Malformed)?;
+        let number = u32::try_from(tag >> 3).ok().filter(|number| (1..1 << 29).contains(number)).ok_or(InvalidWire)?;
         Ok((number, (tag & 7) as u8))
     }
 
-    fn value(&mut self, kind: u8) -> Result<Value<'a>, Malformed> {
+    fn value(&mut self, kind: u8) -> Result<Value<'a>, InvalidWire> {
         match kind {
             0 => varint(&mut self.rest).map(Value::Varint),
             1 => self.take(8).map(|_| Value::Other),
@@ -71,18 +71,18 @@ impl<'a> Fields<'a> {
                 self.take(length).map(Value::Bytes)
             }
             5 => self.take(4).map(|_| Value::Other),
-            _ => Err(Malformed),
+            _ => Err(InvalidWire),
         }
     }
 
     /// Passes over a group up to the end tag with its number.
-    fn group(&mut self, number: u32, depth: usize) -> Result<(), Malformed> {
+    fn group(&mut self, number: u32, depth: usize) -> Result<(), InvalidWire> {
         if depth == 0 {
-            return Err(Malformed);
+            return Err(InvalidWire);
         }
         loop {
             match self.tag()? {
-                (end, 4) => return if end == number { Ok(()) } else { Err(Malformed) },
+                (end, 4) => return if end == number { Ok(()) } else { Err(InvalidWire) },
                 (inner, 3) => self.group(inner, depth - 1)?,
                 (_, kind) => {
                     self.value(kind)?;
@@ -91,21 +91,21 @@ impl<'a> Fields<'a> {
         }
     }
 
-    fn take(&mut self, length: u64) -> Result<&'a [u8], Malformed> {
-        let length = usize::try_from(length).map_err(|_| Malformed)?;
-        let (taken, rest) = self.rest.split_at_checked(length).ok_or(Malformed)?;
+    fn take(&mut self, length: u64) -> Result<&'a [u8], InvalidWire> {
+        let length = usize::try_from(length).map_err(|_| InvalidWire)?;
+        let (taken, rest) = self.rest.split_at_checked(length).ok_or(InvalidWire)?;
         self.rest = rest;
         Ok(taken)
     }
 }
 
 /// Takes a varint off the front.
-pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
+pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, InvalidWire> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(10).enumerate() {
         // The tenth byte holds the last bit.
         if at == 9 && byte > 1 {
-            return Err(Malformed);
+            return Err(InvalidWire);
         }
         value |= u64::from(byte & 0x7f) << (7 * at);
         if byte < 0x80 {
@@ -113,7 +113,7 @@ pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, Malformed> {
             return Ok(value);
         }
     }
-    Err(Malformed)
+    Err(InvalidWire)
 }
 
 pub(super) fn put_varint(mut value: u64, into: &mut Vec<u8>) {
@@ -170,11 +170,11 @@ mod tests {
             assert_eq!(bytes.len(), varint_len(value));
             assert_eq!(varint(&mut &bytes[..]), Ok(value));
             for end in 0..bytes.len() {
-                assert_eq!(varint(&mut &bytes[..end]), Err(Malformed));
+                assert_eq!(varint(&mut &bytes[..end]), Err(InvalidWire));
             }
         }
-        assert_eq!(varint(&mut &[0xff; 11][..]), Err(Malformed));
-        assert_eq!(varint(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]), Err(Malformed));
+        assert_eq!(varint(&mut &[0xff; 11][..]), Err(InvalidWire));
+        assert_eq!(varint(&mut &[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2][..]), Err(InvalidWire));
     }
 
     #[test]

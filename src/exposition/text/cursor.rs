@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::ParseError;
+use super::TextError;
 use crate::model::{Excerpt, excerpt, excerpt_lossy};
 
 /// What kind of name is read: metric names have colons.
@@ -68,8 +68,8 @@ impl<'a> Cursor<'a> {
         Self { body, text: std::str::from_utf8(body).ok(), at: 0, line: 1, line_start: 0 }
     }
 
-    pub(super) fn error(&self, problem: String) -> ParseError {
-        ParseError::Syntax { line: self.line, problem }
+    pub(super) fn error(&self, problem: String) -> TextError {
+        TextError::Syntax { line: self.line, problem }
     }
 
     pub(super) fn line(&self) -> usize {
@@ -77,7 +77,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The byte at the cursor.
-    pub(super) fn byte(&self) -> Result<u8, ParseError> {
+    pub(super) fn byte(&self) -> Result<u8, TextError> {
         self.body.get(self.at).copied().ok_or_else(|| self.error("unexpected end of input stream".into()))
     }
 
@@ -99,7 +99,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// Goes past blanks, if there are any here, and tells the byte after them.
-    pub(super) fn skip_blanks(&mut self) -> Result<u8, ParseError> {
+    pub(super) fn skip_blanks(&mut self) -> Result<u8, TextError> {
         self.skip_blanks_or_end();
         self.byte()
     }
@@ -111,7 +111,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A name; empty if none begins here. Quotes may begin and end anywhere in it, as in the original.
-    pub(super) fn name(&mut self, kind: NameKind) -> Result<Token<'a>, ParseError> {
+    pub(super) fn name(&mut self, kind: NameKind) -> Result<Token<'a>, TextError> {
         let colon = if kind == NameKind::Metric { COLON } else { 0 };
         let start = self.at;
         if !is(self.byte()?, LETTER | QUOTE | colon) {
@@ -129,7 +129,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The part of a name from the quote at the cursor to the closing one, behind which the name ends.
-    fn quoted_name(&mut self, name: &mut Vec<u8>, kind: NameKind) -> Result<(), ParseError> {
+    fn quoted_name(&mut self, name: &mut Vec<u8>, kind: NameKind) -> Result<(), TextError> {
         let what = if kind == NameKind::Metric { "metric" } else { "label" };
         loop {
             self.at += 1;
@@ -148,7 +148,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// The byte that the escape sequence at the cursor stands for. The cursor is then at its second byte.
-    fn escaped(&mut self) -> Result<u8, ParseError> {
+    fn escaped(&mut self) -> Result<u8, TextError> {
         self.at += 1;
         match self.byte()? {
             b'n' => Ok(b'\n'),
@@ -158,7 +158,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// A label value; the cursor is at its opening quote, and then behind its closing one.
-    pub(super) fn label_value(&mut self) -> Result<Token<'a>, ParseError> {
+    pub(super) fn label_value(&mut self) -> Result<Token<'a>, TextError> {
         self.at += 1;
         let start = self.at;
         let rest = self.body.get(self.at..).unwrap_or_default();
@@ -190,7 +190,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// All up to the next blank or line feed.
-    pub(super) fn until_white(&mut self) -> Result<&'a [u8], ParseError> {
+    pub(super) fn until_white(&mut self) -> Result<&'a [u8], TextError> {
         let rest = self.body.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|&byte| is(byte, WHITE)).unwrap_or(rest.len());
         self.at += length;
@@ -199,7 +199,7 @@ impl<'a> Cursor<'a> {
     }
 
     /// All up to the end of the line.
-    pub(super) fn until_line_feed(&mut self) -> Result<&'a [u8], ParseError> {
+    pub(super) fn until_line_feed(&mut self) -> Result<&'a [u8], TextError> {
         let rest = self.body.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
         self.at += length;

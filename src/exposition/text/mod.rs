@@ -12,5 +12,5 @@ mod template;
 mod tests;
 
 pub use known::Known;
-pub use parse::{ParseError, parse};
+pub use parse::{TextError, parse};
 pub use render::TextRenderer;

@@ -27,7 +27,7 @@ use crate::model::{MetricType, excerpt, excerpt_lossy};
 
 /// Why a body is not text format; the push changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ParseError {
+pub enum TextError {
     /// A line is malformed.
     Syntax {
         /// The line's number, from 1.
@@ -44,7 +44,7 @@ pub enum ParseError {
     },
 }
 
-impl fmt::Display for ParseError {
+impl fmt::Display for TextError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Syntax { line, problem } => write!(f, "text format parsing error in line {line}: {problem}"),
@@ -53,13 +53,13 @@ impl fmt::Display for ParseError {
     }
 }
 
-impl std::error::Error for ParseError {}
+impl std::error::Error for TextError {}
 
 /// Reads a body. Families come in the order in which they are first named, each name once, none without metrics.
 ///
 /// Help that is not UTF-8 is taken with replacement characters, as the original's query API shows it.
-pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, ParseError> {
-    let mut parser = Parser {
+pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, TextError> {
+    let mut parser = TextParser {
         cursor: Cursor::new(body),
         names,
         limits,
@@ -71,7 +71,7 @@ pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Resu
     Ok(parser.collector.finish())
 }
 
-struct Parser<'a, 'l> {
+struct TextParser<'a, 'l> {
     cursor: Cursor<'a>,
     names: NameValidation,
     limits: &'l Limits,
@@ -93,9 +93,9 @@ enum Naming {
     None,
 }
 
-impl<'a> Parser<'a, '_> {
+impl<'a> TextParser<'a, '_> {
     /// Reads a line; `false` if there is none.
-    fn line(&mut self) -> Result<bool, ParseError> {
+    fn line(&mut self) -> Result<bool, TextError> {
         self.cursor.skip_blanks_or_end();
         if self.cursor.is_at_end() {
             return Ok(false);
@@ -106,7 +106,7 @@ impl<'a> Parser<'a, '_> {
             _ => self.sample()?,
         }
         let line = self.cursor.line();
-        let limit = |limit| Err(ParseError::Limit { line, limit });
+        let limit = |limit| Err(TextError::Limit { line, limit });
         if self.cursor.next_line() > self.limits.line_bytes_max {
             return limit(Limit::LineBytes(self.limits.line_bytes_max));
         }
@@ -120,7 +120,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// A comment, up to its line feed.
-    fn comment(&mut self) -> Result<(), ParseError> {
+    fn comment(&mut self) -> Result<(), TextError> {
         self.cursor.advance();
         self.cursor.skip_blanks()?;
         let keyword = self.cursor.until_white()?;
@@ -144,7 +144,7 @@ impl<'a> Parser<'a, '_> {
         if keyword == b"HELP" { self.help(rest) } else { self.metric_type(rest) }
     }
 
-    fn help(&mut self, escaped: &'a [u8]) -> Result<(), ParseError> {
+    fn help(&mut self, escaped: &'a [u8]) -> Result<(), TextError> {
         let help = unescape_help(escaped).map_err(|problem| self.cursor.error(problem))?;
         let help = match help {
             Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
@@ -154,7 +154,7 @@ impl<'a> Parser<'a, '_> {
         taken.map_err(|name| self.cursor.error(format!("second HELP line for metric name {:?}", excerpt(&name))))
     }
 
-    fn metric_type(&mut self, token: &[u8]) -> Result<(), ParseError> {
+    fn metric_type(&mut self, token: &[u8]) -> Result<(), TextError> {
         let metric_type = self.parse_type(token)?;
         self.collector.set_type(metric_type).map_err(|name| {
             let name = excerpt(&name);
@@ -163,7 +163,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// The type in a TYPE line. The original drops backslashes from it.
-    fn parse_type(&self, token: &[u8]) -> Result<MetricType, ParseError> {
+    fn parse_type(&self, token: &[u8]) -> Result<MetricType, TextError> {
         let bytes: Vec<u8> = token.iter().copied().filter(|&byte| byte != b'\\').collect();
         let name = String::from_utf8_lossy(&bytes);
         match &*name.to_uppercase() {
@@ -178,7 +178,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// Makes the family that samples of this name belong to the current one.
-    fn select(&mut self, name: Token<'a>) -> Result<(), ParseError> {
+    fn select(&mut self, name: Token<'a>) -> Result<(), TextError> {
         match name {
             Ok(name) if self.collector.is_selected(&name) => Ok(()),
             Ok(name) if self.names.allows_metric(&name) => {
@@ -190,7 +190,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// A sample, up to its line feed.
-    fn sample(&mut self) -> Result<(), ParseError> {
+    fn sample(&mut self) -> Result<(), TextError> {
         self.labels.clear();
         self.mark = None;
         let mut naming = Naming::None;
@@ -220,7 +220,7 @@ impl<'a> Parser<'a, '_> {
         if self.cursor.byte()? == b'\n' { Ok(()) } else { self.timestamp() }
     }
 
-    fn timestamp(&mut self) -> Result<(), ParseError> {
+    fn timestamp(&mut self) -> Result<(), TextError> {
         self.cursor.skip_blanks()?;
         let token = self.cursor.until_white()?;
         if std::str::from_utf8(token).ok().and_then(|token| token.parse::<i64>().ok()).is_none() {
@@ -237,7 +237,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// The labels, from opening to closing brace.
-    fn labels(&mut self, before: Naming) -> Result<Naming, ParseError> {
+    fn labels(&mut self, before: Naming) -> Result<Naming, TextError> {
         let inside_allowed = before == Naming::None;
         let mut naming = before;
         loop {
@@ -269,7 +269,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// A metric's name between the braces; the cursor is behind it.
-    fn name_inside(&mut self, name: Token<'a>, naming: &Naming) -> Result<(), ParseError> {
+    fn name_inside(&mut self, name: Token<'a>, naming: &Naming) -> Result<(), TextError> {
         if *naming == Naming::Inside {
             let family = excerpt(self.collector.selected_name());
             return Err(self.cursor.error(format!("multiple metric names for metric {family:?}")));
@@ -283,7 +283,7 @@ impl<'a> Parser<'a, '_> {
 
     /// A label; the cursor is at the `=`, and then at the comma or brace behind the value. Where it stands before the
     /// metric's name, the family of the line before says whether it is a quantile or bound, as in the original.
-    fn label(&mut self, name: Token<'a>) -> Result<(), ParseError> {
+    fn label(&mut self, name: Token<'a>) -> Result<(), TextError> {
         let name = match name {
             Ok(name) if name == "__name__" => {
                 return Err(self.cursor.error("label name \"__name__\" is reserved".into()));
@@ -309,7 +309,7 @@ impl<'a> Parser<'a, '_> {
         let Some(special) = self.collector.type_label().filter(|special| *special == name) else {
             let max = self.limits.labels_per_series_max;
             if self.labels.len() == max {
-                return Err(ParseError::Limit { line: self.cursor.line(), limit: Limit::LabelsPerSeries(max) });
+                return Err(TextError::Limit { line: self.cursor.line(), limit: Limit::LabelsPerSeries(max) });
             }
             self.labels.push(RawLabel { name, value });
             return Ok(());
@@ -323,7 +323,7 @@ impl<'a> Parser<'a, '_> {
     }
 
     /// No label is there twice.
-    fn check_labels(&self) -> Result<(), ParseError> {
+    fn check_labels(&self) -> Result<(), TextError> {
         if self.labels.is_sorted_by(|a, b| a.name < b.name) {
             return Ok(());
         }

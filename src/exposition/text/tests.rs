@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 
-use super::{ParseError, TextRenderer, parse};
+use super::{TextError, TextRenderer, parse};
 use crate::exposition::protobuf::is_original;
 use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal};
 use crate::model::{Family, LabelSet};
@@ -11,7 +11,7 @@ fn group() -> LabelSet {
     LabelSet::new([("job", "a")])
 }
 
-fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, Refusal>, ParseError> {
+fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, Refusal>, TextError> {
     let raw = parse(body, names, &Limits::default())?;
     let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
@@ -235,7 +235,7 @@ fn bounds_are_kept() {
     let limits =
         Limits { line_bytes_max: 20, labels_per_series_max: 2, series_max: 3, families_max: 2, ..Limits::default() };
     let limit = |body: &str| match parse(body.as_bytes(), NameValidation::Legacy, &limits) {
-        Err(ParseError::Limit { line, limit }) => Some((line, limit)),
+        Err(TextError::Limit { line, limit }) => Some((line, limit)),
         _ => None,
     };
     assert_eq!(limit("a 1\na 2\na 3\n"), None);
