@@ -3,11 +3,11 @@
 //! To the original such a field is an unknown one, which changes nothing; it even shows it again. Strict readers, among them
 //! Prometheus and the decoder used here, take a message that has one for damaged. So it is left out.
 
-use super::wire::{Fields, InvalidWire, Value, put_varint};
+use super::wire::{FieldReader, InvalidWire, WireValue, put_varint};
 
 /// What a field holds.
 #[derive(Clone, Copy)]
-pub(super) enum Kind {
+pub(super) enum FieldKind {
     Varint,
     Double,
     Bytes,
@@ -19,44 +19,51 @@ pub(super) enum Kind {
 }
 
 /// The fields that there are.
-pub(super) type Definition = &'static [(u32, Kind)];
+pub(super) type Definition = &'static [(u32, FieldKind)];
 
-const TIMESTAMP: Definition = &[(1, Kind::Varint), (2, Kind::Varint)];
-const LABEL: Definition = &[(1, Kind::Bytes), (2, Kind::Bytes)];
-const EXEMPLAR: Definition = &[(1, Kind::Message(LABEL)), (2, Kind::Double), (3, Kind::Message(TIMESTAMP))];
-const VALUE: Definition = &[(1, Kind::Double)];
-const COUNTER: Definition = &[(1, Kind::Double), (2, Kind::Message(EXEMPLAR)), (3, Kind::Message(TIMESTAMP))];
-const QUANTILE: Definition = &[(1, Kind::Double), (2, Kind::Double)];
-const SUMMARY: Definition =
-    &[(1, Kind::Varint), (2, Kind::Double), (3, Kind::Message(QUANTILE)), (4, Kind::Message(TIMESTAMP))];
-const SPAN: Definition = &[(1, Kind::Varint), (2, Kind::Varint)];
-const BUCKET: Definition = &[(1, Kind::Varint), (2, Kind::Double), (3, Kind::Message(EXEMPLAR)), (4, Kind::Double)];
+const TIMESTAMP: Definition = &[(1, FieldKind::Varint), (2, FieldKind::Varint)];
+const LABEL: Definition = &[(1, FieldKind::Bytes), (2, FieldKind::Bytes)];
+const EXEMPLAR: Definition =
+    &[(1, FieldKind::Message(LABEL)), (2, FieldKind::Double), (3, FieldKind::Message(TIMESTAMP))];
+const VALUE: Definition = &[(1, FieldKind::Double)];
+const COUNTER: Definition =
+    &[(1, FieldKind::Double), (2, FieldKind::Message(EXEMPLAR)), (3, FieldKind::Message(TIMESTAMP))];
+const QUANTILE: Definition = &[(1, FieldKind::Double), (2, FieldKind::Double)];
+const SUMMARY: Definition = &[
+    (1, FieldKind::Varint),
+    (2, FieldKind::Double),
+    (3, FieldKind::Message(QUANTILE)),
+    (4, FieldKind::Message(TIMESTAMP)),
+];
+const SPAN: Definition = &[(1, FieldKind::Varint), (2, FieldKind::Varint)];
+const BUCKET: Definition =
+    &[(1, FieldKind::Varint), (2, FieldKind::Double), (3, FieldKind::Message(EXEMPLAR)), (4, FieldKind::Double)];
 const HISTOGRAM: Definition = &[
-    (1, Kind::Varint),
-    (2, Kind::Double),
-    (3, Kind::Message(BUCKET)),
-    (4, Kind::Double),
-    (5, Kind::Varint),
-    (6, Kind::Double),
-    (7, Kind::Varint),
-    (8, Kind::Double),
-    (9, Kind::Message(SPAN)),
-    (10, Kind::Varints),
-    (11, Kind::Doubles),
-    (12, Kind::Message(SPAN)),
-    (13, Kind::Varints),
-    (14, Kind::Doubles),
-    (15, Kind::Message(TIMESTAMP)),
-    (16, Kind::Message(EXEMPLAR)),
+    (1, FieldKind::Varint),
+    (2, FieldKind::Double),
+    (3, FieldKind::Message(BUCKET)),
+    (4, FieldKind::Double),
+    (5, FieldKind::Varint),
+    (6, FieldKind::Double),
+    (7, FieldKind::Varint),
+    (8, FieldKind::Double),
+    (9, FieldKind::Message(SPAN)),
+    (10, FieldKind::Varints),
+    (11, FieldKind::Doubles),
+    (12, FieldKind::Message(SPAN)),
+    (13, FieldKind::Varints),
+    (14, FieldKind::Doubles),
+    (15, FieldKind::Message(TIMESTAMP)),
+    (16, FieldKind::Message(EXEMPLAR)),
 ];
 pub(super) const METRIC: Definition = &[
-    (1, Kind::Message(LABEL)),
-    (2, Kind::Message(VALUE)),
-    (3, Kind::Message(COUNTER)),
-    (4, Kind::Message(SUMMARY)),
-    (5, Kind::Message(VALUE)),
-    (6, Kind::Varint),
-    (7, Kind::Message(HISTOGRAM)),
+    (1, FieldKind::Message(LABEL)),
+    (2, FieldKind::Message(VALUE)),
+    (3, FieldKind::Message(COUNTER)),
+    (4, FieldKind::Message(SUMMARY)),
+    (5, FieldKind::Message(VALUE)),
+    (6, FieldKind::Varint),
+    (7, FieldKind::Message(HISTOGRAM)),
 ];
 
 /// The message of a metric without its mistyped fields. Unknown ones stay.
@@ -66,11 +73,11 @@ pub(super) fn well_typed(metric: &[u8]) -> Result<Vec<u8>, InvalidWire> {
 
 fn sift(message: &[u8], definition: Definition) -> Result<Vec<u8>, InvalidWire> {
     let mut kept = Vec::with_capacity(message.len());
-    let mut fields = Fields::new(message);
+    let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next()? {
         let kind = definition.iter().find(|(number, _)| *number == field.number).map(|(_, kind)| *kind);
         match (kind, field.value) {
-            (Some(Kind::Message(definition)), Value::Bytes(inner)) => {
+            (Some(FieldKind::Message(definition)), WireValue::Bytes(inner)) => {
                 let inner = sift(inner, definition)?;
                 put_varint(u64::from(field.number) << 3 | 2, &mut kept);
                 put_varint(inner.len() as u64, &mut kept);
@@ -83,7 +90,7 @@ fn sift(message: &[u8], definition: Definition) -> Result<Vec<u8>, InvalidWire> 
     Ok(kept)
 }
 
-impl Kind {
+impl FieldKind {
     fn is_written_as(self, wire_type: u8) -> bool {
         match self {
             Self::Varint => wire_type == 0,

@@ -22,7 +22,7 @@ use prost::Message;
 use super::lenient::well_typed;
 use super::message::Metric;
 use super::parts;
-use super::wire::{Fields, InvalidWire, Value, varint};
+use super::wire::{FieldReader, InvalidWire, WireValue, varint};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
 use crate::exposition::{Limit, Limits, NameValidation};
 use crate::model::label::RESERVED_PREFIX;
@@ -128,9 +128,9 @@ impl ProtobufParser<'_> {
     fn family<'a>(&mut self, message: &'a [u8]) -> Result<RawFamily<'a>, MessageError> {
         let mut family = self.head(message)?;
         let mut labels = Vec::new();
-        let mut fields = Fields::new(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next()? {
-            let (4, Value::Bytes(metric)) = (field.number, field.value) else { continue };
+            let (4, WireValue::Bytes(metric)) = (field.number, field.value) else { continue };
             self.series_len += 1;
             if self.series_len > self.limits.series_max {
                 return Err(Limit::Series(self.limits.series_max).into());
@@ -149,13 +149,13 @@ impl ProtobufParser<'_> {
         let mut family = RawFamily::new(Cow::Borrowed(""), MetricType::Counter);
         let mut name: &[u8] = &[];
         let mut type_number = MetricType::Counter as i32;
-        let mut fields = Fields::new(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
-                (1, Value::Bytes(bytes)) => name = bytes,
-                (2, Value::Bytes(bytes)) => family.help = Some(String::from_utf8_lossy(bytes)),
-                (3, Value::Varint(number)) => type_number = number as i32,
-                (5, Value::Bytes(bytes)) => family.unit = Some(String::from_utf8_lossy(bytes)),
+                (1, WireValue::Bytes(bytes)) => name = bytes,
+                (2, WireValue::Bytes(bytes)) => family.help = Some(String::from_utf8_lossy(bytes)),
+                (3, WireValue::Varint(number)) => type_number = number as i32,
+                (5, WireValue::Bytes(bytes)) => family.unit = Some(String::from_utf8_lossy(bytes)),
                 _ => {}
             }
         }
@@ -184,13 +184,13 @@ impl ProtobufParser<'_> {
         labels: &mut Vec<RawLabel<'a>>,
     ) -> Result<(), MessageError> {
         let mut rest = Rest::default();
-        let mut fields = Fields::new(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
-                (1, Value::Bytes(_)) if labels.len() == self.limits.labels_per_series_max => {
+                (1, WireValue::Bytes(_)) if labels.len() == self.limits.labels_per_series_max => {
                     return Err(Limit::LabelsPerSeries(self.limits.labels_per_series_max).into());
                 }
-                (1, Value::Bytes(pair)) => labels.push(self.label(pair, family)?),
+                (1, WireValue::Bytes(pair)) => labels.push(self.label(pair, family)?),
                 _ => rest.add(field.range, message),
             }
         }
@@ -229,11 +229,11 @@ impl ProtobufParser<'_> {
 
     fn label<'a>(&self, message: &'a [u8], family: &mut RawFamily<'a>) -> Result<RawLabel<'a>, MessageError> {
         let (mut name, mut value): (&[u8], &[u8]) = (&[], &[]);
-        let mut fields = Fields::new(message);
+        let mut fields = FieldReader::new(message);
         while let Some(field) = fields.next()? {
             match (field.number, field.value) {
-                (1, Value::Bytes(bytes)) => name = bytes,
-                (2, Value::Bytes(bytes)) => value = bytes,
+                (1, WireValue::Bytes(bytes)) => name = bytes,
+                (2, WireValue::Bytes(bytes)) => value = bytes,
                 _ => {}
             }
         }

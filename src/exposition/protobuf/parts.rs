@@ -3,9 +3,9 @@
 
 use prost::Message;
 
-use super::lenient::{Definition, Kind, METRIC};
+use super::lenient::{Definition, FieldKind, METRIC};
 use super::message::Metric;
-use super::wire::{Fields, InvalidWire, Value};
+use super::wire::{FieldReader, InvalidWire, WireValue};
 use crate::exposition::Limits;
 
 /// How many messages (buckets, quantiles, spans, exemplars and their labels, …) and entries of lists there are in the
@@ -24,15 +24,15 @@ pub fn is_original(metric: &[u8]) -> bool {
 
 fn count_in(message: &[u8], definition: Definition) -> Result<usize, InvalidWire> {
     let mut parts = 0;
-    let mut fields = Fields::new(message);
+    let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next()? {
         let kind = definition.iter().find(|(number, _)| *number == field.number).map(|(_, kind)| *kind);
         parts += match (kind, field.value) {
-            (Some(Kind::Message(definition)), Value::Bytes(inner)) => 1 + count_in(inner, definition)?,
+            (Some(FieldKind::Message(definition)), WireValue::Bytes(inner)) => 1 + count_in(inner, definition)?,
             // A varint ends with a byte under 0x80.
-            (Some(Kind::Varints), Value::Bytes(packed)) => packed.iter().filter(|byte| **byte < 0x80).count(),
-            (Some(Kind::Doubles), Value::Bytes(packed)) => packed.len() / size_of::<f64>(),
-            (Some(Kind::Varints | Kind::Doubles), _) => 1,
+            (Some(FieldKind::Varints), WireValue::Bytes(packed)) => packed.iter().filter(|byte| **byte < 0x80).count(),
+            (Some(FieldKind::Doubles), WireValue::Bytes(packed)) => packed.len() / size_of::<f64>(),
+            (Some(FieldKind::Varints | FieldKind::Doubles), _) => 1,
             _ => 0,
         };
     }

@@ -3,23 +3,23 @@
 use prost::Message;
 
 use super::message::{self, Metric};
-use super::wire::{Fields, Value};
+use super::wire::{FieldReader, WireValue};
 use crate::exposition::number;
 use crate::model::MetricType;
 
 /// Appends a `MetricFamily` message, which is well-formed, and a line feed; on one line if `compact`.
 pub(super) fn family(message: &[u8], compact: bool, into: &mut Vec<u8>) {
     let mut printer = Printer { into, compact, depth: 0, is_first: true };
-    let mut fields = Fields::new(message);
+    let mut fields = FieldReader::new(message);
     while let Ok(Some(field)) = fields.next() {
         match (field.number, field.value) {
-            (1, Value::Bytes(name)) => printer.string("name", name),
-            (2, Value::Bytes(help)) => printer.string("help", help),
-            (3, Value::Varint(number)) => {
+            (1, WireValue::Bytes(name)) => printer.string("name", name),
+            (2, WireValue::Bytes(help)) => printer.string("help", help),
+            (3, WireValue::Varint(number)) => {
                 let metric_type = MetricType::from_number(number as i32);
                 printer.scalar("type", enum_name(metric_type.unwrap_or(MetricType::Counter)));
             }
-            (4, Value::Bytes(bytes)) => {
+            (4, WireValue::Bytes(bytes)) => {
                 // Made by this room, or checked when it was pushed.
                 let metric = Metric::decode(bytes).unwrap_or_default();
                 printer.message("metric", |printer| printer.metric(&metric));

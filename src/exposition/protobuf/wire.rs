@@ -11,7 +11,7 @@ pub(super) struct InvalidWire;
 
 /// What a field holds.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Value<'a> {
+pub(super) enum WireValue<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
     /// A fixed value or a group: nothing that is read here field by field.
@@ -24,17 +24,17 @@ pub(super) struct Field<'a> {
     pub(super) number: u32,
     /// The wire type.
     pub(super) kind: u8,
-    pub(super) value: Value<'a>,
+    pub(super) value: WireValue<'a>,
     pub(super) range: Range<usize>,
 }
 
 /// Reads the fields of a message.
-pub(super) struct Fields<'a> {
+pub(super) struct FieldReader<'a> {
     rest: &'a [u8],
     length: usize,
 }
 
-impl<'a> Fields<'a> {
+impl<'a> FieldReader<'a> {
     pub(super) fn new(message: &'a [u8]) -> Self {
         Self { rest: message, length: message.len() }
     }
@@ -49,7 +49,7 @@ impl<'a> Fields<'a> {
         let value = match kind {
             3 => {
                 self.group(number, GROUP_DEPTH_MAX)?;
-                Value::Other
+                WireValue::Other
             }
             kind => self.value(kind)?,
         };
@@ -62,15 +62,15 @@ impl<'a> Fields<'a> {
         Ok((number, (tag & 7) as u8))
     }
 
-    fn value(&mut self, kind: u8) -> Result<Value<'a>, InvalidWire> {
+    fn value(&mut self, kind: u8) -> Result<WireValue<'a>, InvalidWire> {
         match kind {
-            0 => varint(&mut self.rest).map(Value::Varint),
-            1 => self.take(8).map(|_| Value::Other),
+            0 => varint(&mut self.rest).map(WireValue::Varint),
+            1 => self.take(8).map(|_| WireValue::Other),
             2 => {
                 let length = varint(&mut self.rest)?;
-                self.take(length).map(Value::Bytes)
+                self.take(length).map(WireValue::Bytes)
             }
-            5 => self.take(4).map(|_| Value::Other),
+            5 => self.take(4).map(|_| WireValue::Other),
             _ => Err(InvalidWire),
         }
     }
@@ -179,16 +179,16 @@ mod tests {
 
     #[test]
     fn groups_are_passed_over_but_not_for_ever() {
-        let mut fields = Fields::new(&[0x0b, 0x13, 0x08, 1, 0x14, 0x0c, 0x10, 5]);
-        assert_eq!(fields.next().unwrap().unwrap().value, Value::Other);
-        assert_eq!(fields.next().unwrap().unwrap().value, Value::Varint(5));
-        assert!(Fields::new(&[0x0b, 0x14]).next().is_err());
-        assert!(Fields::new(&[0x0b; 1_000]).next().is_err());
+        let mut fields = FieldReader::new(&[0x0b, 0x13, 0x08, 1, 0x14, 0x0c, 0x10, 5]);
+        assert_eq!(fields.next().unwrap().unwrap().value, WireValue::Other);
+        assert_eq!(fields.next().unwrap().unwrap().value, WireValue::Varint(5));
+        assert!(FieldReader::new(&[0x0b, 0x14]).next().is_err());
+        assert!(FieldReader::new(&[0x0b; 1_000]).next().is_err());
     }
 
     #[test]
     fn a_claimed_length_is_not_believed() {
-        assert!(Fields::new(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]).next().is_err());
-        assert!(Fields::new(&[0x02, 0]).next().is_err());
+        assert!(FieldReader::new(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]).next().is_err());
+        assert!(FieldReader::new(&[0x02, 0]).next().is_err());
     }
 }
