@@ -11,7 +11,7 @@ use std::sync::Arc;
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use pushrelay::exposition::text::{self, TextRenderer};
-use pushrelay::exposition::{Escaping, Limits, NameValidation};
+use pushrelay::exposition::{Escaping, NameValidation, PushLimits};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Position, StoreId, WriteTimestamp};
 use pushrelay::node::draft::{Chain, Drafted, Merge};
 use pushrelay::storage::{self, Log, RealDisk};
@@ -56,7 +56,7 @@ fn key(group: usize) -> LabelSet {
 }
 
 fn families(body: &str, key: &LabelSet) -> Vec<Family> {
-    let raw = text::parse(body.as_bytes(), NameValidation::Legacy, &Limits::default()).expect("a body that parses");
+    let raw = text::parse(body.as_bytes(), NameValidation::Legacy, &PushLimits::default()).expect("a body that parses");
     raw.iter().map(|raw| raw.family(key).expect("a family that stands")).collect()
 }
 
@@ -96,7 +96,7 @@ fn parse_text_known(bencher: Bencher, series: usize) {
     let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let held = Group::put(moment, families(&body(series, 0), &key));
     let body = body(series, 1);
-    let known = text::Known::new(Limits::default());
+    let known = text::Known::new(PushLimits::default());
     let walk = |body: &str| known.parse(body.as_bytes(), &held, &key);
     bencher.counter(ItemsCount::new(series)).bench(|| walk(black_box(&body)).expect("a body that repeats its series"));
 }

@@ -1,6 +1,6 @@
 //! The text format: what is accepted is shown so that it is accepted again, and means the same.
 
-use pushrelay::exposition::{Escaping, Limits, NameValidation, RawFamily, text};
+use pushrelay::exposition::{Escaping, NameValidation, PushLimits, RawFamily, text};
 use pushrelay::model::{Family, LabelSet};
 
 use super::{conversation, protobuf};
@@ -13,7 +13,7 @@ pub fn run(data: &[u8]) {
     let families = accepted(&raw);
     let page = shown(&families);
     // The group's labels are among those of each line now, so the bounds are other ones.
-    let Ok(again) = text::parse(&page, NameValidation::Utf8, &Limits::default()) else {
+    let Ok(again) = text::parse(&page, NameValidation::Utf8, &PushLimits::default()) else {
         panic!("what is shown is not accepted: {}", String::from_utf8_lossy(&page));
     };
     let again = shown(&accepted(&again));
@@ -23,8 +23,8 @@ pub fn run(data: &[u8]) {
 }
 
 /// Bounds that bodies of a fuzzer's size can cross.
-pub(super) fn limits() -> Limits {
-    Limits {
+pub(super) fn limits() -> PushLimits {
+    PushLimits {
         line_bytes_max: 512,
         labels_per_series_max: 20,
         series_max: 200,

@@ -119,7 +119,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
             default.compressed_body_bytes_max,
         ),
         inflight_bytes_max: reader.value(section, "inflight_bytes_max", ByteSize(default.inflight_bytes_max)).0,
-        push: exposition::Limits {
+        push: exposition::PushLimits {
             line_bytes_max: bytes(reader, section, "line_bytes_max", default.push.line_bytes_max),
             labels_per_series_max: reader.value(section, "series_labels_max", default.push.labels_per_series_max),
             series_max: reader.value(section, "push_series_max", default.push.series_max),

@@ -4,7 +4,7 @@ use std::fmt;
 
 /// Bounds on one push. The size of the body is bounded before it comes here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct PushLimits {
     /// Bytes in one line of the text format; default 1 MiB.
     pub line_bytes_max: usize,
     /// Labels of one series, without those of the group; default 1,000.
@@ -21,7 +21,7 @@ pub struct Limits {
     pub values_max: usize,
 }
 
-impl Default for Limits {
+impl Default for PushLimits {
     fn default() -> Self {
         Self {
             line_bytes_max: 1 << 20,
@@ -37,17 +37,17 @@ impl Default for Limits {
 /// A bound that a push crossed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Limit {
-    /// [`Limits::line_bytes_max`].
+    /// [`PushLimits::line_bytes_max`].
     LineBytes(usize),
-    /// [`Limits::labels_per_series_max`].
+    /// [`PushLimits::labels_per_series_max`].
     LabelsPerSeries(usize),
-    /// [`Limits::series_max`].
+    /// [`PushLimits::series_max`].
     Series(usize),
-    /// [`Limits::families_max`].
+    /// [`PushLimits::families_max`].
     Families(usize),
-    /// [`Limits::parts_per_series_max`].
+    /// [`PushLimits::parts_per_series_max`].
     PartsPerSeries(usize),
-    /// [`Limits::values_max`].
+    /// [`PushLimits::values_max`].
     Values(usize),
 }
 

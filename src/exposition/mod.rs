@@ -20,7 +20,7 @@ pub mod protobuf;
 pub mod raw;
 pub mod text;
 
-pub use limits::{Limit, Limits};
+pub use limits::{Limit, PushLimits};
 pub use name::{Escaping, NameValidation};
 pub use negotiate::{Encoding, Format, negotiate};
 pub use raw::{RawFamily, RawLabel, Refusal};

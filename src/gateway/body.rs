@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::compression;
-use crate::exposition::{Limits, NameValidation, RawFamily, Refusal, protobuf, text};
+use crate::exposition::{NameValidation, PushLimits, RawFamily, Refusal, protobuf, text};
 use crate::model::{Family, Group, LabelSet};
 
 use super::HttpReply;
@@ -25,13 +25,13 @@ pub struct BodyRules {
     /// Which names may be pushed.
     pub names: NameValidation,
     /// Bounds on what is parsed.
-    pub limits: Limits,
+    pub limits: PushLimits,
 }
 
 /// 64 MiB, legacy names.
 impl Default for BodyRules {
     fn default() -> Self {
-        Self { body_bytes_max: 64 << 20, names: NameValidation::default(), limits: Limits::default() }
+        Self { body_bytes_max: 64 << 20, names: NameValidation::default(), limits: PushLimits::default() }
     }
 }
 
@@ -266,7 +266,7 @@ mod tests {
         let bomb = gzip(&"m 1\n".repeat(10_000));
         let refused = told(headers, &bomb, &rules(bomb.len()));
         assert!(refused.starts_with("413 the request body is larger than the limit of"), "{refused}");
-        let few = BodyRules { limits: Limits { series_max: 1, ..Limits::default() }, ..BodyRules::default() };
+        let few = BodyRules { limits: PushLimits { series_max: 1, ..PushLimits::default() }, ..BodyRules::default() };
         let refused = told(Headers::default(), b"a 1\nb 1\n", &few);
         assert!(refused.starts_with("413 ") && refused.contains("limit of 1 series"), "{refused}");
     }
@@ -343,7 +343,8 @@ mod tests {
             "# TYPE § histogram\n§_bucket{le=\"1\"} -1",
         ];
         let long = ["x", "\u{1}", "\u{f8ff}"].map(|character| character.repeat(100_000));
-        let rules = BodyRules { limits: Limits { line_bytes_max: usize::MAX, ..Limits::default() }, ..rules(1 << 30) };
+        let rules =
+            BodyRules { limits: PushLimits { line_bytes_max: usize::MAX, ..PushLimits::default() }, ..rules(1 << 30) };
         let (mut refused, mut quoted) = (0, 0);
         for (text, long) in texts.iter().flat_map(|text| long.iter().map(move |long| (text, long))) {
             let told = told(Headers::default(), format!("{}\n", text.replace('§', long)).as_bytes(), &rules);

@@ -141,7 +141,7 @@ pub struct LimitOptions {
     /// Bytes of all bodies held at once.
     pub inflight_bytes_max: u64,
     /// What one push may hold.
-    pub push: exposition::Limits,
+    pub push: exposition::PushLimits,
     /// What the store may hold.
     pub store: store::Limits,
     /// Bytes of compressed text kept between scrapes.
@@ -170,7 +170,7 @@ impl Default for LimitOptions {
             body_bytes_max: 64 << 20,
             compressed_body_bytes_max: 64 << 20,
             inflight_bytes_max: 512 << 20,
-            push: exposition::Limits::default(),
+            push: exposition::PushLimits::default(),
             store: store::Limits::default(),
             scrape_cache_bytes_max: 64 << 20,
             connections_max: 10_000,

@@ -138,11 +138,11 @@ fn time_stamp(unix_ns: u64) -> String {
 mod tests {
     use super::*;
     use crate::exposition::protobuf::message::BucketSpan;
-    use crate::exposition::{Limits, NameValidation, text};
+    use crate::exposition::{NameValidation, PushLimits, text};
 
     fn shown(body: &str) -> Value {
         let labels = LabelSet::new([("job", "a")]);
-        let raw = text::parse(body.as_bytes(), NameValidation::Utf8, &Limits::default()).unwrap();
+        let raw = text::parse(body.as_bytes(), NameValidation::Utf8, &PushLimits::default()).unwrap();
         let families: Vec<Family> = raw.iter().map(|raw| raw.family(&labels).unwrap()).collect();
         group(&labels, true, families.iter().map(|family| (1_795_343_691_943_193_400, family)))
     }

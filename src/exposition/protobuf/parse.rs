@@ -24,7 +24,7 @@ use super::message::Metric;
 use super::parts;
 use super::wire::{FieldReader, InvalidWire, WireValue, varint};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
-use crate::exposition::{Limit, Limits, NameValidation};
+use crate::exposition::{Limit, NameValidation, PushLimits};
 use crate::model::label::RESERVED_PREFIX;
 use crate::model::{MetricType, Points};
 
@@ -60,7 +60,11 @@ impl fmt::Display for ProtobufError {
 impl std::error::Error for ProtobufError {}
 
 /// Reads a body. Families come in the order in which their names are first met, each name once.
-pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, ProtobufError> {
+pub fn parse<'a>(
+    body: &'a [u8],
+    names: NameValidation,
+    limits: &PushLimits,
+) -> Result<Vec<RawFamily<'a>>, ProtobufError> {
     let mut families: Vec<RawFamily> = Vec::new();
     let mut index: HashMap<Cow<str>, usize> = HashMap::new();
     let mut rest = body;
@@ -119,7 +123,7 @@ impl MessageError {
 
 struct ProtobufParser<'l> {
     names: NameValidation,
-    limits: &'l Limits,
+    limits: &'l PushLimits,
     series_len: usize,
     values_len: usize,
 }

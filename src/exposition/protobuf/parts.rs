@@ -6,7 +6,7 @@ use prost::Message;
 use super::lenient::{Definition, FieldKind, METRIC};
 use super::message::Metric;
 use super::wire::{FieldReader, InvalidWire, WireValue};
-use crate::exposition::Limits;
+use crate::exposition::PushLimits;
 
 /// How many messages (buckets, quantiles, spans, exemplars and their labels, …) and entries of lists there are in the
 /// message of a metric. Unknown fields are none.
@@ -17,7 +17,7 @@ pub(super) fn count(metric: &[u8]) -> Result<usize, InvalidWire> {
 /// Whether these are the bytes of a metric as they are kept of one that was pushed: see [`crate::model::Originals`]. They have
 /// neither labels, which are known besides, nor a timestamp. None at all are kept of most.
 pub fn is_original(metric: &[u8]) -> bool {
-    let is_bounded = || count(metric).is_ok_and(|parts| parts <= Limits::default().parts_per_series_max);
+    let is_bounded = || count(metric).is_ok_and(|parts| parts <= PushLimits::default().parts_per_series_max);
     let is_bare = |metric: Metric| metric.label.is_empty() && metric.timestamp_ms.is_none();
     metric.is_empty() || (is_bounded() && Metric::decode(metric).is_ok_and(is_bare))
 }

@@ -6,7 +6,7 @@ use prost::Message;
 use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
 use super::wire::{put_bytes, put_uint, put_varint};
 use super::{ProtobufError, ProtobufRenderer, is_original, parse};
-use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal, text};
+use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, Refusal, text};
 use crate::model::{Family, LabelSet, MetricType, Points};
 
 fn group() -> LabelSet {
@@ -51,7 +51,7 @@ fn native() -> Metric {
 }
 
 fn families(body: &[u8]) -> Result<Result<Vec<Family>, Refusal>, ProtobufError> {
-    let raw = parse(body, NameValidation::Legacy, &Limits::default())?;
+    let raw = parse(body, NameValidation::Legacy, &PushLimits::default())?;
     let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
     let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
@@ -159,7 +159,7 @@ fn names_and_types_that_there_are_not_are_refused() {
     let label = Refusal::LabelName { family: "m".into(), label: "a.b".into() };
     assert_eq!(refused(&delimited(b"m", 1, std::slice::from_ref(&metric))), label);
     let body = delimited(b"a.b", 1, &[metric]);
-    let utf8 = parse(&body, NameValidation::Utf8, &Limits::default()).unwrap();
+    let utf8 = parse(&body, NameValidation::Utf8, &PushLimits::default()).unwrap();
     assert!(utf8[0].family(&group()).is_ok());
     // What cannot be read goes before what must not be said.
     let cut = [delimited(b"a.b", 1, &[]), vec![5]].concat();
@@ -189,7 +189,7 @@ fn what_cannot_be_a_family_is_an_error() {
 
 #[test]
 fn bounds_are_kept() {
-    let limits = Limits {
+    let limits = PushLimits {
         line_bytes_max: 1,
         labels_per_series_max: 1,
         series_max: 2,
@@ -220,7 +220,7 @@ fn bounds_are_kept() {
 /// Small parts make much of little, and are counted before they are made.
 #[test]
 fn parts_of_a_metric_are_bounded() {
-    let limits = Limits { parts_per_series_max: 100, ..Limits::default() };
+    let limits = PushLimits { parts_per_series_max: 100, ..PushLimits::default() };
     let parse = |kind: i32, field: u8, parts: &[u8]| {
         let mut metric = Vec::new();
         put_bytes(field, parts, &mut metric);
@@ -280,7 +280,7 @@ fn messages_are_printed_as_text_too() {
 fn a_push_as_text_is_the_same_as_a_push_as_protobuf() {
     let body = "# HELP h x\n# TYPE h histogram\nh_bucket{le=\"1\",a=\"\\n\"} 1\nh_sum{a=\"\\n\"} 1.5\nh_count 2\n\
                 # TYPE s summary\ns{quantile=\"0.5\"} NaN\ns_count 1\n# TYPE f gaugehistogram\nf_count 1.5\nm 3\n";
-    let raw = text::parse(body.as_bytes(), NameValidation::Legacy, &Limits::default()).unwrap();
+    let raw = text::parse(body.as_bytes(), NameValidation::Legacy, &PushLimits::default()).unwrap();
     let pushed: Vec<Family> = raw.iter().map(|raw| raw.family(&group()).unwrap()).collect();
     assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
 }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use crate::exposition::protobuf::message::Metric;
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
-use crate::exposition::{Limits, number};
+use crate::exposition::{PushLimits, number};
 use crate::model::{MetricType, Num, Points, excerpt};
 
 /// What a sample is of its series, by its name's suffix.
@@ -289,7 +289,7 @@ impl Distribution<'_> {
             return None;
         }
         // In text so many are taken, but kept as protobuf they would be refused wherever they are read again.
-        if self.marks.len() >= Limits::default().parts_per_series_max {
+        if self.marks.len() >= PushLimits::default().parts_per_series_max {
             return None;
         }
         let mut metric = Metric::of(metric_type, points, values);

@@ -11,7 +11,7 @@
 
 use super::sample::Samples;
 use super::template::{BODY_BYTES_MAX, FAMILIES_MAX, Template, Templates, first_name};
-use crate::exposition::Limits;
+use crate::exposition::PushLimits;
 use crate::model::label::LabelSet;
 use crate::model::{Family, Group, MetricType, Schema, Values};
 
@@ -19,13 +19,13 @@ use crate::model::{Family, Group, MetricType, Schema, Values};
 /// holds, its labels, and the bounds; what it remembers of others makes it faster.
 #[derive(Debug)]
 pub struct Known {
-    limits: Limits,
+    limits: PushLimits,
     templates: Templates,
 }
 
 impl Known {
     /// For bodies within these bounds.
-    pub fn new(limits: Limits) -> Self {
+    pub fn new(limits: PushLimits) -> Self {
         Self { limits, templates: Templates::default() }
     }
 

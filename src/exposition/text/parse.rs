@@ -22,7 +22,7 @@ use std::fmt;
 use super::collect::{Collector, Mark};
 use super::cursor::{Cursor, NameKind, Token, quoted};
 use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
-use crate::exposition::{Limit, Limits, NameValidation, number};
+use crate::exposition::{Limit, NameValidation, PushLimits, number};
 use crate::model::{MetricType, excerpt, excerpt_lossy};
 
 /// Why a body is not text format; the push changes nothing.
@@ -58,7 +58,7 @@ impl std::error::Error for TextError {}
 /// Reads a body. Families come in the order in which they are first named, each name once, none without metrics.
 ///
 /// Help that is not UTF-8 is taken with replacement characters, as the original's query API shows it.
-pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Result<Vec<RawFamily<'a>>, TextError> {
+pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &PushLimits) -> Result<Vec<RawFamily<'a>>, TextError> {
     let mut parser = TextParser {
         cursor: Cursor::new(body),
         names,
@@ -74,7 +74,7 @@ pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &Limits) -> Resu
 struct TextParser<'a, 'l> {
     cursor: Cursor<'a>,
     names: NameValidation,
-    limits: &'l Limits,
+    limits: &'l PushLimits,
     collector: Collector<'a>,
     /// The labels of the line at hand, but for the one that `mark` is.
     labels: Vec<RawLabel<'a>>,

@@ -1,7 +1,7 @@
 //! Samples walked beside the series of a schema that they are expected to be of.
 
 use super::template::{Kind, Number, Target};
-use crate::exposition::{Limits, number};
+use crate::exposition::{PushLimits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
 use crate::model::{MetricType, Num, Points, Schema, Series, SeriesIter};
 
@@ -11,7 +11,7 @@ pub(super) struct Samples<'a> {
     /// How long that was at the beginning of the line at hand.
     line_left: usize,
     grouping: &'a LabelSet,
-    limits: Limits,
+    limits: PushLimits,
     /// How lines of each [`Part`] of the family at hand are made.
     forms: [Form<'a>; 4],
     body: &'a [u8],
@@ -111,7 +111,7 @@ impl<'s> SeriesCursor<'s> {
 
 impl<'a> Samples<'a> {
     /// All of a body. The numbers that are read of it are noted, if `noted`.
-    pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: Limits, noted: bool) -> Self {
+    pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: PushLimits, noted: bool) -> Self {
         let (forms, numbers) = (Default::default(), noted.then(Vec::new));
         Self { rest: body, line_left: body.len(), grouping, limits, forms, body, numbers }
     }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::{TextError, TextRenderer, parse};
 use crate::exposition::protobuf::is_original;
-use crate::exposition::{Escaping, Limit, Limits, NameValidation, Refusal};
+use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, Refusal};
 use crate::model::{Family, LabelSet};
 
 fn group() -> LabelSet {
@@ -12,7 +12,7 @@ fn group() -> LabelSet {
 }
 
 fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, Refusal>, TextError> {
-    let raw = parse(body, names, &Limits::default())?;
+    let raw = parse(body, names, &PushLimits::default())?;
     let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
     let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
@@ -36,7 +36,7 @@ fn shown(body: &str) -> String {
 }
 
 fn problem(body: &[u8], names: NameValidation) -> String {
-    parse(body, names, &Limits::default()).unwrap_err().to_string()
+    parse(body, names, &PushLimits::default()).unwrap_err().to_string()
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn what_can_be_read_may_still_be_refused() {
 /// Both counts of a histogram are kept as protobuf, unless that would be more than is read of it again.
 #[test]
 fn of_a_very_large_histogram_one_count_is_kept() {
-    let max = Limits::default().parts_per_series_max;
+    let max = PushLimits::default().parts_per_series_max;
     for (buckets, kept) in [(1, true), (max - 1, true), (max, false)] {
         let lines: String = (0..buckets).map(|bound| format!("h_bucket{{le=\"{bound}\"}} 1\n")).collect();
         let body = format!("# TYPE h histogram\n{lines}h_count 5\nh_count 5.5\n");
@@ -175,7 +175,7 @@ fn of_a_very_large_histogram_one_count_is_kept() {
 fn lines_without_a_name_repeat_a_series_once() {
     for (head, metric) in [("", "m"), ("# TYPE m summary\n", "m_sum")] {
         let body = format!("{head}{metric}{{a=\"1\"}} 1\n{}", "{b=\"\"} 1\n{} 1\n".repeat(500));
-        let raw = parse(body.as_bytes(), NameValidation::Legacy, &Limits::default()).unwrap();
+        let raw = parse(body.as_bytes(), NameValidation::Legacy, &PushLimits::default()).unwrap();
         assert_eq!(raw[0].len(), 2);
         assert!(matches!(raw[0].family(&group()), Err(Refusal::DuplicateSeries(_))));
     }
@@ -206,7 +206,7 @@ fn names_are_quoted_or_escaped_as_the_scraper_asks() {
 #[test]
 fn series_without_labels_have_no_braces() {
     let pushed = families(b"m{instance=\"\"} 1\n{\"a.b\",instance=\"\"} 1\n", NameValidation::Utf8).unwrap().unwrap();
-    let bare = parse(b"m 1\n{\"a.b\"} 1\n", NameValidation::Utf8, &Limits::default()).unwrap();
+    let bare = parse(b"m 1\n{\"a.b\"} 1\n", NameValidation::Utf8, &PushLimits::default()).unwrap();
     let instance = LabelSet::new([("instance", "")]);
     let bare: Vec<Family> = bare.iter().map(|raw| raw.family(&instance).unwrap()).collect();
     let mut page = Vec::new();
@@ -232,8 +232,13 @@ fn one_head_stands_over_the_series_of_all_groups() {
 
 #[test]
 fn bounds_are_kept() {
-    let limits =
-        Limits { line_bytes_max: 20, labels_per_series_max: 2, series_max: 3, families_max: 2, ..Limits::default() };
+    let limits = PushLimits {
+        line_bytes_max: 20,
+        labels_per_series_max: 2,
+        series_max: 3,
+        families_max: 2,
+        ..PushLimits::default()
+    };
     let limit = |body: &str| match parse(body.as_bytes(), NameValidation::Legacy, &limits) {
         Err(TextError::Limit { line, limit }) => Some((line, limit)),
         _ => None,

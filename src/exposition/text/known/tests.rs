@@ -15,7 +15,7 @@ fn grouping(instance: bool) -> LabelSet {
 }
 
 /// What the parser makes of a body, in the order of names.
-fn parsed(body: &[u8], grouping: &LabelSet, limits: &Limits) -> Result<Vec<Family>, String> {
+fn parsed(body: &[u8], grouping: &LabelSet, limits: &PushLimits) -> Result<Vec<Family>, String> {
     let raw = text::parse(body, NameValidation::Legacy, limits).map_err(|error| error.to_string())?;
     let families = raw.iter().map(|raw| raw.family(grouping).map_err(|error| error.to_string()));
     let mut families: Vec<Family> = families.collect::<Result<_, _>>()?;
@@ -25,11 +25,11 @@ fn parsed(body: &[u8], grouping: &LabelSet, limits: &Limits) -> Result<Vec<Famil
 
 fn held(body: &[u8], grouping: &LabelSet) -> Group {
     let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
-    Group::put(moment, parsed(body, grouping, &Limits::default()).unwrap_or_default())
+    Group::put(moment, parsed(body, grouping, &PushLimits::default()).unwrap_or_default())
 }
 
 fn walked(body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-    let known = Known::new(Limits::default());
+    let known = Known::new(PushLimits::default());
     let walked = known.parse(body, held, grouping);
     // The second time by the template that was made the first time, where one was.
     assert_eq!(known.parse(body, held, grouping), walked);
@@ -42,7 +42,7 @@ fn is_walked(body: &str, next: &str) {
         let grouping = grouping(instance);
         let held = held(body.as_bytes(), &grouping);
         let found = walked(next.as_bytes(), &held, &grouping).expect("a body that repeats the series");
-        assert_eq!(Ok(&found), parsed(next.as_bytes(), &grouping, &Limits::default()).as_ref());
+        assert_eq!(Ok(&found), parsed(next.as_bytes(), &grouping, &PushLimits::default()).as_ref());
         for family in &found {
             let old = held.family(family.name()).expect("a family that is held");
             assert!(Arc::ptr_eq(family.schema(), old.family.schema()));
@@ -115,7 +115,7 @@ fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
 #[test]
 fn a_family_without_series_is_left() {
     let empty = FamilyBuilder::new("m", MetricType::Gauge).finish().unwrap();
-    let mut families = parsed(b"n 1\n", &grouping(false), &Limits::default()).unwrap();
+    let mut families = parsed(b"n 1\n", &grouping(false), &PushLimits::default()).unwrap();
     families.push(empty);
     let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let held = Group::put(moment, families);
@@ -127,21 +127,21 @@ fn a_family_without_series_is_left() {
 fn bounds_hold() {
     let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
     let fits = |limits| Known::new(limits).parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some();
-    assert!(fits(Limits {
+    assert!(fits(PushLimits {
         line_bytes_max: 10,
         labels_per_series_max: 1,
         series_max: 2,
         families_max: 2,
-        ..Limits::default()
+        ..PushLimits::default()
     }));
-    assert!(!fits(Limits { line_bytes_max: 9, ..Limits::default() }));
-    let known = Known::new(Limits { line_bytes_max: 20, ..Limits::default() });
+    assert!(!fits(PushLimits { line_bytes_max: 9, ..PushLimits::default() }));
+    let known = Known::new(PushLimits { line_bytes_max: 20, ..PushLimits::default() });
     assert!(known.parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some());
     assert!(known.parse(b"m{a=\"1\"} 1\nn 2\n", &held, &grouping(true)).is_some());
     assert_eq!(known.parse(b"m{a=\"1\"} 0000000000001\nn 1\n", &held, &grouping(true)), None);
-    assert!(!fits(Limits { labels_per_series_max: 0, ..Limits::default() }));
-    assert!(!fits(Limits { series_max: 1, ..Limits::default() }));
-    assert!(!fits(Limits { families_max: 1, ..Limits::default() }));
+    assert!(!fits(PushLimits { labels_per_series_max: 0, ..PushLimits::default() }));
+    assert!(!fits(PushLimits { series_max: 1, ..PushLimits::default() }));
+    assert!(!fits(PushLimits { families_max: 1, ..PushLimits::default() }));
 }
 
 fn number() -> impl Strategy<Value = String> {
@@ -270,12 +270,12 @@ proptest! {
         let mut tried: Vec<_> = [&first, &second, &renumbered].map(|body| body.clone().into_bytes()).into();
         tried.extend(damages.into_iter().map(|(at, how)| mutate(&second, at, how)));
         // Each by itself, and by the template of one before it.
-        let known = Known::new(Limits::default());
+        let known = Known::new(PushLimits::default());
         let both = |body: &[u8]| [walked(body, &held, &grouping), known.parse(body, &held, &grouping)];
         for (body, found) in tried.iter().flat_map(|body| both(body).map(|found| (body, found))) {
             if let Some(found) = found {
                 let text = String::from_utf8_lossy(body).into_owned();
-                let expected = parsed(body, &grouping, &Limits::default());
+                let expected = parsed(body, &grouping, &PushLimits::default());
                 prop_assert_eq!(Ok(&found), expected.as_ref(), "{}", text);
                 for family in &found {
                     prop_assert!(Arc::ptr_eq(family.schema(), held.family(family.name()).unwrap().family.schema()));
