@@ -23,4 +23,4 @@ pub mod text;
 pub use limits::{Limit, PushLimits};
 pub use name::{Escaping, NameValidation};
 pub use negotiate::{Encoding, Format, negotiate};
-pub use raw::{RawFamily, RawLabel, Refusal};
+pub use raw::{PushRefusal, RawFamily, RawLabel};

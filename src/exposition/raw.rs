@@ -23,7 +23,7 @@ pub struct RawLabel<'a> {
 
 /// Why a push that could be parsed cannot be accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum PushRefusal {
     /// A sample has a timestamp.
     Timestamp,
     /// Two metrics have the same labels.
@@ -75,7 +75,7 @@ pub enum Refusal {
     },
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for PushRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let metric = |name: &str| format!("collected metric {:?}", excerpt(name));
         match self {
@@ -106,9 +106,9 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl std::error::Error for Refusal {}
+impl std::error::Error for PushRefusal {}
 
-impl From<DuplicateSeries> for Refusal {
+impl From<DuplicateSeries> for PushRefusal {
     fn from(duplicate: DuplicateSeries) -> Self {
         Self::DuplicateSeries(duplicate)
     }
@@ -139,7 +139,7 @@ pub struct RawFamily<'a> {
     points: Vec<Points>,
     /// Protobuf to keep beside, with the metric's number, in order.
     originals: Vec<(u32, Cow<'a, [u8]>)>,
-    refusal: Option<Refusal>,
+    refusal: Option<PushRefusal>,
 }
 
 impl<'a> RawFamily<'a> {
@@ -180,8 +180,8 @@ impl<'a> RawFamily<'a> {
 
     /// Marks the family as one that cannot be accepted. The first reason stands, but for timestamps: the original looks for
     /// those before anything else, even in families that it then does not take from a push.
-    pub fn refuse(&mut self, refusal: Refusal) {
-        if refusal == Refusal::Timestamp {
+    pub fn refuse(&mut self, refusal: PushRefusal) {
+        if refusal == PushRefusal::Timestamp {
             self.refusal = Some(refusal);
         } else {
             self.refusal.get_or_insert(refusal);
@@ -190,7 +190,7 @@ impl<'a> RawFamily<'a> {
 
     /// Like [`RawFamily::refuse`], for reasons that are not timestamps: makes a refusal, which has the family's name in it,
     /// only if it is the first. There may be one a metric, and names may be long.
-    pub(super) fn refuse_with(&mut self, refusal: impl FnOnce(String) -> Refusal) {
+    pub(super) fn refuse_with(&mut self, refusal: impl FnOnce(String) -> PushRefusal) {
         if self.refusal.is_none() {
             self.refusal = Some(refusal(self.name.clone().into_owned()));
         }
@@ -222,7 +222,7 @@ impl<'a> RawFamily<'a> {
     }
 
     /// The family as a group with these labels holds it, without the group's labels; or why the push is refused.
-    pub fn family(&self, grouping: &LabelSet) -> Result<Family, Refusal> {
+    pub fn family(&self, grouping: &LabelSet) -> Result<Family, PushRefusal> {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone());
         }
@@ -252,19 +252,22 @@ impl<'a> RawFamily<'a> {
     }
 
     /// Checks the names of a metric's labels and says which of them, in which order, make the series' own labels.
-    fn plan<'s>(&self, own: &'s [RawLabel<'a>], grouping: &LabelSet) -> Result<Plan<'s, 'a>, Refusal> {
+    fn plan<'s>(&self, own: &'s [RawLabel<'a>], grouping: &LabelSet) -> Result<Plan<'s, 'a>, PushRefusal> {
         let family = || self.name.clone().into_owned();
         let mut order: Vec<usize> = (0..own.len()).collect();
         order.sort_by(|&a, &b| own[a].name.cmp(&own[b].name));
         if let Some(pair) = order.windows(2).find(|pair| own[pair[0]].name == own[pair[1]].name) {
-            return Err(Refusal::DuplicateLabel { family: family(), label: own[pair[0]].name.clone().into_owned() });
+            return Err(PushRefusal::DuplicateLabel {
+                family: family(),
+                label: own[pair[0]].name.clone().into_owned(),
+            });
         }
         if let Some(label) = own.iter().find(|label| label.name.is_empty() || label.name.starts_with(RESERVED_PREFIX)) {
-            return Err(Refusal::LabelName { family: family(), label: label.name.clone().into_owned() });
+            return Err(PushRefusal::LabelName { family: family(), label: label.name.clone().into_owned() });
         }
         let reserved = self.metric_type.own_label();
         if let Some(label) = reserved.filter(|l| grouping.contains(l) || own.iter().any(|label| label.name == **l)) {
-            return Err(Refusal::TypeLabel { family: family(), label });
+            return Err(PushRefusal::TypeLabel { family: family(), label });
         }
         let mut sources: Vec<Source> = order.into_iter().map(Source::Own).collect();
         sources.retain(|source| matches!(source, Source::Own(at) if !grouping.contains(&own[*at].name)));
@@ -311,7 +314,10 @@ mod tests {
         family
     }
 
-    fn series(metrics: &[&[(&'static str, &'static str)]], grouping: &[(&str, &str)]) -> Result<Vec<String>, Refusal> {
+    fn series(
+        metrics: &[&[(&'static str, &'static str)]],
+        grouping: &[(&str, &str)],
+    ) -> Result<Vec<String>, PushRefusal> {
         let family = raw(MetricType::Gauge, metrics).family(&LabelSet::new(grouping.iter().copied()))?;
         let print = |labels: Vec<(&str, Cow<str>)>| LabelSet::new(labels.iter().map(|(n, v)| (*n, &**v))).to_string();
         Ok(family.schema().series().map(|series| print(series.labels().collect())).collect())
@@ -334,25 +340,25 @@ mod tests {
     #[test]
     fn series_that_become_one_are_refused() {
         let equal = series(&[&[("job", "x")], &[("job", "y")]], &[("job", "a")]);
-        assert!(matches!(equal, Err(Refusal::DuplicateSeries(_))));
+        assert!(matches!(equal, Err(PushRefusal::DuplicateSeries(_))));
         let unlike: &[&[_]] = &[&[("x", "1"), ("y", "2")], &[("y", "2"), ("x", "1")]];
-        assert!(matches!(series(unlike, &[]), Err(Refusal::DuplicateSeries(_))));
+        assert!(matches!(series(unlike, &[]), Err(PushRefusal::DuplicateSeries(_))));
         assert!(series(&[&[("x", "")], &[]], &[]).is_ok());
     }
 
     #[test]
     fn labels_that_cannot_be_are_refused() {
-        assert!(matches!(series(&[&[("a", "1"), ("a", "2")]], &[("a", "3")]), Err(Refusal::DuplicateLabel { .. })));
-        assert!(matches!(series(&[&[], &[("__a", "1")]], &[]), Err(Refusal::LabelName { .. })));
+        assert!(matches!(series(&[&[("a", "1"), ("a", "2")]], &[("a", "3")]), Err(PushRefusal::DuplicateLabel { .. })));
+        assert!(matches!(series(&[&[], &[("__a", "1")]], &[]), Err(PushRefusal::LabelName { .. })));
         let summary = raw(MetricType::Summary, &[&[("quantile", "1")]]).family(&LabelSet::default());
-        assert_eq!(summary, Err(Refusal::TypeLabel { family: "m".into(), label: "quantile" }));
+        assert_eq!(summary, Err(PushRefusal::TypeLabel { family: "m".into(), label: "quantile" }));
         let histogram = raw(MetricType::Histogram, &[&[]]).family(&LabelSet::new([("le", "1")]));
-        assert_eq!(histogram, Err(Refusal::TypeLabel { family: "m".into(), label: "le" }));
+        assert_eq!(histogram, Err(PushRefusal::TypeLabel { family: "m".into(), label: "le" }));
         let mut stamped = raw(MetricType::Gauge, &[&[]]);
-        stamped.refuse_with(Refusal::MetricName);
+        stamped.refuse_with(PushRefusal::MetricName);
         stamped.refuse_with(|name| panic!("another refusal of {name}"));
-        assert_eq!(stamped.family(&LabelSet::default()), Err(Refusal::MetricName("m".into())));
-        stamped.refuse(Refusal::Timestamp);
-        assert_eq!(stamped.family(&LabelSet::default()), Err(Refusal::Timestamp));
+        assert_eq!(stamped.family(&LabelSet::default()), Err(PushRefusal::MetricName("m".into())));
+        stamped.refuse(PushRefusal::Timestamp);
+        assert_eq!(stamped.family(&LabelSet::default()), Err(PushRefusal::Timestamp));
     }
 }

@@ -7,7 +7,7 @@
 use std::fmt;
 
 use crate::compression;
-use crate::exposition::{NameValidation, PushLimits, RawFamily, Refusal, protobuf, text};
+use crate::exposition::{NameValidation, PushLimits, PushRefusal, RawFamily, protobuf, text};
 use crate::model::{Family, Group, LabelSet};
 
 use super::HttpReply;
@@ -59,7 +59,7 @@ pub enum PushError {
     /// The body is not delimited protobuf.
     Protobuf(protobuf::ProtobufError),
     /// What was parsed can never be accepted.
-    Refused(Refusal),
+    Refused(PushRefusal),
 }
 
 impl PushError {
@@ -170,13 +170,13 @@ impl BodyReader {
 }
 
 /// The families as the group holds them, but for those that are not the push's to set.
-fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, Refusal> {
+fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, PushRefusal> {
     let mut accepted = Vec::with_capacity(families.len());
     let mut refused = None;
     for family in families {
         match family.family(target) {
             // Timestamps are looked for first, and everywhere.
-            Err(Refusal::Timestamp) => return Err(Refusal::Timestamp),
+            Err(PushRefusal::Timestamp) => return Err(PushRefusal::Timestamp),
             _ if OWN_FAMILIES.contains(&&*family.name) => {}
             Ok(family) => accepted.push(family),
             Err(refusal) => refused = refused.or(Some(refusal)),

@@ -23,7 +23,7 @@ use super::lenient::well_typed;
 use super::message::Metric;
 use super::parts;
 use super::wire::{FieldReader, InvalidWire, WireValue, varint};
-use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
+use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{Limit, NameValidation, PushLimits};
 use crate::model::label::RESERVED_PREFIX;
 use crate::model::{MetricType, Points};
@@ -167,9 +167,9 @@ impl ProtobufParser<'_> {
         let named = || family.name.clone().into_owned();
         let refusal = match MetricType::from_number(type_number) {
             _ if matches!(family.name, Cow::Owned(_)) || !self.names.allows_metric(&family.name) => {
-                Some(Refusal::MetricName(named()))
+                Some(PushRefusal::MetricName(named()))
             }
-            None => Some(Refusal::MetricType { family: named(), number: type_number }),
+            None => Some(PushRefusal::MetricType { family: named(), number: type_number }),
             Some(metric_type) => {
                 family.metric_type = metric_type;
                 None
@@ -216,11 +216,11 @@ impl ProtobufParser<'_> {
             }
         };
         if metric.timestamp_ms.is_some() {
-            family.refuse(Refusal::Timestamp);
+            family.refuse(PushRefusal::Timestamp);
         }
         let Some((points, values)) = metric.values(family.metric_type) else {
             let metric_type = family.metric_type;
-            family.refuse_with(|family| Refusal::WrongType { family, metric_type });
+            family.refuse_with(|family| PushRefusal::WrongType { family, metric_type });
             return Ok(());
         };
         family.push(labels, &points, &values);
@@ -244,10 +244,10 @@ impl ProtobufParser<'_> {
         let (name, value) = (lossy(name), lossy(value));
         let is_valid = matches!(name, Cow::Borrowed(_)) && self.names.allows_label(&name);
         if !is_valid || name.starts_with(RESERVED_PREFIX) {
-            family.refuse_with(|family| Refusal::LabelName { family, label: name.clone().into_owned() });
+            family.refuse_with(|family| PushRefusal::LabelName { family, label: name.clone().into_owned() });
         }
         if matches!(value, Cow::Owned(_)) {
-            family.refuse_with(|family| Refusal::LabelValue { family, label: name.clone().into_owned() });
+            family.refuse_with(|family| PushRefusal::LabelValue { family, label: name.clone().into_owned() });
         }
         Ok(RawLabel { name, value })
     }

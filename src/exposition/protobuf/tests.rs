@@ -6,7 +6,7 @@ use prost::Message;
 use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
 use super::wire::{put_bytes, put_uint, put_varint};
 use super::{ProtobufError, ProtobufRenderer, is_original, parse};
-use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, Refusal, text};
+use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, PushRefusal, text};
 use crate::model::{Family, LabelSet, MetricType, Points};
 
 fn group() -> LabelSet {
@@ -50,9 +50,9 @@ fn native() -> Metric {
     Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }
 }
 
-fn families(body: &[u8]) -> Result<Result<Vec<Family>, Refusal>, ProtobufError> {
+fn families(body: &[u8]) -> Result<Result<Vec<Family>, PushRefusal>, ProtobufError> {
     let raw = parse(body, NameValidation::Legacy, &PushLimits::default())?;
-    let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
+    let families: Result<Vec<Family>, PushRefusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
     let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
     originals.for_each(|original| assert!(is_original(original), "{original:?}"));
@@ -137,26 +137,26 @@ fn metrics_that_do_not_fit_are_refused() {
         families(&delimited(b"m", metric_type, &[metric.encode_to_vec()])).unwrap().unwrap_err()
     };
     for metric_type in [0, 2, 3, 4, 5] {
-        assert!(matches!(refused(metric_type, gauge(&[], 1.0)), Refusal::WrongType { .. }));
+        assert!(matches!(refused(metric_type, gauge(&[], 1.0)), PushRefusal::WrongType { .. }));
     }
-    assert_eq!(refused(1, Metric { timestamp_ms: Some(0), ..gauge(&[], 1.0) }), Refusal::Timestamp);
-    assert!(matches!(refused(1, gauge(&[("", "x")], 1.0)), Refusal::LabelName { .. }));
-    assert!(matches!(refused(1, gauge(&[("a", ""), ("a", "")], 1.0)), Refusal::DuplicateLabel { .. }));
+    assert_eq!(refused(1, Metric { timestamp_ms: Some(0), ..gauge(&[], 1.0) }), PushRefusal::Timestamp);
+    assert!(matches!(refused(1, gauge(&[("", "x")], 1.0)), PushRefusal::LabelName { .. }));
+    assert!(matches!(refused(1, gauge(&[("a", ""), ("a", "")], 1.0)), PushRefusal::DuplicateLabel { .. }));
     let not_utf8 = Metric { label: vec![label(b"a", b"\xff")], ..gauge(&[], 1.0) };
-    assert!(matches!(refused(1, not_utf8), Refusal::LabelValue { .. }));
+    assert!(matches!(refused(1, not_utf8), PushRefusal::LabelValue { .. }));
     let two = [gauge(&[("job", "x")], 1.0).encode_to_vec(), gauge(&[("job", "y")], 1.0).encode_to_vec()];
-    assert!(matches!(families(&delimited(b"m", 1, &two)).unwrap().unwrap_err(), Refusal::DuplicateSeries(_)));
+    assert!(matches!(families(&delimited(b"m", 1, &two)).unwrap().unwrap_err(), PushRefusal::DuplicateSeries(_)));
 }
 
 #[test]
 fn names_and_types_that_there_are_not_are_refused() {
     let refused = |body: &[u8]| families(body).unwrap().unwrap_err();
     let metric = gauge(&[("a.b", "")], 1.0).encode_to_vec();
-    assert_eq!(refused(&delimited(b"", 1, &[])), Refusal::MetricName(String::new()));
-    assert_eq!(refused(&delimited(b"a.b", 1, &[])), Refusal::MetricName("a.b".to_owned()));
-    assert_eq!(refused(&delimited(b"\xff", 1, &[])), Refusal::MetricName("\u{fffd}".to_owned()));
-    assert_eq!(refused(&delimited(b"m", 6, &[])), Refusal::MetricType { family: "m".into(), number: 6 });
-    let label = Refusal::LabelName { family: "m".into(), label: "a.b".into() };
+    assert_eq!(refused(&delimited(b"", 1, &[])), PushRefusal::MetricName(String::new()));
+    assert_eq!(refused(&delimited(b"a.b", 1, &[])), PushRefusal::MetricName("a.b".to_owned()));
+    assert_eq!(refused(&delimited(b"\xff", 1, &[])), PushRefusal::MetricName("\u{fffd}".to_owned()));
+    assert_eq!(refused(&delimited(b"m", 6, &[])), PushRefusal::MetricType { family: "m".into(), number: 6 });
+    let label = PushRefusal::LabelName { family: "m".into(), label: "a.b".into() };
     assert_eq!(refused(&delimited(b"m", 1, std::slice::from_ref(&metric))), label);
     let body = delimited(b"a.b", 1, &[metric]);
     let utf8 = parse(&body, NameValidation::Utf8, &PushLimits::default()).unwrap();

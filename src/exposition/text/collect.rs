@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 
 use crate::exposition::protobuf::message::Metric;
-use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
+use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{PushLimits, number};
 use crate::model::{MetricType, Num, Points, excerpt};
 
@@ -165,7 +165,7 @@ impl<'a> Collector<'a> {
     }
 
     /// Marks the current family as one that cannot be accepted.
-    pub(super) fn refuse(&mut self, refusal: Refusal) {
+    pub(super) fn refuse(&mut self, refusal: PushRefusal) {
         if let Some(family) = self.current_mut() {
             family.raw.refuse(refusal);
         }

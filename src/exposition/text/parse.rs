@@ -21,7 +21,7 @@ use std::fmt;
 
 use super::collect::{Collector, Mark};
 use super::cursor::{Cursor, NameKind, Token, quoted};
-use crate::exposition::raw::{RawFamily, RawLabel, Refusal};
+use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{Limit, NameValidation, PushLimits, number};
 use crate::model::{MetricType, excerpt, excerpt_lossy};
 
@@ -232,7 +232,7 @@ impl<'a> TextParser<'a, '_> {
             let rest = excerpt_lossy(rest);
             return Err(self.cursor.error(format!("spurious string after timestamp: {rest:?}")));
         }
-        self.collector.refuse(Refusal::Timestamp);
+        self.collector.refuse(PushRefusal::Timestamp);
         Ok(())
     }
 

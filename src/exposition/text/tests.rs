@@ -4,16 +4,16 @@ use proptest::prelude::*;
 
 use super::{TextError, TextRenderer, parse};
 use crate::exposition::protobuf::is_original;
-use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, Refusal};
+use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, PushRefusal};
 use crate::model::{Family, LabelSet};
 
 fn group() -> LabelSet {
     LabelSet::new([("job", "a")])
 }
 
-fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, Refusal>, TextError> {
+fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, PushRefusal>, TextError> {
     let raw = parse(body, names, &PushLimits::default())?;
-    let families: Result<Vec<Family>, Refusal> = raw.iter().map(|raw| raw.family(&group())).collect();
+    let families: Result<Vec<Family>, PushRefusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
     let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
     originals.for_each(|original| assert!(is_original(original)));
@@ -152,11 +152,11 @@ fn malformed_bodies_are_errors_that_name_the_line() {
 #[test]
 fn what_can_be_read_may_still_be_refused() {
     let refused = |body: &str| families(body.as_bytes(), NameValidation::Legacy).unwrap().unwrap_err();
-    assert_eq!(refused("n 1\nm 1 -5\n"), Refusal::Timestamp);
-    assert!(matches!(refused("m 1\nm 2\n"), Refusal::DuplicateSeries(_)));
-    assert!(matches!(refused("m 1\n{} 2\n"), Refusal::DuplicateSeries(_)));
-    assert!(matches!(refused("# TYPE h histogram\nh_count 1\n{a=\"1\"} 2\n"), Refusal::DuplicateSeries(_)));
-    assert!(matches!(refused("m{__x=\"1\"} 1\n"), Refusal::LabelName { .. }));
+    assert_eq!(refused("n 1\nm 1 -5\n"), PushRefusal::Timestamp);
+    assert!(matches!(refused("m 1\nm 2\n"), PushRefusal::DuplicateSeries(_)));
+    assert!(matches!(refused("m 1\n{} 2\n"), PushRefusal::DuplicateSeries(_)));
+    assert!(matches!(refused("# TYPE h histogram\nh_count 1\n{a=\"1\"} 2\n"), PushRefusal::DuplicateSeries(_)));
+    assert!(matches!(refused("m{__x=\"1\"} 1\n"), PushRefusal::LabelName { .. }));
 }
 
 /// Both counts of a histogram are kept as protobuf, unless that would be more than is read of it again.
@@ -177,7 +177,7 @@ fn lines_without_a_name_repeat_a_series_once() {
         let body = format!("{head}{metric}{{a=\"1\"}} 1\n{}", "{b=\"\"} 1\n{} 1\n".repeat(500));
         let raw = parse(body.as_bytes(), NameValidation::Legacy, &PushLimits::default()).unwrap();
         assert_eq!(raw[0].len(), 2);
-        assert!(matches!(raw[0].family(&group()), Err(Refusal::DuplicateSeries(_))));
+        assert!(matches!(raw[0].family(&group()), Err(PushRefusal::DuplicateSeries(_))));
     }
 }
 
