@@ -96,7 +96,7 @@ fn parse_text_known(bencher: Bencher, series: usize) {
     let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let held = Group::put(moment, families(&body(series, 0), &key));
     let body = body(series, 1);
-    let known = text::Known::new(PushLimits::default());
+    let known = text::SameSeriesReader::new(PushLimits::default());
     let walk = |body: &str| known.parse(body.as_bytes(), &held, &key);
     bencher.counter(ItemsCount::new(series)).bench(|| walk(black_box(&body)).expect("a body that repeats its series"));
 }

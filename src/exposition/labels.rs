@@ -3,7 +3,7 @@
 use crate::model::{Label, LabelSet, Layout};
 
 /// A label of a shown series.
-pub(super) enum Shown<'a> {
+pub(super) enum ShownLabel<'a> {
     /// The same for all series of the group.
     Group(Label<'a>),
     /// The series' own.
@@ -16,13 +16,13 @@ pub(super) enum Shown<'a> {
 }
 
 /// The labels of the series of one layout in a group, sorted by name. A family is made so that no name is in both.
-pub(super) fn shown<'a>(group: &'a LabelSet, layout: &'a Layout) -> impl Iterator<Item = Shown<'a>> {
+pub(super) fn shown<'a>(group: &'a LabelSet, layout: &'a Layout) -> impl Iterator<Item = ShownLabel<'a>> {
     let mut group = group.iter().peekable();
     let mut own = layout.names.iter().enumerate().peekable();
     std::iter::from_fn(move || match (group.peek(), own.peek()) {
-        (Some(label), Some((_, name))) if *label.name <= ***name => group.next().map(Shown::Group),
-        (Some(_), None) => group.next().map(Shown::Group),
-        (_, Some(_)) => own.next().map(|(at, name)| Shown::Own { name, at }),
+        (Some(label), Some((_, name))) if *label.name <= ***name => group.next().map(ShownLabel::Group),
+        (Some(_), None) => group.next().map(ShownLabel::Group),
+        (_, Some(_)) => own.next().map(|(at, name)| ShownLabel::Own { name, at }),
         (None, None) => None,
     })
 }

@@ -116,7 +116,7 @@ impl From<DuplicateSeries> for PushRefusal {
 
 /// Where a metric's parts end in the lists of its family.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct RawMetric {
+struct MetricEnds {
     labels_end: u32,
     /// Which of the family's points.
     points: u32,
@@ -133,7 +133,7 @@ pub struct RawFamily<'a> {
     pub help: Option<Cow<'a, str>>,
     /// The unit (protobuf only).
     pub unit: Option<Cow<'a, str>>,
-    metrics: Vec<RawMetric>,
+    metrics: Vec<MetricEnds>,
     labels: Vec<RawLabel<'a>>,
     values: Vec<f64>,
     points: Vec<Points>,
@@ -168,7 +168,7 @@ impl<'a> RawFamily<'a> {
         if self.points.last() != Some(points) {
             self.points.push(points.clone());
         }
-        self.metrics.push(RawMetric { labels_end: self.labels.len() as u32, points: self.points.len() as u32 - 1 });
+        self.metrics.push(MetricEnds { labels_end: self.labels.len() as u32, points: self.points.len() as u32 - 1 });
     }
 
     /// Keeps an `io.prometheus.client.Metric` message without labels beside the metric added last.
@@ -239,8 +239,8 @@ impl<'a> RawFamily<'a> {
             }
             labels.clear();
             labels.extend(plan.sources.iter().map(|source| match source {
-                Source::Own(at) => (&*own[*at].name, &*own[*at].value),
-                Source::EmptyInstance => (INSTANCE, ""),
+                LabelSource::Own(at) => (&*own[*at].name, &*own[*at].value),
+                LabelSource::EmptyInstance => (INSTANCE, ""),
             }));
             let points = &self.points[metric.points as usize];
             let values = &self.values[first_value..first_value + points.len()];
@@ -269,18 +269,18 @@ impl<'a> RawFamily<'a> {
         if let Some(label) = reserved.filter(|l| grouping.contains(l) || own.iter().any(|label| label.name == **l)) {
             return Err(PushRefusal::TypeLabel { family: family(), label });
         }
-        let mut sources: Vec<Source> = order.into_iter().map(Source::Own).collect();
-        sources.retain(|source| matches!(source, Source::Own(at) if !grouping.contains(&own[*at].name)));
+        let mut sources: Vec<LabelSource> = order.into_iter().map(LabelSource::Own).collect();
+        sources.retain(|source| matches!(source, LabelSource::Own(at) if !grouping.contains(&own[*at].name)));
         if !grouping.contains(INSTANCE) && !own.iter().any(|label| label.name == INSTANCE) {
-            let before = |source: &Source| matches!(source, Source::Own(at) if *own[*at].name < *INSTANCE);
-            sources.insert(sources.partition_point(before), Source::EmptyInstance);
+            let before = |source: &LabelSource| matches!(source, LabelSource::Own(at) if *own[*at].name < *INSTANCE);
+            sources.insert(sources.partition_point(before), LabelSource::EmptyInstance);
         }
         Ok(Plan { names: own, sources })
     }
 }
 
 /// Where a label of the finished series comes from.
-enum Source {
+enum LabelSource {
     Own(usize),
     EmptyInstance,
 }
@@ -289,7 +289,7 @@ enum Source {
 #[derive(Default)]
 struct Plan<'s, 'a> {
     names: &'s [RawLabel<'a>],
-    sources: Vec<Source>,
+    sources: Vec<LabelSource>,
 }
 
 impl Plan<'_, '_> {

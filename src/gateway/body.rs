@@ -118,13 +118,13 @@ impl Encoding {
 #[derive(Debug)]
 pub struct BodyReader {
     rules: BodyRules,
-    known: text::Known,
+    known: text::SameSeriesReader,
 }
 
 impl BodyReader {
     /// Reads them by these rules.
     pub fn new(rules: BodyRules) -> Self {
-        Self { rules, known: text::Known::new(rules.limits) }
+        Self { rules, known: text::SameSeriesReader::new(rules.limits) }
     }
 
     /// Decompresses a push; `None` if it is plain already.

@@ -3,7 +3,7 @@
 use prost::Message;
 use serde_json::{Map, Value, json};
 
-use super::labels::{self, Shown};
+use super::labels::{self, ShownLabel};
 use super::native::{Native, NativeBucket};
 use super::number;
 use super::protobuf::enum_name;
@@ -53,8 +53,8 @@ fn show_family(group: &LabelSet, pushed_ns: u64, family: &Family) -> Value {
 fn show_labels(group: &LabelSet, series: &Series) -> Value {
     let own: Vec<_> = series.labels().collect();
     let pairs = labels::shown(group, series.layout()).map(|label| match label {
-        Shown::Group(label) => (label.name.to_owned(), Value::from(label.value)),
-        Shown::Own { name, at } => (name.to_owned(), Value::from(&*own[at].1)),
+        ShownLabel::Group(label) => (label.name.to_owned(), Value::from(label.value)),
+        ShownLabel::Own { name, at } => (name.to_owned(), Value::from(&*own[at].1)),
     });
     Value::Object(pairs.collect())
 }

@@ -7,7 +7,7 @@ use prost::Message;
 use super::message::Metric;
 use super::print;
 use super::wire::{bytes_len, put_bytes, put_double, put_length, put_uint, put_varint, varint_len};
-use crate::exposition::labels::{self, Shown};
+use crate::exposition::labels::{self, ShownLabel};
 use crate::exposition::name::Escaping;
 use crate::model::{Family, LabelSet, MetricType, Points, Schema, Series};
 
@@ -113,14 +113,14 @@ impl ProtobufRenderer {
         for label in labels::shown(group, series.layout()) {
             let mut field = Vec::new();
             self.labels.push(match label {
-                Shown::Group(label) => {
+                ShownLabel::Group(label) => {
                     let name = self.escaping.escape_label(label.name);
                     put_length(1, bytes_len(name.len()) + bytes_len(label.value.len()), &mut field);
                     put_bytes(1, name.as_bytes(), &mut field);
                     put_bytes(2, label.value.as_bytes(), &mut field);
                     LabelPiece::Group(field)
                 }
-                Shown::Own { name, at } => {
+                ShownLabel::Own { name, at } => {
                     put_bytes(1, self.escaping.escape_label(name).as_bytes(), &mut field);
                     LabelPiece::Own(field, at)
                 }

@@ -11,7 +11,7 @@ use crate::model::{MetricType, Num, Points, excerpt};
 
 /// What a sample is of its series, by its name's suffix.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Part {
+enum SamplePart {
     /// A value, quantile or bucket.
     #[default]
     Body,
@@ -20,13 +20,13 @@ enum Part {
 }
 
 /// The label that says which quantile or bucket a sample is, and its value.
-pub(super) type Mark = (&'static str, f64);
+pub(super) type QuantileOrBound = (&'static str, f64);
 
 /// A place among the families.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Selected {
     family: usize,
-    part: Part,
+    part: SamplePart,
 }
 
 #[derive(Default)]
@@ -96,12 +96,12 @@ impl<'a> Collector<'a> {
     }
 
     fn resolve(&mut self, name: Cow<'a, str>) -> Selected {
-        let suffixes = [("_count", Part::Count), ("_sum", Part::Sum), ("_bucket", Part::Body)];
+        let suffixes = [("_count", SamplePart::Count), ("_sum", SamplePart::Sum), ("_bucket", SamplePart::Body)];
         for (suffix, part) in suffixes {
             let base = name.strip_suffix(suffix).filter(|base| !base.is_empty());
             let Some(at) = base.and_then(|base| self.index.get(base)) else { continue };
             let owns = match self.families[at.family].raw.metric_type {
-                _ if at.part != Part::Body
+                _ if at.part != SamplePart::Body
                     || *self.families[at.family].raw.name != name[..name.len() - suffix.len()] =>
                 {
                     false
@@ -122,7 +122,7 @@ impl<'a> Collector<'a> {
             last_slot: 0,
             is_repeated: false,
         });
-        Selected { family: self.families.len() - 1, part: Part::Body }
+        Selected { family: self.families.len() - 1, part: SamplePart::Body }
     }
 
     fn current(&self) -> Option<&Collected<'a>> {
@@ -175,7 +175,7 @@ impl<'a> Collector<'a> {
     pub(super) fn record(
         &mut self,
         labels: &mut Vec<RawLabel<'a>>,
-        mark: Option<Mark>,
+        mark: Option<QuantileOrBound>,
         value: f64,
     ) -> Result<(), String> {
         let Some(Selected { family: at, part }) = self.selected else { return Err("invalid metric name".into()) };
@@ -198,7 +198,7 @@ impl<'a> Collector<'a> {
     pub(super) fn record_nameless(
         &mut self,
         labels: &[RawLabel<'a>],
-        mark: Option<Mark>,
+        mark: Option<QuantileOrBound>,
         value: f64,
     ) -> Result<(), String> {
         let Some(selected) = self.selected.filter(|selected| self.last_recorded == Some(selected.family)) else {
@@ -238,26 +238,26 @@ impl<'a> Collected<'a> {
         self.last_slot
     }
 
-    fn add(&mut self, slot: usize, part: Part, mark: Option<Mark>, value: f64) -> Result<(), String> {
+    fn add(&mut self, slot: usize, part: SamplePart, mark: Option<QuantileOrBound>, value: f64) -> Result<(), String> {
         let is_summary = self.raw.metric_type == MetricType::Summary;
         let distribution = &mut self.distributions[slot];
         let special = self.raw.metric_type.own_label();
         let mark = mark.filter(|mark| special == Some(mark.0) && !mark.1.is_nan()).map(|mark| mark.1);
         match (part, mark) {
-            (Part::Sum, _) => distribution.sum = Some(value),
-            (Part::Count, _) if is_summary => distribution.count = Some(number::to_count(value)),
-            (Part::Body, Some(mark)) if is_summary => distribution.marks.push((Num(mark), value)),
-            (Part::Body, None) => {}
+            (SamplePart::Sum, _) => distribution.sum = Some(value),
+            (SamplePart::Count, _) if is_summary => distribution.count = Some(number::to_count(value)),
+            (SamplePart::Body, Some(mark)) if is_summary => distribution.marks.push((Num(mark), value)),
+            (SamplePart::Body, None) => {}
             (_, _) if value < 0.0 => {
-                let what = if part == Part::Count { "count" } else { "bucket population" };
+                let what = if part == SamplePart::Count { "count" } else { "bucket population" };
                 return Err(format!("negative {what} for histogram {:?}", excerpt(&self.raw.name)));
             }
-            (Part::Count, _) => match number::as_count(value) {
+            (SamplePart::Count, _) => match number::as_count(value) {
                 Some(count) => distribution.count = Some(count),
                 None => distribution.count_float = Some(value),
             },
             // Adding zero makes zero of negative zero.
-            (Part::Body, Some(mark)) => distribution.marks.push((Num(mark), value + 0.0)),
+            (SamplePart::Body, Some(mark)) => distribution.marks.push((Num(mark), value + 0.0)),
         }
         Ok(())
     }

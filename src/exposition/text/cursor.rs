@@ -26,7 +26,7 @@ pub(super) fn quoted<'t>(token: &'t Token) -> Excerpt<'t> {
     }
 }
 
-pub(super) struct Cursor<'a> {
+pub(super) struct TextCursor<'a> {
     body: &'a [u8],
     /// The body as text, if all of it is: then no token needs to be checked again.
     text: Option<&'a str>,
@@ -63,7 +63,7 @@ fn is(byte: u8, classes: u8) -> bool {
     CLASSES[byte as usize] & classes != 0
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> TextCursor<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
         Self { body, text: std::str::from_utf8(body).ok(), at: 0, line: 1, line_start: 0 }
     }

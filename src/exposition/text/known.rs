@@ -18,12 +18,12 @@ use crate::model::{Family, Group, MetricType, Schema, Values};
 /// Reads bodies that repeat the series of their groups. What it makes of a body depends on nothing but that, what the group
 /// holds, its labels, and the bounds; what it remembers of others makes it faster.
 #[derive(Debug)]
-pub struct Known {
+pub struct SameSeriesReader {
     limits: PushLimits,
     templates: Templates,
 }
 
-impl Known {
+impl SameSeriesReader {
     /// For bodies within these bounds.
     pub fn new(limits: PushLimits) -> Self {
         Self { limits, templates: Templates::default() }
@@ -56,11 +56,11 @@ impl Known {
         held: &'a Group,
         grouping: &'a LabelSet,
         numbers_noted: bool,
-    ) -> Option<Walk<'a>> {
+    ) -> Option<BodyWalk<'a>> {
         let samples = Samples::new(body, grouping, self.limits, numbers_noted);
         let len = held.families().len();
         let mut walk =
-            Walk { samples, held, grouping, taken: vec![None; len], order: Vec::with_capacity(len), next: 0 };
+            BodyWalk { samples, held, grouping, taken: vec![None; len], order: Vec::with_capacity(len), next: 0 };
         let mut series_len = 0;
         while walk.samples.skip_empty_lines() {
             let at = walk.family()?;
@@ -71,7 +71,7 @@ impl Known {
     }
 }
 
-struct Walk<'a> {
+struct BodyWalk<'a> {
     samples: Samples<'a>,
     held: &'a Group,
     grouping: &'a LabelSet,
@@ -83,7 +83,7 @@ struct Walk<'a> {
     next: usize,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> BodyWalk<'a> {
     /// The families that were there, in the order of names.
     fn families(self) -> Vec<Family> {
         self.taken.into_iter().flatten().collect()

@@ -11,6 +11,6 @@ mod template;
 #[cfg(test)]
 mod tests;
 
-pub use known::Known;
+pub use known::SameSeriesReader;
 pub use parse::{TextError, parse};
 pub use render::TextRenderer;

@@ -19,8 +19,8 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use super::collect::{Collector, Mark};
-use super::cursor::{Cursor, NameKind, Token, quoted};
+use super::collect::{Collector, QuantileOrBound};
+use super::cursor::{NameKind, TextCursor, Token, quoted};
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{Limit, NameValidation, PushLimits, number};
 use crate::model::{MetricType, excerpt, excerpt_lossy};
@@ -60,7 +60,7 @@ impl std::error::Error for TextError {}
 /// Help that is not UTF-8 is taken with replacement characters, as the original's query API shows it.
 pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &PushLimits) -> Result<Vec<RawFamily<'a>>, TextError> {
     let mut parser = TextParser {
-        cursor: Cursor::new(body),
+        cursor: TextCursor::new(body),
         names,
         limits,
         collector: Collector::default(),
@@ -72,14 +72,14 @@ pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &PushLimits) -> 
 }
 
 struct TextParser<'a, 'l> {
-    cursor: Cursor<'a>,
+    cursor: TextCursor<'a>,
     names: NameValidation,
     limits: &'l PushLimits,
     collector: Collector<'a>,
     /// The labels of the line at hand, but for the one that `mark` is.
     labels: Vec<RawLabel<'a>>,
     /// `quantile` in a summary or `le` in a histogram, and its value.
-    mark: Option<Mark>,
+    mark: Option<QuantileOrBound>,
 }
 
 /// How a sample's line says its metric.

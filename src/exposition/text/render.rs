@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use crate::exposition::labels::{self, Shown};
+use crate::exposition::labels::{self, ShownLabel};
 use crate::exposition::name::Escaping;
 use crate::exposition::number;
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
@@ -17,8 +17,8 @@ pub struct TextRenderer {
     escaping: Escaping,
     /// What the names and marks were made for.
     prepared: Option<(Arc<Schema>, usize)>,
-    names: Names,
-    marks: Marks,
+    names: SampleNames,
+    marks: MarkTexts,
     pieces: Pieces,
     /// The labels of the summary or histogram being printed.
     labels: Vec<u8>,
@@ -30,8 +30,8 @@ impl TextRenderer {
         Self {
             escaping,
             prepared: None,
-            names: Names::default(),
-            marks: Marks::default(),
+            names: SampleNames::default(),
+            marks: MarkTexts::default(),
             pieces: Pieces::default(),
             labels: Vec::new(),
         }
@@ -153,12 +153,12 @@ fn end_line(has_labels: bool, value: f64, into: &mut Vec<u8>) {
 
 /// A sample's name, as it stands before labels and without any. One that is no legacy name stands between the braces.
 #[derive(Debug, Default)]
-struct Name {
+struct SampleName {
     before_labels: Vec<u8>,
     alone: Vec<u8>,
 }
 
-impl Name {
+impl SampleName {
     fn prepare(&mut self, name: &str, suffix: &str) {
         let name = format!("{name}{suffix}");
         self.before_labels.clear();
@@ -183,14 +183,14 @@ impl Name {
 
 /// The names of a family's samples.
 #[derive(Debug, Default)]
-struct Names {
+struct SampleNames {
     /// Of values, quantiles or buckets.
-    body: Name,
-    sum: Name,
-    count: Name,
+    body: SampleName,
+    sum: SampleName,
+    count: SampleName,
 }
 
-impl Names {
+impl SampleNames {
     fn prepare(&mut self, name: &str, metric_type: MetricType) {
         let is_histogram = matches!(metric_type, MetricType::Histogram | MetricType::GaugeHistogram);
         self.body.prepare(name, if is_histogram { "_bucket" } else { "" });
@@ -203,14 +203,14 @@ impl Names {
 
 /// The printed labels `quantile` or `le`.
 #[derive(Debug, Default)]
-struct Marks {
+struct MarkTexts {
     text: Vec<u8>,
     ends: Vec<usize>,
     /// Whether a histogram has no bucket without an upper bound; one is printed all the same.
     lacks_infinity: bool,
 }
 
-impl Marks {
+impl MarkTexts {
     fn prepare(&mut self, points: &Points) {
         let (label, numbers): (&[u8], &[Num]) = match points {
             Points::Single => (b"", &[]),
@@ -237,7 +237,7 @@ impl Marks {
 
 /// What stands between the values of a series' labels: the same for all groups whose keys have the same names.
 #[derive(Debug, Default)]
-struct Frame {
+struct LabelFrame {
     /// What it was made for.
     group_names: Vec<Box<str>>,
     own_names: Box<[Box<str>]>,
@@ -246,7 +246,7 @@ struct Frame {
     gaps: Vec<(usize, bool)>,
 }
 
-impl Frame {
+impl LabelFrame {
     fn fits(&self, group: &LabelSet, layout: &Layout) -> bool {
         self.own_names == layout.names
             && group.len() == self.group_names.len()
@@ -263,8 +263,8 @@ impl Frame {
                 self.text.extend_from_slice(b"\",");
             }
             let (name, of_group) = match label {
-                Shown::Group(label) => (label.name, true),
-                Shown::Own { name, .. } => (name, false),
+                ShownLabel::Group(label) => (label.name, true),
+                ShownLabel::Own { name, .. } => (name, false),
             };
             let name = escaping.escape_label(name);
             print_name(is_legacy_label_name(&name), &name, &mut self.text);
@@ -280,7 +280,7 @@ impl Frame {
 /// The labels of a series but for its own values: the piece before each of those, and one behind the last.
 #[derive(Debug, Default)]
 struct Pieces {
-    frame: Frame,
+    frame: LabelFrame,
     text: Vec<u8>,
     /// Where the piece before each own value ends.
     ends: Vec<usize>,

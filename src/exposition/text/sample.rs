@@ -1,6 +1,6 @@
 //! Samples walked beside the series of a schema that they are expected to be of.
 
-use super::template::{Kind, Number, Target};
+use super::template::{Number, NumberKind, ValueSlot};
 use crate::exposition::{PushLimits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
 use crate::model::{MetricType, Num, Points, Schema, Series, SeriesIter};
@@ -12,8 +12,8 @@ pub(super) struct Samples<'a> {
     line_left: usize,
     grouping: &'a LabelSet,
     limits: PushLimits,
-    /// How lines of each [`Part`] of the family at hand are made.
-    forms: [Form<'a>; 4],
+    /// How lines of each [`LinePart`] of the family at hand are made.
+    forms: [LineForm<'a>; 4],
     body: &'a [u8],
     /// The numbers that were read, if they are to be noted.
     numbers: Option<Vec<Number>>,
@@ -21,7 +21,7 @@ pub(super) struct Samples<'a> {
 
 /// What a sample is of its series.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
+enum LinePart {
     /// A value, or a quantile.
     Plain,
     Bucket,
@@ -29,7 +29,7 @@ enum Part {
     Count,
 }
 
-impl Part {
+impl LinePart {
     fn suffix(self) -> &'static [u8] {
         match self {
             Self::Plain => b"",
@@ -42,12 +42,12 @@ impl Part {
 
 /// What a line has between its values, up to the blank before its number, and whose values they are.
 #[derive(Default)]
-struct Form<'a> {
+struct LineForm<'a> {
     /// Which of the schema's layouts; `None` if there is no form yet.
     layout: Option<usize>,
     /// One before each slot, and one behind the last.
     pieces: Vec<&'a [u8]>,
-    slots: Vec<Slot>,
+    slots: Vec<LineSlot>,
     /// Which of the layout's labels have a slot, and last whether the mark has one.
     met: Vec<bool>,
     /// The number of the label `instance`, if lines lack it and it must be empty.
@@ -55,7 +55,7 @@ struct Form<'a> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Slot {
+enum LineSlot {
     /// A value of the label of this number.
     Label(usize),
     /// A quantile or bound.
@@ -151,13 +151,15 @@ impl<'a> Samples<'a> {
         let mut cursor = SeriesCursor::new(schema);
         loop {
             if let Some(series) = self.next_single(schema, &mut cursor) {
-                self.value(values, Target { at: series.values().start, kind: Kind::Plain })?;
+                self.value(values, ValueSlot { at: series.values().start, kind: NumberKind::Plain })?;
                 continue;
             }
             let Some(part) = self.part(schema) else { break };
             let (series, mark) = self.series(schema, part, &mut cursor)?;
             match &series.layout().points {
-                Points::Single => self.value(values, Target { at: series.values().start, kind: Kind::Plain })?,
+                Points::Single => {
+                    self.value(values, ValueSlot { at: series.values().start, kind: NumberKind::Plain })?
+                }
                 Points::Summary { .. } | Points::Histogram { float: false, .. } => {
                     self.distribution(schema, series, (part, mark), values)?;
                 }
@@ -171,12 +173,12 @@ impl<'a> Samples<'a> {
     /// the line before. Goes to its value then.
     fn next_single<'s>(&mut self, schema: &'s Schema, cursor: &mut SeriesCursor<'s>) -> Option<Series<'s>> {
         let series = cursor.expected()?;
-        let known = self.forms[Part::Plain as usize].layout == Some(series.layout_index);
+        let known = self.forms[LinePart::Plain as usize].layout == Some(series.layout_index);
         if !known || series.layout().points != Points::Single {
             return None;
         }
         let line = self.rest;
-        self.matches(schema, Part::Plain, series)?;
+        self.matches(schema, LinePart::Plain, series)?;
         if cursor.take().is_none() {
             self.rest = line;
             return None;
@@ -185,14 +187,14 @@ impl<'a> Samples<'a> {
     }
 
     /// What the line at hand is of a series of that schema, if it is of one.
-    fn part(&self, schema: &Schema) -> Option<Part> {
+    fn part(&self, schema: &Schema) -> Option<LinePart> {
         let rest = self.rest.strip_prefix(schema.name().as_bytes())?;
-        let parts: &[Part] = match schema.metric_type() {
-            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => &[Part::Plain],
-            MetricType::Summary => &[Part::Plain, Part::Sum, Part::Count],
-            MetricType::Histogram | MetricType::GaugeHistogram => &[Part::Bucket, Part::Sum, Part::Count],
+        let parts: &[LinePart] = match schema.metric_type() {
+            MetricType::Counter | MetricType::Gauge | MetricType::Untyped => &[LinePart::Plain],
+            MetricType::Summary => &[LinePart::Plain, LinePart::Sum, LinePart::Count],
+            MetricType::Histogram | MetricType::GaugeHistogram => &[LinePart::Bucket, LinePart::Sum, LinePart::Count],
         };
-        let is = |part: &&Part| {
+        let is = |part: &&LinePart| {
             rest.strip_prefix(part.suffix()).is_some_and(|rest| matches!(rest.first(), Some(b'{' | b' ')))
         };
         parts.iter().find(is).copied()
@@ -202,7 +204,7 @@ impl<'a> Samples<'a> {
     fn series<'s>(
         &mut self,
         schema: &'s Schema,
-        part: Part,
+        part: LinePart,
         cursor: &mut SeriesCursor<'s>,
     ) -> Option<(Series<'s>, Option<f64>)> {
         if let Some(series) = cursor.expected()
@@ -219,7 +221,7 @@ impl<'a> Samples<'a> {
     }
 
     /// The number of the series that the line at hand is of. Only where all series have the same labels.
-    fn locate(&mut self, schema: &Schema, part: Part) -> Option<usize> {
+    fn locate(&mut self, schema: &Schema, part: LinePart) -> Option<usize> {
         let [layout] = schema.layouts() else { return None };
         self.form(schema, part, 0)?;
         let form = &self.forms[part as usize];
@@ -228,7 +230,7 @@ impl<'a> Samples<'a> {
         for (piece, slot) in form.pieces.iter().zip(&form.slots) {
             rest = rest.strip_prefix(*piece)?;
             let (value, behind) = rest.split_at(quoted_len(rest)?);
-            if let Slot::Label(at) = slot {
+            if let LineSlot::Label(at) = slot {
                 values[*at] = value;
             }
             rest = behind;
@@ -237,7 +239,7 @@ impl<'a> Samples<'a> {
     }
 
     /// Goes to the value of the line at hand and tells its mark, if it is of that series and part.
-    fn matches(&mut self, schema: &Schema, part: Part, series: Series<'_>) -> Option<Option<f64>> {
+    fn matches(&mut self, schema: &Schema, part: LinePart, series: Series<'_>) -> Option<Option<f64>> {
         self.form(schema, part, series.layout_index)?;
         let form = &self.forms[part as usize];
         if form.filled.is_some_and(|at| !series.escaped_value(at).is_empty()) {
@@ -247,8 +249,8 @@ impl<'a> Samples<'a> {
         for (piece, slot) in form.pieces.iter().zip(&form.slots) {
             rest = rest.strip_prefix(*piece)?;
             match slot {
-                Slot::Label(at) => rest = rest.strip_prefix(series.escaped_value(*at).as_bytes())?,
-                Slot::Mark => {
+                LineSlot::Label(at) => rest = rest.strip_prefix(series.escaped_value(*at).as_bytes())?,
+                LineSlot::Mark => {
                     let (number, behind) = rest.split_at(quoted_len(rest)?);
                     mark = Some(number::parse(number)?);
                     rest = behind;
@@ -260,7 +262,7 @@ impl<'a> Samples<'a> {
     }
 
     /// Reads the number at hand, which ends the line and is that one of `values`.
-    fn value(&mut self, values: &mut [f64], target: Target) -> Option<()> {
+    fn value(&mut self, values: &mut [f64], target: ValueSlot) -> Option<()> {
         let length = target.read(self.rest, values)?;
         if let Some(numbers) = &mut self.numbers {
             let start = self.body.len() - self.rest.len();
@@ -274,7 +276,7 @@ impl<'a> Samples<'a> {
         &mut self,
         schema: &Schema,
         series: Series<'_>,
-        first: (Part, Option<f64>),
+        first: (LinePart, Option<f64>),
         values: &mut [f64],
     ) -> Option<()> {
         let (marks, has_sum, has_count) = match &series.layout().points {
@@ -283,22 +285,24 @@ impl<'a> Samples<'a> {
             Points::Single => return None,
         };
         let (kind, count_kind) = match schema.metric_type() {
-            MetricType::Summary => (Kind::Plain, Kind::SummaryCount),
-            _ => (Kind::Count, Kind::Count),
+            MetricType::Summary => (NumberKind::Plain, NumberKind::SummaryCount),
+            _ => (NumberKind::Count, NumberKind::Count),
         };
         let (mut marked, mut summed, mut counted) = (0, !has_sum, !has_count);
         let mut line = first;
         loop {
             let (at, kind) = match line {
-                (Part::Plain | Part::Bucket, Some(mark)) if !mark.is_nan() && Num(mark) == *marks.get(marked)? => {
+                (LinePart::Plain | LinePart::Bucket, Some(mark))
+                    if !mark.is_nan() && Num(mark) == *marks.get(marked)? =>
+                {
                     marked += 1;
                     (marked - 1, kind)
                 }
-                (Part::Sum, None) if !std::mem::replace(&mut summed, true) => (marks.len(), Kind::Plain),
-                (Part::Count, None) if !std::mem::replace(&mut counted, true) => (marks.len() + 1, count_kind),
+                (LinePart::Sum, None) if !std::mem::replace(&mut summed, true) => (marks.len(), NumberKind::Plain),
+                (LinePart::Count, None) if !std::mem::replace(&mut counted, true) => (marks.len() + 1, count_kind),
                 _ => return None,
             };
-            self.value(values, Target { at: series.values().start + at, kind })?;
+            self.value(values, ValueSlot { at: series.values().start + at, kind })?;
             if marked == marks.len() && summed && counted {
                 return Some(());
             }
@@ -308,23 +312,23 @@ impl<'a> Samples<'a> {
     }
 
     /// Sees to it that the form of that part is of that layout: if it is not, makes it of the line at hand.
-    fn form(&mut self, schema: &Schema, part: Part, layout: usize) -> Option<()> {
+    fn form(&mut self, schema: &Schema, part: LinePart, layout: usize) -> Option<()> {
         let form = &mut self.forms[part as usize];
         if form.layout == Some(layout) {
             return Some(());
         }
         let names = &schema.layouts().get(layout)?.names;
         form.read(self.rest, schema.name().len() + part.suffix().len(), names.len(), |name| {
-            if matches!(part, Part::Plain | Part::Bucket) && schema.metric_type().own_label() == Some(name) {
-                return Some(Slot::Mark);
+            if matches!(part, LinePart::Plain | LinePart::Bucket) && schema.metric_type().own_label() == Some(name) {
+                return Some(LineSlot::Mark);
             }
             let plain =
                 is_legacy_label_name(name) && !name.starts_with(RESERVED_PREFIX) && !self.grouping.contains(name);
-            names.binary_search_by(|own| (**own).cmp(name)).ok().filter(|_| plain).map(Slot::Label)
+            names.binary_search_by(|own| (**own).cmp(name)).ok().filter(|_| plain).map(LineSlot::Label)
         })?;
         let instance = names.iter().position(|name| **name == *INSTANCE);
         let filled = instance.filter(|at| !form.met[*at]);
-        let labels = form.slots.iter().filter(|slot| **slot != Slot::Mark).count();
+        let labels = form.slots.iter().filter(|slot| **slot != LineSlot::Mark).count();
         let complete = labels + usize::from(filled.is_some()) == names.len();
         let sound = complete
             && labels <= self.limits.labels_per_series_max
@@ -338,14 +342,14 @@ impl<'a> Samples<'a> {
     }
 }
 
-impl<'a> Form<'a> {
+impl<'a> LineForm<'a> {
     /// Reads pieces and slots off a line, in which the name takes `name_len` bytes; the layout has `labels_len` labels.
     fn read(
         &mut self,
         line: &'a [u8],
         name_len: usize,
         labels_len: usize,
-        slot: impl Fn(&str) -> Option<Slot>,
+        slot: impl Fn(&str) -> Option<LineSlot>,
     ) -> Option<()> {
         self.layout = None;
         self.pieces.clear();
@@ -359,8 +363,8 @@ impl<'a> Form<'a> {
                 let (name, value) = rest.split_at(rest.iter().position(|byte| *byte == b'=')?);
                 let slot = slot(std::str::from_utf8(name).ok()?)?;
                 let number = match slot {
-                    Slot::Label(at) => at,
-                    Slot::Mark => labels_len,
+                    LineSlot::Label(at) => at,
+                    LineSlot::Mark => labels_len,
                 };
                 if std::mem::replace(self.met.get_mut(number)?, true) {
                     return None;

@@ -25,7 +25,7 @@ const BYTES_MAX: usize = 4 << 20;
 
 /// What a number is to the family that it is read for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum NumberKind {
     /// Any number.
     Plain,
     /// A count or bucket of a histogram: whole, and not negative.
@@ -34,7 +34,7 @@ pub(super) enum Kind {
     SummaryCount,
 }
 
-impl Kind {
+impl NumberKind {
     /// The value that such a number is; `None` if it cannot be one, or cannot be held as an `f64`.
     fn of(self, number: f64) -> Option<f64> {
         match self {
@@ -51,13 +51,13 @@ impl Kind {
 
 /// Which of a family's values a number is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Target {
+pub(super) struct ValueSlot {
     /// Its place among them.
     pub at: usize,
-    pub kind: Kind,
+    pub kind: NumberKind,
 }
 
-impl Target {
+impl ValueSlot {
     /// Reads the number that ends the line which `text` is the rest of; returns how long it is.
     pub fn read(self, text: &[u8], values: &mut [f64]) -> Option<usize> {
         let (number, length) = number::parse_line(text)?;
@@ -71,7 +71,7 @@ impl Target {
 pub(super) struct Number {
     pub start: usize,
     pub end: usize,
-    pub target: Target,
+    pub target: ValueSlot,
 }
 
 /// See the module's documentation.
@@ -80,7 +80,7 @@ pub(super) struct Template {
     /// What stands before, between and behind the numbers.
     text: Box<[u8]>,
     /// Of each number, up to where that stands before it, and where it goes.
-    slots: Box<[(usize, Target)]>,
+    slots: Box<[(usize, ValueSlot)]>,
     /// Which of the held families stand in the body, in its order, and where the slots of each end: it may have fewer than
     /// values, as a sum that nobody sent.
     families: Box<[(usize, usize)]>,
@@ -144,7 +144,7 @@ impl Template {
     }
 
     fn bytes(&self) -> usize {
-        let slots = size_of::<(usize, Target)>() * self.slots.len();
+        let slots = size_of::<(usize, ValueSlot)>() * self.slots.len();
         let families = size_of::<(usize, usize)>() * self.families.len();
         // A schema that nobody has takes its own size for as long as it is referred to.
         let held = (size_of::<Weak<Schema>>() + size_of::<Schema>()) * self.held.len();
@@ -162,18 +162,18 @@ pub(super) fn first_name(body: &[u8]) -> Option<&[u8]> {
 /// Templates by what is held, the names of the grouping key, and the name that the body begins with.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
-    kept: Mutex<Kept>,
+    kept: Mutex<CachedTemplates>,
     hasher: RandomState,
 }
 
 #[derive(Debug, Default)]
-struct Kept {
+struct CachedTemplates {
     templates: HashMap<u64, Arc<Template>>,
     bytes: usize,
 }
 
 impl Templates {
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn kept(&self) -> MutexGuard<'_, CachedTemplates> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -201,13 +201,13 @@ impl Templates {
     }
 }
 
-impl Kept {
+impl CachedTemplates {
     /// Returns what had to go.
-    fn insert(&mut self, key: u64, template: Arc<Template>, bytes: usize) -> (Option<Arc<Template>>, Kept) {
+    fn insert(&mut self, key: u64, template: Arc<Template>, bytes: usize) -> (Option<Arc<Template>>, CachedTemplates) {
         let old = self.templates.remove(&key);
         self.bytes -= old.as_ref().map_or(0, |old| old.bytes());
         let is_full = self.templates.len() >= TEMPLATES_MAX || self.bytes + bytes > BYTES_MAX;
-        let gone = if is_full { std::mem::take(self) } else { Kept::default() };
+        let gone = if is_full { std::mem::take(self) } else { CachedTemplates::default() };
         self.bytes += bytes;
         self.templates.insert(key, template);
         (old, gone)
@@ -228,7 +228,7 @@ mod tests {
 
     fn template(body: &[u8], held: &Group, grouping: &LabelSet) -> Template {
         let (start, end) = (body.len() - 2, body.len() - 1);
-        let number = Number { start, end, target: Target { at: 0, kind: Kind::Plain } };
+        let number = Number { start, end, target: ValueSlot { at: 0, kind: NumberKind::Plain } };
         Template::new(body, &[number], &[(0, 1)], held, grouping)
     }
 
@@ -282,7 +282,8 @@ mod tests {
         let family = |at: usize| held(&format!("m{at}")).families()[0].family.clone();
         let large = Group::put(moment, (0..FAMILIES_MAX).map(family).collect());
         let labels = (0..64).map(|at| (format!("{at:0>99}"), ""));
-        let number = |at| Number { start: at * 4 + 2, end: at * 4 + 3, target: Target { at: 0, kind: Kind::Plain } };
+        let number =
+            |at| Number { start: at * 4 + 2, end: at * 4 + 3, target: ValueSlot { at: 0, kind: NumberKind::Plain } };
         let numbers: Vec<Number> = (0..BODY_BYTES_MAX / 4).map(number).collect();
         let families = vec![(0, 0); FAMILIES_MAX];
         let body = b"m 1\n".repeat(BODY_BYTES_MAX / 4);

@@ -29,7 +29,7 @@ fn held(body: &[u8], grouping: &LabelSet) -> Group {
 }
 
 fn walked(body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-    let known = Known::new(PushLimits::default());
+    let known = SameSeriesReader::new(PushLimits::default());
     let walked = known.parse(body, held, grouping);
     // The second time by the template that was made the first time, where one was.
     assert_eq!(known.parse(body, held, grouping), walked);
@@ -126,7 +126,7 @@ fn a_family_without_series_is_left() {
 #[test]
 fn bounds_hold() {
     let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
-    let fits = |limits| Known::new(limits).parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some();
+    let fits = |limits| SameSeriesReader::new(limits).parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some();
     assert!(fits(PushLimits {
         line_bytes_max: 10,
         labels_per_series_max: 1,
@@ -135,7 +135,7 @@ fn bounds_hold() {
         ..PushLimits::default()
     }));
     assert!(!fits(PushLimits { line_bytes_max: 9, ..PushLimits::default() }));
-    let known = Known::new(PushLimits { line_bytes_max: 20, ..PushLimits::default() });
+    let known = SameSeriesReader::new(PushLimits { line_bytes_max: 20, ..PushLimits::default() });
     assert!(known.parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some());
     assert!(known.parse(b"m{a=\"1\"} 1\nn 2\n", &held, &grouping(true)).is_some());
     assert_eq!(known.parse(b"m{a=\"1\"} 0000000000001\nn 1\n", &held, &grouping(true)), None);
@@ -270,7 +270,7 @@ proptest! {
         let mut tried: Vec<_> = [&first, &second, &renumbered].map(|body| body.clone().into_bytes()).into();
         tried.extend(damages.into_iter().map(|(at, how)| mutate(&second, at, how)));
         // Each by itself, and by the template of one before it.
-        let known = Known::new(PushLimits::default());
+        let known = SameSeriesReader::new(PushLimits::default());
         let both = |body: &[u8]| [walked(body, &held, &grouping), known.parse(body, &held, &grouping)];
         for (body, found) in tried.iter().flat_map(|body| both(body).map(|found| (body, found))) {
             if let Some(found) = found {
