@@ -53,7 +53,7 @@ pub enum PushError {
         bytes_max: usize,
     },
     /// The body cannot be decompressed.
-    Encoding(compression::Error),
+    ContentCoding(compression::Error),
     /// The body is not text format.
     Text(text::TextError),
     /// The body is not delimited protobuf.
@@ -76,7 +76,7 @@ impl PushError {
             Self::Text(text::TextError::Limit { .. }) | Self::Protobuf(protobuf::ProtobufError::Limit(_)) => {
                 HttpReply::error(413, self)
             }
-            Self::Encoding(_) | Self::Text(_) | Self::Protobuf(_) => HttpReply::error(400, self),
+            Self::ContentCoding(_) | Self::Text(_) | Self::Protobuf(_) => HttpReply::error(400, self),
             Self::Refused(refusal) => HttpReply::refused(refusal),
         }
     }
@@ -86,7 +86,7 @@ impl fmt::Display for PushError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge { bytes_max } => write!(f, "the body is larger than {bytes_max} bytes"),
-            Self::Encoding(error) => error.fmt(f),
+            Self::ContentCoding(error) => error.fmt(f),
             Self::Text(error) => error.fmt(f),
             Self::Protobuf(error) => error.fmt(f),
             Self::Refused(refusal) => refusal.fmt(f),
@@ -97,13 +97,13 @@ impl fmt::Display for PushError {
 impl std::error::Error for PushError {}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Encoding {
+enum ContentCoding {
     Plain,
     Gzip,
     Snappy,
 }
 
-impl Encoding {
+impl ContentCoding {
     fn of(headers: Headers<'_>) -> Self {
         let is = |name| headers.content_encoding.trim().eq_ignore_ascii_case(name);
         match () {
@@ -133,14 +133,14 @@ impl BodyReader {
         if body.len() > bytes_max {
             return Err(PushError::TooLarge { bytes_max });
         }
-        let decoded = match Encoding::of(headers) {
-            Encoding::Plain => None,
-            Encoding::Gzip => Some(compression::gunzip(body, bytes_max)),
-            Encoding::Snappy => Some(compression::unsnappy(body, bytes_max)),
+        let decoded = match ContentCoding::of(headers) {
+            ContentCoding::Plain => None,
+            ContentCoding::Gzip => Some(compression::gunzip(body, bytes_max)),
+            ContentCoding::Snappy => Some(compression::unsnappy(body, bytes_max)),
         };
         decoded.transpose().map_err(|error| match error {
             compression::Error::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
-            error => PushError::Encoding(error),
+            error => PushError::ContentCoding(error),
         })
     }
 
@@ -188,9 +188,9 @@ fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, 
 /// Checks what the original checks of the body of a DELETE, which it does not read: if it is to be gzip, that it begins
 /// so.
 pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> {
-    match Encoding::of(headers) {
-        Encoding::Gzip => compression::check_gzip_header(body).map_err(PushError::Encoding),
-        Encoding::Plain | Encoding::Snappy => Ok(()),
+    match ContentCoding::of(headers) {
+        ContentCoding::Gzip => compression::check_gzip_header(body).map_err(PushError::ContentCoding),
+        ContentCoding::Plain | ContentCoding::Snappy => Ok(()),
     }
 }
 

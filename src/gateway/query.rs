@@ -21,13 +21,13 @@ pub struct NodeStatus {
 
 /// What `/api/v1/status` says.
 #[derive(Serialize)]
-struct Answer<'a> {
-    data: Data<'a>,
+struct StatusAnswer<'a> {
+    data: StatusData<'a>,
     status: &'static str,
 }
 
 #[derive(Serialize)]
-struct Data<'a> {
+struct StatusData<'a> {
     build_information: BTreeMap<&'a str, &'a str>,
     flags: BTreeMap<&'a str, &'a str>,
     start_time: String,
@@ -39,8 +39,8 @@ pub fn status(status: &NodeStatus) -> HttpReply {
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
     let start_time = rfc3339(status.start_ns);
-    let data = Data { build_information: map(&status.build), flags: map(&status.flags), start_time };
-    let json = serde_json::to_vec(&Answer { data, status: "success" }).expect("maps of strings are JSON");
+    let data = StatusData { build_information: map(&status.build), flags: map(&status.flags), start_time };
+    let json = serde_json::to_vec(&StatusAnswer { data, status: "success" }).expect("maps of strings are JSON");
     shared(HttpReply::new(200, JSON, json))
 }
 

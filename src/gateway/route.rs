@@ -171,7 +171,7 @@ impl Router {
         let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
         let table = if in_api { &self.api } else { &self.pages };
         if let Some((endpoint, rest)) = table.find(method, &path) {
-            return lead(endpoint, method, rest, query.unwrap_or_default(), self.names);
+            return endpoint_route(endpoint, method, rest, query.unwrap_or_default(), self.names);
         }
         if let Some(fixed) = table.fixed(method, &path) {
             return redirect(if method == GET { 301 } else { 307 }, &fixed, query);
@@ -191,7 +191,7 @@ pub fn normal_prefix(prefix: &str) -> String {
 }
 
 /// The route to `endpoint`, `rest` being what follows a pattern with an open end.
-fn lead(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameValidation) -> Route {
+fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
     match endpoint {
         Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {

@@ -69,7 +69,7 @@ impl Pattern {
 }
 
 #[derive(Debug)]
-struct Entry {
+struct PathEntry {
     methods: &'static [&'static str],
     pattern: Pattern,
     endpoint: Endpoint,
@@ -77,7 +77,7 @@ struct Entry {
 
 #[derive(Debug)]
 /// The paths below one root.
-pub(super) struct Table(Vec<Entry>);
+pub(super) struct Table(Vec<PathEntry>);
 
 impl Table {
     /// All paths but those of the API; `prefix` is normal.
@@ -106,7 +106,7 @@ impl Table {
             (&[GET], below("/status/group/job@base64/", true), Endpoint::GroupFragment { job_encoded: true }),
             (&[GET], below("/static/", false), Endpoint::Asset),
         ];
-        Self(entries.map(|(methods, pattern, endpoint)| Entry { methods, pattern, endpoint }).into())
+        Self(entries.map(|(methods, pattern, endpoint)| PathEntry { methods, pattern, endpoint }).into())
     }
 
     /// The paths of the API; `root` is what they begin with, without a slash behind it.
@@ -120,7 +120,7 @@ impl Table {
         if config.admin_api {
             entries.push((&[PUT], only("/admin/wipe"), Endpoint::Wipe));
         }
-        Self(entries.into_iter().map(|(methods, pattern, endpoint)| Entry { methods, pattern, endpoint }).collect())
+        Self(entries.into_iter().map(|(methods, pattern, endpoint)| PathEntry { methods, pattern, endpoint }).collect())
     }
 
     /// What stands behind `path` for that method, and what follows a pattern with an open end.
@@ -136,7 +136,7 @@ impl Table {
         }
         let of_method = || self.0.iter().filter(|entry| entry.methods.contains(&method));
         // The original's tree of routes sends a push without a job there, where nothing is.
-        let jobless = |entry: &Entry| match (&entry.pattern, entry.endpoint) {
+        let jobless = |entry: &PathEntry| match (&entry.pattern, entry.endpoint) {
             (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: false }) => root.as_bytes() == path,
             _ => false,
         };
@@ -144,7 +144,7 @@ impl Table {
             return Some(path[..path.len() - 1].to_vec());
         }
         // Nor does it find the labels behind a job in base64 where the case is another.
-        let lost = |entry: &Entry, fixed: &[u8]| match (&entry.pattern, entry.endpoint) {
+        let lost = |entry: &PathEntry, fixed: &[u8]| match (&entry.pattern, entry.endpoint) {
             (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: true }) => fixed[root.len()..].contains(&b'/'),
             _ => false,
         };

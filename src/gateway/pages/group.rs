@@ -76,7 +76,7 @@ impl<'a> GroupFragment<'a> {
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());
-        let (mut series_room, mut room) = (SERIES_SHOWN_MAX, Room(PAGE_BYTES_MAX));
+        let (mut series_room, mut room) = (SERIES_SHOWN_MAX, ByteBudget(PAGE_BYTES_MAX));
         let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(held, _, state)| {
             let family = state.shown.as_deref().unwrap_or(&held.family);
             let schema = family.schema();
@@ -146,9 +146,9 @@ impl<'a> GroupFragment<'a> {
 }
 
 /// Bytes that a page may still have.
-struct Room(usize);
+struct ByteBudget(usize);
 
-impl Room {
+impl ByteBudget {
     /// Takes so many; none if there are not as many left.
     fn take(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(bytes);

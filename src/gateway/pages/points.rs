@@ -14,7 +14,7 @@ const ROWS_SHOWN_MAX: usize = 400;
 #[derive(Debug)]
 pub(super) enum PointsView {
     Value(String),
-    Distribution(Distribution),
+    Distribution(DistributionView),
 }
 
 /// What a row of a distribution, a label, and a note take on a page besides their texts.
@@ -51,10 +51,10 @@ impl Extras {
 
 /// The value of a summary or histogram.
 #[derive(Debug, Default)]
-pub(super) struct Distribution {
+pub(super) struct DistributionView {
     /// What its rows are: a quantile, or a range of values.
     pub of: &'static str,
-    pub rows: Vec<Row>,
+    pub rows: Vec<DistributionRow>,
     /// Rows that are not shown.
     pub more: usize,
     pub sum: String,
@@ -63,7 +63,7 @@ pub(super) struct Distribution {
 
 /// A quantile, or a bucket.
 #[derive(Debug)]
-pub(super) struct Row {
+pub(super) struct DistributionRow {
     pub bound: String,
     pub value: String,
     /// How much is in the bucket, in hundredths of what is in the fullest one.
@@ -104,19 +104,22 @@ fn of_values(points: &Points, values: &[f64]) -> PointsView {
     let (sum, count) = (printed(*sum), printed(*count));
     let pairs = bounds.iter().map(|bound| bound.0).zip(cumulated.iter().copied());
     let distribution = if is_summary {
-        let rows =
-            pairs.map(|(quantile, value)| Row { bound: printed(quantile), value: printed(value), percent: None });
+        let rows = pairs.map(|(quantile, value)| DistributionRow {
+            bound: printed(quantile),
+            value: printed(value),
+            percent: None,
+        });
         let rows = rows.take(ROWS_SHOWN_MAX).collect();
-        Distribution {
+        DistributionView {
             of: "Quantile",
             rows,
             more: bounds.len().saturating_sub(ROWS_SHOWN_MAX),
-            ..Distribution::default()
+            ..DistributionView::default()
         }
     } else {
         let mut below = (f64::NEG_INFINITY, 0.0);
         let buckets = pairs.map(|(bound, cumulated)| {
-            let bucket = Bucket {
+            let bucket = CountedRange {
                 open: '(',
                 lower: below.0,
                 upper: bound,
@@ -128,10 +131,10 @@ fn of_values(points: &Points, values: &[f64]) -> PointsView {
         });
         ranges(&buckets.collect::<Vec<_>>())
     };
-    PointsView::Distribution(Distribution { sum, count, ..distribution })
+    PointsView::Distribution(DistributionView { sum, count, ..distribution })
 }
 
-fn of_native(native: &Native) -> Distribution {
+fn of_native(native: &Native) -> DistributionView {
     let buckets = native.buckets.iter().map(|bucket| {
         let (open, close) = match bucket.inclusive {
             Inclusive::Upper => ('(', ']'),
@@ -139,14 +142,14 @@ fn of_native(native: &Native) -> Distribution {
             Inclusive::Neither => ('(', ')'),
             Inclusive::Both => ('[', ']'),
         };
-        Bucket { open, lower: bucket.lower, upper: bucket.upper, close, count: bucket.count }
+        CountedRange { open, lower: bucket.lower, upper: bucket.upper, close, count: bucket.count }
     });
     let ranges = ranges(&buckets.collect::<Vec<_>>());
-    Distribution { sum: printed(native.sum), count: native.count.to_string(), ..ranges }
+    DistributionView { sum: printed(native.sum), count: native.count.to_string(), ..ranges }
 }
 
 /// How much is between two bounds.
-struct Bucket {
+struct CountedRange {
     open: char,
     lower: f64,
     upper: f64,
@@ -155,17 +158,17 @@ struct Bucket {
 }
 
 /// The ranges with their counts and bars, as many as are shown.
-fn ranges(buckets: &[Bucket]) -> Distribution {
+fn ranges(buckets: &[CountedRange]) -> DistributionView {
     let weight = |count: f64| if count.is_finite() { count.max(0.0) } else { 0.0 };
     let fullest = buckets.iter().map(|bucket| weight(bucket.count.value())).fold(0.0, f64::max);
     let percent = |count: f64| (fullest > 0.0).then(|| format!("{:.1}", weight(count) / fullest * 100.0));
-    let rows = buckets.iter().take(ROWS_SHOWN_MAX).map(|bucket| Row {
+    let rows = buckets.iter().take(ROWS_SHOWN_MAX).map(|bucket| DistributionRow {
         bound: range(bucket.open, bucket.lower, bucket.upper, bucket.close),
         value: bucket.count.to_string(),
         percent: percent(bucket.count.value()),
     });
     let more = buckets.len().saturating_sub(ROWS_SHOWN_MAX);
-    Distribution { of: "Range", rows: rows.collect(), more, ..Distribution::default() }
+    DistributionView { of: "Range", rows: rows.collect(), more, ..DistributionView::default() }
 }
 
 /// A range as mathematicians write it; a bound that is infinite is never in it.
@@ -199,7 +202,7 @@ mod tests {
     use crate::exposition::native::NativeBucket;
     use crate::model::Num;
 
-    fn rows(distribution: &Distribution) -> Vec<(&str, &str, &str)> {
+    fn rows(distribution: &DistributionView) -> Vec<(&str, &str, &str)> {
         let rows = distribution.rows.iter();
         rows.map(|row| (&*row.bound, &*row.value, row.percent.as_deref().unwrap_or("-"))).collect()
     }
