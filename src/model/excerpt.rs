@@ -12,9 +12,14 @@ pub struct Excerpt<'a> {
     is_cut: bool,
 }
 
-/// Of a text.
+/// Quotes up to [`EXCERPT_BYTES_MAX`] bytes of a text.
 pub fn excerpt(text: &str) -> Excerpt<'_> {
-    let end = text.floor_char_boundary(EXCERPT_BYTES_MAX);
+    excerpt_up_to(text, EXCERPT_BYTES_MAX)
+}
+
+/// Quotes up to `bytes_max` bytes of a text.
+pub fn excerpt_up_to(text: &str, bytes_max: usize) -> Excerpt<'_> {
+    let end = text.floor_char_boundary(bytes_max);
     Excerpt { text: Cow::Borrowed(&text[..end]), is_cut: end < text.len() }
 }
 

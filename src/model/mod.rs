@@ -21,7 +21,7 @@ pub mod values;
 pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
 pub use encode::{decode_schema, encode_schema, encoded_len_max};
-pub use excerpt::{Excerpt, excerpt, excerpt_lossy};
+pub use excerpt::{Excerpt, excerpt, excerpt_lossy, excerpt_up_to};
 pub use family::{Family, Originals};
 pub use group::{Changes, Group, GroupFamily, Header, Moment, Source, Walk};
 pub use label::{Label, LabelSet};

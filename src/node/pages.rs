@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::service::Service;
 use crate::gateway::HttpReply;
 use crate::gateway::pages::{
-    EdgeSummary, GroupFragment, GroupList, HeldFamily, Incumbent, IndexPage, Search, StatusPage, UplinkSummary,
+    EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownFamily, StatusPage, SuppressedFamily, UplinkSummary,
 };
 use crate::model::LabelSet;
 use crate::store::{Conflict, Entry, Published};
@@ -19,7 +19,7 @@ impl Service {
             return list.reply();
         }
         let page = IndexPage::new(list, self.rules.admin_api)
-            .with_held(held(published), |(entry, at)| held_family(published, &entry, at));
+            .with_suppressed(held(published), |(entry, at)| held_family(published, &entry, at));
         let page = page.with_uplinks(self.uplink_summaries(now_ns));
         let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
         page.reply()
@@ -81,39 +81,39 @@ fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
 }
 
 /// One of these, with what is shown instead.
-fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<HeldFamily> {
+fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<SuppressedFamily> {
     let (held, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
     let conflict = state.conflict.as_ref()?;
-    Some(HeldFamily {
+    Some(SuppressedFamily {
         name: held.family.name().clone(),
         type_name: held.family.schema().metric_type().name(),
         group: entry.shown().clone(),
         reason: conflict.to_string(),
-        incumbent: incumbent(published, entry, conflict),
+        shown_instead: shown_instead(published, entry, conflict),
     })
 }
 
-fn incumbent(published: &Published, entry: &Entry, conflict: &Conflict) -> Option<Incumbent> {
+fn shown_instead(published: &Published, entry: &Entry, conflict: &Conflict) -> Option<ShownFamily> {
     match conflict {
         Conflict::Type { name, .. } => Some(by_name(published, name)),
         Conflict::Suffix { used, .. } => Some(by_name(published, used)),
         Conflict::Duplicate { name, group, .. } => {
             let group = Some(group.as_ref().unwrap_or(entry.shown()).clone());
-            Some(Incumbent { group, others: 0, ..by_name(published, name) })
+            Some(ShownFamily { group, others: 0, ..by_name(published, name) })
         }
         Conflict::Shadowed { by, .. } => {
             let (group, site) = (Some(by.shown()), Some(by.site.clone()));
-            Some(Incumbent { group, site, ..Incumbent::default() })
+            Some(ShownFamily { group, site, ..ShownFamily::default() })
         }
         Conflict::OwnLabel { .. } | Conflict::Limit { .. } => None,
     }
 }
 
 /// What is shown under a metric name: by the first group of those that show it, or by the node itself.
-fn by_name(published: &Published, name: &str) -> Incumbent {
+fn by_name(published: &Published, name: &str) -> ShownFamily {
     let block = published.block(name);
     let first = block.as_ref().and_then(|block| block.entries().next());
-    Incumbent {
+    ShownFamily {
         name: Arc::from(name),
         type_name: first.map_or("", |shown| shown.family.schema().metric_type().name()),
         group: first.map(|shown| shown.labels.clone()),

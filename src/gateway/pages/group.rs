@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use askama::Template;
 
 use crate::exposition::name::NameValidation;
-use crate::model::LabelSet;
+use crate::model::{LabelSet, excerpt_up_to};
 use crate::store::Entry;
 
 use super::super::path::group_path;
@@ -51,7 +51,7 @@ pub struct GroupFragment<'a> {
 struct FamilyView<'a> {
     name: &'a str,
     type_name: &'static str,
-    help: Option<Cow<'a, str>>,
+    help: Option<String>,
     /// When it was pushed, in nanoseconds since the Unix epoch.
     pushed_ns: u64,
     series: Vec<SeriesView<'a>>,
@@ -59,7 +59,7 @@ struct FamilyView<'a> {
     /// Series that are not shown.
     more: usize,
     /// Why it is held back, if it is.
-    held: Option<String>,
+    suppressed: Option<String>,
 }
 
 #[derive(Debug)]
@@ -77,12 +77,15 @@ impl<'a> GroupFragment<'a> {
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());
         let (mut series_room, mut room) = (SERIES_SHOWN_MAX, ByteBudget(PAGE_BYTES_MAX));
-        let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(held, _, state)| {
-            let family = state.shown.as_deref().unwrap_or(&held.family);
+        let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(current, _, state)| {
+            let family = state.shown.as_deref().unwrap_or(&current.family);
             let schema = family.schema();
-            let help = schema.help().filter(|help| !help.is_empty()).map(|help| cut_off(help, HELP_BYTES_MAX));
+            let help = schema
+                .help()
+                .filter(|help| !help.is_empty())
+                .map(|help| excerpt_up_to(help, HELP_BYTES_MAX).to_string());
             let conflict = state.conflict.as_ref().map(|conflict| conflict.to_string());
-            let reason = conflict.map(|conflict| cut_off(&conflict, REASON_BYTES_MAX).into_owned());
+            let reason = conflict.map(|conflict| excerpt_up_to(&conflict, REASON_BYTES_MAX).to_string());
             let texts = [Some(&**schema.name()), help.as_deref(), reason.as_deref()];
             if !room.take(FAMILY_BYTES + texts.iter().flatten().map(|text| text.len()).sum::<usize>()) {
                 return None;
@@ -104,11 +107,11 @@ impl<'a> GroupFragment<'a> {
                 name: schema.name(),
                 type_name: schema.metric_type().name(),
                 help,
-                pushed_ns: held.stamp.time_ns,
+                pushed_ns: current.stamp.time_ns,
                 more: schema.series_len() - series.len(),
                 series_len: schema.series_len(),
                 series,
-                held: reason,
+                suppressed: reason,
             })
         });
         let families: Vec<FamilyView> = families.collect();
@@ -155,15 +158,6 @@ impl ByteBudget {
         self.0 = left.unwrap_or(self.0);
         left.is_some()
     }
-}
-
-/// The text, or its beginning if it is too long.
-fn cut_off(text: &str, bytes_max: usize) -> Cow<'_, str> {
-    if text.len() <= bytes_max {
-        return text.into();
-    }
-    let end = (0..=bytes_max).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
-    format!("{}…", &text[..end]).into()
 }
 
 impl FamilyView<'_> {

@@ -54,7 +54,7 @@ pub struct UplinkSummary {
 
 /// A family that is kept but not shown.
 #[derive(Clone, Debug, Default)]
-pub struct HeldFamily {
+pub struct SuppressedFamily {
     /// The metric's name.
     pub name: Arc<str>,
     /// Its type.
@@ -64,12 +64,12 @@ pub struct HeldFamily {
     /// What it conflicts in.
     pub reason: String,
     /// What is shown instead; `None` if nothing stands in its way but a bound.
-    pub incumbent: Option<Incumbent>,
+    pub shown_instead: Option<ShownFamily>,
 }
 
 /// What is shown instead of a family that is held back.
 #[derive(Clone, Debug, Default)]
-pub struct Incumbent {
+pub struct ShownFamily {
     /// The metric's name; empty where whole groups conflict.
     pub name: Arc<str>,
     /// Its type; empty where whole groups conflict.
@@ -133,20 +133,21 @@ impl EdgeRows {
 
 /// The families held back on a page.
 #[derive(Clone, Debug, Default)]
-pub(super) struct HeldRows {
-    pub rows: Vec<HeldFamily>,
+pub(super) struct SuppressedRows {
+    pub rows: Vec<SuppressedFamily>,
     pub pager: Pager,
     names: NameValidation,
 }
 
-impl HeldRows {
+impl SuppressedRows {
     pub fn new<T>(
-        held: Vec<T>,
-        row: impl FnMut(T) -> Option<HeldFamily>,
+        suppressed: Vec<T>,
+        row: impl FnMut(T) -> Option<SuppressedFamily>,
         search: &Search,
         names: NameValidation,
     ) -> Self {
-        let (part, pager) = Pager::cut(held, search.held_from, ROWS_PER_PAGE, |from| format!("?held={from}#held"));
+        let (part, pager) =
+            Pager::cut(suppressed, search.suppressed_from, ROWS_PER_PAGE, |from| format!("?held={from}#held"));
         Self { rows: part.into_iter().filter_map(row).collect(), pager, names }
     }
 

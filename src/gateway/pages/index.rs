@@ -10,7 +10,7 @@ use crate::model::LabelSet;
 use super::super::path::group_path;
 use super::super::reply::HttpReply;
 use super::asset::VERSION;
-use super::hub::{EdgeRows, EdgeSummary, HeldFamily, HeldRows, UplinkSummary, lag};
+use super::hub::{EdgeRows, EdgeSummary, SuppressedFamily, SuppressedRows, UplinkSummary, lag};
 use super::pager::{Pager, grouped};
 use super::search::Search;
 use super::{page, when};
@@ -111,7 +111,7 @@ pub struct IndexPage {
     list: GroupList,
     edges: Option<EdgeRows>,
     uplinks: Vec<UplinkSummary>,
-    held: HeldRows,
+    suppressed: SuppressedRows,
     admin_api: bool,
     now_ns: u64,
     /// The way up to the root of the pages; always empty here.
@@ -123,8 +123,8 @@ impl IndexPage {
     /// A page of these groups. `edges`: at a hub, those it knows. `admin_api`: whether to offer deleting everything.
     pub fn new(list: GroupList, admin_api: bool) -> Self {
         let now_ns = list.now_ns;
-        let (edges, held, uplinks) = (None, HeldRows::default(), Vec::new());
-        Self { list, edges, uplinks, held, admin_api, now_ns, root: "", version: &VERSION }
+        let (edges, suppressed, uplinks) = (None, SuppressedRows::default(), Vec::new());
+        Self { list, edges, uplinks, suppressed, admin_api, now_ns, root: "", version: &VERSION }
     }
 
     /// With the edges that a hub knows.
@@ -140,8 +140,8 @@ impl IndexPage {
     }
 
     /// With the families that are held back: all of them, of which only those on the page become rows.
-    pub fn with_held<T>(mut self, held: Vec<T>, row: impl FnMut(T) -> Option<HeldFamily>) -> Self {
-        self.held = HeldRows::new(held, row, &self.list.search, self.list.names);
+    pub fn with_suppressed<T>(mut self, suppressed: Vec<T>, row: impl FnMut(T) -> Option<SuppressedFamily>) -> Self {
+        self.suppressed = SuppressedRows::new(suppressed, row, &self.list.search, self.list.names);
         self
     }
 

@@ -26,7 +26,7 @@ pub struct Search {
     /// How many edges come before this page.
     pub edges_from: usize,
     /// How many families held back come before this page.
-    pub held_from: usize,
+    pub suppressed_from: usize,
     /// Only the list of groups is wanted, not the page around it.
     pub list_only: bool,
 }
@@ -43,7 +43,7 @@ impl Search {
                 "failing" => search.failing = !matches!(value, "" | "0"),
                 "from" => search.from = number(),
                 "edges" => search.edges_from = number(),
-                "held" => search.held_from = number(),
+                "held" => search.suppressed_from = number(),
                 "part" => search.list_only = value == "list",
                 _ => {}
             }

@@ -76,22 +76,23 @@ fn what_was_pushed_is_text_and_nothing_else() {
         address: HOSTILE.into(),
         ..EdgeSummary::default()
     };
-    let incumbent = Incumbent {
+    let shown_instead = ShownFamily {
         name: HOSTILE.into(),
         group: Some(hostile.clone()),
         site: Some(hostile.clone()),
-        ..Incumbent::default()
+        ..ShownFamily::default()
     };
-    let held = HeldFamily {
+    let suppressed = SuppressedFamily {
         name: HOSTILE.into(),
         group: hostile.clone(),
         reason: HOSTILE.into(),
-        incumbent: Some(incumbent),
-        ..HeldFamily::default()
+        shown_instead: Some(shown_instead),
+        ..SuppressedFamily::default()
     };
     let uplink = UplinkSummary { hub: HOSTILE.into(), last_error: HOSTILE.into(), ..UplinkSummary::default() };
     let index = IndexPage::new(list("", &[hostile]), true);
-    let index = html(index.with_edges(vec![edge]).with_held(vec![held], Some).with_uplinks(vec![uplink]).reply());
+    let index =
+        html(index.with_edges(vec![edge]).with_suppressed(vec![suppressed], Some).with_uplinks(vec![uplink]).reply());
     let pairs = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
     let status = NodeStatus { build: pairs.clone(), flags: pairs, start_ns: NOW };
     for page in [index, html(StatusPage::new(&status, NOW).reply())] {
