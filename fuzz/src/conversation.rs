@@ -106,8 +106,8 @@ fn family(u: &mut Unstructured<'_>) -> Result<Family> {
     for at in 0..u.int_in_range(0..=4)? {
         let value =
             if u.arbitrary()? { f64::from(u.arbitrary::<i16>()?) / 4.0 } else { f64::from_bits(u.arbitrary()?) };
-        let original = u.ratio(1, 5)?.then(|| u.bytes(3)).transpose()?;
-        builder.series(&[("at", &at.to_string())], &Points::Single, &[value], original);
+        let raw_metric = u.ratio(1, 5)?.then(|| u.bytes(3)).transpose()?;
+        builder.series(&[("at", &at.to_string())], &Points::Single, &[value], raw_metric);
     }
     Ok(builder.finish().expect("no series twice"))
 }

@@ -22,8 +22,8 @@ pub struct Detail {
 
 impl Detail {
     /// What an `io.prometheus.client.Metric` that was kept as it came says. Nothing, if it cannot be read.
-    pub fn of(original: &[u8]) -> Self {
-        let metric = Metric::decode(original).unwrap_or_default();
+    pub fn of(raw_metric: &[u8]) -> Self {
+        let metric = Metric::decode(raw_metric).unwrap_or_default();
         let (mut exemplars, mut created): (Vec<&Exemplar>, _) = (Vec::new(), None);
         if let Some(counter) = &metric.counter {
             exemplars.extend(&counter.exemplar);

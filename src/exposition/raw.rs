@@ -138,7 +138,7 @@ pub struct RawFamily<'a> {
     values: Vec<f64>,
     points: Vec<Points>,
     /// Protobuf to keep beside, with the metric's number, in order.
-    originals: Vec<(u32, Cow<'a, [u8]>)>,
+    raw_metrics: Vec<(u32, Cow<'a, [u8]>)>,
     refusal: Option<PushRefusal>,
 }
 
@@ -154,7 +154,7 @@ impl<'a> RawFamily<'a> {
             labels: Vec::new(),
             values: Vec::new(),
             points: Vec::new(),
-            originals: Vec::new(),
+            raw_metrics: Vec::new(),
             refusal: None,
         }
     }
@@ -172,9 +172,9 @@ impl<'a> RawFamily<'a> {
     }
 
     /// Keeps an `io.prometheus.client.Metric` message without labels beside the metric added last.
-    pub fn keep_original(&mut self, original: Cow<'a, [u8]>) {
+    pub fn keep_raw_metric(&mut self, raw_metric: Cow<'a, [u8]>) {
         if let Some(last) = self.metrics.len().checked_sub(1) {
-            self.originals.push((last as u32, original));
+            self.raw_metrics.push((last as u32, raw_metric));
         }
     }
 
@@ -230,7 +230,7 @@ impl<'a> RawFamily<'a> {
         builder.help(self.help.as_deref()).unit(self.unit.as_deref());
         let mut plan = Plan::default();
         let mut labels: Vec<(&str, &str)> = Vec::new();
-        let mut originals = self.originals.iter().peekable();
+        let mut raw_metrics = self.raw_metrics.iter().peekable();
         let mut first_value = 0;
         for (i, metric) in self.metrics.iter().enumerate() {
             let own = self.own_labels(i);
@@ -245,8 +245,9 @@ impl<'a> RawFamily<'a> {
             let points = &self.points[metric.points as usize];
             let values = &self.values[first_value..first_value + points.len()];
             first_value += points.len();
-            let original = originals.next_if(|original| original.0 as usize == i).map(|original| &*original.1);
-            builder.series(&labels, points, values, original);
+            let raw_metric =
+                raw_metrics.next_if(|raw_metric| raw_metric.0 as usize == i).map(|raw_metric| &*raw_metric.1);
+            builder.series(&labels, points, values, raw_metric);
         }
         Ok(builder.finish()?)
     }

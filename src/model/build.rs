@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use xxhash_rust::xxh3::Xxh3;
 
-use super::family::{Family, Originals};
+use super::family::{Family, RawMetrics};
 use super::label;
 use super::schema::{Digest, Layout, MetricType, Points, Schema, is_verbatim};
 use super::values::Values;
@@ -23,7 +23,7 @@ struct Row {
     layout: u32,
     first_label: u32,
     first_value: u32,
-    original: Option<Box<[u8]>>,
+    raw_metric: Option<Box<[u8]>>,
 }
 
 /// Collects the series of a family in any order and makes a [`Family`] of them.
@@ -74,14 +74,14 @@ impl FamilyBuilder {
     ///
     /// # Panics
     /// If there are not `points.len()` values: the caller made both.
-    pub fn series(&mut self, labels: &[(&str, &str)], points: &Points, values: &[f64], original: Option<&[u8]>) {
+    pub fn series(&mut self, labels: &[(&str, &str)], points: &Points, values: &[f64], raw_metric: Option<&[u8]>) {
         assert_eq!(values.len(), points.len(), "one value a point");
         debug_assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "labels sorted by name, each name once");
         let row = Row {
             layout: self.layout(labels, points),
             first_label: offset(self.ends.len()),
             first_value: offset(self.values.len()),
-            original: original.map(Into::into),
+            raw_metric: raw_metric.map(Into::into),
         };
         for (_, value) in labels {
             label::escape_value(value, &mut self.text);
@@ -160,7 +160,7 @@ impl FamilyBuilder {
             }
             let at = row.first_value as usize;
             sorted.values.extend_from_slice(&self.values[at..at + layout.points.len()]);
-            sorted.rows.push(Row { layout: number, first_label, first_value, original: row.original });
+            sorted.rows.push(Row { layout: number, first_label, first_value, raw_metric: row.raw_metric });
         }
         *self = sorted;
         Ok(())
@@ -168,7 +168,7 @@ impl FamilyBuilder {
 
     fn assemble(self) -> Family {
         let several = self.layouts.len() > 1;
-        let originals = self.rows.iter().any(|row| row.original.is_some());
+        let raw_metrics = self.rows.iter().any(|row| row.raw_metric.is_some());
         let layout_of = if several { self.rows.iter().map(|row| row.layout).collect() } else { Box::default() };
         let first_label = if several { self.rows.iter().map(|row| row.first_label).collect() } else { Box::default() };
         let verbatim = is_verbatim(&self.name, self.help.as_deref());
@@ -188,10 +188,10 @@ impl FamilyBuilder {
             digest: Digest(0),
         };
         schema.digest = digest(&schema);
-        let originals: Option<Arc<Originals>> =
-            originals.then(|| Arc::new(self.rows.into_iter().map(|row| row.original.unwrap_or_default()).collect()));
-        Family::new(Arc::new(schema), Values::from(&self.values[..]), originals)
-            .expect("a value a point, an original a series")
+        let raw_metrics: Option<Arc<RawMetrics>> = raw_metrics
+            .then(|| Arc::new(self.rows.into_iter().map(|row| row.raw_metric.unwrap_or_default()).collect()));
+        Family::new(Arc::new(schema), Values::from(&self.values[..]), raw_metrics)
+            .expect("a value a point, a raw metric a series")
     }
 }
 

@@ -9,22 +9,22 @@ use super::values::Values;
 /// What the text format cannot carry (native histograms, exemplars, created timestamps, unknown fields): for each series,
 /// in the order of the schema, its `io.prometheus.client.Metric` message without its labels; empty where the values say
 /// all.
-pub type Originals = Box<[Box<[u8]>]>;
+pub type RawMetrics = Box<[Box<[u8]>]>;
 
 /// One metric family of one group. Cheap to clone.
 #[derive(Debug)]
 pub struct Family {
     schema: Arc<Schema>,
     values: Values,
-    originals: Option<Arc<Originals>>,
+    raw_metrics: Option<Arc<RawMetrics>>,
 }
 
 impl Family {
-    /// A family of that schema; `None` unless there are [`Schema::values_len`] values and, if any, one original a series.
-    pub fn new(schema: Arc<Schema>, values: Values, originals: Option<Arc<Originals>>) -> Option<Family> {
+    /// A family of that schema; `None` unless there are [`Schema::values_len`] values and, if any, one raw metric a series.
+    pub fn new(schema: Arc<Schema>, values: Values, raw_metrics: Option<Arc<RawMetrics>>) -> Option<Family> {
         let fits = values.len() == schema.values_len()
-            && originals.as_ref().is_none_or(|originals| originals.len() == schema.series_len());
-        fits.then_some(Family { schema, values, originals })
+            && raw_metrics.as_ref().is_none_or(|raw_metrics| raw_metrics.len() == schema.series_len());
+        fits.then_some(Family { schema, values, raw_metrics })
     }
 
     /// The part that does not change.
@@ -34,13 +34,13 @@ impl Family {
 
     /// Bytes held, as an estimate for bounds: what is shared with other families counts here too.
     pub fn bytes(&self) -> usize {
-        self.schema.bytes() + size_of::<f64>() * self.values.len() + self.original_bytes()
+        self.schema.bytes() + size_of::<f64>() * self.values.len() + self.raw_metrics_bytes()
     }
 
-    /// Bytes of its originals, as an estimate for bounds.
-    pub fn original_bytes(&self) -> usize {
-        let originals = self.originals.iter().flat_map(|originals| originals.iter());
-        originals.map(|original| 16 + original.len()).sum()
+    /// Bytes of its raw metrics, as an estimate for bounds.
+    pub fn raw_metrics_bytes(&self) -> usize {
+        let raw_metrics = self.raw_metrics.iter().flat_map(|raw_metrics| raw_metrics.iter());
+        raw_metrics.map(|raw_metric| 16 + raw_metric.len()).sum()
     }
 
     /// The metric's name.
@@ -54,8 +54,8 @@ impl Family {
     }
 
     /// The protobuf kept beside, if any.
-    pub fn originals(&self) -> Option<&Arc<Originals>> {
-        self.originals.as_ref()
+    pub fn raw_metrics(&self) -> Option<&Arc<RawMetrics>> {
+        self.raw_metrics.as_ref()
     }
 
     /// The same values under another schema object of the same content.
@@ -66,10 +66,10 @@ impl Family {
 
     /// Whether all of it is shared with `other`, so that it is equal for certain; said without looking at more than one value.
     pub fn shares_all(&self, other: &Family) -> bool {
-        let originals = |family: &Family| family.originals.as_ref().map(Arc::as_ptr);
+        let raw_metrics = |family: &Family| family.raw_metrics.as_ref().map(Arc::as_ptr);
         self.values.shares(&other.values)
             && Arc::ptr_eq(&self.schema, &other.schema)
-            && originals(self) == originals(other)
+            && raw_metrics(self) == raw_metrics(other)
     }
 
     /// The order of families in a group. Schemas that are shared have one name, and then no text is compared.
@@ -86,13 +86,13 @@ impl Family {
             .digest()
             .cmp(&other.schema.digest())
             .then_with(|| bits(self).cmp(&bits(other)))
-            .then_with(|| self.originals.cmp(&other.originals))
+            .then_with(|| self.raw_metrics.cmp(&other.raw_metrics))
     }
 }
 
 impl Clone for Family {
     fn clone(&self) -> Self {
-        Self { schema: self.schema.clone(), values: self.values.clone(), originals: self.originals.clone() }
+        Self { schema: self.schema.clone(), values: self.values.clone(), raw_metrics: self.raw_metrics.clone() }
     }
 
     /// Mostly only the values differ, and the schema, which many threads count references to, is left alone.
@@ -101,7 +101,7 @@ impl Clone for Family {
             self.schema = source.schema.clone();
         }
         self.values = source.values.clone();
-        self.originals = source.originals.clone();
+        self.raw_metrics = source.raw_metrics.clone();
     }
 }
 
@@ -111,7 +111,7 @@ impl PartialEq for Family {
         self.schema.same(&other.schema)
             && self.values.len() == other.values.len()
             && self.values.iter().zip(other.values.iter()).all(|(a, b)| a.to_bits() == b.to_bits())
-            && self.originals == other.originals
+            && self.raw_metrics == other.raw_metrics
     }
 }
 impl Eq for Family {}

@@ -22,7 +22,7 @@ pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
 pub use encode::{decode_schema, encode_schema, encoded_len_max};
 pub use excerpt::{Excerpt, excerpt, excerpt_lossy, excerpt_up_to};
-pub use family::{Family, Originals};
+pub use family::{Family, RawMetrics};
 pub use group::{Changes, Group, GroupFamily, Header, Moment, Source, Walk};
 pub use label::{Label, LabelSet};
 pub use schema::{Digest, Layout, MetricType, Num, Points, Schema, Series, SeriesIter};

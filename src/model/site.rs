@@ -138,8 +138,9 @@ pub fn shown_family(shown: &LabelSet, family: &Family) -> Result<Option<Family>,
         let mut borrowed: Vec<(&str, &str)> =
             renamed.iter().map(|(name, value)| (&**name, *value)).chain(kept).collect();
         borrowed.sort_unstable();
-        let original = family.originals().map(|originals| &*originals[i]).filter(|original| !original.is_empty());
-        builder.series(&borrowed, &series.layout().points, &family.values()[series.values()], original);
+        let raw_metric =
+            family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).filter(|raw_metric| !raw_metric.is_empty());
+        builder.series(&borrowed, &series.layout().points, &family.values()[series.values()], raw_metric);
     }
     builder.finish().map(Some)
 }

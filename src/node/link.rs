@@ -18,7 +18,7 @@ use super::clock::Clock;
 use super::draft::Chain;
 use super::writer::Writer;
 use crate::compression::{Deflater, Inflater};
-use crate::exposition::protobuf::is_original;
+use crate::exposition::protobuf::is_raw_metric;
 use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::stop::Stop;
@@ -356,7 +356,7 @@ impl Talk<'_> {
         let bytes = &self.inflated[..];
         Ok(match if open { self.decoder.decode(bytes) } else { Decoder::decode_plain(bytes) } {
             Ok(Message::Update(update)) if !update.deltas.iter().all(is_showable) => {
-                Event::Malformed("an original that is no metric, or one with labels or a timestamp".into())
+                Event::Malformed("a raw metric that cannot be decoded, or one with labels or a timestamp".into())
             }
             Ok(message) => Event::Message(message),
             Err(error) => Event::Malformed(error.to_string()),
@@ -416,8 +416,8 @@ async fn send<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Whether what is shown of the delta as it was pushed can be: it is copied into the page.
 fn is_showable(delta: &Delta) -> bool {
-    let originals = delta.group.families().iter().filter_map(|family| family.family.originals());
-    originals.flat_map(|originals| originals.iter()).all(|original| is_original(original))
+    let raw_metrics = delta.group.families().iter().filter_map(|family| family.family.raw_metrics());
+    raw_metrics.flat_map(|raw_metrics| raw_metrics.iter()).all(|raw_metric| is_raw_metric(raw_metric))
 }
 
 /// Empties a buffer, and gives back what one large message made of it: a hub has thousands.
@@ -553,7 +553,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_original_that_no_gateway_takes_is_not_shown() {
+    async fn a_raw_metric_that_no_gateway_accepts_is_not_shown() {
         let mut builder = crate::model::FamilyBuilder::new("m", crate::model::MetricType::Gauge);
         builder.series(&[], &crate::model::Points::Single, &[1.0], Some(b"\xff"));
         let stamp = crate::model::WriteTimestamp { time_ns: 1, node: NodeId(1) };
@@ -563,7 +563,7 @@ mod tests {
         let update = Update { deltas: vec![Delta { id, group }], ..Update::default() };
         let close = told(vec![hello(), Message::Update(update)]).await;
         assert_eq!(close.reason, CloseReason::Malformed, "{}", close.text);
-        assert!(close.text.contains("an original"), "{}", close.text);
+        assert!(close.text.contains("a raw metric"), "{}", close.text);
     }
 
     fn hello() -> Message {

@@ -175,7 +175,7 @@ impl Sizes {
 /// Of each change that left something of the group as it is, in their order, about how many bytes that is.
 fn change_bytes(entry: &Entry) -> Vec<(Revision, usize)> {
     let family_bytes =
-        |family: &Family| 32 + 8 * family.values().len() + family.original_bytes() + family.schema().bytes() / 8;
+        |family: &Family| 32 + 8 * family.values().len() + family.raw_metrics_bytes() + family.schema().bytes() / 8;
     let families = entry.families().map(|(f, mark, _)| (mark.revision, family_bytes(&f.family)));
     let mut sizes: Vec<_> = std::iter::once((entry.header.revision, 0)).chain(families).collect();
     sizes.sort_unstable_by_key(|(revision, _)| *revision);

@@ -288,13 +288,13 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
 
 /// The link gives a family whose values stay the very values of the one before.
 #[test]
-fn what_a_peer_sends_is_shown_where_only_the_originals_change() {
+fn a_change_of_raw_metrics_alone_is_shown() {
     let mut store = store(rules());
     let id = at_site("EU", &[("job", "a")]);
     let mut family = gauge("m");
-    for (time_ns, originals) in [(1, None), (2, Some("x")), (3, Some("y")), (4, None)] {
-        let originals = originals.map(|original| Arc::new([Box::from(original.as_bytes())].into()));
-        family = Family::new(family.schema().clone(), family.values().clone(), originals).unwrap();
+    for (time_ns, raw_metrics) in [(1, None), (2, Some("x")), (3, Some("y")), (4, None)] {
+        let raw_metrics = raw_metrics.map(|raw_metric| Arc::new([Box::from(raw_metric.as_bytes())].into()));
+        family = Family::new(family.schema().clone(), family.values().clone(), raw_metrics).unwrap();
         store.merge(&id, pushed(time_ns, vec![family.clone()]), StoreId(2)).unwrap();
         store.commit();
         let block = store.published().block("m").unwrap();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, Originals, STAMP_NS_MAX, Schema, Values,
+    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, RawMetrics, STAMP_NS_MAX, Schema, Values,
     WriteTimestamp, decode_schema, label,
 };
 
@@ -196,8 +196,8 @@ impl Decoder {
         let known = self.dictionary.groups.get(number).map_or(&[][..], |group| &group.families);
         let mut changes = Vec::with_capacity(known.len());
         for (at, old) in known.iter().enumerate() {
-            let (schema, originals) = (old.family.schema(), old.family.originals());
-            let family = cursor.family(Some(old.family.values()), schema.clone(), originals.cloned())?;
+            let (schema, raw_metrics) = (old.family.schema(), old.family.raw_metrics());
+            let family = cursor.family(Some(old.family.values()), schema.clone(), raw_metrics.cloned())?;
             changes.push(Change { at: Some(at), sent: Sent { family, ..*old } });
         }
         Ok(changes)
@@ -248,8 +248,8 @@ impl Decoder {
         if !fits {
             return Err(DecodeError::Rule("a family keeps its name, and a new family has a new one"));
         }
-        let originals = cursor.originals(same.and_then(|old| old.family.originals()), &schema_known)?;
-        let family = cursor.family(same.map(|old| old.family.values()), schema_known, originals)?;
+        let raw_metrics = cursor.raw_metrics(same.and_then(|old| old.family.raw_metrics()), &schema_known)?;
+        let family = cursor.family(same.map(|old| old.family.values()), schema_known, raw_metrics)?;
         Ok(Sent { schema, stamp: WriteTimestamp::ZERO, family })
     }
 
@@ -348,7 +348,7 @@ struct Cursor<'a> {
     structure: Reader<'a>,
     times: Reader<'a>,
     values: ValueReader<'a>,
-    originals: Reader<'a>,
+    raw_metrics: Reader<'a>,
     /// The number after that of the group before.
     group: usize,
     families: usize,
@@ -363,7 +363,7 @@ impl<'a> Cursor<'a> {
             structure: Reader::new(&columns.structure),
             times: Reader::new(&columns.times),
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
-            originals: Reader::new(&columns.originals),
+            raw_metrics: Reader::new(&columns.raw_metrics),
             group: 0,
             families: 0,
             values_len: 0,
@@ -374,7 +374,7 @@ impl<'a> Cursor<'a> {
         &mut self,
         base: Option<&Values>,
         schema: Arc<Schema>,
-        originals: Option<Arc<Originals>>,
+        raw_metrics: Option<Arc<RawMetrics>>,
     ) -> Result<Family, DecodeError> {
         let len = schema.values_len();
         self.families += 1;
@@ -382,7 +382,7 @@ impl<'a> Cursor<'a> {
         bounded("families of an update", self.families, FAMILIES_MAX)?;
         bounded("values of an update", self.values_len, VALUES_MAX)?;
         let values = self.values(base.filter(|base| base.len() == len), len)?;
-        Family::new(schema, values, originals).ok_or(DecodeError::Rule("a family has the values of its schema"))
+        Family::new(schema, values, raw_metrics).ok_or(DecodeError::Rule("a family has the values of its schema"))
     }
 
     fn values(&mut self, base: Option<&Values>, len: usize) -> Result<Values, DecodeError> {
@@ -395,25 +395,25 @@ impl<'a> Cursor<'a> {
         Ok(values)
     }
 
-    fn originals(
+    fn raw_metrics(
         &mut self,
-        old: Option<&Arc<Originals>>,
+        old: Option<&Arc<RawMetrics>>,
         schema: &Schema,
-    ) -> Result<Option<Arc<Originals>>, DecodeError> {
-        const ORIGINALS: &str = "the originals of a family";
-        match self.structure.byte(ORIGINALS)? {
+    ) -> Result<Option<Arc<RawMetrics>>, DecodeError> {
+        const RAW_METRICS: &str = "the raw metrics of a family";
+        match self.structure.byte(RAW_METRICS)? {
             NO_ORIGINALS => Ok(None),
-            SAME_ORIGINALS => Ok(Some(old.ok_or(Malformed::Invalid(ORIGINALS))?.clone())),
+            SAME_ORIGINALS => Ok(Some(old.ok_or(Malformed::Invalid(RAW_METRICS))?.clone())),
             NEW_ORIGINALS => {
-                let original = |_| self.originals.block(ORIGINALS).map(Into::into);
-                Ok(Some(Arc::new((0..schema.series_len()).map(original).collect::<Result<_, _>>()?)))
+                let raw_metric = |_| self.raw_metrics.block(RAW_METRICS).map(Into::into);
+                Ok(Some(Arc::new((0..schema.series_len()).map(raw_metric).collect::<Result<_, _>>()?)))
             }
-            _ => Err(Malformed::Invalid(ORIGINALS).into()),
+            _ => Err(Malformed::Invalid(RAW_METRICS).into()),
         }
     }
 
     fn finish(self) -> Result<(), DecodeError> {
-        let rest = [self.keys, self.times, self.originals].iter().any(|column| column.remaining() > 0);
+        let rest = [self.keys, self.times, self.raw_metrics].iter().any(|column| column.remaining() > 0);
         if rest || !self.schemas.is_empty() {
             return Err(DecodeError::Rule("an update ends where its columns end"));
         }

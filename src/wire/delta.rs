@@ -35,7 +35,7 @@ pub struct Cost {
 const UPDATE_BYTES: usize = 128;
 /// Bytes of a group without key and families, at most: number, flags, stamps and walls.
 const GROUP_BYTES: usize = 192;
-/// Bytes of a family without schema, values and originals, at most.
+/// Bytes of a family without schema, values and raw metrics, at most.
 const FAMILY_BYTES: usize = 64;
 /// Bytes of a value, at most: eight, raw or as the difference of two mantissas of at most 2^53, and two of a run of its own.
 const VALUE_BYTES: usize = 10;
@@ -51,9 +51,9 @@ impl Cost {
 
     /// Of a family: as large as it can be, since what the peer already has of it is not known here.
     pub fn of_family(family: &Family) -> Cost {
-        let originals = family.originals().map_or(0, |o| o.iter().map(|o| number_len(o.len()) + o.len()).sum());
+        let raw_metrics = family.raw_metrics().map_or(0, |o| o.iter().map(|o| number_len(o.len()) + o.len()).sum());
         let values = family.values().len();
-        let bytes = FAMILY_BYTES + encoded_len_max(family.schema()) + VALUE_BYTES * values + originals;
+        let bytes = FAMILY_BYTES + encoded_len_max(family.schema()) + VALUE_BYTES * values + raw_metrics;
         Cost { families: 1, values, bytes, ..Cost::default() }
     }
 

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Family, Header, LabelSet, NodeId, Originals, Schema, WriteTimestamp};
+use crate::model::{Family, Header, LabelSet, NodeId, RawMetrics, Schema, WriteTimestamp};
 
 /// A dictionary larger than this is reset before the next update.
 pub(super) const BYTES_MAX: usize = 256 << 20;
@@ -69,12 +69,12 @@ pub(super) struct Sent {
 
 impl Sent {
     fn bytes(&self) -> usize {
-        FAMILY_BYTES + 8 * self.family.values().len() + self.family.originals().map_or(0, originals_bytes)
+        FAMILY_BYTES + 8 * self.family.values().len() + self.family.raw_metrics().map_or(0, raw_metrics_bytes)
     }
 }
 
-fn originals_bytes(originals: &Arc<Originals>) -> usize {
-    originals.iter().map(|original| original.len() + 16).sum()
+fn raw_metrics_bytes(raw_metrics: &Arc<RawMetrics>) -> usize {
+    raw_metrics.iter().map(|raw_metric| raw_metric.len() + 16).sum()
 }
 
 /// A group as it was last sent.

@@ -20,7 +20,7 @@ pub(super) const HORIZON: u8 = 1;
 pub(super) const DELETED: u8 = 2;
 pub(super) const PUSHED: u8 = 4;
 pub(super) const FAILED: u8 = 8;
-/// The families are listed; otherwise they are all that the group is known to have, each with its schema and originals.
+/// The families are listed; otherwise they are all that the group is known to have, each with its schema and raw metrics.
 pub(super) const LISTED: u8 = 16;
 /// Each stamp is given; otherwise all are the latest.
 pub(super) const SPREAD: u8 = 32;
@@ -89,7 +89,7 @@ impl Encoder {
             || !std::iter::zip(&positions, group.families()).enumerate().all(|(i, (at, new))| {
                 *at == Some(i) && {
                     let old = &known.families[i].family;
-                    same_schema(old, &new.family) && old.originals() == new.family.originals()
+                    same_schema(old, &new.family) && old.raw_metrics() == new.family.raw_metrics()
                 }
             });
         let changed = changed_fields(&base, &header);
@@ -145,7 +145,7 @@ impl Encoder {
                 let structure = &mut writer.columns.structure;
                 put_count(at.map_or(0, |at| at + 1 - next), structure);
                 put_count(if same.is_some() { 0 } else { schema + usize::from(at.is_some()) }, structure);
-                put_originals(same.map(|old| &old.family), family, &mut writer.columns);
+                put_raw_metrics(same.map(|old| &old.family), family, &mut writer.columns);
             }
             writer.values.write(same.map(|old| &old.family.values()[..]), family.values());
             next = at.map_or(next, |at| at + 1);
@@ -305,15 +305,15 @@ fn put_key(key: &LabelSet, into: &mut Vec<u8>) {
     }
 }
 
-fn put_originals(old: Option<&Family>, family: &Family, columns: &mut Columns) {
-    let Some(originals) = family.originals() else {
+fn put_raw_metrics(old: Option<&Family>, family: &Family, columns: &mut Columns) {
+    let Some(raw_metrics) = family.raw_metrics() else {
         return columns.structure.push(NO_ORIGINALS);
     };
-    if old.and_then(|old| old.originals()) == Some(originals) {
+    if old.and_then(|old| old.raw_metrics()) == Some(raw_metrics) {
         return columns.structure.push(SAME_ORIGINALS);
     }
     columns.structure.push(NEW_ORIGINALS);
-    for original in originals.iter() {
-        crate::model::bytes::put_block(original, &mut columns.originals);
+    for raw_metric in raw_metrics.iter() {
+        crate::model::bytes::put_block(raw_metric, &mut columns.raw_metrics);
     }
 }

@@ -33,7 +33,7 @@ pub(super) struct Columns {
     pub runs: Vec<u8>,
     pub deltas: Vec<u8>,
     pub raws: Vec<u8>,
-    pub originals: Vec<u8>,
+    pub raw_metrics: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -145,7 +145,7 @@ struct UpdatePb {
     #[prost(bytes = "vec", tag = "9")]
     raws: Vec<u8>,
     #[prost(bytes = "vec", tag = "10")]
-    originals: Vec<u8>,
+    raw_metrics: Vec<u8>,
 }
 
 const RESET: u32 = 1;
@@ -214,7 +214,7 @@ pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8
         runs: columns.runs,
         deltas: columns.deltas,
         raws: columns.raws,
-        originals: columns.originals,
+        raw_metrics: columns.raw_metrics,
     };
     put(UPDATE, &update, into);
 }
@@ -238,7 +238,7 @@ pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeErro
         runs: pb.runs,
         deltas: pb.deltas,
         raws: pb.raws,
-        originals: pb.originals,
+        raw_metrics: pb.raw_metrics,
     };
     Ok((update, columns))
 }

@@ -32,12 +32,12 @@ fn moment() -> impl Strategy<Value = Option<Moment>> {
 fn family() -> impl Strategy<Value = Family> {
     let value =
         prop_oneof![4 => (0..20i32).prop_map(|v| f64::from(v) / 4.0), 1 => any::<u64>().prop_map(f64::from_bits)];
-    let original = proptest::option::weighted(0.2, proptest::collection::vec(any::<u8>(), 1..4));
-    (0..3usize, 1..4usize, 0..2i32, proptest::collection::vec(value, 4), original).prop_map(
-        |(name, series, metric_type, values, original)| {
+    let raw_metric = proptest::option::weighted(0.2, proptest::collection::vec(any::<u8>(), 1..4));
+    (0..3usize, 1..4usize, 0..2i32, proptest::collection::vec(value, 4), raw_metric).prop_map(
+        |(name, series, metric_type, values, raw_metric)| {
             let mut builder = FamilyBuilder::new(format!("m{name}"), MetricType::from_number(metric_type).unwrap());
             for (at, value) in values.iter().enumerate().take(series) {
-                builder.series(&[("at", &at.to_string())], &Points::Single, &[*value], original.as_deref());
+                builder.series(&[("at", &at.to_string())], &Points::Single, &[*value], raw_metric.as_deref());
             }
             builder.finish().unwrap()
         },
@@ -230,13 +230,13 @@ proptest! {
         before in proptest::option::of(number()),
         label in "[a-z]{0,40}",
         layouts in 1..4usize,
-        original in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..200)),
+        raw_metric in proptest::option::of(proptest::collection::vec(any::<u8>(), 1..200)),
     ) {
         let family = |value: &dyn Fn(usize) -> f64| {
             let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
             for at in 0..values.len() {
                 let (name, text) = (format!("name{}", at % layouts), format!("{label}{at:05}"));
-                builder.series(&[(&name, &text)], &Points::Single, &[value(at)], original.as_deref());
+                builder.series(&[(&name, &text)], &Points::Single, &[value(at)], raw_metric.as_deref());
             }
             builder.finish().unwrap()
         };

@@ -86,7 +86,7 @@ impl Dump {
 
     /// The request that pushes the families again.
     fn request(&self, method: &str, path: &str, families: &[&Family], out: &mut dyn Write) -> io::Result<()> {
-        let has_more = families.iter().any(|family| family.originals().is_some());
+        let has_more = families.iter().any(|family| family.raw_metrics().is_some());
         if !self.script {
             if has_more {
                 writeln!(out, "# native histograms or exemplars are not in this text; --script keeps them")?;

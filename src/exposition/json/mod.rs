@@ -32,11 +32,11 @@ pub fn group<'a>(
 fn show_family(group: &LabelSet, pushed_ns: u64, family: &Family) -> Value {
     let schema = family.schema();
     let metrics = schema.series().enumerate().map(|(i, series)| {
-        let original = family.originals().map(|originals| &*originals[i]).unwrap_or_default();
-        let metric = match original {
+        let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
+        let metric = match raw_metric {
             [] => Metric::of(schema.metric_type(), &series.layout().points, &family.values()[series.values()]),
             // It was checked when it was pushed.
-            original => Metric::decode(original).unwrap_or_default(),
+            raw_metric => Metric::decode(raw_metric).unwrap_or_default(),
         };
         show_metric(show_labels(group, &series), schema.metric_type(), &metric)
     });

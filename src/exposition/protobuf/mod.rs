@@ -12,6 +12,6 @@ mod wire;
 mod tests;
 
 pub use parse::{ProtobufError, parse};
-pub use parts::is_original;
+pub use parts::is_raw_metric;
 pub(crate) use print::enum_name;
 pub use render::ProtobufRenderer;

@@ -226,7 +226,7 @@ impl ProtobufParser<'_> {
         family.push(labels, &points, &values);
         self.values_len += values.len();
         if Metric::of(family.metric_type, &points, &values).encode_to_vec() != *rest.bytes {
-            family.keep_original(rest.bytes);
+            family.keep_raw_metric(rest.bytes);
         }
         Ok(())
     }

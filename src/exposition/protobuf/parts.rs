@@ -14,9 +14,9 @@ pub(super) fn count(metric: &[u8]) -> Result<usize, InvalidWire> {
     count_in(metric, METRIC)
 }
 
-/// Whether these are the bytes of a metric as they are kept of one that was pushed: see [`crate::model::Originals`]. They have
+/// Whether these are the bytes of a metric as they are kept of one that was pushed: see [`crate::model::RawMetrics`]. They have
 /// neither labels, which are known besides, nor a timestamp. None at all are kept of most.
-pub fn is_original(metric: &[u8]) -> bool {
+pub fn is_raw_metric(metric: &[u8]) -> bool {
     let is_bounded = || count(metric).is_ok_and(|parts| parts <= PushLimits::default().parts_per_series_max);
     let is_bare = |metric: Metric| metric.label.is_empty() && metric.timestamp_ms.is_none();
     metric.is_empty() || (is_bounded() && Metric::decode(metric).is_ok_and(is_bare))

@@ -97,12 +97,12 @@ impl ProtobufRenderer {
             }
             self.metric.clear();
             self.labels(&series);
-            let original = family.originals().map(|originals| &*originals[i]).unwrap_or_default();
-            if original.is_empty() {
+            let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
+            if raw_metric.is_empty() {
                 let values = &family.values()[series.values()];
                 put_values(schema.metric_type(), &series.layout().points, values, &mut self.metric);
             } else {
-                self.metric.extend_from_slice(original);
+                self.metric.extend_from_slice(raw_metric);
             }
             put_bytes(4, &self.metric, into);
         }

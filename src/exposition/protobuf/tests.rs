@@ -5,7 +5,7 @@ use prost::Message;
 
 use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
 use super::wire::{put_bytes, put_uint, put_varint};
-use super::{ProtobufError, ProtobufRenderer, is_original, parse};
+use super::{ProtobufError, ProtobufRenderer, is_raw_metric, parse};
 use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, PushRefusal, text};
 use crate::model::{Family, LabelSet, MetricType, Points};
 
@@ -54,8 +54,9 @@ fn families(body: &[u8]) -> Result<Result<Vec<Family>, PushRefusal>, ProtobufErr
     let raw = parse(body, NameValidation::Legacy, &PushLimits::default())?;
     let families: Result<Vec<Family>, PushRefusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
-    let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
-    originals.for_each(|original| assert!(is_original(original), "{original:?}"));
+    let raw_metrics =
+        families.iter().flatten().filter_map(Family::raw_metrics).flat_map(|raw_metrics| raw_metrics.iter());
+    raw_metrics.for_each(|raw_metric| assert!(is_raw_metric(raw_metric), "{raw_metric:?}"));
     Ok(families)
 }
 
@@ -74,7 +75,7 @@ fn metrics_that_are_values_keep_nothing_beside() {
     let metrics = [gauge(&[("b", "2"), ("a", "1")], 1.5).encode_to_vec(), gauge(&[], -0.0).encode_to_vec()];
     let pushed = families(&delimited(b"m", 1, &metrics)).unwrap().unwrap();
     assert_eq!(pushed[0].schema().help(), Some("Help."));
-    assert_eq!(pushed[0].originals(), None);
+    assert_eq!(pushed[0].raw_metrics(), None);
     assert_eq!(pushed[0].values()[0].to_bits(), (-0.0_f64).to_bits());
     assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
 }
@@ -85,7 +86,7 @@ fn what_values_do_not_say_is_kept_without_the_labels() {
     let bare = native.encode_to_vec();
     native.label = vec![label(b"x", b"1")];
     let pushed = families(&delimited(b"h", 4, &[native.encode_to_vec()])).unwrap().unwrap();
-    assert_eq!(*pushed[0].originals().unwrap()[0], *bare);
+    assert_eq!(*pushed[0].raw_metrics().unwrap()[0], *bare);
     assert_eq!(pushed[0].values()[..], [7.5, 3.0]);
     assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
 
@@ -105,7 +106,7 @@ fn what_values_do_not_say_is_kept_without_the_labels() {
     ];
     for (metric_type, metric) in cases {
         let pushed = families(&delimited(b"m", metric_type, &[metric.encode_to_vec()])).unwrap().unwrap();
-        assert_eq!(*pushed[0].originals().unwrap()[0], *metric.encode_to_vec(), "{metric:?}");
+        assert_eq!(*pushed[0].raw_metrics().unwrap()[0], *metric.encode_to_vec(), "{metric:?}");
     }
 }
 
@@ -120,7 +121,7 @@ fn fields_around_and_between_the_labels_are_put_together() {
     let mut kept = vec![0x98, 0x06, 1];
     kept.extend(gauge(&[], 2.0).encode_to_vec());
     kept.extend(gauge(&[], 3.0).encode_to_vec());
-    assert_eq!(*pushed[0].originals().unwrap()[0], *kept);
+    assert_eq!(*pushed[0].raw_metrics().unwrap()[0], *kept);
 }
 
 #[test]
@@ -174,7 +175,7 @@ fn fields_of_another_kind_are_left_out() {
     put_bytes(4, &summary, &mut metric);
     let pushed = families(&delimited(b"s", 2, &[metric])).unwrap().unwrap();
     assert_eq!(pushed[0].values()[..], [0.0, 1.0, 0.0]);
-    let kept = Metric::decode(&*pushed[0].originals().unwrap()[0]).unwrap().summary.unwrap();
+    let kept = Metric::decode(&*pushed[0].raw_metrics().unwrap()[0]).unwrap().summary.unwrap();
     assert_eq!((kept.sample_count, kept.sample_sum, kept.quantile.len()), (None, Some(1.0), 1));
 }
 
@@ -306,13 +307,13 @@ fn metric() -> impl Strategy<Value = Metric> {
 }
 
 #[test]
-fn an_original_has_neither_labels_nor_a_timestamp() {
+fn a_raw_metric_has_neither_labels_nor_a_timestamp() {
     let metric = gauge(&[], 1.0);
     let labelled = gauge(&[("place", "another")], 1.0);
     let stamped = Metric { timestamp_ms: Some(0), ..metric.clone() };
-    assert!(is_original(&metric.encode_to_vec()) && is_original(b""));
+    assert!(is_raw_metric(&metric.encode_to_vec()) && is_raw_metric(b""));
     for bytes in [labelled.encode_to_vec(), stamped.encode_to_vec(), b"\xff".to_vec(), b"\x12\x09\x09".to_vec()] {
-        assert!(!is_original(&bytes), "{bytes:?}");
+        assert!(!is_raw_metric(&bytes), "{bytes:?}");
     }
 }
 

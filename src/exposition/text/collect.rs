@@ -267,10 +267,10 @@ impl<'a> Collected<'a> {
         let mut values = Vec::new();
         for mut distribution in self.distributions {
             let points = distribution.finish(metric_type, &mut values);
-            let original = distribution.original(metric_type, &points, &values);
+            let raw_metric = distribution.raw_metric(metric_type, &points, &values);
             self.raw.push(&mut distribution.labels, &points, &values);
-            if let Some(original) = original {
-                self.raw.keep_original(original.into());
+            if let Some(raw_metric) = raw_metric {
+                self.raw.keep_raw_metric(raw_metric.into());
             }
         }
         if self.is_repeated && metric_type.own_label().is_some() {
@@ -283,7 +283,7 @@ impl<'a> Collected<'a> {
 impl Distribution<'_> {
     /// The protobuf to keep, if the values do not say all: where both counts of a histogram were given, or a summary's is
     /// too large for an `f64`.
-    fn original(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
+    fn raw_metric(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
         let count = self.count?;
         if count as f64 as u64 == count && self.count_float.is_none() {
             return None;

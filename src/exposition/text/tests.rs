@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::{TextError, TextRenderer, parse};
-use crate::exposition::protobuf::is_original;
+use crate::exposition::protobuf::is_raw_metric;
 use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, PushRefusal};
 use crate::model::{Family, LabelSet};
 
@@ -15,8 +15,9 @@ fn families(body: &[u8], names: NameValidation) -> Result<Result<Vec<Family>, Pu
     let raw = parse(body, names, &PushLimits::default())?;
     let families: Result<Vec<Family>, PushRefusal> = raw.iter().map(|raw| raw.family(&group())).collect();
     // A hub refuses others.
-    let originals = families.iter().flatten().filter_map(Family::originals).flat_map(|originals| originals.iter());
-    originals.for_each(|original| assert!(is_original(original)));
+    let raw_metrics =
+        families.iter().flatten().filter_map(Family::raw_metrics).flat_map(|raw_metrics| raw_metrics.iter());
+    raw_metrics.for_each(|raw_metric| assert!(is_raw_metric(raw_metric)));
     Ok(families)
 }
 
@@ -167,7 +168,7 @@ fn of_a_very_large_histogram_one_count_is_kept() {
         let lines: String = (0..buckets).map(|bound| format!("h_bucket{{le=\"{bound}\"}} 1\n")).collect();
         let body = format!("# TYPE h histogram\n{lines}h_count 5\nh_count 5.5\n");
         let pushed = families(body.as_bytes(), NameValidation::Legacy).unwrap().unwrap();
-        assert_eq!(pushed[0].originals().is_some(), kept, "{buckets} buckets");
+        assert_eq!(pushed[0].raw_metrics().is_some(), kept, "{buckets} buckets");
     }
 }
 

@@ -96,8 +96,8 @@ impl<'a> GroupFragment<'a> {
                 if !room.take(SERIES_BYTES + labels_bytes.sum::<usize>()) {
                     return None;
                 }
-                let original = family.originals().map(|originals| &*originals[i]).unwrap_or_default();
-                let (points, extras) = view(&series.layout().points, &family.values()[series.values()], original);
+                let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
+                let (points, extras) = view(&series.layout().points, &family.values()[series.values()], raw_metric);
                 let series = SeriesView { labels, points, extras };
                 room.take(series.points.bytes() + series.extras.bytes()).then_some(series)
             });
@@ -293,11 +293,11 @@ mod tests {
     fn exemplars_count_on_the_page_although_they_have_no_labels() {
         let exemplar = Exemplar { label: Vec::new(), value: Some(1.0 / 3.0), timestamp: None };
         let histogram = Histogram { exemplars: vec![exemplar; 16], ..Histogram::default() };
-        let original = Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }.encode_to_vec();
+        let raw_metric = Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }.encode_to_vec();
         let mut family = FamilyBuilder::new("m", MetricType::Untyped);
         for i in 0..SERIES_SHOWN_MAX {
             let value = format!("{i:01500}");
-            family.series(&[("x", &value)], &Points::Single, &[0.0], Some(&original));
+            family.series(&[("x", &value)], &Points::Single, &[0.0], Some(&raw_metric));
         }
         let page = shown(&entry(family.finish().unwrap()));
         assert!(page.contains("For example") && page.contains("more series"));

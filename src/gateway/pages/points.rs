@@ -79,12 +79,12 @@ pub(super) struct Extras {
     pub created: Option<String>,
 }
 
-/// The view of a series with these values. `original` is what was kept of it as it came, if anything was.
-pub(super) fn view(points: &Points, values: &[f64], original: &[u8]) -> (PointsView, Extras) {
-    if original.is_empty() {
+/// The view of a series with these values. `raw_metric` is what was kept of it as it came, if anything was.
+pub(super) fn view(points: &Points, values: &[f64], raw_metric: &[u8]) -> (PointsView, Extras) {
+    if raw_metric.is_empty() {
         return (of_values(points, values), Extras::default());
     }
-    let detail = Detail::of(original);
+    let detail = Detail::of(raw_metric);
     let exemplars = detail.exemplars.into_iter().map(|(labels, value)| (labels, printed(value))).collect();
     let extras = Extras { exemplars, created: detail.created_ns.map(|ns| when::at(Some(ns))) };
     let view = match detail.native {

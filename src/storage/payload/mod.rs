@@ -14,7 +14,7 @@
 //!
 //! id     = place:labels key:labels
 //! labels = labels:number (name:text value:text){labels}        (names ascending)
-//! family = reference:fixed128 stamp mark values:number fixed float{values} originals:number original:block{originals}
+//! family = reference:fixed128 stamp mark values:number fixed float{values} raw_metrics:number raw_metric:block{raw_metrics}
 //! moment = stamp difference:number                             (wall time less the stamp's, zigzag)
 //! stamp  = 0 | 1 | 2 time:fixed64 node:fixed64 | 3 time:fixed64
 //! mark   = flags:byte [revision:number [origin:fixed64]]
@@ -25,7 +25,7 @@
 //! - A stamp is 0: the zero stamp; 1: the same as the stamp before it in this entry; 2: in full; 3: by the node of the
 //!   stamp before it. So families pushed together take a byte each.
 //! - A mark's flags: 1 held; 2 revision and origin as in the mark before it in this entry; 4 an origin follows.
-//! - A family names its schema by reference, and has as many values as the schema says, and an original a series or none. A
+//! - A family names its schema by reference, and has as many values as the schema says, and a raw metric a series or none. A
 //!   reference means the schema most recently defined under it, and a schema is defined in a file before the file refers to
 //!   it; a reader that lost the definition to damage may take one of an earlier frame or file. This writer uses the schema's
 //!   digest, and defines again what it cannot compare, so that a collision does no harm; and what many frames refer to it

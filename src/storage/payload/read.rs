@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::bytes::Reader;
 use crate::model::{
-    Epoch, Family, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, Moment, NodeId, Originals, Position,
+    Epoch, Family, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, Moment, NodeId, Position, RawMetrics,
     Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
 };
 use crate::store::{FamilyMeta, GroupRecord, PeerCursor, Record};
@@ -239,24 +239,28 @@ impl Memory {
         let floats = reader.take(count * size_of::<f64>(), FAMILY)?.as_chunks().0;
         let values: Values = floats.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
         let schema = schemas.0.get(&reference);
-        let originals = read_originals(reader, schema)?;
+        let raw_metrics = read_raw_metrics(reader, schema)?;
         let Some(schema) = schema else { return Ok(None) };
-        let family = Family::new(schema.clone(), values, originals).ok_or(Malformed::Invalid(FAMILY))?;
+        let family = Family::new(schema.clone(), values, raw_metrics).ok_or(Malformed::Invalid(FAMILY))?;
         Ok(Some((GroupFamily { stamp, family }, mark)))
     }
 }
 
 /// None, or one a series. Of a schema that is not known they are passed over.
-fn read_originals(reader: &mut Reader<'_>, schema: Option<&Arc<Schema>>) -> Result<Option<Arc<Originals>>, Malformed> {
-    const ORIGINALS: &str = "the originals of a family";
-    let count = reader.count(1, ORIGINALS)?;
+fn read_raw_metrics(
+    reader: &mut Reader<'_>,
+    schema: Option<&Arc<Schema>>,
+) -> Result<Option<Arc<RawMetrics>>, Malformed> {
+    const RAW_METRICS: &str = "the raw metrics of a family";
+    let count = reader.count(1, RAW_METRICS)?;
     let Some(schema) = schema.filter(|_| count > 0) else {
-        (0..count).try_for_each(|_| reader.block(ORIGINALS).map(drop))?;
+        (0..count).try_for_each(|_| reader.block(RAW_METRICS).map(drop))?;
         return Ok(None);
     };
     if count != schema.series_len() {
-        return Err(Malformed::Invalid(ORIGINALS));
+        return Err(Malformed::Invalid(RAW_METRICS));
     }
-    let originals: Originals = (0..count).map(|_| reader.block(ORIGINALS).map(Into::into)).collect::<Result<_, _>>()?;
-    Ok(Some(Arc::new(originals)))
+    let raw_metrics: RawMetrics =
+        (0..count).map(|_| reader.block(RAW_METRICS).map(Into::into)).collect::<Result<_, _>>()?;
+    Ok(Some(Arc::new(raw_metrics)))
 }

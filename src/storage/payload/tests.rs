@@ -22,12 +22,12 @@ fn mark() -> impl Strategy<Value = FamilyMeta> {
 }
 
 fn family() -> impl Strategy<Value = Family> {
-    let originals = proptest::collection::vec(any::<u8>(), 0..5);
-    (0..5usize, proptest::collection::vec((any::<f64>(), proptest::option::of(originals)), 0..4)).prop_map(
+    let raw_metrics = proptest::collection::vec(any::<u8>(), 0..5);
+    (0..5usize, proptest::collection::vec((any::<f64>(), proptest::option::of(raw_metrics)), 0..4)).prop_map(
         |(name, series)| {
             let mut builder = FamilyBuilder::new(["a", "b", "c", "d", "e"][name], MetricType::Gauge);
-            for (i, (value, original)) in series.iter().enumerate() {
-                builder.series(&[("i", &i.to_string())], &Points::Single, &[*value], original.as_deref());
+            for (i, (value, raw_metric)) in series.iter().enumerate() {
+                builder.series(&[("i", &i.to_string())], &Points::Single, &[*value], raw_metric.as_deref());
             }
             builder.finish().unwrap()
         },
@@ -218,7 +218,7 @@ fn the_last_revision_is_refused_but_of_a_peer() {
 
 /// Few bytes that say much: refused before it is held, so what is wrong at the beginning is told, not what is at the end.
 #[test]
-fn labels_and_originals_are_refused_at_once() {
+fn labels_and_raw_metrics_are_refused_at_once() {
     const COUNT: usize = 100;
     let mut bytes = vec![FORGOTTEN];
     bytes.extend([COUNT as u8].iter().chain(&[0; 4]).chain(&[0xff; 2 * COUNT]));
@@ -234,9 +234,9 @@ fn labels_and_originals_are_refused_at_once() {
     let record =
         Record::Group(GroupRecord { id, group, header: FamilyMeta::default(), families: FamilyMetas::default() });
     let mut bytes = encoded(std::slice::from_ref(&record), &mut written);
-    assert_eq!(bytes.pop(), Some(0), "the number of originals");
+    assert_eq!(bytes.pop(), Some(0), "the number of raw metrics");
     bytes.push(COUNT as u8);
     // The second of them is longer than what follows.
     bytes.extend([0, COUNT as u8 + 1].iter().chain(&[0; COUNT]));
-    assert_eq!(decode(&bytes, &mut read), Err(Malformed::Invalid("the originals of a family")));
+    assert_eq!(decode(&bytes, &mut read), Err(Malformed::Invalid("the raw metrics of a family")));
 }

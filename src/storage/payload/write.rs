@@ -201,9 +201,9 @@ impl Writer {
         for value in family.values().iter() {
             into.extend_from_slice(&value.to_le_bytes());
         }
-        put_count(family.originals().map_or(0, |originals| originals.len()), into);
-        for original in family.originals().iter().flat_map(|originals| originals.iter()) {
-            put_block(original, into);
+        put_count(family.raw_metrics().map_or(0, |raw_metrics| raw_metrics.len()), into);
+        for raw_metric in family.raw_metrics().iter().flat_map(|raw_metrics| raw_metrics.iter()) {
+            put_block(raw_metric, into);
         }
     }
 }
