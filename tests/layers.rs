@@ -35,7 +35,7 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("hyper_util", &["net/http.rs", "net/http/"]),
     ("flate2", &["compression/"]),
     ("snap", &["compression/"]),
-    ("bcrypt", &["net/passwords.rs"]),
+    ("bcrypt", &["node/http/auth/passwords.rs"]),
     ("listenfd", &["net/listen.rs"]),
     ("serde_saphyr", &["config/web_file.rs"]),
     ("backoff", &["node/backoff.rs"]),

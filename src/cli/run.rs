@@ -8,9 +8,9 @@ use super::logging;
 use super::watch::Watch;
 use crate::config::{self, Flags};
 use crate::node::Node;
+use crate::node::StartError;
+use crate::node::http::service::Command;
 use crate::node::options::{NodeOptions, Role};
-use crate::node::running::StartError;
-use crate::node::service::Command;
 
 /// Runs the node. Errors are for the person at the terminal.
 ///

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::reader::{Reader, Section};
 use super::web_file;
-use crate::net::gate::{ExtraHeader, GateRules, RateLimit};
-use crate::net::passwords::{PasswordHash, Users};
 use crate::net::tls::web::{ClientAuth, Curve, Pem, Suite, Version, WebTls};
+use crate::node::http::auth::guard::{ExtraHeader, GateRules, RateLimit};
+use crate::node::http::auth::passwords::{PasswordHash, Users};
 use crate::node::options::WebSecurity;
 
 /// `[web.tls]` as it is given.

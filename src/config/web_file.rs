@@ -14,9 +14,9 @@ use serde_saphyr::Spanned;
 use super::mistake::{Mistake, SourceSpan};
 use super::value::Value;
 use super::web::{self, TlsSection};
-use crate::net::gate::{ExtraHeader, GateRules};
-use crate::net::passwords::Users;
 use crate::net::tls::web::Pem;
+use crate::node::http::auth::guard::{ExtraHeader, GateRules};
+use crate::node::http::auth::passwords::Users;
 use crate::node::options::WebSecurity;
 
 type Text = Spanned<String>;

@@ -30,8 +30,8 @@ use tracing::debug;
 
 use super::budget::{Budget, Exhausted, Reservation};
 use super::listen::{self, Accepting, Slots};
-use super::patience::{Busy, Patient, Progress, Waits};
 use super::stop::Stop;
+use super::timeouts::{Busy, Patient, Progress, Waits};
 
 pub mod encrypted;
 mod refusal;

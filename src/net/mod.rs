@@ -4,10 +4,10 @@
 //! Read in this order: [`stop`] (how everything that waits is told to end), [`address`], [`listen`] and [`dial`] (how a
 //! connection comes to be), [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who is at the
 //! other end), [`authority`] and [`credentials`] (where certificates come from), [`websocket`] (the link's frames),
-//! [`http`] with [`patience`] and [`budget`] (the gateway's server), [`gate`] and [`passwords`] (who may ask it).
+//! [`http`] with [`timeouts`] and [`budget`] (the gateway's server).
 //!
 //! Each outside library is named by one room: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
-//! tokio-tungstenite by `websocket`, hyper by `http`, bcrypt by `passwords`.
+//! tokio-tungstenite by `websocket`, hyper by `http`.
 
 pub mod address;
 pub mod authority;
@@ -16,14 +16,12 @@ pub mod certificate;
 pub mod counted;
 pub mod credentials;
 pub mod dial;
-pub mod gate;
 pub mod http;
 pub mod identity;
 pub mod listen;
-pub mod passwords;
-pub mod patience;
 pub mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
+pub mod timeouts;
 pub mod tls;
 pub mod websocket;

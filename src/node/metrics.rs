@@ -240,9 +240,9 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::super::certificates::Certificates;
+    use super::super::http::protection::Protection;
     use super::super::links::{Edges, Uplink, gather_uplinks};
     use super::super::options::WebSecurity;
-    use super::super::web::Protection;
     use super::*;
     use crate::gateway::body;
     use crate::model::LabelSet;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use tracing::{error, info};
 
 use super::clock::random_id;
+use super::error::StartError;
 use super::metrics;
 use super::options::{NodeOptions, Role};
-use super::running::StartError;
 use crate::model::{Epoch, NodeId, StoreId};
 use crate::storage::{self, Log, RealDisk, begin, recover};
 use crate::store::{Identity, Rules, Store};

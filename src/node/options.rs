@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::http::auth::guard::GateRules;
+use super::http::auth::passwords::Users;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
-use crate::net::gate::GateRules;
 use crate::net::identity::EdgeName;
-use crate::net::passwords::Users;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::web::WebTls;
 use crate::storage::SyncPolicy;

@@ -2,13 +2,17 @@
 //!
 //! So what pushes come at the same time is read in one go, written by whoever of them is resumed first
 //! ([`super::writer`]), and answered, without another thread to wake. What takes long is done aside
-//! ([`tokio::task::block_in_place`]), and scrapes are printed by [`super::press`].
+//! ([`tokio::task::block_in_place`]), and scrapes are printed by [`super::http::render_thread`].
 
 use std::io;
 use std::num::NonZero;
 
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Handle, Runtime};
+use tracing::debug;
+
+/// The weight of a thread that gives way is about a third of that of the others.
+const NICENESS: i32 = 5;
 
 /// Threads that share tasks. Dropped, they end without waiting for what runs there.
 pub struct Threads(Option<Runtime>);
@@ -68,4 +72,12 @@ impl Drop for Threads {
 /// How many processors there are for this process.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Lowers the priority of the calling thread for good. (On Linux a niceness is a thread's own.) Without it everything
+/// works, and pushes wait longer.
+pub fn give_way() {
+    if let Err(error) = rustix::process::nice(NICENESS) {
+        debug!(%error, "a thread cannot give way to others");
+    }
 }

@@ -13,7 +13,7 @@ use crate::model::{Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::draft::{self, Drafted};
 use crate::node::metrics::Metrics;
-use crate::node::priority::give_way;
+use crate::node::threads::give_way;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
 use crate::store::{Record, Store, WriteOp};
 

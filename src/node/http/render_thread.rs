@@ -17,8 +17,8 @@ use futures_util::Stream;
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::priority::give_way;
 use super::scrape::Page;
+use crate::node::threads::give_way;
 
 /// A page and its next part; without one it is at its end.
 type Printed = (Page, Option<Bytes>);

@@ -6,14 +6,9 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, trace};
 
-use super::certificates::Certificates;
-use super::clock::Clock;
-use super::links::{Edges, Uplink, gather_uplinks};
-use super::metrics::{Metrics, gather_store};
-use super::press::Press;
+use super::protection::Protection;
+use super::render_thread::Press;
 use super::scrape::Page;
-use super::web::Protection;
-use super::writer::{WriteError, Writer};
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
@@ -21,6 +16,11 @@ use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
 use crate::model::{Family, Group, GroupId, LabelSet, Moment};
 use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
+use crate::node::certificates::Certificates;
+use crate::node::clock::Clock;
+use crate::node::links::{Edges, Uplink, gather_uplinks};
+use crate::node::metrics::{Metrics, gather_store};
+use crate::node::writer::{WriteError, Writer};
 use crate::store::view::time_families;
 use crate::store::{Entry, Room, WriteOp};
 

@@ -1,31 +1,19 @@
 //! The gateway's face: the service behind its gate, in TLS or not, with what protects it replaceable while it runs.
 
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use futures_util::future::Either;
 use tokio::net::TcpListener;
-use tracing::{error, warn};
+use tracing::warn;
 
-use super::certificates::EXPIRY_WARNING;
-use super::metrics::{counter, gauge};
-use super::options::WebSecurity;
-use super::running::StartError;
+use super::auth::guard::Gate;
+use super::protection::Protection;
 use super::service::Service;
-use crate::model::Family;
-use crate::net::gate::{Gate, Refusals};
 use crate::net::http::{self, HttpLimits, encrypted};
 use crate::net::stop::Stop;
-use crate::net::tls::TlsError;
 use crate::net::tls::web::{ClientAuth, WebAcceptor, WebTls};
-
-/// What protects the face, as far as it is told of in metrics. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Protection {
-    acceptor: Option<Arc<WebAcceptor>>,
-    refusals: Arc<Refusals>,
-}
+use crate::node::error::StartError;
+use crate::node::options::WebSecurity;
 
 /// See the module's documentation.
 pub struct Web {
@@ -48,50 +36,6 @@ impl Guards {
             required.contains(&tls.client_auth) || !tls.client_allowed_sans.is_empty()
         };
         Self { passwords: !security.gate.users.is_empty(), certificates: security.tls.as_ref().is_some_and(asks) }
-    }
-}
-
-/// Reads the gateway's certificate and key, if it is to speak TLS; warns if the certificate is not valid or soon will not be.
-///
-/// # Errors
-/// If they cannot be used.
-pub fn acceptor(security: &WebSecurity) -> Result<Option<WebAcceptor>, TlsError> {
-    let Some(tls) = &security.tls else { return Ok(None) };
-    let acceptor = WebAcceptor::new(tls, security.http2)?;
-    let now = SystemTime::now();
-    if let Some(problem) = acceptor.check(now) {
-        error!(%problem, "the gateway's certificate cannot be used now: clients will refuse it until it is replaced");
-    } else if let Some(problem) = acceptor.check(now + EXPIRY_WARNING) {
-        warn!(%problem, "the gateway's certificate expires within 14 days");
-    }
-    Ok(Some(acceptor))
-}
-
-impl Protection {
-    /// The protection that these options ask for.
-    ///
-    /// # Errors
-    /// See [`acceptor`].
-    pub fn new(security: &WebSecurity) -> Result<Self, TlsError> {
-        Ok(Self { acceptor: acceptor(security)?.map(Arc::new), refusals: Arc::default() })
-    }
-
-    /// What there is to tell of it.
-    pub fn gather(&self) -> Vec<Family> {
-        let count = |refused: &AtomicU64| refused.load(Ordering::Relaxed) as f64;
-        let refused = [
-            ([("reason", "credentials")], count(&self.refusals.credentials)),
-            ([("reason", "rate")], count(&self.refusals.rate)),
-            ([("reason", "waiting")], count(&self.refusals.waiting)),
-        ];
-        let mut families =
-            vec![counter("pushrelay_web_refused_total", "Requests that the gateway did not let in.", refused)];
-        let expiry = self.acceptor.as_ref().and_then(|acceptor| acceptor.not_after().duration_since(UNIX_EPOCH).ok());
-        if let Some(expiry) = expiry {
-            let name = "pushrelay_web_certificate_expiry_timestamp_seconds";
-            families.push(gauge(name, "When the gateway's certificate expires.", [([], expiry.as_secs_f64())]));
-        }
-        families
     }
 }
 

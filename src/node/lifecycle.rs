@@ -2,7 +2,6 @@
 //! to stop; then it drains, in the order in which things depend on each other.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -20,16 +19,17 @@ use super::above::Above;
 use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::Clock;
 use super::downlink::{Downlinks, Sessions, SiteRules};
+use super::error::StartError;
+use super::http::protection::{self, Protection};
+use super::http::render_thread::Press;
+use super::http::server::Web;
+use super::http::service::{Command, Service, ServiceRules};
 use super::links::{Edges, Uplink};
-use super::listeners::Listeners;
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::{open_store, random};
 use super::options::{HubOptions, NodeOptions, Role};
-use super::press::Press;
-use super::service::{Command, Service, ServiceRules};
 use super::threads::{Threads, processors};
 use super::uplink::UplinkTask;
-use super::web::{self, Protection, Web};
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
 use crate::gateway::query::NodeStatus;
@@ -38,61 +38,15 @@ use crate::gateway::{RouteConfig, Router};
 use crate::net::address::HostPort;
 use crate::net::budget::Budget;
 use crate::net::http::HttpLimits;
-use crate::net::listen::{Accepting, ListenError, Slots};
-use crate::net::patience::Waits;
+use crate::net::listen::{self, Accepting, Slots};
 use crate::net::stop::{self, Stop, Stopper};
-use crate::net::tls::{Acceptor, Connector, Credentials, TlsError};
+use crate::net::timeouts::Waits;
+use crate::net::tls::{Acceptor, Connector, Credentials};
 use crate::session::HubConfig;
-use crate::storage::OpenError;
 use crate::store::{Room, Scope};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
-
-/// Why a node cannot start.
-#[derive(Debug)]
-pub enum StartError {
-    /// An address cannot be listened on.
-    Listen(ListenError),
-    /// The sockets that systemd passes on cannot be listened on.
-    Passed(std::io::Error),
-    /// Certificates cannot be used.
-    Tls(TlsError),
-    /// The store cannot be opened.
-    Store(OpenError),
-    /// The store cannot be written.
-    Storage(String),
-    /// The operating system refuses what every process has: threads, randomness.
-    System(String),
-    /// What a reload asks for is not done while the node runs, or not unasked.
-    Restart(String),
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(error) => error.fmt(f),
-            Self::Passed(error) => write!(f, "cannot listen as systemd says (web.systemd_socket): {error}"),
-            Self::Tls(error) => error.fmt(f),
-            Self::Store(error) => error.fmt(f),
-            Self::Storage(text) | Self::System(text) | Self::Restart(text) => f.write_str(text),
-        }
-    }
-}
-
-impl std::error::Error for StartError {}
-
-impl From<ListenError> for StartError {
-    fn from(error: ListenError) -> Self {
-        Self::Listen(error)
-    }
-}
-
-impl From<TlsError> for StartError {
-    fn from(error: TlsError) -> Self {
-        Self::Tls(error)
-    }
-}
 
 /// A node that has started.
 pub struct Node {
@@ -140,6 +94,35 @@ impl Part {
                 error!(%error, "a task of the node failed");
             }
         }
+    }
+}
+
+/// The listeners of both faces.
+pub struct Listeners {
+    /// The gateway's.
+    pub web: Vec<TcpListener>,
+    /// Those that edges connect to, at a hub.
+    pub edges: Vec<TcpListener>,
+}
+
+impl Listeners {
+    /// Listens where the options say: at addresses, or for the gateway on the sockets that systemd passes on.
+    ///
+    /// # Errors
+    /// If one of them cannot be listened on.
+    pub async fn bind(options: &NodeOptions) -> Result<Self, StartError> {
+        let mut listeners = Self { web: Vec::new(), edges: Vec::new() };
+        if options.web.systemd_socket {
+            listeners.web = listen::passed().map_err(StartError::Passed)?;
+        } else {
+            for address in &options.web.listen_addresses {
+                listeners.web.push(listen::bind(address, "web.listen_address").await?);
+            }
+        }
+        for address in options.hub.iter().flat_map(|hub| &hub.listen_addresses) {
+            listeners.edges.push(listen::bind(address, "hub.listen_address").await?);
+        }
+        Ok(listeners)
     }
 }
 
@@ -365,7 +348,7 @@ impl Node {
             fresh.push((&uplink.hub, Connector::new(credentials)?));
         }
         let acceptor = credentials.hub.as_ref().map(Acceptor::new).transpose()?;
-        let web_acceptor = web::acceptor(&options.web.security)?;
+        let web_acceptor = protection::acceptor(&options.web.security)?;
         // Nothing fails from here on.
         if let Some(web) = &self.reloadable.web {
             web.replace(&options.web.security, web_acceptor);
@@ -396,7 +379,7 @@ impl Node {
     pub fn reload_web(&self, options: &NodeOptions) -> Result<(), StartError> {
         let Some(web) = &self.reloadable.web else { return Ok(()) };
         web.check(&options.web.security, false)?;
-        web.replace(&options.web.security, web::acceptor(&options.web.security)?);
+        web.replace(&options.web.security, protection::acceptor(&options.web.security)?);
         info!("what protects the gateway was read again");
         Ok(())
     }

@@ -11,8 +11,8 @@ use base64::engine::general_purpose::STANDARD;
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::http::{Handler, Incoming, Response};
 use super::passwords::{AuthOutcome, Users, Verifier};
+use crate::net::http::{Handler, Incoming, Response};
 
 /// Headers that may be set, with the values they may have; any, if there are none.
 const HEADERS: [(&str, &[&str]); 5] = [

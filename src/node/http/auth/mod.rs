@@ -1,0 +1,5 @@
+//! Who may send requests: [`guard`] checks every request before the service sees it, [`passwords`] verifies basic
+//! authentication.
+
+pub mod guard;
+pub mod passwords;

@@ -1,0 +1,13 @@
+//! The HTTP server of a node: the Pushgateway API, scrapes and the web pages.
+//!
+//! Read in this order: [`server`] (the listeners, TLS and the guard in front of the service), [`protection`] and [`auth`]
+//! (who may send requests, and how many), [`service`] (what each request does), [`scrape`] and [`render_thread`] (the text
+//! that Prometheus reads, and the thread that renders it), `ui` (the web pages).
+
+pub mod auth;
+pub mod protection;
+pub mod render_thread;
+pub mod scrape;
+pub mod server;
+pub mod service;
+mod ui;

@@ -1,0 +1,66 @@
+//! The protection of the gateway: its TLS certificate, and the counters of the requests that were refused.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tracing::{error, warn};
+
+use super::auth::guard::Refusals;
+use crate::model::Family;
+use crate::net::tls::TlsError;
+use crate::net::tls::web::WebAcceptor;
+use crate::node::certificates::EXPIRY_WARNING;
+use crate::node::metrics::{counter, gauge};
+use crate::node::options::WebSecurity;
+
+/// What protects the face, as far as it is told of in metrics. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    pub(super) acceptor: Option<Arc<WebAcceptor>>,
+    pub(super) refusals: Arc<Refusals>,
+}
+
+impl Protection {
+    /// The protection that these options ask for.
+    ///
+    /// # Errors
+    /// See [`acceptor`].
+    pub fn new(security: &WebSecurity) -> Result<Self, TlsError> {
+        Ok(Self { acceptor: acceptor(security)?.map(Arc::new), refusals: Arc::default() })
+    }
+
+    /// What there is to tell of it.
+    pub fn gather(&self) -> Vec<Family> {
+        let count = |refused: &AtomicU64| refused.load(Ordering::Relaxed) as f64;
+        let refused = [
+            ([("reason", "credentials")], count(&self.refusals.credentials)),
+            ([("reason", "rate")], count(&self.refusals.rate)),
+            ([("reason", "waiting")], count(&self.refusals.waiting)),
+        ];
+        let mut families =
+            vec![counter("pushrelay_web_refused_total", "Requests that the gateway did not let in.", refused)];
+        let expiry = self.acceptor.as_ref().and_then(|acceptor| acceptor.not_after().duration_since(UNIX_EPOCH).ok());
+        if let Some(expiry) = expiry {
+            let name = "pushrelay_web_certificate_expiry_timestamp_seconds";
+            families.push(gauge(name, "When the gateway's certificate expires.", [([], expiry.as_secs_f64())]));
+        }
+        families
+    }
+}
+
+/// Reads the gateway's certificate and key, if it is to speak TLS; warns if the certificate is not valid or soon will not be.
+///
+/// # Errors
+/// If they cannot be used.
+pub fn acceptor(security: &WebSecurity) -> Result<Option<WebAcceptor>, TlsError> {
+    let Some(tls) = &security.tls else { return Ok(None) };
+    let acceptor = WebAcceptor::new(tls, security.http2)?;
+    let now = SystemTime::now();
+    if let Some(problem) = acceptor.check(now) {
+        error!(%problem, "the gateway's certificate cannot be used now: clients will refuse it until it is replaced");
+    } else if let Some(problem) = acceptor.check(now + EXPIRY_WARNING) {
+        warn!(%problem, "the gateway's certificate expires within 14 days");
+    }
+    Ok(Some(acceptor))
+}
