@@ -38,7 +38,7 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("bcrypt", &["node/http/auth/passwords.rs"]),
     ("listenfd", &["net/listen.rs"]),
     ("serde_saphyr", &["config/web_file.rs"]),
-    ("backoff", &["node/backoff.rs"]),
+    ("backoff", &["node/link/backoff.rs"]),
     ("x509_parser", &["net/certificate.rs"]),
 ];
 

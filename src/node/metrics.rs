@@ -241,7 +241,7 @@ mod tests {
 
     use super::super::certificates::Certificates;
     use super::super::http::protection::Protection;
-    use super::super::links::{Edges, Uplink, gather_uplinks};
+    use super::super::link::status::{Edges, Uplink, gather_uplinks};
     use super::super::options::WebSecurity;
     use super::*;
     use crate::gateway::body;

@@ -18,7 +18,7 @@ use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
-use crate::node::links::{Edges, Uplink, gather_uplinks};
+use crate::node::link::status::{Edges, Uplink, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_store};
 use crate::node::writer::{WriteError, Writer};
 use crate::store::view::time_families;

@@ -1,4 +1,4 @@
-//! The hub's side of connections (`node/downlink.rs`): who is let in, what is replaced, and when that is over.
+//! The hub's side of connections (`node/link/hub.rs`): who is let in, what is replaced, and when that is over.
 
 use pushrelay::model::{LabelSet, StoreId};
 use pushrelay::session::{AdmitDecision, Established, Event as Told, Refused, SessionId};

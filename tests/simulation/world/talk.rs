@@ -1,4 +1,4 @@
-//! What an end of a connection does (`node/link.rs`): events into its session, the session's actions out, messages both ways.
+//! What an end of a connection does (`node/link/driver.rs`): events into its session, the session's actions out, messages both ways.
 
 use std::sync::Arc;
 

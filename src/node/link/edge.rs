@@ -13,22 +13,22 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Schedule;
-use super::clock::Clock;
-use super::downlink::Downlinks;
-use super::link::{Context, End, Note, Rim, converse};
-use super::links::Uplink;
-use super::metrics::VERSION;
-use super::options::{LinkOptions, UplinkOptions};
-use super::writer::{StoreInfo, Writer};
+use super::driver::{Context, End, Note, Rim, converse};
+use super::hub::Downlinks;
+use super::peer_info::{describe, explain};
+use super::status::Uplink;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
 use crate::net::stop::Stop;
 use crate::net::tls::Connector;
+use crate::node::clock::Clock;
+use crate::node::options::{LinkOptions, UplinkOptions};
+use crate::node::writer::Writer;
 use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::store::Scope;
-use crate::wire::message::{CURSORS_MAX, PLAIN_BYTES_MAX};
-use crate::wire::{CloseReason, ConflictReport, EpochStart, Hello, PeerInfo, StoreCursor};
+use crate::wire::message::PLAIN_BYTES_MAX;
+use crate::wire::{CloseReason, ConflictReport, Hello};
 
 /// The longest that a hub's word on when to come back is followed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
@@ -328,33 +328,6 @@ impl HubRim<'_> {
                 }
             }
         }
-    }
-}
-
-/// What the store says of itself, as the link's messages have it.
-pub fn describe(node: &str, info: StoreInfo) -> PeerInfo {
-    let StoreInfo { store, epochs, head, forgotten, cursors } = info;
-    PeerInfo {
-        node: node.into(),
-        software: format!("pushrelay {VERSION}"),
-        store,
-        epochs: epochs.into_iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision }).collect(),
-        head,
-        forgotten,
-        cursors: cursors
-            .into_iter()
-            .map(|(store, cursor)| StoreCursor { store, position: cursor.position })
-            .take(CURSORS_MAX)
-            .collect(),
-    }
-}
-
-/// Why a conversation ended, for people.
-pub fn explain(closed: &Closed) -> String {
-    match closed.reason {
-        CloseReason::Other(0) => closed.text.clone(),
-        reason if closed.by_peer => format!("{reason}: {} (said the peer)", closed.text),
-        reason => format!("{reason}: {}", closed.text),
     }
 }
 

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use super::metrics::{counter, gauge};
 use crate::model::{Family, LabelSet, Revision};
 use crate::net::counted::Traffic;
+use crate::node::metrics::{counter, gauge};
 use crate::session::Lag;
 
 /// Edges remembered, at most; beyond that the ones longest gone are forgotten.

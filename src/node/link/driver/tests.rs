@@ -1,0 +1,160 @@
+//! The driver against a peer that is bytes in memory.
+
+use tokio::io::DuplexStream;
+
+use super::*;
+use crate::model::{Epoch, LabelSet, NodeId};
+use crate::net::stop;
+use crate::net::websocket::{accept, connect};
+use crate::session::{EdgeConfig, HubConfig};
+use crate::store::{Identity, Rules, Store};
+use crate::wire::{Ack, Clock, Close, EpochStart, PeerInfo, Update, VERSION};
+
+fn info(store: u64) -> PeerInfo {
+    PeerInfo {
+        node: String::new(),
+        software: String::new(),
+        store: StoreId(store),
+        epochs: vec![EpochStart { epoch: Epoch(1), revision: Revision(0) }],
+        head: Revision(0),
+        cursors: Vec::new(),
+        forgotten: Revision(0),
+    }
+}
+
+/// Lets in whoever comes.
+struct Open(watch::Sender<Revision>);
+
+impl Rim for Open {
+    async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
+        let site = LabelSet::new([("IDC", "SYQ")]);
+        let admitted = Admitted { info: info(2), site, exchange: false, above: Vec::new() };
+        Ok((admitted, self.0.subscribe()))
+    }
+
+    fn note(&mut self, _: Note) {}
+}
+
+/// How a hub that takes updates of 64 KiB ends a conversation in which it is sent these messages.
+async fn told(messages: Vec<Message>) -> Close {
+    let context = context();
+    let (near, far) = tokio::io::duplex(1 << 10);
+    let address = "localhost:9443".parse().unwrap();
+    let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+    let hub = End::Hub(Box::new(Hub::new(HubConfig::default(), context.now())));
+    let (_stop, stopped) = stop::channel();
+    let mut rim = Open(watch::channel(Revision(0)).0);
+    let serve = converse(hub, far.unwrap(), None, &mut rim, &context, stopped, None);
+    tokio::join!(serve, last_word(near.unwrap(), messages)).1
+}
+
+/// Of a node that takes updates of 64 KiB.
+fn context() -> Context {
+    const BYTES_MAX: usize = 64 << 10;
+    let mut store = Store::new(Rules::default(), &[]);
+    store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
+    let retention = crate::node::writer::Retention { uplinks: 0, hub_ns: 0 };
+    let (writer, _) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
+    Context {
+        writer,
+        clock: Arc::default(),
+        message_bytes_max: BYTES_MAX,
+        volume: Arc::default(),
+        wire: Arc::default(),
+    }
+}
+
+async fn last_word(connection: Connection<DuplexStream>, messages: Vec<Message>) -> Close {
+    let Connection { mut sender, mut receiver } = connection;
+    let say = async {
+        let (mut encoder, mut deflater) = (Encoder::new(), Deflater::new(DEFLATE_LEVEL));
+        for message in &messages {
+            let (mut encoded, mut deflated) = (Vec::new(), Vec::new());
+            encoder.encode(message, &mut encoded);
+            deflater.compress(&encoded, &mut deflated);
+            sender.send(deflated).await.unwrap();
+        }
+    };
+    let hear = async {
+        let (mut decoder, mut inflater) = (Decoder::new(1 << 20), Inflater::new());
+        loop {
+            let mut bytes = Vec::new();
+            let message = receiver.receive().await.unwrap().expect("a close comes before the end");
+            inflater.decompress(&message, &mut bytes, 1 << 20).unwrap();
+            if let Message::Close(close) = decoder.decode(&bytes).unwrap() {
+                return close;
+            }
+        }
+    };
+    tokio::join!(say, hear).1
+}
+
+/// A hub that ends a conversation and goes away with what it did not read: to send to it fails, what it said is there.
+#[tokio::test]
+async fn what_the_peer_said_last_is_heard_though_nothing_can_be_sent_any_more() {
+    for _ in 0..20 {
+        let (near, far) = tokio::io::duplex(1 << 10);
+        let address = "localhost:9443".parse().unwrap();
+        let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+        let mut far = far.unwrap();
+        let (mut encoded, mut deflated) = (Vec::new(), Vec::new());
+        let text = "the disk is full".to_owned();
+        let close = Close { reason: CloseReason::Storage, text, retry_after_ms: Some(5_000) };
+        Encoder::new().encode(&Message::Close(close), &mut encoded);
+        Deflater::new(DEFLATE_LEVEL).compress(&encoded, &mut deflated);
+        far.sender.send(deflated).await.unwrap();
+        drop(far);
+        let context = context();
+        let config = EdgeConfig::default();
+        let edge = End::Edge(Box::new(Edge::new(config, info(1), context.now())));
+        let ((_stop, stopped), mut rim) = (stop::channel(), Open(watch::channel(Revision(0)).0));
+        let closed = converse(edge, near.unwrap(), None, &mut rim, &context, stopped, None).await;
+        assert_eq!((closed.reason, closed.retry_after_ms), (CloseReason::Storage, Some(5_000)), "{}", closed.text);
+    }
+}
+
+#[tokio::test]
+async fn a_raw_metric_that_no_gateway_accepts_is_not_shown() {
+    let mut builder = crate::model::FamilyBuilder::new("m", crate::model::MetricType::Gauge);
+    builder.series(&[], &crate::model::Points::Single, &[1.0], Some(b"\xff"));
+    let stamp = crate::model::WriteTimestamp { time_ns: 1, node: NodeId(1) };
+    let moment = crate::model::Moment { stamp, wall_ns: 1 };
+    let group = crate::model::Group::post(moment, vec![builder.finish().unwrap()]);
+    let id = GroupId::local(LabelSet::new([("job", "a")]));
+    let update = Update { deltas: vec![Delta { id, group }], ..Update::default() };
+    let close = told(vec![hello(), Message::Update(update)]).await;
+    assert_eq!(close.reason, CloseReason::Malformed, "{}", close.text);
+    assert!(close.text.contains("a raw metric"), "{}", close.text);
+}
+
+fn hello() -> Message {
+    let (labels, clock) = (LabelSet::default(), Clock::default());
+    Message::Hello(Hello { version: VERSION, info: info(1), labels, message_bytes_max: 1 << 20, clock })
+}
+
+#[tokio::test]
+async fn an_update_before_the_handshake_is_not_decoded() {
+    let close = told(vec![Message::Update(Update::default())]).await;
+    assert_eq!(close.reason, CloseReason::Malformed);
+    assert!(close.text.contains("after the handshake"), "{}", close.text);
+}
+
+#[tokio::test]
+async fn an_ack_may_be_larger_than_the_largest_update() {
+    let mut state = 1u64;
+    let mut letter = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        char::from(b'0' + (state >> 58) as u8)
+    };
+    let mut text = || (0..1_000).map(|_| letter()).collect::<String>();
+    let mut report = || ConflictReport {
+        key: Arc::new(LabelSet::new([("job", text())])),
+        family: "m".into(),
+        stamp: crate::model::WriteTimestamp::default(),
+        text: text().into(),
+    };
+    let held_back = (0..64).map(|_| report()).collect();
+    let ack = Message::Ack(Ack { updates: 9, revision: Revision(0), held_back });
+    let close = told(vec![hello(), ack]).await;
+    assert!(close.text.contains("an ack of 9 updates"), "{}", close.text);
+}

@@ -1,0 +1,34 @@
+//! Conversions between the store, the handshake's [`PeerInfo`] and text for people.
+
+use crate::node::metrics::VERSION;
+use crate::node::writer::StoreInfo;
+use crate::session::Closed;
+use crate::wire::message::CURSORS_MAX;
+use crate::wire::{CloseReason, EpochStart, PeerInfo, StoreCursor};
+
+/// What the store says of itself, as the link's messages have it.
+pub fn describe(node: &str, info: StoreInfo) -> PeerInfo {
+    let StoreInfo { store, epochs, head, forgotten, cursors } = info;
+    PeerInfo {
+        node: node.into(),
+        software: format!("pushrelay {VERSION}"),
+        store,
+        epochs: epochs.into_iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision }).collect(),
+        head,
+        forgotten,
+        cursors: cursors
+            .into_iter()
+            .map(|(store, cursor)| StoreCursor { store, position: cursor.position })
+            .take(CURSORS_MAX)
+            .collect(),
+    }
+}
+
+/// Why a conversation ended, for people.
+pub fn explain(closed: &Closed) -> String {
+    match closed.reason {
+        CloseReason::Other(0) => closed.text.clone(),
+        reason if closed.by_peer => format!("{reason}: {} (said the peer)", closed.text),
+        reason => format!("{reason}: {}", closed.text),
+    }
+}
