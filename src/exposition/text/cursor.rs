@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::TextError;
+use super::error::TextError;
 use crate::model::{Excerpt, excerpt, excerpt_lossy};
 
 /// What kind of name is read: metric names have colons.

@@ -1,16 +1,16 @@
-//! The text format, version 0.0.4.
+//! The text format, version 0.0.4: the parser, its fast paths, and the renderer.
 
 mod collect;
 mod cursor;
-mod known;
+mod error;
+mod fast;
 mod parse;
 mod render;
-mod sample;
-mod template;
 
 #[cfg(test)]
 mod tests;
 
-pub use known::SameSeriesReader;
-pub use parse::{TextError, parse};
+pub use error::TextError;
+pub use fast::SameSeriesReader;
+pub use parse::parse;
 pub use render::TextRenderer;

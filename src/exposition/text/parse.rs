@@ -17,43 +17,13 @@
 //! push because of it.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use super::collect::{Collector, QuantileOrBound};
 use super::cursor::{NameKind, TextCursor, Token, quoted};
+use super::error::TextError;
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{Limit, NameValidation, PushLimits, number};
 use crate::model::{MetricType, excerpt, excerpt_lossy};
-
-/// Why a body is not text format; the push changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum TextError {
-    /// A line is malformed.
-    Syntax {
-        /// The line's number, from 1.
-        line: usize,
-        /// What is wrong with it.
-        problem: String,
-    },
-    /// A bound is crossed.
-    Limit {
-        /// The line's number, from 1.
-        line: usize,
-        /// Which bound.
-        limit: Limit,
-    },
-}
-
-impl fmt::Display for TextError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Syntax { line, problem } => write!(f, "text format parsing error in line {line}: {problem}"),
-            Self::Limit { line, limit } => write!(f, "text format parsing error in line {line}: {limit}"),
-        }
-    }
-}
-
-impl std::error::Error for TextError {}
 
 /// Reads a body. Families come in the order in which they are first named, each name once, none without metrics.
 ///

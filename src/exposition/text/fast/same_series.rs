@@ -2,14 +2,14 @@
 //!
 //! Who pushes once pushes again, and mostly the same series with other values. So the body is walked line by line beside
 //! the schemas that the group holds: names and labels are compared where they stand, and only the values are read. What
-//! comes of it is what [`super::parse`] and [`RawFamily::family`](crate::exposition::RawFamily::family) make of the body,
+//! comes of it is what [`text::parse`](crate::exposition::text::parse) and [`RawFamily::family`](crate::exposition::RawFamily::family) make of the body,
 //! but with the schemas that are held.
 //!
 //! Only the way in which client libraries print is understood: each family in one piece, its HELP and TYPE before its
 //! samples, one blank between the tokens of a line, no quoted names, nothing escaped in a help, no timestamps, the parts of a
 //! summary or histogram together. Series may come in any order. Whatever else is met, errors too, is left to the parser: `None`.
 
-use super::sample::Samples;
+use super::line_schema::Samples;
 use super::template::{BODY_BYTES_MAX, FAMILIES_MAX, Template, Templates, first_name};
 use crate::exposition::PushLimits;
 use crate::model::label::LabelSet;
