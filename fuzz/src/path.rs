@@ -2,7 +2,7 @@
 
 use pushrelay::exposition::NameValidation;
 use pushrelay::gateway::path::{group_path, grouping_key};
-use pushrelay::gateway::route::{Route, RouteConfig, Router};
+use pushrelay::gateway::{Route, RouteConfig, Router};
 
 use super::conversation;
 
@@ -15,12 +15,13 @@ pub fn run(data: &[u8]) {
     if mode & 4 == 0 {
         let method = ["GET", "PUT", "POST", "DELETE", "OPTIONS", "HEAD"][usize::from(mode >> 3) % 6];
         let uri = String::from_utf8_lossy(rest);
-        let _ = router.route(method, &uri);
+        let (path, query) = uri.split_once('?').map_or((&*uri, None), |(path, query)| (path, Some(query)));
+        let _ = router.route(method, path, query);
         return;
     }
     let Ok(target) = grouping_key(rest, mode & 2 != 0, names) else { return };
     conversation::cross(&target, &[]);
     let path = format!("/metrics/{}", group_path(&target, names));
-    assert_eq!(router.route("PUT", &path), Route::Push { target: target.clone(), replace: true }, "{path}");
-    assert_eq!(router.route("DELETE", &path), Route::Delete { target }, "{path}");
+    assert_eq!(router.route("PUT", &path, None), Route::Push { target: target.clone(), replace: true }, "{path}");
+    assert_eq!(router.route("DELETE", &path, None), Route::Delete { target }, "{path}");
 }

@@ -18,10 +18,12 @@ pub mod query;
 mod quote;
 pub mod reply;
 pub mod route;
+pub mod route_config;
 mod table;
 mod url;
 
 pub use accept_encoding::accepts_gzip;
 pub use body::{BodyReader, BodyRules, Headers, PushError};
 pub use reply::HttpReply;
-pub use route::{Route, RouteConfig, Router};
+pub use route::{Route, Router};
+pub use route_config::RouteConfig;

@@ -12,36 +12,9 @@ use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 
 use super::path::grouping_key;
+use super::route_config::{RouteConfig, normal_prefix};
 use super::table::{DELETE, Endpoint, GET, OPTIONS, PUT, Table};
 use super::{HttpReply, pages, query, url};
-
-/// Which routes there are and where.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RouteConfig {
-    /// What all paths begin with; empty or `/` for nothing. A slash is added before it, and removed behind it.
-    pub route_prefix: String,
-    /// The path of the scrape, below the prefix.
-    pub telemetry_path: String,
-    /// Whether everything can be wiped.
-    pub admin_api: bool,
-    /// Whether `/-/quit` and `/-/reload` do anything.
-    pub lifecycle: bool,
-    /// Which label names a grouping key may have.
-    pub names: NameValidation,
-}
-
-/// As the original's flags have it.
-impl Default for RouteConfig {
-    fn default() -> Self {
-        Self {
-            route_prefix: String::new(),
-            telemetry_path: "/metrics".to_owned(),
-            admin_api: false,
-            lifecycle: false,
-            names: NameValidation::default(),
-        }
-    }
-}
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -140,9 +113,8 @@ impl Router {
         }
     }
 
-    /// What a request asks for. `uri` is the path as sent, undecoded, with the query, if any, behind `?`.
-    pub fn route(&self, method: &str, uri: &str) -> Route {
-        let (raw, query) = uri.split_once('?').map_or((uri, None), |(raw, query)| (raw, Some(query)));
+    /// The route of a request. `raw` is the path as sent, not decoded; `query` is the part after `?`, if there is a `?`.
+    pub fn route(&self, method: &str, raw: &str, query: Option<&str>) -> Route {
         match (method, raw) {
             (OPTIONS, "*") => return Route::answer(HttpReply::empty(200)),
             (_, "*") => return Route::answer(HttpReply::empty(400).with("Connection", "close")),
@@ -184,12 +156,6 @@ impl Router {
     }
 }
 
-/// A route prefix as the original normalizes it: empty, or with a slash before it and none behind it.
-pub fn normal_prefix(prefix: &str) -> String {
-    let prefix = prefix.trim_end_matches('/');
-    if prefix.is_empty() || prefix.starts_with('/') { prefix.to_owned() } else { format!("/{prefix}") }
-}
-
 /// The route to `endpoint`, `rest` being what follows a pattern with an open end.
 fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
@@ -228,10 +194,15 @@ mod tests {
 
     use super::*;
 
-    /// What comes of each request, told in a line: the name of a route with its group, or the status of an answer with
-    /// what it leads to or allows.
-    fn told(config: &RouteConfig, method: &str, uri: &str) -> String {
-        match Router::new(config).route(method, uri) {
+    fn route(config: &RouteConfig, method: &str, uri: &str) -> Route {
+        let (path, query) = uri.split_once('?').map_or((uri, None), |(path, query)| (path, Some(query)));
+        Router::new(config).route(method, path, query)
+    }
+
+    /// The outcome of a request in one line: the name of the route with its group, or the status of an answer with its
+    /// `Allow` or `Location` header.
+    fn outcome(config: &RouteConfig, method: &str, uri: &str) -> String {
+        match route(config, method, uri) {
             Route::Push { target, replace } => format!("push {target}{}", if replace { " replacing" } else { "" }),
             Route::Delete { target } => format!("delete {target}"),
             Route::GroupFragment { target } => format!("fragment {target}"),
@@ -248,7 +219,7 @@ mod tests {
     fn check(config: &RouteConfig, recorded: &[(&str, &str, &str)]) {
         for (methods, uri, expected) in recorded {
             for method in methods.split(' ') {
-                assert_eq!(told(config, method, uri), *expected, "{method} {uri}");
+                assert_eq!(outcome(config, method, uri), *expected, "{method} {uri}");
             }
         }
     }
@@ -401,7 +372,7 @@ mod tests {
                 ("POST", "/metrics/job@base64/YQ==/b@base64/=", r#"push {b="",job="a"}"#),
             ],
         );
-        let bad = Router::new(&RouteConfig::default()).route("DELETE", "/metrics/job/a/b");
+        let bad = route(&RouteConfig::default(), "DELETE", "/metrics/job/a/b");
         assert_eq!(bad.handler(), Some("delete"));
         let Route::Answer { reply, .. } = bad else { panic!("{bad:?}") };
         assert_eq!(reply.body, b"odd number of components in label string \"/b\"\n");
@@ -467,8 +438,8 @@ mod tests {
     }
 
     #[test]
-    fn a_redirect_is_told_to_a_browser_as_the_original_tells_it() {
-        let Route::Answer { reply, .. } = Router::new(&RouteConfig::default()).route("GET", "/metrics/?a=b&c") else {
+    fn a_redirect_has_the_body_that_pushgateway_sends() {
+        let Route::Answer { reply, .. } = route(&RouteConfig::default(), "GET", "/metrics/?a=b&c") else {
             panic!("answered at once")
         };
         assert_eq!(reply.body, b"<a href=\"/metrics?a=b&amp;c\">Moved Permanently</a>.\n\n");
@@ -478,7 +449,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_request_makes_it_panic(method in "[A-Z]{0,6}|PUT|GET", uri in "(/|metrics|job|@base64|api|v1|%2e|\\.|.){0,12}") {
-            let _ = Router::new(&all_on()).route(&method, &uri);
+            route(&all_on(), &method, &uri);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The table of paths: which methods each has, and what a path that is in none of the entries may have meant.
 
-use super::route::RouteConfig;
+use super::route_config::RouteConfig;
 use super::url;
 
 pub(super) const GET: &str = "GET";

@@ -100,10 +100,7 @@ const EDGES_MANY: usize = 256;
 impl Handler for Service {
     async fn handle(&self, request: &mut Incoming) -> Response {
         let started = Instant::now();
-        let route = match request.query() {
-            None => self.router.route(request.method(), request.path()),
-            Some(query) => self.router.route(request.method(), &format!("{}?{query}", request.path())),
-        };
+        let route = self.router.route(request.method(), request.path(), request.query());
         let handler = route.handler();
         let method = method_label(request.method());
         let response = self.carry_out(route, request, started).await;
