@@ -9,13 +9,14 @@ use std::fmt;
 use crate::compression;
 use crate::exposition::{NameValidation, PushLimits, PushRefusal, RawFamily, protobuf, text};
 use crate::model::{Family, Group, LabelSet};
+use crate::store::{PUSH_FAILURE_TIME, PUSH_TIME};
 
 use super::HttpReply;
 use super::media_type::is_delimited_protobuf;
 
-/// Families that the gateway makes itself for each group. What a push says of them is overwritten. (The original keeps a
-/// pushed `push_failure_time_seconds` if the group exists already, and shows it until the next failure.)
-pub const OWN_FAMILIES: [&str; 2] = ["push_time_seconds", "push_failure_time_seconds"];
+/// Families that pushrelay adds to each group. A pushed family of that name is ignored. (Pushgateway keeps a pushed
+/// `push_failure_time_seconds` if the group exists already, and shows it until the next failure.)
+pub const PUSH_TIME_FAMILIES: [&str; 2] = [PUSH_TIME, PUSH_FAILURE_TIME];
 
 /// How a push is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -177,7 +178,7 @@ fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, 
         match family.family(target) {
             // Timestamps are looked for first, and everywhere.
             Err(PushRefusal::Timestamp) => return Err(PushRefusal::Timestamp),
-            _ if OWN_FAMILIES.contains(&&*family.name) => {}
+            _ if PUSH_TIME_FAMILIES.contains(&&*family.name) => {}
             Ok(family) => accepted.push(family),
             Err(refusal) => refused = refused.or(Some(refusal)),
         }

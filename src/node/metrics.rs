@@ -269,7 +269,7 @@ mod tests {
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],
             Protection::new(&WebSecurity::default()).unwrap().gather(),
         ];
-        let times = body::OWN_FAMILIES.map(|name| gauge(name, "", [([("job", "a")], 1.0)]));
+        let times = body::PUSH_TIME_FAMILIES.map(|name| gauge(name, "", [([("job", "a")], 1.0)]));
         [
             ("## For each group", times.into()),
             ("## At every node", of_each_node.concat()),
