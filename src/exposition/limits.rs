@@ -1,7 +1,5 @@
 //! Bounds on what one push may hold, so that no body makes more work or memory than its size allows for.
 
-use std::fmt;
-
 /// Bounds on one push. The size of the body is bounded before it comes here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimits {
@@ -34,41 +32,25 @@ impl Default for PushLimits {
     }
 }
 
-/// A bound that a push crossed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A bound that a push crossed, with its value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Limit {
     /// [`PushLimits::line_bytes_max`].
+    #[error("line longer than the limit of {0} bytes (limits.line_bytes_max)")]
     LineBytes(usize),
     /// [`PushLimits::labels_per_series_max`].
+    #[error("more than the limit of {0} labels in one series (limits.series_labels_max)")]
     LabelsPerSeries(usize),
     /// [`PushLimits::series_max`].
+    #[error("more than the limit of {0} series in one push (limits.push_series_max): split it")]
     Series(usize),
     /// [`PushLimits::families_max`].
+    #[error("more than the limit of {0} metric families in one push (limits.push_families_max): split it")]
     Families(usize),
     /// [`PushLimits::parts_per_series_max`].
+    #[error("more than the limit of {0} buckets, quantiles, exemplars and the like in one series")]
     PartsPerSeries(usize),
     /// [`PushLimits::values_max`].
+    #[error("more than the limit of {0} values in one push: split it")]
     Values(usize),
-}
-
-impl fmt::Display for Limit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::LineBytes(max) => write!(f, "line longer than the limit of {max} bytes (limits.line_bytes_max)"),
-            Self::LabelsPerSeries(max) => {
-                write!(f, "more than the limit of {max} labels in one series (limits.series_labels_max)")
-            }
-            Self::Series(max) => {
-                write!(f, "more than the limit of {max} series in one push (limits.push_series_max): split it")
-            }
-            Self::Families(max) => write!(
-                f,
-                "more than the limit of {max} metric families in one push (limits.push_families_max): split it"
-            ),
-            Self::PartsPerSeries(max) => {
-                write!(f, "more than the limit of {max} buckets, quantiles, exemplars and the like in one series")
-            }
-            Self::Values(max) => write!(f, "more than the limit of {max} values in one push: split it"),
-        }
-    }
 }

@@ -7,7 +7,6 @@
 //! one that cannot be parsed.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX};
 use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, Points, excerpt};
@@ -21,23 +20,34 @@ pub struct RawLabel<'a> {
     pub value: Cow<'a, str>,
 }
 
-/// Why a push that could be parsed cannot be accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A push that can be parsed cannot be accepted.
+///
+/// The messages are those of Pushgateway, in which a metric is called a *collected metric*. Long names are cut.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushRefusal {
     /// A sample has a timestamp.
+    #[error("pushed metrics must not have timestamps")]
     Timestamp,
     /// Two metrics have the same labels.
+    #[error(
+        "{} {{ {} }} was collected before with the same name and label values",
+        collected_metric(&.0.name),
+        excerpt(&.0.labels)
+    )]
     DuplicateSeries(DuplicateSeries),
     /// A metric has a label twice.
+    #[error("{} has two or more labels with the same name: {}", collected_metric(family), excerpt(label))]
     DuplicateLabel {
         /// The metric's name.
         family: String,
         /// The label's name.
         label: String,
     },
-    /// A metric's name is not allowed (in protobuf; in text such a line cannot be parsed).
+    /// A metric's name is not allowed. (Protobuf only: in text the line cannot be parsed.)
+    #[error("{} has an invalid name", collected_metric(.0))]
     MetricName(String),
-    /// The type is none of those there are (in protobuf; in text such a line cannot be parsed).
+    /// The type is unknown. (Protobuf only: in text the line cannot be parsed.)
+    #[error("{} has the unknown type {number}", collected_metric(family))]
     MetricType {
         /// The metric's name.
         family: String,
@@ -45,6 +55,7 @@ pub enum PushRefusal {
         number: i32,
     },
     /// A label's name is empty, not UTF-8, not allowed, or begins with `__`.
+    #[error("{} has a label with an invalid name: {}", collected_metric(family), excerpt(label))]
     LabelName {
         /// The metric's name.
         family: String,
@@ -52,21 +63,24 @@ pub enum PushRefusal {
         label: String,
     },
     /// A label's value is not UTF-8.
+    #[error("{} has a label named {:?} whose value is not utf8", collected_metric(family), excerpt(label))]
     LabelValue {
         /// The metric's name.
         family: String,
         /// The label's name.
         label: String,
     },
-    /// The label has a meaning of its own in a family of that type: `quantile` in summaries, `le` in histograms. (The
-    /// original lets `le` pass, and shows series with two of them.)
+    /// A label is reserved in families of that type: `quantile` in summaries, `le` in histograms. (Pushgateway accepts
+    /// `le`, and then shows series with two of them.)
+    #[error("{} must not have an explicit {label:?} label", collected_metric(family))]
     TypeLabel {
         /// The metric's name.
         family: String,
         /// The label's name.
         label: &'static str,
     },
-    /// A metric does not hold what the family's type says.
+    /// A metric has no value of the family's type.
+    #[error("{} is not a {}", collected_metric(family), metric_type.name().to_ascii_uppercase())]
     WrongType {
         /// The metric's name.
         family: String,
@@ -75,38 +89,9 @@ pub enum PushRefusal {
     },
 }
 
-impl fmt::Display for PushRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let metric = |name: &str| format!("collected metric {:?}", excerpt(name));
-        match self {
-            Self::Timestamp => f.write_str("pushed metrics must not have timestamps"),
-            Self::DuplicateSeries(DuplicateSeries { name, labels }) => {
-                let (metric, labels) = (metric(name), excerpt(labels));
-                write!(f, "{metric} {{ {labels} }} was collected before with the same name and label values")
-            }
-            Self::DuplicateLabel { family, label } => {
-                let (metric, label) = (metric(family), excerpt(label));
-                write!(f, "{metric} has two or more labels with the same name: {label}")
-            }
-            Self::MetricName(name) => write!(f, "{} has an invalid name", metric(name)),
-            Self::MetricType { family, number } => write!(f, "{} has the unknown type {number}", metric(family)),
-            Self::LabelName { family, label } => {
-                write!(f, "{} has a label with an invalid name: {}", metric(family), excerpt(label))
-            }
-            Self::LabelValue { family, label } => {
-                write!(f, "{} has a label named {:?} whose value is not utf8", metric(family), excerpt(label))
-            }
-            Self::TypeLabel { family, label } => {
-                write!(f, "{} must not have an explicit {label:?} label", metric(family))
-            }
-            Self::WrongType { family, metric_type } => {
-                write!(f, "{} is not a {}", metric(family), metric_type.name().to_ascii_uppercase())
-            }
-        }
-    }
+fn collected_metric(name: &str) -> String {
+    format!("collected metric {:?}", excerpt(name))
 }
-
-impl std::error::Error for PushRefusal {}
 
 impl From<DuplicateSeries> for PushRefusal {
     fn from(duplicate: DuplicateSeries) -> Self {

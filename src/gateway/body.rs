@@ -4,8 +4,6 @@
 //! parsed as Content-Type says, and made into families of its group. All of it is bounded, and none of it needs the
 //! store: what a push conflicts with is found later.
 
-use std::fmt;
-
 use crate::compression;
 use crate::exposition::{NameValidation, PushLimits, PushRefusal, RawFamily, protobuf, text};
 use crate::model::{Family, Group, LabelSet};
@@ -45,21 +43,26 @@ pub struct Headers<'a> {
     pub content_encoding: &'a str,
 }
 
-/// Why a push is not accepted.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A push is not accepted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
     /// The body is larger than allowed, or decompresses to more.
+    #[error("the body is larger than {bytes_max} bytes")]
     TooLarge {
         /// [`BodyRules::body_bytes_max`].
         bytes_max: usize,
     },
     /// The body cannot be decompressed.
-    ContentCoding(compression::Error),
+    #[error(transparent)]
+    Encoding(compression::Error),
     /// The body is not text format.
+    #[error(transparent)]
     Text(text::TextError),
     /// The body is not delimited protobuf.
+    #[error(transparent)]
     Protobuf(protobuf::ProtobufError),
-    /// What was parsed can never be accepted.
+    /// The body is well-formed, but the push can never be accepted.
+    #[error(transparent)]
     Refused(PushRefusal),
 }
 
@@ -77,25 +80,11 @@ impl PushError {
             Self::Text(text::TextError::Limit { .. }) | Self::Protobuf(protobuf::ProtobufError::Limit(_)) => {
                 HttpReply::error(413, self)
             }
-            Self::ContentCoding(_) | Self::Text(_) | Self::Protobuf(_) => HttpReply::error(400, self),
+            Self::Encoding(_) | Self::Text(_) | Self::Protobuf(_) => HttpReply::error(400, self),
             Self::Refused(refusal) => HttpReply::refused(refusal),
         }
     }
 }
-
-impl fmt::Display for PushError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { bytes_max } => write!(f, "the body is larger than {bytes_max} bytes"),
-            Self::ContentCoding(error) => error.fmt(f),
-            Self::Text(error) => error.fmt(f),
-            Self::Protobuf(error) => error.fmt(f),
-            Self::Refused(refusal) => refusal.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for PushError {}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum ContentCoding {
@@ -141,7 +130,7 @@ impl BodyReader {
         };
         decoded.transpose().map_err(|error| match error {
             compression::Error::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
-            error => PushError::ContentCoding(error),
+            error => PushError::Encoding(error),
         })
     }
 
@@ -190,7 +179,7 @@ fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, 
 /// so.
 pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> {
     match ContentCoding::of(headers) {
-        ContentCoding::Gzip => compression::check_gzip_header(body).map_err(PushError::ContentCoding),
+        ContentCoding::Gzip => compression::check_gzip_header(body).map_err(PushError::Encoding),
         ContentCoding::Plain | ContentCoding::Snappy => Ok(()),
     }
 }

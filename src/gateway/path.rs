@@ -3,7 +3,6 @@
 //! A path is read decoded (a slash in a value needs base64, not `%2F`) and cleaned (an empty value needs `@base64/=`).
 
 use std::borrow::Cow;
-use std::fmt;
 
 use crate::exposition::name::{Escaping, NameValidation, unescape_values};
 use crate::model::LabelSet;
@@ -19,23 +18,28 @@ pub const BASE64_SUFFIX: &str = "@base64";
 /// this one.
 pub const GROUPING_LABELS_MAX: usize = 1_000;
 
-/// A path that is no grouping key. Displayed in the original's words where it has any.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A path is not a grouping key. The messages are those of Pushgateway, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// The job's name is not base64.
+    #[error("invalid base64 encoding in job name {}: illegal base64 data at input byte {at}", Quoted(decoded))]
     JobBase64 {
-        /// What could be decoded.
+        /// The part that could be decoded.
         decoded: Vec<u8>,
         /// The first byte that could not.
         at: usize,
     },
     /// There is no job, or an empty one.
+    #[error("job name is required")]
     NoJob,
-    /// A label without a value.
+    /// A label has no value.
+    #[error("odd number of components in label string {}", Quoted(.0))]
     OddComponents(Vec<u8>),
     /// A label's name is invalid or reserved.
+    #[error("improper label name {}", Quoted(.0))]
     LabelName(Vec<u8>),
     /// A label's value is not base64.
+    #[error("invalid base64 encoding for label {name}={}: illegal base64 data at input byte {at}", Quoted(value))]
     LabelBase64 {
         /// The label's name.
         name: String,
@@ -44,41 +48,18 @@ pub enum PathError {
         /// Its first byte that is not base64.
         at: usize,
     },
-    /// A label's value is not UTF-8. The original accepts it, and fails every scrape from then on.
+    /// A label's value is not UTF-8. Pushgateway accepts it, and fails every scrape from then on.
+    #[error("the value of label {name} in the URL is not valid UTF-8: {}", Quoted(value))]
     NotUtf8 {
         /// The label's name.
         name: String,
         /// The value.
         value: Vec<u8>,
     },
-    /// More labels than [`GROUPING_LABELS_MAX`].
+    /// There are more labels than [`GROUPING_LABELS_MAX`].
+    #[error("{0} labels in the URL are more than the limit of {max}", max = GROUPING_LABELS_MAX)]
     TooManyLabels(usize),
 }
-
-impl fmt::Display for PathError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const ILLEGAL: &str = "illegal base64 data at input byte";
-        match self {
-            Self::JobBase64 { decoded, at } => {
-                write!(f, "invalid base64 encoding in job name {}: {ILLEGAL} {at}", Quoted(decoded))
-            }
-            Self::NoJob => f.write_str("job name is required"),
-            Self::OddComponents(labels) => write!(f, "odd number of components in label string {}", Quoted(labels)),
-            Self::LabelName(name) => write!(f, "improper label name {}", Quoted(name)),
-            Self::LabelBase64 { name, value, at } => {
-                write!(f, "invalid base64 encoding for label {name}={}: {ILLEGAL} {at}", Quoted(value))
-            }
-            Self::NotUtf8 { name, value } => {
-                write!(f, "the value of label {name} in the URL is not valid UTF-8: {}", Quoted(value))
-            }
-            Self::TooManyLabels(count) => {
-                write!(f, "{count} labels in the URL are more than the limit of {GROUPING_LABELS_MAX}")
-            }
-        }
-    }
-}
-
-impl std::error::Error for PathError {}
 
 /// Reads what follows `/job/` (or `/job@base64/`, if `job_encoded`) in a path that is decoded and cleaned.
 ///

@@ -14,7 +14,6 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fmt;
 use std::ops::Range;
 
 use prost::Message;
@@ -28,36 +27,25 @@ use crate::exposition::{Limit, NameValidation, PushLimits};
 use crate::model::label::RESERVED_PREFIX;
 use crate::model::{MetricType, Points};
 
-/// Why a body cannot be read as delimited metric families; the push changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A body is not a sequence of delimited metric families; the push changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtobufError {
     /// The body ends within a message.
+    #[error("unexpected EOF: metric family {message} is cut short")]
     Truncated {
         /// The message's number, from 1.
         message: usize,
     },
-    /// The bytes are no message of that kind.
+    /// The bytes are not a message of the expected type.
+    #[error("metric family {message} is no io.prometheus.client.MetricFamily: invalid wire-format data")]
     InvalidWire {
         /// The message's number, from 1.
         message: usize,
     },
     /// A bound is crossed.
+    #[error(transparent)]
     Limit(Limit),
 }
-
-impl fmt::Display for ProtobufError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Truncated { message } => write!(f, "unexpected EOF: metric family {message} is cut short"),
-            Self::InvalidWire { message } => {
-                write!(f, "metric family {message} is no io.prometheus.client.MetricFamily: invalid wire-format data")
-            }
-            Self::Limit(limit) => limit.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for ProtobufError {}
 
 /// Reads a body. Families come in the order in which their names are first met, each name once.
 pub fn parse<'a>(
