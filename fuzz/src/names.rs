@@ -18,7 +18,7 @@ pub fn run(data: &[u8]) {
         let escaped = escaping.escape(name);
         assert!(name.is_empty() || NameValidation::Legacy.allows_metric(&escaped), "{name:?} becomes {escaped:?}");
         assert_eq!(escaping.escape(&escaped), escaped, "escaping twice is escaping once");
-        // As in the original, escapes end at U+FFFFF.
+        // As in Pushgateway, escapes end at U+FFFFF.
         let can_be_undone = !NameValidation::Legacy.allows_metric(name) && name.chars().all(|c| c <= '\u{fffff}');
         if escaping == Escaping::Values && can_be_undone {
             assert_eq!(unescape_values(&escaped), name);

@@ -1,6 +1,6 @@
 //! Gzip bodies (RFC 1952), read.
 //!
-//! As Go's `compress/gzip` reads them, because that is what the original answers with: members may follow each other,
+//! As Go's `compress/gzip` reads them, because that is what Pushgateway answers with: members may follow each other,
 //! each header and checksum is checked, and anything else behind the last member is an error.
 
 use flate2::{Crc, Decompress};

@@ -39,7 +39,7 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
         reader.mistake(section, "external_url", text);
     }
     let route_prefix: String = reader.value(section, "route_prefix", default.route_prefix);
-    // As the original has it: without a prefix of its own, that of the external URL.
+    // As Pushgateway has it: without a prefix of its own, that of the external URL.
     let prefix = if route_prefix.is_empty() { external_path.unwrap_or_default() } else { route_prefix };
     let prefix = prefix.trim_matches('/');
     WebOptions {
@@ -53,7 +53,7 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     }
 }
 
-/// The path, decoded, of an `http` or `https` URL; or of one that is a path alone, which the original takes too.
+/// The path, decoded, of an `http` or `https` URL; or of one that is a path alone, which Pushgateway takes too.
 fn url_path(url: &str) -> Option<String> {
     let path = if url.starts_with('/') && !url.starts_with("//") {
         url

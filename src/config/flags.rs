@@ -11,7 +11,7 @@ use crate::node::options::Role;
 
 const CONFIG_FILE: &str = "config.file";
 
-/// Flags of the original that are none here, and what takes their place.
+/// Flags of Pushgateway that are none here, and what takes their place.
 const ABSENT: [(&str, &str); 3] = [
     (
         "persistence.file",
@@ -61,7 +61,7 @@ pub fn add_flags(command: Command, role: Role) -> Command {
     command.next_line_help(true).arg(file).args(flags).args(absent)
 }
 
-/// The arguments as [`add_flags`] knows them: a switch is also turned off as the original has it, by
+/// The arguments as [`add_flags`] knows them: a switch is also turned off as Pushgateway has it, by
 /// `--no-web.enable-lifecycle`.
 pub fn arguments(given: impl IntoIterator<Item = OsString>) -> impl Iterator<Item = OsString> {
     let switch = |flag: &str| KEYS.iter().any(|key| key.flag == Some(flag) && key.value.is_empty());

@@ -121,7 +121,7 @@ fn a_prefix_comes_from_the_external_url_unless_given() {
 }
 
 #[test]
-fn flags_are_read_as_the_original_reads_them() {
+fn flags_are_read_as_pushgateway_reads_them() {
     let options =
         load(None, &flags(&["--log.level=WARN", "--web.telemetry-path=/m/", "--no-web.enable-lifecycle"])).unwrap();
     assert_eq!((options.log.level, &*options.node.web.telemetry_path), (LevelFilter::WARN, "/m"));
@@ -129,7 +129,7 @@ fn flags_are_read_as_the_original_reads_them() {
 }
 
 #[test]
-fn flags_of_the_original_that_are_none_say_what_to_do() {
+fn missing_flags_of_pushgateway_say_what_to_do() {
     for (flag, advice) in [
         ("--persistence.file=/var/lib/pushgateway.data", "--storage.path"),
         ("--persistence.file=", "--storage.path"),

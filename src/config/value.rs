@@ -247,7 +247,7 @@ const LEVELS: [(&str, LevelFilter); 5] = [
 impl Value for LevelFilter {
     const KIND: &'static str = "one of \"trace\", \"debug\", \"info\", \"warn\" and \"error\"";
 
-    /// In capitals or not, as the original.
+    /// In capitals or not, as Pushgateway.
     fn from_text(text: &str) -> Result<Self, String> {
         let level = LEVELS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
         level.map(|(_, level)| *level).ok_or_else(|| format!("{text:?} is not {}", Self::KIND))

@@ -1,5 +1,5 @@
-//! `[web.tls]`, `[web.basic_auth_users]` and their like: what the gateway asks of clients and says to them, from the file
-//! and flags, or from a file of the original's own kind ([`super::web_file`]).
+//! `[web.tls]`, `[web.basic_auth_users]` and their like: what the gateway asks of clients and says to them, from the
+//! file and flags, or from a file of Pushgateway's own kind ([`super::web_file`]).
 
 use std::path::PathBuf;
 use std::time::Duration;

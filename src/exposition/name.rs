@@ -72,8 +72,8 @@ impl Escaping {
         self.escape_unless(is_legacy_metric_name(name), true, name)
     }
 
-    /// The name of a label as this scheme writes it on a page; a legacy name stays as it is. The original lets a colon stand,
-    /// as in names of metrics: then Prometheus reads nothing of the page.
+    /// The name of a label as this scheme writes it on a page; a legacy name stays as it is. Pushgateway lets a colon
+    /// stand, as in names of metrics: then Prometheus reads nothing of the page.
     pub fn escape_label(self, name: &str) -> Cow<'_, str> {
         self.escape_unless(is_legacy_label_name(name), false, name)
     }
@@ -109,7 +109,7 @@ pub fn unescape_values(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// `None` where an underscore begins neither `__` nor `_HEX_` with at most five digits (the original's bound) that are a
+/// `None` where an underscore begins neither `__` nor `_HEX_` with at most five digits (Pushgateway's bound) that are a
 /// character.
 fn decode_values(escaped: &str) -> Option<String> {
     const HEX_DIGITS_MAX: usize = 5;

@@ -1,8 +1,8 @@
 //! Native histograms, bucket by bucket: what the query API and the pages show of them.
 //!
-//! The index of a bucket counts from the one whose upper bound is 1; bounds grow by 2^(2^-schema) from one to the next. A
-//! span is a run of buckets, its offset counted from the end of the span before. Buckets that are empty are left out; the
-//! rest go from the lowest up.
+//! The index of a bucket counts from the one whose upper bound is 1; bounds grow by 2^(2^-schema) from one to the next.
+//! A span is a run of buckets, its offset counted from the end of the span before. Buckets that are empty are left out;
+//! the rest go from the lowest up.
 
 use std::fmt;
 
@@ -83,7 +83,7 @@ impl fmt::Display for Count {
 }
 
 impl Native {
-    /// The histogram, if it is native. Buckets that spans promise and nothing counts are left out, where the original
+    /// The histogram, if it is native. Buckets that spans promise and nothing counts are left out, where Pushgateway
     /// drops the connection.
     pub fn of(histogram: &Histogram) -> Option<Self> {
         if !histogram.is_native() {
@@ -148,22 +148,22 @@ fn spread(spans: &[BucketSpan], counts: Vec<Count>, schema: i32) -> Vec<NativeBu
     buckets
 }
 
-/// Prometheus keeps 2^(i/256) in a table that is not rounded as well as it could be, and the original shows numbers out of
-/// it. This is how many units in the last place each is below the right one, plus one.
+/// Prometheus keeps 2^(i/256) in a table that is not rounded as well as it could be, and Pushgateway shows numbers out
+/// of it. This is how many units in the last place each is below the right one, plus one.
 const BELOW_PLUS_ONE: &[u8; 256] = b"\
     1111112111211111112311222222222211211121122211221122102211221122\
     1111112222332132112111211112111111121011213311221222112121332222\
     2121223322322122222222323233323311221121223321332233212232332232\
     2243223233433343333333444455435422322333324422333243223333543344";
 
-/// 2^(i/256) as the original has it.
+/// 2^(i/256) as Pushgateway has it.
 fn root(i: usize) -> f64 {
     let exact = (i as f64 / 256.0).exp2();
     f64::from_bits(exact.to_bits() + 1 - u64::from(BELOW_PLUS_ONE[i] - b'0'))
 }
 
-/// The upper bound of a bucket: 2^(index / 2^schema). The last finite one ends at the largest `f64`. Schemas below -4 do
-/// not exist, but the original computes with them, and loses what is shifted out.
+/// The upper bound of a bucket: 2^(index / 2^schema). The last finite one ends at the largest `f64`. Schemas below -4
+/// do not exist, but Pushgateway computes with them, and loses what is shifted out.
 fn bound(index: i64, schema: i32) -> f64 {
     const SCHEMA_MAX: i32 = 8;
     let schema = schema.min(SCHEMA_MAX);
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    #[allow(clippy::approx_constant, reason = "the original's root of 2 is one unit below the right one")]
+    #[allow(clippy::approx_constant, reason = "Pushgateway's root of 2 is one unit below the right one")]
     fn buckets_are_listed_from_the_lowest_up() {
         let span = |offset, length| BucketSpan { offset: Some(offset), length: Some(length) };
         let histogram = Histogram {

@@ -1,8 +1,8 @@
 //! Which format a scrape gets: from the Accept header, as Pushgateway 1.11 chooses (`expfmt.Negotiate`).
 //!
-//! Offered are the text format 0.0.4 and protobuf in three encodings; OpenMetrics is not, and whoever asks for that alone,
-//! or for nothing that is offered, gets text. A parameter `escaping` counts wherever it stands in the header before the
-//! clause that is chosen.
+//! Offered are the text format 0.0.4 and protobuf in three encodings; OpenMetrics is not, and whoever asks for that
+//! alone, or for nothing that is offered, gets text. A parameter `escaping` counts wherever it stands in the header
+//! before the clause that is chosen.
 
 use super::name::Escaping;
 
@@ -116,8 +116,8 @@ impl<'a> Clause<'a> {
         }
     }
 
-    /// Whether the original sorts this clause before the other. Not an order: each of two clauses can go before the
-    /// other, and which one does is up to the sort, which is therefore the original's too.
+    /// Whether Pushgateway sorts this clause before the other. Not an order: each of two clauses can go before the
+    /// other, and which one does is up to the sort, which is therefore Pushgateway's too.
     fn goes_before(&self, other: &Self) -> bool {
         self.quality > other.quality || (self.main != "*" && other.main == "*") || (self.sub != "*" && other.sub == "*")
     }
@@ -145,7 +145,7 @@ mod tests {
 
     /// Answers recorded from Pushgateway 1.11.2.
     #[test]
-    fn the_header_is_read_as_the_original_reads_it() {
+    fn the_header_is_read_as_pushgateway_reads_it() {
         let text = "text/plain; version=0.0.4; charset=utf-8; escaping=";
         let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=";
         let prometheus3 = format!(

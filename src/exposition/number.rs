@@ -1,6 +1,6 @@
 //! Numbers as Go reads and prints them (`strconv.ParseFloat`, `FormatFloat(…, 'g', -1, 64)`).
 
-/// The NaN of the original, which protobuf shows to the bit.
+/// The NaN of Pushgateway, which protobuf shows to the bit.
 const NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 
 /// Reads a number of the text format: a decimal, or an infinity or NaN in any case; `None` if it is neither. As in the
@@ -36,8 +36,8 @@ fn parse_short_decimal(token: &[u8]) -> Option<f64> {
     read_short_decimal(token).filter(|(_, length)| *length == token.len()).map(|(value, _)| value)
 }
 
-/// The common case: few digits, perhaps with a point among them, up to where they end. Exact, because digits and power of
-/// ten are exact as `f64`, and their quotient is rounded once.
+/// The common case: few digits, perhaps with a point among them, up to where they end. Exact, because digits and power
+/// of ten are exact as `f64`, and their quotient is rounded once.
 fn read_short_decimal(text: &[u8]) -> Option<(f64, usize)> {
     const DIGITS_MAX: usize = 15;
     /// A digit stands before the point, which is one of the characters too.

@@ -144,8 +144,8 @@ impl<'a> RawFamily<'a> {
         }
     }
 
-    /// Adds a metric: its labels in any order, what its values are, and the values, one a point. Takes the labels out of
-    /// `labels`, which can be used again.
+    /// Adds a metric: its labels in any order, what its values are, and the values, one a point. Takes the labels out
+    /// of `labels`, which can be used again.
     pub fn push(&mut self, labels: &mut Vec<RawLabel<'a>>, points: &Points, values: &[f64]) {
         debug_assert_eq!(points.len(), values.len());
         self.labels.append(labels);
@@ -163,8 +163,8 @@ impl<'a> RawFamily<'a> {
         }
     }
 
-    /// Marks the family as one that cannot be accepted. The first reason stands, but for timestamps: the original looks for
-    /// those before anything else, even in families that it then does not take from a push.
+    /// Marks the family as one that cannot be accepted. The first reason stands, but for timestamps: Pushgateway looks
+    /// for those before anything else, even in families that it then does not take from a push.
     pub fn refuse(&mut self, refusal: PushRefusal) {
         if refusal == PushRefusal::Timestamp {
             self.refusal = Some(refusal);
@@ -173,8 +173,8 @@ impl<'a> RawFamily<'a> {
         }
     }
 
-    /// Like [`RawFamily::refuse`], for reasons that are not timestamps: makes a refusal, which has the family's name in it,
-    /// only if it is the first. There may be one a metric, and names may be long.
+    /// Like [`RawFamily::refuse`], for reasons that are not timestamps: makes a refusal, which has the family's name in
+    /// it, only if it is the first. There may be one a metric, and names may be long.
     pub(super) fn refuse_with(&mut self, refusal: impl FnOnce(String) -> PushRefusal) {
         if self.refusal.is_none() {
             self.refusal = Some(refusal(self.name.clone().into_owned()));

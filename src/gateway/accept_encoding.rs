@@ -68,7 +68,7 @@ mod tests {
 
     /// Answers recorded from Pushgateway 1.11.2.
     #[test]
-    fn the_header_is_read_as_the_original_reads_it() {
+    fn the_header_is_read_as_pushgateway_reads_it() {
         let yes = [
             "gzip",
             "gzip;q=0.5, identity;q=0.4",

@@ -1,5 +1,5 @@
-//! Base64 (RFC 4648 §5, URL-safe, padding ignored) as Go's `encoding/base64` reads it: line breaks are skipped, spare bits
-//! need not be zero, and an error says where, because the original's answer says so.
+//! Base64 (RFC 4648 §5, URL-safe, padding ignored) as Go's `encoding/base64` reads it: line breaks are skipped, spare
+//! bits need not be zero, and an error says where, because Pushgateway's answer says so.
 
 /// The input is not base64.
 #[derive(Debug, PartialEq, Eq)]

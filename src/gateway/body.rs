@@ -1,6 +1,6 @@
 //! From a push's headers and body to what it wants to store.
 //!
-//! The body is decoded as Content-Encoding says (gzip or snappy; any other word, as the original has it, means plain),
+//! The body is decoded as Content-Encoding says (gzip or snappy; any other word, as Pushgateway has it, means plain),
 //! parsed as Content-Type says, and made into families of its group. All of it is bounded, and none of it needs the
 //! store: what a push conflicts with is found later.
 
@@ -134,8 +134,9 @@ impl BodyReader {
         })
     }
 
-    /// Reads a decompressed push to the group with the grouping key `target`: the families to store, none twice. What the
-    /// group holds now, `held`, makes no difference but in time: a push that repeats its series is read beside them.
+    /// Reads a decompressed push to the group with the grouping key `target`: the families to store, none twice. What
+    /// the group holds now, `held`, makes no difference but in time: a push that repeats its series is read beside
+    /// them.
     pub fn read(
         &self,
         headers: Headers<'_>,
@@ -175,7 +176,7 @@ fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, 
     refused.map_or(Ok(accepted), Err)
 }
 
-/// Checks what the original checks of the body of a DELETE, which it does not read: if it is to be gzip, that it begins
+/// Checks what Pushgateway checks of the body of a DELETE, which it does not read: if it is to be gzip, that it begins
 /// so.
 pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> {
     match ContentCoding::of(headers) {
@@ -231,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_are_decoded_as_the_original_decodes_them() {
+    fn bodies_are_decoded_as_pushgateway_decodes_them() {
         assert_eq!(encoded("GZIP", &gzip("m 1\n")), "m");
         assert_eq!(encoded(" gzip ", &gzip("m 1\n")), "m");
         assert_eq!(encoded("gzip", b""), "400 EOF");

@@ -76,7 +76,7 @@ mod tests {
 
     /// Each told from the real Pushgateway by pushing a delimited body under that header.
     #[test]
-    fn headers_mean_what_they_mean_to_the_original() {
+    fn content_types_are_read_as_pushgateway_reads_them() {
         let typed = |parameters: &str| is_delimited_protobuf(&format!("application/vnd.google.protobuf{parameters}"));
         let proto = "; proto=io.prometheus.client.MetricFamily; encoding=";
         assert!(typed(&format!("{proto}delimited")));

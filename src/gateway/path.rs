@@ -14,8 +14,8 @@ use super::{base64url, url};
 /// Behind a label's name: its value is base64.
 pub const BASE64_SUFFIX: &str = "@base64";
 
-/// Labels in a grouping key, at most. The original knows no bound; what HTTP servers let through of a path is not far from
-/// this one.
+/// Labels in a grouping key, at most. Pushgateway knows no bound; what HTTP servers let through of a path is not far
+/// from this one.
 pub const GROUPING_LABELS_MAX: usize = 1_000;
 
 /// A path is not a grouping key. The messages are those of Pushgateway, if it has one.
@@ -113,7 +113,8 @@ fn label<'a>(name: &'a [u8], value: &'a [u8], names: NameValidation) -> Result<P
         NameValidation::Legacy => written_name.into(),
         NameValidation::Utf8 => unescape_values(written_name),
     };
-    // The original looks at the name as it is written only, then refuses the push, and every push to other groups after it.
+    // Pushgateway looks at the name as it is written only, then refuses the push, and every push to other groups after
+    // it.
     if !names.allows_label(&name) || [written_name, &*name].iter().any(|name| name.starts_with(RESERVED_PREFIX)) {
         return Err(improper());
     }
@@ -135,8 +136,8 @@ fn text<'a>(name: &str, value: Cow<'a, [u8]>) -> Result<Cow<'a, str>, PathError>
     })
 }
 
-/// The path that [`grouping_key`] reads as these labels under the same rule for names: `job/NAME/LABEL/VALUE/…`, escaped for
-/// a URL, the job first.
+/// The path that [`grouping_key`] reads as these labels under the same rule for names: `job/NAME/LABEL/VALUE/…`,
+/// escaped for a URL, the job first.
 pub fn group_path(labels: &LabelSet, names: NameValidation) -> String {
     let mut path = String::new();
     push_label(JOB, labels.get(JOB).unwrap_or_default(), names, &mut path);
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_as_the_original_reads_them() {
+    fn keys_are_read_as_pushgateway_reads_them() {
         assert_eq!(key("a"), r#"{job="a"}"#);
         assert_eq!(key("a/"), r#"{job="a"}"#);
         assert_eq!(key("a/b/"), r#"{b="",job="a"}"#);
@@ -259,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_original_refuses_is_refused_in_its_words() {
+    fn invalid_keys_are_refused_with_pushgateways_messages() {
         assert_eq!(key("a/b"), r#"odd number of components in label string "/b""#);
         assert_eq!(key("a/b/c/"), r#"odd number of components in label string "/b/c/""#);
         assert_eq!(key("a/1b/c"), r#"improper label name "1b""#);

@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn status_has_the_fields_of_the_original() {
+    fn status_has_pushgateways_fields() {
         let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
         let reply = status(&NodeStatus {
             build: pairs(&[("version", "1.11.2"), ("branch", "HEAD")]),

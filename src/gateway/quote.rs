@@ -1,4 +1,4 @@
-//! Strings in error messages, quoted as Go's `%q` does: what the original's answers show.
+//! Strings in error messages, quoted as Go's `%q` does: what Pushgateway's answers show.
 
 use std::fmt;
 

@@ -44,7 +44,7 @@ impl HttpReply {
         Self::new(status, TEXT, format!("{message}\n")).with("X-Content-Type-Options", "nosniff")
     }
 
-    /// 400 to what is not HTTP as the original understands it; it closes the connection on it.
+    /// 400 to what is not HTTP as Pushgateway understands it; it closes the connection on it.
     pub fn bad_request() -> Self {
         Self::new(400, TEXT, "400 Bad Request").with("Connection", "close")
     }

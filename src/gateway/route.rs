@@ -1,9 +1,10 @@
 //! What a request asks for, by its method and URL alone.
 //!
-//! The table behaves as the two routers of the original do (prometheus/common/route, that is julienschmidt/httprouter
+//! The table behaves as the two routers of Pushgateway do (prometheus/common/route, that is julienschmidt/httprouter
 //! 1.3, behind Go's `http.ServeMux`, as in the packaged 1.11.2): paths are matched decoded; one that is not clean is
-//! redirected to the clean one; one that would match with a slash more or less, or in another case, is redirected there;
-//! one that exists for other methods is answered 405, or, if OPTIONS asks, with a list of them. There is no HEAD.
+//! redirected to the clean one; one that would match with a slash more or less, or in another case, is redirected
+//! there; one that exists for other methods is answered 405, or, if OPTIONS asks, with a list of them. There is no
+//! HEAD.
 //!
 //! Differences: `/debug/pprof/` is not there; redirects below `/api/v1/` lead there and not to `/`; `/-/reload` and
 //! `/status/group/…` are ours.
@@ -69,7 +70,8 @@ pub enum Route {
 }
 
 impl Route {
-    /// The value of the label `handler` in `pushgateway_http_requests_total`; `None` for what the original does not count.
+    /// The value of the label `handler` in `pushgateway_http_requests_total`; `None` for what Pushgateway does not
+    /// count.
     pub fn handler(&self) -> Option<&'static str> {
         match self {
             Self::Push { .. } => Some("push"),
@@ -113,7 +115,8 @@ impl Router {
         }
     }
 
-    /// The route of a request. `raw` is the path as sent, not decoded; `query` is the part after `?`, if there is a `?`.
+    /// The route of a request. `raw` is the path as sent, not decoded; `query` is the part after `?`, if there is a
+    /// `?`.
     pub fn route(&self, method: &str, raw: &str, query: Option<&str>) -> Route {
         match (method, raw) {
             (OPTIONS, "*") => return Route::answer(HttpReply::empty(200)),
@@ -321,7 +324,7 @@ mod tests {
                 ("OPTIONS", "/api/v1/", "200"),
                 ("POST", "/api/v1/status/", "404"),
                 ("GET", "/api/v1//status", "301 /api/v1/status"),
-                // The original leads to /status, another page.
+                // Pushgateway leads to /status, another page.
                 ("GET", "/api/v1/status/", "301 /api/v1/status"),
                 ("GET", "/api/v1/STATUS", "301 /api/v1/status"),
                 ("GET", "/API/v1/status", "404"),

@@ -98,7 +98,7 @@ impl Table {
             (&[GET], only("/-/ready"), Endpoint::Ready),
             (LIFECYCLE, only("/-/quit"), lifecycle(Endpoint::Quit)),
             (LIFECYCLE, only("/-/reload"), lifecycle(Endpoint::Reload)),
-            // The original forgets the prefix here.
+            // Pushgateway forgets the prefix here.
             (&[GET], Pattern::Only("/-/quit".to_owned()), Endpoint::QuitByGet),
             (&[GET], only("/"), Endpoint::Index),
             (&[GET], only("/status"), Endpoint::StatusPage),
@@ -135,7 +135,7 @@ impl Table {
             return None;
         }
         let of_method = || self.0.iter().filter(|entry| entry.methods.contains(&method));
-        // The original's tree of routes sends a push without a job there, where nothing is.
+        // Pushgateway's tree of routes sends a push without a job there, where nothing is.
         let jobless = |entry: &PathEntry| match (&entry.pattern, entry.endpoint) {
             (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: false }) => root.as_bytes() == path,
             _ => false,
@@ -172,7 +172,8 @@ mod tests {
 
     use super::*;
 
-    /// Methods and path of each entry, the path as `docs/reference/http-api.md` writes it up to its first variable part.
+    /// Methods and path of each entry, the path as `docs/reference/http-api.md` writes it up to its first variable
+    /// part.
     fn routes(table: &Table) -> impl Iterator<Item = (String, String)> {
         table.0.iter().map(|entry| {
             let path = match &entry.pattern {

@@ -1,5 +1,6 @@
-//! Where pushrelay is not as the original, and why: `differences.toml`, which the cases in question and the documentation
-//! are checked against. What pushrelay does in these cases is recorded too, from itself, in `recordings/ours.json`.
+//! Where pushrelay is not as Pushgateway, and why: `differences.toml`, which the cases in question and the
+//! documentation are checked against. What pushrelay does in these cases is recorded too, from itself, in
+//! `recordings/ours.json`.
 
 use serde::Deserialize;
 
@@ -11,8 +12,8 @@ use crate::case::folder;
 pub struct Difference {
     /// What it is about; a heading of the documentation.
     pub title: String,
-    /// What the original does.
-    pub original: String,
+    /// What Pushgateway does.
+    pub pushgateway: String,
     /// What pushrelay does.
     pub ours: String,
     /// Why that is better.

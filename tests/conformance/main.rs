@@ -4,8 +4,8 @@
 //! `--web.enable-admin-api`:
 //!
 //! ```text
-//! PUSHGATEWAY_BIN=/path/to/pushgateway cargo test --test conformance -- --ignored record_the_original
-//! PUSHGATEWAY=127.0.0.1:9091           cargo test --test conformance -- --ignored record_the_original
+//! PUSHGATEWAY_BIN=/path/to/pushgateway cargo test --test conformance -- --ignored record_pushgateway
+//! PUSHGATEWAY=127.0.0.1:9091           cargo test --test conformance -- --ignored record_pushgateway
 //! ```
 //!
 //! Cases in which pushrelay is meant to differ stand in `differences.toml` with the reason, and
@@ -31,14 +31,14 @@ use differences::differences;
 use outcome::Server;
 use recording::{Recorded, Recording};
 use serde_json::Value;
-use servers::{Original, Ours, pushgateway};
+use servers::{Ours, Theirs, pushgateway};
 use support::node::Role;
 
 /// A random sequence by its seed.
 type Generator = fn(u64) -> Case;
 
-/// The names under which random sequences are recorded, and what makes them; how many of each are recorded, and how many run
-/// where an original is at hand.
+/// The names under which random sequences are recorded, and what makes them; how many of each are recorded, and how
+/// many run where a Pushgateway is installed.
 const RANDOM: [(&str, Generator); 2] = [("random", random::case), ("random-text", random_text::case)];
 const SEEDS_RECORDED: u64 = 100;
 const SEEDS_LIVE: u64 = 300;
@@ -63,13 +63,13 @@ fn differing() -> BTreeSet<String> {
 
 /// Runs a suite and gives what came out other than it was recorded.
 fn replay(server: &Server, suite: &Suite, differing: &BTreeSet<String>) -> Vec<String> {
-    let (original, ours) = (Recording::read(&suite.name), Recording::read(OURS));
+    let (theirs, ours) = (Recording::read(&suite.name), Recording::read(OURS));
     let mut failures = Vec::new();
     for (name, case) in &suite.cases {
         let id = format!("{}/{name}", suite.name);
-        let recorded = if differing.contains(&id) { ours.cases.get(&id) } else { original.cases.get(name) };
+        let recorded = if differing.contains(&id) { ours.cases.get(&id) } else { theirs.cases.get(name) };
         let outcome = server.run(case);
-        // Where we do better than the original, the page must be right; elsewhere, it must be the same.
+        // Where we do better than Pushgateway, the page must be right; elsewhere, it must be the same.
         let mut found = if differing.contains(&id) { repeated_series(&outcome) } else { Vec::new() };
         match recorded {
             Some(recorded) => found.extend(recorded.differences(case, &outcome)),
@@ -99,9 +99,9 @@ fn replay_on(role: Role) {
     assert!(failures.is_empty(), "{} of {count} cases differ:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Says that a comparison with a live original is left out, which no machine that lacks one can be blamed for: Debian's
+/// Says that a comparison with a live Pushgateway is left out, which no machine that lacks one can be blamed for: Debian's
 /// stable releases have older ones.
-fn without_an_original(what: &str, reason: &str) {
+fn skip_without_pushgateway(what: &str, reason: &str) {
     // Straight to the descriptor: the test harness captures what goes through `eprintln!`.
     let line = format!("\nSKIPPED: {what}: {reason}\n");
     std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
@@ -118,21 +118,23 @@ fn a_hub_answers_as_recorded() {
 }
 
 #[test]
-fn random_requests_are_answered_as_by_the_original() {
+fn random_requests_are_answered_as_by_pushgateway() {
     let binary = match pushgateway() {
         Ok(binary) => binary,
-        Err(reason) => return without_an_original("random requests are compared with recorded answers only", &reason),
+        Err(reason) => {
+            return skip_without_pushgateway("random requests are compared with recorded answers only", &reason);
+        }
     };
     let suite = all_suites().pop().unwrap();
-    let original = Original::start(&binary, &suite).unwrap();
+    let theirs = Theirs::start(&binary, &suite).unwrap();
     let ours = Ours::start(Role::Edge, &suite);
     let seeds = std::env::var("SEEDS").map_or(SEEDS_LIVE, |seeds| seeds.parse().expect("SEEDS is a number"));
     let mut failures = Vec::new();
     let seeded = (SEEDS_RECORDED..SEEDS_RECORDED + seeds).flat_map(|seed| RANDOM.map(|random| (seed, random)));
     for (seed, (name, generator)) in seeded {
         let case = generator(seed);
-        let expected = original.server(&suite).run(&case);
-        // A dropped connection is nothing to do as well: see "Text that makes the original drop the connection".
+        let expected = theirs.server(&suite).run(&case);
+        // A dropped connection is nothing to do as well: see "Text that makes Pushgateway drop the connection".
         if expected["steps"].as_array().unwrap().iter().any(|step| step["status"] == 0) {
             continue;
         }
@@ -144,18 +146,18 @@ fn random_requests_are_answered_as_by_the_original() {
 }
 
 #[test]
-fn the_original_still_answers_as_recorded() {
+fn pushgateway_still_answers_as_recorded() {
     let binary = match pushgateway() {
         Ok(binary) => binary,
-        Err(reason) => return without_an_original("the recordings are not checked against their origin", &reason),
+        Err(reason) => return skip_without_pushgateway("the recordings are not checked against their origin", &reason),
     };
     let differing = differing();
     let mut failures = Vec::new();
     for mut suite in all_suites() {
-        // Some of the differences are that the original does one thing now and another then.
+        // Some of the differences are that Pushgateway does one thing now and another then.
         suite.cases.retain(|name, _| !differing.contains(&format!("{}/{name}", suite.name)));
-        let Some(original) = Original::start(&binary, &suite) else { continue };
-        failures.extend(replay(&original.server(&suite), &suite, &differing));
+        let Some(theirs) = Theirs::start(&binary, &suite) else { continue };
+        failures.extend(replay(&theirs.server(&suite), &suite, &differing));
     }
     assert!(failures.is_empty(), "{} cases differ:\n{}", failures.len(), failures.join("\n"));
 }
@@ -187,7 +189,7 @@ fn the_documentation_lists_every_difference() {
     for difference in differences() {
         let heading = format!("### {}", difference.title);
         assert!(page.contains(&heading), "not in {file}: {heading}");
-        for text in [&difference.original, &difference.ours, &difference.reason] {
+        for text in [&difference.pushgateway, &difference.ours, &difference.reason] {
             let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert!(page.contains(&text), "not in {file}, under {:?}: {text}", difference.title);
         }
@@ -196,16 +198,16 @@ fn the_documentation_lists_every_difference() {
 
 #[test]
 #[ignore = "writes the recordings, from a Pushgateway"]
-fn record_the_original() {
+fn record_pushgateway() {
     let binary = pushgateway().unwrap_or_else(|reason| panic!("{reason}"));
     let differing = differing();
     let mut unsteady = Vec::new();
     for suite in all_suites() {
-        let Some(original) = Original::start(&binary, &suite) else {
+        let Some(theirs) = Theirs::start(&binary, &suite) else {
             println!("left out, for it needs {:?}: {}", suite.flags, suite.name);
             continue;
         };
-        let server = original.server(&suite);
+        let server = theirs.server(&suite);
         let mut recording = Recording { recorded_from: server.version(), ..Recording::default() };
         for (name, case) in &suite.cases {
             let recorded = Recorded::new(case, server.run(case));

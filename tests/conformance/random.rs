@@ -1,8 +1,8 @@
-//! Random request sequences: pushes, in text and protobuf, valid and spoilt, and deletes, on few groups and few names, so
-//! that they meet. The same seed gives the same sequence everywhere and always.
+//! Random request sequences: pushes, in text and protobuf, valid and spoilt, and deletes, on few groups and few names,
+//! so that they meet. The same seed gives the same sequence everywhere and always.
 //!
-//! HELP never occurs, and no family without metrics: where groups disagree about the help, or about the type of an empty
-//! family, the original goes by chance.
+//! HELP never occurs, and no family without metrics: where groups disagree about the help, or about the type of an
+//! empty family, Pushgateway goes by chance.
 
 use crate::case::{Case, Step};
 use crate::metrics::{

@@ -2,8 +2,8 @@
 //! where they may not, quotes, escapes, numbers in every spelling, parts of summaries and histograms that are missing,
 //! unordered or there twice.
 //!
-//! No line begins with a brace, and no type is a gauge histogram: there pushrelay differs on purpose, or the original goes by
-//! chance. No line has a HELP text, for the same reason.
+//! No line begins with a brace, and no type is a gauge histogram: there pushrelay differs on purpose, or Pushgateway
+//! goes by chance. No line has a HELP text, for the same reason.
 
 use crate::case::{Case, Step};
 use crate::random::Random;

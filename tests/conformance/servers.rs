@@ -45,18 +45,18 @@ impl Ours {
 }
 
 /// A Pushgateway: a process of ours, or one that was there.
-pub struct Original {
+pub struct Theirs {
     address: SocketAddr,
     _process: Option<Process>,
 }
 
-impl Original {
+impl Theirs {
     /// Starts the one that [`pushgateway`] found with the flags of a suite. With `PUSHGATEWAY=ADDRESS`, takes that one; then
     /// `None` for suites that need flags.
-    pub fn start(binary: &PathBuf, suite: &Suite) -> Option<Original> {
+    pub fn start(binary: &PathBuf, suite: &Suite) -> Option<Theirs> {
         if let Ok(address) = std::env::var("PUSHGATEWAY") {
             let address = address.parse().expect("PUSHGATEWAY is an address, as 127.0.0.1:9091");
-            return suite.flags.is_empty().then_some(Original { address, _process: None });
+            return suite.flags.is_empty().then_some(Theirs { address, _process: None });
         }
         let mut command = Command::new(binary);
         command.args(["--web.listen-address=127.0.0.1:0", "--web.enable-admin-api"]).args(&suite.flags);
@@ -66,7 +66,7 @@ impl Original {
             let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
             (field("msg") == Some("Listening on")).then(|| field("address")?.parse().ok()).flatten()
         });
-        Some(Original { address, _process: Some(process) })
+        Some(Theirs { address, _process: Some(process) })
     }
 
     /// It as what cases run against.

@@ -10,10 +10,11 @@ use super::protobuf::enum_name;
 use super::protobuf::message::{Histogram, Metric, Summary};
 use crate::model::{Family, LabelSet, MetricType, Series};
 
-/// A group: `{"labels": …, "last_push_successful": …, NAME: {"time_stamp": …, "type": …, "help": …, "metrics": […]}, …}`.
+/// A group: `{"labels": …, "last_push_successful": …, NAME: {"time_stamp": …, "type": …, "help": …, "metrics": […]},
+/// …}`.
 ///
 /// `labels` are the group's, place included; each family comes with the time of its push in nanoseconds since the Unix
-/// epoch. As in the original, a metric named `labels` hides the labels.
+/// epoch. As in Pushgateway, a metric named `labels` hides the labels.
 pub fn group<'a>(
     labels: &LabelSet,
     last_push_successful: bool,
@@ -72,7 +73,7 @@ fn show_metric(labels: Value, metric_type: MetricType, metric: &Metric) -> Value
             let sum = text(histogram.sample_sum.unwrap_or(0.0));
             json!({"labels": labels, "sum": sum, "count": count, "buckets": buckets})
         }
-        // The original has no form of its own for histograms that can go down.
+        // Pushgateway has no form of its own for histograms that can go down.
         _ => {
             let gauge = metric.gauge.as_ref().map(|gauge| gauge.value);
             let counter = metric.counter.as_ref().map(|counter| counter.value);
@@ -149,7 +150,7 @@ mod tests {
 
     /// Answers recorded from Pushgateway 1.11.2, but for the times.
     #[test]
-    fn families_are_shown_as_the_original_shows_them() {
+    fn families_are_shown_as_pushgateway_shows_them() {
         let labels = json!({"instance": "", "job": "a"});
         let cases = [
             (

@@ -1,7 +1,7 @@
 //! A metric's message without the fields that are of another kind than the definition has.
 //!
-//! To the original such a field is an unknown one, which changes nothing; it even shows it again. Strict readers, among them
-//! Prometheus and the decoder used here, take a message that has one for damaged. So it is left out.
+//! To Pushgateway such a field is an unknown one, which changes nothing; it even shows it again. Strict readers, among
+//! them Prometheus and the decoder used here, take a message that has one for damaged. So it is left out.
 
 use super::wire::{FieldReader, InvalidWire, WireValue, put_varint};
 

@@ -1,7 +1,7 @@
 //! The messages of `io.prometheus.client` that one metric is made of (client_model, `metrics.proto`, proto2).
 //!
 //! They are used where speed does not matter: to check and to show what is kept as it came. Strings are bytes here,
-//! because proto2 does not promise UTF-8 and the original does not check it.
+//! because proto2 does not promise UTF-8 and Pushgateway does not check it.
 
 use crate::model::{MetricType, Num, Points};
 

@@ -1,16 +1,17 @@
 //! Reading delimited `MetricFamily` messages, as Pushgateway does.
 //!
 //! Of several families with one name the last counts; one without metrics counts too; one without a type is a counter,
-//! proto2's first value. Two things the original takes are refused here, because they spoil its page: types that there are
-//! not, and names that the [`NameValidation`] does not allow, since two names may become one when escaped. They are
-//! refusals and not errors, so that they are recorded as failed pushes like all else that a message can say and must not;
-//! and so that a push which the original refuses for another reason comes out the same.
+//! proto2's first value. Two things Pushgateway takes are refused here, because they spoil its page: types that there
+//! are not, and names that the [`NameValidation`] does not allow, since two names may become one when escaped. They are
+//! refusals and not errors, so that they are recorded as failed pushes like all else that a message can say and must
+//! not; and so that a push which Pushgateway refuses for another reason comes out the same.
 //!
-//! A field of another kind than the definition has is an unknown one, as to the original; [`super::lenient`] leaves it out.
+//! A field of another kind than the definition has is an unknown one, as to Pushgateway; [`super::lenient`] leaves it
+//! out.
 //!
 //! What the values of a metric do not say (native histograms, exemplars, created timestamps, unknown fields, integers
-//! that no `f64` is) is kept: the message as it came, without its labels, unless it is byte for byte what the values would
-//! be written as.
+//! that no `f64` is) is kept: the message as it came, without its labels, unless it is byte for byte what the values
+//! would be written as.
 
 use std::borrow::Cow;
 use std::collections::HashMap;

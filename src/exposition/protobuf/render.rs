@@ -1,6 +1,6 @@
 //! Writing `MetricFamily` messages: one a metric name, binary after its length, or as protobuf's text.
 //!
-//! Fields come in the order of their numbers, as Go writes them. The unit is left out, as the original's gatherer does.
+//! Fields come in the order of their numbers, as Go writes them. The unit is left out, as Pushgateway's gatherer does.
 
 use prost::Message;
 
@@ -53,8 +53,8 @@ impl ProtobufRenderer {
         Self { style: Style::CompactText, ..Self::delimited(escaping) }
     }
 
-    /// Appends the message of one metric name: help and type of `head`, then the metrics of each family under the labels
-    /// of its group. Appends nothing if there is none.
+    /// Appends the message of one metric name: help and type of `head`, then the metrics of each family under the
+    /// labels of its group. Appends nothing if there is none.
     pub fn block<'a>(
         &mut self,
         head: &Schema,

@@ -193,7 +193,7 @@ impl<'a> Collector<'a> {
         family.add(slot, part, mark, value)
     }
 
-    /// Adds a sample whose line names no metric: to the series before it in the same family, as the original does, which
+    /// Adds a sample whose line names no metric: to the series before it in the same family, as Pushgateway does, which
     /// then mostly finds that series twice.
     pub(super) fn record_nameless(
         &mut self,
@@ -281,8 +281,8 @@ impl<'a> Collected<'a> {
 }
 
 impl Distribution<'_> {
-    /// The protobuf to keep, if the values do not say all: where both counts of a histogram were given, or a summary's is
-    /// too large for an `f64`.
+    /// The protobuf to keep, if the values do not say all: where both counts of a histogram were given, or a summary's
+    /// is too large for an `f64`.
     fn raw_metric(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
         let count = self.count?;
         if count as f64 as u64 == count && self.count_float.is_none() {

@@ -110,7 +110,7 @@ impl<'a> TextCursor<'a> {
         }
     }
 
-    /// A name; empty if none begins here. Quotes may begin and end anywhere in it, as in the original.
+    /// A name; empty if none begins here. Quotes may begin and end anywhere in it, as in Pushgateway.
     pub(super) fn name(&mut self, kind: NameKind) -> Result<Token<'a>, TextError> {
         let colon = if kind == NameKind::Metric { COLON } else { 0 };
         let start = self.at;

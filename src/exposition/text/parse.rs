@@ -10,11 +10,11 @@
 //! label   = name "=" quoted | name                  the latter once, and only where no name stands before the brace
 //! ```
 //!
-//! Names are bare or quoted; `\\`, `\"` and `\n` are the escapes in them, in label values and in help. A type's case does
-//! not matter, a number is what [`number::parse`] takes. Samples of summaries and histograms are put together by their
-//! labels, wherever they stand ([`super::collect`]). Where a line has no name at all (`{} 1`), the original drops the
-//! connection or takes the sample before it for this one's; here that is an error, but where the original refuses the
-//! push because of it.
+//! Names are bare or quoted; `\\`, `\"` and `\n` are the escapes in them, in label values and in help. A type's case
+//! does not matter, a number is what [`number::parse`] takes. Samples of summaries and histograms are put together by
+//! their labels, wherever they stand ([`super::collect`]). Where a line has no name at all (`{} 1`), Pushgateway drops
+//! the connection or takes the sample before it for this one's; here that is an error, but where Pushgateway refuses
+//! the push because of it.
 
 use std::borrow::Cow;
 
@@ -27,7 +27,7 @@ use crate::model::{MetricType, excerpt, excerpt_lossy};
 
 /// Reads a body. Families come in the order in which they are first named, each name once, none without metrics.
 ///
-/// Help that is not UTF-8 is taken with replacement characters, as the original's query API shows it.
+/// Help that is not UTF-8 is taken with replacement characters, as Pushgateway's query API shows it.
 pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &PushLimits) -> Result<Vec<RawFamily<'a>>, TextError> {
     let mut parser = TextParser {
         cursor: TextCursor::new(body),
@@ -132,7 +132,7 @@ impl<'a> TextParser<'a, '_> {
         })
     }
 
-    /// The type in a TYPE line. The original drops backslashes from it.
+    /// The type in a TYPE line. Pushgateway drops backslashes from it.
     fn parse_type(&self, token: &[u8]) -> Result<MetricType, TextError> {
         let bytes: Vec<u8> = token.iter().copied().filter(|&byte| byte != b'\\').collect();
         let name = String::from_utf8_lossy(&bytes);
@@ -252,7 +252,7 @@ impl<'a> TextParser<'a, '_> {
     }
 
     /// A label; the cursor is at the `=`, and then at the comma or brace behind the value. Where it stands before the
-    /// metric's name, the family of the line before says whether it is a quantile or bound, as in the original.
+    /// metric's name, the family of the line before says whether it is a quantile or bound, as in Pushgateway.
     fn label(&mut self, name: Token<'a>) -> Result<(), TextError> {
         let name = match name {
             Ok(name) if name == "__name__" => {

@@ -1,4 +1,4 @@
-//! Requests that are answered before anybody looks at them, with what Go's HTTP server, and so the original, answers.
+//! Requests that are answered before anybody looks at them, with what Go's HTTP server, and so Pushgateway, answers.
 
 use hyper::Version;
 use hyper::header::{EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};

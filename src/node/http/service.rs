@@ -89,7 +89,8 @@ pub struct Service {
     pub large: Semaphore,
 }
 
-/// A push of fewer bytes is read where it came in, and what is made of it is not counted: that is some megabytes at most.
+/// A push of fewer bytes is read where it came in, and what is made of it is not counted: that is some megabytes at
+/// most.
 const LARGE_BYTES: usize = 64 << 10;
 /// The same of one that is compressed.
 const LARGE_COMPRESSED_BYTES: usize = 8 << 10;
@@ -199,7 +200,7 @@ impl Service {
         {
             return HttpReply::unavailable(failure);
         }
-        // Without checks no pusher waits for them: that the push failed is seen in the group alone, as in the original.
+        // Without checks no pusher waits for them: that the push failed is seen in the group alone, as in Pushgateway.
         if error.is_failed_push() && !self.rules.checked { HttpReply::pushed(false) } else { error.reply() }
     }
 
@@ -261,8 +262,8 @@ impl Service {
         })
     }
 
-    /// An answer that is made whole, and takes long where there is much: it has a scrape's turn, and the others of its thread
-    /// are served by another meanwhile.
+    /// An answer that is made whole, and takes long where there is much: it has a scrape's turn, and the others of its
+    /// thread are served by another meanwhile.
     fn aside(&self, make: impl FnOnce() -> Response) -> Response {
         match self.turn() {
             Ok(turn) => tokio::task::block_in_place(make).holding(turn),
@@ -303,8 +304,8 @@ impl From<PushError> for Unread {
     }
 }
 
-/// Reads a push, and counts with its body what that decompresses to; of a large one also what is made of it, which is held
-/// until it is written.
+/// Reads a push, and counts with its body what that decompresses to; of a large one also what is made of it, which is
+/// held until it is written.
 fn read_push(
     reader: &BodyReader,
     headers: Headers<'_>,

@@ -1,10 +1,10 @@
-//! What a body has between its values, kept: of the next body that differs from it in values alone, nothing is looked at
-//! but these.
+//! What a body has between its values, kept: of the next body that differs from it in values alone, nothing is looked
+//! at but these.
 //!
 //! A template is made of what was read of one body, for groups that hold the very schemas that were held then and whose
-//! grouping keys have the same names. Beside them and the bounds, reading a body depends on nothing, so that groups share
-//! templates. Of what is pushed in turns to groups that hold the same, as one family and then another, each has its own: it
-//! is kept under the name that the body begins with, too.
+//! grouping keys have the same names. Beside them and the bounds, reading a body depends on nothing, so that groups
+//! share templates. Of what is pushed in turns to groups that hold the same, as one family and then another, each has
+//! its own: it is kept under the name that the body begins with, too.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -30,7 +30,7 @@ pub(super) enum NumberKind {
     Plain,
     /// A count or bucket of a histogram: whole, and not negative.
     Count,
-    /// A count of a summary, which may be any number to the original.
+    /// A count of a summary, which may be any number to Pushgateway.
     SummaryCount,
 }
 
@@ -81,8 +81,8 @@ pub(super) struct Template {
     text: Box<[u8]>,
     /// Of each number, up to where that stands before it, and where it goes.
     slots: Box<[(usize, ValueSlot)]>,
-    /// Which of the held families stand in the body, in its order, and where the slots of each end: it may have fewer than
-    /// values, as a sum that nobody sent.
+    /// Which of the held families stand in the body, in its order, and where the slots of each end: it may have fewer
+    /// than values, as a sum that nobody sent.
     families: Box<[(usize, usize)]>,
     /// The schemas that are held: their addresses, which nobody else has for as long as these are kept.
     held: Box<[Weak<Schema>]>,
