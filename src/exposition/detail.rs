@@ -1,4 +1,5 @@
-//! What of a pushed metric the text format cannot say, for people to read: native buckets, exemplars, when counting began.
+//! Parts of a pushed metric that the text format cannot express, for the pages: native buckets, exemplars, created
+//! timestamps.
 
 use prost::Message;
 
@@ -6,22 +7,22 @@ use super::native::Native;
 use super::protobuf::message::{Exemplar, Metric, Timestamp};
 use crate::model::LabelSet;
 
-/// Exemplars that are shown of a metric, at most.
+/// The number of exemplars that are shown of a metric, at most.
 const EXEMPLARS_MAX: usize = 16;
 
-/// See the module's documentation.
+/// The parts of a metric that the text format cannot express.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Detail {
-    /// The histogram, if it is native.
+    /// The native histogram, if the metric is one.
     pub native: Option<Native>,
-    /// Examples of what was counted: labels and value.
+    /// The exemplars: labels and value.
     pub exemplars: Vec<(LabelSet, f64)>,
     /// When counting began, in nanoseconds since the Unix epoch.
     pub created_ns: Option<u64>,
 }
 
 impl Detail {
-    /// What an `io.prometheus.client.Metric` that was kept as it came says. Nothing, if it cannot be read.
+    /// Reads a raw metric (`io.prometheus.client.Metric`). The result is empty if it cannot be decoded.
     pub fn of(raw_metric: &[u8]) -> Self {
         let metric = Metric::decode(raw_metric).unwrap_or_default();
         let (mut exemplars, mut created): (Vec<&Exemplar>, _) = (Vec::new(), None);

@@ -4,18 +4,19 @@ use crate::model::{Label, LabelSet, Layout};
 
 /// A label of a shown series.
 pub(super) enum ShownLabel<'a> {
-    /// The same for all series of the group.
+    /// A label of the group, equal in all its series.
     Group(Label<'a>),
-    /// The series' own.
+    /// A label of the series itself.
     Own {
-        /// Its name.
+        /// The label's name.
         name: &'a str,
-        /// Its number among the layout's names.
+        /// The label's index in the layout's names.
         at: usize,
     },
 }
 
-/// The labels of the series of one layout in a group, sorted by name. A family is made so that no name is in both.
+/// The labels of the series of one layout in a group, sorted by name. No name is in both: a family is built without the
+/// labels of its group.
 pub(super) fn shown<'a>(group: &'a LabelSet, layout: &'a Layout) -> impl Iterator<Item = ShownLabel<'a>> {
     let mut group = group.iter().peekable();
     let mut own = layout.names.iter().enumerate().peekable();

@@ -1,6 +1,6 @@
-//! Bounds on what one push may hold, so that no body makes more work or memory than its size allows for.
+//! Bounds on one push, so that no body costs more work or memory than its size justifies.
 
-/// Bounds on one push. The size of the body is bounded before it comes here.
+/// Bounds on one push. The size of the body is checked before it is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimits {
     /// Bytes in one line of the text format; default 1 MiB.
@@ -11,11 +11,11 @@ pub struct PushLimits {
     pub series_max: usize,
     /// Metric families in one push; default 200,000.
     pub families_max: usize,
-    /// Parts of one protobuf metric, labels apart: buckets, quantiles, spans, native counts, exemplars and their labels;
-    /// 65,536, and not to be configured: some hundred times what clients send. In text each takes a line.
+    /// Parts of one protobuf metric, not counting its labels: buckets, quantiles, spans, native counts, exemplars and
+    /// their labels. 65,536, not configurable: about a hundred times what clients send. In text each part takes a line.
     pub parts_per_series_max: usize,
-    /// Values in one protobuf body; 8 Mi, and not to be configured. That is more than 64 MiB hold of series with labels and
-    /// of buckets with bounds, and what one update of the link takes.
+    /// Values in one protobuf body; 8 Mi, not configurable. It is more than fits into 64 MiB as series with labels or
+    /// as buckets with bounds, and equals the bound on one update of the link.
     pub values_max: usize,
 }
 

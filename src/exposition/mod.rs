@@ -1,12 +1,12 @@
 //! Text, protobuf and JSON exposition formats, in and out.
 //!
-//! In: [`text::parse`] and [`protobuf::parse`] make [`RawFamily`]s of a body, borrowing from it; a raw family becomes a
-//! [`crate::model::Family`] once the labels of its group are known ([`RawFamily::family`]). Out: [`text::TextRenderer`] and
-//! [`protobuf::ProtobufRenderer`] print what a scrape shows, in the format that [`negotiate()`] chose; [`json`] prints what the query
-//! API shows.
+//! - In: [`text::parse`] and [`protobuf::parse`] read a body into [`RawFamily`]s, which borrow from it.
+//!   [`RawFamily::family`] makes a [`crate::model::Family`] of one, with the labels of its group.
+//! - Out: [`text::TextRenderer`] and [`protobuf::ProtobufRenderer`] print a scrape, in the format that [`negotiate()`]
+//!   chooses. [`json`] prints the answers of the query API.
 //!
-//! All of it behaves as Pushgateway 1.11 and its parser (prometheus/common, `expfmt`) do, errors included, but where those
-//! drop the connection or print a page that cannot be scraped; such places say so.
+//! Behaviour and error texts are those of Pushgateway 1.11 and its parser (prometheus/common, `expfmt`). Exceptions are
+//! inputs for which Pushgateway drops the connection or prints a page that cannot be scraped; comments name them.
 
 pub mod detail;
 pub mod json;

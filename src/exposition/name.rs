@@ -1,13 +1,13 @@
-//! Names that scrapers of before UTF-8 names can read, and how others are written for them.
+//! Legacy names, and how other names are escaped for scrapers that do not support UTF-8 names.
 //!
-//! A *legacy* name is `[a-zA-Z_:][a-zA-Z0-9_:]*`. A server asks for an [`Escaping`] of the others in the `escaping`
+//! A *legacy* name is `[a-zA-Z_:][a-zA-Z0-9_:]*`. A scraper asks for an [`Escaping`] of other names with the `escaping`
 //! parameter of its Accept header. The schemes are those of Prometheus (prometheus/common, `model.EscapeName`).
 
 use std::borrow::Cow;
 
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
 
-/// Which names a push may use.
+/// The rule for names in a push.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum NameValidation {
     /// Legacy names only (no colon in labels).
@@ -35,12 +35,12 @@ impl NameValidation {
     }
 }
 
-/// How names that are not legacy names are written.
+/// The way in which names that are not legacy names are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Escaping {
-    /// As they are, quoted where the format needs it.
+    /// Unchanged, quoted where the format needs it.
     AllowUtf8,
-    /// Each invalid character becomes `_`: what a scraper gets that does not ask.
+    /// Each invalid character becomes `_`. The default for scrapers that do not ask.
     #[default]
     Underscores,
     /// `.` becomes `_dot_`, `_` becomes `__`, any other invalid character `__`.
@@ -60,20 +60,20 @@ impl Escaping {
         }
     }
 
-    /// The scheme that a value of the `escaping` parameter names.
+    /// The scheme for a value of the `escaping` parameter; `None` if the value is unknown.
     pub fn from_parameter(parameter: &str) -> Option<Self> {
         [Self::AllowUtf8, Self::Underscores, Self::Dots, Self::Values]
             .into_iter()
             .find(|escaping| escaping.parameter() == parameter)
     }
 
-    /// The name of a metric as this scheme writes it, and that of a label in a path; a legacy name stays as it is.
+    /// Escapes the name of a metric, or of a label in a path. A legacy name is returned unchanged.
     pub fn escape(self, name: &str) -> Cow<'_, str> {
         self.escape_unless(is_legacy_metric_name(name), true, name)
     }
 
-    /// The name of a label as this scheme writes it on a page; a legacy name stays as it is. Pushgateway lets a colon
-    /// stand, as in names of metrics: then Prometheus reads nothing of the page.
+    /// Escapes the name of a label for a scrape. A legacy name is returned unchanged. Pushgateway leaves a colon, as in
+    /// names of metrics, and Prometheus then rejects the whole scrape.
     pub fn escape_label(self, name: &str) -> Cow<'_, str> {
         self.escape_unless(is_legacy_label_name(name), false, name)
     }
@@ -101,7 +101,7 @@ impl Escaping {
     }
 }
 
-/// Undoes [`Escaping::Values`], as for label names in a request's path. What is not such a name stays as it is.
+/// Undoes [`Escaping::Values`], as in label names of a request's path. Any other name is returned unchanged.
 pub fn unescape_values(name: &str) -> Cow<'_, str> {
     match name.strip_prefix("U__").and_then(decode_values) {
         Some(unescaped) => unescaped.into(),
@@ -109,8 +109,8 @@ pub fn unescape_values(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// `None` where an underscore begins neither `__` nor `_HEX_` with at most five digits (Pushgateway's bound) that are a
-/// character.
+/// `None` if an underscore begins neither `__` nor `_HEX_`, in which HEX has at most five digits (Pushgateway's bound)
+/// and is a character.
 fn decode_values(escaped: &str) -> Option<String> {
     const HEX_DIGITS_MAX: usize = 5;
     let mut name = String::with_capacity(escaped.len());

@@ -1,8 +1,7 @@
-//! Native histograms, bucket by bucket: what the query API and the pages show of them.
+//! Native histograms as lists of buckets, for the query API and the pages.
 //!
-//! The index of a bucket counts from the one whose upper bound is 1; bounds grow by 2^(2^-schema) from one to the next.
-//! A span is a run of buckets, its offset counted from the end of the span before. Buckets that are empty are left out;
-//! the rest go from the lowest up.
+//! Bucket 0 has the upper bound 1; each bound is 2^(2^-schema) times the bound before. A span is a run of buckets; its
+//! offset counts from the end of the span before. Empty buckets are left out; the others are sorted, lowest first.
 
 use std::fmt;
 
@@ -16,7 +15,7 @@ pub struct Native {
     pub count: Count,
     /// Their sum.
     pub sum: f64,
-    /// The buckets that are not empty, from the lowest up.
+    /// The buckets that are not empty, lowest first.
     pub buckets: Vec<NativeBucket>,
 }
 
@@ -27,36 +26,36 @@ pub struct NativeBucket {
     pub lower: f64,
     /// The upper bound.
     pub upper: f64,
-    /// Which bounds are in it.
+    /// The bounds that belong to the bucket.
     pub inclusive: Inclusive,
     /// How many observations.
     pub count: Count,
 }
 
-/// Which bounds are in a bucket; the numbers are those of the query API.
+/// The bounds that belong to a bucket. The numbers are those of the query API.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Inclusive {
     /// The upper one.
     Upper = 0,
     /// The lower one.
     Lower = 1,
-    /// None: a bound of 0 is in no bucket but the one around it.
+    /// None. (A bound of 0 belongs only to the zero bucket.)
     Neither = 2,
     /// Both.
     Both = 3,
 }
 
-/// A count, of observations or of what float histograms have in their place. Printed as Go's `fmt.Sprint` does.
+/// A number of observations, which is not whole in float histograms. Displayed as Go's `fmt.Sprint` prints it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Count {
-    /// Of an integer histogram.
+    /// The count of an integer histogram.
     Integer(u64),
-    /// Of a float histogram.
+    /// The count of a float histogram.
     Float(f64),
 }
 
 impl Count {
-    /// The count as a number to compare with others.
+    /// The count as a float, to compare with others.
     pub fn value(self) -> f64 {
         match self {
             Self::Integer(count) => count as f64,
@@ -83,8 +82,8 @@ impl fmt::Display for Count {
 }
 
 impl Native {
-    /// The histogram, if it is native. Buckets that spans promise and nothing counts are left out, where Pushgateway
-    /// drops the connection.
+    /// The buckets of a native histogram; `None` if the histogram is not native. Buckets of a span that have no count
+    /// are left out; Pushgateway drops the connection for them.
     pub fn of(histogram: &Histogram) -> Option<Self> {
         if !histogram.is_native() {
             return None;
@@ -118,7 +117,7 @@ impl Native {
     }
 }
 
-/// Counts from each one's difference to the one before.
+/// Counts from deltas: each delta is the difference to the count before.
 fn sums(deltas: &[i64]) -> Vec<Count> {
     let mut count = 0_i64;
     let counts = deltas.iter().map(|delta| {
@@ -128,7 +127,7 @@ fn sums(deltas: &[i64]) -> Vec<Count> {
     counts.collect()
 }
 
-/// The buckets of spans on the positive side that are not empty.
+/// The buckets of positive spans that are not empty.
 fn spread(spans: &[BucketSpan], counts: Vec<Count>, schema: i32) -> Vec<NativeBucket> {
     let mut buckets = Vec::new();
     let mut counts = counts.into_iter();
@@ -148,22 +147,22 @@ fn spread(spans: &[BucketSpan], counts: Vec<Count>, schema: i32) -> Vec<NativeBu
     buckets
 }
 
-/// Prometheus keeps 2^(i/256) in a table that is not rounded as well as it could be, and Pushgateway shows numbers out
-/// of it. This is how many units in the last place each is below the right one, plus one.
+/// Pushgateway takes 2^(i/256) from a table of Prometheus that is not rounded correctly. For each entry: the units in
+/// the last place by which it is below the correctly rounded number, plus one.
 const BELOW_PLUS_ONE: &[u8; 256] = b"\
     1111112111211111112311222222222211211121122211221122102211221122\
     1111112222332132112111211112111111121011213311221222112121332222\
     2121223322322122222222323233323311221121223321332233212232332232\
     2243223233433343333333444455435422322333324422333243223333543344";
 
-/// 2^(i/256) as Pushgateway has it.
+/// 2^(i/256) as in Pushgateway's table.
 fn root(i: usize) -> f64 {
     let exact = (i as f64 / 256.0).exp2();
     f64::from_bits(exact.to_bits() + 1 - u64::from(BELOW_PLUS_ONE[i] - b'0'))
 }
 
 /// The upper bound of a bucket: 2^(index / 2^schema). The last finite one ends at the largest `f64`. Schemas below -4
-/// do not exist, but Pushgateway computes with them, and loses what is shifted out.
+/// do not exist, but Pushgateway computes with them and loses the bits that are shifted out.
 fn bound(index: i64, schema: i32) -> f64 {
     const SCHEMA_MAX: i32 = 8;
     let schema = schema.min(SCHEMA_MAX);

@@ -1,12 +1,12 @@
-//! Which format a scrape gets: from the Accept header, as Pushgateway 1.11 chooses (`expfmt.Negotiate`).
+//! The format of a scrape, chosen by the Accept header as Pushgateway 1.11 does (`expfmt.Negotiate`).
 //!
-//! Offered are the text format 0.0.4 and protobuf in three encodings; OpenMetrics is not, and whoever asks for that
-//! alone, or for nothing that is offered, gets text. A parameter `escaping` counts wherever it stands in the header
-//! before the clause that is chosen.
+//! The text format 0.0.4 and protobuf in three encodings are offered. OpenMetrics is not: a scraper that accepts only
+//! that, or nothing that is offered, gets text. The parameter `escaping` counts in the chosen clause and in every
+//! clause before it.
 
 use super::name::Escaping;
 
-/// An encoding of a scrape's page.
+/// The encoding of a scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Encoding {
     /// The text format, version 0.0.4.
@@ -14,23 +14,23 @@ pub enum Encoding {
     Text,
     /// `io.prometheus.client.MetricFamily` messages, each after its length.
     ProtobufDelimited,
-    /// The same in protobuf's text form.
+    /// The same messages in protobuf's text form.
     ProtobufText,
-    /// The same in protobuf's text form, a line each.
+    /// The same messages in protobuf's text form, one line each.
     ProtobufCompactText,
 }
 
-/// A format of a scrape's page: an encoding, and how it writes names that are not legacy names.
+/// The format of a scrape: an encoding, and the escaping of names that are not legacy names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Format {
     /// The encoding.
     pub encoding: Encoding,
-    /// How names are escaped.
+    /// The escaping of names.
     pub escaping: Escaping,
 }
 
 impl Format {
-    /// The Content-Type of the page.
+    /// The Content-Type of the answer.
     pub fn content_type(self) -> String {
         let encoding = match self.encoding {
             Encoding::Text => "text/plain; version=0.0.4; charset=utf-8",
@@ -48,7 +48,7 @@ impl Format {
     }
 }
 
-/// Chooses by the value of the Accept header (`""` if there is none).
+/// Chooses a format by the value of the Accept header (`""` if there is none).
 pub fn negotiate(accept: &str) -> Format {
     let mut format = Format::default();
     for clause in clauses(accept) {
@@ -71,7 +71,7 @@ struct Clause<'a> {
 }
 
 impl<'a> Clause<'a> {
-    /// `None` for what is no media range.
+    /// `None` if the text is not a media range.
     fn parse(text: &'a str) -> Option<Self> {
         let mut parts = text.trim().split(';');
         let range = parts.next()?;
@@ -116,14 +116,14 @@ impl<'a> Clause<'a> {
         }
     }
 
-    /// Whether Pushgateway sorts this clause before the other. Not an order: each of two clauses can go before the
-    /// other, and which one does is up to the sort, which is therefore Pushgateway's too.
+    /// Whether Pushgateway sorts this clause before the other. This is not an order: both of two clauses can go before
+    /// the other. The result depends on the sorting algorithm, so [`clauses`] uses Pushgateway's.
     fn goes_before(&self, other: &Self) -> bool {
         self.quality > other.quality || (self.main != "*" && other.main == "*") || (self.sub != "*" && other.sub == "*")
     }
 }
 
-/// The clauses of the header, preferred ones first.
+/// The clauses of the header, the preferred one first.
 fn clauses(accept: &str) -> Vec<Clause<'_>> {
     const CLAUSES_MAX: usize = 100;
     let mut clauses: Vec<Clause> = accept.split(',').take(CLAUSES_MAX).filter_map(Clause::parse).collect();
@@ -180,7 +180,7 @@ mod tests {
             ),
             (&format!("{PROTOBUF};encoding=xml"), format!("{text}underscores")),
             (&prometheus3, format!("{protobuf}delimited; escaping=underscores")),
-            // Blanks around a clause are dropped, those before the next parameter make a quality unreadable.
+            // Blanks around a clause are dropped; blanks before the next parameter make a quality invalid.
             (&format!("text/plain;q=0.5 , {PROTOBUF};encoding=text;q=0.4"), format!("{text}underscores")),
             (
                 &format!("text/plain;q=0.5 ;a=b, {PROTOBUF};encoding=text;q=0.4"),

@@ -1,10 +1,11 @@
 //! Numbers as Go reads and prints them (`strconv.ParseFloat`, `FormatFloat(…, 'g', -1, 64)`).
 
-/// The NaN of Pushgateway, which protobuf shows to the bit.
+/// The bits of Pushgateway's NaN, which are visible in protobuf.
 const NAN: f64 = f64::from_bits(0x7ff8_0000_0000_0001);
 
-/// Reads a number of the text format: a decimal, or an infinity or NaN in any case; `None` if it is neither. As in the
-/// original, hexadecimal floats, underscores and finite numbers beyond the range of an `f64` are none.
+/// Reads a number of the text format: a decimal, or an infinity or NaN in upper or lower case. `None` for anything
+/// else; as in Pushgateway, that includes hexadecimal floats, underscores and finite numbers beyond the range of an
+/// `f64`.
 pub fn parse(token: &[u8]) -> Option<f64> {
     if let Some(value) = parse_short_decimal(token) {
         return Some(value);
@@ -21,7 +22,7 @@ pub fn parse(token: &[u8]) -> Option<f64> {
     }
 }
 
-/// Reads the number that ends a line: what [`parse`] makes of all before the line feed, and how long that is.
+/// Reads the number that ends a line, as [`parse`] does. Returns the number and its length, without the line feed.
 pub fn parse_line(text: &[u8]) -> Option<(f64, usize)> {
     if let Some((value, length)) = read_short_decimal(text)
         && text.get(length) == Some(&b'\n')
@@ -36,11 +37,11 @@ fn parse_short_decimal(token: &[u8]) -> Option<f64> {
     read_short_decimal(token).filter(|(_, length)| *length == token.len()).map(|(value, _)| value)
 }
 
-/// The common case: few digits, perhaps with a point among them, up to where they end. Exact, because digits and power
-/// of ten are exact as `f64`, and their quotient is rounded once.
+/// Fast path for at most 15 digits, perhaps with a point among them; returns the value and its length. The value is
+/// exact: digits and power of ten are exact as `f64`, and their quotient is rounded once.
 fn read_short_decimal(text: &[u8]) -> Option<(f64, usize)> {
     const DIGITS_MAX: usize = 15;
-    /// A digit stands before the point, which is one of the characters too.
+    /// At least one digit is before the point, and the point counts as one of the characters.
     const POWERS: [f64; DIGITS_MAX - 1] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13];
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
@@ -66,26 +67,26 @@ fn read_short_decimal(text: &[u8]) -> Option<(f64, usize)> {
     Some((if negative { -value } else { value }, length + usize::from(negative)))
 }
 
-/// Go's conversion of a float to an unsigned integer on amd64, which counts of summaries go through: negative numbers
-/// wrap around, what no integer can hold becomes 2^63.
+/// Converts a float to an unsigned integer as Go does on amd64, for counts of summaries: negative numbers wrap around,
+/// numbers outside the range become 2^63.
 pub fn to_count(value: f64) -> u64 {
     const HALF: f64 = (1_u64 << 63) as f64;
     let signed = |value: f64| if (-HALF..HALF).contains(&value) { value as i64 as u64 } else { 1 << 63 };
     if value < HALF { signed(value) } else { signed(value - HALF) | 1 << 63 }
 }
 
-/// The integer that `value` is, if it is one that a count can hold.
+/// `value` as an integer; `None` if it is not whole, or outside the range of a count.
 pub fn as_count(value: f64) -> Option<u64> {
     ((0.0..18_446_744_073_709_551_616.0).contains(&value) && value.trunc() == value).then_some(value as u64)
 }
 
-/// Appends `value` with the fewest digits that read back the same, as the text format prints it: exponents below -4 and
-/// from 6 on are written as such, infinities have a sign, negative zero is `0`.
+/// Appends `value` as the text format prints it, with the fewest digits that read back the same. Exponents below -4 and
+/// from 6 on are written as exponents, infinities have a sign, and negative zero is `0`.
 pub fn print(value: f64, into: &mut Vec<u8>) {
     print_with_zero(value, into, b"0");
 }
 
-/// Like [`print()`], but negative zero keeps its sign, as where the query API prints numbers.
+/// Like [`print()`], but negative zero keeps its sign, as in the query API.
 pub fn print_signed_zero(value: f64, into: &mut Vec<u8>) {
     print_with_zero(value, into, if value.is_sign_negative() { b"-0" } else { b"0" });
 }
@@ -116,7 +117,7 @@ fn print_with_zero(value: f64, into: &mut Vec<u8>, zero: &[u8]) {
     }
 }
 
-/// Takes digits and exponent out of what the shortest-digits algorithm printed, unless it is the right form as it is.
+/// Prints with the shortest-digits algorithm, and reformats digits and exponent unless the form is right already.
 fn print_shortest(magnitude: f64, into: &mut Vec<u8>) {
     let mut buffer = zmij::Buffer::new();
     let text = buffer.format_finite(magnitude).as_bytes();

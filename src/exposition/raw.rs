@@ -99,18 +99,19 @@ impl From<DuplicateSeries> for PushRefusal {
     }
 }
 
-/// Where a metric's parts end in the lists of its family.
+/// The end of a metric's labels in the list of its family, and the layout of its values.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct MetricEnds {
     labels_end: u32,
-    /// Which of the family's points.
+    /// The index of its layout among the family's points.
     points: u32,
 }
 
-/// A metric family as pushed. Its metrics stand in lists of their parts, so that a series costs no allocation.
+/// A metric family as pushed. The labels and values of all metrics are in one list each, so that a series costs no
+/// allocation.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RawFamily<'a> {
-    /// The metric's name, valid but for what [`super::NameValidation`] allows.
+    /// The metric's name, valid under the [`super::NameValidation`] of the parser.
     pub name: Cow<'a, str>,
     /// The type.
     pub metric_type: MetricType,
@@ -122,7 +123,7 @@ pub struct RawFamily<'a> {
     labels: Vec<RawLabel<'a>>,
     values: Vec<f64>,
     points: Vec<Points>,
-    /// Protobuf to keep beside, with the metric's number, in order.
+    /// Raw metrics, with the metric's index, in order.
     raw_metrics: Vec<(u32, Cow<'a, [u8]>)>,
     refusal: Option<PushRefusal>,
 }
@@ -144,8 +145,8 @@ impl<'a> RawFamily<'a> {
         }
     }
 
-    /// Adds a metric: its labels in any order, what its values are, and the values, one a point. Takes the labels out
-    /// of `labels`, which can be used again.
+    /// Adds a metric: its labels in any order, the layout of its values, and one value per point. Drains `labels`,
+    /// which can be reused.
     pub fn push(&mut self, labels: &mut Vec<RawLabel<'a>>, points: &Points, values: &[f64]) {
         debug_assert_eq!(points.len(), values.len());
         self.labels.append(labels);
@@ -156,15 +157,15 @@ impl<'a> RawFamily<'a> {
         self.metrics.push(MetricEnds { labels_end: self.labels.len() as u32, points: self.points.len() as u32 - 1 });
     }
 
-    /// Keeps an `io.prometheus.client.Metric` message without labels beside the metric added last.
+    /// Keeps a raw metric (an `io.prometheus.client.Metric` message without labels) with the metric added last.
     pub fn keep_raw_metric(&mut self, raw_metric: Cow<'a, [u8]>) {
         if let Some(last) = self.metrics.len().checked_sub(1) {
             self.raw_metrics.push((last as u32, raw_metric));
         }
     }
 
-    /// Marks the family as one that cannot be accepted. The first reason stands, but for timestamps: Pushgateway looks
-    /// for those before anything else, even in families that it then does not take from a push.
+    /// Marks the family as one that cannot be accepted. The first reason stays, except that a timestamp replaces it:
+    /// Pushgateway checks for timestamps first, even in families that it ignores.
     pub fn refuse(&mut self, refusal: PushRefusal) {
         if refusal == PushRefusal::Timestamp {
             self.refusal = Some(refusal);
@@ -173,15 +174,15 @@ impl<'a> RawFamily<'a> {
         }
     }
 
-    /// Like [`RawFamily::refuse`], for reasons that are not timestamps: makes a refusal, which has the family's name in
-    /// it, only if it is the first. There may be one a metric, and names may be long.
+    /// Like [`RawFamily::refuse`], for reasons other than timestamps. The refusal, which contains the family's name, is
+    /// built only if it is the first: every metric may have one, and names may be long.
     pub(super) fn refuse_with(&mut self, refusal: impl FnOnce(String) -> PushRefusal) {
         if self.refusal.is_none() {
             self.refusal = Some(refusal(self.name.clone().into_owned()));
         }
     }
 
-    /// Repeats the metric added last, so that the family is refused as one with two equal metrics.
+    /// Repeats the metric added last, so that the family is refused because of two equal metrics.
     pub(super) fn repeat_last(&mut self) {
         let Some(last) = self.metrics.last().copied() else { return };
         let mut labels = self.own_labels(self.metrics.len() - 1).to_vec();
@@ -190,23 +191,27 @@ impl<'a> RawFamily<'a> {
         self.push(&mut labels, &points, &values);
     }
 
-    /// How many metrics there are.
+    /// The number of metrics.
     pub fn len(&self) -> usize {
         self.metrics.len()
     }
 
-    /// Whether there are none. Protobuf can push a family without metrics; it replaces its namesake like any other.
+    /// Whether there are no metrics. Protobuf can push an empty family, which replaces the group's family of that name.
     pub fn is_empty(&self) -> bool {
         self.metrics.is_empty()
     }
 
-    /// The labels of metric number `i` as pushed.
+    /// The labels of metric `i` as pushed.
     fn own_labels(&self, i: usize) -> &[RawLabel<'a>] {
         let start = if i == 0 { 0 } else { self.metrics[i - 1].labels_end as usize };
         &self.labels[start..self.metrics[i].labels_end as usize]
     }
 
-    /// The family as a group with these labels holds it, without the group's labels; or why the push is refused.
+    /// Builds the family for a group with the labels `grouping`, without those labels.
+    ///
+    /// # Errors
+    ///
+    /// Returns the reason if the push has to be refused.
     pub fn family(&self, grouping: &LabelSet) -> Result<Family, PushRefusal> {
         if let Some(refusal) = &self.refusal {
             return Err(refusal.clone());
@@ -237,7 +242,7 @@ impl<'a> RawFamily<'a> {
         Ok(builder.finish()?)
     }
 
-    /// Checks the names of a metric's labels and says which of them, in which order, make the series' own labels.
+    /// Checks the names of a metric's labels, and plans the series' own labels and their order.
     fn plan<'s>(&self, own: &'s [RawLabel<'a>], grouping: &LabelSet) -> Result<Plan<'s, 'a>, PushRefusal> {
         let family = || self.name.clone().into_owned();
         let mut order: Vec<usize> = (0..own.len()).collect();
@@ -265,13 +270,14 @@ impl<'a> RawFamily<'a> {
     }
 }
 
-/// Where a label of the finished series comes from.
+/// The source of a label of the finished series.
 enum LabelSource {
     Own(usize),
     EmptyInstance,
 }
 
-/// What was found out about one metric's labels, which holds for the next one if that has the same names.
+/// The own labels of a series, planned from a metric's label names. It is reused for the next metric if that has the
+/// same names.
 #[derive(Default)]
 struct Plan<'s, 'a> {
     names: &'s [RawLabel<'a>],

@@ -108,13 +108,13 @@ impl ContentCoding {
 #[derive(Debug)]
 pub struct BodyReader {
     rules: BodyRules,
-    known: text::SameSeriesReader,
+    same_series: text::SameSeriesReader,
 }
 
 impl BodyReader {
     /// Reads them by these rules.
     pub fn new(rules: BodyRules) -> Self {
-        Self { rules, known: text::SameSeriesReader::new(rules.limits) }
+        Self { rules, same_series: text::SameSeriesReader::new(rules.limits) }
     }
 
     /// Decompresses a push; `None` if it is plain already.
@@ -146,7 +146,7 @@ impl BodyReader {
     ) -> Result<Vec<Family>, PushError> {
         let is_protobuf = is_delimited_protobuf(headers.content_type);
         if let Some(held) = held.filter(|held| !is_protobuf && held.is_live())
-            && let Some(families) = self.known.parse(plain, held, target)
+            && let Some(families) = self.same_series.parse(plain, held, target)
         {
             return Ok(families);
         }

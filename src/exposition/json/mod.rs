@@ -1,4 +1,4 @@
-//! What the query API (`/api/v1/metrics`) shows of a group, as Pushgateway's `api/v1` does: numbers are strings.
+//! The JSON of a group in the query API (`/api/v1/metrics`), as in Pushgateway's `api/v1`: numbers are strings.
 
 use prost::Message;
 use serde_json::{Map, Value, json};
@@ -13,8 +13,8 @@ use crate::model::{Family, LabelSet, MetricType, Series};
 /// A group: `{"labels": …, "last_push_successful": …, NAME: {"time_stamp": …, "type": …, "help": …, "metrics": […]},
 /// …}`.
 ///
-/// `labels` are the group's, place included; each family comes with the time of its push in nanoseconds since the Unix
-/// epoch. As in Pushgateway, a metric named `labels` hides the labels.
+/// `labels` are the group's, with its site labels. Each family comes with the time of its push, in nanoseconds since
+/// the Unix epoch. As in Pushgateway, a metric named `labels` replaces the labels.
 pub fn group<'a>(
     labels: &LabelSet,
     last_push_successful: bool,
@@ -36,7 +36,7 @@ fn show_family(group: &LabelSet, pushed_ns: u64, family: &Family) -> Value {
         let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
         let metric = match raw_metric {
             [] => Metric::of(schema.metric_type(), &series.layout().points, &family.values()[series.values()]),
-            // It was checked when it was pushed.
+            // It was decoded when it was pushed, so this cannot fail.
             raw_metric => Metric::decode(raw_metric).unwrap_or_default(),
         };
         show_metric(show_labels(group, &series), schema.metric_type(), &metric)
@@ -73,7 +73,7 @@ fn show_metric(labels: Value, metric_type: MetricType, metric: &Metric) -> Value
             let sum = text(histogram.sample_sum.unwrap_or(0.0));
             json!({"labels": labels, "sum": sum, "count": count, "buckets": buckets})
         }
-        // Pushgateway has no form of its own for histograms that can go down.
+        // Pushgateway prints gauge histograms as values.
         _ => {
             let gauge = metric.gauge.as_ref().map(|gauge| gauge.value);
             let counter = metric.counter.as_ref().map(|counter| counter.value);
@@ -90,14 +90,14 @@ fn quantiles(summary: &Summary) -> Value {
     Value::Object(pairs.collect())
 }
 
-/// Count and buckets, each as `[boundaries, lower, upper, count]`, of a histogram that is native.
+/// The count and the buckets (`[boundaries, lower, upper, count]`) of a native histogram; `None` if it is not native.
 fn native(histogram: &Histogram) -> Option<(String, Value)> {
     let native = Native::of(histogram)?;
     let bucket = |b: &NativeBucket| json!([b.inclusive as u64, text(b.lower), text(b.upper), b.count.to_string()]);
     Some((native.count.to_string(), native.buckets.iter().map(bucket).collect()))
 }
 
-/// Count and buckets of a histogram that is not native.
+/// The count and the buckets of a classic histogram.
 fn classic(histogram: &Histogram) -> (String, Value) {
     let buckets = histogram.bucket.iter().map(|bucket| {
         let count = count(bucket.cumulative_count_float, bucket.cumulative_count);
@@ -117,7 +117,7 @@ fn text(value: f64) -> String {
     String::from_utf8(text).unwrap_or_default()
 }
 
-/// A time as RFC 3339, UTC, with as many digits of the second as it takes.
+/// A time as RFC 3339 in UTC, with as many digits of the second as needed.
 fn time_stamp(unix_ns: u64) -> String {
     let time =
         time::OffsetDateTime::from_unix_timestamp_nanos(unix_ns.into()).unwrap_or(time::OffsetDateTime::UNIX_EPOCH);
@@ -148,7 +148,7 @@ mod tests {
         group(&labels, true, families.iter().map(|family| (1_795_343_691_943_193_400, family)))
     }
 
-    /// Answers recorded from Pushgateway 1.11.2, but for the times.
+    /// Answers recorded from Pushgateway 1.11.2, except the times.
     #[test]
     fn families_are_shown_as_pushgateway_shows_them() {
         let labels = json!({"instance": "", "job": "a"});

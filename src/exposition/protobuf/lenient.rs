@@ -1,11 +1,11 @@
-//! A metric's message without the fields that are of another kind than the definition has.
+//! Removes mistyped fields from a metric's message: fields whose wire type is not that of their definition.
 //!
-//! To Pushgateway such a field is an unknown one, which changes nothing; it even shows it again. Strict readers, among
-//! them Prometheus and the decoder used here, take a message that has one for damaged. So it is left out.
+//! Pushgateway treats such a field as unknown, ignores it, and shows it again. Strict readers, Prometheus and the
+//! decoder used here among them, reject the whole message. So it is removed.
 
 use super::wire::{FieldReader, InvalidWire, WireValue, put_varint};
 
-/// What a field holds.
+/// The type of a field.
 #[derive(Clone, Copy)]
 pub(super) enum FieldKind {
     Varint,
@@ -18,7 +18,7 @@ pub(super) enum FieldKind {
     Message(Definition),
 }
 
-/// The fields that there are.
+/// The fields of a message, with their numbers.
 pub(super) type Definition = &'static [(u32, FieldKind)];
 
 const TIMESTAMP: Definition = &[(1, FieldKind::Varint), (2, FieldKind::Varint)];
@@ -66,7 +66,7 @@ pub(super) const METRIC: Definition = &[
     (7, FieldKind::Message(HISTOGRAM)),
 ];
 
-/// The message of a metric without its mistyped fields. Unknown ones stay.
+/// Removes the mistyped fields from the message of a metric. Unknown fields stay.
 pub(super) fn well_typed(metric: &[u8]) -> Result<Vec<u8>, InvalidWire> {
     sift(metric, METRIC)
 }

@@ -1,7 +1,7 @@
-//! The messages of `io.prometheus.client` that one metric is made of (client_model, `metrics.proto`, proto2).
+//! The messages of `io.prometheus.client` in one metric (client_model, `metrics.proto`, proto2).
 //!
-//! They are used where speed does not matter: to check and to show what is kept as it came. Strings are bytes here,
-//! because proto2 does not promise UTF-8 and Pushgateway does not check it.
+//! They are used to check and to show raw metrics, where speed does not matter. Strings are bytes here, because proto2
+//! does not guarantee UTF-8 and Pushgateway does not check it.
 
 use crate::model::{MetricType, Num, Points};
 
@@ -11,7 +11,7 @@ pub struct Timestamp {
     /// Seconds since the Unix epoch.
     #[prost(int64, tag = "1")]
     pub seconds: i64,
-    /// Nanoseconds after that.
+    /// Nanoseconds after the second.
     #[prost(int32, tag = "2")]
     pub nanos: i32,
 }
@@ -52,7 +52,7 @@ pub struct Counter {
 /// A quantile of a summary.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Quantile {
-    /// Which quantile.
+    /// The quantile, from 0 to 1.
     #[prost(double, optional, tag = "1")]
     pub quantile: Option<f64>,
     /// Its value.
@@ -186,19 +186,19 @@ pub struct Metric {
     /// The labels.
     #[prost(message, repeated, tag = "1")]
     pub label: Vec<LabelPair>,
-    /// Of a gauge.
+    /// The value of a gauge.
     #[prost(message, optional, tag = "2")]
     pub gauge: Option<Gauge>,
-    /// Of a counter.
+    /// The value of a counter.
     #[prost(message, optional, tag = "3")]
     pub counter: Option<Counter>,
-    /// Of a summary.
+    /// The value of a summary.
     #[prost(message, optional, tag = "4")]
     pub summary: Option<Summary>,
-    /// Without a type.
+    /// The value of an untyped metric.
     #[prost(message, optional, tag = "5")]
     pub untyped: Option<Untyped>,
-    /// Of a histogram.
+    /// The value of a histogram.
     #[prost(message, optional, boxed, tag = "7")]
     pub histogram: Option<Box<Histogram>>,
     /// When it was measured.
@@ -207,7 +207,7 @@ pub struct Metric {
 }
 
 impl Metric {
-    /// The message, without labels, that these values are.
+    /// The message, without labels, of these values.
     pub fn of(metric_type: MetricType, points: &Points, values: &[f64]) -> Metric {
         let mut metric = Metric::default();
         match (metric_type, points, values) {
@@ -249,7 +249,7 @@ impl Metric {
         metric
     }
 
-    /// What the values are, and the values; `None` if there is nothing of that type in the message.
+    /// The layout of the values, and the values; `None` if the message has no value of that type.
     pub fn values(&self, metric_type: MetricType) -> Option<(Points, Vec<f64>)> {
         let single = |value: Option<f64>| (Points::Single, vec![value.unwrap_or(0.0)]);
         match metric_type {
@@ -295,7 +295,7 @@ impl Histogram {
     }
 }
 
-/// A count as shown: the float unless it is absent or zero.
+/// The count that is shown: the float one, unless it is absent or zero.
 fn count(float: Option<f64>, integer: Option<u64>) -> f64 {
     float.filter(|float| *float != 0.0).unwrap_or_else(|| integer.unwrap_or(0) as f64)
 }

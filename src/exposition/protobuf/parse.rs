@@ -1,17 +1,18 @@
 //! Reading delimited `MetricFamily` messages, as Pushgateway does.
 //!
-//! Of several families with one name the last counts; one without metrics counts too; one without a type is a counter,
-//! proto2's first value. Two things Pushgateway takes are refused here, because they spoil its page: types that there
-//! are not, and names that the [`NameValidation`] does not allow, since two names may become one when escaped. They are
-//! refusals and not errors, so that they are recorded as failed pushes like all else that a message can say and must
-//! not; and so that a push which Pushgateway refuses for another reason comes out the same.
+//! If several families have one name, the last counts, even if it has no metrics. A family without a type is a counter,
+//! proto2's first value.
 //!
-//! A field of another kind than the definition has is an unknown one, as to Pushgateway; [`super::lenient`] leaves it
-//! out.
+//! Two inputs that Pushgateway accepts are refused here, because they break its scrapes: unknown types, and names that
+//! the [`NameValidation`] does not allow (two such names may become one when escaped). They are refusals, not errors.
+//! So the push is recorded as failed, as for every other invalid content of a valid message, and a push that
+//! Pushgateway refuses for another reason has the same result.
 //!
-//! What the values of a metric do not say (native histograms, exemplars, created timestamps, unknown fields, integers
-//! that no `f64` is) is kept: the message as it came, without its labels, unless it is byte for byte what the values
-//! would be written as.
+//! A mistyped field is ignored, as in Pushgateway: [`super::lenient`] removes it.
+//!
+//! The values of a metric cannot express native histograms, exemplars, created timestamps, unknown fields, and integers
+//! that no `f64` equals. So the message is kept without its labels, as a raw metric, unless it is byte for byte the
+//! encoding of the values.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -48,7 +49,11 @@ pub enum ProtobufError {
     Limit(Limit),
 }
 
-/// Reads a body. Families come in the order in which their names are first met, each name once.
+/// Reads a body. The families are in the order in which their names first appear, each name once.
+///
+/// # Errors
+///
+/// Returns an error if the body is not a sequence of delimited messages, or crosses one of the `limits`.
 pub fn parse<'a>(
     body: &'a [u8],
     names: NameValidation,
@@ -137,7 +142,7 @@ impl ProtobufParser<'_> {
         Ok(family)
     }
 
-    /// The fields of a family that are not metrics; they may stand after those.
+    /// Reads the fields of a family that are not metrics. They may follow the metrics.
     fn head<'a>(&self, message: &'a [u8]) -> Result<RawFamily<'a>, MessageError> {
         let mut family = RawFamily::new(Cow::Borrowed(""), MetricType::Counter);
         let mut name: &[u8] = &[];
@@ -192,7 +197,7 @@ impl ProtobufParser<'_> {
             self.values_len += 1;
             return Ok(());
         }
-        // A part takes a byte or more.
+        // A part takes at least a byte, so a short message need not be counted.
         let parts_max = self.limits.parts_per_series_max;
         if rest.bytes.len() > parts_max && parts::count(&rest.bytes)? > parts_max {
             return Err(Limit::PartsPerSeries(parts_max).into());
@@ -242,12 +247,12 @@ impl ProtobufParser<'_> {
     }
 }
 
-/// The text that the bytes are; owned only where they are not UTF-8. Faster than the standard way where they are.
+/// The bytes as text; owned only if they are not UTF-8. Faster than `from_utf8_lossy` for UTF-8.
 fn lossy(bytes: &[u8]) -> Cow<'_, str> {
     std::str::from_utf8(bytes).map_or_else(|_| String::from_utf8_lossy(bytes), Cow::Borrowed)
 }
 
-/// A metric's fields but for its labels: mostly one piece of it.
+/// The fields of a metric except its labels. They are mostly contiguous, and then borrowed.
 #[derive(Default)]
 struct Rest<'a> {
     bytes: Cow<'a, [u8]>,
@@ -267,7 +272,7 @@ impl<'a> Rest<'a> {
     }
 }
 
-/// The value of a counter, gauge or untyped metric that is nothing but a value.
+/// The value of a counter, gauge or untyped metric whose message holds only the value: the common case.
 fn single_value(metric_type: MetricType, message: &[u8]) -> Option<f64> {
     let number = match metric_type {
         MetricType::Gauge => 2,

@@ -1,4 +1,4 @@
-//! How many parts a metric's message has, counted before it is decoded: a part takes a byte there and up to a hundred once
+//! Counts the parts of a metric's message before it is decoded: a part takes one byte there, and up to a hundred once
 //! it is decoded.
 
 use prost::Message;
@@ -8,14 +8,14 @@ use super::message::Metric;
 use super::wire::{FieldReader, InvalidWire, WireValue};
 use crate::exposition::PushLimits;
 
-/// How many messages (buckets, quantiles, spans, exemplars and their labels, …) and entries of lists there are in the
-/// message of a metric. Unknown fields are none.
+/// The number of messages (buckets, quantiles, spans, exemplars and their labels, …) and list entries in the message of
+/// a metric. Unknown fields do not count.
 pub(super) fn count(metric: &[u8]) -> Result<usize, InvalidWire> {
     count_in(metric, METRIC)
 }
 
-/// Whether these are the bytes of a metric as they are kept of one that was pushed: see [`crate::model::RawMetrics`]. They have
-/// neither labels, which are known besides, nor a timestamp. None at all are kept of most.
+/// Whether the bytes are a valid raw metric ([`crate::model::RawMetrics`]): a bounded `Metric` message without labels,
+/// which the series has already, and without a timestamp. Most metrics have none: empty bytes are valid.
 pub fn is_raw_metric(metric: &[u8]) -> bool {
     let is_bounded = || count(metric).is_ok_and(|parts| parts <= PushLimits::default().parts_per_series_max);
     let is_bare = |metric: Metric| metric.label.is_empty() && metric.timestamp_ms.is_none();

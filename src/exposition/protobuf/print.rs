@@ -1,4 +1,5 @@
-//! Protobuf's text form of metric families, as Go's `prototext` prints it (whose white space is random by intent).
+//! Protobuf's text form of metric families, as Go's `prototext` prints it (except white space, which `prototext`
+//! randomizes).
 
 use prost::Message;
 
@@ -7,7 +8,7 @@ use super::wire::{FieldReader, WireValue};
 use crate::exposition::number;
 use crate::model::MetricType;
 
-/// Appends a `MetricFamily` message, which is well-formed, and a line feed; on one line if `compact`.
+/// Appends a well-formed `MetricFamily` message and a line feed; on one line if `compact`.
 pub(super) fn family(message: &[u8], compact: bool, into: &mut Vec<u8>) {
     let mut printer = Printer { into, compact, depth: 0, is_first: true };
     let mut fields = FieldReader::new(message);
@@ -20,7 +21,7 @@ pub(super) fn family(message: &[u8], compact: bool, into: &mut Vec<u8>) {
                 printer.scalar("type", enum_name(metric_type.unwrap_or(MetricType::Counter)));
             }
             (4, WireValue::Bytes(bytes)) => {
-                // Made by this room, or checked when it was pushed.
+                // It was encoded by this module, or decoded when it was pushed.
                 let metric = Metric::decode(bytes).unwrap_or_default();
                 printer.message("metric", |printer| printer.metric(&metric));
             }

@@ -1,6 +1,6 @@
-//! Writing `MetricFamily` messages: one a metric name, binary after its length, or as protobuf's text.
+//! Writes one `MetricFamily` message per metric name: binary after its length, or as protobuf's text.
 //!
-//! Fields come in the order of their numbers, as Go writes them. The unit is left out, as Pushgateway's gatherer does.
+//! Fields are in the order of their numbers, as Go writes them. The unit is left out, as in Pushgateway's gatherer.
 
 use prost::Message;
 
@@ -11,7 +11,7 @@ use crate::exposition::labels::{self, ShownLabel};
 use crate::exposition::name::Escaping;
 use crate::model::{Family, LabelSet, MetricType, Points, Schema, Series};
 
-/// How messages are written.
+/// The form of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Style {
     Delimited,
@@ -19,7 +19,7 @@ enum Style {
     CompactText,
 }
 
-/// Writes families; keeps its buffers.
+/// Writes families, and reuses its buffers.
 #[derive(Debug)]
 pub struct ProtobufRenderer {
     escaping: Escaping,
@@ -31,9 +31,9 @@ pub struct ProtobufRenderer {
 /// A label of all series of a layout in a group.
 #[derive(Debug)]
 enum LabelPiece {
-    /// The field, whole.
+    /// The whole field.
     Group(Vec<u8>),
-    /// The name's field within the label; the value is that of the series' label of that number.
+    /// The field of the name, and the index of the series' label that has the value.
     Own(Vec<u8>, usize),
 }
 
@@ -53,8 +53,8 @@ impl ProtobufRenderer {
         Self { style: Style::CompactText, ..Self::delimited(escaping) }
     }
 
-    /// Appends the message of one metric name: help and type of `head`, then the metrics of each family under the
-    /// labels of its group. Appends nothing if there is none.
+    /// Appends the message of one metric name: help and type of `head`, then the metrics of each family with the labels
+    /// of its group. Appends nothing if there is no metric.
     pub fn block<'a>(
         &mut self,
         head: &Schema,

@@ -162,7 +162,7 @@ fn names_and_types_that_there_are_not_are_refused() {
     let body = delimited(b"a.b", 1, &[metric]);
     let utf8 = parse(&body, NameValidation::Utf8, &PushLimits::default()).unwrap();
     assert!(utf8[0].family(&group()).is_ok());
-    // What cannot be read goes before what must not be said.
+    // An error goes before a refusal.
     let cut = [delimited(b"a.b", 1, &[]), vec![5]].concat();
     assert_eq!(families(&cut).unwrap_err(), ProtobufError::Truncated { message: 2 });
 }
@@ -204,7 +204,7 @@ fn bounds_are_kept() {
     assert_eq!(parse(delimited(b"m", 1, &metrics(&[], 3))), Err(ProtobufError::Limit(Limit::Series(2))));
     let two = metrics(&[("a", ""), ("b", "")], 1);
     assert_eq!(parse(delimited(b"m", 1, &two)), Err(ProtobufError::Limit(Limit::LabelsPerSeries(1))));
-    // A label too many is not looked into, nor what comes behind it.
+    // Neither the label beyond the limit nor anything after it is read.
     let endless = [two[0].clone(), vec![0x0a, 5]].concat();
     assert_eq!(parse(delimited(b"m", 1, &[endless])), Err(ProtobufError::Limit(Limit::LabelsPerSeries(1))));
     let many = [delimited(b"m", 1, &[]), delimited(b"n", 1, &[])].concat();
@@ -218,7 +218,7 @@ fn bounds_are_kept() {
     assert_eq!(histograms(&[0x1a, 0].repeat(9), 2), Err(ProtobufError::Limit(Limit::Values(20))));
 }
 
-/// Small parts make much of little, and are counted before they are made.
+/// Small parts decode to many times their size, so they are counted before they are decoded.
 #[test]
 fn parts_of_a_metric_are_bounded() {
     let limits = PushLimits { parts_per_series_max: 100, ..PushLimits::default() };
@@ -233,7 +233,7 @@ fn parts_of_a_metric_are_bounded() {
         list
     };
     let bucket = |count: usize| packed(3, &packed(3, &[0x0a, 0], count), 1);
-    // The message that the parts are in is one too.
+    // The message around the parts counts too.
     type Parts<'a> = &'a dyn Fn(usize) -> Vec<u8>;
     let cases: [(i32, u8, Parts<'_>, usize); 11] = [
         (2, 4, &|count| [0x1a, 0].repeat(count), 99),
@@ -253,7 +253,7 @@ fn parts_of_a_metric_are_bounded() {
         let limit = Err(ProtobufError::Limit(Limit::PartsPerSeries(100)));
         assert_eq!(parse(kind, field, &parts(most + 1)), limit, "{:x?}", parts(1));
     }
-    // A sum said again and again is no part, nor is a field that there is not.
+    // Neither a repeated sum nor an unknown field counts as a part.
     let sums = [&[0x11][..], &[0; 8]].concat().repeat(500);
     assert_eq!(parse(4, 7, &[sums, [0x8a, 1, 0].repeat(500)].concat()), Ok(1));
 }
@@ -286,7 +286,7 @@ fn a_push_as_text_is_the_same_as_a_push_as_protobuf() {
     assert_eq!(families(&page(&pushed)).unwrap().unwrap(), pushed);
 }
 
-/// Metrics with and without what values can say.
+/// Metrics that values can express, and others.
 fn metric() -> impl Strategy<Value = Metric> {
     let labels = prop::collection::btree_map("[a-c]", "[xé\\n]?", 0..3);
     let labels = labels.prop_map(|labels| labels.iter().map(|(n, v)| label(n.as_bytes(), v.as_bytes())).collect());

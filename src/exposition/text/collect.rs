@@ -1,5 +1,5 @@
-//! Putting samples together into families: which family a name belongs to, and the parts of summaries and histograms,
-//! which come line by line.
+//! Collects samples into families: assigns each name to a family, and joins the parts of summaries and histograms,
+//! which are on lines of their own.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -9,7 +9,7 @@ use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{PushLimits, number};
 use crate::model::{MetricType, Num, Points, excerpt};
 
-/// What a sample is of its series, by its name's suffix.
+/// The part of its series that a sample is, by the suffix of its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum SamplePart {
     /// A value, quantile or bucket.
@@ -19,10 +19,10 @@ enum SamplePart {
     Count,
 }
 
-/// The label that says which quantile or bucket a sample is, and its value.
+/// The label `quantile` or `le` of a sample, and its value.
 pub(super) type QuantileOrBound = (&'static str, f64);
 
-/// A place among the families.
+/// A family by its index, and a part of its series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Selected {
     family: usize,
@@ -32,7 +32,7 @@ struct Selected {
 #[derive(Default)]
 pub(super) struct Collector<'a> {
     families: Vec<Collected<'a>>,
-    /// Which family and part each name is. That never changes once a name was met, so suffixed names are kept here too.
+    /// The family and part of each name seen so far, suffixed names included. An assignment never changes.
     index: HashMap<Cow<'a, str>, Selected>,
     selected: Option<Selected>,
     selected_name: Cow<'a, str>,
@@ -43,15 +43,15 @@ pub(super) struct Collector<'a> {
 
 struct Collected<'a> {
     raw: RawFamily<'a>,
-    /// Whether the type is settled: by a TYPE line or by a sample.
+    /// Whether the type is fixed: by a TYPE line or by a sample.
     is_typed: bool,
-    /// Series of a summary or histogram.
+    /// The series of a summary or histogram.
     distributions: Vec<Distribution<'a>>,
-    /// Their places by their labels, sorted.
+    /// The index of each series by its sorted labels.
     slots: HashMap<Vec<RawLabel<'a>>, usize>,
-    /// The place of the last one added to.
+    /// The index of the series that got the last sample.
     last_slot: usize,
-    /// Whether a sample without a name repeats a series: that is done once, for one is enough to be refused.
+    /// Whether a sample without a name repeats a series. One repetition is enough for the refusal.
     is_repeated: bool,
 }
 
@@ -62,7 +62,7 @@ struct Distribution<'a> {
     marks: Vec<(Num, f64)>,
     sum: Option<f64>,
     count: Option<u64>,
-    /// A histogram's count that is no integer. Both may be given; then this one is shown.
+    /// A histogram's count that is not an integer. If both are given, this one is shown.
     count_float: Option<f64>,
 }
 
@@ -80,8 +80,8 @@ impl<'a> Collector<'a> {
         self.selected.is_some() && self.selected_name == name
     }
 
-    /// Makes the family that a name belongs to the current one: that of this name, else the summary or histogram that
-    /// it is a suffixed name of, else a new one.
+    /// Selects the family of a name: the family with this name, else the summary or histogram whose name this is with a
+    /// suffix, else a new family.
     pub(super) fn select(&mut self, name: Cow<'a, str>) {
         let selected = match self.index.get(&*name) {
             Some(selected) => *selected,
@@ -133,17 +133,17 @@ impl<'a> Collector<'a> {
         self.selected.map(|selected| &mut self.families[selected.family])
     }
 
-    /// The current family's name, for messages.
+    /// The selected family's name, for messages.
     pub(super) fn selected_name(&self) -> &str {
         self.current().map_or("", |family| &family.raw.name)
     }
 
-    /// The label that is no label of the current family's series.
+    /// The label that is reserved in the selected family: `quantile` or `le`.
     pub(super) fn type_label(&self) -> Option<&'static str> {
         self.current().and_then(|family| family.raw.metric_type.own_label())
     }
 
-    /// Sets the current family's help; an error with its name if it has one.
+    /// Sets the selected family's help. Returns the family's name as an error if it has a help already.
     pub(super) fn set_help(&mut self, help: Cow<'a, str>) -> Result<(), String> {
         match self.current_mut() {
             Some(family) if family.raw.help.is_none() => family.raw.help = Some(help),
@@ -152,7 +152,7 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Settles the current family's type; an error with its name if it is settled.
+    /// Sets the selected family's type. Returns the family's name as an error if the type is fixed already.
     pub(super) fn set_type(&mut self, metric_type: MetricType) -> Result<(), String> {
         match self.current_mut() {
             Some(family) if !family.is_typed => {
@@ -164,14 +164,14 @@ impl<'a> Collector<'a> {
         Ok(())
     }
 
-    /// Marks the current family as one that cannot be accepted.
+    /// Marks the selected family as one that cannot be accepted.
     pub(super) fn refuse(&mut self, refusal: PushRefusal) {
         if let Some(family) = self.current_mut() {
             family.raw.refuse(refusal);
         }
     }
 
-    /// Adds a sample to the current family, taking the labels.
+    /// Adds a sample to the selected family, and drains `labels`.
     pub(super) fn record(
         &mut self,
         labels: &mut Vec<RawLabel<'a>>,
@@ -193,8 +193,8 @@ impl<'a> Collector<'a> {
         family.add(slot, part, mark, value)
     }
 
-    /// Adds a sample whose line names no metric: to the series before it in the same family, as Pushgateway does, which
-    /// then mostly finds that series twice.
+    /// Adds a sample whose line names no metric. As in Pushgateway, it belongs to the series before it in the same
+    /// family, which mostly is then refused as a duplicate.
     pub(super) fn record_nameless(
         &mut self,
         labels: &[RawLabel<'a>],
@@ -223,7 +223,7 @@ impl<'a> Collector<'a> {
 }
 
 impl<'a> Collected<'a> {
-    /// The place of the series with these labels, which is made if it is not there.
+    /// The index of the series with these labels, which is added if it does not exist.
     fn slot(&mut self, labels: &mut Vec<RawLabel<'a>>) -> usize {
         if self.distributions.get(self.last_slot).is_some_and(|last| last.labels == *labels) {
             return self.last_slot;
@@ -281,14 +281,14 @@ impl<'a> Collected<'a> {
 }
 
 impl Distribution<'_> {
-    /// The protobuf to keep, if the values do not say all: where both counts of a histogram were given, or a summary's
-    /// is too large for an `f64`.
+    /// The raw metric, if the values cannot express the distribution: both counts of a histogram were given, or a
+    /// summary's count is too large for an `f64`.
     fn raw_metric(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
         let count = self.count?;
         if count as f64 as u64 == count && self.count_float.is_none() {
             return None;
         }
-        // In text so many are taken, but kept as protobuf they would be refused wherever they are read again.
+        // Text may have that many, but every reader of the raw metric would refuse it.
         if self.marks.len() >= PushLimits::default().parts_per_series_max {
             return None;
         }
@@ -302,7 +302,7 @@ impl Distribution<'_> {
         Some(prost::Message::encode_to_vec(&metric))
     }
 
-    /// Lists the values, and says what they are. If one count of a histogram is a float, all are.
+    /// Lists the values, and returns their layout. If one count of a histogram is a float, all are.
     fn finish(&self, metric_type: MetricType, values: &mut Vec<f64>) -> Points {
         let count = self.count_float.or(self.count.map(|count| count as f64));
         values.clear();

@@ -1,14 +1,14 @@
-//! A place in a body of text, and the tokens that begin there.
+//! A position in a body of text, and the tokens that begin there.
 //!
-//! The byte at the place is the first that the token reader looks at; reading on past the last byte of the body is an
-//! error, since every line ends in a line feed.
+//! Token functions start at the byte at the cursor. Reading past the last byte of the body is an error, since every
+//! line ends in a line feed.
 
 use std::borrow::Cow;
 
 use super::error::TextError;
 use crate::model::{Excerpt, excerpt, excerpt_lossy};
 
-/// What kind of name is read: metric names have colons.
+/// The kind of a name. Only metric names may have colons.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum NameKind {
     Metric,
@@ -18,7 +18,7 @@ pub(super) enum NameKind {
 /// A token: its text, or its bytes if they are not UTF-8.
 pub(super) type Token<'a> = Result<Cow<'a, str>, Vec<u8>>;
 
-/// A token for a message.
+/// A token, quoted for a message.
 pub(super) fn quoted<'t>(token: &'t Token) -> Excerpt<'t> {
     match token {
         Ok(text) => excerpt(text),
@@ -28,7 +28,7 @@ pub(super) fn quoted<'t>(token: &'t Token) -> Excerpt<'t> {
 
 pub(super) struct TextCursor<'a> {
     body: &'a [u8],
-    /// The body as text, if all of it is: then no token needs to be checked again.
+    /// The body as text if all of it is UTF-8, so that no token needs another check.
     text: Option<&'a str>,
     at: usize,
     line: usize,
@@ -41,7 +41,7 @@ const COLON: u8 = 4;
 const QUOTE: u8 = 8;
 const WHITE: u8 = 16;
 
-/// What each byte may be part of.
+/// The character classes of each byte.
 const CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut byte = 0;
@@ -89,7 +89,7 @@ impl<'a> TextCursor<'a> {
         self.at += 1;
     }
 
-    /// Goes past the line feed at the cursor, and tells how long the line was.
+    /// Moves past the line feed at the cursor, and returns the length of the line.
     pub(super) fn next_line(&mut self) -> usize {
         let length = self.at - self.line_start;
         self.at += 1;
@@ -98,7 +98,7 @@ impl<'a> TextCursor<'a> {
         length
     }
 
-    /// Goes past blanks, if there are any here, and tells the byte after them.
+    /// Skips blanks, if there are any, and returns the byte after them.
     pub(super) fn skip_blanks(&mut self) -> Result<u8, TextError> {
         self.skip_blanks_or_end();
         self.byte()
@@ -110,7 +110,7 @@ impl<'a> TextCursor<'a> {
         }
     }
 
-    /// A name; empty if none begins here. Quotes may begin and end anywhere in it, as in Pushgateway.
+    /// Reads a name; empty if none begins here. As in Pushgateway, quotes may begin and end anywhere in it.
     pub(super) fn name(&mut self, kind: NameKind) -> Result<Token<'a>, TextError> {
         let colon = if kind == NameKind::Metric { COLON } else { 0 };
         let start = self.at;
@@ -128,7 +128,7 @@ impl<'a> TextCursor<'a> {
         Ok(self.borrowed(start))
     }
 
-    /// The part of a name from the quote at the cursor to the closing one, behind which the name ends.
+    /// Reads the part of a name from the quote at the cursor to the closing quote, which ends the name.
     fn quoted_name(&mut self, name: &mut Vec<u8>, kind: NameKind) -> Result<(), TextError> {
         let what = if kind == NameKind::Metric { "metric" } else { "label" };
         loop {
@@ -147,7 +147,7 @@ impl<'a> TextCursor<'a> {
         self.byte().map(|_| ())
     }
 
-    /// The byte that the escape sequence at the cursor stands for. The cursor is then at its second byte.
+    /// Decodes the escape sequence at the cursor, and moves to its second byte.
     fn escaped(&mut self) -> Result<u8, TextError> {
         self.at += 1;
         match self.byte()? {
@@ -157,7 +157,7 @@ impl<'a> TextCursor<'a> {
         }
     }
 
-    /// A label value; the cursor is at its opening quote, and then behind its closing one.
+    /// Reads a label value, from the opening quote at the cursor to past the closing quote.
     pub(super) fn label_value(&mut self) -> Result<Token<'a>, TextError> {
         self.at += 1;
         let start = self.at;
@@ -189,7 +189,7 @@ impl<'a> TextCursor<'a> {
         }
     }
 
-    /// All up to the next blank or line feed.
+    /// Reads up to the next blank or line feed.
     pub(super) fn until_white(&mut self) -> Result<&'a [u8], TextError> {
         let rest = self.body.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|&byte| is(byte, WHITE)).unwrap_or(rest.len());
@@ -198,7 +198,7 @@ impl<'a> TextCursor<'a> {
         Ok(&rest[..length])
     }
 
-    /// All up to the end of the line.
+    /// Reads up to the end of the line.
     pub(super) fn until_line_feed(&mut self) -> Result<&'a [u8], TextError> {
         let rest = self.body.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());

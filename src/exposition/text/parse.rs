@@ -1,4 +1,4 @@
-//! Reading the text format, exactly as prometheus/common's `expfmt.TextParser` does.
+//! Reads the text format exactly as prometheus/common's `expfmt.TextParser` does.
 //!
 //! A line is blank, a comment, or a sample:
 //!
@@ -10,11 +10,12 @@
 //! label   = name "=" quoted | name                  the latter once, and only where no name stands before the brace
 //! ```
 //!
-//! Names are bare or quoted; `\\`, `\"` and `\n` are the escapes in them, in label values and in help. A type's case
-//! does not matter, a number is what [`number::parse`] takes. Samples of summaries and histograms are put together by
-//! their labels, wherever they stand ([`super::collect`]). Where a line has no name at all (`{} 1`), Pushgateway drops
-//! the connection or takes the sample before it for this one's; here that is an error, but where Pushgateway refuses
-//! the push because of it.
+//! Names are bare or quoted. The escapes in names, label values and help are `\\`, `\"` and `\n`. Types are read in
+//! upper or lower case, numbers by [`number::parse`]. Samples of summaries and histograms are joined by their labels,
+//! wherever they are ([`super::collect`]).
+//!
+//! If a line has no name at all (`{} 1`), Pushgateway drops the connection, or mixes the line up with the sample before
+//! it. Here it is an error, except that a push is refused where Pushgateway refuses it because of such a line.
 
 use std::borrow::Cow;
 
@@ -25,9 +26,13 @@ use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{Limit, NameValidation, PushLimits, number};
 use crate::model::{MetricType, excerpt, excerpt_lossy};
 
-/// Reads a body. Families come in the order in which they are first named, each name once, none without metrics.
+/// Reads a body. The families are in the order in which they are first named, each name once, none without metrics.
 ///
-/// Help that is not UTF-8 is taken with replacement characters, as Pushgateway's query API shows it.
+/// Help that is not UTF-8 is read with replacement characters, as Pushgateway's query API shows it.
+///
+/// # Errors
+///
+/// Returns an error if a line is malformed or a bound of `limits` is crossed.
 pub fn parse<'a>(body: &'a [u8], names: NameValidation, limits: &PushLimits) -> Result<Vec<RawFamily<'a>>, TextError> {
     let mut parser = TextParser {
         cursor: TextCursor::new(body),
@@ -46,25 +51,25 @@ struct TextParser<'a, 'l> {
     names: NameValidation,
     limits: &'l PushLimits,
     collector: Collector<'a>,
-    /// The labels of the line at hand, but for the one that `mark` is.
+    /// The labels of the current line, without the label in `mark`.
     labels: Vec<RawLabel<'a>>,
     /// `quantile` in a summary or `le` in a histogram, and its value.
     mark: Option<QuantileOrBound>,
 }
 
-/// How a sample's line says its metric.
+/// The position of the metric's name in a sample's line.
 #[derive(PartialEq, Eq)]
 enum Naming {
     /// Before the braces, or without any.
     Before,
-    /// As first or later thing between the braces.
+    /// Between the braces, first or later.
     Inside,
-    /// Not at all, or not yet.
+    /// There is none, or none so far.
     None,
 }
 
 impl<'a> TextParser<'a, '_> {
-    /// Reads a line; `false` if there is none.
+    /// Reads a line; `false` at the end of the body.
     fn line(&mut self) -> Result<bool, TextError> {
         self.cursor.skip_blanks_or_end();
         if self.cursor.is_at_end() {
@@ -89,7 +94,7 @@ impl<'a> TextParser<'a, '_> {
         Ok(true)
     }
 
-    /// A comment, up to its line feed.
+    /// Reads a comment, up to its line feed.
     fn comment(&mut self) -> Result<(), TextError> {
         self.cursor.advance();
         self.cursor.skip_blanks()?;
@@ -132,7 +137,7 @@ impl<'a> TextParser<'a, '_> {
         })
     }
 
-    /// The type in a TYPE line. Pushgateway drops backslashes from it.
+    /// Reads the type of a TYPE line. As in Pushgateway, backslashes in it are dropped.
     fn parse_type(&self, token: &[u8]) -> Result<MetricType, TextError> {
         let bytes: Vec<u8> = token.iter().copied().filter(|&byte| byte != b'\\').collect();
         let name = String::from_utf8_lossy(&bytes);
@@ -147,7 +152,7 @@ impl<'a> TextParser<'a, '_> {
         }
     }
 
-    /// Makes the family that samples of this name belong to the current one.
+    /// Selects the family of a name.
     fn select(&mut self, name: Token<'a>) -> Result<(), TextError> {
         match name {
             Ok(name) if self.collector.is_selected(&name) => Ok(()),
@@ -159,7 +164,7 @@ impl<'a> TextParser<'a, '_> {
         }
     }
 
-    /// A sample, up to its line feed.
+    /// Reads a sample, up to its line feed.
     fn sample(&mut self) -> Result<(), TextError> {
         self.labels.clear();
         self.mark = None;
@@ -206,7 +211,7 @@ impl<'a> TextParser<'a, '_> {
         Ok(())
     }
 
-    /// The labels, from opening to closing brace.
+    /// Reads the labels, from the opening to past the closing brace.
     fn labels(&mut self, before: Naming) -> Result<Naming, TextError> {
         let inside_allowed = before == Naming::None;
         let mut naming = before;
@@ -238,7 +243,7 @@ impl<'a> TextParser<'a, '_> {
         Ok(naming)
     }
 
-    /// A metric's name between the braces; the cursor is behind it.
+    /// Handles a metric's name between the braces; the cursor is after it.
     fn name_inside(&mut self, name: Token<'a>, naming: &Naming) -> Result<(), TextError> {
         if *naming == Naming::Inside {
             let family = excerpt(self.collector.selected_name());
@@ -251,8 +256,8 @@ impl<'a> TextParser<'a, '_> {
         self.select(name)
     }
 
-    /// A label; the cursor is at the `=`, and then at the comma or brace behind the value. Where it stands before the
-    /// metric's name, the family of the line before says whether it is a quantile or bound, as in Pushgateway.
+    /// Reads a label's value, from the `=` at the cursor to the comma or brace after the value. If the label precedes
+    /// the metric's name, the family of the line before decides whether it is a quantile or bound, as in Pushgateway.
     fn label(&mut self, name: Token<'a>) -> Result<(), TextError> {
         let name = match name {
             Ok(name) if name == "__name__" => {
@@ -292,7 +297,7 @@ impl<'a> TextParser<'a, '_> {
         Ok(())
     }
 
-    /// No label is there twice.
+    /// Checks that no label is given twice.
     fn check_labels(&self) -> Result<(), TextError> {
         if self.labels.is_sorted_by(|a, b| a.name < b.name) {
             return Ok(());
@@ -307,7 +312,7 @@ impl<'a> TextParser<'a, '_> {
     }
 }
 
-/// Undoes the escapes in a HELP line.
+/// Decodes the escapes in a HELP line.
 fn unescape_help(escaped: &[u8]) -> Result<Cow<'_, [u8]>, String> {
     if !escaped.contains(&b'\\') {
         return Ok(Cow::Borrowed(escaped));

@@ -1,7 +1,7 @@
-//! Printing the text format, byte for byte as prometheus/common's `expfmt.MetricFamilyToText` does.
+//! Prints the text format, byte for byte as prometheus/common's `expfmt.MetricFamilyToText` does.
 //!
-//! Series of one layout in one group differ in nothing but their own label values and numbers. So what stands between
-//! those is put together once for all of them, and a series is printed by copying pieces.
+//! Series of one layout in one group differ only in their own label values and numbers. The text between those is built
+//! once for all of them, and a series is printed by copying pieces.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::exposition::number;
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
 use crate::model::{Family, LabelSet, Layout, MetricType, Num, Points, Schema, Series};
 
-/// Prints families; keeps its buffers, and what it found out about the schema printed last.
+/// Prints families. Reuses its buffers, and the texts prepared for the schema printed last.
 #[derive(Debug)]
 pub struct TextRenderer {
     escaping: Escaping,
-    /// What the names and marks were made for.
+    /// The schema and layout for which `names` and `marks` are prepared.
     prepared: Option<(Arc<Schema>, usize)>,
     names: SampleNames,
     marks: MarkTexts,
@@ -25,7 +25,7 @@ pub struct TextRenderer {
 }
 
 impl TextRenderer {
-    /// A renderer that writes names as `escaping` says.
+    /// A renderer with that escaping of names.
     pub fn new(escaping: Escaping) -> Self {
         Self {
             escaping,
@@ -37,7 +37,7 @@ impl TextRenderer {
         }
     }
 
-    /// Appends the block of one metric name: HELP and TYPE of `head`, then the series of each family under the labels of
+    /// Appends the block of one metric name: HELP and TYPE of `head`, then the series of each family with the labels of
     /// its group. Appends nothing if there is no series. All families have the name and type of `head`.
     pub fn block<'a>(
         &mut self,
@@ -67,7 +67,7 @@ impl TextRenderer {
         into.extend_from_slice(b"# TYPE ");
         print_name(is_legacy_metric_name(&name), &name, into);
         into.push(b' ');
-        // The format has no name for histograms that can go down.
+        // The text format has no name for gauge histograms.
         let metric_type = match schema.metric_type() {
             MetricType::GaugeHistogram => MetricType::Histogram,
             other => other,
@@ -151,7 +151,8 @@ fn end_line(has_labels: bool, value: f64, into: &mut Vec<u8>) {
     into.push(b'\n');
 }
 
-/// A sample's name, as it stands before labels and without any. One that is no legacy name stands between the braces.
+/// A sample's name as printed with labels and without labels. A name that is not a legacy name is printed between the
+/// braces.
 #[derive(Debug, Default)]
 struct SampleName {
     before_labels: Vec<u8>,
@@ -184,7 +185,7 @@ impl SampleName {
 /// The names of a family's samples.
 #[derive(Debug, Default)]
 struct SampleNames {
-    /// Of values, quantiles or buckets.
+    /// The name of values, quantiles or buckets.
     body: SampleName,
     sum: SampleName,
     count: SampleName,
@@ -201,12 +202,12 @@ impl SampleNames {
     }
 }
 
-/// The printed labels `quantile` or `le`.
+/// The printed labels `quantile` or `le` of a layout.
 #[derive(Debug, Default)]
 struct MarkTexts {
     text: Vec<u8>,
     ends: Vec<usize>,
-    /// Whether a histogram has no bucket without an upper bound; one is printed all the same.
+    /// Whether a histogram has no `+Inf` bucket. Then one is printed from the count.
     lacks_infinity: bool,
 }
 
@@ -235,14 +236,14 @@ impl MarkTexts {
     }
 }
 
-/// What stands between the values of a series' labels: the same for all groups whose keys have the same names.
+/// The text between the label values of a series. It is the same for all groups whose keys have the same names.
 #[derive(Debug, Default)]
 struct LabelFrame {
-    /// What it was made for.
+    /// The label names of the grouping key for which it is built.
     group_names: Vec<Box<str>>,
     own_names: Box<[Box<str>]>,
     text: Vec<u8>,
-    /// Where each value belongs in the text, and whether it is the group's.
+    /// The position of each value in the text, and whether it is the group's.
     gaps: Vec<(usize, bool)>,
 }
 
@@ -277,12 +278,12 @@ impl LabelFrame {
     }
 }
 
-/// The labels of a series but for its own values: the piece before each of those, and one behind the last.
+/// The printed labels of a series except its own values: a piece before each value, and one after the last.
 #[derive(Debug, Default)]
 struct Pieces {
     frame: LabelFrame,
     text: Vec<u8>,
-    /// Where the piece before each own value ends.
+    /// The end of the piece before each own value.
     ends: Vec<usize>,
 }
 
@@ -322,7 +323,7 @@ impl Pieces {
     }
 }
 
-/// A name as it is if it is a legacy one, else quoted.
+/// Appends a legacy name unchanged, another name quoted.
 fn print_name(legacy: bool, name: &str, into: &mut Vec<u8>) {
     if legacy {
         into.extend_from_slice(name.as_bytes());

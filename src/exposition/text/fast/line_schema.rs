@@ -1,25 +1,25 @@
-//! Samples walked beside the series of a schema that they are expected to be of.
+//! Compares sample lines with the series of the schema that they are expected to have.
 
 use super::template::{Number, NumberKind, ValueSlot};
 use crate::exposition::{PushLimits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
 use crate::model::{MetricType, Num, Points, Schema, Series, SeriesIter};
 
-/// What is left of a body, and how its lines are made.
+/// The unread rest of a body, and the forms of its lines.
 pub(super) struct Samples<'a> {
     rest: &'a [u8],
-    /// How long that was at the beginning of the line at hand.
+    /// The length of `rest` at the beginning of the current line.
     line_left: usize,
     grouping: &'a LabelSet,
     limits: PushLimits,
-    /// How lines of each [`LinePart`] of the family at hand are made.
+    /// The form of lines of each [`LinePart`] of the current family.
     forms: [LineForm<'a>; 4],
     body: &'a [u8],
-    /// The numbers that were read, if they are to be noted.
+    /// The numbers that were read, if they are noted.
     numbers: Option<Vec<Number>>,
 }
 
-/// What a sample is of its series.
+/// The part of its series that a line has.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LinePart {
     /// A value, or a quantile.
@@ -40,36 +40,36 @@ impl LinePart {
     }
 }
 
-/// What a line has between its values, up to the blank before its number, and whose values they are.
+/// The text between the values of a line, up to the blank before its number, and the labels of these values.
 #[derive(Default)]
 struct LineForm<'a> {
-    /// Which of the schema's layouts; `None` if there is no form yet.
+    /// The index of the schema's layout; `None` if there is no form yet.
     layout: Option<usize>,
-    /// One before each slot, and one behind the last.
+    /// One piece before each slot, and one after the last.
     pieces: Vec<&'a [u8]>,
     slots: Vec<LineSlot>,
-    /// Which of the layout's labels have a slot, and last whether the mark has one.
+    /// For each label of the layout, whether it has a slot; the last entry is for the mark.
     met: Vec<bool>,
-    /// The number of the label `instance`, if lines lack it and it must be empty.
+    /// The index of the label `instance`, if lines lack it and so it must be empty.
     filled: Option<usize>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LineSlot {
-    /// A value of the label of this number.
+    /// The value of the label with this index.
     Label(usize),
     /// A quantile or bound.
     Mark,
 }
 
-/// Which series is expected next, and which were there.
+/// The series that is expected next, and the series that were read.
 struct SeriesCursor<'s> {
     schema: &'s Schema,
-    /// From the series expected next on.
+    /// The series from the expected one on.
     coming: SeriesIter<'s>,
     next: usize,
     taken_len: usize,
-    /// Of each series, once one was not the next.
+    /// Whether each series was read; `None` while all were read in order.
     taken: Option<Vec<bool>>,
 }
 
@@ -82,7 +82,7 @@ impl<'s> SeriesCursor<'s> {
         self.coming.clone().next()
     }
 
-    /// Expects that series next. Only where all series have as many values.
+    /// Expects that series next. Requires that all series have the same number of values.
     fn jump(&mut self, index: usize) -> Option<()> {
         let next = self.next;
         self.taken.get_or_insert_with(|| (0..self.schema.series_len()).map(|at| at < next).collect());
@@ -91,7 +91,7 @@ impl<'s> SeriesCursor<'s> {
         Some(())
     }
 
-    /// Takes the series expected next; `None` if it was taken before.
+    /// Marks the expected series as read; `None` if it was read before.
     fn take(&mut self) -> Option<()> {
         if let Some(taken) = &mut self.taken
             && std::mem::replace(taken.get_mut(self.next)?, true)
@@ -110,23 +110,23 @@ impl<'s> SeriesCursor<'s> {
 }
 
 impl<'a> Samples<'a> {
-    /// All of a body. The numbers that are read of it are noted, if `noted`.
-    pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: PushLimits, noted: bool) -> Self {
-        let (forms, numbers) = (Default::default(), noted.then(Vec::new));
+    /// Starts at the beginning of a body. If `numbers_noted`, the positions of the numbers are recorded.
+    pub(super) fn new(body: &'a [u8], grouping: &'a LabelSet, limits: PushLimits, numbers_noted: bool) -> Self {
+        let (forms, numbers) = (Default::default(), numbers_noted.then(Vec::new));
         Self { rest: body, line_left: body.len(), grouping, limits, forms, body, numbers }
     }
 
-    /// The numbers that were noted.
+    /// The numbers that were recorded.
     pub(super) fn numbers(&self) -> &[Number] {
         self.numbers.as_deref().unwrap_or_default()
     }
 
-    /// The body from the line at hand on.
+    /// The body from the current line on.
     pub(super) fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
-    /// Goes to `rest`, which is behind the line feed of the line at hand; `None` if that is too long.
+    /// Moves to `rest`, which begins after the line feed of the current line; `None` if that line is too long.
     pub(super) fn go_to(&mut self, rest: &'a [u8]) -> Option<()> {
         let length = self.line_left - rest.len() - 1;
         self.rest = rest;
@@ -134,7 +134,7 @@ impl<'a> Samples<'a> {
         (length <= self.limits.line_bytes_max).then_some(())
     }
 
-    /// Goes to the next line that says something; `false` if there is none.
+    /// Moves to the next line that is neither empty nor `# EOF`; `false` if there is none.
     pub(super) fn skip_empty_lines(&mut self) -> bool {
         while let Some(rest) = self.rest.strip_prefix(b"\n").or_else(|| self.rest.strip_prefix(b"# EOF\n")) {
             self.rest = rest;
@@ -143,7 +143,7 @@ impl<'a> Samples<'a> {
         !self.rest.is_empty()
     }
 
-    /// Reads the samples of a family into `values`, all of them.
+    /// Reads all samples of a family into `values`.
     pub(super) fn read(&mut self, schema: &Schema, values: &mut [f64]) -> Option<()> {
         for form in &mut self.forms {
             form.layout = None;
@@ -169,8 +169,8 @@ impl<'a> Samples<'a> {
         cursor.is_complete().then_some(())
     }
 
-    /// The common case, at the least cost: the line at hand is of the series expected next, which has one value, and made as
-    /// the line before. Goes to its value then.
+    /// Fast path for the common case: the current line is the expected series, which has one value, and has the form of
+    /// the line before. Moves to its value.
     fn next_single<'s>(&mut self, schema: &'s Schema, cursor: &mut SeriesCursor<'s>) -> Option<Series<'s>> {
         let series = cursor.expected()?;
         let known = self.forms[LinePart::Plain as usize].layout == Some(series.layout_index);
@@ -186,7 +186,7 @@ impl<'a> Samples<'a> {
         Some(series)
     }
 
-    /// What the line at hand is of a series of that schema, if it is of one.
+    /// The part that the current line has of a series of that schema; `None` if the line belongs to another family.
     fn part(&self, schema: &Schema) -> Option<LinePart> {
         let rest = self.rest.strip_prefix(schema.name().as_bytes())?;
         let parts: &[LinePart] = match schema.metric_type() {
@@ -200,7 +200,7 @@ impl<'a> Samples<'a> {
         parts.iter().find(is).copied()
     }
 
-    /// Takes the series that the line at hand is of, and goes to the line's value.
+    /// Finds the series of the current line, marks it as read, and moves to the line's value.
     fn series<'s>(
         &mut self,
         schema: &'s Schema,
@@ -220,7 +220,7 @@ impl<'a> Samples<'a> {
         Some((series, mark))
     }
 
-    /// The number of the series that the line at hand is of. Only where all series have the same labels.
+    /// The index of the series of the current line. Requires that all series have the same labels.
     fn locate(&mut self, schema: &Schema, part: LinePart) -> Option<usize> {
         let [layout] = schema.layouts() else { return None };
         self.form(schema, part, 0)?;
@@ -238,7 +238,7 @@ impl<'a> Samples<'a> {
         schema.position(&values)
     }
 
-    /// Goes to the value of the line at hand and tells its mark, if it is of that series and part.
+    /// If the current line has that series and part, moves to its value and returns its mark.
     fn matches(&mut self, schema: &Schema, part: LinePart, series: Series<'_>) -> Option<Option<f64>> {
         self.form(schema, part, series.layout_index)?;
         let form = &self.forms[part as usize];
@@ -261,7 +261,7 @@ impl<'a> Samples<'a> {
         Some(mark)
     }
 
-    /// Reads the number at hand, which ends the line and is that one of `values`.
+    /// Reads the number that ends the line into its slot of `values`.
     fn value(&mut self, values: &mut [f64], target: ValueSlot) -> Option<()> {
         let length = target.read(self.rest, values)?;
         if let Some(numbers) = &mut self.numbers {
@@ -271,7 +271,7 @@ impl<'a> Samples<'a> {
         self.go_to(&self.rest[length + 1..])
     }
 
-    /// Reads the samples of one series of a summary or histogram, of the first of which part and mark are read already.
+    /// Reads the samples of one series of a summary or histogram. Part and mark of the first are read already.
     fn distribution(
         &mut self,
         schema: &Schema,
@@ -311,7 +311,7 @@ impl<'a> Samples<'a> {
         }
     }
 
-    /// Sees to it that the form of that part is of that layout: if it is not, makes it of the line at hand.
+    /// Ensures that the form of that part is for that layout: if not, derives it from the current line.
     fn form(&mut self, schema: &Schema, part: LinePart, layout: usize) -> Option<()> {
         let form = &mut self.forms[part as usize];
         if form.layout == Some(layout) {
@@ -333,7 +333,7 @@ impl<'a> Samples<'a> {
         let sound = complete
             && labels <= self.limits.labels_per_series_max
             && instance.is_some() != self.grouping.contains(INSTANCE)
-            // To the parser, parts with the label and parts without it are of two series.
+            // To the parser, parts with the label and parts without it belong to two series.
             && self.forms.iter().all(|form| form.layout != Some(layout) || form.filled == filled);
         let form = &mut self.forms[part as usize];
         form.filled = filled;
@@ -343,7 +343,7 @@ impl<'a> Samples<'a> {
 }
 
 impl<'a> LineForm<'a> {
-    /// Reads pieces and slots off a line, in which the name takes `name_len` bytes; the layout has `labels_len` labels.
+    /// Derives pieces and slots from a line whose name has `name_len` bytes; the layout has `labels_len` labels.
     fn read(
         &mut self,
         line: &'a [u8],
@@ -388,7 +388,7 @@ impl<'a> LineForm<'a> {
     }
 }
 
-/// The length of an escaped label value up to the quote behind it.
+/// The length of an escaped label value, up to its closing quote.
 fn quoted_len(text: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {

@@ -23,16 +23,16 @@ fn parsed(body: &[u8], grouping: &LabelSet, limits: &PushLimits) -> Result<Vec<F
     Ok(families)
 }
 
-fn held(body: &[u8], grouping: &LabelSet) -> Group {
+fn current(body: &[u8], grouping: &LabelSet) -> Group {
     let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     Group::put(moment, parsed(body, grouping, &PushLimits::default()).unwrap_or_default())
 }
 
-fn walked(body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
-    let known = SameSeriesReader::new(PushLimits::default());
-    let walked = known.parse(body, held, grouping);
+fn walked(body: &[u8], current: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
+    let reader = SameSeriesReader::new(PushLimits::default());
+    let walked = reader.parse(body, current, grouping);
     // The second time by the template that was made the first time, where one was.
-    assert_eq!(known.parse(body, held, grouping), walked);
+    assert_eq!(reader.parse(body, current, grouping), walked);
     walked
 }
 
@@ -40,11 +40,11 @@ fn walked(body: &[u8], held: &Group, grouping: &LabelSet) -> Option<Vec<Family>>
 fn is_walked(body: &str, next: &str) {
     for instance in [false, true] {
         let grouping = grouping(instance);
-        let held = held(body.as_bytes(), &grouping);
-        let found = walked(next.as_bytes(), &held, &grouping).expect("a body that repeats the series");
+        let current = current(body.as_bytes(), &grouping);
+        let found = walked(next.as_bytes(), &current, &grouping).expect("a body that repeats the series");
         assert_eq!(Ok(&found), parsed(next.as_bytes(), &grouping, &PushLimits::default()).as_ref());
         for family in &found {
-            let old = held.family(family.name()).expect("a family that is held");
+            let old = current.family(family.name()).expect("a family that is held");
             assert!(Arc::ptr_eq(family.schema(), old.family.schema()));
         }
     }
@@ -52,8 +52,8 @@ fn is_walked(body: &str, next: &str) {
 
 #[track_caller]
 fn is_left(body: &str, next: &str) {
-    let held = held(body.as_bytes(), &grouping(false));
-    assert_eq!(walked(next.as_bytes(), &held, &grouping(false)), None);
+    let current = current(body.as_bytes(), &grouping(false));
+    assert_eq!(walked(next.as_bytes(), &current, &grouping(false)), None);
 }
 
 #[test]
@@ -68,8 +68,8 @@ fn what_client_libraries_print_is_walked() {
     is_walked(shell, "m 5\n");
     let summary = "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n";
     is_walked(summary, "# TYPE s summary\ns_count 4\ns{quantile=\"0.5\"} -1\ns_sum 2\n");
-    let held = held(b"m{instance=\"x\"} 1\n", &grouping(false));
-    assert!(walked(b"m{instance=\"x\"} 2\n", &held, &grouping(false)).is_some());
+    let current = current(b"m{instance=\"x\"} 1\n", &grouping(false));
+    assert!(walked(b"m{instance=\"x\"} 2\n", &current, &grouping(false)).is_some());
     // What has fewer lines than values takes none of those of the next.
     is_walked("# TYPE a summary\na_sum 1\nm 5\n", "# TYPE a summary\na_sum 2\nm 6\n");
     let short = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nm 5\n";
@@ -118,15 +118,16 @@ fn a_family_without_series_is_left() {
     let mut families = parsed(b"n 1\n", &grouping(false), &PushLimits::default()).unwrap();
     families.push(empty);
     let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
-    let held = Group::put(moment, families);
-    assert_eq!(walked(b"# TYPE m gauge\nn 2\n", &held, &grouping(false)), None);
-    assert!(walked(b"n 2\n", &held, &grouping(false)).is_some());
+    let current = Group::put(moment, families);
+    assert_eq!(walked(b"# TYPE m gauge\nn 2\n", &current, &grouping(false)), None);
+    assert!(walked(b"n 2\n", &current, &grouping(false)).is_some());
 }
 
 #[test]
 fn bounds_hold() {
-    let held = held(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
-    let fits = |limits| SameSeriesReader::new(limits).parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some();
+    let current = current(b"m{a=\"1\"} 1\nn 1\n", &grouping(true));
+    let fits =
+        |limits| SameSeriesReader::new(limits).parse(b"m{a=\"1\"} 1\nn 1\n", &current, &grouping(true)).is_some();
     assert!(fits(PushLimits {
         line_bytes_max: 10,
         labels_per_series_max: 1,
@@ -135,10 +136,10 @@ fn bounds_hold() {
         ..PushLimits::default()
     }));
     assert!(!fits(PushLimits { line_bytes_max: 9, ..PushLimits::default() }));
-    let known = SameSeriesReader::new(PushLimits { line_bytes_max: 20, ..PushLimits::default() });
-    assert!(known.parse(b"m{a=\"1\"} 1\nn 1\n", &held, &grouping(true)).is_some());
-    assert!(known.parse(b"m{a=\"1\"} 1\nn 2\n", &held, &grouping(true)).is_some());
-    assert_eq!(known.parse(b"m{a=\"1\"} 0000000000001\nn 1\n", &held, &grouping(true)), None);
+    let reader = SameSeriesReader::new(PushLimits { line_bytes_max: 20, ..PushLimits::default() });
+    assert!(reader.parse(b"m{a=\"1\"} 1\nn 1\n", &current, &grouping(true)).is_some());
+    assert!(reader.parse(b"m{a=\"1\"} 1\nn 2\n", &current, &grouping(true)).is_some());
+    assert_eq!(reader.parse(b"m{a=\"1\"} 0000000000001\nn 1\n", &current, &grouping(true)), None);
     assert!(!fits(PushLimits { labels_per_series_max: 0, ..PushLimits::default() }));
     assert!(!fits(PushLimits { series_max: 1, ..PushLimits::default() }));
     assert!(!fits(PushLimits { families_max: 1, ..PushLimits::default() }));
@@ -265,20 +266,20 @@ proptest! {
         damages in proptest::collection::vec((any::<prop::sample::Index>(), 0..48_usize), 8),
     ) {
         let grouping = grouping(instance);
-        let held = held(first.as_bytes(), &grouping);
+        let current = current(first.as_bytes(), &grouping);
         let renumbered = second.replace(['2', '3', '4'], "7");
         let mut tried: Vec<_> = [&first, &second, &renumbered].map(|body| body.clone().into_bytes()).into();
         tried.extend(damages.into_iter().map(|(at, how)| mutate(&second, at, how)));
         // Each by itself, and by the template of one before it.
-        let known = SameSeriesReader::new(PushLimits::default());
-        let both = |body: &[u8]| [walked(body, &held, &grouping), known.parse(body, &held, &grouping)];
+        let reader = SameSeriesReader::new(PushLimits::default());
+        let both = |body: &[u8]| [walked(body, &current, &grouping), reader.parse(body, &current, &grouping)];
         for (body, found) in tried.iter().flat_map(|body| both(body).map(|found| (body, found))) {
             if let Some(found) = found {
                 let text = String::from_utf8_lossy(body).into_owned();
                 let expected = parsed(body, &grouping, &PushLimits::default());
                 prop_assert_eq!(Ok(&found), expected.as_ref(), "{}", text);
                 for family in &found {
-                    prop_assert!(Arc::ptr_eq(family.schema(), held.family(family.name()).unwrap().family.schema()));
+                    prop_assert!(Arc::ptr_eq(family.schema(), current.family(family.name()).unwrap().family.schema()));
                 }
             }
         }
