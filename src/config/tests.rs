@@ -151,7 +151,7 @@ fn every_mistake_is_told_in_its_place() {
         + &mistakes(text);
     let expected = [
         r#"c.toml:2:7: "hub" has no port: write HOST:PORT, like "127.0.0.1:9091""#,
-        r#"c.toml:4:1: uplink.tls.ca_file is not given: add ca_file = …, or --uplink.tls.ca-file (the authorities of hubs, PEM)"#,
+        r#"c.toml:4:1: uplink.tls.ca_file is not given: add ca_file = …, or --uplink.tls.ca-file (authorities of hubs' certificates, PEM)"#,
         r#"c.toml:5:1: unknown key "cafile" in [uplink.tls]; did you mean "ca_file"?"#,
         r#"c.toml:2:1: unknown key "listen_adress" in [web]; did you mean "listen_address"?"#,
         r#"c.toml:3:18: this must be a string, not an integer"#,
