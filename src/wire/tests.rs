@@ -161,6 +161,20 @@ fn round_trips(messages: &[Message]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+#[test]
+fn messages_are_encoded_as_the_protocol_page_shows() {
+    let page = include_str!("../../docs/reference/protocol.md");
+    let heartbeat = Heartbeat { clock: Clock { sent_ns: 1, echo: None }, head: Revision(7), lag_ns: 300 };
+    let ack = Ack { updates: 2, revision: Revision(1743), held_back: Vec::new() };
+    let close = Close { reason: CloseReason::Shutdown, text: "bye".into(), retry_after_ms: Some(500) };
+    for message in [Message::Heartbeat(heartbeat), Message::Ack(ack), Message::Close(close)] {
+        let bytes = encoded(&mut Encoder::new(), &message);
+        let hexadecimal: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        let vector = format!("| `{}` |", hexadecimal.join(" "));
+        assert!(page.contains(&vector), "{message:?} is {vector}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
