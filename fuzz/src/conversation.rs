@@ -70,8 +70,8 @@ fn update(u: &mut Unstructured<'_>) -> Result<Update> {
     // No sender names a group twice in one update.
     let mut named = HashSet::new();
     deltas.retain(|delta| named.insert(delta.id.clone()));
-    let [partial, last_of_exchange, ack_may_wait] = u.arbitrary()?;
-    Ok(Update { upto: Revision(u.arbitrary()?), partial, last_of_exchange, ack_may_wait, deltas })
+    let [partial, last_of_resync, ack_may_wait] = u.arbitrary()?;
+    Ok(Update { upto: Revision(u.arbitrary()?), partial, last_of_resync, ack_may_wait, deltas })
 }
 
 fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {

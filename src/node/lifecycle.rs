@@ -22,10 +22,10 @@ use super::http::protection::{self, Protection};
 use super::http::render_thread::Press;
 use super::http::server::Web;
 use super::http::service::{Command, Service, ServiceRules};
-use super::link::Above;
+use super::link::UpstreamStores;
 use super::link::edge::UplinkTask;
-use super::link::hub::{Downlinks, Sessions, SiteRules};
-use super::link::status::{Edges, Uplink};
+use super::link::hub::{HubLinks, SessionTable, SiteRules};
+use super::link::status::{EdgeRegistry, UplinkStatus};
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::{open_store, random};
 use super::options::{HubOptions, NodeOptions, Role};
@@ -60,7 +60,7 @@ pub struct Node {
     web_threads: Threads,
     links: Part,
     link_threads: Threads,
-    uplinks: Vec<Arc<Uplink>>,
+    uplinks: Vec<Arc<UplinkStatus>>,
     drain_timeout: Duration,
     writer: Writer,
     thread: JoinHandle<()>,
@@ -130,7 +130,7 @@ impl Listeners {
 struct Reloadable {
     certificates: Arc<Certificates>,
     connectors: Vec<(Arc<Connector>, HostPort)>,
-    hub: Option<Arc<Downlinks>>,
+    hub: Option<Arc<HubLinks>>,
     web: Option<Web>,
     /// The options that the node was started with.
     flags: Vec<(String, String)>,
@@ -184,7 +184,7 @@ impl Node {
                 flags: options.flags.clone(),
             },
         };
-        let edges = Arc::<Edges>::default();
+        let edges = Arc::<EdgeRegistry>::default();
         if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
             node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges)?;
         }
@@ -231,7 +231,7 @@ impl Node {
     ) -> Result<(), StartError> {
         for (number, (uplink, credentials)) in options.uplinks.iter().zip(&credentials.uplinks).enumerate() {
             let connector = Arc::new(Connector::new(credentials)?);
-            let state = Arc::new(Uplink::new(uplink.hub.to_string()));
+            let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()));
             let task = UplinkTask {
                 number,
                 name: edge_name(credentials),
@@ -241,7 +241,7 @@ impl Node {
                 writer: self.writer.clone(),
                 clock: clock.clone(),
                 state: state.clone(),
-                downlinks: self.reloadable.hub.clone(),
+                hub_links: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.watch()));
             self.reloadable.connectors.push((connector, uplink.hub.clone()));
@@ -257,13 +257,13 @@ impl Node {
         credentials: &Credentials,
         listeners: Vec<TcpListener>,
         clock: &Arc<Clock>,
-        edges: &Arc<Edges>,
+        edges: &Arc<EdgeRegistry>,
     ) -> Result<(), StartError> {
         for edge in &hub.edges {
             edges.expect(edge.name.as_str(), &edge.labels);
         }
         let link = options.link.session_config();
-        let downlinks = Arc::new(Downlinks {
+        let hub_links = Arc::new(HubLinks {
             name: credentials.certificate().common_name.clone().unwrap_or_else(|| "hub".into()),
             writer: self.writer.clone(),
             clock: clock.clone(),
@@ -272,17 +272,17 @@ impl Node {
             sites: Mutex::new(sites(hub)),
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
-            sessions: Mutex::new(Sessions::new(hub.connections_max)),
-            above: Above::default(),
+            sessions: Mutex::new(SessionTable::new(hub.connections_max)),
+            upstream_stores: UpstreamStores::default(),
         });
         let slots = Slots::new(hub.connections_max);
         for listener in listeners {
             let accepting =
                 Accepting { slots: slots.clone(), refusal: b"", drain_timeout: options.limits.drain_timeout };
             let listener = adopt(&self.link_threads, listener)?;
-            self.links.spawn(downlinks.clone().serve(listener, accepting, self.links.watch()));
+            self.links.spawn(hub_links.clone().serve(listener, accepting, self.links.watch()));
         }
-        self.reloadable.hub = Some(downlinks);
+        self.reloadable.hub = Some(hub_links);
         Ok(())
     }
 
@@ -358,9 +358,9 @@ impl Node {
                 connector.replace(fresh);
             }
         }
-        if let (Some(downlinks), Some(hub), Some(acceptor)) = (&self.reloadable.hub, &options.hub, &acceptor) {
-            downlinks.acceptor.replace(acceptor);
-            downlinks.replace_places(sites(hub));
+        if let (Some(hub_links), Some(hub), Some(acceptor)) = (&self.reloadable.hub, &options.hub, &acceptor) {
+            hub_links.acceptor.replace(acceptor);
+            hub_links.replace_places(sites(hub));
         }
         self.reloadable.certificates.replace(credentials.expiries());
         info!("configuration and certificates read again");

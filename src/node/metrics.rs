@@ -241,7 +241,7 @@ mod tests {
 
     use super::super::certificates::Certificates;
     use super::super::http::protection::Protection;
-    use super::super::link::status::{Edges, Uplink, gather_uplinks};
+    use super::super::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
     use super::super::options::WebSecurity;
     use super::*;
     use crate::gateway::body;
@@ -252,13 +252,13 @@ mod tests {
         let metrics = Metrics::default();
         metrics.request(200, "push", "put");
         metrics.push("put", 0.5, 100);
-        let edges = Edges::default();
+        let edges = EdgeRegistry::default();
         edges.update("e", |edge| {
             edge.site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
             edge.link.last_seen_ns = 1;
             edge.refused.insert("place".into(), 1)
         });
-        let uplinks = [Arc::new(Uplink::new("hub:1".into()))];
+        let uplinks = [Arc::new(UplinkStatus::new("hub:1".into()))];
         let certificates = Certificates::default();
         certificates.replace([(Path::new("hub.pem"), UNIX_EPOCH)]);
         let of_each_node = [

@@ -15,7 +15,7 @@ pub struct SessionId(pub u64);
 
 /// A live session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct AdmittedSession {
     /// Its id.
     pub session: SessionId,
     /// The edge's store.
@@ -46,7 +46,7 @@ pub enum AdmitDecision {
 /// The table.
 #[derive(Clone, Debug)]
 pub struct Admission {
-    sessions: HashMap<Box<str>, Entry>,
+    sessions: HashMap<Box<str>, AdmittedSession>,
     sessions_max: usize,
     refused: u64,
 }
@@ -60,7 +60,7 @@ impl Admission {
     /// Decides on a new session of the edge `name`, and enters it if it may come in. `name` is the one that the hub
     /// authenticated.
     pub fn admit(&mut self, name: &str, info: &PeerInfo, session: SessionId) -> AdmitDecision {
-        let entry = Entry { session, store: info.store, epoch: info.epoch() };
+        let entry = AdmittedSession { session, store: info.store, epoch: info.epoch() };
         let decision = match self.sessions.get(name) {
             Some(old) if succeeds(&info.epochs, info.store, old) => AdmitDecision::Replace(old.session),
             Some(old) => AdmitDecision::Taken { by: old.store },
@@ -83,7 +83,7 @@ impl Admission {
     }
 
     /// The live session of that name.
-    pub fn session(&self, name: &str) -> Option<Entry> {
+    pub fn session(&self, name: &str) -> Option<AdmittedSession> {
         self.sessions.get(name).copied()
     }
 
@@ -105,7 +105,7 @@ impl Admission {
 
 /// Whether the newcomer is what the old session's store became: its lineage has the old one's opening, which that of a
 /// copy opened elsewhere lacks. (So does that of the store rolled back; it waits until the old session is found dead.)
-fn succeeds(epochs: &[EpochStart], store: StoreId, old: &Entry) -> bool {
+fn succeeds(epochs: &[EpochStart], store: StoreId, old: &AdmittedSession) -> bool {
     store == old.store && epochs.iter().any(|start| start.epoch == old.epoch)
 }
 

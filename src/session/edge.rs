@@ -9,7 +9,8 @@ use super::event::{Config, Established, Event, MILLISECOND_NS, SessionAction, Se
 use super::lag::Lag;
 use super::offset::Offset;
 use super::peer::{
-    Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN, Peer, Role, close, closed_by_peer,
+    Agreement, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, LinkEnd, MESSAGE_BYTES_MIN, OpenSession, SessionFault, close,
+    closed_by_peer,
 };
 use super::resume::resume;
 
@@ -38,7 +39,7 @@ pub struct Edge {
 #[derive(Debug)]
 enum State {
     Greeting { deadline_ns: u64 },
-    Open(Box<Peer>),
+    Open(Box<OpenSession>),
     Closed,
 }
 
@@ -96,8 +97,8 @@ impl Edge {
                 self.state = State::Closed;
                 Ok(())
             }
-            (_, Event::Malformed(text)) => Err(Fault::new(CloseReason::Malformed, text)),
-            (_, Event::CommitFailed(text)) => Err(Fault::storage(text)),
+            (_, Event::Malformed(text)) => Err(SessionFault::new(CloseReason::Malformed, text)),
+            (_, Event::CommitFailed(text)) => Err(SessionFault::storage(text)),
             (State::Open(peer), event) => peer.handle(event, now, &mut self.actions),
             (_, Event::Stop(refused)) => Err(refused.into()),
             (State::Greeting { deadline_ns }, event) => {
@@ -111,39 +112,39 @@ impl Edge {
         }
     }
 
-    fn greeting(&mut self, event: Event, late: bool, now: SessionTime) -> Result<(), Fault> {
+    fn greeting(&mut self, event: Event, late: bool, now: SessionTime) -> Result<(), SessionFault> {
         match event {
             Event::Message(Message::Welcome(welcome)) => self.open(welcome, now),
-            Event::Message(other) => Err(Fault::unexpected(&other)),
+            Event::Message(other) => Err(SessionFault::unexpected(&other)),
             Event::Head(head) => {
                 self.head = self.head.max(head);
                 Ok(())
             }
-            Event::Tick if late => Err(Fault::new(CloseReason::Handshake, "no welcome came in time".into())),
+            Event::Tick if late => Err(SessionFault::new(CloseReason::Handshake, "no welcome came in time".into())),
             _ => Ok(()),
         }
     }
 
-    fn open(&mut self, welcome: Welcome, now: SessionTime) -> Result<(), Fault> {
+    fn open(&mut self, welcome: Welcome, now: SessionTime) -> Result<(), SessionFault> {
         let heartbeat_ns = u64::from(welcome.heartbeat_ms) * MILLISECOND_NS;
         check(&welcome, self.info.store, heartbeat_ns)?;
         let theirs = welcome.info;
         let resume = match resume(&self.info, &theirs) {
-            _ if welcome.exchange => None,
+            _ if welcome.resync => None,
             Some((of_ours, _)) => Some((of_ours, self.info.held_of(theirs.store).unwrap_or_default())),
-            None => return Err(Fault::protocol("the hub would go on where the stores must exchange".into())),
+            None => return Err(SessionFault::protocol("the hub would go on where the stores must resync".into())),
         };
         let offset = self.offset.read(welcome.clock, now);
         self.actions.push_back(SessionAction::Established(Established {
             peer: theirs.clone(),
             site: welcome.site,
-            exchange: welcome.exchange,
+            resync: welcome.resync,
             heartbeat_ns,
-            above: welcome.above,
+            upstream_stores: welcome.upstream_stores,
         }));
         self.actions.extend(offset.map(SessionAction::ClockOffset));
         let agreement = Agreement {
-            role: Role::Edge,
+            role: LinkEnd::Edge,
             config: self.config.link,
             heartbeat_ns,
             ours: &self.info,
@@ -153,40 +154,40 @@ impl Edge {
             offset: std::mem::take(&mut self.offset),
             lag: std::mem::take(&mut self.config.lag),
         };
-        self.state = State::Open(Box::new(Peer::open(agreement, self.head, now, &mut self.actions)));
+        self.state = State::Open(Box::new(OpenSession::open(agreement, self.head, now, &mut self.actions)));
         Ok(())
     }
 }
 
-fn check(welcome: &Welcome, store: crate::model::StoreId, heartbeat_ns: u64) -> Result<(), Fault> {
+fn check(welcome: &Welcome, store: crate::model::StoreId, heartbeat_ns: u64) -> Result<(), SessionFault> {
     if welcome.version != VERSION {
         let text = format!("the hub speaks version {} of the protocol, this edge {VERSION}", welcome.version);
-        return Err(Fault::new(CloseReason::Version, text));
+        return Err(SessionFault::new(CloseReason::Version, text));
     }
     if welcome.info.store == store {
         return Err(same_store(store));
     }
-    if welcome.above.contains(&store) {
+    if welcome.upstream_stores.contains(&store) {
         let text = format!("the hub sends to hubs that send to this node, store {store}: what goes around never ends");
-        return Err(Fault::new(CloseReason::Loop, text));
+        return Err(SessionFault::new(CloseReason::Loop, text));
     }
     if !(HEARTBEAT_NS_MIN..=HEARTBEAT_NS_MAX).contains(&heartbeat_ns) {
-        return Err(Fault::protocol(format!("heartbeats every {} ms are not allowed", welcome.heartbeat_ms)));
+        return Err(SessionFault::protocol(format!("heartbeats every {} ms are not allowed", welcome.heartbeat_ms)));
     }
     check_bytes_max(welcome.message_bytes_max)
 }
 
-pub(super) fn same_store(store: crate::model::StoreId) -> Fault {
+pub(super) fn same_store(store: crate::model::StoreId) -> SessionFault {
     let text = format!(
         "both ends have store {store}: one is a copy of the other and needs a new identity, or this node dials itself"
     );
-    Fault::new(CloseReason::SameStore, text)
+    SessionFault::new(CloseReason::SameStore, text)
 }
 
-pub(super) fn check_bytes_max(message_bytes_max: u64) -> Result<(), Fault> {
+pub(super) fn check_bytes_max(message_bytes_max: u64) -> Result<(), SessionFault> {
     if message_bytes_max < MESSAGE_BYTES_MIN {
         let text = format!("a bound of {message_bytes_max} bytes a message is under {MESSAGE_BYTES_MIN}");
-        return Err(Fault::protocol(text));
+        return Err(SessionFault::protocol(text));
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ pub enum SessionAction {
         /// Changes after this revision.
         since: Revision,
         /// Changes that the peer need not be sent.
-        skip: Skip,
+        skip: OriginFilter,
         /// End the batch at the first revision with which this many bytes are reached.
         bytes_max: usize,
     },
@@ -118,7 +118,7 @@ pub enum SessionAction {
         deltas: Vec<Delta>,
         /// The peer's store: the cursor's, and the origin of what changes by this merge.
         peer: StoreId,
-        /// What is then held of the peer's store. The zero position means: nothing, until an exchange is complete.
+        /// What is then held of the peer's store. The zero position means: nothing, until a resync is complete.
         position: Position,
     },
     /// The peer holds durably all of this store's changes up to here: tombstones up to here may go. The first one of a
@@ -143,8 +143,8 @@ pub enum SessionAction {
     PeerLag(u64),
     /// The handshake is over.
     Established(Established),
-    /// The exchange that [`Established`] announced is complete: both stores hold what either had.
-    Exchanged,
+    /// The resync that [`Established`] announced is complete: both stores hold what either had.
+    ResyncCompleted,
     /// The conversation is over: send what [`SessionAction::Send`] asked for before, close, and drop the session.
     Close(Closed),
 }
@@ -154,7 +154,7 @@ pub enum SessionAction {
 /// A change counts as having come from a peer only if it left the family, or the header as a whole, exactly as that peer
 /// sent it; a header in which fields of several writers were merged is the merging node's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Skip {
+pub struct OriginFilter {
     /// The peer's store.
     pub origin: StoreId,
     /// A revision of this store.
@@ -184,9 +184,9 @@ pub struct Admitted {
     /// The place of the edge.
     pub site: LabelSet,
     /// Exchange even if the stores know each other: something else changed, such as the place of the edge.
-    pub exchange: bool,
+    pub resync: bool,
     /// The stores of the hubs above this one.
-    pub above: Vec<StoreId>,
+    pub upstream_stores: Vec<StoreId>,
 }
 
 /// Why an edge is not let in, or a conversation is ended.
@@ -208,11 +208,11 @@ pub struct Established {
     /// The place of the edge.
     pub site: LabelSet,
     /// Whether the stores exchange all they have, rather than go on where they were.
-    pub exchange: bool,
+    pub resync: bool,
     /// How often both ends send a heartbeat.
     pub heartbeat_ns: u64,
     /// The stores of the hubs above the hub.
-    pub above: Vec<StoreId>,
+    pub upstream_stores: Vec<StoreId>,
 }
 
 /// How a conversation ended.

@@ -8,7 +8,9 @@ use super::edge::{check_bytes_max, same_store};
 use super::event::{Admitted, Established, Event, HubConfig, MILLISECOND_NS, SessionAction, SessionTime};
 use super::lag::Lag;
 use super::offset::Offset;
-use super::peer::{Agreement, Fault, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, Peer, Role, close, closed_by_peer};
+use super::peer::{
+    Agreement, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, LinkEnd, OpenSession, SessionFault, close, closed_by_peer,
+};
 use super::resume::resume;
 
 /// One conversation with an edge.
@@ -24,7 +26,7 @@ pub struct Hub {
 enum State {
     Waiting { deadline_ns: u64 },
     Deciding { deadline_ns: u64, hello: Box<Hello> },
-    Open(Box<Peer>),
+    Open(Box<OpenSession>),
     Closed,
 }
 
@@ -72,13 +74,13 @@ impl Hub {
                 self.state = State::Closed;
                 Ok(())
             }
-            (_, Event::Malformed(text)) => Err(Fault::new(CloseReason::Malformed, text)),
-            (_, Event::CommitFailed(text)) => Err(Fault::storage(text)),
+            (_, Event::Malformed(text)) => Err(SessionFault::new(CloseReason::Malformed, text)),
+            (_, Event::CommitFailed(text)) => Err(SessionFault::storage(text)),
             (State::Open(peer), event) => peer.handle(event, now, &mut self.actions),
             (_, Event::Stop(refused) | Event::Refused(refused)) => Err(refused.into()),
             (State::Waiting { deadline_ns } | State::Deciding { deadline_ns, .. }, Event::Tick) => {
                 let late = now.monotonic_ns >= *deadline_ns;
-                let fault = || Fault::new(CloseReason::Handshake, "the handshake took too long".into());
+                let fault = || SessionFault::new(CloseReason::Handshake, "the handshake took too long".into());
                 if late { Err(fault()) } else { Ok(()) }
             }
             (State::Waiting { deadline_ns }, Event::Message(Message::Hello(hello))) => {
@@ -86,7 +88,7 @@ impl Hub {
                 self.consider(hello, deadline_ns, now)
             }
             (State::Deciding { .. }, Event::Admitted(admitted)) => self.open(admitted, now),
-            (_, Event::Message(other)) => Err(Fault::unexpected(&other)),
+            (_, Event::Message(other)) => Err(SessionFault::unexpected(&other)),
             _ => Ok(()),
         };
         if let Err(fault) = result {
@@ -95,10 +97,10 @@ impl Hub {
         }
     }
 
-    fn consider(&mut self, hello: Hello, deadline_ns: u64, now: SessionTime) -> Result<(), Fault> {
+    fn consider(&mut self, hello: Hello, deadline_ns: u64, now: SessionTime) -> Result<(), SessionFault> {
         if hello.version != VERSION {
             let text = format!("the edge speaks version {} of the protocol, this hub {VERSION}", hello.version);
-            return Err(Fault::new(CloseReason::Version, text));
+            return Err(SessionFault::new(CloseReason::Version, text));
         }
         check_bytes_max(hello.message_bytes_max)?;
         self.offset.read(hello.clock, now);
@@ -107,39 +109,39 @@ impl Hub {
         Ok(())
     }
 
-    fn open(&mut self, admitted: Admitted, now: SessionTime) -> Result<(), Fault> {
+    fn open(&mut self, admitted: Admitted, now: SessionTime) -> Result<(), SessionFault> {
         let State::Deciding { hello, .. } = std::mem::replace(&mut self.state, State::Closed) else {
             return Ok(());
         };
-        let Admitted { info: ours, site, exchange, above } = admitted;
+        let Admitted { info: ours, site, resync, upstream_stores } = admitted;
         let theirs = hello.info;
         if theirs.store == ours.store {
             return Err(same_store(ours.store));
         }
         let held = ours.held_of(theirs.store).unwrap_or_default();
-        let resume = resume(&ours, &theirs).filter(|_| !exchange).map(|(of_ours, _)| (of_ours, held));
-        let exchange = resume.is_none();
+        let resume = resume(&ours, &theirs).filter(|_| !resync).map(|(of_ours, _)| (of_ours, held));
+        let resync = resume.is_none();
         let heartbeat_ns = self.config.heartbeat_ns.clamp(HEARTBEAT_NS_MIN, HEARTBEAT_NS_MAX);
         let welcome = Welcome {
             version: VERSION,
             info: ours.clone(),
             site: site.clone(),
-            exchange,
+            resync,
             heartbeat_ms: u32::try_from(heartbeat_ns / MILLISECOND_NS).unwrap_or(u32::MAX),
             message_bytes_max: self.config.link.message_bytes_max as u64,
             clock: self.offset.reading(now),
-            above: above.clone(),
+            upstream_stores: upstream_stores.clone(),
         };
         self.actions.push_back(SessionAction::Send(Message::Welcome(welcome)));
         self.actions.push_back(SessionAction::Established(Established {
             peer: theirs.clone(),
             site,
-            exchange,
+            resync,
             heartbeat_ns,
-            above,
+            upstream_stores,
         }));
         let agreement = Agreement {
-            role: Role::Hub,
+            role: LinkEnd::Hub,
             config: self.config.link,
             heartbeat_ns,
             ours: &ours,
@@ -149,7 +151,7 @@ impl Hub {
             offset: std::mem::take(&mut self.offset),
             lag: Lag::default(),
         };
-        self.state = State::Open(Box::new(Peer::open(agreement, ours.head, now, &mut self.actions)));
+        self.state = State::Open(Box::new(OpenSession::open(agreement, ours.head, now, &mut self.actions)));
         Ok(())
     }
 }

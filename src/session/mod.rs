@@ -23,10 +23,11 @@ mod sending;
 #[cfg(test)]
 mod tests;
 
-pub use admission::{Admission, AdmitDecision, Entry, SessionId};
+pub use admission::{Admission, AdmitDecision, AdmittedSession, SessionId};
 pub use edge::{Edge, EdgeConfig};
 pub use event::{
-    Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, Refused, SessionAction, SessionTime, Skip,
+    Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, OriginFilter, Refused, SessionAction,
+    SessionTime,
 };
 pub use hub::Hub;
 pub use lag::Lag;

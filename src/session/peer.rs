@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use crate::model::{Position, Revision};
 use crate::wire::{Clock, Close, CloseReason, Heartbeat, Message, PeerInfo};
 
-use super::event::{Closed, Config, Event, MILLISECOND_NS, Refused, SessionAction, SessionTime, Skip};
+use super::event::{Closed, Config, Event, MILLISECOND_NS, OriginFilter, Refused, SessionAction, SessionTime};
 use super::lag::Lag;
 use super::offset::Offset;
 use super::receiving::Receiving;
@@ -25,13 +25,13 @@ const STORAGE_RETRY_MS: u64 = 5_000;
 
 /// Why a conversation has to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(super) struct SessionFault {
     pub reason: CloseReason,
     pub text: String,
     pub retry_after_ms: Option<u64>,
 }
 
-impl Fault {
+impl SessionFault {
     pub fn new(reason: CloseReason, text: String) -> Self {
         Self { reason, text, retry_after_ms: None }
     }
@@ -49,15 +49,15 @@ impl Fault {
     }
 }
 
-impl From<Refused> for Fault {
+impl From<Refused> for SessionFault {
     fn from(refused: Refused) -> Self {
         Self { reason: refused.reason, text: refused.text, retry_after_ms: refused.retry_after_ms }
     }
 }
 
 /// Asks for the actions that end a conversation from this side.
-pub(super) fn close(fault: Fault, actions: &mut VecDeque<SessionAction>) {
-    let Fault { reason, text, retry_after_ms } = fault;
+pub(super) fn close(fault: SessionFault, actions: &mut VecDeque<SessionAction>) {
+    let SessionFault { reason, text, retry_after_ms } = fault;
     actions.push_back(SessionAction::Send(Message::Close(Close { reason, text: text.clone(), retry_after_ms })));
     actions.push_back(SessionAction::Close(Closed { reason, text, by_peer: false, retry_after_ms: None }));
 }
@@ -68,16 +68,16 @@ pub(super) fn closed_by_peer(close: Close, actions: &mut VecDeque<SessionAction>
     actions.push_back(SessionAction::Close(Closed { reason, text, by_peer: true, retry_after_ms }));
 }
 
-/// Which end this is; it matters in an exchange only, in which the hub sends first.
+/// Which end this is; it matters in a resync only, in which the hub sends first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Role {
+pub(super) enum LinkEnd {
     Edge,
     Hub,
 }
 
 /// What the handshake has found out.
 pub(super) struct Agreement<'a> {
-    pub role: Role,
+    pub role: LinkEnd,
     pub config: Config,
     pub heartbeat_ns: u64,
     /// What is known of this end's store at the begin of the session.
@@ -93,11 +93,11 @@ pub(super) struct Agreement<'a> {
 
 /// The state of an open conversation.
 #[derive(Debug)]
-pub(super) struct Peer {
-    role: Role,
+pub(super) struct OpenSession {
+    role: LinkEnd,
     sending: Sending,
     receiving: Receiving,
-    /// Whether the peer may send updates: in an exchange the hub's half comes first.
+    /// Whether the peer may send updates: in a resync the hub's half comes first.
     turn_over: bool,
     offset: Offset,
     head: Revision,
@@ -107,20 +107,20 @@ pub(super) struct Peer {
     heard_ns: u64,
     progress_ns: u64,
     progress_due_ns: u64,
-    held: Held,
+    held: AckedReporter,
 }
 
 /// When the node is told what the peer holds: once all is durable that came before the peer said so. What came before may
 /// hold a group as it was before a delete that the peer now has; were that committed after the tombstone went, it would
 /// revive the group.
 #[derive(Clone, Copy, Debug, Default)]
-struct Held {
+struct AckedReporter {
     told: Option<Revision>,
     /// To be told once so many commits are durable.
     due: Option<(Revision, u64)>,
 }
 
-impl Peer {
+impl OpenSession {
     /// Opens the conversation; `head` is what the store has published by now.
     pub fn open(
         agreement: Agreement<'_>,
@@ -129,15 +129,15 @@ impl Peer {
         actions: &mut VecDeque<SessionAction>,
     ) -> Self {
         let Agreement { role, config, heartbeat_ns, ours, theirs, message_bytes_max, resume, offset, lag } = agreement;
-        // Going on, the peer has all that came from it; in an exchange, what came in this session only.
+        // Going on, the peer has all that came from it; in a resync, what came in this session only.
         let after = if resume.is_some() { Revision(0) } else { ours.head };
         let message_bytes_max = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
         let held = resume.map(|(_, held)| held);
         let mut peer = Self {
             role,
-            sending: Sending::new(Skip { origin: theirs.store, after }, head, &config, message_bytes_max),
-            receiving: Receiving::new(theirs.store, theirs.epoch(), held, role == Role::Hub),
-            turn_over: resume.is_some() || role == Role::Edge,
+            sending: Sending::new(OriginFilter { origin: theirs.store, after }, head, &config, message_bytes_max),
+            receiving: Receiving::new(theirs.store, theirs.epoch(), held, role == LinkEnd::Hub),
+            turn_over: resume.is_some() || role == LinkEnd::Edge,
             offset,
             head,
             lag,
@@ -146,11 +146,11 @@ impl Peer {
             heard_ns: now.monotonic_ns,
             progress_ns: config.progress_ns,
             progress_due_ns: now.monotonic_ns.saturating_add(config.progress_ns),
-            held: Held::default(),
+            held: AckedReporter::default(),
         };
         match resume {
             Some((held, _)) => peer.sending.go_on(held, now.monotonic_ns, actions),
-            None if role == Role::Hub => peer.sending.exchange(now.monotonic_ns, actions),
+            None if role == LinkEnd::Hub => peer.sending.resync(now.monotonic_ns, actions),
             None => {}
         }
         peer.lag.held(peer.sending.held());
@@ -181,7 +181,7 @@ impl Peer {
         event: Event,
         now: SessionTime,
         actions: &mut VecDeque<SessionAction>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SessionFault> {
         match event {
             Event::Message(message) => {
                 self.heard_ns = now.monotonic_ns;
@@ -234,7 +234,7 @@ impl Peer {
         message: Message,
         now: SessionTime,
         actions: &mut VecDeque<SessionAction>,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), SessionFault> {
         match message {
             Message::Update(update) if self.turn_over => self.receiving.update(update, actions),
             Message::Ack(mut ack) => {
@@ -252,7 +252,7 @@ impl Peer {
                 actions.push_back(SessionAction::PeerLag(heartbeat.lag_ns));
                 Ok(())
             }
-            other => Err(Fault::unexpected(&other)),
+            other => Err(SessionFault::unexpected(&other)),
         }
     }
 
@@ -260,29 +260,29 @@ impl Peer {
         actions.extend(self.offset.read(clock, now).map(SessionAction::ClockOffset));
     }
 
-    /// The peer's half of an exchange is durable here.
+    /// The peer's half of a resync is durable here.
     fn peer_sent_all(&mut self, now: SessionTime, actions: &mut VecDeque<SessionAction>) {
         match self.role {
-            Role::Edge => self.sending.exchange(now.monotonic_ns, actions),
-            Role::Hub => actions.push_back(SessionAction::Exchanged),
+            LinkEnd::Edge => self.sending.resync(now.monotonic_ns, actions),
+            LinkEnd::Hub => actions.push_back(SessionAction::ResyncCompleted),
         }
     }
 
-    /// This end's half of an exchange is durable at the peer.
+    /// This end's half of a resync is durable at the peer.
     fn sent_all(&mut self, actions: &mut VecDeque<SessionAction>) {
         match self.role {
-            Role::Hub => self.turn_over = true,
-            Role::Edge => {
+            LinkEnd::Hub => self.turn_over = true,
+            LinkEnd::Edge => {
                 self.receiving.complete(actions);
-                actions.push_back(SessionAction::Exchanged);
+                actions.push_back(SessionAction::ResyncCompleted);
             }
         }
     }
 
-    fn tick(&mut self, now: SessionTime, actions: &mut VecDeque<SessionAction>) -> Result<(), Fault> {
+    fn tick(&mut self, now: SessionTime, actions: &mut VecDeque<SessionAction>) -> Result<(), SessionFault> {
         if now.monotonic_ns >= self.dead_ns() {
             let silent_ms = (now.monotonic_ns - self.heard_ns) / MILLISECOND_NS;
-            return Err(Fault::new(CloseReason::Silence, format!("nothing heard for {silent_ms} ms")));
+            return Err(SessionFault::new(CloseReason::Silence, format!("nothing heard for {silent_ms} ms")));
         }
         if now.monotonic_ns >= self.heartbeat_due_ns {
             self.heartbeat_due_ns = now.monotonic_ns.saturating_add(self.heartbeat_ns);

@@ -1,6 +1,6 @@
 //! One direction of the link, at its receiver: what came, is being made durable, and is acknowledged.
 //!
-//! The cursor for the peer's store is written with what it covers. During an exchange it is the zero position: an exchange
+//! The cursor for the peer's store is written with what it covers. During a resync it is the zero position: a resync
 //! that was not completed, both halves, is begun again, since what one end had not sent yet it may later take for what
 //! came from the other.
 
@@ -11,13 +11,13 @@ use crate::wire::{Ack, ConflictReport, Message, Update};
 
 use super::event::{CommitId, SessionAction};
 use super::pace::ACK_DELAY_NS;
-use super::peer::Fault;
+use super::peer::SessionFault;
 use super::sending::WINDOW;
 
-/// How far an exchange is.
+/// How far a resync is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exchange {
-    /// The peer has not sent all yet. At the end that receives last, its half completes the exchange.
+pub(super) enum ResyncState {
+    /// The peer has not sent all yet. At the end that receives last, its half completes the resync.
     Coming { completes: bool },
     /// The peer has sent all; this end has yet to.
     Half,
@@ -26,8 +26,8 @@ pub(super) enum Exchange {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Pending {
-    Update { upto: Revision, last_of_exchange: bool, ack_may_wait: bool },
+enum PendingCommit {
+    Update { upto: Revision, last_of_resync: bool, ack_may_wait: bool },
     Cursor,
 }
 
@@ -43,13 +43,13 @@ struct Owed {
 #[derive(Debug)]
 pub(super) struct Receiving {
     peer: StoreId,
-    exchange: Exchange,
+    resync: ResyncState,
     /// The epoch is the peer's present one.
     received: Position,
     /// What is, or will be, the cursor.
     cursor: Position,
     commits: u64,
-    pending: VecDeque<(CommitId, Pending)>,
+    pending: VecDeque<(CommitId, PendingCommit)>,
     /// Updates made durable.
     updates: u64,
     /// What of the next of them is held back.
@@ -64,7 +64,7 @@ impl Receiving {
         let cursor = held.unwrap_or_default();
         Self {
             peer,
-            exchange: if held.is_some() { Exchange::Over } else { Exchange::Coming { completes } },
+            resync: if held.is_some() { ResyncState::Over } else { ResyncState::Coming { completes } },
             received: Position { epoch, revision: cursor.revision },
             cursor,
             commits: 0,
@@ -76,39 +76,45 @@ impl Receiving {
     }
 
     /// Takes an update.
-    pub fn update(&mut self, update: Update, actions: &mut VecDeque<SessionAction>) -> Result<(), Fault> {
-        let Update { upto, partial, last_of_exchange, ack_may_wait, deltas } = update;
+    pub fn update(&mut self, update: Update, actions: &mut VecDeque<SessionAction>) -> Result<(), SessionFault> {
+        let Update { upto, partial, last_of_resync, ack_may_wait, deltas } = update;
         let received = self.received.revision;
-        let pending = self.pending.iter().filter(|(_, pending)| matches!(pending, Pending::Update { .. })).count();
+        let pending =
+            self.pending.iter().filter(|(_, pending)| matches!(pending, PendingCommit::Update { .. })).count();
         if pending >= WINDOW {
-            return Err(Fault::protocol(format!("more than {WINDOW} updates without waiting for an ack")));
+            return Err(SessionFault::protocol(format!("more than {WINDOW} updates without waiting for an ack")));
         }
         if upto < received || (partial && upto != received) {
-            return Err(Fault::protocol(format!("an update up to revision {upto} after one up to {received}")));
+            return Err(SessionFault::protocol(format!("an update up to revision {upto} after one up to {received}")));
         }
-        if last_of_exchange && (partial || !matches!(self.exchange, Exchange::Coming { .. })) {
-            return Err(Fault::protocol("the end of an exchange where there is none".into()));
+        if last_of_resync && (partial || !matches!(self.resync, ResyncState::Coming { .. })) {
+            return Err(SessionFault::protocol("the end of a resync where there is none".into()));
         }
         self.received.revision = upto;
-        if last_of_exchange {
-            let completes = self.exchange == Exchange::Coming { completes: true };
-            self.exchange = if completes { Exchange::Over } else { Exchange::Half };
+        if last_of_resync {
+            let completes = self.resync == ResyncState::Coming { completes: true };
+            self.resync = if completes { ResyncState::Over } else { ResyncState::Half };
         }
-        if self.exchange == Exchange::Over && !partial {
+        if self.resync == ResyncState::Over && !partial {
             self.cursor = self.received;
         }
-        self.commit(deltas, Pending::Update { upto, last_of_exchange, ack_may_wait }, actions);
+        self.commit(deltas, PendingCommit::Update { upto, last_of_resync, ack_may_wait }, actions);
         Ok(())
     }
 
-    /// The exchange is complete: from now on there is a cursor.
+    /// The resync is complete: from now on there is a cursor.
     pub fn complete(&mut self, actions: &mut VecDeque<SessionAction>) {
-        self.exchange = Exchange::Over;
+        self.resync = ResyncState::Over;
         self.cursor = self.received;
-        self.commit(Vec::new(), Pending::Cursor, actions);
+        self.commit(Vec::new(), PendingCommit::Cursor, actions);
     }
 
-    fn commit(&mut self, deltas: Vec<crate::wire::Delta>, pending: Pending, actions: &mut VecDeque<SessionAction>) {
+    fn commit(
+        &mut self,
+        deltas: Vec<crate::wire::Delta>,
+        pending: PendingCommit,
+        actions: &mut VecDeque<SessionAction>,
+    ) {
         let id = CommitId(self.commits);
         self.commits += 1;
         self.pending.push_back((id, pending));
@@ -125,27 +131,27 @@ impl Receiving {
         self.held_back = ConflictReport::sendable(reports);
     }
 
-    /// A commit is durable. Tells whether the peer's half of an exchange now is.
+    /// A commit is durable. Tells whether the peer's half of a resync now is.
     pub fn committed(
         &mut self,
         id: CommitId,
         now_ns: u64,
         actions: &mut VecDeque<SessionAction>,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, SessionFault> {
         let Some((_, pending)) = self.pending.pop_front().filter(|(expected, _)| *expected == id) else {
-            return Err(Fault::storage(format!("commit {} ended out of order", id.0)));
+            return Err(SessionFault::storage(format!("commit {} ended out of order", id.0)));
         };
-        let Pending::Update { upto, last_of_exchange, ack_may_wait } = pending else {
+        let PendingCommit::Update { upto, last_of_resync, ack_may_wait } = pending else {
             return Ok(false);
         };
         self.updates += 1;
-        if ack_may_wait && !last_of_exchange && self.held_back.is_empty() {
+        if ack_may_wait && !last_of_resync && self.held_back.is_empty() {
             let due_ns = self.owed.map_or(now_ns.saturating_add(ACK_DELAY_NS), |owed| owed.due_ns);
             self.owed = Some(Owed { upto, due_ns });
         } else {
             self.acknowledge(upto, actions);
         }
-        Ok(last_of_exchange)
+        Ok(last_of_resync)
     }
 
     /// Sends an acknowledgement of all that is durable, up to there.

@@ -24,7 +24,7 @@ pub fn covers(info: &PeerInfo, held: Position) -> bool {
 }
 
 /// The positions from which the two go on, as (what `b` holds of `a`, what `a` holds of `b`); `None` if they must
-/// exchange.
+/// resync.
 pub fn resume(a: &PeerInfo, b: &PeerInfo) -> Option<(Revision, Revision)> {
     let (of_a, of_b) = (b.held_of(a.store)?, a.held_of(b.store)?);
     let good = covers(a, of_a) && covers(b, of_b);

@@ -14,19 +14,19 @@ use std::sync::Arc;
 use crate::model::{GroupId, LabelSet, Revision};
 use crate::wire::{Ack, Cost, Delta, Message, Update};
 
-use super::event::{Batch, Config, SessionAction, Skip};
+use super::event::{Batch, Config, OriginFilter, SessionAction};
 use super::pace::Pace;
-use super::peer::Fault;
+use super::peer::SessionFault;
 
 /// Updates that may be unacknowledged at once.
 pub(super) const WINDOW: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Phase {
+enum SendPhase {
     /// The peer has to send first.
     Waiting,
-    /// Sending all there is; up to this revision it is an exchange.
-    Exchanging { goal: Revision },
+    /// Sending all there is; up to this revision it is a resync.
+    Resyncing { goal: Revision },
     /// Sending what changes.
     Live,
 }
@@ -34,7 +34,7 @@ enum Phase {
 #[derive(Clone, Copy, Debug)]
 struct Unacked {
     upto: Revision,
-    last_of_exchange: bool,
+    last_of_resync: bool,
     ack_may_wait: bool,
     sent_ns: u64,
 }
@@ -42,13 +42,13 @@ struct Unacked {
 /// The sender's state.
 #[derive(Debug)]
 pub(super) struct Sending {
-    skip: Skip,
+    skip: OriginFilter,
     batch_bytes_max: usize,
     message_bytes_max: usize,
     pace: Pace,
     /// Whether there is a pause, as far as is known.
     pausing: bool,
-    phase: Phase,
+    phase: SendPhase,
     /// The store has published up to here,
     head: Revision,
     /// all up to here has been read,
@@ -68,7 +68,7 @@ pub(super) struct Sending {
 
 impl Sending {
     /// A sender that waits.
-    pub fn new(skip: Skip, head: Revision, config: &Config, message_bytes_max: usize) -> Self {
+    pub fn new(skip: OriginFilter, head: Revision, config: &Config, message_bytes_max: usize) -> Self {
         let zero = Revision(0);
         Self {
             skip,
@@ -76,7 +76,7 @@ impl Sending {
             message_bytes_max,
             pace: Pace::new(config.send_interval_ns),
             pausing: false,
-            phase: Phase::Waiting,
+            phase: SendPhase::Waiting,
             head,
             read: zero,
             told: zero,
@@ -92,13 +92,13 @@ impl Sending {
 
     /// Goes on after what the peer holds.
     pub fn go_on(&mut self, held: Revision, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
-        (self.phase, self.read, self.told, self.held) = (Phase::Live, held, held, held);
+        (self.phase, self.read, self.told, self.held) = (SendPhase::Live, held, held, held);
         self.step(now_ns, actions);
     }
 
     /// Sends all there is.
-    pub fn exchange(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
-        self.phase = Phase::Exchanging { goal: self.head };
+    pub fn resync(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
+        self.phase = SendPhase::Resyncing { goal: self.head };
         self.step(now_ns, actions);
     }
 
@@ -117,39 +117,41 @@ impl Sending {
         self.more = batch.more && batch.upto > self.read;
         self.read = self.read.max(batch.upto);
         self.head = self.head.max(self.read);
-        let last_of_exchange = match self.phase {
-            Phase::Exchanging { goal } => self.read >= goal || !self.more,
-            Phase::Waiting | Phase::Live => false,
+        let last_of_resync = match self.phase {
+            SendPhase::Resyncing { goal } => self.read >= goal || !self.more,
+            SendPhase::Waiting | SendPhase::Live => false,
         };
-        if last_of_exchange {
-            self.phase = Phase::Live;
+        if last_of_resync {
+            self.phase = SendPhase::Live;
         }
         let mut parts = split(batch.deltas, self.message_bytes_max, actions);
-        if parts.is_empty() && last_of_exchange {
+        if parts.is_empty() && last_of_resync {
             parts.push(Vec::new());
         }
         let count = parts.len();
         for (at, deltas) in parts.into_iter().enumerate() {
             let partial = at + 1 < count;
             self.told = if partial { self.told } else { self.read };
-            let last_of_exchange = last_of_exchange && !partial;
-            self.waiting.push_back(Update { upto: self.told, partial, last_of_exchange, deltas, ..Update::default() });
+            let last_of_resync = last_of_resync && !partial;
+            self.waiting.push_back(Update { upto: self.told, partial, last_of_resync, deltas, ..Update::default() });
         }
         self.step(now_ns, actions);
     }
 
-    /// The peer has made updates durable. Tells whether that completes this half of an exchange.
-    pub fn ack(&mut self, ack: Ack, now_ns: u64, actions: &mut VecDeque<SessionAction>) -> Result<bool, Fault> {
+    /// The peer has made updates durable. Tells whether that completes this half of a resync.
+    pub fn ack(&mut self, ack: Ack, now_ns: u64, actions: &mut VecDeque<SessionAction>) -> Result<bool, SessionFault> {
         let count = ack.updates.checked_sub(self.acked).filter(|count| *count > 0 && ack.updates <= self.sent);
         let Some(count) = count else {
             let (updates, acked, sent) = (ack.updates, self.acked, self.sent);
-            return Err(Fault::protocol(format!("an ack of {updates} updates, where {acked} to {sent} are expected")));
+            return Err(SessionFault::protocol(format!(
+                "an ack of {updates} updates, where {acked} to {sent} are expected"
+            )));
         };
         let acked: Vec<Unacked> = self.unacked.drain(..count as usize).collect();
         let upto = acked.last().map_or(self.held, |unacked| unacked.upto);
         if upto != ack.revision {
             let revision = ack.revision;
-            return Err(Fault::protocol(format!("an ack of revision {revision}, where {upto} was sent")));
+            return Err(SessionFault::protocol(format!("an ack of revision {revision}, where {upto} was sent")));
         }
         if let Some(last) = acked.last()
             && !last.ack_may_wait
@@ -159,12 +161,12 @@ impl Sending {
         self.acked = ack.updates;
         self.held = self.held.max(upto);
         self.step(now_ns, actions);
-        Ok(acked.iter().any(|unacked| unacked.last_of_exchange))
+        Ok(acked.iter().any(|unacked| unacked.last_of_resync))
     }
 
     /// Tells the peer how far the store is, if it was not told.
     pub fn tell_progress(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
-        let idle = self.phase == Phase::Live && self.waiting.is_empty() && !self.awaits_ack();
+        let idle = self.phase == SendPhase::Live && self.waiting.is_empty() && !self.awaits_ack();
         if idle && self.told < self.read {
             self.told = self.read;
             self.waiting.push_back(Update { upto: self.told, ..Update::default() });
@@ -178,14 +180,14 @@ impl Sending {
             && let Some(mut update) = self.waiting.pop_front()
         {
             update.ack_may_wait = self.ack_may_wait(&update, now_ns);
-            let Update { upto, last_of_exchange, ack_may_wait, .. } = update;
-            self.unacked.push_back(Unacked { upto, last_of_exchange, ack_may_wait, sent_ns: now_ns });
+            let Update { upto, last_of_resync, ack_may_wait, .. } = update;
+            self.unacked.push_back(Unacked { upto, last_of_resync, ack_may_wait, sent_ns: now_ns });
             self.sent += 1;
             self.pace.sent(update.deltas.len(), now_ns);
             actions.push_back(SessionAction::Send(Message::Update(update)));
         }
         let idle = self.unacked.is_empty();
-        if idle && self.phase == Phase::Live {
+        if idle && self.phase == SendPhase::Live {
             // What was read and not sent, the peer had.
             self.held = self.held.max(self.read);
         }
@@ -200,9 +202,9 @@ impl Sending {
     /// Whether the acknowledgement of an update that is sent now may wait: it is neither for changes to conflate, nor to
     /// make room for more.
     fn ack_may_wait(&self, update: &Update, now_ns: u64) -> bool {
-        let trickles = self.phase == Phase::Live && !self.more && self.waiting.is_empty() && !self.awaits_ack();
+        let trickles = self.phase == SendPhase::Live && !self.more && self.waiting.is_empty() && !self.awaits_ack();
         let room = self.unacked.len() + 1 < WINDOW;
-        trickles && room && !update.last_of_exchange && self.pace.is_calm(now_ns)
+        trickles && room && !update.last_of_resync && self.pace.is_calm(now_ns)
     }
 
     /// Whether the last update is to be acknowledged at once, and nothing is sent that trickles until it is.
@@ -212,9 +214,9 @@ impl Sending {
 
     fn wants_to_read(&self) -> bool {
         let wanted = match self.phase {
-            Phase::Waiting => false,
-            Phase::Exchanging { .. } => true,
-            Phase::Live => self.more || self.head > self.read,
+            SendPhase::Waiting => false,
+            SendPhase::Resyncing { .. } => true,
+            SendPhase::Live => self.more || self.head > self.read,
         };
         let room = !self.awaits_ack() || (self.more && self.unacked.len() < WINDOW);
         wanted && room && self.waiting.is_empty() && !self.reading
@@ -222,7 +224,7 @@ impl Sending {
 
     /// When to read next. To catch up, nothing is waited for.
     fn due_ns(&self) -> u64 {
-        let trickles = self.phase == Phase::Live && !self.more;
+        let trickles = self.phase == SendPhase::Live && !self.more;
         if trickles { self.pace.next_ns() } else { 0 }
     }
 
@@ -235,7 +237,7 @@ impl Sending {
     /// Whether it makes a difference now what the store publishes. Where it does not, it will when the peer acknowledges or
     /// the time of [`Sending::next_timeout`] has come, and to hear of every change meanwhile would be for nothing.
     pub fn listens(&self) -> bool {
-        self.phase != Phase::Live || !(self.awaits_ack() || self.pausing)
+        self.phase != SendPhase::Live || !(self.awaits_ack() || self.pausing)
     }
 
     /// The peer holds all of this store's changes up to here.
@@ -246,7 +248,7 @@ impl Sending {
 
 /// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.
 fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<SessionAction>) -> Vec<Vec<Delta>> {
-    let mut parts = Parts { bytes_max, ..Parts::default() };
+    let mut parts = UpdateSplitter { bytes_max, ..UpdateSplitter::default() };
     for delta in deltas {
         let families = delta.group.families().iter().map(|f| Cost::of_family(&f.family));
         let cost = families.fold(Cost::of_header(&delta), Cost::plus);
@@ -260,7 +262,7 @@ fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<SessionAct
     parts.whole
 }
 
-fn split_group(delta: &Delta, parts: &mut Parts, actions: &mut VecDeque<SessionAction>) {
+fn split_group(delta: &Delta, parts: &mut UpdateSplitter, actions: &mut VecDeque<SessionAction>) {
     let header = Cost::of_header(delta);
     if !header.fits(parts.bytes_max) {
         return actions.push_back(unsendable(&delta.id, None, header, parts.bytes_max));
@@ -291,7 +293,7 @@ fn unsendable(id: &GroupId, family: Option<&Arc<str>>, cost: Cost, bytes_max: us
 }
 
 #[derive(Default)]
-struct Parts {
+struct UpdateSplitter {
     bytes_max: usize,
     whole: Vec<Vec<Delta>>,
     current: Vec<Delta>,
@@ -301,7 +303,7 @@ struct Parts {
     cost: Cost,
 }
 
-impl Parts {
+impl UpdateSplitter {
     fn push(&mut self, delta: Delta, cost: Cost) {
         if !self.cost.plus(cost).fits(self.bytes_max) || self.named.contains(&delta.id.key) {
             self.end();
@@ -327,7 +329,7 @@ mod tests {
     use crate::wire::{Decoder, Encoder};
 
     fn live(config: &Config) -> (Sending, VecDeque<SessionAction>) {
-        let skip = Skip { origin: crate::model::StoreId(9), after: Revision(0) };
+        let skip = OriginFilter { origin: crate::model::StoreId(9), after: Revision(0) };
         let (mut sending, mut actions) = (Sending::new(skip, Revision(0), config, 1 << 20), VecDeque::new());
         sending.go_on(Revision(0), 0, &mut actions);
         (sending, actions)

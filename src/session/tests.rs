@@ -38,13 +38,13 @@ fn acquainted(groups: usize) -> Pair {
 }
 
 #[test]
-fn strangers_exchange_and_then_go_on_where_they_were() {
+fn unknown_stores_resync_and_then_go_on_where_they_were() {
     let mut pair = acquainted(5);
-    assert!(pair.side(EDGE).established.as_ref().unwrap().exchange && pair.side(EDGE).exchanged);
+    assert!(pair.side(EDGE).established.as_ref().unwrap().resync && pair.side(EDGE).resync_completed);
     assert_eq!(pair.side(HUB).established.as_ref().unwrap().site, LabelSet::new([("IDC", "SYQ")]));
     pair.connect();
     pair.settle();
-    assert!(!pair.side(EDGE).established.as_ref().unwrap().exchange);
+    assert!(!pair.side(EDGE).established.as_ref().unwrap().resync);
     assert_eq!((pair.side(EDGE).groups_sent, pair.side(HUB).groups_sent), (0, 0));
     pair.cut();
     pair.write(EDGE, &key(3), &put(100, 2.5));
@@ -112,7 +112,7 @@ fn an_old_copy_of_an_edge_revives_nothing() {
     pair.replace(EDGE, copy);
     pair.connect();
     pair.settle();
-    assert!(pair.side(HUB).established.as_ref().unwrap().exchange);
+    assert!(pair.side(HUB).established.as_ref().unwrap().resync);
     converged(&pair);
     assert_eq!(pair.stores[EDGE].seen().len(), 1);
 }
@@ -150,7 +150,7 @@ fn a_tombstone_is_kept_while_older_changes_are_being_committed() {
 
 /// Found by `all_converge`: the edge had dropped the tombstone, and the hub took the group for known to it.
 #[test]
-fn a_hub_rolled_back_behind_a_dropped_tombstone_exchanges() {
+fn a_hub_rolled_back_behind_a_dropped_tombstone_resyncs() {
     let mut pair = acquainted(1);
     pair.forget_tombstones = true;
     let copy = pair.stores[HUB].clone();
@@ -159,12 +159,12 @@ fn a_hub_rolled_back_behind_a_dropped_tombstone_exchanges() {
     pair.replace(HUB, copy);
     pair.connect();
     pair.settle();
-    assert!(pair.side(EDGE).exchanged);
+    assert!(pair.side(EDGE).resync_completed);
     converged(&pair);
 }
 
 #[test]
-fn an_unfinished_exchange_is_begun_again() {
+fn an_unfinished_resync_is_begun_again() {
     let mut pair = acquainted(8);
     let copy = pair.stores[HUB].clone();
     for job in 0..8 {
@@ -177,10 +177,10 @@ fn an_unfinished_exchange_is_begun_again() {
     for _ in 0..40 {
         pair.step(0);
     }
-    assert!(pair.side(EDGE).groups_sent > 0 && !pair.side(EDGE).exchanged);
+    assert!(pair.side(EDGE).groups_sent > 0 && !pair.side(EDGE).resync_completed);
     pair.connect();
     pair.settle();
-    assert!(pair.side(EDGE).exchanged);
+    assert!(pair.side(EDGE).resync_completed);
     converged(&pair);
 }
 
@@ -282,8 +282,8 @@ fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_
 
 #[test]
 fn a_peer_that_breaks_the_rules_is_told_which() {
-    let update = |upto, partial, last_of_exchange| {
-        Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, ..Update::default() })
+    let update = |upto, partial, last_of_resync| {
+        Message::Update(Update { upto: Revision(upto), partial, last_of_resync, ..Update::default() })
     };
     let ack = |updates, revision| Message::Ack(Ack { updates, revision: Revision(revision), held_back: Vec::new() });
     let welcome = |pair: &mut Pair| {
@@ -294,18 +294,18 @@ fn a_peer_that_breaks_the_rules_is_told_which() {
             version: 1,
             info,
             site,
-            exchange: false,
+            resync: false,
             heartbeat_ms: 5_000,
             message_bytes_max: 1 << 20,
             clock,
-            above: Vec::new(),
+            upstream_stores: Vec::new(),
         })
     };
     let again = welcome(&mut Pair::new());
     let cases = [
         (update(0, false, false), "after one up to"),
         (update(900, true, false), "after one up to"),
-        (update(900, false, true), "end of an exchange"),
+        (update(900, false, true), "end of a resync"),
         (ack(99, 900), "an ack of 99 updates"),
         (ack(0, 0), "an ack of 0 updates"),
         (again, "a message welcome where"),

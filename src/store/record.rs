@@ -115,7 +115,7 @@ pub enum Record {
         id: GroupId,
         /// Its latest stamp.
         stamp: WriteTimestamp,
-        /// The revision of its last change: who holds less of this store must exchange with it.
+        /// The revision of its last change: who holds less of this store must resync with it.
         revision: Revision,
     },
     /// All changes of a peer's store up to this position are here.

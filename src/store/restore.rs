@@ -135,7 +135,7 @@ impl Store {
         }
     }
 
-    /// Peers whose stores are drawn anew at every start would make this grow for ever. What is left out costs an exchange.
+    /// Peers whose stores are drawn anew at every start would make this grow for ever. What is left out costs a resync.
     pub(super) fn keep_cursors(&mut self, cursors: impl IntoIterator<Item = (StoreId, PeerCursor)>) {
         for (peer, cursor) in cursors {
             if self.cursors.len() >= CURSORS_MAX && !self.cursors.contains_key(&peer) {

@@ -17,7 +17,7 @@ pub const VERSION: u32 = 1;
 pub const PLAIN_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a node's name, a software version or a closing text, at most; longer ones are refused.
 pub const TEXT_BYTES_MAX: usize = 1_024;
-/// Openings in a lineage, at most. Older ones are left out: who holds a position of such an opening gets an exchange.
+/// Openings in a lineage, at most. Older ones are left out: who holds a position of such an opening gets a resync.
 pub const OPENINGS_MAX: usize = 64;
 /// Positions held of other stores, at most.
 pub const CURSORS_MAX: usize = 64;
@@ -26,7 +26,7 @@ pub const CONFLICT_REPORTS_MAX: usize = 64;
 /// Bytes of them, about, at most.
 const CONFLICT_REPORTS_BYTES_MAX: usize = 128 << 10;
 /// Stores above a hub, at most.
-pub const ABOVE_MAX: usize = 64;
+pub const UPSTREAM_STORES_MAX: usize = 64;
 /// Labels of a place, at most.
 pub const PLACE_LABELS_MAX: usize = 64;
 
@@ -135,8 +135,8 @@ pub struct Welcome {
     pub info: PeerInfo,
     /// The labels under which the hub shows what this edge sends.
     pub site: LabelSet,
-    /// Whether the two stores must exchange all they have, rather than go on where they were.
-    pub exchange: bool,
+    /// Whether the two stores must resync all they have, rather than go on where they were.
+    pub resync: bool,
     /// How often both ends send a heartbeat, in milliseconds; an end silent for three of these is taken for dead.
     pub heartbeat_ms: u32,
     /// Bytes (before compression) of the largest message that the hub takes.
@@ -144,7 +144,7 @@ pub struct Welcome {
     /// The hub's clock.
     pub clock: Clock,
     /// The stores of the hubs to which this hub sends in its turn, and of those above them, as far as it knows.
-    pub above: Vec<StoreId>,
+    pub upstream_stores: Vec<StoreId>,
 }
 
 /// Changes of the sender's store, merged by the law of [`crate::model::group`].
@@ -154,8 +154,8 @@ pub struct Update {
     pub upto: Revision,
     /// Whether more of one indivisible batch follows; `upto` is then that of the update before.
     pub partial: bool,
-    /// Whether this update ends the sender's half of an exchange.
-    pub last_of_exchange: bool,
+    /// Whether this update ends the sender's half of a resync.
+    pub last_of_resync: bool,
     /// Whether its acknowledgement may wait a little for those of the next, to be one with them.
     pub ack_may_wait: bool,
     /// The changes; of no group twice.

@@ -117,11 +117,11 @@ struct WelcomePb {
     #[prost(message, optional, tag = "5")]
     clock: Option<ClockPb>,
     #[prost(bool, tag = "6")]
-    exchange: bool,
+    resync: bool,
     #[prost(uint32, tag = "7")]
     heartbeat_ms: u32,
     #[prost(fixed64, repeated, tag = "8")]
-    above: Vec<u64>,
+    upstream_stores: Vec<u64>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -202,7 +202,7 @@ pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8
     let flag = |set, flag| if set { flag } else { 0 };
     let flags = flag(columns.reset, RESET)
         | flag(update.partial, PARTIAL)
-        | flag(update.last_of_exchange, LAST_OF_EXCHANGE)
+        | flag(update.last_of_resync, LAST_OF_EXCHANGE)
         | flag(update.ack_may_wait, ACK_MAY_WAIT);
     let update = UpdatePb {
         upto: update.upto.0,
@@ -225,7 +225,7 @@ pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeErro
     let update = Update {
         upto: Revision(pb.upto),
         partial: pb.flags & PARTIAL != 0,
-        last_of_exchange: pb.flags & LAST_OF_EXCHANGE != 0,
+        last_of_resync: pb.flags & LAST_OF_EXCHANGE != 0,
         ack_may_wait: pb.flags & ACK_MAY_WAIT != 0,
         deltas: Vec::new(),
     };
@@ -359,9 +359,14 @@ impl From<&Welcome> for WelcomePb {
             site: labels_pb(&welcome.site),
             message_bytes_max: welcome.message_bytes_max,
             clock: Some(welcome.clock.into()),
-            exchange: welcome.exchange,
+            resync: welcome.resync,
             heartbeat_ms: welcome.heartbeat_ms,
-            above: welcome.above.iter().take(message::ABOVE_MAX).map(|store| store.0).collect(),
+            upstream_stores: welcome
+                .upstream_stores
+                .iter()
+                .take(message::UPSTREAM_STORES_MAX)
+                .map(|store| store.0)
+                .collect(),
         }
     }
 }
@@ -369,16 +374,16 @@ impl From<&Welcome> for WelcomePb {
 impl TryFrom<WelcomePb> for Welcome {
     type Error = DecodeError;
     fn try_from(pb: WelcomePb) -> Result<Self, DecodeError> {
-        bounded("stores above the hub", pb.above.len(), message::ABOVE_MAX)?;
+        bounded("stores above the hub", pb.upstream_stores.len(), message::UPSTREAM_STORES_MAX)?;
         Ok(Self {
             version: pb.version,
             info: pb.info.unwrap_or_default().try_into()?,
             site: labels_of("place", pb.site)?,
-            exchange: pb.exchange,
+            resync: pb.resync,
             heartbeat_ms: pb.heartbeat_ms,
             message_bytes_max: pb.message_bytes_max,
             clock: pb.clock.unwrap_or_default().into(),
-            above: pb.above.into_iter().map(StoreId).collect(),
+            upstream_stores: pb.upstream_stores.into_iter().map(StoreId).collect(),
         })
     }
 }

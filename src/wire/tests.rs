@@ -57,10 +57,10 @@ fn delta() -> impl Strategy<Value = Delta> {
 
 fn update() -> impl Strategy<Value = Message> {
     (any::<u64>(), any::<[bool; 3]>(), proptest::collection::vec(delta(), 0..5)).prop_map(
-        |(upto, [partial, last_of_exchange, ack_may_wait], mut deltas)| {
+        |(upto, [partial, last_of_resync, ack_may_wait], mut deltas)| {
             let mut named = std::collections::HashSet::new();
             deltas.retain(|delta: &Delta| named.insert(delta.id.clone()));
-            Message::Update(Update { upto: Revision(upto), partial, last_of_exchange, ack_may_wait, deltas })
+            Message::Update(Update { upto: Revision(upto), partial, last_of_resync, ack_may_wait, deltas })
         },
     )
 }
@@ -125,17 +125,21 @@ fn plain() -> impl Strategy<Value = Message> {
             }
         ),
         (any::<[u32; 2]>(), info(), labels(), any::<bool>(), any::<u64>(), clock(), any::<Vec<u8>>()).prop_map(
-            |([version, heartbeat_ms], info, site, exchange, message_bytes_max, clock, above)| {
-                let above = above.into_iter().take(message::ABOVE_MAX).map(|store| StoreId(store.into())).collect();
+            |([version, heartbeat_ms], info, site, resync, message_bytes_max, clock, upstream_stores)| {
+                let upstream_stores = upstream_stores
+                    .into_iter()
+                    .take(message::UPSTREAM_STORES_MAX)
+                    .map(|store| StoreId(store.into()))
+                    .collect();
                 Message::Welcome(Welcome {
                     version,
                     info,
                     site,
-                    exchange,
+                    resync,
                     heartbeat_ms,
                     message_bytes_max,
                     clock,
-                    above,
+                    upstream_stores,
                 })
             }
         ),
@@ -231,7 +235,7 @@ proptest! {
         let families = deltas.iter().flat_map(|d| d.group.families()).map(|f| Cost::of_family(&f.family));
         let cost = deltas.iter().map(Cost::of_header).chain(families).fold(Cost::default(), Cost::plus);
         let (upto, set) = (Revision(u64::MAX), true);
-        let update = Update { upto, partial: set, last_of_exchange: set, ack_may_wait: set, deltas };
+        let update = Update { upto, partial: set, last_of_resync: set, ack_may_wait: set, deltas };
         let bytes = encoded(&mut Encoder::new(), &Message::Update(update));
         prop_assert!(cost.fits(BYTES_MAX) && cost.bytes() + 128 >= bytes.len());
     }

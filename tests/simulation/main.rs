@@ -20,7 +20,7 @@ const PLANTED: [(Bug, u64); 11] = [
     (Bug::RetentionIgnored, 1),
     (Bug::WallClockStamps, 0),
     (Bug::DictionaryKept, 1),
-    (Bug::ExchangeWithoutTombstones, 6),
+    (Bug::ResyncWithoutTombstones, 6),
     (Bug::HeldBackBlocks, 1),
     (Bug::TombstoneDroppedEarly, 4),
     (Bug::AnswerBeforeSync, 8),

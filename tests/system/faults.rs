@@ -207,7 +207,7 @@ fn a_wiped_edge_gets_its_groups_back() {
     edge.wipe();
     edge.start();
     edge.shows("v", &[("group", "a"), ("k", "1")], 1.0);
-    assert!(edge.page().values("v", &[("group", "b")]).is_empty(), "no exchange revives what was deleted");
+    assert!(edge.page().values("v", &[("group", "b")]).is_empty(), "no resync revives what was deleted");
     assert!(edge.page().values("v", &[("IDC", "SYQ")]).is_empty(), "groups come back as they were pushed");
     equal(&hub, &edge, "SYQ");
 }

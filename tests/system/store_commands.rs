@@ -213,7 +213,7 @@ fn compact_leaves_a_sound_store_as_its_hub_knows_it() {
     edge.start();
     edge.shows("v", &[("group", "a")], 29.0);
     let line = edge.process().line("linked again", |line| line.contains("linked to the hub").then(|| line.to_owned()));
-    assert!(line.contains("exchange=false"), "the store is still the one that the hub knows: {line}");
+    assert!(line.contains("resync=false"), "the store is still the one that the hub knows: {line}");
     assert_eq!(edge.stop().0, Some(0));
     let kept = store(&["compact", "--keep"], &edge.store());
     assert_eq!(kept.code, Some(0), "{}", kept.err);

@@ -18,7 +18,7 @@ use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
-use crate::node::link::status::{Edges, Uplink, gather_uplinks};
+use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_store};
 use crate::node::writer::{WriteError, Writer};
 use crate::store::view::time_families;
@@ -68,11 +68,11 @@ pub struct Service {
     /// The node's own metrics.
     pub metrics: Arc<Metrics>,
     /// The edges, at a hub.
-    pub edges: Arc<Edges>,
+    pub edges: Arc<EdgeRegistry>,
     /// When its certificates expire.
     pub certificates: Arc<Certificates>,
     /// The uplinks, at an edge.
-    pub uplinks: Vec<Arc<Uplink>>,
+    pub uplinks: Vec<Arc<UplinkStatus>>,
     /// Build, flags and start time.
     pub status: NodeStatus,
     /// To the process.

@@ -24,7 +24,7 @@ use crate::node::clock::Clock;
 use crate::node::draft::Chain;
 use crate::node::writer::Writer;
 use crate::session::{
-    Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, Refused, SessionAction, SessionTime, Skip,
+    Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, OriginFilter, Refused, SessionAction, SessionTime,
 };
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
@@ -95,8 +95,8 @@ impl End {
 pub enum Note {
     /// The handshake is over.
     Established(Established),
-    /// The exchange is complete.
-    Exchanged,
+    /// The resync is complete.
+    ResyncCompleted,
     /// The peer holds our changes up to here.
     PeerHolds(Revision),
     /// We hold the peer's changes up to here.
@@ -114,7 +114,7 @@ pub enum Note {
 }
 
 /// What the two kinds of ends do differently.
-pub trait Rim: Send {
+pub trait SessionObserver: Send {
     /// Decides whether an edge may come in (hubs only), and where its groups are; with the revisions of that place.
     fn admit(
         &mut self,
@@ -127,7 +127,7 @@ pub trait Rim: Send {
 
 /// What every conversation needs.
 #[derive(Clone)]
-pub struct Context {
+pub struct LinkContext {
     /// Who writes.
     pub writer: Writer,
     /// The clocks.
@@ -140,7 +140,7 @@ pub struct Context {
     pub wire: Arc<Traffic>,
 }
 
-impl Context {
+impl LinkContext {
     /// What time it is for a session.
     pub fn now(&self) -> SessionTime {
         SessionTime { monotonic_ns: self.clock.monotonic_ns(), wall_ns: self.clock.wall_ns() }
@@ -149,19 +149,19 @@ impl Context {
 
 /// Goes on until either side ends it. `heads` are the revisions of the place, where that is known already; `dropped` says
 /// why, when this session alone is to end.
-pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
+pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     end: End,
     connection: Connection<S>,
     heads: Option<watch::Receiver<Revision>>,
-    rim: &mut impl Rim,
-    context: &Context,
+    observer: &mut impl SessionObserver,
+    context: &LinkContext,
     mut stop: Stop,
     mut dropped: Option<watch::Receiver<Option<Refused>>>,
 ) -> Closed {
     let Connection { sender, mut receiver } = connection;
     let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
     let mut sending = pin!(send(sender, queue, context.volume.clone()));
-    let mut talk = Talk {
+    let mut driver = LinkDriver {
         end,
         heads,
         scope: Scope::Shown,
@@ -175,29 +175,29 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
     };
     let mut heard_bytes = 0;
     let closed = loop {
-        if let Some(closed) = talk.act(rim).await {
+        if let Some(closed) = driver.act(observer).await {
             break closed;
         }
-        let deadline = talk.deadline();
+        let deadline = driver.deadline();
         let event = tokio::select! {
             // It is over, and nothing more can be sent.
             error = &mut sending => {
-                let last_word = timeout(LAST_WORD_TIMEOUT, talk.last_word(&mut receiver, rim)).await;
+                let last_word = timeout(LAST_WORD_TIMEOUT, driver.last_word(&mut receiver, observer)).await;
                 return last_word.ok().flatten().unwrap_or_else(|| lost(error));
             }
-            received = receiver.receive() => match talk.received(received, rim) {
+            received = receiver.receive() => match driver.received(received, observer) {
                 Ok(event) => event,
                 Err(closed) => break closed,
             },
-            head = changed(&mut talk.heads), if talk.end.listens() => {
-                rim.note(Note::Head(head));
+            head = changed(&mut driver.heads), if driver.end.listens() => {
+                observer.note(Note::Head(head));
                 Event::Head(head)
             }
-            Some(done) = talk.commits.next() => match done {
+            Some(done) = driver.commits.next() => match done {
                 Done::Durable(id, revision, held_back) => {
-                    rim.note(Note::Received(revision));
+                    observer.note(Note::Received(revision));
                     if !held_back.is_empty() {
-                        talk.end.handle(Event::HeldBack(held_back), context.now());
+                        driver.end.handle(Event::HeldBack(held_back), context.now());
                     }
                     Event::Committed(id)
                 }
@@ -214,17 +214,17 @@ pub async fn converse<S: AsyncRead + AsyncWrite + Unpin + Send>(
         if matches!(event, Event::Tick)
             && std::mem::replace(&mut heard_bytes, context.wire.received_bytes()) != heard_bytes
         {
-            talk.end.handle(Event::Heard, context.now());
+            driver.end.handle(Event::Heard, context.now());
         }
-        talk.end.handle(event, context.now());
+        driver.end.handle(event, context.now());
     };
     // What was asked to be sent before the end is still sent, for as long as the peer takes it.
-    drop(talk);
+    drop(driver);
     let _ = timeout(CLOSING_TIMEOUT, &mut sending).await;
     closed
 }
 
-struct Talk<'a> {
+struct LinkDriver<'a> {
     end: End,
     heads: Option<watch::Receiver<Revision>>,
     scope: Scope,
@@ -234,7 +234,7 @@ struct Talk<'a> {
     inflated: Vec<u8>,
     commits: FuturesOrdered<std::pin::Pin<Box<dyn Future<Output = Done> + Send>>>,
     chain: Chain,
-    context: &'a Context,
+    context: &'a LinkContext,
 }
 
 /// What came of a commit.
@@ -243,9 +243,9 @@ enum Done {
     Failed(String),
 }
 
-impl Talk<'_> {
+impl LinkDriver<'_> {
     /// Does all that the session asks for; returns how it ended, if it did.
-    async fn act(&mut self, rim: &mut impl Rim) -> Option<Closed> {
+    async fn act(&mut self, observer: &mut impl SessionObserver) -> Option<Closed> {
         while let Some(action) = self.end.poll_action() {
             match action {
                 SessionAction::Send(message) => {
@@ -254,7 +254,7 @@ impl Talk<'_> {
                     }
                 }
                 SessionAction::Admit(hello) => {
-                    let event = match rim.admit(hello).await {
+                    let event = match observer.admit(hello).await {
                         Ok((admitted, heads)) => {
                             self.scope = Scope::Site(Arc::new(admitted.site.clone()));
                             self.heads = Some(heads);
@@ -276,14 +276,14 @@ impl Talk<'_> {
                     warn!(group = %id, %family, bytes, bytes_max, "a family is too large for the peer and is not sent");
                 }
                 SessionAction::HeldBack(reports) => {
-                    rim.note(Note::HeldBack(reports.clone()));
+                    observer.note(Note::HeldBack(reports.clone()));
                     self.context.writer.held_back(self.scope.clone(), reports).await;
                 }
-                SessionAction::PeerHolds(revision) => rim.note(Note::PeerHolds(revision)),
-                SessionAction::ClockOffset(offset_ns) => rim.note(Note::ClockOffset(offset_ns)),
-                SessionAction::PeerLag(lag_ns) => rim.note(Note::PeerLag(lag_ns)),
-                SessionAction::Established(established) => rim.note(Note::Established(established)),
-                SessionAction::Exchanged => rim.note(Note::Exchanged),
+                SessionAction::PeerHolds(revision) => observer.note(Note::PeerHolds(revision)),
+                SessionAction::ClockOffset(offset_ns) => observer.note(Note::ClockOffset(offset_ns)),
+                SessionAction::PeerLag(lag_ns) => observer.note(Note::PeerLag(lag_ns)),
+                SessionAction::Established(established) => observer.note(Note::Established(established)),
+                SessionAction::ResyncCompleted => observer.note(Note::ResyncCompleted),
                 SessionAction::Close(closed) => return Some(closed),
             }
         }
@@ -295,10 +295,10 @@ impl Talk<'_> {
     async fn last_word<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         receiver: &mut Receiver<S>,
-        rim: &mut impl Rim,
+        observer: &mut impl SessionObserver,
     ) -> Option<Closed> {
         loop {
-            let event = self.received(receiver.receive().await, rim).ok()?;
+            let event = self.received(receiver.receive().await, observer).ok()?;
             self.end.handle(event, self.context.now());
             while let Some(action) = self.end.poll_action() {
                 if let SessionAction::Close(closed) = action {
@@ -308,7 +308,7 @@ impl Talk<'_> {
         }
     }
 
-    fn read(&self, since: Revision, skip: Skip, bytes_max: usize) -> Batch {
+    fn read(&self, since: Revision, skip: OriginFilter, bytes_max: usize) -> Batch {
         let published = self.context.writer.published();
         let set = published.changes(&self.scope, since, Some((skip.origin, skip.after)), bytes_max);
         let deltas = set
@@ -336,7 +336,7 @@ impl Talk<'_> {
     fn received(
         &mut self,
         received: Result<Option<Bytes>, WebSocketError>,
-        rim: &mut impl Rim,
+        observer: &mut impl SessionObserver,
     ) -> Result<Event, Closed> {
         let bytes = match received {
             Ok(Some(bytes)) => bytes,
@@ -352,7 +352,7 @@ impl Talk<'_> {
             return Ok(Event::Malformed(error.to_string()));
         }
         self.context.volume.add_received(self.inflated.len());
-        rim.note(Note::Heard);
+        observer.note(Note::Heard);
         let bytes = &self.inflated[..];
         Ok(match if open { self.decoder.decode(bytes) } else { Decoder::decode_plain(bytes) } {
             Ok(Message::Update(update)) if !update.deltas.iter().all(is_showable) => {

@@ -13,10 +13,10 @@ use tokio::time::{Instant, sleep};
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Schedule;
-use super::driver::{Context, End, Note, Rim, converse};
-use super::hub::Downlinks;
-use super::peer_info::{describe, explain};
-use super::status::Uplink;
+use super::driver::{End, LinkContext, Note, SessionObserver, drive};
+use super::hub::HubLinks;
+use super::peer_info::{close_text, peer_info};
+use super::status::UplinkStatus;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
@@ -33,7 +33,7 @@ use crate::wire::{CloseReason, ConflictReport, Hello};
 /// The longest that a hub's word on when to come back is followed.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 /// Families that are complained of in one session, at most.
-const COMPLAINTS_MAX: usize = 1_000;
+const REPORTED_MAX: usize = 1_000;
 /// Heartbeats after which a session counts as one that works, whatever was sent.
 const HEARTBEATS_LASTED: u32 = 3;
 
@@ -54,22 +54,22 @@ pub struct UplinkTask {
     /// The clocks.
     pub clock: Arc<Clock>,
     /// What is known of it, for all to see.
-    pub state: Arc<Uplink>,
+    pub state: Arc<UplinkStatus>,
     /// The links to the edges whose groups are sent on, where there are any.
-    pub downlinks: Option<Arc<Downlinks>>,
+    pub hub_links: Option<Arc<HubLinks>>,
 }
 
 /// How an attempt to be linked ended.
-struct Ended {
+struct EndedAttempt {
     text: String,
     /// When the hub wants to see us again.
     retry_after: Option<Duration>,
-    progress: Progress,
+    progress: LinkProgress,
 }
 
-impl Ended {
+impl EndedAttempt {
     fn early(text: String) -> Self {
-        Self { text, retry_after: None, progress: Progress::default() }
+        Self { text, retry_after: None, progress: LinkProgress::default() }
     }
 }
 
@@ -82,10 +82,10 @@ impl UplinkTask {
         let (head, now_ns) = (*heads.borrow_and_update(), self.clock.wall_ns());
         self.state.update(|link| link.lag.moved(head, now_ns));
         while !stop.is_stopped() {
-            let Some(dialled) = self.meanwhile(self.dial(), &mut heads, &mut stop).await else { break };
+            let Some(dialled) = self.tracking_lag(self.dial(), &mut heads, &mut stop).await else { break };
             let ended = match dialled {
-                Ok(dialled) => self.survive(self.converse(dialled, heads.clone(), stop.clone())).await,
-                Err(error) => Ended::early(error.to_string()),
+                Ok(dialled) => self.catch_panic(self.drive(dialled, heads.clone(), stop.clone())).await,
+                Err(error) => EndedAttempt::early(error.to_string()),
             };
             if ended.progress.is_made(Instant::now()) {
                 schedule.reset();
@@ -98,18 +98,18 @@ impl UplinkTask {
                 break;
             }
             self.report(&ended.text, wait, ended.progress.since.is_some());
-            if self.meanwhile(sleep(wait), &mut heads, &mut stop).await.is_none() {
+            if self.tracking_lag(sleep(wait), &mut heads, &mut stop).await.is_none() {
                 break;
             }
         }
     }
 
     /// A fault of this program ends one conversation, not the uplink: nobody would ever dial again.
-    async fn survive(&self, conversation: impl Future<Output = Ended>) -> Ended {
+    async fn catch_panic(&self, conversation: impl Future<Output = EndedAttempt>) -> EndedAttempt {
         AssertUnwindSafe(conversation).catch_unwind().await.unwrap_or_else(|_| {
             error!(hub = %self.options.hub, "a conversation with the hub panicked: this is a bug");
             self.state.update(|link| link.connected = false);
-            Ended::early("a fault of this program".into())
+            EndedAttempt::early("a fault of this program".into())
         })
     }
 
@@ -123,7 +123,7 @@ impl UplinkTask {
     }
 
     /// One conversation, until it is over.
-    async fn converse(&self, dialled: Dialled, heads: watch::Receiver<Revision>, stop: Stop) -> Ended {
+    async fn drive(&self, dialled: Dialled, heads: watch::Receiver<Revision>, stop: Stop) -> EndedAttempt {
         let Dialled { connection, peer, wire } = dialled;
         debug!(hub = %self.options.hub, %peer, "connected");
         let volume = Arc::<Traffic>::default();
@@ -132,34 +132,34 @@ impl UplinkTask {
             link.messages.follow(volume.clone());
         });
         let Ok(mut info) = self.writer.info(None).await else {
-            return Ended::early("the node is shutting down".into());
+            return EndedAttempt::early("the node is shutting down".into());
         };
         // A hub is told what is held of hubs: of the edges below there may be more than can be told.
         info.cursors.retain(|_, cursor| cursor.site.is_empty());
-        let context = Context {
+        let context = LinkContext {
             writer: self.writer.clone(),
             clock: self.clock.clone(),
             message_bytes_max: self.link.message_bytes_max,
             volume,
             wire,
         };
-        let mut rim = HubRim {
+        let mut observer = EdgeSession {
             task: self,
             head: info.head,
-            progress: Progress::default(),
-            untold: None,
-            complaints: HashSet::new(),
+            progress: LinkProgress::default(),
+            unsent_ack: None,
+            reported: HashSet::new(),
         };
         let send_interval_ns = u64::try_from(self.options.send_interval.as_nanos()).unwrap_or(u64::MAX);
         let link = session::Config { send_interval_ns, ..self.link.session_config() };
         let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
         let config = EdgeConfig { link, labels, lag };
-        let edge = Edge::new(config, describe(&self.name, info), context.now());
+        let edge = Edge::new(config, peer_info(&self.name, info), context.now());
         let end = End::Edge(Box::new(edge));
-        let closed = converse(end, connection, Some(heads), &mut rim, &context, stop, None).await;
+        let closed = drive(end, connection, Some(heads), &mut observer, &context, stop, None).await;
         self.state.update(|link| link.connected = false);
         let retry_after = come_back_after(&closed, self.options.dialling.backoff_max);
-        Ended { text: explain(&closed), retry_after, progress: rim.progress }
+        EndedAttempt { text: close_text(&closed), retry_after, progress: observer.progress }
     }
 
     fn report(&self, text: &str, wait: Duration, established: bool) {
@@ -174,7 +174,7 @@ impl UplinkTask {
     }
 
     /// Does something else than converse, and notes meanwhile since when changes wait. `None` if told to stop.
-    async fn meanwhile<T>(
+    async fn tracking_lag<T>(
         &self,
         other: impl Future<Output = T>,
         heads: &mut watch::Receiver<Revision>,
@@ -207,51 +207,51 @@ fn come_back_after(closed: &Closed, backoff_max: Duration) -> Option<Duration> {
 /// Whether a conversation came to anything. One that is established and fails at once must not make the next one come
 /// sooner.
 #[derive(Clone, Copy, Debug, Default)]
-struct Progress {
+struct LinkProgress {
     /// Since when it is established, and how long it must last to count by that alone.
     since: Option<(Instant, Duration)>,
     /// What the hub held at its begin.
     held: Option<Revision>,
     /// Both tell each other all they have. Until that is done it counts for nothing: what fails in it begins anew.
-    exchanging: bool,
+    resyncing: bool,
     /// The hub came to hold more.
     advanced: bool,
 }
 
-impl Progress {
-    fn established(&mut self, now: Instant, heartbeat_ns: u64, exchanging: bool) {
-        self.exchanging = exchanging;
+impl LinkProgress {
+    fn established(&mut self, now: Instant, heartbeat_ns: u64, resyncing: bool) {
+        self.resyncing = resyncing;
         self.since = Some((now, HEARTBEATS_LASTED * Duration::from_nanos(heartbeat_ns)));
     }
 
-    fn exchanged(&mut self) {
-        self.exchanging = false;
+    fn resync_completed(&mut self) {
+        self.resyncing = false;
         self.advanced = true;
     }
 
     fn peer_holds(&mut self, revision: Revision) {
-        self.advanced |= *self.held.get_or_insert(revision) < revision && !self.exchanging;
+        self.advanced |= *self.held.get_or_insert(revision) < revision && !self.resyncing;
     }
 
     fn is_made(&self, now: Instant) -> bool {
         let lasted = self.since.is_some_and(|(since, least)| now.saturating_duration_since(since) >= least);
-        self.advanced || (lasted && !self.exchanging)
+        self.advanced || (lasted && !self.resyncing)
     }
 }
 
 /// The edge's side of one conversation.
-struct HubRim<'a> {
+struct EdgeSession<'a> {
     task: &'a UplinkTask,
     /// The store's head at its begin.
     head: Revision,
-    progress: Progress,
+    progress: LinkProgress,
     /// What the hub holds and the writer has not been told yet.
-    untold: Option<Revision>,
+    unsent_ack: Option<Revision>,
     /// Families that were complained of.
-    complaints: HashSet<(Arc<LabelSet>, Arc<str>)>,
+    reported: HashSet<(Arc<LabelSet>, Arc<str>)>,
 }
 
-impl Rim for HubRim<'_> {
+impl SessionObserver for EdgeSession<'_> {
     async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
         let text = "an edge admits nobody".into();
         Err(Refused { reason: CloseReason::Protocol, text, retry_after_ms: None })
@@ -262,18 +262,18 @@ impl Rim for HubRim<'_> {
         let (now_ns, hub) = (task.clock.wall_ns(), &task.options.hub);
         match &note {
             Note::Established(established) => {
-                self.progress.established(Instant::now(), established.heartbeat_ns, established.exchange);
-                if let Some(downlinks) = &task.downlinks {
-                    let above = [&[established.peer.store], &*established.above].concat();
-                    downlinks.sends_to(task.number, above);
+                self.progress.established(Instant::now(), established.heartbeat_ns, established.resync);
+                if let Some(hub_links) = &task.hub_links {
+                    let upstream_stores = [&[established.peer.store], &*established.upstream_stores].concat();
+                    hub_links.sends_to(task.number, upstream_stores);
                 }
             }
-            Note::Exchanged => self.progress.exchanged(),
+            Note::ResyncCompleted => self.progress.resync_completed(),
             Note::PeerHolds(revision) => {
                 self.progress.peer_holds(*revision);
-                self.untold = Some(*revision);
+                self.unsent_ack = Some(*revision);
             }
-            Note::HeldBack(reports) => self.complain(reports),
+            Note::HeldBack(reports) => self.report_suppressed(reports),
             _ => {}
         }
         task.state.update(|link| match note {
@@ -281,12 +281,12 @@ impl Rim for HubRim<'_> {
                 link.connected = true;
                 link.connected_since_ns = now_ns;
                 link.sessions += 1;
-                link.exchanges += u64::from(established.exchange);
+                link.resyncs += u64::from(established.resync);
                 link.last_error.clear();
-                let (site, exchange) = (&established.site, established.exchange);
-                info!(%hub, peer = established.peer.node, %site, exchange, "linked to the hub");
+                let (site, resync) = (&established.site, established.resync);
+                info!(%hub, peer = established.peer.node, %site, resync, "linked to the hub");
             }
-            Note::Exchanged => info!(%hub, "the exchange with the hub is complete"),
+            Note::ResyncCompleted => info!(%hub, "the resync with the hub is complete"),
             Note::PeerHolds(revision) => {
                 link.acknowledged = revision;
                 link.lag.held(revision);
@@ -308,17 +308,16 @@ impl Rim for HubRim<'_> {
         });
         // Where the writer's queue is full, it is told with what comes next, a heartbeat at the latest: if nothing is pushed
         // any more, no later acknowledgement would let its tombstones go.
-        self.untold = self.untold.take_if(|revision| !task.writer.uplink_holds(task.number, *revision));
+        self.unsent_ack = self.unsent_ack.take_if(|revision| !task.writer.uplink_holds(task.number, *revision));
     }
 }
 
-impl HubRim<'_> {
+impl EdgeSession<'_> {
     /// Says what the hub does not show, once a session for each family.
-    fn complain(&mut self, reports: &[ConflictReport]) {
+    fn report_suppressed(&mut self, reports: &[ConflictReport]) {
         let hub = &self.task.options.hub;
         for ConflictReport { key, family, text, .. } in reports {
-            let known =
-                self.complaints.len() >= COMPLAINTS_MAX || !self.complaints.insert((key.clone(), family.clone()));
+            let known = self.reported.len() >= REPORTED_MAX || !self.reported.insert((key.clone(), family.clone()));
             match known {
                 true => {
                     debug!(%hub, group = %key, %family, reason = %text, "the hub keeps a family but does not show it")
@@ -344,7 +343,7 @@ mod tests {
     #[test]
     fn a_session_that_fails_at_once_is_no_progress() {
         let begin = Instant::now();
-        let mut progress = Progress::default();
+        let mut progress = LinkProgress::default();
         assert!(!progress.is_made(begin + 60 * SECOND), "never established");
         progress.established(begin, 1_000_000_000, false);
         progress.peer_holds(Revision(7));
@@ -352,12 +351,12 @@ mod tests {
         assert!(progress.is_made(begin + 3 * SECOND), "it lasted");
         progress.peer_holds(Revision(8));
         assert!(progress.is_made(begin), "something arrived");
-        let mut exchange = Progress::default();
-        exchange.established(begin, 1_000_000_000, true);
-        (7..9).for_each(|revision| exchange.peer_holds(Revision(revision)));
-        assert!(!exchange.is_made(begin + 60 * SECOND), "half an exchange begins anew");
-        exchange.exchanged();
-        assert!(exchange.is_made(begin));
+        let mut resync = LinkProgress::default();
+        resync.established(begin, 1_000_000_000, true);
+        (7..9).for_each(|revision| resync.peer_holds(Revision(revision)));
+        assert!(!resync.is_made(begin + 60 * SECOND), "half a resync begins anew");
+        resync.resync_completed();
+        assert!(resync.is_made(begin));
     }
 
     #[test]

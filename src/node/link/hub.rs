@@ -10,10 +10,10 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
-use super::driver::{Context, End, Note, Rim, converse};
-use super::peer_info::{describe, explain};
-use super::status::Edges;
-use super::upstream::Above;
+use super::driver::{End, LinkContext, Note, SessionObserver, drive};
+use super::peer_info::{close_text, peer_info};
+use super::status::EdgeRegistry;
+use super::upstream::UpstreamStores;
 use crate::model::{LabelSet, Revision, StoreId};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::identity::{EdgeIdentity, site_labels};
@@ -37,7 +37,7 @@ const UNPLACED_RETRY: Duration = Duration::from_secs(60);
 const REPLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// What the links of a hub share.
-pub struct Downlinks {
+pub struct HubLinks {
     /// What is shown as this node's name.
     pub name: String,
     /// Who writes.
@@ -45,7 +45,7 @@ pub struct Downlinks {
     /// The clocks.
     pub clock: Arc<Clock>,
     /// What is known of the edges, for all to see.
-    pub edges: Arc<Edges>,
+    pub edges: Arc<EdgeRegistry>,
     /// The hub's credentials, replaced on reload.
     pub acceptor: Arc<Acceptor>,
     /// What the configuration says of edges; replaced on reload.
@@ -55,9 +55,9 @@ pub struct Downlinks {
     /// For TLS and the WebSocket's handshake.
     pub handshake_timeout: Duration,
     /// The live sessions.
-    pub sessions: Mutex<Sessions>,
+    pub sessions: Mutex<SessionTable>,
     /// The stores of the hubs that this one sends to.
-    pub above: Above,
+    pub upstream_stores: UpstreamStores,
 }
 
 /// Who says where an edge is.
@@ -94,12 +94,12 @@ impl SiteRules {
 }
 
 /// The live sessions, and how to end them.
-pub struct Sessions {
+pub struct SessionTable {
     admission: Admission,
-    live: HashMap<SessionId, Live>,
+    live: HashMap<SessionId, LiveSession>,
 }
 
-struct Live {
+struct LiveSession {
     /// Says why, when the session is to end.
     end: watch::Sender<Option<Refused>>,
     /// Who was let in, what place it claims, and which it got.
@@ -108,14 +108,14 @@ struct Live {
     over: watch::Receiver<()>,
 }
 
-impl Sessions {
+impl SessionTable {
     /// None yet, and at most so many.
     pub fn new(sessions_max: usize) -> Self {
         Self { admission: Admission::new(sessions_max), live: HashMap::new() }
     }
 }
 
-impl Downlinks {
+impl HubLinks {
     /// Takes edges until told to stop.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, accepting: Accepting, stop: Stop) {
         let serve_one = {
@@ -129,36 +129,37 @@ impl Downlinks {
         let stream = Counted::new(stream);
         let wire = stream.traffic().clone();
         let mut stopping = stop.clone();
-        let shaken = tokio::select! {
-            shaken = timeout(self.handshake_timeout, self.shake(stream)) => shaken,
+        let handshaken = tokio::select! {
+            handshaken = timeout(self.handshake_timeout, self.handshake(stream)) => handshaken,
             () = stopping.stopped() => return debug!(%address, "connection dropped: the node is shutting down"),
         };
-        let (connection, peer) = match shaken {
-            Ok(Ok(shaken)) => shaken,
+        let (connection, peer) = match handshaken {
+            Ok(Ok(handshaken)) => handshaken,
             Ok(Err(text)) => return warn!(%address, reason = text, "connection to the edges' listener refused"),
             Err(_) => return debug!(%address, "connection to the edges' listener sent no handshake in time"),
         };
         let name = peer.identity.name.as_str().to_string();
         let volume = Arc::<Traffic>::default();
-        let Entered { session, dropped, over } = match self.enter() {
+        let RegisteredSession { session, dropped, over } = match self.enter() {
             Ok(entered) => entered,
             Err(error) => return warn!(%address, %error, "no randomness for a session"),
         };
-        let _entry = Entry { hub: self.clone(), name, session, _over: over };
-        let context = Context {
+        let _entry = SessionGuard { hub: self.clone(), name, session, _over: over };
+        let context = LinkContext {
             writer: self.writer.clone(),
             clock: self.clock.clone(),
             message_bytes_max: self.session.link.message_bytes_max,
             volume: volume.clone(),
             wire: wire.clone(),
         };
-        let mut rim = EdgeRim { hub: self.clone(), peer, address, session, wire, volume, established: false };
+        let mut observer = HubSession { hub: self.clone(), peer, address, session, wire, volume, established: false };
         let hub = Hub::new(self.session, context.now());
-        let closed = converse(End::Hub(Box::new(hub)), connection, None, &mut rim, &context, stop, Some(dropped)).await;
-        rim.over(&explain(&closed));
+        let closed =
+            drive(End::Hub(Box::new(hub)), connection, None, &mut observer, &context, stop, Some(dropped)).await;
+        observer.over(&close_text(&closed));
     }
 
-    async fn shake(
+    async fn handshake(
         &self,
         stream: Counted<TcpStream>,
     ) -> Result<(websocket::Connection<crate::net::dial::LinkStream>, Peer), String> {
@@ -168,7 +169,7 @@ impl Downlinks {
         Ok((connection, peer))
     }
 
-    fn sessions(&self) -> std::sync::MutexGuard<'_, Sessions> {
+    fn sessions(&self) -> std::sync::MutexGuard<'_, SessionTable> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -182,7 +183,7 @@ impl Downlinks {
             let Some((identity, claimed, site)) = &live.at_site else { continue };
             if sites.of(identity, claimed).as_ref() != Ok(site) {
                 info!(edge = identity.name.as_str(), "the edge's place is another now: its session ends");
-                live.end.send_replace(Some(moved()));
+                live.end.send_replace(Some(close_site_changed()));
             }
         }
         *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
@@ -192,20 +193,20 @@ impl Downlinks {
     /// come back and hear it, and whoever finds itself in a loop ends it.
     pub fn sends_to(&self, uplink: usize, stores: Vec<StoreId>) {
         let sessions = self.sessions();
-        if self.above.set(uplink, stores) {
+        if self.upstream_stores.set(uplink, stores) {
             for live in sessions.live.values().filter(|live| live.at_site.is_some()) {
-                live.end.send_replace(Some(risen()));
+                live.end.send_replace(Some(close_topology_changed()));
             }
         }
     }
 
     /// Enters a connection among the sessions; the receiver says when and why it is to end.
-    fn enter(&self) -> Result<Entered, getrandom::Error> {
+    fn enter(&self) -> Result<RegisteredSession, getrandom::Error> {
         let session = SessionId(random_id()?);
         let (end, dropped) = watch::channel(None);
         let (over_sender, over) = watch::channel(());
-        self.sessions().live.insert(session, Live { end, at_site: None, over });
-        Ok(Entered { session, dropped, over: over_sender })
+        self.sessions().live.insert(session, LiveSession { end, at_site: None, over });
+        Ok(RegisteredSession { session, dropped, over: over_sender })
     }
 
     /// The place of an edge that wants in. Noted in one step with looking it up, so that no change of places is missed.
@@ -220,7 +221,7 @@ impl Downlinks {
 }
 
 /// A connection that is among the sessions.
-struct Entered {
+struct RegisteredSession {
     session: SessionId,
     /// Why it is to end, once it is.
     dropped: watch::Receiver<Option<Refused>>,
@@ -230,15 +231,15 @@ struct Entered {
 
 /// A connection's place among the sessions. Given back however the connection's task ends: a name that stayed taken
 /// would keep its edge out for ever.
-struct Entry {
-    hub: Arc<Downlinks>,
+struct SessionGuard {
+    hub: Arc<HubLinks>,
     name: String,
     session: SessionId,
     /// Dropped after the rest: who waits for the end finds the place free.
     _over: watch::Sender<()>,
 }
 
-impl Drop for Entry {
+impl Drop for SessionGuard {
     fn drop(&mut self) {
         let mut sessions = self.hub.sessions();
         sessions.admission.leave(&self.name, self.session);
@@ -246,24 +247,24 @@ impl Drop for Entry {
     }
 }
 
-fn replaced() -> Refused {
+fn close_replaced() -> Refused {
     let text = "a newer session of the same store took over".into();
     Refused { reason: CloseReason::Replaced, text, retry_after_ms: None }
 }
 
-fn moved() -> Refused {
+fn close_site_changed() -> Refused {
     let text = "the hub's configuration gives the edge another place: come back for it".into();
     Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
-fn risen() -> Refused {
+fn close_topology_changed() -> Refused {
     let text = "the hub sends to other hubs than it said: come back to hear of them".into();
     Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
 /// The hub's side of one session.
-struct EdgeRim {
-    hub: Arc<Downlinks>,
+struct HubSession {
+    hub: Arc<HubLinks>,
     peer: Peer,
     address: SocketAddr,
     session: SessionId,
@@ -272,7 +273,7 @@ struct EdgeRim {
     established: bool,
 }
 
-impl EdgeRim {
+impl HubSession {
     fn name(&self) -> &str {
         self.peer.identity.name.as_str()
     }
@@ -287,7 +288,7 @@ impl EdgeRim {
     /// Waits until the session that this one replaces is over.
     async fn end(&self, old: SessionId) {
         let over = self.hub.sessions().live.get(&old).map(|live| {
-            live.end.send_replace(Some(replaced()));
+            live.end.send_replace(Some(close_replaced()));
             live.over.clone()
         });
         if let Some(mut over) = over {
@@ -316,7 +317,7 @@ impl EdgeRim {
     }
 }
 
-impl Rim for EdgeRim {
+impl SessionObserver for HubSession {
     async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
         let at_site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
         let site = at_site.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)))?;
@@ -339,8 +340,8 @@ impl Rim for EdgeRim {
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };
         info.cursors.retain(|_, cursor| *cursor.site == site);
-        let info = describe(&self.hub.name, info);
-        Ok((Admitted { info, site, exchange: false, above: self.hub.above.stores() }, heads))
+        let info = peer_info(&self.hub.name, info);
+        Ok((Admitted { info, site, resync: false, upstream_stores: self.hub.upstream_stores.stores() }, heads))
     }
 
     fn note(&mut self, note: Note) {
@@ -353,17 +354,19 @@ impl Rim for EdgeRim {
                 edge.link.connected_since_ns = now_ns;
                 edge.link.last_seen_ns = now_ns;
                 edge.link.sessions += 1;
-                edge.link.exchanges += u64::from(established.exchange);
+                edge.link.resyncs += u64::from(established.resync);
                 edge.link.wire.follow(self.wire.clone());
                 edge.link.messages.follow(self.volume.clone());
                 edge.address = Some(address);
                 edge.site = Arc::new(established.site.clone());
                 let expiry = self.peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
                 edge.certificate_expiry_seconds = expiry.as_secs();
-                let (site, exchange) = (&established.site, established.exchange);
-                info!(edge = self.peer.identity.name.as_str(), %address, %site, exchange, "edge linked");
+                let (site, resync) = (&established.site, established.resync);
+                info!(edge = self.peer.identity.name.as_str(), %address, %site, resync, "edge linked");
             }
-            Note::Exchanged => info!(edge = self.peer.identity.name.as_str(), "the exchange with the edge is complete"),
+            Note::ResyncCompleted => {
+                info!(edge = self.peer.identity.name.as_str(), "the resync with the edge is complete")
+            }
             Note::PeerHolds(revision) => edge.link.acknowledged = revision,
             Note::Received(revision) => edge.link.received = revision,
             Note::ClockOffset(offset_ns) => edge.link.clock_offset_ns = offset_ns,

@@ -13,4 +13,4 @@ mod peer_info;
 pub mod status;
 mod upstream;
 
-pub use upstream::Above;
+pub use upstream::UpstreamStores;

@@ -7,7 +7,7 @@ use crate::wire::message::CURSORS_MAX;
 use crate::wire::{CloseReason, EpochStart, PeerInfo, StoreCursor};
 
 /// What the store says of itself, as the link's messages have it.
-pub fn describe(node: &str, info: StoreInfo) -> PeerInfo {
+pub fn peer_info(node: &str, info: StoreInfo) -> PeerInfo {
     let StoreInfo { store, epochs, head, forgotten, cursors } = info;
     PeerInfo {
         node: node.into(),
@@ -25,7 +25,7 @@ pub fn describe(node: &str, info: StoreInfo) -> PeerInfo {
 }
 
 /// Why a conversation ended, for people.
-pub fn explain(closed: &Closed) -> String {
+pub fn close_text(closed: &Closed) -> String {
     match closed.reason {
         CloseReason::Other(0) => closed.text.clone(),
         reason if closed.by_peer => format!("{reason}: {} (said the peer)", closed.text),

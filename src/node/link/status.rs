@@ -17,7 +17,7 @@ const EDGES_MAX: usize = 10_000;
 
 /// Counts of one link over all its connections, and its present state.
 #[derive(Clone, Debug, Default)]
-pub struct Link {
+pub struct LinkStatus {
     /// Whether a session is established.
     pub connected: bool,
     /// When the last session was established, in nanoseconds since the epoch; 0 if none was.
@@ -27,11 +27,11 @@ pub struct Link {
     /// Sessions established.
     pub sessions: u64,
     /// Exchanges of everything, since the stores did not know each other.
-    pub exchanges: u64,
+    pub resyncs: u64,
     /// Bytes on the wire, TLS included.
-    pub wire: Volume,
+    pub wire: ByteCounters,
     /// Bytes of messages before compression.
-    pub messages: Volume,
+    pub messages: ByteCounters,
     /// Our revision up to which the peer holds our changes.
     pub acknowledged: Revision,
     /// The peer's revision up to which we hold its changes.
@@ -48,12 +48,12 @@ pub struct Link {
 
 /// Bytes of all connections of a link.
 #[derive(Clone, Debug, Default)]
-pub struct Volume {
+pub struct ByteCounters {
     before: (u64, u64),
     now: Arc<Traffic>,
 }
 
-impl Volume {
+impl ByteCounters {
     /// Counts another connection from now on.
     pub fn follow(&mut self, traffic: Arc<Traffic>) {
         self.before = (self.sent(), self.received());
@@ -73,11 +73,11 @@ impl Volume {
 
 /// An edge as its hub sees it.
 #[derive(Clone, Debug, Default)]
-pub struct EdgeLink {
+pub struct EdgeStatus {
     /// The labels of its place.
     pub site: Arc<LabelSet>,
     /// The link.
-    pub link: Link,
+    pub link: LinkStatus,
     /// Where it last connected from.
     pub address: Option<SocketAddr>,
     /// When its certificate expires, in seconds since the epoch.
@@ -88,7 +88,7 @@ pub struct EdgeLink {
     pub refused: BTreeMap<String, u64>,
 }
 
-impl EdgeLink {
+impl EdgeStatus {
     /// The age of the edge's oldest change that is not here, in nanoseconds, as far as can be known: what a silent edge has
     /// can only be as old as its silence.
     pub fn lag_ns(&self, now_ns: u64) -> u64 {
@@ -99,11 +99,11 @@ impl EdgeLink {
 
 /// All edges that a hub knows, by name.
 #[derive(Default)]
-pub struct Edges(Mutex<BTreeMap<String, EdgeLink>>);
+pub struct EdgeRegistry(Mutex<BTreeMap<String, EdgeStatus>>);
 
-impl Edges {
+impl EdgeRegistry {
     /// Changes what is known of an edge.
-    pub fn update<T>(&self, name: &str, change: impl FnOnce(&mut EdgeLink) -> T) -> T {
+    pub fn update<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> T {
         let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !edges.contains_key(name) && edges.len() >= EDGES_MAX {
             let gone = edges.iter().filter(|(_, edge)| !edge.link.connected);
@@ -124,7 +124,7 @@ impl Edges {
     }
 
     /// What is known now.
-    pub fn list(&self) -> Vec<(String, EdgeLink)> {
+    pub fn list(&self) -> Vec<(String, EdgeStatus)> {
         let edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         edges.iter().map(|(name, edge)| (name.clone(), edge.clone())).collect()
     }
@@ -140,17 +140,18 @@ impl Edges {
         if edges.is_empty() {
             return Vec::new();
         }
-        let rows: Vec<(Vec<(&str, &str)>, &EdgeLink)> = edges
+        let rows: Vec<(Vec<(&str, &str)>, &EdgeStatus)> = edges
             .iter()
             .map(|(name, edge)| {
                 let site = edge.site.iter().map(|label| (label.name, label.value)).filter(|label| label.0 != "edge");
                 (site.chain([("edge", name.as_str())]).collect(), edge)
             })
             .collect();
-        let each = |value: fn(&EdgeLink) -> f64| rows.iter().map(move |(labels, edge)| (labels.clone(), value(edge)));
+        let each = |value: fn(&EdgeStatus) -> f64| rows.iter().map(move |(labels, edge)| (labels.clone(), value(edge)));
         // Of an edge that was never heard, these are not zero but unknown.
         let heard = || rows.iter().filter(|(_, edge)| edge.link.last_seen_ns > 0);
-        let each_heard = |value: fn(&EdgeLink) -> f64| heard().map(move |(labels, edge)| (labels.clone(), value(edge)));
+        let each_heard =
+            |value: fn(&EdgeStatus) -> f64| heard().map(move |(labels, edge)| (labels.clone(), value(edge)));
         let refused = rows.iter().flat_map(|(labels, edge)| {
             edge.refused.iter().map(move |(reason, count)| {
                 let labels: Vec<_> = labels.iter().copied().chain([("reason", reason.as_str())]).collect();
@@ -197,28 +198,28 @@ impl Edges {
 
 /// The state of one uplink.
 #[derive(Debug)]
-pub struct Uplink {
+pub struct UplinkStatus {
     /// The hub's address, as configured.
     pub hub: String,
-    state: Mutex<Link>,
+    state: Mutex<LinkStatus>,
     changed: Notify,
 }
 
-impl Uplink {
+impl UplinkStatus {
     /// An uplink that was never connected.
     pub fn new(hub: String) -> Self {
         Self { hub, state: Mutex::default(), changed: Notify::new() }
     }
 
     /// Changes what is known of it.
-    pub fn update<T>(&self, change: impl FnOnce(&mut Link) -> T) -> T {
+    pub fn update<T>(&self, change: impl FnOnce(&mut LinkStatus) -> T) -> T {
         let changed = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_waiters();
         changed
     }
 
     /// What is known now.
-    pub fn get(&self) -> Link {
+    pub fn get(&self) -> LinkStatus {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -238,14 +239,14 @@ impl Uplink {
 }
 
 /// The uplinks as metrics.
-pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision, now_ns: u64) -> Vec<Family> {
+pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64) -> Vec<Family> {
     if uplinks.is_empty() {
         return Vec::new();
     }
-    let links: Vec<Link> = uplinks.iter().map(|uplink| uplink.get()).collect();
+    let links: Vec<LinkStatus> = uplinks.iter().map(|uplink| uplink.get()).collect();
     let labels = uplinks.iter().map(|uplink| vec![("hub", uplink.hub.as_str())]);
-    let rows: Vec<(Vec<(&str, &str)>, &Link)> = labels.zip(&links).collect();
-    let each = |value: fn(&Link) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
+    let rows: Vec<(Vec<(&str, &str)>, &LinkStatus)> = labels.zip(&links).collect();
+    let each = |value: fn(&LinkStatus) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
     let behind = rows.iter().map(|(labels, link)| (labels.clone(), head.0.saturating_sub(link.acknowledged.0) as f64));
     let mut families = vec![
         gauge(
@@ -289,15 +290,15 @@ pub fn gather_uplinks(uplinks: &[Arc<Uplink>], head: Revision, now_ns: u64) -> V
 }
 
 fn each_link<'a>(
-    rows: &[(Vec<(&'a str, &'a str)>, &'a EdgeLink)],
-    link: fn(&EdgeLink) -> &Link,
-) -> Vec<(Vec<(&'a str, &'a str)>, &'a Link)> {
+    rows: &[(Vec<(&'a str, &'a str)>, &'a EdgeStatus)],
+    link: fn(&EdgeStatus) -> &LinkStatus,
+) -> Vec<(Vec<(&'a str, &'a str)>, &'a LinkStatus)> {
     rows.iter().map(|(labels, edge)| (labels.clone(), link(edge))).collect()
 }
 
 /// What both kinds of links count.
-fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &Link)]) -> Vec<Family> {
-    let each = |value: fn(&Link) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
+fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &LinkStatus)]) -> Vec<Family> {
+    let each = |value: fn(&LinkStatus) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
     let name = |rest: &str| format!("{prefix}_{rest}");
     vec![
         counter(
@@ -324,7 +325,7 @@ fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &Link)]) -> Vec<Family> {
         counter(
             &name("resyncs_total"),
             "Sessions in which the two stores exchanged all they have, since they did not know each other.",
-            each(|link| link.exchanges as f64),
+            each(|link| link.resyncs as f64),
         ),
     ]
 }
@@ -335,7 +336,7 @@ mod tests {
 
     #[test]
     fn an_edge_that_never_came_is_shown_as_missing_and_without_lag() {
-        let edges = Edges::default();
+        let edges = EdgeRegistry::default();
         edges.expect("syq-1", &LabelSet::new([("IDC", "SYQ")]));
         let series = |families: &[Family], name: &str| {
             families.iter().find(|family| family.name().as_ref() == name).map_or(0, |family| family.values().len())
@@ -349,7 +350,7 @@ mod tests {
 
     #[tokio::test]
     async fn delivery_is_waited_for_while_there_is_a_link() {
-        let uplink = Uplink::new("hub:9443".into());
+        let uplink = UplinkStatus::new("hub:9443".into());
         uplink.delivered(Revision(9)).await;
         uplink.update(|link| link.connected = true);
         let deliver = async {

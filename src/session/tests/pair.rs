@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::store::{Seen, Store, seen};
 use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::{
-    Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, SessionAction,
-    SessionTime, Skip,
+    Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, OriginFilter,
+    SessionAction, SessionTime,
 };
 use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Message};
 
@@ -57,13 +57,13 @@ pub struct Side {
     decoder: Decoder,
     /// Bytes on their way to this end.
     inbox: VecDeque<Vec<u8>>,
-    reads: VecDeque<(Revision, Skip)>,
+    reads: VecDeque<(Revision, OriginFilter)>,
     commits: VecDeque<Commit>,
     pub peer_lag_ns: Option<u64>,
     /// What the peer said it holds back.
     pub held_back: Vec<ConflictReport>,
     pub established: Option<Established>,
-    pub exchanged: bool,
+    pub resync_completed: bool,
     pub closed: Option<Closed>,
     pub held: Option<Revision>,
     pub offset_ns: Option<i64>,
@@ -83,7 +83,7 @@ impl Side {
             peer_lag_ns: None,
             held_back: Vec::new(),
             established: None,
-            exchanged: false,
+            resync_completed: false,
             closed: None,
             held: None,
             offset_ns: None,
@@ -216,7 +216,10 @@ impl Pair {
                 }
                 SessionAction::Admit(_) => {
                     let (info, site) = (self.stores[end].info(), LabelSet::new([("IDC", "SYQ")]));
-                    self.tell(end, Event::Admitted(Admitted { info, site, exchange: false, above: Vec::new() }));
+                    self.tell(
+                        end,
+                        Event::Admitted(Admitted { info, site, resync: false, upstream_stores: Vec::new() }),
+                    );
                 }
                 SessionAction::Read { since, skip, .. } => side.reads.push_back((since, skip)),
                 SessionAction::Commit { id, deltas, peer, position } => {
@@ -232,7 +235,7 @@ impl Pair {
                 SessionAction::HeldBack(reports) => side.held_back.extend(reports),
                 SessionAction::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
                 SessionAction::Established(established) => side.established = Some(established),
-                SessionAction::Exchanged => side.exchanged = true,
+                SessionAction::ResyncCompleted => side.resync_completed = true,
                 SessionAction::Unsendable { .. } => panic!("all families are small"),
                 SessionAction::Close(closed) => side.closed = Some(closed),
             }

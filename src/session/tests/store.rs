@@ -7,7 +7,7 @@ use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position, Revision,
     StoreId, WriteTimestamp,
 };
-use crate::session::{Batch, Skip};
+use crate::session::{Batch, OriginFilter};
 use crate::wire::{Delta, EpochStart, PeerInfo, StoreCursor};
 
 #[derive(Clone, Copy, Debug)]
@@ -105,7 +105,7 @@ impl Store {
     }
 
     /// Reads marks in the order of their revisions; `marks_max` stands for the bytes of a real store.
-    pub fn read(&self, since: Revision, skip: Skip, marks_max: usize) -> Batch {
+    pub fn read(&self, since: Revision, skip: OriginFilter, marks_max: usize) -> Batch {
         let wanted =
             |mark: &Mark| mark.revision > since && !(mark.origin == Some(skip.origin) && mark.revision > skip.after);
         let marks = |entry: &Entry| -> Vec<Revision> {

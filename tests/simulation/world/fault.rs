@@ -462,8 +462,8 @@ impl World {
                 version: 1,
                 info: self.forged_facts(),
                 site: LabelSet::new([("IDC", "p0")]),
-                exchange: false,
-                above: Vec::new(),
+                resync: false,
+                upstream_stores: Vec::new(),
                 heartbeat_ms: 1_000,
                 message_bytes_max: 1 << 20,
                 clock: Clock::default(),
@@ -484,7 +484,7 @@ impl World {
                 Message::Update(Update {
                     upto: Revision(upto),
                     partial: self.random.chance(20),
-                    last_of_exchange: self.random.chance(50),
+                    last_of_resync: self.random.chance(50),
                     ack_may_wait: upto.is_multiple_of(2),
                     deltas: vec![Delta { id, group }],
                 })

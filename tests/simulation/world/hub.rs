@@ -2,7 +2,7 @@
 
 use pushrelay::model::{LabelSet, StoreId};
 use pushrelay::session::{AdmitDecision, Established, Event as Told, Refused, SessionId};
-use pushrelay::wire::message::ABOVE_MAX;
+use pushrelay::wire::message::UPSTREAM_STORES_MAX;
 use pushrelay::wire::{CloseReason, Hello};
 
 use super::bug::Bug;
@@ -106,22 +106,22 @@ impl World {
     }
 
     /// The stores above a hub, as its edges are told.
-    pub fn above(&self, hub: NodeId) -> Vec<StoreId> {
-        let above = self.nodes[hub].running.iter().flat_map(|running| running.above.values());
-        let mut stores: Vec<StoreId> = above.flatten().copied().collect();
+    pub fn upstream_stores(&self, hub: NodeId) -> Vec<StoreId> {
+        let upstream_stores = self.nodes[hub].running.iter().flat_map(|running| running.upstream_stores.values());
+        let mut stores: Vec<StoreId> = upstream_stores.flatten().copied().collect();
         stores.sort_unstable();
         stores.dedup();
-        stores.truncate(ABOVE_MAX);
+        stores.truncate(UPSTREAM_STORES_MAX);
         stores
     }
 
     /// A hub has linked to one above it: edges that were told otherwise come back, and hear of it.
     pub fn sends_to(&mut self, hub: NodeId, uplink: usize, established: &Established) {
-        let before = self.above(hub);
+        let before = self.upstream_stores(hub);
         let node = &mut self.nodes[hub];
         let Some(running) = node.running.as_mut().filter(|_| node.is_hub) else { return };
-        running.above.insert(uplink, [&[established.peer.store], &*established.above].concat());
-        if self.above(hub) == before {
+        running.upstream_stores.insert(uplink, [&[established.peer.store], &*established.upstream_stores].concat());
+        if self.upstream_stores(hub) == before {
             return;
         }
         let at_site: Vec<ConnId> = self

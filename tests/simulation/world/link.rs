@@ -85,7 +85,7 @@ pub struct Conn {
     pub peer_store: Option<StoreId>,
     pub over: bool,
     pub hostile: bool,
-    pub exchanging: Option<u64>,
+    pub resyncing: Option<u64>,
     /// What the hub holds and the edge's writer has not been told yet.
     pub untold: Option<Revision>,
 }
@@ -174,7 +174,7 @@ impl World {
             peer_store: None,
             over: false,
             hostile: false,
-            exchanging: None,
+            resyncing: None,
             untold: None,
         };
         let id = self.next_conn;
@@ -217,8 +217,8 @@ impl World {
             self.end(conn, end).machine = Machine::Edge(Box::new(Edge::new(config, info, now)));
             self.act_all(conn, end);
         } else {
-            let above = self.above(node);
-            let admitted = Admitted { info, site: (*site).clone(), exchange: false, above };
+            let upstream_stores = self.upstream_stores(node);
+            let admitted = Admitted { info, site: (*site).clone(), resync: false, upstream_stores };
             self.handle(conn, end, Told::Admitted(admitted));
         }
         self.unblocked(conn, end);

@@ -50,8 +50,9 @@ impl World {
                     };
                 };
                 let site = topology::site(site);
-                let above = !self.is_ring && self.nodes.iter().any(|n| n.is_hub && n.uplink_hubs().contains(&at));
-                let region = (above && !site.contains("REGION")).then(|| topology::site(topology::REGION));
+                let upstream_stores =
+                    !self.is_ring && self.nodes.iter().any(|n| n.is_hub && n.uplink_hubs().contains(&at));
+                let region = (upstream_stores && !site.contains("REGION")).then(|| topology::site(topology::REGION));
                 let idc = site
                     .iter()
                     .chain(region.iter().flat_map(|region| region.iter()))

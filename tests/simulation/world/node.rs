@@ -95,7 +95,7 @@ pub struct Running {
     pub watches: BTreeMap<Arc<LabelSet>, Watch>,
     pub admission: Admission,
     /// Of each uplink, its hub's store and those above that, as last heard.
-    pub above: BTreeMap<usize, Vec<StoreId>>,
+    pub upstream_stores: BTreeMap<usize, Vec<StoreId>>,
     pub sessions: BTreeMap<u64, ConnId>,
     /// The writer does nothing before.
     pub stalled_until: u64,
@@ -328,7 +328,7 @@ impl World {
             checkpoint: None,
             watches: BTreeMap::new(),
             admission: Admission::new(100),
-            above: BTreeMap::new(),
+            upstream_stores: BTreeMap::new(),
             sessions: BTreeMap::new(),
             stalled_until: 0,
         }));

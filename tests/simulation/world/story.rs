@@ -123,7 +123,7 @@ impl World {
             return self.go_on(SECOND, Story::CutOff { edge, hub, looks: looks - 1 });
         }
         if looks > 0 {
-            // Time for an exchange, or for a part of one.
+            // Time for a resync, or for a part of one.
             let wait = self.script.span(SECOND / 100, 10 * SECOND);
             return self.go_on(wait, Story::CutOff { edge, hub, looks: 0 });
         }

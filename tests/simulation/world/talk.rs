@@ -56,7 +56,7 @@ impl World {
                     EDGE => Scope::Shown,
                     _ => Scope::Site(self.end(conn, end).site.clone()),
                 };
-                let bare = self.is(Bug::ExchangeWithoutTombstones) && since.0 == 0;
+                let bare = self.is(Bug::ResyncWithoutTombstones) && since.0 == 0;
                 let Some(running) = &self.nodes[node].running else { return };
                 let published = running.store.published();
                 let set = published.changes(&scope, since, Some((skip.origin, skip.after)), bytes_max);
@@ -87,8 +87,8 @@ impl World {
                 self.nodes[node].offset_ns = offset_ns;
             }
             SessionAction::Established(established) => {
-                let what = if established.exchange { "link: exchange begun" } else { "link: gone on" };
-                self.trace(|| format!("{conn} established at {node}, exchange {}", established.exchange));
+                let what = if established.resync { "link: resync begun" } else { "link: gone on" };
+                self.trace(|| format!("{conn} established at {node}, resync {}", established.resync));
                 self.count(what);
                 if end == EDGE {
                     let uplink = self.conns[&conn].uplink;
@@ -96,7 +96,7 @@ impl World {
                     self.sends_to(node, uplink, &established);
                 }
             }
-            SessionAction::Exchanged => self.count("link: exchange completed"),
+            SessionAction::ResyncCompleted => self.count("link: resync completed"),
             SessionAction::Close(closed) => self.closed(conn, end, &closed),
             SessionAction::PeerHolds(_) | SessionAction::ClockOffset(_) => {}
             SessionAction::HeldBack(reports) => {
@@ -107,12 +107,12 @@ impl World {
         }
     }
 
-    /// The position that the last update from the hub would have set, were there no exchange.
+    /// The position that the last update from the hub would have set, were there no resync.
     fn half_position(&self, conn: ConnId) -> Option<pushrelay::model::Position> {
         let hub = self.conns.get(&conn)?.sides[HUB].node;
         let running = self.nodes[hub].running.as_ref()?;
         let epoch = running.store.epochs().last()?.epoch;
-        let revision = pushrelay::model::Revision(self.conns.get(&conn)?.exchanging?);
+        let revision = pushrelay::model::Revision(self.conns.get(&conn)?.resyncing?);
         Some(pushrelay::model::Position { epoch, revision })
     }
 
@@ -224,7 +224,7 @@ impl World {
                 if let Some(conn) = self.conns.get_mut(&conn)
                     && end == EDGE
                 {
-                    conn.exchanging = Some(upto);
+                    conn.resyncing = Some(upto);
                 }
                 Message::Update(update)
             }

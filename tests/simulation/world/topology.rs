@@ -178,10 +178,10 @@ impl World {
                 member.insert((site, hub), 0);
                 links.push(((site, at), (site, hub)));
                 // What a hub sends on goes to the hubs above it.
-                let above = if self.is_ring { Vec::new() } else { self.nodes[hub].uplink_hubs() };
-                for above in above {
-                    member.insert((site, above), 0);
-                    links.push(((site, hub), (site, above)));
+                let upstream_stores = if self.is_ring { Vec::new() } else { self.nodes[hub].uplink_hubs() };
+                for upstream_stores in upstream_stores {
+                    member.insert((site, upstream_stores), 0);
+                    links.push(((site, hub), (site, upstream_stores)));
                 }
             }
         }

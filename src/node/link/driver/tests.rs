@@ -25,10 +25,10 @@ fn info(store: u64) -> PeerInfo {
 /// Lets in whoever comes.
 struct Open(watch::Sender<Revision>);
 
-impl Rim for Open {
+impl SessionObserver for Open {
     async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
         let site = LabelSet::new([("IDC", "SYQ")]);
-        let admitted = Admitted { info: info(2), site, exchange: false, above: Vec::new() };
+        let admitted = Admitted { info: info(2), site, resync: false, upstream_stores: Vec::new() };
         Ok((admitted, self.0.subscribe()))
     }
 
@@ -43,19 +43,19 @@ async fn told(messages: Vec<Message>) -> Close {
     let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
     let hub = End::Hub(Box::new(Hub::new(HubConfig::default(), context.now())));
     let (_stop, stopped) = stop::channel();
-    let mut rim = Open(watch::channel(Revision(0)).0);
-    let serve = converse(hub, far.unwrap(), None, &mut rim, &context, stopped, None);
+    let mut observer = Open(watch::channel(Revision(0)).0);
+    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, stopped, None);
     tokio::join!(serve, last_word(near.unwrap(), messages)).1
 }
 
 /// Of a node that takes updates of 64 KiB.
-fn context() -> Context {
+fn context() -> LinkContext {
     const BYTES_MAX: usize = 64 << 10;
     let mut store = Store::new(Rules::default(), &[]);
     store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
     let retention = crate::node::writer::Retention { uplinks: 0, hub_ns: 0 };
     let (writer, _) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
-    Context {
+    LinkContext {
         writer,
         clock: Arc::default(),
         message_bytes_max: BYTES_MAX,
@@ -107,8 +107,8 @@ async fn what_the_peer_said_last_is_heard_though_nothing_can_be_sent_any_more() 
         let context = context();
         let config = EdgeConfig::default();
         let edge = End::Edge(Box::new(Edge::new(config, info(1), context.now())));
-        let ((_stop, stopped), mut rim) = (stop::channel(), Open(watch::channel(Revision(0)).0));
-        let closed = converse(edge, near.unwrap(), None, &mut rim, &context, stopped, None).await;
+        let ((_stop, stopped), mut observer) = (stop::channel(), Open(watch::channel(Revision(0)).0));
+        let closed = drive(edge, near.unwrap(), None, &mut observer, &context, stopped, None).await;
         assert_eq!((closed.reason, closed.retry_after_ms), (CloseReason::Storage, Some(5_000)), "{}", closed.text);
     }
 }
