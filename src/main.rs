@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// Measured, not assumed: see `docs/benchmarks.md`.
+/// Chosen by measurement: see `docs/lab/2026-11-22-performance-experiments.md`.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
