@@ -1,4 +1,5 @@
-//! Runs seeds of the simulation: `cargo run --release --example simulate -- --seeds 1000` (see `docs/testing.md`).
+//! Runs seeds of the simulation: `cargo run --release --example simulate -- --seeds 1000` (see
+//! `docs/contributing/testing.md`).
 
 #[path = "../tests/simulation/world/mod.rs"]
 mod world;

@@ -1,4 +1,5 @@
-//! Some dozen seeds of the simulation (`docs/testing.md`); `cargo run --release --example simulate` runs any number.
+//! Some dozen seeds of the simulation (`docs/contributing/testing.md`); `cargo run --release --example simulate` runs any
+//! number.
 
 mod world;
 
@@ -9,13 +10,13 @@ use world::{Options, run};
 const SEEDS: u64 = 40;
 /// Threads that make them.
 const THREADS: u64 = 2;
-/// Seeds that found something once; `docs/testing.md` says what.
+/// Seeds that found a bug once: `docs/lab/2026-11-29-simulation-findings.md`.
 const FOUND: [u64; 21] = [
     76, 132, 207, 1_029, 1_577, 2_099, 2_121, 2_222, 3_641, 7_385, 9_675, 9_698, 10_154, 13_738, 15_594, 17_124,
     18_413, 25_781, 43_161, 64_547, 84_448,
 ];
 /// Planted mistakes that a seed in thirty finds or more, and a seed that does. Others take hundreds of seeds, see
-/// `docs/testing.md`.
+/// `docs/contributing/testing.md`.
 const PLANTED: [(Bug, u64); 11] = [
     (Bug::RetentionIgnored, 1),
     (Bug::WallClockStamps, 0),
@@ -62,7 +63,8 @@ fn a_seed_says_all() {
     }
 }
 
-/// Mistakes are found: first the seed is tried that found each when the table of `docs/testing.md` was made, then some more.
+/// Planted mistakes are found: first by the seed that found each when the table of `docs/contributing/testing.md` was
+/// made, then by some more.
 #[test]
 fn planted_bugs_are_found() {
     for (bug, first) in PLANTED {
