@@ -1,8 +1,10 @@
-//! The documents, checked: links lead somewhere, tests that are named exist, the README stays short.
+//! The documents, checked: links and paths exist, tests that are named exist, the README stays short, and the commands of the
+//! tutorial print what it says.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// The README fits two screens.
 const README_LINES_MAX: usize = 90;
@@ -97,6 +99,66 @@ fn every_link_leads_somewhere() {
 }
 
 #[test]
+fn every_page_can_be_reached_from_the_start_page() {
+    let docs = root().join("docs");
+    let start = docs.join("README.md");
+    let (mut reached, mut open) = (BTreeSet::new(), vec![start]);
+    while let Some(page) = open.pop() {
+        if !reached.insert(page.canonicalize().unwrap()) {
+            continue;
+        }
+        for target in links(&fs::read_to_string(&page).unwrap()) {
+            let path = page.parent().unwrap().join(target.split('#').next().unwrap());
+            if path.extension().is_some_and(|extension| extension == "md") && path.exists() {
+                open.push(path);
+            }
+        }
+    }
+    let pages = files(&docs, "md");
+    let lost: Vec<_> = pages.iter().filter(|page| !reached.contains(&page.canonicalize().unwrap())).collect();
+    assert!(lost.is_empty(), "no link from docs/README.md leads to {lost:?}");
+}
+
+/// Pages that tell of the past: what they name may have gone.
+const DATED: &[&str] = &["docs/adr", "docs/lab"];
+
+#[test]
+fn every_path_that_is_named_exists() {
+    let folders = ["src", "tests", "docs", "config", "scripts", "benches", "fuzz", "examples"];
+    let modules: Vec<String> = fs::read_dir(root().join("src"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| !name.contains('.'))
+        .collect();
+    let (mut seen, mut missing) = (0, Vec::new());
+    for page in files(root(), "md") {
+        let name = page.strip_prefix(root()).unwrap();
+        if DATED.iter().any(|folder| name.starts_with(folder)) {
+            continue;
+        }
+        for span in prose(&fs::read_to_string(&page).unwrap()).split('`').skip(1).step_by(2) {
+            let first = span.split('/').next().unwrap();
+            let is_path = span.contains('/') && span.chars().all(|c| c.is_alphanumeric() || "/._-".contains(c));
+            let path = match first {
+                _ if !is_path => continue,
+                _ if folders.contains(&first) => root().join(span),
+                // A file of the source may be named from there.
+                _ if modules.iter().any(|module| module == first) && span.ends_with(".rs") => {
+                    root().join("src").join(span)
+                }
+                _ => continue,
+            };
+            seen += 1;
+            if !path.exists() {
+                missing.push(format!("{}: {span}", name.display()));
+            }
+        }
+    }
+    assert!(seen >= 30, "only {seen} paths seen");
+    assert!(missing.is_empty(), "paths that do not exist:\n{}", missing.join("\n"));
+}
+
+#[test]
 fn the_readme_is_short() {
     let lines = fs::read_to_string(root().join("README.md")).unwrap().lines().count();
     assert!(lines <= README_LINES_MAX, "README.md has {lines} lines, {README_LINES_MAX} are enough");
@@ -136,6 +198,54 @@ fn each_defence_of_the_threat_model_has_its_test() {
         }
     }
     assert!(seen >= 50, "only {seen} tests seen in the threat model");
+}
+
+/// The blocks of a page in that language, in order.
+fn blocks<'p>(page: &'p str, language: &str) -> Vec<&'p str> {
+    let begin = format!("```{language}\n");
+    page.split(&*begin).skip(1).map(|rest| rest.split("```").next().unwrap()).collect()
+}
+
+/// A command of a console block with the lines that it prints.
+fn commands(block: &str) -> Vec<(&str, String)> {
+    let mut commands: Vec<(&str, String)> = Vec::new();
+    for line in block.lines() {
+        match (line.strip_prefix("$ "), commands.last_mut()) {
+            (Some(command), _) => commands.push((command, String::new())),
+            (None, Some((_, printed))) => *printed += &format!("{line}\n"),
+            (None, None) => panic!("{line:?} comes before any command"),
+        }
+    }
+    commands
+}
+
+#[test]
+fn the_tutorial_prints_what_it_says() {
+    let page = fs::read_to_string(root().join("docs/tutorial/first-deployment.md")).unwrap();
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("tutorial-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    for (name, block) in ["hub.toml", "edge.toml"].iter().zip(blocks(&page, "toml")) {
+        fs::write(folder.join(name), block).unwrap();
+    }
+    let mut run = Vec::new();
+    for (command, expected) in blocks(&page, "console").into_iter().flat_map(commands) {
+        let Some(arguments) = command.strip_prefix("pushrelay ") else { continue };
+        if !["pki", "check-config"].iter().any(|name| arguments.starts_with(name)) {
+            continue;
+        }
+        let mut process = Command::new(env!("CARGO_BIN_EXE_pushrelay"));
+        let output = process.args(arguments.split(' ')).current_dir(&folder).output().unwrap();
+        let printed = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(printed, expected, "{command}");
+        for file in fs::read_dir(folder.join("certs")).unwrap() {
+            // The tutorial copies them to each node.
+            let file = file.unwrap();
+            fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+        }
+        run.push(command);
+    }
+    fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(run.len(), 5, "{run:?}");
 }
 
 #[test]

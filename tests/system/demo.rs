@@ -15,6 +15,13 @@ fn addresses(process: &Process) -> BTreeSet<SocketAddr> {
     urls.filter_map(address).collect()
 }
 
+/// The text without the port of each address.
+fn without_ports(text: &str) -> String {
+    let mut parts = text.split("127.0.0.1:");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + "127.0.0.1:" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
+}
+
 /// What a node shows, if it is up and its page is valid.
 fn page(address: SocketAddr) -> Option<Page> {
     let reply = http::request(address, "GET", "/metrics", &[], b"").ok().filter(|reply| reply.status == 200)?;
@@ -48,6 +55,14 @@ fn it_shows_both_places_at_the_hub_until_interrupted() {
     let command = command.unwrap_or_else(|| panic!("no command to push with in:\n{}", process.output()));
     bash(command.trim_start_matches([' ', '$']));
     assert!(http::request(hub, "GET", "/", &[], b"").unwrap().status == 200);
+
+    let tutorial = include_str!("../../docs/tutorial/demo.md");
+    let shown = tutorial.split_once("-- demo\n").unwrap().1.split_once("```").unwrap().0;
+    assert_eq!(
+        without_ports(&printed.join("\n")).trim(),
+        without_ports(shown).trim(),
+        "printed (left) and in the tutorial"
+    );
 
     process.signal("INT");
     assert_eq!(process.wait().code(), Some(0), "{}", process.output());
