@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::store::{Committed, Entry, HeldBack, PeerCursor, Refusal, Scope, Store, WriteOp, WriteTime};
+use crate::store::{Committed, Entry, PeerCursor, Refusal, Scope, Store, SuppressedFamily, WriteOp, WriteTime};
 use crate::wire::message::CONFLICT_REPORTS_MAX;
 use crate::wire::{ConflictReport, Delta};
 
@@ -142,8 +142,8 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, Re
         all_held.extend(held_back.into_iter().map(|held| (GroupId::clone(&id), key.clone(), held)));
     }
     // What another group of the same update made room for is not held back any more.
-    let still = all_held.into_iter().filter(|(id, _, held)| store.holds_back(id, &held.name));
-    let report = |(_, key, held): (GroupId, Arc<LabelSet>, HeldBack)| {
+    let still = all_held.into_iter().filter(|(id, _, held)| store.is_suppressed(id, &held.name));
+    let report = |(_, key, held): (GroupId, Arc<LabelSet>, SuppressedFamily)| {
         let text = held.reason();
         ConflictReport { key, family: held.name, stamp: held.stamp, text }
     };
@@ -175,7 +175,7 @@ pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport
         // What is held back here too was known to be when it was taken.
         let shown = |entry: &Entry| {
             let (family, mark) = entry.family(&report.family)?;
-            (!mark.held).then_some(family.stamp)
+            (!mark.suppressed).then_some(family.stamp)
         };
         let pushed = entry.and_then(|entry| shown(&entry));
         if pushed == Some(report.stamp) && noted.insert(id.clone()) {

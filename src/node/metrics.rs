@@ -227,7 +227,7 @@ pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
         one("pushrelay_store_groups", "Groups held.", counts.groups as f64),
         one("pushrelay_store_tombstones", tombstones, counts.tombstones as f64),
         one("pushrelay_store_series", series, counts.series as f64),
-        one("pushrelay_store_held_back_families", held, counts.held as f64),
+        one("pushrelay_store_held_back_families", held, counts.suppressed as f64),
         one("pushrelay_store_revision", revision, head.0 as f64),
     ]
 }

@@ -24,9 +24,9 @@ pub(super) struct Terms {
 pub(super) enum Conflicts {
     Refuse,
     /// Hold it back, unless it exceeds a bound.
-    Hold,
+    Suppress,
     /// Hold it back, whatever the conflict.
-    HoldAll,
+    SuppressAll,
 }
 
 /// A family whose values alone changed: there is nothing to check.
@@ -59,8 +59,8 @@ impl Store {
         let mut names = Vec::new();
         for (at, new) in replaced.chain(changes.gone.iter().map(|at| (*at, None))) {
             let (gone, was, state) = of_before(at);
-            if was.held {
-                self.index.free(gone.family.name(), entry.id());
+            if was.suppressed {
+                self.index.release(gone.family.name(), entry.id());
             } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.schema(), gone.family.schema())) {
                 self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
@@ -69,16 +69,16 @@ impl Store {
         let (mut marks, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
         for (origin, new) in pairs() {
             let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.schema(), new.family.schema());
-            let (held, state) = match origin.before.map(of_before) {
+            let (suppressed, state) = match origin.before.map(of_before) {
                 Some((_, was, state)) if !origin.set => {
                     marks.push(was);
                     states.push(state.clone());
                     continue;
                 }
-                Some((f, was, state)) if !was.held && stays(f) => (false, same_schema(entry, new, state)),
+                Some((f, was, state)) if !was.suppressed && stays(f) => (false, same_schema(entry, new, state)),
                 _ => self.admit_family(entry, &new.family, terms)?,
             };
-            marks.push(FamilyMeta { held, ..mark });
+            marks.push(FamilyMeta { suppressed, ..mark });
             states.push(state);
         }
         Ok(((marks.finish(), states), names))
@@ -93,17 +93,19 @@ impl Store {
     ) -> Result<(bool, FamilyState), Refusal> {
         match (self.admit(entry, family, terms.series_max), terms.conflicts) {
             (Ok(shown), _) => Ok((false, shown_as(shown))),
-            (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Hold) => {
+            (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Suppress) => {
                 Err(Refusal::Limit { name, max })
             }
             (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
-            (Err(conflict), Conflicts::Hold | Conflicts::HoldAll) => Ok((true, self.hold(entry, family, conflict))),
+            (Err(conflict), Conflicts::Suppress | Conflicts::SuppressAll) => {
+                Ok((true, self.suppress(entry, family, conflict)))
+            }
         }
     }
 
-    fn hold(&mut self, entry: &Entry, family: &Family, conflict: Conflict) -> FamilyState {
+    fn suppress(&mut self, entry: &Entry, family: &Family, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.schema().series_len());
-        self.index.hold(family.name(), entry.id(), room);
+        self.index.suppress(family.name(), entry.id(), room);
         let conflict = Some(Arc::new(conflict));
         FamilyState { conflict, ..FamilyState::default() }
     }
@@ -137,17 +139,17 @@ impl Store {
     }
 
     /// Families held back that could be shown now that families with these names were taken out of the index.
-    pub(super) fn freed_by(&self, gone: &[Arc<str>]) -> Vec<(GroupId, Arc<str>)> {
-        if self.index.held_len() == 0 {
+    pub(super) fn released_by(&self, gone: &[Arc<str>]) -> Vec<(GroupId, Arc<str>)> {
+        if self.index.suppressed_len() == 0 {
             return Vec::new();
         }
         let names: HashSet<Arc<str>> = gone.iter().flat_map(related).collect();
-        let mut freed: Vec<_> = names
+        let mut released: Vec<_> = names
             .into_iter()
-            .flat_map(|name| self.index.held(&name).into_iter().map(move |id| (id, name.clone())))
+            .flat_map(|name| self.index.suppressed(&name).into_iter().map(move |id| (id, name.clone())))
             .collect();
-        freed.sort();
-        freed
+        released.sort();
+        released
     }
 
     /// Shows families of a group that were held back, or notes why they still are: all together, as each change of a group
@@ -155,23 +157,23 @@ impl Store {
     /// held back in any number of groups.
     pub(super) fn readmit(&mut self, id: &GroupId, names: &[Arc<str>]) {
         let Some(entry) = self.staged.get(id) else {
-            return names.iter().for_each(|name| self.index.free(name, id));
+            return names.iter().for_each(|name| self.index.release(name, id));
         };
         let (mut states, mut shown_now) = (Vec::new(), HashSet::new());
-        let is_held = |at: &usize| entry.marks.get(*at).held;
+        let was_suppressed = |at: &usize| entry.marks.get(*at).suppressed;
         for name in names {
-            let Some(at) = entry.position(name).filter(|at| is_held(at) && !shown_now.contains(at)) else {
-                self.index.free(name, id);
+            let Some(at) = entry.position(name).filter(|at| was_suppressed(at) && !shown_now.contains(at)) else {
+                self.index.release(name, id);
                 continue;
             };
             let family = &entry.group.families()[at].family;
             let state = match self.admit(&entry, family, self.rules.limits.series_max) {
                 Ok(shown) => {
-                    self.index.free(name, id);
+                    self.index.release(name, id);
                     shown_now.insert(at);
                     shown_as(shown)
                 }
-                Err(conflict) => self.hold(&entry, family, conflict),
+                Err(conflict) => self.suppress(&entry, family, conflict),
             };
             if state.conflict != entry.families[at].conflict {
                 states.push((at, state));
@@ -184,7 +186,8 @@ impl Store {
         for (at, state) in states {
             new.families[at] = state;
         }
-        let mark = |at| FamilyMeta { held: is_held(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
+        let mark =
+            |at| FamilyMeta { suppressed: was_suppressed(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
         new.marks = (0..new.families.len()).map(mark).collect();
         if !shown_now.is_empty() {
             self.records.push(Record::Group(new.record(|at| shown_now.contains(&at))));

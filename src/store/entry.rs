@@ -49,7 +49,7 @@ pub struct FamilyState {
 
 /// A family that is kept but not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeldBack {
+pub struct SuppressedFamily {
     /// Its name.
     pub name: Arc<str>,
     /// When it was pushed.
@@ -61,7 +61,7 @@ pub struct HeldBack {
 /// Bookkeeping of a group's families, and how each is shown.
 pub(super) type AdmittedFamilies = (FamilyMetas, Vec<FamilyState>);
 
-impl HeldBack {
+impl SuppressedFamily {
     /// Why it is not shown, in words. Made only for those who are told: a long update may hold back any number.
     pub fn reason(&self) -> Arc<str> {
         self.conflict.as_ref().map(|conflict| conflict.to_string().into()).unwrap_or_default()
@@ -139,8 +139,8 @@ impl Entry {
     }
 
     /// Whether something of it is held back.
-    pub fn holds_back(&self) -> bool {
-        self.distinct_marks().any(|mark| mark.held)
+    pub fn has_suppressed(&self) -> bool {
+        self.distinct_marks().any(|mark| mark.suppressed)
     }
 
     /// Each family with its bookkeeping and how it is shown, in the order of names.
@@ -150,10 +150,10 @@ impl Entry {
     }
 
     /// The families that came after that revision and are held back.
-    pub fn held_since(&self, revision: Revision) -> impl Iterator<Item = HeldBack> {
-        self.families().filter(move |(_, mark, _)| mark.held && mark.revision > revision).map(|(f, _, state)| {
+    pub fn suppressed_since(&self, revision: Revision) -> impl Iterator<Item = SuppressedFamily> {
+        self.families().filter(move |(_, mark, _)| mark.suppressed && mark.revision > revision).map(|(f, _, state)| {
             let (name, conflict) = (f.family.name().clone(), state.conflict.clone());
-            HeldBack { name, stamp: f.stamp, conflict }
+            SuppressedFamily { name, stamp: f.stamp, conflict }
         })
     }
 
@@ -164,14 +164,14 @@ impl Entry {
 
     /// The same, each with where it is shown.
     pub(super) fn shown_hints(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
-        let shown = self.families().filter(|(_, mark, _)| !mark.held);
+        let shown = self.families().filter(|(_, mark, _)| !mark.suppressed);
         shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.site))
     }
 
     /// A family, given by its position, as a scrape shows it, if it does.
     pub(super) fn shown_at(&self, at: usize) -> Option<&Family> {
         let as_pushed = || &self.group.families()[at].family;
-        (!self.marks.get(at).held).then(|| self.families[at].shown.as_deref().unwrap_or_else(as_pushed))
+        (!self.marks.get(at).suppressed).then(|| self.families[at].shown.as_deref().unwrap_or_else(as_pushed))
     }
 
     /// When the last push was accepted, in seconds since the epoch; 0 if none was.

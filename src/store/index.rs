@@ -116,8 +116,8 @@ struct NameUse {
 enum Step {
     Added { name: Arc<str>, key: Arc<LabelSet>, series: usize },
     Removed { name: Arc<str>, metric_type: MetricType, key: Arc<LabelSet>, series: usize },
-    Held { name: Arc<str>, id: GroupId },
-    Freed { name: Arc<str>, id: GroupId, room: Option<usize> },
+    Suppressed { name: Arc<str>, id: GroupId },
+    Released { name: Arc<str>, id: GroupId, room: Option<usize> },
     KeyAdded { key: Arc<LabelSet> },
     KeyRemoved { key: Arc<LabelSet>, at: usize, id: GroupId },
 }
@@ -135,8 +135,8 @@ pub struct Index {
     /// Live groups by their full labels ([`super::Entry::full`]); the first is the one shown.
     keys: HashMap<Arc<LabelSet>, Vec<GroupId>>,
     /// Groups in which a family of that name is held back, each with the room that it waits for if that is why.
-    held: HashMap<Arc<str>, BTreeMap<GroupId, Option<usize>>>,
-    held_len: usize,
+    suppressed: HashMap<Arc<str>, BTreeMap<GroupId, Option<usize>>>,
+    suppressed_len: usize,
     /// Those that wait for room, by the number of series that they need.
     waiting: BTreeSet<(usize, GroupId, Arc<str>)>,
     series: usize,
@@ -155,13 +155,13 @@ impl Index {
     }
 
     /// The groups that hold a family of that name back.
-    pub fn held(&self, name: &str) -> Vec<GroupId> {
-        self.held.get(name).map(|ids| ids.keys().cloned().collect()).unwrap_or_default()
+    pub fn suppressed(&self, name: &str) -> Vec<GroupId> {
+        self.suppressed.get(name).map(|ids| ids.keys().cloned().collect()).unwrap_or_default()
     }
 
     /// How many families are held back.
-    pub fn held_len(&self) -> usize {
-        self.held_len
+    pub fn suppressed_len(&self) -> usize {
+        self.suppressed_len
     }
 
     /// Of the families that wait for room, the one that needs least, with those after it that are of the same group, as many
@@ -315,37 +315,37 @@ impl Index {
     }
 
     /// Notes that the group holds the family `name` back; if only until there is room for so many series, `room`.
-    pub fn hold(&mut self, name: &Arc<str>, id: &GroupId, room: Option<usize>) {
-        self.free(name, id);
-        self.enter_held(name.clone(), id.clone(), room);
-        self.journal.push(Step::Held { name: name.clone(), id: id.clone() });
+    pub fn suppress(&mut self, name: &Arc<str>, id: &GroupId, room: Option<usize>) {
+        self.release(name, id);
+        self.enter_suppressed(name.clone(), id.clone(), room);
+        self.journal.push(Step::Suppressed { name: name.clone(), id: id.clone() });
     }
 
     /// Notes that the group does not hold the family `name` back any more.
-    pub fn free(&mut self, name: &Arc<str>, id: &GroupId) {
-        if let Some(room) = self.leave_held(name, id) {
-            self.journal.push(Step::Freed { name: name.clone(), id: id.clone(), room });
+    pub fn release(&mut self, name: &Arc<str>, id: &GroupId) {
+        if let Some(room) = self.leave_suppressed(name, id) {
+            self.journal.push(Step::Released { name: name.clone(), id: id.clone(), room });
         }
     }
 
-    fn enter_held(&mut self, name: Arc<str>, id: GroupId, room: Option<usize>) {
+    fn enter_suppressed(&mut self, name: Arc<str>, id: GroupId, room: Option<usize>) {
         if let Some(needed) = room {
             self.waiting.insert((needed, id.clone(), name.clone()));
         }
-        self.held.entry(name).or_default().insert(id, room);
-        self.held_len += 1;
+        self.suppressed.entry(name).or_default().insert(id, room);
+        self.suppressed_len += 1;
     }
 
-    fn leave_held(&mut self, name: &Arc<str>, id: &GroupId) -> Option<Option<usize>> {
-        let ids = self.held.get_mut(name)?;
+    fn leave_suppressed(&mut self, name: &Arc<str>, id: &GroupId) -> Option<Option<usize>> {
+        let ids = self.suppressed.get_mut(name)?;
         let room = ids.remove(id)?;
         if ids.is_empty() {
-            self.held.remove(name);
+            self.suppressed.remove(name);
         }
         if let Some(needed) = room {
             self.waiting.remove(&(needed, id.clone(), name.clone()));
         }
-        self.held_len -= 1;
+        self.suppressed_len -= 1;
         Some(room)
     }
 
@@ -386,10 +386,10 @@ impl Index {
             match self.journal.pop().expect("longer than point") {
                 Step::Added { name, key, series } => self.leave(&name, &key, series),
                 Step::Removed { name, metric_type, key, series } => self.enter(&name, metric_type, &key, series),
-                Step::Held { name, id } => {
-                    self.leave_held(&name, &id);
+                Step::Suppressed { name, id } => {
+                    self.leave_suppressed(&name, &id);
                 }
-                Step::Freed { name, id, room } => self.enter_held(name, id, room),
+                Step::Released { name, id, room } => self.enter_suppressed(name, id, room),
                 Step::KeyAdded { key } => {
                     let ids = self.keys.get_mut(&key).expect("a key that was added is there");
                     ids.pop();
@@ -426,7 +426,7 @@ mod tests {
         let id = GroupId::local(LabelSet::new([("job", "a")]));
         let name: Arc<str> = "m".into();
         for _ in 0..JOURNAL_KEPT {
-            index.hold(&name, &id, None);
+            index.suppress(&name, &id, None);
         }
         assert!(index.point() > JOURNAL_KEPT && index.journal.capacity() > JOURNAL_KEPT);
         index.settle();

@@ -24,7 +24,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use entry::{Entry, HeldBack};
+pub use entry::{Entry, SuppressedFamily};
 pub use index::Conflict;
 pub use kept::{Kept, Rendition, Room};
 pub use pages::{Block, Page, Shown};

@@ -13,7 +13,7 @@ pub struct FamilyMeta {
     /// writers' fields (headers only).
     pub origin: Option<StoreId>,
     /// Whether it is held back: kept, not shown, because it conflicts with what was there first.
-    pub held: bool,
+    pub suppressed: bool,
 }
 
 /// The marks of a group's families, in their order. Mostly one change wrote them all, and then it is kept once.

@@ -69,13 +69,13 @@ impl Store {
     pub fn open(&mut self, identity: Identity, epoch: Epoch) {
         self.identity = identity;
         let mut entries: Vec<Arc<Entry>> = self.staged.entries().cloned().collect();
-        entries.sort_by_key(|entry| (entry.header.held, entry.header.revision));
+        entries.sort_by_key(|entry| (entry.header.suppressed, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
             self.index.add_key(entry.full(), entry.id());
         }
-        for held in [false, true] {
+        for suppressed in [false, true] {
             for entry in &entries {
-                self.readmit_restored(entry.id(), held);
+                self.readmit_restored(entry.id(), suppressed);
             }
         }
         self.records.clear();
@@ -112,21 +112,21 @@ impl Store {
         }
     }
 
-    /// Shows those families of a restored group whose `held` was as given, or holds them back if they conflict. What was
+    /// Shows those families of a restored group whose `suppressed` was as given, or holds them back if they conflict. What was
     /// shown still is if the bound on series was lowered since.
-    fn readmit_restored(&mut self, id: &GroupId, held: bool) {
+    fn readmit_restored(&mut self, id: &GroupId, suppressed: bool) {
         let Some(entry) = self.staged.get(id) else { return };
-        let is_due = |mark: FamilyMeta, state: &FamilyState| mark.held == held && state.conflict.is_none();
-        if !held || entry.families().any(|(_, mark, state)| is_due(mark, state)) {
-            let series_max = if held { self.rules.limits.series_max } else { usize::MAX };
-            let terms = Terms { conflicts: Conflicts::HoldAll, series_max };
+        let is_due = |mark: FamilyMeta, state: &FamilyState| mark.suppressed == suppressed && state.conflict.is_none();
+        if !suppressed || entry.families().any(|(_, mark, state)| is_due(mark, state)) {
+            let series_max = if suppressed { self.rules.limits.series_max } else { usize::MAX };
+            let terms = Terms { conflicts: Conflicts::SuppressAll, series_max };
             let mut new = (*entry).clone();
-            new.header.held = entry.group.is_live() && self.is_shadowed(&entry);
+            new.header.suppressed = entry.group.is_live() && self.is_shadowed(&entry);
             let mut marks = FamilyMetasBuilder::default();
             for (at, (f, mut mark, state)) in entry.families().enumerate() {
                 if is_due(mark, state) {
                     let at_site = self.admit_family(&entry, &f.family, terms);
-                    (mark.held, new.families[at]) = at_site.expect("held back instead of refused");
+                    (mark.suppressed, new.families[at]) = at_site.expect("held back instead of refused");
                 }
                 marks.push(mark);
             }

@@ -138,11 +138,11 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
     store.merge(&at_site("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{IDC="SYQ",job="b"}"#]);
-    assert_eq!(store.published().counts().held, 1);
+    assert_eq!(store.published().counts().suppressed, 1);
     store.write(local(&[("job", "a")]), WriteOp::Delete, now(9)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#, r#"n{IDC="SYQ",job="b"}"#]);
-    assert_eq!(store.published().counts().held, 0);
+    assert_eq!(store.published().counts().suppressed, 0);
 }
 
 #[test]
@@ -179,13 +179,13 @@ fn what_is_held_back_names_the_group_that_is_shown() {
     let published = store.published();
     let conflict = |id: &GroupId| published.group(id).unwrap().families[0].conflict.clone();
     assert!(matches!(&*conflict(&shadowed).unwrap(), Conflict::Shadowed { by, .. } if *by == first));
-    let held = published.held();
+    let held = published.suppressed();
     assert_eq!(held.iter().filter(|entry| *entry.id() == shadowed).count(), 1);
     let duplicate = conflict(&at_site("SYQ", &[])).unwrap();
     assert!(matches!(&*duplicate, Conflict::Duplicate { group: Some(group), .. } if *group == first.shown()));
     store.write(first, WriteOp::Delete, now(9)).unwrap();
     store.commit();
-    assert!(published.held().iter().all(|entry| *entry.id() != shadowed), "nothing shadows it any more");
+    assert!(published.suppressed().iter().all(|entry| *entry.id() != shadowed), "nothing shadows it any more");
 }
 
 #[test]
@@ -249,10 +249,10 @@ fn a_label_that_samples_get_besides_is_held_back() {
     let series = vec![family("s", MetricType::Summary, &[&[(own, "1")]])];
     store.merge(&at_site("S", &[("job", "b")]), pushed(2, series), StoreId(7)).unwrap();
     store.commit();
-    assert_eq!(store.published().counts().held, 2);
+    assert_eq!(store.published().counts().suppressed, 2);
     let entry = store.published().group(&site).unwrap();
     assert_eq!(entry.shown_families().map(|family| &**family.name()).collect::<Vec<_>>(), ["g"]);
-    let reason = entry.held_since(crate::model::Revision(0)).next().unwrap().reason();
+    let reason = entry.suppressed_since(crate::model::Revision(0)).next().unwrap().reason();
     assert!(reason.contains("\"s\" must not have an explicit \"quantile\" label"), "{reason}");
 }
 
@@ -275,15 +275,15 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
         assert!(std::sync::Arc::ptr_eq(&before, &after), "a new version for the same reason");
     }
     store.commit();
-    assert_eq!(store.published().counts().held, 1);
+    assert_eq!(store.published().counts().suppressed, 1);
     let summary = family("m", MetricType::Untyped, &[&[]]);
     store.write(id.clone(), WriteOp::Put(vec![summary]), now(5)).unwrap();
     let after = store.staged.get(&held).unwrap();
     assert!(!std::sync::Arc::ptr_eq(&before, &after), "the reason is another type");
-    assert!(after.held_since(crate::model::Revision(0)).all(|held| held.reason().contains("untyped")));
+    assert!(after.suppressed_since(crate::model::Revision(0)).all(|held| held.reason().contains("untyped")));
     store.write(id, WriteOp::Put(vec![]), now(6)).unwrap();
     store.commit();
-    assert_eq!(store.published().counts().held, 0, "nothing is in its way any more");
+    assert_eq!(store.published().counts().suppressed, 0, "nothing is in its way any more");
 }
 
 /// The link gives a family whose values stay the very values of the one before.
@@ -314,7 +314,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     store.merge(&small, pushed(3, vec![gauge("small")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{job="a"}"#]);
-    assert_eq!(store.published().counts().held, 2);
+    assert_eq!(store.published().counts().suppressed, 2);
     let conflict = store.published().group(&big).unwrap().families[0].conflict.clone().unwrap();
     assert!(conflict.to_string().contains("limits.series_max = 2"), "{conflict}");
     store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(10)).unwrap();
@@ -326,7 +326,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
     store.write(small, WriteOp::Delete, now(12)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"big{IDC="S",job="c",x="1"}"#, r#"big{IDC="S",job="c",x="2"}"#]);
-    assert_eq!(store.published().counts().held, 0);
+    assert_eq!(store.published().counts().suppressed, 0);
 }
 
 #[test]
@@ -443,8 +443,8 @@ fn assert_valid(published: &Published) {
 /// Whether a held-back family could be shown, by trying every series against all that is shown.
 fn assert_nothing_held_in_vain(published: &Published) {
     let shown = shown(published);
-    for entry in published.groups().iter().filter(|entry| !entry.header.held) {
-        for (f, ..) in entry.families().filter(|(_, mark, _)| mark.held) {
+    for entry in published.groups().iter().filter(|entry| !entry.header.suppressed) {
+        for (f, ..) in entry.families().filter(|(_, mark, _)| mark.suppressed) {
             let (name, metric_type) = (f.family.name(), f.family.schema().metric_type());
             let Ok(as_shown) = crate::model::site::shown_family(entry.shown(), &f.family) else { continue };
             let as_shown = as_shown.unwrap_or(f.family.clone());

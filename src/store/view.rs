@@ -39,7 +39,7 @@ pub struct Counts {
     /// Series shown, without those that tell the times of pushes.
     pub series: usize,
     /// Families held back.
-    pub held: usize,
+    pub suppressed: usize,
 }
 
 /// A change that a peer is to be told of.
@@ -89,7 +89,7 @@ pub(super) struct View {
     pub(super) changed: Changed,
     tombstones: ByRevision,
     /// Groups of which something is held back.
-    held: HashSet<GroupId>,
+    suppressed: HashSet<GroupId>,
     pages: Pages,
     pub(super) revision: Revision,
     pub(super) counts: Counts,
@@ -136,12 +136,12 @@ impl Published {
     }
 
     /// The live groups of which something is held back, sorted by their labels.
-    pub fn held(&self) -> Vec<Arc<Entry>> {
+    pub fn suppressed(&self) -> Vec<Arc<Entry>> {
         let view = self.lock();
-        let mut held: Vec<Arc<Entry>> = view.held.iter().map(|id| view.groups[id].clone()).collect();
+        let mut suppressed: Vec<Arc<Entry>> = view.suppressed.iter().map(|id| view.groups[id].clone()).collect();
         drop(view);
-        held.sort_by(|a, b| a.shown().cmp(b.shown()));
-        held
+        suppressed.sort_by(|a, b| a.shown().cmp(b.shown()));
+        suppressed
     }
 
     /// The live group with exactly these labels; if there are two, the one that is shown.
@@ -149,7 +149,7 @@ impl Published {
         let view = self.lock();
         let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && **entry.shown() == *shown;
         let ids = view.changed.sites().filter_map(|site| GroupId::within(site, shown));
-        let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.held);
+        let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.suppressed);
         if let Some(entry) = plain {
             return Some(entry.clone());
         }
@@ -162,7 +162,7 @@ impl Published {
             return None;
         }
         let entries = self.entries();
-        entries.iter().filter(is_it).min_by_key(|entry| entry.header.held).cloned()
+        entries.iter().filter(is_it).min_by_key(|entry| entry.header.suppressed).cloned()
     }
 
     /// One group, live or a tombstone.
@@ -268,8 +268,8 @@ impl View {
 
     fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
         self.changed.list(entry, upto);
-        if entry.holds_back() {
-            self.held.insert(entry.id().clone());
+        if entry.has_suppressed() {
+            self.suppressed.insert(entry.id().clone());
         }
         if entry.group.is_live() {
             self.counts.groups += 1;
@@ -281,7 +281,7 @@ impl View {
 
     fn unlist(&mut self, old: Option<&Entry>) {
         let Some(entry) = old else { return };
-        self.held.remove(entry.id());
+        self.suppressed.remove(entry.id());
         self.changed.unlist(entry);
         if entry.group.is_live() {
             self.counts.groups -= 1;
@@ -330,7 +330,7 @@ impl View {
 }
 
 fn shows_times(entry: &Entry) -> bool {
-    entry.group.is_live() && !entry.header.held
+    entry.group.is_live() && !entry.header.suppressed
 }
 
 /// The families that tell when pushes to the group were last accepted and refused.

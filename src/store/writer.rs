@@ -11,7 +11,7 @@ use std::sync::Arc;
 use foldhash::HashSet;
 
 use super::admission::{Conflicts, Terms};
-use super::entry::{Entry, HeldBack};
+use super::entry::{Entry, SuppressedFamily};
 use super::index::{Conflict, Index};
 use super::record::{FamilyMeta, Identity, PeerCursor, Record};
 use super::schemas::Schemas;
@@ -221,11 +221,12 @@ impl Store {
             WriteOp::Delete => Group::delete(stamp),
         };
         let point = self.index.point();
-        let policy = if self.rules.unchecked { Conflicts::Hold } else { Conflicts::Refuse };
+        let policy = if self.rules.unchecked { Conflicts::Suppress } else { Conflicts::Refuse };
         let applied = self.apply(&entry, change, None, policy);
         if let Err(refusal) = applied {
             self.index.undo(point);
-            self.apply(&entry, Group::refused(moment), None, Conflicts::Hold).expect("nothing to refuse in a refusal");
+            self.apply(&entry, Group::refused(moment), None, Conflicts::Suppress)
+                .expect("nothing to refuse in a refusal");
             return Err(refusal);
         }
         Ok(())
@@ -238,7 +239,7 @@ impl Store {
     /// # Errors
     /// If it is of a group that is not live here and the store is at `limits.groups_max`; of deleted groups, it takes as many
     /// besides.
-    pub fn merge(&mut self, id: &GroupId, change: Group, origin: StoreId) -> Result<Vec<HeldBack>, Refusal> {
+    pub fn merge(&mut self, id: &GroupId, change: Group, origin: StoreId) -> Result<Vec<SuppressedFamily>, Refusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         let change =
             if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };
@@ -253,14 +254,14 @@ impl Store {
             }
         };
         let (point, before, is_live) = (self.index.point(), self.revision, change.is_live());
-        self.apply(&entry, change, Some(origin), Conflicts::HoldAll).inspect_err(|_| self.index.undo(point))?;
+        self.apply(&entry, change, Some(origin), Conflicts::SuppressAll).inspect_err(|_| self.index.undo(point))?;
         if self.revision == before && is_live && !entry.group.is_live() {
             self.tell_again(&entry);
         }
-        if self.revision == before || self.index.held_len() == 0 {
+        if self.revision == before || self.index.suppressed_len() == 0 {
             return Ok(Vec::new());
         }
-        Ok(self.staged.get(entry.id()).map(|entry| entry.held_since(before).collect()).unwrap_or_default())
+        Ok(self.staged.get(entry.id()).map(|entry| entry.suppressed_since(before).collect()).unwrap_or_default())
     }
 
     /// Looks groups up that are about to be written to. Changes nothing but that they are found sooner, where they are many.
@@ -274,8 +275,8 @@ impl Store {
     }
 
     /// Whether the group keeps a family of that name but does not show it.
-    pub fn holds_back(&self, id: &GroupId, name: &str) -> bool {
-        self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.held)).unwrap_or_default()
+    pub fn is_suppressed(&self, id: &GroupId, name: &str) -> bool {
+        self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.suppressed)).unwrap_or_default()
     }
 
     /// A peer has what was deleted before its time: it heard of the delete and has dropped the tombstone, and then somebody
@@ -319,7 +320,7 @@ impl Store {
         let known = self.adopt(&id);
         let entry = Arc::new(Entry::new(id));
         let Some(known) = known else { return entry };
-        self.apply(&entry, known, None, Conflicts::HoldAll).expect("what cannot be shown is held back");
+        self.apply(&entry, known, None, Conflicts::SuppressAll).expect("what cannot be shown is held back");
         self.staged.get(entry.id()).unwrap_or(entry)
     }
 
@@ -359,10 +360,10 @@ impl Store {
         origin: Option<StoreId>,
         conflicts: Conflicts,
     ) -> Result<(), Refusal> {
-        let mut held = entry.group.walk();
+        let mut current = entry.group.walk();
         change.map_families(|family| {
             // What the group holds is shared already.
-            let schema = held.find(family.name()).map(|at| entry.group.families()[at].family.schema());
+            let schema = current.find(family.name()).map(|at| entry.group.families()[at].family.schema());
             let shared = schema.is_some_and(|schema| Arc::ptr_eq(schema, family.schema()));
             (!shared).then(|| self.schemas.intern(family.clone()))
         });
@@ -372,11 +373,11 @@ impl Store {
             return Ok(());
         }
         let revision = self.revision.next();
-        let mark = FamilyMeta { revision, origin, held: false };
+        let mark = FamilyMeta { revision, origin, suppressed: false };
         let (was_live, is_live) = (entry.group.is_live(), group.is_live());
-        let mut freed = Vec::new();
+        let mut released = Vec::new();
         if was_live != is_live {
-            freed.extend(self.move_key(entry, is_live));
+            released.extend(self.move_key(entry, is_live));
         }
         // A store beyond its bound, since that was lowered, may change but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
@@ -386,15 +387,16 @@ impl Store {
             header.origin = None;
         }
         // Of one that was live already it is known, and kept true where others come and go.
-        header.held = if was_live { is_live && entry.header.held } else { is_live && self.is_shadowed(entry) };
-        debug_assert_eq!(header.held, is_live && self.is_shadowed(entry));
+        header.suppressed =
+            if was_live { is_live && entry.header.suppressed } else { is_live && self.is_shadowed(entry) };
+        debug_assert_eq!(header.suppressed, is_live && self.is_shadowed(entry));
         let new = entry.successor(group, header, at_site);
         self.drafted_bytes += bytes + entry.id().key.text_bytes();
         self.records.push(Record::Group(new.record(|at| new.marks.get(at).revision == revision)));
         self.revision = revision;
         self.staged.set(entry.id(), Some(Arc::new(new)));
-        freed.extend(self.freed_by(&gone));
-        for of_group in freed.chunk_by(|a, b| a.0 == b.0) {
+        released.extend(self.released_by(&gone));
+        for of_group in released.chunk_by(|a, b| a.0 == b.0) {
             let names: Vec<_> = of_group.iter().map(|(_, name)| name.clone()).collect();
             self.readmit(&of_group[0].0, &names);
         }
@@ -415,10 +417,10 @@ impl Store {
         }
         let next = self.index.remove_key(entry.full(), entry.id()).and_then(|id| self.staged.get(&id));
         let Some(next) = next else { return Vec::new() };
-        let names = next.families().filter(|(_, mark, _)| mark.held).map(|(f, ..)| f.family.name().clone());
+        let names = next.families().filter(|(_, mark, _)| mark.suppressed).map(|(f, ..)| f.family.name().clone());
         let names: Vec<_> = names.map(|name| (next.id().clone(), name)).collect();
         let mut new = (*next).clone();
-        new.header.held = false;
+        new.header.suppressed = false;
         self.records.push(Record::Group(new.record(|_| false)));
         self.staged.set(next.id(), Some(Arc::new(new)));
         names
@@ -446,7 +448,7 @@ impl Store {
         let mut view = self.published.lock();
         let sites = view.publish(&versions, self.revision);
         view.counts.series = self.index.series();
-        view.counts.held = self.index.held_len();
+        view.counts.suppressed = self.index.suppressed_len();
         // What was replaced is freed after that, with the versions.
         drop(view);
         Committed { head: self.revision, sites }

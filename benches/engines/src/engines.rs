@@ -144,7 +144,7 @@ pub fn family(name: &str, series: usize, value: f64) -> Family {
 pub fn record(i: usize, family: Family) -> Record {
     let time_ns = 1_700_000_000_000_000_000 + i as u64;
     let moment = Moment { stamp: Stamp { time_ns, node: IDENTITY.node }, wall_ns: time_ns };
-    let mark = FamilyMeta { revision: Revision(i as u64 + 1), origin: None, held: false };
+    let mark = FamilyMeta { revision: Revision(i as u64 + 1), origin: None, suppressed: false };
     Record::Group(GroupRecord {
         id: GroupId::local(LabelSet::new([("job", format!("host-{i:05}"))])),
         group: Group::post(moment, vec![family]),

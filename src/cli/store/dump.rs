@@ -69,7 +69,7 @@ impl Dump {
             return Ok(());
         };
         writeln!(out, "# last accepted push: {}", rfc3339(pushed.wall_ns))?;
-        let is_shadowed = entry.header.held && !self.without_place;
+        let is_shadowed = entry.header.suppressed && !self.without_place;
         self.held_back(entry, is_shadowed, out)?;
         if is_shadowed {
             // Pushed again, it would replace the one that is shown.
@@ -77,7 +77,7 @@ impl Dump {
         }
         let families: Vec<&Family> = entry
             .families()
-            .filter(|(_, mark, _)| !mark.held)
+            .filter(|(_, mark, _)| !mark.suppressed)
             .map(|(f, _, state)| state.shown.as_deref().filter(|_| !self.without_place).unwrap_or(&f.family))
             .collect();
         let method = if families.len() < group.families().len() { "POST" } else { "PUT" };
@@ -110,7 +110,7 @@ impl Dump {
     /// Families that contradict others, which would make the whole push one that is refused; all of a group that is
     /// shadowed by another under the same labels.
     fn held_back(&self, entry: &Entry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
-        for (f, _, state) in entry.families().filter(|(_, mark, _)| mark.held || is_shadowed) {
+        for (f, _, state) in entry.families().filter(|(_, mark, _)| mark.suppressed || is_shadowed) {
             let why = state.conflict.as_ref().map_or("it contradicts another group".into(), ToString::to_string);
             writeln!(out, "# held back: {}", why.replace('\n', " "))?;
             for line in String::from_utf8_lossy(&as_text(&[&f.family])).lines() {

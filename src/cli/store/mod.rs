@@ -114,7 +114,7 @@ fn check(path: &std::path::Path, inspection: &Inspection, out: &mut dyn Write) -
     writeln!(
         out,
         "holds: {groups} groups, {series} series, {} families held back, {} tombstones",
-        counts.held, counts.tombstones
+        counts.suppressed, counts.tombstones
     )?;
     if report.torn_bytes > 0 {
         let torn = report.torn_bytes;

@@ -257,7 +257,7 @@ impl Service {
     fn query(&self) -> Response {
         self.aside(|| {
             let groups = self.writer.published().groups();
-            let shown = groups.iter().filter(|entry| !entry.header.held);
+            let shown = groups.iter().filter(|entry| !entry.header.suppressed);
             respond(query::metrics(shown.map(|entry| group_json(entry))))
         })
     }

@@ -72,7 +72,7 @@ impl Service {
 
 /// What is held back: of which group, and which of its families. What is shown instead is looked up for a page's part alone.
 fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
-    let entries = published.held();
+    let entries = published.suppressed();
     let families = entries.iter().flat_map(|entry| {
         let held = entry.families().enumerate().filter(|(_, (.., state))| state.conflict.is_some());
         held.map(|(at, _)| (entry.clone(), at))

@@ -222,7 +222,7 @@ impl Memory {
             }
             _ => return Err(Malformed::Invalid(MARK)),
         }
-        Ok(FamilyMeta { held: flags & MARK_HELD != 0, ..self.mark })
+        Ok(FamilyMeta { suppressed: flags & MARK_HELD != 0, ..self.mark })
     }
 
     /// A family; `None` if its schema is not known.

@@ -14,10 +14,10 @@ fn stamp() -> impl Strategy<Value = WriteTimestamp> {
 }
 
 fn mark() -> impl Strategy<Value = FamilyMeta> {
-    (0..300u64, proptest::option::of(0..3u64), any::<bool>()).prop_map(|(revision, origin, held)| FamilyMeta {
+    (0..300u64, proptest::option::of(0..3u64), any::<bool>()).prop_map(|(revision, origin, suppressed)| FamilyMeta {
         revision: Revision(revision),
         origin: origin.map(StoreId),
-        held,
+        suppressed,
     })
 }
 

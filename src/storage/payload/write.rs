@@ -179,7 +179,7 @@ impl Writer {
     }
 
     fn mark(&mut self, mark: FamilyMeta, into: &mut Vec<u8>) {
-        let held = if mark.held { MARK_HELD } else { 0 };
+        let held = if mark.suppressed { MARK_HELD } else { 0 };
         if (mark.revision, mark.origin) == (self.mark.revision, self.mark.origin) {
             return into.push(held | MARK_SAME);
         }

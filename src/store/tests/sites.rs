@@ -122,39 +122,39 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
 #[test]
 fn what_becomes_free_of_a_group_is_shown_at_once() {
     let name = |i: usize| format!("m{i:04}");
-    let held = at_site("SYQ", &[("job", "b")]);
+    let suppressed = at_site("SYQ", &[("job", "b")]);
     let many = || pushed(5, (0..1_000).map(|i| gauge(&name(i))).collect());
     // Held back for their types.
     let mut types = store(rules());
     let counters = (0..1_000).map(|i| family(&name(i), MetricType::Counter, &[&[]])).collect();
     types.write(local(&[("job", "a")]), WriteOp::Put(counters), now(1)).unwrap();
-    types.merge(&held, many(), StoreId(7)).unwrap();
+    types.merge(&suppressed, many(), StoreId(7)).unwrap();
     // For want of room, all but one.
     let mut room = store(Rules { limits: Limits { series_max: 1_000, ..Limits::default() }, ..rules() });
     let series: Vec<[(&str, String); 1]> = (0..999).map(|i| [("x", i.to_string())]).collect();
     let series: Vec<Vec<(&str, &str)>> = series.iter().map(|s| vec![(s[0].0, &*s[0].1)]).collect();
     let large = family("large", MetricType::Gauge, &series.iter().map(|s| &**s).collect::<Vec<_>>());
     room.write(local(&[("job", "a")]), WriteOp::Put(vec![large]), now(1)).unwrap();
-    room.merge(&held, many(), StoreId(7)).unwrap();
+    room.merge(&suppressed, many(), StoreId(7)).unwrap();
     // For another group shown under the same labels.
     let mut labels = store(rules());
     labels.merge(&at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]), pushed(4, vec![gauge("n")]), StoreId(7)).unwrap();
-    labels.merge(&held, many(), StoreId(7)).unwrap();
+    labels.merge(&suppressed, many(), StoreId(7)).unwrap();
     let by = [local(&[("job", "a")]), local(&[("job", "a")]), at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")])];
     for ((mut store, held_back), by) in [(types, 1_000), (room, 999), (labels, 1_000)].into_iter().zip(by) {
         store.commit();
-        assert_eq!(store.published().counts().held, held_back);
+        assert_eq!(store.published().counts().suppressed, held_back);
         store.write(by, WriteOp::Delete, now(9)).unwrap();
         assert!(store.records().len() <= 3, "{} records", store.records().len());
         let before: Vec<Record> = store.records().to_vec();
         store.commit();
         let counts = store.published().counts();
-        assert_eq!((counts.held, counts.series), (0, 1_000));
-        let freed = before.iter().filter_map(|record| match record {
-            Record::Group(record) if record.id == held => Some(record.group.families().len()),
+        assert_eq!((counts.suppressed, counts.series), (0, 1_000));
+        let released = before.iter().filter_map(|record| match record {
+            Record::Group(record) if record.id == suppressed => Some(record.group.families().len()),
             _ => None,
         });
-        assert_eq!(freed.sum::<usize>(), held_back, "all are written down as shown");
+        assert_eq!(released.sum::<usize>(), held_back, "all are written down as shown");
     }
 }
 

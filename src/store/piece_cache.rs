@@ -120,11 +120,11 @@ mod tests {
         let unkept = other.set(Rendition(0), piece(), &room);
         assert!(other.get(Rendition(0)).is_none(), "there is no room");
         assert_eq!(unkept.bytes(), piece().bytes());
-        let held = slot.get(Rendition(0)).unwrap();
+        let suppressed = slot.get(Rendition(0)).unwrap();
         drop(slot.clone());
         drop(slot);
-        assert_eq!(room.bytes(), held.bytes());
-        drop(held);
+        assert_eq!(room.bytes(), suppressed.bytes());
+        drop(suppressed);
         assert_eq!(room.bytes(), 0);
     }
 }
