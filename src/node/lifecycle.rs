@@ -43,7 +43,7 @@ use crate::net::stop::{self, Stop, Stopper};
 use crate::net::timeouts::Waits;
 use crate::net::tls::{Acceptor, Connector, Credentials};
 use crate::session::HubConfig;
-use crate::store::{Room, Scope};
+use crate::store::{CacheBudget, Scope};
 
 /// How often tombstones are looked at whose time may have come.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -207,7 +207,7 @@ impl Node {
             press,
             turns: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
             large: Semaphore::new(processors()),
-            room: Room::new(options.limits.scrape_cache_bytes_max),
+            cache_budget: CacheBudget::new(options.limits.scrape_cache_bytes_max),
         };
         node.start_web(&options, service, listeners.web)?;
         node.start_sweeper();

@@ -4,15 +4,15 @@
 //! from the disk). [`view`] is what is published, for everybody to read. Between them [`index`] says what can stand beside
 //! what, [`entry`] is a group with its bookkeeping, `admission` decides which of its families are shown, `address` finds the
 //! group that is meant, `changed` knows which groups changed when, [`scope`] is what of all this a link carries, [`pages`]
-//! what a scrape shows, [`kept`] what it keeps of them, [`record`] what goes to the disk, [`schemas`] keeps equal schemas once.
+//! what a scrape shows, [`piece_cache`] what it keeps of them, [`record`] what goes to the disk, [`schemas`] keeps equal schemas once.
 
 mod address;
 mod admission;
 mod changed;
 pub mod entry;
 pub mod index;
-pub mod kept;
 pub mod pages;
+pub mod piece_cache;
 pub mod record;
 mod restore;
 pub mod schemas;
@@ -26,8 +26,8 @@ mod tests;
 
 pub use entry::{Entry, SuppressedFamily};
 pub use index::Conflict;
-pub use kept::{Kept, Rendition, Room};
 pub use pages::{Block, Page, Shown};
+pub use piece_cache::{CacheBudget, CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use scope::Scope;
 pub use view::{Change, ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, Published};

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::kept::{Kept, Rendition, Room, Slot};
+use super::piece_cache::{CacheBudget, CachedPiece, EncodingKey, PieceCache};
 use crate::compression::Piece;
 use crate::model::{Family, LabelSet};
 
@@ -53,22 +53,22 @@ impl Clone for SlotHint {
 pub struct Page {
     entries: Vec<Shown>,
     values: usize,
-    kept: Slot,
+    pieces: PieceCache,
 }
 
 impl Page {
     fn new(entries: Vec<Shown>, values: usize) -> Self {
-        Self { entries, values, kept: Slot::default() }
+        Self { entries, values, pieces: PieceCache::default() }
     }
 
-    /// What was kept of that rendition since the page last changed.
-    pub fn kept(&self, rendition: Rendition) -> Option<Arc<Kept>> {
-        self.kept.get(rendition)
+    /// The piece cached under that key since the chunk last changed.
+    pub fn cached(&self, key: EncodingKey) -> Option<Arc<CachedPiece>> {
+        self.pieces.get(key)
     }
 
-    /// Keeps a rendition of the page for as long as it does not change, if there is room.
-    pub fn keep(&self, rendition: Rendition, piece: Piece, room: &Room) -> Arc<Kept> {
-        self.kept.set(rendition, piece, room)
+    /// Caches a piece until the chunk changes, if the budget allows it; returns it in any case.
+    pub fn cache(&self, key: EncodingKey, piece: Piece, budget: &CacheBudget) -> Arc<CachedPiece> {
+        self.pieces.set(key, piece, budget)
     }
 
     /// The families, sorted by the labels of their groups.
@@ -139,7 +139,7 @@ impl Block {
     /// A page to be changed: what was kept of it does not hold any more.
     fn page_mut(&mut self, number: usize) -> &mut Page {
         let page = Arc::make_mut(&mut self.pages[number]);
-        page.kept.clear();
+        page.pieces.clear();
         page
     }
 

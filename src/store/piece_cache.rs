@@ -1,8 +1,8 @@
-//! What scrapes made of a page and keep beside it until the page changes.
+//! The cache of compressed pieces that scrapes make of a chunk's families.
 //!
-//! A page of the text format is printed and compressed once, however often it is scraped. What is kept goes with the page
-//! it was made of: a write copies or empties that one page, and leaves all others as they are. All of it together is
-//! bounded: what finds no room is used once.
+//! Each chunk is rendered and compressed once, however often it is scraped. The cached pieces belong to their chunk: a
+//! write copies or clears that one chunk's cache and leaves all others alone. A budget bounds the bytes of all pieces
+//! together; a piece that does not fit in it is used once and not cached.
 
 use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,89 +10,89 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compression::Piece;
 
-/// Renditions of one page that are kept; a further one takes the place of the oldest.
-const RENDITIONS_MAX: usize = 2;
+/// Encodings of one chunk that are cached; a further one replaces the oldest.
+const ENCODINGS_MAX: usize = 2;
 
-/// Tells what was made in one way from what was made in another; the numbers are the scrapes' own.
+/// Identifies an encoding (format and escaping) of a chunk; the caller chooses the numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rendition(pub u8);
+pub struct EncodingKey(pub u8);
 
-/// The bound on the bytes that are kept of all pages together. Cheap to clone.
+/// The bound on the bytes of all cached pieces together. Cheap to clone; clones share the count.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<Taken>);
+pub struct CacheBudget(Arc<BudgetState>);
 
 #[derive(Debug)]
-struct Taken {
+struct BudgetState {
     bytes: AtomicUsize,
     bytes_max: usize,
 }
 
-impl Room {
-    /// Room for that many bytes.
+impl CacheBudget {
+    /// A budget of `bytes_max` bytes, none of them used.
     pub fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(Taken { bytes: AtomicUsize::new(0), bytes_max }))
+        Self(Arc::new(BudgetState { bytes: AtomicUsize::new(0), bytes_max }))
     }
 
-    /// How many bytes are kept.
+    /// Bytes of all cached pieces.
     pub fn bytes(&self) -> usize {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    fn take(&self, bytes: usize) -> bool {
+    fn try_take(&self, bytes: usize) -> bool {
         let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.0.bytes_max);
         self.0.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
     }
 }
 
-/// A piece that counts in the room while anyone holds it.
+/// A piece that counts in the budget until its last reference is dropped.
 #[derive(Debug)]
-pub struct Kept {
+pub struct CachedPiece {
     piece: Piece,
-    room: Option<Room>,
+    budget: Option<CacheBudget>,
 }
 
-impl Deref for Kept {
+impl Deref for CachedPiece {
     type Target = Piece;
     fn deref(&self) -> &Piece {
         &self.piece
     }
 }
 
-impl Drop for Kept {
+impl Drop for CachedPiece {
     fn drop(&mut self) {
-        if let Some(room) = &self.room {
-            room.0.bytes.fetch_sub(self.piece.bytes(), Ordering::Relaxed);
+        if let Some(budget) = &self.budget {
+            budget.0.bytes.fetch_sub(self.piece.bytes(), Ordering::Relaxed);
         }
     }
 }
 
-/// What is kept of one page. A copy begins empty: pages are copied to be changed.
+/// The cached pieces of one chunk. A clone begins empty: a chunk is cloned only to be changed.
 #[derive(Debug, Default)]
-pub(super) struct Slot(Mutex<Vec<(Rendition, Arc<Kept>)>>);
+pub(super) struct PieceCache(Mutex<Vec<(EncodingKey, Arc<CachedPiece>)>>);
 
-impl Clone for Slot {
+impl Clone for PieceCache {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl Slot {
-    pub(super) fn get(&self, rendition: Rendition) -> Option<Arc<Kept>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.iter().find(|(is, _)| *is == rendition).map(|(_, kept)| kept.clone())
+impl PieceCache {
+    pub(super) fn get(&self, key: EncodingKey) -> Option<Arc<CachedPiece>> {
+        let pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.iter().find(|(is, _)| *is == key).map(|(_, piece)| piece.clone())
     }
 
-    /// Keeps the piece if there is room; returns it in any case.
-    pub(super) fn set(&self, rendition: Rendition, piece: Piece, room: &Room) -> Arc<Kept> {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        kept.retain(|(is, _)| *is != rendition);
-        if kept.len() >= RENDITIONS_MAX {
-            kept.remove(0);
+    /// Caches the piece if the budget allows it; returns it in any case.
+    pub(super) fn set(&self, key: EncodingKey, piece: Piece, budget: &CacheBudget) -> Arc<CachedPiece> {
+        let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        pieces.retain(|(is, _)| *is != key);
+        if pieces.len() >= ENCODINGS_MAX {
+            pieces.remove(0);
         }
-        let fits = room.take(piece.bytes());
-        let new = Arc::new(Kept { piece, room: fits.then(|| room.clone()) });
+        let fits = budget.try_take(piece.bytes());
+        let new = Arc::new(CachedPiece { piece, budget: fits.then(|| budget.clone()) });
         if fits {
-            kept.push((rendition, new.clone()));
+            pieces.push((key, new.clone()));
         }
         new
     }
@@ -108,23 +108,23 @@ mod tests {
     use crate::compression::Packer;
 
     #[test]
-    fn what_is_kept_is_counted_and_bounded() {
+    fn cached_pieces_are_counted_and_bounded() {
         let mut packer = Packer::new(1);
         let mut piece = || packer.pack(b"a 1\n");
-        let room = Room::new(2 * piece().bytes());
-        let (slot, other) = (Slot::default(), Slot::default());
-        slot.set(Rendition(0), piece(), &room);
-        slot.set(Rendition(0), piece(), &room);
-        assert_eq!(room.bytes(), piece().bytes(), "one takes the place of the other");
-        slot.set(Rendition(1), piece(), &room);
-        let unkept = other.set(Rendition(0), piece(), &room);
-        assert!(other.get(Rendition(0)).is_none(), "there is no room");
-        assert_eq!(unkept.bytes(), piece().bytes());
-        let suppressed = slot.get(Rendition(0)).unwrap();
-        drop(slot.clone());
-        drop(slot);
-        assert_eq!(room.bytes(), suppressed.bytes());
-        drop(suppressed);
-        assert_eq!(room.bytes(), 0);
+        let budget = CacheBudget::new(2 * piece().bytes());
+        let (cache, other) = (PieceCache::default(), PieceCache::default());
+        cache.set(EncodingKey(0), piece(), &budget);
+        cache.set(EncodingKey(0), piece(), &budget);
+        assert_eq!(budget.bytes(), piece().bytes(), "one replaces the other");
+        cache.set(EncodingKey(1), piece(), &budget);
+        let uncached = other.set(EncodingKey(0), piece(), &budget);
+        assert!(other.get(EncodingKey(0)).is_none(), "the budget is used up");
+        assert_eq!(uncached.bytes(), piece().bytes());
+        let used = cache.get(EncodingKey(0)).unwrap();
+        drop(cache.clone());
+        drop(cache);
+        assert_eq!(budget.bytes(), used.bytes());
+        drop(used);
+        assert_eq!(budget.bytes(), 0);
     }
 }

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::compression::{LEVEL_DEFAULT, Member, Packer};
 use crate::exposition::{Encoding, Escaping, Format, protobuf, text};
 use crate::model::{Family, LabelSet, Schema};
-use crate::store::{self, Block, Published, Rendition, Room};
+use crate::store::{self, Block, CacheBudget, EncodingKey, Published};
 
 /// A part is sent when it has this many bytes.
 const PART_BYTES: usize = 128 << 10;
@@ -67,8 +67,8 @@ pub struct Page {
 struct Packing {
     packer: Packer,
     member: Member,
-    rendition: Rendition,
-    room: Room,
+    encoding_key: EncodingKey,
+    budget: CacheBudget,
 }
 
 impl Packing {
@@ -82,7 +82,7 @@ impl Packing {
 
 impl Page {
     /// A page of what is published now and of the node's own families; as gzip, if there is room to keep pieces in.
-    pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: Option<&Room>) -> Self {
+    pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: Option<&CacheBudget>) -> Self {
         let mut names: BTreeMap<Arc<str>, Name> = published
             .snapshot()
             .into_iter()
@@ -100,11 +100,11 @@ impl Page {
                 Renderer::Protobuf(protobuf::ProtobufRenderer::compact_text(format.escaping))
             }
         };
-        let packing = gzip.map(|room| Packing {
+        let packing = gzip.map(|budget| Packing {
             packer: Packer::new(LEVEL_DEFAULT),
             member: Member::new(),
-            rendition: rendition(format.escaping),
-            room: room.clone(),
+            encoding_key: encoding_key(format.escaping),
+            budget: budget.clone(),
         });
         Self {
             names: names.into_values().collect::<Vec<_>>().into_iter(),
@@ -192,26 +192,26 @@ fn pack(
     text: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    let kept = page.kept(packing.rendition);
+    let cached = page.cached(packing.encoding_key);
     let start = text.len();
-    if kept.is_none() {
+    if cached.is_none() {
         print(renderer, page, text);
         if text.len() - start < PIECE_TEXT_BYTES_MIN {
             return;
         }
     }
     packing.pack(&text[..start], out);
-    let piece = kept.unwrap_or_else(|| {
+    let piece = cached.unwrap_or_else(|| {
         let piece = packing.packer.pack(&text[start..]);
-        page.keep(packing.rendition, piece, &packing.room)
+        page.cache(packing.encoding_key, piece, &packing.budget)
     });
     packing.member.add(&piece, out);
     text.clear();
 }
 
 /// Text differs by how names are escaped.
-fn rendition(escaping: Escaping) -> Rendition {
-    Rendition(escaping as u8)
+fn encoding_key(escaping: Escaping) -> EncodingKey {
+    EncodingKey(escaping as u8)
 }
 
 #[cfg(test)]
@@ -246,7 +246,7 @@ mod tests {
         store.commit();
     }
 
-    fn page(store: &Store, format: Format, gzip: Option<&Room>) -> Vec<u8> {
+    fn page(store: &Store, format: Format, gzip: Option<&CacheBudget>) -> Vec<u8> {
         let own = vec![family("own", 1, 1.0), family("shared_2", 0, 1.0)];
         Page::new(&store.published(), own, format, gzip).flatten().collect()
     }
@@ -275,15 +275,15 @@ mod tests {
         #[test]
         fn what_is_kept_never_shows(
             steps in prop::collection::vec((0..40_usize, action(), 0..4_usize, 0..4_usize), 1..24),
-            room in prop_oneof![Just(0), 0..4_000_usize, Just(1 << 20)],
+            budget in prop_oneof![Just(0), 0..4_000_usize, Just(1 << 20)],
         ) {
-            let (mut store, room) = (store(), Room::new(room));
+            let (mut store, budget) = (store(), CacheBudget::new(budget));
             for (group, action, encoding, escaping) in steps {
                 write(&mut store, group, action);
                 let format = Format { encoding: ENCODINGS[encoding], escaping: ESCAPINGS[escaping] };
                 for format in [format, Format::default()] {
                     let plain = page(&store, format, None);
-                    prop_assert_eq!(gunzip(&page(&store, format, Some(&room)), 1 << 24).unwrap(), plain);
+                    prop_assert_eq!(gunzip(&page(&store, format, Some(&budget)), 1 << 24).unwrap(), plain);
                 }
             }
         }
@@ -291,25 +291,25 @@ mod tests {
 
     #[test]
     fn a_push_spoils_only_what_it_touches() {
-        let (mut store, room) = (store(), Room::new(1 << 24));
+        let (mut store, budget) = (store(), CacheBudget::new(1 << 24));
         for group in 0..128 {
             write(&mut store, group, WriteOp::Put(vec![family("a", 100, 1.0), family("b", 100, 1.0)]));
         }
-        page(&store, Format::default(), Some(&room));
-        let kept = |store: &Store| -> Vec<bool> {
-            let rendition = rendition(Escaping::default());
+        page(&store, Format::default(), Some(&budget));
+        let cached = |store: &Store| -> Vec<bool> {
+            let encoding_key = encoding_key(Escaping::default());
             let blocks = store.published().snapshot();
             let pages = blocks.iter().flat_map(|(_, block)| block.pages());
-            pages.map(|page| page.kept(rendition).is_some()).collect()
+            pages.map(|page| page.cached(encoding_key).is_some()).collect()
         };
-        let all = kept(&store);
-        assert!(all.len() > 10 && all.iter().all(|kept| *kept), "{all:?}");
-        let bytes = room.bytes();
+        let all = cached(&store);
+        assert!(all.len() > 10 && all.iter().all(|cached| *cached), "{all:?}");
+        let bytes = budget.bytes();
         write(&mut store, 50, WriteOp::Post(vec![family("b", 100, 2.0)]));
         // One page of the family, and one of the times of pushes.
-        assert_eq!(kept(&store).iter().filter(|kept| !**kept).count(), 2);
-        assert!(room.bytes() < bytes, "what cannot be used any more is gone");
-        page(&store, Format::default(), Some(&room));
-        assert!(kept(&store).iter().all(|kept| *kept));
+        assert_eq!(cached(&store).iter().filter(|cached| !**cached).count(), 2);
+        assert!(budget.bytes() < bytes, "what cannot be used any more is gone");
+        page(&store, Format::default(), Some(&budget));
+        assert!(cached(&store).iter().all(|cached| *cached));
     }
 }

@@ -22,7 +22,7 @@ use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_store};
 use crate::node::writer::{WriteError, Writer};
 use crate::store::view::time_families;
-use crate::store::{Entry, Room, WriteOp};
+use crate::store::{CacheBudget, Entry, WriteOp};
 
 /// What a request can ask of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +82,7 @@ pub struct Service {
     /// Who prints scrapes.
     pub press: Press,
     /// Where scrapes keep what they compressed.
-    pub room: Room,
+    pub cache_budget: CacheBudget,
     /// What each scrape on its way has one of. An answer is large, and a connection of HTTP/2 can ask for a hundred.
     pub turns: Arc<Semaphore>,
     /// What each push that is read aside has one of, meanwhile: more at once than there are processors gain nothing.
@@ -226,7 +226,7 @@ impl Service {
             0..EDGES_MANY => self.own_families(),
             _ => tokio::task::block_in_place(|| self.own_families()),
         };
-        let page = Page::new(self.writer.published(), own, format, gzip.then_some(&self.room));
+        let page = Page::new(self.writer.published(), own, format, gzip.then_some(&self.cache_budget));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
         response.parts(self.press.print(page)).holding(turn)
