@@ -4,8 +4,8 @@ use std::hint::black_box;
 use std::ops::BitXor;
 use std::sync::Arc;
 
+use super::blocks::SlotHint;
 use super::index::Conflict;
-use super::pages::SlotHint;
 use super::record::{FamilyMeta, FamilyMetas, GroupRecord};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, WriteTimestamp};

@@ -3,15 +3,15 @@
 //! [`writer`] is the one writer: it drafts (`staged`), and publishes what the caller made durable (`restore` is its way back
 //! from the disk). [`view`] is what is published, for everybody to read. Between them [`index`] says what can stand beside
 //! what, [`entry`] is a group with its bookkeeping, `admission` decides which of its families are shown, `address` finds the
-//! group that is meant, `changed` knows which groups changed when, [`scope`] is what of all this a link carries, [`pages`]
+//! group that is meant, `changed` knows which groups changed when, [`scope`] is what of all this a link carries, [`blocks`]
 //! what a scrape shows, [`piece_cache`] what it keeps of them, [`record`] what goes to the disk, [`schemas`] keeps equal schemas once.
 
 mod address;
 mod admission;
+pub mod blocks;
 mod changed;
 pub mod entry;
 pub mod index;
-pub mod pages;
 pub mod piece_cache;
 pub mod record;
 mod restore;
@@ -24,9 +24,9 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use blocks::{Block, Chunk, ShownFamily};
 pub use entry::{Entry, SuppressedFamily};
 pub use index::Conflict;
-pub use pages::{Block, Page, Shown};
 pub use piece_cache::{CacheBudget, CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use scope::Scope;

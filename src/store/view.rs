@@ -7,9 +7,9 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use foldhash::{HashMap, HashSet};
 
+use super::blocks::{Block, Blocks, ShownFamily};
 use super::changed::{ByRevision, Changed, Portion, skips};
 use super::entry::{self, Entry};
-use super::pages::{Block, Pages, Shown};
 use super::record::FamilyMeta;
 use super::scope::Scope;
 use super::staged::Version;
@@ -73,12 +73,12 @@ impl GroupTimes {
     /// Each group's labels and the times, in seconds since the epoch, at which the last push was accepted and refused; 0
     /// if none was.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<LabelSet>, f64, f64)> {
-        fn entries(block: &Option<Arc<Block>>) -> impl Iterator<Item = &Shown> {
+        fn entries(block: &Option<Arc<Block>>) -> impl Iterator<Item = &ShownFamily> {
             block.iter().flat_map(|block| block.entries())
         }
         // Both are shown of the same groups.
         let pairs = entries(&self.pushed).zip(entries(&self.failed));
-        let value = |shown: &Shown| shown.family.values().first().copied().unwrap_or_default();
+        let value = |shown: &ShownFamily| shown.family.values().first().copied().unwrap_or_default();
         pairs.map(move |(pushed, failed)| (&pushed.labels, value(pushed), value(failed)))
     }
 }
@@ -90,7 +90,7 @@ pub(super) struct View {
     tombstones: ByRevision,
     /// Groups of which something is held back.
     suppressed: HashSet<GroupId>,
-    pages: Pages,
+    blocks: Blocks,
     pub(super) revision: Revision,
     pub(super) counts: Counts,
 }
@@ -112,7 +112,7 @@ impl Published {
 
     /// All that a scrape shows, a block a metric name, in the order of names.
     pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
-        self.lock().pages.snapshot()
+        self.lock().blocks.snapshot()
     }
 
     /// The live groups that are shown, sorted by their labels.
@@ -127,12 +127,12 @@ impl Published {
     /// pointer taken under the lock.
     pub fn times(&self) -> GroupTimes {
         let view = self.lock();
-        GroupTimes { pushed: view.pages.block(PUSH_TIME), failed: view.pages.block(PUSH_FAILURE_TIME) }
+        GroupTimes { pushed: view.blocks.block(PUSH_TIME), failed: view.blocks.block(PUSH_FAILURE_TIME) }
     }
 
     /// What is shown under a metric name.
     pub fn block(&self, name: &str) -> Option<Arc<Block>> {
-        self.lock().pages.block(name)
+        self.lock().blocks.block(name)
     }
 
     /// The live groups of which something is held back, sorted by their labels.
@@ -153,7 +153,7 @@ impl Published {
         if let Some(entry) = plain {
             return Some(entry.clone());
         }
-        let times = view.pages.block(PUSH_TIME);
+        let times = view.blocks.block(PUSH_TIME);
         drop(view);
         // Where a label looks like one that disagreed with the place, that was a guess. All groups are looked at only if one
         // is shown under these labels, and not under the lock.
@@ -291,7 +291,7 @@ impl View {
         }
     }
 
-    /// Takes out of the pages what the new version does not show.
+    /// Takes out of the blocks what the new version does not show.
     fn unshow(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
         let Some(old) = old else { return };
         let mut walk = new.map(|new| new.group.walk());
@@ -300,11 +300,11 @@ impl View {
             at.is_some_and(|at| new.is_some_and(|new| new.shown_at(at).is_some()))
         };
         for family in old.shown_families().filter(|family| !stays(family.name())) {
-            self.pages.remove(old.shown(), family.name());
+            self.blocks.remove(old.shown(), family.name());
         }
         if shows_times(old) && !new.is_some_and(shows_times) {
-            self.pages.remove(old.shown(), PUSH_TIME);
-            self.pages.remove(old.shown(), PUSH_FAILURE_TIME);
+            self.blocks.remove(old.shown(), PUSH_TIME);
+            self.blocks.remove(old.shown(), PUSH_FAILURE_TIME);
         }
     }
 
@@ -313,7 +313,7 @@ impl View {
         for (family, site) in new.shown_hints() {
             let at = walk.as_mut().and_then(|walk| walk.find(family.name()));
             if !at.and_then(|at| old?.shown_at(at)).is_some_and(|was| was.shares_all(family)) {
-                self.pages.set(new.shown(), family, site);
+                self.blocks.set(new.shown(), family, site);
             }
         }
         if !shows_times(new) {
@@ -323,7 +323,7 @@ impl View {
         let instance = new.has_instance();
         for (i, seconds) in times(new).into_iter().enumerate() {
             if was.is_none_or(|was| was[i] != seconds) {
-                self.pages.set(new.shown(), &TIMES.family(i, instance, seconds), &new.times_hints[i]);
+                self.blocks.set(new.shown(), &TIMES.family(i, instance, seconds), &new.times_hints[i]);
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The page of a scrape, part by part: rendered while it is sent, from a snapshot, so that it waits for no push and no
 //! push waits for it, and no page is ever held whole.
 //!
-//! As gzip, text is compressed in pieces, one a page of the store's, and those are kept beside the pages that they were
+//! As gzip, text is compressed in pieces, one a chunk of the store's, and those are kept beside the pages that they were
 //! made of: a scrape renders and compresses what changed since the one before, and copies the rest.
 
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ enum Renderer {
 /// The parts of one page.
 pub struct Page {
     names: std::vec::IntoIter<Name>,
-    /// The name being printed, and how many of its pages are.
+    /// The name being printed, and how many of its chunks are.
     current: Option<(Name, usize)>,
     renderer: Renderer,
     packing: Option<Box<Packing>>,
@@ -119,7 +119,7 @@ impl Page {
 
     /// Prints a little more. Returns whether there was something left.
     fn advance(&mut self, out: &mut Vec<u8>) -> bool {
-        let Some((name, pages)) = self.current.take().or_else(|| self.names.next().map(|name| (name, 0))) else {
+        let Some((name, chunks)) = self.current.take().or_else(|| self.names.next().map(|name| (name, 0))) else {
             return false;
         };
         let Some(head) = name.head() else { return true };
@@ -128,18 +128,18 @@ impl Page {
             // A message begins with its length, so the whole block is one step.
             Renderer::Protobuf(renderer) => renderer.block(head, name.families(&self.no_labels), plain),
             Renderer::Text(renderer) => {
-                if pages == 0 {
+                if chunks == 0 {
                     renderer.head(head, plain);
                     if let Some(own) = &name.own {
                         renderer.family(&self.no_labels, own, plain);
                     }
                 }
-                if let Some(page) = name.block.as_ref().and_then(|block| block.pages().get(pages)) {
+                if let Some(chunk) = name.block.as_ref().and_then(|block| block.chunks().get(chunks)) {
                     match &mut self.packing {
-                        None => print(renderer, page, plain),
-                        Some(packing) => pack(renderer, page, packing, &mut self.text, out),
+                        None => print(renderer, chunk, plain),
+                        Some(packing) => pack(renderer, chunk, packing, &mut self.text, out),
                     }
-                    self.current = Some((name, pages + 1));
+                    self.current = Some((name, chunks + 1));
                 }
             }
         }
@@ -177,25 +177,25 @@ impl Iterator for Page {
     }
 }
 
-/// Prints the families of a page of the store's.
-fn print(renderer: &mut text::TextRenderer, page: &store::Page, into: &mut Vec<u8>) {
-    for shown in page.entries() {
+/// Prints the families of a chunk.
+fn print(renderer: &mut text::TextRenderer, chunk: &store::Chunk, into: &mut Vec<u8>) {
+    for shown in chunk.entries() {
         renderer.family(&shown.labels, &shown.family, into);
     }
 }
 
-/// Appends the compressed families of a page of the store's, after the `text` before it; or to that, if they are few.
+/// Appends the compressed families of a chunk, after the `text` before it; or to that, if they are few.
 fn pack(
     renderer: &mut text::TextRenderer,
-    page: &store::Page,
+    chunk: &store::Chunk,
     packing: &mut Packing,
     text: &mut Vec<u8>,
     out: &mut Vec<u8>,
 ) {
-    let cached = page.cached(packing.encoding_key);
+    let cached = chunk.cached(packing.encoding_key);
     let start = text.len();
     if cached.is_none() {
-        print(renderer, page, text);
+        print(renderer, chunk, text);
         if text.len() - start < PIECE_TEXT_BYTES_MIN {
             return;
         }
@@ -203,7 +203,7 @@ fn pack(
     packing.pack(&text[..start], out);
     let piece = cached.unwrap_or_else(|| {
         let piece = packing.packer.pack(&text[start..]);
-        page.cache(packing.encoding_key, piece, &packing.budget)
+        chunk.cache(packing.encoding_key, piece, &packing.budget)
     });
     packing.member.add(&piece, out);
     text.clear();
@@ -299,14 +299,14 @@ mod tests {
         let cached = |store: &Store| -> Vec<bool> {
             let encoding_key = encoding_key(Escaping::default());
             let blocks = store.published().snapshot();
-            let pages = blocks.iter().flat_map(|(_, block)| block.pages());
-            pages.map(|page| page.cached(encoding_key).is_some()).collect()
+            let chunks = blocks.iter().flat_map(|(_, block)| block.chunks());
+            chunks.map(|chunk| chunk.cached(encoding_key).is_some()).collect()
         };
         let all = cached(&store);
         assert!(all.len() > 10 && all.iter().all(|cached| *cached), "{all:?}");
         let bytes = budget.bytes();
         write(&mut store, 50, WriteOp::Post(vec![family("b", 100, 2.0)]));
-        // One page of the family, and one of the times of pushes.
+        // One chunk of the family, and one of the times of pushes.
         assert_eq!(cached(&store).iter().filter(|cached| !**cached).count(), 2);
         assert!(budget.bytes() < bytes, "what cannot be used any more is gone");
         page(&store, Format::default(), Some(&budget));

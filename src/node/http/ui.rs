@@ -118,7 +118,8 @@ fn by_name(published: &Published, name: &str) -> ShownFamily {
         type_name: first.map_or("", |shown| shown.family.schema().metric_type().name()),
         group: first.map(|shown| shown.labels.clone()),
         site: None,
-        others: block
-            .map_or(0, |block| block.pages().iter().map(|page| page.entries().len()).sum::<usize>().saturating_sub(1)),
+        others: block.map_or(0, |block| {
+            block.chunks().iter().map(|chunk| chunk.entries().len()).sum::<usize>().saturating_sub(1)
+        }),
     }
 }

@@ -1,7 +1,7 @@
-//! What a scrape shows: one block a metric name, each a list of pages of families sorted by their groups.
+//! What a scrape shows: one block a metric name, each a list of chunks of families sorted by their groups.
 //!
-//! Blocks and pages are shared with the scrapes that hold them and copied when written to, so that taking a snapshot
-//! costs a pointer a name, and a write copies at most one page.
+//! Blocks and chunks are shared with the scrapes that hold them and copied when written to, so that taking a snapshot
+//! costs a pointer a name, and a write copies at most one chunk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use super::piece_cache::{CacheBudget, CachedPiece, EncodingKey, PieceCache};
 use crate::compression::Piece;
 use crate::model::{Family, LabelSet};
 
-/// A page with more entries than this is split.
-const PAGE_ENTRIES_MAX: usize = 64;
-/// A page with more values than this is split, unless it has one entry.
-const PAGE_VALUES_MAX: usize = 2_048;
+/// A chunk with more entries than this is split.
+const CHUNK_ENTRIES_MAX: usize = 64;
+/// A chunk with more values than this is split, unless it has one entry.
+const CHUNK_VALUES_MAX: usize = 2_048;
 
 /// A family of a group as it is shown.
 #[derive(Clone, Debug)]
-pub struct Shown {
+pub struct ShownFamily {
     /// All labels of the group.
     pub labels: Arc<LabelSet>,
     /// The family.
@@ -30,15 +30,15 @@ pub struct Shown {
 pub struct SlotHint(AtomicU64);
 
 impl SlotHint {
-    /// The numbers of the block, of the page in it, and of the entry in that.
+    /// The numbers of the block, of the chunk in it, and of the entry in that.
     fn get(&self) -> (usize, usize, usize) {
         let packed = self.0.load(Ordering::Relaxed);
         ((packed >> 40) as usize, (packed >> 8) as u32 as usize, packed as u8 as usize)
     }
 
     /// Numbers that are too large are cut off: that is no worse than any other hint that does not hold.
-    fn set(&self, block: usize, page: usize, at: usize) {
-        self.0.store((block as u64) << 40 | u64::from(page as u32) << 8 | u64::from(at as u8), Ordering::Relaxed);
+    fn set(&self, block: usize, chunk: usize, at: usize) {
+        self.0.store((block as u64) << 40 | u64::from(chunk as u32) << 8 | u64::from(at as u8), Ordering::Relaxed);
     }
 }
 
@@ -50,14 +50,14 @@ impl Clone for SlotHint {
 
 /// Families of one name, of consecutive groups.
 #[derive(Clone, Debug, Default)]
-pub struct Page {
-    entries: Vec<Shown>,
+pub struct Chunk {
+    entries: Vec<ShownFamily>,
     values: usize,
     pieces: PieceCache,
 }
 
-impl Page {
-    fn new(entries: Vec<Shown>, values: usize) -> Self {
+impl Chunk {
+    fn new(entries: Vec<ShownFamily>, values: usize) -> Self {
         Self { entries, values, pieces: PieceCache::default() }
     }
 
@@ -72,7 +72,7 @@ impl Page {
     }
 
     /// The families, sorted by the labels of their groups.
-    pub fn entries(&self) -> &[Shown] {
+    pub fn entries(&self) -> &[ShownFamily] {
         &self.entries
     }
 }
@@ -80,18 +80,18 @@ impl Page {
 /// All that is shown under one metric name.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
-    pages: Vec<Arc<Page>>,
+    chunks: Vec<Arc<Chunk>>,
 }
 
 impl Block {
-    /// The pages in order, none empty.
-    pub fn pages(&self) -> &[Arc<Page>] {
-        &self.pages
+    /// The chunks in order, none empty.
+    pub fn chunks(&self) -> &[Arc<Chunk>] {
+        &self.chunks
     }
 
     /// The families in order.
-    pub fn entries(&self) -> impl Iterator<Item = &Shown> {
-        self.pages.iter().flat_map(|page| &page.entries)
+    pub fn entries(&self) -> impl Iterator<Item = &ShownFamily> {
+        self.chunks.iter().flat_map(|chunk| &chunk.entries)
     }
 
     /// Whether the group shows something of that name.
@@ -99,102 +99,102 @@ impl Block {
         self.find(labels).1.is_ok()
     }
 
-    /// Where the group's entry is or would be: the page, and there the entry or the place for it.
+    /// Where the group's entry is or would be: the chunk, and there the entry or the place for it.
     fn find(&self, labels: &LabelSet) -> (usize, Result<usize, usize>) {
-        let order = |shown: &Shown| (*shown.labels).cmp(labels);
-        let after = self.pages.partition_point(|page| order(&page.entries[0]).is_le());
-        let page = after.saturating_sub(1);
-        let at = self.pages.get(page).map_or(Err(0), |page| page.entries.binary_search_by(order));
-        (page, at)
+        let order = |shown: &ShownFamily| (*shown.labels).cmp(labels);
+        let after = self.chunks.partition_point(|chunk| order(&chunk.entries[0]).is_le());
+        let chunk = after.saturating_sub(1);
+        let at = self.chunks.get(chunk).map_or(Err(0), |chunk| chunk.entries.binary_search_by(order));
+        (chunk, at)
     }
 
-    /// Shows the family, whose entry may be the one of that number in the page of that number. Returns where it is.
+    /// Shows the family, whose entry may be the one of that number in the chunk of that number. Returns where it is.
     fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, near: (usize, usize)) -> (usize, usize) {
-        if self.pages.is_empty() {
-            self.pages.push(Arc::default());
+        if self.chunks.is_empty() {
+            self.chunks.push(Arc::default());
         }
         let (number, at) = self.find_near(labels, near);
-        let page = self.page_mut(number);
-        page.values += family.values().len();
+        let chunk = self.chunk_mut(number);
+        chunk.values += family.values().len();
         match at {
             Ok(at) => {
-                let entry = &mut page.entries[at];
-                page.values -= entry.family.values().len();
+                let entry = &mut chunk.entries[at];
+                chunk.values -= entry.family.values().len();
                 if !Arc::ptr_eq(&entry.labels, labels) {
                     entry.labels = labels.clone();
                 }
                 entry.family.clone_from(family);
             }
-            Err(at) => page.entries.insert(at, Shown { labels: labels.clone(), family: family.clone() }),
+            Err(at) => chunk.entries.insert(at, ShownFamily { labels: labels.clone(), family: family.clone() }),
         }
-        let entries = page.entries.len();
-        if entries > PAGE_ENTRIES_MAX || (page.values > PAGE_VALUES_MAX && entries > 1) {
-            // What comes in order fills its pages.
-            let appended = number + 1 == self.pages.len() && at == Err(entries - 1);
+        let entries = chunk.entries.len();
+        if entries > CHUNK_ENTRIES_MAX || (chunk.values > CHUNK_VALUES_MAX && entries > 1) {
+            // What comes in order fills its chunks.
+            let appended = number + 1 == self.chunks.len() && at == Err(entries - 1);
             self.split(number, if appended { entries - 1 } else { entries / 2 });
         }
         (number, at.unwrap_or_else(|at| at))
     }
 
-    /// A page to be changed: what was kept of it does not hold any more.
-    fn page_mut(&mut self, number: usize) -> &mut Page {
-        let page = Arc::make_mut(&mut self.pages[number]);
-        page.pieces.clear();
-        page
+    /// A chunk to be changed: what was kept of it does not hold any more.
+    fn chunk_mut(&mut self, number: usize) -> &mut Chunk {
+        let chunk = Arc::make_mut(&mut self.chunks[number]);
+        chunk.pieces.clear();
+        chunk
     }
 
-    fn find_near(&self, labels: &Arc<LabelSet>, (page, at): (usize, usize)) -> (usize, Result<usize, usize>) {
-        match self.pages.get(page).and_then(|page| page.entries.get(at)) {
-            Some(shown) if Arc::ptr_eq(&shown.labels, labels) => (page, Ok(at)),
-            _ if self.pages[0].entries.is_empty() => (0, Err(0)),
+    fn find_near(&self, labels: &Arc<LabelSet>, (chunk, at): (usize, usize)) -> (usize, Result<usize, usize>) {
+        match self.chunks.get(chunk).and_then(|chunk| chunk.entries.get(at)) {
+            Some(shown) if Arc::ptr_eq(&shown.labels, labels) => (chunk, Ok(at)),
+            _ if self.chunks[0].entries.is_empty() => (0, Err(0)),
             _ => self.find(labels),
         }
     }
 
     fn split(&mut self, number: usize, at: usize) {
-        let page = self.page_mut(number);
-        let entries = page.entries.split_off(at);
+        let chunk = self.chunk_mut(number);
+        let entries = chunk.entries.split_off(at);
         let values = entries.iter().map(|shown| shown.family.values().len()).sum();
-        page.values -= values;
-        self.pages.insert(number + 1, Arc::new(Page::new(entries, values)));
+        chunk.values -= values;
+        self.chunks.insert(number + 1, Arc::new(Chunk::new(entries, values)));
     }
 
     fn remove(&mut self, labels: &LabelSet) {
         let (number, at) = self.find(labels);
         let Ok(at) = at else { return };
-        let page = self.page_mut(number);
-        page.values -= page.entries.remove(at).family.values().len();
-        if page.entries.is_empty() {
-            self.pages.remove(number);
+        let chunk = self.chunk_mut(number);
+        chunk.values -= chunk.entries.remove(at).family.values().len();
+        if chunk.entries.is_empty() {
+            self.chunks.remove(number);
         }
     }
 }
 
 /// The blocks, by number and by name. Something is shown in each.
 #[derive(Debug, Default)]
-pub struct Pages {
-    blocks: Vec<Option<Named>>,
+pub struct Blocks {
+    blocks: Vec<Option<NamedBlock>>,
     names: BTreeMap<Arc<str>, usize>,
     /// The numbers that no block has.
     free: Vec<usize>,
 }
 
 #[derive(Debug)]
-struct Named {
+struct NamedBlock {
     name: Arc<str>,
     block: Arc<Block>,
 }
 
-impl Pages {
+impl Blocks {
     /// Shows the family under these labels of a group, in place of its namesake, which may be at `hint`; that is where it
     /// is then.
     pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, hint: &SlotHint) {
-        let (near, page, at) = hint.get();
+        let (near, chunk, at) = hint.get();
         let number = self.number(family.name(), near);
         let name = || family.name().clone();
-        let named = self.blocks[number].get_or_insert_with(|| Named { name: name(), block: Arc::default() });
-        let (page, at) = Arc::make_mut(&mut named.block).set(labels, family, (page, at));
-        hint.set(number, page, at);
+        let named = self.blocks[number].get_or_insert_with(|| NamedBlock { name: name(), block: Arc::default() });
+        let (chunk, at) = Arc::make_mut(&mut named.block).set(labels, family, (chunk, at));
+        hint.set(number, chunk, at);
     }
 
     /// The number of the block of that name, which may be `near`; a free one, if there is none.
@@ -222,7 +222,7 @@ impl Pages {
         let Some(named) = &mut self.blocks[number] else { return };
         let block = Arc::make_mut(&mut named.block);
         block.remove(labels);
-        if block.pages.is_empty() {
+        if block.chunks.is_empty() {
             self.names.remove(name);
             self.blocks[number] = None;
             self.free.push(number);
@@ -259,69 +259,69 @@ mod tests {
 
     #[test]
     fn blocks_come_and_go_in_the_order_of_names() {
-        let (mut pages, labels) = (Pages::default(), Arc::new(LabelSet::new([("job", "a")])));
+        let (mut blocks, labels) = (Blocks::default(), Arc::new(LabelSet::new([("job", "a")])));
         let hints = [(); 4].map(|()| SlotHint::default());
-        let names = |pages: &Pages| pages.snapshot().iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        let names = |blocks: &Blocks| blocks.snapshot().iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
         let families = ["c", "a", "b"].map(|name| named(name, 1.0));
         for (family, hint) in families.iter().zip(&hints) {
-            pages.set(&labels, family, hint);
+            blocks.set(&labels, family, hint);
         }
-        pages.remove(&labels, "a");
-        assert_eq!(names(&pages), ["b", "c"]);
+        blocks.remove(&labels, "a");
+        assert_eq!(names(&blocks), ["b", "c"]);
         // Takes the number that "a" had, which has it again with another: places that say so are wrong for both.
-        pages.set(&labels, &named("d", 4.0), &hints[3]);
-        pages.set(&labels, &families[1], &hints[1]);
-        pages.set(&labels, &families[0], &hints[3]);
-        assert_eq!(names(&pages), ["a", "b", "c", "d"]);
-        for (name, block) in pages.snapshot() {
-            let shown: Vec<&Shown> = block.entries().collect();
+        blocks.set(&labels, &named("d", 4.0), &hints[3]);
+        blocks.set(&labels, &families[1], &hints[1]);
+        blocks.set(&labels, &families[0], &hints[3]);
+        assert_eq!(names(&blocks), ["a", "b", "c", "d"]);
+        for (name, block) in blocks.snapshot() {
+            let shown: Vec<&ShownFamily> = block.entries().collect();
             assert!(shown.len() == 1 && *shown[0].family.name() == name, "{name}");
-            assert_eq!(pages.block(&name).unwrap().entries().count(), 1);
+            assert_eq!(blocks.block(&name).unwrap().entries().count(), 1);
         }
-        assert_eq!(pages.blocks.len(), 4);
+        assert_eq!(blocks.blocks.len(), 4);
     }
 
     #[test]
-    fn pages_split_stay_sorted_and_empty_out() {
-        let mut pages = Pages::default();
+    fn chunks_split_stay_sorted_and_empty_out() {
+        let mut blocks = Blocks::default();
         let key = |i| Arc::new(LabelSet::new([("job", format!("{:03}", (i * 7) % 1_000))]));
         let keys: Vec<Arc<LabelSet>> = (0..1_000).map(key).collect();
         let hints = vec![SlotHint::default(); 1_000];
         for (i, key) in keys.iter().enumerate() {
-            pages.set(key, &family(i as f64), &hints[i]);
-            pages.set(key, &family(1.0), &hints[i]);
+            blocks.set(key, &family(i as f64), &hints[i]);
+            blocks.set(key, &family(1.0), &hints[i]);
         }
-        pages.set(&keys[0], &named("l", 1.0), &SlotHint::default());
-        pages.remove(&keys[0], "l");
-        let snapshot = pages.snapshot();
+        blocks.set(&keys[0], &named("l", 1.0), &SlotHint::default());
+        blocks.remove(&keys[0], "l");
+        let snapshot = blocks.snapshot();
         assert_eq!(snapshot.len(), 1);
         let labels: Vec<String> = snapshot[0].1.entries().map(|shown| shown.labels.to_string()).collect();
         assert_eq!(labels.len(), 1_000);
         assert!(labels.is_sorted());
-        assert!(snapshot[0].1.pages().iter().all(|page| page.entries().len() <= PAGE_ENTRIES_MAX));
+        assert!(snapshot[0].1.chunks().iter().all(|chunk| chunk.entries().len() <= CHUNK_ENTRIES_MAX));
         for key in &keys {
-            pages.remove(key, "m");
+            blocks.remove(key, "m");
         }
-        assert!(pages.snapshot().is_empty());
+        assert!(blocks.snapshot().is_empty());
         assert_eq!(snapshot[0].1.entries().count(), 1_000, "a snapshot keeps what it saw");
     }
 
     #[test]
-    fn a_place_that_does_not_hold_any_more_misleads_nobody() {
-        let mut pages = Pages::default();
+    fn a_stale_hint_finds_the_right_entry() {
+        let mut blocks = Blocks::default();
         let keys: Vec<_> = (0..300).map(|i| Arc::new(LabelSet::new([("job", format!("{i:03}"))]))).collect();
         let hints = vec![SlotHint::default(); 300];
         // From the last to the first: every one moves all that were there.
         for i in (0..300).rev() {
-            pages.set(&keys[i], &family(0.0), &hints[i]);
+            blocks.set(&keys[i], &family(0.0), &hints[i]);
         }
         for (i, key) in keys.iter().enumerate() {
             // The labels of a group that went and came again are equal, but not the same.
             let key = if i % 3 == 0 { Arc::new((**key).clone()) } else { key.clone() };
-            pages.set(&key, &family(i as f64), &hints[i]);
-            pages.set(&key, &family(i as f64), &hints[(i + 1) % 300]);
+            blocks.set(&key, &family(i as f64), &hints[i]);
+            blocks.set(&key, &family(i as f64), &hints[(i + 1) % 300]);
         }
-        let block = pages.block("m").unwrap();
+        let block = blocks.block("m").unwrap();
         let shown: Vec<_> = block.entries().map(|shown| (shown.labels.clone(), shown.family.values()[0])).collect();
         assert_eq!(shown, keys.iter().cloned().zip((0..300).map(f64::from)).collect::<Vec<_>>());
     }
