@@ -1,7 +1,7 @@
-//! What a scrape shows: one block a metric name, each a list of chunks of families sorted by their groups.
+//! The families that a scrape shows: one block for each metric name, each a list of chunks sorted by the groups' labels.
 //!
-//! Blocks and chunks are shared with the scrapes that hold them and copied when written to, so that taking a snapshot
-//! costs a pointer a name, and a write copies at most one chunk.
+//! Blocks and chunks are copy-on-write. A snapshot clones one pointer for each name; a write copies at most one chunk,
+//! and only if a running scrape still reads it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,27 +16,28 @@ const CHUNK_ENTRIES_MAX: usize = 64;
 /// A chunk with more values than this is split, unless it has one entry.
 const CHUNK_VALUES_MAX: usize = 2_048;
 
-/// A family of a group as it is shown.
+/// A family as a scrape shows it, with the labels of its group.
 #[derive(Clone, Debug)]
 pub struct ShownFamily {
-    /// All labels of the group.
+    /// The labels of the group: site labels and grouping key.
     pub labels: Arc<LabelSet>,
-    /// The family.
+    /// The family, without the labels of the group.
     pub family: Family,
 }
 
-/// Where an entry was when it was last set: a hint, which saves comparing names and labels where it still holds.
+/// The position of an entry when it was last set. If it is still right, no names and labels are compared; if not, the
+/// entry is searched for.
 #[derive(Debug, Default)]
 pub struct SlotHint(AtomicU64);
 
 impl SlotHint {
-    /// The numbers of the block, of the chunk in it, and of the entry in that.
+    /// The index of the block, of the chunk in that block, and of the entry in that chunk.
     fn get(&self) -> (usize, usize, usize) {
         let packed = self.0.load(Ordering::Relaxed);
         ((packed >> 40) as usize, (packed >> 8) as u32 as usize, packed as u8 as usize)
     }
 
-    /// Numbers that are too large are cut off: that is no worse than any other hint that does not hold.
+    /// Indices that are too large lose their high bits: such a hint is wrong, as any hint may be.
     fn set(&self, block: usize, chunk: usize, at: usize) {
         self.0.store((block as u64) << 40 | u64::from(chunk as u32) << 8 | u64::from(at as u8), Ordering::Relaxed);
     }
@@ -48,7 +49,7 @@ impl Clone for SlotHint {
     }
 }
 
-/// Families of one name, of consecutive groups.
+/// The families of one name in consecutive groups.
 #[derive(Clone, Debug, Default)]
 pub struct Chunk {
     entries: Vec<ShownFamily>,
@@ -77,7 +78,7 @@ impl Chunk {
     }
 }
 
-/// All that is shown under one metric name.
+/// All families that are shown under one metric name.
 #[derive(Clone, Debug, Default)]
 pub struct Block {
     chunks: Vec<Arc<Chunk>>,
@@ -89,17 +90,17 @@ impl Block {
         &self.chunks
     }
 
-    /// The families in order.
+    /// The families, sorted by the labels of their groups.
     pub fn entries(&self) -> impl Iterator<Item = &ShownFamily> {
         self.chunks.iter().flat_map(|chunk| &chunk.entries)
     }
 
-    /// Whether the group shows something of that name.
+    /// Whether the group with these labels shows a family of that name.
     pub fn contains(&self, labels: &LabelSet) -> bool {
         self.find(labels).1.is_ok()
     }
 
-    /// Where the group's entry is or would be: the chunk, and there the entry or the place for it.
+    /// The chunk of the group's entry, and in that chunk the entry's index or the index at which to insert it.
     fn find(&self, labels: &LabelSet) -> (usize, Result<usize, usize>) {
         let order = |shown: &ShownFamily| (*shown.labels).cmp(labels);
         let after = self.chunks.partition_point(|chunk| order(&chunk.entries[0]).is_le());
@@ -108,7 +109,7 @@ impl Block {
         (chunk, at)
     }
 
-    /// Shows the family, whose entry may be the one of that number in the chunk of that number. Returns where it is.
+    /// Inserts or replaces the entry of the group. `near` (chunk, entry) is tried first. Returns the position of the entry.
     fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, near: (usize, usize)) -> (usize, usize) {
         if self.chunks.is_empty() {
             self.chunks.push(Arc::default());
@@ -129,14 +130,14 @@ impl Block {
         }
         let entries = chunk.entries.len();
         if entries > CHUNK_ENTRIES_MAX || (chunk.values > CHUNK_VALUES_MAX && entries > 1) {
-            // What comes in order fills its chunks.
+            // Entries that arrive in order leave full chunks behind them.
             let appended = number + 1 == self.chunks.len() && at == Err(entries - 1);
             self.split(number, if appended { entries - 1 } else { entries / 2 });
         }
         (number, at.unwrap_or_else(|at| at))
     }
 
-    /// A chunk to be changed: what was kept of it does not hold any more.
+    /// A chunk to be changed. Its cached pieces are dropped: they would be out of date.
     fn chunk_mut(&mut self, number: usize) -> &mut Chunk {
         let chunk = Arc::make_mut(&mut self.chunks[number]);
         chunk.pieces.clear();
@@ -170,12 +171,12 @@ impl Block {
     }
 }
 
-/// The blocks, by number and by name. Something is shown in each.
+/// The blocks by index and by name; none is empty.
 #[derive(Debug, Default)]
 pub struct Blocks {
     blocks: Vec<Option<NamedBlock>>,
     names: BTreeMap<Arc<str>, usize>,
-    /// The numbers that no block has.
+    /// Unused indices of `blocks`.
     free: Vec<usize>,
 }
 
@@ -186,8 +187,8 @@ struct NamedBlock {
 }
 
 impl Blocks {
-    /// Shows the family under these labels of a group, in place of its namesake, which may be at `hint`; that is where it
-    /// is then.
+    /// Shows the family for the group with these labels, in place of the family of that name that it showed before.
+    /// `hint` is tried first, and updated.
     pub fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, hint: &SlotHint) {
         let (near, chunk, at) = hint.get();
         let number = self.number(family.name(), near);
@@ -197,9 +198,9 @@ impl Blocks {
         hint.set(number, chunk, at);
     }
 
-    /// The number of the block of that name, which may be `near`; a free one, if there is none.
+    /// The index of the block of that name: `near` is tried first. If there is no such block, an unused index.
     fn number(&mut self, name: &Arc<str>, near: usize) -> usize {
-        // Names are mostly the very same, and then their text is not compared.
+        // Equal names are mostly one shared string: then no text is compared.
         if let Some(Some(named)) = self.blocks.get(near)
             && (Arc::ptr_eq(&named.name, name) || named.name == *name)
         {
@@ -216,7 +217,7 @@ impl Blocks {
         number
     }
 
-    /// Shows no family of that name under these labels.
+    /// Removes the family of that name from the group with these labels.
     pub fn remove(&mut self, labels: &LabelSet, name: &str) {
         let Some(number) = self.names.get(name).copied() else { return };
         let Some(named) = &mut self.blocks[number] else { return };
@@ -235,7 +236,7 @@ impl Blocks {
         Some(named.block.clone())
     }
 
-    /// The blocks in the order of their names, as they are now.
+    /// The present blocks in the order of their names.
     pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
         let named = self.names.values().filter_map(|number| self.blocks[*number].as_ref());
         named.map(|named| (named.name.clone(), named.block.clone())).collect()
@@ -258,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_come_and_go_in_the_order_of_names() {
+    fn blocks_are_added_and_removed_in_the_order_of_names() {
         let (mut blocks, labels) = (Blocks::default(), Arc::new(LabelSet::new([("job", "a")])));
         let hints = [(); 4].map(|()| SlotHint::default());
         let names = |blocks: &Blocks| blocks.snapshot().iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
@@ -268,7 +269,7 @@ mod tests {
         }
         blocks.remove(&labels, "a");
         assert_eq!(names(&blocks), ["b", "c"]);
-        // Takes the number that "a" had, which has it again with another: places that say so are wrong for both.
+        // "d" takes the index that "a" had, and "a" gets another: the hints of both are wrong.
         blocks.set(&labels, &named("d", 4.0), &hints[3]);
         blocks.set(&labels, &families[1], &hints[1]);
         blocks.set(&labels, &families[0], &hints[3]);
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_split_stay_sorted_and_empty_out() {
+    fn chunks_split_stay_sorted_and_are_removed_when_empty() {
         let mut blocks = Blocks::default();
         let key = |i| Arc::new(LabelSet::new([("job", format!("{:03}", (i * 7) % 1_000))]));
         let keys: Vec<Arc<LabelSet>> = (0..1_000).map(key).collect();
@@ -311,12 +312,12 @@ mod tests {
         let mut blocks = Blocks::default();
         let keys: Vec<_> = (0..300).map(|i| Arc::new(LabelSet::new([("job", format!("{i:03}"))]))).collect();
         let hints = vec![SlotHint::default(); 300];
-        // From the last to the first: every one moves all that were there.
+        // Inserted from the last to the first: each insertion moves all entries before it.
         for i in (0..300).rev() {
             blocks.set(&keys[i], &family(0.0), &hints[i]);
         }
         for (i, key) in keys.iter().enumerate() {
-            // The labels of a group that went and came again are equal, but not the same.
+            // A group that was deleted and pushed again has equal labels in another object.
             let key = if i % 3 == 0 { Arc::new((**key).clone()) } else { key.clone() };
             blocks.set(&key, &family(i as f64), &hints[i]);
             blocks.set(&key, &family(i as f64), &hints[(i + 1) % 300]);
