@@ -82,7 +82,7 @@ fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {
     let job = format!("job{}", u.int_in_range(0..=2)?);
     let group = Group::from_parts(
         families,
-        Header { horizon: stamp(u)?, deleted: stamp(u)?, pushed: moment(u)?, failed: moment(u)? },
+        Header { cleared_at: stamp(u)?, deleted: stamp(u)?, pushed: moment(u)?, failed: moment(u)? },
     );
     Ok(Delta { id: GroupId::local(LabelSet::new([("job", job)])), group })
 }

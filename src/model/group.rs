@@ -1,8 +1,8 @@
 //! A group as a last-writer-wins map, and the law by which two copies of it merge.
 //!
-//! Every change is itself a group: a push is a group that holds what was pushed, a delete one that holds a horizon, a
+//! Every change is itself a group: a push is a group that holds what was pushed, a delete one that holds a clear timestamp, a
 //! message of the link or a record of the log one that holds what changed. Applying a change is merging it. Merging takes
-//! the later of each field and drops what lies under the horizon; it is commutative, associative and idempotent, so that
+//! the later of each field and drops what is older than the clear timestamp; it is commutative, associative and idempotent, so that
 //! copies that were told of the same changes, in any order and any number of times, are equal.
 
 use std::cmp::Ordering;
@@ -36,7 +36,7 @@ pub struct GroupFamily {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Header {
     /// Nothing older than this is in the group.
-    pub horizon: WriteTimestamp,
+    pub cleared_at: WriteTimestamp,
     /// When the group was last deleted; zero if never.
     pub deleted: WriteTimestamp,
     /// The last accepted push since the last delete.
@@ -48,13 +48,13 @@ pub struct Header {
 impl Header {
     /// Whether a family of that stamp is in the group.
     pub fn keeps(&self, stamp: WriteTimestamp) -> bool {
-        stamp >= self.horizon && stamp > self.deleted
+        stamp >= self.cleared_at && stamp > self.deleted
     }
 
     /// Field by field the later, of what the later delete leaves.
     fn merged(&self, other: &Header) -> Header {
         let merged = Header {
-            horizon: self.horizon.max(other.horizon),
+            cleared_at: self.cleared_at.max(other.cleared_at),
             deleted: self.deleted.max(other.deleted),
             pushed: self.pushed.max(other.pushed),
             failed: self.failed.max(other.failed),
@@ -84,7 +84,7 @@ pub struct Changes {
     pub families: Vec<Source>,
     /// Where families stood before it that went and were not replaced.
     pub gone: Vec<usize>,
-    /// Whether horizon, deletion or one of the times moved.
+    /// Whether clear timestamp, deletion or one of the times moved.
     pub header: bool,
 }
 
@@ -120,14 +120,14 @@ impl Group {
         Group::pushed_at(moment, WriteTimestamp::ZERO, families)
     }
 
-    fn pushed_at(moment: Moment, horizon: WriteTimestamp, families: Vec<Family>) -> Group {
+    fn pushed_at(moment: Moment, cleared_at: WriteTimestamp, families: Vec<Family>) -> Group {
         let families = families.into_iter().map(|family| GroupFamily { stamp: moment.stamp, family }).collect();
-        Group::from_parts(families, Header { horizon, pushed: Some(moment), ..Header::default() })
+        Group::from_parts(families, Header { cleared_at, pushed: Some(moment), ..Header::default() })
     }
 
     /// The change that a DELETE at `stamp` makes.
     pub fn delete(stamp: WriteTimestamp) -> Group {
-        Group::from(Header { horizon: stamp, deleted: stamp, ..Header::default() })
+        Group::from(Header { cleared_at: stamp, deleted: stamp, ..Header::default() })
     }
 
     /// The change that a refused push at `moment` makes.
@@ -135,13 +135,13 @@ impl Group {
         Group::from(Header { failed: Some(moment), ..Header::default() })
     }
 
-    /// A group of these parts, as a disk or a peer gives them: put in order, and stripped of what lies under the horizon.
+    /// A group of these parts, as a disk or a peer gives them: put in order, and stripped of what is older than the clear timestamp.
     pub fn from_parts(mut families: Vec<GroupFamily>, mut header: Header) -> Group {
         if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
             families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
             families.dedup_by(|later, first| later.family.name() == first.family.name());
         }
-        header.horizon = header.horizon.max(header.deleted);
+        header.cleared_at = header.cleared_at.max(header.deleted);
         families.retain(|f| header.keeps(f.stamp));
         Group { families: families.into(), header: header.without_deleted() }
     }
@@ -223,14 +223,14 @@ impl Group {
         Walk { families: &self.families, at: 0 }
     }
 
-    /// Horizon, deletion and times.
+    /// Clear timestamp, deletion and times.
     pub fn header(&self) -> &Header {
         &self.header
     }
 
     /// Nothing older than this is in the group.
-    pub fn horizon(&self) -> WriteTimestamp {
-        self.header.horizon
+    pub fn cleared_at(&self) -> WriteTimestamp {
+        self.header.cleared_at
     }
 
     /// When the group was last deleted; zero if never.
@@ -257,7 +257,7 @@ impl Group {
     pub fn latest(&self) -> WriteTimestamp {
         let times = [self.pushed(), self.failed()].into_iter().flatten().map(|moment| moment.stamp);
         let families = self.families.iter().map(|f| f.stamp);
-        times.chain(families).fold(self.horizon().max(self.deleted()), WriteTimestamp::max)
+        times.chain(families).fold(self.cleared_at().max(self.deleted()), WriteTimestamp::max)
     }
 
     /// Bytes of values and schemas, as an estimate for bounds.
@@ -418,8 +418,8 @@ mod tests {
         let moment =
             proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }));
         (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, moment.clone(), moment).prop_map(
-            |(families, horizon, deleted, pushed, failed)| {
-                Group::from_parts(families, Header { horizon, deleted, pushed, failed })
+            |(families, cleared_at, deleted, pushed, failed)| {
+                Group::from_parts(families, Header { cleared_at, deleted, pushed, failed })
             },
         )
     }

@@ -17,7 +17,7 @@ pub struct Entry {
     pub(crate) names: Arc<Names>,
     /// The state.
     pub group: Group,
-    /// Bookkeeping of horizon, deletion and times. Held: another group is shown under the same labels and was there first,
+    /// Bookkeeping of clear timestamp, deletion and times. Held: another group is shown under the same labels and was there first,
     /// so nothing of this one is shown.
     pub header: FamilyMeta,
     /// Bookkeeping of the families: when each came, and from whom. Held: it is kept, not shown.

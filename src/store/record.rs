@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::model::{Epoch, Group, GroupId, LabelSet, NodeId, Position, Revision, StoreId, WriteTimestamp};
 
-/// Bookkeeping of one family, or of a group's header (horizon, deletion, times).
+/// Bookkeeping of one family, or of a group's header (clear timestamp, deletion, times).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FamilyMeta {
     /// When this store applied it.

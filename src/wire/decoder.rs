@@ -12,7 +12,7 @@ use crate::model::{
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
 use super::dictionary::{Change, Dictionary, Sent};
 use super::encoder::{
-    COARSE_NS, DELETED, FAILED, FRESH, HORIZON, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
+    CLEARED_AT, COARSE_NS, DELETED, FAILED, FRESH, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
 };
 use super::message::{Message, PLAIN_BYTES_MAX, Update};
 use super::named::Named;
@@ -151,7 +151,7 @@ impl Decoder {
     fn delta(&mut self, cursor: &mut Cursor<'_>) -> Result<Delta, DecodeError> {
         let number = self.group(cursor)?;
         let flags = cursor.structure.byte("the flags of a group")?;
-        if flags & !(HORIZON | DELETED | PUSHED | FAILED | LISTED | SPREAD | FRESH) != 0 {
+        if flags & !(CLEARED_AT | DELETED | PUSHED | FAILED | LISTED | SPREAD | FRESH) != 0 {
             return Err(Malformed::Invalid("the flags of a group").into());
         }
         let mut changes = if flags & LISTED != 0 { self.listed(number, cursor)? } else { self.known(number, cursor)? };
@@ -282,7 +282,7 @@ impl Decoder {
         let known = self.dictionary.groups.get(number).map(|group| group.header).unwrap_or_default();
         let mut header = if flags & FRESH != 0 { Header::default() } else { known };
         let has = |flag| flags & flag != 0;
-        if flags & (HORIZON | DELETED | PUSHED | FAILED) == 0 && changes.is_empty() {
+        if flags & (CLEARED_AT | DELETED | PUSHED | FAILED) == 0 && changes.is_empty() {
             return Ok(header);
         }
         let latest = self.stamp(self.dictionary.time_ns, cursor)?;
@@ -291,8 +291,8 @@ impl Decoder {
             false => Ok(latest),
             true => self.stamp(latest.time_ns, cursor),
         };
-        if has(HORIZON) {
-            header.horizon = next(cursor)?;
+        if has(CLEARED_AT) {
+            header.cleared_at = next(cursor)?;
         }
         if has(DELETED) {
             header.deleted = next(cursor)?;

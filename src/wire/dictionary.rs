@@ -2,7 +2,7 @@
 //!
 //! Encoder and decoder each keep one and change it in the same steps, so that numbers need not be agreed on: a thing gets
 //! the number that was freed last, or else the next new one. What no longer lives is forgotten by both at once: families
-//! that fell under their group's horizon, groups that are not live, schemas that no family has. So a dictionary is as large
+//! older than their group's clear timestamp, groups that are not live, schemas that no family has. So a dictionary is as large
 //! as the live groups that were sent; when that passes [`BYTES_MAX`], the encoder resets it.
 
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use super::message::{Message, Update};
 use super::protobuf::{self, Columns};
 use super::values::{ValueWriter, put_signed};
 
-pub(super) const HORIZON: u8 = 1;
+pub(super) const CLEARED_AT: u8 = 1;
 pub(super) const DELETED: u8 = 2;
 pub(super) const PUSHED: u8 = 4;
 pub(super) const FAILED: u8 = 8;
@@ -251,7 +251,7 @@ fn explains(old: &Header, new: &Header) -> bool {
 
 fn changed_fields(old: &Header, new: &Header) -> u8 {
     let flag = |changed, flag| if changed { flag } else { 0 };
-    flag(old.horizon != new.horizon, HORIZON)
+    flag(old.cleared_at != new.cleared_at, CLEARED_AT)
         | flag(old.deleted != new.deleted, DELETED)
         | flag(old.pushed != new.pushed, PUSHED)
         | flag(old.failed != new.failed, FAILED)
@@ -265,7 +265,7 @@ fn stamps<'a>(
 ) -> impl Iterator<Item = WriteTimestamp> + use<'a> {
     let when = |flag, stamp| (changed & flag != 0).then_some(stamp);
     let fields = [
-        when(HORIZON, header.horizon),
+        when(CLEARED_AT, header.cleared_at),
         when(DELETED, header.deleted),
         header.pushed.and_then(|moment| when(PUSHED, moment.stamp)),
         header.failed.and_then(|moment| when(FAILED, moment.stamp)),

@@ -47,9 +47,9 @@ fn family() -> impl Strategy<Value = Family> {
 fn delta() -> impl Strategy<Value = Delta> {
     let families = proptest::collection::vec((stamp(), family()), 0..4);
     (0..3usize, families, stamp(), stamp(), moment(), moment()).prop_map(
-        |(job, families, horizon, deleted, pushed, failed)| {
+        |(job, families, cleared_at, deleted, pushed, failed)| {
             let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-            let group = Group::from_parts(families, Header { horizon, deleted, pushed, failed });
+            let group = Group::from_parts(families, Header { cleared_at, deleted, pushed, failed });
             Delta { id: GroupId::local(LabelSet::new([("job", format!("job{job}"))])), group }
         },
     )

@@ -91,7 +91,7 @@ impl Store {
         }
         entry.families.retain(|name, _| entry.group.family(name).is_some());
         if changes.header {
-            let header = |g: &Group| (g.horizon(), g.deleted(), g.pushed(), g.failed());
+            let header = |g: &Group| (g.cleared_at(), g.deleted(), g.pushed(), g.failed());
             let origin = origin.filter(|_| header(&entry.group) == header(change));
             entry.header = Mark { revision, origin };
         }

@@ -6,7 +6,7 @@
 //! ```text
 //! 1 schema     = reference:fixed128 schema                       (schema: see model::encode)
 //! 2 opened    = epoch:fixed64 revision:number
-//! 3 group     = id flags:byte [horizon:stamp] [deleted:stamp] [pushed:moment] [failed:moment] header:mark
+//! 3 group     = id flags:byte [cleared_at:stamp] [deleted:stamp] [pushed:moment] [failed:moment] header:mark
 //!               families:number family{families}
 //! 4 forgotten = id stamp revision:number
 //! 5 cursor    = peer:fixed64 epoch:fixed64 revision:number place:labels
@@ -46,7 +46,7 @@ const FORGOTTEN: u8 = 4;
 const CURSOR: u8 = 5;
 const END: u8 = 6;
 
-const HORIZON: u8 = 1;
+const CLEARED_AT: u8 = 1;
 const DELETED: u8 = 2;
 const PUSHED: u8 = 4;
 const FAILED: u8 = 8;

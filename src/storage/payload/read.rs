@@ -149,10 +149,10 @@ fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) ->
     let id = read_id(reader)?;
     let mut memory = Memory::default();
     let flags = reader.byte(GROUP)?;
-    if flags & !(HORIZON | DELETED | PUSHED | FAILED) != 0 {
+    if flags & !(CLEARED_AT | DELETED | PUSHED | FAILED) != 0 {
         return Err(Malformed::Invalid(GROUP));
     }
-    let horizon = if flags & HORIZON != 0 { memory.stamp(reader)? } else { WriteTimestamp::ZERO };
+    let cleared_at = if flags & CLEARED_AT != 0 { memory.stamp(reader)? } else { WriteTimestamp::ZERO };
     let deleted = if flags & DELETED != 0 { memory.stamp(reader)? } else { WriteTimestamp::ZERO };
     let pushed = if flags & PUSHED != 0 { Some(memory.moment(reader)?) } else { None };
     let failed = if flags & FAILED != 0 { Some(memory.moment(reader)?) } else { None };
@@ -172,9 +172,9 @@ fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) ->
     if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
         return Err(Malformed::Invalid("the order of families"));
     }
-    let group = Group::from_parts(families, Header { horizon, deleted, pushed, failed });
+    let group = Group::from_parts(families, Header { cleared_at, deleted, pushed, failed });
     if group.families().len() != marks.len() {
-        return Err(Malformed::Invalid("a family under the group's horizon"));
+        return Err(Malformed::Invalid("a family under the group's clear timestamp"));
     }
     Ok(GroupRecord { id, group, header, families: marks.into_iter().collect() })
 }

@@ -44,11 +44,13 @@ fn group() -> impl Strategy<Value = Group> {
     let families = proptest::collection::vec((stamp(), family()), 0..6);
     let moment =
         || proptest::option::of((stamp(), any::<u64>()).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }));
-    let horizon = || proptest::option::of(stamp()).prop_map(Option::unwrap_or_default);
-    (families, horizon(), horizon(), moment(), moment()).prop_map(|(families, horizon, deleted, pushed, failed)| {
-        let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-        Group::from_parts(families, Header { horizon, deleted, pushed, failed })
-    })
+    let cleared_at = || proptest::option::of(stamp()).prop_map(Option::unwrap_or_default);
+    (families, cleared_at(), cleared_at(), moment(), moment()).prop_map(
+        |(families, cleared_at, deleted, pushed, failed)| {
+            let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
+            Group::from_parts(families, Header { cleared_at, deleted, pushed, failed })
+        },
+    )
 }
 
 fn record() -> impl Strategy<Value = Record> {

@@ -117,7 +117,7 @@ fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
     let mut writer = Writer::default();
     into.push(GROUP);
     put_id(&record.id, into);
-    let stamps = [(group.horizon(), HORIZON), (group.deleted(), DELETED)];
+    let stamps = [(group.cleared_at(), CLEARED_AT), (group.deleted(), DELETED)];
     let moments = [(group.pushed(), PUSHED), (group.failed(), FAILED)];
     let stamped = stamps.iter().filter(|(stamp, _)| !stamp.is_zero()).map(|(_, flag)| flag);
     let flags = stamped.chain(moments.iter().filter(|(moment, _)| moment.is_some()).map(|(_, flag)| flag));

@@ -280,7 +280,7 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     let mut store = store(rules());
     let stamp = |time_ns| WriteTimestamp { time_ns, node: NodeId(7) };
     let far = crate::model::STAMP_NS_MAX;
-    let group = Group::from(Header { horizon: stamp(far), deleted: stamp(1), ..Header::default() });
+    let group = Group::from(Header { cleared_at: stamp(far), deleted: stamp(1), ..Header::default() });
     store.merge(&at_site("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
     store.commit();
     assert!(store.published().tombstones(Revision(u64::MAX), 1_000, 10).is_empty(), "it is not old");

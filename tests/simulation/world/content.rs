@@ -86,9 +86,9 @@ pub fn show(group: Option<&Group>) -> String {
         .iter()
         .map(|f| format!("{}={:?}@{}", f.family.name(), f.family.values().first(), stamp(f.stamp)))
         .collect();
-    let (horizon, deleted) = (stamp(group.horizon()), stamp(group.deleted()));
+    let (cleared_at, deleted) = (stamp(group.cleared_at()), stamp(group.deleted()));
     let (pushed, failed) = (moment(group.pushed()), moment(group.failed()));
-    format!("{{{} horizon {horizon} deleted {deleted} pushed {pushed} failed {failed}}}", families.join(" "))
+    format!("{{{} cleared {cleared_at} deleted {deleted} pushed {pushed} failed {failed}}}", families.join(" "))
 }
 
 /// A key of a group.

@@ -217,7 +217,7 @@ impl World {
         self.nodes[at].kept.clear();
         self.nodes[at].doubtful.clear();
         for (id, group) in &lost.groups {
-            self.excuse(&without_site(&id.key), group.horizon().max(group.deleted()));
+            self.excuse(&without_site(&id.key), group.cleared_at().max(group.deleted()));
         }
         self.promise_what_is_left();
         Ok(())
