@@ -12,7 +12,7 @@ use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use pushrelay::exposition::text::{self, TextRenderer};
 use pushrelay::exposition::{Escaping, NameValidation, PushLimits};
-use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Position, StoreId, WriteTimestamp};
+use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, Position, PushTime, StoreId, WriteTimestamp};
 use pushrelay::node::draft::{Chain, Drafted, Merge};
 use pushrelay::storage::{self, Log, RealDisk};
 use pushrelay::store::{Identity, Record, Rules, Scope, Store, WriteOp, WriteTime};
@@ -93,8 +93,8 @@ fn parse_text(bencher: Bencher, series: usize) {
 #[divan::bench(args = PUSHES)]
 fn parse_text_known(bencher: Bencher, series: usize) {
     let key = key(0);
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
-    let held = Group::put(moment, families(&body(series, 0), &key));
+    let push_time = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let held = Group::put(push_time, families(&body(series, 0), &key));
     let body = body(series, 1);
     let known = text::SameSeriesReader::new(PushLimits::default());
     let walk = |body: &str| known.parse(body.as_bytes(), &held, &key);
@@ -148,8 +148,8 @@ fn update_of(groups: Range<usize>, body: &str, tick: usize) -> Message {
     let delta = |group| {
         let key = key(group);
         let ns = now(tick).stamp_ns;
-        let moment = Moment { stamp: WriteTimestamp { time_ns: ns, node: NodeId(1) }, wall_ns: ns };
-        let group = Group::put(moment, families(body, &key));
+        let push_time = PushTime { stamp: WriteTimestamp { time_ns: ns, node: NodeId(1) }, wall_ns: ns };
+        let group = Group::put(push_time, families(body, &key));
         Delta { id: GroupId::local(key), group }
     };
     Message::Update(Update { deltas: groups.map(delta).collect(), ..Update::default() })

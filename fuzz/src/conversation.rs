@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use arbitrary::{Result, Unstructured};
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, MetricType, Moment, NodeId, Points, Revision,
-    WriteTimestamp,
+    Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, Points, PushTime,
+    Revision, WriteTimestamp,
 };
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
@@ -45,8 +45,8 @@ fn converse(u: &mut Unstructured<'_>) -> Result<()> {
 /// What the gateway has accepted is understood at the other end of a link: else one push would keep the link from ever
 /// coming about again.
 pub(super) fn cross(key: &LabelSet, families: &[Family]) {
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
-    let delta = Delta { id: GroupId::local(key.clone()), group: Group::put(moment, families.to_vec()) };
+    let push_time = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let delta = Delta { id: GroupId::local(key.clone()), group: Group::put(push_time, families.to_vec()) };
     let message = Message::Update(Update { upto: Revision(1), deltas: vec![delta], ..Update::default() });
     let mut bytes = Vec::new();
     Encoder::new().encode(&message, &mut bytes);
@@ -82,7 +82,7 @@ fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {
     let job = format!("job{}", u.int_in_range(0..=2)?);
     let group = Group::from_parts(
         families,
-        Header { cleared_at: stamp(u)?, deleted: stamp(u)?, pushed: moment(u)?, failed: moment(u)? },
+        GroupHeader { cleared_at: stamp(u)?, deleted: stamp(u)?, pushed: push_time(u)?, failed: push_time(u)? },
     );
     Ok(Delta { id: GroupId::local(LabelSet::new([("job", job)])), group })
 }
@@ -92,10 +92,10 @@ fn stamp(u: &mut Unstructured<'_>) -> Result<WriteTimestamp> {
     Ok(WriteTimestamp { time_ns, node: NodeId(u.int_in_range(0..=2)?) })
 }
 
-fn moment(u: &mut Unstructured<'_>) -> Result<Option<Moment>> {
+fn push_time(u: &mut Unstructured<'_>) -> Result<Option<PushTime>> {
     let wall_ns = if u.arbitrary()? { u.int_in_range(0..=7)? } else { u.arbitrary()? };
-    let moment = Moment { stamp: stamp(u)?, wall_ns };
-    Ok(u.arbitrary::<bool>()?.then_some(moment))
+    let push_time = PushTime { stamp: stamp(u)?, wall_ns };
+    Ok(u.arbitrary::<bool>()?.then_some(push_time))
 }
 
 /// Families of few names and schemas, so that repetition and change abound.

@@ -16,8 +16,8 @@ const NEAR: usize = 2;
 
 /// When a push arrived: the stamp orders it, the time is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment {
-    /// Orders this moment among others.
+pub struct PushTime {
+    /// Orders this push among others.
     pub stamp: WriteTimestamp,
     /// Nanoseconds since the Unix epoch by the clock of the node that took the push.
     pub wall_ns: u64,
@@ -34,26 +34,26 @@ pub struct GroupFamily {
 
 /// What a group has besides its families.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Header {
+pub struct GroupHeader {
     /// Nothing older than this is in the group.
     pub cleared_at: WriteTimestamp,
     /// When the group was last deleted; zero if never.
     pub deleted: WriteTimestamp,
     /// The last accepted push since the last delete.
-    pub pushed: Option<Moment>,
+    pub pushed: Option<PushTime>,
     /// The last refused push since the last delete.
-    pub failed: Option<Moment>,
+    pub failed: Option<PushTime>,
 }
 
-impl Header {
+impl GroupHeader {
     /// Whether a family of that stamp is in the group.
     pub fn keeps(&self, stamp: WriteTimestamp) -> bool {
         stamp >= self.cleared_at && stamp > self.deleted
     }
 
     /// Field by field the later, of what the later delete leaves.
-    fn merged(&self, other: &Header) -> Header {
-        let merged = Header {
+    fn merged(&self, other: &GroupHeader) -> GroupHeader {
+        let merged = GroupHeader {
             cleared_at: self.cleared_at.max(other.cleared_at),
             deleted: self.deleted.max(other.deleted),
             pushed: self.pushed.max(other.pushed),
@@ -62,9 +62,9 @@ impl Header {
         merged.without_deleted()
     }
 
-    fn without_deleted(self) -> Header {
-        let after = |moment: &Moment| moment.stamp > self.deleted;
-        Header { pushed: self.pushed.filter(after), failed: self.failed.filter(after), ..self }
+    fn without_deleted(self) -> GroupHeader {
+        let after = |push_time: &PushTime| push_time.stamp > self.deleted;
+        GroupHeader { pushed: self.pushed.filter(after), failed: self.failed.filter(after), ..self }
     }
 }
 
@@ -74,14 +74,14 @@ impl Header {
 pub struct Group {
     /// Sorted by name, each name once, each kept by the header.
     families: Arc<[GroupFamily]>,
-    header: Header,
+    header: GroupHeader,
 }
 
 /// What a merge changed.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
     /// Of each family of the group after it, in their order, where it comes from.
-    pub families: Vec<Source>,
+    pub families: Vec<FamilySource>,
     /// Where families stood before it that went and were not replaced.
     pub gone: Vec<usize>,
     /// Whether clear timestamp, deletion or one of the times moved.
@@ -90,7 +90,7 @@ pub struct Changes {
 
 /// Where a family of a merged group comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct FamilySource {
     /// Where it, or the namesake that it replaces, stood before.
     pub before: Option<usize>,
     /// Whether it is the change's.
@@ -110,33 +110,33 @@ impl Changes {
 }
 
 impl Group {
-    /// The change that a PUT at `moment` makes: everything older goes.
-    pub fn put(moment: Moment, families: Vec<Family>) -> Group {
-        Group::pushed_at(moment, moment.stamp, families)
+    /// The change that a PUT at `push_time` makes: everything older goes.
+    pub fn put(push_time: PushTime, families: Vec<Family>) -> Group {
+        Group::pushed_at(push_time, push_time.stamp, families)
     }
 
-    /// The change that a POST at `moment` makes: each family replaces its namesake.
-    pub fn post(moment: Moment, families: Vec<Family>) -> Group {
-        Group::pushed_at(moment, WriteTimestamp::ZERO, families)
+    /// The change that a POST at `push_time` makes: each family replaces its namesake.
+    pub fn post(push_time: PushTime, families: Vec<Family>) -> Group {
+        Group::pushed_at(push_time, WriteTimestamp::ZERO, families)
     }
 
-    fn pushed_at(moment: Moment, cleared_at: WriteTimestamp, families: Vec<Family>) -> Group {
-        let families = families.into_iter().map(|family| GroupFamily { stamp: moment.stamp, family }).collect();
-        Group::from_parts(families, Header { cleared_at, pushed: Some(moment), ..Header::default() })
+    fn pushed_at(push_time: PushTime, cleared_at: WriteTimestamp, families: Vec<Family>) -> Group {
+        let families = families.into_iter().map(|family| GroupFamily { stamp: push_time.stamp, family }).collect();
+        Group::from_parts(families, GroupHeader { cleared_at, pushed: Some(push_time), ..GroupHeader::default() })
     }
 
     /// The change that a DELETE at `stamp` makes.
     pub fn delete(stamp: WriteTimestamp) -> Group {
-        Group::from(Header { cleared_at: stamp, deleted: stamp, ..Header::default() })
+        Group::from(GroupHeader { cleared_at: stamp, deleted: stamp, ..GroupHeader::default() })
     }
 
-    /// The change that a refused push at `moment` makes.
-    pub fn refused(moment: Moment) -> Group {
-        Group::from(Header { failed: Some(moment), ..Header::default() })
+    /// The change that a refused push at `push_time` makes.
+    pub fn refused(push_time: PushTime) -> Group {
+        Group::from(GroupHeader { failed: Some(push_time), ..GroupHeader::default() })
     }
 
     /// A group of these parts, as a disk or a peer gives them: put in order, and stripped of what is older than the clear timestamp.
-    pub fn from_parts(mut families: Vec<GroupFamily>, mut header: Header) -> Group {
+    pub fn from_parts(mut families: Vec<GroupFamily>, mut header: GroupHeader) -> Group {
         if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
             families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
             families.dedup_by(|later, first| later.family.name() == first.family.name());
@@ -163,7 +163,7 @@ impl Group {
         let mut lost = Vec::new();
         let mut old = self.families.iter().enumerate().peekable();
         let stay = |(at, old): (usize, &GroupFamily), changes: &mut Changes| match header.keeps(old.stamp) {
-            true => changes.families.push(Source { before: Some(at), set: false }),
+            true => changes.families.push(FamilySource { before: Some(at), set: false }),
             false => changes.gone.push(at),
         };
         for (at, new) in change.families.iter().enumerate() {
@@ -173,7 +173,7 @@ impl Group {
             let namesake = old.next_if(|(_, old)| old.family.cmp_name(&new.family).is_eq());
             let wins = header.keeps(new.stamp) && namesake.is_none_or(|(_, old)| cmp_family(new, old).is_gt());
             match namesake {
-                _ if wins => changes.families.push(Source { before: namesake.map(|(at, _)| at), set: true }),
+                _ if wins => changes.families.push(FamilySource { before: namesake.map(|(at, _)| at), set: true }),
                 Some(before) => stay(before, &mut changes),
                 None => {}
             }
@@ -200,7 +200,7 @@ impl Group {
         let new = change.families.iter().enumerate();
         let mut new = new.filter(|(at, _)| lost.next_if_eq(at).is_none()).map(|(_, family)| family);
         let mut families = Vec::with_capacity(changes.families.len());
-        for Source { before, set } in &changes.families {
+        for FamilySource { before, set } in &changes.families {
             let old = || before.map(|at| &self.families[at]);
             families.extend(if *set { new.next() } else { old() }.cloned());
         }
@@ -219,12 +219,12 @@ impl Group {
     }
 
     /// A walk over the families, to find several by ascending names.
-    pub fn walk(&self) -> Walk<'_> {
-        Walk { families: &self.families, at: 0 }
+    pub fn walk(&self) -> FamilyWalk<'_> {
+        FamilyWalk { families: &self.families, at: 0 }
     }
 
     /// Clear timestamp, deletion and times.
-    pub fn header(&self) -> &Header {
+    pub fn header(&self) -> &GroupHeader {
         &self.header
     }
 
@@ -239,12 +239,12 @@ impl Group {
     }
 
     /// The last accepted push since the last delete.
-    pub fn pushed(&self) -> Option<Moment> {
+    pub fn pushed(&self) -> Option<PushTime> {
         self.header.pushed
     }
 
     /// The last refused push since the last delete.
-    pub fn failed(&self) -> Option<Moment> {
+    pub fn failed(&self) -> Option<PushTime> {
         self.header.failed
     }
 
@@ -255,7 +255,7 @@ impl Group {
 
     /// The latest stamp in the group: a new write here must be later.
     pub fn latest(&self) -> WriteTimestamp {
-        let times = [self.pushed(), self.failed()].into_iter().flatten().map(|moment| moment.stamp);
+        let times = [self.pushed(), self.failed()].into_iter().flatten().map(|push_time| push_time.stamp);
         let families = self.families.iter().map(|f| f.stamp);
         times.chain(families).fold(self.cleared_at().max(self.deleted()), WriteTimestamp::max)
     }
@@ -286,21 +286,21 @@ impl Group {
     }
 }
 
-impl From<Header> for Group {
+impl From<GroupHeader> for Group {
     /// A group without families.
-    fn from(header: Header) -> Group {
+    fn from(header: GroupHeader) -> Group {
         Group::from_parts(Vec::new(), header)
     }
 }
 
 /// Finds families of a group by names that ascend: one pass over the group, however many are asked for.
 #[derive(Clone, Debug)]
-pub struct Walk<'a> {
+pub struct FamilyWalk<'a> {
     families: &'a [GroupFamily],
     at: usize,
 }
 
-impl Walk<'_> {
+impl FamilyWalk<'_> {
     /// Where the family of that name stands; no name may come before one asked for earlier.
     pub fn find(&mut self, name: &Arc<str>) -> Option<usize> {
         let found = seek(self.families, self.at, name);
@@ -347,8 +347,8 @@ mod tests {
         builder.finish().unwrap()
     }
 
-    fn moment(time_ns: u64) -> Moment {
-        Moment { stamp: WriteTimestamp { time_ns, node: NodeId(1) }, wall_ns: time_ns }
+    fn push_time(time_ns: u64) -> PushTime {
+        PushTime { stamp: WriteTimestamp { time_ns, node: NodeId(1) }, wall_ns: time_ns }
     }
 
     fn names(group: &Group) -> Vec<&str> {
@@ -357,50 +357,50 @@ mod tests {
 
     #[test]
     fn put_replaces_and_post_adds() {
-        let mut group = Group::put(moment(1), vec![family("x", 1.0), family("y", 2.0)]);
-        group.merge(&Group::post(moment(2), vec![family("y", 3.0), family("z", 4.0)]));
+        let mut group = Group::put(push_time(1), vec![family("x", 1.0), family("y", 2.0)]);
+        group.merge(&Group::post(push_time(2), vec![family("y", 3.0), family("z", 4.0)]));
         assert_eq!(names(&group), ["x", "y", "z"]);
-        let changes = group.merge(&Group::put(moment(3), vec![family("y", 5.0)]));
+        let changes = group.merge(&Group::put(push_time(3), vec![family("y", 5.0)]));
         assert_eq!(names(&group), ["y"]);
         assert_eq!(changes.gone, [0, 2]);
-        assert_eq!(changes.families, [Source { before: Some(1), set: true }]);
-        assert_eq!(group.pushed(), Some(moment(3)));
+        assert_eq!(changes.families, [FamilySource { before: Some(1), set: true }]);
+        assert_eq!(group.pushed(), Some(push_time(3)));
     }
 
     #[test]
     fn delete_leaves_a_tombstone_that_an_older_push_does_not_revive() {
-        let mut group = Group::put(moment(1), vec![family("x", 1.0)]);
-        group.merge(&Group::refused(moment(2)));
-        group.merge(&Group::delete(moment(3).stamp));
+        let mut group = Group::put(push_time(1), vec![family("x", 1.0)]);
+        group.merge(&Group::refused(push_time(2)));
+        group.merge(&Group::delete(push_time(3).stamp));
         assert!(!group.is_live());
-        assert!(group.merge(&Group::post(moment(2), vec![family("x", 1.0)])).is_empty());
+        assert!(group.merge(&Group::post(push_time(2), vec![family("x", 1.0)])).is_empty());
         assert!(!group.is_live());
-        group.merge(&Group::post(moment(4), vec![]));
+        group.merge(&Group::post(push_time(4), vec![]));
         assert!(group.is_live());
     }
 
     #[test]
     fn a_refused_push_creates_the_group_and_touches_no_family() {
         let mut group = Group::default();
-        group.merge(&Group::refused(moment(5)));
+        group.merge(&Group::refused(push_time(5)));
         assert!(group.is_live() && group.pushed().is_none());
-        assert_eq!(group.failed(), Some(moment(5)));
+        assert_eq!(group.failed(), Some(push_time(5)));
     }
 
     /// Put in one by one, the new families would move some 300 GB.
     #[test]
     fn many_new_families_join_many_that_come_behind_them() {
         let families = |first: char| (0..80_000).map(move |i| family(&format!("{first}{i:06}"), 1.0)).collect();
-        let mut group = Group::post(moment(1), families('b'));
-        let changes = group.merge(&Group::post(moment(2), families('a')));
+        let mut group = Group::post(push_time(1), families('b'));
+        let changes = group.merge(&Group::post(push_time(2), families('a')));
         assert_eq!((changes.set(&group).count(), changes.gone.len(), group.families().len()), (80_000, 0, 160_000));
         assert!(names(&group).is_sorted_by(|a, b| a < b));
     }
 
     #[test]
     fn new_families_take_their_places_between_those_replaced_and_kept() {
-        let mut group = Group::post(moment(1), ["b", "d", "f", "h"].map(|name| family(name, 1.0)).into());
-        let changes = group.merge(&Group::post(moment(2), ["a", "c", "d", "e", "i"].map(|n| family(n, 2.0)).into()));
+        let mut group = Group::post(push_time(1), ["b", "d", "f", "h"].map(|name| family(name, 1.0)).into());
+        let changes = group.merge(&Group::post(push_time(2), ["a", "c", "d", "e", "i"].map(|n| family(n, 2.0)).into()));
         assert_eq!(names(&group), ["a", "b", "c", "d", "e", "f", "h", "i"]);
         let set: Vec<&str> = changes.set(&group).map(|f| &**f.family.name()).collect();
         assert_eq!(set, ["a", "c", "d", "e", "i"]);
@@ -415,11 +415,11 @@ mod tests {
             stamp,
             family: family(["v", "w", "x", "y", "z"][name], value.into()),
         });
-        let moment =
-            proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }));
-        (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, moment.clone(), moment).prop_map(
+        let push_time =
+            proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| PushTime { stamp, wall_ns }));
+        (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, push_time.clone(), push_time).prop_map(
             |(families, cleared_at, deleted, pushed, failed)| {
-                Group::from_parts(families, Header { cleared_at, deleted, pushed, failed })
+                Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed })
             },
         )
     }

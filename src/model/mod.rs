@@ -23,7 +23,7 @@ pub use bytes::Malformed;
 pub use encode::{decode_schema, encode_schema, encoded_len_max};
 pub use excerpt::{Excerpt, excerpt, excerpt_lossy, excerpt_up_to};
 pub use family::{Family, RawMetrics};
-pub use group::{Changes, Group, GroupFamily, Header, Moment, Source, Walk};
+pub use group::{Changes, FamilySource, FamilyWalk, Group, GroupFamily, GroupHeader, PushTime};
 pub use label::{Label, LabelSet};
 pub use schema::{Digest, Layout, MetricType, Num, Points, Schema, Series, SeriesIter};
 pub use site::GroupId;

@@ -206,7 +206,7 @@ pub fn forget(store: &mut Store, held: &[Revision], now_ns: u64, retention_ns: u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, WriteTimestamp};
+    use crate::model::{Epoch, Family, FamilyBuilder, Group, MetricType, NodeId, Points, PushTime, WriteTimestamp};
     use crate::store::{Conflict, Identity, Rules};
 
     fn family(name: &str) -> Family {
@@ -268,7 +268,7 @@ mod tests {
         let put = |key: LabelSet, count: usize| {
             let mut families: Vec<Family> = (0..count).map(|i| family(&format!("m{i:03}"))).collect();
             families.sort_by(|a, b| a.name().cmp(b.name()));
-            Delta { id: GroupId::local(key), group: Group::put(Moment { stamp, wall_ns: 5 }, families) }
+            Delta { id: GroupId::local(key), group: Group::put(PushTime { stamp, wall_ns: 5 }, families) }
         };
         // Both are shown under the same labels.
         let site = Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")])));

@@ -325,7 +325,7 @@ impl UpdateSplitter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Family, FamilyBuilder, Group, MetricType, Moment, NodeId, Points, WriteTimestamp};
+    use crate::model::{Family, FamilyBuilder, Group, MetricType, NodeId, Points, PushTime, WriteTimestamp};
     use crate::wire::{Decoder, Encoder};
 
     fn live(config: &Config) -> (Sending, VecDeque<SessionAction>) {
@@ -359,7 +359,7 @@ mod tests {
     }
 
     fn put(job: &str, families: Vec<Family>) -> Delta {
-        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::put(moment, families) }
     }
 

@@ -9,7 +9,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position, Revision,
+    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, Position, PushTime, Revision,
     StoreId, WriteTimestamp,
 };
 use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
@@ -95,7 +95,7 @@ fn family(name: u8, series: u8, value: f64) -> Family {
 
 fn record(write: &Write, turn: u64) -> Record {
     let id = GroupId::local(LabelSet::new([("job", format!("job {}", write.job))]));
-    let moment = Moment { stamp: WriteTimestamp { time_ns: turn, node: IDENTITY.node }, wall_ns: turn };
+    let moment = PushTime { stamp: WriteTimestamp { time_ns: turn, node: IDENTITY.node }, wall_ns: turn };
     let families = vec![family(write.name, write.series, turn as f64)];
     let group = match write.kind {
         0..=4 => Group::post(moment, families),

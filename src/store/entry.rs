@@ -8,7 +8,7 @@ use super::blocks::SlotHint;
 use super::index::Conflict;
 use super::record::{FamilyMeta, FamilyMetas, GroupRecord};
 use crate::model::label;
-use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, Moment, Revision, WriteTimestamp};
+use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, PushTime, Revision, WriteTimestamp};
 
 /// One group of a store; immutable once published.
 #[derive(Clone, Debug)]
@@ -236,6 +236,6 @@ pub(super) fn fill(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
     Arc::new(LabelSet::new(labels.chain([(label::INSTANCE, "")])))
 }
 
-fn seconds(moment: Option<Moment>) -> f64 {
-    moment.map_or(0.0, |moment| moment.wall_ns as f64 / 1e9)
+fn seconds(push_time: Option<PushTime>) -> f64 {
+    push_time.map_or(0.0, |push_time| push_time.wall_ns as f64 / 1e9)
 }

@@ -130,11 +130,11 @@ fn duplicates_are_found_whichever_group_says_more() {
 #[test]
 fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
     let mut store = store(rules());
-    let moment =
-        crate::model::Moment { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let push_time =
+        crate::model::PushTime { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     let counter = family("m", MetricType::Counter, &[&[]]);
-    let change = Group::put(moment, vec![counter, gauge("n")]);
+    let change = Group::put(push_time, vec![counter, gauge("n")]);
     store.merge(&at_site("SYQ", &[("job", "b")]), change, StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#, r#"n{IDC="SYQ",job="b"}"#]);
@@ -148,12 +148,12 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
 #[test]
 fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
     let mut store = store(rules());
-    let moment =
-        crate::model::Moment { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let push_time =
+        crate::model::PushTime { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     let first = at_site("SYQ", &[("job", "b")]);
-    store.merge(&first, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
+    store.merge(&first, Group::put(push_time, vec![gauge("m")]), StoreId(7)).unwrap();
     let second = at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
-    store.merge(&second, Group::put(moment, vec![gauge("n")]), StoreId(7)).unwrap();
+    store.merge(&second, Group::put(push_time, vec![gauge("n")]), StoreId(7)).unwrap();
     store.commit();
     assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",job="b"}"#]);
     let resolved = store.resolve(key(&[("IDC", "SYQ"), ("job", "b")]));
@@ -168,7 +168,7 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
 fn what_is_held_back_names_the_group_that_is_shown() {
     let mut store = store(rules());
     let stamp = |time_ns| crate::model::WriteTimestamp { time_ns, node: NodeId(7) };
-    let pushed = |ns, families| Group::put(crate::model::Moment { stamp: stamp(ns), wall_ns: ns }, families);
+    let pushed = |ns, families| Group::put(crate::model::PushTime { stamp: stamp(ns), wall_ns: ns }, families);
     let first = at_site("SYQ", &[("job", "b")]);
     store.merge(&first, pushed(5, vec![gauge("m")]), StoreId(7)).unwrap();
     let shadowed = at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]);
@@ -191,11 +191,11 @@ fn what_is_held_back_names_the_group_that_is_shown() {
 #[test]
 fn groups_are_listed_and_found_by_their_labels() {
     let mut store = store(rules());
-    let moment =
-        crate::model::Moment { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
+    let push_time =
+        crate::model::PushTime { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5_000 };
     let [plain, renamed] = [&[("job", "b")][..], &[("IDC", "BJ"), ("job", "b")]].map(|key| at_site("SYQ", key));
     for id in [&plain, &renamed] {
-        store.merge(id, Group::put(moment, vec![gauge("m")]), StoreId(7)).unwrap();
+        store.merge(id, Group::put(push_time, vec![gauge("m")]), StoreId(7)).unwrap();
     }
     store.write(local(&[("job", "z")]), WriteOp::Refuse, now(9)).unwrap();
     store.commit();
@@ -234,7 +234,7 @@ fn bounds_are_kept_and_named() {
 /// What a peer's push at `time_ns` sends.
 fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
     let stamp = crate::model::WriteTimestamp { time_ns, node: NodeId(7) };
-    Group::put(crate::model::Moment { stamp, wall_ns: time_ns }, families)
+    Group::put(crate::model::PushTime { stamp, wall_ns: time_ns }, families)
 }
 
 /// A page with such a series is none that Prometheus reads. Gateways take no such push, but a peer may send one, or its place
@@ -512,7 +512,7 @@ proptest! {
                 }
                 Step::Delete(group) => store.write(addressed(&store, group), WriteOp::Delete, clock).unwrap(),
                 Step::Merge(group, families) => {
-                    let change = Group::put(crate::model::Moment { stamp, wall_ns: 0 }, families);
+                    let change = Group::put(crate::model::PushTime { stamp, wall_ns: 0 }, families);
                     store.merge(&addressed(&store, group), change, StoreId(2)).unwrap();
                 }
                 Step::LookUp => store.look_up(&[ids(), ids()].concat()),

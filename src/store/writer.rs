@@ -18,7 +18,7 @@ use super::schemas::Schemas;
 use super::staged::Staged;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Moment, Position, Revision, StoreId, WriteTimestamp,
+    Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 
 /// Bounds of a store.
@@ -213,11 +213,11 @@ impl Store {
         }
         let stamp =
             WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
-        let moment = Moment { stamp, wall_ns: now.wall_ns };
+        let push_time = PushTime { stamp, wall_ns: now.wall_ns };
         let change = match action {
-            WriteOp::Put(families) => Group::put(moment, families),
-            WriteOp::Post(families) => Group::post(moment, families),
-            WriteOp::Refuse => Group::refused(moment),
+            WriteOp::Put(families) => Group::put(push_time, families),
+            WriteOp::Post(families) => Group::post(push_time, families),
+            WriteOp::Refuse => Group::refused(push_time),
             WriteOp::Delete => Group::delete(stamp),
         };
         let point = self.index.point();
@@ -225,7 +225,7 @@ impl Store {
         let applied = self.apply(&entry, change, None, policy);
         if let Err(refusal) = applied {
             self.index.undo(point);
-            self.apply(&entry, Group::refused(moment), None, Conflicts::Suppress)
+            self.apply(&entry, Group::refused(push_time), None, Conflicts::Suppress)
                 .expect("nothing to refuse in a refusal");
             return Err(refusal);
         }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::{Malformed, Reader};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, Header, LabelSet, Moment, NodeId, RawMetrics, STAMP_NS_MAX, Schema, Values,
-    WriteTimestamp, decode_schema, label,
+    Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, NodeId, PushTime, RawMetrics, STAMP_NS_MAX, Schema,
+    Values, WriteTimestamp, decode_schema, label,
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
@@ -278,9 +278,9 @@ impl Decoder {
         flags: u8,
         changes: &mut [Change],
         cursor: &mut Cursor<'_>,
-    ) -> Result<Header, DecodeError> {
+    ) -> Result<GroupHeader, DecodeError> {
         let known = self.dictionary.groups.get(number).map(|group| group.header).unwrap_or_default();
-        let mut header = if flags & FRESH != 0 { Header::default() } else { known };
+        let mut header = if flags & FRESH != 0 { GroupHeader::default() } else { known };
         let has = |flag| flags & flag != 0;
         if flags & (CLEARED_AT | DELETED | PUSHED | FAILED) == 0 && changes.is_empty() {
             return Ok(header);
@@ -328,11 +328,11 @@ impl Decoder {
         &mut self,
         stamp: Option<WriteTimestamp>,
         cursor: &mut Cursor<'_>,
-    ) -> Result<Option<Moment>, DecodeError> {
+    ) -> Result<Option<PushTime>, DecodeError> {
         let Some(stamp) = stamp else { return Ok(None) };
         let change = read_signed(&mut cursor.structure, "the wall clock of a moment")? as u64;
         self.dictionary.skew_ns = self.dictionary.skew_ns.wrapping_add(change);
-        Ok(Some(Moment { stamp, wall_ns: stamp.time_ns.wrapping_add(self.dictionary.skew_ns) }))
+        Ok(Some(PushTime { stamp, wall_ns: stamp.time_ns.wrapping_add(self.dictionary.skew_ns) }))
     }
 }
 

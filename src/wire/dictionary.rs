@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use crate::model::{Family, Header, LabelSet, NodeId, RawMetrics, Schema, WriteTimestamp};
+use crate::model::{Family, GroupHeader, LabelSet, NodeId, RawMetrics, Schema, WriteTimestamp};
 
 /// A dictionary larger than this is reset before the next update.
 pub(super) const BYTES_MAX: usize = 256 << 20;
@@ -81,7 +81,7 @@ fn raw_metrics_bytes(raw_metrics: &Arc<RawMetrics>) -> usize {
 #[derive(Debug)]
 pub(super) struct KnownGroup {
     pub key: Arc<LabelSet>,
-    pub header: Header,
+    pub header: GroupHeader,
     /// Sorted by name.
     pub families: Vec<Sent>,
     bytes: usize,
@@ -148,7 +148,7 @@ impl Dictionary {
     pub fn add_group(&mut self, key: Arc<LabelSet>, bytes: usize) -> usize {
         let bytes = GROUP_BYTES + bytes;
         self.bytes += bytes;
-        self.groups.insert(KnownGroup { key, header: Header::default(), families: Vec::new(), bytes })
+        self.groups.insert(KnownGroup { key, header: GroupHeader::default(), families: Vec::new(), bytes })
     }
 
     pub fn add_node(&mut self, node: NodeId) {
@@ -157,7 +157,7 @@ impl Dictionary {
     }
 
     /// Takes over what was sent of a group, and forgets what that ended.
-    pub fn settle(&mut self, number: usize, header: Header, changes: Vec<Change>) -> Forgotten {
+    pub fn settle(&mut self, number: usize, header: GroupHeader, changes: Vec<Change>) -> Forgotten {
         let mut forgotten = Forgotten::default();
         let Some(group) = self.groups.get_mut(number) else {
             return forgotten;

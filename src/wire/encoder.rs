@@ -7,7 +7,7 @@ use foldhash::HashMap;
 
 use crate::model::bytes::{put_count, put_text};
 use crate::model::{
-    Digest, Family, GroupFamily, Header, LabelSet, Moment, NodeId, Schema, WriteTimestamp, encode_schema,
+    Digest, Family, GroupFamily, GroupHeader, LabelSet, NodeId, PushTime, Schema, WriteTimestamp, encode_schema,
 };
 
 use super::delta::Delta;
@@ -83,7 +83,7 @@ impl Encoder {
         let Some(known) = self.dictionary.groups.get(number) else { return };
         let group = &delta.group;
         let header = *group.header();
-        let base = if explains(&known.header, &header) { known.header } else { Header::default() };
+        let base = if explains(&known.header, &header) { known.header } else { GroupHeader::default() };
         let positions = positions(&known.families, group.families());
         let listed = positions.len() != known.families.len()
             || !std::iter::zip(&positions, group.families()).enumerate().all(|(i, (at, new))| {
@@ -176,7 +176,7 @@ impl Encoder {
     fn stamps(
         &mut self,
         changed: u8,
-        header: &Header,
+        header: &GroupHeader,
         families: &[GroupFamily],
         latest: WriteTimestamp,
         spread: bool,
@@ -245,11 +245,11 @@ struct Writer {
 }
 
 /// Whether the new header can be told by what it has besides the old one: nothing of the old one is absent.
-fn explains(old: &Header, new: &Header) -> bool {
+fn explains(old: &GroupHeader, new: &GroupHeader) -> bool {
     (old.pushed.is_none() || new.pushed.is_some()) && (old.failed.is_none() || new.failed.is_some())
 }
 
-fn changed_fields(old: &Header, new: &Header) -> u8 {
+fn changed_fields(old: &GroupHeader, new: &GroupHeader) -> u8 {
     let flag = |changed, flag| if changed { flag } else { 0 };
     flag(old.cleared_at != new.cleared_at, CLEARED_AT)
         | flag(old.deleted != new.deleted, DELETED)
@@ -260,7 +260,7 @@ fn changed_fields(old: &Header, new: &Header) -> u8 {
 /// The stamps to send of a group, in their order.
 fn stamps<'a>(
     changed: u8,
-    header: &Header,
+    header: &GroupHeader,
     families: &'a [GroupFamily],
 ) -> impl Iterator<Item = WriteTimestamp> + use<'a> {
     let when = |flag, stamp| (changed & flag != 0).then_some(stamp);
@@ -273,7 +273,7 @@ fn stamps<'a>(
     fields.into_iter().flatten().chain(families.iter().map(|f| f.stamp))
 }
 
-fn moments(changed: u8, header: &Header) -> impl Iterator<Item = Moment> {
+fn moments(changed: u8, header: &GroupHeader) -> impl Iterator<Item = PushTime> {
     let pushed = header.pushed.filter(|_| changed & PUSHED != 0);
     pushed.into_iter().chain(header.failed.filter(|_| changed & FAILED != 0))
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, MetricType, Moment, NodeId, Points,
-    Position, Revision, StoreId, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, Points,
+    Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 
 const BYTES_MAX: usize = 1 << 20;
@@ -23,9 +23,9 @@ fn stamp() -> impl Strategy<Value = WriteTimestamp> {
     (time_ns, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) })
 }
 
-fn moment() -> impl Strategy<Value = Option<Moment>> {
+fn moment() -> impl Strategy<Value = Option<PushTime>> {
     let wall_ns = prop_oneof![4 => 0..8u64, 1 => any::<u64>()];
-    proptest::option::of((stamp(), wall_ns).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }))
+    proptest::option::of((stamp(), wall_ns).prop_map(|(stamp, wall_ns)| PushTime { stamp, wall_ns }))
 }
 
 /// Families of few names, schemas and values, so that repetition and change abound.
@@ -49,7 +49,7 @@ fn delta() -> impl Strategy<Value = Delta> {
     (0..3usize, families, stamp(), stamp(), moment(), moment()).prop_map(
         |(job, families, cleared_at, deleted, pushed, failed)| {
             let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-            let group = Group::from_parts(families, Header { cleared_at, deleted, pushed, failed });
+            let group = Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed });
             Delta { id: GroupId::local(LabelSet::new([("job", format!("job{job}"))])), group }
         },
     )
@@ -299,7 +299,7 @@ fn gauge(name: &str, series: usize, value: f64) -> Family {
 }
 
 fn put(job: &str, time_ns: u64, families: Vec<Family>) -> Delta {
-    let moment = Moment { stamp: WriteTimestamp { time_ns, node: NodeId(1) }, wall_ns: time_ns };
+    let moment = PushTime { stamp: WriteTimestamp { time_ns, node: NodeId(1) }, wall_ns: time_ns };
     Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::put(moment, families) }
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use pushrelay::exposition::{Escaping, NameValidation, RawFamily, protobuf, text};
-use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, Moment, NodeId, Revision, StoreId, WriteTimestamp};
+use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, PushTime, Revision, StoreId, WriteTimestamp};
 use pushrelay::storage::{Disk, Options, SimulatedDisk, recover};
 use pushrelay::store::{Identity, Rules, Store, WriteOp, WriteTime};
 use pushrelay::wire::{
@@ -53,8 +53,8 @@ fn block(bytes: &[u8], into: &mut Vec<u8>) {
     into.extend_from_slice(bytes);
 }
 
-fn moment(time_ns: u64) -> Moment {
-    Moment { stamp: WriteTimestamp { time_ns, node: NodeId(3) }, wall_ns: time_ns + 5 }
+fn moment(time_ns: u64) -> PushTime {
+    PushTime { stamp: WriteTimestamp { time_ns, node: NodeId(3) }, wall_ns: time_ns + 5 }
 }
 
 fn key(job: &str) -> GroupId {

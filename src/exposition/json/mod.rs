@@ -35,7 +35,7 @@ fn show_family(group: &LabelSet, pushed_ns: u64, family: &Family) -> Value {
     let metrics = schema.series().enumerate().map(|(i, series)| {
         let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
         let metric = match raw_metric {
-            [] => Metric::of(schema.metric_type(), &series.layout().points, &family.values()[series.values()]),
+            [] => Metric::of(schema.metric_type(), &series.layout().values, &family.values()[series.values()]),
             // It was decoded when it was pushed, so this cannot fail.
             raw_metric => Metric::decode(raw_metric).unwrap_or_default(),
         };

@@ -100,7 +100,7 @@ impl ProtobufRenderer {
             let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
             if raw_metric.is_empty() {
                 let values = &family.values()[series.values()];
-                put_values(schema.metric_type(), &series.layout().points, values, &mut self.metric);
+                put_values(schema.metric_type(), &series.layout().values, values, &mut self.metric);
             } else {
                 self.metric.extend_from_slice(raw_metric);
             }

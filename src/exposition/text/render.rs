@@ -88,7 +88,7 @@ impl TextRenderer {
                 self.pieces.prepare(group, series.layout(), self.escaping);
             }
             self.labels.clear();
-            match (&series.layout().points, &values[series.values()]) {
+            match (&series.layout().values, &values[series.values()]) {
                 (Points::Single, [value]) => {
                     let has_labels = !self.pieces.is_empty();
                     into.extend_from_slice(self.names.body.start(has_labels));
@@ -139,7 +139,7 @@ impl TextRenderer {
             if !self.prepared.as_ref().is_some_and(named) {
                 self.names.prepare(&self.escaping.escape(schema.name()), schema.metric_type());
             }
-            self.marks.prepare(&schema.layouts()[layout_index].points);
+            self.marks.prepare(&schema.layouts()[layout_index].values);
             self.prepared = Some((schema.clone(), layout_index));
         }
     }

@@ -97,7 +97,7 @@ impl<'a> GroupFragment<'a> {
                     return None;
                 }
                 let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
-                let (points, extras) = view(&series.layout().points, &family.values()[series.values()], raw_metric);
+                let (points, extras) = view(&series.layout().values, &family.values()[series.values()], raw_metric);
                 let series = SeriesView { labels, points, extras };
                 room.take(series.points.bytes() + series.extras.bytes()).then_some(series)
             });
@@ -179,14 +179,14 @@ mod tests {
     use super::*;
     use crate::exposition::protobuf::message::{Exemplar, Histogram, Metric};
     use crate::model::{
-        Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Num, Points, WriteTimestamp,
+        Family, FamilyBuilder, Group, GroupId, MetricType, NodeId, Num, Points, PushTime, WriteTimestamp,
     };
     use crate::store::Conflict;
     use crate::store::entry::FamilyState;
 
     fn entry(family: Family) -> Entry {
         let moment =
-            Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+            PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let labels = LabelSet::new([("job", "a"), ("path", "/x")]);
         let group = Group::put(moment, vec![family]);
         Entry { group, families: vec![FamilyState::default()], ..Entry::new(GroupId::local(labels)) }
@@ -259,7 +259,7 @@ mod tests {
             family.finish().unwrap()
         });
         let moment =
-            Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+            PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let group = Group::put(moment, families.collect());
         let states = vec![FamilyState::default(); 1_100];
         let page =
@@ -279,7 +279,7 @@ mod tests {
             family.finish().unwrap()
         });
         let moment =
-            Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
+            PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let group = Group::put(moment, families.collect());
         let conflict = Conflict::Duplicate { name: "m".into(), labels: "x".repeat(20_000), group: None };
         let states = vec![FamilyState { conflict: Some(Arc::new(conflict)), ..FamilyState::default() }; 900];

@@ -13,7 +13,7 @@ use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
-use crate::model::{Family, Group, GroupId, LabelSet, Moment};
+use crate::model::{Family, Group, GroupId, LabelSet, PushTime};
 use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::node::certificates::Certificates;
@@ -327,7 +327,7 @@ fn read_push(
 
 fn group_json(entry: &Entry) -> serde_json::Value {
     let (pushed, failed) = (entry.group.pushed(), entry.group.failed());
-    let ns = |moment: Option<Moment>| moment.map_or(0, |moment| moment.wall_ns);
+    let ns = |moment: Option<PushTime>| moment.map_or(0, |moment| moment.wall_ns);
     let times = time_families(entry);
     let shown = entry.shown_families().map(|family| {
         let pushed_ns = entry.group.family(family.name()).map_or(0, |f| f.stamp.time_ns);

@@ -3,7 +3,9 @@
 use futures_util::FutureExt;
 
 use super::*;
-use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, Moment, NodeId, Points, WriteTimestamp};
+use crate::model::{
+    Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, NodeId, Points, PushTime, WriteTimestamp,
+};
 use crate::storage::{self, Fault, SimulatedDisk, begin, recover};
 use crate::store::{Identity, Limits, Rules, Scope};
 
@@ -102,7 +104,7 @@ async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
     for group in 0..5 {
         let site = Scope::Site(Arc::new(LabelSet::new([("IDC", group.to_string())])));
         let stamp = WriteTimestamp { time_ns: 1, node: NodeId(9) };
-        let change = Group::put(Moment { stamp, wall_ns: 1 }, vec![family(1, 1.0)]);
+        let change = Group::put(PushTime { stamp, wall_ns: 1 }, vec![family(1, 1.0)]);
         let deltas = vec![Delta { id: GroupId::local(key(group)), group: change }];
         let peer = StoreId(9 + group as u64);
         merging.push(writer.merge(site, deltas, peer, Position::default(), &Chain::default()).await.unwrap());
@@ -214,7 +216,7 @@ async fn a_conflict_report_is_noted_in_the_group_of_its_site() {
     let site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
     let id = GroupId { site: site.clone(), key: Arc::new(key(1)) };
     let stamp = WriteTimestamp { time_ns: 5, node: NodeId(7) };
-    let group = Group::put(Moment { stamp, wall_ns: 5 }, vec![family(1, 1.0)]);
+    let group = Group::put(PushTime { stamp, wall_ns: 5 }, vec![family(1, 1.0)]);
     let delta = Delta { id: GroupId::local(key(1)), group };
     let scope = Scope::Site(site);
     let merging =
@@ -237,7 +239,7 @@ async fn a_family_that_the_same_update_makes_room_for_is_not_reported() {
     let (writer, thread) = writer(0);
     let scope = Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")])));
     let put = |group: usize, time_ns: u64, families: Vec<Family>| {
-        let moment = Moment { stamp: WriteTimestamp { time_ns, node: NodeId(7) }, wall_ns: time_ns };
+        let moment = PushTime { stamp: WriteTimestamp { time_ns, node: NodeId(7) }, wall_ns: time_ns };
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, families) }
     };
     let mut counter = FamilyBuilder::new("m", MetricType::Counter);
@@ -266,7 +268,7 @@ async fn no_cursor_covers_a_merge_that_failed() {
     let (writer, thread) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
     let (scope, peer) = (Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9));
     let put = |group: usize| {
-        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
+        let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, vec![]) }
     };
     let at = |revision| Position { epoch: Epoch(5), revision: Revision(revision) };
@@ -298,7 +300,7 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
     let (writer, thread) = Writer::start(store, Some(log), Arc::default(), Arc::default(), retention).unwrap();
     let (scope, peer, chain) = (Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), Chain::default());
     let put = |group: usize| {
-        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
+        let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(7) }, wall_ns: 1 };
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, vec![]) }
     };
     let at = |revision| Position { epoch: Epoch(5), revision: Revision(revision) };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Moment, NodeId, Points, Position, Revision,
+    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, Position, PushTime, Revision,
     StoreId, WriteTimestamp,
 };
 use crate::session::{Batch, OriginFilter};
@@ -27,8 +27,8 @@ struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     families: Vec<(WriteTimestamp, Family)>,
-    pushed: Option<Moment>,
-    failed: Option<Moment>,
+    pushed: Option<PushTime>,
+    failed: Option<PushTime>,
 }
 
 #[derive(Clone, Debug)]
@@ -166,6 +166,6 @@ pub fn family(name: usize, values: &[f64]) -> Family {
     builder.finish().unwrap()
 }
 
-pub fn moment(time_ns: u64, node: u64) -> Moment {
-    Moment { stamp: WriteTimestamp { time_ns, node: NodeId(node) }, wall_ns: time_ns / 2 }
+pub fn moment(time_ns: u64, node: u64) -> PushTime {
+    PushTime { stamp: WriteTimestamp { time_ns, node: NodeId(node) }, wall_ns: time_ns / 2 }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::Reader;
 use crate::model::{
-    Epoch, Family, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, Moment, NodeId, Position, RawMetrics,
-    Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
+    Epoch, Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Malformed, NodeId, Position, PushTime,
+    RawMetrics, Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
 };
 use crate::store::{FamilyMeta, GroupRecord, PeerCursor, Record};
 
@@ -172,7 +172,7 @@ fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) ->
     if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
         return Err(Malformed::Invalid("the order of families"));
     }
-    let group = Group::from_parts(families, Header { cleared_at, deleted, pushed, failed });
+    let group = Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed });
     if group.families().len() != marks.len() {
         return Err(Malformed::Invalid("a family under the group's clear timestamp"));
     }
@@ -203,11 +203,11 @@ impl Memory {
         Ok(self.stamp)
     }
 
-    fn moment(&mut self, reader: &mut Reader<'_>) -> Result<Moment, Malformed> {
+    fn moment(&mut self, reader: &mut Reader<'_>) -> Result<PushTime, Malformed> {
         let stamp = self.stamp(reader)?;
         let zigzag = reader.number("a wall time")?;
         let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
-        Ok(Moment { stamp, wall_ns: stamp.time_ns.wrapping_add(difference) })
+        Ok(PushTime { stamp, wall_ns: stamp.time_ns.wrapping_add(difference) })
     }
 
     fn mark(&mut self, reader: &mut Reader<'_>) -> Result<FamilyMeta, Malformed> {

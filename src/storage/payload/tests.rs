@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupId, Header, LabelSet, Malformed, MetricType, Moment, NodeId,
-    Points, Position, Revision, StoreId, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Malformed, MetricType, NodeId,
+    Points, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, PeerCursor, Record};
 
@@ -43,12 +43,12 @@ fn id() -> impl Strategy<Value = GroupId> {
 fn group() -> impl Strategy<Value = Group> {
     let families = proptest::collection::vec((stamp(), family()), 0..6);
     let moment =
-        || proptest::option::of((stamp(), any::<u64>()).prop_map(|(stamp, wall_ns)| Moment { stamp, wall_ns }));
+        || proptest::option::of((stamp(), any::<u64>()).prop_map(|(stamp, wall_ns)| PushTime { stamp, wall_ns }));
     let cleared_at = || proptest::option::of(stamp()).prop_map(Option::unwrap_or_default);
     (families, cleared_at(), cleared_at(), moment(), moment()).prop_map(
         |(families, cleared_at, deleted, pushed, failed)| {
             let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-            Group::from_parts(families, Header { cleared_at, deleted, pushed, failed })
+            Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed })
         },
     )
 }
@@ -147,7 +147,7 @@ fn a_schema_is_written_once_while_it_lives() {
         builder.finish().unwrap()
     };
     let record = |family| {
-        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         let id = GroupId { site: Arc::default(), key: Arc::default() };
         let group = Group::post(moment, vec![family]);
         Record::Group(GroupRecord { id, group, header: FamilyMeta::default(), families: FamilyMetas::default() })
@@ -164,7 +164,7 @@ fn a_schema_is_written_once_while_it_lives() {
 
 #[test]
 fn a_schema_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
@@ -230,7 +230,7 @@ fn labels_and_raw_metrics_are_refused_at_once() {
     let (mut written, mut read) = (SchemasWritten::default(), SchemasRead::default());
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { site: Arc::default(), key: Arc::default() };
     let record =

@@ -1,7 +1,7 @@
 //! What a link reads of a store.
 
 use super::*;
-use crate::model::{Moment, Revision, WriteTimestamp};
+use crate::model::{PushTime, Revision, WriteTimestamp};
 
 /// Found by simulation seed 2: a group was listed under its last change only, so that a batch that ended before that left
 /// out what had changed of it earlier, and the next batch took that for sent.
@@ -34,9 +34,9 @@ fn a_batch_has_all_changes_up_to_where_it_ends() {
 #[test]
 fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     let mut store = store(rules());
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
+    let push_time = PushTime { stamp: WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
     let id = at_site("SYQ", &[("job", "b")]);
-    store.merge(&id, Group::put(moment, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
+    store.merge(&id, Group::put(push_time, vec![gauge("m"), gauge("n")]), StoreId(7)).unwrap();
     store.commit();
     let start = Revision(0);
     let published = store.published();
@@ -63,12 +63,12 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
         for (step, writer) in (0..6_u64).map(|step| (step, order / 4_u64.pow(step as u32) % 4)) {
             let id = at_site(if step == 4 { "BJ" } else { "SYQ" }, &[("job", &(step.div_ceil(2) % 2).to_string())]);
             let stamp = WriteTimestamp { time_ns: step + 1, node: NodeId(7) };
-            let moment = Moment { stamp, wall_ns: step };
+            let push_time = PushTime { stamp, wall_ns: step };
             match writer {
                 // This node, the peer, and another one.
                 0 => store.write(id, WriteOp::Post(vec![gauge("n")]), now(step + 1)).unwrap(),
-                1 => drop(store.merge(&id, Group::post(moment, vec![gauge("m")]), StoreId(1)).unwrap()),
-                2 => drop(store.merge(&id, Group::post(moment, vec![gauge("o")]), StoreId(2)).unwrap()),
+                1 => drop(store.merge(&id, Group::post(push_time, vec![gauge("m")]), StoreId(1)).unwrap()),
+                2 => drop(store.merge(&id, Group::post(push_time, vec![gauge("o")]), StoreId(2)).unwrap()),
                 _ => store.write(id, WriteOp::Delete, now(step + 1)).unwrap(),
             }
             // Some steps are published together, and some tombstones go.
@@ -118,7 +118,7 @@ fn old_changes_of_others_do_not_count_again() {
     store.commit();
     let mut push = |time_ns| {
         let stamp = WriteTimestamp { time_ns, node: NodeId(7) };
-        let change = Group::post(Moment { stamp, wall_ns: 5 }, vec![gauge("n")]);
+        let change = Group::post(PushTime { stamp, wall_ns: 5 }, vec![gauge("n")]);
         store.merge(&id, change, StoreId(7)).unwrap();
         store.commit();
         store.published()

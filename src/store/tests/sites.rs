@@ -1,10 +1,10 @@
 //! Groups of places: named before their place is known, and sent on to a hub of hubs.
 
 use super::*;
-use crate::model::{Header, Moment, Position, Revision, WriteTimestamp};
+use crate::model::{GroupHeader, Position, PushTime, Revision, WriteTimestamp};
 
 fn pushed(ns: u64, families: Vec<Family>) -> Group {
-    Group::put(Moment { stamp: WriteTimestamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
+    Group::put(PushTime { stamp: WriteTimestamp { time_ns: ns, node: NodeId(7) }, wall_ns: ns }, families)
 }
 
 fn changes(store: &Store, scope: &Scope) -> Vec<(String, Vec<String>)> {
@@ -240,8 +240,8 @@ fn what_damage_left_of_a_move_becomes_one_group_again() {
     before.write(early.clone(), WriteOp::Put(vec![gauge("early")]), now(10)).unwrap();
     before.commit();
     let mut after = store(rules());
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 20, node: NodeId(7) }, wall_ns: 20 };
-    after.merge(&id.clone(), Group::post(moment, vec![gauge("late")]), StoreId(7)).unwrap();
+    let push_time = PushTime { stamp: WriteTimestamp { time_ns: 20, node: NodeId(7) }, wall_ns: 20 };
+    after.merge(&id.clone(), Group::post(push_time, vec![gauge("late")]), StoreId(7)).unwrap();
     after.commit();
     let mut damaged = Store::new(rules(), &[]);
     before.checkpoint().chain(after.checkpoint()).for_each(|record| damaged.restore(record));
@@ -280,7 +280,7 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
     let mut store = store(rules());
     let stamp = |time_ns| WriteTimestamp { time_ns, node: NodeId(7) };
     let far = crate::model::STAMP_NS_MAX;
-    let group = Group::from(Header { cleared_at: stamp(far), deleted: stamp(1), ..Header::default() });
+    let group = Group::from(GroupHeader { cleared_at: stamp(far), deleted: stamp(1), ..GroupHeader::default() });
     store.merge(&at_site("SYQ", &[("job", "a")]), group, StoreId(7)).unwrap();
     store.commit();
     assert!(store.published().tombstones(Revision(u64::MAX), 1_000, 10).is_empty(), "it is not old");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Family, Group, GroupId, Moment, StoreId, WriteTimestamp};
+use pushrelay::model::{Family, Group, GroupId, PushTime, StoreId, WriteTimestamp};
 use pushrelay::store::{PeerCursor, Record, Store};
 
 /// Groups, tombstones included, and cursors.
@@ -62,8 +62,8 @@ impl Content {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     families: Vec<(WriteTimestamp, Family)>,
-    pushed: Option<Moment>,
-    failed: Option<Moment>,
+    pushed: Option<PushTime>,
+    failed: Option<PushTime>,
 }
 
 /// `None` if the group is deleted.
@@ -80,7 +80,7 @@ pub fn show(group: Option<&Group>) -> String {
     let Some(group) = group else { return "nothing".into() };
     let stamp =
         |stamp: WriteTimestamp| format!("{}.{:x}", stamp.time_ns / 1_000 % 100_000_000_000, stamp.node.0 & 0xfff);
-    let moment = |moment: Option<Moment>| moment.map_or("-".into(), |moment| stamp(moment.stamp));
+    let moment = |moment: Option<PushTime>| moment.map_or("-".into(), |moment| stamp(moment.stamp));
     let families: Vec<String> = group
         .families()
         .iter()

@@ -2,7 +2,7 @@
 
 use pushrelay::compression::{Deflater, LEVEL_DEFAULT};
 use pushrelay::model::{
-    Epoch, Group, GroupId, LabelSet, Moment, NodeId as Stamper, Position, Revision, StoreId, WriteTimestamp,
+    Epoch, Group, GroupId, LabelSet, NodeId as Stamper, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 use pushrelay::session::{Closed, Refused};
 use pushrelay::storage::{Disk, Fault};
@@ -477,7 +477,7 @@ impl World {
             4 => Message::Close(Close { reason: CloseReason::Other(77), text: "bye".into(), retry_after_ms: Some(1) }),
             _ => {
                 let late = WriteTimestamp { time_ns: u64::MAX - self.random.below(4), node: Stamper(7) };
-                let moment = Moment { stamp: late, wall_ns: self.random.next() };
+                let moment = PushTime { stamp: late, wall_ns: self.random.next() };
                 let group = if self.random.chance(50) { Group::delete(late) } else { Group::post(moment, Vec::new()) };
                 let id = GroupId::local(LabelSet::new([("job", format!("j{}", self.random.below(3)))]));
                 let upto = self.random.span(1, 1 << 50);

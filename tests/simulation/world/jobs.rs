@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Group, LabelSet, Moment, Revision, WriteTimestamp};
+use pushrelay::model::{Group, LabelSet, PushTime, Revision, WriteTimestamp};
 use pushrelay::node::draft::{Merge, forget, note_failures};
 use pushrelay::session::Event as Told;
 use pushrelay::store::{Record, Scope, WriteOp};
@@ -77,7 +77,7 @@ impl World {
         let written = if wall_clock_stamps {
             let identity = store.identity();
             let moment =
-                Moment { stamp: WriteTimestamp { time_ns: now.stamp_ns, node: identity.node }, wall_ns: now.wall_ns };
+                PushTime { stamp: WriteTimestamp { time_ns: now.stamp_ns, node: identity.node }, wall_ns: now.wall_ns };
             let change = change(action.clone(), moment);
             store.merge(&id, change, identity.store).map(drop)
         } else {
@@ -197,7 +197,7 @@ fn due(action: &WriteOp) -> BTreeMap<Arc<str>, u64> {
     }
 }
 
-fn change(action: WriteOp, moment: Moment) -> Group {
+fn change(action: WriteOp, moment: PushTime) -> Group {
     match action {
         WriteOp::Put(families) => Group::put(moment, families),
         WriteOp::Post(families) => Group::post(moment, families),

@@ -156,7 +156,7 @@ impl<'a> Samples<'a> {
             }
             let Some(part) = self.part(schema) else { break };
             let (series, mark) = self.series(schema, part, &mut cursor)?;
-            match &series.layout().points {
+            match &series.layout().values {
                 Points::Single => {
                     self.value(values, ValueSlot { at: series.values().start, kind: NumberKind::Plain })?
                 }
@@ -174,7 +174,7 @@ impl<'a> Samples<'a> {
     fn next_single<'s>(&mut self, schema: &'s Schema, cursor: &mut SeriesCursor<'s>) -> Option<Series<'s>> {
         let series = cursor.expected()?;
         let known = self.forms[LinePart::Plain as usize].layout == Some(series.layout_index);
-        if !known || series.layout().points != Points::Single {
+        if !known || series.layout().values != Points::Single {
             return None;
         }
         let line = self.rest;
@@ -279,7 +279,7 @@ impl<'a> Samples<'a> {
         first: (LinePart, Option<f64>),
         values: &mut [f64],
     ) -> Option<()> {
-        let (marks, has_sum, has_count) = match &series.layout().points {
+        let (marks, has_sum, has_count) = match &series.layout().values {
             Points::Summary { quantiles: marks, has_sum, has_count }
             | Points::Histogram { bounds: marks, has_sum, has_count, .. } => (marks, *has_sum, *has_count),
             Points::Single => return None,

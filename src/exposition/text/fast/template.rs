@@ -219,12 +219,12 @@ impl CachedTemplates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FamilyBuilder, MetricType, Moment, NodeId, Points, WriteTimestamp};
+    use crate::model::{FamilyBuilder, MetricType, NodeId, Points, PushTime, WriteTimestamp};
 
     fn current(name: &str) -> Group {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
         builder.series(&[("instance", "")], &Points::Single, &[1.0], None);
-        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         Group::put(moment, vec![builder.finish().unwrap()])
     }
 
@@ -280,7 +280,7 @@ mod tests {
 
     #[test]
     fn the_largest_template_takes_less_than_a_quarter_of_the_room() {
-        let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+        let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         let family = |at: usize| current(&format!("m{at}")).families()[0].family.clone();
         let large = Group::put(moment, (0..FAMILIES_MAX).map(family).collect());
         let labels = (0..64).map(|at| (format!("{at:0>99}"), ""));

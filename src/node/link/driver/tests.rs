@@ -118,7 +118,7 @@ async fn a_raw_metric_that_no_gateway_accepts_is_not_shown() {
     let mut builder = crate::model::FamilyBuilder::new("m", crate::model::MetricType::Gauge);
     builder.series(&[], &crate::model::Points::Single, &[1.0], Some(b"\xff"));
     let stamp = crate::model::WriteTimestamp { time_ns: 1, node: NodeId(1) };
-    let moment = crate::model::Moment { stamp, wall_ns: 1 };
+    let moment = crate::model::PushTime { stamp, wall_ns: 1 };
     let group = crate::model::Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId::local(LabelSet::new([("job", "a")]));
     let update = Update { deltas: vec![Delta { id, group }], ..Update::default() };

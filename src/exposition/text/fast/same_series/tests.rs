@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::exposition::NameValidation;
 use crate::exposition::text;
-use crate::model::{FamilyBuilder, MetricType, Moment, NodeId, WriteTimestamp};
+use crate::model::{FamilyBuilder, MetricType, NodeId, PushTime, WriteTimestamp};
 
 fn grouping(instance: bool) -> LabelSet {
     let labels = [("job", "j"), ("instance", "i")];
@@ -24,7 +24,7 @@ fn parsed(body: &[u8], grouping: &LabelSet, limits: &PushLimits) -> Result<Vec<F
 }
 
 fn current(body: &[u8], grouping: &LabelSet) -> Group {
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     Group::put(moment, parsed(body, grouping, &PushLimits::default()).unwrap_or_default())
 }
 
@@ -117,7 +117,7 @@ fn a_family_without_series_is_left() {
     let empty = FamilyBuilder::new("m", MetricType::Gauge).finish().unwrap();
     let mut families = parsed(b"n 1\n", &grouping(false), &PushLimits::default()).unwrap();
     families.push(empty);
-    let moment = Moment { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
+    let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let current = Group::put(moment, families);
     assert_eq!(walked(b"# TYPE m gauge\nn 2\n", &current, &grouping(false)), None);
     assert!(walked(b"n 2\n", &current, &grouping(false)).is_some());
