@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use arbitrary::{Result, Unstructured};
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, Points, PushTime,
-    Revision, WriteTimestamp,
+    Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, PushTime, Revision,
+    ValueLayout, WriteTimestamp,
 };
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
@@ -107,7 +107,7 @@ fn family(u: &mut Unstructured<'_>) -> Result<Family> {
         let value =
             if u.arbitrary()? { f64::from(u.arbitrary::<i16>()?) / 4.0 } else { f64::from_bits(u.arbitrary()?) };
         let raw_metric = u.ratio(1, 5)?.then(|| u.bytes(3)).transpose()?;
-        builder.series(&[("at", &at.to_string())], &Points::Single, &[value], raw_metric);
+        builder.series(&[("at", &at.to_string())], &ValueLayout::Single, &[value], raw_metric);
     }
     Ok(builder.finish().expect("no series twice"))
 }

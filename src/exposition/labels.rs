@@ -1,6 +1,6 @@
 //! The labels of a shown series: those of its group and its own, in the order of their names.
 
-use crate::model::{Label, LabelSet, Layout};
+use crate::model::{Label, LabelSet, SeriesLayout};
 
 /// A label of a shown series.
 pub(super) enum ShownLabel<'a> {
@@ -17,7 +17,7 @@ pub(super) enum ShownLabel<'a> {
 
 /// The labels of the series of one layout in a group, sorted by name. No name is in both: a family is built without the
 /// labels of its group.
-pub(super) fn shown<'a>(group: &'a LabelSet, layout: &'a Layout) -> impl Iterator<Item = ShownLabel<'a>> {
+pub(super) fn shown<'a>(group: &'a LabelSet, layout: &'a SeriesLayout) -> impl Iterator<Item = ShownLabel<'a>> {
     let mut group = group.iter().peekable();
     let mut own = layout.names.iter().enumerate().peekable();
     std::iter::from_fn(move || match (group.peek(), own.peek()) {

@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX};
-use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, Points, excerpt};
+use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, ValueLayout, excerpt};
 
 /// A label of a pushed metric, unescaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -104,7 +104,7 @@ impl From<DuplicateSeries> for PushRefusal {
 struct MetricEnds {
     labels_end: u32,
     /// The index of its layout among the family's points.
-    points: u32,
+    value_layout: u32,
 }
 
 /// A metric family as pushed. The labels and values of all metrics are in one list each, so that a series costs no
@@ -122,7 +122,7 @@ pub struct RawFamily<'a> {
     metrics: Vec<MetricEnds>,
     labels: Vec<RawLabel<'a>>,
     values: Vec<f64>,
-    points: Vec<Points>,
+    value_layout: Vec<ValueLayout>,
     /// Raw metrics, with the metric's index, in order.
     raw_metrics: Vec<(u32, Cow<'a, [u8]>)>,
     refusal: Option<PushRefusal>,
@@ -139,7 +139,7 @@ impl<'a> RawFamily<'a> {
             metrics: Vec::new(),
             labels: Vec::new(),
             values: Vec::new(),
-            points: Vec::new(),
+            value_layout: Vec::new(),
             raw_metrics: Vec::new(),
             refusal: None,
         }
@@ -147,14 +147,17 @@ impl<'a> RawFamily<'a> {
 
     /// Adds a metric: its labels in any order, the layout of its values, and one value per point. Drains `labels`,
     /// which can be reused.
-    pub fn push(&mut self, labels: &mut Vec<RawLabel<'a>>, points: &Points, values: &[f64]) {
-        debug_assert_eq!(points.len(), values.len());
+    pub fn push(&mut self, labels: &mut Vec<RawLabel<'a>>, value_layout: &ValueLayout, values: &[f64]) {
+        debug_assert_eq!(value_layout.len(), values.len());
         self.labels.append(labels);
         self.values.extend_from_slice(values);
-        if self.points.last() != Some(points) {
-            self.points.push(points.clone());
+        if self.value_layout.last() != Some(value_layout) {
+            self.value_layout.push(value_layout.clone());
         }
-        self.metrics.push(MetricEnds { labels_end: self.labels.len() as u32, points: self.points.len() as u32 - 1 });
+        self.metrics.push(MetricEnds {
+            labels_end: self.labels.len() as u32,
+            value_layout: self.value_layout.len() as u32 - 1,
+        });
     }
 
     /// Keeps a raw metric (an `io.prometheus.client.Metric` message without labels) with the metric added last.
@@ -186,9 +189,9 @@ impl<'a> RawFamily<'a> {
     pub(super) fn repeat_last(&mut self) {
         let Some(last) = self.metrics.last().copied() else { return };
         let mut labels = self.own_labels(self.metrics.len() - 1).to_vec();
-        let points = self.points[last.points as usize].clone();
-        let values = self.values[self.values.len() - points.len()..].to_vec();
-        self.push(&mut labels, &points, &values);
+        let value_layout = self.value_layout[last.value_layout as usize].clone();
+        let values = self.values[self.values.len() - value_layout.len()..].to_vec();
+        self.push(&mut labels, &value_layout, &values);
     }
 
     /// The number of metrics.
@@ -232,12 +235,12 @@ impl<'a> RawFamily<'a> {
                 LabelSource::Own(at) => (&*own[*at].name, &*own[*at].value),
                 LabelSource::EmptyInstance => (INSTANCE, ""),
             }));
-            let points = &self.points[metric.points as usize];
-            let values = &self.values[first_value..first_value + points.len()];
-            first_value += points.len();
+            let value_layout = &self.value_layout[metric.value_layout as usize];
+            let values = &self.values[first_value..first_value + value_layout.len()];
+            first_value += value_layout.len();
             let raw_metric =
                 raw_metrics.next_if(|raw_metric| raw_metric.0 as usize == i).map(|raw_metric| &*raw_metric.1);
-            builder.series(&labels, points, values, raw_metric);
+            builder.series(&labels, value_layout, values, raw_metric);
         }
         Ok(builder.finish()?)
     }
@@ -301,7 +304,7 @@ mod tests {
                 name: (*name).into(),
                 value: (*value).into(),
             };
-            family.push(&mut labels.iter().map(label).collect(), &Points::Single, &[i as f64]);
+            family.push(&mut labels.iter().map(label).collect(), &ValueLayout::Single, &[i as f64]);
         }
         family
     }

@@ -7,7 +7,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::family::{Family, RawMetrics};
 use super::label;
-use super::schema::{Digest, Layout, MetricType, Points, Schema, is_verbatim};
+use super::schema::{Digest, MetricType, Schema, SeriesLayout, ValueLayout, is_verbatim};
 use super::values::Values;
 
 /// Two series of one family have the same labels.
@@ -32,8 +32,8 @@ pub struct FamilyBuilder {
     metric_type: MetricType,
     help: Option<Box<str>>,
     unit: Option<Box<str>>,
-    layouts: Vec<Layout>,
-    layout_index: HashMap<Layout, u32>,
+    layouts: Vec<SeriesLayout>,
+    layout_index: HashMap<SeriesLayout, u32>,
     rows: Vec<Row>,
     text: String,
     ends: Vec<u32>,
@@ -73,12 +73,18 @@ impl FamilyBuilder {
     /// Adds a series: its labels sorted by name (none empty, none twice: the decoder of schemas refuses them), what its values are, the values, and the protobuf to keep beside.
     ///
     /// # Panics
-    /// If there are not `points.len()` values: the caller made both.
-    pub fn series(&mut self, labels: &[(&str, &str)], points: &Points, values: &[f64], raw_metric: Option<&[u8]>) {
-        assert_eq!(values.len(), points.len(), "one value a point");
+    /// If there are not `value_layout.len()` values: the caller made both.
+    pub fn series(
+        &mut self,
+        labels: &[(&str, &str)],
+        value_layout: &ValueLayout,
+        values: &[f64],
+        raw_metric: Option<&[u8]>,
+    ) {
+        assert_eq!(values.len(), value_layout.len(), "one value for each entry of the value layout");
         debug_assert!(labels.is_sorted_by(|a, b| a.0 < b.0), "labels sorted by name, each name once");
         let row = Row {
-            layout: self.layout(labels, points),
+            layout: self.layout(labels, value_layout),
             first_label: offset(self.ends.len()),
             first_value: offset(self.values.len()),
             raw_metric: raw_metric.map(Into::into),
@@ -91,12 +97,13 @@ impl FamilyBuilder {
         self.rows.push(row);
     }
 
-    fn layout(&mut self, labels: &[(&str, &str)], points: &Points) -> u32 {
-        let same = |l: &Layout| l.points == *points && l.names.iter().map(|n| &**n).eq(labels.iter().map(|l| l.0));
+    fn layout(&mut self, labels: &[(&str, &str)], value_layout: &ValueLayout) -> u32 {
+        let same =
+            |l: &SeriesLayout| l.values == *value_layout && l.names.iter().map(|n| &**n).eq(labels.iter().map(|l| l.0));
         if let Some(row) = self.rows.last().filter(|row| same(&self.layouts[row.layout as usize])) {
             return row.layout;
         }
-        let layout = Layout { names: labels.iter().map(|l| l.0.into()).collect(), points: points.clone() };
+        let layout = SeriesLayout { names: labels.iter().map(|l| l.0.into()).collect(), values: value_layout.clone() };
         *self.layout_index.entry(layout).or_insert_with_key(|layout| {
             self.layouts.push(layout.clone());
             offset(self.layouts.len() - 1)
@@ -159,7 +166,7 @@ impl FamilyBuilder {
                 sorted.ends.push(offset(sorted.text.len()));
             }
             let at = row.first_value as usize;
-            sorted.values.extend_from_slice(&self.values[at..at + layout.points.len()]);
+            sorted.values.extend_from_slice(&self.values[at..at + layout.values.len()]);
             sorted.rows.push(Row { layout: number, first_label, first_value, raw_metric: row.raw_metric });
         }
         *self = sorted;
@@ -217,12 +224,12 @@ pub(super) fn digest(schema: &Schema) -> Digest {
         for name in &layout.names {
             text(&mut hash, name);
         }
-        let (tag, numbers): (u8, &[_]) = match &layout.points {
-            Points::Single => (0, &[]),
-            Points::Summary { quantiles, has_sum, has_count } => {
+        let (tag, numbers): (u8, &[_]) = match &layout.values {
+            ValueLayout::Single => (0, &[]),
+            ValueLayout::Summary { quantiles, has_sum, has_count } => {
                 (1 | (*has_sum as u8) << 2 | (*has_count as u8) << 3, quantiles)
             }
-            Points::Histogram { bounds, has_sum, has_count, float } => {
+            ValueLayout::Histogram { bounds, has_sum, has_count, float } => {
                 (2 | (*has_sum as u8) << 2 | (*has_count as u8) << 3 | (*float as u8) << 4, bounds)
             }
         };
@@ -250,7 +257,7 @@ mod tests {
     fn family(series: &[(&[(&str, &str)], f64)]) -> Result<Family, DuplicateSeries> {
         let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
         for (labels, value) in series {
-            builder.series(labels, &Points::Single, &[*value], None);
+            builder.series(labels, &ValueLayout::Single, &[*value], None);
         }
         builder.finish()
     }

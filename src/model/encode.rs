@@ -11,7 +11,7 @@
 //! ```
 //!
 //! - `type` is the number of `io.prometheus.client.MetricType`. `flags`: 1 a help follows, 2 a unit follows.
-//! - Each layout lists label names in ascending order, none empty, none twice. `points`: in the lowest two bits 0 for one
+//! - Each layout lists label names in ascending order, none empty, none twice. `value_layout`: in the lowest two bits 0 for one
 //!   value (then nothing follows), 1 for a summary (its quantiles follow), 2 for a histogram (its bounds follow); 4 has a
 //!   sum, 8 has a count, 16 has float counts (histograms only).
 //! - `layout_of` gives each series the index of its layout; it is there only if there are several. Layouts stand in the
@@ -27,7 +27,7 @@ use std::collections::HashSet;
 
 use super::build::digest;
 use super::bytes::{Malformed, Reader, number_len, put_count, put_text};
-use super::schema::{Digest, Layout, MetricType, Num, Points, Schema, is_verbatim};
+use super::schema::{Digest, MetricType, Num, Schema, SeriesLayout, ValueLayout, is_verbatim};
 
 const HELP: u8 = 1;
 const UNIT: u8 = 2;
@@ -68,15 +68,15 @@ pub fn encoded_len_max(schema: &Schema) -> usize {
     const FIXED_BYTES: usize = 2;
     let text = |text: &str| number_len(text.len()) + text.len();
     let optional = |of: Option<&str>| of.map_or(0, text);
-    let layout = |layout: &Layout| {
+    let layout = |layout: &SeriesLayout| {
         let names: usize = layout.names.iter().map(|name| text(name)).sum();
-        let points = match &layout.points {
-            Points::Single => 0,
-            Points::Summary { quantiles: numbers, .. } | Points::Histogram { bounds: numbers, .. } => {
+        let value_layout = match &layout.values {
+            ValueLayout::Single => 0,
+            ValueLayout::Summary { quantiles: numbers, .. } | ValueLayout::Histogram { bounds: numbers, .. } => {
                 number_len(numbers.len()) + size_of_val(&**numbers)
             }
         };
-        number_len(layout.names.len()) + names + 1 + points
+        number_len(layout.names.len()) + names + 1 + value_layout
     };
     let layouts: usize = schema.layouts.iter().map(layout).sum();
     // A length takes one byte, and at most one more for each 128 in it.
@@ -94,18 +94,18 @@ pub fn decode_schema(bytes: &[u8]) -> Result<(Schema, usize), Malformed> {
     Ok((schema, bytes.len() - reader.remaining()))
 }
 
-fn encode_layout(layout: &Layout, into: &mut Vec<u8>) {
+fn encode_layout(layout: &SeriesLayout, into: &mut Vec<u8>) {
     put_count(layout.names.len(), into);
     for name in &layout.names {
         put_text(name, into);
     }
     let flag = |present: &bool, flag| if *present { flag } else { 0 };
-    let (tag, numbers) = match &layout.points {
-        Points::Single => return into.push(0),
-        Points::Summary { quantiles, has_sum, has_count } => {
+    let (tag, numbers) = match &layout.values {
+        ValueLayout::Single => return into.push(0),
+        ValueLayout::Summary { quantiles, has_sum, has_count } => {
             (SUMMARY | flag(has_sum, SUM) | flag(has_count, COUNT), quantiles)
         }
-        Points::Histogram { bounds, has_sum, has_count, float } => {
+        ValueLayout::Histogram { bounds, has_sum, has_count, float } => {
             (HISTOGRAM | flag(has_sum, SUM) | flag(has_count, COUNT) | flag(float, FLOAT), bounds)
         }
     };
@@ -154,7 +154,7 @@ fn read_schema(reader: &mut Reader<'_>) -> Result<Schema, Malformed> {
     Ok(schema)
 }
 
-fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[Layout]>, Malformed> {
+fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[SeriesLayout]>, Malformed> {
     const BYTES_MIN: usize = 2;
     let count = reader.count(BYTES_MIN, "the layouts of a schema")?;
     let mut layouts = Vec::new();
@@ -168,7 +168,7 @@ fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[Layout]>, Malformed> {
     Ok(layouts.into())
 }
 
-fn read_layout(reader: &mut Reader<'_>) -> Result<Layout, Malformed> {
+fn read_layout(reader: &mut Reader<'_>) -> Result<SeriesLayout, Malformed> {
     const NAME: &str = "a label name";
     let count = reader.count(1, "the label names of a layout")?;
     let mut before = "";
@@ -185,17 +185,17 @@ fn read_layout(reader: &mut Reader<'_>) -> Result<Layout, Malformed> {
     const POINTS: &str = "the points of a layout";
     let tag = reader.byte(POINTS)?;
     if tag == 0 {
-        return Ok(Layout { names, points: Points::Single });
+        return Ok(SeriesLayout { names, values: ValueLayout::Single });
     }
     let count = reader.count(size_of::<f64>(), POINTS)?;
     let numbers = (0..count).map(|_| reader.float(POINTS).map(Num)).collect::<Result<_, _>>()?;
     let (has_sum, has_count, float) = (tag & SUM != 0, tag & COUNT != 0, tag & FLOAT != 0);
-    let points = match tag & !(SUM | COUNT | FLOAT) {
-        SUMMARY if !float => Points::Summary { quantiles: numbers, has_sum, has_count },
-        HISTOGRAM => Points::Histogram { bounds: numbers, has_sum, has_count, float },
+    let value_layout = match tag & !(SUM | COUNT | FLOAT) {
+        SUMMARY if !float => ValueLayout::Summary { quantiles: numbers, has_sum, has_count },
+        HISTOGRAM => ValueLayout::Histogram { bounds: numbers, has_sum, has_count, float },
         _ => return Err(Malformed::Invalid(POINTS)),
     };
-    Ok(Layout { names, points })
+    Ok(SeriesLayout { names, values: value_layout })
 }
 
 /// Where the series stand.
@@ -207,7 +207,7 @@ struct Rows {
     values_len: u32,
 }
 
-fn read_rows(reader: &mut Reader<'_>, layouts: &[Layout]) -> Result<Rows, Malformed> {
+fn read_rows(reader: &mut Reader<'_>, layouts: &[SeriesLayout]) -> Result<Rows, Malformed> {
     const SERIES: &str = "the number of series";
     const INDEX: &str = "the layout of a series";
     let series = u32::try_from(reader.number(SERIES)?).map_err(|_| Malformed::TooLarge(SERIES))?;
@@ -222,7 +222,7 @@ fn read_rows(reader: &mut Reader<'_>, layouts: &[Layout]) -> Result<Rows, Malfor
         [] if series == 0 => {}
         [only] if series > 0 => {
             rows.labels_len = only.names.len().checked_mul(series as usize).ok_or(Malformed::TooLarge(SERIES))?;
-            let values = (series as usize).checked_mul(only.points.len()).and_then(|len| u32::try_from(len).ok());
+            let values = (series as usize).checked_mul(only.values.len()).and_then(|len| u32::try_from(len).ok());
             rows.values_len = values.ok_or(Malformed::TooLarge(SERIES))?;
         }
         [_, _, ..] if series as usize <= reader.remaining() => {
@@ -235,7 +235,7 @@ fn read_rows(reader: &mut Reader<'_>, layouts: &[Layout]) -> Result<Rows, Malfor
                 layout_of.push(index as u32);
                 first_label.push(u32::try_from(rows.labels_len).map_err(|_| Malformed::TooLarge(SERIES))?);
                 rows.labels_len += layout.names.len();
-                let values = u32::try_from(layout.points.len()).ok().and_then(|len| rows.values_len.checked_add(len));
+                let values = u32::try_from(layout.values.len()).ok().and_then(|len| rows.values_len.checked_add(len));
                 rows.values_len = values.ok_or(Malformed::TooLarge(SERIES))?;
             }
             if used != layouts.len() {
@@ -306,16 +306,16 @@ mod tests {
     use super::*;
     use crate::model::{Family, FamilyBuilder};
 
-    fn points() -> impl Strategy<Value = Points> {
+    fn value_layout() -> impl Strategy<Value = ValueLayout> {
         let numbers = proptest::collection::vec(any::<f64>().prop_map(Num), 0..3).prop_map(Vec::into_boxed_slice);
         let flags = any::<[bool; 3]>();
         prop_oneof![
-            3 => Just(Points::Single),
+            3 => Just(ValueLayout::Single),
             1 => (numbers.clone(), flags).prop_map(|(quantiles, [has_sum, has_count, _])| {
-                Points::Summary { quantiles, has_sum, has_count }
+                ValueLayout::Summary { quantiles, has_sum, has_count }
             }),
             1 => (numbers, flags).prop_map(|(bounds, [has_sum, has_count, float])| {
-                Points::Histogram { bounds, has_sum, has_count, float }
+                ValueLayout::Histogram { bounds, has_sum, has_count, float }
             }),
         ]
     }
@@ -323,15 +323,15 @@ mod tests {
     fn family() -> impl Strategy<Value = Family> {
         let value = prop_oneof!["[a-c]?", Just("\\".to_owned()), Just("é\"\n".to_owned())];
         let labels = proptest::collection::btree_map("[xyé]{1,2}", value, 0..4);
-        let series = proptest::collection::vec((labels, points()), 0..12);
+        let series = proptest::collection::vec((labels, value_layout()), 0..12);
         let text = proptest::option::of("[a-z\n]{0,8}");
         (series, text.clone(), text, 0..6).prop_map(|(series, help, unit, metric_type)| {
             let mut builder = FamilyBuilder::new("m", MetricType::from_number(metric_type).unwrap());
             builder.help(help.as_deref()).unit(unit.as_deref());
             let mut seen = HashSet::new();
-            for (labels, points) in series.iter().filter(|(labels, _)| seen.insert(labels.clone())) {
+            for (labels, value_layout) in series.iter().filter(|(labels, _)| seen.insert(labels.clone())) {
                 let labels: Vec<_> = labels.iter().map(|(name, value)| (&**name, &**value)).collect();
-                builder.series(&labels, points, &vec![0.0; points.len()], None);
+                builder.series(&labels, value_layout, &vec![0.0; value_layout.len()], None);
             }
             builder.finish().unwrap()
         })
@@ -366,7 +366,7 @@ mod tests {
             let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
             for at in ["", "é\"\n", "x"] {
                 let value = at.repeat(long);
-                builder.series(&[("at", at), ("value", &value)], &Points::Single, &[0.0], None);
+                builder.series(&[("at", at), ("value", &value)], &ValueLayout::Single, &[0.0], None);
             }
             families.push(builder.finish().unwrap());
             for family in families {
@@ -394,7 +394,7 @@ mod tests {
                 for series in schema.series() {
                     let labels: Vec<_> = series.labels().collect();
                     let labels: Vec<_> = labels.iter().map(|(name, value)| (*name, &**value)).collect();
-                    builder.series(&labels, &series.layout().points, &vec![0.0; series.layout().points.len()], None);
+                    builder.series(&labels, &series.layout().values, &vec![0.0; series.layout().values.len()], None);
                 }
                 prop_assert!(builder.finish().unwrap().schema().same(&schema));
             }
@@ -417,7 +417,7 @@ mod tests {
     #[test]
     fn more_series_than_the_bytes_can_hold_are_refused() {
         let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
-        builder.series(&[], &Points::Single, &[0.0], None);
+        builder.series(&[], &ValueLayout::Single, &[0.0], None);
         let bytes = encoded(&builder.finish().unwrap());
         assert_eq!(bytes, [1, 0, 1, b'm', 1, 0, 0, 1, 0]);
         let many = [1, 0, 1, b'm', 1, 0, 0, 0xff, 0xff, 0xff, 0xff, 0xf, 0];

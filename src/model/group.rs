@@ -339,11 +339,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{FamilyBuilder, MetricType, NodeId, Points};
+    use crate::model::{FamilyBuilder, MetricType, NodeId, ValueLayout};
 
     fn family(name: &str, value: f64) -> Family {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
-        builder.series(&[], &Points::Single, &[value], None);
+        builder.series(&[], &ValueLayout::Single, &[value], None);
         builder.finish().unwrap()
     }
 

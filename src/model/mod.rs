@@ -25,7 +25,7 @@ pub use excerpt::{Excerpt, excerpt, excerpt_lossy, excerpt_up_to};
 pub use family::{Family, RawMetrics};
 pub use group::{Changes, FamilySource, FamilyWalk, Group, GroupFamily, GroupHeader, PushTime};
 pub use label::{Label, LabelSet};
-pub use schema::{Digest, Layout, MetricType, Num, Points, Schema, Series, SeriesIter};
+pub use schema::{Digest, MetricType, Num, Schema, Series, SeriesIter, SeriesLayout, ValueLayout};
 pub use site::GroupId;
 pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, StoreId, WriteTimestamp};
 pub use values::Values;

@@ -77,7 +77,7 @@ impl std::hash::Hash for Num {
 
 /// What the values of one series are, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Points {
+pub enum ValueLayout {
     /// One value: counter, gauge, untyped.
     Single,
     /// A value a quantile, then sum, then count.
@@ -102,7 +102,7 @@ pub enum Points {
     },
 }
 
-impl Points {
+impl ValueLayout {
     /// How many values a series of these points has.
     pub fn len(&self) -> usize {
         match self {
@@ -120,11 +120,11 @@ impl Points {
 
 /// Label names and points that series share; most schemas have one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Layout {
+pub struct SeriesLayout {
     /// The label names, sorted.
     pub names: Box<[Box<str>]>,
     /// What the values are.
-    pub points: Points,
+    pub values: ValueLayout,
 }
 
 /// A hash of all of a schema's content (XXH3, 128 bits, of the encoding that [`Schema`] documents). Not
@@ -139,7 +139,7 @@ pub struct Schema {
     pub(super) metric_type: MetricType,
     pub(super) help: Option<Box<str>>,
     pub(super) unit: Option<Box<str>>,
-    pub(super) layouts: Box<[Layout]>,
+    pub(super) layouts: Box<[SeriesLayout]>,
     /// The layout of each series; empty when there is only one layout.
     pub(super) layout_of: Box<[u32]>,
     /// Where each series' labels begin in `ends`; empty when there is only one layout.
@@ -197,7 +197,7 @@ impl Schema {
     }
 
     /// The layouts, in the order in which series first use them.
-    pub fn layouts(&self) -> &[Layout] {
+    pub fn layouts(&self) -> &[SeriesLayout] {
         &self.layouts
     }
 
@@ -209,7 +209,7 @@ impl Schema {
     /// The series from number `index` on. `None` if it is not known where their values begin: there are several layouts.
     pub fn series_from(&self, index: usize) -> Option<SeriesIter<'_>> {
         match &*self.layouts {
-            [layout] => Some(SeriesIter { schema: self, index, value: index * layout.points.len() }),
+            [layout] => Some(SeriesIter { schema: self, index, value: index * layout.values.len() }),
             _ => None,
         }
     }
@@ -309,7 +309,7 @@ impl Schema {
         let layouts: usize = self
             .layouts
             .iter()
-            .map(|l| 32 + 8 * l.points.len() + l.names.iter().map(|n| n.len() + 16).sum::<usize>())
+            .map(|l| 32 + 8 * l.values.len() + l.names.iter().map(|n| n.len() + 16).sum::<usize>())
             .sum();
         size_of::<Schema>()
             + self.name.len()
@@ -339,7 +339,7 @@ pub struct Series<'a> {
 
 impl<'a> Series<'a> {
     /// Its label names and points.
-    pub fn layout(&self) -> &'a Layout {
+    pub fn layout(&self) -> &'a SeriesLayout {
         &self.schema.layouts[self.layout_index]
     }
 
@@ -357,7 +357,7 @@ impl<'a> Series<'a> {
 
     /// Where its values stand among those of the family.
     pub fn values(&self) -> std::ops::Range<usize> {
-        self.first_value..self.first_value + self.layout().points.len()
+        self.first_value..self.first_value + self.layout().values.len()
     }
 }
 
@@ -379,7 +379,7 @@ impl<'a> Iterator for SeriesIter<'a> {
         let (layout_index, first_label) = self.schema.at(self.index);
         let series = Series { schema: self.schema, layout_index, first_label, first_value: self.value };
         self.index += 1;
-        self.value += series.layout().points.len();
+        self.value += series.layout().values.len();
         Some(series)
     }
 }

@@ -140,7 +140,7 @@ pub fn shown_family(shown: &LabelSet, family: &Family) -> Result<Option<Family>,
         borrowed.sort_unstable();
         let raw_metric =
             family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).filter(|raw_metric| !raw_metric.is_empty());
-        builder.series(&borrowed, &series.layout().points, &family.values()[series.values()], raw_metric);
+        builder.series(&borrowed, &series.layout().values, &family.values()[series.values()], raw_metric);
     }
     builder.finish().map(Some)
 }
@@ -150,7 +150,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::model::{MetricType, Points};
+    use crate::model::{MetricType, ValueLayout};
 
     fn id(site: &[(&str, &str)], key: &[(&str, &str)]) -> GroupId {
         let set = |labels: &[(&str, &str)]| Arc::new(LabelSet::new(labels.iter().copied()));
@@ -202,7 +202,7 @@ mod tests {
     fn family(values: &[&[(&str, &str)]]) -> Family {
         let mut builder = FamilyBuilder::new("m", MetricType::Untyped);
         for (i, labels) in values.iter().enumerate() {
-            builder.series(labels, &Points::Single, &[i as f64], None);
+            builder.series(labels, &ValueLayout::Single, &[i as f64], None);
         }
         builder.finish().unwrap()
     }

@@ -206,12 +206,14 @@ pub fn forget(store: &mut Store, held: &[Revision], now_ns: u64, retention_ns: u
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, Family, FamilyBuilder, Group, MetricType, NodeId, Points, PushTime, WriteTimestamp};
+    use crate::model::{
+        Epoch, Family, FamilyBuilder, Group, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp,
+    };
     use crate::store::{Conflict, Identity, Rules};
 
     fn family(name: &str) -> Family {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
-        builder.series(&[], &Points::Single, &[1.0], None);
+        builder.series(&[], &ValueLayout::Single, &[1.0], None);
         builder.finish().unwrap()
     }
 

@@ -12,7 +12,7 @@ use prometheus::proto;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use super::summary::Summary;
-use crate::model::{Family, FamilyBuilder, MetricType, Points, Revision};
+use crate::model::{Family, FamilyBuilder, MetricType, Revision, ValueLayout};
 use crate::store::Counts;
 
 /// Every family that a node of either role can ever show of itself: a push must agree with the types before they are
@@ -186,7 +186,7 @@ fn singles<'a, L: AsRef<[(&'a str, &'a str)]>>(
     let mut builder = FamilyBuilder::new(name, metric_type);
     builder.help(Some(help));
     for (labels, value) in &seen {
-        builder.series(labels, &Points::Single, &[*value], None);
+        builder.series(labels, &ValueLayout::Single, &[*value], None);
     }
     builder.finish().expect("a map has no duplicates")
 }
@@ -211,7 +211,7 @@ fn convert(family: proto::MetricFamily) -> Family {
         let mut labels: Vec<(&str, &str)> = metric.get_label().iter().map(|l| (l.name(), l.value())).collect();
         labels.sort();
         let value = if is_counter { metric.get_counter().get_value() } else { metric.get_gauge().get_value() };
-        builder.series(&labels, &Points::Single, &[value], None);
+        builder.series(&labels, &ValueLayout::Single, &[value], None);
     }
     builder.finish().expect("a registry has no duplicates")
 }

@@ -5,7 +5,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
-use crate::model::{Num, Points};
+use crate::model::{Num, ValueLayout};
 
 /// Observations that quantiles are taken of.
 const WINDOW: usize = 1_024;
@@ -39,8 +39,8 @@ impl Summary {
     }
 
     /// What the values of [`Summary::values`] are.
-    pub fn points() -> Points {
-        Points::Summary { quantiles: QUANTILES.map(Num).into(), has_sum: true, has_count: true }
+    pub fn points() -> ValueLayout {
+        ValueLayout::Summary { quantiles: QUANTILES.map(Num).into(), has_sum: true, has_count: true }
     }
 
     /// Quantiles (NaN before the first observation), sum and count.

@@ -325,7 +325,7 @@ impl UpdateSplitter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Family, FamilyBuilder, Group, MetricType, NodeId, Points, PushTime, WriteTimestamp};
+    use crate::model::{Family, FamilyBuilder, Group, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp};
     use crate::wire::{Decoder, Encoder};
 
     fn live(config: &Config) -> (Sending, VecDeque<SessionAction>) {
@@ -353,7 +353,7 @@ mod tests {
     fn gauge(name: &str, series: usize) -> Family {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
         for at in 0..series {
-            builder.series(&[("at", &format!("{at:05}"))], &Points::Single, &[at as f64], None);
+            builder.series(&[("at", &format!("{at:05}"))], &ValueLayout::Single, &[at as f64], None);
         }
         builder.finish().unwrap()
     }

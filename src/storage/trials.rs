@@ -9,8 +9,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, Position, PushTime, Revision,
-    StoreId, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Position, PushTime, Revision, StoreId,
+    ValueLayout, WriteTimestamp,
 };
 use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 
@@ -88,7 +88,7 @@ enum Step {
 fn family(name: u8, series: u8, value: f64) -> Family {
     let mut builder = FamilyBuilder::new(format!("metric_{name}"), MetricType::Gauge);
     for i in 0..series {
-        builder.series(&[("i", &format!("{i:03}"))], &Points::Single, &[value], None);
+        builder.series(&[("i", &format!("{i:03}"))], &ValueLayout::Single, &[value], None);
     }
     builder.finish().unwrap()
 }

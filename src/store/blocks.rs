@@ -246,7 +246,7 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FamilyBuilder, MetricType, Points};
+    use crate::model::{FamilyBuilder, MetricType, ValueLayout};
 
     fn family(value: f64) -> Family {
         named("m", value)
@@ -254,7 +254,7 @@ mod tests {
 
     fn named(name: &str, value: f64) -> Family {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
-        builder.series(&[], &Points::Single, &[value], None);
+        builder.series(&[], &ValueLayout::Single, &[value], None);
         builder.finish().unwrap()
     }
 

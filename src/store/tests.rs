@@ -6,7 +6,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, StoreId};
+use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, StoreId, ValueLayout};
 
 mod changes;
 mod sites;
@@ -34,7 +34,7 @@ fn now(ns: u64) -> WriteTime {
 fn family(name: &str, metric_type: MetricType, series: &[&[(&str, &str)]]) -> Family {
     let mut builder = FamilyBuilder::new(name, metric_type);
     for labels in series {
-        builder.series(labels, &Points::Single, &[1.0], None);
+        builder.series(labels, &ValueLayout::Single, &[1.0], None);
     }
     builder.finish().unwrap()
 }

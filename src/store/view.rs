@@ -15,7 +15,7 @@ use super::scope::Scope;
 use super::staged::Version;
 use crate::model::site::EXPORTED_PREFIX;
 use crate::model::{
-    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Points, Revision, StoreId, Values, label,
+    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Revision, StoreId, ValueLayout, Values, label,
 };
 
 /// Name of the family that tells when a group's last push was accepted (Pushgateway's).
@@ -359,7 +359,7 @@ impl Default for Times {
             let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
             builder.help(Some(help));
             let own: &[(&str, &str)] = if instance { &[] } else { &[(label::INSTANCE, "")] };
-            builder.series(own, &Points::Single, &[0.0], None);
+            builder.series(own, &ValueLayout::Single, &[0.0], None);
             builder.finish().expect("one series has no duplicate")
         };
         let both = |name: &str, help: &str| [family(name, help, false), family(name, help, true)];

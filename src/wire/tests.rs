@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, Points,
-    Position, PushTime, Revision, StoreId, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, Position,
+    PushTime, Revision, StoreId, ValueLayout, WriteTimestamp,
 };
 
 const BYTES_MAX: usize = 1 << 20;
@@ -37,7 +37,7 @@ fn family() -> impl Strategy<Value = Family> {
         |(name, series, metric_type, values, raw_metric)| {
             let mut builder = FamilyBuilder::new(format!("m{name}"), MetricType::from_number(metric_type).unwrap());
             for (at, value) in values.iter().enumerate().take(series) {
-                builder.series(&[("at", &at.to_string())], &Points::Single, &[*value], raw_metric.as_deref());
+                builder.series(&[("at", &at.to_string())], &ValueLayout::Single, &[*value], raw_metric.as_deref());
             }
             builder.finish().unwrap()
         },
@@ -254,7 +254,7 @@ proptest! {
             let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
             for at in 0..values.len() {
                 let (name, text) = (format!("name{}", at % layouts), format!("{label}{at:05}"));
-                builder.series(&[(&name, &text)], &Points::Single, &[value(at)], raw_metric.as_deref());
+                builder.series(&[(&name, &text)], &ValueLayout::Single, &[value(at)], raw_metric.as_deref());
             }
             builder.finish().unwrap()
         };
@@ -284,7 +284,7 @@ fn number() -> impl Strategy<Value = f64> {
 fn what_a_push_can_hold_can_be_sent() {
     let mut builder = FamilyBuilder::new("requests_total", MetricType::Counter);
     for at in 0..200_000 {
-        builder.series(&[("path", &format!("/some/path/{at:06}"))], &Points::Single, &[at as f64], None);
+        builder.series(&[("path", &format!("/some/path/{at:06}"))], &ValueLayout::Single, &[at as f64], None);
     }
     let cost = Cost::of_family(&builder.finish().unwrap());
     assert!(cost.fits((64 << 20) / 10), "{} bytes", cost.bytes());
@@ -293,7 +293,7 @@ fn what_a_push_can_hold_can_be_sent() {
 fn gauge(name: &str, series: usize, value: f64) -> Family {
     let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
     for at in 0..series {
-        builder.series(&[("at", &format!("{at:05}"))], &Points::Single, &[value + at as f64], None);
+        builder.series(&[("at", &format!("{at:05}"))], &ValueLayout::Single, &[value + at as f64], None);
     }
     builder.finish().unwrap()
 }
@@ -422,7 +422,7 @@ fn a_key_that_has_a_number_is_given_no_other() {
 #[test]
 fn more_values_than_an_update_may_have_are_refused() {
     let bounds: Box<[_]> = (0..9_000).map(|bound| crate::model::Num(bound.into())).collect();
-    let points = Points::Histogram { bounds, has_sum: true, has_count: true, float: false };
+    let points = ValueLayout::Histogram { bounds, has_sum: true, has_count: true, float: false };
     let mut builder = FamilyBuilder::new("m", MetricType::Histogram);
     let zeros = vec![0.0; points.len()];
     for at in 0..1_000 {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, PushTime, NodeId, Points, Revision, Stamp, StoreId,
+    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, PushTime, NodeId, ValueLayout, Revision, Stamp, StoreId,
 };
 use pushrelay::storage::{Log, Options, RealDisk, recover};
 use pushrelay::store::{GroupRecord, Identity, FamilyMeta, FamilyMetas, Record};
@@ -135,7 +135,7 @@ impl Engine for Relay {
 pub fn family(name: &str, series: usize, value: f64) -> Family {
     let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
     for i in 0..series {
-        builder.series(&[("instance", &format!("{i:06}"))], &Points::Single, &[value], None);
+        builder.series(&[("instance", &format!("{i:06}"))], &ValueLayout::Single, &[value], None);
     }
     builder.finish().expect("series differ")
 }

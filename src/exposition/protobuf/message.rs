@@ -3,7 +3,7 @@
 //! They are used to check and to show raw metrics, where speed does not matter. Strings are bytes here, because proto2
 //! does not guarantee UTF-8 and Pushgateway does not check it.
 
-use crate::model::{MetricType, Num, Points};
+use crate::model::{MetricType, Num, ValueLayout};
 
 /// `google.protobuf.Timestamp`.
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -208,15 +208,15 @@ pub struct Metric {
 
 impl Metric {
     /// The message, without labels, of these values.
-    pub fn of(metric_type: MetricType, points: &Points, values: &[f64]) -> Metric {
+    pub fn of(metric_type: MetricType, points: &ValueLayout, values: &[f64]) -> Metric {
         let mut metric = Metric::default();
         match (metric_type, points, values) {
-            (MetricType::Counter, Points::Single, [value]) => {
+            (MetricType::Counter, ValueLayout::Single, [value]) => {
                 metric.counter = Some(Counter { value: Some(*value), ..Counter::default() });
             }
-            (MetricType::Gauge, Points::Single, [value]) => metric.gauge = Some(Gauge { value: Some(*value) }),
-            (_, Points::Single, [value]) => metric.untyped = Some(Untyped { value: Some(*value) }),
-            (_, Points::Summary { quantiles, has_sum, has_count }, [values @ .., sum, count]) => {
+            (MetricType::Gauge, ValueLayout::Single, [value]) => metric.gauge = Some(Gauge { value: Some(*value) }),
+            (_, ValueLayout::Single, [value]) => metric.untyped = Some(Untyped { value: Some(*value) }),
+            (_, ValueLayout::Summary { quantiles, has_sum, has_count }, [values @ .., sum, count]) => {
                 let quantiles = quantiles.iter().zip(values);
                 metric.summary = Some(Summary {
                     sample_count: has_count.then_some(*count as u64),
@@ -227,7 +227,7 @@ impl Metric {
                     created_timestamp: None,
                 });
             }
-            (_, Points::Histogram { bounds, has_sum, has_count, float }, [values @ .., sum, count]) => {
+            (_, ValueLayout::Histogram { bounds, has_sum, has_count, float }, [values @ .., sum, count]) => {
                 let buckets = bounds.iter().zip(values);
                 metric.histogram = Some(Box::new(Histogram {
                     sample_count: (*has_count && !float).then_some(*count as u64),
@@ -250,8 +250,8 @@ impl Metric {
     }
 
     /// The layout of the values, and the values; `None` if the message has no value of that type.
-    pub fn values(&self, metric_type: MetricType) -> Option<(Points, Vec<f64>)> {
-        let single = |value: Option<f64>| (Points::Single, vec![value.unwrap_or(0.0)]);
+    pub fn values(&self, metric_type: MetricType) -> Option<(ValueLayout, Vec<f64>)> {
+        let single = |value: Option<f64>| (ValueLayout::Single, vec![value.unwrap_or(0.0)]);
         match metric_type {
             MetricType::Counter => self.counter.as_ref().map(|counter| single(counter.value)),
             MetricType::Gauge => self.gauge.as_ref().map(|gauge| single(gauge.value)),
@@ -263,10 +263,10 @@ impl Metric {
 }
 
 impl Summary {
-    fn values(&self) -> (Points, Vec<f64>) {
+    fn values(&self) -> (ValueLayout, Vec<f64>) {
         let values = self.quantile.iter().map(|quantile| quantile.value.unwrap_or(0.0));
         let sum_and_count = [self.sample_sum.unwrap_or(0.0), self.sample_count.unwrap_or(0) as f64];
-        let points = Points::Summary {
+        let points = ValueLayout::Summary {
             quantiles: self.quantile.iter().map(|quantile| Num(quantile.quantile.unwrap_or(0.0))).collect(),
             has_sum: self.sample_sum.is_some(),
             has_count: self.sample_count.is_some(),
@@ -276,10 +276,10 @@ impl Summary {
 }
 
 impl Histogram {
-    fn values(&self) -> (Points, Vec<f64>) {
+    fn values(&self) -> (ValueLayout, Vec<f64>) {
         let counts = self.bucket.iter().map(|bucket| count(bucket.cumulative_count_float, bucket.cumulative_count));
         let total = count(self.sample_count_float, self.sample_count);
-        let points = Points::Histogram {
+        let points = ValueLayout::Histogram {
             bounds: self.bucket.iter().map(|bucket| Num(bucket.upper_bound.unwrap_or(0.0))).collect(),
             has_sum: self.sample_sum.is_some(),
             has_count: self.sample_count.is_some() || self.sample_count_float.is_some(),

@@ -27,7 +27,7 @@ use super::wire::{FieldReader, InvalidWire, WireValue, varint};
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{Limit, NameValidation, PushLimits};
 use crate::model::label::RESERVED_PREFIX;
-use crate::model::{MetricType, Points};
+use crate::model::{MetricType, ValueLayout};
 
 /// A body is not a sequence of delimited metric families; the push changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -193,7 +193,7 @@ impl ProtobufParser<'_> {
             }
         }
         if let Some(value) = single_value(family.metric_type, &rest.bytes) {
-            family.push(labels, &Points::Single, &[value]);
+            family.push(labels, &ValueLayout::Single, &[value]);
             self.values_len += 1;
             return Ok(());
         }

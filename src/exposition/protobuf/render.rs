@@ -9,7 +9,7 @@ use super::print;
 use super::wire::{bytes_len, put_bytes, put_double, put_length, put_uint, put_varint, varint_len};
 use crate::exposition::labels::{self, ShownLabel};
 use crate::exposition::name::Escaping;
-use crate::model::{Family, LabelSet, MetricType, Points, Schema, Series};
+use crate::model::{Family, LabelSet, MetricType, Schema, Series, ValueLayout};
 
 /// The form of messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,14 +144,14 @@ impl ProtobufRenderer {
 }
 
 /// The field of a metric that holds its values.
-fn put_values(metric_type: MetricType, points: &Points, values: &[f64], into: &mut Vec<u8>) {
+fn put_values(metric_type: MetricType, points: &ValueLayout, values: &[f64], into: &mut Vec<u8>) {
     let number = match metric_type {
         MetricType::Gauge => 2,
         MetricType::Counter => 3,
         _ => 5,
     };
     match (points, values) {
-        (Points::Single, [value]) => {
+        (ValueLayout::Single, [value]) => {
             put_length(number, 9, into);
             put_double(1, *value, into);
         }

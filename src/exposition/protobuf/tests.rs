@@ -7,7 +7,7 @@ use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair,
 use super::wire::{put_bytes, put_uint, put_varint};
 use super::{ProtobufError, ProtobufRenderer, is_raw_metric, parse};
 use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, PushRefusal, text};
-use crate::model::{Family, LabelSet, MetricType, Points};
+use crate::model::{Family, LabelSet, MetricType, ValueLayout};
 
 fn group() -> LabelSet {
     LabelSet::new([("job", "a")])
@@ -353,7 +353,7 @@ proptest! {
 
     #[test]
     fn values_and_messages_are_the_same(count: u32, sum: f64, float: bool) {
-        let points = Points::Histogram { bounds: Box::default(), has_sum: true, has_count: true, float };
+        let points = ValueLayout::Histogram { bounds: Box::default(), has_sum: true, has_count: true, float };
         let values = [sum, f64::from(count)];
         let metric = Metric::of(MetricType::Histogram, &points, &values);
         prop_assert_eq!(metric.values(MetricType::Histogram), Some((points, values.to_vec())));

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::exposition::protobuf::message::Metric;
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{PushLimits, number};
-use crate::model::{MetricType, Num, Points, excerpt};
+use crate::model::{MetricType, Num, ValueLayout, excerpt};
 
 /// The part of its series that a sample is, by the suffix of its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -183,7 +183,7 @@ impl<'a> Collector<'a> {
         let family = &mut self.families[at];
         family.is_typed = true;
         if family.raw.metric_type.own_label().is_none() {
-            family.raw.push(labels, &Points::Single, &[value]);
+            family.raw.push(labels, &ValueLayout::Single, &[value]);
             self.series_len += 1;
             return Ok(());
         }
@@ -283,7 +283,7 @@ impl<'a> Collected<'a> {
 impl Distribution<'_> {
     /// The raw metric, if the values cannot express the distribution: both counts of a histogram were given, or a
     /// summary's count is too large for an `f64`.
-    fn raw_metric(&self, metric_type: MetricType, points: &Points, values: &[f64]) -> Option<Vec<u8>> {
+    fn raw_metric(&self, metric_type: MetricType, points: &ValueLayout, values: &[f64]) -> Option<Vec<u8>> {
         let count = self.count?;
         if count as f64 as u64 == count && self.count_float.is_none() {
             return None;
@@ -303,7 +303,7 @@ impl Distribution<'_> {
     }
 
     /// Lists the values, and returns their layout. If one count of a histogram is a float, all are.
-    fn finish(&self, metric_type: MetricType, values: &mut Vec<f64>) -> Points {
+    fn finish(&self, metric_type: MetricType, values: &mut Vec<f64>) -> ValueLayout {
         let count = self.count_float.or(self.count.map(|count| count as f64));
         values.clear();
         values.extend(self.marks.iter().map(|mark| mark.1));
@@ -311,10 +311,10 @@ impl Distribution<'_> {
         let marks = self.marks.iter().map(|mark| mark.0).collect();
         let (has_sum, has_count) = (self.sum.is_some(), count.is_some());
         if metric_type == MetricType::Summary {
-            return Points::Summary { quantiles: marks, has_sum, has_count };
+            return ValueLayout::Summary { quantiles: marks, has_sum, has_count };
         }
         let float = self.count_float.is_some() || self.marks.iter().any(|mark| is_float_count(mark.1));
-        Points::Histogram { bounds: marks, has_sum, has_count: has_count || float, float }
+        ValueLayout::Histogram { bounds: marks, has_sum, has_count: has_count || float, float }
     }
 }
 

@@ -9,7 +9,7 @@ use crate::exposition::labels::{self, ShownLabel};
 use crate::exposition::name::Escaping;
 use crate::exposition::number;
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
-use crate::model::{Family, LabelSet, Layout, MetricType, Num, Points, Schema, Series};
+use crate::model::{Family, LabelSet, MetricType, Num, Schema, Series, SeriesLayout, ValueLayout};
 
 /// Prints families. Reuses its buffers, and the texts prepared for the schema printed last.
 #[derive(Debug)]
@@ -89,7 +89,7 @@ impl TextRenderer {
             }
             self.labels.clear();
             match (&series.layout().values, &values[series.values()]) {
-                (Points::Single, [value]) => {
+                (ValueLayout::Single, [value]) => {
                     let has_labels = !self.pieces.is_empty();
                     into.extend_from_slice(self.names.body.start(has_labels));
                     self.pieces.print(&series, into);
@@ -212,11 +212,11 @@ struct MarkTexts {
 }
 
 impl MarkTexts {
-    fn prepare(&mut self, points: &Points) {
+    fn prepare(&mut self, points: &ValueLayout) {
         let (label, numbers): (&[u8], &[Num]) = match points {
-            Points::Single => (b"", &[]),
-            Points::Summary { quantiles, .. } => (b"quantile=\"", quantiles),
-            Points::Histogram { bounds, .. } => (b"le=\"", bounds),
+            ValueLayout::Single => (b"", &[]),
+            ValueLayout::Summary { quantiles, .. } => (b"quantile=\"", quantiles),
+            ValueLayout::Histogram { bounds, .. } => (b"le=\"", bounds),
         };
         self.text.clear();
         self.ends.clear();
@@ -226,7 +226,7 @@ impl MarkTexts {
             self.text.push(b'"');
             self.ends.push(self.text.len());
         }
-        let is_histogram = matches!(points, Points::Histogram { .. });
+        let is_histogram = matches!(points, ValueLayout::Histogram { .. });
         self.lacks_infinity = is_histogram && !numbers.iter().any(|number| number.0 == f64::INFINITY);
     }
 
@@ -248,13 +248,13 @@ struct LabelFrame {
 }
 
 impl LabelFrame {
-    fn fits(&self, group: &LabelSet, layout: &Layout) -> bool {
+    fn fits(&self, group: &LabelSet, layout: &SeriesLayout) -> bool {
         self.own_names == layout.names
             && group.len() == self.group_names.len()
             && group.iter().zip(&self.group_names).all(|(label, name)| *label.name == **name)
     }
 
-    fn make(&mut self, group: &LabelSet, layout: &Layout, escaping: Escaping) {
+    fn make(&mut self, group: &LabelSet, layout: &SeriesLayout, escaping: Escaping) {
         self.group_names = group.iter().map(|label| label.name.into()).collect();
         self.own_names = layout.names.clone();
         self.text.clear();
@@ -288,7 +288,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn prepare(&mut self, group: &LabelSet, layout: &Layout, escaping: Escaping) {
+    fn prepare(&mut self, group: &LabelSet, layout: &SeriesLayout, escaping: Escaping) {
         if !self.frame.fits(group, layout) {
             self.frame.make(group, layout, escaping);
         }

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::exposition::protobuf::message::{Exemplar, Histogram, Metric};
     use crate::model::{
-        Family, FamilyBuilder, Group, GroupId, MetricType, NodeId, Num, Points, PushTime, WriteTimestamp,
+        Family, FamilyBuilder, Group, GroupId, MetricType, NodeId, Num, PushTime, ValueLayout, WriteTimestamp,
     };
     use crate::store::Conflict;
     use crate::store::entry::FamilyState;
@@ -201,7 +201,7 @@ mod tests {
     fn values_are_shown_and_escaped() {
         let mut family = FamilyBuilder::new("m", MetricType::Gauge);
         family.help(Some("a < b & c"));
-        family.series(&[("x", "<img src=x onerror=alert(1)>")], &Points::Single, &[2398.283], None);
+        family.series(&[("x", "<img src=x onerror=alert(1)>")], &ValueLayout::Single, &[2398.283], None);
         let page = shown(&entry(family.finish().unwrap()));
         assert!(page.contains("a &#60; b &#38; c") && page.contains("2398.283") && page.contains("gauge"), "{page}");
         assert!(page.contains("&#60;img src=x") && !page.contains("<img"), "{page}");
@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn histograms_are_shown_bucket_by_bucket() {
         let bounds = [0.1, 1.0, f64::INFINITY].map(Num).into();
-        let points = Points::Histogram { bounds, has_sum: true, has_count: true, float: false };
+        let points = ValueLayout::Histogram { bounds, has_sum: true, has_count: true, float: false };
         let mut family = FamilyBuilder::new("h", MetricType::Histogram);
         family.series(&[], &points, &[1.0, 3.0, 7.0, 7.5, 7.0], None);
         let page = shown(&entry(family.finish().unwrap()));
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn what_is_held_back_says_why() {
         let mut family = FamilyBuilder::new("m", MetricType::Gauge);
-        family.series(&[], &Points::Single, &[1.0], None);
+        family.series(&[], &ValueLayout::Single, &[1.0], None);
         let mut entry = entry(family.finish().unwrap());
         entry.families[0].conflict = Some(Arc::new(Conflict::Limit { name: "limits.series_max", max: 2 }));
         let page = shown(&entry);
@@ -236,7 +236,7 @@ mod tests {
     fn long_families_are_cut() {
         let mut family = FamilyBuilder::new("m", MetricType::Untyped);
         for i in 0..SERIES_SHOWN_MAX + 7 {
-            family.series(&[("x", &i.to_string())], &Points::Single, &[0.0], None);
+            family.series(&[("x", &i.to_string())], &ValueLayout::Single, &[0.0], None);
         }
         assert!(shown(&entry(family.finish().unwrap())).contains("and 7 more series"));
     }
@@ -247,7 +247,7 @@ mod tests {
         let long = "<".repeat(20_000);
         let bounds: Vec<Num> = (0..500).map(|bound| Num(f64::from(bound))).collect();
         let values = vec![1.0; bounds.len() + 2];
-        let points = Points::Histogram { bounds: bounds.into(), has_sum: true, has_count: true, float: false };
+        let points = ValueLayout::Histogram { bounds: bounds.into(), has_sum: true, has_count: true, float: false };
         let families = (0..1_100).map(|number| {
             let mut family = FamilyBuilder::new(format!("m{number:04}"), MetricType::Histogram);
             family.help(Some(&long));
@@ -275,7 +275,7 @@ mod tests {
     fn why_metrics_are_held_back_counts_on_the_page() {
         let families = (0..900).map(|number| {
             let mut family = FamilyBuilder::new(format!("m{number:04}"), MetricType::Gauge);
-            family.series(&[], &Points::Single, &[1.0], None);
+            family.series(&[], &ValueLayout::Single, &[1.0], None);
             family.finish().unwrap()
         });
         let moment =
@@ -297,7 +297,7 @@ mod tests {
         let mut family = FamilyBuilder::new("m", MetricType::Untyped);
         for i in 0..SERIES_SHOWN_MAX {
             let value = format!("{i:01500}");
-            family.series(&[("x", &value)], &Points::Single, &[0.0], Some(&raw_metric));
+            family.series(&[("x", &value)], &ValueLayout::Single, &[0.0], Some(&raw_metric));
         }
         let page = shown(&entry(family.finish().unwrap()));
         assert!(page.contains("For example") && page.contains("more series"));

@@ -3,7 +3,7 @@
 use crate::exposition::detail::Detail;
 use crate::exposition::native::{Count, Inclusive, Native};
 use crate::exposition::number;
-use crate::model::{LabelSet, Points};
+use crate::model::{LabelSet, ValueLayout};
 
 use super::when;
 
@@ -80,7 +80,7 @@ pub(super) struct Extras {
 }
 
 /// The view of a series with these values. `raw_metric` is what was kept of it as it came, if anything was.
-pub(super) fn view(points: &Points, values: &[f64], raw_metric: &[u8]) -> (PointsView, Extras) {
+pub(super) fn view(points: &ValueLayout, values: &[f64], raw_metric: &[u8]) -> (PointsView, Extras) {
     if raw_metric.is_empty() {
         return (of_values(points, values), Extras::default());
     }
@@ -94,11 +94,11 @@ pub(super) fn view(points: &Points, values: &[f64], raw_metric: &[u8]) -> (Point
     (view, extras)
 }
 
-fn of_values(points: &Points, values: &[f64]) -> PointsView {
+fn of_values(points: &ValueLayout, values: &[f64]) -> PointsView {
     let (bounds, is_summary) = match points {
-        Points::Single => return PointsView::Value(printed(values.first().copied().unwrap_or_default())),
-        Points::Summary { quantiles, .. } => (quantiles, true),
-        Points::Histogram { bounds, .. } => (bounds, false),
+        ValueLayout::Single => return PointsView::Value(printed(values.first().copied().unwrap_or_default())),
+        ValueLayout::Summary { quantiles, .. } => (quantiles, true),
+        ValueLayout::Histogram { bounds, .. } => (bounds, false),
     };
     let [cumulated @ .., sum, count] = values else { return PointsView::Value(String::new()) };
     let (sum, count) = (printed(*sum), printed(*count));
@@ -210,7 +210,7 @@ mod tests {
     #[test]
     fn histograms_are_ranges_with_counts_and_bars() {
         let bounds = [0.1, 1.0, f64::INFINITY].map(Num).into();
-        let points = Points::Histogram { bounds, has_sum: true, has_count: true, float: false };
+        let points = ValueLayout::Histogram { bounds, has_sum: true, has_count: true, float: false };
         let (PointsView::Distribution(shown), _) = view(&points, &[1.0, 3.0, 7.0, 7.5, 7.0], b"") else {
             panic!("no distribution")
         };
@@ -244,8 +244,8 @@ mod tests {
         let bounds: Vec<Num> = (0..ROWS_SHOWN_MAX + 5).map(|bound| Num(bound as f64)).collect();
         let values = vec![1.0; bounds.len() + 2];
         let histogram =
-            Points::Histogram { bounds: bounds.clone().into(), has_sum: true, has_count: true, float: false };
-        let summary = Points::Summary { quantiles: bounds.into(), has_sum: true, has_count: true };
+            ValueLayout::Histogram { bounds: bounds.clone().into(), has_sum: true, has_count: true, float: false };
+        let summary = ValueLayout::Summary { quantiles: bounds.into(), has_sum: true, has_count: true };
         for points in [histogram, summary] {
             let (PointsView::Distribution(shown), _) = view(&points, &values, b"") else { panic!("no distribution") };
             assert_eq!((shown.rows.len(), shown.more), (ROWS_SHOWN_MAX, 5));

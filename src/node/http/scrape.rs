@@ -220,7 +220,7 @@ mod tests {
 
     use super::*;
     use crate::compression::gunzip;
-    use crate::model::{Epoch, FamilyBuilder, GroupId, MetricType, NodeId, Points, StoreId};
+    use crate::model::{Epoch, FamilyBuilder, GroupId, MetricType, NodeId, StoreId, ValueLayout};
     use crate::store::{Identity, Rules, Store, WriteOp, WriteTime};
 
     fn family(name: &str, series: usize, value: f64) -> Family {
@@ -228,7 +228,7 @@ mod tests {
         builder.help(Some("What is measured."));
         for number in 0..series {
             let number = number.to_string();
-            builder.series(&[("number", &number)], &Points::Single, &[value], None);
+            builder.series(&[("number", &number)], &ValueLayout::Single, &[value], None);
         }
         builder.finish().unwrap()
     }

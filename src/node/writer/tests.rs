@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, NodeId, Points, PushTime, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp,
 };
 use crate::storage::{self, Fault, SimulatedDisk, begin, recover};
 use crate::store::{Identity, Limits, Rules, Scope};
@@ -23,7 +23,7 @@ fn key(group: usize) -> LabelSet {
 fn family(values: usize, value: f64) -> Family {
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     for series in 0..values {
-        builder.series(&[("series", &format!("{series:06}"))], &Points::Single, &[value], None);
+        builder.series(&[("series", &format!("{series:06}"))], &ValueLayout::Single, &[value], None);
     }
     builder.finish().unwrap()
 }
@@ -243,7 +243,7 @@ async fn a_family_that_the_same_update_makes_room_for_is_not_reported() {
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, families) }
     };
     let mut counter = FamilyBuilder::new("m", MetricType::Counter);
-    counter.series(&[], &Points::Single, &[1.0], None);
+    counter.series(&[], &ValueLayout::Single, &[1.0], None);
     let counter = counter.finish().unwrap();
     let chain = Chain::default();
     let merge = |deltas| writer.merge(scope.clone(), deltas, StoreId(9), Position::default(), &chain);

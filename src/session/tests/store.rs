@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Points, Position, PushTime, Revision,
-    StoreId, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Position, PushTime, Revision, StoreId,
+    ValueLayout, WriteTimestamp,
 };
 use crate::session::{Batch, OriginFilter};
 use crate::wire::{Delta, EpochStart, PeerInfo, StoreCursor};
@@ -161,7 +161,7 @@ pub fn key(job: usize) -> Arc<LabelSet> {
 pub fn family(name: usize, values: &[f64]) -> Family {
     let mut builder = FamilyBuilder::new(format!("metric{name}"), MetricType::Gauge);
     for (at, value) in values.iter().enumerate() {
-        builder.series(&[("at", &at.to_string())], &Points::Single, &[*value], None);
+        builder.series(&[("at", &at.to_string())], &ValueLayout::Single, &[*value], None);
     }
     builder.finish().unwrap()
 }

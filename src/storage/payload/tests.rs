@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Malformed, MetricType, NodeId,
-    Points, Position, PushTime, Revision, StoreId, WriteTimestamp,
+    Position, PushTime, Revision, StoreId, ValueLayout, WriteTimestamp,
 };
 use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, PeerCursor, Record};
 
@@ -27,7 +27,7 @@ fn family() -> impl Strategy<Value = Family> {
         |(name, series)| {
             let mut builder = FamilyBuilder::new(["a", "b", "c", "d", "e"][name], MetricType::Gauge);
             for (i, (value, raw_metric)) in series.iter().enumerate() {
-                builder.series(&[("i", &i.to_string())], &Points::Single, &[*value], raw_metric.as_deref());
+                builder.series(&[("i", &i.to_string())], &ValueLayout::Single, &[*value], raw_metric.as_deref());
             }
             builder.finish().unwrap()
         },
@@ -143,7 +143,7 @@ proptest! {
 fn a_schema_is_written_once_while_it_lives() {
     let family = |value| {
         let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
-        builder.series(&[("x", "1")], &Points::Single, &[value], None);
+        builder.series(&[("x", "1")], &ValueLayout::Single, &[value], None);
         builder.finish().unwrap()
     };
     let record = |family| {
@@ -166,7 +166,7 @@ fn a_schema_is_written_once_while_it_lives() {
 fn a_schema_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
     let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
-    builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
+    builder.series(&[("x", "1")], &ValueLayout::Single, &[1.0], None);
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { site: Arc::default(), key: Arc::default() };
     let record =
@@ -229,7 +229,7 @@ fn labels_and_raw_metrics_are_refused_at_once() {
 
     let (mut written, mut read) = (SchemasWritten::default(), SchemasRead::default());
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
-    builder.series(&[("x", "1")], &Points::Single, &[1.0], None);
+    builder.series(&[("x", "1")], &ValueLayout::Single, &[1.0], None);
     let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let group = Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId { site: Arc::default(), key: Arc::default() };

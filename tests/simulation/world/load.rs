@@ -1,6 +1,6 @@
 //! Who pushes what.
 
-use pushrelay::model::{Family, FamilyBuilder, GroupId, LabelSet, MetricType, Points};
+use pushrelay::model::{Family, FamilyBuilder, GroupId, LabelSet, MetricType, ValueLayout};
 use pushrelay::store::WriteOp;
 
 use super::writer::{Job, Target};
@@ -94,7 +94,7 @@ impl World {
         let series = self.random.between(1, 4);
         for i in 0..series {
             let value = self.pushes as f64 + i as f64 / 8.0;
-            builder.series(&[("i", &i.to_string())], &Points::Single, &[value], None);
+            builder.series(&[("i", &i.to_string())], &ValueLayout::Single, &[value], None);
         }
         builder.finish().expect("no two series are alike")
     }

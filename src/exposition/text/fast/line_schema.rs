@@ -3,7 +3,7 @@
 use super::template::{Number, NumberKind, ValueSlot};
 use crate::exposition::{PushLimits, number};
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, is_legacy_label_name};
-use crate::model::{MetricType, Num, Points, Schema, Series, SeriesIter};
+use crate::model::{MetricType, Num, Schema, Series, SeriesIter, ValueLayout};
 
 /// The unread rest of a body, and the forms of its lines.
 pub(super) struct Samples<'a> {
@@ -157,13 +157,13 @@ impl<'a> Samples<'a> {
             let Some(part) = self.part(schema) else { break };
             let (series, mark) = self.series(schema, part, &mut cursor)?;
             match &series.layout().values {
-                Points::Single => {
+                ValueLayout::Single => {
                     self.value(values, ValueSlot { at: series.values().start, kind: NumberKind::Plain })?
                 }
-                Points::Summary { .. } | Points::Histogram { float: false, .. } => {
+                ValueLayout::Summary { .. } | ValueLayout::Histogram { float: false, .. } => {
                     self.distribution(schema, series, (part, mark), values)?;
                 }
-                Points::Histogram { float: true, .. } => return None,
+                ValueLayout::Histogram { float: true, .. } => return None,
             }
         }
         cursor.is_complete().then_some(())
@@ -174,7 +174,7 @@ impl<'a> Samples<'a> {
     fn next_single<'s>(&mut self, schema: &'s Schema, cursor: &mut SeriesCursor<'s>) -> Option<Series<'s>> {
         let series = cursor.expected()?;
         let known = self.forms[LinePart::Plain as usize].layout == Some(series.layout_index);
-        if !known || series.layout().values != Points::Single {
+        if !known || series.layout().values != ValueLayout::Single {
             return None;
         }
         let line = self.rest;
@@ -280,9 +280,9 @@ impl<'a> Samples<'a> {
         values: &mut [f64],
     ) -> Option<()> {
         let (marks, has_sum, has_count) = match &series.layout().values {
-            Points::Summary { quantiles: marks, has_sum, has_count }
-            | Points::Histogram { bounds: marks, has_sum, has_count, .. } => (marks, *has_sum, *has_count),
-            Points::Single => return None,
+            ValueLayout::Summary { quantiles: marks, has_sum, has_count }
+            | ValueLayout::Histogram { bounds: marks, has_sum, has_count, .. } => (marks, *has_sum, *has_count),
+            ValueLayout::Single => return None,
         };
         let (kind, count_kind) = match schema.metric_type() {
             MetricType::Summary => (NumberKind::Plain, NumberKind::SummaryCount),

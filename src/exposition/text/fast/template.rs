@@ -219,11 +219,11 @@ impl CachedTemplates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FamilyBuilder, MetricType, NodeId, Points, PushTime, WriteTimestamp};
+    use crate::model::{FamilyBuilder, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp};
 
     fn current(name: &str) -> Group {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
-        builder.series(&[("instance", "")], &Points::Single, &[1.0], None);
+        builder.series(&[("instance", "")], &ValueLayout::Single, &[1.0], None);
         let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         Group::put(moment, vec![builder.finish().unwrap()])
     }

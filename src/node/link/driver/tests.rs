@@ -116,7 +116,7 @@ async fn what_the_peer_said_last_is_heard_though_nothing_can_be_sent_any_more() 
 #[tokio::test]
 async fn a_raw_metric_that_no_gateway_accepts_is_not_shown() {
     let mut builder = crate::model::FamilyBuilder::new("m", crate::model::MetricType::Gauge);
-    builder.series(&[], &crate::model::Points::Single, &[1.0], Some(b"\xff"));
+    builder.series(&[], &crate::model::ValueLayout::Single, &[1.0], Some(b"\xff"));
     let stamp = crate::model::WriteTimestamp { time_ns: 1, node: NodeId(1) };
     let moment = crate::model::PushTime { stamp, wall_ns: 1 };
     let group = crate::model::Group::post(moment, vec![builder.finish().unwrap()]);
