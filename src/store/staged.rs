@@ -1,4 +1,4 @@
-//! The draft: new versions of groups over what is published.
+//! The draft: new changes of groups over what is published.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ const ROOM_KEPT: usize = 8_192;
 /// See the module's documentation.
 pub(super) struct Staged {
     /// In the order in which they were first set, or looked up to be.
-    versions: Vec<Version>,
+    changes: Vec<GroupChange>,
     /// Where among them each group is.
     positions: HashMap<GroupId, usize>,
     /// How many groups of the draft are not published at all.
@@ -25,43 +25,43 @@ pub(super) struct Staged {
 }
 
 /// A group as it is published and as the draft has it; `None` where it is not there.
-pub(super) struct Version {
-    pub(super) was: Option<Arc<Entry>>,
-    pub(super) is: Option<Arc<Entry>>,
+pub(super) struct GroupChange {
+    pub(super) before: Option<Arc<Entry>>,
+    pub(super) after: Option<Arc<Entry>>,
 }
 
-impl Version {
+impl GroupChange {
     fn differs(&self) -> bool {
-        self.was.as_ref().map(Arc::as_ptr) != self.is.as_ref().map(Arc::as_ptr)
+        self.before.as_ref().map(Arc::as_ptr) != self.after.as_ref().map(Arc::as_ptr)
     }
 
     fn is_new(&self) -> bool {
-        self.was.is_none() && self.is.is_some()
+        self.before.is_none() && self.after.is_some()
     }
 }
 
 impl Staged {
     /// A draft that changes nothing.
     pub(super) fn over(published: Published) -> Self {
-        Self { versions: Vec::new(), positions: HashMap::default(), new: 0, published }
+        Self { changes: Vec::new(), positions: HashMap::default(), new: 0, published }
     }
 
-    fn version(&self, id: &GroupId) -> Option<&Version> {
-        self.positions.get(id).map(|at| &self.versions[*at])
+    fn change(&self, id: &GroupId) -> Option<&GroupChange> {
+        self.positions.get(id).map(|at| &self.changes[*at])
     }
 
     /// The group as it is in the draft.
     pub(super) fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
-        match self.version(id) {
-            Some(version) => version.is.clone(),
+        match self.change(id) {
+            Some(change) => change.after.clone(),
             None => self.published.group(id),
         }
     }
 
     /// The same, of a group that is likely to be set next: it is looked up once.
     pub(super) fn get_to_set(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
-        if let Some(version) = self.version(id) {
-            return version.is.clone();
+        if let Some(change) = self.change(id) {
+            return change.after.clone();
         }
         let entry = self.published.group(id)?;
         self.add(id.clone(), Some(entry.clone()));
@@ -78,31 +78,31 @@ impl Staged {
     }
 
     /// Adds a group that the draft lacks, as it is published, if it is. Returns where it stands.
-    fn add(&mut self, id: GroupId, was: Option<Arc<Entry>>) -> usize {
-        let at = self.versions.len();
+    fn add(&mut self, id: GroupId, before: Option<Arc<Entry>>) -> usize {
+        let at = self.changes.len();
         self.positions.insert(id, at);
-        self.versions.push(Version { is: was.clone(), was });
+        self.changes.push(GroupChange { after: before.clone(), before });
         at
     }
 
-    /// Drafts a version of the group; `None` forgets it.
+    /// Drafts a change of the group; `None` forgets it.
     pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
         let at = match self.positions.get(id) {
             Some(at) => *at,
             None => self.add(id.clone(), self.published.group(id)),
         };
-        let version = &mut self.versions[at];
-        self.new -= usize::from(version.is_new());
-        version.is = entry;
-        self.new += usize::from(version.is_new());
+        let change = &mut self.changes[at];
+        self.new -= usize::from(change.is_new());
+        change.after = entry;
+        self.new += usize::from(change.is_new());
     }
 
     /// Takes a group out of a draft over nothing, to be changed and set again.
     pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
-        let version = &mut self.versions[*self.positions.get(id)?];
-        debug_assert!(version.was.is_none(), "what is published stays as it is until it is set");
-        self.new -= usize::from(version.is_new());
-        version.is.take()
+        let change = &mut self.changes[*self.positions.get(id)?];
+        debug_assert!(change.before.is_none(), "what is published stays as it is until it is set");
+        self.new -= usize::from(change.is_new());
+        change.after.take()
     }
 
     /// Takes a group out of a draft over nothing for good: a log may name any number that are gone.
@@ -113,7 +113,7 @@ impl Staged {
 
     /// Whether the draft has changed the group.
     pub(super) fn has_changed(&self, id: &GroupId) -> bool {
-        self.version(id).is_some_and(Version::differs)
+        self.change(id).is_some_and(GroupChange::differs)
     }
 
     /// How many groups of the draft are not published at all.
@@ -123,20 +123,20 @@ impl Staged {
 
     /// The groups that are in the draft; others may be published.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
-        self.versions.iter().filter_map(|version| version.is.as_ref())
+        self.changes.iter().filter_map(|change| change.after.as_ref())
     }
 
     /// Ends the draft. Returns what it changed, in its order: groups that changed together the last time mostly lie together in
     /// memory, and publishing walks them so.
-    pub(super) fn clear(&mut self) -> Vec<Version> {
+    pub(super) fn clear(&mut self) -> Vec<GroupChange> {
         self.new = 0;
         if self.positions.capacity() > ROOM_KEPT {
             self.positions = HashMap::default();
         } else {
             self.positions.clear();
         }
-        let mut changed = std::mem::take(&mut self.versions);
-        changed.retain(Version::differs);
+        let mut changed = std::mem::take(&mut self.changes);
+        changed.retain(GroupChange::differs);
         changed
     }
 }
@@ -176,7 +176,7 @@ mod tests {
         assert!([&a, &c, &d].map(|id| staged.has_changed(id)) == [true; 3] && !staged.has_changed(&b));
         assert_eq!(staged.new_len(), 1);
         let changed = staged.clear();
-        let ids: Vec<&GroupId> = changed.iter().filter_map(|version| version.is.as_deref()).map(Entry::id).collect();
+        let ids: Vec<&GroupId> = changed.iter().filter_map(|change| change.after.as_deref()).map(Entry::id).collect();
         assert_eq!(ids, [&c, &a, &d]);
     }
 

@@ -12,7 +12,7 @@ use super::changed::{ByRevision, Changed, Portion, skips};
 use super::entry::{self, Entry};
 use super::record::FamilyMeta;
 use super::scope::Scope;
-use super::staged::Version;
+use super::staged::GroupChange;
 use crate::model::site::EXPORTED_PREFIX;
 use crate::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Revision, StoreId, ValueLayout, Values, label,
@@ -237,27 +237,27 @@ impl Published {
 
 impl View {
     /// Puts new versions of groups in the place of the old. Returns the places that changed.
-    pub(super) fn publish(&mut self, versions: &[Version], revision: Revision) -> HashSet<Arc<LabelSet>> {
+    pub(super) fn publish(&mut self, changes: &[GroupChange], revision: Revision) -> HashSet<Arc<LabelSet>> {
         let mut sites = HashSet::default();
-        for Version { was, is } in versions {
-            self.unlist(was.as_deref());
-            self.unshow(was.as_deref(), is.as_deref());
-            let id = was.as_ref().or(is.as_ref()).map(|entry| entry.id());
+        for GroupChange { before, after } in changes {
+            self.unlist(before.as_deref());
+            self.unshow(before.as_deref(), after.as_deref());
+            let id = before.as_ref().or(after.as_ref()).map(|entry| entry.id());
             if let Some(site) = id.map(|id| &id.site).filter(|site| !sites.contains(*site)) {
                 sites.insert(site.clone());
             }
         }
-        for Version { was, is } in versions {
-            match (was, is) {
-                (was, Some(entry)) => {
+        for GroupChange { before, after } in changes {
+            match (before, after) {
+                (before, Some(entry)) => {
                     self.list(entry, revision);
-                    self.show(was.as_deref(), entry);
+                    self.show(before.as_deref(), entry);
                     match self.groups.get_mut(entry.id()) {
                         Some(group) => *group = entry.clone(),
                         None => drop(self.groups.insert(entry.id().clone(), entry.clone())),
                     }
                 }
-                (Some(was), None) => drop(self.groups.remove(was.id())),
+                (Some(before), None) => drop(self.groups.remove(before.id())),
                 (None, None) => {}
             }
         }

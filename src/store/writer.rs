@@ -444,12 +444,12 @@ impl Store {
         self.drafted_bytes = 0;
         let cursors: Vec<_> = self.staged_cursors.drain().collect();
         self.keep_cursors(cursors);
-        let versions = self.staged.clear();
+        let changes = self.staged.clear();
         let mut view = self.published.lock();
-        let sites = view.publish(&versions, self.revision);
+        let sites = view.publish(&changes, self.revision);
         view.counts.series = self.index.series();
         view.counts.suppressed = self.index.suppressed_len();
-        // What was replaced is freed after that, with the versions.
+        // What was replaced is freed after that, with the changes.
         drop(view);
         Committed { head: self.revision, sites }
     }
