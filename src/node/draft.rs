@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::store::{Committed, Entry, PeerCursor, Refusal, Scope, Store, SuppressedFamily, WriteOp, WriteTime};
+use crate::store::{Committed, Entry, PeerCursor, Scope, Store, StoreRefusal, SuppressedFamily, WriteOp, WriteTime};
 use crate::wire::message::CONFLICT_REPORTS_MAX;
 use crate::wire::{ConflictReport, Delta};
 
@@ -74,7 +74,7 @@ pub enum MergeError {
     /// One before it of its chain failed.
     Broken,
     /// The store refused it, and the whole draft is gone.
-    Refused(Refusal),
+    Refused(StoreRefusal),
 }
 
 impl fmt::Display for MergeError {
@@ -125,7 +125,7 @@ impl Drafted {
     }
 }
 
-fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, Refusal> {
+fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, StoreRefusal> {
     let Merge { scope, deltas, peer, position, .. } = merge;
     let mut all_held = Vec::new();
     let ids: Vec<GroupId> = match &scope {

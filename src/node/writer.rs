@@ -25,7 +25,7 @@ use super::draft::{Chain, Drafted, Merge, MergeError};
 use super::metrics::Metrics;
 use crate::model::{Family, LabelSet, Position, Revision, StoreId};
 use crate::storage::{CheckpointError, Log};
-use crate::store::{Committed, PeerCursor, Published, Refusal, Scope, Store, WriteOp};
+use crate::store::{Committed, PeerCursor, Published, Scope, Store, StoreRefusal, WriteOp};
 use crate::wire::{ConflictReport, Delta};
 
 /// Jobs waiting for the thread, at most.
@@ -42,7 +42,7 @@ const INLINE_GROUPS_MAX: usize = 256;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteError {
     /// The store refused it; trying the same again cannot help.
-    Refused(Refusal),
+    Refused(StoreRefusal),
     /// It could not be made durable; nothing of it is in the store, and trying again may help.
     Storage(String),
     /// It is more than can be made durable at once; nothing of it is in the store, and the same can never be.
@@ -87,8 +87,8 @@ impl From<MergeError> for WriteError {
     }
 }
 
-impl From<Refusal> for WriteError {
-    fn from(refusal: Refusal) -> Self {
+impl From<StoreRefusal> for WriteError {
+    fn from(refusal: StoreRefusal) -> Self {
         Self::Refused(refusal)
     }
 }

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use super::admission::Conflicts;
+use super::conflict::ConflictPolicy;
 use super::entry::Entry;
 use super::writer::Store;
 use crate::model::{Group, GroupId, LabelSet, StoreId};
@@ -52,7 +52,7 @@ impl Store {
     /// Merges into a group what was taken for one of this node, if there is such a group.
     pub(super) fn take_in(&mut self, id: &GroupId) {
         if let (Some(known), Some(entry)) = (self.adopt(id), self.staged.get(id)) {
-            self.apply(&entry, known, None, Conflicts::SuppressAll).expect("what cannot be shown is held back");
+            self.apply(&entry, known, None, ConflictPolicy::SuppressAll).expect("what cannot be shown is held back");
         }
     }
 
@@ -66,7 +66,7 @@ impl Store {
         let entry = self.staged.get(&twin)?;
         if entry.group.is_live() {
             let gone = Group::delete(entry.group.latest());
-            self.apply(&entry, gone, None, Conflicts::SuppressAll).expect("nothing to refuse in a delete");
+            self.apply(&entry, gone, None, ConflictPolicy::SuppressAll).expect("nothing to refuse in a delete");
         }
         self.drop_tombstone(&twin);
         Some(entry.group.clone())

@@ -4,30 +4,14 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use super::conflict::{AdmissionTerms, Conflict, ConflictPolicy};
 use super::entry::{AdmittedFamilies, Entry, FamilyState};
-use super::index::{Conflict, related};
+use super::index::related;
 use super::record::{FamilyMeta, FamilyMetasBuilder, Record};
-use super::writer::{Refusal, Store};
+use super::refusal::StoreRefusal;
+use super::writer::Store;
 use crate::model::site::shown_family;
 use crate::model::{Changes, Family, Group, GroupFamily, GroupId, excerpt};
-
-/// On which terms families are shown.
-#[derive(Clone, Copy)]
-pub(super) struct Terms {
-    pub(super) conflicts: Conflicts,
-    /// Series shown in all groups together.
-    pub(super) series_max: usize,
-}
-
-/// What to do with a family that conflicts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Conflicts {
-    Refuse,
-    /// Hold it back, unless it exceeds a bound.
-    Suppress,
-    /// Hold it back, whatever the conflict.
-    SuppressAll,
-}
 
 /// A family whose values alone changed: there is nothing to check.
 fn same_schema(entry: &Entry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
@@ -51,8 +35,8 @@ impl Store {
         group: &Group,
         changes: &Changes,
         mark: FamilyMeta,
-        terms: Terms,
-    ) -> Result<(AdmittedFamilies, Vec<Arc<str>>), Refusal> {
+        terms: AdmissionTerms,
+    ) -> Result<(AdmittedFamilies, Vec<Arc<str>>), StoreRefusal> {
         let of_before = |at: usize| (&entry.group.families()[at], entry.marks.get(at), &entry.families[at]);
         let pairs = || std::iter::zip(&changes.families, group.families());
         let replaced = pairs().filter(|(origin, _)| origin.set).filter_map(|(o, new)| Some((o.before?, Some(new))));
@@ -89,15 +73,15 @@ impl Store {
         &mut self,
         entry: &Entry,
         family: &Family,
-        terms: Terms,
-    ) -> Result<(bool, FamilyState), Refusal> {
-        match (self.admit(entry, family, terms.series_max), terms.conflicts) {
+        terms: AdmissionTerms,
+    ) -> Result<(bool, FamilyState), StoreRefusal> {
+        match (self.admit(entry, family, terms.series_max), terms.policy) {
             (Ok(shown), _) => Ok((false, shown_as(shown))),
-            (Err(Conflict::Limit { name, max }), Conflicts::Refuse | Conflicts::Suppress) => {
-                Err(Refusal::Limit { name, max })
+            (Err(Conflict::Limit { name, max }), ConflictPolicy::Refuse | ConflictPolicy::Suppress) => {
+                Err(StoreRefusal::Limit { name, max })
             }
-            (Err(conflict), Conflicts::Refuse) => Err(Refusal::Conflict(conflict)),
-            (Err(conflict), Conflicts::Suppress | Conflicts::SuppressAll) => {
+            (Err(conflict), ConflictPolicy::Refuse) => Err(StoreRefusal::Conflict(conflict)),
+            (Err(conflict), ConflictPolicy::Suppress | ConflictPolicy::SuppressAll) => {
                 Ok((true, self.suppress(entry, family, conflict)))
             }
         }

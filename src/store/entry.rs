@@ -5,7 +5,7 @@ use std::ops::BitXor;
 use std::sync::Arc;
 
 use super::blocks::SlotHint;
-use super::index::Conflict;
+use super::conflict::Conflict;
 use super::record::{FamilyMeta, FamilyMetas, GroupRecord};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, PushTime, Revision, WriteTimestamp};

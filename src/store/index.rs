@@ -7,98 +7,14 @@
 //! Every change is journalled, so that a draft can be undone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::fmt;
 use std::sync::Arc;
 
+use super::conflict::Conflict;
 use super::entry::{Entry, fill};
 use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, excerpt};
 
 /// The names of a grouping key's labels.
 type Signature = Box<[Box<str>]>;
-
-/// Why a family cannot be shown beside what is shown already.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Conflict {
-    /// The name is in use with another type.
-    Type {
-        /// The metric's name.
-        name: Arc<str>,
-        /// The type pushed.
-        pushed: MetricType,
-        /// The type in use.
-        used: MetricType,
-    },
-    /// The name is that of a sample of a histogram or summary in use, or the other way round.
-    Suffix {
-        /// The metric's name.
-        name: Arc<str>,
-        /// The name in use that it collides with.
-        used: String,
-    },
-    /// A series of the same name and labels is shown already.
-    Duplicate {
-        /// The metric's name.
-        name: Arc<str>,
-        /// The labels, or their beginning: it is kept for as long as a family is held back.
-        labels: String,
-        /// The labels of the group that shows it; `None` if that is the group itself.
-        group: Option<Arc<LabelSet>>,
-    },
-    /// A label has a meaning of its own in families of that type, and would be there twice.
-    OwnLabel {
-        /// The metric's name.
-        name: Arc<str>,
-        /// The label's.
-        label: &'static str,
-    },
-    /// Another group is shown under the same labels.
-    Shadowed {
-        /// The labels.
-        labels: Arc<LabelSet>,
-        /// The group that is shown.
-        by: GroupId,
-    },
-    /// A bound of the store leaves no room for it.
-    Limit {
-        /// The configuration key of the bound.
-        name: &'static str,
-        /// Its value.
-        max: usize,
-    },
-}
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Type { name, pushed, used } => {
-                let (name, pushed, used) = (excerpt(name), pushed.name(), used.name());
-                write!(f, "metric {name:?} has type {pushed} here but type {used} elsewhere: one name needs one type")
-            }
-            Self::Suffix { name, used } => {
-                let (name, used) = (excerpt(name), excerpt(used));
-                write!(
-                    f,
-                    "metric {name:?} collides with metric {used:?}: a histogram or summary owns its _count, _sum and _bucket"
-                )
-            }
-            Self::Duplicate { name, labels, .. } => {
-                let name = excerpt(name);
-                write!(f, "metric {name:?} {labels} was collected before with the same name and label values")
-            }
-            Self::OwnLabel { name, label } => {
-                write!(f, "metric {:?} must not have an explicit {label:?} label", excerpt(name))
-            }
-            Self::Shadowed { labels, .. } => {
-                write!(f, "another group is already shown under the labels {}", excerpt(&labels.to_string()))
-            }
-            Self::Limit { name, max } => {
-                write!(f, "the store is at its bound {name} = {max}: delete groups or raise it")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Conflict {}
 
 /// Steps for which the journal keeps room from one draft to the next; a start journals all there is.
 const JOURNAL_KEPT: usize = 65_536;
@@ -113,7 +29,7 @@ struct NameUse {
     signatures: Vec<(Signature, usize)>,
 }
 
-enum Step {
+enum JournalStep {
     Added { name: Arc<str>, key: Arc<LabelSet>, series: usize },
     Removed { name: Arc<str>, metric_type: MetricType, key: Arc<LabelSet>, series: usize },
     Suppressed { name: Arc<str>, id: GroupId },
@@ -140,7 +56,7 @@ pub struct Index {
     /// Those that wait for room, by the number of series that they need.
     waiting: BTreeSet<(usize, GroupId, Arc<str>)>,
     series: usize,
-    journal: Vec<Step>,
+    journal: Vec<JournalStep>,
 }
 
 impl Index {
@@ -274,7 +190,7 @@ impl Index {
         let schema = family.schema();
         let (name, metric_type, series) = (schema.name().clone(), schema.metric_type(), schema.series_len());
         self.enter(&name, metric_type, shown, series);
-        self.journal.push(Step::Added { name, key: shown.clone(), series });
+        self.journal.push(JournalStep::Added { name, key: shown.clone(), series });
     }
 
     /// Takes a family out that a group showed.
@@ -282,7 +198,7 @@ impl Index {
         let schema = family.schema();
         let (name, metric_type, series) = (schema.name().clone(), schema.metric_type(), schema.series_len());
         self.leave(&name, shown, series);
-        self.journal.push(Step::Removed { name, metric_type, key: shown.clone(), series });
+        self.journal.push(JournalStep::Removed { name, metric_type, key: shown.clone(), series });
     }
 
     fn enter(&mut self, name: &Arc<str>, metric_type: MetricType, key: &LabelSet, series: usize) {
@@ -318,13 +234,13 @@ impl Index {
     pub fn suppress(&mut self, name: &Arc<str>, id: &GroupId, room: Option<usize>) {
         self.release(name, id);
         self.enter_suppressed(name.clone(), id.clone(), room);
-        self.journal.push(Step::Suppressed { name: name.clone(), id: id.clone() });
+        self.journal.push(JournalStep::Suppressed { name: name.clone(), id: id.clone() });
     }
 
     /// Notes that the group does not hold the family `name` back any more.
     pub fn release(&mut self, name: &Arc<str>, id: &GroupId) {
         if let Some(room) = self.leave_suppressed(name, id) {
-            self.journal.push(Step::Released { name: name.clone(), id: id.clone(), room });
+            self.journal.push(JournalStep::Released { name: name.clone(), id: id.clone(), room });
         }
     }
 
@@ -352,7 +268,7 @@ impl Index {
     /// Enters a group that became live. The first under its labels is the one shown.
     pub fn add_key(&mut self, full: &Arc<LabelSet>, id: &GroupId) {
         self.keys.entry(full.clone()).or_default().push(id.clone());
-        self.journal.push(Step::KeyAdded { key: full.clone() });
+        self.journal.push(JournalStep::KeyAdded { key: full.clone() });
     }
 
     /// Takes a group out that is live no more. Returns the group that is shown under these labels instead, if there is
@@ -365,7 +281,7 @@ impl Index {
         if ids.is_empty() {
             self.keys.remove(full);
         }
-        self.journal.push(Step::KeyRemoved { key: full.clone(), at, id: id.clone() });
+        self.journal.push(JournalStep::KeyRemoved { key: full.clone(), at, id: id.clone() });
         next
     }
 
@@ -384,20 +300,20 @@ impl Index {
     pub fn undo(&mut self, point: usize) {
         while self.journal.len() > point {
             match self.journal.pop().expect("longer than point") {
-                Step::Added { name, key, series } => self.leave(&name, &key, series),
-                Step::Removed { name, metric_type, key, series } => self.enter(&name, metric_type, &key, series),
-                Step::Suppressed { name, id } => {
+                JournalStep::Added { name, key, series } => self.leave(&name, &key, series),
+                JournalStep::Removed { name, metric_type, key, series } => self.enter(&name, metric_type, &key, series),
+                JournalStep::Suppressed { name, id } => {
                     self.leave_suppressed(&name, &id);
                 }
-                Step::Released { name, id, room } => self.enter_suppressed(name, id, room),
-                Step::KeyAdded { key } => {
+                JournalStep::Released { name, id, room } => self.enter_suppressed(name, id, room),
+                JournalStep::KeyAdded { key } => {
                     let ids = self.keys.get_mut(&key).expect("a key that was added is there");
                     ids.pop();
                     if ids.is_empty() {
                         self.keys.remove(&key);
                     }
                 }
-                Step::KeyRemoved { key, at, id } => self.keys.entry(key).or_default().insert(at, id),
+                JournalStep::KeyRemoved { key, at, id } => self.keys.entry(key).or_default().insert(at, id),
             }
         }
     }

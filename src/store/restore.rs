@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use super::admission::{Conflicts, Terms};
+use super::conflict::{AdmissionTerms, ConflictPolicy};
 use super::entry::{Entry, FamilyState};
 use super::record::{FamilyMeta, FamilyMetasBuilder, GroupRecord, Identity, PeerCursor, Record};
 use super::writer::Store;
@@ -119,7 +119,7 @@ impl Store {
         let is_due = |mark: FamilyMeta, state: &FamilyState| mark.suppressed == suppressed && state.conflict.is_none();
         if !suppressed || entry.families().any(|(_, mark, state)| is_due(mark, state)) {
             let series_max = if suppressed { self.rules.limits.series_max } else { usize::MAX };
-            let terms = Terms { conflicts: Conflicts::SuppressAll, series_max };
+            let terms = AdmissionTerms { policy: ConflictPolicy::SuppressAll, series_max };
             let mut new = (*entry).clone();
             new.header.suppressed = entry.group.is_live() && self.is_shadowed(&entry);
             let mut marks = FamilyMetasBuilder::default();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use foldhash::HashMap;
 
 use super::entry::Entry;
+use super::group_change::GroupChange;
 use super::index::Groups;
 use super::view::Published;
 use crate::model::{GroupId, Schema};
@@ -22,22 +23,6 @@ pub(super) struct Staged {
     /// How many groups of the draft are not published at all.
     new: usize,
     published: Published,
-}
-
-/// A group as it is published and as the draft has it; `None` where it is not there.
-pub(super) struct GroupChange {
-    pub(super) before: Option<Arc<Entry>>,
-    pub(super) after: Option<Arc<Entry>>,
-}
-
-impl GroupChange {
-    fn differs(&self) -> bool {
-        self.before.as_ref().map(Arc::as_ptr) != self.after.as_ref().map(Arc::as_ptr)
-    }
-
-    fn is_new(&self) -> bool {
-        self.before.is_none() && self.after.is_some()
-    }
 }
 
 impl Staged {

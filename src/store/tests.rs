@@ -94,7 +94,7 @@ fn a_refused_push_touches_no_family_and_moves_the_failure_time() {
     let counter = family("m", MetricType::Counter, &[&[]]);
     let id = local(&[("job", "b")]);
     let refusal = store.write(id.clone(), WriteOp::Put(vec![gauge("n"), counter]), now(2)).unwrap_err();
-    assert!(matches!(refusal, Refusal::Conflict(Conflict::Type { .. })), "{refusal}");
+    assert!(matches!(refusal, StoreRefusal::Conflict(Conflict::Type { .. })), "{refusal}");
     store.commit();
     let entry = store.published().group(&id).unwrap();
     assert_eq!((entry.push_time_seconds(), entry.push_failure_time_seconds()), (0.0, 2e-9));
@@ -109,7 +109,7 @@ fn a_type_may_change_when_nobody_else_shows_the_name() {
     store.write(id.clone(), WriteOp::Post(vec![family("m", MetricType::Counter, &[&[]])]), now(2)).unwrap();
     store.write(id.clone(), WriteOp::Put(vec![family("m", MetricType::Histogram, &[])]), now(3)).unwrap();
     let refusal = store.write(id, WriteOp::Post(vec![gauge("m_bucket")]), now(4)).unwrap_err();
-    assert!(matches!(refusal, Refusal::Conflict(Conflict::Suffix { .. })), "{refusal}");
+    assert!(matches!(refusal, StoreRefusal::Conflict(Conflict::Suffix { .. })), "{refusal}");
     let own = family("process_cpu_seconds_total", MetricType::Gauge, &[&[]]);
     store.write(local(&[("job", "b")]), WriteOp::Put(vec![own]), now(5)).unwrap_err();
 }
@@ -122,9 +122,9 @@ fn duplicates_are_found_whichever_group_says_more() {
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![with_instance("i")]), now(1)).unwrap();
     store.write(local(&[("instance", "j"), ("job", "a")]), WriteOp::Put(vec![without()]), now(2)).unwrap();
     let refusal = store.write(local(&[("instance", "i"), ("job", "a")]), WriteOp::Put(vec![without()]), now(3));
-    assert!(matches!(refusal, Err(Refusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
+    assert!(matches!(refusal, Err(StoreRefusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
     let refusal = store.write(local(&[("job", "a")]), WriteOp::Put(vec![with_instance("j")]), now(4));
-    assert!(matches!(refusal, Err(Refusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
+    assert!(matches!(refusal, Err(StoreRefusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
 }
 
 #[test]

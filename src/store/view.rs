@@ -10,9 +10,9 @@ use foldhash::{HashMap, HashSet};
 use super::blocks::{Block, Blocks, ShownFamily};
 use super::changed::{ByRevision, Changed, Portion, skips};
 use super::entry::{self, Entry};
+use super::group_change::GroupChange;
 use super::record::FamilyMeta;
 use super::scope::Scope;
-use super::staged::GroupChange;
 use crate::model::site::EXPORTED_PREFIX;
 use crate::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Revision, StoreId, ValueLayout, Values, label,

@@ -5,15 +5,15 @@
 //! ```
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 
 use foldhash::HashSet;
 
-use super::admission::{Conflicts, Terms};
+use super::conflict::{AdmissionTerms, ConflictPolicy};
 use super::entry::{Entry, SuppressedFamily};
-use super::index::{Conflict, Index};
+use super::index::Index;
 use super::record::{FamilyMeta, Identity, PeerCursor, Record};
+use super::refusal::StoreRefusal;
 use super::schemas::Schemas;
 use super::staged::Staged;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
@@ -70,31 +70,6 @@ pub struct WriteTime {
     /// The same corrected by the offset to the hub: what stamps are made of.
     pub stamp_ns: u64,
 }
-
-/// Why a push was refused; its group's `push_failure_time_seconds` has moved (unless the bound on groups forbids even that).
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// It cannot stand beside what is shown.
-    Conflict(Conflict),
-    /// A bound of the store was reached.
-    Limit {
-        /// The configuration key of the bound.
-        name: &'static str,
-        /// Its value.
-        max: usize,
-    },
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Conflict(conflict) => conflict.fmt(f),
-            Self::Limit { name, max } => Conflict::Limit { name, max: *max }.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
 
 /// What a commit published.
 #[derive(Clone, Debug, Default)]
@@ -193,7 +168,7 @@ impl Store {
     }
 
     /// Applies a request to a group. A refused push is an error, and noted in the group.
-    pub fn write(&mut self, id: GroupId, action: WriteOp, now: WriteTime) -> Result<(), Refusal> {
+    pub fn write(&mut self, id: GroupId, action: WriteOp, now: WriteTime) -> Result<(), StoreRefusal> {
         let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
                 self.check_revival(&entry, !matches!(action, WriteOp::Delete))?;
@@ -221,11 +196,11 @@ impl Store {
             WriteOp::Delete => Group::delete(stamp),
         };
         let point = self.index.point();
-        let policy = if self.rules.unchecked { Conflicts::Suppress } else { Conflicts::Refuse };
+        let policy = if self.rules.unchecked { ConflictPolicy::Suppress } else { ConflictPolicy::Refuse };
         let applied = self.apply(&entry, change, None, policy);
         if let Err(refusal) = applied {
             self.index.undo(point);
-            self.apply(&entry, Group::refused(push_time), None, Conflicts::Suppress)
+            self.apply(&entry, Group::refused(push_time), None, ConflictPolicy::Suppress)
                 .expect("nothing to refuse in a refusal");
             return Err(refusal);
         }
@@ -239,7 +214,12 @@ impl Store {
     /// # Errors
     /// If it is of a group that is not live here and the store is at `limits.groups_max`; of deleted groups, it takes as many
     /// besides.
-    pub fn merge(&mut self, id: &GroupId, change: Group, origin: StoreId) -> Result<Vec<SuppressedFamily>, Refusal> {
+    pub fn merge(
+        &mut self,
+        id: &GroupId,
+        change: Group,
+        origin: StoreId,
+    ) -> Result<Vec<SuppressedFamily>, StoreRefusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         let change =
             if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };
@@ -254,7 +234,8 @@ impl Store {
             }
         };
         let (point, before, is_live) = (self.index.point(), self.revision, change.is_live());
-        self.apply(&entry, change, Some(origin), Conflicts::SuppressAll).inspect_err(|_| self.index.undo(point))?;
+        self.apply(&entry, change, Some(origin), ConflictPolicy::SuppressAll)
+            .inspect_err(|_| self.index.undo(point))?;
         if self.revision == before && is_live && !entry.group.is_live() {
             self.tell_again(&entry);
         }
@@ -320,7 +301,7 @@ impl Store {
         let known = self.adopt(&id);
         let entry = Arc::new(Entry::new(id));
         let Some(known) = known else { return entry };
-        self.apply(&entry, known, None, Conflicts::SuppressAll).expect("what cannot be shown is held back");
+        self.apply(&entry, known, None, ConflictPolicy::SuppressAll).expect("what cannot be shown is held back");
         self.staged.get(entry.id()).unwrap_or(entry)
     }
 
@@ -333,20 +314,20 @@ impl Store {
 
     /// Whether there is room for one group more, live or deleted. What is deleted keeps nobody from pushing, until it is
     /// as much as may be live.
-    fn check_group_limit(&self, live: bool) -> Result<(), Refusal> {
+    fn check_group_limit(&self, live: bool) -> Result<(), StoreRefusal> {
         let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
         let groups = counts.groups + self.staged.new_len();
         if (live && groups >= max) || groups + counts.tombstones >= max.saturating_mul(2) {
-            return Err(Refusal::Limit { name: "limits.groups_max", max });
+            return Err(StoreRefusal::Limit { name: "limits.groups_max", max });
         }
         Ok(())
     }
 
     /// Whether a group that was deleted, if this is one, can be `live` again.
-    fn check_revival(&self, entry: &Entry, live: bool) -> Result<(), Refusal> {
+    fn check_revival(&self, entry: &Entry, live: bool) -> Result<(), StoreRefusal> {
         let max = self.rules.limits.groups_max;
         if live && !entry.group.is_live() && self.published.counts().groups + self.staged.new_len() >= max {
-            return Err(Refusal::Limit { name: "limits.groups_max", max });
+            return Err(StoreRefusal::Limit { name: "limits.groups_max", max });
         }
         Ok(())
     }
@@ -358,8 +339,8 @@ impl Store {
         entry: &Arc<Entry>,
         mut change: Group,
         origin: Option<StoreId>,
-        conflicts: Conflicts,
-    ) -> Result<(), Refusal> {
+        policy: ConflictPolicy,
+    ) -> Result<(), StoreRefusal> {
         let mut current = entry.group.walk();
         change.map_families(|family| {
             // What the group holds is shared already.
@@ -381,7 +362,8 @@ impl Store {
         }
         // A store beyond its bound, since that was lowered, may change but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
-        let (at_site, gone) = self.admit_families(entry, &group, &changes, mark, Terms { conflicts, series_max })?;
+        let (at_site, gone) =
+            self.admit_families(entry, &group, &changes, mark, AdmissionTerms { policy, series_max })?;
         let mut header = if changes.header { mark } else { entry.header };
         if changes.header && group.header() != change.header() {
             header.origin = None;

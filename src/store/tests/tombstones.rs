@@ -65,7 +65,7 @@ fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
     let mut store = store(Rules { limits, ..rules() });
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     let refusal = store.merge(&at_site("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
-    assert_eq!(refusal, Refusal::Limit { name: "limits.groups_max", max: 1 });
+    assert_eq!(refusal, StoreRefusal::Limit { name: "limits.groups_max", max: 1 });
     let gone = || Group::delete(crate::model::WriteTimestamp { time_ns: 3, node: NodeId(7) });
     store.merge(&at_site("S", &[("job", "b")]), gone(), StoreId(7)).unwrap();
     store.merge(&at_site("S", &[("job", "c")]), gone(), StoreId(7)).unwrap_err();
@@ -78,7 +78,7 @@ fn deleted_groups_keep_nobody_from_pushing() {
     let limits = Limits { groups_max: 2, series_max: 9 };
     let mut store = store(Rules { limits, has_hubs: true, ..rules() });
     let group = |job: &str| local(&[("job", job)]);
-    let full = Err(Refusal::Limit { name: "limits.groups_max", max: 2 });
+    let full = Err(StoreRefusal::Limit { name: "limits.groups_max", max: 2 });
     let mut act = |job: &str, action: WriteOp, ns: u64| {
         let outcome = store.write(group(job), action, now(ns));
         store.commit();
