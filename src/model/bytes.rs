@@ -4,29 +4,21 @@
 //! (LEB128; at most ten bytes). A *text* is its length in bytes as a number, then UTF-8. A *fixed* integer or float is
 //! little endian. Reading never reserves more memory than there are bytes left to read.
 
-use std::fmt;
+use thiserror::Error;
 
 /// Why bytes are not an encoding of the thing read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
     /// The bytes end inside of the named thing.
+    #[error("the bytes end inside of {0}")]
     Short(&'static str),
     /// A number is longer than ten bytes, or larger than the named thing can be.
+    #[error("{0} is larger than its encoding allows")]
     TooLarge(&'static str),
     /// The named thing breaks a rule of its encoding.
+    #[error("{0} breaks the rules of its encoding")]
     Invalid(&'static str),
 }
-
-impl fmt::Display for Malformed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Short(what) => write!(f, "the bytes end inside of {what}"),
-            Self::TooLarge(what) => write!(f, "{what} is larger than its encoding allows"),
-            Self::Invalid(what) => write!(f, "{what} breaks the rules of its encoding"),
-        }
-    }
-}
-impl std::error::Error for Malformed {}
 
 /// Appends a number.
 pub fn put_number(mut number: u64, into: &mut Vec<u8>) {

@@ -1,14 +1,21 @@
 //! The reasons for which a family cannot be shown, and what the store does about them.
 
-use std::fmt;
 use std::sync::Arc;
+
+use thiserror::Error;
 
 use crate::model::{GroupId, LabelSet, MetricType, excerpt};
 
 /// Why a family cannot be shown beside what is shown already.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Conflict {
     /// The name is in use with another type.
+    #[error(
+        "metric {:?} has type {} here but type {} elsewhere: one name needs one type",
+        excerpt(.name),
+        .pushed.name(),
+        .used.name()
+    )]
     Type {
         /// The metric's name.
         name: Arc<str>,
@@ -18,6 +25,11 @@ pub enum Conflict {
         used: MetricType,
     },
     /// The name is that of a sample of a histogram or summary in use, or the other way round.
+    #[error(
+        "metric {:?} collides with metric {:?}: a histogram or summary owns its _count, _sum and _bucket",
+        excerpt(.name),
+        excerpt(.used)
+    )]
     Suffix {
         /// The metric's name.
         name: Arc<str>,
@@ -25,6 +37,7 @@ pub enum Conflict {
         used: String,
     },
     /// A series of the same name and labels is shown already.
+    #[error("metric {:?} {labels} was collected before with the same name and label values", excerpt(.name))]
     Duplicate {
         /// The metric's name.
         name: Arc<str>,
@@ -34,6 +47,7 @@ pub enum Conflict {
         group: Option<Arc<LabelSet>>,
     },
     /// A label has a meaning of its own in families of that type, and would be there twice.
+    #[error("metric {:?} must not have an explicit {label:?} label", excerpt(.name))]
     OwnLabel {
         /// The metric's name.
         name: Arc<str>,
@@ -41,6 +55,7 @@ pub enum Conflict {
         label: &'static str,
     },
     /// Another group is shown under the same labels.
+    #[error("another group is already shown under the labels {}", excerpt(&.labels.to_string()))]
     Shadowed {
         /// The labels.
         labels: Arc<LabelSet>,
@@ -48,6 +63,7 @@ pub enum Conflict {
         by: GroupId,
     },
     /// A bound of the store leaves no room for it.
+    #[error("the store is at its bound {name} = {max}: delete groups or raise it")]
     Limit {
         /// The configuration key of the bound.
         name: &'static str,
@@ -55,39 +71,6 @@ pub enum Conflict {
         max: usize,
     },
 }
-
-impl fmt::Display for Conflict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Type { name, pushed, used } => {
-                let (name, pushed, used) = (excerpt(name), pushed.name(), used.name());
-                write!(f, "metric {name:?} has type {pushed} here but type {used} elsewhere: one name needs one type")
-            }
-            Self::Suffix { name, used } => {
-                let (name, used) = (excerpt(name), excerpt(used));
-                write!(
-                    f,
-                    "metric {name:?} collides with metric {used:?}: a histogram or summary owns its _count, _sum and _bucket"
-                )
-            }
-            Self::Duplicate { name, labels, .. } => {
-                let name = excerpt(name);
-                write!(f, "metric {name:?} {labels} was collected before with the same name and label values")
-            }
-            Self::OwnLabel { name, label } => {
-                write!(f, "metric {:?} must not have an explicit {label:?} label", excerpt(name))
-            }
-            Self::Shadowed { labels, .. } => {
-                write!(f, "another group is already shown under the labels {}", excerpt(&labels.to_string()))
-            }
-            Self::Limit { name, max } => {
-                write!(f, "the store is at its bound {name} = {max}: delete groups or raise it")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Conflict {}
 
 /// On which terms families are shown.
 #[derive(Clone, Copy)]
