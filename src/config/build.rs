@@ -126,7 +126,7 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
             families_max: reader.value(section, "push_families_max", default.push.families_max),
             ..default.push
         },
-        store: store::Limits {
+        store: store::StoreLimits {
             groups_max: reader.value(section, "groups_max", default.store.groups_max),
             series_max: reader.value(section, "series_max", default.store.series_max),
         },

@@ -143,7 +143,7 @@ pub struct LimitOptions {
     /// What one push may hold.
     pub push: exposition::PushLimits,
     /// What the store may hold.
-    pub store: store::Limits,
+    pub store: store::StoreLimits,
     /// Bytes of compressed text kept between scrapes.
     pub scrape_cache_bytes_max: usize,
     /// HTTP connections at once.
@@ -171,7 +171,7 @@ impl Default for LimitOptions {
             compressed_body_bytes_max: 64 << 20,
             inflight_bytes_max: 512 << 20,
             push: exposition::PushLimits::default(),
-            store: store::Limits::default(),
+            store: store::StoreLimits::default(),
             scrape_cache_bytes_max: 64 << 20,
             connections_max: 10_000,
             // More than one connection of HTTP/2 can ask for at once.

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{Epoch, Group, GroupId, MetricType};
-use crate::store::{Identity, Limits, Rules, Store};
+use crate::store::{Identity, Rules, Store, StoreLimits};
 
 use super::checkpoint::{CheckpointError, remove_all};
 use super::disk::{Disk, DiskFile, DiskLock, RealDisk};
@@ -167,7 +167,7 @@ fn rewrite(
     reserved: &[(&str, MetricType)],
 ) -> Result<(Report, BTreeMap<GroupId, Group>), CompactError> {
     // What is shown is restored whatever the bound; what is held back for want of room is left for the node to try.
-    let limits = Limits { series_max: 0, ..unlimited() };
+    let limits = StoreLimits { series_max: 0, ..unlimited() };
     let mut store = Store::new(Rules { limits, ..Rules::default() }, reserved);
     let options = Options { reserve_bytes: 0, ..Options::default() };
     let recovered = recover(disk.clone(), options, &mut |record| store.restore(record))

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::model::{Epoch, MetricType};
-use crate::store::{Identity, Limits, Rules, Store};
+use crate::store::{Identity, Rules, Store, StoreLimits};
 
 use super::disk::{Disk, DiskLock};
 use super::files::FileName;
@@ -102,6 +102,6 @@ pub(super) fn read(disk: Arc<dyn Disk>, reserved: &[(&str, MetricType)]) -> Resu
 }
 
 /// What a node took must not be turned away by someone who looks at it, and does not know its configuration.
-pub(super) fn unlimited() -> Limits {
-    Limits { groups_max: usize::MAX, series_max: usize::MAX }
+pub(super) fn unlimited() -> StoreLimits {
+    StoreLimits { groups_max: usize::MAX, series_max: usize::MAX }
 }

@@ -33,15 +33,15 @@ struct SiteChanges {
 }
 
 /// The store of the peer that is told, and the revision after which it knows what came from there.
-pub(super) type Skip = Option<(StoreId, Revision)>;
+pub(super) type PeerKnowledge = Option<(StoreId, Revision)>;
 
 /// Whether the peer knows a change. What [`Changed::since`] leaves out of all of them follows from this.
-pub(super) fn skips(skip: Skip, mark: FamilyMeta) -> bool {
-    skip.is_some_and(|(store, after)| mark.origin == Some(store) && mark.revision > after)
+pub(super) fn is_known_to_peer(known: PeerKnowledge, mark: FamilyMeta) -> bool {
+    known.is_some_and(|(store, after)| mark.origin == Some(store) && mark.revision > after)
 }
 
 /// The groups of some changes.
-pub(super) struct Portion {
+pub(super) struct ChangeBatch {
     /// In the order of their first changes.
     pub(super) entries: Vec<Arc<Entry>>,
     /// These are all up to here.
@@ -92,18 +92,18 @@ impl Changed {
     }
 
     /// The groups that changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one
-    /// change. `head` is the last revision that is published. Places of which nothing would be left by [`skips`] are not
+    /// change. `head` is the last revision that is published. Places of which nothing would be left by [`is_known_to_peer`] are not
     /// looked through.
     pub(super) fn since(
         &self,
         scope: &Scope,
         since: Revision,
-        skip: Skip,
+        known: PeerKnowledge,
         bytes_max: usize,
         head: Revision,
-    ) -> Portion {
+    ) -> ChangeBatch {
         // Of thousands of places few have changed.
-        let concerns = |site: &&SiteChanges| site.concerns(since, skip);
+        let concerns = |site: &&SiteChanges| site.concerns(since, known);
         let sites: Vec<_> = match scope {
             Scope::Site(site) => self.0.get(site).into_iter().filter(concerns).collect(),
             Scope::Shown => self.0.values().filter(concerns).collect(),
@@ -113,7 +113,7 @@ impl Changed {
         let (mut entries, mut sizes, mut bytes) = (Vec::new(), Sizes::default(), 0);
         while let Some(Reverse((revision, at))) = oldest.pop() {
             if bytes >= bytes_max {
-                return Portion { entries, upto: last_before(revision), more: true };
+                return ChangeBatch { entries, upto: last_before(revision), more: true };
             }
             let Some((_, entry)) = sites[at].next() else { continue };
             let (change_bytes, is_first) = sizes.of(entry, revision);
@@ -123,32 +123,33 @@ impl Changed {
             }
             oldest.extend(next_of(at, &mut sites[at]));
         }
-        Portion { entries, upto: head, more: false }
+        ChangeBatch { entries, upto: head, more: false }
     }
 }
 
 #[cfg(test)]
 impl Changed {
     /// Whether nothing of the scope is looked through.
-    pub(super) fn is_known(&self, scope: &Scope, since: Revision, skip: Skip) -> bool {
+    pub(super) fn is_known(&self, scope: &Scope, since: Revision, known: PeerKnowledge) -> bool {
         let Scope::Site(site) = scope else { return false };
-        self.0.get(site).is_none_or(|site| !site.concerns(since, skip))
+        self.0.get(site).is_none_or(|site| !site.concerns(since, known))
     }
 }
 
 impl SiteChanges {
-    /// Whether there may be changes after `since` that [`skips`] leaves.
-    fn concerns(&self, since: Revision, skip: Skip) -> bool {
-        let knows_all = skip.is_some_and(|(store, after)| self.origin == Some(store) && self.mixed.max(after) <= since);
+    /// Whether there may be changes after `since` that [`is_known_to_peer`] leaves.
+    fn concerns(&self, since: Revision, known: PeerKnowledge) -> bool {
+        let knows_all =
+            known.is_some_and(|(store, after)| self.origin == Some(store) && self.mixed.max(after) <= since);
         !knows_all && self.groups.last_key_value().is_some_and(|(last, _)| *last > since)
     }
 }
 
 /// The changes of a place that are still to come, each with its group.
-type Coming<'a> = Peekable<Range<'a, Revision, Arc<Entry>>>;
+type ChangesIter<'a> = Peekable<Range<'a, Revision, Arc<Entry>>>;
 
 /// The next change of a place; the earlier, the greater.
-fn next_of(at: usize, site: &mut Coming<'_>) -> Option<Reverse<(Revision, usize)>> {
+fn next_of(at: usize, site: &mut ChangesIter<'_>) -> Option<Reverse<(Revision, usize)>> {
     site.peek().map(|(revision, _)| Reverse((**revision, at)))
 }
 

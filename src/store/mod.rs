@@ -35,4 +35,4 @@ pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Rec
 pub use refusal::StoreRefusal;
 pub use scope::Scope;
 pub use view::{Change, ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, Published};
-pub use writer::{Committed, Limits, Rules, Store, WriteOp, WriteTime};
+pub use writer::{Committed, Rules, Store, StoreLimits, WriteOp, WriteTime};

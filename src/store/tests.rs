@@ -219,7 +219,7 @@ fn groups_are_listed_and_found_by_their_labels() {
 
 #[test]
 fn bounds_are_kept_and_named() {
-    let limits = Limits { groups_max: 2, series_max: 3 };
+    let limits = StoreLimits { groups_max: 2, series_max: 3 };
     let mut store = store(Rules { limits, ..rules() });
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
     store.write(local(&[("job", "b")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
@@ -304,7 +304,7 @@ fn a_change_of_raw_metrics_alone_is_shown() {
 
 #[test]
 fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
-    let limits = Limits { groups_max: 9, series_max: 2 };
+    let limits = StoreLimits { groups_max: 9, series_max: 2 };
     let mut store = store(Rules { limits, ..rules() });
     let id = local(&[("job", "a")]);
     store.write(id.clone(), WriteOp::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();

@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use foldhash::{HashMap, HashSet};
 
 use super::blocks::{Block, Blocks, ShownFamily};
-use super::changed::{ByRevision, Changed, Portion, skips};
+use super::changed::{ByRevision, ChangeBatch, Changed, is_known_to_peer};
 use super::entry::{self, Entry};
 use super::group_change::GroupChange;
 use super::record::FamilyMeta;
@@ -184,23 +184,24 @@ impl Published {
     }
 
     /// What changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one change: all of
-    /// it up to [`ChangeSet::upto`], and of a group that changed later too, not that. Of what came from the store in `skip`
+    /// it up to [`ChangeSet::upto`], and of a group that changed later too, not that. Of what came from the store in `known`
     /// after the revision named there, nothing is returned.
     pub fn changes(
         &self,
         scope: &Scope,
         since: Revision,
-        skip: Option<(StoreId, Revision)>,
+        known: Option<(StoreId, Revision)>,
         bytes_max: usize,
     ) -> ChangeSet {
-        let portion = {
+        let batch = {
             let view = self.lock();
-            view.changed.since(scope, since, skip, bytes_max, view.revision)
+            view.changed.since(scope, since, known, bytes_max, view.revision)
         };
-        let Portion { entries, upto, more } = portion;
+        let ChangeBatch { entries, upto, more } = batch;
         let mut changes = Vec::with_capacity(entries.len());
         for entry in entries {
-            let wanted = |mark: FamilyMeta| mark.revision > since && mark.revision <= upto && !skips(skip, mark);
+            let wanted =
+                |mark: FamilyMeta| mark.revision > since && mark.revision <= upto && !is_known_to_peer(known, mark);
             let keep = |i: usize| wanted(entry.marks.get(i));
             if wanted(entry.header) || (0..entry.families.len()).any(keep) {
                 let key = match scope {

@@ -23,14 +23,14 @@ use crate::model::{
 
 /// Bounds of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct StoreLimits {
     /// Live groups; as many tombstones may be held besides.
     pub groups_max: usize,
     /// Series shown in all groups together.
     pub series_max: usize,
 }
 
-impl Default for Limits {
+impl Default for StoreLimits {
     fn default() -> Self {
         Self { groups_max: 1_000_000, series_max: 20_000_000 }
     }
@@ -40,7 +40,7 @@ impl Default for Limits {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
     /// Bounds.
-    pub limits: Limits,
+    pub limits: StoreLimits,
     /// Hold families back that conflict, instead of refusing the push (`--push.disable-consistency-check`).
     pub unchecked: bool,
     /// There are hubs that may know groups which are not known here: tombstones of these are kept.

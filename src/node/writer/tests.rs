@@ -7,7 +7,7 @@ use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupId, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp,
 };
 use crate::storage::{self, Fault, SimulatedDisk, begin, recover};
-use crate::store::{Identity, Limits, Rules, Scope};
+use crate::store::{Identity, Rules, Scope, StoreLimits};
 
 fn writer(uplinks: usize) -> (Writer, JoinHandle<()>) {
     let mut store = Store::new(Rules { has_hubs: uplinks > 0, ..Rules::default() }, &[]);
@@ -261,7 +261,7 @@ async fn a_family_that_the_same_update_makes_room_for_is_not_reported() {
 
 #[tokio::test]
 async fn no_cursor_covers_a_merge_that_failed() {
-    let limits = Limits { groups_max: 1, ..Limits::default() };
+    let limits = StoreLimits { groups_max: 1, ..StoreLimits::default() };
     let mut store = Store::new(Rules { limits, ..Rules::default() }, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
     let retention = Retention { uplinks: 0, hub_ns: 0 };
@@ -291,7 +291,7 @@ async fn no_cursor_covers_a_merge_that_failed() {
 
 #[tokio::test]
 async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it() {
-    let limits = Limits { groups_max: 1, ..Limits::default() };
+    let limits = StoreLimits { groups_max: 1, ..StoreLimits::default() };
     let disk = SimulatedDisk::new(1);
     let recovered = recover(Arc::new(disk.clone()), storage::Options::default(), &mut |_| {}).unwrap();
     let store = Store::new(Rules { limits, ..Rules::default() }, &[]);

@@ -130,7 +130,7 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
     types.write(local(&[("job", "a")]), WriteOp::Put(counters), now(1)).unwrap();
     types.merge(&suppressed, many(), StoreId(7)).unwrap();
     // For want of room, all but one.
-    let mut room = store(Rules { limits: Limits { series_max: 1_000, ..Limits::default() }, ..rules() });
+    let mut room = store(Rules { limits: StoreLimits { series_max: 1_000, ..StoreLimits::default() }, ..rules() });
     let series: Vec<[(&str, String); 1]> = (0..999).map(|i| [("x", i.to_string())]).collect();
     let series: Vec<Vec<(&str, &str)>> = series.iter().map(|s| vec![(s[0].0, &*s[0].1)]).collect();
     let large = family("large", MetricType::Gauge, &series.iter().map(|s| &**s).collect::<Vec<_>>());

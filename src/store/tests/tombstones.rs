@@ -61,7 +61,7 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
 
 #[test]
 fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
-    let limits = Limits { groups_max: 1, series_max: 9 };
+    let limits = StoreLimits { groups_max: 1, series_max: 9 };
     let mut store = store(Rules { limits, ..rules() });
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     let refusal = store.merge(&at_site("S", &[("job", "b")]), pushed(2, vec![]), StoreId(7)).unwrap_err();
@@ -75,7 +75,7 @@ fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
 
 #[test]
 fn deleted_groups_keep_nobody_from_pushing() {
-    let limits = Limits { groups_max: 2, series_max: 9 };
+    let limits = StoreLimits { groups_max: 2, series_max: 9 };
     let mut store = store(Rules { limits, has_hubs: true, ..rules() });
     let group = |job: &str| local(&[("job", job)]);
     let full = Err(StoreRefusal::Limit { name: "limits.groups_max", max: 2 });
