@@ -34,5 +34,5 @@ pub use piece_cache::{CacheBudget, CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use refusal::StoreRefusal;
 pub use scope::Scope;
-pub use view::{Change, ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, Published};
+pub use view::{ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, PeerChange, Published};
 pub use writer::{Committed, Rules, Store, StoreLimits, WriteOp, WriteTime};

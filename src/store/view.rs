@@ -44,7 +44,7 @@ pub struct Counts {
 
 /// A change that a peer is to be told of.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct PeerChange {
     /// Which group: what the peer calls it.
     pub key: Arc<LabelSet>,
     /// What changed of it.
@@ -55,7 +55,7 @@ pub struct Change {
 #[derive(Clone, Debug, Default)]
 pub struct ChangeSet {
     /// The changes, in the order of their revisions.
-    pub changes: Vec<Change>,
+    pub changes: Vec<PeerChange>,
     /// With these, the peer holds all up to here.
     pub upto: Revision,
     /// Whether there is more after that.
@@ -208,7 +208,7 @@ impl Published {
                     Scope::Site(_) => entry.id().key.clone(),
                     Scope::Shown => entry.shown().clone(),
                 };
-                changes.push(Change { key, group: entry.group.part(|i, _| keep(i)) });
+                changes.push(PeerChange { key, group: entry.group.part(|i, _| keep(i)) });
             }
         }
         ChangeSet { changes, upto, more }
