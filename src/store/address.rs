@@ -31,7 +31,7 @@ impl Store {
     /// The store `peer` is at `site`. If that was not known, what was taken for groups of this node moves there: an edge
     /// that has lost all it had sends nothing by which its groups would be found, and is to get them back. That the place has
     /// other groups says nothing: damage may have taken the record by which one moved.
-    pub(super) fn settle(&mut self, peer: StoreId, site: &Arc<LabelSet>) {
+    pub(super) fn migrate_to_site(&mut self, peer: StoreId, site: &Arc<LabelSet>) {
         let cursor = self.staged_cursors.get(&peer).or(self.cursors.get(&peer));
         if site.is_empty() || cursor.is_some_and(|cursor| cursor.site == *site) {
             return;
@@ -50,15 +50,15 @@ impl Store {
     }
 
     /// Merges into a group what was taken for one of this node, if there is such a group.
-    pub(super) fn take_in(&mut self, id: &GroupId) {
-        if let (Some(known), Some(entry)) = (self.adopt(id), self.staged.get(id)) {
+    pub(super) fn merge_local_twin(&mut self, id: &GroupId) {
+        if let (Some(known), Some(entry)) = (self.take_local_twin(id), self.staged.get(id)) {
             self.apply(&entry, known, None, ConflictPolicy::SuppressAll).expect("what cannot be shown is held back");
         }
     }
 
     /// Takes out what was taken for a group of this node before anything of the place of `id` was here, and is to be part
     /// of `id` now.
-    pub(super) fn adopt(&mut self, id: &GroupId) -> Option<Group> {
+    pub(super) fn take_local_twin(&mut self, id: &GroupId) -> Option<Group> {
         if id.site.is_empty() {
             return None;
         }

@@ -139,7 +139,7 @@ impl Store {
     /// Shows families of a group that were held back, or notes why they still are: all together, as each change of a group
     /// copies the list of its families. Where that is for what was known before, there is no new version: one name may be
     /// held back in any number of groups.
-    pub(super) fn readmit(&mut self, id: &GroupId, names: &[Arc<str>]) {
+    pub(super) fn retry_suppressed(&mut self, id: &GroupId, names: &[Arc<str>]) {
         let Some(entry) = self.staged.get(id) else {
             return names.iter().for_each(|name| self.index.release(name, id));
         };
@@ -180,10 +180,10 @@ impl Store {
     }
 
     /// Shows families that wait for room while there is some. Each that is tried is shown or found to wait for something else.
-    pub(super) fn fill_room(&mut self) {
+    pub(super) fn admit_waiting(&mut self) {
         let room = |store: &Self| store.rules.limits.series_max.checked_sub(store.index.series());
         while let Some((id, names)) = room(self).and_then(|room| self.index.waiting(room)) {
-            self.readmit(&id, &names);
+            self.retry_suppressed(&id, &names);
         }
     }
 }

@@ -291,7 +291,7 @@ impl Index {
     }
 
     /// Forgets how to undo: the draft was published.
-    pub fn settle(&mut self) {
+    pub fn commit(&mut self) {
         self.journal.clear();
         self.journal.shrink_to(JOURNAL_KEPT);
     }
@@ -345,7 +345,7 @@ mod tests {
             index.suppress(&name, &id, None);
         }
         assert!(index.point() > JOURNAL_KEPT && index.journal.capacity() > JOURNAL_KEPT);
-        index.settle();
+        index.commit();
         assert_eq!((index.point(), index.journal.capacity()), (0, JOURNAL_KEPT));
     }
 }

@@ -18,7 +18,7 @@ impl Store {
     /// Takes back one record of an earlier opening, in the order written. Nothing is shown before [`Store::open`].
     pub fn restore(&mut self, record: Record) {
         match record {
-            Record::Opened { epoch, revision } => self.opened(epoch, revision),
+            Record::Opened { epoch, revision } => self.begin_epoch(epoch, revision),
             Record::Cursor { peer, cursor } => self.keep_cursors([(peer, cursor)]),
             Record::Forgotten { id, stamp, revision } => {
                 self.staged.forget(&id);
@@ -29,7 +29,7 @@ impl Store {
         }
     }
 
-    fn opened(&mut self, epoch: Epoch, revision: Revision) {
+    fn begin_epoch(&mut self, epoch: Epoch, revision: Revision) {
         // Damage may have taken the changes before it; what comes after has later revisions all the same.
         self.revision = self.revision.max(revision);
         self.epochs.push(Position { epoch, revision });
@@ -75,14 +75,14 @@ impl Store {
         }
         for suppressed in [false, true] {
             for entry in &entries {
-                self.readmit_restored(entry.id(), suppressed);
+                self.admit_restored(entry.id(), suppressed);
             }
         }
         self.records.clear();
         self.commit();
-        self.opened(epoch, self.revision);
+        self.begin_epoch(epoch, self.revision);
         self.records.push(Record::Opened { epoch, revision: self.revision });
-        self.reunite();
+        self.merge_twins();
     }
 
     /// Something was lost to damage: what is held of peers is not known any more, and is noted so together with the new
@@ -98,7 +98,7 @@ impl Store {
 
     /// A group that was named before its place was known has moved there. Damage may have taken the record of that and
     /// left both: then they become one now, as what is written to the one would not be heard of by who has the other.
-    fn reunite(&mut self) {
+    fn merge_twins(&mut self) {
         let own: HashSet<Arc<LabelSet>> =
             self.published.groups_of(&Arc::default()).into_iter().map(|id| id.key).collect();
         if own.is_empty() {
@@ -108,13 +108,13 @@ impl Store {
         let mut twins: Vec<Arc<Entry>> = self.published.entries().into_iter().filter(is_twin).collect();
         twins.sort_by_key(|entry| entry.revision());
         for entry in twins {
-            self.take_in(entry.id());
+            self.merge_local_twin(entry.id());
         }
     }
 
     /// Shows those families of a restored group whose `suppressed` was as given, or holds them back if they conflict. What was
     /// shown still is if the bound on series was lowered since.
-    fn readmit_restored(&mut self, id: &GroupId, suppressed: bool) {
+    fn admit_restored(&mut self, id: &GroupId, suppressed: bool) {
         let Some(entry) = self.staged.get(id) else { return };
         let is_due = |mark: FamilyMeta, state: &FamilyState| mark.suppressed == suppressed && state.conflict.is_none();
         if !suppressed || entry.families().any(|(_, mark, state)| is_due(mark, state)) {
@@ -153,7 +153,7 @@ impl Store {
         let cursors = self.cursors.clone().into_iter().map(|(peer, cursor)| Record::Cursor { peer, cursor });
         // No group has an empty grouping key, so this forgets none.
         let none = GroupId::local(LabelSet::default());
-        let dropped = self.settled_dropped;
+        let dropped = self.published_dropped;
         let floor = Record::Forgotten { id: none, stamp: dropped.floor, revision: dropped.revision };
         let mut entries = self.published.entries();
         // Sorted by address: in another order, each group is waited for. Not now, but on the thread that writes them.

@@ -96,7 +96,7 @@ pub struct Store {
     pub(super) staged_cursors: HashMap<StoreId, PeerCursor>,
     pub(super) dropped: Dropped,
     /// The same without what the draft drops.
-    pub(super) settled_dropped: Dropped,
+    pub(super) published_dropped: Dropped,
 }
 
 /// What is remembered of all tombstones that were dropped.
@@ -138,7 +138,7 @@ impl Store {
             cursors: HashMap::new(),
             staged_cursors: HashMap::new(),
             dropped: Dropped::default(),
-            settled_dropped: Dropped::default(),
+            published_dropped: Dropped::default(),
         }
     }
 
@@ -159,7 +159,7 @@ impl Store {
 
     /// The newest revision of which a tombstone was dropped: who holds less of this store cannot go on from there.
     pub fn forgotten(&self) -> Revision {
-        self.settled_dropped.revision
+        self.published_dropped.revision
     }
 
     /// Up to where this store holds others' changes, durably.
@@ -237,7 +237,7 @@ impl Store {
         self.apply(&entry, change, Some(origin), ConflictPolicy::SuppressAll)
             .inspect_err(|_| self.index.undo(point))?;
         if self.revision == before && is_live && !entry.group.is_live() {
-            self.tell_again(&entry);
+            self.republish_tombstone(&entry);
         }
         if self.revision == before || self.index.suppressed_len() == 0 {
             return Ok(Vec::new());
@@ -262,7 +262,7 @@ impl Store {
 
     /// A peer has what was deleted before its time: it heard of the delete and has dropped the tombstone, and then somebody
     /// who was rolled back told it of the group. So it hears of the delete once more.
-    fn tell_again(&mut self, entry: &Entry) {
+    fn republish_tombstone(&mut self, entry: &Entry) {
         let revision = self.revision.next();
         let header = FamilyMeta { revision, origin: None, ..entry.header };
         let new = Entry { header, ..entry.clone() };
@@ -273,7 +273,7 @@ impl Store {
 
     /// Notes what this store holds of the peer's, together with the merges of this draft.
     pub fn set_cursor(&mut self, peer: StoreId, cursor: PeerCursor) {
-        self.settle(peer, &cursor.site);
+        self.migrate_to_site(peer, &cursor.site);
         if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&cursor) {
             self.staged_cursors.insert(peer, cursor.clone());
             self.records.push(Record::Cursor { peer, cursor });
@@ -298,7 +298,7 @@ impl Store {
 
     /// A new group: empty, or what was known of it before its place was.
     pub(super) fn create(&mut self, id: GroupId) -> Arc<Entry> {
-        let known = self.adopt(&id);
+        let known = self.take_local_twin(&id);
         let entry = Arc::new(Entry::new(id));
         let Some(known) = known else { return entry };
         self.apply(&entry, known, None, ConflictPolicy::SuppressAll).expect("what cannot be shown is held back");
@@ -380,9 +380,9 @@ impl Store {
         released.extend(self.released_by(&gone));
         for of_group in released.chunk_by(|a, b| a.0 == b.0) {
             let names: Vec<_> = of_group.iter().map(|(_, name)| name.clone()).collect();
-            self.readmit(&of_group[0].0, &names);
+            self.retry_suppressed(&of_group[0].0, &names);
         }
-        self.fill_room();
+        self.admit_waiting();
         Ok(())
     }
 
@@ -420,8 +420,8 @@ impl Store {
 
     /// Publishes the draft.
     pub fn commit(&mut self) -> Committed {
-        self.index.settle();
-        self.settled_dropped = self.dropped;
+        self.index.commit();
+        self.published_dropped = self.dropped;
         self.records.clear();
         self.drafted_bytes = 0;
         let cursors: Vec<_> = self.staged_cursors.drain().collect();
@@ -443,7 +443,7 @@ impl Store {
         self.drafted_bytes = 0;
         self.staged_cursors.clear();
         self.staged.clear();
-        self.dropped = self.settled_dropped;
+        self.dropped = self.published_dropped;
         self.revision = self.published.head();
     }
 }
