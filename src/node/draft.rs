@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use crate::store::{Committed, Entry, PeerCursor, Scope, Store, StoreRefusal, SuppressedFamily, WriteOp, WriteTime};
+use crate::store::{
+    Committed, GroupEntry, PeerCursor, Scope, Store, StoreRefusal, SuppressedFamily, WriteOp, WriteTime,
+};
 use crate::wire::message::CONFLICT_REPORTS_MAX;
 use crate::wire::{ConflictReport, Delta};
 
@@ -173,7 +175,7 @@ pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport
         // In the draft: a delete or a later push may have come with the verdict.
         let entry = store.drafted(&id);
         // What is held back here too was known to be when it was taken.
-        let shown = |entry: &Entry| {
+        let shown = |entry: &GroupEntry| {
             let (family, mark) = entry.family(&report.family)?;
             (!mark.suppressed).then_some(family.stamp)
         };

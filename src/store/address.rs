@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use super::conflict::ConflictPolicy;
-use super::entry::Entry;
+use super::entry::GroupEntry;
 use super::writer::Store;
 use crate::model::{Group, GroupId, LabelSet, StoreId};
 
@@ -37,7 +37,7 @@ impl Store {
             return;
         }
         let mut own = self.published.groups_of(&Arc::default());
-        let is_own = |entry: &&Arc<Entry>| entry.id().site.is_empty();
+        let is_own = |entry: &&Arc<GroupEntry>| entry.id().site.is_empty();
         own.extend(self.staged.entries().filter(is_own).map(|entry| entry.id().clone()));
         let mut named: Vec<GroupId> = own.iter().filter_map(|id| GroupId::within(site, &id.key)).collect();
         named.sort_unstable();

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::conflict::{AdmissionTerms, Conflict, ConflictPolicy};
-use super::entry::{AdmittedFamilies, Entry, FamilyState};
+use super::entry::{AdmittedFamilies, FamilyState, GroupEntry};
 use super::index::related;
 use super::record::{FamilyMeta, FamilyMetasBuilder, Record};
 use super::refusal::StoreRefusal;
@@ -14,7 +14,7 @@ use crate::model::site::shown_family;
 use crate::model::{Changes, Family, Group, GroupFamily, GroupId, excerpt};
 
 /// A family whose values alone changed: there is nothing to check.
-fn same_schema(entry: &Entry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
+fn same_schema(entry: &GroupEntry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
     let shown = old.shown.as_ref().and_then(|was| {
         let shown = shown_family(entry.shown(), &new.family).ok()??;
         Some(Box::new(shown.with_schema(was.schema().clone())))
@@ -31,7 +31,7 @@ impl Store {
     /// the index, what came is checked and entered. Returned with the names of what was taken out.
     pub(super) fn admit_families(
         &mut self,
-        entry: &Entry,
+        entry: &GroupEntry,
         group: &Group,
         changes: &Changes,
         mark: FamilyMeta,
@@ -71,7 +71,7 @@ impl Store {
     /// Shows a family that came, or holds it back: whether that, and how it is shown.
     pub(super) fn admit_family(
         &mut self,
-        entry: &Entry,
+        entry: &GroupEntry,
         family: &Family,
         terms: AdmissionTerms,
     ) -> Result<(bool, FamilyState), StoreRefusal> {
@@ -87,7 +87,7 @@ impl Store {
         }
     }
 
-    fn suppress(&mut self, entry: &Entry, family: &Family, conflict: Conflict) -> FamilyState {
+    fn suppress(&mut self, entry: &GroupEntry, family: &Family, conflict: Conflict) -> FamilyState {
         let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.schema().series_len());
         self.index.suppress(family.name(), entry.id(), room);
         let conflict = Some(Arc::new(conflict));
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
-    fn admit(&mut self, entry: &Entry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
+    fn admit(&mut self, entry: &GroupEntry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
         let has = |label: &str| {
             let layouts = family.schema().layouts();
             entry.shown().contains(label)

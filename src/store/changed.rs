@@ -9,13 +9,13 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::entry::Entry;
+use super::entry::GroupEntry;
 use super::record::FamilyMeta;
 use super::scope::Scope;
 use crate::model::{Family, LabelSet, Revision, StoreId};
 
 /// Groups by the revisions of their changes.
-pub(super) type ByRevision = BTreeMap<Revision, Arc<Entry>>;
+pub(super) type ByRevision = BTreeMap<Revision, Arc<GroupEntry>>;
 
 /// The groups of each place by their changes.
 #[derive(Default)]
@@ -43,7 +43,7 @@ pub(super) fn is_known_to_peer(known: PeerKnowledge, mark: FamilyMeta) -> bool {
 /// The groups of some changes.
 pub(super) struct ChangeBatch {
     /// In the order of their first changes.
-    pub(super) entries: Vec<Arc<Entry>>,
+    pub(super) entries: Vec<Arc<GroupEntry>>,
     /// These are all up to here.
     pub(super) upto: Revision,
     /// Whether there is more after that.
@@ -52,7 +52,7 @@ pub(super) struct ChangeBatch {
 
 impl Changed {
     /// Lists a group, which is published with all up to `upto`.
-    pub(super) fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
+    pub(super) fn list(&mut self, entry: &Arc<GroupEntry>, upto: Revision) {
         let site = match self.0.get_mut(&entry.id().site) {
             Some(site) => site,
             None => self.0.entry(entry.id().site.clone()).or_default(),
@@ -66,7 +66,7 @@ impl Changed {
     }
 
     /// Lists a group no more. Its place stays until [`Changed::drop_empty`].
-    pub(super) fn unlist(&mut self, entry: &Entry) {
+    pub(super) fn unlist(&mut self, entry: &GroupEntry) {
         if let Some(site) = self.0.get_mut(&entry.id().site) {
             for revision in entry.revisions() {
                 site.groups.remove(&revision);
@@ -87,7 +87,7 @@ impl Changed {
     }
 
     /// The groups of a place, one of several changes more than once.
-    pub(super) fn groups_of(&self, site: &Arc<LabelSet>) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn groups_of(&self, site: &Arc<LabelSet>) -> impl Iterator<Item = &Arc<GroupEntry>> {
         self.0.get(site).into_iter().flat_map(|site| site.groups.values())
     }
 
@@ -146,7 +146,7 @@ impl SiteChanges {
 }
 
 /// The changes of a place that are still to come, each with its group.
-type ChangesIter<'a> = Peekable<Range<'a, Revision, Arc<Entry>>>;
+type ChangesIter<'a> = Peekable<Range<'a, Revision, Arc<GroupEntry>>>;
 
 /// The next change of a place; the earlier, the greater.
 fn next_of(at: usize, site: &mut ChangesIter<'_>) -> Option<Reverse<(Revision, usize)>> {
@@ -159,11 +159,11 @@ fn last_before(revision: Revision) -> Revision {
 
 /// About how large changes of groups are. Each group is looked through once, however many changes it has.
 #[derive(Default)]
-struct Sizes(HashMap<*const Entry, Vec<(Revision, usize)>>);
+struct Sizes(HashMap<*const GroupEntry, Vec<(Revision, usize)>>);
 
 impl Sizes {
     /// The bytes of that change, and whether it is the first of its group that was asked for.
-    fn of(&mut self, entry: &Arc<Entry>, revision: Revision) -> (usize, bool) {
+    fn of(&mut self, entry: &Arc<GroupEntry>, revision: Revision) -> (usize, bool) {
         let (sizes, is_first) = match self.0.entry(Arc::as_ptr(entry)) {
             Occupied(sizes) => (sizes.into_mut(), false),
             Vacant(new) => (new.insert(change_bytes(entry)), true),
@@ -174,7 +174,7 @@ impl Sizes {
 }
 
 /// Of each change that left something of the group as it is, in their order, about how many bytes that is.
-fn change_bytes(entry: &Entry) -> Vec<(Revision, usize)> {
+fn change_bytes(entry: &GroupEntry) -> Vec<(Revision, usize)> {
     let family_bytes =
         |family: &Family| 32 + 8 * family.values().len() + family.raw_metrics_bytes() + family.schema().bytes() / 8;
     let families = entry.families().map(|(f, mark, _)| (mark.revision, family_bytes(&f.family)));

@@ -12,9 +12,9 @@ use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, PushTime, Revi
 
 /// One group of a store; immutable once published.
 #[derive(Clone, Debug)]
-pub struct Entry {
+pub struct GroupEntry {
     /// What it is called; never changes.
-    pub(crate) names: Arc<Names>,
+    pub(crate) names: Arc<GroupNames>,
     /// The state.
     pub group: Group,
     /// Bookkeeping of clear timestamp, deletion and times. Held: another group is shown under the same labels and was there first,
@@ -30,7 +30,7 @@ pub struct Entry {
 
 /// What a group is called, once for all versions of it: each takes one reference, and leaves the labels where they are.
 #[derive(Debug)]
-pub(crate) struct Names {
+pub(crate) struct GroupNames {
     id: GroupId,
     shown: Arc<LabelSet>,
     full: Arc<LabelSet>,
@@ -68,13 +68,13 @@ impl SuppressedFamily {
     }
 }
 
-impl Entry {
+impl GroupEntry {
     /// A group that was never written to.
     pub fn new(id: GroupId) -> Self {
         let shown = id.shown();
         let full = fill(&shown);
         Self {
-            names: Arc::new(Names { id, shown, full }),
+            names: Arc::new(GroupNames { id, shown, full }),
             group: Group::default(),
             header: FamilyMeta::default(),
             marks: FamilyMetas::default(),
@@ -214,8 +214,8 @@ impl Entry {
 
 /// Reads what whoever goes through groups looks at first. Reads that do not need each other wait for memory together; what is
 /// done to group after group, or counts references, waits for each. So this is done a step at a time, for all groups.
-pub(super) fn read_ahead<'a>(entries: impl Iterator<Item = &'a Entry> + Clone) {
-    fn step<'a>(entries: impl Iterator<Item = &'a Entry>, read: impl Fn(&'a Entry) -> u64) {
+pub(super) fn read_ahead<'a>(entries: impl Iterator<Item = &'a GroupEntry> + Clone) {
+    fn step<'a>(entries: impl Iterator<Item = &'a GroupEntry>, read: impl Fn(&'a GroupEntry) -> u64) {
         // What is read matters to nobody, but the compiler must not know.
         black_box(entries.map(read).fold(0, BitXor::bitxor));
     }

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::entry::Entry;
+use super::entry::GroupEntry;
 
 /// A group as it is published and as the draft has it; `None` where it is not there.
 pub(super) struct GroupChange {
-    pub(super) before: Option<Arc<Entry>>,
-    pub(super) after: Option<Arc<Entry>>,
+    pub(super) before: Option<Arc<GroupEntry>>,
+    pub(super) after: Option<Arc<GroupEntry>>,
 }
 
 impl GroupChange {

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::conflict::Conflict;
-use super::entry::{Entry, fill};
+use super::entry::{GroupEntry, fill};
 use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, excerpt};
 
 /// The names of a grouping key's labels.
@@ -48,7 +48,7 @@ pub trait Groups {
 #[derive(Default)]
 pub struct Index {
     names: HashMap<Arc<str>, NameUse>,
-    /// Live groups by their full labels ([`super::Entry::full`]); the first is the one shown.
+    /// Live groups by their full labels ([`super::GroupEntry::full`]); the first is the one shown.
     keys: HashMap<Arc<LabelSet>, Vec<GroupId>>,
     /// Groups in which a family of that name is held back, each with the room that it waits for if that is why.
     suppressed: HashMap<Arc<str>, BTreeMap<GroupId, Option<usize>>>,
@@ -105,7 +105,7 @@ impl Index {
 
     /// Whether `family`, as shown, can be shown in the group. The group must not be showing a family of this name (take
     /// that out first).
-    pub fn check(&self, entry: &Entry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
+    pub fn check(&self, entry: &GroupEntry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
         let (name, metric_type, shown) = (family.name(), family.schema().metric_type(), entry.shown());
         if let Some(owner) = self.owner(entry.full()).filter(|owner| *owner != entry.id()) {
             return Err(Conflict::Shadowed { labels: shown.clone(), by: owner.clone() });

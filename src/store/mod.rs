@@ -29,7 +29,7 @@ mod tests;
 
 pub use blocks::{Block, Chunk, ShownFamily};
 pub use conflict::Conflict;
-pub use entry::{Entry, SuppressedFamily};
+pub use entry::{GroupEntry, SuppressedFamily};
 pub use piece_cache::{CacheBudget, CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use refusal::StoreRefusal;

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::conflict::{AdmissionTerms, ConflictPolicy};
-use super::entry::{Entry, FamilyState};
+use super::entry::{FamilyState, GroupEntry};
 use super::record::{FamilyMeta, FamilyMetasBuilder, GroupRecord, Identity, PeerCursor, Record};
 use super::writer::Store;
 use crate::model::{Epoch, GroupFamily, GroupId, LabelSet, Position, Revision, StoreId};
@@ -42,7 +42,7 @@ impl Store {
         let GroupRecord { id, mut group, header, families } = record;
         let mut entry = match self.staged.take(&id) {
             Some(entry) => Arc::unwrap_or_clone(entry),
-            None => Entry::new(id),
+            None => GroupEntry::new(id),
         };
         group.map_families(|family| Some(self.schemas.intern(family.clone())));
         let mut marks: HashMap<Arc<str>, FamilyMeta> =
@@ -68,7 +68,7 @@ impl Store {
     /// whose record is left to be made durable and committed.
     pub fn open(&mut self, identity: Identity, epoch: Epoch) {
         self.identity = identity;
-        let mut entries: Vec<Arc<Entry>> = self.staged.entries().cloned().collect();
+        let mut entries: Vec<Arc<GroupEntry>> = self.staged.entries().cloned().collect();
         entries.sort_by_key(|entry| (entry.header.suppressed, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
             self.index.add_key(entry.full(), entry.id());
@@ -104,8 +104,8 @@ impl Store {
         if own.is_empty() {
             return;
         }
-        let is_twin = |entry: &Arc<Entry>| !entry.id().site.is_empty() && own.contains(entry.shown());
-        let mut twins: Vec<Arc<Entry>> = self.published.entries().into_iter().filter(is_twin).collect();
+        let is_twin = |entry: &Arc<GroupEntry>| !entry.id().site.is_empty() && own.contains(entry.shown());
+        let mut twins: Vec<Arc<GroupEntry>> = self.published.entries().into_iter().filter(is_twin).collect();
         twins.sort_by_key(|entry| entry.revision());
         for entry in twins {
             self.merge_local_twin(entry.id());

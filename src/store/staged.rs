@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use super::entry::Entry;
+use super::entry::GroupEntry;
 use super::group_change::GroupChange;
 use super::index::Groups;
 use super::view::Published;
@@ -36,7 +36,7 @@ impl Staged {
     }
 
     /// The group as it is in the draft.
-    pub(super) fn get(&self, id: &GroupId) -> Option<Arc<Entry>> {
+    pub(super) fn get(&self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         match self.change(id) {
             Some(change) => change.after.clone(),
             None => self.published.group(id),
@@ -44,7 +44,7 @@ impl Staged {
     }
 
     /// The same, of a group that is likely to be set next: it is looked up once.
-    pub(super) fn get_to_set(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
+    pub(super) fn get_to_set(&mut self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         if let Some(change) = self.change(id) {
             return change.after.clone();
         }
@@ -63,7 +63,7 @@ impl Staged {
     }
 
     /// Adds a group that the draft lacks, as it is published, if it is. Returns where it stands.
-    fn add(&mut self, id: GroupId, before: Option<Arc<Entry>>) -> usize {
+    fn add(&mut self, id: GroupId, before: Option<Arc<GroupEntry>>) -> usize {
         let at = self.changes.len();
         self.positions.insert(id, at);
         self.changes.push(GroupChange { after: before.clone(), before });
@@ -71,7 +71,7 @@ impl Staged {
     }
 
     /// Drafts a change of the group; `None` forgets it.
-    pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<Entry>>) {
+    pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<GroupEntry>>) {
         let at = match self.positions.get(id) {
             Some(at) => *at,
             None => self.add(id.clone(), self.published.group(id)),
@@ -83,7 +83,7 @@ impl Staged {
     }
 
     /// Takes a group out of a draft over nothing, to be changed and set again.
-    pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<Entry>> {
+    pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         let change = &mut self.changes[*self.positions.get(id)?];
         debug_assert!(change.before.is_none(), "what is published stays as it is until it is set");
         self.new -= usize::from(change.is_new());
@@ -107,7 +107,7 @@ impl Staged {
     }
 
     /// The groups that are in the draft; others may be published.
-    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<Entry>> {
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<GroupEntry>> {
         self.changes.iter().filter_map(|change| change.after.as_ref())
     }
 
@@ -138,9 +138,9 @@ mod tests {
     use crate::model::{LabelSet, Revision};
     use crate::store::FamilyMeta;
 
-    fn version(id: &GroupId, revision: u64) -> Option<Arc<Entry>> {
+    fn version(id: &GroupId, revision: u64) -> Option<Arc<GroupEntry>> {
         let header = FamilyMeta { revision: Revision(revision), ..FamilyMeta::default() };
-        Some(Arc::new(Entry { header, ..Entry::new(id.clone()) }))
+        Some(Arc::new(GroupEntry { header, ..GroupEntry::new(id.clone()) }))
     }
 
     #[test]
@@ -161,7 +161,8 @@ mod tests {
         assert!([&a, &c, &d].map(|id| staged.has_changed(id)) == [true; 3] && !staged.has_changed(&b));
         assert_eq!(staged.new_len(), 1);
         let changed = staged.clear();
-        let ids: Vec<&GroupId> = changed.iter().filter_map(|change| change.after.as_deref()).map(Entry::id).collect();
+        let ids: Vec<&GroupId> =
+            changed.iter().filter_map(|change| change.after.as_deref()).map(GroupEntry::id).collect();
         assert_eq!(ids, [&c, &a, &d]);
     }
 
@@ -183,7 +184,7 @@ mod tests {
         let fill = |staged: &mut Staged, groups: usize| {
             for group in 0..groups {
                 let id = GroupId::local(LabelSet::new([("job", group.to_string())]));
-                staged.set(&id, Some(Arc::new(Entry::new(id.clone()))));
+                staged.set(&id, Some(Arc::new(GroupEntry::new(id.clone()))));
             }
             assert_eq!((staged.new_len(), staged.clear().len(), staged.new_len()), (groups, groups, 0));
             staged.positions.capacity()

@@ -9,7 +9,7 @@ use foldhash::{HashMap, HashSet};
 
 use super::blocks::{Block, Blocks, ShownFamily};
 use super::changed::{ByRevision, ChangeBatch, Changed, is_known_to_peer};
-use super::entry::{self, Entry};
+use super::entry::{self, GroupEntry};
 use super::group_change::GroupChange;
 use super::record::FamilyMeta;
 use super::scope::Scope;
@@ -85,7 +85,7 @@ impl GroupTimes {
 
 #[derive(Default)]
 pub(super) struct View {
-    pub(super) groups: HashMap<GroupId, Arc<Entry>>,
+    pub(super) groups: HashMap<GroupId, Arc<GroupEntry>>,
     pub(super) changed: Changed,
     tombstones: ByRevision,
     /// Groups of which something is held back.
@@ -116,9 +116,9 @@ impl Published {
     }
 
     /// The live groups that are shown, sorted by their labels.
-    pub fn groups(&self) -> Vec<Arc<Entry>> {
-        let live = |entry: &&Arc<Entry>| entry.group.is_live();
-        let mut groups: Vec<Arc<Entry>> = self.lock().groups.values().filter(live).cloned().collect();
+    pub fn groups(&self) -> Vec<Arc<GroupEntry>> {
+        let live = |entry: &&Arc<GroupEntry>| entry.group.is_live();
+        let mut groups: Vec<Arc<GroupEntry>> = self.lock().groups.values().filter(live).cloned().collect();
         groups.sort_by(|a, b| a.shown().cmp(b.shown()));
         groups
     }
@@ -136,18 +136,18 @@ impl Published {
     }
 
     /// The live groups of which something is held back, sorted by their labels.
-    pub fn suppressed(&self) -> Vec<Arc<Entry>> {
+    pub fn suppressed(&self) -> Vec<Arc<GroupEntry>> {
         let view = self.lock();
-        let mut suppressed: Vec<Arc<Entry>> = view.suppressed.iter().map(|id| view.groups[id].clone()).collect();
+        let mut suppressed: Vec<Arc<GroupEntry>> = view.suppressed.iter().map(|id| view.groups[id].clone()).collect();
         drop(view);
         suppressed.sort_by(|a, b| a.shown().cmp(b.shown()));
         suppressed
     }
 
     /// The live group with exactly these labels; if there are two, the one that is shown.
-    pub fn find(&self, shown: &LabelSet) -> Option<Arc<Entry>> {
+    pub fn find(&self, shown: &LabelSet) -> Option<Arc<GroupEntry>> {
         let view = self.lock();
-        let is_it = |entry: &&Arc<Entry>| entry.group.is_live() && **entry.shown() == *shown;
+        let is_it = |entry: &&Arc<GroupEntry>| entry.group.is_live() && **entry.shown() == *shown;
         let ids = view.changed.sites().filter_map(|site| GroupId::within(site, shown));
         let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.suppressed);
         if let Some(entry) = plain {
@@ -166,20 +166,20 @@ impl Published {
     }
 
     /// One group, live or a tombstone.
-    pub fn group(&self, id: &GroupId) -> Option<Arc<Entry>> {
+    pub fn group(&self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         self.lock().groups.get(id).cloned()
     }
 
     /// The same of many groups, sooner than one after the other.
-    pub(super) fn groups_by_id(&self, ids: &[GroupId]) -> Vec<Option<Arc<Entry>>> {
+    pub(super) fn groups_by_id(&self, ids: &[GroupId]) -> Vec<Option<Arc<GroupEntry>>> {
         let view = self.lock();
-        let found: Vec<Option<&Arc<Entry>>> = ids.iter().map(|id| view.groups.get(id)).collect();
+        let found: Vec<Option<&Arc<GroupEntry>>> = ids.iter().map(|id| view.groups.get(id)).collect();
         entry::read_ahead(found.iter().flatten().map(|entry| &***entry));
         found.into_iter().map(Option::<&_>::cloned).collect()
     }
 
     /// All groups, tombstones included, in no order.
-    pub fn entries(&self) -> Vec<Arc<Entry>> {
+    pub fn entries(&self) -> Vec<Arc<GroupEntry>> {
         self.lock().groups.values().cloned().collect()
     }
 
@@ -227,7 +227,7 @@ impl Published {
 
     /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest
     /// ago: what is behind sixteen times as many that are not due is not looked at.
-    pub fn tombstones(&self, upto: Revision, before_ns: u64, len_max: usize) -> Vec<Arc<Entry>> {
+    pub fn tombstones(&self, upto: Revision, before_ns: u64, len_max: usize) -> Vec<Arc<GroupEntry>> {
         let view = self.lock();
         let oldest = view.tombstones.range(..=upto).take(16 * len_max);
         // By all that it says: what is dropped sets the time that all later writes come after.
@@ -267,7 +267,7 @@ impl View {
         sites
     }
 
-    fn list(&mut self, entry: &Arc<Entry>, upto: Revision) {
+    fn list(&mut self, entry: &Arc<GroupEntry>, upto: Revision) {
         self.changed.list(entry, upto);
         if entry.has_suppressed() {
             self.suppressed.insert(entry.id().clone());
@@ -280,7 +280,7 @@ impl View {
         }
     }
 
-    fn unlist(&mut self, old: Option<&Entry>) {
+    fn unlist(&mut self, old: Option<&GroupEntry>) {
         let Some(entry) = old else { return };
         self.suppressed.remove(entry.id());
         self.changed.unlist(entry);
@@ -293,7 +293,7 @@ impl View {
     }
 
     /// Takes out of the blocks what the new version does not show.
-    fn unshow(&mut self, old: Option<&Entry>, new: Option<&Entry>) {
+    fn unshow(&mut self, old: Option<&GroupEntry>, new: Option<&GroupEntry>) {
         let Some(old) = old else { return };
         let mut walk = new.map(|new| new.group.walk());
         let mut stays = |name: &Arc<str>| {
@@ -309,7 +309,7 @@ impl View {
         }
     }
 
-    fn show(&mut self, old: Option<&Entry>, new: &Entry) {
+    fn show(&mut self, old: Option<&GroupEntry>, new: &GroupEntry) {
         let mut walk = old.map(|old| old.group.walk());
         for (family, site) in new.shown_hints() {
             let at = walk.as_mut().and_then(|walk| walk.find(family.name()));
@@ -330,12 +330,12 @@ impl View {
     }
 }
 
-fn shows_times(entry: &Entry) -> bool {
+fn shows_times(entry: &GroupEntry) -> bool {
     entry.group.is_live() && !entry.header.suppressed
 }
 
 /// The families that tell when pushes to the group were last accepted and refused.
-pub fn time_families(entry: &Entry) -> [Family; 2] {
+pub fn time_families(entry: &GroupEntry) -> [Family; 2] {
     let instance = entry.has_instance();
     let [pushed, failed] = times(entry);
     [TIMES.family(0, instance, pushed), TIMES.family(1, instance, failed)]
@@ -344,7 +344,7 @@ pub fn time_families(entry: &Entry) -> [Family; 2] {
 static TIMES: LazyLock<Times> = LazyLock::new(Times::default);
 
 /// When pushes were last accepted and refused.
-fn times(entry: &Entry) -> [f64; 2] {
+fn times(entry: &GroupEntry) -> [f64; 2] {
     [entry.push_time_seconds(), entry.push_failure_time_seconds()]
 }
 

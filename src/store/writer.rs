@@ -10,7 +10,7 @@ use std::sync::Arc;
 use foldhash::HashSet;
 
 use super::conflict::{AdmissionTerms, ConflictPolicy};
-use super::entry::{Entry, SuppressedFamily};
+use super::entry::{GroupEntry, SuppressedFamily};
 use super::index::Index;
 use super::record::{FamilyMeta, Identity, PeerCursor, Record};
 use super::refusal::StoreRefusal;
@@ -251,7 +251,7 @@ impl Store {
     }
 
     /// The group as it is in the draft.
-    pub fn drafted(&self, id: &GroupId) -> Option<Arc<Entry>> {
+    pub fn drafted(&self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         self.staged.get(id)
     }
 
@@ -262,10 +262,10 @@ impl Store {
 
     /// A peer has what was deleted before its time: it heard of the delete and has dropped the tombstone, and then somebody
     /// who was rolled back told it of the group. So it hears of the delete once more.
-    fn republish_tombstone(&mut self, entry: &Entry) {
+    fn republish_tombstone(&mut self, entry: &GroupEntry) {
         let revision = self.revision.next();
         let header = FamilyMeta { revision, origin: None, ..entry.header };
-        let new = Entry { header, ..entry.clone() };
+        let new = GroupEntry { header, ..entry.clone() };
         self.records.push(Record::Group(new.record(|_| false)));
         self.revision = revision;
         self.staged.set(entry.id(), Some(Arc::new(new)));
@@ -297,9 +297,9 @@ impl Store {
     }
 
     /// A new group: empty, or what was known of it before its place was.
-    pub(super) fn create(&mut self, id: GroupId) -> Arc<Entry> {
+    pub(super) fn create(&mut self, id: GroupId) -> Arc<GroupEntry> {
         let known = self.take_local_twin(&id);
-        let entry = Arc::new(Entry::new(id));
+        let entry = Arc::new(GroupEntry::new(id));
         let Some(known) = known else { return entry };
         self.apply(&entry, known, None, ConflictPolicy::SuppressAll).expect("what cannot be shown is held back");
         self.staged.get(entry.id()).unwrap_or(entry)
@@ -324,7 +324,7 @@ impl Store {
     }
 
     /// Whether a group that was deleted, if this is one, can be `live` again.
-    fn check_revival(&self, entry: &Entry, live: bool) -> Result<(), StoreRefusal> {
+    fn check_revival(&self, entry: &GroupEntry, live: bool) -> Result<(), StoreRefusal> {
         let max = self.rules.limits.groups_max;
         if live && !entry.group.is_live() && self.published.counts().groups + self.staged.new_len() >= max {
             return Err(StoreRefusal::Limit { name: "limits.groups_max", max });
@@ -336,7 +336,7 @@ impl Store {
     /// for the caller to undo).
     pub(super) fn apply(
         &mut self,
-        entry: &Arc<Entry>,
+        entry: &Arc<GroupEntry>,
         mut change: Group,
         origin: Option<StoreId>,
         policy: ConflictPolicy,
@@ -387,12 +387,12 @@ impl Store {
     }
 
     /// Whether another group is shown under the labels of this one.
-    pub(super) fn is_shadowed(&self, entry: &Entry) -> bool {
+    pub(super) fn is_shadowed(&self, entry: &GroupEntry) -> bool {
         self.index.owner(entry.full()).is_some_and(|owner| owner != entry.id())
     }
 
     /// Enters or takes out the group's labels; if another group is shown under them now, its held-back families.
-    fn move_key(&mut self, entry: &Entry, live: bool) -> Vec<(GroupId, Arc<str>)> {
+    fn move_key(&mut self, entry: &GroupEntry, live: bool) -> Vec<(GroupId, Arc<str>)> {
         if live {
             self.index.add_key(entry.full(), entry.id());
             return Vec::new();

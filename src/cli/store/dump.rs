@@ -19,7 +19,7 @@ use crate::gateway::instant::rfc3339;
 use crate::gateway::path::group_path;
 use crate::model::{Family, LabelSet};
 use crate::storage::Inspection;
-use crate::store::Entry;
+use crate::store::GroupEntry;
 
 /// Ends a body in the script. No line of the text format is like this: it has no value.
 const END: &str = "END-OF-GROUP";
@@ -35,7 +35,7 @@ impl Dump {
     /// Prints the groups, sorted by their labels.
     pub(super) fn print(&self, path: &Path, inspection: &Inspection, out: &mut dyn Write) -> io::Result<()> {
         let wanted =
-            |entry: &Arc<Entry>| self.labels.iter().all(|(name, value)| entry.shown().get(name) == Some(value));
+            |entry: &Arc<GroupEntry>| self.labels.iter().all(|(name, value)| entry.shown().get(name) == Some(value));
         let mut entries = inspection.store.published().entries();
         entries.retain(wanted);
         entries.sort_by(|a, b| a.id().cmp(b.id()));
@@ -50,7 +50,7 @@ impl Dump {
         Ok(())
     }
 
-    fn group(&self, entry: &Entry, names: NameValidation, out: &mut dyn Write) -> io::Result<()> {
+    fn group(&self, entry: &GroupEntry, names: NameValidation, out: &mut dyn Write) -> io::Result<()> {
         let labels = if self.without_place { &entry.id().key } else { entry.shown() };
         let group = &entry.group;
         if !group.is_live() {
@@ -109,7 +109,7 @@ impl Dump {
 
     /// Families that contradict others, which would make the whole push one that is refused; all of a group that is
     /// shadowed by another under the same labels.
-    fn held_back(&self, entry: &Entry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
+    fn held_back(&self, entry: &GroupEntry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
         for (f, _, state) in entry.families().filter(|(_, mark, _)| mark.suppressed || is_shadowed) {
             let why = state.conflict.as_ref().map_or("it contradicts another group".into(), ToString::to_string);
             writeln!(out, "# held back: {}", why.replace('\n', " "))?;
@@ -123,10 +123,10 @@ impl Dump {
 
 /// Which names the node takes that the groups are pushed to again: what looks like an escaped name is one only where names
 /// may be UTF-8, and there some are.
-fn names(entries: &[Arc<Entry>]) -> NameValidation {
+fn names(entries: &[Arc<GroupEntry>]) -> NameValidation {
     let legacy = NameValidation::Legacy;
-    let labels = |entry: &Entry| entry.shown().iter().all(|label| legacy.allows_label(label.name));
-    let metrics = |entry: &Entry| entry.families().all(|(f, ..)| legacy.allows_metric(f.family.name()));
+    let labels = |entry: &GroupEntry| entry.shown().iter().all(|label| legacy.allows_label(label.name));
+    let metrics = |entry: &GroupEntry| entry.families().all(|(f, ..)| legacy.allows_metric(f.family.name()));
     if entries.iter().all(|entry| labels(entry) && metrics(entry)) { legacy } else { NameValidation::Utf8 }
 }
 

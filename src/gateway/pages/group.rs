@@ -6,7 +6,7 @@ use askama::Template;
 
 use crate::exposition::name::NameValidation;
 use crate::model::{LabelSet, excerpt_up_to};
-use crate::store::Entry;
+use crate::store::GroupEntry;
 
 use super::super::path::group_path;
 use super::super::reply::HttpReply;
@@ -71,7 +71,7 @@ struct SeriesView<'a> {
 
 impl<'a> GroupFragment<'a> {
     /// The page of a group at that time. `names`: which names paths may have here.
-    pub fn new(entry: &'a Entry, names: NameValidation, now_ns: u64) -> Self {
+    pub fn new(entry: &'a GroupEntry, names: NameValidation, now_ns: u64) -> Self {
         let (labels, group) = (entry.shown(), &entry.group);
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
@@ -184,15 +184,15 @@ mod tests {
     use crate::store::Conflict;
     use crate::store::entry::FamilyState;
 
-    fn entry(family: Family) -> Entry {
+    fn entry(family: Family) -> GroupEntry {
         let moment =
             PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let labels = LabelSet::new([("job", "a"), ("path", "/x")]);
         let group = Group::put(moment, vec![family]);
-        Entry { group, families: vec![FamilyState::default()], ..Entry::new(GroupId::local(labels)) }
+        GroupEntry { group, families: vec![FamilyState::default()], ..GroupEntry::new(GroupId::local(labels)) }
     }
 
-    fn shown(entry: &Entry) -> String {
+    fn shown(entry: &GroupEntry) -> String {
         String::from_utf8(GroupFragment::new(entry, NameValidation::Legacy, 1_795_343_713_000_000_000).reply().body)
             .unwrap()
     }
@@ -262,8 +262,11 @@ mod tests {
             PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1_795_343_653_000_000_000 };
         let group = Group::put(moment, families.collect());
         let states = vec![FamilyState::default(); 1_100];
-        let page =
-            shown(&Entry { group, families: states, ..Entry::new(GroupId::local(LabelSet::new([("job", "a")]))) });
+        let page = shown(&GroupEntry {
+            group,
+            families: states,
+            ..GroupEntry::new(GroupId::local(LabelSet::new([("job", "a")])))
+        });
         assert!(page.contains("more series") && page.contains("more metrics"));
         assert!(page.len() < 5 * PAGE_BYTES_MAX, "{} bytes", page.len());
     }
@@ -283,8 +286,11 @@ mod tests {
         let group = Group::put(moment, families.collect());
         let conflict = Conflict::Duplicate { name: "m".into(), labels: "x".repeat(20_000), group: None };
         let states = vec![FamilyState { conflict: Some(Arc::new(conflict)), ..FamilyState::default() }; 900];
-        let page =
-            shown(&Entry { group, families: states, ..Entry::new(GroupId::local(LabelSet::new([("job", "a")]))) });
+        let page = shown(&GroupEntry {
+            group,
+            families: states,
+            ..GroupEntry::new(GroupId::local(LabelSet::new([("job", "a")])))
+        });
         assert!(page.contains("held back") && page.contains("more metrics"));
         assert!(page.len() < PAGE_BYTES_MAX + LAYOUT_BYTES, "{} bytes", page.len());
     }

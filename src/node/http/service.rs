@@ -22,7 +22,7 @@ use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_store};
 use crate::node::writer::{WriteError, Writer};
 use crate::store::view::time_families;
-use crate::store::{CacheBudget, Entry, WriteOp};
+use crate::store::{CacheBudget, GroupEntry, WriteOp};
 
 /// What a request can ask of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -325,7 +325,7 @@ fn read_push(
     Ok(families)
 }
 
-fn group_json(entry: &Entry) -> serde_json::Value {
+fn group_json(entry: &GroupEntry) -> serde_json::Value {
     let (pushed, failed) = (entry.group.pushed(), entry.group.failed());
     let ns = |moment: Option<PushTime>| moment.map_or(0, |moment| moment.wall_ns);
     let times = time_families(entry);

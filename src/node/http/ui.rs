@@ -8,7 +8,7 @@ use crate::gateway::pages::{
     EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownFamily, StatusPage, SuppressedFamily, UplinkSummary,
 };
 use crate::model::LabelSet;
-use crate::store::{Conflict, Entry, Published};
+use crate::store::{Conflict, GroupEntry, Published};
 
 impl Service {
     /// The page of groups, or the list on it.
@@ -71,7 +71,7 @@ impl Service {
 }
 
 /// What is held back: of which group, and which of its families. What is shown instead is looked up for a page's part alone.
-fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
+fn held(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
     let entries = published.suppressed();
     let families = entries.iter().flat_map(|entry| {
         let held = entry.families().enumerate().filter(|(_, (.., state))| state.conflict.is_some());
@@ -81,7 +81,7 @@ fn held(published: &Published) -> Vec<(Arc<Entry>, usize)> {
 }
 
 /// One of these, with what is shown instead.
-fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<SuppressedFamily> {
+fn held_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedFamily> {
     let (held, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
     let conflict = state.conflict.as_ref()?;
     Some(SuppressedFamily {
@@ -93,7 +93,7 @@ fn held_family(published: &Published, entry: &Entry, at: usize) -> Option<Suppre
     })
 }
 
-fn shown_instead(published: &Published, entry: &Entry, conflict: &Conflict) -> Option<ShownFamily> {
+fn shown_instead(published: &Published, entry: &GroupEntry, conflict: &Conflict) -> Option<ShownFamily> {
     match conflict {
         Conflict::Type { name, .. } => Some(by_name(published, name)),
         Conflict::Suffix { used, .. } => Some(by_name(published, used)),

@@ -85,7 +85,7 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
                 let due = |mark: FamilyMeta| {
                     mark.revision > since && !(mark.origin == Some(StoreId(1)) && mark.revision > after)
                 };
-                let concerned = |entry: &&Arc<Entry>| match &scope {
+                let concerned = |entry: &&Arc<GroupEntry>| match &scope {
                     Scope::Site(site) => entry.id().site == *site,
                     Scope::Shown => true,
                 };
