@@ -54,7 +54,7 @@ pub struct UplinkSummary {
 
 /// A family that is kept but not shown.
 #[derive(Clone, Debug, Default)]
-pub struct SuppressedFamily {
+pub struct SuppressedSummary {
     /// The metric's name.
     pub name: Arc<str>,
     /// Its type.
@@ -64,12 +64,12 @@ pub struct SuppressedFamily {
     /// What it conflicts in.
     pub reason: String,
     /// What is shown instead; `None` if nothing stands in its way but a bound.
-    pub shown_instead: Option<ShownFamily>,
+    pub shown_instead: Option<ShownSummary>,
 }
 
 /// What is shown instead of a family that is held back.
 #[derive(Clone, Debug, Default)]
-pub struct ShownFamily {
+pub struct ShownSummary {
     /// The metric's name; empty where whole groups conflict.
     pub name: Arc<str>,
     /// Its type; empty where whole groups conflict.
@@ -134,7 +134,7 @@ impl EdgeRows {
 /// The families held back on a page.
 #[derive(Clone, Debug, Default)]
 pub(super) struct SuppressedRows {
-    pub rows: Vec<SuppressedFamily>,
+    pub rows: Vec<SuppressedSummary>,
     pub pager: Pager,
     names: NameValidation,
 }
@@ -142,7 +142,7 @@ pub(super) struct SuppressedRows {
 impl SuppressedRows {
     pub fn new<T>(
         suppressed: Vec<T>,
-        row: impl FnMut(T) -> Option<SuppressedFamily>,
+        row: impl FnMut(T) -> Option<SuppressedSummary>,
         search: &Search,
         names: NameValidation,
     ) -> Self {

@@ -10,7 +10,7 @@ use crate::model::LabelSet;
 use super::super::path::group_path;
 use super::super::reply::HttpReply;
 use super::asset::VERSION;
-use super::hub::{EdgeRows, EdgeSummary, SuppressedFamily, SuppressedRows, UplinkSummary, lag};
+use super::hub::{EdgeRows, EdgeSummary, SuppressedRows, SuppressedSummary, UplinkSummary, lag};
 use super::pager::{Pager, grouped};
 use super::search::Search;
 use super::{page, when};
@@ -140,7 +140,7 @@ impl IndexPage {
     }
 
     /// With the families that are held back: all of them, of which only those on the page become rows.
-    pub fn with_suppressed<T>(mut self, suppressed: Vec<T>, row: impl FnMut(T) -> Option<SuppressedFamily>) -> Self {
+    pub fn with_suppressed<T>(mut self, suppressed: Vec<T>, row: impl FnMut(T) -> Option<SuppressedSummary>) -> Self {
         self.suppressed = SuppressedRows::new(suppressed, row, &self.list.search, self.list.names);
         self
     }

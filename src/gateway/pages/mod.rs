@@ -22,7 +22,7 @@ use super::reply::{HTML, HttpReply};
 
 pub(super) use asset::asset;
 pub use group::GroupFragment;
-pub use hub::{EdgeSummary, ShownFamily, SuppressedFamily, UplinkSummary};
+pub use hub::{EdgeSummary, ShownSummary, SuppressedSummary, UplinkSummary};
 pub use index::{GroupList, IndexPage};
 pub use search::{Matcher, Search};
 

@@ -76,18 +76,18 @@ fn what_was_pushed_is_text_and_nothing_else() {
         address: HOSTILE.into(),
         ..EdgeSummary::default()
     };
-    let shown_instead = ShownFamily {
+    let shown_instead = ShownSummary {
         name: HOSTILE.into(),
         group: Some(hostile.clone()),
         site: Some(hostile.clone()),
-        ..ShownFamily::default()
+        ..ShownSummary::default()
     };
-    let suppressed = SuppressedFamily {
+    let suppressed = SuppressedSummary {
         name: HOSTILE.into(),
         group: hostile.clone(),
         reason: HOSTILE.into(),
         shown_instead: Some(shown_instead),
-        ..SuppressedFamily::default()
+        ..SuppressedSummary::default()
     };
     let uplink = UplinkSummary { hub: HOSTILE.into(), last_error: HOSTILE.into(), ..UplinkSummary::default() };
     let index = IndexPage::new(list("", &[hostile]), true);

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::service::Service;
 use crate::gateway::HttpReply;
 use crate::gateway::pages::{
-    EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownFamily, StatusPage, SuppressedFamily, UplinkSummary,
+    EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownSummary, StatusPage, SuppressedSummary,
+    UplinkSummary,
 };
 use crate::model::LabelSet;
 use crate::store::{Conflict, GroupEntry, Published};
@@ -81,10 +82,10 @@ fn held(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
 }
 
 /// One of these, with what is shown instead.
-fn held_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedFamily> {
+fn held_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedSummary> {
     let (held, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
     let conflict = state.conflict.as_ref()?;
-    Some(SuppressedFamily {
+    Some(SuppressedSummary {
         name: held.family.name().clone(),
         type_name: held.family.schema().metric_type().name(),
         group: entry.shown().clone(),
@@ -93,27 +94,27 @@ fn held_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<S
     })
 }
 
-fn shown_instead(published: &Published, entry: &GroupEntry, conflict: &Conflict) -> Option<ShownFamily> {
+fn shown_instead(published: &Published, entry: &GroupEntry, conflict: &Conflict) -> Option<ShownSummary> {
     match conflict {
         Conflict::Type { name, .. } => Some(by_name(published, name)),
         Conflict::Suffix { used, .. } => Some(by_name(published, used)),
         Conflict::Duplicate { name, group, .. } => {
             let group = Some(group.as_ref().unwrap_or(entry.shown()).clone());
-            Some(ShownFamily { group, others: 0, ..by_name(published, name) })
+            Some(ShownSummary { group, others: 0, ..by_name(published, name) })
         }
         Conflict::Shadowed { by, .. } => {
             let (group, site) = (Some(by.shown()), Some(by.site.clone()));
-            Some(ShownFamily { group, site, ..ShownFamily::default() })
+            Some(ShownSummary { group, site, ..ShownSummary::default() })
         }
         Conflict::OwnLabel { .. } | Conflict::Limit { .. } => None,
     }
 }
 
 /// What is shown under a metric name: by the first group of those that show it, or by the node itself.
-fn by_name(published: &Published, name: &str) -> ShownFamily {
+fn by_name(published: &Published, name: &str) -> ShownSummary {
     let block = published.block(name);
     let first = block.as_ref().and_then(|block| block.entries().next());
-    ShownFamily {
+    ShownSummary {
         name: Arc::from(name),
         type_name: first.map_or("", |shown| shown.family.schema().metric_type().name()),
         group: first.map(|shown| shown.labels.clone()),
