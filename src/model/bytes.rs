@@ -52,11 +52,11 @@ pub fn put_block(block: &[u8], into: &mut Vec<u8>) {
 
 /// Reads primitives off the front of a slice. Each method takes the name of what is read, for the error.
 #[derive(Clone, Copy, Debug)]
-pub struct Reader<'a> {
+pub struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reader<'a> {
+impl<'a> ByteReader<'a> {
     /// Reads from the front of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
@@ -157,26 +157,26 @@ mod tests {
             let number = number >> shift;
             let mut bytes = Vec::new();
             put_number(number, &mut bytes);
-            prop_assert_eq!(Reader::new(&bytes).number("n"), Ok(number));
+            prop_assert_eq!(ByteReader::new(&bytes).number("n"), Ok(number));
             let cut = &bytes[..bytes.len() - 1];
             prop_assert_eq!(number_len(number as usize), bytes.len());
-            prop_assert_eq!(Reader::new(cut).number("n"), Err(Malformed::Short("n")));
+            prop_assert_eq!(ByteReader::new(cut).number("n"), Err(Malformed::Short("n")));
         }
     }
 
     #[test]
     fn a_number_beyond_64_bits_is_refused() {
-        assert_eq!(Reader::new(&[0xff; 11]).number("n"), Err(Malformed::TooLarge("n")));
+        assert_eq!(ByteReader::new(&[0xff; 11]).number("n"), Err(Malformed::TooLarge("n")));
         let mut bytes = [0xff; 10];
         bytes[9] = 2;
-        assert_eq!(Reader::new(&bytes).number("n"), Err(Malformed::TooLarge("n")));
+        assert_eq!(ByteReader::new(&bytes).number("n"), Err(Malformed::TooLarge("n")));
         bytes[9] = 1;
-        assert_eq!(Reader::new(&bytes).number("n"), Ok(u64::MAX));
+        assert_eq!(ByteReader::new(&bytes).number("n"), Ok(u64::MAX));
     }
 
     #[test]
     fn a_count_is_never_more_than_the_bytes_can_hold() {
-        assert_eq!(Reader::new(&[3, 0, 0, 0]).count(1, "n"), Ok(3));
-        assert_eq!(Reader::new(&[3, 0, 0, 0]).count(2, "n"), Err(Malformed::Short("n")));
+        assert_eq!(ByteReader::new(&[3, 0, 0, 0]).count(1, "n"), Ok(3));
+        assert_eq!(ByteReader::new(&[3, 0, 0, 0]).count(2, "n"), Err(Malformed::Short("n")));
     }
 }

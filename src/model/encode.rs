@@ -26,7 +26,7 @@ use std::cmp::Ordering;
 use std::collections::HashSet;
 
 use super::build::digest;
-use super::bytes::{Malformed, Reader, number_len, put_count, put_text};
+use super::bytes::{ByteReader, Malformed, number_len, put_count, put_text};
 use super::schema::{Digest, MetricType, Num, Schema, SeriesLayout, ValueLayout, is_verbatim};
 
 const HELP: u8 = 1;
@@ -89,7 +89,7 @@ pub fn encoded_len_max(schema: &Schema) -> usize {
 /// The schema that `bytes` begin with, and how many of them it takes. Bytes of any origin are safe to decode: the memory
 /// used is bounded by a small multiple of theirs.
 pub fn decode_schema(bytes: &[u8]) -> Result<(Schema, usize), Malformed> {
-    let mut reader = Reader::new(bytes);
+    let mut reader = ByteReader::new(bytes);
     let schema = read_schema(&mut reader)?;
     Ok((schema, bytes.len() - reader.remaining()))
 }
@@ -116,7 +116,7 @@ fn encode_layout(layout: &SeriesLayout, into: &mut Vec<u8>) {
     }
 }
 
-fn read_schema(reader: &mut Reader<'_>) -> Result<Schema, Malformed> {
+fn read_schema(reader: &mut ByteReader<'_>) -> Result<Schema, Malformed> {
     let metric_type = MetricType::from_number(reader.byte("the type of a schema")?.into())
         .ok_or(Malformed::Invalid("the type of a schema"))?;
     let flags = reader.byte("the flags of a schema")?;
@@ -154,7 +154,7 @@ fn read_schema(reader: &mut Reader<'_>) -> Result<Schema, Malformed> {
     Ok(schema)
 }
 
-fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[SeriesLayout]>, Malformed> {
+fn read_layouts(reader: &mut ByteReader<'_>) -> Result<Box<[SeriesLayout]>, Malformed> {
     const BYTES_MIN: usize = 2;
     let count = reader.count(BYTES_MIN, "the layouts of a schema")?;
     let mut layouts = Vec::new();
@@ -168,7 +168,7 @@ fn read_layouts(reader: &mut Reader<'_>) -> Result<Box<[SeriesLayout]>, Malforme
     Ok(layouts.into())
 }
 
-fn read_layout(reader: &mut Reader<'_>) -> Result<SeriesLayout, Malformed> {
+fn read_layout(reader: &mut ByteReader<'_>) -> Result<SeriesLayout, Malformed> {
     const NAME: &str = "a label name";
     let count = reader.count(1, "the label names of a layout")?;
     let mut before = "";
@@ -207,7 +207,7 @@ struct Rows {
     values_len: u32,
 }
 
-fn read_rows(reader: &mut Reader<'_>, layouts: &[SeriesLayout]) -> Result<Rows, Malformed> {
+fn read_rows(reader: &mut ByteReader<'_>, layouts: &[SeriesLayout]) -> Result<Rows, Malformed> {
     const SERIES: &str = "the number of series";
     const INDEX: &str = "the layout of a series";
     let series = u32::try_from(reader.number(SERIES)?).map_err(|_| Malformed::TooLarge(SERIES))?;
@@ -248,7 +248,7 @@ fn read_rows(reader: &mut Reader<'_>, layouts: &[SeriesLayout]) -> Result<Rows, 
     Ok(rows)
 }
 
-fn read_ends(reader: &mut Reader<'_>, count: usize) -> Result<Box<[u32]>, Malformed> {
+fn read_ends(reader: &mut ByteReader<'_>, count: usize) -> Result<Box<[u32]>, Malformed> {
     const LENGTH: &str = "the length of a label value";
     if count > reader.remaining() {
         return Err(Malformed::Short(LENGTH));

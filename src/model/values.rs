@@ -6,10 +6,10 @@ use std::sync::Arc;
 /// Values that are read more often than written. Cheap to clone: many are shared; one alone, which most families that are
 /// pushed have, stands where the family does.
 #[derive(Clone, Debug)]
-pub struct Values(Held);
+pub struct Values(Repr);
 
 #[derive(Clone, Debug)]
-enum Held {
+enum Repr {
     One([f64; 1]),
     Shared(Arc<[f64]>),
 }
@@ -23,16 +23,16 @@ impl Values {
     /// The values, to be changed: a copy of their own, if they are shared.
     pub fn make_mut(&mut self) -> &mut [f64] {
         match &mut self.0 {
-            Held::One(value) => value,
-            Held::Shared(values) => Arc::make_mut(values),
+            Repr::One(value) => value,
+            Repr::Shared(values) => Arc::make_mut(values),
         }
     }
 
     /// Whether they are the same for certain, bit by bit: said without looking at more than one.
     pub fn shares(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
-            (Held::One([a]), Held::One([b])) => a.to_bits() == b.to_bits(),
-            (Held::Shared(a), Held::Shared(b)) => Arc::ptr_eq(a, b),
+            (Repr::One([a]), Repr::One([b])) => a.to_bits() == b.to_bits(),
+            (Repr::Shared(a), Repr::Shared(b)) => Arc::ptr_eq(a, b),
             _ => false,
         }
     }
@@ -42,8 +42,8 @@ impl Deref for Values {
     type Target = [f64];
     fn deref(&self) -> &[f64] {
         match &self.0 {
-            Held::One(value) => value,
-            Held::Shared(values) => values,
+            Repr::One(value) => value,
+            Repr::Shared(values) => values,
         }
     }
 }
@@ -51,8 +51,8 @@ impl Deref for Values {
 impl From<&[f64]> for Values {
     fn from(values: &[f64]) -> Self {
         match values {
-            [value] => Self(Held::One([*value])),
-            _ => Self(Held::Shared(values.into())),
+            [value] => Self(Repr::One([*value])),
+            _ => Self(Repr::Shared(values.into())),
         }
     }
 }
@@ -63,9 +63,9 @@ impl FromIterator<f64> for Values {
         if values.size_hint() == (1, Some(1))
             && let Some(value) = values.next()
         {
-            return Self(Held::One([value]));
+            return Self(Repr::One([value]));
         }
-        Self(Held::Shared(values.collect()))
+        Self(Repr::Shared(values.collect()))
     }
 }
 

@@ -20,7 +20,7 @@
 //! `checkpoint-N` holds everything that files numbered below N hold; they are removed when it is durable. A store is its
 //! checkpoint of the highest number, then the chain of logs from that number on. Numbers are never used twice.
 
-use crate::model::bytes::{Malformed, Reader, put_number};
+use crate::model::bytes::{ByteReader, Malformed, put_number};
 use crate::model::{NodeId, StoreId};
 use crate::store::Identity;
 
@@ -122,7 +122,7 @@ impl FileHeader {
     }
 
     pub(super) fn decode(payload: &[u8]) -> Result<FileHeader, FileHeaderError> {
-        let mut reader = Reader::new(payload);
+        let mut reader = ByteReader::new(payload);
         let version = reader.number("the format version")?;
         if version != VERSION {
             return Err(FileHeaderError::Version(version));

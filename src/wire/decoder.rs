@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use crate::model::bytes::{Malformed, Reader};
+use crate::model::bytes::{ByteReader, Malformed};
 use crate::model::{
     Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, NodeId, PushTime, RawMetrics, STAMP_NS_MAX, Schema,
     Values, WriteTimestamp, decode_schema, label,
@@ -344,11 +344,11 @@ fn known_at(dictionary: &Dictionary, group: usize, name: &str) -> Option<usize> 
 /// The columns of an update, as far as they are read.
 struct Cursor<'a> {
     schemas: &'a [u8],
-    keys: Reader<'a>,
-    structure: Reader<'a>,
-    times: Reader<'a>,
+    keys: ByteReader<'a>,
+    structure: ByteReader<'a>,
+    times: ByteReader<'a>,
     values: ValueReader<'a>,
-    raw_metrics: Reader<'a>,
+    raw_metrics: ByteReader<'a>,
     /// The number after that of the group before.
     group: usize,
     families: usize,
@@ -359,11 +359,11 @@ impl<'a> Cursor<'a> {
     fn new(columns: &'a Columns) -> Self {
         Self {
             schemas: &columns.schemas,
-            keys: Reader::new(&columns.keys),
-            structure: Reader::new(&columns.structure),
-            times: Reader::new(&columns.times),
+            keys: ByteReader::new(&columns.keys),
+            structure: ByteReader::new(&columns.structure),
+            times: ByteReader::new(&columns.times),
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
-            raw_metrics: Reader::new(&columns.raw_metrics),
+            raw_metrics: ByteReader::new(&columns.raw_metrics),
             group: 0,
             families: 0,
             values_len: 0,
@@ -421,7 +421,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-fn read_key(reader: &mut Reader<'_>) -> Result<LabelSet, DecodeError> {
+fn read_key(reader: &mut ByteReader<'_>) -> Result<LabelSet, DecodeError> {
     const KEY: &str = "a grouping key";
     const BYTES_MIN: usize = 2;
     let count = reader.count(BYTES_MIN, KEY)?;
@@ -455,7 +455,7 @@ mod tests {
     fn labels_that_repeat_are_refused_before_they_take_memory() {
         for label in [&[0, 0][..], &[1, b'a', 0, 1, b'a', 0]] {
             let key = [&[0xff, 0xff, 0x3f], label, &[0xff; 3 << 20]].concat();
-            let error = read_key(&mut Reader::new(&key)).unwrap_err();
+            let error = read_key(&mut ByteReader::new(&key)).unwrap_err();
             assert!(matches!(error, DecodeError::Rule(_)), "{error}");
         }
     }

@@ -19,7 +19,7 @@
 //! both ends compute the same. A base that has no decimal, or no base, counts as mantissa 0 at the scale of the decimal
 //! or scaled value written before it in this update (0 at its begin).
 
-use crate::model::bytes::{Malformed, Reader, put_number};
+use crate::model::bytes::{ByteReader, Malformed, put_number};
 
 /// Scales go from 0 up to this.
 const SCALE_MAX: u8 = 9;
@@ -165,9 +165,9 @@ impl ValueWriter {
 /// Reads the values of one update.
 #[derive(Debug)]
 pub struct ValueReader<'a> {
-    runs: Reader<'a>,
-    deltas: Reader<'a>,
-    raws: Reader<'a>,
+    runs: ByteReader<'a>,
+    deltas: ByteReader<'a>,
+    raws: ByteReader<'a>,
     kind: (u8, u8),
     length: u64,
     scale: u8,
@@ -180,7 +180,7 @@ const RAWS: &str = "the raw values";
 impl<'a> ValueReader<'a> {
     /// Reads from these columns.
     pub fn new(runs: &'a [u8], deltas: &'a [u8], raws: &'a [u8]) -> Self {
-        let (runs, deltas, raws) = (Reader::new(runs), Reader::new(deltas), Reader::new(raws));
+        let (runs, deltas, raws) = (ByteReader::new(runs), ByteReader::new(deltas), ByteReader::new(raws));
         Self { runs, deltas, raws, kind: (SAME, 0), length: 0, scale: 0 }
     }
 
@@ -262,7 +262,7 @@ pub(super) fn put_signed(number: i64, into: &mut Vec<u8>) {
 }
 
 /// Reads a signed number.
-pub(super) fn read_signed(reader: &mut Reader<'_>, what: &'static str) -> Result<i64, Malformed> {
+pub(super) fn read_signed(reader: &mut ByteReader<'_>, what: &'static str) -> Result<i64, Malformed> {
     let number = reader.number(what)?;
     Ok((number >> 1) as i64 ^ -((number & 1) as i64))
 }

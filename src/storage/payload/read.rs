@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::model::bytes::Reader;
+use crate::model::bytes::ByteReader;
 use crate::model::{
     Epoch, Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Malformed, NodeId, Position, PushTime,
     RawMetrics, Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
@@ -46,7 +46,7 @@ pub(in crate::storage) fn decode(
     schemas: &mut SchemasRead,
     each: &mut dyn FnMut(Record),
 ) -> Result<Decoded, Malformed> {
-    let (mut reader, mut decoded, mut held) = (Reader::new(payload), Decoded::default(), Vec::new());
+    let (mut reader, mut decoded, mut held) = (ByteReader::new(payload), Decoded::default(), Vec::new());
     while reader.remaining() > 0 && held.len() < HELD_MAX {
         held.extend(read_entry(&mut reader, schemas, &mut decoded)?);
     }
@@ -65,7 +65,7 @@ pub(in crate::storage) fn decode(
 
 /// An entry's record, if it has one; what else it says goes to the other two.
 fn read_entry(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     schemas: &mut SchemasRead,
     decoded: &mut Decoded,
 ) -> Result<Option<Record>, Malformed> {
@@ -97,7 +97,7 @@ fn read_entry(
     Ok(Some(record))
 }
 
-fn read_definition(reader: &mut Reader<'_>, schemas: &mut SchemasRead) -> Result<(), Malformed> {
+fn read_definition(reader: &mut ByteReader<'_>, schemas: &mut SchemasRead) -> Result<(), Malformed> {
     let reference = read_reference(reader)?;
     let (schema, taken) = decode_schema(reader.rest())?;
     reader.take(taken, "a schema")?;
@@ -105,18 +105,18 @@ fn read_definition(reader: &mut Reader<'_>, schemas: &mut SchemasRead) -> Result
     Ok(())
 }
 
-fn read_reference(reader: &mut Reader<'_>) -> Result<u128, Malformed> {
+fn read_reference(reader: &mut ByteReader<'_>) -> Result<u128, Malformed> {
     const REFERENCE: &str = "the reference to a schema";
     let (low, high) = (reader.fixed64(REFERENCE)?, reader.fixed64(REFERENCE)?);
     Ok(u128::from(high) << 64 | u128::from(low))
 }
 
-fn read_epoch(reader: &mut Reader<'_>) -> Result<Epoch, Malformed> {
+fn read_epoch(reader: &mut ByteReader<'_>) -> Result<Epoch, Malformed> {
     reader.fixed64("an epoch").map(Epoch)
 }
 
 /// One of this store's: not the last number, as another follows it.
-fn read_revision(reader: &mut Reader<'_>) -> Result<Revision, Malformed> {
+fn read_revision(reader: &mut ByteReader<'_>) -> Result<Revision, Malformed> {
     const REVISION: &str = "a revision";
     match reader.number(REVISION)? {
         u64::MAX => Err(Malformed::TooLarge(REVISION)),
@@ -124,12 +124,12 @@ fn read_revision(reader: &mut Reader<'_>) -> Result<Revision, Malformed> {
     }
 }
 
-fn read_id(reader: &mut Reader<'_>) -> Result<GroupId, Malformed> {
+fn read_id(reader: &mut ByteReader<'_>) -> Result<GroupId, Malformed> {
     let (site, key) = (read_labels(reader)?, read_labels(reader)?);
     Ok(GroupId { site: Arc::new(site), key: Arc::new(key) })
 }
 
-fn read_labels(reader: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
+fn read_labels(reader: &mut ByteReader<'_>) -> Result<LabelSet, Malformed> {
     const LABELS: &str = "the labels of a group";
     let count = reader.count(2, LABELS)?;
     let mut labels: Vec<(&str, &str)> = Vec::new();
@@ -144,7 +144,7 @@ fn read_labels(reader: &mut Reader<'_>) -> Result<LabelSet, Malformed> {
     Ok(LabelSet::new(labels))
 }
 
-fn read_group(reader: &mut Reader<'_>, schemas: &SchemasRead, lost: &mut u64) -> Result<GroupRecord, Malformed> {
+fn read_group(reader: &mut ByteReader<'_>, schemas: &SchemasRead, lost: &mut u64) -> Result<GroupRecord, Malformed> {
     const GROUP: &str = "a group";
     let id = read_id(reader)?;
     let mut memory = Memory::default();
@@ -187,7 +187,7 @@ struct Memory {
 }
 
 impl Memory {
-    fn stamp(&mut self, reader: &mut Reader<'_>) -> Result<WriteTimestamp, Malformed> {
+    fn stamp(&mut self, reader: &mut ByteReader<'_>) -> Result<WriteTimestamp, Malformed> {
         const STAMP: &str = "a stamp";
         let tag = reader.byte(STAMP)?;
         match tag {
@@ -203,14 +203,14 @@ impl Memory {
         Ok(self.stamp)
     }
 
-    fn moment(&mut self, reader: &mut Reader<'_>) -> Result<PushTime, Malformed> {
+    fn moment(&mut self, reader: &mut ByteReader<'_>) -> Result<PushTime, Malformed> {
         let stamp = self.stamp(reader)?;
         let zigzag = reader.number("a wall time")?;
         let difference = (zigzag >> 1) ^ (zigzag & 1).wrapping_neg();
         Ok(PushTime { stamp, wall_ns: stamp.time_ns.wrapping_add(difference) })
     }
 
-    fn mark(&mut self, reader: &mut Reader<'_>) -> Result<FamilyMeta, Malformed> {
+    fn mark(&mut self, reader: &mut ByteReader<'_>) -> Result<FamilyMeta, Malformed> {
         const MARK: &str = "a mark";
         let flags = reader.byte(MARK)?;
         match flags & !MARK_HELD {
@@ -228,7 +228,7 @@ impl Memory {
     /// A family; `None` if its schema is not known.
     fn family(
         &mut self,
-        reader: &mut Reader<'_>,
+        reader: &mut ByteReader<'_>,
         schemas: &SchemasRead,
     ) -> Result<Option<(GroupFamily, FamilyMeta)>, Malformed> {
         const FAMILY: &str = "a family";
@@ -248,7 +248,7 @@ impl Memory {
 
 /// None, or one a series. Of a schema that is not known they are passed over.
 fn read_raw_metrics(
-    reader: &mut Reader<'_>,
+    reader: &mut ByteReader<'_>,
     schema: Option<&Arc<Schema>>,
 ) -> Result<Option<Arc<RawMetrics>>, Malformed> {
     const RAW_METRICS: &str = "the raw metrics of a family";
