@@ -4,6 +4,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use thiserror::Error;
+
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
@@ -19,37 +21,21 @@ pub struct HostPort {
 }
 
 /// Why a text is no address.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// There is no `:PORT` at the end.
+    #[error("{0:?} has no port: write HOST:PORT, like \"127.0.0.1:9091\"")]
     NoPort(String),
     /// What stands behind the last colon is no port number.
+    #[error("{0:?} does not end in a port number from 0 to 65535")]
     BadPort(String),
     /// What stands before it is neither a host name nor an address.
+    #[error("{0:?} has no valid host: write a name, an IPv4 address or an IPv6 address in brackets, without https://")]
     BadHost(String),
     /// An address to dial needs a host and a port other than 0.
+    #[error("{0:?} is no address to connect to: write HOST:PORT, like \"hub.example.org:9443\"")]
     NotDialable(String),
 }
-
-impl fmt::Display for AddressError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoPort(text) => write!(f, "{text:?} has no port: write HOST:PORT, like \"127.0.0.1:9091\""),
-            Self::BadPort(text) => write!(f, "{text:?} does not end in a port number from 0 to 65535"),
-            Self::BadHost(text) => {
-                write!(
-                    f,
-                    "{text:?} has no valid host: write a name, an IPv4 address or an IPv6 address in brackets, without https://"
-                )
-            }
-            Self::NotDialable(text) => {
-                write!(f, "{text:?} is no address to connect to: write HOST:PORT, like \"hub.example.org:9443\"")
-            }
-        }
-    }
-}
-
-impl std::error::Error for AddressError {}
 
 impl ListenAddress {
     /// That port of every interface.

@@ -11,6 +11,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
+use thiserror::Error;
 use time::OffsetDateTime;
 
 use super::identity::EdgeIdentity;
@@ -62,33 +63,21 @@ impl fmt::Debug for Issued {
 }
 
 /// Why no certificate came of it.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum AuthorityError {
     /// The authority's certificate or key cannot be read.
+    #[error("the authority's certificate or key cannot be used: {0}")]
     BadAuthority(rcgen::Error),
     /// That is neither a host name nor an IP address.
+    #[error("{0:?} is no host: give the names and addresses by which edges reach the hub, without a port")]
     BadHost(String),
     /// There is no host, or more than [`HOSTS_MAX`].
+    #[error("{0} hosts: a hub's certificate needs 1 to {HOSTS_MAX}")]
     HostCount(usize),
     /// Making or signing failed.
+    #[error("the certificate could not be made: {0}")]
     Signing(rcgen::Error),
 }
-
-impl fmt::Display for AuthorityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadAuthority(error) => write!(f, "the authority's certificate or key cannot be used: {error}"),
-            Self::BadHost(host) => write!(
-                f,
-                "{host:?} is no host: give the names and addresses by which edges reach the hub, without a port"
-            ),
-            Self::HostCount(n) => write!(f, "{n} hosts: a hub's certificate needs 1 to {HOSTS_MAX}"),
-            Self::Signing(error) => write!(f, "the certificate could not be made: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for AuthorityError {}
 
 /// An authority that can sign.
 pub struct Authority {

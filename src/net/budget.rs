@@ -3,9 +3,10 @@
 //! A bound on each body alone does not bound the process: a thousand pushers may each send the largest body at once. So
 //! bytes are reserved here before they are read and given back when they are dropped.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+use thiserror::Error;
 
 /// So many bytes for everybody. Cheap to clone; clones share.
 #[derive(Clone, Debug)]
@@ -18,23 +19,12 @@ struct Inner {
 }
 
 /// The bytes are all in use.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("all requests together already hold {bytes_max} bytes (limits.inflight_bytes_max): try again later")]
 pub struct Exhausted {
     /// The bound.
     pub bytes_max: u64,
 }
-
-impl fmt::Display for Exhausted {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "all requests together already hold {} bytes (limits.inflight_bytes_max): try again later",
-            self.bytes_max
-        )
-    }
-}
-
-impl std::error::Error for Exhausted {}
 
 /// Bytes reserved; given back when dropped.
 #[derive(Debug)]

@@ -4,6 +4,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use thiserror::Error;
 use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -24,36 +25,21 @@ pub struct Certificate {
 }
 
 /// Why a certificate does not say what it should.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CertificateError {
     /// It is no X.509 certificate.
+    #[error("not an X.509 certificate: {0}")]
     Malformed(String),
     /// It has two URIs of an edge.
+    #[error("two subject alternative names begin with {:?}: an edge is one", identity::URI_PREFIX)]
     TwoIdentities,
     /// It has neither a URI of an edge nor a common name.
+    #[error("no subject alternative name begins with {:?}, and there is no common name either", identity::URI_PREFIX)]
     NoIdentity,
     /// The URI or the common name is no identity.
+    #[error("the edge's identity cannot be read: {0}")]
     BadIdentity(IdentityError),
 }
-
-impl fmt::Display for CertificateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Malformed(reason) => write!(f, "not an X.509 certificate: {reason}"),
-            Self::TwoIdentities => {
-                write!(f, "two subject alternative names begin with {:?}: an edge is one", identity::URI_PREFIX)
-            }
-            Self::NoIdentity => write!(
-                f,
-                "no subject alternative name begins with {:?}, and there is no common name either",
-                identity::URI_PREFIX
-            ),
-            Self::BadIdentity(error) => write!(f, "the edge's identity cannot be read: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for CertificateError {}
 
 impl Certificate {
     /// Reads a certificate's DER.

@@ -4,11 +4,12 @@
 //! Keys are readable by their owner alone (mode 0600) from the moment that they exist. Nothing is overwritten unless
 //! that is asked for, and then the new file takes the old one's place whole.
 
-use std::fmt;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
+
+use thiserror::Error;
 
 use super::authority::{AUTHORITY_DAYS, Authority, AuthorityError, Issued, LEAF_DAYS, Validity};
 use super::identity::EdgeIdentity;
@@ -41,15 +42,19 @@ pub struct Files {
 pub struct Directory(PathBuf);
 
 /// Why files could not be made.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum CredentialsError {
     /// There is no authority in the directory yet.
+    #[error("there is no authority in {0:?}: make one with `pushrelay pki init`")]
     NoAuthority(PathBuf),
     /// The file is there already.
+    #[error("{0:?} exists already: move it away, or replace it with --force")]
     Exists(PathBuf),
     /// An edge cannot have that name.
+    #[error("an edge cannot be called {0:?}: {0}.pem is another's certificate")]
     ReservedName(String),
     /// A file or directory could not be read or written.
+    #[error("cannot {doing} {path:?}: {error}")]
     Io {
         /// What was being done: `read`, `write` or `create`.
         doing: &'static str,
@@ -59,31 +64,8 @@ pub enum CredentialsError {
         error: io::Error,
     },
     /// The certificate could not be made.
-    Authority(AuthorityError),
-}
-
-impl fmt::Display for CredentialsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NoAuthority(directory) => {
-                write!(f, "there is no authority in {directory:?}: make one with `pushrelay pki init`")
-            }
-            Self::Exists(path) => write!(f, "{path:?} exists already: move it away, or replace it with --force"),
-            Self::ReservedName(name) => {
-                write!(f, "an edge cannot be called {name:?}: {name}.pem is another's certificate")
-            }
-            Self::Io { doing, path, error } => write!(f, "cannot {doing} {path:?}: {error}"),
-            Self::Authority(error) => error.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for CredentialsError {}
-
-impl From<AuthorityError> for CredentialsError {
-    fn from(error: AuthorityError) -> Self {
-        Self::Authority(error)
-    }
+    #[error(transparent)]
+    Authority(#[from] AuthorityError),
 }
 
 impl Directory {

@@ -1,11 +1,11 @@
 //! Dialling a hub: TCP, then TLS, then the WebSocket, each within its time.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -40,9 +40,10 @@ pub struct Dialled {
 }
 
 /// Why a hub could not be reached.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum DialError {
     /// The name could not be looked up, or nobody took the connection.
+    #[error("cannot connect to the hub {hub}: {error}")]
     Connect {
         /// The hub.
         hub: HostPort,
@@ -50,6 +51,7 @@ pub enum DialError {
         error: io::Error,
     },
     /// A step took too long.
+    #[error("cannot connect to the hub {hub}: {step} took longer than {} s", .after.as_secs_f64())]
     TimedOut {
         /// The hub.
         hub: HostPort,
@@ -59,6 +61,7 @@ pub enum DialError {
         after: Duration,
     },
     /// TLS failed.
+    #[error("cannot connect to the hub {hub}: {error}")]
     Tls {
         /// The hub.
         hub: HostPort,
@@ -66,6 +69,7 @@ pub enum DialError {
         error: TlsError,
     },
     /// The WebSocket's handshake failed.
+    #[error("cannot connect to the hub {hub}: {error}")]
     WebSocket {
         /// The hub.
         hub: HostPort,
@@ -73,21 +77,6 @@ pub enum DialError {
         error: WebSocketError,
     },
 }
-
-impl fmt::Display for DialError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect { hub, error } => write!(f, "cannot connect to the hub {hub}: {error}"),
-            Self::TimedOut { hub, step, after } => {
-                write!(f, "cannot connect to the hub {hub}: {step} took longer than {} s", after.as_secs_f64())
-            }
-            Self::Tls { hub, error } => write!(f, "cannot connect to the hub {hub}: {error}"),
-            Self::WebSocket { hub, error } => write!(f, "cannot connect to the hub {hub}: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for DialError {}
 
 /// Connects to a hub. Cancel-safe: what was begun is dropped.
 pub async fn dial(hub: &HostPort, connector: &Connector, limits: &DialLimits) -> Result<Dialled, DialError> {

@@ -24,6 +24,7 @@ use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tracing::debug;
@@ -255,9 +256,10 @@ impl std::ops::Deref for Body {
 }
 
 /// A body could not be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BodyError {
     /// It is, or says that it will be, larger than the bound.
+    #[error("the body is larger than {bytes_max} bytes ({key})")]
     TooLarge {
         /// The bound.
         bytes_max: usize,
@@ -265,13 +267,16 @@ pub enum BodyError {
         key: &'static str,
     },
     /// It did not arrive in time.
+    #[error("the body did not arrive within {} s (limits.body_timeout)", .after.as_secs_f64())]
     TimedOut {
         /// The bound.
         after: Duration,
     },
     /// All bodies together are too large just now.
-    Exhausted(Exhausted),
+    #[error(transparent)]
+    Exhausted(#[from] Exhausted),
     /// The client broke off, or broke the protocol.
+    #[error("the body could not be read: {0}")]
     Broken(String),
 }
 
@@ -286,21 +291,6 @@ impl BodyError {
         }
     }
 }
-
-impl fmt::Display for BodyError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { bytes_max, key } => write!(f, "the body is larger than {bytes_max} bytes ({key})"),
-            Self::TimedOut { after } => {
-                write!(f, "the body did not arrive within {} s (limits.body_timeout)", after.as_secs_f64())
-            }
-            Self::Exhausted(error) => error.fmt(f),
-            Self::Broken(reason) => write!(f, "the body could not be read: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for BodyError {}
 
 async fn read_body(
     body: &mut hyper::body::Incoming,

@@ -13,6 +13,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
+use thiserror::Error;
 
 use crate::model::LabelSet;
 use crate::model::label::{self, is_legacy_label_name};
@@ -43,53 +44,44 @@ pub struct EdgeIdentity {
 }
 
 /// Why a text is no identity.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityError {
     /// The URI does not begin with [`URI_PREFIX`].
+    #[error("{0:?} does not begin with {URI_PREFIX:?}")]
     NotAnEdge(String),
     /// The name is empty, too long, or has other characters than a name may.
+    #[error(
+        "{0:?} is no edge name: use 1 to {NAME_BYTES_MAX} ASCII letters, digits, '.', '_' and '-', \
+         not beginning with '.'"
+    )]
     BadName(String),
     /// A part of the query is not `NAME=VALUE`, or not UTF-8 when decoded.
+    #[error("{0:?} is no label: write NAME=VALUE")]
     BadLabel(String),
     /// The name of a label is not one that a place may have.
+    #[error(
+        "{0:?} cannot be a label of a place: use a letter or '_', then letters, digits and '_'; \
+         not \"job\", \"le\" or \"quantile\", and not beginning with \"__\""
+    )]
     BadLabelName(String),
     /// A label is there twice.
+    #[error("the label {0:?} is given twice")]
     LabelTwice(String),
     /// The label's name or value has more than [`LABEL_BYTES_MAX`] bytes.
+    #[error(
+        "the label {:?} is too long: its name and its value may have {LABEL_BYTES_MAX} bytes each",
+        beginning(.0)
+    )]
     LabelTooLong(String),
     /// There are more than [`LABELS_MAX`] labels.
+    #[error("more than {LABELS_MAX} labels")]
     TooManyLabels,
 }
 
-impl fmt::Display for IdentityError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::NotAnEdge(uri) => write!(f, "{uri:?} does not begin with {URI_PREFIX:?}"),
-            Self::BadName(name) => write!(
-                f,
-                "{name:?} is no edge name: use 1 to {NAME_BYTES_MAX} ASCII letters, digits, '.', '_' and '-', \
-                 not beginning with '.'"
-            ),
-            Self::BadLabel(part) => write!(f, "{part:?} is no label: write NAME=VALUE"),
-            Self::BadLabelName(name) => write!(
-                f,
-                "{name:?} cannot be a label of a place: use a letter or '_', then letters, digits and '_'; \
-                 not \"job\", \"le\" or \"quantile\", and not beginning with \"__\""
-            ),
-            Self::LabelTwice(name) => write!(f, "the label {name:?} is given twice"),
-            Self::LabelTooLong(name) => {
-                let name = &name[..name.floor_char_boundary(64)];
-                write!(
-                    f,
-                    "the label {name:?} is too long: its name and its value may have {LABEL_BYTES_MAX} bytes each"
-                )
-            }
-            Self::TooManyLabels => write!(f, "more than {LABELS_MAX} labels"),
-        }
-    }
+/// As much of a name that is too long as an error message shows.
+fn beginning(name: &str) -> &str {
+    &name[..name.floor_char_boundary(64)]
 }
-
-impl std::error::Error for IdentityError {}
 
 impl EdgeName {
     /// The name as text.

@@ -1,12 +1,12 @@
 //! Listening: binding with errors that say what to do, and the loop that accepts within a bound and stops gently.
 
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
@@ -19,7 +19,8 @@ use super::stop::Stop;
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
 /// An address cannot be listened on.
-#[derive(Debug)]
+#[derive(Debug, Error)]
+#[error("cannot listen on {address} ({key}): {error}; {}", advice(.error))]
 pub struct ListenError {
     /// The address.
     pub address: ListenAddress,
@@ -29,22 +30,16 @@ pub struct ListenError {
     pub error: io::Error,
 }
 
-impl fmt::Display for ListenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { address, key, error } = self;
-        let advice = match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                "another process listens there (`ss -ltnp` shows which): stop it, or choose another address"
-            }
-            io::ErrorKind::AddrNotAvailable => "no interface of this host has that address",
-            io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
-            _ => "choose another address",
-        };
-        write!(f, "cannot listen on {address} ({key}): {error}; {advice}")
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "another process listens there (`ss -ltnp` shows which): stop it, or choose another address"
+        }
+        io::ErrorKind::AddrNotAvailable => "no interface of this host has that address",
+        io::ErrorKind::PermissionDenied => "ports below 1024 need the capability CAP_NET_BIND_SERVICE",
+        _ => "choose another address",
     }
 }
-
-impl std::error::Error for ListenError {}
 
 /// Listens on an address; `key` is the option that gave it. Without a host that is every interface, by IPv6 and IPv4
 /// where the host has both.

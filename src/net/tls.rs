@@ -18,6 +18,7 @@ use rustls::version::TLS13;
 use rustls::{AlertDescription, CertificateError as Refusal, ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::certificate::{Certificate, CertificateError, date};
@@ -42,9 +43,10 @@ pub struct TlsFiles {
 }
 
 /// What is wrong with a file or a handshake.
-#[derive(Debug)]
+#[derive(Debug, Error)]
 pub enum TlsError {
     /// The file cannot be read.
+    #[error("cannot read {path:?}: {error}")]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -52,6 +54,7 @@ pub enum TlsError {
         error: io::Error,
     },
     /// The file is no PEM.
+    #[error("{path:?} is no PEM file: {reason}")]
     NotPem {
         /// The file.
         path: PathBuf,
@@ -59,10 +62,13 @@ pub enum TlsError {
         reason: String,
     },
     /// The file is PEM, without a certificate.
+    #[error("{0:?} has no certificate: it needs a -----BEGIN CERTIFICATE----- block")]
     NoCertificate(PathBuf),
     /// The file is PEM, without a private key.
+    #[error("{0:?} has no private key: it needs a -----BEGIN PRIVATE KEY----- block")]
     NoKey(PathBuf),
     /// A certificate in the file cannot be used.
+    #[error("the certificate in {path:?} cannot be used: {reason}")]
     BadCertificate {
         /// The file.
         path: PathBuf,
@@ -70,6 +76,7 @@ pub enum TlsError {
         reason: String,
     },
     /// The key in the file cannot be used.
+    #[error("the key in {path:?} cannot be used: {reason}")]
     BadKey {
         /// The file.
         path: PathBuf,
@@ -77,6 +84,7 @@ pub enum TlsError {
         reason: String,
     },
     /// The key is not that of the certificate.
+    #[error("the key in {key:?} does not match the certificate in {cert:?}")]
     Mismatch {
         /// The certificate's file.
         cert: PathBuf,
@@ -84,8 +92,10 @@ pub enum TlsError {
         key: PathBuf,
     },
     /// What was asked for cannot be had together.
+    #[error("TLS cannot be spoken as it is set up: {0}")]
     Settings(String),
     /// The certificate is valid no more.
+    #[error("the certificate in {path:?} is valid until {} only: replace it", date(*.not_after))]
     Expired {
         /// The file.
         path: PathBuf,
@@ -93,6 +103,7 @@ pub enum TlsError {
         not_after: SystemTime,
     },
     /// The certificate is not yet valid.
+    #[error("the certificate in {path:?} is valid from {} only: check the clock", date(*.not_before))]
     NotYetValid {
         /// The file.
         path: PathBuf,
@@ -100,42 +111,15 @@ pub enum TlsError {
         not_before: SystemTime,
     },
     /// The host is neither a DNS name nor an address.
+    #[error("{0:?} is no name or address that a certificate can be for")]
     BadHost(String),
     /// The other end refused, or was refused.
+    #[error("TLS handshake failed: {}", explain(.0))]
     Handshake(io::Error),
     /// The edge's certificate does not say who it is.
+    #[error("the edge's certificate is refused: {0}")]
     Identity(CertificateError),
 }
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unreadable { path, error } => write!(f, "cannot read {path:?}: {error}"),
-            Self::NotPem { path, reason } => write!(f, "{path:?} is no PEM file: {reason}"),
-            Self::NoCertificate(path) => {
-                write!(f, "{path:?} has no certificate: it needs a -----BEGIN CERTIFICATE----- block")
-            }
-            Self::NoKey(path) => write!(f, "{path:?} has no private key: it needs a -----BEGIN PRIVATE KEY----- block"),
-            Self::BadCertificate { path, reason } => write!(f, "the certificate in {path:?} cannot be used: {reason}"),
-            Self::BadKey { path, reason } => write!(f, "the key in {path:?} cannot be used: {reason}"),
-            Self::Mismatch { cert, key } => {
-                write!(f, "the key in {key:?} does not match the certificate in {cert:?}")
-            }
-            Self::Settings(reason) => write!(f, "TLS cannot be spoken as it is set up: {reason}"),
-            Self::Expired { path, not_after } => {
-                write!(f, "the certificate in {path:?} is valid until {} only: replace it", date(*not_after))
-            }
-            Self::NotYetValid { path, not_before } => {
-                write!(f, "the certificate in {path:?} is valid from {} only: check the clock", date(*not_before))
-            }
-            Self::BadHost(host) => write!(f, "{host:?} is no name or address that a certificate can be for"),
-            Self::Handshake(error) => write!(f, "TLS handshake failed: {}", explain(error)),
-            Self::Identity(error) => write!(f, "the edge's certificate is refused: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for TlsError {}
 
 impl TlsError {
     /// The file that it is about; of two that do not match, the key's.

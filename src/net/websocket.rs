@@ -3,13 +3,13 @@
 //! A WebSocket rather than bare TLS because proxies and load balancers pass it. Pings are answered; whether the peer is
 //! alive is for the link's own heartbeats to say.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::stream::{SplitSink, SplitStream};
 use futures_util::{SinkExt, StreamExt};
+use thiserror::Error as ThisError;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
@@ -34,11 +34,13 @@ pub const SUBPROTOCOL: &str = "pushrelay.v1";
 const BUFFER_BYTES: usize = 16 << 10;
 
 /// What ended a connection or kept it from being made.
-#[derive(Debug)]
+#[derive(Debug, ThisError)]
 pub enum WebSocketError {
     /// The stream below failed.
+    #[error("the connection failed: {}", tls::explain(.0))]
     Io(io::Error),
     /// The hub answered with another status than 101.
+    #[error("the hub answered {status} to GET {PATH}: {body:?}; is that address a hub's edge listener?")]
     Refused {
         /// The status.
         status: u16,
@@ -46,6 +48,7 @@ pub enum WebSocketError {
         body: String,
     },
     /// The edge's request was no request for the link; it was answered with this status and text.
+    #[error("not an edge: answered {status}, {reason}")]
     BadRequest {
         /// The status.
         status: u16,
@@ -53,8 +56,10 @@ pub enum WebSocketError {
         reason: String,
     },
     /// The hub did not agree to the subprotocol.
+    #[error("the hub does not speak the subprotocol {SUBPROTOCOL}")]
     NoSubprotocol,
     /// The peer sent a message larger than the bound.
+    #[error("a message of {bytes} compressed bytes is larger than {bytes_max} (link.message_bytes_max, and some)")]
     TooLarge {
         /// The size, as far as it is known.
         bytes: usize,
@@ -62,36 +67,15 @@ pub enum WebSocketError {
         bytes_max: usize,
     },
     /// The peer sent text: messages are binary.
+    #[error("the peer sent a text message: the link's are binary")]
     Text,
     /// The peer asked for more answers than anybody needs.
+    #[error("the peer sent more than {PINGS_MAX} pings in {} s", PINGS_WINDOW.as_secs())]
     Pings,
     /// The peer broke the WebSocket protocol.
+    #[error("the peer broke the WebSocket protocol: {0}")]
     Protocol(String),
 }
-
-impl fmt::Display for WebSocketError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Io(error) => write!(f, "the connection failed: {}", tls::explain(error)),
-            Self::Refused { status, body } => {
-                write!(f, "the hub answered {status} to GET {PATH}: {body:?}; is that address a hub's edge listener?")
-            }
-            Self::BadRequest { status, reason } => write!(f, "not an edge: answered {status}, {reason}"),
-            Self::NoSubprotocol => write!(f, "the hub does not speak the subprotocol {SUBPROTOCOL}"),
-            Self::TooLarge { bytes, bytes_max } => {
-                write!(
-                    f,
-                    "a message of {bytes} compressed bytes is larger than {bytes_max} (link.message_bytes_max, and some)"
-                )
-            }
-            Self::Pings => write!(f, "the peer sent more than {PINGS_MAX} pings in {} s", PINGS_WINDOW.as_secs()),
-            Self::Text => write!(f, "the peer sent a text message: the link's are binary"),
-            Self::Protocol(reason) => write!(f, "the peer broke the WebSocket protocol: {reason}"),
-        }
-    }
-}
-
-impl std::error::Error for WebSocketError {}
 
 /// A link's connection: two halves, so that both directions can be waited for at once.
 #[derive(Debug)]
