@@ -1,4 +1,4 @@
-//! The node's clocks, and the random numbers that tell stores and openings apart.
+//! The node's clocks.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -53,18 +53,5 @@ impl Clock {
     /// How far the hub's clock is ahead of this one, as last measured.
     pub fn offset_ns(&self) -> i64 {
         self.offset_ns.load(Ordering::Relaxed)
-    }
-}
-
-/// A random number that is not zero.
-///
-/// # Errors
-/// If the operating system has no randomness to give.
-pub fn random_id() -> Result<u64, getrandom::Error> {
-    loop {
-        let id = getrandom::u64()?;
-        if id != 0 {
-            return Ok(id);
-        }
     }
 }

@@ -15,6 +15,7 @@ pub mod link;
 pub mod metrics;
 mod open_store;
 pub mod options;
+pub mod random;
 pub mod summary;
 pub mod threads;
 pub mod writer;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
 
-use crate::node::clock::random_id;
+use crate::node::random::random_id;
 
 /// Waits that double from `min` to `max`, each drawn at random from nothing to twice its length (full jitter) and never
 /// longer than `max`, for ever.
