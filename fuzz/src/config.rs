@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use pushrelay::cli::command;
 use pushrelay::config::{Flags, load};
-use pushrelay::node::options::Role;
+use pushrelay::node::options::NodeRole;
 
 /// Up to the first zero byte a file, then flags, separated by zero bytes.
 pub fn run(data: &[u8]) {
@@ -15,7 +15,7 @@ pub fn run(data: &[u8]) {
     let folder = || if PathBuf::from("/dev/shm").is_dir() { PathBuf::from("/dev/shm") } else { std::env::temp_dir() };
     let path = PATH.get_or_init(|| folder().join(format!("pushrelay-fuzz-{}.toml", std::process::id())));
     std::fs::write(path, file).expect("a file can be written");
-    for role in [None, Some(Role::Edge), Some(Role::Hub)] {
+    for role in [None, Some(NodeRole::Edge), Some(NodeRole::Hub)] {
         judge(load(role, &Flags::of_file(path.clone())));
     }
     let _ = std::fs::remove_file(path);
@@ -24,7 +24,7 @@ pub fn run(data: &[u8]) {
     if let Ok(matches) = command().try_get_matches_from(arguments.map(|argument| argument.into_owned()))
         && let Some(("edge", matches)) = matches.subcommand()
     {
-        judge(load(Some(Role::Edge), &Flags::from_matches(matches)));
+        judge(load(Some(NodeRole::Edge), &Flags::from_matches(matches)));
     }
 }
 

@@ -17,11 +17,11 @@ use tracing::warn;
 use super::logging;
 use super::run::{Signals, runtime};
 use crate::config::{self, Flags, LogFormat};
-use crate::net::credentials::{Directory, Issue};
+use crate::net::credentials::{Directory, IssueOptions};
 use crate::net::identity::EdgeIdentity;
 use crate::node::Node;
-use crate::node::clock::random_id;
-use crate::node::options::Role;
+use crate::node::options::NodeRole;
+use crate::node::random::random_id;
 
 /// How often the sample jobs push.
 const PUSH_INTERVAL: Duration = Duration::from_secs(1);
@@ -93,7 +93,7 @@ impl Demo {
     async fn start_hub(&self, scratch: &Path) -> Result<Node, String> {
         let file = |name: &str| scratch.join("certs").join(name).display().to_string();
         start(
-            Role::Hub,
+            NodeRole::Hub,
             &[
                 ("--web.listen-address", self.hub_web.clone()),
                 ("--web.enable-admin-api", "true".into()),
@@ -111,7 +111,7 @@ impl Demo {
 async fn start_edge(scratch: &Path, name: &str, web: &str, hub: SocketAddr) -> Result<Node, String> {
     let file = |name: &str| scratch.join("certs").join(name).display().to_string();
     start(
-        Role::Edge,
+        NodeRole::Edge,
         &[
             ("--web.listen-address", web.into()),
             ("--web.enable-admin-api", "true".into()),
@@ -125,7 +125,7 @@ async fn start_edge(scratch: &Path, name: &str, web: &str, hub: SocketAddr) -> R
     .await
 }
 
-async fn start(role: Role, flags: &[(&str, String)]) -> Result<Node, String> {
+async fn start(role: NodeRole, flags: &[(&str, String)]) -> Result<Node, String> {
     let arguments = flags.iter().map(|(flag, value)| format!("{flag}={value}"));
     let command = config::add_flags(clap::Command::new("node"), role);
     let matches = command.try_get_matches_from(std::iter::once("node".to_string()).chain(arguments));
@@ -138,7 +138,7 @@ async fn start(role: Role, flags: &[(&str, String)]) -> Result<Node, String> {
 
 fn make_certificates(scratch: &Path) -> Result<(), String> {
     let directory = Directory::new(scratch.join("certs"));
-    let issue = Issue { now: SystemTime::now(), days: Some(30), force: false };
+    let issue = IssueOptions { now: SystemTime::now(), days: Some(30), force: false };
     let edge = |uri: &str| EdgeIdentity::from_uri(uri).map_err(|error| error.to_string());
     directory.init(issue).map_err(|error| error.to_string())?;
     let hosts = ["localhost", "127.0.0.1", "::1"].map(String::from);

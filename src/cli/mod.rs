@@ -18,7 +18,7 @@ use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{self, Flags};
 use crate::node::metrics::VERSION;
-use crate::node::options::Role;
+use crate::node::options::NodeRole;
 
 /// What a wrong command line ends with; other failures end with 1.
 const USAGE: u8 = 2;
@@ -55,8 +55,8 @@ pub fn command() -> Command {
         .propagate_version(true)
         .subcommand_required(true)
         .arg_required_else_help(true)
-        .subcommand(config::add_flags(edge, Role::Edge))
-        .subcommand(config::add_flags(hub, Role::Hub))
+        .subcommand(config::add_flags(edge, NodeRole::Edge))
+        .subcommand(config::add_flags(hub, NodeRole::Hub))
         .subcommand(
             check_config::CheckConfig::augment_args(Command::new("check-config"))
                 .about("Say what a configuration means, or everything that is wrong with it"),
@@ -79,8 +79,8 @@ fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     let now = SystemTime::now();
     match name {
-        "edge" => run::run(Role::Edge, &Flags::from_matches(matches)),
-        "hub" => run::run(Role::Hub, &Flags::from_matches(matches)),
+        "edge" => run::run(NodeRole::Edge, &Flags::from_matches(matches)),
+        "hub" => run::run(NodeRole::Hub, &Flags::from_matches(matches)),
         "demo" => demo::Demo::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
         "pki" => {
             let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;

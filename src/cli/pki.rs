@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 
 use crate::net::authority::{AUTHORITY_DAYS, DAYS_MAX, LEAF_DAYS};
-use crate::net::credentials::{CredentialsError, Directory, Files, Issue};
+use crate::net::credentials::{CredentialsError, Directory, IssueOptions, KeyPairFiles};
 use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, site_labels};
 
 /// The command's arguments.
@@ -73,7 +73,7 @@ impl Pki {
     /// Makes the files, and prints which, and where they belong.
     pub fn run(self, now: SystemTime, out: &mut dyn Write) -> Result<(), PkiError> {
         let directory = Directory::new(self.dir);
-        let issue = Issue { now, days: self.days, force: self.force };
+        let issue = IssueOptions { now, days: self.days, force: self.force };
         let (files, advice) = match self.make {
             Make::Init => (directory.init(issue), "copy ca.pem to every hub and edge; ca.key signs: keep it offline"),
             Make::Hub { hosts } => (directory.hub(&hosts, issue), "copy both to the hub: [hub.tls] names them"),
@@ -83,7 +83,7 @@ impl Pki {
                 (directory.edge(&identity, issue), "copy both to the edge: [uplink.tls] names them")
             }
         };
-        let Files { certificate, key } = files.map_err(PkiError::Credentials)?;
+        let KeyPairFiles { certificate, key } = files.map_err(PkiError::Credentials)?;
         writeln!(out, "{}\n{} (secret)\n{advice}", certificate.display(), key.display()).map_err(PkiError::Io)
     }
 }

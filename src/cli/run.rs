@@ -9,14 +9,14 @@ use super::watch::Watch;
 use crate::config::{self, Flags};
 use crate::node::Node;
 use crate::node::StartError;
-use crate::node::http::service::Command;
-use crate::node::options::{NodeOptions, Role};
+use crate::node::http::service::LifecycleCommand;
+use crate::node::options::{NodeOptions, NodeRole};
 
 /// Runs the node. Errors are for the person at the terminal.
 ///
 /// # Errors
 /// If the configuration is wrong or the node cannot start.
-pub fn run(role: Role, flags: &Flags) -> Result<bool, String> {
+pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
     let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
     logging::start(options.log.level, options.log.format);
     let runtime = runtime()?;
@@ -78,7 +78,7 @@ pub fn runtime() -> Result<Runtime, String> {
 
 /// Reads the configuration again and has `take` take of it what it takes.
 fn reload(
-    role: Role,
+    role: NodeRole,
     flags: &Flags,
     watch: &mut Watch,
     take: impl FnOnce(&NodeOptions) -> Result<(), StartError>,
@@ -120,8 +120,8 @@ impl Signals {
             _ = self.terminate.recv() => None,
             _ = self.hangup.recv() => Some(None),
             command = node.commands.recv() => match command {
-                Some((Command::Reload, reply)) => Some(Some(reply)),
-                Some((Command::Quit, reply)) => {
+                Some((LifecycleCommand::Reload, reply)) => Some(Some(reply)),
+                Some((LifecycleCommand::Quit, reply)) => {
                     let _ = reply.send(Ok(()));
                     None
                 }

@@ -14,8 +14,8 @@ use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
 use crate::node::options::{
-    DialOptions, EdgeOptions, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions, PushOptions, Role,
-    SEND_INTERVAL_MAX, StorageOptions, UplinkOptions, WebOptions, heartbeat_interval,
+    DialOptions, EdgeOptions, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions, NodeRole,
+    PushOptions, SEND_INTERVAL_MAX, StorageOptions, UplinkOptions, WebOptions, heartbeat_interval,
 };
 use crate::session::MESSAGE_BYTES_MIN;
 use crate::{exposition, store};
@@ -279,10 +279,10 @@ pub(super) fn hub(reader: &mut Reader<'_>, is_hub: bool) -> Option<HubOptions> {
 }
 
 /// What the node is, by what it was started as and by what it is told to do.
-pub(super) fn role(reader: &mut Reader<'_>, asked: Option<Role>, is_hub: bool) -> Role {
+pub(super) fn role(reader: &mut Reader<'_>, asked: Option<NodeRole>, is_hub: bool) -> NodeRole {
     let hub = reader.section(reader.root(), "hub");
-    if asked == Some(Role::Edge) && is_hub {
+    if asked == Some(NodeRole::Edge) && is_hub {
         reader.mistake_at(hub, "[hub] makes a node a hub: run `pushrelay hub`".into());
     }
-    asked.unwrap_or(if is_hub { Role::Hub } else { Role::Edge })
+    asked.unwrap_or(if is_hub { NodeRole::Hub } else { NodeRole::Edge })
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::keys::KEYS;
-use crate::node::options::Role;
+use crate::node::options::NodeRole;
 
 const CONFIG_FILE: &str = "config.file";
 
@@ -32,7 +32,7 @@ pub struct Flags {
 }
 
 /// Adds the flags to a command. An edge's help does not have those of hubs, which it refuses with a word of what to do.
-pub fn add_flags(command: Command, role: Role) -> Command {
+pub fn add_flags(command: Command, role: NodeRole) -> Command {
     let file = Arg::new(CONFIG_FILE)
         .long(CONFIG_FILE)
         .value_name("FILE")
@@ -40,7 +40,7 @@ pub fn add_flags(command: Command, role: Role) -> Command {
         .help("the configuration file; flags win over what it says");
     let flags = KEYS.iter().filter_map(|key| {
         let arg = Arg::new(key.path).long(key.flag?).help(key.meaning).action(ArgAction::Append);
-        let arg = arg.hide(role == Role::Edge && key.path.starts_with("hub."));
+        let arg = arg.hide(role == NodeRole::Edge && key.path.starts_with("hub."));
         Some(match key.value {
             // A switch may be turned off again: `--web.enable-lifecycle=false`.
             "" => arg.num_args(0..=1).require_equals(true).default_missing_value("true").value_name("BOOL"),

@@ -23,7 +23,7 @@ pub use flags::{Flags, add_flags, arguments};
 pub use mistake::{Mistake, Mistakes, SourceSpan};
 pub use summary::summary;
 
-use crate::node::options::{NodeOptions, Role};
+use crate::node::options::{NodeOptions, NodeRole};
 use reader::{Reader, Source};
 
 /// How a line of the log is written.
@@ -59,7 +59,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 
 /// Reads the file that the flags name, if they name one, and the flags, which win. `role` is what the node was started
 /// as; `None` takes what the configuration says.
-pub fn load(role: Option<Role>, flags: &Flags) -> Result<Options, Mistakes> {
+pub fn load(role: Option<NodeRole>, flags: &Flags) -> Result<Options, Mistakes> {
     read(role, flags, None)
 }
 
@@ -68,7 +68,7 @@ pub fn check(flags: &Flags, now: SystemTime) -> Result<Options, Mistakes> {
     read(None, flags, Some(now))
 }
 
-fn read(role: Option<Role>, flags: &Flags, examine_at: Option<SystemTime>) -> Result<Options, Mistakes> {
+fn read(role: Option<NodeRole>, flags: &Flags, examine_at: Option<SystemTime>) -> Result<Options, Mistakes> {
     let Some(file) = &flags.config_file else { return build(role, Reader::new(None, flags), examine_at) };
     let text = read_file(file).map_err(|text| {
         let span = SourceSpan::Key(file.display().to_string());
@@ -106,13 +106,13 @@ fn explain_syntax(message: &str) -> String {
     format!("{message}{advice}")
 }
 
-fn build(role: Option<Role>, mut reader: Reader<'_>, examine_at: Option<SystemTime>) -> Result<Options, Mistakes> {
+fn build(role: Option<NodeRole>, mut reader: Reader<'_>, examine_at: Option<SystemTime>) -> Result<Options, Mistakes> {
     reader.check_names();
     let (web, push, storage) = (build::web(&mut reader), build::push(&mut reader), build::storage(&mut reader));
     let (limits, log, link) = (build::limits(&mut reader), build::log(&mut reader), build::link(&mut reader));
     let uplinks = build::uplinks(&mut reader);
     let is_hub = build::is_hub(&reader);
-    let to_be_hub = role.map_or(is_hub, |role| role == Role::Hub);
+    let to_be_hub = role.map_or(is_hub, |role| role == NodeRole::Hub);
     let hub = if to_be_hub { build::hub(&mut reader, is_hub) } else { None };
     let role = build::role(&mut reader, role, is_hub);
     if let Some(now) = examine_at {

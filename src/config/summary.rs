@@ -1,6 +1,6 @@
 //! What a configuration comes to, for people who check it.
 
-use crate::node::options::{NodeOptions, Role, StorageOptions};
+use crate::node::options::{NodeOptions, NodeRole, StorageOptions};
 
 /// What a node with these options does, in a sentence.
 pub fn summary(options: &NodeOptions) -> String {
@@ -10,7 +10,7 @@ pub fn summary(options: &NodeOptions) -> String {
         StorageOptions { path: Some(path), .. } => format!("kept in {}", path.display()),
         StorageOptions { path: None, .. } => "kept in memory only".into(),
     };
-    let role = if options.role == Role::Hub { "a hub" } else { "an edge" };
+    let role = if options.role == NodeRole::Hub { "a hub" } else { "an edge" };
     let mut links = Vec::new();
     if let Some(hub) = &options.hub {
         let edges = join(&hub.listen_addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -24,7 +24,7 @@ pub fn summary(options: &NodeOptions) -> String {
         links.push("no hub to send to".into());
     }
     let security = &options.web.security;
-    let protection = match (security.tls.is_some(), security.gate.users.is_empty()) {
+    let protection = match (security.tls.is_some(), security.guard.users.is_empty()) {
         (true, true) => " in TLS",
         (true, false) => " in TLS with passwords",
         (false, true) => "",

@@ -13,11 +13,11 @@ use crate::node::options::EdgeOptions;
 
 fn flags(arguments: &[&str]) -> Flags {
     let all = super::arguments(std::iter::once(&"pushrelay").chain(arguments).map(OsString::from));
-    Flags::from_matches(&add_flags(Command::new("pushrelay"), Role::Hub).try_get_matches_from(all).unwrap())
+    Flags::from_matches(&add_flags(Command::new("pushrelay"), NodeRole::Hub).try_get_matches_from(all).unwrap())
 }
 
 /// Options of a file's text and flags; mistakes as they are printed, the file being called `c.toml`.
-fn read_text(role: Option<Role>, text: &str, arguments: &[&str]) -> Result<Options, String> {
+fn read_text(role: Option<NodeRole>, text: &str, arguments: &[&str]) -> Result<Options, String> {
     let temp = TempDir::new();
     let file = temp.write("c.toml", text);
     let mut flags = flags(arguments);
@@ -40,7 +40,7 @@ fn edge(more: &str) -> String {
 #[test]
 fn nothing_is_an_edge_that_keeps_what_is_pushed() {
     let options = load(None, &Flags::default()).unwrap().node;
-    assert_eq!(options.role, Role::Edge);
+    assert_eq!(options.role, NodeRole::Edge);
     assert_eq!(options.web.listen_addresses[0].to_string(), ":9091");
     assert_eq!(options.storage.path, Some("data".into()));
     assert!(options.uplinks.is_empty() && options.hub.is_none());
@@ -51,7 +51,7 @@ fn nothing_is_an_edge_that_keeps_what_is_pushed() {
 fn a_file_says_what_an_edge_is() {
     let text = edge("labels = { IDC = 'SYQ' }\nbackoff_max = '1m'\nsend_interval = '1s'")
         + "[web]\nlisten_address = ['127.0.0.1:0', '[::1]:9091']\n";
-    let options = read_text(Some(Role::Edge), &text, &[]).unwrap().node;
+    let options = read_text(Some(NodeRole::Edge), &text, &[]).unwrap().node;
     let uplink = &options.uplinks[0];
     assert_eq!((uplink.hub.to_string(), uplink.labels.to_string()), ("hub:9443".into(), r#"{IDC="SYQ"}"#.into()));
     assert_eq!(uplink.dialling.backoff_max, Duration::from_secs(60));
@@ -66,7 +66,7 @@ fn a_file_says_what_a_hub_is() {
     let edges =
         "[[hub.edge]]\nname = 'a'\nlabels = { IDC = 'SYQ' }\n[[hub.edge]]\nname = 'b'\nlabels = { IDC = 'BJ' }\n";
     let options = read_text(None, &format!("{HUB}{edges}"), &[]).unwrap().node;
-    assert_eq!(options.role, Role::Hub);
+    assert_eq!(options.role, NodeRole::Hub);
     let hub = options.hub.as_ref().unwrap();
     assert_eq!(hub.listen_addresses[0].to_string(), ":9443");
     let [EdgeOptions { name, labels }, _] = &hub.edges[..] else { panic!("two edges") };
@@ -136,8 +136,10 @@ fn missing_flags_of_pushgateway_say_what_to_do() {
         ("--persistence.interval=5m", "before it is answered"),
         ("--web.local-assets=/usr/share", "part of the program"),
     ] {
-        let error =
-            add_flags(Command::new("edge"), Role::Edge).try_get_matches_from(["edge", flag]).unwrap_err().to_string();
+        let error = add_flags(Command::new("edge"), NodeRole::Edge)
+            .try_get_matches_from(["edge", flag])
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(advice), "{error}");
     }
 }
@@ -207,9 +209,9 @@ fn each_mistake_has_its_message() {
         let told = mistakes(text);
         assert!(told.contains(expected), "no {expected:?} in {told:?}");
     }
-    let told = read_text(Some(Role::Edge), HUB, &[]).unwrap_err();
+    let told = read_text(Some(NodeRole::Edge), HUB, &[]).unwrap_err();
     assert_eq!(told, "c.toml:1:2: [hub] makes a node a hub: run `pushrelay hub`");
-    let told = read_text(Some(Role::Hub), "[log]\nlevel = 'info'\n", &[]).unwrap_err();
+    let told = read_text(Some(NodeRole::Hub), "[log]\nlevel = 'info'\n", &[]).unwrap_err();
     assert!(told.ends_with("there is no [hub]: add it, or run `pushrelay edge`"), "{told}");
     let told =
         load(None, &flags(&["--web.listen-address=nowhere", "--uplink.hub=https://h:1"])).unwrap_err().to_string();

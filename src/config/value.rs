@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 use super::LogFormat;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
-use crate::net::tls::web::{ClientAuth, Curve, Suite, Version};
+use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
 use crate::storage::SyncPolicy;
 
 /// A value of one kind.
@@ -207,7 +207,7 @@ macro_rules! parsed {
         }
     )*};
 }
-parsed!(ClientAuth: "the name of a client_auth_type", Version: "\"TLS12\" or \"TLS13\"", Suite: "the name of a cipher suite", Curve: "the name of a curve");
+parsed!(ClientAuth: "the name of a client_auth_type", TlsVersion: "\"TLS12\" or \"TLS13\"", Suite: "the name of a cipher suite", Curve: "the name of a curve");
 parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an address like \"hub.example.org:9443\"", EdgeName: "a name");
 
 macro_rules! one_of {

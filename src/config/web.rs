@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::reader::{Reader, Section};
 use super::web_file;
-use crate::net::tls::web::{ClientAuth, Curve, Pem, Suite, Version, WebTls};
-use crate::node::http::auth::guard::{ExtraHeader, GateRules, RateLimit};
+use crate::net::tls::web::{ClientAuth, Curve, Pem, Suite, TlsVersion, WebTls};
+use crate::node::http::auth::guard::{ExtraHeader, GuardRules, RateLimit};
 use crate::node::http::auth::passwords::{PasswordHash, Users};
 use crate::node::options::WebSecurity;
 
@@ -19,8 +19,8 @@ pub(super) struct TlsSection {
     pub client_ca: Option<Pem>,
     pub client_auth: Option<ClientAuth>,
     pub client_allowed_sans: Vec<String>,
-    pub min_version: Option<Version>,
-    pub max_version: Option<Version>,
+    pub min_version: Option<TlsVersion>,
+    pub max_version: Option<TlsVersion>,
     pub cipher_suites: Vec<Suite>,
     pub prefer_server_cipher_suites: Option<bool>,
     pub curve_preferences: Vec<Curve>,
@@ -61,8 +61,8 @@ impl TlsSection {
             );
             return Err(("client_allowed_sans", text));
         }
-        let min_version = self.min_version.unwrap_or(Version::Tls12);
-        let max_version = self.max_version.unwrap_or(Version::Tls13);
+        let min_version = self.min_version.unwrap_or(TlsVersion::Tls12);
+        let max_version = self.max_version.unwrap_or(TlsVersion::Tls13);
         if min_version > max_version {
             return Err(("min_version", format!("{min_version} is more than max_version, {max_version}")));
         }
@@ -144,7 +144,7 @@ fn own_security<'a>(reader: &mut Reader<'a>, web: Section<'a>) -> WebSecurity {
         reader.mistake(section, "interval", text);
         None
     });
-    WebSecurity { tls, http2, gate: GateRules { headers, users: Users::new(users), rate_limit }, config_file: None }
+    WebSecurity { tls, http2, guard: GuardRules { headers, users: Users::new(users), rate_limit }, config_file: None }
 }
 
 /// Checks a user's name and hash.

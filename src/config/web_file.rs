@@ -15,7 +15,7 @@ use super::mistake::{Mistake, SourceSpan};
 use super::value::Value;
 use super::web::{self, TlsSection};
 use crate::net::tls::web::Pem;
-use crate::node::http::auth::guard::{ExtraHeader, GateRules};
+use crate::node::http::auth::guard::{ExtraHeader, GuardRules};
 use crate::node::http::auth::passwords::Users;
 use crate::node::options::WebSecurity;
 
@@ -135,7 +135,7 @@ impl Checker<'_> {
         WebSecurity {
             tls: file.tls_server_config.and_then(|tls| self.tls(tls)),
             http2: http.http2.unwrap_or(WebSecurity::default().http2),
-            gate: GateRules { headers, users: Users::new(users), rate_limit },
+            guard: GuardRules { headers, users: Users::new(users), rate_limit },
             config_file: None,
         }
     }
@@ -241,9 +241,9 @@ mod tests {
         assert_eq!(tls.client_allowed_sans, ["example.org", "10.0.0.1"]);
         assert_eq!((tls.cipher_suites.len(), tls.curve_preferences.len()), (2, 1));
         assert!(!tls.prefer_server_cipher_suites && !security.http2);
-        assert_eq!(security.gate.headers.len(), 2);
-        assert!(!security.gate.users.is_empty());
-        assert_eq!(security.gate.rate_limit.map(|limit| (limit.interval.as_secs(), limit.burst)), Some((1, 20)));
+        assert_eq!(security.guard.headers.len(), 2);
+        assert!(!security.guard.users.is_empty());
+        assert_eq!(security.guard.rate_limit.map(|limit| (limit.interval.as_secs(), limit.burst)), Some((1, 20)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub const RESERVED_NAMES: [&str; 2] = ["ca", "hub"];
 
 /// How to make the files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Issue {
+pub struct IssueOptions {
     /// The time from which validity counts.
     pub now: SystemTime,
     /// Days of validity; `None` for [`AUTHORITY_DAYS`] or [`LEAF_DAYS`].
@@ -30,7 +30,7 @@ pub struct Issue {
 
 /// A certificate's file and its key's.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Files {
+pub struct KeyPairFiles {
     /// The certificate.
     pub certificate: PathBuf,
     /// The key.
@@ -75,12 +75,12 @@ impl Directory {
     }
 
     /// The files of that name, whether they are there or not: `ca`, `hub` or an edge's name.
-    pub fn files(&self, name: &str) -> Files {
-        Files { certificate: self.0.join(format!("{name}.pem")), key: self.0.join(format!("{name}.key")) }
+    pub fn files(&self, name: &str) -> KeyPairFiles {
+        KeyPairFiles { certificate: self.0.join(format!("{name}.pem")), key: self.0.join(format!("{name}.key")) }
     }
 
     /// Makes an authority.
-    pub fn init(&self, issue: Issue) -> Result<Files, CredentialsError> {
+    pub fn init(&self, issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let files = self.files("ca");
         check_free(&files, issue.force)?;
         let authority = Authority::generate(Validity::days(issue.now, issue.days.unwrap_or(AUTHORITY_DAYS)))?;
@@ -88,14 +88,14 @@ impl Directory {
     }
 
     /// Makes a hub's certificate and key; edges reach it by these names and addresses.
-    pub fn hub(&self, hosts: &[String], issue: Issue) -> Result<Files, CredentialsError> {
+    pub fn hub(&self, hosts: &[String], issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let files = self.files("hub");
         check_free(&files, issue.force)?;
         self.write(files, &self.authority()?.hub(hosts, leaf(issue))?, issue.force)
     }
 
     /// Makes an edge's certificate and key.
-    pub fn edge(&self, identity: &EdgeIdentity, issue: Issue) -> Result<Files, CredentialsError> {
+    pub fn edge(&self, identity: &EdgeIdentity, issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let name = identity.name.as_str();
         if RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
             return Err(CredentialsError::ReservedName(name.into()));
@@ -116,7 +116,7 @@ impl Directory {
         Ok(Authority::from_pem(&read(&files.certificate)?, &read(&files.key)?)?)
     }
 
-    fn write(&self, files: Files, issued: &Issued, force: bool) -> Result<Files, CredentialsError> {
+    fn write(&self, files: KeyPairFiles, issued: &Issued, force: bool) -> Result<KeyPairFiles, CredentialsError> {
         fs::create_dir_all(&self.0).map_err(|error| CredentialsError::Io {
             doing: "create",
             path: self.0.clone(),
@@ -128,12 +128,12 @@ impl Directory {
     }
 }
 
-fn leaf(issue: Issue) -> Validity {
+fn leaf(issue: IssueOptions) -> Validity {
     Validity::days(issue.now, issue.days.unwrap_or(LEAF_DAYS))
 }
 
 /// Both names are free before either file is made, so that nothing is left half made.
-fn check_free(files: &Files, force: bool) -> Result<(), CredentialsError> {
+fn check_free(files: &KeyPairFiles, force: bool) -> Result<(), CredentialsError> {
     let taken = [&files.certificate, &files.key].into_iter().find(|path| path.symlink_metadata().is_ok());
     match taken {
         Some(path) if !force => Err(CredentialsError::Exists(path.clone())),
@@ -171,8 +171,8 @@ mod tests {
     use super::*;
     use crate::net::testing::TempDir;
 
-    fn issue(force: bool) -> Issue {
-        Issue { now: SystemTime::now(), days: None, force }
+    fn issue(force: bool) -> IssueOptions {
+        IssueOptions { now: SystemTime::now(), days: None, force }
     }
 
     #[test]

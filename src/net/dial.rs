@@ -91,12 +91,12 @@ pub async fn dial(hub: &HostPort, connector: &Connector, limits: &DialLimits) ->
     let peer = stream.peer_addr().map_err(failed)?;
     let stream = Counted::new(stream);
     let wire = stream.traffic().clone();
-    let shaken = timeout(limits.handshake_timeout, shake(hub, connector, stream, limits.message_bytes_max));
-    let connection = shaken.await.map_err(|_| timed_out("the handshake", limits.handshake_timeout))??;
+    let handshaken = timeout(limits.handshake_timeout, handshake(hub, connector, stream, limits.message_bytes_max));
+    let connection = handshaken.await.map_err(|_| timed_out("the handshake", limits.handshake_timeout))??;
     Ok(Dialled { connection, peer, wire })
 }
 
-async fn shake(
+async fn handshake(
     hub: &HostPort,
     connector: &Connector,
     stream: Counted<TcpStream>,
@@ -117,7 +117,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::net::credentials::{Directory, Issue};
+    use crate::net::credentials::{Directory, IssueOptions};
     use crate::net::identity::EdgeIdentity;
     use crate::net::testing::TempDir;
     use crate::net::tls::{Acceptor, Credentials, TlsFiles};
@@ -131,9 +131,9 @@ mod tests {
     fn ends() -> (Acceptor, Connector) {
         let temp = TempDir::new();
         let directory = Directory::new(temp.path());
-        let issue = Issue { now: SystemTime::now(), days: None, force: false };
+        let issue = IssueOptions { now: SystemTime::now(), days: None, force: false };
         directory.init(issue).unwrap();
-        let load = |own: crate::net::credentials::Files| {
+        let load = |own: crate::net::credentials::KeyPairFiles| {
             let ca_file = directory.files("ca").certificate;
             Credentials::load(&TlsFiles { ca_file, cert_file: own.certificate, key_file: own.key }).unwrap()
         };

@@ -32,7 +32,7 @@ use tracing::debug;
 use super::budget::{Budget, Exhausted, Reservation};
 use super::listen::{self, Accepting, Slots};
 use super::stop::Stop;
-use super::timeouts::{Busy, Patient, Progress, Waits};
+use super::timeouts::{InFlight, PhaseTracker, TimeoutStream, Timeouts};
 
 pub mod encrypted;
 mod refusal;
@@ -56,7 +56,7 @@ pub struct HttpLimits {
     /// Bytes of a request's head. (Of headers there may be 100: hyper keeps no more without an allocation a request.)
     pub header_bytes_max: usize,
     /// How long peers may keep us waiting.
-    pub waits: Waits,
+    pub timeouts: Timeouts,
     /// For a request's whole body to arrive.
     pub body_timeout: Duration,
     /// Bytes of all bodies together.
@@ -86,11 +86,11 @@ where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
-    let stream = Patient::new(stream, limits.waits);
-    let progress = stream.progress().clone();
-    let service = service_fn(|request| answer(request, peer, &handler, &limits, &progress));
+    let stream = TimeoutStream::new(stream, limits.timeouts);
+    let tracker = stream.tracker().clone();
+    let service = service_fn(|request| answer(request, peer, &handler, &limits, &tracker));
     let mut builder = http1::Builder::new();
-    // `Patient` bounds the wait for a head, and tells it from an idle connection.
+    // `TimeoutStream` bounds the wait for a head, and tells it from an idle connection.
     builder.header_read_timeout(None).max_header_size(limits.header_bytes_max).half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
@@ -102,7 +102,7 @@ where
         }
     };
     if let Err(error) = ended {
-        debug!(%peer, error = %Chain(&error), "connection ended");
+        debug!(%peer, error = %ErrorChain(&error), "connection ended");
     }
 }
 
@@ -112,9 +112,9 @@ fn answer<H: Handler>(
     peer: SocketAddr,
     handler: &Arc<H>,
     limits: &Arc<HttpLimits>,
-    progress: &Progress,
-) -> impl Future<Output = Result<hyper::Response<Reply>, Infallible>> + Send + use<H> {
-    let busy = progress.busy();
+    tracker: &PhaseTracker,
+) -> impl Future<Output = Result<hyper::Response<ResponseBody>, Infallible>> + Send + use<H> {
+    let in_flight = tracker.in_flight();
     let (parts, body) = request.into_parts();
     let mut incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
     let handler = handler.clone();
@@ -126,13 +126,13 @@ fn answer<H: Handler>(
         if incoming.parts.method == Method::HEAD {
             strip(&mut response);
         }
-        response.body_mut().busy = Some(busy);
+        response.body_mut().in_flight = Some(in_flight);
         Ok(response)
     }
 }
 
 /// What HEAD is answered: how long the body would be, and none. HTTP/2 would carry it.
-fn strip(response: &mut hyper::Response<Reply>) {
+fn strip(response: &mut hyper::Response<ResponseBody>) {
     let reply = response.body_mut();
     let content = std::mem::replace(&mut reply.content, Content::Bytes(Bytes::new()));
     if let Content::Bytes(bytes) = content {
@@ -141,9 +141,9 @@ fn strip(response: &mut hyper::Response<Reply>) {
 }
 
 /// An error with its causes: hyper's own message names the kind alone.
-struct Chain<'a>(&'a dyn std::error::Error);
+struct ErrorChain<'a>(&'a dyn std::error::Error);
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();
@@ -308,7 +308,7 @@ async fn read_body(
     let mut first = Bytes::new();
     let mut all = Vec::new();
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
-        let frame = frame.map_err(|error| BodyError::Broken(Chain(&error).to_string()))?;
+        let frame = frame.map_err(|error| BodyError::Broken(ErrorChain(&error).to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
         reservation.grow(data.len() as u64).map_err(BodyError::Exhausted)?;
         if reservation.bytes() > bytes_max as u64 {
@@ -330,13 +330,13 @@ async fn read_body(
 
 /// An answer.
 #[derive(Debug)]
-pub struct Response(hyper::Response<Reply>);
+pub struct Response(hyper::Response<ResponseBody>);
 
 impl Response {
     /// An answer with that status and nothing else. A number that is no status (100–999) becomes 500.
     pub fn new(status: u16) -> Self {
         let mut response =
-            hyper::Response::new(Reply { content: Content::Bytes(Bytes::new()), busy: None, held: None });
+            hyper::Response::new(ResponseBody { content: Content::Bytes(Bytes::new()), in_flight: None, guard: None });
         *response.status_mut() =
             hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
         Self(response)
@@ -365,13 +365,13 @@ impl Response {
     /// Makes the body a stream of what `parts` gives. The connection is ended if a client takes none for too long, and
     /// broken off, so that the client notices, if a part cannot be had.
     pub fn parts(mut self, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
-        self.0.body_mut().content = Content::Parts(Made { parts: Box::pin(parts), left: Bytes::new() });
+        self.0.body_mut().content = Content::Parts(StreamedBody { parts: Box::pin(parts), left: Bytes::new() });
         self
     }
 
-    /// Drops `held` when the answer was sent, or its client is gone.
-    pub fn holding(mut self, held: impl Send + 'static) -> Self {
-        self.0.body_mut().held = Some(Box::new(held));
+    /// Drops `guard` when the answer was sent, or its client is gone.
+    pub fn with_guard(mut self, guard: impl Send + 'static) -> Self {
+        self.0.body_mut().guard = Some(Box::new(guard));
         self
     }
 
@@ -384,17 +384,17 @@ impl Response {
 #[derive(Debug)]
 enum Content {
     Bytes(Bytes),
-    Parts(Made),
+    Parts(StreamedBody),
     Ended,
 }
 
 /// A body that is made while it is sent, and what of its last part hyper was not given yet.
-struct Made {
+struct StreamedBody {
     parts: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
     left: Bytes,
 }
 
-impl Made {
+impl StreamedBody {
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         while self.left.is_empty() {
             match ready!(self.parts.as_mut().poll_next(cx)) {
@@ -412,7 +412,7 @@ fn frame(left: &mut Bytes) -> Bytes {
     left.split_to(left.len().min(FRAME_BYTES_MAX))
 }
 
-impl fmt::Debug for Made {
+impl fmt::Debug for StreamedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Made")
     }
@@ -420,14 +420,14 @@ impl fmt::Debug for Made {
 
 /// A response's body as hyper takes it. The connection is idle again when hyper drops it.
 #[derive(Debug)]
-struct Reply {
+struct ResponseBody {
     content: Content,
-    busy: Option<Busy>,
+    in_flight: Option<InFlight>,
     /// What ends with the answer.
-    held: Option<Box<dyn Any + Send>>,
+    guard: Option<Box<dyn Any + Send>>,
 }
 
-impl hyper::body::Body for Reply {
+impl hyper::body::Body for ResponseBody {
     type Data = Bytes;
     type Error = io::Error;
 

@@ -23,7 +23,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The bounds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Waits {
+pub struct Timeouts {
     /// For a request's head, from its first byte; for the first, from the connection's beginning.
     pub header_timeout: Duration,
     /// For the next request on a connection kept alive.
@@ -33,21 +33,21 @@ pub struct Waits {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum ConnectionPhase {
     Idle = 0,
     Head = 1,
-    Busy = 2,
+    InFlight = 2,
 }
 
 /// What a connection is at, shared between its stream and its requests. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Progress {
+pub struct PhaseTracker {
     started: Instant,
-    state: Arc<State>,
+    shared: Arc<PhaseState>,
 }
 
 #[derive(Debug)]
-struct State {
+struct PhaseState {
     /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase. Where there can be several
     /// requests, the phase between them: while one is being answered, their number says so.
     phase: AtomicU64,
@@ -58,51 +58,52 @@ struct State {
 
 /// A request is being answered while this is held.
 #[derive(Debug)]
-pub struct Busy(Progress);
+pub struct InFlight(PhaseTracker);
 
-impl Drop for Busy {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.idle();
     }
 }
 
-impl Progress {
+impl PhaseTracker {
     fn new(several: bool) -> Self {
-        let state = State { phase: AtomicU64::new(Phase::Head as u64), requests: AtomicU32::new(0), several };
-        Self { started: Instant::now(), state: Arc::new(state) }
+        let shared =
+            PhaseState { phase: AtomicU64::new(ConnectionPhase::Head as u64), requests: AtomicU32::new(0), several };
+        Self { started: Instant::now(), shared: Arc::new(shared) }
     }
 
     /// A request's head is here; it is being answered until the value is dropped.
-    pub fn busy(&self) -> Busy {
-        if self.state.several {
-            self.state.requests.fetch_add(1, Ordering::SeqCst);
+    pub fn in_flight(&self) -> InFlight {
+        if self.shared.several {
+            self.shared.requests.fetch_add(1, Ordering::SeqCst);
         } else {
-            self.state.phase.store(Phase::Busy as u64, Ordering::SeqCst);
+            self.shared.phase.store(ConnectionPhase::InFlight as u64, Ordering::SeqCst);
         }
-        Busy(self.clone())
+        InFlight(self.clone())
     }
 
     fn idle(&self) {
-        self.enter(Phase::Idle);
+        self.enter(ConnectionPhase::Idle);
         // After the phase: whoever sees that no request is left sees since when.
-        if self.state.several {
-            self.state.requests.fetch_sub(1, Ordering::SeqCst);
+        if self.shared.several {
+            self.shared.requests.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ConnectionPhase) {
         let elapsed_ms = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX >> 2);
-        self.state.phase.store(elapsed_ms << 2 | phase as u64, Ordering::SeqCst);
+        self.shared.phase.store(elapsed_ms << 2 | phase as u64, Ordering::SeqCst);
     }
 
-    fn phase(&self) -> (Phase, Instant) {
-        let busy = self.state.requests.load(Ordering::SeqCst) > 0;
-        let packed = self.state.phase.load(Ordering::SeqCst);
+    fn phase(&self) -> (ConnectionPhase, Instant) {
+        let in_flight = self.shared.requests.load(Ordering::SeqCst) > 0;
+        let packed = self.shared.phase.load(Ordering::SeqCst);
         let phase = match packed & 3 {
-            _ if busy => Phase::Busy,
-            0 => Phase::Idle,
-            1 => Phase::Head,
-            _ => Phase::Busy,
+            _ if in_flight => ConnectionPhase::InFlight,
+            0 => ConnectionPhase::Idle,
+            1 => ConnectionPhase::Head,
+            _ => ConnectionPhase::InFlight,
         };
         (phase, self.started + Duration::from_millis(packed >> 2))
     }
@@ -110,37 +111,37 @@ impl Progress {
 
 /// A stream that gives up.
 #[derive(Debug)]
-pub struct Patient<S> {
+pub struct TimeoutStream<S> {
     inner: S,
-    waits: Waits,
-    progress: Progress,
+    timeouts: Timeouts,
+    tracker: PhaseTracker,
     read_timer: Option<Pin<Box<Sleep>>>,
     write_timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Patient<S> {
+impl<S> TimeoutStream<S> {
     /// Bounds the waits on `inner`, from now.
-    pub fn new(inner: S, waits: Waits) -> Self {
-        Self { inner, waits, progress: Progress::new(false), read_timer: None, write_timer: None }
+    pub fn new(inner: S, timeouts: Timeouts) -> Self {
+        Self { inner, timeouts, tracker: PhaseTracker::new(false), read_timer: None, write_timer: None }
     }
 
     /// The same for a connection that several requests share.
-    pub fn shared(inner: S, waits: Waits) -> Self {
-        Self { progress: Progress::new(true), ..Self::new(inner, waits) }
+    pub fn shared(inner: S, timeouts: Timeouts) -> Self {
+        Self { tracker: PhaseTracker::new(true), ..Self::new(inner, timeouts) }
     }
 
     /// To tell what the connection is at.
-    pub fn progress(&self) -> &Progress {
-        &self.progress
+    pub fn tracker(&self) -> &PhaseTracker {
+        &self.tracker
     }
 
     /// Whether the peer has kept us waiting for too long; otherwise the task is woken when it has.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        let (phase, since) = self.progress.phase();
+        let (phase, since) = self.tracker.phase();
         let (wait, what) = match phase {
-            Phase::Busy => return Poll::Pending,
-            Phase::Head => (self.waits.header_timeout, "the request's head did not arrive in time"),
-            Phase::Idle => (self.waits.idle_timeout, "no request came in time"),
+            ConnectionPhase::InFlight => return Poll::Pending,
+            ConnectionPhase::Head => (self.timeouts.header_timeout, "the request's head did not arrive in time"),
+            ConnectionPhase::Idle => (self.timeouts.idle_timeout, "no request came in time"),
         };
         let deadline = since + wait;
         let timer = self.read_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -163,7 +164,7 @@ impl<S> Patient<S> {
             self.write_timer = None;
             return written;
         }
-        let wait = self.waits.write_timeout;
+        let wait = self.timeouts.write_timeout;
         let timer = self.write_timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(wait)));
         timer
             .as_mut()
@@ -172,15 +173,15 @@ impl<S> Patient<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = into.filled().len();
         match Pin::new(&mut this.inner).poll_read(cx, into) {
             Poll::Ready(result) => {
-                let begins = into.filled().len() > before && !this.progress.state.several;
-                if begins && this.progress.phase().0 == Phase::Idle {
-                    this.progress.enter(Phase::Head);
+                let begins = into.filled().len() > before && !this.tracker.shared.several;
+                if begins && this.tracker.phase().0 == ConnectionPhase::Idle {
+                    this.tracker.enter(ConnectionPhase::Head);
                 }
                 Poll::Ready(result)
             }
@@ -189,7 +190,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.inner).poll_write(cx, bytes);
@@ -234,18 +235,18 @@ mod tests {
 
     use super::*;
 
-    const WAITS: Waits = Waits {
+    const TIMEOUTS: Timeouts = Timeouts {
         header_timeout: Duration::from_secs(10),
         idle_timeout: Duration::from_secs(100),
         write_timeout: Duration::from_secs(30),
     };
 
-    fn pair() -> (Patient<DuplexStream>, DuplexStream) {
+    fn pair() -> (TimeoutStream<DuplexStream>, DuplexStream) {
         let (near, far) = tokio::io::duplex(4);
-        (Patient::new(near, WAITS), far)
+        (TimeoutStream::new(near, TIMEOUTS), far)
     }
 
-    async fn seconds_to_give_up(stream: &mut Patient<DuplexStream>) -> u64 {
+    async fn seconds_to_give_up(stream: &mut TimeoutStream<DuplexStream>) -> u64 {
         let begun = Instant::now();
         let error = stream.read_u8().await.unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
@@ -261,7 +262,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_kept_connection_may_rest_but_not_dawdle() {
         let (mut stream, mut far) = pair();
-        drop(stream.progress().busy());
+        drop(stream.tracker().in_flight());
         tokio::time::sleep(Duration::from_secs(99)).await;
         far.write_all(b"G").await.unwrap();
         stream.read_u8().await.unwrap();
@@ -277,16 +278,16 @@ mod tests {
         let (mut stream, _far) = pair();
         let wait = tokio::time::timeout(Duration::from_secs(3), stream.read_u8());
         assert!(wait.await.is_err(), "a timer for the head is set");
-        let busy = stream.progress().busy();
+        let in_flight = stream.tracker().in_flight();
         tokio::time::sleep(Duration::from_secs(50)).await;
-        drop(busy);
+        drop(in_flight);
         assert_eq!(seconds_to_give_up(&mut stream).await, 100);
     }
 
     #[tokio::test(start_paused = true)]
     async fn answering_takes_its_time() {
         let (mut stream, mut far) = pair();
-        let _busy = stream.progress().busy();
+        let _busy = stream.tracker().in_flight();
         let late = async {
             tokio::time::sleep(Duration::from_secs(1_000)).await;
             far.write_all(b"!").await.unwrap();
@@ -298,8 +299,8 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_shared_connection_rests_when_its_last_request_is_answered() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut stream = Patient::shared(near, WAITS);
-        let (first, second) = (stream.progress().busy(), stream.progress().busy());
+        let mut stream = TimeoutStream::shared(near, TIMEOUTS);
+        let (first, second) = (stream.tracker().in_flight(), stream.tracker().in_flight());
         drop(first);
         assert!(tokio::time::timeout(Duration::from_secs(500), stream.read_u8()).await.is_err(), "one is left");
         drop(second);
@@ -349,11 +350,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_is_not_waited_for_with_a_flush_or_a_farewell() {
         let begun = Instant::now();
-        let mut stream = Patient::new(Clogged, WAITS);
+        let mut stream = TimeoutStream::new(Clogged, TIMEOUTS);
         stream.write_all(&[0; 16]).await.unwrap();
         assert_eq!(stream.flush().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed().as_secs(), 30);
-        let mut stream = Patient::new(Clogged, WAITS);
+        let mut stream = TimeoutStream::new(Clogged, TIMEOUTS);
         assert_eq!(stream.shutdown().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
         assert_eq!(begun.elapsed().as_secs(), 60);
     }

@@ -261,7 +261,7 @@ impl Acceptor {
     }
 
     /// Shakes hands, and says who is there.
-    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Peer), TlsError>
+    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, TlsPeer), TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -271,13 +271,13 @@ impl Acceptor {
         let leaf = certificates.first().ok_or(TlsError::Identity(CertificateError::NoIdentity))?;
         let certificate = Certificate::from_der(leaf).map_err(TlsError::Identity)?;
         let identity = certificate.edge().map_err(TlsError::Identity)?;
-        Ok((stream.into(), Peer { identity, not_after: certificate.not_after }))
+        Ok((stream.into(), TlsPeer { identity, not_after: certificate.not_after }))
     }
 }
 
 /// Who is at the other end of an accepted connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Peer {
+pub struct TlsPeer {
     /// The edge.
     pub identity: EdgeIdentity,
     /// Until when its certificate is valid.

@@ -19,16 +19,17 @@ use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::Clock;
 use super::error::StartError;
 use super::http::protection::{self, Protection};
-use super::http::render_thread::Press;
-use super::http::server::Web;
-use super::http::service::{Command, Service, ServiceRules};
+use super::http::render_thread::RenderThread;
+use super::http::server::HttpServer;
+use super::http::service::{LifecycleCommand, Service, ServiceRules};
 use super::link::UpstreamStores;
 use super::link::edge::UplinkTask;
 use super::link::hub::{HubLinks, SessionTable, SiteRules};
 use super::link::status::{EdgeRegistry, UplinkStatus};
 use super::metrics::{Metrics, REVISION, VERSION};
-use super::open_store::{open_store, random};
-use super::options::{HubOptions, NodeOptions, Role};
+use super::open_store::open_store;
+use super::options::{HubOptions, NodeOptions, NodeRole};
+use super::random::secret;
 use super::threads::{Threads, processors};
 use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
@@ -40,7 +41,7 @@ use crate::net::budget::Budget;
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting, Slots};
 use crate::net::stop::{self, Stop, Stopper};
-use crate::net::timeouts::Waits;
+use crate::net::timeouts::Timeouts;
 use crate::net::tls::{Acceptor, Connector, Credentials};
 use crate::session::HubConfig;
 use crate::store::{CacheBudget, Scope};
@@ -55,10 +56,10 @@ pub struct Node {
     /// Where edges connect to, at a hub.
     pub edge_addresses: Vec<SocketAddr>,
     /// What requests ask of the process.
-    pub commands: mpsc::Receiver<(Command, tokio::sync::oneshot::Sender<Result<(), String>>)>,
-    web: Part,
+    pub commands: mpsc::Receiver<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<(), String>>)>,
+    web: TaskGroup,
     web_threads: Threads,
-    links: Part,
+    links: TaskGroup,
     link_threads: Threads,
     uplinks: Vec<Arc<UplinkStatus>>,
     drain_timeout: Duration,
@@ -68,13 +69,13 @@ pub struct Node {
 }
 
 /// Tasks that end together.
-struct Part {
+struct TaskGroup {
     stopper: Stopper,
     tasks: JoinSet<()>,
     runtime: Handle,
 }
 
-impl Part {
+impl TaskGroup {
     fn on(runtime: &Handle) -> Self {
         Self { stopper: stop::channel().0, tasks: JoinSet::new(), runtime: runtime.clone() }
     }
@@ -131,7 +132,7 @@ struct Reloadable {
     certificates: Arc<Certificates>,
     connectors: Vec<(Arc<Connector>, HostPort)>,
     hub: Option<Arc<HubLinks>>,
-    web: Option<Web>,
+    web: Option<HttpServer>,
     /// The options that the node was started with.
     flags: Vec<(String, String)>,
 }
@@ -157,8 +158,8 @@ impl Node {
         };
         let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
-        let press =
-            Press::start().map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
+        let render_thread = RenderThread::start()
+            .map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
         let threads = [Threads::for_gateway(), Threads::for_links()];
         let [web_threads, link_threads] =
             threads.map(|threads| threads.map_err(|error| StartError::System(format!("no threads: {error}"))));
@@ -168,9 +169,9 @@ impl Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             edge_addresses: listeners.edges.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             commands: receiver,
-            web: Part::on(web_threads.handle()),
+            web: TaskGroup::on(web_threads.handle()),
             web_threads,
-            links: Part::on(link_threads.handle()),
+            links: TaskGroup::on(link_threads.handle()),
             link_threads,
             uplinks: Vec::new(),
             drain_timeout: options.limits.drain_timeout,
@@ -204,9 +205,9 @@ impl Node {
             status: status(&options, started_ns),
             commands,
             protection,
-            press,
-            turns: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
-            large: Semaphore::new(processors()),
+            render_thread,
+            scrape_permits: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
+            large_push_permits: Semaphore::new(processors()),
             cache_budget: CacheBudget::new(options.limits.scrape_cache_bytes_max),
         };
         node.start_web(&options, service, listeners.web)?;
@@ -296,7 +297,7 @@ impl Node {
         let http = Arc::new(HttpLimits {
             slots: Slots::new(limits.connections_max),
             header_bytes_max: limits.header_bytes_max,
-            waits: Waits {
+            timeouts: Timeouts {
                 header_timeout: limits.header_timeout,
                 idle_timeout: limits.idle_timeout,
                 write_timeout: limits.write_timeout,
@@ -305,9 +306,7 @@ impl Node {
             budget: Budget::new(limits.inflight_bytes_max),
             drain_timeout: limits.drain_timeout,
         });
-        let secret = [random()?, random()?, random()?, random()?].map(u64::to_be_bytes);
-        let secret: [u8; 32] = std::array::from_fn(|i| secret[i / 8][i % 8]);
-        let web = Web::new(&options.web.security, service, secret);
+        let web = HttpServer::new(&options.web.security, service, secret()?);
         for listener in listeners {
             let listener = adopt(&self.web_threads, listener)?;
             self.web.spawn(web.serve(listener, http.clone(), self.web.watch()));
@@ -468,7 +467,7 @@ fn service_rules(options: &NodeOptions) -> ServiceRules {
         compressed_bytes_max: limits.compressed_body_bytes_max,
         checked: !options.push.disable_consistency_check,
         admin_api: options.web.enable_admin_api,
-        is_hub: options.role == Role::Hub,
+        is_hub: options.role == NodeRole::Hub,
         scrapes_max: limits.scrapes_max,
     }
 }
@@ -477,7 +476,7 @@ fn status(options: &NodeOptions, started_ns: u64) -> NodeStatus {
     let build = [
         ("version", VERSION.to_string()),
         ("revision", REVISION.to_string()),
-        ("role", if options.role == Role::Hub { "hub" } else { "edge" }.to_string()),
+        ("role", if options.role == NodeRole::Hub { "hub" } else { "edge" }.to_string()),
     ];
     NodeStatus {
         build: build.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),

@@ -11,7 +11,7 @@ use prometheus::process_collector::ProcessCollector;
 use prometheus::proto;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 
-use super::summary::Summary;
+use super::summary::WindowedSummary;
 use crate::model::{Family, FamilyBuilder, MetricType, Revision, ValueLayout};
 use crate::store::Counts;
 
@@ -75,8 +75,8 @@ const PUSH_METHODS: [&str; 2] = ["post", "put"];
 pub struct Metrics {
     requests: IntCounterVec,
     request_cache: Mutex<BTreeMap<(u16, &'static str, &'static str), IntCounter>>,
-    push_duration: [Summary; 2],
-    push_size: [Summary; 2],
+    push_duration: [WindowedSummary; 2],
+    push_size: [WindowedSummary; 2],
     process: ProcessCollector,
     /// Batches made durable.
     pub commits: IntCounter,
@@ -191,10 +191,10 @@ fn singles<'a, L: AsRef<[(&'a str, &'a str)]>>(
     builder.finish().expect("a map has no duplicates")
 }
 
-fn summary(name: &str, help: &str, by_method: &[Summary; 2]) -> Option<Family> {
+fn summary(name: &str, help: &str, by_method: &[WindowedSummary; 2]) -> Option<Family> {
     let mut builder = FamilyBuilder::new(name, MetricType::Summary);
     builder.help(Some(help));
-    let points = Summary::points();
+    let points = WindowedSummary::points();
     for (method, summary) in PUSH_METHODS.iter().zip(by_method).filter(|(_, summary)| !summary.is_empty()) {
         builder.series(&[("method", method)], &points, &summary.values(), None);
     }

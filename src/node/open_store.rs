@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use tracing::{error, info};
 
-use super::clock::random_id;
 use super::error::StartError;
 use super::metrics;
-use super::options::{NodeOptions, Role};
+use super::options::{NodeOptions, NodeRole};
+use super::random::random_id;
 use crate::model::{Epoch, NodeId, StoreId};
 use crate::storage::{self, Log, RealDisk, begin, recover};
 use crate::store::{Identity, Rules, Store};
@@ -19,7 +19,7 @@ pub(super) async fn open_store(options: &NodeOptions) -> Result<(Store, Option<L
         limits: options.limits.store,
         unchecked: options.push.disable_consistency_check,
         has_hubs: !options.uplinks.is_empty(),
-        has_edges: options.role == Role::Hub,
+        has_edges: options.role == NodeRole::Hub,
     };
     let store = Store::new(rules, metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);
@@ -32,16 +32,11 @@ pub(super) async fn open_store(options: &NodeOptions) -> Result<(Store, Option<L
 }
 
 fn new_identity() -> Result<Identity, StartError> {
-    Ok(Identity { store: StoreId(random()?), node: NodeId(random()?) })
-}
-
-/// Of the system's randomness.
-pub(super) fn random() -> Result<u64, StartError> {
-    random_id().map_err(|error| StartError::System(format!("the system has no randomness: {error}")))
+    Ok(Identity { store: StoreId(random_id()?), node: NodeId(random_id()?) })
 }
 
 fn open_in_memory(mut store: Store) -> Result<(Store, Option<Log>), StartError> {
-    store.open(new_identity()?, Epoch(random()?));
+    store.open(new_identity()?, Epoch(random_id()?));
     store.commit();
     info!("what is pushed is kept in memory only (storage.path is empty)");
     Ok((store, None))
@@ -58,7 +53,7 @@ fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Res
     for lost in &report.lost {
         error!(%lost, "a part of the store is damaged: what is intact is kept, links restore the rest where they can");
     }
-    let begun = begin(store, recovered, new_identity()?, Epoch(random()?));
+    let begun = begin(store, recovered, new_identity()?, Epoch(random_id()?));
     let (store, log) = begun.map_err(|error| StartError::Storage(error.to_string()))?;
     let counts = store.published().counts();
     info!(

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::http::auth::guard::GateRules;
+use super::http::auth::guard::GuardRules;
 use super::http::auth::passwords::Users;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
@@ -18,7 +18,7 @@ use crate::{exposition, session, store};
 
 /// Which of the two a node is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
+pub enum NodeRole {
     /// Takes pushes and sends them on.
     Edge,
     /// Takes edges.
@@ -29,7 +29,7 @@ pub enum Role {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeOptions {
     /// What the node is.
-    pub role: Role,
+    pub role: NodeRole,
     /// The gateway's HTTP face.
     pub web: WebOptions,
     /// How pushes are taken.
@@ -89,15 +89,15 @@ pub struct WebSecurity {
     /// Offer HTTP/2, in TLS.
     pub http2: bool,
     /// What every request must pass.
-    pub gate: GateRules,
+    pub guard: GuardRules,
     /// The file of its own from which all of this was read.
     pub config_file: Option<PathBuf>,
 }
 
 impl Default for WebSecurity {
     fn default() -> Self {
-        let gate = GateRules { headers: Vec::new(), users: Users::new(BTreeMap::new()), rate_limit: None };
-        Self { tls: None, http2: true, gate, config_file: None }
+        let guard = GuardRules { headers: Vec::new(), users: Users::new(BTreeMap::new()), rate_limit: None };
+        Self { tls: None, http2: true, guard, config_file: None }
     }
 }
 

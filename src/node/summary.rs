@@ -14,7 +14,7 @@ const QUANTILES: [f64; 3] = [0.1, 0.5, 0.9];
 
 /// One series of a summary.
 #[derive(Debug, Default)]
-pub struct Summary(Mutex<Observations>);
+pub struct WindowedSummary(Mutex<Observations>);
 
 #[derive(Debug, Default)]
 struct Observations {
@@ -24,7 +24,7 @@ struct Observations {
     count: u64,
 }
 
-impl Summary {
+impl WindowedSummary {
     /// Notes one observation.
     pub fn observe(&self, value: f64) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +38,7 @@ impl Summary {
         seen.next = (at + 1) % WINDOW;
     }
 
-    /// What the values of [`Summary::values`] are.
+    /// What the values of [`WindowedSummary::values`] are.
     pub fn points() -> ValueLayout {
         ValueLayout::Summary { quantiles: QUANTILES.map(Num).into(), has_sum: true, has_count: true }
     }
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn quantiles_are_of_the_last_window() {
-        let summary = Summary::default();
+        let summary = WindowedSummary::default();
         assert!(summary.values()[0].is_nan());
         for i in 0..3_000 {
             summary.observe(f64::from(i));

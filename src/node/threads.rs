@@ -76,7 +76,7 @@ pub fn processors() -> usize {
 
 /// Lowers the priority of the calling thread for good. (On Linux a niceness is a thread's own.) Without it everything
 /// works, and pushes wait longer.
-pub fn give_way() {
+pub fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICENESS) {
         debug!(%error, "a thread cannot give way to others");
     }

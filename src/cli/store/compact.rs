@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::Failure;
 use crate::model::{Epoch, NodeId, StoreId};
-use crate::node::clock::random_id;
 use crate::node::metrics::OWN_FAMILIES;
+use crate::node::random::random_id;
 use crate::storage::{Compacted, Fresh, compact};
 use crate::store::Identity;
 

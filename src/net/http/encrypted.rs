@@ -71,12 +71,12 @@ async fn serve_encrypted<H: Handler>(
     limits: Arc<HttpLimits>,
     mut stop: Stop,
 ) {
-    let shaken = tokio::select! {
+    let accepted = tokio::select! {
         biased;
-        shaken = tokio::time::timeout(limits.waits.header_timeout, shake(stream, &acceptor)) => shaken,
+        accepted = tokio::time::timeout(limits.timeouts.header_timeout, handshake(stream, &acceptor)) => accepted,
         () = stop.stopped() => return,
     };
-    match shaken {
+    match accepted {
         Ok(Ok(Some((stream, Protocol::Http1)))) => serve_connection(stream, peer, handler, limits, stop).await,
         Ok(Ok(Some((stream, Protocol::Http2)))) => serve_http2(stream, peer, handler, limits, stop).await,
         Ok(Ok(None)) => debug!(%peer, "HTTP without TLS"),
@@ -86,7 +86,7 @@ async fn serve_encrypted<H: Handler>(
 }
 
 /// Shakes hands; `None` if the client spoke plain HTTP, and was told.
-async fn shake(
+async fn handshake(
     mut stream: TcpStream,
     acceptor: &WebAcceptor,
 ) -> Result<Option<(Stream<TcpStream>, Protocol)>, TlsError> {
@@ -116,13 +116,13 @@ pub(super) async fn serve_http2<S, H>(
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
-    let stream = Patient::shared(stream, limits.waits);
-    let progress = stream.progress().clone();
+    let stream = TimeoutStream::shared(stream, limits.timeouts);
+    let tracker = stream.tracker().clone();
     let tasks = Arc::new(Mutex::new(JoinSet::new()));
-    let still_max = limits.body_timeout.max(limits.waits.write_timeout);
+    let still_max = limits.body_timeout.max(limits.timeouts.write_timeout);
     let streams = Streams { tasks: Arc::downgrade(&tasks), still_max };
     let header_bytes_max = u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX);
-    let service = service_fn(|request| answer(request, peer, &handler, &limits, &progress));
+    let service = service_fn(|request| answer(request, peer, &handler, &limits, &tracker));
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -145,7 +145,7 @@ pub(super) async fn serve_http2<S, H>(
         }
     };
     if let Err(error) = ended {
-        debug!(%peer, error = %Chain(&error), "connection ended");
+        debug!(%peer, error = %ErrorChain(&error), "connection ended");
     }
     // What is still under way has nobody to be answered to.
     let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::*;
 use crate::net::stop::{self, Stopper};
 
-const WAITS: Waits = Waits {
+const TIMEOUTS: Timeouts = Timeouts {
     header_timeout: Duration::from_secs(10),
     idle_timeout: Duration::from_secs(100),
     write_timeout: Duration::from_secs(30),
@@ -18,7 +18,7 @@ fn limits() -> HttpLimits {
     HttpLimits {
         slots: Slots::new(2),
         header_bytes_max: 8 << 10,
-        waits: WAITS,
+        timeouts: TIMEOUTS,
         body_timeout: Duration::from_secs(60),
         budget: Budget::new(100),
         drain_timeout: Duration::from_secs(5),
@@ -121,11 +121,11 @@ async fn a_body_too_large_names_the_bound() {
 async fn all_bodies_together_are_bounded() {
     let limits = HttpLimits { budget: Budget::new(10), ..limits() };
     let budget = limits.budget.clone();
-    let held = budget.reserve(8).unwrap();
+    let guard = budget.reserve(8).unwrap();
     let (mut stream, _stopper) = connection(limits);
     let answer = ask(&mut stream, &post("/echo", "abc")).await;
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("limits.inflight_bytes_max"), "{answer}");
-    drop(held);
+    drop(guard);
     assert!(ask(&mut stream, &post("/echo", "abc")).await.starts_with("HTTP/1.1 200 "));
     assert_eq!(budget.used_bytes(), 0);
 }
@@ -218,13 +218,13 @@ async fn sockets_are_served_within_the_bound_and_closed() {
     let (stopper, stop) = stop::channel();
     let limits = HttpLimits { drain_timeout: Duration::from_millis(1), ..limits() };
     let server = tokio::spawn(serve(listener, Arc::new(Echo), Arc::new(limits), stop));
-    let mut held = Vec::new();
+    let mut guard = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(post("/echo", "a").as_bytes()).await.unwrap();
         stream.read_exact(&mut [0; 15]).await.unwrap();
         stream.write_all(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
-        held.push(stream);
+        guard.push(stream);
     }
     let mut third = TcpStream::connect(address).await.unwrap();
     let mut told = String::new();

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
-use crate::net::credentials::{Directory, Files, Issue};
+use crate::net::credentials::{Directory, IssueOptions, KeyPairFiles};
 use crate::net::testing::TempDir;
 
 /// An authority, a hub for `localhost` and an edge, in a directory of their own.
@@ -15,11 +15,11 @@ struct Pki {
     edge: TlsFiles,
 }
 
-fn issue(now: SystemTime) -> Issue {
-    Issue { now, days: Some(1), force: true }
+fn issue(now: SystemTime) -> IssueOptions {
+    IssueOptions { now, days: Some(1), force: true }
 }
 
-fn files(directory: &Directory, own: Files) -> TlsFiles {
+fn files(directory: &Directory, own: KeyPairFiles) -> TlsFiles {
     TlsFiles { ca_file: directory.files("ca").certificate, cert_file: own.certificate, key_file: own.key }
 }
 
@@ -48,11 +48,11 @@ fn connector(files: &TlsFiles) -> Connector {
     Connector::new(&Credentials::load(files).unwrap()).unwrap()
 }
 
-type Accepted = Result<(Stream<DuplexStream>, Peer), TlsError>;
+type Accepted = Result<(Stream<DuplexStream>, TlsPeer), TlsError>;
 
 /// What the hub says, and what the edge says when it has read a byte: in TLS 1.3 a client learns only then that it was
 /// refused.
-async fn shake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (Accepted, Result<u8, String>) {
+async fn handshake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (Accepted, Result<u8, String>) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let hub = async {
         let mut accepted = acceptor.accept(far).await;
@@ -72,7 +72,7 @@ async fn shake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (Accep
 #[tokio::test]
 async fn an_edge_gets_in_with_a_certificate_of_the_authority() {
     let pki = Pki::new();
-    let (hub, edge) = shake(&acceptor(&pki.hub), &connector(&pki.edge), "localhost").await;
+    let (hub, edge) = handshake(&acceptor(&pki.hub), &connector(&pki.edge), "localhost").await;
     let (_, peer) = hub.unwrap();
     assert_eq!(edge.unwrap(), b'!');
     assert_eq!(peer.identity.to_uri(), "pushrelay://edge/syq-1?IDC=SYQ");
@@ -83,7 +83,7 @@ async fn an_edge_gets_in_with_a_certificate_of_the_authority() {
 async fn an_edge_of_another_authority_is_refused_and_told_so() {
     let (pki, other) = (Pki::new(), Pki::new());
     let foreign = TlsFiles { ca_file: pki.edge.ca_file.clone(), ..other.edge.clone() };
-    let (hub, edge) = shake(&acceptor(&pki.hub), &connector(&foreign), "localhost").await;
+    let (hub, edge) = handshake(&acceptor(&pki.hub), &connector(&foreign), "localhost").await;
     let hub = hub.unwrap_err().to_string();
     assert!(hub.contains("not signed by an authority") || hub.contains("not valid"), "{hub}");
     assert!(edge.unwrap_err().contains("the other end refused: this end's certificate is not signed"));
@@ -93,7 +93,7 @@ async fn an_edge_of_another_authority_is_refused_and_told_so() {
 async fn a_hub_of_another_authority_is_refused() {
     let (pki, other) = (Pki::new(), Pki::new());
     let foreign = TlsFiles { ca_file: pki.hub.ca_file.clone(), ..other.hub.clone() };
-    let (hub, edge) = shake(&acceptor(&foreign), &connector(&pki.edge), "localhost").await;
+    let (hub, edge) = handshake(&acceptor(&foreign), &connector(&pki.edge), "localhost").await;
     assert!(hub.is_err());
     let edge = edge.unwrap_err();
     assert!(edge.contains("certificate is refused"), "{edge}");
@@ -102,7 +102,7 @@ async fn a_hub_of_another_authority_is_refused() {
 #[tokio::test]
 async fn a_hub_by_another_name_is_refused() {
     let pki = Pki::new();
-    let (_, edge) = shake(&acceptor(&pki.hub), &connector(&pki.edge), "hub.example.org").await;
+    let (_, edge) = handshake(&acceptor(&pki.hub), &connector(&pki.edge), "hub.example.org").await;
     let edge = edge.unwrap_err();
     assert!(edge.contains("it is for another host"), "{edge}");
 }
@@ -110,7 +110,7 @@ async fn a_hub_by_another_name_is_refused() {
 #[tokio::test]
 async fn an_expired_edge_is_refused_and_told_so() {
     let pki = Pki::at(SystemTime::now() - Duration::from_secs(3 * 86_400));
-    let (hub, edge) = shake(&acceptor(&pki.hub), &connector(&pki.edge), "localhost").await;
+    let (hub, edge) = handshake(&acceptor(&pki.hub), &connector(&pki.edge), "localhost").await;
     let (hub, edge) = (hub.unwrap_err().to_string(), edge.unwrap_err());
     assert!(hub.contains("it has expired"), "{hub}");
     assert!(edge.contains("this end's certificate has expired"), "{edge}");
@@ -119,7 +119,7 @@ async fn an_expired_edge_is_refused_and_told_so() {
 #[tokio::test]
 async fn a_hub_does_not_serve_as_an_edge() {
     let pki = Pki::new();
-    let (hub, _) = shake(&acceptor(&pki.hub), &connector(&pki.hub), "localhost").await;
+    let (hub, _) = handshake(&acceptor(&pki.hub), &connector(&pki.hub), "localhost").await;
     let hub = hub.unwrap_err().to_string();
     assert!(hub.contains("not meant for this end"), "{hub}");
 }
@@ -134,7 +134,7 @@ async fn no_certificate_is_refused() {
         .with_root_certificates(roots)
         .with_no_client_auth();
     let connector = Connector(RwLock::new(Arc::new(bare)));
-    let (hub, edge) = shake(&acceptor(&pki.hub), &connector, "localhost").await;
+    let (hub, edge) = handshake(&acceptor(&pki.hub), &connector, "localhost").await;
     let (hub, edge) = (hub.unwrap_err().to_string(), edge.unwrap_err());
     assert!(hub.contains("showed no certificate"), "{hub}");
     assert!(edge.contains("it requires a certificate"), "{edge}");
@@ -154,9 +154,9 @@ async fn certificates_are_replaced_without_a_new_acceptor() {
     let (old, new) = (Pki::new(), Pki::new());
     let (acceptor, connector) = (acceptor(&old.hub), connector(&old.edge));
     acceptor.replace(&Acceptor::new(&Credentials::load(&new.hub).unwrap()).unwrap());
-    assert!(shake(&acceptor, &connector, "localhost").await.1.is_err());
+    assert!(handshake(&acceptor, &connector, "localhost").await.1.is_err());
     connector.replace(&Connector::new(&Credentials::load(&new.edge).unwrap()).unwrap());
-    assert!(shake(&acceptor, &connector, "localhost").await.1.is_ok());
+    assert!(handshake(&acceptor, &connector, "localhost").await.1.is_ok());
 }
 
 #[test]

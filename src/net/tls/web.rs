@@ -126,14 +126,14 @@ impl fmt::Display for ClientAuth {
 
 /// A version of TLS that can be spoken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Version {
+pub enum TlsVersion {
     /// TLS 1.2.
     Tls12,
     /// TLS 1.3.
     Tls13,
 }
 
-impl FromStr for Version {
+impl FromStr for TlsVersion {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -146,7 +146,7 @@ impl FromStr for Version {
     }
 }
 
-impl fmt::Display for Version {
+impl fmt::Display for TlsVersion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Tls12 => "TLS12",
@@ -246,9 +246,9 @@ pub struct WebTls {
     /// If not empty, a client's certificate must be for one of these: names, addresses, e-mail addresses or URIs.
     pub client_allowed_sans: Vec<String>,
     /// The least version.
-    pub min_version: Version,
+    pub min_version: TlsVersion,
     /// The greatest version.
-    pub max_version: Version,
+    pub max_version: TlsVersion,
     /// The suites of TLS 1.2, best first; empty for all. Those of TLS 1.3 are always all there.
     pub cipher_suites: Vec<Suite>,
     /// Whether the order of suites here counts, rather than the client's.
@@ -271,7 +271,7 @@ impl WebTls {
         let certificate = parse(self.cert.path(), &chain[0])?;
         let key = key(self.key.path(), &self.key.read()?)?;
         let provider = Arc::new(self.provider());
-        let versions: Vec<_> = [(Version::Tls13, &TLS13), (Version::Tls12, &TLS12)]
+        let versions: Vec<_> = [(TlsVersion::Tls13, &TLS13), (TlsVersion::Tls12, &TLS12)]
             .into_iter()
             .filter(|(version, _)| (self.min_version..=self.max_version).contains(version))
             .map(|(_, version)| version)
@@ -474,7 +474,7 @@ mod tests {
             assert_eq!(name.parse::<ClientAuth>().unwrap().to_string(), name);
         }
         assert_eq!("RequireClientCert".parse(), Ok(ClientAuth::RequireAnyClientCert));
-        assert!("TLS10".parse::<Version>().unwrap_err().contains("TLS12"));
+        assert!("TLS10".parse::<TlsVersion>().unwrap_err().contains("TLS12"));
         assert!("CurveP521".parse::<Curve>().unwrap_err().contains("CurveP384"));
     }
 

@@ -17,83 +17,83 @@ use futures_util::Stream;
 use tokio::sync::oneshot;
 use tracing::error;
 
-use super::scrape::Page;
-use crate::node::threads::give_way;
+use super::scrape::ScrapeBody;
+use crate::node::threads::lower_priority;
 
 /// A page and its next part; without one it is at its end.
-type Printed = (Page, Option<Bytes>);
+type RenderedPart = (ScrapeBody, Option<Bytes>);
 
-struct Job {
-    page: Page,
-    reply: oneshot::Sender<Printed>,
+struct RenderJob {
+    body: ScrapeBody,
+    reply: oneshot::Sender<RenderedPart>,
 }
 
 /// The handle to the thread. Cheap to clone.
 #[derive(Clone)]
-pub struct Press(mpsc::Sender<Job>);
+pub struct RenderThread(mpsc::Sender<RenderJob>);
 
-impl Press {
+impl RenderThread {
     /// Starts the thread, which ends when there is no handle any more.
     ///
     /// # Errors
     /// If the operating system has no thread to give.
-    pub fn start() -> io::Result<Press> {
-        let (jobs, queue) = mpsc::channel();
-        thread::Builder::new().name("press".into()).spawn(move || run(&queue))?;
-        Ok(Press(jobs))
+    pub fn start() -> io::Result<RenderThread> {
+        let (sender, queue) = mpsc::channel();
+        thread::Builder::new().name("render".into()).spawn(move || run(&queue))?;
+        Ok(RenderThread(sender))
     }
 
     /// Prints the page; each scrape has at most one part in the queue.
-    pub fn print(&self, page: Page) -> Parts {
-        let mut parts = Parts { press: self.clone(), next: None };
-        parts.ask(page);
+    pub fn render(&self, body: ScrapeBody) -> RenderedParts {
+        let mut parts = RenderedParts { thread: self.clone(), next: None };
+        parts.request(body);
         parts
     }
 }
 
-fn run(queue: &mpsc::Receiver<Job>) {
-    give_way();
-    while let Ok(Job { mut page, reply }) = queue.recv() {
+fn run(queue: &mpsc::Receiver<RenderJob>) {
+    lower_priority();
+    while let Ok(RenderJob { mut body, reply }) = queue.recv() {
         // Who went away needs no more of it.
         if reply.is_closed() {
             continue;
         }
-        let printed = catch_unwind(AssertUnwindSafe(move || {
-            let part = page.next();
-            (page, part)
+        let rendered = catch_unwind(AssertUnwindSafe(move || {
+            let part = body.next();
+            (body, part)
         }));
-        match printed {
-            Ok(printed) => drop(reply.send(printed)),
+        match rendered {
+            Ok(rendered) => drop(reply.send(rendered)),
             Err(_) => error!("a page could not be printed; its connection is ended"),
         }
     }
 }
 
 /// The parts of a page, as they are printed.
-pub struct Parts {
-    press: Press,
-    next: Option<oneshot::Receiver<Printed>>,
+pub struct RenderedParts {
+    thread: RenderThread,
+    next: Option<oneshot::Receiver<RenderedPart>>,
 }
 
-impl Parts {
-    fn ask(&mut self, page: Page) {
+impl RenderedParts {
+    fn request(&mut self, body: ScrapeBody) {
         let (reply, next) = oneshot::channel();
         // Without the thread, waiting for the reply fails.
-        let _ = self.press.0.send(Job { page, reply });
+        let _ = self.thread.0.send(RenderJob { body, reply });
         self.next = Some(next);
     }
 }
 
-impl Stream for Parts {
+impl Stream for RenderedParts {
     type Item = io::Result<Bytes>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         let Some(next) = &mut self.next else { return Poll::Ready(None) };
-        let printed = ready!(Pin::new(next).poll(cx));
+        let rendered = ready!(Pin::new(next).poll(cx));
         self.next = None;
-        Poll::Ready(match printed {
-            Ok((page, Some(part))) => {
-                self.ask(page);
+        Poll::Ready(match rendered {
+            Ok((body, Some(part))) => {
+                self.request(body);
                 Some(Ok(part))
             }
             Ok((_, None)) => None,

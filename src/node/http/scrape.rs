@@ -22,14 +22,14 @@ const PIECE_TEXT_BYTES_MIN: usize = 2 << 10;
 const RUN_BYTES: usize = 64 << 10;
 
 /// What is shown under one metric name.
-struct Name {
+struct NamedFamilies {
     /// The node's own.
     own: Option<Family>,
     /// What was pushed.
     block: Option<Arc<Block>>,
 }
 
-impl Name {
+impl NamedFamilies {
     /// The families with the labels of their groups.
     fn families<'a>(&'a self, none: &'a LabelSet) -> impl Iterator<Item = (&'a LabelSet, &'a Family)> {
         let pushed = self.block.iter().flat_map(|block| block.entries());
@@ -45,17 +45,17 @@ impl Name {
     }
 }
 
-enum Renderer {
+enum BodyRenderer {
     Text(Box<text::TextRenderer>),
     Protobuf(protobuf::ProtobufRenderer),
 }
 
 /// The parts of one page.
-pub struct Page {
-    names: std::vec::IntoIter<Name>,
+pub struct ScrapeBody {
+    names: std::vec::IntoIter<NamedFamilies>,
     /// The name being printed, and how many of its chunks are.
-    current: Option<(Name, usize)>,
-    renderer: Renderer,
+    current: Option<(NamedFamilies, usize)>,
+    renderer: BodyRenderer,
     packing: Option<Box<Packing>>,
     /// What is printed and not compressed, if it is to be.
     text: Vec<u8>,
@@ -80,24 +80,26 @@ impl Packing {
     }
 }
 
-impl Page {
+impl ScrapeBody {
     /// A page of what is published now and of the node's own families; as gzip, if there is room to keep pieces in.
     pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: Option<&CacheBudget>) -> Self {
-        let mut names: BTreeMap<Arc<str>, Name> = published
+        let mut names: BTreeMap<Arc<str>, NamedFamilies> = published
             .snapshot()
             .into_iter()
-            .map(|(name, block)| (name, Name { own: None, block: Some(block) }))
+            .map(|(name, block)| (name, NamedFamilies { own: None, block: Some(block) }))
             .collect();
         for family in own {
-            let name = names.entry(family.name().clone()).or_insert(Name { own: None, block: None });
+            let name = names.entry(family.name().clone()).or_insert(NamedFamilies { own: None, block: None });
             name.own = Some(family);
         }
         let renderer = match format.encoding {
-            Encoding::Text => Renderer::Text(Box::new(text::TextRenderer::new(format.escaping))),
-            Encoding::ProtobufDelimited => Renderer::Protobuf(protobuf::ProtobufRenderer::delimited(format.escaping)),
-            Encoding::ProtobufText => Renderer::Protobuf(protobuf::ProtobufRenderer::text(format.escaping)),
+            Encoding::Text => BodyRenderer::Text(Box::new(text::TextRenderer::new(format.escaping))),
+            Encoding::ProtobufDelimited => {
+                BodyRenderer::Protobuf(protobuf::ProtobufRenderer::delimited(format.escaping))
+            }
+            Encoding::ProtobufText => BodyRenderer::Protobuf(protobuf::ProtobufRenderer::text(format.escaping)),
             Encoding::ProtobufCompactText => {
-                Renderer::Protobuf(protobuf::ProtobufRenderer::compact_text(format.escaping))
+                BodyRenderer::Protobuf(protobuf::ProtobufRenderer::compact_text(format.escaping))
             }
         };
         let packing = gzip.map(|budget| Packing {
@@ -126,8 +128,8 @@ impl Page {
         let plain = if self.packing.is_some() { &mut self.text } else { &mut *out };
         match &mut self.renderer {
             // A message begins with its length, so the whole block is one step.
-            Renderer::Protobuf(renderer) => renderer.block(head, name.families(&self.no_labels), plain),
-            Renderer::Text(renderer) => {
+            BodyRenderer::Protobuf(renderer) => renderer.block(head, name.families(&self.no_labels), plain),
+            BodyRenderer::Text(renderer) => {
                 if chunks == 0 {
                     renderer.head(head, plain);
                     if let Some(own) = &name.own {
@@ -136,7 +138,7 @@ impl Page {
                 }
                 if let Some(chunk) = name.block.as_ref().and_then(|block| block.chunks().get(chunks)) {
                     match &mut self.packing {
-                        None => print(renderer, chunk, plain),
+                        None => render(renderer, chunk, plain),
                         Some(packing) => pack(renderer, chunk, packing, &mut self.text, out),
                     }
                     self.current = Some((name, chunks + 1));
@@ -160,7 +162,7 @@ impl Page {
     }
 }
 
-impl Iterator for Page {
+impl Iterator for ScrapeBody {
     type Item = Bytes;
 
     fn next(&mut self) -> Option<Bytes> {
@@ -178,7 +180,7 @@ impl Iterator for Page {
 }
 
 /// Prints the families of a chunk.
-fn print(renderer: &mut text::TextRenderer, chunk: &store::Chunk, into: &mut Vec<u8>) {
+fn render(renderer: &mut text::TextRenderer, chunk: &store::Chunk, into: &mut Vec<u8>) {
     for shown in chunk.entries() {
         renderer.family(&shown.labels, &shown.family, into);
     }
@@ -195,7 +197,7 @@ fn pack(
     let cached = chunk.cached(packing.encoding_key);
     let start = text.len();
     if cached.is_none() {
-        print(renderer, chunk, text);
+        render(renderer, chunk, text);
         if text.len() - start < PIECE_TEXT_BYTES_MIN {
             return;
         }
@@ -248,7 +250,7 @@ mod tests {
 
     fn page(store: &Store, format: Format, gzip: Option<&CacheBudget>) -> Vec<u8> {
         let own = vec![family("own", 1, 1.0), family("shared_2", 0, 1.0)];
-        Page::new(&store.published(), own, format, gzip).flatten().collect()
+        ScrapeBody::new(&store.published(), own, format, gzip).flatten().collect()
     }
 
     const ENCODINGS: [Encoding; 4] =

@@ -6,7 +6,7 @@ use futures_util::future::Either;
 use tokio::net::TcpListener;
 use tracing::warn;
 
-use super::auth::guard::Gate;
+use super::auth::guard::Guard;
 use super::protection::Protection;
 use super::service::Service;
 use crate::net::http::{self, HttpLimits, encrypted};
@@ -16,35 +16,35 @@ use crate::node::error::StartError;
 use crate::node::options::WebSecurity;
 
 /// See the module's documentation.
-pub struct Web {
-    gate: Arc<Gate<Service>>,
+pub struct HttpServer {
+    guard: Arc<Guard<Service>>,
     acceptor: Option<Arc<WebAcceptor>>,
-    guards: Mutex<Guards>,
+    required: Mutex<RequiredCredentials>,
 }
 
 /// What keeps strangers out.
 #[derive(Clone, Copy, Debug)]
-struct Guards {
+struct RequiredCredentials {
     passwords: bool,
     certificates: bool,
 }
 
-impl Guards {
+impl RequiredCredentials {
     fn of(security: &WebSecurity) -> Self {
         let asks = |tls: &WebTls| {
             let required = [ClientAuth::RequireAnyClientCert, ClientAuth::RequireAndVerifyClientCert];
             required.contains(&tls.client_auth) || !tls.client_allowed_sans.is_empty()
         };
-        Self { passwords: !security.gate.users.is_empty(), certificates: security.tls.as_ref().is_some_and(asks) }
+        Self { passwords: !security.guard.users.is_empty(), certificates: security.tls.as_ref().is_some_and(asks) }
     }
 }
 
-impl Web {
-    /// The face of a service. For `secret` see [`Gate::new`].
+impl HttpServer {
+    /// The face of a service. For `secret` see [`Guard::new`].
     pub fn new(security: &WebSecurity, service: Service, secret: [u8; 32]) -> Self {
         let Protection { acceptor, refusals } = service.protection.clone();
-        let gate = Arc::new(Gate::new(service, security.gate.clone(), refusals, secret));
-        Self { gate, acceptor, guards: Mutex::new(Guards::of(security)) }
+        let guard = Arc::new(Guard::new(service, security.guard.clone(), refusals, secret));
+        Self { guard, acceptor, required: Mutex::new(RequiredCredentials::of(security)) }
     }
 
     /// Serves those who come to a listener until told to stop.
@@ -54,10 +54,10 @@ impl Web {
         limits: Arc<HttpLimits>,
         stop: Stop,
     ) -> impl Future<Output = ()> + Send + use<> {
-        let gate = self.gate.clone();
+        let guard = self.guard.clone();
         match self.acceptor.clone() {
-            Some(acceptor) => Either::Left(encrypted::serve(listener, gate, acceptor, limits, stop)),
-            None => Either::Right(http::serve(listener, gate, limits, stop)),
+            Some(acceptor) => Either::Left(encrypted::serve(listener, guard, acceptor, limits, stop)),
+            None => Either::Right(http::serve(listener, guard, limits, stop)),
         }
     }
 
@@ -74,7 +74,8 @@ impl Web {
             let text = format!("the new configuration {now} takes a restart; nothing of it was taken");
             return Err(StartError::Restart(text));
         }
-        let (had, has) = (*self.guards.lock().unwrap_or_else(PoisonError::into_inner), Guards::of(security));
+        let (had, has) =
+            (*self.required.lock().unwrap_or_else(PoisonError::into_inner), RequiredCredentials::of(security));
         let lost = match (had.passwords && !has.passwords, had.certificates && !has.certificates) {
             (true, _) => "passwords",
             (false, true) => "clients' certificates",
@@ -94,7 +95,7 @@ impl Web {
         if let (Some(acceptor), Some(fresh)) = (&self.acceptor, &fresh) {
             acceptor.replace(fresh);
         }
-        *self.guards.lock().unwrap_or_else(PoisonError::into_inner) = Guards::of(security);
-        self.gate.replace(security.gate.clone());
+        *self.required.lock().unwrap_or_else(PoisonError::into_inner) = RequiredCredentials::of(security);
+        self.guard.replace(security.guard.clone());
     }
 }

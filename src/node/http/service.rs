@@ -7,8 +7,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, trace};
 
 use super::protection::Protection;
-use super::render_thread::Press;
-use super::scrape::Page;
+use super::render_thread::RenderThread;
+use super::scrape::ScrapeBody;
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
@@ -26,7 +26,7 @@ use crate::store::{CacheBudget, GroupEntry, WriteOp};
 
 /// What a request can ask of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum LifecycleCommand {
     /// Shut down.
     Quit,
     /// Read configuration and certificates again.
@@ -34,7 +34,7 @@ pub enum Command {
 }
 
 /// Takes commands; answers with what came of them.
-pub type Commands = mpsc::Sender<(Command, tokio::sync::oneshot::Sender<Result<(), String>>)>;
+pub type LifecycleCommands = mpsc::Sender<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<(), String>>)>;
 
 /// How requests are treated.
 #[derive(Clone, Debug)]
@@ -76,17 +76,17 @@ pub struct Service {
     /// Build, flags and start time.
     pub status: NodeStatus,
     /// To the process.
-    pub commands: Commands,
+    pub commands: LifecycleCommands,
     /// What stands before it.
     pub protection: Protection,
     /// Who prints scrapes.
-    pub press: Press,
+    pub render_thread: RenderThread,
     /// Where scrapes keep what they compressed.
     pub cache_budget: CacheBudget,
     /// What each scrape on its way has one of. An answer is large, and a connection of HTTP/2 can ask for a hundred.
-    pub turns: Arc<Semaphore>,
+    pub scrape_permits: Arc<Semaphore>,
     /// What each push that is read aside has one of, meanwhile: more at once than there are processors gain nothing.
-    pub large: Semaphore,
+    pub large_push_permits: Semaphore,
 }
 
 /// A push of fewer bytes is read where it came in, and what is made of it is not counted: that is some megabytes at
@@ -104,7 +104,7 @@ impl Handler for Service {
         let route = self.router.route(request.method(), request.path(), request.query());
         let handler = route.handler();
         let method = method_label(request.method());
-        let response = self.carry_out(route, request, started).await;
+        let response = self.dispatch(route, request, started).await;
         // Who is answered before all was sent gets to see the answer.
         request.discard().await;
         if let Some(handler) = handler {
@@ -130,7 +130,7 @@ fn method_label(method: &str) -> &'static str {
 }
 
 impl Service {
-    async fn carry_out(&self, route: Route, request: &mut Incoming, started: Instant) -> Response {
+    async fn dispatch(&self, route: Route, request: &mut Incoming, started: Instant) -> Response {
         let reply = match route {
             Route::Push { target, replace } => self.push(target, replace, request, started).await,
             Route::Delete { target } => self.delete(target, request).await,
@@ -138,13 +138,13 @@ impl Service {
             Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
             Route::Wipe => answer(self.writer.wipe().await, HttpReply::accepted),
-            Route::Quit => self.command(Command::Quit).await,
-            Route::Reload => self.command(Command::Reload).await,
+            Route::Quit => self.command(LifecycleCommand::Quit).await,
+            Route::Reload => self.command(LifecycleCommand::Reload).await,
             Route::Healthy | Route::Ready if self.writer.is_over() => HttpReply::failing("the writer has ended"),
             Route::Healthy | Route::Ready => HttpReply::ok(),
-            Route::Index { search } => return self.aside(|| respond(self.index(&search))),
+            Route::Index { search } => return self.run_blocking(|| respond(self.index(&search))),
             Route::StatusPage => self.status_page(),
-            Route::GroupFragment { target } => return self.aside(|| respond(self.fragment(&target))),
+            Route::GroupFragment { target } => return self.run_blocking(|| respond(self.fragment(&target))),
             Route::Answer { reply, .. } => reply,
         };
         respond(reply)
@@ -157,28 +157,28 @@ impl Service {
         };
         let method = if replace { "put" } else { "post" };
         let target = Arc::new(target);
-        let held = self.writer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
-        let held = held.as_ref().map(|entry| &entry.group);
+        let current = self.writer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
+        let current = current.as_ref().map(|entry| &entry.group);
         let (len, headers) = (body.len(), headers(request));
-        let large = if headers.content_encoding.is_empty() { LARGE_BYTES } else { LARGE_COMPRESSED_BYTES };
-        let mut read = || read_push(&self.reader, headers, &mut body, &target, held);
-        let read = if len < large { read() } else { self.read_aside(read).await };
+        let large_push_permits = if headers.content_encoding.is_empty() { LARGE_BYTES } else { LARGE_COMPRESSED_BYTES };
+        let mut read = || read_push(&self.reader, headers, &mut body, &target, current);
+        let read = if len < large_push_permits { read() } else { self.read_blocking(read).await };
         let reply = match read {
             Ok(families) => {
                 let action = if replace { WriteOp::Put(families) } else { WriteOp::Post(families) };
                 answer(self.writer.write(target, action).await, || HttpReply::pushed(self.rules.checked))
             }
-            Err(Unread::Refused(error)) => self.refuse(target, error, request).await,
-            Err(Unread::Exhausted(error)) => HttpReply::unavailable(error),
+            Err(PushReadError::Refused(error)) => self.refuse(target, error, request).await,
+            Err(PushReadError::Exhausted(error)) => HttpReply::unavailable(error),
         };
         self.metrics.push(method, started.elapsed().as_secs_f64(), len);
         reply
     }
 
     /// Reads a push that takes long; the others of its thread are served by another meanwhile.
-    async fn read_aside<T>(&self, read: impl FnOnce() -> T) -> T {
+    async fn read_blocking<T>(&self, read: impl FnOnce() -> T) -> T {
         // Nobody closes it.
-        let _turn = self.large.acquire().await;
+        let _turn = self.large_push_permits.acquire().await;
         tokio::task::block_in_place(read)
     }
 
@@ -216,8 +216,8 @@ impl Service {
     }
 
     fn scrape(&self, request: &Incoming) -> Response {
-        let turn = match self.turn() {
-            Ok(turn) => turn,
+        let scrape_permit = match self.scrape_permit() {
+            Ok(scrape_permit) => scrape_permit,
             Err(reply) => return respond(reply),
         };
         let gzip = accepts_gzip(request.headers("accept-encoding"));
@@ -226,15 +226,15 @@ impl Service {
             0..EDGES_MANY => self.own_families(),
             _ => tokio::task::block_in_place(|| self.own_families()),
         };
-        let page = Page::new(self.writer.published(), own, format, gzip.then_some(&self.cache_budget));
+        let page = ScrapeBody::new(self.writer.published(), own, format, gzip.then_some(&self.cache_budget));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
-        response.parts(self.press.print(page)).holding(turn)
+        response.parts(self.render_thread.render(page)).with_guard(scrape_permit)
     }
 
     /// A scrape's turn, until its answer was sent; if there are too many, what to answer instead.
-    fn turn(&self) -> Result<OwnedSemaphorePermit, HttpReply> {
-        self.turns.clone().try_acquire_owned().map_err(|_| {
+    fn scrape_permit(&self) -> Result<OwnedSemaphorePermit, HttpReply> {
+        self.scrape_permits.clone().try_acquire_owned().map_err(|_| {
             let max = self.rules.scrapes_max;
             let text = format_args!("{max} scrapes are on their way already (limits.scrapes_max): try again later");
             HttpReply::error(503, text)
@@ -255,7 +255,7 @@ impl Service {
     }
 
     fn query(&self) -> Response {
-        self.aside(|| {
+        self.run_blocking(|| {
             let groups = self.writer.published().groups();
             let shown = groups.iter().filter(|entry| !entry.header.suppressed);
             respond(query::metrics(shown.map(|entry| group_json(entry))))
@@ -264,41 +264,41 @@ impl Service {
 
     /// An answer that is made whole, and takes long where there is much: it has a scrape's turn, and the others of its
     /// thread are served by another meanwhile.
-    fn aside(&self, make: impl FnOnce() -> Response) -> Response {
-        match self.turn() {
-            Ok(turn) => tokio::task::block_in_place(make).holding(turn),
+    fn run_blocking(&self, make: impl FnOnce() -> Response) -> Response {
+        match self.scrape_permit() {
+            Ok(scrape_permit) => tokio::task::block_in_place(make).with_guard(scrape_permit),
             Err(reply) => respond(reply),
         }
     }
 
-    async fn command(&self, command: Command) -> HttpReply {
+    async fn command(&self, command: LifecycleCommand) -> HttpReply {
         let (reply, outcome) = tokio::sync::oneshot::channel();
         if self.commands.send((command, reply)).await.is_err() {
             return HttpReply::unavailable(WriteError::Stopped);
         }
         let outcome = outcome.await.unwrap_or_else(|_| Err(WriteError::Stopped.to_string()));
         match command {
-            Command::Quit => HttpReply::goodbye(),
-            Command::Reload => HttpReply::reloaded(outcome),
+            LifecycleCommand::Quit => HttpReply::goodbye(),
+            LifecycleCommand::Reload => HttpReply::reloaded(outcome),
         }
     }
 }
 
 /// Why a push was not read.
-enum Unread {
+enum PushReadError {
     /// It can never be accepted.
     Refused(PushError),
     /// All pushes together are too large just now.
     Exhausted(Exhausted),
 }
 
-impl From<Exhausted> for Unread {
+impl From<Exhausted> for PushReadError {
     fn from(error: Exhausted) -> Self {
         Self::Exhausted(error)
     }
 }
 
-impl From<PushError> for Unread {
+impl From<PushError> for PushReadError {
     fn from(error: PushError) -> Self {
         Self::Refused(error)
     }
@@ -311,14 +311,14 @@ fn read_push(
     headers: Headers<'_>,
     body: &mut Body,
     target: &LabelSet,
-    held: Option<&Group>,
-) -> Result<Vec<Family>, Unread> {
+    current: Option<&Group>,
+) -> Result<Vec<Family>, PushReadError> {
     let decompressed = reader.decompress(headers, body)?;
     if let Some(decompressed) = &decompressed {
         body.grow(decompressed.len() as u64)?;
     }
     let plain = decompressed.as_deref().unwrap_or(body);
-    let families = reader.read(headers, plain, target, held)?;
+    let families = reader.read(headers, plain, target, current)?;
     if plain.len() >= LARGE_BYTES {
         body.grow(families.iter().map(Family::bytes).sum::<usize>() as u64)?;
     }

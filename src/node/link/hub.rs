@@ -19,11 +19,11 @@ use crate::net::counted::{Counted, Traffic};
 use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
 use crate::net::stop::Stop;
-use crate::net::tls::{Acceptor, Peer};
+use crate::net::tls::{Acceptor, TlsPeer};
 use crate::net::websocket;
 use crate::node::clock::Clock;
-use crate::node::random::random_id;
 use crate::node::options::EdgeOptions;
+use crate::node::random::random_id;
 use crate::node::writer::Writer;
 use crate::session::{Admission, AdmitDecision, Admitted, Hub, HubConfig, Refused, SessionId};
 use crate::store::Scope;
@@ -163,7 +163,7 @@ impl HubLinks {
     async fn handshake(
         &self,
         stream: Counted<TcpStream>,
-    ) -> Result<(websocket::Connection<crate::net::dial::LinkStream>, Peer), String> {
+    ) -> Result<(websocket::Connection<crate::net::dial::LinkStream>, TlsPeer), String> {
         let (stream, peer) = self.acceptor.accept(stream).await.map_err(|error| error.to_string())?;
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
         let connection = websocket::accept(stream, bytes_max).await.map_err(|error| error.to_string())?;
@@ -266,7 +266,7 @@ fn close_topology_changed() -> Refused {
 /// The hub's side of one session.
 struct HubSession {
     hub: Arc<HubLinks>,
-    peer: Peer,
+    peer: TlsPeer,
     address: SocketAddr,
     session: SessionId,
     wire: Arc<Traffic>,

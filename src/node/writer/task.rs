@@ -13,7 +13,7 @@ use crate::model::{Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::draft::{self, Drafted};
 use crate::node::metrics::Metrics;
-use crate::node::threads::give_way;
+use crate::node::threads::lower_priority;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
 use crate::store::{Record, Store, WriteOp};
 
@@ -290,7 +290,7 @@ impl Task {
         let records = self.store.checkpoint();
         let jobs = self.jobs.clone();
         let run = move || {
-            give_way();
+            lower_priority();
             let result = write_checkpoint(checkpoint, records);
             if let Some(jobs) = jobs.upgrade() {
                 let _ = jobs.blocking_send(Job::Checkpointed(result));

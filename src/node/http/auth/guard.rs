@@ -61,7 +61,7 @@ pub struct RateLimit {
 
 /// What a request must pass.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GateRules {
+pub struct GuardRules {
     /// Added to every answer that has no such header itself.
     pub headers: Vec<ExtraHeader>,
     /// Who may come in; everybody, if there is none.
@@ -70,7 +70,7 @@ pub struct GateRules {
     pub rate_limit: Option<RateLimit>,
 }
 
-impl GateRules {
+impl GuardRules {
     /// Whether everything passes as it is.
     fn is_empty(&self) -> bool {
         self.headers.is_empty() && self.users.is_empty() && self.rate_limit.is_none()
@@ -89,48 +89,48 @@ pub struct Refusals {
 }
 
 /// The gate before a handler.
-pub struct Gate<H> {
+pub struct Guard<H> {
     inner: H,
     refusals: Arc<Refusals>,
-    open: AtomicBool,
-    rules: RwLock<Arc<GateRules>>,
+    is_disabled: AtomicBool,
+    rules: RwLock<Arc<GuardRules>>,
     verifier: Verifier,
-    bucket: Mutex<Bucket>,
+    bucket: Mutex<TokenBucket>,
 }
 
-impl<H> fmt::Debug for Gate<H> {
+impl<H> fmt::Debug for Guard<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("open", &self.open).finish_non_exhaustive()
+        f.debug_struct("Gate").field("open", &self.is_disabled).finish_non_exhaustive()
     }
 }
 
-impl<H> Gate<H> {
+impl<H> Guard<H> {
     /// A gate with these rules, that counts whom it refuses. For `secret` see [`Verifier::new`].
-    pub fn new(inner: H, rules: GateRules, refusals: Arc<Refusals>, secret: [u8; 32]) -> Self {
+    pub fn new(inner: H, rules: GuardRules, refusals: Arc<Refusals>, secret: [u8; 32]) -> Self {
         Self {
             inner,
             refusals,
-            open: AtomicBool::new(rules.is_empty()),
-            bucket: Mutex::new(Bucket::full(rules.rate_limit)),
+            is_disabled: AtomicBool::new(rules.is_empty()),
+            bucket: Mutex::new(TokenBucket::full(rules.rate_limit)),
             rules: RwLock::new(Arc::new(rules)),
             verifier: Verifier::new(secret),
         }
     }
 
     /// Takes other rules for the requests to come.
-    pub fn replace(&self, rules: GateRules) {
+    pub fn replace(&self, rules: GuardRules) {
         let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         if current.rate_limit != rules.rate_limit {
-            *self.bucket.lock().unwrap_or_else(PoisonError::into_inner) = Bucket::full(rules.rate_limit);
+            *self.bucket.lock().unwrap_or_else(PoisonError::into_inner) = TokenBucket::full(rules.rate_limit);
         }
         self.verifier.retain(&rules.users);
-        let open = rules.is_empty();
+        let is_disabled = rules.is_empty();
         *current = Arc::new(rules);
-        self.open.store(open, Ordering::Release);
+        self.is_disabled.store(is_disabled, Ordering::Release);
     }
 
     /// An answer instead of the handler's, if the request may not pass.
-    async fn refuse(&self, rules: &GateRules, request: &Incoming) -> Option<Response> {
+    async fn refuse(&self, rules: &GuardRules, request: &Incoming) -> Option<Response> {
         if rules.users.is_empty() {
             return None;
         }
@@ -155,9 +155,9 @@ impl<H> Gate<H> {
     }
 }
 
-impl<H: Handler> Handler for Gate<H> {
+impl<H: Handler> Handler for Guard<H> {
     async fn handle(&self, request: &mut Incoming) -> Response {
-        if self.open.load(Ordering::Acquire) {
+        if self.is_disabled.load(Ordering::Acquire) {
             return self.inner.handle(request).await;
         }
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
@@ -199,12 +199,12 @@ fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
 
 /// Tokens that requests take, by the time at which it will be full again.
 #[derive(Debug)]
-struct Bucket {
+struct TokenBucket {
     limit: Option<RateLimit>,
     full_at: Option<Instant>,
 }
 
-impl Bucket {
+impl TokenBucket {
     fn full(limit: Option<RateLimit>) -> Self {
         Self { limit, full_at: None }
     }
@@ -252,15 +252,15 @@ mod tests {
     #[test]
     fn a_burst_passes_and_then_one_an_interval() {
         let limit = RateLimit { interval: Duration::from_secs(1), burst: 3 };
-        let mut bucket = Bucket::full(Some(limit));
+        let mut bucket = TokenBucket::full(Some(limit));
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let passed = |bucket: &mut Bucket, ms| (0..5).filter(|_| bucket.take(at(ms))).count();
+        let passed = |bucket: &mut TokenBucket, ms| (0..5).filter(|_| bucket.take(at(ms))).count();
         assert_eq!(passed(&mut bucket, 0), 3);
         assert_eq!(passed(&mut bucket, 999), 0);
         assert_eq!(passed(&mut bucket, 1_000), 1);
         assert_eq!(passed(&mut bucket, 3_500), 2);
         assert_eq!(passed(&mut bucket, 60_000), 3);
-        assert!((0..1_000).all(|_| Bucket::full(None).take(start)));
+        assert!((0..1_000).all(|_| TokenBucket::full(None).take(start)));
     }
 }

@@ -62,15 +62,15 @@ impl PasswordHash {
 pub struct Users {
     hashes: BTreeMap<String, PasswordHash>,
     /// For those who are not there.
-    decoy: PasswordHash,
+    dummy_hash: PasswordHash,
 }
 
 impl Users {
     /// These, with their hashes.
     pub fn new(hashes: BTreeMap<String, PasswordHash>) -> Self {
         let cost = hashes.values().map(PasswordHash::cost).max().unwrap_or(COST_DEFAULT);
-        let decoy = PasswordHash(format!("$2b${cost:02}${}", ".".repeat(53)));
-        Self { hashes, decoy }
+        let dummy_hash = PasswordHash(format!("$2b${cost:02}${}", ".".repeat(53)));
+        Self { hashes, dummy_hash }
     }
 
     /// Whether there is none, so that nobody is asked.
@@ -93,22 +93,22 @@ pub enum AuthOutcome {
 /// Tells right passwords from wrong ones.
 pub struct Verifier {
     key: hmac::Key,
-    known: Arc<Mutex<Known>>,
+    cache: Arc<Mutex<VerifiedCache>>,
     /// Held while bcrypt runs.
-    turn: Arc<Semaphore>,
+    hashing: Arc<Semaphore>,
     waiting: Semaphore,
 }
 
 #[derive(Default)]
-struct Known {
+struct VerifiedCache {
     /// By user; there are never more than have been users.
     right: HashMap<String, hmac::Tag>,
     /// The latest at the end.
     wrong: VecDeque<hmac::Tag>,
 }
 
-impl Known {
-    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<AuthOutcome> {
+impl VerifiedCache {
+    fn get(&self, name: &str, tag: &hmac::Tag) -> Option<AuthOutcome> {
         let same = |other: &hmac::Tag| verify_slices_are_equal(other.as_ref(), tag.as_ref()).is_ok();
         if self.right.get(name).is_some_and(same) {
             return Some(AuthOutcome::Right);
@@ -116,7 +116,7 @@ impl Known {
         self.wrong.iter().any(same).then_some(AuthOutcome::Wrong)
     }
 
-    fn note(&mut self, name: &str, tag: hmac::Tag, right: bool) {
+    fn put(&mut self, name: &str, tag: hmac::Tag, right: bool) {
         if right {
             self.right.insert(name.into(), tag);
         } else {
@@ -133,39 +133,39 @@ impl Verifier {
     pub fn new(secret: [u8; 32]) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
-            known: Arc::default(),
-            turn: Arc::new(Semaphore::new(1)),
+            cache: Arc::default(),
+            hashing: Arc::new(Semaphore::new(1)),
             waiting: Semaphore::new(WAITING_MAX),
         }
     }
 
     /// Forgets users who are no more.
     pub fn retain(&self, users: &Users) {
-        self.known().right.retain(|name, _| users.hashes.contains_key(name));
+        self.cache().right.retain(|name, _| users.hashes.contains_key(name));
     }
 
     /// Whether the password is that of the user.
     pub async fn verify(&self, users: &Users, name: &str, password: &[u8]) -> AuthOutcome {
         let known_user = users.hashes.get(name);
-        let hash = known_user.unwrap_or(&users.decoy);
+        let hash = known_user.unwrap_or(&users.dummy_hash);
         let tag = self.tag(name, hash, password);
-        if let Some(outcome) = self.look(name, &tag) {
+        if let Some(outcome) = self.get(name, &tag) {
             return outcome;
         }
         let Ok(_waiting) = self.waiting.try_acquire() else { return AuthOutcome::Busy };
-        let Ok(turn) = self.turn.clone().acquire_owned().await else { return AuthOutcome::Busy };
+        let Ok(permit) = self.hashing.clone().acquire_owned().await else { return AuthOutcome::Busy };
         // Whoever had the turn before may have asked the same.
-        if let Some(outcome) = self.look(name, &tag) {
+        if let Some(outcome) = self.get(name, &tag) {
             return outcome;
         }
         let (hash, password, name) = (hash.clone(), password.to_vec(), name.to_owned());
-        let (known, is_known_user) = (self.known.clone(), known_user.is_some());
+        let (cache, is_known_user) = (self.cache.clone(), known_user.is_some());
         let compared = tokio::task::spawn_blocking(move || {
             let right = bcrypt::verify(&password, &hash.0).unwrap_or(false) && is_known_user;
             // Here, not by whoever asked: a client that has no patience for it finds it done when it asks again.
-            known.lock().unwrap_or_else(PoisonError::into_inner).note(&name, tag, right);
+            cache.lock().unwrap_or_else(PoisonError::into_inner).put(&name, tag, right);
             // Not before: who goes away meanwhile must not let another one run beside.
-            drop(turn);
+            drop(permit);
             right
         });
         match compared.await {
@@ -185,12 +185,12 @@ impl Verifier {
         context.sign()
     }
 
-    fn look(&self, name: &str, tag: &hmac::Tag) -> Option<AuthOutcome> {
-        self.known().look(name, tag)
+    fn get(&self, name: &str, tag: &hmac::Tag) -> Option<AuthOutcome> {
+        self.cache().get(name, tag)
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cache(&self) -> MutexGuard<'_, VerifiedCache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -238,12 +238,12 @@ mod tests {
         let (users, verifier) = (users(&[("alice", "correct")]), verifier());
         verifier.verify(&users, "alice", b"correct").await;
         for i in 0..WRONG_MAX + 10 {
-            verifier.known().note("alice", verifier.tag("alice", &users.decoy, &i.to_be_bytes()), false);
+            verifier.cache().put("alice", verifier.tag("alice", &users.dummy_hash, &i.to_be_bytes()), false);
         }
-        let known = verifier.known();
-        assert_eq!((known.right.len(), known.wrong.len()), (1, WRONG_MAX));
+        let cache = verifier.cache();
+        assert_eq!((cache.right.len(), cache.wrong.len()), (1, WRONG_MAX));
         let tag = verifier.tag("alice", &users.hashes["alice"], b"correct");
-        assert_eq!(known.look("alice", &tag), Some(AuthOutcome::Right));
+        assert_eq!(cache.get("alice", &tag), Some(AuthOutcome::Right));
     }
 
     #[tokio::test]
@@ -256,7 +256,7 @@ mod tests {
         assert_eq!(verifier.verify(&after, "alice", b"new").await, AuthOutcome::Right);
         let nobody = users(&[("bob", "x")]);
         verifier.retain(&nobody);
-        assert!(verifier.known().right.is_empty());
+        assert!(verifier.cache().right.is_empty());
         assert_eq!(verifier.verify(&nobody, "alice", b"new").await, AuthOutcome::Wrong);
     }
 
@@ -269,14 +269,14 @@ mod tests {
             let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending())).await;
         }
         // bcrypt runs on, and gives its turn back when it has told.
-        drop(verifier.turn.acquire().await.unwrap());
-        assert_eq!(verifier.known().right.len(), 1);
+        drop(verifier.hashing.acquire().await.unwrap());
+        assert_eq!(verifier.cache().right.len(), 1);
     }
 
     #[tokio::test]
     async fn those_who_wait_are_bounded() {
         let (users, verifier) = (users(&[("alice", "correct")]), Arc::new(verifier()));
-        let turn = verifier.turn.clone().acquire_owned().await.unwrap();
+        let permit = verifier.hashing.clone().acquire_owned().await.unwrap();
         let mut waiting = tokio::task::JoinSet::new();
         for _ in 0..WAITING_MAX + 5 {
             let (users, verifier) = (users.clone(), verifier.clone());
@@ -285,7 +285,7 @@ mod tests {
         for _ in 0..5 {
             assert_eq!(waiting.join_next().await.unwrap().unwrap(), AuthOutcome::Busy);
         }
-        drop(turn);
+        drop(permit);
         while let Some(outcome) = waiting.join_next().await {
             assert_eq!(outcome.unwrap(), AuthOutcome::Right);
         }
@@ -305,7 +305,7 @@ mod tests {
     fn an_unknown_user_costs_what_the_dearest_known_one_does() {
         let hash = |cost| PasswordHash::parse(&bcrypt::hash("x", cost).unwrap()).unwrap();
         let users = Users::new([("a".to_string(), hash(4)), ("b".to_string(), hash(5))].into());
-        assert_eq!(users.decoy.cost(), 5);
-        assert!(bcrypt::verify("x", &users.decoy.0).is_ok(), "the decoy is a hash");
+        assert_eq!(users.dummy_hash.cost(), 5);
+        assert!(bcrypt::verify("x", &users.dummy_hash.0).is_ok(), "the decoy is a hash");
     }
 }
