@@ -1,4 +1,4 @@
-//! Addresses as people write them: `HOST:PORT`, `[::1]:PORT`, and for listeners `:PORT` for every interface.
+//! Addresses in the forms that people write: `HOST:PORT`, `[::1]:PORT`, and for listeners `:PORT` for every interface.
 
 use std::fmt;
 use std::net::Ipv6Addr;
@@ -6,39 +6,39 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-/// Where to listen.
+/// An address to listen on: a host, or none for every interface, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct ListenAddress {
     host: String,
     port: u16,
 }
 
-/// Where to dial.
+/// An address to connect to: a host and a port, neither of them empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
     host: String,
     port: u16,
 }
 
-/// Why a text is no address.
+/// The reasons for which a text is not an address. Each variant carries the text.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AddressError {
     /// There is no `:PORT` at the end.
     #[error("{0:?} has no port: write HOST:PORT, like \"127.0.0.1:9091\"")]
     NoPort(String),
-    /// What stands behind the last colon is no port number.
+    /// The text after the last colon is not a port number.
     #[error("{0:?} does not end in a port number from 0 to 65535")]
     BadPort(String),
-    /// What stands before it is neither a host name nor an address.
+    /// The text before the last colon is neither a host name nor an IP address.
     #[error("{0:?} has no valid host: write a name, an IPv4 address or an IPv6 address in brackets, without https://")]
     BadHost(String),
-    /// An address to dial needs a host and a port other than 0.
+    /// An address to connect to needs a host and a port other than 0.
     #[error("{0:?} is no address to connect to: write HOST:PORT, like \"hub.example.org:9443\"")]
     NotDialable(String),
 }
 
 impl ListenAddress {
-    /// That port of every interface.
+    /// The address of that port on every interface.
     pub fn every_interface(port: u16) -> Self {
         Self { host: String::new(), port }
     }
@@ -55,12 +55,12 @@ impl ListenAddress {
 }
 
 impl HostPort {
-    /// The host, an IPv6 address without its brackets.
+    /// The host name or IP address; an IPv6 address is without its brackets.
     pub fn host(&self) -> &str {
         &self.host
     }
 
-    /// The port.
+    /// The port; never 0.
     pub fn port(&self) -> u16 {
         self.port
     }
@@ -105,7 +105,7 @@ fn display(host: &str, port: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
 
 fn split(text: &str) -> Result<(String, u16), AddressError> {
     let (host, port) = text.rsplit_once(':').ok_or_else(|| AddressError::NoPort(text.into()))?;
-    // `u16::from_str` takes a leading plus sign, an address does not.
+    // `u16::from_str` accepts a leading plus sign; an address does not.
     let digits = !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit());
     let port = port.parse().ok().filter(|_| digits).ok_or_else(|| AddressError::BadPort(text.into()))?;
     let host = match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {

@@ -1,7 +1,7 @@
-//! A small certificate authority, for those without one and for the demo.
+//! A small certificate authority, for operators who have none and for the demo.
 //!
-//! It signs two kinds of certificates: a hub's (its host names, for server authentication) and an edge's (its identity as
-//! a URI, see [`super::identity`], for client authentication). Keys are ECDSA P-256, made where they are used.
+//! It signs two kinds of certificates: for a hub (its host names, for server authentication) and for an edge (its
+//! identity as a URI, see [`super::identity`], for client authentication). Keys are ECDSA P-256 and are generated here.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -16,29 +16,29 @@ use time::OffsetDateTime;
 
 use super::identity::EdgeIdentity;
 
-/// How long the authority's own certificate is valid.
+/// Days for which the authority's own certificate is valid.
 pub const AUTHORITY_DAYS: u32 = 3_650;
-/// How long a hub's or edge's certificate is valid: the most that common TLS clients accept.
+/// Days for which a hub's or an edge's certificate is valid: the most that common TLS clients accept.
 pub const LEAF_DAYS: u32 = 825;
-/// More days than any certificate needs (a hundred years); keeps dates in the range that X.509 can write.
+/// The upper bound of a validity, in days: a hundred years. It keeps dates within the range that X.509 can express.
 pub const DAYS_MAX: u32 = 36_500;
-/// Host names that one certificate may carry.
+/// Host names and addresses that one certificate may contain, at most.
 pub const HOSTS_MAX: usize = 100;
 
-/// Certificates are valid from an hour before they are made, for hosts whose clocks are behind.
+/// Certificates are valid from an hour before they are made, because some hosts have slow clocks.
 const BACKDATED: Duration = Duration::from_secs(3_600);
 
-/// From when until when a certificate is valid.
+/// The time span in which a certificate is valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// The first moment.
+    /// The start of the span.
     pub not_before: SystemTime,
-    /// The last moment.
+    /// The end of the span.
     pub not_after: SystemTime,
 }
 
 impl Validity {
-    /// From an hour before `now` for so many days, at most [`DAYS_MAX`].
+    /// A span that starts an hour before `now` and ends `days` days after it; `days` is cut to [`DAYS_MAX`].
     pub fn days(now: SystemTime, days: u32) -> Self {
         Self {
             not_before: now - BACKDATED,
@@ -47,12 +47,12 @@ impl Validity {
     }
 }
 
-/// A certificate and its key, as PEM.
+/// A new certificate and its private key, as PEM.
 #[derive(Clone)]
 pub struct Issued {
-    /// The certificate.
+    /// The certificate, which is public.
     pub certificate_pem: String,
-    /// The key. Secret.
+    /// The private key. Secret: it must not be logged.
     pub key_pem: String,
 }
 
@@ -62,24 +62,24 @@ impl fmt::Debug for Issued {
     }
 }
 
-/// Why no certificate came of it.
+/// The reasons for which a certificate cannot be issued.
 #[derive(Debug, Error)]
 pub enum AuthorityError {
     /// The authority's certificate or key cannot be read.
     #[error("the authority's certificate or key cannot be used: {0}")]
     BadAuthority(rcgen::Error),
-    /// That is neither a host name nor an IP address.
+    /// The text is neither a host name nor an IP address.
     #[error("{0:?} is no host: give the names and addresses by which edges reach the hub, without a port")]
     BadHost(String),
-    /// There is no host, or more than [`HOSTS_MAX`].
+    /// There is no host, or there are more than [`HOSTS_MAX`].
     #[error("{0} hosts: a hub's certificate needs 1 to {HOSTS_MAX}")]
     HostCount(usize),
-    /// Making or signing failed.
+    /// Generating the key or signing the certificate failed.
     #[error("the certificate could not be made: {0}")]
     Signing(rcgen::Error),
 }
 
-/// An authority that can sign.
+/// A certificate authority with its private key: it can sign certificates.
 pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     certificate_pem: String,
@@ -92,30 +92,39 @@ impl fmt::Debug for Authority {
 }
 
 impl Authority {
-    /// A new authority.
+    /// Generates a new authority with a self-signed certificate.
+    ///
+    /// # Errors
+    /// If the key cannot be generated or the certificate cannot be signed.
     pub fn generate(validity: Validity) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Signing)?;
         let mut params = params("pushrelay authority", validity);
-        // It signs leaves only: a path length of 0.
+        // The authority signs leaf certificates only: a path length of 0.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         let certificate = params.self_signed(&key).map_err(AuthorityError::Signing)?;
         Ok(Self { certificate_pem: certificate.pem(), issuer: Issuer::new(params, key) })
     }
 
-    /// The authority of this certificate and key.
+    /// Reads an authority from its certificate and private key.
+    ///
+    /// # Errors
+    /// If one of them is not valid PEM, or they cannot be used.
     pub fn from_pem(certificate_pem: &str, key_pem: &str) -> Result<Self, AuthorityError> {
         let key = KeyPair::from_pem(key_pem).map_err(AuthorityError::BadAuthority)?;
         let issuer = Issuer::from_ca_cert_pem(certificate_pem, key).map_err(AuthorityError::BadAuthority)?;
         Ok(Self { issuer, certificate_pem: certificate_pem.into() })
     }
 
-    /// The authority's own certificate and key.
+    /// The authority's own certificate and private key, to be saved.
     pub fn to_pem(&self) -> Issued {
         Issued { certificate_pem: self.certificate_pem.clone(), key_pem: self.issuer.key().serialize_pem() }
     }
 
-    /// A certificate for a hub that edges reach by these names and addresses.
+    /// Issues a certificate for a hub that edges reach by these names and addresses.
+    ///
+    /// # Errors
+    /// If a host is not valid, if there is none or too many, or if signing fails.
     pub fn hub(&self, hosts: &[String], validity: Validity) -> Result<Issued, AuthorityError> {
         let first = hosts.first().filter(|_| hosts.len() <= HOSTS_MAX).ok_or(AuthorityError::HostCount(hosts.len()))?;
         let mut params = params(first, validity);
@@ -124,7 +133,10 @@ impl Authority {
         self.sign(params)
     }
 
-    /// A certificate for an edge.
+    /// Issues a certificate for an edge.
+    ///
+    /// # Errors
+    /// If signing fails.
     pub fn edge(&self, identity: &EdgeIdentity, validity: Validity) -> Result<Issued, AuthorityError> {
         let mut params = params(identity.name.as_str(), validity);
         let uri = identity.to_uri().try_into().map_err(AuthorityError::Signing)?;
@@ -159,7 +171,7 @@ fn host_name(host: &str) -> Result<SanType, AuthorityError> {
     let label = |label: &str| {
         (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
     };
-    // One star may stand for the first label.
+    // The first label may be a star.
     let labels = host.strip_prefix("*.").unwrap_or(host);
     if host.len() > 253 || !labels.split('.').all(label) {
         return Err(bad());

@@ -1,14 +1,14 @@
-//! A bound on the bytes that all requests together may hold in memory.
+//! A limit on the bytes that all requests together may occupy in memory.
 //!
-//! A bound on each body alone does not bound the process: a thousand pushers may each send the largest body at once. So
-//! bytes are reserved here before they are read and given back when they are dropped.
+//! A limit on each body alone does not bound the process: a thousand pushers may each send the largest body at once. So
+//! bytes are reserved here before they are read, and released when the reservation is dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use thiserror::Error;
 
-/// So many bytes for everybody. Cheap to clone; clones share.
+/// A shared limit on bytes. Cheap to clone; clones share it.
 #[derive(Clone, Debug)]
 pub struct Budget(Arc<Inner>);
 
@@ -18,15 +18,15 @@ struct Inner {
     bytes: AtomicU64,
 }
 
-/// The bytes are all in use.
+/// All bytes of the budget are reserved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("all requests together already hold {bytes_max} bytes (limits.inflight_bytes_max): try again later")]
 pub struct Exhausted {
-    /// The bound.
+    /// The limit.
     pub bytes_max: u64,
 }
 
-/// Bytes reserved; given back when dropped.
+/// Reserved bytes; released on drop.
 #[derive(Debug)]
 pub struct Reservation {
     budget: Budget,
@@ -34,26 +34,32 @@ pub struct Reservation {
 }
 
 impl Budget {
-    /// A budget of that many bytes, none of them in use.
+    /// A budget of that many bytes, with none reserved.
     pub fn new(bytes_max: u64) -> Self {
         Self(Arc::new(Inner { bytes_max, bytes: AtomicU64::new(0) }))
     }
 
     /// Reserves bytes, all or none.
+    ///
+    /// # Errors
+    /// If fewer bytes are left.
     pub fn reserve(&self, bytes: u64) -> Result<Reservation, Exhausted> {
         let mut reservation = Reservation { budget: self.clone(), bytes: 0 };
         reservation.grow(bytes)?;
         Ok(reservation)
     }
 
-    /// Bytes in use now.
+    /// Bytes that are reserved now.
     pub fn used_bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 }
 
 impl Reservation {
-    /// Reserves more, all or none.
+    /// Reserves more bytes, all or none.
+    ///
+    /// # Errors
+    /// If fewer bytes are left.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Exhausted> {
         let inner = &self.budget.0;
         let fits = |used: u64| used.checked_add(bytes).filter(|&sum| sum <= inner.bytes_max);
@@ -65,7 +71,7 @@ impl Reservation {
         Ok(())
     }
 
-    /// Bytes held by this reservation.
+    /// Bytes of this reservation.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }

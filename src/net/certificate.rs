@@ -1,4 +1,4 @@
-//! What a certificate says: for whom, from when, until when, and which edge.
+//! The parts of an X.509 certificate that the node reads: subject, validity, and the identity of an edge.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,38 +11,41 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::identity::{self, EdgeIdentity, EdgeName, IdentityError};
 
-/// What is read from a certificate, once.
+/// The parts of a certificate that the node uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
     /// The subject's common name, if there is one.
     pub common_name: Option<String>,
-    /// Valid from.
+    /// The start of the validity.
     pub not_before: SystemTime,
-    /// Valid until.
+    /// The end of the validity.
     pub not_after: SystemTime,
     /// The URIs among the subject alternative names.
     pub uris: Vec<String>,
 }
 
-/// Why a certificate does not say what it should.
+/// The reasons for which a certificate gives no identity of an edge.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum CertificateError {
     /// It is no X.509 certificate.
     #[error("not an X.509 certificate: {0}")]
     Malformed(String),
-    /// It has two URIs of an edge.
+    /// Two of its subject alternative names are URIs of an edge.
     #[error("two subject alternative names begin with {:?}: an edge is one", identity::URI_PREFIX)]
     TwoIdentities,
-    /// It has neither a URI of an edge nor a common name.
+    /// It has neither the URI of an edge nor a common name.
     #[error("no subject alternative name begins with {:?}, and there is no common name either", identity::URI_PREFIX)]
     NoIdentity,
-    /// The URI or the common name is no identity.
+    /// Its URI or common name is not a valid identity.
     #[error("the edge's identity cannot be read: {0}")]
     BadIdentity(IdentityError),
 }
 
 impl Certificate {
-    /// Reads a certificate's DER.
+    /// Parses a certificate from DER.
+    ///
+    /// # Errors
+    /// If it is not an X.509 certificate.
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
         let malformed = |error: &dyn fmt::Display| CertificateError::Malformed(error.to_string());
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
@@ -60,7 +63,11 @@ impl Certificate {
         })
     }
 
-    /// All that it is for, by its subject alternative names: DNS names, e-mail addresses, IP addresses and URIs.
+    /// All subjects of a certificate by its subject alternative names: DNS names, e-mail addresses, IP addresses and
+    /// URIs.
+    ///
+    /// # Errors
+    /// If it is not an X.509 certificate.
     pub fn subjects(der: &[u8]) -> Result<Vec<String>, CertificateError> {
         let malformed = |error: &dyn fmt::Display| CertificateError::Malformed(error.to_string());
         let (_, parsed) = X509Certificate::from_der(der).map_err(|error| malformed(&error))?;
@@ -78,8 +85,12 @@ impl Certificate {
         Ok(names.collect())
     }
 
-    /// Which edge holds it: by its URI; without one, by its common name, with no labels, so that the certificates of an
-    /// authority that knows nothing of pushrelay serve too (the hub's `[[hub.edge]]` sections then give the labels).
+    /// The edge that the certificate is for, by its URI. Without a URI it is the common name, with no labels, so that
+    /// certificates of an authority that knows nothing of pushrelay work too: the hub's `[[hub.edge]]` sections then
+    /// give the labels.
+    ///
+    /// # Errors
+    /// If there are two URIs of an edge, no URI and no common name, or the identity is not valid.
     pub fn edge(&self) -> Result<EdgeIdentity, CertificateError> {
         let mut uris = self.uris.iter().filter(|uri| uri.starts_with(identity::URI_PREFIX));
         match (uris.next(), uris.next()) {
@@ -94,14 +105,14 @@ impl Certificate {
     }
 }
 
-/// A time as messages show it: `2027-03-01 12:00:00 UTC`.
+/// A time in the format of messages: `2027-03-01 12:00:00 UTC`.
 pub fn date(time: SystemTime) -> String {
     let time = OffsetDateTime::from(time);
     let (hour, minute, second) = time.to_hms();
     format!("{} {hour:02}:{minute:02}:{second:02} UTC", time.date())
 }
 
-/// Times before 1970 are as good as 1970: nothing made then is valid now.
+/// Times before 1970 become 1970: no certificate from then is valid now.
 fn from_timestamp(seconds: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds.max(0).unsigned_abs())
 }

@@ -1,4 +1,4 @@
-//! Bytes on the wire: a stream that counts what passes, TLS records included when it lies under TLS.
+//! A stream that counts the bytes that pass through it. Below TLS, that includes TLS records.
 
 use std::io;
 use std::pin::Pin;
@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Bytes that have passed, both ways.
+/// The number of bytes that passed, in both directions.
 #[derive(Debug, Default)]
 pub struct Traffic {
     received: AtomicU64,
@@ -37,7 +37,7 @@ impl Traffic {
     }
 }
 
-/// A stream that counts.
+/// A stream that adds the bytes it reads and writes to a [`Traffic`].
 #[derive(Debug)]
 pub struct Counted<S> {
     inner: S,
@@ -50,7 +50,7 @@ impl<S> Counted<S> {
         Self { inner, traffic: Arc::default() }
     }
 
-    /// The counters; they go on while the stream lives.
+    /// The counters. They stay valid after the stream is dropped.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }

@@ -1,8 +1,8 @@
-//! Certificates and keys as files: `ca.pem` and `ca.key`, `hub.pem` and `hub.key`, `NAME.pem` and `NAME.key` in one
-//! directory.
+//! Files of certificates and private keys, all in one directory: `ca.pem` and `ca.key`, `hub.pem` and `hub.key`,
+//! `NAME.pem` and `NAME.key`.
 //!
-//! Keys are readable by their owner alone (mode 0600) from the moment that they exist. Nothing is overwritten unless
-//! that is asked for, and then the new file takes the old one's place whole.
+//! A key file has mode 0600 from the moment it exists. An existing file is overwritten only on request, and then the
+//! new file replaces it atomically.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,72 +14,75 @@ use thiserror::Error;
 use super::authority::{AUTHORITY_DAYS, Authority, AuthorityError, Issued, LEAF_DAYS, Validity};
 use super::identity::EdgeIdentity;
 
-/// Names that an edge cannot have because their files are others'.
+/// Names that an edge cannot have, because files of these names belong to the authority and the hub.
 pub const RESERVED_NAMES: [&str; 2] = ["ca", "hub"];
 
-/// How to make the files.
+/// Options for issuing a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IssueOptions {
-    /// The time from which validity counts.
+    /// The time from which the validity counts.
     pub now: SystemTime,
     /// Days of validity; `None` for [`AUTHORITY_DAYS`] or [`LEAF_DAYS`].
     pub days: Option<u32>,
-    /// Whether files that are there already are replaced.
+    /// Whether existing files are replaced.
     pub force: bool,
 }
 
-/// A certificate's file and its key's.
+/// The files of a certificate and its private key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeyPairFiles {
-    /// The certificate.
+    /// The certificate's file.
     pub certificate: PathBuf,
-    /// The key.
+    /// The private key's file.
     pub key: PathBuf,
 }
 
-/// A directory of certificates and keys.
+/// A directory of certificates and private keys, with the authority's own.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directory(PathBuf);
 
-/// Why files could not be made.
+/// The reasons for which files cannot be made.
 #[derive(Debug, Error)]
 pub enum CredentialsError {
-    /// There is no authority in the directory yet.
+    /// The directory contains no authority yet.
     #[error("there is no authority in {0:?}: make one with `pushrelay pki init`")]
     NoAuthority(PathBuf),
-    /// The file is there already.
+    /// The file exists already.
     #[error("{0:?} exists already: move it away, or replace it with --force")]
     Exists(PathBuf),
-    /// An edge cannot have that name.
+    /// The name is reserved: see [`RESERVED_NAMES`].
     #[error("an edge cannot be called {0:?}: {0}.pem is another's certificate")]
     ReservedName(String),
     /// A file or directory could not be read or written.
     #[error("cannot {doing} {path:?}: {error}")]
     Io {
-        /// What was being done: `read`, `write` or `create`.
+        /// The operation that failed: `read`, `write` or `create`.
         doing: &'static str,
-        /// The file.
+        /// The file or directory.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// The certificate could not be made.
+    /// The certificate cannot be issued.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
 }
 
 impl Directory {
-    /// That directory; it is made when the first file is.
+    /// The directory at `path`. It is created when the first file is written.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// The files of that name, whether they are there or not: `ca`, `hub` or an edge's name.
+    /// The paths of the files of that name (`ca`, `hub` or an edge's name), whether or not they exist.
     pub fn files(&self, name: &str) -> KeyPairFiles {
         KeyPairFiles { certificate: self.0.join(format!("{name}.pem")), key: self.0.join(format!("{name}.key")) }
     }
 
-    /// Makes an authority.
+    /// Creates an authority.
+    ///
+    /// # Errors
+    /// If the files exist and are not to be replaced, cannot be written, or the certificate cannot be issued.
     pub fn init(&self, issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let files = self.files("ca");
         check_free(&files, issue.force)?;
@@ -87,14 +90,22 @@ impl Directory {
         self.write(files, &authority.to_pem(), issue.force)
     }
 
-    /// Makes a hub's certificate and key; edges reach it by these names and addresses.
+    /// Creates a hub's certificate and private key; `hosts` are the names and addresses by which edges reach it.
+    ///
+    /// # Errors
+    /// If there is no authority, the files exist and are not to be replaced, cannot be written, or the certificate
+    /// cannot be issued.
     pub fn hub(&self, hosts: &[String], issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let files = self.files("hub");
         check_free(&files, issue.force)?;
         self.write(files, &self.authority()?.hub(hosts, leaf(issue))?, issue.force)
     }
 
-    /// Makes an edge's certificate and key.
+    /// Creates an edge's certificate and private key.
+    ///
+    /// # Errors
+    /// If the name is reserved, there is no authority, the files exist and are not to be replaced, cannot be written,
+    /// or the certificate cannot be issued.
     pub fn edge(&self, identity: &EdgeIdentity, issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let name = identity.name.as_str();
         if RESERVED_NAMES.iter().any(|reserved| reserved.eq_ignore_ascii_case(name)) {
@@ -132,7 +143,7 @@ fn leaf(issue: IssueOptions) -> Validity {
     Validity::days(issue.now, issue.days.unwrap_or(LEAF_DAYS))
 }
 
-/// Both names are free before either file is made, so that nothing is left half made.
+/// Checks that neither file exists before either is made, so that no half of a pair is left behind.
 fn check_free(files: &KeyPairFiles, force: bool) -> Result<(), CredentialsError> {
     let taken = [&files.certificate, &files.key].into_iter().find(|path| path.symlink_metadata().is_ok());
     match taken {
@@ -141,8 +152,8 @@ fn check_free(files: &KeyPairFiles, force: bool) -> Result<(), CredentialsError>
     }
 }
 
-/// Writes a file under another name, then gives it its own: by a link if nothing may be replaced, which fails where
-/// something has appeared meanwhile.
+/// Writes a file under a temporary name and then moves it. If nothing may be replaced, the move is a hard link, which
+/// fails if the target has appeared meanwhile.
 fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), CredentialsError> {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}.new", std::process::id()));
@@ -161,7 +172,7 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Cre
         .open(&draft)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
         .and_then(|()| if force { fs::rename(&draft, path) } else { fs::hard_link(&draft, path) });
-    // After a rename there is nothing left to remove.
+    // After a rename the temporary file is gone already.
     let _ = fs::remove_file(&draft);
     written.map_err(failed)
 }

@@ -1,4 +1,4 @@
-//! Dialling a hub: TCP, then TLS, then the WebSocket, each within its time.
+//! Dialling a hub: TCP, then TLS, then the WebSocket handshake. Each step has a time limit.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,71 +14,74 @@ use super::counted::{Counted, Traffic};
 use super::tls::{self, Connector, TlsError};
 use super::websocket::{self, Connection, WebSocketError};
 
-/// The stream under a link's WebSocket.
+/// The stream below a link's WebSocket.
 pub type LinkStream = tls::Stream<Counted<TcpStream>>;
 
-/// How a hub is dialled.
+/// The limits of dialling a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialLimits {
-    /// For name look-up and the TCP connection.
+    /// Time for the name look-up and the TCP connection.
     pub connect_timeout: Duration,
-    /// For TLS and the WebSocket's handshake together.
+    /// Time for the TLS and WebSocket handshakes together.
     pub handshake_timeout: Duration,
-    /// The largest message taken from the hub.
+    /// Bytes of a message from the hub, decompressed, at most.
     pub message_bytes_max: usize,
 }
 
-/// A connection that was made.
+/// An established connection to a hub.
 #[derive(Debug)]
 pub struct Dialled {
-    /// The link.
+    /// The WebSocket connection.
     pub connection: Connection<LinkStream>,
-    /// The address that answered.
+    /// The hub's address.
     pub peer: SocketAddr,
-    /// Bytes on the wire, TLS records and handshakes included.
+    /// Bytes on the wire, including TLS records and handshakes.
     pub wire: Arc<Traffic>,
 }
 
-/// Why a hub could not be reached.
+/// The reasons for which a hub cannot be reached.
 #[derive(Debug, Error)]
 pub enum DialError {
-    /// The name could not be looked up, or nobody took the connection.
+    /// The name look-up or the TCP connection failed.
     #[error("cannot connect to the hub {hub}: {error}")]
     Connect {
-        /// The hub.
+        /// The hub that was dialled.
         hub: HostPort,
-        /// What the system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// A step took too long.
+    /// A step exceeded its time limit.
     #[error("cannot connect to the hub {hub}: {step} took longer than {} s", .after.as_secs_f64())]
     TimedOut {
-        /// The hub.
+        /// The hub that was dialled.
         hub: HostPort,
         /// The step: `connecting` or `the handshake`.
         step: &'static str,
-        /// The bound.
+        /// The time limit.
         after: Duration,
     },
-    /// TLS failed.
+    /// The TLS handshake failed.
     #[error("cannot connect to the hub {hub}: {error}")]
     Tls {
-        /// The hub.
+        /// The hub that was dialled.
         hub: HostPort,
-        /// Why.
+        /// The reason.
         error: TlsError,
     },
-    /// The WebSocket's handshake failed.
+    /// The WebSocket handshake failed.
     #[error("cannot connect to the hub {hub}: {error}")]
     WebSocket {
-        /// The hub.
+        /// The hub that was dialled.
         hub: HostPort,
-        /// Why.
+        /// The reason.
         error: WebSocketError,
     },
 }
 
-/// Connects to a hub. Cancel-safe: what was begun is dropped.
+/// Connects to a hub. Cancel-safe: a connection that is not complete is dropped.
+///
+/// # Errors
+/// If a step fails or exceeds its time limit.
 pub async fn dial(hub: &HostPort, connector: &Connector, limits: &DialLimits) -> Result<Dialled, DialError> {
     let timed_out = |step, after| DialError::TimedOut { hub: hub.clone(), step, after };
     let failed = |error| DialError::Connect { hub: hub.clone(), error };
@@ -86,7 +89,7 @@ pub async fn dial(hub: &HostPort, connector: &Connector, limits: &DialLimits) ->
         .await
         .map_err(|_| timed_out("connecting", limits.connect_timeout))?
         .map_err(failed)?;
-    // Messages are written whole: waiting to fill a packet only delays them.
+    // Messages are written whole, so Nagle's algorithm would only delay them.
     stream.set_nodelay(true).map_err(failed)?;
     let peer = stream.peer_addr().map_err(failed)?;
     let stream = Counted::new(stream);
@@ -171,7 +174,7 @@ mod tests {
         };
         let ((_connection, peer), framed) = tokio::join!(serve, call);
         assert_eq!(peer.identity.name.as_str(), "syq-1");
-        // Five bytes, a masked frame's header of six, a TLS 1.3 record's header, type and tag of 22.
+        // The sum of 5 bytes of text, a masked frame's header of 6, and a TLS 1.3 record's header, type and tag of 22.
         assert_eq!(framed, 33);
     }
 

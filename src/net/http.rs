@@ -1,8 +1,8 @@
-//! The HTTP server under the gateway: bounded, gently stopped, and nothing of hyper shown to those above. [`serve`] speaks
-//! HTTP/1.1, [`encrypted::serve`] that or HTTP/2 in TLS.
+//! The HTTP server below the gateway, with limits and graceful shutdown. Its interface shows no types of hyper.
+//! [`serve`] serves HTTP/1.1, [`encrypted::serve`] serves HTTP/1.1 or HTTP/2 over TLS.
 //!
-//! A [`Handler`] gets an [`Incoming`] request, whose body it may read under a bound, and gives a [`Response`]: bytes, or a
-//! stream of them for what is too large to hold.
+//! A [`Handler`] receives an [`Incoming`] request, reads its body under a limit, and returns a [`Response`]: bytes, or
+//! a stream of bytes if the body is too large for memory.
 
 use std::any::Any;
 use std::convert::Infallible;
@@ -37,41 +37,42 @@ use super::timeouts::{InFlight, PhaseTracker, TimeoutStream, Timeouts};
 pub mod encrypted;
 mod refusal;
 
-/// What a connection beyond the bound is told.
+/// The response to a connection beyond `limits.connections_max`.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 46\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections_max)\n";
 
-/// How much of an answer hyper is given at once: when it has all of it, the answer counts as sent.
+/// Bytes of a response that hyper gets at once, at most. A response counts as sent when hyper has its last frame.
 const FRAME_BYTES_MAX: usize = 64 << 10;
 
-/// How much is read of a request that is refused, and for how long.
+/// Bytes of a refused request that are read and dropped, at most, and the time for it.
 const DISCARDED_BYTES_MAX: usize = 256 << 10;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// The bounds of the server. See `docs/reference/configuration.md` for the defaults.
+/// The limits of the server. `docs/reference/configuration.md` has the defaults.
 #[derive(Clone, Debug)]
 pub struct HttpLimits {
-    /// Connections at once, of all listeners that share them.
+    /// Connections at once, over all listeners that share these slots.
     pub slots: Slots,
-    /// Bytes of a request's head. (Of headers there may be 100: hyper keeps no more without an allocation a request.)
+    /// Bytes of a request's head, at most. (A head has 100 headers at most: for more, hyper would allocate at every
+    /// request.)
     pub header_bytes_max: usize,
-    /// How long peers may keep us waiting.
+    /// Time limits for the peer: see [`Timeouts`].
     pub timeouts: Timeouts,
-    /// For a request's whole body to arrive.
+    /// Time for a request's whole body to arrive.
     pub body_timeout: Duration,
-    /// Bytes of all bodies together.
+    /// Bytes of all bodies in memory together.
     pub budget: Budget,
-    /// For the requests being answered when the server is told to stop.
+    /// Time for open requests to finish when the server shuts down.
     pub drain_timeout: Duration,
 }
 
-/// Answers requests.
+/// Handles requests.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers one. Dropped half-way when the client goes away.
+    /// Handles one request. The future is dropped when the client disconnects.
     fn handle(&self, request: &mut Incoming) -> impl Future<Output = Response> + Send;
 }
 
-/// Serves until told to stop, then answers what was begun.
+/// Serves connections until `stop`, then finishes the open requests.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>, limits: Arc<HttpLimits>, stop: Stop) {
     let accepting = Accepting { slots: limits.slots.clone(), refusal: REFUSAL, drain_timeout: limits.drain_timeout };
     let serve_one = {
@@ -90,7 +91,7 @@ where
     let tracker = stream.tracker().clone();
     let service = service_fn(|request| answer(request, peer, &handler, &limits, &tracker));
     let mut builder = http1::Builder::new();
-    // `TimeoutStream` bounds the wait for a head, and tells it from an idle connection.
+    // `TimeoutStream` limits the time for a head, and distinguishes it from an idle connection, which hyper does not.
     builder.header_read_timeout(None).max_header_size(limits.header_bytes_max).half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
@@ -106,7 +107,7 @@ where
     }
 }
 
-/// Has a request answered.
+/// Passes a request to the handler, and the response to hyper.
 fn answer<H: Handler>(
     request: hyper::Request<hyper::body::Incoming>,
     peer: SocketAddr,
@@ -131,7 +132,7 @@ fn answer<H: Handler>(
     }
 }
 
-/// What HEAD is answered: how long the body would be, and none. HTTP/2 would carry it.
+/// Makes a response to HEAD: with the length of the body but without the body, which hyper would send over HTTP/2.
 fn strip(response: &mut hyper::Response<ResponseBody>) {
     let reply = response.body_mut();
     let content = std::mem::replace(&mut reply.content, Content::Bytes(Bytes::new()));
@@ -140,7 +141,7 @@ fn strip(response: &mut hyper::Response<ResponseBody>) {
     }
 }
 
-/// An error with its causes: hyper's own message names the kind alone.
+/// An error with its causes: hyper's own message gives only the kind.
 struct ErrorChain<'a>(&'a dyn std::error::Error);
 
 impl fmt::Display for ErrorChain<'_> {
@@ -155,7 +156,7 @@ impl fmt::Display for ErrorChain<'_> {
     }
 }
 
-/// A request whose head is here.
+/// A request whose head has arrived.
 #[derive(Debug)]
 pub struct Incoming {
     parts: Parts,
@@ -165,41 +166,41 @@ pub struct Incoming {
 }
 
 impl Incoming {
-    /// The method, upper case as it came.
+    /// The method as received; standard methods are in upper case.
     pub fn method(&self) -> &str {
         self.parts.method.as_str()
     }
 
-    /// The path, not decoded.
+    /// The path, still percent-encoded.
     pub fn path(&self) -> &str {
         self.parts.uri.path()
     }
 
-    /// What stands behind the question mark, not decoded.
+    /// The query after the question mark, still percent-encoded.
     pub fn query(&self) -> Option<&str> {
         self.parts.uri.query()
     }
 
-    /// The first header of that name (lower case), if it is there and is visible ASCII.
+    /// The first header of that name (in lower case), if it exists and is visible ASCII.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
-    /// All headers of that name that are visible ASCII.
+    /// All headers of that name (in lower case) that are visible ASCII.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
     }
 
-    /// Who asks.
+    /// The client's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
     }
 
-    /// Reads and forgets the body of a request that is refused, as far as that costs little: who is still sending when the
-    /// connection closes loses the answer.
+    /// Reads and drops the body of a refused request, up to a limit. If the connection closed while the client is still
+    /// sending, the client would lose the response.
     pub async fn discard(&mut self) {
         let Some(mut body) = self.body.take() else { return };
-        // Who waits for a word before sending is not to hear it.
+        // The client waits for `100 Continue` before it sends the body. Reading would send it.
         if self.parts.headers.contains_key("expect") {
             return;
         }
@@ -211,12 +212,15 @@ impl Incoming {
                 bytes += frame.data_ref().map_or(0, Bytes::len);
             }
         };
-        // Who is not done by then gets the answer as things stand.
+        // After the time limit the client gets the response, whatever it has sent.
         let _ = tokio::time::timeout(DISCARD_TIMEOUT.min(self.limits.body_timeout), discarding).await;
     }
 
-    /// Reads the body, of at most `bytes_max` bytes as they arrive; `key` is the option that sets that bound. A second
-    /// call gives an empty one.
+    /// Reads the body, of at most `bytes_max` bytes as they arrive. `key` is the option that sets the limit, for the
+    /// error text. A second call returns an empty body.
+    ///
+    /// # Errors
+    /// If the body exceeds a limit or the time limit, or the connection fails.
     pub async fn body(&mut self, bytes_max: usize, key: &'static str) -> Result<Body, BodyError> {
         let empty = || Ok(Body { bytes: Bytes::new(), reservation: None });
         let Some(body) = self.body.take() else { return empty() };
@@ -227,14 +231,14 @@ impl Incoming {
         let reading = read_body(&mut body, bytes_max, key, &self.limits.budget);
         let read = tokio::time::timeout(timeout, reading).await.unwrap_or(Err(BodyError::TimedOut { after: timeout }));
         if let Err(BodyError::TooLarge { .. } | BodyError::Exhausted(_)) = read {
-            // There is more of it, to be discarded.
+            // The rest of the body is still to be dropped.
             self.body = Some(body);
         }
         read
     }
 }
 
-/// A request's body, counted in the [`Budget`] while it is held.
+/// A request's body. Its bytes are reserved in the [`Budget`] until it is dropped.
 #[derive(Debug)]
 pub struct Body {
     bytes: Bytes,
@@ -242,7 +246,10 @@ pub struct Body {
 }
 
 impl Body {
-    /// Counts more bytes with it, such as those that it decompresses to.
+    /// Reserves more bytes along with the body, such as those of its decompressed form.
+    ///
+    /// # Errors
+    /// If the budget has too few bytes left.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Exhausted> {
         self.reservation.as_mut().map_or(Ok(()), |reservation| reservation.grow(bytes))
     }
@@ -255,33 +262,33 @@ impl std::ops::Deref for Body {
     }
 }
 
-/// A body could not be read.
+/// The reasons for which a body cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum BodyError {
-    /// It is, or says that it will be, larger than the bound.
+    /// It exceeds the limit, or its `Content-Length` does.
     #[error("the body is larger than {bytes_max} bytes ({key})")]
     TooLarge {
-        /// The bound.
+        /// The limit.
         bytes_max: usize,
-        /// The option that sets it.
+        /// The option that sets the limit.
         key: &'static str,
     },
     /// It did not arrive in time.
     #[error("the body did not arrive within {} s (limits.body_timeout)", .after.as_secs_f64())]
     TimedOut {
-        /// The bound.
+        /// The time limit.
         after: Duration,
     },
-    /// All bodies together are too large just now.
+    /// All bodies together exceed the budget at the moment.
     #[error(transparent)]
     Exhausted(#[from] Exhausted),
-    /// The client broke off, or broke the protocol.
+    /// The client disconnected, or violated the protocol.
     #[error("the body could not be read: {0}")]
     Broken(String),
 }
 
 impl BodyError {
-    /// The status to answer with.
+    /// The HTTP status of the response.
     pub fn status(&self) -> u16 {
         match self {
             Self::TooLarge { .. } => 413,
@@ -303,7 +310,7 @@ async fn read_body(
     if declared.is_some_and(|bytes| bytes > bytes_max as u64) {
         return Err(too_large);
     }
-    // Counted as they arrive, not as they are announced: announcing costs a hostile client nothing.
+    // Bytes are reserved when they arrive, not when they are announced: an announcement costs a hostile client nothing.
     let mut reservation = budget.reserve(0).map_err(BodyError::Exhausted)?;
     let mut first = Bytes::new();
     let mut all = Vec::new();
@@ -314,7 +321,7 @@ async fn read_body(
         if reservation.bytes() > bytes_max as u64 {
             return Err(too_large);
         }
-        // Most bodies are one frame, and are handed on without a copy.
+        // Most bodies are one frame, and are passed on without a copy.
         if first.is_empty() && all.is_empty() {
             first = data;
         } else {
@@ -328,12 +335,12 @@ async fn read_body(
     Ok(Body { bytes, reservation: Some(reservation) })
 }
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Response(hyper::Response<ResponseBody>);
 
 impl Response {
-    /// An answer with that status and nothing else. A number that is no status (100–999) becomes 500.
+    /// A response with that status, no headers and no body. A number outside 100–999 becomes 500.
     pub fn new(status: u16) -> Self {
         let mut response =
             hyper::Response::new(ResponseBody { content: Content::Bytes(Bytes::new()), in_flight: None, guard: None });
@@ -342,7 +349,7 @@ impl Response {
         Self(response)
     }
 
-    /// Adds a header. A name or value that HTTP cannot carry is left out.
+    /// Adds a header. A name or value that HTTP does not allow is ignored.
     pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
         let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_ref()));
         if let (Ok(name), Ok(value)) = pair {
@@ -351,7 +358,7 @@ impl Response {
         self
     }
 
-    /// Adds a header unless it is there.
+    /// Adds a header unless one of that name is set.
     pub fn header_if_missing(self, name: &str, value: impl AsRef<[u8]>) -> Self {
         if self.0.headers().contains_key(name) { self } else { self.header(name, value) }
     }
@@ -362,20 +369,20 @@ impl Response {
         self
     }
 
-    /// Makes the body a stream of what `parts` gives. The connection is ended if a client takes none for too long, and
-    /// broken off, so that the client notices, if a part cannot be had.
+    /// Makes the body a stream of `parts`. If the client takes no bytes for too long, the connection is closed. If a
+    /// part fails, the connection is aborted, so that the client notices.
     pub fn parts(mut self, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
         self.0.body_mut().content = Content::Parts(StreamedBody { parts: Box::pin(parts), left: Bytes::new() });
         self
     }
 
-    /// Drops `guard` when the answer was sent, or its client is gone.
+    /// Keeps `guard` until the response is sent or the client disconnects, and drops it then.
     pub fn with_guard(mut self, guard: impl Send + 'static) -> Self {
         self.0.body_mut().guard = Some(Box::new(guard));
         self
     }
 
-    /// The status.
+    /// The HTTP status.
     pub fn status(&self) -> u16 {
         self.0.status().as_u16()
     }
@@ -388,7 +395,7 @@ enum Content {
     Ended,
 }
 
-/// A body that is made while it is sent, and what of its last part hyper was not given yet.
+/// A body that is generated while it is sent, and the rest of its last part that hyper does not have yet.
 struct StreamedBody {
     parts: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
     left: Bytes,
@@ -407,7 +414,7 @@ impl StreamedBody {
     }
 }
 
-/// The next frame of what is left.
+/// Splits the next frame off the front.
 fn frame(left: &mut Bytes) -> Bytes {
     left.split_to(left.len().min(FRAME_BYTES_MAX))
 }
@@ -418,12 +425,12 @@ impl fmt::Debug for StreamedBody {
     }
 }
 
-/// A response's body as hyper takes it. The connection is idle again when hyper drops it.
+/// A response's body in the form that hyper reads. When hyper drops it, the connection is idle again.
 #[derive(Debug)]
 struct ResponseBody {
     content: Content,
     in_flight: Option<InFlight>,
-    /// What ends with the answer.
+    /// Dropped with the body.
     guard: Option<Box<dyn Any + Send>>,
 }
 

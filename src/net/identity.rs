@@ -1,13 +1,14 @@
-//! Who an edge is: a name and the labels of its place, as a certificate carries them.
+//! The identity of an edge: a name and the labels of its site, as a certificate contains them.
 //!
-//! The identity is one URI among the certificate's subject alternative names:
+//! An identity is one URI among the certificate's subject alternative names:
 //!
 //! ```text
 //! pushrelay://edge/NAME?LABEL=VALUE&LABEL=VALUE
 //! ```
 //!
 //! Label names and values are percent-encoded (RFC 3986); a plus sign is a plus sign. A name is 1 to 64 ASCII letters,
-//! digits, `.`, `_` and `-` and does not begin with a dot, so that it can stand in file names, logs and metrics as it is.
+//! digits, `.`, `_` and `-` and does not begin with a dot, so that it can be used unchanged in file names, logs and
+//! metrics.
 
 use std::fmt;
 use std::str::FromStr;
@@ -18,32 +19,32 @@ use thiserror::Error;
 use crate::model::LabelSet;
 use crate::model::label::{self, is_legacy_label_name};
 
-/// How every identity's URI begins.
+/// The beginning of every identity's URI.
 pub const URI_PREFIX: &str = "pushrelay://edge/";
-/// Labels that an identity may carry.
+/// Labels of one identity, at most.
 pub const LABELS_MAX: usize = 32;
-/// Bytes of such a label's name, and of its value, at most: what the link's messages have room for.
+/// Bytes of a label's name, and of its value, at most. The link's messages allow no more.
 pub const LABEL_BYTES_MAX: usize = 1_024;
-/// Bytes of an edge's name.
+/// Bytes of an edge's name, at most.
 pub const NAME_BYTES_MAX: usize = 64;
 
-/// Everything but RFC 3986's unreserved characters.
+/// Every character but RFC 3986's unreserved ones.
 const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The name of an edge; see the module for what it may be.
+/// The name of an edge. The module's documentation has the allowed characters.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EdgeName(Box<str>);
 
-/// An edge's name and the labels of its place.
+/// The name of an edge and the labels of its site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeIdentity {
-    /// The name.
+    /// The edge's name.
     pub name: EdgeName,
-    /// The labels that join the grouping key of what it sends; may be empty.
+    /// The labels that are added to the grouping key of every group that it sends; may be empty.
     pub labels: LabelSet,
 }
 
-/// Why a text is no identity.
+/// The reasons for which a text is not an identity.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum IdentityError {
     /// The URI does not begin with [`URI_PREFIX`].
@@ -58,13 +59,13 @@ pub enum IdentityError {
     /// A part of the query is not `NAME=VALUE`, or not UTF-8 when decoded.
     #[error("{0:?} is no label: write NAME=VALUE")]
     BadLabel(String),
-    /// The name of a label is not one that a place may have.
+    /// The name is not allowed for a label of a site.
     #[error(
         "{0:?} cannot be a label of a place: use a letter or '_', then letters, digits and '_'; \
          not \"job\", \"le\" or \"quantile\", and not beginning with \"__\""
     )]
     BadLabelName(String),
-    /// A label is there twice.
+    /// A label occurs twice.
     #[error("the label {0:?} is given twice")]
     LabelTwice(String),
     /// The label's name or value has more than [`LABEL_BYTES_MAX`] bytes.
@@ -78,7 +79,7 @@ pub enum IdentityError {
     TooManyLabels,
 }
 
-/// As much of a name that is too long as an error message shows.
+/// The part of a long name that an error message shows.
 fn beginning(name: &str) -> &str {
     &name[..name.floor_char_boundary(64)]
 }
@@ -107,7 +108,10 @@ impl fmt::Display for EdgeName {
 }
 
 impl EdgeIdentity {
-    /// Reads the URI of a certificate.
+    /// Parses the URI of a certificate.
+    ///
+    /// # Errors
+    /// If it is not the URI of an edge, or its name or labels are not valid.
     pub fn from_uri(uri: &str) -> Result<Self, IdentityError> {
         let rest = uri.strip_prefix(URI_PREFIX).ok_or_else(|| IdentityError::NotAnEdge(uri.into()))?;
         let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -131,7 +135,10 @@ impl EdgeIdentity {
     }
 }
 
-/// The labels of a place, checked: what a certificate, a `[[hub.edge]]` section or an edge itself may state.
+/// The labels of a site, checked. They come from a certificate, a `[[hub.edge]]` section or the edge itself.
+///
+/// # Errors
+/// If there are too many labels, or one is not valid or occurs twice.
 pub fn site_labels(pairs: Vec<(String, String)>) -> Result<LabelSet, IdentityError> {
     if pairs.len() > LABELS_MAX {
         return Err(IdentityError::TooManyLabels);
@@ -151,7 +158,10 @@ pub fn site_labels(pairs: Vec<(String, String)>) -> Result<LabelSet, IdentityErr
     Ok(LabelSet::new(pairs))
 }
 
-/// One label as a command line writes it: `NAME=VALUE`.
+/// Parses one label from a command line: `NAME=VALUE`.
+///
+/// # Errors
+/// If there is no equals sign.
 pub fn parse_label(text: &str) -> Result<(String, String), IdentityError> {
     let (name, value) = text.split_once('=').ok_or_else(|| IdentityError::BadLabel(text.into()))?;
     Ok((name.into(), value.into()))

@@ -1,4 +1,4 @@
-//! Listening: binding with errors that say what to do, and the loop that accepts within a bound and stops gently.
+//! Listening: binding, with errors that say how to fix them, and the accept loop with its limit and graceful shutdown.
 
 use std::future::Future;
 use std::io;
@@ -15,18 +15,18 @@ use tracing::{debug, error, warn};
 use super::address::ListenAddress;
 use super::stop::Stop;
 
-/// How long accepting pauses when the system has no more file handles: the one thing that helps is that some are closed.
+/// Pause of the accept loop when the system has no file handle left. Accepting works again when some are closed.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
 
-/// An address cannot be listened on.
+/// An address cannot be bound.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address} ({key}): {error}; {}", advice(.error))]
 pub struct ListenError {
-    /// The address.
+    /// The address from the configuration.
     pub address: ListenAddress,
-    /// The key that gave it, like `web.listen_address`.
+    /// The option that gave it, such as `web.listen_address`.
     pub key: &'static str,
-    /// What the system said.
+    /// The operating system's error.
     pub error: io::Error,
 }
 
@@ -41,8 +41,11 @@ fn advice(error: &io::Error) -> &'static str {
     }
 }
 
-/// Listens on an address; `key` is the option that gave it. Without a host that is every interface, by IPv6 and IPv4
-/// where the host has both.
+/// Binds an address; `key` is the option that gave it. An address without a host means every interface, over IPv6 and
+/// IPv4 if the host has both.
+///
+/// # Errors
+/// If the address cannot be bound.
 pub async fn bind(address: &ListenAddress, key: &'static str) -> Result<TcpListener, ListenError> {
     let port = address.port();
     let bound = match address.host() {
@@ -55,11 +58,11 @@ pub async fn bind(address: &ListenAddress, key: &'static str) -> Result<TcpListe
     bound.map_err(|error| ListenError { address: address.clone(), key, error })
 }
 
-/// The TCP sockets that systemd listens on for this process (`LISTEN_FDS`), in its order; the key `web.systemd_socket` asks
-/// for them.
+/// The TCP sockets that systemd listens on for this process (`LISTEN_FDS`), in its order. The option
+/// `web.systemd_socket` asks for them.
 ///
 /// # Errors
-/// If there is none, or one that is no TCP socket.
+/// If there is none, or one is not a TCP socket.
 pub fn passed() -> io::Result<Vec<TcpListener>> {
     let mut passed = listenfd::ListenFd::from_env();
     let mut listeners = Vec::new();
@@ -75,7 +78,7 @@ pub fn passed() -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// A bound on connections, shared by all listeners of one face. Cheap to clone.
+/// A limit on connections, shared by several listeners. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Slots {
     free: Arc<Semaphore>,
@@ -83,13 +86,13 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// So many connections.
+    /// A limit of that many connections.
     pub fn new(connections_max: usize) -> Self {
         let connections_max = connections_max.min(Semaphore::MAX_PERMITS);
         Self { free: Arc::new(Semaphore::new(connections_max)), connections_max }
     }
 
-    /// Connections now.
+    /// Connections that are open now.
     pub fn taken(&self) -> usize {
         self.connections_max - self.free.available_permits()
     }
@@ -99,19 +102,19 @@ impl Slots {
     }
 }
 
-/// How a listener accepts.
+/// The options of an accept loop.
 #[derive(Clone, Debug)]
 pub struct Accepting {
-    /// The bound on connections.
+    /// The limit on connections.
     pub slots: Slots,
-    /// What a connection beyond the bound is told before it is closed; may be empty.
+    /// The bytes that a connection beyond the limit receives before it is closed; may be empty.
     pub refusal: &'static [u8],
-    /// How long connections may take to end when told to stop; those that take longer are cut.
+    /// Time for open connections to end at shutdown. Connections that take longer are closed.
     pub drain_timeout: Duration,
 }
 
-/// Accepts until told to stop, and then waits for the connections to end. `serve` makes the future of one connection,
-/// which has to watch the flag itself if it is to end gently.
+/// Accepts connections until `stop`, then waits for them to end. `serve` makes the future of one connection, which has
+/// to watch `stop` itself for a graceful end.
 pub async fn accept<F, Fut>(listener: TcpListener, accepting: Accepting, mut stop: Stop, mut serve: F)
 where
     F: FnMut(TcpStream, SocketAddr) -> Fut,
@@ -125,9 +128,9 @@ where
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match accepting.slots.take() {
                     Some(slot) => {
-                        // Answers are written whole: waiting to fill a packet only delays them.
+                        // Responses are written whole, so Nagle's algorithm would only delay them.
                         let _ = stream.set_nodelay(true);
-                        // Large, and moved several times until it is spawned.
+                        // The future is large, and is moved several times before it is spawned.
                         let connection = Box::pin(serve(stream, peer));
                         connections.spawn(async move {
                             connection.await;
@@ -139,7 +142,8 @@ where
                 Err(error) => pause(&error, &mut stop).await,
             },
         }
-        // Ended connections are let go as others come: to wake up for each would cost as much as the connection.
+        // Finished tasks are joined when the next connection arrives: a wake-up for each would cost as much as the
+        // connection.
         while let Some(ended) = connections.try_join_next() {
             report(ended);
         }
@@ -150,11 +154,12 @@ where
 
 fn refuse(stream: &TcpStream, peer: SocketAddr, refusal: &[u8]) {
     debug!(%peer, "connection refused: there are as many as may be");
-    // A fresh socket's buffer takes a few hundred bytes at once; if not, the peer is closed without a word.
+    // The send buffer of a fresh socket takes a few hundred bytes at once. Otherwise the connection is closed without a
+    // response.
     let _ = stream.try_write(refusal);
 }
 
-/// A connection that ended before it was accepted is nobody's trouble; want of file handles is.
+/// A connection that ended before it was accepted needs no attention; a lack of file handles does.
 async fn pause(error: &io::Error, stop: &mut Stop) {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
@@ -227,7 +232,7 @@ mod tests {
         let accepting = accepting(1);
         let slots = accepting.slots.clone();
         let served = tokio::spawn(accept(listener, accepting, stop, |mut stream, _| async move {
-            // It never looks at the flag.
+            // This connection ignores the stop signal.
             while let Ok(1..) = stream.read(&mut [0; 8]).await {
                 let _ = stream.write_all(b"ok").await;
             }
@@ -255,7 +260,8 @@ mod tests {
             let _ = stream.read(&mut [0; 1]).await;
         }));
         for _ in 0..3 {
-            // The slot is given back a moment after the peer sees the end: until then connections are told "full".
+            // The slot is free a moment after the peer sees the end of the connection. Until then connections get
+            // "full".
             loop {
                 let mut stream = TcpStream::connect(address).await.unwrap();
                 let mut told = [0; 2];

@@ -1,12 +1,12 @@
-//! Floor 4: the sockets. Listeners and dialling, TLS and certificates, the WebSocket of the link, the HTTP server and its
-//! limits.
+//! Layer 4: the sockets. Listeners and dialling, TLS and certificates, the WebSocket of the link, the HTTP server and
+//! its limits.
 //!
-//! Read in this order: [`stop`] (how everything that waits is told to end), [`address`], [`listen`] and [`dial`] (how a
-//! connection comes to be), [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who is at the
-//! other end), [`authority`] and [`credentials`] (where certificates come from), [`websocket`] (the link's frames),
-//! [`http`] with [`timeouts`] and [`budget`] (the gateway's server).
+//! Read in this order: [`stop`] (the shutdown signal), [`address`], [`listen`] and [`dial`] (how a connection is made),
+//! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
+//! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] and
+//! [`budget`] (the gateway's server).
 //!
-//! Each outside library is named by one room: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
+//! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
 //! tokio-tungstenite by `websocket`, hyper by `http`.
 
 pub mod address;

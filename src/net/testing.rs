@@ -1,4 +1,4 @@
-//! What the tests of this room and of those above it share: a directory that goes away.
+//! A temporary directory for the tests of this module and of the layers above it.
 
 use std::path::{Path, PathBuf};
 

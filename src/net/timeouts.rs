@@ -1,15 +1,15 @@
-//! How long a connection to the HTTP server may keep it waiting.
+//! Time limits on a connection to the HTTP server.
 //!
-//! Three bounds that hyper does not draw apart: a request's head, once begun, must arrive within one time, so that nobody
-//! holds a connection by sending a byte now and then; a kept-alive connection may say nothing for another, longer one;
-//! and a peer that takes no bytes of an answer is given up after a third. While a request is being answered, reading is
-//! not bounded here: bodies have their own bound.
+//! There are three limits that hyper does not separate. A request's head, once begun, must arrive within one time, so
+//! that no client occupies a connection by sending a byte now and then. A kept-alive connection may be idle for
+//! another, longer time. A peer that takes no bytes of a response is disconnected after a third. While a request is
+//! handled, reading is not limited here: bodies have their own limit.
 //!
-//! Where several requests share a connection (HTTP/2), it is idle when none is being answered; what else arrives meanwhile,
-//! such as a ping, does not begin a head and does not prolong the wait.
+//! If several requests share a connection (HTTP/2), it is idle when no request is in flight. Other frames that arrive
+//! meanwhile, such as pings, do not begin a head and do not extend the time.
 //!
-//! Costs little a request: no timer is set or moved while requests arrive whole. The one timer that there is fires early
-//! and is then moved to where it should be.
+//! The cost per request is small: no timer is set or moved while requests arrive whole. The one timer fires early and
+//! is then moved to the right time.
 
 use std::io;
 use std::pin::Pin;
@@ -21,14 +21,14 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The bounds.
+/// The time limits of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// For a request's head, from its first byte; for the first, from the connection's beginning.
+    /// Time for a request's head, from its first byte; for the first request, from the start of the connection.
     pub header_timeout: Duration,
-    /// For the next request on a connection kept alive.
+    /// Time until the next request on a kept-alive connection.
     pub idle_timeout: Duration,
-    /// For the peer to take the next bytes of an answer.
+    /// Time for the peer to take the next bytes of a response.
     pub write_timeout: Duration,
 }
 
@@ -39,7 +39,7 @@ enum ConnectionPhase {
     InFlight = 2,
 }
 
-/// What a connection is at, shared between its stream and its requests. Cheap to clone.
+/// The phase that a connection is in, shared by its stream and its requests. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PhaseTracker {
     started: Instant,
@@ -48,15 +48,15 @@ pub struct PhaseTracker {
 
 #[derive(Debug)]
 struct PhaseState {
-    /// Milliseconds from `started` to the beginning of the phase, times four, plus the phase. Where there can be several
-    /// requests, the phase between them: while one is being answered, their number says so.
+    /// Milliseconds from `started` to the begin of the phase, times four, plus the phase. On a shared connection this
+    /// is the phase between requests: while one is in flight, `requests` says so.
     phase: AtomicU64,
-    /// Requests being answered; counted only if there can be several.
+    /// Requests in flight; counted only on a shared connection.
     requests: AtomicU32,
     several: bool,
 }
 
-/// A request is being answered while this is held.
+/// A request is in flight until this is dropped.
 #[derive(Debug)]
 pub struct InFlight(PhaseTracker);
 
@@ -73,7 +73,7 @@ impl PhaseTracker {
         Self { started: Instant::now(), shared: Arc::new(shared) }
     }
 
-    /// A request's head is here; it is being answered until the value is dropped.
+    /// Marks a request as in flight until the returned value is dropped. Called when its head has arrived.
     pub fn in_flight(&self) -> InFlight {
         if self.shared.several {
             self.shared.requests.fetch_add(1, Ordering::SeqCst);
@@ -85,7 +85,7 @@ impl PhaseTracker {
 
     fn idle(&self) {
         self.enter(ConnectionPhase::Idle);
-        // After the phase: whoever sees that no request is left sees since when.
+        // The phase is stored first: a reader that sees no request left must see when the idle phase began.
         if self.shared.several {
             self.shared.requests.fetch_sub(1, Ordering::SeqCst);
         }
@@ -109,7 +109,7 @@ impl PhaseTracker {
     }
 }
 
-/// A stream that gives up.
+/// A stream that fails with [`io::ErrorKind::TimedOut`] when the peer exceeds a limit.
 #[derive(Debug)]
 pub struct TimeoutStream<S> {
     inner: S,
@@ -120,22 +120,22 @@ pub struct TimeoutStream<S> {
 }
 
 impl<S> TimeoutStream<S> {
-    /// Bounds the waits on `inner`, from now.
+    /// Puts limits on `inner`, from now on.
     pub fn new(inner: S, timeouts: Timeouts) -> Self {
         Self { inner, timeouts, tracker: PhaseTracker::new(false), read_timer: None, write_timer: None }
     }
 
-    /// The same for a connection that several requests share.
+    /// Puts limits on a connection that several requests share.
     pub fn shared(inner: S, timeouts: Timeouts) -> Self {
         Self { tracker: PhaseTracker::new(true), ..Self::new(inner, timeouts) }
     }
 
-    /// To tell what the connection is at.
+    /// The phase of the connection, to be updated by its requests.
     pub fn tracker(&self) -> &PhaseTracker {
         &self.tracker
     }
 
-    /// Whether the peer has kept us waiting for too long; otherwise the task is woken when it has.
+    /// The error if the peer has exceeded a limit on reading; otherwise the task is woken when it does.
     fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
         let (phase, since) = self.tracker.phase();
         let (wait, what) = match phase {
@@ -157,8 +157,8 @@ impl<S> TimeoutStream<S> {
         Poll::Pending
     }
 
-    /// The outcome of a write, a flush or a shutdown, or that it has stood still for too long. In TLS a write only fills a
-    /// buffer; what waits for the peer is the flush.
+    /// The outcome of a write, a flush or a shutdown, or an error if it has been pending for too long. In TLS a write
+    /// only fills a buffer, and the flush waits for the peer.
     fn poll_stalled<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
         if written.is_ready() {
             self.write_timer = None;
@@ -205,7 +205,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for TimeoutStream<S> {
         let this = self.get_mut();
         let mut filled = slices.iter().filter(|slice| !slice.is_empty());
         let written = match (filled.next(), filled.next()) {
-            // Most answers are one piece: there is nothing to gather.
+            // Most responses are one slice, which needs no vectored write.
             (Some(only), None) => Pin::new(&mut this.inner).poll_write(cx, only),
             _ => Pin::new(&mut this.inner).poll_write_vectored(cx, slices),
         };
@@ -269,7 +269,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(5)).await;
         far.write_all(b"E").await.unwrap();
         stream.read_u8().await.unwrap();
-        // More bytes do not prolong the wait for the head.
+        // More bytes do not extend the time for the head.
         assert_eq!(seconds_to_give_up(&mut stream).await, 5);
     }
 
@@ -330,7 +330,7 @@ mod tests {
         assert_eq!((begun.elapsed() - begun_to_stall).as_secs(), 30);
     }
 
-    /// Takes what it is given, as TLS does, and never gets rid of it.
+    /// A stream that accepts all bytes, as TLS does, and never flushes them.
     struct Clogged;
 
     impl AsyncWrite for Clogged {

@@ -1,7 +1,7 @@
-//! TLS of the link: 1.3 alone, both ends with certificates, files that can be read again without dropping a connection.
+//! TLS of the link: version 1.3 only, certificates at both ends. Files can be read again without closing a connection.
 //!
-//! Sessions are not resumed: a resumed one would not show its certificate again, and so would outlive the certificate's
-//! expiry or the authority's removal. A link lives for hours; the handshake saved is worth nothing.
+//! Sessions are not resumed. A resumed session does not present its certificate again, and so could outlive the
+//! certificate's expiry or the authority's removal. A link lasts for hours, so a saved handshake is worth nothing.
 //!
 //! The gateway's own TLS is in [`web`].
 
@@ -26,23 +26,23 @@ use super::identity::EdgeIdentity;
 
 pub mod web;
 
-/// An encrypted stream, of either end.
+/// An encrypted stream, of the client or the server.
 pub type Stream<S> = tokio_rustls::TlsStream<S>;
 
 const ALPN: &[u8] = b"http/1.1";
 
-/// The files of one end.
+/// The files of one end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
-    /// The authorities of which one must have signed the other end's certificate.
+    /// The certificates of the authorities; one of them must have signed the peer's certificate.
     pub ca_file: PathBuf,
-    /// This end's certificate, then those between it and its authority.
+    /// This end's certificate, followed by the intermediate certificates.
     pub cert_file: PathBuf,
-    /// Its key.
+    /// This end's private key.
     pub key_file: PathBuf,
 }
 
-/// What is wrong with a file or a handshake.
+/// The errors of certificate files and of TLS handshakes.
 #[derive(Debug, Error)]
 pub enum TlsError {
     /// The file cannot be read.
@@ -50,21 +50,21 @@ pub enum TlsError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The operating system's error.
         error: io::Error,
     },
-    /// The file is no PEM.
+    /// The file is not PEM.
     #[error("{path:?} is no PEM file: {reason}")]
     NotPem {
         /// The file.
         path: PathBuf,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// The file is PEM, without a certificate.
+    /// The file is PEM but contains no certificate.
     #[error("{0:?} has no certificate: it needs a -----BEGIN CERTIFICATE----- block")]
     NoCertificate(PathBuf),
-    /// The file is PEM, without a private key.
+    /// The file is PEM but contains no private key.
     #[error("{0:?} has no private key: it needs a -----BEGIN PRIVATE KEY----- block")]
     NoKey(PathBuf),
     /// A certificate in the file cannot be used.
@@ -72,34 +72,34 @@ pub enum TlsError {
     BadCertificate {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The key in the file cannot be used.
+    /// The private key in the file cannot be used.
     #[error("the key in {path:?} cannot be used: {reason}")]
     BadKey {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// The key is not that of the certificate.
+    /// The private key does not belong to the certificate.
     #[error("the key in {key:?} does not match the certificate in {cert:?}")]
     Mismatch {
         /// The certificate's file.
         cert: PathBuf,
-        /// The key's.
+        /// The private key's file.
         key: PathBuf,
     },
-    /// What was asked for cannot be had together.
+    /// The settings contradict each other.
     #[error("TLS cannot be spoken as it is set up: {0}")]
     Settings(String),
-    /// The certificate is valid no more.
+    /// The certificate has expired.
     #[error("the certificate in {path:?} is valid until {} only: replace it", date(*.not_after))]
     Expired {
         /// The file.
         path: PathBuf,
-        /// Until when it was.
+        /// The end of its validity.
         not_after: SystemTime,
     },
     /// The certificate is not yet valid.
@@ -107,22 +107,22 @@ pub enum TlsError {
     NotYetValid {
         /// The file.
         path: PathBuf,
-        /// From when it will be.
+        /// The start of its validity.
         not_before: SystemTime,
     },
     /// The host is neither a DNS name nor an address.
     #[error("{0:?} is no name or address that a certificate can be for")]
     BadHost(String),
-    /// The other end refused, or was refused.
+    /// The handshake failed, or one end refused the other.
     #[error("TLS handshake failed: {}", explain(.0))]
     Handshake(io::Error),
-    /// The edge's certificate does not say who it is.
+    /// The edge's certificate contains no valid identity.
     #[error("the edge's certificate is refused: {0}")]
     Identity(CertificateError),
 }
 
 impl TlsError {
-    /// The file that it is about; of two that do not match, the key's.
+    /// The file that the error is about. If a key and a certificate do not match, it is the key's.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Self::NoCertificate(path) | Self::NoKey(path) => Some(path),
@@ -138,7 +138,7 @@ impl TlsError {
     }
 }
 
-/// One end's files, read and found to fit each other.
+/// The files of one end of a link, read and checked against each other.
 pub struct Credentials {
     files: TlsFiles,
     roots: Arc<RootCertStore>,
@@ -155,20 +155,22 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads the files. Whether the certificates are valid by now is another question: see [`Credentials::check`].
+    /// Reads the files. [`Credentials::check`] checks the validity of the certificates.
+    ///
+    /// # Errors
+    /// If a file cannot be read or used, or the key does not belong to the certificate.
     pub fn load(files: &TlsFiles) -> Result<Self, TlsError> {
         let (roots, authorities) = load_authorities(&files.ca_file)?;
         let chain = read_certificates(&files.cert_file)?;
         let key = read_key(&files.key_file)?;
         let certificate = parse(&files.cert_file, &chain[0])?;
         let credentials = Self { files: files.clone(), roots: Arc::new(roots), chain, key, certificate, authorities };
-        // The client's configuration is the cheaper one to see whether key and certificate fit.
+        // Building the client's configuration is the cheaper way to check that key and certificate match.
         credentials.client_config()?;
         Ok(credentials)
     }
 
-    /// Everything that is wrong with the files at `now`, not the first thing alone: for people who correct a
-    /// configuration.
+    /// All errors of the files at `now`, not only the first one, so that an operator can correct them together.
     pub fn examine(files: &TlsFiles, now: SystemTime) -> Vec<TlsError> {
         let mut errors = Vec::new();
         let authorities = load_authorities(&files.ca_file).map(drop);
@@ -189,15 +191,15 @@ impl Credentials {
         &self.certificate
     }
 
-    /// When each certificate expires, with the file it is from: this end's and those of the authorities.
+    /// The end of validity of each certificate (this end's and the authorities') with its file.
     pub fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
         let own = (&*self.files.cert_file, self.certificate.not_after);
         let authorities = self.authorities.iter().map(|ca| (&*self.files.ca_file, ca.not_after));
         std::iter::once(own).chain(authorities)
     }
 
-    /// What of the certificates is not valid at `now`. An error here does not keep a node from starting: an edge whose
-    /// certificate has expired must still take pushes.
+    /// The certificates that are not valid at `now`. Such an error does not keep a node from starting: an edge with an
+    /// expired certificate must still accept pushes.
     pub fn check(&self, now: SystemTime) -> Vec<TlsError> {
         let own = (&self.files.cert_file, &self.certificate);
         let all = std::iter::once(own).chain(self.authorities.iter().map(|ca| (&self.files.ca_file, ca)));
@@ -245,22 +247,28 @@ impl Credentials {
     }
 }
 
-/// The hub's end: takes edges that show a certificate of its authority.
+/// The hub's end of TLS: accepts edges with a certificate from its authority.
 #[derive(Debug)]
 pub struct Acceptor(RwLock<Arc<ServerConfig>>);
 
 impl Acceptor {
     /// An acceptor with these credentials.
+    ///
+    /// # Errors
+    /// If the credentials cannot be used for a server.
     pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
         Ok(Self(RwLock::new(credentials.server_config()?)))
     }
 
-    /// Takes the credentials of a fresh one for the handshakes to come.
+    /// Replaces the credentials by those of `fresh`, for later handshakes.
     pub fn replace(&self, fresh: &Self) {
         store(&self.0, load(&fresh.0));
     }
 
-    /// Shakes hands, and says who is there.
+    /// Performs a handshake and returns the edge's identity.
+    ///
+    /// # Errors
+    /// If the handshake fails, or the edge's certificate has no valid identity.
     pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, TlsPeer), TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -275,31 +283,38 @@ impl Acceptor {
     }
 }
 
-/// Who is at the other end of an accepted connection.
+/// The edge at the other end of an accepted connection, by its certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsPeer {
-    /// The edge.
+    /// The edge's identity.
     pub identity: EdgeIdentity,
-    /// Until when its certificate is valid.
+    /// The end of validity of its certificate.
     pub not_after: SystemTime,
 }
 
-/// An edge's end: connects to a hub whose certificate is of its authority and for the hub's host.
+/// An edge's end of TLS: connects to a hub with a certificate from its authority for the hub's host.
 #[derive(Debug)]
 pub struct Connector(RwLock<Arc<ClientConfig>>);
 
 impl Connector {
     /// A connector with these credentials.
+    ///
+    /// # Errors
+    /// If the credentials cannot be used for a client.
     pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
         Ok(Self(RwLock::new(credentials.client_config()?)))
     }
 
-    /// Takes the credentials of a fresh one for the handshakes to come.
+    /// Replaces the credentials by those of `fresh`, for later handshakes.
     pub fn replace(&self, fresh: &Self) {
         store(&self.0, load(&fresh.0));
     }
 
-    /// Shakes hands. A hub that refuses this end's certificate says so only afterwards, in the first bytes read.
+    /// Performs a handshake. If the hub refuses this end's certificate, the error appears only later, at the first
+    /// read.
+    ///
+    /// # Errors
+    /// If `host` is not valid, or the handshake fails.
     pub async fn connect<S>(&self, host: &str, stream: S) -> Result<Stream<S>, TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -310,7 +325,7 @@ impl Connector {
     }
 }
 
-/// What an error of an encrypted stream means, and what to do about it; the error itself if it is not TLS's.
+/// Explains an error of an encrypted stream, with its likely cause. An error that is not of TLS is returned as it is.
 pub fn explain(error: &io::Error) -> String {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         Some(rustls::Error::InvalidCertificate(refusal)) => explain_refusal(refusal),
@@ -328,7 +343,7 @@ pub fn explain(error: &io::Error) -> String {
 
 fn explain_refusal(refusal: &Refusal) -> String {
     let why = match refusal {
-        // Another authority of the same name is none.
+        // An authority with the same name but another key gives `BadSignature`.
         Refusal::UnknownIssuer | Refusal::BadSignature => "it is not signed by an authority of this end's CA file",
         Refusal::Expired | Refusal::ExpiredContext { .. } => "it has expired (or this host's clock is wrong)",
         Refusal::NotValidYet | Refusal::NotValidYetContext { .. } => {
@@ -365,7 +380,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 fn load<T>(config: &RwLock<Arc<T>>) -> Arc<T> {
-    // A poisoned lock holds a whole `Arc` nevertheless.
+    // A poisoned lock still contains a complete `Arc`.
     config.read().unwrap_or_else(|poisoned| poisoned.into_inner()).clone()
 }
 
@@ -374,7 +389,7 @@ fn store<T>(config: &RwLock<Arc<T>>, new: Arc<T>) {
 }
 
 impl Certificate {
-    /// Why it is not valid at `now`, if it is not; `path` is where it was read.
+    /// The error if the certificate is not valid at `now`; `path` is the file it came from.
     fn problem(&self, path: &Path, now: SystemTime) -> Option<TlsError> {
         if self.not_after < now {
             Some(TlsError::Expired { path: path.into(), not_after: self.not_after })
@@ -390,7 +405,7 @@ fn load_authorities(path: &Path) -> Result<(RootCertStore, Vec<Certificate>), Tl
     authorities(path, &read(path)?)
 }
 
-/// The authorities in PEM that was read from `path`.
+/// Parses the authorities from PEM that was read from `path`.
 fn authorities(path: &Path, pem: &[u8]) -> Result<(RootCertStore, Vec<Certificate>), TlsError> {
     let mut roots = RootCertStore::empty();
     let mut authorities = Vec::new();
@@ -410,7 +425,7 @@ fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsErr
     certificates(path, &read(path)?)
 }
 
-/// At least one certificate.
+/// Parses certificates, at least one.
 fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let certificates: Vec<_> =
         CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| not_pem(path, &error))?;
@@ -430,7 +445,7 @@ fn not_pem(path: &Path, error: &dyn fmt::Display) -> TlsError {
     TlsError::NotPem { path: path.into(), reason: error.to_string() }
 }
 
-/// A file of certificates is small: more than this is some other file.
+/// Bytes of a certificate file, at most. A larger file is something else.
 const FILE_BYTES_MAX: u64 = 4 << 20;
 
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {

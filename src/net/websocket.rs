@@ -1,7 +1,7 @@
 //! The link's frames: binary messages over a WebSocket (RFC 6455) at `GET /api/v1/relay`, subprotocol `pushrelay.v1`.
 //!
-//! A WebSocket rather than bare TLS because proxies and load balancers pass it. Pings are answered; whether the peer is
-//! alive is for the link's own heartbeats to say.
+//! The link uses a WebSocket and not bare TLS because proxies and load balancers pass it. Pings are answered, but the
+//! link's own heartbeats decide whether the peer is alive.
 
 use std::io;
 use std::sync::Arc;
@@ -25,85 +25,85 @@ use super::address::HostPort;
 use super::counted::Traffic;
 use super::tls;
 
-/// Where a hub takes edges.
+/// The path at which a hub accepts edges.
 pub const PATH: &str = "/api/v1/relay";
 /// The subprotocol that both ends must name.
 pub const SUBPROTOCOL: &str = "pushrelay.v1";
 
-/// Buffers of a connection, each way: a link is often idle, and a hub has many.
+/// Bytes of a connection's buffer, each way. They are small because most links are idle and a hub has many.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// What ended a connection or kept it from being made.
+/// The errors of a WebSocket connection and its handshake.
 #[derive(Debug, ThisError)]
 pub enum WebSocketError {
-    /// The stream below failed.
+    /// The underlying stream failed.
     #[error("the connection failed: {}", tls::explain(.0))]
     Io(io::Error),
-    /// The hub answered with another status than 101.
+    /// The hub responded with a status other than 101.
     #[error("the hub answered {status} to GET {PATH}: {body:?}; is that address a hub's edge listener?")]
     Refused {
-        /// The status.
+        /// The HTTP status.
         status: u16,
-        /// The beginning of what it said.
+        /// The beginning of the response body.
         body: String,
     },
-    /// The edge's request was no request for the link; it was answered with this status and text.
+    /// The edge's request is not a request for the link. The hub responded with this status and text.
     #[error("not an edge: answered {status}, {reason}")]
     BadRequest {
-        /// The status.
+        /// The HTTP status of the response.
         status: u16,
-        /// The text.
+        /// The text of the response.
         reason: String,
     },
-    /// The hub did not agree to the subprotocol.
+    /// The hub does not support the subprotocol.
     #[error("the hub does not speak the subprotocol {SUBPROTOCOL}")]
     NoSubprotocol,
-    /// The peer sent a message larger than the bound.
+    /// The peer sent a message that exceeds the limit.
     #[error("a message of {bytes} compressed bytes is larger than {bytes_max} (link.message_bytes_max, and some)")]
     TooLarge {
-        /// The size, as far as it is known.
+        /// The size of the message in bytes, as far as it is known.
         bytes: usize,
-        /// The bound on what is compressed.
+        /// The limit on the compressed size.
         bytes_max: usize,
     },
-    /// The peer sent text: messages are binary.
+    /// The peer sent a text message; the link's messages are binary.
     #[error("the peer sent a text message: the link's are binary")]
     Text,
-    /// The peer asked for more answers than anybody needs.
+    /// The peer sent too many pings: each one takes memory until its pong is sent.
     #[error("the peer sent more than {PINGS_MAX} pings in {} s", PINGS_WINDOW.as_secs())]
     Pings,
-    /// The peer broke the WebSocket protocol.
+    /// The peer violated the WebSocket protocol.
     #[error("the peer broke the WebSocket protocol: {0}")]
     Protocol(String),
 }
 
-/// A link's connection: two halves, so that both directions can be waited for at once.
+/// A link's connection in two halves, so that a task can wait for both directions at once.
 #[derive(Debug)]
 pub struct Connection<S> {
-    /// The half that sends.
+    /// The sending half.
     pub sender: Sender<S>,
-    /// The half that receives.
+    /// The receiving half.
     pub receiver: Receiver<S>,
 }
 
-/// The half of a connection that sends.
+/// The sending half of a connection.
 #[derive(Debug)]
 pub struct Sender<S> {
     sink: SplitSink<WebSocketStream<S>, Message>,
     traffic: Arc<Traffic>,
 }
 
-/// The half of a connection that receives.
+/// The receiving half of a connection.
 #[derive(Debug)]
 pub struct Receiver<S> {
     stream: SplitStream<WebSocketStream<S>>,
     traffic: Arc<Traffic>,
-    /// Since when pings are counted, and how many came: an answer waits until the peer takes it.
+    /// The start of the current window in which pings are counted; pongs stay in memory until the peer reads them.
     since: Instant,
     pings: u32,
 }
 
-/// Pings that are answered in [`PINGS_WINDOW`], at most.
+/// Pings that are answered within [`PINGS_WINDOW`], at most.
 const PINGS_MAX: u32 = 256;
 const PINGS_WINDOW: Duration = Duration::from_secs(256);
 
@@ -117,22 +117,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Bytes of messages, both ways, without frames and TLS.
+    /// Bytes of messages in both directions, without frames and TLS.
     pub fn traffic(&self) -> &Arc<Traffic> {
         &self.sender.traffic
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
-    /// Sends a message and waits until the system has it. Not cancel-safe: after a send that was dropped, the connection
-    /// is of no use.
+    /// Sends a message and waits until the operating system has it. Not cancel-safe: if the future is dropped, the
+    /// connection cannot be used any more.
+    ///
+    /// # Errors
+    /// If the connection fails.
     pub async fn send(&mut self, message: impl Into<Bytes>) -> Result<(), WebSocketError> {
         let message = message.into();
         self.traffic.add_sent(message.len());
         self.sink.send(Message::Binary(message)).await.map_err(explain)
     }
 
-    /// Tells the peer that no more comes. The peer's own end of it is the receiver's `None`.
+    /// Sends a close frame. The peer's close frame arrives at the receiver, which then returns `None`.
+    ///
+    /// # Errors
+    /// If the connection fails; a connection that is closed already is no error.
     pub async fn close(&mut self) -> Result<(), WebSocketError> {
         match self.sink.close().await {
             Err(Error::ConnectionClosed | Error::AlreadyClosed) | Ok(()) => Ok(()),
@@ -142,7 +148,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
-    /// The next message; `None` when the peer has closed. Cancel-safe.
+    /// Receives the next message; `None` after the peer's close frame. Cancel-safe.
+    ///
+    /// # Errors
+    /// If the connection fails, or the peer violates the protocol or a limit.
     pub async fn receive(&mut self) -> Result<Option<Bytes>, WebSocketError> {
         loop {
             match self.stream.next().await {
@@ -160,7 +169,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
                         return Err(WebSocketError::Pings);
                     }
                 }
-                // Close frames are answered by the next turn, which ends the stream.
+                // The library answers a close frame at the next call of `next`, which ends the stream.
                 Some(Ok(_)) => {}
                 Some(Err(error)) => return Err(explain(error)),
                 None => return Ok(None),
@@ -169,8 +178,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
     }
 }
 
-/// Asks a hub for the link, over a stream that is encrypted already. `bytes_max` is the size of the largest message taken,
-/// before compression.
+/// Requests the link from a hub, over an encrypted stream. `bytes_max` is the size of the largest message that is
+/// accepted, before compression.
+///
+/// # Errors
+/// If the connection fails or the hub refuses.
 pub async fn connect<S>(stream: S, hub: &HostPort, bytes_max: usize) -> Result<Connection<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -184,13 +196,17 @@ where
     }
 }
 
-/// Takes an edge's request for the link. One that is none is answered as HTTP would. `bytes_max` as for [`connect`].
+/// Accepts an edge's request for the link. Any other request gets an HTTP error response. `bytes_max` as for
+/// [`connect`].
+///
+/// # Errors
+/// If the connection fails, or the request is not one for the link.
 pub async fn accept<S>(mut stream: S, bytes_max: usize) -> Result<Connection<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    // The handshake borrows the stream, so that a request which the library gives up on can still be answered. Nothing
-    // read ahead is lost: a client that sends before it is answered is refused.
+    // The handshake borrows the stream, so that this function can still respond to a request that the library rejects.
+    // No data is lost: a client that sends before the response arrives is refused.
     let refusal = match accept_hdr_async(&mut stream, check_request).await {
         Ok(_) => {
             let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config(bytes_max))).await;
@@ -223,7 +239,7 @@ where
     Err(WebSocketError::BadRequest { status: status.as_u16(), reason })
 }
 
-// The library's trait asks for this very error type.
+// The library's trait requires this error type.
 #[allow(clippy::result_large_err)]
 fn check_request(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     if request.uri().path() != PATH {
@@ -253,20 +269,21 @@ fn config(bytes_max: usize) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(BUFFER_BYTES)
         .write_buffer_size(BUFFER_BYTES)
-        // Every send waits for the one before, so what waits is one message and the answers to pings, which are counted.
+        // Each send waits for the one before, so the buffer contains one message and the pongs, whose number is
+        // limited.
         .max_write_buffer_size(usize::MAX)
         .max_message_size(Some(compressed_bytes_max(bytes_max)))
         .max_frame_size(Some(compressed_bytes_max(bytes_max)))
 }
 
-/// Bytes of a message of `bytes_max` bytes that nothing makes smaller: deflate stores it in blocks of some 16 KiB or more,
-/// each with five bytes before it. Whether it is too large after decompression is for the receiver to see.
+/// The compressed size of an incompressible message of `bytes_max` bytes: deflate stores it in blocks of about 16 KiB
+/// or more, with five bytes before each. The receiver checks the decompressed size itself.
 fn compressed_bytes_max(bytes_max: usize) -> usize {
     const SLACK_BYTES: usize = 1 << 10;
     bytes_max.saturating_add(bytes_max / 1_024).saturating_add(SLACK_BYTES)
 }
 
-/// Characters of a hub's answer that are worth showing.
+/// Characters of a hub's response that an error shows, at most.
 const BODY_CHARS_MAX: usize = 200;
 
 fn explain(error: Error) -> WebSocketError {
@@ -317,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn messages_pass_whole_both_ways_and_are_counted() {
         let (mut edge, mut hub) = pair(1 << 20).await;
-        // Larger than the pipe: both ends must read while they write.
+        // The message is larger than the pipe: both ends must read while they write.
         let large = vec![7; 100_000];
         let (sent, received) = tokio::join!(edge.sender.send(large.clone()), hub.receiver.receive());
         sent.unwrap();
@@ -379,7 +396,7 @@ mod tests {
         }
     }
 
-    /// A peer that reads nothing is owed every answer.
+    /// A peer that reads nothing, so that all pongs stay in memory.
     #[tokio::test]
     async fn pings_that_nobody_needs_end_the_connection() {
         let (mut edge, mut hub) = pair(1_000).await;
@@ -398,7 +415,7 @@ mod tests {
             edge.sender.sink.send(Message::Ping(Bytes::new())).await.unwrap();
             edge.sender.send(&b"x"[..]).await.unwrap();
             assert_eq!(hub.receiver.receive().await.unwrap().unwrap(), &b"x"[..]);
-            // The answer is taken; time passes meanwhile.
+            // The peer reads the pong; time passes meanwhile.
             let _ = tokio::time::timeout(Duration::from_secs(2), edge.receiver.receive()).await;
         }
     }
@@ -410,7 +427,7 @@ mod tests {
         assert!(matches!(hub.receiver.receive().await, Err(WebSocketError::Io(_))));
     }
 
-    /// What the hub answers to a request, and what it says of it.
+    /// Returns the hub's response to a request, and its error.
     async fn answer(request: &str) -> (String, WebSocketError) {
         let (mut near, far) = tokio::io::duplex(4 << 10);
         near.write_all(request.as_bytes()).await.unwrap();

@@ -1,8 +1,8 @@
-//! The server in TLS: HTTP/1.1 or HTTP/2, as the client chooses; and a plain word for those who forget the encryption.
+//! The server over TLS: HTTP/1.1 or HTTP/2, as the client chooses. A client that forgot TLS gets a plain response.
 //!
-//! HTTP/2 lets one connection carry many requests, so what bounds a connection elsewhere is bounded for each of them here:
-//! how many there are, how much of what they send is buffered, how long one may stand still. Streams that are opened only to
-//! be reset are counted by the library, which ends the connection.
+//! With HTTP/2 one connection carries many requests, so the limits on a connection apply to each request here: their
+//! number, the bytes buffered for each, the time for which one may stall. The library counts streams that are opened
+//! only to be reset, and closes the connection.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -23,27 +23,28 @@ use super::*;
 use crate::net::tls::web::{Protocol, WebAcceptor};
 use crate::net::tls::{Stream, TlsError};
 
-/// Requests at once on one connection. RFC 9113 advises against fewer.
+/// Requests at once on one connection. RFC 9113 advises against a lower limit.
 const STREAMS_MAX: u32 = 100;
-/// What a client may send ahead of what is read, for one request and for all of a connection: as much as a connection's
-/// own buffers hold.
+/// Bytes that a client may send ahead, for one request and for a whole connection: as many as the buffers of an
+/// HTTP/1.1 connection take.
 const STREAM_WINDOW_BYTES: u32 = 256 << 10;
 const CONNECTION_WINDOW_BYTES: u32 = 512 << 10;
-/// What is buffered of an answer.
+/// Bytes of a response that are buffered.
 const SEND_BYTES_MAX: usize = 128 << 10;
-/// Streams reset by the client that were not looked at yet, and by us for the client's mistakes.
+/// Streams that the client reset and the server has not handled yet, and streams that the server reset for the client's
+/// errors.
 const RESETS_PENDING_MAX: usize = 20;
 const RESETS_FOR_MISTAKES_MAX: usize = 256;
-/// A client that answers no ping for so long is gone, even if requests of it are under way.
+/// A client that does not answer a ping in time is gone, even if it has requests in flight.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// What Go's server says to HTTP where TLS should be.
+/// The response of Go's server to plain HTTP on a TLS port.
 const NOT_ENCRYPTED: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-/// How much of such a request is read so that its sender gets to see the answer.
+/// Bytes of such a request that are read, so that its sender receives the response.
 const NOT_ENCRYPTED_BYTES_MAX: u64 = 64 << 10;
 
-/// Serves until told to stop, then answers what was begun.
+/// Serves connections until `stop`, then finishes the open requests.
 pub async fn serve<H: Handler>(
     listener: TcpListener,
     handler: Arc<H>,
@@ -51,7 +52,7 @@ pub async fn serve<H: Handler>(
     limits: Arc<HttpLimits>,
     stop: Stop,
 ) {
-    // Who connects beyond the bound expects TLS, and is closed without a word.
+    // A client beyond the limit expects TLS, so its connection is closed without a response.
     let accepting = Accepting { slots: limits.slots.clone(), refusal: b"", drain_timeout: limits.drain_timeout };
     let serve_one = {
         let stop = stop.clone();
@@ -85,21 +86,21 @@ async fn serve_encrypted<H: Handler>(
     }
 }
 
-/// Shakes hands; `None` if the client spoke plain HTTP, and was told.
+/// Performs the TLS handshake; `None` if the client sent plain HTTP, which is answered here.
 async fn handshake(
     mut stream: TcpStream,
     acceptor: &WebAcceptor,
 ) -> Result<Option<(Stream<TcpStream>, Protocol)>, TlsError> {
     let mut first = [0];
     let seen = stream.peek(&mut first).await.map_err(TlsError::Handshake)?;
-    // A method begins with a letter, TLS with 22.
+    // An HTTP method begins with a letter, a TLS record with 22.
     if seen == 0 || !first[0].is_ascii_alphabetic() {
         return acceptor.accept(stream).await.map(Some);
     }
     let told = async {
         stream.write_all(NOT_ENCRYPTED).await?;
         stream.shutdown().await?;
-        // Closing on what is not read would take the answer away from whoever sent it.
+        // Closing the socket with unread data would make the client lose the response.
         tokio::io::copy(&mut stream.take(NOT_ENCRYPTED_BYTES_MAX), &mut tokio::io::sink()).await
     };
     told.await.map_err(TlsError::Handshake)?;
@@ -147,16 +148,16 @@ pub(super) async fn serve_http2<S, H>(
     if let Err(error) = ended {
         debug!(%peer, error = %ErrorChain(&error), "connection ended");
     }
-    // What is still under way has nobody to be answered to.
+    // The connection is gone: the remaining requests cannot be answered.
     let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
     tasks.shutdown().await;
 }
 
-/// Starts the tasks of a connection's requests, which are the connection's: each of them has one of these.
+/// Spawns the tasks of a connection's requests. They belong to the connection: when it ends, they are aborted.
 #[derive(Clone, Debug)]
 struct Streams {
     tasks: Weak<Mutex<JoinSet<()>>>,
-    /// How long one may stand still: a body that does not come, an answer that is not taken.
+    /// Time for which a request may stall: its body does not arrive, or its response is not taken.
     still_max: Duration,
 }
 
@@ -175,8 +176,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// Drives a future to its end, or gives it up when nothing has woken it for too long. A client that opens no window for an
-/// answer would hold what is answered for ever otherwise: nothing is written then, and so no write is late.
+/// Drives a future to its end, or drops it if nothing has woken it for too long. Otherwise a client that opens no
+/// window for a response would keep the response in memory for ever: nothing is written, so no write times out.
 async fn moving(future: impl Future<Output = ()>, still_max: Duration) {
     let (mut future, mut timer) = (pin!(future), pin!(sleep(still_max)));
     poll_fn(|cx| {
@@ -186,7 +187,7 @@ async fn moving(future: impl Future<Output = ()>, still_max: Duration) {
                 return Poll::Ready(());
             }
             timer.as_mut().reset(Instant::now() + still_max);
-            // Registers the timer anew.
+            // This registers the timer again.
             let _ = timer.as_mut().poll(cx);
         }
         done

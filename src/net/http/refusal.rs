@@ -1,4 +1,5 @@
-//! Requests that are answered before anybody looks at them, with what Go's HTTP server, and so Pushgateway, answers.
+//! Requests that are refused before the handler sees them, with the responses of Go's HTTP server, which Pushgateway
+//! uses.
 
 use hyper::Version;
 use hyper::header::{EXPECT, HOST, HeaderMap, TRANSFER_ENCODING};
@@ -6,10 +7,10 @@ use hyper::http::request::Parts;
 
 use super::Response;
 
-/// What is answered to a request that must not be handled; the connection ends with it.
+/// The response to a request that must not be handled; `None` for all others. The connection is closed after it.
 ///
-/// Refused are a request of HTTP/1.1 that has not one valid Host (RFC 9112, section 3.2); a transfer coding besides
-/// `chunked`, which nobody here could undo; and an expectation other than `100-continue`.
+/// These requests are refused: an HTTP/1.1 request without exactly one valid Host header (RFC 9112, section 3.2), a
+/// transfer coding other than `chunked`, which nothing here can decode, and an expectation other than `100-continue`.
 pub(super) fn refusal(parts: &Parts) -> Option<Response> {
     let text = |status, body| {
         let response = Response::new(status).header("content-type", "text/plain; charset=utf-8");

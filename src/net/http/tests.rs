@@ -1,4 +1,4 @@
-//! The server over pipes in paused time, where only time matters, and over sockets where they do.
+//! Tests of the server: over pipes in paused time if only time matters, over sockets otherwise.
 
 use futures_util::stream::iter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -25,8 +25,8 @@ fn limits() -> HttpLimits {
     }
 }
 
-/// `/echo` answers with the body of at most 50 bytes, `/stream` with two parts, `/break` with one and a failure, `/slow` takes
-/// 20 seconds, `/hold` answers never.
+/// The test handler: `/echo` responds with the body of at most 50 bytes, `/stream` with two parts, `/break` with one
+/// part and a failure; `/slow` takes 20 seconds, `/hold` never responds.
 struct Echo;
 
 impl Handler for Echo {
@@ -48,7 +48,7 @@ impl Handler for Echo {
     }
 }
 
-/// One served connection over a pipe.
+/// Serves one connection over a pipe.
 fn connection(limits: HttpLimits) -> (DuplexStream, Stopper) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let (stopper, stop) = stop::channel();
@@ -64,7 +64,7 @@ async fn ask(stream: &mut DuplexStream, request: &str) -> String {
     String::from_utf8(answer[..n].to_vec()).unwrap()
 }
 
-/// Everything until the server closes, and how many seconds that took.
+/// Reads until the server closes the connection; returns the text and the seconds it took.
 async fn rest(stream: &mut DuplexStream) -> (String, u64) {
     let begun = Instant::now();
     let mut text = String::new();
@@ -106,7 +106,7 @@ async fn head_is_told_how_long_the_body_would_be() {
 async fn a_body_too_large_names_the_bound() {
     for request in [
         post("/echo", &"a".repeat(51)),
-        // Refused by what it announces, before it is sent.
+        // The server refuses it by its announced length, before the body is sent.
         "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 51\r\n\r\n".into(),
         format!("POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n33\r\n{}\r\n", "a".repeat(51)),
     ] {
@@ -148,7 +148,7 @@ async fn a_head_that_dawdles_is_cut() {
     let (mut stream, _stopper) = connection(limits());
     ask(&mut stream, &post("/echo", "a")).await;
     let sender = async {
-        // A byte now and then does not help.
+        // A byte now and then does not extend the time.
         for byte in b"POST /echo HTTP/1.1\r\nHo" {
             tokio::time::sleep(Duration::from_secs(1)).await;
             if stream.write_all(&[*byte]).await.is_err() {
@@ -189,7 +189,7 @@ async fn a_body_in_parts_arrives_whole_or_is_broken_off() {
         let request = format!("GET /{path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
         let answer = rest(&mut stream).await.0;
-        // The last chunk is what says that there is no more.
+        // The last chunk marks the end of the body.
         assert_eq!(answer.ends_with("3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n"), whole, "{answer}");
         assert_eq!(answer.ends_with("0\r\n\r\n"), whole, "{answer}");
     }

@@ -1,4 +1,4 @@
-//! Both ends against each other in memory, with certificates of throw-away authorities.
+//! Tests of both ends against each other in memory, with certificates of temporary authorities.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::*;
 use crate::net::credentials::{Directory, IssueOptions, KeyPairFiles};
 use crate::net::testing::TempDir;
 
-/// An authority, a hub for `localhost` and an edge, in a directory of their own.
+/// An authority, a hub for `localhost` and an edge, in a temporary directory.
 struct Pki {
     temp: TempDir,
     hub: TlsFiles,
@@ -50,7 +50,7 @@ fn connector(files: &TlsFiles) -> Connector {
 
 type Accepted = Result<(Stream<DuplexStream>, TlsPeer), TlsError>;
 
-/// What the hub says, and what the edge says when it has read a byte: in TLS 1.3 a client learns only then that it was
+/// The hub's result, and the edge's result after it has read a byte: in TLS 1.3 a client learns only then that it was
 /// refused.
 async fn handshake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (Accepted, Result<u8, String>) {
     let (near, far) = tokio::io::duplex(64 << 10);

@@ -1,7 +1,9 @@
-//! TLS of the gateway, with what Prometheus's exporter-toolkit offers: TLS 1.2 and 1.3, optional client certificates,
-//! chosen cipher suites and curves, HTTP/2 by ALPN; files that can be read again without dropping a connection.
+//! TLS of the gateway, with the options of Prometheus's exporter-toolkit: TLS 1.2 and 1.3, optional client
+//! certificates, selectable cipher suites and curves, HTTP/2 by ALPN. Files can be read again without closing a
+//! connection.
 //!
-//! Sessions are resumed only where clients show no certificates: a resumed one would not show its certificate again.
+//! Sessions are resumed only if clients present no certificates: a resumed session does not present its certificate
+//! again.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -29,16 +31,16 @@ use crate::net::certificate::Certificate;
 const HTTP2: &[u8] = b"h2";
 const HTTP1: &[u8] = b"http/1.1";
 
-/// PEM, or where it is.
+/// PEM data, or the file that contains it.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Pem {
-    /// In a file, which is read at every load.
+    /// A file. It is read again at every reload.
     File(PathBuf),
-    /// Here; named for messages by the key that gave it.
+    /// Inline data from the configuration.
     Inline {
-        /// Such as `web.tls.cert`.
+        /// The option that contains it, such as `web.tls.cert`, for messages.
         key: &'static str,
-        /// The PEM itself.
+        /// The PEM data.
         text: String,
     },
 }
@@ -47,14 +49,14 @@ impl fmt::Debug for Pem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File(path) => path.fmt(f),
-            // It may be a private key.
+            // The text may be a private key.
             Self::Inline { key, .. } => write!(f, "<{key}>"),
         }
     }
 }
 
 impl Pem {
-    /// The file, or what stands for it in messages.
+    /// The path for messages: the file, or the name of the option.
     pub fn path(&self) -> &Path {
         match self {
             Self::File(path) => path,
@@ -70,24 +72,24 @@ impl Pem {
     }
 }
 
-/// What is asked of clients' certificates, by the names of Go's `tls.ClientAuthType`.
+/// The policy for client certificates, by the names of Go's `tls.ClientAuthType`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ClientAuth {
-    /// Nothing.
+    /// No certificate is requested.
     #[default]
     NoClientCert,
-    /// One may be shown; nobody looks who signed it.
+    /// A certificate is requested, not required, and its signature is not verified.
     RequestClientCert,
-    /// One must be shown; nobody looks who signed it.
+    /// A certificate is required; its signature is not verified.
     RequireAnyClientCert,
-    /// One may be shown, and must then be an authority's.
+    /// A certificate is not required; a given one must be signed by an authority.
     VerifyClientCertIfGiven,
-    /// One of an authority must be shown.
+    /// A certificate signed by an authority is required.
     RequireAndVerifyClientCert,
 }
 
 impl ClientAuth {
-    /// Whether certificates must be an authority's.
+    /// Whether a given certificate must be signed by an authority.
     pub fn verifies(self) -> bool {
         matches!(self, Self::VerifyClientCertIfGiven | Self::RequireAndVerifyClientCert)
     }
@@ -104,7 +106,7 @@ impl FromStr for ClientAuth {
         Ok(match text {
             "NoClientCert" | "" => Self::NoClientCert,
             "RequestClientCert" => Self::RequestClientCert,
-            // The second is the toolkit's older name.
+            // `RequireClientCert` is the toolkit's older name.
             "RequireAnyClientCert" | "RequireClientCert" => Self::RequireAnyClientCert,
             "VerifyClientCertIfGiven" => Self::VerifyClientCertIfGiven,
             "RequireAndVerifyClientCert" => Self::RequireAndVerifyClientCert,
@@ -124,7 +126,7 @@ impl fmt::Display for ClientAuth {
     }
 }
 
-/// A version of TLS that can be spoken.
+/// A TLS version that the gateway supports.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TlsVersion {
     /// TLS 1.2.
@@ -155,7 +157,7 @@ impl fmt::Display for TlsVersion {
     }
 }
 
-/// A cipher suite that there is here, by its IANA name, which is also Go's.
+/// A supported cipher suite, by its IANA name, which Go uses too.
 #[derive(Clone, Copy)]
 pub struct Suite(SupportedCipherSuite);
 
@@ -192,12 +194,12 @@ impl fmt::Debug for Suite {
     }
 }
 
-/// An elliptic curve for the exchange of keys, by Go's name.
+/// An elliptic curve for the key exchange, by Go's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Curve {
-    /// NIST's, of 256 bits.
+    /// NIST's curve of 256 bits.
     CurveP256,
-    /// NIST's, of 384 bits.
+    /// NIST's curve of 384 bits.
     CurveP384,
     /// Curve25519.
     X25519,
@@ -232,33 +234,34 @@ impl fmt::Display for Curve {
     }
 }
 
-/// How the gateway speaks TLS.
+/// The TLS settings of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebTls {
-    /// The gateway's certificate, then those between it and its authority.
+    /// The gateway's certificate, followed by the intermediate certificates.
     pub cert: Pem,
-    /// Its key.
+    /// The gateway's private key.
     pub key: Pem,
-    /// The authorities of clients.
+    /// The authorities that sign client certificates.
     pub client_ca: Option<Pem>,
-    /// What is asked of clients.
+    /// The policy for client certificates.
     pub client_auth: ClientAuth,
-    /// If not empty, a client's certificate must be for one of these: names, addresses, e-mail addresses or URIs.
+    /// If not empty, a client's certificate must be for one of these: DNS names, IP addresses, e-mail addresses or
+    /// URIs.
     pub client_allowed_sans: Vec<String>,
-    /// The least version.
+    /// The lowest accepted version.
     pub min_version: TlsVersion,
-    /// The greatest version.
+    /// The highest accepted version.
     pub max_version: TlsVersion,
-    /// The suites of TLS 1.2, best first; empty for all. Those of TLS 1.3 are always all there.
+    /// The cipher suites of TLS 1.2 in order of preference; empty for all. TLS 1.3 always has all of its own.
     pub cipher_suites: Vec<Suite>,
-    /// Whether the order of suites here counts, rather than the client's.
+    /// Whether the server's order of cipher suites wins over the client's.
     pub prefer_server_cipher_suites: bool,
-    /// The curves, best first; empty for the library's choice.
+    /// The curves in order of preference; empty for the library's default.
     pub curve_preferences: Vec<Curve>,
 }
 
 impl WebTls {
-    /// Files to watch: all that are read at a load.
+    /// The files that a load reads, to be watched for changes.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()].into_iter().flatten().filter_map(|pem| match pem {
             Pem::File(path) => Some(path.as_path()),
@@ -333,19 +336,19 @@ impl WebTls {
             (_, false) => None,
         };
         let allowed: BTreeSet<String> = self.client_allowed_sans.iter().cloned().collect();
-        // A certificate that has to be for somebody has to be there.
+        // If the certificate must be for one of the allowed subjects, there must be a certificate.
         let mandatory = self.client_auth.requires() || !allowed.is_empty();
         Ok(Arc::new(ClientVerifier { chain, mandatory, allowed, provider: provider.clone() }))
     }
 }
 
-/// Looks at a client's certificate as far as was asked for.
+/// Verifies a client's certificate according to the settings.
 #[derive(Debug)]
 struct ClientVerifier {
-    /// Who looks whether it is of an authority, if anybody.
+    /// Verifies the signature by an authority, if that is configured.
     chain: Option<Arc<dyn ClientCertVerifier>>,
     mandatory: bool,
-    /// For whom it must be; for anybody if empty.
+    /// The allowed subjects; empty for all.
     allowed: BTreeSet<String>,
     provider: Arc<CryptoProvider>,
 }
@@ -375,7 +378,7 @@ impl ClientCertVerifier for ClientVerifier {
         Ok(ClientCertVerified::assertion())
     }
 
-    // That the client has the certificate's key is always looked at.
+    // The client's possession of the private key is always verified.
     fn verify_tls12_signature(
         &self,
         message: &[u8],
@@ -399,10 +402,10 @@ impl ClientCertVerifier for ClientVerifier {
     }
 }
 
-/// What both ends speak inside.
+/// The protocol over TLS, as negotiated by ALPN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
-    /// HTTP/1.1, also where the client did not say.
+    /// HTTP/1.1, also if the client did not negotiate.
     Http1,
     /// HTTP/2.
     Http2,
@@ -415,39 +418,39 @@ struct Loaded {
     path: PathBuf,
 }
 
-/// The gateway's end.
+/// The gateway's end of TLS.
 #[derive(Debug)]
 pub struct WebAcceptor(RwLock<Arc<Loaded>>);
 
 impl WebAcceptor {
-    /// Reads what the settings name. HTTP/2 is offered if `http2`.
+    /// Reads the files that the settings name. HTTP/2 is offered if `http2`.
     ///
     /// # Errors
-    /// If a file cannot be read or used, or the settings leave nothing to speak.
+    /// If a file cannot be read or used, or the settings contradict each other.
     pub fn new(settings: &WebTls, http2: bool) -> Result<Self, TlsError> {
         Ok(Self(RwLock::new(Arc::new(settings.load(http2)?))))
     }
 
-    /// Takes what a fresh one has read, for the handshakes to come.
+    /// Replaces the files' contents by those of `fresh`, for later handshakes.
     pub fn replace(&self, fresh: &Self) {
         store(&self.0, load(&fresh.0));
     }
 
-    /// What of the gateway's certificate is not valid at `now`.
+    /// The error if the gateway's certificate is not valid at `now`.
     pub fn check(&self, now: SystemTime) -> Option<TlsError> {
         let loaded = load(&self.0);
         loaded.certificate.problem(&loaded.path, now)
     }
 
-    /// Until when the certificate is valid.
+    /// The end of the certificate's validity.
     pub fn not_after(&self) -> SystemTime {
         load(&self.0).certificate.not_after
     }
 
-    /// Shakes hands, and says what is spoken.
+    /// Performs a handshake and returns the negotiated protocol.
     ///
     /// # Errors
-    /// If the client has no acceptable certificate, or nothing in common with what is offered.
+    /// If the client has no acceptable certificate, or no version, cipher suite or curve in common with the gateway.
     pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Protocol), TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
