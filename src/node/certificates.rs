@@ -1,4 +1,4 @@
-//! The node's own certificates and authorities: read and warned of, and as a metric when what stands in each file expires.
+//! The certificates and authorities of the node's links: loading with warnings, and the metric of each file's expiry.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,15 +12,15 @@ use super::options::{NodeOptions, UplinkOptions};
 use crate::model::Family;
 use crate::net::tls::{Credentials, TlsError, TlsFiles};
 
-/// Certificates that expire within this time are warned of at start and at every reload.
+/// A certificate that expires within this time causes a warning at start and at every reload.
 pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
-/// The expiry of each file, in seconds since the epoch: of several certificates in one file, the first to expire.
+/// The expiry of each file in seconds since the epoch. If a file contains several certificates, the earliest expiry.
 #[derive(Debug, Default)]
 pub struct Certificates(Mutex<BTreeMap<String, u64>>);
 
 impl Certificates {
-    /// Takes what was read, in place of what was read before.
+    /// Replaces all expiries.
     pub fn replace<'a>(&self, read: impl IntoIterator<Item = (&'a Path, SystemTime)>) {
         let mut files = BTreeMap::new();
         for (path, not_after) in read {
@@ -31,7 +31,7 @@ impl Certificates {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = files;
     }
 
-    /// The metric; nothing if the node has no certificate.
+    /// The metric of expiries; `None` if the node has no certificate.
     pub fn gather(&self) -> Option<Family> {
         let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let series = files.iter().map(|(file, seconds)| ([("file", file.as_str())], *seconds as f64));
@@ -40,21 +40,21 @@ impl Certificates {
     }
 }
 
-/// The certificates of a configuration's links.
+/// The certificates and keys of all configured links.
 pub(super) struct LoadedCredentials {
     pub uplinks: Vec<Credentials>,
     pub hub: Option<Credentials>,
 }
 
 impl LoadedCredentials {
-    /// When each expires, with its file.
+    /// The expiry of each certificate, with its file.
     pub fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
         self.uplinks.iter().chain(&self.hub).flat_map(Credentials::expiries)
     }
 }
 
-/// Reads all certificates, and warns of those that are not valid or soon will not be: a node with an expired certificate
-/// still takes pushes.
+/// Reads all certificates, and logs those that are not valid or expire soon. A node with an expired certificate still
+/// accepts pushes.
 pub(super) fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
     let load = |files: &TlsFiles| {
         let credentials = Credentials::load(files)?;

@@ -6,13 +6,13 @@ use crate::net::listen::ListenError;
 use crate::net::tls::TlsError;
 use crate::storage::OpenError;
 
-/// Why a node cannot start.
+/// The reasons for which a node cannot start or reload.
 #[derive(Debug, Error)]
 pub enum StartError {
-    /// An address cannot be listened on.
+    /// An address cannot be bound.
     #[error(transparent)]
     Listen(#[from] ListenError),
-    /// The sockets that systemd passes on cannot be listened on.
+    /// The sockets that systemd passes on cannot be used.
     #[error("cannot listen as systemd says (web.systemd_socket): {0}")]
     Passed(std::io::Error),
     /// Certificates cannot be used.
@@ -30,7 +30,7 @@ pub enum StartError {
     /// The operating system gives no thread, or no handle for a listener.
     #[error("{0}")]
     System(String),
-    /// What a reload asks for is not done while the node runs, or not unasked.
+    /// The new options need a restart, or drop a requirement of clients without an operator's request.
     #[error("{0}")]
     Restart(String),
 }

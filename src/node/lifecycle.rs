@@ -1,5 +1,5 @@
-//! A node from its options to its end: what is on disk is read, addresses are bound, then everything runs until it is told
-//! to stop; then it drains, in the order in which things depend on each other.
+//! The life of a node. At start it reads the store, binds the addresses, and starts all tasks. At shutdown it drains
+//! them in the order of their dependencies.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
@@ -46,16 +46,16 @@ use crate::net::tls::{Acceptor, Connector, Credentials};
 use crate::session::HubConfig;
 use crate::store::{CacheBudget, Scope};
 
-/// How often tombstones are looked at whose time may have come.
+/// The interval at which old tombstones are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A node that has started.
+/// A running node.
 pub struct Node {
-    /// Where the gateway listens.
+    /// The addresses on which the gateway listens.
     pub web_addresses: Vec<SocketAddr>,
-    /// Where edges connect to, at a hub.
+    /// The addresses at which edges connect; empty unless the node is a hub.
     pub edge_addresses: Vec<SocketAddr>,
-    /// What requests ask of the process.
+    /// Shutdown and reload commands from requests.
     pub commands: mpsc::Receiver<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<(), String>>)>,
     web: TaskGroup,
     web_threads: Threads,
@@ -98,19 +98,19 @@ impl TaskGroup {
     }
 }
 
-/// The listeners of both faces.
+/// The bound listeners of a node.
 pub struct Listeners {
-    /// The gateway's.
+    /// The listeners of the gateway.
     pub web: Vec<TcpListener>,
-    /// Those that edges connect to, at a hub.
+    /// The listeners for edges, at a hub.
     pub edges: Vec<TcpListener>,
 }
 
 impl Listeners {
-    /// Listens where the options say: at addresses, or for the gateway on the sockets that systemd passes on.
+    /// Binds all configured addresses. With `web.systemd_socket`, the gateway uses the sockets that systemd passes on.
     ///
     /// # Errors
-    /// If one of them cannot be listened on.
+    /// If an address cannot be bound, or systemd passes no socket.
     pub async fn bind(options: &NodeOptions) -> Result<Self, StartError> {
         let mut listeners = Self { web: Vec::new(), edges: Vec::new() };
         if options.web.systemd_socket {
@@ -127,7 +127,7 @@ impl Listeners {
     }
 }
 
-/// What can change while a node runs.
+/// The parts that a reload replaces.
 struct Reloadable {
     certificates: Arc<Certificates>,
     connectors: Vec<(Arc<Connector>, HostPort)>,
@@ -138,10 +138,10 @@ struct Reloadable {
 }
 
 impl Node {
-    /// Starts a node: returns when it takes requests.
+    /// Starts a node. Returns when it accepts requests.
     ///
     /// # Errors
-    /// See [`StartError`]; whatever was begun has ended then.
+    /// See [`StartError`]. All that was started is stopped again.
     pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
         let clock = Arc::new(Clock::default());
         let metrics = Arc::new(Metrics::default());
@@ -327,16 +327,17 @@ impl Node {
         });
     }
 
-    /// Who writes: to see whether it still does.
+    /// The writer, to check whether it is still running.
     pub fn writer(&self) -> Writer {
         self.writer.clone()
     }
 
-    /// Takes what can change from new options: certificates, and what a hub knows of its edges. Nothing of it is taken if
-    /// anything is wrong; what changed besides is warned of, since it waits for a restart.
+    /// Applies the options that a reload can change: certificates, the gateway's protection, and the hub's list of
+    /// edges. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
+    /// restart.
     ///
     /// # Errors
-    /// If certificates cannot be used, or the gateway would begin or cease to speak TLS; the old options stay.
+    /// If certificates cannot be used, or TLS of the gateway would be switched on or off; the old options stay.
     pub fn reload(&self, options: &NodeOptions) -> Result<(), StartError> {
         if let Some(web) = &self.reloadable.web {
             web.check(&options.web.security, true)?;
@@ -348,7 +349,7 @@ impl Node {
         }
         let acceptor = credentials.hub.as_ref().map(Acceptor::new).transpose()?;
         let web_acceptor = protection::acceptor(&options.web.security)?;
-        // Nothing fails from here on.
+        // Nothing fails after this line.
         if let Some(web) = &self.reloadable.web {
             web.replace(&options.web.security, web_acceptor);
         }
@@ -370,11 +371,12 @@ impl Node {
         Ok(())
     }
 
-    /// Takes what protects the gateway from new options, and nothing else: its certificates, users, headers and rate.
-    /// Since nobody asked, nothing that keeps strangers out is taken away.
+    /// Applies the options that protect the gateway, and no others: certificates, users, headers and rate limit. No
+    /// operator asked for this reload, so it cannot drop a requirement of passwords or client certificates.
     ///
     /// # Errors
-    /// If certificates cannot be used, TLS would begin or cease, or a guard would; the old options stay.
+    /// If certificates cannot be used, TLS would be switched on or off, or a requirement would be dropped; the old
+    /// options stay.
     pub fn reload_web(&self, options: &NodeOptions) -> Result<(), StartError> {
         let Some(web) = &self.reloadable.web else { return Ok(()) };
         web.check(&options.web.security, false)?;
@@ -383,10 +385,10 @@ impl Node {
         Ok(())
     }
 
-    /// Stops taking requests, answers what was begun, sends to linked hubs what they do not hold yet, and ends. What a
-    /// hub does not take in time is kept and sent after the next start.
+    /// Stops accepting requests, finishes the open ones, sends all changes to connected hubs, and stops all tasks.
+    /// Changes that a hub does not acknowledge within the drain timeout stay on disk and are sent after the next start.
     pub async fn stop(mut self) {
-        // Who asked something of the process that is not carried out any more gets an answer now.
+        // Pending commands fail now, so that their requests get a response.
         drop(self.commands);
         self.web.stop().await;
         drop(self.web_threads);
@@ -402,7 +404,7 @@ impl Node {
         self.links.stop().await;
         drop(self.link_threads);
         self.writer.stop().await;
-        // The thread that prints pages is not waited for: it holds nothing, and ends with the last who could ask it.
+        // The render thread is not joined: it has no state, and ends when its last handle is dropped.
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;
         if !matches!(joined, Ok(Ok(()))) {
@@ -417,7 +419,7 @@ fn adopt(threads: &Threads, listener: TcpListener) -> Result<TcpListener, StartE
     adopted.map_err(|error| StartError::System(format!("no handle for a listener: {error}")))
 }
 
-/// Options that are other than those that the node was started with, of those that a reload does not take.
+/// The changed options that a reload does not apply.
 fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
     let taken = |name: &str| {
         let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];

@@ -1,7 +1,7 @@
-//! The node's own metrics. Names are Pushgateway's where they mean the same, `pushrelay_*` otherwise.
+//! The node's own metrics. They have Pushgateway's names where the meaning is the same, and `pushrelay_*` otherwise.
 //!
-//! Counters live here; what is the state of something else (links, the store) is asked of it when scraped, by the caller
-//! of [`Metrics::gather`], with [`gauge`] and [`counter`].
+//! Counters are kept here. The state of other parts (links, the store) is gathered at each scrape by the caller of
+//! [`Metrics::gather`], with [`gauge`] and [`counter`].
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -15,8 +15,8 @@ use super::summary::WindowedSummary;
 use crate::model::{Family, FamilyBuilder, MetricType, Revision, ValueLayout};
 use crate::store::Counts;
 
-/// Every family that a node of either role can ever show of itself: a push must agree with the types before they are
-/// there. The times of pushes are not among them: they are shown of groups, and stripped from what is pushed.
+/// Every family that a node of either role can show of itself. A push must agree with these types even before the
+/// family exists. The times of pushes are not among them: they belong to groups, and are removed from pushes.
 pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("process_cpu_seconds_total", MetricType::Counter),
     ("process_max_fds", MetricType::Gauge),
@@ -68,21 +68,21 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_web_refused_total", MetricType::Counter),
 ];
 
-/// Methods under which pushes are observed.
+/// The methods of pushes that are observed.
 const PUSH_METHODS: [&str; 2] = ["post", "put"];
 
-/// See the module's documentation.
+/// The counters and summaries that the node updates itself.
 pub struct Metrics {
     requests: IntCounterVec,
     request_cache: Mutex<BTreeMap<(u16, &'static str, &'static str), IntCounter>>,
     push_duration: [WindowedSummary; 2],
     push_size: [WindowedSummary; 2],
     process: ProcessCollector,
-    /// Batches made durable.
+    /// Batches that were made durable.
     pub commits: IntCounter,
     /// Batches that could not be made durable; their pushers got 503.
     pub commit_failures: IntCounter,
-    /// Checkpoints written.
+    /// Checkpoints that were written.
     pub checkpoints: IntCounter,
 }
 
@@ -110,7 +110,7 @@ impl Default for Metrics {
 }
 
 impl Metrics {
-    /// Counts an answered request. `method` is in lower case.
+    /// Counts a request. `method` is in lower case.
     pub fn request(&self, code: u16, handler: &'static str, method: &'static str) {
         let mut cache = self.request_cache.lock().unwrap_or_else(PoisonError::into_inner);
         let counter = cache.entry((code, handler, method)).or_insert_with(|| {
@@ -120,14 +120,14 @@ impl Metrics {
         counter.inc();
     }
 
-    /// Notes how long a push took, and the size of its body as sent.
+    /// Records the duration of a push and the size of its body as sent.
     pub fn push(&self, method: &str, seconds: f64, bytes: usize) {
         let Some(at) = PUSH_METHODS.iter().position(|m| *m == method) else { return };
         self.push_duration[at].observe(seconds);
         self.push_size[at].observe(bytes as f64);
     }
 
-    /// All families of this room, in no order.
+    /// The families of these counters and summaries, in no order.
     pub fn gather(&self) -> Vec<Family> {
         let counters = [&self.commits, &self.commit_failures, &self.checkpoints];
         let counters = counters.into_iter().flat_map(|counter| counter.collect());
@@ -146,13 +146,13 @@ impl Metrics {
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The revision it was built from, if the builder said so in `PUSHRELAY_REVISION`.
+/// The git revision of this build, if `PUSHRELAY_REVISION` was set at compile time.
 pub const REVISION: &str = match option_env!("PUSHRELAY_REVISION") {
     Some(revision) => revision,
     None => "unknown",
 };
 
-/// A gauge with these series, each with its labels in any order.
+/// A gauge with these series. The labels of each may be in any order.
 pub fn gauge<'a, L: AsRef<[(&'a str, &'a str)]>>(
     name: &str,
     help: &str,
@@ -161,7 +161,7 @@ pub fn gauge<'a, L: AsRef<[(&'a str, &'a str)]>>(
     singles(name, MetricType::Gauge, help, series)
 }
 
-/// A counter with these series, each with its labels in any order.
+/// A counter with these series. The labels of each may be in any order.
 pub fn counter<'a, L: AsRef<[(&'a str, &'a str)]>>(
     name: &str,
     help: &str,
@@ -216,7 +216,7 @@ fn convert(family: proto::MetricFamily) -> Family {
     builder.finish().expect("a registry has no duplicates")
 }
 
-/// How much the store holds.
+/// The metrics of the store's contents.
 pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
     let one = |name, help, value: f64| gauge(name, help, [([], value)]);
     let tombstones = "Deleted groups that a peer may still have to hear of.";
@@ -265,7 +265,7 @@ mod tests {
             metrics.gather(),
             certificates.gather().into_iter().collect(),
             gather_store(Counts::default(), Revision(1)),
-            // Only in TLS, for which there are no files here.
+            // This family is shown only with TLS, for which this test has no files.
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],
             Protection::new(&WebSecurity::default()).unwrap().gather(),
         ];
@@ -285,7 +285,7 @@ mod tests {
         let families = own.iter().flat_map(|(_, families)| families);
         let seen: BTreeSet<_> = families.map(|f| (f.name().to_string(), f.schema().metric_type().name())).collect();
         assert_eq!(seen.difference(&listed).collect::<Vec<_>>(), Vec::<&(String, &str)>::new());
-        // What the system tells of a process may be less.
+        // The operating system may not provide all metrics of the process.
         let unseen: Vec<_> = listed.difference(&seen).filter(|(name, _)| !name.starts_with("process_")).collect();
         assert_eq!(unseen, Vec::<&(String, &str)>::new());
     }

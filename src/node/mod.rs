@@ -1,4 +1,4 @@
-//! Floor 5: a running node.
+//! Layer 5: a running node.
 //!
 //! [`lifecycle`] starts a node from its [`options`], runs it and stops it. [`threads`] are the threads that its tasks run
 //! on. [`http`] serves the Pushgateway API, scrapes and pages. [`writer`] commits writes to the store, and [`draft`] applies

@@ -1,6 +1,7 @@
-//! What a node is told to be. Checked: what stands here can be used as it is.
+//! The options of a node, checked: they can be used as they are.
 //!
-//! `config/` makes these of a file and flags; `docs/reference/configuration.md` says what each means to an operator.
+//! `config/` makes them from the file and the flags; `docs/reference/configuration.md` describes each for operators. A
+//! default is defined here, or in the module that uses the option.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,54 +17,54 @@ use crate::net::tls::web::WebTls;
 use crate::storage::SyncPolicy;
 use crate::{exposition, session, store};
 
-/// Which of the two a node is.
+/// The role of a node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NodeRole {
-    /// Takes pushes and sends them on.
+    /// The node accepts pushes and sends them to hubs.
     Edge,
-    /// Takes edges.
+    /// The node accepts links from edges.
     Hub,
 }
 
-/// All of it.
+/// All options of a node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NodeOptions {
-    /// What the node is.
+    /// The role of the node.
     pub role: NodeRole,
-    /// The gateway's HTTP face.
+    /// `[web]`: the HTTP server.
     pub web: WebOptions,
-    /// How pushes are taken.
+    /// `[push]`: the checks of pushes.
     pub push: PushOptions,
-    /// Where they are kept.
+    /// `[storage]`: the files of the store.
     pub storage: StorageOptions,
-    /// Bounds.
+    /// `[limits]`: the limits on requests and on the store.
     pub limits: LimitOptions,
-    /// What both ends of a link agree on by default.
+    /// `[link]`: the options that uplinks and the hub share.
     pub link: LinkOptions,
-    /// The hubs to send to; none at a hub.
+    /// `[[uplink]]`: the hubs to send to; may be empty.
     pub uplinks: Vec<UplinkOptions>,
-    /// Only at a hub.
+    /// `[hub]`: only at a hub.
     pub hub: Option<HubOptions>,
-    /// Every option by its flag's name, without dashes in front, with its value: for `/api/v1/status`.
+    /// Every option by its flag's name (without leading dashes) and its value, for `/api/v1/status`.
     pub flags: Vec<(String, String)>,
 }
 
-/// `[web]`
+/// `[web]`: the HTTP server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebOptions {
-    /// Where to listen; at least one.
+    /// The addresses to listen on; at least one.
     pub listen_addresses: Vec<ListenAddress>,
-    /// Where the scrape is; begins with a slash.
+    /// The path of scrapes; begins with a slash.
     pub telemetry_path: String,
-    /// Before every path: empty, or beginning with a slash and not ending in one.
+    /// The prefix of every path: empty, or beginning with a slash and not ending in one.
     pub route_prefix: String,
-    /// `/-/quit` and `/-/reload` work.
+    /// Whether `/-/quit` and `/-/reload` are enabled.
     pub enable_lifecycle: bool,
-    /// Everything can be wiped by one request.
+    /// Whether the admin API, which deletes all groups, is enabled.
     pub enable_admin_api: bool,
-    /// Listen on the sockets that systemd passes on, not on `listen_addresses`.
+    /// Whether to listen on the sockets that systemd passes on, instead of `listen_addresses`.
     pub systemd_socket: bool,
-    /// What is asked of clients.
+    /// TLS, authentication, headers and rate limit.
     pub security: WebSecurity,
 }
 
@@ -81,16 +82,17 @@ impl Default for WebOptions {
     }
 }
 
-/// `[web.tls]`, `[web.headers]`, `[web.basic_auth_users]`, `[web.rate_limit]`; or what a file of exporter-toolkit's says.
+/// `[web.tls]`, `[web.headers]`, `[web.basic_auth_users]`, `[web.rate_limit]`; or the contents of a web configuration
+/// file of exporter-toolkit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebSecurity {
-    /// How TLS is spoken; without it, HTTP is not encrypted.
+    /// The TLS settings; `None` means unencrypted HTTP.
     pub tls: Option<WebTls>,
-    /// Offer HTTP/2, in TLS.
+    /// Whether HTTP/2 is offered over TLS.
     pub http2: bool,
-    /// What every request must pass.
+    /// The rules that every request must satisfy.
     pub guard: GuardRules,
-    /// The file of its own from which all of this was read.
+    /// The web configuration file from which these options were read, if there is one.
     pub config_file: Option<PathBuf>,
 }
 
@@ -101,23 +103,23 @@ impl Default for WebSecurity {
     }
 }
 
-/// `[push]`
+/// `[push]`: the checks of pushes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PushOptions {
-    /// Answer 202 without checking a push against what is held.
+    /// Answer 202 without checking a push against the stored groups.
     pub disable_consistency_check: bool,
-    /// Metric and label names may be any UTF-8.
+    /// Allow any UTF-8 in metric and label names.
     pub enable_utf8_names: bool,
 }
 
-/// `[storage]`
+/// `[storage]`: the files of the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageOptions {
-    /// The directory; `None` keeps everything in memory.
+    /// The directory; `None` keeps the store in memory only.
     pub path: Option<PathBuf>,
-    /// When a push is answered.
+    /// The point at which a push is answered, relative to fsync.
     pub sync: SyncPolicy,
-    /// How long a hub remembers a delete.
+    /// The time for which a hub keeps tombstones.
     pub tombstone_retention: Duration,
 }
 
@@ -131,36 +133,36 @@ impl Default for StorageOptions {
     }
 }
 
-/// `[limits]`
+/// `[limits]`: the limits on requests and on the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitOptions {
-    /// Bytes of a push's body, decompressed.
+    /// Bytes of a push's body, decompressed, at most.
     pub body_bytes_max: usize,
-    /// Bytes of a push's body as it arrives, if it is compressed.
+    /// Bytes of a compressed push's body as sent, at most.
     pub compressed_body_bytes_max: usize,
-    /// Bytes of all bodies held at once.
+    /// Bytes of all request bodies in memory together.
     pub inflight_bytes_max: u64,
-    /// What one push may hold.
+    /// The limits on the contents of one push.
     pub push: exposition::PushLimits,
-    /// What the store may hold.
+    /// The limits on the contents of the store.
     pub store: store::StoreLimits,
-    /// Bytes of compressed text kept between scrapes.
+    /// Bytes of compressed text that is cached between scrapes.
     pub scrape_cache_bytes_max: usize,
-    /// HTTP connections at once.
+    /// HTTP connections at once, at most.
     pub connections_max: usize,
-    /// Scrapes and answers of the query API on their way at once.
+    /// Scrapes and responses of the query API in flight at once, at most.
     pub scrapes_max: usize,
-    /// Bytes of a request's head.
+    /// Bytes of a request's head, at most.
     pub header_bytes_max: usize,
-    /// For a request's head to arrive.
+    /// Time for a request's head to arrive.
     pub header_timeout: Duration,
-    /// For a request's body to arrive.
+    /// Time for a request's body to arrive.
     pub body_timeout: Duration,
-    /// For the next request on a connection kept alive.
+    /// Time until the next request on a kept-alive connection.
     pub idle_timeout: Duration,
-    /// For a client to take the next bytes of an answer.
+    /// Time for a client to take the next bytes of a response.
     pub write_timeout: Duration,
-    /// For requests and links to end when the node stops.
+    /// Time for requests and links to end at shutdown.
     pub drain_timeout: Duration,
 }
 
@@ -174,7 +176,7 @@ impl Default for LimitOptions {
             store: store::StoreLimits::default(),
             scrape_cache_bytes_max: 64 << 20,
             connections_max: 10_000,
-            // More than one connection of HTTP/2 can ask for at once.
+            // More than one HTTP/2 connection can request at once.
             scrapes_max: 200,
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(10),
@@ -186,12 +188,12 @@ impl Default for LimitOptions {
     }
 }
 
-/// `[link]`
+/// `[link]`: the options that uplinks and the hub share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkOptions {
-    /// For TLS, the WebSocket and the greeting.
+    /// Time for TLS, the WebSocket and the hello together.
     pub handshake_timeout: Duration,
-    /// Bytes of a message taken from the peer, decompressed.
+    /// Bytes of a message from the peer, decompressed, at most.
     pub message_bytes_max: usize,
 }
 
@@ -206,7 +208,7 @@ impl Default for LinkOptions {
 }
 
 impl LinkOptions {
-    /// What either end's session has to know of them.
+    /// The part of these options that the sessions of both ends need.
     pub fn session_config(&self) -> session::Config {
         session::Config {
             handshake_ns: u64::try_from(self.handshake_timeout.as_nanos()).unwrap_or(u64::MAX),
@@ -216,32 +218,32 @@ impl LinkOptions {
     }
 }
 
-/// `[[uplink]]`
+/// `[[uplink]]`: a hub to send to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UplinkOptions {
-    /// The hub.
+    /// The address of the hub.
     pub hub: HostPort,
-    /// Labels that the edge claims; they count where the hub trusts edges.
+    /// The labels that the edge claims for its site; they count only if the hub trusts edges.
     pub labels: LabelSet,
-    /// The hub's authority, and this edge's certificate and key.
+    /// The hub's authority, and this edge's certificate and private key.
     pub tls: TlsFiles,
-    /// When to dial.
+    /// The limits and pauses of dialling.
     pub dialling: DialOptions,
-    /// The shortest time from one update to the next.
+    /// The shortest time between two updates.
     pub send_interval: Duration,
 }
 
-/// The longest that changes may be made to wait for more: a node that stops still delivers them.
+/// The longest `send_interval` allowed: a node that shuts down must still deliver its changes.
 pub const SEND_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
-/// How an uplink dials.
+/// The limits and pauses of dialling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialOptions {
-    /// For the TCP connection.
+    /// Time for the TCP connection.
     pub connect_timeout: Duration,
-    /// The shortest wait before dialling again.
+    /// The shortest pause before the hub is dialled again.
     pub backoff_min: Duration,
-    /// The longest.
+    /// The longest pause before the hub is dialled again.
     pub backoff_max: Duration,
 }
 
@@ -255,37 +257,37 @@ impl Default for DialOptions {
     }
 }
 
-/// `[hub]`
+/// `[hub]`: the listeners for edges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubOptions {
-    /// Where edges connect to; at least one.
+    /// The addresses at which edges connect; at least one.
     pub listen_addresses: Vec<ListenAddress>,
-    /// The edges' authority, and the hub's certificate and key.
+    /// The edges' authority, and the hub's certificate and private key.
     pub tls: TlsFiles,
-    /// Whether labels count that an edge merely claims.
+    /// Whether the labels count that an edge claims for its site.
     pub trust_edge_labels: bool,
-    /// Links at once.
+    /// Links at once, at most.
     pub connections_max: usize,
-    /// How often both ends of a link say that they are there.
+    /// The interval of heartbeats on a link, for both ends.
     pub heartbeat_interval: Duration,
-    /// What the hub knows of edges by name; these labels win over a certificate's.
+    /// The known edges by name. Their labels win over those of a certificate.
     pub edges: Vec<EdgeOptions>,
 }
 
-/// The port on which hubs take edges.
+/// The default port for edges.
 pub const HUB_PORT: u16 = 9443;
-/// Links that a hub takes by default.
+/// The default limit on links.
 pub const HUB_CONNECTIONS_MAX: usize = 10_000;
-/// How often both ends of a link say by default that they are there.
+/// The default interval of heartbeats.
 pub fn heartbeat_interval() -> Duration {
     Duration::from_nanos(session::HubConfig::default().heartbeat_ns)
 }
 
-/// `[[hub.edge]]`
+/// `[[hub.edge]]`: a known edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeOptions {
-    /// The edge's name, as its certificate says it.
+    /// The edge's name, as in its certificate.
     pub name: EdgeName,
-    /// The labels of its place.
+    /// The labels of its site.
     pub labels: LabelSet,
 }

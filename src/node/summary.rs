@@ -1,15 +1,15 @@
-//! Summaries as Pushgateway has them: count, sum, and quantiles of what was observed lately.
+//! Summaries with Pushgateway's quantiles: count, sum, and quantiles of recent observations.
 //!
-//! Quantiles are exact over the last `WINDOW` observations, rather than estimates over a time: enough to see what a push
-//! costs, at a cost of a store and an addition each.
+//! Quantiles are exact over the last `WINDOW` observations, not estimates over a time. That is enough to see the cost
+//! of a push, and an observation costs one store and one addition.
 
 use std::sync::{Mutex, PoisonError};
 
 use crate::model::{Num, ValueLayout};
 
-/// Observations that quantiles are taken of.
+/// The number of observations that quantiles are computed from.
 const WINDOW: usize = 1_024;
-/// The quantiles that Pushgateway's own summaries have.
+/// The quantiles of Pushgateway's own summaries.
 const QUANTILES: [f64; 3] = [0.1, 0.5, 0.9];
 
 /// One series of a summary.
@@ -25,7 +25,7 @@ struct Observations {
 }
 
 impl WindowedSummary {
-    /// Notes one observation.
+    /// Records one observation.
     pub fn observe(&self, value: f64) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.sum += value;
@@ -38,12 +38,12 @@ impl WindowedSummary {
         seen.next = (at + 1) % WINDOW;
     }
 
-    /// What the values of [`WindowedSummary::values`] are.
+    /// The layout of the values that [`WindowedSummary::values`] returns.
     pub fn points() -> ValueLayout {
         ValueLayout::Summary { quantiles: QUANTILES.map(Num).into(), has_sum: true, has_count: true }
     }
 
-    /// Quantiles (NaN before the first observation), sum and count.
+    /// The quantiles (NaN before the first observation), the sum and the count.
     pub fn values(&self) -> Vec<f64> {
         let seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let mut sorted = seen.recent.clone();
@@ -55,7 +55,7 @@ impl WindowedSummary {
         QUANTILES.map(at).into_iter().chain([sum, count as f64]).collect()
     }
 
-    /// Whether anything was observed.
+    /// Whether there was no observation yet.
     pub fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).count == 0
     }

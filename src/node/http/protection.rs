@@ -14,7 +14,7 @@ use crate::node::certificates::EXPIRY_WARNING;
 use crate::node::metrics::{counter, gauge};
 use crate::node::options::WebSecurity;
 
-/// What protects the face, as far as it is told of in metrics. Cheap to clone.
+/// The TLS acceptor and the refusal counters of the gateway, for the server and for metrics. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Protection {
     pub(super) acceptor: Option<Arc<WebAcceptor>>,
@@ -22,7 +22,7 @@ pub struct Protection {
 }
 
 impl Protection {
-    /// The protection that these options ask for.
+    /// Reads the certificate and private key that the options name.
     ///
     /// # Errors
     /// See [`acceptor`].
@@ -30,7 +30,7 @@ impl Protection {
         Ok(Self { acceptor: acceptor(security)?.map(Arc::new), refusals: Arc::default() })
     }
 
-    /// What there is to tell of it.
+    /// The metrics of refused requests and of the certificate's expiry.
     pub fn gather(&self) -> Vec<Family> {
         let count = |refused: &AtomicU64| refused.load(Ordering::Relaxed) as f64;
         let refused = [
@@ -49,10 +49,11 @@ impl Protection {
     }
 }
 
-/// Reads the gateway's certificate and key, if it is to speak TLS; warns if the certificate is not valid or soon will not be.
+/// Reads the gateway's certificate and private key, if TLS is configured. Logs a warning if the certificate is not
+/// valid or expires soon.
 ///
 /// # Errors
-/// If they cannot be used.
+/// If they cannot be read or used.
 pub fn acceptor(security: &WebSecurity) -> Result<Option<WebAcceptor>, TlsError> {
     let Some(tls) = &security.tls else { return Ok(None) };
     let acceptor = WebAcceptor::new(tls, security.http2)?;

@@ -1,9 +1,9 @@
-//! The thread that prints pages.
+//! The thread that renders scrapes.
 //!
-//! Printing a large page takes a tenth of a second of work, and pushes are answered meanwhile: on the thread that serves
-//! them they would wait for it. So pages are printed on a thread of their own, which gives way to the others, a
-//! part at a time, in turn for all scrapes. A part is printed while the one before is on its way, and no further ahead:
-//! a client that takes nothing holds two parts, and keeps nobody waiting.
+//! Rendering a large scrape takes a tenth of a second of CPU time. On the gateway's thread, pushes would wait for it.
+//! So scrapes are rendered on a thread of their own with a lower priority, one part at a time, in turn for all scrapes.
+//! A part is rendered while the one before is being sent, and no further ahead: a client that reads nothing occupies
+//! two parts and delays no other scrape.
 
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -20,7 +20,7 @@ use tracing::error;
 use super::scrape::ScrapeBody;
 use crate::node::threads::lower_priority;
 
-/// A page and its next part; without one it is at its end.
+/// A scrape and its next part; `None` at the end.
 type RenderedPart = (ScrapeBody, Option<Bytes>);
 
 struct RenderJob {
@@ -28,22 +28,22 @@ struct RenderJob {
     reply: oneshot::Sender<RenderedPart>,
 }
 
-/// The handle to the thread. Cheap to clone.
+/// A handle to the render thread. Cheap to clone.
 #[derive(Clone)]
 pub struct RenderThread(mpsc::Sender<RenderJob>);
 
 impl RenderThread {
-    /// Starts the thread, which ends when there is no handle any more.
+    /// Starts the thread. It ends when the last handle is dropped.
     ///
     /// # Errors
-    /// If the operating system has no thread to give.
+    /// If the operating system cannot start a thread.
     pub fn start() -> io::Result<RenderThread> {
         let (sender, queue) = mpsc::channel();
         thread::Builder::new().name("render".into()).spawn(move || run(&queue))?;
         Ok(RenderThread(sender))
     }
 
-    /// Prints the page; each scrape has at most one part in the queue.
+    /// Renders `body` part by part. Each scrape has at most one part in the queue.
     pub fn render(&self, body: ScrapeBody) -> RenderedParts {
         let mut parts = RenderedParts { thread: self.clone(), next: None };
         parts.request(body);
@@ -54,7 +54,7 @@ impl RenderThread {
 fn run(queue: &mpsc::Receiver<RenderJob>) {
     lower_priority();
     while let Ok(RenderJob { mut body, reply }) = queue.recv() {
-        // Who went away needs no more of it.
+        // The client is gone: the rest need not be rendered.
         if reply.is_closed() {
             continue;
         }
@@ -69,7 +69,7 @@ fn run(queue: &mpsc::Receiver<RenderJob>) {
     }
 }
 
-/// The parts of a page, as they are printed.
+/// The parts of a scrape as they are rendered.
 pub struct RenderedParts {
     thread: RenderThread,
     next: Option<oneshot::Receiver<RenderedPart>>,
@@ -78,7 +78,7 @@ pub struct RenderedParts {
 impl RenderedParts {
     fn request(&mut self, body: ScrapeBody) {
         let (reply, next) = oneshot::channel();
-        // Without the thread, waiting for the reply fails.
+        // If the thread is gone, the reply fails.
         let _ = self.thread.0.send(RenderJob { body, reply });
         self.next = Some(next);
     }

@@ -1,8 +1,8 @@
-//! The page of a scrape, part by part: rendered while it is sent, from a snapshot, so that it waits for no push and no
-//! push waits for it, and no page is ever held whole.
+//! The body of a scrape, rendered part by part from a snapshot while it is sent. No push waits for a scrape, no scrape
+//! for a push, and the body is never in memory as a whole.
 //!
-//! As gzip, text is compressed in pieces, one a chunk of the store's, and those are kept beside the pages that they were
-//! made of: a scrape renders and compresses what changed since the one before, and copies the rest.
+//! With gzip, text is compressed in fragments, one per chunk of the store, and each fragment is cached beside its chunk.
+//! A scrape renders and compresses the chunks that changed since the scrape before, and copies the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,16 +16,16 @@ use crate::store::{self, Block, CacheBudget, EncodingKey, Published};
 
 /// A part is sent when it has this many bytes.
 const PART_BYTES: usize = 128 << 10;
-/// A page with less text is not worth a piece of its own: it is compressed with what stands around it.
+/// A chunk with less text gets no fragment of its own: it is compressed along with its neighbours.
 const PIECE_TEXT_BYTES_MIN: usize = 2 << 10;
-/// Text that is compressed together, about.
+/// Bytes of text that are compressed together, about.
 const RUN_BYTES: usize = 64 << 10;
 
-/// What is shown under one metric name.
+/// All families of one metric name.
 struct NamedFamilies {
-    /// The node's own.
+    /// The node's own family.
     own: Option<Family>,
-    /// What was pushed.
+    /// The pushed families.
     block: Option<Arc<Block>>,
 }
 
@@ -37,7 +37,7 @@ impl NamedFamilies {
         own.chain(pushed.map(|shown| (&*shown.labels, &shown.family)))
     }
 
-    /// The schema that gives type and help; `None` if there is no series at all.
+    /// The schema that gives type and help; `None` if there is no series.
     fn head(&self) -> Option<&Arc<Schema>> {
         let own = self.own.iter();
         let pushed = self.block.iter().flat_map(|block| block.entries()).map(|shown| &shown.family);
@@ -50,20 +50,20 @@ enum BodyRenderer {
     Protobuf(protobuf::ProtobufRenderer),
 }
 
-/// The parts of one page.
+/// The body of one scrape, as an iterator of its parts.
 pub struct ScrapeBody {
     names: std::vec::IntoIter<NamedFamilies>,
-    /// The name being printed, and how many of its chunks are.
+    /// The name that is being rendered, and the number of its chunks that are done.
     current: Option<(NamedFamilies, usize)>,
     renderer: BodyRenderer,
     packing: Option<Box<Packing>>,
-    /// What is printed and not compressed, if it is to be.
+    /// Rendered text that is not compressed yet, if the body is compressed.
     text: Vec<u8>,
     no_labels: LabelSet,
     ended: bool,
 }
 
-/// How a page becomes gzip.
+/// The state of gzip compression.
 struct Packing {
     packer: Packer,
     member: Member,
@@ -72,7 +72,7 @@ struct Packing {
 }
 
 impl Packing {
-    /// Compresses what will not be needed again.
+    /// Compresses text whose fragment is not cached.
     fn pack(&mut self, text: &[u8], out: &mut Vec<u8>) {
         if !text.is_empty() {
             self.member.add(&self.packer.pack(text), out);
@@ -81,7 +81,8 @@ impl Packing {
 }
 
 impl ScrapeBody {
-    /// A page of what is published now and of the node's own families; as gzip, if there is room to keep pieces in.
+    /// The body of a scrape of the published families and the node's own. It is compressed if `gzip` gives a cache for
+    /// the fragments.
     pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: Option<&CacheBudget>) -> Self {
         let mut names: BTreeMap<Arc<str>, NamedFamilies> = published
             .snapshot()
@@ -119,7 +120,7 @@ impl ScrapeBody {
         }
     }
 
-    /// Prints a little more. Returns whether there was something left.
+    /// Renders the next step. Returns whether there was one.
     fn advance(&mut self, out: &mut Vec<u8>) -> bool {
         let Some((name, chunks)) = self.current.take().or_else(|| self.names.next().map(|name| (name, 0))) else {
             return false;
@@ -127,7 +128,7 @@ impl ScrapeBody {
         let Some(head) = name.head() else { return true };
         let plain = if self.packing.is_some() { &mut self.text } else { &mut *out };
         match &mut self.renderer {
-            // A message begins with its length, so the whole block is one step.
+            // A protobuf message begins with its length, so a whole block is one step.
             BodyRenderer::Protobuf(renderer) => renderer.block(head, name.families(&self.no_labels), plain),
             BodyRenderer::Text(renderer) => {
                 if chunks == 0 {
@@ -152,7 +153,7 @@ impl ScrapeBody {
         true
     }
 
-    /// Closes the page.
+    /// Ends the gzip stream.
     fn end(&mut self, out: &mut Vec<u8>) {
         self.ended = true;
         if let Some(mut packing) = self.packing.take() {
@@ -179,14 +180,15 @@ impl Iterator for ScrapeBody {
     }
 }
 
-/// Prints the families of a chunk.
+/// Renders the families of one chunk of the store.
 fn render(renderer: &mut text::TextRenderer, chunk: &store::Chunk, into: &mut Vec<u8>) {
     for shown in chunk.entries() {
         renderer.family(&shown.labels, &shown.family, into);
     }
 }
 
-/// Appends the compressed families of a chunk, after the `text` before it; or to that, if they are few.
+/// Appends the compressed families of one chunk of the store, after the `text` before them. If they are few, appends
+/// them to that text instead.
 fn pack(
     renderer: &mut text::TextRenderer,
     chunk: &store::Chunk,
@@ -211,7 +213,7 @@ fn pack(
     text.clear();
 }
 
-/// Text differs by how names are escaped.
+/// Text differs only by how names are escaped.
 fn encoding_key(escaping: Escaping) -> EncodingKey {
     EncodingKey(escaping as u8)
 }
@@ -308,7 +310,7 @@ mod tests {
         assert!(all.len() > 10 && all.iter().all(|cached| *cached), "{all:?}");
         let bytes = budget.bytes();
         write(&mut store, 50, WriteOp::Post(vec![family("b", 100, 2.0)]));
-        // One chunk of the family, and one of the times of pushes.
+        // One chunk of the family, and one chunk of push times.
         assert_eq!(cached(&store).iter().filter(|cached| !**cached).count(), 2);
         assert!(budget.bytes() < bytes, "what cannot be used any more is gone");
         page(&store, Format::default(), Some(&budget));

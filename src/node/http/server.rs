@@ -1,4 +1,5 @@
-//! The gateway's face: the service behind its gate, in TLS or not, with what protects it replaceable while it runs.
+//! The HTTP server of the gateway: the service behind the guard, with or without TLS. Its protection can be replaced
+//! while it runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,14 +16,14 @@ use crate::net::tls::web::{ClientAuth, WebAcceptor, WebTls};
 use crate::node::error::StartError;
 use crate::node::options::WebSecurity;
 
-/// See the module's documentation.
+/// The service behind the guard, with the TLS acceptor.
 pub struct HttpServer {
     guard: Arc<Guard<Service>>,
     acceptor: Option<Arc<WebAcceptor>>,
     required: Mutex<RequiredCredentials>,
 }
 
-/// What keeps strangers out.
+/// The credentials that clients must present.
 #[derive(Clone, Copy, Debug)]
 struct RequiredCredentials {
     passwords: bool,
@@ -40,14 +41,14 @@ impl RequiredCredentials {
 }
 
 impl HttpServer {
-    /// The face of a service. For `secret` see [`Guard::new`].
+    /// The server of a service. For `secret` see [`Guard::new`].
     pub fn new(security: &WebSecurity, service: Service, secret: [u8; 32]) -> Self {
         let Protection { acceptor, refusals } = service.protection.clone();
         let guard = Arc::new(Guard::new(service, security.guard.clone(), refusals, secret));
         Self { guard, acceptor, required: Mutex::new(RequiredCredentials::of(security)) }
     }
 
-    /// Serves those who come to a listener until told to stop.
+    /// Serves the connections of a listener until `stop`.
     pub fn serve(
         &self,
         listener: TcpListener,
@@ -61,13 +62,13 @@ impl HttpServer {
         }
     }
 
-    /// Whether all of this can be taken while the node runs. TLS cannot come or go: clients in the middle of a conversation
-    /// would not know what happened to them, and to take the rest alone might let everybody in. If nobody `asked`, neither
-    /// can passwords or clients' certificates cease to be asked for: a file that was emptied, or is not written to its
-    /// end, says that too.
+    /// Checks whether the node can take these options while it runs. TLS cannot be switched on or off: open connections
+    /// could not follow, and applying the other options alone could let everybody in. If no operator `asked` for the
+    /// reload, the requirement of passwords or client certificates cannot be dropped either: a file that was emptied,
+    /// or is still being written, would drop it too.
     ///
     /// # Errors
-    /// If not.
+    /// If the options need a restart, or drop a requirement unasked.
     pub fn check(&self, security: &WebSecurity, asked: bool) -> Result<(), StartError> {
         if self.acceptor.is_some() != security.tls.is_some() {
             let now = if security.tls.is_some() { "asks for TLS, which" } else { "is without TLS, which" };
@@ -89,8 +90,8 @@ impl HttpServer {
         Err(StartError::Restart(text))
     }
 
-    /// Takes other rules for the requests to come, and other certificates for the connections to come: of what passed
-    /// [`Self::check`].
+    /// Applies rules to later requests and certificates to later connections. [`Self::check`] must have accepted the
+    /// options.
     pub fn replace(&self, security: &WebSecurity, fresh: Option<WebAcceptor>) {
         if let (Some(acceptor), Some(fresh)) = (&self.acceptor, &fresh) {
             acceptor.replace(fresh);

@@ -1,4 +1,4 @@
-//! The gateway's requests, carried out: routed and parsed by `gateway`, written by the writer, answered.
+//! The gateway's requests: routed and parsed by `gateway`, committed by the writer, answered.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,7 +24,7 @@ use crate::node::writer::{WriteError, Writer};
 use crate::store::view::time_families;
 use crate::store::{CacheBudget, GroupEntry, WriteOp};
 
-/// What a request can ask of the process.
+/// A request about the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LifecycleCommand {
     /// Shut down.
@@ -33,69 +33,70 @@ pub enum LifecycleCommand {
     Reload,
 }
 
-/// Takes commands; answers with what came of them.
+/// Sends commands to the process, each with a channel for the outcome.
 pub type LifecycleCommands = mpsc::Sender<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<(), String>>)>;
 
-/// How requests are treated.
+/// The options that decide how requests are handled.
 #[derive(Clone, Debug)]
 pub struct ServiceRules {
-    /// How bodies are read.
+    /// The options for reading bodies.
     pub body: BodyRules,
-    /// Bytes of a body as sent, at most, if it is compressed.
+    /// Bytes of a compressed body as sent, at most.
     pub compressed_bytes_max: usize,
-    /// Whether pushes are checked before they are answered.
+    /// Whether pushes are checked for consistency before the response.
     pub checked: bool,
-    /// Whether everything can be deleted at once.
+    /// Whether the admin API, which deletes all groups, is enabled.
     pub admin_api: bool,
-    /// Whether edges connect here.
+    /// Whether edges connect to this node.
     pub is_hub: bool,
-    /// Scrapes and answers of the query API on their way at once, at most.
+    /// Scrapes and responses of the query API in flight at once, at most.
     pub scrapes_max: usize,
 }
 
-/// See the module's documentation.
+/// The service behind the guard. It has all that the requests need.
 pub struct Service {
-    /// Where what was asked leads.
+    /// Maps methods and paths to routes.
     pub router: Router,
-    /// How.
+    /// The options for handling requests.
     pub rules: ServiceRules,
-    /// Who reads pushes.
+    /// Parses the bodies of pushes.
     pub reader: BodyReader,
-    /// Who writes.
+    /// Commits writes.
     pub writer: Writer,
-    /// The clocks.
+    /// The node's clocks.
     pub clock: Arc<Clock>,
     /// The node's own metrics.
     pub metrics: Arc<Metrics>,
-    /// The edges, at a hub.
+    /// The status of each edge; empty unless the node is a hub.
     pub edges: Arc<EdgeRegistry>,
-    /// When its certificates expire.
+    /// The expiry of the node's certificates.
     pub certificates: Arc<Certificates>,
-    /// The uplinks, at an edge.
+    /// The status of each uplink.
     pub uplinks: Vec<Arc<UplinkStatus>>,
-    /// Build, flags and start time.
+    /// Build, flags and start time, for `/api/v1/status`.
     pub status: NodeStatus,
-    /// To the process.
+    /// Sends shutdown and reload commands to the process.
     pub commands: LifecycleCommands,
-    /// What stands before it.
+    /// The TLS acceptor and the refusal counters, for metrics.
     pub protection: Protection,
-    /// Who prints scrapes.
+    /// Renders scrapes.
     pub render_thread: RenderThread,
-    /// Where scrapes keep what they compressed.
+    /// The budget of the fragments that scrapes cache.
     pub cache_budget: CacheBudget,
-    /// What each scrape on its way has one of. An answer is large, and a connection of HTTP/2 can ask for a hundred.
+    /// Each scrape in flight has a permit. A response is large, and one HTTP/2 connection can request a hundred.
     pub scrape_permits: Arc<Semaphore>,
-    /// What each push that is read aside has one of, meanwhile: more at once than there are processors gain nothing.
+    /// Each push that is parsed with `block_in_place` has a permit meanwhile: more at once than there are processors
+    /// gain nothing.
     pub large_push_permits: Semaphore,
 }
 
-/// A push of fewer bytes is read where it came in, and what is made of it is not counted: that is some megabytes at
-/// most.
+/// A push of fewer bytes is parsed on the connection's thread, and its parsed form is not counted in the budget: that
+/// is a few megabytes at most.
 const LARGE_BYTES: usize = 64 << 10;
-/// The same of one that is compressed.
+/// The same limit for a compressed push.
 const LARGE_COMPRESSED_BYTES: usize = 8 << 10;
 
-/// What there is to tell of so many edges, some ten series each, is gathered aside.
+/// From this number of edges on, with some ten series each, own metrics are gathered with `block_in_place`.
 const EDGES_MANY: usize = 256;
 
 impl Handler for Service {
@@ -105,7 +106,7 @@ impl Handler for Service {
         let handler = route.handler();
         let method = method_label(request.method());
         let response = self.dispatch(route, request, started).await;
-        // Who is answered before all was sent gets to see the answer.
+        // Reads the rest of the body: a client that is still sending would lose the response.
         request.discard().await;
         if let Some(handler) = handler {
             self.metrics.request(response.status(), handler, method);
@@ -175,9 +176,9 @@ impl Service {
         reply
     }
 
-    /// Reads a push that takes long; the others of its thread are served by another meanwhile.
+    /// Parses a large push with `block_in_place`, so that other connections are served by another thread meanwhile.
     async fn read_blocking<T>(&self, read: impl FnOnce() -> T) -> T {
-        // Nobody closes it.
+        // The semaphore is never closed.
         let _turn = self.large_push_permits.acquire().await;
         tokio::task::block_in_place(read)
     }
@@ -191,7 +192,7 @@ impl Service {
         request.body(bytes_max, key).await
     }
 
-    /// A push that cannot be accepted whatever the store holds.
+    /// Refuses a push that is not valid, whatever the store contains.
     async fn refuse(&self, target: Arc<LabelSet>, error: PushError, request: &Incoming) -> HttpReply {
         debug!(peer = %request.peer(), group = %target, %error, "push refused");
         if error.is_failed_push()
@@ -200,7 +201,7 @@ impl Service {
         {
             return HttpReply::unavailable(failure);
         }
-        // Without checks no pusher waits for them: that the push failed is seen in the group alone, as in Pushgateway.
+        // Without checks no pusher waits for them: only the group shows that the push failed, as in Pushgateway.
         if error.is_failed_push() && !self.rules.checked { HttpReply::pushed(false) } else { error.reply() }
     }
 
@@ -232,7 +233,7 @@ impl Service {
         response.parts(self.render_thread.render(page)).with_guard(scrape_permit)
     }
 
-    /// A scrape's turn, until its answer was sent; if there are too many, what to answer instead.
+    /// A permit for a scrape, kept until its response is sent; the error response if there are too many.
     fn scrape_permit(&self) -> Result<OwnedSemaphorePermit, HttpReply> {
         self.scrape_permits.clone().try_acquire_owned().map_err(|_| {
             let max = self.rules.scrapes_max;
@@ -241,7 +242,7 @@ impl Service {
         })
     }
 
-    /// All that the node tells of itself.
+    /// All metrics of the node itself.
     pub fn own_families(&self) -> Vec<Family> {
         let mut families = self.metrics.gather();
         let (counts, head) = (self.writer.published().counts(), self.writer.published().head());
@@ -262,8 +263,8 @@ impl Service {
         })
     }
 
-    /// An answer that is made whole, and takes long where there is much: it has a scrape's turn, and the others of its
-    /// thread are served by another meanwhile.
+    /// Makes a response that is built as a whole and takes long if there is much data. It has a scrape's permit, and
+    /// other connections are served by another thread meanwhile.
     fn run_blocking(&self, make: impl FnOnce() -> Response) -> Response {
         match self.scrape_permit() {
             Ok(scrape_permit) => tokio::task::block_in_place(make).with_guard(scrape_permit),
@@ -284,11 +285,11 @@ impl Service {
     }
 }
 
-/// Why a push was not read.
+/// The reasons for which a push cannot be parsed.
 enum PushReadError {
-    /// It can never be accepted.
+    /// The push is not valid.
     Refused(PushError),
-    /// All pushes together are too large just now.
+    /// All requests together exceed the byte budget at the moment.
     Exhausted(Exhausted),
 }
 
@@ -304,8 +305,8 @@ impl From<PushError> for PushReadError {
     }
 }
 
-/// Reads a push, and counts with its body what that decompresses to; of a large one also what is made of it, which is
-/// held until it is written.
+/// Parses a push. Its decompressed form is counted in the budget, and for a large push the parsed form too, which stays
+/// in memory until the write.
 fn read_push(
     reader: &BodyReader,
     headers: Headers<'_>,
@@ -348,7 +349,7 @@ fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> HttpReply) ->
         Err(WriteError::Refused(refusal)) => HttpReply::refused(refusal),
         Err(error @ WriteError::TooLarge(_)) => HttpReply::error(413, error),
         Err(error) => {
-            // The writer says once that it cannot write; this would say it for every push.
+            // The writer logs once that it cannot write. A warning here would repeat it for every push.
             debug!(%error, "write refused");
             HttpReply::unavailable(error)
         }

@@ -1,4 +1,4 @@
-//! What the pages show, gathered from what is published and from what is known of the links.
+//! The data of the web pages, from the published store and the status of the links.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::model::LabelSet;
 use crate::store::{Conflict, GroupEntry, Published};
 
 impl Service {
-    /// The page of groups, or the list on it.
+    /// The page of groups, or only its list.
     pub(super) fn index(&self, search: &Search) -> HttpReply {
         let (published, now_ns) = (self.writer.published(), self.clock.wall_ns());
         let list = GroupList::new(search, published.times().iter(), self.rules.body.names, now_ns);
@@ -26,7 +26,7 @@ impl Service {
         page.reply()
     }
 
-    /// The page of one group.
+    /// The details of one group.
     pub(super) fn fragment(&self, target: &LabelSet) -> HttpReply {
         match self.writer.published().find(target) {
             Some(entry) => GroupFragment::new(&entry, self.rules.body.names, self.clock.wall_ns()).reply(),
@@ -43,7 +43,7 @@ impl Service {
         let some = |ns: u64| Some(ns).filter(|ns| *ns > 0);
         let edges = self.edges.list().into_iter().map(|(name, edge)| EdgeSummary {
             name,
-            // Of an edge that was never heard, the lag is not known.
+            // The lag is unknown if the edge never connected.
             lag_ns: some(edge.link.last_seen_ns).map(|_| edge.lag_ns(now_ns)),
             labels: edge.site,
             connected: edge.link.connected,
@@ -71,7 +71,8 @@ impl Service {
     }
 }
 
-/// What is held back: of which group, and which of its families. What is shown instead is looked up for a page's part alone.
+/// The suppressed families, each with its group. The family that is shown instead is looked up only for the part on the
+/// page.
 fn held(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
     let entries = published.suppressed();
     let families = entries.iter().flat_map(|entry| {
@@ -81,7 +82,7 @@ fn held(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
     families.collect()
 }
 
-/// One of these, with what is shown instead.
+/// One suppressed family, with the family that is shown instead.
 fn held_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedSummary> {
     let (held, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
     let conflict = state.conflict.as_ref()?;
@@ -110,7 +111,7 @@ fn shown_instead(published: &Published, entry: &GroupEntry, conflict: &Conflict)
     }
 }
 
-/// What is shown under a metric name: by the first group of those that show it, or by the node itself.
+/// The shown family of that metric name: of the first group that has it, or of the node itself.
 fn by_name(published: &Published, name: &str) -> ShownSummary {
     let block = published.block(name);
     let first = block.as_ref().and_then(|block| block.entries().next());

@@ -1,5 +1,6 @@
-//! What stands before every request, as Prometheus's exporter-toolkit has it: a bound on the rate, headers for every
-//! answer, and basic authentication. All of it can change while requests come in. With nothing set it is one look at a flag.
+//! The guard in front of the service, with the functions of Prometheus's exporter-toolkit: a rate limit, extra response
+//! headers, and basic authentication. The rules can be replaced while requests arrive. Without rules the cost is one
+//! atomic load.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -14,7 +15,7 @@ use tracing::debug;
 use super::passwords::{AuthOutcome, Users, Verifier};
 use crate::net::http::{Handler, Incoming, Response};
 
-/// Headers that may be set, with the values they may have; any, if there are none.
+/// The headers that may be set, with the allowed values; none means any value.
 const HEADERS: [(&str, &[&str]); 5] = [
     ("Strict-Transport-Security", &[]),
     ("X-Content-Type-Options", &["nosniff"]),
@@ -23,7 +24,7 @@ const HEADERS: [(&str, &[&str]); 5] = [
     ("Content-Security-Policy", &[]),
 ];
 
-/// A header for every answer, checked.
+/// A checked header that is added to every response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExtraHeader {
     name: &'static str,
@@ -31,10 +32,10 @@ pub struct ExtraHeader {
 }
 
 impl ExtraHeader {
-    /// Checks that it is one of those that may be set, with a value that it may have.
+    /// Checks the name and the value.
     ///
     /// # Errors
-    /// If it is not.
+    /// If the name or the value is not allowed.
     pub fn new(name: &str, value: &str) -> Result<Self, String> {
         let Some((name, values)) = HEADERS.iter().find(|(known, _)| *known == name) else {
             let names: Vec<&str> = HEADERS.iter().map(|(name, _)| *name).collect();
@@ -50,45 +51,45 @@ impl ExtraHeader {
     }
 }
 
-/// As many requests at once as `burst`, and one more each `interval`.
+/// A rate limit: `burst` requests at once, and one more per `interval`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// Between two requests.
+    /// The time between two requests at the sustained rate.
     pub interval: Duration,
-    /// At least 1.
+    /// Requests at once; at least 1.
     pub burst: u32,
 }
 
-/// What a request must pass.
+/// The rules that every request must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardRules {
-    /// Added to every answer that has no such header itself.
+    /// Headers that are added to every response, unless it has them.
     pub headers: Vec<ExtraHeader>,
-    /// Who may come in; everybody, if there is none.
+    /// The users of basic authentication; if there are none, it is off.
     pub users: Users,
-    /// The bound on all requests together.
+    /// The limit on all requests together.
     pub rate_limit: Option<RateLimit>,
 }
 
 impl GuardRules {
-    /// Whether everything passes as it is.
+    /// Whether there are no rules.
     fn is_empty(&self) -> bool {
         self.headers.is_empty() && self.users.is_empty() && self.rate_limit.is_none()
     }
 }
 
-/// How many requests did not pass.
+/// The numbers of refused requests, by reason.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    /// For want of a valid user and password.
+    /// Requests without a valid user and password.
     pub credentials: AtomicU64,
-    /// Beyond the rate.
+    /// Requests beyond the rate limit.
     pub rate: AtomicU64,
-    /// While too many waited for their passwords to be verified.
+    /// Requests that came while too many others waited for password verification.
     pub waiting: AtomicU64,
 }
 
-/// The gate before a handler.
+/// Checks every request before the handler `H` sees it.
 pub struct Guard<H> {
     inner: H,
     refusals: Arc<Refusals>,
@@ -105,7 +106,7 @@ impl<H> fmt::Debug for Guard<H> {
 }
 
 impl<H> Guard<H> {
-    /// A gate with these rules, that counts whom it refuses. For `secret` see [`Verifier::new`].
+    /// A guard with these rules, which counts refused requests in `refusals`. For `secret` see [`Verifier::new`].
     pub fn new(inner: H, rules: GuardRules, refusals: Arc<Refusals>, secret: [u8; 32]) -> Self {
         Self {
             inner,
@@ -117,7 +118,7 @@ impl<H> Guard<H> {
         }
     }
 
-    /// Takes other rules for the requests to come.
+    /// Replaces the rules for later requests.
     pub fn replace(&self, rules: GuardRules) {
         let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
         if current.rate_limit != rules.rate_limit {
@@ -129,7 +130,7 @@ impl<H> Guard<H> {
         self.is_disabled.store(is_disabled, Ordering::Release);
     }
 
-    /// An answer instead of the handler's, if the request may not pass.
+    /// The error response if the request is refused.
     async fn refuse(&self, rules: &GuardRules, request: &Incoming) -> Option<Response> {
         if rules.users.is_empty() {
             return None;
@@ -177,7 +178,7 @@ impl<H: Handler> Handler for Guard<H> {
     }
 }
 
-/// An error as Go's `http.Error` sends it.
+/// An error response in the format of Go's `http.Error`.
 fn plain(status: u16, text: &str) -> Response {
     Response::new(status)
         .header("content-type", "text/plain; charset=utf-8")
@@ -185,7 +186,7 @@ fn plain(status: u16, text: &str) -> Response {
         .body(format!("{text}\n"))
 }
 
-/// Name and password of an `Authorization` header, as Go's `Request.BasicAuth` reads it.
+/// The name and password of an `Authorization` header, parsed as Go's `Request.BasicAuth` does.
 fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
     const SCHEME: &str = "Basic ";
     let (scheme, encoded) = header.split_at_checked(SCHEME.len())?;
@@ -197,7 +198,7 @@ fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
     Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
 }
 
-/// Tokens that requests take, by the time at which it will be full again.
+/// A token bucket. Its state is the time at which it will be full again.
 #[derive(Debug)]
 struct TokenBucket {
     limit: Option<RateLimit>,

@@ -1,11 +1,12 @@
-//! Passwords of HTTP's basic authentication, hashed by bcrypt as Prometheus's exporter-toolkit has them.
+//! Passwords of HTTP basic authentication, hashed with bcrypt as in Prometheus's exporter-toolkit.
 //!
-//! bcrypt is meant to be slow: some 70 ms of a processor at a cost of 10. So it runs on a thread that may block, one at a
-//! time, with a bound on how many wait; and what it said is kept: for each user the password that was right, and the last
-//! few that were wrong. What is kept is a keyed digest that is worth nothing outside this process. Nobody who lacks a
-//! password can push a right one out.
+//! bcrypt is slow by design: about 70 ms of CPU time at cost 10. So it runs on a blocking thread, one hash at a time,
+//! with a limit on waiting requests. The outcome is cached: for each user the right password, and the last few wrong
+//! ones. The cache contains keyed digests that are worthless outside this process. A client without a password cannot
+//! evict a right one.
 //!
-//! An unknown user costs as much as a known one with a wrong password, so that time does not tell who is known.
+//! An unknown user costs as much time as a known one with a wrong password, so that the time does not reveal which
+//! users exist.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
@@ -16,17 +17,17 @@ use aws_lc_rs::hmac;
 use bcrypt::HashParts;
 use tokio::sync::Semaphore;
 
-/// A cost that takes seconds a try is an invitation to those who want the processor busy.
+/// The highest accepted cost. A higher one takes seconds per attempt, so that clients could saturate the processor.
 const COST_MAX: u32 = 18;
 const COST_MIN: u32 = 4;
-/// What an unknown user costs if there is none known.
+/// The cost of an unknown user if no user is configured.
 const COST_DEFAULT: u32 = 10;
-/// Wrong passwords that are remembered: a client that tries one over and over costs nothing.
+/// Wrong passwords in the cache, at most: a client that repeats one costs no CPU time.
 const WRONG_MAX: usize = 256;
-/// Requests that wait for bcrypt.
+/// Requests that wait for bcrypt, at most.
 const WAITING_MAX: usize = 64;
 
-/// A password as bcrypt hashed it.
+/// A bcrypt hash of a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
 
@@ -37,10 +38,10 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
-    /// Takes a hash as `htpasswd -B` writes it. Errors do not show it.
+    /// Parses a hash in the format of `htpasswd -B`. Error texts do not contain the hash.
     ///
     /// # Errors
-    /// If it is no hash of bcrypt, or of a cost that is out of bounds.
+    /// If it is not a bcrypt hash, or its cost is out of bounds.
     pub fn parse(text: &str) -> Result<Self, String> {
         let parts: HashParts = text.parse().map_err(|error| {
             format!("this is no bcrypt hash, such as `htpasswd -nBC 10 \"\" | tr -d ':\\n'` makes one ({error})")
@@ -57,40 +58,40 @@ impl PasswordHash {
     }
 }
 
-/// Who may come in.
+/// The users and their password hashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Users {
     hashes: BTreeMap<String, PasswordHash>,
-    /// For those who are not there.
+    /// A hash that unknown users are compared with.
     dummy_hash: PasswordHash,
 }
 
 impl Users {
-    /// These, with their hashes.
+    /// Users with these password hashes.
     pub fn new(hashes: BTreeMap<String, PasswordHash>) -> Self {
         let cost = hashes.values().map(PasswordHash::cost).max().unwrap_or(COST_DEFAULT);
         let dummy_hash = PasswordHash(format!("$2b${cost:02}${}", ".".repeat(53)));
         Self { hashes, dummy_hash }
     }
 
-    /// Whether there is none, so that nobody is asked.
+    /// Whether there are no users, so that authentication is off.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()
     }
 }
 
-/// What came of a name and a password.
+/// The outcome of verifying a name and a password.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AuthOutcome {
-    /// They belong together.
+    /// The password is right.
     Right,
-    /// They do not.
+    /// The user is unknown or the password is wrong.
     Wrong,
-    /// Too many wait to be told; later.
+    /// Too many requests wait for verification; the client should retry.
     Busy,
 }
 
-/// Tells right passwords from wrong ones.
+/// Verifies passwords, with a cache.
 pub struct Verifier {
     key: hmac::Key,
     cache: Arc<Mutex<VerifiedCache>>,
@@ -101,9 +102,9 @@ pub struct Verifier {
 
 #[derive(Default)]
 struct VerifiedCache {
-    /// By user; there are never more than have been users.
+    /// The right password by user; entries are never more than the users there were.
     right: HashMap<String, hmac::Tag>,
-    /// The latest at the end.
+    /// The wrong passwords, the latest at the end.
     wrong: VecDeque<hmac::Tag>,
 }
 
@@ -129,7 +130,7 @@ impl VerifiedCache {
 }
 
 impl Verifier {
-    /// One that knows nothing yet. `secret` is what its digests are worthless without: random, and told nobody.
+    /// A verifier with an empty cache. `secret` is the key of its digests: it must be random and must not be stored.
     pub fn new(secret: [u8; 32]) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, &secret),
@@ -139,12 +140,12 @@ impl Verifier {
         }
     }
 
-    /// Forgets users who are no more.
+    /// Removes users from the cache who are not configured any more.
     pub fn retain(&self, users: &Users) {
         self.cache().right.retain(|name, _| users.hashes.contains_key(name));
     }
 
-    /// Whether the password is that of the user.
+    /// Verifies a user's password.
     pub async fn verify(&self, users: &Users, name: &str, password: &[u8]) -> AuthOutcome {
         let known_user = users.hashes.get(name);
         let hash = known_user.unwrap_or(&users.dummy_hash);
@@ -154,7 +155,7 @@ impl Verifier {
         }
         let Ok(_waiting) = self.waiting.try_acquire() else { return AuthOutcome::Busy };
         let Ok(permit) = self.hashing.clone().acquire_owned().await else { return AuthOutcome::Busy };
-        // Whoever had the turn before may have asked the same.
+        // The request that had the permit before may have verified the same password.
         if let Some(outcome) = self.get(name, &tag) {
             return outcome;
         }
@@ -162,9 +163,11 @@ impl Verifier {
         let (cache, is_known_user) = (self.cache.clone(), known_user.is_some());
         let compared = tokio::task::spawn_blocking(move || {
             let right = bcrypt::verify(&password, &hash.0).unwrap_or(false) && is_known_user;
-            // Here, not by whoever asked: a client that has no patience for it finds it done when it asks again.
+            // The blocking task stores the outcome, not the request: a client that disconnects early finds it when it
+            // asks again.
             cache.lock().unwrap_or_else(PoisonError::into_inner).put(&name, tag, right);
-            // Not before: who goes away meanwhile must not let another one run beside.
+            // The permit is released after the hash. If it were the request's, a client that disconnects would let a
+            // second hash run beside.
             drop(permit);
             right
         });
@@ -175,7 +178,7 @@ impl Verifier {
         }
     }
 
-    /// A digest of all that the verdict follows from, so that a changed hash is asked about anew.
+    /// A digest of everything that decides the outcome, so that a changed hash is verified anew.
     fn tag(&self, name: &str, hash: &PasswordHash, password: &[u8]) -> hmac::Tag {
         let mut context = hmac::Context::with_key(&self.key);
         for part in [name.as_bytes(), hash.0.as_bytes(), password] {
@@ -227,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn hashes_of_other_programs_are_taken() {
-        // Of `htpasswd -B`, and the toolkit's own example of "fakepassword".
+        // A hash from `htpasswd -B`, and the toolkit's own example of "fakepassword".
         let hash = "$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
         let users = Users::new([("a".to_string(), PasswordHash::parse(hash).unwrap())].into());
         assert_eq!(verifier().verify(&users, "a", b"fakepassword").await, AuthOutcome::Right);
@@ -265,10 +268,10 @@ mod tests {
         let (users, verifier) = (users(&[("alice", "correct")]), verifier());
         {
             let mut asked = std::pin::pin!(verifier.verify(&users, "alice", b"correct"));
-            // Asked once, and given up; on a fast machine the verdict may be there already.
+            // The request is polled once and dropped. On a fast machine the outcome may be ready already.
             let _ = std::future::poll_fn(|cx| std::task::Poll::Ready(asked.as_mut().poll(cx).is_pending())).await;
         }
-        // bcrypt runs on, and gives its turn back when it has told.
+        // bcrypt continues, and releases its permit after the outcome is stored.
         drop(verifier.hashing.acquire().await.unwrap());
         assert_eq!(verifier.cache().right.len(), 1);
     }
