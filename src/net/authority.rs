@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_host_is_refused() {
+    fn a_text_that_is_no_host_is_refused() {
         let validity = Validity::days(SystemTime::now(), u32::MAX);
         let authority = Authority::generate(validity).unwrap();
         let hub = |hosts: &[&str]| authority.hub(&hosts.iter().map(|&h| h.into()).collect::<Vec<_>>(), validity);

@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_dropped_can_be_reserved_again() {
+    fn released_bytes_can_be_reserved_again() {
         let budget = Budget::new(10);
         let mut first = budget.reserve(6).unwrap();
         assert_eq!(budget.reserve(5).unwrap_err(), Exhausted { bytes_max: 10 });

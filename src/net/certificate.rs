@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_certificate_is_refused() {
+    fn data_that_is_no_certificate_is_refused() {
         for der in [&b""[..], b"\x30", b"\x30\x80", &[0x30, 0x84, 0xff, 0xff, 0xff, 0xff]] {
             assert!(matches!(Certificate::from_der(der), Err(CertificateError::Malformed(_))));
         }

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_names_the_hub() {
+    async fn a_failed_connection_names_the_hub() {
         let (_, connector) = ends();
         let (listener, hub) = loopback().await;
         drop(listener);

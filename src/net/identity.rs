@@ -174,7 +174,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_uri_names_edge_and_place() {
+    fn a_uri_names_edge_and_site() {
         let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=SYQ&room=A%201%2B+&empty=").unwrap();
         assert_eq!(identity.name.as_str(), "syq-1");
         assert_eq!(identity.labels.to_string(), r#"{IDC="SYQ",empty="",room="A 1++"}"#);

@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_connection_too_many_is_told_and_stopping_cuts_what_stays() {
+    async fn one_connection_too_many_is_refused_and_a_stop_closes_the_rest() {
         let (listener, address) = loopback().await;
         let (stopper, stop) = stop::channel();
         let accepting = accepting(1);

@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_is_not_waited_for_with_a_flush_or_a_farewell() {
+    async fn a_flush_or_a_shutdown_does_not_wait_for_ever() {
         let begun = Instant::now();
         let mut stream = TimeoutStream::new(Clogged, TIMEOUTS);
         stream.write_all(&[0; 16]).await.unwrap();

@@ -380,7 +380,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_does_not_compress_passes_up_to_the_bound() {
+    async fn incompressible_messages_pass_up_to_the_limit() {
         for (bytes_max, level) in [(64 << 10, 3), (1 << 20, 3), (1 << 20, 0), (1 << 20, 9)] {
             let (mut edge, mut hub) = pair(bytes_max).await;
             let mut state = 1u64;
@@ -464,7 +464,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_hub_that_is_none_is_told_by_its_answer() {
+    async fn a_server_that_is_no_hub_is_recognized_by_its_answer() {
         let (near, mut far) = tokio::io::duplex(4 << 10);
         let address = hub();
         let serve = async {

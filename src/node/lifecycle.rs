@@ -492,7 +492,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_reload_does_not_take_is_named() {
+    fn options_that_need_a_restart_are_named() {
         let flags = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
             pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
         };

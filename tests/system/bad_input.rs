@@ -1,4 +1,4 @@
-//! Whatever is sent: an answer that a Pushgateway user expects, no crash, and no harm to others.
+//! Bad input of every kind: the node answers as a Pushgateway user expects, does not crash, and harms no other client.
 
 use std::io::{Read, Write};
 
@@ -7,12 +7,12 @@ use flate2::write::GzEncoder;
 
 use crate::support::{Node, Reply, Site, eventually, http};
 
-/// Twice what may have been resident: the largest body allowed, and room for what is made of it.
+/// Twice the memory that may be resident: the largest body allowed, and its parsed form.
 const MEMORY_BYTES_MAX: u64 = 512 << 20;
-/// The default bound of a body after decompression.
+/// The default limit on a decompressed body.
 const BODY_BYTES_MAX: usize = 64 << 20;
 
-/// After anything bad: the node lives, others push and the hub shows it.
+/// Checks after bad input: the node lives, other pushes are accepted, and the hub shows them.
 fn unharmed(hub: &Node, edge: &mut Node) {
     edge.put("job/witness", "witness 1\n");
     hub.shows("witness", &[("job", "witness")], 1.0);
@@ -102,7 +102,7 @@ fn a_body_too_large_is_413_and_names_the_bound() {
     let bound = [BODY_BYTES_MAX.to_string(), String::from("64MiB"), String::from("64 MiB")];
     assert!(bound.iter().any(|bound| reply.text().contains(bound)), "{}", reply.text());
 
-    // Its length only claimed: refused before it is sent, or when the sender goes silent.
+    // The body exceeds the limit by its Content-Length alone: refused before it is sent, or when the sender stops.
     let mut stream = http::connect(edge.web()).unwrap();
     stream.write_all(b"POST /metrics/job/j HTTP/1.1\r\nhost: x\r\ncontent-length: 99999999999\r\n\r\n").unwrap();
     let mut answer = [0; 12];
@@ -163,7 +163,7 @@ fn hostile_protobuf_is_400() {
         let reply = push(&edge, &[("content-type", protobuf)], body);
         assert_eq!(reply.status, 400, "{body:x?}: {}", reply.text());
     }
-    // The gauge x = 1, for comparison: the others were refused for what they are.
+    // The gauge x = 1, for comparison: the other bodies are refused for their contents.
     let good = [18, 0x0a, 1, b'x', 0x18, 1, 0x22, 11, 0x12, 9, 0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f];
     let reply = push(&edge, &[("content-type", protobuf)], &good);
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -199,7 +199,7 @@ fn scrapes_beyond_the_bound_are_503() {
     let site = Site::new();
     let mut node = site.hub().flags(&["--limits.scrapes-max=2"]);
     node.start();
-    // More than the sockets between take of it.
+    // The request is larger than the buffers of the sockets.
     let long = "x".repeat(1_000);
     let series: String = (0..20_000).map(|number| format!("m{{number=\"{number}\",long=\"{long}\"}} 1\n")).collect();
     node.push("job/large", &series);
@@ -230,7 +230,7 @@ fn noise_instead_of_http_is_survived() {
     for address in [edge.web(), hub.web(), hub.edge_listener()] {
         for bytes in noise {
             let mut stream = http::connect(address).unwrap();
-            // The other side may close while this is still being written: that is an answer too.
+            // The server may close the connection during this write. That is an answer too.
             let _ = stream.write_all(bytes);
         }
     }
@@ -242,7 +242,7 @@ fn noise_instead_of_http_is_survived() {
 }
 
 #[test]
-fn what_a_body_decompresses_to_counts_among_all_bodies() {
+fn decompressed_bodies_count_in_the_limit_on_all_bodies() {
     let site = Site::new();
     let mut hub = site.hub();
     hub.start();
@@ -257,16 +257,16 @@ fn what_a_body_decompresses_to_counts_among_all_bodies() {
     unharmed(&hub, &mut edge);
 }
 
-/// As a client does that sends the head and the body apart, and closes its half when all is sent.
+/// A client that sends the head and the body apart, and then closes its sending half.
 #[test]
-fn who_is_answered_early_or_says_no_more_gets_the_answer() {
+fn a_client_that_is_answered_early_or_half_closes_gets_the_answer() {
     let (_site, hub, mut edge) = Site::with_one_edge();
     let send = |path: &str, body: &[u8]| {
         let mut stream = http::connect(edge.web()).unwrap();
         let head = format!("POST {path} HTTP/1.0\r\nhost: x\r\ncontent-length: {}\r\n\r\n", body.len());
         stream.write_all(head.as_bytes()).unwrap();
-        // Long enough for an answer that waits for nothing more.
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        // One thread serves all connections in turn: when it has answered a later one, it has handled this head.
+        assert_eq!(edge.get("/-/ready").status, 200);
         stream.write_all(body).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         http::receive(&mut stream).unwrap()

@@ -1,4 +1,4 @@
-//! `pushrelay check-config` as a user runs it: it accepts what is right and explains every mistake.
+//! `pushrelay check-config` as a user runs it: it accepts a valid configuration and explains every error.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn check(site: &Site, config: &str) -> Outcome {
     run(site.path(), &["check-config", "checked.toml"])
 }
 
-/// A site with an edge's certificate, and that edge's configuration.
+/// A site with an edge's certificate, and the configuration of that edge.
 fn edge_site() -> (Site, String) {
     let site = Site::new();
     site.pki(&["edge", "syq-1", "--label", "IDC=SYQ"]);
@@ -33,7 +33,7 @@ fn explains(outcome: &Outcome, words: &[&str]) {
 }
 
 #[test]
-fn what_protects_the_gateway_is_looked_at() {
+fn the_gateways_protection_is_checked() {
     let (site, edge) = edge_site();
     let yaml = |text: &str| std::fs::write(site.path().join("web.yml"), text).unwrap();
     let config = edge.replacen("[storage]", "config_file = 'web.yml'\n[storage]", 1);
@@ -63,7 +63,7 @@ fn good_files_are_accepted() {
     }
 }
 
-/// The commented files of the repository, with the certificates that the README makes beside them.
+/// The commented files of the repository, with the certificates that the README creates beside them.
 #[test]
 fn the_files_of_the_repository_are_accepted() {
     let site = Site::new();
@@ -71,7 +71,7 @@ fn the_files_of_the_repository_are_accepted() {
     let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
     for name in ["edge.toml", "hub.toml"] {
         let config = std::fs::read_to_string(repository.join(name)).unwrap();
-        // The files may look for certificates beside themselves or under certs/.
+        // The files may expect certificates beside themselves or under certs/.
         bash(&format!("cd '{}' && cp certs/* .", site.path().display()));
         let outcome = check(&site, &config);
         assert_eq!(outcome.code, Some(0), "{name}: {}", outcome.output);

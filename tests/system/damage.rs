@@ -1,5 +1,5 @@
-//! Files of a store cut at every kind of place and with flipped bytes: the node starts, keeps what is intact, says what it
-//! lost, and the link restores the rest from the other side.
+//! Files of a store that are cut or have flipped bytes at every kind of position. The node starts, keeps the intact
+//! data, logs what it lost, and the link restores the rest from the other side.
 
 use std::path::{Path, PathBuf};
 
@@ -8,18 +8,18 @@ use crate::support::{Node, Site, eventually};
 
 const GROUPS: usize = 30;
 
-/// What is done to a file.
+/// The damage that is done to a file.
 #[derive(Clone, Copy, Debug)]
 enum Harm {
-    /// Cut to that share of what is written, in percent.
+    /// Cut to that percentage of the written bytes.
     Cut(usize),
-    /// A bit flipped at that share.
+    /// One bit flipped at that percentage of the written bytes.
     Flip(usize),
     /// The first bytes overwritten.
     Head,
-    /// Removed.
+    /// The file removed.
     Gone,
-    /// Zeros in the place of a part.
+    /// A part overwritten with zeros.
     Zeros(usize),
 }
 
@@ -45,7 +45,7 @@ fn file(store: &Path, kind: &str) -> PathBuf {
     names.filter(is_kind).max_by_key(|path| path.metadata().unwrap().len()).unwrap()
 }
 
-/// An edge whose store has a checkpoint and a log, each with half of the groups; all are at the hub too.
+/// An edge whose store has a checkpoint and a log, each with half of the groups. The hub has all of them too.
 fn filled() -> (Site, Node, Node) {
     let (site, hub, mut edge) = Site::with_one_edge();
     let push = |edge: &Node, numbers: std::ops::Range<usize>| {
@@ -70,8 +70,9 @@ fn groups(node: &Node) -> usize {
     (0..GROUPS).filter(|number| !page.values("v", &[("group", &number.to_string())]).is_empty()).count()
 }
 
-/// With each harm: at least so many groups are there before the link, all of them after. Whether the loss is told: the end
-/// of the last log cannot be told from one that a crash cut short, nor from one that was never written.
+/// After each kind of damage, at least so many groups exist before the link connects, and all of them after. The last
+/// field says whether the loss is logged: a lost end of the last log looks like a log that a crash cut short, or that
+/// was never written.
 fn survives(kind: &str, cases: &[(Harm, usize, bool)]) {
     let (site, hub, mut edge) = filled();
     let copy = site.path().join("copy");
@@ -96,7 +97,7 @@ fn survives(kind: &str, cases: &[(Harm, usize, bool)]) {
             eventually("a checkpoint replaces what is damaged", || (written(&edge) >= 1.0).then_some(()));
         }
         assert_eq!(edge.stop().0, Some(0));
-        // What was repaired is sound.
+        // The repaired store is sound.
         edge.start();
         let said = edge.process().output();
         assert!(!said.contains("level=ERROR"), "{harm:?}: damage is told once:\n{said}");

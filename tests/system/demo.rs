@@ -1,4 +1,4 @@
-//! `pushrelay demo` as someone meets it who has just built it.
+//! `pushrelay demo` as a user runs it right after the build.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::process::bash;
 use crate::support::{Folder, Page, Process, eventually, http};
 
-/// The addresses of all `http://` URLs that were printed.
+/// The addresses of all `http://` URLs in the output.
 fn addresses(process: &Process) -> BTreeSet<SocketAddr> {
     let output = process.output();
     let urls = output.split("http://").skip(1);
@@ -22,14 +22,14 @@ fn without_ports(text: &str) -> String {
     parts.fold(first, |text, part| text + "127.0.0.1:" + part.trim_start_matches(|c: char| c.is_ascii_digit()))
 }
 
-/// What a node shows, if it is up and its page is valid.
+/// The scrape of a node, if it is up and its text is valid.
 fn page(address: SocketAddr) -> Option<Page> {
     let reply = http::request(address, "GET", "/metrics", &[], b"").ok().filter(|reply| reply.status == 200)?;
     Some(Page::parse(&reply.text()).unwrap())
 }
 
 #[test]
-fn it_shows_both_places_at_the_hub_until_interrupted() {
+fn it_shows_both_sites_at_the_hub_until_interrupted() {
     let folder = Folder::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushrelay"));
     command.arg("demo").current_dir(folder.path()).env("TMPDIR", folder.path());

@@ -1,4 +1,4 @@
-//! What was acknowledged survives, and both ends become equal again, whichever of them went away meanwhile.
+//! Nodes that are killed and restarted: acknowledged writes survive, and both ends become equal again.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use crate::support::process::{bash, gives_up};
 use crate::support::site::edge_config;
 use crate::support::{Node, Process, Site, eventually, http, node::Role};
 
-/// Waits until the hub shows of `idc` what the edge shows, exactly.
+/// Waits until the hub shows for `idc` exactly the same as the edge.
 fn equal(hub: &Node, edge: &Node, idc: &str) {
     eventually("hub and edge are equal", || {
         let mut at_hub = hub.page().samples_with("IDC", idc);
@@ -24,11 +24,11 @@ fn equal(hub: &Node, edge: &Node, idc: &str) {
     });
 }
 
-/// The state of a group as its pusher knows it: what was acknowledged last, and what was tried since.
+/// The state of a group as its pusher knows it: the last acknowledged write, and the writes tried since.
 #[derive(Clone, Default)]
 struct Known {
     acknowledged: Option<u64>,
-    /// Values (or a delete, `None`) of which it is not known whether they arrived. `acknowledged` may be one of old.
+    /// Values (or a delete, `None`) whose outcome is unknown. An older `acknowledged` value may still be shown.
     tried: Vec<Option<u64>>,
 }
 
@@ -38,7 +38,7 @@ impl Known {
     }
 }
 
-/// Pushes growing values, and now and then a delete, to ten groups until it is stopped.
+/// Pushes growing values, and sometimes a delete, to ten groups until it is stopped.
 struct Pusher {
     target: Arc<Mutex<SocketAddr>>,
     stop: Arc<AtomicBool>,
@@ -64,7 +64,7 @@ impl Pusher {
         Pusher { target, stop, thread }
     }
 
-    /// Pushes go there from now on.
+    /// Directs later pushes to that address.
     fn turn_to(&self, edge: &Node) {
         *self.target.lock().unwrap() = edge.web();
     }
@@ -88,13 +88,13 @@ fn step(address: SocketAddr, number: usize, change: Option<u64>, known: &mut Kno
         }
         Err(_) => {
             known.tried.push(change);
-            // Nobody is there: leave the processor to whoever is starting.
+            // No node is listening: the pause leaves the processor to the node that starts.
             std::thread::yield_now();
         }
     }
 }
 
-/// Checks what `node` shows against what the pusher knows.
+/// Compares the scrape of `node` with the pusher's knowledge.
 fn holds(node: &Node, groups: &[Known]) {
     let page = node.page();
     for (number, known) in groups.iter().enumerate() {
@@ -114,7 +114,7 @@ fn nothing_acknowledged_is_lost_whoever_is_killed() {
         let before = edge.page().values("v", &[]);
         eventually("pushes go on", || (edge.page().values("v", &[]) != before).then_some(()));
     };
-    // In each round both roles are killed four times.
+    // Each round kills both roles four times.
     let rounds = std::env::var("PUSHRELAY_KILL_ROUNDS").map_or(2, |text| text.parse().expect("a number of rounds"));
     for _ in 0..rounds {
         progress(&edge);
@@ -123,7 +123,7 @@ fn nothing_acknowledged_is_lost_whoever_is_killed() {
         progress(&edge);
         hub.restart();
         progress(&edge);
-        // The edge first, then the hub, and back in that order; then the other way round.
+        // First the edge, then the hub, then back in that order; then the other way round.
         edge.kill();
         hub.kill();
         edge.start();
@@ -174,7 +174,7 @@ fn a_cut_line_is_caught_up_deletes_included() {
     hub.cut();
     edge.delete("job/j/group/a");
     edge.push("job/j/group/b", "v 2\n");
-    // The tombstone is to survive a restart of its edge: the hub does not have it yet.
+    // The tombstone must survive a restart of its edge: the hub does not have it yet.
     edge.restart();
     assert_eq!(hub.page().values("v", &[]), [1.0], "a silent edge keeps its metrics");
     hub.join();
@@ -237,7 +237,7 @@ fn only_edges_of_the_authority_get_in() {
     let refused = |line: &str| (line.contains("level=WARN") || line.contains("level=ERROR")).then_some(());
     stranger.process().line("the edge says that it was refused", refused);
 
-    // A way past our own client: no certificate at all, and for comparison a good one.
+    // A connection without our own client: with no certificate, and for comparison with a valid one.
     let ask = |more: &str| {
         let url = format!("https://{}/api/v1/relay", hub.edge_listener());
         let ca = site.cert("ca.pem");
@@ -280,7 +280,7 @@ fn no_edge_writes_under_anothers_idc() {
     let (_site, hub, syq, bj) = Site::with_two_edges();
     syq.push("job/j", "v 1\n");
     hub.shows("v", &[("IDC", "SYQ")], 1.0);
-    // In the body, in the grouping key, and as a delete.
+    // The label in the body, in the grouping key, and in a delete.
     bj.push("job/j", "v{IDC=\"SYQ\"} 2\n");
     bj.push("job/j/IDC/SYQ", "w 3\n");
     hub.shows("w", &[("IDC", "BJ"), ("exported_IDC", "SYQ")], 3.0);

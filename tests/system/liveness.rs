@@ -1,31 +1,32 @@
-//! No fault leaves a node stuck: it goes on, or ends with a status and a word; and how it ends has an order.
+//! No fault leaves a node stuck: it continues, or exits with a status and a message. The shutdown has a fixed order.
 
 use std::io::Write;
 
 use crate::support::process::bash;
 use crate::support::{Node, Site, eventually, http};
 
-/// Waits for a line of the node's log with that in it.
+/// Waits for a line of the node's log that contains `text`.
 fn says(node: &mut Node, text: &str) -> String {
     node.process().line(text, |line| line.contains(text).then(|| line.to_owned()))
 }
 
-/// The web face first, then what is pending goes to the hub, then the link parts, then the store is closed.
+/// The order of shutdown: the HTTP server stops first, then pending changes go to the hub, then the link closes, then
+/// the store.
 #[test]
 fn a_stopping_edge_answers_delivers_parts_and_closes() {
     let site = Site::new();
     let mut hub = site.hub();
     hub.start();
-    // Long enough for this test on any machine.
+    // This limit is long enough for the test on any machine.
     let mut edge = site.edge("syq-1", "SYQ", &hub).flags(&["--limits.drain-timeout=50s"]);
     edge.start();
     edge.push("job/j", "v 1\n");
     hub.shows("v", &[], 1.0);
-    // A push under way when the signal comes: its body is not whole yet.
+    // A push is in flight when the signal arrives: its body is incomplete.
     let mut stream = http::connect(edge.web()).unwrap();
     let head = "PUT /metrics/job/late HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 7\r\n\r\nlat";
     stream.write_all(head.as_bytes()).unwrap();
-    // It is in the node's hands as soon as another one after it was answered.
+    // The node has accepted the connection as soon as it has answered a later one.
     edge.push("job/j", "v 2\n");
     edge.process().signal("TERM");
     says(&mut edge, "msg=stopping");
@@ -57,7 +58,7 @@ fn a_stopping_hub_tells_its_edges() {
     hub.shows("v", &[], 2.0);
 }
 
-/// A hub that is unreachable does not keep an edge from stopping.
+/// An unreachable hub does not keep an edge from stopping.
 #[test]
 fn an_edge_without_its_hub_stops_as_well() {
     let (_site, mut hub, mut edge) = Site::with_one_edge();
@@ -84,7 +85,7 @@ fn a_second_signal_ends_a_node_that_drains() {
     assert!(edge.process().output().contains("stopped at once"));
 }
 
-/// The store's file is a pipe into which nobody writes: a disk that does not answer.
+/// The store's file is a pipe that nobody reads or writes: a disk that does not respond.
 #[test]
 fn a_signal_ends_a_start_that_takes_long() {
     let site = Site::new();
@@ -121,7 +122,7 @@ fn a_reload_that_moves_an_edge_ends_its_session_and_it_comes_back_there() {
     hub.shows("v", &[("IDC", "MOVED")], 2.0);
     assert_eq!(hub.page().values("v", &[("IDC", "SYQ")]), [1.0], "nothing but DELETE deletes");
     assert!(edge.process().is_alive());
-    // A reload that moves nobody ends nothing.
+    // A reload that changes no edge's site closes no session.
     let sessions = |hub: &Node| hub.page().values("pushrelay_edge_sessions_total", &[]);
     let count = sessions(&hub);
     hub.process().signal("HUP");
@@ -134,8 +135,8 @@ fn a_reload_that_moves_an_edge_ends_its_session_and_it_comes_back_there() {
     assert_eq!(sessions(&hub), count);
 }
 
-/// A write that failed just when the connection broke once ended the task that serves a link, and at a hub left the edge's
-/// name taken for ever.
+/// Regression: a write that failed just when the connection broke ended the task of the link, and at a hub the edge's
+/// name stayed in use for ever.
 #[test]
 fn a_line_that_breaks_again_and_again_leaves_neither_end_stuck() {
     let (_site, mut hub, mut edge) = Site::with_one_edge();
@@ -154,8 +155,8 @@ fn a_line_that_breaks_again_and_again_leaves_neither_end_stuck() {
     }
 }
 
-/// While one large update was on its way, nothing else was heard of the edge: the hub took it for dead, and it began anew, for
-/// ever.
+/// Regression: during one large update no heartbeat of the edge was read, so the hub took it for dead, and it began
+/// anew, for ever.
 #[test]
 fn an_update_that_takes_longer_than_three_heartbeats_arrives() {
     let site = Site::new();
@@ -166,7 +167,7 @@ fn an_update_that_takes_longer_than_three_heartbeats_arrives() {
     edge.push("job/j", "v 1\n");
     hub.shows("v", &[], 1.0);
     hub.narrow(200_000);
-    // Some 400 KB that cannot be made less.
+    // About 400 KB that do not compress.
     let mut random = 1_u64;
     let mut line = |at: usize| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

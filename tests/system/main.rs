@@ -1,7 +1,7 @@
-//! The real binary from the outside, as its users meet it: nodes as processes, real TLS between them, real disks.
+//! The real binary from the outside: nodes as processes, real TLS between them, real disks.
 //!
-//! Every node listens on a port of the kernel's choice and says in its log which; nothing here waits by the clock, only
-//! for a condition with a deadline. One crate for all, so that they share a link step and run side by side.
+//! Every node listens on a port chosen by the kernel and logs it. No test waits for a fixed time, only for a condition
+//! with a deadline. All tests are one crate, so that they share a link step and run in parallel.
 
 mod support;
 

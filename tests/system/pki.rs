@@ -47,7 +47,7 @@ fn other_tools_read_its_certificates() {
 }
 
 #[test]
-fn nothing_is_overwritten_unless_told() {
+fn nothing_is_overwritten_unless_forced() {
     let folder = Folder::new();
     assert_eq!(run(folder.path(), &["pki", "init"]).code, Some(0));
     let file = folder.path().join("certs/ca.pem");

@@ -1,4 +1,4 @@
-//! A real Prometheus scraping a hub.
+//! A real Prometheus that scrapes a hub.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ use std::sync::OnceLock;
 use crate::support::node::Role;
 use crate::support::{Folder, Node, Process, Site, eventually, http, skip};
 
-/// Prometheus from the path, or from Debian's package as `scripts/install-prometheus` brings it. The tests run side by
-/// side: whichever asks first installs, and the others wait for what it brought.
+/// Prometheus from `PATH`, or from Debian's package as `scripts/install-prometheus` installs it. Tests run in parallel:
+/// the first one installs, and the others wait for it.
 fn prometheus() -> Result<&'static Path, String> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     FOUND.get_or_init(find_or_install).as_deref().map_err(String::clone)
@@ -24,7 +24,7 @@ fn find_or_install() -> Result<PathBuf, String> {
     }
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
     let binary = folder.join("bin/prometheus");
-    // The link is the last that the script makes: a folder that was left half filled has none.
+    // The script makes this link last: an incomplete folder has none.
     if binary.exists() {
         return Ok(binary);
     }
@@ -37,7 +37,7 @@ fn find_or_install() -> Result<PathBuf, String> {
     output.status.success().then_some(binary).ok_or_else(reason)
 }
 
-/// A port that was free a moment ago: Prometheus cannot be asked to choose one and say which.
+/// A port that was free a moment ago: Prometheus cannot choose one and report it.
 fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }

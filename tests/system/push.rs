@@ -1,4 +1,4 @@
-//! Push at an edge as at a Pushgateway, and see it at the hub.
+//! Pushes at an edge, as at a Pushgateway, that appear at the hub.
 
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -25,7 +25,7 @@ const DELETE_INSTANCE: &str =
     "curl -s -w '%{http_code}' -X DELETE http://EDGE/metrics/job/some_job/instance/some_instance";
 const DELETE_JOB: &str = "curl -s -w '%{http_code}' -X DELETE http://EDGE/metrics/job/some_job";
 
-/// What a host runs every second: the processes as they are, with their odd names.
+/// A host's periodic push: its running processes, with their unusual names.
 const TOP: &str = r#"
 z=$(ps aux)
 while read -r z
@@ -36,12 +36,12 @@ curl -s -w '%{http_code}' -X POST -H  "Content-Type: text/plain" --data "$var
 " http://EDGE/metrics/job/top/instance/machine
 "#;
 
-/// Runs a command of the issue at `node`; gives the status with what was answered before it.
+/// Runs a documented command at `node`; returns the status and the output before it.
 fn at(node: &Node, script: &str) -> String {
     bash(&script.replace("EDGE", &node.web().to_string()))
 }
 
-/// The documented command's value, which happens to look like a constant of mathematics.
+/// The value of the documented command, which happens to look like a constant of mathematics.
 #[allow(clippy::approx_constant)]
 const SOME_METRIC: f64 = 3.14;
 
@@ -78,7 +78,7 @@ fn the_documented_commands_show_at_edge_and_hub() {
     hub.lacks("some_metric", &[("job", "some_job")]);
 }
 
-/// In the order in which the commands are documented, the third disagrees with the second about a type.
+/// In the documented order, the third command conflicts with the second about a type.
 #[test]
 fn a_push_of_another_type_is_refused_as_pushgateway_does() {
     let (_site, hub, edge) = Site::with_one_edge();
@@ -100,7 +100,7 @@ fn a_push_of_another_type_is_refused_as_pushgateway_does() {
 #[test]
 fn the_shell_script_pushes_every_process() {
     let (_site, hub, edge) = Site::with_one_edge();
-    // `ps aux` is to meet names that would be syntax if they were not between quotes.
+    // `ps aux` must find names that would be syntax outside quotes.
     let odd = Process::spawn(Command::new("sleep").arg0("od{d},na=me#1").arg("300"));
     assert_eq!(at(&edge, TOP), "200");
     let pid = odd.id().to_string();
@@ -139,7 +139,7 @@ fn put_replaces_post_merges_delete_removes() {
 }
 
 #[test]
-fn equal_groups_of_two_places_stand_side_by_side() {
+fn equal_groups_of_two_sites_stand_side_by_side() {
     let (_site, hub, syq, bj) = Site::with_two_edges();
     syq.push("job/backup", "# TYPE files gauge\nfiles{IDC=\"SYQ\"} 1\nsize 10\n");
     bj.push("job/backup", "# TYPE files gauge\nfiles{IDC=\"SYQ\"} 2\nsize 20\n");
@@ -157,13 +157,13 @@ fn one_bad_push_never_breaks_the_scrape() {
     syq.push("job/a", "# TYPE m counter\nm 1\nx_count 1\n");
     hub.shows("m", &[("IDC", "SYQ")], 1.0);
     hub.shows("x_count", &[("IDC", "SYQ")], 1.0);
-    // Valid at its own edge; at the hub it cannot stand beside what is there.
+    // The family is valid at its own edge, and conflicts with another one at the hub.
     bj.push("job/a", "# TYPE m gauge\nm 2\n# TYPE x summary\nx_sum 1\nx_count 1\ngood 5\n");
     hub.shows("good", &[("IDC", "BJ")], 5.0);
     let page = hub.page();
     assert_eq!(page.metric_type("m"), Some("counter"), "the incumbent stays");
     assert_eq!(page.values("m", &[]), [1.0], "the newcomer is held back");
-    // Its edge hears of it, and so does who watches the hub alone.
+    // The edge learns of the conflict, and the hub's page shows it too.
     let failed = || bj.page().values("push_failure_time_seconds", &[("job", "a")]).pop().filter(|at| *at > 0.0);
     let at_edge = eventually("the edge knows", failed);
     assert_eq!(bj.page().values("m", &[("job", "a")]), [2.0]);

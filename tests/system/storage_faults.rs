@@ -1,4 +1,4 @@
-//! A full, read-only or damaged disk: refused with a reason, nothing acknowledged lost, and recovered from.
+//! A full, read-only or damaged disk: the node refuses pushes with a reason, loses no acknowledged write, and recovers.
 
 use std::path::{Path, PathBuf};
 
@@ -6,7 +6,7 @@ use crate::support::mount::Mount;
 use crate::support::process::{bash, gives_up};
 use crate::support::{Node, Page, Site, eventually, http};
 
-/// A push of some kilobytes, different each time; gives its status.
+/// A push of some kilobytes, different each time; returns its status.
 fn push_much(node: &Node, number: usize) -> u16 {
     let body: String = (0..400).map(|i| format!("v{{i=\"{i}\"}} {number}.{i}\n")).collect();
     let path = format!("/metrics/job/j/group/{number}");
@@ -61,7 +61,7 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     hub.shows("v", &[("group", "100000"), ("i", "7")], 100_000.7);
 }
 
-/// What the kernel does to a file system whose disk fails. It is not writable again before it was unmounted and checked.
+/// The state of a file system after a disk error: the kernel keeps it read-only until it is unmounted and checked.
 #[test]
 fn a_disk_that_turns_read_only_refuses_pushes_and_loses_nothing() {
     let site = Site::new();
@@ -121,7 +121,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Flips a byte in the middle of what is written in the largest file of the store.
+/// Flips a byte in the middle of the written part of the store's largest file.
 fn damage(store: &Path) {
     let written = |path: &PathBuf| {
         let bytes = std::fs::read(path).unwrap();
@@ -190,7 +190,7 @@ fn a_store_of_garbage_is_an_error_or_a_fresh_start_but_no_crash() {
     }
 }
 
-/// A node that answers `200` has the push, even if it is killed in the very next moment.
+/// A push that was answered `200` survives a kill right after it.
 #[test]
 fn every_answered_push_survives_a_kill_at_once() {
     let (_site, _hub, mut edge) = Site::with_one_edge();

@@ -1,4 +1,4 @@
-//! `pushrelay store check|dump|compact`: what an operator with a broken disk does, on the files of a stopped node.
+//! `pushrelay store check|dump|compact`, as an operator with a broken disk runs them on the files of a stopped node.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::support::process::bash;
 use crate::support::{Node, Site, protobuf};
 
-/// What a run of `pushrelay store` left.
+/// The outcome of a run of `pushrelay store`.
 struct Outcome {
     code: Option<i32>,
     out: String,
@@ -27,14 +27,14 @@ fn contents(folder: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     entries.filter(|path| path.is_file()).map(|path| (path.clone(), std::fs::read(path).unwrap())).collect()
 }
 
-/// What a scrape shows of what was pushed, without the times of pushes.
+/// The pushed series in a scrape, without the times of pushes.
 fn shown(node: &Node) -> BTreeMap<(String, BTreeMap<String, String>), u64> {
     let mut samples = node.page().samples_with("job", "j");
     samples.retain(|(name, _), _| !name.starts_with("push_"));
     samples
 }
 
-/// Groups of every kind: odd keys, odd values, every type, no families, and one that text cannot carry.
+/// Groups of every kind: unusual keys, unusual values, every type, no families, and one that text cannot express.
 fn fill(edge: &Node) {
     edge.put(
         "job/j",
@@ -108,7 +108,7 @@ fn a_dump_in_text_names_each_request_and_what_cannot_be_pushed() {
 }
 
 #[test]
-fn a_hub_s_dump_has_the_labels_of_the_place_or_not() {
+fn a_hub_s_dump_has_the_labels_of_the_site_or_not() {
     let (_site, mut hub, edge) = Site::with_one_edge();
     edge.push("job/j", "v 1\n");
     hub.shows("v", &[("IDC", "SYQ")], 1.0);
@@ -145,7 +145,7 @@ fn a_family_that_a_hub_holds_back_is_not_deleted_at_the_edge_by_a_dump() {
     second.shows("m", &[("job", "j")], 2.0);
 }
 
-/// Flips a byte in the last quarter of what is written in a store's largest file.
+/// Flips a byte in the last quarter of the written part of the store's largest file.
 fn damage(folder: &Path) -> String {
     let (path, mut bytes) = contents(folder).into_iter().max_by_key(|(_, bytes)| bytes.len()).unwrap();
     let written = bytes.iter().rposition(|byte| *byte != 0).unwrap();
@@ -221,7 +221,7 @@ fn compact_leaves_a_sound_store_as_its_hub_knows_it() {
 }
 
 #[test]
-fn what_is_no_store_is_said_and_not_made() {
+fn a_path_without_a_store_is_reported_and_not_created() {
     let site = Site::new();
     let nowhere = site.path().join("nowhere");
     for command in ["check", "dump", "compact"] {

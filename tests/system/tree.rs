@@ -1,4 +1,4 @@
-//! Hubs that send on to another hub: what edges push is seen at the top, what is deleted there goes at the edge.
+//! Hubs that send to another hub: pushes at edges appear at the top, and deletes at the top reach the edges.
 
 use crate::support::site::edge_config;
 use crate::support::{Node, Site, eventually, node::Role};
@@ -30,13 +30,13 @@ fn a_tree_of_hubs_is_seen_at_the_top_and_heals() {
     top.shows("m", &a, 1.0);
     top.shows("m", &b, 2.0);
     top.shows("m", &[("REGION", "EU"), ("job", "own")], 3.0);
-    // A delete at the top reaches the edge; so does one of a group whose edge is away.
+    // A delete at the top reaches the edge, also for a group whose edge is away.
     top.delete("job/a/IDC/SYQ/REGION/EU");
     edge.lacks("m", &[("job", "a")]);
     edge.kill();
     top.delete("job/b/IDC/SYQ/exported_IDC/elsewhere/REGION/EU");
     middle.lacks("m", &[("job", "b")]);
-    // The hub in the middle loses its disk, and its edge is not there to say which labels are its place.
+    // The middle hub loses its disk while its edge is away, so nothing there says which labels belong to its site.
     middle.kill();
     middle.wipe();
     middle.start();
@@ -56,7 +56,7 @@ fn links_that_go_around_are_ended() {
     let site = Site::new();
     let mut first = site.hub();
     let mut second = relay(&site, "second", "2", &first);
-    // The first hub sends to the second, which sends to the first.
+    // The first hub sends to the second, and the second to the first.
     let (cert, key) = {
         site.pki(&["edge", "first", "--label", "REGION=1"]);
         (site.cert("first.pem"), site.cert("first.key"))

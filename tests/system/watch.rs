@@ -1,9 +1,9 @@
-//! What an operator and a supervisor see: health, status, own metrics, logs, the page.
+//! The view of operators and supervisors: health, status, own metrics, logs, the page.
 
 use crate::support::process::logfmt;
 use crate::support::{Node, Site, eventually};
 
-/// Own metrics of both roles, under Pushgateway's names where they mean the same.
+/// Own metrics of both roles, with Pushgateway's names where the meaning is the same.
 const OF_EVERY_NODE: &[&str] = &[
     "process_cpu_seconds_total",
     "process_open_fds",
@@ -15,7 +15,7 @@ const OF_EVERY_NODE: &[&str] = &[
     "pushgateway_http_requests_total",
 ];
 
-/// What an edge says of each of its uplinks.
+/// The metrics of each uplink at an edge.
 const OF_AN_UPLINK: &[&str] = &[
     "pushrelay_uplink_acknowledged_revision",
     "pushrelay_uplink_clock_offset_seconds",
@@ -29,7 +29,7 @@ const OF_AN_UPLINK: &[&str] = &[
     "pushrelay_uplink_wire_sent_bytes_total",
 ];
 
-/// What a hub says of each of its edges, with the labels of its place.
+/// The metrics of each edge at a hub, with the labels of its site.
 const OF_AN_EDGE: &[&str] = &[
     "pushrelay_edge_certificate_expiry_timestamp_seconds",
     "pushrelay_edge_clock_offset_seconds",
@@ -43,7 +43,7 @@ const OF_AN_EDGE: &[&str] = &[
     "pushrelay_edge_wire_sent_bytes_total",
 ];
 
-/// What every node says of its store.
+/// The store's metrics of every node.
 const OF_A_STORE: &[&str] = &[
     "pushrelay_store_commit_failures_total",
     "pushrelay_store_commits_total",
@@ -52,7 +52,7 @@ const OF_A_STORE: &[&str] = &[
     "pushrelay_store_series",
 ];
 
-/// Fails if the node does not show one of the metrics, naming all that are missing.
+/// Fails if one of the metrics is missing, and names all that are.
 fn has(node: &Node, names: &[&str]) {
     let page = node.page();
     let families: Vec<&str> = page.families().collect();
@@ -147,7 +147,8 @@ fn the_link_is_seen_from_both_ends() {
 fn pushed_metrics_cannot_pass_for_own_ones() {
     let (_site, hub, edge) = Site::with_one_edge();
     let body = b"# TYPE pushrelay_edge_connected counter\npushrelay_edge_connected{edge=\"syq-1\"} 7\nok 1\n";
-    // At the edge the name is free; at the hub it stands beside the hub's own or is held back, but the page stays valid.
+    // At the edge the name is free. At the hub it coexists with the hub's own family or is suppressed, but the scrape
+    // stays valid.
     let status = edge.request("POST", "/metrics/job/j", &[], body).status;
     assert!([200, 400].contains(&status), "{status}");
     edge.push("job/other", "ok 2\n");

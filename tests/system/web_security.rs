@@ -1,4 +1,4 @@
-//! TLS, passwords, headers and limits at the gateway, as a user meets them with curl; and what those meet who mean harm.
+//! TLS, passwords, headers and limits of the gateway, as users meet them with curl, and as attackers meet them.
 
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -8,17 +8,17 @@ use crate::support::node::Role;
 use crate::support::process::{Process, gives_up, logfmt, run};
 use crate::support::{Node, Site, eventually, http, skip, tls};
 
-/// What curl made of a request.
+/// The outcome of a request with curl.
 #[derive(Debug, PartialEq)]
 struct Answer {
-    /// 0 if there was none.
+    /// The HTTP status; 0 without a response.
     status: u16,
-    /// `1.1` or `2`.
+    /// The HTTP version: `1.1` or `2`.
     version: String,
     body: String,
 }
 
-/// Runs curl against `SCHEME://ADDRESS/-/ready`, or another path if an argument begins with a slash.
+/// Runs curl on `SCHEME://ADDRESS/-/ready`, or on another path if an argument begins with a slash.
 fn curl(site: &Site, node: &Node, scheme: &str, arguments: &[&str]) -> Answer {
     let path = arguments.iter().find(|argument| argument.starts_with("/-") || argument.starts_with("/m"));
     let url = format!("{scheme}://{}{}", node.web(), path.unwrap_or(&"/-/ready"));
@@ -31,12 +31,12 @@ fn curl(site: &Site, node: &Node, scheme: &str, arguments: &[&str]) -> Answer {
     Answer { status: status.parse().unwrap(), version: version.into(), body: body.into() }
 }
 
-/// The status alone.
+/// Runs curl and returns the status alone.
 fn status(site: &Site, node: &Node, arguments: &[&str]) -> u16 {
     curl(site, node, "https", arguments).status
 }
 
-/// An edge without a hub, whose gateway has this more in its configuration. `CERTS` stands for the site's `certs`.
+/// An edge without a hub, with additional configuration. `CERTS` means the site's folder `certs`.
 fn gateway(site: &Site, name: &str, web: &str) -> Node {
     let certs = site.cert("").display().to_string();
     let web = web.replace("CERTS/", &certs);
@@ -62,7 +62,7 @@ fn have_curl() -> bool {
 }
 
 #[test]
-fn versions_suites_and_protocols_are_as_told() {
+fn versions_suites_and_protocols_are_as_configured() {
     if !have_curl() {
         return;
     }
@@ -96,7 +96,7 @@ fn versions_suites_and_protocols_are_as_told() {
     assert_eq!(suite("ECDHE-ECDSA-AES256-GCM-SHA384:ECDHE-RSA-AES256-GCM-SHA384"), 0);
 }
 
-/// A certificate that nobody signed but itself.
+/// A self-signed certificate.
 fn stranger(site: &Site) -> (PathBuf, PathBuf) {
     let elsewhere = site.path().join("elsewhere");
     std::fs::create_dir_all(&elsewhere).unwrap();
@@ -107,7 +107,7 @@ fn stranger(site: &Site) -> (PathBuf, PathBuf) {
 }
 
 #[test]
-fn client_certificates_are_asked_for_as_told() {
+fn client_certificates_are_asked_for_as_configured() {
     if !have_curl() {
         return;
     }
@@ -117,7 +117,7 @@ fn client_certificates_are_asked_for_as_told() {
     let ours = [path(site.cert("pusher.pem")), path(site.cert("pusher.key"))];
     let (cert, key) = stranger(&site);
     let other = [path(cert), path(key)];
-    // What comes of no certificate, of the authority's, and of a stranger's.
+    // The outcomes without a certificate, with the authority's, and with another authority's.
     let modes = [
         ("NoClientCert", "", [200, 200, 200]),
         ("RequestClientCert", "", [200, 200, 200]),
@@ -198,7 +198,7 @@ fn passwords_are_asked_for_everywhere() {
     }
 }
 
-/// A site's YAML file, as Pushgateway's users have it.
+/// A web configuration file as Pushgateway's users have it.
 fn web_file(site: &Site, text: &str) -> PathBuf {
     let file = site.path().join("web-config.yml");
     let draft = site.path().join("web-config.new");
@@ -236,14 +236,14 @@ fn a_pushgateways_own_file_is_taken_and_read_again_when_it_changes() {
         assert_eq!(tls::ask(&mut kept, request), 200);
         tls::certificate(&kept)
     };
-    // Another password, and another certificate of the same authority.
+    // Another password, and another certificate from the same authority.
     file("second");
     site.pki(&["hub", "127.0.0.1", "--force"]);
     eventually("the new password is taken", || (with(&node, "alice:second") == 200).then_some(()));
     assert_eq!(with(&node, "alice:first"), 401);
     let certificate = || tls::certificate(&connected(&node, &site));
     eventually("the new certificate is shown", || (certificate() != first_certificate).then_some(()));
-    // The connection that was there goes on, by the new rules.
+    // The open connection continues, under the new rules.
     let request = "GET /-/ready HTTP/1.1\r\nHost: a\r\nAuthorization: Basic YWxpY2U6c2Vjb25k\r\n\r\n";
     assert_eq!(tls::ask(&mut kept, request), 200);
 
@@ -263,7 +263,7 @@ fn a_pushgateways_own_file_is_taken_and_read_again_when_it_changes() {
     assert!(node.process().is_alive());
 }
 
-/// A connection on which the handshake is over.
+/// A connection after its TLS handshake.
 fn connected(node: &Node, site: &Site) -> tls::Connection {
     let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"http/1.1");
     tls::ask(&mut stream, "GET /-/ready HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -307,7 +307,7 @@ fn an_emptied_file_does_not_open_the_gateway() {
         let refused = |line: &str| line.contains("the old ones go on").then_some(());
         node.process().line("a word about the empty file", refused);
         assert_eq!(ask(&node), 401, "{name}");
-        // Who asks for it gets it, but for TLS.
+        // A reload that an operator requests may drop the passwords, but not TLS.
         node.process().signal("HUP");
         if name == "tls" {
             let refused = |line: &str| line.contains("the configuration was not read again").then_some(());
@@ -350,7 +350,7 @@ fn head_gets_no_body() {
         assert_eq!(answer.status, 401);
         assert!(head.contains("content-length: 13\r\n") && head.ends_with("\r\n\r\n"), "{head}");
     }
-    // A frame that ends the request and its answer: HEAD https://a/ in HPACK; what comes is a head and nothing else.
+    // A frame that ends the request, HEAD https://a/ in HPACK. The response must be a head and nothing else.
     let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"h2");
     stream.write_all(PREFACE).unwrap();
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
@@ -369,7 +369,7 @@ fn the_rate_is_limited_before_anything_else() {
 }
 
 #[test]
-fn what_contradicts_itself_does_not_start() {
+fn a_contradictory_configuration_does_not_start() {
     let site = Site::new();
     let yaml = web_file(&site, &format!("{YAML_TLS}  client_auth_type: RequireAndVerifyClientCert\n"));
     let sans = site.path().join("sans.yml");
@@ -394,7 +394,7 @@ fn what_contradicts_itself_does_not_start() {
     }
 }
 
-/// Listens on two sockets and becomes the program that its arguments name, as systemd would have it.
+/// Listens on two sockets, and then executes the program in its arguments, as systemd does.
 const SYSTEMD: &str = "import os, socket, sys
 for fd in (3, 4):
     s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen(); os.dup2(s.fileno(), 100 + fd); s.close()
@@ -438,7 +438,7 @@ const WINDOW_UPDATE: u8 = 8;
 /// `GET https://a/metrics`, by HPACK's static table.
 const GET_METRICS: &[u8] = b"\x82\x87\x04\x08/metrics\x41\x01a";
 
-/// Reads frames until one of that kind, or the end; gives the stream that it is of, and what it says.
+/// Reads frames until one of that kind or the end; returns its stream and its payload.
 fn next_of(stream: &mut impl Read, kind: u8) -> Option<(u32, Vec<u8>)> {
     let mut head = [0; 9];
     while stream.read_exact(&mut head).is_ok() {
@@ -451,7 +451,7 @@ fn next_of(stream: &mut impl Read, kind: u8) -> Option<(u32, Vec<u8>)> {
     None
 }
 
-/// Whether the other end has closed the connection. One that only reads no more has not.
+/// Whether the server has closed the connection. A server that only stopped reading has not.
 fn is_closed(written: &io::Result<()>) -> bool {
     let stuck = [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock];
     written.as_ref().is_err_and(|error| {
@@ -460,7 +460,7 @@ fn is_closed(written: &io::Result<()>) -> bool {
     })
 }
 
-/// The kinds of a first request's frames, until one ends its answer.
+/// The kinds of the frames that answer the first request, until its end.
 fn kinds_until_end(stream: &mut impl Read) -> Vec<u8> {
     let (mut kinds, mut head) = (Vec::new(), [0; 9]);
     loop {
@@ -505,7 +505,7 @@ fn requests_opened_to_be_reset_end_the_connection() {
     assert_eq!(connected_status(&node, &site), 200);
 }
 
-/// What a well-meaning client is answered.
+/// The response to an ordinary client.
 fn connected_status(node: &Node, site: &Site) -> u16 {
     let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"http/1.1");
     tls::ask(&mut stream, "GET /-/ready HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -517,7 +517,7 @@ fn an_answer_that_is_not_taken_is_given_up() {
     let node = gateway(&site, "still", &format!("{TLS}[limits]\nbody_timeout = '1s'\nwrite_timeout = '1s'\n"));
     let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"h2");
     stream.write_all(PREFACE).unwrap();
-    // No window for any answer (SETTINGS_INITIAL_WINDOW_SIZE 0).
+    // A client that opens no window for any response (SETTINGS_INITIAL_WINDOW_SIZE 0).
     stream.write_all(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
     stream.write_all(&frame(HEADERS, 5, 1, GET_METRICS)).unwrap();
     let ended = next_of(&mut stream, RST_STREAM);
@@ -536,7 +536,7 @@ fn more_requests_at_once_than_allowed_and_huge_headers_are_refused() {
     let refused_stream = vec![0, 0, 0, 7];
     assert_eq!(next_of(&mut stream, RST_STREAM), Some((201, refused_stream)), "the last of 101 is refused");
 
-    // A head that never ends: CONTINUATION frames without the flag that ends it.
+    // A head without an end: CONTINUATION frames without END_HEADERS.
     let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"h2");
     stream.write_all(PREFACE).unwrap();
     stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();

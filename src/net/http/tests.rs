@@ -89,7 +89,7 @@ async fn requests_are_answered_on_one_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn head_is_told_how_long_the_body_would_be() {
+async fn head_gets_the_length_of_the_body() {
     for (path, length) in [("break", None), ("slow", Some("content-length: 4\r\n"))] {
         let (mut stream, _stopper) = connection(limits());
         stream

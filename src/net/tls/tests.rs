@@ -80,7 +80,7 @@ async fn an_edge_gets_in_with_a_certificate_of_the_authority() {
 }
 
 #[tokio::test]
-async fn an_edge_of_another_authority_is_refused_and_told_so() {
+async fn an_edge_of_another_authority_is_refused_with_the_reason() {
     let (pki, other) = (Pki::new(), Pki::new());
     let foreign = TlsFiles { ca_file: pki.edge.ca_file.clone(), ..other.edge.clone() };
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector(&foreign), "localhost").await;
@@ -108,7 +108,7 @@ async fn a_hub_by_another_name_is_refused() {
 }
 
 #[tokio::test]
-async fn an_expired_edge_is_refused_and_told_so() {
+async fn an_expired_edge_is_refused_with_the_reason() {
     let pki = Pki::at(SystemTime::now() - Duration::from_secs(3 * 86_400));
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector(&pki.edge), "localhost").await;
     let (hub, edge) = (hub.unwrap_err().to_string(), edge.unwrap_err());
@@ -141,7 +141,7 @@ async fn no_certificate_is_refused() {
 }
 
 #[tokio::test]
-async fn what_is_not_tls_is_refused() {
+async fn a_peer_without_tls_is_refused() {
     let pki = Pki::new();
     let (mut near, far) = tokio::io::duplex(1024);
     near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
@@ -183,7 +183,7 @@ fn each_bad_file_has_its_error() {
 }
 
 #[test]
-fn expiry_is_told_with_its_date_and_keeps_nobody_from_loading() {
+fn expiry_is_reported_with_its_date_and_does_not_prevent_loading() {
     let pki = Pki::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000));
     let credentials = Credentials::load(&pki.edge).unwrap();
     let errors = credentials.check(SystemTime::now());

@@ -482,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_in_place_is_not_shown() {
+    fn an_inline_key_is_not_shown() {
         let pem = Pem::Inline { key: "web.tls.key", text: "SECRET".into() };
         assert_eq!(format!("{pem:?}"), "<web.tls.key>");
     }

@@ -277,7 +277,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn what_is_kept_never_shows(
+        fn cached_fragments_never_show(
             steps in prop::collection::vec((0..40_usize, action(), 0..4_usize, 0..4_usize), 1..24),
             budget in prop_oneof![Just(0), 0..4_000_usize, Just(1 << 20)],
         ) {

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client of one request a connection: small enough to see that it hides nothing.
+//! A minimal HTTP/1.1 client: one request per connection, with no retries and no redirects.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// An answer.
+/// An HTTP response.
 #[derive(Debug)]
 pub struct Reply {
     /// The status code.
@@ -33,7 +33,7 @@ impl Reply {
     }
 }
 
-/// Sends a request and reads the answer. An error if the server is not there or goes away meanwhile.
+/// Sends a request and reads the response. Fails if the server is not there or disconnects meanwhile.
 pub fn request(
     server: SocketAddr,
     method: &str,
@@ -50,7 +50,7 @@ pub fn request(
         head += &format!("content-length: {}\r\n", body.len());
     }
     stream.write_all((head + "\r\n").as_bytes())?;
-    // A server may refuse a body before it has read it, and its answer is still to be read then.
+    // The server may refuse a body before it has read it. Its response must still be read.
     let sent = stream.write_all(body);
     match receive(&mut stream) {
         Ok(reply) => Ok(reply),
@@ -58,7 +58,7 @@ pub fn request(
     }
 }
 
-/// A connection with time-outs, for tests that write requests by hand.
+/// A connection with timeouts, for tests that write requests by hand.
 pub fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     let stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
@@ -66,7 +66,7 @@ pub fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Reads an answer to the end of the connection.
+/// Reads a response until the end of the connection.
 pub fn receive(stream: &mut TcpStream) -> io::Result<Reply> {
     let mut bytes = Vec::new();
     let end = stream.read_to_end(&mut bytes);
@@ -90,7 +90,7 @@ fn parse(bytes: &[u8]) -> Option<Reply> {
     Some(reply)
 }
 
-/// The body without its chunked coding; `None` unless it is whole.
+/// The body without its chunked coding; `None` if it is incomplete.
 fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
     let mut body = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The network between an edge and its hub: a forwarder that stays where it is while hubs come and go, and can be cut.
+//! The network between an edge and its hub: a forwarder with a fixed address that can be redirected and cut.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Forwards connections to its address to wherever it leads at the moment.
+/// Forwards connections from its address to the current target.
 pub struct Line {
     address: SocketAddr,
     state: Arc<State>,
@@ -19,12 +19,12 @@ struct State {
     target: Mutex<Option<SocketAddr>>,
     open: Mutex<Vec<TcpStream>>,
     closed: AtomicBool,
-    /// How much goes through in 50 ms each way; 0 if all that comes.
+    /// Bytes that pass in 50 ms each way; 0 for no limit.
     narrow: AtomicUsize,
 }
 
 impl Line {
-    /// A line that leads nowhere yet: connections to it are closed.
+    /// A line without a target: connections to it are closed.
     pub fn new() -> Line {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -43,28 +43,28 @@ impl Line {
         Line { address, state, acceptor: Some(acceptor) }
     }
 
-    /// Where to connect to.
+    /// The address to connect to.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on connections go to `target`.
+    /// Sends later connections to `target`.
     pub fn lead_to(&self, target: SocketAddr) {
         *self.state.target.lock().unwrap() = Some(target);
     }
 
-    /// From now on so many bytes go through in a second each way.
+    /// Limits the bytes per second each way from now on.
     pub fn narrow(&self, bytes_per_second: usize) {
         self.state.narrow.store(bytes_per_second / 20, Ordering::Relaxed);
     }
 
-    /// Breaks every connection, and closes new ones until [`Line::lead_to`].
+    /// Closes every connection, and closes new ones until [`Line::lead_to`].
     pub fn cut(&self) {
         *self.state.target.lock().unwrap() = None;
         self.break_connections();
     }
 
-    /// Breaks every connection; new ones go through.
+    /// Closes every connection; new ones pass.
     pub fn break_connections(&self) {
         for stream in self.state.open.lock().unwrap().drain(..) {
             let _ = stream.shutdown(Shutdown::Both);
@@ -74,7 +74,7 @@ impl Line {
 
 impl State {
     fn forward(self: &Arc<Self>, near: TcpStream) -> io::Result<()> {
-        // Held while connecting, so that a cut cannot come between the look and the connection.
+        // Locked while connecting, so that a cut cannot happen between the look-up and the connection.
         let target = self.target.lock().unwrap();
         let Some(target) = *target else { return near.shutdown(Shutdown::Both) };
         let far = TcpStream::connect(target)?;
@@ -109,7 +109,7 @@ impl Drop for Line {
     fn drop(&mut self) {
         self.cut();
         self.state.closed.store(true, Ordering::Relaxed);
-        // Wakes the acceptor, which sees that the line is closed.
+        // This connection wakes the accepting thread, which then sees that the line is closed.
         let _ = TcpStream::connect(self.address);
         if let Some(acceptor) = self.acceptor.take() {
             let _ = acceptor.join();

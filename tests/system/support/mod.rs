@@ -1,4 +1,4 @@
-//! What the tests stand on: processes, sites with certificates, an HTTP client, a strict reader of expositions.
+//! The base of the system tests: processes, sites with certificates, an HTTP client, a strict parser of scrapes.
 
 pub mod http;
 pub mod line;
@@ -21,10 +21,10 @@ pub use page::Page;
 pub use process::Process;
 pub use site::Site;
 
-/// How long a condition may take. Long, because two cores may be shared by everything else that CI does.
+/// The time limit of a condition. It is long because CI may run much else on two cores.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks `probe` until it gives something; panics with `what` when [`PATIENCE`] is over.
+/// Calls `probe` until it returns a value; panics with `what` after [`PATIENCE`].
 pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     let started = Instant::now();
     loop {
@@ -32,16 +32,16 @@ pub fn eventually<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
-        // Not a wait for something to be over by then: only so as not to take the processor from what is waited for.
+        // The pause only leaves the processor to the awaited process. It is not a wait for the condition.
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// Says that a test cannot run here. On a CI machine that could have had what is missing, that is a failure.
+/// Reports that a test cannot run here. On a CI machine, which should have everything, that is a failure.
 pub fn skip(reason: &str) {
     let ci = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!(ci && is_root() && Path::new("/usr/bin/apt-get").exists()), "CI must not skip this: {reason}");
-    // Straight to the descriptor: the test harness captures what goes through `eprintln!`, and a skip must be seen.
+    // This writes to the descriptor directly: the test harness captures `eprintln!`, and a skip must be visible.
     let line = format!("\nSKIPPED: {reason}\n");
     std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
 }
@@ -53,11 +53,11 @@ pub fn is_root() -> bool {
     uid == Some("0")
 }
 
-/// A folder that goes away with the value.
+/// A temporary folder, removed on drop.
 pub struct Folder(PathBuf);
 
 impl Folder {
-    /// A new, empty one.
+    /// Creates an empty folder.
     pub fn new() -> Folder {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let name = format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
@@ -66,7 +66,7 @@ impl Folder {
         Folder(path)
     }
 
-    /// Where it is.
+    /// The path of the folder.
     pub fn path(&self) -> &Path {
         &self.0
     }

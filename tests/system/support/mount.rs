@@ -1,4 +1,4 @@
-//! Small file systems that fill up and turn read-only.
+//! Small file systems that become full or read-only.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -7,16 +7,16 @@ use std::sync::Once;
 use super::process::bash;
 use super::{is_root, skip};
 
-/// A file system of its own, unmounted when dropped.
+/// A mounted file system, unmounted on drop.
 pub struct Mount(PathBuf);
 
 impl Mount {
-    /// A tmpfs with those options at `path`; `None`, and a word about it, where that cannot be had.
+    /// A tmpfs with those options at `path`; `None`, with a message, if the machine does not allow it.
     pub fn new(path: &Path, options: &str) -> Option<Mount> {
         Mount::by(path, &format!("mount -t tmpfs -o {options} tmpfs '{}'", path.display()))
     }
 
-    /// An ext4 of 64 MiB in the file `image`, which turns read-only when it meets an error, as on a disk that fails.
+    /// An ext4 of 64 MiB in the file `image`. It becomes read-only when it meets an error, as on a failing disk.
     pub fn ext4(path: &Path, image: &Path) -> Option<Mount> {
         let (path_text, image) = (path.display(), image.display());
         let make = format!("[ -e '{image}' ] || {{ truncate -s 64M '{image}' && mkfs.ext4 -q '{image}'; }}");
@@ -36,7 +36,7 @@ impl Mount {
         None
     }
 
-    /// Lets an ext4 meet an error: from now on it is read-only. Says whether this kernel can do so.
+    /// Makes an ext4 report an error: from now on it is read-only. Returns whether this kernel supports that.
     pub fn fail(&self) -> bool {
         let path = self.0.display();
         let script = format!(
@@ -50,7 +50,7 @@ impl Mount {
         failed
     }
 
-    /// Unmounts it, at once: nobody may be using it any more.
+    /// Unmounts it immediately: no process may use it any more.
     pub fn unmount(self) {
         bash(&format!("umount '{}'", self.0.display()));
         std::mem::forget(self);
@@ -63,12 +63,12 @@ impl Drop for Mount {
     }
 }
 
-/// Lazily: a node that the test leaves running goes only after this.
+/// The unmount is lazy: a node that the test leaves running ends only after this.
 fn detach(path: &Path) {
     let _ = Command::new("umount").arg("-l").arg(path).status();
 }
 
-/// Unmounts what tests left that were killed. Folders of tests are named after their process.
+/// Unmounts the remains of killed tests. Folders of tests are named after their process.
 fn sweep() {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {

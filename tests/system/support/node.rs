@@ -1,4 +1,4 @@
-//! A hub or an edge as a process that can be started, killed, wiped and asked.
+//! A hub or an edge as a process that a test starts, kills, wipes and queries.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,12 +8,12 @@ use std::process::Command;
 use super::process::logfmt;
 use super::{Line, Page, Process, Reply, eventually, http};
 
-/// What a node is.
+/// The role of a node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Role {
-    /// Sends to hubs.
+    /// The node sends to hubs.
     Edge,
-    /// Takes edges.
+    /// The node accepts edges.
     Hub,
 }
 
@@ -23,7 +23,7 @@ pub struct Node {
     name: String,
     folder: PathBuf,
     flags: Vec<String>,
-    /// What edges connect to, if it is a hub: the same however often the hub starts.
+    /// The line that edges connect to, if it is a hub. Its address stays the same when the hub restarts.
     line: Option<Line>,
     process: Option<Process>,
     web: Option<SocketAddr>,
@@ -31,7 +31,7 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node that is not running. Writes `NAME.toml` into `folder`; the store is expected at `NAME`.
+    /// A node that is not running. Writes `NAME.toml` into `folder`; the store will be in `NAME`.
     pub fn new(role: Role, folder: &Path, name: &str, config: &str) -> Node {
         std::fs::write(folder.join(name).with_extension("toml"), config).unwrap();
         let line = (role == Role::Hub).then(Line::new);
@@ -64,14 +64,14 @@ impl Node {
         self.start_at("");
     }
 
-    /// The same for a node whose flags put a prefix before its paths.
+    /// Starts the process and waits until it is ready, for a node with a prefix before its paths.
     pub fn start_at(&mut self, prefix: &str) {
         self.start_listening();
         let ready = || self.try_get(&format!("{prefix}/-/ready")).ok().filter(|reply| reply.status == 200);
         eventually("the node is ready", ready);
     }
 
-    /// Starts the process and waits until it listens: for nodes that do not answer everybody who asks.
+    /// Starts the process and waits until it listens, for nodes that do not answer every client.
     pub fn start_listening(&mut self) {
         let role = self.role;
         let process = self.spawn();
@@ -84,18 +84,18 @@ impl Node {
         }
     }
 
-    /// `kill -9`.
+    /// Kills the process with `kill -9`.
     pub fn kill(&mut self) {
         self.process.take().expect("the node is running").kill();
     }
 
-    /// `kill -9`, then a start.
+    /// Kills the process with `kill -9`, then starts it.
     pub fn restart(&mut self) {
         self.kill();
         self.start();
     }
 
-    /// SIGTERM; gives the exit code and all that it ever printed.
+    /// Sends SIGTERM; returns the exit code and all output.
     pub fn stop(&mut self) -> (Option<i32>, String) {
         let mut process = self.process.take().expect("the node is running");
         process.signal("TERM");
@@ -103,7 +103,7 @@ impl Node {
         (status.code(), process.output())
     }
 
-    /// Kills it if it runs, and removes its store.
+    /// Kills the process if it runs, and removes its store.
     pub fn wipe(&mut self) {
         if let Some(mut process) = self.process.take() {
             process.kill();
@@ -111,7 +111,7 @@ impl Node {
         std::fs::remove_dir_all(self.store()).unwrap();
     }
 
-    /// Its process.
+    /// The running process.
     pub fn process(&mut self) -> &mut Process {
         self.process.as_mut().expect("the node is running")
     }
@@ -121,17 +121,17 @@ impl Node {
         self.web.expect("the node was started")
     }
 
-    /// The address at which a hub itself takes edges, past the line.
+    /// The address at which a hub itself accepts edges, without the line.
     pub fn edge_listener(&self) -> SocketAddr {
         self.edge_listener.expect("the hub was started")
     }
 
-    /// The address at which edges find this hub.
+    /// The address at which edges reach this hub.
     pub fn line(&self) -> SocketAddr {
         self.line.as_ref().expect("only a hub has a line").address()
     }
 
-    /// Breaks the line between this hub and its edges until [`Node::join`].
+    /// Cuts the line between this hub and its edges until [`Node::join`].
     pub fn cut(&self) {
         self.line.as_ref().expect("only a hub has a line").cut();
     }
@@ -141,58 +141,58 @@ impl Node {
         self.line.as_ref().expect("only a hub has a line").lead_to(self.edge_listener());
     }
 
-    /// Lets so many bytes a second through the line from now on.
+    /// Limits the bytes per second on the line from now on.
     pub fn narrow(&self, bytes_per_second: usize) {
         self.line.as_ref().expect("only a hub has a line").narrow(bytes_per_second);
     }
 
-    /// Breaks every connection of the line; new ones go through.
+    /// Closes every connection of the line; new ones pass.
     pub fn break_connections(&self) {
         self.line.as_ref().expect("only a hub has a line").break_connections();
     }
 
-    /// A request that must be answered.
+    /// Sends a request that must get a response.
     pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Reply {
         http::request(self.web(), method, path, headers, body)
             .unwrap_or_else(|error| panic!("{method} {path} at {}: {error}", self.name))
     }
 
-    /// GET, answered or not.
+    /// Sends a GET request that may fail.
     pub fn try_get(&self, path: &str) -> io::Result<Reply> {
         http::request(self.web(), "GET", path, &[], b"")
     }
 
-    /// GET.
+    /// Sends a GET request.
     pub fn get(&self, path: &str) -> Reply {
         self.request("GET", path, &[], b"")
     }
 
-    /// POST to a group, which must be accepted.
+    /// Sends a POST to a group, which must be accepted.
     pub fn push(&self, group: &str, body: &str) {
         let reply = self.request("POST", &format!("/metrics/{group}"), &[], body.as_bytes());
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 
-    /// PUT to a group, which must be accepted.
+    /// Sends a PUT to a group, which must be accepted.
     pub fn put(&self, group: &str, body: &str) {
         let reply = self.request("PUT", &format!("/metrics/{group}"), &[], body.as_bytes());
         assert_eq!(reply.status, 200, "{}", reply.text());
     }
 
-    /// DELETE of a group, which must be accepted.
+    /// Sends a DELETE of a group, which must be accepted.
     pub fn delete(&self, group: &str) {
         let reply = self.request("DELETE", &format!("/metrics/{group}"), &[], b"");
         assert_eq!(reply.status, 202, "{}", reply.text());
     }
 
-    /// What a scrape shows now, which must be valid.
+    /// The current scrape, which must be valid.
     pub fn page(&self) -> Page {
         let reply = self.get("/metrics");
         assert_eq!(reply.status, 200, "{}", reply.text());
         Page::parse(&reply.text()).unwrap_or_else(|error| panic!("{} shows no valid page: {error}", self.name))
     }
 
-    /// Waits until a scrape shows exactly one series `name{labels}` (these labels among others), of this value.
+    /// Waits until a scrape shows exactly one series `name{labels}` (these labels among others) with this value.
     pub fn shows(&self, name: &str, labels: &[(&str, &str)], value: f64) {
         let mut seen = Vec::new();
         let shown = || {
@@ -209,7 +209,7 @@ impl Node {
     }
 }
 
-/// Waits for the address at which `process` says that it listens.
+/// Waits for the address on which `process` reports to listen.
 fn listening(process: &mut Process, face: &str) -> SocketAddr {
     process.line(&format!("a line that says where the {face} face listens"), |line| {
         let fields = logfmt(line);

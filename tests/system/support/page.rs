@@ -1,21 +1,22 @@
-//! A strict reader of the text exposition format: it refuses what a lenient scraper would let pass.
+//! A strict parser of the text exposition format: it refuses what a lenient scraper accepts.
 //!
-//! One block a family: HELP (at most one), then TYPE (exactly one), then samples of that family only. No series twice, no
-//! label twice in a series, no unknown type, no timestamp, no blank line, a line feed at the end.
+//! Each family is one block: HELP (at most one), TYPE (exactly one), then samples of that family only. No series occurs
+//! twice, no label occurs twice in a series; there are no unknown types, no timestamps and no blank lines, and the text
+//! ends with a line feed.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A series: the sample's name and its labels.
 type Series = (String, BTreeMap<String, String>);
 
-/// What a scrape showed.
+/// A parsed scrape.
 pub struct Page {
     types: BTreeMap<String, String>,
     samples: BTreeMap<Series, f64>,
 }
 
 impl Page {
-    /// Reads a page; the error says which rule which line breaks.
+    /// Parses a scrape; the error names the rule and the line.
     pub fn parse(text: &str) -> Result<Page, String> {
         if !text.is_empty() && !text.ends_with('\n') {
             return Err("the last line does not end".to_owned());
@@ -37,7 +38,7 @@ impl Page {
         self.types.keys().map(String::as_str)
     }
 
-    /// The values of all series of that name which have these labels, among others.
+    /// The values of all series of that name with these labels, among others.
     pub fn values(&self, name: &str, labels: &[(&str, &str)]) -> Vec<f64> {
         let has = |series: &Series| {
             series.0 == name && labels.iter().all(|(n, value)| series.1.get(*n).is_some_and(|v| v == value))
@@ -51,7 +52,7 @@ impl Page {
         self.samples.get(&(name.to_owned(), labels)).copied()
     }
 
-    /// All series that carry this label, as they would be compared between two nodes.
+    /// All series that have this label, for a comparison of two nodes.
     pub fn samples_with(&self, label: &str, value: &str) -> BTreeMap<Series, u64> {
         let has = |series: &Series| series.1.get(label).is_some_and(|v| v == value);
         self.samples.iter().filter(|(series, _)| has(series)).map(|(s, value)| (s.clone(), value.to_bits())).collect()
@@ -63,7 +64,7 @@ struct Reader {
     types: BTreeMap<String, String>,
     helped: BTreeSet<String>,
     samples: BTreeMap<Series, f64>,
-    /// The family whose block this is, and its type once that was said.
+    /// The family of the current block, and its type once TYPE was read.
     current: String,
     current_type: Option<String>,
 }
@@ -125,7 +126,7 @@ impl Reader {
     }
 }
 
-/// Name, labels, and what follows them.
+/// Splits a line into name, labels and the rest.
 fn series(line: &str) -> Result<(String, BTreeMap<String, String>, &str), String> {
     let end = line.find(['{', ' ']).ok_or("neither labels nor a value")?;
     let (name, mut rest) = line.split_at(end);
@@ -154,7 +155,7 @@ fn series(line: &str) -> Result<(String, BTreeMap<String, String>, &str), String
     Ok((name.to_owned(), labels, rest))
 }
 
-/// A label's value up to its closing quote, unescaped, and what follows.
+/// Reads a label's value up to its closing quote, unescaped; returns it and the rest.
 fn quoted(text: &str) -> Result<(String, &str), String> {
     let mut value = String::new();
     let mut chars = text.char_indices();

@@ -1,4 +1,4 @@
-//! The binary as a child process whose output is read line by line, and which never outlives its test.
+//! The binary as a child process whose output is read line by line. It never outlives its test.
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
@@ -8,9 +8,9 @@ use std::thread::JoinHandle;
 
 use super::eventually;
 
-/// What a finished command left.
+/// The outcome of a finished command.
 pub struct Outcome {
-    /// Its exit code; `None` if a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     /// Standard output and standard error.
     pub output: String,
@@ -23,7 +23,7 @@ pub fn run(folder: &Path, arguments: &[&str]) -> Outcome {
     Outcome { code, output: process.output() }
 }
 
-/// Runs a bash script, which must succeed, and gives its standard output.
+/// Runs a bash script, which must succeed; returns its standard output.
 pub fn bash(script: &str) -> String {
     let output = Command::new("bash").args(["-c", script]).stdin(Stdio::null()).output().unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -31,7 +31,7 @@ pub fn bash(script: &str) -> String {
     out.into_owned()
 }
 
-/// Waits until a node gives up at its start: with an exit code, and words that name what is wrong.
+/// Waits until a node exits at start with an exit code and a message that names the error.
 pub fn gives_up(process: &mut Process, wrong: &str) {
     let code = process.wait().code();
     let output = process.output();
@@ -40,7 +40,7 @@ pub fn gives_up(process: &mut Process, wrong: &str) {
     assert!(!output.contains("panicked"), "{output}");
 }
 
-/// A running child. Killed when dropped; what it printed is shown if the test fails.
+/// A running child process. Killed on drop; its output is shown if the test fails.
 pub struct Process {
     child: Child,
     lines: Arc<Mutex<Vec<String>>>,
@@ -48,7 +48,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts the command with nothing on its standard input.
+    /// Starts the command with an empty standard input.
     pub fn spawn(command: &mut Command) -> Process {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("cannot start {command:?}: {error}"));
@@ -58,22 +58,22 @@ impl Process {
         Process { child, lines, readers: vec![out, err] }
     }
 
-    /// Its process id.
+    /// The process id.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// All lines so far, of standard output and standard error.
+    /// All lines of output so far, of standard output and standard error.
     pub fn lines(&self) -> Vec<String> {
         self.lines.lock().unwrap().clone()
     }
 
-    /// The same as one text.
+    /// All lines of output so far, as one text.
     pub fn output(&self) -> String {
         self.lines().join("\n")
     }
 
-    /// Waits for a line from which `pick` takes something; fails if the process ends before.
+    /// Waits for a line for which `pick` returns a value; fails if the process ends before.
     pub fn line<T>(&mut self, what: &str, pick: impl Fn(&str) -> Option<T>) -> T {
         eventually(what, || {
             let found = self.lines().iter().find_map(|line| pick(line));
@@ -96,13 +96,13 @@ impl Process {
         bash(&format!("kill -{name} {}", self.id()));
     }
 
-    /// `kill -9`, and waits until it is gone.
+    /// Kills the process with `kill -9`, and waits for its end.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 
-    /// Waits for its end and for the last of its output.
+    /// Waits for the end of the process and of its output.
     pub fn wait(&mut self) -> ExitStatus {
         let status = eventually("the process ends", || self.child.try_wait().unwrap());
         for reader in self.readers.drain(..) {
@@ -111,7 +111,7 @@ impl Process {
         status
     }
 
-    /// The most memory it ever had resident, in bytes.
+    /// The largest resident memory of the process, in bytes.
     pub fn memory_bytes_max(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
@@ -128,7 +128,7 @@ impl Drop for Process {
     }
 }
 
-/// Reads lines on a thread that ends with the pipe. Whatever is not UTF-8 is replaced: a test may look for it.
+/// Reads lines on a thread that ends with the pipe. Invalid UTF-8 is replaced: a test may look for it.
 fn collect(pipe: impl Read + Send + 'static, lines: &Arc<Mutex<Vec<String>>>) -> JoinHandle<()> {
     let lines = lines.clone();
     std::thread::spawn(move || {

@@ -1,10 +1,10 @@
-//! Bodies in the protobuf format, byte by byte.
+//! Bodies in the protobuf format, built byte by byte.
 
-/// The media type of a body in it.
+/// The media type of these bodies.
 pub const MEDIA_TYPE: &str =
     "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
 
-/// A counter of value 7 with an exemplar, which text does not carry. `name` and `trace` are short.
+/// A counter of value 7 with an exemplar, which text cannot express. `name` and `trace` are short.
 pub fn counter_with_exemplar(name: &str, trace: &str) -> Vec<u8> {
     let field = |tag: u8, bytes: &[u8]| [&[tag, u8::try_from(bytes.len()).unwrap()], bytes].concat();
     let double = |tag: u8, value: f64| [&[tag], &value.to_le_bytes()[..]].concat();

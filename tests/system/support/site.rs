@@ -1,4 +1,4 @@
-//! A certificate authority and the nodes that it speaks for, made as the README's deployment makes them.
+//! A certificate authority and its nodes, set up as in the README's deployment.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -7,13 +7,13 @@ use super::node::Role;
 use super::process::run;
 use super::{Folder, Node};
 
-/// A folder with an authority, a hub's certificate, and whatever edges are asked for.
+/// A folder with an authority, a hub's certificate, and the certificates of edges as needed.
 pub struct Site {
     folder: Folder,
 }
 
 impl Site {
-    /// Makes the authority and a certificate for a hub at 127.0.0.1.
+    /// Creates the authority and a certificate for a hub at 127.0.0.1.
     pub fn new() -> Site {
         let site = Site { folder: Folder::new() };
         site.pki(&["init"]);
@@ -47,7 +47,7 @@ impl Site {
         self.folder.path()
     }
 
-    /// A file of the site's `certs`.
+    /// A file in the site's folder `certs`.
     pub fn cert(&self, name: &str) -> PathBuf {
         self.path().join("certs").join(name)
     }
@@ -58,7 +58,7 @@ impl Site {
         assert_eq!(outcome.code, Some(0), "pki {arguments:?}: {}", outcome.output);
     }
 
-    /// A hub, not started yet.
+    /// A hub that is not started yet.
     pub fn hub(&self) -> Node {
         let config = self.hub_config("hub");
         Node::new(Role::Hub, self.path(), "hub", &config)
@@ -89,7 +89,7 @@ impl Site {
     }
 }
 
-/// The configuration of an edge. It dials again sooner than by default: no test waits for the patience of a real one.
+/// The configuration of an edge. It dials again sooner than by default, so that tests need not wait.
 pub fn edge_config(store: &Path, hub: SocketAddr, ca: &Path, cert: &Path, key: &Path) -> String {
     format!(
         "[web]\nlisten_address = [\"127.0.0.1:0\"]\n[storage]\npath = {store:?}\n[[uplink]]\nhub = \"{hub}\"\n\

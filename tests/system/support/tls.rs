@@ -1,4 +1,4 @@
-//! A TLS client that shows what it does: a connection for requests written by hand.
+//! A TLS client for hand-written requests.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,10 +11,10 @@ use rustls_pki_types::{CertificateDer, ServerName};
 
 use super::http;
 
-/// A connection.
+/// A TLS connection.
 pub type Connection = StreamOwned<ClientConnection, TcpStream>;
 
-/// Connects to a server with a certificate of that authority, asking for a protocol such as `h2`.
+/// Connects to a server with a certificate from that authority, and requests a protocol such as `h2` by ALPN.
 pub fn connect(server: SocketAddr, ca: &Path, protocol: &[u8]) -> Connection {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
@@ -29,7 +29,7 @@ pub fn connect(server: SocketAddr, ca: &Path, protocol: &[u8]) -> Connection {
     stream
 }
 
-/// Sends a request on an HTTP/1.1 connection that is kept, and gives the status of the answer, whose body must be short.
+/// Sends a request on a kept-alive HTTP/1.1 connection; returns the status of the response, whose body must be short.
 pub fn ask(stream: &mut (impl Read + Write), request: &str) -> u16 {
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = Vec::new();
@@ -44,7 +44,7 @@ pub fn ask(stream: &mut (impl Read + Write), request: &str) -> u16 {
     head.split(' ').nth(1).unwrap().parse().unwrap()
 }
 
-/// The serial numbers of the certificates that the server shows.
+/// The serial numbers of the certificates that the server presents.
 pub fn certificate(stream: &Connection) -> Vec<u8> {
     stream.conn.peer_certificates().unwrap()[0].to_vec()
 }

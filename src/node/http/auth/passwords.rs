@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_does_not_wait_for_it_finds_it_done() {
+    async fn a_client_that_disconnects_finds_its_password_verified() {
         let (users, verifier) = (users(&[("alice", "correct")]), verifier());
         {
             let mut asked = std::pin::pin!(verifier.verify(&users, "alice", b"correct"));
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn those_who_wait_are_bounded() {
+    async fn waiting_requests_are_limited() {
         let (users, verifier) = (users(&[("alice", "correct")]), Arc::new(verifier()));
         let permit = verifier.hashing.clone().acquire_owned().await.unwrap();
         let mut waiting = tokio::task::JoinSet::new();
