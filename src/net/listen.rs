@@ -153,7 +153,7 @@ where
 }
 
 fn refuse(stream: &TcpStream, peer: SocketAddr, refusal: &[u8]) {
-    debug!(%peer, "connection refused: there are as many as may be");
+    debug!(%peer, "connection refused: the limit on connections is reached");
     // The send buffer of a fresh socket takes a few hundred bytes at once. Otherwise the connection is closed without a
     // response.
     let _ = stream.try_write(refusal);
@@ -180,7 +180,7 @@ async fn drain(mut connections: JoinSet<()>, timeout: Duration) {
         }
     };
     if tokio::time::timeout(timeout, ended).await.is_err() {
-        warn!(connections = connections.len(), "cutting connections that did not end in time");
+        warn!(connections = connections.len(), "closing connections that did not end in time");
         connections.shutdown().await;
     }
 }

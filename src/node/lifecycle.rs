@@ -159,7 +159,7 @@ impl Node {
         let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
         let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
         let render_thread = RenderThread::start()
-            .map_err(|error| StartError::System(format!("no thread to print scrapes: {error}")))?;
+            .map_err(|error| StartError::System(format!("no thread to render scrapes: {error}")))?;
         let threads = [Threads::for_gateway(), Threads::for_links()];
         let [web_threads, link_threads] =
             threads.map(|threads| threads.map_err(|error| StartError::System(format!("no threads: {error}"))));
@@ -219,7 +219,7 @@ impl Node {
             info!(face = "edge", %address, "listening");
         }
         if options.uplinks.is_empty() && options.hub.is_none() {
-            info!("no hub to send to: what is pushed stays here");
+            info!("no hub is configured: pushes stay on this node");
         }
         Ok(node)
     }
@@ -366,7 +366,7 @@ impl Node {
         info!("configuration and certificates read again");
         let waiting = needs_restart(&self.reloadable.flags, &options.flags);
         if !waiting.is_empty() {
-            warn!(keys = waiting.join(","), "changed in the configuration, and taken only when the node is restarted");
+            warn!(keys = waiting.join(","), "changed options need a restart");
         }
         Ok(())
     }
@@ -381,7 +381,7 @@ impl Node {
         let Some(web) = &self.reloadable.web else { return Ok(()) };
         web.check(&options.web.security, false)?;
         web.replace(&options.web.security, protection::acceptor(&options.web.security)?);
-        info!("what protects the gateway was read again");
+        info!("certificates and rules of the gateway read again");
         Ok(())
     }
 
@@ -399,7 +399,7 @@ impl Node {
             }
         };
         if timeout(self.drain_timeout, delivered).await.is_err() {
-            warn!("not all was sent in time: the rest is sent after the next start");
+            warn!("some changes were not acknowledged in time: they are sent after the next start");
         }
         self.links.stop().await;
         drop(self.link_threads);

@@ -79,6 +79,6 @@ pub fn processors() -> usize {
 /// works, but pushes wait longer.
 pub fn lower_priority() {
     if let Err(error) = rustix::process::nice(NICENESS) {
-        debug!(%error, "a thread cannot give way to others");
+        debug!(%error, "the priority of a thread cannot be lowered");
     }
 }

@@ -81,8 +81,8 @@ async fn serve_encrypted<H: Handler>(
         Ok(Ok(Some((stream, Protocol::Http1)))) => serve_connection(stream, peer, handler, limits, stop).await,
         Ok(Ok(Some((stream, Protocol::Http2)))) => serve_http2(stream, peer, handler, limits, stop).await,
         Ok(Ok(None)) => debug!(%peer, "HTTP without TLS"),
-        Ok(Err(error)) => debug!(%peer, %error, "no connection"),
-        Err(_) => debug!(%peer, "no connection: the TLS handshake did not end in time (limits.header_timeout)"),
+        Ok(Err(error)) => debug!(%peer, %error, "connection failed"),
+        Err(_) => debug!(%peer, "connection failed: the TLS handshake did not end in time (limits.header_timeout)"),
     }
 }
 

@@ -64,7 +64,7 @@ fn run(queue: &mpsc::Receiver<RenderJob>) {
         }));
         match rendered {
             Ok(rendered) => drop(reply.send(rendered)),
-            Err(_) => error!("a page could not be printed; its connection is ended"),
+            Err(_) => error!("a scrape could not be rendered; its connection is closed"),
         }
     }
 }
@@ -97,7 +97,7 @@ impl Stream for RenderedParts {
                 Some(Ok(part))
             }
             Ok((_, None)) => None,
-            Err(_) => Some(Err(io::Error::other("the page could not be printed"))),
+            Err(_) => Some(Err(io::Error::other("the scrape could not be rendered"))),
         })
     }
 }

@@ -83,10 +83,10 @@ impl HttpServer {
             (false, false) => return Ok(()),
         };
         if asked {
-            warn!(no_longer = lost, "the gateway no longer asks for what it asked for");
+            warn!(no_longer = lost, "the gateway stops requiring credentials that it required before");
             return Ok(());
         }
-        let text = format!("{lost} would no longer be asked for: send SIGHUP, or POST /-/reload, if that is meant");
+        let text = format!("{lost} would no longer be required: send SIGHUP, or POST /-/reload, if that is intended");
         Err(StartError::Restart(text))
     }
 
