@@ -50,7 +50,8 @@ impl Budget {
     }
 
     /// Bytes that are reserved now.
-    pub fn used_bytes(&self) -> u64 {
+    #[cfg(test)]
+    pub(crate) fn used_bytes(&self) -> u64 {
         self.0.bytes.load(Ordering::Relaxed)
     }
 }

@@ -27,11 +27,11 @@ use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::budget::{Budget, Exhausted, Reservation};
 use super::listen::{self, Accepting, Slots};
-use super::stop::Stop;
 use super::timeouts::{InFlight, PhaseTracker, TimeoutStream, Timeouts};
 
 pub mod encrypted;
@@ -73,7 +73,12 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 /// Serves connections until `stop`, then finishes the open requests.
-pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>, limits: Arc<HttpLimits>, stop: Stop) {
+pub async fn serve<H: Handler>(
+    listener: TcpListener,
+    handler: Arc<H>,
+    limits: Arc<HttpLimits>,
+    stop: CancellationToken,
+) {
     let accepting = Accepting { slots: limits.slots.clone(), refusal: REFUSAL, drain_timeout: limits.drain_timeout };
     let serve_one = {
         let stop = stop.clone();
@@ -82,8 +87,13 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>, limits: A
     listen::accept(listener, accepting, stop, serve_one).await;
 }
 
-async fn serve_connection<S, H>(stream: S, peer: SocketAddr, handler: Arc<H>, limits: Arc<HttpLimits>, mut stop: Stop)
-where
+async fn serve_connection<S, H>(
+    stream: S,
+    peer: SocketAddr,
+    handler: Arc<H>,
+    limits: Arc<HttpLimits>,
+    stop: CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
 {
@@ -97,7 +107,7 @@ where
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = stop.stopped() => {
+        () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

@@ -10,10 +10,10 @@ use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::address::ListenAddress;
-use super::stop::Stop;
 
 /// Pause of the accept loop when the system has no file handle left. Accepting works again when some are closed.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -80,25 +80,16 @@ pub fn passed() -> io::Result<Vec<TcpListener>> {
 
 /// A limit on connections, shared by several listeners. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Slots {
-    free: Arc<Semaphore>,
-    connections_max: usize,
-}
+pub struct Slots(Arc<Semaphore>);
 
 impl Slots {
     /// A limit of that many connections.
     pub fn new(connections_max: usize) -> Self {
-        let connections_max = connections_max.min(Semaphore::MAX_PERMITS);
-        Self { free: Arc::new(Semaphore::new(connections_max)), connections_max }
-    }
-
-    /// Connections that are open now.
-    pub fn taken(&self) -> usize {
-        self.connections_max - self.free.available_permits()
+        Self(Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))))
     }
 
     fn take(&self) -> Option<OwnedSemaphorePermit> {
-        self.free.clone().try_acquire_owned().ok()
+        self.0.clone().try_acquire_owned().ok()
     }
 }
 
@@ -115,7 +106,7 @@ pub struct Accepting {
 
 /// Accepts connections until `stop`, then waits for them to end. `serve` makes the future of one connection, which has
 /// to watch `stop` itself for a graceful end.
-pub async fn accept<F, Fut>(listener: TcpListener, accepting: Accepting, mut stop: Stop, mut serve: F)
+pub async fn accept<F, Fut>(listener: TcpListener, accepting: Accepting, stop: CancellationToken, mut serve: F)
 where
     F: FnMut(TcpStream, SocketAddr) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
@@ -124,7 +115,7 @@ where
     loop {
         tokio::select! {
             biased;
-            () = stop.stopped() => break,
+            () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
                 Ok((stream, peer)) => match accepting.slots.take() {
                     Some(slot) => {
@@ -139,7 +130,7 @@ where
                     }
                     None => refuse(&stream, peer, accepting.refusal),
                 },
-                Err(error) => pause(&error, &mut stop).await,
+                Err(error) => pause(&error, &stop).await,
             },
         }
         // Finished tasks are joined when the next connection arrives: a wake-up for each would cost as much as the
@@ -160,13 +151,13 @@ fn refuse(stream: &TcpStream, peer: SocketAddr, refusal: &[u8]) {
 }
 
 /// A connection that ended before it was accepted needs no attention; a lack of file handles does.
-async fn pause(error: &io::Error, stop: &mut Stop) {
+async fn pause(error: &io::Error, stop: &CancellationToken) {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
         _ => {
             warn!(%error, "cannot accept connections; trying again");
             tokio::select! {
-                () = stop.stopped() => {}
+                () = stop.cancelled() => {}
                 () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
             }
         }
@@ -198,7 +189,6 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     use super::*;
-    use crate::net::stop;
 
     async fn loopback() -> (TcpListener, SocketAddr) {
         let listener = bind(&"127.0.0.1:0".parse().unwrap(), "web.listen_address").await.unwrap();
@@ -228,10 +218,10 @@ mod tests {
     #[tokio::test]
     async fn one_connection_too_many_is_refused_and_a_stop_closes_the_rest() {
         let (listener, address) = loopback().await;
-        let (stopper, stop) = stop::channel();
+        let stop = CancellationToken::new();
         let accepting = accepting(1);
         let slots = accepting.slots.clone();
-        let served = tokio::spawn(accept(listener, accepting, stop, |mut stream, _| async move {
+        let served = tokio::spawn(accept(listener, accepting, stop.clone(), |mut stream, _| async move {
             // This connection ignores the stop signal.
             while let Ok(1..) = stream.read(&mut [0; 8]).await {
                 let _ = stream.write_all(b"ok").await;
@@ -244,17 +234,17 @@ mod tests {
         let mut told = String::new();
         second.read_to_string(&mut told).await.unwrap();
         assert_eq!(told, "full");
-        assert_eq!(slots.taken(), 1);
-        stopper.stop();
+        assert_eq!(slots.0.available_permits(), 0);
+        stop.cancel();
         served.await.unwrap();
-        assert_eq!(slots.taken(), 0);
+        assert_eq!(slots.0.available_permits(), 1);
         assert!(TcpStream::connect(address).await.is_err());
     }
 
     #[tokio::test]
     async fn a_slot_is_free_again_when_its_connection_ends() {
         let (listener, address) = loopback().await;
-        let (_stopper, stop) = stop::channel();
+        let stop = CancellationToken::new();
         let served = tokio::spawn(accept(listener, accepting(1), stop, |mut stream, _| async move {
             let _ = stream.write_all(b"ok").await;
             let _ = stream.read(&mut [0; 1]).await;

@@ -1,7 +1,7 @@
 //! Layer 4: the sockets. Listeners and dialling, TLS and certificates, the WebSocket of the link, the HTTP server and
 //! its limits.
 //!
-//! Read in this order: [`stop`] (the shutdown signal), [`address`], [`listen`] and [`dial`] (how a connection is made),
+//! Read in this order: [`address`], [`listen`] and [`dial`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
 //! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] and
 //! [`budget`] (the gateway's server).
@@ -19,7 +19,6 @@ pub mod dial;
 pub mod http;
 pub mod identity;
 pub mod listen;
-pub mod stop;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod timeouts;

@@ -13,6 +13,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::certificates::{Certificates, LoadedCredentials, load_credentials};
@@ -40,7 +41,6 @@ use crate::net::address::HostPort;
 use crate::net::budget::Budget;
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting, Slots};
-use crate::net::stop::{self, Stop, Stopper};
 use crate::net::timeouts::Timeouts;
 use crate::net::tls::{Acceptor, Connector, Credentials};
 use crate::session::HubConfig;
@@ -70,26 +70,23 @@ pub struct Node {
 
 /// Tasks that end together.
 struct TaskGroup {
-    stopper: Stopper,
+    stop: CancellationToken,
     tasks: JoinSet<()>,
     runtime: Handle,
 }
 
 impl TaskGroup {
     fn on(runtime: &Handle) -> Self {
-        Self { stopper: stop::channel().0, tasks: JoinSet::new(), runtime: runtime.clone() }
+        Self { stop: CancellationToken::new(), tasks: JoinSet::new(), runtime: runtime.clone() }
     }
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         self.tasks.spawn_on(task, &self.runtime);
     }
 
-    fn watch(&self) -> Stop {
-        self.stopper.watch()
-    }
-
-    async fn stop(&mut self) {
-        self.stopper.stop();
+    /// Cancels the tasks and waits for their end.
+    async fn finish(&mut self) {
+        self.stop.cancel();
         while let Some(ended) = self.tasks.join_next().await {
             if let Err(error) = ended {
                 error!(%error, "a task of the node failed");
@@ -244,7 +241,7 @@ impl Node {
                 state: state.clone(),
                 hub_links: self.reloadable.hub.clone(),
             };
-            self.links.spawn(task.run(self.links.watch()));
+            self.links.spawn(task.run(self.links.stop.clone()));
             self.reloadable.connectors.push((connector, uplink.hub.clone()));
             self.uplinks.push(state);
         }
@@ -281,7 +278,7 @@ impl Node {
             let accepting =
                 Accepting { slots: slots.clone(), refusal: b"", drain_timeout: options.limits.drain_timeout };
             let listener = adopt(&self.link_threads, listener)?;
-            self.links.spawn(hub_links.clone().serve(listener, accepting, self.links.watch()));
+            self.links.spawn(hub_links.clone().serve(listener, accepting, self.links.stop.clone()));
         }
         self.reloadable.hub = Some(hub_links);
         Ok(())
@@ -309,18 +306,18 @@ impl Node {
         let web = HttpServer::new(&options.web.security, service, secret()?);
         for listener in listeners {
             let listener = adopt(&self.web_threads, listener)?;
-            self.web.spawn(web.serve(listener, http.clone(), self.web.watch()));
+            self.web.spawn(web.serve(listener, http.clone(), self.web.stop.clone()));
         }
         self.reloadable.web = Some(web);
         Ok(())
     }
 
     fn start_sweeper(&mut self) {
-        let (writer, mut stop) = (self.writer.clone(), self.links.watch());
+        let (writer, stop) = (self.writer.clone(), self.links.stop.clone());
         self.links.spawn(async move {
             loop {
                 tokio::select! {
-                    () = stop.stopped() => return,
+                    () = stop.cancelled() => return,
                     () = tokio::time::sleep(SWEEP_INTERVAL) => writer.sweep().await,
                 }
             }
@@ -390,7 +387,7 @@ impl Node {
     pub async fn stop(mut self) {
         // Pending commands fail now, so that their requests get a response.
         drop(self.commands);
-        self.web.stop().await;
+        self.web.finish().await;
         drop(self.web_threads);
         let head = *self.writer.subscribe(Scope::Shown).borrow();
         let delivered = async {
@@ -401,7 +398,7 @@ impl Node {
         if timeout(self.drain_timeout, delivered).await.is_err() {
             warn!("some changes were not acknowledged in time: they are sent after the next start");
         }
-        self.links.stop().await;
+        self.links.finish().await;
         drop(self.link_threads);
         self.writer.stop().await;
         // The render thread is not joined: it has no state, and ends when its last handle is dropped.

@@ -17,6 +17,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::*;
@@ -50,7 +51,7 @@ pub async fn serve<H: Handler>(
     handler: Arc<H>,
     acceptor: Arc<WebAcceptor>,
     limits: Arc<HttpLimits>,
-    stop: Stop,
+    stop: CancellationToken,
 ) {
     // A client beyond the limit expects TLS, so its connection is closed without a response.
     let accepting = Accepting { slots: limits.slots.clone(), refusal: b"", drain_timeout: limits.drain_timeout };
@@ -70,12 +71,12 @@ async fn serve_encrypted<H: Handler>(
     handler: Arc<H>,
     acceptor: Arc<WebAcceptor>,
     limits: Arc<HttpLimits>,
-    mut stop: Stop,
+    stop: CancellationToken,
 ) {
     let accepted = tokio::select! {
         biased;
         accepted = tokio::time::timeout(limits.timeouts.header_timeout, handshake(stream, &acceptor)) => accepted,
-        () = stop.stopped() => return,
+        () = stop.cancelled() => return,
     };
     match accepted {
         Ok(Ok(Some((stream, Protocol::Http1)))) => serve_connection(stream, peer, handler, limits, stop).await,
@@ -112,7 +113,7 @@ pub(super) async fn serve_http2<S, H>(
     peer: SocketAddr,
     handler: Arc<H>,
     limits: Arc<HttpLimits>,
-    mut stop: Stop,
+    stop: CancellationToken,
 ) where
     S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     H: Handler,
@@ -140,7 +141,7 @@ pub(super) async fn serve_http2<S, H>(
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = stop.stopped() => {
+        () = stop.cancelled() => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }

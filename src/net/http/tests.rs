@@ -4,9 +4,9 @@ use futures_util::stream::iter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::net::stop::{self, Stopper};
 
 const TIMEOUTS: Timeouts = Timeouts {
     header_timeout: Duration::from_secs(10),
@@ -49,12 +49,12 @@ impl Handler for Echo {
 }
 
 /// Serves one connection over a pipe.
-fn connection(limits: HttpLimits) -> (DuplexStream, Stopper) {
+fn connection(limits: HttpLimits) -> (DuplexStream, CancellationToken) {
     let (near, far) = tokio::io::duplex(64 << 10);
-    let (stopper, stop) = stop::channel();
+    let stop = CancellationToken::new();
     let peer = ([127, 0, 0, 1], 1).into();
-    tokio::spawn(serve_connection(far, peer, Arc::new(Echo), Arc::new(limits), stop));
-    (near, stopper)
+    tokio::spawn(serve_connection(far, peer, Arc::new(Echo), Arc::new(limits), stop.clone()));
+    (near, stop)
 }
 
 async fn ask(stream: &mut DuplexStream, request: &str) -> String {
@@ -197,17 +197,17 @@ async fn a_body_in_parts_arrives_whole_or_is_broken_off() {
 
 #[tokio::test(start_paused = true)]
 async fn stopping_answers_what_was_begun() {
-    let (mut stream, stopper) = connection(limits());
+    let (mut stream, stop) = connection(limits());
     stream.write_all(b"GET /slow HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    stopper.stop();
+    stop.cancel();
     let (answer, seconds) = rest(&mut stream).await;
     assert!(answer.ends_with("done") && answer.contains("connection: close"), "{answer}");
     assert_eq!(seconds, 19);
 
-    let (mut idle, stopper) = connection(limits());
+    let (mut idle, stop) = connection(limits());
     ask(&mut idle, &post("/echo", "a")).await;
-    stopper.stop();
+    stop.cancel();
     assert_eq!(rest(&mut idle).await.1, 0);
 }
 
@@ -215,9 +215,9 @@ async fn stopping_answers_what_was_begun() {
 async fn sockets_are_served_within_the_bound_and_closed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let (stopper, stop) = stop::channel();
+    let stop = CancellationToken::new();
     let limits = HttpLimits { drain_timeout: Duration::from_millis(1), ..limits() };
-    let server = tokio::spawn(serve(listener, Arc::new(Echo), Arc::new(limits), stop));
+    let server = tokio::spawn(serve(listener, Arc::new(Echo), Arc::new(limits), stop.clone()));
     let mut guard = Vec::new();
     for _ in 0..2 {
         let mut stream = TcpStream::connect(address).await.unwrap();
@@ -232,7 +232,7 @@ async fn sockets_are_served_within_the_bound_and_closed() {
     assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("limits.connections_max"), "{told}");
     let (head, body) = told.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
-    stopper.stop();
+    stop.cancel();
     server.await.unwrap();
 }
 

@@ -5,13 +5,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::future::Either;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::auth::guard::Guard;
 use super::protection::Protection;
 use super::service::Service;
 use crate::net::http::{self, HttpLimits, encrypted};
-use crate::net::stop::Stop;
 use crate::net::tls::web::{ClientAuth, WebAcceptor, WebTls};
 use crate::node::error::StartError;
 use crate::node::options::WebSecurity;
@@ -53,7 +53,7 @@ impl HttpServer {
         &self,
         listener: TcpListener,
         limits: Arc<HttpLimits>,
-        stop: Stop,
+        stop: CancellationToken,
     ) -> impl Future<Output = ()> + Send + use<> {
         let guard = self.guard.clone();
         match self.acceptor.clone() {

@@ -12,13 +12,13 @@ use futures_util::stream::FuturesOrdered;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::compression::{Deflater, Inflater};
 use crate::exposition::protobuf::is_raw_metric;
 use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
-use crate::net::stop::Stop;
 use crate::net::websocket::{Connection, Receiver, Sender, WebSocketError};
 use crate::node::clock::Clock;
 use crate::node::draft::Chain;
@@ -155,7 +155,7 @@ pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     heads: Option<watch::Receiver<Revision>>,
     observer: &mut impl SessionObserver,
     context: &LinkContext,
-    mut stop: Stop,
+    stop: CancellationToken,
     mut dropped: Option<watch::Receiver<Option<Refused>>>,
 ) -> Closed {
     let Connection { sender, mut receiver } = connection;
@@ -204,7 +204,7 @@ pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
                 Done::Failed(text) => Event::CommitFailed(text),
             },
             () = sleep_until(deadline) => Event::Tick,
-            () = stop.stopped() => Event::Stop(Refused {
+            () = stop.cancelled() => Event::Stop(Refused {
                 reason: CloseReason::Shutdown,
                 text: "the node is shutting down".into(),
                 retry_after_ms: None,

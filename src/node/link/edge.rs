@@ -10,6 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Schedule;
@@ -20,7 +21,6 @@ use super::status::UplinkStatus;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
-use crate::net::stop::Stop;
 use crate::net::tls::Connector;
 use crate::node::clock::Clock;
 use crate::node::options::{LinkOptions, UplinkOptions};
@@ -75,14 +75,14 @@ impl EndedAttempt {
 
 impl UplinkTask {
     /// Runs until told to stop. A conversation ends itself then, with a farewell to the hub.
-    pub async fn run(self, mut stop: Stop) {
+    pub async fn run(self, stop: CancellationToken) {
         let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
         let mut heads = self.writer.subscribe(Scope::Shown);
         // Whether the hub holds what is there already is not known before it says so.
         let (head, now_ns) = (*heads.borrow_and_update(), self.clock.wall_ns());
         self.state.update(|link| link.lag.moved(head, now_ns));
-        while !stop.is_stopped() {
-            let Some(dialled) = self.tracking_lag(self.dial(), &mut heads, &mut stop).await else { break };
+        while !stop.is_cancelled() {
+            let Some(dialled) = self.tracking_lag(self.dial(), &mut heads, &stop).await else { break };
             let ended = match dialled {
                 Ok(dialled) => self.catch_panic(self.drive(dialled, heads.clone(), stop.clone())).await,
                 Err(error) => EndedAttempt::early(error.to_string()),
@@ -94,11 +94,11 @@ impl UplinkTask {
                 Some(asked) => schedule.next_wait_of(asked),
                 None => schedule.next_wait(),
             };
-            if stop.is_stopped() {
+            if stop.is_cancelled() {
                 break;
             }
             self.report(&ended.text, wait, ended.progress.since.is_some());
-            if self.tracking_lag(sleep(wait), &mut heads, &mut stop).await.is_none() {
+            if self.tracking_lag(sleep(wait), &mut heads, &stop).await.is_none() {
                 break;
             }
         }
@@ -123,7 +123,7 @@ impl UplinkTask {
     }
 
     /// One conversation, until it is over.
-    async fn drive(&self, dialled: Dialled, heads: watch::Receiver<Revision>, stop: Stop) -> EndedAttempt {
+    async fn drive(&self, dialled: Dialled, heads: watch::Receiver<Revision>, stop: CancellationToken) -> EndedAttempt {
         let Dialled { connection, peer, wire } = dialled;
         debug!(hub = %self.options.hub, %peer, "connected");
         let volume = Arc::<Traffic>::default();
@@ -178,13 +178,13 @@ impl UplinkTask {
         &self,
         other: impl Future<Output = T>,
         heads: &mut watch::Receiver<Revision>,
-        stop: &mut Stop,
+        stop: &CancellationToken,
     ) -> Option<T> {
         let mut other = pin!(other);
         loop {
             tokio::select! {
                 done = &mut other => return Some(done),
-                () = stop.stopped() => return None,
+                () = stop.cancelled() => return None,
                 Ok(()) = heads.changed() => {
                     let head = *heads.borrow_and_update();
                     self.state.update(|link| link.lag.moved(head, self.clock.wall_ns()));

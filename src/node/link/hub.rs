@@ -8,6 +8,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::driver::{End, LinkContext, Note, SessionObserver, drive};
@@ -18,7 +19,6 @@ use crate::model::{LabelSet, Revision, StoreId};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
-use crate::net::stop::Stop;
 use crate::net::tls::{Acceptor, TlsPeer};
 use crate::net::websocket;
 use crate::node::clock::Clock;
@@ -118,21 +118,20 @@ impl SessionTable {
 
 impl HubLinks {
     /// Takes edges until told to stop.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener, accepting: Accepting, stop: Stop) {
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, accepting: Accepting, stop: CancellationToken) {
         let serve_one = {
             let stop = stop.clone();
-            move |stream, address| self.clone().connection(stream, address, stop.clone())
+            move |stream, address| self.clone().connection(stream, address, stop.child_token())
         };
         listen::accept(listener, accepting, stop, serve_one).await;
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stop: Stop) {
+    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stop: CancellationToken) {
         let stream = Counted::new(stream);
         let wire = stream.traffic().clone();
-        let mut stopping = stop.clone();
         let handshaken = tokio::select! {
             handshaken = timeout(self.handshake_timeout, self.handshake(stream)) => handshaken,
-            () = stopping.stopped() => return debug!(%address, "connection dropped: the node is shutting down"),
+            () = stop.cancelled() => return debug!(%address, "connection dropped: the node is shutting down"),
         };
         let (connection, peer) = match handshaken {
             Ok(Ok(handshaken)) => handshaken,

@@ -1,10 +1,10 @@
 //! The driver against a peer that is bytes in memory.
 
 use tokio::io::DuplexStream;
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::model::{Epoch, LabelSet, NodeId};
-use crate::net::stop;
 use crate::net::websocket::{accept, connect};
 use crate::session::{EdgeConfig, HubConfig};
 use crate::store::{Identity, Rules, Store};
@@ -42,9 +42,8 @@ async fn told(messages: Vec<Message>) -> Close {
     let address = "localhost:9443".parse().unwrap();
     let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
     let hub = End::Hub(Box::new(Hub::new(HubConfig::default(), context.now())));
-    let (_stop, stopped) = stop::channel();
     let mut observer = Open(watch::channel(Revision(0)).0);
-    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, stopped, None);
+    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
     tokio::join!(serve, last_word(near.unwrap(), messages)).1
 }
 
@@ -107,8 +106,8 @@ async fn what_the_peer_said_last_is_heard_though_nothing_can_be_sent_any_more() 
         let context = context();
         let config = EdgeConfig::default();
         let edge = End::Edge(Box::new(Edge::new(config, info(1), context.now())));
-        let ((_stop, stopped), mut observer) = (stop::channel(), Open(watch::channel(Revision(0)).0));
-        let closed = drive(edge, near.unwrap(), None, &mut observer, &context, stopped, None).await;
+        let mut observer = Open(watch::channel(Revision(0)).0);
+        let closed = drive(edge, near.unwrap(), None, &mut observer, &context, CancellationToken::new(), None).await;
         assert_eq!((closed.reason, closed.retry_after_ms), (CloseReason::Storage, Some(5_000)), "{}", closed.text);
     }
 }
