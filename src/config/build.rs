@@ -15,9 +15,9 @@ use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
 use crate::node::options::{
     DialOptions, EdgeOptions, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions, NodeRole,
-    PushOptions, SEND_INTERVAL_MAX, StorageOptions, UplinkOptions, WebOptions, heartbeat_interval,
+    PushOptions, SEND_INTERVAL_MAX, StorageOptions, UplinkOptions, WebOptions, heartbeat_interval, send_interval,
 };
-use crate::session::MESSAGE_BYTES_MIN;
+use crate::session::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
 use crate::{exposition, store};
 
 pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
@@ -219,7 +219,7 @@ fn uplink<'a>(reader: &mut Reader<'a>, section: Section<'a>, named: Option<HostP
         let text = format!("backoff_min must not be longer than backoff_max ({})", dialling.backoff_max.to_text());
         reader.mistake(section, "backoff_min", text);
     }
-    let send_interval = reader.value(section, "send_interval", Pause(Duration::ZERO)).0;
+    let send_interval = reader.value(section, "send_interval", Pause(send_interval())).0;
     if send_interval > SEND_INTERVAL_MAX {
         let text = format!("the interval must be {} or less", SEND_INTERVAL_MAX.to_text());
         reader.mistake(section, "send_interval", text);
@@ -243,7 +243,8 @@ pub(super) fn is_hub(reader: &Reader<'_>) -> bool {
     reader.section(reader.root(), "hub").is_there() || reader.has_flags_in("hub").is_some()
 }
 
-const HEARTBEATS: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
+const HEARTBEATS: std::ops::RangeInclusive<Duration> =
+    Duration::from_nanos(HEARTBEAT_NS_MIN)..=Duration::from_nanos(HEARTBEAT_NS_MAX);
 
 /// What a hub is told. A file that is an edge's is named as such, rather than all that it lacks.
 pub(super) fn hub(reader: &mut Reader<'_>, is_hub: bool) -> Option<HubOptions> {

@@ -236,6 +236,11 @@ pub struct UplinkOptions {
 /// The longest `send_interval` allowed: a node that shuts down must still deliver its changes.
 pub const SEND_INTERVAL_MAX: Duration = Duration::from_secs(10);
 
+/// The default shortest time between two updates.
+pub fn send_interval() -> Duration {
+    Duration::from_nanos(session::Config::default().send_interval_ns)
+}
+
 /// The limits and pauses of dialling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialOptions {

@@ -31,4 +31,4 @@ pub use event::{
 };
 pub use hub::Hub;
 pub use lag::Lag;
-pub use peer::MESSAGE_BYTES_MIN;
+pub use peer::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};

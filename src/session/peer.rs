@@ -14,9 +14,9 @@ use super::sending::Sending;
 /// Heartbeats missed by a peer that is taken for dead.
 pub(super) const HEARTBEATS_MISSED_MAX: u64 = 3;
 /// Heartbeats are between these apart.
-pub(super) const HEARTBEAT_NS_MIN: u64 = 100 * MILLISECOND_NS;
+pub const HEARTBEAT_NS_MIN: u64 = 100 * MILLISECOND_NS;
 /// See [`HEARTBEAT_NS_MIN`].
-pub(super) const HEARTBEAT_NS_MAX: u64 = 60_000 * MILLISECOND_NS;
+pub const HEARTBEAT_NS_MAX: u64 = 60_000 * MILLISECOND_NS;
 /// The smallest bound on messages that a peer may have.
 pub const MESSAGE_BYTES_MIN: u64 = 64 << 10;
 /// When a peer shall come back whose changes could not be made durable, in milliseconds: a full disk is not emptied by
