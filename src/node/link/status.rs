@@ -332,6 +332,8 @@ fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &LinkStatus)]) -> Vec<Famil
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt;
+
     use super::*;
 
     #[test]
@@ -353,13 +355,15 @@ mod tests {
         let uplink = UplinkStatus::new("hub:9443".into());
         uplink.delivered(Revision(9)).await;
         uplink.update(|link| link.connected = true);
-        let deliver = async {
-            tokio::task::yield_now().await;
-            uplink.update(|link| link.acknowledged = Revision(8));
+        let mut delivered = pin!(uplink.delivered(Revision(9)));
+        assert!(delivered.as_mut().now_or_never().is_none(), "nothing is acknowledged");
+        uplink.update(|link| link.acknowledged = Revision(8));
+        assert!(delivered.as_mut().now_or_never().is_none(), "a revision is missing");
+        let acknowledge = async {
             tokio::task::yield_now().await;
             uplink.update(|link| link.acknowledged = Revision(9));
         };
-        tokio::join!(uplink.delivered(Revision(9)), deliver);
+        tokio::join!(delivered, acknowledge);
         uplink.update(|link| link.connected = false);
         uplink.delivered(Revision(10)).await;
     }
