@@ -1,8 +1,9 @@
-//! Which group is meant: from the labels that a request or a hub names to a group of this store.
+//! Addressing: finds the group that a request or an upstream hub means by a set of labels.
 //!
-//! A node that takes edges knows a group by its place and its key, everybody else by the two as one set of labels. Which
-//! of these are the place's is known once something came from that place; a group that was named before is taken for one
-//! of this node, and moves to its place when that is known.
+//! A node that accepts edges identifies a group by its site labels and its grouping key; requests and upstream hubs
+//! name both as one set of labels. The store knows which of these are site labels once something has arrived from that
+//! site. A group that is named earlier is created as a local group (one without a site), and moves to its site when the
+//! site is known.
 
 use std::sync::Arc;
 
@@ -12,15 +13,15 @@ use super::writer::Store;
 use crate::model::{Group, GroupId, LabelSet, StoreId};
 
 impl Store {
-    /// The group that is meant by `shown`: the one shown under these labels; else one in the known place with the most of
-    /// them, of several the first in their order; else one of this node.
+    /// The group that `shown` means. In this order: the live group that is shown under these labels; a group of a known
+    /// site, the site with the most labels first and then the first in order; a local group.
     pub fn resolve(&self, shown: impl Into<Arc<LabelSet>>) -> GroupId {
         let shown = shown.into();
         if let Some(id) = self.index.find(&shown) {
             return id.clone();
         }
         let sites = self.published.sites();
-        // An edge that has nothing is somewhere too.
+        // A site is known too if an edge of it is, even if it has no group.
         let cursors = self.cursors.values().chain(self.staged_cursors.values());
         let sites = sites.iter().chain(cursors.map(|cursor| &cursor.site));
         let within = sites.filter(|site| !site.is_empty()).filter_map(|site| GroupId::within(site, &shown));
@@ -28,9 +29,9 @@ impl Store {
         best.unwrap_or(GroupId { site: Arc::default(), key: shown })
     }
 
-    /// The store `peer` is at `site`. If that was not known, what was taken for groups of this node moves there: an edge
-    /// that has lost all it had sends nothing by which its groups would be found, and is to get them back. That the place has
-    /// other groups says nothing: damage may have taken the record by which one moved.
+    /// Notes that the store `peer` is at `site`. If that is new, local groups that mean groups of that site move there:
+    /// an edge that lost its disk sends nothing by which its groups could be recognized, and must get them back. Other
+    /// groups at the site do not prove that the move was done: damage may have taken the record of it.
     pub(super) fn migrate_to_site(&mut self, peer: StoreId, site: &Arc<LabelSet>) {
         let cursor = self.staged_cursors.get(&peer).or(self.cursors.get(&peer));
         if site.is_empty() || cursor.is_some_and(|cursor| cursor.site == *site) {
@@ -49,15 +50,15 @@ impl Store {
         }
     }
 
-    /// Merges into a group what was taken for one of this node, if there is such a group.
+    /// Merges into the group `id` its local twin: the local group that is shown under the same labels, if there is one.
     pub(super) fn merge_local_twin(&mut self, id: &GroupId) {
         if let (Some(known), Some(entry)) = (self.take_local_twin(id), self.staged.get(id)) {
             self.apply(&entry, known, None, ConflictPolicy::SuppressAll).expect("what cannot be shown is held back");
         }
     }
 
-    /// Takes out what was taken for a group of this node before anything of the place of `id` was here, and is to be part
-    /// of `id` now.
+    /// Deletes the local twin of `id` and returns its state, to be merged into `id`. A twin was created before the site
+    /// of `id` was known.
     pub(super) fn take_local_twin(&mut self, id: &GroupId) -> Option<Group> {
         if id.site.is_empty() {
             return None;

@@ -1,5 +1,7 @@
-//! Which families a group shows: what came is checked against what is shown and entered in the index or held back, what went is
-//! taken out, and what was held back for it is looked at again.
+//! Admission: decides which families of a group are shown.
+//!
+//! Each new family is checked against the families that are shown, and then entered in the index or suppressed. Each
+//! removed family is taken out of the index, and families that were suppressed because of it are tried again.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +15,7 @@ use super::writer::Store;
 use crate::model::site::shown_family;
 use crate::model::{Changes, Family, Group, GroupFamily, GroupId, excerpt};
 
-/// A family whose values alone changed: there is nothing to check.
+/// The state of a family of which only values changed: it needs no check.
 fn same_schema(entry: &GroupEntry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
     let shown = old.shown.as_ref().and_then(|was| {
         let shown = shown_family(entry.shown(), &new.family).ok()??;
@@ -27,8 +29,11 @@ fn shown_as(shown: Option<Family>) -> FamilyState {
 }
 
 impl Store {
-    /// How the families of `group`, the new version of `entry`, are shown, with their bookkeeping: what went is taken out of
-    /// the index, what came is checked and entered. Returned with the names of what was taken out.
+    /// Updates the index for `group`, the new state of `entry`: removed families leave the index, new ones are checked
+    /// and entered or suppressed. Returns the families' bookkeeping, and the names that left the index.
+    ///
+    /// # Errors
+    /// A conflict, if `terms` say that conflicts are refused; the caller then undoes the changes to the index.
     pub(super) fn admit_families(
         &mut self,
         entry: &GroupEntry,
@@ -68,7 +73,10 @@ impl Store {
         Ok(((marks.finish(), states), names))
     }
 
-    /// Shows a family that came, or holds it back: whether that, and how it is shown.
+    /// Shows a new family or suppresses it. Returns whether it is suppressed, and how it is shown.
+    ///
+    /// # Errors
+    /// A conflict, if `terms` say that conflicts are refused.
     pub(super) fn admit_family(
         &mut self,
         entry: &GroupEntry,
@@ -94,14 +102,16 @@ impl Store {
         FamilyState { conflict, ..FamilyState::default() }
     }
 
-    /// Enters the family in the index if it can be shown; returns how it is shown where that differs.
+    /// Enters the family in the index if nothing conflicts. Returns it as shown, if that differs from how it was
+    /// pushed.
     fn admit(&mut self, entry: &GroupEntry, family: &Family, series_max: usize) -> Result<Option<Family>, Conflict> {
         let has = |label: &str| {
             let layouts = family.schema().layouts();
             entry.shown().contains(label)
                 || layouts.iter().any(|layout| layout.names.iter().any(|name| **name == *label))
         };
-        // A gateway takes no such push, but a peer may send one, or a place have such a label. Without series it shows nothing.
+        // The gateway refuses such pushes, but a peer may send one, and a site may have such a label. A family without
+        // series shows no labels.
         let own_label = family.schema().metric_type().own_label().filter(|_| family.schema().series_len() > 0);
         if let Some(label) = own_label.filter(|label| has(label)) {
             return Err(Conflict::OwnLabel { name: family.name().clone(), label });
@@ -114,7 +124,7 @@ impl Store {
         let shown = shown.map(|family| self.schemas.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
         self.index.check(entry, as_shown, &self.staged)?;
-        // Last, so that what waits for room waits for nothing else.
+        // The last check, so that a family that waits for the limit has no other conflict.
         if self.index.series() + family.schema().series_len() > series_max {
             return Err(Conflict::Limit { name: "limits.series_max", max: self.rules.limits.series_max });
         }
@@ -122,7 +132,7 @@ impl Store {
         Ok(shown)
     }
 
-    /// Families held back that could be shown now that families with these names were taken out of the index.
+    /// The suppressed families that may be shown now that families with these names have left the index.
     pub(super) fn released_by(&self, gone: &[Arc<str>]) -> Vec<(GroupId, Arc<str>)> {
         if self.index.suppressed_len() == 0 {
             return Vec::new();
@@ -136,9 +146,9 @@ impl Store {
         released
     }
 
-    /// Shows families of a group that were held back, or notes why they still are: all together, as each change of a group
-    /// copies the list of its families. Where that is for what was known before, there is no new version: one name may be
-    /// held back in any number of groups.
+    /// Tries suppressed families of a group again: each is shown, or gets its new conflict. All of a group are tried
+    /// together, as each change copies the list of its families. If no conflict changed, no new entry is made: any
+    /// number of groups may have suppressed families of one name.
     pub(super) fn retry_suppressed(&mut self, id: &GroupId, names: &[Arc<str>]) {
         let Some(entry) = self.staged.get(id) else {
             return names.iter().for_each(|name| self.index.release(name, id));
@@ -179,7 +189,8 @@ impl Store {
         self.staged.set(id, Some(Arc::new(new)));
     }
 
-    /// Shows families that wait for room while there is some. Each that is tried is shown or found to wait for something else.
+    /// Shows families that wait for `limits.series_max` while there is capacity. Each family tried is shown or turns
+    /// out to have another conflict, so the loop ends.
     pub(super) fn admit_waiting(&mut self) {
         let room = |store: &Self| store.rules.limits.series_max.checked_sub(store.index.series());
         while let Some((id, names)) = room(self).and_then(|room| self.index.waiting(room)) {

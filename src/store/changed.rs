@@ -1,4 +1,4 @@
-//! Which groups changed when: what links read, by the revisions of the changes that still stand.
+//! The groups of each site by the revisions of their changes: the order in which links send them.
 
 use std::cmp::Reverse;
 use std::collections::btree_map::Range;
@@ -17,41 +17,43 @@ use crate::model::{Family, LabelSet, Revision, StoreId};
 /// Groups by the revisions of their changes.
 pub(super) type ByRevision = BTreeMap<Revision, Arc<GroupEntry>>;
 
-/// The groups of each place by their changes.
+/// The changes of each site.
 #[derive(Default)]
 pub(super) struct Changed(HashMap<Arc<LabelSet>, SiteChanges>);
 
 #[derive(Default)]
 struct SiteChanges {
-    /// Which group each change that still stands is of. A group is listed once for every change that left something of it as
-    /// it is: under its last change alone, a batch that ends before that would leave out its older ones.
+    /// Maps each revision that still contributes state to its group. A group appears once for each such revision: if
+    /// only its newest were listed, a batch that ends earlier would omit older parts.
     groups: ByRevision,
-    /// Where all changes after `mixed` came from: mostly a place has one edge, and that one need not be told of them.
+    /// The store that all changes after `mixed` came from. A site mostly has one edge, and that edge needs none of its
+    /// own changes back.
     origin: Option<StoreId>,
-    /// Up to here, changes may be of any store.
+    /// Up to this revision, changes may have come from any store.
     mixed: Revision,
 }
 
-/// The store of the peer that is told, and the revision after which it knows what came from there.
+/// The store of the peer that is sent changes, and a revision: the peer knows all changes after it that came from that
+/// store.
 pub(super) type PeerKnowledge = Option<(StoreId, Revision)>;
 
-/// Whether the peer knows a change. What [`Changed::since`] leaves out of all of them follows from this.
+/// Whether the peer knows a change. [`Changed::since`] skips the sites all of whose changes are known.
 pub(super) fn is_known_to_peer(known: PeerKnowledge, mark: FamilyMeta) -> bool {
     known.is_some_and(|(store, after)| mark.origin == Some(store) && mark.revision > after)
 }
 
 /// The groups of some changes.
 pub(super) struct ChangeBatch {
-    /// In the order of their first changes.
+    /// The groups, in the order of their first changes.
     pub(super) entries: Vec<Arc<GroupEntry>>,
-    /// These are all up to here.
+    /// The batch is complete up to this revision.
     pub(super) upto: Revision,
-    /// Whether there is more after that.
+    /// Whether there are changes after that.
     pub(super) more: bool,
 }
 
 impl Changed {
-    /// Lists a group, which is published with all up to `upto`.
+    /// Lists a group that is published together with everything up to `upto`.
     pub(super) fn list(&mut self, entry: &Arc<GroupEntry>, upto: Revision) {
         let site = match self.0.get_mut(&entry.id().site) {
             Some(site) => site,
@@ -65,7 +67,7 @@ impl Changed {
         }
     }
 
-    /// Lists a group no more. Its place stays until [`Changed::drop_empty`].
+    /// Removes a group. Its site stays until [`Changed::drop_empty`].
     pub(super) fn unlist(&mut self, entry: &GroupEntry) {
         if let Some(site) = self.0.get_mut(&entry.id().site) {
             for revision in entry.revisions() {
@@ -74,26 +76,26 @@ impl Changed {
         }
     }
 
-    /// Forgets the place if no group is left there.
+    /// Removes the site if it has no group.
     pub(super) fn drop_empty(&mut self, site: &Arc<LabelSet>) {
         if self.0.get(site).is_some_and(|site| site.groups.is_empty()) {
             self.0.remove(site);
         }
     }
 
-    /// The places that have groups.
+    /// The sites that have groups.
     pub(super) fn sites(&self) -> impl Iterator<Item = &Arc<LabelSet>> {
         self.0.keys()
     }
 
-    /// The groups of a place, one of several changes more than once.
+    /// The groups of a site; a group appears once for each of its changes.
     pub(super) fn groups_of(&self, site: &Arc<LabelSet>) -> impl Iterator<Item = &Arc<GroupEntry>> {
         self.0.get(site).into_iter().flat_map(|site| site.groups.values())
     }
 
-    /// The groups that changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one
-    /// change. `head` is the last revision that is published. Places of which nothing would be left by [`is_known_to_peer`] are not
-    /// looked through.
+    /// The groups of a scope that changed after `since`: at least one change, and then up to about `bytes_max` of
+    /// values and label text. `head` is the last published revision. Sites all of whose changes the peer knows
+    /// ([`is_known_to_peer`]) are skipped.
     pub(super) fn since(
         &self,
         scope: &Scope,
@@ -102,7 +104,7 @@ impl Changed {
         bytes_max: usize,
         head: Revision,
     ) -> ChangeBatch {
-        // Of thousands of places few have changed.
+        // Few of thousands of sites have changed.
         let concerns = |site: &&SiteChanges| site.concerns(since, known);
         let sites: Vec<_> = match scope {
             Scope::Site(site) => self.0.get(site).into_iter().filter(concerns).collect(),
@@ -129,7 +131,7 @@ impl Changed {
 
 #[cfg(test)]
 impl Changed {
-    /// Whether nothing of the scope is looked through.
+    /// Whether the site of the scope is skipped.
     pub(super) fn is_known(&self, scope: &Scope, since: Revision, known: PeerKnowledge) -> bool {
         let Scope::Site(site) = scope else { return false };
         self.0.get(site).is_none_or(|site| !site.concerns(since, known))
@@ -137,7 +139,7 @@ impl Changed {
 }
 
 impl SiteChanges {
-    /// Whether there may be changes after `since` that [`is_known_to_peer`] leaves.
+    /// Whether there may be changes after `since` that the peer does not know ([`is_known_to_peer`]).
     fn concerns(&self, since: Revision, known: PeerKnowledge) -> bool {
         let knows_all =
             known.is_some_and(|(store, after)| self.origin == Some(store) && self.mixed.max(after) <= since);
@@ -145,10 +147,10 @@ impl SiteChanges {
     }
 }
 
-/// The changes of a place that are still to come, each with its group.
+/// The remaining changes of a site, each with its group.
 type ChangesIter<'a> = Peekable<Range<'a, Revision, Arc<GroupEntry>>>;
 
-/// The next change of a place; the earlier, the greater.
+/// The next change of a site, ordered so that a heap pops the earliest first.
 fn next_of(at: usize, site: &mut ChangesIter<'_>) -> Option<Reverse<(Revision, usize)>> {
     site.peek().map(|(revision, _)| Reverse((**revision, at)))
 }
@@ -157,12 +159,12 @@ fn last_before(revision: Revision) -> Revision {
     Revision(revision.0 - 1)
 }
 
-/// About how large changes of groups are. Each group is looked through once, however many changes it has.
+/// Approximate sizes of changes. Each group is measured once, however many changes it has.
 #[derive(Default)]
 struct Sizes(HashMap<*const GroupEntry, Vec<(Revision, usize)>>);
 
 impl Sizes {
-    /// The bytes of that change, and whether it is the first of its group that was asked for.
+    /// The bytes of that change, and whether the group is asked for the first time.
     fn of(&mut self, entry: &Arc<GroupEntry>, revision: Revision) -> (usize, bool) {
         let (sizes, is_first) = match self.0.entry(Arc::as_ptr(entry)) {
             Occupied(sizes) => (sizes.into_mut(), false),
@@ -173,7 +175,7 @@ impl Sizes {
     }
 }
 
-/// Of each change that left something of the group as it is, in their order, about how many bytes that is.
+/// The changes that still contribute state to the group, in order, each with its approximate bytes.
 fn change_bytes(entry: &GroupEntry) -> Vec<(Revision, usize)> {
     let family_bytes =
         |family: &Family| 32 + 8 * family.values().len() + family.raw_metrics_bytes() + family.schema().bytes() / 8;

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::model::{GroupId, LabelSet, MetricType, excerpt};
 
-/// Why a family cannot be shown beside what is shown already.
+/// The reason for which a family cannot be shown together with the families that are shown already.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum Conflict {
     /// The name is in use with another type.
@@ -16,6 +16,7 @@ pub enum Conflict {
         .pushed.name(),
         .used.name()
     )]
+    /// The name is used with another type.
     Type {
         /// The metric's name.
         name: Arc<str>,
@@ -30,62 +31,64 @@ pub enum Conflict {
         excerpt(.name),
         excerpt(.used)
     )]
+    /// The name is that of a sample (`_sum`, …) of a histogram or summary that is shown, or the reverse.
     Suffix {
         /// The metric's name.
         name: Arc<str>,
-        /// The name in use that it collides with.
+        /// The shown name that it collides with.
         used: String,
     },
-    /// A series of the same name and labels is shown already.
+    /// A series with the same name and labels is shown already.
     #[error("metric {:?} {labels} was collected before with the same name and label values", excerpt(.name))]
     Duplicate {
         /// The metric's name.
         name: Arc<str>,
-        /// The labels, or their beginning: it is kept for as long as a family is held back.
+        /// The labels, truncated: the text is stored for as long as the family is suppressed.
         labels: String,
-        /// The labels of the group that shows it; `None` if that is the group itself.
+        /// The labels of the group that shows the series; `None` if it is the same group.
         group: Option<Arc<LabelSet>>,
     },
-    /// A label has a meaning of its own in families of that type, and would be there twice.
+    /// The family has a label that its type adds to samples (`le`, `quantile`): the sample would have it twice.
     #[error("metric {:?} must not have an explicit {label:?} label", excerpt(.name))]
     OwnLabel {
         /// The metric's name.
         name: Arc<str>,
-        /// The label's.
+        /// The label's name.
         label: &'static str,
     },
     /// Another group is shown under the same labels.
     #[error("another group is already shown under the labels {}", excerpt(&.labels.to_string()))]
     Shadowed {
-        /// The labels.
+        /// The labels of both groups.
         labels: Arc<LabelSet>,
         /// The group that is shown.
         by: GroupId,
     },
-    /// A bound of the store leaves no room for it.
+    /// The store is at one of its limits.
     #[error("the store is at its bound {name} = {max}: delete groups or raise it")]
     Limit {
-        /// The configuration key of the bound.
+        /// The configuration key of the limit.
         name: &'static str,
-        /// Its value.
+        /// The value of the limit.
         max: usize,
     },
 }
 
-/// On which terms families are shown.
+/// The conditions under which families are shown.
 #[derive(Clone, Copy)]
 pub(super) struct AdmissionTerms {
     pub(super) policy: ConflictPolicy,
-    /// Series shown in all groups together.
+    /// The limit on series shown in all groups together.
     pub(super) series_max: usize,
 }
 
-/// What to do with a family that conflicts.
+/// The treatment of a family that conflicts.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ConflictPolicy {
+    /// Refuse the whole change.
     Refuse,
-    /// Hold it back, unless it exceeds a bound.
+    /// Suppress the family; but refuse the change if the store is at a limit.
     Suppress,
-    /// Hold it back, whatever the conflict.
+    /// Suppress the family, whatever the conflict.
     SuppressAll,
 }

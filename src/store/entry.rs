@@ -1,4 +1,4 @@
-//! A group as the store keeps it: its state, its bookkeeping, and what of it is shown.
+//! A version of a group as the store keeps it: its state, its bookkeeping, and how its families are shown.
 
 use std::hint::black_box;
 use std::ops::BitXor;
@@ -10,25 +10,26 @@ use super::record::{FamilyMeta, FamilyMetas, GroupRecord};
 use crate::model::label;
 use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, PushTime, Revision, WriteTimestamp};
 
-/// One group of a store; immutable once published.
+/// One version of a group. It is immutable once published.
 #[derive(Clone, Debug)]
 pub struct GroupEntry {
-    /// What it is called; never changes.
+    /// The group's identity; the same object in all its versions.
     pub(crate) names: Arc<GroupNames>,
     /// The state.
     pub group: Group,
-    /// Bookkeeping of clear timestamp, deletion and times. Held: another group is shown under the same labels and was there first,
-    /// so nothing of this one is shown.
+    /// Bookkeeping of clear timestamp, deletion and push times. Suppressed: another group was first under the same
+    /// labels, so this group shows nothing.
     pub header: FamilyMeta,
-    /// Bookkeeping of the families: when each came, and from whom. Held: it is kept, not shown.
+    /// Bookkeeping of the families: revision and origin of each, and whether it is suppressed.
     pub marks: FamilyMetas,
-    /// How each of the families is shown, in their order.
+    /// How each family is shown, in the order of the families.
     pub families: Vec<FamilyState>,
-    /// Where the times of its pushes accepted and refused are shown.
+    /// The positions at which its two push times are shown.
     pub times_hints: [SlotHint; 2],
 }
 
-/// What a group is called, once for all versions of it: each takes one reference, and leaves the labels where they are.
+/// The labels that identify a group. All versions of the group share one object, so that a new version copies one
+/// pointer.
 #[derive(Debug)]
 pub(crate) struct GroupNames {
     id: GroupId,
@@ -39,30 +40,30 @@ pub(crate) struct GroupNames {
 /// How one family is shown.
 #[derive(Clone, Debug, Default)]
 pub struct FamilyState {
-    /// The family as shown, where that differs from what was pushed.
+    /// The family as shown, if that differs from how it was pushed.
     pub shown: Option<Box<Family>>,
-    /// Why it is held back, if it is.
+    /// The conflict, if the family is suppressed.
     pub conflict: Option<Arc<Conflict>>,
-    /// Where it is shown.
+    /// The position at which it is shown.
     pub site: SlotHint,
 }
 
-/// A family that is kept but not shown.
+/// A family that is stored but not shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SuppressedFamily {
     /// Its name.
     pub name: Arc<str>,
     /// When it was pushed.
     pub stamp: WriteTimestamp,
-    /// Why it is not shown.
+    /// The reason for which it is not shown.
     pub conflict: Option<Arc<Conflict>>,
 }
 
-/// Bookkeeping of a group's families, and how each is shown.
+/// The bookkeeping of a group's families, and how each is shown.
 pub(super) type AdmittedFamilies = (FamilyMetas, Vec<FamilyState>);
 
 impl SuppressedFamily {
-    /// Why it is not shown, in words. Made only for those who are told: a long update may hold back any number.
+    /// The conflict as text. It is built only on request: a large update may suppress any number of families.
     pub fn reason(&self) -> Arc<str> {
         self.conflict.as_ref().map(|conflict| conflict.to_string().into()).unwrap_or_default()
     }
@@ -83,29 +84,29 @@ impl GroupEntry {
         }
     }
 
-    /// The next version of it: what it is called and where the times of its pushes are shown stays.
+    /// The next version of the group, with the same names and positions of its push times.
     pub(super) fn successor(&self, group: Group, header: FamilyMeta, (marks, families): AdmittedFamilies) -> Self {
         let (names, times_hints) = (self.names.clone(), self.times_hints.clone());
         Self { names, group, header, marks, families, times_hints }
     }
 
-    /// Which group.
+    /// The group's identity.
     pub fn id(&self) -> &GroupId {
         &self.names.id
     }
 
-    /// Place and grouping key as one set: the labels that its series show.
+    /// Site labels and grouping key as one set: the labels that its series show.
     pub fn shown(&self) -> &Arc<LabelSet> {
         &self.names.shown
     }
 
-    /// The same with the empty `instance` that its push times show where it has none: of groups with equal ones only one
-    /// can be shown.
+    /// The labels of [`GroupEntry::shown`] with an empty `instance` added if they have none, as push times show them.
+    /// Only one of several groups with equal full labels is shown.
     pub fn full(&self) -> &Arc<LabelSet> {
         &self.names.full
     }
 
-    /// Whether its labels have an `instance`: if so, nothing had to be filled in, and the two sets are one.
+    /// Whether its labels have an `instance`, so that `shown` and `full` are one set.
     pub(super) fn has_instance(&self) -> bool {
         Arc::ptr_eq(&self.names.shown, &self.names.full)
     }
@@ -115,9 +116,9 @@ impl GroupEntry {
         self.distinct_marks().map(|mark| mark.revision).fold(self.header.revision, Revision::max)
     }
 
-    /// The revisions of the changes that left something of it as it is, in no order, each once.
+    /// The revisions of the changes that still contribute to the group's state, each once, in no order.
     pub fn revisions(&self) -> impl Iterator<Item = Revision> + use<> {
-        // Mostly all is of one change.
+        // Mostly one change wrote everything.
         let mut others = Vec::new();
         for revision in self.distinct_marks().map(|mark| mark.revision) {
             if revision != self.header.revision && others.last() != Some(&revision) {
@@ -129,7 +130,7 @@ impl GroupEntry {
         std::iter::once(self.header.revision).chain(others)
     }
 
-    /// The marks that its families have: each, and where all have one, that once.
+    /// The bookkeeping of its families; if all families have the same, it is returned once.
     pub fn distinct_marks(&self) -> impl Iterator<Item = FamilyMeta> {
         let len = match &self.marks {
             FamilyMetas::Same(_) => self.families.len().min(1),
@@ -138,7 +139,7 @@ impl GroupEntry {
         (0..len).map(|at| self.marks.get(at))
     }
 
-    /// Whether something of it is held back.
+    /// Whether one of its families is suppressed.
     pub fn has_suppressed(&self) -> bool {
         self.distinct_marks().any(|mark| mark.suppressed)
     }
@@ -149,7 +150,7 @@ impl GroupEntry {
         pairs.map(|(at, (family, state))| (family, self.marks.get(at), state))
     }
 
-    /// The families that came after that revision and are held back.
+    /// The suppressed families that arrived after that revision.
     pub fn suppressed_since(&self, revision: Revision) -> impl Iterator<Item = SuppressedFamily> {
         self.families().filter(move |(_, mark, _)| mark.suppressed && mark.revision > revision).map(|(f, _, state)| {
             let (name, conflict) = (f.family.name().clone(), state.conflict.clone());
@@ -157,18 +158,18 @@ impl GroupEntry {
         })
     }
 
-    /// The families that a scrape shows, as it shows them.
+    /// The families that are shown, as a scrape shows them.
     pub fn shown_families(&self) -> impl Iterator<Item = &Family> {
         self.shown_hints().map(|(family, _)| family)
     }
 
-    /// The same, each with where it is shown.
+    /// The families that are shown, each with its position.
     pub(super) fn shown_hints(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
         let shown = self.families().filter(|(_, mark, _)| !mark.suppressed);
         shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.site))
     }
 
-    /// A family, given by its position, as a scrape shows it, if it does.
+    /// The family at that index as a scrape shows it; `None` if it is suppressed.
     pub(super) fn shown_at(&self, at: usize) -> Option<&Family> {
         let as_pushed = || &self.group.families()[at].family;
         (!self.marks.get(at).suppressed).then(|| self.families[at].shown.as_deref().unwrap_or_else(as_pushed))
@@ -190,17 +191,17 @@ impl GroupEntry {
         Some((&self.group.families()[at], self.marks.get(at)))
     }
 
-    /// Where the family of that name stands among the group's.
+    /// The index of the family of that name among the group's families.
     pub fn position(&self, name: &str) -> Option<usize> {
         self.group.families().binary_search_by(|f| (**f.family.name()).cmp(name)).ok()
     }
 
-    /// The family of that name as a scrape shows it, if it does.
+    /// The family of that name as a scrape shows it; `None` if there is none or it is suppressed.
     pub fn shown_family(&self, name: &str) -> Option<&Family> {
         self.shown_at(self.position(name)?)
     }
 
-    /// The record that restores the families at which `keep` holds, and the header.
+    /// The record that restores the header and the families at the indices for which `keep` holds.
     pub fn record(&self, keep: impl Fn(usize) -> bool) -> GroupRecord {
         let families = (0..self.families.len()).filter(|at| keep(*at)).map(|at| self.marks.get(at)).collect();
         GroupRecord {
@@ -212,11 +213,12 @@ impl GroupEntry {
     }
 }
 
-/// Reads what whoever goes through groups looks at first. Reads that do not need each other wait for memory together; what is
-/// done to group after group, or counts references, waits for each. So this is done a step at a time, for all groups.
+/// Software prefetch: touches the fields that a batch reads first, one level for all groups at a time, so that the
+/// cache misses overlap. Work that goes through group after group, or counts references, would wait for each miss in
+/// turn.
 pub(super) fn read_ahead<'a>(entries: impl Iterator<Item = &'a GroupEntry> + Clone) {
     fn step<'a>(entries: impl Iterator<Item = &'a GroupEntry>, read: impl Fn(&'a GroupEntry) -> u64) {
-        // What is read matters to nobody, but the compiler must not know.
+        // The value read does not matter, but the compiler must not drop the reads.
         black_box(entries.map(read).fold(0, BitXor::bitxor));
     }
     step(entries.clone(), |entry| entry.header.revision.0 ^ entry.families.len() as u64);
@@ -227,7 +229,7 @@ pub(super) fn read_ahead<'a>(entries: impl Iterator<Item = &'a GroupEntry> + Clo
     });
 }
 
-/// The labels with an empty `instance` if they have none.
+/// The labels, with an empty `instance` added if they have none.
 pub(super) fn fill(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
     if shown.contains(label::INSTANCE) {
         return shown.clone();

@@ -1,12 +1,14 @@
-//! What a draft changes of one group.
+//! The change that a draft makes to one group.
 
 use std::sync::Arc;
 
 use super::entry::GroupEntry;
 
-/// A group as it is published and as the draft has it; `None` where it is not there.
+/// A group before and after the draft; `None` if it does not exist.
 pub(super) struct GroupChange {
+    /// The published entry.
     pub(super) before: Option<Arc<GroupEntry>>,
+    /// The drafted entry.
     pub(super) after: Option<Arc<GroupEntry>>,
 }
 

@@ -1,10 +1,11 @@
-//! What is shown under which name, and whether something more can stand beside it.
+//! The index of the names, labels and series that are shown: it decides whether another family can be shown with them.
 //!
-//! The rules are those by which Pushgateway's gatherers accept metrics: one type a name; no metric named like a sample of
-//! a histogram or summary (`_count`, `_sum`, `_bucket`); no two series with the same name and labels. Each is answered at
-//! a cost that lies in what is asked about, not in what is held (see `docs/architecture.md` for duplicates).
+//! The rules are those by which Pushgateway's gatherers accept metrics: one type for each name; no metric named like a
+//! sample of a histogram or summary (`_count`, `_sum`, `_bucket`); no two series with the same name and labels. The
+//! cost of a check depends on the family that is checked, not on the size of the store (see `docs/architecture.md` for
+//! duplicates).
 //!
-//! Every change is journalled, so that a draft can be undone.
+//! Every change is written to a journal, so that a draft can be undone.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -16,16 +17,17 @@ use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, excerpt};
 /// The names of a grouping key's labels.
 type Signature = Box<[Box<str>]>;
 
-/// Steps for which the journal keeps room from one draft to the next; a start journals all there is.
+/// The journal's capacity is kept from one draft to the next up to this many steps. The first draft after a start
+/// journals every group.
 const JOURNAL_KEPT: usize = 65_536;
 
-/// How a name is used by what is shown.
+/// The use of one name by the families that are shown.
 #[derive(Debug)]
 struct NameUse {
     metric_type: MetricType,
-    /// How many groups show it; the node's own metrics count one.
+    /// Groups that show the name; the node's own metrics count as one.
     holders: usize,
-    /// How many of them have which label names in their key.
+    /// For each set of label names in grouping keys, the number of those groups that have it.
     signatures: Vec<(Signature, usize)>,
 }
 
@@ -38,50 +40,51 @@ enum JournalStep {
     KeyRemoved { key: Arc<LabelSet>, at: usize, id: GroupId },
 }
 
-/// Finds the family `name` that the group `id` shows.
+/// Access to the families that groups show, by group and name.
 pub trait Groups {
     /// The schema of that family, if the group is there and shows one.
     fn shown_schema(&self, id: &GroupId, name: &str) -> Option<Arc<Schema>>;
 }
 
-/// See the module's documentation.
+/// The index. It follows the draft; [`Index::undo`] takes changes back.
 #[derive(Default)]
 pub struct Index {
     names: HashMap<Arc<str>, NameUse>,
-    /// Live groups by their full labels ([`super::GroupEntry::full`]); the first is the one shown.
+    /// Live groups by their full labels ([`super::GroupEntry::full`]). The first of each list is the one that is shown.
     keys: HashMap<Arc<LabelSet>, Vec<GroupId>>,
-    /// Groups in which a family of that name is held back, each with the room that it waits for if that is why.
+    /// Groups that have a suppressed family of that name. If the family waits for `limits.series_max`, with the number
+    /// of its series.
     suppressed: HashMap<Arc<str>, BTreeMap<GroupId, Option<usize>>>,
     suppressed_len: usize,
-    /// Those that wait for room, by the number of series that they need.
+    /// The families that wait for `limits.series_max`, by the number of their series.
     waiting: BTreeSet<(usize, GroupId, Arc<str>)>,
     series: usize,
     journal: Vec<JournalStep>,
 }
 
 impl Index {
-    /// Keeps a name for the node's own metrics, for good.
+    /// Reserves a name for the node's own metrics.
     pub fn reserve(&mut self, name: &str, metric_type: MetricType) {
         self.names.insert(name.into(), NameUse { metric_type, holders: 1, signatures: Vec::new() });
     }
 
-    /// How many series are shown.
+    /// The number of series that are shown.
     pub fn series(&self) -> usize {
         self.series
     }
 
-    /// The groups that hold a family of that name back.
+    /// The groups that have a suppressed family of that name.
     pub fn suppressed(&self, name: &str) -> Vec<GroupId> {
         self.suppressed.get(name).map(|ids| ids.keys().cloned().collect()).unwrap_or_default()
     }
 
-    /// How many families are held back.
+    /// The number of suppressed families.
     pub fn suppressed_len(&self) -> usize {
         self.suppressed_len
     }
 
-    /// Of the families that wait for room, the one that needs least, with those after it that are of the same group, as many
-    /// as `room` series are enough for.
+    /// The waiting family with the fewest series, and those after it of the same group, as many as fit into `room`
+    /// series.
     pub fn waiting(&self, mut room: usize) -> Option<(GroupId, Vec<Arc<str>>)> {
         let (_, id, _) = self.waiting.first()?;
         let mut names = Vec::new();
@@ -103,8 +106,11 @@ impl Index {
         self.keys.get(&fill(shown))?.iter().find(|id| id.shown() == *shown)
     }
 
-    /// Whether `family`, as shown, can be shown in the group. The group must not be showing a family of this name (take
-    /// that out first).
+    /// Checks whether `family`, as shown, can be shown in the group. The caller has removed the group's present family
+    /// of that name, if any.
+    ///
+    /// # Errors
+    /// The first conflict found.
     pub fn check(&self, entry: &GroupEntry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
         let (name, metric_type, shown) = (family.name(), family.schema().metric_type(), entry.shown());
         if let Some(owner) = self.owner(entry.full()).filter(|owner| *owner != entry.id()) {
@@ -142,7 +148,7 @@ impl Index {
         Ok(())
     }
 
-    /// Looks for a series of `schema` that a group whose key has the names `signature` shows too.
+    /// Looks for a series of `schema` that a group with the label names `signature` in its key shows too.
     fn check_duplicates(
         &self,
         signature: &Signature,
@@ -193,7 +199,7 @@ impl Index {
         self.journal.push(JournalStep::Added { name, key: shown.clone(), series });
     }
 
-    /// Takes a family out that a group showed.
+    /// Removes a family that a group has shown.
     pub fn remove(&mut self, shown: &Arc<LabelSet>, family: &Family) {
         let schema = family.schema();
         let (name, metric_type, series) = (schema.name().clone(), schema.metric_type(), schema.series_len());
@@ -230,14 +236,15 @@ impl Index {
         self.series -= series;
     }
 
-    /// Notes that the group holds the family `name` back; if only until there is room for so many series, `room`.
+    /// Notes that a family of the group is suppressed. `room` is the number of its series if it waits for
+    /// `limits.series_max`, else `None`.
     pub fn suppress(&mut self, name: &Arc<str>, id: &GroupId, room: Option<usize>) {
         self.release(name, id);
         self.enter_suppressed(name.clone(), id.clone(), room);
         self.journal.push(JournalStep::Suppressed { name: name.clone(), id: id.clone() });
     }
 
-    /// Notes that the group does not hold the family `name` back any more.
+    /// Notes that the family of the group is no longer suppressed.
     pub fn release(&mut self, name: &Arc<str>, id: &GroupId) {
         if let Some(room) = self.leave_suppressed(name, id) {
             self.journal.push(JournalStep::Released { name: name.clone(), id: id.clone(), room });
@@ -265,14 +272,14 @@ impl Index {
         Some(room)
     }
 
-    /// Enters a group that became live. The first under its labels is the one shown.
+    /// Enters a group that became live. The first group under its labels is the one that is shown.
     pub fn add_key(&mut self, full: &Arc<LabelSet>, id: &GroupId) {
         self.keys.entry(full.clone()).or_default().push(id.clone());
         self.journal.push(JournalStep::KeyAdded { key: full.clone() });
     }
 
-    /// Takes a group out that is live no more. Returns the group that is shown under these labels instead, if there is
-    /// one and it was not before.
+    /// Removes a group that is no longer live. Returns the group that is now shown under these labels, if there is one
+    /// and it was not shown before.
     pub fn remove_key(&mut self, full: &Arc<LabelSet>, id: &GroupId) -> Option<GroupId> {
         let ids = self.keys.get_mut(full)?;
         let at = ids.iter().position(|i| i == id)?;
@@ -285,18 +292,18 @@ impl Index {
         next
     }
 
-    /// The present point in the journal, for [`Index::undo`].
+    /// The present length of the journal, for [`Index::undo`].
     pub fn point(&self) -> usize {
         self.journal.len()
     }
 
-    /// Forgets how to undo: the draft was published.
+    /// Clears the journal: the draft was published.
     pub fn commit(&mut self) {
         self.journal.clear();
         self.journal.shrink_to(JOURNAL_KEPT);
     }
 
-    /// Undoes all since `point`.
+    /// Undoes every change since `point`.
     pub fn undo(&mut self, point: usize) {
         while self.journal.len() > point {
             match self.journal.pop().expect("longer than point") {
@@ -323,8 +330,8 @@ fn same_names(signature: &Signature, key: &LabelSet) -> bool {
     signature.len() == key.len() && signature.iter().zip(key).all(|(name, label)| **name == *label.name)
 }
 
-/// The names whose held-back families may be admitted when `name` goes: itself, its samples, and the histogram or summary
-/// whose sample it could be.
+/// The names whose suppressed families may become admissible when `name` is removed: the name itself, its samples, and
+/// the histogram or summary of which it could be a sample.
 pub fn related(name: &Arc<str>) -> Vec<Arc<str>> {
     let suffixes = ["_count", "_sum", "_bucket"];
     let samples = suffixes.iter().map(|suffix| format!("{name}{suffix}").into());

@@ -1,32 +1,32 @@
-//! What a store writes to its disk and reads back: records, in transactions.
+//! The records that a store writes to its disk and reads back, in transactions.
 
 use std::sync::Arc;
 
 use crate::model::{Epoch, Group, GroupId, LabelSet, NodeId, Position, Revision, StoreId, WriteTimestamp};
 
-/// Bookkeeping of one family, or of a group's header (clear timestamp, deletion, times).
+/// Bookkeeping of one family, or of a group's header (clear timestamp, deletion, push times).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FamilyMeta {
-    /// When this store applied it.
+    /// The revision at which this store applied it.
     pub revision: Revision,
-    /// The peer's store it came from, exactly as it stands; `None` if it was written here, or merged here of several
-    /// writers' fields (headers only).
+    /// The peer's store from which it came exactly as it is; `None` if it was written here, or (headers only) merged
+    /// here from fields of several writers.
     pub origin: Option<StoreId>,
-    /// Whether it is held back: kept, not shown, because it conflicts with what was there first.
+    /// Whether it is suppressed: stored, but not shown, because it conflicts with an earlier family.
     pub suppressed: bool,
 }
 
-/// The marks of a group's families, in their order. Mostly one change wrote them all, and then it is kept once.
+/// The bookkeeping of a group's families, in their order. Mostly one change wrote all families; then it is stored once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FamilyMetas {
     /// All families have this one.
     Same(FamilyMeta),
-    /// They have these; some differ.
+    /// One for each family; they differ.
     Each(Box<[FamilyMeta]>),
 }
 
 impl FamilyMetas {
-    /// The mark of the family at that place.
+    /// The bookkeeping of the family at that index.
     pub fn get(&self, at: usize) -> FamilyMeta {
         match self {
             Self::Same(mark) => *mark,
@@ -36,7 +36,7 @@ impl FamilyMetas {
 }
 
 impl Default for FamilyMetas {
-    /// Of no families, or of some that are not marked yet.
+    /// For no families, or for families without bookkeeping yet.
     fn default() -> Self {
         Self::Same(FamilyMeta::default())
     }
@@ -50,12 +50,12 @@ impl FromIterator<FamilyMeta> for FamilyMetas {
     }
 }
 
-/// Makes [`FamilyMetas`] of one after the other.
+/// Builds [`FamilyMetas`] one by one.
 #[derive(Default)]
 pub(super) struct FamilyMetasBuilder {
-    /// So many were this one.
+    /// The number of families so far, and the bookkeeping of all of them, unless `each` is used.
     same: (usize, FamilyMeta),
-    /// All, once some differ.
+    /// The bookkeeping of each family, once they differ.
     each: Vec<FamilyMeta>,
 }
 
@@ -75,25 +75,25 @@ impl FamilyMetasBuilder {
     }
 }
 
-/// A change to a group, or a whole group: the same thing, merged when read back.
+/// A change to a group, or a whole group. Reading it back merges it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupRecord {
     /// Which group.
     pub id: GroupId,
-    /// What changed, by the law of [`crate::model::group`].
+    /// The change, merged by the rules of [`crate::model::group`].
     pub group: Group,
-    /// The mark of the header.
+    /// The bookkeeping of the header.
     pub header: FamilyMeta,
-    /// The marks of the families.
+    /// The bookkeeping of the families.
     pub families: FamilyMetas,
 }
 
-/// What a store holds of a peer's.
+/// How far this store has the changes of a peer's store.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerCursor {
-    /// All changes up to here.
+    /// The position up to which it has all changes.
     pub position: Position,
-    /// The place under which they were merged: under another, nothing is held yet.
+    /// The site under which the changes were merged. Under another site, this store has none of them.
     pub site: Arc<LabelSet>,
 }
 
@@ -109,11 +109,11 @@ pub enum Record {
     },
     /// A group changed.
     Group(GroupRecord),
-    /// A tombstone was dropped; stamps stay later than `stamp`.
+    /// A tombstone was dropped. Later write timestamps stay after `stamp`.
     Forgotten {
         /// Which group.
         id: GroupId,
-        /// Its latest stamp.
+        /// The group's latest write timestamp.
         stamp: WriteTimestamp,
         /// The revision of its last change: who holds less of this store must resync with it.
         revision: Revision,
@@ -122,16 +122,16 @@ pub enum Record {
     Cursor {
         /// The peer's store.
         peer: StoreId,
-        /// What is held of it.
+        /// How far this store has its changes.
         cursor: PeerCursor,
     },
 }
 
-/// Who a store is; written when it is created, and never changed but by a repair that lost something.
+/// The identity of a store. It is written when the store is created, and changes only in a repair that lost data.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
-    /// The store.
+    /// The store's id.
     pub store: StoreId,
-    /// The node that stamps.
+    /// The node's id in write timestamps.
     pub node: NodeId,
 }

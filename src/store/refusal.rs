@@ -4,18 +4,19 @@ use thiserror::Error;
 
 use super::conflict::Conflict;
 
-/// Why a push was refused; its group's `push_failure_time_seconds` has moved (unless the bound on groups forbids even that).
+/// The reason for which a write was refused. `push_failure_time_seconds` of its group has moved, unless
+/// `limits.groups_max` forbids even that.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreRefusal {
-    /// It cannot stand beside what is shown.
+    /// A family conflicts with the families that are shown.
     #[error(transparent)]
     Conflict(Conflict),
-    /// A bound of the store was reached.
+    /// The store is at one of its limits.
     #[error("the store is at its bound {name} = {max}: delete groups or raise it")]
     Limit {
-        /// The configuration key of the bound.
+        /// The configuration key of the limit.
         name: &'static str,
-        /// Its value.
+        /// The value of the limit.
         max: usize,
     },
 }

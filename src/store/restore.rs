@@ -1,4 +1,4 @@
-//! A store from its records and back: what came back from the disk, and all of it for a checkpoint.
+//! Restoring a store from the records on its disk, and the checkpoint that writes all of it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use super::record::{FamilyMeta, FamilyMetasBuilder, GroupRecord, Identity, PeerC
 use super::writer::Store;
 use crate::model::{Epoch, GroupFamily, GroupId, LabelSet, Position, Revision, StoreId};
 
-/// Openings that a store remembers, to tell peers where its history forked.
+/// Epochs that a store remembers, so that it can tell peers where its history forked.
 const LINEAGE_MAX: usize = 64;
-/// Peers of which a store remembers what it holds, at most.
+/// Peers whose cursors a store remembers, at most.
 const CURSORS_MAX: usize = 65_536;
 
 impl Store {
-    /// Takes back one record of an earlier opening, in the order written. Nothing is shown before [`Store::open`].
+    /// Applies one record of an earlier epoch, in the order written. Nothing is shown before [`Store::open`].
     pub fn restore(&mut self, record: Record) {
         match record {
             Record::Opened { epoch, revision } => self.begin_epoch(epoch, revision),
@@ -30,7 +30,7 @@ impl Store {
     }
 
     fn begin_epoch(&mut self, epoch: Epoch, revision: Revision) {
-        // Damage may have taken the changes before it; what comes after has later revisions all the same.
+        // Damage may have taken the changes before it; later changes must have later revisions all the same.
         self.revision = self.revision.max(revision);
         self.epochs.push(Position { epoch, revision });
         if self.epochs.len() > LINEAGE_MAX {
@@ -64,8 +64,8 @@ impl Store {
         self.staged.set(entry.id(), Some(entry.clone()));
     }
 
-    /// Everything was restored: shows what was shown, tries again what was held back, publishes, and begins a new epoch,
-    /// whose record is left to be made durable and committed.
+    /// Ends the restoration: shows the families that were shown, tries the suppressed ones again, publishes all, and
+    /// begins a new epoch. The caller makes the epoch's record durable and commits it.
     pub fn open(&mut self, identity: Identity, epoch: Epoch) {
         self.identity = identity;
         let mut entries: Vec<Arc<GroupEntry>> = self.staged.entries().cloned().collect();
@@ -85,9 +85,9 @@ impl Store {
         self.merge_twins();
     }
 
-    /// Something was lost to damage: what is held of peers is not known any more, and is noted so together with the new
-    /// epoch. The new identity alone would not do: peers that met it may meet the store once more as it is now, where what
-    /// came after is lost too.
+    /// Resets the cursors after damage: the store no longer knows which changes of its peers it has. The reset is
+    /// written together with the new epoch. A new store id alone is not enough: after a second loss, a peer that
+    /// already knows the new id could resume past data that is gone.
     pub fn distrust_cursors(&mut self) {
         let mut cursors: Vec<(StoreId, PeerCursor)> = self.cursors.clone().into_iter().collect();
         cursors.sort_by_key(|(peer, _)| *peer);
@@ -96,8 +96,9 @@ impl Store {
         }
     }
 
-    /// A group that was named before its place was known has moved there. Damage may have taken the record of that and
-    /// left both: then they become one now, as what is written to the one would not be heard of by who has the other.
+    /// Merges local groups into their twins at a site. A group that was named before its site was known has moved
+    /// there; damage may have taken the record of the move and left both groups. A write to one of them would not reach
+    /// the peers that have the other.
     fn merge_twins(&mut self) {
         let own: HashSet<Arc<LabelSet>> =
             self.published.groups_of(&Arc::default()).into_iter().map(|id| id.key).collect();
@@ -112,8 +113,8 @@ impl Store {
         }
     }
 
-    /// Shows those families of a restored group whose `suppressed` was as given, or holds them back if they conflict. What was
-    /// shown still is if the bound on series was lowered since.
+    /// Shows the families of a restored group that were (not) suppressed, as `suppressed` says, or suppresses them if
+    /// they conflict. Families that were shown are shown even if the limit on series has been lowered since.
     fn admit_restored(&mut self, id: &GroupId, suppressed: bool) {
         let Some(entry) = self.staged.get(id) else { return };
         let is_due = |mark: FamilyMeta, state: &FamilyState| mark.suppressed == suppressed && state.conflict.is_none();
@@ -135,7 +136,8 @@ impl Store {
         }
     }
 
-    /// Peers whose stores are drawn anew at every start would make this grow for ever. What is left out costs a resync.
+    /// Stores cursors, and drops others beyond [`CURSORS_MAX`]: peers whose stores are created anew at each start would
+    /// let them grow without bound. A dropped cursor costs a resync.
     pub(super) fn keep_cursors(&mut self, cursors: impl IntoIterator<Item = (StoreId, PeerCursor)>) {
         for (peer, cursor) in cursors {
             if self.cursors.len() >= CURSORS_MAX && !self.cursors.contains_key(&peer) {
@@ -146,17 +148,18 @@ impl Store {
         }
     }
 
-    /// All that is published, as records that restore it, for a checkpoint.
+    /// The records that restore all published state, for a checkpoint.
     pub fn checkpoint(&self) -> impl Iterator<Item = Record> + Send + use<> {
         let epochs = self.epochs.clone().into_iter();
         let opened = epochs.map(|opening| Record::Opened { epoch: opening.epoch, revision: opening.revision });
         let cursors = self.cursors.clone().into_iter().map(|(peer, cursor)| Record::Cursor { peer, cursor });
-        // No group has an empty grouping key, so this forgets none.
+        // No group has an empty grouping key, so this record forgets none.
         let none = GroupId::local(LabelSet::default());
         let dropped = self.published_dropped;
         let floor = Record::Forgotten { id: none, stamp: dropped.floor, revision: dropped.revision };
         let mut entries = self.published.entries();
-        // Sorted by address: in another order, each group is waited for. Not now, but on the thread that writes them.
+        // Sorted by address, as any other order would miss the cache for each group. The sort runs on the thread that
+        // writes the checkpoint.
         let groups = std::iter::once_with(move || {
             entries.sort_unstable_by_key(Arc::as_ptr);
             entries

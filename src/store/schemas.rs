@@ -1,4 +1,4 @@
-//! Schemas shared by content: groups that push the same series hold one schema.
+//! The schemas of a store, shared by content: groups that push the same series share one schema.
 
 use std::sync::{Arc, Weak};
 
@@ -6,10 +6,10 @@ use foldhash::HashMap;
 
 use crate::model::{Digest, Family, Schema};
 
-/// Dead entries are swept when there are this many more than were alive at the last sweep.
+/// Dead entries are removed when the table has grown by this many since the last sweep, beyond doubling.
 const SWEEP_MIN: usize = 1_024;
 
-/// The schemas that families of this store use.
+/// The schemas that families of this store use, held weakly.
 #[derive(Default)]
 pub struct Schemas {
     by_digest: HashMap<Digest, Weak<Schema>>,
@@ -17,7 +17,7 @@ pub struct Schemas {
 }
 
 impl Schemas {
-    /// The family with its schema shared, if an equal one is in use.
+    /// The family with its schema replaced by an equal one in use, if there is one.
     pub fn intern(&mut self, family: Family) -> Family {
         let known = self.by_digest.get(&family.schema().digest()).and_then(Weak::upgrade);
         match known {

@@ -1,15 +1,15 @@
-//! Which groups of a store a link carries, and what the peer calls them.
+//! The part of a store that a link carries.
 
 use std::sync::Arc;
 
 use crate::model::LabelSet;
 
-/// See the module's documentation.
+/// The groups that a link carries, and how the peer identifies them.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Scope {
-    /// Those of one place, known to the peer by their grouping keys: a hub's link to an edge.
+    /// The groups of one site, identified by their grouping keys: a hub's link to an edge.
     Site(Arc<LabelSet>),
-    /// All, known to the peer by the labels under which they are shown here: a link to a hub, which knows nothing of the
-    /// places of a node that has edges itself.
+    /// All groups, identified by the labels under which they are shown here: a link to a hub. The hub does not know the
+    /// sites of edges below this node.
     Shown,
 }

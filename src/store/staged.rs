@@ -1,4 +1,4 @@
-//! The draft: new changes of groups over what is published.
+//! The draft: changed groups over the published state.
 
 use std::sync::Arc;
 
@@ -10,23 +10,23 @@ use super::index::Groups;
 use super::view::Published;
 use crate::model::{GroupId, Schema};
 
-/// A table with room for more groups than this is not kept from one draft to the next: to clear it takes as long as it is
-/// large, and a start drafts all there is.
+/// A table with capacity for more groups is not reused for the next draft: clearing it takes time in proportion to its
+/// capacity, and the first draft after a start has every group.
 const ROOM_KEPT: usize = 8_192;
 
-/// See the module's documentation.
+/// The draft. Groups that it does not have are read from the published state.
 pub(super) struct Staged {
-    /// In the order in which they were first set, or looked up to be.
+    /// The changes, in the order in which groups were first set or looked up.
     changes: Vec<GroupChange>,
-    /// Where among them each group is.
+    /// The index of each group in `changes`.
     positions: HashMap<GroupId, usize>,
-    /// How many groups of the draft are not published at all.
+    /// The number of groups that the draft adds.
     new: usize,
     published: Published,
 }
 
 impl Staged {
-    /// A draft that changes nothing.
+    /// An empty draft.
     pub(super) fn over(published: Published) -> Self {
         Self { changes: Vec::new(), positions: HashMap::default(), new: 0, published }
     }
@@ -35,7 +35,7 @@ impl Staged {
         self.positions.get(id).map(|at| &self.changes[*at])
     }
 
-    /// The group as it is in the draft.
+    /// The group as drafted, or else as published.
     pub(super) fn get(&self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         match self.change(id) {
             Some(change) => change.after.clone(),
@@ -43,7 +43,7 @@ impl Staged {
         }
     }
 
-    /// The same, of a group that is likely to be set next: it is looked up once.
+    /// The same, for a group that is likely to be set next: it is looked up only once.
     pub(super) fn get_to_set(&mut self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         if let Some(change) = self.change(id) {
             return change.after.clone();
@@ -53,7 +53,7 @@ impl Staged {
         Some(entry)
     }
 
-    /// Takes published groups into the draft as they are: those that are about to be set.
+    /// Adds published groups to the draft unchanged, as they are about to be set.
     pub(super) fn look_up(&mut self, ids: &[GroupId]) {
         for (id, entry) in ids.iter().zip(self.published.groups_by_id(ids)) {
             if entry.is_some() && !self.positions.contains_key(id) {
@@ -62,7 +62,7 @@ impl Staged {
         }
     }
 
-    /// Adds a group that the draft lacks, as it is published, if it is. Returns where it stands.
+    /// Adds a group that the draft lacks, as it is published. Returns its index.
     fn add(&mut self, id: GroupId, before: Option<Arc<GroupEntry>>) -> usize {
         let at = self.changes.len();
         self.positions.insert(id, at);
@@ -70,7 +70,7 @@ impl Staged {
         at
     }
 
-    /// Drafts a change of the group; `None` forgets it.
+    /// Drafts a new entry for the group; `None` removes the group.
     pub(super) fn set(&mut self, id: &GroupId, entry: Option<Arc<GroupEntry>>) {
         let at = match self.positions.get(id) {
             Some(at) => *at,
@@ -82,7 +82,7 @@ impl Staged {
         self.new += usize::from(change.is_new());
     }
 
-    /// Takes a group out of a draft over nothing, to be changed and set again.
+    /// Takes a group out to be changed and set again. Only for a draft over an empty store.
     pub(super) fn take(&mut self, id: &GroupId) -> Option<Arc<GroupEntry>> {
         let change = &mut self.changes[*self.positions.get(id)?];
         debug_assert!(change.before.is_none(), "what is published stays as it is until it is set");
@@ -90,29 +90,30 @@ impl Staged {
         change.after.take()
     }
 
-    /// Takes a group out of a draft over nothing for good: a log may name any number that are gone.
+    /// Removes a group for good, as a log may name any number of groups that are gone. Only for a draft over an empty
+    /// store.
     pub(super) fn forget(&mut self, id: &GroupId) {
         self.take(id);
         self.positions.remove(id);
     }
 
-    /// Whether the draft has changed the group.
+    /// Whether the draft changes the group.
     pub(super) fn has_changed(&self, id: &GroupId) -> bool {
         self.change(id).is_some_and(GroupChange::differs)
     }
 
-    /// How many groups of the draft are not published at all.
+    /// The number of groups that the draft adds.
     pub(super) fn new_len(&self) -> usize {
         self.new
     }
 
-    /// The groups that are in the draft; others may be published.
+    /// The groups in the draft. Others may be published.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Arc<GroupEntry>> {
         self.changes.iter().filter_map(|change| change.after.as_ref())
     }
 
-    /// Ends the draft. Returns what it changed, in its order: groups that changed together the last time mostly lie together in
-    /// memory, and publishing walks them so.
+    /// Ends the draft and returns its changes in order. Groups that changed together the last time mostly lie together
+    /// in memory, and publishing visits them in this order.
     pub(super) fn clear(&mut self) -> Vec<GroupChange> {
         self.new = 0;
         if self.positions.capacity() > ROOM_KEPT {

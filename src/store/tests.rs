@@ -231,7 +231,7 @@ fn bounds_are_kept_and_named() {
     store.write(local(&[("job", "b")]), WriteOp::Post(vec![gauge("n")]), now(3)).unwrap();
 }
 
-/// What a peer's push at `time_ns` sends.
+/// A change as a peer's push at `time_ns` makes it.
 fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
     let stamp = crate::model::WriteTimestamp { time_ns, node: NodeId(7) };
     Group::put(crate::model::PushTime { stamp, wall_ns: time_ns }, families)

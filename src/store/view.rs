@@ -1,7 +1,6 @@
-//! What is published: the durable state that scrapes, links and queries read.
+//! The published state: the durable data that scrapes, links and queries read.
 //!
-//! Behind one lock that readers hold for as long as it takes to copy pointers, and the store's writer for as long as to look at
-//! the groups of a batch. It publishes that after it was made durable; nobody else writes.
+//! One mutex guards it. Readers hold it while cloning `Arc`s, the writer while it applies one durable batch.
 
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
@@ -18,51 +17,51 @@ use crate::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Revision, StoreId, ValueLayout, Values, label,
 };
 
-/// Name of the family that tells when a group's last push was accepted (Pushgateway's).
+/// The family with the time of a group's last accepted push (Pushgateway's name).
 pub const PUSH_TIME: &str = "push_time_seconds";
-/// Name of the family that tells when a group's last push was refused (Pushgateway's).
+/// The family with the time of a group's last refused push (Pushgateway's name).
 pub const PUSH_FAILURE_TIME: &str = "push_failure_time_seconds";
 const PUSH_TIME_HELP: &str = "Last Unix time when changing this group in the Pushgateway succeeded.";
 const PUSH_FAILURE_TIME_HELP: &str = "Last Unix time when changing this group in the Pushgateway failed.";
 
-/// A handle to what is published. Cheap to clone.
+/// A handle to the published state. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Published(Arc<Mutex<View>>);
 
-/// How much a store holds.
+/// The size of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Live groups.
     pub groups: usize,
-    /// Deleted groups that a peer may still have to hear of.
+    /// Deleted groups that are remembered for peers.
     pub tombstones: usize,
-    /// Series shown, without those that tell the times of pushes.
+    /// Series shown, without the push times.
     pub series: usize,
-    /// Families held back.
+    /// Suppressed families.
     pub suppressed: usize,
 }
 
-/// A change that a peer is to be told of.
+/// A change to send to a peer.
 #[derive(Clone, Debug)]
 pub struct PeerChange {
-    /// Which group: what the peer calls it.
+    /// The labels by which the peer identifies the group.
     pub key: Arc<LabelSet>,
-    /// What changed of it.
+    /// The changed part of the group.
     pub group: Group,
 }
 
-/// Changes to be sent.
+/// Changes to send to a peer.
 #[derive(Clone, Debug, Default)]
 pub struct ChangeSet {
     /// The changes, in the order of their revisions.
     pub changes: Vec<PeerChange>,
-    /// With these, the peer holds all up to here.
+    /// With these changes, the peer has everything up to this revision.
     pub upto: Revision,
-    /// Whether there is more after that.
+    /// Whether there are changes after that.
     pub more: bool,
 }
 
-/// The groups that a scrape shows with the times of their pushes, as they were when it was made.
+/// The groups that a scrape shows, with their push times: a snapshot.
 #[derive(Clone, Debug, Default)]
 pub struct GroupTimes {
     pushed: Option<Arc<Block>>,
@@ -70,13 +69,13 @@ pub struct GroupTimes {
 }
 
 impl GroupTimes {
-    /// Each group's labels and the times, in seconds since the epoch, at which the last push was accepted and refused; 0
-    /// if none was.
+    /// The labels of each group and the times, in seconds since the Unix epoch, of its last accepted and last refused
+    /// push; 0 if there was none.
     pub fn iter(&self) -> impl Iterator<Item = (&Arc<LabelSet>, f64, f64)> {
         fn entries(block: &Option<Arc<Block>>) -> impl Iterator<Item = &ShownFamily> {
             block.iter().flat_map(|block| block.entries())
         }
-        // Both are shown of the same groups.
+        // Both families are shown by the same groups.
         let pairs = entries(&self.pushed).zip(entries(&self.failed));
         let value = |shown: &ShownFamily| shown.family.values().first().copied().unwrap_or_default();
         pairs.map(move |(pushed, failed)| (&pushed.labels, value(pushed), value(failed)))
@@ -88,7 +87,7 @@ pub(super) struct View {
     pub(super) groups: HashMap<GroupId, Arc<GroupEntry>>,
     pub(super) changed: Changed,
     tombstones: ByRevision,
-    /// Groups of which something is held back.
+    /// Groups that have a suppressed family.
     suppressed: HashSet<GroupId>,
     blocks: Blocks,
     pub(super) revision: Revision,
@@ -105,17 +104,17 @@ impl Published {
         self.lock().revision
     }
 
-    /// How much there is.
+    /// The size of the store.
     pub fn counts(&self) -> Counts {
         self.lock().counts
     }
 
-    /// All that a scrape shows, a block a metric name, in the order of names.
+    /// Everything that a scrape shows: a block for each metric name, in the order of names.
     pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
         self.lock().blocks.snapshot()
     }
 
-    /// The live groups that are shown, sorted by their labels.
+    /// The live groups, sorted by their labels.
     pub fn groups(&self) -> Vec<Arc<GroupEntry>> {
         let live = |entry: &&Arc<GroupEntry>| entry.group.is_live();
         let mut groups: Vec<Arc<GroupEntry>> = self.lock().groups.values().filter(live).cloned().collect();
@@ -123,19 +122,19 @@ impl Published {
         groups
     }
 
-    /// The groups that a scrape shows, sorted by their labels, with the times of their pushes: no copy, and no more than a
-    /// pointer taken under the lock.
+    /// The groups that a scrape shows, sorted by their labels, with their push times. Only two pointers are cloned
+    /// under the lock.
     pub fn times(&self) -> GroupTimes {
         let view = self.lock();
         GroupTimes { pushed: view.blocks.block(PUSH_TIME), failed: view.blocks.block(PUSH_FAILURE_TIME) }
     }
 
-    /// What is shown under a metric name.
+    /// The families that are shown under a metric name.
     pub fn block(&self, name: &str) -> Option<Arc<Block>> {
         self.lock().blocks.block(name)
     }
 
-    /// The live groups of which something is held back, sorted by their labels.
+    /// The live groups that have a suppressed family, sorted by their labels.
     pub fn suppressed(&self) -> Vec<Arc<GroupEntry>> {
         let view = self.lock();
         let mut suppressed: Vec<Arc<GroupEntry>> = view.suppressed.iter().map(|id| view.groups[id].clone()).collect();
@@ -155,8 +154,8 @@ impl Published {
         }
         let times = view.blocks.block(PUSH_TIME);
         drop(view);
-        // Where a label looks like one that disagreed with the place, that was a guess. All groups are looked at only if one
-        // is shown under these labels, and not under the lock.
+        // For labels with the prefix `exported_`, [`GroupId::within`] has guessed which were renamed. All groups are
+        // searched only if one is shown under these labels, and outside the lock.
         let renamed = shown.iter().any(|label| label.name.starts_with(EXPORTED_PREFIX));
         if !renamed || !times.is_some_and(|block| block.contains(shown)) {
             return None;
@@ -170,7 +169,7 @@ impl Published {
         self.lock().groups.get(id).cloned()
     }
 
-    /// The same of many groups, sooner than one after the other.
+    /// The same for many groups, faster than one by one.
     pub(super) fn groups_by_id(&self, ids: &[GroupId]) -> Vec<Option<Arc<GroupEntry>>> {
         let view = self.lock();
         let found: Vec<Option<&Arc<GroupEntry>>> = ids.iter().map(|id| view.groups.get(id)).collect();
@@ -183,9 +182,9 @@ impl Published {
         self.lock().groups.values().cloned().collect()
     }
 
-    /// What changed in a scope after `since`, up to about `bytes_max` of values and label text, at least one change: all of
-    /// it up to [`ChangeSet::upto`], and of a group that changed later too, not that. Of what came from the store in `known`
-    /// after the revision named there, nothing is returned.
+    /// The changes in a scope after `since`: at least one, and then up to about `bytes_max` of values and label text.
+    /// The set is complete up to [`ChangeSet::upto`]; parts of a group that changed after that are left out. Changes
+    /// that came from the store in `known` after the revision there are left out too: the peer has them.
     pub fn changes(
         &self,
         scope: &Scope,
@@ -214,30 +213,30 @@ impl Published {
         ChangeSet { changes, upto, more }
     }
 
-    /// The places that groups were pushed in.
+    /// The sites that have groups.
     pub fn sites(&self) -> Vec<Arc<LabelSet>> {
         self.lock().changed.sites().cloned().collect()
     }
 
-    /// The groups of one place, tombstones included, in no order, and one of several changes more than once.
+    /// The groups of one site, tombstones included, in no order; a group appears once for each of its changes.
     pub(super) fn groups_of(&self, site: &Arc<LabelSet>) -> Vec<GroupId> {
         let view = self.lock();
         view.changed.groups_of(site).map(|entry| entry.id().clone()).collect()
     }
 
-    /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, of those that changed longest
-    /// ago: what is behind sixteen times as many that are not due is not looked at.
+    /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, oldest changes first. The
+    /// search ends after `16 * len_max` tombstones that are not due.
     pub fn tombstones(&self, upto: Revision, before_ns: u64, len_max: usize) -> Vec<Arc<GroupEntry>> {
         let view = self.lock();
         let oldest = view.tombstones.range(..=upto).take(16 * len_max);
-        // By all that it says: what is dropped sets the time that all later writes come after.
+        // By its latest timestamp: dropping it raises the time after which all later writes are stamped.
         let due = oldest.filter(|(_, entry)| entry.group.latest().time_ns < before_ns);
         due.take(len_max).map(|(_, entry)| entry.clone()).collect()
     }
 }
 
 impl View {
-    /// Puts new versions of groups in the place of the old. Returns the places that changed.
+    /// Replaces groups by their drafted entries. Returns the sites that changed.
     pub(super) fn publish(&mut self, changes: &[GroupChange], revision: Revision) -> HashSet<Arc<LabelSet>> {
         let mut sites = HashSet::default();
         for GroupChange { before, after } in changes {
@@ -292,7 +291,7 @@ impl View {
         }
     }
 
-    /// Takes out of the blocks what the new version does not show.
+    /// Removes from the blocks the families that the new entry does not show.
     fn unshow(&mut self, old: Option<&GroupEntry>, new: Option<&GroupEntry>) {
         let Some(old) = old else { return };
         let mut walk = new.map(|new| new.group.walk());
@@ -334,7 +333,7 @@ fn shows_times(entry: &GroupEntry) -> bool {
     entry.group.is_live() && !entry.header.suppressed
 }
 
-/// The families that tell when pushes to the group were last accepted and refused.
+/// The families with the times of the group's last accepted and last refused push.
 pub fn time_families(entry: &GroupEntry) -> [Family; 2] {
     let instance = entry.has_instance();
     let [pushed, failed] = times(entry);
@@ -343,14 +342,14 @@ pub fn time_families(entry: &GroupEntry) -> [Family; 2] {
 
 static TIMES: LazyLock<Times> = LazyLock::new(Times::default);
 
-/// When pushes were last accepted and refused.
+/// The times of the last accepted and the last refused push, in seconds.
 fn times(entry: &GroupEntry) -> [f64; 2] {
     [entry.push_time_seconds(), entry.push_failure_time_seconds()]
 }
 
-/// Makes the families that tell the times of pushes.
+/// Makes the families of push times.
 struct Times {
-    /// Accepted and refused; then whether the group has a label `instance`.
+    /// First index: accepted, refused. Second: without and with a label `instance` in the group.
     schemas: [[Family; 2]; 2],
 }
 

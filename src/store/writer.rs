@@ -1,7 +1,8 @@
-//! The store's one writer: a batch is drafted, made durable by the caller, then published or abandoned whole.
+//! The store's one writer. A batch of writes is drafted, made durable by the caller, and then published or aborted as a
+//! whole.
 //!
 //! ```text
-//! loop { apply(write)* → records() made durable → commit() | abort() }
+//! loop { write() or merge(), any number → records() made durable → commit() or abort() }
 //! ```
 
 use std::collections::HashMap;
@@ -21,10 +22,10 @@ use crate::model::{
     Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 
-/// Bounds of a store.
+/// Limits of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreLimits {
-    /// Live groups; as many tombstones may be held besides.
+    /// Live groups; as many tombstones may be stored in addition.
     pub groups_max: usize,
     /// Series shown in all groups together.
     pub series_max: usize,
@@ -36,51 +37,52 @@ impl Default for StoreLimits {
     }
 }
 
-/// How a store behaves.
+/// The behaviour of a store.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
-    /// Bounds.
+    /// Its limits.
     pub limits: StoreLimits,
-    /// Hold families back that conflict, instead of refusing the push (`--push.disable-consistency-check`).
+    /// Suppress conflicting families instead of refusing the push (`--push.disable-consistency-check`).
     pub unchecked: bool,
-    /// There are hubs that may know groups which are not known here: tombstones of these are kept.
+    /// The node has hubs. They may have groups that this store does not have, so tombstones of such groups are stored.
     pub has_hubs: bool,
-    /// There are edges that may; each has a place.
+    /// The node accepts edges. They may have groups that this store does not have; each edge has a site.
     pub has_edges: bool,
 }
 
-/// What a request asks for.
+/// The operation that a request asks for.
 #[derive(Clone, Debug)]
 pub enum WriteOp {
     /// Replace the group.
     Put(Vec<Family>),
     /// Replace families of the group.
     Post(Vec<Family>),
-    /// Note that a push was refused before it came here.
+    /// Record that a push was refused before it reached the store.
     Refuse,
     /// Delete the group.
     Delete,
 }
 
-/// Clocks at the time of a write, in nanoseconds since the Unix epoch.
+/// The clocks at the time of a write, in nanoseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteTime {
-    /// This node's clock: what push times show.
+    /// This node's clock; push times show it.
     pub wall_ns: u64,
-    /// The same corrected by the offset to the hub: what stamps are made of.
+    /// This node's clock corrected by the offset to the hub; write timestamps are made from it.
     pub stamp_ns: u64,
 }
 
-/// What a commit published.
+/// The result of a commit.
 #[derive(Clone, Debug, Default)]
 pub struct Committed {
-    /// The revision up to which everything is published now.
+    /// The revision up to which everything is now published.
     pub head: Revision,
-    /// The places in which something changed.
+    /// The sites in which something changed.
     pub sites: HashSet<Arc<LabelSet>>,
 }
 
-/// See the module's documentation.
+/// The groups of a node. See the [module](super) for how its parts fit together, and [`crate::store::writer`] for the
+/// order of calls.
 pub struct Store {
     pub(super) identity: Identity,
     pub(super) epochs: Vec<Position>,
@@ -95,16 +97,16 @@ pub struct Store {
     pub(super) cursors: HashMap<StoreId, PeerCursor>,
     pub(super) staged_cursors: HashMap<StoreId, PeerCursor>,
     pub(super) dropped: Dropped,
-    /// The same without what the draft drops.
+    /// `dropped` as of the last commit.
     pub(super) published_dropped: Dropped,
 }
 
-/// What is remembered of all tombstones that were dropped.
+/// A summary of all tombstones that were dropped.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Dropped {
-    /// Stamps are later than this: they had them.
+    /// Write timestamps stay after this: it is the latest of the dropped tombstones.
     pub(super) floor: WriteTimestamp,
-    /// The newest revision of one.
+    /// The newest revision of one of them.
     pub(super) revision: Revision,
 }
 
@@ -116,8 +118,8 @@ impl Dropped {
 }
 
 impl Store {
-    /// An empty store, to be given what its disk holds by [`Store::restore`] and opened by [`Store::open`]. `reserved` are
-    /// the names and types of the node's own metrics.
+    /// An empty store. The caller passes it the records of its disk ([`Store::restore`]) and then opens it
+    /// ([`Store::open`]). `reserved` are the names and types of the node's own metrics.
     pub fn new(rules: Rules, reserved: &[(&str, MetricType)]) -> Self {
         let published = Published::default();
         let mut index = Index::default();
@@ -142,32 +144,37 @@ impl Store {
         }
     }
 
-    /// What is published, to read from.
+    /// A handle to the published state.
     pub fn published(&self) -> Published {
         self.published.clone()
     }
 
-    /// Who this store is.
+    /// The store's identity.
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// The openings of this store that it remembers, each with the revision it began at, oldest first.
+    /// The epochs that the store remembers, each with the revision at which it began, oldest first.
     pub fn epochs(&self) -> &[Position] {
         &self.epochs
     }
 
-    /// The newest revision of which a tombstone was dropped: who holds less of this store cannot go on from there.
+    /// The newest revision of a dropped tombstone. A peer whose cursor is older cannot resume from it and must resync.
     pub fn forgotten(&self) -> Revision {
         self.published_dropped.revision
     }
 
-    /// Up to where this store holds others' changes, durably.
+    /// The cursors of peers: how far this store durably has their changes.
     pub fn cursors(&self) -> &HashMap<StoreId, PeerCursor> {
         &self.cursors
     }
 
-    /// Applies a request to a group. A refused push is an error, and noted in the group.
+    /// Applies a request to a group.
+    ///
+    /// # Errors
+    /// The push is refused: a family conflicts with families that are shown, or the store is at one of its limits. The
+    /// refusal itself is recorded in the group (`push_failure_time_seconds`), unless `limits.groups_max` forbids a new
+    /// group.
     pub fn write(&mut self, id: GroupId, action: WriteOp, now: WriteTime) -> Result<(), StoreRefusal> {
         let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
@@ -207,13 +214,13 @@ impl Store {
         Ok(())
     }
 
-    /// Merges a change that a peer's store sent. What cannot be shown is held back, and returned: a peer that were refused
-    /// would send the same again for ever. So is what exceeds `limits.series_max`, until others go. Families that tell the times of
-    /// pushes are left out: each node shows its own.
+    /// Merges a change that a peer's store sent, and returns the families of it that are suppressed. A conflict never
+    /// refuses the change, as the peer would send it again forever; neither does `limits.series_max`: such families are
+    /// suppressed until others are removed. The families of push times are left out, because each node shows its own.
     ///
     /// # Errors
-    /// If it is of a group that is not live here and the store is at `limits.groups_max`; of deleted groups, it takes as many
-    /// besides.
+    /// The group is not live here and the store is at `limits.groups_max`. Tombstones have a limit of the same size of
+    /// their own.
     pub fn merge(
         &mut self,
         id: &GroupId,
@@ -245,7 +252,7 @@ impl Store {
         Ok(self.staged.get(entry.id()).map(|entry| entry.suppressed_since(before).collect()).unwrap_or_default())
     }
 
-    /// Looks groups up that are about to be written to. Changes nothing but that they are found sooner, where they are many.
+    /// Looks up groups that are about to be written. It changes nothing, but makes many writes faster.
     pub fn look_up(&mut self, ids: &[GroupId]) {
         self.staged.look_up(ids);
     }
@@ -255,13 +262,14 @@ impl Store {
         self.staged.get(id)
     }
 
-    /// Whether the group keeps a family of that name but does not show it.
+    /// Whether the group has a suppressed family of that name.
     pub fn is_suppressed(&self, id: &GroupId, name: &str) -> bool {
         self.staged.get(id).and_then(|entry| Some(entry.family(name)?.1.suppressed)).unwrap_or_default()
     }
 
-    /// A peer has what was deleted before its time: it heard of the delete and has dropped the tombstone, and then somebody
-    /// who was rolled back told it of the group. So it hears of the delete once more.
+    /// Makes the tombstone a new change, so that the peer is sent the delete once more. The peer sent an older live
+    /// state: it had seen the delete and dropped its tombstone, and then received the group again from a peer that was
+    /// rolled back.
     fn republish_tombstone(&mut self, entry: &GroupEntry) {
         let revision = self.revision.next();
         let header = FamilyMeta { revision, origin: None, ..entry.header };
@@ -271,7 +279,7 @@ impl Store {
         self.staged.set(entry.id(), Some(Arc::new(new)));
     }
 
-    /// Notes what this store holds of the peer's, together with the merges of this draft.
+    /// Sets the cursor of a peer, together with the merges of this draft.
     pub fn set_cursor(&mut self, peer: StoreId, cursor: PeerCursor) {
         self.migrate_to_site(peer, &cursor.site);
         if self.staged_cursors.get(&peer).or(self.cursors.get(&peer)) != Some(&cursor) {
@@ -280,8 +288,8 @@ impl Store {
         }
     }
 
-    /// Drops a tombstone that is published and that no peer needs any more. One that the draft has changed stays: of that,
-    /// no peer has heard.
+    /// Drops a published tombstone that no peer needs any more. A tombstone that the draft has changed stays: no peer
+    /// has seen that change.
     pub fn forget(&mut self, id: &GroupId) {
         if !self.staged.has_changed(id) {
             self.drop_tombstone(id);
@@ -296,7 +304,7 @@ impl Store {
         self.staged.set(id, None);
     }
 
-    /// A new group: empty, or what was known of it before its place was.
+    /// A new group: empty, or with the state of its local twin.
     pub(super) fn create(&mut self, id: GroupId) -> Arc<GroupEntry> {
         let known = self.take_local_twin(&id);
         let entry = Arc::new(GroupEntry::new(id));
@@ -305,15 +313,15 @@ impl Store {
         self.staged.get(entry.id()).unwrap_or(entry)
     }
 
-    /// Whether so many groups can be merged, be they all new, without crossing a bound.
+    /// Whether this many groups can be merged within the limits, even if all are new.
     pub fn has_room(&self, groups: usize) -> bool {
         let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
         let live = counts.groups + self.staged.new_len() + groups;
         live <= max && live + counts.tombstones <= max.saturating_mul(2)
     }
 
-    /// Whether there is room for one group more, live or deleted. What is deleted keeps nobody from pushing, until it is
-    /// as much as may be live.
+    /// Checks that there is capacity for one more group, live or deleted. Tombstones do not block pushes until there
+    /// are as many as live groups are allowed.
     fn check_group_limit(&self, live: bool) -> Result<(), StoreRefusal> {
         let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
         let groups = counts.groups + self.staged.new_len();
@@ -323,7 +331,7 @@ impl Store {
         Ok(())
     }
 
-    /// Whether a group that was deleted, if this is one, can be `live` again.
+    /// Checks that the group, if it is a tombstone, may become live.
     fn check_revival(&self, entry: &GroupEntry, live: bool) -> Result<(), StoreRefusal> {
         let max = self.rules.limits.groups_max;
         if live && !entry.group.is_live() && self.published.counts().groups + self.staged.new_len() >= max {
@@ -332,8 +340,10 @@ impl Store {
         Ok(())
     }
 
-    /// Merges `change` into the entry and stages the result, unless a conflict is to refuse it (the index is then left
-    /// for the caller to undo).
+    /// Merges `change` into the entry and drafts the result.
+    ///
+    /// # Errors
+    /// A conflict, if `policy` refuses it. The caller then undoes the changes to the index.
     pub(super) fn apply(
         &mut self,
         entry: &Arc<GroupEntry>,
@@ -343,7 +353,7 @@ impl Store {
     ) -> Result<(), StoreRefusal> {
         let mut current = entry.group.walk();
         change.map_families(|family| {
-            // What the group holds is shared already.
+            // The group's present schema is shared already.
             let schema = current.find(family.name()).map(|at| entry.group.families()[at].family.schema());
             let shared = schema.is_some_and(|schema| Arc::ptr_eq(schema, family.schema()));
             (!shared).then(|| self.schemas.intern(family.clone()))
@@ -360,7 +370,7 @@ impl Store {
         if was_live != is_live {
             released.extend(self.move_key(entry, is_live));
         }
-        // A store beyond its bound, since that was lowered, may change but not grow.
+        // A store above its limit (which was lowered) may change, but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
         let (at_site, gone) =
             self.admit_families(entry, &group, &changes, mark, AdmissionTerms { policy, series_max })?;
@@ -368,7 +378,7 @@ impl Store {
         if changes.header && group.header() != change.header() {
             header.origin = None;
         }
-        // Of one that was live already it is known, and kept true where others come and go.
+        // The group's `suppressed` is up to date if it was live before: other groups that come and go update it.
         header.suppressed =
             if was_live { is_live && entry.header.suppressed } else { is_live && self.is_shadowed(entry) };
         debug_assert_eq!(header.suppressed, is_live && self.is_shadowed(entry));
@@ -391,7 +401,8 @@ impl Store {
         self.index.owner(entry.full()).is_some_and(|owner| owner != entry.id())
     }
 
-    /// Enters or takes out the group's labels; if another group is shown under them now, its held-back families.
+    /// Enters the group's labels in the index, or removes them. If another group is shown under them now, returns its
+    /// suppressed families.
     fn move_key(&mut self, entry: &GroupEntry, live: bool) -> Vec<(GroupId, Arc<str>)> {
         if live {
             self.index.add_key(entry.full(), entry.id());
@@ -408,12 +419,12 @@ impl Store {
         names
     }
 
-    /// What must be durable before [`Store::commit`], as one transaction; empty if nothing changed.
+    /// The records to make durable before [`Store::commit`], as one transaction; empty if nothing changed.
     pub fn records(&self) -> &[Record] {
         &self.records
     }
 
-    /// About how many bytes of values and labels the draft holds.
+    /// The approximate number of bytes of values and labels in the draft.
     pub fn drafted_bytes(&self) -> usize {
         self.drafted_bytes
     }
@@ -431,12 +442,12 @@ impl Store {
         let sites = view.publish(&changes, self.revision);
         view.counts.series = self.index.series();
         view.counts.suppressed = self.index.suppressed_len();
-        // What was replaced is freed after that, with the changes.
+        // Replaced entries are freed after the lock is released, with `changes`.
         drop(view);
         Committed { head: self.revision, sites }
     }
 
-    /// Abandons the draft: it could not be made durable.
+    /// Discards the draft: it could not be made durable.
     pub fn abort(&mut self) {
         self.index.undo(0);
         self.records.clear();
