@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_pushed_does_not_matter() {
+    fn the_order_of_series_in_a_push_does_not_matter() {
         let a = family(&[(&[("x", "2")], 2.0), (&[], 0.0), (&[("x", "1")], 1.0), (&[("y", "1")], 3.0)]).unwrap();
         let b = family(&[(&[("y", "1")], 3.0), (&[("x", "1")], 1.0), (&[("x", "2")], 2.0), (&[], 0.0)]).unwrap();
         assert_eq!(a, b);

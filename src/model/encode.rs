@@ -384,7 +384,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_decoded_keeps_the_rules(family in family(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn a_decoded_schema_can_be_rebuilt(family in family(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
             let mut bytes = encoded(&family);
             let at = at.index(bytes.len());
             bytes[at] = byte;
@@ -403,7 +403,7 @@ mod tests {
 
     /// The reader stops at the first breach of a rule: what comes after it is cut off, which would be another error.
     #[test]
-    fn what_repeats_is_refused_before_it_takes_memory() {
+    fn repetition_is_refused_before_it_takes_memory() {
         let many = [0xff, 0xff, 0x3f];
         let layouts = [&[1, 0, 1, b'm'], &many[..], &[0; 4], &[0xff; 3 << 20]].concat();
         let twice = Malformed::Invalid("a layout that is there twice");

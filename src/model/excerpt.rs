@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_short_is_quoted_whole() {
+    fn a_short_text_is_quoted_whole() {
         for text in ["", "a\"b", &"é".repeat(EXCERPT_BYTES_MAX / 2)] {
             assert_eq!(excerpt(text).to_string(), text);
             assert_eq!(format!("{:?}", excerpt(text)), format!("{text:?}"));
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_long_is_cut_between_characters() {
+    fn a_long_text_is_cut_between_characters() {
         for before in 0..4 {
             let text = "x".repeat(before) + &"🦀".repeat(EXCERPT_BYTES_MAX);
             let cut = excerpt(&text).to_string();

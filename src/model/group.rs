@@ -389,7 +389,7 @@ mod tests {
 
     /// Put in one by one, the new families would move some 300 GB.
     #[test]
-    fn many_new_families_join_many_that_come_behind_them() {
+    fn many_new_families_are_merged_before_many_others() {
         let families = |first: char| (0..80_000).map(move |i| family(&format!("{first}{i:06}"), 1.0)).collect();
         let mut group = Group::post(push_time(1), families('b'));
         let changes = group.merge(&Group::post(push_time(2), families('a')));
@@ -398,7 +398,7 @@ mod tests {
     }
 
     #[test]
-    fn new_families_take_their_places_between_those_replaced_and_kept() {
+    fn new_families_are_inserted_between_replaced_and_unchanged_ones() {
         let mut group = Group::post(push_time(1), ["b", "d", "f", "h"].map(|name| family(name, 1.0)).into());
         let changes = group.merge(&Group::post(push_time(2), ["a", "c", "d", "e", "i"].map(|n| family(n, 2.0)).into()));
         assert_eq!(names(&group), ["a", "b", "c", "d", "e", "f", "h", "i"]);

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_joins_the_key() {
+    fn site_labels_join_the_key() {
         let shown = |key: &[(&str, &str)]| id(&[("IDC", "SYQ")], key).shown().to_string();
         assert_eq!(shown(&[("job", "a")]), r#"{IDC="SYQ",job="a"}"#);
         assert_eq!(shown(&[("job", "a"), ("IDC", "SYQ")]), r#"{IDC="SYQ",job="a"}"#);
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_tree_of_hubs_shows_is_undone_level_by_level() {
+    fn labels_shown_by_a_tree_of_hubs_are_resolved_level_by_level() {
         let edge = id(&[("IDC", "SYQ")], &[("IDC", "BJ"), ("job", "a")]);
         let hub = GroupId { site: id(&[("IDC", "EU")], &[]).site, key: edge.shown() };
         let shown = r#"{IDC="EU",exported_IDC="BJ",exported_exported_IDC="SYQ",job="a"}"#;
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shown_names_the_group_of_the_place() {
+    fn shown_labels_identify_the_group_of_the_site() {
         let site = id(&[("IDC", "SYQ")], &[]).site;
         let key = |shown: &[(&str, &str)]| {
             let shown = LabelSet::new(shown.iter().copied());

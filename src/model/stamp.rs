@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_stamp_is_later_than_what_was_seen_whatever_the_clock_says() {
+    fn a_timestamp_is_later_than_those_seen_whatever_the_clock_says() {
         let seen = WriteTimestamp { time_ns: 1_000, node: NodeId(9) };
         assert!(WriteTimestamp::after(10, seen, NodeId(1)) > seen);
         assert_eq!(WriteTimestamp::after(2_000, seen, NodeId(1)).time_ns, 2_000);

@@ -74,12 +74,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_value_takes_no_more_room_than_a_reference_to_many() {
+    fn one_value_is_no_larger_than_a_reference() {
         assert_eq!(size_of::<Values>(), size_of::<Arc<[f64]>>());
     }
 
     #[test]
-    fn what_is_changed_is_no_others() {
+    fn a_change_does_not_affect_clones() {
         for len in 0..4 {
             let before = Values::zeros(len);
             let mut after = before.clone();
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn one_value_is_the_same_by_its_bits() {
+    fn one_value_is_compared_by_its_bits() {
         let one = |value: f64| Values::from(&[value][..]);
         assert!(one(f64::NAN).shares(&one(f64::NAN)) && !one(0.0).shares(&one(-0.0)));
         assert!(!one(0.0).shares(&Values::zeros(2)));

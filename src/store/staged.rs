@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_draft_keeps_its_order_and_leaves_out_what_it_did_not_change() {
+    fn a_draft_returns_its_changes_in_order() {
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|job| GroupId::local(LabelSet::new([("job", job)])));
         let published = Published::default();
         let mut staged = Staged::over(published.clone());
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_forgotten_can_come_again() {
+    fn a_forgotten_group_can_be_set_again() {
         let id = GroupId::local(LabelSet::new([("job", "a")]));
         let mut staged = Staged::over(Published::default());
         staged.set(&id, version(&id, 1));

@@ -1,4 +1,4 @@
-//! The store against a slow oracle that knows only the rules.
+//! Tests of the store, and a comparison with a slow oracle that knows only the rules.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -76,7 +76,7 @@ fn lines(published: &Published) -> Vec<String> {
 }
 
 #[test]
-fn what_is_not_committed_is_not_seen() {
+fn an_uncommitted_write_is_not_published() {
     let mut store = store(rules());
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
     assert!(store.published().snapshot().is_empty());
@@ -102,7 +102,7 @@ fn a_refused_push_touches_no_family_and_moves_the_failure_time() {
 }
 
 #[test]
-fn a_type_may_change_when_nobody_else_shows_the_name() {
+fn a_type_may_change_when_no_other_group_shows_the_name() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
     store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
@@ -115,7 +115,7 @@ fn a_type_may_change_when_nobody_else_shows_the_name() {
 }
 
 #[test]
-fn duplicates_are_found_whichever_group_says_more() {
+fn duplicates_are_found_whichever_group_has_more_labels() {
     let mut store = store(rules());
     let with_instance = |value| family("m", MetricType::Gauge, &[&[("instance", value), ("x", "1")]]);
     let without = || family("m", MetricType::Gauge, &[&[("x", "1")]]);
@@ -128,7 +128,7 @@ fn duplicates_are_found_whichever_group_says_more() {
 }
 
 #[test]
-fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
+fn a_conflicting_family_of_a_peer_is_suppressed_until_the_conflict_is_gone() {
     let mut store = store(rules());
     let push_time =
         crate::model::PushTime { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
@@ -146,7 +146,7 @@ fn what_a_peer_sends_is_held_back_and_admitted_when_the_conflict_goes() {
 }
 
 #[test]
-fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
+fn the_first_of_two_groups_with_the_same_labels_is_shown() {
     let mut store = store(rules());
     let push_time =
         crate::model::PushTime { stamp: crate::model::WriteTimestamp { time_ns: 5, node: NodeId(7) }, wall_ns: 5 };
@@ -165,7 +165,7 @@ fn of_two_groups_shown_under_the_same_labels_the_first_is_shown() {
 }
 
 #[test]
-fn what_is_held_back_names_the_group_that_is_shown() {
+fn the_conflict_of_a_suppressed_family_names_the_group_that_is_shown() {
     let mut store = store(rules());
     let stamp = |time_ns| crate::model::WriteTimestamp { time_ns, node: NodeId(7) };
     let pushed = |ns, families| Group::put(crate::model::PushTime { stamp: stamp(ns), wall_ns: ns }, families);
@@ -218,7 +218,7 @@ fn groups_are_listed_and_found_by_their_labels() {
 }
 
 #[test]
-fn bounds_are_kept_and_named() {
+fn limits_are_enforced_and_named() {
     let limits = StoreLimits { groups_max: 2, series_max: 3 };
     let mut store = store(Rules { limits, ..rules() });
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m"), gauge("n")]), now(1)).unwrap();
@@ -237,10 +237,10 @@ fn pushed(time_ns: u64, families: Vec<Family>) -> Group {
     Group::put(crate::model::PushTime { stamp, wall_ns: time_ns }, families)
 }
 
-/// A page with such a series is none that Prometheus reads. Gateways take no such push, but a peer may send one, or its place
-/// have such a label.
+/// Prometheus rejects a page with such a series. The gateway refuses such pushes, but a peer may send one, or its site
+/// may have such a label.
 #[test]
-fn a_label_that_samples_get_besides_is_held_back() {
+fn a_family_with_the_own_label_of_its_samples_is_suppressed() {
     let mut store = store(rules());
     let own = MetricType::Summary.own_label().unwrap();
     let site = GroupId { site: Arc::new(LabelSet::new([(own, "1")])), key: Arc::new(LabelSet::new([("job", "a")])) };
@@ -257,7 +257,7 @@ fn a_label_that_samples_get_besides_is_held_back() {
 }
 
 #[test]
-fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
+fn a_suppressed_family_keeps_its_entry_until_its_conflict_changes() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
     store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
@@ -286,7 +286,7 @@ fn what_is_held_back_stays_as_it_is_until_there_is_another_reason_or_none() {
     assert_eq!(store.published().counts().suppressed, 0, "nothing is in its way any more");
 }
 
-/// The link gives a family whose values stay the very values of the one before.
+/// A link decodes unchanged values into the same object as before.
 #[test]
 fn a_change_of_raw_metrics_alone_is_shown() {
     let mut store = store(rules());
@@ -303,7 +303,7 @@ fn a_change_of_raw_metrics_alone_is_shown() {
 }
 
 #[test]
-fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
+fn families_of_a_peer_beyond_series_max_wait_until_others_are_removed() {
     let limits = StoreLimits { groups_max: 9, series_max: 2 };
     let mut store = store(Rules { limits, ..rules() });
     let id = local(&[("job", "a")]);
@@ -330,7 +330,7 @@ fn what_a_peer_sends_beyond_the_bound_on_series_waits_for_room() {
 }
 
 #[test]
-fn a_group_is_found_where_its_labels_only_look_exported() {
+fn a_group_is_found_by_labels_that_only_look_exported() {
     let mut store = store(rules());
     let id = at_site("SYQ", &[("exported_IDC", "BJ"), ("job", "b")]);
     store.merge(&id, pushed(2, vec![gauge("m")]), StoreId(7)).unwrap();
@@ -340,7 +340,7 @@ fn a_group_is_found_where_its_labels_only_look_exported() {
 }
 
 #[test]
-fn a_peer_does_not_say_when_pushes_were() {
+fn push_times_of_a_peer_are_left_out() {
     let mut store = store(rules());
     let id = at_site("S", &[("job", "b")]);
     let families = vec![gauge(PUSH_TIME), family(PUSH_FAILURE_TIME, MetricType::Counter, &[&[]]), gauge("m")];
@@ -359,7 +359,7 @@ enum Step {
     Post(usize, Vec<Family>),
     Delete(usize),
     Merge(usize, Vec<Family>),
-    /// Of all groups, each twice.
+    /// Looks up all groups, each twice.
     LookUp,
     Commit,
     Abort,
@@ -376,12 +376,12 @@ fn ids() -> Vec<GroupId> {
         at_site("S", &[("job", "a")]),
         at_site("S", &[("instance", "1"), ("job", "a")]),
         at_site("B", &[("job", "a")]),
-        // Shown under the same labels as another.
+        // Shown under the labels of another group.
         GroupId { site: key(&[("job", "a")]).into(), key: key(&[("IDC", "S")]).into() },
     ]
 }
 
-/// The group that a request or a peer means: labels without a place are looked up first.
+/// The group that a request or a peer means: labels without a site are resolved first.
 fn addressed(store: &Store, group: usize) -> GroupId {
     let id = ids()[group].clone();
     if id.site.is_empty() { store.resolve(id.key) } else { id }
@@ -425,7 +425,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The laws of a page: one type a name, no colliding names, no series twice.
+/// The rules of a page: one type for each name, no colliding names, no series twice.
 fn assert_valid(published: &Published) {
     let (mut types, mut seen) = (BTreeMap::new(), BTreeSet::new());
     for (line, metric_type) in shown(published) {
@@ -440,8 +440,8 @@ fn assert_valid(published: &Published) {
     }
 }
 
-/// Whether a held-back family could be shown, by trying every series against all that is shown.
-fn assert_nothing_held_in_vain(published: &Published) {
+/// No suppressed family could be shown: tries every series against all that are shown.
+fn assert_nothing_suppressed_in_vain(published: &Published) {
     let shown = shown(published);
     for entry in published.groups().iter().filter(|entry| !entry.header.suppressed) {
         for (f, ..) in entry.families().filter(|(_, mark, _)| mark.suppressed) {
@@ -491,7 +491,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_500))]
 
     #[test]
-    fn whatever_happens_the_page_is_valid(steps in prop::collection::vec(step(), 1..25)) {
+    fn any_history_leaves_a_valid_page(steps in prop::collection::vec(step(), 1..25)) {
         let mut store = store(rules());
         for (peer, id) in ids().into_iter().enumerate() {
             let cursor = PeerCursor { site: id.site, ..PeerCursor::default() };
@@ -520,7 +520,7 @@ proptest! {
                     log.extend(store.records().iter().cloned());
                     store.commit();
                     assert_valid(&store.published());
-                    assert_nothing_held_in_vain(&store.published());
+                    assert_nothing_suppressed_in_vain(&store.published());
                     last = picture(&store.published());
                 }
                 Step::Abort => {

@@ -1,12 +1,12 @@
-//! What a link reads of a store.
+//! The changes that a link reads from a store.
 
 use super::*;
 use crate::model::{PushTime, Revision, WriteTimestamp};
 
-/// Found by simulation seed 2: a group was listed under its last change only, so that a batch that ended before that left
-/// out what had changed of it earlier, and the next batch took that for sent.
+/// Found by simulation seed 2: a group was listed under its last change only. A batch that ended before it omitted the
+/// group's earlier changes, and the next batch took them as sent.
 #[test]
-fn a_batch_has_all_changes_up_to_where_it_ends() {
+fn a_batch_has_all_changes_up_to_its_end() {
     let mut store = store(rules());
     for (at, (job, name)) in [("a", "m"), ("b", "m"), ("a", "n"), ("c", "m"), ("b", "o")].into_iter().enumerate() {
         store.write(local(&[("job", job)]), WriteOp::Post(vec![gauge(name)]), now(at as u64 + 1)).unwrap();
@@ -54,9 +54,9 @@ fn changes_go_out_once_and_not_back_to_where_they_came_from() {
     assert_eq!(names, ["n"], "m came from the peer");
 }
 
-/// From whichever revision a link goes on, whatever the peer knows, and in whatever order others write beside it.
+/// From any revision, with any knowledge of the peer, and with writes of others in any order.
 #[test]
-fn what_others_changed_is_never_taken_for_the_peers_own() {
+fn changes_of_others_are_never_taken_for_the_peers_own() {
     let site = |name| Scope::Site(at_site(name, &[("job", "0")]).site);
     for order in 0..4_u64.pow(6) {
         let mut store = store(rules());
@@ -71,7 +71,7 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
                 2 => drop(store.merge(&id, Group::post(push_time, vec![gauge("o")]), StoreId(2)).unwrap()),
                 _ => store.write(id, WriteOp::Delete, now(step + 1)).unwrap(),
             }
-            // Some steps are published together, and some tombstones go.
+            // Some steps are published together, and some tombstones are dropped.
             if step % 3 != 1 {
                 store.commit();
                 store.published().tombstones(Revision(1), u64::MAX, 1).iter().for_each(|gone| store.forget(gone.id()));
@@ -108,7 +108,7 @@ fn what_others_changed_is_never_taken_for_the_peers_own() {
     }
 }
 
-/// What others wrote once does not make a link look through all that its peer sends from then on.
+/// After others have written once, a link must not look through all later changes of its own peer.
 #[test]
 fn old_changes_of_others_do_not_count_again() {
     let mut store = store(rules());
@@ -131,7 +131,7 @@ fn old_changes_of_others_do_not_count_again() {
 }
 
 #[test]
-fn changes_come_in_portions() {
+fn changes_are_read_in_batches() {
     let mut store = store(rules());
     for i in 0..10 {
         store.write(local(&[("job", &i.to_string())]), WriteOp::Put(vec![gauge("m")]), now(i)).unwrap();
@@ -151,7 +151,7 @@ fn changes_come_in_portions() {
 }
 
 #[test]
-fn changes_of_one_group_are_cut_where_the_bytes_are() {
+fn batches_are_cut_within_a_group_by_bytes() {
     let mut store = store(rules());
     for i in 0..100 {
         store.write(local(&[("job", "a")]), WriteOp::Post(vec![gauge(&format!("m{i}"))]), now(i + 1)).unwrap();

@@ -1,4 +1,4 @@
-//! Groups of places: named before their place is known, and sent on to a hub of hubs.
+//! Groups of sites: named before their site is known, and sent on to an upstream hub.
 
 use super::*;
 use crate::model::{GroupHeader, Position, PushTime, Revision, WriteTimestamp};
@@ -15,7 +15,7 @@ fn changes(store: &Store, scope: &Scope) -> Vec<(String, Vec<String>)> {
 }
 
 #[test]
-fn a_group_named_before_its_place_is_known_moves_there() {
+fn a_group_named_before_its_site_is_known_moves_there() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
     let early = store.resolve(key(&labels));
@@ -33,9 +33,9 @@ fn a_group_named_before_its_place_is_known_moves_there() {
     assert_eq!(changes(&store, &site), [(r#"{job="a"}"#.to_string(), vec!["early".to_string()])]);
 }
 
-/// As after damage that took the record by which a group moved, but not the others of its place.
+/// As after damage that took the record by which a group moved, but not the other groups of its site.
 #[test]
-fn a_group_that_did_not_move_to_its_place_does_when_another_store_is_there() {
+fn a_group_whose_move_was_lost_moves_when_another_store_is_at_the_site() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
     store.write(local(&labels), WriteOp::Put(vec![gauge("early")]), now(10)).unwrap();
@@ -52,7 +52,7 @@ fn a_group_that_did_not_move_to_its_place_does_when_another_store_is_there() {
 }
 
 #[test]
-fn a_delete_of_a_group_whose_place_is_not_known_yet_counts_there() {
+fn a_delete_before_the_site_is_known_applies_at_the_site() {
     let mut store = store(rules());
     store.write(local(&[("IDC", "SYQ"), ("job", "a")]), WriteOp::Delete, now(10)).unwrap();
     store.commit();
@@ -89,7 +89,7 @@ fn a_move_is_undone_with_its_draft_and_survives_a_restart() {
 }
 
 #[test]
-fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes() {
+fn an_upstream_hub_gets_all_groups_as_shown_in_the_order_of_changes() {
     let mut store = store(rules());
     store.merge(&at_site("SYQ", &[("job", "a")]), pushed(1, vec![gauge("m")]), StoreId(7)).unwrap();
     store.merge(&at_site("BJ", &[("IDC", "SH"), ("job", "a")]), pushed(2, vec![gauge("m")]), StoreId(8)).unwrap();
@@ -118,25 +118,25 @@ fn a_hub_of_hubs_is_told_of_all_groups_as_they_are_shown_in_the_order_of_changes
     }
 }
 
-/// One by one, each would copy the group: one record a family tells.
+/// One by one, each would copy the group: one record shows that they do not.
 #[test]
-fn what_becomes_free_of_a_group_is_shown_at_once() {
+fn all_released_families_of_a_group_are_shown_in_one_change() {
     let name = |i: usize| format!("m{i:04}");
     let suppressed = at_site("SYQ", &[("job", "b")]);
     let many = || pushed(5, (0..1_000).map(|i| gauge(&name(i))).collect());
-    // Held back for their types.
+    // Suppressed because of their types.
     let mut types = store(rules());
     let counters = (0..1_000).map(|i| family(&name(i), MetricType::Counter, &[&[]])).collect();
     types.write(local(&[("job", "a")]), WriteOp::Put(counters), now(1)).unwrap();
     types.merge(&suppressed, many(), StoreId(7)).unwrap();
-    // For want of room, all but one.
+    // Suppressed at the limit, all but one.
     let mut room = store(Rules { limits: StoreLimits { series_max: 1_000, ..StoreLimits::default() }, ..rules() });
     let series: Vec<[(&str, String); 1]> = (0..999).map(|i| [("x", i.to_string())]).collect();
     let series: Vec<Vec<(&str, &str)>> = series.iter().map(|s| vec![(s[0].0, &*s[0].1)]).collect();
     let large = family("large", MetricType::Gauge, &series.iter().map(|s| &**s).collect::<Vec<_>>());
     room.write(local(&[("job", "a")]), WriteOp::Put(vec![large]), now(1)).unwrap();
     room.merge(&suppressed, many(), StoreId(7)).unwrap();
-    // For another group shown under the same labels.
+    // Suppressed because another group is shown under the same labels.
     let mut labels = store(rules());
     labels.merge(&at_site("SYQ", &[("IDC", "SYQ"), ("job", "b")]), pushed(4, vec![gauge("n")]), StoreId(7)).unwrap();
     labels.merge(&suppressed, many(), StoreId(7)).unwrap();
@@ -159,7 +159,7 @@ fn what_becomes_free_of_a_group_is_shown_at_once() {
 }
 
 #[test]
-fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
+fn groups_of_an_edge_that_lost_its_store_move_to_its_site() {
     let mut store = store(rules());
     let labels = [("IDC", "SYQ"), ("job", "a")];
     store.merge(&local(&labels), pushed(5, vec![gauge("kept")]), StoreId(9)).unwrap();
@@ -175,7 +175,7 @@ fn groups_of_an_edge_that_comes_with_nothing_move_to_its_place() {
 }
 
 #[test]
-fn the_place_of_an_edge_that_has_nothing_is_known() {
+fn the_site_of_an_edge_without_groups_is_known() {
     let mut store = store(rules());
     let id = at_site("SYQ", &[("job", "a")]);
     store.set_cursor(StoreId(7), PeerCursor { position: Position::default(), site: id.site.clone() });
@@ -184,13 +184,13 @@ fn the_place_of_an_edge_that_has_nothing_is_known() {
 }
 
 #[test]
-fn of_several_places_that_could_be_meant_it_is_always_the_same() {
+fn labels_that_fit_several_sites_always_mean_the_same_one() {
     let names = ["a", "b", "c", "d", "e", "f", "g", "h"];
     let all = names.map(|name| (name, "1"));
     let site = |name: &&str| Arc::new(key(&[(*name, "1")]));
     for first in 0..names.len() {
         let mut store = store(rules());
-        // Known one after the other, each store beginning with another.
+        // The sites become known in turn; each store begins with another one.
         for at in 0..names.len() {
             let site = site(&names[(first + at) % names.len()]);
             store.set_cursor(StoreId(at as u64 + 7), PeerCursor { position: Position::default(), site });
@@ -198,7 +198,7 @@ fn of_several_places_that_could_be_meant_it_is_always_the_same() {
         store.commit();
         let id = store.resolve(key(&[&all[..], &[("job", "j")]].concat()));
         assert_eq!(id.site, site(&"a"));
-        // More of the labels say more.
+        // The site with more labels wins.
         let longer = Arc::new(key(&[("g", "1"), ("h", "1")]));
         store.set_cursor(StoreId(99), PeerCursor { position: Position::default(), site: longer.clone() });
         store.commit();
@@ -207,7 +207,7 @@ fn of_several_places_that_could_be_meant_it_is_always_the_same() {
 }
 
 #[test]
-fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
+fn the_site_of_an_edge_is_known_in_the_draft_that_sets_its_cursor() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
     let id = at_site("SYQ", &[("job", "a")]);
     let cursor = || PeerCursor { position: Position::default(), site: id.site.clone() };
@@ -222,7 +222,7 @@ fn the_place_of_an_edge_is_known_in_the_draft_that_hears_of_it() {
 }
 
 #[test]
-fn a_history_rises_although_damage_took_what_was_between() {
+fn revisions_rise_across_a_gap_in_the_log() {
     let mut store = Store::new(rules(), &[]);
     store.restore(Record::Opened { epoch: Epoch(1), revision: Revision(0) });
     store.restore(Record::Opened { epoch: Epoch(2), revision: Revision(8) });
@@ -233,7 +233,7 @@ fn a_history_rises_although_damage_took_what_was_between() {
 }
 
 #[test]
-fn what_damage_left_of_a_move_becomes_one_group_again() {
+fn twins_that_damage_left_of_a_move_are_merged() {
     let labels = [("IDC", "SYQ"), ("job", "a")];
     let (early, id) = (local(&labels), at_site("SYQ", &[("job", "a")]));
     let mut before = store(rules());
@@ -253,7 +253,7 @@ fn what_damage_left_of_a_move_becomes_one_group_again() {
 }
 
 #[test]
-fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
+fn a_damaged_store_resets_its_cursors() {
     let position = Position { epoch: Epoch(9), revision: Revision(8) };
     let site = at_site("SYQ", &[("job", "a")]).site;
     let mut before = store(rules());
@@ -265,7 +265,7 @@ fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
     damaged.distrust_cursors();
     let opening = damaged.records().to_vec();
     damaged.commit();
-    // Nor when it comes back as it was then, under the identity that it took.
+    // Nor if it is restored once more as it was then, with its new id.
     let mut again = Store::new(rules(), &[]);
     before.checkpoint().chain(opening).for_each(|record| again.restore(record));
     again.open(identity(2), Epoch(3));
@@ -276,7 +276,7 @@ fn a_damaged_store_does_not_say_again_that_it_holds_what_it_held() {
 }
 
 #[test]
-fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
+fn a_tombstone_with_a_future_header_is_not_dropped_early() {
     let mut store = store(rules());
     let stamp = |time_ns| WriteTimestamp { time_ns, node: NodeId(7) };
     let far = crate::model::STAMP_NS_MAX;
@@ -291,7 +291,7 @@ fn a_tombstone_whose_group_says_that_it_is_of_the_future_sets_nobodys_clock() {
 }
 
 #[test]
-fn groups_whose_families_are_shown_otherwise_share_schemas_after_every_push() {
+fn groups_with_renamed_labels_share_schemas_after_every_push() {
     let mut store = store(rules());
     let jobs = ["a", "b"];
     for round in 0..3 {

@@ -1,9 +1,9 @@
-//! What is left of deleted groups, and for how long.
+//! Tombstones: how long they stay, and how they are dropped.
 
 use super::*;
 
 #[test]
-fn a_tombstone_goes_when_it_is_forgotten_and_stamps_stay_later() {
+fn a_forgotten_tombstone_is_gone_and_later_timestamps_follow_it() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
     store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1_000)).unwrap();
@@ -34,7 +34,7 @@ fn a_tombstone_that_the_draft_replaced_is_not_forgotten() {
 }
 
 #[test]
-fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
+fn a_peer_that_sends_a_deleted_group_is_sent_the_delete_again() {
     let mut store = store(rules());
     let (id, peer) = (at_site("S", &[("job", "a")]), StoreId(7));
     let old = pushed(1_000, vec![gauge("m")]);
@@ -60,7 +60,7 @@ fn who_brings_back_what_is_deleted_hears_of_the_delete_again() {
 }
 
 #[test]
-fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
+fn tombstones_of_a_peer_are_merged_at_groups_max() {
     let limits = StoreLimits { groups_max: 1, series_max: 9 };
     let mut store = store(Rules { limits, ..rules() });
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![gauge("m")]), now(1)).unwrap();
@@ -74,7 +74,7 @@ fn a_peer_s_tombstones_arrive_where_its_new_groups_are_refused() {
 }
 
 #[test]
-fn deleted_groups_keep_nobody_from_pushing() {
+fn tombstones_do_not_block_pushes() {
     let limits = StoreLimits { groups_max: 2, series_max: 9 };
     let mut store = store(Rules { limits, has_hubs: true, ..rules() });
     let group = |job: &str| local(&[("job", job)]);
@@ -103,7 +103,7 @@ fn deleted_groups_keep_nobody_from_pushing() {
 }
 
 #[test]
-fn an_aborted_draft_has_forgotten_nothing() {
+fn an_aborted_draft_drops_no_tombstone() {
     let mut store = store(rules());
     let id = local(&[("job", "a")]);
     store.write(id.clone(), WriteOp::Put(vec![gauge("m")]), now(1_000)).unwrap();
@@ -120,7 +120,7 @@ fn an_aborted_draft_has_forgotten_nothing() {
 }
 
 #[test]
-fn a_hub_keeps_no_tombstone_that_no_edge_can_know() {
+fn a_hub_stores_no_tombstone_of_a_group_unknown_to_edges() {
     let mut store = store(Rules { has_hubs: false, ..rules() });
     store.write(local(&[("job", "typo")]), WriteOp::Delete, now(1)).unwrap();
     store.write(at_site("S", &[("job", "a")]), WriteOp::Delete, now(1)).unwrap();
