@@ -1,4 +1,4 @@
-//! Building a family series by series.
+//! Builds a family series by series.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::label;
 use super::schema::{Digest, MetricType, Schema, SeriesLayout, ValueLayout, is_verbatim};
 use super::values::Values;
 
-/// Two series of one family have the same labels.
+/// The error if two series of one family have the same labels.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DuplicateSeries {
     /// The metric's name.
@@ -41,8 +41,8 @@ pub struct FamilyBuilder {
 }
 
 impl FamilyBuilder {
-    /// A family without series. Text of all label values of a family is limited to 4 GiB, which the limit on bodies
-    /// keeps far away.
+    /// A family without series. All label values of a family together are limited to 4 GiB of text; the limit on
+    /// request bodies is far lower.
     pub fn new(name: impl Into<Arc<str>>, metric_type: MetricType) -> Self {
         Self {
             name: name.into(),
@@ -70,7 +70,8 @@ impl FamilyBuilder {
         self
     }
 
-    /// Adds a series: its labels sorted by name (none empty, none twice: the decoder of schemas refuses them), what its values are, the values, and the protobuf to keep beside.
+    /// Adds a series: its labels sorted by name (none empty, none twice: the decoder of schemas refuses such labels),
+    /// the layout of its values, the values, and the raw metric to store with them.
     ///
     /// # Panics
     /// If there are not `value_layout.len()` values: the caller made both.
@@ -110,7 +111,10 @@ impl FamilyBuilder {
         })
     }
 
-    /// The family, its series sorted; an error if two have the same labels.
+    /// The family, with its series sorted.
+    ///
+    /// # Errors
+    /// Two series have the same labels.
     pub fn finish(mut self) -> Result<Family, DuplicateSeries> {
         let in_order = |a: &Row, b: &Row| self.cmp_rows(a, b).is_lt();
         if !self.rows.is_sorted_by(in_order) {
@@ -137,7 +141,7 @@ impl FamilyBuilder {
             .then_with(|| if a.layout == b.layout { std::cmp::Ordering::Equal } else { left.cmp(right) })
     }
 
-    /// Puts the rows, and everything that they point to, in order.
+    /// Sorts the rows, and the labels and values that they refer to.
     fn sort(&mut self) -> Result<(), DuplicateSeries> {
         let mut rows = std::mem::take(&mut self.rows);
         rows.sort_by(|a, b| self.cmp_rows(a, b));
@@ -206,8 +210,8 @@ fn offset(n: usize) -> u32 {
     u32::try_from(n).expect("bodies are limited to far less than 4 GiB")
 }
 
-/// Hashes name, type, help, unit, layouts, and the series' layouts and label values, each preceded by its length
-/// (64 bits, little endian), so that no two contents are the same bytes.
+/// Hashes name, type, help, unit, layouts, and the series' layouts and label values, each preceded by its length (64
+/// bits, little endian), so that different contents are different bytes.
 pub(super) fn digest(schema: &Schema) -> Digest {
     let mut hash = Xxh3::new();
     let text = |hash: &mut Xxh3, text: &str| {

@@ -1,4 +1,4 @@
-//! The primitives that encodings of the model are made of, for the disk and for the link.
+//! The primitives of the model's encodings, for disk and link.
 //!
 //! A *number* is an unsigned integer in groups of seven bits, lowest first, each but the last with its top bit set
 //! (LEB128; at most ten bytes). A *text* is its length in bytes as a number, then UTF-8. A *fixed* integer or float is
@@ -6,10 +6,10 @@
 
 use thiserror::Error;
 
-/// Why bytes are not an encoding of the thing read.
+/// The reason for which bytes are no valid encoding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum Malformed {
-    /// The bytes end inside of the named thing.
+    /// The bytes end inside the named thing.
     #[error("the bytes end inside of {0}")]
     Short(&'static str),
     /// A number is longer than ten bytes, or larger than the named thing can be.
@@ -29,7 +29,7 @@ pub fn put_number(mut number: u64, into: &mut Vec<u8>) {
     into.push(number as u8);
 }
 
-/// Bytes of a length or an index as a number.
+/// The bytes that a length or an index takes as a number.
 pub fn number_len(count: usize) -> usize {
     (count.checked_ilog2().unwrap_or(0) / 7 + 1) as usize
 }
@@ -44,35 +44,38 @@ pub fn put_text(text: &str, into: &mut Vec<u8>) {
     put_block(text.as_bytes(), into);
 }
 
-/// Appends bytes, preceded by their number.
+/// Appends bytes, preceded by their count.
 pub fn put_block(block: &[u8], into: &mut Vec<u8>) {
     put_count(block.len(), into);
     into.extend_from_slice(block);
 }
 
-/// Reads primitives off the front of a slice. Each method takes the name of what is read, for the error.
+/// Reads primitives from the front of a slice. Each method takes the name of the thing read, for the error.
 #[derive(Clone, Copy, Debug)]
 pub struct ByteReader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> ByteReader<'a> {
-    /// Reads from the front of `bytes`.
+    /// A reader at the front of `bytes`.
     pub fn new(bytes: &'a [u8]) -> Self {
         Self { rest: bytes }
     }
 
-    /// How many bytes are left.
+    /// The number of bytes left.
     pub fn remaining(&self) -> usize {
         self.rest.len()
     }
 
-    /// The bytes that are left.
+    /// The bytes left.
     pub fn rest(&self) -> &'a [u8] {
         self.rest
     }
 
     /// The next `len` bytes.
+    ///
+    /// # Errors
+    /// [`Malformed::Short`] if the bytes end before that.
     pub fn take(&mut self, len: usize, what: &'static str) -> Result<&'a [u8], Malformed> {
         let (taken, rest) = self.rest.split_at_checked(len).ok_or(Malformed::Short(what))?;
         self.rest = rest;
@@ -80,6 +83,9 @@ impl<'a> ByteReader<'a> {
     }
 
     /// One byte.
+    ///
+    /// # Errors
+    /// [`Malformed::Short`] if the bytes end before that.
     pub fn byte(&mut self, what: &'static str) -> Result<u8, Malformed> {
         let (byte, rest) = self.rest.split_first().ok_or(Malformed::Short(what))?;
         self.rest = rest;
@@ -87,6 +93,9 @@ impl<'a> ByteReader<'a> {
     }
 
     /// A number.
+    ///
+    /// # Errors
+    /// The bytes end too early, or a number is too large.
     pub fn number(&mut self, what: &'static str) -> Result<u64, Malformed> {
         let mut number = 0;
         for shift in (0..64).step_by(7) {
@@ -103,7 +112,11 @@ impl<'a> ByteReader<'a> {
         Err(Malformed::TooLarge(what))
     }
 
-    /// How many things follow, each of which takes at least `each` bytes: never more than the bytes left can hold.
+    /// The count of things that follow, each of which takes at least `each` bytes: never more than fit into the bytes
+    /// left.
+    ///
+    /// # Errors
+    /// The bytes end too early, or a number is too large.
     pub fn count(&mut self, each: usize, what: &'static str) -> Result<usize, Malformed> {
         let count = usize::try_from(self.number(what)?).map_err(|_| Malformed::TooLarge(what))?;
         if count.checked_mul(each).is_none_or(|bytes| bytes > self.remaining()) {
@@ -112,28 +125,43 @@ impl<'a> ByteReader<'a> {
         Ok(count)
     }
 
-    /// Bytes preceded by their number.
+    /// Bytes preceded by their count.
+    ///
+    /// # Errors
+    /// The bytes end too early, or a number is too large.
     pub fn block(&mut self, what: &'static str) -> Result<&'a [u8], Malformed> {
         let len = self.count(1, what)?;
         self.take(len, what)
     }
 
     /// A text.
+    ///
+    /// # Errors
+    /// The bytes end too early, a number is too large, or the text is not UTF-8.
     pub fn text(&mut self, what: &'static str) -> Result<&'a str, Malformed> {
         std::str::from_utf8(self.block(what)?).map_err(|_| Malformed::Invalid(what))
     }
 
     /// A fixed 32-bit integer.
+    ///
+    /// # Errors
+    /// [`Malformed::Short`] if the bytes end before that.
     pub fn fixed32(&mut self, what: &'static str) -> Result<u32, Malformed> {
         self.array(what).map(u32::from_le_bytes)
     }
 
     /// A fixed 64-bit integer.
+    ///
+    /// # Errors
+    /// [`Malformed::Short`] if the bytes end before that.
     pub fn fixed64(&mut self, what: &'static str) -> Result<u64, Malformed> {
         self.array(what).map(u64::from_le_bytes)
     }
 
-    /// A fixed 64-bit float, its bits as they are.
+    /// A fixed 64-bit float, with its bits unchanged.
+    ///
+    /// # Errors
+    /// [`Malformed::Short`] if the bytes end before that.
     pub fn float(&mut self, what: &'static str) -> Result<f64, Malformed> {
         self.array(what).map(f64::from_le_bytes)
     }

@@ -1,6 +1,6 @@
-//! A schema as bytes: one encoding, on the disk and on the link.
+//! The encoding of a schema, on the disk and on the link.
 //!
-//! In the words of [`super::bytes`], a schema is
+//! With the primitives of [`super::bytes`], a schema is
 //!
 //! ```text
 //! schema  = type:byte flags:byte name:text [help:text] [unit:text]
@@ -14,13 +14,14 @@
 //! - Each layout lists label names in ascending order, none empty, none twice. `value_layout`: in the lowest two bits 0 for one
 //!   value (then nothing follows), 1 for a summary (its quantiles follow), 2 for a histogram (its bounds follow); 4 has a
 //!   sum, 8 has a count, 16 has float counts (histograms only).
-//! - `layout_of` gives each series the index of its layout; it is there only if there are several. Layouts stand in the
+//! - `layout_of` gives each series the index of its layout; it is present only if there are several. Layouts are in the
 //!   order in which series first use them, all are used, and none is there twice.
 //! - `values` is all label values of all series in order, each escaped as the text format prints it between quotes;
-//!   before it stands the length in bytes of each, as many as the layouts of the series have names.
-//! - Series stand in strictly ascending order: by number of labels, then escaped values, then names.
+//!   it is preceded by the length in bytes of each, as many as the layouts of the series have names.
+//! - Series are in strictly ascending order: by number of labels, then escaped values, then names.
 //!
-//! What breaks one of these rules is refused, whoever sent it: a schema that was decoded is as good as one that was built.
+//! Bytes that break one of these rules are refused, whatever their origin: a decoded schema has the same invariants as one
+//! that was built.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -63,7 +64,8 @@ pub fn encode_schema(schema: &Schema, into: &mut Vec<u8>) {
     put_text(&schema.text, into);
 }
 
-/// Bytes of that encoding, at most; what it says too much is in the lengths of label values that differ much. O(layouts).
+/// The length of that encoding, or slightly more: it overestimates only the lengths of label values that differ much.
+/// O(layouts).
 pub fn encoded_len_max(schema: &Schema) -> usize {
     const FIXED_BYTES: usize = 2;
     let text = |text: &str| number_len(text.len()) + text.len();
@@ -86,8 +88,11 @@ pub fn encoded_len_max(schema: &Schema) -> usize {
     FIXED_BYTES + texts + number_len(schema.layouts.len()) + layouts + number_len(schema.series_len()) + rows
 }
 
-/// The schema that `bytes` begin with, and how many of them it takes. Bytes of any origin are safe to decode: the memory
-/// used is bounded by a small multiple of theirs.
+/// Decodes the schema at the front of `bytes`, and returns how many bytes it takes. Bytes of any origin are safe to
+/// decode: the memory used is bounded by a small multiple of their length.
+///
+/// # Errors
+/// The bytes break a rule of the encoding.
 pub fn decode_schema(bytes: &[u8]) -> Result<(Schema, usize), Malformed> {
     let mut reader = ByteReader::new(bytes);
     let schema = read_schema(&mut reader)?;
@@ -160,7 +165,8 @@ fn read_layouts(reader: &mut ByteReader<'_>) -> Result<Box<[SeriesLayout]>, Malf
     let mut layouts = Vec::new();
     for number in 1..=count {
         layouts.push(read_layout(reader)?);
-        // Also whenever there are twice as many: bytes that repeat, such as zeros, must not become layouts in numbers.
+        // Checked whenever the number has doubled, too: repeated bytes, such as zeros, must not become many layouts
+        // first.
         if (number == count || number.is_power_of_two()) && layouts.iter().collect::<HashSet<_>>().len() < number {
             return Err(Malformed::Invalid("a layout that is there twice"));
         }
@@ -174,7 +180,7 @@ fn read_layout(reader: &mut ByteReader<'_>) -> Result<SeriesLayout, Malformed> {
     let mut before = "";
     let names = (0..count).map(|_| {
         let name = reader.text(NAME)?;
-        // The first one too: it is not empty.
+        // This refuses an empty first name, too.
         if name <= before {
             return Err(Malformed::Invalid(NAME));
         }
@@ -198,7 +204,7 @@ fn read_layout(reader: &mut ByteReader<'_>) -> Result<SeriesLayout, Malformed> {
     Ok(SeriesLayout { names, values: value_layout })
 }
 
-/// Where the series stand.
+/// The layouts and positions of the series.
 struct Rows {
     layout_of: Box<[u32]>,
     first_label: Box<[u32]>,
@@ -262,7 +268,7 @@ fn read_ends(reader: &mut ByteReader<'_>, count: usize) -> Result<Box<[u32]>, Ma
     ends.collect()
 }
 
-/// Whether the ends cut `text` into values, each escaped as it should be.
+/// Checks that the ends cut `text` into values, each escaped as it must be.
 fn check_values(text: &str, ends: &[u32]) -> Result<(), Malformed> {
     const VALUES: &str = "the label values of a schema";
     let whole = ends.last().map_or(0, |end| *end as usize) == text.len();
@@ -401,7 +407,7 @@ mod tests {
         }
     }
 
-    /// The reader stops at the first breach of a rule: what comes after it is cut off, which would be another error.
+    /// The reader stops at the first broken rule. The bytes end after it, which would be another error.
     #[test]
     fn repetition_is_refused_before_it_takes_memory() {
         let many = [0xff, 0xff, 0x3f];

@@ -1,12 +1,12 @@
-//! What messages quote of what was sent: its beginning, for a name or value may be as long as a body.
+//! Truncated texts for messages: a name or a value from a request may be as long as the request's body.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Bytes of a text that are quoted, at most.
+/// The length of a quoted text in bytes, at most.
 pub const EXCERPT_BYTES_MAX: usize = 1_024;
 
-/// The beginning of a text, with `…` behind it if that is not all. In quotes with its escapes by `{:?}`, as it is by `{}`.
+/// The beginning of a text, followed by `…` if it was cut. `{:?}` prints it in quotes and escaped, `{}` as it is.
 pub struct Excerpt<'a> {
     text: Cow<'a, str>,
     is_cut: bool,
@@ -23,14 +23,14 @@ pub fn excerpt_up_to(text: &str, bytes_max: usize) -> Excerpt<'_> {
     Excerpt { text: Cow::Borrowed(&text[..end]), is_cut: end < text.len() }
 }
 
-/// Of bytes that should be UTF-8, with replacement characters for those that are not.
+/// Quotes up to [`EXCERPT_BYTES_MAX`] bytes that should be UTF-8, with replacement characters where they are not.
 pub fn excerpt_lossy(bytes: &[u8]) -> Excerpt<'_> {
     let is_cut = bytes.len() > EXCERPT_BYTES_MAX;
     let end = if is_cut { char_boundary(bytes, EXCERPT_BYTES_MAX) } else { bytes.len() };
     Excerpt { text: String::from_utf8_lossy(&bytes[..end]), is_cut }
 }
 
-/// The last place up to `at` that is not within a character, if these bytes are UTF-8.
+/// The last index up to `at` that is not inside a character, if these bytes are UTF-8.
 fn char_boundary(bytes: &[u8], at: usize) -> usize {
     const CHAR_BYTES_MAX: usize = 4;
     let is_boundary = |place: &usize| bytes[*place] & 0b1100_0000 != 0b1000_0000;

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::schema::Schema;
 use super::values::Values;
 
-/// What the text format cannot carry (native histograms, exemplars, created timestamps, unknown fields): for each series,
-/// in the order of the schema, its `io.prometheus.client.Metric` message without its labels; empty where the values say
-/// all.
+/// Raw metrics: for each series, in the order of the schema, its `io.prometheus.client.Metric` message without labels.
+/// They carry everything that the text format cannot express (native histograms, exemplars, created timestamps, unknown
+/// fields). A raw metric is empty if the values are complete.
 pub type RawMetrics = Box<[Box<[u8]>]>;
 
 /// One metric family of one group. Cheap to clone.
@@ -20,19 +20,20 @@ pub struct Family {
 }
 
 impl Family {
-    /// A family of that schema; `None` unless there are [`Schema::values_len`] values and, if any, one raw metric a series.
+    /// A family of that schema; `None` unless there are [`Schema::values_len`] values and, if any, one raw metric for
+    /// each series.
     pub fn new(schema: Arc<Schema>, values: Values, raw_metrics: Option<Arc<RawMetrics>>) -> Option<Family> {
         let fits = values.len() == schema.values_len()
             && raw_metrics.as_ref().is_none_or(|raw_metrics| raw_metrics.len() == schema.series_len());
         fits.then_some(Family { schema, values, raw_metrics })
     }
 
-    /// The part that does not change.
+    /// The part that does not change from push to push.
     pub fn schema(&self) -> &Arc<Schema> {
         &self.schema
     }
 
-    /// Bytes held, as an estimate for bounds: what is shared with other families counts here too.
+    /// Its size in bytes, as an estimate for limits. Parts that are shared with other families are included.
     pub fn bytes(&self) -> usize {
         self.schema.bytes() + size_of::<f64>() * self.values.len() + self.raw_metrics_bytes()
     }
@@ -53,18 +54,18 @@ impl Family {
         &self.values
     }
 
-    /// The protobuf kept beside, if any.
+    /// The raw metrics, if any.
     pub fn raw_metrics(&self) -> Option<&Arc<RawMetrics>> {
         self.raw_metrics.as_ref()
     }
 
-    /// The same values under another schema object of the same content.
+    /// The same values with another schema object of equal content.
     pub fn with_schema(self, schema: Arc<Schema>) -> Family {
         debug_assert!(self.schema.same(&schema));
         Family { schema, ..self }
     }
 
-    /// Whether all of it is shared with `other`, so that it is equal for certain; said without looking at more than one value.
+    /// Whether all parts are shared with `other`, so that the two are certainly equal. At most one value is compared.
     pub fn shares_all(&self, other: &Family) -> bool {
         let raw_metrics = |family: &Family| family.raw_metrics.as_ref().map(Arc::as_ptr);
         self.values.shares(&other.values)
@@ -72,14 +73,14 @@ impl Family {
             && raw_metrics(self) == raw_metrics(other)
     }
 
-    /// The order of families in a group. Schemas that are shared have one name, and then no text is compared.
+    /// The order of families in a group. Families with one schema have one name object, and no text is compared.
     pub fn cmp_name(&self, other: &Family) -> Ordering {
         let (a, b) = (self.name(), other.name());
         if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
     }
 
-    /// An order of all contents, to break the tie between two writes with one stamp (which only a copied store can make):
-    /// all nodes choose alike.
+    /// A total order of contents. It breaks the tie between two writes with one timestamp (which only a copied store
+    /// can make), so that all nodes choose alike.
     pub fn cmp_content(&self, other: &Family) -> Ordering {
         let bits = |family: &Family| family.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
         self.schema
@@ -95,7 +96,7 @@ impl Clone for Family {
         Self { schema: self.schema.clone(), values: self.values.clone(), raw_metrics: self.raw_metrics.clone() }
     }
 
-    /// Mostly only the values differ, and the schema, which many threads count references to, is left alone.
+    /// Mostly only the values differ. The schema is then left alone, because many threads share its reference count.
     fn clone_from(&mut self, source: &Self) {
         if !Arc::ptr_eq(&self.schema, &source.schema) {
             self.schema = source.schema.clone();
@@ -105,7 +106,7 @@ impl Clone for Family {
     }
 }
 
-/// Equal content, values by their bits.
+/// Compares contents; values by their bits.
 impl PartialEq for Family {
     fn eq(&self, other: &Self) -> bool {
         self.schema.same(&other.schema)

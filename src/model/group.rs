@@ -1,9 +1,9 @@
-//! A group as a last-writer-wins map, and the law by which two copies of it merge.
+//! A group as a last-writer-wins map, and the rule by which two copies of it merge.
 //!
-//! Every change is itself a group: a push is a group that holds what was pushed, a delete one that holds a clear timestamp, a
-//! message of the link or a record of the log one that holds what changed. Applying a change is merging it. Merging takes
-//! the later of each field and drops what is older than the clear timestamp; it is commutative, associative and idempotent, so that
-//! copies that were told of the same changes, in any order and any number of times, are equal.
+//! Every change is itself a group: a push is a group with the pushed families, a delete one with a clear timestamp, a
+//! message of the link or a record of the log one with the changed parts. Applying a change is merging it. Merging
+//! takes the later of each field and drops the families that are older than the clear timestamp. It is commutative,
+//! associative and idempotent: copies that have seen the same changes, in any order and any number of times, are equal.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -11,33 +11,33 @@ use std::sync::Arc;
 use super::family::Family;
 use super::stamp::WriteTimestamp;
 
-/// As many families are looked at one by one before halving the rest.
+/// The number of families that are compared one by one before a binary search.
 const NEAR: usize = 2;
 
-/// When a push arrived: the stamp orders it, the time is shown.
+/// The time of a push: `stamp` orders it, `wall_ns` is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PushTime {
-    /// Orders this push among others.
+    /// Orders this push among other writes.
     pub stamp: WriteTimestamp,
-    /// Nanoseconds since the Unix epoch by the clock of the node that took the push.
+    /// Nanoseconds since the Unix epoch by the clock of the node that accepted the push.
     pub wall_ns: u64,
 }
 
-/// A family of a group and when it was pushed.
+/// A family of a group and its write timestamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GroupFamily {
-    /// When it was pushed.
+    /// The timestamp of the push.
     pub stamp: WriteTimestamp,
-    /// What was pushed.
+    /// The family as pushed.
     pub family: Family,
 }
 
-/// What a group has besides its families.
+/// The fields of a group besides its families.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GroupHeader {
-    /// Nothing older than this is in the group.
+    /// The clear timestamp: the last PUT or delete. Families written before it are no part of the group.
     pub cleared_at: WriteTimestamp,
-    /// When the group was last deleted; zero if never.
+    /// The last delete; zero if there was none.
     pub deleted: WriteTimestamp,
     /// The last accepted push since the last delete.
     pub pushed: Option<PushTime>,
@@ -46,12 +46,12 @@ pub struct GroupHeader {
 }
 
 impl GroupHeader {
-    /// Whether a family of that stamp is in the group.
+    /// Whether a family with that timestamp is part of the group.
     pub fn keeps(&self, stamp: WriteTimestamp) -> bool {
         stamp >= self.cleared_at && stamp > self.deleted
     }
 
-    /// Field by field the later, of what the later delete leaves.
+    /// The later of each field, without the push times that the later delete removes.
     fn merged(&self, other: &GroupHeader) -> GroupHeader {
         let merged = GroupHeader {
             cleared_at: self.cleared_at.max(other.cleared_at),
@@ -68,37 +68,37 @@ impl GroupHeader {
     }
 }
 
-/// The metrics under one grouping key, or a change to them. Cheap to clone: a store, the records of its changes and the
-/// links that tell of them share the families.
+/// The metrics under one grouping key, or a change to them. Cheap to clone: a store, its records and its links share
+/// the families.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    /// Sorted by name, each name once, each kept by the header.
+    /// Sorted by name, each name once, none older than the header allows.
     families: Arc<[GroupFamily]>,
     header: GroupHeader,
 }
 
-/// What a merge changed.
+/// The changes that a merge made.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changes {
-    /// Of each family of the group after it, in their order, where it comes from.
+    /// The source of each family of the merged group, in their order.
     pub families: Vec<FamilySource>,
-    /// Where families stood before it that went and were not replaced.
+    /// The former indices of families that were removed and not replaced.
     pub gone: Vec<usize>,
-    /// Whether clear timestamp, deletion or one of the times moved.
+    /// Whether clear timestamp, deletion or one of the push times changed.
     pub header: bool,
 }
 
-/// Where a family of a merged group comes from.
+/// The source of a family of a merged group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FamilySource {
-    /// Where it, or the namesake that it replaces, stood before.
+    /// The former index of the family, or of the one of the same name that it replaces.
     pub before: Option<usize>,
-    /// Whether it is the change's.
+    /// Whether it comes from the change.
     pub set: bool,
 }
 
 impl Changes {
-    /// The families that it set of the group, as that is after it.
+    /// The families that the merge set. `group` is the merged group.
     pub fn set<'a>(&'a self, group: &'a Group) -> impl Iterator<Item = &'a GroupFamily> {
         std::iter::zip(&self.families, group.families()).filter(|(source, _)| source.set).map(|(_, family)| family)
     }
@@ -110,12 +110,12 @@ impl Changes {
 }
 
 impl Group {
-    /// The change that a PUT at `push_time` makes: everything older goes.
+    /// The change that a PUT at `push_time` makes: it removes all older families.
     pub fn put(push_time: PushTime, families: Vec<Family>) -> Group {
         Group::pushed_at(push_time, push_time.stamp, families)
     }
 
-    /// The change that a POST at `push_time` makes: each family replaces its namesake.
+    /// The change that a POST at `push_time` makes: each family replaces the one of the same name.
     pub fn post(push_time: PushTime, families: Vec<Family>) -> Group {
         Group::pushed_at(push_time, WriteTimestamp::ZERO, families)
     }
@@ -135,7 +135,8 @@ impl Group {
         Group::from(GroupHeader { failed: Some(push_time), ..GroupHeader::default() })
     }
 
-    /// A group of these parts, as a disk or a peer gives them: put in order, and stripped of what is older than the clear timestamp.
+    /// A group of these parts, as a disk or a peer gives them: families are sorted, and those that the header excludes
+    /// are dropped.
     pub fn from_parts(mut families: Vec<GroupFamily>, mut header: GroupHeader) -> Group {
         if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
             families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
@@ -146,20 +147,20 @@ impl Group {
         Group { families: families.into(), header: header.without_deleted() }
     }
 
-    /// Merges `change` into this group by the law above.
+    /// Merges `change` into this group by the rule of the module.
     pub fn merge(&mut self, change: &Group) -> Changes {
         let (group, changes) = self.merged(change);
         *self = group;
         changes
     }
 
-    /// What this group and `change` make by the law above. Both have their families in order, so that one walk over both
-    /// finds what comes of each.
+    /// The group that results from merging `change` into this one. Both have their families in order, so that one pass
+    /// over both finds the result for each.
     pub fn merged(&self, change: &Group) -> (Group, Changes) {
         let header = self.header.merged(&change.header);
         let mut changes = Changes { header: header != self.header, ..Changes::default() };
         changes.families.reserve(self.families.len().max(change.families.len()));
-        // Where those of the change stand that come to nothing.
+        // The indices of families of the change that lose.
         let mut lost = Vec::new();
         let mut old = self.families.iter().enumerate().peekable();
         let stay = |(at, old): (usize, &GroupFamily), changes: &mut Changes| match header.keeps(old.stamp) {
@@ -182,7 +183,7 @@ impl Group {
             }
         }
         old.for_each(|before| stay(before, &mut changes));
-        // Mostly all are the change's, or none is.
+        // Mostly all families come from the change, or none does.
         let set = changes.families.iter().filter(|source| source.set).count();
         let families = if set == changes.families.len() && lost.is_empty() {
             change.families.clone()
@@ -194,7 +195,7 @@ impl Group {
         (Group { families, header }, changes)
     }
 
-    /// The families of this group and those of a change but the `lost`, as `changes` says where each comes from.
+    /// The families of this group and of a change, without the change's `lost` ones, in the order of `changes`.
     fn joined(&self, change: &Group, lost: &[usize], changes: &Changes) -> Arc<[GroupFamily]> {
         let mut lost = lost.iter().copied().peekable();
         let new = change.families.iter().enumerate();
@@ -218,22 +219,22 @@ impl Group {
         Some(&self.families[at])
     }
 
-    /// A walk over the families, to find several by ascending names.
+    /// Finds several families by ascending names.
     pub fn walk(&self) -> FamilyWalk<'_> {
         FamilyWalk { families: &self.families, at: 0 }
     }
 
-    /// Clear timestamp, deletion and times.
+    /// The clear timestamp, deletion and push times.
     pub fn header(&self) -> &GroupHeader {
         &self.header
     }
 
-    /// Nothing older than this is in the group.
+    /// The clear timestamp: families written before it are no part of the group.
     pub fn cleared_at(&self) -> WriteTimestamp {
         self.header.cleared_at
     }
 
-    /// When the group was last deleted; zero if never.
+    /// The last delete; zero if there was none.
     pub fn deleted(&self) -> WriteTimestamp {
         self.header.deleted
     }
@@ -248,25 +249,25 @@ impl Group {
         self.header.failed
     }
 
-    /// Whether there is something to show. A group that is not live is a tombstone (or was never written to).
+    /// Whether the group exists. A group that is not live is a tombstone (or was never written to).
     pub fn is_live(&self) -> bool {
         self.pushed().is_some() || self.failed().is_some() || !self.families.is_empty()
     }
 
-    /// The latest stamp in the group: a new write here must be later.
+    /// The latest write timestamp in the group. A new write to it must be later.
     pub fn latest(&self) -> WriteTimestamp {
         let times = [self.pushed(), self.failed()].into_iter().flatten().map(|push_time| push_time.stamp);
         let families = self.families.iter().map(|f| f.stamp);
         times.chain(families).fold(self.cleared_at().max(self.deleted()), WriteTimestamp::max)
     }
 
-    /// Bytes of values and schemas, as an estimate for bounds.
+    /// The size of values and schemas in bytes, as an estimate for limits.
     pub fn bytes(&self) -> usize {
         self.families.iter().map(|f| f.family.bytes()).sum()
     }
 
-    /// Replaces each family, in the order of names, by what `map` makes of it, if that is something, which must have the
-    /// same content.
+    /// Replaces each family, in the order of names, by the result of `map`, if it is not `None`. The result must have
+    /// the same content.
     pub fn map_families(&mut self, mut map: impl FnMut(&Family) -> Option<Family>) {
         for at in 0..self.families.len() {
             if let Some(family) = map(&self.families[at].family) {
@@ -275,7 +276,7 @@ impl Group {
         }
     }
 
-    /// The group with only those of its families that `keep` wants: a change that brings a peer up to date.
+    /// The group with only those families for which `keep` holds: a change that brings a peer up to date.
     pub fn part(&self, keep: impl Fn(usize, &GroupFamily) -> bool) -> Group {
         let families = || self.families.iter().enumerate();
         if families().all(|(i, f)| keep(i, f)) {
@@ -293,7 +294,7 @@ impl From<GroupHeader> for Group {
     }
 }
 
-/// Finds families of a group by names that ascend: one pass over the group, however many are asked for.
+/// Finds families of a group by ascending names: one pass over the group for any number of names.
 #[derive(Clone, Debug)]
 pub struct FamilyWalk<'a> {
     families: &'a [GroupFamily],
@@ -301,7 +302,7 @@ pub struct FamilyWalk<'a> {
 }
 
 impl FamilyWalk<'_> {
-    /// Where the family of that name stands; no name may come before one asked for earlier.
+    /// The index of the family of that name. Names must be asked for in ascending order.
     pub fn find(&mut self, name: &Arc<str>) -> Option<usize> {
         let found = seek(self.families, self.at, name);
         self.at = found.unwrap_or_else(|at| at);
@@ -309,8 +310,8 @@ impl FamilyWalk<'_> {
     }
 }
 
-/// Where in `families`, from `from` on, that name stands or would stand. Mostly it is the next, and schemas that are shared
-/// have names that are the same: that is looked for first, and costs no comparison of names.
+/// The index in `families`, from `from` on, of that name, or the index at which to insert it. Mostly it is the next
+/// one, and its name is the same object (schemas are shared): this case is tried first and compares no text.
 fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize, usize> {
     let from = from.min(families.len());
     let near = families[from..].iter().take(NEAR);
@@ -329,7 +330,7 @@ fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize,
     families[from..].binary_search_by(order).map(|at| from + at).map_err(|at| from + at)
 }
 
-/// The later write wins; content breaks the tie that only a copied store can make.
+/// The later write wins. Content breaks the tie that only a copied store can make.
 fn cmp_family(a: &GroupFamily, b: &GroupFamily) -> Ordering {
     a.stamp.cmp(&b.stamp).then_with(|| a.family.cmp_content(&b.family))
 }
@@ -387,7 +388,7 @@ mod tests {
         assert_eq!(group.failed(), Some(push_time(5)));
     }
 
-    /// Put in one by one, the new families would move some 300 GB.
+    /// Inserted one by one, the new families would move some 300 GB.
     #[test]
     fn many_new_families_are_merged_before_many_others() {
         let families = |first: char| (0..80_000).map(move |i| family(&format!("{first}{i:06}"), 1.0)).collect();
@@ -408,7 +409,7 @@ mod tests {
         assert_eq!(values, [2.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
     }
 
-    /// Changes with few stamps and names, so that ties and overtakings abound.
+    /// Changes with few timestamps and names, so that ties and overtaking are frequent.
     fn change() -> impl Strategy<Value = Group> {
         let stamp = (0..6u64, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) });
         let family = (stamp.clone(), 0..5usize, 0..3u8).prop_map(|(stamp, name, value)| GroupFamily {

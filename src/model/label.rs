@@ -1,4 +1,4 @@
-//! Labels: a name and a value, and sets of them in the one order that makes two equal sets equal bytes.
+//! Labels: names and values, and sets of them in one canonical order.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -18,7 +18,7 @@ pub const QUANTILE: &str = "quantile";
 /// Prefix of label names that pushes may not use in a grouping key.
 pub const RESERVED_PREFIX: &str = "__";
 
-/// One label. Any UTF-8 is allowed in the value; whether the name is valid is for the parser to say.
+/// One label. The value may be any UTF-8; the parser checks the name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label<'a> {
     /// The label's name.
@@ -27,18 +27,18 @@ pub struct Label<'a> {
     pub value: &'a str,
 }
 
-/// Labels sorted by name, each name once. Hashing one is cheap: its digest is made once, with it. Names and values are one
-/// string, so that a set is made, compared and written out in one place of memory.
+/// Labels sorted by name, each name once. Hashing a set is cheap: its digest is computed when it is made. All names and
+/// values are one string, so that a set takes one allocation and comparing it reads one piece of memory.
 #[derive(Clone)]
 pub struct LabelSet {
     /// The name and the value of each label, one after the other.
     text: Box<str>,
-    /// Where each of them ends.
+    /// The end of each name and value in `text`.
     ends: Ends,
     digest: u64,
 }
 
-/// In place for so many labels, as most groups have at most.
+/// Sets of up to this many labels store their ends inline. Most groups have no more.
 const FEW: usize = 4;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ enum Ends {
 }
 
 impl Ends {
-    /// The ends of the parts of so many labels, which have these lengths, `bytes` in all.
+    /// The ends of the names and values of that many labels, given their lengths, `bytes` in all.
     fn of(labels: usize, bytes: usize, lengths: impl Iterator<Item = usize>) -> Self {
         let ends = lengths.scan(0, |end, length| {
             *end += length;
@@ -78,12 +78,12 @@ impl Ends {
     }
 }
 
-/// What digests begin with: another number in each process, so that sets that fall together in one need not in another.
-/// XXH3 keeps nobody from finding such sets; they can be slow to look up, but not be taken for each other, as equality
-/// always compares the contents.
+/// The seed of digests, different in each process, so that sets that collide in one process do not collide in another.
+/// XXH3 does not keep anyone from finding such sets. They are slow to look up, but never taken for each other, as
+/// equality compares the contents.
 static SEED: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
 
-/// Where the parts end is digested too: that tells them apart.
+/// Hashes the ends as well as the text: they tell apart sets whose texts are equal.
 fn digest(text: &str, ends: &Ends) -> u64 {
     let seed = match ends {
         Ends::Few { ends, .. } => {
@@ -129,7 +129,7 @@ impl Ord for LabelSet {
 }
 
 impl LabelSet {
-    /// Sorts the pairs. Of several with one name the last wins, as in a Pushgateway's grouping key.
+    /// Sorts the pairs. The last of several with one name wins, as in Pushgateway's grouping key.
     pub fn new<N: AsRef<str>, V: AsRef<str>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         let mut pairs: Vec<(N, V)> = pairs.into_iter().collect();
         if !pairs.is_sorted_by(|a, b| a.0.as_ref() < b.0.as_ref()) {
@@ -150,7 +150,7 @@ impl LabelSet {
         Self { text: text.into(), ends, digest }
     }
 
-    /// Name or value number `at` of them all.
+    /// The name or value at that index: names have even indices, values odd ones.
     fn part(&self, at: usize) -> &str {
         let start = if at == 0 { 0 } else { self.ends.get(at - 1) };
         &self.text[start..self.ends.get(at)]
@@ -185,7 +185,7 @@ impl LabelSet {
         self.ends.labels()
     }
 
-    /// Bytes of its names and values.
+    /// The bytes of its names and values.
     pub fn text_bytes(&self) -> usize {
         self.text.len()
     }
@@ -201,7 +201,7 @@ impl LabelSet {
 pub struct Labels<'a> {
     set: &'a LabelSet,
     at: usize,
-    /// Where the next one starts.
+    /// The start of the next label in the text.
     start: usize,
 }
 
@@ -236,7 +236,7 @@ impl<'a> IntoIterator for &'a LabelSet {
     }
 }
 
-/// As [`fmt::Display`] does.
+/// Prints the same as [`fmt::Display`].
 impl fmt::Debug for LabelSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
@@ -257,7 +257,7 @@ impl fmt::Display for LabelSet {
     }
 }
 
-/// Appends a label value as the text format writes it between quotes: `\`, `"` and line feed escaped.
+/// Appends a label value as the text format writes it between quotes: `\`, `"` and line feed are escaped.
 pub fn escape_value(value: &str, into: &mut String) {
     let mut rest = value;
     while let Some(at) = rest.find(['\\', '"', '\n']) {
@@ -272,7 +272,7 @@ pub fn escape_value(value: &str, into: &mut String) {
     into.push_str(rest);
 }
 
-/// Undoes [`escape_value`].
+/// Reverses [`escape_value`].
 pub fn unescape_value(escaped: &str) -> std::borrow::Cow<'_, str> {
     if !escaped.contains('\\') {
         return escaped.into();
@@ -349,7 +349,7 @@ mod tests {
     }
 
     proptest! {
-        /// Sets of few labels, of many, and of long ones are kept in different ways, and are the same to whoever reads them.
+        /// Sets of few labels, of many, and of long ones are stored in different ways and must read the same.
         #[test]
         fn a_set_is_a_map_in_order(
             pairs in vec(("[a-dé]{0,2}", prop_oneof!["[a-z\"]{0,3}", Just("v".repeat(40_000))]), 0..8),

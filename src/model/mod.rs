@@ -1,10 +1,10 @@
-//! Floor 1: what a Pushgateway holds, and the law by which copies of it merge.
+//! The data model: groups, families and series, and the rule by which copies of a group merge.
 //!
-//! Read in this order: [`label`] (names and values), [`stamp`] (when a write happened, in which order a node applied
-//! it), [`schema`], [`values`] and [`family`] (one metric name: what stays and what changes from push to push), [`build`] (the only
-//! way to make a family from what was pushed), [`bytes`] and [`encode`] (a schema as bytes, for disk and link), [`site`]
-//! (labels of the data centre joining a group) and [`group`] (the last-writer-wins map and its merge). [`mod@excerpt`] is what
-//! messages quote of all these.
+//! Read in this order: [`label`] (names and values), [`stamp`] (write timestamps between nodes, revisions within one),
+//! [`schema`], [`values`] and [`family`] (one metric name: the part that stays and the part that changes from push to
+//! push), [`build`] (makes a family from pushed series), [`bytes`] and [`encode`] (the encoding of a schema, for disk
+//! and link), [`site`] (site labels join a group's labels) and [`group`] (the last-writer-wins map and its merge).
+//! [`mod@excerpt`] truncates texts for messages.
 
 pub mod build;
 pub mod bytes;

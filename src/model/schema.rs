@@ -1,11 +1,11 @@
-//! A schema: all of a family that does not change from push to push.
+//! A schema: everything of a family that does not change from push to push.
 //!
-//! Name, type, help, unit and the labels of each series, without the labels of the group: those are the same for all
-//! its families, so that equal schemas in ten thousand groups are one object. Label values are kept escaped as the text
-//! format prints them, one string for all, so that rendering is copying.
+//! It has the name, type, help, unit and labels of each series, without the labels of the group. So equal families of
+//! ten thousand groups have one schema object. Label values are stored escaped as the text format prints them, in one
+//! string, so that rendering copies them.
 //!
-//! A schema is made by [`super::FamilyBuilder`] and by [`super::decode_schema`] only, which keep its invariants: series sorted (by number of labels,
-//! then values, then names: the order in which Go's gatherer prints them), no two alike.
+//! Only [`super::FamilyBuilder`] and [`super::decode_schema`] make schemas. They keep the invariants: series are sorted
+//! (by number of labels, then values, then names: the order in which Go's gatherer prints them), and no two are equal.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -49,7 +49,7 @@ impl MetricType {
         }
     }
 
-    /// The label that samples of families of that type get when printed, and that no series of them may have besides.
+    /// The label that this type adds to samples when they are printed. No series of the family may have it.
     pub fn own_label(self) -> Option<&'static str> {
         match self {
             Self::Summary => Some(label::QUANTILE),
@@ -75,12 +75,12 @@ impl std::hash::Hash for Num {
     }
 }
 
-/// What the values of one series are, in their order.
+/// The meaning of the values of one series, in their order.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum ValueLayout {
     /// One value: counter, gauge, untyped.
     Single,
-    /// A value a quantile, then sum, then count.
+    /// A value for each quantile, then sum, then count.
     Summary {
         /// The quantiles, in the order pushed.
         quantiles: Box<[Num]>,
@@ -103,7 +103,7 @@ pub enum ValueLayout {
 }
 
 impl ValueLayout {
-    /// How many values a series of these points has.
+    /// The number of values of a series with this layout.
     pub fn len(&self) -> usize {
         match self {
             Self::Single => 1,
@@ -112,27 +112,27 @@ impl ValueLayout {
         }
     }
 
-    /// Never: every series has a value.
+    /// Always false: every series has a value.
     pub fn is_empty(&self) -> bool {
         false
     }
 }
 
-/// Label names and points that series share; most schemas have one.
+/// Label names and value layout of series. Most schemas have only one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SeriesLayout {
     /// The label names, sorted.
     pub names: Box<[Box<str>]>,
-    /// What the values are.
+    /// The layout of the values.
     pub values: ValueLayout,
 }
 
-/// A hash of all of a schema's content (XXH3, 128 bits, of the encoding that [`Schema`] documents). Not
-/// collision-resistant against an adversary: equal digests are compared by content where it matters.
+/// A hash of a schema's content (XXH3, 128 bits). It does not resist collisions made by an adversary: schemas with
+/// equal digests are compared by content where it matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub u128);
 
-/// See the module's documentation.
+/// A schema. See the [module](self) for its invariants.
 #[derive(Debug)]
 pub struct Schema {
     pub(super) name: Arc<str>,
@@ -142,11 +142,11 @@ pub struct Schema {
     pub(super) layouts: Box<[SeriesLayout]>,
     /// The layout of each series; empty when there is only one layout.
     pub(super) layout_of: Box<[u32]>,
-    /// Where each series' labels begin in `ends`; empty when there is only one layout.
+    /// The index in `ends` of each series' first label; empty when there is only one layout.
     pub(super) first_label: Box<[u32]>,
     /// Escaped label values, series by series, in the order of the layout's names.
     pub(super) text: Box<str>,
-    /// Where each label value ends in `text`.
+    /// The end of each label value in `text`.
     pub(super) ends: Box<[u32]>,
     pub(super) series_len: u32,
     pub(super) values_len: u32,
@@ -170,8 +170,8 @@ impl Schema {
         self.help.as_deref()
     }
 
-    /// Whether name and help stand in the text format as they are here: the name needs no quotes, and the help, if any was
-    /// given, is not empty, begins with no blank and has nothing to escape.
+    /// Whether the text format prints name and help unchanged: the name needs no quotes, and the help, if any, is not
+    /// empty, begins with no blank and has nothing to escape.
     pub fn is_verbatim(&self) -> bool {
         self.verbatim
     }
@@ -186,12 +186,12 @@ impl Schema {
         self.digest
     }
 
-    /// How many series there are.
+    /// The number of series.
     pub fn series_len(&self) -> usize {
         self.series_len as usize
     }
 
-    /// How many values a family of this schema has.
+    /// The number of values of a family with this schema.
     pub fn values_len(&self) -> usize {
         self.values_len as usize
     }
@@ -206,7 +206,8 @@ impl Schema {
         SeriesIter { schema: self, index: 0, value: 0 }
     }
 
-    /// The series from number `index` on. `None` if it is not known where their values begin: there are several layouts.
+    /// The series from index `index` on. `None` if there are several layouts: the index of their values is then
+    /// unknown.
     pub fn series_from(&self, index: usize) -> Option<SeriesIter<'_>> {
         match &*self.layouts {
             [layout] => Some(SeriesIter { schema: self, index, value: index * layout.values.len() }),
@@ -214,8 +215,8 @@ impl Schema {
         }
     }
 
-    /// The number of the series with these label values (escaped, in the order of the names), if all series have one layout.
-    /// O(log n).
+    /// The index of the series with these label values (escaped, in the order of the names), if all series have one
+    /// layout. O(log n).
     pub fn position(&self, values: &[&[u8]]) -> Option<usize> {
         let [layout] = &*self.layouts else { return None };
         let labels = layout.names.len();
@@ -235,7 +236,7 @@ impl Schema {
         None
     }
 
-    /// Where series number `index` stands, if there is such a one. Its `values` range is not known: see [`Schema::series`].
+    /// The layout and the first label of the series at `index`.
     fn at(&self, index: usize) -> (usize, usize) {
         if self.layouts.len() == 1 {
             (0, index * self.layouts[0].names.len())
@@ -290,7 +291,7 @@ impl Schema {
             .then_with(|| if layout == other_layout { Ordering::Equal } else { names.cmp(other_names) })
     }
 
-    /// Whether the content is the same. [`Schema::digest`] first, for speed.
+    /// Whether the content is the same. Digests are compared first, for speed.
     pub fn same(&self, other: &Schema) -> bool {
         std::ptr::eq(self, other)
             || (self.digest == other.digest
@@ -304,7 +305,7 @@ impl Schema {
                 && self.text == other.text)
     }
 
-    /// Bytes held, as an estimate for limits and metrics.
+    /// Its size in bytes, as an estimate for limits and metrics.
     pub fn bytes(&self) -> usize {
         let layouts: usize = self
             .layouts
@@ -321,7 +322,7 @@ impl Schema {
     }
 }
 
-/// See [`Schema::is_verbatim`].
+/// The value of [`Schema::is_verbatim`].
 pub(super) fn is_verbatim(name: &str, help: Option<&str>) -> bool {
     let stands = |help: &str| !help.is_empty() && !help.starts_with([' ', '\t']) && !help.contains(['\\', '\n']);
     label::is_legacy_metric_name(name) && help.is_none_or(stands)
@@ -338,7 +339,7 @@ pub struct Series<'a> {
 }
 
 impl<'a> Series<'a> {
-    /// Its label names and points.
+    /// Its label names and value layout.
     pub fn layout(&self) -> &'a SeriesLayout {
         &self.schema.layouts[self.layout_index]
     }
@@ -355,7 +356,7 @@ impl<'a> Series<'a> {
         (0..names.len()).map(move |i| (&*names[i], label::unescape_value(series.escaped_value(i))))
     }
 
-    /// Where its values stand among those of the family.
+    /// The range of its values among those of the family.
     pub fn values(&self) -> std::ops::Range<usize> {
         self.first_value..self.first_value + self.layout().values.len()
     }

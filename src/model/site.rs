@@ -1,9 +1,9 @@
-//! The labels of a place joining a group: what a hub shows of what an edge sent.
+//! Site labels join the labels of a group: the labels under which a hub shows a group of an edge.
 //!
-//! A hub keeps groups as they were sent, under the labels of their place beside their grouping key, so that they can be
-//! given back. This module is the rule by which the two become one set of labels when shown: the place's labels are
-//! true, and a pushed label that disagrees is kept under the prefix `exported_`, Prometheus's own convention for labels
-//! that a scrape overrides; one that agrees is shown once. No two labels get one name.
+//! A hub stores a group as it was sent, with the site labels beside its grouping key, so that it can be sent back. This
+//! module is the rule by which the two become one set of labels when shown. Site labels win; a pushed label with the
+//! same name and another value is renamed with the prefix `exported_`, as Prometheus renames labels that a scrape
+//! overrides; a pushed label with the same value is shown once. No two labels get the same name.
 
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -15,25 +15,25 @@ use super::build::{DuplicateSeries, FamilyBuilder};
 use super::family::Family;
 use super::label::{Label, LabelSet};
 
-/// Prefix of a pushed label that disagrees with a label of the place.
+/// Prefix of a pushed label whose value differs from that of the site label of the same name.
 pub const EXPORTED_PREFIX: &str = "exported_";
 
-/// A group's identity: where it was pushed and under which grouping key.
+/// A group's identity: the site where it was pushed, and its grouping key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct GroupId {
-    /// The labels of the edge (`IDC`); empty for groups pushed at this very node.
+    /// The site labels; empty for groups pushed at this node.
     pub site: Arc<LabelSet>,
     /// The grouping key as pushed.
     pub key: Arc<LabelSet>,
 }
 
 impl GroupId {
-    /// A group pushed at this very node.
+    /// A group pushed at this node.
     pub fn local(key: LabelSet) -> Self {
         Self { site: Arc::default(), key: Arc::new(key) }
     }
 
-    /// Place and key as one set: what a scrape shows and what the hub's API addresses.
+    /// Site labels and grouping key as one set: the labels that a scrape shows and that the hub's API addresses.
     pub fn shown(&self) -> Arc<LabelSet> {
         if self.site.is_empty() {
             return self.key.clone();
@@ -47,10 +47,10 @@ impl GroupId {
         Arc::new(LabelSet::new(renamed.chain(kept.map(|label| (Cow::Borrowed(label.name), label.value)))))
     }
 
-    /// The group of this place that is shown under these labels: what [`GroupId::shown`] does, undone. `None` if no group
-    /// of this place is shown so. Of a label that was kept as exported and one that was pushed under that very name, the
-    /// first is taken for the likelier; of several that could be the one kept, the one with the most prefixes, as each hub
-    /// of a tree adds one.
+    /// The group of this site that is shown under these labels: the inverse of [`GroupId::shown`]. `None` if no group
+    /// of this site is shown so. A label with the prefix may have been renamed or pushed under that name: it is taken
+    /// as renamed, which is more likely. If several labels may be the renamed one, the one with the most prefixes is
+    /// taken, as each hub of a tree adds one.
     pub fn within(site: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
         if !site.iter().all(|label| shown.get(label.name) == Some(label.value)) {
             return None;
@@ -72,8 +72,8 @@ impl fmt::Display for GroupId {
     }
 }
 
-/// Labels under the names by which they are kept: each gets the first of `exported_NAME`, `exported_exported_NAME`, … that is
-/// not taken, be it by another of them; the shorter names first, of equal length in their order, as in Prometheus
+/// Renames labels: each gets the first of `exported_NAME`, `exported_exported_NAME`, … that is not taken, also not by
+/// another of them. Shorter names come first, and names of equal length in their order, as in Prometheus
 /// (`resolveConflictingExposedLabels` in `scrape/scrape.go`).
 fn exported<'a, V>(labels: impl Iterator<Item = (&'a str, V)>, taken: impl Fn(&str) -> bool) -> BTreeMap<String, V> {
     let mut labels: Vec<(&str, V)> = labels.collect();
@@ -89,9 +89,9 @@ fn exported<'a, V>(labels: impl Iterator<Item = (&'a str, V)>, taken: impl Fn(&s
     renamed
 }
 
-/// The labels that are shown, as `pushed`, besides those of the place, under the names that they may have had: what
-/// [`exported`] does, undone from the last to the first. A name had all before it taken, so what was kept is the last of a
-/// row without a gap.
+/// Restores pushed names: the inverse of [`exported`], from the last label to the first. `pushed` are the labels shown
+/// besides those of the site. A renamed label had all shorter names taken, so it is the last of a sequence without
+/// gaps.
 fn unexported<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
     let mut names: Vec<Label<'_>> = site.iter().collect();
     names.sort_by_key(|label| Reverse((label.name.len(), label.name)));
@@ -107,7 +107,7 @@ fn unexported<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) ->
             }
             name.insert_str(0, EXPORTED_PREFIX);
         }
-        // One that agrees is not kept.
+        // A label that agrees is not renamed.
         if let Some((name, value)) = last.filter(|(_, value)| *value != label.value) {
             pushed.remove(name);
             originals.insert(label.name, value);
@@ -117,8 +117,11 @@ fn unexported<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) ->
     pushed
 }
 
-/// The family as it is shown in a group whose labels are `shown`: `None` if that is how it is already (no series has a
-/// label of the same name). An error if two of its series become one.
+/// The family as shown in a group with the labels `shown`; `None` if it is shown as pushed, because no series has a
+/// label of the same name.
+///
+/// # Errors
+/// Two of its series get the same labels.
 pub fn shown_family(shown: &LabelSet, family: &Family) -> Result<Option<Family>, DuplicateSeries> {
     let schema = family.schema();
     let clashes = schema.layouts().iter().any(|layout| layout.names.iter().any(|name| shown.contains(name)));
@@ -233,7 +236,7 @@ mod tests {
         labels.into()
     }
 
-    /// Labels with few names, of which many are others' exported ones, and few values.
+    /// Labels with few values and few names, many of them with prefixes.
     fn labels() -> impl Strategy<Value = Vec<(String, &'static str)>> {
         let name = (0..4usize, prop::sample::select(vec!["x", "y"]));
         let name = name.prop_map(|(prefixes, name)| format!("{}{name}", EXPORTED_PREFIX.repeat(prefixes)));
@@ -241,8 +244,8 @@ mod tests {
             .prop_map(|labels| labels.into_iter().collect())
     }
 
-    /// The labels of `site` joined by those of `own`: all that does not agree is there, under the own name or one with
-    /// prefixes.
+    /// Checks that `joined` is `site` joined by `own`: every label that does not agree is there, under its own name or
+    /// with prefixes.
     fn is_joined(site: &LabelSet, own: &[(String, &str)], joined: &LabelSet) -> Result<(), TestCaseError> {
         for label in site {
             prop_assert_eq!(joined.get(label.name), Some(label.value));
@@ -270,7 +273,7 @@ mod tests {
             let id = GroupId { site: site.clone(), key: Arc::new(LabelSet::new(own.clone())) };
             is_joined(&site, &own, &id.shown())?;
             prop_assert_eq!(id.shown(), id.shown());
-            // More than one group can be shown so: that which is found is one.
+            // Several groups may be shown under these labels; the one found is one of them.
             let within = GroupId::within(&site, &id.shown()).unwrap();
             prop_assert_eq!(within.site.clone(), site.clone());
             prop_assert_eq!(within.shown(), id.shown());

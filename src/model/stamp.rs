@@ -1,31 +1,33 @@
-//! When a write happened (stamps, between nodes) and in which order a node applied it (revisions, within one).
+//! Write timestamps, which order writes between nodes, and revisions, which order changes within one store.
 
 use std::fmt;
 
-/// A node's identity in stamps: breaks ties between writes of one instant. Drawn at random once a store.
+/// A node's identity in write timestamps. It orders writes of the same instant. It is random, drawn when the store is
+/// created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct NodeId(pub u64);
 
-/// When a write happened: nanoseconds since the Unix epoch, then the node that made it.
+/// The time of a write: nanoseconds since the Unix epoch, then the node that wrote. Each is later than all that its
+/// node has seen for the group.
 ///
-/// The zero stamp is before every write.
+/// The zero timestamp is before every write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct WriteTimestamp {
     /// Nanoseconds since the Unix epoch, corrected by the clock offset to the hub.
     pub time_ns: u64,
-    /// Who wrote.
+    /// The node that wrote.
     pub node: NodeId,
 }
 
-/// The latest time of a stamp, in the year 2262: peers take none later, and a node makes none later.
+/// The latest time of a write timestamp, in the year 2262. Peers accept none that is later, and a node makes none.
 pub const STAMP_NS_MAX: u64 = i64::MAX as u64;
 
 impl WriteTimestamp {
-    /// Before every write.
+    /// The timestamp before every write.
     pub const ZERO: WriteTimestamp = WriteTimestamp { time_ns: 0, node: NodeId(0) };
 
-    /// A stamp of `node` at `now_ns`, or just after `seen` if the clock has not passed that. What a hostile peer has stamped
-    /// with the end of time ([`STAMP_NS_MAX`]) nobody can write later to: then the greater node counts.
+    /// A timestamp of `node` at `now_ns`, or just after `seen` if the clock is behind it. If a hostile peer has used
+    /// [`STAMP_NS_MAX`], no write can be later; the greater node id then decides.
     pub fn after(now_ns: u64, seen: WriteTimestamp, node: NodeId) -> WriteTimestamp {
         WriteTimestamp { time_ns: now_ns.max(seen.time_ns.saturating_add(1)).min(STAMP_NS_MAX), node }
     }
@@ -51,15 +53,15 @@ impl Revision {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StoreId(pub u64);
 
-/// One opening of a store, drawn at random. Two copies of one store, or a store and its rolled-back self, differ in it
-/// as soon as they are opened.
+/// One opening of a store, with a random number. Two copies of a store, or a store and its rolled-back self, have
+/// different epochs as soon as they are opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Epoch(pub u64);
 
-/// A point in a store's history: a revision, and the opening in which the store reached it.
+/// A point in a store's history: a revision, and the epoch in which the store reached it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Position {
-    /// The opening.
+    /// The epoch.
     pub epoch: Epoch,
     /// The revision.
     pub revision: Revision,

@@ -3,8 +3,8 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-/// Values that are read more often than written. Cheap to clone: many are shared; one alone, which most families that are
-/// pushed have, stands where the family does.
+/// The values of a family: read more often than written, and cheap to clone. Several values are shared by reference; a
+/// single value, which most families have, is stored inline.
 #[derive(Clone, Debug)]
 pub struct Values(Repr);
 
@@ -15,12 +15,12 @@ enum Repr {
 }
 
 impl Values {
-    /// So many times +0.0, to be written over.
+    /// `len` times +0.0, to be overwritten.
     pub fn zeros(len: usize) -> Self {
         std::iter::repeat_n(0.0, len).collect()
     }
 
-    /// The values, to be changed: a copy of their own, if they are shared.
+    /// The values for changing; shared values are copied first.
     pub fn make_mut(&mut self) -> &mut [f64] {
         match &mut self.0 {
             Repr::One(value) => value,
@@ -28,7 +28,7 @@ impl Values {
         }
     }
 
-    /// Whether they are the same for certain, bit by bit: said without looking at more than one.
+    /// Whether the two are certainly equal, bit by bit. Compares at most one value.
     pub fn shares(&self, other: &Self) -> bool {
         match (&self.0, &other.0) {
             (Repr::One([a]), Repr::One([b])) => a.to_bits() == b.to_bits(),
