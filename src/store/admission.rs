@@ -39,10 +39,10 @@ impl Store {
         entry: &GroupEntry,
         group: &Group,
         changes: &Changes,
-        mark: FamilyMeta,
+        meta: FamilyMeta,
         terms: AdmissionTerms,
     ) -> Result<(AdmittedFamilies, Vec<Arc<str>>), StoreRefusal> {
-        let of_before = |at: usize| (&entry.group.families()[at], entry.marks.get(at), &entry.families[at]);
+        let of_before = |at: usize| (&entry.group.families()[at], entry.metas.get(at), &entry.families[at]);
         let pairs = || std::iter::zip(&changes.families, group.families());
         let replaced = pairs().filter(|(origin, _)| origin.set).filter_map(|(o, new)| Some((o.before?, Some(new))));
         let mut names = Vec::new();
@@ -55,22 +55,22 @@ impl Store {
                 names.push(gone.family.name().clone());
             }
         }
-        let (mut marks, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
+        let (mut metas, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
         for (origin, new) in pairs() {
             let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.schema(), new.family.schema());
             let (suppressed, state) = match origin.before.map(of_before) {
                 Some((_, was, state)) if !origin.set => {
-                    marks.push(was);
+                    metas.push(was);
                     states.push(state.clone());
                     continue;
                 }
                 Some((f, was, state)) if !was.suppressed && stays(f) => (false, same_schema(entry, new, state)),
                 _ => self.admit_family(entry, &new.family, terms)?,
             };
-            marks.push(FamilyMeta { suppressed, ..mark });
+            metas.push(FamilyMeta { suppressed, ..meta });
             states.push(state);
         }
-        Ok(((marks.finish(), states), names))
+        Ok(((metas.finish(), states), names))
     }
 
     /// Shows a new family or suppresses it. Returns whether it is suppressed, and how it is shown.
@@ -154,7 +154,7 @@ impl Store {
             return names.iter().for_each(|name| self.index.release(name, id));
         };
         let (mut states, mut shown_now) = (Vec::new(), HashSet::new());
-        let was_suppressed = |at: &usize| entry.marks.get(*at).suppressed;
+        let was_suppressed = |at: &usize| entry.metas.get(*at).suppressed;
         for name in names {
             let Some(at) = entry.position(name).filter(|at| was_suppressed(at) && !shown_now.contains(at)) else {
                 self.index.release(name, id);
@@ -180,9 +180,9 @@ impl Store {
         for (at, state) in states {
             new.families[at] = state;
         }
-        let mark =
-            |at| FamilyMeta { suppressed: was_suppressed(&at) && !shown_now.contains(&at), ..entry.marks.get(at) };
-        new.marks = (0..new.families.len()).map(mark).collect();
+        let meta =
+            |at| FamilyMeta { suppressed: was_suppressed(&at) && !shown_now.contains(&at), ..entry.metas.get(at) };
+        new.metas = (0..new.families.len()).map(meta).collect();
         if !shown_now.is_empty() {
             self.records.push(Record::Group(new.record(|at| shown_now.contains(&at))));
         }

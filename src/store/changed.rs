@@ -38,8 +38,8 @@ struct SiteChanges {
 pub(super) type PeerKnowledge = Option<(StoreId, Revision)>;
 
 /// Whether the peer knows a change. [`Changed::since`] skips the sites all of whose changes are known.
-pub(super) fn is_known_to_peer(known: PeerKnowledge, mark: FamilyMeta) -> bool {
-    known.is_some_and(|(store, after)| mark.origin == Some(store) && mark.revision > after)
+pub(super) fn is_known_to_peer(known: PeerKnowledge, meta: FamilyMeta) -> bool {
+    known.is_some_and(|(store, after)| meta.origin == Some(store) && meta.revision > after)
 }
 
 /// The groups of some changes.
@@ -60,9 +60,9 @@ impl Changed {
             None => self.0.entry(entry.id().site.clone()).or_default(),
         };
         site.groups.extend(entry.revisions().map(|revision| (revision, entry.clone())));
-        for mark in std::iter::once(entry.header).chain(entry.distinct_marks()) {
-            if mark.revision > site.mixed && mark.origin != site.origin {
-                (site.origin, site.mixed) = (mark.origin, upto);
+        for meta in std::iter::once(entry.header).chain(entry.distinct_metas()) {
+            if meta.revision > site.mixed && meta.origin != site.origin {
+                (site.origin, site.mixed) = (meta.origin, upto);
             }
         }
     }
@@ -179,7 +179,7 @@ impl Sizes {
 fn change_bytes(entry: &GroupEntry) -> Vec<(Revision, usize)> {
     let family_bytes =
         |family: &Family| 32 + 8 * family.values().len() + family.raw_metrics_bytes() + family.schema().bytes() / 8;
-    let families = entry.families().map(|(f, mark, _)| (mark.revision, family_bytes(&f.family)));
+    let families = entry.families().map(|(f, meta, _)| (meta.revision, family_bytes(&f.family)));
     let mut sizes: Vec<_> = std::iter::once((entry.header.revision, 0)).chain(families).collect();
     sizes.sort_unstable_by_key(|(revision, _)| *revision);
     sizes.dedup_by(|later, kept| {

@@ -21,7 +21,7 @@ pub struct GroupEntry {
     /// labels, so this group shows nothing.
     pub header: FamilyMeta,
     /// Bookkeeping of the families: revision and origin of each, and whether it is suppressed.
-    pub marks: FamilyMetas,
+    pub metas: FamilyMetas,
     /// How each family is shown, in the order of the families.
     pub families: Vec<FamilyState>,
     /// The positions at which its two push times are shown.
@@ -78,16 +78,16 @@ impl GroupEntry {
             names: Arc::new(GroupNames { id, shown, full }),
             group: Group::default(),
             header: FamilyMeta::default(),
-            marks: FamilyMetas::default(),
+            metas: FamilyMetas::default(),
             families: Vec::new(),
             times_hints: Default::default(),
         }
     }
 
     /// The next version of the group, with the same names and positions of its push times.
-    pub(super) fn successor(&self, group: Group, header: FamilyMeta, (marks, families): AdmittedFamilies) -> Self {
+    pub(super) fn successor(&self, group: Group, header: FamilyMeta, (metas, families): AdmittedFamilies) -> Self {
         let (names, times_hints) = (self.names.clone(), self.times_hints.clone());
-        Self { names, group, header, marks, families, times_hints }
+        Self { names, group, header, metas, families, times_hints }
     }
 
     /// The group's identity.
@@ -113,14 +113,14 @@ impl GroupEntry {
 
     /// The revision of the last change.
     pub fn revision(&self) -> Revision {
-        self.distinct_marks().map(|mark| mark.revision).fold(self.header.revision, Revision::max)
+        self.distinct_metas().map(|meta| meta.revision).fold(self.header.revision, Revision::max)
     }
 
     /// The revisions of the changes that still contribute to the group's state, each once, in no order.
     pub fn revisions(&self) -> impl Iterator<Item = Revision> + use<> {
         // Mostly one change wrote everything.
         let mut others = Vec::new();
-        for revision in self.distinct_marks().map(|mark| mark.revision) {
+        for revision in self.distinct_metas().map(|meta| meta.revision) {
             if revision != self.header.revision && others.last() != Some(&revision) {
                 others.push(revision);
             }
@@ -131,28 +131,28 @@ impl GroupEntry {
     }
 
     /// The bookkeeping of its families; if all families have the same, it is returned once.
-    pub fn distinct_marks(&self) -> impl Iterator<Item = FamilyMeta> {
-        let len = match &self.marks {
+    pub fn distinct_metas(&self) -> impl Iterator<Item = FamilyMeta> {
+        let len = match &self.metas {
             FamilyMetas::Same(_) => self.families.len().min(1),
-            FamilyMetas::Each(marks) => marks.len(),
+            FamilyMetas::Each(metas) => metas.len(),
         };
-        (0..len).map(|at| self.marks.get(at))
+        (0..len).map(|at| self.metas.get(at))
     }
 
     /// Whether one of its families is suppressed.
     pub fn has_suppressed(&self) -> bool {
-        self.distinct_marks().any(|mark| mark.suppressed)
+        self.distinct_metas().any(|meta| meta.suppressed)
     }
 
     /// Each family with its bookkeeping and how it is shown, in the order of names.
     pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, FamilyMeta, &FamilyState)> {
         let pairs = self.group.families().iter().zip(&self.families).enumerate();
-        pairs.map(|(at, (family, state))| (family, self.marks.get(at), state))
+        pairs.map(|(at, (family, state))| (family, self.metas.get(at), state))
     }
 
     /// The suppressed families that arrived after that revision.
     pub fn suppressed_since(&self, revision: Revision) -> impl Iterator<Item = SuppressedFamily> {
-        self.families().filter(move |(_, mark, _)| mark.suppressed && mark.revision > revision).map(|(f, _, state)| {
+        self.families().filter(move |(_, meta, _)| meta.suppressed && meta.revision > revision).map(|(f, _, state)| {
             let (name, conflict) = (f.family.name().clone(), state.conflict.clone());
             SuppressedFamily { name, stamp: f.stamp, conflict }
         })
@@ -165,14 +165,14 @@ impl GroupEntry {
 
     /// The families that are shown, each with its position.
     pub(super) fn shown_hints(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
-        let shown = self.families().filter(|(_, mark, _)| !mark.suppressed);
+        let shown = self.families().filter(|(_, meta, _)| !meta.suppressed);
         shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.site))
     }
 
     /// The family at that index as a scrape shows it; `None` if it is suppressed.
     pub(super) fn shown_at(&self, at: usize) -> Option<&Family> {
         let as_pushed = || &self.group.families()[at].family;
-        (!self.marks.get(at).suppressed).then(|| self.families[at].shown.as_deref().unwrap_or_else(as_pushed))
+        (!self.metas.get(at).suppressed).then(|| self.families[at].shown.as_deref().unwrap_or_else(as_pushed))
     }
 
     /// When the last push was accepted, in seconds since the epoch; 0 if none was.
@@ -188,7 +188,7 @@ impl GroupEntry {
     /// The family of that name with its bookkeeping.
     pub fn family(&self, name: &str) -> Option<(&GroupFamily, FamilyMeta)> {
         let at = self.position(name)?;
-        Some((&self.group.families()[at], self.marks.get(at)))
+        Some((&self.group.families()[at], self.metas.get(at)))
     }
 
     /// The index of the family of that name among the group's families.
@@ -203,7 +203,7 @@ impl GroupEntry {
 
     /// The record that restores the header and the families at the indices for which `keep` holds.
     pub fn record(&self, keep: impl Fn(usize) -> bool) -> GroupRecord {
-        let families = (0..self.families.len()).filter(|at| keep(*at)).map(|at| self.marks.get(at)).collect();
+        let families = (0..self.families.len()).filter(|at| keep(*at)).map(|at| self.metas.get(at)).collect();
         GroupRecord {
             id: self.names.id.clone(),
             group: self.group.part(|at, _| keep(at)),

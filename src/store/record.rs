@@ -29,8 +29,8 @@ impl FamilyMetas {
     /// The bookkeeping of the family at that index.
     pub fn get(&self, at: usize) -> FamilyMeta {
         match self {
-            Self::Same(mark) => *mark,
-            Self::Each(marks) => marks[at],
+            Self::Same(meta) => *meta,
+            Self::Each(metas) => metas[at],
         }
     }
 }
@@ -43,9 +43,9 @@ impl Default for FamilyMetas {
 }
 
 impl FromIterator<FamilyMeta> for FamilyMetas {
-    fn from_iter<I: IntoIterator<Item = FamilyMeta>>(marks: I) -> Self {
+    fn from_iter<I: IntoIterator<Item = FamilyMeta>>(metas: I) -> Self {
         let mut builder = FamilyMetasBuilder::default();
-        marks.into_iter().for_each(|mark| builder.push(mark));
+        metas.into_iter().for_each(|meta| builder.push(meta));
         builder.finish()
     }
 }
@@ -60,11 +60,11 @@ pub(super) struct FamilyMetasBuilder {
 }
 
 impl FamilyMetasBuilder {
-    pub(super) fn push(&mut self, mark: FamilyMeta) {
+    pub(super) fn push(&mut self, meta: FamilyMeta) {
         match &mut self.same {
-            _ if !self.each.is_empty() => self.each.push(mark),
-            (0, same) => *same = mark,
-            (len, same) if *same != mark => self.each.extend(std::iter::repeat_n(*same, *len).chain([mark])),
+            _ if !self.each.is_empty() => self.each.push(meta),
+            (0, same) => *same = meta,
+            (len, same) if *same != meta => self.each.extend(std::iter::repeat_n(*same, *len).chain([meta])),
             _ => {}
         }
         self.same.0 += 1;

@@ -45,18 +45,18 @@ impl Store {
             None => GroupEntry::new(id),
         };
         group.map_families(|family| Some(self.schemas.intern(family.clone())));
-        let mut marks: HashMap<Arc<str>, FamilyMeta> =
-            entry.families().map(|(f, mark, _)| (f.family.name().clone(), mark)).collect();
+        let mut metas: HashMap<Arc<str>, FamilyMeta> =
+            entry.families().map(|(f, meta, _)| (f.family.name().clone(), meta)).collect();
         entry.group.merge(&group);
         for (at, new) in group.families().iter().enumerate() {
-            let mark = families.get(at);
+            let meta = families.get(at);
             if entry.group.family(new.family.name()).is_some_and(|kept| kept.stamp == new.stamp) {
-                marks.insert(new.family.name().clone(), mark);
+                metas.insert(new.family.name().clone(), meta);
             }
-            self.revision = self.revision.max(mark.revision);
+            self.revision = self.revision.max(meta.revision);
         }
-        let mark = |f: &GroupFamily| marks.get(f.family.name()).copied().unwrap_or_default();
-        entry.marks = entry.group.families().iter().map(mark).collect();
+        let meta = |f: &GroupFamily| metas.get(f.family.name()).copied().unwrap_or_default();
+        entry.metas = entry.group.families().iter().map(meta).collect();
         entry.families = vec![FamilyState::default(); entry.group.families().len()];
         entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
         self.revision = self.revision.max(header.revision);
@@ -117,21 +117,21 @@ impl Store {
     /// they conflict. Families that were shown are shown even if the limit on series has been lowered since.
     fn admit_restored(&mut self, id: &GroupId, suppressed: bool) {
         let Some(entry) = self.staged.get(id) else { return };
-        let is_due = |mark: FamilyMeta, state: &FamilyState| mark.suppressed == suppressed && state.conflict.is_none();
-        if !suppressed || entry.families().any(|(_, mark, state)| is_due(mark, state)) {
+        let is_due = |meta: FamilyMeta, state: &FamilyState| meta.suppressed == suppressed && state.conflict.is_none();
+        if !suppressed || entry.families().any(|(_, meta, state)| is_due(meta, state)) {
             let series_max = if suppressed { self.rules.limits.series_max } else { usize::MAX };
             let terms = AdmissionTerms { policy: ConflictPolicy::SuppressAll, series_max };
             let mut new = (*entry).clone();
             new.header.suppressed = entry.group.is_live() && self.is_shadowed(&entry);
-            let mut marks = FamilyMetasBuilder::default();
-            for (at, (f, mut mark, state)) in entry.families().enumerate() {
-                if is_due(mark, state) {
+            let mut metas = FamilyMetasBuilder::default();
+            for (at, (f, mut meta, state)) in entry.families().enumerate() {
+                if is_due(meta, state) {
                     let at_site = self.admit_family(&entry, &f.family, terms);
-                    (mark.suppressed, new.families[at]) = at_site.expect("held back instead of refused");
+                    (meta.suppressed, new.families[at]) = at_site.expect("held back instead of refused");
                 }
-                marks.push(mark);
+                metas.push(meta);
             }
-            new.marks = marks.finish();
+            new.metas = metas.finish();
             self.staged.set(id, Some(Arc::new(new)));
         }
     }

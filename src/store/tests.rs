@@ -444,7 +444,7 @@ fn assert_valid(published: &Published) {
 fn assert_nothing_suppressed_in_vain(published: &Published) {
     let shown = shown(published);
     for entry in published.groups().iter().filter(|entry| !entry.header.suppressed) {
-        for (f, ..) in entry.families().filter(|(_, mark, _)| mark.suppressed) {
+        for (f, ..) in entry.families().filter(|(_, meta, _)| meta.suppressed) {
             let (name, metric_type) = (f.family.name(), f.family.schema().metric_type());
             let Ok(as_shown) = crate::model::site::shown_family(entry.shown(), &f.family) else { continue };
             let as_shown = as_shown.unwrap_or(f.family.clone());

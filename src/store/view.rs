@@ -200,8 +200,8 @@ impl Published {
         let mut changes = Vec::with_capacity(entries.len());
         for entry in entries {
             let wanted =
-                |mark: FamilyMeta| mark.revision > since && mark.revision <= upto && !is_known_to_peer(known, mark);
-            let keep = |i: usize| wanted(entry.marks.get(i));
+                |meta: FamilyMeta| meta.revision > since && meta.revision <= upto && !is_known_to_peer(known, meta);
+            let keep = |i: usize| wanted(entry.metas.get(i));
             if wanted(entry.header) || (0..entry.families.len()).any(keep) {
                 let key = match scope {
                     Scope::Site(_) => entry.id().key.clone(),

@@ -364,7 +364,7 @@ impl Store {
             return Ok(());
         }
         let revision = self.revision.next();
-        let mark = FamilyMeta { revision, origin, suppressed: false };
+        let meta = FamilyMeta { revision, origin, suppressed: false };
         let (was_live, is_live) = (entry.group.is_live(), group.is_live());
         let mut released = Vec::new();
         if was_live != is_live {
@@ -373,8 +373,8 @@ impl Store {
         // A store above its limit (which was lowered) may change, but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
         let (at_site, gone) =
-            self.admit_families(entry, &group, &changes, mark, AdmissionTerms { policy, series_max })?;
-        let mut header = if changes.header { mark } else { entry.header };
+            self.admit_families(entry, &group, &changes, meta, AdmissionTerms { policy, series_max })?;
+        let mut header = if changes.header { meta } else { entry.header };
         if changes.header && group.header() != change.header() {
             header.origin = None;
         }
@@ -384,7 +384,7 @@ impl Store {
         debug_assert_eq!(header.suppressed, is_live && self.is_shadowed(entry));
         let new = entry.successor(group, header, at_site);
         self.drafted_bytes += bytes + entry.id().key.text_bytes();
-        self.records.push(Record::Group(new.record(|at| new.marks.get(at).revision == revision)));
+        self.records.push(Record::Group(new.record(|at| new.metas.get(at).revision == revision)));
         self.revision = revision;
         self.staged.set(entry.id(), Some(Arc::new(new)));
         released.extend(self.released_by(&gone));
@@ -410,7 +410,7 @@ impl Store {
         }
         let next = self.index.remove_key(entry.full(), entry.id()).and_then(|id| self.staged.get(&id));
         let Some(next) = next else { return Vec::new() };
-        let names = next.families().filter(|(_, mark, _)| mark.suppressed).map(|(f, ..)| f.family.name().clone());
+        let names = next.families().filter(|(_, meta, _)| meta.suppressed).map(|(f, ..)| f.family.name().clone());
         let names: Vec<_> = names.map(|name| (next.id().clone(), name)).collect();
         let mut new = (*next).clone();
         new.header.suppressed = false;

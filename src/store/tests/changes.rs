@@ -20,7 +20,7 @@ fn a_batch_has_all_changes_up_to_its_end() {
         }
         for entry in published.entries() {
             let sent = read.get(&entry.id().key);
-            let due = entry.families().filter(|(_, mark, _)| mark.revision <= set.upto);
+            let due = entry.families().filter(|(_, meta, _)| meta.revision <= set.upto);
             due.for_each(|(f, ..)| assert!(sent.unwrap().family(f.family.name()).is_some(), "{}", entry.id()));
         }
         since = set.upto;
@@ -82,8 +82,8 @@ fn changes_of_others_are_never_taken_for_the_peers_own() {
         let points = || (0..=published.head().0).map(Revision);
         for (since, after) in points().flat_map(|since| points().map(move |after| (since, after))) {
             for scope in [site("SYQ"), site("BJ"), Scope::Shown] {
-                let due = |mark: FamilyMeta| {
-                    mark.revision > since && !(mark.origin == Some(StoreId(1)) && mark.revision > after)
+                let due = |meta: FamilyMeta| {
+                    meta.revision > since && !(meta.origin == Some(StoreId(1)) && meta.revision > after)
                 };
                 let concerned = |entry: &&Arc<GroupEntry>| match &scope {
                     Scope::Site(site) => entry.id().site == *site,
@@ -93,8 +93,8 @@ fn changes_of_others_are_never_taken_for_the_peers_own() {
                 let expected: BTreeMap<_, _> = entries
                     .iter()
                     .filter(concerned)
-                    .filter(|entry| due(entry.header) || entry.distinct_marks().any(due))
-                    .map(|entry| (entry.shown().clone(), entry.group.part(|at, _| due(entry.marks.get(at)))))
+                    .filter(|entry| due(entry.header) || entry.distinct_metas().any(due))
+                    .map(|entry| (entry.shown().clone(), entry.group.part(|at, _| due(entry.metas.get(at)))))
                     .collect();
                 let set = published.changes(&scope, since, Some((StoreId(1), after)), 1 << 20);
                 let shown = |key: Arc<LabelSet>| match &scope {
