@@ -41,7 +41,7 @@ impl GroupId {
         let clashes = |label: &Label<'_>| self.site.contains(label.name);
         let disagrees = |label: &Label<'_>| self.site.get(label.name) != Some(label.value);
         let clashing = self.key.iter().filter(clashes).filter(disagrees).map(|label| (label.name, label.value));
-        let renamed = exported(clashing, |name| self.site.contains(name) || self.key.contains(name));
+        let renamed = add_prefixes(clashing, |name| self.site.contains(name) || self.key.contains(name));
         let renamed = renamed.into_iter().map(|(name, value)| (Cow::Owned(name), value));
         let kept = self.key.iter().filter(|label| !clashes(label)).chain(self.site.iter());
         Arc::new(LabelSet::new(renamed.chain(kept.map(|label| (Cow::Borrowed(label.name), label.value)))))
@@ -51,14 +51,14 @@ impl GroupId {
     /// of this site is shown so. A label with the prefix may have been renamed or pushed under that name: it is taken
     /// as renamed, which is more likely. If several labels may be the renamed one, the one with the most prefixes is
     /// taken, as each hub of a tree adds one.
-    pub fn within(site: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
+    pub fn from_shown(site: &Arc<LabelSet>, shown: &LabelSet) -> Option<GroupId> {
         if !site.iter().all(|label| shown.get(label.name) == Some(label.value)) {
             return None;
         }
         let id = |key: LabelSet| GroupId { site: site.clone(), key: Arc::new(key) };
         let pushed = shown.iter().filter(|label| !site.contains(label.name));
         let pushed: BTreeMap<&str, &str> = pushed.map(|label| (label.name, label.value)).collect();
-        let original = id(LabelSet::new(unexported(site, pushed.clone())));
+        let original = id(LabelSet::new(remove_prefixes(site, pushed.clone())));
         if *original.shown() == *shown {
             return Some(original);
         }
@@ -75,7 +75,10 @@ impl fmt::Display for GroupId {
 /// Renames labels: each gets the first of `exported_NAME`, `exported_exported_NAME`, … that is not taken, also not by
 /// another of them. Shorter names come first, and names of equal length in their order, as in Prometheus
 /// (`resolveConflictingExposedLabels` in `scrape/scrape.go`).
-fn exported<'a, V>(labels: impl Iterator<Item = (&'a str, V)>, taken: impl Fn(&str) -> bool) -> BTreeMap<String, V> {
+fn add_prefixes<'a, V>(
+    labels: impl Iterator<Item = (&'a str, V)>,
+    taken: impl Fn(&str) -> bool,
+) -> BTreeMap<String, V> {
     let mut labels: Vec<(&str, V)> = labels.collect();
     labels.sort_by_key(|(name, _)| (name.len(), *name));
     let mut renamed = BTreeMap::new();
@@ -89,10 +92,10 @@ fn exported<'a, V>(labels: impl Iterator<Item = (&'a str, V)>, taken: impl Fn(&s
     renamed
 }
 
-/// Restores pushed names: the inverse of [`exported`], from the last label to the first. `pushed` are the labels shown
+/// Restores pushed names: the inverse of [`add_prefixes`], from the last label to the first. `pushed` are the labels shown
 /// besides those of the site. A renamed label had all shorter names taken, so it is the last of a sequence without
 /// gaps.
-fn unexported<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
+fn remove_prefixes<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
     let mut names: Vec<Label<'_>> = site.iter().collect();
     names.sort_by_key(|label| Reverse((label.name.len(), label.name)));
     let mut originals = BTreeMap::new();
@@ -136,7 +139,7 @@ pub fn shown_family(shown: &LabelSet, family: &Family) -> Result<Option<Family>,
         let clashing = clashing.filter(|(_, value)| !value.is_empty()).map(|(name, value)| (*name, &**value));
         // Sorted by name, as all labels of a series.
         let own = |new: &str| labels.binary_search_by(|(name, _)| (*name).cmp(new)).is_ok();
-        let renamed = exported(clashing, |new| shown.contains(new) || own(new));
+        let renamed = add_prefixes(clashing, |new| shown.contains(new) || own(new));
         let kept = labels.iter().filter(|(name, _)| !shown.contains(name)).map(|(name, value)| (*name, &**value));
         let mut borrowed: Vec<(&str, &str)> =
             renamed.iter().map(|(name, value)| (&**name, *value)).chain(kept).collect();
@@ -171,7 +174,7 @@ mod tests {
         let both = id(&[("x", "1"), ("exported_x", "2")], &[("x", "3"), ("exported_x", "4")]);
         let expected = r#"{exported_exported_exported_x="4",exported_exported_x="3",exported_x="2",x="1"}"#;
         assert_eq!(both.shown().to_string(), expected, "the shorter name is renamed first");
-        assert_eq!(GroupId::within(&both.site, &both.shown()), Some(both));
+        assert_eq!(GroupId::from_shown(&both.site, &both.shown()), Some(both));
     }
 
     #[test]
@@ -180,8 +183,8 @@ mod tests {
         let hub = GroupId { site: id(&[("IDC", "EU")], &[]).site, key: edge.shown() };
         let shown = r#"{IDC="EU",exported_IDC="BJ",exported_exported_IDC="SYQ",job="a"}"#;
         assert_eq!(hub.shown().to_string(), shown);
-        assert_eq!(GroupId::within(&hub.site, &hub.shown()), Some(hub.clone()));
-        assert_eq!(GroupId::within(&edge.site, &hub.key), Some(edge));
+        assert_eq!(GroupId::from_shown(&hub.site, &hub.shown()), Some(hub.clone()));
+        assert_eq!(GroupId::from_shown(&edge.site, &hub.key), Some(edge));
     }
 
     #[test]
@@ -189,9 +192,9 @@ mod tests {
         let site = id(&[("IDC", "SYQ")], &[]).site;
         let key = |shown: &[(&str, &str)]| {
             let shown = LabelSet::new(shown.iter().copied());
-            let within = GroupId::within(&site, &shown)?;
-            assert_eq!(*within.shown(), shown);
-            Some(within.key.to_string())
+            let from_shown = GroupId::from_shown(&site, &shown)?;
+            assert_eq!(*from_shown.shown(), shown);
+            Some(from_shown.key.to_string())
         };
         assert_eq!(key(&[("IDC", "SYQ"), ("job", "a")]).as_deref(), Some(r#"{job="a"}"#));
         assert_eq!(key(&[("IDC", "BJ"), ("job", "a")]), None);
@@ -274,9 +277,9 @@ mod tests {
             is_joined(&site, &own, &id.shown())?;
             prop_assert_eq!(id.shown(), id.shown());
             // Several groups may be shown under these labels; the one found is one of them.
-            let within = GroupId::within(&site, &id.shown()).unwrap();
-            prop_assert_eq!(within.site.clone(), site.clone());
-            prop_assert_eq!(within.shown(), id.shown());
+            let from_shown = GroupId::from_shown(&site, &id.shown()).unwrap();
+            prop_assert_eq!(from_shown.site.clone(), site.clone());
+            prop_assert_eq!(from_shown.shown(), id.shown());
             // The labels of a series join those of its group by the same rule.
             let borrowed: Vec<(&str, &str)> = own.iter().map(|(name, value)| (&**name, *value)).collect();
             let pushed = family(&[&borrowed]);

@@ -97,7 +97,7 @@ pub struct Drafted(Vec<Chain>);
 impl Drafted {
     /// Drafts a merge, and with it what is held of the peer's store then. Returns which families are held back.
     ///
-    /// A merge is whole or not at all, and so is a draft: where [`Store::has_room`] does not say that it cannot be refused,
+    /// A merge is whole or not at all, and so is a draft: where [`Store::has_capacity_for`] does not say that it cannot be refused,
     /// what was drafted before is to be finished first.
     ///
     /// # Errors

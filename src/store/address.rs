@@ -24,8 +24,8 @@ impl Store {
         // A site is known too if an edge of it is, even if it has no group.
         let cursors = self.cursors.values().chain(self.staged_cursors.values());
         let sites = sites.iter().chain(cursors.map(|cursor| &cursor.site));
-        let within = sites.filter(|site| !site.is_empty()).filter_map(|site| GroupId::within(site, &shown));
-        let best = within.min_by(|a, b| b.site.len().cmp(&a.site.len()).then_with(|| a.site.cmp(&b.site)));
+        let named = sites.filter(|site| !site.is_empty()).filter_map(|site| GroupId::from_shown(site, &shown));
+        let best = named.min_by(|a, b| b.site.len().cmp(&a.site.len()).then_with(|| a.site.cmp(&b.site)));
         best.unwrap_or(GroupId { site: Arc::default(), key: shown })
     }
 
@@ -40,7 +40,7 @@ impl Store {
         let mut own = self.published.groups_of(&Arc::default());
         let is_own = |entry: &&Arc<GroupEntry>| entry.id().site.is_empty();
         own.extend(self.staged.entries().filter(is_own).map(|entry| entry.id().clone()));
-        let mut named: Vec<GroupId> = own.iter().filter_map(|id| GroupId::within(site, &id.key)).collect();
+        let mut named: Vec<GroupId> = own.iter().filter_map(|id| GroupId::from_shown(site, &id.key)).collect();
         named.sort_unstable();
         named.dedup();
         for id in named {

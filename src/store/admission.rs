@@ -21,7 +21,7 @@ fn same_schema(entry: &GroupEntry, new: &GroupFamily, old: &FamilyState) -> Fami
         let shown = shown_family(entry.shown(), &new.family).ok()??;
         Some(Box::new(shown.with_schema(was.schema().clone())))
     });
-    FamilyState { shown, conflict: None, site: old.site.clone() }
+    FamilyState { shown, conflict: None, hint: old.hint.clone() }
 }
 
 fn shown_as(shown: Option<Family>) -> FamilyState {
@@ -96,8 +96,8 @@ impl Store {
     }
 
     fn suppress(&mut self, entry: &GroupEntry, family: &Family, conflict: Conflict) -> FamilyState {
-        let room = matches!(conflict, Conflict::Limit { .. }).then(|| family.schema().series_len());
-        self.index.suppress(family.name(), entry.id(), room);
+        let needed = matches!(conflict, Conflict::Limit { .. }).then(|| family.schema().series_len());
+        self.index.suppress(family.name(), entry.id(), needed);
         let conflict = Some(Arc::new(conflict));
         FamilyState { conflict, ..FamilyState::default() }
     }
@@ -192,8 +192,8 @@ impl Store {
     /// Shows families that wait for `limits.series_max` while there is capacity. Each family tried is shown or turns
     /// out to have another conflict, so the loop ends.
     pub(super) fn admit_waiting(&mut self) {
-        let room = |store: &Self| store.rules.limits.series_max.checked_sub(store.index.series());
-        while let Some((id, names)) = room(self).and_then(|room| self.index.waiting(room)) {
+        let free = |store: &Self| store.rules.limits.series_max.checked_sub(store.index.series());
+        while let Some((id, names)) = free(self).and_then(|free| self.index.waiting(free)) {
             self.retry_suppressed(&id, &names);
         }
     }

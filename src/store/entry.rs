@@ -45,7 +45,7 @@ pub struct FamilyState {
     /// The conflict, if the family is suppressed.
     pub conflict: Option<Arc<Conflict>>,
     /// The position at which it is shown.
-    pub site: SlotHint,
+    pub hint: SlotHint,
 }
 
 /// A family that is stored but not shown.
@@ -73,7 +73,7 @@ impl GroupEntry {
     /// A group that was never written to.
     pub fn new(id: GroupId) -> Self {
         let shown = id.shown();
-        let full = fill(&shown);
+        let full = fill_instance(&shown);
         Self {
             names: Arc::new(GroupNames { id, shown, full }),
             group: Group::default(),
@@ -166,7 +166,7 @@ impl GroupEntry {
     /// The families that are shown, each with its position.
     pub(super) fn shown_hints(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
         let shown = self.families().filter(|(_, meta, _)| !meta.suppressed);
-        shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.site))
+        shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.hint))
     }
 
     /// The family at that index as a scrape shows it; `None` if it is suppressed.
@@ -230,7 +230,7 @@ pub(super) fn read_ahead<'a>(entries: impl Iterator<Item = &'a GroupEntry> + Clo
 }
 
 /// The labels, with an empty `instance` added if they have none.
-pub(super) fn fill(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
+pub(super) fn fill_instance(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
     if shown.contains(label::INSTANCE) {
         return shown.clone();
     }

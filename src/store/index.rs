@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::conflict::Conflict;
-use super::entry::{GroupEntry, fill};
+use super::entry::{GroupEntry, fill_instance};
 use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, excerpt};
 
 /// The names of a grouping key's labels.
@@ -35,7 +35,7 @@ enum JournalStep {
     Added { name: Arc<str>, key: Arc<LabelSet>, series: usize },
     Removed { name: Arc<str>, metric_type: MetricType, key: Arc<LabelSet>, series: usize },
     Suppressed { name: Arc<str>, id: GroupId },
-    Released { name: Arc<str>, id: GroupId, room: Option<usize> },
+    Released { name: Arc<str>, id: GroupId, needed: Option<usize> },
     KeyAdded { key: Arc<LabelSet> },
     KeyRemoved { key: Arc<LabelSet>, at: usize, id: GroupId },
 }
@@ -83,14 +83,14 @@ impl Index {
         self.suppressed_len
     }
 
-    /// The waiting family with the fewest series, and those after it of the same group, as many as fit into `room`
+    /// The waiting family with the fewest series, and those after it of the same group, as many as fit into `free`
     /// series.
-    pub fn waiting(&self, mut room: usize) -> Option<(GroupId, Vec<Arc<str>>)> {
+    pub fn waiting(&self, mut free: usize) -> Option<(GroupId, Vec<Arc<str>>)> {
         let (_, id, _) = self.waiting.first()?;
         let mut names = Vec::new();
         for (needed, _, name) in self.waiting.iter().take_while(|(_, of, _)| of == id) {
-            let Some(left) = room.checked_sub(*needed) else { break };
-            room = left;
+            let Some(left) = free.checked_sub(*needed) else { break };
+            free = left;
             names.push(name.clone());
         }
         (!names.is_empty()).then(|| (id.clone(), names))
@@ -103,7 +103,7 @@ impl Index {
 
     /// The live group with exactly these labels; if there are two, the one that is shown.
     pub fn find(&self, shown: &Arc<LabelSet>) -> Option<&GroupId> {
-        self.keys.get(&fill(shown))?.iter().find(|id| id.shown() == *shown)
+        self.keys.get(&fill_instance(shown))?.iter().find(|id| id.shown() == *shown)
     }
 
     /// Checks whether `family`, as shown, can be shown in the group. The caller has removed the group's present family
@@ -236,40 +236,40 @@ impl Index {
         self.series -= series;
     }
 
-    /// Notes that a family of the group is suppressed. `room` is the number of its series if it waits for
+    /// Notes that a family of the group is suppressed. `needed` is the number of its series if it waits for
     /// `limits.series_max`, else `None`.
-    pub fn suppress(&mut self, name: &Arc<str>, id: &GroupId, room: Option<usize>) {
+    pub fn suppress(&mut self, name: &Arc<str>, id: &GroupId, needed: Option<usize>) {
         self.release(name, id);
-        self.enter_suppressed(name.clone(), id.clone(), room);
+        self.enter_suppressed(name.clone(), id.clone(), needed);
         self.journal.push(JournalStep::Suppressed { name: name.clone(), id: id.clone() });
     }
 
     /// Notes that the family of the group is no longer suppressed.
     pub fn release(&mut self, name: &Arc<str>, id: &GroupId) {
-        if let Some(room) = self.leave_suppressed(name, id) {
-            self.journal.push(JournalStep::Released { name: name.clone(), id: id.clone(), room });
+        if let Some(needed) = self.leave_suppressed(name, id) {
+            self.journal.push(JournalStep::Released { name: name.clone(), id: id.clone(), needed });
         }
     }
 
-    fn enter_suppressed(&mut self, name: Arc<str>, id: GroupId, room: Option<usize>) {
-        if let Some(needed) = room {
-            self.waiting.insert((needed, id.clone(), name.clone()));
+    fn enter_suppressed(&mut self, name: Arc<str>, id: GroupId, needed: Option<usize>) {
+        if let Some(series) = needed {
+            self.waiting.insert((series, id.clone(), name.clone()));
         }
-        self.suppressed.entry(name).or_default().insert(id, room);
+        self.suppressed.entry(name).or_default().insert(id, needed);
         self.suppressed_len += 1;
     }
 
     fn leave_suppressed(&mut self, name: &Arc<str>, id: &GroupId) -> Option<Option<usize>> {
         let ids = self.suppressed.get_mut(name)?;
-        let room = ids.remove(id)?;
+        let needed = ids.remove(id)?;
         if ids.is_empty() {
             self.suppressed.remove(name);
         }
-        if let Some(needed) = room {
-            self.waiting.remove(&(needed, id.clone(), name.clone()));
+        if let Some(series) = needed {
+            self.waiting.remove(&(series, id.clone(), name.clone()));
         }
         self.suppressed_len -= 1;
-        Some(room)
+        Some(needed)
     }
 
     /// Enters a group that became live. The first group under its labels is the one that is shown.
@@ -312,7 +312,7 @@ impl Index {
                 JournalStep::Suppressed { name, id } => {
                     self.leave_suppressed(&name, &id);
                 }
-                JournalStep::Released { name, id, room } => self.enter_suppressed(name, id, room),
+                JournalStep::Released { name, id, needed } => self.enter_suppressed(name, id, needed),
                 JournalStep::KeyAdded { key } => {
                     let ids = self.keys.get_mut(&key).expect("a key that was added is there");
                     ids.pop();

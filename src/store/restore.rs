@@ -126,8 +126,8 @@ impl Store {
             let mut metas = FamilyMetasBuilder::default();
             for (at, (f, mut meta, state)) in entry.families().enumerate() {
                 if is_due(meta, state) {
-                    let at_site = self.admit_family(&entry, &f.family, terms);
-                    (meta.suppressed, new.families[at]) = at_site.expect("held back instead of refused");
+                    let admitted = self.admit_family(&entry, &f.family, terms);
+                    (meta.suppressed, new.families[at]) = admitted.expect("held back instead of refused");
                 }
                 metas.push(meta);
             }

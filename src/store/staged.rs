@@ -12,7 +12,7 @@ use crate::model::{GroupId, Schema};
 
 /// A table with capacity for more groups is not reused for the next draft: clearing it takes time in proportion to its
 /// capacity, and the first draft after a start has every group.
-const ROOM_KEPT: usize = 8_192;
+const CAPACITY_KEPT: usize = 8_192;
 
 /// The draft. Groups that it does not have are read from the published state.
 pub(super) struct Staged {
@@ -116,7 +116,7 @@ impl Staged {
     /// in memory, and publishing visits them in this order.
     pub(super) fn clear(&mut self) -> Vec<GroupChange> {
         self.new = 0;
-        if self.positions.capacity() > ROOM_KEPT {
+        if self.positions.capacity() > CAPACITY_KEPT {
             self.positions = HashMap::default();
         } else {
             self.positions.clear();
@@ -190,7 +190,7 @@ mod tests {
             assert_eq!((staged.new_len(), staged.clear().len(), staged.new_len()), (groups, groups, 0));
             staged.positions.capacity()
         };
-        assert!(fill(&mut staged, 2 * ROOM_KEPT) <= ROOM_KEPT);
-        assert!((100..=ROOM_KEPT).contains(&fill(&mut staged, 100)), "the room of an ordinary draft is kept");
+        assert!(fill(&mut staged, 2 * CAPACITY_KEPT) <= CAPACITY_KEPT);
+        assert!((100..=CAPACITY_KEPT).contains(&fill(&mut staged, 100)), "the capacity of an ordinary draft is kept");
     }
 }

@@ -147,14 +147,14 @@ impl Published {
     pub fn find(&self, shown: &LabelSet) -> Option<Arc<GroupEntry>> {
         let view = self.lock();
         let is_it = |entry: &&Arc<GroupEntry>| entry.group.is_live() && **entry.shown() == *shown;
-        let ids = view.changed.sites().filter_map(|site| GroupId::within(site, shown));
+        let ids = view.changed.sites().filter_map(|site| GroupId::from_shown(site, shown));
         let plain = ids.filter_map(|id| view.groups.get(&id)).filter(is_it).min_by_key(|entry| entry.header.suppressed);
         if let Some(entry) = plain {
             return Some(entry.clone());
         }
         let times = view.blocks.block(PUSH_TIME);
         drop(view);
-        // For labels with the prefix `exported_`, [`GroupId::within`] has guessed which were renamed. All groups are
+        // For labels with the prefix `exported_`, [`GroupId::from_shown`] has guessed which were renamed. All groups are
         // searched only if one is shown under these labels, and outside the lock.
         let renamed = shown.iter().any(|label| label.name.starts_with(EXPORTED_PREFIX));
         if !renamed || !times.is_some_and(|block| block.contains(shown)) {
@@ -310,10 +310,10 @@ impl View {
 
     fn show(&mut self, old: Option<&GroupEntry>, new: &GroupEntry) {
         let mut walk = old.map(|old| old.group.walk());
-        for (family, site) in new.shown_hints() {
+        for (family, hint) in new.shown_hints() {
             let at = walk.as_mut().and_then(|walk| walk.find(family.name()));
             if !at.and_then(|at| old?.shown_at(at)).is_some_and(|was| was.shares_all(family)) {
-                self.blocks.set(new.shown(), family, site);
+                self.blocks.set(new.shown(), family, hint);
             }
         }
         if !shows_times(new) {

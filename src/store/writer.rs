@@ -314,7 +314,7 @@ impl Store {
     }
 
     /// Whether this many groups can be merged within the limits, even if all are new.
-    pub fn has_room(&self, groups: usize) -> bool {
+    pub fn has_capacity_for(&self, groups: usize) -> bool {
         let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
         let live = counts.groups + self.staged.new_len() + groups;
         live <= max && live + counts.tombstones <= max.saturating_mul(2)
@@ -372,7 +372,7 @@ impl Store {
         }
         // A store above its limit (which was lowered) may change, but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
-        let (at_site, gone) =
+        let (admitted, gone) =
             self.admit_families(entry, &group, &changes, meta, AdmissionTerms { policy, series_max })?;
         let mut header = if changes.header { meta } else { entry.header };
         if changes.header && group.header() != change.header() {
@@ -382,7 +382,7 @@ impl Store {
         header.suppressed =
             if was_live { is_live && entry.header.suppressed } else { is_live && self.is_shadowed(entry) };
         debug_assert_eq!(header.suppressed, is_live && self.is_shadowed(entry));
-        let new = entry.successor(group, header, at_site);
+        let new = entry.successor(group, header, admitted);
         self.drafted_bytes += bytes + entry.id().key.text_bytes();
         self.records.push(Record::Group(new.record(|at| new.metas.get(at).revision == revision)));
         self.revision = revision;

@@ -157,7 +157,7 @@ impl Task {
             }
             Job::Merge { merge, reply, held_back } => {
                 // If it may be refused, what is there goes first.
-                if !self.store.has_room(merge.deltas.len()) {
+                if !self.store.has_capacity_for(merge.deltas.len()) {
                     self.finish(std::mem::take(answers));
                 }
                 let merged = self.drafted.merge(&mut self.store, merge).map(|reports| {

@@ -102,7 +102,7 @@ impl World {
             running.begin_due = false;
             let alone = match running.queue.front() {
                 // What may be refused is not drafted together with what was before.
-                Some(Job::Merge { deltas, .. }) => blocks || !running.store.has_room(deltas.len()),
+                Some(Job::Merge { deltas, .. }) => blocks || !running.store.has_capacity_for(deltas.len()),
                 Some(Job::PeerInfo { .. } | Job::Wipe) => true,
                 _ => false,
             };
