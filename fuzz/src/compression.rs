@@ -1,4 +1,4 @@
-//! Compressed bodies and streams: never more than allowed, and what was compressed comes back.
+//! Compressed bodies and streams: the output never exceeds the limit, and decompression restores the input.
 
 use pushrelay::compression::{Deflater, Inflater, Member, Packer, gunzip, unsnappy};
 
@@ -6,7 +6,7 @@ use super::blocks;
 
 const BYTES_MAX: usize = 1 << 16;
 
-/// The first byte says what the rest is.
+/// The first byte selects the meaning of the rest.
 pub fn run(data: &[u8]) {
     let Some((mode, rest)) = data.split_first() else { return };
     match mode % 4 {
@@ -23,7 +23,7 @@ fn within<E>(outcome: Result<Vec<u8>, E>) {
     }
 }
 
-/// Each block is what a peer sent at once.
+/// Each block is one message of a peer.
 fn inflate(data: &[u8]) {
     let mut inflater = Inflater::new();
     for chunk in blocks(data) {

@@ -1,4 +1,4 @@
-//! Configurations: any file and any flags give options or mistakes with a place and an explanation.
+//! Configurations: any file and any flags give options, or mistakes with a place and an explanation.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -7,7 +7,7 @@ use pushrelay::cli::command;
 use pushrelay::config::{Flags, load};
 use pushrelay::node::options::NodeRole;
 
-/// Up to the first zero byte a file, then flags, separated by zero bytes.
+/// The input is a file up to the first zero byte, then flags separated by zero bytes.
 pub fn run(data: &[u8]) {
     let mut parts = data.split(|byte| *byte == 0);
     let file = parts.next().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! A conversation of updates that fit the state of the session, of which some are changed on the way.
+//! A sequence of updates that fit the state of the session; some are altered on the way.
 
 use std::collections::HashSet;
 
@@ -11,9 +11,9 @@ use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
 use super::wire::MESSAGE_BYTES_MAX;
 
-/// Draws the conversation from the bytes.
+/// Draws the sequence from the input.
 pub fn run(data: &[u8]) {
-    // Too few bytes are no conversation.
+    // Too few bytes are no sequence.
     let _ = converse(&mut Unstructured::new(data));
 }
 
@@ -24,7 +24,7 @@ fn converse(u: &mut Unstructured<'_>) -> Result<()> {
         let mut bytes = Vec::new();
         encoder.encode(&message, &mut bytes);
         if u.ratio(1, 4)? {
-            // Neither end can know what was said after this; the decoder only has to survive it.
+            // After this, the two ends may differ; the decoder must only survive it.
             let at = u.choose_index(bytes.len())?;
             bytes[at] ^= u.int_in_range(1..=255)?;
             if u.arbitrary()? {
@@ -42,8 +42,8 @@ fn converse(u: &mut Unstructured<'_>) -> Result<()> {
     unchanged(u)
 }
 
-/// What the gateway has accepted is understood at the other end of a link: else one push would keep the link from ever
-/// coming about again.
+/// Everything that the gateway accepts can be decoded at the other end of a link. Otherwise one push would break the
+/// link for good.
 pub(super) fn cross(key: &LabelSet, families: &[Family]) {
     let push_time = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let delta = Delta { id: GroupId::local(key.clone()), group: Group::put(push_time, families.to_vec()) };
@@ -53,7 +53,7 @@ pub(super) fn cross(key: &LabelSet, families: &[Family]) {
     assert_eq!(Decoder::new(MESSAGE_BYTES_MAX).decode(&bytes).expect("what was accepted can be sent"), message);
 }
 
-/// The same without changes: all of it arrives as it was sent.
+/// The same without alterations: every message arrives as it was sent.
 fn unchanged(u: &mut Unstructured<'_>) -> Result<()> {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(MESSAGE_BYTES_MAX));
     for _ in 0..u.int_in_range(1..=8)? {
@@ -98,7 +98,7 @@ fn push_time(u: &mut Unstructured<'_>) -> Result<Option<PushTime>> {
     Ok(u.arbitrary::<bool>()?.then_some(push_time))
 }
 
-/// Families of few names and schemas, so that repetition and change abound.
+/// Families of few names and schemas, so that repetitions and changes are frequent.
 fn family(u: &mut Unstructured<'_>) -> Result<Family> {
     let name = format!("m{}", u.int_in_range(0..=2)?);
     let metric_type = MetricType::from_number(u.int_in_range(0..=1)?).unwrap_or(MetricType::Gauge);

@@ -1,4 +1,4 @@
-//! Names and how they are escaped, and the headers by which a scraper asks for it.
+//! Names and their escaping, and the headers by which a scraper asks for it.
 
 use pushrelay::exposition::name::unescape_values;
 use pushrelay::exposition::negotiate::negotiate;

@@ -1,4 +1,4 @@
-//! Requests' paths, and the grouping keys in them: a key that was accepted has a path that leads to it, and crosses a link.
+//! Paths of requests, and the grouping keys in them: an accepted key has a path that leads to it, and can cross a link.
 
 use pushrelay::exposition::NameValidation;
 use pushrelay::gateway::path::{group_path, grouping_key};
@@ -6,7 +6,7 @@ use pushrelay::gateway::{Route, RouteConfig, Router};
 
 use super::conversation;
 
-/// The first byte says how the rest is read: which names are allowed, whether the job is base64, whether it is a whole
+/// The first byte selects how the rest is read: the allowed names, whether the job is base64, whether it is a whole
 /// path.
 pub fn run(data: &[u8]) {
     let Some((mode, rest)) = data.split_first() else { return };

@@ -1,4 +1,4 @@
-//! Delimited protobuf: what is accepted is shown, in every format, and as protobuf it is accepted again.
+//! Delimited protobuf: accepted families can be shown in every format, and are accepted again as protobuf.
 
 use pushrelay::exposition::{Escaping, NameValidation, json, protobuf, text};
 use pushrelay::model::Family;
@@ -6,7 +6,7 @@ use pushrelay::model::Family;
 use super::conversation;
 use super::text::{accepted, grouping, limits};
 
-/// The first byte says which names are allowed.
+/// The first byte selects the allowed names.
 pub fn run(data: &[u8]) {
     let Some((mode, body)) = data.split_first() else { return };
     let names = if mode & 1 == 0 { NameValidation::Legacy } else { NameValidation::Utf8 };
@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
     conversation::cross(&grouping(), &families);
 }
 
-/// Shows families in every format.
+/// Renders families in every format.
 pub(super) fn show(families: &[Family]) {
     let group = grouping();
     for escaping in [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values] {

@@ -1,7 +1,8 @@
-//! Files of a store: whatever stands in them, the store starts, and what it kept is still there at the next start.
+//! Files of a store: with any content, the store starts, and everything that it recovered is still there at the next
+//! start.
 //!
-//! Raw bytes never get past a checksum, so the frames are made here, by the words of `src/storage/frame.rs` and
-//! `files.rs`; what they carry is the fuzzer's.
+//! Random bytes never pass a checksum. So the frames are built here, after the specifications in `src/storage/frame.rs`
+//! and `files.rs`; the fuzzer provides their content.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::{block, byte};
 const FILES_MAX: usize = 6;
 const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(9) };
 
-/// The bytes are files, as [`file`] reads them.
+/// The input is a number of files, as [`file`] reads them.
 pub fn run(data: &[u8]) {
     let disk = SimulatedDisk::new(1);
     let (mut data, mut ends) = (data, BTreeMap::new());
@@ -34,7 +35,7 @@ pub fn run(data: &[u8]) {
     assert!(again == kept, "kept {kept:?}, and then {again:?}");
 }
 
-/// Opens the store, commits, makes a checkpoint, and gives what was found, and what is held.
+/// Opens the store, commits, and writes a checkpoint. Returns the report and the groups.
 fn start(disk: &SimulatedDisk) -> Option<(Report, BTreeMap<GroupId, Group>)> {
     let mut store = Store::new(Rules::default(), &[]);
     let options = Options { reserve_bytes: 0, ..Options::default() };
@@ -55,9 +56,9 @@ fn checkpoint(log: &mut Log, store: &Store) {
     writer.finish().expect("a checkpoint can be finished");
 }
 
-/// Reads one file: a byte of flags (1: a checkpoint; 2: the next block is the file; 4: no opening; 8: one byte is changed
-/// at the end; 16: where the previous log ends is wrong; 32: a sequence number is skipped), its number, that of the log
-/// before it, and how many frames of a block each it has.
+/// Reads one file: a byte of flags (1: a checkpoint; 2: the next block is the whole file; 4: no header; 8: one byte is
+/// altered at the end; 16: the recorded end of the previous log is wrong; 32: a sequence number is skipped), its
+/// number, the number of the previous log, and the number of frames, each with one block.
 fn file(data: &mut &[u8], ends: &mut BTreeMap<u8, u64>) -> Option<(String, Vec<u8>)> {
     let (flags, number) = (byte(data)?, 1 + byte(data)? % 8);
     let is_checkpoint = flags & 1 != 0;

@@ -1,18 +1,18 @@
-//! The text format: what is accepted is shown so that it is accepted again, and means the same.
+//! The text format: accepted families are rendered so that they are accepted again with the same meaning.
 
 use pushrelay::exposition::{Escaping, NameValidation, PushLimits, RawFamily, text};
 use pushrelay::model::{Family, LabelSet};
 
 use super::{conversation, protobuf};
 
-/// The first byte says which names are allowed.
+/// The first byte selects the allowed names.
 pub fn run(data: &[u8]) {
     let Some((mode, body)) = data.split_first() else { return };
     let names = if mode & 1 == 0 { NameValidation::Legacy } else { NameValidation::Utf8 };
     let Ok(raw) = text::parse(body, names, &limits()) else { return };
     let families = accepted(&raw);
     let page = shown(&families);
-    // The group's labels are among those of each line now, so the bounds are other ones.
+    // The labels of the group are now on each line, so other limits apply.
     let Ok(again) = text::parse(&page, NameValidation::Utf8, &PushLimits::default()) else {
         panic!("what is shown is not accepted: {}", String::from_utf8_lossy(&page));
     };
@@ -22,7 +22,7 @@ pub fn run(data: &[u8]) {
     conversation::cross(&grouping(), &families);
 }
 
-/// Bounds that bodies of a fuzzer's size can cross.
+/// Limits that inputs of a fuzzer's size can exceed.
 pub(super) fn limits() -> PushLimits {
     PushLimits {
         line_bytes_max: 512,
@@ -34,7 +34,7 @@ pub(super) fn limits() -> PushLimits {
     }
 }
 
-/// The families that a group takes.
+/// The families that a group accepts.
 pub(super) fn accepted(raw: &[RawFamily<'_>]) -> Vec<Family> {
     let mut families: Vec<Family> = raw.iter().filter_map(|family| family.family(&grouping()).ok()).collect();
     families.sort_by(|a, b| a.name().cmp(b.name()));
@@ -42,7 +42,7 @@ pub(super) fn accepted(raw: &[RawFamily<'_>]) -> Vec<Family> {
     families
 }
 
-/// The labels of the group that they are pushed to.
+/// The labels of the group to which they are pushed.
 pub(super) fn grouping() -> LabelSet {
     LabelSet::new([("job", "j"), ("g", "a\"b\\c\nd")])
 }

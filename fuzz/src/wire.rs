@@ -1,10 +1,10 @@
-//! What a peer may send: any bytes are safe to decode, and what was understood can be said again.
+//! Messages of a peer: any bytes are safe to decode, and a decoded message can be encoded again.
 
 use pushrelay::wire::{Decoder, Encoder};
 
 use super::blocks;
 
-/// Bytes of a message, at most.
+/// The bytes of a message, at most.
 pub(super) const MESSAGE_BYTES_MAX: usize = 1 << 16;
 
 /// Each block is a message of one connection.
@@ -16,7 +16,7 @@ pub fn run(data: &[u8]) {
         let mut said = Vec::new();
         encoder.encode(&message, &mut said);
         let again = next.decode(&said).expect("what was understood can be said again");
-        // A decoded value has the bits that were sent; two equal messages may still differ in what `==` says of NaN.
+        // A decoded value has the bits that were sent; equal messages may differ in NaN by `==`.
         assert_eq!(format!("{again:?}"), format!("{message:?}"));
     }
 }

@@ -31,7 +31,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
 
 /// The whole corpus of a target; then its inputs cut, changed and put together; then bytes of chance.
 fn cursors(target: &str) {
-    let (_, run) = targets::ENTRIES.into_iter().find(|(name, _)| *name == target).unwrap();
+    let (_, run) = targets::TARGETS.into_iter().find(|(name, _)| *name == target).unwrap();
     let inputs = corpus(target);
     for (name, input) in &inputs {
         eprintln!("{name}");
@@ -72,7 +72,7 @@ macro_rules! targets {
         #[test]
         fn every_target_is_run_here() {
             let run = [$(stringify!($target)),*];
-            let known = targets::ENTRIES.map(|(name, _)| name);
+            let known = targets::TARGETS.map(|(name, _)| name);
             assert_eq!(run, known);
             for name in known {
                 let file = format!("{}/fuzz/fuzz_targets/{name}.rs", env!("CARGO_MANIFEST_DIR"));

@@ -1,7 +1,7 @@
-//! What each room costs by itself: parse, apply, merge, render, encode, decode, commit, checkpoint.
+//! The cost of each layer by itself: parse, apply, merge, render, encode, decode, commit, checkpoint.
 //!
-//! `cargo bench --bench rooms` runs all of it, `cargo bench --bench rooms -- parse` some. `benches/compare` measures whole
-//! servers.
+//! `cargo bench --bench layers` runs all of it, `cargo bench --bench layers -- parse` a part. `benches/compare`
+//! measures whole servers.
 
 use std::fmt::Write;
 use std::ops::Range;
@@ -18,7 +18,7 @@ use pushrelay::storage::{self, Log, RealDisk};
 use pushrelay::store::{Identity, Record, Rules, Scope, Store, WriteOp, WriteTime};
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
-/// The program's.
+/// The allocator of the program.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -29,15 +29,15 @@ fn main() {
 const SECOND_NS: u64 = 1_000_000_000;
 const IDENTITY: Identity = Identity { store: StoreId(1), node: NodeId(1) };
 
-/// Sizes of pushes, in series.
+/// The sizes of pushes, in series.
 const PUSHES: [usize; 3] = [3, 100, 10_000];
 
-/// A push: families of up to ten series, their values those of the push number `tick`.
+/// A push: families of up to ten series. The values depend on `tick`, the number of the push.
 fn body(series: usize, tick: usize) -> String {
     body_of(series, 10, tick)
 }
 
-/// The same with families of up to as many series.
+/// The same with families of up to `each` series.
 fn body_of(series: usize, each: usize, tick: usize) -> String {
     let mut body = String::new();
     for number in 0..series {
@@ -65,7 +65,7 @@ fn now(tick: usize) -> WriteTime {
     WriteTime { wall_ns: ns, stamp_ns: ns }
 }
 
-/// A store that holds groups, each with the push number 0.
+/// A store with groups that each have the push number 0.
 fn store(groups: usize, series: usize) -> Store {
     let mut store = Store::new(Rules::default(), &[]);
     store.open(IDENTITY, Epoch(1));
@@ -89,7 +89,7 @@ fn parse_text(bencher: Bencher, series: usize) {
     bencher.counter(ItemsCount::new(series)).bench(|| families(black_box(&body), &key));
 }
 
-/// The same for a group that holds the series already.
+/// The same for a group that has these series already.
 #[divan::bench(args = PUSHES)]
 fn parse_text_known(bencher: Bencher, series: usize) {
     let key = key(0);
@@ -101,7 +101,7 @@ fn parse_text_known(bencher: Bencher, series: usize) {
     bencher.counter(ItemsCount::new(series)).bench(|| walk(black_box(&body)).expect("a body that repeats its series"));
 }
 
-/// One push into a store that holds as many groups: what the writer does, the disk left out.
+/// One push into a store with that many groups: the work of the store's writer, without the disk.
 #[divan::bench(args = [(3, 1), (3, 10_000), (100, 1), (100, 1_000), (10_000, 1)])]
 fn apply(bencher: Bencher, (series, groups): (usize, usize)) {
     let mut store = store(groups, series);
@@ -120,7 +120,7 @@ fn apply(bencher: Bencher, (series, groups): (usize, usize)) {
         });
 }
 
-/// The page of 100,000 series as text, not compressed.
+/// A page of 100,000 series as text, not compressed.
 #[divan::bench(args = [(10_000, 10), (1_000, 100), (10, 10_000)])]
 fn render_text(bencher: Bencher, (groups, series): (usize, usize)) {
     let published = store(groups, series).published();
@@ -139,7 +139,7 @@ fn render_text(bencher: Bencher, (groups, series): (usize, usize)) {
     });
 }
 
-/// An update of a hundred groups of ten series, all of whose values changed since the one before.
+/// An update of a hundred groups of ten series. All values have changed since the previous update.
 fn update(tick: usize) -> Message {
     update_of(0..100, &body(10, tick), tick)
 }
@@ -155,7 +155,7 @@ fn update_of(groups: Range<usize>, body: &str, tick: usize) -> Message {
     Message::Update(Update { deltas: groups.map(delta).collect(), ..Update::default() })
 }
 
-/// Against what the peer is known to hold: schemas and keys went before.
+/// Encodes an update whose schemas and keys the peer knows.
 #[divan::bench]
 fn encode_delta(bencher: Bencher) {
     let updates = [update(1), update(2)];
@@ -169,6 +169,7 @@ fn encode_delta(bencher: Bencher) {
     });
 }
 
+/// Decodes an update whose schemas and keys are known.
 #[divan::bench]
 fn decode_delta(bencher: Bencher) {
     let updates = [update(1), update(2)];
@@ -185,8 +186,8 @@ fn decode_delta(bencher: Bencher) {
         .bench_local_values(|bytes| decoder.decode(&bytes).expect("what was encoded"));
 }
 
-/// What a hub does with an update of 250 of its 10,000 groups, others each time, the disk left out: so many families of one
-/// series.
+/// A hub's work for an update of 250 of its 10,000 groups, different ones each time, without the disk. Each group has
+/// `series` families of one series.
 #[divan::bench(args = [3, 34], sample_count = 120, sample_size = 1)]
 fn merge_update(bencher: Bencher, series: usize) {
     const GROUPS: usize = 10_000;
@@ -223,7 +224,7 @@ fn merge_update(bencher: Bencher, series: usize) {
         .bench_local_values(|bytes| merge(&mut state.0, &mut state.1, &bytes));
 }
 
-/// A log in a folder that goes with it.
+/// A log in a folder that is deleted with it.
 struct Scratch {
     log: Option<Log>,
     folder: PathBuf,
@@ -231,7 +232,7 @@ struct Scratch {
 
 impl Scratch {
     fn new() -> Self {
-        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("rooms-{}", std::process::id()));
+        let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("layers-{}", std::process::id()));
         let disk = Arc::new(RealDisk::open(&folder).expect("a folder for the log"));
         let recovered = storage::recover(disk, storage::Options::default(), &mut |_| ()).expect("an empty folder");
         let log = recovered.start(IDENTITY).expect("a log");
@@ -250,7 +251,7 @@ impl Drop for Scratch {
     }
 }
 
-/// One synced commit of as many pushes of three series.
+/// One synced commit of that many pushes of three series.
 #[divan::bench(args = [1, 32])]
 fn commit(bencher: Bencher, pushes: usize) {
     let mut store = store(pushes, 3);
@@ -263,7 +264,7 @@ fn commit(bencher: Bencher, pushes: usize) {
     bencher.counter(ItemsCount::new(pushes)).bench_local(|| scratch.commit(&records));
 }
 
-/// A checkpoint of 100,000 groups, as it is written beside the pushes.
+/// A checkpoint of 100,000 groups, as it is written while pushes go on.
 #[divan::bench(sample_count = 10, sample_size = 1)]
 fn checkpoint(bencher: Bencher) {
     const GROUPS: usize = 100_000;
@@ -277,7 +278,7 @@ fn checkpoint(bencher: Bencher) {
     });
 }
 
-/// Of that, taking hold of everything, for which the writer waits.
+/// The part of a checkpoint for which the writer waits: cloning a pointer to every group.
 #[divan::bench(sample_count = 20, sample_size = 1)]
 fn checkpoint_begun(bencher: Bencher) {
     let store = store(100_000, 3);
