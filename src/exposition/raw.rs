@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX};
-use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, ValueLayout, excerpt};
+use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, ValueLayout, truncated};
 
 /// A label of a pushed metric, unescaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,11 +32,11 @@ pub enum PushRefusal {
     #[error(
         "{} {{ {} }} was collected before with the same name and label values",
         collected_metric(&.0.name),
-        excerpt(&.0.labels)
+        truncated(&.0.labels)
     )]
     DuplicateSeries(DuplicateSeries),
     /// A metric has a label twice.
-    #[error("{} has two or more labels with the same name: {}", collected_metric(family), excerpt(label))]
+    #[error("{} has two or more labels with the same name: {}", collected_metric(family), truncated(label))]
     DuplicateLabel {
         /// The metric's name.
         family: String,
@@ -55,7 +55,7 @@ pub enum PushRefusal {
         number: i32,
     },
     /// A label's name is empty, not UTF-8, not allowed, or begins with `__`.
-    #[error("{} has a label with an invalid name: {}", collected_metric(family), excerpt(label))]
+    #[error("{} has a label with an invalid name: {}", collected_metric(family), truncated(label))]
     LabelName {
         /// The metric's name.
         family: String,
@@ -63,7 +63,7 @@ pub enum PushRefusal {
         label: String,
     },
     /// A label's value is not UTF-8.
-    #[error("{} has a label named {:?} whose value is not utf8", collected_metric(family), excerpt(label))]
+    #[error("{} has a label named {:?} whose value is not utf8", collected_metric(family), truncated(label))]
     LabelValue {
         /// The metric's name.
         family: String,
@@ -90,7 +90,7 @@ pub enum PushRefusal {
 }
 
 fn collected_metric(name: &str) -> String {
-    format!("collected metric {:?}", excerpt(name))
+    format!("collected metric {:?}", truncated(name))
 }
 
 impl From<DuplicateSeries> for PushRefusal {

@@ -4,28 +4,28 @@
 //! [`schema`], [`values`] and [`family`] (one metric name: the part that stays and the part that changes from push to
 //! push), [`build`] (makes a family from pushed series), [`bytes`] and [`encode`] (the encoding of a schema, for disk
 //! and link), [`site`] (site labels join a group's labels) and [`group`] (the last-writer-wins map and its merge).
-//! [`mod@excerpt`] truncates texts for messages.
+//! [`mod@truncated`] truncates texts for messages.
 
 pub mod build;
 pub mod bytes;
 pub mod encode;
-pub mod excerpt;
 pub mod family;
 pub mod group;
 pub mod label;
 pub mod schema;
 pub mod site;
 pub mod stamp;
+pub mod truncated;
 pub mod values;
 
 pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
 pub use encode::{decode_schema, encode_schema, encoded_len_max};
-pub use excerpt::{Excerpt, excerpt, excerpt_lossy, excerpt_up_to};
 pub use family::{Family, RawMetrics};
 pub use group::{Changes, FamilySource, FamilyWalk, Group, GroupFamily, GroupHeader, PushTime};
 pub use label::{Label, LabelSet};
 pub use schema::{Digest, MetricType, Num, Schema, Series, SeriesIter, SeriesLayout, ValueLayout};
 pub use site::GroupId;
 pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, StoreId, WriteTimestamp};
+pub use truncated::{Truncated, truncated, truncated_lossy, truncated_to};
 pub use values::Values;

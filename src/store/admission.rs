@@ -13,7 +13,7 @@ use super::record::{FamilyMeta, FamilyMetasBuilder, Record};
 use super::refusal::StoreRefusal;
 use super::writer::Store;
 use crate::model::site::shown_family;
-use crate::model::{Changes, Family, Group, GroupFamily, GroupId, excerpt};
+use crate::model::{Changes, Family, Group, GroupFamily, GroupId, truncated};
 
 /// The state of a family of which only values changed: it needs no check.
 fn same_schema(entry: &GroupEntry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
@@ -118,7 +118,7 @@ impl Store {
         }
         let shown = shown_family(entry.shown(), family).map_err(|duplicate| Conflict::Duplicate {
             name: duplicate.name,
-            labels: excerpt(&duplicate.labels).to_string(),
+            labels: truncated(&duplicate.labels).to_string(),
             group: None,
         })?;
         let shown = shown.map(|family| self.schemas.intern(family));

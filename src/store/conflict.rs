@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::model::{GroupId, LabelSet, MetricType, excerpt};
+use crate::model::{GroupId, LabelSet, MetricType, truncated};
 
 /// The reason for which a family cannot be shown together with the families that are shown already.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -12,7 +12,7 @@ pub enum Conflict {
     /// The name is in use with another type.
     #[error(
         "metric {:?} has type {} here but type {} elsewhere: one name needs one type",
-        excerpt(.name),
+        truncated(.name),
         .pushed.name(),
         .used.name()
     )]
@@ -28,8 +28,8 @@ pub enum Conflict {
     /// The name is that of a sample of a histogram or summary in use, or the other way round.
     #[error(
         "metric {:?} collides with metric {:?}: a histogram or summary owns its _count, _sum and _bucket",
-        excerpt(.name),
-        excerpt(.used)
+        truncated(.name),
+        truncated(.used)
     )]
     /// The name is that of a sample (`_sum`, …) of a histogram or summary that is shown, or the reverse.
     Suffix {
@@ -39,7 +39,7 @@ pub enum Conflict {
         used: String,
     },
     /// A series with the same name and labels is shown already.
-    #[error("metric {:?} {labels} was collected before with the same name and label values", excerpt(.name))]
+    #[error("metric {:?} {labels} was collected before with the same name and label values", truncated(.name))]
     Duplicate {
         /// The metric's name.
         name: Arc<str>,
@@ -49,7 +49,7 @@ pub enum Conflict {
         group: Option<Arc<LabelSet>>,
     },
     /// The family has a label that its type adds to samples (`le`, `quantile`): the sample would have it twice.
-    #[error("metric {:?} must not have an explicit {label:?} label", excerpt(.name))]
+    #[error("metric {:?} must not have an explicit {label:?} label", truncated(.name))]
     OwnLabel {
         /// The metric's name.
         name: Arc<str>,
@@ -57,7 +57,7 @@ pub enum Conflict {
         label: &'static str,
     },
     /// Another group is shown under the same labels.
-    #[error("another group is already shown under the labels {}", excerpt(&.labels.to_string()))]
+    #[error("another group is already shown under the labels {}", truncated(&.labels.to_string()))]
     Shadowed {
         /// The labels of both groups.
         labels: Arc<LabelSet>,

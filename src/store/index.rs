@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use super::conflict::Conflict;
 use super::entry::{GroupEntry, fill_instance};
-use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, excerpt};
+use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, truncated};
 
 /// The names of a grouping key's labels.
 type Signature = Box<[Box<str>]>;
@@ -185,7 +185,7 @@ impl Index {
             if other.contains(&rest) {
                 let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (l.name, l.value))));
                 let (name, group) = (schema.name().clone(), Some(key.clone()));
-                return Err(Conflict::Duplicate { name, labels: excerpt(&labels.to_string()).to_string(), group });
+                return Err(Conflict::Duplicate { name, labels: truncated(&labels.to_string()).to_string(), group });
             }
         }
         Ok(())

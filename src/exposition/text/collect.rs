@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use crate::exposition::protobuf::message::Metric;
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{PushLimits, number};
-use crate::model::{MetricType, Num, ValueLayout, excerpt};
+use crate::model::{MetricType, Num, ValueLayout, truncated};
 
 /// The part of its series that a sample is, by the suffix of its name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -250,7 +250,7 @@ impl<'a> Collected<'a> {
             (SamplePart::Body, None) => {}
             (_, _) if value < 0.0 => {
                 let what = if part == SamplePart::Count { "count" } else { "bucket population" };
-                return Err(format!("negative {what} for histogram {:?}", excerpt(&self.raw.name)));
+                return Err(format!("negative {what} for histogram {:?}", truncated(&self.raw.name)));
             }
             (SamplePart::Count, _) => match number::as_count(value) {
                 Some(count) => distribution.count = Some(count),

@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use super::error::TextError;
-use crate::model::{Excerpt, excerpt, excerpt_lossy};
+use crate::model::{Truncated, truncated, truncated_lossy};
 
 /// The kind of a name. Only metric names may have colons.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -19,10 +19,10 @@ pub(super) enum NameKind {
 pub(super) type Token<'a> = Result<Cow<'a, str>, Vec<u8>>;
 
 /// A token, quoted for a message.
-pub(super) fn quoted<'t>(token: &'t Token) -> Excerpt<'t> {
+pub(super) fn quoted<'t>(token: &'t Token) -> Truncated<'t> {
     match token {
-        Ok(text) => excerpt(text),
-        Err(bytes) => excerpt_lossy(bytes),
+        Ok(text) => truncated(text),
+        Err(bytes) => truncated_lossy(bytes),
     }
 }
 
@@ -136,7 +136,7 @@ impl<'a> TextCursor<'a> {
             match self.byte()? {
                 b'"' => break,
                 b'\n' => {
-                    let name = excerpt_lossy(name);
+                    let name = truncated_lossy(name);
                     return Err(self.error(format!("{what} name {name:?} contains unescaped new-line")));
                 }
                 b'\\' => name.push(self.escaped()?),
@@ -179,7 +179,7 @@ impl<'a> TextCursor<'a> {
                     return Ok(owned(value));
                 }
                 b'\n' => {
-                    let value = excerpt_lossy(&value);
+                    let value = truncated_lossy(&value);
                     return Err(self.error(format!("label value {value:?} contains unescaped new-line")));
                 }
                 b'\\' => value.push(self.escaped()?),

@@ -24,7 +24,7 @@ use super::cursor::{NameKind, TextCursor, Token, quoted};
 use super::error::TextError;
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
 use crate::exposition::{Limit, NameValidation, PushLimits, number};
-use crate::model::{MetricType, excerpt, excerpt_lossy};
+use crate::model::{MetricType, truncated, truncated_lossy};
 
 /// Reads a body. The families are in the order in which they are first named, each name once, none without metrics.
 ///
@@ -126,13 +126,13 @@ impl<'a> TextParser<'a, '_> {
             Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         };
         let taken = self.collector.set_help(help);
-        taken.map_err(|name| self.cursor.error(format!("second HELP line for metric name {:?}", excerpt(&name))))
+        taken.map_err(|name| self.cursor.error(format!("second HELP line for metric name {:?}", truncated(&name))))
     }
 
     fn metric_type(&mut self, token: &[u8]) -> Result<(), TextError> {
         let metric_type = self.parse_type(token)?;
         self.collector.set_type(metric_type).map_err(|name| {
-            let name = excerpt(&name);
+            let name = truncated(&name);
             self.cursor.error(format!("second TYPE line for metric name {name:?}, or TYPE reported after samples"))
         })
     }
@@ -148,7 +148,7 @@ impl<'a> TextParser<'a, '_> {
             "UNTYPED" => Ok(MetricType::Untyped),
             "HISTOGRAM" => Ok(MetricType::Histogram),
             "GAUGE_HISTOGRAM" | "GAUGEHISTOGRAM" => Ok(MetricType::GaugeHistogram),
-            _ => Err(self.cursor.error(format!("unknown metric type {:?}", excerpt(&name)))),
+            _ => Err(self.cursor.error(format!("unknown metric type {:?}", truncated(&name)))),
         }
     }
 
@@ -184,7 +184,7 @@ impl<'a> TextParser<'a, '_> {
         }
         let token = self.cursor.until_white()?;
         let Some(value) = number::parse(token) else {
-            let token = excerpt_lossy(token);
+            let token = truncated_lossy(token);
             return Err(self.cursor.error(format!("expected float as value, got {token:?}")));
         };
         let recorded = match naming {
@@ -199,12 +199,12 @@ impl<'a> TextParser<'a, '_> {
         self.cursor.skip_blanks()?;
         let token = self.cursor.until_white()?;
         if std::str::from_utf8(token).ok().and_then(|token| token.parse::<i64>().ok()).is_none() {
-            let token = excerpt_lossy(token);
+            let token = truncated_lossy(token);
             return Err(self.cursor.error(format!("expected integer as timestamp, got {token:?}")));
         }
         let rest = self.cursor.until_line_feed()?;
         if !rest.is_empty() {
-            let rest = excerpt_lossy(rest);
+            let rest = truncated_lossy(rest);
             return Err(self.cursor.error(format!("spurious string after timestamp: {rest:?}")));
         }
         self.collector.refuse(PushRefusal::Timestamp);
@@ -222,7 +222,7 @@ impl<'a> TextParser<'a, '_> {
             }
             let name = self.cursor.name(NameKind::Label)?;
             if name.as_deref() == Ok("") {
-                let family = excerpt(self.collector.selected_name());
+                let family = truncated(self.collector.selected_name());
                 return Err(self.cursor.error(format!("invalid label name for metric {family:?}")));
             }
             if self.cursor.skip_blanks()? == b'=' {
@@ -246,7 +246,7 @@ impl<'a> TextParser<'a, '_> {
     /// Handles a metric's name between the braces; the cursor is after it.
     fn name_inside(&mut self, name: Token<'a>, naming: &Naming) -> Result<(), TextError> {
         if *naming == Naming::Inside {
-            let family = excerpt(self.collector.selected_name());
+            let family = truncated(self.collector.selected_name());
             return Err(self.cursor.error(format!("multiple metric names for metric {family:?}")));
         }
         let found = self.cursor.byte()?;
@@ -279,7 +279,7 @@ impl<'a> TextParser<'a, '_> {
         };
         let found = self.cursor.skip_blanks()?;
         if !matches!(found, b',' | b'}') {
-            return Err(self.cursor.error(format!("unexpected end of label value {:?}", excerpt(&value))));
+            return Err(self.cursor.error(format!("unexpected end of label value {:?}", truncated(&value))));
         }
         let Some(special) = self.collector.type_label().filter(|special| *special == name) else {
             let max = self.limits.labels_per_series_max;
@@ -290,7 +290,7 @@ impl<'a> TextParser<'a, '_> {
             return Ok(());
         };
         let Some(mark) = number::parse(value.as_bytes()) else {
-            let value = excerpt(&value);
+            let value = truncated(&value);
             return Err(self.cursor.error(format!("expected float as value for '{name}' label, got {value:?}")));
         };
         self.mark = Some((special, mark));
@@ -305,7 +305,7 @@ impl<'a> TextParser<'a, '_> {
         let mut names: Vec<&str> = self.labels.iter().map(|label| &*label.name).collect();
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
-            let family = excerpt(self.collector.selected_name());
+            let family = truncated(self.collector.selected_name());
             return Err(self.cursor.error(format!("duplicate label names for metric {family:?}")));
         }
         Ok(())

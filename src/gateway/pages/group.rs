@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use askama::Template;
 
 use crate::exposition::name::NameValidation;
-use crate::model::{LabelSet, excerpt_up_to};
+use crate::model::{LabelSet, truncated_to};
 use crate::store::GroupEntry;
 
 use super::super::path::group_path;
@@ -83,9 +83,9 @@ impl<'a> GroupFragment<'a> {
             let help = schema
                 .help()
                 .filter(|help| !help.is_empty())
-                .map(|help| excerpt_up_to(help, HELP_BYTES_MAX).to_string());
+                .map(|help| truncated_to(help, HELP_BYTES_MAX).to_string());
             let conflict = state.conflict.as_ref().map(|conflict| conflict.to_string());
-            let reason = conflict.map(|conflict| excerpt_up_to(&conflict, REASON_BYTES_MAX).to_string());
+            let reason = conflict.map(|conflict| truncated_to(&conflict, REASON_BYTES_MAX).to_string());
             let texts = [Some(&**schema.name()), help.as_deref(), reason.as_deref()];
             if !room.take(FAMILY_BYTES + texts.iter().flatten().map(|text| text.len()).sum::<usize>()) {
                 return None;
