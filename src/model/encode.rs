@@ -7,21 +7,21 @@
 //!          layouts:number layout{layouts}
 //!          series:number [layout_of:number{series}]
 //!          length:number{labels} values:text
-//! layout = names:number name:text{names} points:byte [numbers:number fixed float{numbers}]
+//! layout = names:number name:text{names} value_layout:byte [numbers:number fixed float{numbers}]
 //! ```
 //!
 //! - `type` is the number of `io.prometheus.client.MetricType`. `flags`: 1 a help follows, 2 a unit follows.
-//! - Each layout lists label names in ascending order, none empty, none twice. `value_layout`: in the lowest two bits 0 for one
-//!   value (then nothing follows), 1 for a summary (its quantiles follow), 2 for a histogram (its bounds follow); 4 has a
-//!   sum, 8 has a count, 16 has float counts (histograms only).
+//! - Each layout lists label names in ascending order, none empty, none twice. `value_layout`: in the lowest two bits 0
+//!   for one value (then nothing follows), 1 for a summary (its quantiles follow), 2 for a histogram (its bounds
+//!   follow); 4 has a sum, 8 has a count, 16 has float counts (histograms only).
 //! - `layout_of` gives each series the index of its layout; it is present only if there are several. Layouts are in the
 //!   order in which series first use them, all are used, and none is there twice.
 //! - `values` is all label values of all series in order, each escaped as the text format prints it between quotes;
 //!   it is preceded by the length in bytes of each, as many as the layouts of the series have names.
 //! - Series are in strictly ascending order: by number of labels, then escaped values, then names.
 //!
-//! Bytes that break one of these rules are refused, whatever their origin: a decoded schema has the same invariants as one
-//! that was built.
+//! Bytes that break one of these rules are refused, whatever their origin: a decoded schema has the same invariants as
+//! one that was built.
 
 use std::cmp::Ordering;
 use std::collections::HashSet;
@@ -390,7 +390,11 @@ mod tests {
         }
 
         #[test]
-        fn a_decoded_schema_can_be_rebuilt(family in family(), at in any::<prop::sample::Index>(), byte in any::<u8>()) {
+        fn a_decoded_schema_can_be_rebuilt(
+            family in family(),
+            at in any::<prop::sample::Index>(),
+            byte in any::<u8>(),
+        ) {
             let mut bytes = encoded(&family);
             let at = at.index(bytes.len());
             bytes[at] = byte;

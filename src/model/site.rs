@@ -92,9 +92,9 @@ fn add_prefixes<'a, V>(
     renamed
 }
 
-/// Restores pushed names: the inverse of [`add_prefixes`], from the last label to the first. `pushed` are the labels shown
-/// besides those of the site. A renamed label had all shorter names taken, so it is the last of a sequence without
-/// gaps.
+/// Restores pushed names: the inverse of [`add_prefixes`], from the last label to the first. `pushed` are the labels
+/// shown besides those of the site. A renamed label had all shorter names taken, so it is the last of a sequence
+/// without gaps.
 fn remove_prefixes<'a>(site: &'a LabelSet, mut pushed: BTreeMap<&'a str, &'a str>) -> BTreeMap<&'a str, &'a str> {
     let mut names: Vec<Label<'_>> = site.iter().collect();
     names.sort_by_key(|label| Reverse((label.name.len(), label.name)));

@@ -1,4 +1,5 @@
-//! The families that a scrape shows: one block for each metric name, each a list of chunks sorted by the groups' labels.
+//! The families that a scrape shows: one block for each metric name, each a list of chunks sorted by the groups'
+//! labels.
 //!
 //! Blocks and chunks are copy-on-write. A snapshot clones one pointer for each name; a write copies at most one chunk,
 //! and only if a running scrape still reads it.
@@ -109,7 +110,8 @@ impl Block {
         (chunk, at)
     }
 
-    /// Inserts or replaces the entry of the group. `near` (chunk, entry) is tried first. Returns the position of the entry.
+    /// Inserts or replaces the entry of the group. `near` (chunk, entry) is tried first. Returns the position of the
+    /// entry.
     fn set(&mut self, labels: &Arc<LabelSet>, family: &Family, near: (usize, usize)) -> (usize, usize) {
         if self.chunks.is_empty() {
             self.chunks.push(Arc::default());

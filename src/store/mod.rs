@@ -1,4 +1,4 @@
-//! All groups of one node in memory: who may write them, what a scrape shows, and what a link sends.
+//! All groups of one node, in memory: the writer and its draft, and the published state that scrapes and links read.
 //!
 //! # Parts
 //!
@@ -6,27 +6,28 @@
 //!            write, merge                     commit
 //! requests ───────────────▶ Store ──────────────────────────▶ Published ───▶ scrapes, links, pages
 //!                           ├─ Staged: the draft               └─ View: groups, blocks, changes
-//!                           └─ Index: what may be shown
+//!                           └─ Index: names and series shown
 //! ```
 //!
 //! - [`Store`] is the one writer. It has no lock and no disk: its owner applies writes to a draft, makes
 //!   [`Store::records`] durable, and then commits or aborts the draft as a whole.
 //! - `Staged` is that draft: the new state of each changed group over the published state.
-//! - [`Published`] is a cheap handle to the durable state. Any thread reads from it. Inside is the `View`: the groups by
-//!   id, the blocks of families that a scrape shows, and the groups by revision for links.
-//! - [`index::Index`] knows the names, types and series that are shown, and so whether another family can be shown too. It
-//!   follows the draft and can undo it.
+//! - [`Published`] is a cheap handle to the durable state. Any thread reads from it. Inside is the `View`: the groups
+//!   by id, the blocks of families that a scrape shows, and the groups by revision for links.
+//! - [`index::Index`] knows the names, types and series that are shown, and so whether another family can be shown too.
+//!   It follows the draft and can undo it.
 //!
 //! # Groups
 //!
-//! A [`GroupEntry`] is one version of a group: its state ([`crate::model::Group`]) and, for the header and each family, a
-//! [`FamilyMeta`] (revision, origin, suppressed or not). Entries are immutable and shared; a change makes a new entry.
+//! A [`GroupEntry`] is one version of a group: its state ([`crate::model::Group`]) and, for the header and each family,
+//! a [`FamilyMeta`] (revision, origin, suppressed or not). Entries are immutable and shared; a change makes a new
+//! entry.
 //!
 //! # Conflicts
 //!
-//! Pushgateway refuses a push whose metrics conflict with others. This store does so too, except for changes that a peer
-//! merges: the peer would send a refused change again forever. A family that conflicts is then *suppressed*: stored and
-//! sent on, but not shown. It is shown as soon as the family that it conflicts with is gone.
+//! Pushgateway refuses a push whose metrics conflict with others. This store does so too, except for changes that a
+//! peer merges: the peer would send a refused change again forever. A family that conflicts is then *suppressed*:
+//! stored and sent on, but not shown. It is shown as soon as the family that it conflicts with is gone.
 //!
 //! # Durability
 //!
@@ -35,10 +36,10 @@
 //!
 //! # Files
 //!
-//! `writer` has the store's main methods; `admission` (which families are shown), `address` (which group a request means)
-//! and `restore` add to the same `impl`. `staged` and `group_change` are the draft, `view`, [`blocks`], [`piece_cache`]
-//! and `changed` the published state. [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and [`scope`] define
-//! shared types, [`schemas`] shares equal schemas between groups.
+//! `writer` has the store's main methods; `admission` (which families are shown), `address` (which group a request
+//! means) and `restore` add to the same `impl`. `staged` and `group_change` are the draft, `view`, [`blocks`],
+//! [`piece_cache`] and `changed` the published state. [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and
+//! [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
 
 mod address;
 mod admission;

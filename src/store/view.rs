@@ -154,8 +154,8 @@ impl Published {
         }
         let times = view.blocks.block(PUSH_TIME);
         drop(view);
-        // For labels with the prefix `exported_`, [`GroupId::from_shown`] has guessed which were renamed. All groups are
-        // searched only if one is shown under these labels, and outside the lock.
+        // For labels with the prefix `exported_`, [`GroupId::from_shown`] has guessed which were renamed. All groups
+        // are searched only if one is shown under these labels, and outside the lock.
         let renamed = shown.iter().any(|label| label.name.starts_with(EXPORTED_PREFIX));
         if !renamed || !times.is_some_and(|block| block.contains(shown)) {
             return None;
