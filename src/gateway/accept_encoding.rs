@@ -1,10 +1,10 @@
-//! Whether a scrape is answered compressed: the Accept-Encoding header, as Pushgateway 1.11 reads it
-//! (`client_golang`'s `NegotiateContentEncoding`, which is offered identity and gzip, in that order).
+//! The Accept-Encoding header of a scrape, read as Pushgateway 1.11 does (`client_golang`'s `NegotiateContentEncoding`
+//! with the offers identity and gzip, in that order).
 //!
-//! The coding with the highest quality wins, of equals the one offered first; so `gzip, identity` is answered plain, and `*`
-//! too. Names of codings are compared as they are. A line is read up to the first choice that is malformed.
+//! The coding with the highest quality wins; between equals, the one offered first. So `gzip, identity` and `*` are
+//! answered uncompressed. Names of codings are case-sensitive. A line is read up to the first malformed choice.
 
-/// Whether to compress with gzip. `lines` are the values of the header, one a line of it.
+/// Whether to compress with gzip. `lines` are the values of the header's lines.
 pub fn accepts_gzip<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     let (mut identity, mut gzip) = (-1.0, -1.0);
     for line in lines {
@@ -21,11 +21,11 @@ pub fn accepts_gzip<'a>(lines: impl Iterator<Item = &'a str>) -> bool {
     gzip > identity && gzip > 0.0
 }
 
-/// A coding and how welcome it is.
+/// A coding and its quality.
 struct Choice<'a> {
     coding: &'a str,
     quality: f64,
-    /// What stands behind the comma, if there is one.
+    /// The text after the comma, if there is one.
     rest: Option<&'a str>,
 }
 
@@ -43,7 +43,7 @@ fn choice(text: &str) -> Option<Choice<'_>> {
     Some(Choice { coding, quality, rest: skip_blanks(rest).strip_prefix(',').map(skip_blanks) })
 }
 
-/// A number that begins with 0 or 1, and what follows it.
+/// A number that begins with 0 or 1, and the text after it.
 fn quality(text: &str) -> Option<(f64, &str)> {
     let (whole, rest) = match text.as_bytes().first()? {
         b'0' => (0.0, &text[1..]),

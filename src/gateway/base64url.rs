@@ -1,16 +1,16 @@
-//! Base64 (RFC 4648 §5, URL-safe, padding ignored) as Go's `encoding/base64` reads it: line breaks are skipped, spare
-//! bits need not be zero, and an error says where, because Pushgateway's answer says so.
+//! Base64 (RFC 4648 §5, URL-safe, padding ignored) as Go's `encoding/base64` reads it: line breaks are skipped, and
+//! spare bits need not be zero. An error has the position of the bad byte, which is part of Pushgateway's answer.
 
 /// The input is not base64.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Illegal {
-    /// The byte of the input that is wrong.
+    /// The position of the bad byte in the input.
     pub(super) at: usize,
-    /// What was decoded before.
+    /// The bytes decoded before it.
     pub(super) decoded: Vec<u8>,
 }
 
-/// Decodes `input`, `=` at its end or not.
+/// Decodes `input`, with or without `=` at its end.
 pub(super) fn decode(input: &[u8]) -> Result<Vec<u8>, Illegal> {
     let end = input.iter().rposition(|&byte| byte != b'=').map_or(0, |last| last + 1);
     let mut decoded = Vec::with_capacity(end / 4 * 3 + 2);
@@ -48,7 +48,7 @@ fn digit(byte: u8) -> Option<u32> {
     Some(u32::from(digit))
 }
 
-/// Encodes without padding; what is empty becomes `=`, since a path has no empty components.
+/// Encodes without padding. An empty input becomes `=`, since a path has no empty components.
 pub fn encode(input: &[u8]) -> String {
     const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
     if input.is_empty() {

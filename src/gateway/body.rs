@@ -1,8 +1,7 @@
-//! From a push's headers and body to what it wants to store.
+//! Reads a push's headers and body into families.
 //!
-//! The body is decoded as Content-Encoding says (gzip or snappy; any other word, as Pushgateway has it, means plain),
-//! parsed as Content-Type says, and made into families of its group. All of it is bounded, and none of it needs the
-//! store: what a push conflicts with is found later.
+//! Content-Encoding selects the decompression (gzip or snappy; as in Pushgateway, any other value means none),
+//! Content-Type the parser. Every step is bounded, and none needs the store: conflicts are found later.
 
 use crate::compression;
 use crate::exposition::{NameValidation, PushLimits, PushRefusal, RawFamily, protobuf, text};
@@ -16,14 +15,14 @@ use super::media_type::is_delimited_protobuf;
 /// `push_failure_time_seconds` if the group exists already, and shows it until the next failure.)
 pub const PUSH_TIME_FAMILIES: [&str; 2] = [PUSH_TIME, PUSH_FAILURE_TIME];
 
-/// How a push is read.
+/// The rules for reading a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BodyRules {
     /// Bytes of a body, before and after decompression, at most.
     pub body_bytes_max: usize,
-    /// Which names may be pushed.
+    /// The rule for names.
     pub names: NameValidation,
-    /// Bounds on what is parsed.
+    /// Bounds on the parsed metrics.
     pub limits: PushLimits,
 }
 
@@ -34,7 +33,7 @@ impl Default for BodyRules {
     }
 }
 
-/// What a request says about its body: the first of each header, empty where there is none.
+/// The headers that describe a body: the first of each name, empty if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers<'a> {
     /// Content-Type.
@@ -67,13 +66,13 @@ pub enum PushError {
 }
 
 impl PushError {
-    /// Whether the push counts as one that failed, so that the group's `push_failure_time_seconds` moves; otherwise
-    /// nothing changes.
+    /// Whether the push counts as failed and sets the group's `push_failure_time_seconds`. Otherwise it changes
+    /// nothing.
     pub fn is_failed_push(&self) -> bool {
         matches!(self, Self::Refused(_))
     }
 
-    /// The answer.
+    /// The answer to the push.
     pub fn reply(&self) -> HttpReply {
         match self {
             Self::TooLarge { bytes_max } => HttpReply::too_large(*bytes_max),
@@ -112,12 +111,16 @@ pub struct BodyReader {
 }
 
 impl BodyReader {
-    /// Reads them by these rules.
+    /// A reader with these rules.
     pub fn new(rules: BodyRules) -> Self {
         Self { rules, same_series: text::SameSeriesReader::new(rules.limits) }
     }
 
-    /// Decompresses a push; `None` if it is plain already.
+    /// Decompresses a push; `None` if it is not compressed.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the body is too large, before or after decompression, or cannot be decompressed.
     pub fn decompress(&self, headers: Headers<'_>, body: &[u8]) -> Result<Option<Vec<u8>>, PushError> {
         let bytes_max = self.rules.body_bytes_max;
         if body.len() > bytes_max {
@@ -134,9 +137,12 @@ impl BodyReader {
         })
     }
 
-    /// Reads a decompressed push to the group with the grouping key `target`: the families to store, none twice. What
-    /// the group holds now, `held`, makes no difference but in time: a push that repeats its series is read beside
-    /// them.
+    /// Reads a decompressed push to the group with the grouping key `target`: the families to store, each name once.
+    /// `current`, the group's state, only makes reading faster, if the push repeats the group's series.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the body cannot be parsed, crosses a bound, or can never be accepted.
     pub fn read(
         &self,
         headers: Headers<'_>,
@@ -160,13 +166,13 @@ impl BodyReader {
     }
 }
 
-/// The families as the group holds them, but for those that are not the push's to set.
+/// Builds the families for the group, without those of [`PUSH_TIME_FAMILIES`].
 fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, PushRefusal> {
     let mut accepted = Vec::with_capacity(families.len());
     let mut refused = None;
     for family in families {
         match family.family(target) {
-            // Timestamps are looked for first, and everywhere.
+            // As in Pushgateway, a timestamp in any family goes before all other reasons.
             Err(PushRefusal::Timestamp) => return Err(PushRefusal::Timestamp),
             _ if PUSH_TIME_FAMILIES.contains(&&*family.name) => {}
             Ok(family) => accepted.push(family),
@@ -176,8 +182,12 @@ fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, 
     refused.map_or(Ok(accepted), Err)
 }
 
-/// Checks what Pushgateway checks of the body of a DELETE, which it does not read: if it is to be gzip, that it begins
-/// so.
+/// Checks the body of a DELETE as Pushgateway does: it is not read, but if Content-Encoding is gzip it must begin with
+/// a gzip header.
+///
+/// # Errors
+///
+/// Returns an error if the gzip header is missing or invalid.
 pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> {
     match ContentCoding::of(headers) {
         ContentCoding::Gzip => compression::check_gzip_header(body).map_err(PushError::Encoding),
@@ -206,7 +216,7 @@ mod tests {
         BodyRules { body_bytes_max, ..BodyRules::default() }
     }
 
-    /// The names pushed, or the status and body of the answer, `!` before it if the push counts as failed.
+    /// The pushed names, or the status and body of the answer, after `!` if the push counts as failed.
     fn told(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> String {
         let reader = BodyReader::new(*rules);
         let read = reader.decompress(headers, body).and_then(|decompressed| {
@@ -303,7 +313,7 @@ mod tests {
         assert_eq!(delete("", b"junk"), Ok(()));
     }
 
-    /// An answer is made outside all bounds on memory: what it quotes is the beginning of what was sent.
+    /// The memory of an answer is not bounded by any budget, so it quotes only the beginning of a long text.
     #[test]
     fn what_an_answer_quotes_is_bounded() {
         let texts = [
@@ -343,13 +353,13 @@ mod tests {
             refused += usize::from(told.contains("400 "));
             quoted += usize::from(told.contains('…'));
         }
-        // Some names are good names, however long.
+        // Some of the long names are valid.
         assert!(refused >= texts.len() * long.len() - 3 && quoted > refused / 2, "{quoted} of {refused}");
         let protobuf = |content: &[u8]| {
             let headers = Headers { content_type: PROTOBUF, ..Headers::default() };
             told(headers, content, &rules)
         };
-        // A family with a long name, of 100,000 bytes, that is no legacy name.
+        // A family whose name has 100,000 bytes and is not a legacy name.
         let name = [&b"\x0a\xa0\x8d\x06"[..], &vec![0x01; 100_000]].concat();
         let told = protobuf(&[&b"\xa4\x8d\x06"[..], &name].concat());
         assert!(told.contains("\"… has an invalid name") && told.len() < 10_000, "{} bytes", told.len());

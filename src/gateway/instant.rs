@@ -1,8 +1,8 @@
-//! Times as people and programs read them.
+//! Times as text, for people and for programs.
 
 use time::OffsetDateTime;
 
-/// Nanoseconds since the Unix epoch as RFC 3339 in UTC, as exact as need be: `2026-11-22T10:34:13.28Z`.
+/// Nanoseconds since the Unix epoch as RFC 3339 in UTC, with as many digits as needed: `2026-11-22T10:34:13.28Z`.
 pub fn rfc3339(wall_ns: u64) -> String {
     let mut text = seconds(wall_ns, 'T');
     let fraction = wall_ns % 1_000_000_000;
@@ -13,19 +13,19 @@ pub fn rfc3339(wall_ns: u64) -> String {
     text
 }
 
-/// The same to the second and with a blank for the `T`, for pages.
+/// The same rounded down to seconds, for pages: `2026-11-22 10:34:13 UTC`.
 pub(super) fn readable(wall_ns: u64) -> String {
     format!("{} UTC", seconds(wall_ns, ' '))
 }
 
 fn seconds(wall_ns: u64, separator: char) -> String {
-    // All of u64's nanoseconds (584 years) are within what a date can be.
+    // A u64 of nanoseconds (584 years) is within the range of dates, so the fallback is never used.
     let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(wall_ns)).unwrap_or(OffsetDateTime::UNIX_EPOCH);
     let (year, month, day) = (at.year(), u8::from(at.month()), at.day());
     format!("{year:04}-{month:02}-{day:02}{separator}{:02}:{:02}:{:02}", at.hour(), at.minute(), at.second())
 }
 
-/// How long that is, in its largest unit: `45 s`, `3 min`, `7 h`, `12 d`.
+/// A duration in its largest unit: `45 s`, `3 min`, `7 h`, `12 d`.
 pub(super) fn span(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     match seconds {

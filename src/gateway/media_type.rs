@@ -1,7 +1,7 @@
-//! The Content-Type header, as far as it decides between text and delimited protobuf, read as Go's
-//! `mime.ParseMediaType` does: one bad parameter, or one given twice with two values, and the whole is not understood.
+//! The Content-Type header, as far as it decides between text and delimited protobuf. It is read as Go's
+//! `mime.ParseMediaType` does: a malformed parameter, or one with two different values, makes the whole header invalid.
 
-/// Whether the header says `application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily;
+/// Whether the header is `application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily;
 /// encoding=delimited`. Anything else, or nothing, means text.
 pub(super) fn is_delimited_protobuf(header: &str) -> bool {
     let (media_type, parameters) = match header.find(';') {
@@ -12,13 +12,13 @@ pub(super) fn is_delimited_protobuf(header: &str) -> bool {
         && says(parameters, &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")])
 }
 
-/// Whether the parameters can be read and those wanted have these values.
+/// Whether the parameters are well-formed and have the wanted values.
 fn says(parameters: &str, wanted: &[(&str, &str)]) -> bool {
     let mut found: Vec<Option<String>> = vec![None; wanted.len()];
     let mut rest = parameters.trim_start();
     while !rest.is_empty() {
         let Some((name, value, after)) = parameter(rest) else {
-            // A last semicolon with nothing behind it is forgiven.
+            // A trailing semicolon is allowed.
             if rest.trim() == ";" {
                 break;
             }
@@ -34,7 +34,7 @@ fn says(parameters: &str, wanted: &[(&str, &str)]) -> bool {
     found.iter().zip(wanted).all(|(found, (_, value))| found.as_deref() == Some(*value))
 }
 
-/// `; name = value`, and what follows.
+/// Reads `; name = value`, and returns the text after it.
 fn parameter(text: &str) -> Option<(&str, String, &str)> {
     let (name, rest) = token(text.strip_prefix(';')?.trim_start())?;
     let rest = rest.trim_start().strip_prefix('=')?.trim_start();
@@ -51,8 +51,8 @@ fn token(text: &str) -> Option<(&str, &str)> {
     (end > 0).then(|| text.split_at(end))
 }
 
-/// The rest of a quoted string whose opening quote is gone. A backslash escapes only what needs it, as Go has it for the
-/// sake of Windows paths.
+/// Reads the rest of a quoted string, after its opening quote. As in Go, a backslash escapes only punctuation, so that
+/// Windows paths keep theirs.
 fn quoted_string(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices().peekable();
@@ -74,7 +74,7 @@ fn quoted_string(text: &str) -> Option<(String, &str)> {
 mod tests {
     use super::is_delimited_protobuf;
 
-    /// Each told from the real Pushgateway by pushing a delimited body under that header.
+    /// Recorded from Pushgateway by pushing a delimited body with each header.
     #[test]
     fn content_types_are_read_as_pushgateway_reads_them() {
         let typed = |parameters: &str| is_delimited_protobuf(&format!("application/vnd.google.protobuf{parameters}"));

@@ -1,11 +1,15 @@
 //! Floor 3: Pushgateway requests → store operations → replies, free of sockets.
 //!
-//! A request's way: [`Router::route`] decides from method and URL alone, before a body is read, what is asked
-//! ([`Route`]), or answers at once; [`path`] reads the grouping key; [`body`] decodes and parses what was pushed. The node
-//! carries the route out, and [`HttpReply`], [`query`] and [`pages`] say what came of it.
+//! A request passes these steps:
 //!
-//! Statuses, headers and bodies are those of Pushgateway 1.11, recorded from the real one; where it is broken and ours
-//! is right instead, the place says so.
+//! 1. [`Router::route`] finds the [`Route`] from method and URL alone, before a body is read, or answers at once.
+//!    [`path`] reads the grouping key.
+//! 2. [`body`] decompresses and parses a pushed body.
+//! 3. The node carries out the route.
+//! 4. [`HttpReply`], [`query`] and [`pages`] build the answer.
+//!
+//! Statuses, headers and bodies are those of Pushgateway 1.11, as recorded from it. Deliberate differences have a
+//! comment in the code.
 
 mod accept_encoding;
 pub mod base64url;

@@ -1,6 +1,7 @@
-//! Grouping keys in paths: `/job/NAME/LABEL/VALUE/…`, any name with `@base64` behind it if its value is encoded.
+//! Grouping keys in paths: `/job/NAME/LABEL/VALUE/…`. A name with the suffix `@base64` has an encoded value.
 //!
-//! A path is read decoded (a slash in a value needs base64, not `%2F`) and cleaned (an empty value needs `@base64/=`).
+//! The path is decoded first (so a slash in a value needs base64, not `%2F`) and cleaned (so an empty value needs
+//! `@base64/=`).
 
 use std::borrow::Cow;
 
@@ -11,11 +12,11 @@ use crate::model::label::{JOB, RESERVED_PREFIX};
 use super::quote::Quoted;
 use super::{base64url, url};
 
-/// Behind a label's name: its value is base64.
+/// The suffix of a label's name whose value is base64.
 pub const BASE64_SUFFIX: &str = "@base64";
 
-/// Labels in a grouping key, at most. Pushgateway knows no bound; what HTTP servers let through of a path is not far
-/// from this one.
+/// The maximum number of labels in a grouping key. Pushgateway has no bound, but the usual bounds of HTTP servers on a
+/// path allow not many more.
 pub const GROUPING_LABELS_MAX: usize = 1_000;
 
 /// A path is not a grouping key. The messages are those of Pushgateway, if it has one.
@@ -61,9 +62,13 @@ pub enum PathError {
     TooManyLabels(usize),
 }
 
-/// Reads what follows `/job/` (or `/job@base64/`, if `job_encoded`) in a path that is decoded and cleaned.
+/// Reads the part after `/job/` (or `/job@base64/`, if `job_encoded`) of a decoded and cleaned path.
 ///
-/// A label given twice has its last value; a label `job` never overrides the job.
+/// A label given twice has its last value. A label `job` never overrides the job.
+///
+/// # Errors
+///
+/// Returns an error, which is the body of the answer, if the path is not a grouping key.
 pub fn grouping_key(rest: &[u8], job_encoded: bool, names: NameValidation) -> Result<LabelSet, PathError> {
     let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
     let (job, labels) = rest.split_at(end);
@@ -96,7 +101,7 @@ fn split_labels(labels: &[u8], names: NameValidation) -> Result<Vec<Pair<'_>>, P
     if count / 2 > GROUPING_LABELS_MAX {
         return Err(PathError::TooManyLabels(count / 2));
     }
-    // And the job, which joins them.
+    // One more for the job.
     let mut pairs = Vec::with_capacity(count / 2 + 1);
     while let (Some(name), Some(value)) = (components.next(), components.next()) {
         pairs.push(label(name, value, names)?);
@@ -113,8 +118,7 @@ fn label<'a>(name: &'a [u8], value: &'a [u8], names: NameValidation) -> Result<P
         NameValidation::Legacy => written_name.into(),
         NameValidation::Utf8 => unescape_values(written_name),
     };
-    // Pushgateway looks at the name as it is written only, then refuses the push, and every push to other groups after
-    // it.
+    // Pushgateway checks only the name as written. It then refuses this push, and later every push to another group.
     if !names.allows_label(&name) || [written_name, &*name].iter().any(|name| name.starts_with(RESERVED_PREFIX)) {
         return Err(improper());
     }
@@ -136,7 +140,7 @@ fn text<'a>(name: &str, value: Cow<'a, [u8]>) -> Result<Cow<'a, str>, PathError>
     })
 }
 
-/// The path that [`grouping_key`] reads as these labels under the same rule for names: `job/NAME/LABEL/VALUE/…`,
+/// The path of a group, which [`grouping_key`] reads back under the same rule for names: `job/NAME/LABEL/VALUE/…`,
 /// escaped for a URL, the job first.
 pub fn group_path(labels: &LabelSet, names: NameValidation) -> String {
     let mut path = String::new();
@@ -153,7 +157,7 @@ fn push_label(name: &str, value: &str, names: NameValidation, path: &mut String)
         NameValidation::Legacy => path.push_str(&url::escape(name.as_bytes())),
         NameValidation::Utf8 => path.push_str(&path_name(name)),
     }
-    // What cleaning or splitting the path would take apart.
+    // Cleaning or splitting the path would change these values.
     if value.is_empty() || value == "." || value == ".." || value.contains('/') {
         path.push_str(BASE64_SUFFIX);
         path.push('/');
@@ -164,11 +168,12 @@ fn push_label(name: &str, value: &str, names: NameValidation, path: &mut String)
     }
 }
 
-/// The name as a path says it where escapes are undone.
+/// The name as written in a path in which escapes are decoded.
 fn path_name(name: &str) -> String {
     let mut escaped = Escaping::Values.escape(name);
     if unescape_values(&escaped) != name {
-        // A name that looks escaped, or has characters above U+FFFFF, where the escapes end: these stay as they are.
+        // The name looks escaped, or has characters above U+FFFFF, which escapes cannot express: those stay as they
+        // are.
         let mut own = String::from("U__");
         for c in name.chars() {
             match c {

@@ -1,4 +1,4 @@
-//! The query API, `/api/v1/…`: its replies, with the headers that let other sites' scripts read them.
+//! The replies of the query API, `/api/v1/…`, with the headers that allow scripts of other origins to read them.
 
 use std::collections::BTreeMap;
 
@@ -8,18 +8,18 @@ use serde_json::Value;
 use super::instant::rfc3339;
 use super::reply::{HttpReply, JSON};
 
-/// Who and how a node is: what `/api/v1/status` and the status page show.
+/// The status of a node, for `/api/v1/status` and the status page.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeStatus {
     /// Version, revision and the like, by name.
     pub build: Vec<(String, String)>,
-    /// The configuration in force, by the names of flags; secrets are masked by whoever fills this.
+    /// The configuration in force, by the names of flags. The caller masks secrets.
     pub flags: Vec<(String, String)>,
     /// When the node started, in nanoseconds since the Unix epoch.
     pub start_ns: u64,
 }
 
-/// What `/api/v1/status` says.
+/// The JSON of `/api/v1/status`.
 #[derive(Serialize)]
 struct StatusAnswer<'a> {
     data: StatusData<'a>,
@@ -33,7 +33,7 @@ struct StatusData<'a> {
     start_time: String,
 }
 
-/// To `/api/v1/status`.
+/// The reply to `/api/v1/status`.
 pub fn status(status: &NodeStatus) -> HttpReply {
     fn map(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
@@ -44,8 +44,8 @@ pub fn status(status: &NodeStatus) -> HttpReply {
     shared(HttpReply::new(200, JSON, json))
 }
 
-/// To `/api/v1/metrics`: each group as [`crate::exposition::json::group`] shows it. One group at a time is held as a
-/// value; all of them are only held as text.
+/// The reply to `/api/v1/metrics`: each group as [`crate::exposition::json::group`] shows it. Only one group at a time
+/// exists as a `Value`; the others are text already.
 pub fn metrics(groups: impl IntoIterator<Item = Value>) -> HttpReply {
     let mut body = br#"{"status":"success","data":["#.to_vec();
     for (i, group) in groups.into_iter().enumerate() {
@@ -58,12 +58,12 @@ pub fn metrics(groups: impl IntoIterator<Item = Value>) -> HttpReply {
     shared(HttpReply::new(200, JSON, body))
 }
 
-/// To OPTIONS anywhere below `/api/v1/`.
+/// The reply to OPTIONS anywhere below `/api/v1/`.
 pub(super) fn options() -> HttpReply {
     shared(HttpReply::empty(200))
 }
 
-/// The reply with the headers that all replies of the API have.
+/// Adds the headers that all replies of the API have.
 fn shared(reply: HttpReply) -> HttpReply {
     reply
         .with("Access-Control-Allow-Headers", "Accept, Authorization, Content-Type, Origin")

@@ -1,8 +1,8 @@
-//! Strings in error messages, quoted as Go's `%q` does: what Pushgateway's answers show.
+//! Strings quoted as Go's `%q` does, as in Pushgateway's answers.
 
 use std::fmt;
 
-/// Displays bytes between double quotes, escaped; bytes that are not UTF-8 as `\xNN`.
+/// Displays bytes in double quotes, escaped; bytes that are not UTF-8 as `\xNN`.
 pub(super) struct Quoted<'a>(pub(super) &'a [u8]);
 
 impl fmt::Display for Quoted<'_> {

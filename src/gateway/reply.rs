@@ -1,4 +1,4 @@
-//! What is sent back, and the replies that need nothing else to be known.
+//! Replies to requests: the type, and the replies that need no further data.
 
 use std::borrow::Cow;
 
@@ -9,7 +9,7 @@ pub const HTML: &str = "text/html; charset=utf-8";
 /// A reply of the query API.
 pub const JSON: &str = "application/json";
 
-/// A reply to a request, whole.
+/// A complete reply to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HttpReply {
     /// The HTTP status.
@@ -18,33 +18,33 @@ pub struct HttpReply {
     pub content_type: Option<&'static str>,
     /// Other headers.
     pub headers: Vec<(&'static str, Cow<'static, str>)>,
-    /// The body. Not to be sent in answer to HEAD.
+    /// The body. It is not sent in answer to HEAD.
     pub body: Vec<u8>,
 }
 
 impl HttpReply {
-    /// A status and nothing else.
+    /// A reply with a status only.
     pub fn empty(status: u16) -> Self {
         Self { status, content_type: None, headers: Vec::new(), body: Vec::new() }
     }
 
-    /// A body of that type.
+    /// A reply with a body of that type.
     pub fn new(status: u16, content_type: &'static str, body: impl Into<Vec<u8>>) -> Self {
         Self { content_type: Some(content_type), body: body.into(), ..Self::empty(status) }
     }
 
-    /// The same with one more header.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// An error as Go's `http.Error` sends it: the message, a line feed, and a word against guessing its type.
+    /// An error as Go's `http.Error` sends it: the message, a line feed, and `X-Content-Type-Options: nosniff`.
     pub fn error(status: u16, message: impl std::fmt::Display) -> Self {
         Self::new(status, TEXT, format!("{message}\n")).with("X-Content-Type-Options", "nosniff")
     }
 
-    /// 400 to what is not HTTP as Pushgateway understands it; it closes the connection on it.
+    /// 400 to a request that is not valid HTTP for Pushgateway. As there, it closes the connection.
     pub fn bad_request() -> Self {
         Self::new(400, TEXT, "400 Bad Request").with("Connection", "close")
     }
@@ -54,7 +54,7 @@ impl HttpReply {
         Self::error(404, "404 page not found")
     }
 
-    /// 405, with the methods that would do.
+    /// 405, with the allowed methods.
     pub fn method_not_allowed(allow: String) -> Self {
         Self::error(405, "Method Not Allowed").with("Allow", allow)
     }
@@ -66,47 +66,47 @@ impl HttpReply {
         Self::error(413, message)
     }
 
-    /// To a push that was applied: 200, or 202 where consistency is not checked before the answer.
+    /// The reply to a push that was applied: 200, or 202 if consistency is not checked before the answer.
     pub fn pushed(checked: bool) -> Self {
         Self::empty(if checked { 200 } else { 202 })
     }
 
-    /// To a push that was refused because of what else is held, or because of itself.
+    /// The reply to a push that conflicts with other metrics or is invalid in itself.
     pub fn refused(reason: impl std::fmt::Display) -> Self {
         Self::error(400, format_args!("pushed metrics are invalid or inconsistent with existing metrics: {reason}"))
     }
 
-    /// To a delete or a wipe.
+    /// The reply to a delete or a wipe.
     pub fn accepted() -> Self {
         Self::empty(202)
     }
 
-    /// To a write that could not be made durable; it may be tried again.
+    /// The reply to a write that could not be made durable. The client may retry.
     pub fn unavailable(reason: impl std::fmt::Display) -> Self {
         Self::error(503, reason)
     }
 
-    /// To `/-/healthy` and `/-/ready` when all is well.
+    /// The reply to `/-/healthy` and `/-/ready` if the node works.
     pub fn ok() -> Self {
         Self::new(200, TEXT, "OK")
     }
 
-    /// To `/-/healthy` and `/-/ready` when it is not.
+    /// The reply to `/-/healthy` and `/-/ready` if the node does not work.
     pub fn failing(reason: impl std::fmt::Display) -> Self {
         Self::error(500, reason)
     }
 
-    /// To `/-/quit`.
+    /// The reply to `/-/quit`.
     pub fn goodbye() -> Self {
         Self::new(200, TEXT, "Requesting termination... Goodbye!")
     }
 
-    /// To `/-/quit` and `/-/reload` unless they are enabled.
+    /// The reply to `/-/quit` and `/-/reload` if they are not enabled.
     pub fn lifecycle_disabled() -> Self {
         Self::new(403, TEXT, "Lifecycle API is not enabled.")
     }
 
-    /// To `/-/reload`: `Err` says why the old configuration goes on.
+    /// The reply to `/-/reload`. `Err` is the reason why the old configuration stays in force.
     pub fn reloaded(outcome: Result<(), impl std::fmt::Display>) -> Self {
         match outcome {
             Ok(()) => Self::empty(200),
@@ -114,12 +114,12 @@ impl HttpReply {
         }
     }
 
-    /// To a browser that tries a method it may not: the header that says which it may.
+    /// The reply to OPTIONS: the allowed methods.
     pub(super) fn options(allow: String) -> Self {
         Self::empty(200).with("Allow", allow)
     }
 
-    /// A redirect to `location`; only GET is told about it in a body.
+    /// A redirect to `location`. Only the answer to GET has a body.
     pub(super) fn redirect(status: u16, method: &str, location: String) -> Self {
         let text = if status == 301 { "Moved Permanently" } else { "Temporary Redirect" };
         let body = match method {

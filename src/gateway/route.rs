@@ -1,13 +1,16 @@
-//! What a request asks for, by its method and URL alone.
+//! The route of a request, by its method and URL alone.
 //!
-//! The table behaves as the two routers of Pushgateway do (prometheus/common/route, that is julienschmidt/httprouter
-//! 1.3, behind Go's `http.ServeMux`, as in the packaged 1.11.2): paths are matched decoded; one that is not clean is
-//! redirected to the clean one; one that would match with a slash more or less, or in another case, is redirected
-//! there; one that exists for other methods is answered 405, or, if OPTIONS asks, with a list of them. There is no
-//! HEAD.
+//! The router behaves as Pushgateway's two routers do (prometheus/common/route, that is julienschmidt/httprouter 1.3,
+//! behind Go's `http.ServeMux`, as in the packaged 1.11.2):
 //!
-//! Differences: `/debug/pprof/` is not there; redirects below `/api/v1/` lead there and not to `/`; `/-/reload` and
-//! `/status/group/…` are ours.
+//! - Paths are matched decoded.
+//! - A path that is not clean is redirected to the clean one.
+//! - A path that would match with one slash more or less, or in another case, is redirected to the match.
+//! - A path that exists for other methods is answered with 405, or, for OPTIONS, with the list of methods. There is no
+//!   HEAD.
+//!
+//! Differences: there is no `/debug/pprof/`; redirects below `/api/v1/` stay below it, instead of leading to `/`;
+//! `/-/reload` and `/status/group/…` are additions.
 
 use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
@@ -17,10 +20,10 @@ use super::route_config::{RouteConfig, normal_prefix};
 use super::table::{DELETE, Endpoint, GET, OPTIONS, PUT, Table};
 use super::{HttpReply, pages, query, url};
 
-/// What a request asks for.
+/// The operation that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Push the body to a group: PUT replaces what it holds, POST only families of the same names.
+    /// Push the body to a group: PUT replaces all its families, POST only those of the same names.
     Push {
         /// The grouping key; at a hub, together with the labels of the place.
         target: LabelSet,
@@ -44,13 +47,13 @@ pub enum Route {
     Quit,
     /// Read the configuration again.
     Reload,
-    /// Say whether the node works.
+    /// Report whether the node works.
     Healthy,
-    /// Say whether the node takes requests.
+    /// Report whether the node accepts requests.
     Ready,
     /// The page of groups ([`pages::IndexPage`]).
     Index {
-        /// Which of them, and from where on.
+        /// The search, and the first group of the page.
         search: pages::Search,
     },
     /// The page of build, flags and start time ([`pages::StatusPage`]).
@@ -60,9 +63,9 @@ pub enum Route {
         /// The grouping key; at a hub, together with the labels of the place.
         target: LabelSet,
     },
-    /// Nothing that needs the node.
+    /// Answer at once; the node is not needed.
     Answer {
-        /// What [`Route::handler`] says.
+        /// The value of [`Route::handler`].
         handler: Option<&'static str>,
         /// The reply.
         reply: HttpReply,
@@ -70,8 +73,8 @@ pub enum Route {
 }
 
 impl Route {
-    /// The value of the label `handler` in `pushgateway_http_requests_total`; `None` for what Pushgateway does not
-    /// count.
+    /// The value of the label `handler` in `pushgateway_http_requests_total`; `None` for requests that Pushgateway does
+    /// not count.
     pub fn handler(&self) -> Option<&'static str> {
         match self {
             Self::Push { .. } => Some("push"),
@@ -97,13 +100,13 @@ impl Route {
 pub struct Router {
     pages: Table,
     api: Table,
-    /// Without a slash behind it.
+    /// The root of the API, without a trailing slash.
     api_root: String,
     names: NameValidation,
 }
 
 impl Router {
-    /// Lays the routes out.
+    /// Builds the routes.
     pub fn new(config: &RouteConfig) -> Self {
         let prefix = normal_prefix(&config.route_prefix);
         let api_root = format!("{prefix}/api/v1");
@@ -140,7 +143,7 @@ impl Router {
             clean = Some([self.api_root.as_bytes(), b"/"].concat());
         }
         if let Some(clean) = clean {
-            // Here a question mark alone is lost, below it is not.
+            // This redirect drops a question mark without a query; the one below keeps it.
             return redirect(301, &clean, query.filter(|query| !query.is_empty()));
         }
         let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
@@ -159,7 +162,7 @@ impl Router {
     }
 }
 
-/// The route to `endpoint`, `rest` being what follows a pattern with an open end.
+/// The route to `endpoint`. `rest` is the part of the path after an open-ended pattern.
 fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
     match endpoint {

@@ -1,4 +1,4 @@
-//! The table of paths: which methods each has, and what a path that is in none of the entries may have meant.
+//! The table of paths: the methods of each path, and the likely intended path for one that is not in the table.
 
 use super::route_config::RouteConfig;
 use super::url;
@@ -9,7 +9,7 @@ pub(super) const POST: &str = "POST";
 pub(super) const DELETE: &str = "DELETE";
 pub(super) const OPTIONS: &str = "OPTIONS";
 
-/// What stands behind a path.
+/// The handler of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Endpoint {
     Group { job_encoded: bool },
@@ -30,21 +30,21 @@ pub(super) enum Endpoint {
     Wipe,
 }
 
-/// Which paths an entry is for.
+/// The paths of an entry.
 #[derive(Debug)]
 enum Pattern {
-    /// This one.
+    /// Exactly this path.
     Only(String),
-    /// Those that begin with `root`, which ends with a slash.
+    /// The paths that begin with `root`, which ends with a slash.
     Below {
         root: String,
-        /// Whether something must follow the root.
+        /// Whether the path must be longer than the root.
         more: bool,
     },
 }
 
 impl Pattern {
-    /// What follows the pattern in `path`, if it matches.
+    /// The part of `path` after the pattern; `None` if the path does not match.
     fn rest<'p>(&self, path: &'p [u8]) -> Option<&'p [u8]> {
         match self {
             Self::Only(only) => (path == only.as_bytes()).then_some(b""),
@@ -52,7 +52,7 @@ impl Pattern {
         }
     }
 
-    /// The path that is meant, if `path` differs only in case or by a slash at its end.
+    /// The matching path, if `path` differs from it only in case or by a trailing slash.
     fn folded(&self, path: &[u8]) -> Option<Vec<u8>> {
         let (text, more) = match self {
             Self::Only(only) => (only.as_bytes(), None),
@@ -80,7 +80,7 @@ struct PathEntry {
 pub(super) struct Table(Vec<PathEntry>);
 
 impl Table {
-    /// All paths but those of the API; `prefix` is normal.
+    /// All paths except those of the API. `prefix` is normalized.
     pub(super) fn of_pages(prefix: &str, config: &RouteConfig) -> Self {
         const PUSH: &[&str] = &[PUT, POST, DELETE];
         const LIFECYCLE: &[&str] = &[PUT, POST];
@@ -98,7 +98,7 @@ impl Table {
             (&[GET], only("/-/ready"), Endpoint::Ready),
             (LIFECYCLE, only("/-/quit"), lifecycle(Endpoint::Quit)),
             (LIFECYCLE, only("/-/reload"), lifecycle(Endpoint::Reload)),
-            // Pushgateway forgets the prefix here.
+            // As in Pushgateway, this path is without the prefix.
             (&[GET], Pattern::Only("/-/quit".to_owned()), Endpoint::QuitByGet),
             (&[GET], only("/"), Endpoint::Index),
             (&[GET], only("/status"), Endpoint::StatusPage),
@@ -109,7 +109,7 @@ impl Table {
         Self(entries.map(|(methods, pattern, endpoint)| PathEntry { methods, pattern, endpoint }).into())
     }
 
-    /// The paths of the API; `root` is what they begin with, without a slash behind it.
+    /// The paths of the API below `root`, which has no trailing slash.
     pub(super) fn of_api(root: &str, config: &RouteConfig) -> Self {
         let only = |path: &str| Pattern::Only(format!("{root}{path}"));
         let mut entries: Vec<(&[&str], Pattern, Endpoint)> = vec![
@@ -123,19 +123,19 @@ impl Table {
         Self(entries.into_iter().map(|(methods, pattern, endpoint)| PathEntry { methods, pattern, endpoint }).collect())
     }
 
-    /// What stands behind `path` for that method, and what follows a pattern with an open end.
+    /// The endpoint of `path` for that method, and the part of the path after an open-ended pattern.
     pub(super) fn find<'p>(&self, method: &str, path: &'p [u8]) -> Option<(Endpoint, &'p [u8])> {
         let of_method = self.0.iter().filter(|entry| entry.methods.contains(&method));
         of_method.filter_map(|entry| Some((entry.endpoint, entry.pattern.rest(path)?))).next()
     }
 
-    /// Where the request should have gone, if it nearly matches a route of its method.
+    /// The corrected path, if `path` nearly matches a route of the method.
     pub(super) fn fixed(&self, method: &str, path: &[u8]) -> Option<Vec<u8>> {
         if path == b"/" {
             return None;
         }
         let of_method = || self.0.iter().filter(|entry| entry.methods.contains(&method));
-        // Pushgateway's tree of routes sends a push without a job there, where nothing is.
+        // Pushgateway redirects a push without a job to a path that does not exist.
         let jobless = |entry: &PathEntry| match (&entry.pattern, entry.endpoint) {
             (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: false }) => root.as_bytes() == path,
             _ => false,
@@ -143,7 +143,7 @@ impl Table {
         if of_method().any(jobless) {
             return Some(path[..path.len() - 1].to_vec());
         }
-        // Nor does it find the labels behind a job in base64 where the case is another.
+        // Nor does it find the labels after a job in base64 if the case differs.
         let lost = |entry: &PathEntry, fixed: &[u8]| match (&entry.pattern, entry.endpoint) {
             (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: true }) => fixed[root.len()..].contains(&b'/'),
             _ => false,
@@ -151,7 +151,7 @@ impl Table {
         of_method().find_map(|entry| entry.pattern.folded(path).filter(|fixed| !lost(entry, fixed)))
     }
 
-    /// The methods that have a route to `path`, and OPTIONS, as an Allow header lists them.
+    /// The methods that have a route to `path`, and OPTIONS, for an Allow header; `None` if there is no such method.
     pub(super) fn allowed(&self, path: &[u8]) -> Option<String> {
         let to_path = self.0.iter().filter(|entry| entry.pattern.rest(path).is_some());
         let mut methods: Vec<&str> =

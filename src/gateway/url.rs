@@ -1,11 +1,11 @@
-//! URL paths as Go's `net/url`, `path` and `http.ServeMux` handle them: the routes are matched against the path decoded
-//! and cleaned, and redirects print it escaped again.
+//! URL paths as Go's `net/url`, `path` and `http.ServeMux` handle them: routes match the decoded and cleaned path, and
+//! redirects escape it again.
 
 use std::borrow::Cow;
 
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, percent_encode};
 
-/// What `url.URL.EscapedPath` leaves as it is in a path.
+/// The characters that `url.URL.EscapedPath` does not escape in a path.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'_')
@@ -21,7 +21,7 @@ const PATH: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'=')
     .remove(b'@');
 
-/// Undoes percent-encoding; `None` where a `%` is not followed by two hexadecimal digits.
+/// Decodes percent-encoding; `None` if a `%` is not followed by two hexadecimal digits.
 pub(super) fn decode(path: &str) -> Option<Cow<'_, [u8]>> {
     let bytes = path.as_bytes();
     if !bytes.contains(&b'%') {
@@ -32,12 +32,12 @@ pub(super) fn decode(path: &str) -> Option<Cow<'_, [u8]>> {
     all.then(|| percent_decode(bytes).into())
 }
 
-/// The path as a Location header prints it.
+/// Escapes the path for a Location header.
 pub(super) fn escape(path: &[u8]) -> String {
     percent_encode(path, PATH).to_string()
 }
 
-/// Without empty, `.` and `..` components; a slash at the end stays. `None` if the path is that already.
+/// Removes empty, `.` and `..` components, and keeps a trailing slash. `None` if the path is clean already.
 pub(super) fn clean(path: &[u8]) -> Option<Vec<u8>> {
     let plain = |component: &[u8]| !matches!(component, b"" | b"." | b"..");
     if let Some(relative) = path.strip_prefix(b"/") {

@@ -1,7 +1,7 @@
-//! What is served under `/static/`: the style and the script of the pages.
+//! The files under `/static/`: the style sheet and the script of the pages.
 //!
-//! The pages name them with a digest of what they hold, so that a browser keeps them for good and a new version is asked
-//! for under a new name.
+//! The pages link to them with a digest of their content, so that a browser caches them forever and requests a new
+//! version under a new URL.
 
 use std::sync::LazyLock;
 
@@ -12,11 +12,11 @@ use super::super::reply::HttpReply;
 const STYLE: &str = include_str!("page.css");
 const SCRIPT: &str = include_str!("page.js");
 
-/// The digest of all assets, as their addresses name it (`?v=…`).
+/// The digest of all assets, as in their URLs (`?v=…`).
 pub(super) static VERSION: LazyLock<String> =
     LazyLock::new(|| format!("{:016x}", xxh3_64(&[STYLE.as_bytes(), SCRIPT.as_bytes()].concat())));
 
-/// The asset of that name, asked for with that query.
+/// The reply to a request for the asset `name` with that query.
 pub(in super::super) fn asset(name: &[u8], query: &str) -> HttpReply {
     let (content_type, body) = match name {
         b"page.css" => ("text/css; charset=utf-8", STYLE),
@@ -24,7 +24,7 @@ pub(in super::super) fn asset(name: &[u8], query: &str) -> HttpReply {
         _ => return HttpReply::not_found(),
     };
     let is_current = query.strip_prefix("v=") == Some(&**VERSION);
-    // Without its digest it is asked for again each time: a new page must not meet an old script.
+    // Without the digest the browser must revalidate: a new page must not use an old script.
     let keep = if is_current { "max-age=31536000, immutable" } else { "no-cache" };
     HttpReply::new(200, content_type, body).with("X-Content-Type-Options", "nosniff").with("Cache-Control", keep)
 }

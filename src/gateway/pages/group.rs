@@ -1,4 +1,5 @@
-//! One group's metrics, type, help and values, as a page that the page of groups also takes apart and shows in place.
+//! The page of one group: its metrics with type, help and values. The page of groups also loads it and shows its
+//! content in place.
 
 use std::borrow::Cow;
 
@@ -14,20 +15,21 @@ use super::asset::VERSION;
 use super::points::{Extras, PointsView, label_bytes, view};
 use super::{page, when};
 
-/// Series of one group on a page, at most; the rest of each family is counted.
+/// The maximum number of series on the page; of the others, the page shows the count per family.
 const SERIES_SHOWN_MAX: usize = 1_000;
-/// Metrics of one group on a page, at most; the rest is counted.
+/// The maximum number of metrics on the page; of the others, the page shows the count.
 const FAMILIES_SHOWN_MAX: usize = 1_000;
-/// Bytes of a page, about, at most; escapes, of which a character can need five, come on top. What does not fit is counted.
+/// The approximate maximum of a page's bytes, before escaping (a character takes up to five bytes when escaped). Of the
+/// content beyond it, the page shows the count.
 const PAGE_BYTES_MAX: usize = 2 << 20;
-/// What a metric and a series take besides their texts.
+/// The HTML bytes of a metric and of a series, without their texts.
 const FAMILY_BYTES: usize = 512;
 const SERIES_BYTES: usize = 256;
-/// Bytes of a help text on a page, at most.
+/// The maximum bytes of a help text on the page.
 const HELP_BYTES_MAX: usize = 4 << 10;
-/// Bytes of a text on a page that says why a metric is held back, at most.
+/// The maximum bytes of the reason why a metric is held back.
 const REASON_BYTES_MAX: usize = 4 << 10;
-/// A group with more metrics, or with a metric of more series, is shown with its metrics folded.
+/// The metrics are folded if the group has more of them, or one has more series.
 const UNFOLDED_MAX: usize = 4;
 
 /// The page of one group, below `/status/group/`.
@@ -41,7 +43,7 @@ pub struct GroupFragment<'a> {
     pushed_ns: Option<u64>,
     failed_ns: Option<u64>,
     families: Vec<FamilyView<'a>>,
-    /// Families that are not shown.
+    /// The number of families that are not on the page.
     more: usize,
     unfolded: bool,
     now_ns: u64,
@@ -52,13 +54,13 @@ struct FamilyView<'a> {
     name: &'a str,
     type_name: &'static str,
     help: Option<String>,
-    /// When it was pushed, in nanoseconds since the Unix epoch.
+    /// The time of its push, in nanoseconds since the Unix epoch.
     pushed_ns: u64,
     series: Vec<SeriesView<'a>>,
     series_len: usize,
-    /// Series that are not shown.
+    /// The number of series that are not on the page.
     more: usize,
-    /// Why it is held back, if it is.
+    /// The reason why it is held back; `None` if it is shown.
     suppressed: Option<String>,
 }
 
@@ -70,7 +72,7 @@ struct SeriesView<'a> {
 }
 
 impl<'a> GroupFragment<'a> {
-    /// The page of a group at that time. `names`: which names paths may have here.
+    /// The page of a group at that time. `names` is the node's rule for names in paths.
     pub fn new(entry: &'a GroupEntry, names: NameValidation, now_ns: u64) -> Self {
         let (labels, group) = (entry.shown(), &entry.group);
         let path = group_path(labels, names);
@@ -148,11 +150,11 @@ impl<'a> GroupFragment<'a> {
     }
 }
 
-/// Bytes that a page may still have.
+/// The bytes that a page may still use.
 struct ByteBudget(usize);
 
 impl ByteBudget {
-    /// Takes so many; none if there are not as many left.
+    /// Uses that many bytes; returns `false` and uses none if fewer are left.
     fn take(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(bytes);
         self.0 = left.unwrap_or(self.0);
@@ -161,7 +163,7 @@ impl ByteBudget {
 }
 
 impl FamilyView<'_> {
-    /// The value, if there is only one, so that it can be seen without unfolding.
+    /// The value, if there is only one, to show it in the folded line.
     fn only_value(&self) -> Option<&str> {
         match &*self.series {
             [SeriesView { points: PointsView::Value(value), .. }] if self.more == 0 => Some(value),
@@ -243,7 +245,7 @@ mod tests {
 
     #[test]
     fn a_page_is_bounded_whatever_was_pushed() {
-        // Of everything as much as one push may have: metrics, help, labels, buckets, exemplars.
+        // As much as one push may have of everything: metrics, help, labels, buckets, exemplars.
         let long = "<".repeat(20_000);
         let bounds: Vec<Num> = (0..500).map(|bound| Num(f64::from(bound))).collect();
         let values = vec![1.0; bounds.len() + 2];
@@ -271,7 +273,7 @@ mod tests {
         assert!(page.len() < 5 * PAGE_BYTES_MAX, "{} bytes", page.len());
     }
 
-    /// What a page may have besides what it counts.
+    /// The bytes of a page that its budget does not count.
     const LAYOUT_BYTES: usize = 128 << 10;
 
     #[test]

@@ -1,4 +1,4 @@
-//! What the page of groups says of links and conflicts: a hub's edges, an edge's hubs, what is held back.
+//! The sections on links and conflicts of the page of groups: a hub's edges, an edge's hubs, metrics held back.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use super::pager::Pager;
 use super::search::Search;
 use super::when;
 
-/// Edges, or families held back, on a page.
+/// The number of edges, or of families held back, on a page.
 const ROWS_PER_PAGE: usize = 50;
-/// How long before its end a certificate is shown as a worry: 14 days.
+/// A certificate that expires within this time is marked: 14 days.
 const EXPIRES_SOON_NS: u64 = 14 * 86_400 * 1_000_000_000;
 
 /// An edge as its hub sees it.
@@ -21,17 +21,17 @@ const EXPIRES_SOON_NS: u64 = 14 * 86_400 * 1_000_000_000;
 pub struct EdgeSummary {
     /// Its name.
     pub name: String,
-    /// The labels of its place.
+    /// Its site labels.
     pub labels: Arc<LabelSet>,
     /// Whether it is connected.
     pub connected: bool,
     /// When it was last heard of, in nanoseconds since the Unix epoch.
     pub last_seen_ns: Option<u64>,
-    /// The age of the oldest change that it has and this hub has not, in nanoseconds.
+    /// The age of the oldest change that the edge has and this hub does not have, in nanoseconds.
     pub lag_ns: Option<u64>,
-    /// When its certificate ends, in nanoseconds since the Unix epoch.
+    /// The time when its certificate expires, in nanoseconds since the Unix epoch.
     pub certificate_expires_ns: Option<u64>,
-    /// Where it connects from; empty if unknown.
+    /// The address from which it connects; empty if unknown.
     pub address: String,
 }
 
@@ -44,11 +44,11 @@ pub struct UplinkSummary {
     pub connected: bool,
     /// When it was last heard of, in nanoseconds since the Unix epoch.
     pub last_seen_ns: Option<u64>,
-    /// Revisions of this store that it does not hold yet.
+    /// The number of revisions of this store that the hub has not acknowledged.
     pub pending: u64,
     /// The age of the oldest of them, in nanoseconds.
     pub lag_ns: u64,
-    /// Why the last connection or attempt ended; empty if none did.
+    /// The reason why the last connection or attempt ended; empty if none did.
     pub last_error: String,
 }
 
@@ -61,13 +61,13 @@ pub struct SuppressedSummary {
     pub type_name: &'static str,
     /// The labels of its group.
     pub group: Arc<LabelSet>,
-    /// What it conflicts in.
+    /// The reason of the conflict.
     pub reason: String,
-    /// What is shown instead; `None` if nothing stands in its way but a bound.
+    /// The family that is shown instead; `None` if a limit is the only reason.
     pub shown_instead: Option<ShownSummary>,
 }
 
-/// What is shown instead of a family that is held back.
+/// A family that is shown instead of one that is held back.
 #[derive(Clone, Debug, Default)]
 pub struct ShownSummary {
     /// The metric's name; empty where whole groups conflict.
@@ -76,9 +76,9 @@ pub struct ShownSummary {
     pub type_name: &'static str,
     /// The labels of its group; `None` if it is one of the node's own metrics.
     pub group: Option<Arc<LabelSet>>,
-    /// The place that the group was pushed in, where that is what tells it from the one held back.
+    /// The site where the group was pushed, if only the site distinguishes it from the one held back.
     pub site: Option<Arc<LabelSet>>,
-    /// How many more groups show that metric.
+    /// The number of further groups that show that metric.
     pub others: usize,
 }
 
@@ -92,7 +92,7 @@ pub(super) struct EdgeRows {
 }
 
 impl EdgeRows {
-    /// Those that someone has to look at come first: the absent ones, then those whose certificate ends soon.
+    /// Edges that need attention come first: disconnected ones, then those whose certificate expires soon.
     pub fn new(mut edges: Vec<EdgeSummary>, search: &Search, now_ns: u64) -> Self {
         let connected = edges.iter().filter(|edge| edge.connected).count();
         let calm = |edge: &EdgeSummary| !edge.certificate_expires_ns.is_some_and(|ns| expires_soon(ns, now_ns));
@@ -117,7 +117,7 @@ impl EdgeRows {
         edge.certificate_expires_ns.map_or_else(|| "–".to_owned(), |ns| when::at(Some(ns)))
     }
 
-    /// How long a certificate still lasts: `in 89 d`; empty if it is unknown.
+    /// The time until a certificate expires: `in 89 d`; empty if it is unknown.
     pub fn expires_in(&self, edge: &EdgeSummary) -> String {
         match edge.certificate_expires_ns {
             Some(ns) if ns > self.now_ns => format!("in {}", instant::span(ns - self.now_ns)),
@@ -156,7 +156,7 @@ impl SuppressedRows {
     }
 }
 
-/// How far behind something is, as short as can be.
+/// A lag as a short text.
 pub(super) fn lag(lag_ns: u64) -> String {
     if lag_ns < 1_000_000_000 { format!("{} ms", lag_ns / 1_000_000) } else { instant::span(lag_ns) }
 }

@@ -1,4 +1,4 @@
-//! The page at `/`: links and conflicts, then the groups, a line each, as many as fit a page.
+//! The page at `/`: links and conflicts, then one page of groups, a line each.
 
 use std::sync::Arc;
 
@@ -15,17 +15,17 @@ use super::pager::{Pager, grouped};
 use super::search::Search;
 use super::{page, when};
 
-/// Groups on a page.
+/// The number of groups on a page.
 const GROUPS_PER_PAGE: usize = 100;
 
 /// A group in one line.
 #[derive(Clone, Debug)]
 struct GroupRow {
-    /// Its labels as shown: at a hub, with those of the place.
+    /// Its labels as shown: at a hub, with the site labels.
     labels: Arc<LabelSet>,
-    /// When the last push was accepted, in nanoseconds since the Unix epoch.
+    /// The time of the last accepted push, in nanoseconds since the Unix epoch.
     pushed_ns: Option<u64>,
-    /// When the last push was refused.
+    /// The time of the last refused push.
     failed_ns: Option<u64>,
     is_failing: bool,
 }
@@ -37,17 +37,17 @@ pub struct GroupList {
     search: Search,
     groups: Vec<GroupRow>,
     pager: Pager,
-    /// All groups, found or not.
+    /// The number of all groups, found or not.
     total: usize,
-    /// Those whose last push failed.
+    /// The number of all groups whose last push failed.
     failing: usize,
     names: NameValidation,
     now_ns: u64,
 }
 
 impl GroupList {
-    /// Searches `groups`: labels, and when the last push was accepted and refused, in seconds since the epoch, 0 for never.
-    /// `names`: which names paths may have here.
+    /// Searches `groups`: labels, and the times of the last accepted and of the last refused push, in seconds since the
+    /// epoch, 0 for never. `names` is the node's rule for names in paths.
     pub fn new<'a>(
         search: &Search,
         groups: impl Iterator<Item = (&'a Arc<LabelSet>, f64, f64)>,
@@ -73,7 +73,7 @@ impl GroupList {
         Self { search: search.clone(), groups: groups.collect(), pager, total, failing, names, now_ns }
     }
 
-    /// The list alone as a reply, to be put into a page that is open.
+    /// The list alone as a reply. The script puts it into the open page.
     pub fn reply(&self) -> HttpReply {
         page(self)
     }
@@ -86,7 +86,7 @@ impl GroupList {
         when::ago(*wall_ns, self.now_ns)
     }
 
-    /// `1–100 of 10,000 groups`, or what there is instead.
+    /// The line above the list: `1 to 100 of 10,000 groups`.
     fn told(&self) -> String {
         let groups = |count: usize| format!("{} group{}", grouped(count), if count == 1 { "" } else { "s" });
         let found = self.pager.total;
@@ -114,32 +114,32 @@ pub struct IndexPage {
     suppressed: SuppressedRows,
     admin_api: bool,
     now_ns: u64,
-    /// The way up to the root of the pages; always empty here.
+    /// The relative path to the root of the pages; always empty here.
     root: &'static str,
     version: &'static str,
 }
 
 impl IndexPage {
-    /// A page of these groups. `edges`: at a hub, those it knows. `admin_api`: whether to offer deleting everything.
+    /// A page with these groups. `admin_api` is whether to offer deleting all groups.
     pub fn new(list: GroupList, admin_api: bool) -> Self {
         let now_ns = list.now_ns;
         let (edges, suppressed, uplinks) = (None, SuppressedRows::default(), Vec::new());
         Self { list, edges, uplinks, suppressed, admin_api, now_ns, root: "", version: &VERSION }
     }
 
-    /// With the edges that a hub knows.
+    /// Adds the section of edges, at a hub.
     pub fn with_edges(mut self, edges: Vec<EdgeSummary>) -> Self {
         self.edges = Some(EdgeRows::new(edges, &self.list.search, self.now_ns));
         self
     }
 
-    /// With the hubs that an edge sends to.
+    /// Adds the section of hubs, at an edge.
     pub fn with_uplinks(mut self, uplinks: Vec<UplinkSummary>) -> Self {
         self.uplinks = uplinks;
         self
     }
 
-    /// With the families that are held back: all of them, of which only those on the page become rows.
+    /// Adds the section of families held back. `row` is called only for those on this page.
     pub fn with_suppressed<T>(mut self, suppressed: Vec<T>, row: impl FnMut(T) -> Option<SuppressedSummary>) -> Self {
         self.suppressed = SuppressedRows::new(suppressed, row, &self.list.search, self.list.names);
         self

@@ -1,10 +1,12 @@
-//! The pages for people: groups with their metrics, links and what is held back, and the node's status.
+//! The web pages: groups with their metrics, links, metrics held back, and the node's status.
 //!
-//! Made for a hundred thousand groups: the page lists a hundred of them, a line each, and a search is answered by the
-//! server, so that what a browser holds is bounded; a group's metrics come when it is opened (`/status/group/…`, a page of
-//! its own). All can be read without the script, which only saves loading whole pages, and deletes. Nothing is loaded from
-//! elsewhere and nothing runs inline, and the pages say so to the browser ([`CONTENT_SECURITY_POLICY`]); what was pushed is
-//! escaped by the templates. Links are relative, so that the pages work behind any prefix.
+//! - **Size**: the pages are made for a hundred thousand groups. A page lists a hundred, a line each, and the server
+//!   answers searches, so that the browser's memory is bounded. A group's metrics are loaded when it is opened
+//!   (`/status/group/…`, a page of its own).
+//! - **Script**: every page can be read without the script, which avoids loading whole pages, and deletes groups.
+//! - **Security**: nothing is loaded from another origin and no script is inline, which [`CONTENT_SECURITY_POLICY`]
+//!   enforces in the browser. The templates escape all pushed texts.
+//! - **Links** are relative, so that the pages work behind any prefix.
 
 mod asset;
 mod group;
@@ -26,7 +28,8 @@ pub use hub::{EdgeSummary, ShownSummary, SuppressedSummary, UplinkSummary};
 pub use index::{GroupList, IndexPage};
 pub use search::{Matcher, Search};
 
-/// What the browser is told it may load and run: what is served under `/static/`, and the page's own requests.
+/// The policy for the browser: it may load and run only the files under `/static/`, and make requests to the page's own
+/// origin.
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
@@ -67,7 +70,7 @@ fn page(template: &impl Template) -> HttpReply {
     }
 }
 
-/// The reply with the headers that keep a browser from doing more with it than is meant.
+/// Adds the security headers.
 fn guarded(reply: HttpReply) -> HttpReply {
     reply
         .with("Content-Security-Policy", CONTENT_SECURITY_POLICY)

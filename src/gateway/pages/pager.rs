@@ -1,22 +1,23 @@
-//! Leafing through a list that is too long for one page.
+//! Splits a list that is too long for one page.
 
-/// Which part of a list is shown, and the links to the parts before and after it.
+/// The part of a list on a page, and the links to the parts before and after it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Pager {
     /// The first one shown, counted from 1.
     pub first: usize,
     /// The last one shown; less than `first` if there is none.
     pub last: usize,
-    /// How many there are.
+    /// The length of the list.
     pub total: usize,
-    /// Where the part before this one is.
+    /// The link to the part before this one.
     pub previous: Option<String>,
-    /// Where the part after this one is.
+    /// The link to the part after this one.
     pub next: Option<String>,
 }
 
 impl Pager {
-    /// The part of `all` that begins at `from`, or the last one if there is none; `per_page` long at most.
+    /// The part of `all` that begins at `from`, with at most `per_page` elements; the last part if `from` is past the
+    /// end.
     pub fn cut<T>(all: Vec<T>, from: usize, per_page: usize, link: impl Fn(usize) -> String) -> (Vec<T>, Self) {
         let total = all.len();
         let from = if from < total { from } else { total.saturating_sub(1) / per_page * per_page };
@@ -27,7 +28,7 @@ impl Pager {
         (part, Self { first: from + 1, last, total, previous, next })
     }
 
-    /// Whether there is more than what is shown.
+    /// Whether the list has more than one part.
     pub fn is_needed(&self) -> bool {
         self.previous.is_some() || self.next.is_some()
     }

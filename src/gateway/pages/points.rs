@@ -7,7 +7,7 @@ use crate::model::{LabelSet, ValueLayout};
 
 use super::when;
 
-/// Buckets of one series on a page, at most; the rest is counted.
+/// The maximum number of buckets of one series on a page; of the others, the page shows the count.
 const ROWS_SHOWN_MAX: usize = 400;
 
 /// The value of one series.
@@ -17,12 +17,12 @@ pub(super) enum PointsView {
     Distribution(DistributionView),
 }
 
-/// What a row of a distribution, a label, and a note take on a page besides their texts.
+/// The HTML bytes of a row of a distribution, of a label, and of a note, without their texts.
 const ROW_BYTES: usize = 192;
 const LABEL_BYTES: usize = 64;
 const NOTE_BYTES: usize = 96;
 
-/// Bytes of a label on a page, about.
+/// The approximate bytes of a label on a page.
 pub(super) fn label_bytes(name: &str, value: &str) -> usize {
     LABEL_BYTES + name.len() + value.len()
 }
@@ -52,10 +52,10 @@ impl Extras {
 /// The value of a summary or histogram.
 #[derive(Debug, Default)]
 pub(super) struct DistributionView {
-    /// What its rows are: a quantile, or a range of values.
+    /// The heading of its rows: `Quantile` or `Range`.
     pub of: &'static str,
     pub rows: Vec<DistributionRow>,
-    /// Rows that are not shown.
+    /// The number of rows that are not on the page.
     pub more: usize,
     pub sum: String,
     pub count: String,
@@ -66,16 +66,16 @@ pub(super) struct DistributionView {
 pub(super) struct DistributionRow {
     pub bound: String,
     pub value: String,
-    /// How much is in the bucket, in hundredths of what is in the fullest one.
+    /// The bucket's count in per cent of the fullest bucket's.
     pub percent: Option<String>,
 }
 
-/// What text cannot say of a series.
+/// The parts of a series that the text format cannot express.
 #[derive(Debug, Default)]
 pub(super) struct Extras {
-    /// Examples of what was counted.
+    /// The exemplars.
     pub exemplars: Vec<(LabelSet, String)>,
-    /// When counting began.
+    /// The created timestamp, as HTML.
     pub created: Option<String>,
 }
 
@@ -148,7 +148,7 @@ fn of_native(native: &Native) -> DistributionView {
     DistributionView { sum: printed(native.sum), count: native.count.to_string(), ..ranges }
 }
 
-/// How much is between two bounds.
+/// The count between two bounds.
 struct CountedRange {
     open: char,
     lower: f64,
@@ -157,7 +157,7 @@ struct CountedRange {
     count: Count,
 }
 
-/// The ranges with their counts and bars, as many as are shown.
+/// The ranges with their counts and bars, up to [`ROWS_SHOWN_MAX`].
 fn ranges(buckets: &[CountedRange]) -> DistributionView {
     let weight = |count: f64| if count.is_finite() { count.max(0.0) } else { 0.0 };
     let fullest = buckets.iter().map(|bucket| weight(bucket.count.value())).fold(0.0, f64::max);
@@ -171,7 +171,7 @@ fn ranges(buckets: &[CountedRange]) -> DistributionView {
     DistributionView { of: "Range", rows: rows.collect(), more, ..DistributionView::default() }
 }
 
-/// A range as mathematicians write it; a bound that is infinite is never in it.
+/// A range in mathematical notation. An infinite bound is never included.
 fn range(open: char, lower: f64, upper: f64, close: char) -> String {
     let close = if upper == f64::INFINITY { ')' } else { close };
     format!("{open}{}, {}{close}", bound(lower), bound(upper))
@@ -182,7 +182,7 @@ fn bound(value: f64) -> String {
         f64::INFINITY => "∞".to_owned(),
         f64::NEG_INFINITY => "−∞".to_owned(),
         value if value != 0.0 && value.is_finite() => {
-            // The bounds of native buckets have more digits than anyone reads.
+            // Bounds of native buckets have many digits: six are shown.
             let rounded: f64 = format!("{value:.5e}").parse().unwrap_or(value);
             printed(rounded)
         }

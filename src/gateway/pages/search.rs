@@ -1,6 +1,6 @@
-//! What the page of groups is asked for: which groups, and from where on.
+//! The query of the page of groups: the search, and the first group to show.
 //!
-//! It stands in the query, so that a search can be sent without a script, kept as a bookmark, and leafed through.
+//! The search is part of the URL, so that it works without a script, as a bookmark, and across pages.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -9,30 +9,30 @@ use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode
 
 use crate::model::LabelSet;
 
-/// Bytes of the words that are searched, at most; what follows is cut off.
+/// The maximum bytes of the search text; the rest is cut off.
 const TEXT_BYTES_MAX: usize = 1_000;
-/// Words that are searched, at most.
+/// The maximum number of words; the others are ignored.
 const WORDS_MAX: usize = 32;
 
-/// A search for groups, and where its pages begin.
+/// A search for groups, and the positions of the page's lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// Words that must all stand in the labels.
+    /// The words, which must all occur in the labels.
     pub text: String,
-    /// Only groups whose last push failed.
+    /// Whether only groups whose last push failed are found.
     pub failing: bool,
-    /// How many of the groups found come before this page.
+    /// The number of found groups before this page.
     pub from: usize,
-    /// How many edges come before this page.
+    /// The number of edges before this page.
     pub edges_from: usize,
-    /// How many families held back come before this page.
+    /// The number of families held back before this page.
     pub suppressed_from: usize,
-    /// Only the list of groups is wanted, not the page around it.
+    /// Whether only the list of groups is requested, without the page around it.
     pub list_only: bool,
 }
 
 impl Search {
-    /// What a query (`q=…&failing=1&from=…`) asks for. What cannot be read is left out.
+    /// Reads a query (`q=…&failing=1&from=…`). Unknown and malformed parameters are ignored.
     pub fn of_query(query: &str) -> Self {
         let mut search = Self::default();
         for pair in query.split('&') {
@@ -51,12 +51,12 @@ impl Search {
         search
     }
 
-    /// Whether it leaves any group out.
+    /// Whether the search can exclude a group.
     pub fn is_narrowing(&self) -> bool {
         self.failing || !words(&self.text).is_empty()
     }
 
-    /// The query of the same search from another group on.
+    /// The query of the same search that starts at another group.
     pub fn query_from(&self, from: usize) -> String {
         let mut query = String::from("?");
         if !self.text.is_empty() {
@@ -69,7 +69,7 @@ impl Search {
         query
     }
 
-    /// What finds the groups.
+    /// Prepares the search.
     pub fn matcher(&self) -> Matcher {
         Matcher { words: words(&self.text), failing: self.failing, line: String::new() }
     }
@@ -80,13 +80,13 @@ impl Search {
 pub struct Matcher {
     words: Vec<String>,
     failing: bool,
-    /// The labels in a line, kept for its memory.
+    /// The labels of a group as text; a buffer that is reused.
     line: String,
 }
 
 impl Matcher {
-    /// Whether a group with these labels, and with a last push that failed or did not, is among those searched. Case does
-    /// not matter, nor do quotes.
+    /// Whether the search finds a group with these labels. `failing` is whether its last push failed. Case and quotes
+    /// are ignored.
     pub fn finds(&mut self, labels: &LabelSet, failing: bool) -> bool {
         if self.failing && !failing {
             return false;
@@ -105,7 +105,8 @@ impl Matcher {
     }
 }
 
-/// The words of a search, as they stand in a matcher's line. What a label looks like elsewhere (`{job="a",x="y"}`) finds it.
+/// The words of a search, in the form of [`Matcher::line`]. A label as printed elsewhere (`{job="a",x="y"}`) finds its
+/// group.
 fn words(text: &str) -> Vec<String> {
     let outer = |c: char| c.is_whitespace() || matches!(c, '{' | '}' | ',' | '"');
     let words = text.split(char::is_whitespace).map(|word| {

@@ -1,4 +1,4 @@
-//! Times as the pages show them: how long ago, with the whole time for machines and for whoever points at it.
+//! Times on the pages, as HTML: the age, with the exact time as machine-readable attribute and as tooltip.
 
 use askama::Template;
 
@@ -17,7 +17,7 @@ fn html(wall_ns: u64, text: &str) -> String {
     when.render().unwrap_or_default()
 }
 
-/// HTML that says how long ago that was: `3 min ago`, or `never`.
+/// The age of a time as HTML: `3 min ago`, or `never`.
 pub(super) fn ago(wall_ns: Option<u64>, now_ns: u64) -> String {
     match wall_ns {
         None => "never".to_owned(),
@@ -25,12 +25,13 @@ pub(super) fn ago(wall_ns: Option<u64>, now_ns: u64) -> String {
     }
 }
 
-/// HTML that says when that was: `2026-11-22 10:34:13 UTC`, or `never`.
+/// A time as HTML: `2026-11-22 10:34:13 UTC`, or `never`.
 pub(super) fn at(wall_ns: Option<u64>) -> String {
     wall_ns.map_or_else(|| "never".to_owned(), |ns| html(ns, &instant::readable(ns)))
 }
 
-/// Seconds since the epoch, as the store has the times of pushes, in nanoseconds; `None` if it never was.
+/// Converts seconds since the epoch, the store's unit for times of pushes, to nanoseconds; `None` for 0, which means
+/// never.
 pub(super) fn of_seconds(seconds: f64) -> Option<u64> {
     (seconds > 0.0).then_some((seconds * 1e9) as u64)
 }
