@@ -1,13 +1,14 @@
-//! The client libraries that people push with, each at a pinned version, against an edge; what they pushed is looked for at
-//! the hub.
+//! The common client libraries, each at a pinned version, push to an edge; the tests check the metrics at the hub.
 //!
-//! Every client does the same with its own job and a grouping key of awkward values: replaces a group with `client_old`,
-//! then with `client_value` 41 and a histogram, then adds `client_value` 42 and `client_added` 7; and pushes `client_gone`
-//! to another group, which it deletes. Where a library cannot do a part, its program says so.
+//! Every client does the same with its own job and a grouping key of unusual values: it replaces a group with
+//! `client_old`, then with `client_value` 41 and a histogram, then adds `client_value` 42 and `client_added` 7. It also
+//! pushes `client_gone` to another group, and deletes that. If a library cannot do a part, a comment in its program
+//! names it.
 //!
-//! Then all of it again, in TLS and with a password, which an exporter-toolkit file asks for as at a Pushgateway.
+//! Then it does the same with TLS and a password, configured in an exporter-toolkit file as for a Pushgateway.
 //!
-//! What they download and build is kept under `target/clients`. Without its toolchain a client is skipped, loudly.
+//! Downloads and builds are cached under `target/clients`. Without its toolchain a client is skipped, and the test
+//! prints that.
 
 #[path = "../system/support/mod.rs"]
 #[allow(dead_code, reason = "what other tests need of it")]
@@ -20,7 +21,7 @@ use support::{Node, Site, skip};
 
 const UTF8: (&str, &str) = ("name", "Προμηθεύς");
 const SPACE: (&str, &str) = ("space", "a b+c%d");
-/// The same from libraries that write a space as a plus sign, which a path does not mean by it.
+/// The same from libraries that encode a space as a plus sign, which is not a space in a path.
 const PLUS: (&str, &str) = ("space", "a+b+c%d");
 const SLASH: (&str, &str) = ("path", "/var/tmp");
 const EMPTY: (&str, &str) = ("empty", "");
@@ -30,21 +31,21 @@ fn source(language: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(language)
 }
 
-/// Where a language's downloads and builds are kept.
+/// The folder of a language's downloads and builds.
 fn cache(language: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap().join("clients").join(language);
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// A copy of a language's programs, for tools that write beside what they build.
+/// A copy of a language's programs, for tools that write into the source folder.
 fn copied(language: &str) -> PathBuf {
     let folder = cache(language);
     run(Command::new("cp").arg("-r").arg(source(language).join(".")).arg(&folder));
     folder
 }
 
-/// Whether all tools are here; says which is not.
+/// Whether all tools are installed; prints the one that is not.
 fn have(tools: &[&str]) -> bool {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let has = |tool: &&&str| std::env::split_paths(&path).any(|folder| folder.join(tool).is_file());
@@ -55,7 +56,7 @@ fn have(tools: &[&str]) -> bool {
     missing.is_empty()
 }
 
-/// Runs a command that must succeed, and gives what it printed.
+/// Runs a command that must succeed, and returns its output.
 fn run(command: &mut Command) -> String {
     let output = command.output().unwrap_or_else(|error| panic!("cannot run {command:?}: {error}"));
     let [out, err] = [&output.stdout, &output.stderr].map(|text| String::from_utf8_lossy(text));
@@ -63,7 +64,7 @@ fn run(command: &mut Command) -> String {
     out.into_owned()
 }
 
-/// Runs a client against an edge and looks at the hub. `group` is what its grouping key has besides each `job`.
+/// Runs a client against an edge and checks the hub. `group` is its grouping key without the job.
 fn drive(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
     let arguments: Vec<_> = client.get_args().map(ToOwned::to_owned).collect();
     let mut again = Command::new(client.get_program());
@@ -85,7 +86,7 @@ fn drive(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
 
 const PASSWORD: &str = "a:b c?";
 
-/// A site whose edge takes pushes in TLS alone, and with a password.
+/// A site whose edge accepts pushes only with TLS and a password.
 fn protected() -> (Site, Node, Node) {
     let site = Site::new();
     let mut hub = site.hub();
@@ -100,7 +101,7 @@ fn protected() -> (Site, Node, Node) {
     (site, hub, edge)
 }
 
-/// Looks for what a client pushed.
+/// Checks the metrics that a client pushed.
 fn check(hub: &Node, jobs: &[&str], group: &[(&str, &str)]) {
     for job in jobs {
         let labels = |more: &[(&'static str, &'static str)]| -> Vec<(&str, &str)> {

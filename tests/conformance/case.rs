@@ -1,8 +1,8 @@
-//! Cases: requests as `cases/*.toml` writes them, and the bytes that they send.
+//! Cases: the requests in `cases/*.toml`, and the bytes that they send.
 //!
-//! A file is a suite: `flags` for the server, the `prefix` of its paths where those flags set one, and `[cases]`. A case is
-//! a list of steps, or one step, or just a text, which is one `PUT` to `/metrics/job/a`. Bodies are text, hexadecimal digits
-//! or protobuf families; a body can be repeated, compressed, damaged and cut short, and be put together of parts.
+//! A file is a suite: `flags` for the server, the `prefix` of its paths if those flags set one, and `[cases]`. A case
+//! is a list of steps, or one step, or a text, which is one `PUT` to `/metrics/job/a`. Bodies are text, hexadecimal
+//! digits or protobuf families. A body can be repeated, compressed, damaged, cut short, and joined from parts.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -26,10 +26,10 @@ pub struct Suite {
     /// Flags that the server needs, which Pushgateway and pushrelay share.
     #[serde(default)]
     pub flags: Vec<String>,
-    /// What the flags put before every path.
+    /// The prefix that the flags add to every path.
     #[serde(default)]
     pub prefix: String,
-    /// Where the flags move the page that is scraped.
+    /// The path of the scrape that the flags set.
     #[serde(default = "telemetry_path")]
     pub telemetry_path: String,
     /// The cases by name.
@@ -79,13 +79,13 @@ struct Part {
     hex: String,
     #[serde(default)]
     protobuf: Vec<MetricFamily>,
-    /// Repeats what was given so often, before anything else is done to it.
+    /// Repeats the part so many times, before any other change.
     #[serde(default = "once")]
     times: usize,
     compress: Option<Compression>,
-    /// Inverts the byte at this place; a negative place counts from the end.
+    /// Inverts the byte at this position; a negative one counts from the end.
     flip: Option<isize>,
-    /// Leaves out so many bytes at the end.
+    /// Removes so many bytes at the end.
     #[serde(default)]
     cut: usize,
 }
@@ -118,7 +118,7 @@ pub fn suites() -> Vec<Suite> {
     files.iter().map(|file| Suite::read(file)).collect()
 }
 
-/// Where cases and recordings are.
+/// The folder of cases and recordings.
 pub fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/conformance"))
 }

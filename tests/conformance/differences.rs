@@ -1,28 +1,27 @@
-//! Where pushrelay is not as Pushgateway, and why: `differences.toml`, which the cases in question and the
-//! documentation are checked against. What pushrelay does in these cases is recorded too, from itself, in
-//! `recordings/ours.json`.
+//! The deliberate differences from Pushgateway, with reasons: `differences.toml`. The cases and the documentation are
+//! checked against it. Pushrelay's own answers in these cases are recorded in `recordings/ours.json`.
 
 use serde::Deserialize;
 
 use crate::case::folder;
 
-/// A way in which pushrelay differs.
+/// A difference from Pushgateway.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Difference {
-    /// What it is about; a heading of the documentation.
+    /// The subject; a heading of the documentation.
     pub title: String,
-    /// What Pushgateway does.
+    /// Pushgateway's behaviour.
     pub pushgateway: String,
-    /// What pushrelay does.
+    /// Pushrelay's behaviour.
     pub ours: String,
-    /// Why that is better.
+    /// The reason for the difference.
     pub reason: String,
     /// The cases that show it, as `suite/case`.
     pub cases: Vec<String>,
 }
 
-/// All of them.
+/// All differences.
 pub fn differences() -> Vec<Difference> {
     #[derive(Deserialize)]
     #[serde(deny_unknown_fields)]

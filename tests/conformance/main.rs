@@ -1,15 +1,16 @@
-//! Conformance with Pushgateway: every case was recorded from a real one, and an edge and a hub must answer it alike.
+//! Conformance with Pushgateway: every case is recorded from a real one, and an edge and a hub must give the same
+//! answers.
 //!
-//! To record anew, from the binary on the path or another one, or (suites without flags) from any server that runs with
-//! `--web.enable-admin-api`:
+//! To record again, from the binary on the path or another one, or (suites without flags) from any server that runs
+//! with `--web.enable-admin-api`:
 //!
 //! ```text
 //! PUSHGATEWAY_BIN=/path/to/pushgateway cargo test --test conformance -- --ignored record_pushgateway
 //! PUSHGATEWAY=127.0.0.1:9091           cargo test --test conformance -- --ignored record_pushgateway
 //! ```
 //!
-//! Cases in which pushrelay is meant to differ stand in `differences.toml` with the reason, and
-//! `cargo test --test conformance -- --ignored record_the_differences` records what it does in them.
+//! `differences.toml` lists the cases in which pushrelay differs on purpose, with the reason. `cargo test --test
+//! conformance -- --ignored record_the_differences` records pushrelay's answers in these cases.
 
 mod case;
 mod differences;
@@ -37,13 +38,13 @@ use support::node::Role;
 /// A random sequence by its seed.
 type Generator = fn(u64) -> Case;
 
-/// The names under which random sequences are recorded, and what makes them; how many of each are recorded, and how
-/// many run where a Pushgateway is installed.
+/// The suites of random sequences, with their generators; the number of seeds that are recorded for each, and the
+/// number that run if a Pushgateway is installed.
 const RANDOM: [(&str, Generator); 2] = [("random", random::case), ("random-text", random_text::case)];
 const SEEDS_RECORDED: u64 = 100;
 const SEEDS_LIVE: u64 = 300;
 
-/// What pushrelay does where it differs.
+/// The recording of pushrelay's answers in the cases that differ.
 const OURS: &str = "ours";
 
 /// All cases, random ones included, by suite.
@@ -56,12 +57,12 @@ fn all_suites() -> Vec<Suite> {
     suites().into_iter().chain(random).collect()
 }
 
-/// The cases of which a difference is known.
+/// The cases with a known difference.
 fn differing() -> BTreeSet<String> {
     differences().into_iter().flat_map(|difference| difference.cases).collect()
 }
 
-/// Runs a suite and gives what came out other than it was recorded.
+/// Runs a suite and lists the cases whose outcome differs from the recording.
 fn replay(server: &Server, suite: &Suite, differing: &BTreeSet<String>) -> Vec<String> {
     let (theirs, ours) = (Recording::read(&suite.name), Recording::read(OURS));
     let mut failures = Vec::new();
@@ -69,7 +70,8 @@ fn replay(server: &Server, suite: &Suite, differing: &BTreeSet<String>) -> Vec<S
         let id = format!("{}/{name}", suite.name);
         let recorded = if differing.contains(&id) { ours.cases.get(&id) } else { theirs.cases.get(name) };
         let outcome = server.run(case);
-        // Where we do better than Pushgateway, the page must be right; elsewhere, it must be the same.
+        // If pushrelay differs on purpose, the text page must at least be valid; otherwise the outcome must be the
+        // same.
         let mut found = if differing.contains(&id) { repeated_series(&outcome) } else { Vec::new() };
         match recorded {
             Some(recorded) => found.extend(recorded.differences(case, &outcome)),
@@ -99,10 +101,10 @@ fn replay_on(role: Role) {
     assert!(failures.is_empty(), "{} of {count} cases differ:\n{}", failures.len(), failures.join("\n"));
 }
 
-/// Says that a comparison with a live Pushgateway is left out, which no machine that lacks one can be blamed for: Debian's
-/// stable releases have older ones.
+/// Reports that a comparison with a live Pushgateway is skipped. It is no failure, because Debian's stable releases
+/// have older versions only.
 fn skip_without_pushgateway(what: &str, reason: &str) {
-    // Straight to the descriptor: the test harness captures what goes through `eprintln!`.
+    // Written to the descriptor, because the test harness captures `eprintln!`.
     let line = format!("\nSKIPPED: {what}: {reason}\n");
     std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
 }
@@ -134,7 +136,7 @@ fn random_requests_are_answered_as_by_pushgateway() {
     for (seed, (name, generator)) in seeded {
         let case = generator(seed);
         let expected = theirs.server(&suite).run(&case);
-        // A dropped connection is nothing to do as well: see "Text that makes Pushgateway drop the connection".
+        // A dropped connection is a known difference: see "Text that makes Pushgateway drop the connection".
         if expected["steps"].as_array().unwrap().iter().any(|step| step["status"] == 0) {
             continue;
         }
@@ -154,7 +156,7 @@ fn pushgateway_still_answers_as_recorded() {
     let differing = differing();
     let mut failures = Vec::new();
     for mut suite in all_suites() {
-        // Some of the differences are that Pushgateway does one thing now and another then.
+        // In some of these cases Pushgateway's answer is random.
         suite.cases.retain(|name, _| !differing.contains(&format!("{}/{name}", suite.name)));
         let Some(theirs) = Theirs::start(&binary, &suite) else { continue };
         failures.extend(replay(&theirs.server(&suite), &suite, &differing));
@@ -184,7 +186,7 @@ fn cases_and_recordings_belong_together() {
 fn the_documentation_lists_every_difference() {
     let file = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference/pushgateway-compatibility.md");
     let page = std::fs::read_to_string(file).unwrap();
-    // As one line a paragraph, since the page is wrapped.
+    // The page is wrapped, so white space is normalized.
     let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
     for difference in differences() {
         let heading = format!("### {}", difference.title);

@@ -1,8 +1,8 @@
-//! The protobuf messages of `io.prometheus.client`, with a readable face: cases write them in TOML, recordings hold them in
-//! JSON. Of the tests' own making, so that a mistake in the program's structs is not repeated here.
+//! The protobuf messages of `io.prometheus.client` in readable form: TOML in cases, JSON in recordings. They are
+//! defined independently of the program's structs, so that a mistake there is not repeated here.
 //!
-//! In both faces a label is `["name", "value"]`, a type is its name, and whatever is absent is left out. Floats are strings
-//! in recordings, since JSON knows neither NaN nor infinities.
+//! In both forms a label is `["name", "value"]`, a type is its name, and absent fields are left out. Floats are strings
+//! in recordings, since JSON has neither NaN nor infinities.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -33,7 +33,7 @@ pub enum MetricType {
     GaugeHistogram = 5,
 }
 
-/// The types under their names, in the order of their numbers.
+/// The names of the types, in the order of their numbers.
 const TYPE_NAMES: &[&str] = &["COUNTER", "GAUGE", "SUMMARY", "UNTYPED", "HISTOGRAM", "GAUGE_HISTOGRAM"];
 
 impl MetricType {
@@ -204,7 +204,7 @@ pub struct Timestamp {
     pub nanos: i32,
 }
 
-/// The families as Pushgateway takes them: each behind its length as a varint.
+/// The families in delimited protobuf: each after its length as a varint.
 pub fn delimited(families: &[MetricFamily]) -> Vec<u8> {
     families.iter().flat_map(prost::Message::encode_length_delimited_to_vec).collect()
 }

@@ -1,8 +1,8 @@
-//! What came of a case: the answer to each step, and then everything that was pushed, as text, as protobuf and as JSON of
-//! the query API; reduced to what two right servers must agree on.
+//! The outcome of a case: the answer to each step, then all pushed metrics as text, as protobuf, and as JSON of the
+//! query API. Everything on which two correct servers may differ is removed.
 //!
-//! Left out are the server's own metrics (a pushed series has the labels `job` and `instance`, an own one has not) and the
-//! order of families, series and groups. The times of pushes become `T`, unless they are 0.
+//! That is: the server's own metrics (they lack the labels `job` and `instance`), and the order of families, series and
+//! groups. The times of pushes become `T`, unless they are 0.
 
 use std::net::SocketAddr;
 
@@ -14,7 +14,7 @@ use crate::metrics::{Metric, MetricFamily, undelimited};
 use crate::support::eventually;
 use crate::wire::{Reply, get, send};
 
-/// The job of a push that tells when everything before it was done.
+/// The job of a push that shows when everything before it is done.
 const FENCE_JOB: &str = "conformance-fence";
 
 /// The headers that clients may rely on.
@@ -50,7 +50,7 @@ impl Server {
         Server { address, prefix, telemetry_path, answers_early }
     }
 
-    /// Wipes the server, makes the requests of the case, and looks at the result.
+    /// Wipes the server, makes the requests of the case, and reads the outcome.
     pub fn run(&self, case: &Case) -> Value {
         self.wipe();
         let answers: Vec<Value> = case.steps.iter().map(|step| self.answer(step)).collect();
@@ -76,7 +76,8 @@ impl Server {
         eventually("the server is wiped", || (self.groups()? == 0).then_some(()));
     }
 
-    /// Waits until all that was asked for is done. Writes are done in turn, so a last one is visible after all others.
+    /// Waits until all requests are carried out. Writes are done in order, so a last one becomes visible after all
+    /// others.
     fn fence(&self) {
         let step = Step::new(&format!("POST {}/metrics/job/{FENCE_JOB}", self.prefix), Some("fence 1\n".into()), None);
         send(self.address, &step).unwrap();
@@ -106,7 +107,7 @@ impl Server {
         if method == "GET" && reply.status == 200 {
             answer.insert("page".to_owned(), self.page(path, &reply));
         } else if reply.status == 400 {
-            // For whom records or compares to read: how a server puts it is its own affair.
+            // Kept for the reader; the wording of messages is not compared.
             answer.insert("message".to_owned(), json!(reply.text()));
         } else if !reply.body.is_empty() {
             answer.insert("body".to_owned(), json!(reply.text()));
@@ -114,7 +115,7 @@ impl Server {
         Value::Object(answer)
     }
 
-    /// What a GET showed.
+    /// The outcome of a GET.
     fn page(&self, path: &str, reply: &Reply) -> Value {
         let body = decoded(reply);
         let content_type = reply.header("content-type").unwrap_or_default();
@@ -122,7 +123,7 @@ impl Server {
             "text/plain" if content_type.contains("version=") => return pushed_text(&String::from_utf8_lossy(&body)),
             "application/vnd.google.protobuf" if content_type.contains("delimited") => return pushed_protobuf(&body),
             "application/vnd.google.protobuf" => return Value::Null,
-            // Pages for people may change their words and looks.
+            // The web pages may differ.
             "text/html" => return json!("a page"),
             _ => {}
         }
@@ -160,7 +161,7 @@ fn decoded(reply: &Reply) -> Vec<u8> {
     body
 }
 
-/// The lines of pushed series as they stand, behind the HELP and TYPE of their family; sorted by family, then by line.
+/// The lines of pushed series, after the HELP and TYPE of their family; sorted by family, then by line.
 fn pushed_text(page: &str) -> Value {
     let mut families: Vec<(String, Vec<String>, Vec<String>)> = Vec::new();
     for line in page.split('\n').filter(|line| !line.is_empty()) {
@@ -241,7 +242,7 @@ fn pushed_query(page: &[u8]) -> Value {
     groups.retain(|group| group["labels"]["job"] != FENCE_JOB);
     for (name, family) in groups.iter_mut().filter_map(Value::as_object_mut).flatten() {
         let time = TIMES.contains(&name.as_str());
-        // Unless it is what the group's labels are: those may have any name.
+        // The group's labels are left unchanged: those may have any name.
         let Some(family) = family.as_object_mut().filter(|family| family.contains_key("metrics")) else { continue };
         if family.get("time_stamp").is_some_and(Value::is_string) {
             family.insert("time_stamp".to_owned(), json!("T"));
@@ -256,7 +257,7 @@ fn pushed_query(page: &[u8]) -> Value {
     page
 }
 
-/// The keys of a document down to a depth; of what lies deeper, only the kind.
+/// The keys of a document down to a depth; below it, only the types.
 fn shape(value: &Value, depth: usize) -> Value {
     match value {
         Value::Object(fields) if depth > 0 => {

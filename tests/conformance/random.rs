@@ -1,8 +1,8 @@
-//! Random request sequences: pushes, in text and protobuf, valid and spoilt, and deletes, on few groups and few names,
-//! so that they meet. The same seed gives the same sequence everywhere and always.
+//! Random request sequences: pushes in text and protobuf, valid and invalid, and deletes. There are few groups and few
+//! names, so that they collide. A seed always gives the same sequence.
 //!
-//! HELP never occurs, and no family without metrics: where groups disagree about the help, or about the type of an
-//! empty family, Pushgateway goes by chance.
+//! There is neither HELP nor a family without metrics: if groups disagree about the help, or about the type of an empty
+//! family, Pushgateway's answer is random.
 
 use crate::case::{Case, Step};
 use crate::metrics::{
@@ -26,7 +26,7 @@ const NAMES: &[&str] = &["m", "n", "h", "s", "h_count", "s_sum", "m_total"];
 const LABELS: &[(&str, &str)] =
     &[("k", "v"), ("k", "w"), ("instance", "x"), ("instance", "y"), ("job", "z"), ("l", ""), ("l", "a\\b\"c\nd é")];
 const VALUES: &[f64] = &[0.0, 1.0, -1.0, 0.1, 1e21, 1.5e-9, 123456789.0, 3.0, f64::INFINITY, f64::NAN];
-/// What a spoilt text has in a wrong place.
+/// The invalid characters that are inserted into a text.
 const SPOILERS: &[u8] = b" \t\n{}\"=,#\\_:.+-eE0aX";
 
 /// The sequence of a seed.

@@ -1,9 +1,9 @@
-//! Random text: lines put together from what the grammar has, each part odd now and then: blanks where they may be and
-//! where they may not, quotes, escapes, numbers in every spelling, parts of summaries and histograms that are missing,
-//! unordered or there twice.
+//! Random text: lines are joined from the parts of the grammar, and now and then a part is unusual: allowed and
+//! forbidden blanks, quotes, escapes, numbers in every spelling, parts of summaries and histograms that are missing,
+//! unordered or repeated.
 //!
-//! No line begins with a brace, and no type is a gauge histogram: there pushrelay differs on purpose, or Pushgateway
-//! goes by chance. No line has a HELP text, for the same reason.
+//! No line begins with a brace, no type is a gauge histogram, and no line has a HELP text: there pushrelay differs on
+//! purpose, or Pushgateway's answer is random.
 
 use crate::case::{Case, Step};
 use crate::random::Random;
@@ -118,7 +118,7 @@ pub fn case(seed: u64) -> Case {
 
 struct Writer {
     random: Random,
-    /// One part in so many is odd.
+    /// One part in so many is unusual.
     odds: u64,
 }
 
@@ -146,7 +146,7 @@ impl Writer {
         self.random.one_in(self.odds)
     }
 
-    /// One of the usual ones, or an odd one.
+    /// One of the usual ones, or an unusual one.
     fn part(&mut self, usual: &[&'static str], odd: &[&'static str]) -> &'static str {
         if self.is_odd() { self.random.pick(odd) } else { self.random.pick(usual) }
     }
@@ -155,7 +155,7 @@ impl Writer {
         self.part(BLANKS, ODD_BLANKS)
     }
 
-    /// Blanks where there need not be any.
+    /// Optional blanks.
     fn space(&mut self) -> &'static str {
         if self.random.one_in(5) { self.blanks() } else { "" }
     }

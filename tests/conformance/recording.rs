@@ -1,5 +1,5 @@
-//! Recordings: what came of each case, with whom, in `recordings/SUITE.json`; a line for each of the four views of a case,
-//! so that a change of one shows as one line.
+//! Recordings: the outcome of each case, and the recorded server, in `recordings/SUITE.json`. Each of the four views of
+//! a case has one line, so that a change of one view is a diff of one line.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -23,9 +23,9 @@ pub struct Recording {
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recorded {
-    /// Tells whether the case has changed since.
+    /// A hash that shows whether the case has changed since.
     pub digest: String,
-    /// What came of it.
+    /// The outcome.
     pub outcome: Value,
 }
 
@@ -64,7 +64,7 @@ impl Recorded {
         Recorded { digest: digest(case), outcome }
     }
 
-    /// Where `outcome` is another than this; empty if they agree.
+    /// The differences between `outcome` and this recording; empty if they agree.
     pub fn differences(&self, case: &Case, outcome: &Value) -> Vec<String> {
         if self.digest != digest(case) {
             return vec!["the case has changed since it was recorded: record it again".to_owned()];
@@ -77,7 +77,7 @@ impl Recorded {
     }
 }
 
-/// Says where two outcomes differ, as deep as they can be followed side by side. Messages are not compared.
+/// Lists where two outcomes differ, as deep as their structures agree. Messages are not compared.
 fn compare(place: &str, expected: &Value, seen: &Value, found: &mut Vec<String>) {
     match (expected, seen) {
         (Value::Object(a), Value::Object(b)) => {
@@ -97,7 +97,7 @@ fn compare(place: &str, expected: &Value, seen: &Value, found: &mut Vec<String>)
     }
 }
 
-/// FNV-1a of the case as it is written, before compression: another version of a compressor makes no other case.
+/// FNV-1a of the case before compression, so that another version of a compressor does not change it.
 fn digest(case: &Case) -> String {
     let add = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     format!("{:016x}", format!("{case:?}").bytes().fold(0xcbf2_9ce4_8422_2325, add))

@@ -1,4 +1,4 @@
-//! What the cases run against: nodes of ours, and a Pushgateway where one is at hand.
+//! The servers of the cases: pushrelay nodes, and a Pushgateway if one is installed.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ const VERSION: &str = "1.11.";
 /// An edge with its hub, or a hub alone, started with the flags of a suite.
 pub struct Ours {
     node: Node,
-    /// Where an edge sends to.
+    /// The hub of an edge.
     _hub: Option<Node>,
     _site: Site,
 }
@@ -38,21 +38,21 @@ impl Ours {
         Ours { node, _hub: Some(hub), _site: site }
     }
 
-    /// It as what cases run against.
+    /// The server as cases use it.
     pub fn server(&self, suite: &Suite) -> Server {
         Server::new(self.node.web(), suite)
     }
 }
 
-/// A Pushgateway: a process of ours, or one that was there.
+/// A Pushgateway: a process started here, or one that runs already.
 pub struct Theirs {
     address: SocketAddr,
     _process: Option<Process>,
 }
 
 impl Theirs {
-    /// Starts the one that [`pushgateway`] found with the flags of a suite. With `PUSHGATEWAY=ADDRESS`, takes that one; then
-    /// `None` for suites that need flags.
+    /// Starts the one that [`pushgateway`] found with the flags of a suite. With `PUSHGATEWAY=ADDRESS`, takes that one;
+    /// then `None` for suites that need flags.
     pub fn start(binary: &PathBuf, suite: &Suite) -> Option<Theirs> {
         if let Ok(address) = std::env::var("PUSHGATEWAY") {
             let address = address.parse().expect("PUSHGATEWAY is an address, as 127.0.0.1:9091");
@@ -69,14 +69,14 @@ impl Theirs {
         Some(Theirs { address, _process: Some(process) })
     }
 
-    /// It as what cases run against.
+    /// The server as cases use it.
     pub fn server(&self, suite: &Suite) -> Server {
         Server::new(self.address, suite)
     }
 }
 
-/// The binary named by `PUSHGATEWAY_BIN`, or else the first `pushgateway` of the path, if it is of the recorded version;
-/// or why there is none.
+/// The binary named by `PUSHGATEWAY_BIN`, or else the first `pushgateway` of the path, if it is of the recorded
+/// version; or why there is none.
 pub fn pushgateway() -> Result<PathBuf, String> {
     if std::env::var_os("PUSHGATEWAY").is_some() {
         return Ok(PathBuf::new());

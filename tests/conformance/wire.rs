@@ -1,5 +1,5 @@
-//! HTTP/1 by hand, one request a connection, so that targets and bodies arrive exactly as the cases write them and a
-//! connection that is dropped without an answer can be told from one that was refused.
+//! HTTP/1 by hand, one request per connection. So targets and bodies arrive exactly as in the cases, and a connection
+//! that is dropped without an answer can be distinguished from a refused one.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -38,7 +38,7 @@ pub fn send(server: SocketAddr, step: &Step) -> io::Result<Reply> {
     let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
     stream.set_read_timeout(Some(TIMEOUT))?;
     stream.set_write_timeout(Some(TIMEOUT))?;
-    // A server may answer and close before it has read everything; what it answered still counts.
+    // A server may answer and close before it has read the whole request; its answer counts.
     let _ = stream.write_all(&request(server, step));
     let mut bytes = Vec::new();
     let _ = stream.read_to_end(&mut bytes);

@@ -1,5 +1,5 @@
-//! What is fuzzed (`fuzz/`), run here as any test is: over the committed corpora, over inputs made of them, and over bytes
-//! of chance. A finding of the fuzzer becomes a file of the corpus, and so a case of this test.
+//! Runs the fuzz targets (`fuzz/`) as tests: over the committed corpora, over inputs derived from them, and over random
+//! bytes. A finding of the fuzzer becomes a file of the corpus, and so a case of this test.
 
 #[path = "../../fuzz/src/lib.rs"]
 mod targets;
@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
-/// Fewer would say that the files were not found.
+/// A lower count means that the files were not found.
 const INPUTS_MIN: usize = 10;
 
 fn folder(target: &str) -> PathBuf {
@@ -29,7 +29,7 @@ fn corpus(target: &str) -> Vec<(String, Vec<u8>)> {
     inputs
 }
 
-/// The whole corpus of a target; then its inputs cut, changed and put together; then bytes of chance.
+/// Runs the whole corpus of a target, then its inputs cut, changed and joined, then random bytes.
 fn cursors(target: &str) {
     let (_, run) = targets::TARGETS.into_iter().find(|(name, _)| *name == target).unwrap();
     let inputs = corpus(target);
@@ -51,7 +51,7 @@ fn cursors(target: &str) {
         },
     );
     let any = prop_oneof![3 => made, 1 => proptest::collection::vec(any::<u8>(), 0..300)];
-    // More for a long run on a machine without libFuzzer.
+    // A larger number makes a long run, on a machine without libFuzzer.
     let cases = std::env::var("PUSHRELAY_CORPORA_CASES").map_or(200, |text| text.parse().expect("a number of cases"));
     let config = Config { cases, failure_persistence: None, ..Config::default() };
     TestRunner::new(config)

@@ -1,5 +1,5 @@
-//! Inputs that only the program itself can make: `cargo test --test corpora -- --ignored` writes them anew when a format
-//! changes.
+//! Corpus inputs that only the program itself can encode. After a change of a format, `cargo test --test corpora --
+//! --ignored` writes them again.
 
 use std::sync::Arc;
 
@@ -33,7 +33,7 @@ fn families(body: &[u8]) -> Option<Vec<Family>> {
     (!families.is_empty()).then_some(families)
 }
 
-/// The text corpus as far as it is valid.
+/// The valid inputs of the text corpus, as protobuf.
 fn bodies() -> Vec<(String, Vec<Family>)> {
     let name = |path: &str| path.rsplit('/').next().unwrap().to_owned();
     corpus("text").into_iter().filter_map(|(path, input)| Some((name(&path), families(&input[1..])?))).collect()
@@ -122,7 +122,7 @@ fn conversation(name: &str, messages: &[Message]) {
     write("wire", name, &input);
 }
 
-/// Real logs and checkpoints, taken apart into the frames that the target puts together again.
+/// Real logs and checkpoints, split into the frames that the target joins again.
 fn store_files() {
     for (number, (name, families)) in bodies().into_iter().enumerate().take(16) {
         let disk = SimulatedDisk::new(1);

@@ -1,6 +1,6 @@
-//! Chromium, driven over WebDriver by `chromedriver`: what a person with a keyboard sees and does.
+//! Chromium, driven over WebDriver by `chromedriver`, with the actions of a person with mouse and keyboard.
 //!
-//! One browser at a time, however many tests run side by side: each takes hundreds of megabytes.
+//! One browser at a time, even if tests run in parallel: each takes hundreds of megabytes.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
@@ -14,7 +14,7 @@ use crate::support::{Folder, Process, eventually, http, skip};
 
 static TURN: Mutex<()> = Mutex::new(());
 
-/// Keys that are no characters, as WebDriver writes them.
+/// WebDriver's codes of keys that are not characters.
 pub mod key {
     pub const TAB: &str = "\u{e004}";
     pub const ENTER: &str = "\u{e007}";
@@ -32,7 +32,7 @@ pub struct Browser {
 }
 
 impl Browser {
-    /// Starts one. `None`, said loudly, where there is no Chromium.
+    /// Starts a browser. Without Chromium it prints that the test is skipped, and returns `None`.
     pub fn start() -> Option<Browser> {
         let missing = |tool: &&&str| !Path::new("/usr/bin").join(tool).exists();
         if let Some(tool) = ["chromium", "chromedriver"].iter().find(missing) {
@@ -90,7 +90,7 @@ impl Browser {
         self.command("url", json!({"url": format!("http://{web}{path}")}));
     }
 
-    /// What a script returns.
+    /// The result of a script.
     pub fn ask(&self, script: &str) -> Value {
         self.command("execute/sync", json!({"script": format!("return ({script})"), "args": []}))
     }
@@ -103,7 +103,7 @@ impl Browser {
         });
     }
 
-    /// The text of the first element that the selector finds, as it is seen.
+    /// The visible text of the first element that the selector finds.
     pub fn text(&self, selector: &str) -> String {
         let text = self.ask(&format!("document.querySelector({})?.innerText", json!(selector)));
         text.as_str().unwrap_or_else(|| panic!("there is no {selector}")).to_owned()
@@ -121,7 +121,7 @@ impl Browser {
         self.command(&format!("element/{id}/click"), json!({}));
     }
 
-    /// Presses and lets go of a key for each character.
+    /// Presses and releases a key for each character.
     pub fn press(&self, keys: &str) {
         let strokes = keys
             .chars()
@@ -130,14 +130,14 @@ impl Browser {
         self.command("actions", json!({"actions": [actions]}));
     }
 
-    /// Presents pages as for a person who wants that colour scheme: `light` or `dark`.
+    /// Selects the preferred colour scheme: `light` or `dark`.
     pub fn prefer(&self, scheme: &str) {
         let features = json!([{"name": "prefers-color-scheme", "value": scheme}]);
         self.chromium("Emulation.setEmulatedMedia", json!({"features": features}));
     }
 
-    /// Asserts that nothing went wrong on the pages so far: no message in the console (as of a blocked script), no dialog
-    /// of a script, and no request to anywhere but the page's own origin.
+    /// Asserts that the pages so far caused no message in the console (a blocked script, for example), no dialog of a
+    /// script, and no request to another origin.
     pub fn nothing_happened(&self) {
         let dialog = self.send("GET", &format!("/session/{}/alert/text", self.session), &Value::Null);
         assert!(dialog.as_ref().is_err_and(|error| error.contains("no such alert")), "{dialog:?}");
@@ -148,7 +148,7 @@ impl Browser {
         assert_eq!(self.ask(foreign), json!([]));
     }
 
-    /// Saves what is seen as `target/tmp/pages/NAME.png`, for people who work on the pages.
+    /// Saves a screenshot as `target/tmp/pages/NAME.png`, for work on the pages.
     pub fn photograph(&self, name: &str) {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("pages");
         std::fs::create_dir_all(&folder).unwrap();
@@ -160,13 +160,13 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Chromium goes with its session; the driver is killed after that.
+        // Chromium ends with its session; the driver is killed after that.
         let _ = self.send("DELETE", &format!("/session/{}", self.session), &Value::Null);
         self.driver.kill();
     }
 }
 
-/// A driver and its port. `None` if the port that it was given for one protocol is taken in the other, as can happen.
+/// A driver and its port. `None` if the port is free for one IP version but used for the other.
 fn driver() -> Option<(Process, u16)> {
     let mut driver = Process::spawn(Command::new("/usr/bin/chromedriver").arg("--port=0"));
     let port = eventually("chromedriver says its port, or ends", || {
@@ -179,8 +179,8 @@ fn driver() -> Option<(Process, u16)> {
     Some((driver, port?))
 }
 
-/// A request and the body of its answer. The driver keeps connections open whatever it is asked, so the answer ends where
-/// its length says.
+/// A request and the body of its answer. The driver always keeps connections open, so the answer's end is known by its
+/// length.
 fn exchange(driver: SocketAddr, method: &str, path: &str, body: &str) -> io::Result<(bool, Vec<u8>)> {
     let mut stream = http::connect(driver)?;
     let length = body.len();
@@ -204,7 +204,7 @@ fn exchange(driver: SocketAddr, method: &str, path: &str, body: &str) -> io::Res
     Ok((status.contains(" 200 "), body))
 }
 
-/// Undoes base64.
+/// Decodes base64.
 fn decoded(text: &str) -> Vec<u8> {
     let digit = |byte: u8| match byte {
         b'A'..=b'Z' => u32::from(byte - b'A'),

@@ -1,4 +1,4 @@
-//! What a pusher writes into labels, values and help must stay text, whatever it looks like.
+//! Labels, values and help that look like HTML or scripts must stay text on the pages.
 
 use serde_json::json;
 
@@ -61,7 +61,7 @@ fn what_is_pushed_does_nothing() {
         "Array.from(document.links, (link) => link.href).filter((href) => !href.startsWith(location.origin + '/'))";
     browser.open(node.web(), "/");
     assert_eq!(browser.ask(links), json!([]));
-    // Asking whether to delete shows the labels, too; and what is deleted is that group.
+    // The dialog shows the labels too, and deletes exactly that group.
     for left in (0..groups).rev() {
         browser.click(".group > button");
         check(&browser, left + 1);
@@ -71,7 +71,7 @@ fn what_is_pushed_does_nothing() {
     browser.nothing_happened();
 }
 
-/// Nothing was injected, and nothing that was pushed reaches out of its row.
+/// No element was injected, and no pushed text extends beyond its row.
 fn check(browser: &Browser, groups: u64) {
     browser.nothing_happened();
     let injected = "#injected, main script, main style, main img, dialog img, dialog script, svg:not(.meter), iframe";

@@ -1,11 +1,11 @@
-//! What can be seen: contrast in light and dark, and pages that fit narrow windows.
+//! The look of the pages: contrast in light and dark, and pages that fit narrow windows.
 
 use serde_json::{Value, json};
 
 use crate::support::Folder;
 use crate::{ADMIN, Browser, edge, fill};
 
-/// Texts whose colour is too close to what they stand on (WCAG 2 asks for 4.5:1), each with its ratio.
+/// Texts whose contrast to their background is below 4.5:1 (WCAG 2), each with its ratio.
 const TOO_FAINT: &str = r"(() => {
   const channels = (color) => color.match(/[\d.]+/g).map(Number);
   const light = (rgb) => {

@@ -16,7 +16,7 @@ use serde_json::json;
 use support::node::Role;
 use support::{Folder, Node, Site, eventually, http};
 
-/// An edge without hub or disk, running, with these flags.
+/// A running edge with these flags, without hub and disk.
 fn edge(folder: &Folder, flags: &[&str]) -> Node {
     let config = "[web]\nlisten_address = [\"127.0.0.1:0\"]\n[storage]\npath = \"\"\n";
     let mut node = Node::new(Role::Edge, folder.path(), "edge", config).flags(flags);
@@ -26,7 +26,7 @@ fn edge(folder: &Folder, flags: &[&str]) -> Node {
 
 const ADMIN: &[&str] = &["--web.enable-admin-api"];
 
-/// Metrics of every kind in a few groups.
+/// Pushes metrics of every type to a few groups.
 fn fill(node: &Node) {
     let body = "# HELP backup_bytes How much was written.\n# TYPE backup_bytes gauge\nbackup_bytes{disk=\"sda\"} 1.5e9\n\
                 # TYPE backup_seconds histogram\nbackup_seconds_bucket{le=\"1\"} 2\nbackup_seconds_bucket{le=\"10\"} 8\n\
@@ -132,7 +132,7 @@ fn deleting_asks_first() {
     browser.nothing_happened();
 }
 
-/// A dialog tells that it was closed when the next one may already be open.
+/// The `close` event of a dialog may arrive after the next question is open.
 #[test]
 fn a_question_is_not_answered_by_the_last_one() {
     let Some(browser) = Browser::start() else { return };
@@ -282,7 +282,7 @@ fn ten_thousand_groups_are_a_page_of_a_hundred() {
     browser.nothing_happened();
 }
 
-/// Pushes as many groups, over one connection.
+/// Pushes that many groups over one connection.
 fn push_many(node: &Node, groups: usize) {
     let mut stream = http::connect(node.web()).unwrap();
     let mut sender = stream.try_clone().unwrap();

@@ -1,4 +1,4 @@
-//! A native histogram as a client library pushes it, written by hand.
+//! A native histogram as a client library pushes it, encoded by hand.
 
 /// `latency_native`: 2 observations within ±0.001, 1 in (0.5, 1], 4 in (1, 2], 3 in (4, 8], and an exemplar.
 pub fn histogram() -> Vec<u8> {

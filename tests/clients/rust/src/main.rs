@@ -1,6 +1,6 @@
-//! Pushes to the gateway given as the only argument with the `prometheus` crate, as tests/clients/main.rs expects. The crate
-//! refuses slashes, writes an empty value as an empty path segment, which no Pushgateway takes, and cannot delete: none of
-//! these is tried.
+//! Pushes to the gateway given as the only argument with the `prometheus` crate, as tests/clients/main.rs expects. The
+//! crate refuses slashes, encodes an empty value as an empty path segment, which Pushgateway does not accept, and
+//! cannot delete. So none of these is used.
 
 use std::collections::HashMap;
 
@@ -16,7 +16,7 @@ fn registry(gauges: &[(&str, f64)]) -> Registry {
     registry
 }
 
-/// What the gateway asks for, if it asks for anything; its authority is in `SSL_CERT_FILE`.
+/// The user name and password, if the gateway needs them. The CA is in `SSL_CERT_FILE`.
 fn secrets() -> Option<BasicAuthentication> {
     let [username, password] = ["PUSH_USER", "PUSH_PASSWORD"].map(|name| std::env::var(name).ok());
     Some(BasicAuthentication { username: username?, password: password? })
