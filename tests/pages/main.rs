@@ -248,11 +248,11 @@ fn a_hub_shows_its_edges_and_what_it_holds_back() {
     browser.open(edge.web(), "/");
     assert!(browser.text("section[aria-labelledby=hubs]").contains("connected"));
     drop(edge);
-    let away = || {
+    let disconnected = || {
         browser.open(hub.web(), "/");
-        browser.text("section[aria-labelledby=edges]").contains("1 away").then_some(())
+        browser.text("section[aria-labelledby=edges]").contains("1 disconnected").then_some(())
     };
-    eventually("the edge is away", away);
+    eventually("the edge is disconnected", disconnected);
     browser.nothing_happened();
 }
 

@@ -308,7 +308,7 @@ mod tests {
             family.series(&[("x", &value)], &ValueLayout::Single, &[0.0], Some(&raw_metric));
         }
         let page = shown(&entry(family.finish().unwrap()));
-        assert!(page.contains("For example") && page.contains("more series"));
+        assert!(page.contains("Exemplar") && page.contains("more series"));
         assert!(page.len() < PAGE_BYTES_MAX + LAYOUT_BYTES, "{} bytes", page.len());
     }
 }

@@ -101,7 +101,7 @@ impl EdgeRows {
         Self { rows, pager, connected, now_ns }
     }
 
-    pub fn away(&self) -> usize {
+    pub fn disconnected(&self) -> usize {
         self.pager.total - self.connected
     }
 
@@ -182,7 +182,7 @@ mod tests {
         let rows = EdgeRows::new(edges, &Search::default(), 100 * day_ns);
         let names: Vec<&str> = rows.rows.iter().map(|edge| &*edge.name).collect();
         assert_eq!(names, ["c", "b", "a"]);
-        assert_eq!((rows.connected, rows.away()), (2, 1));
+        assert_eq!((rows.connected, rows.disconnected()), (2, 1));
         assert_eq!(rows.expires_in(&rows.rows[1]), "in 3 d");
         assert!(rows.is_worrying(&rows.rows[1]) && !rows.is_worrying(&rows.rows[2]));
     }

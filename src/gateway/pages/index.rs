@@ -87,7 +87,7 @@ impl GroupList {
     }
 
     /// The line above the list: `1 to 100 of 10,000 groups`.
-    fn told(&self) -> String {
+    fn summary(&self) -> String {
         let groups = |count: usize| format!("{} group{}", grouped(count), if count == 1 { "" } else { "s" });
         let found = self.pager.total;
         let range = if self.pager.is_needed() {

@@ -1,5 +1,5 @@
-// The page of groups: searches as one types, shows a group's metrics in place, and deletes after asking. All else works
-// without it.
+// The page of groups: searches while the user types, shows a group's metrics in place, and deletes after a confirmation.
+// Everything else works without this script.
 "use strict";
 
 const root = document.documentElement.dataset.root;
@@ -24,14 +24,14 @@ async function fetched(url, options) {
   return text;
 }
 
-// The server has escaped all that was pushed; a document made of it runs no scripts.
+// The server has escaped all pushed texts, and a parsed document runs no scripts.
 function parsed(html) {
   return new DOMParser().parseFromString(html, "text/html");
 }
 
-// Searching: one request at a time, always for what was last asked.
-let asked = null;
-let asking = null;
+// Search: one request at a time, always for the latest query.
+let pending = null;
+let running = null;
 
 function query() {
   const parameters = new URLSearchParams();
@@ -45,17 +45,17 @@ function query() {
 }
 
 function find(parameters = query()) {
-  asked = parameters;
-  asking ??= answer().finally(() => {
-    asking = null;
+  pending = parameters;
+  running ??= answer().finally(() => {
+    running = null;
   });
-  return asking;
+  return running;
 }
 
 async function answer() {
-  while (asked) {
-    const parameters = asked;
-    asked = null;
+  while (pending) {
+    const parameters = pending;
+    pending = null;
     const address = parameters.size ? "?" + parameters : location.pathname;
     parameters.set("part", "list");
     try {
@@ -75,7 +75,7 @@ form?.addEventListener("submit", (event) => {
   find().then(() => list.querySelector("summary")?.focus());
 });
 
-// Leafing, without loading the whole page again.
+// Page links load only the list.
 list?.addEventListener("click", (event) => {
   const link = event.target.closest(".pager a");
   if (link && !event.ctrlKey && !event.metaKey && !event.shiftKey) {
@@ -84,7 +84,7 @@ list?.addEventListener("click", (event) => {
   }
 });
 
-// A group's metrics are a page of their own; the link to it is there until its content takes its place.
+// A group's metrics are a page of their own. Its content replaces the link to it.
 async function load(group) {
   group.dataset.source ??= group.querySelector(":scope > p > a").href;
   const article = parsed(await fetched(group.dataset.source)).querySelector("article");
@@ -117,8 +117,8 @@ document.addEventListener("keydown", (event) => {
   }
 });
 
-// Asks; Escape and Cancel mean no. The event that tells of a closed dialog comes later than its closing: what was asked
-// before is answered when the next is asked, and an event that finds the dialog open again is of no question.
+// Asks for confirmation; Escape and Cancel mean no. The `close` event of a dialog arrives after it is closed, when the next
+// question may be open. So a new question first answers the one before, and an event that finds the dialog open is ignored.
 let answerQuestion = () => {};
 
 function confirmed(title, text, what) {
@@ -142,7 +142,7 @@ dialog.addEventListener("close", () => {
 async function remove(button) {
   const row = button.closest(".group");
   const labels = (row ?? button.closest("article")).querySelector(".labels").cloneNode(true);
-  if (!(await confirmed("Delete this group?", "All its metrics go. Nothing brings them back.", [labels]))) {
+  if (!(await confirmed("Delete this group?", "This deletes all its metrics. It cannot be undone.", [labels]))) {
     return;
   }
   await fetched(root + "metrics/" + button.dataset.delete, { method: "DELETE" });
@@ -158,8 +158,8 @@ async function remove(button) {
 
 async function wipe() {
   const total = Number(document.getElementById("count").dataset.total);
-  const where = document.getElementById("edges") ? ", here and at the edges that they came from" : "";
-  const text = "All " + total.toLocaleString("en") + " groups go, whatever is searched" + where + ". Nothing brings them back.";
+  const where = document.getElementById("edges") ? ", here and at the edges that sent them" : "";
+  const text = "All " + total.toLocaleString("en") + " groups are deleted, not only those found" + where + ". It cannot be undone.";
   if (await confirmed("Delete all groups?", text, [])) {
     await fetched(root + "api/v1/admin/wipe", { method: "PUT" });
     search.value = "";

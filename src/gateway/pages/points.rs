@@ -53,7 +53,7 @@ impl Extras {
 #[derive(Debug, Default)]
 pub(super) struct DistributionView {
     /// The heading of its rows: `Quantile` or `Range`.
-    pub of: &'static str,
+    pub heading: &'static str,
     pub rows: Vec<DistributionRow>,
     /// The number of rows that are not on the page.
     pub more: usize,
@@ -111,7 +111,7 @@ fn of_values(points: &ValueLayout, values: &[f64]) -> PointsView {
         });
         let rows = rows.take(ROWS_SHOWN_MAX).collect();
         DistributionView {
-            of: "Quantile",
+            heading: "Quantile",
             rows,
             more: bounds.len().saturating_sub(ROWS_SHOWN_MAX),
             ..DistributionView::default()
@@ -168,7 +168,7 @@ fn ranges(buckets: &[CountedRange]) -> DistributionView {
         percent: percent(bucket.count.value()),
     });
     let more = buckets.len().saturating_sub(ROWS_SHOWN_MAX);
-    DistributionView { of: "Range", rows: rows.collect(), more, ..DistributionView::default() }
+    DistributionView { heading: "Range", rows: rows.collect(), more, ..DistributionView::default() }
 }
 
 /// A range in mathematical notation. An infinite bound is never included.
@@ -236,7 +236,7 @@ mod tests {
         let shown = of_native(&native);
         let expected = [("[-1.41421, -1)", "1", "25.0"), ("[-0.001, 0.001]", "4", "100.0"), ("(1, ∞)", "2", "50.0")];
         assert_eq!(rows(&shown), expected);
-        assert_eq!((&*shown.sum, &*shown.count, shown.of), ("-1.5", "7", "Range"));
+        assert_eq!((&*shown.sum, &*shown.count, shown.heading), ("-1.5", "7", "Range"));
     }
 
     #[test]

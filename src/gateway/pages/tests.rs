@@ -105,12 +105,12 @@ fn what_was_pushed_is_text_and_nothing_else() {
 fn a_hundred_thousand_groups_are_a_small_page() {
     let host = |i| labels(&[("job", "batch"), ("instance", &format!("host-{i:05}.example.org:9100"))]);
     let groups: Vec<_> = (0..100_000).map(host).collect();
-    for (query, told) in [
+    for (query, summary) in [
         ("", "1 to 100 of 100,000 groups"),
         ("q=host-0000&from=5", "6 to 10 of 10 groups found, of 100,000"),
         ("from=123456", "99,901 to 100,000 of 100,000 groups"),
     ] {
         let page = index(query, &groups);
-        assert!(page.contains(told) && page.len() < 100 << 10, "{} bytes without {told:?}", page.len());
+        assert!(page.contains(summary) && page.len() < 100 << 10, "{} bytes without {summary:?}", page.len());
     }
 }
