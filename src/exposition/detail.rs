@@ -63,7 +63,7 @@ mod tests {
     use crate::exposition::protobuf::message::{Counter, LabelPair};
 
     #[test]
-    fn exemplars_and_beginnings_are_read() {
+    fn exemplars_and_created_timestamps_are_read() {
         let label = LabelPair { name: Some(b"trace".to_vec()), value: Some(b"x\xff".to_vec()) };
         let exemplar = Exemplar { label: vec![label], value: Some(0.5), timestamp: None };
         let created_timestamp = Some(Timestamp { seconds: 2, nanos: 1 });

@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_escaped_by_values_stays_as_it_is() {
+    fn names_without_a_values_escape_are_returned_unchanged() {
         for name in ["a_2e_b", "U__a_2e", "U__a_", "U__a_xy_", "U__a_d800_", "U__a_10ffff_", "U__a_+2_", "U_a"] {
             assert_eq!(unescape_values(name), name);
         }

@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn spans_that_promise_too_much_end_with_the_counts() {
+    fn spans_longer_than_the_counts_end_with_the_counts() {
         let span = BucketSpan { offset: Some(i32::MAX), length: Some(u32::MAX) };
         let histogram = Histogram { positive_span: vec![span; 3], positive_delta: vec![1], ..Histogram::default() };
         assert_eq!(Native::of(&histogram).unwrap().buckets.len(), 1);

@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn series_that_become_one_are_refused() {
+    fn series_that_become_equal_are_refused() {
         let equal = series(&[&[("job", "x")], &[("job", "y")]], &[("job", "a")]);
         assert!(matches!(equal, Err(PushRefusal::DuplicateSeries(_))));
         let unlike: &[&[_]] = &[&[("x", "1"), ("y", "2")], &[("y", "2"), ("x", "1")]];
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn labels_that_cannot_be_are_refused() {
+    fn invalid_labels_are_refused() {
         assert!(matches!(series(&[&[("a", "1"), ("a", "2")]], &[("a", "3")]), Err(PushRefusal::DuplicateLabel { .. })));
         assert!(matches!(series(&[&[], &[("__a", "1")]], &[]), Err(PushRefusal::LabelName { .. })));
         let summary = raw(MetricType::Summary, &[&[("quantile", "1")]]).family(&LabelSet::default());

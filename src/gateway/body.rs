@@ -148,11 +148,11 @@ impl BodyReader {
         headers: Headers<'_>,
         plain: &[u8],
         target: &LabelSet,
-        held: Option<&Group>,
+        current: Option<&Group>,
     ) -> Result<Vec<Family>, PushError> {
         let is_protobuf = is_delimited_protobuf(headers.content_type);
-        if let Some(held) = held.filter(|held| !is_protobuf && held.is_live())
-            && let Some(families) = self.same_series.parse(plain, held, target)
+        if let Some(current) = current.filter(|current| !is_protobuf && current.is_live())
+            && let Some(families) = self.same_series.parse(plain, current, target)
         {
             return Ok(families);
         }
@@ -217,7 +217,7 @@ mod tests {
     }
 
     /// The pushed names, or the status and body of the answer, after `!` if the push counts as failed.
-    fn told(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> String {
+    fn answer(headers: Headers<'_>, body: &[u8], rules: &BodyRules) -> String {
         let reader = BodyReader::new(*rules);
         let read = reader.decompress(headers, body).and_then(|decompressed| {
             let plain = decompressed.as_deref().unwrap_or(body);
@@ -234,11 +234,11 @@ mod tests {
     }
 
     fn plain(body: &[u8]) -> String {
-        told(Headers::default(), body, &BodyRules::default())
+        answer(Headers::default(), body, &BodyRules::default())
     }
 
     fn encoded(content_encoding: &str, body: &[u8]) -> String {
-        told(Headers { content_encoding, ..Headers::default() }, body, &BodyRules::default())
+        answer(Headers { content_encoding, ..Headers::default() }, body, &BodyRules::default())
     }
 
     #[test]
@@ -261,28 +261,28 @@ mod tests {
     #[test]
     fn bodies_are_bounded_before_and_after_decoding() {
         let too_large = "413 the request body is larger than the limit of 8 bytes, decompressed; split the push";
-        assert_eq!(told(Headers::default(), b"abcde 1\n", &rules(8)), "abcde");
-        assert_eq!(told(Headers::default(), b"abcdef 1\n", &rules(8)), too_large);
+        assert_eq!(answer(Headers::default(), b"abcde 1\n", &rules(8)), "abcde");
+        assert_eq!(answer(Headers::default(), b"abcdef 1\n", &rules(8)), too_large);
         let headers = Headers { content_encoding: "gzip", ..Headers::default() };
         let bomb = gzip(&"m 1\n".repeat(10_000));
-        let refused = told(headers, &bomb, &rules(bomb.len()));
+        let refused = answer(headers, &bomb, &rules(bomb.len()));
         assert!(refused.starts_with("413 the request body is larger than the limit of"), "{refused}");
         let few = BodyRules { limits: PushLimits { series_max: 1, ..PushLimits::default() }, ..BodyRules::default() };
-        let refused = told(Headers::default(), b"a 1\nb 1\n", &few);
+        let refused = answer(Headers::default(), b"a 1\nb 1\n", &few);
         assert!(refused.starts_with("413 ") && refused.contains("limit of 1 series"), "{refused}");
     }
 
     #[test]
     fn the_content_type_says_how_to_parse() {
-        let typed = |content_type| told(Headers { content_type, ..Headers::default() }, GAUGE, &BodyRules::default());
+        let typed = |content_type| answer(Headers { content_type, ..Headers::default() }, GAUGE, &BodyRules::default());
         assert_eq!(typed(PROTOBUF), "m");
         assert_eq!(typed("text/plain"), "400 text format parsing error in line 1: invalid metric name");
-        let cut = told(Headers { content_type: PROTOBUF, ..Headers::default() }, &GAUGE[..9], &BodyRules::default());
+        let cut = answer(Headers { content_type: PROTOBUF, ..Headers::default() }, &GAUGE[..9], &BodyRules::default());
         assert!(cut.starts_with("400 unexpected EOF"), "{cut}");
     }
 
     #[test]
-    fn refusals_are_told_from_what_cannot_be_parsed() {
+    fn refusals_and_parse_errors_are_distinguished() {
         let timestamp = "!400 pushed metrics are invalid or inconsistent with existing metrics: \
                          pushed metrics must not have timestamps";
         assert_eq!(plain(b"m 1\nn 1 5\n"), timestamp);
@@ -294,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn times_of_pushes_are_not_the_pushers_to_say() {
+    fn pushed_push_time_families_are_ignored() {
         assert_eq!(plain(b"push_time_seconds 5\npush_failure_time_seconds 5\nm 1\n"), "m");
         assert_eq!(plain(b"push_time_seconds 5\npush_time_seconds 5\nm 1\n"), "m");
         assert_eq!(plain(b"# TYPE push_time_seconds histogram\nm 1\n"), "m");
@@ -315,7 +315,7 @@ mod tests {
 
     /// The memory of an answer is not bounded by any budget, so it quotes only the beginning of a long text.
     #[test]
-    fn what_an_answer_quotes_is_bounded() {
+    fn quotes_in_answers_are_bounded() {
         let texts = [
             "m §",
             "m 1 §",
@@ -348,20 +348,20 @@ mod tests {
             BodyRules { limits: PushLimits { line_bytes_max: usize::MAX, ..PushLimits::default() }, ..rules(1 << 30) };
         let (mut refused, mut quoted) = (0, 0);
         for (text, long) in texts.iter().flat_map(|text| long.iter().map(move |long| (text, long))) {
-            let told = told(Headers::default(), format!("{}\n", text.replace('§', long)).as_bytes(), &rules);
-            assert!(told.len() < 10_000, "{text}: {} bytes", told.len());
-            refused += usize::from(told.contains("400 "));
-            quoted += usize::from(told.contains('…'));
+            let answer = answer(Headers::default(), format!("{}\n", text.replace('§', long)).as_bytes(), &rules);
+            assert!(answer.len() < 10_000, "{text}: {} bytes", answer.len());
+            refused += usize::from(answer.contains("400 "));
+            quoted += usize::from(answer.contains('…'));
         }
         // Some of the long names are valid.
         assert!(refused >= texts.len() * long.len() - 3 && quoted > refused / 2, "{quoted} of {refused}");
         let protobuf = |content: &[u8]| {
             let headers = Headers { content_type: PROTOBUF, ..Headers::default() };
-            told(headers, content, &rules)
+            answer(headers, content, &rules)
         };
         // A family whose name has 100,000 bytes and is not a legacy name.
         let name = [&b"\x0a\xa0\x8d\x06"[..], &vec![0x01; 100_000]].concat();
-        let told = protobuf(&[&b"\xa4\x8d\x06"[..], &name].concat());
-        assert!(told.contains("\"… has an invalid name") && told.len() < 10_000, "{} bytes", told.len());
+        let answer = protobuf(&[&b"\xa4\x8d\x06"[..], &name].concat());
+        assert!(answer.contains("\"… has an invalid name") && answer.len() < 10_000, "{} bytes", answer.len());
     }
 }

@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_looks_escaped_is_written_as_it_will_be_read() {
+    fn a_name_that_looks_escaped_round_trips() {
         let set = LabelSet::new([("job", "a"), ("U__x_2e_y", "1")]);
         for (names, path) in
             [(NameValidation::Legacy, "job/a/U__x_2e_y/1"), (NameValidation::Utf8, "job/a/U__U____x__2e__y/1")]
@@ -299,7 +299,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_that_escapes_cannot_say_is_written_as_it_will_be_read() {
+    fn a_name_that_escapes_cannot_express_round_trips() {
         for (name, path) in [
             ("x\u{10ffff}", "job/a/U__x%F4%8F%BF%BF/1"),
             ("U__\u{10ffff}", "job/a/U__U____%F4%8F%BF%BF/1"),
@@ -321,8 +321,8 @@ mod tests {
         assert_eq!(utf8("a/U____x/1"), r#"{_x="1",job="a"}"#);
         assert_eq!(utf8("a/U______x/1"), r#"improper label name "U______x""#);
         assert_eq!(utf8("a/U__job/1"), r#"{job="a"}"#);
-        for kept in ["U__x_2e", "U__x_ZZ_y", "U__x_d800_y", "U__x_110000_y", "U__x_y", "U__x_0000002e_y"] {
-            assert_eq!(utf8(&format!("a/{kept}/1")), format!("{{{kept}=\"1\",job=\"a\"}}"));
+        for unchanged in ["U__x_2e", "U__x_ZZ_y", "U__x_d800_y", "U__x_110000_y", "U__x_y", "U__x_0000002e_y"] {
+            assert_eq!(utf8(&format!("a/{unchanged}/1")), format!("{{{unchanged}=\"1\",job=\"a\"}}"));
         }
         assert_eq!(utf8("a/U__/1"), r#"improper label name "U__""#);
         assert_eq!(utf8("a/%FF/1"), r#"improper label name "\xff""#);

@@ -163,7 +163,7 @@ impl Router {
 }
 
 /// The route to `endpoint`. `rest` is the part of the path after an open-ended pattern.
-fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, names: NameValidation) -> Route {
+fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], query: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
     match endpoint {
         Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
@@ -178,9 +178,9 @@ fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], asked: &str, na
         Endpoint::Scrape => Route::Scrape,
         Endpoint::Healthy => Route::Healthy,
         Endpoint::Ready => Route::Ready,
-        Endpoint::Index => Route::Index { search: pages::Search::of_query(asked) },
+        Endpoint::Index => Route::Index { search: pages::Search::of_query(query) },
         Endpoint::StatusPage => Route::StatusPage,
-        Endpoint::Asset => answer("static", pages::asset(rest, asked)),
+        Endpoint::Asset => answer("static", pages::asset(rest, query)),
         Endpoint::Quit => Route::Quit,
         Endpoint::Reload => Route::Reload,
         Endpoint::LifecycleDisabled => Route::answer(HttpReply::lifecycle_disabled()),
@@ -241,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn every_method_on_every_path() {
+    fn each_path_answers_each_method_as_recorded() {
         const OTHERS: &str = "HEAD PATCH FOO TRACE";
         let config = RouteConfig::default();
         for (path, route) in [
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_almost_a_path_is_redirected() {
+    fn paths_that_nearly_match_are_redirected() {
         check(
             &RouteConfig::default(),
             &[
@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn pushes_without_a_job_or_with_a_bad_group() {
+    fn pushes_without_a_job_or_with_an_invalid_key_are_answered() {
         check(
             &RouteConfig::default(),
             &[
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_on_behind_a_prefix() {
+    fn all_routes_move_below_the_prefix() {
         check(
             &all_on(),
             &[

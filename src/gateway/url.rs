@@ -46,20 +46,20 @@ pub(super) fn clean(path: &[u8]) -> Option<Vec<u8>> {
             return None;
         }
     }
-    let mut kept: Vec<&[u8]> = Vec::new();
+    let mut components: Vec<&[u8]> = Vec::new();
     for component in path.split(|&byte| byte == b'/') {
         match component {
             b"" | b"." => {}
-            b".." => drop(kept.pop()),
-            _ => kept.push(component),
+            b".." => drop(components.pop()),
+            _ => components.push(component),
         }
     }
     let mut cleaned = Vec::with_capacity(path.len() + 1);
-    for component in &kept {
+    for component in &components {
         cleaned.push(b'/');
         cleaned.extend_from_slice(component);
     }
-    if kept.is_empty() || path.ends_with(b"/") {
+    if components.is_empty() || path.ends_with(b"/") {
         cleaned.push(b'/');
     }
     Some(cleaned)

@@ -35,7 +35,7 @@ fn push_hostile(node: &Node) {
 }
 
 #[test]
-fn what_is_pushed_does_nothing() {
+fn pushed_texts_run_no_script() {
     let Some(browser) = Browser::start() else { return };
     let folder = Folder::new();
     let node = edge(&folder, &["--push.enable-utf8-names", "--web.enable-admin-api"]);

@@ -134,7 +134,7 @@ fn deleting_asks_first() {
 
 /// The `close` event of a dialog may arrive after the next question is open.
 #[test]
-fn a_question_is_not_answered_by_the_last_one() {
+fn a_late_close_event_does_not_answer_the_next_question() {
     let Some(browser) = Browser::start() else { return };
     let folder = Folder::new();
     let node = edge(&folder, &[]);
@@ -150,7 +150,7 @@ fn a_question_is_not_answered_by_the_last_one() {
 }
 
 #[test]
-fn a_keyboard_is_enough() {
+fn the_pages_can_be_used_with_a_keyboard_alone() {
     let Some(browser) = Browser::start() else { return };
     let folder = Folder::new();
     let node = edge(&folder, &[]);
@@ -219,7 +219,7 @@ fn pages_can_be_read_without_scripts_and_behind_a_prefix() {
 }
 
 #[test]
-fn a_hub_shows_its_edges_and_what_it_holds_back() {
+fn a_hub_shows_its_edges_and_metrics_held_back() {
     let Some(browser) = Browser::start() else { return };
     let (_site, hub, edge) = Site::with_one_edge();
     hub.put("job/at-hub", "# TYPE conflicting gauge\nconflicting 1\n");
@@ -230,7 +230,7 @@ fn a_hub_shows_its_edges_and_what_it_holds_back() {
     for part in ["syq-1", "IDC=\"SYQ\"", "connected", "UTC", "in "] {
         assert!(row.contains(part), "{part} in {row}");
     }
-    let held = browser.text("section[aria-labelledby=held] tbody tr");
+    let held_back = browser.text("section[aria-labelledby=held] tbody tr");
     for part in [
         "conflicting",
         "counter",
@@ -240,7 +240,7 @@ fn a_hub_shows_its_edges_and_what_it_holds_back() {
         "job=\"at-hub\"",
         "one name needs one type",
     ] {
-        assert!(held.contains(part), "{part} in {held}");
+        assert!(held_back.contains(part), "{part} in {held_back}");
     }
     browser.photograph("hub");
     browser.click("section[aria-labelledby=held] td a");

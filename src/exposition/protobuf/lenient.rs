@@ -68,26 +68,26 @@ pub(super) const METRIC: Definition = &[
 
 /// Removes the mistyped fields from the message of a metric. Unknown fields stay.
 pub(super) fn well_typed(metric: &[u8]) -> Result<Vec<u8>, InvalidWire> {
-    sift(metric, METRIC)
+    remove_mistyped(metric, METRIC)
 }
 
-fn sift(message: &[u8], definition: Definition) -> Result<Vec<u8>, InvalidWire> {
-    let mut kept = Vec::with_capacity(message.len());
+fn remove_mistyped(message: &[u8], definition: Definition) -> Result<Vec<u8>, InvalidWire> {
+    let mut result = Vec::with_capacity(message.len());
     let mut fields = FieldReader::new(message);
     while let Some(field) = fields.next()? {
         let kind = definition.iter().find(|(number, _)| *number == field.number).map(|(_, kind)| *kind);
         match (kind, field.value) {
             (Some(FieldKind::Message(definition)), WireValue::Bytes(inner)) => {
-                let inner = sift(inner, definition)?;
-                put_varint(u64::from(field.number) << 3 | 2, &mut kept);
-                put_varint(inner.len() as u64, &mut kept);
-                kept.extend(inner);
+                let inner = remove_mistyped(inner, definition)?;
+                put_varint(u64::from(field.number) << 3 | 2, &mut result);
+                put_varint(inner.len() as u64, &mut result);
+                result.extend(inner);
             }
             (Some(kind), _) if !kind.is_written_as(field.kind) => {}
-            _ => kept.extend_from_slice(&message[field.range]),
+            _ => result.extend_from_slice(&message[field.range]),
         }
     }
-    Ok(kept)
+    Ok(result)
 }
 
 impl FieldKind {

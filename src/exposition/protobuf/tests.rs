@@ -71,7 +71,7 @@ fn page(families: &[Family]) -> Vec<u8> {
 }
 
 #[test]
-fn metrics_that_are_values_keep_nothing_beside() {
+fn metrics_that_values_can_express_need_no_raw_metric() {
     let metrics = [gauge(&[("b", "2"), ("a", "1")], 1.5).encode_to_vec(), gauge(&[], -0.0).encode_to_vec()];
     let pushed = families(&delimited(b"m", 1, &metrics)).unwrap().unwrap();
     assert_eq!(pushed[0].schema().help(), Some("Help."));
@@ -81,7 +81,7 @@ fn metrics_that_are_values_keep_nothing_beside() {
 }
 
 #[test]
-fn what_values_do_not_say_is_kept_without_the_labels() {
+fn what_values_cannot_express_becomes_a_raw_metric_without_labels() {
     let mut native = native();
     let bare = native.encode_to_vec();
     native.label = vec![label(b"x", b"1")];
@@ -111,21 +111,21 @@ fn what_values_do_not_say_is_kept_without_the_labels() {
 }
 
 #[test]
-fn fields_around_and_between_the_labels_are_put_together() {
+fn fields_around_and_between_labels_are_joined() {
     let mut metric = vec![0x98, 0x06, 1];
     metric.extend(gauge(&[("a", "1")], 2.0).encode_to_vec());
     metric.extend(gauge(&[("b", "1")], 3.0).encode_to_vec());
     let pushed = families(&delimited(b"m", 1, &[metric])).unwrap().unwrap();
     assert_eq!(pushed[0].values()[..], [3.0]);
     assert_eq!(pushed[0].schema().layouts()[0].names.len(), 3);
-    let mut kept = vec![0x98, 0x06, 1];
-    kept.extend(gauge(&[], 2.0).encode_to_vec());
-    kept.extend(gauge(&[], 3.0).encode_to_vec());
-    assert_eq!(*pushed[0].raw_metrics().unwrap()[0], *kept);
+    let mut raw_metric = vec![0x98, 0x06, 1];
+    raw_metric.extend(gauge(&[], 2.0).encode_to_vec());
+    raw_metric.extend(gauge(&[], 3.0).encode_to_vec());
+    assert_eq!(*pushed[0].raw_metrics().unwrap()[0], *raw_metric);
 }
 
 #[test]
-fn the_last_of_several_families_counts_and_one_without_metrics_too() {
+fn the_last_family_of_a_name_counts_even_without_metrics() {
     let body = [delimited(b"m", 1, &[gauge(&[], 1.0).encode_to_vec()]), delimited(b"m", 1, &[])].concat();
     let pushed = families(&body).unwrap().unwrap();
     assert_eq!((pushed.len(), pushed[0].schema().series_len()), (1, 0));
@@ -133,7 +133,7 @@ fn the_last_of_several_families_counts_and_one_without_metrics_too() {
 }
 
 #[test]
-fn metrics_that_do_not_fit_are_refused() {
+fn invalid_metrics_are_refused() {
     let refused = |metric_type, metric: Metric| {
         families(&delimited(b"m", metric_type, &[metric.encode_to_vec()])).unwrap().unwrap_err()
     };
@@ -150,7 +150,7 @@ fn metrics_that_do_not_fit_are_refused() {
 }
 
 #[test]
-fn names_and_types_that_there_are_not_are_refused() {
+fn invalid_names_and_unknown_types_are_refused() {
     let refused = |body: &[u8]| families(body).unwrap().unwrap_err();
     let metric = gauge(&[("a.b", "")], 1.0).encode_to_vec();
     assert_eq!(refused(&delimited(b"", 1, &[])), PushRefusal::MetricName(String::new()));
@@ -168,19 +168,19 @@ fn names_and_types_that_there_are_not_are_refused() {
 }
 
 #[test]
-fn fields_of_another_kind_are_left_out() {
+fn mistyped_fields_are_removed() {
     // In a summary: its count as bytes, a sum, and a quantile whose value is a varint.
     let summary = [&b"\x0a\x01a"[..], b"\x11\0\0\0\0\0\0\xf0\x3f", b"\x1a\x02\x10\x05"].concat();
     let mut metric = Vec::new();
     put_bytes(4, &summary, &mut metric);
     let pushed = families(&delimited(b"s", 2, &[metric])).unwrap().unwrap();
     assert_eq!(pushed[0].values()[..], [0.0, 1.0, 0.0]);
-    let kept = Metric::decode(&*pushed[0].raw_metrics().unwrap()[0]).unwrap().summary.unwrap();
-    assert_eq!((kept.sample_count, kept.sample_sum, kept.quantile.len()), (None, Some(1.0), 1));
+    let raw_metric = Metric::decode(&*pushed[0].raw_metrics().unwrap()[0]).unwrap().summary.unwrap();
+    assert_eq!((raw_metric.sample_count, raw_metric.sample_sum, raw_metric.quantile.len()), (None, Some(1.0), 1));
 }
 
 #[test]
-fn what_cannot_be_a_family_is_an_error() {
+fn bytes_that_are_no_family_are_an_error() {
     let error = |body: &[u8]| families(body).unwrap_err();
     assert_eq!(error(&[255, 255, 255, 255, 255, 255, 255, 255, 255, 1]), ProtobufError::Truncated { message: 1 });
     assert_eq!(error(&[255; 11]), ProtobufError::InvalidWire { message: 1 });
@@ -321,7 +321,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
     #[test]
-    fn families_survive_the_way_out_and_in(metrics in prop::collection::vec(metric(), 0..4)) {
+    fn families_round_trip(metrics in prop::collection::vec(metric(), 0..4)) {
         let metrics: Vec<Vec<u8>> = metrics.iter().map(Metric::encode_to_vec).collect();
         if let Ok(pushed) = families(&delimited(b"h", 4, &metrics)).unwrap() {
             let page = page(&pushed);

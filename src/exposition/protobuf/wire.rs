@@ -163,7 +163,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn varints_round_trip_and_end_in_time() {
+    fn varints_round_trip_and_are_bounded() {
         for value in [0, 1, 127, 128, 300, u64::from(u32::MAX), u64::MAX >> 1, u64::MAX] {
             let mut bytes = Vec::new();
             put_varint(value, &mut bytes);
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn groups_are_passed_over_but_not_for_ever() {
+    fn groups_are_skipped_to_a_bounded_depth() {
         let mut fields = FieldReader::new(&[0x0b, 0x13, 0x08, 1, 0x14, 0x0c, 0x10, 5]);
         assert_eq!(fields.next().unwrap().unwrap().value, WireValue::Other);
         assert_eq!(fields.next().unwrap().unwrap().value, WireValue::Varint(5));
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_claimed_length_is_not_believed() {
+    fn a_length_beyond_the_message_is_an_error() {
         assert!(FieldReader::new(&[0x0a, 0xff, 0xff, 0xff, 0xff, 0x0f, 1]).next().is_err());
         assert!(FieldReader::new(&[0x02, 0]).next().is_err());
     }

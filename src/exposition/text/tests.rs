@@ -70,7 +70,7 @@ fn samples_are_shown_under_the_labels_of_their_group() {
 }
 
 #[test]
-fn parts_of_histograms_and_summaries_are_put_together() {
+fn parts_of_histograms_and_summaries_are_joined() {
     let histogram = "# TYPE h histogram\nh_count{x=\"1\"} 3\nh_bucket{le=\"1\",x=\"2\"} 1\nh_bucket{x=\"1\",le=\"+Inf\"} 3\n\
                      h_sum{x=\"2\"} 7.5\nh_bucket{x=\"1\",le=\"0.5\"} 2\nh{le=\"5\",x=\"2\"} 4\nh 9\n";
     let expected = "# TYPE h histogram
@@ -151,7 +151,7 @@ fn malformed_bodies_are_errors_that_name_the_line() {
 }
 
 #[test]
-fn what_can_be_read_may_still_be_refused() {
+fn bodies_that_can_be_parsed_may_be_refused() {
     let refused = |body: &str| families(body.as_bytes(), NameValidation::Legacy).unwrap().unwrap_err();
     assert_eq!(refused("n 1\nm 1 -5\n"), PushRefusal::Timestamp);
     assert!(matches!(refused("m 1\nm 2\n"), PushRefusal::DuplicateSeries(_)));
@@ -160,15 +160,15 @@ fn what_can_be_read_may_still_be_refused() {
     assert!(matches!(refused("m{__x=\"1\"} 1\n"), PushRefusal::LabelName { .. }));
 }
 
-/// Both counts of a histogram are kept as protobuf, unless that would be more than is read of it again.
+/// Both counts of a histogram are kept as a raw metric, unless that has more parts than readers accept.
 #[test]
-fn of_a_very_large_histogram_one_count_is_kept() {
+fn a_very_large_histogram_keeps_one_count_only() {
     let max = PushLimits::default().parts_per_series_max;
-    for (buckets, kept) in [(1, true), (max - 1, true), (max, false)] {
+    for (buckets, has_raw_metric) in [(1, true), (max - 1, true), (max, false)] {
         let lines: String = (0..buckets).map(|bound| format!("h_bucket{{le=\"{bound}\"}} 1\n")).collect();
         let body = format!("# TYPE h histogram\n{lines}h_count 5\nh_count 5.5\n");
         let pushed = families(body.as_bytes(), NameValidation::Legacy).unwrap().unwrap();
-        assert_eq!(pushed[0].raw_metrics().is_some(), kept, "{buckets} buckets");
+        assert_eq!(pushed[0].raw_metrics().is_some(), has_raw_metric, "{buckets} buckets");
     }
 }
 
@@ -219,7 +219,7 @@ fn series_without_labels_have_no_braces() {
 }
 
 #[test]
-fn one_head_stands_over_the_series_of_all_groups() {
+fn help_and_type_are_printed_once_for_all_groups() {
     let pushed =
         families(b"# TYPE m gauge\nm{a=\"1\"} 1\nm{a=\"2\",z=\"3\"} 2\n", NameValidation::Legacy).unwrap().unwrap();
     let groups = ["x", "y"].map(|job| LabelSet::new([("job", job)]));
@@ -276,7 +276,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1_000))]
 
     #[test]
-    fn a_page_that_is_pushed_again_shows_the_same(body in body()) {
+    fn a_scrape_that_is_pushed_again_shows_the_same(body in body()) {
         if let Ok(Ok(pushed)) = families(body.as_bytes(), NameValidation::Utf8) {
             let once = page(&pushed, Escaping::AllowUtf8);
             // Counts that fit no u64 wrap as Go's conversion does, and 2^64 wraps again.

@@ -25,8 +25,10 @@ pub(in super::super) fn asset(name: &[u8], query: &str) -> HttpReply {
     };
     let is_current = query.strip_prefix("v=") == Some(&**VERSION);
     // Without the digest the browser must revalidate: a new page must not use an old script.
-    let keep = if is_current { "max-age=31536000, immutable" } else { "no-cache" };
-    HttpReply::new(200, content_type, body).with("X-Content-Type-Options", "nosniff").with("Cache-Control", keep)
+    let cache_control = if is_current { "max-age=31536000, immutable" } else { "no-cache" };
+    HttpReply::new(200, content_type, body)
+        .with("X-Content-Type-Options", "nosniff")
+        .with("Cache-Control", cache_control)
 }
 
 #[cfg(test)]
@@ -35,7 +37,7 @@ mod tests {
 
     #[test]
     fn assets_are_served_and_nothing_else() {
-        let kept = |name: &[u8], query: &str| {
+        let caching = |name: &[u8], query: &str| {
             let reply = asset(name, query);
             let cache = reply.headers.iter().find(|(name, _)| *name == "Cache-Control");
             (reply.status, cache.is_some_and(|(_, value)| value.contains("immutable")))
@@ -43,12 +45,12 @@ mod tests {
         let current = format!("v={}", *VERSION);
         for name in [b"page.css".as_slice(), b"page.js"] {
             assert_eq!(
-                [kept(name, ""), kept(name, "v=0"), kept(name, &current)],
+                [caching(name, ""), caching(name, "v=0"), caching(name, &current)],
                 [(200, false), (200, false), (200, true)]
             );
         }
         for name in [b"../mod.rs".as_slice(), b""] {
-            assert_eq!(kept(name, &current), (404, false));
+            assert_eq!(caching(name, &current), (404, false));
         }
     }
 }

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_back_says_why() {
+    fn metrics_held_back_show_the_reason() {
         let mut family = FamilyBuilder::new("m", MetricType::Gauge);
         family.series(&[], &ValueLayout::Single, &[1.0], None);
         let mut entry = entry(family.finish().unwrap());
@@ -277,7 +277,7 @@ mod tests {
     const LAYOUT_BYTES: usize = 128 << 10;
 
     #[test]
-    fn why_metrics_are_held_back_counts_on_the_page() {
+    fn reasons_count_towards_the_page_budget() {
         let families = (0..900).map(|number| {
             let mut family = FamilyBuilder::new(format!("m{number:04}"), MetricType::Gauge);
             family.series(&[], &ValueLayout::Single, &[1.0], None);
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn exemplars_count_on_the_page_although_they_have_no_labels() {
+    fn exemplars_without_labels_count_towards_the_page_budget() {
         let exemplar = Exemplar { label: Vec::new(), value: Some(1.0 / 3.0), timestamp: None };
         let histogram = Histogram { exemplars: vec![exemplar; 16], ..Histogram::default() };
         let raw_metric = Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }.encode_to_vec();

@@ -52,7 +52,7 @@ pub struct UplinkSummary {
     pub last_error: String,
 }
 
-/// A family that is kept but not shown.
+/// A suppressed family, which is stored but not shown. The pages call it *held back*.
 #[derive(Clone, Debug, Default)]
 pub struct SuppressedSummary {
     /// The metric's name.
@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn edges_that_need_a_look_come_first() {
+    fn edges_that_need_attention_come_first() {
         let day_ns = 86_400 * 1_000_000_000;
         let edge = |name: &str, connected, days| EdgeSummary {
             name: name.into(),

@@ -139,7 +139,7 @@ impl IndexPage {
         self
     }
 
-    /// Adds the section of families held back. `row` is called only for those on this page.
+    /// Adds the section of suppressed families. `row` is called only for those on this page.
     pub fn with_suppressed<T>(mut self, suppressed: Vec<T>, row: impl FnMut(T) -> Option<SuppressedSummary>) -> Self {
         self.suppressed = SuppressedRows::new(suppressed, row, &self.list.search, self.list.names);
         self

@@ -79,8 +79,8 @@ pub(super) struct Extras {
     pub created: Option<String>,
 }
 
-/// The view of a series with these values. `raw_metric` is what was kept of it as it came, if anything was.
-pub(super) fn view(points: &ValueLayout, values: &[f64], raw_metric: &[u8]) -> (PointsView, Extras) {
+/// The view of a series with these values. `raw_metric` is empty if the values express the whole series.
+pub(super) fn view(points: &Points, values: &[f64], raw_metric: &[u8]) -> (PointsView, Extras) {
     if raw_metric.is_empty() {
         return (of_values(points, values), Extras::default());
     }
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn native_buckets_say_which_bound_is_theirs() {
+    fn native_buckets_show_which_bounds_they_include() {
         let bucket = |inclusive, lower, upper, count| NativeBucket { lower, upper, inclusive, count };
         let native = Native {
             count: Count::Integer(7),

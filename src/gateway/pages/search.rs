@@ -25,7 +25,7 @@ pub struct Search {
     pub from: usize,
     /// The number of edges before this page.
     pub edges_from: usize,
-    /// The number of families held back before this page.
+    /// The number of suppressed families before this page.
     pub suppressed_from: usize,
     /// Whether only the list of groups is requested, without the page around it.
     pub list_only: bool,

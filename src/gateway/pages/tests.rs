@@ -45,7 +45,7 @@ fn groups_are_listed_with_their_paths() {
 }
 
 #[test]
-fn a_label_that_looks_escaped_is_linked_as_its_node_reads_it() {
+fn a_link_escapes_a_label_that_looks_escaped() {
     let groups = [labels(&[("job", "a"), ("U__x_2e_y", "1")])];
     assert!(index("", &groups).contains(r#"data-delete="job/a/U__x_2e_y/1""#));
 }
@@ -68,7 +68,7 @@ fn a_search_finds_by_words_and_by_failure() {
 }
 
 #[test]
-fn what_was_pushed_is_text_and_nothing_else() {
+fn pushed_texts_are_escaped() {
     let hostile = labels(&[("job", HOSTILE)]);
     let edge = EdgeSummary {
         name: HOSTILE.into(),

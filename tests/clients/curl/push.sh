@@ -2,7 +2,7 @@
 # Pushes to the gateway given as the only argument with curl, as tests/clients/main.rs expects.
 set -eu
 group="$1/metrics/job@base64/Y3VybC9jbGllbnQ/path@base64/L3Zhci90bXA/empty@base64/=/name/%CE%A0%CF%81%CE%BF%CE%BC%CE%B7%CE%B8%CE%B5%CF%8D%CF%82/space/a%20b+c%25d"
-# What the gateway asks for, if it asks for anything.
+# The user name and password, if the gateway needs them.
 secrets() { [ -z "${PUSH_CA-}" ] || printf 'cacert = "%s"\nuser = "%s:%s"\n' "$PUSH_CA" "$PUSH_USER" "$PUSH_PASSWORD"; }
 config=$(mktemp) && trap 'rm -f "$config"' EXIT && secrets >"$config"
 gateway() { curl --config "$config" --fail-with-body --silent --show-error "$@"; }

@@ -18,7 +18,7 @@ func gauge(name string, value float64) prometheus.Gauge {
 	return g
 }
 
-// A pusher that brings what the gateway asks for, if it asks for anything.
+// A pusher with user name and password, if the gateway needs them.
 func pusher(url string) *push.Pusher {
 	pusher := push.New(url, "go/client")
 	if ca := os.Getenv("PUSH_CA"); ca != "" {

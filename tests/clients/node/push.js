@@ -1,6 +1,6 @@
-// Pushes to the gateway given as the only argument with prom-client, as tests/clients/main.rs expects: once as it is, once
-// with gzip. The library escapes slashes by per cent, which a Pushgateway takes for separators, and writes an empty value as
-// an empty path segment, which none takes: neither is tried.
+// Pushes to the gateway given as the only argument with prom-client, as tests/clients/main.rs expects: once
+// uncompressed, once with gzip. The library escapes slashes as %2F, which Pushgateway reads as separators, and encodes an
+// empty value as an empty path segment, which Pushgateway does not accept. So neither is used.
 const fs = require('fs');
 const { Gauge, Histogram, Pushgateway, Registry } = require('prom-client');
 

@@ -68,14 +68,14 @@ struct SeriesCursor<'s> {
     /// The series from the expected one on.
     coming: SeriesIter<'s>,
     next: usize,
-    taken_len: usize,
+    seen_len: usize,
     /// Whether each series was read; `None` while all were read in order.
-    taken: Option<Vec<bool>>,
+    seen: Option<Vec<bool>>,
 }
 
 impl<'s> SeriesCursor<'s> {
     fn new(schema: &'s Schema) -> Self {
-        Self { schema, coming: schema.series(), next: 0, taken_len: 0, taken: None }
+        Self { schema, coming: schema.series(), next: 0, seen_len: 0, seen: None }
     }
 
     fn expected(&self) -> Option<Series<'s>> {
@@ -85,27 +85,27 @@ impl<'s> SeriesCursor<'s> {
     /// Expects that series next. Requires that all series have the same number of values.
     fn jump(&mut self, index: usize) -> Option<()> {
         let next = self.next;
-        self.taken.get_or_insert_with(|| (0..self.schema.series_len()).map(|at| at < next).collect());
+        self.seen.get_or_insert_with(|| (0..self.schema.series_len()).map(|at| at < next).collect());
         self.coming = self.schema.series_from(index)?;
         self.next = index;
         Some(())
     }
 
     /// Marks the expected series as read; `None` if it was read before.
-    fn take(&mut self) -> Option<()> {
-        if let Some(taken) = &mut self.taken
-            && std::mem::replace(taken.get_mut(self.next)?, true)
+    fn mark_seen(&mut self) -> Option<()> {
+        if let Some(seen) = &mut self.seen
+            && std::mem::replace(seen.get_mut(self.next)?, true)
         {
             return None;
         }
         self.coming.next();
         self.next += 1;
-        self.taken_len += 1;
+        self.seen_len += 1;
         Some(())
     }
 
     fn is_complete(&self) -> bool {
-        self.taken_len == self.schema.series_len()
+        self.seen_len == self.schema.series_len()
     }
 }
 
@@ -179,7 +179,7 @@ impl<'a> Samples<'a> {
         }
         let line = self.rest;
         self.matches(schema, LinePart::Plain, series)?;
-        if cursor.take().is_none() {
+        if cursor.mark_seen().is_none() {
             self.rest = line;
             return None;
         }
@@ -210,13 +210,13 @@ impl<'a> Samples<'a> {
         if let Some(series) = cursor.expected()
             && let Some(mark) = self.matches(schema, part, series)
         {
-            cursor.take()?;
+            cursor.mark_seen()?;
             return Some((series, mark));
         }
         cursor.jump(self.locate(schema, part)?)?;
         let series = cursor.expected()?;
         let mark = self.matches(schema, part, series)?;
-        cursor.take()?;
+        cursor.mark_seen()?;
         Some((series, mark))
     }
 

@@ -39,7 +39,7 @@ impl SameSeriesReader {
         templates.read(body, current, grouping).or_else(|| {
             let walk = self.walk(body, current, grouping, true)?;
             let template = Template::new(body, walk.samples.numbers(), &walk.order, current, grouping);
-            templates.keep(template, body, current, grouping);
+            templates.insert(template, body, current, grouping);
             Some(walk.families())
         })
     }
@@ -59,8 +59,14 @@ impl SameSeriesReader {
     ) -> Option<BodyWalk<'a>> {
         let samples = Samples::new(body, grouping, self.limits, numbers_noted);
         let len = current.families().len();
-        let mut walk =
-            BodyWalk { samples, current, grouping, taken: vec![None; len], order: Vec::with_capacity(len), next: 0 };
+        let mut walk = BodyWalk {
+            samples,
+            current,
+            grouping,
+            families_read: vec![None; len],
+            order: Vec::with_capacity(len),
+            next: 0,
+        };
         let mut series_len = 0;
         while walk.samples.skip_empty_lines() {
             let at = walk.family()?;
@@ -76,7 +82,7 @@ struct BodyWalk<'a> {
     current: &'a Group,
     grouping: &'a LabelSet,
     /// The families read so far, each at the index of the current family of that name.
-    taken: Vec<Option<Family>>,
+    families_read: Vec<Option<Family>>,
     /// For each family, in the order of the body: its index among the current families, and the count of numbers noted
     /// after it.
     order: Vec<(usize, usize)>,
@@ -87,13 +93,13 @@ struct BodyWalk<'a> {
 impl<'a> BodyWalk<'a> {
     /// The families of the body, sorted by name.
     fn families(self) -> Vec<Family> {
-        self.taken.into_iter().flatten().collect()
+        self.families_read.into_iter().flatten().collect()
     }
 
     /// Reads a family: HELP, TYPE, and all of its samples. Returns its index.
     fn family(&mut self) -> Option<usize> {
         let at = self.named()?;
-        if self.taken[at].is_some() {
+        if self.families_read[at].is_some() {
             return None;
         }
         self.next = at + 1;
@@ -104,7 +110,7 @@ impl<'a> BodyWalk<'a> {
         self.head(schema)?;
         let mut values = Values::zeros(schema.values_len());
         self.samples.read(schema, values.make_mut())?;
-        self.taken[at] = Some(Family::new(schema.clone(), values, None)?);
+        self.families_read[at] = Some(Family::new(schema.clone(), values, None)?);
         self.order.push((at, self.samples.numbers().len()));
         Some(at)
     }

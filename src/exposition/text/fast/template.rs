@@ -120,7 +120,7 @@ impl Template {
         let families = current.families();
         self.schemas.len() == families.len()
             && std::iter::zip(&self.schemas, families)
-                .all(|(kept, f)| std::ptr::eq(kept.as_ptr(), &**f.family.schema()))
+                .all(|(cached, f)| std::ptr::eq(cached.as_ptr(), &**f.family.schema()))
             && self.names.len() == grouping.len()
             && std::iter::zip(&self.names, grouping).all(|(name, label)| **name == *label.name)
     }
@@ -164,7 +164,7 @@ pub(super) fn first_name(body: &[u8]) -> Option<&[u8]> {
 /// Templates by a hash of the current schemas, the names of the grouping key, and the body's first metric name.
 #[derive(Debug, Default)]
 pub(super) struct Templates {
-    kept: Mutex<CachedTemplates>,
+    cached: Mutex<CachedTemplates>,
     hasher: RandomState,
 }
 
@@ -175,8 +175,8 @@ struct CachedTemplates {
 }
 
 impl Templates {
-    fn kept(&self) -> MutexGuard<'_, CachedTemplates> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn cached(&self) -> MutexGuard<'_, CachedTemplates> {
+        self.cached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key(&self, body: &[u8], current: &Group, grouping: &LabelSet) -> u64 {
@@ -190,16 +190,16 @@ impl Templates {
     /// Reads a body to a group that holds `current`, if there is a template for it: its families in the order of names.
     pub fn read(&self, body: &[u8], current: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
         let key = self.key(body, current, grouping);
-        let template = self.kept().templates.get(&key).cloned();
+        let template = self.cached().templates.get(&key).cloned();
         template.filter(|template| template.is_for(current, grouping))?.read(body, current)
     }
 
     /// Keeps a template of what was read of a body to a group that holds `current`.
-    pub fn keep(&self, template: Template, body: &[u8], current: &Group, grouping: &LabelSet) {
+    pub fn insert(&self, template: Template, body: &[u8], current: &Group, grouping: &LabelSet) {
         let (key, bytes) = (self.key(body, current, grouping), template.bytes());
         let template = Arc::new(template);
         // Dropped templates are freed after the lock is released.
-        let _gone = self.kept().insert(key, template, bytes);
+        let _gone = self.cached().insert(key, template, bytes);
     }
 }
 
@@ -235,9 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn a_template_is_for_those_who_hold_the_same_and_have_keys_with_the_same_names() {
+    fn a_template_is_valid_for_the_same_schemas_and_key_names() {
         let (templates, group, grouping) = (Templates::default(), current("m"), LabelSet::new([("job", "a")]));
-        templates.keep(template(b"m 1\n", &group, &grouping), b"m 1\n", &group, &grouping);
+        templates.insert(template(b"m 1\n", &group, &grouping), b"m 1\n", &group, &grouping);
         let values = |families: Vec<Family>| families[0].values()[0];
         let read = |body: &[u8], group: &Group, key: LabelSet| templates.read(body, group, &key).map(values);
         assert_eq!(read(b"m 25.5\n", &group, LabelSet::new([("job", "b")])), Some(25.5));
@@ -250,36 +250,36 @@ mod tests {
     }
 
     #[test]
-    fn who_push_in_turns_have_a_template_each() {
+    fn alternating_bodies_have_a_template_each() {
         let (templates, group) = (Templates::default(), current("m"));
         let keys = [LabelSet::new([("job", "a")]), LabelSet::new([("job", "a"), ("x", "")])];
         let bodies: [&[u8]; 4] = [b"m 1\n", b"# TYPE n gauge\nn 1\n", b"# HELP o o\no 1\n", b"p{a=\"1\"} 1\n"];
         let all = || keys.iter().flat_map(|key| bodies.map(|body| (body, key)));
         for (body, key) in all() {
-            templates.keep(template(body, &group, key), body, &group, key);
+            templates.insert(template(body, &group, key), body, &group, key);
         }
         assert!(all().all(|(body, key)| templates.read(body, &group, key).is_some()));
     }
 
     #[test]
-    fn few_templates_are_kept() {
+    fn the_number_of_templates_is_bounded() {
         let (templates, grouping) = (Templates::default(), LabelSet::new([("job", "a")]));
-        let keep =
-            |body: &[u8], group: &Group| templates.keep(template(body, group, &grouping), body, group, &grouping);
+        let insert =
+            |body: &[u8], group: &Group| templates.insert(template(body, group, &grouping), body, group, &grouping);
         let groups: Vec<Group> = (0..TEMPLATES_MAX + 1).map(|_| current("m")).collect();
-        groups.iter().chain(&groups[..1]).for_each(|group| keep(b"m 1\n", group));
-        assert_eq!(templates.kept().templates.len(), 2, "one more than may be, and then the first again");
-        assert_eq!(templates.kept().bytes, 2 * template(b"m 1\n", &groups[0], &grouping).bytes());
+        groups.iter().chain(&groups[..1]).for_each(|group| insert(b"m 1\n", group));
+        assert_eq!(templates.cached().templates.len(), 2, "one more than may be, and then the first again");
+        assert_eq!(templates.cached().bytes, 2 * template(b"m 1\n", &groups[0], &grouping).bytes());
         let long = [&vec![b'\n'; BODY_BYTES_MAX - 4][..], b"m 1\n"].concat();
         for group in &groups {
-            keep(&long, group);
-            assert!(templates.kept().bytes <= BYTES_MAX);
+            insert(&long, group);
+            assert!(templates.cached().bytes <= BYTES_MAX);
         }
-        assert!(templates.kept().bytes > BYTES_MAX / 4);
+        assert!(templates.cached().bytes > BYTES_MAX / 4);
     }
 
     #[test]
-    fn the_largest_template_takes_less_than_a_quarter_of_the_room() {
+    fn the_largest_template_takes_less_than_a_quarter_of_the_bytes() {
         let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
         let family = |at: usize| current(&format!("m{at}")).families()[0].family.clone();
         let large = Group::put(moment, (0..FAMILIES_MAX).map(family).collect());

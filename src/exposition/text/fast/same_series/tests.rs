@@ -1,4 +1,4 @@
-//! A body that is walked gives what it gives when it is parsed, whatever is wrong with it.
+//! The fast path and the parser give the same result for every body that the fast path reads.
 
 use std::sync::Arc;
 
@@ -14,7 +14,7 @@ fn grouping(instance: bool) -> LabelSet {
     LabelSet::new(labels.into_iter().take(1 + usize::from(instance)))
 }
 
-/// What the parser makes of a body, in the order of names.
+/// The families that the parser reads from a body, sorted by name.
 fn parsed(body: &[u8], grouping: &LabelSet, limits: &PushLimits) -> Result<Vec<Family>, String> {
     let raw = text::parse(body, NameValidation::Legacy, limits).map_err(|error| error.to_string())?;
     let families = raw.iter().map(|raw| raw.family(grouping).map_err(|error| error.to_string()));
@@ -28,61 +28,61 @@ fn current(body: &[u8], grouping: &LabelSet) -> Group {
     Group::put(moment, parsed(body, grouping, &PushLimits::default()).unwrap_or_default())
 }
 
-fn walked(body: &[u8], current: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
+fn read_fast(body: &[u8], current: &Group, grouping: &LabelSet) -> Option<Vec<Family>> {
     let reader = SameSeriesReader::new(PushLimits::default());
-    let walked = reader.parse(body, current, grouping);
-    // The second time by the template that was made the first time, where one was.
-    assert_eq!(reader.parse(body, current, grouping), walked);
-    walked
+    let read_fast = reader.parse(body, current, grouping);
+    // The second time by the template that the first time built, if it built one.
+    assert_eq!(reader.parse(body, current, grouping), read_fast);
+    read_fast
 }
 
 #[track_caller]
-fn is_walked(body: &str, next: &str) {
+fn takes_the_fast_path(body: &str, next: &str) {
     for instance in [false, true] {
         let grouping = grouping(instance);
         let current = current(body.as_bytes(), &grouping);
-        let found = walked(next.as_bytes(), &current, &grouping).expect("a body that repeats the series");
+        let found = read_fast(next.as_bytes(), &current, &grouping).expect("a body that repeats the series");
         assert_eq!(Ok(&found), parsed(next.as_bytes(), &grouping, &PushLimits::default()).as_ref());
         for family in &found {
-            let old = current.family(family.name()).expect("a family that is held");
+            let old = current.family(family.name()).expect("a family of the group");
             assert!(Arc::ptr_eq(family.schema(), old.family.schema()));
         }
     }
 }
 
 #[track_caller]
-fn is_left(body: &str, next: &str) {
+fn is_left_to_the_parser(body: &str, next: &str) {
     let current = current(body.as_bytes(), &grouping(false));
-    assert_eq!(walked(next.as_bytes(), &current, &grouping(false)), None);
+    assert_eq!(read_fast(next.as_bytes(), &current, &grouping(false)), None);
 }
 
 #[test]
-fn what_client_libraries_print_is_walked() {
+fn bodies_of_client_libraries_take_the_fast_path() {
     let go = "# HELP h Help it.\n# TYPE h histogram\nh_bucket{a=\"x\",le=\"0.5\"} 1\nh_bucket{a=\"x\",le=\"+Inf\"} 2\n\
               h_sum{a=\"x\"} 1.5\nh_count{a=\"x\"} 2\n";
-    is_walked(go, &go.replace(" 2\n", " 1e3\n"));
+    takes_the_fast_path(go, &go.replace(" 2\n", " 1e3\n"));
     let java = "# TYPE c counter\nc{b=\"1\",a=\"\\\"\\n\",} 1\nc{b=\"2\",a=\"y\",} 2\n";
-    is_walked(java, "# TYPE c counter\nc{b=\"2\",a=\"y\",} -Inf\nc{b=\"1\",a=\"\\\"\\n\",} NaN\n");
+    takes_the_fast_path(java, "# TYPE c counter\nc{b=\"2\",a=\"y\",} -Inf\nc{b=\"1\",a=\"\\\"\\n\",} NaN\n");
     let shell = "m 1\nn{x=\"1\"} 2\n";
-    is_walked(shell, "n{x=\"1\"} 3\n\nm 12345678901234567890\n# EOF\n");
-    is_walked(shell, "m 5\n");
+    takes_the_fast_path(shell, "n{x=\"1\"} 3\n\nm 12345678901234567890\n# EOF\n");
+    takes_the_fast_path(shell, "m 5\n");
     let summary = "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n";
-    is_walked(summary, "# TYPE s summary\ns_count 4\ns{quantile=\"0.5\"} -1\ns_sum 2\n");
+    takes_the_fast_path(summary, "# TYPE s summary\ns_count 4\ns{quantile=\"0.5\"} -1\ns_sum 2\n");
     let current = current(b"m{instance=\"x\"} 1\n", &grouping(false));
-    assert!(walked(b"m{instance=\"x\"} 2\n", &current, &grouping(false)).is_some());
-    // What has fewer lines than values takes none of those of the next.
-    is_walked("# TYPE a summary\na_sum 1\nm 5\n", "# TYPE a summary\na_sum 2\nm 6\n");
+    assert!(read_fast(b"m{instance=\"x\"} 2\n", &current, &grouping(false)).is_some());
+    // A family with fewer lines than values does not take lines of the next family.
+    takes_the_fast_path("# TYPE a summary\na_sum 1\nm 5\n", "# TYPE a summary\na_sum 2\nm 6\n");
     let short = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 2\nh_count 2\nm 5\n";
-    is_walked(short, &short.replace(" 2\n", " 3\n"));
+    takes_the_fast_path(short, &short.replace(" 2\n", " 3\n"));
     // Many labels, not in order.
     let labels: Vec<String> = (0..999).rev().map(|at| format!("l{at}=\"\"")).collect();
     let many = format!("m{{{}}} 1\n", labels.join(","));
-    is_walked(&many, &many.replace(" 1", " 2"));
-    is_walked("m{a=\"1\"} 1\nm{b=\"1\"} 1\n", "m{a=\"1\"} 2\nm{b=\"1\"} 3\n");
+    takes_the_fast_path(&many, &many.replace(" 1", " 2"));
+    takes_the_fast_path("m{a=\"1\"} 1\nm{b=\"1\"} 1\n", "m{a=\"1\"} 2\nm{b=\"1\"} 3\n");
 }
 
 #[test]
-fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
+fn bodies_in_another_style_are_left_to_the_parser() {
     let summary = "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n";
     for next in [
         "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\n",
@@ -90,37 +90,37 @@ fn what_the_parser_refuses_or_reads_otherwise_is_left_to_it() {
         "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 36028797018963970\ns_count 1\n",
         "s{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n",
     ] {
-        is_left(summary, next);
+        is_left_to_the_parser(summary, next);
     }
     for next in ["m 1", "m 1 5\n", "m x\n", "m 1\nm 1\n", "m{a=\"\"} 1\n", "# TYPE m gauge\nm 1\n", "n 1\n", "m  1\n"] {
-        is_left("m 1\n", next);
+        is_left_to_the_parser("m 1\n", next);
     }
-    is_left(summary, &summary.replace("{", "{quantile=\"0.5\","));
+    is_left_to_the_parser(summary, &summary.replace("{", "{quantile=\"0.5\","));
     for next in ["m{a=\"1\"b=\"2\"} 1\n", "m{a=\"1\",a=\"1\"} 1\n", "m{a=\"1\",b=\"2\"} 1\nm{b=\"2\",a=\"1\"} 1\n"] {
-        is_left("m{a=\"1\",b=\"2\"} 1\n", next);
+        is_left_to_the_parser("m{a=\"1\",b=\"2\"} 1\n", next);
     }
     // The parser finds two series here, which become one.
     let histogram = "# TYPE h histogram\nh_bucket{le=\"+Inf\"} 1\nh_sum 1\nh_count 1\n";
     for part in ["_sum", "_count"] {
-        is_left(histogram, &histogram.replace(part, &format!("{part}{{instance=\"\"}}")));
-        is_left(summary, &summary.replace(part, &format!("{part}{{instance=\"\"}}")));
+        is_left_to_the_parser(histogram, &histogram.replace(part, &format!("{part}{{instance=\"\"}}")));
+        is_left_to_the_parser(summary, &summary.replace(part, &format!("{part}{{instance=\"\"}}")));
     }
-    is_left(histogram, &histogram.replace("{le", "{instance=\"\",le"));
-    is_left(summary, &summary.replace("{q", "{instance=\"\",q"));
+    is_left_to_the_parser(histogram, &histogram.replace("{le", "{instance=\"\",le"));
+    is_left_to_the_parser(summary, &summary.replace("{q", "{instance=\"\",q"));
     // Escapes in a help are rare enough to leave them.
-    is_left("# HELP m \\\\ it.\n# TYPE m gauge\nm 1\n", "# HELP m \\\\ it.\n# TYPE m gauge\nm 2\n");
-    is_left("x_count 1\n# TYPE x summary\nx_sum 1\n", "# TYPE x summary\nx_sum 1\nx_count 2\n");
+    is_left_to_the_parser("# HELP m \\\\ it.\n# TYPE m gauge\nm 1\n", "# HELP m \\\\ it.\n# TYPE m gauge\nm 2\n");
+    is_left_to_the_parser("x_count 1\n# TYPE x summary\nx_sum 1\n", "# TYPE x summary\nx_sum 1\nx_count 2\n");
 }
 
 #[test]
-fn a_family_without_series_is_left() {
+fn a_family_without_series_is_left_to_the_parser() {
     let empty = FamilyBuilder::new("m", MetricType::Gauge).finish().unwrap();
     let mut families = parsed(b"n 1\n", &grouping(false), &PushLimits::default()).unwrap();
     families.push(empty);
     let moment = PushTime { stamp: WriteTimestamp { time_ns: 1, node: NodeId(1) }, wall_ns: 1 };
     let current = Group::put(moment, families);
-    assert_eq!(walked(b"# TYPE m gauge\nn 2\n", &current, &grouping(false)), None);
-    assert!(walked(b"n 2\n", &current, &grouping(false)).is_some());
+    assert_eq!(read_fast(b"# TYPE m gauge\nn 2\n", &current, &grouping(false)), None);
+    assert!(read_fast(b"n 2\n", &current, &grouping(false)).is_some());
 }
 
 #[test]
@@ -193,8 +193,8 @@ fn family(name: &str, (kind, help, lacked): (usize, bool, usize), series: &[(Str
     text
 }
 
-/// A family as it is to be printed: which of the names, which kind, whether with help, what it lacks, and its series with
-/// their numbers.
+/// A family as it is to be printed: which of the names, which kind, whether with help, what it lacks, and its series
+/// with their numbers.
 type Described = (usize, ((usize, bool, usize), Vec<(String, Vec<String>)>));
 
 /// Two bodies with the same series in another order and with other values.
@@ -260,7 +260,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn walking_is_parsing(
+    fn the_fast_path_gives_what_the_parser_gives(
         (first, second) in bodies(),
         instance in any::<bool>(),
         damages in proptest::collection::vec((any::<prop::sample::Index>(), 0..48_usize), 8),
@@ -272,7 +272,7 @@ proptest! {
         tried.extend(damages.into_iter().map(|(at, how)| mutate(&second, at, how)));
         // Each by itself, and by the template of one before it.
         let reader = SameSeriesReader::new(PushLimits::default());
-        let both = |body: &[u8]| [walked(body, &current, &grouping), reader.parse(body, &current, &grouping)];
+        let both = |body: &[u8]| [read_fast(body, &current, &grouping), reader.parse(body, &current, &grouping)];
         for (body, found) in tried.iter().flat_map(|body| both(body).map(|found| (body, found))) {
             if let Some(found) = found {
                 let text = String::from_utf8_lossy(body).into_owned();
