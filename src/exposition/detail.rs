@@ -17,7 +17,7 @@ pub struct Detail {
     pub native: Option<Native>,
     /// The exemplars: labels and value.
     pub exemplars: Vec<(LabelSet, f64)>,
-    /// When counting began, in nanoseconds since the Unix epoch.
+    /// The time when counting began, in nanoseconds since the Unix epoch.
     pub created_ns: Option<u64>,
 }
 

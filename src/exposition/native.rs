@@ -11,7 +11,7 @@ use super::protobuf::message::{BucketSpan, Histogram};
 /// A native histogram.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Native {
-    /// How many observations.
+    /// The number of observations.
     pub count: Count,
     /// Their sum.
     pub sum: f64,
@@ -28,7 +28,7 @@ pub struct NativeBucket {
     pub upper: f64,
     /// The bounds that belong to the bucket.
     pub inclusive: Inclusive,
-    /// How many observations.
+    /// The number of observations.
     pub count: Count,
 }
 

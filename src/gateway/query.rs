@@ -15,7 +15,7 @@ pub struct NodeStatus {
     pub build: Vec<(String, String)>,
     /// The configuration in force, by the names of flags. The caller masks secrets.
     pub flags: Vec<(String, String)>,
-    /// When the node started, in nanoseconds since the Unix epoch.
+    /// The time when the node started, in nanoseconds since the Unix epoch.
     pub start_ns: u64,
 }
 

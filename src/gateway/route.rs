@@ -25,14 +25,14 @@ use super::{HttpReply, pages, query, url};
 pub enum Route {
     /// Push the body to a group: PUT replaces all its families, POST only those of the same names.
     Push {
-        /// The grouping key; at a hub, together with the labels of the place.
+        /// The grouping key; at a hub, with the site labels.
         target: LabelSet,
         /// Whether it is a PUT.
         replace: bool,
     },
     /// Delete a group.
     Delete {
-        /// The grouping key; at a hub, together with the labels of the place.
+        /// The grouping key; at a hub, with the site labels.
         target: LabelSet,
     },
     /// Show all metrics.
@@ -60,7 +60,7 @@ pub enum Route {
     StatusPage,
     /// The metrics of one group, for the page of groups ([`pages::GroupFragment`]).
     GroupFragment {
-        /// The grouping key; at a hub, together with the labels of the place.
+        /// The grouping key; at a hub, with the site labels.
         target: LabelSet,
     },
     /// Answer at once; the node is not needed.

@@ -190,10 +190,10 @@ impl Part {
             Some(Compression::Snappy) => bytes = snappy(&bytes),
             None => {}
         }
-        if let Some(place) = self.flip {
-            let from = if place < 0 { bytes.len() } else { 0 };
-            let place = from.checked_add_signed(place).expect("the place is in the body");
-            bytes[place] ^= 0xff;
+        if let Some(position) = self.flip {
+            let from = if position < 0 { bytes.len() } else { 0 };
+            let position = from.checked_add_signed(position).expect("the position is in the body");
+            bytes[position] ^= 0xff;
         }
         bytes.truncate(bytes.len().saturating_sub(self.cut));
         bytes

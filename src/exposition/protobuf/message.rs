@@ -41,10 +41,10 @@ pub struct Counter {
     /// The value.
     #[prost(double, optional, tag = "1")]
     pub value: Option<f64>,
-    /// An example of what was counted.
+    /// An exemplar: one observation with labels.
     #[prost(message, optional, tag = "2")]
     pub exemplar: Option<Exemplar>,
-    /// When counting began.
+    /// The time when counting began.
     #[prost(message, optional, tag = "3")]
     pub created_timestamp: Option<Timestamp>,
 }
@@ -63,7 +63,7 @@ pub struct Quantile {
 /// The value of a summary.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Summary {
-    /// How many observations.
+    /// The number of observations.
     #[prost(uint64, optional, tag = "1")]
     pub sample_count: Option<u64>,
     /// Their sum.
@@ -72,7 +72,7 @@ pub struct Summary {
     /// The quantiles.
     #[prost(message, repeated, tag = "3")]
     pub quantile: Vec<Quantile>,
-    /// When counting began.
+    /// The time when counting began.
     #[prost(message, optional, tag = "4")]
     pub created_timestamp: Option<Timestamp>,
 }
@@ -88,10 +88,10 @@ pub struct Untyped {
 /// The value of a histogram: classic (buckets), native (spans), or both.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Histogram {
-    /// How many observations.
+    /// The number of observations.
     #[prost(uint64, optional, tag = "1")]
     pub sample_count: Option<u64>,
-    /// The same of a float histogram.
+    /// The same in a float histogram.
     #[prost(double, optional, tag = "4")]
     pub sample_count_float: Option<f64>,
     /// Their sum.
@@ -100,40 +100,40 @@ pub struct Histogram {
     /// The classic buckets.
     #[prost(message, repeated, tag = "3")]
     pub bucket: Vec<Bucket>,
-    /// When counting began.
+    /// The time when counting began.
     #[prost(message, optional, tag = "15")]
     pub created_timestamp: Option<Timestamp>,
-    /// The resolution of a native histogram.
+    /// The schema (resolution) of a native histogram.
     #[prost(sint32, optional, tag = "5")]
     pub schema: Option<i32>,
-    /// The breadth of the zero bucket.
+    /// The upper bound of the zero bucket; the lower one is its negative.
     #[prost(double, optional, tag = "6")]
     pub zero_threshold: Option<f64>,
     /// The count of the zero bucket.
     #[prost(uint64, optional, tag = "7")]
     pub zero_count: Option<u64>,
-    /// The same of a float histogram.
+    /// The same in a float histogram.
     #[prost(double, optional, tag = "8")]
     pub zero_count_float: Option<f64>,
-    /// Which negative buckets there are.
+    /// The runs of negative buckets.
     #[prost(message, repeated, tag = "9")]
     pub negative_span: Vec<BucketSpan>,
-    /// Their counts, each less the one before.
+    /// Their counts, each as the difference to the one before.
     #[prost(sint64, repeated, packed = "false", tag = "10")]
     pub negative_delta: Vec<i64>,
     /// Their counts in a float histogram.
     #[prost(double, repeated, packed = "false", tag = "11")]
     pub negative_count: Vec<f64>,
-    /// Which positive buckets there are.
+    /// The runs of positive buckets.
     #[prost(message, repeated, tag = "12")]
     pub positive_span: Vec<BucketSpan>,
-    /// Their counts, each less the one before.
+    /// Their counts, each as the difference to the one before.
     #[prost(sint64, repeated, packed = "false", tag = "13")]
     pub positive_delta: Vec<i64>,
     /// Their counts in a float histogram.
     #[prost(double, repeated, packed = "false", tag = "14")]
     pub positive_count: Vec<f64>,
-    /// Examples of a native histogram.
+    /// Exemplars of a native histogram.
     #[prost(message, repeated, tag = "16")]
     pub exemplars: Vec<Exemplar>,
 }
@@ -141,16 +141,16 @@ pub struct Histogram {
 /// A classic bucket.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Bucket {
-    /// How many observations are not greater than the bound.
+    /// The number of observations that are not greater than the bound.
     #[prost(uint64, optional, tag = "1")]
     pub cumulative_count: Option<u64>,
-    /// The same of a float histogram.
+    /// The same in a float histogram.
     #[prost(double, optional, tag = "4")]
     pub cumulative_count_float: Option<f64>,
     /// The bound.
     #[prost(double, optional, tag = "2")]
     pub upper_bound: Option<f64>,
-    /// An example of what was counted.
+    /// An exemplar: one observation with labels.
     #[prost(message, optional, tag = "3")]
     pub exemplar: Option<Exemplar>,
 }
@@ -161,12 +161,12 @@ pub struct BucketSpan {
     /// Buckets between the end of the span before and this one.
     #[prost(sint32, optional, tag = "1")]
     pub offset: Option<i32>,
-    /// How many buckets.
+    /// The number of buckets.
     #[prost(uint32, optional, tag = "2")]
     pub length: Option<u32>,
 }
 
-/// An example of what was counted.
+/// An exemplar: one observation with labels.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Exemplar {
     /// Its labels.
@@ -175,7 +175,7 @@ pub struct Exemplar {
     /// Its value.
     #[prost(double, optional, tag = "2")]
     pub value: Option<f64>,
-    /// When it was seen.
+    /// The time of the observation.
     #[prost(message, optional, tag = "3")]
     pub timestamp: Option<Timestamp>,
 }
@@ -201,7 +201,7 @@ pub struct Metric {
     /// The value of a histogram.
     #[prost(message, optional, boxed, tag = "7")]
     pub histogram: Option<Box<Histogram>>,
-    /// When it was measured.
+    /// The time of the sample, in milliseconds since the Unix epoch.
     #[prost(int64, optional, tag = "6")]
     pub timestamp_ms: Option<i64>,
 }

@@ -1,11 +1,11 @@
-//! Protobuf's wire format: fields borrowed from their message, and the few ways of writing one.
+//! Protobuf's wire format: a reader of fields that borrows from the message, and functions that write fields.
 //!
-//! A message is read field by field where it lies, so that pushes and scrapes of many series allocate nothing a field.
-//! Field numbers are 1 to 2^29 - 1; a group (an ancient kind of field) is passed over as one.
+//! A message is read in place, field by field, so that fields cost no allocation. Field numbers are 1 to 2^29 - 1. A
+//! group (an obsolete type of field) is skipped as one field.
 
 use std::ops::Range;
 
-/// The bytes are no message.
+/// The bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct InvalidWire;
 
@@ -14,11 +14,11 @@ pub(super) struct InvalidWire;
 pub(super) enum WireValue<'a> {
     Varint(u64),
     Bytes(&'a [u8]),
-    /// A fixed value or a group: nothing that is read here field by field.
+    /// A fixed-size value or a group; its content is not needed.
     Other,
 }
 
-/// A field, and where in its message it lies, tag included.
+/// A field, and its range in the message, tag included.
 #[derive(Clone, Debug)]
 pub(super) struct Field<'a> {
     pub(super) number: u32,
@@ -75,7 +75,7 @@ impl<'a> FieldReader<'a> {
         }
     }
 
-    /// Passes over a group up to the end tag with its number.
+    /// Skips a group, up to the end tag with its number.
     fn group(&mut self, number: u32, depth: usize) -> Result<(), InvalidWire> {
         if depth == 0 {
             return Err(InvalidWire);
@@ -99,7 +99,7 @@ impl<'a> FieldReader<'a> {
     }
 }
 
-/// Takes a varint off the front.
+/// Reads a varint, and removes it from `bytes`.
 pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, InvalidWire> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(10).enumerate() {
@@ -124,36 +124,36 @@ pub(super) fn put_varint(mut value: u64, into: &mut Vec<u8>) {
     into.push(value as u8);
 }
 
-/// How many bytes a varint takes.
+/// The number of bytes of a varint.
 pub(super) fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
-/// A field of a number under 16.
+/// Appends a varint field. Its number must be under 16.
 pub(super) fn put_uint(number: u8, value: u64, into: &mut Vec<u8>) {
     into.push(number << 3);
     put_varint(value, into);
 }
 
-/// A field of a number under 16.
+/// Appends a double field. Its number must be under 16.
 pub(super) fn put_double(number: u8, value: f64, into: &mut Vec<u8>) {
     into.push(number << 3 | 1);
     into.extend_from_slice(&value.to_le_bytes());
 }
 
-/// A field of a number under 16.
+/// Appends a length-delimited field. Its number must be under 16.
 pub(super) fn put_bytes(number: u8, bytes: &[u8], into: &mut Vec<u8>) {
     put_length(number, bytes.len(), into);
     into.extend_from_slice(bytes);
 }
 
-/// The head of a length-delimited field of a number under 16.
+/// Appends tag and length of a length-delimited field. Its number must be under 16.
 pub(super) fn put_length(number: u8, length: usize, into: &mut Vec<u8>) {
     into.push(number << 3 | 2);
     put_varint(length as u64, into);
 }
 
-/// How many bytes a length-delimited field of a number under 16 takes.
+/// The number of bytes of a length-delimited field. Its number must be under 16.
 pub(super) fn bytes_len(length: usize) -> usize {
     1 + varint_len(length as u64) + length
 }

@@ -78,7 +78,7 @@ impl<'a> GroupFragment<'a> {
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());
-        let (mut series_room, mut room) = (SERIES_SHOWN_MAX, ByteBudget(PAGE_BYTES_MAX));
+        let (mut series_left, mut budget) = (SERIES_SHOWN_MAX, ByteBudget(PAGE_BYTES_MAX));
         let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(current, _, state)| {
             let family = state.shown.as_deref().unwrap_or(&current.family);
             let schema = family.schema();
@@ -89,22 +89,22 @@ impl<'a> GroupFragment<'a> {
             let conflict = state.conflict.as_ref().map(|conflict| conflict.to_string());
             let reason = conflict.map(|conflict| truncated_to(&conflict, REASON_BYTES_MAX).to_string());
             let texts = [Some(&**schema.name()), help.as_deref(), reason.as_deref()];
-            if !room.take(FAMILY_BYTES + texts.iter().flatten().map(|text| text.len()).sum::<usize>()) {
+            if !budget.take(FAMILY_BYTES + texts.iter().flatten().map(|text| text.len()).sum::<usize>()) {
                 return None;
             }
-            let series = schema.series().enumerate().take(series_room).map_while(|(i, series)| {
+            let series = schema.series().enumerate().take(series_left).map_while(|(i, series)| {
                 let labels: Vec<_> = series.labels().collect();
                 let labels_bytes = labels.iter().map(|(name, value)| label_bytes(name, value));
-                if !room.take(SERIES_BYTES + labels_bytes.sum::<usize>()) {
+                if !budget.take(SERIES_BYTES + labels_bytes.sum::<usize>()) {
                     return None;
                 }
                 let raw_metric = family.raw_metrics().map(|raw_metrics| &*raw_metrics[i]).unwrap_or_default();
                 let (points, extras) = view(&series.layout().values, &family.values()[series.values()], raw_metric);
                 let series = SeriesView { labels, points, extras };
-                room.take(series.points.bytes() + series.extras.bytes()).then_some(series)
+                budget.take(series.points.bytes() + series.extras.bytes()).then_some(series)
             });
             let series: Vec<_> = series.collect();
-            series_room -= series.len();
+            series_left -= series.len();
             Some(FamilyView {
                 name: schema.name(),
                 type_name: schema.metric_type().name(),

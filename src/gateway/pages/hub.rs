@@ -25,7 +25,7 @@ pub struct EdgeSummary {
     pub labels: Arc<LabelSet>,
     /// Whether it is connected.
     pub connected: bool,
-    /// When it was last heard of, in nanoseconds since the Unix epoch.
+    /// The time of the last message from it, in nanoseconds since the Unix epoch.
     pub last_seen_ns: Option<u64>,
     /// The age of the oldest change that the edge has and this hub does not have, in nanoseconds.
     pub lag_ns: Option<u64>,
@@ -42,7 +42,7 @@ pub struct UplinkSummary {
     pub hub: String,
     /// Whether there is a session.
     pub connected: bool,
-    /// When it was last heard of, in nanoseconds since the Unix epoch.
+    /// The time of the last message from it, in nanoseconds since the Unix epoch.
     pub last_seen_ns: Option<u64>,
     /// The number of revisions of this store that the hub has not acknowledged.
     pub pending: u64,

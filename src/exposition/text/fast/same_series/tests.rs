@@ -162,7 +162,7 @@ fn labels() -> impl Strategy<Value = String> {
         .prop_map(|labels| labels.iter().map(|(name, value)| format!("{name}=\"{value}\",")).collect())
 }
 
-/// Which sample a summary or histogram lacks, if any: clients may leave out a sum or count.
+/// The sample that a summary or histogram lacks, if any: clients may leave out a sum or count.
 const LACKED: [&str; 3] = ["nothing", "_sum", "_count"];
 
 /// The lines of a family, its series with the numbers that are given.
@@ -219,7 +219,7 @@ fn bodies() -> impl Strategy<Value = (String, String)> {
     })
 }
 
-/// Damages a body at a place, or says of one of its lines what goes without saying.
+/// Damages a body at one position, or adds a redundant part to one of its lines.
 fn mutate(body: &str, at: prop::sample::Index, how: usize) -> Vec<u8> {
     let mut bytes = body.as_bytes().to_vec();
     let said: String;
