@@ -65,7 +65,7 @@ pub enum DialError {
     Tls {
         /// The hub that was dialled.
         hub: HostPort,
-        /// The reason.
+        /// The error of the handshake.
         error: TlsError,
     },
     /// The WebSocket handshake failed.
@@ -73,7 +73,7 @@ pub enum DialError {
     WebSocket {
         /// The hub that was dialled.
         hub: HostPort,
-        /// The reason.
+        /// The error of the handshake.
         error: WebSocketError,
     },
 }

@@ -231,9 +231,9 @@ mod tests {
         first.write_all(b"?").await.unwrap();
         first.read_exact(&mut [0; 2]).await.unwrap();
         let mut second = TcpStream::connect(address).await.unwrap();
-        let mut told = String::new();
-        second.read_to_string(&mut told).await.unwrap();
-        assert_eq!(told, "full");
+        let mut received = String::new();
+        second.read_to_string(&mut received).await.unwrap();
+        assert_eq!(received, "full");
         assert_eq!(slots.0.available_permits(), 0);
         stop.cancel();
         served.await.unwrap();
@@ -254,8 +254,8 @@ mod tests {
             // "full".
             loop {
                 let mut stream = TcpStream::connect(address).await.unwrap();
-                let mut told = [0; 2];
-                if stream.read_exact(&mut told).await.is_ok() && &told == b"ok" {
+                let mut received = [0; 2];
+                if stream.read_exact(&mut received).await.is_ok() && &received == b"ok" {
                     break;
                 }
             }

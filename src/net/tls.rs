@@ -48,7 +48,7 @@ pub enum TlsError {
     /// The file cannot be read.
     #[error("cannot read {path:?}: {error}")]
     Unreadable {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The operating system's error.
         error: io::Error,
@@ -56,9 +56,9 @@ pub enum TlsError {
     /// The file is not PEM.
     #[error("{path:?} is no PEM file: {reason}")]
     NotPem {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The reason.
+        /// The message of the library.
         reason: String,
     },
     /// The file is PEM but contains no certificate.
@@ -70,17 +70,17 @@ pub enum TlsError {
     /// A certificate in the file cannot be used.
     #[error("the certificate in {path:?} cannot be used: {reason}")]
     BadCertificate {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The reason.
+        /// The message of the library.
         reason: String,
     },
     /// The private key in the file cannot be used.
     #[error("the key in {path:?} cannot be used: {reason}")]
     BadKey {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
-        /// The reason.
+        /// The message of the library.
         reason: String,
     },
     /// The private key does not belong to the certificate.
@@ -97,7 +97,7 @@ pub enum TlsError {
     /// The certificate has expired.
     #[error("the certificate in {path:?} is valid until {} only: replace it", date(*.not_after))]
     Expired {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The end of its validity.
         not_after: SystemTime,
@@ -105,7 +105,7 @@ pub enum TlsError {
     /// The certificate is not yet valid.
     #[error("the certificate in {path:?} is valid from {} only: check the clock", date(*.not_before))]
     NotYetValid {
-        /// The file.
+        /// The path of the file.
         path: PathBuf,
         /// The start of its validity.
         not_before: SystemTime,

@@ -77,7 +77,7 @@ fn survives(kind: &str, cases: &[(Harm, usize, bool)]) {
     let (site, hub, mut edge) = filled();
     let copy = site.path().join("copy");
     bash(&format!("cp -a '{}' '{}'", edge.store().display(), copy.display()));
-    for (harm, intact, is_told) in cases {
+    for (harm, intact, is_loss_logged) in cases {
         eprintln!("{kind}: {harm:?}");
         hub.cut();
         bash(&format!("rm -r '{0}' && cp -a '{1}' '{0}'", edge.store().display(), copy.display()));
@@ -85,22 +85,23 @@ fn survives(kind: &str, cases: &[(Harm, usize, bool)]) {
         edge.start();
         let kept = groups(&edge);
         assert!(kept >= *intact, "{harm:?}: {kept} of {GROUPS} groups are left, expected {intact}");
-        let said = edge.process().output();
-        let told = |said: &str| said.contains("level=ERROR") && said.contains("a part of the store is damaged");
-        assert_eq!(told(&said), *is_told, "{harm:?}: whether the loss is told:\n{said}");
+        let output = edge.process().output();
+        let is_logged =
+            |output: &str| output.contains("level=ERROR") && output.contains("a part of the store is damaged");
+        assert_eq!(is_logged(&output), *is_loss_logged, "{harm:?}: whether the loss is logged:\n{output}");
         hub.join();
         eventually("the edge has all its groups again", || (groups(&edge) == GROUPS).then_some(()));
         assert_eq!(groups(&hub), GROUPS, "{harm:?}: no resync deletes anything");
         edge.push("job/j/group/0", "v{a=\"0\"} 0\n");
-        if *is_told {
+        if *is_loss_logged {
             let written = |node: &Node| node.page().values("pushrelay_store_checkpoints_total", &[])[0];
             eventually("a checkpoint replaces what is damaged", || (written(&edge) >= 1.0).then_some(()));
         }
         assert_eq!(edge.stop().0, Some(0));
         // The repaired store is sound.
         edge.start();
-        let said = edge.process().output();
-        assert!(!said.contains("level=ERROR"), "{harm:?}: damage is told once:\n{said}");
+        let output = edge.process().output();
+        assert!(!output.contains("level=ERROR"), "{harm:?}: damage is logged once:\n{output}");
         assert_eq!(edge.stop().0, Some(0));
     }
 }

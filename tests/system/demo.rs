@@ -33,8 +33,8 @@ fn it_shows_both_sites_at_the_hub_until_interrupted() {
     let folder = Folder::new();
     let mut command = Command::new(env!("CARGO_BIN_EXE_pushrelay"));
     command.arg("demo").current_dir(folder.path()).env("TMPDIR", folder.path());
-    for face in ["--web.listen-address", "--hub.listen-address", "--syq.listen-address", "--bj.listen-address"] {
-        command.args([face, "127.0.0.1:0"]);
+    for flag in ["--web.listen-address", "--hub.listen-address", "--syq.listen-address", "--bj.listen-address"] {
+        command.args([flag, "127.0.0.1:0"]);
     }
     let mut process = Process::spawn(&mut command);
 

@@ -231,11 +231,11 @@ fn only_edges_of_the_authority_get_in() {
     let stranger_site = Site::new();
     stranger_site.pki(&["edge", "syq-1", "--label", "IDC=SYQ"]);
     let (cert, key) = (stranger_site.cert("syq-1.pem"), stranger_site.cert("syq-1.key"));
-    let mut stranger = site.edge_with("stranger", hub.line(), &cert, &key);
-    stranger.start();
-    stranger.push("job/intruder", "v 666\n");
+    let mut outsider = site.edge_with("stranger", hub.line(), &cert, &key);
+    outsider.start();
+    outsider.push("job/intruder", "v 666\n");
     let refused = |line: &str| (line.contains("level=WARN") || line.contains("level=ERROR")).then_some(());
-    stranger.process().line("the edge says that it was refused", refused);
+    outsider.process().line("the edge says that it was refused", refused);
 
     // A connection without our own client: with no certificate, and for comparison with a valid one.
     let ask = |more: &str| {

@@ -39,7 +39,7 @@ fn a_stopping_edge_answers_delivers_parts_and_closes() {
     assert_eq!(hub.page().values("late", &[]), [3.0], "and delivered before the edge is gone");
     assert_eq!(hub.page().values("v", &[]), [2.0]);
     let gone = says(&mut hub, "edge gone");
-    assert!(gone.contains("shutting down"), "a word of farewell: {gone}");
+    assert!(gone.contains("shutting down"), "the reason in the close frame: {gone}");
     let said = edge.process().output();
     let (stopping, stopped) = (said.find("msg=stopping").unwrap(), said.find("msg=stopped").unwrap());
     assert!(stopping < stopped && !said.contains("level=ERROR"), "{said}");

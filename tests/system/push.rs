@@ -148,7 +148,7 @@ fn equal_groups_of_two_sites_stand_side_by_side() {
     hub.shows("files", &[("IDC", "SYQ")], 1.0);
     hub.shows("files", &[("IDC", "BJ"), ("exported_IDC", "SYQ")], 2.0);
     let exported = hub.page().values("files", &[("exported_IDC", "SYQ")]);
-    assert_eq!(exported, [2.0], "a pushed label that agrees with the place is not kept twice");
+    assert_eq!(exported, [2.0], "a pushed label that agrees with the site labels is not added twice");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn one_bad_push_never_breaks_the_scrape() {
     hub.shows("good", &[("IDC", "BJ")], 5.0);
     let page = hub.page();
     assert_eq!(page.metric_type("m"), Some("counter"), "the incumbent stays");
-    assert_eq!(page.values("m", &[]), [1.0], "the newcomer is held back");
+    assert_eq!(page.values("m", &[]), [1.0], "the newcomer is suppressed");
     // The edge learns of the conflict, and the hub's page shows it too.
     let failed = || bj.page().values("push_failure_time_seconds", &[("job", "a")]).pop().filter(|at| *at > 0.0);
     let at_edge = eventually("the edge knows", failed);

@@ -88,7 +88,7 @@ fn a_disk_that_turns_read_only_refuses_pushes_and_loses_nothing() {
     assert!(page.values("v", &[("group", "refused")]).is_empty());
     assert!(page.values("v", &[("group", "meanwhile")]).is_empty(), "what is not durable is not shown");
     assert!(page.values("pushrelay_store_commit_failures_total", &[])[0] >= 3.0);
-    assert!(hub.stop().0.is_some(), "it ends when it is told to");
+    assert!(hub.stop().0.is_some(), "it ends at SIGTERM");
 
     mount.unmount();
     bash(&format!("e2fsck -fy '{}' >/dev/null 2>&1 || [ $? -le 2 ]", image.display()));

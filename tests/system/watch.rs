@@ -122,8 +122,8 @@ fn the_link_is_seen_from_both_ends() {
     has(&edge, OF_AN_UPLINK);
     has(&hub, OF_AN_EDGE);
 
-    let place = [("edge", "syq-1"), ("IDC", "SYQ")];
-    hub.shows("pushrelay_edge_connected", &place, 1.0);
+    let labels = [("edge", "syq-1"), ("IDC", "SYQ")];
+    hub.shows("pushrelay_edge_connected", &labels, 1.0);
     edge.shows("pushrelay_uplink_connected", &[], 1.0);
     let first = |node: &Node, name: &str| node.page().values(name, &[])[0];
     let expiry = first(&hub, "pushrelay_edge_certificate_expiry_timestamp_seconds");
@@ -132,15 +132,15 @@ fn the_link_is_seen_from_both_ends() {
     assert!(first(&edge, "pushrelay_uplink_message_sent_bytes_total") > 0.0);
 
     hub.cut();
-    hub.shows("pushrelay_edge_connected", &place, 0.0);
+    hub.shows("pushrelay_edge_connected", &labels, 0.0);
     edge.shows("pushrelay_uplink_connected", &[], 0.0);
     assert_eq!(hub.page().values("x", &[]), [1.0], "a silent edge keeps its metrics");
     hub.join();
-    hub.shows("pushrelay_edge_connected", &place, 1.0);
+    hub.shows("pushrelay_edge_connected", &labels, 1.0);
     let reconnects = || (first(&edge, "pushrelay_uplink_reconnects_total") >= 1.0).then_some(());
     eventually("the reconnect is counted", reconnects);
     edge.kill();
-    hub.shows("pushrelay_edge_connected", &place, 0.0);
+    hub.shows("pushrelay_edge_connected", &labels, 0.0);
 }
 
 #[test]
@@ -165,7 +165,7 @@ fn logs_are_json_when_asked() {
         let event: serde_json::Value = serde_json::from_str(line).ok()?;
         (event["msg"] == "listening" && event["face"] == "web").then(|| event["address"].as_str().unwrap().to_owned())
     };
-    let address: String = process.line("a JSON line that says where the web face listens", address);
+    let address: String = process.line("a JSON line with the address of the web listener", address);
     assert!(address.starts_with("127.0.0.1:"));
     for line in process.lines() {
         let event: serde_json::Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));

@@ -26,8 +26,8 @@ fn curl(site: &Site, node: &Node, scheme: &str, arguments: &[&str]) -> Answer {
     command.args(["--silent", "--max-time", "30", "--write-out", "\n%{http_code} %{http_version}", "--cacert"]);
     command.arg(site.cert("ca.pem")).args(arguments.iter().filter(|argument| Some(*argument) != path)).arg(url);
     let output = String::from_utf8(command.output().unwrap().stdout).unwrap();
-    let (body, told) = output.rsplit_once('\n').unwrap();
-    let (status, version) = told.split_once(' ').unwrap();
+    let (body, received) = output.rsplit_once('\n').unwrap();
+    let (status, version) = received.split_once(' ').unwrap();
     Answer { status: status.parse().unwrap(), version: version.into(), body: body.into() }
 }
 
@@ -97,7 +97,7 @@ fn versions_suites_and_protocols_are_as_configured() {
 }
 
 /// A self-signed certificate.
-fn stranger(site: &Site) -> (PathBuf, PathBuf) {
+fn foreign_certificate(site: &Site) -> (PathBuf, PathBuf) {
     let elsewhere = site.path().join("elsewhere");
     std::fs::create_dir_all(&elsewhere).unwrap();
     for arguments in [&["pki", "init"][..], &["pki", "edge", "stranger"]] {
@@ -115,7 +115,7 @@ fn client_certificates_are_asked_for_as_configured() {
     site.pki(&["edge", "pusher"]);
     let path = |path: PathBuf| path.display().to_string();
     let ours = [path(site.cert("pusher.pem")), path(site.cert("pusher.key"))];
-    let (cert, key) = stranger(&site);
+    let (cert, key) = foreign_certificate(&site);
     let other = [path(cert), path(key)];
     // The outcomes without a certificate, with the authority's, and with another authority's.
     let modes = [
@@ -305,16 +305,16 @@ fn an_emptied_file_does_not_open_the_gateway() {
         assert_eq!(ask(&node), 401);
         std::fs::write(&yaml, "").unwrap();
         let refused = |line: &str| line.contains("the old ones go on").then_some(());
-        node.process().line("a word about the empty file", refused);
+        node.process().line("a line about the empty file", refused);
         assert_eq!(ask(&node), 401, "{name}");
         // A reload that an operator requests may drop the passwords, but not TLS.
         node.process().signal("HUP");
         if name == "tls" {
             let refused = |line: &str| line.contains("the configuration was not read again").then_some(());
-            node.process().line("a word about TLS", refused);
+            node.process().line("a line about TLS", refused);
             assert_eq!(ask(&node), 401);
         } else {
-            eventually("everybody may come in", || (ask(&node) == 200).then_some(()));
+            eventually("no password is required", || (ask(&node) == 200).then_some(()));
         }
     }
 }
@@ -332,7 +332,7 @@ fn passwords_do_not_go_for_tls_that_does_not_come() {
     std::fs::write(&toml, after).unwrap();
     node.process().signal("HUP");
     node.process()
-        .line("a word about TLS", |line| (line.contains("not read again") && line.contains("TLS")).then_some(()));
+        .line("a line about TLS", |line| (line.contains("not read again") && line.contains("TLS")).then_some(()));
     assert_eq!(node.get("/-/ready").status, 401);
 }
 

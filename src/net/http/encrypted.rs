@@ -98,13 +98,13 @@ async fn handshake(
     if seen == 0 || !first[0].is_ascii_alphabetic() {
         return acceptor.accept(stream).await.map(Some);
     }
-    let told = async {
+    let response = async {
         stream.write_all(NOT_ENCRYPTED).await?;
         stream.shutdown().await?;
         // Closing the socket with unread data would make the client lose the response.
         tokio::io::copy(&mut stream.take(NOT_ENCRYPTED_BYTES_MAX), &mut tokio::io::sink()).await
     };
-    told.await.map_err(TlsError::Handshake)?;
+    response.await.map_err(TlsError::Handshake)?;
     Ok(None)
 }
 

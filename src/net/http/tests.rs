@@ -227,10 +227,10 @@ async fn sockets_are_served_within_the_bound_and_closed() {
         guard.push(stream);
     }
     let mut third = TcpStream::connect(address).await.unwrap();
-    let mut told = String::new();
-    third.read_to_string(&mut told).await.unwrap();
-    assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("limits.connections_max"), "{told}");
-    let (head, body) = told.split_once("\r\n\r\n").unwrap();
+    let mut received = String::new();
+    third.read_to_string(&mut received).await.unwrap();
+    assert!(received.starts_with("HTTP/1.1 503 ") && received.contains("limits.connections_max"), "{received}");
+    let (head, body) = received.split_once("\r\n\r\n").unwrap();
     assert!(head.contains(&format!("Content-Length: {}", body.len())), "{head}");
     stop.cancel();
     server.await.unwrap();

@@ -20,7 +20,7 @@ impl Service {
             return list.reply();
         }
         let page = IndexPage::new(list, self.rules.admin_api)
-            .with_suppressed(held(published), |(entry, at)| held_family(published, &entry, at));
+            .with_suppressed(suppressed(published), |(entry, at)| suppressed_family(published, &entry, at));
         let page = page.with_uplinks(self.uplink_summaries(now_ns));
         let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
         page.reply()
@@ -73,22 +73,22 @@ impl Service {
 
 /// The suppressed families, each with its group. The family that is shown instead is looked up only for the part on the
 /// page.
-fn held(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
+fn suppressed(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
     let entries = published.suppressed();
     let families = entries.iter().flat_map(|entry| {
-        let held = entry.families().enumerate().filter(|(_, (.., state))| state.conflict.is_some());
-        held.map(|(at, _)| (entry.clone(), at))
+        let suppressed = entry.families().enumerate().filter(|(_, (.., state))| state.conflict.is_some());
+        suppressed.map(|(at, _)| (entry.clone(), at))
     });
     families.collect()
 }
 
 /// One suppressed family, with the family that is shown instead.
-fn held_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedSummary> {
-    let (held, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
+fn suppressed_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedSummary> {
+    let (suppressed, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
     let conflict = state.conflict.as_ref()?;
     Some(SuppressedSummary {
-        name: held.family.name().clone(),
-        type_name: held.family.schema().metric_type().name(),
+        name: suppressed.family.name().clone(),
+        type_name: suppressed.family.schema().metric_type().name(),
         group: entry.shown().clone(),
         reason: conflict.to_string(),
         shown_instead: shown_instead(published, entry, conflict),

@@ -210,11 +210,11 @@ impl Node {
 }
 
 /// Waits for the address on which `process` reports to listen.
-fn listening(process: &mut Process, face: &str) -> SocketAddr {
-    process.line(&format!("a line that says where the {face} face listens"), |line| {
+fn listening(process: &mut Process, listener: &str) -> SocketAddr {
+    process.line(&format!("a line with the address of the {listener} listener"), |line| {
         let fields = logfmt(line);
         let field = |name: &str| fields.iter().find(|(key, _)| key == name).map(|(_, value)| &**value);
-        let here = field("msg") == Some("listening") && field("face") == Some(face);
+        let here = field("msg") == Some("listening") && field("face") == Some(listener);
         here.then(|| field("address")?.parse().ok()).flatten()
     })
 }
