@@ -13,7 +13,7 @@ use divan::{Bencher, black_box};
 use pushrelay::exposition::text::{self, TextRenderer};
 use pushrelay::exposition::{Escaping, NameValidation, PushLimits};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, Position, PushTime, StoreId, WriteTimestamp};
-use pushrelay::node::draft::{Chain, Drafted, Merge};
+use pushrelay::node::draft::{Merge, MergeSequence, Transaction};
 use pushrelay::storage::{self, Log, RealDisk};
 use pushrelay::store::{Identity, Record, Rules, Scope, Store, WriteOp, WriteTime};
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
@@ -200,10 +200,11 @@ fn merge_update(bencher: Bencher, series: usize) {
     let merge = |store: &mut Store, decoder: &mut Decoder, bytes: &[u8]| {
         let Message::Update(update) = decoder.decode(bytes).expect("what was encoded") else { return };
         let (scope, position) = (Scope::Site(site.clone()), Position::default());
-        let merge = Merge { scope, deltas: update.deltas, peer: StoreId(2), position, chain: Chain::default() };
-        let mut drafted = Drafted::default();
-        drafted.merge(store, merge).expect("room for all");
-        drafted.publish(store);
+        let merge =
+            Merge { scope, deltas: update.deltas, peer: StoreId(2), position, sequence: MergeSequence::default() };
+        let mut transaction = Transaction::default();
+        transaction.merge(store, merge).expect("room for all");
+        transaction.publish(store);
     };
     let mut tick = 0;
     let mut encoded = || {

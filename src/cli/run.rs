@@ -31,7 +31,7 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
             }
         };
         let mut node = started.map_err(|error| error.to_string())?;
-        let writer = node.writer();
+        let committer = node.committer();
         loop {
             let asked = tokio::select! {
                 asked = signals.next(&mut node) => asked,
@@ -43,7 +43,7 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
                     }
                     continue;
                 }
-                () = writer.over() => return Err("the thread that writes has ended, see the log; start again".into()),
+                () = committer.over() => return Err("the thread that writes has ended, see the log; start again".into()),
             };
             let Some(asked) = asked else { break };
             let outcome = reload(role, flags, &mut watch, |options| node.reload(options));

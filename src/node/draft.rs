@@ -31,21 +31,21 @@ pub struct Merge {
     /// and what is held of it with them.
     pub position: Position,
     /// The session's.
-    pub chain: Chain,
+    pub sequence: MergeSequence,
 }
 
 /// The merges of one session, in their order: after one that failed, none is done, for its position would cover what that
 /// one brought.
 #[derive(Clone, Debug, Default)]
-pub struct Chain(Arc<ChainState>);
+pub struct MergeSequence(Arc<SequenceState>);
 
 #[derive(Debug, Default)]
-struct ChainState {
+struct SequenceState {
     begun: AtomicBool,
     broken: AtomicBool,
 }
 
-impl Chain {
+impl MergeSequence {
     /// Whether none of its merges is under way: each has the chain for as long as it is.
     pub(super) fn is_idle(&self) -> bool {
         Arc::strong_count(&self.0) == 1
@@ -92,9 +92,9 @@ impl std::error::Error for MergeError {}
 
 /// The chains whose merges are in the draft.
 #[derive(Debug, Default)]
-pub struct Drafted(Vec<Chain>);
+pub struct Transaction(Vec<MergeSequence>);
 
-impl Drafted {
+impl Transaction {
     /// Drafts a merge, and with it what is held of the peer's store then. Returns which families are held back.
     ///
     /// A merge is whole or not at all, and so is a draft: where [`Store::has_capacity_for`] does not say that it cannot be refused,
@@ -103,11 +103,11 @@ impl Drafted {
     /// # Errors
     /// See [`MergeError`].
     pub fn merge(&mut self, store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, MergeError> {
-        if merge.chain.is_broken() {
+        if merge.sequence.is_broken() {
             return Err(MergeError::Broken);
         }
-        merge.chain.begin();
-        self.0.push(merge.chain.clone());
+        merge.sequence.begin();
+        self.0.push(merge.sequence.clone());
         merge_into(store, merge).map_err(|refusal| {
             self.abort(store);
             MergeError::Refused(refusal)
@@ -123,7 +123,7 @@ impl Drafted {
     /// Abandons the draft, and what would have come after it.
     pub fn abort(&mut self, store: &mut Store) {
         store.abort();
-        self.0.drain(..).for_each(|chain| chain.end());
+        self.0.drain(..).for_each(|sequence| sequence.end());
     }
 }
 
@@ -221,7 +221,7 @@ mod tests {
 
     fn merge(deltas: Vec<Delta>) -> Merge {
         let (scope, position) = (Scope::Shown, Position { epoch: Epoch(1), revision: Revision(1) });
-        Merge { scope, deltas, peer: StoreId(9), position, chain: Chain::default() }
+        Merge { scope, deltas, peer: StoreId(9), position, sequence: MergeSequence::default() }
     }
 
     #[test]
@@ -233,12 +233,12 @@ mod tests {
         store.commit();
         let stamp = store.published().group(&id).unwrap().group.family("m").unwrap().stamp;
         let report = ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
-        let (mut drafted, later) = (Drafted::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
+        let (mut transaction, later) = (Transaction::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
         let delta = Delta { id: id.clone(), group: Group::delete(later) };
-        drafted.merge(&mut store, merge(vec![delta])).unwrap();
+        transaction.merge(&mut store, merge(vec![delta])).unwrap();
         let now = WriteTime { wall_ns: 10, stamp_ns: 10 };
         assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&report), now), 0);
-        drafted.publish(&mut store).unwrap();
+        transaction.publish(&mut store).unwrap();
         assert!(!store.published().group(&id).unwrap().group.is_live());
     }
 
@@ -251,9 +251,9 @@ mod tests {
         for (job, ahead_ns) in [("near", day_ns - 1), ("far", day_ns + 1)] {
             let stamp = WriteTimestamp { time_ns: now_ns + ahead_ns, node: NodeId(7) };
             let delta = Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::delete(stamp) };
-            let (mut drafted, peer) = (Drafted::default(), StoreId(9 + ahead_ns));
-            drafted.merge(&mut store, Merge { peer, ..merge(vec![delta]) }).unwrap();
-            drafted.publish(&mut store).unwrap();
+            let (mut transaction, peer) = (Transaction::default(), StoreId(9 + ahead_ns));
+            transaction.merge(&mut store, Merge { peer, ..merge(vec![delta]) }).unwrap();
+            transaction.publish(&mut store).unwrap();
         }
         assert!(!forget(&mut store, &[], now_ns, 0));
         store.commit();
@@ -280,7 +280,7 @@ mod tests {
         let first = put(LabelSet::new([("job", "a"), ("x", &long)]), 1);
         let second = put(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]), 200);
         let merge = Merge { scope: site.clone(), ..merge(vec![first, second]) };
-        let reports = Drafted::default().merge(&mut store, merge).unwrap();
+        let reports = Transaction::default().merge(&mut store, merge).unwrap();
         assert_eq!(reports.len(), CONFLICT_REPORTS_MAX);
         assert!(reports.iter().all(|report| report.text.contains("already shown under the labels")));
         let Scope::Site(site) = site else { unreachable!() };

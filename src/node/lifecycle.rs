@@ -18,6 +18,7 @@ use tracing::{error, info, warn};
 
 use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::Clock;
+use super::commit::{Committer, Retention};
 use super::error::StartError;
 use super::http::protection::{self, Protection};
 use super::http::render_thread::RenderThread;
@@ -32,7 +33,6 @@ use super::open_store::open_store;
 use super::options::{HubOptions, NodeOptions, NodeRole};
 use super::random::secret;
 use super::threads::{Threads, processors};
-use super::writer::{Retention, Writer};
 use crate::exposition::NameValidation;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{BodyReader, BodyRules};
@@ -63,7 +63,7 @@ pub struct Node {
     link_threads: Threads,
     uplinks: Vec<Arc<UplinkStatus>>,
     drain_timeout: Duration,
-    writer: Writer,
+    committer: Committer,
     thread: JoinHandle<()>,
     reloadable: Reloadable,
 }
@@ -153,8 +153,9 @@ impl Node {
             uplinks: options.uplinks.len(),
             hub_ns: options.hub.as_ref().map_or(0, |_| nanoseconds(options.storage.tombstone_retention)),
         };
-        let started = Writer::start(store, log, clock.clone(), metrics.clone(), retention);
-        let (writer, thread) = started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
+        let started = Committer::start(store, log, clock.clone(), metrics.clone(), retention);
+        let (committer, thread) =
+            started.map_err(|error| StartError::System(format!("no thread to write: {error}")))?;
         let render_thread = RenderThread::start()
             .map_err(|error| StartError::System(format!("no thread to render scrapes: {error}")))?;
         let threads = [Threads::for_gateway(), Threads::for_links()];
@@ -172,7 +173,7 @@ impl Node {
             link_threads,
             uplinks: Vec::new(),
             drain_timeout: options.limits.drain_timeout,
-            writer,
+            committer,
             thread,
             reloadable: Reloadable {
                 certificates: certificates.clone(),
@@ -193,7 +194,7 @@ impl Node {
             router: Router::new(&route_config(&options)),
             rules,
             reader: BodyReader::new(body),
-            writer: node.writer.clone(),
+            committer: node.committer.clone(),
             clock,
             metrics,
             edges,
@@ -236,7 +237,7 @@ impl Node {
                 options: uplink.clone(),
                 link: options.link,
                 connector: connector.clone(),
-                writer: self.writer.clone(),
+                committer: self.committer.clone(),
                 clock: clock.clone(),
                 state: state.clone(),
                 hub_links: self.reloadable.hub.clone(),
@@ -263,7 +264,7 @@ impl Node {
         let link = options.link.session_config();
         let hub_links = Arc::new(HubLinks {
             name: credentials.certificate().common_name.clone().unwrap_or_else(|| "hub".into()),
-            writer: self.writer.clone(),
+            committer: self.committer.clone(),
             clock: clock.clone(),
             edges: edges.clone(),
             acceptor: Arc::new(Acceptor::new(credentials)?),
@@ -313,20 +314,20 @@ impl Node {
     }
 
     fn start_sweeper(&mut self) {
-        let (writer, stop) = (self.writer.clone(), self.links.stop.clone());
+        let (committer, stop) = (self.committer.clone(), self.links.stop.clone());
         self.links.spawn(async move {
             loop {
                 tokio::select! {
                     () = stop.cancelled() => return,
-                    () = tokio::time::sleep(SWEEP_INTERVAL) => writer.sweep().await,
+                    () = tokio::time::sleep(SWEEP_INTERVAL) => committer.sweep().await,
                 }
             }
         });
     }
 
     /// The writer, to check whether it is still running.
-    pub fn writer(&self) -> Writer {
-        self.writer.clone()
+    pub fn committer(&self) -> Committer {
+        self.committer.clone()
     }
 
     /// Applies the options that a reload can change: certificates, the gateway's protection, and the hub's list of
@@ -389,7 +390,7 @@ impl Node {
         drop(self.commands);
         self.web.finish().await;
         drop(self.web_threads);
-        let head = *self.writer.subscribe(Scope::Shown).borrow();
+        let head = *self.committer.subscribe(Scope::Shown).borrow();
         let delivered = async {
             for uplink in &self.uplinks {
                 uplink.delivered(head).await;
@@ -400,7 +401,7 @@ impl Node {
         }
         self.links.finish().await;
         drop(self.link_threads);
-        self.writer.stop().await;
+        self.committer.stop().await;
         // The render thread is not joined: it has no state, and ends when its last handle is dropped.
         let thread = self.thread;
         let joined = tokio::task::spawn_blocking(move || thread.join()).await;

@@ -1,12 +1,13 @@
 //! Layer 5: a running node.
 //!
 //! [`lifecycle`] starts a node from its [`options`], runs it and stops it. [`threads`] are the threads that its tasks run
-//! on. [`http`] serves the Pushgateway API, scrapes and pages. [`writer`] commits writes to the store, and [`draft`] applies
+//! on. [`http`] serves the Pushgateway API, scrapes and pages. [`commit`] commits writes to the store, and [`draft`] applies
 //! the changes of peers. [`link`] runs the ends of links. [`metrics`], [`summary`], [`certificates`], [`clock`] and
 //! [`error`] are what their names say.
 
 pub mod certificates;
 pub mod clock;
+pub mod commit;
 pub mod draft;
 pub mod error;
 pub mod http;
@@ -18,7 +19,6 @@ pub mod options;
 pub mod random;
 pub mod summary;
 pub mod threads;
-pub mod writer;
 
 pub use error::StartError;
 pub use lifecycle::Node;

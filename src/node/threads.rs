@@ -1,7 +1,7 @@
 //! The threads of a node's tasks: one for all connections of the gateway, and others for links.
 //!
 //! One thread serves all pushes, so pushes that arrive together are read in one poll, committed together by the task
-//! that resumes first ([`super::writer`]), and answered without waking another thread. Long work runs with
+//! that resumes first ([`super::commit`]), and answered without waking another thread. Long work runs with
 //! [`tokio::task::block_in_place`], and scrapes are rendered by [`super::http::render_thread`].
 
 use std::io;

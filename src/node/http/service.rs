@@ -18,9 +18,9 @@ use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
 use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
+use crate::node::commit::{Committer, WriteError};
 use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_store};
-use crate::node::writer::{WriteError, Writer};
 use crate::store::view::time_families;
 use crate::store::{CacheBudget, GroupEntry, WriteOp};
 
@@ -62,7 +62,7 @@ pub struct Service {
     /// Parses the bodies of pushes.
     pub reader: BodyReader,
     /// Commits writes.
-    pub writer: Writer,
+    pub committer: Committer,
     /// The node's clocks.
     pub clock: Arc<Clock>,
     /// The node's own metrics.
@@ -138,10 +138,10 @@ impl Service {
             Route::Scrape => return self.scrape(request),
             Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
-            Route::Wipe => answer(self.writer.wipe().await, HttpReply::accepted),
+            Route::Wipe => answer(self.committer.wipe().await, HttpReply::accepted),
             Route::Quit => self.command(LifecycleCommand::Quit).await,
             Route::Reload => self.command(LifecycleCommand::Reload).await,
-            Route::Healthy | Route::Ready if self.writer.is_over() => HttpReply::failing("the writer has ended"),
+            Route::Healthy | Route::Ready if self.committer.is_over() => HttpReply::failing("the writer has ended"),
             Route::Healthy | Route::Ready => HttpReply::ok(),
             Route::Index { search } => return self.run_blocking(|| respond(self.index(&search))),
             Route::StatusPage => self.status_page(),
@@ -158,7 +158,7 @@ impl Service {
         };
         let method = if replace { "put" } else { "post" };
         let target = Arc::new(target);
-        let current = self.writer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
+        let current = self.committer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
         let current = current.as_ref().map(|entry| &entry.group);
         let (len, headers) = (body.len(), headers(request));
         let large_push_permits = if headers.content_encoding.is_empty() { LARGE_BYTES } else { LARGE_COMPRESSED_BYTES };
@@ -167,7 +167,7 @@ impl Service {
         let reply = match read {
             Ok(families) => {
                 let action = if replace { WriteOp::Put(families) } else { WriteOp::Post(families) };
-                answer(self.writer.write(target, action).await, || HttpReply::pushed(self.rules.checked))
+                answer(self.committer.write(target, action).await, || HttpReply::pushed(self.rules.checked))
             }
             Err(PushReadError::Refused(error)) => self.refuse(target, error, request).await,
             Err(PushReadError::Exhausted(error)) => HttpReply::unavailable(error),
@@ -197,7 +197,7 @@ impl Service {
         debug!(peer = %request.peer(), group = %target, %error, "push refused");
         if error.is_failed_push()
             && let Err(failure @ (WriteError::Storage(_) | WriteError::Stopped)) =
-                self.writer.write(target, WriteOp::Refuse).await
+                self.committer.write(target, WriteOp::Refuse).await
         {
             return HttpReply::unavailable(failure);
         }
@@ -211,7 +211,7 @@ impl Service {
             Err(error) => return HttpReply::error(error.status(), error),
         };
         match checked {
-            Ok(()) => answer(self.writer.write(target, WriteOp::Delete).await, HttpReply::accepted),
+            Ok(()) => answer(self.committer.write(target, WriteOp::Delete).await, HttpReply::accepted),
             Err(error) => error.reply(),
         }
     }
@@ -227,7 +227,7 @@ impl Service {
             0..EDGES_MANY => self.own_families(),
             _ => tokio::task::block_in_place(|| self.own_families()),
         };
-        let page = ScrapeBody::new(self.writer.published(), own, format, gzip.then_some(&self.cache_budget));
+        let page = ScrapeBody::new(self.committer.published(), own, format, gzip.then_some(&self.cache_budget));
         let response = Response::new(200).header("content-type", format.content_type());
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
         response.parts(self.render_thread.render(page)).with_guard(scrape_permit)
@@ -245,7 +245,7 @@ impl Service {
     /// All metrics of the node itself.
     pub fn own_families(&self) -> Vec<Family> {
         let mut families = self.metrics.gather();
-        let (counts, head) = (self.writer.published().counts(), self.writer.published().head());
+        let (counts, head) = (self.committer.published().counts(), self.committer.published().head());
         families.extend(gather_store(counts, head));
         let now_ns = self.clock.wall_ns();
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
@@ -257,7 +257,7 @@ impl Service {
 
     fn query(&self) -> Response {
         self.run_blocking(|| {
-            let groups = self.writer.published().groups();
+            let groups = self.committer.published().groups();
             let shown = groups.iter().filter(|entry| !entry.header.suppressed);
             respond(query::metrics(shown.map(|entry| group_json(entry))))
         })

@@ -14,7 +14,7 @@ use crate::store::{Conflict, GroupEntry, Published};
 impl Service {
     /// The page of groups, or only its list.
     pub(super) fn index(&self, search: &Search) -> HttpReply {
-        let (published, now_ns) = (self.writer.published(), self.clock.wall_ns());
+        let (published, now_ns) = (self.committer.published(), self.clock.wall_ns());
         let list = GroupList::new(search, published.times().iter(), self.rules.body.names, now_ns);
         if search.list_only {
             return list.reply();
@@ -28,7 +28,7 @@ impl Service {
 
     /// The details of one group.
     pub(super) fn fragment(&self, target: &LabelSet) -> HttpReply {
-        match self.writer.published().find(target) {
+        match self.committer.published().find(target) {
             Some(entry) => GroupFragment::new(&entry, self.rules.body.names, self.clock.wall_ns()).reply(),
             None => HttpReply::error(404, format_args!("there is no group {target}")),
         }
@@ -55,7 +55,7 @@ impl Service {
     }
 
     fn uplink_summaries(&self, now_ns: u64) -> Vec<UplinkSummary> {
-        let head = self.writer.published().head();
+        let head = self.committer.published().head();
         let uplinks = self.uplinks.iter().map(|uplink| {
             let link = uplink.get();
             UplinkSummary {

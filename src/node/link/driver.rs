@@ -21,8 +21,8 @@ use crate::model::{GroupId, Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::websocket::{Connection, Receiver, Sender, WebSocketError};
 use crate::node::clock::Clock;
-use crate::node::draft::Chain;
-use crate::node::writer::Writer;
+use crate::node::commit::Committer;
+use crate::node::draft::MergeSequence;
 use crate::session::{
     Admitted, Batch, Closed, CommitId, Edge, Established, Event, Hub, OriginFilter, Refused, SessionAction, SessionTime,
 };
@@ -129,7 +129,7 @@ pub trait SessionObserver: Send {
 #[derive(Clone)]
 pub struct LinkContext {
     /// Who writes.
-    pub writer: Writer,
+    pub committer: Committer,
     /// The clocks.
     pub clock: Arc<Clock>,
     /// Bytes of a message after decompression, at most.
@@ -170,7 +170,7 @@ pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
         inflater: Inflater::new(),
         inflated: Vec::new(),
         commits: FuturesOrdered::new(),
-        chain: Chain::default(),
+        sequence: MergeSequence::default(),
         context,
     };
     let mut heard_bytes = 0;
@@ -233,7 +233,7 @@ struct LinkDriver<'a> {
     inflater: Inflater,
     inflated: Vec<u8>,
     commits: FuturesOrdered<std::pin::Pin<Box<dyn Future<Output = Done> + Send>>>,
-    chain: Chain,
+    sequence: MergeSequence,
     context: &'a LinkContext,
 }
 
@@ -277,7 +277,7 @@ impl LinkDriver<'_> {
                 }
                 SessionAction::HeldBack(reports) => {
                     observer.note(Note::HeldBack(reports.clone()));
-                    self.context.writer.held_back(self.scope.clone(), reports).await;
+                    self.context.committer.held_back(self.scope.clone(), reports).await;
                 }
                 SessionAction::PeerHolds(revision) => observer.note(Note::PeerHolds(revision)),
                 SessionAction::ClockOffset(offset_ns) => observer.note(Note::ClockOffset(offset_ns)),
@@ -309,7 +309,7 @@ impl LinkDriver<'_> {
     }
 
     fn read(&self, since: Revision, skip: OriginFilter, bytes_max: usize) -> Batch {
-        let published = self.context.writer.published();
+        let published = self.context.committer.published();
         let set = published.changes(&self.scope, since, Some((skip.origin, skip.after)), bytes_max);
         let deltas = set
             .changes
@@ -320,10 +320,10 @@ impl LinkDriver<'_> {
     }
 
     async fn commit(&mut self, id: CommitId, deltas: Vec<Delta>, peer: StoreId, position: Position) {
-        let queued = self.context.writer.merge(self.scope.clone(), deltas, peer, position, &self.chain).await;
+        let queued = self.context.committer.merge(self.scope.clone(), deltas, peer, position, &self.sequence).await;
         self.commits.push_back(Box::pin(async move {
             let merged = match queued {
-                Ok(merging) => merging.done().await,
+                Ok(pending) => pending.done().await,
                 Err(error) => Err(error),
             };
             match merged {

@@ -23,8 +23,8 @@ use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
 use crate::net::tls::Connector;
 use crate::node::clock::Clock;
+use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
-use crate::node::writer::Writer;
 use crate::session::{self, Admitted, Closed, Edge, EdgeConfig, Refused};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
@@ -50,7 +50,7 @@ pub struct UplinkTask {
     /// Its credentials, replaced on reload.
     pub connector: Arc<Connector>,
     /// Who writes.
-    pub writer: Writer,
+    pub committer: Committer,
     /// The clocks.
     pub clock: Arc<Clock>,
     /// What is known of it, for all to see.
@@ -77,7 +77,7 @@ impl UplinkTask {
     /// Runs until told to stop. A conversation ends itself then, with a farewell to the hub.
     pub async fn run(self, stop: CancellationToken) {
         let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
-        let mut heads = self.writer.subscribe(Scope::Shown);
+        let mut heads = self.committer.subscribe(Scope::Shown);
         // Whether the hub holds what is there already is not known before it says so.
         let (head, now_ns) = (*heads.borrow_and_update(), self.clock.wall_ns());
         self.state.update(|link| link.lag.moved(head, now_ns));
@@ -131,13 +131,13 @@ impl UplinkTask {
             link.wire.follow(wire.clone());
             link.messages.follow(volume.clone());
         });
-        let Ok(mut info) = self.writer.info(None).await else {
+        let Ok(mut info) = self.committer.info(None).await else {
             return EndedAttempt::early("the node is shutting down".into());
         };
         // A hub is told what is held of hubs: of the edges below there may be more than can be told.
         info.cursors.retain(|_, cursor| cursor.site.is_empty());
         let context = LinkContext {
-            writer: self.writer.clone(),
+            committer: self.committer.clone(),
             clock: self.clock.clone(),
             message_bytes_max: self.link.message_bytes_max,
             volume,
@@ -308,7 +308,7 @@ impl SessionObserver for EdgeSession<'_> {
         });
         // Where the writer's queue is full, it is told with what comes next, a heartbeat at the latest: if nothing is pushed
         // any more, no later acknowledgement would let its tombstones go.
-        self.unsent_ack = self.unsent_ack.take_if(|revision| !task.writer.uplink_holds(task.number, *revision));
+        self.unsent_ack = self.unsent_ack.take_if(|revision| !task.committer.uplink_holds(task.number, *revision));
     }
 }
 

@@ -22,9 +22,9 @@ use crate::net::listen::{self, Accepting};
 use crate::net::tls::{Acceptor, TlsPeer};
 use crate::net::websocket;
 use crate::node::clock::Clock;
+use crate::node::commit::Committer;
 use crate::node::options::EdgeOptions;
 use crate::node::random::random_id;
-use crate::node::writer::Writer;
 use crate::session::{Admission, AdmitDecision, Admitted, Hub, HubConfig, Refused, SessionId};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
@@ -42,7 +42,7 @@ pub struct HubLinks {
     /// What is shown as this node's name.
     pub name: String,
     /// Who writes.
-    pub writer: Writer,
+    pub committer: Committer,
     /// The clocks.
     pub clock: Arc<Clock>,
     /// What is known of the edges, for all to see.
@@ -146,7 +146,7 @@ impl HubLinks {
         };
         let _entry = SessionGuard { hub: self.clone(), name, session, _over: over };
         let context = LinkContext {
-            writer: self.writer.clone(),
+            committer: self.committer.clone(),
             clock: self.clock.clone(),
             message_bytes_max: self.session.link.message_bytes_max,
             volume: volume.clone(),
@@ -334,8 +334,8 @@ impl SessionObserver for HubSession {
                 return Err(self.refuse(CloseReason::Overloaded, text, Some(TAKEN_RETRY)));
             }
         }
-        let heads = self.hub.writer.subscribe(Scope::Site(Arc::new(site.clone())));
-        let Ok(mut info) = self.hub.writer.info(Some(hello.info.store)).await else {
+        let heads = self.hub.committer.subscribe(Scope::Site(Arc::new(site.clone())));
+        let Ok(mut info) = self.hub.committer.info(Some(hello.info.store)).await else {
             let text = "the hub is shutting down".into();
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };

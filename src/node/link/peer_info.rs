@@ -1,7 +1,7 @@
 //! Conversions between the store, the handshake's [`PeerInfo`] and text for people.
 
+use crate::node::commit::StoreInfo;
 use crate::node::metrics::VERSION;
-use crate::node::writer::StoreInfo;
 use crate::session::Closed;
 use crate::wire::message::CURSORS_MAX;
 use crate::wire::{CloseReason, EpochStart, PeerInfo, StoreCursor};

@@ -31,7 +31,7 @@ impl World {
                 // What comes with a push in one batch may be later than it, or move its group to its place.
                 drafted.shown.clear();
                 let chain = self.running(at).chains.entry((conn, end)).or_default().clone();
-                let merge = Merge { scope: scope_of(end, site), deltas, peer, position, chain };
+                let merge = Merge { scope: scope_of(end, site), deltas, peer, position, sequence: chain };
                 let merged = self.merge(at, merge);
                 if self.is(Bug::AckBeforeSync) && merged.is_ok() {
                     self.handle(conn, end, Told::Committed(id));

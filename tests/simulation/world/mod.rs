@@ -1,5 +1,5 @@
 //! A whole system in one thread and virtual time: the product's stores, sessions, messages, logs and checkpoints, driven in
-//! the order of `node/writer.rs`, `node/link/driver.rs`, `node/link/edge.rs` and `node/link/hub.rs`, over networks and disks that fail
+//! the order of `node/commit/handle.rs`, `node/link/driver.rs`, `node/link/edge.rs` and `node/link/hub.rs`, over networks and disks that fail
 //! as the seed says.
 //!
 //! Read in this order: `random`, `content` and `oracle` (what must be true), `node` and `writer` (a node and its one

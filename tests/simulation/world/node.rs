@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, StoreId, WriteTimestamp};
 use pushrelay::node::clock::reading;
-use pushrelay::node::draft::{Chain, Drafted};
+use pushrelay::node::draft::{MergeSequence, Transaction};
 use pushrelay::session::Admission;
 use pushrelay::storage::{
     self, CheckpointWriter, CommitError, Disk, Log, Recovered, SimulatedDisk, SyncPolicy, begin, recover,
@@ -85,9 +85,9 @@ pub struct Running {
     /// The batch that is being made durable: what to answer, and whether the disk took it.
     pub batch: Option<Batch>,
     pub begin_due: bool,
-    pub drafted: Drafted,
+    pub drafted: Transaction,
     /// The merges of each end of a connection.
-    pub chains: BTreeMap<(ConnId, usize), Chain>,
+    pub chains: BTreeMap<(ConnId, usize), MergeSequence>,
     /// Of each uplink, up to where its hub holds the changes.
     pub held: Vec<Revision>,
     pub checkpoint: Option<(CheckpointWriter, VecDeque<Record>)>,
@@ -322,7 +322,7 @@ impl World {
             queue: VecDeque::new(),
             batch: None,
             begin_due: false,
-            drafted: Drafted::default(),
+            drafted: Transaction::default(),
             chains: BTreeMap::new(),
             held: vec![Revision(0); uplinks],
             checkpoint: None,

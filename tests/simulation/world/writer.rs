@@ -1,4 +1,4 @@
-//! The one writer of a node, in the order of `node/writer.rs`: a batch is drafted, made durable, published, answered.
+//! The one writer of a node, in the order of `node/commit/handle.rs`: a batch is drafted, made durable, published, answered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;

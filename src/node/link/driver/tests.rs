@@ -52,10 +52,10 @@ fn context() -> LinkContext {
     const BYTES_MAX: usize = 64 << 10;
     let mut store = Store::new(Rules::default(), &[]);
     store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
-    let retention = crate::node::writer::Retention { uplinks: 0, hub_ns: 0 };
-    let (writer, _) = Writer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
+    let retention = crate::node::commit::Retention { uplinks: 0, hub_ns: 0 };
+    let (committer, _) = Committer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
     LinkContext {
-        writer,
+        committer,
         clock: Arc::default(),
         message_bytes_max: BYTES_MAX,
         volume: Arc::default(),

@@ -7,11 +7,13 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error, info, warn};
 
-use super::desk::{Desk, Write};
-use super::{Heads, INLINE_VALUES_MAX, Job, Reply, Retention, StoreInfo, WriteError};
+use super::command::{Command, Responder, Retention, StoreInfo, WriteError};
+use super::handle::INLINE_VALUES_MAX;
+use super::notify::ChangeNotifier;
+use super::queue::{CommitQueue, Write};
 use crate::model::{Revision, StoreId};
 use crate::node::clock::Clock;
-use crate::node::draft::{self, Drafted};
+use crate::node::draft::{self, Transaction};
 use crate::node::metrics::Metrics;
 use crate::node::threads::lower_priority;
 use crate::storage::{CheckpointError, CheckpointWriter, CommitError, Log};
@@ -24,20 +26,20 @@ const BATCH_RECORDS_MAX: usize = 4_096;
 /// Bytes that the requests of one sync hold in values and labels, about, at most (a single request may hold more).
 const BATCH_BYTES_MAX: usize = 16 << 20;
 
-pub(super) struct Task {
+pub(super) struct CommitWorker {
     pub(super) store: Store,
     pub(super) log: Option<Log>,
     pub(super) clock: Arc<Clock>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) retention: Retention,
-    pub(super) heads: Arc<Heads>,
+    pub(super) notifier: Arc<ChangeNotifier>,
     /// Of each uplink, up to where its hub holds the changes.
     pub(super) held: Vec<Revision>,
-    pub(super) drafted: Drafted,
+    pub(super) transaction: Transaction,
     /// Whether more tombstones are due than were dropped in the draft.
     pub(super) more_due: bool,
     /// To hear of checkpoints; weak, so that the queue ends when nobody else asks.
-    pub(super) jobs: mpsc::WeakSender<Job>,
+    pub(super) commands: mpsc::WeakSender<Command>,
     pub(super) checkpointing: bool,
     /// How long the disk took for the last batch.
     pub(super) commit_took: Duration,
@@ -45,78 +47,83 @@ pub(super) struct Task {
     pub(super) failing: bool,
 }
 
-type Answers = Vec<(Reply, Result<(), WriteError>)>;
+type Answers = Vec<(Responder, Result<(), WriteError>)>;
 
 /// The thread: does what is asked for by jobs, and writes what waits at the desk, until told to stop.
-pub(super) fn run(desk: &Desk, mut queue: mpsc::Receiver<Job>) {
+pub(super) fn run(queue: &CommitQueue, mut incoming: mpsc::Receiver<Command>) {
     let mut stopping = false;
     while !stopping {
-        let Some(first) = queue.blocking_recv() else { break };
+        let Some(first) = incoming.blocking_recv() else { break };
         let mut next = Some(first);
-        while next.is_some() || !desk.is_clear() {
-            let mut seat = desk.sit();
-            let Some(task) = seat.as_mut().and_then(|seat| seat.as_mut()) else {
-                desk.give_up();
+        while next.is_some() || !queue.is_empty() {
+            let mut leader = queue.lead();
+            let Some(worker) = leader.as_mut().and_then(|leader| leader.as_mut()) else {
+                queue.abandon();
                 return;
             };
-            stopping |= task.turn(next.take(), &mut queue, desk);
-            drop(seat);
-            next = if stopping { None } else { queue.try_recv().ok() };
+            stopping |= worker.turn(next.take(), &mut incoming, queue);
+            drop(leader);
+            next = if stopping { None } else { incoming.try_recv().ok() };
         }
     }
-    close(desk);
+    close(queue);
     // Who came meanwhile is told.
-    queue.close();
-    desk.give_up();
+    incoming.close();
+    queue.abandon();
 }
 
-fn close(desk: &Desk) {
-    let Some(task) = desk.sit().and_then(|mut seat| seat.take()) else { return };
+fn close(queue: &CommitQueue) {
+    let Some(worker) = queue.lead().and_then(|mut leader| leader.take()) else { return };
     // A store that was not closed in order is only read a little more carefully next time.
-    if let Some(Err(error)) = task.log.map(Log::close) {
+    if let Some(Err(error)) = worker.log.map(Log::close) {
         warn!(%error, "the store was not closed in order");
     }
 }
 
-impl Task {
+impl CommitWorker {
     /// Does jobs and writes what waits, as one batch. Returns whether the last job was among them.
-    pub(super) fn turn(&mut self, first: Option<Job>, queue: &mut mpsc::Receiver<Job>, desk: &Desk) -> bool {
+    pub(super) fn turn(
+        &mut self,
+        first: Option<Command>,
+        incoming: &mut mpsc::Receiver<Command>,
+        queue: &CommitQueue,
+    ) -> bool {
         let (mut answers, mut stopping) = (Answers::new(), false);
         let mut next = first;
         // Those that came before: pushes, which go last, are not kept waiting by jobs that go on coming.
-        let mut jobs = queue.len();
-        while let Some(job) = next {
-            let drafted = self.store.records().len();
-            stopping |= self.perform(job, &mut answers);
+        let mut commands = incoming.len();
+        while let Some(command) = next {
+            let transaction = self.store.records().len();
+            stopping |= self.perform(command, &mut answers);
             // Nor by many that each needed a sync.
-            let synced = self.store.records().len() < drafted;
-            let enough = stopping || self.is_full(&answers) || jobs == 0 || (synced && !desk.is_clear());
-            next = if enough { None } else { queue.try_recv().ok() };
-            jobs = jobs.saturating_sub(1);
+            let synced = self.store.records().len() < transaction;
+            let enough = stopping || self.is_full(&answers) || commands == 0 || (synced && !queue.is_empty());
+            next = if enough { None } else { incoming.try_recv().ok() };
+            commands = commands.saturating_sub(1);
         }
-        self.take_waiting(desk, usize::MAX, &mut answers);
-        self.end(answers, desk);
+        self.take_waiting(queue, usize::MAX, &mut answers);
+        self.end(answers, queue);
         self.checkpoint_if_due();
         stopping
     }
 
     /// Does a job, if there is one, and writes the small ones of what waits, as one batch. Returns whether there is something
     /// to do that takes long.
-    pub(super) fn write_small(&mut self, job: Option<Job>, desk: &Desk) -> bool {
+    pub(super) fn write_small(&mut self, command: Option<Command>, queue: &CommitQueue) -> bool {
         let mut answers = Answers::new();
-        if let Some(job) = job {
-            self.perform(job, &mut answers);
+        if let Some(command) = command {
+            self.perform(command, &mut answers);
         }
-        self.take_waiting(desk, INLINE_VALUES_MAX, &mut answers);
-        self.end(answers, desk);
+        self.take_waiting(queue, INLINE_VALUES_MAX, &mut answers);
+        self.end(answers, queue);
         self.is_checkpoint_due()
     }
 
     /// Finishes a batch, and tells the desk of it.
-    fn end(&mut self, answers: Answers, desk: &Desk) {
+    fn end(&mut self, answers: Answers, queue: &CommitQueue) {
         let requests = answers.len();
         self.finish(answers);
-        desk.wrote(requests, self.commit_took);
+        queue.record_batch(requests, self.commit_took);
     }
 
     /// Whether the batch is as large as it may be.
@@ -127,9 +134,9 @@ impl Task {
     }
 
     /// Drafts what waits, of no more values together than that.
-    fn take_waiting(&mut self, desk: &Desk, mut values_max: usize, answers: &mut Answers) {
+    fn take_waiting(&mut self, queue: &CommitQueue, mut values_max: usize, answers: &mut Answers) {
         while !self.is_full(answers)
-            && let Some(write) = desk.next(values_max)
+            && let Some(write) = queue.next(values_max)
         {
             // What is large goes by itself: who sent what is too large together could not be told.
             let large = write.is_large();
@@ -148,28 +155,28 @@ impl Task {
     }
 
     /// Performs one job on the draft. Returns whether it was the last.
-    fn perform(&mut self, job: Job, answers: &mut Answers) -> bool {
-        match job {
-            Job::Waiting => {}
-            Job::Wipe { reply } => {
+    fn perform(&mut self, command: Command, answers: &mut Answers) -> bool {
+        match command {
+            Command::Waiting => {}
+            Command::Wipe { reply } => {
                 self.finish(std::mem::take(answers));
                 answers.push((reply, self.wipe()));
             }
-            Job::Merge { merge, reply, held_back } => {
+            Command::Merge { merge, reply, held_back } => {
                 // If it may be refused, what is there goes first.
                 if !self.store.has_capacity_for(merge.deltas.len()) {
                     self.finish(std::mem::take(answers));
                 }
-                let merged = self.drafted.merge(&mut self.store, merge).map(|reports| {
+                let merged = self.transaction.merge(&mut self.store, merge).map(|reports| {
                     // Read once the answer is there.
                     let _ = held_back.send(reports);
                 });
                 answers.push((reply, merged.map_err(WriteError::from)));
             }
-            Job::HeldBack { scope, reports } => {
+            Command::HeldBack { scope, reports } => {
                 draft::note_failures(&mut self.store, &scope, &reports, self.clock.now());
             }
-            Job::Holds { uplink, revision } => {
+            Command::Holds { uplink, revision } => {
                 if let Some(held) = self.held.get_mut(uplink) {
                     *held = revision;
                 }
@@ -178,13 +185,13 @@ impl Task {
                     self.forget();
                 }
             }
-            Job::PeerInfo { peer, reply } => {
+            Command::PeerInfo { peer, reply } => {
                 self.finish(std::mem::take(answers));
                 let _ = reply.send(self.info(peer));
             }
-            Job::Sweep => self.forget(),
-            Job::Checkpointed(result) => self.checkpointed(result),
-            Job::Stop => return true,
+            Command::Sweep => self.forget(),
+            Command::Checkpointed(result) => self.checkpointed(result),
+            Command::Stop => return true,
         }
         false
     }
@@ -243,12 +250,12 @@ impl Task {
         if let Err(error) = durable {
             return self.fail(answers, &error);
         }
-        if let Some(committed) = self.drafted.publish(&mut self.store) {
+        if let Some(committed) = self.transaction.publish(&mut self.store) {
             self.metrics.commits.inc();
-            self.heads.tell(&committed);
-            if more_due && let Some(jobs) = self.jobs.upgrade() {
+            self.notifier.notify(&committed);
+            if more_due && let Some(commands) = self.commands.upgrade() {
                 // After what others wait for. Without a place in the queue, the next sweep goes on.
-                let _ = jobs.try_send(Job::Sweep);
+                let _ = commands.try_send(Command::Sweep);
             }
             if std::mem::take(&mut self.failing) {
                 info!(revision = committed.head.0, "the store can be written again");
@@ -261,7 +268,7 @@ impl Task {
     }
 
     fn fail(&mut self, answers: Answers, error: &CommitError) {
-        self.drafted.abort(&mut self.store);
+        self.transaction.abort(&mut self.store);
         self.metrics.commit_failures.inc();
         if !std::mem::replace(&mut self.failing, true) {
             error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
@@ -288,12 +295,12 @@ impl Task {
             Err(error) => return warn!(%error, "no checkpoint can be begun: the log grows until one can"),
         };
         let records = self.store.checkpoint();
-        let jobs = self.jobs.clone();
+        let commands = self.commands.clone();
         let run = move || {
             lower_priority();
             let result = write_checkpoint(checkpoint, records);
-            if let Some(jobs) = jobs.upgrade() {
-                let _ = jobs.blocking_send(Job::Checkpointed(result));
+            if let Some(commands) = commands.upgrade() {
+                let _ = commands.blocking_send(Command::Checkpointed(result));
             }
         };
         match thread::Builder::new().name("checkpoint".into()).spawn(run) {

@@ -10,8 +10,9 @@ use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::task::Task;
-use super::{INLINE_VALUES_MAX, Job, Reply};
+use super::command::{Command, Responder};
+use super::handle::INLINE_VALUES_MAX;
+use super::worker::CommitWorker;
 use crate::model::LabelSet;
 use crate::store::WriteOp;
 
@@ -27,7 +28,7 @@ pub(super) struct Write {
     pub(super) action: WriteOp,
     /// How many values it has.
     pub(super) values: usize,
-    pub(super) reply: Reply,
+    pub(super) reply: Responder,
     /// Its place, of which there are so many: held until it is written.
     #[expect(dead_code, reason = "what counts is when it is dropped")]
     pub(super) permit: OwnedSemaphorePermit,
@@ -42,7 +43,7 @@ impl Write {
 
 /// What came of trying to write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum Lead {
     /// Nothing waits that nobody takes care of.
     Done,
     /// Something waits that is left to the thread.
@@ -52,10 +53,10 @@ pub(super) enum Outcome {
 }
 
 /// See the module's documentation.
-pub(super) struct Desk {
+pub(super) struct CommitQueue {
     waiting: Mutex<VecDeque<Write>>,
     /// `None` once the store is closed.
-    seat: Mutex<Option<Task>>,
+    leader: Mutex<Option<CommitWorker>>,
     /// How many batches in a row were one request: after some, the next will hardly be joined by others while the thread wakes
     /// up.
     alone: AtomicUsize,
@@ -63,11 +64,11 @@ pub(super) struct Desk {
     slow: AtomicBool,
 }
 
-impl Desk {
-    pub(super) fn new(task: Task) -> Self {
+impl CommitQueue {
+    pub(super) fn new(worker: CommitWorker) -> Self {
         Self {
             waiting: Mutex::default(),
-            seat: Mutex::new(Some(task)),
+            leader: Mutex::new(Some(worker)),
             alone: AtomicUsize::new(QUIET_AFTER),
             slow: AtomicBool::new(false),
         }
@@ -78,7 +79,7 @@ impl Desk {
     }
 
     /// Puts a push behind those that wait.
-    pub(super) fn put(&self, write: Write) {
+    pub(super) fn enqueue(&self, write: Write) {
         self.waiting().push_back(write);
     }
 
@@ -88,12 +89,12 @@ impl Desk {
     }
 
     /// Whether nothing waits.
-    pub(super) fn is_clear(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.waiting().is_empty()
     }
 
     /// Notes how many requests were answered as one batch, and how long the disk took for the last that had to be durable.
-    pub(super) fn wrote(&self, requests: usize, commit_took: Duration) {
+    pub(super) fn record_batch(&self, requests: usize, commit_took: Duration) {
         // Whoever sits at the desk alone changes these.
         self.slow.store(commit_took > SLOW, Ordering::Relaxed);
         match requests {
@@ -104,22 +105,22 @@ impl Desk {
     }
 
     /// Writes what waits, as one batch, if the seat is free and the disk is not slow. What takes long is left.
-    pub(super) fn try_write(&self) -> Outcome {
-        match self.seat.try_lock() {
-            Ok(mut seat) => match seat.as_mut() {
-                Some(task) if !self.is_slow() => {
-                    let more = task.write_small(None, self);
-                    drop(seat);
+    pub(super) fn try_lead(&self) -> Lead {
+        match self.leader.try_lock() {
+            Ok(mut leader) => match leader.as_mut() {
+                Some(worker) if !self.is_slow() => {
+                    let more = worker.write_small(None, self);
+                    drop(leader);
                     self.outcome(more)
                 }
                 Some(_) => {
-                    drop(seat);
+                    drop(leader);
                     self.outcome(false)
                 }
-                None => self.give_up(),
+                None => self.abandon(),
             },
-            Err(TryLockError::WouldBlock) => Outcome::Done,
-            Err(TryLockError::Poisoned(_)) => self.give_up(),
+            Err(TryLockError::WouldBlock) => Lead::Done,
+            Err(TryLockError::Poisoned(_)) => self.abandon(),
         }
     }
 
@@ -128,11 +129,11 @@ impl Desk {
     /// # Errors
     /// The job, if the thread has to do it: whoever has it again must send it there, and with that the thread looks at what
     /// waits here, too.
-    pub(super) fn try_perform(&self, job: Job) -> Result<Outcome, Job> {
-        let Ok(mut seat) = self.seat.try_lock() else { return Err(job) };
-        let Some(task) = seat.as_mut().filter(|_| self.is_quiet() && !self.is_slow()) else { return Err(job) };
-        let more = task.write_small(Some(job), self);
-        drop(seat);
+    pub(super) fn try_lead_with(&self, command: Command) -> Result<Lead, Command> {
+        let Ok(mut leader) = self.leader.try_lock() else { return Err(command) };
+        let Some(worker) = leader.as_mut().filter(|_| self.is_quiet() && !self.is_slow()) else { return Err(command) };
+        let more = worker.write_small(Some(command), self);
+        drop(leader);
         Ok(self.outcome(more))
     }
 
@@ -145,18 +146,18 @@ impl Desk {
     }
 
     /// To be asked once the seat is free: who came before that left what they brought to whoever had it.
-    fn outcome(&self, more: bool) -> Outcome {
-        if self.is_clear() && !more { Outcome::Done } else { Outcome::More }
+    fn outcome(&self, more: bool) -> Lead {
+        if self.is_empty() && !more { Lead::Done } else { Lead::More }
     }
 
     /// Waits for the seat; `None` if a writer failed in it.
-    pub(super) fn sit(&self) -> Option<MutexGuard<'_, Option<Task>>> {
-        self.seat.lock().ok()
+    pub(super) fn lead(&self) -> Option<MutexGuard<'_, Option<CommitWorker>>> {
+        self.leader.lock().ok()
     }
 
     /// Drops what waits: that tells who waits.
-    pub(super) fn give_up(&self) -> Outcome {
+    pub(super) fn abandon(&self) -> Lead {
         self.waiting().clear();
-        Outcome::Over
+        Lead::Over
     }
 }
