@@ -80,7 +80,7 @@ pub(super) struct Extras {
 }
 
 /// The view of a series with these values. `raw_metric` is empty if the values express the whole series.
-pub(super) fn view(points: &Points, values: &[f64], raw_metric: &[u8]) -> (PointsView, Extras) {
+pub(super) fn view(points: &ValueLayout, values: &[f64], raw_metric: &[u8]) -> (PointsView, Extras) {
     if raw_metric.is_empty() {
         return (of_values(points, values), Extras::default());
     }
