@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-/// What `--help` prints.
+/// The output of `--help`.
 pub const HELP: &str = "\
 Measures pushrelay side by side with Pushgateway, vmagent and a floor server, and prints tables.
 
@@ -13,23 +13,23 @@ Usage: compare [OPTIONS]          (scripts/compare builds everything and calls i
   --servers S[,S…]    measure these servers only, by the names that head the columns
   --quick             small loads, one round: whether everything works, in less than three minutes
   --rounds N          rounds a row, interleaved between the servers (default 3; heavy rows take fewer)
-  --ours FILE         pushrelay's binary (default target/release/pushrelay)
+  --ours FILE         pushrelay's binary (default target/dist/pushrelay)
   --peers DIR         folder with the peers' binaries, as scripts/install-peers makes it (default: PATH)
   --work DIR          folder for data and logs, on the disk to be measured (default target/compare/work)
   --json FILE         where the raw figures go (default target/compare/figures.json)
   --list              name the rows and end
 ";
 
-/// What to do.
+/// The command.
 pub enum Command {
     Help,
     List,
-    /// Be the floor server.
+    /// Run the floor server.
     Floor(FloorOptions),
     Compare(Options),
 }
 
-/// How to compare.
+/// Options of a comparison.
 pub struct Options {
     pub only: Vec<String>,
     pub servers: Vec<String>,
@@ -41,7 +41,7 @@ pub struct Options {
     pub json: PathBuf,
 }
 
-/// How to be the floor server.
+/// Options of the floor server.
 pub struct FloorOptions {
     pub listen: SocketAddr,
     /// The append log that is synced before answering.
@@ -55,7 +55,7 @@ pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Command, Str
         servers: Vec::new(),
         quick: false,
         rounds: 3,
-        ours: "target/release/pushrelay".into(),
+        ours: "target/dist/pushrelay".into(),
         peers: None,
         work: "target/compare/work".into(),
         json: "target/compare/figures.json".into(),

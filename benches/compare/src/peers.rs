@@ -12,7 +12,7 @@ pub struct Peers {
     pub vmagent: Option<PathBuf>,
     pub victoria_metrics: Option<PathBuf>,
     pub prometheus: Option<PathBuf>,
-    /// What `scripts/install-peers` noted of the packages that it brought.
+    /// The packages that `scripts/install-peers` unpacked, as it recorded them.
     packages: Vec<(String, String)>,
 }
 
@@ -48,20 +48,20 @@ impl Peers {
         ]
     }
 
-    /// What is missing, each with how to get it.
+    /// The missing binaries, each with how to get it.
     pub fn missing(&self) -> Vec<String> {
         let how = |name| match name {
-            "pushrelay" => "cargo build --release, or --ours FILE",
+            "pushrelay" => "cargo build --profile dist, or --ours FILE",
             _ => "scripts/install-peers DIR, then --peers DIR/bin",
         };
         let missing = self.named().into_iter().filter(|(_, path)| path.is_none());
         missing.map(|(name, _)| format!("{name} is missing: {}", how(name))).collect()
     }
 
-    /// The versions of what is there.
+    /// The versions of the binaries found.
     pub fn versions(&self) -> Vec<(String, String)> {
         let present = self.named().into_iter().filter_map(|(name, path)| Some((name, path?)));
-        // vmagent and VictoriaMetrics of Debian do not tell their version.
+        // Debian's vmagent and VictoriaMetrics do not print their version.
         let told = present.map(|(name, path)| (name.to_owned(), version(path)));
         told.filter(|(_, version)| !version.is_empty()).chain(self.packages.iter().cloned()).collect()
     }
@@ -75,7 +75,7 @@ fn packages(folder: &Path) -> Vec<(String, String)> {
     notes.lines().filter_map(package).collect()
 }
 
-/// The first line that a program prints when asked for its version; empty if it does not say.
+/// The first line that a program prints when asked for its version; empty if it prints none.
 fn version(program: &Path) -> String {
     let Ok(output) = Command::new(program).arg("--version").output() else { return String::new() };
     let text = [output.stdout, output.stderr].concat();
