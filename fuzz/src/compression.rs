@@ -1,6 +1,6 @@
 //! Compressed bodies and streams: the output never exceeds the limit, and decompression restores the input.
 
-use pushrelay::compression::{Deflater, Inflater, Member, Packer, gunzip, unsnappy};
+use pushrelay::compression::{Deflater, FragmentEncoder, GzipMember, Inflater, gunzip, unsnappy};
 
 use super::blocks;
 
@@ -39,13 +39,13 @@ fn inflate(data: &[u8]) {
 
 fn there_and_back(data: &[u8]) {
     let (mut deflater, mut inflater) = (Deflater::new(6), Inflater::new());
-    let (mut packer, mut member, mut zipped) = (Packer::new(1), Member::new(), Vec::new());
+    let (mut encoder, mut member, mut zipped) = (FragmentEncoder::new(1), GzipMember::new(), Vec::new());
     for message in blocks(data) {
         let (mut sent, mut received) = (Vec::new(), Vec::new());
         deflater.compress(message, &mut sent);
         inflater.decompress(&sent, &mut received, message.len()).expect("what was sent arrives");
         assert_eq!(received, message);
-        member.add(&packer.pack(message), &mut zipped);
+        member.add(&encoder.encode(message), &mut zipped);
     }
     member.finish(&mut zipped);
     let whole: Vec<u8> = blocks(data).flatten().copied().collect();

@@ -1,23 +1,23 @@
-//! Raw deflate: the two loops that everything else here is made of.
+//! Raw deflate: the two loops that all other files of this module use.
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress, Status};
 
-use super::Error;
+use super::DecompressError;
 
-/// Least room to offer at a time, so that no loop creeps.
+/// Minimum space to offer at a time, so that no loop advances byte by byte.
 const STEP_BYTES: usize = 1 << 10;
-/// Most room to offer at a time; beyond it a vector grows by doubling.
+/// Maximum space to offer at a time; beyond it a vector grows by doubling.
 const STEP_BYTES_MAX: usize = 1 << 16;
 
-/// Where [`inflate`] stopped.
+/// The position at which [`inflate`] stopped.
 pub(super) struct Inflated {
-    /// How much of the input was used: all of it unless the stream ended.
+    /// Bytes of the input that were used: all of them unless the stream ended.
     pub(super) used: usize,
-    /// Whether the final block was seen.
+    /// Whether the final block was read.
     pub(super) ended: bool,
 }
 
-/// Appends `input`, compressed, to `out`, and flushes as told.
+/// Appends `input`, compressed, to `out`, and flushes as `flush` says.
 pub(super) fn deflate(compress: &mut Compress, input: &[u8], flush: FlushCompress, out: &mut Vec<u8>) {
     let mut at = 0;
     loop {
@@ -28,7 +28,7 @@ pub(super) fn deflate(compress: &mut Compress, input: &[u8], flush: FlushCompres
         let status = compress.compress_vec(&input[at..], out, flush).expect("only a stream already finished can fail");
         at += (compress.total_in() - total_in) as usize;
         let stuck = at == input.len() && compress.total_out() == total_out;
-        // Room left over says that nothing waits inside.
+        // Unused space shows that the compressor has no more output.
         let done = at == input.len() && out.len() < out.capacity() && flush != FlushCompress::Finish;
         if done || stuck || status == Status::StreamEnd {
             return;
@@ -36,19 +36,19 @@ pub(super) fn deflate(compress: &mut Compress, input: &[u8], flush: FlushCompres
     }
 }
 
-/// Appends what `input` decompresses to, at most `bytes_max` bytes, to `out`. On an error, `out` is as it was.
+/// Appends the decompressed `input`, at most `bytes_max` bytes, to `out`. On an error, `out` is unchanged.
 pub(super) fn inflate(
     decompress: &mut Decompress,
     input: &[u8],
     out: &mut Vec<u8>,
     bytes_max: usize,
-) -> Result<Inflated, Error> {
+) -> Result<Inflated, DecompressError> {
     let start = out.len();
     let mut used = 0;
     loop {
         if out.len() == out.capacity() {
             let guess = (input.len() - used).saturating_mul(4).clamp(STEP_BYTES, STEP_BYTES_MAX);
-            // One byte more than allowed is how to learn that there is more.
+            // Space for one byte more than allowed shows whether there is more data.
             let allowed = (bytes_max - (out.len() - start)).saturating_add(1);
             out.reserve(guess.min(allowed));
         }
@@ -57,11 +57,11 @@ pub(super) fn inflate(
         used += (decompress.total_in() - total_in) as usize;
         let Ok(status) = result else {
             out.truncate(start);
-            return Err(Error::Deflate { offset: used });
+            return Err(DecompressError::Deflate { offset: used });
         };
         if out.len() - start > bytes_max {
             out.truncate(start);
-            return Err(Error::TooLarge { bytes_max });
+            return Err(DecompressError::TooLarge { bytes_max });
         }
         let ended = status == Status::StreamEnd;
         let stuck = decompress.total_in() == total_in && decompress.total_out() == total_out;

@@ -1,19 +1,19 @@
-//! Gzip bodies (RFC 1952), read.
+//! Decompression of gzip bodies (RFC 1952).
 //!
-//! As Go's `compress/gzip` reads them, because that is what Pushgateway answers with: members may follow each other,
-//! each header and checksum is checked, and anything else behind the last member is an error.
+//! Bodies are read as Go's `compress/gzip` reads them, because Pushgateway uses it: a body may have several members,
+//! each header and checksum is checked, and other bytes behind the last member are an error.
 
 use flate2::{Crc, Decompress};
 
-use super::Error;
+use super::DecompressError;
 use super::deflate::inflate;
 
 const MAGIC: [u8; 3] = [0x1f, 0x8b, 8];
-/// The header that is written: no flags, no time, no extra flags, system unknown.
+/// The header that replies have: no flags, no time, no extra flags, system unknown.
 pub(super) const HEADER: [u8; HEADER_BYTES] = [MAGIC[0], MAGIC[1], MAGIC[2], 0, 0, 0, 0, 0, 0, 255];
 const HEADER_BYTES: usize = 10;
 const TRAILER_BYTES: usize = 8;
-/// Name and comment in a header, each with its closing zero.
+/// Maximum bytes of the name and of the comment in a header, each with its closing zero.
 const HEADER_TEXT_BYTES_MAX: usize = 512;
 
 const FLAG_HEADER_CRC: u8 = 1 << 1;
@@ -21,10 +21,13 @@ const FLAG_EXTRA: u8 = 1 << 2;
 const FLAG_NAME: u8 = 1 << 3;
 const FLAG_COMMENT: u8 = 1 << 4;
 
-/// Decodes a whole gzip body of at most `bytes_max` bytes; no more than that is ever held.
-pub fn gunzip(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Error> {
+/// Decompresses a whole gzip body. Never allocates more than `bytes_max` bytes.
+///
+/// # Errors
+/// If the body is not gzip, is damaged, or has more than `bytes_max` bytes after decompression.
+pub fn gunzip(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecompressError> {
     if body.is_empty() {
-        return Err(Error::Empty);
+        return Err(DecompressError::Empty);
     }
     let mut out = Vec::with_capacity(capacity(body, bytes_max));
     let mut decompress = Decompress::new(false);
@@ -35,77 +38,80 @@ pub fn gunzip(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Error> {
         let start = out.len();
         let member = inflate(&mut decompress, rest, &mut out, bytes_max - start).map_err(|e| whole(e, bytes_max))?;
         if !member.ended {
-            return Err(Error::Truncated);
+            return Err(DecompressError::Truncated);
         }
         rest = &rest[member.used..];
-        let trailer = rest.first_chunk::<TRAILER_BYTES>().ok_or(Error::Truncated)?;
+        let trailer = rest.first_chunk::<TRAILER_BYTES>().ok_or(DecompressError::Truncated)?;
         let mut crc = Crc::new();
         crc.update(&out[start..]);
-        // The length is kept modulo 2^32.
+        // The trailer has the length modulo 2^32.
         let length = (out.len() - start) as u32;
         if *trailer != trailer_of(crc.sum(), length) {
-            return Err(Error::GzipChecksum);
+            return Err(DecompressError::GzipChecksum);
         }
         rest = &rest[TRAILER_BYTES..];
     }
     Ok(out)
 }
 
-/// Whether `body` begins as a gzip body must.
-pub fn check_gzip_header(body: &[u8]) -> Result<(), Error> {
-    if body.is_empty() { Err(Error::Empty) } else { header_len(body).map(drop) }
+/// Checks that `body` begins with a gzip header.
+///
+/// # Errors
+/// If it does not.
+pub fn check_gzip_header(body: &[u8]) -> Result<(), DecompressError> {
+    if body.is_empty() { Err(DecompressError::Empty) } else { header_len(body).map(drop) }
 }
 
-/// What the last member says of its length, as far as it can be believed before it is decoded.
+/// The length in the last member's trailer, as far as it is plausible before decompression.
 fn capacity(body: &[u8], bytes_max: usize) -> usize {
     let said = body.last_chunk().map_or(0, |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) as usize);
     said.min(bytes_max).min(body.len().saturating_mul(16)).saturating_add(1)
 }
 
-/// The bound that was told, where a member was only given what the ones before it left.
-fn whole(error: Error, bytes_max: usize) -> Error {
+/// The error with the bound of the whole body; a member is only given the rest that earlier members left.
+fn whole(error: DecompressError, bytes_max: usize) -> DecompressError {
     match error {
-        Error::TooLarge { .. } => Error::TooLarge { bytes_max },
+        DecompressError::TooLarge { .. } => DecompressError::TooLarge { bytes_max },
         other => other,
     }
 }
 
-/// The length of the header of the member that `data` begins with.
-fn header_len(data: &[u8]) -> Result<usize, Error> {
-    let fixed: &[u8; HEADER_BYTES] = data.first_chunk().ok_or(Error::Truncated)?;
+/// The length of the header at the beginning of `data`.
+fn header_len(data: &[u8]) -> Result<usize, DecompressError> {
+    let fixed: &[u8; HEADER_BYTES] = data.first_chunk().ok_or(DecompressError::Truncated)?;
     if fixed[..3] != MAGIC {
-        return Err(Error::GzipHeader);
+        return Err(DecompressError::GzipHeader);
     }
     let flags = fixed[3];
     let mut at = HEADER_BYTES;
     if flags & FLAG_EXTRA != 0 {
-        let length: &[u8; 2] = data[at..].first_chunk().ok_or(Error::Truncated)?;
+        let length: &[u8; 2] = data[at..].first_chunk().ok_or(DecompressError::Truncated)?;
         at += 2 + usize::from(u16::from_le_bytes(*length));
     }
     for flag in [FLAG_NAME, FLAG_COMMENT] {
         if flags & flag != 0 {
-            at += text_len(data.get(at..).ok_or(Error::Truncated)?)?;
+            at += text_len(data.get(at..).ok_or(DecompressError::Truncated)?)?;
         }
     }
     if flags & FLAG_HEADER_CRC != 0 {
-        let rest = data.get(at..).ok_or(Error::Truncated)?;
-        let told: &[u8; 2] = rest.first_chunk().ok_or(Error::Truncated)?;
+        let rest = data.get(at..).ok_or(DecompressError::Truncated)?;
+        let stored: &[u8; 2] = rest.first_chunk().ok_or(DecompressError::Truncated)?;
         let mut crc = Crc::new();
         crc.update(&data[..at]);
-        if u32::from(u16::from_le_bytes(*told)) != crc.sum() & 0xffff {
-            return Err(Error::GzipHeader);
+        if u32::from(u16::from_le_bytes(*stored)) != crc.sum() & 0xffff {
+            return Err(DecompressError::GzipHeader);
         }
         at += 2;
     }
-    if at > data.len() { Err(Error::Truncated) } else { Ok(at) }
+    if at > data.len() { Err(DecompressError::Truncated) } else { Ok(at) }
 }
 
-fn text_len(data: &[u8]) -> Result<usize, Error> {
+fn text_len(data: &[u8]) -> Result<usize, DecompressError> {
     let window = &data[..data.len().min(HEADER_TEXT_BYTES_MAX)];
     match window.iter().position(|&byte| byte == 0) {
         Some(at) => Ok(at + 1),
-        None if window.len() == HEADER_TEXT_BYTES_MAX => Err(Error::GzipHeader),
-        None => Err(Error::Truncated),
+        None if window.len() == HEADER_TEXT_BYTES_MAX => Err(DecompressError::GzipHeader),
+        None => Err(DecompressError::Truncated),
     }
 }
 
@@ -118,14 +124,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::compression::{Member, Packer};
+    use crate::compression::{FragmentEncoder, GzipMember};
 
     const NO_LIMIT: usize = 1 << 30;
 
     fn gzip(chunks: &[&[u8]], level: u32) -> Vec<u8> {
-        let (mut out, mut packer, mut member) = (Vec::new(), Packer::new(level), Member::new());
+        let (mut out, mut encoder, mut member) = (Vec::new(), FragmentEncoder::new(level), GzipMember::new());
         for chunk in chunks {
-            member.add(&packer.pack(chunk), &mut out);
+            member.add(&encoder.encode(chunk), &mut out);
         }
         member.finish(&mut out);
         out
@@ -169,26 +175,26 @@ mod tests {
         let body = [gzip(&[b"a 1\n"], 1), gzip(&[], 1), adorned(b"b 2\n")].concat();
         assert_eq!(gunzip(&body, NO_LIMIT).unwrap(), b"a 1\nb 2\n");
         assert_eq!(gunzip(&body, 8).unwrap().len(), 8);
-        assert_eq!(gunzip(&body, 7), Err(Error::TooLarge { bytes_max: 7 }));
+        assert_eq!(gunzip(&body, 7), Err(DecompressError::TooLarge { bytes_max: 7 }));
     }
 
     #[test]
     fn every_truncation_is_noticed() {
         let body = adorned(b"some_metric 3.14\n");
         for cut in 1..body.len() {
-            assert_eq!(gunzip(&body[..cut], NO_LIMIT), Err(Error::Truncated), "cut at {cut}");
+            assert_eq!(gunzip(&body[..cut], NO_LIMIT), Err(DecompressError::Truncated), "cut at {cut}");
         }
-        assert_eq!(gunzip(b"", NO_LIMIT), Err(Error::Empty));
+        assert_eq!(gunzip(b"", NO_LIMIT), Err(DecompressError::Empty));
     }
 
     #[test]
     fn what_follows_the_last_member_must_be_a_member() {
         let body = gzip(&[b"a 1\n"], 1);
         let trailed = |tail: &[u8]| gunzip(&[&body[..], tail].concat(), NO_LIMIT);
-        assert_eq!(trailed(&[0; 16]), Err(Error::GzipHeader));
-        assert_eq!(trailed(b"0123456789"), Err(Error::GzipHeader));
-        assert_eq!(trailed(b"012345678"), Err(Error::Truncated));
-        assert_eq!(gunzip(b"some_metric 3.14\n", NO_LIMIT), Err(Error::GzipHeader));
+        assert_eq!(trailed(&[0; 16]), Err(DecompressError::GzipHeader));
+        assert_eq!(trailed(b"0123456789"), Err(DecompressError::GzipHeader));
+        assert_eq!(trailed(b"012345678"), Err(DecompressError::Truncated));
+        assert_eq!(gunzip(b"some_metric 3.14\n", NO_LIMIT), Err(DecompressError::GzipHeader));
     }
 
     #[test]
@@ -197,11 +203,11 @@ mod tests {
         for at in body.len() - TRAILER_BYTES..body.len() {
             let mut bad = body.clone();
             bad[at] ^= 1;
-            assert_eq!(gunzip(&bad, NO_LIMIT), Err(Error::GzipChecksum));
+            assert_eq!(gunzip(&bad, NO_LIMIT), Err(DecompressError::GzipChecksum));
         }
         let mut bad = body.clone();
         bad[5] ^= 1;
-        assert_eq!(gunzip(&bad, NO_LIMIT), Err(Error::GzipHeader));
+        assert_eq!(gunzip(&bad, NO_LIMIT), Err(DecompressError::GzipHeader));
     }
 
     #[test]
@@ -209,14 +215,14 @@ mod tests {
         let zeros = vec![0; 4 << 20];
         let bomb = gzip(&[&zeros], 9);
         assert!(bomb.len() < zeros.len() / 500);
-        assert_eq!(gunzip(&bomb, 1 << 20), Err(Error::TooLarge { bytes_max: 1 << 20 }));
+        assert_eq!(gunzip(&bomb, 1 << 20), Err(DecompressError::TooLarge { bytes_max: 1 << 20 }));
         assert_eq!(gunzip(&bomb, zeros.len()).unwrap(), zeros);
     }
 
     #[test]
-    fn corrupt_data_is_told_from_a_wrong_sum() {
+    fn corrupt_data_differs_from_a_wrong_sum() {
         let mut body = gzip(&[b"a 1\n"], 1);
         body[HEADER_BYTES] = 0xff;
-        assert!(matches!(gunzip(&body, NO_LIMIT), Err(Error::Deflate { .. })));
+        assert!(matches!(gunzip(&body, NO_LIMIT), Err(DecompressError::Deflate { .. })));
     }
 }

@@ -1,84 +1,84 @@
-//! One gzip member put together of pieces that were compressed apart.
+//! A gzip member made of fragments that were compressed separately.
 //!
-//! A piece is whole deflate blocks that refer to nothing before them and end on a byte (they are flushed, and what the
-//! compressor knew is forgotten). So pieces can be kept, used again in other members, and stand in any order; the
-//! checksum of the whole is combined from theirs (RFC 1952 needs no more).
+//! A fragment consists of whole deflate blocks that refer to nothing before them and end at a byte boundary (a full
+//! flush resets the compressor). So fragments can be cached, reused in other members, and combined in any order. The
+//! checksum of the member is combined from theirs; RFC 1952 needs no more.
 
 use flate2::{Compress, Compression, Crc, FlushCompress};
 
 use super::deflate::deflate;
 use super::gzip::{HEADER, trailer_of};
 
-/// The level at which replies are compressed: the fastest, at most of the gain.
+/// The compression level of replies: the fastest, with most of the gain.
 pub const LEVEL_DEFAULT: u32 = 1;
 
-/// The last block of a deflate stream: with no data, by the fixed codes.
+/// The last block of a deflate stream: without data, with the fixed codes.
 const LAST_BLOCK: [u8; 2] = [3, 0];
 
 /// Data compressed by itself.
 #[derive(Debug)]
-pub struct Piece {
+pub struct Fragment {
     blocks: Box<[u8]>,
     crc: Crc,
 }
 
-impl Piece {
-    /// How many bytes it takes.
+impl Fragment {
+    /// Bytes of memory that the fragment takes.
     pub fn bytes(&self) -> usize {
         size_of::<Self>() + self.blocks.len()
     }
 }
 
-/// Compresses pieces; keeps its tables.
-pub struct Packer(Compress);
+/// Compresses fragments; reuses its tables.
+pub struct FragmentEncoder(Compress);
 
-impl Packer {
+impl FragmentEncoder {
     /// A compressor at that level (0 to 9; more counts as 9).
     pub fn new(level: u32) -> Self {
         Self(Compress::new(Compression::new(level.min(9)), false))
     }
 
     /// Compresses `data`.
-    pub fn pack(&mut self, data: &[u8]) -> Piece {
+    pub fn encode(&mut self, data: &[u8]) -> Fragment {
         let mut blocks = Vec::with_capacity(data.len() / 4);
         deflate(&mut self.0, data, FlushCompress::Full, &mut blocks);
         let mut crc = Crc::new();
         crc.update(data);
-        Piece { blocks: blocks.into(), crc }
+        Fragment { blocks: blocks.into(), crc }
     }
 }
 
-impl std::fmt::Debug for Packer {
+impl std::fmt::Debug for FragmentEncoder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Packer")
+        f.write_str("FragmentEncoder")
     }
 }
 
-/// A member in the making; what is ready is appended to the vectors given.
+/// An unfinished member; each call appends its output to the given vector.
 #[derive(Debug)]
-pub struct Member {
+pub struct GzipMember {
     crc: Crc,
     started: bool,
 }
 
-impl Member {
-    /// A member with nothing in it.
+impl GzipMember {
+    /// An empty member.
     pub fn new() -> Self {
         Self { crc: Crc::new(), started: false }
     }
 
-    /// Appends the data of a piece.
-    pub fn add(&mut self, piece: &Piece, out: &mut Vec<u8>) {
+    /// Appends the data of a fragment.
+    pub fn add(&mut self, fragment: &Fragment, out: &mut Vec<u8>) {
         self.start(out);
-        self.crc.combine(&piece.crc);
-        out.extend_from_slice(&piece.blocks);
+        self.crc.combine(&fragment.crc);
+        out.extend_from_slice(&fragment.blocks);
     }
 
-    /// Closes the member.
+    /// Ends the member.
     pub fn finish(mut self, out: &mut Vec<u8>) {
         self.start(out);
         out.extend_from_slice(&LAST_BLOCK);
-        // Of the length, modulo 2^32, as the checksum counted it.
+        // The trailer has the length modulo 2^32, as the checksum counts it.
         out.extend_from_slice(&trailer_of(self.crc.sum(), self.crc.amount()));
     }
 
@@ -89,7 +89,7 @@ impl Member {
     }
 }
 
-impl Default for Member {
+impl Default for GzipMember {
     fn default() -> Self {
         Self::new()
     }
@@ -105,10 +105,10 @@ mod tests {
     use super::*;
     use crate::compression::{LEVEL_DEFAULT, gunzip};
 
-    fn member(pieces: &[&Piece]) -> Vec<u8> {
-        let (mut member, mut out) = (Member::new(), Vec::new());
-        for piece in pieces {
-            member.add(piece, &mut out);
+    fn member(fragments: &[&Fragment]) -> Vec<u8> {
+        let (mut member, mut out) = (GzipMember::new(), Vec::new());
+        for fragment in fragments {
+            member.add(fragment, &mut out);
         }
         member.finish(&mut out);
         out
@@ -129,22 +129,23 @@ mod tests {
             level in 0u32..10,
         ) {
             let texts: Vec<Vec<u8>> = texts.iter().map(|(text, times)| text.repeat(*times)).collect();
-            let mut packer = Packer::new(level);
-            let pieces: Vec<Piece> = texts.iter().map(|text| packer.pack(text)).collect();
+            let mut encoder = FragmentEncoder::new(level);
+            let fragments: Vec<Fragment> = texts.iter().map(|text| encoder.encode(text)).collect();
             let order: Vec<usize> =
                 if texts.is_empty() { Vec::new() } else { order.iter().map(|at| at.index(texts.len())).collect() };
             let data: Vec<u8> = order.iter().flat_map(|&at| texts[at].iter().copied()).collect();
-            assert_holds(&member(&order.iter().map(|&at| &pieces[at]).collect::<Vec<_>>()), &data);
+            assert_holds(&member(&order.iter().map(|&at| &fragments[at]).collect::<Vec<_>>()), &data);
         }
     }
 
     #[test]
     fn another_decoder_takes_it() {
-        let mut packer = Packer::new(LEVEL_DEFAULT);
+        let mut encoder = FragmentEncoder::new(LEVEL_DEFAULT);
         let text: Vec<u8> =
             (0..20_000).flat_map(|i| format!("metric{{series=\"{i}\"}} {}\n", i * 7919).into_bytes()).collect();
-        let pieces = [packer.pack(&text), packer.pack(b""), packer.pack(&text[..100]), packer.pack(&text)];
-        let member = member(&pieces.iter().collect::<Vec<_>>());
+        let fragments =
+            [encoder.encode(&text), encoder.encode(b""), encoder.encode(&text[..100]), encoder.encode(&text)];
+        let member = member(&fragments.iter().collect::<Vec<_>>());
         assert_holds(&member, &[&text[..], &text[..100], &text].concat());
         let child = Command::new("gzip").arg("-t").stdin(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let Ok(mut child) = child else { return eprintln!("skipped: there is no gzip on this machine") };

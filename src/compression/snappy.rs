@@ -4,38 +4,44 @@ use std::io::{ErrorKind, Read};
 
 use snap::read::FrameDecoder;
 
-use super::Error;
+use super::DecompressError;
 
-/// How much is decoded between two looks at the bound.
+/// Bytes that are decompressed between two checks of the bound.
 const STEP_BYTES: usize = 1 << 16;
 
-/// Decodes a whole framed body of at most `bytes_max` bytes; no more than that and one frame is ever held. An empty body
-/// decodes to nothing.
-pub fn unsnappy(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, Error> {
+/// Decompresses a whole framed body. Never allocates more than `bytes_max` bytes and one frame. An empty body is valid
+/// and has no data.
+///
+/// # Errors
+/// If the body is not framed snappy, is damaged, or has more than `bytes_max` bytes after decompression.
+pub fn unsnappy(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecompressError> {
     let mut decoder = FrameDecoder::new(body);
     let mut out = Vec::with_capacity(body.len().saturating_mul(2).min(bytes_max));
     let mut step = vec![0; STEP_BYTES];
     loop {
-        let read = decoder.read(&mut step).map_err(|error| told(&error))?;
+        let read = decoder.read(&mut step).map_err(|error| explain(&error))?;
         if read == 0 {
             return Ok(out);
         }
         if read > bytes_max - out.len() {
-            return Err(Error::TooLarge { bytes_max });
+            return Err(DecompressError::TooLarge { bytes_max });
         }
         out.extend_from_slice(&step[..read]);
     }
 }
 
-fn told(error: &std::io::Error) -> Error {
+fn explain(error: &std::io::Error) -> DecompressError {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<snap::Error>());
     match inner {
-        Some(snap::Error::UnsupportedChunkType { .. }) => Error::SnappyUnsupported,
-        // A stream identifier of the wrong length, and data frames too short for their checksum, are merely wrong.
-        Some(snap::Error::UnsupportedChunkLength { len, header: false }) if *len >= 4 => Error::SnappyUnsupported,
+        Some(snap::Error::UnsupportedChunkType { .. }) => DecompressError::SnappyUnsupported,
+        // A stream identifier of the wrong length, and data frames too short for their checksum, are corrupt, not
+        // unsupported.
+        Some(snap::Error::UnsupportedChunkLength { len, header: false }) if *len >= 4 => {
+            DecompressError::SnappyUnsupported
+        }
         _ => {
             debug_assert!(inner.is_some() || error.kind() == ErrorKind::UnexpectedEof, "a slice cannot fail otherwise");
-            Error::SnappyCorrupt
+            DecompressError::SnappyCorrupt
         }
     }
 }
@@ -75,28 +81,28 @@ mod tests {
     fn every_truncation_but_between_frames_is_noticed() {
         let body = snappy(b"some_metric 3.14\n");
         for cut in 1..body.len() {
-            let expected = if cut == IDENTIFIER.len() { Ok(vec![]) } else { Err(Error::SnappyCorrupt) };
+            let expected = if cut == IDENTIFIER.len() { Ok(vec![]) } else { Err(DecompressError::SnappyCorrupt) };
             assert_eq!(unsnappy(&body[..cut], NO_LIMIT), expected, "cut at {cut}");
         }
         assert_eq!(unsnappy(b"", NO_LIMIT), Ok(vec![]));
     }
 
     #[test]
-    fn wrong_frames_are_told_apart() {
+    fn wrong_frames_are_distinguished() {
         let framed = |frame: &[u8]| unsnappy(&[IDENTIFIER, frame].concat(), NO_LIMIT);
         assert_eq!(framed(b"\x80\x02\0\0zz"), Ok(vec![]));
-        assert_eq!(framed(b"\x02\x02\0\0zz"), Err(Error::SnappyUnsupported));
-        assert_eq!(framed(b"\x00\xff\xff\xff"), Err(Error::SnappyUnsupported));
-        assert_eq!(framed(b"\x01\x02\0\0zz"), Err(Error::SnappyCorrupt));
-        assert_eq!(framed(b"\x01\x05\0\0zzzza"), Err(Error::SnappyCorrupt));
-        assert_eq!(unsnappy(b"some_metric 3.14\n", NO_LIMIT), Err(Error::SnappyCorrupt));
+        assert_eq!(framed(b"\x02\x02\0\0zz"), Err(DecompressError::SnappyUnsupported));
+        assert_eq!(framed(b"\x00\xff\xff\xff"), Err(DecompressError::SnappyUnsupported));
+        assert_eq!(framed(b"\x01\x02\0\0zz"), Err(DecompressError::SnappyCorrupt));
+        assert_eq!(framed(b"\x01\x05\0\0zzzza"), Err(DecompressError::SnappyCorrupt));
+        assert_eq!(unsnappy(b"some_metric 3.14\n", NO_LIMIT), Err(DecompressError::SnappyCorrupt));
     }
 
     #[test]
     fn a_bomb_stops_at_the_bound() {
         let zeros = vec![0; 4 << 20];
         let bomb = snappy(&zeros);
-        assert_eq!(unsnappy(&bomb, 1 << 20), Err(Error::TooLarge { bytes_max: 1 << 20 }));
+        assert_eq!(unsnappy(&bomb, 1 << 20), Err(DecompressError::TooLarge { bytes_max: 1 << 20 }));
         assert_eq!(unsnappy(&bomb, zeros.len()).unwrap(), zeros);
     }
 }

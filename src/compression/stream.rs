@@ -1,15 +1,15 @@
-//! The two ends of one direction of a link: one raw deflate stream (RFC 1951) for the life of a connection.
+//! The two ends of one direction of a link: one raw deflate stream (RFC 1951) for the lifetime of a connection.
 //!
-//! Each message is compressed against everything sent before it and closed by a sync flush (an empty stored block), so
-//! that all of it can be decompressed when it has arrived. The last four bytes of that, `00 00 ff ff`, are always the same:
-//! they do not travel, and the receiver adds them. The stream never has a final block.
+//! Each message is compressed relative to everything sent before it and ends with a sync flush (an empty stored
+//! block), so that the receiver can decompress it as soon as it has arrived. The last four bytes of the flush, `00 00
+//! ff ff`, are always the same: the sender omits them and the receiver adds them. The stream never has a final block.
 
 use flate2::{Compress, Compression, Decompress, FlushCompress};
 
-use super::Error;
+use super::DecompressError;
 use super::deflate::{Inflated, deflate, inflate};
 
-/// How a sync flush ends.
+/// The last bytes of a sync flush.
 const FLUSH_MARK: &[u8] = b"\0\0\xff\xff";
 
 /// The sending end.
@@ -25,7 +25,7 @@ impl Deflater {
     pub fn compress(&mut self, message: &[u8], out: &mut Vec<u8>) {
         let start = out.len();
         deflate(&mut self.0, message, FlushCompress::Sync, out);
-        // An empty message after a flush is no bytes at all.
+        // An empty message after a flush takes no bytes at all.
         if out[start..].ends_with(FLUSH_MARK) {
             out.truncate(out.len() - FLUSH_MARK.len());
         }
@@ -46,10 +46,12 @@ impl Inflater {
         Self(Decompress::new(false))
     }
 
-    /// Appends the next message, which is all that `chunk` decompresses to and at most `bytes_max` bytes, to `out`.
+    /// Appends the next message, the whole decompressed `chunk`, to `out`.
     ///
-    /// After an error the stream is of no more use, and `out` is as it was.
-    pub fn decompress(&mut self, chunk: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), Error> {
+    /// # Errors
+    /// If the chunk is damaged, ends the stream, or has more than `bytes_max` bytes after decompression. The stream is
+    /// then useless, and `out` is unchanged.
+    pub fn decompress(&mut self, chunk: &[u8], out: &mut Vec<u8>, bytes_max: usize) -> Result<(), DecompressError> {
         let start = out.len();
         if chunk.is_empty() {
             return Ok(());
@@ -60,10 +62,10 @@ impl Inflater {
             if !matches!(inflated, Ok(Inflated { ended: false, .. })) {
                 out.truncate(start);
                 inflated.map_err(|error| match error {
-                    Error::TooLarge { .. } => Error::TooLarge { bytes_max },
+                    DecompressError::TooLarge { .. } => DecompressError::TooLarge { bytes_max },
                     other => other,
                 })?;
-                return Err(Error::StreamEnded);
+                return Err(DecompressError::StreamEnded);
             }
         }
         Ok(())
@@ -161,7 +163,7 @@ mod tests {
         let wire = compressed(&mut Deflater::new(9), &vec![0; 8 << 20]);
         let mut got = b"kept".to_vec();
         let error = Inflater::new().decompress(&wire, &mut got, 1 << 16).unwrap_err();
-        assert_eq!(error, Error::TooLarge { bytes_max: 1 << 16 });
+        assert_eq!(error, DecompressError::TooLarge { bytes_max: 1 << 16 });
         assert_eq!(got, b"kept");
         assert!(got.capacity() <= 4 << 16);
     }
@@ -170,9 +172,9 @@ mod tests {
     fn corruption_and_a_final_block_are_errors() {
         let mut got = Vec::new();
         let corrupt = Inflater::new().decompress(&[0xff; 8], &mut got, NO_LIMIT).unwrap_err();
-        assert!(matches!(corrupt, Error::Deflate { .. }));
+        assert!(matches!(corrupt, DecompressError::Deflate { .. }));
         let ended = Inflater::new().decompress(&[1, 0, 0, 0xff, 0xff], &mut got, NO_LIMIT).unwrap_err();
-        assert_eq!(ended, Error::StreamEnded);
+        assert_eq!(ended, DecompressError::StreamEnded);
         assert!(got.is_empty());
     }
 }

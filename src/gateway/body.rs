@@ -53,7 +53,7 @@ pub enum PushError {
     },
     /// The body cannot be decompressed.
     #[error(transparent)]
-    Encoding(compression::Error),
+    Encoding(compression::DecompressError),
     /// The body is not text format.
     #[error(transparent)]
     Text(text::TextError),
@@ -132,7 +132,7 @@ impl BodyReader {
             ContentCoding::Snappy => Some(compression::unsnappy(body, bytes_max)),
         };
         decoded.transpose().map_err(|error| match error {
-            compression::Error::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
+            compression::DecompressError::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
             error => PushError::Encoding(error),
         })
     }
@@ -198,7 +198,7 @@ pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compression::{Member, Packer};
+    use crate::compression::{FragmentEncoder, GzipMember};
 
     const PROTOBUF: &str =
         "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -206,8 +206,8 @@ mod tests {
     const GAUGE: &[u8] = b"\x12\x0a\x01m\x18\x01\x22\x0b\x12\x09\x09\0\0\0\0\0\0\xf0\x3f";
 
     fn gzip(text: &str) -> Vec<u8> {
-        let (mut member, mut body) = (Member::new(), Vec::new());
-        member.add(&Packer::new(1).pack(text.as_bytes()), &mut body);
+        let (mut member, mut body) = (GzipMember::new(), Vec::new());
+        member.add(&FragmentEncoder::new(1).encode(text.as_bytes()), &mut body);
         member.finish(&mut body);
         body
     }

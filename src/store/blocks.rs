@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::piece_cache::{CacheBudget, CachedPiece, EncodingKey, PieceCache};
-use crate::compression::Piece;
+use crate::compression::Fragment;
 use crate::model::{Family, LabelSet};
 
 /// A chunk with more entries than this is split.
@@ -69,7 +69,7 @@ impl Chunk {
     }
 
     /// Caches a piece until the chunk changes, if the budget allows it; returns it in any case.
-    pub fn cache(&self, key: EncodingKey, piece: Piece, budget: &CacheBudget) -> Arc<CachedPiece> {
+    pub fn cache(&self, key: EncodingKey, piece: Fragment, budget: &CacheBudget) -> Arc<CachedPiece> {
         self.pieces.set(key, piece, budget)
     }
 

@@ -8,7 +8,7 @@ use std::ops::Deref;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::compression::Piece;
+use crate::compression::Fragment;
 
 /// Encodings of one chunk that are cached; a further one replaces the oldest.
 const ENCODINGS_MAX: usize = 2;
@@ -47,13 +47,13 @@ impl CacheBudget {
 /// A piece that counts in the budget until its last reference is dropped.
 #[derive(Debug)]
 pub struct CachedPiece {
-    piece: Piece,
+    piece: Fragment,
     budget: Option<CacheBudget>,
 }
 
 impl Deref for CachedPiece {
-    type Target = Piece;
-    fn deref(&self) -> &Piece {
+    type Target = Fragment;
+    fn deref(&self) -> &Fragment {
         &self.piece
     }
 }
@@ -83,7 +83,7 @@ impl PieceCache {
     }
 
     /// Caches the piece if the budget allows it; returns it in any case.
-    pub(super) fn set(&self, key: EncodingKey, piece: Piece, budget: &CacheBudget) -> Arc<CachedPiece> {
+    pub(super) fn set(&self, key: EncodingKey, piece: Fragment, budget: &CacheBudget) -> Arc<CachedPiece> {
         let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pieces.retain(|(is, _)| *is != key);
         if pieces.len() >= ENCODINGS_MAX {
@@ -105,12 +105,12 @@ impl PieceCache {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compression::Packer;
+    use crate::compression::FragmentEncoder;
 
     #[test]
     fn cached_pieces_are_counted_and_bounded() {
-        let mut packer = Packer::new(1);
-        let mut piece = || packer.pack(b"a 1\n");
+        let mut encoder = FragmentEncoder::new(1);
+        let mut piece = || encoder.encode(b"a 1\n");
         let budget = CacheBudget::new(2 * piece().bytes());
         let (cache, other) = (PieceCache::default(), PieceCache::default());
         cache.set(EncodingKey(0), piece(), &budget);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use crate::compression::{LEVEL_DEFAULT, Member, Packer};
+use crate::compression::{FragmentEncoder, GzipMember, LEVEL_DEFAULT};
 use crate::exposition::{Encoding, Escaping, Format, protobuf, text};
 use crate::model::{Family, LabelSet, Schema};
 use crate::store::{self, Block, CacheBudget, EncodingKey, Published};
@@ -65,8 +65,8 @@ pub struct ScrapeBody {
 
 /// The state of gzip compression.
 struct Packing {
-    packer: Packer,
-    member: Member,
+    encoder: FragmentEncoder,
+    member: GzipMember,
     encoding_key: EncodingKey,
     budget: CacheBudget,
 }
@@ -75,7 +75,7 @@ impl Packing {
     /// Compresses text whose fragment is not cached.
     fn pack(&mut self, text: &[u8], out: &mut Vec<u8>) {
         if !text.is_empty() {
-            self.member.add(&self.packer.pack(text), out);
+            self.member.add(&self.encoder.encode(text), out);
         }
     }
 }
@@ -104,8 +104,8 @@ impl ScrapeBody {
             }
         };
         let packing = gzip.map(|budget| Packing {
-            packer: Packer::new(LEVEL_DEFAULT),
-            member: Member::new(),
+            encoder: FragmentEncoder::new(LEVEL_DEFAULT),
+            member: GzipMember::new(),
             encoding_key: encoding_key(format.escaping),
             budget: budget.clone(),
         });
@@ -206,7 +206,7 @@ fn pack(
     }
     packing.pack(&text[..start], out);
     let piece = cached.unwrap_or_else(|| {
-        let piece = packing.packer.pack(&text[start..]);
+        let piece = packing.encoder.encode(&text[start..]);
         chunk.cache(packing.encoding_key, piece, &packing.budget)
     });
     packing.member.add(&piece, out);
