@@ -48,13 +48,12 @@ pub enum AdmitDecision {
 pub struct Admission {
     sessions: HashMap<Box<str>, AdmittedSession>,
     sessions_max: usize,
-    refused: u64,
 }
 
 impl Admission {
     /// An empty table of at most `sessions_max` sessions.
     pub fn new(sessions_max: usize) -> Self {
-        Self { sessions: HashMap::new(), sessions_max, refused: 0 }
+        Self { sessions: HashMap::new(), sessions_max }
     }
 
     /// Decides on a new session of the edge `name`, and enters it if it may come in. `name` is the one that the hub
@@ -67,9 +66,7 @@ impl Admission {
             None if self.sessions.len() >= self.sessions_max => AdmitDecision::Full { sessions_max: self.sessions_max },
             None => AdmitDecision::Admit,
         };
-        if matches!(decision, AdmitDecision::Taken { .. } | AdmitDecision::Full { .. }) {
-            self.refused += 1;
-        } else {
+        if matches!(decision, AdmitDecision::Admit | AdmitDecision::Replace(_)) {
             self.sessions.insert(name.into(), entry);
         }
         decision
@@ -96,11 +93,6 @@ impl Admission {
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
-
-    /// How many sessions were refused so far.
-    pub fn refused(&self) -> u64 {
-        self.refused
-    }
 }
 
 /// Whether the newcomer is what the old session's store became: its lineage has the old one's opening, which that of a
@@ -121,7 +113,7 @@ mod tests {
             store: StoreId(store),
             epochs: epochs.iter().map(|e| EpochStart { epoch: Epoch(*e), revision: Revision(*e) }).collect(),
             head: Revision(100),
-            forgotten: Revision(0),
+            gc_watermark: Revision(0),
             cursors: vec![],
         }
     }
@@ -139,7 +131,7 @@ mod tests {
         table.leave("a", SessionId(2));
         assert_eq!(table.session("a").map(|entry| entry.session), Some(SessionId(3)));
         table.leave("a", SessionId(3));
-        assert!(table.is_empty() && table.refused() == 0);
+        assert!(table.is_empty());
     }
 
     #[test]
@@ -149,7 +141,7 @@ mod tests {
         let taken = AdmitDecision::Taken { by: StoreId(1) };
         assert_eq!(table.admit("a", &info(2, &[5, 6]), SessionId(2)), taken);
         assert_eq!(table.admit("a", &info(1, &[5, 7]), SessionId(3)), taken, "a copy");
-        assert_eq!((table.len(), table.refused()), (1, 2));
+        assert_eq!(table.len(), 1);
         assert_eq!(table.admit("b", &info(2, &[5]), SessionId(4)), AdmitDecision::Admit);
         table.leave("a", SessionId(1));
         assert_eq!(table.admit("a", &info(2, &[5]), SessionId(5)), AdmitDecision::Admit);

@@ -7,7 +7,7 @@
 
 use std::collections::VecDeque;
 
-use crate::wire::{Clock, Echo};
+use crate::wire::{ClockSample, Echo};
 
 use super::event::{MILLISECOND_NS, SessionTime};
 
@@ -34,12 +34,12 @@ pub struct Offset {
 
 impl Offset {
     /// The reading to send now.
-    pub fn reading(&self, now: SessionTime) -> Clock {
-        Clock { sent_ns: now.wall_ns, echo: self.echo }
+    pub fn reading(&self, now: SessionTime) -> ClockSample {
+        ClockSample { sent_ns: now.wall_ns, echo: self.echo }
     }
 
     /// Takes the peer's reading; gives the offset if it is known better than before.
-    pub fn read(&mut self, clock: Clock, now: SessionTime) -> Option<i64> {
+    pub fn read(&mut self, clock: ClockSample, now: SessionTime) -> Option<i64> {
         self.echo = Some(Echo { sent_ns: clock.sent_ns, received_ns: now.wall_ns });
         self.notice_setting(now);
         let echo = clock.echo?;
@@ -134,7 +134,7 @@ mod tests {
             let mut offset = Offset::default();
             for [sent_ns, echo_sent_ns, received_ns, monotonic_ns, wall_ns] in readings {
                 let echo = Some(Echo { sent_ns: echo_sent_ns, received_ns });
-                offset.read(Clock { sent_ns, echo }, SessionTime { monotonic_ns, wall_ns });
+                offset.read(ClockSample { sent_ns, echo }, SessionTime { monotonic_ns, wall_ns });
             }
         }
     }

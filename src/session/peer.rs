@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use crate::model::{Position, Revision};
-use crate::wire::{Clock, Close, CloseReason, Heartbeat, Message, PeerInfo};
+use crate::wire::{ClockSample, Close, CloseReason, Heartbeat, Message, PeerInfo};
 
 use super::event::{Closed, Config, Event, MILLISECOND_NS, OriginFilter, Refused, SessionAction, SessionTime};
 use super::lag::Lag;
@@ -256,7 +256,7 @@ impl OpenSession {
         }
     }
 
-    fn read_clock(&mut self, clock: Clock, now: SessionTime, actions: &mut VecDeque<SessionAction>) {
+    fn read_clock(&mut self, clock: ClockSample, now: SessionTime, actions: &mut VecDeque<SessionAction>) {
         actions.extend(self.offset.read(clock, now).map(SessionAction::ClockOffset));
     }
 

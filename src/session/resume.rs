@@ -20,7 +20,7 @@ pub fn covers(info: &PeerInfo, held: Position) -> bool {
     };
     let end = epochs.get(at + 1).map_or(head, |next| next.revision);
     let passed = epochs[at].revision <= held.revision && held.revision <= end.min(head);
-    passed && held.epoch != Epoch(0) && held.revision >= info.forgotten
+    passed && held.epoch != Epoch(0) && held.revision >= info.gc_watermark
 }
 
 /// The positions from which the two go on, as (what `b` holds of `a`, what `a` holds of `b`); `None` if they must
@@ -44,7 +44,7 @@ mod tests {
             store: StoreId(store),
             epochs: starts.iter().map(|(e, r)| EpochStart { epoch: Epoch(*e), revision: Revision(*r) }).collect(),
             head: Revision(head),
-            forgotten: Revision(0),
+            gc_watermark: Revision(0),
             cursors: cursors.iter().map(|(s, p)| StoreCursor { store: StoreId(*s), position: *p }).collect(),
         }
     }
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn a_position_before_a_dropped_tombstone_is_no_good() {
-        let info = PeerInfo { forgotten: Revision(60), ..info(1, &[(7, 0)], 90, &[]) };
+        let info = PeerInfo { gc_watermark: Revision(60), ..info(1, &[(7, 0)], 90, &[]) };
         assert!(covers(&info, at(7, 60)) && !covers(&info, at(7, 59)));
     }
 

@@ -1,6 +1,5 @@
-//! Bytes to messages, of one direction of one connection. Bytes of any origin are safe to decode.
+//! Bytes to messages, for one direction of one connection. Any bytes are safe to decode.
 
-use std::fmt;
 use std::sync::Arc;
 
 use crate::model::bytes::{ByteReader, Malformed};
@@ -10,83 +9,22 @@ use crate::model::{
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
-use super::dictionary::{Change, Dictionary, Sent};
-use super::encoder::{
-    CLEARED_AT, COARSE_NS, DELETED, FAILED, FRESH, LISTED, NEW_ORIGINALS, NO_ORIGINALS, PUSHED, SAME_ORIGINALS, SPREAD,
+use super::dictionary::{Dictionary, FamilyChange, Sent};
+use super::error::DecodeError;
+use super::layout::{
+    CLEARED_AT, COARSE_NS, DELETED, FAILED, FRESH, LISTED, NEW_RAW_METRICS, NO_RAW_METRICS, PUSHED, SAME_RAW_METRICS,
+    SPREAD,
 };
 use super::message::{Message, PLAIN_BYTES_MAX, Update};
-use super::named::Named;
+use super::named::NamedGroups;
 use super::protobuf::{self, Columns, UPDATE};
 use super::values::{ValueReader, read_signed};
-
-/// Why bytes are not a message. The connection cannot go on: what follows refers to what was not understood.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum DecodeError {
-    /// The message has more bytes than allowed.
-    TooLarge {
-        /// How many.
-        bytes: usize,
-        /// How many are allowed.
-        max: usize,
-    },
-    /// The message has no bytes.
-    Empty,
-    /// A message of this kind is not known here.
-    UnknownMessage(u8),
-    /// The body is not the protobuf message that it should be.
-    Protobuf {
-        /// The message.
-        message: &'static str,
-        /// What the protobuf decoder says.
-        error: String,
-    },
-    /// There is more of something than allowed.
-    Bound {
-        /// Of what.
-        what: &'static str,
-        /// How much.
-        value: usize,
-        /// How much is allowed.
-        max: usize,
-    },
-    /// A rule of the protocol is broken: the rule.
-    Rule(&'static str),
-    /// A column of an update is not as it should be.
-    Column(Malformed),
-}
-
-impl DecodeError {
-    pub(super) fn protobuf(message: &'static str, error: prost::DecodeError) -> Self {
-        Self::Protobuf { message, error: error.to_string() }
-    }
-}
-
-impl fmt::Display for DecodeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge { bytes, max } => write!(f, "a message of {bytes} bytes, where {max} are allowed"),
-            Self::Empty => f.write_str("a message without bytes"),
-            Self::UnknownMessage(kind) => write!(f, "a message of unknown kind {kind}"),
-            Self::Protobuf { message, error } => write!(f, "a message {message} that is not protobuf: {error}"),
-            Self::Bound { what, value, max } => write!(f, "{what}: {value}, where {max} are allowed"),
-            Self::Rule(rule) => write!(f, "a broken rule: {rule}"),
-            Self::Column(error) => write!(f, "an update in which {error}"),
-        }
-    }
-}
-impl std::error::Error for DecodeError {}
-
-impl From<Malformed> for DecodeError {
-    fn from(error: Malformed) -> Self {
-        Self::Column(error)
-    }
-}
 
 /// Decodes the messages of one direction of one connection, in the order in which they were sent.
 #[derive(Debug)]
 pub struct Decoder {
     dictionary: Dictionary,
-    named: Named,
+    named: NamedGroups,
     bytes_max: usize,
 }
 
@@ -97,10 +35,13 @@ const NODE: &str = "the node of a stamp";
 impl Decoder {
     /// The decoder of a new connection, for updates of at most `bytes_max` bytes.
     pub fn new(bytes_max: usize) -> Self {
-        Self { dictionary: Dictionary::default(), named: Named::default(), bytes_max }
+        Self { dictionary: Dictionary::default(), named: NamedGroups::default(), bytes_max }
     }
 
-    /// The message that is exactly these bytes. After an error the decoder is of no use.
+    /// Decodes the message that is exactly these bytes.
+    ///
+    /// # Errors
+    /// If the bytes are not a valid message; the decoder is then useless, because later messages refer to this one.
     pub fn decode(&mut self, bytes: &[u8]) -> Result<Message, DecodeError> {
         let (kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         if *kind != UPDATE {
@@ -118,8 +59,12 @@ impl Decoder {
         Ok(Message::Update(Update { deltas: self.deltas(&columns)?, ..update }))
     }
 
-    /// The message that is exactly these bytes, of any kind but an update, which is refused unread: all that a peer may send
-    /// before the handshake is over. It has at most [`PLAIN_BYTES_MAX`] bytes, whatever the bound on updates.
+    /// Decodes the message that is exactly these bytes, of any kind but an update, which is refused unread. No peer
+    /// may send an update before the handshake is over. The message has at most [`PLAIN_BYTES_MAX`] bytes, whatever
+    /// the bound on updates.
+    ///
+    /// # Errors
+    /// If the bytes are not a valid message of such a kind.
     pub fn decode_plain(bytes: &[u8]) -> Result<Message, DecodeError> {
         let (kind, body) = bytes.split_first().ok_or(DecodeError::Empty)?;
         if *kind == UPDATE {
@@ -137,7 +82,7 @@ impl Decoder {
     }
 
     fn deltas(&mut self, columns: &Columns) -> Result<Vec<Delta>, DecodeError> {
-        let mut cursor = Cursor::new(columns);
+        let mut cursor = UpdateReader::new(columns);
         let mut deltas = Vec::new();
         self.named.begin();
         while cursor.structure.remaining() > 0 {
@@ -148,7 +93,7 @@ impl Decoder {
         Ok(deltas)
     }
 
-    fn delta(&mut self, cursor: &mut Cursor<'_>) -> Result<Delta, DecodeError> {
+    fn delta(&mut self, cursor: &mut UpdateReader<'_>) -> Result<Delta, DecodeError> {
         let number = self.group(cursor)?;
         let flags = cursor.structure.byte("the flags of a group")?;
         if flags & !(CLEARED_AT | DELETED | PUSHED | FAILED | LISTED | SPREAD | FRESH) != 0 {
@@ -161,14 +106,14 @@ impl Decoder {
             .map(|change| GroupFamily { stamp: change.sent.stamp, family: change.sent.family.clone() })
             .collect();
         let key = self.dictionary.groups.get(number).map(|group| group.key.clone()).unwrap_or_default();
-        if let Some(key) = self.dictionary.settle(number, header, changes).group {
+        if let Some(key) = self.dictionary.apply(number, header, changes).group {
             self.named.lose(key);
         }
         let group = Group::from_parts(families, header);
         Ok(Delta { id: GroupId { site: Arc::default(), key }, group })
     }
 
-    fn group(&mut self, cursor: &mut Cursor<'_>) -> Result<usize, DecodeError> {
+    fn group(&mut self, cursor: &mut UpdateReader<'_>) -> Result<usize, DecodeError> {
         const NUMBER: &str = "the number of a group";
         let advance = read_signed(&mut cursor.structure, NUMBER)?;
         let number = i64::try_from(cursor.group).ok().and_then(|group| group.checked_add(advance));
@@ -191,25 +136,25 @@ impl Decoder {
         Ok(number)
     }
 
-    /// All families that the group is known to have, with new values.
-    fn known(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<Vec<Change>, DecodeError> {
+    /// Reads new values for all known families of the group.
+    fn known(&mut self, number: usize, cursor: &mut UpdateReader<'_>) -> Result<Vec<FamilyChange>, DecodeError> {
         let known = self.dictionary.groups.get(number).map_or(&[][..], |group| &group.families);
         let mut changes = Vec::with_capacity(known.len());
         for (at, old) in known.iter().enumerate() {
             let (schema, raw_metrics) = (old.family.schema(), old.family.raw_metrics());
             let family = cursor.family(Some(old.family.values()), schema.clone(), raw_metrics.cloned())?;
-            changes.push(Change { at: Some(at), sent: Sent { family, ..*old } });
+            changes.push(FamilyChange { at: Some(at), sent: Sent { family, ..*old } });
         }
         Ok(changes)
     }
 
-    fn listed(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<Vec<Change>, DecodeError> {
+    fn listed(&mut self, number: usize, cursor: &mut UpdateReader<'_>) -> Result<Vec<FamilyChange>, DecodeError> {
         const BYTES_MIN: usize = 3;
         const PLACE: &str = "the place of a family";
         let count = cursor.structure.count(BYTES_MIN, "the number of families")?;
         bounded("families of an update", cursor.families + count, FAMILIES_MAX)?;
         let mut next = 0;
-        let mut changes: Vec<Change> = Vec::with_capacity(count);
+        let mut changes: Vec<FamilyChange> = Vec::with_capacity(count);
         for _ in 0..count {
             let known = self.dictionary.groups.get(number).map_or(0, |group| group.families.len());
             let advance = usize::try_from(cursor.structure.number(PLACE)?).ok();
@@ -221,12 +166,17 @@ impl Decoder {
             if changes.last().is_some_and(|last| last.sent.family.name() >= sent.family.name()) {
                 return Err(DecodeError::Rule("the families of a group are sorted by name, none twice"));
             }
-            changes.push(Change { at, sent });
+            changes.push(FamilyChange { at, sent });
         }
         Ok(changes)
     }
 
-    fn listed_family(&mut self, group: usize, at: Option<usize>, cursor: &mut Cursor<'_>) -> Result<Sent, DecodeError> {
+    fn listed_family(
+        &mut self,
+        group: usize,
+        at: Option<usize>,
+        cursor: &mut UpdateReader<'_>,
+    ) -> Result<Sent, DecodeError> {
         const SCHEMA: &str = "the number of a schema";
         let known = self.dictionary.groups.get(group).map_or(&[][..], |group| &group.families);
         let old = at.and_then(|at| known.get(at)).cloned();
@@ -253,8 +203,8 @@ impl Decoder {
         Ok(Sent { schema, stamp: WriteTimestamp::ZERO, family })
     }
 
-    /// Reads the schema of that number, if it is a new one.
-    fn schema(&mut self, number: usize, cursor: &mut Cursor<'_>) -> Result<(), DecodeError> {
+    /// Reads the schema with that number, if it is a new one.
+    fn schema(&mut self, number: usize, cursor: &mut UpdateReader<'_>) -> Result<(), DecodeError> {
         if self.dictionary.schema(number).is_some() {
             return Ok(());
         }
@@ -271,13 +221,13 @@ impl Decoder {
         Ok(())
     }
 
-    /// Reads the stamps of a group: the new header, and those of the families.
+    /// Reads the timestamps of a group: those of the new header, and those of the families.
     fn stamps(
         &mut self,
         number: usize,
         flags: u8,
-        changes: &mut [Change],
-        cursor: &mut Cursor<'_>,
+        changes: &mut [FamilyChange],
+        cursor: &mut UpdateReader<'_>,
     ) -> Result<GroupHeader, DecodeError> {
         let known = self.dictionary.groups.get(number).map(|group| group.header).unwrap_or_default();
         let mut header = if flags & FRESH != 0 { GroupHeader::default() } else { known };
@@ -287,7 +237,7 @@ impl Decoder {
         }
         let latest = self.stamp(self.dictionary.time_ns, cursor)?;
         self.dictionary.time_ns = latest.time_ns;
-        let mut next = |cursor: &mut Cursor<'_>| match has(SPREAD) {
+        let mut next = |cursor: &mut UpdateReader<'_>| match has(SPREAD) {
             false => Ok(latest),
             true => self.stamp(latest.time_ns, cursor),
         };
@@ -307,7 +257,7 @@ impl Decoder {
         Ok(header)
     }
 
-    fn stamp(&mut self, base_ns: u64, cursor: &mut Cursor<'_>) -> Result<WriteTimestamp, DecodeError> {
+    fn stamp(&mut self, base_ns: u64, cursor: &mut UpdateReader<'_>) -> Result<WriteTimestamp, DecodeError> {
         let code = usize::try_from(cursor.structure.number(NODE)?).map_err(|_| Malformed::Invalid(NODE))?;
         if let Some(index) = (code >> 1).checked_sub(1) {
             if index == self.dictionary.nodes.len() {
@@ -327,7 +277,7 @@ impl Decoder {
     fn moment(
         &mut self,
         stamp: Option<WriteTimestamp>,
-        cursor: &mut Cursor<'_>,
+        cursor: &mut UpdateReader<'_>,
     ) -> Result<Option<PushTime>, DecodeError> {
         let Some(stamp) = stamp else { return Ok(None) };
         let change = read_signed(&mut cursor.structure, "the wall clock of a moment")? as u64;
@@ -341,21 +291,21 @@ fn known_at(dictionary: &Dictionary, group: usize, name: &str) -> Option<usize> 
     families.binary_search_by(|sent| (**sent.family.name()).cmp(name)).ok()
 }
 
-/// The columns of an update, as far as they are read.
-struct Cursor<'a> {
+/// A position in the columns of an update.
+struct UpdateReader<'a> {
     schemas: &'a [u8],
     keys: ByteReader<'a>,
     structure: ByteReader<'a>,
     times: ByteReader<'a>,
     values: ValueReader<'a>,
     raw_metrics: ByteReader<'a>,
-    /// The number after that of the group before.
+    /// One more than the number of the group before.
     group: usize,
     families: usize,
     values_len: usize,
 }
 
-impl<'a> Cursor<'a> {
+impl<'a> UpdateReader<'a> {
     fn new(columns: &'a Columns) -> Self {
         Self {
             schemas: &columns.schemas,
@@ -402,9 +352,9 @@ impl<'a> Cursor<'a> {
     ) -> Result<Option<Arc<RawMetrics>>, DecodeError> {
         const RAW_METRICS: &str = "the raw metrics of a family";
         match self.structure.byte(RAW_METRICS)? {
-            NO_ORIGINALS => Ok(None),
-            SAME_ORIGINALS => Ok(Some(old.ok_or(Malformed::Invalid(RAW_METRICS))?.clone())),
-            NEW_ORIGINALS => {
+            NO_RAW_METRICS => Ok(None),
+            SAME_RAW_METRICS => Ok(Some(old.ok_or(Malformed::Invalid(RAW_METRICS))?.clone())),
+            NEW_RAW_METRICS => {
                 let raw_metric = |_| self.raw_metrics.block(RAW_METRICS).map(Into::into);
                 Ok(Some(Arc::new((0..schema.series_len()).map(raw_metric).collect::<Result<_, _>>()?)))
             }
@@ -428,8 +378,8 @@ fn read_key(reader: &mut ByteReader<'_>) -> Result<LabelSet, DecodeError> {
     let mut pairs: Vec<(&str, &str)> = Vec::new();
     for _ in 0..count {
         let (name, value) = (reader.text(KEY)?, reader.text(KEY)?);
-        // As they are read, so that bytes that repeat, such as zeros, do not become labels in numbers. The first one too: it
-        // is not empty.
+        // Checked at once, so that repeated bytes, such as zeros, do not become many labels. The first name is checked
+        // too: it is not empty.
         let before = pairs.last().map_or("", |(name, _)| name);
         if name <= before || name.starts_with(label::RESERVED_PREFIX) {
             return Err(DecodeError::Rule("the labels of a grouping key are sorted, none twice, empty or reserved"));
@@ -450,7 +400,7 @@ fn bounded(what: &'static str, value: usize, max: usize) -> Result<(), DecodeErr
 mod tests {
     use super::*;
 
-    /// The reader stops at the first breach of the rule: what comes after it is no label at all.
+    /// The reader stops at the first label that breaks the rule; the bytes after it are no labels at all.
     #[test]
     fn labels_that_repeat_are_refused_before_they_take_memory() {
         for label in [&[0, 0][..], &[1, b'a', 0, 1, b'a', 0]] {

@@ -1,4 +1,4 @@
-//! What an update carries: groups, or parts of them, under their grouping keys.
+//! The contents of an update: groups, or parts of groups, under their grouping keys.
 
 use crate::model::bytes::number_len;
 use crate::model::{Family, Group, GroupId, encoded_len_max};
@@ -7,22 +7,23 @@ use crate::model::{Family, Group, GroupId, encoded_len_max};
 pub const GROUPS_MAX: usize = 65_536;
 /// Families in one update, at most.
 pub const FAMILIES_MAX: usize = 262_144;
-/// Values in one update, at most: what a push of 64 MiB can hold.
+/// Values in one update, at most: as many as a push of 64 MiB can have.
 pub const VALUES_MAX: usize = 8 << 20;
 
-/// A change to one group: what [`Group::merge`] takes.
+/// A change to one group, for [`Group::merge`].
 ///
-/// The place of the id does not travel: an edge sends its own groups, and the hub adds the place of the session. A
-/// decoded delta has the empty place.
+/// The site of the id is not sent: an edge sends its own groups, and the hub adds the site of the session. A decoded
+/// delta has an empty site.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Delta {
-    /// Which group.
+    /// The group's id.
     pub id: GroupId,
-    /// What changed: some of its families, and all of its header.
+    /// The change: some of the group's families, and its whole header.
     pub group: Group,
 }
 
-/// What deltas take of an update's bounds; bytes are an upper bound of those on the wire before compression.
+/// The share of an update's bounds that deltas take. Bytes are an upper bound of the bytes on the wire before
+/// compression.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Cost {
     groups: usize,
@@ -37,19 +38,21 @@ const UPDATE_BYTES: usize = 128;
 const GROUP_BYTES: usize = 192;
 /// Bytes of a family without schema, values and raw metrics, at most.
 const FAMILY_BYTES: usize = 64;
-/// Bytes of a value, at most: eight, raw or as the difference of two mantissas of at most 2^53, and two of a run of its own.
+/// Bytes of a value, at most: eight, either raw or as the difference of two mantissas of at most 2^53, and two for a
+/// run of its own.
 const VALUE_BYTES: usize = 10;
 /// Bytes of a length, at most.
 const LENGTH_BYTES: usize = 10;
 
 impl Cost {
-    /// Of a group's key and header.
+    /// The cost of a group's key and header.
     pub fn of_header(delta: &Delta) -> Cost {
         let labels = delta.id.key.iter().map(|label| label.name.len() + label.value.len() + 2 * LENGTH_BYTES);
         Cost { groups: 1, bytes: GROUP_BYTES + labels.sum::<usize>(), ..Cost::default() }
     }
 
-    /// Of a family: as large as it can be, since what the peer already has of it is not known here.
+    /// The cost of a family. It is the maximum, since the sender does not know here what the peer already has of the
+    /// family.
     pub fn of_family(family: &Family) -> Cost {
         let raw_metrics = family.raw_metrics().map_or(0, |o| o.iter().map(|o| number_len(o.len()) + o.len()).sum());
         let values = family.values().len();
@@ -57,7 +60,7 @@ impl Cost {
         Cost { families: 1, values, bytes, ..Cost::default() }
     }
 
-    /// Of both.
+    /// The sum of two costs.
     pub fn plus(self, other: Cost) -> Cost {
         Cost {
             groups: self.groups + other.groups,
@@ -67,7 +70,7 @@ impl Cost {
         }
     }
 
-    /// Whether one update of at most `bytes_max` bytes may have all that.
+    /// Whether an update of at most `bytes_max` bytes can carry this.
     pub fn fits(self, bytes_max: usize) -> bool {
         self.groups <= GROUPS_MAX
             && self.families <= FAMILIES_MAX
@@ -75,7 +78,7 @@ impl Cost {
             && self.bytes.saturating_add(UPDATE_BYTES) <= bytes_max
     }
 
-    /// The bytes.
+    /// Bytes on the wire before compression, at most.
     pub fn bytes(self) -> usize {
         self.bytes
     }

@@ -1,9 +1,10 @@
-//! What both ends of one direction remember: schemas, groups and their families by number, and the values last sent.
+//! The state that both ends of one direction share: schemas, groups and their families by number, and the values last
+//! sent.
 //!
-//! Encoder and decoder each keep one and change it in the same steps, so that numbers need not be agreed on: a thing gets
-//! the number that was freed last, or else the next new one. What no longer lives is forgotten by both at once: families
-//! older than their group's clear timestamp, groups that are not live, schemas that no family has. So a dictionary is as large
-//! as the live groups that were sent; when that passes [`BYTES_MAX`], the encoder resets it.
+//! Encoder and decoder each have a dictionary and change it in the same steps, so that they need not agree on numbers:
+//! a new entry gets the number freed last, or else the next unused one. Both drop entries that are dead at the same
+//! time: families older than their group's clear timestamp, groups that are not live, schemas that no family has. So a
+//! dictionary is as large as the live groups that were sent; when it exceeds [`BYTES_MAX`], the encoder resets it.
 
 use std::sync::Arc;
 
@@ -16,7 +17,7 @@ const SHAPE_BYTES: usize = 128;
 const GROUP_BYTES: usize = 128;
 const FAMILY_BYTES: usize = 64;
 
-/// Things by number.
+/// Entries by number.
 #[derive(Debug)]
 pub(super) struct Numbered<T> {
     things: Vec<Option<T>>,
@@ -34,7 +35,7 @@ impl<T> Numbered<T> {
         self.things.get(number)?.as_ref()
     }
 
-    /// The number that the next thing will have.
+    /// The number that the next entry gets.
     pub fn next(&self) -> usize {
         self.free.last().copied().unwrap_or(self.things.len())
     }
@@ -94,37 +95,37 @@ struct KnownSchema {
     families: usize,
 }
 
-/// A family of an update: which of the group's known families it replaces, if any.
+/// A family of an update, and the position of the known family that it replaces, if any.
 #[derive(Debug)]
-pub(super) struct Change {
+pub(super) struct FamilyChange {
     pub at: Option<usize>,
     pub sent: Sent,
 }
 
-/// What a step forgot.
+/// Entries that a step dropped.
 #[derive(Debug, Default)]
 pub(super) struct Forgotten {
     pub schemas: Vec<(usize, Arc<Schema>)>,
     pub group: Option<Arc<LabelSet>>,
 }
 
-/// See the module's documentation.
+/// The dictionary of one direction of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Dictionary {
     schemas: Numbered<KnownSchema>,
     pub groups: Numbered<KnownGroup>,
     pub nodes: Vec<NodeId>,
-    /// The node of the stamp last sent.
+    /// The node of the timestamp last sent.
     pub node: NodeId,
-    /// The time of the latest stamp of the group last sent.
+    /// The time of the latest timestamp of the group last sent.
     pub time_ns: u64,
-    /// How far the wall clock of the moment last sent was ahead of its stamp.
+    /// How far the wall clock of the moment last sent was ahead of its timestamp.
     pub skew_ns: u64,
     bytes: usize,
 }
 
 impl Dictionary {
-    /// Whether it must be reset before the next update.
+    /// Whether the encoder has to reset it before the next update.
     pub fn is_full(&self) -> bool {
         self.bytes > BYTES_MAX
     }
@@ -156,8 +157,8 @@ impl Dictionary {
         self.nodes.push(node);
     }
 
-    /// Takes over what was sent of a group, and forgets what that ended.
-    pub fn settle(&mut self, number: usize, header: GroupHeader, changes: Vec<Change>) -> Forgotten {
+    /// Applies an update of a group, and drops the entries that it ends.
+    pub fn apply(&mut self, number: usize, header: GroupHeader, changes: Vec<FamilyChange>) -> Forgotten {
         let mut forgotten = Forgotten::default();
         let Some(group) = self.groups.get_mut(number) else {
             return forgotten;
@@ -165,11 +166,11 @@ impl Dictionary {
         group.header = header;
         let mut gone = Vec::new();
         let before = group.families.len();
-        for Change { at, sent } in changes {
+        for FamilyChange { at, sent } in changes {
             let schema = sent.schema;
             self.bytes += sent.bytes();
             match at.and_then(|at| group.families.get_mut(at)) {
-                // Its schema has as many families as before.
+                // The schema still has as many families as before.
                 Some(old) if old.schema == schema => {
                     self.bytes -= old.bytes();
                     *old = sent;

@@ -1,4 +1,4 @@
-//! Messages to bytes, of one direction of one connection.
+//! Messages to bytes, for one direction of one connection.
 
 use std::cmp::Ordering;
 use std::sync::Arc;
@@ -11,28 +11,14 @@ use crate::model::{
 };
 
 use super::delta::Delta;
-use super::dictionary::{Change, Dictionary, Forgotten, Sent};
+use super::dictionary::{Dictionary, FamilyChange, Forgotten, Sent};
+use super::layout::{
+    CLEARED_AT, COARSE_NS, DELETED, FAILED, FRESH, LISTED, NEW_RAW_METRICS, NO_RAW_METRICS, PUSHED, SAME_RAW_METRICS,
+    SPREAD,
+};
 use super::message::{Message, Update};
 use super::protobuf::{self, Columns};
 use super::values::{ValueWriter, put_signed};
-
-pub(super) const CLEARED_AT: u8 = 1;
-pub(super) const DELETED: u8 = 2;
-pub(super) const PUSHED: u8 = 4;
-pub(super) const FAILED: u8 = 8;
-/// The families are listed; otherwise they are all that the group is known to have, each with its schema and raw metrics.
-pub(super) const LISTED: u8 = 16;
-/// Each stamp is given; otherwise all are the latest.
-pub(super) const SPREAD: u8 = 32;
-/// The header goes by an empty one, not by the one last sent.
-pub(super) const FRESH: u8 = 64;
-
-/// Times that are apart by a multiple of this are written as such.
-pub(super) const COARSE_NS: i64 = 100_000;
-
-pub(super) const NO_ORIGINALS: u8 = 0;
-pub(super) const SAME_ORIGINALS: u8 = 1;
-pub(super) const NEW_ORIGINALS: u8 = 2;
 
 /// Encodes the messages of one direction of one connection, in the order in which they are sent.
 #[derive(Debug, Default)]
@@ -49,7 +35,7 @@ impl Encoder {
         Self::default()
     }
 
-    /// Appends a message. The session that made it keeps the bounds on its size.
+    /// Appends a message. The session that made the message is responsible for its bounds.
     pub fn encode(&mut self, message: &Message, into: &mut Vec<u8>) {
         match message {
             Message::Update(update) => {
@@ -66,7 +52,7 @@ impl Encoder {
     }
 
     fn update(&mut self, update: &Update) -> Columns {
-        let mut writer = Writer::default();
+        let mut writer = UpdateWriter::default();
         if self.dictionary.is_full() {
             *self = Self::default();
             writer.columns.reset = true;
@@ -78,7 +64,7 @@ impl Encoder {
         Columns { runs: values.runs, deltas: values.deltas, raws: values.raws, ..writer.columns }
     }
 
-    fn delta(&mut self, delta: &Delta, writer: &mut Writer) {
+    fn delta(&mut self, delta: &Delta, writer: &mut UpdateWriter) {
         let number = self.group(&delta.id.key, writer);
         let Some(known) = self.dictionary.groups.get(number) else { return };
         let group = &delta.group;
@@ -103,12 +89,13 @@ impl Encoder {
         if let Some(latest) = latest {
             self.stamps(changed, &header, group.families(), latest, spread, writer);
         }
-        let forgotten = self.dictionary.settle(number, header, changes);
+        let forgotten = self.dictionary.apply(number, header, changes);
         self.forget(forgotten);
     }
 
-    /// Writes which group it is: how far its number is from the one after the group before; a new one with its key.
-    fn group(&mut self, key: &Arc<LabelSet>, writer: &mut Writer) -> usize {
+    /// Writes the group's number, as the distance from one more than the number of the group before; a new group's key
+    /// follows.
+    fn group(&mut self, key: &Arc<LabelSet>, writer: &mut UpdateWriter) -> usize {
         let number = match self.groups.get(key) {
             Some(number) => *number,
             None => {
@@ -130,8 +117,8 @@ impl Encoder {
         positions: &[Option<usize>],
         families: &[GroupFamily],
         listed: bool,
-        writer: &mut Writer,
-    ) -> Vec<Change> {
+        writer: &mut UpdateWriter,
+    ) -> Vec<FamilyChange> {
         if listed {
             put_count(families.len(), &mut writer.columns.structure);
         }
@@ -149,17 +136,17 @@ impl Encoder {
             }
             writer.values.write(same.map(|old| &old.family.values()[..]), family.values());
             next = at.map_or(next, |at| at + 1);
-            changes.push(Change { at: *at, sent: Sent { schema, stamp: *stamp, family: family.clone() } });
+            changes.push(FamilyChange { at: *at, sent: Sent { schema, stamp: *stamp, family: family.clone() } });
         }
         changes
     }
 
-    /// What was last sent of a group at that place.
+    /// The family of a group that was last sent at that position.
     fn sent(&self, group: usize, at: Option<usize>) -> Option<&Sent> {
         self.dictionary.groups.get(group)?.families.get(at?)
     }
 
-    /// The number of a schema; a new one is written out.
+    /// The number of a schema; a new schema is written out.
     fn schema(&mut self, schema: &Arc<Schema>, into: &mut Vec<u8>) -> usize {
         if let Some(number) = self.schemas.get(&schema.digest())
             && self.dictionary.schema(*number).is_some_and(|known| known.same(schema))
@@ -180,7 +167,7 @@ impl Encoder {
         families: &[GroupFamily],
         latest: WriteTimestamp,
         spread: bool,
-        writer: &mut Writer,
+        writer: &mut UpdateWriter,
     ) {
         self.stamp(latest, self.dictionary.time_ns, &mut writer.columns);
         self.dictionary.time_ns = latest.time_ns;
@@ -196,7 +183,7 @@ impl Encoder {
         }
     }
 
-    /// Writes a stamp: its node, and its time less `base_ns`, in coarse units where that says all.
+    /// Writes a timestamp: its node, and its time less `base_ns`, in coarse units if that loses nothing.
     fn stamp(&mut self, stamp: WriteTimestamp, base_ns: u64, into: &mut Columns) {
         let (code, new) = self.node(stamp.node);
         let time_ns = stamp.time_ns.wrapping_sub(base_ns) as i64;
@@ -208,7 +195,7 @@ impl Encoder {
         put_signed(if coarse { time_ns / COARSE_NS } else { time_ns }, &mut into.times);
     }
 
-    /// 0 for the node of the stamp before, else the node's number plus 1; and whether it is a new one.
+    /// 0 for the node of the timestamp before, otherwise the node's number plus 1; and whether the node is new.
     fn node(&mut self, node: NodeId) -> (usize, bool) {
         if node == self.dictionary.node {
             return (0, false);
@@ -235,16 +222,16 @@ impl Encoder {
     }
 }
 
-/// The columns of an update under way.
+/// The columns of an unfinished update.
 #[derive(Default)]
-struct Writer {
+struct UpdateWriter {
     columns: Columns,
     values: ValueWriter,
-    /// The number after that of the group before.
+    /// One more than the number of the group before.
     group: usize,
 }
 
-/// Whether the new header can be told by what it has besides the old one: nothing of the old one is absent.
+/// Whether the new header can be written relative to the old one: no field of the old one is absent in the new one.
 fn explains(old: &GroupHeader, new: &GroupHeader) -> bool {
     (old.pushed.is_none() || new.pushed.is_some()) && (old.failed.is_none() || new.failed.is_some())
 }
@@ -257,7 +244,7 @@ fn changed_fields(old: &GroupHeader, new: &GroupHeader) -> u8 {
         | flag(old.failed != new.failed, FAILED)
 }
 
-/// The stamps to send of a group, in their order.
+/// The timestamps to send of a group, in order.
 fn stamps<'a>(
     changed: u8,
     header: &GroupHeader,
@@ -278,7 +265,7 @@ fn moments(changed: u8, header: &GroupHeader) -> impl Iterator<Item = PushTime> 
     pushed.into_iter().chain(header.failed.filter(|_| changed & FAILED != 0))
 }
 
-/// Where each of the families stands among the known ones; both are sorted by name.
+/// The position of each family among the known ones; both are sorted by name.
 fn positions(known: &[Sent], families: &[GroupFamily]) -> Vec<Option<usize>> {
     let mut at = 0;
     let position = |new: &GroupFamily| {
@@ -307,12 +294,12 @@ fn put_key(key: &LabelSet, into: &mut Vec<u8>) {
 
 fn put_raw_metrics(old: Option<&Family>, family: &Family, columns: &mut Columns) {
     let Some(raw_metrics) = family.raw_metrics() else {
-        return columns.structure.push(NO_ORIGINALS);
+        return columns.structure.push(NO_RAW_METRICS);
     };
     if old.and_then(|old| old.raw_metrics()) == Some(raw_metrics) {
-        return columns.structure.push(SAME_ORIGINALS);
+        return columns.structure.push(SAME_RAW_METRICS);
     }
-    columns.structure.push(NEW_ORIGINALS);
+    columns.structure.push(NEW_RAW_METRICS);
     for raw_metric in raw_metrics.iter() {
         crate::model::bytes::put_block(raw_metric, &mut columns.raw_metrics);
     }

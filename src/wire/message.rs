@@ -1,7 +1,7 @@
-//! What the two ends of a link say to each other.
+//! The messages that the two ends of a link exchange.
 //!
-//! The edge opens with [`Hello`], the hub answers with [`Welcome`]; then both send [`Update`], [`Ack`] and [`Heartbeat`]
-//! as they please, until either sends [`Close`] or the connection breaks.
+//! The edge opens with [`Hello`], the hub answers with [`Welcome`]. Then both send [`Update`], [`Ack`] and
+//! [`Heartbeat`] at any time, until one sends [`Close`] or the connection breaks.
 
 use std::fmt;
 use std::sync::Arc;
@@ -10,24 +10,24 @@ use crate::model::{Epoch, LabelSet, Position, Revision, StoreId, WriteTimestamp}
 
 use super::delta::Delta;
 
-/// The version of the protocol that this code speaks.
+/// The protocol version of this program.
 pub const VERSION: u32 = 1;
 
-/// Bytes of any message but an update, at most, whatever the bound on updates: what the bounds below come to.
+/// Bytes of any message but an update, at most, whatever the bound on updates: the sum of the bounds below.
 pub const PLAIN_BYTES_MAX: usize = 256 << 10;
-/// Bytes of a node's name, a software version or a closing text, at most; longer ones are refused.
+/// Bytes of a node's name, a software version or a close text, at most; longer ones are refused.
 pub const TEXT_BYTES_MAX: usize = 1_024;
-/// Openings in a lineage, at most. Older ones are left out: who holds a position of such an opening gets a resync.
+/// Epochs that a node lists, at most. Older ones are left out: a peer whose cursor is in an older epoch gets a resync.
 pub const OPENINGS_MAX: usize = 64;
-/// Positions held of other stores, at most.
+/// Cursors that a node sends, at most.
 pub const CURSORS_MAX: usize = 64;
-/// Verdicts of one acknowledgement, at most.
+/// Conflict reports in one acknowledgement, at most.
 pub const CONFLICT_REPORTS_MAX: usize = 64;
-/// Bytes of them, about, at most.
+/// Bytes of these reports, at most; an estimate.
 const CONFLICT_REPORTS_BYTES_MAX: usize = 128 << 10;
-/// Stores above a hub, at most.
+/// Stores upstream of a hub, at most.
 pub const UPSTREAM_STORES_MAX: usize = 64;
-/// Labels of a place, at most.
+/// Labels of a site, at most.
 pub const PLACE_LABELS_MAX: usize = 64;
 
 /// One message of the link.
@@ -39,16 +39,16 @@ pub enum Message {
     Welcome(Welcome),
     /// Changes of the sender's store.
     Update(Update),
-    /// Updates that the sender of this has made durable.
+    /// Acknowledges updates that the sender of the acknowledgement has made durable.
     Ack(Ack),
     /// A sign of life, and a reading of the clock.
     Heartbeat(Heartbeat),
-    /// The last message: why the sender ends the conversation.
+    /// The last message: the sender's reason for closing.
     Close(Close),
 }
 
 impl Message {
-    /// The name, for errors and logs.
+    /// The message's name, for errors and logs.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "hello",
@@ -61,133 +61,134 @@ impl Message {
     }
 }
 
-/// One opening of a store: which revision it had when it was opened.
+/// An epoch of a store, and the store's revision at its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochStart {
-    /// The opening; never zero.
+    /// The epoch; never zero.
     pub epoch: Epoch,
-    /// The store's revision then; its first change in this opening has the next one.
+    /// The store's revision at that time; the first change in this epoch has the next one.
     pub revision: Revision,
 }
 
-/// What a node holds of another store.
+/// The sender's position in another store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StoreCursor {
     /// The other store.
     pub store: StoreId,
-    /// All its changes up to here are held.
+    /// The sender has all changes of that store up to here.
     pub position: Position,
 }
 
-/// What a node says of itself and its store.
+/// Information about a node and its store.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PeerInfo {
-    /// The node's name. What counts at a hub is the name in the certificate.
+    /// The node's name. A hub uses the name in the certificate instead.
     pub node: String,
     /// The software and its version, for logs.
     pub software: String,
-    /// The store.
+    /// The store's id.
     pub store: StoreId,
-    /// The most recent openings of the store, oldest first; the last is the present one.
+    /// The most recent epochs of the store, oldest first; the last is the current one.
     pub epochs: Vec<EpochStart>,
-    /// The store's revision now: what is durable and readable.
+    /// The store's current revision: all changes up to it are durable and readable.
     pub head: Revision,
-    /// The newest revision of which the store has dropped a tombstone; zero if of none. Who holds less than that may miss
-    /// a delete.
-    pub forgotten: Revision,
-    /// What is held of others' stores. An edge names all it knows, a hub only that edge's.
+    /// The newest revision of which the store has dropped a tombstone; zero if it has dropped none. A peer with a
+    /// lower position may have missed a delete.
+    pub gc_watermark: Revision,
+    /// Positions in other stores. An edge sends all it has, a hub only its position in that edge's store.
     pub cursors: Vec<StoreCursor>,
 }
 
 impl PeerInfo {
-    /// The position held of `store`, if any.
+    /// The position in `store`, if there is one.
     pub fn held_of(&self, store: StoreId) -> Option<Position> {
         self.cursors.iter().find(|cursor| cursor.store == store).map(|cursor| cursor.position)
     }
 
-    /// The present opening; zero if the lineage is empty, which no decoded message is.
+    /// The current epoch; zero if there is none, which no decoded message has.
     pub fn epoch(&self) -> Epoch {
         self.epochs.last().map(|start| start.epoch).unwrap_or_default()
     }
 }
 
-/// The edge introduces itself.
+/// The edge's introduction.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Hello {
     /// The protocol's version, [`VERSION`].
     pub version: u32,
-    /// The edge's facts.
+    /// Information about the edge.
     pub info: PeerInfo,
-    /// Labels that the edge claims as its place; whether they count is for the hub to say.
+    /// Labels that the edge claims as its site; the hub decides whether they count.
     pub labels: LabelSet,
-    /// Bytes (before compression) of the largest message that the edge takes.
+    /// Bytes (before compression) of the largest message that the edge accepts.
     pub message_bytes_max: u64,
     /// The edge's clock.
-    pub clock: Clock,
+    pub clock: ClockSample,
 }
 
-/// The hub accepts the edge.
+/// The hub's acceptance of an edge.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Welcome {
     /// The protocol's version, [`VERSION`].
     pub version: u32,
-    /// The hub's facts.
+    /// Information about the hub.
     pub info: PeerInfo,
-    /// The labels under which the hub shows what this edge sends.
+    /// The labels that the hub adds to everything that this edge sends.
     pub site: LabelSet,
-    /// Whether the two stores must resync all they have, rather than go on where they were.
+    /// Whether the two stores must do a full resync instead of continuing at their cursors.
     pub resync: bool,
-    /// How often both ends send a heartbeat, in milliseconds; an end silent for three of these is taken for dead.
+    /// The interval of heartbeats of both ends, in milliseconds. After three intervals of silence, an end counts as
+    /// dead.
     pub heartbeat_ms: u32,
-    /// Bytes (before compression) of the largest message that the hub takes.
+    /// Bytes (before compression) of the largest message that the hub accepts.
     pub message_bytes_max: u64,
     /// The hub's clock.
-    pub clock: Clock,
-    /// The stores of the hubs to which this hub sends in its turn, and of those above them, as far as it knows.
+    pub clock: ClockSample,
+    /// The stores of the hubs that this hub sends to, and of those upstream of them, as far as it knows.
     pub upstream_stores: Vec<StoreId>,
 }
 
-/// Changes of the sender's store, merged by the law of [`crate::model::group`].
+/// Changes of the sender's store, merged as [`crate::model::group`] says.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Update {
-    /// With this update, all changes of the sender's store up to here have been sent.
+    /// With this update, the sender has sent all changes of its store up to here.
     pub upto: Revision,
-    /// Whether more of one indivisible batch follows; `upto` is then that of the update before.
+    /// Whether more updates of an indivisible batch follow; `upto` is then that of the update before.
     pub partial: bool,
     /// Whether this update ends the sender's half of a resync.
     pub last_of_resync: bool,
-    /// Whether its acknowledgement may wait a little for those of the next, to be one with them.
+    /// Whether its acknowledgement may wait briefly, so that one acknowledgement covers the next updates too.
     pub ack_may_wait: bool,
-    /// The changes; of no group twice.
+    /// The changes; no group occurs twice.
     pub deltas: Vec<Delta>,
 }
 
-/// Updates are durable at the sender of this.
+/// Acknowledges updates as durable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ack {
-    /// How many updates of this connection are durable, counted from its begin.
+    /// Number of durable updates of this connection, counted from its beginning.
     pub updates: u64,
     /// `upto` of the last of them.
     pub revision: Revision,
-    /// Families in these updates that are kept but not shown; at most [`CONFLICT_REPORTS_MAX`], the others are not told of.
+    /// Families of these updates that are kept but not shown; at most [`CONFLICT_REPORTS_MAX`], more are not reported.
     pub held_back: Vec<ConflictReport>,
 }
 
-/// A family that the receiver of an update holds back, since it cannot stand beside what is shown there.
+/// A family that the receiver of an update suppresses, because it conflicts with a family that is shown there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConflictReport {
-    /// The group, as the update called it.
+    /// The group's key, as in the update.
     pub key: Arc<LabelSet>,
     /// The family's name.
     pub family: Arc<str>,
-    /// Which push it was: the family's stamp.
+    /// The family's write timestamp, which tells the push.
     pub stamp: WriteTimestamp,
-    /// Why, for people.
+    /// The reason, for people.
     pub text: Arc<str>,
 }
 
 impl ConflictReport {
-    /// Of these, those that an acknowledgement can carry.
+    /// The reports that one acknowledgement can carry.
     pub fn sendable(reports: Vec<ConflictReport>) -> Vec<ConflictReport> {
         let short = |text: &str| text.len() <= TEXT_BYTES_MAX;
         let small = |v: &ConflictReport| {
@@ -208,52 +209,52 @@ impl ConflictReport {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The sender's clock.
-    pub clock: Clock,
-    /// The revision of the sender's store, as far as it concerns the receiver.
+    pub clock: ClockSample,
+    /// The revision of the sender's store, counting only changes for the receiver.
     pub head: Revision,
     /// The age of the sender's oldest change that the receiver has not acknowledged, in nanoseconds; 0 if there is none.
     pub lag_ns: u64,
 }
 
-/// A reading of the sender's wall clock, and of when it last heard the peer's.
+/// A reading of the sender's wall clock, and an echo of the peer's last one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Clock {
+pub struct ClockSample {
     /// The sender's wall clock when it sent this, in nanoseconds since the Unix epoch.
     pub sent_ns: u64,
-    /// The last clock received from the peer, if any.
+    /// Echo of the last clock reading from the peer, if there was one.
     pub echo: Option<Echo>,
 }
 
-/// A clock reading given back.
+/// The echo of a clock reading.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Echo {
-    /// [`Clock::sent_ns`] of the message that was received.
+    /// [`ClockSample::sent_ns`] of the message that was received.
     pub sent_ns: u64,
     /// The receiver's wall clock when it received that message.
     pub received_ns: u64,
 }
 
-/// The end of the conversation.
+/// The end of the session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Close {
-    /// Why.
+    /// The reason, for programs.
     pub reason: CloseReason,
-    /// The same for people: what happened, with which value.
+    /// The reason, for people: the event, and the value concerned.
     pub text: String,
-    /// When to come back, in milliseconds from now; `None` leaves it to the other's own schedule.
+    /// Milliseconds after which the peer should connect again; `None` leaves it to the peer's own schedule.
     pub retry_after_ms: Option<u64>,
 }
 
-/// Why a conversation ended.
+/// Reasons for closing a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CloseReason {
-    /// A message came that the protocol does not allow there.
+    /// The protocol does not allow that message at that point.
     Protocol,
-    /// The other's protocol version is not spoken here.
+    /// This node does not support the peer's protocol version.
     Version,
     /// A message could not be decoded.
     Malformed,
-    /// A message passes a bound.
+    /// A message exceeds a bound.
     TooLarge,
     /// Nothing was heard for three heartbeats.
     Silence,
@@ -263,17 +264,17 @@ pub enum CloseReason {
     NameTaken,
     /// A newer session of the same store took over.
     Replaced,
-    /// The edge is not allowed in, or not under this name.
+    /// The edge may not connect, or not under this name.
     Unauthorized,
     /// Both ends have the same store id: one is a copy of the other.
     SameStore,
     /// The store could not make an update durable.
     Storage,
-    /// The node is shutting down or was told to drop the link.
+    /// The node is shutting down, or an operator closed the link.
     Shutdown,
-    /// The node has as many links as it takes.
+    /// The node has as many links as it may have.
     Overloaded,
-    /// The hub sends to this edge in its turn: what goes around would never end.
+    /// The hub itself sends to this edge, directly or not: the link would close a loop.
     Loop,
     /// A reason that this version does not know.
     Other(u32),
@@ -297,7 +298,7 @@ impl CloseReason {
         (Self::Loop, 14, "the links go around"),
     ];
 
-    /// The number on the wire.
+    /// The reason's number on the wire.
     pub fn code(self) -> u32 {
         match self {
             Self::Other(code) => code,
@@ -305,7 +306,7 @@ impl CloseReason {
         }
     }
 
-    /// The reason with that number.
+    /// The reason with that number on the wire.
     pub fn from_code(code: u32) -> Self {
         Self::KNOWN.iter().find(|(_, known, _)| *known == code).map_or(Self::Other(code), |(reason, ..)| *reason)
     }

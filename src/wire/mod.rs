@@ -1,14 +1,16 @@
-//! Floor 2: the messages of the link, and their encoding (`docs/reference/protocol.md` is the specification).
+//! Layer 2: the messages of the link, and their encoding (`docs/reference/protocol.md` is the specification).
 //!
-//! Read in this order: [`message`] (what the ends say to each other), [`delta`] (what an update carries), `protobuf` (the
-//! messages as bytes), [`values`] (numbers against numbers that the peer has), `dictionary` (what both ends remember of
-//! a direction), `named` (which groups an update names), [`encoder`] and [`decoder`], which keep these. One encoder and one
-//! decoder live as long as a connection.
+//! Read in this order: [`message`] (the messages), [`delta`] (the contents of an update), `layout` (flags in its
+//! columns), `protobuf` (messages as bytes), [`values`] (numbers relative to numbers that the peer has), `dictionary`
+//! (the state that both ends of a direction share), `named` (the groups that an update names), [`encoder`] and
+//! [`decoder`]. An encoder and a decoder live as long as their connection.
 
 pub mod decoder;
 pub mod delta;
 mod dictionary;
 pub mod encoder;
+pub mod error;
+mod layout;
 pub mod message;
 mod named;
 mod protobuf;
@@ -16,10 +18,11 @@ mod protobuf;
 mod tests;
 pub mod values;
 
-pub use decoder::{DecodeError, Decoder};
+pub use decoder::Decoder;
 pub use delta::{Cost, Delta};
 pub use encoder::Encoder;
+pub use error::DecodeError;
 pub use message::{
-    Ack, Clock, Close, CloseReason, ConflictReport, Echo, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
-    Update, VERSION, Welcome,
+    Ack, ClockSample, Close, CloseReason, ConflictReport, Echo, EpochStart, Heartbeat, Hello, Message, PeerInfo,
+    StoreCursor, Update, VERSION, Welcome,
 };

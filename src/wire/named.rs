@@ -1,5 +1,5 @@
-//! Which groups an update names: each once, and by one number. Naming one is few bytes, but work in proportion to what it is
-//! known to have, here and in the store.
+//! The groups that an update names: each once, and by one number. To name a group takes few bytes, but the work for
+//! it, here and in the store, is proportional to the group's known size; so repetitions are refused.
 
 use std::sync::Arc;
 
@@ -7,21 +7,21 @@ use foldhash::HashSet;
 
 use crate::model::LabelSet;
 
-/// What a decoder remembers of that, beside its dictionary.
+/// The keys and numbers that the current update has used; the dictionary does not know them.
 #[derive(Debug, Default)]
-pub(super) struct Named {
+pub(super) struct NamedGroups {
     /// The keys that have a number, and those that lost it in this update.
     keys: HashSet<Arc<LabelSet>>,
-    /// Those that did.
+    /// The keys that lost their number in this update.
     lost: Vec<Arc<LabelSet>>,
-    /// By a group's number, the last update that named it.
+    /// For each group number, the last update that named it.
     updates: Vec<u64>,
-    /// The number of this update.
+    /// The number of the current update.
     update: u64,
 }
 
-impl Named {
-    /// An update begins: what lost its number in the one before may have another.
+impl NamedGroups {
+    /// Begins an update: a key that lost its number in the update before may get another.
     pub fn begin(&mut self) {
         for key in self.lost.drain(..) {
             self.keys.remove(&key);
@@ -29,7 +29,7 @@ impl Named {
         self.update += 1;
     }
 
-    /// A key gets a number, which another may have had, be it in this update. Returns whether it may.
+    /// Gives a key a number, possibly one that another key had, even in this update. Returns whether that is allowed.
     pub fn add(&mut self, number: usize, key: Arc<LabelSet>) -> bool {
         if self.updates.len() <= number {
             self.updates.resize(number + 1, 0);
@@ -38,12 +38,12 @@ impl Named {
         self.keys.insert(key)
     }
 
-    /// The update names the group of that number. Returns whether it may.
+    /// Names the group with that number in this update. Returns whether that is allowed.
     pub fn name(&mut self, number: usize) -> bool {
         self.updates.get_mut(number).is_some_and(|last| std::mem::replace(last, self.update) < self.update)
     }
 
-    /// A key has no number any more.
+    /// Takes a key's number from it.
     pub fn lose(&mut self, key: Arc<LabelSet>) {
         self.lost.push(key);
     }

@@ -1,7 +1,7 @@
-//! Messages as bytes: one byte that says which message it is, then a protobuf message.
+//! Messages as bytes: a byte for the kind of message, then a protobuf message.
 //!
-//! The structs here are what a `.proto` file would say; `docs/reference/protocol.md` lists them field by field. Decoding
-//! checks every bound that the types of [`super::message`] promise.
+//! The structs here take the place of a `.proto` file; `docs/reference/protocol.md` lists them field by field.
+//! Decoding checks every bound that the types of [`super::message`] promise.
 
 use std::sync::Arc;
 
@@ -9,9 +9,9 @@ use prost::Message as _;
 
 use crate::model::{Epoch, LabelSet, NodeId, Position, Revision, StoreId, WriteTimestamp};
 
-use super::decoder::DecodeError;
+use super::error::DecodeError;
 use super::message::{
-    self, Ack, Clock, Close, CloseReason, ConflictReport, Echo, EpochStart, Heartbeat, Hello, Message, PeerInfo,
+    self, Ack, ClockSample, Close, CloseReason, ConflictReport, Echo, EpochStart, Heartbeat, Hello, Message, PeerInfo,
     StoreCursor, Update, Welcome,
 };
 
@@ -51,7 +51,7 @@ struct PeerInfoPb {
     #[prost(message, repeated, tag = "6")]
     cursors: Vec<StoreCursorPb>,
     #[prost(uint64, tag = "7")]
-    forgotten: u64,
+    gc_watermark: u64,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -197,7 +197,7 @@ struct ClosePb {
     retry_after_ms: Option<u64>,
 }
 
-/// Appends an update whose deltas are in `columns`.
+/// Appends an update; `columns` has its deltas.
 pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8>) {
     let flag = |set, flag| if set { flag } else { 0 };
     let flags = flag(columns.reset, RESET)
@@ -219,7 +219,7 @@ pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8
     put(UPDATE, &update, into);
 }
 
-/// An update without its deltas, and the columns that hold them.
+/// Decodes an update without its deltas, and the columns that have the deltas.
 pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeError> {
     let pb = UpdatePb::decode(body).map_err(|error| DecodeError::protobuf("update", error))?;
     let update = Update {
@@ -243,7 +243,7 @@ pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeErro
     Ok((update, columns))
 }
 
-/// Appends any message but an update.
+/// Appends a message of any kind but an update.
 pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
     match message {
         Message::Hello(hello) => put(HELLO, &HelloPb::from(hello), into),
@@ -266,7 +266,7 @@ pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
     }
 }
 
-/// Any message but an update.
+/// Decodes a message of any kind but an update.
 pub(super) fn decode_plain(kind: u8, body: &[u8]) -> Result<Message, DecodeError> {
     fn of<M: prost::Message + Default>(name: &'static str, body: &[u8]) -> Result<M, DecodeError> {
         M::decode(body).map_err(|error| DecodeError::protobuf(name, error))
@@ -301,12 +301,12 @@ fn put(kind: u8, message: &impl prost::Message, into: &mut Vec<u8>) {
     message.encode_raw(into);
 }
 
-/// As much of a text as is sent.
+/// A text, truncated to the length that may be sent.
 fn cut(text: &str) -> &str {
     &text[..text.floor_char_boundary(message::TEXT_BYTES_MAX)]
 }
 
-/// What each name and value of a place may have in bytes; as much as a text.
+/// Bytes of each name and value of a site's labels, at most; the same as for a text.
 fn labels_of(what: &'static str, labels: Vec<LabelPb>) -> Result<LabelSet, DecodeError> {
     bounded(what, labels.len(), message::PLACE_LABELS_MAX)?;
     for label in &labels {
@@ -424,7 +424,7 @@ impl From<&PeerInfo> for PeerInfoPb {
             store: info.store.0,
             epochs: info.epochs[recent..].iter().map(position).collect(),
             head: info.head.0,
-            forgotten: info.forgotten.0,
+            gc_watermark: info.gc_watermark.0,
             cursors: info.cursors.iter().take(message::CURSORS_MAX).map(cursor).collect(),
         }
     }
@@ -455,14 +455,14 @@ impl TryFrom<PeerInfoPb> for PeerInfo {
             store: StoreId(pb.store),
             epochs: pb.epochs.iter().map(start).collect(),
             head: Revision(pb.head),
-            forgotten: Revision(pb.forgotten),
+            gc_watermark: Revision(pb.gc_watermark),
             cursors: pb.cursors.iter().map(cursor).collect(),
         })
     }
 }
 
-impl From<Clock> for ClockPb {
-    fn from(clock: Clock) -> Self {
+impl From<ClockSample> for ClockPb {
+    fn from(clock: ClockSample) -> Self {
         Self {
             sent_ns: clock.sent_ns,
             echo_sent_ns: clock.echo.map(|echo| echo.sent_ns),
@@ -471,7 +471,7 @@ impl From<Clock> for ClockPb {
     }
 }
 
-impl From<ClockPb> for Clock {
+impl From<ClockPb> for ClockSample {
     fn from(pb: ClockPb) -> Self {
         let echo = pb.echo_sent_ns.map(|sent_ns| Echo { sent_ns, received_ns: pb.echo_received_ns });
         Self { sent_ns: pb.sent_ns, echo }

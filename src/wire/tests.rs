@@ -1,4 +1,4 @@
-//! Whole messages: there and back, cut, changed, hostile.
+//! Whole messages: round trips, truncation, changed and hostile bytes.
 
 use std::sync::Arc;
 
@@ -65,9 +65,9 @@ fn update() -> impl Strategy<Value = Message> {
     )
 }
 
-fn clock() -> impl Strategy<Value = Clock> {
+fn clock() -> impl Strategy<Value = ClockSample> {
     let echo = proptest::option::of(any::<[u64; 2]>());
-    (any::<u64>(), echo).prop_map(|(sent_ns, echo)| Clock {
+    (any::<u64>(), echo).prop_map(|(sent_ns, echo)| ClockSample {
         sent_ns,
         echo: echo.map(|[sent_ns, received_ns]| Echo { sent_ns, received_ns }),
     })
@@ -94,7 +94,7 @@ fn info() -> impl Strategy<Value = PeerInfo> {
                 store: StoreId(store),
                 epochs,
                 head: Revision(revision + u64::from(head)),
-                forgotten: Revision(forgotten.into()),
+                gc_watermark: Revision(forgotten.into()),
                 cursors: cursors.into_iter().map(cursor).collect(),
             }
         },
@@ -168,7 +168,7 @@ fn round_trips(messages: &[Message]) -> Result<(), TestCaseError> {
 #[test]
 fn messages_are_encoded_as_the_protocol_page_shows() {
     let page = include_str!("../../docs/reference/protocol.md");
-    let heartbeat = Heartbeat { clock: Clock { sent_ns: 1, echo: None }, head: Revision(7), lag_ns: 300 };
+    let heartbeat = Heartbeat { clock: ClockSample { sent_ns: 1, echo: None }, head: Revision(7), lag_ns: 300 };
     let ack = Ack { updates: 2, revision: Revision(1743), held_back: Vec::new() };
     let close = Close { reason: CloseReason::Shutdown, text: "bye".into(), retry_after_ms: Some(500) };
     for message in [Message::Heartbeat(heartbeat), Message::Ack(ack), Message::Close(close)] {
@@ -240,8 +240,8 @@ proptest! {
         prop_assert!(cost.fits(BYTES_MAX) && cost.bytes() + 128 >= bytes.len());
     }
 
-    /// Of many series, of one layout or several, with values that take the most, sent again or not; where labels are long, the
-    /// bound is not far off.
+    /// Deltas with many series, of one layout or several, with the largest values, sent again or not. With long
+    /// labels, the size is close to the bound.
     #[test]
     fn the_cost_of_a_large_family_bounds_its_bytes_closely(
         values in proptest::collection::vec(number(), 1..600),
@@ -270,7 +270,7 @@ proptest! {
     }
 }
 
-/// Decimals of all scales and doubles that are none, so that runs are short and differences long.
+/// Decimals of all scales, and doubles that are no decimals, so that runs are short and differences long.
 fn number() -> impl Strategy<Value = f64> {
     prop_oneof![
         any::<u64>().prop_map(f64::from_bits),
@@ -279,7 +279,7 @@ fn number() -> impl Strategy<Value = f64> {
     ]
 }
 
-/// A push of two million series with a short label each takes less than a link carries by default.
+/// A push of two million series with one short label each takes less than a link accepts by default.
 #[test]
 fn what_a_push_can_hold_can_be_sent() {
     let mut builder = FamilyBuilder::new("requests_total", MetricType::Counter);
@@ -320,7 +320,7 @@ fn a_schema_is_sent_once() {
     }
 }
 
-/// Before compression, which makes it less than two.
+/// Before compression, which more than halves it.
 #[test]
 fn samples_that_move_as_metrics_do_take_less_than_three_bytes() {
     let mut encoder = Encoder::new();
@@ -387,7 +387,7 @@ fn bounds_are_kept_by_the_decoder() {
     }
 }
 
-/// By its number, by its key while it has a number, and by its key after it was forgotten.
+/// A group named by its number, by its key while the key has a number, and by its key after that.
 #[test]
 fn an_update_that_names_a_group_twice_is_refused() {
     let delete = WriteTimestamp { time_ns: 3, node: NodeId(1) };
@@ -405,12 +405,12 @@ fn an_update_that_names_a_group_twice_is_refused() {
     }
 }
 
-/// What an encoder never sends: a key that has a number given another in a later update.
+/// An encoder never sends this: a key with a number gets another number in a later update.
 #[test]
 fn a_key_that_has_a_number_is_given_no_other() {
     let (mut honest, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
     decoder.decode(&encoded(&mut honest, &message(vec![put("a", 1, vec![])]))).unwrap();
-    // As if "b" had the first number: the next is that of a new group.
+    // As if "b" had the first number: the next number is that of a new group.
     let mut other = Encoder::new();
     encoded(&mut other, &message(vec![put("b", 1, vec![])]));
     let again = encoded(&mut other, &message(vec![put("a", 2, vec![])]));

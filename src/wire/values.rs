@@ -1,7 +1,7 @@
-//! Values against the values that the peer has: small where numbers are short decimals that move a little, as metrics do,
-//! and exact to the bit for all others.
+//! Values relative to the values that the peer has: small for short decimals that change a little, as metrics do, and
+//! exact to the bit for all others.
 //!
-//! Each value has a *base*: the value that was last sent in its place, or none. A value is written as one of:
+//! Each value has a *base*: the value last sent at its position, or none. A value is written as one of:
 //!
 //! | kind | the value | written |
 //! |---|---|---|
@@ -10,22 +10,22 @@
 //! | 2 scaled | `m / 10^s` at the scale `s` given | `m` less the base's mantissa at `s`, in `deltas` |
 //! | 3 raw | any | its bits XOR those of its base, 8 bytes, big endian, in `raws` |
 //!
-//! Values of one kind that follow each other are one entry of `runs`, across families: a number `(length - 1) * 4 + kind`,
-//! for scaled values followed by a byte `s`. Deltas are signed numbers: `n` as `2n`, `-n` as `2n - 1`.
+//! Consecutive values of one kind are one entry of `runs`, across families: a number `(length - 1) * 4 + kind`,
+//! followed by a byte `s` for scaled values. Deltas are signed numbers: `n` as `2n`, `-n` as `2n - 1`.
 //!
-//! The decimal of a double `v` (see [`Decimal::of`]) is the mantissa `m` and the smallest scale `s` with `m / 10^s == v`
-//! to the bit, where `s` is at most 9, and `|m|` at most 2^53 for `s = 0`, and at most 2^50 before trailing zeros are cut
-//! off otherwise. Division of a whole number up to 2^53 by a power of ten up to 10^9 is rounded correctly by IEEE 754, so
-//! both ends compute the same. A base that has no decimal, or no base, counts as mantissa 0 at the scale of the decimal
-//! or scaled value written before it in this update (0 at its begin).
+//! The decimal of a double `v` (see [`Decimal::of`]) is the mantissa `m` and the smallest scale `s` with `m / 10^s ==
+//! v` to the bit. `s` is at most 9; `|m|` is at most 2^53 for `s = 0`, and otherwise at most 2^50 before trailing
+//! zeros are cut off. IEEE 754 rounds the division of a whole number up to 2^53 by a power of ten up to 10^9
+//! correctly, so both ends compute the same double. A base without a decimal, or a missing base, counts as mantissa 0
+//! at the scale of the decimal or scaled value written before it in this update (0 at the beginning).
 
 use crate::model::bytes::{ByteReader, Malformed, put_number};
 
-/// Scales go from 0 up to this.
+/// The largest scale; the smallest is 0.
 const SCALE_MAX: u8 = 9;
-/// The largest whole number such that all smaller ones are doubles.
+/// The largest whole number below which all whole numbers are doubles.
 const MANTISSA_MAX: i64 = 1 << 53;
-/// Up to here the error of multiplying a double by a power of ten stays under a half.
+/// Up to here the error of multiplying a double by a power of ten is less than a half.
 const PRODUCT_MAX: f64 = (1u64 << 50) as f64;
 
 const SAME: u8 = 0;
@@ -38,12 +38,12 @@ const RAW: u8 = 3;
 pub struct Decimal {
     /// A whole number of at most 2^53 either way.
     pub mantissa: i64,
-    /// How many decimals it has: 0 to 9.
+    /// Number of decimals: 0 to 9.
     pub scale: u8,
 }
 
 impl Decimal {
-    /// The shortest decimal that is this double, if one is.
+    /// The shortest decimal that equals this double, if there is one.
     pub fn of(value: f64) -> Option<Decimal> {
         let whole = value as i64;
         if whole.abs_diff(0) <= MANTISSA_MAX as u64 && (whole as f64).to_bits() == value.to_bits() {
@@ -64,7 +64,8 @@ impl Decimal {
         self.without::<8>().without::<4>().without::<2>().without::<1>()
     }
 
-    /// Without so many zeros at its end, if it has them. Division by a constant is multiplication.
+    /// The decimal without that many trailing zeros, if it has them. The compiler turns division by a constant into
+    /// multiplication.
     fn without<const ZEROS: u8>(self) -> Decimal {
         let power = const { POWERS[ZEROS as usize] };
         if self.scale < ZEROS || self.mantissa % power != 0 {
@@ -73,7 +74,7 @@ impl Decimal {
         Decimal { mantissa: self.mantissa / power, scale: self.scale - ZEROS }
     }
 
-    /// Its mantissa at a scale that is not smaller, if that is not too large.
+    /// The mantissa at a scale that is not smaller, if it is not too large.
     fn mantissa_at(self, scale: u8) -> Option<i64> {
         let mantissa = self.mantissa.checked_mul(power(scale.checked_sub(self.scale)?))?;
         (mantissa.abs() <= MANTISSA_MAX).then_some(mantissa)
@@ -88,28 +89,28 @@ fn power(scale: u8) -> i64 {
     POWERS[usize::from(scale.min(SCALE_MAX))]
 }
 
-/// The three columns.
+/// The three columns of values.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Columns {
-    /// Which kinds, how often.
+pub struct ValueColumns {
+    /// Kinds of values, and how many follow each other.
     pub runs: Vec<u8>,
-    /// Differences of decimals.
+    /// Differences between decimals.
     pub deltas: Vec<u8>,
-    /// Other doubles.
+    /// All other doubles, in full.
     pub raws: Vec<u8>,
 }
 
 /// Writes the values of one update.
 #[derive(Debug, Default)]
 pub struct ValueWriter {
-    columns: Columns,
+    columns: ValueColumns,
     kind: (u8, u8),
     length: u64,
     scale: u8,
 }
 
 impl ValueWriter {
-    /// Appends `values`, whose bases are `base`, if it has as many.
+    /// Appends `values` relative to `base`, if both have the same length.
     pub fn write(&mut self, base: Option<&[f64]>, values: &[f64]) {
         match base.filter(|base| base.len() == values.len()) {
             Some(base) => base.iter().zip(values).for_each(|(base, value)| self.write_one(Some(*base), *value)),
@@ -155,8 +156,8 @@ impl ValueWriter {
         self.length = 0;
     }
 
-    /// The columns.
-    pub fn finish(mut self) -> Columns {
+    /// Returns the columns.
+    pub fn finish(mut self) -> ValueColumns {
         self.end_run();
         self.columns
     }
@@ -178,13 +179,16 @@ const DELTAS: &str = "the differences of values";
 const RAWS: &str = "the raw values";
 
 impl<'a> ValueReader<'a> {
-    /// Reads from these columns.
+    /// A reader of these columns.
     pub fn new(runs: &'a [u8], deltas: &'a [u8], raws: &'a [u8]) -> Self {
         let (runs, deltas, raws) = (ByteReader::new(runs), ByteReader::new(deltas), ByteReader::new(raws));
         Self { runs, deltas, raws, kind: (SAME, 0), length: 0, scale: 0 }
     }
 
-    /// The next values, in the place of their bases if they are `based`, else of zeros, which `values` have to be then.
+    /// Reads the next values in place: `values` are their bases if `based` is set, and must be zeros otherwise.
+    ///
+    /// # Errors
+    /// If the columns are malformed or end too early.
     pub fn read(&mut self, based: bool, values: &mut [f64]) -> Result<(), Malformed> {
         debug_assert!(based || values.iter().all(|value| value.to_bits() == 0));
         for value in values {
@@ -193,7 +197,10 @@ impl<'a> ValueReader<'a> {
         Ok(())
     }
 
-    /// Skips `len` values if they are known to be those of their base.
+    /// Skips `len` values if all of them equal their bases; returns whether they do.
+    ///
+    /// # Errors
+    /// If the column of runs is malformed or ends too early.
     pub fn skip_same(&mut self, len: usize) -> Result<bool, Malformed> {
         if self.length == 0 && len > 0 {
             self.begin_run()?;
@@ -244,7 +251,10 @@ impl<'a> ValueReader<'a> {
         Ok(())
     }
 
-    /// Checks that nothing is left.
+    /// Checks that the columns end here.
+    ///
+    /// # Errors
+    /// If they do not.
     pub fn finish(self) -> Result<(), Malformed> {
         if self.length > 0 || self.runs.remaining() > 0 {
             return Err(Malformed::Invalid(RUNS));
@@ -273,7 +283,7 @@ mod tests {
 
     use super::*;
 
-    fn written(pairs: &[(Option<f64>, f64)]) -> Columns {
+    fn written(pairs: &[(Option<f64>, f64)]) -> ValueColumns {
         let mut writer = ValueWriter::default();
         for (base, value) in pairs {
             writer.write(base.as_ref().map(std::slice::from_ref), &[*value]);
@@ -281,7 +291,7 @@ mod tests {
         writer.finish()
     }
 
-    fn read_back(columns: &Columns, bases: &[Option<f64>]) -> Result<Vec<u64>, Malformed> {
+    fn read_back(columns: &ValueColumns, bases: &[Option<f64>]) -> Result<Vec<u64>, Malformed> {
         let mut reader = ValueReader::new(&columns.runs, &columns.deltas, &columns.raws);
         let mut bits = Vec::new();
         for base in bases {
@@ -299,7 +309,7 @@ mod tests {
         read_back(&written(pairs), &bases) == Ok(bits)
     }
 
-    /// All bit patterns, and what metrics are made of.
+    /// All bit patterns, and typical values of metrics.
     fn value() -> impl Strategy<Value = f64> {
         let special = [0.0, -0.0, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, f64::MAX, f64::MIN_POSITIVE, 0.1 + 0.2]
             .into_iter()
@@ -339,7 +349,7 @@ mod tests {
             raws in proptest::collection::vec(any::<u8>(), 0..20),
             bases in proptest::collection::vec(proptest::option::of(value()), 0..20),
         ) {
-            let _ = read_back(&Columns { runs, deltas, raws }, &bases);
+            let _ = read_back(&ValueColumns { runs, deltas, raws }, &bases);
         }
 
         #[test]
@@ -349,15 +359,15 @@ mod tests {
             let bases: Vec<_> = pairs.iter().map(|(base, _)| *base).collect();
             let whole = written(&pairs);
             for cut in 0..whole.runs.len() {
-                let columns = Columns { runs: whole.runs[..cut].to_vec(), ..whole.clone() };
+                let columns = ValueColumns { runs: whole.runs[..cut].to_vec(), ..whole.clone() };
                 prop_assert!(read_back(&columns, &bases).is_err());
             }
             for cut in 0..whole.deltas.len() {
-                let columns = Columns { deltas: whole.deltas[..cut].to_vec(), ..whole.clone() };
+                let columns = ValueColumns { deltas: whole.deltas[..cut].to_vec(), ..whole.clone() };
                 prop_assert!(read_back(&columns, &bases).is_err());
             }
             for cut in 0..whole.raws.len() {
-                let columns = Columns { raws: whole.raws[..cut].to_vec(), ..whole.clone() };
+                let columns = ValueColumns { raws: whole.raws[..cut].to_vec(), ..whole.clone() };
                 prop_assert!(read_back(&columns, &bases).is_err());
             }
         }
@@ -381,6 +391,6 @@ mod tests {
         let columns = written(&counters);
         assert_eq!((columns.runs.len(), columns.deltas.len(), columns.raws.len()), (2, 100, 0));
         let unchanged: Vec<_> = (0..100).map(|i| (Some(f64::from(i)), f64::from(i))).collect();
-        assert_eq!(written(&unchanged), Columns { runs: vec![0x8c, 0x03], ..Columns::default() });
+        assert_eq!(written(&unchanged), ValueColumns { runs: vec![0x8c, 0x03], ..ValueColumns::default() });
     }
 }

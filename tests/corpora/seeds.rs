@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use pushrelay::exposition::{Escaping, NameValidation, RawFamily, protobuf, text};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, PushTime, Revision, StoreId, WriteTimestamp};
-use pushrelay::storage::{Disk, Options, SimulatedDisk, recover};
+use pushrelay::storage::{Disk, DiskOptions, SimulatedDisk, recover};
 use pushrelay::store::{Identity, Rules, Store, WriteOp, WriteTime};
 use pushrelay::wire::{
-    Ack, Clock, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, Update, Welcome,
+    Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, Update,
+    Welcome,
 };
 
 use super::{corpus, folder};
@@ -68,10 +69,10 @@ fn conversations() {
         store: StoreId(7),
         epochs: vec![EpochStart { epoch: Epoch(1), revision: Revision(0) }],
         head: Revision(9),
-        forgotten: Revision(2),
+        gc_watermark: Revision(2),
         cursors: Vec::new(),
     };
-    let clock = Clock { sent_ns: 5, echo: None };
+    let clock = ClockSample { sent_ns: 5, echo: None };
     let labels = || LabelSet::new([("IDC", "SYQ")]);
     let hello = Hello { version: 1, info: info(), labels: labels(), message_bytes_max: 1 << 20, clock };
     let welcome = Welcome {
@@ -128,7 +129,7 @@ fn store_files() {
         let disk = SimulatedDisk::new(1);
         let identity = Identity { store: StoreId(7), node: NodeId(9) };
         let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
-        let options = Options { reserve_bytes: 0, ..Options::default() };
+        let options = DiskOptions { reserve_bytes: 0, ..DiskOptions::default() };
         let recovered = recover(Arc::new(disk.clone()), options, &mut |record| store.restore(record)).unwrap();
         let mut log = recovered.start(identity).unwrap();
         store.open(identity, Epoch(4));

@@ -107,7 +107,7 @@ pub struct StoreInfo {
     /// Up to where it is published.
     pub head: Revision,
     /// The newest revision of which a tombstone was dropped.
-    pub forgotten: Revision,
+    pub gc_watermark: Revision,
     /// What it holds of others.
     pub cursors: HashMap<StoreId, PeerCursor>,
 }

@@ -224,7 +224,7 @@ impl CommitWorker {
             store: self.store.identity().store,
             epochs: self.store.epochs().to_vec(),
             head: self.store.published().head(),
-            forgotten: self.store.forgotten(),
+            gc_watermark: self.store.forgotten(),
             cursors,
         }
     }

@@ -8,14 +8,14 @@ use crate::wire::{CloseReason, EpochStart, PeerInfo, StoreCursor};
 
 /// What the store says of itself, as the link's messages have it.
 pub fn peer_info(node: &str, info: StoreInfo) -> PeerInfo {
-    let StoreInfo { store, epochs, head, forgotten, cursors } = info;
+    let StoreInfo { store, epochs, head, gc_watermark, cursors } = info;
     PeerInfo {
         node: node.into(),
         software: format!("pushrelay {VERSION}"),
         store,
         epochs: epochs.into_iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision }).collect(),
         head,
-        forgotten,
+        gc_watermark,
         cursors: cursors
             .into_iter()
             .map(|(store, cursor)| StoreCursor { store, position: cursor.position })

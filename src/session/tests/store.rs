@@ -67,7 +67,7 @@ impl Store {
             store: self.id,
             epochs: self.epochs.clone(),
             head: self.head,
-            forgotten: self.forgotten,
+            gc_watermark: self.forgotten,
             cursors: self
                 .cursors
                 .iter()

@@ -154,7 +154,7 @@ impl World {
             store: store.identity().store,
             epochs,
             head: store.published().head(),
-            forgotten: if said_forgotten { store.forgotten() } else { Revision(0) },
+            gc_watermark: if said_forgotten { store.forgotten() } else { Revision(0) },
             cursors,
         }
     }

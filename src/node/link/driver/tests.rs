@@ -8,7 +8,7 @@ use crate::model::{Epoch, LabelSet, NodeId};
 use crate::net::websocket::{accept, connect};
 use crate::session::{EdgeConfig, HubConfig};
 use crate::store::{Identity, Rules, Store};
-use crate::wire::{Ack, Clock, Close, EpochStart, PeerInfo, Update, VERSION};
+use crate::wire::{Ack, ClockSample, Close, EpochStart, PeerInfo, Update, VERSION};
 
 fn info(store: u64) -> PeerInfo {
     PeerInfo {
@@ -18,7 +18,7 @@ fn info(store: u64) -> PeerInfo {
         epochs: vec![EpochStart { epoch: Epoch(1), revision: Revision(0) }],
         head: Revision(0),
         cursors: Vec::new(),
-        forgotten: Revision(0),
+        gc_watermark: Revision(0),
     }
 }
 
@@ -127,7 +127,7 @@ async fn a_raw_metric_that_no_gateway_accepts_is_not_shown() {
 }
 
 fn hello() -> Message {
-    let (labels, clock) = (LabelSet::default(), Clock::default());
+    let (labels, clock) = (LabelSet::default(), ClockSample::default());
     Message::Hello(Hello { version: VERSION, info: info(1), labels, message_bytes_max: 1 << 20, clock })
 }
 
