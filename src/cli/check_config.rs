@@ -1,4 +1,4 @@
-//! `pushrelay check-config FILE`: says what a node with that configuration would do, or everything that is wrong with it.
+//! `pushrelay check-config FILE`: prints what a node with that configuration would do, or every mistake in it.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,7 +15,11 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    /// Checks the file; prints a summary to `out`, or a line a mistake to `errors`. Says whether all was well.
+    /// Checks the file; prints a summary to `out`, or one line for each mistake to `errors`. Returns whether there are
+    /// none.
+    ///
+    /// # Errors
+    /// If it cannot print.
     pub fn run(self, now: SystemTime, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<bool> {
         let name = self.file.display().to_string();
         match config::check(&Flags::of_file(self.file), now) {

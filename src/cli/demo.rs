@@ -1,6 +1,6 @@
-//! `pushrelay demo`: a hub and two edges on loopback, with throw-away certificates and stores and sample pushes running.
+//! `pushrelay demo`: a hub and two edges on loopback, with temporary certificates and stores, and sample pushes.
 //!
-//! The nodes are started from the flags that anyone would give them, so that the demo shows what a deployment is.
+//! The nodes start from the same flags that an operator would give them, so that the demo is a small deployment.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -23,9 +23,9 @@ use crate::node::Node;
 use crate::node::options::NodeRole;
 use crate::node::random::random_id;
 
-/// How often the sample jobs push.
+/// The interval of the sample pushes.
 const PUSH_INTERVAL: Duration = Duration::from_secs(1);
-/// Hosts of each place that push.
+/// Number of hosts that push at each site.
 const HOSTS: u64 = 3;
 
 /// The command's arguments.
@@ -34,26 +34,26 @@ pub struct Demo {
     /// The hub's page and scrape
     #[arg(long = "web.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:9091")]
     hub_web: String,
-    /// Where the edges connect to the hub
+    /// Address for the edges at the hub
     #[arg(long = "hub.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:9443")]
     hub_edges: String,
-    /// The edge of IDC=SYQ
+    /// The edge with the site label IDC=SYQ (IDC: Internet data centre; SYQ and BJ are examples of codes)
     #[arg(long = "syq.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:9191")]
     syq: String,
-    /// The edge of IDC=BJ
+    /// The edge with the site label IDC=BJ
     #[arg(long = "bj.listen-address", value_name = "HOST:PORT", default_value = "127.0.0.1:9192")]
     bj: String,
-    /// The least that is logged
+    /// Lowest level that is logged: trace, debug, info, warn or error
     #[arg(long = "log.level", value_name = "LEVEL", default_value = "warn")]
     log_level: LevelFilter,
 }
 
-/// A directory that goes with the demo.
+/// A directory that is removed with the demo.
 struct Scratch(PathBuf);
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What is left lies among temporary files.
+        // Files that cannot be removed stay in the system's temporary directory.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }
@@ -79,8 +79,8 @@ impl Demo {
             let mut pushers = JoinSet::new();
             pushers.spawn(push_samples(syq_web, 1));
             pushers.spawn(push_samples(bj_web, 2));
-            let told = std::io::stdout().write_all(guide(web, syq_web, bj_web).as_bytes());
-            told.map_err(|error| format!("cannot print: {error}"))?;
+            let printed = std::io::stdout().write_all(guide(web, syq_web, bj_web).as_bytes());
+            printed.map_err(|error| format!("cannot print: {error}"))?;
             signals.terminated().await;
             pushers.shutdown().await;
             for node in [syq, bj, hub] {
@@ -183,7 +183,7 @@ One Prometheus sees all of it:
     )
 }
 
-/// Pushes what a batch job on each of a few hosts would, for as long as it is let.
+/// Pushes what a batch job on each of a few hosts would, until it is cancelled.
 async fn push_samples(edge: SocketAddr, site: u64) {
     for tick in 0.. {
         for host in 1..=HOSTS {

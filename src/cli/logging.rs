@@ -1,4 +1,4 @@
-//! Logs on standard error: a line an event, in logfmt or JSON, with the keys that Prometheus's own servers use
+//! Logs on standard error: one line for each event, in logfmt or JSON, with the keys of Prometheus's own servers
 //! (`time`, `level`, `msg`, then the event's fields).
 
 use std::fmt::{self, Debug};
@@ -17,17 +17,17 @@ use tracing_subscriber::registry::LookupSpan;
 
 use crate::config::LogFormat;
 
-/// Sends events of at least `level` to standard error, for the life of the process.
+/// Writes events of at least `level` to standard error, for the lifetime of the process.
 pub fn start(level: LevelFilter, format: LogFormat) {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_writer(std::io::stderr)
         .event_format(Line(format))
         .finish();
-    // Libraries may say what went wrong, but not what they do: HTTP/2 would tell of every frame.
+    // Libraries may log problems at info and above, but not details: HTTP/2 would log every frame.
     let targets = Targets::new().with_target("pushrelay", level).with_default(level.min(LevelFilter::INFO));
     let subscriber = subscriber.with(targets);
-    // A second call, as tests make, changes nothing.
+    // Tests call this more than once; later calls change nothing.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
@@ -39,7 +39,7 @@ where
     N: for<'a> FormatFields<'a> + 'static,
 {
     fn format_event(&self, _: &FmtContext<'_, S, N>, mut out: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut fields = Fields::default();
+        let mut fields = EventFields::default();
         event.record(&mut fields);
         let time = OffsetDateTime::now_utc().format(&Rfc3339).unwrap_or_default();
         let level = event.metadata().level().as_str();
@@ -63,7 +63,7 @@ where
     }
 }
 
-/// Quotes what logfmt readers would split or miss.
+/// Quotes values that logfmt readers would split or miss.
 fn write_value(out: &mut Writer<'_>, value: &Value) -> fmt::Result {
     match value {
         Value::String(text) => {
@@ -75,12 +75,12 @@ fn write_value(out: &mut Writer<'_>, value: &Value) -> fmt::Result {
 }
 
 #[derive(Default)]
-struct Fields {
+struct EventFields {
     message: Option<Value>,
     others: Vec<(&'static str, Value)>,
 }
 
-impl Fields {
+impl EventFields {
     fn add(&mut self, field: &Field, value: Value) {
         match field.name() {
             "message" => self.message = Some(value),
@@ -88,13 +88,13 @@ impl Fields {
         }
     }
 
-    /// The message first.
+    /// All fields, the message first.
     fn in_order(self) -> impl Iterator<Item = (&'static str, Value)> {
         self.message.map(|message| ("msg", message)).into_iter().chain(self.others)
     }
 }
 
-impl Visit for Fields {
+impl Visit for EventFields {
     fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
         self.add(field, format!("{value:?}").into());
     }

@@ -1,5 +1,6 @@
-//! Floor 6: the command line. [`main`] takes the arguments apart; [`run`] is a node's life, [`demo`] three nodes', [`pki`],
-//! [`check_config`] and [`store`] are what their names say, [`logging`] is how all of them speak; `watch` sees files change.
+//! Layer 6: the command line. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
+//! [`check_config`] and [`store`] are the other commands. [`logging`] writes the log of all of them, and `watch`
+//! notices changed files.
 
 pub mod check_config;
 pub mod demo;
@@ -20,17 +21,17 @@ use crate::config::{self, Flags};
 use crate::node::metrics::VERSION;
 use crate::node::options::NodeRole;
 
-/// What a wrong command line ends with; other failures end with 1.
+/// The exit status after a wrong command line; other failures exit with 1.
 const USAGE: u8 = 2;
-/// What `store` ends with if it could not do its work: 1 says that the store is damaged.
+/// The exit status of `store` if it could not do its work: 1 means that the store is damaged.
 const STORE_UNREAD: u8 = 2;
 
-/// Runs the program with the process's arguments.
+/// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
     let matches = match command().try_get_matches_from(config::arguments(env::args_os())) {
         Ok(matches) => matches,
         Err(error) => {
-            // Help and version are errors to clap, but not to the shell.
+            // clap treats help and version as errors; the exit status must not.
             let _ = error.print();
             return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
         }
@@ -45,10 +46,11 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// The command line as clap knows it.
+/// The definition of the command line for clap.
 pub fn command() -> Command {
-    let edge = Command::new("edge").about("Take pushes on the Pushgateway API and send them to hubs");
-    let hub = Command::new("hub").about("Take edges, merge what they send, and offer it to one scrape");
+    let edge = Command::new("edge").about("Run an edge: accept pushes on the Pushgateway API, and send them to hubs");
+    let hub =
+        Command::new("hub").about("Run a hub: accept edges, merge their groups, and serve all of them in one scrape");
     Command::new("pushrelay")
         .about("The Prometheus Pushgateway API behind firewalls, and one scrape for all of it")
         .version(VERSION)
@@ -59,11 +61,10 @@ pub fn command() -> Command {
         .subcommand(config::add_flags(hub, NodeRole::Hub))
         .subcommand(
             check_config::CheckConfig::augment_args(Command::new("check-config"))
-                .about("Say what a configuration means, or everything that is wrong with it"),
+                .about("Print what a configuration means, or every mistake in it"),
         )
         .subcommand(
-            pki::Pki::augment_args(Command::new("pki"))
-                .about("Make certificates: a small authority for those without one"),
+            pki::Pki::augment_args(Command::new("pki")).about("Make certificates with a small certificate authority"),
         )
         .subcommand(
             store::StoreCommand::augment_args(Command::new("store"))
@@ -71,7 +72,7 @@ pub fn command() -> Command {
         )
         .subcommand(
             demo::Demo::augment_args(Command::new("demo"))
-                .about("Run a hub and two edges here, with sample pushes, and say what to try"),
+                .about("Run a hub and two edges on this machine, with sample pushes, and print what to try"),
         )
 }
 

@@ -1,4 +1,4 @@
-//! `pushrelay pki`: a small certificate authority for those without one.
+//! `pushrelay pki`: a small certificate authority for operators without one.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -15,10 +15,10 @@ use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, s
 pub struct Pki {
     #[command(subcommand)]
     make: Make,
-    /// The directory of certificates and keys
+    /// Directory of the certificates and keys
     #[arg(long, global = true, value_name = "DIR", default_value = "certs")]
     dir: PathBuf,
-    /// Replace files that are there already
+    /// Replace existing files
     #[arg(long, global = true)]
     force: bool,
     #[arg(long, global = true, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=i64::from(DAYS_MAX)))]
@@ -28,11 +28,11 @@ pub struct Pki {
 
 #[derive(Clone, Debug, Subcommand)]
 enum Make {
-    /// Make an authority: ca.pem and ca.key
+    /// Make a certificate authority: ca.pem and ca.key
     Init,
     /// Make a hub's certificate: hub.pem and hub.key
     Hub {
-        /// Names and addresses by which edges reach the hub
+        /// Names and addresses that edges use to reach the hub
         #[arg(required = true, value_name = "HOST")]
         hosts: Vec<String>,
     },
@@ -40,37 +40,32 @@ enum Make {
     Edge {
         /// The edge's name
         name: EdgeName,
-        /// A label of the edge's place, which joins everything that it sends; may be repeated
+        /// A site label, added to everything that the edge sends, such as IDC=SYQ (IDC: Internet data centre; SYQ is
+        /// an example of a code); may be repeated
         #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
         labels: Vec<(String, String)>,
     },
 }
 
-/// Why the command failed; its text says what to do.
-#[derive(Debug)]
+/// Reasons why the command failed; the text says what to do.
+#[derive(Debug, thiserror::Error)]
 pub enum PkiError {
     /// A file could not be made.
+    #[error("{0}")]
     Credentials(CredentialsError),
-    /// The labels cannot stand in a certificate.
+    /// A certificate cannot have these labels.
+    #[error("--label: {0}")]
     Identity(IdentityError),
-    /// What was made could not be printed.
+    /// The result could not be printed.
+    #[error("cannot print: {0}")]
     Io(io::Error),
 }
 
-impl std::fmt::Display for PkiError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Credentials(error) => error.fmt(f),
-            Self::Identity(error) => write!(f, "--label: {error}"),
-            Self::Io(error) => write!(f, "cannot print: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for PkiError {}
-
 impl Pki {
-    /// Makes the files, and prints which, and where they belong.
+    /// Makes the files; prints their names, and where to copy them.
+    ///
+    /// # Errors
+    /// See [`PkiError`].
     pub fn run(self, now: SystemTime, out: &mut dyn Write) -> Result<(), PkiError> {
         let directory = Directory::new(self.dir);
         let issue = IssueOptions { now, days: self.days, force: self.force };

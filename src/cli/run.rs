@@ -1,4 +1,4 @@
-//! `pushrelay edge` and `pushrelay hub`: a node from its configuration to the signal that ends it.
+//! `pushrelay edge` and `pushrelay hub`: a node, from its configuration to the signal that stops it.
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -12,10 +12,11 @@ use crate::node::StartError;
 use crate::node::http::service::LifecycleCommand;
 use crate::node::options::{NodeOptions, NodeRole};
 
-/// Runs the node. Errors are for the person at the terminal.
+/// Runs a node until a signal or a request stops it.
 ///
 /// # Errors
-/// If the configuration is wrong or the node cannot start.
+/// A message for the operator, if the configuration is wrong, the node cannot start, or its store can no longer be
+/// written.
 pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
     let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
     logging::start(options.log.level, options.log.format);
@@ -26,7 +27,7 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
         let started = tokio::select! {
             started = Node::start(options.node) => started,
             () = signals.terminated() => {
-                info!("told to stop while starting: stopped");
+                info!("stopped by a signal while starting");
                 return Ok(true);
             }
         };
@@ -39,44 +40,44 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
                     if let Err(text) = reload(role, flags, &mut watch, |options| node.reload_web(options))
                         && watch.failed(&text)
                     {
-                        error!(reason = text, "files that protect the gateway have changed; the old ones go on");
+                        error!(reason = text, "files that protect the gateway have changed, but cannot be used; the old ones stay in force");
                     }
                     continue;
                 }
-                () = committer.over() => return Err("the thread that writes has ended, see the log; start again".into()),
+                () = committer.over() => return Err("the commit thread has ended; see the log, and start the node again".into()),
             };
             let Some(asked) = asked else { break };
             let outcome = reload(role, flags, &mut watch, |options| node.reload(options));
             if let Err(text) = &outcome {
-                error!(reason = text, "the configuration was not read again: the old one goes on");
+                error!(reason = text, "the configuration was not read again: the old one stays in force");
             }
             if let Some(reply) = asked {
-                // Who asked may have gone away.
+                // The client that asked may have disconnected.
                 let _ = reply.send(outcome);
             }
         }
         info!("stopping");
         tokio::select! {
             () = node.stop() => Ok(true),
-            () = signals.terminated() => Err("told to stop again while stopping: stopped at once".into()),
+            () = signals.terminated() => Err("stopped at once by a second signal".into()),
         }
     });
-    // Who was told to stop at once does not wait for a disk that is still being read.
+    // After a second signal the process does not wait for a disk that is still being read.
     runtime.shutdown_background();
     outcome
 }
 
-/// What waits for signals: the process's first thread. Nodes have threads of their own, and may keep these for as long as a
-/// disk takes.
+/// The runtime that waits for signals, on the main thread. A node has threads of its own; starting it may block this
+/// one for as long as a disk takes.
 ///
 /// # Errors
-/// If the operating system does not give what it needs.
+/// If the operating system does not provide event notification.
 pub fn runtime() -> Result<Runtime, String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.map_err(|error| format!("the system gives no means to wait for events: {error}"))
 }
 
-/// Reads the configuration again and has `take` take of it what it takes.
+/// Reads the configuration again and lets `take` apply it.
 fn reload(
     role: NodeRole,
     flags: &Flags,
@@ -89,10 +90,10 @@ fn reload(
     Ok(())
 }
 
-/// Who waits for a configuration to be read again; `None` for a signal.
+/// The reply channel of a request to reload; `None` after a signal.
 type Asked = Option<tokio::sync::oneshot::Sender<Result<(), String>>>;
 
-/// What the process is told.
+/// The signals that the process handles.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
@@ -100,10 +101,10 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// Catches the signals from now on.
+    /// Handles the signals from now on.
     ///
     /// # Errors
-    /// If the operating system does not let it.
+    /// If the operating system refuses.
     pub fn new() -> Result<Self, String> {
         let catch = |kind| signal(kind).map_err(|error| format!("cannot catch signals: {error}"));
         Ok(Self {
@@ -113,7 +114,7 @@ impl Signals {
         })
     }
 
-    /// Waits until the node is to be reloaded; `None` when it is to stop.
+    /// Waits for a request to reload; returns `None` when the node has to stop.
     async fn next(&mut self, node: &mut Node) -> Option<Asked> {
         tokio::select! {
             _ = self.interrupt.recv() => None,
@@ -130,7 +131,7 @@ impl Signals {
         }
     }
 
-    /// Waits for a signal to end.
+    /// Waits for a signal to stop.
     pub async fn terminated(&mut self) {
         tokio::select! {
             _ = self.interrupt.recv() => {}

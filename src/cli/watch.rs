@@ -1,5 +1,5 @@
-//! Whether the files that protect the gateway have changed: certificates that something renews, and the file that
-//! `--web.config.file` names, which programs of the Prometheus family read anew without being told.
+//! Detects changes of the files that protect the gateway: certificates that another program renews, and the file of
+//! `--web.config.file`, which programs of the Prometheus family read again without a request.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -9,59 +9,61 @@ use tokio::time::sleep;
 
 use crate::node::options::WebSecurity;
 
-/// How often files are looked at.
+/// Interval between two checks of the files.
 const INTERVAL: Duration = Duration::from_secs(4);
-/// How long a file must have stayed as it is: one that is being written is not read half-way.
+/// A changed file must stay the same for this long, so that a file is not read while another program writes it.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// The files, as they were when they were last looked at.
+/// The files, and their state at the last check.
 #[derive(Debug)]
 pub struct Watch {
     files: Vec<PathBuf>,
-    seen: Vec<Option<Mark>>,
-    /// Why what they say could not be taken.
+    seen: Vec<Option<FileVersion>>,
+    /// The reason why the new contents could not be used, if they could not.
     failure: Option<String>,
 }
 
-/// What is other in a file that has changed: device, inode, length, and when it or its permissions were changed.
-type Mark = (u64, u64, u64, i64, i64);
+/// The metadata that differs after a change: device, inode, length, and time of the last change of contents or
+/// permissions.
+type FileVersion = (u64, u64, u64, i64, i64);
 
 impl Watch {
     /// Watches the files that these options name.
     pub fn new(security: &WebSecurity) -> Self {
         let files = files(security);
-        let seen = look(&files);
+        let seen = versions(&files);
         Self { files, seen, failure: None }
     }
 
-    /// Ends when a file is other than it was and stays so, or when what failed is to be tried again.
+    /// Returns when a file has changed and then stays the same, or when a failed reload has to be tried again.
     pub async fn changed(&mut self) {
         if self.files.is_empty() {
             return std::future::pending().await;
         }
         loop {
             sleep(INTERVAL).await;
-            let seen = look(&self.files);
+            let seen = versions(&self.files);
             if seen == self.seen && self.failure.is_none() {
                 continue;
             }
             sleep(SETTLING).await;
-            if look(&self.files) == seen {
+            if versions(&self.files) == seen {
                 self.seen = seen;
                 return;
             }
         }
     }
 
-    /// What the files say could not be taken: it is tried again at every look. Says whether that is news.
+    /// Records that the new contents could not be used, so that every check tries again. Returns whether the reason is
+    /// a new one.
     pub fn failed(&mut self, reason: &str) -> bool {
         let news = self.failure.as_deref() != Some(reason);
         self.failure = Some(reason.into());
         news
     }
 
-    /// What they say was taken: watches the files that these options name. Files that were watched before are not looked
-    /// at anew: what changed since they were read is still to be seen.
+    /// Records that the new contents are in use, and watches the files that these options name. The state of files
+    /// that were watched before is kept, so that a change since they were read is still noticed.
     pub fn follow(&mut self, security: &WebSecurity) {
         self.failure = None;
         let files = files(security);
@@ -76,8 +78,8 @@ fn files(security: &WebSecurity) -> Vec<PathBuf> {
     security.config_file.iter().map(PathBuf::as_path).chain(tls).map(Into::into).collect()
 }
 
-/// A few files on a local disk: looking at them takes microseconds.
-fn look(files: &[PathBuf]) -> Vec<Option<Mark>> {
+/// The state of each file. A check of a few files on a local disk takes microseconds.
+fn versions(files: &[PathBuf]) -> Vec<Option<FileVersion>> {
     let mark = |file: &PathBuf| {
         let data = std::fs::metadata(file).ok()?;
         Some((data.dev(), data.ino(), data.len(), data.ctime(), data.ctime_nsec()))
@@ -90,7 +92,7 @@ mod tests {
     use super::*;
     use crate::net::testing::TempDir;
 
-    /// Whether a change is seen within that time.
+    /// Whether a change is noticed within that time.
     async fn sees(watch: &mut Watch, seconds: u64) -> bool {
         tokio::time::timeout(Duration::from_secs(seconds), watch.changed()).await.is_ok()
     }
@@ -133,7 +135,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_failed_is_tried_again_and_told_once() {
+    async fn a_failure_is_tried_again_and_reported_once() {
         let temp = TempDir::new();
         let security = of(temp.write("web.yml", "a"));
         let mut watch = Watch::new(&security);

@@ -1,4 +1,4 @@
-//! From keys to options: reads each key once, with its default, and checks what must hold between them.
+//! Keys to options: reads each key once, with its default, and checks the rules between keys.
 
 use std::borrow::Cow;
 use std::path::PathBuf;
@@ -7,9 +7,10 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 use tracing::level_filters::LevelFilter;
 
-use super::reader::{Reader, Section};
-use super::value::{ByteSize, Pause, Value};
-use super::{LogFormat, LogOptions, web};
+use super::log::{LogFormat, LogOptions};
+use super::reader::{ConfigReader, Section};
+use super::value::{ByteSize, ConfigValue, Pause};
+use super::web;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
@@ -20,7 +21,7 @@ use crate::node::options::{
 use crate::session::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
 use crate::{exposition, store};
 
-pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
+pub(super) fn web(reader: &mut ConfigReader<'_>) -> WebOptions {
     let section = reader.section(reader.root(), "web");
     let default = WebOptions::default();
     let listen_addresses = addresses(reader, section, default.listen_addresses);
@@ -39,7 +40,7 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
         reader.mistake(section, "external_url", text);
     }
     let route_prefix: String = reader.value(section, "route_prefix", default.route_prefix);
-    // As Pushgateway has it: without a prefix of its own, that of the external URL.
+    // As in Pushgateway: the default of the prefix is the path of the external URL.
     let prefix = if route_prefix.is_empty() { external_path.unwrap_or_default() } else { route_prefix };
     let prefix = prefix.trim_matches('/');
     WebOptions {
@@ -53,7 +54,7 @@ pub(super) fn web(reader: &mut Reader<'_>) -> WebOptions {
     }
 }
 
-/// The path, decoded, of an `http` or `https` URL; or of one that is a path alone, which Pushgateway takes too.
+/// The decoded path of an `http` or `https` URL, or of a path alone, which Pushgateway accepts too.
 fn url_path(url: &str) -> Option<String> {
     let path = if url.starts_with('/') && !url.starts_with("//") {
         url
@@ -66,7 +67,11 @@ fn url_path(url: &str) -> Option<String> {
     good.then(|| percent_decode_str(path).decode_utf8().ok().map(Cow::into_owned))?
 }
 
-fn addresses<'a>(reader: &mut Reader<'a>, section: Section<'a>, default: Vec<ListenAddress>) -> Vec<ListenAddress> {
+fn addresses<'a>(
+    reader: &mut ConfigReader<'a>,
+    section: Section<'a>,
+    default: Vec<ListenAddress>,
+) -> Vec<ListenAddress> {
     let before = reader.mistakes_len();
     let addresses = reader.list(section, "listen_address", default);
     if addresses.is_empty() && reader.mistakes_len() == before {
@@ -80,7 +85,7 @@ fn addresses<'a>(reader: &mut Reader<'a>, section: Section<'a>, default: Vec<Lis
     addresses
 }
 
-pub(super) fn push(reader: &mut Reader<'_>) -> PushOptions {
+pub(super) fn push(reader: &mut ConfigReader<'_>) -> PushOptions {
     let section = reader.section(reader.root(), "push");
     let default = PushOptions::default();
     PushOptions {
@@ -93,7 +98,7 @@ pub(super) fn push(reader: &mut Reader<'_>) -> PushOptions {
     }
 }
 
-pub(super) fn storage(reader: &mut Reader<'_>) -> StorageOptions {
+pub(super) fn storage(reader: &mut ConfigReader<'_>) -> StorageOptions {
     let section = reader.section(reader.root(), "storage");
     let default = StorageOptions::default();
     StorageOptions {
@@ -103,7 +108,7 @@ pub(super) fn storage(reader: &mut Reader<'_>) -> StorageOptions {
     }
 }
 
-pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
+pub(super) fn limits(reader: &mut ConfigReader<'_>) -> LimitOptions {
     let section = reader.section(reader.root(), "limits");
     let default = LimitOptions::default();
     let body_bytes_max = bytes(reader, section, "body_bytes_max", default.body_bytes_max);
@@ -142,15 +147,15 @@ pub(super) fn limits(reader: &mut Reader<'_>) -> LimitOptions {
     }
 }
 
-/// What is read of one push is counted in 32 bits.
+/// The parser counts the contents of one push in 32 bits.
 const BODY_BYTES_MAX: usize = 1 << 30;
 
-fn bytes<'a>(reader: &mut Reader<'a>, section: Section<'a>, name: &str, default: usize) -> usize {
-    // A size that this machine cannot address bounds nothing on it.
+fn bytes<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, name: &str, default: usize) -> usize {
+    // A size that this machine cannot address is no bound on it.
     usize::try_from(reader.value(section, name, ByteSize(default as u64)).0).unwrap_or(usize::MAX)
 }
 
-pub(super) fn log(reader: &mut Reader<'_>) -> LogOptions {
+pub(super) fn log(reader: &mut ConfigReader<'_>) -> LogOptions {
     let section = reader.section(reader.root(), "log");
     LogOptions {
         level: reader.value(section, "level", LevelFilter::INFO),
@@ -158,7 +163,7 @@ pub(super) fn log(reader: &mut Reader<'_>) -> LogOptions {
     }
 }
 
-pub(super) fn link(reader: &mut Reader<'_>) -> LinkOptions {
+pub(super) fn link(reader: &mut ConfigReader<'_>) -> LinkOptions {
     let section = reader.section(reader.root(), "link");
     let default = LinkOptions::default();
     let handshake_timeout = reader.value(section, "handshake_timeout", default.handshake_timeout);
@@ -170,9 +175,9 @@ pub(super) fn link(reader: &mut Reader<'_>) -> LinkOptions {
     LinkOptions { handshake_timeout, message_bytes_max }
 }
 
-/// The uplinks: a section each; or, if flags name hubs, one for each of these, which for the rest are like the file's
-/// first section.
-pub(super) fn uplinks(reader: &mut Reader<'_>) -> Vec<UplinkOptions> {
+/// The uplinks: one for each section of the file. If flags name hubs, there is one uplink for each of these instead;
+/// its other settings are those of the file's first section.
+pub(super) fn uplinks(reader: &mut ConfigReader<'_>) -> Vec<UplinkOptions> {
     let sections = reader.sections(reader.root(), "uplink");
     let first = sections.first().copied().unwrap_or(reader.no_section("uplink"));
     let before = reader.mistakes_len();
@@ -200,7 +205,7 @@ pub(super) fn uplinks(reader: &mut Reader<'_>) -> Vec<UplinkOptions> {
     uplinks
 }
 
-fn uplink<'a>(reader: &mut Reader<'a>, section: Section<'a>, named: Option<HostPort>) -> Option<UplinkOptions> {
+fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option<HostPort>) -> Option<UplinkOptions> {
     let default = DialOptions::default();
     let hub = match named {
         Some(hub) => {
@@ -229,8 +234,8 @@ fn uplink<'a>(reader: &mut Reader<'a>, section: Section<'a>, named: Option<HostP
     Some(UplinkOptions { hub: hub?, labels, tls: tls?, dialling, send_interval })
 }
 
-fn tls<'a>(reader: &mut Reader<'a>, section: Section<'a>, ca_name: &'static str) -> Option<TlsFiles> {
-    // All are read before any is found missing, so that every mistake is told.
+fn tls<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, ca_name: &'static str) -> Option<TlsFiles> {
+    // All three are read before any is reported missing, so that every mistake is found.
     let [ca, cert, key] = [ca_name, "cert_file", "key_file"].map(|name| reader.file(section, name));
     let (ca_file, cert_file, key_file): (PathBuf, PathBuf, PathBuf) = (ca?, cert?, key?);
     let files = TlsFiles { ca_file, cert_file, key_file };
@@ -238,16 +243,16 @@ fn tls<'a>(reader: &mut Reader<'a>, section: Section<'a>, ca_name: &'static str)
     Some(files)
 }
 
-/// Whether anything says that the node is a hub.
-pub(super) fn is_hub(reader: &Reader<'_>) -> bool {
+/// Whether a section or a flag makes the node a hub.
+pub(super) fn is_hub(reader: &ConfigReader<'_>) -> bool {
     reader.section(reader.root(), "hub").is_there() || reader.has_flags_in("hub").is_some()
 }
 
 const HEARTBEATS: std::ops::RangeInclusive<Duration> =
     Duration::from_nanos(HEARTBEAT_NS_MIN)..=Duration::from_nanos(HEARTBEAT_NS_MAX);
 
-/// What a hub is told. A file that is an edge's is named as such, rather than all that it lacks.
-pub(super) fn hub(reader: &mut Reader<'_>, is_hub: bool) -> Option<HubOptions> {
+/// The options of a hub. A file of an edge is reported as such, instead of every key that it lacks.
+pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOptions> {
     if !is_hub && reader.has_file() {
         reader.mistake_at(reader.root(), "there is no [hub]: add it, or run `pushrelay edge`".into());
         return None;
@@ -279,8 +284,8 @@ pub(super) fn hub(reader: &mut Reader<'_>, is_hub: bool) -> Option<HubOptions> {
     Some(HubOptions { listen_addresses, tls: tls?, trust_edge_labels, connections_max, heartbeat_interval, edges })
 }
 
-/// What the node is, by what it was started as and by what it is told to do.
-pub(super) fn role(reader: &mut Reader<'_>, asked: Option<NodeRole>, is_hub: bool) -> NodeRole {
+/// The node's role, by the command and the configuration.
+pub(super) fn role(reader: &mut ConfigReader<'_>, asked: Option<NodeRole>, is_hub: bool) -> NodeRole {
     let hub = reader.section(reader.root(), "hub");
     if asked == Some(NodeRole::Edge) && is_hub {
         reader.mistake_at(hub, "[hub] makes a node a hub: run `pushrelay hub`".into());

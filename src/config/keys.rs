@@ -1,25 +1,25 @@
-//! Every key there is: what may stand in a file, which flag sets it, and what it means.
+//! All keys: the flag that sets each of them, its values, and its meaning.
 //!
-//! The flags of the command line, the check for unknown keys and the table in `docs/reference/configuration.md` follow
-//! from this one list; tests hold the documentation and the commented files to it. Defaults are not here: they live with the types
-//! that use them.
+//! This list is the source of the command line's flags, of the check for unknown keys, and of the tables in
+//! `docs/reference/configuration.md`; tests compare the documentation and the commented files with it. Defaults are
+//! not here: they belong to the types that use them.
 
 /// One key.
 #[derive(Clone, Copy, Debug)]
 pub struct Key {
-    /// Sections and name, with dots: `web.listen_address`.
+    /// Sections and name, separated by dots: `web.listen_address`.
     pub path: &'static str,
-    /// The flag that sets it, without the dashes in front; `None` if it can be set in a file alone.
+    /// The flag that sets the key, without the leading dashes; `None` if only a file can set it.
     pub flag: Option<&'static str>,
-    /// What stands for its value in messages; empty for a switch.
+    /// The name of its value in help and documentation; empty for a switch.
     pub value: &'static str,
     /// Whether it may be given several times.
     pub many: bool,
-    /// What it means: half a sentence.
+    /// The meaning, as half a sentence.
     pub meaning: &'static str,
 }
 
-/// Sections that may be there several times: `[[uplink]]`.
+/// Sections that may occur several times: `[[uplink]]`.
 pub const LISTS: [&str; 2] = ["uplink", "hub.edge"];
 
 const fn one(path: &'static str, flag: &'static str, value: &'static str, meaning: &'static str) -> Key {
@@ -115,7 +115,7 @@ pub(super) fn find(path: &str) -> Option<&'static Key> {
     KEYS.iter().find(|key| key.path == path)
 }
 
-/// The names that may stand directly in a section (`""` for the file itself), sections included.
+/// The names that may occur directly in a section (`""` for the file itself), sections included.
 pub(super) fn names_in(section: &str) -> Vec<&'static str> {
     let mut names: Vec<&str> = KEYS.iter().filter_map(|key| rest_below(key.path, section)?.split('.').next()).collect();
     names.sort();
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_flag_is_its_key_with_dashes() {
-        // Pushgateway's own flag, whose dots would be sections.
+        // A flag of Pushgateway; its dots would be sections.
         let special = |key: &Key| key.path == "web.config_file" && key.flag == Some("web.config.file");
         for key in KEYS {
             let same = key.flag.is_none_or(|flag| flag == key.path.replace('_', "-"));

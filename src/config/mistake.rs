@@ -1,13 +1,15 @@
-//! What is wrong with a configuration, and where.
+//! Mistakes in a configuration, and their positions.
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
-/// Where a mistake is.
+/// The position of a mistake.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SourceSpan {
     /// In a file.
     File {
-        /// The file, as it was named.
+        /// The file, as the user named it.
         file: String,
         /// The line, from 1.
         line: usize,
@@ -16,21 +18,32 @@ pub enum SourceSpan {
     },
     /// In a flag; its name with the dashes.
     Flag(String),
-    /// In a key's value, or in that it is not given.
+    /// At a key: in its value, or because it is missing.
     Key(String),
 }
 
-/// One mistake: where, and what to do.
+impl SourceSpan {
+    /// A line and a column of a file, both from 1.
+    pub(super) fn in_file(file: &Path, (line, column): (usize, usize)) -> SourceSpan {
+        SourceSpan::File { file: file.display().to_string(), line, column }
+    }
+}
+
+/// Lines and columns of the keys of one file, by the key's name.
+pub(super) type KeySpans = BTreeMap<&'static str, (usize, usize)>;
+
+/// One mistake: its position, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mistake {
-    /// Where.
+    /// The position.
     pub span: SourceSpan,
-    /// What is wrong, with what value, and what to do.
+    /// The problem, the value concerned, and what to do.
     pub text: String,
 }
 
-/// All that is wrong; at least one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// All that is wrong, at least one mistake; its text has a line for each.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", lines(.0))]
 pub struct Mistakes(pub Vec<Mistake>);
 
 impl fmt::Display for Mistake {
@@ -43,18 +56,9 @@ impl fmt::Display for Mistake {
     }
 }
 
-/// A line each.
-impl fmt::Display for Mistakes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (i, mistake) in self.0.iter().enumerate() {
-            let line = if i == 0 { "" } else { "\n" };
-            write!(f, "{line}{mistake}")?;
-        }
-        Ok(())
-    }
+fn lines(mistakes: &[Mistake]) -> String {
+    mistakes.iter().map(Mistake::to_string).collect::<Vec<_>>().join("\n")
 }
-
-impl std::error::Error for Mistakes {}
 
 /// The line and column of a byte of a text, both from 1.
 pub(super) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
@@ -67,7 +71,7 @@ pub(super) fn line_and_column(text: &str, byte: usize) -> (usize, usize) {
     (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
 }
 
-/// The candidate that is most like `name`, if any is like it enough to be what was meant.
+/// The most similar candidate, if it is similar enough to be the intended name.
 pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let near = candidates.into_iter().map(|candidate| (distance(name, candidate), candidate));
     let (distance, candidate) = near.min()?;
@@ -75,7 +79,8 @@ pub(super) fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a s
     (distance * 2 <= longer).then_some(candidate)
 }
 
-/// The least number of characters to insert, remove or replace (Levenshtein's distance). Long names are not names.
+/// The minimum number of characters to insert, remove or replace (Levenshtein distance). Only the first 100 characters
+/// count.
 fn distance(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().take(100).collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();

@@ -1,4 +1,4 @@
-//! Reads values from flags and a file, whichever gives them, and collects every mistake.
+//! Reads values from flags and a file, and collects every mistake.
 
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
@@ -8,30 +8,29 @@ use toml::de::{DeTable, DeValue};
 
 use super::flags::Flags;
 use super::keys::{self, Key, LISTS};
-use super::mistake::{Mistake, SourceSpan, line_and_column, nearest};
-use super::value::{Value, wrong_type};
-use super::web_file;
+use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
+use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
 use crate::net::identity::{parse_label, site_labels};
 use crate::net::tls::web::{WebAcceptor, WebTls};
 use crate::net::tls::{Credentials, TlsError, TlsFiles};
 
-/// A file that was read and parsed.
+/// A configuration file after parsing.
 #[derive(Clone, Copy)]
-pub(super) struct Source<'a> {
-    /// As it was named.
+pub(super) struct ConfigSource<'a> {
+    /// The file's name, as the user gave it.
     pub file: &'a Path,
     pub text: &'a str,
     pub table: &'a DeTable<'a>,
 }
 
-/// A section: of the file, if it has it; flags set its keys in either case.
+/// A section, whether or not the file has it; flags can set its keys in either case.
 #[derive(Clone, Copy)]
 pub(super) struct Section<'a> {
-    /// With dots, as in [`Key::path`]; empty for the file itself.
+    /// The path with dots, as in [`Key::path`]; empty for the file itself.
     path: &'static str,
     table: Option<&'a DeTable<'a>>,
-    /// Where it begins in the file.
+    /// The byte of the file at which the section begins.
     at: Option<usize>,
 }
 
@@ -42,7 +41,7 @@ impl Section<'_> {
     }
 }
 
-/// What stands for a value that nobody is to see; as Prometheus writes it.
+/// The text that replaces a secret value, as in Prometheus.
 const SECRET: &str = "<secret>";
 
 enum Given<'a> {
@@ -51,26 +50,26 @@ enum Given<'a> {
     Nothing,
 }
 
-pub(super) struct Reader<'a> {
-    source: Option<Source<'a>>,
+pub(super) struct ConfigReader<'a> {
+    source: Option<ConfigSource<'a>>,
     flags: &'a Flags,
     mistakes: Vec<Mistake>,
     seen: Vec<(&'static Key, String)>,
-    files: Vec<Files<'a>>,
+    files: Vec<NotedFiles<'a>>,
 }
 
-/// Certificates and a key that are named somewhere, to be looked at when everything is read.
-enum Files<'a> {
-    /// By a section for a link, its authorities under the key `ca_name`.
+/// Certificates and a key that a configuration names; they are examined after everything is read.
+enum NotedFiles<'a> {
+    /// Named in a section for a link; the authorities are under the key `ca_name`.
     Link { section: Section<'a>, ca_name: &'static str, files: TlsFiles },
-    /// By the section for the gateway.
+    /// Named in the section for the gateway.
     Web { section: Section<'a>, tls: WebTls },
-    /// By a file of the gateway's own.
-    WebFile { file: PathBuf, spans: web_file::Spans, tls: WebTls },
+    /// Named in the gateway's web configuration file.
+    WebFile { file: PathBuf, spans: KeySpans, tls: WebTls },
 }
 
-impl<'a> Reader<'a> {
-    pub fn new(source: Option<Source<'a>>, flags: &'a Flags) -> Self {
+impl<'a> ConfigReader<'a> {
+    pub fn new(source: Option<ConfigSource<'a>>, flags: &'a Flags) -> Self {
         Self { source, flags, mistakes: Vec::new(), seen: Vec::new(), files: Vec::new() }
     }
 
@@ -86,13 +85,13 @@ impl<'a> Reader<'a> {
         (self.mistakes, self.seen)
     }
 
-    /// The file itself.
+    /// The file as a section.
     pub fn root(&self) -> Section<'a> {
         Section { path: "", table: self.source.map(|source| source.table), at: None }
     }
 
-    /// A section in another; empty where the file has none. (That something else stands in its place is for
-    /// [`Reader::check_names`] to say.)
+    /// A section in another; empty if the file has none. (If the file has something else under that name,
+    /// [`ConfigReader::check_names`] reports it.)
     pub fn section(&self, parent: Section<'a>, path: &'static str) -> Section<'a> {
         let found = parent.table.and_then(|table| table.get(last(path)));
         Section { path, table: found.and_then(|v| v.get_ref().as_table()), at: found.map(|v| v.span().start) }
@@ -105,31 +104,31 @@ impl<'a> Reader<'a> {
         tables.map(|(table, at)| Section { path, table: Some(table), at: Some(at) }).collect()
     }
 
-    /// A section of a list that flags alone make.
+    /// A section of a list that only flags set.
     pub fn no_section(&self, path: &'static str) -> Section<'a> {
         Section { path, table: None, at: None }
     }
 
-    /// Whether a flag sets a key of that section.
+    /// A flag that sets a key of that section, if one is given.
     pub fn has_flags_in(&self, section: &str) -> Option<&'static str> {
         let in_section = |key: &&Key| key.path.strip_prefix(section).is_some_and(|rest| rest.starts_with('.'));
         keys::KEYS.iter().filter(in_section).find(|key| self.flags.get(key.path).is_some())?.flag
     }
 
-    /// Whether the file or a flag says anything of a key.
+    /// Whether the file or a flag sets a key.
     pub fn is_given(&self, section: Section<'a>, name: &str) -> bool {
         !matches!(self.given(section, name), Given::Nothing)
     }
 
-    /// One value.
-    pub fn value<T: Value>(&mut self, section: Section<'a>, name: &str, default: T) -> T {
+    /// One value, or its default.
+    pub fn value<T: ConfigValue>(&mut self, section: Section<'a>, name: &str, default: T) -> T {
         let value = self.optional(section, name).unwrap_or(default);
         self.note(section, name, value.to_text());
         value
     }
 
-    /// One value that has no default; a mistake if it is not given.
-    pub fn required<T: Value>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
+    /// One value without a default; a mistake if it is not given.
+    pub fn required<T: ConfigValue>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
         let before = self.mistakes.len();
         let value: Option<T> = self.optional(section, name);
         if let Some(value) = &value {
@@ -142,28 +141,28 @@ impl<'a> Reader<'a> {
         value
     }
 
-    /// One value that there need not be.
-    pub fn maybe<T: Value>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
+    /// One optional value.
+    pub fn maybe<T: ConfigValue>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
         let value: Option<T> = self.optional(section, name);
-        self.note(section, name, value.as_ref().map_or(String::new(), Value::to_text));
+        self.note(section, name, value.as_ref().map_or(String::new(), ConfigValue::to_text));
         value
     }
 
-    /// The same for a text that nobody is to see.
+    /// One optional secret text; empty counts as not given.
     pub fn secret(&mut self, section: Section<'a>, name: &str) -> Option<String> {
         let value: Option<String> = self.optional(section, name).filter(|text: &String| !text.is_empty());
         self.note(section, name, value.as_ref().map_or(String::new(), |_| SECRET.into()));
         value
     }
 
-    /// A file's name as [`Reader::file`] reads it, that there need not be; empty is none.
+    /// The name of an optional file, resolved as in [`ConfigReader::file`]; empty counts as not given.
     pub fn maybe_file(&mut self, section: Section<'a>, name: &str) -> Option<PathBuf> {
         let text: Option<String> = self.optional(section, name).filter(|text: &String| !text.is_empty());
         self.note(section, name, text.clone().unwrap_or_default());
         text.map(|text| self.resolve(section, name, &text))
     }
 
-    /// Names with their values, in a table of the file; nobody is to see the values if they are `secret`.
+    /// Names and values of a table in the file; the values are not shown if they are `secret`.
     pub fn table(&mut self, section: Section<'a>, name: &str, secret: bool) -> Vec<(String, String)> {
         let Given::File(value) = self.given(section, name) else {
             self.note(section, name, String::new());
@@ -183,13 +182,13 @@ impl<'a> Reader<'a> {
         pairs
     }
 
-    /// A file's name, relative to the file that names it, or to the working directory if a flag does.
+    /// The name of a file, relative to the configuration file, or to the working directory if a flag gives it.
     pub fn file(&mut self, section: Section<'a>, name: &str) -> Option<PathBuf> {
         let text: String = self.required(section, name)?;
         Some(self.resolve(section, name, &text))
     }
 
-    /// The name of a directory, resolved likewise; `None` if it is empty.
+    /// The name of a directory, resolved in the same way; `None` if it is empty.
     pub fn directory(&mut self, section: Section<'a>, name: &str, default: Option<PathBuf>) -> Option<PathBuf> {
         match self.optional::<String>(section, name) {
             Some(text) => {
@@ -205,7 +204,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Several values: an array in a file, a repeated flag.
-    pub fn list<T: Value>(&mut self, section: Section<'a>, name: &str, default: Vec<T>) -> Vec<T> {
+    pub fn list<T: ConfigValue>(&mut self, section: Section<'a>, name: &str, default: Vec<T>) -> Vec<T> {
         let values = match self.given(section, name) {
             Given::Flag(texts) => self.flag_values(section, name, texts),
             Given::File(value) => match value.get_ref() {
@@ -214,18 +213,18 @@ impl<'a> Reader<'a> {
             },
             Given::Nothing => default,
         };
-        let texts: Vec<String> = values.iter().map(Value::to_text).collect();
+        let texts: Vec<String> = values.iter().map(ConfigValue::to_text).collect();
         self.note(section, name, texts.join(","));
         values
     }
 
-    /// What a repeated flag gives, whatever the file says.
-    pub fn flag_list<T: Value>(&mut self, section: Section<'a>, name: &str) -> Vec<T> {
+    /// The values of a repeated flag, whatever the file has.
+    pub fn flag_list<T: ConfigValue>(&mut self, section: Section<'a>, name: &str) -> Vec<T> {
         let texts = self.flags.get(self.key(section, name).path);
         texts.map_or(Vec::new(), |texts| self.flag_values(section, name, texts))
     }
 
-    /// Labels of a place: a table in a file, `NAME=VALUE` in flags.
+    /// Site labels: a table in a file, `NAME=VALUE` in flags.
     pub fn labels(&mut self, section: Section<'a>, name: &str) -> LabelSet {
         let pairs = match self.given(section, name) {
             Given::Nothing => Ok(Vec::new()),
@@ -254,31 +253,32 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Notes a value that was read as part of several.
+    /// Records a value that was read as one of several.
     pub fn note_value(&mut self, section: Section<'a>, name: &str, value: String) {
         self.note(section, name, value);
     }
 
-    /// Notes the files that a section names, its authorities under the key `ca_name`.
+    /// Records the files that a section names, for [`ConfigReader::examine`]; the authorities are under the key
+    /// `ca_name`.
     pub fn note_files(&mut self, section: Section<'a>, ca_name: &'static str, files: &TlsFiles) {
-        self.files.push(Files::Link { section, ca_name, files: files.clone() });
+        self.files.push(NotedFiles::Link { section, ca_name, files: files.clone() });
     }
 
-    /// Notes the files that the gateway's TLS names in a section.
+    /// Records the files of the gateway's TLS that a section names.
     pub fn note_web_tls(&mut self, section: Section<'a>, tls: &WebTls) {
-        self.files.push(Files::Web { section, tls: tls.clone() });
+        self.files.push(NotedFiles::Web { section, tls: tls.clone() });
     }
 
-    /// Notes the files that the gateway's TLS names in a file of its own, at these places.
-    pub fn note_web_file_tls(&mut self, file: &Path, spans: web_file::Spans, tls: &WebTls) {
-        self.files.push(Files::WebFile { file: file.into(), spans, tls: tls.clone() });
+    /// Records the files of the gateway's TLS that a web configuration file names, with the positions of its keys.
+    pub fn note_web_file_tls(&mut self, file: &Path, spans: KeySpans, tls: &WebTls) {
+        self.files.push(NotedFiles::WebFile { file: file.into(), spans, tls: tls.clone() });
     }
 
-    /// Looks at all files noted, as they are at `now`.
+    /// Examines all recorded files as they are at `now`.
     pub fn examine(&mut self, now: SystemTime) {
         for noted in std::mem::take(&mut self.files) {
             match noted {
-                Files::Link { section, ca_name, files } => {
+                NotedFiles::Link { section, ca_name, files } => {
                     for error in Credentials::examine(&files, now) {
                         let name = match error.path() {
                             Some(path) if path == files.ca_file => ca_name,
@@ -288,14 +288,14 @@ impl<'a> Reader<'a> {
                         self.mistake(section, name, error.to_string());
                     }
                 }
-                Files::Web { section, tls } => {
+                NotedFiles::Web { section, tls } => {
                     if let Some(error) = examine_web(&tls, now) {
                         self.mistake(section, web_name(&tls, &error), error.to_string());
                     }
                 }
-                Files::WebFile { file, spans, tls } => {
+                NotedFiles::WebFile { file, spans, tls } => {
                     if let Some(error) = examine_web(&tls, now) {
-                        let at = spans.get(web_name(&tls, &error)).map(|at| web_file::source_span(&file, *at));
+                        let at = spans.get(web_name(&tls, &error)).map(|at| SourceSpan::in_file(&file, *at));
                         let span = at.unwrap_or(SourceSpan::Key(file.display().to_string()));
                         self.mistakes.push(Mistake { span, text: error.to_string() });
                     }
@@ -304,17 +304,17 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Adds mistakes that were found elsewhere.
+    /// Adds mistakes that another reader found.
     pub fn add_mistakes(&mut self, mistakes: Vec<Mistake>) {
         self.mistakes.extend(mistakes);
     }
 
-    /// How many mistakes there are by now.
+    /// Number of mistakes so far.
     pub fn mistakes_len(&self) -> usize {
         self.mistakes.len()
     }
 
-    /// Adds a mistake about a key, where it is given if it is.
+    /// Adds a mistake about a key, at the position where it is given, if it is.
     pub fn mistake(&mut self, section: Section<'a>, name: &str, text: String) {
         match self.given(section, name) {
             Given::Flag(_) => self.flag_mistake(section, name, text),
@@ -339,16 +339,16 @@ impl<'a> Reader<'a> {
         self.mistakes.push(Mistake { span: SourceSpan::Flag(format!("--{flag}")), text });
     }
 
-    /// Adds a mistake about a place in the file.
+    /// Adds a mistake at a byte of the file.
     pub fn file_mistake(&mut self, at: usize, text: String) {
         let Some(source) = self.source else { return };
         let (line, column) = line_and_column(source.text, at);
-        let span = SourceSpan::File { file: source.file.display().to_string(), line, column };
+        let span = SourceSpan::in_file(source.file, (line, column));
         self.mistakes.push(Mistake { span, text });
     }
 
-    /// Adds a mistake for everything in the file whose name is not known, or that is a section where a value should be
-    /// or the other way round.
+    /// Adds a mistake for every unknown name in the file, for every section in place of a value, and for every value
+    /// in place of a section.
     pub fn check_names(&mut self) {
         if let Some(source) = self.source {
             self.check_section(source.table, "");
@@ -400,16 +400,16 @@ impl<'a> Reader<'a> {
         self.seen.push((key, value));
     }
 
-    fn optional<T: Value>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
+    fn optional<T: ConfigValue>(&mut self, section: Section<'a>, name: &str) -> Option<T> {
         match self.given(section, name) {
-            // Of a flag given twice the last counts, as elsewhere.
+            // The last of several flags counts, as in other programs.
             Given::Flag(texts) => self.flag_values(section, name, &texts[texts.len().saturating_sub(1)..]).pop(),
             Given::File(value) => self.from_file(value),
             Given::Nothing => None,
         }
     }
 
-    fn flag_values<T: Value>(&mut self, section: Section<'a>, name: &str, texts: &[String]) -> Vec<T> {
+    fn flag_values<T: ConfigValue>(&mut self, section: Section<'a>, name: &str, texts: &[String]) -> Vec<T> {
         let mut values = Vec::new();
         for text in texts {
             match T::from_text(text) {
@@ -421,7 +421,7 @@ impl<'a> Reader<'a> {
     }
 
     #[allow(clippy::wrong_self_convention)]
-    fn from_file<T: Value>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
+    fn from_file<T: ConfigValue>(&mut self, value: &Spanned<DeValue<'_>>) -> Option<T> {
         T::from_toml(value.get_ref()).map_err(|error| self.file_mistake(value.span().start, error)).ok()
     }
 
@@ -438,7 +438,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// What is wrong with the files of the gateway's TLS, if anything is.
+/// The first problem with the files of the gateway's TLS, if there is one.
 fn examine_web(tls: &WebTls, now: SystemTime) -> Option<TlsError> {
     match WebAcceptor::new(tls, true) {
         Ok(acceptor) => acceptor.check(now),
@@ -456,7 +456,7 @@ fn web_name(tls: &WebTls, error: &TlsError) -> &'static str {
     }
 }
 
-/// The name behind the last dot.
+/// The part of a name after the last dot.
 fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }

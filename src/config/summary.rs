@@ -1,8 +1,8 @@
-//! What a configuration comes to, for people who check it.
+//! A summary of a configuration, for `check-config`.
 
 use crate::node::options::{NodeOptions, NodeRole, StorageOptions};
 
-/// What a node with these options does, in a sentence.
+/// A sentence about what a node with these options would do.
 pub fn summary(options: &NodeOptions) -> String {
     let join = |addresses: &[String]| addresses.join(" and ");
     let web = join(&options.web.listen_addresses.iter().map(ToString::to_string).collect::<Vec<_>>());

@@ -1,10 +1,12 @@
-//! Files and flags as operators write them, each mistake with its message, and documentation held to the list of keys.
+//! Files and flags as operators write them, each mistake with its message, and documentation compared with the list of
+//! keys.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Command;
+use tracing::level_filters::LevelFilter;
 
 use super::keys::{KEYS, Key};
 use super::*;
@@ -16,8 +18,8 @@ fn flags(arguments: &[&str]) -> Flags {
     Flags::from_matches(&add_flags(Command::new("pushrelay"), NodeRole::Hub).try_get_matches_from(all).unwrap())
 }
 
-/// Options of a file's text and flags; mistakes as they are printed, the file being called `c.toml`.
-fn read_text(role: Option<NodeRole>, text: &str, arguments: &[&str]) -> Result<Options, String> {
+/// Options from a file's text and flags, or the mistakes as they are printed; the file is called `c.toml`.
+fn read_text(role: Option<NodeRole>, text: &str, arguments: &[&str]) -> Result<Configuration, String> {
     let temp = TempDir::new();
     let file = temp.write("c.toml", text);
     let mut flags = flags(arguments);
@@ -91,7 +93,7 @@ fn flags_win() {
         "--storage.path=",
     ];
     let file = edge("") + "[web]\nlisten_address = [':9']\nenable_admin_api = true\n";
-    let Options { node, log } = read_text(None, &file, &arguments).unwrap();
+    let Configuration { node, log } = read_text(None, &file, &arguments).unwrap();
     let addresses: Vec<String> = node.web.listen_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, [":1", ":2"]);
     assert!(node.web.enable_lifecycle && !node.web.enable_admin_api);
@@ -145,10 +147,10 @@ fn missing_flags_of_pushgateway_say_what_to_do() {
 }
 
 #[test]
-fn every_mistake_is_told_in_its_place() {
+fn every_mistake_is_reported_at_its_position() {
     let text =
         "[web]\nlisten_adress = ':1'\ntelemetry_path = 7\n\n[storrage]\n[limits]\nbody_timeout = '10'\nmetrics = 1\n";
-    let told = mistakes(&edge("").replace("hub:9443", "hub").replace("ca_file", "cafile").replace("[[", "  [["))
+    let shown = mistakes(&edge("").replace("hub:9443", "hub").replace("ca_file", "cafile").replace("[[", "  [["))
         + "\n"
         + &mistakes(text);
     let expected = [
@@ -161,14 +163,14 @@ fn every_mistake_is_told_in_its_place() {
         r#"c.toml:7:16: "10" is not a duration more than 0, like "10s" or "1h30m" (units ms, s, m, h, d, w, y)"#,
         r#"c.toml:8:1: unknown key "metrics" in [limits]"#,
     ];
-    assert_eq!(told.lines().collect::<Vec<_>>(), expected);
+    assert_eq!(shown.lines().collect::<Vec<_>>(), expected);
 }
 
 #[test]
 fn each_mistake_has_its_message() {
     let hub_twice = format!("{}{}", edge(""), edge(""));
     let edge_twice = format!("{HUB}[[hub.edge]]\nname = 'a'\n[[hub.edge]]\nname = 'a'\n");
-    let edge_unplaced = format!("{HUB}[[hub.edge]]\nname = 'a'\nlabels = {{}}\n");
+    let edge_without_labels = format!("{HUB}[[hub.edge]]\nname = 'a'\nlabels = {{}}\n");
     for (text, expected) in [
         ("[web]\n[web]\n", "c.toml:2:"),
         ("[web]\n[web]\n", "it is there already; put both parts into one"),
@@ -197,7 +199,7 @@ fn each_mistake_has_its_message() {
         ("[[uplink]]\n", "uplink.hub is not given: add hub = …, or --uplink.hub"),
         ("[[hub.edge]]\nname = 'a b'\n", "is no edge name"),
         ("[link]\nmessage_bytes_max = 65535\n", "the bound must be 65536 bytes or more"),
-        (&edge_unplaced, "the edge a needs labels that say where it is"),
+        (&edge_without_labels, "the edge a needs labels that say where it is"),
         (&hub_twice, "the hub hub:9443 is given twice"),
         (&edge_twice, "the edge a has a section already"),
         (&edge("labels = { job = 'a' }"), "cannot be a label of a place"),
@@ -206,43 +208,43 @@ fn each_mistake_has_its_message() {
         (&edge("backoff_min = '1h'"), "backoff_min must not be longer than backoff_max (30s)"),
         (&edge("proxy = 'http://proxy:3128'"), r#"unknown key "proxy" in [uplink]"#),
     ] {
-        let told = mistakes(text);
-        assert!(told.contains(expected), "no {expected:?} in {told:?}");
+        let shown = mistakes(text);
+        assert!(shown.contains(expected), "no {expected:?} in {shown:?}");
     }
-    let told = read_text(Some(NodeRole::Edge), HUB, &[]).unwrap_err();
-    assert_eq!(told, "c.toml:1:2: [hub] makes a node a hub: run `pushrelay hub`");
-    let told = read_text(Some(NodeRole::Hub), "[log]\nlevel = 'info'\n", &[]).unwrap_err();
-    assert!(told.ends_with("there is no [hub]: add it, or run `pushrelay edge`"), "{told}");
-    let told =
+    let shown = read_text(Some(NodeRole::Edge), HUB, &[]).unwrap_err();
+    assert_eq!(shown, "c.toml:1:2: [hub] makes a node a hub: run `pushrelay hub`");
+    let shown = read_text(Some(NodeRole::Hub), "[log]\nlevel = 'info'\n", &[]).unwrap_err();
+    assert!(shown.ends_with("there is no [hub]: add it, or run `pushrelay edge`"), "{shown}");
+    let shown =
         load(None, &flags(&["--web.listen-address=nowhere", "--uplink.hub=https://h:1"])).unwrap_err().to_string();
     assert!(
-        told.contains("without https://") && !told.contains("at least one") && !told.contains("no hub is"),
-        "{told}"
+        shown.contains("without https://") && !shown.contains("at least one") && !shown.contains("no hub is"),
+        "{shown}"
     );
-    let told =
+    let shown =
         load(None, &flags(&["--web.listen-address=nowhere", "--uplink.backoff-min=1s"])).unwrap_err().to_string();
-    assert!(told.contains(r#"--web.listen-address: "nowhere" has no port"#), "{told}");
-    assert!(told.contains("--uplink.backoff-min: no hub is given to send to: add --uplink.hub"), "{told}");
-    let told = load(None, &Flags::of_file("nowhere.toml".into())).unwrap_err().to_string();
-    assert!(told.starts_with("nowhere.toml: cannot read the configuration: "), "{told}");
+    assert!(shown.contains(r#"--web.listen-address: "nowhere" has no port"#), "{shown}");
+    assert!(shown.contains("--uplink.backoff-min: no hub is given to send to: add --uplink.hub"), "{shown}");
+    let shown = load(None, &Flags::of_file("nowhere.toml".into())).unwrap_err().to_string();
+    assert!(shown.starts_with("nowhere.toml: cannot read the configuration: "), "{shown}");
 }
 
 #[test]
 fn files_are_looked_into_even_if_something_else_is_wrong() {
     let temp = TempDir::new();
     let file = temp.write("c.toml", &(edge("").replace("hub:9443", "hub") + "[log]\nlevel = ''\n"));
-    let told = check(&Flags::of_file(file), SystemTime::now()).unwrap_err();
-    let lines: Vec<&SourceSpan> = told.0.iter().map(|mistake| &mistake.span).collect();
+    let shown = check(&Flags::of_file(file), SystemTime::now()).unwrap_err();
+    let lines: Vec<&SourceSpan> = shown.0.iter().map(|mistake| &mistake.span).collect();
     let at = |line, column| SourceSpan::File { file: temp.path().join("c.toml").display().to_string(), line, column };
-    assert_eq!(lines, [&at(2, 7), &at(5, 11), &at(6, 13), &at(7, 12), &at(9, 9)], "{told}");
+    assert_eq!(lines, [&at(2, 7), &at(5, 11), &at(6, 13), &at(7, 12), &at(9, 9)], "{shown}");
 }
 
-/// Keys that were read, with defaults where nothing was given.
+/// All keys, with the defaults of those that were not given.
 fn defaults() -> Vec<(&'static Key, String)> {
     let text = format!("{HUB}[[hub.edge]]\nname = 'NAME'\n{}", edge(""));
     let table = DeTable::parse(&text).unwrap();
     let (file, flags) = (Path::new("c.toml"), Flags::default());
-    let mut reader = Reader::new(Some(Source { file, text: &text, table: table.get_ref() }), &flags);
+    let mut reader = ConfigReader::new(Some(ConfigSource { file, text: &text, table: table.get_ref() }), &flags);
     build::web(&mut reader);
     build::push(&mut reader);
     build::storage(&mut reader);
@@ -297,7 +299,7 @@ fn every_key_listed_is_read_and_every_key_read_is_documented() {
     assert!(documented == table(), "the tables of docs/reference/configuration.md must have these rows:\n{}", table());
 }
 
-/// The lines of a commented file with what is commented out put in.
+/// The lines of a commented file, with every commented key made active.
 fn uncommented(text: &str) -> String {
     fn key_line(line: &str) -> Option<&str> {
         line.strip_prefix("# ").filter(|line| line.starts_with('[') || line.contains(" = "))
@@ -328,7 +330,7 @@ fn the_commented_files_have_every_key_with_its_default() {
     assert_eq!(seen, 2 * 21 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
-/// Whether a table has that key, looking into the first section of a list.
+/// Whether a table has that key; the first section of a list counts.
 fn has(table: &DeTable<'_>, path: &str) -> bool {
     let (name, rest) = path.split_once('.').unwrap_or((path, ""));
     let Some(value) = table.get(name) else { return false };

@@ -1,25 +1,32 @@
-//! Values as people write them: `"64MiB"`, `"7d"`, `"127.0.0.1:9091"`; read from a file or a flag, and printed back.
+//! Values as people write them: `"64MiB"`, `"7d"`, `"127.0.0.1:9091"`. They are read from a file or a flag, and
+//! printed.
 
 use std::time::Duration;
 
 use toml::de::DeValue;
 use tracing::level_filters::LevelFilter;
 
-use super::LogFormat;
+use super::log::LogFormat;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
 use crate::storage::SyncPolicy;
 
 /// A value of one kind.
-pub(super) trait Value: Sized {
-    /// What it is, for messages: "a …".
+pub(super) trait ConfigValue: Sized {
+    /// The kind, for messages: "a …".
     const KIND: &'static str;
 
-    /// Reads what a flag, or a string in a file, says.
+    /// Reads the text of a flag, or of a string in a file.
+    ///
+    /// # Errors
+    /// A message that says how to write the value.
     fn from_text(text: &str) -> Result<Self, String>;
 
-    /// Reads what a file says; strings alone, unless the kind has a TOML type of its own.
+    /// Reads a value in a file: a string, unless the kind has a TOML type of its own.
+    ///
+    /// # Errors
+    /// A message that says how to write the value.
     fn from_toml(value: &DeValue<'_>) -> Result<Self, String> {
         match value {
             DeValue::String(text) => Self::from_text(text),
@@ -27,7 +34,7 @@ pub(super) trait Value: Sized {
         }
     }
 
-    /// As [`Value::from_text`] reads it.
+    /// The value as text that [`ConfigValue::from_text`] reads.
     fn to_text(&self) -> String;
 }
 
@@ -43,7 +50,7 @@ fn article(word: &str) -> &'static str {
     if word.starts_with(['a', 'i']) { "an" } else { "a" }
 }
 
-impl Value for String {
+impl ConfigValue for String {
     const KIND: &'static str = "a string";
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -55,7 +62,7 @@ impl Value for String {
     }
 }
 
-impl Value for bool {
+impl ConfigValue for bool {
     const KIND: &'static str = "true or false";
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -71,8 +78,8 @@ impl Value for bool {
     }
 }
 
-/// From 1: no bound of nothing makes sense.
-impl Value for usize {
+/// At least 1: a bound of 0 makes no sense.
+impl ConfigValue for usize {
     const KIND: &'static str = "a whole number from 1";
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -99,7 +106,7 @@ fn integer(value: &DeValue<'_>) -> Option<Result<i128, String>> {
 
 const BYTE_UNITS: [(&str, u32); 4] = [("GiB", 30), ("MiB", 20), ("KiB", 10), ("B", 0)];
 
-impl Value for ByteSize {
+impl ConfigValue for ByteSize {
     const KIND: &'static str = "a size in bytes from 1, like \"64MiB\" (units B, KiB, MiB, GiB)";
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -135,11 +142,11 @@ const TIME_UNITS: [(&str, u64); 7] = [
     ("ms", 1),
 ];
 
-/// Longer than any wait; far from where times overflow.
+/// Longer than any useful wait, and far from an overflow of times.
 const MILLISECONDS_MAX: u64 = 100 * 365 * 86_400_000;
 
 /// Prometheus's durations (`model.ParseDuration`): whole numbers with units, larger ones first.
-impl Value for Duration {
+impl ConfigValue for Duration {
     const KIND: &'static str = "a duration more than 0, like \"10s\" or \"1h30m\" (units ms, s, m, h, d, w, y)";
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -161,7 +168,7 @@ impl Value for Duration {
         let mut rest = u64::try_from(self.as_millis()).unwrap_or(MILLISECONDS_MAX);
         let mut text = String::new();
         for (unit, ms) in TIME_UNITS {
-            // Years and weeks only where nothing remains: `7d` reads better than `1w`, and 400 days than `1y5w`.
+            // Years and weeks only without a remainder: `7d` is easier to read than `1w`, and 400 days than `1y5w`.
             if rest >= ms && !matches!(unit, "y" | "w") {
                 text += &format!("{}{unit}", rest / ms);
                 rest %= ms;
@@ -171,13 +178,13 @@ impl Value for Duration {
     }
 }
 
-/// A time that may be none: a duration, or `0s`.
+/// A duration that may be zero (`0s`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Pause(pub Duration);
 
 const NO_PAUSE: &str = "0s";
 
-impl Value for Pause {
+impl ConfigValue for Pause {
     const KIND: &'static str = "\"0s\" or a duration like \"500ms\" or \"1s\" (units ms, s, m, h, d, w, y)";
 
     fn from_text(text: &str) -> Result<Self, String> {
@@ -194,7 +201,7 @@ impl Value for Pause {
 
 macro_rules! parsed {
     ($($kind:ty: $name:literal),*) => {$(
-        impl Value for $kind {
+        impl ConfigValue for $kind {
             const KIND: &'static str = $name;
 
             fn from_text(text: &str) -> Result<Self, String> {
@@ -212,7 +219,7 @@ parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an addre
 
 macro_rules! one_of {
     ($($kind:ty: $name:literal { $($text:literal => $value:path),* })*) => {$(
-        impl Value for $kind {
+        impl ConfigValue for $kind {
             const KIND: &'static str = $name;
 
             fn from_text(text: &str) -> Result<Self, String> {
@@ -244,10 +251,10 @@ const LEVELS: [(&str, LevelFilter); 5] = [
     ("error", LevelFilter::ERROR),
 ];
 
-impl Value for LevelFilter {
+impl ConfigValue for LevelFilter {
     const KIND: &'static str = "one of \"trace\", \"debug\", \"info\", \"warn\" and \"error\"";
 
-    /// In capitals or not, as Pushgateway.
+    /// Upper and lower case are equal, as in Pushgateway.
     fn from_text(text: &str) -> Result<Self, String> {
         let level = LEVELS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
         level.map(|(_, level)| *level).ok_or_else(|| format!("{text:?} is not {}", Self::KIND))

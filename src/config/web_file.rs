@@ -1,7 +1,7 @@
-//! `--web.config.file`: the YAML file by which programs of the Prometheus family are told of TLS and passwords
-//! (exporter-toolkit's `docs/web-configuration.md`), so that a Pushgateway's unit file serves as it is.
+//! `--web.config.file`: the YAML file that configures TLS and passwords of programs of the Prometheus family
+//! (exporter-toolkit's `docs/web-configuration.md`), so that Pushgateway's unit file works unchanged.
 //!
-//! Every mistake that can be told is told with its line, as in our own files. YAML's own mistakes end the reading.
+//! Every mistake is reported with its line, as in TOML files. YAML's syntax errors end the reading.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,9 +11,10 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use super::mistake::{Mistake, SourceSpan};
-use super::value::Value;
-use super::web::{self, TlsSection};
+use super::file::read_file;
+use super::mistake::{KeySpans, Mistake, SourceSpan};
+use super::value::ConfigValue;
+use super::web_checks::{self, TlsSection};
 use crate::net::tls::web::Pem;
 use crate::node::http::auth::guard::{ExtraHeader, GuardRules};
 use crate::node::http::auth::passwords::Users;
@@ -62,28 +63,28 @@ struct Rate {
     burst: Option<usize>,
 }
 
-/// Where in the file each name of a file is said: name, line and column.
-pub(super) type Spans = BTreeMap<&'static str, (usize, usize)>;
-
-/// Reads the file; gives where it says what files to read, too.
-pub(super) fn read(file: &Path) -> Result<(WebSecurity, Spans), Vec<Mistake>> {
-    let text = super::read_file(file).map_err(|text| vec![whole(file, text)])?;
+/// Reads the file; also returns the positions of the keys that name files.
+///
+/// # Errors
+/// Every mistake that was found.
+pub(super) fn read(file: &Path) -> Result<(WebSecurity, KeySpans), Vec<Mistake>> {
+    let text = read_file(file).map_err(|text| vec![whole(file, text)])?;
     let mut options = serde_saphyr::Options::default();
     options.with_snippet = false;
     let parsed: Result<Option<WebFile>, _> = serde_saphyr::from_str_with_options(&text, options);
     let parsed = parsed.map_err(|error| {
         let at = error.location().map(|location| at(location.line(), location.column()));
         vec![Mistake {
-            span: at.map_or(SourceSpan::Key(name(file)), |at| source_span(file, at)),
+            span: at.map_or(SourceSpan::Key(name(file)), |at| SourceSpan::in_file(file, at)),
             text: explain(&error),
         }]
     })?;
-    let mut checker = Checker { file, mistakes: Vec::new(), spans: Spans::new() };
+    let mut checker = Checker { file, mistakes: Vec::new(), spans: KeySpans::new() };
     let security = checker.security(parsed.unwrap_or_default());
     if checker.mistakes.is_empty() { Ok((security, checker.spans)) } else { Err(checker.mistakes) }
 }
 
-/// The first line of what the library says, without the place, which is told before.
+/// The first line of the library's message, without the position, which is printed before it.
 fn explain(error: &impl Display) -> String {
     let text = error.to_string();
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -100,10 +101,6 @@ fn at(line: u64, column: u64) -> (usize, usize) {
     (usize::try_from(line).unwrap_or(1), usize::try_from(column).unwrap_or(1))
 }
 
-pub(super) fn source_span(file: &Path, (line, column): (usize, usize)) -> SourceSpan {
-    SourceSpan::File { file: name(file), line, column }
-}
-
 fn whole(file: &Path, text: String) -> Mistake {
     Mistake { span: SourceSpan::Key(name(file)), text }
 }
@@ -111,7 +108,7 @@ fn whole(file: &Path, text: String) -> Mistake {
 struct Checker<'a> {
     file: &'a Path,
     mistakes: Vec<Mistake>,
-    spans: Spans,
+    spans: KeySpans,
 }
 
 impl Checker<'_> {
@@ -123,11 +120,13 @@ impl Checker<'_> {
         let headers = headers.collect();
         let users = file.basic_auth_users.unwrap_or_default().into_iter();
         let users: BTreeMap<_, _> = users
-            .filter_map(|(name, hash)| Some((name.clone(), self.note(&hash, web::user(&name, hash.value.trim()))?)))
+            .filter_map(|(name, hash)| {
+                Some((name.clone(), self.note(&hash, web_checks::user(&name, hash.value.trim()))?))
+            })
             .collect();
         let interval = rate.interval.filter(|text| !matches!(text.value.as_str(), "" | "0" | "0s"));
         let wait = interval.as_ref().and_then(|text| self.value::<Duration>(text));
-        let rate_limit = match (web::rate_limit(wait, rate.burst), &interval) {
+        let rate_limit = match (web_checks::rate_limit(wait, rate.burst), &interval) {
             (Ok(limit), _) => limit,
             (Err(error), Some(at)) => self.note(at, Err(error)),
             (Err(_), None) => None,
@@ -154,9 +153,9 @@ impl Checker<'_> {
             prefer_server_cipher_suites: tls.prefer_server_cipher_suites,
             curve_preferences: self.values(tls.curve_preferences),
         };
-        raw.settle().unwrap_or_else(|(key, text)| {
+        raw.build().unwrap_or_else(|(key, text)| {
             if self.mistakes.len() == before {
-                let span = self.spans.get(key).map(|at| source_span(self.file, *at));
+                let span = self.spans.get(key).map(|at| SourceSpan::in_file(self.file, *at));
                 let span = span.unwrap_or(SourceSpan::Key(name(self.file)));
                 self.mistakes.push(Mistake { span, text: format!("tls_server_config: {text}") });
             }
@@ -187,17 +186,19 @@ impl Checker<'_> {
             .or(inline.map(|text| Pem::Inline { key: inline_key, text: text.value }))
     }
 
-    fn values<T: Value>(&mut self, texts: Option<Vec<Text>>) -> Vec<T> {
+    fn values<T: ConfigValue>(&mut self, texts: Option<Vec<Text>>) -> Vec<T> {
         texts.into_iter().flatten().filter_map(|text| self.value(&text)).collect()
     }
 
-    fn value<T: Value>(&mut self, text: &Text) -> Option<T> {
+    fn value<T: ConfigValue>(&mut self, text: &Text) -> Option<T> {
         self.note(text, T::from_text(&text.value))
     }
 
     fn note<T>(&mut self, text: &Text, outcome: Result<T, String>) -> Option<T> {
         outcome
-            .map_err(|error| self.mistakes.push(Mistake { span: source_span(self.file, span(text)), text: error }))
+            .map_err(|error| {
+                self.mistakes.push(Mistake { span: SourceSpan::in_file(self.file, span(text)), text: error })
+            })
             .ok()
     }
 }
@@ -217,8 +218,8 @@ mod tests {
         let temp = TempDir::new();
         let file = temp.write("web.yml", text);
         let folder = format!("{}/", temp.path().display());
-        let told = |mistake: &Mistake| mistake.to_string().replace(&folder, "");
-        read(&file).map(|(security, _)| security).map_err(|all| all.iter().map(told).collect::<Vec<_>>().join("\n"))
+        let shown = |mistake: &Mistake| mistake.to_string().replace(&folder, "");
+        read(&file).map(|(security, _)| security).map_err(|all| all.iter().map(shown).collect::<Vec<_>>().join("\n"))
     }
 
     #[test]
@@ -254,16 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_their_places() {
+    fn mistakes_have_their_positions() {
         let text = "tls_server_config:\n  cert_file: a\n  min_version: TLS10\n  curve_preferences: [CurveP521]\n\
                     http_server_config:\n  headers:\n    Server: x\nbasic_auth_users:\n  a: secret\n";
-        let told = read_text(text).unwrap_err();
+        let shown = read_text(text).unwrap_err();
         for (span, what) in
             [(":3:16: ", "RFC 8996"), (":4:23: ", "CurveP384"), (":7:13: ", "cannot be set"), (":9:6: ", "bcrypt")]
         {
             assert!(
-                told.lines().any(|line| line.starts_with(&format!("web.yml{span}")) && line.contains(what)),
-                "{told}"
+                shown.lines().any(|line| line.starts_with(&format!("web.yml{span}")) && line.contains(what)),
+                "{shown}"
             );
         }
         for (text, what) in [
@@ -277,8 +278,11 @@ mod tests {
             ("a: &a [x,x]\nb: *a\n", "cannot be read"),
             ("rate_limit:\n  interval: 1s\n", "burst"),
         ] {
-            let told = read_text(text).unwrap_err();
-            assert!(told.contains(what) && told.starts_with("web.yml") && told.lines().count() == 1, "{text}: {told}");
+            let shown = read_text(text).unwrap_err();
+            assert!(
+                shown.contains(what) && shown.starts_with("web.yml") && shown.lines().count() == 1,
+                "{text}: {shown}"
+            );
         }
     }
 }

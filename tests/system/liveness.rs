@@ -103,7 +103,7 @@ fn a_signal_ends_a_start_that_takes_long() {
     hub.process().signal("TERM");
     let status = hub.process().wait();
     assert_eq!(status.code(), Some(0), "{}", hub.process().output());
-    assert!(hub.process().output().contains("told to stop while starting"), "{}", hub.process().output());
+    assert!(hub.process().output().contains("stopped by a signal while starting"), "{}", hub.process().output());
 }
 
 #[test]

@@ -116,7 +116,7 @@ fn a_hub_s_dump_has_the_labels_of_the_site_or_not() {
     let dump = store(&["dump", "--label", "IDC=SYQ"], &hub.store());
     assert!(dump.out.contains("# PUT /metrics/job/j/IDC/SYQ\n"), "{}", dump.out);
     let dump = store(&["dump", "--without-place"], &hub.store());
-    assert!(dump.out.contains("# of the place {IDC=\"SYQ\"}\n"), "{}", dump.out);
+    assert!(dump.out.contains("# of the site {IDC=\"SYQ\"}\n"), "{}", dump.out);
     assert!(dump.out.contains("# PUT /metrics/job/j\n"), "{}", dump.out);
 }
 

@@ -1,4 +1,4 @@
-//! `pushrelay store compact PATH`: replaces all files by one checkpoint of what is intact.
+//! `pushrelay store compact PATH`: replaces all files by one checkpoint of all intact records.
 
 use std::io::Write;
 use std::path::Path;
@@ -10,17 +10,17 @@ use crate::node::random::random_id;
 use crate::storage::{Compacted, Fresh, compact};
 use crate::store::Identity;
 
-/// Compacts the store and says what became of it. Says whether it was intact.
+/// Compacts the store and prints the result. Returns whether the store was intact.
 pub(super) fn run(path: &Path, keep: bool, out: &mut dyn Write) -> Result<bool, Failure> {
     let random = || random_id().map_err(|error| Failure(format!("the system has no randomness: {error}")));
     let identity = Identity { store: StoreId(random()?), node: NodeId(random()?) };
     let fresh = Fresh { identity, epoch: Epoch(random()?) };
     let Compacted { report, bytes, groups, kept_in } =
         compact(path, fresh, OWN_FAMILIES, keep).map_err(|error| Failure(error.to_string()))?;
-    super::tell_damage(&report, out)?;
+    super::print_damage(&report, out)?;
     writeln!(out, "{groups} groups kept, tombstones included; {} bytes became {}", bytes.0, bytes.1)?;
     if let Some(folder) = kept_in {
-        writeln!(out, "the old files are in {}; remove them when nothing is missed", folder.display())?;
+        writeln!(out, "the old files are in {}; remove them when you need nothing more from them", folder.display())?;
     }
     Ok(report.is_intact())
 }

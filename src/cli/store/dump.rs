@@ -1,12 +1,13 @@
 //! `pushrelay store dump PATH`: the groups of a store as text that can be pushed again.
 //!
-//! Plain, each group is a comment with the request that pushes it, and the body of that request in the text format. Of
-//! one group that can be piped to `curl --data-binary @-`. With `--script` the output is a bash script with a request a
-//! group; where text would lose something (native histograms, exemplars), its body is protobuf in base64.
+//! Without `--script`, each group is a comment with the request that pushes it, followed by the body of that request
+//! in the text format. The output for one group can be piped to `curl --data-binary @-`. With `--script`, the output
+//! is a bash script with one request for each group. If text would lose something (native histograms, exemplars), the
+//! body is protobuf in base64.
 //!
-//! What cannot be pushed stands in comments: tombstones, families that are held back, groups of which only a refused push
-//! is known, and when all that was. A group without what is held back of it is pushed by POST, which replaces the families
-//! that it names; PUT would delete the others where they are shown.
+//! Comments contain everything that cannot be pushed: tombstones, families that are held back, groups with refused
+//! pushes only, and the times of pushes. A group with families held back is pushed by POST, which replaces only the
+//! families in the body; PUT would delete the others from the node.
 
 use std::io::{self, Write};
 use std::path::Path;
@@ -21,10 +22,10 @@ use crate::model::{Family, LabelSet};
 use crate::storage::Inspection;
 use crate::store::GroupEntry;
 
-/// Ends a body in the script. No line of the text format is like this: it has no value.
+/// Ends a body in the script. No line of the text format looks like this: it has no value.
 const END: &str = "END-OF-GROUP";
 
-/// Which groups, and how.
+/// Which groups to print, and in which form.
 pub(super) struct Dump {
     pub labels: Vec<(String, String)>,
     pub script: bool,
@@ -59,7 +60,7 @@ impl Dump {
         }
         writeln!(out, "# group {}", one_line(labels))?;
         if self.without_place && !entry.id().site.is_empty() {
-            writeln!(out, "# of the place {}", one_line(&entry.id().site))?;
+            writeln!(out, "# of the site {}", one_line(&entry.id().site))?;
         }
         if let Some(failed) = group.failed() {
             writeln!(out, "# last refused push: {}", rfc3339(failed.wall_ns))?;
@@ -72,7 +73,7 @@ impl Dump {
         let is_shadowed = entry.header.suppressed && !self.without_place;
         self.held_back(entry, is_shadowed, out)?;
         if is_shadowed {
-            // Pushed again, it would replace the one that is shown.
+            // If it were pushed again, it would replace the group that is shown.
             return writeln!(out);
         }
         let families: Vec<&Family> = entry
@@ -107,11 +108,11 @@ impl Dump {
         writeln!(out, "{END}\n")
     }
 
-    /// Families that contradict others, which would make the whole push one that is refused; all of a group that is
-    /// shadowed by another under the same labels.
+    /// Prints families that conflict with others, because a push with them would be refused as a whole. Prints all
+    /// families of a group that is hidden by another one with the same labels.
     fn held_back(&self, entry: &GroupEntry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
         for (f, _, state) in entry.families().filter(|(_, mark, _)| mark.suppressed || is_shadowed) {
-            let why = state.conflict.as_ref().map_or("it contradicts another group".into(), ToString::to_string);
+            let why = state.conflict.as_ref().map_or("it conflicts with another group".into(), ToString::to_string);
             writeln!(out, "# held back: {}", why.replace('\n', " "))?;
             for line in String::from_utf8_lossy(&as_text(&[&f.family])).lines() {
                 writeln!(out, "#   {line}")?;
@@ -121,8 +122,8 @@ impl Dump {
     }
 }
 
-/// Which names the node takes that the groups are pushed to again: what looks like an escaped name is one only where names
-/// may be UTF-8, and there some are.
+/// The rules for names at the node that the groups are pushed to. An escaped name is decoded only where names may be
+/// UTF-8; that is assumed if some names need it.
 fn names(entries: &[Arc<GroupEntry>]) -> NameValidation {
     let legacy = NameValidation::Legacy;
     let labels = |entry: &GroupEntry| entry.shown().iter().all(|label| legacy.allows_label(label.name));
@@ -130,7 +131,7 @@ fn names(entries: &[Arc<GroupEntry>]) -> NameValidation {
     if entries.iter().all(|entry| labels(entry) && metrics(entry)) { legacy } else { NameValidation::Utf8 }
 }
 
-/// The labels on one line: what they say may have line feeds, and the text format's escapes have none.
+/// The labels on one line: values may contain line feeds, but the text format's escapes contain none.
 fn one_line(labels: &LabelSet) -> String {
     labels.to_string().replace(['\n', '\r'], " ")
 }
@@ -154,9 +155,9 @@ fn script_head(path: &str, groups: usize, out: &mut dyn Write) -> io::Result<()>
     write!(
         out,
         r#"#!/usr/bin/env bash
-# {groups} groups of the store in {path}. Pushes them to the node whose URL is given, in place of what it holds of them.
+# {groups} groups of the store in {path}. Pushes them to the node with the given URL; each replaces the same group there.
 # Usage: bash SCRIPT http://HOST:9091
-# Where a family is held back, with POST: what the node holds of that family stays.
+# A group with a family held back is pushed with POST: that family stays as it is at the node.
 # UTF-8 names need a node with push.enable_utf8_names. Times of pushes are those of this run.
 set -euo pipefail
 url=${{1:?the URL of a node, such as http://127.0.0.1:9091}}
