@@ -235,7 +235,7 @@ impl Scratch {
     fn new() -> Self {
         let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("layers-{}", std::process::id()));
         let disk = Arc::new(RealDisk::open(&folder).expect("a folder for the log"));
-        let recovered = storage::recover(disk, storage::Options::default(), &mut |_| ()).expect("an empty folder");
+        let recovered = storage::recover(disk, storage::DiskOptions::default(), &mut |_| ()).expect("an empty folder");
         let log = recovered.start(IDENTITY).expect("a log");
         Self { log: Some(log), folder }
     }

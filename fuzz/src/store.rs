@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pushrelay::model::{Epoch, Group, GroupId, NodeId, StoreId};
-use pushrelay::storage::{Disk, Log, Options, Report, SimulatedDisk, recover};
+use pushrelay::storage::{Disk, DiskOptions, Log, Report, SimulatedDisk, recover};
 use pushrelay::store::{Identity, Rules, Store};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
 /// Opens the store, commits, and writes a checkpoint. Returns the report and the groups.
 fn start(disk: &SimulatedDisk) -> Option<(Report, BTreeMap<GroupId, Group>)> {
     let mut store = Store::new(Rules::default(), &[]);
-    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let options = DiskOptions { reserve_bytes: 0, ..DiskOptions::default() };
     let recovered = recover(Arc::new(disk.clone()), options, &mut |record| store.restore(record)).ok()?;
     let report = recovered.report.clone();
     let mut log = recovered.start(IDENTITY).expect("a log can be started");

@@ -10,7 +10,7 @@ use super::metrics;
 use super::options::{NodeOptions, NodeRole};
 use super::random::random_id;
 use crate::model::{Epoch, NodeId, StoreId};
-use crate::storage::{self, Log, RealDisk, begin, recover};
+use crate::storage::{self, Log, RealDisk, recover};
 use crate::store::{Identity, Rules, Store};
 
 /// Reads back what is on disk, on a thread that may block.
@@ -47,14 +47,14 @@ fn open_on_disk(mut store: Store, path: &Path, sync: storage::SyncPolicy) -> Res
         let text = format!("cannot use the directory {} (storage.path): {error}", path.display());
         StartError::Storage(format!("{text}; create it, make it writable for this user, or choose another"))
     })?;
-    let options = storage::Options { sync, ..storage::Options::default() };
+    let options = storage::DiskOptions { sync, ..storage::DiskOptions::default() };
     let recovered = recover(Arc::new(disk), options, &mut |record| store.restore(record)).map_err(StartError::Store)?;
     let report = recovered.report.clone();
     for lost in &report.lost {
         error!(%lost, "a part of the store is damaged: what is intact is kept, links restore the rest where they can");
     }
-    let begun = begin(store, recovered, new_identity()?, Epoch(random_id()?));
-    let (store, log) = begun.map_err(|error| StartError::Storage(error.to_string()))?;
+    let opened = storage::open(store, recovered, new_identity()?, Epoch(random_id()?));
+    let (store, log) = opened.map_err(|error| StartError::Storage(error.to_string()))?;
     let counts = store.published().counts();
     info!(
         path = %path.display(),

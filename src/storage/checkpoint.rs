@@ -1,10 +1,10 @@
 //! Checkpoints: the whole state in one file, in place of the logs that led to it.
 //!
-//! Written beside the log, on a thread of the caller's, in frames of a quarter of a megabyte or so, each synced when it is
-//! written: a sync of much more would hold up those of the log. The file gets its name when it is complete and durable; then what it
-//! replaces is removed. The order of its records says nothing, and a large group may be in several parts.
+//! A checkpoint is written beside the log, on a thread of the caller, in frames of about a quarter of a megabyte. Each
+//! frame is synced as soon as it is written: a sync of much more data would delay the syncs of the log. The file gets
+//! its name when it is complete and durable; then the files that it replaces are removed. The order of its records has
+//! no meaning, and a large group may be split into several records.
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -14,66 +14,44 @@ use crate::store::{GroupRecord, Identity, Record};
 use super::disk::{Disk, DiskFile, DiskLock};
 use super::files::{FileHeader, FileName, LogEnd};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
-use super::log::Progress;
 use super::payload::{self, SchemasWritten};
+use super::progress::CheckpointProgress;
 
-/// A frame is written when it has this many bytes.
+/// Bytes after which a frame is written.
 const FRAME_BYTES: usize = if cfg!(test) { 1 << 10 } else { 256 << 10 };
-/// Groups that may take more are written in parts.
+/// Larger groups are split into parts.
 const PART_BYTES_MAX: usize = 64 << 20;
-/// Bytes of a file that are freed at once, at most. Few in tests, so that the trials, which break off at any operation, do
-/// so among these, too.
+/// Most bytes of a file that are freed at once. The value is small in tests, so that the trials, which fail at any
+/// operation, also fail among these.
 const FREED_BYTES_MAX: u64 = if cfg!(test) { 512 } else { 4 << 20 };
 
-/// Why a checkpoint failed. The logs are still there, so nothing is lost.
-#[derive(Debug)]
+/// Reasons why a checkpoint failed. The logs are still there, so nothing is lost.
+#[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The disk is full or failed.
+    #[error("{doing} checkpoint {file} failed: {source}; the logs are kept, and it will be tried again")]
     Disk {
-        /// The file.
+        /// The file's name.
         file: String,
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// One family is more than a frame can hold.
+    #[error("a family of {bytes} bytes; a checkpoint takes {PAYLOAD_BYTES_MAX} at once; the logs are kept")]
     TooLarge {
-        /// The bytes it takes.
+        /// Bytes that the family takes.
         bytes: usize,
     },
-}
-
-impl fmt::Display for CheckpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Disk { file, doing, source } => {
-                write!(f, "{doing} checkpoint {file} failed: {source}; the logs are kept, and it will be tried again")
-            }
-            Self::TooLarge { bytes } => {
-                write!(
-                    f,
-                    "a family of {bytes} bytes; a checkpoint takes {PAYLOAD_BYTES_MAX} at once; the logs are kept"
-                )
-            }
-        }
-    }
-}
-
-impl std::error::Error for CheckpointError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Disk { source, .. } => Some(source),
-            Self::TooLarge { .. } => None,
-        }
-    }
 }
 
 /// A checkpoint being written: see [`super::Log::rotate`].
 #[derive(Debug)]
 pub struct CheckpointWriter {
     disk: Arc<dyn Disk>,
-    /// It renames and removes files: while it does, nobody else may have the directory, though the log be closed.
+    /// The writer renames and removes files. Until it is dropped, no other process may lock the directory, even after
+    /// the log is closed.
     _lock: DiskLock,
     name: FileName,
     identity: Identity,
@@ -82,7 +60,7 @@ pub struct CheckpointWriter {
     sequence: u64,
     schemas: SchemasWritten,
     buffer: Vec<u8>,
-    progress: Arc<Progress>,
+    progress: Arc<CheckpointProgress>,
 }
 
 impl CheckpointWriter {
@@ -91,14 +69,17 @@ impl CheckpointWriter {
         lock: DiskLock,
         number: u64,
         identity: Identity,
-        progress: Arc<Progress>,
+        progress: Arc<CheckpointProgress>,
     ) -> Self {
         let name = FileName::checkpoint(number);
         let (schemas, buffer) = (SchemasWritten::default(), Vec::new());
         Self { disk, _lock: lock, name, identity, file: None, end: 0, sequence: 0, schemas, buffer, progress }
     }
 
-    /// Adds a record: whole groups, cursors, the opening now valid.
+    /// Adds a record: a whole group, a cursor, or the current epoch.
+    ///
+    /// # Errors
+    /// If the disk is full or fails, or a family is too large.
     pub fn write(&mut self, record: &Record) -> Result<(), CheckpointError> {
         self.begin()?;
         match record {
@@ -108,7 +89,10 @@ impl CheckpointWriter {
         if self.buffer.len() >= FRAME_BYTES { self.flush() } else { Ok(()) }
     }
 
-    /// Makes the checkpoint durable, and removes the files that it replaces.
+    /// Makes the checkpoint durable and removes the files that it replaces.
+    ///
+    /// # Errors
+    /// If the disk is full or fails. A file that cannot be removed is no error.
     pub fn finish(mut self) -> Result<(), CheckpointError> {
         self.begin()?;
         payload::encode_end(&mut self.buffer);
@@ -119,7 +103,7 @@ impl CheckpointWriter {
         self.file = None;
         self.progress.bytes.store(self.end, Ordering::Release);
         self.progress.number.store(self.name.number, Ordering::Release);
-        // What stays is removed next time; it takes space only.
+        // The next checkpoint removes the files that are left; they only take space.
         let _ = remove_before(&*self.disk, self.name.number);
         Ok(())
     }
@@ -144,7 +128,7 @@ impl CheckpointWriter {
         Ok(())
     }
 
-    /// Sees to it that there is a file and a frame to append to.
+    /// Ensures that there is a file, and a frame to append to.
     fn begin(&mut self) -> Result<(), CheckpointError> {
         if self.buffer.is_empty() {
             frame::begin(&mut self.buffer);
@@ -180,7 +164,7 @@ impl CheckpointWriter {
     }
 }
 
-/// An unfinished checkpoint leaves nothing behind.
+/// Removes an unfinished checkpoint.
 impl Drop for CheckpointWriter {
     fn drop(&mut self) {
         if self.file.take().is_some() {
@@ -189,8 +173,9 @@ impl Drop for CheckpointWriter {
     }
 }
 
-/// Removes the files that `checkpoint-number` replaces, each from its end on. Recovery looks at none of them, so that it is all
-/// the same how far this came. While a file system frees much at once, a commit's sync waits for it.
+/// Removes the files that `checkpoint-number` replaces, each in steps from its end. Recovery ignores all of them, so
+/// an interruption does no harm. The steps are small because a commit's sync waits while a file system frees much at
+/// once.
 pub(super) fn remove_before(disk: &dyn Disk, number: u64) -> io::Result<()> {
     let names = disk.list()?.into_iter().filter_map(|name| FileName::parse(&name));
     let replaced: Vec<FileName> = names.filter(|name| name.number < number).collect();
@@ -198,7 +183,7 @@ pub(super) fn remove_before(disk: &dyn Disk, number: u64) -> io::Result<()> {
         let mut len = disk.open(&name).and_then(|file| file.len()).unwrap_or(0);
         while len > FREED_BYTES_MAX {
             len -= FREED_BYTES_MAX;
-            // What cannot be cut, or is in someone's backup by a hard link, is removed as it is.
+            // A file that cannot be cut, or has a hard link such as a backup, is removed whole.
             if disk.cut(&name, len).is_err() {
                 break;
             }
@@ -207,7 +192,7 @@ pub(super) fn remove_before(disk: &dyn Disk, number: u64) -> io::Result<()> {
     remove_all(disk, replaced.into_iter())
 }
 
-/// Removes files. One that cannot be removed keeps no other; of several the first error is told.
+/// Removes files. A file that cannot be removed does not stop the others; the first error is returned.
 pub(super) fn remove_all(disk: &dyn Disk, names: impl Iterator<Item = FileName>) -> io::Result<()> {
     names.map(|name| disk.remove(&name.text())).fold(Ok(()), io::Result::and)
 }
@@ -215,7 +200,7 @@ pub(super) fn remove_all(disk: &dyn Disk, names: impl Iterator<Item = FileName>)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::{Fault, SimulatedDisk};
+    use crate::storage::{DiskFault, SimulatedDisk};
 
     #[test]
     fn a_file_that_cannot_be_removed_keeps_no_other() {
@@ -223,8 +208,8 @@ mod tests {
         for name in ["checkpoint-0000000001", "log-0000000001", "log-0000000002", "log-0000000003", "LOCK"] {
             disk.create(name).unwrap();
         }
-        disk.fail_at(disk.operations(), Fault::Full);
-        disk.fail_at(disk.operations() + 1, Fault::Broken);
+        disk.fail_at(disk.operations(), DiskFault::Full);
+        disk.fail_at(disk.operations() + 1, DiskFault::Broken);
         assert_eq!(remove_before(&disk, 3).unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(disk.list().unwrap(), ["LOCK", "checkpoint-0000000001", "log-0000000001", "log-0000000003"]);
         remove_before(&disk, 3).unwrap();
@@ -254,7 +239,7 @@ mod tests {
         assert_eq!((disk.operations() - before, disk.list().unwrap()), (operations, vec!["log-0000000003".to_owned()]));
         for broken in 0..operations {
             let disk = large();
-            disk.fail_at(disk.operations() + broken, Fault::Broken);
+            disk.fail_at(disk.operations() + broken, DiskFault::Broken);
             let removed = remove_before(&disk, 3);
             assert_eq!(removed.is_err(), broken >= 4, "what cannot be cut is removed all the same");
             remove_before(&disk, 3).unwrap();

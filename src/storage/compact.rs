@@ -1,12 +1,11 @@
-//! Compacting the store of a stopped node: one checkpoint of all that is intact in place of every file.
+//! Compaction of the store of a stopped node: one checkpoint of all intact records replaces every file.
 //!
-//! The store is never worse for it. The old files stay until the new ones are durable, have been read back, and hold the
-//! same; then they go, or into a directory of their own if anything in them was damaged, for whoever can make more of
-//! them. If anything fails before, the new files go instead; where that cannot be made durable the error says so, as the
-//! next start would take them for the store.
+//! A compaction never makes the store worse. The old files stay until the new ones are durable, have been read back,
+//! and have the same contents. Then the old files are removed, or moved into a directory of their own if anything in
+//! them was damaged, so that others can try to recover more. If a step fails before that, the new files are removed;
+//! if their removal cannot be made durable, the error says so, because the next start would take them for the store.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::{self, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,109 +18,88 @@ use super::checkpoint::{CheckpointError, remove_all};
 use super::disk::{Disk, DiskFile, DiskLock, RealDisk};
 use super::files::FileName;
 use super::inspect::{InspectError, read, unlimited};
-use super::log::{CommitError, Options};
+use super::log::{CommitError, DiskOptions};
+use super::open::open;
 use super::recovery::{OpenError, Report, recover};
-use super::start::begin;
 
-/// Why a store was not compacted. It is as it was, but for the last two.
-#[derive(Debug)]
+/// Reasons why a store was not compacted. It is unchanged, except after the last two.
+#[derive(Debug, thiserror::Error)]
 pub enum CompactError {
     /// The store cannot be read.
-    Inspect(InspectError),
+    #[error("{0}")]
+    Inspect(#[source] InspectError),
     /// The new files could not be written.
-    Commit(CommitError),
+    #[error("{0}; the store is as it was")]
+    Commit(#[source] CommitError),
     /// The new checkpoint could not be written.
-    Checkpoint(CheckpointError),
-    /// The new files do not hold what the old ones do.
+    #[error("{0}; the store is as it was")]
+    Checkpoint(#[source] CheckpointError),
+    /// The new files differ from the old ones in contents.
+    #[error(
+        "what was written in {} reads back as something else; the store is as it was: check the disk",
+        path.display()
+    )]
     Differs {
-        /// The directory.
+        /// The store's directory.
         path: PathBuf,
     },
-    /// The new files are complete, but the old ones could not be put away.
+    /// The new files are complete, but the old ones could not be removed or moved.
+    #[error(
+        "the new files in {} are complete, but the old ones cannot be put away: {source}; the next checkpoint will",
+        path.display()
+    )]
     PutAway {
-        /// Where the store is.
+        /// The store's directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
-    /// The new files are not to be trusted, and could not be removed for good.
+    /// The new files cannot be trusted, and could not be removed durably.
+    #[error(
+        "{error}; but the new files could not be removed for good ({source}): before the next start, see to it that {} has \
+         no checkpoint and no log numbered above {above:010}",
+        path.display()
+    )]
     Left {
-        /// Why they are not.
+        /// The error before that.
         error: Box<CompactError>,
-        /// Where the store is.
+        /// The store's directory.
         path: PathBuf,
-        /// The highest number of the old files; those of the new ones are higher.
+        /// The highest number of the old files; the new ones have higher numbers.
         above: u64,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-impl fmt::Display for CompactError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Inspect(error) => error.fmt(f),
-            Self::Commit(error) => write!(f, "{error}; the store is as it was"),
-            Self::Checkpoint(error) => write!(f, "{error}; the store is as it was"),
-            Self::Differs { path } => {
-                let path = path.display();
-                write!(
-                    f,
-                    "what was written in {path} reads back as something else; the store is as it was: check the disk"
-                )
-            }
-            Self::PutAway { path, source } => write!(
-                f,
-                "the new files in {} are complete, but the old ones cannot be put away: {source}; the next checkpoint will",
-                path.display()
-            ),
-            Self::Left { error, path, above, source } => write!(
-                f,
-                "{error}; but the new files could not be removed for good ({source}): before the next start, see to it \
-                 that {} has no checkpoint and no log numbered above {above:010}",
-                path.display()
-            ),
-        }
-    }
-}
-
-impl std::error::Error for CompactError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Inspect(error) => Some(error),
-            Self::Commit(error) => Some(error),
-            Self::Checkpoint(error) => Some(error),
-            Self::Differs { .. } => None,
-            Self::PutAway { source, .. } | Self::Left { source, .. } => Some(source),
-        }
-    }
-}
-
-/// What was done.
+/// Result of a compaction.
 #[derive(Debug)]
 pub struct Compacted {
-    /// What was found in the old files, and what is lost.
+    /// Findings in the old files, and what is lost.
     pub report: Report,
     /// Bytes of the old files, and of the new ones.
     pub bytes: (u64, u64),
     /// Groups kept, tombstones included.
     pub groups: usize,
-    /// Where the old files are, if they were kept.
+    /// Directory of the old files, if they were kept.
     pub kept_in: Option<PathBuf>,
 }
 
-/// What only a source of randomness can give.
+/// Ids that need a source of randomness.
 #[derive(Clone, Copy, Debug)]
 pub struct Fresh {
-    /// Who the store is if nothing says so any more; its `store` is taken too if anything was lost, so that peers exchange
-    /// all they have with it.
+    /// Ids for a store that has lost its own. Its `store` also replaces the id of a store that lost anything, so that
+    /// peers do a full resync with it.
     pub identity: Identity,
-    /// This opening of the store.
+    /// Epoch of this opening of the store.
     pub epoch: Epoch,
 }
 
-/// Compacts the store in `path`, which no node may use meanwhile. Keeps the old files if something in them is damaged, or
-/// if `keep` asks for it.
+/// Compacts the store in `path`; no node may use it meanwhile. Keeps the old files if anything in them is damaged, or
+/// if `keep` is set.
+///
+/// # Errors
+/// See [`CompactError`].
 pub fn compact(
     path: &Path,
     fresh: Fresh,
@@ -160,20 +138,20 @@ pub fn compact(
     Ok(Compacted { report, bytes: (old_bytes, new_bytes), groups, kept_in })
 }
 
-/// Writes a log and a checkpoint beside the old files; gives what was found in those, and what is held.
+/// Writes a log and a checkpoint beside the old files; returns the findings in the old files, and all groups.
 fn rewrite(
     disk: &Arc<KeepingDisk>,
     fresh: Fresh,
     reserved: &[(&str, MetricType)],
 ) -> Result<(Report, BTreeMap<GroupId, Group>), CompactError> {
-    // What is shown is restored whatever the bound; what is held back for want of room is left for the node to try.
+    // Shown groups are restored whatever the bounds; groups suppressed for lack of space are left to the node.
     let limits = StoreLimits { series_max: 0, ..unlimited() };
     let mut store = Store::new(Rules { limits, ..Rules::default() }, reserved);
-    let options = Options { reserve_bytes: 0, ..Options::default() };
+    let options = DiskOptions { reserve_bytes: 0, ..DiskOptions::default() };
     let recovered = recover(disk.clone(), options, &mut |record| store.restore(record))
         .map_err(|error| CompactError::Inspect(InspectError::Open(error)))?;
     let report = recovered.report.clone();
-    let (store, mut log) = begin(store, recovered, fresh.identity, fresh.epoch).map_err(CompactError::Commit)?;
+    let (store, mut log) = open(store, recovered, fresh.identity, fresh.epoch).map_err(CompactError::Commit)?;
     let mut writer = log.rotate().map_err(CompactError::Commit)?;
     for record in store.checkpoint() {
         writer.write(&record).map_err(CompactError::Checkpoint)?;
@@ -187,7 +165,7 @@ fn held(store: &Store) -> BTreeMap<GroupId, Group> {
     store.published().entries().into_iter().map(|entry| (entry.id().clone(), entry.group.clone())).collect()
 }
 
-/// The store's files, the oldest first.
+/// The store's files, oldest first.
 fn names(disk: &dyn Disk) -> io::Result<Vec<FileName>> {
     let mut names: Vec<FileName> = disk.list()?.iter().filter_map(|name| FileName::parse(name)).collect();
     names.sort();
@@ -198,8 +176,8 @@ fn bytes(disk: &RealDisk, names: &[FileName]) -> io::Result<u64> {
     names.iter().map(|name| disk.open(&name.text())?.len()).sum()
 }
 
-/// Removes the new files, which nobody has seen, for good: what they were to replace is still there, and a checkpoint that
-/// came back after a power loss would hide it.
+/// Removes the new files durably; nobody has used them. Their predecessors are still there, and a checkpoint that
+/// reappeared after a power loss would hide those.
 fn withdraw(disk: &dyn Disk, above: u64) -> io::Result<()> {
     let new: Vec<FileName> = names(disk)?.into_iter().filter(|name| name.number > above).collect();
     if new.is_empty() {
@@ -209,7 +187,7 @@ fn withdraw(disk: &dyn Disk, above: u64) -> io::Result<()> {
     removed.and(disk.sync_dir())
 }
 
-/// Removes the old files, or moves them into a directory of their own, which is returned.
+/// Removes the old files, or moves them into a new directory, which is returned.
 fn put_away(
     disk: &RealDisk,
     path: &Path,
@@ -217,13 +195,13 @@ fn put_away(
     new: &[FileName],
     keep: bool,
 ) -> io::Result<Option<PathBuf>> {
-    // A number is never used twice, so neither is this name.
+    // Numbers are never reused, so the directory's name is new.
     let number = new.iter().map(|name| name.number).max().unwrap_or_default();
     let folder = path.join(format!("replaced-{number:010}"));
     if keep {
         fs::create_dir(&folder)?;
     }
-    // The log that was begun before the checkpoint is in it.
+    // The checkpoint contains the log that was begun before it.
     for name in new.iter().filter(|name| name.number < number) {
         disk.remove(&name.text())?;
     }
@@ -238,7 +216,7 @@ fn put_away(
     Ok(keep.then_some(folder))
 }
 
-/// A directory of which no file of the store is cut or removed, and whose lock is held by someone else.
+/// A directory in which files of the store are never cut or removed; the caller has locked it already.
 #[derive(Debug)]
 struct KeepingDisk(RealDisk);
 
@@ -285,16 +263,16 @@ mod tests {
     use super::*;
     use crate::model::{NodeId, Position, Revision, StoreId};
     use crate::net::testing::TempDir;
-    use crate::storage::{Fault, SimulatedDisk};
+    use crate::storage::{DiskFault, SimulatedDisk};
     use crate::store::{PeerCursor, Record};
 
     const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
     const FRESH: Fresh = Fresh { identity: Identity { store: StoreId(99), node: NodeId(100) }, epoch: Epoch(2) };
 
-    /// A store with a cursor for each peer, each in a transaction of its own.
+    /// A store with a cursor for each peer, each in its own transaction.
     fn with_cursors(path: &Path, peers: std::ops::Range<u64>) {
         let disk = Arc::new(RealDisk::open(path).unwrap());
-        let mut log = recover(disk, Options::default(), &mut |_| {}).unwrap().start(IDENTITY).unwrap();
+        let mut log = recover(disk, DiskOptions::default(), &mut |_| {}).unwrap().start(IDENTITY).unwrap();
         for peer in peers {
             let cursor = PeerCursor {
                 position: Position { epoch: Epoch(1), revision: Revision(peer) },
@@ -346,11 +324,11 @@ mod tests {
                 disk.create(name).unwrap();
             }
             disk.sync_dir().unwrap();
-            // The checkpoint goes first; what goes wrong there is told, and keeps no other.
-            disk.fail_at(disk.operations(), Fault::Broken);
+            // The checkpoint is removed first; its error is returned and does not stop the others.
+            disk.fail_at(disk.operations(), DiskFault::Broken);
             assert!(withdraw(&disk, 4).is_err());
             assert_eq!(disk.list().unwrap(), ["checkpoint-0000000006", "log-0000000004"]);
-            disk.fail_at(disk.operations() + 1, Fault::Broken);
+            disk.fail_at(disk.operations() + 1, DiskFault::Broken);
             assert!(withdraw(&disk, 4).is_err(), "it may come back");
             disk.create("checkpoint-0000000006").unwrap();
             withdraw(&disk, 4).unwrap();

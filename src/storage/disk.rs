@@ -1,4 +1,4 @@
-//! The operations on a directory that the store is made of: few, so that a simulation can stop between any two.
+//! The file operations that the store uses: few, so that a simulated disk can crash between any two of them.
 
 use std::any::Any;
 use std::fmt;
@@ -8,64 +8,109 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// Name of the file whose lock says that a process uses the directory.
+/// The file whose lock says that a process uses the directory.
 pub(super) const LOCK_FILE: &str = "LOCK";
 
-/// Held by all who use the directory; dropping the last gives it free.
+/// A share of the directory's lock; dropping the last share unlocks the directory.
 pub type DiskLock = Arc<dyn Any + Send + Sync>;
 
-/// A directory of the store's own.
+/// A directory that belongs to a store.
 ///
-/// Nothing is durable before it is synced: contents of a file by [`DiskFile::sync`], the names in the directory by
-/// [`Disk::sync_dir`].
+/// Nothing is durable before it is synced: [`DiskFile::sync`] makes the contents of a file durable, [`Disk::sync_dir`]
+/// the names in the directory.
 pub trait Disk: fmt::Debug + Send + Sync {
-    /// What to call the directory in messages.
+    /// The directory's name in messages.
     fn name(&self) -> String;
-    /// Takes the directory for this process.
+    /// Locks the directory for this process.
+    ///
+    /// # Errors
+    /// [`TryLockError::WouldBlock`] if another process has the lock.
     fn lock(&self) -> Result<DiskLock, TryLockError>;
-    /// The names of the files.
+    /// Names of the files, in no order.
+    ///
+    /// # Errors
+    /// If the directory cannot be read.
     fn list(&self) -> io::Result<Vec<String>>;
-    /// A new file; an error if there is one of that name.
+    /// Creates a file.
+    ///
+    /// # Errors
+    /// If there is a file of that name, or the disk fails.
     fn create(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
-    /// A file to be read.
+    /// Opens a file for reading.
+    ///
+    /// # Errors
+    /// If there is no such file, or the disk fails.
     fn open(&self, name: &str) -> io::Result<Box<dyn DiskFile>>;
-    /// Gives a file another name, in place of the file that had it.
+    /// Renames a file; the new name replaces a file that had it.
+    ///
+    /// # Errors
+    /// If the disk fails.
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
-    /// Cuts a file to `len` bytes, and makes that durable; an error if others know it by another name.
+    /// Cuts a file to `len` bytes and makes that durable.
+    ///
+    /// # Errors
+    /// If the file has another hard link, such as a backup, or the disk fails.
     fn cut(&self, name: &str, len: u64) -> io::Result<()>;
     /// Removes a file.
+    ///
+    /// # Errors
+    /// If there is no such file, or the disk fails.
     fn remove(&self, name: &str) -> io::Result<()>;
-    /// Makes creations, renames and removals durable.
+    /// Makes created, renamed and removed names durable.
+    ///
+    /// # Errors
+    /// If the disk fails.
     fn sync_dir(&self) -> io::Result<()>;
 }
 
 /// An open file.
 pub trait DiskFile: fmt::Debug + Send {
-    /// Its length in bytes.
+    /// The file's length in bytes.
+    ///
+    /// # Errors
+    /// If the disk fails.
     fn len(&self) -> io::Result<u64>;
-    /// Whether it has no bytes.
+    /// Whether the file has no bytes.
+    ///
+    /// # Errors
+    /// If the disk fails.
     fn is_empty(&self) -> io::Result<bool> {
         self.len().map(|len| len == 0)
     }
-    /// Fills `buffer` from `offset` on as far as the file goes, and says how far.
+    /// Fills `buffer` from `offset` on, up to the end of the file, and returns the number of bytes read.
+    ///
+    /// # Errors
+    /// If the disk fails.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
-    /// Writes all of `bytes` at `offset`. After an error any part of them may have been written.
+    /// Writes all of `bytes` at `offset`.
+    ///
+    /// # Errors
+    /// If the disk fails; any part of `bytes` may then have been written.
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()>;
     /// Cuts the file to `len` bytes.
+    ///
+    /// # Errors
+    /// If the disk fails.
     fn truncate(&mut self, len: u64) -> io::Result<()>;
-    /// Makes contents and length durable. After an error, what was written since the last sync may be on the disk or
-    /// not, and another sync that succeeds says nothing about it.
+    /// Makes contents and length durable.
+    ///
+    /// # Errors
+    /// If the disk fails; everything written since the last sync may then be durable or lost, and a later sync that
+    /// succeeds proves nothing about it.
     fn sync(&mut self) -> io::Result<()>;
 }
 
-/// A directory of the machine.
+/// A directory of this machine.
 #[derive(Debug)]
 pub struct RealDisk {
     path: PathBuf,
 }
 
 impl RealDisk {
-    /// The directory at `path`, which is created, durably, if it is not there.
+    /// Opens the directory at `path`; creates it, durably, if it does not exist.
+    ///
+    /// # Errors
+    /// If it cannot be created or opened.
     pub fn open(path: impl Into<PathBuf>) -> io::Result<RealDisk> {
         let path = path.into();
         let parents: Vec<&Path> = parents_of_missing(&path).collect();
@@ -76,13 +121,13 @@ impl RealDisk {
         Ok(RealDisk { path })
     }
 
-    /// Where it is.
+    /// The directory's path.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// The directories that get a name when `path` is created with what is missing above it, the lowest first.
+/// The directories that get a new name when `path` and its missing parents are created, the lowest first.
 fn parents_of_missing(path: &Path) -> impl Iterator<Item = &Path> {
     let missing = path.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.is_dir());
     missing.filter_map(Path::parent).map(|parent| if parent.as_os_str().is_empty() { Path::new(".") } else { parent })

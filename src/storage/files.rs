@@ -1,59 +1,60 @@
-//! Which files a store has, and what they mean together.
+//! The files of a store, and how they combine.
 //!
-//! `log-N` and `checkpoint-N` (N a number of at least ten decimal digits) are made of frames (`frame`); `LOCK` is empty
-//! and locked while a process uses the directory; one with `.tmp` behind its name was never finished. The salt of a file is
-//! 2 N for a log and 2 N + 1 for a checkpoint.
+//! `log-N` and `checkpoint-N` (N a number of at least ten decimal digits) are made of frames (`frame`). `LOCK` is
+//! empty and locked while a process uses the directory. A file with `.tmp` behind its name was never finished. The
+//! salt of a file is 2 N for a log and 2 N + 1 for a checkpoint.
 //!
-//! The first frame of each file is its opening, in the words of [`crate::model::bytes`]:
+//! The first frame of each file is its header, in the notation of [`crate::model::bytes`]:
 //!
 //! ```text
 //! opening = version:number store:fixed64 node:fixed64 previous:number end:number
 //! ```
 //!
-//! - `version` is 1. Whatever else a later format changes, this frame begins like this.
+//! - `version` is 1. Every later format begins this frame with its version, too.
 //! - `store` and `node` are the store's identity.
-//! - `previous` is the number of the log that this log continues (0 for none), and `end` where that one ends: bytes after
-//!   it were never acknowledged, and logs with numbers between the two are void. So a commit that failed is undone by
-//!   what follows it, and no file is written to again once it is in doubt. Both are 0 in a checkpoint. Beside a
-//!   number, an `end` of 0 says that nothing of that log was left, its opening included: it is lost.
+//! - `previous` is the number of the log that this log continues (0 for none), and `end` is the end of that log: bytes
+//!   after it were never acknowledged, and logs with numbers between the two are void. So the next file undoes a
+//!   failed commit, and a file in doubt is never written again. Both are 0 in a checkpoint. An `end` of 0 beside a
+//!   number says that nothing of that log was left, not even its header: it is lost.
 //!
-//! `checkpoint-N` holds everything that files numbered below N hold; they are removed when it is durable. A store is its
-//! checkpoint of the highest number, then the chain of logs from that number on. Numbers are never used twice.
+//! `checkpoint-N` contains everything that the files numbered below N contain; they are removed when it is durable. A
+//! store is its checkpoint with the highest number and the chain of logs from that number on. Numbers are never
+//! reused.
 
 use crate::model::bytes::{ByteReader, Malformed, put_number};
 use crate::model::{NodeId, StoreId};
 use crate::store::Identity;
 
-/// The format that this code writes and reads.
+/// The format that this code reads and writes.
 pub(super) const VERSION: u64 = 1;
 
-/// What a file is for.
+/// The two kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Kind {
+pub(super) enum FileKind {
     Log,
     Checkpoint,
 }
 
-/// A file's name.
+/// The name of a log or a checkpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FileName {
     pub number: u64,
-    pub kind: Kind,
+    pub kind: FileKind,
 }
 
 impl FileName {
     pub(super) fn log(number: u64) -> FileName {
-        FileName { number, kind: Kind::Log }
+        FileName { number, kind: FileKind::Log }
     }
 
     pub(super) fn checkpoint(number: u64) -> FileName {
-        FileName { number, kind: Kind::Checkpoint }
+        FileName { number, kind: FileKind::Checkpoint }
     }
 
     pub(super) fn parse(name: &str) -> Option<FileName> {
         let (kind, digits) = match name.split_once('-')? {
-            ("log", digits) => (Kind::Log, digits),
-            ("checkpoint", digits) => (Kind::Checkpoint, digits),
+            ("log", digits) => (FileKind::Log, digits),
+            ("checkpoint", digits) => (FileKind::Checkpoint, digits),
             _ => return None,
         };
         let name = FileName { number: digits.parse().ok()?, kind };
@@ -62,40 +63,40 @@ impl FileName {
 
     pub(super) fn text(self) -> String {
         let kind = match self.kind {
-            Kind::Log => "log",
-            Kind::Checkpoint => "checkpoint",
+            FileKind::Log => "log",
+            FileKind::Checkpoint => "checkpoint",
         };
         format!("{kind}-{:010}", self.number)
     }
 
-    /// The name while the file is being written.
+    /// The name of the file until it is finished.
     pub(super) fn unfinished(self) -> String {
         format!("{}{UNFINISHED}", self.text())
     }
 
     pub(super) fn salt(self) -> u64 {
-        self.number.wrapping_mul(2).wrapping_add(u64::from(self.kind == Kind::Checkpoint))
+        self.number.wrapping_mul(2).wrapping_add(u64::from(self.kind == FileKind::Checkpoint))
     }
 }
 
-/// How names of unfinished files end.
+/// Suffix of the names of unfinished files.
 pub(super) const UNFINISHED: &str = ".tmp";
 
-/// A place in the chain of logs.
+/// A position in the chain of logs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct LogEnd {
     pub number: u64,
     pub end: u64,
 }
 
-/// The first frame of a file.
+/// The contents of a file's first frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
     pub identity: Identity,
     pub previous: LogEnd,
 }
 
-/// Why there is no [`FileHeader`] in a frame.
+/// Reasons why a frame is no [`FileHeader`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum FileHeaderError {
     /// The file is of another format.
@@ -110,7 +111,7 @@ impl From<Malformed> for FileHeaderError {
 }
 
 impl FileHeader {
-    /// The frame of an opening is not longer than this.
+    /// Maximum bytes of the frame of a file header.
     pub(super) const FRAME_BYTES_MAX: u64 = 80;
 
     pub(super) fn encode(&self, into: &mut Vec<u8>) {

@@ -1,9 +1,9 @@
-//! Frames: how a file of the store is cut into pieces that are intact or not.
+//! Frames: the units of a file of the store that are intact or damaged.
 //!
-//! A file is frames, one after the other, then possibly zeros (space reserved for later frames). A frame is a header of
-//! 32 bytes and a payload; integers are little endian:
+//! A file is a sequence of frames, then possibly zeros (space reserved for later frames). A frame is a header of 32
+//! bytes and a payload; integers are little endian:
 //!
-//! | bytes | what |
+//! | bytes | contents |
 //! |---|---|
 //! | 0–3 | the magic `fb 50 52 f7` (no UTF-8 has these bytes) |
 //! | 4–7 | length of the payload, at most 256 MiB |
@@ -11,10 +11,10 @@
 //! | 16–23 | XXH3-64 of the payload |
 //! | 24–31 | XXH3-64 of bytes 0–23 |
 //!
-//! Both hashes are seeded with the salt of the file (see `files`), so that a frame of another file is not taken for one
-//! of this. Reading goes on after damage: behind a header that is intact stands the next frame, and where no header
-//! stands, the next is searched for byte by byte. A header counts only if its sequence is not below what is due, so
-//! that nothing is read twice.
+//! Both hashes are seeded with the salt of the file (see `files`), so that a frame of another file is never taken for
+//! one of this file. Reading continues after damage: the next frame follows an intact header; without an intact
+//! header, the reader searches for the next one byte by byte. A header counts only if its sequence is not below the
+//! expected one, so that nothing is read twice.
 
 use std::io;
 use std::ops::Range;
@@ -29,10 +29,10 @@ pub(super) const HEADER_BYTES: usize = 32;
 pub(super) const PAYLOAD_BYTES_MAX: usize = 256 << 20;
 
 const MAGIC: [u8; 4] = [0xfb, 0x50, 0x52, 0xf7];
-/// How much of a file is read at once, at least.
+/// Minimum number of bytes that one read asks for.
 const CHUNK_BYTES: usize = 256 << 10;
 
-/// Makes `buffer` begin with room for a header; the payload is appended to it.
+/// Clears `buffer` and reserves room for a header; the payload is appended to it.
 pub(super) fn begin(buffer: &mut Vec<u8>) {
     buffer.clear();
     buffer.resize(HEADER_BYTES, 0);
@@ -50,48 +50,48 @@ pub(super) fn seal(buffer: &mut [u8], salt: u64, sequence: u64) {
 }
 
 #[derive(Clone, Copy)]
-struct Header {
+struct FrameHeader {
     length: usize,
     sequence: u64,
     checksum: u64,
 }
 
-impl Header {
-    fn parse(bytes: &[u8], salt: u64) -> Option<Header> {
+impl FrameHeader {
+    fn parse(bytes: &[u8], salt: u64) -> Option<FrameHeader> {
         let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk()?;
         let fixed64 = |at: usize| bytes[at..].first_chunk().map(|b| u64::from_le_bytes(*b));
         let length = u32::from_le_bytes(*bytes[4..].first_chunk()?) as usize;
         let intact =
             bytes[..4] == MAGIC && length <= PAYLOAD_BYTES_MAX && fixed64(24)? == xxh3_64_with_seed(&bytes[..24], salt);
-        intact.then_some(Header { length, sequence: fixed64(8)?, checksum: fixed64(16)? })
+        intact.then_some(FrameHeader { length, sequence: fixed64(8)?, checksum: fixed64(16)? })
     }
 }
 
 /// An intact frame.
 #[derive(Debug)]
-pub(super) struct Frame<'a> {
-    /// Where it begins.
+pub(super) struct IntactFrame<'a> {
+    /// Position of the frame's first byte in the file.
     pub offset: u64,
-    /// Its place in the file.
+    /// The frame's number in the file, from 0.
     pub sequence: u64,
-    /// What it carries.
+    /// The payload; its checksum is right.
     pub payload: &'a [u8],
-    /// The bytes before it that are of no intact frame.
+    /// The bytes before this frame that belong to no intact frame.
     pub damage: Option<Range<u64>>,
 }
 
-/// Finds the intact frames of a file. Holds one chunk or one frame in memory.
+/// Finds the intact frames of a file. Keeps one chunk or one frame in memory.
 #[derive(Debug)]
 pub(super) struct FrameReader {
     file: Box<dyn DiskFile>,
     salt: u64,
-    /// Nothing is read from here on.
+    /// The reader stops at this position.
     limit: u64,
     at: u64,
     sequence: u64,
-    /// Where the bytes begin that are of no intact frame.
+    /// Start of the bytes that belong to no intact frame.
     damaged_from: Option<u64>,
-    /// Where the last of them that is not zero ends.
+    /// End of the last of these bytes that is not zero.
     damaged_to: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -115,7 +115,7 @@ impl FrameReader {
     }
 
     /// The next intact frame; `None` at the end of the file.
-    pub(super) fn next(&mut self) -> io::Result<Option<Frame<'_>>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<IntactFrame<'_>>> {
         while self.at < self.limit {
             let start = self.at;
             let Some(header) = self.header()? else {
@@ -134,44 +134,46 @@ impl FrameReader {
             self.sequence = header.sequence.saturating_add(1);
             let damage = self.damaged_from.take().map(|from| from..start);
             let payload = self.view(start + HEADER_BYTES as u64, header.length)?;
-            return Ok(Some(Frame { offset: start, sequence: header.sequence, payload, damage }));
+            return Ok(Some(IntactFrame { offset: start, sequence: header.sequence, payload, damage }));
         }
         Ok(None)
     }
 
-    /// After the end: where the last intact frame ends.
+    /// At the end of the file: the end of the last intact frame.
     pub(super) fn intact_end(&self) -> u64 {
         self.damaged_from.unwrap_or(self.at.min(self.limit))
     }
 
-    /// After the end: the bytes after the last intact frame, without zeros at their end; `None` if there are only zeros.
+    /// At the end of the file: the bytes after the last intact frame, without trailing zeros; `None` if there are only
+    /// zeros.
     pub(super) fn tail(&self) -> Option<Range<u64>> {
         self.damaged_from.filter(|from| *from < self.damaged_to).map(|from| from..self.damaged_to)
     }
 
-    fn header(&mut self) -> io::Result<Option<Header>> {
+    fn header(&mut self) -> io::Result<Option<FrameHeader>> {
         let (salt, due) = (self.salt, self.sequence);
-        let header = Header::parse(self.view(self.at, HEADER_BYTES)?, salt);
+        let header = FrameHeader::parse(self.view(self.at, HEADER_BYTES)?, salt);
         Ok(header.filter(|header| header.sequence >= due))
     }
 
-    /// Goes on at `end` after a frame whose payload is damaged or cut off.
+    /// Continues at `end`, after a frame whose payload is damaged or cut off.
     fn skip_damage(&mut self, end: u64) {
         self.damaged_from.get_or_insert(self.at);
         self.at = end.min(self.limit);
         self.damaged_to = self.at;
     }
 
-    /// Goes on where the next header may stand.
+    /// Continues at the next position where a header may begin.
     fn search(&mut self) -> io::Result<()> {
         self.damaged_from.get_or_insert(self.at);
         let at = self.at;
-        // What is held already is searched first: bytes full of magics must not be read again for each.
+        // The window is searched before the file is read again: otherwise bytes full of magics would be read once for
+        // each magic.
         let held = (self.window_at + self.window.len() as u64).saturating_sub(at) as usize;
         let chunk = self.view(at, if held >= HEADER_BYTES { held } else { CHUNK_BYTES })?;
         let len = chunk.len();
         let next = chunk.windows(MAGIC.len()).skip(1).position(|bytes| bytes == MAGIC).map(|found| found + 1);
-        // Fewer bytes than a header are left only at the end; else a magic may begin in the last three.
+        // Fewer bytes than a header remain only at the end of the file; otherwise a magic may begin in the last three.
         let passed = next.unwrap_or(if len < HEADER_BYTES { len } else { len - (MAGIC.len() - 1) });
         if let Some(nonzero) = chunk[..passed].iter().rposition(|byte| *byte != 0) {
             self.damaged_to = at + nonzero as u64 + 1;
@@ -180,7 +182,7 @@ impl FrameReader {
         Ok(())
     }
 
-    /// The `len` bytes at `at`; fewer only if the file ends before.
+    /// The `len` bytes at `at`; fewer only if the file ends earlier.
     fn view(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.limit.saturating_sub(at)).unwrap_or(usize::MAX);
         let len = len.min(left);
@@ -191,7 +193,7 @@ impl FrameReader {
             self.window.truncate(read);
             self.window_at = at;
             if read < len {
-                // Somebody cut the file while we read it.
+                // Another process cut the file during the read.
                 self.limit = at + read as u64;
             }
         }

@@ -1,6 +1,5 @@
-//! Looking at the store of a stopped node: what is intact is read back as a node would, and nothing is changed.
+//! Inspection of the store of a stopped node: reads intact records as a node would, and changes nothing.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -9,71 +8,57 @@ use crate::store::{Identity, Rules, Store, StoreLimits};
 
 use super::disk::{Disk, DiskLock};
 use super::files::FileName;
-use super::log::Options;
+use super::log::DiskOptions;
 use super::readonly::ReadOnlyDisk;
 use super::recovery::{OpenError, Report, recover};
 
-/// Why a store cannot be looked at.
-#[derive(Debug)]
+/// Reasons why a store cannot be inspected.
+#[derive(Debug, thiserror::Error)]
 pub enum InspectError {
-    /// There is no such directory.
+    /// The directory does not exist or cannot be read.
+    #[error("cannot read the directory {}: {source}; name the one that storage.path names", path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
-        /// What the system said.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// There is no file of a store in it.
+    /// The directory has no file of a store.
+    #[error("there is no store in {}; name the directory that storage.path names", path.display())]
     NoStore {
         /// The directory.
         path: PathBuf,
     },
     /// The store cannot be read.
-    Open(OpenError),
+    #[error("{}", explain(.0))]
+    Open(#[source] OpenError),
 }
 
-impl fmt::Display for InspectError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Directory { path, source } => {
-                let path = path.display();
-                write!(f, "cannot read the directory {path}: {source}; name the one that storage.path names")
-            }
-            Self::NoStore { path } => {
-                write!(f, "there is no store in {}; name the directory that storage.path names", path.display())
-            }
-            Self::Open(OpenError::Locked { directory }) => {
-                write!(f, "a node is using the store in {directory}; stop it first")
-            }
-            Self::Open(error) => error.fmt(f),
-        }
+/// A node that uses the store is stopped first: another `storage.path`, which the error of a start suggests, is no help here.
+fn explain(error: &OpenError) -> String {
+    match error {
+        OpenError::Locked { directory } => format!("a node is using the store in {directory}; stop it first"),
+        error => error.to_string(),
     }
 }
 
-impl std::error::Error for InspectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Directory { source, .. } => Some(source),
-            Self::NoStore { .. } => None,
-            Self::Open(error) => Some(error),
-        }
-    }
-}
-
-/// What is in the directory of a store.
+/// The contents of a store's directory.
 pub struct Inspection {
-    /// What was found, and what is lost.
+    /// Findings, and what is lost.
     pub report: Report,
-    /// Who the store is; `None` if nothing is left that says so.
+    /// Ids of the store and its node; `None` if no file is left that has them.
     pub identity: Option<Identity>,
     /// The store's files with their lengths, in the order of their names.
     pub files: Vec<(String, u64)>,
-    /// All that is intact, as a node would hold it.
+    /// All intact records, as a node would have them.
     pub store: Store,
     _lock: DiskLock,
 }
 
-/// Reads the store in `path`, which no node may use meanwhile. `reserved` names the families that a node shows of itself.
+/// Reads the store in `path`; no node may use it meanwhile. `reserved` names the families that a node shows of itself.
+///
+/// # Errors
+/// If the directory has no store, a node uses it, or it cannot be read.
 pub fn inspect(path: &Path, reserved: &[(&str, MetricType)]) -> Result<Inspection, InspectError> {
     let directory = |source| InspectError::Directory { path: path.to_owned(), source };
     let disk = ReadOnlyDisk::open(path).map_err(directory)?;
@@ -91,17 +76,17 @@ pub fn inspect(path: &Path, reserved: &[(&str, MetricType)]) -> Result<Inspectio
     Ok(inspection)
 }
 
-/// Reads the store on `disk` without changing it.
+/// Reads the store on `disk` without a change.
 pub(super) fn read(disk: Arc<dyn Disk>, reserved: &[(&str, MetricType)]) -> Result<Inspection, OpenError> {
     let mut store = Store::new(Rules { limits: unlimited(), ..Rules::default() }, reserved);
-    let recovered = recover(disk, Options::default(), &mut |record| store.restore(record))?;
+    let recovered = recover(disk, DiskOptions::default(), &mut |record| store.restore(record))?;
     let (report, identity) = (recovered.report.clone(), recovered.identity);
     store.open(identity.unwrap_or_default(), Epoch::default());
     store.abort();
     Ok(Inspection { report, identity, files: Vec::new(), store, _lock: recovered.into_lock() })
 }
 
-/// What a node took must not be turned away by someone who looks at it, and does not know its configuration.
+/// An inspection does not know the node's bounds, so it has none: it must not refuse groups that the node accepted.
 pub(super) fn unlimited() -> StoreLimits {
     StoreLimits { groups_max: usize::MAX, series_max: usize::MAX }
 }

@@ -1,17 +1,16 @@
-//! Commits: a transaction is a frame appended to the newest log, and a sync.
+//! Commits: a transaction is one frame appended to the newest log, and one sync.
 //!
-//! A log begins with its opening (`files`), continues with transactions, and ends in zeros: space is reserved ahead in
-//! chunks, so that the sync of a small commit writes data only and no metadata. An empty transaction says that the store
-//! was closed in order: what was damaged before it was not just torn by a crash.
+//! A log begins with its file header (`files`), continues with transactions, and ends in zeros: space is reserved
+//! ahead in chunks, so that the sync of a small commit writes data only and no metadata. An empty transaction marks an
+//! orderly close: damage before it was not caused by a torn write.
 //!
-//! A write that fails is undone by cutting the file. Where that fails too, or a sync failed (after which the system may
-//! have dropped what it could not write, and a second sync lies), the file is never touched again: the next commit goes
-//! to a new log that says where the old one ends.
+//! A write that fails is undone by cutting the file. If the cut fails too, or a sync failed, the file is never written
+//! again, and the next commit begins a new log that says where the old one ends. (After a failed sync the system may
+//! have dropped the data, and a second sync would report success.)
 
-use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use crate::store::{Identity, Record};
 
@@ -20,56 +19,61 @@ use super::disk::{Disk, DiskFile, DiskLock};
 use super::files::{FileHeader, FileName, LogEnd};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::payload::{self, SchemasWritten};
+use super::progress::CheckpointProgress;
 
 /// When a commit is durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SyncPolicy {
-    /// Before it returns.
+    /// Before the commit returns.
     #[default]
     Always,
-    /// When the system writes it; a crash of the machine loses the last seconds, a crash of the process nothing.
+    /// When the operating system writes it: a crash of the machine loses the last seconds, a crash of the process
+    /// nothing.
     Never,
 }
 
 /// How the store uses the disk.
 #[derive(Clone, Copy, Debug)]
-pub struct Options {
+pub struct DiskOptions {
     /// When a commit is durable.
     pub sync: SyncPolicy,
-    /// Logs shorter than this, or than twice the last checkpoint, are not worth a checkpoint.
+    /// A checkpoint is due only when the logs are longer than this and than twice the last checkpoint.
     pub checkpoint_log_bytes_min: u64,
-    /// How much space a log takes ahead of what is written; 0 for none.
+    /// Bytes of space that a log reserves ahead of its end; 0 for none.
     pub reserve_bytes: u64,
 }
 
-impl Default for Options {
+impl Default for DiskOptions {
     fn default() -> Self {
         Self { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 16 << 20, reserve_bytes: 1 << 20 }
     }
 }
 
-/// Why a commit failed. Nothing of it will be seen again.
-#[derive(Debug)]
+/// Reasons why a commit failed. None of its records will be replayed.
+#[derive(Debug, thiserror::Error)]
 pub enum CommitError {
-    /// The disk is full; commits work again when there is room.
+    /// The disk is full; commits work again when there is space.
+    #[error("no space is left for the store in {directory} ({source}); make room and it goes on by itself")]
     Full {
-        /// The directory.
+        /// The store's directory.
         directory: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The disk failed; commits work again when it does.
+    #[error("{doing} in the store in {directory} failed: {source}; check the disk")]
     Disk {
-        /// The directory.
+        /// The store's directory.
         directory: String,
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
     /// The records are more than a transaction can hold.
+    #[error("a transaction of {bytes} bytes or more; the store takes {PAYLOAD_BYTES_MAX} at once")]
     TooLarge {
-        /// The bytes they take at least.
+        /// Bytes of the records encoded so far; all of them take at least as many.
         bytes: usize,
     },
 }
@@ -89,98 +93,61 @@ impl CommitError {
     }
 }
 
-impl fmt::Display for CommitError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full { directory, source } => {
-                write!(
-                    f,
-                    "no space is left for the store in {directory} ({source}); make room and it goes on by itself"
-                )
-            }
-            Self::Disk { directory, doing, source } => {
-                write!(f, "{doing} in the store in {directory} failed: {source}; check the disk")
-            }
-            Self::TooLarge { bytes } => {
-                write!(f, "a transaction of {bytes} bytes or more; the store takes {PAYLOAD_BYTES_MAX} at once")
-            }
-        }
-    }
-}
-
-impl std::error::Error for CommitError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Full { source, .. } | Self::Disk { source, .. } => Some(source),
-            Self::TooLarge { .. } => None,
-        }
-    }
-}
-
-/// The store on disk, open for commits. One writer owns it.
+/// The store on disk, open for commits. It has one writer.
 #[derive(Debug)]
 pub struct Log {
     disk: Arc<dyn Disk>,
     lock: DiskLock,
-    options: Options,
+    options: DiskOptions,
     identity: Identity,
-    /// Where the acknowledged ends; 0 bytes if that log is lost.
+    /// End of the acknowledged bytes; its `end` is 0 if that log is lost.
     tail: LogEnd,
-    /// The file of `tail`; `None` if it is in doubt and the next commit needs a new one.
+    /// The file of `tail`; `None` if it is in doubt and the next commit has to begin a new log.
     file: Option<OpenLog>,
-    /// No file has this number yet.
+    /// The lowest number that no file has had.
     next_number: u64,
     buffer: Vec<u8>,
     history: History,
 }
 
-/// The file that commits go to.
+/// The file that commits are appended to.
 #[derive(Debug)]
 struct OpenLog {
     file: Box<dyn DiskFile>,
     salt: u64,
     sequence: u64,
-    /// How far the file's space is reserved, or need not be.
+    /// End of the reserved space. Larger than that if the log must not reserve any yet.
     reserved: u64,
     schemas: SchemasWritten,
 }
 
-/// What a checkpoint would replace.
+/// The files that a checkpoint would replace.
 #[derive(Debug, Default)]
 pub(super) struct History {
     /// Finished logs since the last checkpoint, and their lengths.
     pub logs: Vec<LogEnd>,
     /// Whether something in them is damaged.
     pub damaged: bool,
-    /// The checkpoint last tried in this life, whether or not it could be begun.
+    /// Number of the last checkpoint that this process tried to write, whether or not it could be begun.
     pub tried: u64,
-    /// Bytes of the logs then.
+    /// Bytes of the logs at that time.
     pub tried_bytes: u64,
-    pub progress: Arc<Progress>,
+    pub progress: Arc<CheckpointProgress>,
 }
 
-/// How far checkpoints are; shared with the one being written, if any.
-#[derive(Debug, Default)]
-pub(super) struct Progress {
-    /// The newest durable checkpoint.
-    pub number: AtomicU64,
-    /// Its length.
-    pub bytes: AtomicU64,
-}
-
-/// What a new [`Log`] continues.
+/// The state that a new [`Log`] continues.
 pub(super) struct Continued {
     pub disk: Arc<dyn Disk>,
     pub lock: DiskLock,
-    pub options: Options,
+    pub options: DiskOptions,
     pub tail: LogEnd,
     pub next_number: u64,
     pub history: History,
 }
 
-/// Buffers beyond this are given back after use.
+/// A larger buffer is released after use.
 const BUFFER_KEPT_BYTES: usize = 1 << 20;
-/// More logs than this want a checkpoint, however short they are (each start makes one).
+/// More logs than this make a checkpoint due, however short they are (each start adds one).
 const LOGS_MAX: usize = 16;
 
 impl Log {
@@ -191,24 +158,23 @@ impl Log {
         Ok(log)
     }
 
-    /// Who the store is.
+    /// Ids of the store and its node.
     pub fn identity(&self) -> Identity {
         self.identity
     }
 
-    /// Bytes of logs since the last checkpoint, and of that.
-    pub fn disk_bytes(&self) -> u64 {
-        self.log_bytes() + self.history.progress.bytes.load(Ordering::Acquire)
-    }
-
-    /// Makes the records durable as one transaction: when this returns `Ok` (and [`SyncPolicy::Always`] is set), they
-    /// survive whatever happens; when it returns an error, none of them will be seen again. At most 256 MiB at once.
+    /// Makes the records durable as one transaction of at most 256 MiB. With [`SyncPolicy::Always`], they are on disk
+    /// when this returns `Ok`.
+    ///
+    /// # Errors
+    /// If the disk is full or fails, or the records are too large; none of them will then be replayed.
     pub fn commit(&mut self, records: &[Record]) -> Result<(), CommitError> {
         if records.is_empty() { Ok(()) } else { self.append(records) }
     }
 
-    /// Whether the logs have become so long, so many or so damaged that a checkpoint is due: see [`Log::rotate`]. After one
-    /// that failed, not before they have grown by a quarter of [`Options::checkpoint_log_bytes_min`].
+    /// Whether the logs are so long, so many or so damaged that a checkpoint is due: see [`Log::rotate`]. After a
+    /// failed checkpoint, the logs have to grow by a quarter of [`DiskOptions::checkpoint_log_bytes_min`] before the
+    /// next.
     pub fn wants_checkpoint(&mut self) -> bool {
         let progress = &self.history.progress;
         let (done, checkpoint_bytes) =
@@ -229,10 +195,12 @@ impl Log {
         due && !failed_just_now
     }
 
-    /// Begins a new log, and the checkpoint that will replace all logs before it: the caller writes to it, on another
-    /// thread, the whole state as it is at this moment, while commits go on. One at a time: see
-    /// [`Log::wants_checkpoint`]. Dropped unfinished, it leaves things as they were. If no file can be created, commits go
-    /// on in the old log.
+    /// Begins a new log, and the checkpoint that will replace all logs before it. The caller writes the whole state of
+    /// this moment to the checkpoint, on another thread, while commits continue. One checkpoint at a time: see
+    /// [`Log::wants_checkpoint`]. A checkpoint dropped unfinished changes nothing.
+    ///
+    /// # Errors
+    /// If no file can be created; commits then continue in the old log.
     pub fn rotate(&mut self) -> Result<CheckpointWriter, CommitError> {
         (self.history.tried, self.history.tried_bytes) = (self.next_number, self.log_bytes());
         self.open_next()?;
@@ -241,7 +209,10 @@ impl Log {
         Ok(CheckpointWriter::new(disk, lock, self.tail.number, self.identity, progress))
     }
 
-    /// Notes that the store was closed in order. Nothing is lost if this is never called.
+    /// Marks an orderly close. Nothing is lost if this is never called.
+    ///
+    /// # Errors
+    /// If the mark cannot be written.
     pub fn close(mut self) -> Result<(), CommitError> {
         self.append(&[])
     }
@@ -256,7 +227,7 @@ impl Log {
             self.replace()?;
         }
         let result = match self.try_append(records) {
-            // The data may be all right, only the file is in doubt.
+            // The data may be fine and only the file be in doubt: one more attempt, in a new file.
             Err(_) if !fresh && self.file.is_none() => self.replace().and_then(|()| self.try_append(records)),
             result => result,
         };
@@ -266,7 +237,7 @@ impl Log {
         result
     }
 
-    /// Appends to the open file. After an error it is as before, or closed.
+    /// Appends to the open file. After an error the file is as before, or closed.
     fn try_append(&mut self, records: &[Record]) -> Result<(), CommitError> {
         const WRITE: &str = "writing a transaction";
         let Some(mut log) = self.file.take() else {
@@ -290,14 +261,14 @@ impl Log {
             }
             return Err(CommitError::new(&*self.disk, WRITE, error));
         }
-        // A large commit writes enough as it is, and its sync is not the shorter for space reserved behind it.
+        // A large commit writes much anyway; reserved space behind it would not shorten its sync.
         if self.buffer.len() as u64 <= self.options.reserve_bytes / 16 {
             log.reserve(end, self.options.reserve_bytes);
         }
         if self.options.sync == SyncPolicy::Always
             && let Err(error) = log.file.sync()
         {
-            // Worth a try, should no later commit come to say that the file ends here.
+            // The cut helps only if no later commit says that the file ends here, so its failure is ignored.
             let _ = log.cut(self.tail.end);
             return Err(CommitError::new(&*self.disk, "syncing a transaction", error));
         }
@@ -308,8 +279,9 @@ impl Log {
         Ok(())
     }
 
-    /// Opens a log in place of one in doubt. It reserves no space before it has that much: on a disk that says only at the
-    /// sync that it is full, the transaction may have room, and the zeros behind it none.
+    /// Opens a log in place of one in doubt. The log reserves no space until it has as many bytes as would be
+    /// reserved: on a disk that reports only at the sync that it is full, the transaction may fit although the zeros
+    /// behind it do not.
     fn replace(&mut self) -> Result<(), CommitError> {
         self.open_next()?;
         if let Some(log) = &mut self.file {
@@ -318,8 +290,8 @@ impl Log {
         Ok(())
     }
 
-    /// Opens the next log. After an error the file that was open is so still if no other was created, else none is: what is
-    /// left of the other may come to say that this one ends here.
+    /// Opens the next log. After an error the old file is still open if no new file was created; otherwise none is
+    /// open, because the rest of the new file may say that the old one ends here.
     fn open_next(&mut self) -> Result<(), CommitError> {
         const START: &str = "starting a log";
         let name = FileName::log(self.next_number);
@@ -328,7 +300,7 @@ impl Log {
         self.file = None;
         let begun = self.begin(name, file);
         if begun.is_err() {
-            // Void in any case, as the number is never used again.
+            // The file is void in any case: its number is never used again.
             let _ = self.disk.remove(&name.text());
         }
         let (log, end) = begun.map_err(|error| CommitError::new(&*self.disk, START, error))?;
@@ -359,7 +331,8 @@ impl OpenLog {
         self.file.sync()
     }
 
-    /// Reserves space beyond `end`, if what was reserved is used up. That it fails is no error: it saves time only.
+    /// Reserves space beyond `end` if the reserved space is used up. A failure is ignored: reserved space only saves
+    /// time.
     fn reserve(&mut self, end: u64, chunk_bytes: u64) {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         if end <= self.reserved {

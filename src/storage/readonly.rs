@@ -1,7 +1,7 @@
-//! A directory that is only read: for looking at the store of a stopped node without changing anything.
+//! A directory opened for reading only: inspects the store of a stopped node without changing anything.
 //!
-//! A disk that fails is often mounted read-only, and a broken store must not be made worse by a look. So nothing is
-//! written here, not even the lock's file: where there is one, it is locked as it is.
+//! A failing disk is often mounted read-only, and an inspection must not make a broken store worse. So nothing is
+//! written here, not even the lock file: an existing lock file is locked as it is.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -10,14 +10,17 @@ use std::sync::Arc;
 
 use super::disk::{Disk, DiskFile, DiskLock, LOCK_FILE, RealDisk};
 
-/// See the module's documentation.
+/// A [`Disk`] that refuses every change.
 #[derive(Debug)]
 pub struct ReadOnlyDisk {
     disk: RealDisk,
 }
 
 impl ReadOnlyDisk {
-    /// The directory at `path`, which must be there.
+    /// Opens the directory at `path`.
+    ///
+    /// # Errors
+    /// If it does not exist or cannot be read.
     pub fn open(path: &Path) -> io::Result<ReadOnlyDisk> {
         if !path.metadata()?.is_dir() {
             return Err(io::Error::from(io::ErrorKind::NotADirectory));
@@ -35,7 +38,7 @@ impl Disk for ReadOnlyDisk {
         self.disk.name()
     }
 
-    /// Locks the file of a node's lock if there is one; without one no node ever used the directory.
+    /// Locks the node's lock file if there is one; without one, no node has ever used the directory.
     fn lock(&self) -> Result<DiskLock, TryLockError> {
         match File::open(self.disk.path().join(LOCK_FILE)) {
             Ok(file) => {

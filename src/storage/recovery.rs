@@ -1,8 +1,9 @@
-//! Recovery: reading back what is intact, and saying what is not.
+//! Recovery: reads back all intact records, and reports all others.
 //!
-//! The newest checkpoint, then the chain of logs that continues it (`files`), frame by frame. What stands after the last
-//! intact frame of the last log was being written when the process or the machine stopped, was never acknowledged, and
-//! is passed over; any other damage is reported. Logs are not changed: the new one says where the old one ends.
+//! Recovery reads the newest checkpoint, then the chain of logs that continues it (`files`), frame by frame. The bytes
+//! after the last intact frame of the last log were being written when the process or the machine stopped; they were
+//! never acknowledged and are skipped. Any other damage is reported. Recovery never changes a log: the next log says
+//! where the old one ends.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -17,87 +18,67 @@ use crate::store::{Identity, Record};
 
 use super::checkpoint::remove_before;
 use super::disk::{Disk, DiskLock};
-use super::files::{FileHeader, FileHeaderError, FileName, Kind, LogEnd, UNFINISHED, VERSION};
+use super::files::{FileHeader, FileHeaderError, FileKind, FileName, LogEnd, UNFINISHED, VERSION};
 use super::frame::FrameReader;
-use super::log::{CommitError, Continued, History, Log, Options, Progress};
+use super::log::{CommitError, Continued, DiskOptions, History, Log};
 use super::payload::{self, SchemasRead};
+use super::progress::CheckpointProgress;
 
-/// Why a store cannot be opened.
-#[derive(Debug)]
+/// Reasons why a store cannot be opened.
+#[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// Another process uses the directory.
+    #[error("the store in {directory} is used by another process; stop it, or set another storage.path")]
     Locked {
-        /// The directory.
+        /// The store's directory.
         directory: String,
     },
-    /// The store is of a format that this version does not know.
+    /// The store has a format that this version does not know.
+    #[error(
+        "{file} in the store in {directory} is of format {version}, and this version reads format {VERSION}; use the \
+         version that wrote it, or another storage.path"
+    )]
     Format {
-        /// The directory.
+        /// The store's directory.
         directory: String,
-        /// The file.
+        /// The file's name.
         file: String,
-        /// Its format.
+        /// The file's format.
         version: u64,
     },
     /// The disk failed.
+    #[error("{file} in the store in {directory} cannot be used: {source}; check permissions and the disk")]
     Disk {
-        /// The directory.
+        /// The store's directory.
         directory: String,
-        /// The file, or what was tried.
+        /// The file's name, or the operation that failed.
         file: String,
-        /// What the system said.
+        /// The system's error.
         source: io::Error,
     },
 }
 
-impl fmt::Display for OpenError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Locked { directory } => {
-                write!(f, "the store in {directory} is used by another process; stop it, or set another storage.path")
-            }
-            Self::Format { directory, file, version } => write!(
-                f,
-                "{file} in the store in {directory} is of format {version}, and this version reads format {VERSION}; \
-                 use the version that wrote it, or another storage.path"
-            ),
-            Self::Disk { directory, file, source } => {
-                write!(f, "{file} in the store in {directory} cannot be used: {source}; check permissions and the disk")
-            }
-        }
-    }
-}
-
-impl std::error::Error for OpenError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Disk { source, .. } => Some(source),
-            _ => None,
-        }
-    }
-}
-
-/// What is wrong with a part of a file.
+/// Damage to a part of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Damage {
-    /// Its bytes are not what was written.
+    /// Its bytes are not those that were written.
     Changed,
-    /// It is gone.
+    /// It is missing.
     Missing,
-    /// Its checksum is right, but it says nothing: a fault of the program that wrote it.
+    /// Its checksum is right, but its contents make no sense: the program that wrote it has a bug.
     Unreadable(Malformed),
-    /// So many families lost their schema to damage elsewhere.
+    /// This many families lost their schema to damage elsewhere.
     Schemaless(u64),
 }
 
-/// Something acknowledged that is lost.
+/// Acknowledged data that is lost.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// The file.
+    /// The file's name.
     pub file: String,
     /// The bytes concerned.
     pub bytes: Range<u64>,
-    /// What is wrong with them.
+    /// The damage.
     pub damage: Damage,
 }
 
@@ -116,7 +97,7 @@ impl fmt::Display for Lost {
     }
 }
 
-/// What a recovery found.
+/// Findings of a recovery.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     /// Files read.
@@ -127,11 +108,11 @@ pub struct Report {
     pub records: u64,
     /// Bytes of intact frames.
     pub bytes: u64,
-    /// Bytes of a commit that a crash cut short; it was never acknowledged.
+    /// Bytes of a commit that a crash cut short and that was never acknowledged.
     pub torn_bytes: u64,
-    /// What is lost; the first [`Report::LOST_MAX`] of it.
+    /// Lost data; the first [`Report::LOST_MAX`] entries.
     pub lost: Vec<Lost>,
-    /// How many parts are lost.
+    /// Number of lost parts.
     pub lost_count: u64,
 }
 
@@ -139,8 +120,8 @@ impl Report {
     /// Most entries of [`Report::lost`].
     pub const LOST_MAX: usize = 100;
 
-    /// Whether everything acknowledged was there. If not, the store should take a new [`crate::model::StoreId`], so that
-    /// its peers exchange with it.
+    /// Whether all acknowledged data was there. If not, the store needs a new [`crate::model::StoreId`], so that its
+    /// peers do a full resync with it.
     pub fn is_intact(&self) -> bool {
         self.lost_count == 0
     }
@@ -153,16 +134,16 @@ impl Report {
     }
 }
 
-/// A store that was read back and can be started.
+/// A store that was read back and can be opened for commits.
 #[derive(Debug)]
 pub struct Recovered {
-    /// Who the store was; `None` if it is new, or nothing is left that says so.
+    /// Ids of the store and its node; `None` if the store is new, or no file is left that has them.
     pub identity: Option<Identity>,
-    /// What was found.
+    /// Findings.
     pub report: Report,
     disk: Arc<dyn Disk>,
     lock: DiskLock,
-    options: Options,
+    options: DiskOptions,
     tail: LogEnd,
     next_number: u64,
     logs: Vec<LogEnd>,
@@ -170,27 +151,31 @@ pub struct Recovered {
 }
 
 impl Recovered {
-    /// Starts a log under this identity: that of the store, or a new one if there is none or something was lost.
+    /// Starts a log under `identity`: that of the store, or a new one if it had none or lost data.
+    ///
+    /// # Errors
+    /// If the disk is full or fails.
     pub fn start(self, identity: Identity) -> Result<Log, CommitError> {
         self.sync().map_err(|error| CommitError::new(&*self.disk, "syncing what was recovered", error))?;
         let Recovered { report, disk, lock, options, tail, next_number, logs, checkpoint, .. } = self;
         if report.is_intact() {
-            // Left over by a crash; if it cannot be removed now, the next checkpoint does.
+            // These files are left over from a crash; if they cannot be removed now, the next checkpoint removes them.
             let _ = remove_before(&*disk, checkpoint.number);
         }
-        let progress = Progress { number: AtomicU64::new(checkpoint.number), bytes: AtomicU64::new(checkpoint.end) };
+        let progress =
+            CheckpointProgress { number: AtomicU64::new(checkpoint.number), bytes: AtomicU64::new(checkpoint.end) };
         let (damaged, progress) = (!report.is_intact(), Arc::new(progress));
         let history = History { logs, damaged, progress, ..History::default() };
         Log::start(Continued { disk, lock, options, tail, next_number, history }, identity)
     }
 
-    /// Leaves the store as it is; only the directory stays taken as long as the lock lives.
+    /// Leaves the store unchanged; the directory stays locked as long as the lock lives.
     pub(super) fn into_lock(self) -> DiskLock {
         self.lock
     }
 
-    /// A process that was killed may have left what was read here in the system's memory only, and from now on it counts
-    /// as acknowledged.
+    /// A killed process may have left data that recovery read only in the system's memory. From now on that data
+    /// counts as acknowledged, so it is synced.
     fn sync(&self) -> io::Result<()> {
         for log in self.logs.iter().chain([&self.tail]).filter(|log| log.end > 0) {
             self.disk.open(&FileName::log(log.number).text())?.sync()?;
@@ -199,24 +184,33 @@ impl Recovered {
     }
 }
 
-/// Takes the directory and hands every record that is intact to `each`, in the order in which they were committed.
+/// Locks the directory and passes every intact record to `each`, in the order of commits.
 ///
 /// Memory: the largest frame, at most 16,384 of its records, and the schemas of all files read.
-pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Record)) -> Result<Recovered, OpenError> {
+///
+/// # Errors
+/// If another process uses the directory, a file has an unknown format, or the disk fails. Damage is no error: see
+/// [`Report`].
+pub fn recover(
+    disk: Arc<dyn Disk>,
+    options: DiskOptions,
+    each: &mut dyn FnMut(Record),
+) -> Result<Recovered, OpenError> {
     let lock = disk.lock().map_err(|error| match error {
         TryLockError::WouldBlock => OpenError::Locked { directory: disk.name() },
         TryLockError::Error(source) => OpenError::Disk { directory: disk.name(), file: "the lock".into(), source },
     })?;
     let names = disk.list().map_err(|source| disk_error(&*disk, "the directory".into(), source))?;
-    // Its own only: the directory may be someone else's, too.
+    // Only the store's own unfinished files: the directory may contain others.
     let is_unfinished =
         |name: &&String| name.strip_suffix(UNFINISHED).is_some_and(|name| FileName::parse(name).is_some());
     for unfinished in names.iter().filter(is_unfinished) {
         let _ = disk.remove(unfinished);
     }
     let files: BTreeSet<FileName> = names.iter().filter_map(|name| FileName::parse(name)).collect();
-    let checkpoint = files.iter().rev().find(|file| file.kind == Kind::Checkpoint).map_or(0, |file| file.number);
-    let logs = files.iter().filter(|file| file.kind == Kind::Log && file.number >= checkpoint).map(|file| file.number);
+    let checkpoint = files.iter().rev().find(|file| file.kind == FileKind::Checkpoint).map_or(0, |file| file.number);
+    let logs =
+        files.iter().filter(|file| file.kind == FileKind::Log && file.number >= checkpoint).map(|file| file.number);
     let mut replay =
         Replay { disk: &*disk, each, schemas: SchemasRead::default(), report: Report::default(), identity: None };
     let chain = replay.chain(checkpoint, logs.collect())?;
@@ -229,8 +223,8 @@ pub fn recover(disk: Arc<dyn Disk>, options: Options, each: &mut dyn FnMut(Recor
         ends.push(LogEnd { number, end: replay.file(FileName::log(number), ending)? });
     }
     let Replay { report, identity, .. } = replay;
-    // A checkpoint without its log: the next one continues that log from its beginning on, so that it is missed until
-    // another checkpoint replaces all.
+    // A checkpoint without its log: the next log continues that log from its beginning, so that recoveries report it
+    // as missing until another checkpoint replaces everything.
     let tail = ends.pop().unwrap_or(LogEnd { number: checkpoint, end: 0 });
     let next_number = files.last().map_or(0, |file| file.number) + 1;
     Ok(Recovered { identity, report, disk, lock, options, tail, next_number, logs: ends, checkpoint: checkpoint_end })
@@ -240,17 +234,17 @@ fn disk_error(disk: &dyn Disk, file: String, source: io::Error) -> OpenError {
     OpenError::Disk { directory: disk.name(), file, source }
 }
 
-/// How a file should end.
+/// The expected end of a file.
 #[derive(Clone, Copy, Debug)]
 enum Ending {
-    /// With the end of a checkpoint.
+    /// A checkpoint's end mark.
     Marked,
-    /// At this byte, as the next log says. At 0 when nothing intact was found there before: the beginning of each log is
-    /// acknowledged, so this is a loss.
+    /// This byte, which the next log names. 0 if an earlier recovery found nothing intact there: the header of each
+    /// log is acknowledged, so this is a loss.
     At(u64),
-    /// With an intact frame; what says where is lost.
+    /// An intact frame; the log that names the position is lost.
     Unknown,
-    /// Perhaps within a frame: it is the last log.
+    /// Possibly a part of a frame: this is the last log.
     Open,
 }
 
@@ -263,14 +257,14 @@ struct Replay<'a> {
 }
 
 impl Replay<'_> {
-    /// The logs to read, in order, out of those that are there.
+    /// The logs to read, in order, among those that exist.
     fn chain(&mut self, checkpoint: u64, numbers: Vec<u64>) -> Result<Vec<(u64, Ending)>, OpenError> {
         let mut openings = BTreeMap::new();
         for number in numbers {
             openings.insert(number, self.file_header(FileName::log(number))?);
         }
         while let Some(last) = openings.last_entry().filter(|last| last.get().is_none()) {
-            // Its opening was being written when the machine stopped, unless more follows.
+            // The machine stopped during the write of its header, unless more bytes follow.
             let mut reader = self.open(FileName::log(*last.key()), None)?;
             let empty =
                 reader.next().map_err(|e| disk_error(self.disk, FileName::log(*last.key()).text(), e))?.is_none()
@@ -307,7 +301,7 @@ impl Replay<'_> {
         file.map_err(|source| disk_error(self.disk, name.text(), source))
     }
 
-    /// How a file begins; `None` if that is damaged.
+    /// A file's header; `None` if it is damaged.
     fn file_header(&mut self, name: FileName) -> Result<Option<FileHeader>, OpenError> {
         let mut reader = self.open(name, Some(FileHeader::FRAME_BYTES_MAX))?;
         let frame = reader.next().map_err(|source| disk_error(self.disk, name.text(), source))?;
@@ -324,10 +318,10 @@ impl Replay<'_> {
         }
     }
 
-    /// Replays a file, and returns where it ends.
+    /// Replays a file and returns its end.
     fn file(&mut self, name: FileName, ending: Ending) -> Result<u64, OpenError> {
         let limit = if let Ending::At(end @ 1..) = ending { Some(end) } else { None };
-        if name.kind == Kind::Checkpoint {
+        if name.kind == FileKind::Checkpoint {
             let newest = self.identity;
             self.file_header(name)?;
             self.identity = newest.or(self.identity);
@@ -361,10 +355,10 @@ impl Replay<'_> {
         Ok(end)
     }
 
-    /// Compares how a file ends with how it should.
+    /// Compares the end of a file with the expected one.
     fn end(&mut self, name: FileName, ending: Ending, end: u64, tail: Option<Range<u64>>, marked: bool) {
         match (ending, tail) {
-            // Without an intact opening nothing was ever written after it: this is no torn write.
+            // Nothing is ever written after a header that is not intact, so this is no torn write.
             (Ending::Open, Some(tail)) if end == 0 => self.report.lose(name.text(), tail, Damage::Changed),
             (Ending::Open, Some(tail)) => self.report.torn_bytes += tail.end - tail.start,
             (Ending::At(0), Some(tail)) => self.report.lose(name.text(), tail, Damage::Changed),

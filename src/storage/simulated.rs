@@ -1,8 +1,8 @@
-//! A disk in memory that fails and loses power as told.
+//! A disk in memory that fails and loses power on request.
 //!
-//! It is as unkind as a disk may be: what was not synced is lost, kept or torn sector by sector at a crash, in any
-//! order, names of the directory included; a sync that failed leaves what it should have written lost or kept for good,
-//! and the next one succeeds without it. All chance comes from the seed.
+//! The disk is as unreliable as a real one may be. At a crash, data that was not synced is lost, kept or torn sector
+//! by sector, in any order, names in the directory included. After a failed sync the data is lost or kept for good,
+//! and the next sync succeeds without it. All randomness comes from the seed.
 
 use std::collections::BTreeMap;
 use std::fs::TryLockError;
@@ -11,41 +11,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::disk::{Disk, DiskFile, DiskLock};
 
-/// The unit in which a write reaches the disk whole or not at all.
+/// The unit that reaches the disk whole or not at all.
 const SECTOR_BYTES: usize = 512;
 
-/// How an operation fails.
+/// The ways in which an operation can fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fault {
+pub enum DiskFault {
     /// No space is left (`ENOSPC`).
     Full,
     /// The device failed (`EIO`).
     Broken,
 }
 
-impl Fault {
+impl DiskFault {
     fn error(self) -> io::Error {
         match self {
-            Fault::Full => io::Error::new(io::ErrorKind::StorageFull, "simulated: no space left"),
-            Fault::Broken => io::Error::other("simulated: input/output error"),
+            DiskFault::Full => io::Error::new(io::ErrorKind::StorageFull, "simulated: no space left"),
+            DiskFault::Broken => io::Error::other("simulated: input/output error"),
         }
     }
 }
 
-/// See the module's documentation. Clones are the same disk.
+/// A simulated directory; clones share it.
 #[derive(Clone, Debug)]
-pub struct SimulatedDisk(Arc<Mutex<State>>);
+pub struct SimulatedDisk(Arc<Mutex<DiskState>>);
 
 #[derive(Debug)]
-struct State {
+struct DiskState {
     random: u64,
-    /// Counts operations that change something, syncs included.
+    /// Number of operations that change something, syncs included.
     operations: u64,
-    faults: BTreeMap<u64, Fault>,
+    faults: BTreeMap<u64, DiskFault>,
     halt_at: Option<u64>,
     capacity_bytes: Option<u64>,
     is_full_late: bool,
-    /// Counts starts: a file opened before a crash cannot be used after it.
+    /// Number of starts: a file opened before a crash cannot be used after it.
     life: u64,
     locked: Option<Arc<()>>,
     inodes: BTreeMap<u64, Inode>,
@@ -59,11 +59,11 @@ struct State {
 struct Inode {
     bytes: Vec<u8>,
     durable: Vec<u8>,
-    pending: Vec<Change>,
+    pending: Vec<FileChange>,
 }
 
 #[derive(Clone, Debug)]
-enum Change {
+enum FileChange {
     Write { offset: usize, bytes: Vec<u8> },
     Truncate { len: usize },
 }
@@ -78,7 +78,7 @@ enum NameChange {
 impl SimulatedDisk {
     /// An empty disk.
     pub fn new(seed: u64) -> SimulatedDisk {
-        SimulatedDisk(Arc::new(Mutex::new(State {
+        SimulatedDisk(Arc::new(Mutex::new(DiskState {
             random: seed,
             operations: 0,
             faults: BTreeMap::new(),
@@ -95,26 +95,27 @@ impl SimulatedDisk {
         })))
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DiskState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How many operations that change something, syncs included, were begun.
+    /// Number of operations so far that change something, syncs included.
     pub fn operations(&self) -> u64 {
         self.state().operations
     }
 
-    /// Makes the operation of that number (the first is 0) fail.
-    pub fn fail_at(&self, operation: u64, fault: Fault) {
+    /// Makes the operation with that number (the first is 0) fail.
+    pub fn fail_at(&self, operation: u64, fault: DiskFault) {
         self.state().faults.insert(operation, fault);
     }
 
-    /// Whatever was to fail from now on does not.
+    /// Cancels all planned faults.
     pub fn mend(&self) {
         self.state().faults.clear();
     }
 
-    /// Makes every operation from that number on fail without any effect, until [`SimulatedDisk::kill`] or [`SimulatedDisk::crash`].
+    /// Makes every operation from that number on fail without any effect, until [`SimulatedDisk::kill`] or
+    /// [`SimulatedDisk::crash`].
     pub fn halt_at(&self, operation: u64) {
         self.state().halt_at = Some(operation);
     }
@@ -124,13 +125,14 @@ impl SimulatedDisk {
         self.state().capacity_bytes = bytes;
     }
 
-    /// Whether writes beyond the capacity succeed, and the syncs after them fail, as where space is allotted late.
+    /// If set, writes beyond the capacity succeed and the syncs after them fail, as on file systems that allocate
+    /// late.
     pub fn set_full_late(&self, late: bool) {
         self.state().is_full_late = late;
     }
 
-    /// The process dies, the machine goes on: files and locks held are dead, what was not synced is still there and still
-    /// not durable, planned faults are off.
+    /// Kills the process while the machine continues: open files and locks are dead, unsynced data is still readable
+    /// and still not durable, and planned faults are cancelled.
     pub fn kill(&self) {
         let state = &mut *self.state();
         state.life += 1;
@@ -139,7 +141,7 @@ impl SimulatedDisk {
         state.faults.clear();
     }
 
-    /// The power goes and comes back: as [`SimulatedDisk::kill`], and what was not synced is lost, kept or torn.
+    /// Cuts the power and restores it: as [`SimulatedDisk::kill`], and unsynced data is lost, kept or torn.
     pub fn crash(&self) {
         self.kill();
         let state = &mut *self.state();
@@ -157,7 +159,7 @@ impl SimulatedDisk {
         }
     }
 
-    /// Changes the bytes of a file behind the store's back, durably. `false` if there is no such file.
+    /// Changes the bytes of a file durably, without the store's knowledge. Returns `false` if there is no such file.
     pub fn damage(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) -> bool {
         let state = &mut *self.state();
         let Some(inode) = state.names.get(name).and_then(|inode| state.inodes.get_mut(inode)) else { return false };
@@ -167,7 +169,7 @@ impl SimulatedDisk {
         true
     }
 
-    fn file(&self, state: &State, inode: u64) -> Box<dyn DiskFile> {
+    fn file(&self, state: &DiskState, inode: u64) -> Box<dyn DiskFile> {
         Box::new(SimulatedFile { disk: self.clone(), inode, life: state.life })
     }
 }
@@ -203,7 +205,7 @@ impl NameChange {
     }
 }
 
-impl Change {
+impl FileChange {
     fn apply(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Write { offset, bytes: new } => write(bytes, *offset, new),
@@ -221,13 +223,13 @@ fn write(bytes: &mut Vec<u8>, offset: usize, new: &[u8]) {
 }
 
 impl Inode {
-    /// What was not synced reaches the disk by chance.
+    /// Applies unsynced changes to the disk at random.
     fn tear(&mut self, random: &mut u64) {
         for change in std::mem::take(&mut self.pending) {
             match change {
-                Change::Truncate { .. } if random.coin() => change.apply(&mut self.durable),
-                Change::Truncate { .. } => {}
-                Change::Write { offset, bytes } => match random.next() % 4 {
+                FileChange::Truncate { .. } if random.coin() => change.apply(&mut self.durable),
+                FileChange::Truncate { .. } => {}
+                FileChange::Write { offset, bytes } => match random.next() % 4 {
                     0 => {}
                     1 => write(&mut self.durable, offset, &bytes),
                     _ => self.tear_write(offset, &bytes, random),
@@ -248,8 +250,8 @@ impl Inode {
     }
 }
 
-impl State {
-    /// Counts an operation and says how it goes.
+impl DiskState {
+    /// Counts an operation and returns its outcome.
     fn begin(&mut self) -> io::Result<()> {
         let operation = self.operations;
         self.operations += 1;
@@ -263,7 +265,7 @@ impl State {
         self.halt_at.is_some_and(|at| self.operations > at)
     }
 
-    /// Bytes of the files that have names, but for one that is in use.
+    /// Bytes of all named files, except one that is in use.
     fn used(&self) -> usize {
         self.names.values().filter_map(|inode| self.inodes.get(inode)).map(|inode| inode.bytes.len()).sum()
     }
@@ -359,7 +361,7 @@ struct SimulatedFile {
 }
 
 impl SimulatedFile {
-    fn with<T>(&self, act: impl FnOnce(&mut State, &mut Inode) -> io::Result<T>) -> io::Result<T> {
+    fn with<T>(&self, act: impl FnOnce(&mut DiskState, &mut Inode) -> io::Result<T>) -> io::Result<T> {
         let state = &mut *self.disk.state();
         let dead = || io::Error::other("simulated: opened before a crash");
         if state.life != self.life {
@@ -396,11 +398,11 @@ impl DiskFile for SimulatedFile {
                 Err(error) => (Err(error), state.random.next() as usize % (bytes.len() + 1)),
                 Ok(()) if !state.is_full_late && state.is_beyond(used + end) => {
                     let free = (state.capacity_bytes.unwrap_or(0) as usize).saturating_sub(used);
-                    (Err(Fault::Full.error()), free.saturating_sub(offset as usize).min(bytes.len()))
+                    (Err(DiskFault::Full.error()), free.saturating_sub(offset as usize).min(bytes.len()))
                 }
                 Ok(()) => (Ok(()), bytes.len()),
             };
-            let change = Change::Write { offset: offset as usize, bytes: bytes[..written].to_vec() };
+            let change = FileChange::Write { offset: offset as usize, bytes: bytes[..written].to_vec() };
             change.apply(&mut inode.bytes);
             inode.pending.push(change);
             result
@@ -410,7 +412,7 @@ impl DiskFile for SimulatedFile {
     fn truncate(&mut self, len: u64) -> io::Result<()> {
         self.with(|state, inode| {
             state.begin()?;
-            let change = Change::Truncate { len: len as usize };
+            let change = FileChange::Truncate { len: len as usize };
             change.apply(&mut inode.bytes);
             inode.pending.push(change);
             Ok(())
@@ -421,7 +423,7 @@ impl DiskFile for SimulatedFile {
         self.with(|state, inode| match state.begin() {
             Ok(()) if state.is_full_late && state.is_beyond(state.used() + inode.bytes.len()) => {
                 inode.tear(&mut state.random);
-                Err(Fault::Full.error())
+                Err(DiskFault::Full.error())
             }
             Ok(()) => {
                 let pending = std::mem::take(&mut inode.pending);

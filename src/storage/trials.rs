@@ -1,4 +1,4 @@
-//! The store tried on a disk that fails, loses power and rots, against a model that cannot.
+//! The store on a disk that fails, loses power and decays, compared with a model that cannot fail.
 
 mod cases;
 
@@ -16,20 +16,20 @@ use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, R
 
 const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };
 
-fn options() -> Options {
-    Options { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 4096, reserve_bytes: 4096 }
+fn options() -> DiskOptions {
+    DiskOptions { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 4096, reserve_bytes: 4096 }
 }
 
 type Marked = (Group, FamilyMeta, BTreeMap<Arc<str>, FamilyMeta>);
 
-/// What the records of a store add up to.
+/// The state that the records of a store add up to.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct State {
+struct ModelState {
     groups: BTreeMap<GroupId, Marked>,
     cursors: BTreeMap<u64, PeerCursor>,
 }
 
-impl State {
+impl ModelState {
     fn apply(&mut self, record: &Record) {
         match record {
             Record::Opened { .. } => {}
@@ -52,7 +52,7 @@ impl State {
         }
     }
 
-    fn with(&self, records: &[Record]) -> State {
+    fn with(&self, records: &[Record]) -> ModelState {
         let mut state = self.clone();
         records.iter().for_each(|record| state.apply(record));
         state
@@ -69,9 +69,9 @@ impl State {
     }
 }
 
-/// One transaction, made concrete when its turn comes, so that stamps rise.
+/// One transaction; its records are made when it is committed, so that timestamps rise.
 #[derive(Clone, Debug)]
-struct Write {
+struct TrialWrite {
     job: u8,
     name: u8,
     series: u8,
@@ -79,8 +79,8 @@ struct Write {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
-    Commit(Vec<Write>),
+enum TrialStep {
+    Commit(Vec<TrialWrite>),
     Checkpoint,
     Reopen,
 }
@@ -93,7 +93,7 @@ fn family(name: u8, series: u8, value: f64) -> Family {
     builder.finish().unwrap()
 }
 
-fn record(write: &Write, turn: u64) -> Record {
+fn record(write: &TrialWrite, turn: u64) -> Record {
     let id = GroupId::local(LabelSet::new([("job", format!("job {}", write.job))]));
     let moment = PushTime { stamp: WriteTimestamp { time_ns: turn, node: IDENTITY.node }, wall_ns: turn };
     let families = vec![family(write.name, write.series, turn as f64)];
@@ -114,37 +114,37 @@ fn record(write: &Write, turn: u64) -> Record {
     Record::Group(GroupRecord { id, group, header: mark, families: FamilyMetas::Same(mark) })
 }
 
-fn write() -> impl Strategy<Value = Write> {
-    (0..3u8, 0..3u8, 0..60u8, 0..11u8).prop_map(|(job, name, series, kind)| Write { job, name, series, kind })
+fn write() -> impl Strategy<Value = TrialWrite> {
+    (0..3u8, 0..3u8, 0..60u8, 0..11u8).prop_map(|(job, name, series, kind)| TrialWrite { job, name, series, kind })
 }
 
-fn script() -> impl Strategy<Value = Vec<Step>> {
+fn script() -> impl Strategy<Value = Vec<TrialStep>> {
     let step = prop_oneof![
-        6 => proptest::collection::vec(write(), 1..4).prop_map(Step::Commit),
-        1 => Just(Step::Checkpoint),
-        1 => Just(Step::Reopen),
+        6 => proptest::collection::vec(write(), 1..4).prop_map(TrialStep::Commit),
+        1 => Just(TrialStep::Checkpoint),
+        1 => Just(TrialStep::Reopen),
     ];
     proptest::collection::vec(step, 1..14)
 }
 
-/// The store and what it should hold.
+/// A store and its expected contents.
 struct Trial {
     disk: SimulatedDisk,
     log: Option<Log>,
-    /// What was acknowledged.
-    state: State,
-    /// What may be there besides: the commit during which the machine stopped.
-    doubtful: Option<State>,
+    /// The acknowledged state.
+    state: ModelState,
+    /// The other possible state: with the commit during which the machine stopped.
+    doubtful: Option<ModelState>,
     turn: u64,
     refused: usize,
 }
 
 impl Trial {
     fn new(disk: SimulatedDisk) -> Trial {
-        Trial { disk, log: None, state: State::default(), doubtful: None, turn: 0, refused: 0 }
+        Trial { disk, log: None, state: ModelState::default(), doubtful: None, turn: 0, refused: 0 }
     }
 
-    /// Opens the store and compares what it holds with what it should.
+    /// Opens the store and compares its contents with the expected ones.
     fn open(&mut self) {
         self.log = None;
         let (state, recovered) = open(&self.disk);
@@ -160,14 +160,14 @@ impl Trial {
         self.log = recovered.start(IDENTITY).ok();
     }
 
-    /// Whether all went well.
-    fn step(&mut self, step: &Step) -> bool {
+    /// Whether the step succeeded.
+    fn step(&mut self, step: &TrialStep) -> bool {
         if self.log.is_none() {
             self.open();
         }
         let Some(log) = &mut self.log else { return false };
         match step {
-            Step::Commit(writes) => {
+            TrialStep::Commit(writes) => {
                 self.turn += 1;
                 let records: Vec<_> = writes.iter().map(|write| record(write, self.turn)).collect();
                 let after = self.state.with(&records);
@@ -180,25 +180,25 @@ impl Trial {
                     }
                 }
             }
-            Step::Checkpoint => return checkpoint(log, &self.state),
-            Step::Reopen => self.open(),
+            TrialStep::Checkpoint => return checkpoint(log, &self.state),
+            TrialStep::Reopen => self.open(),
         }
         true
     }
 }
 
-fn open(disk: &SimulatedDisk) -> (State, Recovered) {
-    let mut state = State::default();
+fn open(disk: &SimulatedDisk) -> (ModelState, Recovered) {
+    let mut state = ModelState::default();
     let recovered = recover(Arc::new(disk.clone()), options(), &mut |record| state.apply(&record)).unwrap();
     (state, recovered)
 }
 
-fn checkpoint(log: &mut Log, state: &State) -> bool {
+fn checkpoint(log: &mut Log, state: &ModelState) -> bool {
     let Ok(mut writer) = log.rotate() else { return false };
     state.snapshot().iter().try_for_each(|record| writer.write(record)).and_then(|()| writer.finish()).is_ok()
 }
 
-fn operations(script: &[Step], seed: u64) -> u64 {
+fn operations(script: &[TrialStep], seed: u64) -> u64 {
     let mut trial = Trial::new(SimulatedDisk::new(seed));
     script.iter().for_each(|step| assert!(trial.step(step)));
     trial.disk.operations()
@@ -237,7 +237,7 @@ proptest! {
 
     #[test]
     fn one_failed_operation_undoes_its_commit_only(script in script(), seed in any::<u64>(), full in any::<bool>(), stop in any::<bool>()) {
-        let fault = if full { Fault::Full } else { Fault::Broken };
+        let fault = if full { DiskFault::Full } else { DiskFault::Broken };
         for at in 0..operations(&script, seed) {
             let mut trial = Trial::new(SimulatedDisk::new(seed ^ at));
             trial.disk.fail_at(at, fault);
@@ -261,12 +261,12 @@ proptest! {
         let mut trial = Trial::new(SimulatedDisk::new(seed));
         trial.open();
         let begin = trial.disk.operations();
-        faults.iter().for_each(|at| trial.disk.fail_at(begin + at, if at % 3 == 0 { Fault::Full } else { Fault::Broken }));
-        for step in script.iter().filter(|step| !matches!(step, Step::Reopen)) {
+        faults.iter().for_each(|at| trial.disk.fail_at(begin + at, if at % 3 == 0 { DiskFault::Full } else { DiskFault::Broken }));
+        for step in script.iter().filter(|step| !matches!(step, TrialStep::Reopen)) {
             trial.step(step);
         }
-        // Once a commit succeeds, no failed one before it is seen again.
-        while !trial.step(&Step::Commit(vec![Write { job: 0, name: 0, series: 1, kind: 0 }])) {}
+        // Once a commit succeeds, no earlier failed one may be replayed.
+        while !trial.step(&TrialStep::Commit(vec![TrialWrite { job: 0, name: 0, series: 1, kind: 0 }])) {}
         trial.doubtful = None;
         trial.log = None;
         trial.disk.crash();
@@ -304,11 +304,11 @@ proptest! {
     }
 }
 
-/// A store of transactions that need nothing of each other, the logs that they are in, and where each ends.
+/// Fills a store with transactions that do not depend on each other; returns their records.
 fn independent(disk: &SimulatedDisk, count: u8) -> Vec<Record> {
     let (_, recovered) = open(disk);
     let mut log = recovered.start(IDENTITY).unwrap();
-    let write = |i| Write { job: i, name: i, series: 1 + i % 7, kind: 0 };
+    let write = |i| TrialWrite { job: i, name: i, series: 1 + i % 7, kind: 0 };
     let records: Vec<Record> = (0..count).map(|i| record(&write(i), u64::from(i) + 1)).collect();
     records.iter().for_each(|record| log.commit(std::slice::from_ref(record)).unwrap());
     log.close().unwrap();
@@ -352,13 +352,13 @@ fn a_flipped_byte_costs_one_transaction_and_is_reported() {
     }
 }
 
-/// Groups that have schemas in common, of which each frame but the first refers to what others define.
+/// Groups with common schemas: each frame but the first refers to schemas that other frames define.
 #[test]
 fn a_flipped_byte_costs_no_schema() {
     let disk = SimulatedDisk::new(0);
     let (_, recovered) = open(&disk);
     let mut log = recovered.start(IDENTITY).unwrap();
-    let write = |i| Write { job: i, name: 0, series: 20, kind: 0 };
+    let write = |i| TrialWrite { job: i, name: 0, series: 20, kind: 0 };
     let records: Vec<Record> = (0..50).map(|i| record(&write(i), u64::from(i) + 1)).collect();
     records.iter().for_each(|record| log.commit(std::slice::from_ref(record)).unwrap());
     log.close().unwrap();
@@ -380,7 +380,7 @@ fn a_flipped_byte_costs_no_schema() {
     assert!(checkpoint(&mut log, &state));
     drop(log);
     assert_eq!(replayed(&disk).0.iter().filter(|record| matches!(record, Record::Group(_))).count(), records.len());
-    // A frame of the checkpoint holds some groups.
+    // One frame of the checkpoint contains several groups.
     cost("checkpoint-", 20);
 }
 
@@ -430,10 +430,10 @@ fn a_cut_checkpoint_and_missing_files_are_reported() {
 fn a_definition_lost_in_the_log_is_found_in_the_checkpoint() {
     let disk = SimulatedDisk::new(0);
     let mut trial = Trial::new(disk.clone());
-    let write = Write { job: 1, name: 1, series: 50, kind: 0 };
-    // Defined in the first log, kept alive by the state, defined again in each file after.
-    assert!(trial.step(&Step::Commit(vec![write.clone()])) && trial.step(&Step::Checkpoint));
-    assert!(trial.step(&Step::Commit(vec![write.clone()])) && trial.step(&Step::Commit(vec![write])));
+    let write = TrialWrite { job: 1, name: 1, series: 50, kind: 0 };
+    // The schema is defined in the first log, kept alive by the state, and defined again in each later file.
+    assert!(trial.step(&TrialStep::Commit(vec![write.clone()])) && trial.step(&TrialStep::Checkpoint));
+    assert!(trial.step(&TrialStep::Commit(vec![write.clone()])) && trial.step(&TrialStep::Commit(vec![write])));
     let state = trial.state.clone();
     drop(trial.log.take());
     disk.damage(&log_name(&disk), |bytes| bytes[150] ^= 1);
@@ -489,7 +489,7 @@ fn another_format_is_refused_by_its_number() {
 #[test]
 fn checkpoints_are_due_when_logs_are_long_and_not_while_one_is_written() {
     let mut trial = Trial::new(SimulatedDisk::new(0));
-    let commit = Step::Commit(vec![Write { job: 0, name: 0, series: 50, kind: 0 }]);
+    let commit = TrialStep::Commit(vec![TrialWrite { job: 0, name: 0, series: 50, kind: 0 }]);
     let mut commits = 0;
     while !trial.log.as_mut().is_some_and(Log::wants_checkpoint) {
         assert!(trial.step(&commit));
@@ -502,7 +502,7 @@ fn checkpoints_are_due_when_logs_are_long_and_not_while_one_is_written() {
     }
     drop(writer);
     assert!(trial.log.as_mut().unwrap().wants_checkpoint(), "it was not finished");
-    assert!(trial.step(&Step::Checkpoint));
+    assert!(trial.step(&TrialStep::Checkpoint));
     assert!(!trial.log.as_mut().unwrap().wants_checkpoint());
     trial.open();
 }
@@ -511,16 +511,16 @@ fn checkpoints_are_due_when_logs_are_long_and_not_while_one_is_written() {
 fn a_real_directory_serves() {
     let path = std::env::temp_dir().join(format!("pushrelay-storage-{}", std::process::id()));
     let _ = std::fs::remove_dir_all(&path);
-    let mut state = State::default();
+    let mut state = ModelState::default();
     for life in 1..4u64 {
-        let mut found = State::default();
+        let mut found = ModelState::default();
         let disk = Arc::new(RealDisk::open(&path).unwrap());
         let recovered = recover(disk.clone(), options(), &mut |record| found.apply(&record)).unwrap();
         assert_eq!(found, state);
         assert!(matches!(recover(disk, options(), &mut |_| {}), Err(OpenError::Locked { .. })));
         let mut log = recovered.start(IDENTITY).unwrap();
         for i in 0..20 {
-            let records = [record(&Write { job: i, name: i, series: 30, kind: 0 }, life * 100 + u64::from(i))];
+            let records = [record(&TrialWrite { job: i, name: i, series: 30, kind: 0 }, life * 100 + u64::from(i))];
             log.commit(&records).unwrap();
             state = state.with(&records);
         }

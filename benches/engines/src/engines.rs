@@ -1,4 +1,4 @@
-//! The stores behind one face.
+//! The stores behind one trait.
 
 use std::fs::File;
 use std::io::Write;
@@ -9,8 +9,8 @@ use std::sync::Arc;
 use pushrelay::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, PushTime, NodeId, ValueLayout, Revision, Stamp, StoreId,
 };
-use pushrelay::storage::{Log, Options, RealDisk, recover};
-use pushrelay::store::{GroupRecord, Identity, FamilyMeta, FamilyMetas, Record};
+use pushrelay::storage::{DiskOptions, Log, RealDisk, recover};
+use pushrelay::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, Record};
 
 use crate::Failure;
 
@@ -18,59 +18,61 @@ use crate::Failure;
 pub const KEYS: usize = 10_000;
 /// The engines' names.
 pub const NAMES: [&str; 4] = ["bare", "log", "fjall", "redb"];
-/// Who the store is.
+/// The ids of the store and its node.
 pub const IDENTITY: Identity = Identity { store: StoreId(1), node: NodeId(2) };
 
 /// A store to measure.
 pub trait Engine {
     /// Writes the records of these keys in one durable transaction.
     fn commit(&mut self, keys: Range<usize>) -> Result<(), Failure>;
-    /// Closes in order.
+    /// Closes the store in order.
     fn close(self: Box<Self>) -> Result<(), Failure> {
         Ok(())
     }
 }
 
-/// What is written, made before anything is measured.
+/// The records to write, made before the measurement.
 pub struct Data {
     values: Vec<Vec<u8>>,
     records: Vec<Record>,
 }
 
 impl Data {
-    /// Records of about `bytes` for the engine of that name.
+    /// Records of about `bytes` for the engine with that name.
     pub fn new(name: &str, bytes: usize) -> Data {
         if !name.starts_with("log") {
             return Data { values: values(bytes), records: Vec::new() };
         }
-        // Key, stamps, marks and the frame's share take 60 bytes or so.
+        // Key, timestamps, marks and the frame's share take about 60 bytes.
         let series = (bytes.saturating_sub(60) / 8).max(1);
         let records = (0..KEYS).map(|i| record(i, family("metric", series, i as f64))).collect();
         Data { values: Vec::new(), records }
     }
 }
 
-/// Opens the store of that name in `directory`. `log:BYTES` is the log with so much space reserved ahead.
+/// Opens the store with that name in `directory`. `log:BYTES` is the log with that much reserved space.
 pub fn open(name: &str, directory: &Path, data: Data) -> Result<Box<dyn Engine>, Failure> {
     let Data { values, records } = data;
     Ok(match name.split_once(':').unwrap_or((name, "")) {
         ("bare", _) => Box::new(Bare { file: File::create(directory.join("bare"))?, values, buffer: vec![] }),
-        ("log", "") => Box::new(Relay::open(directory, records, Options::default())?),
-        ("log", bytes) => {
-            Box::new(Relay::open(directory, records, Options { reserve_bytes: bytes.parse()?, ..Options::default() })?)
-        }
+        ("log", "") => Box::new(Relay::open(directory, records, DiskOptions::default())?),
+        ("log", bytes) => Box::new(Relay::open(
+            directory,
+            records,
+            DiskOptions { reserve_bytes: bytes.parse()?, ..DiskOptions::default() },
+        )?),
         ("fjall", _) => Box::new(Fjall::open(directory, values)?),
         ("redb", _) => Box::new(Redb::open(directory, values)?),
         _ => return Err(format!("no engine is called {name}").into()),
     })
 }
 
-/// A key as a grouping key would be.
+/// A key like a grouping key.
 pub fn key(i: usize) -> String {
     format!("job=host-{i:05}")
 }
 
-/// A value a key, each with its key inside, not compressible.
+/// A value for each key, with its key inside, not compressible.
 pub fn values(bytes: usize) -> Vec<Vec<u8>> {
     let mut random = 0x9e37_79b9_7f4a_7c15u64;
     let mut next = || {
@@ -98,14 +100,14 @@ impl Engine for Bare {
     }
 }
 
-/// The log of pushrelay, given ready records: what encoding them costs is measured with it.
+/// pushrelay's log, given ready records: the measurement includes their encoding.
 pub struct Relay {
     log: Log,
     records: Vec<Record>,
 }
 
 impl Relay {
-    fn open(directory: &Path, records: Vec<Record>, options: Options) -> Result<Relay, Failure> {
+    fn open(directory: &Path, records: Vec<Record>, options: DiskOptions) -> Result<Relay, Failure> {
         let disk = Arc::new(RealDisk::open(directory)?);
         let log = recover(disk, options, &mut |_| {})?.start(IDENTITY)?;
         Ok(Relay { log, records })
@@ -131,7 +133,7 @@ impl Engine for Relay {
     }
 }
 
-/// A family of so many series.
+/// A family with that many series.
 pub fn family(name: &str, series: usize, value: f64) -> Family {
     let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
     for i in 0..series {

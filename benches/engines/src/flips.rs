@@ -1,11 +1,11 @@
-//! What a store does when one byte of its files has changed.
+//! The behaviour of a store when one byte of its files has changed.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
-use pushrelay::storage::{Options, RealDisk, recover};
+use pushrelay::storage::{DiskOptions, RealDisk, recover};
 use pushrelay::store::Record;
 
 use crate::engines::{self, TABLE, family, key, open_fjall, record, values};
@@ -15,11 +15,11 @@ const RECORDS: usize = 2_000;
 const BYTES: usize = 200;
 const FLIPS: usize = 300;
 
-/// What is found on opening.
+/// The findings when the store is opened.
 struct Found {
     records: usize,
     wrong: usize,
-    /// Whether the engine said that something is damaged.
+    /// Whether the engine reported damage.
     reported: bool,
 }
 
@@ -58,7 +58,7 @@ pub fn flips(directory: &Path, name: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-/// The bytes that are not zero: zeros are mostly space reserved.
+/// The bytes that are not zero: most zeros are reserved space.
 fn places(original: &Path) -> Result<Vec<(std::path::PathBuf, usize)>, Failure> {
     let mut places = Vec::new();
     for file in usage::files(original)? {
@@ -89,7 +89,7 @@ fn read(name: &str, directory: &Path) -> Result<Found, Failure> {
 fn read_log(directory: &Path) -> Result<Found, Failure> {
     let (mut records, mut wrong) = (0, 0);
     let family = family("metric", (BYTES - 60) / 8, 0.0);
-    let recovered = recover(Arc::new(RealDisk::open(directory)?), Options::default(), &mut |found: Record| {
+    let recovered = recover(Arc::new(RealDisk::open(directory)?), DiskOptions::default(), &mut |found: Record| {
         let Record::Group(group) = &found else { return };
         let job = group.id.key.get("job").and_then(|job| job.strip_prefix("host-")?.parse().ok()).unwrap_or(0);
         let Record::Group(expected) = record(job, family.clone()) else { return };

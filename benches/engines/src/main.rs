@@ -5,8 +5,9 @@
 //!     engines DIR flips ENGINE                       one row of the second
 //!     engines DIR start | checkpoint                 recovery, and commits while a checkpoint is written (log only)
 //!
-//! ENGINE: bare (an append and a sync), log (pushrelay's; log:BYTES reserves so much space ahead), fjall, redb. DIR is on the disk to be measured; the program
-//! makes directories in it and removes them. Each row is a process of its own, so that memory and CPU are its own.
+//! ENGINE: bare (an append and a sync), log (pushrelay's; log:BYTES reserves that much space ahead), fjall, redb. DIR
+//! is on the disk to be measured; the program makes directories in it and removes them. Each row is a process of its
+//! own, so that its memory and CPU are its own.
 
 mod engines;
 mod flips;
@@ -62,7 +63,7 @@ fn all(directory: &str) -> Result<(), Failure> {
     run(&["checkpoint"])
 }
 
-/// Commits for a few seconds, and prints what that took.
+/// Commits for a few seconds, and prints the cost.
 fn commits(directory: &Path, name: &str, records: usize, bytes: usize) -> Result<(), Failure> {
     let directory = usage::Directory::new(directory)?;
     let data = engines::Data::new(name, bytes);

@@ -1,10 +1,10 @@
-//! A million series: how fast the log reads them back, and how commits go while a checkpoint writes them.
+//! A million series: how fast the log reads them back, and how fast commits are while a checkpoint is written.
 
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use pushrelay::storage::{Log, Options, RealDisk, recover};
+use pushrelay::storage::{DiskOptions, Log, RealDisk, recover};
 use pushrelay::store::Record;
 
 use crate::engines::{IDENTITY, family, record};
@@ -19,7 +19,7 @@ fn state() -> Vec<Record> {
 }
 
 fn open(directory: &Path, each: &mut dyn FnMut(Record)) -> Result<Log, Failure> {
-    Ok(recover(Arc::new(RealDisk::open(directory)?), Options::default(), each)?.start(IDENTITY)?)
+    Ok(recover(Arc::new(RealDisk::open(directory)?), DiskOptions::default(), each)?.start(IDENTITY)?)
 }
 
 /// Recovery from a checkpoint and from a log.

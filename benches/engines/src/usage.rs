@@ -1,4 +1,4 @@
-//! What the process and its directory take, as Linux tells.
+//! The resources that the process and its directory use, as Linux reports them.
 
 use std::fs;
 use std::io;
@@ -51,7 +51,7 @@ pub fn cpu() -> io::Result<Duration> {
     Ok(Duration::from_nanos(total))
 }
 
-/// Memory held.
+/// Resident memory.
 pub fn resident_bytes() -> io::Result<u64> {
     let status = fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();

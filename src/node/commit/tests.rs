@@ -15,7 +15,7 @@ use crate::model::{
 };
 use crate::node::draft::{MergeError, MergeSequence};
 use crate::node::metrics::Metrics;
-use crate::storage::{self, Fault, SimulatedDisk, begin, recover};
+use crate::storage::{self, DiskFault, SimulatedDisk, recover};
 use crate::store::{Identity, Rules, Scope, Store, StoreLimits, WriteOp};
 use crate::wire::{ConflictReport, Delta};
 
@@ -309,9 +309,10 @@ async fn no_cursor_covers_a_merge_that_failed() {
 async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it() {
     let limits = StoreLimits { groups_max: 1, ..StoreLimits::default() };
     let disk = SimulatedDisk::new(1);
-    let recovered = recover(Arc::new(disk.clone()), storage::Options::default(), &mut |_| {}).unwrap();
+    let recovered = recover(Arc::new(disk.clone()), storage::DiskOptions::default(), &mut |_| {}).unwrap();
     let store = Store::new(Rules { limits, ..Rules::default() }, &[]);
-    let (store, log) = begin(store, recovered, Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1)).unwrap();
+    let (store, log) =
+        storage::open(store, recovered, Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1)).unwrap();
     let retention = Retention { uplinks: 0, hub_ns: 0 };
     let (committer, thread) = Committer::start(store, Some(log), Arc::default(), Arc::default(), retention).unwrap();
     let (scope, peer, sequence) =
@@ -328,7 +329,7 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
         merge.now_or_never().expect("the queue has room").unwrap()
     };
     let (first, second) = (merge(1, 1), merge(2, 2));
-    disk.fail_at(disk.operations(), Fault::Broken);
+    disk.fail_at(disk.operations(), DiskFault::Broken);
     drop(leader);
     assert!(matches!(first.done().await, Err(WriteError::Storage(_))));
     assert_eq!(second.done().await, Err(WriteError::from(MergeError::Broken)));

@@ -1,7 +1,7 @@
 //! Records as the payload of a frame.
 //!
-//! In the words of [`crate::model::bytes`], a payload is any number of entries, each a byte for its kind and a body; a
-//! log's frame is one transaction, and one without entries says that the store was closed:
+//! In the notation of [`crate::model::bytes`], a payload is any number of entries: a byte for the kind, and a body. A
+//! log's frame is one transaction; one without entries marks an orderly close:
 //!
 //! ```text
 //! 1 schema     = reference:fixed128 schema                       (schema: see model::encode)
@@ -21,15 +21,17 @@
 //! block  = length:number byte{length}
 //! ```
 //!
-//! - `flags` of a group say which of the four follow: 1, 2, 4, 8.
-//! - A stamp is 0: the zero stamp; 1: the same as the stamp before it in this entry; 2: in full; 3: by the node of the
-//!   stamp before it. So families pushed together take a byte each.
-//! - A mark's flags: 1 held; 2 revision and origin as in the mark before it in this entry; 4 an origin follows.
-//! - A family names its schema by reference, and has as many values as the schema says, and a raw metric a series or none. A
-//!   reference means the schema most recently defined under it, and a schema is defined in a file before the file refers to
-//!   it; a reader that lost the definition to damage may take one of an earlier frame or file. This writer uses the schema's
-//!   digest, and defines again what it cannot compare, so that a collision does no harm; and what many frames refer to it
-//!   defines in several.
+//! - `flags` of a group say which of the four optional fields follow: 1, 2, 4, 8.
+//! - The first byte of a stamp (a write timestamp) is 0 for the zero stamp, 1 for the same stamp as the one before it
+//!   in this entry, 2 for a stamp in full, 3 for another time of the same node as in the stamp before. So families
+//!   pushed together take one byte each.
+//! - A mark's flags: 1 suppressed; 2 same revision and origin as the mark before it in this entry; 4 an origin
+//!   follows.
+//! - A family names its schema by reference. It has as many values as the schema says, and either one raw metric for
+//!   each series or none. A reference means the schema most recently defined under it, and a file defines a schema
+//!   before it refers to it. A reader that lost the definition to damage may use one of an earlier frame or file. This
+//!   writer uses the schema's digest as reference; a schema that it cannot compare is defined again, so that a
+//!   collision does no harm; and a schema that many frames refer to is defined in several.
 
 mod read;
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Reading payloads.
+//! Payloads to records.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::store::{FamilyMeta, GroupRecord, PeerCursor, Record};
 
 use super::*;
 
-/// The schemas that files read so far define. Holds each once.
+/// The schemas that the files read so far define, each once.
 #[derive(Clone, Debug, Default)]
 pub(in crate::storage) struct SchemasRead(HashMap<u128, Arc<Schema>>);
 
@@ -25,22 +25,25 @@ impl SchemasRead {
     }
 }
 
-/// What a payload held.
+/// The result of reading a payload.
 #[derive(Debug, Default)]
 pub(in crate::storage) struct Decoded {
-    /// The records handed on.
+    /// Number of records passed on.
     pub records: u64,
-    /// Families left out because the definition of their schema is lost.
+    /// Families skipped because the definition of their schema is lost.
     pub families_lost: u64,
-    /// Whether a checkpoint ends here.
+    /// Whether the payload has the end mark of a checkpoint.
     pub end: bool,
 }
 
-/// Records held until the whole payload is known to be right: one of a few bytes takes hundreds in memory. No writer has
-/// more in a frame; what is beyond is read twice.
+/// Maximum number of records in memory until the whole payload is known to be valid: a record of a few bytes takes
+/// hundreds in memory. No writer puts more into a frame; records beyond are read twice.
 const HELD_MAX: usize = 16 << 10;
 
-/// Hands on the records of a payload: all, or none and an error.
+/// Passes on the records of a payload, all or none.
+///
+/// # Errors
+/// If the payload is malformed.
 pub(in crate::storage) fn decode(
     payload: &[u8],
     schemas: &mut SchemasRead,
@@ -63,7 +66,7 @@ pub(in crate::storage) fn decode(
     Ok(decoded)
 }
 
-/// An entry's record, if it has one; what else it says goes to the other two.
+/// Reads an entry and returns its record, if it has one; definitions and marks go to `schemas` and `decoded`.
 fn read_entry(
     reader: &mut ByteReader<'_>,
     schemas: &mut SchemasRead,
@@ -81,12 +84,12 @@ fn read_entry(
         OPENED => Record::Opened { epoch: read_epoch(reader)?, revision: read_revision(reader)? },
         GROUP => Record::Group(read_group(reader, schemas, &mut decoded.families_lost)?),
         FORGOTTEN => {
-            let (id, stamp) = (read_id(reader)?, Memory::default().stamp(reader)?);
+            let (id, stamp) = (read_id(reader)?, EntryReader::default().stamp(reader)?);
             Record::Forgotten { id, stamp, revision: read_revision(reader)? }
         }
         CURSOR => {
             let peer = StoreId(reader.fixed64("a peer")?);
-            // As the peer said: nothing here follows it.
+            // A peer's revision may be the last number, since this store counts nothing on from it.
             let (epoch, revision) = (read_epoch(reader)?, Revision(reader.number("a revision")?));
             let site = Arc::new(read_labels(reader)?);
             Record::Cursor { peer, cursor: PeerCursor { position: Position { epoch, revision }, site } }
@@ -115,7 +118,7 @@ fn read_epoch(reader: &mut ByteReader<'_>) -> Result<Epoch, Malformed> {
     reader.fixed64("an epoch").map(Epoch)
 }
 
-/// One of this store's: not the last number, as another follows it.
+/// A revision of this store. It is not the last number, since another one follows it.
 fn read_revision(reader: &mut ByteReader<'_>) -> Result<Revision, Malformed> {
     const REVISION: &str = "a revision";
     match reader.number(REVISION)? {
@@ -135,7 +138,7 @@ fn read_labels(reader: &mut ByteReader<'_>) -> Result<LabelSet, Malformed> {
     let mut labels: Vec<(&str, &str)> = Vec::new();
     for _ in 0..count {
         let label = (reader.text(LABELS)?, reader.text(LABELS)?);
-        // At once: names that ascend grow longer, so what is held is not many times what is read.
+        // Checked at once: ascending names grow longer, so that the memory used is not many times the bytes read.
         if labels.last().is_some_and(|before| before.0 >= label.0) {
             return Err(Malformed::Invalid(LABELS));
         }
@@ -147,7 +150,7 @@ fn read_labels(reader: &mut ByteReader<'_>) -> Result<LabelSet, Malformed> {
 fn read_group(reader: &mut ByteReader<'_>, schemas: &SchemasRead, lost: &mut u64) -> Result<GroupRecord, Malformed> {
     const GROUP: &str = "a group";
     let id = read_id(reader)?;
-    let mut memory = Memory::default();
+    let mut memory = EntryReader::default();
     let flags = reader.byte(GROUP)?;
     if flags & !(CLEARED_AT | DELETED | PUSHED | FAILED) != 0 {
         return Err(Malformed::Invalid(GROUP));
@@ -179,14 +182,14 @@ fn read_group(reader: &mut ByteReader<'_>, schemas: &SchemasRead, lost: &mut u64
     Ok(GroupRecord { id, group, header, families: marks.into_iter().collect() })
 }
 
-/// Reads what [`Writer`] wrote.
+/// Decodes timestamps and marks that [`EntryWriter`] encoded relative to the ones before.
 #[derive(Default)]
-struct Memory {
+struct EntryReader {
     stamp: WriteTimestamp,
     mark: FamilyMeta,
 }
 
-impl Memory {
+impl EntryReader {
     fn stamp(&mut self, reader: &mut ByteReader<'_>) -> Result<WriteTimestamp, Malformed> {
         const STAMP: &str = "a stamp";
         let tag = reader.byte(STAMP)?;
@@ -225,7 +228,7 @@ impl Memory {
         Ok(FamilyMeta { suppressed: flags & MARK_HELD != 0, ..self.mark })
     }
 
-    /// A family; `None` if its schema is not known.
+    /// A family; `None` if its schema is unknown.
     fn family(
         &mut self,
         reader: &mut ByteReader<'_>,
@@ -246,7 +249,7 @@ impl Memory {
     }
 }
 
-/// None, or one a series. Of a schema that is not known they are passed over.
+/// No raw metrics, or one for each series. Those of an unknown schema are skipped.
 fn read_raw_metrics(
     reader: &mut ByteReader<'_>,
     schema: Option<&Arc<Schema>>,

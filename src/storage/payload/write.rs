@@ -1,4 +1,4 @@
-//! Writing payloads.
+//! Records to payloads.
 
 use std::sync::{Arc, Weak};
 
@@ -10,15 +10,15 @@ use crate::store::{FamilyMeta, GroupRecord, Record};
 
 use super::*;
 
-/// The schemas that a file defines already, and how often. A frame that is damaged is to cost its own records only, so a schema
-/// is defined anew in the second, fourth, eighth, … frame that needs it: before each use but the first there are definitions
-/// in more than one frame, and damage that hits some of them in a row leaves the next.
+/// The schemas that a file already defines, and how often. A damaged frame should cost only its own records, so a
+/// schema is defined again in the second, fourth, eighth, … frame that needs it. Then every use but the first has
+/// definitions in more than one frame before it, and damage to some consecutive frames leaves another.
 #[derive(Debug, Default)]
 pub(in crate::storage) struct SchemasWritten {
     defined: HashMap<Digest, Defined>,
-    /// Defined since [`SchemasWritten::keep`].
+    /// Schemas defined since the last [`SchemasWritten::keep`].
     fresh: Vec<Digest>,
-    /// How many frames there are.
+    /// Number of frames so far.
     frame: u64,
     sweep_at: usize,
 }
@@ -26,16 +26,16 @@ pub(in crate::storage) struct SchemasWritten {
 #[derive(Debug)]
 struct Defined {
     schema: Weak<Schema>,
-    /// The last frame that needed it,
+    /// The last frame that needed the schema.
     frame: u64,
-    /// and how many did.
+    /// Number of frames that needed it.
     frames: u32,
 }
 
 impl SchemasWritten {
     const SWEEP_MIN: usize = 1024;
 
-    /// What was encoded since the last call is in the file.
+    /// Everything encoded since the last call is in the file.
     pub(in crate::storage) fn keep(&mut self) {
         self.fresh.clear();
         self.frame += 1;
@@ -45,7 +45,7 @@ impl SchemasWritten {
         }
     }
 
-    /// What was encoded since [`SchemasWritten::keep`] is not in the file.
+    /// Nothing encoded since [`SchemasWritten::keep`] is in the file.
     pub(in crate::storage) fn forget(&mut self) {
         for digest in self.fresh.drain(..) {
             self.defined.remove(&digest);
@@ -53,7 +53,7 @@ impl SchemasWritten {
     }
 
     fn define(&mut self, schema: &Arc<Schema>, into: &mut Vec<u8>) {
-        // Mostly it is the very same, which is seen without counting a reference to it.
+        // Usually it is the same allocation, which the pointer shows without a change of the reference count.
         let is_it = |known: &Weak<Schema>| {
             std::ptr::eq(known.as_ptr(), &**schema) || known.upgrade().is_some_and(|known| known.same(schema))
         };
@@ -77,7 +77,7 @@ impl SchemasWritten {
     }
 }
 
-/// Appends a record, and before it the schemas that the file lacks.
+/// Appends a record, preceded by the schemas that the file lacks.
 pub(in crate::storage) fn encode(record: &Record, schemas: &mut SchemasWritten, into: &mut Vec<u8>) {
     match record {
         Record::Opened { epoch, revision } => {
@@ -94,7 +94,7 @@ pub(in crate::storage) fn encode(record: &Record, schemas: &mut SchemasWritten, 
         Record::Forgotten { id, stamp, revision } => {
             into.push(FORGOTTEN);
             put_id(id, into);
-            Writer::default().stamp(*stamp, into);
+            EntryWriter::default().stamp(*stamp, into);
             put_number(revision.0, into);
         }
         Record::Cursor { peer, cursor } => {
@@ -107,14 +107,14 @@ pub(in crate::storage) fn encode(record: &Record, schemas: &mut SchemasWritten, 
     }
 }
 
-/// Appends the end of a checkpoint.
+/// Appends the end mark of a checkpoint.
 pub(in crate::storage) fn encode_end(into: &mut Vec<u8>) {
     into.push(END);
 }
 
 fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
     let group = &record.group;
-    let mut writer = Writer::default();
+    let mut writer = EntryWriter::default();
     into.push(GROUP);
     put_id(&record.id, into);
     let stamps = [(group.cleared_at(), CLEARED_AT), (group.deleted(), DELETED)];
@@ -154,14 +154,14 @@ fn put_labels(labels: &LabelSet, into: &mut Vec<u8>) {
     }
 }
 
-/// Writes stamps and marks as what differs from the one before.
+/// Encodes timestamps and marks relative to the ones before.
 #[derive(Default)]
-struct Writer {
+struct EntryWriter {
     stamp: WriteTimestamp,
     mark: FamilyMeta,
 }
 
-impl Writer {
+impl EntryWriter {
     fn stamp(&mut self, stamp: WriteTimestamp, into: &mut Vec<u8>) {
         if stamp.is_zero() {
             return into.push(STAMP_ZERO);

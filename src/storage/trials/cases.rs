@@ -1,10 +1,10 @@
-//! Single cases of what the trials try at random, and what those do not reach.
+//! Single cases of the random trials, and cases that they do not reach.
 
 use super::*;
 
-/// Commits until a checkpoint is due; gives how many it took.
+/// Commits until a checkpoint is due; returns the number of commits.
 fn fill(trial: &mut Trial) -> usize {
-    let commit = Step::Commit(vec![Write { job: 0, name: 0, series: 50, kind: 0 }]);
+    let commit = TrialStep::Commit(vec![TrialWrite { job: 0, name: 0, series: 50, kind: 0 }]);
     let mut commits = 0;
     while !trial.log.as_mut().is_some_and(Log::wants_checkpoint) {
         assert!(trial.step(&commit));
@@ -18,7 +18,7 @@ fn commits_go_on_in_the_old_log_while_no_file_can_be_created() {
     let mut trial = Trial::new(SimulatedDisk::new(0));
     fill(&mut trial);
     let (files, operations) = (trial.disk.list().unwrap(), trial.disk.operations());
-    trial.disk.fail_at(operations, Fault::Full);
+    trial.disk.fail_at(operations, DiskFault::Full);
     assert!(matches!(trial.log.as_mut().unwrap().rotate(), Err(CommitError::Full { .. })));
     assert_eq!(trial.disk.operations(), operations + 1);
     assert!(!trial.log.as_mut().unwrap().wants_checkpoint(), "it failed just now");
@@ -26,7 +26,7 @@ fn commits_go_on_in_the_old_log_while_no_file_can_be_created() {
     assert_eq!(trial.disk.list().unwrap(), files);
     trial.disk.crash();
     trial.open();
-    assert!(trial.step(&Step::Checkpoint) && !trial.log.as_mut().unwrap().wants_checkpoint());
+    assert!(trial.step(&TrialStep::Checkpoint) && !trial.log.as_mut().unwrap().wants_checkpoint());
     trial.open();
 }
 
@@ -36,9 +36,9 @@ fn a_log_is_given_up_for_one_that_was_created_and_could_not_be_begun() {
         let mut trial = Trial::new(SimulatedDisk::new(after));
         fill(&mut trial);
         let operations = trial.disk.operations();
-        trial.disk.fail_at(operations + after, Fault::Full);
-        // What was created cannot be removed either.
-        trial.disk.fail_at(operations + after + 1, Fault::Broken);
+        trial.disk.fail_at(operations + after, DiskFault::Full);
+        // Nor can the new file be removed.
+        trial.disk.fail_at(operations + after + 1, DiskFault::Broken);
         assert!(trial.log.as_mut().unwrap().rotate().is_err());
         assert!(!trial.log.as_mut().unwrap().wants_checkpoint(), "it failed just now");
         fill(&mut trial);
@@ -47,7 +47,8 @@ fn a_log_is_given_up_for_one_that_was_created_and_could_not_be_begun() {
     }
 }
 
-/// The store is started, but nothing more becomes of that: it is as damaged as before, until a checkpoint replaces all.
+/// Opens the store but completes no checkpoint: the store reports the same damage until a checkpoint replaces
+/// everything.
 fn is_missed_until_a_checkpoint(disk: &SimulatedDisk) {
     let lost = open(disk).1.report.lost;
     assert!(!lost.is_empty());
@@ -68,13 +69,15 @@ fn is_missed_until_a_checkpoint(disk: &SimulatedDisk) {
     assert!(open(disk).1.report.is_intact());
 }
 
-const ANY: Write = Write { job: 0, name: 0, series: 1, kind: 0 };
+const ANY: TrialWrite = TrialWrite { job: 0, name: 0, series: 1, kind: 0 };
 
 #[test]
 fn the_missing_log_of_a_checkpoint_is_missed_until_the_next() {
     let mut trial = Trial::new(SimulatedDisk::new(0));
     assert!(
-        trial.step(&Step::Commit(vec![ANY])) && trial.step(&Step::Checkpoint) && trial.step(&Step::Commit(vec![ANY]))
+        trial.step(&TrialStep::Commit(vec![ANY]))
+            && trial.step(&TrialStep::Checkpoint)
+            && trial.step(&TrialStep::Commit(vec![ANY]))
     );
     drop(trial.log.take());
     trial.disk.remove(&log_name(&trial.disk)).unwrap();
@@ -97,17 +100,17 @@ fn a_disk_that_is_full_at_the_sync_takes_what_fits() {
     let mut trial = Trial::new(SimulatedDisk::new(0));
     trial.open();
     trial.disk.set_full_late(true);
-    // Less than is reserved ahead.
+    // The capacity is less than the reserved space.
     trial.disk.set_capacity(Some(3_000));
     for _ in 0..5 {
-        assert!(trial.step(&Step::Commit(vec![ANY])));
+        assert!(trial.step(&TrialStep::Commit(vec![ANY])));
     }
     let logs = trial.disk.list().unwrap().len();
     assert_eq!(logs, 2, "one that reserved space, and one that does not");
-    while trial.step(&Step::Commit(vec![ANY])) {}
+    while trial.step(&TrialStep::Commit(vec![ANY])) {}
     trial.doubtful = None;
     trial.disk.set_capacity(None);
-    assert!(trial.step(&Step::Commit(vec![ANY])));
+    assert!(trial.step(&TrialStep::Commit(vec![ANY])));
     trial.disk.crash();
     trial.open();
 }

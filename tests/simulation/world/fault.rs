@@ -5,9 +5,9 @@ use pushrelay::model::{
     Epoch, Group, GroupId, LabelSet, NodeId as Stamper, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 use pushrelay::session::{Closed, Refused};
-use pushrelay::storage::{Disk, Fault};
+use pushrelay::storage::{Disk, DiskFault};
 use pushrelay::wire::{
-    Ack, Clock, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
+    Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
     Update, Welcome,
 };
 
@@ -251,7 +251,7 @@ impl World {
         } else {
             let begin = node.disk.operations() + after;
             for i in 0..few {
-                node.disk.fail_at(begin + i, if i % 3 == 0 { Fault::Full } else { Fault::Broken });
+                node.disk.fail_at(begin + i, if i % 3 == 0 { DiskFault::Full } else { DiskFault::Broken });
             }
             self.count("fault: disk operations fail");
         }
@@ -443,14 +443,14 @@ impl World {
             store,
             epochs: vec![EpochStart { epoch, revision: Revision(0) }],
             head: number(&mut self.random),
-            forgotten: if self.random.chance(50) { Revision(0) } else { number(&mut self.random) },
+            gc_watermark: if self.random.chance(50) { Revision(0) } else { number(&mut self.random) },
             cursors: cursors.into_iter().collect(),
         }
     }
 
     fn forged_hello(&mut self) -> Message {
         let info = self.forged_facts();
-        let clock = Clock { sent_ns: self.random.next(), echo: None };
+        let clock = ClockSample { sent_ns: self.random.next(), echo: None };
         let labels = LabelSet::new([("IDC", "p0")]);
         Message::Hello(Hello { version: 1, info, labels, message_bytes_max: 1 << 20, clock })
     }
@@ -466,7 +466,7 @@ impl World {
                 upstream_stores: Vec::new(),
                 heartbeat_ms: 1_000,
                 message_bytes_max: 1 << 20,
-                clock: Clock::default(),
+                clock: ClockSample::default(),
             }),
             2 => Message::Ack(Ack {
                 updates: self.random.below(4),

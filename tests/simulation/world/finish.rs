@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use pushrelay::model::{GroupId, LabelSet};
+use pushrelay::storage::{Disk, SimulatedDisk};
 use pushrelay::store::WriteOp;
 
 use super::node::Node;
@@ -175,8 +176,7 @@ impl World {
             if let Some((id, _)) = dead {
                 return Err(Wrong(format!("node {at} keeps the tombstone of {id}, which all have had for long")));
             }
-            let Some(log) = node.running.as_ref().and_then(|running| running.log.as_ref()) else { continue };
-            let bytes = log.disk_bytes();
+            let bytes = disk_bytes(&node.disk);
             if bytes > 200_000 {
                 return Err(Wrong(format!(
                     "node {at} has {bytes} bytes on disk for {} groups",
@@ -186,6 +186,12 @@ impl World {
         }
         self.check_converged(&BTreeSet::new())
     }
+}
+
+/// Bytes of all files of a disk.
+fn disk_bytes(disk: &SimulatedDisk) -> u64 {
+    let len = |name: &String| disk.open(name).and_then(|file| file.len()).unwrap_or(0);
+    disk.list().unwrap_or_default().iter().map(len).sum()
 }
 
 /// A set that is never empty, so that what was promised is left to the end.

@@ -8,7 +8,7 @@ use pushrelay::node::clock::reading;
 use pushrelay::node::draft::{MergeSequence, Transaction};
 use pushrelay::session::Admission;
 use pushrelay::storage::{
-    self, CheckpointWriter, CommitError, Disk, Log, Recovered, SimulatedDisk, SyncPolicy, begin, recover,
+    self, CheckpointWriter, CommitError, Disk, Log, Recovered, SimulatedDisk, SyncPolicy, recover,
 };
 use pushrelay::store::{self, Identity, Record, Rules, Store};
 
@@ -109,8 +109,8 @@ pub struct Batch {
     pub shown: super::writer::Due,
 }
 
-pub fn disk_options() -> storage::Options {
-    storage::Options { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 4_096, reserve_bytes: 512 }
+pub fn disk_options() -> storage::DiskOptions {
+    storage::DiskOptions { sync: SyncPolicy::Always, checkpoint_log_bytes_min: 4_096, reserve_bytes: 512 }
 }
 
 impl Node {
@@ -179,7 +179,7 @@ pub fn content_of_disk(disk: &SimulatedDisk) -> Content {
     content
 }
 
-/// [`begin`] with [`Bug::DamagedStoreKeepsIdentity`].
+/// [`storage::open`] with [`Bug::DamagedStoreKeepsIdentity`].
 fn begin_trusting(
     mut store: Store,
     recovered: Recovered,
@@ -272,7 +272,7 @@ impl World {
             Some(identity) if self.options.bug == Some(Bug::DamagedStoreKeepsIdentity) => {
                 begin_trusting(store, recovered, identity, epoch)
             }
-            _ => begin(store, recovered, fresh, epoch),
+            _ => storage::open(store, recovered, fresh, epoch),
         };
         let (store, log) = begun.map_err(|error| refused(node, error.to_string()))?;
         node.identity = Some((store.identity(), epoch));

@@ -1,4 +1,4 @@
-//! Starting a store that was read back: who it is from now on, and what it may still be trusted with.
+//! Opening a store that was read back: its ids, and which cursors it may still trust.
 
 use crate::model::Epoch;
 use crate::store::{Identity, Store};
@@ -6,12 +6,13 @@ use crate::store::{Identity, Store};
 use super::log::{CommitError, Log};
 use super::recovery::Recovered;
 
-/// Begins a new epoch of a store that was read back, under the identity that it had. If it is new, that is `fresh`; if it
-/// lost something to damage, so is its id, for peers must not go on from where it was, nor it from where it was with them.
+/// Begins a new epoch of a store that was read back, under its old identity. A new store gets `fresh`. A store that
+/// lost data to damage gets a fresh id: its peers must not continue from their cursors on it, nor it from its cursors
+/// on them.
 ///
 /// # Errors
-/// If that cannot be made durable.
-pub fn begin(
+/// If the new epoch cannot be made durable.
+pub fn open(
     mut store: Store,
     recovered: Recovered,
     fresh: Identity,
