@@ -1,4 +1,4 @@
-//! pushrelay: see [`pushrelay::cli`].
+//! The program: [`pushrelay::cli`] has all of it.
 
 use std::process::ExitCode;
 

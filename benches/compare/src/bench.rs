@@ -1,4 +1,4 @@
-//! A run: every row wanted, round by round, the servers interleaved, and the report at the end.
+//! A run: every selected row, round by round, with the servers interleaved, and the report at the end.
 
 use std::fs;
 
@@ -13,7 +13,7 @@ use crate::results::{Failed, Figure, Results};
 use crate::rows::{STAGES, Scale, Stage};
 use crate::{report, rows};
 
-/// What a stage works with.
+/// The inputs of a stage.
 pub struct Bench {
     pub options: Options,
     pub peers: Peers,
@@ -22,7 +22,7 @@ pub struct Bench {
     results: Results,
 }
 
-/// Where a measurement belongs.
+/// The table cell of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Turn {
     pub kind: Kind,
@@ -36,7 +36,7 @@ impl Bench {
         let peers = Peers::find(&options.ours, options.peers.as_deref());
         let scale = if options.quick { rows::QUICK } else { rows::FULL };
         let certificates = match &peers.ours {
-            // One more than the fleet: that of the edge which every deployment has.
+            // One more than the fleet: every deployment has an edge of its own.
             Some(ours) => Some(Certificates::make(ours, &options.work.join("certificates"), scale.edges + 1)?),
             None => None,
         };
@@ -59,7 +59,7 @@ impl Bench {
         }
         for stage in STAGES {
             self.run_stage(stage);
-            // After each, so that a run that is ended early has not been for nothing.
+            // Written after each stage, so that a run that is ended early leaves its figures.
             fs::write(&self.options.json, format!("{:#}\n", self.results.to_json()))?;
         }
         print!("{}", report::print(&self.results));
@@ -107,7 +107,7 @@ impl Bench {
         }
     }
 
-    /// What starting a deployment needs.
+    /// The inputs for a deployment's start.
     pub fn site(&self) -> Site<'_> {
         Site {
             peers: &self.peers,
@@ -116,13 +116,13 @@ impl Bench {
         }
     }
 
-    /// Starts a deployment with nothing in it.
+    /// Starts an empty deployment.
     pub fn start(&self, kind: Kind, setup: Setup) -> Result<Deployment> {
         Deployment::start(&self.site(), kind, setup)
     }
 
-    /// Starts a deployment that holds groups. Pushgateway's checks would take hours on large ones: it is filled without
-    /// them and started again from what it saved.
+    /// Starts a deployment with groups in it. A large Pushgateway is filled without checks, which would take hours,
+    /// and started again from its saved state.
     pub fn start_filled(&self, kind: Kind, mut setup: Setup, body: &Body, groups: usize) -> Result<Deployment> {
         let started = if kind == Kind::Checked { Kind::Unchecked } else { kind };
         if kind == Kind::Checked && setup.saving.is_none() {
@@ -150,7 +150,7 @@ impl Bench {
         self.load(&load, &mut Each::new(body, deployment.prefix(), "filled", groups))
     }
 
-    /// Runs a load of which every request must succeed.
+    /// Runs a load; every request must succeed.
     pub fn load(&self, load: &Load, requests: &mut dyn Requests) -> Result<Outcome> {
         load::run(load, requests)?.checked()
     }

@@ -1,8 +1,8 @@
-//! What is pushed under load: bodies whose values change with every push, at the cost of overwriting digits.
+//! The bodies that the load pushes: their values change with every push, at the cost of overwriting digits.
 
 use crate::load::Requests;
 
-/// Where a value stands in a body; all values have a fixed number of digits.
+/// The position of a value in a body; all values have a fixed number of digits.
 #[derive(Clone, Copy)]
 enum Hole {
     /// Seven digits that grow by `step` a push, as counters and buckets do.
@@ -11,7 +11,7 @@ enum Hole {
     Gauge { at: usize },
 }
 
-/// Where a label value stands that differs from group to group: six digits.
+/// The position of a label value that differs from group to group: six digits.
 #[derive(Clone, Copy)]
 struct Mark {
     at: usize,
@@ -73,8 +73,9 @@ impl Body {
         body
     }
 
-    /// Ten families of as many series as given (at most 1,000), about 90 bytes a line when scraped. As with processes, no
-    /// two groups have the same series: what a server might share between groups, it cannot share here.
+    /// Ten families with the given number of series each (at most 1,000), about 90 bytes a line when scraped. No two
+    /// groups have the same series, as with processes: a server cannot share here what it might share between equal
+    /// groups.
     pub fn wide(series_a_family: usize) -> Self {
         let mut body = Self::new();
         for family in 0..10 {
@@ -127,17 +128,17 @@ impl Body {
         self.count(&format!("{name}_count"), bounds.len() as u64);
     }
 
-    /// How many sample lines there are.
+    /// Number of sample lines.
     pub fn len(&self) -> usize {
         self.holes.len()
     }
 
-    /// The bytes.
+    /// The body's bytes.
     pub fn text(&self) -> &[u8] {
         &self.text
     }
 
-    /// Writes what is particular to a group into a copy of the body that starts at `from`.
+    /// Writes the parts that differ between groups into a copy of the body that starts at `from`.
     pub fn mark(&self, group: usize, bytes: &mut [u8], from: usize) {
         for mark in &self.marks {
             let pid = (group * 1_000 + mark.number) % 1_000_000;

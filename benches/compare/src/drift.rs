@@ -1,4 +1,4 @@
-//! What is pushed to measure the wire: values that change as real ones do, or wholly at random.
+//! The pushes of the wire measurements: values that change as real ones do, or values at random.
 
 use std::fmt::Write;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ const DECIMALS: [i32; REAL_SERIES] = [0, 0, 0, 2, 2, 2, 3, 3, 0, 3];
 /// Series a push of [`Drift::random`].
 pub const RANDOM_SERIES: usize = 3;
 
-/// What changes in a push.
+/// The series that change in a push.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Changes {
     /// Every value.
@@ -73,7 +73,7 @@ impl<'a> Drift<'a> {
         ]
     }
 
-    /// What a series holds a push later: always another value.
+    /// The value of a series one push later; it always differs.
     fn step(&mut self, series: usize, value: f64) -> f64 {
         let next = match series {
             0 => value + self.between(1.0, 300.0),

@@ -19,13 +19,13 @@ pub struct Client {
     stream: Option<BufReader<TcpStream>>,
 }
 
-/// What came back.
+/// The answer to a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Reply {
     pub status: u16,
     /// From the request to the last byte.
     pub wall: Duration,
-    /// As transferred.
+    /// Bytes as transferred.
     pub body_bytes: u64,
 }
 

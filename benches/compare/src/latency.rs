@@ -1,4 +1,4 @@
-//! Latencies of single requests, all of them kept: their number is bounded by the load.
+//! Latencies of single requests. All are kept; the load bounds their number.
 
 use std::time::Duration;
 

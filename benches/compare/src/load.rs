@@ -1,8 +1,8 @@
 //! The load generator: one thread, many connections, one request at a time on each.
 //!
-//! A request is made in place in its connection's buffer, so that making one costs little beside sending it. The load
-//! is closed (each connection sends as soon as it was answered) or paced; a paced request's latency counts from when it
-//! was due, so that a server that stalls cannot hide how many requests it kept waiting.
+//! A request is made in place in its connection's buffer, so that making it costs little compared with sending it. A
+//! load is closed (each connection sends as soon as it is answered) or paced. A paced request's latency counts from
+//! its due time, so that a server that stalls cannot hide how many requests waited.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -39,15 +39,15 @@ pub trait Requests {
     fn next(&mut self, connection: usize, request: &mut Vec<u8>);
 }
 
-/// What happened.
+/// The result of a load.
 #[derive(Debug)]
 pub struct Outcome {
-    /// Of the requests answered with 2xx.
+    /// Latencies of the requests answered with 2xx.
     pub latencies: Latencies,
     pub wall: Duration,
     pub failed: usize,
     pub first_failure: Option<String>,
-    /// The share of the time that this generator used the processor: near 1 it is what limits the load.
+    /// The share of the time that this generator used the processor; near 1, the generator limits the load.
     pub generator_busy: f64,
 }
 
@@ -205,7 +205,7 @@ impl<'a> Generator<'a> {
         Ok(())
     }
 
-    /// Goes on with a connection, through as many requests as it can without waiting.
+    /// Continues with a connection, through as many requests as it can without waiting.
     fn advance(&mut self, at: usize, requests: &mut dyn Requests) -> Result<()> {
         loop {
             let outcome = match self.connections[at].exchange() {
@@ -248,7 +248,7 @@ impl<'a> Generator<'a> {
 }
 
 fn connect(address: SocketAddr, poll: &Poll, at: usize) -> io::Result<TcpStream> {
-    // On the loopback this returns at once; so connecting needs no state of its own.
+    // On the loopback this returns at once, so connecting needs no state of its own.
     let stream = Blocking::connect(address)?;
     stream.set_nodelay(true)?;
     stream.set_nonblocking(true)?;

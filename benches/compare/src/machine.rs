@@ -1,4 +1,4 @@
-//! The machine: what it is, how fast it is just now, and how much of it others use.
+//! The machine: its description, its current speed, and its use by other programs.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -9,12 +9,12 @@ use std::time::{Duration, Instant};
 use crate::body::xorshift;
 use crate::process::{self, Process};
 
-/// Others using more than this share of all processors make a measurement noisy.
+/// A measurement is noisy if other programs use more than this share of all processors.
 pub const FOREIGN_MAX: f64 = 0.10;
-/// A calibration slower than the fastest by this factor makes a measurement noisy.
+/// A measurement is noisy if its calibration is slower than the fastest by this factor.
 pub const SLOWER_MAX: f64 = 1.15;
 
-/// Measures what processes use of the machine, and what everybody else does.
+/// Measures how much of the machine the measured processes use, and how much all others use.
 pub struct Meter {
     processes: Vec<(u32, f64)>,
     own: f64,
@@ -23,7 +23,7 @@ pub struct Meter {
     started: Instant,
 }
 
-/// What a [`Meter`] read.
+/// The reading of a [`Meter`].
 #[derive(Clone, Debug)]
 pub struct Reading {
     pub wall: Duration,
@@ -84,7 +84,7 @@ fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
-/// What a reader of the figures must know of the machine.
+/// Facts about the machine that readers of the figures need.
 pub fn describe(work: &Path) -> Vec<(String, String)> {
     let line = |path: &str, name: &str| {
         let text = fs::read_to_string(path).unwrap_or_default();

@@ -1,10 +1,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
-//! Measures pushrelay side by side with what a user would pick instead, and with a floor.
+//! Measures pushrelay side by side with the servers that a user could choose instead, and with a floor server.
 //!
-//! `rows` says what is measured; the rest is the bench it stands on. From the bottom up: `process` and `machine` read
-//! what the kernel counts, `floor` is the throw-away server, `deployment` starts the systems compared, `body`, `drift`,
-//! `load` and `fetch` are their users, `proxy` stands between edge and hub, `results` and `report` keep and print.
+//! `rows` says what is measured; all other modules support it. From the bottom up: `process` and `machine` read the
+//! kernel's counters, `floor` is the minimal server, `deployment` starts the compared systems, `body`, `drift`, `load`
+//! and `fetch` are their clients, `proxy` is between edge and hub, `results` and `report` collect and print the
+//! figures.
 
 mod bench;
 mod body;
@@ -50,5 +51,5 @@ fn main() -> ExitCode {
     }
 }
 
-/// What goes wrong is told to whoever runs the comparison; nothing here acts on it.
+/// Errors are for the person who runs the comparison; no code handles them.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;

@@ -1,4 +1,4 @@
-//! A server process: started, measured by what the kernel counts, and ended by its own id.
+//! A server process: started, measured by the kernel's counters, and ended by its own id.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -20,7 +20,7 @@ const TICKS_A_SECOND: f64 = 100.0;
 pub struct Spec {
     pub program: PathBuf,
     pub arguments: Vec<String>,
-    /// Where its output goes.
+    /// The file for its output.
     pub log: PathBuf,
 }
 
@@ -39,7 +39,7 @@ pub struct Memory {
 }
 
 impl Process {
-    /// Starts it. Should this program die, the server is ended by the kernel where `setpriv` is at hand to arrange it.
+    /// Starts the process. If this program dies, the kernel ends the server, provided that `setpriv` is installed.
     pub fn start(spec: Spec) -> Result<Self> {
         let log = File::create(&spec.log).map_err(|error| format!("{}: {error}", spec.log.display()))?;
         let mut command = if Path::new("/usr/bin/setpriv").exists() {
@@ -123,7 +123,7 @@ impl Process {
         Memory { resident: bytes("VmRSS:"), peak: bytes("VmHWM:") }
     }
 
-    /// Makes [`Memory::peak`] start again from what is resident now.
+    /// Makes [`Memory::peak`] start again from the current value.
     pub fn reset_peak(&self) -> Result<()> {
         Ok(fs::write(format!("/proc/{}/clear_refs", self.id()), "5")?)
     }
@@ -140,7 +140,7 @@ impl Process {
         }
     }
 
-    /// Ends it in order, by SIGTERM, and says how it may be started again.
+    /// Ends the process by SIGTERM, and returns how to start it again.
     pub fn stop(mut self) -> Result<Spec> {
         Command::new("kill").args(["-TERM", &self.id().to_string()]).status()?;
         let deadline = Instant::now() + PATIENCE;
@@ -153,7 +153,7 @@ impl Process {
         Ok(self.spec.clone())
     }
 
-    /// Ends it by SIGKILL, and says how it may be started again.
+    /// Ends the process by SIGKILL, and returns how to start it again.
     pub fn kill(mut self) -> Result<Spec> {
         self.child.kill()?;
         self.child.wait()?;
@@ -171,8 +171,8 @@ impl Drop for Process {
 
 /// Seconds of processor time of a process so far, all threads, also those that ended; 0 if there is none.
 ///
-/// The kernel counts a process in ticks of 10 ms, and its present threads in nanoseconds: unless threads that ended
-/// make the difference, the finer count is taken.
+/// The kernel counts a process in ticks of 10 ms, and its current threads in nanoseconds. The finer count is used,
+/// unless ended threads make the difference.
 pub fn cpu_seconds_of(id: u32) -> f64 {
     let ticks = cpu_ticks(&format!("/proc/{id}/stat")) / TICKS_A_SECOND;
     let threads = fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten();

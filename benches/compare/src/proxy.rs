@@ -1,4 +1,4 @@
-//! A TCP proxy that counts what passes, and that can be cut.
+//! A TCP proxy that counts bytes and can be cut.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -17,12 +17,12 @@ pub struct Proxy {
     shared: Arc<Shared>,
 }
 
-/// What has passed so far.
+/// The bytes so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Passed {
-    /// From those who connected.
+    /// From the clients.
     pub up: u64,
-    /// To those who connected.
+    /// To the clients.
     pub down: u64,
 }
 
@@ -64,7 +64,7 @@ impl Proxy {
         Ok(Self { address, shared })
     }
 
-    /// Where it forwards to.
+    /// The address that it forwards to.
     pub fn target(&self) -> SocketAddr {
         self.shared.target
     }
@@ -73,7 +73,7 @@ impl Proxy {
         Passed { up: self.shared.up.load(Ordering::Relaxed), down: self.shared.down.load(Ordering::Relaxed) }
     }
 
-    /// Ends what is connected, and everything that connects from now on.
+    /// Ends all connections, and every new one from now on.
     pub fn cut(&self) {
         self.shared.cut.store(true, Ordering::SeqCst);
         let mut state = self.shared.state();
@@ -89,12 +89,13 @@ impl Proxy {
         self.shared.cut.store(false, Ordering::SeqCst);
     }
 
-    /// When the last connection was made, if it was after the last cut.
+    /// The time of the last connection, if it was made after the last cut.
     pub fn connected(&self) -> Option<Instant> {
         self.shared.state().connected
     }
 
-    /// Waits until less than a kilobyte has passed for a second: when the last more did, or `None` at the deadline.
+    /// Waits until less than a kilobyte has passed for a second. Returns the time of the last larger traffic, or
+    /// `None` at the deadline.
     pub fn await_quiet(&self, deadline: Instant) -> Option<Instant> {
         let all = |passed: Passed| passed.up + passed.down;
         let (mut last, mut since) = (all(self.passed()), Instant::now());
@@ -115,7 +116,7 @@ impl Drop for Proxy {
     fn drop(&mut self) {
         self.cut();
         self.shared.state().ended = true;
-        // Wakes the accepting thread, which then ends; if it ended before, nobody listens.
+        // Wakes the accepting thread, which then ends; if it has ended before, nobody listens.
         let _ = TcpStream::connect(self.address);
     }
 }
@@ -128,7 +129,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         if let Ok(stream) = stream
             && !shared.cut.load(Ordering::SeqCst)
         {
-            // A connection that cannot be made is one that the peer sees closed.
+            // If the connection cannot be made, the peer sees a closed one.
             let _ = forward(stream, shared);
         }
     }

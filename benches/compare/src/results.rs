@@ -8,11 +8,11 @@ use crate::machine::{FOREIGN_MAX, Noise, SLOWER_MAX};
 #[derive(Clone, Debug)]
 pub struct Figure {
     pub row: &'static str,
-    /// What distinguishes it within the row; empty if nothing does.
+    /// The case within the row; empty if the row has only one.
     pub case: String,
     pub server: &'static str,
     pub round: usize,
-    /// What was measured, its unit last.
+    /// The quantity measured; its unit comes last.
     pub metric: &'static str,
     pub value: f64,
     pub noise: Noise,

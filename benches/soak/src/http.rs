@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client of one request a connection.
+//! An HTTP/1.1 client with one request for each connection.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

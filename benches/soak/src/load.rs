@@ -1,6 +1,7 @@
 //! The load: pushes that change their schemas, groups that come and go, deletes, pushes that must be refused, scrapes.
 //!
-//! Each accepted push carries `soak_sequence`, the number of the request, so that what must be shown at the end is known.
+//! Each accepted push has the series `soak_sequence`, the number of the request, so that the expected state at the end
+//! is known.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
@@ -15,7 +16,7 @@ const PASSING: usize = 50;
 /// Most series of one push.
 const SERIES_MAX: u64 = 120;
 
-/// What was pushed, and what must be shown.
+/// The load's state: the pushes so far, and the expected state.
 pub struct Load {
     random: u64,
     sequence: u64,
@@ -32,13 +33,13 @@ impl Load {
         Load { random, sequence: 0, passing: VecDeque::new(), expected: BTreeMap::new(), counts: BTreeMap::new() }
     }
 
-    /// How many requests of each kind there were.
+    /// The number of requests of each kind.
     pub fn summary(&self) -> String {
         let counts: Vec<String> = self.counts.iter().map(|(what, count)| format!("{count} {what}")).collect();
         counts.join(", ")
     }
 
-    /// One request, which must be answered as it should.
+    /// Makes one request, and checks its answer.
     pub fn push(&mut self, edge: SocketAddr) -> Result<(), String> {
         self.sequence += 1;
         let group = format!("g{}", self.below(GROUPS));
@@ -60,7 +61,7 @@ impl Load {
         }
     }
 
-    /// Scrapes both nodes, now and then as other clients do, and looks at a page.
+    /// Scrapes both nodes, sometimes as other clients do, and reads a page.
     pub fn scrape(&mut self, edge: SocketAddr, hub: SocketAddr) -> Result<(), String> {
         let protobuf = "accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
                         encoding=delimited\r\n";
@@ -88,7 +89,7 @@ impl Load {
         Ok(())
     }
 
-    /// A push that cannot be parsed, or that contradicts another group: neither changes what is shown.
+    /// Makes a push that cannot be parsed, or that conflicts with another group; neither changes what is shown.
     fn refused(&mut self, edge: SocketAddr, group: &str) -> Result<(), String> {
         if self.below(2) == 0 || !self.expected.contains_key(group) {
             return self.ask(edge, "POST", &path(group), "", "soak_sequence{ 1\n", 400, "refused pushes");
@@ -99,7 +100,7 @@ impl Load {
 
     fn body(&mut self) -> String {
         let mut body = format!("# TYPE soak_sequence gauge\nsoak_sequence {}\n", self.sequence);
-        // Most pushes repeat one of a few schemas, some have one that was never seen and never comes back.
+        // Most pushes repeat one of a few schemas; some have a new one that never occurs again.
         let fresh = self.below(10) == 0;
         let series = if fresh { 1 + self.below(SERIES_MAX) } else { 10 * (1 + self.below(SERIES_MAX / 10)) };
         body += "# HELP soak_gauge A gauge.\n# TYPE soak_gauge gauge\n";

@@ -1,11 +1,11 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
-//! A soak: a real edge and a real hub over TLS on loopback, a mixed load at a bounded rate for as long as asked, and the
-//! question at the end whether anything grew.
+//! A soak test: a real edge and a real hub over TLS on loopback, a mixed load at a bounded rate for as long as
+//! requested, and a check at the end that nothing has grown.
 //!
-//! One thread does all in turn, by a schedule of ticks: it pushes (`load`), scrapes both nodes, cuts the line between them
-//! (`line`), makes both read their configuration again, and samples what they use (`sample`). At the end it repairs the
-//! line and waits until the hub shows what the edge shows, and both what was acknowledged (`shown`).
+//! One thread does everything in turn, by a schedule of ticks: it pushes (`load`), scrapes both nodes, cuts the line
+//! between them (`line`), makes both read their configuration again, and samples their resource usage (`sample`). At
+//! the end it restores the line and waits until both nodes show the same, and every acknowledged push (`shown`).
 
 mod http;
 #[expect(dead_code, reason = "the tests of the system narrow a line, too")]
@@ -28,18 +28,18 @@ use sample::{Sample, Samples};
 
 const USAGE: &str = "usage: soak --binary FILE --dir DIR [--minutes N] [--rate PUSHES_PER_SECOND] [--seed N]";
 
-/// How often what the nodes use is sampled.
+/// Interval of the samples.
 const SAMPLE: Duration = Duration::from_secs(10);
-/// How often both nodes are scraped.
+/// Interval of the scrapes of both nodes.
 const SCRAPE: Duration = Duration::from_secs(5);
-/// How often the connection is broken, and comes back at once.
+/// Interval of broken connections that return at once.
 const BREAK: Duration = Duration::from_secs(47);
-/// How often the line is cut, and for how long.
+/// Interval of the line's cuts, and their length.
 const OUTAGE: Duration = Duration::from_secs(301);
 const OUTAGE_LASTS: Duration = Duration::from_secs(45);
-/// How often both nodes read their configuration again.
+/// Interval of reloads of both nodes.
 const RELOAD: Duration = Duration::from_secs(127);
-/// How long the hub may take at the end to show what the edge does.
+/// Time for the hub at the end to show the same as the edge.
 const CONVERGE: Duration = Duration::from_secs(60);
 
 struct Options {
@@ -83,7 +83,7 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// Something that is due again and again.
+/// A task that is due at an interval.
 struct Due {
     every: Duration,
     at: Instant,
@@ -94,7 +94,7 @@ impl Due {
         Due { every, at: Instant::now() + every }
     }
 
-    /// Whether it is due now. What was missed is not made up for.
+    /// Whether it is due now. Missed runs are not repeated.
     fn take(&mut self) -> bool {
         let now = Instant::now();
         let due = now >= self.at;
@@ -126,7 +126,7 @@ fn soak(options: &Options) -> Result<bool, String> {
     Ok(passed)
 }
 
-/// The load and everything else, until the time is over.
+/// Runs the load and all other tasks until the time is over.
 fn run(options: &Options, line: &Line, site: &mut Site, load: &mut Load) -> Result<Samples, String> {
     let end = Instant::now() + Duration::from_secs_f64(options.minutes * 60.0);
     let csv = options.dir.join("samples.csv");

@@ -1,4 +1,4 @@
-//! The two nodes as processes, with certificates that the binary itself makes.
+//! The two nodes as processes, with certificates made by the same binary.
 
 use std::fs::{self, File};
 use std::net::SocketAddr;
@@ -18,7 +18,7 @@ pub struct Node {
     pub process: Child,
     /// The address of its gateway.
     pub web: SocketAddr,
-    /// Where its store is.
+    /// The directory of its store.
     pub store: PathBuf,
     log: PathBuf,
 }
@@ -27,7 +27,7 @@ pub struct Node {
 pub struct Site {
     /// Sends to the hub through the line.
     pub edge: Node,
-    /// Takes the edge.
+    /// Accepts the edge.
     pub hub: Node,
 }
 
@@ -49,19 +49,19 @@ impl Site {
         Ok(Site { edge, hub })
     }
 
-    /// Lets connections through a line again that was cut.
+    /// Lets connections through a cut line again.
     pub fn repair(&self, line: &Line) -> Result<(), String> {
         line.lead_to(self.hub.listening("edge")?);
         Ok(())
     }
 
-    /// Makes both read their configuration again.
+    /// Makes both nodes read their configuration again.
     pub fn reload(&self) -> Result<(), String> {
         self.edge.signal("HUP")?;
         self.hub.signal("HUP")
     }
 
-    /// What the logs hold that a soak should not see.
+    /// Log lines that a soak must not produce.
     pub fn complaints(&self) -> Vec<String> {
         let expected =
             ["no link to the hub", "edge gone", "connection to the edges' listener refused", "write refused"];
@@ -128,7 +128,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Waits until the node says in its log where that face listens.
+    /// Waits for the node's log line that says where that server listens.
     fn listening(&self, face: &str) -> Result<SocketAddr, String> {
         let started = Instant::now();
         let face = format!("face={face}");
@@ -154,7 +154,7 @@ impl Node {
 
 impl Drop for Node {
     fn drop(&mut self) {
-        // Does nothing to one that has ended.
+        // This does nothing to a process that has ended.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }

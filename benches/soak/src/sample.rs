@@ -1,4 +1,4 @@
-//! What the nodes use, sampled, and the rule by which it is flat.
+//! Samples of the nodes' resource usage, and the rule that decides whether it is flat.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::node::Node;
 
-/// What a node uses at one moment.
+/// A node's resource usage at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample {
     resident_bytes: u64,
@@ -23,14 +23,14 @@ pub struct Samples {
     hub: Vec<Sample>,
 }
 
-/// Of all samples, what is taken for warming up; and ten minutes at least.
+/// The share of the samples that counts as warm-up; at least ten minutes.
 const WARM_UP: f64 = 0.2;
 const WARM_UP_MIN: usize = 60;
-/// Samples a third must have for a judgement.
+/// Minimum number of samples in a third for a decision.
 const THIRD_MIN: usize = 3;
 
 impl Sample {
-    /// Asks the system. An error if the node has ended.
+    /// Reads the usage from the system. An error means that the node has ended.
     pub fn take(node: &mut Node) -> Result<Sample, String> {
         if let Ok(Some(status)) = node.process.try_wait() {
             return Err(format!("the {} ended with {status}", node.name));
@@ -63,14 +63,14 @@ impl Sample {
 }
 
 impl Samples {
-    /// None yet.
+    /// No samples.
     pub fn new(csv: &Path) -> io::Result<Samples> {
         let mut csv = File::create(csv)?;
         writeln!(csv, "seconds,node,resident_bytes,files,threads,disk_bytes,cpu_ticks")?;
         Ok(Samples { csv, edge: Vec::new(), hub: Vec::new() })
     }
 
-    /// One more of each node.
+    /// Takes one more sample of each node.
     pub fn add(&mut self, edge: Sample, hub: Sample) -> io::Result<()> {
         self.edge.push(edge);
         self.hub.push(hub);
@@ -82,10 +82,10 @@ impl Samples {
         Ok(())
     }
 
-    /// Prints each series of samples, and says whether all are flat.
+    /// Prints each series of samples, and returns whether all are flat.
     ///
-    /// The rule: of what comes after the warm-up, the last third is compared with the first. The median of memory may be
-    /// 10 % and 1 MiB higher; the peak of the disk 25 % and 1 MiB; the peaks of open files and threads 4.
+    /// The rule compares the last third after the warm-up with the first. The median of memory may be 10 % and 1 MiB
+    /// higher; the peak of the disk 25 % and 1 MiB; the peaks of open files and threads 4.
     pub fn judge(&self) -> bool {
         println!("node  what               first third  last third  peak       allowed    slope an hour");
         let mut flat = true;
@@ -100,7 +100,7 @@ impl Samples {
             flat &= row(node, "threads", &of(|s| s.threads), 1.0, peak, |first| first + 4.0);
             if let (Some(first), Some(last)) = (samples.first(), samples.last()) {
                 let seconds = 10.0 * (samples.len() - 1).max(1) as f64;
-                // A tick is a hundredth of a second on Linux, wherever it is.
+                // A tick is a hundredth of a second on every Linux.
                 let share = (last.cpu_ticks - first.cpu_ticks) as f64 / seconds;
                 println!("{node:4}  processor          {share:.1} % of one core");
             }
@@ -141,7 +141,7 @@ fn peak(samples: &[f64]) -> f64 {
     samples.iter().copied().fold(0.0, f64::max)
 }
 
-/// The least squares' rise from one sample to the next.
+/// The slope from one sample to the next, by least squares.
 fn slope(samples: &[f64]) -> f64 {
     let n = samples.len() as f64;
     let (mean_x, mean_y) = ((n - 1.0) / 2.0, samples.iter().sum::<f64>() / n);

@@ -1,4 +1,4 @@
-//! Whether both nodes show the same, and all that was acknowledged.
+//! Checks that both nodes show the same, and every acknowledged push.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -8,7 +8,8 @@ use crate::http::request;
 use crate::load::Load;
 use crate::node::Site;
 
-/// Waits until the hub shows what the edge shows, and both what was acknowledged; says how many series that are.
+/// Waits until the hub shows the same as the edge, and both show every acknowledged push; returns the number of
+/// series.
 pub fn converge(site: &Site, load: &Load, patience: Duration) -> Result<usize, String> {
     let started = Instant::now();
     loop {
@@ -40,7 +41,7 @@ fn compare(site: &Site, load: &Load) -> Result<usize, String> {
     }
 }
 
-/// The lines of the series that were pushed, without the label that the hub adds.
+/// The lines of the pushed series, without the label that the hub adds.
 fn series(server: SocketAddr, label: &str) -> Result<BTreeSet<String>, String> {
     let (status, body) = request(server, "GET", "/metrics", "", b"").map_err(|error| format!("scrape: {error}"))?;
     if status != 200 {
@@ -54,7 +55,7 @@ fn series(server: SocketAddr, label: &str) -> Result<BTreeSet<String>, String> {
         if !label.is_empty() && bare == line {
             return Err(format!("{line} lacks {label}"));
         }
-        // Each value as a number: a node prints all numbers alike, this program does not.
+        // Values are compared as numbers: the nodes print all numbers alike, but this program does not.
         let (series, value) = bare.rsplit_once(' ').ok_or_else(|| format!("no value: {line}"))?;
         let value: f64 = value.parse().map_err(|_| format!("not a number: {line}"))?;
         lines.insert(format!("{series} {value}"));

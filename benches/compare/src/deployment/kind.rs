@@ -1,11 +1,11 @@
-//! What is compared.
+//! The kinds of servers that are compared.
 
 use crate::peers::Peers;
 
 /// A kind of server, as it heads a column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Pushgateway as it comes.
+    /// Pushgateway with its defaults.
     Checked,
     /// Pushgateway that does not check pushes.
     Unchecked,
@@ -15,7 +15,7 @@ pub enum Kind {
     FloorSynced,
     /// The floor without a log.
     Floor,
-    /// Edge and hub, as they come.
+    /// Edge and hub with their defaults.
     Ours,
     /// Edge and hub without a disk.
     OursInMemory,

@@ -1,4 +1,4 @@
-//! A system under comparison, running: what is pushed to, and what shows it.
+//! A running system under comparison: the server that is pushed to, and the server that shows the pushes.
 
 mod kind;
 mod ours;
@@ -21,20 +21,20 @@ use crate::proxy::Proxy;
 /// How long a push may take to be shown.
 const SHOWN_PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a row wants of a deployment beside its kind.
+/// A row's requirements of a deployment, besides its kind.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Setup {
-    /// Put a proxy before the hub, or before what vmagent forwards to.
+    /// Put a proxy in front of the hub, or of the server that vmagent forwards to.
     pub proxied: bool,
-    /// Pushgateway saves its state at this interval; others do as they always do.
+    /// Pushgateway saves its state at this interval; other servers keep their own ways.
     pub saving: Option<&'static str>,
     /// vmagent speaks Prometheus's remote write instead of its own protocol.
     pub remote_write: bool,
-    /// The edge's updates are this far apart; `None` leaves it as it comes.
+    /// The interval of the edge's updates; `None` keeps the default.
     pub send_interval: Option<&'static str>,
 }
 
-/// What starting a deployment needs.
+/// The inputs for a deployment's start.
 pub struct Site<'a> {
     pub peers: &'a Peers,
     pub certificates: Option<&'a Certificates>,
@@ -42,16 +42,16 @@ pub struct Site<'a> {
     pub folder: PathBuf,
 }
 
-/// See the module's documentation.
+/// A running deployment.
 pub struct Deployment {
     pub kind: Kind,
-    /// What is pushed to.
+    /// The server that is pushed to.
     pub front: Option<Process>,
-    /// What it forwards to.
+    /// The server that it forwards to.
     pub back: Option<Process>,
-    /// Where to push.
+    /// The address for pushes.
     pub push: SocketAddr,
-    /// Where everything is shown.
+    /// The address that shows everything.
     pub shown: SocketAddr,
     pub link: Option<Proxy>,
     folder: PathBuf,
@@ -179,7 +179,7 @@ impl Deployment {
         }
     }
 
-    /// What stands before `/job/…` in the path of a push.
+    /// The part before `/job/…` in the path of a push.
     pub fn prefix(&self) -> &'static str {
         match self.kind {
             Kind::Vmagent => "/api/v1/import/prometheus/metrics",
@@ -193,7 +193,7 @@ impl Deployment {
         self.front.as_mut().ok_or("it was ended")?.await_ready(address, path)
     }
 
-    /// Waits until a push is shown by the hub, then takes it away again.
+    /// Waits until the hub shows a push, then deletes it.
     fn await_link(&self) -> Result<()> {
         let path = "/metrics/job/probe";
         Client::new(self.push).put(path, "probe_linked 1\n")?;
@@ -212,19 +212,20 @@ impl Deployment {
         Ok(())
     }
 
-    /// Waits until nothing is going on.
+    /// Waits until all its processes are idle.
     pub fn settle(&self) {
         for process in self.processes() {
             process.settle();
         }
     }
 
-    /// Ends what is pushed to, in order or by SIGKILL, and starts it again: how long until it was ready.
+    /// Ends the server that is pushed to, by SIGTERM or SIGKILL, and starts it again; returns the time until it was
+    /// ready.
     pub fn restart(&mut self, killed: bool) -> Result<Duration> {
         self.restart_with(killed, |_| ())
     }
 
-    /// Makes a Pushgateway that was filled without its checks check again.
+    /// Turns the checks of a Pushgateway on that was filled without them.
     pub fn check_again(&mut self) -> Result<()> {
         self.restart_with(false, |spec| spec.arguments.retain(|argument| argument != UNCHECKED))?;
         self.kind = Kind::Checked;
@@ -263,7 +264,7 @@ impl Deployment {
 impl Drop for Deployment {
     fn drop(&mut self) {
         (self.link, self.front, self.back) = (None, None, None);
-        // Logs of a failed start stay until the next one; the data of a large store should not.
+        // Logs of a failed start stay until the next start; the data of a large store should not.
         if !std::thread::panicking() {
             let _ = fs::remove_dir_all(&self.folder);
         }

@@ -57,9 +57,9 @@ pub fn edge_name(number: usize) -> String {
 /// A running hub.
 pub struct Hub {
     pub process: Process,
-    /// Where it is scraped.
+    /// The address for scrapes.
     pub web: SocketAddr,
-    /// Where edges connect.
+    /// The address for edges.
     pub edges: SocketAddr,
 }
 
@@ -78,7 +78,7 @@ impl Hub {
 /// A running edge.
 pub struct Edge {
     pub process: Process,
-    /// Where it is pushed to.
+    /// The address for pushes.
     pub web: SocketAddr,
 }
 

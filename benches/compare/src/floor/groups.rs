@@ -1,4 +1,4 @@
-//! What the floor holds: of each group, its series as they print, and their values.
+//! The floor's store: for each group, its series as they are printed, and their values.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -17,11 +17,11 @@ pub struct Groups {
 #[derive(Default)]
 struct Group {
     labels: String,
-    /// The series as pushed, one after the other, to see that a push repeats them.
+    /// The series as pushed, one after the other, to recognize a push that repeats them.
     pushed: String,
     /// The series as shown, with the labels of the group.
     shown: String,
-    /// Where each ends in `pushed` and in `shown`.
+    /// The end of each in `pushed` and in `shown`.
     ends: Vec<(u32, u32)>,
     values: Vec<f64>,
     /// The group compressed, if it has not changed since.
@@ -29,7 +29,7 @@ struct Group {
 }
 
 impl Groups {
-    /// Stores a push in the place of what the group held.
+    /// Stores a push in place of the group's contents.
     pub fn push(&mut self, path: &str, body: &str) -> Result<()> {
         if !self.groups.contains_key(path) {
             let group = Group { labels: labels(path), ..Group::default() };
@@ -49,7 +49,7 @@ impl Groups {
         page
     }
 
-    /// The page as one gzip member a group, of which only those that changed are made anew.
+    /// The page as one gzip member for each group; only changed groups are compressed again.
     pub fn render_pieces(&mut self) -> io::Result<Vec<u8>> {
         let (mut page, mut text) = (Vec::new(), Vec::new());
         for group in self.groups.values_mut() {

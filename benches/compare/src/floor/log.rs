@@ -1,4 +1,4 @@
-//! The floor's append log: written over zeros that were allocated before, so that a sync moves no metadata.
+//! The floor's append log: it overwrites zeros allocated before, so that a sync writes no metadata.
 
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
@@ -8,7 +8,7 @@ use crate::Result;
 
 const CHUNK_BYTES: u64 = 1 << 20;
 
-/// See the module's documentation.
+/// An append-only file with allocated space ahead of its end.
 pub struct Log {
     file: File,
     bytes: u64,

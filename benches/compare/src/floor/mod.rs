@@ -1,8 +1,8 @@
-//! The floor: a throw-away server that parses and stores, and is as fast as that can be made without effort.
+//! The floor: a minimal server that parses and stores, as fast as a simple design allows.
 //!
-//! It checks nothing, forwards nothing and groups nothing by family, so its page is no valid exposition. One thread
-//! serves all connections; with a log, everything that arrived together is synced once before it is answered, which is
-//! group commit in its plainest form. `?pieces` serves gzip from pieces compressed beforehand, one a group.
+//! It checks nothing, forwards nothing and does not group by family, so its page is no valid exposition. One thread
+//! serves all connections. With a log, all requests that arrived together share one sync before they are answered: the
+//! simplest form of group commit. `?pieces` serves gzip made of fragments compressed in advance, one for each group.
 
 mod groups;
 mod log;
@@ -123,7 +123,7 @@ impl Floor {
 }
 
 impl Connection {
-    /// Reads what is there; whether the peer may send more.
+    /// Reads the available bytes; returns whether the peer may send more.
     fn fill(&mut self) -> Result<bool> {
         let mut bytes = [0; 64 << 10];
         loop {
@@ -154,7 +154,7 @@ impl Connection {
     }
 }
 
-/// The lengths of head and body of the first request, if all of it is there.
+/// The lengths of head and body of the first request, if it has arrived completely.
 fn request(input: &[u8]) -> Result<Option<(usize, usize)>> {
     let Some(end) = input.windows(4).take(64 << 10).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
     let head = std::str::from_utf8(&input[..end])?;

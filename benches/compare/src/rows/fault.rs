@@ -1,4 +1,4 @@
-//! What is left after a crash, and how soon the hub is equal after an outage.
+//! The pushes left after a crash, and the time until the hub is equal after an outage.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -11,10 +11,11 @@ use crate::fetch::Client;
 use crate::load::Load;
 use crate::machine::Meter;
 
-/// How long what was kept may take to arrive, and the hub to become equal.
+/// Time for stored pushes to arrive, and for the hub to become equal.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Pushes to as many groups while the remote is down, SIGKILL, restart, remote back: how many are gone.
+/// Pushes to many groups while the remote server is down; then SIGKILL, restart, and the remote server again: the
+/// number of lost groups.
 pub fn lost(bench: &mut Bench, turn: Turn) -> Result<()> {
     let saving = (turn.kind == Kind::Unchecked).then_some("10s");
     let mut deployment = bench.start(turn.kind, Setup { proxied: true, saving, ..Setup::default() })?;
@@ -34,7 +35,7 @@ pub fn lost(bench: &mut Bench, turn: Turn) -> Result<()> {
     Ok(())
 }
 
-/// How many groups are shown once no more come.
+/// The number of groups shown, once it stops to grow.
 fn await_kept(deployment: &Deployment, expected: usize) -> Result<usize> {
     let (mut client, deadline) = (Client::new(deployment.shown), Instant::now() + PATIENCE);
     let (mut kept, mut since) = (0, Instant::now());
@@ -56,7 +57,7 @@ fn await_kept(deployment: &Deployment, expected: usize) -> Result<usize> {
     Ok(kept)
 }
 
-/// Everything changes while the link is cut; then it is mended.
+/// Everything changes while the link is cut; then the link is restored.
 pub fn catch_up(bench: &mut Bench, turn: Turn) -> Result<()> {
     let (body, groups) = (Body::hundred(), bench.scale.hundreds);
     let deployment = bench.start_filled(turn.kind, Setup { proxied: true, ..Setup::default() }, &body, groups)?;
@@ -114,7 +115,7 @@ fn await_connection(deployment: &Deployment) -> Result<Instant> {
     Err("the edge did not connect again".into())
 }
 
-/// How many lines of what was pushed the hub does not show as the edge does, but for the labels of the place.
+/// The number of pushed lines that the hub does not show as the edge does, apart from the site labels.
 fn differences(deployment: &Deployment) -> Result<usize> {
     let lines = |address| -> Result<Vec<String>> {
         let page = Client::new(address).text("/metrics", false)?;

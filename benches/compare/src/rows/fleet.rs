@@ -94,7 +94,8 @@ fn scrapes(deployment: &Deployment, during: Duration) -> Result<(Latencies, (f64
     }
     thread::sleep(during.saturating_sub(started.elapsed()));
     let reading = meter.stop();
-    // What the hub applied while it was scraped is missing here: the shares of both kinds of work are small.
+    // The work that the hub did for updates during the scrapes is not subtracted: the shares of both kinds of work are
+    // small.
     let share = (reading.cpu[1] - scraping) / reading.wall.as_secs_f64();
     Ok((latencies, (share, reading.noise)))
 }

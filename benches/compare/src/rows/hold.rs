@@ -1,4 +1,4 @@
-//! What holding a million series costs: scrapes, memory, saving, starting, and pushes beside all that.
+//! The cost of a million series: scrapes, memory, saving, starting, and pushes at the same time.
 
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +55,7 @@ pub fn ten(bench: &mut Bench, turn: Turn) -> Result<()> {
     scrapes(bench, turn, "scrape-ten", &deployment, &body, groups, &body)
 }
 
-/// Scrapes as it was filled, after everything changed, and after a small part of it did.
+/// Scrapes after the fill, after a change of everything, and after a change of a small part.
 fn scrapes(
     bench: &mut Bench,
     turn: Turn,
@@ -76,13 +76,13 @@ fn scrapes(
     // Five groups of ten thousand, or a tenth of one group of a hundred.
     let few = if row == "scrape" { 1 } else { (groups / 200).max(1) };
     let mut parts = Each { method: "POST", ..Each::new(part, deployment.prefix(), "filled", groups) };
-    // What was compressed for everything that changed is ready from here on.
+    // From here on, the compressed form of everything that changed is cached.
     Client::new(deployment.shown).get(path, true, |_| ())?;
     let change_few = || change(deployment, &mut parts, few);
     scrape(bench, turn, row, "gzip, under 1 % changed", deployment, (path, true), times, change_few)
 }
 
-/// Pushes to a number of groups and waits until it is where it is shown.
+/// Pushes to a number of groups and waits until they are shown.
 fn change(deployment: &Deployment, bodies: &mut Each<'_>, number: usize) -> Result<()> {
     let load = Load {
         address: deployment.push,
@@ -206,7 +206,7 @@ pub fn saving(bench: &mut Bench, turn: Turn) -> Result<()> {
     Ok(())
 }
 
-/// A real Prometheus scrapes; what it and the scraped server use meanwhile.
+/// A real Prometheus scrapes; its resource usage and the scraped server's meanwhile.
 pub fn prometheus(bench: &mut Bench, turn: Turn) -> Result<()> {
     let program = bench.peers.prometheus.clone().ok_or("prometheus is missing")?;
     let (body, groups) = (Body::wide(1_000), bench.scale.wides);

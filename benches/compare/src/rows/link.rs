@@ -1,4 +1,4 @@
-//! How soon what is pushed is shown, and what it costs the process that shows it.
+//! The time until a push is shown, and the cost for the process that shows it.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,10 +16,10 @@ use crate::machine::Meter;
 const PUSHES_A_SECOND: f64 = 1_000.0;
 const GROUPS: usize = 100;
 const MARKER: &str = "visible_marker";
-/// After this, nothing that was pushed waits for more to be sent with it.
+/// After this time, no push waits any longer to be sent together with others.
 const APART: Duration = Duration::from_millis(1_200);
 
-/// From the answer to a push until a scrape shows it, while others push.
+/// Time from the answer to a push until a scrape shows it, while others push.
 pub fn visible(bench: &mut Bench, turn: Turn) -> Result<()> {
     let deployment = bench.start(turn.kind, Setup::default())?;
     let during = bench.scale.load_time * 4;
@@ -89,8 +89,8 @@ fn shown_marker(scraper: &mut Client, kind: Kind) -> Result<f64> {
     Ok(page.lines().filter_map(newest).fold(0.0, f64::max))
 }
 
-/// What a forwarded push costs where it is forwarded to: at a rate, and as fast as it is taken, in turn to so many groups
-/// that hardly any is pushed again before it was forwarded.
+/// The cost of a forwarded push for the receiving server: at a fixed rate, and as fast as it accepts them, in turn to
+/// so many groups that hardly any is pushed again before it was forwarded.
 pub fn hub(bench: &mut Bench, turn: Turn) -> Result<()> {
     forwarded(bench, turn, None, "")?;
     if turn.kind.is_ours() {

@@ -1,6 +1,6 @@
-//! What is measured: rows of the tables, and the stages that measure them.
+//! The rows of the tables, and the stages that measure them.
 //!
-//! A stage brings one deployment into one state and measures there all rows that want that state.
+//! A stage brings one deployment into one state and measures all rows that need that state.
 
 mod fault;
 mod fleet;
@@ -19,7 +19,7 @@ use crate::deployment::Kind;
 pub struct Row {
     pub name: &'static str,
     pub title: &'static str,
-    /// What pushrelay wants to reach.
+    /// The goal for pushrelay.
     pub goal: &'static str,
 }
 
@@ -87,7 +87,7 @@ pub const ROWS: &[Row] = &[
     ),
 ];
 
-/// Brings about one state, and measures the rows that want it.
+/// Brings about one state, and measures the rows that need it.
 pub struct Stage {
     pub rows: &'static [&'static str],
     pub servers: &'static [Kind],
@@ -97,8 +97,8 @@ pub struct Stage {
 }
 
 const PUSHGATEWAYS_FLOOR_OURS: &[Kind] = &[Kind::Checked, Kind::Unchecked, Kind::FloorSynced, Kind::Ours];
-/// Where scrapes alone are measured: a checking Pushgateway's cost the same, and to change what it holds takes it most of an
-/// hour.
+/// Servers in rows that measure scrapes only: a checking Pushgateway's scrapes cost the same, and a change of its
+/// contents takes it most of an hour.
 const UNCHECKED_FLOOR_OURS: &[Kind] = &[Kind::Unchecked, Kind::FloorSynced, Kind::Ours];
 const ALL_DURABLE: &[Kind] =
     &[Kind::Checked, Kind::Unchecked, Kind::Vmagent, Kind::FloorSynced, Kind::Floor, Kind::Ours];
@@ -133,7 +133,7 @@ pub const STAGES: &[Stage] = &[
     Stage { rows: &["fleet"], servers: &[Kind::Ours], rounds_max: 1, run: fleet::fleet },
 ];
 
-/// How large the loads are.
+/// The sizes of the loads.
 #[derive(Clone, Copy, Debug)]
 pub struct Scale {
     pub load_time: Duration,
@@ -160,7 +160,7 @@ pub struct Scale {
     pub prometheus_interval_seconds: u64,
 }
 
-/// What the tables are made of.
+/// The tables' rows and stages.
 pub const FULL: Scale = Scale {
     load_time: Duration::from_secs(5),
     requests_max: 100_000,

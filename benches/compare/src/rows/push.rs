@@ -1,4 +1,4 @@
-//! What a push costs the process that takes it.
+//! The cost of a push for the process that accepts it.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ const CHECKED_GROUPS_MAX: usize = 10_000;
 pub struct Manner {
     pub connections: usize,
     pub reconnect: bool,
-    /// Groups that are pushed to, in turn; each connection has one of its own if `None`.
+    /// Groups that receive pushes, in turn; with `None`, each connection has its own.
     pub groups: Option<usize>,
 }
 

@@ -1,4 +1,4 @@
-//! Bytes between what is pushed to and what it forwards to.
+//! Bytes between the server that is pushed to and the server that it forwards to.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub fn real(bench: &mut Bench, turn: Turn) -> Result<()> {
             let case = format!("{name}{manner}");
             let deployment = bench.start(turn.kind, setup)?;
             let mut drift = Drift::real(deployment.prefix(), groups, changes);
-            // First every group is sent once: schemas, names and whatever else is sent only then is not counted.
+            // Every group is sent once before the count: schemas, names and other one-time data do not count.
             let (bytes, pushes, noise) = count(bench, &deployment, &mut drift, rate, [period, period * 3])?;
             let held = pushes * REAL_SERIES as f64;
             let changed = if changes == Changes::All { held } else { held / REAL_SERIES as f64 };
@@ -34,8 +34,8 @@ pub fn real(bench: &mut Bench, turn: Turn) -> Result<()> {
     Ok(())
 }
 
-/// Random values at three rates, each group pushed every other second or less often, so that all that is pushed is sent;
-/// and once to few groups, whose pushes conflate where updates are apart.
+/// Random values at three rates. Each group is pushed every other second or less often, so that every push is sent.
+/// One more case pushes to few groups, whose pushes conflate if updates are apart.
 pub fn random(bench: &mut Bench, turn: Turn) -> Result<()> {
     for (rate, groups) in [(10.0, 100), (100.0, 200), (1_000.0, 2_000), (1_000.0, 100)] {
         for (manner, setup) in manners(bench, turn) {
@@ -52,7 +52,7 @@ pub fn random(bench: &mut Bench, turn: Turn) -> Result<()> {
     Ok(())
 }
 
-/// In which ways a server can forward, each with its name in the report.
+/// The ways in which a server can forward, each with its name in the report.
 fn manners(bench: &Bench, turn: Turn) -> Vec<(&'static str, Setup)> {
     let plain = Setup { proxied: true, ..Setup::default() };
     let mut manners = vec![("", plain)];
@@ -84,7 +84,7 @@ fn count(
     Ok((bytes, outcome.done() as f64, noise))
 }
 
-/// Everything pushed is sent after this: vmagent flushes once a second.
+/// After this time every push has been sent: vmagent flushes once a second.
 fn drain() {
     std::thread::sleep(Duration::from_millis(1_500));
 }
