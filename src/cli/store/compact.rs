@@ -3,7 +3,8 @@
 use std::io::Write;
 use std::path::Path;
 
-use super::Failure;
+use super::damage::print_damage;
+use super::failure::Failure;
 use crate::model::{Epoch, NodeId, StoreId};
 use crate::node::metrics::OWN_FAMILIES;
 use crate::node::random::random_id;
@@ -17,7 +18,7 @@ pub(super) fn run(path: &Path, keep: bool, out: &mut dyn Write) -> Result<bool, 
     let fresh = Fresh { identity, epoch: Epoch(random()?) };
     let Compacted { report, bytes, groups, kept_in } =
         compact(path, fresh, OWN_FAMILIES, keep).map_err(|error| Failure(error.to_string()))?;
-    super::print_damage(&report, out)?;
+    print_damage(&report, out)?;
     writeln!(out, "{groups} groups kept, tombstones included; {} bytes became {}", bytes.0, bytes.1)?;
     if let Some(folder) = kept_in {
         writeln!(out, "the old files are in {}; remove them when you need nothing more from them", folder.display())?;

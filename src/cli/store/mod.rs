@@ -4,16 +4,21 @@
 //! intact records.
 
 pub mod compact;
+mod damage;
 pub mod dump;
+mod failure;
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
+use damage::print_damage;
+pub use failure::Failure;
+
 use crate::net::identity::parse_label;
 use crate::node::metrics::OWN_FAMILIES;
-use crate::storage::{Inspection, Report, inspect};
+use crate::storage::{Inspection, inspect};
 
 /// The command's arguments.
 #[derive(Clone, Debug, Args)]
@@ -51,17 +56,6 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
-}
-
-/// The reason why a command failed; its text says what to do.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Failure(String);
-
-impl From<io::Error> for Failure {
-    fn from(error: io::Error) -> Self {
-        Self(format!("cannot print: {error}"))
-    }
 }
 
 impl StoreCommand {
@@ -124,16 +118,4 @@ fn check(path: &std::path::Path, inspection: &Inspection, out: &mut dyn Write) -
         out,
         "the next start, or `pushrelay store compact`, keeps all intact records; links restore the rest where they can"
     )
-}
-
-/// Prints what is lost, one line for each part.
-fn print_damage(report: &Report, out: &mut dyn Write) -> io::Result<()> {
-    for lost in &report.lost {
-        writeln!(out, "DAMAGED: {lost}")?;
-    }
-    let more = report.lost_count.saturating_sub(report.lost.len() as u64);
-    if more > 0 {
-        writeln!(out, "DAMAGED: {more} more parts")?;
-    }
-    Ok(())
 }
