@@ -1,12 +1,11 @@
 //! The rules of `docs/architecture.md` and `CONTRIBUTING.md`, checked on the source: which module imports which, what the
 //! pure layers do not name, which files name a replaceable library, how files look and how comments begin.
 
-mod source;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use source::File;
+use pushrelay_testkit::folder::project;
+use pushrelay_testkit::source::{self, File};
 
 /// No file may be longer; longer ones state more than one idea.
 const LINES_MAX: usize = 600;
@@ -47,7 +46,7 @@ const SAME_LAYER: &[(&str, &str)] = &[("main.rs", "cli"), ("main.rs", "config"),
 
 /// The layer of each module, read from the table in `docs/architecture.md`.
 fn layers() -> BTreeMap<String, u32> {
-    let page = std::fs::read_to_string(source::root().join("docs/architecture.md")).unwrap();
+    let page = std::fs::read_to_string(project().join("docs/architecture.md")).unwrap();
     let mut layers = BTreeMap::new();
     for row in page.lines().filter(|line| line.starts_with("| ")) {
         let mut cells = row.split('|').map(str::trim).skip(1);

@@ -10,14 +10,10 @@
 //! Downloads and builds are cached under `target/clients`. Without its toolchain a client is skipped, and the test
 //! prints that.
 
-#[path = "../system/support/mod.rs"]
-#[allow(dead_code, reason = "what other tests need of it")]
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use support::{Node, Site, skip};
+use pushrelay_testkit::{Node, Site, skip};
 
 const UTF8: (&str, &str) = ("name", "Προμηθεύς");
 const SPACE: (&str, &str) = ("space", "a b+c%d");

@@ -20,9 +20,6 @@ mod random;
 mod random_text;
 mod recording;
 mod servers;
-#[path = "../system/support/mod.rs"]
-#[allow(dead_code, reason = "what other tests need of it")]
-mod support;
 mod wire;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,10 +27,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use case::{Case, Suite, suites};
 use differences::differences;
 use outcome::Server;
+use pushrelay_testkit::node::Role;
+use pushrelay_testkit::skip;
 use recording::{Recorded, Recording};
 use serde_json::Value;
 use servers::{Ours, Theirs, pushgateway};
-use support::node::Role;
 
 /// A random sequence by its seed.
 type Generator = fn(u64) -> Case;
@@ -104,9 +102,7 @@ fn replay_on(role: Role) {
 /// Reports that a comparison with a live Pushgateway is skipped. It is no failure, because Debian's stable releases
 /// have older versions only.
 fn skip_without_pushgateway(what: &str, reason: &str) {
-    // Written to the descriptor, because the test harness captures `eprintln!`.
-    let line = format!("\nSKIPPED: {what}: {reason}\n");
-    std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes()).unwrap();
+    skip::report(&format!("{what}: {reason}"));
 }
 
 #[test]

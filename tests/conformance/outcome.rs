@@ -7,12 +7,12 @@
 use std::net::SocketAddr;
 
 use flate2::read::MultiGzDecoder;
+use pushrelay_testkit::{Reply, eventually};
 use serde_json::{Map, Value, json};
 
 use crate::case::{Case, PROTOBUF, Step, Suite};
 use crate::metrics::{Metric, MetricFamily, undelimited};
-use crate::support::eventually;
-use crate::wire::{Reply, get, send};
+use crate::wire::{get, send};
 
 /// The job of a push that shows when everything before it is done.
 const FENCE_JOB: &str = "conformance-fence";
@@ -98,7 +98,7 @@ impl Server {
         let reply = send(self.address, step).unwrap();
         let mut answer = Map::from_iter([("status".to_owned(), json!(reply.status))]);
         for name in HEADERS {
-            if let Some(value) = reply.header(name) {
+            if let Some(value) = reply.header_values(name) {
                 answer.insert((*name).to_owned(), json!(value));
             }
         }
@@ -154,7 +154,7 @@ impl Server {
 /// The body without its compression.
 fn decoded(reply: &Reply) -> Vec<u8> {
     let mut body = reply.body.clone();
-    if reply.header("content-encoding").as_deref() == Some("gzip") {
+    if reply.header("content-encoding") == Some("gzip") {
         body.clear();
         std::io::Read::read_to_end(&mut MultiGzDecoder::new(&*reply.body), &mut body).unwrap();
     }

@@ -6,9 +6,9 @@ use std::process::Command;
 
 use crate::case::Suite;
 use crate::outcome::Server;
-use crate::support::node::Role;
-use crate::support::process::logfmt;
-use crate::support::{Node, Process, Site};
+use pushrelay_testkit::node::Role;
+use pushrelay_testkit::process::logfmt;
+use pushrelay_testkit::{Node, Process, Site};
 
 /// The versions whose behaviour is recorded.
 const VERSION: &str = "1.11.";

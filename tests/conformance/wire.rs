@@ -1,48 +1,21 @@
-//! HTTP/1 by hand, one request per connection. So targets and bodies arrive exactly as in the cases, and a connection
-//! that is dropped without an answer can be distinguished from a refused one.
+//! The requests of the cases as bytes, so that targets and bodies arrive exactly as written.
 
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+
+use pushrelay_testkit::Reply;
+use pushrelay_testkit::http::connect;
 
 use crate::case::Step;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// An answer.
-#[derive(Debug, Default)]
-pub struct Reply {
-    /// The status; 0 if the connection was closed without one.
-    pub status: u16,
-    /// Names in lower case.
-    headers: Vec<(String, String)>,
-    /// Without chunked coding.
-    pub body: Vec<u8>,
-}
-
-impl Reply {
-    /// The values of a header, joined.
-    pub fn header(&self, name: &str) -> Option<String> {
-        let values: Vec<&str> = self.headers.iter().filter(|(n, _)| n == name).map(|(_, value)| &**value).collect();
-        (!values.is_empty()).then(|| values.join(", "))
-    }
-
-    /// The body as text.
-    pub fn text(&self) -> String {
-        String::from_utf8_lossy(&self.body).into_owned()
-    }
-}
-
-/// Sends `step` to the server. An error only if the server cannot be reached.
+/// Sends `step` to the server. The status is 0 if the server closes the connection without an answer. Fails only if the
+/// server cannot be reached.
 pub fn send(server: SocketAddr, step: &Step) -> io::Result<Reply> {
-    let mut stream = TcpStream::connect_timeout(&server, TIMEOUT)?;
-    stream.set_read_timeout(Some(TIMEOUT))?;
-    stream.set_write_timeout(Some(TIMEOUT))?;
+    let mut stream = connect(server)?;
     // A server may answer and close before it has read the whole request; its answer counts.
     let _ = stream.write_all(&request(server, step));
-    let mut bytes = Vec::new();
-    let _ = stream.read_to_end(&mut bytes);
-    Ok(parse(&bytes).unwrap_or_default())
+    let (method, _) = step.method_and_target();
+    Ok(Reply::receive(method, &mut stream).unwrap_or_default())
 }
 
 /// A request without a body.
@@ -72,36 +45,4 @@ fn request(server: SocketAddr, step: &Step) -> Vec<u8> {
     let mut bytes = (head + "\r\n").into_bytes();
     bytes.extend_from_slice(&body);
     bytes
-}
-
-fn parse(mut bytes: &[u8]) -> Option<Reply> {
-    loop {
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
-        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
-        let mut lines = head.split("\r\n");
-        let status = lines.next()?.split(' ').nth(1)?.parse().ok()?;
-        bytes = &bytes[end + 4..];
-        if status == 100 {
-            continue;
-        }
-        let split = |line: &str| line.split_once(':').map(|(n, v)| (n.to_ascii_lowercase(), v.trim().to_owned()));
-        let mut reply = Reply { status, headers: lines.filter_map(split).collect(), body: bytes.to_vec() };
-        if reply.header("transfer-encoding").as_deref() == Some("chunked") {
-            reply.body = unchunked(bytes)?;
-        }
-        return Some(reply);
-    }
-}
-
-fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
-    let mut body = Vec::new();
-    loop {
-        let end = rest.windows(2).position(|window| window == b"\r\n")?;
-        let len = usize::from_str_radix(std::str::from_utf8(&rest[..end]).ok()?, 16).ok()?;
-        if len == 0 {
-            return Some(body);
-        }
-        body.extend_from_slice(rest.get(end + 2..end + 2 + len)?);
-        rest = rest.get(end + 2 + len + 2..)?;
-    }
 }

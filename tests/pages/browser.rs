@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde_json::{Value, json};
 
-use crate::support::{Folder, Process, eventually, http, skip};
+use pushrelay_testkit::{Folder, Process, eventually, http, skip};
 
 static TURN: Mutex<()> = Mutex::new(());
 

@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::support::{Folder, Node};
 use crate::{Browser, edge};
+use pushrelay_testkit::{Folder, Node};
 
 const HOSTILE: &[&str] = &[
     "<script>alert(1)</script>",

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::support::Folder;
 use crate::{ADMIN, Browser, edge, fill};
+use pushrelay_testkit::Folder;
 
 /// Texts whose contrast to their background is below 4.5:1 (WCAG 2), each with its ratio.
 const TOO_FAINT: &str = r"(() => {

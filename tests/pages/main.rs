@@ -1,9 +1,5 @@
 //! The web pages in a real browser: headless Chromium against the binary.
 
-#[path = "../system/support/mod.rs"]
-#[allow(dead_code, reason = "what other tests need of it")]
-mod support;
-
 mod browser;
 mod hostile;
 mod looks;
@@ -12,9 +8,9 @@ mod native;
 use std::io::{Read, Write};
 
 use browser::{Browser, key};
+use pushrelay_testkit::node::Role;
+use pushrelay_testkit::{Folder, Node, Site, eventually, http};
 use serde_json::json;
-use support::node::Role;
-use support::{Folder, Node, Site, eventually, http};
 
 /// A running edge with these flags, without hub and disk.
 fn edge(folder: &Folder, flags: &[&str]) -> Node {

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use crate::support::{Node, Reply, Site, eventually, http};
+use pushrelay_testkit::{Node, Reply, Site, eventually, http};
 
 /// Twice the memory that may be resident: the largest body allowed, and its parsed form.
 const MEMORY_BYTES_MAX: u64 = 512 << 20;
@@ -269,7 +269,7 @@ fn a_client_that_is_answered_early_or_half_closes_gets_the_answer() {
         assert_eq!(edge.get("/-/ready").status, 200);
         stream.write_all(body).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
-        http::receive(&mut stream).unwrap()
+        Reply::receive("GET", &mut stream).unwrap()
     };
     let odd = send("/metrics/job/a/b", &b"v 1\n".repeat(40_000));
     assert_eq!(odd.status, 400);

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use rcgen::{CertificateParams, KeyPair, date_time_ymd};
 
-use crate::support::Site;
-use crate::support::process::{Outcome, bash, run};
-use crate::support::site::edge_config;
+use pushrelay_testkit::Site;
+use pushrelay_testkit::process::{Outcome, bash, run};
+use pushrelay_testkit::site::edge_config;
 
 fn check(site: &Site, config: &str) -> Outcome {
     std::fs::write(site.path().join("checked.toml"), config).unwrap();

@@ -3,8 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::process::{bash, run};
-use crate::support::{Node, Site, eventually};
+use pushrelay_testkit::process::{bash, run};
+use pushrelay_testkit::{Node, Site, eventually};
 
 const GROUPS: usize = 30;
 

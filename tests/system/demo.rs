@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use crate::support::process::bash;
-use crate::support::{Folder, Page, Process, eventually, http};
+use pushrelay_testkit::process::bash;
+use pushrelay_testkit::{Folder, Page, Process, eventually, http};
 
 /// The addresses of all `http://` URLs in the output.
 fn addresses(process: &Process) -> BTreeSet<SocketAddr> {

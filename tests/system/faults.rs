@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
-use crate::support::process::{bash, gives_up};
-use crate::support::site::edge_config;
-use crate::support::{Node, Process, Site, eventually, http, node::Role};
+use pushrelay_testkit::process::{bash, gives_up};
+use pushrelay_testkit::site::edge_config;
+use pushrelay_testkit::{Node, Process, Site, eventually, http, node::Role};
 
 /// Waits until the hub shows for `idc` exactly the same as the edge.
 fn equal(hub: &Node, edge: &Node, idc: &str) {

@@ -2,8 +2,8 @@
 
 use std::io::Write;
 
-use crate::support::process::bash;
-use crate::support::{Node, Site, eventually, http};
+use pushrelay_testkit::process::bash;
+use pushrelay_testkit::{Node, Reply, Site, eventually, http};
 
 /// Waits for a line of the node's log that contains `text`.
 fn says(node: &mut Node, text: &str) -> String {
@@ -33,7 +33,7 @@ fn a_stopping_edge_answers_delivers_parts_and_closes() {
     eventually("nobody else gets in", || edge.try_get("/-/ready").is_err().then_some(()));
     assert_eq!(hub.page().values("pushrelay_edge_connected", &[]), [1.0], "the link lasts until all is delivered");
     stream.write_all(b"e 3\n").unwrap();
-    let reply = http::receive(&mut stream).unwrap();
+    let reply = Reply::receive("GET", &mut stream).unwrap();
     assert_eq!(reply.status, 200, "what was begun is answered");
     assert_eq!(edge.process().wait().code(), Some(0));
     assert_eq!(hub.page().values("late", &[]), [3.0], "and delivered before the edge is gone");

@@ -2,8 +2,8 @@
 
 use std::os::unix::fs::PermissionsExt;
 
-use crate::support::Folder;
-use crate::support::process::{bash, run};
+use pushrelay_testkit::Folder;
+use pushrelay_testkit::process::{bash, run};
 
 #[test]
 fn it_makes_what_the_readme_says() {

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use crate::support::node::Role;
-use crate::support::{Folder, Node, Process, Site, eventually, http, skip};
+use pushrelay_testkit::node::Role;
+use pushrelay_testkit::{Folder, Node, Process, Site, eventually, http, skip};
 
 /// Prometheus from `PATH`, or from Debian's package as `scripts/install-prometheus` installs it. Tests run in parallel:
 /// the first one installs, and the others wait for it.

@@ -3,8 +3,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::support::process::bash;
-use crate::support::{Node, Process, Site, eventually, http, protobuf};
+use pushrelay_testkit::process::bash;
+use pushrelay_testkit::{Node, Process, Site, eventually, http, protobuf};
 
 const PUSH_INSTANCE: &str = r#"cat <<E | curl -s -w '%{http_code}' --data-binary @- http://EDGE/metrics/job/some_job/instance/some_instance
 ifeng_a_some_metric{label="test",IDC="SYQ"} 100

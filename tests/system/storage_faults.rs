@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::support::mount::Mount;
-use crate::support::process::{bash, gives_up};
-use crate::support::{Node, Page, Site, eventually, http};
+use pushrelay_testkit::mount::Mount;
+use pushrelay_testkit::process::{bash, gives_up};
+use pushrelay_testkit::{Node, Page, Site, eventually, http};
 
 /// A push of some kilobytes, different each time; returns its status.
 fn push_much(node: &Node, number: usize) -> u16 {

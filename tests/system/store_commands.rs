@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::process::bash;
-use crate::support::{Node, Site, protobuf};
+use pushrelay_testkit::process::bash;
+use pushrelay_testkit::{Node, Site, protobuf};
 
 /// The outcome of a run of `pushrelay store`.
 struct Outcome {

@@ -1,7 +1,7 @@
 //! Hubs that send to another hub: pushes at edges appear at the top, and deletes at the top reach the edges.
 
-use crate::support::site::edge_config;
-use crate::support::{Node, Site, eventually, node::Role};
+use pushrelay_testkit::site::edge_config;
+use pushrelay_testkit::{Node, Site, eventually, node::Role};
 
 /// A hub that sends to `above` as an edge with the label `REGION=region`.
 fn relay(site: &Site, name: &str, region: &str, above: &Node) -> Node {

@@ -1,7 +1,7 @@
 //! The view of operators and supervisors: health, status, own metrics, logs, the page.
 
-use crate::support::process::logfmt;
-use crate::support::{Node, Site, eventually};
+use pushrelay_testkit::process::logfmt;
+use pushrelay_testkit::{Node, Site, eventually};
 
 /// Own metrics of both roles, with Pushgateway's names where the meaning is the same.
 const OF_EVERY_NODE: &[&str] = &[

@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::support::node::Role;
-use crate::support::process::{Process, gives_up, logfmt, run};
-use crate::support::{Node, Site, eventually, http, skip, tls};
+use pushrelay_testkit::node::Role;
+use pushrelay_testkit::process::{Process, gives_up, logfmt, run};
+use pushrelay_testkit::{Node, Site, eventually, http, skip, tls};
 
 /// The outcome of a request with curl.
 #[derive(Debug, PartialEq)]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
 use super::eventually;
+use super::folder::binary;
 
 /// The outcome of a finished command.
 pub struct Outcome {
@@ -18,7 +19,7 @@ pub struct Outcome {
 
 /// Runs `pushrelay` with these arguments to its end, in `folder`.
 pub fn run(folder: &Path, arguments: &[&str]) -> Outcome {
-    let mut process = Process::spawn(Command::new(env!("CARGO_BIN_EXE_pushrelay")).args(arguments).current_dir(folder));
+    let mut process = Process::spawn(Command::new(binary()).args(arguments).current_dir(folder));
     let code = process.wait().code();
     Outcome { code, output: process.output() }
 }

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::folder::binary;
 use super::process::logfmt;
 use super::{Line, Page, Process, Reply, eventually, http};
 
@@ -54,7 +55,7 @@ impl Node {
     pub fn spawn(&mut self) -> &mut Process {
         assert!(self.process.is_none(), "{} is running", self.name);
         let role = if self.role == Role::Hub { "hub" } else { "edge" };
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pushrelay"));
+        let mut command = Command::new(binary());
         command.arg(role).arg("--config.file").arg(self.folder.join(&self.name).with_extension("toml"));
         self.process.insert(Process::spawn(command.args(&self.flags).current_dir(&self.folder)))
     }

@@ -5,6 +5,8 @@ pub mod imports;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::folder::project;
+
 /// A file under `src/`.
 pub struct File {
     /// Its path under `src/`.
@@ -15,14 +17,9 @@ pub struct File {
     code: String,
 }
 
-/// The folder of the crate.
-pub fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 /// Every Rust file under `src/` that is part of the program: files of test modules are left out.
 pub fn files() -> Vec<File> {
-    let src = root().join("src");
+    let src = project().join("src");
     let (mut files, mut folders) = (Vec::new(), vec![src.clone()]);
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -44,7 +41,7 @@ pub fn files() -> Vec<File> {
 /// Every Rust file of the project, tests, benches and examples included, with its text.
 pub fn all_rust_files() -> Vec<(PathBuf, String)> {
     let mut folders: Vec<PathBuf> =
-        ["src", "tests", "benches", "examples", "fuzz"].map(|folder| root().join(folder)).into();
+        ["src", "tests", "benches", "examples", "fuzz"].map(|folder| project().join(folder)).into();
     let mut files = Vec::new();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).unwrap() {
@@ -53,7 +50,7 @@ pub fn all_rust_files() -> Vec<(PathBuf, String)> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let text = std::fs::read_to_string(&path).unwrap();
-                files.push((path.strip_prefix(root()).unwrap().to_owned(), text));
+                files.push((path.strip_prefix(project()).unwrap().to_owned(), text));
             }
         }
     }

@@ -4,8 +4,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Once;
 
+use super::folder::temporary;
 use super::process::bash;
-use super::{is_root, skip};
+use super::skip::{is_root, skip};
 
 /// A mounted file system, unmounted on drop.
 pub struct Mount(PathBuf);
@@ -72,8 +73,8 @@ fn detach(path: &Path) {
 fn sweep() {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap_or_default();
     for path in mounts.lines().filter_map(|line| line.split(' ').nth(1)) {
-        let Some(rest) = path.strip_prefix(env!("CARGO_TARGET_TMPDIR")) else { continue };
-        let process = rest.trim_start_matches('/').split('-').next().unwrap_or_default();
+        let Ok(rest) = Path::new(path).strip_prefix(temporary()) else { continue };
+        let process = rest.to_str().unwrap_or_default().split('-').next().unwrap_or_default();
         if !Path::new("/proc").join(process).exists() {
             detach(Path::new(path));
         }
