@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::compression`].
+//! See [`pushrelay_testkit::targets::compression`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::compression::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::compression::run(data));

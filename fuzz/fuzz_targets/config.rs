@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::config`].
+//! See [`pushrelay_testkit::targets::config`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::config::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::config::run(data));

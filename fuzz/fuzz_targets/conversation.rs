@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::conversation`].
+//! See [`pushrelay_testkit::targets::conversation`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::conversation::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::conversation::run(data));

@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::names`].
+//! See [`pushrelay_testkit::targets::names`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::names::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::names::run(data));

@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::path`].
+//! See [`pushrelay_testkit::targets::path`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::path::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::path::run(data));

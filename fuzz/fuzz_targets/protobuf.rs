@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::protobuf`].
+//! See [`pushrelay_testkit::targets::protobuf`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::protobuf::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::protobuf::run(data));

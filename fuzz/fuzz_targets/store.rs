@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::store`].
+//! See [`pushrelay_testkit::targets::store`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::store::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::store::run(data));

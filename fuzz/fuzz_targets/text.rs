@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::text`].
+//! See [`pushrelay_testkit::targets::text`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::text::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::text::run(data));

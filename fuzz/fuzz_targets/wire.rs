@@ -1,4 +1,4 @@
 #![no_main]
-//! See [`pushrelay_fuzz::wire`].
+//! See [`pushrelay_testkit::targets::wire`].
 
-libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_fuzz::wire::run(data));
+libfuzzer_sys::fuzz_target!(|data: &[u8]| pushrelay_testkit::targets::wire::run(data));

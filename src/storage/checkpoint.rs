@@ -199,8 +199,9 @@ pub(super) fn remove_all(disk: &dyn Disk, names: impl Iterator<Item = FileName>)
 
 #[cfg(test)]
 mod tests {
+    use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
+
     use super::*;
-    use crate::storage::{DiskFault, SimulatedDisk};
 
     #[test]
     fn a_file_that_cannot_be_removed_keeps_no_other() {

@@ -260,10 +260,11 @@ impl Disk for KeepingDisk {
 
 #[cfg(test)]
 mod tests {
+    use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
+
     use super::*;
     use crate::model::{NodeId, Position, Revision, StoreId};
     use crate::net::testing::TempDir;
-    use crate::storage::{DiskFault, SimulatedDisk};
     use crate::store::{PeerCursor, Record};
 
     const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(8) };

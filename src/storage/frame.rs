@@ -205,9 +205,10 @@ impl FrameReader {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use pushrelay_testkit::SimulatedDisk;
 
     use super::*;
-    use crate::storage::{Disk, SimulatedDisk};
+    use crate::storage::Disk;
 
     const SALT: u64 = 7;
 

@@ -4,7 +4,7 @@
 //! appended to a log and one sync; the caller groups many records into one commit. `docs/reference/storage.md`
 //! explains, with measurements, why the project has its own log.
 //!
-//! Read in this order: [`disk`] (the few operations that all others use, so that [`simulated`] can crash between any
+//! Read in this order: [`disk`] (the few operations that all others use, so that a simulated disk can crash between any
 //! two), `frame` (checksums tell what is intact), `payload` (records as bytes), `files` (the files and how they
 //! combine), [`log`] (commits), [`checkpoint`], [`recovery`] and [`mod@open`]. [`inspect`](mod@inspect), on a
 //! [`readonly`] directory, and [`compact`](mod@compact) work on the files of a stopped node.
@@ -30,8 +30,8 @@ mod payload;
 mod progress;
 pub mod readonly;
 pub mod recovery;
-pub mod simulated;
-
+#[cfg(test)]
+mod testing;
 #[cfg(test)]
 mod trials;
 
@@ -43,4 +43,3 @@ pub use log::{CommitError, DiskOptions, Log, SyncPolicy};
 pub use open::open;
 pub use readonly::ReadOnlyDisk;
 pub use recovery::{Damage, Lost, OpenError, Recovered, Report, recover};
-pub use simulated::{DiskFault, SimulatedDisk};

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proptest::prelude::*;
+use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 
 use super::*;
 use crate::model::{

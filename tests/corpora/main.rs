@@ -1,15 +1,13 @@
 //! Runs the fuzz targets (`fuzz/`) as tests: over the committed corpora, over inputs derived from them, and over random
 //! bytes. A finding of the fuzzer becomes a file of the corpus, and so a case of this test.
 
-#[path = "../../fuzz/src/lib.rs"]
-mod targets;
-
 mod seeds;
 
 use std::path::PathBuf;
 
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
+use pushrelay_testkit::targets;
 
 /// A lower count means that the files were not found.
 const INPUTS_MIN: usize = 10;

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use pushrelay::exposition::{Escaping, NameValidation, RawFamily, protobuf, text};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, PushTime, Revision, StoreId, WriteTimestamp};
-use pushrelay::storage::{Disk, DiskOptions, SimulatedDisk, recover};
+use pushrelay::storage::{Disk, DiskOptions, recover};
 use pushrelay::store::{Identity, Rules, Store, WriteOp, WriteTime};
 use pushrelay::wire::{
     Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, Update,
     Welcome,
 };
+use pushrelay_testkit::SimulatedDisk;
 
 use super::{corpus, folder};
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use futures_util::FutureExt;
+use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 use tokio::sync::oneshot;
 
 use super::handle::INLINE_VALUES_MAX;
@@ -15,7 +16,7 @@ use crate::model::{
 };
 use crate::node::draft::{MergeError, MergeSequence};
 use crate::node::metrics::Metrics;
-use crate::storage::{self, DiskFault, SimulatedDisk, recover};
+use crate::storage::{self, recover};
 use crate::store::{Identity, Rules, Scope, Store, StoreLimits, WriteOp};
 use crate::wire::{ConflictReport, Delta};
 

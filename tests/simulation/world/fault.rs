@@ -5,11 +5,12 @@ use pushrelay::model::{
     Epoch, Group, GroupId, LabelSet, NodeId as Stamper, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 use pushrelay::session::{Closed, Refused};
-use pushrelay::storage::{Disk, DiskFault};
+use pushrelay::storage::Disk;
 use pushrelay::wire::{
     Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
     Update, Welcome,
 };
+use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 
 use super::content::Content;
 use super::link::Packet;
@@ -286,10 +287,10 @@ impl World {
         }
         let seed = self.random.next();
         self.count("fault: wiped");
-        self.replace_disk(at, pushrelay::storage::SimulatedDisk::new(seed), Content::default())
+        self.replace_disk(at, SimulatedDisk::new(seed), Content::default())
     }
 
-    fn replace_disk(&mut self, at: NodeId, disk: pushrelay::storage::SimulatedDisk, content: Content) -> Checked {
+    fn replace_disk(&mut self, at: NodeId, disk: SimulatedDisk, content: Content) -> Checked {
         if self.nodes[at].running.is_some() {
             self.machine_stops(at, false)?;
         }
@@ -493,7 +494,7 @@ impl World {
     }
 }
 
-fn file_len(disk: &pushrelay::storage::SimulatedDisk, name: &str) -> u64 {
+fn file_len(disk: &SimulatedDisk, name: &str) -> u64 {
     disk.open(name).and_then(|file| file.len()).unwrap_or(0)
 }
 

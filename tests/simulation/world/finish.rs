@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use pushrelay::model::{GroupId, LabelSet};
-use pushrelay::storage::{Disk, SimulatedDisk};
+use pushrelay::storage::Disk;
 use pushrelay::store::WriteOp;
+use pushrelay_testkit::SimulatedDisk;
 
 use super::node::Node;
 use super::writer::{Job, Target};

@@ -7,10 +7,9 @@ use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, St
 use pushrelay::node::clock::reading;
 use pushrelay::node::draft::{MergeSequence, Transaction};
 use pushrelay::session::Admission;
-use pushrelay::storage::{
-    self, CheckpointWriter, CommitError, Disk, Log, Recovered, SimulatedDisk, SyncPolicy, recover,
-};
+use pushrelay::storage::{self, CheckpointWriter, CommitError, Disk, Log, Recovered, SyncPolicy, recover};
 use pushrelay::store::{self, Identity, Record, Rules, Store};
+use pushrelay_testkit::SimulatedDisk;
 
 use super::bug::Bug;
 use super::content::Content;

@@ -8,11 +8,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use pushrelay::model::{Epoch, Group, GroupId, NodeId, StoreId};
-use pushrelay::storage::{Disk, DiskOptions, Log, Report, SimulatedDisk, recover};
+use pushrelay::storage::{Disk, DiskOptions, Log, Report, recover};
 use pushrelay::store::{Identity, Rules, Store};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::{block, byte};
+use crate::disk::SimulatedDisk;
 
 const FILES_MAX: usize = 6;
 const IDENTITY: Identity = Identity { store: StoreId(7), node: NodeId(9) };

@@ -9,7 +9,7 @@ use std::fs::TryLockError;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::disk::{Disk, DiskFile, DiskLock};
+use pushrelay::storage::{Disk, DiskFile, DiskLock};
 
 /// The unit that reaches the disk whole or not at all.
 const SECTOR_BYTES: usize = 512;
