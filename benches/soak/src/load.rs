@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
 use std::net::SocketAddr;
 
-use crate::http::request;
+use pushrelay_testkit::http::request;
 
 /// Groups that stay.
 const GROUPS: u64 = 150;
@@ -63,28 +63,31 @@ impl Load {
 
     /// Scrapes both nodes, sometimes as other clients do, and reads a page.
     pub fn scrape(&mut self, edge: SocketAddr, hub: SocketAddr) -> Result<(), String> {
-        let protobuf = "accept: application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;\
-                        encoding=delimited\r\n";
-        let header = ["", "", "accept-encoding: gzip\r\n", protobuf][self.below(4) as usize];
+        let protobuf = "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited";
+        let headers: &[(&str, &str)] = match self.below(4) {
+            0 | 1 => &[],
+            2 => &[("accept-encoding", "gzip")],
+            _ => &[("accept", protobuf)],
+        };
         for server in [edge, hub] {
-            self.ask(server, "GET", "/metrics", header, "", 200, "scrapes")?;
+            self.ask(server, "GET", "/metrics", headers, "", 200, "scrapes")?;
         }
         if self.below(10) == 0 {
-            self.ask(hub, "GET", "/", "", "", 200, "pages")?;
-            self.ask(edge, "GET", "/api/v1/metrics", "", "", 200, "pages")?;
+            self.ask(hub, "GET", "/", &[], "", 200, "pages")?;
+            self.ask(edge, "GET", "/api/v1/metrics", &[], "", 200, "pages")?;
         }
         Ok(())
     }
 
     fn accepted(&mut self, edge: SocketAddr, method: &'static str, group: &str) -> Result<(), String> {
         let body = self.body();
-        self.ask(edge, method, &path(group), "", &body, 200, "pushes")?;
+        self.ask(edge, method, &path(group), &[], &body, 200, "pushes")?;
         self.expected.insert(group.to_owned(), self.sequence);
         Ok(())
     }
 
     fn delete(&mut self, edge: SocketAddr, group: &str) -> Result<(), String> {
-        self.ask(edge, "DELETE", &path(group), "", "", 202, "deletes")?;
+        self.ask(edge, "DELETE", &path(group), &[], "", 202, "deletes")?;
         self.expected.remove(group);
         Ok(())
     }
@@ -92,10 +95,10 @@ impl Load {
     /// Makes a push that cannot be parsed, or that conflicts with another group; neither changes what is shown.
     fn refused(&mut self, edge: SocketAddr, group: &str) -> Result<(), String> {
         if self.below(2) == 0 || !self.expected.contains_key(group) {
-            return self.ask(edge, "POST", &path(group), "", "soak_sequence{ 1\n", 400, "refused pushes");
+            return self.ask(edge, "POST", &path(group), &[], "soak_sequence{ 1\n", 400, "refused pushes");
         }
         let body = "# TYPE soak_sequence counter\nsoak_sequence 1\n# TYPE soak_gauge histogram\nsoak_gauge_count 1\n";
-        self.ask(edge, "POST", &path(group), "", body, 400, "refused pushes")
+        self.ask(edge, "POST", &path(group), &[], body, 400, "refused pushes")
     }
 
     fn body(&mut self) -> String {
@@ -126,15 +129,15 @@ impl Load {
         server: SocketAddr,
         method: &str,
         path: &str,
-        header: &str,
+        headers: &[(&str, &str)],
         body: &str,
         status: u16,
         what: &'static str,
     ) -> Result<(), String> {
-        let answer = request(server, method, path, header, body.as_bytes());
-        let (seen, text) = answer.map_err(|error| format!("{method} http://{server}{path}: {error}"))?;
-        if seen != status {
-            return Err(format!("{method} {path}: {seen} instead of {status}: {}", String::from_utf8_lossy(&text)));
+        let reply = request(server, method, path, headers, body.as_bytes());
+        let reply = reply.map_err(|error| format!("{method} http://{server}{path}: {error}"))?;
+        if reply.status != status {
+            return Err(format!("{method} {path}: {} instead of {status}: {}", reply.status, reply.text()));
         }
         *self.counts.entry(what).or_default() += 1;
         Ok(())

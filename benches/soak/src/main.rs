@@ -7,10 +7,6 @@
 //! between them (`line`), makes both read their configuration again, and samples their resource usage (`sample`). At
 //! the end it restores the line and waits until both nodes show the same, and every acknowledged push (`shown`).
 
-mod http;
-#[expect(dead_code, reason = "the tests of the system narrow a line, too")]
-#[path = "../../../tests/system/support/line.rs"]
-mod line;
 mod load;
 mod node;
 mod sample;
@@ -21,9 +17,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use line::Line;
 use load::Load;
 use node::Site;
+use pushrelay_testkit::Line;
 use sample::{Sample, Samples};
 
 const USAGE: &str = "usage: soak --binary FILE --dir DIR [--minutes N] [--rate PUSHES_PER_SECOND] [--seed N]";

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::line::Line;
+use pushrelay_testkit::Line;
 
 const START: Duration = Duration::from_secs(30);
 

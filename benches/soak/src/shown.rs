@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use crate::http::request;
+use pushrelay_testkit::http::request;
+
 use crate::load::Load;
 use crate::node::Site;
 
@@ -43,11 +44,11 @@ fn compare(site: &Site, load: &Load) -> Result<usize, String> {
 
 /// The lines of the pushed series, without the label that the hub adds.
 fn series(server: SocketAddr, label: &str) -> Result<BTreeSet<String>, String> {
-    let (status, body) = request(server, "GET", "/metrics", "", b"").map_err(|error| format!("scrape: {error}"))?;
-    if status != 200 {
-        return Err(format!("a scrape is answered {status}"));
+    let reply = request(server, "GET", "/metrics", &[], b"").map_err(|error| format!("scrape: {error}"))?;
+    if reply.status != 200 {
+        return Err(format!("a scrape is answered {}", reply.status));
     }
-    let page = String::from_utf8(body).map_err(|error| error.to_string())?;
+    let page = String::from_utf8(reply.body).map_err(|error| error.to_string())?;
     let pushed = |line: &&str| line.starts_with("soak_") || line.starts_with("push_");
     let mut lines = BTreeSet::new();
     for line in page.lines().filter(pushed) {
