@@ -42,6 +42,9 @@ enum Framing {
 }
 
 /// Sends a request and reads the response. Fails if the server is not there or disconnects meanwhile.
+///
+/// # Errors
+/// Returns an error if the server cannot be reached, disconnects, or sends no valid response.
 pub fn request(
     server: SocketAddr,
     method: &str,
@@ -64,6 +67,9 @@ pub fn request(
 }
 
 /// A connection with timeouts, for tests that write requests by hand.
+///
+/// # Errors
+/// Returns an error if the server cannot be reached.
 pub fn connect(server: SocketAddr) -> io::Result<TcpStream> {
     connect_within(server, TIMEOUT)
 }
@@ -125,6 +131,9 @@ impl Head {
 
 impl Reply {
     /// Reads the response to a request with that method, until the server closes the connection.
+    ///
+    /// # Errors
+    /// Returns an error if the server disconnects, or sends no valid response.
     pub fn receive(method: &str, stream: &mut impl Read) -> io::Result<Reply> {
         let mut bytes = Vec::new();
         let end = stream.read_to_end(&mut bytes);
@@ -179,6 +188,9 @@ impl Client {
 
     /// Sends `bytes`, a whole request with that method, and passes the body of the response to `piece` as it arrives.
     /// Returns the head, and the length of the body as transferred.
+    ///
+    /// # Errors
+    /// Returns an error if the server cannot be reached, disconnects, or sends no valid response.
     pub fn send(&mut self, method: &str, bytes: &[u8], mut piece: impl FnMut(&[u8])) -> io::Result<(Head, u64)> {
         let mut stream = match self.stream.take() {
             Some(stream) => stream,

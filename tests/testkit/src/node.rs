@@ -159,6 +159,9 @@ impl Node {
     }
 
     /// Sends a GET request that may fail.
+    ///
+    /// # Errors
+    /// Returns an error if the node cannot be reached, or disconnects.
     pub fn try_get(&self, path: &str) -> io::Result<Reply> {
         http::request(self.web(), "GET", path, &[], b"")
     }

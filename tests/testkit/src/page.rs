@@ -17,6 +17,9 @@ pub struct Page {
 
 impl Page {
     /// Parses a scrape; the error names the rule and the line.
+    ///
+    /// # Errors
+    /// Returns the first violated rule, with its line.
     pub fn parse(text: &str) -> Result<Page, String> {
         if !text.is_empty() && !text.ends_with('\n') {
             return Err("the last line does not end".to_owned());
