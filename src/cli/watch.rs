@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_being_written_is_waited_for() {
+    async fn a_file_is_read_when_its_writer_has_finished() {
         let temp = TempDir::new();
         let mut watch = Watch::new(&of(temp.write("web.yml", "")));
         let writing = async {

@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_last_member_must_be_a_member() {
+    fn bytes_after_the_last_member_must_be_a_member() {
         let body = gzip(&[b"a 1\n"], 1);
         let trailed = |tail: &[u8]| gunzip(&[&body[..], tail].concat(), NO_LIMIT);
         assert_eq!(trailed(&[0; 16]), Err(DecompressError::GzipHeader));

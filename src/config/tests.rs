@@ -40,7 +40,7 @@ fn edge(more: &str) -> String {
 }
 
 #[test]
-fn nothing_is_an_edge_that_keeps_what_is_pushed() {
+fn an_empty_configuration_is_an_edge_that_stores_pushes() {
     let options = load(None, &Flags::default()).unwrap().node;
     assert_eq!(options.role, NodeRole::Edge);
     assert_eq!(options.web.listen_addresses[0].to_string(), ":9091");

@@ -248,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_said_is_nothing_asked() {
+    fn an_empty_file_asks_for_no_protection() {
         for text in ["", "---\n", "tls_server_config:\nbasic_auth_users:\n", "rate_limit:\n  interval: 0\n", "{}"] {
             assert_eq!(read_text(text).unwrap(), WebSecurity::default(), "{text:?}");
         }

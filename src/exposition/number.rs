@@ -291,7 +291,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(2_000))]
 
         #[test]
-        fn what_is_printed_reads_back_the_same(bits: u64, decimal in -1_000_000_000_i64..1_000_000_000, scale in 0..12) {
+        fn printed_numbers_read_back_the_same(bits: u64, decimal in -1_000_000_000_i64..1_000_000_000, scale in 0..12) {
             for value in [f64::from_bits(bits), decimal as f64, decimal as f64 / 10_f64.powi(scale)] {
                 let back = parse(printed(value).as_bytes()).unwrap();
                 prop_assert!(back == value || (back.is_nan() && value.is_nan()), "{} {}", value, printed(value));

@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn it_reads_as_go_does() {
+    fn bytes_are_decoded_as_go_decodes_them() {
         let decoded = |text: &str| decode(text.as_bytes()).map_err(|illegal| illegal.at);
         assert_eq!(decoded("L3Zhci90bXA=").unwrap(), b"/var/tmp");
         assert_eq!(decoded("L3Zhci90bXA==").unwrap(), b"/var/tmp");

@@ -260,7 +260,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_kept_connection_may_rest_but_not_dawdle() {
+    async fn a_kept_alive_connection_may_idle_but_its_next_request_may_not_be_slow() {
         let (mut stream, mut far) = pair();
         drop(stream.tracker().in_flight());
         tokio::time::sleep(Duration::from_secs(99)).await;
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn answering_takes_its_time() {
+    async fn a_connection_has_no_read_timeout_while_it_is_answered() {
         let (mut stream, mut far) = pair();
         let _busy = stream.tracker().in_flight();
         let late = async {
@@ -297,7 +297,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_shared_connection_rests_when_its_last_request_is_answered() {
+    async fn a_shared_connection_is_idle_when_its_last_request_is_answered() {
         let (near, mut far) = tokio::io::duplex(4);
         let mut stream = TimeoutStream::shared(near, TIMEOUTS);
         let (first, second) = (stream.tracker().in_flight(), stream.tracker().in_flight());

@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_too_large_for_the_peer_is_told_of() {
+    fn a_key_too_large_for_the_peer_is_reported() {
         let mut actions = VecDeque::new();
         let large = put(&"a".repeat(64 << 10), vec![gauge("a", 1), gauge("b", 1)]);
         let other = put("b", vec![gauge("a", 1)]);

@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_damaged_store_knew_of_its_peers_is_not_trusted() {
+    fn the_cursors_of_a_damaged_store_are_not_trusted() {
         let temp = TempDir::new();
         with_cursors(temp.path(), 1..4);
         assert!(compact(temp.path(), FRESH, &[], false).unwrap().report.is_intact());

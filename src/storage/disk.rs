@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_backup_has_by_a_hard_link_is_not_cut() {
+    fn a_file_that_a_backup_has_by_a_hard_link_is_not_cut() {
         let temp = TempDir::new();
         let disk = RealDisk::open(temp.path()).unwrap();
         for name in ["a", "b"] {

@@ -275,7 +275,7 @@ proptest! {
     }
 
     #[test]
-    fn what_a_killed_process_left_unsynced_is_durable_once_it_was_read(script in script(), seed in any::<u64>(), after in 0..40u64) {
+    fn unsynced_writes_of_a_killed_process_are_durable_once_they_are_read(script in script(), seed in any::<u64>(), after in 0..40u64) {
         let mut trial = Trial::new(SimulatedDisk::new(seed));
         trial.disk.halt_at(after);
         let _ = script.iter().all(|step| trial.step(step));
@@ -288,7 +288,7 @@ proptest! {
     }
 
     #[test]
-    fn a_full_disk_refuses_and_goes_on_when_there_is_room(script in script(), seed in any::<u64>(), capacity in 0..8_000u64) {
+    fn a_full_disk_refuses_commits_until_it_has_space(script in script(), seed in any::<u64>(), capacity in 0..8_000u64) {
         let mut trial = Trial::new(SimulatedDisk::new(seed));
         trial.disk.set_capacity(Some(capacity));
         for step in &script {
@@ -444,7 +444,7 @@ fn a_definition_lost_in_the_log_is_found_in_the_checkpoint() {
 }
 
 #[test]
-fn a_store_is_used_by_one_at_a_time() {
+fn a_store_is_used_by_one_process_at_a_time() {
     let disk = SimulatedDisk::new(0);
     let (_, recovered) = open(&disk);
     let error = recover(Arc::new(disk.clone()), options(), &mut |_| {}).unwrap_err();
@@ -461,7 +461,7 @@ fn a_store_is_used_by_one_at_a_time() {
 }
 
 #[test]
-fn what_others_have_not_finished_stays() {
+fn unfinished_files_of_others_stay() {
     let disk = SimulatedDisk::new(0);
     for name in ["checkpoint-0000000009.tmp", "log-0000000009.tmp", "notes.tmp", "checkpoint-x.tmp"] {
         disk.create(name).unwrap();

@@ -281,7 +281,7 @@ fn number() -> impl Strategy<Value = f64> {
 
 /// A push of two million series with one short label each takes less than a link accepts by default.
 #[test]
-fn what_a_push_can_hold_can_be_sent() {
+fn every_push_within_the_limits_can_be_sent() {
     let mut builder = FamilyBuilder::new("requests_total", MetricType::Counter);
     for at in 0..200_000 {
         builder.series(&[("path", &format!("/some/path/{at:06}"))], &ValueLayout::Single, &[at as f64], None);
@@ -340,7 +340,7 @@ fn samples_that_move_as_metrics_do_take_less_than_three_bytes() {
 }
 
 #[test]
-fn what_stays_the_same_is_one_object_at_the_receiver() {
+fn an_unchanged_family_is_one_object_at_the_receiver() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
     let mut received = Vec::new();
     for time_ns in 1..3 {
@@ -353,7 +353,7 @@ fn what_stays_the_same_is_one_object_at_the_receiver() {
 }
 
 #[test]
-fn what_no_longer_lives_is_forgotten_at_both_ends() {
+fn dead_schemas_and_keys_are_forgotten_at_both_ends() {
     let (mut encoder, mut decoder) = (Encoder::new(), Decoder::new(BYTES_MAX));
     for round in 0..200u64 {
         let job = format!("job{round}");

@@ -386,7 +386,7 @@ mod tests {
     }
 
     #[test]
-    fn what_metrics_do_is_small() {
+    fn typical_changes_of_metrics_are_small() {
         let counters: Vec<_> = (0..100).map(|i| (Some(f64::from(i * 1_000)), f64::from(i * 1_000 + 17))).collect();
         let columns = written(&counters);
         assert_eq!((columns.runs.len(), columns.deltas.len(), columns.raws.len()), (2, 100, 0));

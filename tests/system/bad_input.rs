@@ -172,7 +172,7 @@ fn hostile_protobuf_is_400() {
 }
 
 #[test]
-fn slow_clients_hold_nobody_up() {
+fn slow_clients_do_not_delay_others() {
     let (_site, hub, mut edge) = Site::with_one_edge();
     let beginnings: [&[u8]; 4] = [
         b"",

@@ -107,7 +107,7 @@ fn a_signal_ends_a_start_that_takes_long() {
 }
 
 #[test]
-fn a_reload_that_moves_an_edge_ends_its_session_and_it_comes_back_there() {
+fn a_reload_that_moves_an_edge_reconnects_it_at_the_new_site() {
     let (site, mut hub, mut edge) = Site::with_one_edge();
     edge.push("job/j", "v 1\n");
     hub.shows("v", &[("IDC", "SYQ")], 1.0);

@@ -79,7 +79,7 @@ fn start(binary: &Path, folder: &Folder, text: &str) -> (Process, SocketAddr) {
 }
 
 #[test]
-fn prometheus_brings_a_certificate_and_a_password() {
+fn prometheus_scrapes_with_a_certificate_and_a_password() {
     let binary = match prometheus() {
         Ok(binary) => binary,
         Err(reason) => return skip(&reason),

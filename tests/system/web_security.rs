@@ -271,7 +271,7 @@ fn connected(node: &Node, site: &Site) -> tls::Connection {
 }
 
 #[test]
-fn a_signal_reads_passwords_of_the_configuration_again() {
+fn a_signal_reloads_the_passwords_of_the_configuration() {
     let site = Site::new();
     let users = |name: &str| format!("[web.basic_auth_users]\n{name} = '{}'\n", hash("pass"));
     let mut node = gateway(&site, "signal", &users("alice"));
@@ -320,7 +320,7 @@ fn an_emptied_file_does_not_open_the_gateway() {
 }
 
 #[test]
-fn passwords_do_not_go_for_tls_that_does_not_come() {
+fn passwords_stay_in_force_when_tls_cannot_be_turned_on() {
     let site = Site::new();
     let mut node = gateway(&site, "swap", &format!("[web.basic_auth_users]\nalice = '{}'\n", hash("pass")));
     let toml = site.path().join("swap.toml");
@@ -512,7 +512,7 @@ fn connected_status(node: &Node, site: &Site) -> u16 {
 }
 
 #[test]
-fn an_answer_that_is_not_taken_is_given_up() {
+fn an_answer_that_the_client_does_not_read_is_given_up() {
     let site = Site::new();
     let node = gateway(&site, "still", &format!("{TLS}[limits]\nbody_timeout = '1s'\nwrite_timeout = '1s'\n"));
     let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"h2");

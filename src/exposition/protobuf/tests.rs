@@ -81,7 +81,7 @@ fn metrics_that_values_can_express_need_no_raw_metric() {
 }
 
 #[test]
-fn what_values_cannot_express_becomes_a_raw_metric_without_labels() {
+fn metrics_that_values_cannot_express_become_raw_metrics_without_labels() {
     let mut native = native();
     let bare = native.encode_to_vec();
     native.label = vec![label(b"x", b"1")];

@@ -131,7 +131,7 @@ async fn all_bodies_together_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_dawdles_is_given_up() {
+async fn a_slow_body_is_refused_after_its_time_limit() {
     let (mut stream, _stopper) = connection(limits());
     let begun = Instant::now();
     let answer = ask(&mut stream, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\nabc").await;
@@ -140,7 +140,7 @@ async fn a_body_that_dawdles_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_head_that_dawdles_is_cut() {
+async fn a_slow_head_is_cut_off_after_its_time_limit() {
     let (mut stream, _stopper) = connection(limits());
     stream.write_all(b"POST /echo HTTP/1.1\r\nHost").await.unwrap();
     assert_eq!(rest(&mut stream).await.1, 10);

@@ -387,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn claimed_labels_count_only_where_trusted_and_only_if_they_are_a_place() {
+    fn claimed_labels_count_only_if_trusted_and_only_if_they_are_a_valid_site() {
         let (claimed, reserved) = (LabelSet::new([("IDC", "SYQ")]), LabelSet::new([("job", "x")]));
         let none = LabelSet::default();
         let mut sites = SiteRules::default();

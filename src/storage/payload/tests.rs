@@ -191,7 +191,7 @@ fn a_schema_is_written_again_in_the_second_fourth_eighth_frame_that_needs_it() {
 }
 
 #[test]
-fn of_very_many_records_some_are_held_and_all_or_none_are_handed_on() {
+fn a_large_transaction_is_read_whole_or_not_at_all() {
     let opened = |revision| Record::Opened { epoch: Epoch(1), revision: Revision(revision) };
     let records: Vec<Record> = (0..40_000).map(opened).collect();
     let mut bytes = encoded(&records, &mut SchemasWritten::default());

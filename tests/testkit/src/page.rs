@@ -194,7 +194,7 @@ fn is_name(name: &str, colon: bool) -> bool {
 }
 
 #[test]
-fn it_reads_what_is_valid() {
+fn a_valid_page_is_read() {
     let text = "# HELP a Some \\n help\n# TYPE a counter\na{x=\"1\",y=\"\\\"\\\\\\n,}\"} 1e+06\na 2\n# TYPE h histogram\n\
                 h_bucket{le=\"+Inf\"} 3\nh_sum NaN\nh_count 3\n";
     let page = Page::parse(text).unwrap();
@@ -204,7 +204,7 @@ fn it_reads_what_is_valid() {
 }
 
 #[test]
-fn it_refuses_what_is_not() {
+fn an_invalid_page_is_refused() {
     let wrong = [
         ("no TYPE", "a 1\n"),
         ("two blocks", "# TYPE a gauge\na 1\n# TYPE b gauge\nb 1\n# TYPE a gauge\na{x=\"1\"} 1\n"),

@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wrong_ones_do_not_push_a_right_one_out() {
+    async fn wrong_passwords_do_not_evict_a_right_one() {
         let (users, verifier) = (users(&[("alice", "correct")]), verifier());
         verifier.verify(&users, "alice", b"correct").await;
         for i in 0..WRONG_MAX + 10 {
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_user_costs_what_the_dearest_known_one_does() {
+    fn an_unknown_user_costs_as_much_as_the_most_expensive_known_one() {
         let hash = |cost| PasswordHash::parse(&bcrypt::hash("x", cost).unwrap()).unwrap();
         let users = Users::new([("a".to_string(), hash(4)), ("b".to_string(), hash(5))].into());
         assert_eq!(users.dummy_hash.cost(), 5);
