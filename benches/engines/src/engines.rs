@@ -7,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, PushTime, NodeId, ValueLayout, Revision, Stamp, StoreId,
+    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, PushTime, Revision, Stamp, StoreId,
+    ValueLayout,
 };
 use pushrelay::storage::{DiskOptions, Log, RealDisk, recover};
 use pushrelay::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, Record};
