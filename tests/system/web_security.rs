@@ -249,13 +249,13 @@ fn a_pushgateways_own_file_is_taken_and_read_again_when_it_changes() {
 
     web_file(&site, "basic_auth_users: {alice: nonsense}\n");
     node.process().line("a word about the broken file", |line| {
-        (line.contains("the old ones go on") && line.contains("bcrypt")).then_some(())
+        (line.contains("the old ones stay in force") && line.contains("bcrypt")).then_some(())
     });
     assert_eq!(with(&node, "alice:second"), 200, "a broken file changes nothing");
     std::fs::write(site.cert("hub.key"), "no key").unwrap();
     file("third");
     node.process().line("a word about the broken key", |line| {
-        (line.contains("the old ones go on") && line.contains("hub.key")).then_some(())
+        (line.contains("the old ones stay in force") && line.contains("hub.key")).then_some(())
     });
     assert_eq!(with(&node, "alice:second"), 200, "nothing is taken of what is wrong in part");
     site.pki(&["hub", "127.0.0.1", "--force"]);
@@ -304,7 +304,7 @@ fn an_emptied_file_does_not_open_the_gateway() {
         };
         assert_eq!(ask(&node), 401);
         std::fs::write(&yaml, "").unwrap();
-        let refused = |line: &str| line.contains("the old ones go on").then_some(());
+        let refused = |line: &str| line.contains("the old ones stay in force").then_some(());
         node.process().line("a line about the empty file", refused);
         assert_eq!(ask(&node), 401, "{name}");
         // A reload that an operator requests may drop the passwords, but not TLS.
