@@ -25,6 +25,7 @@ struct State {
 
 impl Line {
     /// A line without a target: connections to it are closed.
+    #[expect(clippy::new_without_default, reason = "it opens a socket and starts a thread")]
     pub fn new() -> Line {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();

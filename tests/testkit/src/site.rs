@@ -14,6 +14,7 @@ pub struct Site {
 
 impl Site {
     /// Creates the authority and a certificate for a hub at 127.0.0.1.
+    #[expect(clippy::new_without_default, reason = "it runs the binary and writes files")]
     pub fn new() -> Site {
         let site = Site { folder: Folder::new() };
         site.pki(&["init"]);
