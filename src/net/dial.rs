@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::address::HostPort;
 use super::counted::{Counted, Traffic};
 use super::tls::{self, Connector, TlsError};
-use super::websocket::{self, Connection, WebSocketError};
+use super::websocket::{self, WebSocket, WebSocketError};
 
 /// The stream below a link's WebSocket.
 pub type LinkStream = tls::Stream<Counted<TcpStream>>;
@@ -32,7 +32,7 @@ pub struct DialLimits {
 #[derive(Debug)]
 pub struct Dialled {
     /// The WebSocket connection.
-    pub connection: Connection<LinkStream>,
+    pub connection: WebSocket<LinkStream>,
     /// The hub's address.
     pub peer: SocketAddr,
     /// Bytes on the wire, including TLS records and handshakes.
@@ -104,7 +104,7 @@ async fn handshake(
     connector: &Connector,
     stream: Counted<TcpStream>,
     message_bytes_max: usize,
-) -> Result<Connection<LinkStream>, DialError> {
+) -> Result<WebSocket<LinkStream>, DialError> {
     let stream =
         connector.connect(hub.host(), stream).await.map_err(|error| DialError::Tls { hub: hub.clone(), error })?;
     websocket::connect(stream, hub, message_bytes_max)

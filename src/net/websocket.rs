@@ -79,7 +79,7 @@ pub enum WebSocketError {
 
 /// A link's connection in two halves, so that a task can wait for both directions at once.
 #[derive(Debug)]
-pub struct Connection<S> {
+pub struct WebSocket<S> {
     /// The sending half.
     pub sender: Sender<S>,
     /// The receiving half.
@@ -107,7 +107,7 @@ pub struct Receiver<S> {
 const PINGS_MAX: u32 = 256;
 const PINGS_WINDOW: Duration = Duration::from_secs(256);
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn new(socket: WebSocketStream<S>) -> Self {
         let traffic = Arc::<Traffic>::default();
         let (sink, stream) = socket.split();
@@ -183,14 +183,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
 ///
 /// # Errors
 /// If the connection fails or the hub refuses.
-pub async fn connect<S>(stream: S, hub: &HostPort, bytes_max: usize) -> Result<Connection<S>, WebSocketError>
+pub async fn connect<S>(stream: S, hub: &HostPort, bytes_max: usize) -> Result<WebSocket<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let uri = format!("wss://{hub}{PATH}").parse::<Uri>().map_err(|error| explain(Error::HttpFormat(error.into())))?;
     let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
     match client_async_with_config(request, stream, Some(config(bytes_max))).await {
-        Ok((socket, _)) => Ok(Connection::new(socket)),
+        Ok((socket, _)) => Ok(WebSocket::new(socket)),
         Err(Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_))) => Err(WebSocketError::NoSubprotocol),
         Err(error) => Err(explain(error)),
     }
@@ -201,7 +201,7 @@ where
 ///
 /// # Errors
 /// If the connection fails, or the request is not one for the link.
-pub async fn accept<S>(mut stream: S, bytes_max: usize) -> Result<Connection<S>, WebSocketError>
+pub async fn accept<S>(mut stream: S, bytes_max: usize) -> Result<WebSocket<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -210,7 +210,7 @@ where
     let refusal = match accept_hdr_async(&mut stream, check_request).await {
         Ok(_) => {
             let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config(bytes_max))).await;
-            return Ok(Connection::new(socket));
+            return Ok(WebSocket::new(socket));
         }
         Err(Error::Http(answer)) => {
             let reason = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).trim_end().to_owned();
@@ -318,7 +318,7 @@ mod tests {
         "localhost:9443".parse().unwrap()
     }
 
-    async fn pair(bytes_max: usize) -> (Connection<DuplexStream>, Connection<DuplexStream>) {
+    async fn pair(bytes_max: usize) -> (WebSocket<DuplexStream>, WebSocket<DuplexStream>) {
         let (near, far) = tokio::io::duplex(1 << 10);
         let hub = hub();
         let (edge, hub) = tokio::join!(connect(near, &hub, bytes_max), accept(far, bytes_max));

@@ -24,7 +24,6 @@ use super::http::protection::{self, Protection};
 use super::http::render_thread::RenderThread;
 use super::http::server::HttpServer;
 use super::http::service::{LifecycleCommand, Service, ServiceRules};
-use super::link::UpstreamStores;
 use super::link::edge::UplinkTask;
 use super::link::hub::{HubLinks, SessionTable, SiteRules};
 use super::link::status::{EdgeRegistry, UplinkStatus};
@@ -272,7 +271,7 @@ impl Node {
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
             sessions: Mutex::new(SessionTable::new(hub.connections_max)),
-            upstream_stores: UpstreamStores::default(),
+            upstream_stores: Mutex::default(),
         });
         let slots = Slots::new(hub.connections_max);
         for listener in listeners {
@@ -358,7 +357,7 @@ impl Node {
         }
         if let (Some(hub_links), Some(hub), Some(acceptor)) = (&self.reloadable.hub, &options.hub, &acceptor) {
             hub_links.acceptor.replace(acceptor);
-            hub_links.replace_places(sites(hub));
+            hub_links.replace_site_rules(sites(hub));
         }
         self.reloadable.certificates.replace(credentials.expiries());
         info!("configuration and certificates read again");

@@ -1,49 +1,49 @@
-//! Which sessions a hub has, by the name of the edge.
+//! The sessions of a hub, by the name of the edge.
 //!
-//! One name has one live session. A new session of the same store takes over from the old one, which is most likely a
-//! connection that broke unnoticed. Another store under the name — two machines with one certificate, or a copy of the
-//! store — is refused while the first is alive, so that they do not throw each other out in turns.
+//! One name has one live session. A new session of the same store replaces the old one, which most likely is a connection
+//! that broke unnoticed. Another store under the same name (two machines with one certificate, or a copy of the store) is
+//! refused while the first session lives, so that the two do not end each other's sessions in turns.
 
 use std::collections::HashMap;
 
 use crate::model::{Epoch, StoreId};
 use crate::wire::{EpochStart, PeerInfo};
 
-/// Names a session of a hub; the caller draws them.
+/// The id of a session of a hub; the caller draws it at random.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SessionId(pub u64);
 
 /// A live session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AdmittedSession {
-    /// Its id.
+    /// The session.
     pub session: SessionId,
     /// The edge's store.
     pub store: StoreId,
-    /// The store's opening.
+    /// The store's epoch.
     pub epoch: Epoch,
 }
 
-/// What to do with a new session.
+/// The decision about a new session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AdmitDecision {
-    /// Let it in.
+    /// The edge may join.
     Admit,
-    /// Let it in as soon as this older session is over: ended, its commits done.
+    /// The edge may join as soon as this older session is over: ended, and its commits done.
     Replace(SessionId),
     /// Another store has a live session under the name.
     Taken {
-        /// The store that is alive.
+        /// The store of the live session.
         by: StoreId,
     },
-    /// There are as many sessions as there may be.
+    /// The table is full.
     Full {
-        /// How many.
+        /// The limit.
         sessions_max: usize,
     },
 }
 
-/// The table.
+/// The table of live sessions.
 #[derive(Clone, Debug)]
 pub struct Admission {
     sessions: HashMap<Box<str>, AdmittedSession>,
@@ -56,8 +56,8 @@ impl Admission {
         Self { sessions: HashMap::new(), sessions_max }
     }
 
-    /// Decides on a new session of the edge `name`, and enters it if it may come in. `name` is the one that the hub
-    /// authenticated.
+    /// Decides about a new session of the edge `name`, and adds it to the table if the edge may join. `name` is the one that
+    /// the hub authenticated.
     pub fn admit(&mut self, name: &str, info: &PeerInfo, session: SessionId) -> AdmitDecision {
         let entry = AdmittedSession { session, store: info.store, epoch: info.epoch() };
         let decision = match self.sessions.get(name) {
@@ -72,7 +72,7 @@ impl Admission {
         decision
     }
 
-    /// Takes a session that is over out of the table, unless another one took over.
+    /// Removes a session that is over, unless another one replaced it.
     pub fn leave(&mut self, name: &str, session: SessionId) {
         if self.sessions.get(name).is_some_and(|entry| entry.session == session) {
             self.sessions.remove(name);
@@ -84,19 +84,20 @@ impl Admission {
         self.sessions.get(name).copied()
     }
 
-    /// How many sessions are alive.
+    /// The number of live sessions.
     pub fn len(&self) -> usize {
         self.sessions.len()
     }
 
-    /// Whether none is.
+    /// Whether there is no live session.
     pub fn is_empty(&self) -> bool {
         self.sessions.is_empty()
     }
 }
 
-/// Whether the newcomer is what the old session's store became: its lineage has the old one's opening, which that of a
-/// copy opened elsewhere lacks. (So does that of the store rolled back; it waits until the old session is found dead.)
+/// Whether a new session comes from the store of the old one, later: its lineage contains the old session's epoch. The
+/// lineage of a copy opened elsewhere does not, nor does that of the store after a rollback; such a session waits until
+/// the old one is found dead.
 fn succeeds(epochs: &[EpochStart], store: StoreId, old: &AdmittedSession) -> bool {
     store == old.store && epochs.iter().any(|start| start.epoch == old.epoch)
 }

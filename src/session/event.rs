@@ -1,33 +1,36 @@
-//! What goes into an end of the link, and what comes out.
+//! The inputs and outputs of an endpoint: events, actions, and the values that they carry.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
+use crate::store::{ChangeSet, PeerChange};
 use crate::wire::{CloseReason, ConflictReport, Delta, Hello, Message, PeerInfo};
 
-/// What time it is. Timeouts go by the monotonic clock; the wall clock is only measured against the peer's.
+/// The time at an endpoint. Timeouts use the monotonic clock; the wall clock is only compared with the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionTime {
-    /// Nanoseconds since any fixed moment; never goes back.
+    /// Nanoseconds since any fixed moment; never decreases.
     pub monotonic_ns: u64,
     /// Nanoseconds since the Unix epoch, uncorrected.
     pub wall_ns: u64,
 }
 
-/// Times and bounds that both ends have.
+/// Times and bounds of a session, the same at both ends. This is the one definition of their defaults.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// How long the handshake may take.
+    /// The longest time that the handshake may take.
     pub handshake_ns: u64,
-    /// Bytes of changes to read at once: how much is sent in one update, unless a single push is larger.
+    /// Bytes of changes to read at once, and so to send in one update, unless a single push is larger.
     pub batch_bytes_max: usize,
-    /// Bytes (before compression) of the largest message taken here.
+    /// Bytes (before compression) of the largest message that this end accepts.
     pub message_bytes_max: usize,
-    /// How often the peer is told of revisions that hold nothing for it, so that it need not look at them again.
+    /// The interval at which the peer receives the revision reached, even if nothing since then concerns it. It then need not
+    /// look at those revisions again.
     pub progress_ns: u64,
-    /// The shortest time from one update to the next, unless to catch up: what changes meanwhile is sent together. With 0
-    /// the next is sent when the one before is acknowledged, or should be, and its pause is over, 10 ms at most. The first
-    /// change after a silence never waits.
+    /// The shortest time from one update to the next, except to catch up: changes made meanwhile are sent together. With 0,
+    /// the next update goes when the previous one is acknowledged, or should be, and its pause of at most 10 ms is over. The
+    /// first change after a silence never waits.
     pub send_interval_ns: u64,
 }
 
@@ -43,12 +46,13 @@ impl Default for Config {
     }
 }
 
-/// What a hub has to know besides.
+/// The configuration of a hub's endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HubConfig {
-    /// Times and bounds.
+    /// Times and bounds that both ends have.
     pub link: Config,
-    /// How often both ends send a heartbeat; kept between 100 ms and 60 s. Three without one mean a dead peer.
+    /// The interval at which both ends send a heartbeat, limited to 100 ms to 60 s. A peer is dead after three intervals
+    /// without a byte.
     pub heartbeat_ns: u64,
 }
 
@@ -61,98 +65,115 @@ impl Default for HubConfig {
 pub(super) const SECOND_NS: u64 = 1_000_000_000;
 pub(super) const MILLISECOND_NS: u64 = 1_000_000;
 
-/// Something that happened.
+/// An input of an endpoint.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// A message came.
+    /// A message arrived.
     Message(Message),
-    /// Bytes have come, be they a part of a message only: a large one takes its time on a slow line.
+    /// Bytes arrived, perhaps only a part of a message: a large one takes its time on a slow line.
     Heard,
-    /// Bytes came that are no message: why.
+    /// Bytes arrived that are no message, with the reason.
     Malformed(String),
-    /// The store has published, and holds durably, all its changes up to here.
+    /// The store has published, and made durable, all its changes up to here.
     Head(Revision),
     /// The answer to [`SessionAction::Read`].
     Read(Batch),
-    /// Families of the commit whose end is told next that are held back.
-    HeldBack(Vec<ConflictReport>),
-    /// A commit is durable. Commits end in the order in which they were asked for.
-    Committed(CommitId),
-    /// A commit failed, and nothing of it is in the store: why. The conversation ends; the peer will send it again.
+    /// A commit is durable. Commits end in the order in which they were requested.
+    Committed {
+        /// The commit.
+        id: CommitId,
+        /// The families of it that the store keeps but does not show, because they conflict.
+        suppressed: Vec<ConflictReport>,
+    },
+    /// A commit failed, with the reason, and nothing of it is in the store. The session ends; the peer sends it again.
     CommitFailed(String),
-    /// The hub lets the edge in: the answer to [`SessionAction::Admit`].
+    /// The hub admits the edge: the answer to [`SessionAction::Admit`].
     Admitted(Admitted),
-    /// The hub does not let the edge in: the answer to [`SessionAction::Admit`].
+    /// The hub refuses the edge: the answer to [`SessionAction::Admit`].
     Refused(Refused),
-    /// The node ends the conversation.
+    /// The node ends the session.
     Stop(Refused),
-    /// [`super::Edge::next_timeout`] has come.
+    /// The time of [`super::Endpoint::next_timeout`] has come.
     Tick,
 }
 
-/// Something to do.
+/// An output of an endpoint.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionAction {
     /// Send a message.
     Send(Message),
-    /// Decide whether the edge that says this may come in (hub only); answered by [`Event::Admitted`] or
+    /// Decide whether the edge with this hello may join (hub only); answered by [`Event::Admitted`] or
     /// [`Event::Refused`].
     ///
-    /// If this session replaces one, that one's commits must be over before the facts of the answer are read.
+    /// If this session replaces another, the commits of that one must end before the peer info of the answer is read.
     Admit(Hello),
-    /// Read changes of the store, in the order of their revisions; answered by [`Event::Read`]. One is asked at a time.
+    /// Read changes of the store, in the order of their revisions; answered by [`Event::Read`]. At most one read is under
+    /// way.
     Read {
-        /// Changes after this revision.
+        /// Read the changes after this revision.
         since: Revision,
-        /// Changes that the peer need not be sent.
+        /// Changes that the peer has already.
         skip: OriginFilter,
-        /// End the batch at the first revision with which this many bytes are reached.
+        /// End the batch at the first revision that reaches this many bytes.
         bytes_max: usize,
     },
     /// Merge the deltas and set the cursor for the peer's store, all in ONE transaction; answered by
-    /// [`Event::Committed`]. Commits are performed in order.
+    /// [`Event::Committed`] or [`Event::CommitFailed`]. Commits are performed in order.
     Commit {
         /// Names the commit in the answer.
         id: CommitId,
-        /// What to merge; at a hub, under the place of the session.
+        /// The changes to merge; at a hub, under the session's site.
         deltas: Vec<Delta>,
-        /// The peer's store: the cursor's, and the origin of what changes by this merge.
+        /// The peer's store: the key of the cursor, and the origin of the changes.
         peer: StoreId,
-        /// What is then held of the peer's store. The zero position means: nothing, until a resync is complete.
+        /// The new cursor for the peer's store. The zero position means: none until a resync is complete.
         position: Position,
     },
-    /// The peer holds durably all of this store's changes up to here: tombstones up to here may go. The first one of a
-    /// conversation may be less than the last one of the conversation before.
-    PeerHolds(Revision),
-    /// The peer keeps these families but does not show them.
-    HeldBack(Vec<ConflictReport>),
-    /// A family is too large for the peer and was left out; or a whole group, since its key alone is.
-    Unsendable {
-        /// The group.
-        id: GroupId,
-        /// The family's name; none if it is the group.
-        family: Option<Arc<str>>,
-        /// How many bytes it may take.
-        bytes: usize,
-        /// How many the peer takes.
-        bytes_max: usize,
-    },
-    /// The peer's wall clock minus this node's, in nanoseconds.
-    ClockOffset(i64),
-    /// The age of the peer's oldest change that it knows not to be held here, in nanoseconds; 0 if there is none.
-    PeerLag(u64),
-    /// The handshake is over.
-    Established(Established),
-    /// The resync that [`Established`] announced is complete: both stores hold what either had.
-    ResyncCompleted,
-    /// The conversation is over: send what [`SessionAction::Send`] asked for before, close, and drop the session.
+    /// Report an event of the session to its observer: status, metrics, logs.
+    Notify(SessionEvent),
+    /// The session is over: send the messages requested before, close the connection, and drop the endpoint.
     Close(Closed),
 }
 
-/// Changes that a batch leaves out: those that came from store `origin`, and that this store applied after `after`.
+/// An event of a session that its observer should know: for the status of the link, metrics and logs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum SessionEvent {
+    /// The handshake is complete.
+    Established(Established),
+    /// The resync that [`Established`] announced is complete: both stores have everything that either had.
+    ResyncCompleted,
+    /// The peer has durably all of this store's changes up to here, so tombstones up to here may be dropped. The first
+    /// one of a session may be less than the last one of the session before.
+    PeerAcked(Revision),
+    /// This store has durably the peer's changes up to here.
+    Received(Revision),
+    /// This store has published its changes up to here.
+    Head(Revision),
+    /// The peer's wall clock minus this node's, in nanoseconds.
+    ClockOffset(i64),
+    /// The age of the peer's oldest change that it believes is missing here, in nanoseconds; 0 if there is none.
+    PeerLag(u64),
+    /// The peer keeps these families but does not show them.
+    Suppressed(Vec<ConflictReport>),
+    /// A family is too large for the peer and was left out; or a whole group was, because its key alone is too large.
+    Unsendable {
+        /// The group.
+        id: GroupId,
+        /// The family's name; `None` if it is the group.
+        family: Option<Arc<str>>,
+        /// The bytes that it may take.
+        bytes: usize,
+        /// The bytes that the peer accepts.
+        bytes_max: usize,
+    },
+    /// A message arrived.
+    Heard,
+}
+
+/// A filter of a batch: it leaves out changes that came from store `origin` and that this store applied after `after`.
 ///
-/// A change counts as having come from a peer only if it left the family, or the header as a whole, exactly as that peer
-/// sent it; a header in which fields of several writers were merged is the merging node's own.
+/// A change counts as the peer's only if the family, or the header as a whole, is exactly as that peer sent it. A header
+/// that merges fields of several writers is the merging node's own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OriginFilter {
     /// The peer's store.
@@ -164,66 +185,112 @@ pub struct OriginFilter {
 /// Changes read from the store.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Batch {
-    /// The changes. The place of their ids does not matter here.
+    /// The changes. The site of their ids is not used.
     pub deltas: Vec<Delta>,
-    /// All changes up to here, and no later ones, are in the batch (or were skipped).
+    /// The batch contains all changes up to here, except those left out by the filter, and no later ones.
     pub upto: Revision,
-    /// Whether there are later ones already.
+    /// Whether later changes exist already.
     pub more: bool,
 }
 
-/// Names a commit.
+impl From<ChangeSet> for Batch {
+    fn from(set: ChangeSet) -> Self {
+        let delta =
+            |change: PeerChange| Delta { id: GroupId { site: Arc::default(), key: change.key }, group: change.group };
+        Self { deltas: set.changes.into_iter().map(delta).collect(), upto: set.upto, more: set.more }
+    }
+}
+
+/// Names a commit within its session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct CommitId(pub u64);
 
 /// The hub's decision to let an edge in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admitted {
-    /// The hub's facts now; `cursors` must contain what is held of the edge's store.
+    /// The hub's peer info at this moment; `cursors` must contain the one for the edge's store.
     pub info: PeerInfo,
-    /// The place of the edge.
+    /// The site labels of the edge.
     pub site: LabelSet,
-    /// Exchange even if the stores know each other: something else changed, such as the place of the edge.
+    /// Resync even if the stores could resume: something else changed, such as the site labels of the edge.
     pub resync: bool,
-    /// The stores of the hubs above this one.
+    /// The stores of the hubs above this one, directly or indirectly.
     pub upstream_stores: Vec<StoreId>,
 }
 
-/// Why an edge is not let in, or a conversation is ended.
+/// The reason for which an edge is refused, or a session is ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// Why.
+    /// The reason as the protocol has it.
     pub reason: CloseReason,
-    /// The same for people.
+    /// The reason for people.
     pub text: String,
-    /// When the peer shall come back, in milliseconds.
+    /// The delay before the peer shall connect again, in milliseconds.
     pub retry_after_ms: Option<u64>,
 }
 
-/// What is known once the handshake is over.
+/// The result of the handshake.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Established {
-    /// What the peer said of itself.
+    /// The peer info that the peer sent.
     pub peer: PeerInfo,
-    /// The place of the edge.
+    /// The site labels of the edge.
     pub site: LabelSet,
-    /// Whether the stores exchange all they have, rather than go on where they were.
+    /// Whether the stores resync, instead of resuming.
     pub resync: bool,
-    /// How often both ends send a heartbeat.
+    /// The interval at which both ends send a heartbeat.
     pub heartbeat_ns: u64,
-    /// The stores of the hubs above the hub.
+    /// The stores of the hubs above the hub, directly or indirectly.
     pub upstream_stores: Vec<StoreId>,
 }
 
-/// How a conversation ended.
+/// The end of a session.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Closed {
-    /// Why.
+    /// The reason as the protocol has it.
     pub reason: CloseReason,
-    /// The same for people.
+    /// The reason for people.
     pub text: String,
     /// Whether the peer ended it.
     pub by_peer: bool,
-    /// When to come back, in milliseconds, if the peer said so.
+    /// The delay before connecting again that the peer asked for, in milliseconds.
     pub retry_after_ms: Option<u64>,
+}
+
+/// The longest delay before connecting again that a peer can ask for.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+impl Closed {
+    /// The connection was lost without a close message.
+    pub fn lost(text: impl Into<String>) -> Self {
+        Self { reason: CloseReason::Other(0), text: text.into(), by_peer: true, retry_after_ms: None }
+    }
+
+    /// The delay before connecting again that the peer, or the reason of the end, asks for; an hour at most.
+    ///
+    /// A session that was replaced has a twin with the same store. Connecting at once would only end the twin's session, so
+    /// it waits as long as the backoff allows.
+    pub fn retry_after(&self, backoff_max: Duration) -> Option<Duration> {
+        let asked = self.retry_after_ms.map(|ms| Duration::from_millis(ms).min(RETRY_AFTER_MAX));
+        match self.reason {
+            CloseReason::Replaced => Some(asked.unwrap_or_default().max(backoff_max)),
+            _ => asked,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_was_replaced_waits_longest() {
+        let (second, max) = (Duration::from_secs(1), Duration::from_secs(30));
+        let closed = |reason, retry_after_ms| Closed { reason, text: String::new(), by_peer: true, retry_after_ms };
+        assert_eq!(closed(CloseReason::Replaced, None).retry_after(max), Some(max));
+        assert_eq!(closed(CloseReason::Replaced, Some(60_000)).retry_after(max), Some(60 * second));
+        assert_eq!(closed(CloseReason::Storage, Some(5_000)).retry_after(max), Some(5 * second));
+        assert_eq!(closed(CloseReason::Storage, Some(u64::MAX)).retry_after(max), Some(RETRY_AFTER_MAX));
+        assert_eq!(closed(CloseReason::Shutdown, None).retry_after(max), None);
+    }
 }

@@ -1,34 +1,41 @@
-//! Floor 3: both ends of the link as pure state machines (`docs/reference/protocol.md` states their laws).
+//! Layer 3: the link's sessions as pure state machines. `docs/reference/protocol.md` states their invariants.
 //!
-//! An end is told of [`Event`]s and asks for [`SessionAction`]s; it reads no clock, opens no socket and waits for nothing. The
-//! driver decodes messages, performs the actions in their order, and calls [`Edge::handle`] or [`Hub::handle`] with
-//! [`Event::Tick`] when [`Edge::next_timeout`] has come.
+//! A driver owns the socket, the clock and the store. It passes frames and results in as [`Event`]s and performs the
+//! [`SessionAction`]s that come out; [`Connection`] says in which order. The node (`node/link/driver.rs`) and the
+//! simulation (`tests/simulation`) drive the same [`Connection`].
 //!
-//! Read in this order: [`event`] (what goes in and out), [`resume`] (may two stores go on where they were), `sending`
-//! and `receiving` (one direction each), `pace` (when updates go), `peer` (what both ends do once they know each other),
-//! [`edge`] and [`hub`] (the handshakes), [`offset`] (whose clock is right), [`lag`] (what waits, since when) and
-//! [`admission`] (which sessions a hub has).
+//! Read in this order: [`event`] (inputs and outputs), [`resume`] (may two stores resume?), `sending` and `receiving` (one
+//! direction each), `pace` (when updates go), `open` (the session after the handshake), `edge` and `hub` (the handshakes),
+//! [`endpoint`] (the rules of every state), [`connection`] (frames around an endpoint), [`offset`] (the difference of two
+//! clocks), [`lag`] (the age of changes that wait), [`admission`] (the sessions of a hub) and [`upstream`] (detection of
+//! loops).
 
 pub mod admission;
-pub mod edge;
+pub mod connection;
+mod edge;
+pub mod endpoint;
 pub mod event;
-pub mod hub;
+mod fault;
+mod hub;
 pub mod lag;
 pub mod offset;
+mod open;
 mod pace;
-mod peer;
 mod receiving;
 pub mod resume;
 mod sending;
 #[cfg(test)]
 mod tests;
+pub mod upstream;
 
 pub use admission::{Admission, AdmitDecision, AdmittedSession, SessionId};
-pub use edge::{Edge, EdgeConfig};
+pub use connection::{Connection, DEFLATE_LEVEL, FrameEncoder};
+pub use edge::EdgeConfig;
+pub use endpoint::Endpoint;
 pub use event::{
     Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, OriginFilter, Refused, SessionAction,
-    SessionTime,
+    SessionEvent, SessionTime,
 };
-pub use hub::Hub;
 pub use lag::Lag;
-pub use peer::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
+pub use open::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
+pub use upstream::UpstreamStores;

@@ -1,9 +1,9 @@
-//! Whose clock is right: the offset of the peer's wall clock, from clock readings that ride on heartbeats.
+//! The offset of the peer's wall clock, measured with clock readings that travel on heartbeats.
 //!
-//! As in NTP (RFC 5905, section 8): a reading sent at `t1` by our clock, received at `t2` and echoed at `t3` by the
-//! peer's, and back at `t4` by ours, puts the peer's clock `((t2 - t1) + (t3 - t4)) / 2` ahead, wrong by no more than half
-//! of the time on the way. Of the last eight the one least long on its way counts. When either clock was set meanwhile, the
-//! samples contradict each other, and the old ones are dropped.
+//! As in NTP (RFC 5905, section 8): a reading is sent at `t1` by our clock, received at `t2` and echoed at `t3` by the
+//! peer's, and returns at `t4` by ours. The peer's clock is then `((t2 - t1) + (t3 - t4)) / 2` ahead, with an error of at
+//! most half the time on the way. Of the last eight samples, the one with the shortest way counts. If either clock was set
+//! meanwhile, the samples contradict each other, and the old ones are dropped.
 
 use std::collections::VecDeque;
 
@@ -11,9 +11,9 @@ use crate::wire::{ClockSample, Echo};
 
 use super::event::{MILLISECOND_NS, SessionTime};
 
-/// Samples kept.
+/// The number of samples kept.
 const SAMPLES_MAX: usize = 8;
-/// What clocks may drift apart between samples before they count as set.
+/// The drift between two samples, in nanoseconds, above which a clock was set.
 const DRIFT_NS: i128 = 5 * MILLISECOND_NS as i128;
 
 #[derive(Clone, Copy, Debug)]
@@ -22,13 +22,13 @@ struct Sample {
     way_ns: i128,
 }
 
-/// The measurement of one connection.
+/// The measurements of one connection.
 #[derive(Clone, Debug, Default)]
 pub struct Offset {
     samples: VecDeque<Sample>,
-    /// The peer's last reading, to be echoed.
+    /// The peer's last reading, for the next echo.
     echo: Option<Echo>,
-    /// Our wall clock less our monotonic one, when last looked at.
+    /// Our wall clock minus our monotonic clock at the last sample.
     set_ns: Option<i128>,
 }
 
@@ -38,7 +38,7 @@ impl Offset {
         ClockSample { sent_ns: now.wall_ns, echo: self.echo }
     }
 
-    /// Takes the peer's reading; gives the offset if it is known better than before.
+    /// Records the peer's reading; returns the offset if the reading contains an echo.
     pub fn read(&mut self, clock: ClockSample, now: SessionTime) -> Option<i64> {
         self.echo = Some(Echo { sent_ns: clock.sent_ns, received_ns: now.wall_ns });
         self.notice_setting(now);
@@ -62,7 +62,7 @@ impl Offset {
         i64::try_from(best.offset_ns).ok()
     }
 
-    /// Drops what was measured against a clock of ours that was set since.
+    /// Drops the samples if our clock was set since.
     fn notice_setting(&mut self, now: SessionTime) {
         let set_ns = i128::from(now.wall_ns) - i128::from(now.monotonic_ns);
         if self.set_ns.is_some_and(|before| (before - set_ns).abs() > DRIFT_NS) {

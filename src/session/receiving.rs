@@ -1,86 +1,90 @@
-//! One direction of the link, at its receiver: what came, is being made durable, and is acknowledged.
+//! The receiving direction of a session: updates arrive, become durable, and are acknowledged.
 //!
-//! The cursor for the peer's store is written with what it covers. During a resync it is the zero position: a resync
-//! that was not completed, both halves, is begun again, since what one end had not sent yet it may later take for what
-//! came from the other.
+//! The cursor for the peer's store is committed with the changes that it covers. During a resync the cursor is the zero
+//! position, so that an interrupted resync starts again, both halves. A real cursor would be wrong: the changes that one
+//! end has not sent yet could later be mistaken for changes that came from the other end.
 
 use std::collections::VecDeque;
 
-use crate::model::{Position, Revision, StoreId};
-use crate::wire::{Ack, ConflictReport, Message, Update};
+use crate::model::{Epoch, Position, Revision, StoreId};
+use crate::wire::{Ack, ConflictReport, Delta, Message, Update};
 
-use super::event::{CommitId, SessionAction};
+use super::event::{CommitId, SessionAction, SessionEvent};
+use super::fault::SessionFault;
 use super::pace::ACK_DELAY_NS;
-use super::peer::SessionFault;
 use super::sending::WINDOW;
 
-/// How far a resync is.
+/// The progress of a resync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ResyncState {
-    /// The peer has not sent all yet. At the end that receives last, its half completes the resync.
+    /// The peer has not sent everything yet. At the end that receives last, this half completes the resync.
     Coming { completes: bool },
-    /// The peer has sent all; this end has yet to.
+    /// The peer has sent everything; this end has not.
     Half,
-    /// There is none, or it is complete.
+    /// There is no resync, or it is complete.
     Over,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum PendingCommit {
-    Update { upto: Revision, last_of_resync: bool, ack_may_wait: bool },
+    Update {
+        upto: Revision,
+        last_of_resync: bool,
+        ack_may_wait: bool,
+    },
+    /// The cursor alone, at the end of a resync.
     Cursor,
 }
 
-/// An acknowledgement that waits.
+/// A delayed acknowledgement.
 #[derive(Clone, Copy, Debug)]
-struct Owed {
+struct DelayedAck {
     upto: Revision,
-    /// Until then, by the monotonic clock.
+    /// When it must be sent, by the monotonic clock.
     due_ns: u64,
 }
 
-/// The receiver's state.
+/// The state of the receiving direction.
 #[derive(Debug)]
 pub(super) struct Receiving {
     peer: StoreId,
     resync: ResyncState,
-    /// The epoch is the peer's present one.
+    /// The newest position received; its epoch is the peer's present one.
     received: Position,
-    /// What is, or will be, the cursor.
+    /// The cursor for the peer's store, after the commits under way.
     cursor: Position,
+    /// The number of commits requested so far.
     commits: u64,
-    pending: VecDeque<(CommitId, PendingCommit)>,
-    /// Updates made durable.
+    pending: VecDeque<(CommitId, Position, PendingCommit)>,
+    /// The number of updates that are durable.
     updates: u64,
-    /// What of the next of them is held back.
-    held_back: Vec<ConflictReport>,
-    /// The acknowledgement of some of them that waits.
-    owed: Option<Owed>,
+    delayed_ack: Option<DelayedAck>,
 }
 
 impl Receiving {
-    /// A receiver of store `peer`, now at `epoch`, of which `held` is held if the two go on.
-    pub fn new(peer: StoreId, epoch: crate::model::Epoch, held: Option<Position>, completes: bool) -> Self {
-        let cursor = held.unwrap_or_default();
+    /// Receives from the store `peer`, now at `epoch`. `cursor` is our cursor for it if the session resumes. `completes` says
+    /// whether the peer's half would complete a resync.
+    pub fn new(peer: StoreId, epoch: Epoch, cursor: Option<Position>, completes: bool) -> Self {
+        let resync = if cursor.is_some() { ResyncState::Over } else { ResyncState::Coming { completes } };
+        let cursor = cursor.unwrap_or_default();
         Self {
             peer,
-            resync: if held.is_some() { ResyncState::Over } else { ResyncState::Coming { completes } },
+            resync,
             received: Position { epoch, revision: cursor.revision },
             cursor,
             commits: 0,
             pending: VecDeque::new(),
             updates: 0,
-            held_back: Vec::new(),
-            owed: None,
+            delayed_ack: None,
         }
     }
 
-    /// Takes an update.
+    /// Checks an update and requests its commit.
     pub fn update(&mut self, update: Update, actions: &mut VecDeque<SessionAction>) -> Result<(), SessionFault> {
         let Update { upto, partial, last_of_resync, ack_may_wait, deltas } = update;
         let received = self.received.revision;
         let pending =
-            self.pending.iter().filter(|(_, pending)| matches!(pending, PendingCommit::Update { .. })).count();
+            self.pending.iter().filter(|(_, _, pending)| matches!(pending, PendingCommit::Update { .. })).count();
         if pending >= WINDOW {
             return Err(SessionFault::protocol(format!("more than {WINDOW} updates without waiting for an ack")));
         }
@@ -102,81 +106,77 @@ impl Receiving {
         Ok(())
     }
 
-    /// The resync is complete: from now on there is a cursor.
+    /// The resync is complete: commits the real cursor.
     pub fn complete(&mut self, actions: &mut VecDeque<SessionAction>) {
         self.resync = ResyncState::Over;
         self.cursor = self.received;
         self.commit(Vec::new(), PendingCommit::Cursor, actions);
     }
 
-    fn commit(
-        &mut self,
-        deltas: Vec<crate::wire::Delta>,
-        pending: PendingCommit,
-        actions: &mut VecDeque<SessionAction>,
-    ) {
+    fn commit(&mut self, deltas: Vec<Delta>, pending: PendingCommit, actions: &mut VecDeque<SessionAction>) {
         let id = CommitId(self.commits);
         self.commits += 1;
-        self.pending.push_back((id, pending));
+        self.pending.push_back((id, self.cursor, pending));
         actions.push_back(SessionAction::Commit { id, deltas, peer: self.peer, position: self.cursor });
     }
 
-    /// How many commits were asked for, and how many of them are durable.
+    /// The number of commits requested, and of those that are durable.
     pub fn commits(&self) -> (u64, u64) {
         (self.commits, self.commits - self.pending.len() as u64)
     }
 
-    /// Families of the next commit to end are held back.
-    pub fn held_back(&mut self, reports: Vec<ConflictReport>) {
-        self.held_back = ConflictReport::sendable(reports);
-    }
-
-    /// A commit is durable. Tells whether the peer's half of a resync now is.
+    /// A commit is durable, and the store suppresses these families of it. Returns whether the peer's half of a resync is
+    /// now durable.
+    ///
+    /// # Errors
+    /// If commits ended in another order than they were requested in.
     pub fn committed(
         &mut self,
         id: CommitId,
+        suppressed: Vec<ConflictReport>,
         now_ns: u64,
         actions: &mut VecDeque<SessionAction>,
     ) -> Result<bool, SessionFault> {
-        let Some((_, pending)) = self.pending.pop_front().filter(|(expected, _)| *expected == id) else {
+        let Some((_, cursor, pending)) = self.pending.pop_front().filter(|(expected, ..)| *expected == id) else {
             return Err(SessionFault::storage(format!("commit {} ended out of order", id.0)));
         };
+        actions.push_back(SessionAction::Notify(SessionEvent::Received(cursor.revision)));
         let PendingCommit::Update { upto, last_of_resync, ack_may_wait } = pending else {
             return Ok(false);
         };
         self.updates += 1;
-        if ack_may_wait && !last_of_resync && self.held_back.is_empty() {
-            let due_ns = self.owed.map_or(now_ns.saturating_add(ACK_DELAY_NS), |owed| owed.due_ns);
-            self.owed = Some(Owed { upto, due_ns });
+        let suppressed = ConflictReport::sendable(suppressed);
+        if ack_may_wait && !last_of_resync && suppressed.is_empty() {
+            let due_ns = self.delayed_ack.map_or(now_ns.saturating_add(ACK_DELAY_NS), |delayed| delayed.due_ns);
+            self.delayed_ack = Some(DelayedAck { upto, due_ns });
         } else {
-            self.acknowledge(upto, actions);
+            self.acknowledge(upto, suppressed, actions);
         }
         Ok(last_of_resync)
     }
 
-    /// Sends an acknowledgement of all that is durable, up to there.
-    fn acknowledge(&mut self, upto: Revision, actions: &mut VecDeque<SessionAction>) {
-        self.owed = None;
-        let held_back = std::mem::take(&mut self.held_back);
+    /// Acknowledges every durable update, up to `upto`.
+    fn acknowledge(&mut self, upto: Revision, held_back: Vec<ConflictReport>, actions: &mut VecDeque<SessionAction>) {
+        self.delayed_ack = None;
         actions.push_back(SessionAction::Send(Message::Ack(Ack { updates: self.updates, revision: upto, held_back })));
     }
 
-    /// Sends the acknowledgement that waits, if it has waited until now.
+    /// Sends the delayed acknowledgement if it is due.
     pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
-        if self.owed.is_some_and(|owed| owed.due_ns <= now_ns) {
-            self.settle(actions);
+        if self.delayed_ack.is_some_and(|delayed| delayed.due_ns <= now_ns) {
+            self.send_pending_ack(actions);
         }
     }
 
-    /// Sends the acknowledgement that waits, if there is one.
-    pub fn settle(&mut self, actions: &mut VecDeque<SessionAction>) {
-        if let Some(owed) = self.owed {
-            self.acknowledge(owed.upto, actions);
+    /// Sends the delayed acknowledgement now, if there is one.
+    pub fn send_pending_ack(&mut self, actions: &mut VecDeque<SessionAction>) {
+        if let Some(delayed) = self.delayed_ack {
+            self.acknowledge(delayed.upto, Vec::new(), actions);
         }
     }
 
-    /// When [`Receiving::step`] has something to do.
+    /// When [`Receiving::step`] is due.
     pub fn next_timeout(&self) -> Option<u64> {
-        self.owed.map(|owed| owed.due_ns)
+        self.delayed_ack.map(|delayed| delayed.due_ns)
     }
 }

@@ -1,18 +1,18 @@
-//! May two stores go on where they were?
+//! Whether two stores may resume from their cursors.
 //!
-//! A position is a point of a store's history. It is still a point of it if the store's lineage reached that revision in
-//! that opening: rolled-back, copied, wiped and new stores all lack it. It must also not lie before a tombstone that the
-//! store has dropped since: an edge that was away for longer than a hub keeps tombstones, or a hub rolled back behind
-//! what it had acknowledged, would never hear of that delete. Only if each side's position of the other is good
-//! do both go on from them; otherwise both start over, since what one lost the other may have left out.
+//! A position is a point in a store's history. It is still a point of that history if the store's lineage reached the
+//! revision in that epoch: rolled-back, copied, wiped and new stores all lack it. The position must also not lie before a
+//! tombstone that the store has dropped since. Otherwise an edge that was away for longer than a hub keeps tombstones, or a
+//! hub that was rolled back behind its own acks, would never learn of that delete. Both ends resume only if each end's
+//! cursor for the other is valid; otherwise both resync, because one end may have left out changes that the other lost.
 
 use crate::model::{Epoch, Position, Revision};
 use crate::wire::PeerInfo;
 
-/// Whether the store of these facts passed through `held` and still knows all that it changed since.
+/// Whether the store passed through the position `held`, and still has every change made since.
 ///
-/// An opening covers the revisions from its own up to that of the next opening, both included: nothing was written in
-/// between the end of one and the begin of the other.
+/// An epoch covers the revisions from its start up to the start of the next epoch, both included: nothing is written
+/// between two epochs.
 pub fn covers(info: &PeerInfo, held: Position) -> bool {
     let (epochs, head) = (&info.epochs, info.head);
     let Some(at) = epochs.iter().position(|start| start.epoch == held.epoch) else {
@@ -23,8 +23,7 @@ pub fn covers(info: &PeerInfo, held: Position) -> bool {
     passed && held.epoch != Epoch(0) && held.revision >= info.gc_watermark
 }
 
-/// The positions from which the two go on, as (what `b` holds of `a`, what `a` holds of `b`); `None` if they must
-/// resync.
+/// The revisions from which the two resume: (`b`'s cursor for `a`, `a`'s cursor for `b`); `None` if they must resync.
 pub fn resume(a: &PeerInfo, b: &PeerInfo) -> Option<(Revision, Revision)> {
     let (of_a, of_b) = (b.held_of(a.store)?, a.held_of(b.store)?);
     let good = covers(a, of_a) && covers(b, of_b);

@@ -1,12 +1,12 @@
-//! One direction of the link, at its sender: what is read, sent and acknowledged.
+//! The sending direction of a session: changes are read, sent and acknowledged.
 //!
-//! While changes trickle, one update is on its way at a time, and what changes meanwhile conflates in the store until it is
-//! acknowledged. Then the next follows, after a pause if the one before had many groups ([`super::pace`]). Framing, syncing
-//! and acknowledging an update costs both ends several times what its first change does. Where pushes are rare, the pause is
-//! over before the next comes, and several updates are acknowledged together; where they are frequent, many share an update.
-//! Where updates are to be some time apart ([`super::Config::send_interval_ns`]), they are. To catch up, while the store says
-//! that there is more, nothing is waited for and up to [`WINDOW`] are on their way. What holds nothing for the peer is not
-//! sent; the peer is told of such revisions now and then, so that it need not look at them again.
+//! While changes trickle, one update is in flight at a time, and changes made meanwhile conflate in the store until it is
+//! acknowledged. Then the next update goes, after a pause if the previous one had many groups ([`super::pace`]). Framing,
+//! syncing and acknowledging an update costs both ends several times as much as its first change. If pushes are rare, the
+//! pause ends before the next push, and one ack covers several updates; if they are frequent, many share an update.
+//! [`super::Config::send_interval_ns`] sets a longer interval between updates. To catch up, as long as the store has more,
+//! nothing waits and up to [`WINDOW`] updates are in flight. Revisions that contain nothing for the peer are not sent; now
+//! and then an empty update carries the revision reached, so that the peer need not look at them again.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,20 +14,20 @@ use std::sync::Arc;
 use crate::model::{GroupId, LabelSet, Revision};
 use crate::wire::{Ack, Cost, Delta, Message, Update};
 
-use super::event::{Batch, Config, OriginFilter, SessionAction};
+use super::event::{Batch, Config, OriginFilter, SessionAction, SessionEvent};
+use super::fault::SessionFault;
 use super::pace::Pace;
-use super::peer::SessionFault;
 
-/// Updates that may be unacknowledged at once.
+/// The number of updates that may be unacknowledged at once: enough to keep both ends busy while an ack travels.
 pub(super) const WINDOW: usize = 4;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendPhase {
-    /// The peer has to send first.
+    /// The peer sends its half of a resync first.
     Waiting,
-    /// Sending all there is; up to this revision it is a resync.
+    /// Sends everything; up to this revision it is a resync.
     Resyncing { goal: Revision },
-    /// Sending what changes.
+    /// Sends changes as they happen.
     Live,
 }
 
@@ -39,31 +39,33 @@ struct Unacked {
     sent_ns: u64,
 }
 
-/// The sender's state.
+/// The state of the sending direction.
 #[derive(Debug)]
 pub(super) struct Sending {
     skip: OriginFilter,
     batch_bytes_max: usize,
     message_bytes_max: usize,
     pace: Pace,
-    /// Whether there is a pause, as far as is known.
+    /// Whether the last step was within a pause.
     pausing: bool,
     phase: SendPhase,
-    /// The store has published up to here,
+    /// The newest published revision.
     head: Revision,
-    /// all up to here has been read,
+    /// All changes up to here are read.
     read: Revision,
-    /// put into an update,
-    told: Revision,
-    /// and is known to be held by the peer.
-    held: Revision,
+    /// All changes up to here are in an update.
+    packed: Revision,
+    /// The peer has all changes up to here.
+    acked: Revision,
     reading: bool,
     more: bool,
-    /// Updates of one batch for which there was no room in the window.
+    /// Updates of one batch that wait for room in the window.
     waiting: VecDeque<Update>,
     unacked: VecDeque<Unacked>,
-    sent: u64,
-    acked: u64,
+    /// The number of updates sent.
+    updates_sent: u64,
+    /// The number of updates acknowledged.
+    updates_acked: u64,
 }
 
 impl Sending {
@@ -79,41 +81,41 @@ impl Sending {
             phase: SendPhase::Waiting,
             head,
             read: zero,
-            told: zero,
-            held: zero,
+            packed: zero,
+            acked: zero,
             reading: false,
             more: false,
             waiting: VecDeque::new(),
             unacked: VecDeque::new(),
-            sent: 0,
-            acked: 0,
+            updates_sent: 0,
+            updates_acked: 0,
         }
     }
 
-    /// Goes on after what the peer holds.
-    pub fn go_on(&mut self, held: Revision, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
-        (self.phase, self.read, self.told, self.held) = (SendPhase::Live, held, held, held);
+    /// Starts after the peer's cursor.
+    pub fn resume(&mut self, acked: Revision, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
+        (self.phase, self.read, self.packed, self.acked) = (SendPhase::Live, acked, acked, acked);
         self.step(now_ns, actions);
     }
 
-    /// Sends all there is.
+    /// Starts with everything.
     pub fn resync(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         self.phase = SendPhase::Resyncing { goal: self.head };
         self.step(now_ns, actions);
     }
 
-    /// The store has published up to here.
+    /// The store has published its changes up to `head`.
     pub fn publish(&mut self, head: Revision, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         self.head = self.head.max(head);
         self.step(now_ns, actions);
     }
 
-    /// What was asked to be read is here.
+    /// Packs the batch that was requested into updates.
     pub fn read(&mut self, batch: Batch, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         if !std::mem::take(&mut self.reading) {
             return;
         }
-        // A batch that makes no headway says nothing new about there being more.
+        // A batch that makes no progress is no evidence that there is more.
         self.more = batch.more && batch.upto > self.read;
         self.read = self.read.max(batch.upto);
         self.head = self.head.max(self.read);
@@ -131,24 +133,28 @@ impl Sending {
         let count = parts.len();
         for (at, deltas) in parts.into_iter().enumerate() {
             let partial = at + 1 < count;
-            self.told = if partial { self.told } else { self.read };
+            self.packed = if partial { self.packed } else { self.read };
             let last_of_resync = last_of_resync && !partial;
-            self.waiting.push_back(Update { upto: self.told, partial, last_of_resync, deltas, ..Update::default() });
+            self.waiting.push_back(Update { upto: self.packed, partial, last_of_resync, deltas, ..Update::default() });
         }
         self.step(now_ns, actions);
     }
 
-    /// The peer has made updates durable. Tells whether that completes this half of a resync.
+    /// The peer has made updates durable. Returns whether that completes this half of a resync.
+    ///
+    /// # Errors
+    /// If the ack does not fit the updates that were sent.
     pub fn ack(&mut self, ack: Ack, now_ns: u64, actions: &mut VecDeque<SessionAction>) -> Result<bool, SessionFault> {
-        let count = ack.updates.checked_sub(self.acked).filter(|count| *count > 0 && ack.updates <= self.sent);
+        let count =
+            ack.updates.checked_sub(self.updates_acked).filter(|count| *count > 0 && ack.updates <= self.updates_sent);
         let Some(count) = count else {
-            let (updates, acked, sent) = (ack.updates, self.acked, self.sent);
+            let (updates, acked, sent) = (ack.updates, self.updates_acked, self.updates_sent);
             return Err(SessionFault::protocol(format!(
                 "an ack of {updates} updates, where {acked} to {sent} are expected"
             )));
         };
         let acked: Vec<Unacked> = self.unacked.drain(..count as usize).collect();
-        let upto = acked.last().map_or(self.held, |unacked| unacked.upto);
+        let upto = acked.last().map_or(self.acked, |unacked| unacked.upto);
         if upto != ack.revision {
             let revision = ack.revision;
             return Err(SessionFault::protocol(format!("an ack of revision {revision}, where {upto} was sent")));
@@ -158,23 +164,23 @@ impl Sending {
         {
             self.pace.acked(last.sent_ns, now_ns);
         }
-        self.acked = ack.updates;
-        self.held = self.held.max(upto);
+        self.updates_acked = ack.updates;
+        self.acked = self.acked.max(upto);
         self.step(now_ns, actions);
         Ok(acked.iter().any(|unacked| unacked.last_of_resync))
     }
 
-    /// Tells the peer how far the store is, if it was not told.
-    pub fn tell_progress(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
+    /// Sends the revision reached, if the peer does not have it.
+    pub fn send_progress(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         let idle = self.phase == SendPhase::Live && self.waiting.is_empty() && !self.awaits_ack();
-        if idle && self.told < self.read {
-            self.told = self.read;
-            self.waiting.push_back(Update { upto: self.told, ..Update::default() });
+        if idle && self.packed < self.read {
+            self.packed = self.read;
+            self.waiting.push_back(Update { upto: self.packed, ..Update::default() });
             self.step(now_ns, actions);
         }
     }
 
-    /// Sends what waits and reads what is wanted, as far as the window and the interval allow.
+    /// Sends waiting updates and requests a read, as far as the window and the pace allow.
     pub fn step(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         while self.unacked.len() < WINDOW
             && let Some(mut update) = self.waiting.pop_front()
@@ -182,14 +188,14 @@ impl Sending {
             update.ack_may_wait = self.ack_may_wait(&update, now_ns);
             let Update { upto, last_of_resync, ack_may_wait, .. } = update;
             self.unacked.push_back(Unacked { upto, last_of_resync, ack_may_wait, sent_ns: now_ns });
-            self.sent += 1;
+            self.updates_sent += 1;
             self.pace.sent(update.deltas.len(), now_ns);
             actions.push_back(SessionAction::Send(Message::Update(update)));
         }
         let idle = self.unacked.is_empty();
         if idle && self.phase == SendPhase::Live {
-            // What was read and not sent, the peer had.
-            self.held = self.held.max(self.read);
+            // Every change that was read and not sent came from the peer.
+            self.acked = self.acked.max(self.read);
         }
         self.pausing = self.pace.is_pausing(now_ns);
         if self.wants_to_read() && self.due_ns() <= now_ns {
@@ -199,15 +205,14 @@ impl Sending {
         }
     }
 
-    /// Whether the acknowledgement of an update that is sent now may wait: it is neither for changes to conflate, nor to
-    /// make room for more.
+    /// Whether the ack of an update that is sent now may wait: neither changes nor further updates wait for it.
     fn ack_may_wait(&self, update: &Update, now_ns: u64) -> bool {
         let trickles = self.phase == SendPhase::Live && !self.more && self.waiting.is_empty() && !self.awaits_ack();
         let room = self.unacked.len() + 1 < WINDOW;
         trickles && room && !update.last_of_resync && self.pace.is_calm(now_ns)
     }
 
-    /// Whether the last update is to be acknowledged at once, and nothing is sent that trickles until it is.
+    /// Whether the peer acknowledges the last update at once. Until then, changes that trickle wait.
     fn awaits_ack(&self) -> bool {
         self.unacked.back().is_some_and(|last| !last.ack_may_wait)
     }
@@ -222,31 +227,31 @@ impl Sending {
         wanted && room && self.waiting.is_empty() && !self.reading
     }
 
-    /// When to read next. To catch up, nothing is waited for.
+    /// When to read next. To catch up, nothing waits.
     fn due_ns(&self) -> u64 {
         let trickles = self.phase == SendPhase::Live && !self.more;
         if trickles { self.pace.next_ns() } else { 0 }
     }
 
-    /// When [`Sending::step`] has something to do again, if only the time is in its way.
+    /// When [`Sending::step`] is due, if it only waits for time to pass.
     pub fn next_timeout(&self) -> Option<u64> {
         let pause = (self.pausing && !self.awaits_ack()).then_some(self.pace.next_ns());
         if self.wants_to_read() { Some(self.due_ns()) } else { pause }
     }
 
-    /// Whether it makes a difference now what the store publishes. Where it does not, it will when the peer acknowledges or
-    /// the time of [`Sending::next_timeout`] has come, and to hear of every change meanwhile would be for nothing.
-    pub fn listens(&self) -> bool {
+    /// Whether a new head could cause a send now. If not, the next ack or [`Sending::next_timeout`] looks at the head again,
+    /// and the driver need not report heads until then.
+    pub fn wants_heads(&self) -> bool {
         self.phase != SendPhase::Live || !(self.awaits_ack() || self.pausing)
     }
 
-    /// The peer holds all of this store's changes up to here.
-    pub fn held(&self) -> Revision {
-        self.held
+    /// The peer has all of this store's changes up to here.
+    pub fn acked(&self) -> Revision {
+        self.acked
     }
 }
 
-/// Cuts a batch into updates that the peer takes: between groups, or where one group is too large, between its families.
+/// Splits a batch into updates that the peer accepts: between groups, or, if one group is too large, between its families.
 fn split(deltas: Vec<Delta>, bytes_max: usize, actions: &mut VecDeque<SessionAction>) -> Vec<Vec<Delta>> {
     let mut parts = UpdateSplitter { bytes_max, ..UpdateSplitter::default() };
     for delta in deltas {
@@ -284,12 +289,13 @@ fn split_group(delta: &Delta, parts: &mut UpdateSplitter, actions: &mut VecDeque
             (from, cost) = (at + 1, header);
         }
     }
-    // The header goes even if no family can.
+    // The header is sent even if no family fits.
     parts.push(part(from, delta.group.families().len()), cost);
 }
 
 fn unsendable(id: &GroupId, family: Option<&Arc<str>>, cost: Cost, bytes_max: usize) -> SessionAction {
-    SessionAction::Unsendable { id: id.clone(), family: family.cloned(), bytes: cost.bytes(), bytes_max }
+    let bytes = cost.bytes();
+    SessionAction::Notify(SessionEvent::Unsendable { id: id.clone(), family: family.cloned(), bytes, bytes_max })
 }
 
 #[derive(Default)]
@@ -297,8 +303,8 @@ struct UpdateSplitter {
     bytes_max: usize,
     whole: Vec<Vec<Delta>>,
     current: Vec<Delta>,
-    /// The groups of the current part: an update names none twice, but a batch may. A group can come in parts, and groups of
-    /// several places can be shown as one.
+    /// The groups of the current part. An update names no group twice, but a batch may: a group can come in parts, and
+    /// groups of several sites can be shown as one.
     named: HashSet<Arc<LabelSet>>,
     cost: Cost,
 }
@@ -331,7 +337,7 @@ mod tests {
     fn live(config: &Config) -> (Sending, VecDeque<SessionAction>) {
         let skip = OriginFilter { origin: crate::model::StoreId(9), after: Revision(0) };
         let (mut sending, mut actions) = (Sending::new(skip, Revision(0), config, 1 << 20), VecDeque::new());
-        sending.go_on(Revision(0), 0, &mut actions);
+        sending.resume(Revision(0), 0, &mut actions);
         (sending, actions)
     }
 
@@ -340,14 +346,14 @@ mod tests {
     }
 
     #[test]
-    fn while_there_is_more_it_is_read_whatever_was_heard_of_the_head() {
+    fn while_there_is_more_it_is_read_whatever_the_head() {
         let (mut sending, mut actions) = live(&Config::default());
         sending.publish(Revision(10), 0, &mut actions);
         assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { since: Revision(0), .. }]));
         sending.read(read(10, true), 0, &mut actions);
         assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { since: Revision(10), .. }]));
         sending.read(read(10, true), 0, &mut actions);
-        assert!(actions.is_empty(), "a batch without headway says nothing of there being more");
+        assert!(actions.is_empty(), "a batch without progress is no evidence that there is more");
     }
 
     fn gauge(name: &str, series: usize) -> Family {
@@ -365,12 +371,12 @@ mod tests {
 
     #[test]
     fn no_update_names_a_group_twice() {
-        // The first and the last family would have room in one update, but there is one between them that has none.
+        // The first and the last family fit into one update, but the one between them fits into none.
         let torn = put("a", vec![gauge("a", 100), gauge("b", 10_000), gauge("c", 100)]);
         let mut actions = VecDeque::new();
         for (deltas, updates) in [
             (vec![torn.clone(), put("b", vec![gauge("a", 1)])], 2),
-            // As groups of two places that are shown under one key.
+            // As groups of two sites that are shown under one key.
             (vec![put("a", vec![gauge("a", 1)]), put("b", Vec::new()), put("a", vec![gauge("b", 1)])], 2),
         ] {
             let parts = split(deltas, 64 << 10, &mut actions);
@@ -382,7 +388,7 @@ mod tests {
                 assert_eq!(decoder.decode(&bytes).unwrap(), message);
             }
         }
-        let Some(SessionAction::Unsendable { family, .. }) = actions.pop_front() else {
+        let Some(SessionAction::Notify(SessionEvent::Unsendable { family, .. })) = actions.pop_front() else {
             panic!("one family is too large")
         };
         assert!(family.as_deref() == Some("b") && actions.is_empty());
@@ -394,19 +400,21 @@ mod tests {
         let large = put(&"a".repeat(64 << 10), vec![gauge("a", 1), gauge("b", 1)]);
         let other = put("b", vec![gauge("a", 1)]);
         assert_eq!(split(vec![large.clone(), other.clone()], 64 << 10, &mut actions), [[other]]);
-        let Some(SessionAction::Unsendable { id, family: None, bytes, bytes_max }) = actions.pop_front() else {
+        let Some(SessionAction::Notify(SessionEvent::Unsendable { id, family: None, bytes, bytes_max })) =
+            actions.pop_front()
+        else {
             panic!("the group is left out")
         };
         assert!(id == large.id && bytes > bytes_max && actions.is_empty());
     }
 
     #[test]
-    fn progress_that_is_told_keeps_no_change_waiting() {
+    fn progress_that_is_sent_delays_no_change() {
         let second_ns = 1_000_000_000;
         let (mut sending, mut actions) = live(&Config { send_interval_ns: 10 * second_ns, ..Config::default() });
         sending.publish(Revision(5), 0, &mut actions);
         sending.read(read(5, false), 0, &mut actions);
-        sending.tell_progress(0, &mut actions);
+        sending.send_progress(0, &mut actions);
         assert!(
             matches!(actions.back(), Some(SessionAction::Send(Message::Update(update))) if update.upto == Revision(5))
         );

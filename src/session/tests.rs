@@ -1,4 +1,4 @@
-//! The two ends against each other, in virtual time and without sockets, through real messages.
+//! Two endpoints against each other in virtual time and without sockets, through real messages.
 
 mod pair;
 mod store;
@@ -191,7 +191,7 @@ fn the_peer_is_told_of_progress_that_holds_nothing_for_it() {
     pair.settle();
     let (edge, hub) = (pair.stores[EDGE].id, pair.stores[HUB].id);
     assert!(pair.stores[EDGE].cursor(hub).revision < pair.stores[HUB].head());
-    assert_eq!(pair.side(HUB).held, Some(pair.stores[HUB].head()), "it came from there");
+    assert_eq!(pair.side(HUB).acked, Some(pair.stores[HUB].head()), "it came from there");
     pair.pass(61 * SECOND_NS);
     assert_eq!(pair.stores[EDGE].cursor(hub).revision, pair.stores[HUB].head());
     assert_eq!(pair.stores[HUB].cursor(edge).revision, pair.stores[EDGE].head());
@@ -261,7 +261,7 @@ fn two_ends_of_one_store_are_refused() {
 }
 
 #[test]
-fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_nothing() {
+fn suppressed_families_are_reported_with_the_ack_that_covers_them_and_block_nothing() {
     let mut pair = acquainted(1);
     let report = |job: usize| ConflictReport {
         key: key(job),
@@ -270,13 +270,13 @@ fn what_is_held_back_is_told_with_the_acknowledgement_that_covers_it_and_blocks_
         text: "metric \"m\" has another type elsewhere".into(),
     };
     pair.write(EDGE, &key(1), &put(20, 2.0));
-    pair.tell(HUB, Event::HeldBack((0..100).map(report).collect()));
+    pair.suppressed = (0..100).map(report).collect();
     pair.settle();
-    let told = pair.side(EDGE).held_back.clone();
-    assert_eq!(told, (0..CONFLICT_REPORTS_MAX).map(report).collect::<Vec<_>>(), "as many as a message takes");
+    let reported = pair.side(EDGE).suppressed.clone();
+    assert_eq!(reported, (0..CONFLICT_REPORTS_MAX).map(report).collect::<Vec<_>>(), "as many as a message can carry");
     pair.write(EDGE, &key(1), &put(30, 3.0));
     pair.settle();
-    assert_eq!(pair.side(EDGE).held_back.len(), CONFLICT_REPORTS_MAX, "each is told once");
+    assert_eq!(pair.side(EDGE).suppressed.len(), CONFLICT_REPORTS_MAX, "each is reported once");
     converged(&pair);
 }
 
@@ -428,7 +428,7 @@ impl World {
 
     fn replace(&mut self, end: usize, store: Store) {
         self.pair.replace(end, store);
-        // What the other machine holds is not lost either.
+        // The other machine's groups are not lost either.
         for (key, group) in self.other_edge.iter().flat_map(Store::groups) {
             self.pair.oracle.entry(key.clone()).or_default().merge(group);
         }

@@ -116,7 +116,7 @@ fn a_reload_that_moves_an_edge_reconnects_it_at_the_new_site() {
     let moved = format!("{before}[[hub.edge]]\nname = \"syq-1\"\nlabels = {{ IDC = \"MOVED\" }}\n");
     std::fs::write(&file, moved).unwrap();
     hub.process().signal("HUP");
-    says(&mut hub, "the edge's place is another now: its session ends");
+    says(&mut hub, "the edge's site labels changed: its session ends");
     hub.shows("v", &[("IDC", "MOVED")], 1.0);
     edge.push("job/j", "v 2\n");
     hub.shows("v", &[("IDC", "MOVED")], 2.0);

@@ -1,4 +1,4 @@
-//! When to try again: the only file that names `backoff`, and only for its schedule.
+//! The delays before dialling again. This is the only file that names the crate `backoff`.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use backoff::backoff::Backoff;
 
 use crate::node::random::random_id;
 
-/// Waits that double from `min` to `max`, each drawn at random from nothing to twice its length (full jitter) and never
-/// longer than `max`, for ever.
+/// An endless series of delays that double from `min` to `max`. Each is drawn at random between zero and twice its length
+/// (full jitter), and is at most `max`.
 pub struct Schedule(ExponentialBackoff);
 
 impl Schedule {
-    /// A schedule at its beginning.
+    /// A schedule at its start.
     pub fn new(min: Duration, max: Duration) -> Self {
         Self(ExponentialBackoff {
             current_interval: min,
@@ -25,21 +25,21 @@ impl Schedule {
         })
     }
 
-    /// How long to wait now.
+    /// The next delay.
     pub fn next_wait(&mut self) -> Duration {
         let max = self.0.max_interval;
         self.0.next_backoff().unwrap_or(max).min(max)
     }
 
-    /// How long to wait now that the peer asks for at least `asked`. What it asks for is lengthened at random by up to a
-    /// half, so that those whom it sent away together do not come back together.
+    /// The next delay if the peer asks for at least `asked`. The delay asked for is lengthened at random by up to a half, so
+    /// that peers refused together do not return together.
     pub fn next_wait_of(&mut self, asked: Duration) -> Duration {
-        // Without randomness there is nothing to be spread by.
+        // If the operating system gives no randomness, the delay is not spread.
         let part = random_id().unwrap_or_default() as f64 / u64::MAX as f64;
         self.next_wait().max(asked.mul_f64(1.0 + part / 2.0))
     }
 
-    /// It worked: begin again.
+    /// Starts again from the shortest delay.
     pub fn reset(&mut self) {
         self.0.reset();
     }

@@ -1,8 +1,8 @@
-//! A hub's links to its edges: lets in who has a certificate and a place, and converses.
+//! A hub's links to its edges: accepts connections, admits edges that have a certificate and a site, and drives sessions.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, TcpStream};
@@ -11,68 +11,74 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::driver::{End, LinkContext, Note, SessionObserver, drive};
+use super::driver::{LinkContext, SessionObserver, drive};
 use super::peer_info::{close_text, peer_info};
 use super::status::EdgeRegistry;
-use super::upstream::UpstreamStores;
-use crate::model::{LabelSet, Revision, StoreId};
+use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
+use crate::net::dial::LinkStream;
 use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
 use crate::net::tls::{Acceptor, TlsPeer};
-use crate::net::websocket;
+use crate::net::websocket::{self, WebSocket};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::EdgeOptions;
 use crate::node::random::random_id;
-use crate::session::{Admission, AdmitDecision, Admitted, Hub, HubConfig, Refused, SessionId};
+use crate::session::{
+    Admission, AdmitDecision, Admitted, Connection, Established, HubConfig, Refused, SessionEvent, SessionId,
+    UpstreamStores,
+};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
 
-/// When an edge shall come back whose name another store has.
+/// The delay asked of an edge whose name another store uses.
 const TAKEN_RETRY: Duration = Duration::from_secs(15);
-/// When an edge shall come back that has no place.
-const UNPLACED_RETRY: Duration = Duration::from_secs(60);
-/// How long a session that is replaced may take to end.
+/// The delay asked of an edge that has no site labels.
+const NO_SITE_RETRY: Duration = Duration::from_secs(60);
+/// The longest time that a replaced session may take to end.
 const REPLACE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What the links of a hub share.
+/// The links of a hub to its edges: their shared state.
 pub struct HubLinks {
-    /// What is shown as this node's name.
+    /// The node's name, for logs.
     pub name: String,
-    /// Who writes.
+    /// Commits the changes of edges.
     pub committer: Committer,
-    /// The clocks.
+    /// The node's clocks.
     pub clock: Arc<Clock>,
-    /// What is known of the edges, for all to see.
+    /// The status of the edges, for metrics and pages.
     pub edges: Arc<EdgeRegistry>,
     /// The hub's credentials, replaced on reload.
     pub acceptor: Arc<Acceptor>,
-    /// What the configuration says of edges; replaced on reload.
+    /// The site rules of the configuration; replaced on reload.
     pub sites: Mutex<SiteRules>,
-    /// Times and bounds of conversations.
+    /// The times and bounds of sessions.
     pub session: HubConfig,
-    /// For TLS and the WebSocket's handshake.
+    /// The time limit for the handshakes of TLS and the WebSocket together.
     pub handshake_timeout: Duration,
     /// The live sessions.
     pub sessions: Mutex<SessionTable>,
     /// The stores of the hubs that this one sends to.
-    pub upstream_stores: UpstreamStores,
+    pub upstream_stores: Mutex<UpstreamStores>,
 }
 
-/// Who says where an edge is.
+/// The sources of an edge's site labels.
 #[derive(Clone, Debug, Default)]
 pub struct SiteRules {
-    /// Labels by the name of the edge; these win over its certificate's.
+    /// Labels by the name of the edge; they override those of its certificate.
     pub configured: Vec<EdgeOptions>,
-    /// Whether labels count that an edge merely claims.
+    /// Whether labels that an edge only claims are accepted.
     pub trust_claims: bool,
 }
 
 impl SiteRules {
-    /// The place of an edge: as configured, else as certified, else as claimed if claims are trusted. Says what is wrong
-    /// if there is none.
+    /// The site labels of an edge: those of the configuration, else those of its certificate, else those that it claims, if
+    /// claims are trusted.
+    ///
+    /// # Errors
+    /// The text for the edge if it has none.
     fn of(&self, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
         let configured = self.configured.iter().find(|edge| edge.name == identity.name);
         match configured {
@@ -82,11 +88,11 @@ impl SiteRules {
                 let pairs = claimed.iter().map(|label| (label.name.to_string(), label.value.to_string()));
                 site_labels(pairs.collect()).map_err(|error| {
                     let name = &identity.name;
-                    format!("the labels that the edge \"{name}\" claims (uplink.labels) are no place: {error}")
+                    format!("the labels that the edge \"{name}\" claims (uplink.labels) are no site labels: {error}")
                 })
             }
             None => Err(format!(
-                "the edge \"{}\" has no place: issue its certificate with labels (pushrelay pki edge NAME --label IDC=…) or \
+                "the edge \"{}\" has no site: issue its certificate with labels (pushrelay pki edge NAME --label IDC=…) or \
                  give it [[hub.edge]] labels at the hub",
                 identity.name
             )),
@@ -94,30 +100,30 @@ impl SiteRules {
     }
 }
 
-/// The live sessions, and how to end them.
+/// The connections of a hub, and the sessions among them that are admitted.
 pub struct SessionTable {
     admission: Admission,
     live: HashMap<SessionId, LiveSession>,
 }
 
 struct LiveSession {
-    /// Says why, when the session is to end.
+    /// Sends the reason when the node ends the session.
     end: watch::Sender<Option<Refused>>,
-    /// Who was let in, what place it claims, and which it got.
-    at_site: Option<(EdgeIdentity, LabelSet, LabelSet)>,
+    /// The admitted edge, the site labels that it claims, and those that it got.
+    admitted: Option<(EdgeIdentity, LabelSet, LabelSet)>,
     /// Closed when the session is over.
     over: watch::Receiver<()>,
 }
 
 impl SessionTable {
-    /// None yet, and at most so many.
+    /// An empty table of at most `sessions_max` sessions.
     pub fn new(sessions_max: usize) -> Self {
         Self { admission: Admission::new(sessions_max), live: HashMap::new() }
     }
 }
 
 impl HubLinks {
-    /// Takes edges until told to stop.
+    /// Accepts edges until the node stops.
     pub async fn serve(self: Arc<Self>, listener: TcpListener, accepting: Accepting, stop: CancellationToken) {
         let serve_one = {
             let stop = stop.clone();
@@ -133,109 +139,111 @@ impl HubLinks {
             handshaken = timeout(self.handshake_timeout, self.handshake(stream)) => handshaken,
             () = stop.cancelled() => return debug!(%address, "connection dropped: the node is shutting down"),
         };
-        let (connection, peer) = match handshaken {
+        let (socket, peer) = match handshaken {
             Ok(Ok(handshaken)) => handshaken,
             Ok(Err(text)) => return warn!(%address, reason = text, "connection to the edges' listener refused"),
             Err(_) => return debug!(%address, "connection to the edges' listener sent no handshake in time"),
         };
         let name = peer.identity.name.as_str().to_string();
-        let volume = Arc::<Traffic>::default();
-        let RegisteredSession { session, dropped, over } = match self.enter() {
-            Ok(entered) => entered,
+        let messages = Arc::<Traffic>::default();
+        let RegisteredSession { session, dropped, over } = match self.register() {
+            Ok(registered) => registered,
             Err(error) => return warn!(%address, %error, "no randomness for a session"),
         };
-        let _entry = SessionGuard { hub: self.clone(), name, session, _over: over };
-        let context = LinkContext {
-            committer: self.committer.clone(),
-            clock: self.clock.clone(),
-            message_bytes_max: self.session.link.message_bytes_max,
-            volume: volume.clone(),
-            wire: wire.clone(),
-        };
-        let mut observer = HubSession { hub: self.clone(), peer, address, session, wire, volume, established: false };
-        let hub = Hub::new(self.session, context.now());
-        let closed =
-            drive(End::Hub(Box::new(hub)), connection, None, &mut observer, &context, stop, Some(dropped)).await;
+        let _guard = SessionGuard { hub: self.clone(), name, session, _over: over };
+        let (committer, clock) = (self.committer.clone(), self.clock.clone());
+        let context = LinkContext { committer, clock, messages: messages.clone(), wire: wire.clone() };
+        let mut observer = HubSession { hub: self.clone(), peer, address, session, wire, messages, established: false };
+        let connection = Connection::hub(self.session, context.now());
+        let closed = drive(connection, socket, None, &mut observer, &context, stop, Some(dropped)).await;
         observer.over(&close_text(&closed));
     }
 
-    async fn handshake(
-        &self,
-        stream: Counted<TcpStream>,
-    ) -> Result<(websocket::Connection<crate::net::dial::LinkStream>, TlsPeer), String> {
+    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<(WebSocket<LinkStream>, TlsPeer), String> {
         let (stream, peer) = self.acceptor.accept(stream).await.map_err(|error| error.to_string())?;
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
-        let connection = websocket::accept(stream, bytes_max).await.map_err(|error| error.to_string())?;
-        Ok((connection, peer))
+        let socket = websocket::accept(stream, bytes_max).await.map_err(|error| error.to_string())?;
+        Ok((socket, peer))
     }
 
-    fn sessions(&self) -> std::sync::MutexGuard<'_, SessionTable> {
+    fn sessions(&self) -> MutexGuard<'_, SessionTable> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what another configuration says of edges. Sessions whose place is another now are ended, and come back there.
-    pub fn replace_places(&self, sites: SiteRules) {
+    /// Replaces the site rules. Ends the sessions of edges whose site labels change; they connect again and get the new ones.
+    pub fn replace_site_rules(&self, sites: SiteRules) {
         for edge in &sites.configured {
             self.edges.expect(edge.name.as_str(), &edge.labels);
         }
         let sessions = self.sessions();
         for live in sessions.live.values() {
-            let Some((identity, claimed, site)) = &live.at_site else { continue };
+            let Some((identity, claimed, site)) = &live.admitted else { continue };
             if sites.of(identity, claimed).as_ref() != Ok(site) {
-                info!(edge = identity.name.as_str(), "the edge's place is another now: its session ends");
+                info!(edge = identity.name.as_str(), "the edge's site labels changed: its session ends");
                 live.end.send_replace(Some(close_site_changed()));
             }
         }
         *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
     }
 
-    /// The hub of an uplink is known now, and which are above that. Sessions that were told otherwise are ended: the edges
-    /// come back and hear it, and whoever finds itself in a loop ends it.
-    pub fn sends_to(&self, uplink: usize, stores: Vec<StoreId>) {
+    /// The session of an uplink is established, so the stores above this hub are known. If they changed, the sessions with
+    /// edges end: the edges connect again and get the new list, and an edge that finds itself in a loop ends its link.
+    pub fn uplink_established(&self, uplink: usize, established: &Established) {
         let sessions = self.sessions();
-        if self.upstream_stores.set(uplink, stores) {
-            for live in sessions.live.values().filter(|live| live.at_site.is_some()) {
+        if self.upstream_stores().established(uplink, established) {
+            for live in sessions.live.values().filter(|live| live.admitted.is_some()) {
                 live.end.send_replace(Some(close_topology_changed()));
             }
         }
     }
 
-    /// Enters a connection among the sessions; the receiver says when and why it is to end.
-    fn enter(&self) -> Result<RegisteredSession, getrandom::Error> {
+    fn upstream_stores(&self) -> MutexGuard<'_, UpstreamStores> {
+        self.upstream_stores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a connection to the table.
+    ///
+    /// # Errors
+    /// If the operating system gives no randomness for the session's id.
+    fn register(&self) -> Result<RegisteredSession, getrandom::Error> {
         let session = SessionId(random_id()?);
         let (end, dropped) = watch::channel(None);
         let (over_sender, over) = watch::channel(());
-        self.sessions().live.insert(session, LiveSession { end, at_site: None, over });
+        self.sessions().live.insert(session, LiveSession { end, admitted: None, over });
         Ok(RegisteredSession { session, dropped, over: over_sender })
     }
 
-    /// The place of an edge that wants in. Noted in one step with looking it up, so that no change of places is missed.
+    /// The site labels of an edge that asks to join. The table records them under the same lock, so that no change of the
+    /// rules is missed.
+    ///
+    /// # Errors
+    /// The text for the edge if it has none.
     fn site(&self, session: SessionId, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
         let mut sessions = self.sessions();
         let site = self.sites.lock().unwrap_or_else(PoisonError::into_inner).of(identity, claimed)?;
         if let Some(live) = sessions.live.get_mut(&session) {
-            live.at_site = Some((identity.clone(), claimed.clone(), site.clone()));
+            live.admitted = Some((identity.clone(), claimed.clone(), site.clone()));
         }
         Ok(site)
     }
 }
 
-/// A connection that is among the sessions.
+/// A connection in the session table.
 struct RegisteredSession {
     session: SessionId,
-    /// Why it is to end, once it is.
+    /// Receives a reason when the node ends the session.
     dropped: watch::Receiver<Option<Refused>>,
-    /// Dropped when it is over.
+    /// Dropped when the session is over.
     over: watch::Sender<()>,
 }
 
-/// A connection's place among the sessions. Given back however the connection's task ends: a name that stayed taken
-/// would keep its edge out for ever.
+/// Removes a connection from the session table when its task ends, even by a panic. A name that stayed in the table would
+/// exclude its edge for ever.
 struct SessionGuard {
     hub: Arc<HubLinks>,
     name: String,
     session: SessionId,
-    /// Dropped after the rest: who waits for the end finds the place free.
+    /// Dropped after the removal: a session that waits for this one finds the name free.
     _over: watch::Sender<()>,
 }
 
@@ -253,12 +261,12 @@ fn close_replaced() -> Refused {
 }
 
 fn close_site_changed() -> Refused {
-    let text = "the hub's configuration gives the edge another place: come back for it".into();
+    let text = "the hub's configuration gives the edge other site labels: connect again to get them".into();
     Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
 fn close_topology_changed() -> Refused {
-    let text = "the hub sends to other hubs than it said: come back to hear of them".into();
+    let text = "the hub sends to other hubs than it reported: connect again to get the new list".into();
     Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
@@ -269,7 +277,7 @@ struct HubSession {
     address: SocketAddr,
     session: SessionId,
     wire: Arc<Traffic>,
-    volume: Arc<Traffic>,
+    messages: Arc<Traffic>,
     established: bool,
 }
 
@@ -292,7 +300,7 @@ impl HubSession {
             live.over.clone()
         });
         if let Some(mut over) = over {
-            // Its sender is dropped at the end; nothing is ever sent.
+            // The sender is dropped at the end; it never sends a value.
             let _ = timeout(REPLACE_TIMEOUT, over.changed()).await;
         }
     }
@@ -302,7 +310,7 @@ impl HubSession {
             self.hub.sessions().admission.session(self.name()).is_some_and(|live| live.session == self.session);
         if is_live || self.established {
             self.hub.edges.update(self.name(), |edge| {
-                // One that fails before it is established may have replaced one that was.
+                // A session that fails before it is established may have replaced one that was.
                 if is_live {
                     edge.link.connected = false;
                 }
@@ -319,10 +327,10 @@ impl HubSession {
 
 impl SessionObserver for HubSession {
     async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
-        let at_site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
-        let site = at_site.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(UNPLACED_RETRY)))?;
-        let report = self.hub.sessions().admission.admit(self.name(), &hello.info, self.session);
-        match report {
+        let site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
+        let site = site.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(NO_SITE_RETRY)))?;
+        let decision = self.hub.sessions().admission.admit(self.name(), &hello.info, self.session);
+        match decision {
             AdmitDecision::Admit => {}
             AdmitDecision::Replace(old) => self.end(old).await,
             AdmitDecision::Taken { by } => {
@@ -341,40 +349,35 @@ impl SessionObserver for HubSession {
         };
         info.cursors.retain(|_, cursor| *cursor.site == site);
         let info = peer_info(&self.hub.name, info);
-        Ok((Admitted { info, site, resync: false, upstream_stores: self.hub.upstream_stores.stores() }, heads))
+        Ok((Admitted { info, site, resync: false, upstream_stores: self.hub.upstream_stores().stores() }, heads))
     }
 
-    fn note(&mut self, note: Note) {
-        let now_ns = self.hub.clock.wall_ns();
-        self.established |= matches!(note, Note::Established(_));
-        let address = self.address;
-        self.hub.edges.update(self.name(), |edge| match note {
-            Note::Established(established) => {
-                edge.link.connected = true;
-                edge.link.connected_since_ns = now_ns;
-                edge.link.last_seen_ns = now_ns;
-                edge.link.sessions += 1;
-                edge.link.resyncs += u64::from(established.resync);
-                edge.link.wire.follow(self.wire.clone());
-                edge.link.messages.follow(self.volume.clone());
-                edge.address = Some(address);
-                edge.site = Arc::new(established.site.clone());
-                let expiry = self.peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
-                edge.certificate_expiry_seconds = expiry.as_secs();
-                let (site, resync) = (&established.site, established.resync);
-                info!(edge = self.peer.identity.name.as_str(), %address, %site, resync, "edge linked");
+    fn observe(&mut self, event: &SessionEvent) {
+        let (now_ns, address, name) = (self.hub.clock.wall_ns(), self.address, self.name());
+        self.hub.edges.update(name, |edge| {
+            edge.link.apply(event, now_ns);
+            match event {
+                SessionEvent::Established(established) => {
+                    edge.link.wire.follow(self.wire.clone());
+                    edge.link.messages.follow(self.messages.clone());
+                    edge.address = Some(address);
+                    edge.site = Arc::new(established.site.clone());
+                    let expiry = self.peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
+                    edge.certificate_expiry_seconds = expiry.as_secs();
+                }
+                SessionEvent::PeerLag(lag_ns) => edge.reported_lag_ns = *lag_ns,
+                _ => {}
             }
-            Note::ResyncCompleted => {
-                info!(edge = self.peer.identity.name.as_str(), "the resync with the edge is complete")
-            }
-            Note::PeerHolds(revision) => edge.link.acknowledged = revision,
-            Note::Received(revision) => edge.link.received = revision,
-            Note::ClockOffset(offset_ns) => edge.link.clock_offset_ns = offset_ns,
-            Note::Heard => edge.link.last_seen_ns = now_ns,
-            Note::PeerLag(lag_ns) => edge.lag_said_ns = lag_ns,
-            Note::HeldBack(reports) => edge.link.held_back += reports.len() as u64,
-            Note::Head(_) => {}
         });
+        match event {
+            SessionEvent::Established(established) => {
+                let (site, resync) = (&established.site, established.resync);
+                info!(edge = name, %address, %site, resync, "edge linked");
+                self.established = true;
+            }
+            SessionEvent::ResyncCompleted => info!(edge = name, "the resync with the edge is complete"),
+            _ => {}
+        }
     }
 }
 
@@ -391,11 +394,11 @@ mod tests {
         let (claimed, reserved) = (LabelSet::new([("IDC", "SYQ")]), LabelSet::new([("job", "x")]));
         let none = LabelSet::default();
         let mut sites = SiteRules::default();
-        assert!(sites.of(&identity(&[]), &claimed).unwrap_err().contains("has no place"));
+        assert!(sites.of(&identity(&[]), &claimed).unwrap_err().contains("has no site"));
         sites.trust_claims = true;
         assert_eq!(sites.of(&identity(&[]), &claimed), Ok(claimed.clone()));
-        assert!(sites.of(&identity(&[]), &reserved).unwrap_err().contains("are no place"));
-        assert!(sites.of(&identity(&[]), &none).unwrap_err().contains("has no place"));
+        assert!(sites.of(&identity(&[]), &reserved).unwrap_err().contains("are no site labels"));
+        assert!(sites.of(&identity(&[]), &none).unwrap_err().contains("has no site"));
         let certified = LabelSet::new([("IDC", "BJ")]);
         assert_eq!(sites.of(&identity(&[("IDC", "BJ")]), &claimed), Ok(certified));
     }

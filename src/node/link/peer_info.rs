@@ -6,7 +6,7 @@ use crate::session::Closed;
 use crate::wire::message::CURSORS_MAX;
 use crate::wire::{CloseReason, EpochStart, PeerInfo, StoreCursor};
 
-/// What the store says of itself, as the link's messages have it.
+/// The peer info of this node's store, for the handshake.
 pub fn peer_info(node: &str, info: StoreInfo) -> PeerInfo {
     let StoreInfo { store, epochs, head, gc_watermark, cursors } = info;
     PeerInfo {
@@ -24,7 +24,7 @@ pub fn peer_info(node: &str, info: StoreInfo) -> PeerInfo {
     }
 }
 
-/// Why a conversation ended, for people.
+/// The reason for which a session ended, for people.
 pub fn close_text(closed: &Closed) -> String {
     match closed.reason {
         CloseReason::Other(0) => closed.text.clone(),

@@ -1,4 +1,4 @@
-//! What is known of the links: of each edge at a hub, of each uplink at an edge. For metrics, logs and pages.
+//! The status of each link, for metrics, logs and pages: of each edge at a hub, of each uplink at an edge.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -10,43 +10,67 @@ use tokio::sync::Notify;
 use crate::model::{Family, LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::node::metrics::{counter, gauge};
-use crate::session::Lag;
+use crate::session::{Lag, SessionEvent};
 
-/// Edges remembered, at most; beyond that the ones longest gone are forgotten.
+/// The number of edges remembered. Beyond that, the edge that has been away longest is forgotten.
 const EDGES_MAX: usize = 10_000;
 
-/// Counts of one link over all its connections, and its present state.
+/// The status of one link: its present state, and counts over all its connections.
 #[derive(Clone, Debug, Default)]
 pub struct LinkStatus {
     /// Whether a session is established.
     pub connected: bool,
     /// When the last session was established, in nanoseconds since the epoch; 0 if none was.
     pub connected_since_ns: u64,
-    /// When the peer was last heard, in nanoseconds since the epoch; 0 if never.
+    /// When the last message of the peer arrived, in nanoseconds since the epoch; 0 if none did.
     pub last_seen_ns: u64,
     /// Sessions established.
     pub sessions: u64,
-    /// Exchanges of everything, since the stores did not know each other.
+    /// Sessions that began with a resync.
     pub resyncs: u64,
     /// Bytes on the wire, TLS included.
     pub wire: ByteCounters,
     /// Bytes of messages before compression.
     pub messages: ByteCounters,
-    /// Our revision up to which the peer holds our changes.
+    /// Our revision up to which the peer has our changes.
     pub acknowledged: Revision,
-    /// The peer's revision up to which we hold its changes.
+    /// The peer's revision up to which we have its changes.
     pub received: Revision,
     /// The peer's wall clock minus ours, in nanoseconds.
     pub clock_offset_ns: i64,
-    /// Changes of the edge's store that the hub does not hold.
+    /// Changes of the edge's store that the hub does not have (edges only).
     pub lag: Lag,
-    /// Families that the peer said it keeps but does not show, each push of one counted.
-    pub held_back: u64,
-    /// Why the last connection or attempt ended; empty if none did.
+    /// Families that the peer reported as suppressed, each push of one counted.
+    pub suppressed: u64,
+    /// The reason for which the last connection or attempt ended; empty if none did.
     pub last_error: String,
 }
 
-/// Bytes of all connections of a link.
+impl LinkStatus {
+    /// Records an event of the session. The ends add the fields that only one of them has.
+    pub fn apply(&mut self, event: &SessionEvent, now_ns: u64) {
+        match event {
+            SessionEvent::Established(established) => {
+                self.connected = true;
+                self.connected_since_ns = now_ns;
+                self.last_seen_ns = now_ns;
+                self.sessions += 1;
+                self.resyncs += u64::from(established.resync);
+            }
+            SessionEvent::PeerAcked(revision) => self.acknowledged = *revision,
+            SessionEvent::Received(revision) => self.received = *revision,
+            SessionEvent::ClockOffset(offset_ns) => self.clock_offset_ns = *offset_ns,
+            SessionEvent::Suppressed(reports) => self.suppressed += reports.len() as u64,
+            SessionEvent::Heard => self.last_seen_ns = now_ns,
+            SessionEvent::ResyncCompleted
+            | SessionEvent::Head(_)
+            | SessionEvent::PeerLag(_)
+            | SessionEvent::Unsendable { .. } => {}
+        }
+    }
+}
+
+/// The bytes of all connections of a link, past and present.
 #[derive(Clone, Debug, Default)]
 pub struct ByteCounters {
     before: (u64, u64),
@@ -54,7 +78,7 @@ pub struct ByteCounters {
 }
 
 impl ByteCounters {
-    /// Counts another connection from now on.
+    /// Adds the counts of a new connection from now on.
     pub fn follow(&mut self, traffic: Arc<Traffic>) {
         self.before = (self.sent(), self.received());
         self.now = traffic;
@@ -71,38 +95,38 @@ impl ByteCounters {
     }
 }
 
-/// An edge as its hub sees it.
+/// The status of one edge at its hub.
 #[derive(Clone, Debug, Default)]
 pub struct EdgeStatus {
-    /// The labels of its place.
+    /// Its site labels.
     pub site: Arc<LabelSet>,
-    /// The link.
+    /// The status of its link.
     pub link: LinkStatus,
-    /// Where it last connected from.
+    /// The address from which it last connected.
     pub address: Option<SocketAddr>,
     /// When its certificate expires, in seconds since the epoch.
     pub certificate_expiry_seconds: u64,
-    /// The age of its oldest change that it knew not to be here, as it last said, in nanoseconds.
-    pub lag_said_ns: u64,
+    /// The age of its oldest change that the hub does not have, as the edge last reported it, in nanoseconds.
+    pub reported_lag_ns: u64,
     /// Sessions refused under its name, by reason.
     pub refused: BTreeMap<String, u64>,
 }
 
 impl EdgeStatus {
-    /// The age of the edge's oldest change that is not here, in nanoseconds, as far as can be known: what a silent edge has
-    /// can only be as old as its silence.
+    /// The age of the edge's oldest change that the hub does not have, in nanoseconds. A silent edge cannot report it; its
+    /// changes are at most as old as its silence.
     pub fn lag_ns(&self, now_ns: u64) -> u64 {
         let silent_ns = now_ns.saturating_sub(self.link.last_seen_ns);
-        if self.link.connected { self.lag_said_ns } else { silent_ns }
+        if self.link.connected { self.reported_lag_ns } else { silent_ns }
     }
 }
 
-/// All edges that a hub knows, by name.
+/// The status of all edges that a hub knows, by name.
 #[derive(Default)]
 pub struct EdgeRegistry(Mutex<BTreeMap<String, EdgeStatus>>);
 
 impl EdgeRegistry {
-    /// Changes what is known of an edge.
+    /// Changes the status of an edge, and adds the edge if it is new.
     pub fn update<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> T {
         let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !edges.contains_key(name) && edges.len() >= EDGES_MAX {
@@ -114,7 +138,7 @@ impl EdgeRegistry {
         change(edges.entry(name.to_string()).or_default())
     }
 
-    /// An edge that is expected at that place, so that one that never comes is seen to be missing.
+    /// Adds an edge that the configuration names, so that one that never connects is shown as missing.
     pub fn expect(&self, name: &str, site: &LabelSet) {
         self.update(name, |edge| {
             if !edge.link.connected {
@@ -123,18 +147,18 @@ impl EdgeRegistry {
         });
     }
 
-    /// What is known now.
+    /// A copy of the status of every edge.
     pub fn list(&self) -> Vec<(String, EdgeStatus)> {
         let edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         edges.iter().map(|(name, edge)| (name.clone(), edge.clone())).collect()
     }
 
-    /// How many edges are known.
+    /// The number of edges known.
     pub fn count(&self) -> usize {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// The edges as metrics, each with its name and the labels of its place.
+    /// The edges as metrics, each with its name and its site labels.
     pub fn gather(&self, now_ns: u64) -> Vec<Family> {
         let edges = self.list();
         if edges.is_empty() {
@@ -148,7 +172,7 @@ impl EdgeRegistry {
             })
             .collect();
         let each = |value: fn(&EdgeStatus) -> f64| rows.iter().map(move |(labels, edge)| (labels.clone(), value(edge)));
-        // Of an edge that was never heard, these are not zero but unknown.
+        // For an edge that never connected, these values are unknown, not zero.
         let heard = || rows.iter().filter(|(_, edge)| edge.link.last_seen_ns > 0);
         let each_heard =
             |value: fn(&EdgeStatus) -> f64| heard().map(move |(labels, edge)| (labels.clone(), value(edge)));
@@ -196,7 +220,7 @@ impl EdgeRegistry {
     }
 }
 
-/// The state of one uplink.
+/// The status of one uplink, and a notification of its changes.
 #[derive(Debug)]
 pub struct UplinkStatus {
     /// The hub's address, as configured.
@@ -211,19 +235,19 @@ impl UplinkStatus {
         Self { hub, state: Mutex::default(), changed: Notify::new() }
     }
 
-    /// Changes what is known of it.
+    /// Changes the status, and wakes those that wait for a change.
     pub fn update<T>(&self, change: impl FnOnce(&mut LinkStatus) -> T) -> T {
         let changed = change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_waiters();
         changed
     }
 
-    /// What is known now.
+    /// A copy of the status.
     pub fn get(&self) -> LinkStatus {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends when the hub holds all changes up to `head`; at once if there is no link, since it may be long in coming.
+    /// Waits until the hub has all changes up to `head`. Returns at once if there is no link: the next one may take long.
     pub async fn delivered(&self, head: Revision) {
         loop {
             let mut changed = pin!(self.changed.notified());
@@ -277,7 +301,7 @@ pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64
         counter(
             "pushrelay_uplink_held_back_families_total",
             "Families pushed here that the hub keeps but does not show, since they cannot stand beside what is shown there.",
-            each(|link| link.held_back as f64),
+            each(|link| link.suppressed as f64),
         ),
         counter(
             "pushrelay_uplink_reconnects_total",
@@ -296,7 +320,7 @@ fn each_link<'a>(
     rows.iter().map(|(labels, edge)| (labels.clone(), link(edge))).collect()
 }
 
-/// What both kinds of links count.
+/// The metrics that both ends of a link have.
 fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &LinkStatus)]) -> Vec<Family> {
     let each = |value: fn(&LinkStatus) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
     let name = |rest: &str| format!("{prefix}_{rest}");
@@ -337,7 +361,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_edge_that_never_came_is_shown_as_missing_and_without_lag() {
+    fn an_edge_that_never_connected_is_shown_as_missing_and_without_lag() {
         let edges = EdgeRegistry::default();
         edges.expect("syq-1", &LabelSet::new([("IDC", "SYQ")]));
         let series = |families: &[Family], name: &str| {
@@ -351,19 +375,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn delivery_is_waited_for_while_there_is_a_link() {
+    async fn delivery_ends_when_the_hub_has_everything_or_the_link_ends() {
         let uplink = UplinkStatus::new("hub:9443".into());
         uplink.delivered(Revision(9)).await;
         uplink.update(|link| link.connected = true);
         let mut delivered = pin!(uplink.delivered(Revision(9)));
-        assert!(delivered.as_mut().now_or_never().is_none(), "nothing is acknowledged");
-        uplink.update(|link| link.acknowledged = Revision(8));
-        assert!(delivered.as_mut().now_or_never().is_none(), "a revision is missing");
-        let acknowledge = async {
-            tokio::task::yield_now().await;
-            uplink.update(|link| link.acknowledged = Revision(9));
-        };
-        tokio::join!(delivered, acknowledge);
+        for revision in [7, 8] {
+            assert_eq!(delivered.as_mut().now_or_never(), None, "the hub has {revision} of 9");
+            uplink.update(|link| link.acknowledged = Revision(revision));
+        }
+        assert_eq!(delivered.as_mut().now_or_never(), None);
+        uplink.update(|link| link.acknowledged = Revision(9));
+        assert_eq!(delivered.as_mut().now_or_never(), Some(()));
         uplink.update(|link| link.connected = false);
         uplink.delivered(Revision(10)).await;
     }

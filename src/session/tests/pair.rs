@@ -6,42 +6,13 @@ use std::sync::Arc;
 use super::store::{Seen, Store, seen};
 use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::{
-    Admitted, Closed, CommitId, Config, Edge, EdgeConfig, Established, Event, Hub, HubConfig, OriginFilter,
-    SessionAction, SessionTime,
+    Admitted, Closed, CommitId, Config, EdgeConfig, Endpoint, Established, Event, HubConfig, OriginFilter,
+    SessionAction, SessionEvent, SessionTime,
 };
 use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Message};
 
 pub const EDGE: usize = 0;
 pub const HUB: usize = 1;
-
-#[derive(Debug)]
-pub enum Machine {
-    Edge(Edge),
-    Hub(Hub),
-}
-
-impl Machine {
-    pub fn handle(&mut self, event: Event, now: SessionTime) {
-        match self {
-            Self::Edge(edge) => edge.handle(event, now),
-            Self::Hub(hub) => hub.handle(event, now),
-        }
-    }
-
-    fn poll_action(&mut self) -> Option<SessionAction> {
-        match self {
-            Self::Edge(edge) => edge.poll_action(),
-            Self::Hub(hub) => hub.poll_action(),
-        }
-    }
-
-    fn next_timeout(&self) -> Option<u64> {
-        match self {
-            Self::Edge(edge) => edge.next_timeout(),
-            Self::Hub(hub) => hub.next_timeout(),
-        }
-    }
-}
 
 struct Commit {
     id: CommitId,
@@ -52,7 +23,7 @@ struct Commit {
 
 /// One end's side of a connection.
 pub struct Side {
-    pub machine: Machine,
+    pub endpoint: Endpoint,
     encoder: Encoder,
     decoder: Decoder,
     /// Bytes on their way to this end.
@@ -60,32 +31,32 @@ pub struct Side {
     reads: VecDeque<(Revision, OriginFilter)>,
     commits: VecDeque<Commit>,
     pub peer_lag_ns: Option<u64>,
-    /// What the peer said it holds back.
-    pub held_back: Vec<ConflictReport>,
+    /// The families that the peer reported as suppressed.
+    pub suppressed: Vec<ConflictReport>,
     pub established: Option<Established>,
     pub resync_completed: bool,
     pub closed: Option<Closed>,
-    pub held: Option<Revision>,
+    pub acked: Option<Revision>,
     pub offset_ns: Option<i64>,
     pub groups_sent: usize,
     pub messages_sent: BTreeMap<&'static str, usize>,
 }
 
 impl Side {
-    fn new(machine: Machine) -> Side {
+    fn new(endpoint: Endpoint) -> Side {
         Side {
-            machine,
+            endpoint,
             encoder: Encoder::new(),
             decoder: Decoder::new(1 << 20),
             inbox: VecDeque::new(),
             reads: VecDeque::new(),
             commits: VecDeque::new(),
             peer_lag_ns: None,
-            held_back: Vec::new(),
+            suppressed: Vec::new(),
             established: None,
             resync_completed: false,
             closed: None,
-            held: None,
+            acked: None,
             offset_ns: None,
             groups_sent: 0,
             messages_sent: BTreeMap::new(),
@@ -97,16 +68,18 @@ pub struct Pair {
     pub stores: [Store; 2],
     pub sides: Option<[Side; 2]>,
     pub now_ns: u64,
-    /// What the hub's clock is ahead of the edge's.
+    /// The hub's clock minus the edge's.
     pub ahead_ns: u64,
     /// All that was written and not lost.
     pub oracle: BTreeMap<Arc<LabelSet>, Group>,
     pub marks_max: usize,
-    /// Of both ends.
+    /// The interval of updates at both ends.
     pub send_interval_ns: u64,
     pub forget_tombstones: bool,
-    /// Both ends take no notice of it that acknowledgements may wait.
+    /// Both ends acknowledge every update at once.
     pub acks_at_once: bool,
+    /// The families that the next commit suppresses.
+    pub suppressed: Vec<ConflictReport>,
     fresh: u64,
 }
 
@@ -123,6 +96,7 @@ impl Pair {
             send_interval_ns: 0,
             forget_tombstones: false,
             acks_at_once: false,
+            suppressed: Vec::new(),
             fresh: 1_000,
         }
     }
@@ -141,10 +115,10 @@ impl Pair {
         self.cut();
         let link = Config { send_interval_ns: self.send_interval_ns, ..Config::default() };
         let config = EdgeConfig { link, ..EdgeConfig::default() };
-        let edge = Edge::new(config, self.stores[EDGE].info(), self.now(EDGE));
+        let edge = Endpoint::edge(config, self.stores[EDGE].info(), self.now(EDGE));
         let link = Config { message_bytes_max: 64 << 10, ..link };
-        let hub = Hub::new(HubConfig { link, ..HubConfig::default() }, self.now(HUB));
-        self.sides = Some([Side::new(Machine::Edge(edge)), Side::new(Machine::Hub(hub))]);
+        let hub = Endpoint::hub(HubConfig { link, ..HubConfig::default() }, self.now(HUB));
+        self.sides = Some([Side::new(edge), Side::new(hub)]);
         self.perform(EDGE);
     }
 
@@ -195,14 +169,14 @@ impl Pair {
     pub fn tell(&mut self, end: usize, event: Event) {
         let now = self.now(end);
         if let Some(sides) = &mut self.sides {
-            sides[end].machine.handle(event, now);
+            sides[end].endpoint.handle(event, now);
             self.perform(end);
         }
     }
 
     fn perform(&mut self, end: usize) {
         while let Some(sides) = &mut self.sides {
-            let Some(action) = sides[end].machine.poll_action() else { return };
+            let Some(action) = sides[end].endpoint.poll_action() else { return };
             let side = &mut sides[end];
             match action {
                 SessionAction::Send(message) => {
@@ -225,20 +199,29 @@ impl Pair {
                 SessionAction::Commit { id, deltas, peer, position } => {
                     side.commits.push_back(Commit { id, deltas, peer, position });
                 }
-                SessionAction::PeerHolds(revision) => {
-                    side.held = Some(revision);
-                    if self.forget_tombstones && end == EDGE {
-                        self.stores[end].forget_tombstones(revision);
-                    }
-                }
-                SessionAction::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
-                SessionAction::HeldBack(reports) => side.held_back.extend(reports),
-                SessionAction::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
-                SessionAction::Established(established) => side.established = Some(established),
-                SessionAction::ResyncCompleted => side.resync_completed = true,
-                SessionAction::Unsendable { .. } => panic!("all families are small"),
+                SessionAction::Notify(event) => self.observe(end, event),
                 SessionAction::Close(closed) => side.closed = Some(closed),
             }
+        }
+    }
+
+    fn observe(&mut self, end: usize, event: SessionEvent) {
+        let Some(sides) = &mut self.sides else { return };
+        let side = &mut sides[end];
+        match event {
+            SessionEvent::PeerAcked(revision) => {
+                side.acked = Some(revision);
+                if self.forget_tombstones && end == EDGE {
+                    self.stores[end].forget_tombstones(revision);
+                }
+            }
+            SessionEvent::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
+            SessionEvent::Suppressed(reports) => side.suppressed.extend(reports),
+            SessionEvent::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
+            SessionEvent::Established(established) => side.established = Some(established),
+            SessionEvent::ResyncCompleted => side.resync_completed = true,
+            SessionEvent::Unsendable { .. } => panic!("all families are small"),
+            SessionEvent::Received(_) | SessionEvent::Head(_) | SessionEvent::Heard => {}
         }
     }
 
@@ -250,7 +233,7 @@ impl Pair {
         if let Message::Update(update) = &mut message {
             update.ack_may_wait &= !self.acks_at_once;
         }
-        sides[end].machine.handle(Event::Message(message), now);
+        sides[end].endpoint.handle(Event::Message(message), now);
         self.perform(end);
         true
     }
@@ -268,7 +251,8 @@ impl Pair {
         let Some(commit) = sides[end].commits.pop_front() else { return false };
         self.stores[end].commit(&commit.deltas, commit.peer, commit.position);
         self.publish(end);
-        self.tell(end, Event::Committed(commit.id));
+        let suppressed = std::mem::take(&mut self.suppressed);
+        self.tell(end, Event::Committed { id: commit.id, suppressed });
         true
     }
 
@@ -307,7 +291,7 @@ impl Pair {
     pub fn pass(&mut self, ns: u64) {
         let end_ns = self.now_ns + ns;
         while let Some(sides) = &self.sides {
-            let due = sides.iter().filter_map(|side| side.machine.next_timeout()).min();
+            let due = sides.iter().filter_map(|side| side.endpoint.next_timeout()).min();
             let Some(due_ns) = due.filter(|due_ns| *due_ns <= end_ns) else { break };
             self.now_ns = self.now_ns.max(due_ns);
             self.tell(EDGE, Event::Tick);

@@ -23,7 +23,7 @@ struct Entry {
     families: BTreeMap<Arc<str>, Mark>,
 }
 
-/// What a scrape could see of a group.
+/// The part of a group that a scrape could see.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     families: Vec<(WriteTimestamp, Family)>,

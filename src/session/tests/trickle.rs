@@ -96,7 +96,7 @@ fn trickle(pair: &mut Pair, end: usize, times: usize, gap_ns: u64) {
 
 /// Whether the end knows that its peer has all that it wrote.
 fn knows(pair: &Pair, end: usize) -> bool {
-    pair.side(end).held == Some(pair.stores[end].head())
+    pair.side(end).acked == Some(pair.stores[end].head())
 }
 
 /// A pair in which so many updates of the edge wait to be acknowledged.
@@ -188,7 +188,7 @@ fn catching_up_begins_while_acknowledgements_wait() {
 }
 
 #[test]
-fn what_is_held_back_is_told_without_waiting() {
+fn suppressed_families_are_reported_at_once() {
     let mut pair = waiting(1);
     let report = ConflictReport {
         key: key(0),
@@ -196,9 +196,9 @@ fn what_is_held_back_is_told_without_waiting() {
         stamp: WriteTimestamp { time_ns: 20, node: NodeId(1) },
         text: "metric \"m\" has another type elsewhere".into(),
     };
-    pair.tell(HUB, Event::HeldBack(vec![report.clone()]));
+    pair.suppressed = vec![report.clone()];
     trickle(&mut pair, EDGE, 1, 15 * MILLISECOND_NS);
-    assert_eq!(pair.side(EDGE).held_back, [report]);
+    assert_eq!(pair.side(EDGE).suppressed, [report]);
     assert!(knows(&pair, EDGE));
 }
 

@@ -1,6 +1,6 @@
 //! What goes wrong, and when. Each seed has some kinds of faults only, so that each kind is also met alone.
 
-use pushrelay::compression::{Deflater, LEVEL_DEFAULT};
+use pushrelay::compression::Deflater;
 use pushrelay::model::{
     Epoch, Group, GroupId, LabelSet, NodeId as Stamper, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
@@ -13,7 +13,7 @@ use pushrelay::wire::{
 use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 
 use super::content::Content;
-use super::link::Packet;
+use super::link::{FrameContent, Packet};
 use super::node::{content_of_disk, copy_disk};
 use super::random::Random;
 use super::{Checked, ConnId, EDGE, Event, HOUR, HUB, MILLISECOND, MINUTE, NodeId, SECOND, World};
@@ -213,7 +213,7 @@ impl World {
         if forget && kind == Kind::Dead && self.is_alive(conn, EDGE) {
             // The edge's end notices, what it sent before is still on its way to the hub.
             self.end(conn, HUB).deaf = false;
-            self.closed(conn, EDGE, &lost("connection reset"));
+            self.closed(conn, EDGE, &Closed::lost("connection reset"));
         }
     }
 
@@ -404,7 +404,7 @@ impl World {
             return;
         }
         if left == 0 {
-            return self.closed(conn, EDGE, &lost("enough"));
+            return self.closed(conn, EDGE, &Closed::lost("enough"));
         }
         self.hostile_says(conn, false);
         let wait = self.jitter();
@@ -414,18 +414,16 @@ impl World {
     fn hostile_says(&mut self, conn: ConnId, first: bool) {
         if self.random.chance(if first { 10 } else { 15 }) {
             let garbage: Vec<u8> = (0..self.random.below(200)).map(|_| self.random.next() as u8).collect();
-            return self.push_packet(conn, HUB, Packet::Bytes(garbage));
+            // Most seeds store frames: then the garbage reaches the decoder.
+            let mut stored = Vec::new();
+            Deflater::new(0).compress(&garbage, &mut stored);
+            let frame = if self.plan.compressed { garbage } else { stored };
+            return self.push_packet(conn, HUB, Packet::Frame(frame, FrameContent::Other));
         }
         let message = if first && self.random.chance(90) { self.forged_hello() } else { self.forged_message() };
         // Each with an encoder of its own: what it refers to is not what was said before.
-        let mut bytes = Vec::new();
-        Encoder::new().encode(&message, &mut bytes);
-        if self.plan.compressed {
-            let mut deflated = Vec::new();
-            Deflater::new(LEVEL_DEFAULT).compress(&bytes, &mut deflated);
-            bytes = deflated;
-        }
-        self.push_packet(conn, HUB, Packet::Bytes(bytes));
+        let frame = self.frame_encoder(Encoder::new()).encode(&message).0;
+        self.push_packet(conn, HUB, Packet::Frame(frame, FrameContent::Other));
     }
 
     fn forged_facts(&mut self) -> PeerInfo {
@@ -496,9 +494,4 @@ impl World {
 
 fn file_len(disk: &SimulatedDisk, name: &str) -> u64 {
     disk.open(name).and_then(|file| file.len()).unwrap_or(0)
-}
-
-/// The end of a connection that nobody said farewell on.
-pub fn lost(text: &str) -> Closed {
-    Closed { reason: CloseReason::Other(0), text: text.into(), by_peer: true, retry_after_ms: None }
 }

@@ -1,8 +1,7 @@
 //! The hub's side of connections (`node/link/hub.rs`): who is let in, what is replaced, and when that is over.
 
-use pushrelay::model::{LabelSet, StoreId};
-use pushrelay::session::{AdmitDecision, Established, Event as Told, Refused, SessionId};
-use pushrelay::wire::message::UPSTREAM_STORES_MAX;
+use pushrelay::model::LabelSet;
+use pushrelay::session::{AdmitDecision, Established, Event as Input, Refused, SessionId};
 use pushrelay::wire::{CloseReason, Hello};
 
 use super::bug::Bug;
@@ -60,7 +59,7 @@ impl World {
     }
 
     fn refuse(&mut self, conn: ConnId, reason: CloseReason, text: String, retry_after_ms: u64) {
-        self.handle(conn, HUB, Told::Refused(Refused { reason, text, retry_after_ms: Some(retry_after_ms) }));
+        self.handle(conn, HUB, Input::Refused(Refused { reason, text, retry_after_ms: Some(retry_after_ms) }));
     }
 
     /// Tells the session that another took over; whether there is one that has to end.
@@ -105,23 +104,11 @@ impl World {
         self.sweep_conn(conn);
     }
 
-    /// The stores above a hub, as its edges are told.
-    pub fn upstream_stores(&self, hub: NodeId) -> Vec<StoreId> {
-        let upstream_stores = self.nodes[hub].running.iter().flat_map(|running| running.upstream_stores.values());
-        let mut stores: Vec<StoreId> = upstream_stores.flatten().copied().collect();
-        stores.sort_unstable();
-        stores.dedup();
-        stores.truncate(UPSTREAM_STORES_MAX);
-        stores
-    }
-
-    /// A hub has linked to one above it: edges that were told otherwise come back, and hear of it.
-    pub fn sends_to(&mut self, hub: NodeId, uplink: usize, established: &Established) {
-        let before = self.upstream_stores(hub);
+    /// The session of an uplink is established: if the stores above the hub changed, its edges connect again.
+    pub fn uplink_established(&mut self, hub: NodeId, uplink: usize, established: &Established) {
         let node = &mut self.nodes[hub];
         let Some(running) = node.running.as_mut().filter(|_| node.is_hub) else { return };
-        running.upstream_stores.insert(uplink, [&[established.peer.store], &*established.upstream_stores].concat());
-        if self.upstream_stores(hub) == before {
+        if !running.upstream_stores.established(uplink, established) {
             return;
         }
         let at_site: Vec<ConnId> = self

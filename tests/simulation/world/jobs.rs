@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Group, LabelSet, PushTime, Revision, WriteTimestamp};
+use pushrelay::model::{Group, PushTime, Revision, WriteTimestamp};
 use pushrelay::node::draft::{Merge, forget, note_failures};
-use pushrelay::session::Event as Told;
-use pushrelay::store::{Record, Scope, WriteOp};
+use pushrelay::session::Event as Input;
+use pushrelay::store::{Record, WriteOp};
 use pushrelay::wire::{ConflictReport, Delta, EpochStart, PeerInfo, StoreCursor};
 
 use super::bug::Bug;
@@ -27,14 +27,14 @@ impl World {
                 }
                 Ok(())
             }
-            Job::Merge { conn, end, id, site, deltas, peer, position } => {
+            Job::Merge { conn, end, id, scope, deltas, peer, position } => {
                 // What comes with a push in one batch may be later than it, or move its group to its place.
                 drafted.shown.clear();
                 let chain = self.running(at).chains.entry((conn, end)).or_default().clone();
-                let merge = Merge { scope: scope_of(end, site), deltas, peer, position, sequence: chain };
+                let merge = Merge { scope, deltas, peer, position, sequence: chain };
                 let merged = self.merge(at, merge);
                 if self.is(Bug::AckBeforeSync) && merged.is_ok() {
-                    self.handle(conn, end, Told::Committed(id));
+                    self.handle(conn, end, Input::Committed { id, suppressed: Vec::new() });
                 } else {
                     drafted.answers.push(Answer::Commit { conn, end, id, merged });
                 }
@@ -52,9 +52,9 @@ impl World {
                 }
                 if self.nodes[at].is_hub { Ok(()) } else { self.forget(at) }
             }
-            Job::HeldBack { end, site, reports } => {
+            Job::HeldBack { scope, reports } => {
                 let now = self.store_now(at);
-                let noted = note_failures(&mut self.running(at).store, &scope_of(end, site), &reports, now);
+                let noted = note_failures(&mut self.running(at).store, &scope, &reports, now);
                 for _ in 0..noted {
                     self.count("state: a verdict moved a failure time");
                 }
@@ -179,11 +179,6 @@ impl World {
         }
         Ok(())
     }
-}
-
-/// What the merges of that end of a link are about.
-fn scope_of(end: usize, site: Arc<LabelSet>) -> Scope {
-    if end == EDGE { Scope::Shown } else { Scope::Site(site) }
 }
 
 /// What a push says that is shown afterwards.

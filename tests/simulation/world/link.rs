@@ -5,12 +5,15 @@
 //! while a new one is open.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::time::Duration;
 
-use pushrelay::compression::{Deflater, Inflater, LEVEL_DEFAULT};
 use pushrelay::model::{LabelSet, Revision, StoreId};
-use pushrelay::session::{Admitted, Closed, Config, Edge, EdgeConfig, Event as Told, Hub, HubConfig, Lag, Refused};
-use pushrelay::wire::{CloseReason, Decoder, Encoder, PeerInfo};
+use pushrelay::session::{
+    Admitted, Closed, Config, Connection, DEFLATE_LEVEL, EdgeConfig, Event as Input, FrameEncoder, HubConfig, Lag,
+    Refused,
+};
+use pushrelay::wire::{CloseReason, Encoder, PeerInfo};
 
 use super::bug::Bug;
 use super::writer::Job;
@@ -22,31 +25,30 @@ pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
 const BACKOFF_MIN: u64 = 500 * MILLISECOND;
 const BACKOFF_MAX: u64 = 30 * SECOND;
 
-pub enum Machine {
-    /// The edge's facts are not there yet.
-    None,
-    Edge(Box<Edge>),
-    Hub(Box<Hub>),
+pub enum Packet {
+    Frame(Vec<u8>, FrameContent),
+    Fin,
 }
 
-pub enum Packet {
-    Bytes(Vec<u8>),
-    Fin,
+/// The part of a frame's message that a planted bug looks at.
+#[derive(Clone, Copy, Debug)]
+pub enum FrameContent {
+    Update { upto: u64 },
+    Ack { revision: Revision },
+    Other,
 }
 
 /// One end of a connection.
 pub struct Side {
     pub node: NodeId,
-    pub machine: Machine,
+    /// `None` until the edge's peer info is read.
+    pub connection: Option<Box<Connection>>,
     /// The conversation goes on at this end.
     pub alive: bool,
     /// The end waits for an answer and takes nothing meanwhile.
     pub blocked: bool,
     pub site: Arc<LabelSet>,
-    pub encoder: Arc<Mutex<Encoder>>,
-    pub decoder: Decoder,
-    pub deflater: Option<Deflater>,
-    pub inflater: Option<Inflater>,
+    pub frames: FrameEncoder,
     /// What is on its way to this end, with when it is there.
     pub inbox: VecDeque<(u64, Packet)>,
     pub inbox_ns: u64,
@@ -62,12 +64,12 @@ pub struct Side {
 }
 
 impl Side {
-    pub fn listens(&self) -> bool {
-        match &self.machine {
-            Machine::None => true,
-            Machine::Edge(edge) => edge.listens(),
-            Machine::Hub(hub) => hub.listens(),
-        }
+    pub fn wants_heads(&self) -> bool {
+        self.connection.as_ref().is_none_or(|connection| connection.wants_heads())
+    }
+
+    pub fn next_timeout(&self) -> Option<u64> {
+        self.connection.as_ref()?.next_timeout()
     }
 }
 
@@ -85,24 +87,21 @@ pub struct Conn {
     pub peer_store: Option<StoreId>,
     pub over: bool,
     pub hostile: bool,
-    pub resyncing: Option<u64>,
-    /// What the hub holds and the edge's writer has not been told yet.
-    pub untold: Option<Revision>,
+    /// `upto` of the last update that arrived at the edge.
+    pub last_upto: Option<u64>,
+    /// The hub's ack that the edge's writer does not know of yet.
+    pub unreported_ack: Option<Revision>,
 }
 
 impl World {
-    fn side(&self, node: NodeId, machine: Machine, encoder: Arc<Mutex<Encoder>>) -> Side {
-        let compressed = self.plan.compressed;
+    fn side(&self, node: NodeId, connection: Option<Box<Connection>>) -> Side {
         Side {
             node,
-            machine,
+            connection,
             alive: true,
             blocked: false,
             site: Arc::default(),
-            encoder,
-            decoder: Decoder::new(MESSAGE_BYTES_MAX),
-            deflater: compressed.then(|| Deflater::new(LEVEL_DEFAULT)),
-            inflater: compressed.then(Inflater::new),
+            frames: self.frame_encoder(Encoder::new()),
             inbox: VecDeque::new(),
             inbox_ns: 0,
             deaf: false,
@@ -111,6 +110,11 @@ impl World {
             tick_ns: u64::MAX,
             stopping: None,
         }
+    }
+
+    /// Most seeds store frames without compressing them, for speed.
+    pub fn frame_encoder(&self, encoder: Encoder) -> FrameEncoder {
+        FrameEncoder::new(encoder, if self.plan.compressed { DEFLATE_LEVEL } else { 0 })
     }
 
     fn link_config(&self) -> Config {
@@ -145,21 +149,21 @@ impl World {
         self.trace(|| format!("{at} connects to {hub} as connection {conn}"));
         self.nodes[at].uplinks[uplink].conn = Some(conn);
         let version = self.watch_version(at, &Arc::default());
-        let kept = self.is(Bug::DictionaryKept).then(|| self.nodes[at].uplinks[uplink].kept.clone()).flatten();
+        let kept = self.nodes[at].uplinks[uplink].kept.take().filter(|_| self.is(Bug::DictionaryKept));
+        let frames = self.frame_encoder(kept.unwrap_or_default());
         let lost_wake_up = self.is(Bug::LostWakeUp);
         let side = self.end(conn, EDGE);
         side.blocked = true;
         side.watched = (!lost_wake_up).then_some(version);
-        side.encoder = kept.unwrap_or(side.encoder.clone());
-        self.nodes[at].uplinks[uplink].kept = Some(self.end(conn, EDGE).encoder.clone());
+        side.frames = frames;
         self.ask(at, Job::PeerInfo { conn, end: EDGE });
     }
 
     /// A connection, and the hub's end of the conversation.
     pub fn open(&mut self, at: NodeId, uplink: usize, hub: NodeId, name: String) -> ConnId {
         let config = HubConfig { link: self.link_config(), heartbeat_ns: self.plan.heartbeat_ns };
-        let machine = Machine::Hub(Box::new(Hub::new(config, self.session_now(hub))));
-        let sides = [self.side(at, Machine::None, Arc::default()), self.side(hub, machine, Arc::default())];
+        let connection = Box::new(Connection::hub(config, self.session_now(hub)));
+        let sides = [self.side(at, None), self.side(hub, Some(connection))];
         let slow = if self.quiet { 100 * MILLISECOND } else { self.plan.latency_ns };
         let latency_ns = self.random.span(MILLISECOND / 10, slow.max(MILLISECOND));
         let session = self.random.id();
@@ -174,8 +178,8 @@ impl World {
             peer_store: None,
             over: false,
             hostile: false,
-            resyncing: None,
-            untold: None,
+            last_upto: None,
+            unreported_ack: None,
         };
         let id = self.next_conn;
         self.next_conn += 1;
@@ -214,12 +218,13 @@ impl World {
         side.blocked = false;
         if end == EDGE {
             let config = EdgeConfig { link: self.link_config(), labels: LabelSet::default(), lag: Lag::default() };
-            self.end(conn, end).machine = Machine::Edge(Box::new(Edge::new(config, info, now)));
-            self.act_all(conn, end);
+            self.end(conn, end).connection = Some(Box::new(Connection::edge(config, info, now)));
+            self.perform_all(conn, end);
         } else {
-            let upstream_stores = self.upstream_stores(node);
+            let running = self.nodes[node].running.as_ref();
+            let upstream_stores = running.map(|running| running.upstream_stores.stores()).unwrap_or_default();
             let admitted = Admitted { info, site: (*site).clone(), resync: false, upstream_stores };
-            self.handle(conn, end, Told::Admitted(admitted));
+            self.handle(conn, end, Input::Admitted(admitted));
         }
         self.unblocked(conn, end);
     }
@@ -230,7 +235,7 @@ impl World {
             return;
         }
         if let Some(refused) = self.end(conn, end).stopping.take() {
-            return self.handle(conn, end, Told::Stop(refused));
+            return self.handle(conn, end, Input::Stop(refused));
         }
         let now = self.now;
         let inbox = self.end(conn, end).inbox.iter().map(|(due, _)| *due);
@@ -244,10 +249,8 @@ impl World {
 
     /// The conversation is over at this end.
     pub fn closed(&mut self, conn: ConnId, end: usize, closed: &Closed) {
-        let side = self.end(conn, end);
-        side.alive = false;
-        side.inbox.clear();
-        let node = side.node;
+        self.end_side(conn, end);
+        let node = self.end(conn, end).node;
         self.trace(|| format!("{conn} closed at {node}: {} {} by peer {}", closed.reason, closed.text, closed.by_peer));
         self.count_close(closed);
         self.push_packet(conn, 1 - end, Packet::Fin);
@@ -260,6 +263,20 @@ impl World {
             self.dial_again(node, uplink, Some(closed));
         }
         self.sweep_conn(conn);
+    }
+
+    fn end_side(&mut self, conn: ConnId, end: usize) {
+        let side = self.end(conn, end);
+        side.alive = false;
+        side.inbox.clear();
+        let node = side.node;
+        // Kept in every seed: the schemas that it keeps alive decide which of them the log writes again.
+        if end == EDGE && !self.conns[&conn].hostile {
+            let fresh = self.frame_encoder(Encoder::new());
+            let frames = std::mem::replace(&mut self.end(conn, end).frames, fresh);
+            let uplink = self.conns[&conn].uplink;
+            self.nodes[node].uplinks[uplink].kept = Some(frames.into_encoder());
+        }
     }
 
     fn count_close(&mut self, closed: &Closed) {
@@ -284,14 +301,9 @@ impl World {
         let link = &mut self.nodes[at].uplinks[uplink];
         link.backoff_ns = (2 * link.backoff_ns).clamp(BACKOFF_MIN, BACKOFF_MAX);
         let most = (2 * link.backoff_ns).min(BACKOFF_MAX);
-        let asked = closed.and_then(|closed| {
-            let asked = closed.retry_after_ms.map(|ms| ms * MILLISECOND);
-            match closed.reason {
-                CloseReason::Replaced => Some(asked.unwrap_or_default().max(BACKOFF_MAX)),
-                _ => asked,
-            }
-        });
-        let wait = self.random.below(most).max(asked.unwrap_or(0));
+        let asked = closed.and_then(|closed| closed.retry_after(Duration::from_nanos(BACKOFF_MAX)));
+        let asked_ns = asked.map_or(0, |asked| asked.as_nanos() as u64);
+        let wait = self.random.below(most).max(asked_ns);
         self.after(wait, Event::Dial { node: at, uplink, life });
     }
 
@@ -303,8 +315,7 @@ impl World {
                 if self.conns.get(&conn).is_none_or(|conn| conn.sides[end].node != at || !conn.sides[end].alive) {
                     continue;
                 }
-                self.end(conn, end).alive = false;
-                self.end(conn, end).inbox.clear();
+                self.end_side(conn, end);
                 if power && self.random.chance(50) {
                     self.count("fault: half-open after a power loss");
                 } else {

@@ -1,14 +1,15 @@
 //! A whole system in one thread and virtual time: the product's stores, sessions, messages, logs and checkpoints, driven in
-//! the order of `node/commit/handle.rs`, `node/link/driver.rs`, `node/link/edge.rs` and `node/link/hub.rs`, over networks and disks that fail
+//! the order of `node/commit/handle.rs`, `node/link/edge.rs` and `node/link/hub.rs`, over networks and disks that fail
 //! as the seed says.
 //!
 //! Read in this order: `random`, `content` and `oracle` (what must be true), `node` and `writer` (a node and its one
-//! writer), `link`, `talk` and `hub` (connections, what their ends do, sessions), `load` (who pushes), `fault` (what goes
+//! writer), `link`, `driver` and `hub` (connections, what their ends do, sessions), `load` (who pushes), `fault` (what goes
 //! wrong), `story` (what goes wrong in a certain order), `finish` (all is well again: does it converge?), `topology` (who
 //! is linked to whom) and `bug` (the checker checked).
 
 pub mod bug;
 pub mod content;
+mod driver;
 mod fault;
 mod finish;
 mod hub;
@@ -19,7 +20,6 @@ mod node;
 mod oracle;
 pub mod random;
 mod story;
-mod talk;
 mod topology;
 mod writer;
 
@@ -220,7 +220,7 @@ impl World {
         match event {
             Event::Deliver { conn, end } => self.deliver(conn, end),
             Event::Tick { conn, end } => self.tick(conn, end),
-            Event::Head { conn, end } => self.tell_head(conn, end),
+            Event::Head { conn, end } => self.report_head(conn, end),
             Event::PeerInfo { conn, end, info } => self.facts_ready(conn, end, *info),
             Event::Over { conn } => self.session_over(conn),
             Event::AdmitTimeout { conn } => self.admit_in_any_case(conn),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, StoreId, WriteTimestamp};
 use pushrelay::node::clock::reading;
 use pushrelay::node::draft::{MergeSequence, Transaction};
-use pushrelay::session::Admission;
+use pushrelay::session::{Admission, UpstreamStores};
 use pushrelay::storage::{self, CheckpointWriter, CommitError, Disk, Log, Recovered, SyncPolicy, recover};
 use pushrelay::store::{self, Identity, Record, Rules, Store};
 use pushrelay_testkit::SimulatedDisk;
@@ -17,13 +17,13 @@ use super::writer::{Answer, Job};
 use super::{Checked, ConnId, EPOCH_NS, Event, MILLISECOND, NodeId, SECOND, World, Wrong};
 
 /// One of a node's links to hubs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Uplink {
     pub hub: NodeId,
     pub conn: Option<ConnId>,
     pub backoff_ns: u64,
     /// What [`Bug::DictionaryKept`] keeps.
-    pub kept: Option<Arc<std::sync::Mutex<pushrelay::wire::Encoder>>>,
+    pub kept: Option<pushrelay::wire::Encoder>,
 }
 
 /// The revisions of a place, as `watch` channels tell them.
@@ -93,8 +93,7 @@ pub struct Running {
     /// Of each place, and under no labels of all that is shown.
     pub watches: BTreeMap<Arc<LabelSet>, Watch>,
     pub admission: Admission,
-    /// Of each uplink, its hub's store and those above that, as last heard.
-    pub upstream_stores: BTreeMap<usize, Vec<StoreId>>,
+    pub upstream_stores: UpstreamStores,
     pub sessions: BTreeMap<u64, ConnId>,
     /// The writer does nothing before.
     pub stalled_until: u64,
@@ -327,7 +326,7 @@ impl World {
             checkpoint: None,
             watches: BTreeMap::new(),
             admission: Admission::new(100),
-            upstream_stores: BTreeMap::new(),
+            upstream_stores: UpstreamStores::default(),
             sessions: BTreeMap::new(),
             stalled_until: 0,
         }));

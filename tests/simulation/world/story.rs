@@ -1,7 +1,7 @@
 //! Things that go wrong one after the other, as chance alone would hardly bring them about. Some seeds have such a story
 //! beside their other faults; it has chances of its own, so that seeds without one are not changed by there being stories.
 
-use pushrelay::session::{Event as Told, Refused};
+use pushrelay::session::{Event as Input, Refused};
 use pushrelay::wire::CloseReason;
 
 use super::random::Random;
@@ -187,7 +187,7 @@ impl World {
         if self.is_alive(conn, HUB) && self.end(conn, HUB).blocked {
             self.end(conn, HUB).stopping = Some(refused);
         } else {
-            self.handle(conn, HUB, Told::Stop(refused));
+            self.handle(conn, HUB, Input::Stop(refused));
         }
     }
 }

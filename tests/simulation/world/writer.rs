@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use pushrelay::model::{GroupId, LabelSet, Position, Revision, StoreId};
-use pushrelay::session::{CommitId, Event as Told};
-use pushrelay::store::{Record, WriteOp};
+use pushrelay::session::{CommitId, Event as Input};
+use pushrelay::store::{Record, Scope, WriteOp};
 use pushrelay::wire::{ConflictReport, Delta};
 
 use super::bug::Bug;
@@ -25,7 +25,7 @@ pub enum Job {
         conn: ConnId,
         end: usize,
         id: CommitId,
-        site: Arc<LabelSet>,
+        scope: Scope,
         deltas: Vec<Delta>,
         peer: StoreId,
         position: Position,
@@ -39,8 +39,7 @@ pub enum Job {
         revision: Revision,
     },
     HeldBack {
-        end: usize,
-        site: Arc<LabelSet>,
+        scope: Scope,
         reports: Vec<ConflictReport>,
     },
     Sweep,
@@ -220,16 +219,13 @@ impl World {
                 (Answer::Refused, None) => self.count("push answered 400"),
                 (Answer::Push | Answer::Refused, Some(_)) => self.count("push answered 503"),
                 (Answer::Commit { conn, end, id, merged: Ok(held_back) }, None) => {
-                    if !held_back.is_empty() {
-                        self.handle(conn, end, Told::HeldBack(held_back));
-                    }
-                    self.handle(conn, end, Told::Committed(id));
+                    self.handle(conn, end, Input::Committed { id, suppressed: held_back });
                 }
                 (Answer::Commit { conn, end, merged: Err(error), .. }, _) => {
-                    self.handle(conn, end, Told::CommitFailed(error));
+                    self.handle(conn, end, Input::CommitFailed(error));
                 }
                 (Answer::Commit { conn, end, .. }, Some(error)) => {
-                    self.handle(conn, end, Told::CommitFailed(error.clone()));
+                    self.handle(conn, end, Input::CommitFailed(error.clone()));
                 }
             }
         }

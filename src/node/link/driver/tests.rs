@@ -4,11 +4,13 @@ use tokio::io::DuplexStream;
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::model::{Epoch, LabelSet, NodeId};
-use crate::net::websocket::{accept, connect};
-use crate::session::{EdgeConfig, HubConfig};
+use crate::compression::Inflater;
+use crate::model::{Epoch, GroupId, LabelSet, NodeId};
+use crate::net::websocket::{WebSocket, accept, connect};
+use crate::session::{Config, EdgeConfig, HubConfig};
 use crate::store::{Identity, Rules, Store};
-use crate::wire::{Ack, ClockSample, Close, EpochStart, PeerInfo, Update, VERSION};
+use crate::wire::message::PLAIN_BYTES_MAX;
+use crate::wire::{Ack, ClockSample, Close, ConflictReport, Decoder, EpochStart, PeerInfo, Update, VERSION};
 
 fn info(store: u64) -> PeerInfo {
     PeerInfo {
@@ -22,56 +24,46 @@ fn info(store: u64) -> PeerInfo {
     }
 }
 
-/// Lets in whoever comes.
-struct Open(watch::Sender<Revision>);
+/// Admits every edge.
+struct AdmitAll(watch::Sender<Revision>);
 
-impl SessionObserver for Open {
+impl SessionObserver for AdmitAll {
     async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
         let site = LabelSet::new([("IDC", "SYQ")]);
         let admitted = Admitted { info: info(2), site, resync: false, upstream_stores: Vec::new() };
         Ok((admitted, self.0.subscribe()))
     }
 
-    fn note(&mut self, _: Note) {}
+    fn observe(&mut self, _: &SessionEvent) {}
 }
 
-/// How a hub that takes updates of 64 KiB ends a conversation in which it is sent these messages.
-async fn told(messages: Vec<Message>) -> Close {
+/// The close message of a hub that accepts updates of 64 KiB and receives these messages.
+async fn close_of_hub(messages: Vec<Message>) -> Close {
     let context = context();
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
     let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
-    let hub = End::Hub(Box::new(Hub::new(HubConfig::default(), context.now())));
-    let mut observer = Open(watch::channel(Revision(0)).0);
+    let link = Config { message_bytes_max: 64 << 10, ..Config::default() };
+    let hub = Connection::hub(HubConfig { link, ..HubConfig::default() }, context.now());
+    let mut observer = AdmitAll(watch::channel(Revision(0)).0);
     let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
     tokio::join!(serve, last_word(near.unwrap(), messages)).1
 }
 
-/// Of a node that takes updates of 64 KiB.
 fn context() -> LinkContext {
-    const BYTES_MAX: usize = 64 << 10;
     let mut store = Store::new(Rules::default(), &[]);
     store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
     let retention = crate::node::commit::Retention { uplinks: 0, hub_ns: 0 };
     let (committer, _) = Committer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
-    LinkContext {
-        committer,
-        clock: Arc::default(),
-        message_bytes_max: BYTES_MAX,
-        volume: Arc::default(),
-        wire: Arc::default(),
-    }
+    LinkContext { committer, clock: Arc::default(), messages: Arc::default(), wire: Arc::default() }
 }
 
-async fn last_word(connection: Connection<DuplexStream>, messages: Vec<Message>) -> Close {
-    let Connection { mut sender, mut receiver } = connection;
+async fn last_word(socket: WebSocket<DuplexStream>, messages: Vec<Message>) -> Close {
+    let WebSocket { mut sender, mut receiver } = socket;
     let say = async {
-        let (mut encoder, mut deflater) = (Encoder::new(), Deflater::new(DEFLATE_LEVEL));
+        let mut encoder = FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL);
         for message in &messages {
-            let (mut encoded, mut deflated) = (Vec::new(), Vec::new());
-            encoder.encode(message, &mut encoded);
-            deflater.compress(&encoded, &mut deflated);
-            sender.send(deflated).await.unwrap();
+            sender.send(encoder.encode(message).0).await.unwrap();
         }
     };
     let hear = async {
@@ -88,25 +80,23 @@ async fn last_word(connection: Connection<DuplexStream>, messages: Vec<Message>)
     tokio::join!(say, hear).1
 }
 
-/// A hub that ends a conversation and goes away with what it did not read: to send to it fails, what it said is there.
+/// The hub closes the session and its socket without reading the rest: sending fails, its close message is there.
 #[tokio::test]
-async fn what_the_peer_said_last_is_heard_though_nothing_can_be_sent_any_more() {
+async fn the_close_message_is_read_when_nothing_can_be_sent() {
     for _ in 0..20 {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = "localhost:9443".parse().unwrap();
         let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
         let mut far = far.unwrap();
-        let (mut encoded, mut deflated) = (Vec::new(), Vec::new());
         let text = "the disk is full".to_owned();
         let close = Close { reason: CloseReason::Storage, text, retry_after_ms: Some(5_000) };
-        Encoder::new().encode(&Message::Close(close), &mut encoded);
-        Deflater::new(DEFLATE_LEVEL).compress(&encoded, &mut deflated);
-        far.sender.send(deflated).await.unwrap();
+        let frame = FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL).encode(&Message::Close(close)).0;
+        far.sender.send(frame).await.unwrap();
         drop(far);
         let context = context();
         let config = EdgeConfig::default();
-        let edge = End::Edge(Box::new(Edge::new(config, info(1), context.now())));
-        let mut observer = Open(watch::channel(Revision(0)).0);
+        let edge = Connection::edge(config, info(1), context.now());
+        let mut observer = AdmitAll(watch::channel(Revision(0)).0);
         let closed = drive(edge, near.unwrap(), None, &mut observer, &context, CancellationToken::new(), None).await;
         assert_eq!((closed.reason, closed.retry_after_ms), (CloseReason::Storage, Some(5_000)), "{}", closed.text);
     }
@@ -121,7 +111,7 @@ async fn a_raw_metric_that_no_gateway_accepts_is_not_shown() {
     let group = crate::model::Group::post(moment, vec![builder.finish().unwrap()]);
     let id = GroupId::local(LabelSet::new([("job", "a")]));
     let update = Update { deltas: vec![Delta { id, group }], ..Update::default() };
-    let close = told(vec![hello(), Message::Update(update)]).await;
+    let close = close_of_hub(vec![hello(), Message::Update(update)]).await;
     assert_eq!(close.reason, CloseReason::Malformed, "{}", close.text);
     assert!(close.text.contains("a raw metric"), "{}", close.text);
 }
@@ -133,7 +123,7 @@ fn hello() -> Message {
 
 #[tokio::test]
 async fn an_update_before_the_handshake_is_not_decoded() {
-    let close = told(vec![Message::Update(Update::default())]).await;
+    let close = close_of_hub(vec![Message::Update(Update::default())]).await;
     assert_eq!(close.reason, CloseReason::Malformed);
     assert!(close.text.contains("after the handshake"), "{}", close.text);
 }
@@ -154,6 +144,6 @@ async fn an_ack_may_be_larger_than_the_largest_update() {
     };
     let held_back = (0..64).map(|_| report()).collect();
     let ack = Message::Ack(Ack { updates: 9, revision: Revision(0), held_back });
-    let close = told(vec![hello(), ack]).await;
+    let close = close_of_hub(vec![hello(), ack]).await;
     assert!(close.text.contains("an ack of 9 updates"), "{}", close.text);
 }
