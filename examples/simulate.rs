@@ -14,7 +14,7 @@ use std::time::Instant;
 use world::bug::Bug;
 use world::{Options, Outcome, run};
 
-/// What the product has, too; a seed takes less time with it.
+/// The product's allocator: seeds run faster with it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -61,7 +61,7 @@ fn bugs(named: &str) -> Result<Vec<(Bug, &'static str)>, String> {
     if bugs.is_empty() { Err(format!("no such bug; there are: {}", names())) } else { Ok(bugs) }
 }
 
-/// A panic of the product is a failure like any other.
+/// Runs a seed; a panic of the product is a failure like any other.
 fn run_caught(seed: u64, options: Options) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| run(seed, options))).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().cloned();
@@ -144,14 +144,14 @@ fn campaign(arguments: &Arguments) -> ExitCode {
     if sums.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// In how many seeds each planted bug is found.
+/// Finds the first seed that detects each planted bug.
 fn find_planted(bugs: &[(Bug, &'static str)], arguments: &Arguments) -> ExitCode {
     let mut missed = 0;
     println!("| planted | what | found by seed | what was seen |\n|---|---|---|---|");
     for (bug, what) in bugs {
         let options = Options { bug: Some(*bug), trace: false };
         let seeds = arguments.from..arguments.from + arguments.seeds;
-        // What fails without the mistake as well says nothing of it.
+        // A seed that fails without the mistake, too, proves nothing.
         let sound = |seed| run_caught(seed, Options::default()).failure.is_none();
         let failing = |seed| Some((seed, run_caught(seed, options).failure?));
         let found = seeds.into_iter().filter_map(failing).find(|(seed, _)| sound(*seed));

@@ -5,17 +5,18 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use crate::store;
 
-/// What stamps are whole multiples of: less than a push takes to arrive and be answered.
+/// The resolution of write timestamps: shorter than a push takes to arrive and be answered.
 const TICK_NS: u64 = 100_000;
 
-/// The time of a write, of a wall clock and its offset to the hub's.
+/// The time of a write, from the wall clock and its offset to the hub's clock. Both are cut to tenths of a millisecond,
+/// which takes fewer bytes on the link and on the disk.
 pub fn reading(wall_ns: u64, offset_ns: i64) -> store::WriteTime {
     let wall_ns = wall_ns / TICK_NS * TICK_NS;
     let offset_ns = offset_ns / TICK_NS as i64 * TICK_NS as i64;
     store::WriteTime { wall_ns, stamp_ns: wall_ns.saturating_add_signed(offset_ns) }
 }
 
-/// The wall clock with its offset to the hub, and a clock that never goes back.
+/// The wall clock with its offset to the hub's clock, and a monotonic clock.
 #[derive(Debug)]
 pub struct Clock {
     started: Instant,
@@ -29,28 +30,28 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Nanoseconds since the Unix epoch; 0 if the clock stands before it.
+    /// The wall clock in nanoseconds since the Unix epoch; 0 if it is before the epoch.
     pub fn wall_ns(&self) -> u64 {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// Nanoseconds since this clock was made.
+    /// Nanoseconds since this clock was created. Never decreases.
     pub fn monotonic_ns(&self) -> u64 {
         u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX)
     }
 
-    /// What a write made now is stamped with: whole tenths of a millisecond, which take less on the link and on the disk.
+    /// The time of a write that happens now; see [`reading`].
     pub fn now(&self) -> store::WriteTime {
         reading(self.wall_ns(), self.offset_ns())
     }
 
-    /// Sets how far the hub's clock is ahead of this one.
+    /// Sets the hub's clock minus this one, in nanoseconds.
     pub fn set_offset_ns(&self, offset_ns: i64) {
         self.offset_ns.store(offset_ns, Ordering::Relaxed);
     }
 
-    /// How far the hub's clock is ahead of this one, as last measured.
+    /// The hub's clock minus this one in nanoseconds, as last measured.
     pub fn offset_ns(&self) -> i64 {
         self.offset_ns.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! A store as a node starts with it: what is on disk is read back, and who the store is is settled.
+//! Opens the store of a node: reads it back from the disk, and gives a new store its identity.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +13,10 @@ use crate::model::{Epoch, NodeId, StoreId};
 use crate::storage::{self, Log, RealDisk, recover};
 use crate::store::{Identity, Rules, Store};
 
-/// Reads back what is on disk, on a thread that may block.
+/// Opens the store, on a thread that may block. The log is `None` for a store in memory only.
+///
+/// # Errors
+/// If the directory cannot be used, the store on disk cannot be read, or the system has no randomness.
 pub(super) async fn open_store(options: &NodeOptions) -> Result<(Store, Option<Log>), StartError> {
     let rules = Rules {
         limits: options.limits.store,

@@ -1,5 +1,5 @@
-//! Mistakes that the driver can be told to make, to see that the oracle finds them. The product has no such switches: each
-//! is made in the simulation's own drive of the product's parts, or on the way between them.
+//! Planted mistakes: they prove that the oracle finds such mistakes. The product has no switches for them. The
+//! simulation alters the commands, records, messages and effects that pass between the product's parts.
 
 /// A planted mistake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,11 +43,11 @@ impl Bug {
         (Bug::ForgottenNotSaid, "a store does not say which tombstones it dropped"),
         (Bug::StalePosition, "a position is resumed although the peer's lineage does not have it"),
         (Bug::DictionaryKept, "the encoder's dictionary outlives its connection"),
-        (Bug::LostWakeUp, "changes between the facts and the subscription wake nobody"),
+        (Bug::LostWakeUp, "changes between the handshake's state and the subscription wake no link"),
         (Bug::FailureIgnored, "a commit that failed is published and answered all the same"),
         (Bug::DamagedStoreKeepsIdentity, "a store that lost something to damage keeps its identity"),
         (Bug::MemoryStoreKeepsIdentity, "a store in memory comes back under its old identity and epoch"),
-        (Bug::ReplacedWithoutWaiting, "a session that replaces one reads the hub's facts before that one's commits"),
-        (Bug::OtherSiteResumed, "a cursor of one place is resumed at another"),
+        (Bug::ReplacedWithoutWaiting, "a session that replaces one reads the hub's state before that one's commits"),
+        (Bug::OtherSiteResumed, "a cursor of one site is resumed at another"),
     ];
 }

@@ -1,4 +1,4 @@
-//! What a store holds, as the records that it made durable add up to.
+//! The content of a store, as the sum of its durable records.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ pub struct Content {
 }
 
 impl Content {
-    /// What the store has published.
+    /// The published content of a store.
     pub fn of(store: &Store) -> Content {
         let entries = store.published().entries();
         Content {
@@ -40,7 +40,7 @@ impl Content {
         content
     }
 
-    /// What is there and what should be, of the first difference.
+    /// The first difference, with the actual and the expected value.
     pub fn difference(&self, expected: &Content) -> String {
         for id in self.groups.keys().chain(expected.groups.keys()) {
             let (found, due) = (self.groups.get(id), expected.groups.get(id));
@@ -58,7 +58,7 @@ impl Content {
     }
 }
 
-/// What a scrape could see of a group, held back or not.
+/// The part of a group that a scrape could show, suppressed families included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
     families: Vec<(WriteTimestamp, Family)>,

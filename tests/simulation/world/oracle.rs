@@ -1,9 +1,10 @@
-//! What must be true, known apart from the nodes.
+//! The oracle: it knows, independently of the nodes, the content that they must have.
 //!
-//! `promised` is, for each set of nodes that must come to hold the same, the merge of all that any of them made durable. What
-//! a node loses for good (its disk, or what came after the copy it was rolled back to) is taken out of it exactly: the
-//! promise is then the merge of what all still have. At the end every node of a set must show the same, and merging the
-//! promise into that must change nothing: then nothing acknowledged is lost, and nothing deleted is back.
+//! Nodes that must converge form a set. The promise of a set is the merge of everything that any of its nodes made
+//! durable. If a node loses content for good (its disk, or the changes since the copy to which it was rolled back),
+//! exactly that is taken out: the promise becomes the merge of the content that all nodes still have. At the end every
+//! node of a set must show the same, and merging the promise into it must change nothing. Then no acknowledged push is
+//! lost, and no deleted group is back.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
@@ -15,17 +16,17 @@ use super::content::{Content, Key, Seen, seen, show};
 use super::node::Node;
 use super::{Checked, NodeId, World, Wrong};
 
-/// See the module's documentation.
+/// The promises, and the facts that excuse a difference.
 #[derive(Debug, Default)]
 pub struct Oracle {
-    /// Of each place and node, which set it is in.
+    /// The set of each node at each site.
     pub member: BTreeMap<(usize, NodeId), usize>,
     pub promised: BTreeMap<usize, BTreeMap<Key, Group>>,
-    /// Families that were ever pushed: key, name, stamp and first value.
+    /// Families that were ever pushed: key, name, write timestamp and first value.
     written: HashSet<(Key, Arc<str>, WriteTimestamp, u64)>,
-    /// Deletes and replacements that may be gone, or not: they were made where something was lost since.
+    /// Deletes and replacements that may be lost or not: the node that made them has lost something since.
     unsure: BTreeMap<Key, WriteTimestamp>,
-    /// Found where it could not be returned.
+    /// A violation found where it could not be returned.
     pub wrong: Option<String>,
 }
 
@@ -43,8 +44,8 @@ impl Oracle {
 }
 
 impl World {
-    /// The set that a group of a node belongs to, and what it is called where it was pushed; none for what the pushers of a
-    /// hub push that nobody is above.
+    /// The set of a group of a node, and the name of the group at its pusher. `None` for pushes to a hub without
+    /// uplinks.
     fn set_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
         let node = &self.nodes[at];
         if self.is_ring && node.is_hub && !came_from_an_edge(id) {
@@ -66,7 +67,7 @@ impl World {
         self.oracle.wrong.take().map_or(Ok(()), |wrong| Err(Wrong(wrong)))
     }
 
-    /// These changes of a node must not be lost from now on.
+    /// Adds changes of a node to the promise: they must not be lost from now on.
     pub fn made_known(&mut self, at: NodeId, records: &[Record]) {
         let dropped = |of: &GroupId| records.iter().any(|r| matches!(r, Record::Forgotten { id, .. } if id == of));
         for record in records {
@@ -75,7 +76,8 @@ impl World {
                 continue;
             }
             let Some((set, key)) = self.set_of(at, &record.id) else { continue };
-            // What was a hub's own until now comes to a set that has forgotten a later delete: that cannot count for it.
+            // A group that was the hub's own until now joins a set that has forgotten a later delete: that delete does
+            // not count for it.
             let twin = GroupId { site: Arc::default(), key: record.id.shown() };
             let forgotten = dropped(&twin)
                 && !self.nodes[at].kept.contains_key(&record.id)
@@ -89,8 +91,9 @@ impl World {
         }
     }
 
-    /// Whether it was pushed here, with a stamp before that of a delete that was dropped in time and that nobody has any more:
-    /// by a node that has lost what it knew, and whose clock is behind. That delete cannot count for it.
+    /// Whether a group was pushed here with a timestamp before that of a delete that was dropped in time and that no
+    /// node has any more. A node that has lost its content and whose clock is behind pushes so. That delete does not
+    /// count for it.
     fn is_behind_a_forgotten_delete(&self, set: usize, key: &Key, record: &GroupRecord) -> bool {
         let promised = self.oracle.promised.get(&set).and_then(|groups| groups.get(key));
         let Some(deleted) = promised.map(Group::deleted) else { return false };
@@ -106,7 +109,7 @@ impl World {
         is_behind && self.nodes.iter().enumerate().any(dropped) && self.union_of(set, key, None).deleted() < deleted
     }
 
-    /// A hub that comes to have a tombstone has to keep it for its time.
+    /// Records the tombstones that a hub must keep for the retention.
     pub fn after_record(&mut self, at: NodeId, record: &Record) {
         let node = &mut self.nodes[at];
         if let Record::Group(record) = record
@@ -121,11 +124,11 @@ impl World {
         }
     }
 
-    /// A tombstone is dropped: if that was right, and somebody has the group as it was before, the group may come back.
+    /// Checks that a tombstone may be dropped. If a node still has the group as it was before, the group may come back.
     pub fn before_record(&mut self, at: NodeId, record: &Record) {
         let Record::Forgotten { id, .. } = record else { return };
         if self.nodes[at].is_hub && id.site.is_empty() && *without_site(&id.key) != *id.key {
-            // It has become part of the group of its place.
+            // It has become part of the group of its site.
             self.nodes[at].kept.remove(id);
             return;
         }
@@ -154,10 +157,10 @@ impl World {
         let old_enough = !node.is_hub
             || deleted.time_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
             || id.site.is_empty();
-        // What its hubs had heard under the edge's place before, they had.
+        // Its hubs had the tombstones of the edge's former site.
         let moved_with = node.moved_with.get(id).is_some_and(|of| *of >= deleted);
         let hub_has = |hub: NodeId| {
-            // A hub that dropped it itself, when its time had come, had it, whatever came from others since.
+            // A hub that dropped the tombstone itself, in time, had it, whatever it received since.
             let has = |group: &Group| group.deleted() >= deleted || group.latest() > deleted;
             let had = |set: &(usize, Key)| {
                 let mut dropped = self.nodes[hub].dropped.iter();
@@ -174,7 +177,7 @@ impl World {
         *unsure = (*unsure).max(stamp);
     }
 
-    /// What all nodes of a set have of a group, that of `without` left out.
+    /// The merge of a group over all nodes of a set except `without`.
     fn union_of(&self, set: usize, key: &Key, without: Option<NodeId>) -> Group {
         let mut union = Group::default();
         let here = (set, key.clone());
@@ -187,8 +190,8 @@ impl World {
         union
     }
 
-    /// Whether a copy of a group of this set went around a ring of hubs, and is in no set where it is: it may come back to one
-    /// that is, as what its edge is given.
+    /// Whether a copy of a group of this set travels around a ring of hubs, outside of all sets: it may come back to
+    /// the set when its edge is given it.
     fn goes_around(&self, set: usize, key: &Key) -> bool {
         let is_of_set = |id: &GroupId| {
             let site = id.key.get("IDC").and_then(number);
@@ -210,7 +213,7 @@ impl World {
         keys
     }
 
-    /// A node has other content now than it made durable: what only it had is gone, and no more than that.
+    /// Replaces the content of a node: exactly the content that no other node has is lost.
     pub fn replace_content(&mut self, at: NodeId, content: Content) -> Checked {
         self.check_promises()?;
         let lost = std::mem::replace(&mut self.nodes[at].durable, content);
@@ -223,7 +226,7 @@ impl World {
         Ok(())
     }
 
-    /// The sets, or what is in them, are others now.
+    /// Computes the promises anew, after the sets or their content have changed.
     pub fn promise_what_is_left(&mut self) {
         let sets: BTreeSet<usize> = self.oracle.member.values().copied().collect();
         let mut promised = BTreeMap::new();
@@ -234,7 +237,7 @@ impl World {
         self.oracle.promised = promised;
     }
 
-    /// Between them, the nodes have what was promised.
+    /// Checks that the nodes together have all that was promised.
     pub fn check_promises(&mut self) -> Checked {
         let sets: Vec<usize> = self.oracle.promised.keys().copied().collect();
         for set in sets {
@@ -246,7 +249,7 @@ impl World {
         Ok(())
     }
 
-    /// What is found of a group has all that was promised of it.
+    /// Checks that `found` has all that was promised of a group.
     fn check_kept(&self, set: usize, key: &Key, found: &Group, who: &str) -> Checked {
         let Some(promised) = self.oracle.promised.get(&set).and_then(|groups| groups.get(key)) else { return Ok(()) };
         let mut merged = found.clone();
@@ -254,7 +257,7 @@ impl World {
         if seen(&merged) == seen(found) {
             return Ok(());
         }
-        // The delete came through in the end, although the node that made it has lost it, and is forgotten by now.
+        // A delete reached all nodes, although the node that made it has lost it, and its tombstone is dropped by now.
         let unsure = self.oracle.unsure.get(key).copied().unwrap_or_default();
         if !found.is_live() && promised.latest() <= unsure {
             return Ok(());
@@ -263,7 +266,7 @@ impl World {
         Err(Wrong(format!("{who} have of group {key} {found}, promised is {promised}")))
     }
 
-    /// What a node shows of a set.
+    /// The groups of a set at a node.
     fn of_node(&self, at: NodeId, set: usize) -> BTreeMap<Key, Group> {
         let mut groups = BTreeMap::<Key, Group>::new();
         for (id, group) in &self.nodes[at].durable.groups {
@@ -274,7 +277,7 @@ impl World {
         groups
     }
 
-    /// Every node of a set shows the same, which is what was promised. Those in `without` need not yet.
+    /// Checks that every node of a set shows the same, and that it is as promised. Nodes in `without` are left out.
     pub fn check_converged(&self, without: &BTreeSet<NodeId>) -> Checked {
         let sets: BTreeSet<usize> = self.oracle.member.values().copied().collect();
         for set in sets {
@@ -326,8 +329,9 @@ impl World {
     }
 }
 
-/// Whether it is an edge's for its hub in a ring. What went around and was lost at the hub comes back with the labels of
-/// several places; which of them it is given to is nobody's promise, but if to an edge's, then the edge has it too.
+/// Whether a group at a hub in a ring came from an edge of that hub. A copy that went around the ring and was lost at
+/// the hub comes back with the labels of several sites. No promise says to which of them it belongs; if to an edge's,
+/// then the edge has it, too.
 fn came_from_an_edge(id: &GroupId) -> bool {
     let of_site = |labels: &LabelSet| labels.iter().any(|label| label.name.contains("REGION"));
     match id.site.is_empty() {
@@ -340,14 +344,14 @@ fn number(site: &str) -> Option<usize> {
     site.strip_prefix('p')?.parse().ok()
 }
 
-/// What a group was called where it was pushed, wherever it went since.
+/// The name of a group at its pusher.
 fn at_the_pusher(key: &Key) -> Key {
     let labels = without_site(key);
     let labels = labels.iter().filter(|label| !label.name.contains("REGION"));
     Arc::new(LabelSet::new(labels.map(|label| (label.name, label.value))))
 }
 
-/// What a group is called at the edge that it is of, where a hub took it for one of its own, or of a hub's below it.
+/// The name of a group at its edge, if a hub took it for a group of its own or of a hub downstream.
 fn without_site(key: &Key) -> Key {
     if !key.contains("IDC") && !key.contains("REGION") {
         return key.clone();

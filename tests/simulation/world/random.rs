@@ -1,11 +1,11 @@
-//! The one source of chance: SplitMix64, from the seed.
+//! The only source of randomness: SplitMix64, seeded with the number of the run.
 
-/// See the module's documentation.
+/// A generator of random numbers.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// All that follows is a function of `seed`.
+    /// All numbers are a function of `seed`.
     pub fn new(seed: u64) -> Random {
         Random(seed.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x9e37_79b9))
     }
@@ -19,7 +19,7 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// A number that is not zero, to name something.
+    /// A number that is not zero, for an identifier.
     pub fn id(&mut self) -> u64 {
         self.next() | 1
     }
@@ -34,17 +34,17 @@ impl Random {
         low + self.below(high - low)
     }
 
-    /// Whether something happens that does in `percent` of all cases.
+    /// `true` in `percent` of all calls.
     pub fn chance(&mut self, percent: u64) -> bool {
         self.below(100) < percent
     }
 
-    /// One of them.
+    /// A random element.
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> Option<&'a T> {
         if of.is_empty() { None } else { of.get(self.below(of.len() as u64) as usize) }
     }
 
-    /// A length of time from `low` to `high`, short ones as likely as long ones.
+    /// A duration from `low` to `high`. Each power of two is equally likely.
     pub fn span(&mut self, low: u64, high: u64) -> u64 {
         let (mut least, mut steps) = (low.max(1), Vec::with_capacity(40));
         while least < high {

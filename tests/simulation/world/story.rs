@@ -1,5 +1,5 @@
-//! Things that go wrong one after the other, as chance alone would hardly bring them about. Some seeds have such a story
-//! beside their other faults; it has chances of its own, so that seeds without one are not changed by there being stories.
+//! Stories: sequences of faults that chance alone would hardly produce. Some seeds have a story besides their other
+//! faults. It draws from a generator of its own, so that seeds without a story do not depend on stories.
 
 use pushrelay::session::{Event as Input, Refused};
 use pushrelay::wire::CloseReason;
@@ -7,27 +7,27 @@ use pushrelay::wire::CloseReason;
 use super::random::Random;
 use super::{Checked, Event, HUB, MILLISECOND, NodeId, SECOND, World};
 
-/// How long a long story may take.
+/// The duration of a long story, at most.
 const LONG_NS: u64 = 180 * SECOND;
-/// Looks for a link, one a second, before the story goes on without.
+/// Seconds to wait for a link before the story goes on without it.
 const LOOKS_MAX: u64 = 90;
 
-/// What is told, and how far it is.
+/// A story, and its next step.
 #[derive(Clone, Debug, Default)]
 pub enum Story {
     #[default]
     None,
-    /// An edge is to get another place.
+    /// An edge gets another site.
     Moved,
-    /// A copy of an edge's disk is to be taken.
+    /// A copy of an edge's disk is taken.
     Estranged,
-    /// The edge is to die, and perhaps to be rolled back to that copy.
+    /// The edge dies, and is perhaps rolled back to that copy.
     Dies { edge: NodeId, hub: NodeId },
-    /// It comes back, is perhaps linked once more, and is to be cut off.
+    /// It starts again, perhaps links once more, and is cut off.
     CutOff { edge: NodeId, hub: NodeId, looks: u64 },
     /// Hubs that send on to each other in a circle.
     Ring,
-    /// It is pushed to while nobody hears of it; its hub is perhaps rolled back meanwhile.
+    /// It receives pushes while it is cut off; its hub is perhaps rolled back in the meantime.
     Alone { edge: NodeId, hub: NodeId, pushes: u64 },
 }
 
@@ -44,7 +44,7 @@ pub fn draw(seed: u64) -> (Story, Random) {
 }
 
 impl World {
-    /// There is time for the story, and not much after it in which other faults could heal what it did.
+    /// Schedules the story so that little time is left after it, in which other faults could repair its damage.
     pub fn plan_story(&mut self) {
         let wait = match self.story {
             Story::None | Story::Ring => return,
@@ -59,7 +59,7 @@ impl World {
         self.after(wait, Event::Story);
     }
 
-    /// The next thing happens.
+    /// Performs the next step of the story.
     pub fn story(&mut self) -> Checked {
         if self.quiet {
             return Ok(());
@@ -153,7 +153,7 @@ impl World {
         Ok(())
     }
 
-    /// Hubs give an edge another place, as when their configuration is read again.
+    /// Hubs give an edge another site, as after a reload of their configuration.
     fn move_edge(&mut self) -> Checked {
         let Some((edge, _)) = self.some_link() else { return Ok(()) };
         self.check_promises()?;
@@ -182,7 +182,7 @@ impl World {
         Ok(())
     }
 
-    /// Ends the hub's end of a connection, now or when it is not blocked any more.
+    /// Stops the hub's end of a connection, now or once it is not blocked.
     pub fn stop_session(&mut self, conn: super::ConnId, refused: Refused) {
         if self.is_alive(conn, HUB) && self.end(conn, HUB).blocked {
             self.end(conn, HUB).stopping = Some(refused);

@@ -1,4 +1,4 @@
-//! Who is linked to whom, and what a seed has in store.
+//! The topology and the plan of a seed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,17 +11,17 @@ use super::random::Random;
 use super::story::Story;
 use super::{Event, HOUR, MILLISECOND, MINUTE, NodeId, Options, SECOND, World};
 
-/// What a seed has in store.
+/// The parameters of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How long things go wrong.
+    /// The duration of faults.
     pub chaos_ns: u64,
-    /// Between pushes, and between faults, about.
+    /// The approximate time between pushes, and between faults.
     pub push_ns: u64,
     pub fault_ns: u64,
-    /// Which faults there are; empty for none.
+    /// The kinds of faults; empty for none.
     pub faults: Vec<super::fault::Kind>,
-    /// How many groups are pushed.
+    /// The number of groups that are pushed.
     pub jobs: u64,
     /// Deletes among a hundred pushes.
     pub deletes: u64,
@@ -31,13 +31,13 @@ pub struct Plan {
     pub batch_bytes_max: usize,
     pub heartbeat_ns: u64,
     pub progress_ns: u64,
-    /// Pushes that cannot stand beside others, among a hundred.
+    /// Pushes that conflict with others, among a hundred.
     pub conflicts: u64,
 }
 
-/// The place of a relay; others have numbers from 0.
+/// The site of a relay; other sites have numbers from 0.
 pub const REGION: usize = 50;
-/// The places of hubs that send to each other.
+/// The sites of hubs that send to each other.
 const RING: usize = 51;
 const RING_END: usize = 54;
 
@@ -123,7 +123,7 @@ impl World {
         (0..hubs).for_each(|hub| self.add_node(format!("hub{hub}"), true, None, Vec::new()));
         let mut site = 0;
         for edge in 0..edges {
-            // A redundant pair has one place.
+            // A redundant pair has one site.
             site += usize::from(edge > 0 && !self.random.chance(40));
             let mut uplinks: Vec<NodeId> = (0..hubs).filter(|_| self.random.chance(60)).collect();
             if uplinks.is_empty() {
@@ -164,7 +164,7 @@ impl World {
         }
     }
 
-    /// Which nodes must come to hold the same: those of a place that are linked, however far around.
+    /// Computes the sets of nodes that must converge: the nodes of a site that links connect, directly or not.
     pub fn relate(&mut self) {
         let mut member: BTreeMap<(usize, NodeId), usize> = BTreeMap::new();
         let mut links = Vec::new();
@@ -177,7 +177,7 @@ impl World {
             for hub in node.uplink_hubs() {
                 member.insert((site, hub), 0);
                 links.push(((site, at), (site, hub)));
-                // What a hub sends on goes to the hubs above it.
+                // A relay sends on to the hubs upstream of it.
                 let upstream_stores = if self.is_ring { Vec::new() } else { self.nodes[hub].uplink_hubs() };
                 for upstream_stores in upstream_stores {
                     member.insert((site, upstream_stores), 0);
