@@ -10,10 +10,10 @@ use std::sync::Arc;
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
+use pushrelay::commit::{Merge, MergeSequence, Transaction};
 use pushrelay::exposition::text::{self, TextRenderer};
 use pushrelay::exposition::{Escaping, NameValidation, PushLimits};
 use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, Position, PushTime, StoreId, WriteTimestamp};
-use pushrelay::node::draft::{Merge, MergeSequence, Transaction};
 use pushrelay::storage::{self, Log, RealDisk};
 use pushrelay::store::{Identity, Record, Rules, Scope, Store, WriteOp, WriteTime};
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};

@@ -12,6 +12,7 @@ pub mod exposition;
 pub mod store;
 pub mod wire;
 // Layer 3
+pub mod commit;
 pub mod gateway;
 pub mod session;
 // Layer 4

@@ -18,7 +18,7 @@ use tracing::{error, info, warn};
 
 use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::Clock;
-use super::commit::{Committer, Retention};
+use super::commit::Committer;
 use super::error::StartError;
 use super::http::protection::{self, Protection};
 use super::http::render_thread::RenderThread;
@@ -32,6 +32,7 @@ use super::open_store::open_store;
 use super::options::{HubOptions, NodeOptions, NodeRole};
 use super::random::secret;
 use super::threads::{Threads, processors};
+use crate::commit::Retention;
 use crate::exposition::NameValidation;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{BodyReader, BodyRules};

@@ -1,14 +1,12 @@
 //! Layer 5: a running node.
 //!
-//! [`lifecycle`] starts a node from its [`options`], runs it and stops it. [`threads`] are the threads that its tasks run
-//! on. [`http`] serves the Pushgateway API, scrapes and pages. [`commit`] commits writes to the store, and [`draft`] applies
-//! the changes of peers. [`link`] runs the ends of links. [`metrics`], [`summary`], [`certificates`], [`clock`] and
-//! [`error`] are what their names say.
+//! [`lifecycle`] starts a node from its [`options`], runs it and stops it; [`threads`] are the threads that its tasks run
+//! on. [`commit`] makes writes durable and publishes them. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`]
+//! runs the ends of links. [`metrics`], [`summary`], [`certificates`], [`clock`] and [`error`] are what their names say.
 
 pub mod certificates;
 pub mod clock;
 pub mod commit;
-pub mod draft;
 pub mod error;
 pub mod http;
 pub mod lifecycle;

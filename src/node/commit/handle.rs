@@ -1,10 +1,9 @@
-//! Who writes: whoever finds the store free applies all that waits as one batch, makes that durable with one sync, publishes
-//! it, and only then answers.
+//! The handle to the group commit, for HTTP requests and links.
 //!
-//! Of pushes that is a connection that one came by: all connections have one thread ([`super::threads`]), so that once each
-//! that was woken had its turn, whatever came at the same time is at the desk, and shares the sync; and nobody has to be
-//! woken, neither to write nor to answer, which takes as long as the sync. Of a link's updates, if they come one by one, it is the
-//! link's own task. Where the disk is slow, and for all that may take long, it is the thread `committer`.
+//! A connection task commits pushes inline. All connections share one thread ([`crate::node::threads`]), so after one
+//! yield every push that arrived together is queued and one sync covers them, with no wake-up of another thread: that
+//! takes as long as the sync. A link's task commits its update inline if updates arrive one by one. The thread `writer`
+//! commits when the disk is slow, and performs everything that may take long.
 
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -13,61 +12,59 @@ use std::time::Duration;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::yield_now;
 
-use super::command::{Command, Retention, StoreInfo, WriteError};
+use super::command::{Command, WorkerMessage};
 use super::notify::ChangeNotifier;
-use super::queue::{CommitQueue, Lead, Write};
-use super::worker::{self, CommitWorker};
+use super::queue::{CommitQueue, Lead};
+use super::waiting::QueuedWrite;
+use super::worker::CommitWorker;
+use crate::commit::command::SHARED_VALUES_MAX;
+use crate::commit::{Engine, GroupWrite, Merge, MergeSequence, Retention, StoreInfo, WriteError};
 use crate::model::{Family, LabelSet, Position, Revision, StoreId};
 use crate::node::clock::Clock;
-use crate::node::draft::{Merge, MergeSequence, Transaction};
 use crate::node::metrics::Metrics;
 use crate::storage::Log;
 use crate::store::{Published, Scope, Store, WriteOp};
 use crate::wire::{ConflictReport, Delta};
 
-/// Jobs waiting for the thread, at most.
-const QUEUE_MAX: usize = 1_024;
-/// Pushes waiting at the desk, at most; more wait at their sockets, where they count as bodies under way.
+/// Messages that wait for the worker thread, at most.
+const MESSAGES_MAX: usize = 1_024;
+/// Writes in the queue, at most. Further ones wait at their sockets, where they count as bodies in progress.
 const WAITING_MAX: usize = 1_024;
-/// A push or update of more values than this is not written by a connection, nor are pushes of more together: it has others'
-/// requests on its thread.
-pub(super) const INLINE_VALUES_MAX: usize = 16_384;
-/// Nor is an update of more groups.
+/// An update of more values is left to the worker thread, because an inline commit delays the other requests of its
+/// thread. For writes, and for writes that share a transaction, [`SHARED_VALUES_MAX`] is the limit.
+const INLINE_VALUES_MAX: usize = SHARED_VALUES_MAX;
+/// An update of more groups is left to the worker thread, too.
 const INLINE_GROUPS_MAX: usize = 256;
 
-/// A merge that is under way.
-pub struct PendingMerge {
-    pub(super) answer: oneshot::Receiver<Result<(), WriteError>>,
-    held_back: oneshot::Receiver<Vec<ConflictReport>>,
-}
+/// A merge in progress.
+pub struct PendingMerge(pub(super) oneshot::Receiver<Result<Vec<ConflictReport>, WriteError>>);
 
 impl PendingMerge {
-    /// Waits until it is durable; returns which of its families are held back.
+    /// Waits until the merge is durable, and returns its suppressed families.
     ///
     /// # Errors
-    /// See [`WriteError`]; nothing of it was merged then.
-    pub async fn done(mut self) -> Result<Vec<ConflictReport>, WriteError> {
-        self.answer.await.unwrap_or(Err(WriteError::Stopped))?;
-        Ok(self.held_back.try_recv().unwrap_or_default())
+    /// If nothing of the update was merged.
+    pub async fn done(self) -> Result<Vec<ConflictReport>, WriteError> {
+        self.0.await.unwrap_or(Err(WriteError::Stopped))
     }
 }
 
-/// The handle to desk and thread. Cheap to clone.
+/// Commits writes to the store. Cheap to clone.
 #[derive(Clone)]
 pub struct Committer {
-    commands: mpsc::Sender<Command>,
+    messages: mpsc::Sender<WorkerMessage>,
     pub(super) queue: Arc<CommitQueue>,
-    /// Places at the desk.
+    /// A permit for each place in the queue.
     pub(super) queue_slots: Arc<Semaphore>,
     published: Published,
     notifier: Arc<ChangeNotifier>,
 }
 
 impl Committer {
-    /// Starts the thread. `log` is `None` for a store in memory only. The thread ends after [`Committer::stop`].
+    /// Starts the worker thread, which ends after [`Committer::stop`]. `log` is `None` for a store in memory only.
     ///
     /// # Errors
-    /// If the operating system has no thread to give.
+    /// If the operating system cannot start a thread.
     pub fn start(
         store: Store,
         log: Option<Log>,
@@ -77,7 +74,7 @@ impl Committer {
     ) -> std::io::Result<(Committer, JoinHandle<()>)> {
         let (committer, incoming) = Self::without_thread(store, log, clock, metrics, retention);
         let queue = committer.queue.clone();
-        let thread = thread::Builder::new().name("writer".into()).spawn(move || worker::run(&queue, incoming))?;
+        let thread = thread::Builder::new().name("writer".into()).spawn(move || queue.serve(incoming))?;
         Ok((committer, thread))
     }
 
@@ -87,88 +84,88 @@ impl Committer {
         clock: Arc<Clock>,
         metrics: Arc<Metrics>,
         retention: Retention,
-    ) -> (Committer, mpsc::Receiver<Command>) {
-        let (commands, incoming) = mpsc::channel(QUEUE_MAX);
+    ) -> (Committer, mpsc::Receiver<WorkerMessage>) {
+        let (messages, incoming) = mpsc::channel(MESSAGES_MAX);
         let (published, notifier) = (store.published(), Arc::<ChangeNotifier>::default());
         let worker = CommitWorker {
-            store,
+            engine: Engine::new(store, retention),
             log,
             clock,
             metrics,
-            retention,
             notifier: notifier.clone(),
-            held: vec![Revision(0); retention.uplinks],
-            commands: commands.downgrade(),
-            transaction: Transaction::default(),
-            more_due: false,
+            messages: messages.downgrade(),
             checkpointing: false,
             commit_took: Duration::ZERO,
             failing: false,
         };
         let (queue, queue_slots) = (Arc::new(CommitQueue::new(worker)), Arc::new(Semaphore::new(WAITING_MAX)));
-        (Committer { commands, queue, queue_slots, published, notifier }, incoming)
+        (Committer { messages, queue, queue_slots, published, notifier }, incoming)
     }
 
-    /// What is published.
+    /// The durable state of the store.
     pub fn published(&self) -> &Published {
         &self.published
     }
 
-    /// The revisions at which something changes in a scope, from now on.
+    /// Subscribes to the revisions that change a scope.
     pub fn subscribe(&self, scope: Scope) -> watch::Receiver<Revision> {
         self.notifier.subscribe(scope, self.published.head())
     }
 
-    /// Writes to the group that is addressed by `shown`; returns when that is durable and published.
+    /// Writes to the group that is shown under the labels `shown`, and waits until the write is durable and published.
     ///
     /// # Errors
-    /// See [`WriteError`].
-    pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, action: WriteOp) -> Result<(), WriteError> {
-        let values = match &action {
+    /// If the write did not happen.
+    pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, op: WriteOp) -> Result<(), WriteError> {
+        let values = match &op {
             WriteOp::Put(families) | WriteOp::Post(families) => values_len(families),
             WriteOp::Refuse | WriteOp::Delete => 0,
         };
         let permit = self.queue_slots.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
-        let (reply, answer) = oneshot::channel();
-        let write = Write { shown: shown.into(), action, values, reply, permit };
-        let large = write.is_large();
-        self.queue.enqueue(write);
-        if large {
+        let (reply, result) = oneshot::channel();
+        let write = GroupWrite { shown: shown.into(), op, values, reply };
+        let is_large = write.is_large();
+        self.queue.push(QueuedWrite { write, permit });
+        if is_large {
             self.wake_worker(Lead::More);
         } else {
             let guard = HandoffGuard(self);
-            // Others of this thread come first that were woken together with this. Those whom the yield's own look at the
-            // sockets finds come later: they are read while answers are on their way.
+            // Yield once so that tasks woken in the same poll can enqueue first. Connections that only the next I/O
+            // poll finds ready go into the next transaction, and are read while the replies of this one are sent.
             yield_now().await;
             guard.commit_now();
         }
         if self.is_over() {
             self.queue.abandon();
         }
-        answer.await.unwrap_or(Err(WriteError::Stopped))
+        result.await.unwrap_or(Err(WriteError::Stopped))
     }
 
-    /// Leaves to the thread what a connection left at the desk.
-    fn wake_worker(&self, outcome: Lead) {
-        if outcome != Lead::Done {
-            // It looks at the desk after whatever it does: where its queue is full, it will come to it.
-            let _ = self.commands.try_send(Command::Waiting);
+    /// Leaves the rest of the queue to the worker thread.
+    fn wake_worker(&self, lead: Lead) {
+        if lead != Lead::Done {
+            // The worker checks the queue after each message: if the channel is full, it will check anyway.
+            let _ = self.messages.try_send(WorkerMessage::Waiting);
         }
+    }
+
+    async fn send(&self, command: Command) -> Result<(), WriteError> {
+        self.messages.send(WorkerMessage::Perform(command)).await.map_err(|_| WriteError::Stopped)
     }
 
     /// Deletes all groups.
     ///
     /// # Errors
-    /// See [`WriteError`].
+    /// If not all groups were deleted.
     pub async fn wipe(&self) -> Result<(), WriteError> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Wipe { reply }).await.map_err(|_| WriteError::Stopped)?;
-        answer.await.unwrap_or(Err(WriteError::Stopped))
+        let (reply, result) = oneshot::channel();
+        self.send(Command::Wipe { reply }).await?;
+        result.await.unwrap_or(Err(WriteError::Stopped))
     }
 
-    /// Merges what a peer sent of `scope`, and notes in the same transaction what is held of the peer's store then.
-    /// Returns when that is queued, behind what was queued before of the same chain, or done. Nothing is merged if one of the
-    /// same chain failed.
+    /// Merges an update of a peer, and advances the cursor for the peer's store in the same transaction. Returns when
+    /// the update is queued behind the earlier ones of the sequence, or is durable. After a merge that failed, no later
+    /// one of the same sequence is merged.
     ///
     /// # Errors
     /// If the node is shutting down.
@@ -180,75 +177,75 @@ impl Committer {
         position: Position,
         sequence: &MergeSequence,
     ) -> Result<PendingMerge, WriteError> {
-        let (reply, answer) = oneshot::channel();
-        let (reports, held_back) = oneshot::channel();
-        let pending = PendingMerge { answer, held_back };
+        let (reply, result) = oneshot::channel();
         let inline = sequence.is_begun() && sequence.is_idle() && is_small(&deltas);
         let merge = Merge { scope, deltas, peer, position, sequence: sequence.clone() };
-        let mut command = Command::Merge { merge, reply, held_back: reports };
+        let mut command = Command::Merge { merge, reply };
         if inline {
             command = match self.queue.try_lead_with(command) {
-                Ok(outcome) => {
-                    self.wake_worker(outcome);
-                    return Ok(pending);
+                Ok(lead) => {
+                    self.wake_worker(lead);
+                    return Ok(PendingMerge(result));
                 }
                 Err(command) => command,
             };
         }
-        self.commands.send(command).await.map_err(|_| WriteError::Stopped)?;
-        Ok(pending)
+        self.send(command).await?;
+        Ok(PendingMerge(result))
     }
 
-    /// A peer keeps these families of a scope but does not show them: their groups' last pushes failed there.
+    /// Records that a peer suppresses these families: the last pushes of their groups failed there.
     pub async fn held_back(&self, scope: Scope, reports: Vec<ConflictReport>) {
-        let _ = self.commands.send(Command::HeldBack { scope, reports }).await;
+        let _ = self.send(Command::NoteConflicts { scope, reports }).await;
     }
 
-    /// What the store says of itself; of what it holds of others, all or that of one peer.
+    /// The state of the store for a handshake, with the cursor of one peer or of all.
     ///
     /// # Errors
     /// If the node is shutting down.
     pub async fn info(&self, peer: Option<StoreId>) -> Result<StoreInfo, WriteError> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::PeerInfo { peer, reply }).await.map_err(|_| WriteError::Stopped)?;
-        answer.await.map_err(|_| WriteError::Stopped)
+        let (reply, info) = oneshot::channel();
+        self.send(Command::Info { peer, reply }).await?;
+        info.await.map_err(|_| WriteError::Stopped)
     }
 
-    /// The hub of that uplink holds all changes up to `revision`. Heard behind what was queued before: what the hub sent
-    /// before it said so may hold a group as it was before a delete, and must not come after the tombstone went. `false` if
-    /// there is no place in the queue: then it is to be said again.
+    /// Records that the hub of an uplink has all changes up to `revision`. `false` if the worker's channel is full: the
+    /// caller must try again.
+    ///
+    /// The worker performs it after the updates that the hub sent before. They may have a group as it was before its
+    /// delete, and must not be merged after the tombstone is dropped.
     pub fn uplink_holds(&self, uplink: usize, revision: Revision) -> bool {
-        let tombstones = self.published.counts().tombstones;
-        tombstones == 0 || self.commands.try_send(Command::Holds { uplink, revision }).is_ok()
+        let acked = WorkerMessage::Perform(Command::UplinkAcked { uplink, revision });
+        self.published.counts().tombstones == 0 || self.messages.try_send(acked).is_ok()
     }
 
-    /// Drops tombstones whose time has come; to be called now and then.
+    /// Drops tombstones that no peer needs any more; to be called periodically.
     pub async fn sweep(&self) {
-        let _ = self.commands.send(Command::Sweep).await;
+        let _ = self.send(Command::Sweep).await;
     }
 
-    /// Whether the thread takes nothing any more: it was stopped, or it failed.
+    /// Whether the worker thread has stopped or failed.
     pub fn is_over(&self) -> bool {
-        self.commands.is_closed()
+        self.messages.is_closed()
     }
 
-    /// Waits until the thread takes nothing any more.
+    /// Waits until the worker thread has stopped or failed.
     pub async fn over(&self) {
-        self.commands.closed().await;
+        self.messages.closed().await;
     }
 
-    /// Ends the thread after what was asked for before.
+    /// Stops the worker thread after the messages that were sent before.
     pub async fn stop(&self) {
-        let _ = self.commands.send(Command::Stop).await;
+        let _ = self.messages.send(WorkerMessage::Stop).await;
     }
 }
 
-/// A push at the desk that nobody may be taking care of. Dropped, be it with who waits for the answer, it is left to the
-/// thread.
+/// Guards a queued write. If the task that queued it is dropped before it can lead, the worker thread commits the
+/// write.
 struct HandoffGuard<'a>(&'a Committer);
 
 impl HandoffGuard<'_> {
-    /// Writes it, if nobody has yet, with all others that wait.
+    /// Commits the write together with all that wait, unless another leader has.
     fn commit_now(self) {
         let committer = self.0;
         std::mem::forget(self);
@@ -268,7 +265,7 @@ fn values_len<'a>(families: impl IntoIterator<Item = &'a Family>) -> usize {
     families.into_iter().map(|family| family.values().len()).sum()
 }
 
-/// Whether a connection may merge an update.
+/// Whether an update may be merged inline.
 fn is_small(deltas: &[Delta]) -> bool {
     let values = |delta: &Delta| values_len(delta.group.families().iter().map(|f| &f.family));
     deltas.len() <= INLINE_GROUPS_MAX && deltas.iter().map(values).sum::<usize>() <= INLINE_VALUES_MAX

@@ -5,25 +5,26 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::sync::watch;
 
+use crate::commit::engine::changed_scopes;
 use crate::model::Revision;
 use crate::store::{Committed, Scope};
 
-/// Tells those who wait for changes in a scope.
+/// A channel for each scope that a link follows. It carries the newest revision that changed the scope.
 #[derive(Default)]
 pub(super) struct ChangeNotifier(Mutex<HashMap<Scope, watch::Sender<Revision>>>);
 
 impl ChangeNotifier {
+    /// Subscribes to a scope whose newest revision is `head`.
     pub(super) fn subscribe(&self, scope: Scope, head: Revision) -> watch::Receiver<Revision> {
-        let mut notifier = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        notifier.retain(|_, sender| sender.receiver_count() > 0);
-        notifier.entry(scope).or_insert_with(|| watch::Sender::new(head)).subscribe()
+        let mut senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        senders.retain(|_, sender| sender.receiver_count() > 0);
+        senders.entry(scope).or_insert_with(|| watch::Sender::new(head)).subscribe()
     }
 
+    /// Notifies the links whose scope a commit changed.
     pub(super) fn notify(&self, committed: &Committed) {
-        let notifier = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let sites = committed.sites.iter().map(|site| Scope::Site(site.clone()));
-        let shown = (!committed.sites.is_empty()).then_some(Scope::Shown);
-        for sender in sites.chain(shown).filter_map(|scope| notifier.get(&scope)) {
+        let senders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for sender in changed_scopes(committed).filter_map(|scope| senders.get(&scope)) {
             sender.send_replace(committed.head);
         }
     }

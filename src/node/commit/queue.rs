@@ -1,121 +1,90 @@
-//! Where pushes wait to be written, and the seat of whoever writes them: one at a time.
+//! The queue of a group commit, and its leader lock: one task or thread at a time commits for all.
 //!
-//! Nothing that waits is forgotten: who wrote looks again after giving the seat free, and who came before that finds the
-//! seat taken.
+//! No queued write is lost: the leader checks the queue again after it releases the lock, and a write that was queued
+//! before finds the lock held.
 
-use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::mpsc;
 
-use super::command::{Command, Responder};
-use super::handle::INLINE_VALUES_MAX;
-use super::worker::CommitWorker;
-use crate::model::LabelSet;
-use crate::store::WriteOp;
+use super::command::{Command, WorkerMessage};
+use super::waiting::{QueuedWrite, WaitingWrites};
+use super::worker::{BatchStats, CommitWorker};
 
-/// So many batches of one request in a row show that requests come one by one.
+/// After this many transactions in a row with one command each, commands are taken to arrive one by one.
 const QUIET_AFTER: usize = 4;
-/// A disk that took longer than this for the last batch is left to the thread: all whose requests come by the thread of a
-/// connection that writes wait for it.
+/// If the last commit took longer than this, the worker thread does the next one: an inline commit would stall every
+/// connection of its thread.
 pub(super) const SLOW: Duration = Duration::from_millis(2);
 
-/// A push that waits, be there still somebody who waits for its answer or not.
-pub(super) struct Write {
-    pub(super) shown: Arc<LabelSet>,
-    pub(super) action: WriteOp,
-    /// How many values it has.
-    pub(super) values: usize,
-    pub(super) reply: Responder,
-    /// Its place, of which there are so many: held until it is written.
-    #[expect(dead_code, reason = "what counts is when it is dropped")]
-    pub(super) permit: OwnedSemaphorePermit,
-}
-
-impl Write {
-    /// Whether it takes long, and is left to the thread.
-    pub(super) fn is_large(&self) -> bool {
-        self.values > INLINE_VALUES_MAX
-    }
-}
-
-/// What came of trying to write.
+/// The result of an attempt to lead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Lead {
-    /// Nothing waits that nobody takes care of.
+    /// No write waits, or the leader takes care of those that do.
     Done,
-    /// Something waits that is left to the thread.
+    /// Work is left for the worker thread.
     More,
-    /// Nobody can write any more: a writer failed, or the store is closed.
+    /// The store is closed, or a leader panicked.
     Over,
 }
 
-/// See the module's documentation.
 pub(super) struct CommitQueue {
-    waiting: Mutex<VecDeque<Write>>,
-    /// `None` once the store is closed.
+    waiting: WaitingWrites,
+    /// The leader lock. `None` once the store is closed.
     leader: Mutex<Option<CommitWorker>>,
-    /// How many batches in a row were one request: after some, the next will hardly be joined by others while the thread wakes
-    /// up.
+    /// The number of transactions in a row that had one command. After some, others will hardly join the next one while
+    /// the worker thread wakes up.
     alone: AtomicUsize,
-    /// Whether the disk was slow at the last batch.
+    /// Whether the last commit was slow.
     slow: AtomicBool,
 }
 
 impl CommitQueue {
     pub(super) fn new(worker: CommitWorker) -> Self {
         Self {
-            waiting: Mutex::default(),
+            waiting: WaitingWrites::default(),
             leader: Mutex::new(Some(worker)),
             alone: AtomicUsize::new(QUIET_AFTER),
             slow: AtomicBool::new(false),
         }
     }
 
-    fn waiting(&self) -> MutexGuard<'_, VecDeque<Write>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Appends a write.
+    pub(super) fn push(&self, write: QueuedWrite) {
+        self.waiting.push(write);
     }
 
-    /// Puts a push behind those that wait.
-    pub(super) fn enqueue(&self, write: Write) {
-        self.waiting().push_back(write);
-    }
-
-    /// Takes the push that waits longest, if it has no more values than that.
-    pub(super) fn next(&self, values_max: usize) -> Option<Write> {
-        self.waiting().pop_front_if(|write| write.values <= values_max)
-    }
-
-    /// Whether nothing waits.
+    /// Whether no write waits.
     pub(super) fn is_empty(&self) -> bool {
-        self.waiting().is_empty()
+        self.waiting.is_empty()
     }
 
-    /// Notes how many requests were answered as one batch, and how long the disk took for the last that had to be durable.
-    pub(super) fn record_batch(&self, requests: usize, commit_took: Duration) {
-        // Whoever sits at the desk alone changes these.
-        self.slow.store(commit_took > SLOW, Ordering::Relaxed);
-        match requests {
+    /// Records the size and duration of a transaction. Only the leader calls this.
+    pub(super) fn record_batch(&self, batch: BatchStats) {
+        self.slow.store(batch.commit_took > SLOW, Ordering::Relaxed);
+        match batch.replies {
             0 => {}
             1 => self.alone.store(self.alone.load(Ordering::Relaxed).saturating_add(1), Ordering::Relaxed),
             _ => self.alone.store(0, Ordering::Relaxed),
         }
     }
 
-    /// Writes what waits, as one batch, if the seat is free and the disk is not slow. What takes long is left.
+    /// Commits the writes that wait as one transaction, if no one else leads and the disk is not slow. Large writes are
+    /// left for the worker thread.
     pub(super) fn try_lead(&self) -> Lead {
         match self.leader.try_lock() {
             Ok(mut leader) => match leader.as_mut() {
                 Some(worker) if !self.is_slow() => {
-                    let more = worker.write_small(None, self);
+                    let batch = worker.commit_small(None, &self.waiting);
+                    self.record_batch(batch);
                     drop(leader);
-                    self.outcome(more)
+                    self.lead_after(batch.is_checkpoint_due)
                 }
                 Some(_) => {
                     drop(leader);
-                    self.outcome(false)
+                    self.lead_after(false)
                 }
                 None => self.abandon(),
             },
@@ -124,17 +93,45 @@ impl CommitQueue {
         }
     }
 
-    /// The same, if requests mostly come alone, and with it a job that does not take long and waits for none that is queued.
+    /// The same together with a small command, if commands arrive one by one.
     ///
     /// # Errors
-    /// The job, if the thread has to do it: whoever has it again must send it there, and with that the thread looks at what
-    /// waits here, too.
+    /// The command, if the worker thread has to perform it. The caller must send it there; the thread then commits the
+    /// writes that wait, too.
     pub(super) fn try_lead_with(&self, command: Command) -> Result<Lead, Command> {
         let Ok(mut leader) = self.leader.try_lock() else { return Err(command) };
         let Some(worker) = leader.as_mut().filter(|_| self.is_quiet() && !self.is_slow()) else { return Err(command) };
-        let more = worker.write_small(Some(command), self);
+        let batch = worker.commit_small(Some(command), &self.waiting);
+        self.record_batch(batch);
         drop(leader);
-        Ok(self.outcome(more))
+        Ok(self.lead_after(batch.is_checkpoint_due))
+    }
+
+    /// The worker thread: performs messages and commits the writes that wait, until it is stopped.
+    pub(super) fn serve(&self, mut incoming: mpsc::Receiver<WorkerMessage>) {
+        let mut stopping = false;
+        while !stopping {
+            let Some(first) = incoming.blocking_recv() else { break };
+            let mut next = Some(first);
+            while next.is_some() || !self.is_empty() {
+                let mut leader = self.lead();
+                let Some(worker) = leader.as_mut().and_then(|leader| leader.as_mut()) else {
+                    self.abandon();
+                    return;
+                };
+                let (stop, batch) = worker.turn(next.take(), &mut incoming, &self.waiting);
+                stopping |= stop;
+                self.record_batch(batch);
+                drop(leader);
+                next = if stopping { None } else { incoming.try_recv().ok() };
+            }
+        }
+        if let Some(worker) = self.lead().and_then(|mut leader| leader.take()) {
+            worker.close();
+        }
+        // Callers that arrived in the meantime receive an error.
+        incoming.close();
+        self.abandon();
     }
 
     fn is_slow(&self) -> bool {
@@ -145,19 +142,28 @@ impl CommitQueue {
         self.alone.load(Ordering::Relaxed) >= QUIET_AFTER
     }
 
-    /// To be asked once the seat is free: who came before that left what they brought to whoever had it.
-    fn outcome(&self, more: bool) -> Lead {
+    /// To be called after the lock is released: a write that arrived before that found the lock held.
+    fn lead_after(&self, more: bool) -> Lead {
         if self.is_empty() && !more { Lead::Done } else { Lead::More }
     }
 
-    /// Waits for the seat; `None` if a writer failed in it.
+    /// Waits for the leader lock; `None` if a leader panicked.
     pub(super) fn lead(&self) -> Option<MutexGuard<'_, Option<CommitWorker>>> {
         self.leader.lock().ok()
     }
 
-    /// Drops what waits: that tells who waits.
+    /// Drops the writes that wait, which tells their callers.
     pub(super) fn abandon(&self) -> Lead {
-        self.waiting().clear();
+        self.waiting.clear();
         Lead::Over
+    }
+}
+
+#[cfg(test)]
+impl CommitQueue {
+    /// Performs one turn of the worker thread.
+    pub(super) fn turn(&self, first: Option<WorkerMessage>, incoming: &mut mpsc::Receiver<WorkerMessage>) {
+        let (_, batch) = self.lead().unwrap().as_mut().unwrap().turn(first, incoming, &self.waiting);
+        self.record_batch(batch);
     }
 }

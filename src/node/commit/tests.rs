@@ -1,4 +1,4 @@
-//! Whoever writes, every push is answered, and every answered push is there.
+//! Every push is answered, and every answered push is in the store, whoever leads.
 
 use std::sync::Arc;
 use std::thread::JoinHandle;
@@ -7,14 +7,16 @@ use futures_util::FutureExt;
 use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 use tokio::sync::oneshot;
 
-use super::handle::INLINE_VALUES_MAX;
-use super::queue::{self, Lead, Write};
-use super::{Committer, PendingMerge, Retention, WriteError};
+use super::queue::{self, Lead};
+use super::waiting::QueuedWrite;
+use super::worker::BatchStats;
+use super::{Committer, PendingMerge};
+use crate::commit::command::SHARED_VALUES_MAX;
+use crate::commit::{GroupWrite, MergeError, MergeSequence, Retention, WriteError};
 use crate::model::{
     Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Position, PushTime, Revision, StoreId,
     ValueLayout, WriteTimestamp,
 };
-use crate::node::draft::{MergeError, MergeSequence};
 use crate::node::metrics::Metrics;
 use crate::storage::{self, recover};
 use crate::store::{Identity, Rules, Scope, Store, StoreLimits, WriteOp};
@@ -50,8 +52,8 @@ async fn pushes_from_everywhere_are_all_answered_and_all_there() {
         let committer = committer.clone();
         tokio::spawn(async move {
             for push in 0..100 {
-                // One in some is large enough for the thread.
-                let values = if push % 25 == group { INLINE_VALUES_MAX + 1 } else { 1 };
+                // Some are so large that the worker thread commits them.
+                let values = if push % 25 == group { SHARED_VALUES_MAX + 1 } else { 1 };
                 committer.write(key(group), WriteOp::Put(vec![family(values, push as f64)])).await.unwrap();
                 let entry = committer.published().group(&GroupId::local(key(group))).unwrap();
                 assert_eq!(entry.group.family("m").unwrap().family.values()[..], vec![push as f64; values]);
@@ -69,7 +71,7 @@ async fn pushes_from_everywhere_are_all_answered_and_all_there() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_writes_while_the_store_is_closed_is_told() {
+async fn a_write_during_shutdown_gets_an_error() {
     let (committer, thread) = committer(0);
     let pushers: Vec<_> = (0..8)
         .map(|group| {
@@ -89,7 +91,7 @@ async fn who_writes_while_the_store_is_closed_is_told() {
 }
 
 #[tokio::test]
-async fn pushes_that_come_at_the_same_time_share_a_sync() {
+async fn pushes_that_arrive_together_share_a_sync() {
     let mut store = Store::new(Rules::default(), &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
     let (metrics, retention) = (Arc::<Metrics>::default(), Retention { uplinks: 0, hub_ns: 0 });
@@ -106,9 +108,9 @@ async fn pushes_that_come_at_the_same_time_share_a_sync() {
     join(thread).await;
 }
 
-/// A hub whose disk is slow would else fall behind with one merge a sync.
+/// With one sync for each merge, a hub with a slow disk falls behind.
 #[tokio::test]
-async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
+async fn queued_merges_share_a_sync_with_queued_pushes() {
     let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
     let (metrics, retention) = (Arc::<Metrics>::default(), Retention { uplinks: 0, hub_ns: 1 });
@@ -126,20 +128,20 @@ async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
     let put = |group: usize, values| {
         let (reply, answer) = oneshot::channel();
         let permit = committer.queue_slots.clone().try_acquire_owned().unwrap();
-        let (shown, action) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
-        committer.queue.enqueue(Write { shown, action, values, reply, permit });
+        let (shown, op) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
+        committer.queue.push(QueuedWrite { write: GroupWrite { shown, op, values, reply }, permit });
         answer
     };
     let small = put(10, 1);
-    committer.queue.lead().unwrap().as_mut().unwrap().turn(incoming.try_recv().ok(), &mut incoming, &committer.queue);
+    committer.queue.turn(incoming.try_recv().ok(), &mut incoming);
     assert_eq!((committer.published().counts().groups, metrics.commits.get()), (6, 1));
     assert_eq!(small.await.unwrap(), Ok(()));
     for pending in pending {
         assert_eq!(pending.done().await, Ok(Vec::new()));
     }
-    // What is large goes by itself.
-    let answers = [put(11, 1), put(12, INLINE_VALUES_MAX + 1), put(13, 1)];
-    committer.queue.lead().unwrap().as_mut().unwrap().turn(None, &mut incoming, &committer.queue);
+    // A large write is committed alone.
+    let answers = [put(11, 1), put(12, SHARED_VALUES_MAX + 1), put(13, 1)];
+    committer.queue.turn(None, &mut incoming);
     assert_eq!((committer.published().counts().groups, metrics.commits.get()), (9, 4));
     for answer in answers {
         assert_eq!(answer.await.unwrap(), Ok(()));
@@ -147,7 +149,7 @@ async fn what_waits_in_the_queue_shares_a_sync_with_the_pushes() {
 }
 
 #[tokio::test]
-async fn a_push_is_written_though_nobody_waits_for_it_any_more() {
+async fn a_push_is_committed_though_its_caller_has_gone() {
     let (committer, thread) = committer(0);
     let push = committer.write(key(1), WriteOp::Put(vec![family(1, 1.0)]));
     assert_eq!(push.now_or_never(), None, "others come first");
@@ -157,35 +159,36 @@ async fn a_push_is_written_though_nobody_waits_for_it_any_more() {
 }
 
 #[test]
-fn what_would_keep_others_waiting_is_left_to_the_thread() {
+fn slow_disks_and_large_writes_are_left_to_the_worker_thread() {
     let mut store = Store::new(Rules::default(), &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
     let retention = Retention { uplinks: 0, hub_ns: 0 };
-    // The queue of a thread that is not there: what is left stays.
+    // There is no worker thread: the writes that are left for it stay queued.
     let (committer, _queue) = Committer::without_thread(store, None, Arc::default(), Arc::default(), retention);
     let put = |group, values| {
         let (reply, answer) = oneshot::channel();
         let permit = committer.queue_slots.clone().try_acquire_owned().unwrap();
-        let (shown, action) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
-        committer.queue.enqueue(Write { shown, action, values, reply, permit });
+        let (shown, op) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
+        committer.queue.push(QueuedWrite { write: GroupWrite { shown, op, values, reply }, permit });
         answer
     };
+    let batch = |commit_took| BatchStats { replies: 1, commit_took, is_checkpoint_due: false };
     let (slow, fast) = (2 * queue::SLOW, queue::SLOW / 2);
-    committer.queue.record_batch(1, slow);
+    committer.queue.record_batch(batch(slow));
     let mut first = put(1, 1);
     assert_eq!(committer.queue.try_lead(), Lead::More, "the disk is slow");
     assert!(first.try_recv().is_err());
-    committer.queue.record_batch(1, fast);
+    committer.queue.record_batch(batch(fast));
     assert_eq!(committer.queue.try_lead(), Lead::Done);
     assert_eq!(first.try_recv(), Ok(Ok(())));
-    let half = INLINE_VALUES_MAX / 2;
+    let half = SHARED_VALUES_MAX / 2;
     let mut answers = [put(2, half), put(3, half), put(4, half)];
     assert_eq!(committer.queue.try_lead(), Lead::More, "that is a lot together");
     assert_eq!(answers.each_mut().map(|answer| answer.try_recv().is_ok()), [true, true, false]);
 }
 
 #[tokio::test]
-async fn a_tombstone_goes_when_the_hub_holds_it() {
+async fn a_tombstone_is_dropped_once_the_hub_has_it() {
     let (committer, thread) = committer(1);
     committer.write(key(1), WriteOp::Put(vec![family(1, 1.0)])).await.unwrap();
     let mut head = committer.subscribe(Scope::Site(Arc::default()));
@@ -200,7 +203,7 @@ async fn a_tombstone_goes_when_the_hub_holds_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn merges_that_go_on_coming_keep_no_push_waiting() {
+async fn a_stream_of_merges_does_not_starve_pushes() {
     let (committer, thread) = committer(0);
     let (peer, site) = (StoreId(9), Arc::new(LabelSet::new([("IDC", "SYQ")])));
     let pending = (0..4).map(|_| {
@@ -266,12 +269,12 @@ async fn a_family_that_the_same_update_makes_room_for_is_not_reported() {
     let merge = |deltas| committer.merge(scope.clone(), deltas, StoreId(9), Position::default(), &sequence);
     let first = merge(vec![put(1, 1, vec![counter.clone()])]).await.unwrap();
     assert_eq!(first.done().await, Ok(vec![]));
-    // The one group takes the name after the other has given it up, which was pushed to again since.
+    // One group takes the name in the update in which the other releases it.
     let second = merge(vec![put(2, 3, vec![family(1, 1.0)]), put(1, 4, vec![])]).await.unwrap();
     assert_eq!(second.done().await, Ok(vec![]));
     let third = merge(vec![put(1, 5, vec![counter])]).await.unwrap();
-    let told: Vec<_> = third.done().await.unwrap().into_iter().map(|report| (report.key, report.family)).collect();
-    assert_eq!(told, [(Arc::new(key(1)), "m".into())]);
+    let reported: Vec<_> = third.done().await.unwrap().into_iter().map(|report| (report.key, report.family)).collect();
+    assert_eq!(reported, [(Arc::new(key(1)), "m".into())]);
     committer.stop().await;
     join(thread).await;
 }
@@ -292,7 +295,7 @@ async fn no_cursor_covers_a_merge_that_failed() {
     let sequence = MergeSequence::default();
     let merge = |deltas, revision, sequence| committer.merge(scope.clone(), deltas, peer, at(revision), sequence);
     let first = merge(vec![put(1)], 1, &sequence).await.unwrap();
-    // Both are queued before anybody hears that the first of them fails.
+    // Both are queued before the first of them fails.
     let failing = merge(vec![put(2)], 2, &sequence).await.unwrap();
     let later = merge(vec![], 3, &sequence).await.unwrap();
     assert_eq!(first.done().await, Ok(vec![]));
@@ -323,7 +326,7 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
         Delta { id: GroupId::local(key(group)), group: Group::put(moment, vec![]) }
     };
     let at = |revision| Position { epoch: Epoch(5), revision: Revision(revision) };
-    // Both are queued before the thread does anything, and the second has no room beside the first.
+    // Both are queued before the worker drafts the first, and the second has no room beside it.
     let leader = committer.queue.lead().unwrap();
     let merge = |group, revision| {
         let merge = committer.merge(scope.clone(), vec![put(group)], peer, at(revision), &sequence);
@@ -343,7 +346,7 @@ async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it
 }
 
 #[tokio::test]
-async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_another_waits_for_it() {
+async fn a_lone_update_is_merged_inline_and_later_ones_keep_their_order() {
     let (committer, thread) = committer(0);
     let (scope, peer, sequence) =
         (Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")]))), StoreId(9), MergeSequence::default());
@@ -352,8 +355,8 @@ async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_anoth
         let merge = committer.merge(scope.clone(), vec![], peer, at(revision), &sequence);
         merge.now_or_never().expect("there is room").unwrap()
     };
-    let is_done = |pending: &mut PendingMerge| pending.answer.try_recv().is_ok();
-    // With the first, others may move: the thread merges it, and then leaves its seat.
+    let is_done = |pending: &mut PendingMerge| pending.0.try_recv().is_ok();
+    // The first merge may move other groups, so the worker thread merges it. It releases the lock after the reply.
     assert_eq!(merge(0).done().await, Ok(vec![]));
     drop(committer.queue.lead());
     assert!(is_done(&mut merge(1)), "nobody had to be woken");
@@ -361,7 +364,7 @@ async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_anoth
     let mut behind = merge(2);
     assert!(!is_done(&mut behind), "somebody writes");
     drop(leader);
-    // Now the thread may take the second at any time, and it has to come before the third.
+    // The worker may take the second at any time, and has to merge it before the third.
     let third = merge(3);
     assert_eq!(behind.done().await, Ok(vec![]));
     assert_eq!(third.done().await, Ok(vec![]));
@@ -372,7 +375,7 @@ async fn an_update_that_comes_alone_is_merged_where_it_came_and_one_behind_anoth
 }
 
 #[tokio::test]
-async fn tombstones_that_are_all_due_at_once_go_a_thousand_a_commit() {
+async fn many_due_tombstones_are_dropped_a_thousand_a_commit() {
     let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
     let now = |ns| crate::store::WriteTime { wall_ns: ns, stamp_ns: ns };

@@ -13,12 +13,12 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
+use crate::commit::MergeSequence;
 use crate::model::{Position, Revision, StoreId};
 use crate::net::counted::Traffic;
 use crate::net::websocket::{self, WebSocketError};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
-use crate::node::draft::MergeSequence;
 use crate::session::{
     Admitted, Closed, CommitId, Connection, DEFLATE_LEVEL, Event, FrameEncoder, Refused, SessionAction, SessionEvent,
     SessionTime,

@@ -1,6 +1,6 @@
 //! Conversions between the store, the handshake's [`PeerInfo`] and text for people.
 
-use crate::node::commit::StoreInfo;
+use crate::commit::StoreInfo;
 use crate::node::metrics::VERSION;
 use crate::session::Closed;
 use crate::wire::message::CURSORS_MAX;

@@ -7,8 +7,8 @@ use pushrelay::store::Scope;
 use pushrelay::wire::{EpochStart, Message, PeerInfo};
 
 use super::bug::Bug;
+use super::committer::Command;
 use super::link::{FrameContent, Packet};
-use super::writer::Job;
 use super::{ConnId, EDGE, Event, HUB, MILLISECOND, NodeId, World};
 
 impl World {
@@ -51,7 +51,7 @@ impl World {
                 let bare = self.is(Bug::ResyncWithoutTombstones) && since.0 == 0;
                 let Some(scope) = self.scope(conn, end) else { return };
                 let Some(running) = &self.nodes[node].running else { return };
-                let published = running.store.published();
+                let published = running.engine.store().published();
                 let set = published.changes(&scope, since, Some((skip.origin, skip.after)), bytes_max);
                 let mut batch = Batch::from(set);
                 batch.deltas.retain(|delta| !bare || delta.group.is_live());
@@ -66,7 +66,7 @@ impl World {
                 {
                     position = real;
                 }
-                self.ask(node, Job::Merge { conn, end, id, scope, deltas, peer, position });
+                self.ask_merge((conn, end), id, scope, deltas, (peer, position));
             }
             SessionAction::Notify(event) => self.observe(conn, end, event),
             SessionAction::Close(closed) => self.closed(conn, end, &closed),
@@ -105,7 +105,7 @@ impl World {
             SessionEvent::ResyncCompleted => self.count("link: resync completed"),
             SessionEvent::Suppressed(reports) => {
                 let Some(scope) = self.scope(conn, end) else { return };
-                self.ask(node, Job::HeldBack { scope, reports });
+                self.ask(node, Command::NoteConflicts { scope, reports });
             }
             _ => {}
         }
@@ -115,7 +115,7 @@ impl World {
     fn half_position(&self, conn: ConnId) -> Option<Position> {
         let hub = self.conns.get(&conn)?.sides[HUB].node;
         let running = self.nodes[hub].running.as_ref()?;
-        let epoch = running.store.epochs().last()?.epoch;
+        let epoch = running.engine.store().epochs().last()?.epoch;
         let revision = Revision(self.conns.get(&conn)?.last_upto?);
         Some(Position { epoch, revision })
     }
@@ -183,7 +183,7 @@ impl World {
         let told = self.random.chance(97);
         let Some(link) = self.conns.get_mut(&conn).filter(|_| told) else { return };
         if let (Some(revision), uplink) = (link.unreported_ack.take(), link.uplink) {
-            self.ask(node, Job::Held { uplink, revision });
+            self.ask(node, Command::UplinkAcked { uplink, revision });
         }
     }
 
@@ -197,7 +197,7 @@ impl World {
                 FrameContent::Update { upto } => self.conns.get_mut(&conn).expect("it is open").last_upto = Some(upto),
                 FrameContent::Ack { revision } if self.is(Bug::HeldToldEarly) => {
                     let uplink = self.conns[&conn].uplink;
-                    self.ask(node, Job::Held { uplink, revision });
+                    self.ask(node, Command::UplinkAcked { uplink, revision });
                 }
                 _ => {}
             }
@@ -214,7 +214,7 @@ impl World {
         }
         let node = self.end(conn, to).node;
         let Some(running) = &self.nodes[node].running else { return };
-        if let Some(cursor) = running.store.cursors().get(&info.store)
+        if let Some(cursor) = running.engine.store().cursors().get(&info.store)
             && cursor.position.epoch.0 != 0
         {
             let Position { epoch, revision } = cursor.position;

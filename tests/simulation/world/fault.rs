@@ -429,7 +429,7 @@ impl World {
     fn forged_facts(&mut self) -> PeerInfo {
         // Perhaps it knows somebody's store.
         let stores: Vec<StoreId> =
-            self.nodes.iter().filter_map(|n| Some(n.running.as_ref()?.store.identity().store)).collect();
+            self.nodes.iter().filter_map(|n| Some(n.running.as_ref()?.engine.store().identity().store)).collect();
         let known = self.random.pick(&stores).copied();
         let store = known.filter(|_| self.random.chance(50)).unwrap_or(StoreId(self.random.id()));
         let number = |random: &mut Random| Revision(random.span(1, 1 << 40));

@@ -1,23 +1,24 @@
-//! All is well again: connections work, disks work, nobody pushes. Does everything converge, in bounded time?
+//! The end of a run, without faults and pushes: all nodes must converge in bounded time.
 
 use std::collections::BTreeSet;
 
-use pushrelay::model::{GroupId, LabelSet};
+use pushrelay::model::LabelSet;
 use pushrelay::storage::Disk;
 use pushrelay::store::WriteOp;
 use pushrelay_testkit::SimulatedDisk;
 
+use super::commands::push;
 use super::node::Node;
-use super::writer::{Job, Target};
 use super::{Checked, Event, HOUR, MINUTE, NodeId, SECOND, World, Wrong};
 
-/// How long it may take. A link that was refused or replaced waits for half a minute or more, and there may be two in a row.
+/// The time to converge, at most. A link that was refused or replaced waits for half a minute or more, and there may be
+/// two such waits in a row.
 const BOUND: u64 = 20 * MINUTE;
-/// How long what is nobody's promise may be on its way, between hubs that send to each other.
+/// The time until changes that no promise covers come to rest in a ring of hubs.
 const SETTLING: u64 = 5 * MINUTE;
-/// How often a node and its copy take turns, at most.
+/// Turns of a node and its copy, at most.
 const TURNS_MAX: usize = 9;
-/// How long all must stay as they are, to count as converged.
+/// The time without a difference after which the nodes count as converged.
 const CALM: u64 = 12 * SECOND;
 
 impl World {
@@ -29,7 +30,8 @@ impl World {
         let twins: Vec<(NodeId, NodeId)> = self.twins();
         let turns = if twins.is_empty() { 1 } else { TURNS_MAX };
         for turn in 0..turns {
-            // What one holds back of what came while it was off is one more change, of which the other has to hear.
+            // A change that one twin received while the other was off, and suppresses, is one more change for the
+            // other.
             if turn >= 3 && self.check_converged(&with_all(&BTreeSet::new())).is_ok() {
                 break;
             }
@@ -69,7 +71,7 @@ impl World {
                 running.stalled_until = 0;
             }
             if self.nodes[at].running.is_none() {
-                // Faults that were planned for the disk are over.
+                // Planned faults of the disk are cancelled.
                 self.nodes[at].halt_at = None;
                 self.nodes[at].disk.kill();
             }
@@ -135,10 +137,11 @@ impl World {
         missing.collect::<Vec<_>>().join(", ")
     }
 
-    /// What goes around comes to an end.
+    /// In a ring of hubs, the number of groups must not grow without pushes.
     fn check_ring(&mut self) -> Checked {
         let groups = |world: &Self| world.nodes.iter().map(|node| node.durable.groups.len()).sum::<usize>();
-        // What was pushed to hubs is in no set that had to converge: it may still be on its way, or wait for a slow writer.
+        // Pushes to hubs are in no set that had to converge: they may still be in transit, or wait for a slow
+        // committer.
         self.run_until(self.now + SETTLING)?;
         let before = groups(self);
         self.run_until(self.now + 5 * MINUTE)?;
@@ -151,22 +154,22 @@ impl World {
         self.check_converged(&BTreeSet::new())
     }
 
-    /// What is kept depends on live groups: tombstones go, logs are replaced by checkpoints; and nothing comes back by that.
+    /// The size of a store depends on live groups only: tombstones are dropped, checkpoints replace logs, and no group
+    /// comes back by that.
     fn check_bounds(&mut self, twins: &[(NodeId, NodeId)]) -> Checked {
         self.count("bounds checked");
         if !twins.is_empty() {
             return Ok(());
         }
         for at in 0..self.nodes.len() {
-            // What an uplink holds may be told late, with the next change.
-            let id = GroupId::local(LabelSet::new([("job", "last")]));
-            self.ask(at, Job::Push { target: Target::Group(id), action: WriteOp::Put(Vec::new()) });
+            // The acknowledgement of an uplink may arrive late, with the next change.
+            self.ask(at, push(LabelSet::new([("job", "last")]), WriteOp::Put(Vec::new())));
         }
         self.run_until(self.now + 2 * self.plan.progress_ns + MINUTE)?;
         for at in 0..self.nodes.len() {
             let node = &self.nodes[at];
             if node.is_hub {
-                // As long as it keeps tombstones, and what clocks were off by.
+                // The retention of tombstones, and the skew of clocks.
                 let jump = i64::try_from(self.plan.retention_ns + 48 * HOUR).unwrap_or(i64::MAX);
                 self.nodes[at].skew_ns += jump;
             }
@@ -195,7 +198,7 @@ fn disk_bytes(disk: &SimulatedDisk) -> u64 {
     disk.list().unwrap_or_default().iter().map(len).sum()
 }
 
-/// A set that is never empty, so that what was promised is left to the end.
+/// A set that is never empty: the promises are checked only at the end.
 fn with_all(absent: &BTreeSet<NodeId>) -> BTreeSet<NodeId> {
     absent.iter().copied().chain([NodeId::MAX]).collect()
 }

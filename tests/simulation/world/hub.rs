@@ -5,7 +5,6 @@ use pushrelay::session::{AdmitDecision, Established, Event as Input, Refused, Se
 use pushrelay::wire::{CloseReason, Hello};
 
 use super::bug::Bug;
-use super::writer::Job;
 use super::{ConnId, Event, HUB, NodeId, SECOND, World, topology};
 
 impl World {
@@ -28,8 +27,9 @@ impl World {
             AdmitDecision::Replace(old) if self.is(Bug::ReplacedWithoutWaiting) => {
                 self.end_session(hub, old.0);
                 let end = HUB;
-                let info = Box::new(self.info(hub, conn, end));
-                self.after(0, Event::PeerInfo { conn, end, info });
+                if let Some(info) = self.info(hub, conn, end).map(Box::new) {
+                    self.after(0, Event::PeerInfo { conn, end, info });
+                }
             }
             AdmitDecision::Replace(old) => {
                 self.conns.get_mut(&conn).expect("it is open").waiting_for = Some(old.0);
@@ -85,7 +85,7 @@ impl World {
         let version = self.watch_version(hub, &site);
         let lost_wake_up = self.is(Bug::LostWakeUp);
         self.end(conn, HUB).watched = (!lost_wake_up).then_some(version);
-        self.ask(hub, Job::PeerInfo { conn, end: HUB });
+        self.ask_info(conn, HUB);
     }
 
     /// The hub's end of a connection has closed for good.

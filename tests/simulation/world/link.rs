@@ -16,7 +16,6 @@ use pushrelay::session::{
 use pushrelay::wire::{CloseReason, Encoder, PeerInfo};
 
 use super::bug::Bug;
-use super::writer::Job;
 use super::{ConnId, EDGE, Event, HUB, MILLISECOND, NodeId, SECOND, World};
 
 /// Bytes of a message, at most.
@@ -156,7 +155,7 @@ impl World {
         side.blocked = true;
         side.watched = (!lost_wake_up).then_some(version);
         side.frames = frames;
-        self.ask(at, Job::PeerInfo { conn, end: EDGE });
+        self.ask_info(conn, EDGE);
     }
 
     /// A connection, and the hub's end of the conversation.

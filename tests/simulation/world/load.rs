@@ -1,13 +1,14 @@
-//! Who pushes what.
+//! The pushes, deletes and wipes that arrive at the nodes.
 
-use pushrelay::model::{Family, FamilyBuilder, GroupId, LabelSet, MetricType, ValueLayout};
+use pushrelay::model::{Family, FamilyBuilder, LabelSet, MetricType, ValueLayout};
 use pushrelay::store::WriteOp;
 
-use super::writer::{Job, Target};
+use super::commands::push;
+use super::committer::{Command, Due};
 use super::{Event, NodeId, World, topology};
 
 impl World {
-    /// One push, or a burst of them, to a node that runs.
+    /// Sends one push or a burst of pushes to a running node.
     pub fn push(&mut self) {
         if self.quiet {
             return;
@@ -23,18 +24,18 @@ impl World {
         }
     }
 
-    pub fn some_push(&mut self, at: NodeId) -> Job {
+    pub fn some_push(&mut self, at: NodeId) -> Command {
         self.pushes += 1;
         if self.random.below(400) == 0 {
             self.count("push: wipe");
-            return Job::Wipe;
+            return Command::Wipe { reply: Due::default() };
         }
         let job = self.random.below(self.plan.jobs);
         let key = [("job", format!("j{job}"))];
         let target = match self.nodes[at].is_hub {
-            false => Target::Group(GroupId::local(LabelSet::new(key))),
+            false => LabelSet::new(key),
             // A hub's own pushers, or an operator who writes to an edge's group.
-            true if self.random.chance(30) => Target::Group(GroupId::local(LabelSet::new(key))),
+            true if self.random.chance(30) => LabelSet::new(key),
             true => {
                 let sites: Vec<usize> = self
                     .oracle
@@ -44,10 +45,7 @@ impl World {
                     .map(|(site, _)| *site)
                     .collect();
                 let Some(&site) = self.random.pick(&sites) else {
-                    return Job::Push {
-                        target: Target::Group(GroupId::local(LabelSet::new(key))),
-                        action: WriteOp::Delete,
-                    };
+                    return push(LabelSet::new(key), WriteOp::Delete);
                 };
                 let site = topology::site(site);
                 let upstream_stores =
@@ -57,10 +55,10 @@ impl World {
                     .iter()
                     .chain(region.iter().flat_map(|region| region.iter()))
                     .map(|label| (label.name.to_string(), label.value.to_string()));
-                Target::Shown(LabelSet::new(idc.chain([("job".to_string(), format!("j{job}"))])))
+                LabelSet::new(idc.chain([("job".to_string(), format!("j{job}"))]))
             }
         };
-        Job::Push { target, action: self.some_action() }
+        push(target, self.some_action())
     }
 
     fn some_action(&mut self) -> WriteOp {

@@ -1,19 +1,20 @@
-//! A whole system in one thread and virtual time: the product's stores, sessions, messages, logs and checkpoints, driven in
-//! the order of `node/commit/handle.rs`, `node/link/edge.rs` and `node/link/hub.rs`, over networks and disks that fail
-//! as the seed says.
+//! A whole system in one thread and virtual time. The product's stores, sessions, messages, logs and checkpoints run in
+//! the order of `node/commit/handle.rs`, `node/link/edge.rs` and `node/link/hub.rs`, over networks and disks that fail as
+//! the seed says.
 //!
-//! Read in this order: `random`, `content` and `oracle` (what must be true), `node` and `writer` (a node and its one
-//! writer), `link`, `driver` and `hub` (connections, what their ends do, sessions), `load` (who pushes), `fault` (what goes
-//! wrong), `story` (what goes wrong in a certain order), `finish` (all is well again: does it converge?), `topology` (who
-//! is linked to whom) and `bug` (the checker checked).
+//! Read in this order: `random`, `content` and `oracle` (the invariants), `node`, `committer` and `commands` (a node and
+//! its committer), `link`, `driver` and `hub` (connections, their ends, sessions), `load` (pushes), `fault` (faults),
+//! `story` (sequences of faults), `finish` (convergence without faults), `topology` (the links between nodes) and `bug`
+//! (planted mistakes).
 
 pub mod bug;
+mod commands;
+mod committer;
 pub mod content;
 mod driver;
 mod fault;
 mod finish;
 mod hub;
-mod jobs;
 mod link;
 mod load;
 mod node;
@@ -21,7 +22,6 @@ mod oracle;
 pub mod random;
 mod story;
 mod topology;
-mod writer;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -50,20 +50,20 @@ pub struct Options {
     pub trace: bool,
 }
 
-/// What a run was like.
+/// The result of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Outcome {
-    /// What is wrong.
+    /// The violation that the oracle found.
     pub failure: Option<String>,
     pub trace: Vec<String>,
     pub coverage: BTreeMap<&'static str, u64>,
     pub events: u64,
     pub virtual_ns: u64,
-    /// A digest of all that happened, to see that a seed says all.
+    /// A digest of all events. Two runs of a seed must have the same.
     pub digest: u64,
 }
 
-/// Something is wrong.
+/// A violation.
 #[derive(Debug)]
 pub struct Wrong(pub String);
 
@@ -83,7 +83,7 @@ pub type ConnId = usize;
 pub const EDGE: usize = 0;
 pub const HUB: usize = 1;
 
-/// What happens at a moment.
+/// A future event.
 #[derive(Debug)]
 enum Event {
     /// The next packet to that end is there.

@@ -1,19 +1,19 @@
-//! A node: its disk, its clock, its store while it runs, and what of it must survive.
+//! A node: its disk, its clock, its store while it runs, and the content that must survive.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use pushrelay::commit::{Engine, MergeSequence, Retention};
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, StoreId, WriteTimestamp};
 use pushrelay::node::clock::reading;
-use pushrelay::node::draft::{MergeSequence, Transaction};
 use pushrelay::session::{Admission, UpstreamStores};
 use pushrelay::storage::{self, CheckpointWriter, CommitError, Disk, Log, Recovered, SyncPolicy, recover};
 use pushrelay::store::{self, Identity, Record, Rules, Store};
 use pushrelay_testkit::SimulatedDisk;
 
 use super::bug::Bug;
+use super::committer::{Command, Replies};
 use super::content::Content;
-use super::writer::{Answer, Job};
 use super::{Checked, ConnId, EPOCH_NS, Event, MILLISECOND, NodeId, SECOND, World, Wrong};
 
 /// One of a node's links to hubs.
@@ -22,23 +22,23 @@ pub struct Uplink {
     pub hub: NodeId,
     pub conn: Option<ConnId>,
     pub backoff_ns: u64,
-    /// What [`Bug::DictionaryKept`] keeps.
+    /// The encoder that [`Bug::DictionaryKept`] keeps.
     pub kept: Option<pushrelay::wire::Encoder>,
 }
 
-/// The revisions of a place, as `watch` channels tell them.
+/// The revisions of a site, as a `watch` channel reports them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Watch {
     pub version: u64,
     pub head: Revision,
 }
 
-/// What a node is.
+/// A node, running or not.
 pub struct Node {
-    /// What its certificate says.
+    /// The name in its certificate.
     pub name: String,
     pub is_hub: bool,
-    /// Where its hubs have it, if it has any.
+    /// The site that its hubs assign to it, if it has hubs.
     pub site: Option<usize>,
     pub uplinks: Vec<Uplink>,
     pub diskless: bool,
@@ -49,62 +49,51 @@ pub struct Node {
     pub skew_ns: i64,
     /// The hub's clock minus its own, as measured.
     pub offset_ns: i64,
-    /// Counts starts and ends: an event of another life is void.
+    /// Counts starts and ends. An event of another life is ignored.
     pub life: u64,
     pub running: Option<Box<Running>>,
-    /// An operator keeps it down.
+    /// Whether an operator keeps it down.
     pub off: bool,
-    /// It is a copy of that node, or that node of it.
+    /// The node of which it is a copy, or which is a copy of it.
     pub twin: Option<NodeId>,
-    /// What it made durable.
+    /// The content that it made durable.
     pub durable: Content,
-    /// Transactions of which it is not known whether the disk has them.
+    /// Transactions that the disk may have or not.
     pub doubtful: Vec<Vec<Record>>,
-    /// A copy of its disk, to be rolled back to.
+    /// A copy of its disk for a roll-back.
     pub image: Option<(SimulatedDisk, Content)>,
-    /// Its disk has bytes that nobody wrote.
+    /// Whether a bit on its disk was flipped.
     pub damaged: bool,
-    /// Tombstones that it had when it got another place: of what was deleted at the place before.
+    /// The tombstones of its former site, when it got another site.
     pub moved_with: BTreeMap<GroupId, WriteTimestamp>,
-    /// It was rolled back, wiped or damaged at some time.
+    /// Whether it was ever rolled back, wiped or damaged.
     pub lost_something: bool,
-    /// Deletes whose tombstones it has dropped rightly.
+    /// Deletes whose tombstones it was right to drop.
     pub dropped: BTreeMap<GroupId, WriteTimestamp>,
-    /// Tombstones that this hub has to keep until its clock has passed their time.
+    /// Tombstones that this hub must keep until the retention has passed.
     pub kept: BTreeMap<GroupId, WriteTimestamp>,
-    /// What [`Bug::MemoryStoreKeepsIdentity`] and [`Bug::EpochKept`] keep.
+    /// The identity and epoch that [`Bug::MemoryStoreKeepsIdentity`] and [`Bug::EpochKept`] keep.
     pub identity: Option<(Identity, Epoch)>,
 }
 
-/// What a node is while it runs.
+/// The state of a node while it runs.
 pub struct Running {
-    pub store: Store,
+    pub engine: Engine<Replies>,
     pub log: Option<Log>,
-    pub queue: VecDeque<Job>,
-    /// The batch that is being made durable: what to answer, and whether the disk took it.
-    pub batch: Option<Batch>,
+    pub queue: VecDeque<Command>,
+    /// The result of the disk for the transaction in progress.
+    pub batch: Option<Result<(), String>>,
     pub begin_due: bool,
-    pub drafted: Transaction,
-    /// The merges of each end of a connection.
-    pub chains: BTreeMap<(ConnId, usize), MergeSequence>,
-    /// Of each uplink, up to where its hub holds the changes.
-    pub held: Vec<Revision>,
+    /// For each end of a connection, its merges.
+    pub sequences: BTreeMap<(ConnId, usize), MergeSequence>,
     pub checkpoint: Option<(CheckpointWriter, VecDeque<Record>)>,
-    /// Of each place, and under no labels of all that is shown.
+    /// A watch for each site that a link follows; under no labels the watch of all groups.
     pub watches: BTreeMap<Arc<LabelSet>, Watch>,
     pub admission: Admission,
     pub upstream_stores: UpstreamStores,
     pub sessions: BTreeMap<u64, ConnId>,
-    /// The writer does nothing before.
+    /// The committer does nothing before this time.
     pub stalled_until: u64,
-}
-
-/// See [`Running::batch`].
-pub struct Batch {
-    pub answers: Vec<Answer>,
-    pub result: Result<bool, String>,
-    /// What pushes of the batch must show when it is published.
-    pub shown: super::writer::Due,
 }
 
 pub fn disk_options() -> storage::DiskOptions {
@@ -169,7 +158,7 @@ pub fn copy_disk(of: &SimulatedDisk, seed: u64) -> SimulatedDisk {
     copy
 }
 
-/// What a recovery of a copy of the disk finds.
+/// The content that a recovery finds on a copy of the disk.
 pub fn content_of_disk(disk: &SimulatedDisk) -> Content {
     let copy = copy_disk(disk, 0);
     let mut content = Content::default();
@@ -193,7 +182,7 @@ fn begin_trusting(
 
 /// Why a node did not start.
 enum NotStarted {
-    /// The machine stopped meanwhile.
+    /// The machine stopped in the meantime.
     Halted,
     /// The disk does not work.
     Refused(String),
@@ -278,28 +267,28 @@ impl World {
             self.count("state: damage found, and a new identity taken");
         }
         self.recovered(at, &store, intact).map_err(|wrong| {
-            // Told by the oracle when the node is looked at next; it cannot be returned from here.
+            // It cannot be returned from here: the next batch of any node returns it.
             self.oracle.wrong.get_or_insert(wrong.0);
             NotStarted::Refused("see above".into())
         })?;
         Ok((store, Some(log)))
     }
 
-    /// Compares what a disk gave back with what was made durable on it.
+    /// Compares the recovered content with the content that was made durable.
     fn recovered(&mut self, at: NodeId, store: &Store, intact: bool) -> Checked {
         let found = Content::of(store);
         let node = &mut self.nodes[at];
         let doubtful = std::mem::take(&mut node.doubtful);
         let damaged = std::mem::take(&mut node.damaged);
         if !intact || (damaged && found != node.durable) {
-            // Where the flipped bit is in the last transaction, it is taken for one that the machine did not finish.
+            // With a flipped bit in it, the last transaction looks like one that the machine did not finish.
             node.lost_something = true;
             return self.replace_content(at, found);
         }
         if found != node.durable {
             let held = doubtful.iter().find(|records| node.durable.with(records) == found);
             let Some(records) = held.cloned() else {
-                // Damage beyond what was acknowledged costs nothing; a torn tail is what it looks like.
+                // Damage behind the acknowledged part costs nothing: it looks like a torn tail.
                 let difference = found.difference(&node.durable);
                 return Err(Wrong(format!("node {at} came back other than it was durable: {difference}")));
             };
@@ -314,15 +303,16 @@ impl World {
         node.life += 1;
         let life = node.life;
         let uplinks = node.uplinks.len();
+        let hub_ns = if node.is_hub { self.plan.retention_ns } else { 0 };
+        let hub_ns = if self.options.bug == Some(Bug::RetentionIgnored) { 0 } else { hub_ns };
+        let retention = Retention { uplinks, hub_ns };
         node.running = Some(Box::new(Running {
-            store,
+            engine: Engine::new(store, retention),
             log,
             queue: VecDeque::new(),
             batch: None,
             begin_due: false,
-            drafted: Transaction::default(),
-            chains: BTreeMap::new(),
-            held: vec![Revision(0); uplinks],
+            sequences: BTreeMap::new(),
             checkpoint: None,
             watches: BTreeMap::new(),
             admission: Admission::new(100),
@@ -344,12 +334,12 @@ impl World {
     /// A running node's sweeper.
     pub fn sweep(&mut self, at: NodeId, life: u64) {
         if self.nodes[at].life == life && self.nodes[at].running.is_some() {
-            self.ask(at, Job::Sweep);
+            self.ask(at, Command::Sweep);
             self.after(10 * SECOND, Event::Sweep { node: at, life });
         }
     }
 
-    /// The process ends at once; with the machine if `power`. It comes back by itself.
+    /// The process ends at once, and the machine with it if `power`. It starts again later.
     pub fn machine_stops(&mut self, at: NodeId, power: bool) -> Checked {
         let node = &mut self.nodes[at];
         node.life += 1;

@@ -53,7 +53,7 @@ async fn close_of_hub(messages: Vec<Message>) -> Close {
 fn context() -> LinkContext {
     let mut store = Store::new(Rules::default(), &[]);
     store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
-    let retention = crate::node::commit::Retention { uplinks: 0, hub_ns: 0 };
+    let retention = crate::commit::Retention { uplinks: 0, hub_ns: 0 };
     let (committer, _) = Committer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
     LinkContext { committer, clock: Arc::default(), messages: Arc::default(), wire: Arc::default() }
 }

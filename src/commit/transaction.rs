@@ -1,5 +1,4 @@
-//! What peers, and time, ask of the writer, done on the store's draft: merges, verdicts, tombstones that go. Knows neither
-//! clock nor disk nor threads, so that the simulation (`tests/simulation`) drives it as the writer does.
+//! The changes that peers and time make to the store's draft: merges, conflict reports, dropped tombstones.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -14,28 +13,28 @@ use crate::store::{
 use crate::wire::message::CONFLICT_REPORTS_MAX;
 use crate::wire::{ConflictReport, Delta};
 
-/// A tombstone made by a clock that is further ahead than this is kept until then.
+/// A tombstone whose timestamp is further ahead of the local clock than this is kept until that time.
 const CLOCKS_APART_NS_MAX: u64 = 24 * 3_600 * 1_000_000_000;
-/// Tombstones dropped at once.
+/// Tombstones dropped in one transaction, at most.
 const FORGET_MAX: usize = 1_024;
 
-/// What a peer sent.
+/// An update of a peer.
 #[derive(Debug)]
 pub struct Merge {
-    /// Whose groups they are.
+    /// The scope of the link: how the peer names the groups.
     pub scope: Scope,
-    /// What changed.
+    /// The changes.
     pub deltas: Vec<Delta>,
-    /// The store that sent them,
+    /// The store that sent them.
     pub peer: StoreId,
-    /// and what is held of it with them.
+    /// The position in the peer's store that the update reaches.
     pub position: Position,
-    /// The session's.
+    /// The sequence of the session.
     pub sequence: MergeSequence,
 }
 
-/// The merges of one session, in their order: after one that failed, none is done, for its position would cover what that
-/// one brought.
+/// The merges of one session, in their order. After one that failed, no later one is merged: its position would cover
+/// the changes of the failed one.
 #[derive(Clone, Debug, Default)]
 pub struct MergeSequence(Arc<SequenceState>);
 
@@ -46,14 +45,14 @@ struct SequenceState {
 }
 
 impl MergeSequence {
-    /// Whether none of its merges is under way: each has the chain for as long as it is.
-    pub(super) fn is_idle(&self) -> bool {
+    /// Whether no merge is in progress: each one has a clone of the sequence until it ends.
+    pub fn is_idle(&self) -> bool {
         Arc::strong_count(&self.0) == 1
     }
 
-    /// Whether one was drafted. With the first, however small, all groups may move that were named before their place was
-    /// known.
-    pub(super) fn is_begun(&self) -> bool {
+    /// Whether a merge was drafted. The first one, however small, may move all groups that were named before their site
+    /// was known.
+    pub fn is_begun(&self) -> bool {
         self.0.begun.load(Ordering::Relaxed)
     }
 
@@ -73,9 +72,9 @@ impl MergeSequence {
 /// Why a merge was not drafted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MergeError {
-    /// One before it of its chain failed.
+    /// An earlier merge of the sequence failed.
     Broken,
-    /// The store refused it, and the whole draft is gone.
+    /// The store refused the update, and the whole draft is abandoned.
     Refused(StoreRefusal),
 }
 
@@ -90,18 +89,18 @@ impl fmt::Display for MergeError {
 
 impl std::error::Error for MergeError {}
 
-/// The chains whose merges are in the draft.
+/// A transaction in progress: the sequences whose merges are in the store's draft.
 #[derive(Debug, Default)]
 pub struct Transaction(Vec<MergeSequence>);
 
 impl Transaction {
-    /// Drafts a merge, and with it what is held of the peer's store then. Returns which families are held back.
+    /// Drafts an update together with the peer's cursor. Returns the families that are suppressed.
     ///
-    /// A merge is whole or not at all, and so is a draft: where [`Store::has_capacity_for`] does not say that it cannot be refused,
-    /// what was drafted before is to be finished first.
+    /// The draft is merged as a whole or not at all. Unless [`Store::has_capacity_for`] rules a refusal out, the caller
+    /// must commit the draft before.
     ///
     /// # Errors
-    /// See [`MergeError`].
+    /// If an earlier merge of the sequence failed, or the store refuses the update; the draft is abandoned then.
     pub fn merge(&mut self, store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, MergeError> {
         if merge.sequence.is_broken() {
             return Err(MergeError::Broken);
@@ -114,13 +113,13 @@ impl Transaction {
         })
     }
 
-    /// Publishes the draft, which is durable; `None` if there was nothing in it.
+    /// Publishes the draft, whose records are durable; `None` if it has no records.
     pub fn publish(&mut self, store: &mut Store) -> Option<Committed> {
         self.0.clear();
         (!store.records().is_empty()).then(|| store.commit())
     }
 
-    /// Abandons the draft, and what would have come after it.
+    /// Abandons the draft, and all later merges of its sequences.
     pub fn abort(&mut self, store: &mut Store) {
         store.abort();
         self.0.drain(..).for_each(|sequence| sequence.end());
@@ -129,25 +128,25 @@ impl Transaction {
 
 fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, StoreRefusal> {
     let Merge { scope, deltas, peer, position, .. } = merge;
-    let mut all_held = Vec::new();
+    let mut suppressed = Vec::new();
     let ids: Vec<GroupId> = match &scope {
         Scope::Site(site) => {
             deltas.iter().map(|delta| GroupId { site: site.clone(), key: delta.id.key.clone() }).collect()
         }
-        // Which group is meant is asked after the merges before it.
+        // The id depends on the merges before it: resolved one by one below.
         Scope::Shown => Vec::new(),
     };
     store.look_up(&ids);
     for (at, Delta { id: GroupId { key, .. }, group }) in deltas.into_iter().enumerate() {
         let id = ids.get(at).map_or_else(|| Cow::Owned(store.resolve(key.clone())), Cow::Borrowed);
-        let held_back = store.merge(&id, group, peer)?;
-        all_held.extend(held_back.into_iter().map(|held| (GroupId::clone(&id), key.clone(), held)));
+        let families = store.merge(&id, group, peer)?;
+        suppressed.extend(families.into_iter().map(|family| (GroupId::clone(&id), key.clone(), family)));
     }
-    // What another group of the same update made room for is not held back any more.
-    let still = all_held.into_iter().filter(|(id, _, held)| store.is_suppressed(id, &held.name));
-    let report = |(_, key, held): (GroupId, Arc<LabelSet>, SuppressedFamily)| {
-        let text = held.reason();
-        ConflictReport { key, family: held.name, stamp: held.stamp, text }
+    // A later group of the same update may have made room for a family: it is shown by now.
+    let still = suppressed.into_iter().filter(|(id, _, family)| store.is_suppressed(id, &family.name));
+    let report = |(_, key, family): (GroupId, Arc<LabelSet>, SuppressedFamily)| {
+        let text = family.reason();
+        ConflictReport { key, family: family.name, stamp: family.stamp, text }
     };
     let reports = still.map(report).take(CONFLICT_REPORTS_MAX).collect();
     let site = match scope {
@@ -158,7 +157,7 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, St
     Ok(reports)
 }
 
-/// The group that a peer calls so.
+/// The group that a peer names `key` in a scope.
 fn id_of(store: &Store, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
     match scope {
         Scope::Site(site) => GroupId { site: site.clone(), key },
@@ -166,38 +165,39 @@ fn id_of(store: &Store, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
     }
 }
 
-/// A peer holds families of a scope back: moves the failure times of the groups that still have them as they were sent.
-/// Returns how many.
+/// Moves the failure times of the groups in a peer's conflict reports, if they still have the families as they were
+/// sent. Returns the number of groups.
 pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport], now: WriteTime) -> usize {
     let mut noted = HashSet::new();
     for report in reports {
         let id = id_of(store, scope, report.key.clone());
-        // In the draft: a delete or a later push may have come with the verdict.
+        // The draft may have a delete or a later push of the group already.
         let entry = store.drafted(&id);
-        // What is held back here too was known to be when it was taken.
+        // A family that is suppressed here too was reported when it was pushed.
         let shown = |entry: &GroupEntry| {
-            let (family, mark) = entry.family(&report.family)?;
-            (!mark.suppressed).then_some(family.stamp)
+            let (family, meta) = entry.family(&report.family)?;
+            (!meta.suppressed).then_some(family.stamp)
         };
         let pushed = entry.and_then(|entry| shown(&entry));
         if pushed == Some(report.stamp) && noted.insert(id.clone()) {
-            // The group is there, so there is no bound that this could cross.
+            // The group exists, so no limit refuses this.
             let _ = store.write(id, WriteOp::Refuse, now);
         }
     }
     noted.len()
 }
 
-/// Drops published tombstones that every hub holds, `held` says up to where each does, and whose deletes were made
-/// `retention_ns` ago; where there is no retention, by no clock that is much ahead. Returns whether there were more than are
-/// dropped at once: their turn is when these are published.
-pub fn forget(store: &mut Store, held: &[Revision], now_ns: u64, retention_ns: u64) -> bool {
+/// Drops published tombstones that every hub has (`acked` has the revision of each uplink) and whose deletes are at
+/// least
+/// `retention_ns` old. Without a retention, tombstones far ahead of the clock are kept. Returns whether more are due
+/// than one transaction drops: they are dropped after these are published.
+pub fn forget(store: &mut Store, acked: &[Revision], now_ns: u64, retention_ns: u64) -> bool {
     let before_ns = match retention_ns {
-        // What is dropped sets the time that all later writes come after: that must not be the end of time.
+        // All later writes get timestamps after those of dropped tombstones: these must not be near the end of time.
         0 => now_ns.saturating_add(CLOCKS_APART_NS_MAX),
         retention_ns => now_ns.saturating_sub(retention_ns),
     };
-    let upto = held.iter().copied().min().unwrap_or(Revision(u64::MAX));
+    let upto = acked.iter().copied().min().unwrap_or(Revision(u64::MAX));
     let due = store.published().tombstones(upto, before_ns, FORGET_MAX);
     for entry in &due {
         store.forget(entry.id());
@@ -242,7 +242,7 @@ mod tests {
         assert!(!store.published().group(&id).unwrap().group.is_live());
     }
 
-    /// What is dropped sets the time that all later writes come after.
+    /// All later writes get timestamps after those of dropped tombstones.
     #[test]
     fn a_tombstone_of_a_clock_far_ahead_is_kept_until_then() {
         let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);

@@ -1,85 +1,66 @@
-//! The one writer of a node, in the order of `node/commit/handle.rs`: a batch is drafted, made durable, published, answered.
+//! The committer of a node: the product's engine with a queue, a disk and links that are slow, fail and die.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use pushrelay::model::{GroupId, LabelSet, Position, Revision, StoreId};
+use pushrelay::commit::engine::changed_scopes;
+use pushrelay::commit::{self, CommitFailure, Effect, ReplyTokens};
+use pushrelay::model::GroupId;
 use pushrelay::session::{CommitId, Event as Input};
-use pushrelay::store::{Record, Scope, WriteOp};
-use pushrelay::wire::{ConflictReport, Delta};
+use pushrelay::store::{Committed, Record, Scope};
+use pushrelay::wire::ConflictReport;
 
 use super::bug::Bug;
 use super::content::Content;
-use super::node::Batch;
 use super::{Checked, ConnId, Event, MILLISECOND, NodeId, SECOND, World, Wrong};
 
-/// Something asked of the writer.
+/// Replies of the simulation: each says where it goes.
+pub enum Replies {}
+
+impl ReplyTokens for Replies {
+    type Write = Due;
+    type Merge = MergeReply;
+    type Info = InfoReply;
+}
+
+pub type Command = commit::Command<Replies>;
+
+/// The families, each with its first value, that each group must show.
+type Shown = BTreeMap<GroupId, BTreeMap<Arc<str>, u64>>;
+
+/// The families of a group, each with its first value, that must be shown once the push is answered 200.
+#[derive(Debug, Default)]
+pub struct Due {
+    pub id: Option<GroupId>,
+    /// Whether families that earlier pushes of the transaction set stay.
+    pub adds: bool,
+    pub families: BTreeMap<Arc<str>, u64>,
+}
+
 #[derive(Debug)]
-pub enum Job {
-    Push {
-        target: Target,
-        action: WriteOp,
-    },
-    Wipe,
-    Merge {
-        conn: ConnId,
-        end: usize,
-        id: CommitId,
-        scope: Scope,
-        deltas: Vec<Delta>,
-        peer: StoreId,
-        position: Position,
-    },
-    PeerInfo {
-        conn: ConnId,
-        end: usize,
-    },
-    Held {
-        uplink: usize,
-        revision: Revision,
-    },
-    HeldBack {
-        scope: Scope,
-        reports: Vec<ConflictReport>,
-    },
-    Sweep,
+pub enum MergeReply {
+    /// To an end of a connection.
+    Session { conn: ConnId, end: usize, id: CommitId },
+    /// To the caller of a push that [`Bug::WallClockStamps`] made a merge.
+    Push(Due),
 }
 
-/// Which group is pushed.
-#[derive(Clone, Debug)]
-pub enum Target {
-    Group(GroupId),
-    /// As a hub's own API names it.
-    Shown(LabelSet),
-}
-
-/// To be answered when a batch is durable.
+/// To an end of a connection.
 #[derive(Debug)]
-pub enum Answer {
-    Push,
-    Refused,
-    Commit { conn: ConnId, end: usize, id: CommitId, merged: Result<Vec<ConflictReport>, String> },
-}
-
-/// Of each group, what families with which first value a batch has to show when it is published.
-pub type Due = BTreeMap<GroupId, BTreeMap<Arc<str>, u64>>;
-
-/// A batch while it is drafted.
-#[derive(Default)]
-pub(super) struct Drafted {
-    pub(super) answers: Vec<Answer>,
-    pub(super) shown: Due,
+pub struct InfoReply {
+    pub conn: ConnId,
+    pub end: usize,
 }
 
 impl World {
-    /// Puts something into a node's queue.
-    pub fn ask(&mut self, at: NodeId, job: Job) {
+    /// Puts a command into a node's queue.
+    pub fn ask(&mut self, at: NodeId, command: Command) {
         let wait = self.random.span(MILLISECOND / 100, 20 * MILLISECOND);
         let now = self.now;
         let node = &mut self.nodes[at];
         let life = node.life;
         let Some(running) = &mut node.running else { return };
-        running.queue.push_back(job);
+        running.queue.push_back(command);
         if running.batch.is_none() && !running.begin_due {
             running.begin_due = true;
             let at_ns = (now + wait).max(running.stalled_until);
@@ -87,36 +68,35 @@ impl World {
         }
     }
 
-    /// Drafts what waits, and makes it durable.
+    /// Drafts the commands that wait, and makes the records durable.
     pub fn begin_batch(&mut self, at: NodeId, life: u64) -> Checked {
         if self.nodes[at].life != life || self.nodes[at].running.is_none() {
             return Ok(());
         }
         self.check_recovery()?;
         let most = self.random.between(1, 12);
-        let mut drafted = Drafted::default();
+        let alone = self.is(Bug::HeldBackBlocks);
         for _ in 0..most {
-            let blocks = self.is(Bug::HeldBackBlocks);
             let running = self.running(at);
             running.begin_due = false;
-            let alone = match running.queue.front() {
-                // What may be refused is not drafted together with what was before.
-                Some(Job::Merge { deltas, .. }) => blocks || !running.store.has_capacity_for(deltas.len()),
-                Some(Job::PeerInfo { .. } | Job::Wipe) => true,
-                _ => false,
-            };
-            let begun = !drafted.answers.is_empty() || !running.store.records().is_empty();
-            if alone && begun {
+            let engine = &running.engine;
+            let Some(command) = running.queue.front() else { break };
+            let is_first = engine.replies_len() == 0 && engine.records().is_empty();
+            let merges_alone = alone && matches!(command, Command::Merge { .. }) && !is_first;
+            if merges_alone || engine.must_commit_before(command) || engine.must_commit() {
                 break;
             }
-            let Some(job) = running.queue.pop_front() else { break };
-            self.perform(at, job, &mut drafted)?;
+            let Some(command) = running.queue.pop_front() else { break };
+            self.draft(at, command)?;
         }
-        let result = self.make_durable(at);
-        let Drafted { answers, shown } = drafted;
+        let result = if alone && self.has_suppressed(at) {
+            Err("planted: a family conflicts".into())
+        } else {
+            self.make_durable(at)
+        };
         if let Err(error) = &result {
             if self.is(Bug::FailureIgnored) {
-                let records = self.running(at).store.records().to_vec();
+                let records = self.running(at).engine.records().to_vec();
                 self.made_known(at, &records);
             }
             self.count("state: a commit failed");
@@ -128,7 +108,7 @@ impl World {
             return self.machine_stops(at, power);
         }
         let Some(running) = &mut self.nodes[at].running else { return Ok(()) };
-        running.batch = Some(Batch { answers, result, shown });
+        running.batch = Some(result);
         let wait = self.random.span(MILLISECOND / 100, 50 * MILLISECOND);
         self.after(wait, Event::End { node: at, life });
         Ok(())
@@ -138,36 +118,40 @@ impl World {
         self.nodes[at].running.as_mut().expect("looked at before")
     }
 
-    /// One transaction, and a sync. Whether there was something to write.
-    fn make_durable(&mut self, at: NodeId) -> Result<bool, String> {
+    /// Whether the draft has a family that conflicts.
+    fn has_suppressed(&mut self, at: NodeId) -> bool {
+        self.running(at).engine.records().iter().any(|record| match record {
+            Record::Group(group) => (0..group.group.families().len()).any(|i| group.families.get(i).suppressed),
+            _ => false,
+        })
+    }
+
+    /// Commits the records to the log, in one transaction unless [`Bug::CursorApart`] splits it.
+    fn make_durable(&mut self, at: NodeId) -> Result<(), String> {
         let apart = self.is(Bug::CursorApart);
         let node = &mut self.nodes[at];
-        let Some(running) = &mut node.running else { return Ok(false) };
-        let records = running.store.records().to_vec();
+        let Some(running) = &mut node.running else { return Ok(()) };
+        let records = running.engine.records().to_vec();
         if records.is_empty() {
-            return Ok(false);
+            return Ok(());
         }
-        let transactions = if apart { split_cursor(&records) } else { vec![records] };
-        for records in transactions {
+        let transactions = if apart { split_cursor(&records) } else { vec![records.clone()] };
+        for part in transactions {
             let committed = match &mut running.log {
-                Some(log) => log.commit(&records).map_err(|error| error.to_string()),
+                Some(log) => log.commit(&part).map_err(|error| error.to_string()),
                 None => Ok(()),
             };
             if let Err(error) = committed {
-                node.doubtful.push(records);
+                node.doubtful.push(part);
                 return Err(error);
             }
             if apart {
-                node.durable = node.durable.with(&records);
+                node.durable = node.durable.with(&part);
                 node.doubtful.clear();
-            } else {
-                self.made_durable(at, &records);
-                return Ok(true);
             }
         }
-        let records = self.running(at).store.records().to_vec();
         self.made_durable(at, &records);
-        Ok(true)
+        Ok(())
     }
 
     /// These records survive from now on.
@@ -181,57 +165,102 @@ impl World {
         self.made_known(at, records);
     }
 
-    /// Publishes a batch that is durable, or abandons it, and answers.
+    /// Passes the result of the disk to the engine, and performs the effects.
     pub fn end_batch(&mut self, at: NodeId, life: u64) -> Checked {
         if self.nodes[at].life != life {
             return Ok(());
         }
-        let ignored = self.is(Bug::FailureIgnored);
+        let (now, ignored) = (self.store_now(at), self.is(Bug::FailureIgnored));
         let Some(running) = &mut self.nodes[at].running else { return Ok(()) };
-        let Some(Batch { answers, result, shown }) = running.batch.take() else { return Ok(()) };
-        let mut failed = None;
-        match result {
-            Ok(true) => {
-                let committed = running.drafted.publish(&mut running.store).expect("there was something to write");
-                let shown_all = (!committed.sites.is_empty()).then(Arc::default);
-                for site in committed.sites.iter().filter(|site| !site.is_empty()).chain(&shown_all) {
-                    let watch = running.watches.entry(site.clone()).or_default();
-                    watch.version += 1;
-                    watch.head = committed.head;
-                }
-                self.check_shown(at, &shown)?;
-                self.wake(at);
-            }
-            Ok(false) => {
-                running.drafted.publish(&mut running.store);
-            }
-            Err(_) if ignored => {
-                running.drafted.publish(&mut running.store);
-            }
-            Err(error) => {
-                running.drafted.abort(&mut running.store);
-                failed = Some(error);
-            }
-        }
-        for answer in answers {
-            match (answer, &failed) {
-                (Answer::Push, None) => self.count("push answered 200"),
-                (Answer::Refused, None) => self.count("push answered 400"),
-                (Answer::Push | Answer::Refused, Some(_)) => self.count("push answered 503"),
-                (Answer::Commit { conn, end, id, merged: Ok(held_back) }, None) => {
-                    self.handle(conn, end, Input::Committed { id, suppressed: held_back });
-                }
-                (Answer::Commit { conn, end, merged: Err(error), .. }, _) => {
-                    self.handle(conn, end, Input::CommitFailed(error));
-                }
-                (Answer::Commit { conn, end, .. }, Some(error)) => {
-                    self.handle(conn, end, Input::CommitFailed(error.clone()));
-                }
-            }
-        }
+        let Some(result) = running.batch.take() else { return Ok(()) };
+        let durable = match result {
+            Err(text) if !ignored => Err(CommitFailure { text, is_retryable: true }),
+            _ => Ok(()),
+        };
+        running.engine.finish(durable, now);
+        self.perform_effects(at)?;
         self.checkpoint_if_due(at)?;
         self.next_batch(at);
         Ok(())
+    }
+
+    /// Performs the effects of the engine, and checks that the pushes that are answered 200 are shown.
+    pub(super) fn perform_effects(&mut self, at: NodeId) -> Checked {
+        let mut due = BTreeMap::new();
+        while let Some(effect) = self.nodes[at].running.as_mut().and_then(|running| running.engine.poll_effect()) {
+            match effect {
+                Effect::Published(committed) => self.published(at, &committed),
+                Effect::SweepAgain => self.ask(at, Command::Sweep),
+                Effect::Written { reply, result } => self.written(reply, result, &mut due),
+                Effect::Merged { reply: MergeReply::Push(reply), result } => {
+                    self.written(reply, result.map(drop), &mut due);
+                }
+                Effect::Merged { reply: MergeReply::Session { conn, end, id }, result } => {
+                    // A merge after a push may be later than it, or move its group to a site.
+                    due.clear();
+                    self.merged(at, (conn, end), id, result);
+                }
+                Effect::Info { reply: InfoReply { conn, end }, info } => {
+                    let info = Box::new(self.peer_info(at, conn, end, info));
+                    let wait = self.random.span(MILLISECOND / 100, 30 * MILLISECOND);
+                    self.after(wait, Event::PeerInfo { conn, end, info });
+                }
+            }
+        }
+        self.check_shown(at, &due)
+    }
+
+    /// Notifies the links that follow a changed scope.
+    fn published(&mut self, at: NodeId, committed: &Committed) {
+        let running = self.running(at);
+        for scope in changed_scopes(committed) {
+            let site = match scope {
+                Scope::Site(site) if site.is_empty() => continue,
+                Scope::Site(site) => site,
+                Scope::Shown => Arc::default(),
+            };
+            let watch = running.watches.entry(site).or_default();
+            watch.version += 1;
+            watch.head = committed.head;
+        }
+        self.wake(at);
+    }
+
+    fn written(&mut self, reply: Due, result: Result<(), commit::WriteError>, due: &mut Shown) {
+        match result {
+            Ok(()) => self.count("push answered 200"),
+            Err(commit::WriteError::Refused(_)) => return self.count("push answered 400"),
+            Err(_) => return self.count("push answered 503"),
+        }
+        let Due { id: Some(id), adds, families } = reply else { return };
+        let shown = due.entry(id).or_default();
+        if !adds {
+            shown.clear();
+        }
+        shown.extend(families);
+    }
+
+    fn merged(
+        &mut self,
+        at: NodeId,
+        (conn, end): (ConnId, usize),
+        id: CommitId,
+        result: Result<Vec<ConflictReport>, commit::WriteError>,
+    ) {
+        match result {
+            Ok(reports) => {
+                if !reports.is_empty() {
+                    self.count("state: a family was held back");
+                    self.trace(|| format!("{at} holds back {}", super::commands::describe_reports(&reports)));
+                }
+                if self.is(Bug::AckBeforeSync) {
+                    return;
+                }
+                self.handle(conn, end, Input::Committed { id, suppressed: reports });
+            }
+            Err(_) if self.is(Bug::AckBeforeSync) => {}
+            Err(error) => self.handle(conn, end, Input::CommitFailed(error.to_string())),
+        }
     }
 
     fn next_batch(&mut self, at: NodeId) {
@@ -239,7 +268,8 @@ impl World {
         let node = &mut self.nodes[at];
         let life = node.life;
         let Some(running) = &mut node.running else { return };
-        if !running.queue.is_empty() && running.batch.is_none() && !running.begin_due {
+        let is_due = !running.queue.is_empty() || running.engine.must_commit();
+        if is_due && running.batch.is_none() && !running.begin_due {
             running.begin_due = true;
             let at_ns = now.max(running.stalled_until);
             self.at(at_ns, Event::Begin { node: at, life });
@@ -247,9 +277,9 @@ impl World {
     }
 
     /// A push that was answered 200 is shown.
-    fn check_shown(&mut self, at: NodeId, shown: &Due) -> Checked {
+    fn check_shown(&mut self, at: NodeId, shown: &Shown) -> Checked {
         let Some(running) = &self.nodes[at].running else { return Ok(()) };
-        let published = running.store.published();
+        let published = running.engine.store().published();
         for (id, families) in shown {
             let entry = published.group(id);
             for (name, value) in families {
@@ -273,7 +303,7 @@ impl World {
         }
         let begun = log.rotate();
         if let Ok(writer) = begun {
-            let mut records: Vec<Record> = running.store.checkpoint().collect();
+            let mut records: Vec<Record> = running.engine.store().checkpoint().collect();
             // The store's order is by chance; the same seed must do the same.
             records.sort_by_cached_key(order);
             running.checkpoint = Some((writer, VecDeque::from(records)));
@@ -323,7 +353,11 @@ impl World {
     /// The node ends in order: all that was asked is done, the log is closed.
     pub fn stop_node(&mut self, at: NodeId) -> Checked {
         let life = self.nodes[at].life;
-        while self.nodes[at].running.as_ref().is_some_and(|r| r.batch.is_some() || !r.queue.is_empty()) {
+        while self.nodes[at]
+            .running
+            .as_ref()
+            .is_some_and(|r| r.batch.is_some() || !r.queue.is_empty() || r.engine.must_commit())
+        {
             if self.nodes[at].running.as_ref().is_some_and(|running| running.batch.is_none()) {
                 self.begin_batch(at, life)?;
             }

@@ -1,0 +1,202 @@
+//! Commands of a node's pushers and links, with the mistakes that are planted in them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use pushrelay::commit::{Effect, GroupWrite, Merge, MergeSequence, StoreInfo};
+use pushrelay::model::{Group, GroupId, LabelSet, Position, PushTime, Revision, StoreId, WriteTimestamp};
+use pushrelay::session::{CommitId, Event as Input};
+use pushrelay::store::{Record, Scope, WriteOp, WriteTime};
+use pushrelay::wire::{ConflictReport, Delta, EpochStart, PeerInfo, StoreCursor};
+
+use super::bug::Bug;
+use super::committer::{Command, Due, InfoReply, MergeReply};
+use super::{Checked, ConnId, EDGE, NodeId, World};
+
+/// A push to the group that is shown under these labels.
+pub fn push(shown: LabelSet, op: WriteOp) -> Command {
+    Command::Write(GroupWrite { shown: Arc::new(shown), op, values: 0, reply: Due::default() })
+}
+
+impl World {
+    /// Drafts a command.
+    pub(super) fn draft(&mut self, at: NodeId, mut command: Command) -> Checked {
+        let now = self.store_now(at);
+        self.describe(at, &mut command);
+        let is_push = matches!(command, Command::Write(_) | Command::Wipe { .. });
+        let early_ack = match &command {
+            Command::Merge { reply: MergeReply::Session { conn, end, id }, .. } if self.is(Bug::AckBeforeSync) => {
+                Some((*conn, *end, *id))
+            }
+            _ => None,
+        };
+        let notes_conflicts = matches!(command, Command::NoteConflicts { .. });
+        let before = self.running(at).engine.records().len();
+        for command in self.planted(at, command, now) {
+            self.running(at).engine.draft(command, now);
+        }
+        let records = self.running(at).engine.records().get(before..).unwrap_or_default().to_vec();
+        if is_push {
+            self.oracle.wrote(&records);
+            if self.is(Bug::AnswerBeforeSync) {
+                self.made_known(at, &records);
+            }
+        }
+        for record in &records {
+            if notes_conflicts {
+                self.count("state: a verdict moved a failure time");
+            }
+            if let Record::Forgotten { .. } = record {
+                self.count("state: tombstone dropped");
+                self.trace(|| format!("{at} drops {record:?}"));
+            }
+        }
+        if let Some((conn, end, id)) = early_ack {
+            self.handle(conn, end, Input::Committed { id, suppressed: Vec::new() });
+        }
+        self.perform_effects(at)
+    }
+
+    /// Notes what a push must show, and traces the command.
+    fn describe(&mut self, at: NodeId, command: &mut Command) {
+        match command {
+            Command::Write(GroupWrite { shown, op, reply, .. }) => {
+                let id = self.running(at).engine.store().resolve(shown.clone());
+                let adds = matches!(op, WriteOp::Post(_));
+                self.trace(|| format!("{at} push {id} of place {} {}", id.site, describe_action(op)));
+                let id = (!matches!(op, WriteOp::Refuse)).then_some(id);
+                *reply = Due { id, adds, families: first_values(op) };
+            }
+            Command::Merge { merge, .. } => self.trace(|| {
+                let deltas: Vec<String> = merge.deltas.iter().map(describe_delta).collect();
+                format!("{at} merges of {} up to {:?}: {}", merge.peer, merge.position, deltas.join("; "))
+            }),
+            _ => {}
+        }
+    }
+
+    /// The commands that the engine gets in place of this one: others where a mistake is planted.
+    fn planted(&mut self, at: NodeId, command: Command, now: WriteTime) -> Vec<Command> {
+        match command {
+            Command::Write(write) if self.is(Bug::WallClockStamps) => {
+                let identity = self.running(at).engine.store().identity();
+                let stamp = WriteTimestamp { time_ns: now.stamp_ns, node: identity.node };
+                let group = change(write.op, PushTime { stamp, wall_ns: now.wall_ns });
+                let id = GroupId { site: Arc::default(), key: write.shown };
+                let merge = Merge {
+                    scope: Scope::Shown,
+                    deltas: vec![Delta { id, group }],
+                    peer: identity.store,
+                    position: Position::default(),
+                    sequence: MergeSequence::default(),
+                };
+                vec![Command::Merge { merge, reply: MergeReply::Push(write.reply) }]
+            }
+            Command::UplinkAcked { revision, .. } if self.is(Bug::TombstoneDroppedEarly) => {
+                let uplinks = 0..self.nodes[at].uplinks.len();
+                uplinks.map(|uplink| Command::UplinkAcked { uplink, revision }).collect()
+            }
+            command => vec![command],
+        }
+    }
+
+    /// Asks the committer to merge an update that an end of a connection received.
+    pub fn ask_merge(
+        &mut self,
+        (conn, end): (ConnId, usize),
+        id: CommitId,
+        scope: Scope,
+        deltas: Vec<Delta>,
+        (peer, position): (StoreId, Position),
+    ) {
+        let at = self.end(conn, end).node;
+        let Some(running) = &mut self.nodes[at].running else { return };
+        let sequence = running.sequences.entry((conn, end)).or_default().clone();
+        let merge = Merge { scope, deltas, peer, position, sequence };
+        self.ask(at, Command::Merge { merge, reply: MergeReply::Session { conn, end, id } });
+    }
+
+    /// Asks the committer for the state of the store, for the handshake of an end of a connection.
+    pub fn ask_info(&mut self, conn: ConnId, end: usize) {
+        let at = self.end(conn, end).node;
+        self.ask(at, Command::Info { peer: None, reply: InfoReply { conn, end } });
+    }
+
+    /// The state of the store for a handshake, read before the commands that wait.
+    pub fn info(&mut self, at: NodeId, conn: ConnId, end: usize) -> Option<PeerInfo> {
+        let now = self.store_now(at);
+        let engine = &mut self.running(at).engine;
+        engine.draft(Command::Info { peer: None, reply: InfoReply { conn, end } }, now);
+        let Some(Effect::Info { info, .. }) = engine.poll_effect() else { return None };
+        Some(self.peer_info(at, conn, end, info))
+    }
+
+    /// The part of the store's state that a peer gets: an edge sends the cursors of hubs, a hub the cursor of that edge
+    /// at that site.
+    pub fn peer_info(&mut self, at: NodeId, conn: ConnId, end: usize, info: StoreInfo) -> PeerInfo {
+        let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].site.clone()));
+        let any_site = self.is(Bug::OtherSiteResumed);
+        let StoreInfo { store, epochs, head, gc_watermark, cursors } = info;
+        let mut cursors: Vec<StoreCursor> = cursors
+            .into_iter()
+            .filter(|(peer, cursor)| match &asked {
+                Some((Some(asked), site)) if end != EDGE => peer == asked && (any_site || cursor.site == *site),
+                _ => end != EDGE || cursor.site.is_empty(),
+            })
+            .map(|(store, cursor)| StoreCursor { store, position: cursor.position })
+            .collect();
+        cursors.sort_by_key(|cursor| cursor.store);
+        cursors.truncate(pushrelay::wire::message::CURSORS_MAX);
+        let starts = epochs.into_iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision });
+        let mut epochs: Vec<EpochStart> = starts.collect();
+        if self.is(Bug::EpochKept) {
+            // A store that is opened again under the same epoch looks as if it had not been closed.
+            epochs.dedup_by_key(|start| start.epoch);
+        }
+        let gc_watermark = if self.is(Bug::ForgottenNotSaid) { Revision(0) } else { gc_watermark };
+        let name = self.nodes[at].name.clone();
+        PeerInfo { node: name, software: "simulation".into(), store, epochs, head, gc_watermark, cursors }
+    }
+}
+
+/// The families of a push, each with its first value.
+fn first_values(op: &WriteOp) -> BTreeMap<Arc<str>, u64> {
+    match op {
+        WriteOp::Put(families) | WriteOp::Post(families) => families
+            .iter()
+            .filter_map(|family| Some((family.name().clone(), family.values().first()?.to_bits())))
+            .collect(),
+        WriteOp::Refuse | WriteOp::Delete => BTreeMap::new(),
+    }
+}
+
+fn change(action: WriteOp, moment: PushTime) -> Group {
+    match action {
+        WriteOp::Put(families) => Group::put(moment, families),
+        WriteOp::Post(families) => Group::post(moment, families),
+        WriteOp::Refuse => Group::refused(moment),
+        WriteOp::Delete => Group::delete(moment.stamp),
+    }
+}
+
+fn describe_delta(delta: &Delta) -> String {
+    format!("{}{}", delta.id.key, super::content::show(Some(&delta.group)))
+}
+
+pub(super) fn describe_reports(reports: &[ConflictReport]) -> String {
+    let each = reports.iter().map(|v| format!("{} of {}: {}", v.family, v.key, v.text));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+fn describe_action(action: &WriteOp) -> String {
+    let names = |families: &[pushrelay::model::Family]| {
+        let each = families.iter().map(|f| format!("{}={:?}", f.name(), f.values().first()));
+        each.collect::<Vec<_>>().join(" ")
+    };
+    match action {
+        WriteOp::Put(families) => format!("PUT {}", names(families)),
+        WriteOp::Post(families) => format!("POST {}", names(families)),
+        WriteOp::Refuse => "refused".into(),
+        WriteOp::Delete => "DELETE".into(),
+    }
+}
