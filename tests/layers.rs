@@ -149,7 +149,10 @@ const HEADLESS: &[&str] = &["What", "Who", "Whoever", "Where", "Of"];
 /// Type names that may be defined more than once in `src/`.
 const TYPES_DEFINED_AGAIN_MAX: usize = 10;
 /// Groups of files that import each other in a circle, by one file of each, and why it is left.
-const CIRCLES: &[(&str, &str)] = &[];
+const CIRCLES: &[(&str, &str)] = &[
+    // `http.rs` answers what it refuses itself by `refusal.rs`, whose answers have the body type of `http.rs`.
+    ("net/http.rs", "one server over two files"),
+];
 
 /// The text of a comment line; `None` for other lines.
 fn comment(line: &str) -> Option<&str> {
@@ -162,7 +165,6 @@ fn is_headless(comment: &str) -> bool {
 }
 
 #[test]
-#[ignore = "the renames are under way"]
 fn comments_open_with_a_subject() {
     let files = source::all_rust_files();
     assert!(files.len() >= 200, "only {} files seen: the walk is broken", files.len());
@@ -187,7 +189,6 @@ fn comments_open_with_a_subject() {
 }
 
 #[test]
-#[ignore = "the renames are under way"]
 fn a_type_name_means_one_thing() {
     let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for file in source::files() {
@@ -207,7 +208,6 @@ fn a_type_name_means_one_thing() {
 }
 
 #[test]
-#[ignore = "the renames are under way"]
 fn files_do_not_import_each_other_in_circles() {
     let found = source::imports::circles(&source::files());
     let known = |circle: &&Vec<String>| CIRCLES.iter().any(|(file, _)| circle.iter().any(|member| member == file));
