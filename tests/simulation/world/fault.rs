@@ -1,4 +1,4 @@
-//! What goes wrong, and when. Each seed has some kinds of faults only, so that each kind is also met alone.
+//! The faults and their times. Each seed has some kinds of faults only, so that each kind also occurs alone.
 
 use pushrelay::compression::Deflater;
 use pushrelay::model::{
@@ -175,7 +175,7 @@ impl World {
             Kind::Cut => {
                 self.count("fault: connection cut");
                 for end in [EDGE, HUB] {
-                    // What is on its way may still arrive.
+                    // Packets on their way may still arrive.
                     if self.random.chance(50) {
                         self.end(conn, end).inbox.clear();
                     }

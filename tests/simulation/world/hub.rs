@@ -72,7 +72,7 @@ impl World {
         true
     }
 
-    /// What was replaced takes too long to end.
+    /// Admits the edge although the session that it replaces has not ended in time.
     pub fn admit_in_any_case(&mut self, conn: ConnId) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         if open.waiting_for.take().is_some() && open.sides[HUB].alive {

@@ -20,7 +20,7 @@ use super::{ConnId, EDGE, Event, HUB, MILLISECOND, NodeId, SECOND, World};
 
 /// Bytes of a message, at most.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
-/// What a reconnecting edge waits, at first and at most.
+/// The time that an edge waits before it reconnects, at first and at most.
 const BACKOFF_MIN: u64 = 500 * MILLISECOND;
 const BACKOFF_MAX: u64 = 30 * SECOND;
 
@@ -48,7 +48,7 @@ pub struct Side {
     pub blocked: bool,
     pub site: Arc<LabelSet>,
     pub frames: FrameEncoder,
-    /// What is on its way to this end, with when it is there.
+    /// The packets on their way to this end, with their times of arrival.
     pub inbox: VecDeque<(u64, Packet)>,
     pub inbox_ns: u64,
     /// Nothing arrives here any more.
@@ -81,7 +81,7 @@ pub struct Conn {
     /// The session at the hub, and the one that it waits to be over.
     pub session: u64,
     pub waiting_for: Option<u64>,
-    /// What the edge calls itself, and its store, as the hub learned.
+    /// The name that the edge gives, and its store, as far as the hub knows them.
     pub name: String,
     pub peer_store: Option<StoreId>,
     pub over: bool,
