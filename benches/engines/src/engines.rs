@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, PushTime, Revision, Stamp, StoreId,
+    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, PushTime, Revision, WriteTimestamp, StoreId,
     ValueLayout,
 };
 use pushrelay::storage::{DiskOptions, Log, RealDisk, recover};
@@ -146,7 +146,7 @@ pub fn family(name: &str, series: usize, value: f64) -> Family {
 /// The record of a push of one family under key `i`.
 pub fn record(i: usize, family: Family) -> Record {
     let time_ns = 1_700_000_000_000_000_000 + i as u64;
-    let moment = PushTime { stamp: Stamp { time_ns, node: IDENTITY.node }, wall_ns: time_ns };
+    let moment = PushTime { stamp: WriteTimestamp { time_ns, node: IDENTITY.node }, wall_ns: time_ns };
     let mark = FamilyMeta { revision: Revision(i as u64 + 1), origin: None, suppressed: false };
     Record::Group(GroupRecord {
         id: GroupId::local(LabelSet::new([("job", format!("host-{i:05}"))])),
