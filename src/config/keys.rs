@@ -92,7 +92,7 @@ pub const KEYS: &[Key] = &[
     one("link.message_bytes_max", "link.message-bytes-max", "SIZE", "size of a message from the peer, decompressed"),
     many("uplink.hub", "uplink.hub", "HOST:PORT", "address of a hub"),
     many("uplink.labels", "uplink.labels", "NAME=VALUE", "site labels that this node claims; a hub uses them only with hub.trust_edge_labels"),
-    one("uplink.connect_timeout", "uplink.connect-timeout", "DURATION", "time for the TCP connection to the hub"),
+    one("uplink.connect_timeout", "uplink.connect-timeout", "DURATION", "time for the TCP connection to the hub, over all its addresses"),
     one("uplink.backoff_min", "uplink.backoff-min", "DURATION", "first wait before the next attempt to connect, at random up to twice this; each wait is twice as long as the one before"),
     one("uplink.backoff_max", "uplink.backoff-max", "DURATION", "longest wait before the next attempt"),
     one("uplink.send_interval", "uplink.send-interval", "DURATION", "shortest time between two updates: longer costs fewer bytes and less work, shorter shows pushes sooner"),

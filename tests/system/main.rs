@@ -12,6 +12,7 @@ mod liveness;
 mod pki;
 mod prometheus;
 mod push;
+mod reach;
 mod storage_faults;
 mod store_commands;
 mod tree;

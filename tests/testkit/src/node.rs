@@ -24,6 +24,8 @@ pub struct Node {
     name: String,
     folder: PathBuf,
     flags: Vec<String>,
+    /// The command that starts the binary, given as its further arguments; empty to start it directly.
+    launcher: Vec<String>,
     /// The line that edges connect to, if it is a hub. Its address stays the same when the hub restarts.
     line: Option<Line>,
     process: Option<Process>,
@@ -37,12 +39,21 @@ impl Node {
         std::fs::write(folder.join(name).with_extension("toml"), config).unwrap();
         let line = (role == Role::Hub).then(Line::new);
         let (folder, name) = (folder.to_owned(), name.to_owned());
-        Node { role, name, folder, flags: Vec::new(), line, process: None, web: None, edge_listener: None }
+        let (flags, launcher) = (Vec::new(), Vec::new());
+        Node { role, name, folder, flags, launcher, line, process: None, web: None, edge_listener: None }
     }
 
     /// Adds command-line flags for later starts.
     pub fn flags(mut self, flags: &[&str]) -> Node {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
+        self
+    }
+
+    /// Runs `script` in a shell before later starts: it can set limits, and mount if `unshare -m` is the `shell`'s
+    /// command. The binary replaces the shell, so the process id stays.
+    pub fn after(mut self, shell: &[&str], script: &str) -> Node {
+        let script = format!("{script} && exec \"$0\" \"$@\"");
+        self.launcher = [shell, &["bash", "-c", &script]].concat().iter().map(|word| (*word).to_owned()).collect();
         self
     }
 
@@ -55,7 +66,14 @@ impl Node {
     pub fn spawn(&mut self) -> &mut Process {
         assert!(self.process.is_none(), "{} is running", self.name);
         let role = if self.role == Role::Hub { "hub" } else { "edge" };
-        let mut command = Command::new(binary());
+        let mut command = match self.launcher.split_first() {
+            Some((program, rest)) => {
+                let mut command = Command::new(program);
+                command.args(rest).arg(binary());
+                command
+            }
+            None => Command::new(binary()),
+        };
         command.arg(role).arg("--config.file").arg(self.folder.join(&self.name).with_extension("toml"));
         self.process.insert(Process::spawn(command.args(&self.flags).current_dir(&self.folder)))
     }
