@@ -31,7 +31,7 @@ use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::open_store;
 use super::options::{HubOptions, NodeOptions, NodeRole};
 use super::random::secret;
-use super::threads::{Threads, processors};
+use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
 use crate::exposition::NameValidation;
 use crate::gateway::query::NodeStatus;
@@ -48,6 +48,9 @@ use crate::store::{CacheBudget, Scope};
 
 /// The interval at which old tombstones are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
+
+/// The interval at which a stopping node looks whether its writer has ended.
+const JOIN_INTERVAL: Duration = Duration::from_millis(2);
 
 /// A running node.
 pub struct Node {
@@ -140,6 +143,7 @@ impl Node {
     /// # Errors
     /// See [`StartError`]. All that was started is stopped again.
     pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
+        threads::check_available().map_err(StartError::System)?;
         let clock = Arc::new(Clock::default());
         let metrics = Arc::new(Metrics::default());
         let started_ns = clock.wall_ns();
@@ -403,9 +407,11 @@ impl Node {
         drop(self.link_threads);
         self.committer.stop().await;
         // The render thread is not joined: it has no state, and ends when its last handle is dropped.
-        let thread = self.thread;
-        let joined = tokio::task::spawn_blocking(move || thread.join()).await;
-        if !matches!(joined, Ok(Ok(()))) {
+        // The writer is not joined on a thread that may block: the operating system may have none left.
+        while !self.thread.is_finished() {
+            tokio::time::sleep(JOIN_INTERVAL).await;
+        }
+        if self.thread.join().is_err() {
             error!("the writer's thread failed");
         }
         info!("stopped");

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use crate::store::{GroupRecord, Identity, Record};
 
-use super::disk::{Disk, DiskFile, DiskLock};
+use super::disk::{Disk, DiskFile, DiskLock, advice};
 use super::files::{FileHeader, FileName, LogEnd};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::payload::{self, SchemasWritten};
@@ -29,7 +29,7 @@ const FREED_BYTES_MAX: u64 = if cfg!(test) { 512 } else { 4 << 20 };
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
     /// The disk is full or failed.
-    #[error("{doing} checkpoint {file} failed: {source}; the logs are kept, and it will be tried again")]
+    #[error("{doing} checkpoint {file} failed: {source}; {}; the logs are kept, and it is tried again", advice(.source))]
     Disk {
         /// The file's name.
         file: String,

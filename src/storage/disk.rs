@@ -220,6 +220,19 @@ impl DiskFile for RealFile {
     }
 }
 
+/// The operator's next step after an error of the system.
+pub(super) fn advice(error: &io::Error) -> &'static str {
+    /// `ENFILE` and `EMFILE`, which have no kind of their own.
+    const TOO_MANY_FILES: [i32; 2] = [23, 24];
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => {
+            "make room: df -h and df -i show whether bytes or inodes are used up"
+        }
+        (_, Some(code)) if TOO_MANY_FILES.contains(&code) => "raise the limit of open files (LimitNOFILE, fs.file-max)",
+        _ => "check the disk",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

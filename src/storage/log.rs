@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use crate::store::{Identity, Record};
 
 use super::checkpoint::CheckpointWriter;
-use super::disk::{Disk, DiskFile, DiskLock};
+use super::disk::{Disk, DiskFile, DiskLock, advice};
 use super::files::{FileHeader, FileName, LogEnd};
 use super::frame::{self, HEADER_BYTES, PAYLOAD_BYTES_MAX};
 use super::payload::{self, SchemasWritten};
@@ -53,7 +53,7 @@ impl Default for DiskOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// The disk is full; commits work again when there is space.
-    #[error("no space is left for the store in {directory} ({source}); make room and it goes on by itself")]
+    #[error("no space is left for the store in {directory} ({source}: bytes or inodes, see df -h and df -i); make room and it goes on by itself")]
     Full {
         /// The store's directory.
         directory: String,
@@ -61,7 +61,7 @@ pub enum CommitError {
         source: io::Error,
     },
     /// The disk failed; commits work again when it does.
-    #[error("{doing} in the store in {directory} failed: {source}; check the disk")]
+    #[error("{doing} in the store in {directory} failed: {source}; {}", advice(.source))]
     Disk {
         /// The store's directory.
         directory: String,

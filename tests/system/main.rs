@@ -13,6 +13,7 @@ mod pki;
 mod prometheus;
 mod push;
 mod reach;
+mod resources;
 mod storage_faults;
 mod store_commands;
 mod tree;
