@@ -141,7 +141,8 @@ pub(super) fn limits(reader: &mut ConfigReader<'_>) -> LimitOptions {
         header_bytes_max: bytes(reader, section, "header_bytes_max", default.header_bytes_max),
         header_timeout: reader.value(section, "header_timeout", default.header_timeout),
         body_timeout: reader.value(section, "body_timeout", default.body_timeout),
-        idle_timeout: reader.value(section, "idle_timeout", default.idle_timeout),
+        idle_timeout: Some(reader.value(section, "idle_timeout", Pause(default.idle_timeout.unwrap_or_default())).0)
+            .filter(|limit| !limit.is_zero()),
         write_timeout: reader.value(section, "write_timeout", default.write_timeout),
         drain_timeout: reader.value(section, "drain_timeout", default.drain_timeout),
     }

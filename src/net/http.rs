@@ -17,12 +17,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use hyper::Method;
 use hyper::body::{Body as _, Frame, SizeHint};
-use hyper::header::{CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use hyper::{Method, Version};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -31,7 +31,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::budget::{Budget, Exhausted, Reservation};
-use super::listen::{self, Accepting, Slots};
+use super::listen::{self, Accepting};
+use super::slots::{SlotKind, Slots};
 use super::timeouts::{InFlight, PhaseTracker, TimeoutStream, Timeouts};
 
 pub mod encrypted;
@@ -47,6 +48,9 @@ const FRAME_BYTES_MAX: usize = 64 << 10;
 /// Bytes of a refused request that are read and dropped, at most, and the time for it.
 const DISCARDED_BYTES_MAX: usize = 256 << 10;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The header that names the time for which an idle connection stays open.
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The limits of the server. `docs/reference/configuration.md` has the defaults.
 #[derive(Clone, Debug)]
@@ -82,14 +86,24 @@ pub async fn serve<H: Handler>(
     let accepting = Accepting { slots: limits.slots.clone(), refusal: REFUSAL, drain_timeout: limits.drain_timeout };
     let serve_one = {
         let stop = stop.clone();
-        move |stream, peer| serve_connection(stream, peer, handler.clone(), limits.clone(), stop.clone())
+        move |stream, peer, kind| {
+            let client = Client { peer, kind };
+            serve_connection(stream, client, handler.clone(), limits.clone(), stop.clone())
+        }
     };
     listen::accept(listener, accepting, stop, serve_one).await;
 }
 
+/// The other end of a connection.
+#[derive(Clone, Copy, Debug)]
+struct Client {
+    peer: SocketAddr,
+    kind: SlotKind,
+}
+
 async fn serve_connection<S, H>(
     stream: S,
-    peer: SocketAddr,
+    client: Client,
     handler: Arc<H>,
     limits: Arc<HttpLimits>,
     stop: CancellationToken,
@@ -99,43 +113,68 @@ async fn serve_connection<S, H>(
 {
     let stream = TimeoutStream::new(stream, limits.timeouts);
     let tracker = stream.tracker().clone();
-    let service = service_fn(|request| answer(request, peer, &handler, &limits, &tracker));
+    let _registration = limits.slots.register(tracker.clone());
+    let service = service_fn(|request| answer(request, client, &handler, &limits, &tracker));
     let mut builder = http1::Builder::new();
     // `TimeoutStream` limits the time for a head, and distinguishes it from an idle connection, which hyper does not.
     builder.header_read_timeout(None).max_header_size(limits.header_bytes_max).half_close(true);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            () = tracker.close_asked() => {
+                // The runtime looks for bytes that have arrived: a request that crosses the close is answered.
+                tokio::task::yield_now().await;
+                tracker.close_if_idle();
+            }
         }
     };
     if let Err(error) = ended {
-        debug!(%peer, error = %ErrorChain(&error), "connection ended");
+        debug!(peer = %client.peer, error = %ErrorChain(&error), "connection ended");
     }
 }
 
 /// Passes a request to the handler, and the response to hyper.
 fn answer<H: Handler>(
     request: hyper::Request<hyper::body::Incoming>,
-    peer: SocketAddr,
+    client: Client,
     handler: &Arc<H>,
     limits: &Arc<HttpLimits>,
     tracker: &PhaseTracker,
 ) -> impl Future<Output = Result<hyper::Response<ResponseBody>, Infallible>> + Send + use<H> {
     let in_flight = tracker.in_flight();
+    let reserved = client.kind == SlotKind::Reserved;
+    if reserved {
+        tracker.ask_to_close();
+    }
+    let idle_seconds = limits.timeouts.idle_timeout.map_or(0, |limit| limit.as_secs());
     let (parts, body) = request.into_parts();
-    let mut incoming = Incoming { parts, body: Some(body), peer, limits: limits.clone() };
+    let mut incoming = Incoming { parts, body: Some(body), peer: client.peer, limits: limits.clone() };
     let handler = handler.clone();
     async move {
         let mut response = match refusal::refusal(&incoming.parts) {
             Some(response) => response.0,
+            None if reserved && !incoming.parts.method.is_safe() => {
+                incoming.limits.slots.count_refused();
+                incoming.discard().await;
+                refusal::no_slot().0
+            }
             None => handler.handle(&mut incoming).await.0,
         };
         if incoming.parts.method == Method::HEAD {
             strip(&mut response);
+        }
+        if reserved && incoming.parts.version <= Version::HTTP_11 {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        } else if idle_seconds > 0 && incoming.parts.version <= Version::HTTP_11 {
+            // Clients that keep connections read this, and do not send a request on one that is about to close.
+            let timeout = format!("timeout={idle_seconds}");
+            response.headers_mut().extend(HeaderValue::try_from(timeout).ok().map(|timeout| (KEEP_ALIVE, timeout)));
         }
         response.body_mut().in_flight = Some(in_flight);
         Ok(response)

@@ -3,20 +3,26 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::net::sockopt;
 use thiserror::Error;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, warn};
 
 use super::address::ListenAddress;
+use super::slots::{SlotKind, Slots};
 
-/// Pause of the accept loop when the system has no file handle left. Accepting works again when some are closed.
+/// Pause of the accept loop when the system has no descriptor left. Accepting works again when some are closed.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// The same, if an idle connection is closed to free one.
+const ROOM_PAUSE: Duration = Duration::from_millis(5);
+/// A silent peer is probed after this time, and again after each such time. One that answers none of the probes is gone:
+/// an idle connection would otherwise stay for ever. These are the values of Go's server, which Pushgateway uses.
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 9;
 
 /// An address cannot be bound.
 #[derive(Debug, Error)]
@@ -78,21 +84,6 @@ pub fn passed() -> io::Result<Vec<TcpListener>> {
     }
 }
 
-/// A limit on connections, shared by several listeners. Cheap to clone.
-#[derive(Clone, Debug)]
-pub struct Slots(Arc<Semaphore>);
-
-impl Slots {
-    /// A limit of that many connections.
-    pub fn new(connections_max: usize) -> Self {
-        Self(Arc::new(Semaphore::new(connections_max.min(Semaphore::MAX_PERMITS))))
-    }
-
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        self.0.clone().try_acquire_owned().ok()
-    }
-}
-
 /// The options of an accept loop.
 #[derive(Clone, Debug)]
 pub struct Accepting {
@@ -105,24 +96,27 @@ pub struct Accepting {
 }
 
 /// Accepts connections until `stop`, then waits for them to end. `serve` makes the future of one connection, which has
-/// to watch `stop` itself for a graceful end.
+/// to watch `stop` itself for a graceful end, and to keep to the kind of its slot.
 pub async fn accept<F, Fut>(listener: TcpListener, accepting: Accepting, stop: CancellationToken, mut serve: F)
 where
-    F: FnMut(TcpStream, SocketAddr) -> Fut,
+    F: FnMut(TcpStream, SocketAddr, SlotKind) -> Fut,
     Fut: Future<Output = ()> + Send + 'static,
 {
     let mut connections = JoinSet::new();
+    if let Err(error) = probe_silent_peers(&listener) {
+        debug!(%error, "no keep-alive probes: connections of peers that vanish stay open");
+    }
     loop {
         tokio::select! {
             biased;
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => match accepting.slots.take() {
+                Ok((stream, peer)) => match accepting.slots.take().await {
                     Some(slot) => {
                         // Responses are written whole, so Nagle's algorithm would only delay them.
                         let _ = stream.set_nodelay(true);
                         // The future is large, and is moved several times before it is spawned.
-                        let connection = Box::pin(serve(stream, peer));
+                        let connection = Box::pin(serve(stream, peer, slot.kind));
                         connections.spawn(async move {
                             connection.await;
                             drop(slot);
@@ -130,7 +124,7 @@ where
                     }
                     None => refuse(&stream, peer, accepting.refusal),
                 },
-                Err(error) => pause(&error, &stop).await,
+                Err(error) => pause(&error, &accepting.slots, &stop).await,
             },
         }
         // Finished tasks are joined when the next connection arrives: a wake-up for each would cost as much as the
@@ -150,18 +144,27 @@ fn refuse(stream: &TcpStream, peer: SocketAddr, refusal: &[u8]) {
     let _ = stream.try_write(refusal);
 }
 
-/// A connection that ended before it was accepted needs no attention; a lack of file handles does.
-async fn pause(error: &io::Error, stop: &CancellationToken) {
+/// A connection that ended before it was accepted needs no attention; a lack of descriptors does.
+async fn pause(error: &io::Error, slots: &Slots, stop: &CancellationToken) {
     match error.kind() {
         io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted => {}
         _ => {
-            warn!(%error, "cannot accept connections; trying again");
+            let pause = if slots.descriptors_exhausted(error) { ROOM_PAUSE } else { EXHAUSTED_PAUSE };
             tokio::select! {
                 () = stop.cancelled() => {}
-                () = tokio::time::sleep(EXHAUSTED_PAUSE) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
     }
+}
+
+/// Turns on TCP keep-alive for the connections of a listener, which inherit it.
+fn probe_silent_peers(listener: &TcpListener) -> io::Result<()> {
+    sockopt::set_socket_keepalive(listener, true)?;
+    sockopt::set_tcp_keepidle(listener, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepintvl(listener, KEEPALIVE_INTERVAL)?;
+    sockopt::set_tcp_keepcnt(listener, KEEPALIVE_PROBES)?;
+    Ok(())
 }
 
 async fn drain(mut connections: JoinSet<()>, timeout: Duration) {
@@ -197,7 +200,7 @@ mod tests {
     }
 
     fn accepting(connections_max: usize) -> Accepting {
-        Accepting { slots: Slots::new(connections_max), refusal: b"full", drain_timeout: Duration::from_millis(1) }
+        Accepting { slots: Slots::new("web", connections_max), refusal: b"full", drain_timeout: Duration::from_millis(1) }
     }
 
     #[tokio::test]
@@ -221,7 +224,7 @@ mod tests {
         let stop = CancellationToken::new();
         let accepting = accepting(1);
         let slots = accepting.slots.clone();
-        let served = tokio::spawn(accept(listener, accepting, stop.clone(), |mut stream, _| async move {
+        let served = tokio::spawn(accept(listener, accepting, stop.clone(), |mut stream, _, _| async move {
             // This connection ignores the stop signal.
             while let Ok(1..) = stream.read(&mut [0; 8]).await {
                 let _ = stream.write_all(b"ok").await;
@@ -234,10 +237,10 @@ mod tests {
         let mut received = String::new();
         second.read_to_string(&mut received).await.unwrap();
         assert_eq!(received, "full");
-        assert_eq!(slots.0.available_permits(), 0);
+        assert_eq!(slots.open(), 1);
         stop.cancel();
         served.await.unwrap();
-        assert_eq!(slots.0.available_permits(), 1);
+        assert_eq!(slots.open(), 0);
         assert!(TcpStream::connect(address).await.is_err());
     }
 
@@ -245,7 +248,7 @@ mod tests {
     async fn a_slot_is_free_again_when_its_connection_ends() {
         let (listener, address) = loopback().await;
         let stop = CancellationToken::new();
-        let served = tokio::spawn(accept(listener, accepting(1), stop, |mut stream, _| async move {
+        let served = tokio::spawn(accept(listener, accepting(1), stop, |mut stream, _, _| async move {
             let _ = stream.write_all(b"ok").await;
             let _ = stream.read(&mut [0; 1]).await;
         }));

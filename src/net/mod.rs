@@ -4,7 +4,7 @@
 //! Read in this order: [`address`], [`listen`] and [`dial`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
 //! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] and
-//! [`budget`] (the gateway's server).
+//! [`budget`] (the gateway's server), [`slots`] (the limit on connections).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
 //! tokio-tungstenite by `websocket`, hyper by `http`.
@@ -19,6 +19,7 @@ pub mod dial;
 pub mod http;
 pub mod identity;
 pub mod listen;
+pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod timeouts;

@@ -1,8 +1,9 @@
 //! Time limits on a connection to the HTTP server.
 //!
 //! There are three limits that hyper does not separate. A request's head, once begun, must arrive within one time, so
-//! that no client occupies a connection by sending a byte now and then. A kept-alive connection may be idle for
-//! another, longer time. A peer that takes no bytes of a response is disconnected after a third. While a request is
+//! that no client occupies a connection by sending a byte now and then. Between requests, and before the first one, a
+//! connection may be idle for another, longer time, or for ever: then it is closed when another connection needs the
+//! room ([`super::slots`]). A peer that takes no bytes of a response is disconnected after a third. While a request is
 //! handled, reading is not limited here: bodies have their own limit.
 //!
 //! If several requests share a connection (HTTP/2), it is idle when no request is in flight. Other frames that arrive
@@ -14,20 +15,26 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::Notify;
 use tokio::time::{Instant, Sleep, sleep_until};
+
+/// The time for which a connection stays open beyond the idle time that clients are told. A request that a client sends
+/// at the last moment is still answered.
+pub const IDLE_GRACE: Duration = Duration::from_secs(5);
 
 /// The time limits of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    /// Time for a request's head, from its first byte; for the first request, from the start of the connection.
+    /// Time for a request's head, from its first byte.
     pub header_timeout: Duration,
-    /// Time until the next request on a kept-alive connection.
-    pub idle_timeout: Duration,
+    /// Time until the first or the next request on a connection; `None` for no limit. Clients are sent this time in a
+    /// `Keep-Alive` header, and the connection is closed [`IDLE_GRACE`] later.
+    pub idle_timeout: Option<Duration>,
     /// Time for the peer to take the next bytes of a response.
     pub write_timeout: Duration,
 }
@@ -54,7 +61,16 @@ struct PhaseState {
     /// Requests in flight; counted only on a shared connection.
     requests: AtomicU32,
     several: bool,
+    /// Whether the connection is to close while it is idle: one of [`STAY`], [`ASKED`] and [`CLOSE`].
+    closing: AtomicU8,
+    asked: Notify,
 }
+
+const STAY: u8 = 0;
+/// Another connection needs the room, and the task of this one has not seen that yet.
+const ASKED: u8 = 1;
+/// The stream ends at the next read that finds no bytes.
+const CLOSE: u8 = 2;
 
 /// A request is in flight until this is dropped.
 #[derive(Debug)]
@@ -68,19 +84,54 @@ impl Drop for InFlight {
 
 impl PhaseTracker {
     fn new(several: bool) -> Self {
-        let shared =
-            PhaseState { phase: AtomicU64::new(ConnectionPhase::Head as u64), requests: AtomicU32::new(0), several };
+        let shared = PhaseState {
+            phase: AtomicU64::new(ConnectionPhase::Idle as u64),
+            requests: AtomicU32::new(0),
+            several,
+            closing: AtomicU8::new(STAY),
+            asked: Notify::new(),
+        };
         Self { started: Instant::now(), shared: Arc::new(shared) }
     }
 
     /// Marks a request as in flight until the returned value is dropped. Called when its head has arrived.
     pub fn in_flight(&self) -> InFlight {
+        // A request that crossed the wish to close keeps the connection.
+        if self.shared.closing.load(Ordering::Relaxed) != STAY {
+            self.shared.closing.store(STAY, Ordering::Relaxed);
+        }
         if self.shared.several {
             self.shared.requests.fetch_add(1, Ordering::SeqCst);
         } else {
             self.shared.phase.store(ConnectionPhase::InFlight as u64, Ordering::SeqCst);
         }
         InFlight(self.clone())
+    }
+
+    /// Since when the connection is idle; `None` if it is not, or is about to close.
+    pub fn idle_since(&self) -> Option<Instant> {
+        let (phase, since) = self.phase();
+        let stays = self.shared.closing.load(Ordering::Relaxed) == STAY;
+        (phase == ConnectionPhase::Idle && stays).then_some(since)
+    }
+
+    /// Asks the connection to close, because another one needs the room.
+    pub fn ask_to_close(&self) {
+        self.shared.closing.store(ASKED, Ordering::Relaxed);
+        self.shared.asked.notify_one();
+    }
+
+    /// Waits until [`Self::ask_to_close`]. Cancel-safe.
+    pub async fn close_asked(&self) {
+        self.shared.asked.notified().await;
+    }
+
+    /// Ends the stream at its next read, if no request has arrived until then. Whether the connection is idle.
+    pub fn close_if_idle(&self) -> bool {
+        let asked = self.shared.closing.load(Ordering::Relaxed) == ASKED;
+        let closes = asked && self.phase().0 == ConnectionPhase::Idle;
+        self.shared.closing.store(if closes { CLOSE } else { STAY }, Ordering::Relaxed);
+        closes
     }
 
     fn idle(&self) {
@@ -135,13 +186,21 @@ impl<S> TimeoutStream<S> {
         &self.tracker
     }
 
-    /// The error if the peer has exceeded a limit on reading; otherwise the task is woken when it does.
-    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+    /// The end of the stream, if it is to close while idle, or the error if the peer has exceeded a limit on reading;
+    /// otherwise the task is woken when it does.
+    fn poll_waiting(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (phase, since) = self.tracker.phase();
         let (wait, what) = match phase {
             ConnectionPhase::InFlight => return Poll::Pending,
             ConnectionPhase::Head => (self.timeouts.header_timeout, "the request's head did not arrive in time"),
-            ConnectionPhase::Idle => (self.timeouts.idle_timeout, "no request came in time"),
+            ConnectionPhase::Idle => {
+                let shared = &self.tracker.shared;
+                if shared.closing.load(Ordering::Relaxed) == CLOSE && !shared.several {
+                    return Poll::Ready(Ok(()));
+                }
+                let Some(idle_timeout) = self.timeouts.idle_timeout else { return Poll::Pending };
+                (idle_timeout.saturating_add(IDLE_GRACE), "no request came in time")
+            }
         };
         let deadline = since + wait;
         let timer = self.read_timer.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
@@ -150,7 +209,7 @@ impl<S> TimeoutStream<S> {
         }
         while timer.as_mut().poll(cx).is_ready() {
             if Instant::now() >= deadline {
-                return Poll::Ready(io::Error::new(io::ErrorKind::TimedOut, what));
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, what)));
             }
             timer.as_mut().reset(deadline);
         }
@@ -185,7 +244,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimeoutStream<S> {
                 }
                 Poll::Ready(result)
             }
-            Poll::Pending => this.poll_waiting(cx).map(Err),
+            Poll::Pending => this.poll_waiting(cx),
         }
     }
 }
@@ -237,7 +296,7 @@ mod tests {
 
     const TIMEOUTS: Timeouts = Timeouts {
         header_timeout: Duration::from_secs(10),
-        idle_timeout: Duration::from_secs(100),
+        idle_timeout: Some(Duration::from_secs(95)),
         write_timeout: Duration::from_secs(30),
     };
 
@@ -253,9 +312,13 @@ mod tests {
         begun.elapsed().as_secs()
     }
 
+    /// A pooled client may open a connection ahead of its use.
     #[tokio::test(start_paused = true)]
-    async fn the_first_request_has_little_time() {
-        let (mut stream, _far) = pair();
+    async fn a_new_connection_is_idle_until_the_first_byte() {
+        let (mut stream, mut far) = pair();
+        assert_eq!(seconds_to_give_up(&mut stream).await, 100);
+        far.write_all(b"G").await.unwrap();
+        stream.read_u8().await.unwrap();
         assert_eq!(seconds_to_give_up(&mut stream).await, 10);
     }
 
@@ -275,7 +338,9 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_timer_moves_with_the_phase() {
-        let (mut stream, _far) = pair();
+        let (mut stream, mut far) = pair();
+        far.write_all(b"G").await.unwrap();
+        stream.read_u8().await.unwrap();
         let wait = tokio::time::timeout(Duration::from_secs(3), stream.read_u8());
         assert!(wait.await.is_err(), "a timer for the head is set");
         let in_flight = stream.tracker().in_flight();

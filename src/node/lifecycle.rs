@@ -19,6 +19,7 @@ use tracing::{error, info, warn};
 use super::certificates::{Certificates, LoadedCredentials, load_credentials};
 use super::clock::Clock;
 use super::commit::Committer;
+use super::descriptors::{self, ConnectionBounds};
 use super::error::StartError;
 use super::http::protection::{self, Protection};
 use super::http::render_thread::RenderThread;
@@ -40,7 +41,8 @@ use crate::gateway::{RouteConfig, Router};
 use crate::net::address::HostPort;
 use crate::net::budget::Budget;
 use crate::net::http::HttpLimits;
-use crate::net::listen::{self, Accepting, Slots};
+use crate::net::listen::{self, Accepting};
+use crate::net::slots::Slots;
 use crate::net::timeouts::Timeouts;
 use crate::net::tls::{Acceptor, Connector, Credentials};
 use crate::session::HubConfig;
@@ -144,6 +146,7 @@ impl Node {
     /// See [`StartError`]. All that was started is stopped again.
     pub async fn start(options: NodeOptions) -> Result<Node, StartError> {
         threads::check_available().map_err(StartError::System)?;
+        let options = bounded(options);
         let clock = Arc::new(Clock::default());
         let metrics = Arc::new(Metrics::default());
         let started_ns = clock.wall_ns();
@@ -188,8 +191,10 @@ impl Node {
             },
         };
         let edges = Arc::<EdgeRegistry>::default();
-        if let (Some(hub), Some(credentials)) = (&options.hub, &credentials.hub) {
-            node.start_hub(&options, hub, credentials, listeners.edges, &clock, &edges)?;
+        let web_slots = Slots::with_reserve("web", options.limits.connections_max);
+        let edge_slots = options.hub.as_ref().map(|hub| Slots::new("edge", hub.connections_max));
+        if let (Some(slots), Some(credentials)) = (&edge_slots, &credentials.hub) {
+            node.start_hub(&options, credentials, listeners.edges, slots, &clock, &edges)?;
         }
         node.start_uplinks(&options, &credentials, &clock)?;
         let rules = service_rules(&options);
@@ -207,12 +212,13 @@ impl Node {
             status: status(&options, started_ns),
             commands,
             protection,
+            slots: [web_slots.clone()].into_iter().chain(edge_slots).collect(),
             render_thread,
             scrape_permits: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
             large_push_permits: Semaphore::new(processors()),
             cache_budget: CacheBudget::new(options.limits.scrape_cache_bytes_max),
         };
-        node.start_web(&options, service, listeners.web)?;
+        node.start_web(&options, service, listeners.web, web_slots)?;
         node.start_sweeper();
         for address in &node.web_addresses {
             info!(face = "web", %address, "listening");
@@ -256,12 +262,13 @@ impl Node {
     fn start_hub(
         &mut self,
         options: &NodeOptions,
-        hub: &HubOptions,
         credentials: &Credentials,
         listeners: Vec<TcpListener>,
+        slots: &Slots,
         clock: &Arc<Clock>,
         edges: &Arc<EdgeRegistry>,
     ) -> Result<(), StartError> {
+        let Some(hub) = &options.hub else { return Ok(()) };
         for edge in &hub.edges {
             edges.expect(edge.name.as_str(), &edge.labels);
         }
@@ -278,7 +285,6 @@ impl Node {
             sessions: Mutex::new(SessionTable::new(hub.connections_max)),
             upstream_stores: Mutex::default(),
         });
-        let slots = Slots::new(hub.connections_max);
         for listener in listeners {
             let accepting =
                 Accepting { slots: slots.clone(), refusal: b"", drain_timeout: options.limits.drain_timeout };
@@ -294,10 +300,11 @@ impl Node {
         options: &NodeOptions,
         service: Service,
         listeners: Vec<TcpListener>,
+        slots: Slots,
     ) -> Result<(), StartError> {
         let limits = options.limits;
         let http = Arc::new(HttpLimits {
-            slots: Slots::new(limits.connections_max),
+            slots,
             header_bytes_max: limits.header_bytes_max,
             timeouts: Timeouts {
                 header_timeout: limits.header_timeout,
@@ -421,6 +428,18 @@ impl Node {
 fn adopt(threads: &Threads, listener: TcpListener) -> Result<TcpListener, StartError> {
     let adopted = threads.adopt(listener);
     adopted.map_err(|error| StartError::System(format!("no handle for a listener: {error}")))
+}
+
+/// The options with the limits on connections that the descriptors of this process allow.
+fn bounded(mut options: NodeOptions) -> NodeOptions {
+    let links = options.hub.as_ref().map_or(0, |hub| hub.connections_max);
+    let configured = ConnectionBounds { web: options.limits.connections_max, links };
+    let bounds = configured.below(descriptors::raise(), options.uplinks.len());
+    options.limits.connections_max = bounds.web;
+    if let Some(hub) = &mut options.hub {
+        hub.connections_max = bounds.links;
+    }
+    options
 }
 
 /// The changed options that a reload does not apply.

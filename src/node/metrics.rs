@@ -13,6 +13,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use super::summary::WindowedSummary;
 use crate::model::{Family, FamilyBuilder, MetricType, Revision, ValueLayout};
+use crate::net::slots::Slots;
 use crate::store::Counts;
 
 /// Every family that a node of either role can show of itself. A push must agree with these types even before the
@@ -30,6 +31,9 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushgateway_http_push_size_bytes", MetricType::Summary),
     ("pushgateway_http_requests_total", MetricType::Counter),
     ("pushrelay_certificate_expiry_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_connections", MetricType::Gauge),
+    ("pushrelay_connections_max", MetricType::Gauge),
+    ("pushrelay_connections_shed_total", MetricType::Counter),
     ("pushrelay_edge_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_clock_offset_seconds", MetricType::Gauge),
     ("pushrelay_edge_connected", MetricType::Gauge),
@@ -216,6 +220,21 @@ fn convert(family: proto::MetricFamily) -> Family {
     builder.finish().expect("a registry has no duplicates")
 }
 
+/// The metrics of the connections to each kind of listener.
+pub fn gather_connections(listeners: &[Slots]) -> Vec<Family> {
+    let one = |name, help, value: fn(&Slots) -> usize| {
+        gauge(name, help, listeners.iter().map(|slots| ([("face", slots.face())], value(slots) as f64)))
+    };
+    let shed = listeners.iter().flat_map(|slots| {
+        slots.shed().map(|(reason, count)| ([("face", slots.face()), ("reason", reason)], count as f64))
+    });
+    vec![
+        one("pushrelay_connections", "Connections that are open.", Slots::open),
+        one("pushrelay_connections_max", "Connections at once, at most.", Slots::connections_max),
+        counter("pushrelay_connections_shed_total", "Connections closed or refused for lack of room.", shed),
+    ]
+}
+
 /// The metrics of the store's contents.
 pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
     let one = |name, help, value: f64| gauge(name, help, [([], value)]);
@@ -268,6 +287,7 @@ mod tests {
             // This family is shown only with TLS, for which this test has no files.
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],
             Protection::new(&WebSecurity::default()).unwrap().gather(),
+            gather_connections(&[Slots::new("web", 1)]),
         ];
         let times = body::PUSH_TIME_FAMILIES.map(|name| gauge(name, "", [([("job", "a")], 1.0)]));
         [

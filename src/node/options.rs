@@ -158,8 +158,8 @@ pub struct LimitOptions {
     pub header_timeout: Duration,
     /// Time for a request's body to arrive.
     pub body_timeout: Duration,
-    /// Time until the next request on a kept-alive connection.
-    pub idle_timeout: Duration,
+    /// Time until the next request on a kept-alive connection; `None` for no limit.
+    pub idle_timeout: Option<Duration>,
     /// Time for a client to take the next bytes of a response.
     pub write_timeout: Duration,
     /// Time for requests and links to end at shutdown.
@@ -181,7 +181,8 @@ impl Default for LimitOptions {
             header_bytes_max: 64 << 10,
             header_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(60),
-            idle_timeout: Duration::from_secs(120),
+            // Pushgateway has no limit. An idle connection is closed when another one needs its room.
+            idle_timeout: None,
             write_timeout: Duration::from_secs(30),
             drain_timeout: Duration::from_secs(10),
         }

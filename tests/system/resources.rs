@@ -1,11 +1,113 @@
-//! A node at the limits of the operating system: threads, inodes. It continues, and its messages say which limit to
-//! raise.
+//! A node at the limits of the operating system: descriptors, threads, inodes. It continues, and its messages say which
+//! limit to raise.
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
 use pushrelay_testkit::mount::Mount;
 use pushrelay_testkit::process::{bash, gives_up};
-use pushrelay_testkit::{Node, Site, node::Role, skip};
+use pushrelay_testkit::{Node, Page, Site, eventually, http, node::Role, skip};
+
+/// The limits on connections with 256 open files: 64 are kept, and 8 for the uplink.
+const OPEN_FILES_MAX: usize = 256;
+const CONNECTIONS_MAX: f64 = 184.0;
+
+/// Pushes to group `number` and keeps the connection.
+fn push_and_keep(web: SocketAddr, number: usize) -> TcpStream {
+    let mut stream = http::connect(web).unwrap();
+    let head = format!("PUT /metrics/job/j{number} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nv 1\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut answer = [0; 4 << 10];
+    let length = stream.read(&mut answer).unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "client {number}");
+    stream
+}
+
+fn of_web(page: &Page, name: &str) -> Option<f64> {
+    page.value(name, &[("face", "web")])
+}
+
+fn shed(page: &Page, reason: &str) -> f64 {
+    page.value("pushrelay_connections_shed_total", &[("face", "web"), ("reason", reason)]).unwrap()
+}
+
+/// More clients than the node may open files push once and keep their connections. Every push is answered, scrapes are
+/// too, and the link can be dialled again.
+#[test]
+fn kept_connections_leave_descriptors_for_scrapes_and_the_link() {
+    let site = Site::new();
+    let mut hub = site.hub();
+    hub.start();
+    // The soft limit is far below: the node raises it to the hard one.
+    let script = format!("ulimit -Sn 100 && ulimit -Hn {OPEN_FILES_MAX}");
+    let mut edge = site.edge("syq-1", "SYQ", &hub).after(&[], &script);
+    edge.start();
+    let web = edge.web();
+    let kept: Vec<_> = (0..2 * OPEN_FILES_MAX).map(|number| push_and_keep(web, number)).collect();
+    let page = edge.page();
+    assert_eq!(of_web(&page, "pushrelay_connections_max"), Some(CONNECTIONS_MAX));
+    assert!(page.value("process_open_fds", &[]).unwrap() < OPEN_FILES_MAX as f64);
+    assert_eq!(page.value("process_max_fds", &[]), Some(OPEN_FILES_MAX as f64));
+    assert!(shed(&page, "idle") >= kept.len() as f64 - CONNECTIONS_MAX, "{}", shed(&page, "idle"));
+    assert_eq!((shed(&page, "full"), shed(&page, "accept_error")), (0.0, 0.0));
+    hub.break_connections();
+    edge.push("job/late", "late 1\n");
+    hub.shows("late", &[], 1.0);
+    let said = edge.process().output();
+    assert_eq!(said.matches("connections are short").count(), 1, "one line a minute: {said}");
+}
+
+/// The clients that keep their connections are those that push again, and the idlest are closed first.
+#[test]
+fn a_client_that_pushes_often_keeps_its_connection() {
+    let site = Site::new();
+    let script = format!("ulimit -n {OPEN_FILES_MAX}");
+    let mut hub = site.hub().flags(&["--hub.connections-max=1"]).after(&[], &script);
+    hub.start();
+    let mut busy = push_and_keep(hub.web(), 0);
+    let mut kept = Vec::new();
+    for number in 1..2 * OPEN_FILES_MAX {
+        kept.push(push_and_keep(hub.web(), number));
+        if number % 50 == 0 {
+            busy.write_all(b"PUT /metrics/job/j0 HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nv 2\n").unwrap();
+            let mut answer = [0; 4 << 10];
+            let length = busy.read(&mut answer).unwrap();
+            assert!(answer[..length].starts_with(b"HTTP/1.1 200 "), "push {number}");
+        }
+    }
+}
+
+/// All connections are busy: their requests never end. Scrapes and health checks are still answered.
+#[test]
+fn busy_connections_leave_some_for_scrapes_and_health_checks() {
+    let site = Site::new();
+    let mut hub = site.hub().flags(&["--limits.connections-max=100", "--limits.body-timeout=50s"]);
+    hub.start();
+    let begin = |number: usize| {
+        let mut stream = http::connect(hub.web()).unwrap();
+        let head = format!("PUT /metrics/job/j{number} HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\n\r\nv");
+        stream.write_all(head.as_bytes()).unwrap();
+        stream
+    };
+    let mut busy: Vec<_> = (0..88).map(begin).collect();
+    let open = || of_web(&hub.page(), "pushrelay_connections");
+    eventually("all are open", || (open() >= Some(89.0)).then_some(()));
+    for _ in 0..30 {
+        assert_eq!(hub.get("/-/healthy").status, 200);
+        let refused = hub.request("PUT", "/metrics/job/j", &[], b"v 1\n");
+        assert_eq!(refused.status, 503);
+        assert_eq!(refused.text(), "too many connections (limits.connections_max)\n");
+        assert_eq!(refused.header("retry-after"), Some("1"));
+    }
+    assert!(shed(&hub.page(), "full") >= 30.0);
+    for stream in &mut busy {
+        stream.write_all(b" 1\n").unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200", "a push that was begun is answered");
+    }
+}
 
 /// A user who has no other process: a limit on its threads counts those of the test alone.
 const USER: &str = "54321";

@@ -16,7 +16,7 @@ use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
@@ -40,6 +40,9 @@ const RESETS_FOR_MISTAKES_MAX: usize = 256;
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// The time for a client to acknowledge that an idle connection is closed for another one.
+const GOAWAY_TIMEOUT: Duration = Duration::from_millis(250);
+
 /// The response of Go's server to plain HTTP on a TLS port.
 const NOT_ENCRYPTED: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
 /// Bytes of such a request that are read, so that its sender receives the response.
@@ -57,9 +60,9 @@ pub async fn serve<H: Handler>(
     let accepting = Accepting { slots: limits.slots.clone(), refusal: b"", drain_timeout: limits.drain_timeout };
     let serve_one = {
         let stop = stop.clone();
-        move |stream, peer| {
+        move |stream, peer, kind| {
             let (handler, acceptor, limits) = (handler.clone(), acceptor.clone(), limits.clone());
-            serve_encrypted(stream, peer, handler, acceptor, limits, stop.clone())
+            serve_encrypted(stream, Client { peer, kind }, handler, acceptor, limits, stop.clone())
         }
     };
     listen::accept(listener, accepting, stop, serve_one).await;
@@ -67,7 +70,7 @@ pub async fn serve<H: Handler>(
 
 async fn serve_encrypted<H: Handler>(
     stream: TcpStream,
-    peer: SocketAddr,
+    client: Client,
     handler: Arc<H>,
     acceptor: Arc<WebAcceptor>,
     limits: Arc<HttpLimits>,
@@ -78,9 +81,10 @@ async fn serve_encrypted<H: Handler>(
         accepted = tokio::time::timeout(limits.timeouts.header_timeout, handshake(stream, &acceptor)) => accepted,
         () = stop.cancelled() => return,
     };
+    let peer = client.peer;
     match accepted {
-        Ok(Ok(Some((stream, Protocol::Http1)))) => serve_connection(stream, peer, handler, limits, stop).await,
-        Ok(Ok(Some((stream, Protocol::Http2)))) => serve_http2(stream, peer, handler, limits, stop).await,
+        Ok(Ok(Some((stream, Protocol::Http1)))) => serve_connection(stream, client, handler, limits, stop).await,
+        Ok(Ok(Some((stream, Protocol::Http2)))) => serve_http2(stream, client, handler, limits, stop).await,
         Ok(Ok(None)) => debug!(%peer, "HTTP without TLS"),
         Ok(Err(error)) => debug!(%peer, %error, "connection failed"),
         Err(_) => debug!(%peer, "connection failed: the TLS handshake did not end in time (limits.header_timeout)"),
@@ -110,7 +114,7 @@ async fn handshake(
 
 pub(super) async fn serve_http2<S, H>(
     stream: S,
-    peer: SocketAddr,
+    client: Client,
     handler: Arc<H>,
     limits: Arc<HttpLimits>,
     stop: CancellationToken,
@@ -120,11 +124,12 @@ pub(super) async fn serve_http2<S, H>(
 {
     let stream = TimeoutStream::shared(stream, limits.timeouts);
     let tracker = stream.tracker().clone();
+    let _registration = limits.slots.register(tracker.clone());
     let tasks = Arc::new(Mutex::new(JoinSet::new()));
     let still_max = limits.body_timeout.max(limits.timeouts.write_timeout);
     let streams = Streams { tasks: Arc::downgrade(&tasks), still_max };
     let header_bytes_max = u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX);
-    let service = service_fn(|request| answer(request, peer, &handler, &limits, &tracker));
+    let service = service_fn(|request| answer(request, client, &handler, &limits, &tracker));
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -138,16 +143,30 @@ pub(super) async fn serve_http2<S, H>(
         .keep_alive_interval(PING_INTERVAL)
         .keep_alive_timeout(PING_TIMEOUT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    let ended = loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => break ended,
+            () = stop.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
+            () = tracker.close_asked() => {
+                if client.kind == SlotKind::Reserved {
+                    connection.as_mut().graceful_shutdown();
+                    break connection.await;
+                }
+                tokio::task::yield_now().await;
+                if tracker.close_if_idle() {
+                    // GOAWAY: requests that crossed it are answered, and the client sends no others.
+                    connection.as_mut().graceful_shutdown();
+                    break timeout(GOAWAY_TIMEOUT, connection).await.unwrap_or(Ok(()));
+                }
+            }
         }
     };
     if let Err(error) = ended {
-        debug!(%peer, error = %ErrorChain(&error), "connection ended");
+        debug!(peer = %client.peer, error = %ErrorChain(&error), "connection ended");
     }
     // The connection is gone: the remaining requests cannot be answered.
     let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));

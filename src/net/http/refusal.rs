@@ -40,6 +40,12 @@ pub(super) fn refusal(parts: &Parts) -> Option<Response> {
     is_unknown.then(|| Response::new(417).header("connection", "close"))
 }
 
+/// The response to a push on a connection that only reads may use: all others are busy.
+pub(super) fn no_slot() -> Response {
+    let response = Response::new(503).header("content-type", "text/plain; charset=utf-8").header("retry-after", "1");
+    response.body("too many connections (limits.connections_max)\n")
+}
+
 fn is_chunked_or_plain(headers: &HeaderMap) -> bool {
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     match (codings.next(), codings.next()) {

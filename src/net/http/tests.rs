@@ -10,13 +10,13 @@ use super::*;
 
 const TIMEOUTS: Timeouts = Timeouts {
     header_timeout: Duration::from_secs(10),
-    idle_timeout: Duration::from_secs(100),
+    idle_timeout: Some(Duration::from_secs(95)),
     write_timeout: Duration::from_secs(30),
 };
 
 fn limits() -> HttpLimits {
     HttpLimits {
-        slots: Slots::new(2),
+        slots: Slots::new("web", 2),
         header_bytes_max: 8 << 10,
         timeouts: TIMEOUTS,
         body_timeout: Duration::from_secs(60),
@@ -52,8 +52,8 @@ impl Handler for Echo {
 fn connection(limits: HttpLimits) -> (DuplexStream, CancellationToken) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let stop = CancellationToken::new();
-    let peer = ([127, 0, 0, 1], 1).into();
-    tokio::spawn(serve_connection(far, peer, Arc::new(Echo), Arc::new(limits), stop.clone()));
+    let client = Client { peer: ([127, 0, 0, 1], 1).into(), kind: SlotKind::Ordinary };
+    tokio::spawn(serve_connection(far, client, Arc::new(Echo), Arc::new(limits), stop.clone()));
     (near, stop)
 }
 
@@ -245,4 +245,141 @@ async fn hyper_is_given_no_more_than_a_frame_of_a_part() {
         lens.push(frame.unwrap().into_data().unwrap().len());
     }
     assert_eq!(lens, [FRAME_BYTES_MAX, FRAME_BYTES_MAX, FRAME_BYTES_MAX, 1, 1]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_are_told_the_idle_limit_and_get_more() {
+    let (mut stream, _stopper) = connection(limits());
+    let answer = ask(&mut stream, &post("/echo", "a")).await;
+    assert!(answer.contains("\r\nkeep-alive: timeout=95\r\n"), "{answer}");
+    tokio::time::sleep(Duration::from_secs(97)).await;
+    assert!(ask(&mut stream, &post("/echo", "b")).await.ends_with("\r\n\r\nb"), "it crossed the limit");
+    assert_eq!(rest(&mut stream).await, (String::new(), 100));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_has_no_limit_by_default() {
+    let timeouts = Timeouts { idle_timeout: None, ..TIMEOUTS };
+    let (mut stream, _stopper) = connection(HttpLimits { timeouts, ..limits() });
+    for _ in 0..3 {
+        let answer = ask(&mut stream, &post("/echo", "a")).await;
+        assert!(answer.ends_with("\r\n\r\na") && !answer.contains("keep-alive:"), "{answer}");
+        tokio::time::sleep(Duration::from_secs(86_400)).await;
+    }
+}
+
+/// Serves connections over sockets.
+async fn listening(slots: &Slots) -> (std::net::SocketAddr, CancellationToken) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let timeouts = Timeouts { idle_timeout: None, ..TIMEOUTS };
+    let limits = HttpLimits { slots: slots.clone(), timeouts, ..limits() };
+    tokio::spawn(serve(listener, Arc::new(Echo), Arc::new(limits), stop.clone()));
+    (address, stop)
+}
+
+async fn echo(stream: &mut TcpStream, body: &str) -> std::io::Result<String> {
+    stream.write_all(post("/echo", body).as_bytes()).await?;
+    let mut answer = vec![0; 4 << 10];
+    let n = stream.read(&mut answer).await?;
+    Ok(String::from_utf8(answer[..n].to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn the_idlest_connection_makes_room_for_a_new_one() {
+    let slots = Slots::new("web", 3);
+    let (address, _stop) = listening(&slots).await;
+    let mut streams = Vec::new();
+    for number in 0..20 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let answer = echo(&mut stream, "a").await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 "), "connection {number}: {answer}");
+        // Idle times are measured in milliseconds.
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        streams.push(stream);
+    }
+    let (closed, open) = streams.split_at_mut(17);
+    for stream in closed {
+        assert_eq!(stream.read(&mut [0]).await.unwrap(), 0, "it is closed in order");
+    }
+    for stream in open {
+        assert!(echo(stream, "b").await.unwrap().ends_with("\r\n\r\nb"));
+    }
+    assert_eq!((slots.open(), slots.shed()), (3, [("idle", 17), ("full", 0), ("accept_error", 0)]));
+}
+
+#[tokio::test]
+async fn a_connection_is_refused_if_none_is_idle() {
+    let slots = Slots::new("web", 1);
+    let (address, _stop) = listening(&slots).await;
+    let mut busy = TcpStream::connect(address).await.unwrap();
+    busy.write_all(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+    let mut refused = TcpStream::connect(address).await.unwrap();
+    let mut answer = String::new();
+    refused.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("limits.connections_max"), "{answer}");
+    assert_eq!(slots.shed(), [("idle", 0), ("full", 1), ("accept_error", 0)]);
+}
+
+/// A few slots are free again before they are needed, so that no client waits for another connection to close.
+#[tokio::test]
+async fn idle_connections_are_closed_before_the_last_slot_is_taken() {
+    let slots = Slots::with_reserve("web", 16);
+    let (address, _stop) = listening(&slots).await;
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        assert!(echo(&mut stream, "a").await.unwrap().starts_with("HTTP/1.1 200 "));
+        streams.push(stream);
+        assert!(slots.open() <= 15, "{}", slots.open());
+    }
+    assert_eq!(slots.shed(), [("idle", 26), ("full", 0), ("accept_error", 0)]);
+}
+
+#[tokio::test]
+async fn the_last_slots_are_for_one_read_each_while_all_others_are_busy() {
+    let slots = Slots::with_reserve("web", 16);
+    let (address, _stop) = listening(&slots).await;
+    let mut busy = Vec::new();
+    for number in 1..=14 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(b"GET /hold HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        busy.push(stream);
+        while slots.open() < number {
+            tokio::task::yield_now().await;
+        }
+    }
+    for _ in 0..3 {
+        let [mut read, mut push] =
+            [TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap()];
+        let (mut answer, mut refusal) = (String::new(), String::new());
+        read.write_all(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();
+        push.write_all(post("/echo", "a").as_bytes()).await.unwrap();
+        read.read_to_string(&mut answer).await.unwrap();
+        push.read_to_string(&mut refusal).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.contains("connection: close"), "{answer}");
+        assert!(refusal.starts_with("HTTP/1.1 503 ") && refusal.contains("limits.connections_max"), "{refusal}");
+        while slots.open() > 14 {
+            tokio::task::yield_now().await;
+        }
+    }
+    assert_eq!(slots.shed(), [("idle", 0), ("full", 3), ("accept_error", 0)]);
+}
+
+#[tokio::test]
+async fn a_request_that_crosses_the_close_is_answered() {
+    let (near, mut far) = tokio::io::duplex(64 << 10);
+    let mut stream = TimeoutStream::new(near, TIMEOUTS);
+    drop(stream.tracker().in_flight());
+    stream.tracker().ask_to_close();
+    assert_eq!(stream.tracker().idle_since(), None, "it is not asked twice");
+    far.write_all(b"P").await.unwrap();
+    assert!(stream.tracker().close_if_idle());
+    assert_eq!(stream.read_u8().await.unwrap(), b'P');
+    drop(stream.tracker().in_flight());
+    assert!(stream.tracker().idle_since().is_some(), "it stays");
+    stream.tracker().ask_to_close();
+    stream.tracker().close_if_idle();
+    assert_eq!(stream.read(&mut [0]).await.unwrap(), 0);
 }

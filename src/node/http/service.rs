@@ -17,11 +17,12 @@ use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
 use crate::model::{Family, Group, GroupId, LabelSet, PushTime};
 use crate::net::budget::Exhausted;
 use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
+use crate::net::slots::Slots;
 use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
-use crate::node::metrics::{Metrics, gather_store};
+use crate::node::metrics::{Metrics, gather_connections, gather_store};
 use crate::store::view::time_families;
 use crate::store::{CacheBudget, GroupEntry, WriteOp};
 
@@ -80,6 +81,8 @@ pub struct Service {
     pub commands: LifecycleCommands,
     /// The TLS acceptor and the refusal counters, for metrics.
     pub protection: Protection,
+    /// The limits on connections, with their counters: of the gateway, and at a hub of the listeners for edges.
+    pub slots: Vec<Slots>,
     /// Renders scrapes.
     pub render_thread: RenderThread,
     /// The budget of the fragments that scrapes cache.
@@ -252,6 +255,7 @@ impl Service {
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(self.edges.gather(now_ns));
         families.extend(self.protection.gather());
+        families.extend(gather_connections(&self.slots));
         families.extend(self.certificates.gather());
         families
     }

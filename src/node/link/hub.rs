@@ -127,7 +127,7 @@ impl HubLinks {
     pub async fn serve(self: Arc<Self>, listener: TcpListener, accepting: Accepting, stop: CancellationToken) {
         let serve_one = {
             let stop = stop.clone();
-            move |stream, address| self.clone().connection(stream, address, stop.child_token())
+            move |stream, address, _| self.clone().connection(stream, address, stop.child_token())
         };
         listen::accept(listener, accepting, stop, serve_one).await;
     }
