@@ -31,6 +31,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::budget::{Budget, Exhausted, Reservation};
+use super::failures::FailureKind;
 use super::listen::{self, Accepting};
 use super::slots::{SlotKind, Slots};
 use super::timeouts::{InFlight, PhaseTracker, TimeoutStream, Timeouts};
@@ -134,9 +135,38 @@ async fn serve_connection<S, H>(
             }
         }
     };
-    if let Err(error) = ended {
-        debug!(peer = %client.peer, error = %ErrorChain(&error), "connection ended");
+    report(ended, client, &limits, &tracker, &stop);
+}
+
+/// Counts and logs the end of a connection.
+fn report(
+    ended: hyper::Result<()>,
+    client: Client,
+    limits: &HttpLimits,
+    tracker: &PhaseTracker,
+    stop: &CancellationToken,
+) {
+    let peer = client.peer;
+    let is_own_end = stop.is_cancelled() || tracker.is_closing();
+    match ended {
+        Err(error) if tracker.has_served() || is_own_end => {
+            debug!(%peer, error = %ErrorChain(&error), "connection ended");
+        }
+        Err(error) => limits.slots.failures().record(peer, kind(&error), &ErrorChain(&error).to_string()),
+        Ok(()) if tracker.has_served() || is_own_end => {}
+        Ok(()) => limits.slots.failures().record(peer, FailureKind::Closed, "closed without a request"),
     }
+}
+
+fn kind(error: &hyper::Error) -> FailureKind {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return FailureKind::of_io(error);
+        }
+        cause = error.source();
+    }
+    if error.is_incomplete_message() { FailureKind::Closed } else { FailureKind::Protocol }
 }
 
 /// Passes a request to the handler, and the response to hyper.

@@ -4,7 +4,8 @@
 //! Read in this order: [`address`], [`listen`] and [`dial`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
 //! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] and
-//! [`budget`] (the gateway's server), [`slots`] (the limit on connections).
+//! [`budget`] (the gateway's server), [`slots`] (the limit on connections) and
+//! [`failures`] (connections that come to nothing).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
 //! tokio-tungstenite by `websocket`, hyper by `http`.
@@ -16,6 +17,7 @@ pub mod certificate;
 pub mod counted;
 pub mod credentials;
 pub mod dial;
+pub mod failures;
 pub mod http;
 pub mod identity;
 pub mod listen;

@@ -14,6 +14,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout};
 use tracing::warn;
 
+use super::failures::ConnectionFailures;
 use super::timeouts::PhaseTracker;
 
 /// Slots that are kept free by closing idle connections, at most.
@@ -35,8 +36,7 @@ pub struct Slots(Arc<SlotTable>);
 
 #[derive(Debug)]
 struct SlotTable {
-    /// The listeners' name in the log.
-    face: &'static str,
+    failures: ConnectionFailures,
     permits: Arc<Semaphore>,
     connections_max: usize,
     /// Slots that are kept free by closing idle connections, or else are for reads alone.
@@ -140,7 +140,7 @@ impl Slots {
     fn with(face: &'static str, connections_max: usize, spare: usize) -> Self {
         let connections_max = connections_max.min(Semaphore::MAX_PERMITS);
         Self(Arc::new(SlotTable {
-            face,
+            failures: ConnectionFailures::new(face),
             permits: Arc::new(Semaphore::new(connections_max)),
             connections_max,
             spare,
@@ -216,7 +216,7 @@ impl Slots {
         }
         *reported = Some(now);
         let [(_, idle_closed), (_, refused), (_, accept_errors)] = self.shed();
-        let (face, connections_max, reason) = (self.0.face, self.0.connections_max, reason());
+        let (face, connections_max, reason) = (self.face(), self.0.connections_max, reason());
         warn!(face, reason, connections_max, idle_closed, refused, accept_errors, "connections are short");
     }
 
@@ -224,9 +224,14 @@ impl Slots {
         self.0.tracked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The name of the listeners in the log.
+    /// The name of the listeners in the log and the metrics.
     pub fn face(&self) -> &'static str {
-        self.0.face
+        self.0.failures.face()
+    }
+
+    /// The counters of connections that came to nothing.
+    pub fn failures(&self) -> &ConnectionFailures {
+        &self.0.failures
     }
 
     /// The connections that are open.

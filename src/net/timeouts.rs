@@ -15,7 +15,7 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -61,6 +61,8 @@ struct PhaseState {
     /// Requests in flight; counted only on a shared connection.
     requests: AtomicU32,
     several: bool,
+    /// Whether a request has arrived.
+    served: AtomicBool,
     /// Whether the connection is to close while it is idle: one of [`STAY`], [`ASKED`] and [`CLOSE`].
     closing: AtomicU8,
     asked: Notify,
@@ -88,6 +90,7 @@ impl PhaseTracker {
             phase: AtomicU64::new(ConnectionPhase::Idle as u64),
             requests: AtomicU32::new(0),
             several,
+            served: AtomicBool::new(false),
             closing: AtomicU8::new(STAY),
             asked: Notify::new(),
         };
@@ -96,6 +99,7 @@ impl PhaseTracker {
 
     /// Marks a request as in flight until the returned value is dropped. Called when its head has arrived.
     pub fn in_flight(&self) -> InFlight {
+        self.shared.served.store(true, Ordering::Relaxed);
         // A request that crossed the wish to close keeps the connection.
         if self.shared.closing.load(Ordering::Relaxed) != STAY {
             self.shared.closing.store(STAY, Ordering::Relaxed);
@@ -106,6 +110,11 @@ impl PhaseTracker {
             self.shared.phase.store(ConnectionPhase::InFlight as u64, Ordering::SeqCst);
         }
         InFlight(self.clone())
+    }
+
+    /// Whether a request has arrived on the connection.
+    pub fn has_served(&self) -> bool {
+        self.shared.served.load(Ordering::Relaxed)
     }
 
     /// Since when the connection is idle; `None` if it is not, or is about to close.
@@ -132,6 +141,11 @@ impl PhaseTracker {
         let closes = asked && self.phase().0 == ConnectionPhase::Idle;
         self.shared.closing.store(if closes { CLOSE } else { STAY }, Ordering::Relaxed);
         closes
+    }
+
+    /// Whether this end closes the connection, because another one needs the room.
+    pub fn is_closing(&self) -> bool {
+        self.shared.closing.load(Ordering::Relaxed) == CLOSE
     }
 
     fn idle(&self) {

@@ -22,6 +22,7 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::certificate::{Certificate, CertificateError, date};
+use super::failures::FailureKind;
 use super::identity::EdgeIdentity;
 
 pub mod web;
@@ -134,6 +135,21 @@ impl TlsError {
             | Self::NotYetValid { path, .. } => Some(path),
             Self::Mismatch { key, .. } => Some(key),
             Self::Settings(_) | Self::BadHost(_) | Self::Handshake(_) | Self::Identity(_) => None,
+        }
+    }
+
+    /// The kind of a failed handshake with an incoming connection.
+    pub fn failure(&self) -> FailureKind {
+        let Self::Handshake(error) = self else { return FailureKind::Refused };
+        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+            Some(
+                rustls::Error::InvalidMessage(_)
+                | rustls::Error::PeerIncompatible(_)
+                | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
+            ) => FailureKind::Protocol,
+            Some(rustls::Error::NoCertificatesPresented) => FailureKind::NoCertificate,
+            Some(_) => FailureKind::Refused,
+            None => FailureKind::of_io(error),
         }
     }
 }

@@ -23,6 +23,7 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async_with_con
 
 use super::address::HostPort;
 use super::counted::Traffic;
+use super::failures::FailureKind;
 use super::tls;
 
 /// The path at which a hub accepts edges.
@@ -75,6 +76,16 @@ pub enum WebSocketError {
     /// The peer violated the WebSocket protocol.
     #[error("the peer broke the WebSocket protocol: {0}")]
     Protocol(String),
+}
+
+impl WebSocketError {
+    /// The kind of a failed handshake with an incoming connection.
+    pub fn failure(&self) -> FailureKind {
+        match self {
+            Self::Io(error) => FailureKind::of_io(error),
+            _ => FailureKind::Refused,
+        }
+    }
 }
 
 /// A link's connection in two halves, so that a task can wait for both directions at once.

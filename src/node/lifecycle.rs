@@ -278,6 +278,7 @@ impl Node {
             committer: self.committer.clone(),
             clock: clock.clone(),
             edges: edges.clone(),
+            slots: slots.clone(),
             acceptor: Arc::new(Acceptor::new(credentials)?),
             sites: Mutex::new(sites(hub)),
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },

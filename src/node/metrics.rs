@@ -32,6 +32,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushgateway_http_requests_total", MetricType::Counter),
     ("pushrelay_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_connections", MetricType::Gauge),
+    ("pushrelay_connections_failed_total", MetricType::Counter),
     ("pushrelay_connections_max", MetricType::Gauge),
     ("pushrelay_connections_shed_total", MetricType::Counter),
     ("pushrelay_edge_certificate_expiry_timestamp_seconds", MetricType::Gauge),
@@ -228,7 +229,13 @@ pub fn gather_connections(listeners: &[Slots]) -> Vec<Family> {
     let shed = listeners.iter().flat_map(|slots| {
         slots.shed().map(|(reason, count)| ([("face", slots.face()), ("reason", reason)], count as f64))
     });
+    let failed = listeners.iter().flat_map(|slots| {
+        let counts = slots.failures().counts();
+        counts.map(|(reason, count)| ([("face", slots.face()), ("reason", reason)], count as f64))
+    });
+    let failures = "Connections that ended before their first request or session.";
     vec![
+        counter("pushrelay_connections_failed_total", failures, failed),
         one("pushrelay_connections", "Connections that are open.", Slots::open),
         one("pushrelay_connections_max", "Connections at once, at most.", Slots::connections_max),
         counter("pushrelay_connections_shed_total", "Connections closed or refused for lack of room.", shed),

@@ -10,6 +10,7 @@ mod demo;
 mod faults;
 mod liveness;
 mod pki;
+mod probes;
 mod prometheus;
 mod push;
 mod reach;

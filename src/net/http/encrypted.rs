@@ -81,13 +81,13 @@ async fn serve_encrypted<H: Handler>(
         accepted = tokio::time::timeout(limits.timeouts.header_timeout, handshake(stream, &acceptor)) => accepted,
         () = stop.cancelled() => return,
     };
-    let peer = client.peer;
+    let failed = |kind, reason: &str| limits.slots.failures().record(client.peer, kind, reason);
     match accepted {
         Ok(Ok(Some((stream, Protocol::Http1)))) => serve_connection(stream, client, handler, limits, stop).await,
         Ok(Ok(Some((stream, Protocol::Http2)))) => serve_http2(stream, client, handler, limits, stop).await,
-        Ok(Ok(None)) => debug!(%peer, "HTTP without TLS"),
-        Ok(Err(error)) => debug!(%peer, %error, "connection failed"),
-        Err(_) => debug!(%peer, "connection failed: the TLS handshake did not end in time (limits.header_timeout)"),
+        Ok(Ok(None)) => failed(FailureKind::Protocol, "HTTP without TLS"),
+        Ok(Err(error)) => failed(error.failure(), &error.to_string()),
+        Err(_) => failed(FailureKind::Silent, "the TLS handshake did not end in time (limits.header_timeout)"),
     }
 }
 
@@ -165,9 +165,7 @@ pub(super) async fn serve_http2<S, H>(
             }
         }
     };
-    if let Err(error) = ended {
-        debug!(peer = %client.peer, error = %ErrorChain(&error), "connection ended");
-    }
+    report(ended, client, &limits, &tracker, &stop);
     // The connection is gone: the remaining requests cannot be answered.
     let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
     tasks.shutdown().await;

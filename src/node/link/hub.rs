@@ -17,8 +17,10 @@ use super::status::EdgeRegistry;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::dial::LinkStream;
+use crate::net::failures::FailureKind;
 use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
+use crate::net::slots::Slots;
 use crate::net::tls::{Acceptor, TlsPeer};
 use crate::net::websocket::{self, WebSocket};
 use crate::node::clock::Clock;
@@ -50,6 +52,8 @@ pub struct HubLinks {
     pub clock: Arc<Clock>,
     /// The status of the edges, for metrics and pages.
     pub edges: Arc<EdgeRegistry>,
+    /// The limit on connections, and the counters of those without a session.
+    pub slots: Slots,
     /// The hub's credentials, replaced on reload.
     pub acceptor: Arc<Acceptor>,
     /// The site rules of the configuration; replaced on reload.
@@ -141,8 +145,11 @@ impl HubLinks {
         };
         let (socket, peer) = match handshaken {
             Ok(Ok(handshaken)) => handshaken,
-            Ok(Err(text)) => return warn!(%address, reason = text, "connection to the edges' listener refused"),
-            Err(_) => return debug!(%address, "connection to the edges' listener sent no handshake in time"),
+            Ok(Err((kind, reason))) => return self.slots.failures().record(address, kind, &reason),
+            Err(_) => {
+                let reason = "the handshakes did not end in time (link.handshake_timeout)";
+                return self.slots.failures().record(address, FailureKind::Silent, reason);
+            }
         };
         let name = peer.identity.name.as_str().to_string();
         let messages = Arc::<Traffic>::default();
@@ -159,10 +166,15 @@ impl HubLinks {
         observer.over(&close_text(&closed));
     }
 
-    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<(WebSocket<LinkStream>, TlsPeer), String> {
-        let (stream, peer) = self.acceptor.accept(stream).await.map_err(|error| error.to_string())?;
+    async fn handshake(
+        &self,
+        stream: Counted<TcpStream>,
+    ) -> Result<(WebSocket<LinkStream>, TlsPeer), (FailureKind, String)> {
+        let accepted = self.acceptor.accept(stream).await;
+        let (stream, peer) = accepted.map_err(|error| (error.failure(), error.to_string()))?;
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
-        let socket = websocket::accept(stream, bytes_max).await.map_err(|error| error.to_string())?;
+        let socket = websocket::accept(stream, bytes_max).await;
+        let socket = socket.map_err(|error| (error.failure(), error.to_string()))?;
         Ok((socket, peer))
     }
 
@@ -287,7 +299,11 @@ impl HubSession {
     }
 
     fn refuse(&self, reason: CloseReason, text: String, retry_after: Option<Duration>) -> Refused {
-        warn!(edge = self.name(), address = %self.address, %reason, text, "edge refused");
+        // The edge tries again and again: once is enough for the operator.
+        match self.hub.slots.failures().is_new(self.address, &text) {
+            true => warn!(edge = self.name(), address = %self.address, %reason, text, "edge refused"),
+            false => debug!(edge = self.name(), address = %self.address, %reason, text, "edge refused again"),
+        }
         self.hub.edges.update(self.name(), |edge| *edge.refused.entry(reason.to_string()).or_default() += 1);
         let retry_after_ms = retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok());
         Refused { reason, text, retry_after_ms }
