@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, StoreInfo, WriteError};
 use super::transaction::{Merge, Transaction, forget, note_failures};
-use crate::model::{Revision, StoreId};
+use crate::model::{GroupId, Revision, StoreId};
 use crate::store::{Committed, GroupEntry, Record, Scope, Store, WriteOp, WriteTime};
 use crate::wire::ConflictReport;
 
@@ -24,6 +24,8 @@ const TRANSACTION_BYTES_MAX: usize = 16 << 20;
 pub enum Effect<R: ReplyTokens> {
     /// A transaction is durable and published: notify the links ([`changed_scopes`]).
     Published(Committed),
+    /// The published transaction has groups that may have been deleted before: see [`Transaction::publish`].
+    Returned(Vec<GroupId>),
     /// More tombstones are due than one transaction drops: send [`Command::Sweep`] after the commands that wait.
     SweepAgain,
     /// Reply to a write or a wipe.
@@ -182,8 +184,9 @@ impl<R: ReplyTokens> Engine<R> {
         let sweep_again = std::mem::take(&mut self.sweep_again);
         match durable {
             Ok(()) => {
-                if let Some(committed) = self.transaction.publish(&mut self.store) {
+                if let Some((committed, returned)) = self.transaction.publish(&mut self.store) {
                     self.effects.push_back(Effect::Published(committed));
+                    self.effects.extend((!returned.is_empty()).then_some(Effect::Returned(returned)));
                     self.effects.extend(sweep_again.then_some(Effect::SweepAgain));
                 }
                 self.effects.extend(self.replies.drain(..));
@@ -279,7 +282,7 @@ impl<R: ReplyTokens> Engine<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, GroupId, LabelSet, NodeId};
+    use crate::model::{Epoch, LabelSet, NodeId};
     use crate::store::{Identity, Rules};
 
     /// Replies are numbers.
@@ -318,6 +321,7 @@ mod tests {
     fn effects(engine: &mut Engine<Numbers>) -> Vec<String> {
         let text = |effect| match effect {
             Effect::Published(committed) => format!("published {}", committed.sites.len()),
+            Effect::Returned(groups) => format!("returned {}", groups.len()),
             Effect::SweepAgain => "sweep again".into(),
             Effect::Written { reply, result: Ok(()) } => format!("written {reply}"),
             Effect::Written { reply, result: Err(error) } => format!("written {reply}: {error}"),

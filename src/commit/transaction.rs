@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
+use crate::model::{Epoch, GroupId, LabelSet, Position, Revision, StoreId};
 use crate::store::{
     Committed, GroupEntry, PeerCursor, Scope, Store, StoreRefusal, SuppressedFamily, WriteOp, WriteTime,
 };
@@ -42,6 +42,9 @@ pub struct MergeSequence(Arc<SequenceState>);
 struct SequenceState {
     begun: AtomicBool,
     broken: AtomicBool,
+    resyncs: AtomicBool,
+    /// The sequence resyncs with a peer whose changes this store had before.
+    returns: AtomicBool,
 }
 
 impl MergeSequence {
@@ -56,12 +59,22 @@ impl MergeSequence {
         self.0.begun.load(Ordering::Relaxed)
     }
 
+    /// Records that the session resyncs: its merges may bring groups back whose deletes are forgotten.
+    pub fn resyncs(&self) {
+        self.0.resyncs.store(true, Ordering::Relaxed);
+    }
+
     fn is_broken(&self) -> bool {
         self.0.broken.load(Ordering::Relaxed)
     }
 
-    fn begin(&self) {
-        self.0.begun.store(true, Ordering::Relaxed);
+    /// Begins a merge. `cursor` is the store's for the peer: the zero position if an earlier resync was interrupted.
+    fn begin(&self, cursor: Option<&PeerCursor>) {
+        let is_first = !self.0.begun.swap(true, Ordering::Relaxed);
+        let is_known = cursor.is_some_and(|cursor| cursor.position.epoch != Epoch(0));
+        if is_first && is_known && self.0.resyncs.load(Ordering::Relaxed) {
+            self.0.returns.store(true, Ordering::Relaxed);
+        }
     }
 
     fn end(&self) {
@@ -89,9 +102,12 @@ impl fmt::Display for MergeError {
 
 impl std::error::Error for MergeError {}
 
-/// A transaction in progress: the sequences whose merges are in the store's draft.
+/// A transaction in progress: the sequences whose merges are in the store's draft, and the groups that they brought back.
 #[derive(Debug, Default)]
-pub struct Transaction(Vec<MergeSequence>);
+pub struct Transaction {
+    sequences: Vec<MergeSequence>,
+    returned: Vec<GroupId>,
+}
 
 impl Transaction {
     /// Drafts an update together with the peer's cursor. Returns the families that are suppressed.
@@ -105,29 +121,37 @@ impl Transaction {
         if merge.sequence.is_broken() {
             return Err(MergeError::Broken);
         }
-        merge.sequence.begin();
-        self.0.push(merge.sequence.clone());
-        merge_into(store, merge).map_err(|refusal| {
+        merge.sequence.begin(store.cursors().get(&merge.peer));
+        self.sequences.push(merge.sequence.clone());
+        merge_into(store, merge, &mut self.returned).map_err(|refusal| {
             self.abort(store);
             MergeError::Refused(refusal)
         })
     }
 
-    /// Publishes the draft, whose records are durable; `None` if it has no records.
-    pub fn publish(&mut self, store: &mut Store) -> Option<Committed> {
-        self.0.clear();
-        (!store.records().is_empty()).then(|| store.commit())
+    /// Publishes the draft, whose records are durable; `None` if it has no records. Returns also the groups that may have
+    /// been deleted before: a peer that was away for longer than this store keeps tombstones brought them back.
+    pub fn publish(&mut self, store: &mut Store) -> Option<(Committed, Vec<GroupId>)> {
+        self.sequences.clear();
+        let returned = std::mem::take(&mut self.returned);
+        (!store.records().is_empty()).then(|| (store.commit(), returned))
     }
 
     /// Abandons the draft, and all later merges of its sequences.
     pub fn abort(&mut self, store: &mut Store) {
         store.abort();
-        self.0.drain(..).for_each(|sequence| sequence.end());
+        self.returned.clear();
+        self.sequences.drain(..).for_each(|sequence| sequence.end());
     }
 }
 
-fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, StoreRefusal> {
-    let Merge { scope, deltas, peer, position, .. } = merge;
+fn merge_into(
+    store: &mut Store,
+    merge: Merge,
+    returned: &mut Vec<GroupId>,
+) -> Result<Vec<ConflictReport>, StoreRefusal> {
+    let Merge { scope, deltas, peer, position, sequence } = merge;
+    let returns = sequence.0.returns.load(Ordering::Relaxed);
     let mut suppressed = Vec::new();
     let ids: Vec<GroupId> = match &scope {
         Scope::Site(site) => {
@@ -139,6 +163,9 @@ fn merge_into(store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, St
     store.look_up(&ids);
     for (at, Delta { id: GroupId { key, .. }, group }) in deltas.into_iter().enumerate() {
         let id = ids.get(at).map_or_else(|| Cow::Owned(store.resolve(key.clone())), Cow::Borrowed);
+        if returns && store.may_be_deleted(&id, &group) {
+            returned.push(GroupId::clone(&id));
+        }
         let families = store.merge(&id, group, peer)?;
         suppressed.extend(families.into_iter().map(|family| (GroupId::clone(&id), key.clone(), family)));
     }

@@ -53,6 +53,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_store_commits_total", MetricType::Counter),
     ("pushrelay_store_groups", MetricType::Gauge),
     ("pushrelay_store_held_back_families", MetricType::Gauge),
+    ("pushrelay_store_returned_groups_total", MetricType::Counter),
     ("pushrelay_store_revision", MetricType::Gauge),
     ("pushrelay_store_series", MetricType::Gauge),
     ("pushrelay_store_tombstones", MetricType::Gauge),
@@ -89,6 +90,8 @@ pub struct Metrics {
     pub commit_failures: IntCounter,
     /// Checkpoints that were written.
     pub checkpoints: IntCounter,
+    /// Groups that an edge brought back, and that may have been deleted while it was away.
+    pub returned_groups: IntCounter,
 }
 
 impl Default for Metrics {
@@ -110,6 +113,10 @@ impl Default for Metrics {
                 "Batches of writes that could not be made durable and were refused.",
             ),
             checkpoints: counter("pushrelay_store_checkpoints_total", "Checkpoints written."),
+            returned_groups: counter(
+                "pushrelay_store_returned_groups_total",
+                "Groups that an edge brought back after their deletes were forgotten.",
+            ),
         }
     }
 }
@@ -134,7 +141,7 @@ impl Metrics {
 
     /// The families of these counters and summaries, in no order.
     pub fn gather(&self) -> Vec<Family> {
-        let counters = [&self.commits, &self.commit_failures, &self.checkpoints];
+        let counters = [&self.commits, &self.commit_failures, &self.checkpoints, &self.returned_groups];
         let counters = counters.into_iter().flat_map(|counter| counter.collect());
         let mut families: Vec<Family> =
             self.requests.collect().into_iter().chain(self.process.collect()).chain(counters).map(convert).collect();

@@ -252,6 +252,13 @@ impl Store {
         Ok(self.staged.get(entry.id()).map(|entry| entry.suppressed_since(before).collect()).unwrap_or_default())
     }
 
+    /// Whether a peer's group may have been deleted here: the store does not have it, and it was last pushed before a
+    /// delete whose tombstone is dropped.
+    pub fn may_be_deleted(&self, id: &GroupId, change: &Group) -> bool {
+        let pushed = change.pushed().map_or_else(|| change.latest(), |push_time| push_time.stamp);
+        change.is_live() && pushed <= self.dropped.floor && self.staged.get(id).is_none()
+    }
+
     /// Looks up groups that are about to be written. It changes nothing, but makes many writes faster.
     pub fn look_up(&mut self, ids: &[GroupId]) {
         self.staged.look_up(ids);

@@ -75,3 +75,36 @@ fn links_that_go_around_are_ended() {
         assert!(node.page().values("m", &[]).len() <= 2, "{:?}", node.page().samples_with("job", "a"));
     }
 }
+
+/// A hub remembers a delete for a limited time. Whoever deletes the group must learn that it is back.
+#[test]
+fn a_group_that_comes_back_after_its_delete_is_forgotten_is_logged_and_counted() {
+    let site = Site::new();
+    let mut hub = site.hub().flags(&["--storage.tombstone-retention=1s"]);
+    hub.start();
+    let mut edge = site.edge("syq-1", "SYQ", &hub);
+    edge.start();
+    edge.push("job/gone", "m 1\n");
+    edge.push("job/stays", "m 2\n");
+    edge.push("job/again", "m 3\n");
+    hub.shows("m", &[("job", "again")], 3.0);
+    hub.cut();
+    hub.delete("job/gone/IDC/SYQ");
+    hub.delete("job/again/IDC/SYQ");
+    eventually("the deletes are forgotten", || {
+        (hub.page().value("pushrelay_store_tombstones", &[]) == Some(0.0)).then_some(())
+    });
+    edge.push("job/again", "m 4\n");
+    edge.push("job/new", "m 5\n");
+    assert_eq!(hub.page().value("pushrelay_store_returned_groups_total", &[]), Some(0.0));
+    hub.join();
+    for (job, value) in [("gone", 1.0), ("stays", 2.0), ("again", 4.0), ("new", 5.0)] {
+        hub.shows("m", &[("job", job)], value);
+    }
+    assert_eq!(hub.page().value("pushrelay_store_returned_groups_total", &[]), Some(1.0));
+    let lines: Vec<String> =
+        hub.process().lines().into_iter().filter(|line| line.contains("groups are back")).collect();
+    let [line] = &lines[..] else { panic!("{lines:?}") };
+    assert!(line.contains("level=WARN") && line.contains("groups=1") && line.contains("gone"), "{line}");
+    assert!(line.contains("storage.tombstone_retention"), "{line}");
+}

@@ -13,11 +13,15 @@ use super::notify::ChangeNotifier;
 use super::waiting::WaitingWrites;
 use crate::commit::command::SHARED_VALUES_MAX;
 use crate::commit::{CommitFailure, Effect, Engine};
+use crate::model::GroupId;
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::node::threads::lower_priority;
 use crate::storage::{CheckpointError, CheckpointWriter, Log};
 use crate::store::Record;
+
+/// Groups that one log line names, at most.
+const RETURNED_NAMED_MAX: usize = 5;
 
 pub(super) struct CommitWorker {
     pub(super) engine: Engine<Channels>,
@@ -146,6 +150,16 @@ impl CommitWorker {
                     if std::mem::take(&mut self.failing) {
                         info!(revision = committed.head.0, "the store can be written again");
                     }
+                }
+                Effect::Returned(groups) => {
+                    self.metrics.returned_groups.inc_by(groups.len() as u64);
+                    let names: Vec<String> = groups.iter().take(RETURNED_NAMED_MAX).map(GroupId::to_string).collect();
+                    warn!(
+                        groups = groups.len() as u64,
+                        first = names.join(" "),
+                        reason = "their edge was away for longer than storage.tombstone_retention: the deletes are forgotten",
+                        "groups are back that may have been deleted"
+                    );
                 }
                 Effect::SweepAgain => {
                     // If the channel is full, the next sweep goes on.

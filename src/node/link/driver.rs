@@ -165,6 +165,7 @@ impl LinkDriver<'_> {
     async fn notify(&mut self, event: SessionEvent, observer: &mut impl SessionObserver) {
         observer.observe(&event);
         match event {
+            SessionEvent::Established(established) if established.resync => self.sequence.resyncs(),
             SessionEvent::Suppressed(reports) => {
                 self.context.committer.held_back(self.connection.scope().clone(), reports).await;
             }

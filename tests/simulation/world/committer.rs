@@ -190,6 +190,8 @@ impl World {
         while let Some(effect) = self.nodes[at].running.as_mut().and_then(|running| running.engine.poll_effect()) {
             match effect {
                 Effect::Published(committed) => self.published(at, &committed),
+                // The simulation marks no sequence as one of a resync.
+                Effect::Returned(groups) => unreachable!("{groups:?}"),
                 Effect::SweepAgain => self.ask(at, Command::Sweep),
                 Effect::Written { reply, result } => self.written(reply, result, &mut due),
                 Effect::Merged { reply: MergeReply::Push(reply), result } => {
