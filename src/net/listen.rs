@@ -200,7 +200,11 @@ mod tests {
     }
 
     fn accepting(connections_max: usize) -> Accepting {
-        Accepting { slots: Slots::new("web", connections_max), refusal: b"full", drain_timeout: Duration::from_millis(1) }
+        Accepting {
+            slots: Slots::new("web", connections_max),
+            refusal: b"full",
+            drain_timeout: Duration::from_millis(1),
+        }
     }
 
     #[tokio::test]

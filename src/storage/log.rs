@@ -53,7 +53,9 @@ impl Default for DiskOptions {
 #[derive(Debug, thiserror::Error)]
 pub enum CommitError {
     /// The disk is full; commits work again when there is space.
-    #[error("no space is left for the store in {directory} ({source}: bytes or inodes, see df -h and df -i); make room and it goes on by itself")]
+    #[error(
+        "no space is left for the store in {directory} ({source}: bytes or inodes, see df -h and df -i); make room and it goes on by itself"
+    )]
     Full {
         /// The store's directory.
         directory: String,

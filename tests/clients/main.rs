@@ -12,6 +12,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::OnceLock;
 
 use pushrelay_testkit::{Node, Site, skip};
 
@@ -131,19 +132,28 @@ fn go_client_golang() {
     drive(&mut Command::new(binary), &["go/client"], &[SLASH, EMPTY, UTF8, PLUS]);
 }
 
+/// The interpreter of a virtual environment with the requirements.
+fn python() -> PathBuf {
+    static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
+    let install = || {
+        let folder = cache("python");
+        if !folder.join("bin/python").exists() {
+            run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+        }
+        let python = folder.join("bin/python");
+        let requirements = source("python").join("requirements.txt");
+        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements));
+        python
+    };
+    INSTALLED.get_or_init(install).clone()
+}
+
 #[test]
 fn python_prometheus_client() {
     if !have(&["python3"]) {
         return;
     }
-    let folder = cache("python");
-    if !folder.join("bin/python").exists() {
-        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-    }
-    let python = folder.join("bin/python");
-    let requirements = source("python").join("requirements.txt");
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements));
-    let mut client = Command::new(python);
+    let mut client = Command::new(python());
     drive(client.arg(source("python").join("push.py")), &["python/client"], &[SLASH, EMPTY, UTF8, SPACE]);
 }
 
@@ -196,5 +206,63 @@ fn rust_prometheus() {
 fn curl() {
     if have(&["curl", "gzip"]) {
         drive(&mut Command::new(source("curl").join("push.sh")), &["curl/client"], &[SLASH, EMPTY, UTF8, SPACE]);
+    }
+}
+
+/// The clients that keep their connections, where their tools are installed: name and command.
+fn pooled() -> Vec<(&'static str, Command)> {
+    let source = |file: &str| source("pooled").join(file);
+    let mut clients = Vec::new();
+    let mut add = |name, program: PathBuf, file: Option<PathBuf>| {
+        let mut command = Command::new(program);
+        command.args(file);
+        clients.push((name, command));
+    };
+    if have(&["python3"]) {
+        add("requests", python(), Some(source("pooled.py")));
+    }
+    if have(&["node"]) {
+        add("node", "node".into(), Some(source("pooled.js")));
+    }
+    if have(&["java"]) {
+        add("java.net.http", "java".into(), Some(source("Pooled.java")));
+    }
+    if have(&["go"]) {
+        let binary = cache("pooled").join("pooled");
+        let mut build = Command::new("go");
+        build.args(["build", "-o"]).arg(&binary).arg(source("pooled.go")).env("GOCACHE", cache("go").join("build"));
+        run(build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0"));
+        add("net/http", binary, None);
+    }
+    clients
+}
+
+/// Pushers that keep their connections lose no push: without a limit on idle connections, and with one that is as long
+/// as the interval between their pushes. `PUSHRELAY_POOLED_SECONDS` sets other intervals, for a longer trial.
+#[test]
+fn pooled_connections_lose_no_push() {
+    let chosen = std::env::var("PUSHRELAY_POOLED_SECONDS").ok();
+    let intervals: Vec<String> = chosen.as_deref().unwrap_or("1").split(',').map(str::to_owned).collect();
+    let mut limits = vec![None];
+    limits.extend(chosen.is_none().then_some(Some("1s")));
+    for limit in limits {
+        let site = Site::new();
+        let flag = limit.map(|limit| format!("--limits.idle-timeout={limit}"));
+        let flags: Vec<&str> = flag.as_deref().into_iter().collect();
+        let mut node = site.hub().flags(&flags);
+        node.start();
+        let url = format!("http://{}", node.web());
+        std::thread::scope(|scope| {
+            for interval in &intervals {
+                for (name, mut client) in pooled() {
+                    client.args([&*url, "40", "4", interval]);
+                    scope.spawn(move || {
+                        let said = run(&mut client);
+                        println!("{name}, every {interval} s, limit {limit:?}: {said}");
+                        assert!(said.starts_with("failed 0 of 160"), "{name}, every {interval} s, {limit:?}: {said}");
+                    });
+                }
+            }
+        });
     }
 }

@@ -45,9 +45,8 @@ fn failed(mut page: impl FnMut() -> pushrelay_testkit::Page, face: &str, expecte
     let mut seen = Vec::new();
     let shown = || {
         let page = page();
-        let count = |reason| {
-            page.value("pushrelay_connections_failed_total", &[("face", face), ("reason", reason)]).unwrap()
-        };
+        let count =
+            |reason| page.value("pushrelay_connections_failed_total", &[("face", face), ("reason", reason)]).unwrap();
         seen = expected.iter().map(|(reason, _)| (*reason, count(reason))).collect();
         (seen == expected).then_some(())
     };
@@ -74,8 +73,7 @@ fn routine_at_the_edges_listener_is_counted_and_no_warning() {
     // Nothing at all, and half a greeting.
     let silent = [http::connect(address).unwrap(), http::connect(address).unwrap()];
     (&silent[1]).write_all(&old_hello()[..9]).unwrap();
-    let expected =
-        [("closed", 1.0), ("silent", 2.0), ("protocol", 3.0), ("no_certificate", 1.0), ("refused", 0.0)];
+    let expected = [("closed", 1.0), ("silent", 2.0), ("protocol", 3.0), ("no_certificate", 1.0), ("refused", 0.0)];
     failed(|| hub.page(), "edge", &expected);
     assert_eq!(warnings(&mut hub), Vec::<String>::new());
 }
@@ -146,8 +144,7 @@ fn at_a_gateway_with_tls_routine_is_counted_and_a_refused_certificate_is_a_warni
     };
     assert!(scrape(None).is_none());
     assert!(scrape(Some(&foreign)).is_none() && scrape(Some(&foreign)).is_none());
-    let expected =
-        [("closed", 1.0), ("silent", 1.0), ("protocol", 2.0), ("no_certificate", 1.0), ("refused", 2.0)];
+    let expected = [("closed", 1.0), ("silent", 1.0), ("protocol", 2.0), ("no_certificate", 1.0), ("refused", 2.0)];
     let page = || pushrelay_testkit::Page::parse(&scrape(Some(&site)).expect("its certificate is good")).unwrap();
     failed(page, "web", &expected);
     let warnings = warnings(&mut node);

@@ -88,9 +88,8 @@ fn the_log_names_each_address_of_a_hub_with_its_failure() {
     let script = format!("mount --bind '{hosts}' /etc/hosts");
     let mut edge = Node::new(Role::Edge, site.path(), "syq-1", &config).after(&["unshare", "-m"], &script);
     edge.start();
-    let line = edge.process().line("no link to the hub", |line| {
-        line.contains("no link to the hub").then(|| line.to_owned())
-    });
+    let line =
+        edge.process().line("no link to the hub", |line| line.contains("no link to the hub").then(|| line.to_owned()));
     let port = free.port();
     for failure in [format!("[::1]:{port}: Connection refused"), format!("127.0.0.1:{port}: Connection refused")] {
         assert!(line.contains(&failure), "{failure} in {line}");

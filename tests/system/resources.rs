@@ -167,7 +167,10 @@ fn used_up_inodes_are_named_and_lose_nothing() {
     let Some(_mount) = Mount::new(&hub.store(), "nr_inodes=40") else { return };
     hub.start();
     hub.push("job/before", "v 1\n");
-    let use_up = format!("cd '{}' && for i in $(seq 100); do : > filler$i || break; done 2>/dev/null || true", hub.store().display());
+    let use_up = format!(
+        "cd '{}' && for i in $(seq 100); do : > filler$i || break; done 2>/dev/null || true",
+        hub.store().display()
+    );
     bash(&use_up);
     // The checkpoint that is due after 16 MiB of log needs a file.
     let padding = "x".repeat(900 << 10);
