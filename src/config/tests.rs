@@ -64,6 +64,15 @@ fn a_file_says_what_an_edge_is() {
 }
 
 #[test]
+fn idle_connections_have_no_limit_unless_one_is_given() {
+    let limit = |text| read_text(None, text, &[]).map(|options| options.node.limits.idle_timeout);
+    assert_eq!(limit(""), Ok(None));
+    assert_eq!(limit("[limits]\nidle_timeout = '0s'"), Ok(None));
+    assert_eq!(limit("[limits]\nidle_timeout = '90s'"), Ok(Some(Duration::from_secs(90))));
+    assert!(limit("[limits]\nidle_timeout = '-1s'").unwrap_err().contains("is not \"0s\" or a duration"));
+}
+
+#[test]
 fn a_file_says_what_a_hub_is() {
     let edges =
         "[[hub.edge]]\nname = 'a'\nlabels = { IDC = 'SYQ' }\n[[hub.edge]]\nname = 'b'\nlabels = { IDC = 'BJ' }\n";

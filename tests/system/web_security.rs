@@ -525,6 +525,23 @@ fn an_answer_that_the_client_does_not_read_is_given_up() {
 }
 
 #[test]
+fn an_idle_http2_connection_gets_goaway_when_another_needs_its_room() {
+    let site = Site::new();
+    let node = gateway(&site, "room", &format!("{TLS}[limits]\nconnections_max = 16\n"));
+    let ask = |_| {
+        let mut stream = tls::connect(node.web(), &site.cert("ca.pem"), b"h2");
+        stream.write_all(PREFACE).unwrap();
+        stream.write_all(&frame(SETTINGS, 0, 0, &[])).unwrap();
+        stream.write_all(&frame(HEADERS, 5, 1, GET_METRICS)).unwrap();
+        assert_eq!(kinds_until_end(&mut stream)[0], HEADERS);
+        stream
+    };
+    let mut idle: Vec<_> = (0..40).map(ask).collect();
+    assert!(next_of(&mut idle[0], GOAWAY).is_some());
+    assert_eq!(connected_status(&node, &site), 200);
+}
+
+#[test]
 fn more_requests_at_once_than_allowed_and_huge_headers_are_refused() {
     let site = Site::new();
     let node = gateway(&site, "many", TLS);
