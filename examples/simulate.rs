@@ -1,9 +1,6 @@
 //! Runs seeds of the simulation: `cargo run --release --example simulate -- --seeds 1000` (see
 //! `docs/contributing/testing.md`).
 
-#[path = "../tests/simulation/world/mod.rs"]
-mod world;
-
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
@@ -11,8 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use world::bug::Bug;
-use world::{Options, Outcome, run};
+use pushrelay_testkit::simulation::{Bug, Options, Outcome, run};
 
 /// The product's allocator: seeds run faster with it.
 #[global_allocator]

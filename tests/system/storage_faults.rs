@@ -1,4 +1,8 @@
 //! A full, read-only or damaged disk: the node refuses pushes with a reason, loses no acknowledged write, and recovers.
+//!
+//! A file system cannot be remounted read-only while a process has a file of it open for writing (the kernel says *busy*),
+//! and one that the kernel itself turned read-only is not writable again before it was unmounted. So the read-only test has
+//! two parts: 503 and scrapes while it is read-only, and every answered push after `umount`, `fsck`, `mount` and a start.
 
 use std::path::{Path, PathBuf};
 

@@ -1,7 +1,8 @@
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
 //! The test support of pushrelay: nodes as processes with certificates and a network between them, an HTTP client, a
-//! strict parser of scrapes, a disk that fails, the functions of the fuzz targets, and a reader of the source.
+//! strict parser of scrapes, a disk that fails, the simulation, the functions of the fuzz targets, and a reader of the
+//! source.
 //!
 //! Tests, benchmarks and fuzz targets share this crate, so that the product has no public item for tests only. Without
 //! the feature `product` it needs the standard library alone.
@@ -16,6 +17,8 @@ pub mod node;
 pub mod page;
 pub mod process;
 pub mod protobuf;
+#[cfg(feature = "product")]
+pub mod simulation;
 pub mod site;
 pub mod skip;
 pub mod source;

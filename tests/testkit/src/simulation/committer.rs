@@ -75,7 +75,7 @@ impl World {
         }
         self.check_recovery()?;
         let most = self.random.between(1, 12);
-        let alone = self.is(Bug::HeldBackBlocks);
+        let alone = self.is(Bug::ConflictRefusesUpdate);
         for _ in 0..most {
             let running = self.running(at);
             running.begin_due = false;

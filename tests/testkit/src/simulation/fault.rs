@@ -1,4 +1,14 @@
 //! The faults and their times. Each seed has some kinds of faults only, so that each kind also occurs alone.
+//!
+//! - Nodes: `kill -9`, power loss, crashes at any disk operation (also during a start), orderly restarts, slow committers.
+//! - Lines: cut, half-open in one direction, dead or stalled; old ones that still deliver while a new one is open;
+//!   partitions.
+//! - Disks: full, failing operations, flipped bits; stores that are wiped, rolled back to a copy, or cloned (the copy runs
+//!   at the same time, or in turns).
+//! - Clocks that jump by up to twelve hours; a hub that is removed from an edge's configuration; peers that send garbage
+//!   and forged messages.
+//!
+//! Not simulated: two hubs with copies of one store at the same time; damage on the line that TLS would find.
 
 use pushrelay::compression::Deflater;
 use pushrelay::model::{
@@ -10,13 +20,13 @@ use pushrelay::wire::{
     Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
     Update, Welcome,
 };
-use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 
 use super::content::Content;
 use super::link::{FrameContent, Packet};
 use super::node::{content_of_disk, copy_disk};
 use super::random::Random;
 use super::{Checked, ConnId, EDGE, Event, HOUR, HUB, MILLISECOND, MINUTE, NodeId, SECOND, World};
+use crate::disk::{DiskFault, SimulatedDisk};
 
 /// A kind of fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,4 +1,6 @@
-//! The topology and the plan of a seed.
+//! The topology and the plan of a seed: one to four edges and one to three hubs, each edge linked to some of them, with
+//! sites shared by redundant edges; or edges, a relay, and one or two hubs above it; or, in four seeds of a hundred, two
+//! or three hubs that send to each other in a loop by mistake. Some edges have no disk.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,7 @@
 //! Stories: sequences of faults that chance alone would hardly produce. Some seeds have a story besides their other
-//! faults. It draws from a generator of its own, so that seeds without a story do not depend on stories.
+//! faults: hubs give an edge another site; or an edge dies, is perhaps rolled back, perhaps links once more, is then cut
+//! off while it gets pushes for a long time, while its hub may be rolled back, and links again. A story draws from a
+//! generator of its own, so that seeds without a story do not depend on stories.
 
 use pushrelay::session::{Event as Input, Refused};
 use pushrelay::wire::CloseReason;

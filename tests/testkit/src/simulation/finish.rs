@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use pushrelay::model::LabelSet;
 use pushrelay::storage::Disk;
 use pushrelay::store::WriteOp;
-use pushrelay_testkit::SimulatedDisk;
 
 use super::commands::push;
 use super::node::Node;
 use super::{Checked, Event, HOUR, MINUTE, NodeId, SECOND, World, Wrong};
+use crate::SimulatedDisk;
 
 /// The time to converge, at most. A link that was refused or replaced waits for half a minute or more, and there may be
 /// two such waits in a row.

@@ -59,7 +59,7 @@ impl World {
             }
             SessionAction::Commit { id, deltas, peer, mut position } => {
                 let Some(scope) = self.scope(conn, end) else { return };
-                if self.is(Bug::HalfTakenForWhole)
+                if self.is(Bug::HalfResyncCounts)
                     && end == EDGE
                     && position.epoch.0 == 0
                     && let Some(real) = self.half_position(conn)
@@ -195,7 +195,7 @@ impl World {
             }
             match content {
                 FrameContent::Update { upto } => self.conns.get_mut(&conn).expect("it is open").last_upto = Some(upto),
-                FrameContent::Ack { revision } if self.is(Bug::HeldToldEarly) => {
+                FrameContent::Ack { revision } if self.is(Bug::AckReportedEarly) => {
                     let uplink = self.conns[&conn].uplink;
                     self.ask(node, Command::UplinkAcked { uplink, revision });
                 }

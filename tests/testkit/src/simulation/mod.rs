@@ -1,16 +1,17 @@
-//! A whole system in one thread and virtual time. The product's stores, sessions, messages, logs and checkpoints run in
-//! the order of `node/commit/handle.rs`, `node/link/edge.rs` and `node/link/hub.rs`, over networks and disks that fail as
-//! the seed says.
+//! The simulation: a whole system in one thread and virtual time, for `tests/simulation.rs` and `examples/simulate.rs`.
+//! The product's stores, sessions, messages, logs and checkpoints run over networks and disks that fail as the seed says.
+//!
+//! [`run`] runs one seed. `docs/contributing/testing.md` describes topologies, faults and the oracle.
 //!
 //! Read in this order: `random`, `content` and `oracle` (the invariants), `node`, `committer` and `commands` (a node and
 //! its committer), `link`, `driver` and `hub` (connections, their ends, sessions), `load` (pushes), `fault` (faults),
 //! `story` (sequences of faults), `finish` (convergence without faults), `topology` (the links between nodes) and `bug`
 //! (planted mistakes).
 
-pub mod bug;
+mod bug;
 mod commands;
 mod committer;
-pub mod content;
+mod content;
 mod driver;
 mod fault;
 mod finish;
@@ -19,23 +20,24 @@ mod link;
 mod load;
 mod node;
 mod oracle;
-pub mod random;
+mod random;
 mod story;
 mod topology;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use bug::Bug;
 use link::Conn;
 use node::Node;
 use oracle::Oracle;
 use random::Random;
 
-pub const MILLISECOND: u64 = 1_000_000;
-pub const SECOND: u64 = 1_000 * MILLISECOND;
-pub const MINUTE: u64 = 60 * SECOND;
-pub const HOUR: u64 = 60 * MINUTE;
+pub use bug::Bug;
+
+const MILLISECOND: u64 = 1_000_000;
+const SECOND: u64 = 1_000 * MILLISECOND;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
 
 /// When virtual time begins, by a clock that is right.
 const EPOCH_NS: u64 = 1_700_000_000 * SECOND;
@@ -45,6 +47,7 @@ const EVENTS_MAX: u64 = 3_000_000;
 /// How a run is made.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Options {
+    /// The planted mistake, if there is one.
     pub bug: Option<Bug>,
     /// Whether to keep a trace.
     pub trace: bool,
@@ -55,9 +58,13 @@ pub struct Options {
 pub struct Outcome {
     /// The violation that the oracle found.
     pub failure: Option<String>,
+    /// The events, if a trace was asked for.
     pub trace: Vec<String>,
+    /// How often each kind of event happened.
     pub coverage: BTreeMap<&'static str, u64>,
+    /// The number of events.
     pub events: u64,
+    /// The virtual time that passed, in nanoseconds.
     pub virtual_ns: u64,
     /// A digest of all events. Two runs of a seed must have the same.
     pub digest: u64,
@@ -65,7 +72,7 @@ pub struct Outcome {
 
 /// A violation.
 #[derive(Debug)]
-pub struct Wrong(pub String);
+struct Wrong(String);
 
 impl fmt::Display for Wrong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -73,15 +80,16 @@ impl fmt::Display for Wrong {
     }
 }
 
-pub type Checked<T = ()> = Result<T, Wrong>;
+type Checked<T = ()> = Result<T, Wrong>;
 
-/// Names a node, a connection.
-pub type NodeId = usize;
-pub type ConnId = usize;
+/// The index of a node.
+type NodeId = usize;
+/// The number of a connection.
+type ConnId = usize;
 
 /// The edge's end of a connection, and the hub's.
-pub const EDGE: usize = 0;
-pub const HUB: usize = 1;
+const EDGE: usize = 0;
+const HUB: usize = 1;
 
 /// A future event.
 #[derive(Debug)]
@@ -99,7 +107,7 @@ enum Event {
         conn: ConnId,
         end: usize,
     },
-    /// The answer of the writer to an end that asked for facts has come.
+    /// The committer answers an end that asked for its peer info.
     PeerInfo {
         conn: ConnId,
         end: usize,
@@ -122,7 +130,7 @@ enum Event {
         uplink: usize,
         life: u64,
     },
-    /// The writer takes a batch; it is durable, or not; a checkpoint goes on.
+    /// The committer takes a batch; it is durable, or not; a checkpoint goes on.
     Begin {
         node: NodeId,
         life: u64,
@@ -155,8 +163,8 @@ enum Event {
     },
 }
 
-/// See the module's documentation.
-pub struct World {
+/// The state of a run.
+struct World {
     options: Options,
     random: Random,
     story: story::Story,

@@ -1,10 +1,7 @@
 //! Some dozen seeds of the simulation (`docs/contributing/testing.md`); `cargo run --release --example simulate` runs
 //! any number.
 
-mod world;
-
-use world::bug::Bug;
-use world::{Options, run};
+use pushrelay_testkit::simulation::{Bug, Options, run};
 
 /// Seeds that every run of the tests makes; `PUSHRELAY_SEEDS` asks for more.
 const SEEDS: u64 = 40;
@@ -15,15 +12,14 @@ const FOUND: [u64; 21] = [
     76, 132, 207, 1_029, 1_577, 2_099, 2_121, 2_222, 3_641, 7_385, 9_675, 9_698, 10_154, 13_738, 15_594, 17_124,
     18_413, 25_781, 43_161, 64_547, 84_448,
 ];
-/// Planted mistakes that at least one seed in thirty finds, each with a seed that does. Others take hundreds of seeds,
-/// see
-/// `docs/contributing/testing.md`.
+/// Planted mistakes that at least one seed in thirty finds, each with a seed that does. Others take hundreds of seeds:
+/// see `docs/contributing/testing.md`.
 const PLANTED: [(Bug, u64); 11] = [
     (Bug::RetentionIgnored, 1),
     (Bug::WallClockStamps, 0),
     (Bug::DictionaryKept, 1),
     (Bug::ResyncWithoutTombstones, 6),
-    (Bug::HeldBackBlocks, 1),
+    (Bug::ConflictRefusesUpdate, 1),
     (Bug::TombstoneDroppedEarly, 4),
     (Bug::AnswerBeforeSync, 8),
     (Bug::CursorApart, 59),
@@ -45,7 +41,7 @@ fn check(seed: u64) {
 }
 
 #[test]
-fn whatever_goes_wrong_all_converge_and_nothing_acknowledged_is_lost() {
+fn all_nodes_converge_and_nothing_acknowledged_is_lost() {
     let asked = std::env::var("PUSHRELAY_SEEDS").map(|seeds| seeds.parse().expect("PUSHRELAY_SEEDS is a number"));
     let seeds = asked.unwrap_or(SEEDS);
     FOUND.into_iter().for_each(check);
@@ -57,7 +53,7 @@ fn whatever_goes_wrong_all_converge_and_nothing_acknowledged_is_lost() {
 }
 
 #[test]
-fn a_seed_says_all() {
+fn a_seed_determines_the_run() {
     for seed in 0..3 {
         let [a, b] = [run(seed, Options::default()), run(seed, Options::default())];
         assert_eq!((a.digest, a.events), (b.digest, b.events), "seed {seed}");
@@ -67,7 +63,7 @@ fn a_seed_says_all() {
 /// Planted mistakes are found: first by the seed that found each when the table of `docs/contributing/testing.md` was
 /// made, then by some more.
 #[test]
-fn planted_bugs_are_found() {
+fn planted_mistakes_are_found() {
     for (bug, first) in PLANTED {
         let (_, what) = Bug::ALL.iter().find(|(of, _)| *of == bug).expect("all are listed");
         let options = Options { bug: Some(bug), ..Options::default() };

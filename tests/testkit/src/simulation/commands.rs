@@ -153,7 +153,7 @@ impl World {
             // A store that is opened again under the same epoch looks as if it had not been closed.
             epochs.dedup_by_key(|start| start.epoch);
         }
-        let gc_watermark = if self.is(Bug::ForgottenNotSaid) { Revision(0) } else { gc_watermark };
+        let gc_watermark = if self.is(Bug::WatermarkHidden) { Revision(0) } else { gc_watermark };
         let name = self.nodes[at].name.clone();
         PeerInfo { node: name, software: "simulation".into(), store, epochs, head, gc_watermark, cursors }
     }

@@ -5,6 +5,24 @@
 //! exactly that is taken out: the promise becomes the merge of the content that all nodes still have. At the end every
 //! node of a set must show the same, and merging the promise into it must change nothing. Then no acknowledged push is
 //! lost, and no deleted group is back.
+//!
+//! The rules, here and in `node`, `committer` and `finish`:
+//!
+//! - A node that restarts from its disk has exactly its durable state, and perhaps one transaction whose end it did not
+//!   live to see; never a part of one.
+//! - A push that is answered 200 is shown.
+//! - An edge drops a tombstone only when its hubs have it or a later write, and a hub only when the tombstone is old
+//!   enough.
+//! - If a disk is lost, rolled back or damaged, the promise becomes the merge of what all nodes still have, with the
+//!   tombstones that hubs must still have: nothing more is forgiven.
+//! - When faults stop, all links work and all nodes of a set show the same within 20 virtual minutes (refused links wait
+//!   for up to a minute, more than once), and nothing is shown that nobody pushed. A node and its copy take turns until
+//!   both show it.
+//! - In some seeds, when clocks have passed `storage.tombstone_retention`, no tombstone is left anywhere, logs are short,
+//!   and all nodes still show the same.
+//! - With a loop of hubs, edges and their own hubs show the same, and nothing grows after the faults stop. Groups that such
+//!   hubs send to each other are no part of the promise, except that an edge has a group that a hub assigns to the edge's
+//!   site. More is not required of loops.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

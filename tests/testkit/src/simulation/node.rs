@@ -9,8 +9,8 @@ use pushrelay::node::clock::reading;
 use pushrelay::session::{Admission, UpstreamStores};
 use pushrelay::storage::{self, CheckpointWriter, CommitError, Disk, Log, Recovered, SyncPolicy, recover};
 use pushrelay::store::{self, Identity, Record, Rules, Store};
-use pushrelay_testkit::SimulatedDisk;
 
+use crate::SimulatedDisk;
 use super::bug::Bug;
 use super::committer::{Command, Replies};
 use super::content::Content;
