@@ -5,9 +5,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
-use tracing::level_filters::LevelFilter;
 
-use super::log::{LogFormat, LogOptions};
+use super::log::LogOptions;
 use super::reader::{ConfigReader, Section};
 use super::value::{ByteSize, ConfigValue, Pause};
 use super::web;
@@ -15,8 +14,8 @@ use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
 use crate::node::options::{
-    DialOptions, EdgeOptions, HUB_CONNECTIONS_MAX, HUB_PORT, HubOptions, LimitOptions, LinkOptions, NodeRole,
-    PushOptions, SEND_INTERVAL_MAX, StorageOptions, UplinkOptions, WebOptions, heartbeat_interval, send_interval,
+    DialOptions, EdgeOptions, HubOptions, LimitOptions, LinkOptions, NodeRole, PushOptions, StorageOptions,
+    UplinkOptions, WebOptions,
 };
 use crate::session::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
 use crate::{exposition, store};
@@ -158,9 +157,10 @@ fn bytes<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, name: &str, de
 
 pub(super) fn log(reader: &mut ConfigReader<'_>) -> LogOptions {
     let section = reader.section(reader.root(), "log");
+    let default = LogOptions::default();
     LogOptions {
-        level: reader.value(section, "level", LevelFilter::INFO),
-        format: reader.value(section, "format", LogFormat::default()),
+        level: reader.value(section, "level", default.level),
+        format: reader.value(section, "format", default.format),
     }
 }
 
@@ -225,9 +225,9 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
         let text = format!("backoff_min must not be longer than backoff_max ({})", dialling.backoff_max.to_text());
         reader.mistake(section, "backoff_min", text);
     }
-    let send_interval = reader.value(section, "send_interval", Pause(send_interval())).0;
-    if send_interval > SEND_INTERVAL_MAX {
-        let text = format!("the interval must be {} or less", SEND_INTERVAL_MAX.to_text());
+    let send_interval = reader.value(section, "send_interval", Pause(UplinkOptions::SEND_INTERVAL)).0;
+    if send_interval > UplinkOptions::SEND_INTERVAL_MAX {
+        let text = format!("the interval must be {} or less", UplinkOptions::SEND_INTERVAL_MAX.to_text());
         reader.mistake(section, "send_interval", text);
     }
     let files = reader.section(section, "uplink.tls");
@@ -259,10 +259,10 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         return None;
     }
     let section = reader.section(reader.root(), "hub");
-    let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HUB_PORT)]);
-    let trust_edge_labels = reader.value(section, "trust_edge_labels", false);
-    let connections_max = reader.value(section, "connections_max", HUB_CONNECTIONS_MAX);
-    let heartbeat_interval: Duration = reader.value(section, "heartbeat_interval", heartbeat_interval());
+    let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HubOptions::PORT)]);
+    let trust_edge_labels = reader.value(section, "trust_edge_labels", HubOptions::TRUST_EDGE_LABELS);
+    let connections_max = reader.value(section, "connections_max", HubOptions::CONNECTIONS_MAX);
+    let heartbeat_interval: Duration = reader.value(section, "heartbeat_interval", HubOptions::HEARTBEAT_INTERVAL);
     if !HEARTBEATS.contains(&heartbeat_interval) {
         reader.mistake(section, "heartbeat_interval", "the interval must be from 100ms to 1m".into());
     }

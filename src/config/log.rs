@@ -20,3 +20,9 @@ pub struct LogOptions {
     /// The format of a line.
     pub format: LogFormat,
 }
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self { level: LevelFilter::INFO, format: LogFormat::default() }
+    }
+}

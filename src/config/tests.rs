@@ -10,8 +10,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::keys::{KEYS, Key};
 use super::*;
+use crate::net::address::ListenAddress;
 use crate::net::testing::TempDir;
-use crate::node::options::EdgeOptions;
+use crate::node::options::{
+    DialOptions, EdgeOptions, HubOptions, LimitOptions, LinkOptions, PushOptions, StorageOptions, UplinkOptions,
+    WebOptions,
+};
 
 fn flags(arguments: &[&str]) -> Flags {
     let all = super::arguments(std::iter::once(&"pushrelay").chain(arguments).map(OsString::from));
@@ -246,6 +250,27 @@ fn files_are_looked_into_even_if_something_else_is_wrong() {
     let lines: Vec<&SourceSpan> = shown.0.iter().map(|mistake| &mistake.span).collect();
     let at = |line, column| SourceSpan::File { file: temp.path().join("c.toml").display().to_string(), line, column };
     assert_eq!(lines, [&at(2, 7), &at(5, 11), &at(6, 13), &at(7, 12), &at(9, 9)], "{shown}");
+}
+
+/// Together with the comparison of the documentation with what an empty file gives, this holds the documentation to the
+/// one place of each default.
+#[test]
+fn a_key_that_is_not_given_has_the_default_of_its_option() {
+    let Configuration { node, log } = read_text(None, &(HUB.to_owned() + &edge("")), &[]).unwrap();
+    assert_eq!(node.web, WebOptions::default());
+    assert_eq!(node.push, PushOptions::default());
+    assert_eq!(node.storage, StorageOptions::default());
+    assert_eq!(node.limits, LimitOptions::default());
+    assert_eq!(node.link, LinkOptions::default());
+    assert_eq!(log, LogOptions::default());
+    let uplink = &node.uplinks[0];
+    assert_eq!((uplink.dialling, uplink.send_interval), (DialOptions::default(), UplinkOptions::SEND_INTERVAL));
+    let hub = node.hub.unwrap();
+    assert_eq!(hub.listen_addresses, [ListenAddress::every_interface(HubOptions::PORT)]);
+    assert_eq!(
+        (hub.trust_edge_labels, hub.connections_max, hub.heartbeat_interval),
+        (HubOptions::TRUST_EDGE_LABELS, HubOptions::CONNECTIONS_MAX, HubOptions::HEARTBEAT_INTERVAL)
+    );
 }
 
 /// All keys, with the defaults of those that were not given.

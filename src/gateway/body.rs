@@ -26,13 +26,6 @@ pub struct BodyRules {
     pub limits: PushLimits,
 }
 
-/// 64 MiB, legacy names.
-impl Default for BodyRules {
-    fn default() -> Self {
-        Self { body_bytes_max: 64 << 20, names: NameValidation::default(), limits: PushLimits::default() }
-    }
-}
-
 /// The headers that describe a body: the first of each name, empty if there is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Headers<'a> {
@@ -213,7 +206,7 @@ mod tests {
     }
 
     fn rules(body_bytes_max: usize) -> BodyRules {
-        BodyRules { body_bytes_max, ..BodyRules::default() }
+        BodyRules { body_bytes_max, names: NameValidation::default(), limits: PushLimits::default() }
     }
 
     /// The pushed names, or the status and body of the answer, after `!` if the push counts as failed.
@@ -234,11 +227,11 @@ mod tests {
     }
 
     fn plain(body: &[u8]) -> String {
-        answer(Headers::default(), body, &BodyRules::default())
+        answer(Headers::default(), body, &rules(64 << 20))
     }
 
     fn encoded(content_encoding: &str, body: &[u8]) -> String {
-        answer(Headers { content_encoding, ..Headers::default() }, body, &BodyRules::default())
+        answer(Headers { content_encoding, ..Headers::default() }, body, &rules(64 << 20))
     }
 
     #[test]
@@ -267,17 +260,17 @@ mod tests {
         let bomb = gzip(&"m 1\n".repeat(10_000));
         let refused = answer(headers, &bomb, &rules(bomb.len()));
         assert!(refused.starts_with("413 the request body is larger than the limit of"), "{refused}");
-        let few = BodyRules { limits: PushLimits { series_max: 1, ..PushLimits::default() }, ..BodyRules::default() };
+        let few = BodyRules { limits: PushLimits { series_max: 1, ..PushLimits::default() }, ..rules(64 << 20) };
         let refused = answer(Headers::default(), b"a 1\nb 1\n", &few);
         assert!(refused.starts_with("413 ") && refused.contains("limit of 1 series"), "{refused}");
     }
 
     #[test]
     fn the_content_type_says_how_to_parse() {
-        let typed = |content_type| answer(Headers { content_type, ..Headers::default() }, GAUGE, &BodyRules::default());
+        let typed = |content_type| answer(Headers { content_type, ..Headers::default() }, GAUGE, &rules(64 << 20));
         assert_eq!(typed(PROTOBUF), "m");
         assert_eq!(typed("text/plain"), "400 text format parsing error in line 1: invalid metric name");
-        let cut = answer(Headers { content_type: PROTOBUF, ..Headers::default() }, &GAUGE[..9], &BodyRules::default());
+        let cut = answer(Headers { content_type: PROTOBUF, ..Headers::default() }, &GAUGE[..9], &rules(64 << 20));
         assert!(cut.starts_with("400 unexpected EOF"), "{cut}");
     }
 

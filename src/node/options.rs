@@ -1,7 +1,7 @@
 //! The options of a node, checked: they can be used as they are.
 //!
-//! `config/` makes them from the file and the flags; `docs/reference/configuration.md` describes each for operators. A
-//! default is defined here, or in the module that uses the option.
+//! `config/` makes them from the file and the flags; `docs/reference/configuration.md` describes each for operators. Every
+//! default is defined here, or by the type from a lower layer that a field has; `config/` defines none.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::http::auth::guard::GuardRules;
 use super::http::auth::passwords::Users;
+use crate::gateway::RouteConfig;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
@@ -72,7 +73,7 @@ impl Default for WebOptions {
     fn default() -> Self {
         Self {
             listen_addresses: vec![ListenAddress::every_interface(9091)],
-            telemetry_path: "/metrics".into(),
+            telemetry_path: RouteConfig::default().telemetry_path,
             route_prefix: String::new(),
             enable_lifecycle: false,
             enable_admin_api: false,
@@ -200,21 +201,19 @@ pub struct LinkOptions {
 
 impl Default for LinkOptions {
     fn default() -> Self {
-        let session = session::Config::default();
-        Self {
-            handshake_timeout: Duration::from_nanos(session.handshake_ns),
-            message_bytes_max: session.message_bytes_max,
-        }
+        Self { handshake_timeout: Duration::from_secs(10), message_bytes_max: 64 << 20 }
     }
 }
 
 impl LinkOptions {
-    /// The part of these options that the sessions of both ends need.
+    /// The times and bounds of a session, at both ends; an edge sets its own interval of updates.
     pub fn session_config(&self) -> session::Config {
         session::Config {
             handshake_ns: u64::try_from(self.handshake_timeout.as_nanos()).unwrap_or(u64::MAX),
+            batch_bytes_max: session::BATCH_BYTES_MAX,
             message_bytes_max: self.message_bytes_max,
-            ..session::Config::default()
+            progress_ns: session::PROGRESS_NS,
+            send_interval_ns: 0,
         }
     }
 }
@@ -234,12 +233,11 @@ pub struct UplinkOptions {
     pub send_interval: Duration,
 }
 
-/// The longest `send_interval` allowed: a node that shuts down must still deliver its changes.
-pub const SEND_INTERVAL_MAX: Duration = Duration::from_secs(10);
-
-/// The default shortest time between two updates.
-pub fn send_interval() -> Duration {
-    Duration::from_nanos(session::Config::default().send_interval_ns)
+impl UplinkOptions {
+    /// The default of `send_interval`.
+    pub const SEND_INTERVAL: Duration = Duration::ZERO;
+    /// The longest `send_interval` allowed: a node that shuts down must still deliver its changes.
+    pub const SEND_INTERVAL_MAX: Duration = Duration::from_secs(10);
 }
 
 /// The limits and pauses of dialling.
@@ -280,13 +278,15 @@ pub struct HubOptions {
     pub edges: Vec<EdgeOptions>,
 }
 
-/// The default port for edges.
-pub const HUB_PORT: u16 = 9443;
-/// The default limit on links.
-pub const HUB_CONNECTIONS_MAX: usize = 10_000;
-/// The default interval of heartbeats.
-pub fn heartbeat_interval() -> Duration {
-    Duration::from_nanos(session::HubConfig::default().heartbeat_ns)
+impl HubOptions {
+    /// The port of the default address for edges.
+    pub const PORT: u16 = 9443;
+    /// The default of `trust_edge_labels`.
+    pub const TRUST_EDGE_LABELS: bool = false;
+    /// The default of `connections_max`.
+    pub const CONNECTIONS_MAX: usize = 10_000;
+    /// The default of `heartbeat_interval`.
+    pub const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(5);
 }
 
 /// `[[hub.edge]]`: a known edge.

@@ -13,7 +13,7 @@ use super::open::{Agreement, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, LinkEnd, OpenSe
 use super::resume::resume;
 
 /// The configuration of an edge's endpoint.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeConfig {
     /// Times and bounds that both ends have.
     pub link: Config,

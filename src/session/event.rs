@@ -16,7 +16,13 @@ pub struct SessionTime {
     pub wall_ns: u64,
 }
 
-/// Times and bounds of a session, the same at both ends. This is the one definition of their defaults.
+/// The batch size of nodes: [`Config::batch_bytes_max`].
+pub const BATCH_BYTES_MAX: usize = 1 << 20;
+/// The interval of nodes: [`Config::progress_ns`].
+pub const PROGRESS_NS: u64 = 60 * SECOND_NS;
+
+/// Times and bounds of a session, the same at both ends. `node/options.rs` has the defaults of those that an operator can
+/// change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Config {
     /// The longest time that the handshake may take.
@@ -34,18 +40,6 @@ pub struct Config {
     pub send_interval_ns: u64,
 }
 
-impl Default for Config {
-    fn default() -> Self {
-        Self {
-            handshake_ns: 10 * SECOND_NS,
-            batch_bytes_max: 1 << 20,
-            message_bytes_max: 64 << 20,
-            progress_ns: 60 * SECOND_NS,
-            send_interval_ns: 0,
-        }
-    }
-}
-
 /// The configuration of a hub's endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HubConfig {
@@ -54,12 +48,6 @@ pub struct HubConfig {
     /// The interval at which both ends send a heartbeat, limited to 100 ms to 60 s. A peer is dead after three intervals
     /// without a byte.
     pub heartbeat_ns: u64,
-}
-
-impl Default for HubConfig {
-    fn default() -> Self {
-        Self { link: Config::default(), heartbeat_ns: 5 * SECOND_NS }
-    }
 }
 
 pub(super) const SECOND_NS: u64 = 1_000_000_000;

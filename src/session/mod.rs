@@ -33,8 +33,8 @@ pub use connection::{Connection, DEFLATE_LEVEL, FrameEncoder};
 pub use edge::EdgeConfig;
 pub use endpoint::Endpoint;
 pub use event::{
-    Admitted, Batch, Closed, CommitId, Config, Established, Event, HubConfig, OriginFilter, Refused, SessionAction,
-    SessionEvent, SessionTime,
+    Admitted, BATCH_BYTES_MAX, Batch, Closed, CommitId, Config, Established, Event, HubConfig, OriginFilter, PROGRESS_NS,
+    Refused, SessionAction, SessionEvent, SessionTime,
 };
 pub use lag::Lag;
 pub use open::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};

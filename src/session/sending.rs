@@ -332,6 +332,7 @@ impl UpdateSplitter {
 mod tests {
     use super::*;
     use crate::model::{Family, FamilyBuilder, Group, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp};
+    use crate::session::tests::config;
     use crate::wire::{Decoder, Encoder};
 
     fn live(config: &Config) -> (Sending, VecDeque<SessionAction>) {
@@ -347,7 +348,7 @@ mod tests {
 
     #[test]
     fn while_there_is_more_it_is_read_whatever_the_head() {
-        let (mut sending, mut actions) = live(&Config::default());
+        let (mut sending, mut actions) = live(&config());
         sending.publish(Revision(10), 0, &mut actions);
         assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { since: Revision(0), .. }]));
         sending.read(read(10, true), 0, &mut actions);
@@ -411,7 +412,7 @@ mod tests {
     #[test]
     fn progress_that_is_sent_delays_no_change() {
         let second_ns = 1_000_000_000;
-        let (mut sending, mut actions) = live(&Config { send_interval_ns: 10 * second_ns, ..Config::default() });
+        let (mut sending, mut actions) = live(&Config { send_interval_ns: 10 * second_ns, ..config() });
         sending.publish(Revision(5), 0, &mut actions);
         sending.read(read(5, false), 0, &mut actions);
         sending.send_progress(0, &mut actions);

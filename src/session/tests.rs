@@ -4,6 +4,7 @@ mod pair;
 mod store;
 mod trickle;
 
+pub(super) use pair::config;
 use pair::{EDGE, HUB, Pair};
 use proptest::prelude::*;
 use store::{Store, family, key, moment};

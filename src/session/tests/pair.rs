@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::store::{Seen, Store, seen};
 use crate::model::{Group, LabelSet, Position, Revision, StoreId};
+use crate::session::event::SECOND_NS;
 use crate::session::{
-    Admitted, Closed, CommitId, Config, EdgeConfig, Endpoint, Established, Event, HubConfig, OriginFilter,
-    SessionAction, SessionEvent, SessionTime,
+    Admitted, BATCH_BYTES_MAX, Closed, CommitId, Config, EdgeConfig, Endpoint, Established, Event, HubConfig, Lag,
+    OriginFilter, PROGRESS_NS, SessionAction, SessionEvent, SessionTime,
 };
 use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Message};
 
@@ -19,6 +20,17 @@ struct Commit {
     deltas: Vec<Delta>,
     peer: StoreId,
     position: Position,
+}
+
+/// Times and bounds as nodes have them.
+pub fn config() -> Config {
+    Config {
+        handshake_ns: 10 * SECOND_NS,
+        batch_bytes_max: BATCH_BYTES_MAX,
+        message_bytes_max: 64 << 20,
+        progress_ns: PROGRESS_NS,
+        send_interval_ns: 0,
+    }
 }
 
 /// One end's side of a connection.
@@ -113,11 +125,11 @@ impl Pair {
 
     pub fn connect(&mut self) {
         self.cut();
-        let link = Config { send_interval_ns: self.send_interval_ns, ..Config::default() };
-        let config = EdgeConfig { link, ..EdgeConfig::default() };
+        let link = Config { send_interval_ns: self.send_interval_ns, ..config() };
+        let config = EdgeConfig { link, labels: LabelSet::default(), lag: Lag::default() };
         let edge = Endpoint::edge(config, self.stores[EDGE].info(), self.now(EDGE));
         let link = Config { message_bytes_max: 64 << 10, ..link };
-        let hub = Endpoint::hub(HubConfig { link, ..HubConfig::default() }, self.now(HUB));
+        let hub = Endpoint::hub(HubConfig { link, heartbeat_ns: 5 * SECOND_NS }, self.now(HUB));
         self.sides = Some([Side::new(edge), Side::new(hub)]);
         self.perform(EDGE);
     }

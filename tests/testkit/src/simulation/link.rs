@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pushrelay::model::{LabelSet, Revision, StoreId};
+use pushrelay::node::options::LinkOptions;
 use pushrelay::session::{
     Admitted, Closed, Config, Connection, DEFLATE_LEVEL, EdgeConfig, Event as Input, FrameEncoder, HubConfig, Lag,
     Refused,
@@ -121,7 +122,7 @@ impl World {
             batch_bytes_max: self.plan.batch_bytes_max,
             message_bytes_max: MESSAGE_BYTES_MAX,
             progress_ns: self.plan.progress_ns,
-            ..Config::default()
+            ..LinkOptions::default().session_config()
         }
     }
 
