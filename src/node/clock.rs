@@ -1,7 +1,9 @@
 //! The node's clocks.
 
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use crate::store;
 
@@ -19,6 +21,7 @@ pub fn reading(wall_ns: u64, offset_ns: i64) -> store::WriteTime {
 /// The wall clock with its offset to the hub's clock, and a monotonic clock.
 #[derive(Debug)]
 pub struct Clock {
+    /// Follows the paused time of tests.
     started: Instant,
     offset_ns: AtomicI64,
 }

@@ -160,20 +160,23 @@ fn a_line_that_breaks_again_and_again_leaves_neither_end_stuck() {
 #[test]
 fn an_update_that_takes_longer_than_three_heartbeats_arrives() {
     let site = Site::new();
-    let mut hub = site.hub().flags(&["--hub.heartbeat-interval=100ms"]);
+    // Three heartbeats are more than any pause of a process on a busy machine, and less than the update takes.
+    let mut hub = site.hub().flags(&["--hub.heartbeat-interval=500ms"]);
     hub.start();
     let mut edge = site.edge("syq-1", "SYQ", &hub);
     edge.start();
     edge.push("job/j", "v 1\n");
     hub.shows("v", &[], 1.0);
-    hub.narrow(200_000);
-    // About 400 KB that do not compress.
+    hub.narrow(100_000);
+    // About 480 KB when compressed, in few series: the time goes by on the line, and not in the processes.
     let mut random = 1_u64;
-    let mut line = |at: usize| {
+    let mut letter = |_| {
         random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        format!("w{{i=\"{at}\"}} {}\n", f64::from_bits((random >> 2) | 0x3000_0000_0000_0000))
+        char::from(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[(random >> 58) as usize])
     };
-    let body: String = (0..50_000).map(&mut line).collect();
+    let mut line =
+        |at: usize| format!("w{{i=\"{at}\",text=\"{}\"}} 1\n", (0..800).map(&mut letter).collect::<String>());
+    let body: String = (0..800).map(&mut line).collect();
     edge.push("job/large", &(body + "last 1\n"));
     hub.shows("last", &[], 1.0);
     let said = hub.process().output();

@@ -5,10 +5,12 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use bytes::Bytes;
 use futures_util::stream::FuturesOrdered;
+use futures_util::{FutureExt, StreamExt};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
+use tokio::task::unconstrained;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
@@ -96,16 +98,24 @@ pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
                 let closed = timeout(LAST_MESSAGES_TIMEOUT, driver.receive_close(&mut receiver)).await;
                 return closed.ok().flatten().unwrap_or_else(|| lost(error));
             }
-            received = receiver.receive() => match received {
-                Ok(Some(frame)) => driver.receive(&frame),
-                Ok(None) => break lost("the peer closed the connection"),
-                Err(error) => break lost(error),
-            },
+            received = receiver.receive() => {
+                if let Err(closed) = driver.received(received) {
+                    break closed;
+                }
+            }
             head = changed(&mut driver.heads), if driver.connection.wants_heads() => {
                 driver.connection.handle(Event::Head(head), context.now());
             }
             Some(event) = driver.commits.next() => driver.connection.handle(event, context.now()),
-            () = sleep_until(deadline) => driver.connection.tick(context.wire.received_bytes(), context.now()),
+            () = sleep_until(deadline) => {
+                // A thread that was busy is late: bytes of the peer may wait in the socket, and it is not silent.
+                if let Some(received) = unconstrained(receiver.receive()).now_or_never()
+                    && let Err(closed) = driver.received(received)
+                {
+                    break closed;
+                }
+                driver.connection.tick(context.wire.received_bytes(), context.now());
+            }
             () = stop.cancelled() => {
                 let text = "the node is shutting down".into();
                 let refused = Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None };
@@ -193,6 +203,19 @@ impl LinkDriver<'_> {
                 Err(error) => Event::CommitFailed(error.to_string()),
             }
         }));
+    }
+
+    /// Handles the result of reading from the peer.
+    ///
+    /// # Errors
+    /// The end of the session, if the connection is over.
+    fn received(&mut self, received: Result<Option<Bytes>, WebSocketError>) -> Result<(), Closed> {
+        match received {
+            Ok(Some(frame)) => self.receive(&frame),
+            Ok(None) => return Err(lost("the peer closed the connection")),
+            Err(error) => return Err(lost(error)),
+        }
+        Ok(())
     }
 
     fn receive(&mut self, frame: &[u8]) {

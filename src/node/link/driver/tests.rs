@@ -6,8 +6,10 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::compression::Inflater;
 use crate::model::{Epoch, GroupId, LabelSet, NodeId};
+use crate::net::counted::Counted;
 use crate::net::websocket::{WebSocket, accept, connect};
-use crate::session::{Config, EdgeConfig, HubConfig};
+use crate::node::options::LinkOptions;
+use crate::session::{EdgeConfig, HubConfig, Lag};
 use crate::store::{Identity, Rules, Store};
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{Ack, ClockSample, Close, ConflictReport, Decoder, EpochStart, PeerInfo, Update, VERSION};
@@ -43,8 +45,8 @@ async fn close_of_hub(messages: Vec<Message>) -> Close {
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
     let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
-    let link = Config { message_bytes_max: 64 << 10, ..Config::default() };
-    let hub = Connection::hub(HubConfig { link, ..HubConfig::default() }, context.now());
+    let link = LinkOptions { message_bytes_max: 64 << 10, ..LinkOptions::default() }.session_config();
+    let hub = Connection::hub(HubConfig { link, heartbeat_ns: 5_000_000_000 }, context.now());
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
     let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
     tokio::join!(serve, last_word(near.unwrap(), messages)).1
@@ -94,11 +96,46 @@ async fn the_close_message_is_read_when_nothing_can_be_sent() {
         far.sender.send(frame).await.unwrap();
         drop(far);
         let context = context();
-        let config = EdgeConfig::default();
+        let link = LinkOptions::default().session_config();
+        let config = EdgeConfig { link, labels: LabelSet::default(), lag: Lag::default() };
         let edge = Connection::edge(config, info(1), context.now());
         let mut observer = AdmitAll(watch::channel(Revision(0)).0);
         let closed = drive(edge, near.unwrap(), None, &mut observer, &context, CancellationToken::new(), None).await;
         assert_eq!((closed.reason, closed.retry_after_ms), (CloseReason::Storage, Some(5_000)), "{}", closed.text);
+    }
+}
+
+/// A thread that was busy for longer than three heartbeats finds the time up and the peer's bytes in the socket.
+#[tokio::test(start_paused = true)]
+async fn a_peer_whose_bytes_wait_to_be_read_is_not_silent() {
+    let heartbeat = Duration::from_millis(100);
+    let (near, far) = tokio::io::duplex(1 << 10);
+    let far = Counted::new(far);
+    let context = LinkContext { wire: far.traffic().clone(), ..context() };
+    let address = "localhost:9443".parse().unwrap();
+    let (near, far) = tokio::join!(connect(near, &address, 1 << 20), accept(far, 1 << 20));
+    let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: heartbeat.as_nanos() as u64 };
+    let mut observer = AdmitAll(watch::channel(Revision(0)).0);
+    let hub = Connection::hub(config, context.now());
+    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
+    let peer = async {
+        let WebSocket { mut sender, mut receiver } = near.unwrap();
+        sender.send(FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL).encode(&hello()).0).await.unwrap();
+        receiver.receive().await.unwrap().expect("the hub answers with its welcome");
+        // Each time that the hub can read, a kilobyte waits, and more than three heartbeats have passed.
+        let mut sending = pin!(sender.send(vec![7; 40_000]));
+        loop {
+            tokio::select! {
+                biased;
+                sent = &mut sending => return sent.unwrap(),
+                () = tokio::time::advance(4 * heartbeat) => {}
+            }
+        }
+    };
+    tokio::select! {
+        biased;
+        () = peer => {}
+        closed = serve => panic!("{}", closed.text),
     }
 }
 
