@@ -1,12 +1,11 @@
 //! Commands to the engine, and the errors of their replies.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use super::transaction::{Merge, MergeError};
-use crate::model::{LabelSet, Position, Revision, StoreId};
-use crate::store::{PeerCursor, Scope, StoreRefusal, WriteOp};
+use crate::model::{LabelSet, Revision, StoreId};
+use crate::store::{Scope, StoreRefusal, WriteOp};
 use crate::wire::ConflictReport;
 
 /// A write with more values than this is committed alone: if a transaction is too large, the error must reach the
@@ -146,21 +145,6 @@ pub struct CommitFailure {
     pub text: String,
     /// Whether the same transaction may succeed later.
     pub is_retryable: bool,
-}
-
-/// The state of a store between two transactions, as a handshake needs it.
-#[derive(Clone, Debug)]
-pub struct StoreInfo {
-    /// The store.
-    pub store: StoreId,
-    /// Its epochs, oldest first.
-    pub epochs: Vec<Position>,
-    /// The newest published revision.
-    pub head: Revision,
-    /// The newest revision of a tombstone that was dropped.
-    pub gc_watermark: Revision,
-    /// The positions in the stores of peers up to which their changes are durable here.
-    pub cursors: HashMap<StoreId, PeerCursor>,
 }
 
 /// How long tombstones are kept.

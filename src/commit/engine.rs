@@ -7,10 +7,10 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, StoreInfo, WriteError};
+use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
 use super::transaction::{Merge, Transaction, forget, note_failures};
-use crate::model::{GroupId, Revision, StoreId};
-use crate::store::{Committed, GroupEntry, Record, Scope, Store, WriteOp, WriteTime};
+use crate::model::{GroupId, Revision};
+use crate::store::{Committed, GroupEntry, Record, Scope, Store, StoreInfo, WriteOp, WriteTime};
 use crate::wire::ConflictReport;
 
 /// Replies in one transaction, at most.
@@ -169,7 +169,7 @@ impl<R: ReplyTokens> Engine<R> {
                 }
             }
             Command::Info { peer, reply } => {
-                let info = self.info(peer);
+                let info = self.store.info(peer);
                 self.effects.push_back(Effect::Info { reply, info });
             }
             Command::Sweep => self.forget(now),
@@ -243,21 +243,6 @@ impl<R: ReplyTokens> Engine<R> {
         self.effects.push_back(Effect::Written { reply, result });
     }
 
-    fn info(&self, peer: Option<StoreId>) -> StoreInfo {
-        let cursors = self.store.cursors();
-        let cursors = match peer {
-            Some(peer) => cursors.get(&peer).map(|cursor| (peer, cursor.clone())).into_iter().collect(),
-            None => cursors.clone(),
-        };
-        StoreInfo {
-            store: self.store.identity().store,
-            epochs: self.store.epochs().to_vec(),
-            head: self.store.published().head(),
-            gc_watermark: self.store.forgotten(),
-            cursors,
-        }
-    }
-
     /// Drops tombstones that every hub has and that are old enough.
     fn forget(&mut self, now: WriteTime) {
         self.sweep_again = forget(&mut self.store, &self.acked, now.stamp_ns, self.retention.hub_ns);
@@ -282,7 +267,7 @@ impl<R: ReplyTokens> Engine<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, LabelSet, NodeId};
+    use crate::model::{Epoch, LabelSet, NodeId, StoreId};
     use crate::store::{Identity, Rules};
 
     /// Replies are numbers.

@@ -17,6 +17,6 @@ pub mod command;
 pub mod engine;
 pub mod transaction;
 
-pub use command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, StoreInfo, WriteError};
+pub use command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
 pub use engine::{Effect, Engine};
 pub use transaction::{Merge, MergeError, MergeSequence, Transaction};

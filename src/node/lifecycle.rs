@@ -45,7 +45,7 @@ use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
 use crate::net::timeouts::Timeouts;
 use crate::net::tls::{Acceptor, Connector, Credentials};
-use crate::session::HubConfig;
+use crate::session::{HubConfig, NodeName};
 use crate::store::{CacheBudget, Scope};
 
 /// The interval at which old tombstones are looked for.
@@ -243,7 +243,7 @@ impl Node {
             let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()));
             let task = UplinkTask {
                 number,
-                name: edge_name(credentials),
+                name: node_name(edge_name(credentials)),
                 options: uplink.clone(),
                 link: options.link,
                 connector: connector.clone(),
@@ -273,8 +273,8 @@ impl Node {
             edges.expect(edge.name.as_str(), &edge.labels);
         }
         let link = options.link.session_config();
+        let name = node_name(credentials.certificate().common_name.clone().unwrap_or_else(|| "hub".into()));
         let hub_links = Arc::new(HubLinks {
-            name: credentials.certificate().common_name.clone().unwrap_or_else(|| "hub".into()),
             committer: self.committer.clone(),
             clock: clock.clone(),
             edges: edges.clone(),
@@ -283,8 +283,7 @@ impl Node {
             sites: Mutex::new(sites(hub)),
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
-            sessions: Mutex::new(SessionTable::new(hub.connections_max)),
-            upstream_stores: Mutex::default(),
+            sessions: Mutex::new(SessionTable::new(name, hub.connections_max)),
         });
         for listener in listeners {
             let accepting =
@@ -463,6 +462,11 @@ fn nanoseconds(duration: Duration) -> u64 {
 
 fn sites(hub: &HubOptions) -> SiteRules {
     SiteRules { configured: hub.edges.clone(), trust_claims: hub.trust_edge_labels }
+}
+
+/// A node's name, with its software, for the handshakes of its links.
+fn node_name(node: String) -> NodeName {
+    NodeName { node, software: format!("pushrelay {VERSION}") }
 }
 
 fn edge_name(credentials: &Credentials) -> String {

@@ -10,7 +10,7 @@ use crate::model::{Epoch, StoreId};
 use crate::wire::{EpochStart, PeerInfo};
 
 /// The id of a session of a hub; the caller draws it at random.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SessionId(pub u64);
 
 /// A live session.

@@ -1,5 +1,6 @@
 //! The inputs and outputs of an endpoint: events, actions, and the values that they carry.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -247,6 +248,17 @@ pub struct Closed {
 
 /// The longest delay before connecting again that a peer can ask for.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+/// For people.
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.reason {
+            CloseReason::Other(0) => f.write_str(&self.text),
+            reason if self.by_peer => write!(f, "{reason}: {} (said the peer)", self.text),
+            reason => write!(f, "{reason}: {}", self.text),
+        }
+    }
+}
 
 impl Closed {
     /// The connection was lost without a close message.

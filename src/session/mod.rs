@@ -7,8 +7,8 @@
 //! Read in this order: [`event`] (inputs and outputs), [`resume`] (may two stores resume?), `sending` and `receiving` (one
 //! direction each), `pace` (when updates go), `open` (the session after the handshake), `edge` and `hub` (the handshakes),
 //! [`endpoint`] (the rules of every state), [`connection`] (frames around an endpoint), [`offset`] (the difference of two
-//! clocks), [`lag`] (the age of changes that wait), [`admission`] (the sessions of a hub) and [`upstream`] (detection of
-//! loops).
+//! clocks), [`lag`] (the age of changes that wait), [`joining`] (how edges join a hub) with [`admission`] (one session a
+//! name), [`peer_info`] and [`upstream`] (detection of loops), and [`uplink`] (the duties of an edge's node).
 
 pub mod admission;
 pub mod connection;
@@ -17,15 +17,18 @@ pub mod endpoint;
 pub mod event;
 mod fault;
 mod hub;
+pub mod joining;
 pub mod lag;
 pub mod offset;
 mod open;
 mod pace;
+pub mod peer_info;
 mod receiving;
 pub mod resume;
 mod sending;
 #[cfg(test)]
 mod tests;
+pub mod uplink;
 pub mod upstream;
 
 pub use admission::{Admission, AdmitDecision, AdmittedSession, SessionId};
@@ -33,9 +36,12 @@ pub use connection::{Connection, DEFLATE_LEVEL, FrameEncoder};
 pub use edge::EdgeConfig;
 pub use endpoint::Endpoint;
 pub use event::{
-    Admitted, BATCH_BYTES_MAX, Batch, Closed, CommitId, Config, Established, Event, HubConfig, OriginFilter, PROGRESS_NS,
-    Refused, SessionAction, SessionEvent, SessionTime,
+    Admitted, BATCH_BYTES_MAX, Batch, Closed, CommitId, Config, Established, Event, HubConfig, OriginFilter,
+    PROGRESS_NS, Refused, SessionAction, SessionEvent, SessionTime,
 };
+pub use joining::{HubSessions, JoinStep, Joining, REPLACE_NS_MAX};
 pub use lag::Lag;
 pub use open::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
+pub use peer_info::NodeName;
+pub use uplink::{UplinkDuties, UplinkDuty};
 pub use upstream::UpstreamStores;

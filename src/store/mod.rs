@@ -38,7 +38,8 @@
 //!
 //! `writer` has the store's main methods; `admission` (which families are shown), `address` (which group a request
 //! means) and `restore` add to the same `impl`. `staged` and `group_change` are the draft, `view`, [`blocks`],
-//! [`piece_cache`] and `changed` the published state. [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and
+//! [`piece_cache`] and `changed` the published state, [`info`](StoreInfo) what a handshake needs of it.
+//! [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and
 //! [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
 
 mod address;
@@ -49,6 +50,7 @@ mod conflict;
 pub mod entry;
 mod group_change;
 pub mod index;
+mod info;
 pub mod piece_cache;
 pub mod record;
 mod refusal;
@@ -65,6 +67,7 @@ mod tests;
 pub use blocks::{Block, Chunk, ShownFamily};
 pub use conflict::Conflict;
 pub use entry::{GroupEntry, SuppressedFamily};
+pub use info::StoreInfo;
 pub use piece_cache::{CacheBudget, CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use refusal::StoreRefusal;

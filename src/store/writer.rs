@@ -160,7 +160,7 @@ impl Store {
     }
 
     /// The newest revision of a dropped tombstone. A peer whose cursor is older cannot resume from it and must resync.
-    pub fn forgotten(&self) -> Revision {
+    pub fn gc_watermark(&self) -> Revision {
         self.published_dropped.revision
     }
 

@@ -2,8 +2,9 @@
 
 use tokio::sync::oneshot;
 
-use crate::commit::{self, ReplyTokens, StoreInfo, WriteError};
+use crate::commit::{self, ReplyTokens, WriteError};
 use crate::storage::CheckpointError;
+use crate::store::StoreInfo;
 use crate::wire::ConflictReport;
 
 /// Sends the outcome of a command to the task that waits for it.

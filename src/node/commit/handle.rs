@@ -18,12 +18,12 @@ use super::queue::{CommitQueue, Lead};
 use super::waiting::QueuedWrite;
 use super::worker::CommitWorker;
 use crate::commit::command::SHARED_VALUES_MAX;
-use crate::commit::{Engine, GroupWrite, Merge, MergeSequence, Retention, StoreInfo, WriteError};
+use crate::commit::{Engine, GroupWrite, Merge, MergeSequence, Retention, WriteError};
 use crate::model::{Family, LabelSet, Position, Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::storage::Log;
-use crate::store::{Published, Scope, Store, WriteOp};
+use crate::store::{Published, Scope, Store, StoreInfo, WriteOp};
 use crate::wire::{ConflictReport, Delta};
 
 /// Messages that wait for the worker thread, at most.
@@ -194,8 +194,8 @@ impl Committer {
         Ok(PendingMerge(result))
     }
 
-    /// Records that a peer suppresses these families: the last pushes of their groups failed there.
-    pub async fn held_back(&self, scope: Scope, reports: Vec<ConflictReport>) {
+    /// Records that a peer suppresses these families: the last pushes of their groups count as failed.
+    pub async fn note_conflicts(&self, scope: Scope, reports: Vec<ConflictReport>) {
         let _ = self.send(Command::NoteConflicts { scope, reports }).await;
     }
 
@@ -214,7 +214,7 @@ impl Committer {
     ///
     /// The worker performs it after the updates that the hub sent before. They may have a group as it was before its
     /// delete, and must not be merged after the tombstone is dropped.
-    pub fn uplink_holds(&self, uplink: usize, revision: Revision) -> bool {
+    pub fn uplink_acked(&self, uplink: usize, revision: Revision) -> bool {
         let acked = WorkerMessage::Perform(Command::UplinkAcked { uplink, revision });
         self.published.counts().tombstones == 0 || self.messages.try_send(acked).is_ok()
     }

@@ -36,14 +36,15 @@ const LAST_MESSAGES_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The node's side of a session: the decisions and records in which the two ends differ.
 pub trait SessionObserver: Send {
-    /// Decides whether an edge may join (hubs only). Returns the decision with the revisions of the edge's site.
+    /// Decides whether an edge may join (hubs only), and sets `heads` to the revisions of its site.
     ///
     /// # Errors
     /// The reason to refuse the edge.
     fn admit(
         &mut self,
         hello: Hello,
-    ) -> impl Future<Output = Result<(Admitted, watch::Receiver<Revision>), Refused>> + Send;
+        heads: &mut Option<watch::Receiver<Revision>>,
+    ) -> impl Future<Output = Result<Admitted, Refused>> + Send;
 
     /// Records an event of the session.
     fn observe(&mut self, event: &SessionEvent);
@@ -150,11 +151,8 @@ impl LinkDriver<'_> {
                     }
                 }
                 SessionAction::Admit(hello) => {
-                    let event = match observer.admit(hello).await {
-                        Ok((admitted, heads)) => {
-                            self.heads = Some(heads);
-                            Event::Admitted(admitted)
-                        }
+                    let event = match observer.admit(hello, &mut self.heads).await {
+                        Ok(admitted) => Event::Admitted(admitted),
                         Err(refused) => Event::Refused(refused),
                     };
                     self.connection.handle(event, self.context.now());
@@ -177,7 +175,7 @@ impl LinkDriver<'_> {
         match event {
             SessionEvent::Established(established) if established.resync => self.sequence.resyncs(),
             SessionEvent::Suppressed(reports) => {
-                self.context.committer.held_back(self.connection.scope().clone(), reports).await;
+                self.context.committer.note_conflicts(self.connection.scope().clone(), reports).await;
             }
             SessionEvent::Unsendable { id, family: None, bytes, bytes_max } => {
                 warn!(group = %id, bytes, bytes_max, "a group's key is too large for the peer: it is not sent");

@@ -16,7 +16,6 @@ use tracing::{debug, error, info, warn};
 use super::backoff::Schedule;
 use super::driver::{LinkContext, SessionObserver, drive};
 use super::hub::HubLinks;
-use super::peer_info::{close_text, peer_info};
 use super::status::UplinkStatus;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
@@ -25,7 +24,9 @@ use crate::net::tls::Connector;
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
-use crate::session::{self, Admitted, Connection, EdgeConfig, Refused, SessionEvent};
+use crate::session::{
+    self, Admitted, Connection, EdgeConfig, NodeName, Refused, SessionEvent, UplinkDuties, UplinkDuty,
+};
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, ConflictReport, Hello};
@@ -39,8 +40,8 @@ const HEARTBEATS_LASTED: u32 = 3;
 pub struct UplinkTask {
     /// Its index among the node's uplinks.
     pub number: usize,
-    /// The node's name, for logs; the hub uses the name in the certificate.
-    pub name: String,
+    /// The node's name, for the hub's logs; the hub uses the name in the certificate.
+    pub name: NodeName,
     /// The `[[uplink]]` section of the configuration.
     pub options: UplinkOptions,
     /// The times and bounds of links.
@@ -134,28 +135,27 @@ impl UplinkTask {
             link.wire.follow(wire.clone());
             link.messages.follow(messages.clone());
         });
-        let Ok(mut info) = self.committer.info(None).await else {
+        // The caller subscribed to `heads` before: a change after this read wakes the session.
+        let Ok(info) = self.committer.info(None).await else {
             return EndedAttempt::early("the node is shutting down".into());
         };
-        // Only the cursors for hubs are sent. A relay may have cursors for more edges than a message can carry.
-        info.cursors.retain(|_, cursor| cursor.site.is_empty());
         let context = LinkContext { committer: self.committer.clone(), clock: self.clock.clone(), messages, wire };
         let mut observer = EdgeSession {
             task: self,
             head: info.head,
             progress: LinkProgress::default(),
-            unreported_ack: None,
+            duties: UplinkDuties::new(self.number),
             reported: HashSet::new(),
         };
         let send_interval_ns = u64::try_from(self.options.send_interval.as_nanos()).unwrap_or(u64::MAX);
         let link = session::Config { send_interval_ns, ..self.link.session_config() };
         let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
         let config = EdgeConfig { link, labels, lag };
-        let connection = Connection::edge(config, peer_info(&self.name, info), context.now());
+        let connection = Connection::edge(config, self.name.info_for_hub(info), context.now());
         let closed = drive(connection, socket, Some(heads), &mut observer, &context, stop, None).await;
         self.state.update(|link| link.connected = false);
         let retry_after = closed.retry_after(self.options.dialling.backoff_max);
-        EndedAttempt { text: close_text(&closed), retry_after, progress: observer.progress }
+        EndedAttempt { text: closed.to_string(), retry_after, progress: observer.progress }
     }
 
     fn report(&self, text: &str, wait: Duration, established: bool) {
@@ -230,14 +230,13 @@ struct EdgeSession<'a> {
     /// The store's head at the start.
     head: Revision,
     progress: LinkProgress,
-    /// The revision that the hub has and the committer does not know of yet.
-    unreported_ack: Option<Revision>,
+    duties: UplinkDuties,
     /// Suppressed families that were logged as warnings.
     reported: HashSet<(Arc<LabelSet>, Arc<str>)>,
 }
 
 impl SessionObserver for EdgeSession<'_> {
-    async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
+    async fn admit(&mut self, _: Hello, _: &mut Option<watch::Receiver<Revision>>) -> Result<Admitted, Refused> {
         let text = "an edge admits nobody".into();
         Err(Refused { reason: CloseReason::Protocol, text, retry_after_ms: None })
     }
@@ -271,19 +270,19 @@ impl SessionObserver for EdgeSession<'_> {
                 self.progress.resync_completed();
                 info!(%hub, "the resync with the hub is complete");
             }
-            SessionEvent::PeerAcked(revision) => {
-                self.progress.peer_acked(*revision);
-                self.unreported_ack = Some(*revision);
-            }
-            // The first hub configured gives the time, so that two hubs do not pull the write timestamps apart.
-            SessionEvent::ClockOffset(offset_ns) if task.number == 0 => task.clock.set_offset_ns(*offset_ns),
+            SessionEvent::PeerAcked(revision) => self.progress.peer_acked(*revision),
             SessionEvent::Suppressed(reports) => self.report_suppressed(reports),
             _ => {}
         }
-        // If the committer's queue is full, the next event reports the ack, a heartbeat at the latest. Without that, an ack
-        // followed by no push would never let its tombstones go.
-        self.unreported_ack =
-            self.unreported_ack.take_if(|revision| !task.committer.uplink_holds(task.number, *revision));
+        match self.duties.of(event) {
+            Some(UplinkDuty::SetClockOffset(offset_ns)) => task.clock.set_offset_ns(offset_ns),
+            Some(UplinkDuty::ReportAck(revision)) => {
+                if task.committer.uplink_acked(task.number, revision) {
+                    self.duties.ack_reported();
+                }
+            }
+            None => {}
+        }
     }
 }
 

@@ -12,7 +12,6 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::driver::{LinkContext, SessionObserver, drive};
-use super::peer_info::{close_text, peer_info};
 use super::status::EdgeRegistry;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
@@ -28,24 +27,14 @@ use crate::node::commit::Committer;
 use crate::node::options::EdgeOptions;
 use crate::node::random::random_id;
 use crate::session::{
-    Admission, AdmitDecision, Admitted, Connection, Established, HubConfig, Refused, SessionEvent, SessionId,
-    UpstreamStores,
+    Admitted, Connection, Established, HubConfig, HubSessions, JoinStep, NodeName, REPLACE_NS_MAX, Refused,
+    SessionEvent, SessionId,
 };
-use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
 
-/// The delay asked of an edge whose name another store uses.
-const TAKEN_RETRY: Duration = Duration::from_secs(15);
-/// The delay asked of an edge that has no site labels.
-const NO_SITE_RETRY: Duration = Duration::from_secs(60);
-/// The longest time that a replaced session may take to end.
-const REPLACE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The links of a hub to its edges: their shared state.
 pub struct HubLinks {
-    /// The node's name, for logs.
-    pub name: String,
     /// Commits the changes of edges.
     pub committer: Committer,
     /// The node's clocks.
@@ -62,10 +51,8 @@ pub struct HubLinks {
     pub session: HubConfig,
     /// The time limit for the handshakes of TLS and the WebSocket together.
     pub handshake_timeout: Duration,
-    /// The live sessions.
+    /// The connections, and the sessions among them.
     pub sessions: Mutex<SessionTable>,
-    /// The stores of the hubs that this one sends to.
-    pub upstream_stores: Mutex<UpstreamStores>,
 }
 
 /// The sources of an edge's site labels.
@@ -104,25 +91,25 @@ impl SiteRules {
     }
 }
 
-/// The connections of a hub, and the sessions among them that are admitted.
+/// The connections of a hub, and the sessions among them that joined.
 pub struct SessionTable {
-    admission: Admission,
+    hub: HubSessions,
     live: HashMap<SessionId, LiveSession>,
 }
 
 struct LiveSession {
     /// Sends the reason when the node ends the session.
     end: watch::Sender<Option<Refused>>,
-    /// The admitted edge, the site labels that it claims, and those that it got.
-    admitted: Option<(EdgeIdentity, LabelSet, LabelSet)>,
+    /// The edge that asked to join, the site labels that it claims, and those that it got.
+    asked: Option<(EdgeIdentity, LabelSet, LabelSet)>,
     /// Closed when the session is over.
     over: watch::Receiver<()>,
 }
 
 impl SessionTable {
-    /// An empty table of at most `sessions_max` sessions.
-    pub fn new(sessions_max: usize) -> Self {
-        Self { admission: Admission::new(sessions_max), live: HashMap::new() }
+    /// An empty table of the hub `name`, for at most `sessions_max` sessions.
+    pub fn new(name: NodeName, sessions_max: usize) -> Self {
+        Self { hub: HubSessions::new(name, sessions_max), live: HashMap::new() }
     }
 }
 
@@ -163,7 +150,7 @@ impl HubLinks {
         let mut observer = HubSession { hub: self.clone(), peer, address, session, wire, messages, established: false };
         let connection = Connection::hub(self.session, context.now());
         let closed = drive(connection, socket, None, &mut observer, &context, stop, Some(dropped)).await;
-        observer.over(&close_text(&closed));
+        observer.over(&closed.to_string());
     }
 
     async fn handshake(
@@ -189,7 +176,7 @@ impl HubLinks {
         }
         let sessions = self.sessions();
         for live in sessions.live.values() {
-            let Some((identity, claimed, site)) = &live.admitted else { continue };
+            let Some((identity, claimed, site)) = &live.asked else { continue };
             if sites.of(identity, claimed).as_ref() != Ok(site) {
                 info!(edge = identity.name.as_str(), "the edge's site labels changed: its session ends");
                 live.end.send_replace(Some(close_site_changed()));
@@ -198,19 +185,14 @@ impl HubLinks {
         *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
     }
 
-    /// The session of an uplink is established, so the stores above this hub are known. If they changed, the sessions with
-    /// edges end: the edges connect again and get the new list, and an edge that finds itself in a loop ends its link.
+    /// The session of an uplink is established: ends the sessions with edges that must learn of it.
     pub fn uplink_established(&self, uplink: usize, established: &Established) {
-        let sessions = self.sessions();
-        if self.upstream_stores().established(uplink, established) {
-            for live in sessions.live.values().filter(|live| live.admitted.is_some()) {
-                live.end.send_replace(Some(close_topology_changed()));
+        let mut sessions = self.sessions();
+        for (session, reason) in sessions.hub.uplink_established(uplink, established) {
+            if let Some(live) = sessions.live.get(&session) {
+                live.end.send_replace(Some(reason));
             }
         }
-    }
-
-    fn upstream_stores(&self) -> MutexGuard<'_, UpstreamStores> {
-        self.upstream_stores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds a connection to the table.
@@ -221,7 +203,7 @@ impl HubLinks {
         let session = SessionId(random_id()?);
         let (end, dropped) = watch::channel(None);
         let (over_sender, over) = watch::channel(());
-        self.sessions().live.insert(session, LiveSession { end, admitted: None, over });
+        self.sessions().live.insert(session, LiveSession { end, asked: None, over });
         Ok(RegisteredSession { session, dropped, over: over_sender })
     }
 
@@ -234,7 +216,7 @@ impl HubLinks {
         let mut sessions = self.sessions();
         let site = self.sites.lock().unwrap_or_else(PoisonError::into_inner).of(identity, claimed)?;
         if let Some(live) = sessions.live.get_mut(&session) {
-            live.admitted = Some((identity.clone(), claimed.clone(), site.clone()));
+            live.asked = Some((identity.clone(), claimed.clone(), site.clone()));
         }
         Ok(site)
     }
@@ -262,23 +244,13 @@ struct SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         let mut sessions = self.hub.sessions();
-        sessions.admission.leave(&self.name, self.session);
+        sessions.hub.leave(&self.name, self.session);
         sessions.live.remove(&self.session);
     }
 }
 
-fn close_replaced() -> Refused {
-    let text = "a newer session of the same store took over".into();
-    Refused { reason: CloseReason::Replaced, text, retry_after_ms: None }
-}
-
 fn close_site_changed() -> Refused {
     let text = "the hub's configuration gives the edge other site labels: connect again to get them".into();
-    Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
-}
-
-fn close_topology_changed() -> Refused {
-    let text = "the hub sends to other hubs than it reported: connect again to get the new list".into();
     Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
@@ -298,36 +270,36 @@ impl HubSession {
         self.peer.identity.name.as_str()
     }
 
-    fn refuse(&self, reason: CloseReason, text: String, retry_after: Option<Duration>) -> Refused {
+    /// Records that the edge is refused.
+    fn refuse(&self, refused: Refused) -> Refused {
+        let Refused { reason, text, .. } = &refused;
         // The edge tries again and again: once is enough for the operator.
-        match self.hub.slots.failures().is_new(self.address, &text) {
+        match self.hub.slots.failures().is_new(self.address, text) {
             true => warn!(edge = self.name(), address = %self.address, %reason, text, "edge refused"),
             false => debug!(edge = self.name(), address = %self.address, %reason, text, "edge refused again"),
         }
         self.hub.edges.update(self.name(), |edge| *edge.refused.entry(reason.to_string()).or_default() += 1);
-        let retry_after_ms = retry_after.and_then(|wait| u64::try_from(wait.as_millis()).ok());
-        Refused { reason, text, retry_after_ms }
+        refused
     }
 
-    /// Waits until the session that this one replaces is over.
-    async fn end(&self, old: SessionId) {
+    /// Ends the session that this one replaces, and waits until it is over.
+    async fn replace(&self, old: SessionId, reason: Refused) {
         let over = self.hub.sessions().live.get(&old).map(|live| {
-            live.end.send_replace(Some(close_replaced()));
+            live.end.send_replace(Some(reason));
             live.over.clone()
         });
         if let Some(mut over) = over {
             // The sender is dropped at the end; it never sends a value.
-            let _ = timeout(REPLACE_TIMEOUT, over.changed()).await;
+            let _ = timeout(Duration::from_nanos(REPLACE_NS_MAX), over.changed()).await;
         }
     }
 
     fn over(&self, reason: &str) {
-        let is_live =
-            self.hub.sessions().admission.session(self.name()).is_some_and(|live| live.session == self.session);
-        if is_live || self.established {
+        let is_current = self.hub.sessions().hub.is_current(self.name(), self.session);
+        if is_current || self.established {
             self.hub.edges.update(self.name(), |edge| {
                 // A session that fails before it is established may have replaced one that was.
-                if is_live {
+                if is_current {
                     edge.link.connected = false;
                 }
                 edge.link.last_error = reason.to_string();
@@ -342,30 +314,27 @@ impl HubSession {
 }
 
 impl SessionObserver for HubSession {
-    async fn admit(&mut self, hello: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
+    async fn admit(
+        &mut self,
+        hello: Hello,
+        heads: &mut Option<watch::Receiver<Revision>>,
+    ) -> Result<Admitted, Refused> {
         let site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
-        let site = site.map_err(|text| self.refuse(CloseReason::Unauthorized, text, Some(NO_SITE_RETRY)))?;
-        let decision = self.hub.sessions().admission.admit(self.name(), &hello.info, self.session);
-        match decision {
-            AdmitDecision::Admit => {}
-            AdmitDecision::Replace(old) => self.end(old).await,
-            AdmitDecision::Taken { by } => {
-                let text = format!("the edge {:?} is connected with another store, {by}", self.name());
-                return Err(self.refuse(CloseReason::NameTaken, text, Some(TAKEN_RETRY)));
-            }
-            AdmitDecision::Full { sessions_max } => {
-                let text = format!("{sessions_max} edges are connected (hub.connections_max)");
-                return Err(self.refuse(CloseReason::Overloaded, text, Some(TAKEN_RETRY)));
+        let joining = self.hub.sessions().hub.join(self.name(), self.session, &hello, site);
+        let mut joining = joining.map_err(|refused| self.refuse(refused))?;
+        loop {
+            match joining.next_step() {
+                JoinStep::Replace { session, reason } => self.replace(session, reason).await,
+                JoinStep::Subscribe(scope) => *heads = Some(self.hub.committer.subscribe(scope)),
+                JoinStep::Read { peer } => {
+                    let Ok(info) = self.hub.committer.info(Some(peer)).await else {
+                        let text = "the hub is shutting down".into();
+                        return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
+                    };
+                    return Ok(joining.admitted(info, &self.hub.sessions().hub));
+                }
             }
         }
-        let heads = self.hub.committer.subscribe(Scope::Site(Arc::new(site.clone())));
-        let Ok(mut info) = self.hub.committer.info(Some(hello.info.store)).await else {
-            let text = "the hub is shutting down".into();
-            return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
-        };
-        info.cursors.retain(|_, cursor| *cursor.site == site);
-        let info = peer_info(&self.hub.name, info);
-        Ok((Admitted { info, site, resync: false, upstream_stores: self.hub.upstream_stores().stores() }, heads))
     }
 
     fn observe(&mut self, event: &SessionEvent) {

@@ -111,7 +111,7 @@ fn an_aborted_draft_drops_no_tombstone() {
     store.commit();
     store.forget(&id);
     store.abort();
-    assert_eq!(store.forgotten(), crate::model::Revision(0));
+    assert_eq!(store.gc_watermark(), crate::model::Revision(0));
     let other = local(&[("job", "b")]);
     store.write(other.clone(), WriteOp::Put(vec![]), now(5)).unwrap();
     store.commit();

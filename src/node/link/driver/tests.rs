@@ -30,10 +30,10 @@ fn info(store: u64) -> PeerInfo {
 struct AdmitAll(watch::Sender<Revision>);
 
 impl SessionObserver for AdmitAll {
-    async fn admit(&mut self, _: Hello) -> Result<(Admitted, watch::Receiver<Revision>), Refused> {
+    async fn admit(&mut self, _: Hello, heads: &mut Option<watch::Receiver<Revision>>) -> Result<Admitted, Refused> {
+        *heads = Some(self.0.subscribe());
         let site = LabelSet::new([("IDC", "SYQ")]);
-        let admitted = Admitted { info: info(2), site, resync: false, upstream_stores: Vec::new() };
-        Ok((admitted, self.0.subscribe()))
+        Ok(Admitted { info: info(2), site, resync: false, upstream_stores: Vec::new() })
     }
 
     fn observe(&mut self, _: &SessionEvent) {}

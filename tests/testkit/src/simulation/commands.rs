@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::commit::{Effect, GroupWrite, Merge, MergeSequence, StoreInfo};
+use pushrelay::commit::{Effect, GroupWrite, Merge, MergeSequence};
 use pushrelay::model::{Group, GroupId, LabelSet, Position, PushTime, Revision, StoreId, WriteTimestamp};
 use pushrelay::session::{CommitId, Event as Input};
-use pushrelay::store::{Record, Scope, WriteOp, WriteTime};
-use pushrelay::wire::{ConflictReport, Delta, EpochStart, PeerInfo, StoreCursor};
+use pushrelay::store::{Record, Scope, StoreInfo, WriteOp, WriteTime};
+use pushrelay::wire::{ConflictReport, Delta};
 
 use super::bug::Bug;
 use super::committer::{Command, Due, InfoReply, MergeReply};
-use super::{Checked, ConnId, EDGE, NodeId, World};
+use super::{Checked, ConnId, HUB, NodeId, World};
 
 /// A push to the group that is shown under these labels.
 pub fn push(shown: LabelSet, op: WriteOp) -> Command {
@@ -117,45 +117,36 @@ impl World {
     }
 
     /// Asks the committer for the state of the store, for the handshake of an end of a connection.
-    pub fn ask_info(&mut self, conn: ConnId, end: usize) {
+    pub fn ask_info(&mut self, conn: ConnId, end: usize, peer: Option<StoreId>) {
         let at = self.end(conn, end).node;
-        self.ask(at, Command::Info { peer: None, reply: InfoReply { conn, end } });
+        self.ask(at, Command::Info { peer, reply: InfoReply { conn, end } });
     }
 
     /// The state of the store for a handshake, read before the commands that wait.
-    pub fn info(&mut self, at: NodeId, conn: ConnId, end: usize) -> Option<PeerInfo> {
+    pub fn info(&mut self, at: NodeId, conn: ConnId, end: usize) -> Option<StoreInfo> {
         let now = self.store_now(at);
         let engine = &mut self.running(at).engine;
         engine.draft(Command::Info { peer: None, reply: InfoReply { conn, end } }, now);
         let Some(Effect::Info { info, .. }) = engine.poll_effect() else { return None };
-        Some(self.peer_info(at, conn, end, info))
+        Some(self.altered_info(conn, info))
     }
 
-    /// The part of the store's state that a peer gets: an edge sends the cursors of hubs, a hub the cursor of that edge
-    /// at that site.
-    pub fn peer_info(&mut self, at: NodeId, conn: ConnId, end: usize, info: StoreInfo) -> PeerInfo {
-        let asked = self.conns.get(&conn).map(|conn| (conn.peer_store, conn.sides[end].site.clone()));
-        let any_site = self.is(Bug::OtherSiteResumed);
-        let StoreInfo { store, epochs, head, gc_watermark, cursors } = info;
-        let mut cursors: Vec<StoreCursor> = cursors
-            .into_iter()
-            .filter(|(peer, cursor)| match &asked {
-                Some((Some(asked), site)) if end != EDGE => peer == asked && (any_site || cursor.site == *site),
-                _ => end != EDGE || cursor.site.is_empty(),
-            })
-            .map(|(store, cursor)| StoreCursor { store, position: cursor.position })
-            .collect();
-        cursors.sort_by_key(|cursor| cursor.store);
-        cursors.truncate(pushrelay::wire::message::CURSORS_MAX);
-        let starts = epochs.into_iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision });
-        let mut epochs: Vec<EpochStart> = starts.collect();
+    /// The state of the store, altered where a mistake is planted.
+    pub fn altered_info(&self, conn: ConnId, mut info: StoreInfo) -> StoreInfo {
         if self.is(Bug::EpochKept) {
             // A store that is opened again under the same epoch looks as if it had not been closed.
-            epochs.dedup_by_key(|start| start.epoch);
+            info.epochs.dedup_by_key(|start| start.epoch);
         }
-        let gc_watermark = if self.is(Bug::WatermarkHidden) { Revision(0) } else { gc_watermark };
-        let name = self.nodes[at].name.clone();
-        PeerInfo { node: name, software: "simulation".into(), store, epochs, head, gc_watermark, cursors }
+        if self.is(Bug::WatermarkHidden) {
+            info.gc_watermark = Revision(0);
+        }
+        if self.is(Bug::OtherSiteResumed)
+            && let Some(open) = self.conns.get(&conn)
+            && let Some(cursor) = open.peer_store.and_then(|peer| info.cursors.get_mut(&peer))
+        {
+            cursor.site = open.sides[HUB].site.clone();
+        }
+        info
     }
 }
 

@@ -203,9 +203,9 @@ impl World {
                     self.merged(at, (conn, end), id, result);
                 }
                 Effect::Info { reply: InfoReply { conn, end }, info } => {
-                    let info = Box::new(self.peer_info(at, conn, end, info));
+                    let info = Box::new(self.altered_info(conn, info));
                     let wait = self.random.span(MILLISECOND / 100, 30 * MILLISECOND);
-                    self.after(wait, Event::PeerInfo { conn, end, info });
+                    self.after(wait, Event::Info { conn, end, info });
                 }
             }
         }

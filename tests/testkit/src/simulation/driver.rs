@@ -2,7 +2,9 @@
 //! [`Connection`](pushrelay::session::Connection), later, never, or as a planted bug alters them.
 
 use pushrelay::model::{Position, Revision};
-use pushrelay::session::{Batch, Closed, Connection, Event as Input, SessionAction, SessionEvent, SessionTime};
+use pushrelay::session::{
+    Batch, Closed, Connection, Event as Input, SessionAction, SessionEvent, SessionTime, UplinkDuty,
+};
 use pushrelay::store::Scope;
 use pushrelay::wire::{EpochStart, Message, PeerInfo};
 
@@ -81,16 +83,11 @@ impl World {
     /// The observers of both ends (`node/link/edge.rs`, `node/link/hub.rs`).
     fn observe(&mut self, conn: ConnId, end: usize, event: SessionEvent) {
         let node = self.end(conn, end).node;
+        let duties = self.conns.get_mut(&conn).filter(|_| end == EDGE).map(|open| &mut open.duties);
+        let duty = duties.and_then(|duties| duties.of(&event));
         match event {
             SessionEvent::PeerAcked(revision) if end == EDGE => {
                 self.trace(|| format!("{node} learns on {conn} that its hub has {revision}"));
-                if let Some(conn) = self.conns.get_mut(&conn) {
-                    conn.unreported_ack = Some(revision);
-                }
-                self.report_ack(conn, node);
-            }
-            SessionEvent::ClockOffset(offset_ns) if end == EDGE && self.conns[&conn].uplink == 0 => {
-                self.nodes[node].offset_ns = offset_ns;
             }
             SessionEvent::Established(established) => {
                 let kind = if established.resync { "link: resync begun" } else { "link: gone on" };
@@ -108,6 +105,22 @@ impl World {
                 self.ask(node, Command::NoteConflicts { scope, reports });
             }
             _ => {}
+        }
+        if let Some(duty) = duty {
+            self.perform_duty(conn, node, duty);
+        }
+    }
+
+    fn perform_duty(&mut self, conn: ConnId, node: NodeId, duty: UplinkDuty) {
+        match duty {
+            UplinkDuty::SetClockOffset(offset_ns) => self.nodes[node].offset_ns = offset_ns,
+            UplinkDuty::ReportAck(revision) => {
+                let is_full = !self.random.chance(97);
+                let Some(open) = self.conns.get_mut(&conn).filter(|_| !is_full) else { return };
+                open.duties.ack_reported();
+                let uplink = open.uplink;
+                self.ask(node, Command::UplinkAcked { uplink, revision });
+            }
         }
     }
 
@@ -178,21 +191,9 @@ impl World {
         }
     }
 
-    /// Reports the hub's ack to the writer; if the queue is full, the next message does.
-    fn report_ack(&mut self, conn: ConnId, node: NodeId) {
-        let told = self.random.chance(97);
-        let Some(link) = self.conns.get_mut(&conn).filter(|_| told) else { return };
-        if let (Some(revision), uplink) = (link.unreported_ack.take(), link.uplink) {
-            self.ask(node, Command::UplinkAcked { uplink, revision });
-        }
-    }
-
     fn received(&mut self, conn: ConnId, end: usize, frame: &[u8], content: FrameContent) {
         if end == EDGE {
             let node = self.end(conn, end).node;
-            if self.conns[&conn].unreported_ack.is_some() {
-                self.report_ack(conn, node);
-            }
             match content {
                 FrameContent::Update { upto } => self.conns.get_mut(&conn).expect("it is open").last_upto = Some(upto),
                 FrameContent::Ack { revision } if self.is(Bug::AckReportedEarly) => {

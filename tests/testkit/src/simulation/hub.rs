@@ -1,50 +1,71 @@
-//! The hub's side of connections (`node/link/hub.rs`): who is let in, what is replaced, and when that is over.
+//! The hub's side of connections: performs the steps by which an edge joins ([`pushrelay::session::joining`]), as
+//! `node/link/hub.rs` does.
+
+use std::sync::Arc;
 
 use pushrelay::model::LabelSet;
-use pushrelay::session::{AdmitDecision, Established, Event as Input, Refused, SessionId};
-use pushrelay::wire::{CloseReason, Hello};
+use pushrelay::session::{Established, Event as Input, JoinStep, REPLACE_NS_MAX, Refused, SessionId};
+use pushrelay::wire::Hello;
 
 use super::bug::Bug;
-use super::{ConnId, Event, HUB, NodeId, SECOND, World, topology};
+use super::{ConnId, Event, HUB, NodeId, World, topology};
 
 impl World {
-    /// Decides whether an edge may come in.
+    /// Decides whether an edge may join.
     pub fn admit(&mut self, conn: ConnId, hello: Hello) {
         let hub = self.end(conn, HUB).node;
         let (name, session) = (self.conns[&conn].name.clone(), self.conns[&conn].session);
-        let Some(site) = self.site_of(&name) else {
-            let text = "the edge has no place".into();
-            return self.refuse(conn, CloseReason::Unauthorized, text, 60_000);
-        };
+        let site = self.site_of(&name).ok_or_else(|| format!("the edge {name:?} has no site"));
         let Some(running) = &mut self.nodes[hub].running else { return };
-        let report = running.admission.admit(&name, &hello.info, SessionId(session));
+        let joined = running.hub.join(&name, session, &hello, site.clone());
         let open = self.conns.get_mut(&conn).expect("it is open");
-        open.peer_store = Some(hello.info.store);
-        open.sides[HUB].site = std::sync::Arc::new(site);
-        open.sides[HUB].blocked = true;
-        match report {
-            AdmitDecision::Admit => self.ask_facts(conn),
-            AdmitDecision::Replace(old) if self.is(Bug::ReplacedWithoutWaiting) => {
-                self.end_session(hub, old.0);
-                let end = HUB;
-                if let Some(info) = self.info(hub, conn, end).map(Box::new) {
-                    self.after(0, Event::PeerInfo { conn, end, info });
+        if let Ok(site) = site {
+            open.peer_store = Some(hello.info.store);
+            open.sides[HUB].site = Arc::new(site);
+        }
+        match joined {
+            Ok(joining) => {
+                open.joining = Some(joining);
+                open.sides[HUB].blocked = true;
+                self.go_on_joining(conn);
+            }
+            Err(refused) => self.handle(conn, HUB, Input::Refused(refused)),
+        }
+    }
+
+    /// Performs the next steps, up to one that takes time.
+    fn go_on_joining(&mut self, conn: ConnId) {
+        let hub = self.end(conn, HUB).node;
+        let mut reads_at_once = false;
+        loop {
+            let open = self.conns.get_mut(&conn).expect("it is open");
+            let Some(joining) = &mut open.joining else { return };
+            match joining.next_step() {
+                JoinStep::Replace { session, reason } => {
+                    if self.is(Bug::ReplacedWithoutWaiting) {
+                        reads_at_once = true;
+                        self.end_session(hub, session, reason);
+                        continue;
+                    }
+                    self.conns.get_mut(&conn).expect("it is open").waiting_for = Some(session);
+                    self.after(REPLACE_NS_MAX, Event::JoinTimeout { conn });
+                    if self.end_session(hub, session, reason) {
+                        return;
+                    }
+                    self.conns.get_mut(&conn).expect("it is open").waiting_for = None;
                 }
-            }
-            AdmitDecision::Replace(old) => {
-                self.conns.get_mut(&conn).expect("it is open").waiting_for = Some(old.0);
-                self.after(5 * SECOND, Event::AdmitTimeout { conn });
-                if !self.end_session(hub, old.0) {
-                    self.admit_in_any_case(conn);
+                JoinStep::Subscribe(_) => {
+                    let version = self.watch_version(hub, &self.conns[&conn].sides[HUB].site);
+                    let lost_wake_up = self.is(Bug::LostWakeUp);
+                    self.end(conn, HUB).watched = (!lost_wake_up).then_some(version);
                 }
-            }
-            AdmitDecision::Taken { by } => {
-                self.end(conn, HUB).blocked = false;
-                self.refuse(conn, CloseReason::NameTaken, format!("taken by {by}"), 15_000);
-            }
-            AdmitDecision::Full { .. } => {
-                self.end(conn, HUB).blocked = false;
-                self.refuse(conn, CloseReason::Overloaded, "full".into(), 15_000);
+                JoinStep::Read { .. } if reads_at_once => {
+                    if let Some(info) = self.info(hub, conn, HUB).map(Box::new) {
+                        self.after(0, Event::Info { conn, end: HUB, info });
+                    }
+                    return;
+                }
+                JoinStep::Read { peer } => return self.ask_info(conn, HUB, Some(peer)),
             }
         }
     }
@@ -58,34 +79,20 @@ impl World {
         }
     }
 
-    fn refuse(&mut self, conn: ConnId, reason: CloseReason, text: String, retry_after_ms: u64) {
-        self.handle(conn, HUB, Input::Refused(Refused { reason, text, retry_after_ms: Some(retry_after_ms) }));
-    }
-
-    /// Tells the session that another took over; whether there is one that has to end.
-    fn end_session(&mut self, hub: NodeId, session: u64) -> bool {
+    /// Ends a session that another replaces; whether there is one that has to end.
+    fn end_session(&mut self, hub: NodeId, session: SessionId, reason: Refused) -> bool {
         let old = self.nodes[hub].running.as_ref().and_then(|running| running.sessions.get(&session).copied());
         let Some(old) = old else { return false };
-        let text = "a newer session of the same store took over".into();
-        let refused = Refused { reason: CloseReason::Replaced, text, retry_after_ms: None };
-        self.stop_session(old, refused);
+        self.stop_session(old, reason);
         true
     }
 
-    /// Admits the edge although the session that it replaces has not ended in time.
-    pub fn admit_in_any_case(&mut self, conn: ConnId) {
+    /// The session that this one replaces is over, or has not ended in time.
+    pub fn replaced(&mut self, conn: ConnId) {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         if open.waiting_for.take().is_some() && open.sides[HUB].alive {
-            self.ask_facts(conn);
+            self.go_on_joining(conn);
         }
-    }
-
-    fn ask_facts(&mut self, conn: ConnId) {
-        let (hub, site) = (self.end(conn, HUB).node, self.end(conn, HUB).site.clone());
-        let version = self.watch_version(hub, &site);
-        let lost_wake_up = self.is(Bug::LostWakeUp);
-        self.end(conn, HUB).watched = (!lost_wake_up).then_some(version);
-        self.ask_info(conn, HUB);
     }
 
     /// The hub's end of a connection has closed for good.
@@ -96,31 +103,25 @@ impl World {
         if let Some(running) = &mut self.nodes[hub].running
             && running.sessions.remove(&session).is_some()
         {
-            running.admission.leave(&name, SessionId(session));
+            running.hub.leave(&name, session);
         }
         let waiting: Vec<ConnId> =
             self.conns.iter().filter(|(_, other)| other.waiting_for == Some(session)).map(|(id, _)| *id).collect();
-        waiting.into_iter().for_each(|conn| self.admit_in_any_case(conn));
+        waiting.into_iter().for_each(|conn| self.replaced(conn));
         self.sweep_conn(conn);
     }
 
-    /// The session of an uplink is established: if the stores above the hub changed, its edges connect again.
+    /// The session of an uplink is established: ends the sessions with edges that must learn of it.
     pub fn uplink_established(&mut self, hub: NodeId, uplink: usize, established: &Established) {
         let node = &mut self.nodes[hub];
         let Some(running) = node.running.as_mut().filter(|_| node.is_hub) else { return };
-        if !running.upstream_stores.established(uplink, established) {
-            return;
-        }
-        let at_site: Vec<ConnId> = self
-            .conns
-            .iter()
-            .filter(|(_, conn)| conn.sides[HUB].node == hub && conn.peer_store.is_some())
-            .map(|(id, _)| *id)
-            .collect();
-        for conn in at_site {
+        let ended = running.hub.uplink_established(uplink, established);
+        let conn = |(session, reason)| Some((*running.sessions.get(&session)?, reason));
+        let mut ended: Vec<(ConnId, Refused)> = ended.into_iter().filter_map(conn).collect();
+        ended.sort_by_key(|(conn, _)| *conn);
+        for (conn, reason) in ended {
             self.count("link: ended, for its hub sends to others now");
-            let text = "the hub sends to other hubs than it said".into();
-            self.stop_session(conn, Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
+            self.stop_session(conn, reason);
         }
     }
 }

@@ -11,10 +11,11 @@ use std::time::Duration;
 use pushrelay::model::{LabelSet, Revision, StoreId};
 use pushrelay::node::options::LinkOptions;
 use pushrelay::session::{
-    Admitted, Closed, Config, Connection, DEFLATE_LEVEL, EdgeConfig, Event as Input, FrameEncoder, HubConfig, Lag,
-    Refused,
+    Closed, Config, Connection, DEFLATE_LEVEL, EdgeConfig, Event as Input, FrameEncoder, HubConfig, Joining, Lag,
+    Refused, SessionId, UplinkDuties,
 };
-use pushrelay::wire::{CloseReason, Encoder, PeerInfo};
+use pushrelay::store::StoreInfo;
+use pushrelay::wire::{CloseReason, Encoder};
 
 use super::bug::Bug;
 use super::{ConnId, EDGE, Event, HUB, MILLISECOND, NodeId, SECOND, World};
@@ -79,9 +80,11 @@ pub struct Conn {
     pub latency_ns: u64,
     /// Nothing gets through before.
     pub stalled_until: u64,
-    /// The session at the hub, and the one that it waits to be over.
-    pub session: u64,
-    pub waiting_for: Option<u64>,
+    /// The session at the hub, and the one that must be over before it joins.
+    pub session: SessionId,
+    pub waiting_for: Option<SessionId>,
+    /// The steps by which the edge joins.
+    pub joining: Option<Joining>,
     /// The name that the edge gives, and its store, as far as the hub knows them.
     pub name: String,
     pub peer_store: Option<StoreId>,
@@ -89,8 +92,8 @@ pub struct Conn {
     pub hostile: bool,
     /// `upto` of the last update that arrived at the edge.
     pub last_upto: Option<u64>,
-    /// The hub's ack that the edge's writer does not know of yet.
-    pub unreported_ack: Option<Revision>,
+    /// The duties of the edge.
+    pub duties: UplinkDuties,
 }
 
 impl World {
@@ -156,7 +159,7 @@ impl World {
         side.blocked = true;
         side.watched = (!lost_wake_up).then_some(version);
         side.frames = frames;
-        self.ask_info(conn, EDGE);
+        self.ask_info(conn, EDGE, None);
     }
 
     /// A connection, and the hub's end of the conversation.
@@ -166,7 +169,7 @@ impl World {
         let sides = [self.side(at, None), self.side(hub, Some(connection))];
         let slow = if self.quiet { 100 * MILLISECOND } else { self.plan.latency_ns };
         let latency_ns = self.random.span(MILLISECOND / 10, slow.max(MILLISECOND));
-        let session = self.random.id();
+        let session = SessionId(self.random.id());
         let conn = Conn {
             sides,
             uplink,
@@ -174,12 +177,13 @@ impl World {
             stalled_until: 0,
             session,
             waiting_for: None,
+            joining: None,
             name,
             peer_store: None,
             over: false,
             hostile: false,
             last_upto: None,
-            unreported_ack: None,
+            duties: UplinkDuties::new(uplink),
         };
         let id = self.next_conn;
         self.next_conn += 1;
@@ -204,8 +208,8 @@ impl World {
         watches.and_then(|watches| watches.get(site)).map_or(0, |watch| watch.version)
     }
 
-    /// The writer has answered: the conversation can begin, or go on.
-    pub fn facts_ready(&mut self, conn: ConnId, end: usize, info: PeerInfo) {
+    /// The committer has answered: the session can begin, or go on.
+    pub fn info_ready(&mut self, conn: ConnId, end: usize, info: StoreInfo) {
         if !self.is_alive(conn, end) {
             return;
         }
@@ -217,14 +221,16 @@ impl World {
         side.watched.get_or_insert(version);
         side.blocked = false;
         if end == EDGE {
+            let info = self.nodes[node].link_name().info_for_hub(info);
             let config = EdgeConfig { link: self.link_config(), labels: LabelSet::default(), lag: Lag::default() };
             self.end(conn, end).connection = Some(Box::new(Connection::edge(config, info, now)));
             self.perform_all(conn, end);
         } else {
-            let running = self.nodes[node].running.as_ref();
-            let upstream_stores = running.map(|running| running.upstream_stores.stores()).unwrap_or_default();
-            let admitted = Admitted { info, site: (*site).clone(), resync: false, upstream_stores };
-            self.handle(conn, end, Input::Admitted(admitted));
+            let joining = self.conns.get_mut(&conn).and_then(|open| open.joining.take());
+            if let (Some(joining), Some(running)) = (joining, &self.nodes[node].running) {
+                let admitted = joining.admitted(info, &running.hub);
+                self.handle(conn, end, Input::Admitted(admitted));
+            }
         }
         self.unblocked(conn, end);
     }

@@ -107,17 +107,17 @@ enum Event {
         conn: ConnId,
         end: usize,
     },
-    /// The committer answers an end that asked for its peer info.
-    PeerInfo {
+    /// The committer answers an end that asked for the state of the store.
+    Info {
         conn: ConnId,
         end: usize,
-        info: Box<pushrelay::wire::PeerInfo>,
+        info: Box<pushrelay::store::StoreInfo>,
     },
     /// The hub's end has closed for good.
     Over {
         conn: ConnId,
     },
-    AdmitTimeout {
+    JoinTimeout {
         conn: ConnId,
     },
     Dial {
@@ -229,9 +229,9 @@ impl World {
             Event::Deliver { conn, end } => self.deliver(conn, end),
             Event::Tick { conn, end } => self.tick(conn, end),
             Event::Head { conn, end } => self.report_head(conn, end),
-            Event::PeerInfo { conn, end, info } => self.facts_ready(conn, end, *info),
+            Event::Info { conn, end, info } => self.info_ready(conn, end, *info),
             Event::Over { conn } => self.session_over(conn),
-            Event::AdmitTimeout { conn } => self.admit_in_any_case(conn),
+            Event::JoinTimeout { conn } => self.replaced(conn),
             Event::Dial { node, uplink, life } => self.dial(node, uplink, life),
             Event::Connect { node, uplink, life } => self.connect(node, uplink, life),
             Event::Begin { node, life } => return self.begin_batch(node, life),

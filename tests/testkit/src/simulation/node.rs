@@ -6,15 +6,18 @@ use std::sync::Arc;
 use pushrelay::commit::{Engine, MergeSequence, Retention};
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, StoreId, WriteTimestamp};
 use pushrelay::node::clock::reading;
-use pushrelay::session::{Admission, UpstreamStores};
+use pushrelay::session::{HubSessions, NodeName, SessionId};
 use pushrelay::storage::{self, CheckpointWriter, CommitError, Disk, Log, Recovered, SyncPolicy, recover};
 use pushrelay::store::{self, Identity, Record, Rules, Store};
 
-use crate::SimulatedDisk;
 use super::bug::Bug;
 use super::committer::{Command, Replies};
 use super::content::Content;
 use super::{Checked, ConnId, EPOCH_NS, Event, MILLISECOND, NodeId, SECOND, World, Wrong};
+use crate::SimulatedDisk;
+
+/// The sessions of a hub, at most.
+const SESSIONS_MAX: usize = 100;
 
 /// One of a node's links to hubs.
 #[derive(Debug)]
@@ -89,9 +92,8 @@ pub struct Running {
     pub checkpoint: Option<(CheckpointWriter, VecDeque<Record>)>,
     /// A watch for each site that a link follows; under no labels the watch of all groups.
     pub watches: BTreeMap<Arc<LabelSet>, Watch>,
-    pub admission: Admission,
-    pub upstream_stores: UpstreamStores,
-    pub sessions: BTreeMap<u64, ConnId>,
+    pub hub: HubSessions,
+    pub sessions: BTreeMap<SessionId, ConnId>,
     /// The committer does nothing before this time.
     pub stalled_until: u64,
 }
@@ -131,6 +133,11 @@ impl Node {
 
     pub fn uplink_hubs(&self) -> Vec<NodeId> {
         self.uplinks.iter().map(|uplink| uplink.hub).collect()
+    }
+
+    /// The name that its peers get.
+    pub fn link_name(&self) -> NodeName {
+        NodeName { node: self.name.clone(), software: "simulation".into() }
     }
 
     pub fn rules(&self) -> Rules {
@@ -306,6 +313,7 @@ impl World {
         let hub_ns = if node.is_hub { self.plan.retention_ns } else { 0 };
         let hub_ns = if self.options.bug == Some(Bug::RetentionIgnored) { 0 } else { hub_ns };
         let retention = Retention { uplinks, hub_ns };
+        let name = node.link_name();
         node.running = Some(Box::new(Running {
             engine: Engine::new(store, retention),
             log,
@@ -315,8 +323,7 @@ impl World {
             sequences: BTreeMap::new(),
             checkpoint: None,
             watches: BTreeMap::new(),
-            admission: Admission::new(100),
-            upstream_stores: UpstreamStores::default(),
+            hub: HubSessions::new(name, SESSIONS_MAX),
             sessions: BTreeMap::new(),
             stalled_until: 0,
         }));
