@@ -4,8 +4,9 @@
 //! [`schema`], [`values`] and [`family`] (one metric name: the part that stays and the part that changes from push to
 //! push), [`build`] (makes a family from pushed series), [`bytes`] and [`encode`] (the encoding of a schema, for disk
 //! and link), [`site`] (site labels join a group's labels) and [`group`] (the last-writer-wins map and its merge).
-//! [`mod@truncated`] truncates texts for messages.
+//! [`mod@truncated`] truncates texts for messages, and [`budget`] bounds the bytes of many holders together.
 
+pub mod budget;
 pub mod build;
 pub mod bytes;
 pub mod encode;
@@ -18,6 +19,7 @@ pub mod stamp;
 pub mod truncated;
 pub mod values;
 
+pub use budget::{ByteBudget, ByteReservation};
 pub use build::{DuplicateSeries, FamilyBuilder};
 pub use bytes::Malformed;
 pub use encode::{decode_schema, encode_schema, encoded_len_max};

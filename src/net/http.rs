@@ -30,11 +30,11 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::budget::{Budget, Exhausted, Reservation};
 use super::failures::FailureKind;
 use super::listen::{self, Accepting};
 use super::slots::{SlotKind, Slots};
 use super::timeouts::{InFlight, PhaseTracker, TimeoutStream, Timeouts};
+use crate::model::{ByteBudget, ByteReservation};
 
 pub mod encrypted;
 mod refusal;
@@ -66,7 +66,7 @@ pub struct HttpLimits {
     /// Time for a request's whole body to arrive.
     pub body_timeout: Duration,
     /// Bytes of all bodies in memory together.
-    pub budget: Budget,
+    pub budget: ByteBudget,
     /// Time for open requests to finish when the server shuts down.
     pub drain_timeout: Duration,
 }
@@ -317,11 +317,11 @@ impl Incoming {
     }
 }
 
-/// A request's body. Its bytes are reserved in the [`Budget`] until it is dropped.
+/// A request's body. Its bytes are reserved in [`HttpLimits::budget`] until it is dropped.
 #[derive(Debug)]
 pub struct Body {
     bytes: Bytes,
-    reservation: Option<Reservation>,
+    reservation: Option<ByteReservation>,
 }
 
 impl Body {
@@ -330,8 +330,13 @@ impl Body {
     /// # Errors
     /// If the budget has too few bytes left.
     pub fn grow(&mut self, bytes: u64) -> Result<(), Exhausted> {
-        self.reservation.as_mut().map_or(Ok(()), |reservation| reservation.grow(bytes))
+        self.reservation.as_mut().map_or(Ok(()), |reservation| reserve(reservation, bytes))
     }
+}
+
+fn reserve(reservation: &mut ByteReservation, bytes: u64) -> Result<(), Exhausted> {
+    let bytes_max = reservation.budget().bytes_max();
+    if reservation.grow(bytes) { Ok(()) } else { Err(Exhausted { bytes_max }) }
 }
 
 impl std::ops::Deref for Body {
@@ -339,6 +344,14 @@ impl std::ops::Deref for Body {
     fn deref(&self) -> &[u8] {
         &self.bytes
     }
+}
+
+/// All requests together exceed [`HttpLimits::budget`] at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("all requests together already hold {bytes_max} bytes (limits.inflight_bytes_max): try again later")]
+pub struct Exhausted {
+    /// The limit.
+    pub bytes_max: u64,
 }
 
 /// The reasons for which a body cannot be read.
@@ -382,7 +395,7 @@ async fn read_body(
     body: &mut hyper::body::Incoming,
     bytes_max: usize,
     key: &'static str,
-    budget: &Budget,
+    budget: &ByteBudget,
 ) -> Result<Body, BodyError> {
     let too_large = BodyError::TooLarge { bytes_max, key };
     let declared = body.size_hint().exact();
@@ -390,13 +403,13 @@ async fn read_body(
         return Err(too_large);
     }
     // Bytes are reserved when they arrive, not when they are announced: an announcement costs a hostile client nothing.
-    let mut reservation = budget.reserve(0).map_err(BodyError::Exhausted)?;
+    let mut reservation = budget.empty_reservation();
     let mut first = Bytes::new();
     let mut all = Vec::new();
     while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await {
         let frame = frame.map_err(|error| BodyError::Broken(ErrorChain(&error).to_string()))?;
         let Ok(data) = frame.into_data() else { continue };
-        reservation.grow(data.len() as u64).map_err(BodyError::Exhausted)?;
+        reserve(&mut reservation, data.len() as u64)?;
         if reservation.bytes() > bytes_max as u64 {
             return Err(too_large);
         }

@@ -3,16 +3,14 @@
 //!
 //! Read in this order: [`address`], [`listen`] and [`dial`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
-//! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] and
-//! [`budget`] (the gateway's server), [`slots`] (the limit on connections) and
-//! [`failures`] (connections that come to nothing).
+//! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
+//! gateway's server), [`slots`] (the limit on connections) and [`failures`] (connections that come to nothing).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
 //! tokio-tungstenite by `websocket`, hyper by `http`.
 
 pub mod address;
 pub mod authority;
-pub mod budget;
 pub mod certificate;
 pub mod counted;
 pub mod credentials;

@@ -38,15 +38,15 @@ use crate::exposition::NameValidation;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{BodyReader, BodyRules};
 use crate::gateway::{RouteConfig, Router};
+use crate::model::ByteBudget;
 use crate::net::address::HostPort;
-use crate::net::budget::Budget;
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
 use crate::net::timeouts::Timeouts;
 use crate::net::tls::{Acceptor, Connector, Credentials};
 use crate::session::{HubConfig, NodeName};
-use crate::store::{CacheBudget, Scope};
+use crate::store::Scope;
 
 /// The interval at which old tombstones are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -216,7 +216,7 @@ impl Node {
             render_thread,
             scrape_permits: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
             large_push_permits: Semaphore::new(processors()),
-            cache_budget: CacheBudget::new(options.limits.scrape_cache_bytes_max),
+            cache_budget: ByteBudget::new(options.limits.scrape_cache_bytes_max as u64),
         };
         node.start_web(&options, service, listeners.web, web_slots)?;
         node.start_sweeper();
@@ -312,7 +312,7 @@ impl Node {
                 write_timeout: limits.write_timeout,
             },
             body_timeout: limits.body_timeout,
-            budget: Budget::new(limits.inflight_bytes_max),
+            budget: ByteBudget::new(limits.inflight_bytes_max),
             drain_timeout: limits.drain_timeout,
         });
         let web = HttpServer::new(&options.web.security, service, secret()?);

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::piece_cache::{CacheBudget, CachedPiece, EncodingKey, PieceCache};
+use super::piece_cache::{CachedPiece, EncodingKey, PieceCache};
 use crate::compression::Fragment;
-use crate::model::{Family, LabelSet};
+use crate::model::{ByteBudget, Family, LabelSet};
 
 /// A chunk with more entries than this is split.
 const CHUNK_ENTRIES_MAX: usize = 64;
@@ -69,7 +69,7 @@ impl Chunk {
     }
 
     /// Caches a piece until the chunk changes, if the budget allows it; returns it in any case.
-    pub fn cache(&self, key: EncodingKey, piece: Fragment, budget: &CacheBudget) -> Arc<CachedPiece> {
+    pub fn cache(&self, key: EncodingKey, piece: Fragment, budget: &ByteBudget) -> Arc<CachedPiece> {
         self.pieces.set(key, piece, budget)
     }
 

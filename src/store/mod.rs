@@ -68,7 +68,7 @@ pub use blocks::{Block, Chunk, ShownFamily};
 pub use conflict::Conflict;
 pub use entry::{GroupEntry, SuppressedFamily};
 pub use info::StoreInfo;
-pub use piece_cache::{CacheBudget, CachedPiece, EncodingKey};
+pub use piece_cache::{CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use refusal::StoreRefusal;
 pub use scope::Scope;

@@ -5,10 +5,10 @@
 //! together; a piece that does not fit in it is used once and not cached.
 
 use std::ops::Deref;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::compression::Fragment;
+use crate::model::{ByteBudget, ByteReservation};
 
 /// Encodings of one chunk that are cached; a further one replaces the oldest.
 const ENCODINGS_MAX: usize = 2;
@@ -17,52 +17,17 @@ const ENCODINGS_MAX: usize = 2;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EncodingKey(pub u8);
 
-/// The bound on the bytes of all cached pieces together. Cheap to clone; clones share the count.
-#[derive(Clone, Debug)]
-pub struct CacheBudget(Arc<BudgetState>);
-
-#[derive(Debug)]
-struct BudgetState {
-    bytes: AtomicUsize,
-    bytes_max: usize,
-}
-
-impl CacheBudget {
-    /// A budget of `bytes_max` bytes, none of them used.
-    pub fn new(bytes_max: usize) -> Self {
-        Self(Arc::new(BudgetState { bytes: AtomicUsize::new(0), bytes_max }))
-    }
-
-    /// Bytes of all cached pieces.
-    pub fn bytes(&self) -> usize {
-        self.0.bytes.load(Ordering::Relaxed)
-    }
-
-    fn try_take(&self, bytes: usize) -> bool {
-        let more = |taken: usize| taken.checked_add(bytes).filter(|sum| *sum <= self.0.bytes_max);
-        self.0.bytes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-}
-
-/// A piece that counts in the budget until its last reference is dropped.
+/// A piece that counts in the budget until its last reference is dropped, unless it did not fit in.
 #[derive(Debug)]
 pub struct CachedPiece {
     piece: Fragment,
-    budget: Option<CacheBudget>,
+    _reserved: Option<ByteReservation>,
 }
 
 impl Deref for CachedPiece {
     type Target = Fragment;
     fn deref(&self) -> &Fragment {
         &self.piece
-    }
-}
-
-impl Drop for CachedPiece {
-    fn drop(&mut self) {
-        if let Some(budget) = &self.budget {
-            budget.0.bytes.fetch_sub(self.piece.bytes(), Ordering::Relaxed);
-        }
     }
 }
 
@@ -83,14 +48,15 @@ impl PieceCache {
     }
 
     /// Caches the piece if the budget allows it; returns it in any case.
-    pub(super) fn set(&self, key: EncodingKey, piece: Fragment, budget: &CacheBudget) -> Arc<CachedPiece> {
+    pub(super) fn set(&self, key: EncodingKey, piece: Fragment, budget: &ByteBudget) -> Arc<CachedPiece> {
         let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pieces.retain(|(is, _)| *is != key);
         if pieces.len() >= ENCODINGS_MAX {
             pieces.remove(0);
         }
-        let fits = budget.try_take(piece.bytes());
-        let new = Arc::new(CachedPiece { piece, budget: fits.then(|| budget.clone()) });
+        let reserved = budget.reserve(piece.bytes() as u64);
+        let fits = reserved.is_some();
+        let new = Arc::new(CachedPiece { piece, _reserved: reserved });
         if fits {
             pieces.push((key, new.clone()));
         }
@@ -111,11 +77,11 @@ mod tests {
     fn cached_pieces_are_counted_and_bounded() {
         let mut encoder = FragmentEncoder::new(1);
         let mut piece = || encoder.encode(b"a 1\n");
-        let budget = CacheBudget::new(2 * piece().bytes());
+        let budget = ByteBudget::new(2 * piece().bytes() as u64);
         let (cache, other) = (PieceCache::default(), PieceCache::default());
         cache.set(EncodingKey(0), piece(), &budget);
         cache.set(EncodingKey(0), piece(), &budget);
-        assert_eq!(budget.bytes(), piece().bytes(), "one replaces the other");
+        assert_eq!(budget.reserved_bytes(), piece().bytes() as u64, "one replaces the other");
         cache.set(EncodingKey(1), piece(), &budget);
         let uncached = other.set(EncodingKey(0), piece(), &budget);
         assert!(other.get(EncodingKey(0)).is_none(), "the budget is used up");
@@ -123,8 +89,8 @@ mod tests {
         let used = cache.get(EncodingKey(0)).unwrap();
         drop(cache.clone());
         drop(cache);
-        assert_eq!(budget.bytes(), used.bytes());
+        assert_eq!(budget.reserved_bytes(), used.bytes() as u64);
         drop(used);
-        assert_eq!(budget.bytes(), 0);
+        assert_eq!(budget.reserved_bytes(), 0);
     }
 }

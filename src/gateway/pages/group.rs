@@ -78,7 +78,7 @@ impl<'a> GroupFragment<'a> {
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
         let root = "../".repeat(2 + path.matches('/').count());
-        let (mut series_left, mut budget) = (SERIES_SHOWN_MAX, ByteBudget(PAGE_BYTES_MAX));
+        let (mut series_left, mut budget) = (SERIES_SHOWN_MAX, PageBudget(PAGE_BYTES_MAX));
         let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(current, _, state)| {
             let family = state.shown.as_deref().unwrap_or(&current.family);
             let schema = family.schema();
@@ -151,9 +151,9 @@ impl<'a> GroupFragment<'a> {
 }
 
 /// The bytes that a page may still use.
-struct ByteBudget(usize);
+struct PageBudget(usize);
 
-impl ByteBudget {
+impl PageBudget {
     /// Uses that many bytes; returns `false` and uses none if fewer are left.
     fn take(&mut self, bytes: usize) -> bool {
         let left = self.0.checked_sub(bytes);

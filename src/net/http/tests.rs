@@ -20,7 +20,7 @@ fn limits() -> HttpLimits {
         header_bytes_max: 8 << 10,
         timeouts: TIMEOUTS,
         body_timeout: Duration::from_secs(60),
-        budget: Budget::new(100),
+        budget: ByteBudget::new(100),
         drain_timeout: Duration::from_secs(5),
     }
 }
@@ -119,7 +119,7 @@ async fn a_body_too_large_names_the_bound() {
 
 #[tokio::test(start_paused = true)]
 async fn all_bodies_together_are_bounded() {
-    let limits = HttpLimits { budget: Budget::new(10), ..limits() };
+    let limits = HttpLimits { budget: ByteBudget::new(10), ..limits() };
     let budget = limits.budget.clone();
     let guard = budget.reserve(8).unwrap();
     let (mut stream, _stopper) = connection(limits);
@@ -127,7 +127,7 @@ async fn all_bodies_together_are_bounded() {
     assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("limits.inflight_bytes_max"), "{answer}");
     drop(guard);
     assert!(ask(&mut stream, &post("/echo", "abc")).await.starts_with("HTTP/1.1 200 "));
-    assert_eq!(budget.used_bytes(), 0);
+    assert_eq!(budget.reserved_bytes(), 0);
 }
 
 #[tokio::test(start_paused = true)]

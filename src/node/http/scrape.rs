@@ -11,8 +11,8 @@ use bytes::Bytes;
 
 use crate::compression::{FragmentEncoder, GzipMember, LEVEL_DEFAULT};
 use crate::exposition::{Encoding, Escaping, Format, protobuf, text};
-use crate::model::{Family, LabelSet, Schema};
-use crate::store::{self, Block, CacheBudget, EncodingKey, Published};
+use crate::model::{ByteBudget, Family, LabelSet, Schema};
+use crate::store::{self, Block, EncodingKey, Published};
 
 /// A part is sent when it has this many bytes.
 const PART_BYTES: usize = 128 << 10;
@@ -68,7 +68,7 @@ struct Packing {
     encoder: FragmentEncoder,
     member: GzipMember,
     encoding_key: EncodingKey,
-    budget: CacheBudget,
+    budget: ByteBudget,
 }
 
 impl Packing {
@@ -83,7 +83,7 @@ impl Packing {
 impl ScrapeBody {
     /// The body of a scrape of the published families and the node's own. It is compressed if `gzip` gives a cache for
     /// the fragments.
-    pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: Option<&CacheBudget>) -> Self {
+    pub fn new(published: &Published, own: Vec<Family>, format: Format, gzip: Option<&ByteBudget>) -> Self {
         let mut names: BTreeMap<Arc<str>, NamedFamilies> = published
             .snapshot()
             .into_iter()
@@ -250,7 +250,7 @@ mod tests {
         store.commit();
     }
 
-    fn page(store: &Store, format: Format, gzip: Option<&CacheBudget>) -> Vec<u8> {
+    fn page(store: &Store, format: Format, gzip: Option<&ByteBudget>) -> Vec<u8> {
         let own = vec![family("own", 1, 1.0), family("shared_2", 0, 1.0)];
         ScrapeBody::new(&store.published(), own, format, gzip).flatten().collect()
     }
@@ -279,9 +279,9 @@ mod tests {
         #[test]
         fn cached_fragments_never_show(
             steps in prop::collection::vec((0..40_usize, action(), 0..4_usize, 0..4_usize), 1..24),
-            budget in prop_oneof![Just(0), 0..4_000_usize, Just(1 << 20)],
+            budget in prop_oneof![Just(0), 0..4_000_u64, Just(1 << 20)],
         ) {
-            let (mut store, budget) = (store(), CacheBudget::new(budget));
+            let (mut store, budget) = (store(), ByteBudget::new(budget));
             for (group, action, encoding, escaping) in steps {
                 write(&mut store, group, action);
                 let format = Format { encoding: ENCODINGS[encoding], escaping: ESCAPINGS[escaping] };
@@ -295,7 +295,7 @@ mod tests {
 
     #[test]
     fn a_push_spoils_only_what_it_touches() {
-        let (mut store, budget) = (store(), CacheBudget::new(1 << 24));
+        let (mut store, budget) = (store(), ByteBudget::new(1 << 24));
         for group in 0..128 {
             write(&mut store, group, WriteOp::Put(vec![family("a", 100, 1.0), family("b", 100, 1.0)]));
         }
@@ -308,11 +308,11 @@ mod tests {
         };
         let all = cached(&store);
         assert!(all.len() > 10 && all.iter().all(|cached| *cached), "{all:?}");
-        let bytes = budget.bytes();
+        let bytes = budget.reserved_bytes();
         write(&mut store, 50, WriteOp::Post(vec![family("b", 100, 2.0)]));
         // One chunk of the family, and one chunk of push times.
         assert_eq!(cached(&store).iter().filter(|cached| !**cached).count(), 2);
-        assert!(budget.bytes() < bytes, "what cannot be used any more is gone");
+        assert!(budget.reserved_bytes() < bytes, "what cannot be used any more is gone");
         page(&store, Format::default(), Some(&budget));
         assert!(cached(&store).iter().all(|cached| *cached));
     }

@@ -14,9 +14,8 @@ use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
-use crate::model::{Family, Group, GroupId, LabelSet, PushTime};
-use crate::net::budget::Exhausted;
-use crate::net::http::{Body, BodyError, Handler, Incoming, Response};
+use crate::model::{ByteBudget, Family, Group, GroupId, LabelSet, PushTime};
+use crate::net::http::{Body, BodyError, Exhausted, Handler, Incoming, Response};
 use crate::net::slots::Slots;
 use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
@@ -24,7 +23,7 @@ use crate::node::commit::Committer;
 use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_connections, gather_store};
 use crate::store::view::time_families;
-use crate::store::{CacheBudget, GroupEntry, WriteOp};
+use crate::store::{GroupEntry, WriteOp};
 
 /// A request about the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,7 +85,7 @@ pub struct Service {
     /// Renders scrapes.
     pub render_thread: RenderThread,
     /// The budget of the fragments that scrapes cache.
-    pub cache_budget: CacheBudget,
+    pub cache_budget: ByteBudget,
     /// Each scrape in flight has a permit. A response is large, and one HTTP/2 connection can request a hundred.
     pub scrape_permits: Arc<Semaphore>,
     /// Each push that is parsed with `block_in_place` has a permit meanwhile: more at once than there are processors
