@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn why_families_are_held_back_is_told_of_some_and_kept_once() {
+    fn conflict_reports_are_limited_and_share_their_text() {
         let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
         let stamp = WriteTimestamp { time_ns: 5, node: NodeId(7) };

@@ -254,13 +254,13 @@ pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
     let one = |name, help, value: f64| gauge(name, help, [([], value)]);
     let tombstones = "Deleted groups that a peer may still have to hear of.";
     let series = "Series shown, without those that tell the times of pushes.";
-    let held = "Families kept but not shown, since they conflict.";
+    let suppressed = "Families kept but not shown, since they conflict.";
     let revision = "Changes that the store has applied in its life.";
     vec![
         one("pushrelay_store_groups", "Groups held.", counts.groups as f64),
         one("pushrelay_store_tombstones", tombstones, counts.tombstones as f64),
         one("pushrelay_store_series", series, counts.series as f64),
-        one("pushrelay_store_held_back_families", held, counts.suppressed as f64),
+        one("pushrelay_store_held_back_families", suppressed, counts.suppressed as f64),
         one("pushrelay_store_revision", revision, head.0 as f64),
     ]
 }

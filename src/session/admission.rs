@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn another_store_under_the_name_waits_until_the_first_is_gone() {
+    fn another_store_under_the_name_is_refused_while_the_first_has_a_session() {
         let mut table = Admission::new(10);
         table.admit("a", &info(1, &[5, 6]), SessionId(1));
         let taken = AdmitDecision::Taken { by: StoreId(1) };
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_is_bounded() {
+    fn the_session_table_is_bounded() {
         let mut table = Admission::new(1);
         table.admit("a", &info(1, &[5]), SessionId(1));
         assert_eq!(table.admit("b", &info(2, &[5]), SessionId(2)), AdmitDecision::Full { sessions_max: 1 });

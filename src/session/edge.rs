@@ -84,7 +84,7 @@ impl EdgeHandshake {
         let theirs = welcome.info;
         let resume = match resume(&self.info, &theirs) {
             _ if welcome.resync => None,
-            Some((of_ours, _)) => Some((of_ours, self.info.held_of(theirs.store).unwrap_or_default())),
+            Some((of_ours, _)) => Some((of_ours, self.info.cursor_for(theirs.store).unwrap_or_default())),
             None => return Err(SessionFault::protocol("the hub would resume where the stores must resync".into())),
         };
         let offset = self.offset.read(welcome.clock, now);

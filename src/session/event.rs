@@ -284,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_that_was_replaced_waits_longest() {
+    fn a_replaced_session_waits_for_the_longest_backoff() {
         let (second, max) = (Duration::from_secs(1), Duration::from_secs(30));
         let closed = |reason, retry_after_ms| Closed { reason, text: String::new(), by_peer: true, retry_after_ms };
         assert_eq!(closed(CloseReason::Replaced, None).retry_after(max), Some(max));

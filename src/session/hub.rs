@@ -84,8 +84,8 @@ impl HubHandshake {
         if theirs.store == ours.store {
             return Err(SessionFault::same_store(ours.store));
         }
-        let held = ours.held_of(theirs.store).unwrap_or_default();
-        let resume = resume(&ours, &theirs).filter(|_| !resync).map(|(of_ours, _)| (of_ours, held));
+        let cursor = ours.cursor_for(theirs.store).unwrap_or_default();
+        let resume = resume(&ours, &theirs).filter(|_| !resync).map(|(of_ours, _)| (of_ours, cursor));
         let resync = resume.is_none();
         let heartbeat_ns = self.config.heartbeat_ns.clamp(HEARTBEAT_NS_MIN, HEARTBEAT_NS_MAX);
         actions.push_back(SessionAction::Send(Message::Welcome(Welcome {

@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn marks_are_bounded_and_none_is_lost() {
+    fn revisions_beyond_the_limit_share_the_last_mark() {
         let mut lag = Lag::default();
         for revision in 1..=2 * LAG_MARKS_MAX as u64 {
             lag.moved(Revision(revision), revision);

@@ -116,7 +116,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_offset_is_wrong_by_half_the_way_at_most(
+        fn the_clock_offset_is_wrong_by_half_a_round_trip_at_most(
             ahead_ns in 0..HOUR_NS,
             ways in proptest::collection::vec((0..50_000_000u64, 0..5_000_000_000u64, 0..50_000_000u64), 1..20),
         ) {
@@ -130,7 +130,7 @@ mod tests {
         }
 
         #[test]
-        fn no_reading_is_too_odd(readings in proptest::collection::vec(any::<[u64; 5]>(), 0..20)) {
+        fn any_clock_sample_of_a_peer_is_safe(readings in proptest::collection::vec(any::<[u64; 5]>(), 0..20)) {
             let mut offset = Offset::default();
             for [sent_ns, echo_sent_ns, received_ns, monotonic_ns, wall_ns] in readings {
                 let echo = Some(Echo { sent_ns: echo_sent_ns, received_ns });
@@ -140,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_clock_that_is_set_is_noticed() {
+    fn a_jump_of_a_clock_is_measured() {
         let mut clocks = Clocks::new(HOUR_NS);
         for _ in 0..8 {
             assert_eq!(clocks.round(1_000_000, 0, 1_000_000), Some(HOUR_NS as i64));

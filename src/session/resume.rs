@@ -9,23 +9,23 @@
 use crate::model::{Epoch, Position, Revision};
 use crate::wire::PeerInfo;
 
-/// Whether the store passed through the position `held`, and still has every change made since.
+/// Whether the store passed through a position, and still has every change made since.
 ///
 /// An epoch covers the revisions from its start up to the start of the next epoch, both included: nothing is written
 /// between two epochs.
-pub fn covers(info: &PeerInfo, held: Position) -> bool {
+pub fn covers(info: &PeerInfo, position: Position) -> bool {
     let (epochs, head) = (&info.epochs, info.head);
-    let Some(at) = epochs.iter().position(|start| start.epoch == held.epoch) else {
+    let Some(at) = epochs.iter().position(|start| start.epoch == position.epoch) else {
         return false;
     };
     let end = epochs.get(at + 1).map_or(head, |next| next.revision);
-    let passed = epochs[at].revision <= held.revision && held.revision <= end.min(head);
-    passed && held.epoch != Epoch(0) && held.revision >= info.gc_watermark
+    let passed = epochs[at].revision <= position.revision && position.revision <= end.min(head);
+    passed && position.epoch != Epoch(0) && position.revision >= info.gc_watermark
 }
 
 /// The revisions from which the two resume: (`b`'s cursor for `a`, `a`'s cursor for `b`); `None` if they must resync.
 pub fn resume(a: &PeerInfo, b: &PeerInfo) -> Option<(Revision, Revision)> {
-    let (of_a, of_b) = (b.held_of(a.store)?, a.held_of(b.store)?);
+    let (of_a, of_b) = (b.cursor_for(a.store)?, a.cursor_for(b.store)?);
     let good = covers(a, of_a) && covers(b, of_b);
     good.then_some((of_a.revision, of_b.revision))
 }
@@ -53,9 +53,9 @@ mod tests {
     }
 
     #[test]
-    fn a_position_is_good_in_the_opening_that_reached_it() {
+    fn a_cursor_is_valid_in_the_epoch_that_reached_it() {
         let info = info(1, &[(7, 0), (8, 50), (9, 80)], 90, &[]);
-        let good = |held| covers(&info, held);
+        let good = |position| covers(&info, position);
         assert!(good(at(7, 0)) && good(at(7, 50)) && good(at(8, 50)) && good(at(8, 80)) && good(at(9, 90)));
         assert!(!good(at(7, 51)), "rolled back to 50 before it was opened again");
         assert!(!good(at(9, 91)), "beyond the head");
@@ -70,13 +70,13 @@ mod tests {
     }
 
     #[test]
-    fn a_position_before_a_dropped_tombstone_is_no_good() {
+    fn a_cursor_older_than_a_dropped_tombstone_is_invalid() {
         let info = PeerInfo { gc_watermark: Revision(60), ..info(1, &[(7, 0)], 90, &[]) };
         assert!(covers(&info, at(7, 60)) && !covers(&info, at(7, 59)));
     }
 
     #[test]
-    fn both_positions_must_be_good() {
+    fn stores_resume_only_if_both_cursors_are_valid() {
         let edge = info(1, &[(5, 0)], 10, &[(3, at(1, 1)), (2, at(6, 20))]);
         let hub = info(2, &[(6, 0)], 30, &[(1, at(5, 9))]);
         assert_eq!(resume(&edge, &hub), Some((Revision(9), Revision(20))));

@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn while_there_is_more_it_is_read_whatever_the_head() {
+    fn a_backlog_is_read_on_whatever_the_head() {
         let (mut sending, mut actions) = live(&config());
         sending.publish(Revision(10), 0, &mut actions);
         assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { since: Revision(0), .. }]));
@@ -410,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn progress_that_is_sent_delays_no_change() {
+    fn a_progress_update_does_not_delay_the_next_change() {
         let second_ns = 1_000_000_000;
         let (mut sending, mut actions) = live(&Config { send_interval_ns: 10 * second_ns, ..config() });
         sending.publish(Revision(5), 0, &mut actions);

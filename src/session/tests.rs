@@ -39,7 +39,7 @@ fn acquainted(groups: usize) -> Pair {
 }
 
 #[test]
-fn unknown_stores_resync_and_then_go_on_where_they_were() {
+fn unknown_stores_resync_and_later_resume() {
     let mut pair = acquainted(5);
     assert!(pair.side(EDGE).established.as_ref().unwrap().resync && pair.side(EDGE).resync_completed);
     assert_eq!(pair.side(HUB).established.as_ref().unwrap().site, LabelSet::new([("IDC", "SYQ")]));
@@ -57,7 +57,7 @@ fn unknown_stores_resync_and_then_go_on_where_they_were() {
 }
 
 #[test]
-fn to_catch_up_nothing_waits() {
+fn a_backlog_does_not_wait_for_the_send_interval() {
     let mut pair = acquainted(40);
     pair.cut();
     for job in 0..40 {
@@ -70,7 +70,7 @@ fn to_catch_up_nothing_waits() {
 }
 
 #[test]
-fn an_outage_is_caught_up_within_the_window() {
+fn catching_up_leaves_at_most_four_updates_unacknowledged() {
     let mut pair = acquainted(40);
     pair.cut();
     for job in 0..40 {
@@ -95,7 +95,7 @@ fn a_wiped_edge_gets_its_groups_back() {
 }
 
 #[test]
-fn a_wiped_hub_is_filled_again() {
+fn a_wiped_hub_gets_its_groups_back() {
     let mut pair = acquainted(6);
     pair.replace(HUB, Store::create(202, 22));
     pair.connect();
@@ -105,7 +105,7 @@ fn a_wiped_hub_is_filled_again() {
 }
 
 #[test]
-fn an_old_copy_of_an_edge_revives_nothing() {
+fn a_rolled_back_edge_revives_no_deleted_group() {
     let mut pair = acquainted(2);
     let copy = pair.stores[EDGE].clone();
     pair.write(EDGE, &key(0), &Group::delete(moment(50, 7).stamp));
@@ -119,7 +119,7 @@ fn an_old_copy_of_an_edge_revives_nothing() {
 }
 
 #[test]
-fn a_tombstone_is_kept_until_the_peer_holds_it() {
+fn a_tombstone_is_kept_until_the_peer_has_acknowledged_it() {
     let mut pair = acquainted(3);
     pair.forget_tombstones = true;
     pair.write(EDGE, &key(0), &Group::delete(moment(50, 7).stamp));
@@ -165,7 +165,7 @@ fn a_hub_rolled_back_behind_a_dropped_tombstone_resyncs() {
 }
 
 #[test]
-fn an_unfinished_resync_is_begun_again() {
+fn an_interrupted_resync_starts_again() {
     let mut pair = acquainted(8);
     let copy = pair.stores[HUB].clone();
     for job in 0..8 {
@@ -186,7 +186,7 @@ fn an_unfinished_resync_is_begun_again() {
 }
 
 #[test]
-fn the_peer_is_told_of_progress_that_holds_nothing_for_it() {
+fn a_progress_update_advances_the_cursor_without_changes() {
     let mut pair = acquainted(1);
     pair.write(EDGE, &key(0), &put(400, 4.0));
     pair.settle();
@@ -212,7 +212,7 @@ fn heartbeats_keep_a_link_alive_and_measure_the_clocks() {
 }
 
 #[test]
-fn a_hub_is_told_for_how_long_changes_wait() {
+fn heartbeats_carry_the_age_of_the_oldest_waiting_change() {
     let mut pair = acquainted(1);
     pair.write(EDGE, &key(0), &put(100, 2.0));
     pair.now_ns += 5 * SECOND_NS;
@@ -227,7 +227,7 @@ fn a_hub_is_told_for_how_long_changes_wait() {
 }
 
 #[test]
-fn a_silent_peer_is_noticed() {
+fn a_peer_silent_for_three_heartbeats_is_closed() {
     let mut pair = acquainted(1);
     pair.now_ns += 14 * SECOND_NS;
     pair.tell(EDGE, Event::Tick);
@@ -238,7 +238,7 @@ fn a_silent_peer_is_noticed() {
 }
 
 #[test]
-fn a_handshake_ends_in_time() {
+fn a_handshake_without_an_answer_times_out() {
     let mut pair = Pair::new();
     pair.connect();
     pair.now_ns += 11 * SECOND_NS;
@@ -250,7 +250,7 @@ fn a_handshake_ends_in_time() {
 }
 
 #[test]
-fn two_ends_of_one_store_are_refused() {
+fn two_ends_with_the_same_store_are_refused() {
     let mut pair = acquainted(1);
     let copy = pair.stores[EDGE].clone();
     pair.replace(HUB, copy);
@@ -282,7 +282,7 @@ fn suppressed_families_are_reported_with_the_ack_that_covers_them_and_block_noth
 }
 
 #[test]
-fn a_peer_that_breaks_the_rules_is_told_which() {
+fn a_protocol_violation_closes_the_session_with_its_reason() {
     let update = |upto, partial, last_of_resync| {
         Message::Update(Update { upto: Revision(upto), partial, last_of_resync, ..Update::default() })
     };

@@ -122,7 +122,8 @@ pub fn compact(
     let old_bytes = bytes(&real, &old).map_err(directory)?;
     let disk = Arc::new(KeepingDisk(real));
     let rewritten = rewrite(&disk, fresh, reserved).and_then(|(report, groups)| {
-        let same = read(disk.clone(), reserved).is_ok_and(|new| new.report.is_intact() && held(&new.store) == groups);
+        let same =
+            read(disk.clone(), reserved).is_ok_and(|new| new.report.is_intact() && groups_of(&new.store) == groups);
         if same { Ok((report, groups.len())) } else { Err(CompactError::Differs { path: path.to_owned() }) }
     });
     let (report, groups) = rewritten.map_err(|error| match withdraw(&disk.0, above) {
@@ -158,10 +159,10 @@ fn rewrite(
     }
     writer.finish().map_err(CompactError::Checkpoint)?;
     log.close().map_err(CompactError::Commit)?;
-    Ok((report, held(&store)))
+    Ok((report, groups_of(&store)))
 }
 
-fn held(store: &Store) -> BTreeMap<GroupId, Group> {
+fn groups_of(store: &Store) -> BTreeMap<GroupId, Group> {
     store.published().entries().into_iter().map(|entry| (entry.id().clone(), entry.group.clone())).collect()
 }
 

@@ -169,8 +169,8 @@ impl FrameReader {
         let at = self.at;
         // The window is searched before the file is read again: otherwise bytes full of magics would be read once for
         // each magic.
-        let held = (self.window_at + self.window.len() as u64).saturating_sub(at) as usize;
-        let chunk = self.view(at, if held >= HEADER_BYTES { held } else { CHUNK_BYTES })?;
+        let buffered = (self.window_at + self.window.len() as u64).saturating_sub(at) as usize;
+        let chunk = self.view(at, if buffered >= HEADER_BYTES { buffered } else { CHUNK_BYTES })?;
         let len = chunk.len();
         let next = chunk.windows(MAGIC.len()).skip(1).position(|bytes| bytes == MAGIC).map(|found| found + 1);
         // Fewer bytes than a header remain only at the end of the file; otherwise a magic may begin in the last three.
@@ -186,8 +186,8 @@ impl FrameReader {
     fn view(&mut self, at: u64, len: usize) -> io::Result<&[u8]> {
         let left = usize::try_from(self.limit.saturating_sub(at)).unwrap_or(usize::MAX);
         let len = len.min(left);
-        let held = at >= self.window_at && at + len as u64 <= self.window_at + self.window.len() as u64;
-        if !held {
+        let is_buffered = at >= self.window_at && at + len as u64 <= self.window_at + self.window.len() as u64;
+        if !is_buffered {
             self.window.resize(len.max(CHUNK_BYTES).min(left), 0);
             let read = self.file.read_at(at, &mut self.window)?;
             self.window.truncate(read);

@@ -101,7 +101,7 @@ pub struct PeerInfo {
 
 impl PeerInfo {
     /// The position in `store`, if there is one.
-    pub fn held_of(&self, store: StoreId) -> Option<Position> {
+    pub fn cursor_for(&self, store: StoreId) -> Option<Position> {
         self.cursors.iter().find(|cursor| cursor.store == store).map(|cursor| cursor.position)
     }
 

@@ -215,7 +215,7 @@ fn pages_can_be_read_without_scripts_and_behind_a_prefix() {
 }
 
 #[test]
-fn a_hub_shows_its_edges_and_metrics_held_back() {
+fn a_hub_shows_its_edges_and_suppressed_metrics() {
     let Some(browser) = Browser::start() else { return };
     let (_site, hub, edge) = Site::with_one_edge();
     hub.put("job/at-hub", "# TYPE conflicting gauge\nconflicting 1\n");

@@ -183,7 +183,7 @@ fn a_cut_line_is_caught_up_deletes_included() {
 }
 
 #[test]
-fn a_wiped_hub_is_filled_again() {
+fn a_wiped_hub_gets_its_groups_back() {
     let (_site, mut hub, syq, bj) = Site::with_two_edges();
     syq.push("job/j", "v 1\n");
     bj.push("job/j", "v 2\n");

@@ -71,7 +71,7 @@ impl Dump {
         };
         writeln!(out, "# last accepted push: {}", rfc3339(pushed.wall_ns))?;
         let is_shadowed = entry.header.suppressed && !self.without_place;
-        self.held_back(entry, is_shadowed, out)?;
+        self.comment_suppressed(entry, is_shadowed, out)?;
         if is_shadowed {
             // If it were pushed again, it would replace the group that is shown.
             return writeln!(out);
@@ -110,7 +110,7 @@ impl Dump {
 
     /// Prints families that conflict with others, because a push with them would be refused as a whole. Prints all
     /// families of a group that is hidden by another one with the same labels.
-    fn held_back(&self, entry: &GroupEntry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
+    fn comment_suppressed(&self, entry: &GroupEntry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
         for (f, _, state) in entry.families().filter(|(_, mark, _)| mark.suppressed || is_shadowed) {
             let why = state.conflict.as_ref().map_or("it conflicts with another group".into(), ToString::to_string);
             writeln!(out, "# held back: {}", why.replace('\n', " "))?;

@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn metrics_held_back_show_the_reason() {
+    fn suppressed_metrics_show_the_reason() {
         let mut family = FamilyBuilder::new("m", MetricType::Gauge);
         family.series(&[], &ValueLayout::Single, &[1.0], None);
         let mut entry = entry(family.finish().unwrap());

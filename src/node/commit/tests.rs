@@ -46,7 +46,7 @@ async fn join(thread: JoinHandle<()>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn pushes_from_everywhere_are_all_answered_and_all_there() {
+async fn concurrent_pushes_are_all_answered_and_stored() {
     let (committer, thread) = committer(0);
     let pushers = (0..16).map(|group| {
         let committer = committer.clone();
@@ -149,7 +149,7 @@ async fn queued_merges_share_a_sync_with_queued_pushes() {
 }
 
 #[tokio::test]
-async fn a_push_is_committed_though_its_caller_has_gone() {
+async fn a_queued_push_is_committed_after_its_caller_is_dropped() {
     let (committer, thread) = committer(0);
     let push = committer.write(key(1), WriteOp::Put(vec![family(1, 1.0)]));
     assert_eq!(push.now_or_never(), None, "others come first");
@@ -255,7 +255,7 @@ async fn a_conflict_report_is_noted_in_the_group_of_its_site() {
 }
 
 #[tokio::test]
-async fn a_family_that_the_same_update_makes_room_for_is_not_reported() {
+async fn a_conflict_that_the_same_update_ends_is_not_reported() {
     let (committer, thread) = committer(0);
     let scope = Scope::Site(Arc::new(LabelSet::new([("IDC", "SYQ")])));
     let put = |group: usize, time_ns: u64, families: Vec<Family>| {
@@ -310,7 +310,7 @@ async fn no_cursor_covers_a_merge_that_failed() {
 }
 
 #[tokio::test]
-async fn no_merge_follows_one_that_could_not_be_made_durable_to_make_room_for_it() {
+async fn a_merge_fails_if_the_commit_that_makes_room_for_it_fails() {
     let limits = StoreLimits { groups_max: 1, ..StoreLimits::default() };
     let disk = SimulatedDisk::new(1);
     let recovered = recover(Arc::new(disk.clone()), storage::DiskOptions::default(), &mut |_| {}).unwrap();

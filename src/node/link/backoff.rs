@@ -53,7 +53,7 @@ mod tests {
     const MAX: Duration = Duration::from_secs(5);
 
     #[test]
-    fn waits_grow_to_their_bound_and_never_end() {
+    fn the_backoff_grows_to_its_maximum_and_never_stops() {
         let mut schedule = Schedule::new(MIN, MAX);
         let waits: Vec<Duration> = (0..1_000).map(|_| schedule.next_wait()).collect();
         assert!(waits[0] <= 2 * MIN);
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_peer_asks_for_is_spread_and_is_no_shortcut() {
+    fn a_delay_that_the_peer_asks_for_is_spread_and_does_not_reset_the_backoff() {
         let mut schedule = Schedule::new(MIN, MAX);
         let asked = Duration::from_secs(60);
         let waits: Vec<Duration> = (0..100).map(|_| schedule.next_wait_of(asked)).collect();

@@ -311,13 +311,13 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn a_session_that_fails_at_once_is_no_progress() {
+    fn a_session_that_fails_early_does_not_reset_the_backoff() {
         let begin = Instant::now();
         let mut progress = LinkProgress::default();
         assert!(!progress.is_made(begin + 60 * SECOND), "never established");
         progress.established(begin, 1_000_000_000, false);
         progress.peer_acked(Revision(7));
-        assert!(!progress.is_made(begin + SECOND), "the hub only said what it held before");
+        assert!(!progress.is_made(begin + SECOND), "the hub only acknowledged what it had before");
         assert!(progress.is_made(begin + 3 * SECOND), "it lasted");
         progress.peer_acked(Revision(8));
         assert!(progress.is_made(begin), "something arrived");

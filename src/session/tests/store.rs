@@ -36,15 +36,15 @@ pub struct Store {
     pub id: StoreId,
     epochs: Vec<EpochStart>,
     head: Revision,
-    forgotten: Revision,
+    gc_watermark: Revision,
     groups: BTreeMap<Arc<LabelSet>, Entry>,
     cursors: BTreeMap<StoreId, Position>,
 }
 
 impl Store {
     pub fn create(id: u64, epoch: u64) -> Store {
-        let (id, head, forgotten) = (StoreId(id), Revision(0), Revision(0));
-        Store { id, epochs: vec![], head, forgotten, groups: BTreeMap::new(), cursors: BTreeMap::new() }.open(epoch)
+        let (id, head, gc_watermark) = (StoreId(id), Revision(0), Revision(0));
+        Store { id, epochs: vec![], head, gc_watermark, groups: BTreeMap::new(), cursors: BTreeMap::new() }.open(epoch)
     }
 
     pub fn open(mut self, epoch: u64) -> Store {
@@ -67,7 +67,7 @@ impl Store {
             store: self.id,
             epochs: self.epochs.clone(),
             head: self.head,
-            gc_watermark: self.forgotten,
+            gc_watermark: self.gc_watermark,
             cursors: self
                 .cursors
                 .iter()
@@ -128,7 +128,7 @@ impl Store {
     pub fn forget_tombstones(&mut self, upto: Revision) {
         let gone = |entry: &Entry| !entry.group.is_live() && entry.header.revision <= upto;
         let newest = self.groups.values().filter(|e| gone(e)).map(|e| e.header.revision).max();
-        self.forgotten = self.forgotten.max(newest.unwrap_or_default());
+        self.gc_watermark = self.gc_watermark.max(newest.unwrap_or_default());
         self.groups.retain(|_, entry| !gone(entry));
     }
 

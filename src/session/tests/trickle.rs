@@ -15,7 +15,7 @@ fn acks(pair: &Pair) -> usize {
 }
 
 #[test]
-fn changes_conflate_while_one_update_is_on_its_way() {
+fn changes_are_combined_while_an_update_is_unacknowledged() {
     let mut pair = acquainted(1);
     let before = pair.side(EDGE).groups_sent;
     for time_ns in 100..200 {
@@ -29,7 +29,7 @@ fn changes_conflate_while_one_update_is_on_its_way() {
 }
 
 #[test]
-fn updates_are_some_time_apart_where_that_is_asked_for() {
+fn updates_keep_the_send_interval() {
     let mut pair = acquainted(3);
     (pair.send_interval_ns, pair.marks_max) = (SECOND_NS, 100);
     pair.connect();
@@ -57,7 +57,7 @@ fn updates_are_some_time_apart_where_that_is_asked_for() {
 }
 
 #[test]
-fn an_update_earns_a_pause_by_its_groups() {
+fn the_pause_after_an_update_grows_with_its_groups() {
     let mut pair = acquainted(100);
     pair.marks_max = 400;
     let write = |pair: &mut Pair, jobs: std::ops::Range<usize>, time_ns: u64| {
@@ -111,7 +111,7 @@ fn waiting(updates: usize) -> Pair {
 }
 
 #[test]
-fn acknowledgements_come_together_where_updates_trickle() {
+fn updates_that_trickle_share_acknowledgements() {
     let mut pair = waiting(3);
     let (before, acked) = (updates(&pair), acks(&pair));
     trickle(&mut pair, EDGE, 1, 15 * MILLISECOND_NS);
@@ -122,7 +122,7 @@ fn acknowledgements_come_together_where_updates_trickle() {
 }
 
 #[test]
-fn a_hub_trickles_as_an_edge_does() {
+fn a_hub_combines_acknowledgements_as_an_edge_does() {
     let mut pair = acquainted(1);
     trickle(&mut pair, HUB, 1, 15 * MILLISECOND_NS);
     let acks = |pair: &Pair| pair.side(EDGE).messages_sent["ack"];
@@ -132,7 +132,7 @@ fn a_hub_trickles_as_an_edge_does() {
 }
 
 #[test]
-fn an_acknowledgement_waits_for_a_fifth_of_a_second() {
+fn an_acknowledgement_is_delayed_by_200_ms_at_most() {
     let mut pair = waiting(0);
     let acked = acks(&pair);
     pair.write(EDGE, &key(0), &put(2 * SECOND_NS, 1.0));
@@ -145,7 +145,7 @@ fn an_acknowledgement_waits_for_a_fifth_of_a_second() {
 }
 
 #[test]
-fn where_none_comes_meanwhile_no_acknowledgement_waits() {
+fn updates_further_apart_than_the_delay_are_acknowledged_at_once() {
     let mut pair = waiting(1);
     pair.pass(SECOND_NS);
     for job in 0..3 {
@@ -157,7 +157,7 @@ fn where_none_comes_meanwhile_no_acknowledgement_waits() {
 }
 
 #[test]
-fn an_acknowledgement_that_changes_wait_for_comes_at_once() {
+fn an_update_that_further_changes_wait_for_is_acknowledged_at_once() {
     let mut pair = waiting(1);
     pair.write(EDGE, &key(0), &put(2 * SECOND_NS, 1.0));
     pair.settle();
@@ -175,7 +175,7 @@ fn an_acknowledgement_that_changes_wait_for_comes_at_once() {
 }
 
 #[test]
-fn catching_up_begins_while_acknowledgements_wait() {
+fn a_backlog_is_sent_while_acknowledgements_are_delayed() {
     let mut pair = waiting(3);
     for job in 0..40 {
         pair.stores[EDGE].merge(&key(job), &put(2 * SECOND_NS, job as f64), None);
@@ -203,7 +203,7 @@ fn suppressed_families_are_reported_at_once() {
 }
 
 #[test]
-fn who_stops_acknowledges_before_the_end() {
+fn delayed_acknowledgements_are_sent_before_a_shutdown() {
     let mut pair = waiting(2);
     let refused = Refused { reason: CloseReason::Shutdown, text: "stopping".into(), retry_after_ms: None };
     pair.tell(HUB, Event::Stop(refused));
@@ -213,7 +213,7 @@ fn who_stops_acknowledges_before_the_end() {
 }
 
 #[test]
-fn what_waited_to_be_acknowledged_is_not_sent_again() {
+fn updates_with_a_delayed_acknowledgement_are_not_sent_again() {
     for end in [EDGE, HUB] {
         let mut pair = waiting(2);
         pair.crash(end);
@@ -226,7 +226,7 @@ fn what_waited_to_be_acknowledged_is_not_sent_again() {
 }
 
 #[test]
-fn a_peer_that_lets_no_acknowledgement_wait_is_understood() {
+fn a_peer_may_acknowledge_each_update_at_once() {
     let mut pair = acquainted(1);
     pair.acks_at_once = true;
     let acked = acks(&pair);

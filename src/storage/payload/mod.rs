@@ -58,6 +58,6 @@ const STAMP_SAME: u8 = 1;
 const STAMP_FULL: u8 = 2;
 const STAMP_NODE: u8 = 3;
 
-const MARK_HELD: u8 = 1;
+const MARK_SUPPRESSED: u8 = 1;
 const MARK_SAME: u8 = 2;
 const MARK_ORIGIN: u8 = 4;

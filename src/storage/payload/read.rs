@@ -38,7 +38,7 @@ pub(in crate::storage) struct Decoded {
 
 /// Maximum number of records in memory until the whole payload is known to be valid: a record of a few bytes takes
 /// hundreds in memory. No writer puts more into a frame; records beyond are read twice.
-const HELD_MAX: usize = 16 << 10;
+const ENTRIES_MAX: usize = 16 << 10;
 
 /// Passes on the records of a payload, all or none.
 ///
@@ -49,9 +49,9 @@ pub(in crate::storage) fn decode(
     schemas: &mut SchemasRead,
     each: &mut dyn FnMut(Record),
 ) -> Result<Decoded, Malformed> {
-    let (mut reader, mut decoded, mut held) = (ByteReader::new(payload), Decoded::default(), Vec::new());
-    while reader.remaining() > 0 && held.len() < HELD_MAX {
-        held.extend(read_entry(&mut reader, schemas, &mut decoded)?);
+    let (mut reader, mut decoded, mut entries) = (ByteReader::new(payload), Decoded::default(), Vec::new());
+    while reader.remaining() > 0 && entries.len() < ENTRIES_MAX {
+        entries.extend(read_entry(&mut reader, schemas, &mut decoded)?);
     }
     if reader.remaining() > 0 {
         let (mut ahead, mut schemas, mut ignored) = (reader, schemas.clone(), Decoded::default());
@@ -59,7 +59,7 @@ pub(in crate::storage) fn decode(
             read_entry(&mut ahead, &mut schemas, &mut ignored)?;
         }
     }
-    held.into_iter().for_each(&mut *each);
+    entries.into_iter().for_each(&mut *each);
     while reader.remaining() > 0 {
         read_entry(&mut reader, schemas, &mut decoded)?.into_iter().for_each(&mut *each);
     }
@@ -216,7 +216,7 @@ impl EntryReader {
     fn mark(&mut self, reader: &mut ByteReader<'_>) -> Result<FamilyMeta, Malformed> {
         const MARK: &str = "a mark";
         let flags = reader.byte(MARK)?;
-        match flags & !MARK_HELD {
+        match flags & !MARK_SUPPRESSED {
             MARK_SAME => {}
             0 => (self.mark.revision, self.mark.origin) = (read_revision(reader)?, None),
             MARK_ORIGIN => {
@@ -225,7 +225,7 @@ impl EntryReader {
             }
             _ => return Err(Malformed::Invalid(MARK)),
         }
-        Ok(FamilyMeta { suppressed: flags & MARK_HELD != 0, ..self.mark })
+        Ok(FamilyMeta { suppressed: flags & MARK_SUPPRESSED != 0, ..self.mark })
     }
 
     /// A family; `None` if its schema is unknown.

@@ -179,11 +179,11 @@ impl EntryWriter {
     }
 
     fn mark(&mut self, mark: FamilyMeta, into: &mut Vec<u8>) {
-        let held = if mark.suppressed { MARK_HELD } else { 0 };
+        let flag = if mark.suppressed { MARK_SUPPRESSED } else { 0 };
         if (mark.revision, mark.origin) == (self.mark.revision, self.mark.origin) {
-            return into.push(held | MARK_SAME);
+            return into.push(flag | MARK_SAME);
         }
-        into.push(held | if mark.origin.is_some() { MARK_ORIGIN } else { 0 });
+        into.push(flag | if mark.origin.is_some() { MARK_ORIGIN } else { 0 });
         put_number(mark.revision.0, into);
         if let Some(origin) = mark.origin {
             put_fixed64(origin.0, into);

@@ -84,7 +84,7 @@ async fn last_word(socket: WebSocket<DuplexStream>, messages: Vec<Message>) -> C
 
 /// The hub closes the session and its socket without reading the rest: sending fails, its close message is there.
 #[tokio::test]
-async fn the_close_message_is_read_when_nothing_can_be_sent() {
+async fn a_close_message_is_read_even_if_sending_fails() {
     for _ in 0..20 {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = "localhost:9443".parse().unwrap();
