@@ -195,7 +195,7 @@ async fn a_tombstone_is_dropped_once_the_hub_has_it() {
     committer.write(key(1), WriteOp::Delete).await.unwrap();
     assert_eq!(committer.published().counts().tombstones, 1);
     head.mark_unchanged();
-    assert!(committer.uplink_holds(0, committer.published().head()));
+    assert!(committer.uplink_acked(0, committer.published().head()));
     head.changed().await.unwrap();
     assert_eq!(committer.published().counts().tombstones, 0);
     committer.stop().await;
@@ -244,10 +244,10 @@ async fn a_conflict_report_is_noted_in_the_group_of_its_site() {
     assert_eq!(pending.done().await, Ok(vec![]));
     let report = |stamp| ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
     let failed = |committer: &Committer| committer.published().group(&id).unwrap().group.failed().is_some();
-    committer.held_back(scope.clone(), vec![report(WriteTimestamp::ZERO)]).await;
+    committer.note_conflicts(scope.clone(), vec![report(WriteTimestamp::ZERO)]).await;
     committer.info(None).await.unwrap();
     assert!(!failed(&committer), "another push is there by now");
-    committer.held_back(scope, vec![report(stamp)]).await;
+    committer.note_conflicts(scope, vec![report(stamp)]).await;
     committer.info(None).await.unwrap();
     assert!(failed(&committer));
     committer.stop().await;
@@ -387,14 +387,12 @@ async fn many_due_tombstones_are_dropped_a_thousand_a_commit() {
     let metrics = Arc::<Metrics>::default();
     let retention = Retention { uplinks: 1, hub_ns: 0 };
     let (committer, thread) = Committer::start(store, None, Arc::default(), metrics.clone(), retention).unwrap();
+    let mut head = committer.subscribe(Scope::Site(Arc::default()));
     assert_eq!(committer.published().counts().tombstones, 2_500);
-    assert!(committer.uplink_holds(0, committer.published().head()));
-    let gone = async {
-        while committer.published().counts().tombstones > 0 {
-            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(std::time::Duration::from_secs(20), gone).await.expect("they go, whoever pushes");
+    assert!(committer.uplink_acked(0, committer.published().head()));
+    while committer.published().counts().tombstones > 0 {
+        head.changed().await.unwrap();
+    }
     committer.stop().await;
     join(thread).await;
     assert_eq!(metrics.commits.get(), 3);
