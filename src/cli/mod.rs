@@ -1,4 +1,4 @@
-//! Layer 6: the command line. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
+//! Layer 6: the command line, for operators. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
 //! [`check_config`] and [`store`] are the other commands. [`logging`] writes the log of all of them, and `watch`
 //! notices changed files.
 

@@ -1,4 +1,4 @@
-//! Commands to the engine, and the errors of their replies.
+//! The commands that requests and links give to the commit engine, and the errors of their replies.
 
 use std::fmt;
 use std::sync::Arc;

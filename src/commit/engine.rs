@@ -1,4 +1,4 @@
-//! The engine: commands go in, records to make durable and effects come out.
+//! The commit engine, for the commit worker: commands go in, records to make durable and effects come out.
 //!
 //! The order is the durability promise of the product. A command changes the draft only. When its records are durable,
 //! the engine publishes the draft, and then releases the replies. If the records cannot be made durable, the engine

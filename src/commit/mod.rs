@@ -1,4 +1,5 @@
-//! The commit engine: the order in which writes become durable, visible and answered.
+//! Layer 3: the commit engine: the order in which writes become durable, visible and answered, for the group commit of a
+//! node and for the simulation.
 //!
 //! ```text
 //! loop {
@@ -10,7 +11,7 @@
 //!
 //! [`Engine`] decides which commands share a transaction, when the transaction is published, and which replies are due.
 //! It performs no I/O, reads no clock and starts no thread, so the node (`node/commit`) and the simulation
-//! (`tests/simulation`) run the same code. [`command`] lists the commands with their replies and errors;
+//! (`tests/testkit/src/simulation`) run the same code. [`command`] lists the commands with their replies and errors;
 //! [`transaction`] applies the changes of peers to the store.
 
 pub mod command;

@@ -1,4 +1,4 @@
-//! Layer 1: compressed bodies and streams, each bounded by what it may grow to.
+//! Layer 1: compression, for the bodies of requests and replies and for the streams of links; every output is bounded.
 //!
 //! Only these files name `flate2` and `snap`. [`gunzip`] and [`unsnappy`] decompress the body of a request, whole or
 //! not at all. [`FragmentEncoder`] compresses the fragments of which a [`GzipMember`], the body of a reply, is made.

@@ -1,4 +1,4 @@
-//! Options of the log.
+//! The options of the log: its level and the format of its lines.
 
 use tracing::level_filters::LevelFilter;
 

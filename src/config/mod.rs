@@ -1,4 +1,4 @@
-//! Layer 6: a TOML file and flags to checked options. It may use every other module; only the command line uses it.
+//! Layer 6: the configuration, for the command line: reads a TOML file and flags into checked options.
 //!
 //! [`keys`] lists every key. [`load`] reads them all and reports every mistake, not only the first. [`check`] also
 //! examines the files that the options name, and reports certificates that are missing, do not fit their key, or have

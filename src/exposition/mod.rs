@@ -1,4 +1,4 @@
-//! Text, protobuf and JSON exposition formats, in and out.
+//! Layer 2: the exposition formats of Prometheus (text, protobuf, JSON): read for pushes, printed for scrapes and queries.
 //!
 //! - In: [`text::parse`] and [`protobuf::parse`] read a body into [`RawFamily`]s, which borrow from it.
 //!   [`RawFamily::family`] makes a [`crate::model::Family`] of one, with the labels of its group.

@@ -1,4 +1,4 @@
-//! Floor 3: Pushgateway requests → store operations → replies, free of sockets.
+//! Layer 3: Pushgateway's API without sockets: requests to store operations to replies, for the HTTP service of a node.
 //!
 //! A request passes these steps:
 //!

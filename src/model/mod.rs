@@ -1,4 +1,5 @@
-//! The data model: groups, families and series, and the rule by which copies of a group merge.
+//! Layer 1: the data model of every other module: groups, families and series, and the rule by which copies of a group
+//! merge.
 //!
 //! Read in this order: [`label`] (names and values), [`stamp`] (write timestamps between nodes, revisions within one),
 //! [`schema`], [`values`] and [`family`] (one metric name: the part that stays and the part that changes from push to

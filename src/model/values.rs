@@ -1,4 +1,4 @@
-//! The values of a family.
+//! The values of a family: the part of it that changes from push to push.
 
 use std::ops::Deref;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! Layer 4: the sockets. Listeners and dialling, TLS and certificates, the WebSocket of the link, the HTTP server and
-//! its limits.
+//! Layer 4: the sockets of a node: listeners and dialling, TLS and certificates, the WebSocket of the link, the HTTP server
+//! and its limits.
 //!
 //! Read in this order: [`address`], [`listen`] and [`dial`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and

@@ -1,4 +1,4 @@
-//! The node's clocks.
+//! The node's clocks: the time of writes, corrected by the hub's clock, and a monotonic clock for timeouts.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};

@@ -1,8 +1,9 @@
-//! Layer 3: the link's sessions as pure state machines. `docs/reference/protocol.md` states their invariants.
+//! Layer 3: the sessions of a link as pure state machines, for the link drivers of a node and for the simulation.
+//! `docs/reference/protocol.md` states their invariants.
 //!
 //! A driver owns the socket, the clock and the store. It passes frames and results in as [`Event`]s and performs the
 //! [`SessionAction`]s that come out; [`Connection`] says in which order. The node (`node/link/driver.rs`) and the
-//! simulation (`tests/simulation`) drive the same [`Connection`].
+//! simulation (`tests/testkit/src/simulation`) drive the same [`Connection`].
 //!
 //! Read in this order: [`event`] (inputs and outputs), [`resume`] (may two stores resume?), `sending` and `receiving` (one
 //! direction each), `pace` (when updates go), `open` (the session after the handshake), `edge` and `hub` (the handshakes),

@@ -1,4 +1,5 @@
-//! Layer 4: the store on disk: a log of transactions, and checkpoints that shorten it.
+//! Layer 4: the store on disk, for the group commit of a node and for `pushrelay store`: a log of transactions, and
+//! checkpoints that shorten it.
 //!
 //! The whole state is in memory, so the disk needs no index, and reads happen only at start. A commit is one frame
 //! appended to a log and one sync; the caller groups many records into one commit. `docs/reference/storage.md`

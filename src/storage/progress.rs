@@ -1,4 +1,4 @@
-//! The progress of checkpoints.
+//! The newest checkpoint, shared by the log and the checkpoint that is being written.
 
 use std::sync::atomic::AtomicU64;
 

@@ -1,4 +1,5 @@
-//! All groups of one node, in memory: the writer and its draft, and the published state that scrapes and links read.
+//! Layer 2: all groups of one node, in memory: the writer and its draft for the commit engine, and the published state for
+//! scrapes and links.
 //!
 //! # Parts
 //!

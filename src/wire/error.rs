@@ -1,4 +1,4 @@
-//! Errors of the decoder.
+//! The errors for which a decoder refuses a message; the link then ends.
 
 use crate::model::bytes::Malformed;
 

@@ -1,4 +1,5 @@
-//! Layer 2: the messages of the link, and their encoding (`docs/reference/protocol.md` is the specification).
+//! Layer 2: the messages of the link and their encoding, for both ends (`docs/reference/protocol.md` is the
+//! specification).
 //!
 //! Read in this order: [`message`] (the messages), [`delta`] (the contents of an update), `layout` (flags in its
 //! columns), `protobuf` (messages as bytes), [`values`] (numbers relative to numbers that the peer has), `dictionary`

@@ -1,4 +1,4 @@
-//! Errors of the text parser.
+//! The errors of the text parser, as a pusher reads them.
 
 use crate::exposition::Limit;
 

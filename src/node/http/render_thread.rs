@@ -1,4 +1,4 @@
-//! The thread that renders scrapes.
+//! The thread that renders scrapes for the HTTP service, so that no push waits for a scrape.
 //!
 //! Rendering a large scrape takes a tenth of a second of CPU time. On the gateway's thread, pushes would wait for it.
 //! So scrapes are rendered on a thread of their own with a lower priority, one part at a time, in turn for all scrapes.
