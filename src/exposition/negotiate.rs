@@ -2,7 +2,9 @@
 //!
 //! The text format 0.0.4 and protobuf in three encodings are offered. OpenMetrics is not: a scraper that accepts only
 //! that, or nothing that is offered, gets text. The parameter `escaping` counts in the chosen clause and in every
-//! clause before it.
+//! clause before it; for protobuf, if none of these has it, also in the clauses after it. Prometheus 3 names the escaping
+//! only in its text clauses, and supports UTF-8 names in protobuf too. (Pushgateway ignores the later clauses, so that
+//! names are lost as soon as native histograms are on.)
 
 use super::name::Escaping;
 
@@ -50,16 +52,17 @@ impl Format {
 
 /// Chooses a format by the value of the Accept header (`""` if there is none).
 pub fn negotiate(accept: &str) -> Format {
-    let mut format = Format::default();
-    for clause in clauses(accept) {
-        if let Some(escaping) = clause.parameter("escaping").and_then(Escaping::from_parameter) {
-            format.escaping = escaping;
-        }
-        if let Some(encoding) = clause.encoding() {
-            return Format { encoding, ..format };
-        }
+    let mut escaping = None;
+    let mut clauses = clauses(accept).into_iter();
+    let encoding = clauses.by_ref().find_map(|clause| {
+        escaping = clause.escaping().or(escaping);
+        clause.encoding()
+    });
+    let encoding = encoding.unwrap_or_default();
+    if encoding != Encoding::Text {
+        escaping = escaping.or_else(|| clauses.find_map(|clause| clause.escaping()));
     }
-    format
+    Format { encoding, escaping: escaping.unwrap_or_default() }
 }
 
 /// One media range of an Accept header.
@@ -96,6 +99,10 @@ impl<'a> Clause<'a> {
 
     fn parameter(&self, name: &str) -> Option<&'a str> {
         self.parameters.iter().rev().find(|parameter| parameter.0 == name).map(|parameter| parameter.1)
+    }
+
+    fn escaping(&self) -> Option<Escaping> {
+        self.parameter("escaping").and_then(Escaping::from_parameter)
     }
 
     fn encoding(&self) -> Option<Encoding> {
@@ -148,10 +155,6 @@ mod tests {
     fn the_header_is_read_as_pushgateway_reads_it() {
         let text = "text/plain; version=0.0.4; charset=utf-8; escaping=";
         let protobuf = "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=";
-        let prometheus3 = format!(
-            "{PROTOBUF};encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,\
-             text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
-        );
         let cases = [
             ("", format!("{text}underscores")),
             ("*/*", format!("{text}underscores")),
@@ -179,7 +182,10 @@ mod tests {
                 format!("{protobuf}compact-text; escaping=underscores"),
             ),
             (&format!("{PROTOBUF};encoding=xml"), format!("{text}underscores")),
-            (&prometheus3, format!("{protobuf}delimited; escaping=underscores")),
+            (
+                &format!("text/plain;version=9;escaping=dots,{PROTOBUF};encoding=delimited;q=0.5"),
+                format!("{protobuf}delimited; escaping=dots"),
+            ),
             // Blanks around a clause are dropped; blanks before the next parameter make a quality invalid.
             (&format!("text/plain;q=0.5 , {PROTOBUF};encoding=text;q=0.4"), format!("{text}underscores")),
             (
@@ -190,5 +196,31 @@ mod tests {
         for (accept, content_type) in cases {
             assert_eq!(negotiate(accept).content_type(), content_type, "{accept}");
         }
+    }
+
+    /// Prometheus 3 and 2.x with native histograms: their protobuf clause never names the escaping.
+    #[test]
+    fn protobuf_without_an_escaping_takes_that_of_the_other_clauses() {
+        let negotiated = |accept: &str| {
+            let format = negotiate(accept);
+            (format.encoding, format.escaping)
+        };
+        let prometheus = |escaping: &str| {
+            format!(
+                "{PROTOBUF};encoding=delimited;q=0.6,application/openmetrics-text;version=1.0.0{escaping};q=0.5,\
+                 text/plain;version=1.0.0{escaping};q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+            )
+        };
+        let delimited = |escaping| (Encoding::ProtobufDelimited, escaping);
+        assert_eq!(negotiated(&prometheus(";escaping=allow-utf-8")), delimited(Escaping::AllowUtf8));
+        assert_eq!(negotiated(&prometheus(";escaping=values")), delimited(Escaping::Values));
+        assert_eq!(negotiated(&prometheus("")), delimited(Escaping::Underscores));
+        let own = format!("{PROTOBUF};encoding=delimited;escaping=dots,text/plain;escaping=values;q=0.5");
+        assert_eq!(negotiated(&own), delimited(Escaping::Dots));
+        let unknown =
+            format!("{PROTOBUF};encoding=delimited;escaping=x,*/*;escaping=y;q=0.5,text/plain;escaping=dots;q=0.1");
+        assert_eq!(negotiated(&unknown), delimited(Escaping::Dots));
+        let text = "text/plain;version=0.0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.5";
+        assert_eq!(negotiated(text), (Encoding::Text, Escaping::Underscores), "text stays as in Pushgateway");
     }
 }
