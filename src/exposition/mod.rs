@@ -9,6 +9,7 @@
 //! inputs for which Pushgateway drops the connection or prints a page that cannot be scraped; comments name them.
 
 pub mod detail;
+pub mod histogram_rules;
 pub mod json;
 mod labels;
 pub mod limits;
@@ -20,6 +21,7 @@ pub mod protobuf;
 pub mod raw;
 pub mod text;
 
+pub use histogram_rules::{HistogramFault, raw_metric_fault};
 pub use limits::{Limit, PushLimits};
 pub use name::{Escaping, NameValidation};
 pub use negotiate::{Encoding, Format, negotiate};

@@ -1,10 +1,8 @@
-//! Legacy names, and how other names are escaped for scrapers that do not support UTF-8 names.
-//!
-//! A *legacy* name is `[a-zA-Z_:][a-zA-Z0-9_:]*`. A scraper asks for an [`Escaping`] of other names with the `escaping`
-//! parameter of its Accept header. The schemes are those of Prometheus (prometheus/common, `model.EscapeName`).
+//! The rule for names in a push, and the escaped names of a request's path.
 
 use std::borrow::Cow;
 
+pub use crate::model::Escaping;
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
 
 /// The rule for names in a push.
@@ -32,72 +30,6 @@ impl NameValidation {
             Self::Legacy => is_legacy_label_name(name),
             Self::Utf8 => !name.is_empty(),
         }
-    }
-}
-
-/// The way in which names that are not legacy names are written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Escaping {
-    /// Unchanged, quoted where the format needs it.
-    AllowUtf8,
-    /// Each invalid character becomes `_`. The default for scrapers that do not ask.
-    #[default]
-    Underscores,
-    /// `.` becomes `_dot_`, `_` becomes `__`, any other invalid character `__`.
-    Dots,
-    /// `U__`, then each invalid character as `_HEX_` and `_` as `__`. The only one that can be undone.
-    Values,
-}
-
-impl Escaping {
-    /// The value of the `escaping` parameter.
-    pub fn parameter(self) -> &'static str {
-        match self {
-            Self::AllowUtf8 => "allow-utf-8",
-            Self::Underscores => "underscores",
-            Self::Dots => "dots",
-            Self::Values => "values",
-        }
-    }
-
-    /// The scheme for a value of the `escaping` parameter; `None` if the value is unknown.
-    pub fn from_parameter(parameter: &str) -> Option<Self> {
-        [Self::AllowUtf8, Self::Underscores, Self::Dots, Self::Values]
-            .into_iter()
-            .find(|escaping| escaping.parameter() == parameter)
-    }
-
-    /// Escapes the name of a metric, or of a label in a path. A legacy name is returned unchanged.
-    pub fn escape(self, name: &str) -> Cow<'_, str> {
-        self.escape_unless(is_legacy_metric_name(name), true, name)
-    }
-
-    /// Escapes the name of a label for a scrape. A legacy name is returned unchanged. Pushgateway leaves a colon, as in
-    /// names of metrics, and Prometheus then rejects the whole scrape.
-    pub fn escape_label(self, name: &str) -> Cow<'_, str> {
-        self.escape_unless(is_legacy_label_name(name), false, name)
-    }
-
-    fn escape_unless(self, legacy: bool, colons: bool, name: &str) -> Cow<'_, str> {
-        if self == Self::AllowUtf8 || name.is_empty() || legacy {
-            return name.into();
-        }
-        let mut escaped = String::with_capacity(name.len() + 8);
-        if self == Self::Values {
-            escaped.push_str("U__");
-        }
-        for (at, c) in name.char_indices() {
-            let valid = c.is_ascii_alphabetic() || c == '_' || (c == ':' && colons) || (c.is_ascii_digit() && at > 0);
-            match self {
-                Self::Dots | Self::Values if c == '_' => escaped.push_str("__"),
-                Self::Dots if c == '.' => escaped.push_str("_dot_"),
-                _ if valid => escaped.push(c),
-                Self::Dots => escaped.push_str("__"),
-                Self::Values => escaped.push_str(&format!("_{:x}_", u32::from(c))),
-                _ => escaped.push('_'),
-            }
-        }
-        escaped.into()
     }
 }
 

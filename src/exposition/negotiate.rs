@@ -2,9 +2,9 @@
 //!
 //! The text format 0.0.4 and protobuf in three encodings are offered. OpenMetrics is not: a scraper that accepts only
 //! that, or nothing that is offered, gets text. The parameter `escaping` counts in the chosen clause and in every
-//! clause before it; for protobuf, if none of these has it, also in the clauses after it. Prometheus 3 names the escaping
-//! only in its text clauses, and supports UTF-8 names in protobuf too. (Pushgateway ignores the later clauses, so that
-//! names are lost as soon as native histograms are on.)
+//! clause before it; for protobuf, if none of these has it, also in the clauses after it. Prometheus 3 names the
+//! escaping only in its text clauses, and supports UTF-8 names in protobuf too. (Pushgateway ignores the later clauses,
+//! so that names are lost as soon as native histograms are on.)
 
 use super::name::Escaping;
 

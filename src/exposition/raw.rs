@@ -8,8 +8,11 @@
 
 use std::borrow::Cow;
 
+use super::histogram_rules::HistogramFault;
 use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX};
-use crate::model::{DuplicateSeries, Family, FamilyBuilder, MetricType, ValueLayout, truncated};
+use crate::model::{
+    AlikeNames, DuplicateSeries, Escaping, Family, FamilyBuilder, MetricType, ValueLayout, alike_labels, truncated,
+};
 
 /// A label of a pushed metric, unescaped.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,6 +38,30 @@ pub enum PushRefusal {
         truncated(&.0.labels)
     )]
     DuplicateSeries(DuplicateSeries),
+    /// Two metrics are one to a scraper: they differ only in labels with empty values, or in names that one escaping
+    /// makes one. (Pushgateway accepts them.)
+    #[error(
+        "{} {{ {} }} was collected before with the same name and label values\n{}",
+        collected_metric(family),
+        truncated(&labels[1]),
+        scraped_twice(labels, *escaping)
+    )]
+    ScrapedTwice {
+        /// The metric's name.
+        family: String,
+        /// The labels of both, as the text format prints them between braces.
+        labels: [String; 2],
+        /// The escaping with which they are one.
+        escaping: Escaping,
+    },
+    /// Two labels of a metric are one with an escaping. (Pushgateway accepts them, and Prometheus drops the scrape.)
+    #[error("{} has two or more labels with the same name: {alike}", collected_metric(family))]
+    AlikeLabels {
+        /// The metric's name.
+        family: String,
+        /// The labels.
+        alike: AlikeNames,
+    },
     /// A metric has a label twice.
     #[error("{} has two or more labels with the same name: {}", collected_metric(family), truncated(label))]
     DuplicateLabel {
@@ -87,10 +114,27 @@ pub enum PushRefusal {
         /// The family's type.
         metric_type: MetricType,
     },
+    /// A native histogram breaks a rule, so that Prometheus would drop the whole scrape. (Pushgateway accepts it.)
+    #[error("{} is not a valid native histogram: {fault}", collected_metric(family))]
+    Histogram {
+        /// The metric's name.
+        family: String,
+        /// The rule.
+        fault: HistogramFault,
+    },
 }
 
 fn collected_metric(name: &str) -> String {
     format!("collected metric {:?}", truncated(name))
+}
+
+/// The reason why two metrics with different labels are one to a scraper.
+fn scraped_twice([a, b]: &[String; 2], escaping: Escaping) -> String {
+    let why = match escaping {
+        Escaping::AllowUtf8 => "a label with an empty value is the same as none".to_owned(),
+        other => format!("names become the same with the escaping {:?}", other.parameter()),
+    };
+    format!("{{ {} }} and {{ {} }} are one series to Prometheus: {why}", truncated(a), truncated(b))
 }
 
 impl From<DuplicateSeries> for PushRefusal {
@@ -242,7 +286,16 @@ impl<'a> RawFamily<'a> {
                 raw_metrics.next_if(|raw_metric| raw_metric.0 as usize == i).map(|raw_metric| &*raw_metric.1);
             builder.series(&labels, value_layout, values, raw_metric);
         }
-        Ok(builder.finish()?)
+        let family = builder.finish()?;
+        if let Some(duplicate) = family.schema().repeated_sample() {
+            return Err(duplicate.into());
+        }
+        match family.schema().scraped_twice() {
+            Some((labels, escaping)) => {
+                Err(PushRefusal::ScrapedTwice { family: self.name.clone().into_owned(), labels, escaping })
+            }
+            None => Ok(family),
+        }
     }
 
     /// Checks the names of a metric's labels, and plans the series' own labels and their order.
@@ -268,6 +321,10 @@ impl<'a> RawFamily<'a> {
         if !grouping.contains(INSTANCE) && !own.iter().any(|label| label.name == INSTANCE) {
             let before = |source: &LabelSource| matches!(source, LabelSource::Own(at) if *own[*at].name < *INSTANCE);
             sources.insert(sources.partition_point(before), LabelSource::EmptyInstance);
+        }
+        let names = own.iter().map(|label| &*label.name).filter(|name| !grouping.contains(name));
+        if let Some(alike) = alike_labels(names.chain(grouping.iter().map(|label| label.name))) {
+            return Err(PushRefusal::AlikeLabels { family: family(), alike });
         }
         Ok(Plan { names: own, sources })
     }
@@ -296,6 +353,7 @@ impl Plan<'_, '_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::Num;
 
     fn raw(metric_type: MetricType, metrics: &[&[(&'static str, &'static str)]]) -> RawFamily<'static> {
         let mut family = RawFamily::new("m".into(), metric_type);
@@ -338,7 +396,71 @@ mod tests {
         assert!(matches!(equal, Err(PushRefusal::DuplicateSeries(_))));
         let unlike: &[&[_]] = &[&[("x", "1"), ("y", "2")], &[("y", "2"), ("x", "1")]];
         assert!(matches!(series(unlike, &[]), Err(PushRefusal::DuplicateSeries(_))));
-        assert!(series(&[&[("x", "")], &[]], &[]).is_ok());
+        let empty = series(&[&[("x", "")], &[]], &[("job", "a")]).unwrap_err();
+        assert_eq!(
+            empty.to_string(),
+            "collected metric \"m\" { instance=\"\",x=\"\" } was collected before with the same name and label values\n\
+             { instance=\"\" } and { instance=\"\",x=\"\" } are one series to Prometheus: a label with an empty value is \
+             the same as none"
+        );
+        let twice: &[&[_]] = &[&[("x", "1"), ("y", "")], &[("x", "1"), ("z", "")]];
+        assert!(matches!(series(twice, &[]), Err(PushRefusal::ScrapedTwice { .. })));
+        assert!(series(&[&[("x", ""), ("y", "1")], &[]], &[]).is_ok());
+        assert!(series(&[&[("x", ""), ("y", "1")], &[("y", "2")]], &[]).is_ok());
+    }
+
+    #[test]
+    fn a_bucket_or_quantile_that_is_there_twice_is_refused() {
+        let text = |metric_type, layout: ValueLayout| {
+            let mut family = RawFamily::new("m".into(), metric_type);
+            family.push(&mut vec![RawLabel { name: "x".into(), value: "1".into() }], &layout, &vec![1.0; layout.len()]);
+            let refused = family.family(&LabelSet::default()).map(|family| family.schema().series_len());
+            refused.map_err(|refusal| refusal.to_string())
+        };
+        let nums = |marks: &[f64]| marks.iter().map(|mark| Num(*mark)).collect();
+        let histogram = |marks: &[f64]| {
+            let bounds = nums(marks);
+            text(MetricType::Histogram, ValueLayout::Histogram { bounds, has_sum: true, has_count: true, float: false })
+        };
+        let summary = |marks: &[f64]| {
+            let quantiles = nums(marks);
+            text(MetricType::Summary, ValueLayout::Summary { quantiles, has_sum: true, has_count: true })
+        };
+        assert_eq!((histogram(&[1.0, 2.0]), histogram(&[2.0, 1.0, f64::INFINITY])), (Ok(1), Ok(1)));
+        assert_eq!((histogram(&[-0.0, 0.0]), summary(&[])), (Ok(1), Ok(1)));
+        assert_eq!(
+            histogram(&[1.0, 2.0, 1.0]).unwrap_err(),
+            "collected metric \"m_bucket\" { instance=\"\",x=\"1\",le=\"1\" } was collected before with the same name and \
+             label values"
+        );
+        assert!(histogram(&[f64::INFINITY; 2]).unwrap_err().contains("le=\"+Inf\""));
+        assert!(
+            summary(&[0.5, f64::NAN, f64::NAN])
+                .unwrap_err()
+                .contains("\"m\" { instance=\"\",x=\"1\",quantile=\"NaN\" }")
+        );
+    }
+
+    #[test]
+    fn labels_and_series_that_escape_alike_are_refused() {
+        let text = |metrics: &[&[_]], group: &[_]| series(metrics, group).unwrap_err().to_string();
+        assert_eq!(
+            text(&[&[("x.y", "1"), ("x_y", "2")]], &[]),
+            "collected metric \"m\" has two or more labels with the same name: \"x.y\" and \"x_y\" are both \"x_y\" with \
+             the escaping \"underscores\""
+        );
+        assert!(
+            text(&[&[("x.y", "1"), ("x_dot_y", "2")]], &[]).ends_with("both \"x_dot_y\" with the escaping \"dots\"")
+        );
+        assert!(text(&[&[("x.y", "1"), ("U__x_2e_y", "2")]], &[]).ends_with("with the escaping \"values\""));
+        assert!(text(&[&[("x.y", "1")]], &[("x_y", "2")]).contains("\"x.y\" and \"x_y\""));
+        assert!(text(&[&[]], &[("x.y", "1"), ("x_y", "2")]).contains("\"x.y\" and \"x_y\""));
+        assert!(text(&[&[("..name__", "1")]], &[]).contains("\"__name__\" and \"..name__\""));
+        assert!(text(&[&[("é", "1"), ("ü", "1")]], &[]).contains("both \"_\""));
+        let two = text(&[&[("x.y", "1")], &[("x_y", "1")]], &[]);
+        assert!(two.ends_with("are one series to Prometheus: names become the same with the escaping \"underscores\""));
+        assert!(series(&[&[("x.y", "1")], &[("x_y", "2")]], &[]).is_ok());
+        assert!(series(&[&[("x.y", "1"), ("x-z", "1")]], &[("job", "a")]).is_ok());
     }
 
     #[test]

@@ -7,17 +7,8 @@ use xxhash_rust::xxh3::Xxh3;
 
 use super::family::{Family, RawMetrics};
 use super::label;
-use super::schema::{Digest, MetricType, Schema, SeriesLayout, ValueLayout, is_verbatim};
+use super::schema::{Digest, DuplicateSeries, MetricType, Schema, SeriesLayout, ValueLayout, is_verbatim};
 use super::values::Values;
-
-/// The error if two series of one family have the same labels.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DuplicateSeries {
-    /// The metric's name.
-    pub name: Arc<str>,
-    /// The labels, as the text format prints them between braces.
-    pub labels: String,
-}
 
 struct Row {
     layout: u32,
@@ -196,8 +187,10 @@ impl FamilyBuilder {
             series_len: offset(self.rows.len()),
             values_len: offset(self.values.len()),
             verbatim,
+            plain: false,
             digest: Digest(0),
         };
+        schema.plain = schema.find_plain();
         schema.digest = digest(&schema);
         let raw_metrics: Option<Arc<RawMetrics>> = raw_metrics
             .then(|| Arc::new(self.rows.into_iter().map(|row| row.raw_metric.unwrap_or_default()).collect()));

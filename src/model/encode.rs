@@ -152,9 +152,11 @@ fn read_schema(reader: &mut ByteReader<'_>) -> Result<Schema, Malformed> {
         series_len: rows.series_len,
         values_len: rows.values_len,
         verbatim: is_verbatim(name, help),
+        plain: false,
         digest: Digest(0),
     };
     check_order(&schema)?;
+    schema.plain = schema.find_plain();
     schema.digest = digest(&schema);
     Ok(schema)
 }

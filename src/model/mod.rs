@@ -5,12 +5,14 @@
 //! [`schema`], [`values`] and [`family`] (one metric name: the part that stays and the part that changes from push to
 //! push), [`build`] (makes a family from pushed series), [`bytes`] and [`encode`] (the encoding of a schema, for disk
 //! and link), [`site`] (site labels join a group's labels) and [`group`] (the last-writer-wins map and its merge).
-//! [`mod@truncated`] truncates texts for messages, and [`budget`] bounds the bytes of many holders together.
+//! [`escaping`] escapes names, and finds names that become one by it. [`mod@truncated`] truncates texts for messages,
+//! and [`budget`] bounds the bytes of many holders together.
 
 pub mod budget;
 pub mod build;
 pub mod bytes;
 pub mod encode;
+pub mod escaping;
 pub mod family;
 pub mod group;
 pub mod label;
@@ -21,13 +23,14 @@ pub mod truncated;
 pub mod values;
 
 pub use budget::{ByteBudget, ByteReservation};
-pub use build::{DuplicateSeries, FamilyBuilder};
+pub use build::FamilyBuilder;
 pub use bytes::Malformed;
 pub use encode::{decode_schema, encode_schema, encoded_len_max};
+pub use escaping::{AlikeNames, Escaping, alike_labels, scraped_labels};
 pub use family::{Family, RawMetrics};
 pub use group::{Changes, FamilySource, FamilyWalk, Group, GroupFamily, GroupHeader, PushTime};
 pub use label::{Label, LabelSet};
-pub use schema::{Digest, MetricType, Num, Schema, Series, SeriesIter, SeriesLayout, ValueLayout};
+pub use schema::{Digest, DuplicateSeries, MetricType, Num, Schema, Series, SeriesIter, SeriesLayout, ValueLayout};
 pub use site::GroupId;
 pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, StoreId, WriteTimestamp};
 pub use truncated::{Truncated, truncated, truncated_lossy, truncated_to};

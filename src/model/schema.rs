@@ -9,8 +9,10 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use super::escaping::{Escaping, scraped_labels};
 use super::label;
 
 /// The type of a metric family; the numbers are those of `io.prometheus.client.MetricType`.
@@ -112,6 +114,20 @@ impl ValueLayout {
         }
     }
 
+    /// The first quantile or bound that is there twice. All NaN are one.
+    fn repeated(&self) -> Option<f64> {
+        let marks = match self {
+            Self::Single => return None,
+            Self::Summary { quantiles: marks, .. } | Self::Histogram { bounds: marks, .. } => marks,
+        };
+        if marks.is_sorted_by(|a, b| a.0 < b.0) {
+            return None;
+        }
+        let mut seen = HashSet::new();
+        let as_shown = |mark: &Num| if mark.0.is_nan() { f64::NAN.to_bits() } else { mark.0.to_bits() };
+        marks.iter().find(|mark| !seen.insert(as_shown(mark))).map(|mark| mark.0)
+    }
+
     /// Always false: every series has a value.
     pub fn is_empty(&self) -> bool {
         false
@@ -132,6 +148,15 @@ pub struct SeriesLayout {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub u128);
 
+/// Two series or samples of one family have the same labels.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DuplicateSeries {
+    /// The metric's name.
+    pub name: Arc<str>,
+    /// The labels, as the text format prints them between braces.
+    pub labels: String,
+}
+
 /// A schema. See the [module](self) for its invariants.
 #[derive(Debug)]
 pub struct Schema {
@@ -151,6 +176,7 @@ pub struct Schema {
     pub(super) series_len: u32,
     pub(super) values_len: u32,
     pub(super) verbatim: bool,
+    pub(super) plain: bool,
     pub(super) digest: Digest,
 }
 
@@ -174,6 +200,61 @@ impl Schema {
     /// empty, begins with no blank and has nothing to escape.
     pub fn is_verbatim(&self) -> bool {
         self.verbatim
+    }
+
+    /// Whether all label names are legacy names, and no label but `instance` has an empty value: a scraper then takes
+    /// the labels of each series as they are, except that an empty `instance` is none.
+    pub fn is_plain(&self) -> bool {
+        self.plain
+    }
+
+    /// The value of [`Schema::is_plain`].
+    pub(super) fn find_plain(&self) -> bool {
+        let is_legacy = |layout: &SeriesLayout| layout.names.iter().all(|name| label::is_legacy_label_name(name));
+        let instance = |layout: &SeriesLayout| layout.names.iter().position(|name| **name == *label::INSTANCE);
+        let instances: Vec<Option<usize>> = self.layouts.iter().map(instance).collect();
+        let is_filled = |series: Series<'_>| {
+            let instance = instances[series.layout_index];
+            let labels = series.layout().names.len();
+            (0..labels).all(|at| Some(at) == instance || !series.escaped_value(at).is_empty())
+        };
+        // A series without `instance` is the same as one with an empty one.
+        let is_even = instances.windows(2).all(|pair| pair[0].is_some() == pair[1].is_some());
+        is_even && self.layouts.iter().all(is_legacy) && self.series().all(is_filled)
+    }
+
+    /// A bucket or quantile that a series has twice, if there is one: two samples would have the same labels.
+    pub fn repeated_sample(&self) -> Option<DuplicateSeries> {
+        let repeated: Vec<Option<f64>> = self.layouts.iter().map(|layout| layout.values.repeated()).collect();
+        let series = self.series().find(|series| repeated[series.layout_index].is_some())?;
+        let (mark, label) = (repeated[series.layout_index]?, self.metric_type.own_label()?);
+        let mark = if mark == f64::INFINITY { "+Inf".to_owned() } else { mark.to_string() };
+        let is_bucket = label == label::LE;
+        let name = if is_bucket { format!("{}_bucket", self.name).into() } else { self.name.clone() };
+        let own = series_text(series);
+        let separator = if own.is_empty() { "" } else { "," };
+        Some(DuplicateSeries { name, labels: format!("{own}{separator}{label}=\"{mark}\"") })
+    }
+
+    /// Two series that are one to a scraper, if there are any, each as text, and the escaping by which they are. Series
+    /// that differ only in labels with empty values are one with every escaping.
+    pub fn scraped_twice(&self) -> Option<([String; 2], Escaping)> {
+        // Series of one layout differ in their values.
+        if self.plain || self.layouts.len() < 2 {
+            return None;
+        }
+        let names = || self.layouts.iter().flat_map(|layout| &layout.names);
+        let changing = if names().all(|name| label::is_legacy_label_name(name)) { 0 } else { Escaping::CHANGING.len() };
+        let escapings = std::iter::once(Escaping::AllowUtf8).chain(Escaping::CHANGING.into_iter().take(changing));
+        for escaping in escapings {
+            let mut seen = HashMap::new();
+            for series in self.series() {
+                if let Some(other) = seen.insert(scraped_labels(series.labels(), escaping), series) {
+                    return Some(([other, series].map(series_text), escaping));
+                }
+            }
+        }
+        None
     }
 
     /// The unit, if any was given (protobuf only).
@@ -320,6 +401,13 @@ impl Schema {
             + 4 * (self.ends.len() + self.layout_of.len() + self.first_label.len())
             + layouts
     }
+}
+
+/// The labels of a series, as the text format prints them between braces.
+fn series_text(series: Series<'_>) -> String {
+    let names = series.layout().names.iter().enumerate();
+    let labels = names.map(|(at, name)| format!("{name}=\"{}\"", series.escaped_value(at)));
+    labels.collect::<Vec<_>>().join(",")
 }
 
 /// The value of [`Schema::is_verbatim`].

@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
-use super::build::{DuplicateSeries, FamilyBuilder};
+use super::build::FamilyBuilder;
 use super::family::Family;
 use super::label::{Label, LabelSet};
+use super::schema::DuplicateSeries;
 
 /// Prefix of a pushed label whose value differs from that of the site label of the same name.
 pub const EXPORTED_PREFIX: &str = "exported_";

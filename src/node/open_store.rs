@@ -9,6 +9,7 @@ use super::error::StartError;
 use super::metrics;
 use super::options::{NodeOptions, NodeRole};
 use super::random::random_id;
+use crate::exposition::raw_metric_fault;
 use crate::model::{Epoch, NodeId, StoreId};
 use crate::storage::{self, Log, RealDisk, recover};
 use crate::store::{Identity, Rules, Store};
@@ -23,6 +24,7 @@ pub(super) async fn open_store(options: &NodeOptions) -> Result<(Store, Option<L
         unchecked: options.push.disable_consistency_check,
         has_hubs: !options.uplinks.is_empty(),
         has_edges: options.role == NodeRole::Hub,
+        histogram_fault: Some(raw_metric_fault),
     };
     let store = Store::new(rules, metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);

@@ -8,12 +8,12 @@ use std::sync::Arc;
 
 use super::conflict::{AdmissionTerms, Conflict, ConflictPolicy};
 use super::entry::{AdmittedFamilies, FamilyState, GroupEntry};
-use super::index::related;
 use super::record::{FamilyMeta, FamilyMetasBuilder, Record};
 use super::refusal::StoreRefusal;
-use super::writer::Store;
+use super::writer::{Rules, Store};
+use crate::model::label::LE;
 use crate::model::site::shown_family;
-use crate::model::{Changes, Family, Group, GroupFamily, GroupId, truncated};
+use crate::model::{Changes, DuplicateSeries, Family, Group, GroupFamily, GroupId, alike_labels, truncated};
 
 /// The state of a family of which only values changed: it needs no check.
 fn same_schema(entry: &GroupEntry, new: &GroupFamily, old: &FamilyState) -> FamilyState {
@@ -26,6 +26,12 @@ fn same_schema(entry: &GroupEntry, new: &GroupFamily, old: &FamilyState) -> Fami
 
 fn shown_as(shown: Option<Family>) -> FamilyState {
     FamilyState { shown: shown.map(Box::new), ..FamilyState::default() }
+}
+
+/// The rule that a native histogram of the family breaks, if one does.
+fn histogram_fault(rules: Rules, family: &Family) -> Option<String> {
+    let fault = rules.histogram_fault.filter(|_| family.schema().metric_type().own_label() == Some(LE))?;
+    family.raw_metrics()?.iter().filter(|raw_metric| !raw_metric.is_empty()).find_map(|raw_metric| fault(raw_metric))
 }
 
 impl Store {
@@ -44,27 +50,36 @@ impl Store {
     ) -> Result<(AdmittedFamilies, Vec<Arc<str>>), StoreRefusal> {
         let of_before = |at: usize| (&entry.group.families()[at], entry.metas.get(at), &entry.families[at]);
         let pairs = || std::iter::zip(&changes.families, group.families());
-        let replaced = pairs().filter(|(origin, _)| origin.set).filter_map(|(o, new)| Some((o.before?, Some(new))));
+        // The gateway has checked the histograms of a push. A peer's store may be older.
+        let is_checked = terms.policy != ConflictPolicy::SuppressAll;
+        let stays = |new: &GroupFamily, old: &GroupFamily| {
+            Arc::ptr_eq(new.family.schema(), old.family.schema())
+                && (is_checked || histogram_fault(self.rules, &new.family).is_none())
+        };
+        let stay: Vec<bool> = pairs()
+            .map(|(origin, new)| origin.set && origin.before.is_some_and(|at| stays(new, of_before(at).0)))
+            .collect();
+        let replaced = std::iter::zip(&changes.families, &stay).filter(|(origin, _)| origin.set);
+        let replaced = replaced.filter_map(|(origin, stays)| Some((origin.before?, *stays)));
         let mut names = Vec::new();
-        for (at, new) in replaced.chain(changes.gone.iter().map(|at| (*at, None))) {
+        for (at, stays) in replaced.chain(changes.gone.iter().map(|at| (*at, false))) {
             let (gone, was, state) = of_before(at);
             if was.suppressed {
                 self.index.release(gone.family.name(), entry.id());
-            } else if !new.is_some_and(|new| Arc::ptr_eq(new.family.schema(), gone.family.schema())) {
+            } else if !stays {
                 self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
             }
         }
         let (mut metas, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
-        for (origin, new) in pairs() {
-            let stays = |f: &GroupFamily| Arc::ptr_eq(f.family.schema(), new.family.schema());
+        for ((origin, new), stays) in pairs().zip(stay) {
             let (suppressed, state) = match origin.before.map(of_before) {
                 Some((_, was, state)) if !origin.set => {
                     metas.push(was);
                     states.push(state.clone());
                     continue;
                 }
-                Some((f, was, state)) if !was.suppressed && stays(f) => (false, same_schema(entry, new, state)),
+                Some((_, was, state)) if !was.suppressed && stays => (false, same_schema(entry, new, state)),
                 _ => self.admit_family(entry, &new.family, terms)?,
             };
             metas.push(FamilyMeta { suppressed, ..meta });
@@ -116,13 +131,31 @@ impl Store {
         if let Some(label) = own_label.filter(|label| has(label)) {
             return Err(Conflict::OwnLabel { name: family.name().clone(), label });
         }
-        let shown = shown_family(entry.shown(), family).map_err(|duplicate| Conflict::Duplicate {
-            name: duplicate.name,
-            labels: truncated(&duplicate.labels).to_string(),
-            group: None,
-        })?;
+        if let Some(rule) = histogram_fault(self.rules, family) {
+            return Err(Conflict::Histogram { name: family.name().clone(), rule });
+        }
+        let twice = |DuplicateSeries { name, labels }| {
+            let labels = format!("{{{}}}", truncated(&labels));
+            Conflict::Duplicate { name, labels, group: None }
+        };
+        if let Some(duplicate) = family.schema().repeated_sample() {
+            return Err(twice(duplicate));
+        }
+        let shown = shown_family(entry.shown(), family).map_err(twice)?;
         let shown = shown.map(|family| self.schemas.intern(family));
         let as_shown = shown.as_ref().unwrap_or(family);
+        let own = as_shown.schema().layouts().iter().map(|layout| &*layout.names);
+        let alike = own.chain([&[][..]]).find_map(|names| {
+            let group = entry.shown().iter().map(|label| label.name);
+            alike_labels(group.chain(names.iter().map(|name| &**name)))
+        });
+        if let Some(alike) = alike {
+            return Err(Conflict::AlikeLabels { name: family.name().clone(), alike });
+        }
+        if let Some(([other, series], _)) = as_shown.schema().scraped_twice() {
+            let labels = format!("{{{}}} (as {{{}}})", truncated(&series), truncated(&other));
+            return Err(Conflict::Duplicate { name: family.name().clone(), labels, group: None });
+        }
         self.index.check(entry, as_shown, &self.staged)?;
         // The last check, so that a family that waits for the limit has no other conflict.
         if self.index.series() + family.schema().series_len() > series_max {
@@ -137,7 +170,7 @@ impl Store {
         if self.index.suppressed_len() == 0 {
             return Vec::new();
         }
-        let names: HashSet<Arc<str>> = gone.iter().flat_map(related).collect();
+        let names: HashSet<Arc<str>> = gone.iter().flat_map(|name| self.index.related(name)).collect();
         let mut released: Vec<_> = names
             .into_iter()
             .flat_map(|name| self.index.suppressed(&name).into_iter().map(move |id| (id, name.clone())))

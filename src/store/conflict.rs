@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use thiserror::Error;
 
-use crate::model::{GroupId, LabelSet, MetricType, truncated};
+use crate::model::{AlikeNames, GroupId, LabelSet, MetricType, truncated};
 
 /// The reason for which a family cannot be shown together with the families that are shown already.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -55,6 +55,32 @@ pub enum Conflict {
         name: Arc<str>,
         /// The label's name.
         label: &'static str,
+    },
+    /// Another metric's name is the same with an escaping: two metrics would become one.
+    #[error("metric {:?} collides with metric {:?}: {alike}", truncated(.name), truncated(.used))]
+    AlikeName {
+        /// The metric's name.
+        name: Arc<str>,
+        /// The shown name that it collides with.
+        used: Arc<str>,
+        /// The two names, with the suffixes of their samples, and what they become.
+        alike: AlikeNames,
+    },
+    /// Two labels of a series, site labels included, are one with an escaping: Prometheus would drop the whole scrape.
+    #[error("metric {:?} has two labels that become one: {alike}", truncated(.name))]
+    AlikeLabels {
+        /// The metric's name.
+        name: Arc<str>,
+        /// The labels.
+        alike: AlikeNames,
+    },
+    /// A native histogram breaks a rule of Prometheus, which would drop the whole scrape.
+    #[error("metric {:?} is not a valid native histogram: {rule}", truncated(.name))]
+    Histogram {
+        /// The metric's name.
+        name: Arc<str>,
+        /// The rule.
+        rule: String,
     },
     /// Another group is shown under the same labels.
     #[error("another group is already shown under the labels {}", truncated(&.labels.to_string()))]

@@ -8,7 +8,7 @@ use super::blocks::SlotHint;
 use super::conflict::Conflict;
 use super::record::{FamilyMeta, FamilyMetas, GroupRecord};
 use crate::model::label;
-use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, PushTime, Revision, WriteTimestamp};
+use crate::model::{Family, Group, GroupFamily, GroupId, LabelSet, PushTime, Revision, WriteTimestamp, alike_labels};
 
 /// One version of a group. It is immutable once published.
 #[derive(Clone, Debug)]
@@ -18,7 +18,7 @@ pub struct GroupEntry {
     /// The state.
     pub group: Group,
     /// Bookkeeping of clear timestamp, deletion and push times. Suppressed: another group was first under the same
-    /// labels, so this group shows nothing.
+    /// labels, or two labels of the group become one with an escaping, so this group shows nothing.
     pub header: FamilyMeta,
     /// Bookkeeping of the families: revision and origin of each, and whether it is suppressed.
     pub metas: FamilyMetas,
@@ -34,7 +34,10 @@ pub struct GroupEntry {
 pub(crate) struct GroupNames {
     id: GroupId,
     shown: Arc<LabelSet>,
-    full: Arc<LabelSet>,
+    scraped: Arc<LabelSet>,
+    has_instance: bool,
+    /// Two of its labels become one with an escaping, so it is never shown.
+    has_alike: bool,
 }
 
 /// How one family is shown.
@@ -73,9 +76,11 @@ impl GroupEntry {
     /// A group that was never written to.
     pub fn new(id: GroupId) -> Self {
         let shown = id.shown();
-        let full = fill_instance(&shown);
+        let scraped = drop_empty(&shown);
+        let has_instance = shown.contains(label::INSTANCE);
+        let has_alike = alike_labels(shown.iter().map(|label| label.name)).is_some();
         Self {
-            names: Arc::new(GroupNames { id, shown, full }),
+            names: Arc::new(GroupNames { id, shown, scraped, has_instance, has_alike }),
             group: Group::default(),
             header: FamilyMeta::default(),
             metas: FamilyMetas::default(),
@@ -100,15 +105,20 @@ impl GroupEntry {
         &self.names.shown
     }
 
-    /// The labels of [`GroupEntry::shown`] with an empty `instance` added if they have none, as push times show them.
-    /// Only one of several groups with equal full labels is shown.
-    pub fn full(&self) -> &Arc<LabelSet> {
-        &self.names.full
+    /// The labels of [`GroupEntry::shown`] without those that have an empty value, which are none to a scraper. Only
+    /// one of several groups with equal scraped labels is shown.
+    pub fn scraped(&self) -> &Arc<LabelSet> {
+        &self.names.scraped
     }
 
-    /// Whether its labels have an `instance`, so that `shown` and `full` are one set.
+    /// Whether its labels have an `instance`; if not, its push times have an empty one.
     pub(super) fn has_instance(&self) -> bool {
-        Arc::ptr_eq(&self.names.shown, &self.names.full)
+        self.names.has_instance
+    }
+
+    /// Whether two of its labels become one with an escaping.
+    pub(super) fn has_alike(&self) -> bool {
+        self.names.has_alike
     }
 
     /// The revision of the last change.
@@ -229,13 +239,13 @@ pub(super) fn read_ahead<'a>(entries: impl Iterator<Item = &'a GroupEntry> + Clo
     });
 }
 
-/// The labels, with an empty `instance` added if they have none.
-pub(super) fn fill_instance(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
-    if shown.contains(label::INSTANCE) {
+/// The labels without those that have an empty value.
+pub(super) fn drop_empty(shown: &Arc<LabelSet>) -> Arc<LabelSet> {
+    if shown.iter().all(|label| !label.value.is_empty()) {
         return shown.clone();
     }
-    let labels = shown.iter().map(|label| (label.name, label.value));
-    Arc::new(LabelSet::new(labels.chain([(label::INSTANCE, "")])))
+    let filled = shown.iter().filter(|label| !label.value.is_empty());
+    Arc::new(LabelSet::new(filled.map(|label| (label.name, label.value))))
 }
 
 fn seconds(push_time: Option<PushTime>) -> f64 {

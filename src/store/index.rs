@@ -1,20 +1,25 @@
 //! The index of the names, labels and series that are shown: it decides whether another family can be shown with them.
 //!
 //! The rules are those by which Pushgateway's gatherers accept metrics: one type for each name; no metric named like a
-//! sample of a histogram or summary (`_count`, `_sum`, `_bucket`); no two series with the same name and labels. The
+//! sample of a histogram or summary (`_count`, `_sum`, `_bucket`); no two series with the same name and labels. All
+//! hold for each form of a scrape: names may be escaped ([`Escaping`]), and labels with an empty value are none. The
 //! cost of a check depends on the family that is checked, not on the size of the store (see `docs/architecture.md` for
 //! duplicates).
 //!
 //! Every change is written to a journal, so that a draft can be undone.
 
+mod duplicates;
+
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::conflict::Conflict;
-use super::entry::{GroupEntry, fill_instance};
-use crate::model::{Family, GroupId, LabelSet, MetricType, Schema, truncated};
+use super::entry::{GroupEntry, drop_empty};
+use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
+use crate::model::{AlikeNames, Escaping, Family, GroupId, LabelSet, MetricType, Schema, alike_labels};
 
-/// The names of a grouping key's labels.
+/// The names of a group's labels, without those that have an empty value.
 type Signature = Box<[Box<str>]>;
 
 /// The journal's capacity is kept from one draft to the next up to this many steps. The first draft after a start
@@ -29,15 +34,35 @@ struct NameUse {
     holders: usize,
     /// For each set of label names in grouping keys, the number of those groups that have it.
     signatures: Vec<(Signature, usize)>,
+    /// Groups that show it with label names that are not legacy names.
+    escapable: usize,
+}
+
+/// A live group, and its place in the order in which groups became live.
+#[derive(Clone, Debug)]
+struct LiveGroup {
+    id: GroupId,
+    place: u64,
+}
+
+/// The facts about a family that the index notes.
+#[derive(Clone)]
+struct Entered {
+    name: Arc<str>,
+    metric_type: MetricType,
+    /// The labels of its group, none empty.
+    key: Arc<LabelSet>,
+    series: usize,
+    is_escapable: bool,
 }
 
 enum JournalStep {
-    Added { name: Arc<str>, key: Arc<LabelSet>, series: usize },
-    Removed { name: Arc<str>, metric_type: MetricType, key: Arc<LabelSet>, series: usize },
+    Added(Entered),
+    Removed(Entered),
     Suppressed { name: Arc<str>, id: GroupId },
     Released { name: Arc<str>, id: GroupId, needed: Option<usize> },
-    KeyAdded { key: Arc<LabelSet> },
-    KeyRemoved { key: Arc<LabelSet>, at: usize, id: GroupId },
+    KeyAdded { key: Arc<LabelSet>, id: GroupId },
+    KeyRemoved { key: Arc<LabelSet>, group: LiveGroup },
 }
 
 /// Access to the families that groups show, by group and name.
@@ -50,12 +75,21 @@ pub trait Groups {
 #[derive(Default)]
 pub struct Index {
     names: HashMap<Arc<str>, NameUse>,
-    /// Live groups by their full labels ([`super::GroupEntry::full`]). The first of each list is the one that is shown.
-    keys: HashMap<Arc<LabelSet>, Vec<GroupId>>,
+    /// Names that are not legacy names, by each of their escaped forms.
+    forms: HashMap<String, Vec<(Escaping, Arc<str>)>>,
+    /// Live groups by their scraped labels ([`super::GroupEntry::scraped`]), in the order of their places. The first of
+    /// each list is the one that is shown.
+    keys: HashMap<Arc<LabelSet>, Vec<LiveGroup>>,
+    /// Live groups with label names that are not legacy names, by each of the escaped forms of their scraped labels.
+    escaped_keys: HashMap<(Escaping, Arc<LabelSet>), Vec<LiveGroup>>,
+    /// The place of the next group.
+    next_place: u64,
     /// Groups that have a suppressed family of that name. If the family waits for `limits.series_max`, with the number
     /// of its series.
     suppressed: HashMap<Arc<str>, BTreeMap<GroupId, Option<usize>>>,
     suppressed_len: usize,
+    /// Names of suppressed families that are not legacy names, by each of their escaped forms.
+    suppressed_forms: HashMap<String, BTreeSet<Arc<str>>>,
     /// The families that wait for `limits.series_max`, by the number of their series.
     waiting: BTreeSet<(usize, GroupId, Arc<str>)>,
     series: usize,
@@ -65,7 +99,7 @@ pub struct Index {
 impl Index {
     /// Reserves a name for the node's own metrics.
     pub fn reserve(&mut self, name: &str, metric_type: MetricType) {
-        self.names.insert(name.into(), NameUse { metric_type, holders: 1, signatures: Vec::new() });
+        self.names.insert(name.into(), NameUse { metric_type, holders: 1, signatures: Vec::new(), escapable: 0 });
     }
 
     /// The number of series that are shown.
@@ -96,14 +130,34 @@ impl Index {
         (!names.is_empty()).then(|| (id.clone(), names))
     }
 
-    /// The live group that is shown under these full labels.
-    pub fn owner(&self, full: &LabelSet) -> Option<&GroupId> {
-        self.keys.get(full).and_then(|ids| ids.first())
-    }
-
     /// The live group with exactly these labels; if there are two, the one that is shown.
     pub fn find(&self, shown: &Arc<LabelSet>) -> Option<&GroupId> {
-        self.keys.get(&fill_instance(shown))?.iter().find(|id| id.shown() == *shown)
+        let groups = self.keys.get(&drop_empty(shown))?;
+        groups.iter().map(|group| &group.id).find(|id| id.shown() == *shown)
+    }
+
+    /// The group that is live for longer than this one, and has the same labels to a scraper.
+    pub fn shadower(&self, scraped: &Arc<LabelSet>, id: &GroupId) -> Option<&GroupId> {
+        let others = || self.same_keys(scraped);
+        let place = others().find(|group| group.id == *id).map_or(u64::MAX, |group| group.place);
+        others().filter(|group| group.place < place).min_by_key(|group| group.place).map(|group| &group.id)
+    }
+
+    /// The groups that have these labels to a scraper, with any escaping.
+    fn same_keys<'a>(&'a self, scraped: &Arc<LabelSet>) -> impl Iterator<Item = &'a LiveGroup> + use<'a> {
+        let groups = |escaping, form: &Arc<LabelSet>| self.escaped_keys.get(&(escaping, form.clone()));
+        let escaped = escaped_forms(scraped);
+        let mut lists: Vec<&Vec<LiveGroup>> = self.keys.get(scraped).into_iter().collect();
+        match escaped {
+            None => lists.extend(Escaping::CHANGING.iter().filter_map(|escaping| groups(*escaping, scraped))),
+            Some(forms) => {
+                for (escaping, form) in forms {
+                    lists.extend(self.keys.get(&form));
+                    lists.extend(groups(escaping, &form));
+                }
+            }
+        }
+        lists.into_iter().flatten()
     }
 
     /// Checks whether `family`, as shown, can be shown in the group. The caller has removed the group's present family
@@ -113,32 +167,77 @@ impl Index {
     /// The first conflict found.
     pub fn check(&self, entry: &GroupEntry, family: &Family, groups: &impl Groups) -> Result<(), Conflict> {
         let (name, metric_type, shown) = (family.name(), family.schema().metric_type(), entry.shown());
-        if let Some(owner) = self.owner(entry.full()).filter(|owner| *owner != entry.id()) {
+        if let Some(owner) = self.shadower(entry.scraped(), entry.id()) {
             return Err(Conflict::Shadowed { labels: shown.clone(), by: owner.clone() });
         }
         self.check_suffixes(name, metric_type)?;
+        self.check_forms(name, metric_type)?;
         let Some(used) = self.names.get(name) else { return Ok(()) };
         if used.metric_type != metric_type {
             return Err(Conflict::Type { name: name.clone(), pushed: metric_type, used: used.metric_type });
         }
-        let others = used.signatures.iter().filter(|(signature, _)| !same_names(signature, shown));
+        let is_escapable = used.escapable > 0 || is_escapable(shown, family.schema());
+        let others = used.signatures.iter().filter(|(signature, _)| !same_names(signature, entry.scraped()));
         for (signature, _) in others {
-            self.check_duplicates(signature, shown, family.schema(), groups)?;
+            self.check_duplicates(signature, entry.scraped(), family.schema(), Escaping::AllowUtf8, groups)?;
+            for escaping in Escaping::CHANGING.into_iter().filter(|_| is_escapable) {
+                self.check_duplicates(signature, entry.scraped(), family.schema(), escaping, groups)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Checks that no escaping makes the name, or one of the names of its samples, the same as another.
+    fn check_forms(&self, name: &Arc<str>, metric_type: MetricType) -> Result<(), Conflict> {
+        if self.escaped_keys.is_empty() {
+            return self.keys.get(scraped)?.first().map(|group| &group.id).filter(|first| *first != id);
+        }
+        let is_legacy = is_legacy_metric_name(name);
+        if is_legacy && self.forms.is_empty() {
+            return Ok(());
+        }
+        for escaping in Escaping::CHANGING {
+            let form = escaping.escape(name);
+            // Other names that have that form. Two legacy names differ in every form.
+            let others = |form: &str| {
+                let escaped = self.forms.get(form).into_iter().flatten();
+                let escaped = escaped.filter(|(of, other)| *of == escaping && *other != *name).map(|(_, other)| other);
+                let legacy = self.names.get_key_value(form).filter(|_| !is_legacy).map(|(other, _)| other);
+                escaped.chain(legacy).next().cloned()
+            };
+            let collides = |used: Arc<str>, own: &str, other: &str, form: &str| {
+                let names = [format!("{name}{own}"), format!("{used}{other}")];
+                let alike = AlikeNames::new([&names[0], &names[1]], form, escaping);
+                Err(Conflict::AlikeName { name: name.clone(), used, alike })
+            };
+            if let Some(used) = others(&form) {
+                return collides(used, "", "", &form);
+            }
+            for suffix in SUFFIXES {
+                let sample = format!("{form}{suffix}");
+                if owns(metric_type, suffix)
+                    && let Some(used) = others(&sample)
+                {
+                    return collides(used, suffix, "", &sample);
+                }
+                let base = form.strip_suffix(suffix).and_then(others);
+                if let Some(used) = base.filter(|base| owns(self.names[base].metric_type, suffix)) {
+                    return collides(used, "", suffix, &form);
+                }
+            }
         }
         Ok(())
     }
 
     fn check_suffixes(&self, name: &Arc<str>, metric_type: MetricType) -> Result<(), Conflict> {
-        use MetricType::{Histogram, Summary};
         let collides = |used: String| Err(Conflict::Suffix { name: name.clone(), used });
-        for suffix in ["_count", "_sum", "_bucket"] {
-            let owns = |t: MetricType| t == Histogram || (t == Summary && suffix != "_bucket");
+        for suffix in SUFFIXES {
             if let Some(base) = name.strip_suffix(suffix)
-                && self.names.get(base).is_some_and(|used| owns(used.metric_type))
+                && self.names.get(base).is_some_and(|used| owns(used.metric_type, suffix))
             {
                 return collides(base.into());
             }
-            if owns(metric_type) {
+            if owns(metric_type, suffix) {
                 let sample = format!("{name}{suffix}");
                 if self.names.contains_key(&*sample) {
                     return collides(sample);
@@ -148,82 +247,46 @@ impl Index {
         Ok(())
     }
 
-    /// Looks for a series of `schema` that a group with the label names `signature` in its key shows too.
-    fn check_duplicates(
-        &self,
-        signature: &Signature,
-        shown: &LabelSet,
-        schema: &Schema,
-        groups: &impl Groups,
-    ) -> Result<(), Conflict> {
-        let in_layout = |names: &[Box<str>], name: &str| names.iter().any(|n| **n == *name);
-        let possible: Vec<bool> = schema
-            .layouts()
-            .iter()
-            .map(|layout| signature.iter().all(|name| shown.contains(name) || in_layout(&layout.names, name)))
-            .collect();
-        if !possible.contains(&true) {
-            return Ok(());
-        }
-        let mut last: Option<(Arc<LabelSet>, Option<Arc<Schema>>)> = None;
-        for series in schema.series().filter(|series| possible[series.layout_index]) {
-            let own: Vec<(&str, std::borrow::Cow<str>)> = series.labels().collect();
-            let value = |name: &str| {
-                let pushed = own.iter().find(|label| label.0 == name).map(|label| &*label.1);
-                shown.get(name).or(pushed).unwrap_or_default()
-            };
-            let key = Arc::new(LabelSet::new(signature.iter().map(|name| (name.clone(), value(name)))));
-            if last.as_ref().is_none_or(|(last, _)| *last != key) {
-                let other = self.find(&key).and_then(|other| groups.shown_schema(other, schema.name()));
-                last = Some((key, other));
-            }
-            let Some((key, Some(other))) = &last else { continue };
-            let pushed = own.iter().map(|(name, value)| (*name, &**value));
-            let group = shown.iter().map(|label| (label.name, label.value));
-            let mut rest: Vec<(&str, &str)> = pushed.chain(group).filter(|label| !key.contains(label.0)).collect();
-            rest.sort();
-            if other.contains(&rest) {
-                let labels = LabelSet::new(rest.into_iter().chain(key.iter().map(|l| (l.name, l.value))));
-                let (name, group) = (schema.name().clone(), Some(key.clone()));
-                return Err(Conflict::Duplicate { name, labels: truncated(&labels.to_string()).to_string(), group });
-            }
-        }
-        Ok(())
-    }
-
-    /// Enters a family that a group shows.
+    /// Enters a family that a group shows under the labels `shown`.
     pub fn add(&mut self, shown: &Arc<LabelSet>, family: &Family) {
-        let schema = family.schema();
-        let (name, metric_type, series) = (schema.name().clone(), schema.metric_type(), schema.series_len());
-        self.enter(&name, metric_type, shown, series);
-        self.journal.push(JournalStep::Added { name, key: shown.clone(), series });
+        let entered = Entered::new(shown, family);
+        self.enter(&entered);
+        self.journal.push(JournalStep::Added(entered));
     }
 
-    /// Removes a family that a group has shown.
+    /// Removes a family that a group has shown under the labels `shown`.
     pub fn remove(&mut self, shown: &Arc<LabelSet>, family: &Family) {
-        let schema = family.schema();
-        let (name, metric_type, series) = (schema.name().clone(), schema.metric_type(), schema.series_len());
-        self.leave(&name, shown, series);
-        self.journal.push(JournalStep::Removed { name, metric_type, key: shown.clone(), series });
+        let entered = Entered::new(shown, family);
+        self.leave(&entered);
+        self.journal.push(JournalStep::Removed(entered));
     }
 
-    fn enter(&mut self, name: &Arc<str>, metric_type: MetricType, key: &LabelSet, series: usize) {
+    fn enter(&mut self, Entered { name, metric_type, key, series, is_escapable }: &Entered) {
         let used = self.names.entry(name.clone()).or_insert_with(|| NameUse {
-            metric_type,
+            metric_type: *metric_type,
             holders: 0,
             signatures: Vec::new(),
+            escapable: 0,
         });
         used.holders += 1;
+        used.escapable += usize::from(*is_escapable);
         match used.signatures.iter_mut().find(|(signature, _)| same_names(signature, key)) {
             Some((_, count)) => *count += 1,
             None => used.signatures.push((key.iter().map(|label| label.name.into()).collect(), 1)),
         }
+        if used.holders == 1 && !is_legacy_metric_name(name) {
+            for escaping in Escaping::CHANGING {
+                let form = escaping.escape(name).into_owned();
+                self.forms.entry(form).or_default().push((escaping, name.clone()));
+            }
+        }
         self.series += series;
     }
 
-    fn leave(&mut self, name: &Arc<str>, key: &LabelSet, series: usize) {
+    fn leave(&mut self, Entered { name, key, series, is_escapable, .. }: &Entered) {
         let used = self.names.get_mut(name).expect("what leaves was entered");
         used.holders -= 1;
+        used.escapable -= usize::from(*is_escapable);
         let at = used.signatures.iter().position(|(signature, _)| same_names(signature, key));
         let at = at.expect("what leaves was entered with its key");
         used.signatures[at].1 -= 1;
@@ -232,6 +295,16 @@ impl Index {
         }
         if used.holders == 0 {
             self.names.remove(name);
+            for escaping in Escaping::CHANGING.into_iter().filter(|_| !is_legacy_metric_name(name)) {
+                let form = escaping.escape(name);
+                let names = self.forms.entry(form.into_owned());
+                if let Entry::Occupied(mut names) = names {
+                    names.get_mut().retain(|(_, other)| other != name);
+                    if names.get().is_empty() {
+                        names.remove();
+                    }
+                }
+            }
         }
         self.series -= series;
     }
@@ -255,7 +328,14 @@ impl Index {
         if let Some(series) = needed {
             self.waiting.insert((series, id.clone(), name.clone()));
         }
-        self.suppressed.entry(name).or_default().insert(id, needed);
+        let ids = self.suppressed.entry(name.clone()).or_default();
+        if ids.is_empty() && !is_legacy_metric_name(&name) {
+            for escaping in Escaping::CHANGING {
+                let form = escaping.escape(&name).into_owned();
+                self.suppressed_forms.entry(form).or_default().insert(name.clone());
+            }
+        }
+        ids.insert(id, needed);
         self.suppressed_len += 1;
     }
 
@@ -264,6 +344,13 @@ impl Index {
         let needed = ids.remove(id)?;
         if ids.is_empty() {
             self.suppressed.remove(name);
+            for escaping in Escaping::CHANGING.into_iter().filter(|_| !is_legacy_metric_name(name)) {
+                let form = escaping.escape(name);
+                let names = self.suppressed_forms.get_mut(&*form);
+                if names.is_some_and(|names| names.remove(name) && names.is_empty()) {
+                    self.suppressed_forms.remove(&*form);
+                }
+            }
         }
         if let Some(series) = needed {
             self.waiting.remove(&(series, id.clone(), name.clone()));
@@ -272,24 +359,66 @@ impl Index {
         Some(needed)
     }
 
-    /// Enters a group that became live. The first group under its labels is the one that is shown.
-    pub fn add_key(&mut self, full: &Arc<LabelSet>, id: &GroupId) {
-        self.keys.entry(full.clone()).or_default().push(id.clone());
-        self.journal.push(JournalStep::KeyAdded { key: full.clone() });
+    /// Enters a group that became live. Of the groups that have the same labels to a scraper, the first is shown.
+    pub fn add_key(&mut self, scraped: &Arc<LabelSet>, id: &GroupId) {
+        let group = LiveGroup { id: id.clone(), place: self.next_place };
+        self.next_place += 1;
+        self.enter_key(scraped, &group);
+        self.journal.push(JournalStep::KeyAdded { key: scraped.clone(), id: id.clone() });
     }
 
-    /// Removes a group that is no longer live. Returns the group that is now shown under these labels, if there is one
-    /// and it was not shown before.
-    pub fn remove_key(&mut self, full: &Arc<LabelSet>, id: &GroupId) -> Option<GroupId> {
-        let ids = self.keys.get_mut(full)?;
-        let at = ids.iter().position(|i| i == id)?;
-        ids.remove(at);
-        let next = ids.first().filter(|_| at == 0).cloned();
-        if ids.is_empty() {
-            self.keys.remove(full);
+    /// Removes a group that is no longer live. Returns the groups that may be shown now.
+    pub fn remove_key(&mut self, scraped: &Arc<LabelSet>, id: &GroupId) -> Vec<GroupId> {
+        let Some(group) = self.leave_key(scraped, id) else { return Vec::new() };
+        let mut later: Vec<(u64, GroupId)> = self
+            .same_keys(scraped)
+            .filter(|other| other.place > group.place)
+            .map(|other| (other.place, other.id.clone()))
+            .collect();
+        later.sort_unstable_by_key(|(place, _)| *place);
+        later.dedup_by_key(|(place, _)| *place);
+        self.journal.push(JournalStep::KeyRemoved { key: scraped.clone(), group });
+        later.into_iter().map(|(_, id)| id).collect()
+    }
+
+    fn enter_key(&mut self, scraped: &Arc<LabelSet>, group: &LiveGroup) {
+        let enter = |list: &mut Vec<LiveGroup>| {
+            list.insert(list.partition_point(|other| other.place < group.place), group.clone());
+        };
+        enter(self.keys.entry(scraped.clone()).or_default());
+        for form in escaped_forms(scraped).into_iter().flatten() {
+            enter(self.escaped_keys.entry(form).or_default());
         }
-        self.journal.push(JournalStep::KeyRemoved { key: full.clone(), at, id: id.clone() });
-        next
+    }
+
+    fn leave_key(&mut self, scraped: &Arc<LabelSet>, id: &GroupId) -> Option<LiveGroup> {
+        let groups = self.keys.get_mut(scraped)?;
+        let at = groups.iter().position(|group| group.id == *id)?;
+        let group = groups.remove(at);
+        if groups.is_empty() {
+            self.keys.remove(scraped);
+        }
+        for form in escaped_forms(scraped).into_iter().flatten() {
+            let groups = self.escaped_keys.get_mut(&form).expect("a group that leaves was entered with its forms");
+            groups.retain(|other| other.place != group.place);
+            if groups.is_empty() {
+                self.escaped_keys.remove(&form);
+            }
+        }
+        Some(group)
+    }
+
+    /// The names whose suppressed families may become admissible when `name` is removed: the name itself, its samples,
+    /// the histogram or summary of which it could be a sample, and the names that escape like one of these.
+    pub fn related(&self, name: &Arc<str>) -> Vec<Arc<str>> {
+        let mut related = related(name);
+        if !is_legacy_metric_name(name) {
+            related.extend(Escaping::CHANGING.iter().flat_map(|escaping| self::related(&escaping.escape(name))));
+        }
+        let escaped = related.iter().filter_map(|form| self.suppressed_forms.get(&**form)).flatten();
+        let escaped: Vec<Arc<str>> = escaped.cloned().collect();
+        related.extend(escaped);
+        related
     }
 
     /// The present length of the journal, for [`Index::undo`].
@@ -307,36 +436,70 @@ impl Index {
     pub fn undo(&mut self, point: usize) {
         while self.journal.len() > point {
             match self.journal.pop().expect("longer than point") {
-                JournalStep::Added { name, key, series } => self.leave(&name, &key, series),
-                JournalStep::Removed { name, metric_type, key, series } => self.enter(&name, metric_type, &key, series),
+                JournalStep::Added(entered) => self.leave(&entered),
+                JournalStep::Removed(entered) => self.enter(&entered),
                 JournalStep::Suppressed { name, id } => {
                     self.leave_suppressed(&name, &id);
                 }
                 JournalStep::Released { name, id, needed } => self.enter_suppressed(name, id, needed),
-                JournalStep::KeyAdded { key } => {
-                    let ids = self.keys.get_mut(&key).expect("a key that was added is there");
-                    ids.pop();
-                    if ids.is_empty() {
-                        self.keys.remove(&key);
-                    }
-                }
-                JournalStep::KeyRemoved { key, at, id } => self.keys.entry(key).or_default().insert(at, id),
+                JournalStep::KeyAdded { key, id } => drop(self.leave_key(&key, &id)),
+                JournalStep::KeyRemoved { key, group } => self.enter_key(&key, &group),
             }
         }
     }
+}
+
+impl Entered {
+    fn new(shown: &Arc<LabelSet>, family: &Family) -> Self {
+        let schema = family.schema();
+        Self {
+            name: schema.name().clone(),
+            metric_type: schema.metric_type(),
+            key: drop_empty(shown),
+            series: schema.series_len(),
+            is_escapable: is_escapable(shown, schema),
+        }
+    }
+}
+
+/// The suffixes of a histogram's and summary's samples.
+const SUFFIXES: [&str; 3] = ["_count", "_sum", "_bucket"];
+
+/// Whether a metric of that type has samples with that suffix.
+fn owns(metric_type: MetricType, suffix: &str) -> bool {
+    use MetricType::{Histogram, Summary};
+    metric_type == Histogram || (metric_type == Summary && suffix != "_bucket")
+}
+
+/// Whether an escaping changes names of labels.
+fn is_escapable(shown: &LabelSet, schema: &Schema) -> bool {
+    let mut own = schema.layouts().iter().flat_map(|layout| &layout.names);
+    shown.iter().any(|label| !is_legacy_label_name(label.name)) || own.any(|name| !is_legacy_label_name(name))
+}
+
+/// The labels with each escaping that changes names; `None` if all names are legacy names, or if two of them become
+/// one: such a group is never shown, and hides no other.
+fn escaped_forms(labels: &LabelSet) -> Option<[(Escaping, Arc<LabelSet>); 3]> {
+    let names = labels.iter().map(|label| label.name);
+    if names.clone().all(is_legacy_label_name) || alike_labels(names).is_some() {
+        return None;
+    }
+    let escaped = |escaping: Escaping| {
+        let labels = labels.iter().map(|label| (escaping.escape_label(label.name), label.value));
+        (escaping, Arc::new(LabelSet::new(labels)))
+    };
+    Some(Escaping::CHANGING.map(escaped))
 }
 
 fn same_names(signature: &Signature, key: &LabelSet) -> bool {
     signature.len() == key.len() && signature.iter().zip(key).all(|(name, label)| **name == *label.name)
 }
 
-/// The names whose suppressed families may become admissible when `name` is removed: the name itself, its samples, and
-/// the histogram or summary of which it could be a sample.
-pub fn related(name: &Arc<str>) -> Vec<Arc<str>> {
-    let suffixes = ["_count", "_sum", "_bucket"];
-    let samples = suffixes.iter().map(|suffix| format!("{name}{suffix}").into());
-    let bases = suffixes.iter().filter_map(|suffix| name.strip_suffix(suffix)).map(Arc::from);
-    std::iter::once(name.clone()).chain(samples).chain(bases).collect()
+/// The name, its samples, and the histogram or summary of which it could be a sample.
+fn related(name: &str) -> Vec<Arc<str>> {
+    let samples = SUFFIXES.iter().map(|suffix| format!("{name}{suffix}").into());
+    let bases = SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix)).map(Arc::from);
+    std::iter::once(name.into()).chain(samples).chain(bases).collect()
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl Store {
         let mut entries: Vec<Arc<GroupEntry>> = self.staged.entries().cloned().collect();
         entries.sort_by_key(|entry| (entry.header.suppressed, entry.header.revision));
         for entry in entries.iter().filter(|entry| entry.group.is_live()) {
-            self.index.add_key(entry.full(), entry.id());
+            self.index.add_key(entry.scraped(), entry.id());
         }
         for suppressed in [false, true] {
             for entry in &entries {

@@ -48,6 +48,9 @@ pub struct Rules {
     pub has_hubs: bool,
     /// The node accepts edges. They may have groups that this store does not have; each edge has a site.
     pub has_edges: bool,
+    /// Checks a raw metric of a histogram, and returns the rule that it breaks. Families with such a metric are not
+    /// shown. The gateway refuses them, but an older store or the store of a peer may have some.
+    pub histogram_fault: Option<fn(&[u8]) -> Option<String>>,
 }
 
 /// The operation that a request asks for.
@@ -125,6 +128,9 @@ impl Store {
         let mut index = Index::default();
         for (name, metric_type) in reserved {
             index.reserve(name, *metric_type);
+        }
+        for name in [PUSH_TIME, PUSH_FAILURE_TIME] {
+            index.reserve(name, MetricType::Gauge);
         }
         Self {
             identity: Identity::default(),
@@ -403,27 +409,29 @@ impl Store {
         Ok(())
     }
 
-    /// Whether another group is shown under the labels of this one.
+    /// Whether the group shows nothing: another group is shown under its labels, or two of its labels become one.
     pub(super) fn is_shadowed(&self, entry: &GroupEntry) -> bool {
-        self.index.owner(entry.full()).is_some_and(|owner| owner != entry.id())
+        entry.has_alike() || self.index.shadower(entry.scraped(), entry.id()).is_some()
     }
 
-    /// Enters the group's labels in the index, or removes them. If another group is shown under them now, returns its
-    /// suppressed families.
+    /// Enters the group's labels in the index, or removes them. Returns the suppressed families of groups that are
+    /// shown now because of that.
     fn move_key(&mut self, entry: &GroupEntry, live: bool) -> Vec<(GroupId, Arc<str>)> {
         if live {
-            self.index.add_key(entry.full(), entry.id());
+            self.index.add_key(entry.scraped(), entry.id());
             return Vec::new();
         }
-        let next = self.index.remove_key(entry.full(), entry.id()).and_then(|id| self.staged.get(&id));
-        let Some(next) = next else { return Vec::new() };
-        let names = next.families().filter(|(_, meta, _)| meta.suppressed).map(|(f, ..)| f.family.name().clone());
-        let names: Vec<_> = names.map(|name| (next.id().clone(), name)).collect();
-        let mut new = (*next).clone();
-        new.header.suppressed = false;
-        self.records.push(Record::Group(new.record(|_| false)));
-        self.staged.set(next.id(), Some(Arc::new(new)));
-        names
+        let mut released = Vec::new();
+        for id in self.index.remove_key(entry.scraped(), entry.id()) {
+            let Some(next) = self.staged.get(&id).filter(|next| !self.is_shadowed(next)) else { continue };
+            let suppressed = next.families().filter(|(_, meta, _)| meta.suppressed);
+            released.extend(suppressed.map(|(f, ..)| (id.clone(), f.family.name().clone())));
+            let mut new = (*next).clone();
+            new.header.suppressed = false;
+            self.records.push(Record::Group(new.record(|_| false)));
+            self.staged.set(&id, Some(Arc::new(new)));
+        }
+        released
     }
 
     /// The records to make durable before [`Store::commit`], as one transaction; empty if nothing changed.

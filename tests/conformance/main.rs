@@ -88,6 +88,13 @@ fn repeated_series(outcome: &Value) -> Vec<String> {
     series.filter(|series| !seen.insert(*series)).map(|series| format!("a series twice: {series}")).collect()
 }
 
+/// Whether a push was refused for a known difference: see "A bucket or quantile twice".
+fn repeats_a_sample(outcome: &Value) -> bool {
+    let messages = outcome["steps"].as_array().into_iter().flatten().filter_map(|step| step["message"].as_str());
+    let is_sample = |message: &str| message.contains("_bucket\" {") || message.contains("quantile=\"");
+    messages.filter(|message| message.contains("was collected before")).any(is_sample)
+}
+
 fn replay_on(role: Role) {
     let differing = differing();
     let (mut failures, mut count) = (Vec::new(), 0);
@@ -136,7 +143,11 @@ fn random_requests_are_answered_as_by_pushgateway() {
         if expected["steps"].as_array().unwrap().iter().any(|step| step["status"] == 0) {
             continue;
         }
-        let found = Recorded::new(&case, expected).differences(&case, &ours.server(&suite).run(&case));
+        let outcome = ours.server(&suite).run(&case);
+        if repeats_a_sample(&outcome) {
+            continue;
+        }
+        let found = Recorded::new(&case, expected).differences(&case, &outcome);
         let found = (!found.is_empty()).then(|| found.join("\n    "));
         failures.extend(found.map(|found| format!("{name} seed {seed}: {case:?}\n    {found}")));
     }

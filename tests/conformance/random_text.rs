@@ -17,7 +17,7 @@ const BLANKS: &[&str] = &[" ", " ", " ", "\t", "  ", " \t"];
 const ODD_BLANKS: &[&str] = &["", "\r", "\u{b}", "\u{a0}", "\n"];
 const LABELS: &[&str] = &["k", "l", "instance", "job"];
 const ODD_LABELS: &[&str] = &["__x", "__name__", "a:b", "1x", "é", "", "\"q\"", "\"q", "a b"];
-const LABEL_VALUES: &[&str] = &["", "v", "w", "1", "0.5", "é", "\\n", "\\\\", "\\\"", "a,b}=#"];
+const LABEL_VALUES: &[&str] = &["u", "v", "w", "1", "0.5", "é", "\\n", "\\\\", "\\\"", "a,b}=#"];
 const ODD_LABEL_VALUES: &[&str] = &["\\t", "\\", "a\nb", "\"", "\0", "\r", "{"];
 const NUMBERS: &[&str] = &["0", "1", "2", "3", "5", "7", "1.5", "-1", "1e3", "NaN", "+Inf", "0.1"];
 const ODD_NUMBERS: &[&str] = &[
@@ -62,8 +62,8 @@ const BOUNDS: &[&[&str]] = &[
     &["+Inf"],
     &[],
     &["1", "0.1"],
-    &["1", "1"],
-    &["1", "1.0"],
+    &["1", "2"],
+    &["1", "10"],
     &["NaN"],
     &["-1", "0", "-0"],
     &["x"],

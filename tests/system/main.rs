@@ -12,6 +12,7 @@ mod liveness;
 mod pki;
 mod probes;
 mod prometheus;
+mod prometheus_forms;
 mod push;
 mod reach;
 mod resources;

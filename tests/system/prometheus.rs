@@ -1,4 +1,4 @@
-//! A real Prometheus that scrapes a hub.
+//! Real Prometheuses, old and new, that scrape a hub.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
@@ -12,29 +12,39 @@ use pushrelay_testkit::{Folder, Node, Process, Site, eventually, http, skip};
 /// the first one installs, and the others wait for it.
 fn prometheus() -> Result<&'static Path, String> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
-    FOUND.get_or_init(find_or_install).as_deref().map_err(String::clone)
+    let find = || {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let found = std::env::split_paths(&path).map(|folder| folder.join("prometheus")).find(|file| file.is_file());
+        found.map_or_else(|| install("install-prometheus", "peers"), Ok)
+    };
+    FOUND.get_or_init(find).as_deref().map_err(String::clone)
 }
 
-fn find_or_install() -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if let Some(found) =
-        std::env::split_paths(&path).map(|folder| folder.join("prometheus")).find(|file| file.is_file())
-    {
-        return Ok(found);
-    }
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("peers");
+/// The newest Prometheus that `scripts/install-peers` finds.
+pub fn newest_prometheus() -> Result<&'static Path, String> {
+    static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    FOUND.get_or_init(|| install("install-peers", "newest-peers")).as_deref().map_err(String::clone)
+}
+
+/// The Prometheus of this machine's Debian release: an older one.
+pub fn older_prometheus() -> Result<&'static Path, String> {
+    prometheus()
+}
+
+fn install(script: &str, folder: &str) -> Result<PathBuf, String> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(folder);
     let binary = folder.join("bin/prometheus");
     // The script makes this link last: an incomplete folder has none.
     if binary.exists() {
         return Ok(binary);
     }
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/install-prometheus");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts").join(script);
     let output = Command::new(script).arg(&folder).output().map_err(|error| error.to_string())?;
     let reason = || {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
         format!("no Prometheus to be had: the script ended with {}: {said}", output.status)
     };
-    output.status.success().then_some(binary).ok_or_else(reason)
+    (output.status.success() && binary.exists()).then_some(binary).ok_or_else(reason)
 }
 
 /// A port that was free a moment ago: Prometheus cannot choose one and report it.
@@ -53,7 +63,7 @@ scrape_configs:
 ";
 
 /// The result of an instant query, as `(value of label, value)` pairs sorted.
-fn query(prometheus: SocketAddr, expression: &str, label: &str) -> Option<Vec<(String, String)>> {
+pub fn query(prometheus: SocketAddr, expression: &str, label: &str) -> Option<Vec<(String, String)>> {
     let escaped: String = expression.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let reply = http::request(prometheus, "GET", &format!("/api/v1/query?query={escaped}"), &[], b"").ok()?;
     let json = (reply.status == 200).then(|| reply.json())?;
@@ -68,13 +78,18 @@ fn query(prometheus: SocketAddr, expression: &str, label: &str) -> Option<Vec<(S
 
 /// Starts Prometheus with that configuration.
 fn start(binary: &Path, folder: &Folder, text: &str) -> (Process, SocketAddr) {
+    start_with(binary, folder, text, &[])
+}
+
+/// Starts Prometheus with that configuration and these flags.
+pub fn start_with(binary: &Path, folder: &Folder, text: &str, flags: &[&str]) -> (Process, SocketAddr) {
     let config = folder.path().join("prometheus.yml");
     std::fs::write(&config, text).unwrap();
     let address = free_address();
     let mut command = Command::new(binary);
     command.arg(format!("--config.file={}", config.display()));
     command.arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()));
-    command.arg(format!("--web.listen-address={address}"));
+    command.arg(format!("--web.listen-address={address}")).args(flags);
     (Process::spawn(&mut command), address)
 }
 

@@ -3,10 +3,10 @@
 //! If several families have one name, the last counts, even if it has no metrics. A family without a type is a counter,
 //! proto2's first value.
 //!
-//! Two inputs that Pushgateway accepts are refused here, because they break its scrapes: unknown types, and names that
-//! the [`NameValidation`] does not allow (two such names may become one when escaped). They are refusals, not errors.
-//! So the push is recorded as failed, as for every other invalid content of a valid message, and a push that
-//! Pushgateway refuses for another reason has the same result.
+//! Three inputs that Pushgateway accepts are refused here, because they break its scrapes: unknown types, names that
+//! the [`NameValidation`] does not allow (two such names may become one when escaped), and native histograms that break
+//! a rule ([`histogram_rules`]). They are refusals, not errors. So the push is recorded as failed, as for every other
+//! invalid content of a valid message, and a push that Pushgateway refuses for another reason has the same result.
 //!
 //! A mistyped field is ignored, as in Pushgateway: [`super::lenient`] removes it.
 //!
@@ -25,8 +25,8 @@ use super::message::Metric;
 use super::parts;
 use super::wire::{FieldReader, InvalidWire, WireValue, varint};
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
-use crate::exposition::{Limit, NameValidation, PushLimits};
-use crate::model::label::RESERVED_PREFIX;
+use crate::exposition::{Limit, NameValidation, PushLimits, histogram_rules};
+use crate::model::label::{LE, RESERVED_PREFIX};
 use crate::model::{MetricType, ValueLayout};
 
 /// A body is not a sequence of delimited metric families; the push changes nothing.
@@ -217,6 +217,11 @@ impl ProtobufParser<'_> {
             family.refuse_with(|family| PushRefusal::WrongType { family, metric_type });
             return Ok(());
         };
+        if family.metric_type.own_label() == Some(LE)
+            && let Some(Err(fault)) = metric.histogram.as_deref().map(histogram_rules::check)
+        {
+            family.refuse_with(|family| PushRefusal::Histogram { family, fault });
+        }
         family.push(labels, &points, &values);
         self.values_len += values.len();
         if Metric::of(family.metric_type, &points, &values).encode_to_vec() != *rest.bytes {

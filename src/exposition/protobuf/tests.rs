@@ -6,7 +6,7 @@ use prost::Message;
 use super::message::{BucketSpan, Counter, Exemplar, Gauge, Histogram, LabelPair, Metric};
 use super::wire::{put_bytes, put_uint, put_varint};
 use super::{ProtobufError, ProtobufRenderer, is_raw_metric, parse};
-use crate::exposition::{Escaping, Limit, NameValidation, PushLimits, PushRefusal, text};
+use crate::exposition::{Escaping, HistogramFault, Limit, NameValidation, PushLimits, PushRefusal, text};
 use crate::model::{Family, LabelSet, MetricType, ValueLayout};
 
 fn group() -> LabelSet {
@@ -147,6 +147,27 @@ fn invalid_metrics_are_refused() {
     assert!(matches!(refused(1, not_utf8), PushRefusal::LabelValue { .. }));
     let two = [gauge(&[("job", "x")], 1.0).encode_to_vec(), gauge(&[("job", "y")], 1.0).encode_to_vec()];
     assert!(matches!(families(&delimited(b"m", 1, &two)).unwrap().unwrap_err(), PushRefusal::DuplicateSeries(_)));
+}
+
+#[test]
+fn a_native_histogram_that_breaks_a_rule_is_refused() {
+    let with = |change: fn(&mut Histogram)| {
+        let mut metric = native();
+        metric.histogram.as_deref_mut().map(change);
+        let metrics = [native().encode_to_vec(), metric.encode_to_vec()];
+        [4, 5].map(|number| families(&delimited(b"h", number, &metrics[1..])).unwrap().map(|_| ()))
+    };
+    let refused = |fault: HistogramFault| {
+        [(); 2].map(|()| Err(PushRefusal::Histogram { family: "h".into(), fault: fault.clone() }))
+    };
+    assert_eq!(with(|_| ()), [Ok(()), Ok(())]);
+    assert_eq!(with(|h| h.sample_count = Some(7)), refused(HistogramFault::Count { count: 7, buckets: 3 }));
+    assert_eq!(with(|h| h.schema = Some(9)), refused(HistogramFault::Schema(9)));
+    let text = refused(HistogramFault::Count { count: 7, buckets: 3 })[0].clone().unwrap_err().to_string();
+    assert_eq!(
+        text,
+        "collected metric \"h\" is not a valid native histogram: its count is 7, but its buckets have 3 observations"
+    );
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The body of a scrape, rendered part by part from a snapshot while it is sent. No push waits for a scrape, no scrape
 //! for a push, and the body is never in memory as a whole.
 //!
-//! With gzip, text is compressed in fragments, one per chunk of the store, and each fragment is cached beside its chunk.
-//! A scrape renders and compresses the chunks that changed since the scrape before, and copies the rest.
+//! With gzip, text is compressed in fragments, one per chunk of the store, and each fragment is cached beside its
+//! chunk. A scrape renders and compresses the chunks that changed since the scrape before, and copies the rest.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -217,6 +217,9 @@ fn pack(
 fn encoding_key(escaping: Escaping) -> EncodingKey {
     EncodingKey(escaping as u8)
 }
+
+#[cfg(test)]
+mod strict;
 
 #[cfg(test)]
 mod tests {

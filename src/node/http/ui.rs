@@ -99,6 +99,7 @@ fn shown_instead(published: &Published, entry: &GroupEntry, conflict: &Conflict)
     match conflict {
         Conflict::Type { name, .. } => Some(by_name(published, name)),
         Conflict::Suffix { used, .. } => Some(by_name(published, used)),
+        Conflict::AlikeName { used, .. } => Some(by_name(published, used)),
         Conflict::Duplicate { name, group, .. } => {
             let group = Some(group.as_ref().unwrap_or(entry.shown()).clone());
             Some(ShownSummary { group, others: 0, ..by_name(published, name) })
@@ -107,7 +108,10 @@ fn shown_instead(published: &Published, entry: &GroupEntry, conflict: &Conflict)
             let (group, site) = (Some(by.shown()), Some(by.site.clone()));
             Some(ShownSummary { group, site, ..ShownSummary::default() })
         }
-        Conflict::OwnLabel { .. } | Conflict::Limit { .. } => None,
+        Conflict::OwnLabel { .. }
+        | Conflict::AlikeLabels { .. }
+        | Conflict::Histogram { .. }
+        | Conflict::Limit { .. } => None,
     }
 }
 

@@ -305,3 +305,49 @@ fn groups_with_renamed_labels_share_schemas_after_every_push() {
         assert!(Arc::ptr_eq(a, b), "round {round}");
     }
 }
+
+/// A raw metric that begins with 1 breaks a rule here.
+fn rules_for_histograms() -> Rules {
+    let fault = |raw_metric: &[u8]| (raw_metric[0] == 1).then(|| "it is broken".to_owned());
+    Rules { histogram_fault: Some(fault), ..rules() }
+}
+
+fn histogram(raw_metric: u8) -> Family {
+    let mut builder = FamilyBuilder::new("h", MetricType::Histogram);
+    builder.series(&[], &ValueLayout::Single, &[1.0], Some(&[raw_metric]));
+    builder.finish().unwrap()
+}
+
+#[test]
+fn a_histogram_of_a_peer_that_breaks_a_rule_is_suppressed() {
+    let mut store = store(rules_for_histograms());
+    let id = at_site("SYQ", &[("job", "a")]);
+    let mut merged = |ns: u64, raw_metric: u8| {
+        let suppressed = store.merge(&id, pushed(ns, vec![histogram(raw_metric), gauge("m")]), StoreId(7)).unwrap();
+        store.commit();
+        let counts = store.published().counts();
+        (suppressed.iter().map(|s| s.reason().to_string()).collect::<Vec<_>>(), counts.series, counts.suppressed)
+    };
+    let reason = "metric \"h\" is not a valid native histogram: it is broken".to_owned();
+    assert_eq!(merged(1, 1), (vec![reason.clone()], 1, 1));
+    assert_eq!(merged(2, 2), (vec![], 2, 0), "the next push is shown");
+    assert_eq!(merged(3, 1), (vec![reason], 1, 1), "the schema is the same, the values are not");
+    assert_eq!(merged(4, 0), (vec![], 2, 0));
+    assert_eq!(lines(&store.published()).len(), 2);
+}
+
+#[test]
+fn a_histogram_of_an_older_store_that_breaks_a_rule_is_suppressed() {
+    let mut old = store(rules());
+    old.write(local(&[("job", "a")]), WriteOp::Put(vec![histogram(1), gauge("m")]), now(1)).unwrap();
+    old.commit();
+    assert_eq!(lines(&old.published()).len(), 2);
+    let mut store = Store::new(rules_for_histograms(), &[]);
+    old.checkpoint().for_each(|record| store.restore(record));
+    store.open(identity(1), Epoch(2));
+    store.commit();
+    assert_eq!(lines(&store.published()), [r#"m{job="a"}"#]);
+    assert_eq!(store.published().counts().suppressed, 1);
+    let repeated = store.write(local(&[("job", "a")]), WriteOp::Post(vec![histogram(1)]), now(2));
+    assert!(matches!(repeated, Err(StoreRefusal::Conflict(Conflict::Histogram { .. }))), "{repeated:?}");
+}
