@@ -4,13 +4,13 @@
 //! the engine publishes the draft, and then releases the replies. If the records cannot be made durable, the engine
 //! abandons the draft and every reply is an error.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
 use super::transaction::{Merge, Transaction, forget, note_failures};
 use crate::model::{GroupId, Revision};
-use crate::store::{Committed, GroupEntry, Record, Scope, Store, StoreInfo, WriteOp, WriteTime};
+use crate::store::{Committed, GroupEntry, MixedTypes, Record, Scope, Store, StoreInfo, WriteOp, WriteTime};
 use crate::wire::ConflictReport;
 
 /// Replies in one transaction, at most.
@@ -19,6 +19,8 @@ const TRANSACTION_REPLIES_MAX: usize = 512;
 const TRANSACTION_RECORDS_MAX: usize = 4_096;
 /// Approximate bytes of values and labels in one transaction, at most. A single command may have more.
 const TRANSACTION_BYTES_MAX: usize = 16 << 20;
+/// Names with several types that one sweep reports, at most. The next sweep reports further ones.
+const MIXED_REPORTS_MAX: usize = 8;
 
 /// An effect for the driver to perform, in the order in which the engine returns them.
 pub enum Effect<R: ReplyTokens> {
@@ -28,6 +30,8 @@ pub enum Effect<R: ReplyTokens> {
     Returned(Vec<GroupId>),
     /// More tombstones are due than one transaction drops: send [`Command::Sweep`] after the commands that wait.
     SweepAgain,
+    /// Report a name that sites push with several types: it is new, or another of its types is shown now.
+    MixedTypes(MixedTypes),
     /// Reply to a write or a wipe.
     Written {
         /// The caller.
@@ -86,6 +90,10 @@ pub struct Engine<R: ReplyTokens> {
     is_complete: bool,
     /// Whether more tombstones are due than the draft drops.
     sweep_again: bool,
+    /// Whether the draft is that of a sweep, which reports names with several types.
+    is_sweep: bool,
+    /// The names with several types as last reported.
+    mixed_types: BTreeMap<Arc<str>, MixedTypes>,
 }
 
 impl<R: ReplyTokens> Engine<R> {
@@ -101,6 +109,8 @@ impl<R: ReplyTokens> Engine<R> {
             wipe: None,
             is_complete: false,
             sweep_again: false,
+            is_sweep: false,
+            mixed_types: BTreeMap::new(),
         }
     }
 
@@ -131,12 +141,14 @@ impl<R: ReplyTokens> Engine<R> {
     /// - A large write is committed alone, and so is a wipe.
     /// - A merge that the store may refuse takes the draft with it.
     /// - A handshake must see the store between two transactions.
+    /// - A sweep that may show another type of a name needs an empty draft.
     pub fn must_commit_before(&self, command: &Command<R>) -> bool {
         let alone = match command {
             Command::Write(write) => write.is_large(),
             Command::Merge { merge, .. } => !self.store.has_capacity_for(merge.deltas.len()),
             Command::Wipe { .. } | Command::Info { .. } => true,
-            Command::NoteConflicts { .. } | Command::UplinkAcked { .. } | Command::Sweep => false,
+            Command::Sweep => self.store.has_mixed_types(),
+            Command::NoteConflicts { .. } | Command::UplinkAcked { .. } => false,
         };
         alone && (!self.replies.is_empty() || !self.store.records().is_empty())
     }
@@ -172,7 +184,11 @@ impl<R: ReplyTokens> Engine<R> {
                 let info = self.store.info(peer);
                 self.effects.push_back(Effect::Info { reply, info });
             }
-            Command::Sweep => self.forget(now),
+            Command::Sweep => {
+                self.store.settle_types();
+                self.is_sweep = true;
+                self.forget(now);
+            }
         }
     }
 
@@ -181,13 +197,16 @@ impl<R: ReplyTokens> Engine<R> {
     /// the time of further deletes, if a wipe is in progress.
     pub fn finish(&mut self, durable: Result<(), CommitFailure>, now: WriteTime) {
         self.is_complete = false;
-        let sweep_again = std::mem::take(&mut self.sweep_again);
+        let (sweep_again, is_sweep) = (std::mem::take(&mut self.sweep_again), std::mem::take(&mut self.is_sweep));
         match durable {
             Ok(()) => {
                 if let Some((committed, returned)) = self.transaction.publish(&mut self.store) {
                     self.effects.push_back(Effect::Published(committed));
                     self.effects.extend((!returned.is_empty()).then_some(Effect::Returned(returned)));
                     self.effects.extend(sweep_again.then_some(Effect::SweepAgain));
+                }
+                if is_sweep {
+                    self.report_mixed_types();
                 }
                 self.effects.extend(self.replies.drain(..));
                 if let Some(wipe) = &mut self.wipe {
@@ -248,6 +267,25 @@ impl<R: ReplyTokens> Engine<R> {
         self.sweep_again = forget(&mut self.store, &self.acked, now.stamp_ns, self.retention.hub_ns);
     }
 
+    /// Reports the names with several types that changed since they were reported.
+    fn report_mixed_types(&mut self) {
+        let (mut reported, mut reports) = (BTreeMap::new(), 0);
+        for mixed in self.store.mixed_types() {
+            match self.mixed_types.remove(&mixed.name) {
+                Some(old) if old.is_like(&mixed) || reports == MIXED_REPORTS_MAX => {
+                    drop(reported.insert(mixed.name, old))
+                }
+                _ if reports == MIXED_REPORTS_MAX => {}
+                _ => {
+                    reports += 1;
+                    reported.insert(mixed.name.clone(), mixed.clone());
+                    self.effects.push_back(Effect::MixedTypes(mixed));
+                }
+            }
+        }
+        self.mixed_types = reported;
+    }
+
     fn fail(&mut self, failure: CommitFailure) {
         self.transaction.abort(&mut self.store);
         let CommitFailure { text, is_retryable } = failure;
@@ -267,8 +305,13 @@ impl<R: ReplyTokens> Engine<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Epoch, LabelSet, NodeId, StoreId};
+    use crate::commit::MergeSequence;
+    use crate::model::{
+        Epoch, FamilyBuilder, Group, LabelSet, MetricType, NodeId, Position, PushTime, StoreId, ValueLayout,
+        WriteTimestamp,
+    };
     use crate::store::{Identity, Rules};
+    use crate::wire::Delta;
 
     /// Replies are numbers.
     enum Numbers {}
@@ -308,6 +351,9 @@ mod tests {
             Effect::Published(committed) => format!("published {}", committed.sites.len()),
             Effect::Returned(groups) => format!("returned {}", groups.len()),
             Effect::SweepAgain => "sweep again".into(),
+            Effect::MixedTypes(mixed) => {
+                format!("{} is {}, not {}", mixed.name, mixed.shown.0.name(), mixed.hidden_text())
+            }
             Effect::Written { reply, result: Ok(()) } => format!("written {reply}"),
             Effect::Written { reply, result: Err(error) } => format!("written {reply}: {error}"),
             Effect::Merged { reply, .. } => format!("merged {reply}"),
@@ -369,6 +415,52 @@ mod tests {
         assert_eq!(engine.store().published().counts().groups, 0);
         engine.draft(Command::Wipe { reply: 4 }, NOW);
         assert_eq!((effects(&mut engine), engine.must_commit()), (vec!["written 4".into()], false));
+    }
+
+    /// The effects of a sweep, after it is durable.
+    fn sweep(engine: &mut Engine<Numbers>) -> Vec<String> {
+        engine.draft(Command::Sweep, NOW);
+        engine.finish(Ok(()), NOW);
+        effects(engine)
+    }
+
+    #[test]
+    fn a_name_with_several_types_is_reported_when_another_type_is_shown() {
+        let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
+        store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+        store.commit();
+        let mut engine: Engine<Numbers> = Engine::new(store, Retention { uplinks: 0, hub_ns: 1 });
+        let merge = |idc: &str, metric_type: MetricType, time_ns: u64| {
+            let mut builder = FamilyBuilder::new("m", metric_type);
+            builder.series(&[], &ValueLayout::Single, &[1.0], None);
+            let stamp = WriteTimestamp { time_ns, node: NodeId(7) };
+            let group = Group::put(PushTime { stamp, wall_ns: time_ns }, vec![builder.finish().unwrap()]);
+            let site = Arc::new(LabelSet::new([("IDC", idc)]));
+            let delta = Delta { id: GroupId { site: site.clone(), key: Arc::new(key(1)) }, group };
+            let position = Position { epoch: Epoch(1), revision: Revision(time_ns) };
+            let (scope, sequence) = (Scope::Site(site), MergeSequence::default());
+            let merge = Merge { scope, deltas: vec![delta], peer: StoreId(9), position, sequence };
+            Command::Merge { merge, reply: 1 }
+        };
+        for (idc, metric_type, ns) in [("BJ", MetricType::Gauge, 1), ("SYQ", MetricType::Untyped, 2)] {
+            engine.draft(merge(idc, metric_type, ns), NOW);
+        }
+        assert!(engine.must_commit_before(&Command::Sweep), "a sweep needs an empty draft");
+        engine.finish(Ok(()), NOW);
+        effects(&mut engine);
+        assert_eq!(sweep(&mut engine), ["m is gauge, not untyped (1 site)"]);
+        assert_eq!(sweep(&mut engine), Vec::<String>::new());
+        engine.draft(merge("GZ", MetricType::Untyped, 3), NOW);
+        engine.finish(Ok(()), NOW);
+        effects(&mut engine);
+        engine.draft(Command::Sweep, NOW);
+        engine.finish(failure(true), NOW);
+        assert_eq!(effects(&mut engine), Vec::<String>::new(), "nothing was changed");
+        assert_eq!(sweep(&mut engine), ["published 3", "m is untyped, not gauge (1 site)"]);
+        engine.draft(merge("BJ", MetricType::Untyped, 4), NOW);
+        engine.finish(Ok(()), NOW);
+        effects(&mut engine);
+        assert_eq!((sweep(&mut engine), engine.mixed_types.len()), (vec![], 0));
     }
 
     #[test]

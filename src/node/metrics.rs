@@ -53,6 +53,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_store_commits_total", MetricType::Counter),
     ("pushrelay_store_groups", MetricType::Gauge),
     ("pushrelay_store_held_back_families", MetricType::Gauge),
+    ("pushrelay_store_mixed_type_names", MetricType::Gauge),
     ("pushrelay_store_returned_groups_total", MetricType::Counter),
     ("pushrelay_store_revision", MetricType::Gauge),
     ("pushrelay_store_series", MetricType::Gauge),
@@ -255,12 +256,14 @@ pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
     let tombstones = "Deleted groups that a peer may still have to hear of.";
     let series = "Series shown, without those that tell the times of pushes.";
     let suppressed = "Families kept but not shown, since they conflict.";
+    let mixed = "Metric names that sites push with several types, of which one is shown.";
     let revision = "Changes that the store has applied in its life.";
     vec![
         one("pushrelay_store_groups", "Groups held.", counts.groups as f64),
         one("pushrelay_store_tombstones", tombstones, counts.tombstones as f64),
         one("pushrelay_store_series", series, counts.series as f64),
         one("pushrelay_store_held_back_families", suppressed, counts.suppressed as f64),
+        one("pushrelay_store_mixed_type_names", mixed, counts.mixed_types as f64),
         one("pushrelay_store_revision", revision, head.0 as f64),
     ]
 }

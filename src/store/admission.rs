@@ -28,6 +28,11 @@ fn shown_as(shown: Option<Family>) -> FamilyState {
     FamilyState { shown: shown.map(Box::new), ..FamilyState::default() }
 }
 
+/// Whether the family's type counts among those of its name.
+fn is_counted(state: &FamilyState) -> bool {
+    state.conflict.as_ref().is_none_or(|conflict| !conflict.is_own_fault())
+}
+
 /// The rule that a native histogram of the family breaks, if one does.
 fn histogram_fault(rules: Rules, family: &Family) -> Option<String> {
     let fault = rules.histogram_fault.filter(|_| family.schema().metric_type().own_label() == Some(LE))?;
@@ -69,6 +74,11 @@ impl Store {
             } else if !stays {
                 self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&gone.family));
                 names.push(gone.family.name().clone());
+            } else {
+                continue;
+            }
+            if is_counted(state) {
+                self.index.uncount_type(&gone.family, &entry.id().site);
             }
         }
         let (mut metas, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
@@ -98,7 +108,11 @@ impl Store {
         family: &Family,
         terms: AdmissionTerms,
     ) -> Result<(bool, FamilyState), StoreRefusal> {
-        match (self.admit(entry, family, terms.series_max), terms.policy) {
+        let admitted = self.admit(entry, family, terms.series_max);
+        if admitted.as_ref().err().is_none_or(|conflict| !conflict.is_own_fault()) {
+            self.index.count_type(family, &entry.id().site);
+        }
+        match (admitted, terms.policy) {
             (Ok(shown), _) => Ok((false, shown_as(shown))),
             (Err(Conflict::Limit { name, max }), ConflictPolicy::Refuse | ConflictPolicy::Suppress) => {
                 Err(StoreRefusal::Limit { name, max })
@@ -110,7 +124,7 @@ impl Store {
         }
     }
 
-    fn suppress(&mut self, entry: &GroupEntry, family: &Family, conflict: Conflict) -> FamilyState {
+    pub(super) fn suppress(&mut self, entry: &GroupEntry, family: &Family, conflict: Conflict) -> FamilyState {
         let needed = matches!(conflict, Conflict::Limit { .. }).then(|| family.schema().series_len());
         self.index.suppress(family.name(), entry.id(), needed);
         let conflict = Some(Arc::new(conflict));
@@ -177,6 +191,16 @@ impl Store {
             .collect();
         released.sort();
         released
+    }
+
+    /// Tries suppressed families again, and then those that wait for `limits.series_max`. The families of a group are
+    /// neighbours in the list.
+    pub(super) fn retry_released(&mut self, released: Vec<(GroupId, Arc<str>)>) {
+        for of_group in released.chunk_by(|a, b| a.0 == b.0) {
+            let names: Vec<_> = of_group.iter().map(|(_, name)| name.clone()).collect();
+            self.retry_suppressed(&of_group[0].0, &names);
+        }
+        self.admit_waiting();
     }
 
     /// Tries suppressed families of a group again: each is shown, or gets its new conflict. All of a group are tried

@@ -100,6 +100,21 @@ pub enum Conflict {
     },
 }
 
+impl Conflict {
+    /// Whether the family could not be shown alone either.
+    pub(super) fn is_own_fault(&self) -> bool {
+        match self {
+            Self::OwnLabel { .. } | Self::AlikeLabels { .. } | Self::Histogram { .. } => true,
+            Self::Duplicate { group, .. } => group.is_none(),
+            Self::Type { .. }
+            | Self::Suffix { .. }
+            | Self::AlikeName { .. }
+            | Self::Shadowed { .. }
+            | Self::Limit { .. } => false,
+        }
+    }
+}
+
 /// The conditions under which families are shown.
 #[derive(Clone, Copy)]
 pub(super) struct AdmissionTerms {

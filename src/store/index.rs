@@ -9,11 +9,13 @@
 //! Every change is written to a journal, so that a draft can be undone.
 
 mod duplicates;
+mod types;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use self::types::{PushedType, PushedTypes};
 use super::conflict::Conflict;
 use super::entry::{GroupEntry, drop_empty};
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
@@ -36,6 +38,8 @@ struct NameUse {
     signatures: Vec<(Signature, usize)>,
     /// Groups that show it with label names that are not legacy names.
     escapable: usize,
+    /// The name is one of the node's own metrics: its type does not change.
+    is_reserved: bool,
 }
 
 /// A live group, and its place in the order in which groups became live.
@@ -57,6 +61,8 @@ struct Entered {
 }
 
 enum JournalStep {
+    Counted(PushedType),
+    Uncounted(PushedType),
     Added(Entered),
     Removed(Entered),
     Suppressed { name: Arc<str>, id: GroupId },
@@ -93,13 +99,60 @@ pub struct Index {
     /// The families that wait for `limits.series_max`, by the number of their series.
     waiting: BTreeSet<(usize, GroupId, Arc<str>)>,
     series: usize,
+    /// The types under which sites push names; `None` at a node that has one site only.
+    types: Option<PushedTypes>,
     journal: Vec<JournalStep>,
 }
 
 impl Index {
     /// Reserves a name for the node's own metrics.
     pub fn reserve(&mut self, name: &str, metric_type: MetricType) {
-        self.names.insert(name.into(), NameUse { metric_type, holders: 1, signatures: Vec::new(), escapable: 0 });
+        let used = NameUse { metric_type, holders: 1, signatures: Vec::new(), escapable: 0, is_reserved: true };
+        self.names.insert(name.into(), used);
+    }
+
+    /// Counts types by site from now on: the node has several sites. Nothing may have been counted before.
+    pub fn count_types(&mut self) {
+        self.types = Some(PushedTypes::default());
+    }
+
+    /// Counts the type of a family that a group of that site has, shown or suppressed.
+    pub fn count_type(&mut self, family: &Family, site: &Arc<LabelSet>) {
+        if let Some(types) = &mut self.types {
+            let pushed = PushedType::new(family, site);
+            types.add(&pushed);
+            self.journal.push(JournalStep::Counted(pushed));
+        }
+    }
+
+    /// Takes back [`Index::count_type`].
+    pub fn uncount_type(&mut self, family: &Family, site: &Arc<LabelSet>) {
+        if let Some(types) = &mut self.types {
+            let pushed = PushedType::new(family, site);
+            types.remove(&pushed);
+            self.journal.push(JournalStep::Uncounted(pushed));
+        }
+    }
+
+    /// The number of names that sites push with several types.
+    pub fn mixed_len(&self) -> usize {
+        self.types.as_ref().map_or(0, |types| types.mixed().len())
+    }
+
+    /// The names that sites push with several types, each with the type that is shown, and with its types and the
+    /// number of their sites, the preferred type first. Names of the node's own metrics, and names of which nothing is
+    /// shown, are left out.
+    pub fn mixed(&self) -> impl Iterator<Item = (&Arc<str>, MetricType, Vec<(MetricType, usize)>)> {
+        let names = self.types.iter().flat_map(|types| types.mixed().iter().map(move |name| (types, name)));
+        names.filter_map(|(types, name)| {
+            let used = self.names.get(name).filter(|used| !used.is_reserved)?;
+            Some((name, used.metric_type, types.by_preference(name)))
+        })
+    }
+
+    /// Whether the name can be shown with that type, as far as other names are concerned.
+    pub fn allows(&self, name: &Arc<str>, metric_type: MetricType) -> bool {
+        self.check_suffixes(name, metric_type).and_then(|()| self.check_forms(name, metric_type)).is_ok()
     }
 
     /// The number of series that are shown.
@@ -138,6 +191,9 @@ impl Index {
 
     /// The group that is live for longer than this one, and has the same labels to a scraper.
     pub fn shadower(&self, scraped: &Arc<LabelSet>, id: &GroupId) -> Option<&GroupId> {
+        if self.escaped_keys.is_empty() {
+            return self.keys.get(scraped)?.first().map(|group| &group.id).filter(|first| *first != id);
+        }
         let others = || self.same_keys(scraped);
         let place = others().find(|group| group.id == *id).map_or(u64::MAX, |group| group.place);
         others().filter(|group| group.place < place).min_by_key(|group| group.place).map(|group| &group.id)
@@ -189,9 +245,6 @@ impl Index {
 
     /// Checks that no escaping makes the name, or one of the names of its samples, the same as another.
     fn check_forms(&self, name: &Arc<str>, metric_type: MetricType) -> Result<(), Conflict> {
-        if self.escaped_keys.is_empty() {
-            return self.keys.get(scraped)?.first().map(|group| &group.id).filter(|first| *first != id);
-        }
         let is_legacy = is_legacy_metric_name(name);
         if is_legacy && self.forms.is_empty() {
             return Ok(());
@@ -267,6 +320,7 @@ impl Index {
             holders: 0,
             signatures: Vec::new(),
             escapable: 0,
+            is_reserved: false,
         });
         used.holders += 1;
         used.escapable += usize::from(*is_escapable);
@@ -436,6 +490,8 @@ impl Index {
     pub fn undo(&mut self, point: usize) {
         while self.journal.len() > point {
             match self.journal.pop().expect("longer than point") {
+                JournalStep::Counted(pushed) => self.types.iter_mut().for_each(|types| types.remove(&pushed)),
+                JournalStep::Uncounted(pushed) => self.types.iter_mut().for_each(|types| types.add(&pushed)),
                 JournalStep::Added(entered) => self.leave(&entered),
                 JournalStep::Removed(entered) => self.enter(&entered),
                 JournalStep::Suppressed { name, id } => {

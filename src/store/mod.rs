@@ -28,7 +28,8 @@
 //!
 //! Pushgateway refuses a push whose metrics conflict with others. This store does so too, except for changes that a
 //! peer merges: the peer would send a refused change again forever. A family that conflicts is then *suppressed*:
-//! stored and sent on, but not shown. It is shown as soon as the family that it conflicts with is gone.
+//! stored and sent on, but not shown. It is shown as soon as the family that it conflicts with is gone. If sites push
+//! one name with several types, the type of most sites is shown in the end ([`MixedTypes`]).
 //!
 //! # Durability
 //!
@@ -37,11 +38,11 @@
 //!
 //! # Files
 //!
-//! `writer` has the store's main methods; `admission` (which families are shown), `address` (which group a request
-//! means) and `restore` add to the same `impl`. `staged` and `group_change` are the draft, `view`, [`blocks`],
-//! [`piece_cache`] and `changed` the published state, [`info`](StoreInfo) what a handshake needs of it.
-//! [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and
-//! [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
+//! `writer` has the store's main methods; `admission` (which families are shown), `mixed_types` (which type of a name
+//! is shown), `address` (which group a request means) and `restore` add to the same `impl`. `staged` and `group_change`
+//! are the draft, `view`, [`blocks`], [`piece_cache`] and `changed` the published state, [`info`](StoreInfo) what a
+//! handshake needs of it. [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and [`scope`] define shared
+//! types, [`schemas`] shares equal schemas between groups.
 
 mod address;
 mod admission;
@@ -52,6 +53,7 @@ pub mod entry;
 mod group_change;
 pub mod index;
 mod info;
+mod mixed_types;
 pub mod piece_cache;
 pub mod record;
 mod refusal;
@@ -69,6 +71,7 @@ pub use blocks::{Block, Chunk, ShownFamily};
 pub use conflict::Conflict;
 pub use entry::{GroupEntry, SuppressedFamily};
 pub use info::StoreInfo;
+pub use mixed_types::MixedTypes;
 pub use piece_cache::{CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use refusal::StoreRefusal;

@@ -11,6 +11,7 @@ use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, Metri
 mod changes;
 mod sites;
 mod tombstones;
+mod types;
 
 fn identity(number: u64) -> Identity {
     Identity { store: StoreId(number), node: NodeId(number) }

@@ -39,6 +39,8 @@ pub struct Counts {
     pub series: usize,
     /// Suppressed families.
     pub suppressed: usize,
+    /// Names that sites push with several types.
+    pub mixed_types: usize,
 }
 
 /// A change to send to a peer.

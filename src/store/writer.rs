@@ -102,6 +102,8 @@ pub struct Store {
     pub(super) dropped: Dropped,
     /// `dropped` as of the last commit.
     pub(super) published_dropped: Dropped,
+    /// The families that [`Store::settle_types`] may still suppress.
+    pub(super) types_allowance: i64,
 }
 
 /// A summary of all tombstones that were dropped.
@@ -132,6 +134,9 @@ impl Store {
         for name in [PUSH_TIME, PUSH_FAILURE_TIME] {
             index.reserve(name, MetricType::Gauge);
         }
+        if rules.has_edges {
+            index.count_types();
+        }
         Self {
             identity: Identity::default(),
             epochs: Vec::new(),
@@ -147,6 +152,7 @@ impl Store {
             staged_cursors: HashMap::new(),
             dropped: Dropped::default(),
             published_dropped: Dropped::default(),
+            types_allowance: 0,
         }
     }
 
@@ -401,11 +407,7 @@ impl Store {
         self.revision = revision;
         self.staged.set(entry.id(), Some(Arc::new(new)));
         released.extend(self.released_by(&gone));
-        for of_group in released.chunk_by(|a, b| a.0 == b.0) {
-            let names: Vec<_> = of_group.iter().map(|(_, name)| name.clone()).collect();
-            self.retry_suppressed(&of_group[0].0, &names);
-        }
-        self.admit_waiting();
+        self.retry_released(released);
         Ok(())
     }
 
@@ -457,6 +459,7 @@ impl Store {
         let sites = view.publish(&changes, self.revision);
         view.counts.series = self.index.series();
         view.counts.suppressed = self.index.suppressed_len();
+        view.counts.mixed_types = self.index.mixed_len();
         // Replaced entries are freed after the lock is released, with `changes`.
         drop(view);
         Committed { head: self.revision, sites }

@@ -9,6 +9,7 @@ mod damage;
 mod demo;
 mod faults;
 mod liveness;
+mod mixed_types;
 mod pki;
 mod probes;
 mod prometheus;

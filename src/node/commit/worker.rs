@@ -167,6 +167,13 @@ impl CommitWorker {
                         let _ = messages.try_send(WorkerMessage::Perform(Command::Sweep));
                     }
                 }
+                Effect::MixedTypes(mixed) => warn!(
+                    metric = &*mixed.name,
+                    shown = mixed.shown.0.name(),
+                    sites = mixed.shown.1,
+                    not_shown = %mixed.hidden_text(),
+                    "sites push this metric with several types: the type of most sites is shown"
+                ),
                 Effect::Written { reply, result } => drop(reply.send(result)),
                 Effect::Merged { reply, result } => drop(reply.send(result)),
                 Effect::Info { reply, info } => drop(reply.send(info)),

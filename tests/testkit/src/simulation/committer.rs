@@ -193,6 +193,7 @@ impl World {
                 // The simulation marks no sequence as one of a resync.
                 Effect::Returned(groups) => unreachable!("{groups:?}"),
                 Effect::SweepAgain => self.ask(at, Command::Sweep),
+                Effect::MixedTypes(_) => self.count("state: a name had several types"),
                 Effect::Written { reply, result } => self.written(reply, result, &mut due),
                 Effect::Merged { reply: MergeReply::Push(reply), result } => {
                     self.written(reply, result.map(drop), &mut due);
