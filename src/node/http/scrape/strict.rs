@@ -10,7 +10,7 @@ use prost::Message;
 
 use super::ScrapeBody;
 use crate::exposition::protobuf::message::{BucketSpan, Histogram, Metric};
-use crate::exposition::{Encoding, Escaping, Format, NameValidation, raw_metric_fault};
+use crate::exposition::{Encoding, Escaping, Format, NameValidation, PushLimits, raw_metric_fault};
 use crate::gateway::body::{BodyReader, BodyRules, Headers};
 use crate::model::label::{is_legacy_label_name, is_legacy_metric_name};
 use crate::model::{
@@ -314,7 +314,11 @@ proptest! {
 
     #[test]
     fn a_strict_reader_takes_every_form_of_the_page(steps in prop::collection::vec(step(), 1..12)) {
-        let reader = BodyReader::new(BodyRules { names: NameValidation::Utf8, ..BodyRules::default() });
+        let reader = BodyReader::new(BodyRules {
+            body_bytes_max: 1 << 20,
+            names: NameValidation::Utf8,
+            limits: PushLimits::default(),
+        });
         let mut store = store();
         for (ns, step) in (1..).zip(steps) {
             apply(&mut store, &reader, step, ns);
