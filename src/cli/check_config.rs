@@ -15,15 +15,20 @@ pub struct CheckConfig {
 }
 
 impl CheckConfig {
-    /// Checks the file; prints a summary to `out`, or one line for each mistake to `errors`. Returns whether there are
-    /// none.
+    /// Checks the file; prints a summary to `out` and warnings to `errors`, or one line for each mistake to `errors`.
+    /// Returns whether there are no mistakes.
     ///
     /// # Errors
     /// If it cannot print.
     pub fn run(self, now: SystemTime, out: &mut dyn Write, errors: &mut dyn Write) -> io::Result<bool> {
         let name = self.file.display().to_string();
         match config::check(&Flags::of_file(self.file), now) {
-            Ok(options) => writeln!(out, "OK: {name}: {}", config::summary(&options.node)).map(|()| true),
+            Ok(options) => {
+                for warning in &options.warnings {
+                    writeln!(errors, "warning: {warning}")?;
+                }
+                writeln!(out, "OK: {name}: {}", config::summary(&options.node)).map(|()| true)
+            }
             Err(mistakes) => {
                 let count = mistakes.0.len();
                 let noun = if count == 1 { "mistake" } else { "mistakes" };

@@ -89,6 +89,7 @@ mod tests {
 
     use super::*;
     use crate::net::testing::TempDir;
+    use crate::net::tls::problem::CertificateUse;
     use crate::net::tls::{Credentials, TlsFiles};
 
     #[derive(Parser)]
@@ -119,6 +120,7 @@ mod tests {
                 ca_file: path("ca.pem".into()),
                 cert_file: path(format!("{name}.pem")),
                 key_file: path(format!("{name}.key")),
+                used_by: if name == "hub" { CertificateUse::Hub } else { CertificateUse::Edge },
             };
             assert!(Credentials::examine(&files, SystemTime::now()).is_empty());
             let edge = Credentials::load(&files).unwrap().certificate().edge();

@@ -13,6 +13,7 @@ use super::web;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
+use crate::net::tls::problem::CertificateUse;
 use crate::node::options::{
     DialOptions, EdgeOptions, HubOptions, LimitOptions, LinkOptions, NodeRole, PushOptions, StorageOptions,
     UplinkOptions, WebOptions,
@@ -38,6 +39,8 @@ pub(super) fn web(reader: &mut ConfigReader<'_>) -> WebOptions {
         let text = format!("{external_url:?} is no URL: write it like \"https://push.example.org/prefix\"");
         reader.mistake(section, "external_url", text);
     }
+    let host = external_url.strip_prefix("https://").map(url_host);
+    reader.note_names(CertificateUse::Gateway, host.filter(|host| !host.is_empty()).into_iter().collect());
     let route_prefix: String = reader.value(section, "route_prefix", default.route_prefix);
     // As in Pushgateway: the default of the prefix is the path of the external URL.
     let prefix = if route_prefix.is_empty() { external_path.unwrap_or_default() } else { route_prefix };
@@ -64,6 +67,16 @@ fn url_path(url: &str) -> Option<String> {
     };
     let good = !url.contains(['?', '#']) && !url.contains(char::is_whitespace);
     good.then(|| percent_decode_str(path).decode_utf8().ok().map(Cow::into_owned))?
+}
+
+/// The host of a URL, whose scheme was removed.
+fn url_host(rest: &str) -> String {
+    let authority = rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]);
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    match host.strip_prefix('[') {
+        Some(address) => address.split(']').next().unwrap_or_default().into(),
+        None => host.split(':').next().unwrap_or_default().into(),
+    }
 }
 
 fn addresses<'a>(
@@ -231,15 +244,25 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
         reader.mistake(section, "send_interval", text);
     }
     let files = reader.section(section, "uplink.tls");
-    let tls = tls(reader, files, "ca_file");
+    let tls = tls(reader, files, "ca_file", CertificateUse::Edge);
     Some(UplinkOptions { hub: hub?, labels, tls: tls?, dialling, send_interval })
 }
 
-fn tls<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, ca_name: &'static str) -> Option<TlsFiles> {
+/// Whether a host is a DNS name: one that clients may use too, where an address may be one of several.
+fn is_name(host: &str) -> bool {
+    !host.is_empty() && host != "localhost" && host.parse::<std::net::IpAddr>().is_err()
+}
+
+fn tls<'a>(
+    reader: &mut ConfigReader<'a>,
+    section: Section<'a>,
+    ca_name: &'static str,
+    used_by: CertificateUse,
+) -> Option<TlsFiles> {
     // All three are read before any is reported missing, so that every mistake is found.
     let [ca, cert, key] = [ca_name, "cert_file", "key_file"].map(|name| reader.file(section, name));
     let (ca_file, cert_file, key_file): (PathBuf, PathBuf, PathBuf) = (ca?, cert?, key?);
-    let files = TlsFiles { ca_file, cert_file, key_file };
+    let files = TlsFiles { ca_file, cert_file, key_file, used_by };
     reader.note_files(section, ca_name, &files);
     Some(files)
 }
@@ -267,7 +290,9 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         reader.mistake(section, "heartbeat_interval", "the interval must be from 100ms to 1m".into());
     }
     let files = reader.section(section, "hub.tls");
-    let tls = tls(reader, files, "client_ca_file");
+    let hosts = listen_addresses.iter().map(|address| address.host().to_owned());
+    reader.note_names(CertificateUse::Hub, hosts.filter(|host| is_name(host)).collect());
+    let tls = tls(reader, files, "client_ca_file", CertificateUse::Hub);
     let mut edges: Vec<EdgeOptions> = Vec::new();
     for section in reader.sections(section, "hub.edge") {
         let name: Option<EdgeName> = reader.required(section, "name");

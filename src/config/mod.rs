@@ -1,8 +1,7 @@
 //! Layer 6: the configuration, for the command line: reads a TOML file and flags into checked options.
 //!
 //! [`keys`] lists every key. [`load`] reads them all and reports every mistake, not only the first. [`check`] also
-//! examines the files that the options name, and reports certificates that are missing, do not fit their key, or have
-//! expired.
+//! examines the files that the options name, and reports certificates that no peer would accept.
 
 mod build;
 mod file;
@@ -37,6 +36,8 @@ pub struct Configuration {
     pub node: NodeOptions,
     /// The log.
     pub log: LogOptions,
+    /// Doubts about certificates, if they were examined: each may be meant as it is.
+    pub warnings: Vec<Mistake>,
 }
 
 /// Reads the configuration file, if the flags name one, and the flags, which override it. `role` is the node's role on
@@ -97,12 +98,14 @@ fn build(
     if let Some(now) = examine_at {
         reader.examine(now);
     }
+    let warnings = reader.take_warnings();
     let (mistakes, seen) = reader.finish();
     if !mistakes.is_empty() {
         return Err(Mistakes(mistakes));
     }
     let flags = describe(&seen);
-    Ok(Configuration { node: NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags }, log })
+    let node = NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags };
+    Ok(Configuration { node, log, warnings })
 }
 
 /// Flags and their values, one line each, for the status page. No value is a secret: secrets were replaced before, and

@@ -12,6 +12,7 @@ use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
 use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
 use crate::net::identity::{parse_label, site_labels};
+use crate::net::tls::problem::CertificateUse;
 use crate::net::tls::web::{WebAcceptor, WebTls};
 use crate::net::tls::{Credentials, TlsError, TlsFiles};
 
@@ -54,8 +55,11 @@ pub(super) struct ConfigReader<'a> {
     source: Option<ConfigSource<'a>>,
     flags: &'a Flags,
     mistakes: Vec<Mistake>,
+    warnings: Vec<Mistake>,
     seen: Vec<(&'static Key, String)>,
     files: Vec<NotedFiles<'a>>,
+    /// Names by which others reach this node, with the end whose certificate must have them.
+    names: Vec<(CertificateUse, Vec<String>)>,
 }
 
 /// Certificates and a key that a configuration names; they are examined after everything is read.
@@ -70,7 +74,8 @@ enum NotedFiles<'a> {
 
 impl<'a> ConfigReader<'a> {
     pub fn new(source: Option<ConfigSource<'a>>, flags: &'a Flags) -> Self {
-        Self { source, flags, mistakes: Vec::new(), seen: Vec::new(), files: Vec::new() }
+        let (mistakes, warnings) = (Vec::new(), Vec::new());
+        Self { source, flags, mistakes, warnings, seen: Vec::new(), files: Vec::new(), names: Vec::new() }
     }
 
     /// Whether there is a configuration file.
@@ -274,34 +279,71 @@ impl<'a> ConfigReader<'a> {
         self.files.push(NotedFiles::WebFile { file: file.into(), spans, tls: tls.clone() });
     }
 
-    /// Examines all recorded files as they are at `now`.
+    /// Records names by which others reach an end of this node, for [`ConfigReader::examine`].
+    pub fn note_names(&mut self, end: CertificateUse, names: Vec<String>) {
+        self.names.push((end, names));
+    }
+
+    /// Examines all recorded files as they are at `now`. Errors are mistakes, and doubts are warnings.
     pub fn examine(&mut self, now: SystemTime) {
         for noted in std::mem::take(&mut self.files) {
-            match noted {
-                NotedFiles::Link { section, ca_name, files } => {
-                    for error in Credentials::examine(&files, now) {
-                        let name = match error.path() {
-                            Some(path) if path == files.ca_file => ca_name,
-                            Some(path) if path == files.cert_file => "cert_file",
-                            _ => "key_file",
-                        };
-                        self.mistake(section, name, error.to_string());
-                    }
-                }
-                NotedFiles::Web { section, tls } => {
-                    if let Some(error) = examine_web(&tls, now) {
-                        self.mistake(section, web_name(&tls, &error), error.to_string());
-                    }
-                }
-                NotedFiles::WebFile { file, spans, tls } => {
-                    if let Some(error) = examine_web(&tls, now) {
-                        let at = spans.get(web_name(&tls, &error)).map(|at| SourceSpan::in_file(&file, *at));
+            let (errors, section) = match &noted {
+                NotedFiles::Link { section, files, .. } => (self.examine_link(files, now), Some(*section)),
+                NotedFiles::Web { section, tls } => (self.examine_web(tls, now), Some(*section)),
+                NotedFiles::WebFile { tls, .. } => (self.examine_web(tls, now), None),
+            };
+            for error in errors {
+                let before = self.mistakes.len();
+                let name = match &noted {
+                    NotedFiles::Link { ca_name, files, .. } => link_name(ca_name, files, &error),
+                    NotedFiles::Web { tls, .. } | NotedFiles::WebFile { tls, .. } => web_name(tls, &error),
+                };
+                match (&noted, section) {
+                    (_, Some(section)) => self.mistake(section, name, error.to_string()),
+                    (NotedFiles::WebFile { file, spans, .. }, None) => {
+                        let at = spans.get(name).map(|at| SourceSpan::in_file(file, *at));
                         let span = at.unwrap_or(SourceSpan::Key(file.display().to_string()));
                         self.mistakes.push(Mistake { span, text: error.to_string() });
                     }
+                    _ => {}
+                }
+                if error.is_doubt() {
+                    self.warnings.extend(self.mistakes.drain(before..));
                 }
             }
         }
+    }
+
+    fn names_of(&self, end: CertificateUse) -> impl Iterator<Item = &String> {
+        self.names.iter().filter(move |(other, _)| *other == end).flat_map(|(_, names)| names)
+    }
+
+    fn examine_link(&self, files: &TlsFiles, now: SystemTime) -> Vec<TlsError> {
+        let mut errors = Credentials::examine(files, now);
+        if let Ok(credentials) = Credentials::load(files) {
+            let names = self.names_of(files.used_by);
+            errors.extend(names.filter_map(|name| credentials.check_name(name, "hub.listen_address")));
+        }
+        errors
+    }
+
+    fn examine_web(&self, tls: &WebTls, now: SystemTime) -> Vec<TlsError> {
+        match WebAcceptor::new(tls, true) {
+            Ok(acceptor) => {
+                let mut errors = acceptor.problems(now);
+                let names = self.names_of(CertificateUse::Gateway);
+                errors.extend(names.filter_map(|name| acceptor.check_name(name, "web.external_url")));
+                errors
+            }
+            Err(error) => vec![error],
+        }
+    }
+
+    /// The warnings, in the order of the file.
+    pub fn take_warnings(&mut self) -> Vec<Mistake> {
+        self.warnings.sort();
+        self.warnings.dedup();
+        std::mem::take(&mut self.warnings)
     }
 
     /// Adds mistakes that another reader found.
@@ -438,15 +480,16 @@ impl<'a> ConfigReader<'a> {
     }
 }
 
-/// The first problem with the files of the gateway's TLS, if there is one.
-fn examine_web(tls: &WebTls, now: SystemTime) -> Option<TlsError> {
-    match WebAcceptor::new(tls, true) {
-        Ok(acceptor) => acceptor.check(now),
-        Err(error) => Some(error),
+/// The key that names the file that an error of a link's files is about.
+fn link_name(ca_name: &'static str, files: &TlsFiles, error: &TlsError) -> &'static str {
+    match error.path() {
+        Some(path) if path == files.ca_file => ca_name,
+        Some(path) if path == files.cert_file => "cert_file",
+        _ => "key_file",
     }
 }
 
-/// The key that names the file that an error is about.
+/// The key that names the file that an error of the gateway's files is about.
 fn web_name(tls: &WebTls, error: &TlsError) -> &'static str {
     match error.path() {
         Some(path) if path == tls.cert.path() => "cert_file",

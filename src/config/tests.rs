@@ -106,7 +106,7 @@ fn flags_win() {
         "--storage.path=",
     ];
     let file = edge("") + "[web]\nlisten_address = [':9']\nenable_admin_api = true\n";
-    let Configuration { node, log } = read_text(None, &file, &arguments).unwrap();
+    let Configuration { node, log, .. } = read_text(None, &file, &arguments).unwrap();
     let addresses: Vec<String> = node.web.listen_addresses.iter().map(ToString::to_string).collect();
     assert_eq!(addresses, [":1", ":2"]);
     assert!(node.web.enable_lifecycle && !node.web.enable_admin_api);

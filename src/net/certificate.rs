@@ -8,6 +8,7 @@ use thiserror::Error;
 use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
 
 use super::identity::{self, EdgeIdentity, EdgeName, IdentityError};
 
@@ -102,6 +103,131 @@ impl Certificate {
                 Ok(EdgeIdentity { name, labels: Default::default() })
             }
         }
+    }
+}
+
+/// The parts of a certificate that decide whether peers accept it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Profile {
+    /// The version, from 1.
+    pub version: u32,
+    /// The subject, in quotes.
+    pub subject: String,
+    /// The issuer, in quotes.
+    pub issuer: String,
+    /// Whether subject and issuer are the same.
+    pub is_self_signed: bool,
+    /// Whether it may sign other certificates.
+    pub is_authority: bool,
+    /// The extended key usages, if they are restricted.
+    pub purposes: Option<Vec<String>>,
+    /// Whether the key usage allows signatures.
+    pub signs: bool,
+    /// The OID of the signature.
+    pub signature: String,
+    /// Kind and size of a key that TLS does not accept here.
+    pub weak_key: Option<String>,
+}
+
+/// The OIDs of signatures that the library verifies: ECDSA, RSA and RSA-PSS with SHA-256, SHA-384 and SHA-512, Ed25519,
+/// and ML-DSA.
+const SIGNATURES: [&str; 11] = [
+    "1.2.840.10045.4.3.2",
+    "1.2.840.10045.4.3.3",
+    "1.2.840.10045.4.3.4",
+    "1.2.840.113549.1.1.10",
+    "1.2.840.113549.1.1.11",
+    "1.2.840.113549.1.1.12",
+    "1.2.840.113549.1.1.13",
+    "1.3.101.112",
+    "2.16.840.1.101.3.4.3.17",
+    "2.16.840.1.101.3.4.3.18",
+    "2.16.840.1.101.3.4.3.19",
+];
+
+/// The names of algorithms that the library does not verify.
+const OLD_SIGNATURES: [(&str, &str); 9] = [
+    ("1.2.840.113549.1.1.2", "MD2"),
+    ("1.2.840.113549.1.1.4", "MD5"),
+    ("1.2.840.113549.1.1.5", "SHA-1"),
+    ("1.2.840.113549.1.1.14", "SHA-224"),
+    ("1.2.840.10045.4.1", "SHA-1"),
+    ("1.2.840.10045.4.3.1", "SHA-224"),
+    ("1.2.840.10040.4.3", "DSA and SHA-1"),
+    ("2.16.840.1.101.3.4.3.2", "DSA"),
+    ("1.3.101.113", "Ed448"),
+];
+
+const RSA_KEY: &str = "1.2.840.113549.1.1.1";
+const RSA_PSS_KEY: &str = "1.2.840.113549.1.1.10";
+const EC_KEY: &str = "1.2.840.10045.2.1";
+/// Ed25519 and ML-DSA.
+const OTHER_KEYS: [&str; 4] =
+    ["1.3.101.112", "2.16.840.1.101.3.4.3.17", "2.16.840.1.101.3.4.3.18", "2.16.840.1.101.3.4.3.19"];
+/// P-256, P-384 and P-521.
+const CURVES: [&str; 3] = ["1.2.840.10045.3.1.7", "1.3.132.0.34", "1.3.132.0.35"];
+
+impl Profile {
+    /// Parses a certificate from DER; `None` if it is none.
+    pub fn of(der: &[u8]) -> Option<Self> {
+        let (_, parsed) = X509Certificate::from_der(der).ok()?;
+        let signature = parsed.signature_algorithm.algorithm.to_id_string();
+        let usage = parsed.key_usage().ok()?;
+        Some(Self {
+            version: parsed.version().0 + 1,
+            subject: format!("\"{}\"", parsed.subject()),
+            issuer: format!("\"{}\"", parsed.issuer()),
+            is_self_signed: parsed.subject().as_raw() == parsed.issuer().as_raw(),
+            is_authority: parsed.is_ca(),
+            purposes: purposes(&parsed),
+            signs: usage.is_none_or(|usage| usage.value.digital_signature()),
+            signature,
+            weak_key: weak_key(&parsed),
+        })
+    }
+
+    /// The algorithm of the signature, if it is one that the library does not verify.
+    pub fn weak_signature(&self) -> Option<String> {
+        if SIGNATURES.contains(&self.signature.as_str()) {
+            return None;
+        }
+        let name = OLD_SIGNATURES.iter().find(|(oid, _)| *oid == self.signature).map(|(_, name)| *name);
+        Some(name.map_or_else(|| format!("the algorithm {}", self.signature), str::to_owned))
+    }
+}
+
+fn purposes(parsed: &X509Certificate<'_>) -> Option<Vec<String>> {
+    let usage = parsed.extended_key_usage().ok()??.value;
+    let known = [
+        (usage.any, "anyExtendedKeyUsage"),
+        (usage.server_auth, "serverAuth"),
+        (usage.client_auth, "clientAuth"),
+        (usage.code_signing, "codeSigning"),
+        (usage.email_protection, "emailProtection"),
+        (usage.time_stamping, "timeStamping"),
+        (usage.ocsp_signing, "OCSPSigning"),
+    ];
+    let mut names: Vec<String> = known.iter().filter(|(is_set, _)| *is_set).map(|(_, name)| (*name).into()).collect();
+    names.extend(usage.other.iter().map(|oid| oid.to_id_string()));
+    Some(names)
+}
+
+/// The kind and size of a key that TLS does not accept here.
+fn weak_key(parsed: &X509Certificate<'_>) -> Option<String> {
+    let key = parsed.public_key();
+    let algorithm = key.algorithm.algorithm.to_id_string();
+    match algorithm.as_str() {
+        RSA_KEY | RSA_PSS_KEY => match key.parsed() {
+            Ok(PublicKey::RSA(rsa)) if (2_048..=8_192).contains(&rsa.key_size()) => None,
+            Ok(PublicKey::RSA(rsa)) => Some(format!("RSA of {} bits", rsa.key_size())),
+            _ => None,
+        },
+        EC_KEY => {
+            let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.as_oid().ok())?.to_id_string();
+            (!CURVES.contains(&curve.as_str())).then(|| format!("ECDSA on the curve {curve}"))
+        }
+        other if OTHER_KEYS.contains(&other) => None,
+        other => Some(format!("of the algorithm {other}")),
     }
 }
 

@@ -250,6 +250,7 @@ mod tests {
     use crate::net::credentials::{Directory, IssueOptions};
     use crate::net::identity::EdgeIdentity;
     use crate::net::testing::TempDir;
+    use crate::net::tls::problem::CertificateUse;
     use crate::net::tls::{Acceptor, Credentials, TlsFiles};
 
     const LIMITS: DialLimits = DialLimits {
@@ -265,7 +266,8 @@ mod tests {
         directory.init(issue).unwrap();
         let load = |own: crate::net::credentials::KeyPairFiles| {
             let ca_file = directory.files("ca").certificate;
-            Credentials::load(&TlsFiles { ca_file, cert_file: own.certificate, key_file: own.key }).unwrap()
+            let (cert_file, key_file) = (own.certificate, own.key);
+            Credentials::load(&TlsFiles { ca_file, cert_file, key_file, used_by: CertificateUse::Hub }).unwrap()
         };
         let hub = load(directory.hub(&["127.0.0.1".into()], issue).unwrap());
         let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=SYQ").unwrap();
@@ -286,6 +288,7 @@ mod tests {
         let serve = async {
             let (stream, _) = listener.accept().await.unwrap();
             let (stream, peer) = acceptor.accept(Counted::new(stream)).await.unwrap();
+            let peer = peer.unwrap();
             let mut connection = websocket::accept(stream, 1_000).await.unwrap();
             let message = connection.receiver.receive().await.unwrap().unwrap();
             connection.sender.send(message).await.unwrap();

@@ -6,26 +6,36 @@
 //! The gateway's own TLS is in [`web`].
 
 use std::fmt;
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use rustls::client::Resumption;
-use rustls::crypto::CryptoProvider;
 use rustls::server::WebPkiClientVerifier;
 use rustls::version::TLS13;
-use rustls::{AlertDescription, CertificateError as Refusal, ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use thiserror::Error;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::sync::watch;
 
-use super::certificate::{Certificate, CertificateError, date};
-use super::failures::FailureKind;
+use super::certificate::{Certificate, CertificateError};
 use super::identity::EdgeIdentity;
+use files::{
+    ListedAuthority, load_authorities, parse, read_certificates, read_key, unusable_certificate, unusable_key,
+};
+use problem::{CertificateUse, Problem};
+use provider::provider;
 
+mod error;
+mod examine;
+mod explain;
+mod files;
+pub mod problem;
+mod provider;
 pub mod web;
+
+pub use error::TlsError;
+pub use explain::explain;
 
 /// An encrypted stream, of the client or the server.
 pub type Stream<S> = tokio_rustls::TlsStream<S>;
@@ -41,117 +51,8 @@ pub struct TlsFiles {
     pub cert_file: PathBuf,
     /// This end's private key.
     pub key_file: PathBuf,
-}
-
-/// The errors of certificate files and of TLS handshakes.
-#[derive(Debug, Error)]
-pub enum TlsError {
-    /// The file cannot be read.
-    #[error("cannot read {path:?}: {error}")]
-    Unreadable {
-        /// The path of the file.
-        path: PathBuf,
-        /// The operating system's error.
-        error: io::Error,
-    },
-    /// The file is not PEM.
-    #[error("{path:?} is no PEM file: {reason}")]
-    NotPem {
-        /// The path of the file.
-        path: PathBuf,
-        /// The message of the library.
-        reason: String,
-    },
-    /// The file is PEM but contains no certificate.
-    #[error("{0:?} has no certificate: it needs a -----BEGIN CERTIFICATE----- block")]
-    NoCertificate(PathBuf),
-    /// The file is PEM but contains no private key.
-    #[error("{0:?} has no private key: it needs a -----BEGIN PRIVATE KEY----- block")]
-    NoKey(PathBuf),
-    /// A certificate in the file cannot be used.
-    #[error("the certificate in {path:?} cannot be used: {reason}")]
-    BadCertificate {
-        /// The path of the file.
-        path: PathBuf,
-        /// The message of the library.
-        reason: String,
-    },
-    /// The private key in the file cannot be used.
-    #[error("the key in {path:?} cannot be used: {reason}")]
-    BadKey {
-        /// The path of the file.
-        path: PathBuf,
-        /// The message of the library.
-        reason: String,
-    },
-    /// The private key does not belong to the certificate.
-    #[error("the key in {key:?} does not match the certificate in {cert:?}")]
-    Mismatch {
-        /// The certificate's file.
-        cert: PathBuf,
-        /// The private key's file.
-        key: PathBuf,
-    },
-    /// The settings contradict each other.
-    #[error("TLS cannot be spoken as it is set up: {0}")]
-    Settings(String),
-    /// The certificate has expired.
-    #[error("the certificate in {path:?} is valid until {} only: replace it", date(*.not_after))]
-    Expired {
-        /// The path of the file.
-        path: PathBuf,
-        /// The end of its validity.
-        not_after: SystemTime,
-    },
-    /// The certificate is not yet valid.
-    #[error("the certificate in {path:?} is valid from {} only: check the clock", date(*.not_before))]
-    NotYetValid {
-        /// The path of the file.
-        path: PathBuf,
-        /// The start of its validity.
-        not_before: SystemTime,
-    },
-    /// The host is neither a DNS name nor an address.
-    #[error("{0:?} is no name or address that a certificate can be for")]
-    BadHost(String),
-    /// The handshake failed, or one end refused the other.
-    #[error("TLS handshake failed: {}", explain(.0))]
-    Handshake(io::Error),
-    /// The edge's certificate contains no valid identity.
-    #[error("the edge's certificate is refused: {0}")]
-    Identity(CertificateError),
-}
-
-impl TlsError {
-    /// The file that the error is about. If a key and a certificate do not match, it is the key's.
-    pub fn path(&self) -> Option<&Path> {
-        match self {
-            Self::NoCertificate(path) | Self::NoKey(path) => Some(path),
-            Self::Unreadable { path, .. }
-            | Self::NotPem { path, .. }
-            | Self::BadCertificate { path, .. }
-            | Self::BadKey { path, .. }
-            | Self::Expired { path, .. }
-            | Self::NotYetValid { path, .. } => Some(path),
-            Self::Mismatch { key, .. } => Some(key),
-            Self::Settings(_) | Self::BadHost(_) | Self::Handshake(_) | Self::Identity(_) => None,
-        }
-    }
-
-    /// The kind of a failed handshake with an incoming connection.
-    pub fn failure(&self) -> FailureKind {
-        let Self::Handshake(error) = self else { return FailureKind::Refused };
-        match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-            Some(
-                rustls::Error::InvalidMessage(_)
-                | rustls::Error::PeerIncompatible(_)
-                | rustls::Error::AlertReceived(AlertDescription::ProtocolVersion),
-            ) => FailureKind::Protocol,
-            Some(rustls::Error::NoCertificatesPresented) => FailureKind::NoCertificate,
-            Some(_) => FailureKind::Refused,
-            None => FailureKind::of_io(error),
-        }
-    }
+    /// The end that this is.
+    pub used_by: CertificateUse,
 }
 
 /// The files of one end of a link, read and checked against each other.
@@ -161,7 +62,8 @@ pub struct Credentials {
     chain: Vec<CertificateDer<'static>>,
     key: PrivateKeyDer<'static>,
     certificate: Certificate,
-    authorities: Vec<Certificate>,
+    intermediates: Vec<Certificate>,
+    authorities: Vec<ListedAuthority>,
 }
 
 impl fmt::Debug for Credentials {
@@ -171,7 +73,7 @@ impl fmt::Debug for Credentials {
 }
 
 impl Credentials {
-    /// Reads the files. [`Credentials::check`] checks the validity of the certificates.
+    /// Reads the files. [`Credentials::problems`] says whether the peers accept the certificates.
     ///
     /// # Errors
     /// If a file cannot be read or used, or the key does not belong to the certificate.
@@ -179,8 +81,10 @@ impl Credentials {
         let (roots, authorities) = load_authorities(&files.ca_file)?;
         let chain = read_certificates(&files.cert_file)?;
         let key = read_key(&files.key_file)?;
+        let (roots, files) = (Arc::new(roots), files.clone());
         let certificate = parse(&files.cert_file, &chain[0])?;
-        let credentials = Self { files: files.clone(), roots: Arc::new(roots), chain, key, certificate, authorities };
+        let intermediates = chain[1..].iter().map(|der| parse(&files.cert_file, der)).collect::<Result<_, _>>()?;
+        let credentials = Self { files, roots, chain, key, certificate, intermediates, authorities };
         // Building the client's configuration is the cheaper way to check that key and certificate match.
         credentials.client_config()?;
         Ok(credentials)
@@ -195,11 +99,54 @@ impl Credentials {
         errors.extend([authorities, chain, key].into_iter().filter_map(Result::err));
         if errors.is_empty() {
             match Self::load(files) {
-                Ok(credentials) => errors.extend(credentials.check(now)),
+                Ok(credentials) => errors.extend(credentials.problems(now)),
                 Err(error) => errors.push(error),
             }
         }
         errors
+    }
+
+    /// Everything for which peers would or might refuse the certificates at `now`. Such a problem does not keep a node
+    /// from starting: an edge that has one must still accept pushes.
+    pub fn problems(&self, now: SystemTime) -> Vec<TlsError> {
+        let mut problems = self.own_problems(now);
+        let used_by = self.files.used_by;
+        let ca_file = &self.files.ca_file;
+        let authorities: Vec<_> = self.authorities.iter().map(|authority| authority.der.clone()).collect();
+        if problems.is_empty() {
+            let path = examine::path_problem(&self.chain, &authorities, &self.roots, (used_by, ca_file), now);
+            problems.extend(path.map(|problem| self.unfit(&self.files.cert_file, problem)));
+        }
+        problems
+            .extend(examine::authority_problems(&authorities).into_iter().map(|problem| self.unfit(ca_file, problem)));
+        let dates = self.authorities.iter().filter_map(|authority| authority.certificate.problem(ca_file, now));
+        problems.extend(dates);
+        problems
+    }
+
+    /// The problems of this end's own certificate at `now`, whatever the authorities are.
+    pub fn own_problems(&self, now: SystemTime) -> Vec<TlsError> {
+        let file = &self.files.cert_file;
+        let dates = std::iter::once(&self.certificate).chain(&self.intermediates);
+        let mut problems: Vec<_> = dates.filter_map(|certificate| certificate.problem(file, now)).collect();
+        let of_chain = examine::chain_problems(&self.chain, self.files.used_by);
+        problems.extend(of_chain.into_iter().map(|problem| self.unfit(file, problem)));
+        if self.files.used_by == CertificateUse::Edge
+            && let Err(error) = self.certificate.edge()
+        {
+            problems.push(self.unfit(file, Problem::NoIdentity(error)));
+        }
+        problems
+    }
+
+    /// The doubt about a hub's certificate that is not for `name`, which the option `key` has.
+    pub fn check_name(&self, name: &str, key: &'static str) -> Option<TlsError> {
+        let problem = examine::name_problem(&self.chain[0], name, key)?;
+        Some(self.unfit(&self.files.cert_file, problem))
+    }
+
+    fn unfit(&self, path: &Path, problem: Problem) -> TlsError {
+        TlsError::Unfit { path: path.into(), problem }
     }
 
     /// This end's certificate.
@@ -210,16 +157,18 @@ impl Credentials {
     /// The end of validity of each certificate (this end's and the authorities') with its file.
     pub fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
         let own = (&*self.files.cert_file, self.certificate.not_after);
-        let authorities = self.authorities.iter().map(|ca| (&*self.files.ca_file, ca.not_after));
+        let authorities = self.authorities.iter().map(|ca| (&*self.files.ca_file, ca.certificate.not_after));
         std::iter::once(own).chain(authorities)
     }
 
-    /// The certificates that are not valid at `now`. Such an error does not keep a node from starting: an edge with an
-    /// expired certificate must still accept pushes.
+    /// The certificates whose dates do not fit at `now`: this end's and the authorities'.
     pub fn check(&self, now: SystemTime) -> Vec<TlsError> {
         let own = (&self.files.cert_file, &self.certificate);
-        let all = std::iter::once(own).chain(self.authorities.iter().map(|ca| (&self.files.ca_file, ca)));
-        all.filter_map(|(path, certificate)| certificate.problem(path, now)).collect()
+        let authorities = self.authorities.iter().map(|ca| (&self.files.ca_file, &ca.certificate));
+        std::iter::once(own)
+            .chain(authorities)
+            .filter_map(|(path, certificate)| certificate.problem(path, now))
+            .collect()
     }
 
     fn client_config(&self) -> Result<Arc<ClientConfig>, TlsError> {
@@ -256,9 +205,14 @@ impl Credentials {
                 TlsError::Mismatch { cert: self.files.cert_file.clone(), key: self.files.key_file.clone() }
             }
             rustls::Error::InvalidCertificate(error) => {
-                TlsError::BadCertificate { path: self.files.cert_file.clone(), reason: error.to_string() }
+                let first = examine::chain_problems(&self.chain, self.files.used_by).into_iter().next();
+                unusable_certificate(&self.files.cert_file, &error, first)
             }
-            other => TlsError::BadKey { path: self.files.key_file.clone(), reason: other.to_string() },
+            other => {
+                let chain = examine::chain_problems(&self.chain, self.files.used_by).into_iter();
+                let weak = chain.into_iter().find(|problem| matches!(problem, Problem::WeakKey { .. }));
+                unusable_key(&self.files.key_file, &other, weak)
+            }
         }
     }
 }
@@ -281,22 +235,51 @@ impl Acceptor {
         store(&self.0, load(&fresh.0));
     }
 
-    /// Performs a handshake and returns the edge's identity.
+    /// Performs a handshake and returns the edge's identity, or the reason why its certificate has none: the connection
+    /// can then carry that reason.
     ///
     /// # Errors
-    /// If the handshake fails, or the edge's certificate has no valid identity.
-    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, TlsPeer), TlsError>
+    /// If the handshake fails. The edge has received an alert then.
+    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Result<TlsPeer, TlsError>), TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = tokio_rustls::TlsAcceptor::from(load(&self.0));
-        let stream = acceptor.accept(stream).await.map_err(TlsError::Handshake)?;
+        let stream = match acceptor.accept(stream).into_fallible().await {
+            Ok(stream) => stream,
+            Err((error, stream)) => {
+                linger(stream).await;
+                return Err(TlsError::Handshake(error));
+            }
+        };
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let leaf = certificates.first().ok_or(TlsError::Identity(CertificateError::NoIdentity))?;
-        let certificate = Certificate::from_der(leaf).map_err(TlsError::Identity)?;
-        let identity = certificate.edge().map_err(TlsError::Identity)?;
-        Ok((stream.into(), TlsPeer { identity, not_after: certificate.not_after }))
+        let peer = certificates.first().ok_or(CertificateError::NoIdentity).and_then(|leaf| {
+            let certificate = Certificate::from_der(leaf)?;
+            Ok(TlsPeer { identity: certificate.edge()?, not_after: certificate.not_after })
+        });
+        Ok((stream.into(), peer.map_err(TlsError::Identity)))
     }
+}
+
+/// The alert `internal_error`: the bytes for a client whose connection is closed before its handshake. [`explain`] has
+/// words for it.
+pub const REFUSAL: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
+
+/// The time for which a refused connection is still read: what the client sent with its part of the handshake is there
+/// by then. It counts as a part of the handshake, and must be short beside `link.handshake_timeout`.
+const LINGER: Duration = Duration::from_millis(300);
+/// Bytes of a refused client that are read, at most.
+const LINGER_BYTES_MAX: u64 = 64 << 10;
+
+/// Ends a refused connection so that the client can read the reason: a socket that is closed with unread bytes resets the
+/// connection, and the reason may be lost.
+pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+    let ended = async {
+        stream.shutdown().await?;
+        tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await
+    };
+    // The client may be gone.
+    let _ = tokio::time::timeout(LINGER, ended).await;
 }
 
 /// The edge at the other end of an accepted connection, by its certificate.
@@ -310,7 +293,14 @@ pub struct TlsPeer {
 
 /// An edge's end of TLS: connects to a hub with a certificate from its authority for the hub's host.
 #[derive(Debug)]
-pub struct Connector(RwLock<Arc<ClientConfig>>);
+pub struct Connector(watch::Sender<Arc<ClientSide>>);
+
+#[derive(Debug)]
+struct ClientSide {
+    config: Arc<ClientConfig>,
+    chain: Vec<CertificateDer<'static>>,
+    roots: Arc<RootCertStore>,
+}
 
 impl Connector {
     /// A connector with these credentials.
@@ -318,12 +308,25 @@ impl Connector {
     /// # Errors
     /// If the credentials cannot be used for a client.
     pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
-        Ok(Self(RwLock::new(credentials.client_config()?)))
+        let config = credentials.client_config()?;
+        let (chain, roots) = (credentials.chain.clone(), credentials.roots.clone());
+        Ok(Self(watch::Sender::new(Arc::new(ClientSide { config, chain, roots }))))
     }
 
-    /// Replaces the credentials by those of `fresh`, for later handshakes.
+    /// Replaces the credentials by those of `fresh`, for later handshakes. Other certificates or authorities than before
+    /// are a renewal.
     pub fn replace(&self, fresh: &Self) {
-        store(&self.0, load(&fresh.0));
+        let fresh = fresh.0.borrow().clone();
+        self.0.send_if_modified(|present| {
+            let is_renewal = present.chain != fresh.chain || present.roots.roots != fresh.roots.roots;
+            *present = fresh;
+            is_renewal
+        });
+    }
+
+    /// The renewals from now on.
+    pub fn renewals(&self) -> Renewals {
+        Renewals(self.0.subscribe())
     }
 
     /// Performs a handshake. If the hub refuses this end's certificate, the error appears only later, at the first
@@ -336,63 +339,28 @@ impl Connector {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::BadHost(host.into()))?;
-        let connector = tokio_rustls::TlsConnector::from(load(&self.0));
+        let connector = tokio_rustls::TlsConnector::from(self.0.borrow().config.clone());
         Ok(connector.connect(name, stream).await.map_err(TlsError::Handshake)?.into())
     }
 }
 
-/// Explains an error of an encrypted stream, with its likely cause. An error that is not of TLS is returned as it is.
-pub fn explain(error: &io::Error) -> String {
-    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        Some(rustls::Error::InvalidCertificate(refusal)) => explain_refusal(refusal),
-        Some(rustls::Error::AlertReceived(alert)) => explain_alert(*alert),
-        Some(rustls::Error::NoCertificatesPresented) => {
-            "the other end showed no certificate, and one is required".into()
-        }
-        Some(rustls::Error::PeerIncompatible(_)) => "the other end does not speak TLS 1.3".into(),
-        Some(rustls::Error::InvalidMessage(_)) => "the other end does not speak TLS".into(),
-        Some(other) => other.to_string(),
-        None if error.kind() == io::ErrorKind::UnexpectedEof => "the other end closed the connection".into(),
-        None => error.to_string(),
+/// Notices that the credentials of a [`Connector`] were renewed.
+#[derive(Debug)]
+pub struct Renewals(watch::Receiver<Arc<ClientSide>>);
+
+impl Renewals {
+    /// Leaves out the renewals so far: a handshake that begins after this call uses the present credentials.
+    pub fn skip_to_now(&mut self) {
+        self.0.mark_unchanged();
     }
-}
 
-fn explain_refusal(refusal: &Refusal) -> String {
-    let why = match refusal {
-        // An authority with the same name but another key gives `BadSignature`.
-        Refusal::UnknownIssuer | Refusal::BadSignature => "it is not signed by an authority of this end's CA file",
-        Refusal::Expired | Refusal::ExpiredContext { .. } => "it has expired (or this host's clock is wrong)",
-        Refusal::NotValidYet | Refusal::NotValidYetContext { .. } => {
-            "it is not yet valid (or this host's clock is wrong)"
+    /// Waits for the next renewal. Cancel-safe.
+    pub async fn next(&mut self) {
+        if self.0.changed().await.is_err() {
+            // Without a connector there is no renewal any more.
+            std::future::pending::<()>().await;
         }
-        Refusal::NotValidForName | Refusal::NotValidForNameContext { .. } => "it is for another host",
-        Refusal::InvalidPurpose | Refusal::InvalidPurposeContext { .. } => {
-            "it is not meant for this end of a connection"
-        }
-        _ => "it is not valid",
-    };
-    format!("the other end's certificate is refused: {why} ({refusal})")
-}
-
-fn explain_alert(alert: AlertDescription) -> String {
-    let why = match alert {
-        AlertDescription::UnknownCA | AlertDescription::DecryptError => {
-            "this end's certificate is not signed by an authority that it trusts"
-        }
-        AlertDescription::CertificateExpired => "this end's certificate has expired",
-        AlertDescription::CertificateRequired => "it requires a certificate",
-        AlertDescription::BadCertificate
-        | AlertDescription::UnsupportedCertificate
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::CertificateUnknown => "it does not accept this end's certificate",
-        AlertDescription::ProtocolVersion => "it does not speak TLS 1.3",
-        _ => "it ended the handshake",
-    };
-    format!("the other end refused: {why} ({alert:?})")
-}
-
-fn provider() -> Arc<CryptoProvider> {
-    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+    }
 }
 
 fn load<T>(config: &RwLock<Arc<T>>) -> Arc<T> {
@@ -414,66 +382,6 @@ impl Certificate {
         } else {
             None
         }
-    }
-}
-
-fn load_authorities(path: &Path) -> Result<(RootCertStore, Vec<Certificate>), TlsError> {
-    authorities(path, &read(path)?)
-}
-
-/// Parses the authorities from PEM that was read from `path`.
-fn authorities(path: &Path, pem: &[u8]) -> Result<(RootCertStore, Vec<Certificate>), TlsError> {
-    let mut roots = RootCertStore::empty();
-    let mut authorities = Vec::new();
-    for der in certificates(path, pem)? {
-        authorities.push(parse(path, &der)?);
-        roots.add(der).map_err(|error| TlsError::BadCertificate { path: path.into(), reason: error.to_string() })?;
-    }
-    Ok((roots, authorities))
-}
-
-fn parse(path: &Path, der: &[u8]) -> Result<Certificate, TlsError> {
-    Certificate::from_der(der)
-        .map_err(|error| TlsError::BadCertificate { path: path.into(), reason: error.to_string() })
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    certificates(path, &read(path)?)
-}
-
-/// Parses certificates, at least one.
-fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> =
-        CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|error| not_pem(path, &error))?;
-    if certificates.is_empty() { Err(TlsError::NoCertificate(path.into())) } else { Ok(certificates) }
-}
-
-fn read_key(path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    key(path, &read(path)?)
-}
-
-fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
-    let key = PrivateKeyDer::pem_slice_iter(pem).next();
-    key.ok_or_else(|| TlsError::NoKey(path.into()))?.map_err(|error| not_pem(path, &error))
-}
-
-fn not_pem(path: &Path, error: &dyn fmt::Display) -> TlsError {
-    TlsError::NotPem { path: path.into(), reason: error.to_string() }
-}
-
-/// Bytes of a certificate file, at most. A larger file is something else.
-const FILE_BYTES_MAX: u64 = 4 << 20;
-
-fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
-    use io::Read;
-    let mut bytes = Vec::new();
-    let read = std::fs::File::open(path).and_then(|file| file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes));
-    match read {
-        Ok(_) if bytes.len() as u64 > FILE_BYTES_MAX => {
-            Err(TlsError::NotPem { path: path.into(), reason: format!("it is larger than {FILE_BYTES_MAX} bytes") })
-        }
-        Ok(_) => Ok(bytes),
-        Err(error) => Err(TlsError::Unreadable { path: path.into(), error }),
     }
 }
 

@@ -48,6 +48,9 @@ pub enum WebSocketError {
         /// The beginning of the response body.
         body: String,
     },
+    /// The hub knows the edge's request and refuses this edge.
+    #[error("the hub refuses this edge: {0}")]
+    Forbidden(String),
     /// The edge's request is not a request for the link. The hub responded with this status and text.
     #[error("not an edge: answered {status}, {reason}")]
     BadRequest {
@@ -85,6 +88,11 @@ impl WebSocketError {
             Self::Io(error) => FailureKind::of_io(error),
             _ => FailureKind::Refused,
         }
+    }
+
+    /// Whether the peer sent something that it must not send. The connection itself works.
+    pub fn is_fault_of_peer(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::Text | Self::Pings | Self::Protocol(_))
     }
 }
 
@@ -250,6 +258,27 @@ where
     Err(WebSocketError::BadRequest { status: status.as_u16(), reason })
 }
 
+/// The header of the response to an edge that is refused.
+const REFUSED: &str = "pushrelay-refused";
+
+/// Answers an edge's request for the link with 403 and the reason, for an edge that is known by its certificate to be
+/// refused.
+pub async fn refuse<S>(mut stream: S, reason: &str)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    // The library's trait requires this error type.
+    #[allow(clippy::result_large_err)]
+    let answer = |_: &Request, _: Response| {
+        let mut response = refusal(StatusCode::FORBIDDEN, reason.to_owned());
+        response.headers_mut().insert(REFUSED, HeaderValue::from_static("1"));
+        Err(response)
+    };
+    // The edge may send anything, or nothing; then it gets no answer.
+    let _ = accept_hdr_async(&mut stream, answer).await;
+    tls::linger(stream).await;
+}
+
 // The library's trait requires this error type.
 #[allow(clippy::result_large_err)]
 fn check_request(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
@@ -295,14 +324,17 @@ fn compressed_bytes_max(bytes_max: usize) -> usize {
 }
 
 /// Characters of a hub's response that an error shows, at most.
-const BODY_CHARS_MAX: usize = 200;
+const BODY_CHARS_MAX: usize = 500;
 
 fn explain(error: Error) -> WebSocketError {
     match error {
         Error::Io(error) => WebSocketError::Io(error),
         Error::Http(answer) => {
             let body = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default());
-            let body = body.trim().chars().take(BODY_CHARS_MAX).collect();
+            let body: String = body.trim().chars().take(BODY_CHARS_MAX).collect();
+            if answer.headers().contains_key(REFUSED) {
+                return WebSocketError::Forbidden(body);
+            }
             WebSocketError::Refused { status: answer.status().as_u16(), body }
         }
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
@@ -472,6 +504,16 @@ mod tests {
             assert!(answer.to_lowercase().contains(&format!("content-length: {length}\r\n")), "{answer}");
             assert!(matches!(error, WebSocketError::BadRequest { .. }), "{error}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_edge_that_is_refused_learns_the_reason() {
+        let (near, far) = tokio::io::duplex(4 << 10);
+        let address = hub();
+        let reason = "a certificate without a name. ".repeat(10);
+        let (connected, ()) = tokio::join!(connect(near, &address, 1_000), refuse(far, &reason));
+        let error = connected.unwrap_err().to_string();
+        assert_eq!(error, format!("the hub refuses this edge: {}", reason.trim()));
     }
 
     #[tokio::test]

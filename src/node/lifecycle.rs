@@ -44,7 +44,7 @@ use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
 use crate::net::timeouts::Timeouts;
-use crate::net::tls::{Acceptor, Connector, Credentials};
+use crate::net::tls::{self, Acceptor, Connector, Credentials};
 use crate::session::{HubConfig, NodeName};
 use crate::store::Scope;
 
@@ -287,7 +287,7 @@ impl Node {
         });
         for listener in listeners {
             let accepting =
-                Accepting { slots: slots.clone(), refusal: b"", drain_timeout: options.limits.drain_timeout };
+                Accepting { slots: slots.clone(), refusal: tls::REFUSAL, drain_timeout: options.limits.drain_timeout };
             let listener = adopt(&self.link_threads, listener)?;
             self.links.spawn(hub_links.clone().serve(listener, accepting, self.links.stop.clone()));
         }

@@ -4,6 +4,7 @@
 //! with a deadline. All tests are one crate, so that they share a link step and run in parallel.
 
 mod bad_input;
+mod certificates;
 mod check_config;
 mod damage;
 mod demo;

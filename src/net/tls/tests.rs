@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
 use super::*;
@@ -20,7 +21,8 @@ fn issue(now: SystemTime) -> IssueOptions {
 }
 
 fn files(directory: &Directory, own: KeyPairFiles) -> TlsFiles {
-    TlsFiles { ca_file: directory.files("ca").certificate, cert_file: own.certificate, key_file: own.key }
+    let used_by = if own.key.ends_with("hub.key") { CertificateUse::Hub } else { CertificateUse::Edge };
+    TlsFiles { ca_file: directory.files("ca").certificate, cert_file: own.certificate, key_file: own.key, used_by }
 }
 
 impl Pki {
@@ -48,7 +50,7 @@ fn connector(files: &TlsFiles) -> Connector {
     Connector::new(&Credentials::load(files).unwrap()).unwrap()
 }
 
-type Accepted = Result<(Stream<DuplexStream>, TlsPeer), TlsError>;
+type Accepted = Result<(Stream<DuplexStream>, Result<TlsPeer, TlsError>), TlsError>;
 
 /// The hub's result, and the edge's result after it has read a byte: in TLS 1.3 a client learns only then that it was
 /// refused.
@@ -73,7 +75,7 @@ async fn handshake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (A
 async fn an_edge_gets_in_with_a_certificate_of_the_authority() {
     let pki = Pki::new();
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector(&pki.edge), "localhost").await;
-    let (_, peer) = hub.unwrap();
+    let peer = hub.unwrap().1.unwrap();
     assert_eq!(edge.unwrap(), b'!');
     assert_eq!(peer.identity.to_uri(), "pushrelay://edge/syq-1?IDC=SYQ");
     assert_eq!(peer.not_after, Credentials::load(&pki.edge).unwrap().certificate().not_after);
@@ -128,12 +130,14 @@ async fn a_hub_does_not_serve_as_an_edge() {
 async fn no_certificate_is_refused() {
     let pki = Pki::new();
     let (roots, _) = load_authorities(&pki.edge.ca_file).unwrap();
+    let roots = Arc::new(roots);
     let bare = ClientConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&TLS13])
         .unwrap()
-        .with_root_certificates(roots)
+        .with_root_certificates(roots.clone())
         .with_no_client_auth();
-    let connector = Connector(RwLock::new(Arc::new(bare)));
+    let side = ClientSide { config: Arc::new(bare), chain: Vec::new(), roots };
+    let connector = Connector(watch::Sender::new(Arc::new(side)));
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector, "localhost").await;
     let (hub, edge) = (hub.unwrap_err().to_string(), edge.unwrap_err());
     assert!(hub.contains("showed no certificate"), "{hub}");
@@ -159,6 +163,24 @@ async fn certificates_are_replaced_without_a_new_acceptor() {
     assert!(handshake(&acceptor, &connector, "localhost").await.1.is_ok());
 }
 
+#[tokio::test]
+async fn a_renewal_is_noticed_and_the_same_files_are_none() {
+    let (old, new) = (Pki::new(), Pki::new());
+    let connector = connector(&old.edge);
+    let mut renewals = connector.renewals();
+    let fresh = |files: &TlsFiles| Connector::new(&Credentials::load(files).unwrap()).unwrap();
+    connector.replace(&fresh(&old.edge));
+    assert!(renewals.next().now_or_never().is_none(), "the same files");
+    connector.replace(&fresh(&new.edge));
+    assert!(renewals.next().now_or_never().is_some());
+    let authority = TlsFiles { ca_file: old.edge.ca_file.clone(), ..new.edge.clone() };
+    connector.replace(&fresh(&authority));
+    assert!(renewals.next().now_or_never().is_some(), "another authority");
+    connector.replace(&fresh(&new.edge));
+    renewals.skip_to_now();
+    assert!(renewals.next().now_or_never().is_none());
+}
+
 #[test]
 fn each_bad_file_has_its_error() {
     let (pki, other) = (Pki::new(), Pki::new());
@@ -172,7 +194,9 @@ fn each_bad_file_has_its_error() {
     let empty = pki.temp.write("empty.pem", "");
     assert!(error(&|files| files.cert_file = empty.clone()).contains("has no certificate"));
     assert!(error(&|files| files.cert_file = files.key_file.clone()).contains("has no certificate"));
-    assert!(error(&|files| files.key_file = files.cert_file.clone()).contains("has no private key"));
+    assert!(
+        error(&|files| files.key_file = files.cert_file.clone()).contains("it has a certificate and no private key")
+    );
     assert!(error(&|files| files.key_file = other.edge.key_file.clone()).contains("does not match the certificate"));
     let torn = pki.temp.write("torn.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
     assert!(error(&|files| files.cert_file = torn.clone()).contains("is no PEM file"));

@@ -25,7 +25,10 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Stream, TlsError, authorities, certificates, key, load, parse, provider, read, store};
+use super::files::{authorities, certificates, key, parse, read, unusable_certificate, unusable_key};
+use super::problem::{CertificateUse, Problem};
+use super::provider::provider;
+use super::{Stream, TlsError, examine, load, store};
 use crate::net::certificate::Certificate;
 
 const HTTP2: &[u8] = b"h2";
@@ -269,6 +272,12 @@ impl WebTls {
         })
     }
 
+    /// Whether a certificate, key or authority is in the configuration and not in a file of its own.
+    pub fn has_inline_pem(&self) -> bool {
+        let all = [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()];
+        all.into_iter().flatten().any(|pem| matches!(pem, Pem::Inline { .. }))
+    }
+
     fn load(&self, http2: bool) -> Result<Loaded, TlsError> {
         let chain = certificates(self.cert.path(), &self.cert.read()?)?;
         let certificate = parse(self.cert.path(), &chain[0])?;
@@ -279,16 +288,21 @@ impl WebTls {
             .filter(|(version, _)| (self.min_version..=self.max_version).contains(version))
             .map(|(_, version)| version)
             .collect();
+        let problems = examine::chain_problems(&chain, CertificateUse::Gateway);
         let unusable = |error: Error| match error {
             Error::InconsistentKeys(_) => {
                 TlsError::Mismatch { cert: self.cert.path().into(), key: self.key.path().into() }
             }
             Error::InvalidCertificate(error) => {
-                TlsError::BadCertificate { path: self.cert.path().into(), reason: error.to_string() }
+                unusable_certificate(self.cert.path(), &error, problems.first().cloned())
             }
-            other => TlsError::BadKey { path: self.key.path().into(), reason: other.to_string() },
+            other => {
+                let weak = problems.iter().find(|problem| matches!(problem, Problem::WeakKey { .. }));
+                unusable_key(self.key.path(), &other, weak.cloned())
+            }
         };
         let verifier = self.verifier(&provider)?;
+        let own = chain[0].clone();
         let mut config = ServerConfig::builder_with_provider(provider)
             .with_protocol_versions(&versions)
             .map_err(|error| TlsError::Settings(error.to_string()))?
@@ -301,7 +315,7 @@ impl WebTls {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Loaded { config: Arc::new(config), certificate, path: self.cert.path().into() })
+        Ok(Loaded { config: Arc::new(config), certificate, own, problems, path: self.cert.path().into() })
     }
 
     fn provider(&self) -> CryptoProvider {
@@ -415,6 +429,8 @@ pub enum Protocol {
 struct Loaded {
     config: Arc<ServerConfig>,
     certificate: Certificate,
+    own: CertificateDer<'static>,
+    problems: Vec<Problem>,
     path: PathBuf,
 }
 
@@ -434,6 +450,34 @@ impl WebAcceptor {
     /// Replaces the files' contents by those of `fresh`, for later handshakes.
     pub fn replace(&self, fresh: &Self) {
         store(&self.0, load(&fresh.0));
+    }
+
+    /// Checks that `fresh` can take this one's place: a certificate that cannot be used does not take the place of another.
+    ///
+    /// # Errors
+    /// The reason why it cannot.
+    pub fn check_successor(&self, fresh: &Self, now: SystemTime) -> Result<(), TlsError> {
+        let is_the_same = load(&self.0).certificate == load(&fresh.0).certificate;
+        match fresh.problems(now).into_iter().find(|problem| !problem.is_doubt()) {
+            Some(problem) if !is_the_same => Err(problem),
+            _ => Ok(()),
+        }
+    }
+
+    /// Everything for which clients would or might refuse the gateway's certificate at `now`.
+    pub fn problems(&self, now: SystemTime) -> Vec<TlsError> {
+        let loaded = load(&self.0);
+        let mut problems: Vec<_> = loaded.certificate.problem(&loaded.path, now).into_iter().collect();
+        let unfit = |problem: &Problem| TlsError::Unfit { path: loaded.path.clone(), problem: problem.clone() };
+        problems.extend(loaded.problems.iter().map(unfit));
+        problems
+    }
+
+    /// The doubt about a certificate that is not for `name`, which the option `key` has.
+    pub fn check_name(&self, name: &str, key: &'static str) -> Option<TlsError> {
+        let loaded = load(&self.0);
+        let problem = examine::name_problem(&loaded.own, name, key)?;
+        Some(TlsError::Unfit { path: loaded.path.clone(), problem })
     }
 
     /// The error if the gateway's certificate is not valid at `now`.

@@ -25,7 +25,7 @@ use crate::session::{
     Admitted, Closed, CommitId, Connection, DEFLATE_LEVEL, Event, FrameEncoder, Refused, SessionAction, SessionEvent,
     SessionTime,
 };
-use crate::wire::{CloseReason, Delta, Encoder, Hello, Message};
+use crate::wire::{Close, CloseReason, Delta, Encoder, Hello, Message};
 
 /// The number of messages that may wait to be sent. The session's window bounds updates; acks and heartbeats are few.
 const OUTGOING_MAX: usize = 256;
@@ -131,6 +131,25 @@ pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     closed
 }
 
+/// Ends a connection without a session, with the reason for the peer.
+pub async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(socket: websocket::WebSocket<S>, refused: Refused) {
+    let Refused { reason, text, retry_after_ms } = refused;
+    let websocket::WebSocket { mut sender, mut receiver } = socket;
+    let (frame, _) = FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL).encode(&Message::Close(Close {
+        reason,
+        text,
+        retry_after_ms,
+    }));
+    let ended = async {
+        sender.send(frame).await?;
+        sender.close().await?;
+        // The peer reads the reason before it ends its side.
+        while receiver.receive().await?.is_some() {}
+        Ok::<(), WebSocketError>(())
+    };
+    let _ = timeout(CLOSING_TIMEOUT, ended).await;
+}
+
 struct LinkDriver<'a> {
     connection: Connection,
     heads: Option<watch::Receiver<Revision>>,
@@ -210,7 +229,10 @@ impl LinkDriver<'_> {
     fn received(&mut self, received: Result<Option<Bytes>, WebSocketError>) -> Result<(), Closed> {
         match received {
             Ok(Some(frame)) => self.receive(&frame),
-            Ok(None) => return Err(lost("the peer closed the connection")),
+            Ok(None) => return Err(lost("the peer closed the connection and gave no reason: look at its log")),
+            Err(error) if error.is_fault_of_peer() => {
+                self.connection.handle(Event::Malformed(error.to_string()), self.context.now());
+            }
             Err(error) => return Err(lost(error)),
         }
         Ok(())

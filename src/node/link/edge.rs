@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Schedule;
-use super::driver::{LinkContext, SessionObserver, drive};
+use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::hub::HubLinks;
 use super::status::UplinkStatus;
 use crate::model::{LabelSet, Revision};
@@ -137,7 +137,9 @@ impl UplinkTask {
         });
         // The caller subscribed to `heads` before: a change after this read wakes the session.
         let Ok(info) = self.committer.info(None).await else {
-            return EndedAttempt::early("the node is shutting down".into());
+            let text = "the edge is shutting down".to_string();
+            refuse(socket, Refused { reason: CloseReason::Shutdown, text: text.clone(), retry_after_ms: None }).await;
+            return EndedAttempt::early(text);
         };
         let context = LinkContext { committer: self.committer.clone(), clock: self.clock.clone(), messages, wire };
         let mut observer = EdgeSession {

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::driver::{LinkContext, SessionObserver, drive};
+use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::status::EdgeRegistry;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
@@ -142,7 +142,11 @@ impl HubLinks {
         let messages = Arc::<Traffic>::default();
         let RegisteredSession { session, dropped, over } = match self.register() {
             Ok(registered) => registered,
-            Err(error) => return warn!(%address, %error, "no randomness for a session"),
+            Err(error) => {
+                warn!(%address, %error, "no randomness for a session");
+                let text = format!("the hub's system gives no random numbers: {error}");
+                return refuse(socket, Refused { reason: CloseReason::Overloaded, text, retry_after_ms: None }).await;
+            }
         };
         let _guard = SessionGuard { hub: self.clone(), name, session, _over: over };
         let (committer, clock) = (self.committer.clone(), self.clock.clone());
@@ -159,6 +163,14 @@ impl HubLinks {
     ) -> Result<(WebSocket<LinkStream>, TlsPeer), (FailureKind, String)> {
         let accepted = self.acceptor.accept(stream).await;
         let (stream, peer) = accepted.map_err(|error| (error.failure(), error.to_string()))?;
+        let peer = match peer {
+            Ok(peer) => peer,
+            Err(error) => {
+                let reason = error.to_string();
+                websocket::refuse(stream, &reason).await;
+                return Err((FailureKind::Refused, reason));
+            }
+        };
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
         let socket = websocket::accept(stream, bytes_max).await;
         let socket = socket.map_err(|error| (error.failure(), error.to_string()))?;

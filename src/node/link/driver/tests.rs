@@ -12,7 +12,7 @@ use crate::node::options::LinkOptions;
 use crate::session::{EdgeConfig, HubConfig, Lag};
 use crate::store::{Identity, Rules, Store};
 use crate::wire::message::PLAIN_BYTES_MAX;
-use crate::wire::{Ack, ClockSample, Close, ConflictReport, Decoder, EpochStart, PeerInfo, Update, VERSION};
+use crate::wire::{Ack, ClockSample, ConflictReport, Decoder, EpochStart, PeerInfo, Update, VERSION};
 
 fn info(store: u64) -> PeerInfo {
     PeerInfo {
@@ -68,18 +68,46 @@ async fn last_word(socket: WebSocket<DuplexStream>, messages: Vec<Message>) -> C
             sender.send(encoder.encode(message).0).await.unwrap();
         }
     };
-    let hear = async {
-        let (mut decoder, mut inflater) = (Decoder::new(1 << 20), Inflater::new());
-        loop {
-            let mut bytes = Vec::new();
-            let message = receiver.receive().await.unwrap().expect("a close comes before the end");
-            inflater.decompress(&message, &mut bytes, 1 << 20).unwrap();
-            if let Message::Close(close) = decoder.decode(&bytes).unwrap() {
-                return close;
-            }
+    tokio::join!(say, close_message(&mut receiver)).1
+}
+
+/// Receives messages up to the close message.
+async fn close_message(receiver: &mut websocket::Receiver<DuplexStream>) -> Close {
+    let (mut decoder, mut inflater) = (Decoder::new(1 << 20), Inflater::new());
+    loop {
+        let mut bytes = Vec::new();
+        let message = receiver.receive().await.unwrap().expect("a close comes before the end");
+        inflater.decompress(&message, &mut bytes, 1 << 20).unwrap();
+        if let Message::Close(close) = decoder.decode(&bytes).unwrap() {
+            return close;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_peer_that_breaks_the_websockets_rules_learns_the_reason() {
+    let context = context();
+    let (near, far) = tokio::io::duplex(1 << 10);
+    let address = "localhost:9443".parse().unwrap();
+    let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+    let hub = Connection::hub(HubConfig::default(), context.now());
+    let mut observer = AdmitAll(watch::channel(Revision(0)).0);
+    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
+    let WebSocket { mut sender, mut receiver } = near.unwrap();
+    let edge = async {
+        let say = async {
+            // The hub does not read all of it.
+            let _ = sender.send(vec![0; 4 * PLAIN_BYTES_MAX]).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = say => unreachable!("it waits for ever"),
+            close = close_message(&mut receiver) => close,
         }
     };
-    tokio::join!(say, hear).1
+    let (closed, close) = tokio::join!(serve, edge);
+    assert_eq!((closed.reason, close.reason), (CloseReason::Malformed, CloseReason::Malformed));
+    assert!(close.text.contains("larger than") && closed.text == close.text, "{}", close.text);
 }
 
 /// The hub closes the session and its socket without reading the rest: sending fails, its close message is there.
