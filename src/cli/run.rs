@@ -1,5 +1,7 @@
 //! `pushrelay edge` and `pushrelay hub`: a node, from its configuration to the signal that stops it.
 
+use std::path::PathBuf;
+
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
@@ -8,7 +10,7 @@ use super::logging;
 use super::watch::Watch;
 use crate::config::{self, Flags};
 use crate::node::Node;
-use crate::node::StartError;
+use crate::node::certificates::CredentialsUser;
 use crate::node::http::service::LifecycleCommand;
 use crate::node::options::{NodeOptions, NodeRole};
 
@@ -23,7 +25,8 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let mut watch = Watch::new(&options.node.web.security);
+        let mut watch = Watch::new(watched(&options.node, flags));
+        let mut present = options.node.clone();
         let started = tokio::select! {
             started = Node::start(options.node) => started,
             () = signals.terminated() => {
@@ -36,18 +39,29 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
         loop {
             let asked = tokio::select! {
                 asked = signals.next(&mut node) => asked,
-                () = watch.changed() => {
-                    if let Err(text) = reload(role, flags, &mut watch, |options| node.reload_web(options))
-                        && watch.failed(&text)
-                    {
-                        error!(reason = text, "files that protect the gateway have changed, but cannot be used; the old ones stay in force");
+                users = watch.changed() => {
+                    for user in users {
+                        let outcome = reload_credentials(role, flags, &node, &user, &present);
+                        node.credentials_read(&user, outcome.is_ok());
+                        match outcome {
+                            Ok(files) => watch.succeeded(&user, files),
+                            Err(reason) if watch.failed(&user, &reason) => error!(
+                                used_by = %user,
+                                reason,
+                                "credentials have changed, but cannot be used; the old ones stay in force"
+                            ),
+                            Err(_) => {}
+                        }
                     }
                     continue;
                 }
                 () = committer.over() => return Err("the commit thread has ended; see the log, and start the node again".into()),
             };
             let Some(asked) = asked else { break };
-            let outcome = reload(role, flags, &mut watch, |options| node.reload(options));
+            let outcome = reload(role, flags, &node).map(|(options, fresh)| {
+                watch.follow(fresh);
+                present = options;
+            });
             if let Err(text) = &outcome {
                 error!(reason = text, "the configuration was not read again: the old one stays in force");
             }
@@ -77,17 +91,43 @@ pub fn runtime() -> Result<Runtime, String> {
     runtime.map_err(|error| format!("the system gives no means to wait for events: {error}"))
 }
 
-/// Reads the configuration again and lets `take` apply it.
-fn reload(
+/// Reads the configuration again and applies it; returns its options, and the files to watch.
+fn reload(role: NodeRole, flags: &Flags, node: &Node) -> Result<(NodeOptions, Watch), String> {
+    let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?.node;
+    let watch = Watch::new(watched(&options, flags));
+    node.reload(&options).map_err(|error| error.to_string())?;
+    Ok((options, watch))
+}
+
+/// Reads the credentials of one user again; returns the files that it uses. Those of links have the names that the node
+/// knows, so that a mistake in the configuration file does not keep a link from its renewed certificate.
+fn reload_credentials(
     role: NodeRole,
     flags: &Flags,
-    watch: &mut Watch,
-    take: impl FnOnce(&NodeOptions) -> Result<(), StartError>,
-) -> Result<(), String> {
-    let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?;
-    take(&options.node).map_err(|error| error.to_string())?;
-    watch.follow(&options.node.web.security);
-    Ok(())
+    node: &Node,
+    user: &CredentialsUser,
+    present: &NodeOptions,
+) -> Result<Vec<PathBuf>, String> {
+    let fresh = match user {
+        CredentialsUser::Gateway => {
+            Some(config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?.node)
+        }
+        _ => None,
+    };
+    let options = fresh.as_ref().unwrap_or(present);
+    node.reload_credentials(user, options).map_err(|error| error.to_string())?;
+    let files = watched(options, flags).into_iter().find(|(other, _)| other == user);
+    Ok(files.map(|(_, files)| files).unwrap_or_default())
+}
+
+/// The files of credentials. They include the configuration file if it contains passwords or certificates itself.
+fn watched(options: &NodeOptions, flags: &Flags) -> Vec<(CredentialsUser, Vec<PathBuf>)> {
+    let mut users = CredentialsUser::all(options);
+    let gateway = users.iter_mut().find(|(user, _)| *user == CredentialsUser::Gateway);
+    if let (Some((_, files)), true) = (gateway, options.web.security.has_inline_credentials()) {
+        files.extend(flags.config_file.clone());
+    }
+    users
 }
 
 /// The reply channel of a request to reload; `None` after a signal.

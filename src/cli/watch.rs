@@ -1,5 +1,5 @@
-//! Detects changes of the files that protect the gateway: certificates that another program renews, and the file of
-//! `--web.config.file`, which programs of the Prometheus family read again without a request.
+//! Detects changes of the files of credentials: certificates, keys and authorities that another program renews, and files
+//! of passwords. A file may be overwritten, renamed into place, or reached by a symbolic link that is swapped.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
@@ -7,16 +7,21 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::node::options::WebSecurity;
+use crate::node::certificates::CredentialsUser;
 
 /// Interval between two checks of the files.
 const INTERVAL: Duration = Duration::from_secs(4);
 /// A changed file must stay the same for this long, so that a file is not read while another program writes it.
 const SETTLING: Duration = Duration::from_secs(1);
 
-/// The files, and their state at the last check.
+/// The files of every user of credentials.
 #[derive(Debug)]
-pub struct Watch {
+pub struct Watch(Vec<WatchedFiles>);
+
+/// The files of one user, and their state when they were last read.
+#[derive(Debug)]
+struct WatchedFiles {
+    user: CredentialsUser,
     files: Vec<PathBuf>,
     seen: Vec<Option<FileVersion>>,
     /// The reason why the new contents could not be used, if they could not.
@@ -24,58 +29,75 @@ pub struct Watch {
 }
 
 /// The metadata that differs after a change: device, inode, length, and time of the last change of contents or
-/// permissions.
+/// permissions, all of the file itself and not of a link to it.
 type FileVersion = (u64, u64, u64, i64, i64);
 
-impl Watch {
-    /// Watches the files that these options name.
-    pub fn new(security: &WebSecurity) -> Self {
-        let files = files(security);
+impl WatchedFiles {
+    fn new((user, files): (CredentialsUser, Vec<PathBuf>)) -> Self {
         let seen = versions(&files);
-        Self { files, seen, failure: None }
-    }
-
-    /// Returns when a file has changed and then stays the same, or when a failed reload has to be tried again.
-    pub async fn changed(&mut self) {
-        if self.files.is_empty() {
-            return std::future::pending().await;
-        }
-        loop {
-            sleep(INTERVAL).await;
-            let seen = versions(&self.files);
-            if seen == self.seen && self.failure.is_none() {
-                continue;
-            }
-            sleep(SETTLING).await;
-            if versions(&self.files) == seen {
-                self.seen = seen;
-                return;
-            }
-        }
-    }
-
-    /// Records that the new contents could not be used, so that every check tries again. Returns whether the reason is
-    /// a new one.
-    pub fn failed(&mut self, reason: &str) -> bool {
-        let news = self.failure.as_deref() != Some(reason);
-        self.failure = Some(reason.into());
-        news
-    }
-
-    /// Records that the new contents are in use, and watches the files that these options name. The state of files
-    /// that were watched before is kept, so that a change since they were read is still noticed.
-    pub fn follow(&mut self, security: &WebSecurity) {
-        self.failure = None;
-        let files = files(security);
-        if files != self.files {
-            *self = Self::new(security);
-        }
+        Self { user, files, seen, failure: None }
     }
 }
 
-fn files(security: &WebSecurity) -> Vec<PathBuf> {
-    let tls = security.tls.iter().flat_map(|tls| tls.files());
-    security.config_file.iter().map(PathBuf::as_path).chain(tls).map(Into::into).collect()
+impl Watch {
+    /// Watches the files of these users. Call it before the files are read, so that no change is missed.
+    pub fn new(users: Vec<(CredentialsUser, Vec<PathBuf>)>) -> Self {
+        Self(users.into_iter().map(WatchedFiles::new).collect())
+    }
+
+    /// Returns the users whose files have changed and then stayed the same, or must be tried again. At least one.
+    pub async fn changed(&mut self) -> Vec<CredentialsUser> {
+        loop {
+            sleep(INTERVAL).await;
+            let seen: Vec<_> = self.0.iter().map(|watched| versions(&watched.files)).collect();
+            let differs =
+                |(watched, seen): (&WatchedFiles, &Vec<_>)| watched.seen != *seen || watched.failure.is_some();
+            if !self.0.iter().zip(&seen).any(differs) {
+                continue;
+            }
+            sleep(SETTLING).await;
+            let mut changed = Vec::new();
+            for (watched, seen) in self.0.iter_mut().zip(seen) {
+                if (watched.seen != seen || watched.failure.is_some()) && versions(&watched.files) == seen {
+                    watched.seen = seen;
+                    changed.push(watched.user.clone());
+                }
+            }
+            if !changed.is_empty() {
+                return changed;
+            }
+        }
+    }
+
+    /// Records that a user's new files could not be used, so that every check tries again. Returns whether the reason is
+    /// a new one.
+    pub fn failed(&mut self, user: &CredentialsUser, reason: &str) -> bool {
+        let Some(watched) = self.0.iter_mut().find(|watched| watched.user == *user) else { return true };
+        let news = watched.failure.as_deref() != Some(reason);
+        watched.failure = Some(reason.into());
+        news
+    }
+
+    /// Records that a user's new files are in use, and watches `files` for it.
+    pub fn succeeded(&mut self, user: &CredentialsUser, files: Vec<PathBuf>) {
+        let Some(watched) = self.0.iter_mut().find(|watched| watched.user == *user) else { return };
+        watched.failure = None;
+        if watched.files != files {
+            *watched = WatchedFiles::new((user.clone(), files));
+        }
+    }
+
+    /// Records that everything was read again, and watches the files of `fresh`, which was made before they were read.
+    /// The state of files that were watched before stays, so that a change since they were read is still noticed.
+    pub fn follow(&mut self, fresh: Watch) {
+        let before = std::mem::replace(&mut self.0, fresh.0);
+        for watched in before {
+            let same = |new: &&mut WatchedFiles| new.user == watched.user && new.files == watched.files;
+            if let Some(new) = self.0.iter_mut().find(same) {
+                new.seen = watched.seen;
+            }
+        }
+    }
 }
 
 /// The state of each file. A check of a few files on a local disk takes microseconds.
@@ -97,30 +119,62 @@ mod tests {
         tokio::time::timeout(Duration::from_secs(seconds), watch.changed()).await.is_ok()
     }
 
-    fn of(file: PathBuf) -> WebSecurity {
-        WebSecurity { config_file: Some(file), ..WebSecurity::default() }
+    fn of(file: PathBuf) -> Vec<(CredentialsUser, Vec<PathBuf>)> {
+        vec![(CredentialsUser::Gateway, vec![file])]
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_change_is_seen_once() {
         let temp = TempDir::new();
-        let security = of(temp.write("web.yml", "a"));
-        let mut watch = Watch::new(&security);
+        let users = of(temp.write("web.yml", "a"));
+        let mut watch = Watch::new(users.clone());
         assert!(!sees(&mut watch, 60).await);
         temp.write("web.yml", "ab");
-        watch.follow(&security);
+        watch.follow(Watch::new(users));
         assert!(sees(&mut watch, 6).await && !sees(&mut watch, 60).await);
         std::fs::rename(temp.write("new", "cd"), temp.path().join("web.yml")).unwrap();
         assert!(sees(&mut watch, 6).await && !sees(&mut watch, 60).await);
         std::fs::remove_file(temp.path().join("web.yml")).unwrap();
         assert!(sees(&mut watch, 6).await && !sees(&mut watch, 60).await);
-        assert!(!sees(&mut Watch::new(&WebSecurity::default()), 60).await);
+        assert!(!sees(&mut Watch::new(Vec::new()), 60).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_swapped_link_to_a_folder_is_seen() {
+        let temp = TempDir::new();
+        for version in ["1", "2"] {
+            std::fs::create_dir(temp.path().join(version)).unwrap();
+            temp.write(&format!("{version}/tls.key"), "same length");
+        }
+        let link = |to: &str| {
+            std::os::unix::fs::symlink(to, temp.path().join("draft")).unwrap();
+            std::fs::rename(temp.path().join("draft"), temp.path().join("..data")).unwrap();
+        };
+        link("1");
+        std::os::unix::fs::symlink("..data/tls.key", temp.path().join("tls.key")).unwrap();
+        let mut watch = Watch::new(of(temp.path().join("tls.key")));
+        assert!(!sees(&mut watch, 60).await);
+        link("2");
+        assert!(sees(&mut watch, 6).await && !sees(&mut watch, 60).await);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_user_is_named_alone() {
+        let temp = TempDir::new();
+        let mut users = of(temp.write("web.yml", "a"));
+        users.push((CredentialsUser::Hub, vec![temp.write("hub.pem", "a")]));
+        let mut watch = Watch::new(users);
+        temp.write("hub.pem", "ab");
+        assert_eq!(watch.changed().await, [CredentialsUser::Hub]);
+        assert!(watch.failed(&CredentialsUser::Hub, "no key"));
+        temp.write("web.yml", "ab");
+        assert_eq!(watch.changed().await, [CredentialsUser::Gateway, CredentialsUser::Hub]);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_file_is_read_when_its_writer_has_finished() {
         let temp = TempDir::new();
-        let mut watch = Watch::new(&of(temp.write("web.yml", "")));
+        let mut watch = Watch::new(of(temp.write("web.yml", "")));
         let writing = async {
             for length in 1..30 {
                 temp.write("web.yml", &"a".repeat(length));
@@ -137,13 +191,13 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_failure_is_tried_again_and_reported_once() {
         let temp = TempDir::new();
-        let security = of(temp.write("web.yml", "a"));
-        let mut watch = Watch::new(&security);
+        let users = of(temp.write("web.yml", "a"));
+        let (mut watch, user) = (Watch::new(users.clone()), CredentialsUser::Gateway);
         temp.write("web.yml", "ab");
-        assert!(sees(&mut watch, 6).await && watch.failed("no key"));
-        assert!(sees(&mut watch, 6).await && !watch.failed("no key"));
-        assert!(sees(&mut watch, 6).await && watch.failed("no certificate"));
-        watch.follow(&security);
+        assert!(sees(&mut watch, 6).await && watch.failed(&user, "no key"));
+        assert!(sees(&mut watch, 6).await && !watch.failed(&user, "no key"));
+        assert!(sees(&mut watch, 6).await && watch.failed(&user, "no certificate"));
+        watch.follow(Watch::new(users));
         assert!(!sees(&mut watch, 60).await);
     }
 }

@@ -14,7 +14,7 @@ pub struct ListenAddress {
 }
 
 /// An address to connect to: a host and a port, neither of them empty.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct HostPort {
     host: String,
     port: u16,

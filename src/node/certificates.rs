@@ -1,42 +1,154 @@
-//! The certificates and authorities of the node's links: loading with warnings, and the metric of each file's expiry.
+//! The credentials of the node: who uses which files, loading with warnings, the certificates in use, and their metrics.
 
 use std::collections::BTreeMap;
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{error, warn};
 
 use super::metrics::gauge;
-use super::options::{NodeOptions, UplinkOptions};
+use super::options::{NodeOptions, UplinkOptions, WebSecurity};
 use crate::model::Family;
-use crate::net::tls::{Credentials, TlsError, TlsFiles};
+use crate::net::address::HostPort;
+use crate::net::certificate::Certificate;
+use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 
 /// A certificate that expires within this time causes a warning at start and at every reload.
 pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
-/// The expiry of each file in seconds since the epoch. If a file contains several certificates, the earliest expiry.
-#[derive(Debug, Default)]
-pub struct Certificates(Mutex<BTreeMap<String, u64>>);
+/// A part of the node that has credentials of its own.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CredentialsUser {
+    /// The gateway: its certificate, the authorities of clients, and the passwords.
+    Gateway,
+    /// The listener for edges.
+    Hub,
+    /// The uplink to that hub.
+    Uplink(HostPort),
+}
 
-impl Certificates {
-    /// Replaces all expiries.
-    pub fn replace<'a>(&self, read: impl IntoIterator<Item = (&'a Path, SystemTime)>) {
-        let mut files = BTreeMap::new();
-        for (path, not_after) in read {
-            let seconds = not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-            let first = files.entry(path.display().to_string()).or_insert(seconds);
-            *first = seconds.min(*first);
+impl fmt::Display for CredentialsUser {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.write_str("gateway"),
+            Self::Hub => f.write_str("hub"),
+            Self::Uplink(hub) => write!(f, "uplink {hub}"),
         }
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = files;
+    }
+}
+
+impl CredentialsUser {
+    /// Every user of credentials in these options, with the files that it reads.
+    pub fn all(options: &NodeOptions) -> Vec<(Self, Vec<PathBuf>)> {
+        let link = |files: &TlsFiles| vec![files.ca_file.clone(), files.cert_file.clone(), files.key_file.clone()];
+        let mut users: Vec<_> =
+            options.uplinks.iter().map(|uplink| (Self::Uplink(uplink.hub.clone()), link(&uplink.tls))).collect();
+        users.extend(options.hub.as_ref().map(|hub| (Self::Hub, link(&hub.tls))));
+        if options.web.security != WebSecurity::default() {
+            users.push((Self::Gateway, gateway_files(&options.web.security)));
+        }
+        users
     }
 
-    /// The metric of expiries; `None` if the node has no certificate.
-    pub fn gather(&self) -> Option<Family> {
-        let files = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let series = files.iter().map(|(file, seconds)| ([("file", file.as_str())], *seconds as f64));
-        let help = "When the certificates of this node in the file expire: its own, and those of authorities.";
-        (!files.is_empty()).then(|| gauge("pushrelay_certificate_expiry_timestamp_seconds", help, series))
+    /// The files of a user of links; `None` if the options have no such user.
+    pub(super) fn link_files<'a>(&self, options: &'a NodeOptions) -> Option<&'a TlsFiles> {
+        match self {
+            Self::Gateway => None,
+            Self::Hub => options.hub.as_ref().map(|hub| &hub.tls),
+            Self::Uplink(hub) => options.uplinks.iter().find(|uplink| uplink.hub == *hub).map(|uplink| &uplink.tls),
+        }
+    }
+}
+
+fn gateway_files(security: &WebSecurity) -> Vec<PathBuf> {
+    let tls = security.tls.iter().flat_map(|tls| tls.files());
+    security.config_file.iter().map(PathBuf::as_path).chain(tls).map(Into::into).collect()
+}
+
+/// The certificates that are in use, by user, and whether the files on disk could be read when they last changed.
+#[derive(Debug, Default)]
+pub struct Certificates(Mutex<UsersOfCredentials>);
+
+#[derive(Debug, Default)]
+struct UsersOfCredentials {
+    /// Whether the last read succeeded.
+    readable: BTreeMap<CredentialsUser, bool>,
+    links: BTreeMap<CredentialsUser, LinkInUse>,
+}
+
+#[derive(Debug)]
+struct LinkInUse {
+    own: Certificate,
+    /// The expiry of each file in seconds since the epoch. If a file contains several certificates, the earliest expiry.
+    expiries: BTreeMap<String, u64>,
+}
+
+fn earliest<'a>(certificates: impl Iterator<Item = (&'a Path, SystemTime)>) -> BTreeMap<String, u64> {
+    let mut files = BTreeMap::new();
+    for (path, not_after) in certificates {
+        let seconds = not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let first = files.entry(path.display().to_string()).or_insert(seconds);
+        *first = seconds.min(*first);
+    }
+    files
+}
+
+impl Certificates {
+    /// Records the certificate that a user of links uses, and the expiries of the files.
+    pub fn in_use<'a>(
+        &self,
+        user: &CredentialsUser,
+        own: &Certificate,
+        expiries: impl Iterator<Item = (&'a Path, SystemTime)>,
+    ) {
+        self.lock().links.insert(user.clone(), LinkInUse { own: own.clone(), expiries: earliest(expiries) });
+    }
+
+    /// Records whether the credentials of a user could be read.
+    pub fn read(&self, user: &CredentialsUser, succeeded: bool) {
+        self.lock().readable.insert(user.clone(), succeeded);
+    }
+
+    /// Checks that credentials can take the place of those that the user has. A certificate that cannot be used does not
+    /// take the place of another one.
+    ///
+    /// # Errors
+    /// The reason why they cannot.
+    pub(super) fn check(&self, user: &CredentialsUser, fresh: &Credentials, now: SystemTime) -> Result<(), TlsError> {
+        let is_the_same = self.lock().links.get(user).is_none_or(|present| present.own == *fresh.certificate());
+        match fresh.own_problems(now).into_iter().find(|problem| !problem.is_doubt()) {
+            Some(problem) if !is_the_same => Err(problem),
+            _ => Ok(()),
+        }
+    }
+
+    /// The metrics of expiries and of reading.
+    pub fn gather(&self) -> Vec<Family> {
+        let users = self.lock();
+        let mut expiries: BTreeMap<&str, u64> = BTreeMap::new();
+        for (file, seconds) in users.links.values().flat_map(|user| &user.expiries) {
+            let first = expiries.entry(file).or_insert(*seconds);
+            *first = (*seconds).min(*first);
+        }
+        let mut families = Vec::new();
+        if !expiries.is_empty() {
+            let series = expiries.iter().map(|(file, seconds)| ([("file", *file)], *seconds as f64));
+            let help = "When the certificates of this node in the file expire: its own, and those of authorities.";
+            families.push(gauge("pushrelay_certificate_expiry_timestamp_seconds", help, series));
+        }
+        if !users.readable.is_empty() {
+            let names: Vec<_> = users.readable.iter().map(|(user, ok)| (user.to_string(), *ok)).collect();
+            let series = names.iter().map(|(user, ok)| ([("used_by", user.as_str())], f64::from(u8::from(*ok))));
+            let help = "Whether the credentials' files, as they are now, could be read; if not, older ones are in use.";
+            families.push(gauge("pushrelay_credentials_last_read_successful", help, series));
+        }
+        families
+    }
+
+    fn lock(&self) -> MutexGuard<'_, UsersOfCredentials> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -47,33 +159,68 @@ pub(super) struct LoadedCredentials {
 }
 
 impl LoadedCredentials {
-    /// The expiry of each certificate, with its file.
-    pub fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
-        self.uplinks.iter().chain(&self.hub).flat_map(Credentials::expiries)
+    /// The credentials of all links, with their users.
+    pub fn users<'a>(&'a self, options: &'a NodeOptions) -> impl Iterator<Item = (CredentialsUser, &'a Credentials)> {
+        let uplinks = options.uplinks.iter().zip(&self.uplinks);
+        let uplinks = uplinks.map(|(uplink, credentials)| (CredentialsUser::Uplink(uplink.hub.clone()), credentials));
+        uplinks.chain(self.hub.iter().map(|credentials| (CredentialsUser::Hub, credentials)))
     }
 }
 
-/// Reads all certificates, and logs those that are not valid or expire soon. A node with an expired certificate still
-/// accepts pushes.
+/// Reads the certificates of all links.
 pub(super) fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
-    let load = |files: &TlsFiles| {
-        let credentials = Credentials::load(files)?;
-        let now = SystemTime::now();
-        let problems = credentials.check(now);
-        for problem in &problems {
+    let load = |uplink: &UplinkOptions| Credentials::load(&uplink.tls);
+    Ok(LoadedCredentials {
+        uplinks: options.uplinks.iter().map(load).collect::<Result<_, _>>()?,
+        hub: options.hub.as_ref().map(|hub| Credentials::load(&hub.tls)).transpose()?,
+    })
+}
+
+/// Logs what is wrong with certificates, and which of them expire soon. A node whose certificate cannot be used still
+/// accepts pushes.
+pub(super) fn log_problems(credentials: &Credentials) {
+    let now = SystemTime::now();
+    let problems = credentials.problems(now);
+    for problem in &problems {
+        if problem.is_doubt() {
+            warn!(%problem, "the other end of a link may refuse a certificate");
+        } else {
             error!(%problem, "a certificate cannot be used now: links will fail until it is replaced");
         }
-        if problems.is_empty() {
-            for problem in credentials.check(now + EXPIRY_WARNING) {
-                warn!(%problem, "a certificate expires within 14 days");
-            }
+    }
+    if problems.iter().all(TlsError::is_doubt) {
+        for problem in credentials.check(now + EXPIRY_WARNING) {
+            warn!(%problem, "a certificate expires within 14 days");
         }
-        Ok(credentials)
-    };
-    Ok(LoadedCredentials {
-        uplinks: options.uplinks.iter().map(|uplink: &UplinkOptions| load(&uplink.tls)).collect::<Result<_, _>>()?,
-        hub: options.hub.as_ref().map(|hub| load(&hub.tls)).transpose()?,
-    })
+    }
+}
+
+/// Credentials that were read again and can take the place of those in use.
+pub(super) struct FreshEnd<'a> {
+    pub user: CredentialsUser,
+    pub credentials: &'a Credentials,
+    pub side: LinkSide,
+}
+
+/// The part of a link that uses credentials.
+pub(super) enum LinkSide {
+    Hub(Acceptor),
+    Uplink(Connector),
+}
+
+impl<'a> FreshEnd<'a> {
+    /// Checks that the credentials can take the place of those that the user has.
+    ///
+    /// # Errors
+    /// The reason why they cannot.
+    pub fn new(in_use: &Certificates, user: CredentialsUser, credentials: &'a Credentials) -> Result<Self, TlsError> {
+        in_use.check(&user, credentials, SystemTime::now())?;
+        let side = match user {
+            CredentialsUser::Hub => LinkSide::Hub(Acceptor::new(credentials)?),
+            _ => LinkSide::Uplink(Connector::new(credentials)?),
+        };
+        Ok(Self { user, credentials, side })
+    }
 }
 
 #[cfg(test)]
@@ -81,13 +228,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_to_expire_in_a_file_counts_and_a_reload_replaces_all() {
-        let certificates = Certificates::default();
-        assert!(certificates.gather().is_none());
+    fn the_first_to_expire_in_a_file_counts() {
         let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        certificates.replace([(Path::new("ca.pem"), at(9)), (Path::new("a.pem"), at(5)), (Path::new("ca.pem"), at(7))]);
-        assert_eq!(certificates.gather().unwrap().values()[..], [5.0, 7.0]);
-        certificates.replace([(Path::new("a.pem"), at(6))]);
-        assert_eq!(certificates.gather().unwrap().values()[..], [6.0]);
+        let files = [(Path::new("ca.pem"), at(9)), (Path::new("a.pem"), at(5)), (Path::new("ca.pem"), at(7))];
+        let files: Vec<_> = earliest(files.into_iter()).into_iter().collect();
+        assert_eq!(files, [("a.pem".into(), 5), ("ca.pem".into(), 7)]);
     }
 }

@@ -16,12 +16,14 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use super::certificates::{Certificates, LoadedCredentials, load_credentials};
+use super::certificates::{
+    Certificates, CredentialsUser, FreshEnd, LinkSide, LoadedCredentials, load_credentials, log_problems,
+};
 use super::clock::Clock;
 use super::commit::Committer;
 use super::descriptors::{self, ConnectionBounds};
 use super::error::StartError;
-use super::http::protection::{self, Protection};
+use super::http::protection::Protection;
 use super::http::render_thread::RenderThread;
 use super::http::server::HttpServer;
 use super::http::service::{LifecycleCommand, Service, ServiceRules};
@@ -139,6 +141,28 @@ struct Reloadable {
     flags: Vec<(String, String)>,
 }
 
+impl Reloadable {
+    /// Uses credentials from now on. An uplink that the node was not started with has no connector: it needs a restart.
+    fn replace(&self, fresh: FreshEnd<'_>) {
+        let FreshEnd { user, credentials, side } = fresh;
+        match (&side, &user) {
+            (LinkSide::Hub(acceptor), _) => match &self.hub {
+                Some(hub_links) => hub_links.acceptor.replace(acceptor),
+                None => return,
+            },
+            (LinkSide::Uplink(connector), CredentialsUser::Uplink(hub)) => {
+                match self.connectors.iter().find(|(_, of)| of == hub) {
+                    Some((present, _)) => present.replace(connector),
+                    None => return,
+                }
+            }
+            _ => return,
+        }
+        log_problems(credentials);
+        self.certificates.in_use(&user, credentials.certificate(), credentials.expiries());
+    }
+}
+
 impl Node {
     /// Starts a node. Returns when it accepts requests.
     ///
@@ -153,7 +177,11 @@ impl Node {
         let credentials = load_credentials(&options)?;
         let protection = Protection::new(&options.web.security)?;
         let certificates = Arc::<Certificates>::default();
-        certificates.replace(credentials.expiries());
+        for (user, credentials) in credentials.users(&options) {
+            log_problems(credentials);
+            certificates.in_use(&user, credentials.certificate(), credentials.expiries());
+        }
+        CredentialsUser::all(&options).iter().for_each(|(user, _)| certificates.read(user, true));
         let listeners = Listeners::bind(&options).await?;
         let (store, log) = open_store(&options).await?;
         let retention = Retention {
@@ -348,50 +376,57 @@ impl Node {
     /// # Errors
     /// If certificates cannot be used, or TLS of the gateway would be switched on or off; the old options stay.
     pub fn reload(&self, options: &NodeOptions) -> Result<(), StartError> {
-        if let Some(web) = &self.reloadable.web {
+        let (parts, certificates) = (&self.reloadable, &self.reloadable.certificates);
+        if let Some(web) = &parts.web {
             web.check(&options.web.security, true)?;
         }
         let credentials = load_credentials(options)?;
         let mut fresh = Vec::new();
-        for (uplink, credentials) in options.uplinks.iter().zip(&credentials.uplinks) {
-            fresh.push((&uplink.hub, Connector::new(credentials)?));
+        for (user, credentials) in credentials.users(options) {
+            fresh.push(FreshEnd::new(certificates, user, credentials)?);
         }
-        let acceptor = credentials.hub.as_ref().map(Acceptor::new).transpose()?;
-        let web_acceptor = protection::acceptor(&options.web.security)?;
+        let web_acceptor = parts.web.as_ref().map(|web| web.read(&options.web.security)).transpose()?;
         // Nothing fails after this line.
-        if let Some(web) = &self.reloadable.web {
-            web.replace(&options.web.security, web_acceptor);
+        if let (Some(web), Some(acceptor)) = (&parts.web, web_acceptor) {
+            web.replace(&options.web.security, acceptor);
         }
-        for (connector, hub) in &self.reloadable.connectors {
-            if let Some((_, fresh)) = fresh.iter().find(|(fresh_hub, _)| *fresh_hub == hub) {
-                connector.replace(fresh);
-            }
-        }
-        if let (Some(hub_links), Some(hub), Some(acceptor)) = (&self.reloadable.hub, &options.hub, &acceptor) {
-            hub_links.acceptor.replace(acceptor);
+        fresh.into_iter().for_each(|end| parts.replace(end));
+        if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
             hub_links.replace_site_rules(sites(hub));
         }
-        self.reloadable.certificates.replace(credentials.expiries());
+        CredentialsUser::all(options).iter().for_each(|(user, _)| certificates.read(user, true));
         info!("configuration and certificates read again");
-        let waiting = needs_restart(&self.reloadable.flags, &options.flags);
+        let waiting = needs_restart(&parts.flags, &options.flags);
         if !waiting.is_empty() {
             warn!(keys = waiting.join(","), "changed options need a restart");
         }
         Ok(())
     }
 
-    /// Applies the options that protect the gateway, and no others: certificates, users, headers and rate limit. No
-    /// operator asked for this reload, so it cannot drop a requirement of passwords or client certificates.
+    /// Reads the credentials of one user again, and nothing else: at the gateway its certificates, users, headers and
+    /// rate limit. No operator asked for this, so the gateway cannot drop a requirement of passwords or client
+    /// certificates.
     ///
     /// # Errors
-    /// If certificates cannot be used, TLS would be switched on or off, or a requirement would be dropped; the old
-    /// options stay.
-    pub fn reload_web(&self, options: &NodeOptions) -> Result<(), StartError> {
-        let Some(web) = &self.reloadable.web else { return Ok(()) };
-        web.check(&options.web.security, false)?;
-        web.replace(&options.web.security, protection::acceptor(&options.web.security)?);
-        info!("certificates and rules of the gateway read again");
+    /// If certificates cannot be used, TLS of the gateway would be switched on or off, or a requirement would be dropped;
+    /// the old credentials stay.
+    pub fn reload_credentials(&self, user: &CredentialsUser, options: &NodeOptions) -> Result<(), StartError> {
+        let parts = &self.reloadable;
+        if let Some(files) = user.link_files(options) {
+            parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &Credentials::load(files)?)?);
+        }
+        if let (CredentialsUser::Gateway, Some(web)) = (user, &parts.web) {
+            web.check(&options.web.security, false)?;
+            let acceptor = web.read(&options.web.security)?;
+            web.replace(&options.web.security, acceptor);
+        }
+        info!(used_by = %user, "credentials read again");
         Ok(())
+    }
+
+    /// Records for the metrics whether the credentials of a user could be read.
+    pub fn credentials_read(&self, user: &CredentialsUser, succeeded: bool) {
+        self.reloadable.certificates.read(user, succeeded);
     }
 
     /// Stops accepting requests, finishes the open ones, sends all changes to connected hubs, and stops all tasks.

@@ -35,6 +35,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_connections_failed_total", MetricType::Counter),
     ("pushrelay_connections_max", MetricType::Gauge),
     ("pushrelay_connections_shed_total", MetricType::Counter),
+    ("pushrelay_credentials_last_read_successful", MetricType::Gauge),
     ("pushrelay_edge_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_clock_offset_seconds", MetricType::Gauge),
     ("pushrelay_edge_connected", MetricType::Gauge),
@@ -275,13 +276,14 @@ mod tests {
     use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
-    use super::super::certificates::Certificates;
+    use super::super::certificates::{Certificates, CredentialsUser};
     use super::super::http::protection::Protection;
     use super::super::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
     use super::super::options::WebSecurity;
     use super::*;
     use crate::gateway::body;
     use crate::model::LabelSet;
+    use crate::net::certificate::Certificate;
 
     /// A family of each name, below the heading that `docs/reference/metrics.md` has for those who show it.
     fn by_heading() -> [(&'static str, Vec<Family>); 4] {
@@ -296,10 +298,12 @@ mod tests {
         });
         let uplinks = [Arc::new(UplinkStatus::new("hub:1".into()))];
         let certificates = Certificates::default();
-        certificates.replace([(Path::new("hub.pem"), UNIX_EPOCH)]);
+        let own = Certificate { common_name: None, not_before: UNIX_EPOCH, not_after: UNIX_EPOCH, uris: Vec::new() };
+        certificates.in_use(&CredentialsUser::Hub, &own, [(Path::new("hub.pem"), UNIX_EPOCH)].into_iter());
+        certificates.read(&CredentialsUser::Hub, true);
         let of_each_node = [
             metrics.gather(),
-            certificates.gather().into_iter().collect(),
+            certificates.gather(),
             gather_store(Counts::default(), Revision(1)),
             // This family is shown only with TLS, for which this test has no files.
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],

@@ -97,6 +97,14 @@ pub struct WebSecurity {
     pub config_file: Option<PathBuf>,
 }
 
+impl WebSecurity {
+    /// Whether passwords or certificates are in the configuration file itself, and not in files that it names.
+    pub fn has_inline_credentials(&self) -> bool {
+        let has_pem = self.tls.as_ref().is_some_and(WebTls::has_inline_pem);
+        self.config_file.is_none() && (has_pem || !self.guard.users.is_empty())
+    }
+}
+
 impl Default for WebSecurity {
     fn default() -> Self {
         let guard = GuardRules { headers: Vec::new(), users: Users::new(BTreeMap::new()), rate_limit: None };

@@ -17,6 +17,8 @@ mod prometheus;
 mod prometheus_forms;
 mod push;
 mod reach;
+mod refusals;
+mod renewal;
 mod resources;
 mod storage_faults;
 mod store_commands;

@@ -27,7 +27,11 @@ impl Protection {
     /// # Errors
     /// See [`acceptor`].
     pub fn new(security: &WebSecurity) -> Result<Self, TlsError> {
-        Ok(Self { acceptor: acceptor(security)?.map(Arc::new), refusals: Arc::default() })
+        let acceptor = acceptor(security)?.map(Arc::new);
+        if let Some(acceptor) = &acceptor {
+            log_problems(acceptor);
+        }
+        Ok(Self { acceptor, refusals: Arc::default() })
     }
 
     /// The metrics of refused requests and of the certificate's expiry.
@@ -49,19 +53,28 @@ impl Protection {
     }
 }
 
-/// Reads the gateway's certificate and private key, if TLS is configured. Logs a warning if the certificate is not
-/// valid or expires soon.
+/// Reads the gateway's certificate and private key, if TLS is configured.
 ///
 /// # Errors
 /// If they cannot be read or used.
 pub fn acceptor(security: &WebSecurity) -> Result<Option<WebAcceptor>, TlsError> {
-    let Some(tls) = &security.tls else { return Ok(None) };
-    let acceptor = WebAcceptor::new(tls, security.http2)?;
+    security.tls.as_ref().map(|tls| WebAcceptor::new(tls, security.http2)).transpose()
+}
+
+/// Logs that the gateway's certificate is not valid or expires soon.
+pub fn log_problems(acceptor: &WebAcceptor) {
     let now = SystemTime::now();
-    if let Some(problem) = acceptor.check(now) {
-        error!(%problem, "the gateway's certificate cannot be used now: clients will refuse it until it is replaced");
-    } else if let Some(problem) = acceptor.check(now + EXPIRY_WARNING) {
+    let problems = acceptor.problems(now);
+    for problem in &problems {
+        if problem.is_doubt() {
+            warn!(%problem, "clients may refuse the gateway's certificate");
+        } else {
+            error!(%problem, "the gateway's certificate cannot be used now: clients will refuse it until it is replaced");
+        }
+    }
+    if problems.iter().all(TlsError::is_doubt)
+        && let Some(problem) = acceptor.check(now + EXPIRY_WARNING)
+    {
         warn!(%problem, "the gateway's certificate expires within 14 days");
     }
-    Ok(Some(acceptor))
 }

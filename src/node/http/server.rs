@@ -2,6 +2,7 @@
 //! while it runs.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use futures_util::future::Either;
 use tokio::net::TcpListener;
@@ -9,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::auth::guard::Guard;
-use super::protection::Protection;
+use super::protection::{self, Protection};
 use super::service::Service;
 use crate::net::http::{self, HttpLimits, encrypted};
+use crate::net::tls::TlsError;
 use crate::net::tls::web::{ClientAuth, WebAcceptor, WebTls};
 use crate::node::error::StartError;
 use crate::node::options::WebSecurity;
@@ -90,10 +92,23 @@ impl HttpServer {
         Err(StartError::Restart(text))
     }
 
+    /// Reads the certificate that these options name, and checks that it can take the place of the present one.
+    ///
+    /// # Errors
+    /// If it cannot be read or used.
+    pub fn read(&self, security: &WebSecurity) -> Result<Option<WebAcceptor>, TlsError> {
+        let fresh = protection::acceptor(security)?;
+        if let (Some(acceptor), Some(fresh)) = (&self.acceptor, &fresh) {
+            acceptor.check_successor(fresh, SystemTime::now())?;
+        }
+        Ok(fresh)
+    }
+
     /// Applies rules to later requests and certificates to later connections. [`Self::check`] must have accepted the
-    /// options.
+    /// options, and [`Self::read`] made the acceptor.
     pub fn replace(&self, security: &WebSecurity, fresh: Option<WebAcceptor>) {
         if let (Some(acceptor), Some(fresh)) = (&self.acceptor, &fresh) {
+            protection::log_problems(fresh);
             acceptor.replace(fresh);
         }
         *self.required.lock().unwrap_or_else(PoisonError::into_inner) = RequiredCredentials::of(security);

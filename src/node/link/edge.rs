@@ -20,7 +20,7 @@ use super::status::UplinkStatus;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, Dialled, dial};
-use crate::net::tls::Connector;
+use crate::net::tls::{Connector, Renewals};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
@@ -77,17 +77,43 @@ impl UplinkTask {
     pub async fn run(self, stop: CancellationToken) {
         let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
         let mut heads = self.committer.subscribe(Scope::Shown);
+        let mut renewals = self.connector.renewals();
+        // A connection with renewed credentials, which takes the place of the one that ended.
+        let mut renewed = None;
         // Existing changes count as waiting until the hub reports that it has them.
         let (head, now_ns) = (*heads.borrow_and_update(), self.clock.wall_ns());
         self.state.update(|link| link.lag.moved(head, now_ns));
         while !stop.is_cancelled() {
-            let Some(dialled) = self.tracking_lag(self.dial(), &mut heads, &stop).await else { break };
+            let dialled = match renewed.take() {
+                Some(dialled) => Ok(dialled),
+                None => {
+                    renewals.skip_to_now();
+                    let Some(dialled) = self.tracking_lag(self.dial(), &mut heads, &stop).await else { break };
+                    dialled
+                }
+            };
             let ended = match dialled {
-                Ok(dialled) => self.catch_panic(self.run_session(dialled, heads.clone(), stop.clone())).await,
+                Ok(dialled) => {
+                    let (end, dropped) = watch::channel(None);
+                    let session = self.run_session(dialled, heads.clone(), dropped, stop.clone());
+                    let mut session = pin!(self.catch_panic(session));
+                    tokio::select! {
+                        ended = &mut session => ended,
+                        dialled = self.renew(&mut renewals) => {
+                            renewed = Some(dialled);
+                            end.send_replace(Some(close_renewed()));
+                            session.await
+                        }
+                    }
+                }
                 Err(error) => EndedAttempt::early(error.to_string()),
             };
             if ended.progress.is_made(Instant::now()) {
                 schedule.reset();
+            }
+            if renewed.is_some() && !stop.is_cancelled() {
+                info!(hub = %self.options.hub, "the link moves to a connection with the renewed certificate");
+                continue;
             }
             let wait = match ended.retry_after {
                 Some(asked) => schedule.next_wait_of(asked),
@@ -99,6 +125,29 @@ impl UplinkTask {
             self.report(&ended.text, wait, ended.progress.since.is_some());
             if self.tracking_lag(sleep(wait), &mut heads, &stop).await.is_none() {
                 break;
+            }
+        }
+    }
+
+    /// Waits for renewed credentials, and connects with them. The present session goes on until then, and so a
+    /// certificate that the hub refuses ends no link.
+    async fn renew(&self, renewals: &mut Renewals) -> Dialled {
+        renewals.next().await;
+        let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
+        let mut reported = String::new();
+        loop {
+            renewals.skip_to_now();
+            let text = match self.dial().await {
+                Ok(dialled) => return dialled,
+                Err(error) => error.to_string(),
+            };
+            if text != reported {
+                warn!(hub = %self.options.hub, reason = text, "no link with the renewed certificate; the present link goes on");
+                reported = text;
+            }
+            tokio::select! {
+                () = sleep(schedule.next_wait()) => {}
+                () = renewals.next() => {}
             }
         }
     }
@@ -126,6 +175,7 @@ impl UplinkTask {
         &self,
         dialled: Dialled,
         heads: watch::Receiver<Revision>,
+        dropped: watch::Receiver<Option<Refused>>,
         stop: CancellationToken,
     ) -> EndedAttempt {
         let Dialled { connection: socket, peer, wire } = dialled;
@@ -154,7 +204,7 @@ impl UplinkTask {
         let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
         let config = EdgeConfig { link, labels, lag };
         let connection = Connection::edge(config, self.name.info_for_hub(info), context.now());
-        let closed = drive(connection, socket, Some(heads), &mut observer, &context, stop, None).await;
+        let closed = drive(connection, socket, Some(heads), &mut observer, &context, stop, Some(dropped)).await;
         self.state.update(|link| link.connected = false);
         let retry_after = closed.retry_after(self.options.dialling.backoff_max);
         EndedAttempt { text: closed.to_string(), retry_after, progress: observer.progress }
@@ -190,6 +240,11 @@ impl UplinkTask {
             }
         }
     }
+}
+
+fn close_renewed() -> Refused {
+    let text = "the edge's certificate was renewed: it connects again with the new one".into();
+    Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None }
 }
 
 /// The progress of one session. A session that fails soon after the handshake must not reset the backoff.
