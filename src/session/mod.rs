@@ -42,7 +42,7 @@ pub use event::{
 };
 pub use joining::{HubSessions, JoinStep, Joining, REPLACE_NS_MAX};
 pub use lag::Lag;
-pub use open::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
+pub use open::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN, silence_max};
 pub use peer_info::NodeName;
 pub use uplink::{UplinkDuties, UplinkDuty};
 pub use upstream::UpstreamStores;

@@ -1,6 +1,7 @@
 //! The open session: both ends send and receive changes, and notice when the other end is gone.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use crate::model::{Position, Revision};
 use crate::wire::{ClockSample, CloseReason, Heartbeat, Message, PeerInfo};
@@ -20,6 +21,11 @@ pub const HEARTBEAT_NS_MIN: u64 = 100 * MILLISECOND_NS;
 pub const HEARTBEAT_NS_MAX: u64 = 60_000 * MILLISECOND_NS;
 /// The smallest bound on messages that a peer may announce.
 pub const MESSAGE_BYTES_MIN: u64 = 64 << 10;
+
+/// The time without a byte after which a peer is dead, for an interval of heartbeats.
+pub fn silence_max(heartbeat_ns: u64) -> Duration {
+    Duration::from_nanos(HEARTBEATS_MISSED_MAX * heartbeat_ns.clamp(HEARTBEAT_NS_MIN, HEARTBEAT_NS_MAX))
+}
 
 /// Refuses a bound on messages that is too small to be useful.
 pub(super) fn check_message_bytes_max(message_bytes_max: u64) -> Result<(), SessionFault> {

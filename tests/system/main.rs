@@ -20,6 +20,7 @@ mod reach;
 mod refusals;
 mod renewal;
 mod resources;
+mod returns;
 mod storage_faults;
 mod store_commands;
 mod tree;

@@ -28,10 +28,14 @@ use crate::node::options::EdgeOptions;
 use crate::node::random::random_id;
 use crate::session::{
     Admitted, Connection, Established, HubConfig, HubSessions, JoinStep, NodeName, REPLACE_NS_MAX, Refused,
-    SessionEvent, SessionId,
+    SessionEvent, SessionId, silence_max,
 };
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
+
+/// The delay asked of an edge whose name another store uses, after the time at which that one's session would be found
+/// dead.
+const TAKEN_MARGIN: Duration = Duration::from_secs(1);
 
 /// The links of a hub to its edges: their shared state.
 pub struct HubLinks {
@@ -207,6 +211,18 @@ impl HubLinks {
         }
     }
 
+    /// An edge whose name another store uses shall return as soon as that one's session is found dead, if nothing more is
+    /// heard of it.
+    fn return_when_free(&self, name: &str, refused: Refused) -> Refused {
+        if refused.reason != CloseReason::NameTaken {
+            return refused;
+        }
+        let heard_ns = self.edges.update(name, |edge| edge.link.last_seen_ns);
+        let silent = Duration::from_nanos(self.clock.wall_ns().saturating_sub(heard_ns));
+        let wait = silence_max(self.session.heartbeat_ns).saturating_sub(silent) + TAKEN_MARGIN;
+        Refused { retry_after_ms: u64::try_from(wait.as_millis()).ok(), ..refused }
+    }
+
     /// Adds a connection to the table.
     ///
     /// # Errors
@@ -333,7 +349,7 @@ impl SessionObserver for HubSession {
     ) -> Result<Admitted, Refused> {
         let site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
         let joining = self.hub.sessions().hub.join(self.name(), self.session, &hello, site);
-        let mut joining = joining.map_err(|refused| self.refuse(refused))?;
+        let mut joining = joining.map_err(|refused| self.refuse(self.hub.return_when_free(self.name(), refused)))?;
         loop {
             match joining.next_step() {
                 JoinStep::Replace { session, reason } => self.replace(session, reason).await,

@@ -21,6 +21,8 @@ struct State {
     closed: AtomicBool,
     /// Bytes that pass in 50 ms each way; 0 for no limit.
     narrow: AtomicUsize,
+    /// Connections that were opened before this many calls of [`Line::swallow`] pass nothing any more.
+    swallowed: AtomicUsize,
 }
 
 impl Line {
@@ -65,6 +67,11 @@ impl Line {
         self.break_connections();
     }
 
+    /// Lets every connection pass nothing any more, not even its end, as if a machine lost its power; new ones pass.
+    pub fn swallow(&self) {
+        self.state.swallowed.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Closes every connection; new ones pass.
     pub fn break_connections(&self) {
         for stream in self.state.open.lock().unwrap().drain(..) {
@@ -88,13 +95,18 @@ impl State {
 
 /// Copies one direction on a thread that ends when either side closes, and then closes both.
 fn copy(line: Arc<State>, mut from: TcpStream, mut to: TcpStream) {
+    let opened = line.swallowed.load(Ordering::Relaxed);
     std::thread::spawn(move || {
+        let is_swallowed = || line.swallowed.load(Ordering::Relaxed) > opened;
         let mut buffer = vec![0; 64 << 10];
         loop {
             let narrow = line.narrow.load(Ordering::Relaxed).min(buffer.len());
             let room = if narrow == 0 { buffer.len() } else { narrow };
             match from.read(&mut buffer[..room]) {
+                Ok(1..) if is_swallowed() => {}
                 Ok(len @ 1..) if to.write_all(&buffer[..len]).is_ok() => {}
+                // The state has handles of both sockets, which so stay open.
+                _ if is_swallowed() => return,
                 _ => break,
             }
             if narrow > 0 {

@@ -165,6 +165,11 @@ impl Node {
         self.line.as_ref().expect("only a hub has a line").narrow(bytes_per_second);
     }
 
+    /// Lets every connection of the line pass nothing any more, not even its end; new ones pass.
+    pub fn swallow(&self) {
+        self.line.as_ref().expect("only a hub has a line").swallow();
+    }
+
     /// Closes every connection of the line; new ones pass.
     pub fn break_connections(&self) {
         self.line.as_ref().expect("only a hub has a line").break_connections();
