@@ -62,7 +62,7 @@ fn families(body: &str, key: &LabelSet) -> Vec<Family> {
 
 fn now(tick: usize) -> WriteTime {
     let ns = (1_700_000_000 + tick as u64) * SECOND_NS;
-    WriteTime { wall_ns: ns, stamp_ns: ns }
+    WriteTime { wall_ns: ns, stamp_ns: ns, monotonic_ns: ns }
 }
 
 /// A store with groups that each have the push number 0.

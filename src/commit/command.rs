@@ -52,6 +52,14 @@ pub enum Command<R: ReplyTokens> {
         /// The revision.
         revision: Revision,
     },
+    /// The right time was `right_ns` when the monotonic clock showed `monotonic_ns`: correct the write timestamps that
+    /// were made with a wrong clock.
+    ConfirmClock {
+        /// The right time, in nanoseconds since the Unix epoch.
+        right_ns: u64,
+        /// The monotonic clock at that time.
+        monotonic_ns: u64,
+    },
     /// Report the state of the store for a handshake.
     Info {
         /// Report the cursor of this peer only; of all peers if `None`.

@@ -10,7 +10,9 @@ use std::sync::Arc;
 use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
 use super::transaction::{Merge, Transaction, forget, note_failures};
 use crate::model::{GroupId, Revision};
-use crate::store::{Committed, GroupEntry, MixedTypes, Record, Scope, Store, StoreInfo, WriteOp, WriteTime};
+use crate::store::{
+    Committed, Correction, GroupEntry, MixedTypes, Record, Scope, Store, StoreInfo, WriteOp, WriteTime,
+};
 use crate::wire::ConflictReport;
 
 /// Replies in one transaction, at most.
@@ -28,6 +30,13 @@ pub enum Effect<R: ReplyTokens> {
     Published(Committed),
     /// The published transaction has groups that may have been deleted before: see [`Transaction::publish`].
     Returned(Vec<GroupId>),
+    /// The clock was wrong: write timestamps of this many groups were corrected, by this much at most.
+    ClockCorrected {
+        /// The number of groups.
+        groups: usize,
+        /// The largest correction, in nanoseconds.
+        shift_ns: u64,
+    },
     /// More tombstones are due than one transaction drops: send [`Command::Sweep`] after the commands that wait.
     SweepAgain,
     /// Report a name that sites push with several types: it is new, or another of its types is shown now.
@@ -71,6 +80,16 @@ struct Wipe<T> {
     drafted: usize,
 }
 
+/// Corrections of write timestamps in progress. Each transaction makes some.
+#[derive(Default)]
+struct Corrections {
+    left: VecDeque<Correction>,
+    /// Corrections in the draft, from the front of `left`.
+    drafted: usize,
+    /// Groups whose corrections are durable, and the largest correction.
+    done: (usize, u64),
+}
+
 /// Owner of a store: turns commands into transactions.
 ///
 /// The driver calls [`Engine::must_commit_before`], [`Engine::draft`] and [`Engine::must_commit`] for each command. To
@@ -86,6 +105,7 @@ pub struct Engine<R: ReplyTokens> {
     replies: Vec<Effect<R>>,
     effects: VecDeque<Effect<R>>,
     wipe: Option<Wipe<R::Write>>,
+    corrections: Corrections,
     /// Whether the draft must be committed before the next command.
     is_complete: bool,
     /// Whether more tombstones are due than the draft drops.
@@ -107,6 +127,7 @@ impl<R: ReplyTokens> Engine<R> {
             replies: Vec::new(),
             effects: VecDeque::new(),
             wipe: None,
+            corrections: Corrections::default(),
             is_complete: false,
             sweep_again: false,
             is_sweep: false,
@@ -146,7 +167,7 @@ impl<R: ReplyTokens> Engine<R> {
         let alone = match command {
             Command::Write(write) => write.is_large(),
             Command::Merge { merge, .. } => !self.store.has_capacity_for(merge.deltas.len()),
-            Command::Wipe { .. } | Command::Info { .. } => true,
+            Command::Wipe { .. } | Command::Info { .. } | Command::ConfirmClock { .. } => true,
             Command::Sweep => self.store.has_mixed_types(),
             Command::NoteConflicts { .. } | Command::UplinkAcked { .. } => false,
         };
@@ -184,10 +205,16 @@ impl<R: ReplyTokens> Engine<R> {
                 let info = self.store.info(peer);
                 self.effects.push_back(Effect::Info { reply, info });
             }
+            Command::ConfirmClock { right_ns, monotonic_ns } => {
+                self.corrections.left.extend(self.store.confirm_clock(right_ns, monotonic_ns));
+                self.go_on_correcting();
+            }
             Command::Sweep => {
                 self.store.settle_types();
                 self.is_sweep = true;
                 self.forget(now);
+                // Those that a full disk refused.
+                self.go_on_correcting();
             }
         }
     }
@@ -209,6 +236,7 @@ impl<R: ReplyTokens> Engine<R> {
                     self.report_mixed_types();
                 }
                 self.effects.extend(self.replies.drain(..));
+                self.corrected();
                 if let Some(wipe) = &mut self.wipe {
                     wipe.deleted += std::mem::take(&mut wipe.drafted);
                     self.go_on_wiping(now);
@@ -253,6 +281,36 @@ impl<R: ReplyTokens> Engine<R> {
         }
     }
 
+    /// Drafts the next corrections.
+    fn go_on_correcting(&mut self) {
+        if self.corrections.drafted > 0 {
+            return;
+        }
+        let next = self.corrections.left.len().min(TRANSACTION_RECORDS_MAX);
+        for correction in self.corrections.left.iter().take(next) {
+            self.store.correct(correction);
+        }
+        self.corrections.drafted = next;
+        self.is_complete |= next > 0;
+    }
+
+    /// The drafted corrections are durable.
+    fn corrected(&mut self) {
+        let drafted = std::mem::take(&mut self.corrections.drafted);
+        if drafted == 0 {
+            return;
+        }
+        for correction in self.corrections.left.drain(..drafted) {
+            let (groups, shift_ns) = self.corrections.done;
+            self.corrections.done = (groups + 1, shift_ns.max(correction.shift_ns()));
+        }
+        if self.corrections.left.is_empty() {
+            let (groups, shift_ns) = std::mem::take(&mut self.corrections.done);
+            self.effects.push_back(Effect::ClockCorrected { groups, shift_ns });
+        }
+        self.go_on_correcting();
+    }
+
     fn end_wipe(&mut self, result: Result<(), WriteError>) {
         let Some(Wipe { reply, groups, deleted, .. }) = self.wipe.take() else { return };
         let result = result.map_err(|error| match deleted {
@@ -288,6 +346,7 @@ impl<R: ReplyTokens> Engine<R> {
 
     fn fail(&mut self, failure: CommitFailure) {
         self.transaction.abort(&mut self.store);
+        self.corrections.drafted = 0;
         let CommitFailure { text, is_retryable } = failure;
         // Each of several commands may fit, though they are too large together.
         let is_retryable = is_retryable || self.replies.len() > 1;
@@ -322,7 +381,7 @@ mod tests {
         type Info = usize;
     }
 
-    const NOW: WriteTime = WriteTime { wall_ns: 5, stamp_ns: 5 };
+    const NOW: WriteTime = WriteTime { wall_ns: 5, stamp_ns: 5, monotonic_ns: 5 };
 
     fn engine(groups: usize) -> Engine<Numbers> {
         let mut store = Store::new(Rules::default(), &[]);
@@ -350,6 +409,7 @@ mod tests {
         let text = |effect| match effect {
             Effect::Published(committed) => format!("published {}", committed.sites.len()),
             Effect::Returned(groups) => format!("returned {}", groups.len()),
+            Effect::ClockCorrected { groups, shift_ns } => format!("corrected {groups} by {shift_ns}"),
             Effect::SweepAgain => "sweep again".into(),
             Effect::MixedTypes(mixed) => {
                 format!("{} is {}, not {}", mixed.name, mixed.shown.0.name(), mixed.hidden_text())

@@ -256,14 +256,15 @@ mod tests {
         let mut store = Store::new(Rules::default(), &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
         let id = GroupId::local(LabelSet::new([("job", "a")]));
-        store.write(id.clone(), WriteOp::Put(vec![family("m")]), WriteTime { wall_ns: 5, stamp_ns: 5 }).unwrap();
+        let early = WriteTime { wall_ns: 5, stamp_ns: 5, monotonic_ns: 5 };
+        store.write(id.clone(), WriteOp::Put(vec![family("m")]), early).unwrap();
         store.commit();
         let stamp = store.published().group(&id).unwrap().group.family("m").unwrap().stamp;
         let report = ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
         let (mut transaction, later) = (Transaction::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
         let delta = Delta { id: id.clone(), group: Group::delete(later) };
         transaction.merge(&mut store, merge(vec![delta])).unwrap();
-        let now = WriteTime { wall_ns: 10, stamp_ns: 10 };
+        let now = WriteTime { wall_ns: 10, stamp_ns: 10, monotonic_ns: 10 };
         assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&report), now), 0);
         transaction.publish(&mut store).unwrap();
         assert!(!store.published().group(&id).unwrap().group.is_live());

@@ -9,7 +9,7 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::family::Family;
-use super::stamp::WriteTimestamp;
+use super::stamp::{STAMP_NS_MAX, WriteTimestamp};
 
 /// The number of families that are compared one by one before a binary search.
 const NEAR: usize = 2;
@@ -206,6 +206,27 @@ impl Group {
             families.extend(if *set { new.next() } else { old() }.cloned());
         }
         families.into()
+    }
+
+    /// The change that makes the writes later for which `is_wrong` holds, all by `shift_ns`; `None` if there are none.
+    /// Their order stays the same.
+    pub fn restamped(&self, is_wrong: impl Fn(WriteTimestamp) -> bool, shift_ns: u64) -> Option<Group> {
+        let later = |stamp: WriteTimestamp| {
+            let time_ns = stamp.time_ns.saturating_add(shift_ns).min(STAMP_NS_MAX);
+            if is_wrong(stamp) { WriteTimestamp { time_ns, ..stamp } } else { stamp }
+        };
+        let moment = |time: PushTime| PushTime { stamp: later(time.stamp), ..time };
+        let wrong = self.families.iter().filter(|f| is_wrong(f.stamp));
+        let families: Vec<_> = wrong.map(|f| GroupFamily { stamp: later(f.stamp), ..f.clone() }).collect();
+        let GroupHeader { cleared_at, deleted, pushed, failed } = self.header;
+        let header = GroupHeader {
+            cleared_at: later(cleared_at),
+            deleted: later(deleted),
+            pushed: pushed.map(moment),
+            failed: failed.map(moment),
+        };
+        let is_changed = !families.is_empty() || header != self.header;
+        is_changed.then(|| Group::from_parts(families, header))
     }
 
     /// The families, sorted by name.

@@ -12,10 +12,10 @@ const TICK_NS: u64 = 100_000;
 
 /// The time of a write, from the wall clock and its offset to the hub's clock. Both are cut to tenths of a millisecond,
 /// which takes fewer bytes on the link and on the disk.
-pub fn reading(wall_ns: u64, offset_ns: i64) -> store::WriteTime {
+pub fn reading(wall_ns: u64, offset_ns: i64, monotonic_ns: u64) -> store::WriteTime {
     let wall_ns = wall_ns / TICK_NS * TICK_NS;
     let offset_ns = offset_ns / TICK_NS as i64 * TICK_NS as i64;
-    store::WriteTime { wall_ns, stamp_ns: wall_ns.saturating_add_signed(offset_ns) }
+    store::WriteTime { wall_ns, stamp_ns: wall_ns.saturating_add_signed(offset_ns), monotonic_ns }
 }
 
 /// The wall clock with its offset to the hub's clock, and a monotonic clock.
@@ -46,7 +46,23 @@ impl Clock {
 
     /// The time of a write that happens now; see [`reading`].
     pub fn now(&self) -> store::WriteTime {
-        reading(self.wall_ns(), self.offset_ns())
+        reading(self.wall_ns(), self.offset_ns(), self.monotonic_ns())
+    }
+
+    /// Whether the wall clock shows a time that cannot be right.
+    pub fn is_wrong(&self) -> bool {
+        self.wall_ns() < store::CLOCK_NS_MIN
+    }
+
+    /// Compares this clock with that of a peer, which is `offset_ns` ahead. Returns the right time and the monotonic
+    /// clock at this moment; `None` if both clocks are wrong.
+    ///
+    /// A clock that cannot be right corrects none, so that one hub with a wrong clock does not give a site wrong write
+    /// timestamps.
+    pub fn compared(&self, offset_ns: i64) -> Option<(u64, u64)> {
+        let (wall_ns, monotonic_ns) = (self.wall_ns(), self.monotonic_ns());
+        let right_ns = wall_ns.saturating_add_signed(offset_ns);
+        (right_ns >= store::CLOCK_NS_MIN).then_some((right_ns, monotonic_ns))
     }
 
     /// Sets the hub's clock minus this one, in nanoseconds.

@@ -183,7 +183,13 @@ impl Node {
         }
         CredentialsUser::all(&options).iter().for_each(|(user, _)| certificates.read(user, true));
         let listeners = Listeners::bind(&options).await?;
-        let (store, log) = open_store(&options).await?;
+        let (mut store, log) = open_store(&options).await?;
+        if clock.is_wrong() && (options.hub.is_some() || !options.uplinks.is_empty()) {
+            error!(
+                "this host's clock cannot be right: set it; until a peer's clock is known, pushes here count as the newest"
+            );
+            store.doubt_clock();
+        }
         let retention = Retention {
             uplinks: options.uplinks.len(),
             hub_ns: options.hub.as_ref().map_or(0, |_| nanoseconds(options.storage.tombstone_retention)),

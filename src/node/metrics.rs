@@ -14,7 +14,7 @@ use prometheus::{IntCounter, IntCounterVec, Opts};
 use super::summary::WindowedSummary;
 use crate::model::{Family, FamilyBuilder, MetricType, Revision, ValueLayout};
 use crate::net::slots::Slots;
-use crate::store::Counts;
+use crate::store::{Counts, Published};
 
 /// Every family that a node of either role can show of itself. A push must agree with these types even before the
 /// family exists. The times of pushes are not among them: they belong to groups, and are removed from pushes.
@@ -31,6 +31,9 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushgateway_http_push_size_bytes", MetricType::Summary),
     ("pushgateway_http_requests_total", MetricType::Counter),
     ("pushrelay_certificate_expiry_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_clock_confirmed", MetricType::Gauge),
+    ("pushrelay_clock_corrected_groups_total", MetricType::Counter),
+    ("pushrelay_clock_unconfirmed_groups", MetricType::Gauge),
     ("pushrelay_connections", MetricType::Gauge),
     ("pushrelay_connections_failed_total", MetricType::Counter),
     ("pushrelay_connections_max", MetricType::Gauge),
@@ -251,6 +254,19 @@ pub fn gather_connections(listeners: &[Slots]) -> Vec<Family> {
     ]
 }
 
+/// The metrics of write timestamps.
+pub fn gather_clock(published: &Published) -> Vec<Family> {
+    let confirmed = "Whether a peer's clock has confirmed this node's since the start; 1 at a node without hubs.";
+    let unconfirmed = "Groups whose last push has a write timestamp that no peer's clock has confirmed.";
+    let corrected = "Groups whose write timestamps became later, since the clock was behind.";
+    let is_confirmed = f64::from(u8::from(published.is_clock_confirmed()));
+    vec![
+        gauge("pushrelay_clock_confirmed", confirmed, [([], is_confirmed)]),
+        gauge("pushrelay_clock_unconfirmed_groups", unconfirmed, [([], published.unconfirmed_len() as f64)]),
+        counter("pushrelay_clock_corrected_groups_total", corrected, [([], published.corrected() as f64)]),
+    ]
+}
+
 /// The metrics of the store's contents.
 pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
     let one = |name, help, value: f64| gauge(name, help, [([], value)]);
@@ -305,6 +321,7 @@ mod tests {
             metrics.gather(),
             certificates.gather(),
             gather_store(Counts::default(), Revision(1)),
+            gather_clock(&Published::default()),
             // This family is shown only with TLS, for which this test has no files.
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],
             Protection::new(&WebSecurity::default()).unwrap().gather(),

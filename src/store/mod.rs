@@ -39,16 +39,18 @@
 //! # Files
 //!
 //! `writer` has the store's main methods; `admission` (which families are shown), `mixed_types` (which type of a name
-//! is shown), `address` (which group a request means) and `restore` add to the same `impl`. `staged` and `group_change`
-//! are the draft, `view`, [`blocks`], [`piece_cache`] and `changed` the published state, [`info`](StoreInfo) what a
-//! handshake needs of it. [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and [`scope`] define shared
-//! types, [`schemas`] shares equal schemas between groups.
+//! is shown), `address` (which group a request means), `restore` and `corrections` (of the write timestamps of a wrong
+//! clock) add to the same `impl`. `staged` and `group_change` are the draft, `view`, [`blocks`], [`piece_cache`] and
+//! `changed` the published state, [`info`](StoreInfo) what a handshake needs of it. [`conflict`](Conflict),
+//! [`refusal`](StoreRefusal), [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between
+//! groups.
 
 mod address;
 mod admission;
 pub mod blocks;
 mod changed;
 mod conflict;
+mod corrections;
 pub mod entry;
 mod group_change;
 pub mod index;
@@ -61,6 +63,7 @@ mod restore;
 pub mod schemas;
 pub mod scope;
 mod staged;
+mod unconfirmed;
 pub mod view;
 pub mod writer;
 
@@ -76,5 +79,6 @@ pub use piece_cache::{CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use refusal::StoreRefusal;
 pub use scope::Scope;
+pub use unconfirmed::{CLOCK_NS_MIN, Correction};
 pub use view::{ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, PeerChange, Published};
 pub use writer::{Committed, Rules, Store, StoreLimits, WriteOp, WriteTime};

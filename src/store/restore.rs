@@ -83,6 +83,7 @@ impl Store {
         self.begin_epoch(epoch, self.revision);
         self.records.push(Record::Opened { epoch, revision: self.revision });
         self.merge_twins();
+        self.begin_unconfirmed();
     }
 
     /// Resets the cursors after damage: the store no longer knows which changes of its peers it has. The reset is

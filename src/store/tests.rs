@@ -9,6 +9,7 @@ use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, StoreId, ValueLayout};
 
 mod changes;
+mod clocks;
 mod sites;
 mod tombstones;
 mod types;
@@ -29,7 +30,7 @@ fn store(rules: Rules) -> Store {
 }
 
 fn now(ns: u64) -> WriteTime {
-    WriteTime { wall_ns: ns, stamp_ns: ns }
+    WriteTime { wall_ns: ns, stamp_ns: ns, monotonic_ns: ns }
 }
 
 fn family(name: &str, metric_type: MetricType, series: &[&[(&str, &str)]]) -> Family {

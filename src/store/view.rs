@@ -12,6 +12,7 @@ use super::entry::{self, GroupEntry};
 use super::group_change::GroupChange;
 use super::record::FamilyMeta;
 use super::scope::Scope;
+use super::unconfirmed::Unconfirmed;
 use crate::model::site::EXPORTED_PREFIX;
 use crate::model::{
     Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, Revision, StoreId, ValueLayout, Values, label,
@@ -26,7 +27,7 @@ const PUSH_FAILURE_TIME_HELP: &str = "Last Unix time when changing this group in
 
 /// A handle to the published state. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Published(Arc<Mutex<View>>);
+pub struct Published(Arc<Mutex<View>>, Unconfirmed);
 
 /// The size of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,6 +100,35 @@ pub(super) struct View {
 impl Published {
     pub(super) fn lock(&self) -> MutexGuard<'_, View> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn unconfirmed(&self) -> &Unconfirmed {
+        &self.1
+    }
+
+    /// Whether the group's last write has a timestamp of a clock that is not confirmed yet.
+    pub fn is_unconfirmed(&self, id: &GroupId) -> bool {
+        self.1.contains(id)
+    }
+
+    /// Whether the clock is confirmed, or the store has no peers that could confirm it.
+    pub fn is_clock_confirmed(&self) -> bool {
+        self.1.is_confirmed()
+    }
+
+    /// Whether the clock was known to be wrong, and is not confirmed since.
+    pub fn is_clock_doubted(&self) -> bool {
+        self.1.is_doubted()
+    }
+
+    /// The number of groups whose last write has a timestamp of a clock that is not confirmed yet.
+    pub fn unconfirmed_len(&self) -> usize {
+        self.1.len()
+    }
+
+    /// The number of times that a group's write timestamps were corrected.
+    pub fn corrected(&self) -> u64 {
+        self.1.corrected()
     }
 
     /// The revision up to which everything is published.

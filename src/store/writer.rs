@@ -17,6 +17,7 @@ use super::record::{FamilyMeta, Identity, PeerCursor, Record};
 use super::refusal::StoreRefusal;
 use super::schemas::Schemas;
 use super::staged::Staged;
+use super::unconfirmed::Unconfirmed;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
     Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Position, PushTime, Revision, StoreId, WriteTimestamp,
@@ -66,13 +67,15 @@ pub enum WriteOp {
     Delete,
 }
 
-/// The clocks at the time of a write, in nanoseconds since the Unix epoch.
+/// The clocks at the time of a write: two in nanoseconds since the Unix epoch, and a monotonic one.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteTime {
     /// This node's clock; push times show it.
     pub wall_ns: u64,
     /// This node's clock corrected by the offset to the hub; write timestamps are made from it.
     pub stamp_ns: u64,
+    /// This node's monotonic clock, which no setting of the clock changes.
+    pub monotonic_ns: u64,
 }
 
 /// The result of a commit.
@@ -99,6 +102,7 @@ pub struct Store {
     pub(super) revision: Revision,
     pub(super) cursors: HashMap<StoreId, PeerCursor>,
     pub(super) staged_cursors: HashMap<StoreId, PeerCursor>,
+    pub(super) unconfirmed: Unconfirmed,
     pub(super) dropped: Dropped,
     /// `dropped` as of the last commit.
     pub(super) published_dropped: Dropped,
@@ -142,7 +146,6 @@ impl Store {
             epochs: Vec::new(),
             rules,
             staged: Staged::over(published.clone()),
-            published,
             index,
             schemas: Schemas::default(),
             records: Vec::new(),
@@ -150,6 +153,8 @@ impl Store {
             revision: Revision(0),
             cursors: HashMap::new(),
             staged_cursors: HashMap::new(),
+            unconfirmed: published.unconfirmed().clone(),
+            published,
             dropped: Dropped::default(),
             published_dropped: Dropped::default(),
             types_allowance: 0,
@@ -208,6 +213,7 @@ impl Store {
         let stamp =
             WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let push_time = PushTime { stamp, wall_ns: now.wall_ns };
+        self.unconfirmed.note(entry.id(), stamp.time_ns, now.monotonic_ns);
         let change = match action {
             WriteOp::Put(families) => Group::put(push_time, families),
             WriteOp::Post(families) => Group::post(push_time, families),
@@ -242,6 +248,7 @@ impl Store {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         let change =
             if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };
+        self.outlive(id, change.latest());
         let entry = match self.staged.get_to_set(id) {
             Some(entry) => {
                 self.check_revival(&entry, change.is_live())?;

@@ -137,7 +137,8 @@ fn store_files() {
         let actions =
             [WriteOp::Put(families.clone()), WriteOp::Post(families.clone()), WriteOp::Refuse, WriteOp::Delete];
         for (at, action) in actions.into_iter().take(1 + number % 4).enumerate() {
-            let now = WriteTime { wall_ns: at as u64 + 10, stamp_ns: at as u64 + 10 };
+            let ns = at as u64 + 10;
+            let now = WriteTime { wall_ns: ns, stamp_ns: ns, monotonic_ns: ns };
             let _ = store.write(key("a"), action, now);
             let _ = store.write(key("b"), WriteOp::Post(families.clone()), now);
             log.commit(store.records()).unwrap();

@@ -6,6 +6,7 @@
 mod bad_input;
 mod certificates;
 mod check_config;
+mod clock;
 mod damage;
 mod demo;
 mod faults;

@@ -46,6 +46,8 @@ pub struct GroupFragment<'a> {
     /// The number of families that are not on the page.
     more: usize,
     unfolded: bool,
+    /// The last write has a timestamp of a clock that no peer has confirmed.
+    unconfirmed: bool,
     now_ns: u64,
 }
 
@@ -128,8 +130,14 @@ impl<'a> GroupFragment<'a> {
             unfolded: families.len() <= UNFOLDED_MAX && families.iter().all(is_short),
             more: entry.families.len() - families.len(),
             families,
+            unconfirmed: false,
             now_ns,
         }
+    }
+
+    /// The page, with a note if the timestamp of the group's last write is not confirmed.
+    pub fn with_unconfirmed(self, unconfirmed: bool) -> Self {
+        Self { unconfirmed, ..self }
     }
 
     /// The page as a reply.

@@ -219,6 +219,14 @@ impl Committer {
         self.published.counts().tombstones == 0 || self.messages.try_send(acked).is_ok()
     }
 
+    /// The right time was `right_ns` when the monotonic clock showed `monotonic_ns`. Corrects the write timestamps that
+    /// were made with a wrong clock, before any later merge. `false` if the worker's channel is full: the caller must
+    /// try again.
+    pub fn confirm_clock(&self, right_ns: u64, monotonic_ns: u64) -> bool {
+        let confirm = WorkerMessage::Perform(Command::ConfirmClock { right_ns, monotonic_ns });
+        self.published.is_clock_confirmed() || self.messages.try_send(confirm).is_ok()
+    }
+
     /// Drops tombstones that no peer needs any more; to be called periodically.
     pub async fn sweep(&self) {
         let _ = self.send(Command::Sweep).await;

@@ -378,7 +378,7 @@ async fn a_lone_update_is_merged_inline_and_later_ones_keep_their_order() {
 async fn many_due_tombstones_are_dropped_a_thousand_a_commit() {
     let mut store = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
-    let now = |ns| crate::store::WriteTime { wall_ns: ns, stamp_ns: ns };
+    let now = |ns| crate::store::WriteTime { wall_ns: ns, stamp_ns: ns, monotonic_ns: ns };
     for group in 0..2_500 {
         store.write(GroupId::local(key(group)), WriteOp::Put(vec![]), now(5)).unwrap();
         store.write(GroupId::local(key(group)), WriteOp::Delete, now(6)).unwrap();

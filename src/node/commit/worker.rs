@@ -161,6 +161,10 @@ impl CommitWorker {
                         "groups are back that may have been deleted"
                     );
                 }
+                Effect::ClockCorrected { groups, shift_ns } => {
+                    let seconds = Duration::from_nanos(shift_ns).as_secs();
+                    warn!(groups, seconds, "the clock was behind: pushes since the start got later write timestamps");
+                }
                 Effect::SweepAgain => {
                     // If the channel is full, the next sweep goes on.
                     if let Some(messages) = self.messages.upgrade() {

@@ -249,7 +249,7 @@ mod tests {
     fn write(store: &mut Store, group: usize, action: WriteOp) {
         let id = GroupId::local(LabelSet::new([("job".to_owned(), format!("job-{group:03}"))]));
         let ns = store.published().head().0 * 1_000_000_000;
-        store.write(id, action, WriteTime { wall_ns: ns, stamp_ns: ns }).unwrap();
+        store.write(id, action, WriteTime { wall_ns: ns, stamp_ns: ns, monotonic_ns: ns }).unwrap();
         store.commit();
     }
 

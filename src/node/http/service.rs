@@ -21,7 +21,7 @@ use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
-use crate::node::metrics::{Metrics, gather_connections, gather_store};
+use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
 use crate::store::view::time_families;
 use crate::store::{GroupEntry, WriteOp};
 
@@ -250,6 +250,7 @@ impl Service {
         let mut families = self.metrics.gather();
         let (counts, head) = (self.committer.published().counts(), self.committer.published().head());
         families.extend(gather_store(counts, head));
+        families.extend(gather_clock(self.committer.published()));
         let now_ns = self.clock.wall_ns();
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(self.edges.gather(now_ns));

@@ -29,7 +29,11 @@ impl Service {
     /// The details of one group.
     pub(super) fn fragment(&self, target: &LabelSet) -> HttpReply {
         match self.committer.published().find(target) {
-            Some(entry) => GroupFragment::new(&entry, self.rules.body.names, self.clock.wall_ns()).reply(),
+            Some(entry) => {
+                let is_unconfirmed = self.committer.published().is_unconfirmed(entry.id());
+                let page = GroupFragment::new(&entry, self.rules.body.names, self.clock.wall_ns());
+                page.with_unconfirmed(is_unconfirmed).reply()
+            }
             None => HttpReply::error(404, format_args!("there is no group {target}")),
         }
     }

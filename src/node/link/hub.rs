@@ -235,6 +235,17 @@ impl HubLinks {
         Ok(RegisteredSession { session, dropped, over: over_sender })
     }
 
+    /// If this hub's clock was wrong at its start: confirms it as soon as it was set, or else by the clock of an edge,
+    /// which is `offset_ns` ahead.
+    fn confirm_doubted_clock(&self, offset_ns: i64) {
+        if self.committer.published().is_clock_doubted() {
+            let offset_ns = if self.clock.is_wrong() { offset_ns } else { 0 };
+            if let Some((right_ns, monotonic_ns)) = self.clock.compared(offset_ns) {
+                self.committer.confirm_clock(right_ns, monotonic_ns);
+            }
+        }
+    }
+
     /// The site labels of an edge that asks to join. The table records them under the same lock, so that no change of the
     /// rules is missed.
     ///
@@ -387,8 +398,10 @@ impl SessionObserver for HubSession {
                 let (site, resync) = (&established.site, established.resync);
                 info!(edge = name, %address, %site, resync, "edge linked");
                 self.established = true;
+                self.hub.confirm_doubted_clock(0);
             }
             SessionEvent::ResyncCompleted => info!(edge = name, "the resync with the edge is complete"),
+            SessionEvent::ClockOffset(offset_ns) => self.hub.confirm_doubted_clock(*offset_ns),
             _ => {}
         }
     }

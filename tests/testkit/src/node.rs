@@ -26,6 +26,7 @@ pub struct Node {
     flags: Vec<String>,
     /// The command that starts the binary, given as its further arguments; empty to start it directly.
     launcher: Vec<String>,
+    environment: Vec<(String, String)>,
     /// The line that edges connect to, if it is a hub. Its address stays the same when the hub restarts.
     line: Option<Line>,
     process: Option<Process>,
@@ -39,8 +40,8 @@ impl Node {
         std::fs::write(folder.join(name).with_extension("toml"), config).unwrap();
         let line = (role == Role::Hub).then(Line::new);
         let (folder, name) = (folder.to_owned(), name.to_owned());
-        let (flags, launcher) = (Vec::new(), Vec::new());
-        Node { role, name, folder, flags, launcher, line, process: None, web: None, edge_listener: None }
+        let (flags, environment, launcher) = (Vec::new(), Vec::new(), Vec::new());
+        Node { role, name, folder, flags, launcher, environment, line, process: None, web: None, edge_listener: None }
     }
 
     /// Adds command-line flags for later starts.
@@ -54,6 +55,12 @@ impl Node {
     pub fn after(mut self, shell: &[&str], script: &str) -> Node {
         let script = format!("{script} && exec \"$0\" \"$@\"");
         self.launcher = [shell, &["bash", "-c", &script]].concat().iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// Sets a variable of the environment for later starts.
+    pub fn env(mut self, name: &str, value: &str) -> Node {
+        self.environment.push((name.to_owned(), value.to_owned()));
         self
     }
 
@@ -75,6 +82,7 @@ impl Node {
             None => Command::new(binary()),
         };
         command.arg(role).arg("--config.file").arg(self.folder.join(&self.name).with_extension("toml"));
+        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
         self.process.insert(Process::spawn(command.args(&self.flags).current_dir(&self.folder)))
     }
 

@@ -260,7 +260,7 @@ fn key(labels: &Labels) -> LabelSet {
 }
 
 fn apply(store: &mut Store, reader: &BodyReader, step: Step, ns: u64) {
-    let now = WriteTime { wall_ns: ns, stamp_ns: ns };
+    let now = WriteTime { wall_ns: ns, stamp_ns: ns, monotonic_ns: ns };
     match step {
         Step::Push(labels, families) => {
             let target = key(&labels);

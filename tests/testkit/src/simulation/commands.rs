@@ -30,12 +30,17 @@ impl World {
             }
             _ => None,
         };
+        let corrects = matches!(command, Command::ConfirmClock { .. });
         let notes_conflicts = matches!(command, Command::NoteConflicts { .. });
         let before = self.running(at).engine.records().len();
         for command in self.planted(at, command, now) {
             self.running(at).engine.draft(command, now);
         }
         let records = self.running(at).engine.records().get(before..).unwrap_or_default().to_vec();
+        if corrects && !records.is_empty() {
+            self.count("state: write timestamps of a wrong clock corrected");
+            self.oracle.wrote(&records);
+        }
         if is_push {
             self.oracle.wrote(&records);
             if self.is(Bug::AnswerBeforeSync) {

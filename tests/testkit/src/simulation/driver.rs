@@ -89,6 +89,16 @@ impl World {
             SessionEvent::PeerAcked(revision) if end == EDGE => {
                 self.trace(|| format!("{node} learns on {conn} that its hub has {revision}"));
             }
+            SessionEvent::ClockOffset(offset_ns) if end == EDGE => {
+                let is_confirmed = self.running(node).engine.store().published().is_clock_confirmed();
+                if self.conns[&conn].uplink == 0 || !is_confirmed {
+                    self.nodes[node].offset_ns = offset_ns;
+                }
+                if !is_confirmed {
+                    let right_ns = self.wall_ns(node).saturating_add_signed(offset_ns);
+                    self.ask(node, Command::ConfirmClock { right_ns, monotonic_ns: self.now });
+                }
+            }
             SessionEvent::Established(established) => {
                 let kind = if established.resync { "link: resync begun" } else { "link: gone on" };
                 self.trace(|| format!("{conn} established at {node}, resync {}", established.resync));

@@ -205,7 +205,7 @@ impl World {
     }
 
     pub fn store_now(&self, node: NodeId) -> store::WriteTime {
-        reading(self.wall_ns(node), self.nodes[node].offset_ns)
+        reading(self.wall_ns(node), self.nodes[node].offset_ns, self.now)
     }
 
     /// Starts a node, or tries again later.

@@ -1,0 +1,109 @@
+//! Writes whose timestamps were made before this node's clock was compared with that of a peer.
+//!
+//! A clock that starts far in the past gives a push an earlier write timestamp than an older push has that only the
+//! peer knows: the older one would win, although the newer one was answered. So a store that has peers records the
+//! groups that it writes to, with the reading of the monotonic clock, until a comparison confirms the right time
+//! (`corrections`). Then the writes get the timestamps that a right clock would have given them.
+//!
+//! Until then, a clock that is known to be wrong (`corrections`) cannot decide at all: if a peer sends a later
+//! write to such a group, this node's own one is made later still, because it was answered.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use foldhash::HashMap;
+
+use crate::model::{GroupId, STAMP_NS_MAX, WriteTimestamp};
+
+/// A clock that shows an earlier time, in nanoseconds since the Unix epoch, is wrong: 2023-01-01, before this program.
+pub const CLOCK_NS_MIN: u64 = 1_672_531_200_000_000_000;
+
+/// The groups written to since the start whose write timestamps are not confirmed. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Unconfirmed(Arc<Mutex<ClockState>>);
+
+#[derive(Debug, Default)]
+pub(super) struct ClockState {
+    /// `None` once the clock is confirmed, and in a store without peers.
+    pub(super) groups: Option<HashMap<GroupId, UnconfirmedWrites>>,
+    /// The clock is known to be wrong.
+    pub(super) is_doubted: bool,
+    /// Groups whose write timestamps were corrected.
+    pub(super) corrected: u64,
+}
+
+/// The unconfirmed writes to one group.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UnconfirmedWrites {
+    /// The time of the first timestamp; this node's later ones in the group are unconfirmed too.
+    pub(super) first_ns: u64,
+    /// The time of the last timestamp.
+    pub(super) last_ns: u64,
+    /// The monotonic clock at the last write.
+    pub(super) monotonic_ns: u64,
+}
+
+/// A correction of one group's write timestamps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Correction {
+    pub(super) id: GroupId,
+    pub(super) first_ns: u64,
+    pub(super) shift_ns: u64,
+}
+
+impl Correction {
+    /// The time by which the timestamps become later.
+    pub fn shift_ns(&self) -> u64 {
+        self.shift_ns
+    }
+}
+
+impl Unconfirmed {
+    pub(super) fn lock(&self) -> MutexGuard<'_, ClockState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.lock().groups.as_ref().map_or(0, |groups| groups.len())
+    }
+
+    pub(super) fn contains(&self, id: &GroupId) -> bool {
+        self.lock().groups.as_ref().is_some_and(|groups| groups.contains_key(id))
+    }
+
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.lock().groups.is_none()
+    }
+
+    pub(super) fn is_doubted(&self) -> bool {
+        self.lock().is_doubted
+    }
+
+    pub(super) fn corrected(&self) -> u64 {
+        self.lock().corrected
+    }
+
+    /// Records a write. The number of groups is bounded by that of the store.
+    pub(super) fn note(&self, id: &GroupId, stamp_ns: u64, monotonic_ns: u64) {
+        let mut state = self.lock();
+        let Some(groups) = &mut state.groups else { return };
+        match groups.get_mut(id) {
+            Some(writes) => (writes.last_ns, writes.monotonic_ns) = (stamp_ns, monotonic_ns),
+            None => {
+                groups.insert(id.clone(), UnconfirmedWrites { first_ns: stamp_ns, last_ns: stamp_ns, monotonic_ns });
+            }
+        }
+    }
+
+    /// The correction that makes this node's writes to a group later than `other`, if the clock is doubted.
+    pub(super) fn after(&self, id: &GroupId, other: WriteTimestamp) -> Option<Correction> {
+        let mut state = self.lock();
+        if !state.is_doubted {
+            return None;
+        }
+        let writes = state.groups.as_mut()?.get_mut(id)?;
+        let shift_ns = other.time_ns.checked_sub(writes.last_ns)?.saturating_add(1);
+        let first_ns = writes.first_ns;
+        writes.last_ns = writes.last_ns.saturating_add(shift_ns).min(STAMP_NS_MAX);
+        Some(Correction { id: id.clone(), first_ns, shift_ns })
+    }
+}
