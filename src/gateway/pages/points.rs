@@ -9,6 +9,10 @@ use super::when;
 
 /// The maximum number of buckets of one series on a page; of the others, the page shows the count.
 const ROWS_SHOWN_MAX: usize = 400;
+/// The part of a count that may be missing from the sum of its rows because floats are rounded.
+const ROUNDING_MAX: f64 = 1e-12;
+/// The bound of the row for observations that no bucket has.
+const IN_NO_RANGE: &str = "in no range";
 
 /// The value of one series.
 #[derive(Debug)]
@@ -57,6 +61,8 @@ pub(super) struct DistributionView {
     pub rows: Vec<DistributionRow>,
     /// The number of rows that are not on the page.
     pub more: usize,
+    /// Their counts together; empty if all are on the page, and for quantiles.
+    pub more_count: String,
     pub sum: String,
     pub count: String,
 }
@@ -101,7 +107,7 @@ fn of_values(points: &ValueLayout, values: &[f64]) -> PointsView {
         ValueLayout::Histogram { bounds, .. } => (bounds, false),
     };
     let [cumulated @ .., sum, count] = values else { return PointsView::Value(String::new()) };
-    let (sum, count) = (printed(*sum), printed(*count));
+    let (sum, count, total) = (printed(*sum), printed(*count), *count);
     let pairs = bounds.iter().map(|bound| bound.0).zip(cumulated.iter().copied());
     let distribution = if is_summary {
         let rows = pairs.map(|(quantile, value)| DistributionRow {
@@ -117,21 +123,28 @@ fn of_values(points: &ValueLayout, values: &[f64]) -> PointsView {
             ..DistributionView::default()
         }
     } else {
-        let mut below = (f64::NEG_INFINITY, 0.0);
-        let buckets = pairs.map(|(bound, cumulated)| {
-            let bucket = CountedRange {
-                open: '(',
-                lower: below.0,
-                upper: bound,
-                close: ']',
-                count: Count::Float(cumulated - below.1),
-            };
-            below = (bound, cumulated);
-            bucket
-        });
-        ranges(&buckets.collect::<Vec<_>>())
+        classic(pairs.collect(), total)
     };
     PointsView::Distribution(DistributionView { sum, count, ..distribution })
+}
+
+/// The ranges of a classic histogram with these cumulated buckets and that count.
+///
+/// A pusher may leave out the bucket `+Inf`, which scrapes get from the count: the last range has the rest of the
+/// count. Bounds are shown in their order, in which the client may not have sent them.
+fn classic(mut buckets: Vec<(f64, f64)>, count: f64) -> DistributionView {
+    buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+    if buckets.last().is_none_or(|(bound, _)| *bound != f64::INFINITY) {
+        buckets.push((f64::INFINITY, count));
+    }
+    let mut below = (f64::NEG_INFINITY, 0.0);
+    let buckets = buckets.into_iter().map(|(bound, cumulated)| {
+        let count = Count::Float(cumulated - below.1);
+        let bucket = CountedRange { open: '(', lower: below.0, upper: bound, close: ']', count };
+        below = (bound, cumulated);
+        bucket
+    });
+    ranges(&buckets.collect::<Vec<_>>(), count)
 }
 
 fn of_native(native: &Native) -> DistributionView {
@@ -144,7 +157,7 @@ fn of_native(native: &Native) -> DistributionView {
         };
         CountedRange { open, lower: bucket.lower, upper: bucket.upper, close, count: bucket.count }
     });
-    let ranges = ranges(&buckets.collect::<Vec<_>>());
+    let ranges = ranges(&buckets.collect::<Vec<_>>(), native.count.value());
     DistributionView { sum: printed(native.sum), count: native.count.to_string(), ..ranges }
 }
 
@@ -157,8 +170,9 @@ struct CountedRange {
     count: Count,
 }
 
-/// The ranges with their counts and bars, up to [`ROWS_SHOWN_MAX`].
-fn ranges(buckets: &[CountedRange]) -> DistributionView {
+/// The ranges with their counts and bars, up to [`ROWS_SHOWN_MAX`]. All rows add up to `count`: observations that are in
+/// no bucket (NaN in a native histogram), and counts that contradict each other, make a last row of their own.
+fn ranges(buckets: &[CountedRange], count: f64) -> DistributionView {
     let weight = |count: f64| if count.is_finite() { count.max(0.0) } else { 0.0 };
     let fullest = buckets.iter().map(|bucket| weight(bucket.count.value())).fold(0.0, f64::max);
     let percent = |count: f64| (fullest > 0.0).then(|| format!("{:.1}", weight(count) / fullest * 100.0));
@@ -167,8 +181,16 @@ fn ranges(buckets: &[CountedRange]) -> DistributionView {
         value: bucket.count.to_string(),
         percent: percent(bucket.count.value()),
     });
-    let more = buckets.len().saturating_sub(ROWS_SHOWN_MAX);
-    DistributionView { heading: "Range", rows: rows.collect(), more, ..DistributionView::default() }
+    let mut rows: Vec<_> = rows.collect();
+    let total = |buckets: &[CountedRange]| buckets.iter().map(|bucket| bucket.count.value()).sum::<f64>();
+    let (more, beyond) = (buckets.len() - rows.len(), total(&buckets[rows.len()..]));
+    let rest = count - total(buckets);
+    // Counts of float histograms are rounded.
+    if rest.abs() > count.abs() * ROUNDING_MAX {
+        rows.push(DistributionRow { bound: IN_NO_RANGE.to_owned(), value: printed(rest), percent: None });
+    }
+    let more_count = (more > 0).then(|| printed(beyond)).unwrap_or_default();
+    DistributionView { heading: "Range", rows, more, more_count, ..DistributionView::default() }
 }
 
 /// A range in mathematical notation. An infinite bound is never included.
@@ -198,6 +220,8 @@ fn printed(value: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::exposition::native::NativeBucket;
     use crate::model::Num;
@@ -219,6 +243,58 @@ mod tests {
         let nan = [f64::NAN, f64::INFINITY, 7.0, 7.5, 7.0];
         let (PointsView::Distribution(shown), _) = view(&points, &nan, b"") else { panic!("no distribution") };
         assert!(shown.rows.iter().all(|row| row.percent.as_deref().is_none_or(|p| p == "0.0")));
+    }
+
+    /// The rows of a classic histogram with these bounds, cumulated counts and count.
+    fn classic_rows(buckets: &[(f64, f64)], count: f64) -> Vec<(String, String)> {
+        let bounds = buckets.iter().map(|(bound, _)| Num(*bound)).collect();
+        let points = ValueLayout::Histogram { bounds, has_sum: true, has_count: true, float: false };
+        let values: Vec<f64> = buckets.iter().map(|(_, cumulated)| *cumulated).chain([5.0, count]).collect();
+        let (PointsView::Distribution(shown), _) = view(&points, &values, b"") else { panic!("no distribution") };
+        shown.rows.into_iter().map(|row| (row.bound, row.value)).collect()
+    }
+
+    #[test]
+    fn the_last_range_has_the_rest_of_the_count() {
+        let row = |bound: &str, value: &str| (bound.to_owned(), value.to_owned());
+        // Text and protobuf may leave out the bucket `+Inf`.
+        assert_eq!(
+            classic_rows(&[(1.0, 1.0), (2.0, 1.0)], 100.0),
+            [row("(−∞, 1]", "1"), row("(1, 2]", "0"), row("(2, ∞)", "99")]
+        );
+        assert_eq!(classic_rows(&[], 7.0), [row("(−∞, ∞)", "7")]);
+        assert_eq!(
+            classic_rows(&[(2.0, 3.0), (1.0, 1.0)], 3.0),
+            [row("(−∞, 1]", "1"), row("(1, 2]", "2"), row("(2, ∞)", "0")]
+        );
+        // The count contradicts the bucket `+Inf`.
+        let contradiction = classic_rows(&[(1.0, 1.0), (f64::INFINITY, 5.0)], 100.0);
+        assert_eq!(contradiction, [row("(−∞, 1]", "1"), row("(1, ∞)", "4"), row("in no range", "95")]);
+    }
+
+    proptest! {
+        #[test]
+        fn rows_add_up_to_the_count(
+            buckets in prop::collection::vec((prop_oneof![-9..9_i32, Just(i32::MAX)], 0..9_u32), 0..2 * ROWS_SHOWN_MAX),
+            count in 0..99_u32,
+        ) {
+            let bound = |bound| if bound == i32::MAX { f64::INFINITY } else { f64::from(bound) };
+            let buckets: Vec<_> = buckets.iter().map(|(at, count)| (bound(*at), f64::from(*count))).collect();
+            let shown = classic(buckets, count.into());
+            let number = |text: &str| if text.is_empty() { 0.0 } else { text.parse::<f64>().unwrap() };
+            let total = shown.rows.iter().map(|row| number(&row.value)).sum::<f64>() + number(&shown.more_count);
+            prop_assert_eq!(total, f64::from(count));
+        }
+    }
+
+    #[test]
+    fn observations_without_a_bucket_have_a_row() {
+        let one = NativeBucket { lower: 1.0, upper: 2.0, inclusive: Inclusive::Upper, count: Count::Integer(2) };
+        let native = |count, buckets| of_native(&Native { count, sum: f64::NAN, buckets });
+        let with_nan = native(Count::Integer(5), vec![one]);
+        assert_eq!(rows(&with_nan), [("(1, 2]", "2", "100.0"), ("in no range", "3", "-")]);
+        let tenth = NativeBucket { count: Count::Float(0.1), ..one };
+        assert_eq!(native(Count::Float(0.3), vec![tenth; 3]).rows.len(), 3, "rounding is no rest");
     }
 
     #[test]
@@ -246,9 +322,10 @@ mod tests {
         let histogram =
             ValueLayout::Histogram { bounds: bounds.clone().into(), has_sum: true, has_count: true, float: false };
         let summary = ValueLayout::Summary { quantiles: bounds.into(), has_sum: true, has_count: true };
-        for points in [histogram, summary] {
+        // The histogram has one range more, up to infinity.
+        for (points, more, count) in [(histogram, 6, "0"), (summary, 5, "")] {
             let (PointsView::Distribution(shown), _) = view(&points, &values, b"") else { panic!("no distribution") };
-            assert_eq!((shown.rows.len(), shown.more), (ROWS_SHOWN_MAX, 5));
+            assert_eq!((shown.rows.len(), shown.more, &*shown.more_count), (ROWS_SHOWN_MAX, more, count));
         }
     }
 }
