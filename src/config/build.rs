@@ -43,11 +43,12 @@ pub(super) fn web(reader: &mut ConfigReader<'_>) -> WebOptions {
     reader.note_names(CertificateUse::Gateway, host.filter(|host| !host.is_empty()).into_iter().collect());
     let route_prefix: String = reader.value(section, "route_prefix", default.route_prefix);
     // As in Pushgateway: the default of the prefix is the path of the external URL.
-    let prefix = if route_prefix.is_empty() { external_path.unwrap_or_default() } else { route_prefix };
+    let prefix = if route_prefix.is_empty() { external_path.clone().unwrap_or_default() } else { route_prefix };
     let prefix = prefix.trim_matches('/');
     WebOptions {
         listen_addresses,
         telemetry_path: telemetry_path.trim_end_matches('/').to_owned(),
+        external_path,
         route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
         enable_lifecycle: reader.value(section, "enable_lifecycle", default.enable_lifecycle),
         enable_admin_api: reader.value(section, "enable_admin_api", default.enable_admin_api),

@@ -39,7 +39,7 @@ const fn file_only(path: &'static str, value: &'static str, meaning: &'static st
 pub const KEYS: &[Key] = &[
     many("web.listen_address", "web.listen-address", "HOST:PORT", "address of the gateway; without HOST every interface"),
     one("web.telemetry_path", "web.telemetry-path", "PATH", "path of the scrape"),
-    one("web.external_url", "web.external-url", "URL", "URL of the node as clients see it; its path is the default of web.route_prefix"),
+    one("web.external_url", "web.external-url", "URL", "URL of the node as clients see it; its path begins the links of the pages, and is the default of web.route_prefix"),
     one("web.route_prefix", "web.route-prefix", "PATH", "prefix of every path; by default the path of web.external_url"),
     one("web.enable_lifecycle", "web.enable-lifecycle", "", "enable /-/quit and /-/reload"),
     one("web.enable_admin_api", "web.enable-admin-api", "", "enable the request that deletes every group; at a hub it deletes them on the edges' disks too"),

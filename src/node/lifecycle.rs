@@ -37,6 +37,7 @@ use super::random::secret;
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
 use crate::exposition::NameValidation;
+use crate::gateway::pages::LinkRoot;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{BodyReader, BodyRules};
 use crate::gateway::{RouteConfig, Router};
@@ -538,6 +539,7 @@ fn service_rules(options: &NodeOptions) -> ServiceRules {
         compressed_bytes_max: limits.compressed_body_bytes_max,
         checked: !options.push.disable_consistency_check,
         admin_api: options.web.enable_admin_api,
+        link_root: options.web.external_path.as_deref().map(LinkRoot::external).unwrap_or_default(),
         is_hub: options.role == NodeRole::Hub,
         scrapes_max: limits.scrapes_max,
     }

@@ -57,6 +57,8 @@ pub struct WebOptions {
     pub listen_addresses: Vec<ListenAddress>,
     /// The path of scrapes; begins with a slash.
     pub telemetry_path: String,
+    /// The path of the external URL, decoded; `None` if there is no external URL.
+    pub external_path: Option<String>,
     /// The prefix of every path: empty, or beginning with a slash and not ending in one.
     pub route_prefix: String,
     /// Whether `/-/quit` and `/-/reload` are enabled.
@@ -74,6 +76,7 @@ impl Default for WebOptions {
         Self {
             listen_addresses: vec![ListenAddress::every_interface(9091)],
             telemetry_path: RouteConfig::default().telemetry_path,
+            external_path: None,
             route_prefix: String::new(),
             enable_lifecycle: false,
             enable_admin_api: false,

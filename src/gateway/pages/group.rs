@@ -13,7 +13,7 @@ use super::super::path::group_path;
 use super::super::reply::HttpReply;
 use super::asset::VERSION;
 use super::points::{Extras, PointsView, label_bytes, view};
-use super::{page, when};
+use super::{LinkRoot, page, when};
 
 /// The maximum number of series on the page; of the others, the page shows the count per family.
 const SERIES_SHOWN_MAX: usize = 1_000;
@@ -75,11 +75,11 @@ struct SeriesView<'a> {
 
 impl<'a> GroupFragment<'a> {
     /// The page of a group at that time. `names` is the node's rule for names in paths.
-    pub fn new(entry: &'a GroupEntry, names: NameValidation, now_ns: u64) -> Self {
+    pub fn new(entry: &'a GroupEntry, names: NameValidation, root: &LinkRoot, now_ns: u64) -> Self {
         let (labels, group) = (entry.shown(), &entry.group);
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
-        let root = "../".repeat(2 + path.matches('/').count());
+        let root = root.at_depth(2 + path.matches('/').count());
         let (mut series_left, mut budget) = (SERIES_SHOWN_MAX, PageBudget(PAGE_BYTES_MAX));
         let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(current, _, state)| {
             let family = state.shown.as_deref().unwrap_or(&current.family);
@@ -203,8 +203,8 @@ mod tests {
     }
 
     fn shown(entry: &GroupEntry) -> String {
-        String::from_utf8(GroupFragment::new(entry, NameValidation::Legacy, 1_795_343_713_000_000_000).reply().body)
-            .unwrap()
+        let (names, root) = (NameValidation::Legacy, LinkRoot::default());
+        String::from_utf8(GroupFragment::new(entry, names, &root, 1_795_343_713_000_000_000).reply().body).unwrap()
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::asset::VERSION;
 use super::hub::{EdgeRows, EdgeSummary, SuppressedRows, SuppressedSummary, UplinkSummary, lag};
 use super::pager::{Pager, grouped};
 use super::search::Search;
-use super::{page, when};
+use super::{LinkRoot, page, when};
 
 /// The number of groups on a page.
 const GROUPS_PER_PAGE: usize = 100;
@@ -42,6 +42,8 @@ pub struct GroupList {
     /// The number of all groups whose last push failed.
     failing: usize,
     names: NameValidation,
+    /// See [`LinkRoot::at_depth`].
+    root: String,
     now_ns: u64,
 }
 
@@ -52,6 +54,7 @@ impl GroupList {
         search: &Search,
         groups: impl Iterator<Item = (&'a Arc<LabelSet>, f64, f64)>,
         names: NameValidation,
+        root: &LinkRoot,
         now_ns: u64,
     ) -> Self {
         let mut matcher = search.matcher();
@@ -70,7 +73,8 @@ impl GroupList {
             failed_ns: when::of_seconds(failed),
             is_failing: failed > pushed,
         });
-        Self { search: search.clone(), groups: groups.collect(), pager, total, failing, names, now_ns }
+        let (search, groups, root) = (search.clone(), groups.collect(), root.at_depth(0));
+        Self { search, groups, pager, total, failing, names, root, now_ns }
     }
 
     /// The list alone as a reply. The script puts it into the open page.
@@ -114,17 +118,17 @@ pub struct IndexPage {
     suppressed: SuppressedRows,
     admin_api: bool,
     now_ns: u64,
-    /// The relative path to the root of the pages; always empty here.
-    root: &'static str,
+    /// See [`LinkRoot::at_depth`].
+    root: String,
     version: &'static str,
 }
 
 impl IndexPage {
     /// A page with these groups. `admin_api` is whether to offer deleting all groups.
     pub fn new(list: GroupList, admin_api: bool) -> Self {
-        let now_ns = list.now_ns;
+        let (root, now_ns) = (list.root.clone(), list.now_ns);
         let (edges, suppressed, uplinks) = (None, SuppressedRows::default(), Vec::new());
-        Self { list, edges, uplinks, suppressed, admin_api, now_ns, root: "", version: &VERSION }
+        Self { list, edges, uplinks, suppressed, admin_api, now_ns, root, version: &VERSION }
     }
 
     /// Adds the section of edges, at a hub.

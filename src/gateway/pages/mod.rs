@@ -6,7 +6,8 @@
 //! - **Script**: every page can be read without the script, which avoids loading whole pages, and deletes groups.
 //! - **Security**: nothing is loaded from another origin and no script is inline, which [`CONTENT_SECURITY_POLICY`]
 //!   enforces in the browser. The templates escape all pushed texts.
-//! - **Links** are relative, so that the pages work behind any prefix.
+//! - **Links** begin with the path of the external URL if there is one ([`LinkRoot`]). Otherwise they are relative, so
+//!   that the pages work behind any prefix.
 
 mod asset;
 mod group;
@@ -17,10 +18,13 @@ mod points;
 mod search;
 mod when;
 
+use std::sync::Arc;
+
 use askama::Template;
 
 use super::query::NodeStatus;
 use super::reply::{HTML, HttpReply};
+use super::url;
 
 pub(super) use asset::asset;
 pub use group::GroupFragment;
@@ -33,20 +37,40 @@ pub use search::{Matcher, Search};
 pub const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; \
      img-src data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
+/// The root of the links on pages.
+///
+/// A relative link works behind every prefix if the browser sees the slash at the end of the prefix. An ingress that
+/// strips the prefix may serve the page without that slash, so a configured external URL goes before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LinkRoot(Option<Arc<str>>);
+
+impl LinkRoot {
+    /// The root of an external URL with that path, decoded.
+    pub fn external(path: &str) -> Self {
+        let path = path.trim_matches('/');
+        Self(Some(if path.is_empty() { "/".into() } else { format!("/{}/", url::escape(path.as_bytes())).into() }))
+    }
+
+    /// The root as a prefix of links on a page that is so many folders below it: empty, or with a slash at the end.
+    fn at_depth(&self, folders: usize) -> String {
+        self.0.as_deref().map_or_else(|| "../".repeat(folders), str::to_owned)
+    }
+}
+
 /// The page at `/status`.
 #[derive(Clone, Debug, Template)]
 #[template(path = "status.html")]
 pub struct StatusPage<'a> {
     status: &'a NodeStatus,
     now_ns: u64,
-    root: &'static str,
+    root: String,
     version: &'static str,
 }
 
 impl<'a> StatusPage<'a> {
     /// A page of that status at that time.
-    pub fn new(status: &'a NodeStatus, now_ns: u64) -> Self {
-        Self { status, now_ns, root: "", version: &asset::VERSION }
+    pub fn new(status: &'a NodeStatus, root: &LinkRoot, now_ns: u64) -> Self {
+        Self { status, now_ns, root: root.at_depth(0), version: &asset::VERSION }
     }
 
     /// The page as a reply.

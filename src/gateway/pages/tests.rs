@@ -27,7 +27,7 @@ fn list(query: &str, groups: &[Arc<LabelSet>]) -> GroupList {
         let failed = if failed(labels) { NOW_SECONDS - 5.0 } else { 0.0 };
         (labels, NOW_SECONDS - 60.0, failed)
     });
-    GroupList::new(&Search::of_query(query), times, NameValidation::Legacy, NOW)
+    GroupList::new(&Search::of_query(query), times, NameValidation::Legacy, &LinkRoot::default(), NOW)
 }
 
 fn index(query: &str, groups: &[Arc<LabelSet>]) -> String {
@@ -95,7 +95,7 @@ fn pushed_texts_are_escaped() {
         html(index.with_edges(vec![edge]).with_suppressed(vec![suppressed], Some).with_uplinks(vec![uplink]).reply());
     let pairs = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
     let status = NodeStatus { build: pairs.clone(), flags: pairs, start_ns: NOW };
-    for page in [index, html(StatusPage::new(&status, NOW).reply())] {
+    for page in [index, html(StatusPage::new(&status, &LinkRoot::default(), NOW).reply())] {
         assert!(!page.contains("<script>") && !page.contains("\"'&"), "{page}");
         assert!(page.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "{page}");
     }

@@ -12,6 +12,7 @@ use super::scrape::ScrapeBody;
 use crate::commit::WriteError;
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
+use crate::gateway::pages::LinkRoot;
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
 use crate::model::{ByteBudget, Family, Group, GroupId, LabelSet, PushTime};
@@ -48,6 +49,8 @@ pub struct ServiceRules {
     pub checked: bool,
     /// Whether the admin API, which deletes all groups, is enabled.
     pub admin_api: bool,
+    /// The root of the links on pages.
+    pub link_root: LinkRoot,
     /// Whether edges connect to this node.
     pub is_hub: bool,
     /// Scrapes and responses of the query API in flight at once, at most.

@@ -15,7 +15,8 @@ impl Service {
     /// The page of groups, or only its list.
     pub(super) fn index(&self, search: &Search) -> HttpReply {
         let (published, now_ns) = (self.committer.published(), self.clock.wall_ns());
-        let list = GroupList::new(search, published.times().iter(), self.rules.body.names, now_ns);
+        let list =
+            GroupList::new(search, published.times().iter(), self.rules.body.names, &self.rules.link_root, now_ns);
         if search.list_only {
             return list.reply();
         }
@@ -40,7 +41,7 @@ impl Service {
 
     /// The page of build, flags and start time.
     pub(super) fn status_page(&self) -> HttpReply {
-        StatusPage::new(&self.status, self.clock.wall_ns()).reply()
+        StatusPage::new(&self.status, &self.rules.link_root, self.clock.wall_ns()).reply()
     }
 
     fn edge_summaries(&self, now_ns: u64) -> Vec<EdgeSummary> {
