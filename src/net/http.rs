@@ -18,7 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::Stream;
 use hyper::body::{Body as _, Frame, SizeHint};
-use hyper::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
+use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::http::request::Parts;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -41,7 +41,8 @@ mod refusal;
 
 /// The response to a connection beyond `limits.connections_max`.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
-    Content-Length: 46\r\nRetry-After: 1\r\nConnection: close\r\n\r\ntoo many connections (limits.connections_max)\n";
+    Content-Length: 46\r\nCache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
+    too many connections (limits.connections_max)\n";
 
 /// Bytes of a response that hyper gets at once, at most. A response counts as sent when hyper has its last frame.
 const FRAME_BYTES_MAX: usize = 64 << 10;
@@ -196,6 +197,11 @@ fn answer<H: Handler>(
             }
             None => handler.handle(&mut incoming).await.0,
         };
+        if matches!(incoming.parts.method, Method::GET | Method::HEAD) {
+            // Caches keep an answer without this header for as long as they like: varnish serves a scrape, and a 404,
+            // for two minutes. Answers to other methods are not cached.
+            response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        }
         if incoming.parts.method == Method::HEAD {
             strip(&mut response);
         }

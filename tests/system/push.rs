@@ -231,3 +231,18 @@ fn an_exemplar_that_changes_alone_reaches_the_hub() {
         }
     }
 }
+
+/// A cache between scraper and node would hide everything that happens while it serves an older answer.
+#[test]
+fn answers_that_change_are_not_cached() {
+    let (_site, hub, edge) = Site::with_one_edge();
+    for node in [&hub, &edge] {
+        for path in ["/metrics", "/-/healthy", "/-/ready", "/api/v1/metrics", "/api/v1/status", "/", "/status", "/nope"]
+        {
+            let reply = node.get(path);
+            assert!(reply.header("cache-control").is_some_and(|rule| rule.contains("no-store")), "{path}");
+            let vary = (path == "/metrics").then_some("Accept, Accept-Encoding");
+            assert_eq!(reply.header("vary"), vary, "{path}");
+        }
+    }
+}

@@ -100,7 +100,6 @@ fn guarded(reply: HttpReply) -> HttpReply {
         .with("Content-Security-Policy", CONTENT_SECURITY_POLICY)
         .with("X-Content-Type-Options", "nosniff")
         .with("Referrer-Policy", "no-referrer")
-        .with("Cache-Control", "no-store")
 }
 
 #[cfg(test)]

@@ -183,6 +183,21 @@ async fn a_head_too_large_is_refused() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn answers_to_get_are_not_cached() {
+    for (request, cached) in [
+        ("GET /slow HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ("GET /nope HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ("GET /slow HTTP/1.1\r\n\r\n", false),
+        ("HEAD /slow HTTP/1.1\r\nHost: a\r\n\r\n", false),
+        ("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n", true),
+    ] {
+        let (mut stream, _stopper) = connection(limits());
+        let answer = ask(&mut stream, request).await;
+        assert_eq!(answer.contains("cache-control: no-store\r\n"), !cached, "{request}{answer}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_body_in_parts_arrives_whole_or_is_broken_off() {
     for (path, whole) in [("stream", true), ("break", false)] {
         let (mut stream, _stopper) = connection(limits());

@@ -235,6 +235,7 @@ impl Service {
         };
         let page = ScrapeBody::new(self.committer.published(), own, format, gzip.then_some(&self.cache_budget));
         let response = Response::new(200).header("content-type", format.content_type());
+        let response = response.header("vary", "Accept, Accept-Encoding");
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
         response.parts(self.render_thread.render(page)).with_guard(scrape_permit)
     }
