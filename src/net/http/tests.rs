@@ -176,10 +176,30 @@ async fn a_head_too_large_is_refused() {
     let answer = ask(&mut stream, &format!("GET / HTTP/1.1\r\nHost: {}\r\n\r\n", "a".repeat(9 << 10))).await;
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     let (mut stream, _stopper) = connection(limits());
-    let answer = ask(&mut stream, &format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(101))).await;
-    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
-    let (mut stream, _stopper) = connection(limits());
     assert!(ask(&mut stream, "\x16\x03\x01\x02\x00nonsense\r\n\r\n").await.starts_with("HTTP/1.1 400 "));
+}
+
+#[tokio::test(start_paused = true)]
+async fn headers_are_bounded_in_bytes() {
+    let head = |header: &str, bytes| {
+        let count = (bytes - "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n".len()) / header.len();
+        format!("GET /slow HTTP/1.1\r\nHost: a\r\n{}\r\n", header.repeat(count))
+    };
+    for header in ["x-forwarded-for: 192.0.2.1\r\n", "a: b\r\n", "a:\n"] {
+        for (bytes, status) in [(101 * header.len() + 40, 200), (8 << 10, 200), ((8 << 10) + 2 * header.len(), 431)] {
+            let (mut stream, _stopper) = connection(limits());
+            let answer = ask(&mut stream, &head(header, bytes)).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{bytes} bytes of {header:?}: {answer}");
+        }
+    }
+    // A limit in which more headers fit than hyper has memory for.
+    let (mut stream, _stopper) = connection(HttpLimits { header_bytes_max: 1 << 20, ..limits() });
+    let distinct: String = (0..15_990).map(|i| format!("x{i}:\r\n")).collect();
+    let request = format!("GET /slow HTTP/1.1\r\nHost: a\r\n{distinct}\r\n");
+    assert!(ask(&mut stream, &request).await.starts_with("HTTP/1.1 200 "));
+    let (mut stream, _stopper) = connection(HttpLimits { header_bytes_max: 1 << 20, ..limits() });
+    let answer = ask(&mut stream, &format!("GET /slow HTTP/1.1\r\n{}\r\n", "a:\r\n".repeat(16_001))).await;
+    assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
 }
 
 #[tokio::test(start_paused = true)]
