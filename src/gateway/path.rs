@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::exposition::name::{Escaping, NameValidation, unescape_values};
 use crate::model::LabelSet;
-use crate::model::label::{JOB, RESERVED_PREFIX};
+use crate::model::label::{JOB, RESERVED_PREFIX, is_legacy_label_name};
 
 use super::quote::Quoted;
 use super::{base64url, url};
@@ -70,6 +70,61 @@ pub enum PathError {
 ///
 /// Returns an error, which is the body of the answer, if the path is not a grouping key.
 pub fn grouping_key(rest: &[u8], job_encoded: bool, names: NameValidation) -> Result<LabelSet, PathError> {
+    read_key(rest, job_encoded, names, GROUPING_LABELS_MAX)
+}
+
+/// The groups that a path may address, if it asks for a group that exists: to delete it, or to show it.
+///
+/// A node shows groups that its own rule for names would refuse in a push: an edge has another rule, or the node had
+/// another one before. Their keys may also have more labels than a push may give, because of the site labels. So every
+/// reading of the path counts that a group has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressedGroup {
+    /// The key as a push would read it.
+    pushed: Result<LabelSet, PathError>,
+    /// The keys by other readings.
+    others: Vec<LabelSet>,
+}
+
+impl AddressedGroup {
+    /// Reads a path as [`grouping_key`] does, under that rule for names first.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of [`grouping_key`] if no reading of the path is a grouping key.
+    pub fn read(rest: &[u8], job_encoded: bool, names: NameValidation) -> Result<Self, PathError> {
+        let pushed = grouping_key(rest, job_encoded, names);
+        let other_names = match names {
+            NameValidation::Legacy => NameValidation::Utf8,
+            NameValidation::Utf8 => NameValidation::Legacy,
+        };
+        let mut others = Vec::new();
+        for names in [names, other_names] {
+            // The HTTP server bounds the path.
+            if let Ok(key) = read_key(rest, job_encoded, names, usize::MAX)
+                && pushed.as_ref() != Ok(&key)
+                && !others.contains(&key)
+            {
+                others.push(key);
+            }
+        }
+        if others.is_empty() { pushed.map(|key| Self { pushed: Ok(key), others }) } else { Ok(Self { pushed, others }) }
+    }
+
+    /// The first reading that is the key of a group, or the key as a push would read it if no group has any of them.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of [`grouping_key`] if no group has any of the keys and a push would be refused.
+    pub fn find(self, exists: impl Fn(&LabelSet) -> bool) -> Result<LabelSet, PathError> {
+        match self.pushed {
+            Ok(key) if exists(&key) => Ok(key),
+            pushed => self.others.into_iter().find(exists).map_or(pushed, Ok),
+        }
+    }
+}
+
+fn read_key(rest: &[u8], job_encoded: bool, names: NameValidation, labels_max: usize) -> Result<LabelSet, PathError> {
     let end = rest.iter().position(|&byte| byte == b'/').unwrap_or(rest.len());
     let (job, labels) = rest.split_at(end);
     let job = if job_encoded {
@@ -78,7 +133,7 @@ pub fn grouping_key(rest: &[u8], job_encoded: bool, names: NameValidation) -> Re
     } else {
         Cow::Borrowed(job)
     };
-    let mut pairs = split_labels(labels, names)?;
+    let mut pairs = split_labels(labels, names, labels_max)?;
     if job.is_empty() {
         return Err(PathError::NoJob);
     }
@@ -89,7 +144,7 @@ pub fn grouping_key(rest: &[u8], job_encoded: bool, names: NameValidation) -> Re
 /// A label as a path gives it.
 type Pair<'a> = (Cow<'a, str>, Cow<'a, str>);
 
-fn split_labels(labels: &[u8], names: NameValidation) -> Result<Vec<Pair<'_>>, PathError> {
+fn split_labels(labels: &[u8], names: NameValidation, labels_max: usize) -> Result<Vec<Pair<'_>>, PathError> {
     let Some(relative) = labels.strip_prefix(b"/").filter(|relative| !relative.is_empty()) else {
         return Ok(Vec::new());
     };
@@ -98,7 +153,7 @@ fn split_labels(labels: &[u8], names: NameValidation) -> Result<Vec<Pair<'_>>, P
     if !count.is_multiple_of(2) {
         return Err(PathError::OddComponents(labels.to_vec()));
     }
-    if count / 2 > GROUPING_LABELS_MAX {
+    if count / 2 > labels_max {
         return Err(PathError::TooManyLabels(count / 2));
     }
     // One more for the job.
@@ -140,23 +195,42 @@ fn text<'a>(name: &str, value: Cow<'a, [u8]>) -> Result<Cow<'a, str>, PathError>
     })
 }
 
-/// The path of a group, which [`grouping_key`] reads back under the same rule for names: `job/NAME/LABEL/VALUE/…`,
-/// escaped for a URL, the job first.
+/// The path of a group, which [`AddressedGroup`] reads back under the same rule for names, and [`grouping_key`] too if
+/// the rule allows all names: `job/NAME/LABEL/VALUE/…`, escaped for a URL, the job first.
 pub fn group_path(labels: &LabelSet, names: NameValidation) -> String {
+    let style = match names {
+        NameValidation::Utf8 => NameStyle::Escaped,
+        NameValidation::Legacy if labels.iter().all(|label| is_legacy_label_name(label.name)) => NameStyle::Plain,
+        NameValidation::Legacy => NameStyle::Foreign,
+    };
     let mut path = String::new();
-    push_label(JOB, labels.get(JOB).unwrap_or_default(), names, &mut path);
+    push_label(JOB, labels.get(JOB).unwrap_or_default(), style, &mut path);
     for label in labels.iter().filter(|label| label.name != JOB) {
         path.push('/');
-        push_label(label.name, label.value, names, &mut path);
+        push_label(label.name, label.value, style, &mut path);
     }
     path
 }
 
-fn push_label(name: &str, value: &str, names: NameValidation, path: &mut String) {
-    match names {
-        NameValidation::Legacy => path.push_str(&url::escape(name.as_bytes())),
-        NameValidation::Utf8 => path.push_str(&path_name(name)),
-    }
+/// The writing of names in a path.
+#[derive(Clone, Copy)]
+enum NameStyle {
+    /// Unchanged: no escapes are decoded.
+    Plain,
+    /// Names that are not legacy names are escaped: escapes are decoded.
+    Escaped,
+    /// The node's rule for names does not allow all of them. Names are escaped only if they have to be, because the node
+    /// reads an escaped name first as it is written, and a plain one never.
+    Foreign,
+}
+
+fn push_label(name: &str, value: &str, style: NameStyle, path: &mut String) {
+    let written = match style {
+        NameStyle::Plain => Cow::Borrowed(name),
+        NameStyle::Foreign if is_plain(name) => Cow::Borrowed(name),
+        NameStyle::Escaped | NameStyle::Foreign => escaped_name(name, style),
+    };
+    path.push_str(&url::escape(written.as_bytes()));
     // Cleaning or splitting the path would change these values.
     if value.is_empty() || value == "." || value == ".." || value.contains('/') {
         path.push_str(BASE64_SUFFIX);
@@ -168,24 +242,31 @@ fn push_label(name: &str, value: &str, names: NameValidation, path: &mut String)
     }
 }
 
+/// Whether a path in which escapes are decoded can have the name as it is.
+fn is_plain(name: &str) -> bool {
+    let is_changed = name.contains('/') || name == "." || name == ".." || name.ends_with(BASE64_SUFFIX);
+    !is_changed && unescape_values(name) == name
+}
+
 /// The name as written in a path in which escapes are decoded.
-fn path_name(name: &str) -> String {
-    let mut escaped = Escaping::Values.escape(name);
-    if unescape_values(&escaped) != name {
-        // The name looks escaped, or has characters above U+FFFFF, which escapes cannot express: those stay as they
-        // are.
-        let mut own = String::from("U__");
-        for c in name.chars() {
-            match c {
-                '_' => own.push_str("__"),
-                ':' | '\u{100000}'.. => own.push(c),
-                c if c.is_ascii_alphanumeric() => own.push(c),
-                c => own.push_str(&format!("_{:x}_", u32::from(c))),
-            }
-        }
-        escaped = own.into();
+fn escaped_name(name: &str, style: NameStyle) -> Cow<'_, str> {
+    let escaped = Escaping::Values.escape(name);
+    if matches!(style, NameStyle::Escaped) && unescape_values(&escaped) == name {
+        return escaped;
     }
-    url::escape(escaped.as_bytes())
+    // The name looks escaped, or has characters above U+FFFFF, which escapes cannot express: those stay as they are. In
+    // a foreign name, escapes have the most digits that are read, which no pushed name is likely to have.
+    let digits = if matches!(style, NameStyle::Foreign) { 5 } else { 0 };
+    let mut own = String::from("U__");
+    for c in name.chars() {
+        match c {
+            '_' => own.push_str("__"),
+            ':' | '\u{100000}'.. => own.push(c),
+            c if c.is_ascii_alphanumeric() => own.push(c),
+            c => own.push_str(&format!("_{:0digits$x}_", u32::from(c))),
+        }
+    }
+    own.into()
 }
 
 #[cfg(test)]
@@ -221,6 +302,19 @@ mod tests {
         prop_oneof!["[a-zA-Z_][a-zU_2]{0,6}|.{1,4}", of_parts]
     }
 
+    /// The path of a group, and the group that a request to it finds if there is no other.
+    fn addressed(set: &LabelSet, names: NameValidation) -> (String, Result<LabelSet, PathError>) {
+        let path = format!("/{}", group_path(set, names));
+        let decoded = url::decode(&path).unwrap();
+        assert_eq!(url::clean(&decoded), None, "{path}");
+        let (encoded, rest) = match decoded.strip_prefix(b"/job/") {
+            Some(rest) => (false, rest),
+            None => (true, decoded.strip_prefix(b"/job@base64/").unwrap()),
+        };
+        let group = AddressedGroup::read(rest, encoded, names).and_then(|group| group.find(|key| key == set));
+        (path, group)
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(1_000))]
 
@@ -239,8 +333,19 @@ mod tests {
         }
 
         #[test]
+        fn paths_of_groups_lead_to_them(job in ".{1,5}", labels in prop::collection::vec((name(), ".{0,4}|\\.{0,3}"), 0..5)) {
+            let named = labels.into_iter().filter(|(name, _)| !name.starts_with("__") && name != JOB);
+            let set = LabelSet::new(named.chain([(JOB.to_owned(), job)]));
+            for names in [NameValidation::Legacy, NameValidation::Utf8] {
+                let (path, found) = addressed(&set, names);
+                prop_assert_eq!(found.as_ref(), Ok(&set), "{} under {:?}", path, names);
+            }
+        }
+
+        #[test]
         fn no_bytes_make_it_panic(bytes: Vec<u8>, encoded: bool) {
             let _ = grouping_key(&bytes, encoded, NameValidation::Utf8);
+            let _ = AddressedGroup::read(&bytes, encoded, NameValidation::Legacy);
         }
     }
 
@@ -326,6 +431,48 @@ mod tests {
         }
         assert_eq!(utf8("a/U__/1"), r#"improper label name "U__""#);
         assert_eq!(utf8("a/%FF/1"), r#"improper label name "\xff""#);
+    }
+
+    #[test]
+    fn a_group_is_addressed_by_every_reading_of_its_path() {
+        let find = |rest: &str, names, groups: &[&LabelSet]| {
+            let found = AddressedGroup::read(&url::decode(rest).unwrap(), false, names);
+            let found = found.and_then(|group| group.find(|key| groups.contains(&key)));
+            found.map_or_else(|error| error.to_string(), |key| key.to_string())
+        };
+        let dotted = LabelSet::new([("job", "a"), ("x.y", "1")]);
+        let written = LabelSet::new([("job", "a"), ("U__x_2e_y", "1")]);
+        let (legacy, utf8) = (NameValidation::Legacy, NameValidation::Utf8);
+        for (names, first, second) in [(legacy, &written, &dotted), (utf8, &dotted, &written)] {
+            assert_eq!(find("a/U__x_2e_y/1", names, &[&written, &dotted]), first.to_string());
+            assert_eq!(find("a/U__x_2e_y/1", names, &[second]), second.to_string());
+            // Nothing is deleted, as by Pushgateway.
+            assert_eq!(find("a/U__x_2e_y/1", names, &[]), first.to_string());
+        }
+        assert_eq!(find("a/x.y/1", legacy, &[&dotted]), dotted.to_string());
+        assert_eq!(find("a/x.y/1", legacy, &[]), r#"improper label name "x.y""#);
+        let many: Vec<String> = (0..=GROUPING_LABELS_MAX).map(|i| format!("l{i}")).collect();
+        let many = LabelSet::new(many.iter().map(|name| (&**name, "1")).chain([("job", "a")]));
+        let path = group_path(&many, legacy);
+        assert_eq!(find(&path[4..], legacy, &[&many]), many.to_string());
+        assert_eq!(find(&path[4..], legacy, &[]), "1001 labels in the URL are more than the limit of 1000");
+    }
+
+    #[test]
+    fn the_path_of_a_foreign_group_is_not_that_of_another() {
+        for (name, path) in [
+            ("x.y", "/job/a/x.y/1"),
+            ("é", "/job/a/%C3%A9/1"),
+            ("x/y", "/job/a/U__x_0002f_y/1"),
+            ("..", "/job/a/U___0002e__0002e_/1"),
+            ("x@base64", "/job/a/U__x_00040_base64/1"),
+        ] {
+            let set = LabelSet::new([("job", "a"), (name, "1")]);
+            assert_eq!(addressed(&set, NameValidation::Legacy), (path.to_owned(), Ok(set)));
+        }
+        let both = LabelSet::new([("job", "a"), ("U__x_2e_y", "1"), ("x.y", "2")]);
+        let (path, found) = addressed(&both, NameValidation::Legacy);
+        assert_eq!((&*path, found), ("/job/a/U__U____x__2e__y/1/x.y/2", Ok(both)));
     }
 
     #[test]

@@ -15,7 +15,7 @@
 use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 
-use super::path::grouping_key;
+use super::path::{AddressedGroup, grouping_key};
 use super::route_config::{RouteConfig, normal_prefix};
 use super::table::{DELETE, Endpoint, GET, OPTIONS, PUT, Table};
 use super::{HttpReply, pages, query, url};
@@ -32,8 +32,8 @@ pub enum Route {
     },
     /// Delete a group.
     Delete {
-        /// The grouping key; at a hub, with the site labels.
-        target: LabelSet,
+        /// The group; at a hub, with the site labels.
+        group: AddressedGroup,
     },
     /// Show all metrics.
     Scrape,
@@ -60,8 +60,8 @@ pub enum Route {
     StatusPage,
     /// The metrics of one group, for the page of groups ([`pages::GroupFragment`]).
     GroupFragment {
-        /// The grouping key; at a hub, with the site labels.
-        target: LabelSet,
+        /// The group; at a hub, with the site labels.
+        group: AddressedGroup,
     },
     /// Answer at once; the node is not needed.
     Answer {
@@ -166,13 +166,16 @@ impl Router {
 fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], query: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
     match endpoint {
-        Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
-            Ok(target) if method == DELETE => Route::Delete { target },
-            Ok(target) => Route::Push { target, replace: method == PUT },
-            Err(error) => answer(if method == DELETE { "delete" } else { "push" }, HttpReply::error(400, error)),
+        Endpoint::Group { job_encoded } if method == DELETE => match AddressedGroup::read(rest, job_encoded, names) {
+            Ok(group) => Route::Delete { group },
+            Err(error) => answer("delete", HttpReply::error(400, error)),
         },
-        Endpoint::GroupFragment { job_encoded } => match grouping_key(rest, job_encoded, names) {
-            Ok(target) => Route::GroupFragment { target },
+        Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
+            Ok(target) => Route::Push { target, replace: method == PUT },
+            Err(error) => answer("push", HttpReply::error(400, error)),
+        },
+        Endpoint::GroupFragment { job_encoded } => match AddressedGroup::read(rest, job_encoded, names) {
+            Ok(group) => Route::GroupFragment { group },
             Err(error) => answer("status", HttpReply::error(400, error)),
         },
         Endpoint::Scrape => Route::Scrape,
@@ -205,13 +208,18 @@ mod tests {
         Router::new(config).route(method, path, query)
     }
 
+    /// A route to a group that does not exist.
+    fn found(name: &str, group: AddressedGroup) -> String {
+        group.find(|_| false).map_or_else(|error| format!("{name}: {error}"), |key| format!("{name} {key}"))
+    }
+
     /// The outcome of a request in one line: the name of the route with its group, or the status of an answer with its
     /// `Allow` or `Location` header.
     fn outcome(config: &RouteConfig, method: &str, uri: &str) -> String {
         match route(config, method, uri) {
             Route::Push { target, replace } => format!("push {target}{}", if replace { " replacing" } else { "" }),
-            Route::Delete { target } => format!("delete {target}"),
-            Route::GroupFragment { target } => format!("fragment {target}"),
+            Route::Delete { group } => found("delete", group),
+            Route::GroupFragment { group } => found("fragment", group),
             Route::Index { .. } => "Index".to_owned(),
             Route::Answer { reply, .. } => {
                 let header = reply.headers.iter().find(|(name, _)| matches!(*name, "Allow" | "Location"));

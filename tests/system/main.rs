@@ -10,6 +10,7 @@ mod clock;
 mod damage;
 mod demo;
 mod faults;
+mod foreign_names;
 mod ingress;
 mod liveness;
 mod mixed_types;

@@ -13,6 +13,7 @@ use crate::commit::WriteError;
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::pages::LinkRoot;
+use crate::gateway::path::{AddressedGroup, PathError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
 use crate::model::{ByteBudget, Family, Group, GroupId, LabelSet, PushTime};
@@ -140,7 +141,7 @@ impl Service {
     async fn dispatch(&self, route: Route, request: &mut Incoming, started: Instant) -> Response {
         let reply = match route {
             Route::Push { target, replace } => self.push(target, replace, request, started).await,
-            Route::Delete { target } => self.delete(target, request).await,
+            Route::Delete { group } => self.delete(group, request).await,
             Route::Scrape => return self.scrape(request),
             Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
@@ -151,7 +152,7 @@ impl Service {
             Route::Healthy | Route::Ready => HttpReply::ok(),
             Route::Index { search } => return self.run_blocking(|| respond(self.index(&search))),
             Route::StatusPage => self.status_page(),
-            Route::GroupFragment { target } => return self.run_blocking(|| respond(self.fragment(&target))),
+            Route::GroupFragment { group } => return self.run_blocking(|| respond(self.fragment(group))),
             Route::Answer { reply, .. } => reply,
         };
         respond(reply)
@@ -211,7 +212,11 @@ impl Service {
         if error.is_failed_push() && !self.rules.checked { HttpReply::pushed(false) } else { error.reply() }
     }
 
-    async fn delete(&self, target: LabelSet, request: &mut Incoming) -> HttpReply {
+    async fn delete(&self, group: AddressedGroup, request: &mut Incoming) -> HttpReply {
+        let target = match self.find_group(group) {
+            Ok(target) => target,
+            Err(error) => return HttpReply::error(400, error),
+        };
         let checked = match self.body(request).await {
             Ok(body) => body::check_delete(headers(request), &body),
             Err(error) => return HttpReply::error(error.status(), error),
@@ -220,6 +225,12 @@ impl Service {
             Ok(()) => answer(self.committer.write(target, WriteOp::Delete).await, HttpReply::accepted),
             Err(error) => error.reply(),
         }
+    }
+
+    /// The key of the group that a request addresses.
+    pub(super) fn find_group(&self, group: AddressedGroup) -> Result<LabelSet, PathError> {
+        let published = self.committer.published();
+        group.find(|key| published.find(key).is_some())
     }
 
     fn scrape(&self, request: &Incoming) -> Response {

@@ -8,7 +8,7 @@ use crate::gateway::pages::{
     EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownSummary, StatusPage, SuppressedSummary,
     UplinkSummary,
 };
-use crate::model::LabelSet;
+use crate::gateway::path::AddressedGroup;
 use crate::store::{Conflict, GroupEntry, Published};
 
 impl Service {
@@ -28,11 +28,16 @@ impl Service {
     }
 
     /// The details of one group.
-    pub(super) fn fragment(&self, target: &LabelSet) -> HttpReply {
-        match self.committer.published().find(target) {
+    pub(super) fn fragment(&self, group: AddressedGroup) -> HttpReply {
+        let target = match self.find_group(group) {
+            Ok(target) => target,
+            Err(error) => return HttpReply::error(400, error),
+        };
+        match self.committer.published().find(&target) {
             Some(entry) => {
                 let is_unconfirmed = self.committer.published().is_unconfirmed(entry.id());
-                let page = GroupFragment::new(&entry, self.rules.body.names, self.clock.wall_ns());
+                let (names, root) = (self.rules.body.names, &self.rules.link_root);
+                let page = GroupFragment::new(&entry, names, root, self.clock.wall_ns());
                 page.with_unconfirmed(is_unconfirmed).reply()
             }
             None => HttpReply::error(404, format_args!("there is no group {target}")),
