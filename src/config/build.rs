@@ -45,6 +45,10 @@ pub(super) fn web(reader: &mut ConfigReader<'_>) -> WebOptions {
     // As in Pushgateway: the default of the prefix is the path of the external URL.
     let prefix = if route_prefix.is_empty() { external_path.clone().unwrap_or_default() } else { route_prefix };
     let prefix = prefix.trim_matches('/');
+    let open_paths: Vec<String> = reader.list(section, "open_paths", default.open_paths);
+    if let Some(path) = open_paths.iter().find(|path| !path.starts_with('/') || path.contains(['?', '%'])) {
+        reader.mistake(section, "open_paths", format!("{path:?} must be a path like \"/-/healthy\", not escaped"));
+    }
     WebOptions {
         listen_addresses,
         telemetry_path: telemetry_path.trim_end_matches('/').to_owned(),
@@ -52,6 +56,7 @@ pub(super) fn web(reader: &mut ConfigReader<'_>) -> WebOptions {
         route_prefix: if prefix.is_empty() { String::new() } else { format!("/{prefix}") },
         enable_lifecycle: reader.value(section, "enable_lifecycle", default.enable_lifecycle),
         enable_admin_api: reader.value(section, "enable_admin_api", default.enable_admin_api),
+        open_paths,
         systemd_socket: reader.value(section, "systemd_socket", default.systemd_socket),
         security: web::security(reader, section),
     }

@@ -43,6 +43,7 @@ pub const KEYS: &[Key] = &[
     one("web.route_prefix", "web.route-prefix", "PATH", "prefix of every path; by default the path of web.external_url"),
     one("web.enable_lifecycle", "web.enable-lifecycle", "", "enable /-/quit and /-/reload"),
     one("web.enable_admin_api", "web.enable-admin-api", "", "enable the request that deletes every group; at a hub it deletes them on the edges' disks too"),
+    many("web.open_paths", "web.open-paths", "PATH", "paths that GET requests may have without a password, such as /-/healthy and /-/ready; without web.route_prefix"),
     one("web.systemd_socket", "web.systemd-socket", "", "listen on the sockets that systemd passes, instead of web.listen_address"),
     Key { path: "web.config_file", flag: Some("web.config.file"), value: "FILE", many: false, meaning: "exporter-toolkit's YAML file of TLS, users, headers and rate limit, instead of the sections here" },
     one("web.http2", "web.http2", "", "offer HTTP/2 over TLS"),

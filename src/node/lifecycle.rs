@@ -350,7 +350,7 @@ impl Node {
             budget: ByteBudget::new(limits.inflight_bytes_max),
             drain_timeout: limits.drain_timeout,
         });
-        let web = HttpServer::new(&options.web.security, service, secret()?);
+        let web = HttpServer::new(&options.web, service, secret()?);
         for listener in listeners {
             let listener = adopt(&self.web_threads, listener)?;
             self.web.spawn(web.serve(listener, http.clone(), self.web.stop.clone()));

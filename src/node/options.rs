@@ -65,6 +65,8 @@ pub struct WebOptions {
     pub enable_lifecycle: bool,
     /// Whether the admin API, which deletes all groups, is enabled.
     pub enable_admin_api: bool,
+    /// The paths below the prefix that GET requests may have without a password; each begins with a slash.
+    pub open_paths: Vec<String>,
     /// Whether to listen on the sockets that systemd passes on, instead of `listen_addresses`.
     pub systemd_socket: bool,
     /// TLS, authentication, headers and rate limit.
@@ -80,6 +82,7 @@ impl Default for WebOptions {
             route_prefix: String::new(),
             enable_lifecycle: false,
             enable_admin_api: false,
+            open_paths: Vec::new(),
             systemd_socket: false,
             security: WebSecurity::default(),
         }

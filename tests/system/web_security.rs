@@ -198,6 +198,23 @@ fn passwords_are_asked_for_everywhere() {
     }
 }
 
+#[test]
+fn open_paths_need_no_password() {
+    let site = Site::new();
+    let users = format!("open_paths = ['/-/healthy', '/-/ready']\n[web.basic_auth_users]\nalice = '{}'\n", hash("x"));
+    let node = gateway(&site, "open", &format!("route_prefix = '/pg'\n{users}"));
+    let status = |method: &str, path: &str| node.request(method, path, &[], b"").status;
+    for path in ["/pg/-/healthy", "/pg/-/ready", "/pg/-/ready?x=1"] {
+        assert_eq!(status("GET", path), 200, "{path}");
+        assert_eq!(status("PUT", path), 401, "{path}");
+    }
+    for path in
+        ["/pg/metrics", "/-/ready", "/pg//-/ready", "/pg/-/ready/", "/pg/-/r%65ady", "/pg/-/ready/../../metrics"]
+    {
+        assert_eq!(status("GET", path), 401, "{path}");
+    }
+}
+
 /// A web configuration file as Pushgateway's users have it.
 fn web_file(site: &Site, text: &str) -> PathBuf {
     let file = site.path().join("web-config.yml");

@@ -16,7 +16,7 @@ use crate::net::http::{self, HttpLimits, encrypted};
 use crate::net::tls::TlsError;
 use crate::net::tls::web::{ClientAuth, WebAcceptor, WebTls};
 use crate::node::error::StartError;
-use crate::node::options::WebSecurity;
+use crate::node::options::{WebOptions, WebSecurity};
 
 /// The service behind the guard, with the TLS acceptor.
 pub struct HttpServer {
@@ -44,9 +44,10 @@ impl RequiredCredentials {
 
 impl HttpServer {
     /// The server of a service. For `secret` see [`Guard::new`].
-    pub fn new(security: &WebSecurity, service: Service, secret: [u8; 32]) -> Self {
-        let Protection { acceptor, refusals } = service.protection.clone();
-        let guard = Arc::new(Guard::new(service, security.guard.clone(), refusals, secret));
+    pub fn new(web: &WebOptions, service: Service, secret: [u8; 32]) -> Self {
+        let (security, Protection { acceptor, refusals }) = (&web.security, service.protection.clone());
+        let open_paths = web.open_paths.iter().map(|path| format!("{}{path}", web.route_prefix)).collect();
+        let guard = Arc::new(Guard::new(service, security.guard.clone(), open_paths, refusals, secret));
         Self { guard, acceptor, required: Mutex::new(RequiredCredentials::of(security)) }
     }
 

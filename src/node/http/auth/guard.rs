@@ -95,6 +95,8 @@ pub struct Guard<H> {
     refusals: Arc<Refusals>,
     is_disabled: AtomicBool,
     rules: RwLock<Arc<GuardRules>>,
+    /// The paths that GET requests may have without a password.
+    open_paths: Vec<String>,
     verifier: Verifier,
     bucket: Mutex<TokenBucket>,
 }
@@ -106,10 +108,18 @@ impl<H> fmt::Debug for Guard<H> {
 }
 
 impl<H> Guard<H> {
-    /// A guard with these rules, which counts refused requests in `refusals`. For `secret` see [`Verifier::new`].
-    pub fn new(inner: H, rules: GuardRules, refusals: Arc<Refusals>, secret: [u8; 32]) -> Self {
+    /// A guard with these rules, which counts refused requests in `refusals`. GET requests to `open_paths`, which have
+    /// the prefix of the routes, need no password. For `secret` see [`Verifier::new`].
+    pub fn new(
+        inner: H,
+        rules: GuardRules,
+        open_paths: Vec<String>,
+        refusals: Arc<Refusals>,
+        secret: [u8; 32],
+    ) -> Self {
         Self {
             inner,
+            open_paths,
             refusals,
             is_disabled: AtomicBool::new(rules.is_empty()),
             bucket: Mutex::new(TokenBucket::full(rules.rate_limit)),
@@ -132,7 +142,9 @@ impl<H> Guard<H> {
 
     /// The error response if the request is refused.
     async fn refuse(&self, rules: &GuardRules, request: &Incoming) -> Option<Response> {
-        if rules.users.is_empty() {
+        // An open path must be exactly as configured: the router would redirect another spelling, or reach another route.
+        let is_open = || request.method() == "GET" && self.open_paths.iter().any(|path| path == request.path());
+        if rules.users.is_empty() || is_open() {
             return None;
         }
         let credentials = request.header("authorization").and_then(credentials);
