@@ -256,7 +256,7 @@ fn files_are_looked_into_even_if_something_else_is_wrong() {
 /// one place of each default.
 #[test]
 fn a_key_that_is_not_given_has_the_default_of_its_option() {
-    let Configuration { node, log } = read_text(None, &(HUB.to_owned() + &edge("")), &[]).unwrap();
+    let Configuration { node, log, .. } = read_text(None, &(HUB.to_owned() + &edge("")), &[]).unwrap();
     assert_eq!(node.web, WebOptions::default());
     assert_eq!(node.push, PushOptions::default());
     assert_eq!(node.storage, StorageOptions::default());

@@ -90,7 +90,8 @@ async fn a_peer_that_breaks_the_websockets_rules_learns_the_reason() {
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
     let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
-    let hub = Connection::hub(HubConfig::default(), context.now());
+    let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: 5_000_000_000 };
+    let hub = Connection::hub(config, context.now());
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
     let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
     let WebSocket { mut sender, mut receiver } = near.unwrap();
