@@ -12,7 +12,7 @@ use crate::node::options::LinkOptions;
 use crate::session::{EdgeConfig, HubConfig, Lag};
 use crate::store::{Identity, Rules, Store};
 use crate::wire::message::PLAIN_BYTES_MAX;
-use crate::wire::{Ack, ClockSample, ConflictReport, Decoder, EpochStart, PeerInfo, Update, VERSION};
+use crate::wire::{Ack, ClockSample, Close, ConflictReport, Decoder, EpochStart, Heartbeat, PeerInfo, Update, VERSION};
 
 fn info(store: u64) -> PeerInfo {
     PeerInfo {
@@ -149,16 +149,17 @@ async fn a_peer_whose_bytes_wait_to_be_read_is_not_silent() {
     let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
     let peer = async {
         let WebSocket { mut sender, mut receiver } = near.unwrap();
-        sender.send(FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL).encode(&hello()).0).await.unwrap();
+        let mut encoder = FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL);
+        sender.send(encoder.encode(&hello()).0).await.unwrap();
         receiver.receive().await.unwrap().expect("the hub answers with its welcome");
-        // Each time that the hub can read, a kilobyte waits, and more than three heartbeats have passed.
-        let mut sending = pin!(sender.send(vec![7; 40_000]));
-        loop {
-            tokio::select! {
-                biased;
-                sent = &mut sending => return sent.unwrap(),
-                () = tokio::time::advance(4 * heartbeat) => {}
-            }
+        // The driver polls its timer and its socket in random order.
+        for _ in 0..20 {
+            // The hub has read everything, and its timer fired since.
+            tokio::time::sleep(2 * heartbeat).await;
+            let message = Message::Heartbeat(Heartbeat::default());
+            sender.send(encoder.encode(&message).0).await.unwrap();
+            // The hub does not run before more than three heartbeats have passed.
+            tokio::time::advance(4 * heartbeat).await;
         }
     };
     tokio::select! {
