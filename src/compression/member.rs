@@ -58,20 +58,28 @@ impl std::fmt::Debug for FragmentEncoder {
 #[derive(Debug)]
 pub struct GzipMember {
     crc: Crc,
+    /// Bytes of the data so far.
+    bytes: u64,
     started: bool,
 }
 
 impl GzipMember {
     /// An empty member.
     pub fn new() -> Self {
-        Self { crc: Crc::new(), started: false }
+        Self { crc: Crc::new(), bytes: 0, started: false }
     }
 
     /// Appends the data of a fragment.
     pub fn add(&mut self, fragment: &Fragment, out: &mut Vec<u8>) {
         self.start(out);
         self.crc.combine(&fragment.crc);
+        self.bytes += u64::from(fragment.crc.amount());
         out.extend_from_slice(&fragment.blocks);
+    }
+
+    /// Bytes of the data so far, before compression.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// Ends the member.

@@ -52,6 +52,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_edge_sessions_total", MetricType::Counter),
     ("pushrelay_edge_wire_received_bytes_total", MetricType::Counter),
     ("pushrelay_edge_wire_sent_bytes_total", MetricType::Counter),
+    ("pushrelay_scrape_text_bytes", MetricType::Gauge),
     ("pushrelay_store_checkpoints_total", MetricType::Counter),
     ("pushrelay_store_commit_failures_total", MetricType::Counter),
     ("pushrelay_store_commits_total", MetricType::Counter),
@@ -293,6 +294,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::super::certificates::{Certificates, CredentialsUser};
+    use super::super::http::page_size::PageSize;
     use super::super::http::protection::Protection;
     use super::super::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
     use super::super::options::WebSecurity;
@@ -320,6 +322,7 @@ mod tests {
         let of_each_node = [
             metrics.gather(),
             certificates.gather(),
+            vec![PageSize::default().gather()],
             gather_store(Counts::default(), Revision(1)),
             gather_clock(&Published::default()),
             // This family is shown only with TLS, for which this test has no files.

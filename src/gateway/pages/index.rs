@@ -116,6 +116,8 @@ pub struct IndexPage {
     edges: Option<EdgeRows>,
     uplinks: Vec<UplinkSummary>,
     suppressed: SuppressedRows,
+    /// Bytes of a scrape that some scrapers refuse.
+    large_scrape: Option<u64>,
     admin_api: bool,
     now_ns: u64,
     /// See [`LinkRoot::at_depth`].
@@ -128,7 +130,7 @@ impl IndexPage {
     pub fn new(list: GroupList, admin_api: bool) -> Self {
         let (root, now_ns) = (list.root.clone(), list.now_ns);
         let (edges, suppressed, uplinks) = (None, SuppressedRows::default(), Vec::new());
-        Self { list, edges, uplinks, suppressed, admin_api, now_ns, root, version: &VERSION }
+        Self { list, edges, uplinks, suppressed, large_scrape: None, admin_api, now_ns, root, version: &VERSION }
     }
 
     /// Adds the section of edges, at a hub.
@@ -140,6 +142,12 @@ impl IndexPage {
     /// Adds the section of hubs, at an edge.
     pub fn with_uplinks(mut self, uplinks: Vec<UplinkSummary>) -> Self {
         self.uplinks = uplinks;
+        self
+    }
+
+    /// Adds the notice of a scrape that is too large for some scrapers, with its bytes.
+    pub fn with_large_scrape(mut self, bytes: Option<u64>) -> Self {
+        self.large_scrape = bytes;
         self
     }
 
@@ -156,6 +164,10 @@ impl IndexPage {
 
     fn ago(&self, wall_ns: &Option<u64>) -> String {
         when::ago(*wall_ns, self.now_ns)
+    }
+
+    fn mebibytes(&self, bytes: &u64) -> String {
+        format!("{:.1} MiB", *bytes as f64 / f64::from(1 << 20))
     }
 
     fn lag(&self, lag_ns: &u64) -> String {

@@ -45,6 +45,13 @@ fn groups_are_listed_with_their_paths() {
 }
 
 #[test]
+fn a_scrape_that_some_scrapers_refuse_is_reported() {
+    let page = |bytes| html(IndexPage::new(list("", &[]), false).with_large_scrape(bytes).reply());
+    assert!(page(Some(17_825_793)).contains("A scrape has 17.0 MiB of text."));
+    assert!(!page(None).contains("max_scrape_size"));
+}
+
+#[test]
 fn a_link_escapes_a_label_that_looks_escaped() {
     let groups = [labels(&[("job", "a"), ("U__x_2e_y", "1")])];
     assert!(index("", &groups).contains(r#"data-delete="job/a/U__x_2e_y/1""#));

@@ -14,6 +14,8 @@ use crate::exposition::{Encoding, Escaping, Format, protobuf, text};
 use crate::model::{ByteBudget, Family, LabelSet, Schema};
 use crate::store::{self, Block, EncodingKey, Published};
 
+use super::page_size::{Measured, PageSize};
+
 /// A part is sent when it has this many bytes.
 const PART_BYTES: usize = 128 << 10;
 /// A chunk with less text gets no fragment of its own: it is compressed along with its neighbours.
@@ -60,6 +62,7 @@ pub struct ScrapeBody {
     /// Rendered text that is not compressed yet, if the body is compressed.
     text: Vec<u8>,
     no_labels: LabelSet,
+    measured: Option<Measured>,
     ended: bool,
 }
 
@@ -116,8 +119,15 @@ impl ScrapeBody {
             packing: packing.map(Box::new),
             text: Vec::new(),
             no_labels: LabelSet::default(),
+            measured: None,
             ended: false,
         }
+    }
+
+    /// Reports the page's size if it is text.
+    pub fn measured(mut self, size: &PageSize) -> Self {
+        self.measured = matches!(self.renderer, BodyRenderer::Text(_)).then(|| Measured::new(size.clone()));
+        self
     }
 
     /// Renders the next step. Returns whether there was one.
@@ -158,6 +168,10 @@ impl ScrapeBody {
         self.ended = true;
         if let Some(mut packing) = self.packing.take() {
             packing.pack(&self.text, out);
+            if let Some(mut measured) = self.measured.take() {
+                measured.grew_to(packing.member.bytes());
+                measured.ended();
+            }
             packing.member.finish(out);
         }
     }
@@ -174,6 +188,15 @@ impl Iterator for ScrapeBody {
         while !self.ended && out.len() < PART_BYTES {
             if !self.advance(&mut out) {
                 self.end(&mut out);
+            }
+        }
+        if let Some(measured) = &mut self.measured {
+            match &self.packing {
+                Some(packing) => measured.grew_to(packing.member.bytes()),
+                None => measured.grew_to(measured.bytes() + out.len() as u64),
+            }
+            if self.ended {
+                measured.ended();
             }
         }
         (!out.is_empty()).then(|| out.into())
@@ -294,6 +317,30 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_size_of_a_page_is_that_of_its_text() {
+        let (mut store, budget) = (store(), ByteBudget::new(1 << 24));
+        for group in 0..64 {
+            write(&mut store, group, WriteOp::Put(vec![family("a", 100, 1.0)]));
+        }
+        let plain = page(&store, Format::default(), None).len() as u64;
+        assert!(plain > PART_BYTES as u64, "{plain} bytes are one part");
+        let own = || vec![family("own", 1, 1.0), family("shared_2", 0, 1.0)];
+        // The second page in gzip is made of cached fragments.
+        for gzip in [None, Some(&budget), Some(&budget)] {
+            let size = PageSize::default();
+            let mut body = ScrapeBody::new(&store.published(), own(), Format::default(), gzip).measured(&size);
+            assert!(body.next().is_some());
+            assert!(size.bytes() <= plain, "{} of {plain} bytes", size.bytes());
+            body.by_ref().for_each(drop);
+            assert_eq!(size.bytes(), plain);
+        }
+        let size = PageSize::default();
+        let protobuf = Format { encoding: Encoding::ProtobufDelimited, ..Format::default() };
+        ScrapeBody::new(&store.published(), own(), protobuf, None).measured(&size).for_each(drop);
+        assert_eq!(size.bytes(), 0, "only text is measured");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, trace};
 
+use super::page_size::PageSize;
 use super::protection::Protection;
 use super::render_thread::RenderThread;
 use super::scrape::ScrapeBody;
@@ -91,6 +92,8 @@ pub struct Service {
     /// The budget of the fragments that scrapes cache.
     pub cache_budget: ByteBudget,
     /// Each scrape in flight has a permit. A response is large, and one HTTP/2 connection can request a hundred.
+    /// The size of the scraped page.
+    pub page_size: PageSize,
     pub scrape_permits: Arc<Semaphore>,
     /// Each push that is parsed with `block_in_place` has a permit meanwhile: more at once than there are processors
     /// gain nothing.
@@ -275,6 +278,7 @@ impl Service {
         families
     }
 
+        let page = page.measured(&self.page_size);
     fn query(&self) -> Response {
         self.run_blocking(|| {
             let groups = self.committer.published().groups();
@@ -300,6 +304,7 @@ impl Service {
         let outcome = outcome.await.unwrap_or_else(|_| Err(WriteError::Stopped.to_string()));
         match command {
             LifecycleCommand::Quit => HttpReply::goodbye(),
+        families.push(self.page_size.gather());
             LifecycleCommand::Reload => HttpReply::reloaded(outcome),
         }
     }

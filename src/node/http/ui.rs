@@ -24,6 +24,7 @@ impl Service {
             .with_suppressed(suppressed(published), |(entry, at)| suppressed_family(published, &entry, at));
         let page = page.with_uplinks(self.uplink_summaries(now_ns));
         let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
+        let page = page.with_large_scrape(Some(self.page_size.bytes()).filter(|_| self.page_size.is_large()));
         page.reply()
     }
 
