@@ -16,6 +16,7 @@ pub mod base64url;
 pub mod body;
 pub mod instant;
 mod media_type;
+mod oddity;
 pub mod pages;
 pub mod path;
 pub mod query;
@@ -28,6 +29,7 @@ mod url;
 
 pub use accept_encoding::accepts_gzip;
 pub use body::{BodyReader, BodyRules, Headers, PushError};
+pub use oddity::PathOddity;
 pub use reply::HttpReply;
 pub use route::{Route, Router};
 pub use route_config::RouteConfig;

@@ -212,6 +212,11 @@ pub fn group_path(labels: &LabelSet, names: NameValidation) -> String {
     path
 }
 
+/// Whether a path can have this value only in base64: cleaning or splitting the path would change it.
+pub fn needs_base64(value: &str) -> bool {
+    value.is_empty() || value == "." || value == ".." || value.contains('/')
+}
+
 /// The writing of names in a path.
 #[derive(Clone, Copy)]
 enum NameStyle {
@@ -231,8 +236,7 @@ fn push_label(name: &str, value: &str, style: NameStyle, path: &mut String) {
         NameStyle::Escaped | NameStyle::Foreign => escaped_name(name, style),
     };
     path.push_str(&url::escape(written.as_bytes()));
-    // Cleaning or splitting the path would change these values.
-    if value.is_empty() || value == "." || value == ".." || value.contains('/') {
+    if needs_base64(value) {
         path.push_str(BASE64_SUFFIX);
         path.push('/');
         path.push_str(&base64url::encode(value.as_bytes()));

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use super::oddity::PathOddity;
+
 /// Plain text, as Go's handlers label it.
 pub const TEXT: &str = "text/plain; charset=utf-8";
 /// A page.
@@ -119,16 +121,35 @@ impl HttpReply {
         Self::empty(200).with("Allow", allow)
     }
 
-    /// A redirect to `location`. Only the answer to GET has a body.
-    pub(super) fn redirect(status: u16, method: &str, location: String) -> Self {
+    /// A redirect to `location`. The answer to GET has Go's body; the answer to a push or delete says that nothing was
+    /// changed, because most clients take a redirect for success. Pushgateway's answer to these has no body.
+    pub(super) fn redirect(status: u16, method: &str, location: String, oddity: Option<PathOddity>) -> Self {
         let text = if status == 301 { "Moved Permanently" } else { "Temporary Redirect" };
         let body = match method {
             "GET" => format!("<a href=\"{}\">{text}</a>.\n\n", escape_html(&location)),
+            _ if is_write(method) => {
+                let reason = oddity.map_or_else(String::new, |oddity| format!("{oddity}\n"));
+                format!("nothing was pushed or deleted: the path is redirected to {location}\n{reason}")
+            }
             _ => String::new(),
         };
-        let content_type = matches!(method, "GET" | "HEAD").then_some(HTML);
+        let content_type = match method {
+            "GET" | "HEAD" => Some(HTML),
+            _ => (!body.is_empty()).then_some(TEXT),
+        };
         Self { content_type, body: body.into(), ..Self::empty(status).with("Location", location) }
     }
+
+    /// Whether this redirects a push or delete to another path of a group.
+    pub fn is_redirected_write(&self, method: &str) -> bool {
+        let is_group = |(name, value): &(&str, Cow<'_, str>)| *name == "Location" && value.contains("/metrics/job");
+        is_write(method) && self.headers.iter().any(is_group)
+    }
+}
+
+/// Whether a request of that method changes a group.
+pub(super) fn is_write(method: &str) -> bool {
+    ["PUT", "POST", "DELETE"].contains(&method)
 }
 
 fn escape_html(text: &str) -> String {

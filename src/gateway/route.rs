@@ -16,9 +16,10 @@ use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
 
 use super::path::{AddressedGroup, grouping_key};
+use super::reply::is_write;
 use super::route_config::{RouteConfig, normal_prefix};
 use super::table::{DELETE, Endpoint, GET, OPTIONS, PUT, Table};
-use super::{HttpReply, pages, query, url};
+use super::{HttpReply, PathOddity, pages, query, url};
 
 /// The operation that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,13 +131,14 @@ impl Router {
         let Some(path) = url::decode(raw).filter(|path| path.starts_with(b"/")) else {
             return Route::answer(HttpReply::bad_request());
         };
+        let oddity = || if is_write(method) { PathOddity::of(raw) } else { None };
         let redirect = |status: u16, path: &[u8], query: Option<&str>| {
             let mut location = url::escape(path);
             if let Some(query) = query {
                 location.push('?');
                 location.push_str(query);
             }
-            Route::answer(HttpReply::redirect(status, method, location))
+            Route::answer(HttpReply::redirect(status, method, location, oddity()))
         };
         let mut clean = url::clean(&path).filter(|_| method != "CONNECT");
         if clean.as_deref().unwrap_or(&path) == self.api_root.as_bytes() {
@@ -149,7 +151,8 @@ impl Router {
         let in_api = path.strip_prefix(self.api_root.as_bytes()).is_some_and(|rest| rest.starts_with(b"/"));
         let table = if in_api { &self.api } else { &self.pages };
         if let Some((endpoint, rest)) = table.find(method, &path) {
-            return endpoint_route(endpoint, method, rest, query.unwrap_or_default(), self.names);
+            let route = endpoint_route(endpoint, method, rest, query.unwrap_or_default(), self.names);
+            return explained(route, oddity);
         }
         if let Some(fixed) = table.fixed(method, &path) {
             return redirect(if method == GET { 301 } else { 307 }, &fixed, query);
@@ -160,6 +163,23 @@ impl Router {
             Some(allow) => HttpReply::method_not_allowed(allow),
         })
     }
+
+    /// The route to which a reply redirects a request.
+    pub fn redirected(&self, method: &str, reply: &HttpReply) -> Option<Route> {
+        let (_, location) = reply.headers.iter().find(|(name, _)| *name == "Location")?;
+        Some(self.route(method, location.split('?').next()?, None))
+    }
+}
+
+/// The route, with the oddity of the path as a further line if the path is no grouping key.
+fn explained(mut route: Route, oddity: impl FnOnce() -> Option<PathOddity>) -> Route {
+    if let Route::Answer { reply, .. } = &mut route
+        && reply.status == 400
+        && let Some(oddity) = oddity()
+    {
+        reply.body.extend_from_slice(format!("{oddity}\n").as_bytes());
+    }
+    route
 }
 
 /// The route to `endpoint`. `rest` is the part of the path after an open-ended pattern.
@@ -390,6 +410,24 @@ mod tests {
         assert_eq!(bad.handler(), Some("delete"));
         let Route::Answer { reply, .. } = bad else { panic!("{bad:?}") };
         assert_eq!(reply.body, b"odd number of components in label string \"/b\"\n");
+    }
+
+    #[test]
+    fn answers_to_odd_paths_name_the_oddity() {
+        let body = |method: &str, path: &str| match route(&RouteConfig::default(), method, path) {
+            Route::Answer { reply, .. } => String::from_utf8(reply.body).unwrap(),
+            route => panic!("{route:?}"),
+        };
+        let redirected = body("PUT", "/metrics/job/a//b");
+        let first = "nothing was pushed or deleted: the path is redirected to /metrics/job/a/b\n";
+        assert_eq!(redirected, format!("{first}{}\n", PathOddity::EmptyPart));
+        let refused = body("POST", "/metrics/job/a/branch/feature%2Flogin");
+        assert_eq!(refused.lines().nth(1), Some(&*PathOddity::EscapedSlash.to_string()));
+        assert!(refused.starts_with("odd number of components in label string "), "{refused}");
+        let otherwise_written = body("DELETE", "/metrics/JOB/a");
+        assert_eq!(otherwise_written, "nothing was pushed or deleted: the path is redirected to /metrics/job/a\n");
+        assert_eq!(body("GET", "//metrics"), "<a href=\"/metrics\">Moved Permanently</a>.\n\n");
+        assert_eq!(body("OPTIONS", "//metrics"), "");
     }
 
     #[test]

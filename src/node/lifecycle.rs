@@ -23,6 +23,7 @@ use super::clock::Clock;
 use super::commit::Committer;
 use super::descriptors::{self, ConnectionBounds};
 use super::error::StartError;
+use super::http::oddities::Oddities;
 use super::http::page_size::PageSize;
 use super::http::protection::Protection;
 use super::http::render_thread::RenderThread;
@@ -254,6 +255,7 @@ impl Node {
             large_push_permits: Semaphore::new(processors()),
             cache_budget: ByteBudget::new(options.limits.scrape_cache_bytes_max as u64),
             page_size: PageSize::default(),
+            oddities: Oddities::default(),
         };
         node.start_web(&options, service, listeners.web, web_slots)?;
         node.start_sweeper();

@@ -96,8 +96,11 @@ impl Server {
 
     fn answer(&self, step: &Step) -> Value {
         let reply = send(self.address, step).unwrap();
+        let (method, target) = step.method_and_target();
+        // Pushgateway sends no body with these, pushrelay an explanation.
+        let is_explained = [301, 307].contains(&reply.status) && ["PUT", "POST", "DELETE"].contains(&method);
         let mut answer = Map::from_iter([("status".to_owned(), json!(reply.status))]);
-        for name in HEADERS {
+        for name in HEADERS.iter().filter(|name| !is_explained || **name != "content-type") {
             // Pushgateway lets caches store its answers: see "Caches" in `differences.toml`.
             if let Some(value) =
                 reply.header_values(name).filter(|value| (*name, &**value) != ("cache-control", "no-store"))
@@ -105,11 +108,10 @@ impl Server {
                 answer.insert((*name).to_owned(), json!(value));
             }
         }
-        let (method, target) = step.method_and_target();
         let path = target.split('?').next().unwrap_or(target);
         if method == "GET" && reply.status == 200 {
             answer.insert("page".to_owned(), self.page(path, &reply));
-        } else if reply.status == 400 {
+        } else if reply.status == 400 || is_explained {
             // Kept for the reader; the wording of messages is not compared.
             answer.insert("message".to_owned(), json!(reply.text()));
         } else if !reply.body.is_empty() {

@@ -14,6 +14,7 @@ mod foreign_names;
 mod ingress;
 mod liveness;
 mod mixed_types;
+mod oddities;
 mod pki;
 mod probes;
 mod prometheus;

@@ -9,7 +9,8 @@ use crate::exposition::name::NameValidation;
 use crate::model::{LabelSet, truncated_to};
 use crate::store::GroupEntry;
 
-use super::super::path::group_path;
+use super::super::oddity::PathOddity;
+use super::super::path::{group_path, needs_base64};
 use super::super::reply::HttpReply;
 use super::asset::VERSION;
 use super::points::{Extras, PointsView, label_bytes, view};
@@ -29,6 +30,10 @@ const SERIES_BYTES: usize = 256;
 const HELP_BYTES_MAX: usize = 4 << 10;
 /// The maximum bytes of the reason why a metric is held back.
 const REASON_BYTES_MAX: usize = 4 << 10;
+/// The labels that a note names, at most.
+const NAMES_IN_NOTE_MAX: usize = 10;
+/// The maximum bytes of a note.
+const NOTE_BYTES_MAX: usize = 4 << 10;
 /// The metrics are folded if the group has more of them, or one has more series.
 const UNFOLDED_MAX: usize = 4;
 
@@ -40,6 +45,10 @@ pub struct GroupFragment<'a> {
     path: String,
     root: String,
     version: &'static str,
+    /// The root of the node's paths as the client knows it, with the scheme.
+    base: String,
+    /// What a person should know of the key.
+    notes: Vec<String>,
     pushed_ns: Option<u64>,
     failed_ns: Option<u64>,
     families: Vec<FamilyView<'a>>,
@@ -74,8 +83,8 @@ struct SeriesView<'a> {
 }
 
 impl<'a> GroupFragment<'a> {
-    /// The page of a group at that time. `names` is the node's rule for names in paths.
-    pub fn new(entry: &'a GroupEntry, names: NameValidation, root: &LinkRoot, now_ns: u64) -> Self {
+    /// The page of a group at that time. `names` is the node's rule for names in paths, `base` the URL of the node's root.
+    pub fn new(entry: &'a GroupEntry, names: NameValidation, root: &LinkRoot, base: String, now_ns: u64) -> Self {
         let (labels, group) = (entry.shown(), &entry.group);
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
@@ -124,6 +133,8 @@ impl<'a> GroupFragment<'a> {
             labels,
             path,
             root,
+            base,
+            notes: notes(labels),
             version: &VERSION,
             pushed_ns: group.pushed().map(|moment| moment.wall_ns),
             failed_ns: group.failed().map(|moment| moment.wall_ns),
@@ -138,6 +149,14 @@ impl<'a> GroupFragment<'a> {
     /// The page, with a note if the timestamp of the group's last write is not confirmed.
     pub fn with_unconfirmed(self, unconfirmed: bool) -> Self {
         Self { unconfirmed, ..self }
+    }
+
+    /// Adds that a request led to this group by an odd path.
+    pub fn with_oddity(mut self, oddity: Option<PathOddity>) -> Self {
+        let note =
+            oddity.map(|oddity| format!("A push or delete led here that probably meant another group: {oddity}."));
+        self.notes.extend(note);
+        self
     }
 
     /// The page as a reply.
@@ -156,6 +175,28 @@ impl<'a> GroupFragment<'a> {
     fn pushed(&self, family: &FamilyView) -> String {
         when::ago(Some(family.pushed_ns), self.now_ns)
     }
+}
+
+/// What a person should know of a group's key: clients that cannot address the group, or that name it otherwise.
+fn notes(labels: &LabelSet) -> Vec<String> {
+    let names = |is_odd: fn(&str) -> bool| {
+        let odd = labels.iter().filter(|label| is_odd(label.value)).map(|label| label.name).take(NAMES_IN_NOTE_MAX);
+        let names = odd.collect::<Vec<_>>().join(", ");
+        (!names.is_empty()).then_some(names)
+    };
+    let encoded = names(needs_base64).map(|names| {
+        format!(
+            "The value of {names} is empty, has a slash, or is of dots: clients that do not write such a value in base64 \
+             cannot address this group."
+        )
+    });
+    let plus = names(|value| value.contains('+')).map(|names| {
+        format!(
+            "The value of {names} has a plus: a client that writes a space so means another group than a client that \
+             writes %20."
+        )
+    });
+    encoded.into_iter().chain(plus).map(|note| truncated_to(&note, NOTE_BYTES_MAX).to_string()).collect()
 }
 
 /// The bytes that a page may still use.
@@ -202,9 +243,12 @@ mod tests {
         GroupEntry { group, families: vec![FamilyState::default()], ..GroupEntry::new(GroupId::local(labels)) }
     }
 
+    const BASE: &str = "http://gateway:9091/";
+
     fn shown(entry: &GroupEntry) -> String {
         let (names, root) = (NameValidation::Legacy, LinkRoot::default());
-        String::from_utf8(GroupFragment::new(entry, names, &root, 1_795_343_713_000_000_000).reply().body).unwrap()
+        let fragment = GroupFragment::new(entry, names, &root, BASE.to_owned(), 1_795_343_713_000_000_000);
+        String::from_utf8(fragment.reply().body).unwrap()
     }
 
     #[test]
@@ -218,6 +262,28 @@ mod tests {
         assert!(page.contains(r#"data-delete="job/a/path@base64/L3g""#), "{page}");
         assert!(page.contains(r#"href="../../../../../static/page.css?v="#), "{page}");
         assert!(page.contains("2026-11-22 10:34:13 UTC") && page.contains("never"), "{page}");
+    }
+
+    #[test]
+    fn the_key_is_shown_as_a_curl_line_with_its_pitfalls() {
+        let page = |labels: &[(&str, &str)]| {
+            let entry = GroupEntry::new(GroupId::local(LabelSet::new(labels.iter().copied())));
+            let fragment = GroupFragment::new(&entry, NameValidation::Legacy, &LinkRoot::default(), BASE.to_owned(), 0);
+            let reply = fragment.with_oddity(Some(PathOddity::EscapedSlash)).reply();
+            String::from_utf8(reply.body).unwrap()
+        };
+        let line = |path: &str| {
+            format!("curl --data-binary @FILE &#39;<span data-base>{BASE}</span>metrics/{path}&#39;")
+                .replace("&#39;", "'")
+        };
+        let plain = page(&[("job", "it's")]);
+        assert!(plain.contains(&line("job/it%27s")), "{plain}");
+        assert!(!plain.contains("has a plus") && !plain.contains("cannot address this group"), "{plain}");
+        assert!(plain.contains("probably meant another group: the path has an escaped slash"), "{plain}");
+        let odd = page(&[("job", "a+b"), ("branch", "feature/login"), ("empty", "")]);
+        assert!(odd.contains(&line("job/a+b/branch@base64/ZmVhdHVyZS9sb2dpbg/empty@base64/=")), "{odd}");
+        assert!(odd.contains("The value of branch, empty is empty, has a slash"), "{odd}");
+        assert!(odd.contains("The value of job has a plus"), "{odd}");
     }
 
     #[test]

@@ -84,11 +84,21 @@ list?.addEventListener("click", (event) => {
   }
 });
 
+// The server cannot know under which scheme and name a proxy shows it.
+function completed(element) {
+  for (const base of element.querySelectorAll("[data-base]")) {
+    base.textContent = new URL(root + "./", document.baseURI).href;
+  }
+  return element;
+}
+
+completed(document);
+
 // A group's metrics are a page of their own. Its content replaces the link to it.
 async function load(group) {
   group.dataset.source ??= group.querySelector(":scope > p > a").href;
   const article = parsed(await fetched(group.dataset.source)).querySelector("article");
-  group.lastElementChild.replaceWith(document.adoptNode(article));
+  group.lastElementChild.replaceWith(completed(document.adoptNode(article)));
 }
 
 list?.addEventListener("toggle", (event) => {

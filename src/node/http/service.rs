@@ -6,6 +6,7 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, trace};
 
+use super::oddities::Oddities;
 use super::page_size::PageSize;
 use super::protection::Protection;
 use super::render_thread::RenderThread;
@@ -16,7 +17,7 @@ use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::pages::LinkRoot;
 use crate::gateway::path::{AddressedGroup, PathError};
 use crate::gateway::query::{self, NodeStatus};
-use crate::gateway::{HttpReply, Route, Router, accepts_gzip};
+use crate::gateway::{HttpReply, PathOddity, Route, Router, accepts_gzip};
 use crate::model::{ByteBudget, Family, Group, GroupId, LabelSet, PushTime};
 use crate::net::http::{Body, BodyError, Exhausted, Handler, Incoming, Response};
 use crate::net::slots::Slots;
@@ -91,9 +92,11 @@ pub struct Service {
     pub render_thread: RenderThread,
     /// The budget of the fragments that scrapes cache.
     pub cache_budget: ByteBudget,
-    /// Each scrape in flight has a permit. A response is large, and one HTTP/2 connection can request a hundred.
     /// The size of the scraped page.
     pub page_size: PageSize,
+    /// The odd paths of pushes and deletes.
+    pub oddities: Oddities,
+    /// Each scrape in flight has a permit. A response is large, and one HTTP/2 connection can request a hundred.
     pub scrape_permits: Arc<Semaphore>,
     /// Each push that is parsed with `block_in_place` has a permit meanwhile: more at once than there are processors
     /// gain nothing.
@@ -115,6 +118,7 @@ impl Handler for Service {
         let route = self.router.route(request.method(), request.path(), request.query());
         let handler = route.handler();
         let method = method_label(request.method());
+        self.record_oddity(&route, request);
         let response = self.dispatch(route, request, started).await;
         // Reads the rest of the body: a client that is still sending would lose the response.
         request.discard().await;
@@ -155,10 +159,40 @@ impl Service {
             Route::Healthy | Route::Ready => HttpReply::ok(),
             Route::Index { search } => return self.run_blocking(|| respond(self.index(&search))),
             Route::StatusPage => self.status_page(),
-            Route::GroupFragment { group } => return self.run_blocking(|| respond(self.fragment(group))),
+            Route::GroupFragment { group } => {
+                let request = &*request;
+                return self.run_blocking(|| respond(self.fragment(group, request)));
+            }
             Route::Answer { reply, .. } => reply,
         };
         respond(reply)
+    }
+
+    /// Records the path of a push or delete, if clients rarely mean such a path.
+    fn record_oddity(&self, route: &Route, request: &Incoming) {
+        let method = request.method();
+        let is_write = match route {
+            Route::Push { .. } | Route::Delete { .. } | Route::Answer { handler: Some("push" | "delete"), .. } => true,
+            Route::Answer { reply, .. } => reply.is_redirected_write(method),
+            _ => false,
+        };
+        let Some(oddity) = PathOddity::of(request.path()).filter(|_| is_write) else { return };
+        let group = match route {
+            Route::Answer { reply, .. } => {
+                self.router.redirected(method, reply).and_then(|route| self.changed_group(&route))
+            }
+            route => self.changed_group(route),
+        };
+        self.oddities.record(oddity, request.path(), group.as_ref(), request.peer());
+    }
+
+    /// The group that a push or delete changes.
+    fn changed_group(&self, route: &Route) -> Option<LabelSet> {
+        match route {
+            Route::Push { target, .. } => Some(target.clone()),
+            Route::Delete { group } => self.find_group(group.clone()).ok(),
+            _ => None,
+        }
     }
 
     async fn push(&self, target: LabelSet, replace: bool, request: &mut Incoming, started: Instant) -> HttpReply {
@@ -248,6 +282,7 @@ impl Service {
             _ => tokio::task::block_in_place(|| self.own_families()),
         };
         let page = ScrapeBody::new(self.committer.published(), own, format, gzip.then_some(&self.cache_budget));
+        let page = page.measured(&self.page_size);
         let response = Response::new(200).header("content-type", format.content_type());
         let response = response.header("vary", "Accept, Accept-Encoding");
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
@@ -275,10 +310,10 @@ impl Service {
         families.extend(self.protection.gather());
         families.extend(gather_connections(&self.slots));
         families.extend(self.certificates.gather());
+        families.push(self.page_size.gather());
         families
     }
 
-        let page = page.measured(&self.page_size);
     fn query(&self) -> Response {
         self.run_blocking(|| {
             let groups = self.committer.published().groups();
@@ -304,7 +339,6 @@ impl Service {
         let outcome = outcome.await.unwrap_or_else(|_| Err(WriteError::Stopped.to_string()));
         match command {
             LifecycleCommand::Quit => HttpReply::goodbye(),
-        families.push(self.page_size.gather());
             LifecycleCommand::Reload => HttpReply::reloaded(outcome),
         }
     }

@@ -9,6 +9,7 @@ use crate::gateway::pages::{
     UplinkSummary,
 };
 use crate::gateway::path::AddressedGroup;
+use crate::net::http::Incoming;
 use crate::store::{Conflict, GroupEntry, Published};
 
 impl Service {
@@ -23,13 +24,13 @@ impl Service {
         let page = IndexPage::new(list, self.rules.admin_api)
             .with_suppressed(suppressed(published), |(entry, at)| suppressed_family(published, &entry, at));
         let page = page.with_uplinks(self.uplink_summaries(now_ns));
-        let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
         let page = page.with_large_scrape(Some(self.page_size.bytes()).filter(|_| self.page_size.is_large()));
+        let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
         page.reply()
     }
 
     /// The details of one group.
-    pub(super) fn fragment(&self, group: AddressedGroup) -> HttpReply {
+    pub(super) fn fragment(&self, group: AddressedGroup, request: &Incoming) -> HttpReply {
         let target = match self.find_group(group) {
             Ok(target) => target,
             Err(error) => return HttpReply::error(400, error),
@@ -38,11 +39,21 @@ impl Service {
             Some(entry) => {
                 let is_unconfirmed = self.committer.published().is_unconfirmed(entry.id());
                 let (names, root) = (self.rules.body.names, &self.rules.link_root);
-                let page = GroupFragment::new(&entry, names, root, self.clock.wall_ns());
-                page.with_unconfirmed(is_unconfirmed).reply()
+                let page = GroupFragment::new(&entry, names, root, self.base(request), self.clock.wall_ns());
+                page.with_unconfirmed(is_unconfirmed).with_oddity(self.oddities.of(&target)).reply()
             }
             None => HttpReply::error(404, format_args!("there is no group {target}")),
         }
+    }
+
+    /// The URL of the node's root as the client of a page below `/status/group/` wrote it. Behind a proxy it may differ
+    /// from what a person must write; the script of the pages corrects it.
+    fn base(&self, request: &Incoming) -> String {
+        let scheme = if self.protection.acceptor.is_some() { "https" } else { "http" };
+        let is_plain = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".:-[]".contains(&byte));
+        let host = request.header("host").filter(is_plain).unwrap_or("GATEWAY");
+        let prefix = request.path().split("/status/group/").next().unwrap_or_default();
+        format!("{scheme}://{host}{prefix}/")
     }
 
     /// The page of build, flags and start time.
