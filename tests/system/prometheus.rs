@@ -10,7 +10,7 @@ use pushrelay_testkit::{Folder, Node, Process, Site, eventually, http, skip};
 
 /// Prometheus from `PATH`, or from Debian's package as `scripts/install-prometheus` installs it. Tests run in parallel:
 /// the first one installs, and the others wait for it.
-fn prometheus() -> Result<&'static Path, String> {
+pub fn prometheus() -> Result<&'static Path, String> {
     static FOUND: OnceLock<Result<PathBuf, String>> = OnceLock::new();
     let find = || {
         let path = std::env::var_os("PATH").unwrap_or_default();
