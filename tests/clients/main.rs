@@ -70,14 +70,19 @@ fn drive(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
         again.current_dir(folder);
     }
 
-    let (_site, hub, edge) = Site::with_one_edge();
-    run(client.arg(format!("http://{}", edge.web())));
-    check(&hub, jobs, group);
+    drive_plain(client, jobs, group);
 
     let (site, hub, edge) = protected();
     again.env("PUSH_CA", site.cert("ca.pem")).env("SSL_CERT_FILE", site.cert("ca.pem"));
     again.env("PUSH_USER", "alice").env("PUSH_PASSWORD", PASSWORD);
     run(again.arg(format!("https://{}", edge.web())));
+    check(&hub, jobs, group);
+}
+
+/// The same without TLS and password.
+fn drive_plain(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
+    let (_site, hub, edge) = Site::with_one_edge();
+    run(client.arg(format!("http://{}", edge.web())));
     check(&hub, jobs, group);
 }
 
@@ -132,20 +137,22 @@ fn go_client_golang() {
     drive(&mut Command::new(binary), &["go/client"], &[SLASH, EMPTY, UTF8, PLUS]);
 }
 
-/// The interpreter of a virtual environment with the requirements.
+/// The interpreter of a virtual environment with the requirements of a folder.
+fn installed(folder: &str) -> PathBuf {
+    let requirements = source(folder).join("requirements.txt");
+    let folder = cache(folder);
+    if !folder.join("bin/python").exists() {
+        run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
+    }
+    let python = folder.join("bin/python");
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements));
+    python
+}
+
+/// The interpreter for the tests with `prometheus_client`.
 fn python() -> PathBuf {
     static INSTALLED: OnceLock<PathBuf> = OnceLock::new();
-    let install = || {
-        let folder = cache("python");
-        if !folder.join("bin/python").exists() {
-            run(Command::new("python3").args(["-m", "venv"]).arg(&folder));
-        }
-        let python = folder.join("bin/python");
-        let requirements = source("python").join("requirements.txt");
-        run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "-r"]).arg(requirements));
-        python
-    };
-    INSTALLED.get_or_init(install).clone()
+    INSTALLED.get_or_init(|| installed("python")).clone()
 }
 
 #[test]
@@ -158,7 +165,16 @@ fn python_prometheus_client() {
 }
 
 #[test]
-fn java_exporter_pushgateway() {
+fn python_aioprometheus() {
+    if !have(&["python3"]) {
+        return;
+    }
+    let mut client = Command::new(installed("aioprometheus"));
+    drive(client.arg(source("aioprometheus").join("push.py")), &["aio/client"], &[SLASH, EMPTY, UTF8, PLUS]);
+}
+
+#[test]
+fn java_exporter_pushgateway_and_micrometer() {
     if !have(&["java", "javac", "mvn"]) {
         return;
     }
@@ -167,9 +183,11 @@ fn java_exporter_pushgateway() {
     build.args(["--batch-mode", "--quiet", "compile", "dependency:copy-dependencies"]).current_dir(&folder);
     build.arg(format!("-Dmaven.repo.local={}", folder.join("repository").display()));
     run(&mut build);
-    let mut client = Command::new("java");
-    client.arg("-cp").arg("target/classes:target/dependency/*").arg("Push").current_dir(folder);
-    drive(&mut client, &["java/client"], &[SLASH, EMPTY, UTF8, PLUS]);
+    for (program, job) in [("Push", "java/client"), ("PushMicrometer", "micrometer/client")] {
+        let mut client = Command::new("java");
+        client.arg("-cp").arg("target/classes:target/dependency/*").arg(program).current_dir(&folder);
+        drive(&mut client, &[job], &[SLASH, EMPTY, UTF8, PLUS]);
+    }
 }
 
 #[test]
@@ -183,11 +201,11 @@ fn node_prom_client() {
     run(install.env("npm_config_cache", folder.join("cache")));
     let mut client = Command::new("node");
     client.arg(folder.join("push.js"));
-    drive(&mut client, &["node client", "node client gzip"], &[UTF8, SPACE]);
+    drive(&mut client, &["node client", "node client gzip"], &[SLASH, EMPTY, UTF8, SPACE]);
 }
 
 #[test]
-fn rust_prometheus() {
+fn rust_prometheus_and_prometheus_push() {
     // Its HTTP client links OpenSSL.
     if !have(&["pkg-config"]) {
         return;
@@ -199,7 +217,25 @@ fn rust_prometheus() {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(source("rust").join("Cargo.toml"));
     run(build.arg("--target-dir").arg(&folder));
-    drive(&mut Command::new(folder.join("debug/client")), &["rust client"], &[UTF8, ("space", "a b+c")]);
+    for (program, job) in [("prometheus", "rust client"), ("prometheus_push", "rust push client")] {
+        drive(&mut Command::new(folder.join("debug").join(program)), &[job], &[SLASH, EMPTY, UTF8, SPACE]);
+    }
+}
+
+#[test]
+fn prometheus_cpp() {
+    if !have(&["c++", "pkg-config"]) {
+        return;
+    }
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "prometheus-cpp-push"]).output().unwrap();
+    if !flags.status.success() {
+        return skip("the C++ client is not tried: no prometheus-cpp to link here (Debian: prometheus-cpp-dev)");
+    }
+    let binary = cache("cpp").join("push");
+    let mut build = Command::new("c++");
+    build.arg(source("cpp").join("push.cpp")).arg("-o").arg(&binary);
+    run(build.args(String::from_utf8(flags.stdout).unwrap().split_whitespace()));
+    drive_plain(&mut Command::new(binary), &["cpp client"], &[SLASH, EMPTY, UTF8, SPACE]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 // Pushes to the gateway given as the only argument with prom-client, as tests/clients/main.rs expects: once
-// uncompressed, once with gzip. The library escapes slashes as %2F, which Pushgateway reads as separators, and encodes an
-// empty value as an empty path segment, which Pushgateway does not accept. So neither is used.
+// uncompressed, once with gzip. The library escapes slashes as %2F, which Pushgateway reads as separators, and writes an
+// empty value as an empty path segment, which Pushgateway removes. So the program writes both in base64, which the name
+// of the label says.
 const fs = require('fs');
 const { Gauge, Histogram, Pushgateway, Registry } = require('prom-client');
 
@@ -18,7 +19,9 @@ function gateway(gauges, options) {
 }
 
 async function run(jobName, options) {
-  const group = { jobName, groupings: { name: 'Προμηθεύς', space: 'a b+c%d' } };
+  const path = Buffer.from('/var/tmp').toString('base64url');
+  const groupings = { 'path@base64': path, 'empty@base64': '=', name: 'Προμηθεύς', space: 'a b+c%d' };
+  const group = { jobName, groupings };
   await gateway({ client_old: 1 }, options)[0].push(group);
   const [pushed, registry] = gateway({ client_value: 41 }, options);
   new Histogram({ name: 'client_latency', help: 'Some help.', buckets: [0.1, 1], registers: [registry] }).observe(0.5);

@@ -22,7 +22,7 @@ public class Push {
     return registry;
   }
 
-  private static PushGateway.Builder client(String address, PrometheusRegistry registry) {
+  static PushGateway.Builder client(String address, PrometheusRegistry registry) {
     PushGateway.Builder client = PushGateway.builder().address(address).job("java/client").registry(registry);
     if (System.getenv("PUSH_USER") != null) {
       client.scheme(Scheme.HTTPS).basicAuth(System.getenv("PUSH_USER"), System.getenv("PUSH_PASSWORD"));
@@ -53,11 +53,16 @@ public class Push {
         .build();
   }
 
-  public static void main(String[] args) throws Exception {
-    String address = args[0].replaceFirst("https?://", "");
+  /** Host and port of the gateway. Trusts its authority, if it has one of its own. */
+  static String address(String[] args) throws Exception {
     if (System.getenv("PUSH_CA") != null) {
       trust(System.getenv("PUSH_CA"));
     }
+    return args[0].replaceFirst("https?://", "");
+  }
+
+  public static void main(String[] args) throws Exception {
+    String address = address(args);
     group(address, registry("client_old", 1)).push();
     PrometheusRegistry pushed = registry("client_value", 41);
     Histogram.builder().name("client_latency").help("Some help.").classicUpperBounds(0.1, 1).register(pushed).observe(0.5);

@@ -1,6 +1,6 @@
 //! Pushes to the gateway given as the only argument with the `prometheus` crate, as tests/clients/main.rs expects. The
-//! crate refuses slashes, encodes an empty value as an empty path segment, which Pushgateway does not accept, and
-//! cannot delete. So none of these is used.
+//! crate refuses slashes and writes values into the URL as they are: the program writes what a URL cannot have in base64
+//! or escaped. The crate cannot delete.
 
 use std::collections::HashMap;
 
@@ -24,7 +24,13 @@ fn secrets() -> Option<BasicAuthentication> {
 
 fn main() {
     let url = std::env::args().nth(1).expect("the gateway's address");
-    let group = || HashMap::from([("name", "Προμηθεύς"), ("space", "a b+c")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+    let labels = [
+        ("path@base64", "L3Zhci90bXA"),
+        ("empty@base64", "="),
+        ("name", "Προμηθεύς"),
+        ("space", "a b+c%25d"),
+    ];
+    let group = || HashMap::from(labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
     let push = |registry: Registry| push_metrics("rust client", group(), &url, registry.gather(), secrets()).unwrap();
     push(registry(&[("client_old", 1.0)]));
     let pushed = registry(&[("client_value", 41.0)]);
