@@ -16,6 +16,7 @@ mod case;
 mod differences;
 mod metrics;
 mod outcome;
+mod proxies;
 mod random;
 mod random_text;
 mod recording;

@@ -40,7 +40,12 @@ impl Ours {
 
     /// The server as cases use it.
     pub fn server(&self, suite: &Suite) -> Server {
-        Server::new(self.node.web(), suite)
+        Server::new(self.address(), suite)
+    }
+
+    /// The address of the gateway.
+    pub fn address(&self) -> SocketAddr {
+        self.node.web()
     }
 }
 
