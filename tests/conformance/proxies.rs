@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use pushrelay_testkit::node::Role;
 use pushrelay_testkit::{Folder, Process, eventually, skip};
@@ -141,7 +142,7 @@ impl Proxy {
     }
 
     /// Starts it in front of a node.
-    fn start(&self, program: &Path, node: SocketAddr) -> (Process, SocketAddr, Folder) {
+    fn start(&self, program: &Path, node: SocketAddr) -> (Running, SocketAddr, Folder) {
         let listen = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let folder = Folder::new();
         let mut process =
@@ -150,7 +151,20 @@ impl Proxy {
             assert!(process.is_alive(), "{} ended:\n{}", self.name, process.output());
             TcpStream::connect(listen).ok()
         });
-        (process, listen, folder)
+        (Running(process), listen, folder)
+    }
+}
+
+/// A proxy that runs. It ends by SIGTERM: worker processes of Apache and nginx survive a master that is killed.
+struct Running(Process);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.signal("TERM");
+        let until = Instant::now() + Duration::from_secs(10);
+        while self.0.is_alive() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 }
 
