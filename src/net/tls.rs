@@ -239,19 +239,14 @@ impl Acceptor {
     /// can then carry that reason.
     ///
     /// # Errors
-    /// If the handshake fails. The edge has received an alert then.
-    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Result<TlsPeer, TlsError>), TlsError>
+    /// If the handshake fails. The edge was sent an alert then; the stream is returned for [`linger`].
+    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Result<TlsPeer, TlsError>), (TlsError, S)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = tokio_rustls::TlsAcceptor::from(load(&self.0));
-        let stream = match acceptor.accept(stream).into_fallible().await {
-            Ok(stream) => stream,
-            Err((error, stream)) => {
-                linger(stream).await;
-                return Err(TlsError::Handshake(error));
-            }
-        };
+        let accepted = acceptor.accept(stream).into_fallible().await;
+        let stream = accepted.map_err(|(error, stream)| (TlsError::Handshake(error), stream))?;
         let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
         let peer = certificates.first().ok_or(CertificateError::NoIdentity).and_then(|leaf| {
             let certificate = Certificate::from_der(leaf)?;
@@ -265,15 +260,14 @@ impl Acceptor {
 /// words for it.
 pub const REFUSAL: &[u8] = &[21, 3, 3, 0, 2, 2, 80];
 
-/// The time for which a refused connection is still read: what the client sent with its part of the handshake is there
-/// by then. It counts as a part of the handshake, and must be short beside `link.handshake_timeout`.
-const LINGER: Duration = Duration::from_millis(300);
+/// The time for which a refused connection is still read.
+const LINGER: Duration = Duration::from_secs(1);
 /// Bytes of a refused client that are read, at most.
 const LINGER_BYTES_MAX: u64 = 64 << 10;
 
 /// Ends a refused connection so that the client can read the reason: a socket that is closed with unread bytes resets the
 /// connection, and the reason may be lost.
-pub(super) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
+pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
     let ended = async {
         stream.shutdown().await?;
         tokio::io::copy(&mut stream.take(LINGER_BYTES_MAX), &mut tokio::io::sink()).await

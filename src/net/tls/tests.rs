@@ -57,7 +57,7 @@ type Accepted = Result<(Stream<DuplexStream>, Result<TlsPeer, TlsError>), TlsErr
 async fn handshake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (Accepted, Result<u8, String>) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let hub = async {
-        let mut accepted = acceptor.accept(far).await;
+        let mut accepted = acceptor.accept(far).await.map_err(|(error, _)| error);
         if let Ok((stream, _)) = &mut accepted {
             stream.write_all(b"!").await.unwrap();
             stream.flush().await.unwrap();
@@ -149,7 +149,7 @@ async fn a_peer_without_tls_is_refused() {
     let pki = Pki::new();
     let (mut near, far) = tokio::io::duplex(1024);
     near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    let error = acceptor(&pki.hub).accept(far).await.unwrap_err().to_string();
+    let error = acceptor(&pki.hub).accept(far).await.unwrap_err().0.to_string();
     assert!(error.contains("does not speak TLS"), "{error}");
 }
 

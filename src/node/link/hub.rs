@@ -20,7 +20,7 @@ use crate::net::failures::FailureKind;
 use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
-use crate::net::tls::{Acceptor, TlsPeer};
+use crate::net::tls::{self, Acceptor, TlsPeer};
 use crate::net::websocket::{self, WebSocket};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
@@ -136,7 +136,14 @@ impl HubLinks {
         };
         let (socket, peer) = match handshaken {
             Ok(Ok(handshaken)) => handshaken,
-            Ok(Err((kind, reason))) => return self.slots.failures().record(address, kind, &reason),
+            Ok(Err(FailedHandshake { kind, reason, stream })) => {
+                self.slots.failures().record(address, kind, &reason);
+                // This is not within the time limit of the handshake: the failure is known.
+                if let Some(stream) = stream {
+                    tls::linger(stream).await;
+                }
+                return;
+            }
             Err(_) => {
                 let reason = "the handshakes did not end in time (link.handshake_timeout)";
                 return self.slots.failures().record(address, FailureKind::Silent, reason);
@@ -164,20 +171,22 @@ impl HubLinks {
     async fn handshake(
         &self,
         stream: Counted<TcpStream>,
-    ) -> Result<(WebSocket<LinkStream>, TlsPeer), (FailureKind, String)> {
+    ) -> Result<(WebSocket<LinkStream>, TlsPeer), FailedHandshake> {
+        let failed = |kind, reason, stream| FailedHandshake { kind, reason, stream };
         let accepted = self.acceptor.accept(stream).await;
-        let (stream, peer) = accepted.map_err(|error| (error.failure(), error.to_string()))?;
+        let (stream, peer) =
+            accepted.map_err(|(error, stream)| failed(error.failure(), error.to_string(), Some(stream)))?;
         let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
                 let reason = error.to_string();
                 websocket::refuse(stream, &reason).await;
-                return Err((FailureKind::Refused, reason));
+                return Err(failed(FailureKind::Refused, reason, None));
             }
         };
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
         let socket = websocket::accept(stream, bytes_max).await;
-        let socket = socket.map_err(|error| (error.failure(), error.to_string()))?;
+        let socket = socket.map_err(|error| failed(error.failure(), error.to_string(), None))?;
         Ok((socket, peer))
     }
 
@@ -259,6 +268,14 @@ impl HubLinks {
         }
         Ok(site)
     }
+}
+
+/// An incoming connection whose handshakes failed.
+struct FailedHandshake {
+    kind: FailureKind,
+    reason: String,
+    /// The connection, if the edge must have time to read the alert.
+    stream: Option<Counted<TcpStream>>,
 }
 
 /// A connection in the session table.
