@@ -38,6 +38,9 @@ impl Default for StoreLimits {
     }
 }
 
+/// Checks a raw metric of a histogram. Returns the rule that it breaks.
+pub type HistogramCheck = fn(&[u8]) -> Option<String>;
+
 /// The behaviour of a store.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rules {
@@ -51,7 +54,7 @@ pub struct Rules {
     pub has_edges: bool,
     /// Checks a raw metric of a histogram, and returns the rule that it breaks. Families with such a metric are not
     /// shown. The gateway refuses them, but an older store or the store of a peer may have some.
-    pub histogram_fault: Option<fn(&[u8]) -> Option<String>>,
+    pub histogram_fault: Option<HistogramCheck>,
 }
 
 /// The operation that a request asks for.

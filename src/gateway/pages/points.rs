@@ -189,7 +189,7 @@ fn ranges(buckets: &[CountedRange], count: f64) -> DistributionView {
     if rest.abs() > count.abs() * ROUNDING_MAX {
         rows.push(DistributionRow { bound: IN_NO_RANGE.to_owned(), value: printed(rest), percent: None });
     }
-    let more_count = (more > 0).then(|| printed(beyond)).unwrap_or_default();
+    let more_count = if more > 0 { printed(beyond) } else { String::new() };
     DistributionView { heading: "Range", rows, more, more_count, ..DistributionView::default() }
 }
 

@@ -341,17 +341,13 @@ impl SessionObserver for EdgeSession<'_> {
             _ => {}
         }
         match self.duties.of(event) {
-            Some(UplinkDuty::SetClockOffset(offset_ns)) => {
-                if task.clock.compared(offset_ns).is_some() {
-                    task.clock.set_offset_ns(offset_ns);
-                }
+            Some(UplinkDuty::SetClockOffset(offset_ns)) if task.clock.compared(offset_ns).is_some() => {
+                task.clock.set_offset_ns(offset_ns);
             }
-            Some(UplinkDuty::ReportAck(revision)) => {
-                if task.committer.uplink_acked(task.number, revision) {
-                    self.duties.ack_reported();
-                }
+            Some(UplinkDuty::ReportAck(revision)) if task.committer.uplink_acked(task.number, revision) => {
+                self.duties.ack_reported();
             }
-            None => {}
+            _ => {}
         }
     }
 }

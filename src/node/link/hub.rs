@@ -168,10 +168,7 @@ impl HubLinks {
         observer.over(&closed.to_string());
     }
 
-    async fn handshake(
-        &self,
-        stream: Counted<TcpStream>,
-    ) -> Result<(WebSocket<LinkStream>, TlsPeer), FailedHandshake> {
+    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<(WebSocket<LinkStream>, TlsPeer), FailedHandshake> {
         let failed = |kind, reason, stream| FailedHandshake { kind, reason, stream };
         let accepted = self.acceptor.accept(stream).await;
         let (stream, peer) =
