@@ -18,7 +18,7 @@ pub trait ReplyTokens {
     type Write;
     /// Receives the outcome of a merge.
     type Merge;
-    /// Receives a [`StoreInfo`].
+    /// Receives a [`StoreInfo`](crate::store::StoreInfo).
     type Info;
 }
 

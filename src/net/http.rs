@@ -59,7 +59,7 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 pub struct HttpLimits {
     /// Connections at once, over all listeners that share these slots.
     pub slots: Slots,
-    /// Bytes of a request's head, at most; see also [`headers_max`].
+    /// Bytes of a request's head, at most; see also `headers_max`.
     pub header_bytes_max: usize,
     /// Time limits for the peer: see [`Timeouts`].
     pub timeouts: Timeouts,
