@@ -44,7 +44,7 @@ fn fill(edge: &Node) {
         "job/j/path@base64/L3Zhci90bXA",
         "# TYPE h histogram\nh_bucket{le=\"1\"} 2\nh_bucket{le=\"+Inf\"} 3\nh_sum 4.5\nh_count 3\n",
     );
-    edge.put("job/alone/empty@base64/=", "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n");
+    edge.put("job/j/lone/yes/empty@base64/=", "# TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 3\n");
     edge.put("job/j/quote/it's", "v{zero=\"a\u{0}b\"} -0\n");
     edge.put("job/j/none/yes", "");
     edge.push("job/j/gone/yes", "v 1\n");

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, PushTime, Revision, WriteTimestamp, StoreId,
-    ValueLayout,
+    Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, PushTime, Revision, StoreId, ValueLayout,
+    WriteTimestamp,
 };
 use pushrelay::storage::{DiskOptions, Log, RealDisk, recover};
 use pushrelay::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, Record};
