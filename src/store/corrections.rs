@@ -67,7 +67,7 @@ impl Store {
         let Some(change) = entry.group.restamped(is_wrong, *shift_ns) else { return false };
         let applied = self.apply(&entry, change, None, ConflictPolicy::SuppressAll);
         applied.expect("a conflict is suppressed, and the group is there");
-        self.unconfirmed.lock().corrected += 1;
+        self.unconfirmed.note_corrected();
         true
     }
 

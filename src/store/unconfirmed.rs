@@ -28,7 +28,11 @@ pub(super) struct ClockState {
     /// The clock is known to be wrong.
     pub(super) is_doubted: bool,
     /// Groups whose write timestamps were corrected.
-    pub(super) corrected: u64,
+    corrected: u64,
+    /// Corrections of the draft.
+    corrected_drafted: u64,
+    /// The last times that the draft has changed, as they were, oldest first.
+    last_drafted: Vec<(GroupId, u64)>,
 }
 
 /// The unconfirmed writes to one group.
@@ -82,6 +86,30 @@ impl Unconfirmed {
         self.lock().corrected
     }
 
+    /// Counts a correction of the draft.
+    pub(super) fn note_corrected(&self) {
+        self.lock().corrected_drafted += 1;
+    }
+
+    /// The draft is durable.
+    pub(super) fn commit(&self) {
+        let mut state = self.lock();
+        state.corrected += std::mem::take(&mut state.corrected_drafted);
+        state.last_drafted.clear();
+    }
+
+    /// The draft is discarded, and with it the timestamps of its corrections.
+    pub(super) fn abort(&self) {
+        let mut state = self.lock();
+        state.corrected_drafted = 0;
+        let ClockState { groups, last_drafted, .. } = &mut *state;
+        for (id, last_ns) in last_drafted.drain(..).rev() {
+            if let Some(writes) = groups.as_mut().and_then(|groups| groups.get_mut(&id)) {
+                writes.last_ns = last_ns;
+            }
+        }
+    }
+
     /// Records a write. The number of groups is bounded by that of the store.
     pub(super) fn note(&self, id: &GroupId, stamp_ns: u64, monotonic_ns: u64) {
         let mut state = self.lock();
@@ -97,12 +125,11 @@ impl Unconfirmed {
     /// The correction that makes this node's writes to a group later than `other`, if the clock is doubted.
     pub(super) fn after(&self, id: &GroupId, other: WriteTimestamp) -> Option<Correction> {
         let mut state = self.lock();
-        if !state.is_doubted {
-            return None;
-        }
-        let writes = state.groups.as_mut()?.get_mut(id)?;
+        let ClockState { is_doubted: true, groups, last_drafted, .. } = &mut *state else { return None };
+        let writes = groups.as_mut()?.get_mut(id)?;
         let shift_ns = other.time_ns.checked_sub(writes.last_ns)?.saturating_add(1);
         let first_ns = writes.first_ns;
+        last_drafted.push((id.clone(), writes.last_ns));
         writes.last_ns = writes.last_ns.saturating_add(shift_ns).min(STAMP_NS_MAX);
         Some(Correction { id: id.clone(), first_ns, shift_ns })
     }

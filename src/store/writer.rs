@@ -459,6 +459,7 @@ impl Store {
     /// Publishes the draft.
     pub fn commit(&mut self) -> Committed {
         self.index.commit();
+        self.unconfirmed.commit();
         self.published_dropped = self.dropped;
         self.records.clear();
         self.drafted_bytes = 0;
@@ -478,6 +479,7 @@ impl Store {
     /// Discards the draft: it could not be made durable.
     pub fn abort(&mut self) {
         self.index.undo(0);
+        self.unconfirmed.abort();
         self.records.clear();
         self.drafted_bytes = 0;
         self.staged_cursors.clear();

@@ -146,3 +146,21 @@ fn while_a_clock_is_doubted_no_peer_takes_an_answered_push_away() {
     let latest = store.published().group(&id).unwrap().group.latest();
     assert!(latest.time_ns > START_NS && latest.time_ns < STAMP_NS_MAX);
 }
+
+#[test]
+fn a_correction_that_could_not_be_made_durable_is_made_again() {
+    let (mut store, id) = (edge(), job("a"));
+    store.doubt_clock();
+    store.write(id.clone(), WriteOp::Put(vec![valued("m", 2.0)]), behind(START_NS, 10)).unwrap();
+    store.commit();
+    let older = of_peer(START_NS - HOUR_NS, vec![valued("m", 1.0)]);
+    for is_durable in [false, false, true] {
+        store.merge(&id, older.clone(), StoreId(9)).unwrap();
+        match is_durable {
+            true => drop(store.commit()),
+            false => store.abort(),
+        }
+        assert_eq!(value(&store, &id, "m"), Some(2.0), "{is_durable}");
+        assert_eq!(store.published().corrected(), u64::from(is_durable), "{is_durable}");
+    }
+}
