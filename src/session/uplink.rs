@@ -7,7 +7,8 @@ use super::event::SessionEvent;
 /// A duty of the node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UplinkDuty {
-    /// Correct write timestamps by this difference of the hub's clock and this node's, in nanoseconds.
+    /// If the hub's clock can be right: correct write timestamps by this difference of its clock and this node's, in
+    /// nanoseconds, and confirm the store's clock by it.
     SetClockOffset(i64),
     /// Tell the committer that the hub has all changes up to here, then call [`UplinkDuties::ack_reported`]. If the
     /// committer's queue is full, do nothing.
@@ -28,16 +29,18 @@ impl UplinkDuties {
         Self { is_first: uplink == 0, unreported_ack: None }
     }
 
-    /// The duty that an event brings.
-    pub fn of(&mut self, event: &SessionEvent) -> Option<UplinkDuty> {
+    /// The duty that an event brings. `is_confirmed` is whether a hub has confirmed the store's clock.
+    pub fn of(&mut self, event: &SessionEvent, is_confirmed: impl FnOnce() -> bool) -> Option<UplinkDuty> {
         match event {
             SessionEvent::PeerAcked(revision) => self.unreported_ack = Some(*revision),
             // An ack that the committer could not take is reported with the next message, a heartbeat at the latest. Without
             // that, an ack followed by no push would never let its tombstones go.
             SessionEvent::Heard => {}
-            // The first hub configured gives the time, so that two hubs do not pull the write timestamps apart.
+            // The first hub configured gives the time, so that two hubs do not pull the write timestamps apart. Until a
+            // clock is confirmed, any hub does.
             SessionEvent::ClockOffset(offset_ns) => {
-                return self.is_first.then_some(UplinkDuty::SetClockOffset(*offset_ns));
+                let gives_time = self.is_first || !is_confirmed();
+                return gives_time.then_some(UplinkDuty::SetClockOffset(*offset_ns));
             }
             _ => return None,
         }
@@ -58,19 +61,21 @@ mod tests {
     fn an_ack_is_reported_until_the_committer_takes_it() {
         let mut duties = UplinkDuties::new(1);
         let report = |revision| Some(UplinkDuty::ReportAck(Revision(revision)));
-        assert_eq!(duties.of(&SessionEvent::Heard), None);
-        assert_eq!(duties.of(&SessionEvent::PeerAcked(Revision(3))), report(3));
-        assert_eq!(duties.of(&SessionEvent::PeerLag(0)), None);
-        assert_eq!(duties.of(&SessionEvent::Heard), report(3));
-        assert_eq!(duties.of(&SessionEvent::PeerAcked(Revision(2))), report(2), "a hub that lost its disk has less");
+        let mut of = |event: SessionEvent| duties.of(&event, || true);
+        assert_eq!(of(SessionEvent::Heard), None);
+        assert_eq!(of(SessionEvent::PeerAcked(Revision(3))), report(3));
+        assert_eq!(of(SessionEvent::PeerLag(0)), None);
+        assert_eq!(of(SessionEvent::Heard), report(3));
+        assert_eq!(of(SessionEvent::PeerAcked(Revision(2))), report(2), "a hub that lost its disk has less");
         duties.ack_reported();
-        assert_eq!(duties.of(&SessionEvent::Heard), None);
+        assert_eq!(duties.of(&SessionEvent::Heard, || true), None);
     }
 
     #[test]
-    fn the_first_hub_gives_the_time() {
-        let offset = SessionEvent::ClockOffset(5);
-        assert_eq!(UplinkDuties::new(0).of(&offset), Some(UplinkDuty::SetClockOffset(5)));
-        assert_eq!(UplinkDuties::new(1).of(&offset), None);
+    fn the_first_hub_gives_the_time_and_any_hub_until_the_clock_is_confirmed() {
+        let of = |uplink, is_confirmed| UplinkDuties::new(uplink).of(&SessionEvent::ClockOffset(5), || is_confirmed);
+        let set = Some(UplinkDuty::SetClockOffset(5));
+        assert_eq!((of(0, true), of(0, false)), (set, set));
+        assert_eq!((of(1, true), of(1, false)), (None, set));
     }
 }

@@ -328,21 +328,16 @@ impl SessionObserver for EdgeSession<'_> {
                 info!(%hub, "the resync with the hub is complete");
             }
             SessionEvent::PeerAcked(revision) => self.progress.peer_acked(*revision),
-            SessionEvent::ClockOffset(offset_ns) => {
-                if let Some((right_ns, monotonic_ns)) = task.clock.compared(*offset_ns) {
-                    if !task.committer.published().is_clock_confirmed() {
-                        task.clock.set_offset_ns(*offset_ns);
-                    }
-                    // If the worker's channel is full, the next heartbeat confirms it.
-                    task.committer.confirm_clock(right_ns, monotonic_ns);
-                }
-            }
             SessionEvent::Suppressed(reports) => self.report_suppressed(reports),
             _ => {}
         }
-        match self.duties.of(event) {
-            Some(UplinkDuty::SetClockOffset(offset_ns)) if task.clock.compared(offset_ns).is_some() => {
-                task.clock.set_offset_ns(offset_ns);
+        match self.duties.of(event, || task.committer.published().is_clock_confirmed()) {
+            Some(UplinkDuty::SetClockOffset(offset_ns)) => {
+                if let Some((right_ns, monotonic_ns)) = task.clock.compared(offset_ns) {
+                    task.clock.set_offset_ns(offset_ns);
+                    // If the worker's channel is full, the next heartbeat confirms it.
+                    task.committer.confirm_clock(right_ns, monotonic_ns);
+                }
             }
             Some(UplinkDuty::ReportAck(revision)) if task.committer.uplink_acked(task.number, revision) => {
                 self.duties.ack_reported();

@@ -83,21 +83,12 @@ impl World {
     /// The observers of both ends (`node/link/edge.rs`, `node/link/hub.rs`).
     fn observe(&mut self, conn: ConnId, end: usize, event: SessionEvent) {
         let node = self.end(conn, end).node;
+        let is_confirmed = self.is_clock_confirmed(node);
         let duties = self.conns.get_mut(&conn).filter(|_| end == EDGE).map(|open| &mut open.duties);
-        let duty = duties.and_then(|duties| duties.of(&event));
+        let duty = duties.and_then(|duties| duties.of(&event, || is_confirmed));
         match event {
             SessionEvent::PeerAcked(revision) if end == EDGE => {
                 self.trace(|| format!("{node} learns on {conn} that its hub has {revision}"));
-            }
-            SessionEvent::ClockOffset(offset_ns) if end == EDGE => {
-                let is_confirmed = self.running(node).engine.store().published().is_clock_confirmed();
-                if self.conns[&conn].uplink == 0 || !is_confirmed {
-                    self.nodes[node].offset_ns = offset_ns;
-                }
-                if !is_confirmed {
-                    let right_ns = self.wall_ns(node).saturating_add_signed(offset_ns);
-                    self.ask(node, Command::ConfirmClock { right_ns, monotonic_ns: self.now });
-                }
             }
             SessionEvent::Established(established) => {
                 let kind = if established.resync { "link: resync begun" } else { "link: gone on" };
@@ -121,9 +112,20 @@ impl World {
         }
     }
 
+    fn is_clock_confirmed(&self, node: NodeId) -> bool {
+        let running = self.nodes[node].running.as_ref();
+        running.is_none_or(|running| running.engine.store().published().is_clock_confirmed())
+    }
+
     fn perform_duty(&mut self, conn: ConnId, node: NodeId, duty: UplinkDuty) {
         match duty {
-            UplinkDuty::SetClockOffset(offset_ns) => self.nodes[node].offset_ns = offset_ns,
+            UplinkDuty::SetClockOffset(offset_ns) => {
+                self.nodes[node].offset_ns = offset_ns;
+                if !self.is_clock_confirmed(node) {
+                    let right_ns = self.wall_ns(node).saturating_add_signed(offset_ns);
+                    self.ask(node, Command::ConfirmClock { right_ns, monotonic_ns: self.now });
+                }
+            }
             UplinkDuty::ReportAck(revision) => {
                 let is_full = !self.random.chance(97);
                 let Some(open) = self.conns.get_mut(&conn).filter(|_| !is_full) else { return };
