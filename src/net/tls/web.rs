@@ -272,6 +272,11 @@ impl WebTls {
         })
     }
 
+    /// Whether a client must present a certificate. If it must be for one of the allowed subjects, there must be one.
+    pub fn requires_certificate(&self) -> bool {
+        self.client_auth.requires() || !self.client_allowed_sans.is_empty()
+    }
+
     /// Whether a certificate, key or authority is in the configuration and not in a file of its own.
     pub fn has_inline_pem(&self) -> bool {
         let all = [Some(&self.cert), Some(&self.key), self.client_ca.as_ref()];
@@ -350,8 +355,7 @@ impl WebTls {
             (_, false) => None,
         };
         let allowed: BTreeSet<String> = self.client_allowed_sans.iter().cloned().collect();
-        // If the certificate must be for one of the allowed subjects, there must be a certificate.
-        let mandatory = self.client_auth.requires() || !allowed.is_empty();
+        let mandatory = self.requires_certificate();
         Ok(Arc::new(ClientVerifier { chain, mandatory, allowed, provider: provider.clone() }))
     }
 }

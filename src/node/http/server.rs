@@ -14,7 +14,7 @@ use super::protection::{self, Protection};
 use super::service::Service;
 use crate::net::http::{self, HttpLimits, encrypted};
 use crate::net::tls::TlsError;
-use crate::net::tls::web::{ClientAuth, WebAcceptor, WebTls};
+use crate::net::tls::web::{WebAcceptor, WebTls};
 use crate::node::error::StartError;
 use crate::node::options::{WebOptions, WebSecurity};
 
@@ -34,11 +34,8 @@ struct RequiredCredentials {
 
 impl RequiredCredentials {
     fn of(security: &WebSecurity) -> Self {
-        let asks = |tls: &WebTls| {
-            let required = [ClientAuth::RequireAnyClientCert, ClientAuth::RequireAndVerifyClientCert];
-            required.contains(&tls.client_auth) || !tls.client_allowed_sans.is_empty()
-        };
-        Self { passwords: !security.guard.users.is_empty(), certificates: security.tls.as_ref().is_some_and(asks) }
+        let certificates = security.tls.as_ref().is_some_and(WebTls::requires_certificate);
+        Self { passwords: !security.guard.users.is_empty(), certificates }
     }
 }
 
