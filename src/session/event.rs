@@ -201,8 +201,6 @@ pub struct Admitted {
     pub info: PeerInfo,
     /// The site labels of the edge.
     pub site: LabelSet,
-    /// Resync even if the stores could resume: something else changed, such as the site labels of the edge.
-    pub resync: bool,
     /// The stores of the hubs above this one, directly or indirectly.
     pub upstream_stores: Vec<StoreId>,
 }

@@ -79,13 +79,13 @@ impl HubHandshake {
         now: SessionTime,
         actions: &mut VecDeque<SessionAction>,
     ) -> Result<Box<OpenSession>, SessionFault> {
-        let Admitted { info: ours, site, resync, upstream_stores } = admitted;
+        let Admitted { info: ours, site, upstream_stores } = admitted;
         let theirs = hello.info;
         if theirs.store == ours.store {
             return Err(SessionFault::same_store(ours.store));
         }
         let cursor = ours.cursor_for(theirs.store).unwrap_or_default();
-        let resume = resume(&ours, &theirs).filter(|_| !resync).map(|(of_ours, _)| (of_ours, cursor));
+        let resume = resume(&ours, &theirs).map(|(of_ours, _)| (of_ours, cursor));
         let resync = resume.is_none();
         let heartbeat_ns = self.config.heartbeat_ns.clamp(HEARTBEAT_NS_MIN, HEARTBEAT_NS_MAX);
         actions.push_back(SessionAction::Send(Message::Welcome(Welcome {

@@ -86,7 +86,7 @@ impl Joining {
     /// The answer to the edge, from the store's info and the sessions as they are now.
     pub fn admitted(self, info: StoreInfo, sessions: &HubSessions) -> Admitted {
         let info = sessions.name.info_for_edge(info, self.peer, &self.site);
-        Admitted { info, site: self.site, resync: false, upstream_stores: sessions.upstream_stores.stores() }
+        Admitted { info, site: self.site, upstream_stores: sessions.upstream_stores.stores() }
     }
 }
 

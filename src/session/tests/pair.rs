@@ -202,10 +202,7 @@ impl Pair {
                 }
                 SessionAction::Admit(_) => {
                     let (info, site) = (self.stores[end].info(), LabelSet::new([("IDC", "SYQ")]));
-                    self.tell(
-                        end,
-                        Event::Admitted(Admitted { info, site, resync: false, upstream_stores: Vec::new() }),
-                    );
+                    self.tell(end, Event::Admitted(Admitted { info, site, upstream_stores: Vec::new() }));
                 }
                 SessionAction::Read { since, skip, .. } => side.reads.push_back((since, skip)),
                 SessionAction::Commit { id, deltas, peer, position } => {

@@ -33,7 +33,7 @@ impl SessionObserver for AdmitAll {
     async fn admit(&mut self, _: Hello, heads: &mut Option<watch::Receiver<Revision>>) -> Result<Admitted, Refused> {
         *heads = Some(self.0.subscribe());
         let site = LabelSet::new([("IDC", "SYQ")]);
-        Ok(Admitted { info: info(2), site, resync: false, upstream_stores: Vec::new() })
+        Ok(Admitted { info: info(2), site, upstream_stores: Vec::new() })
     }
 
     fn observe(&mut self, _: &SessionEvent) {}
