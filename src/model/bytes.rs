@@ -142,14 +142,6 @@ impl<'a> ByteReader<'a> {
         std::str::from_utf8(self.block(what)?).map_err(|_| Malformed::Invalid(what))
     }
 
-    /// A fixed 32-bit integer.
-    ///
-    /// # Errors
-    /// [`Malformed::Short`] if the bytes end before that.
-    pub fn fixed32(&mut self, what: &'static str) -> Result<u32, Malformed> {
-        self.array(what).map(u32::from_le_bytes)
-    }
-
     /// A fixed 64-bit integer.
     ///
     /// # Errors

@@ -30,7 +30,6 @@ pub struct Oddities {
 #[derive(Default)]
 struct Seen {
     patterns: BTreeSet<(PathOddity, String)>,
-    is_full: bool,
     groups: HashMap<u64, PathOddity>,
     /// The remembered groups, the oldest first.
     order: VecDeque<u64>,
@@ -43,11 +42,10 @@ impl Oddities {
         if let Some(group) = group {
             seen.remember(self.hasher.hash_one(group), oddity);
         }
-        if seen.is_full || !seen.patterns.insert((oddity, pattern(path))) {
+        if seen.patterns.len() >= PATTERNS_MAX || !seen.patterns.insert((oddity, pattern(path))) {
             return;
         }
-        seen.is_full = seen.patterns.len() >= PATTERNS_MAX;
-        let is_full = seen.is_full;
+        let is_full = seen.patterns.len() >= PATTERNS_MAX;
         drop(seen);
         let path = truncated_to(path, PATTERN_BYTES_MAX);
         if oddity.is_harmless() {
