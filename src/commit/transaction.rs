@@ -215,9 +215,8 @@ pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport
 }
 
 /// Drops published tombstones that every hub has (`acked` has the revision of each uplink) and whose deletes are at
-/// least
-/// `retention_ns` old. Without a retention, tombstones far ahead of the clock are kept. Returns whether more are due
-/// than one transaction drops: they are dropped after these are published.
+/// least `retention_ns` old. Without a retention, tombstones far ahead of the clock are kept. Returns whether more are
+/// due than one transaction drops: they are dropped after these are published.
 pub fn forget(store: &mut Store, acked: &[Revision], now_ns: u64, retention_ns: u64) -> bool {
     let before_ns = match retention_ns {
         // All later writes get timestamps after those of dropped tombstones: these must not be near the end of time.

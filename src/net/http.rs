@@ -528,7 +528,7 @@ fn frame(left: &mut Bytes) -> Bytes {
 
 impl fmt::Debug for StreamedBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Made")
+        f.write_str("StreamedBody")
     }
 }
 

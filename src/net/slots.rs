@@ -1,7 +1,7 @@
 //! The limit on the connections of a listener, and the choice of the idle connection that is closed for a new one.
 //!
 //! A kept-alive connection between two requests costs a descriptor and is worth little. When few slots are left, the
-//! connection that has been idle for longest is closed for each new one, so a new connection never waits for a close.
+//! connection that has been idle for longest is closed for each new one, so a new connection rarely waits for a close.
 //! If no connection is idle, the last slots are reserved: a connection that takes one of them gets one scrape, health
 //! check or other read, and no push. A new connection is refused when no slot is left at all.
 

@@ -1,8 +1,9 @@
 //! Layer 5: a running node, assembled from the layers below for the command line.
 //!
 //! [`lifecycle`] starts a node from its [`options`], runs it and stops it; [`threads`] are the threads that its tasks run
-//! on, and `descriptors` bounds connections by the open files that the system allows. [`commit`] makes writes durable and publishes them. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`]
-//! runs the ends of links. [`metrics`], [`summary`], [`certificates`], [`clock`] and [`error`] are what their names say.
+//! on, and `descriptors` bounds connections by the open files that the system allows. [`commit`] makes writes durable
+//! and publishes them. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`] runs the ends of links.
+//! [`metrics`], [`summary`], [`certificates`], [`clock`] and [`error`] are what their names say.
 
 pub mod certificates;
 pub mod clock;

@@ -103,7 +103,7 @@ pub struct Guard<H> {
 
 impl<H> fmt::Debug for Guard<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Gate").field("open", &self.is_disabled).finish_non_exhaustive()
+        f.debug_struct("Guard").field("is_disabled", &self.is_disabled).finish_non_exhaustive()
     }
 }
 
