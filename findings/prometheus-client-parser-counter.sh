@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The text parser of prometheus_client renames counters: a counter without the suffix `_total`, which the text format
-# allows, gets it. Who reads a page with it and looks for the sample by its name finds nothing.
+# allows, gets it. A program that reads a page with it and looks for the sample by its name finds nothing.
 # Version: prometheus_client 0.26.0 (PyPI). Needs: python3 with venv.
 # Does: parses one counter, and prints the names.
 # Output:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Rust crate `prometheus_push` joins the job to the gateway's URL as a relative reference. A job with a colon, as in
 # `cron:backup`, is then a URL of its own, and the push ends with an error about the scheme `cron`.
-# Version: prometheus_push 0.4.7 (crates.io). Needs: cargo, a C compiler.
+# Version: prometheus_push 0.4.7 (Rust crate). Needs: cargo, a C compiler.
 # Does: pushes the job `cron:backup`, and prints the URL of the error and how many requests arrived.
 # Output:
 #   error for url (cron:backup)

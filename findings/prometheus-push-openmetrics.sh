@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Rust crate `prometheus_push` sends the registry of `prometheus-client`, which is OpenMetrics, as `text/plain`. The
 # text format of Prometheus has no type `info`, so one such metric makes a gateway refuse the whole push.
-# Version: prometheus_push 0.4.7 with prometheus-client 0.24.1 (crates.io). Needs: cargo, a C compiler.
+# Version: prometheus_push 0.4.7 with prometheus-client 0.24.1 (Rust crate). Needs: cargo, a C compiler.
 # Does: pushes a registry with an info metric, and prints the content type and the body.
 # Output:
 #   content-type: text/plain

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The Rust crate `prometheus` writes grouping values into the URL as they are: a value is cut at `#` or `?`, with all
 # labels after it, and the push is reported as a success.
-# Version: prometheus 0.14.0 (crates.io), feature `push`. Needs: cargo, a C compiler, OpenSSL's headers.
+# Version: prometheus 0.14.0 (Rust crate), feature `push`. Needs: cargo, a C compiler, OpenSSL's headers.
 # Does: pushes with the grouping key {ticket="A#7"}, then with {question="who?"}, and prints the requests.
 # Output:
 #   PUT /metrics/job/build/ticket/A
