@@ -167,6 +167,27 @@ fn the_first_of_two_groups_with_the_same_labels_is_shown() {
 }
 
 #[test]
+fn a_group_that_was_deleted_and_refused_meanwhile_shadows_no_other() {
+    let mut store = store(rules());
+    let stamp = |time_ns| crate::model::WriteTimestamp { time_ns, node: NodeId(7) };
+    let at = |ns| crate::model::PushTime { stamp: stamp(ns), wall_ns: ns };
+    let [absent, empty] = [&[("job", "a")][..], &[("instance", ""), ("job", "a")]].map(|key| at_site("SYQ", key));
+    store.merge(&absent, Group::put(at(5), vec![gauge("m")]), StoreId(7)).unwrap();
+    store.commit();
+    // The edge deleted the first group, accepted a push to the second, and refused one to the first. Its update has
+    // the last state of each group, in the order of their last changes.
+    let suppressed = store.merge(&empty, Group::put(at(7), vec![gauge("m")]), StoreId(7)).unwrap();
+    assert_eq!(suppressed.len(), 1, "the first group is shown under these labels so far");
+    let refused = Group::delete(stamp(6)).merged(&Group::refused(at(8))).0;
+    store.merge(&absent, refused, StoreId(7)).unwrap();
+    store.commit();
+    assert!(!store.is_suppressed(&empty, "m"));
+    let hidden = |id: &GroupId| store.published().group(id).unwrap().header.suppressed;
+    assert_eq!([&absent, &empty].map(hidden), [true, false]);
+    assert_eq!(lines(&store.published()), [r#"m{IDC="SYQ",instance="",job="a"}"#]);
+}
+
+#[test]
 fn the_conflict_of_a_suppressed_family_names_the_group_that_is_shown() {
     let mut store = store(rules());
     let stamp = |time_ns| crate::model::WriteTimestamp { time_ns, node: NodeId(7) };

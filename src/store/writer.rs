@@ -395,9 +395,16 @@ impl Store {
         let revision = self.revision.next();
         let meta = FamilyMeta { revision, origin, suppressed: false };
         let (was_live, is_live) = (entry.group.is_live(), group.is_live());
+        // A peer that deletes a group and writes to it again sends both as one change. Another group may have been shown
+        // under its labels in between.
+        let is_deleted = || entry.group.deleted() < group.deleted() && entry.group.latest() <= group.deleted();
+        let is_reborn = was_live && is_live && is_deleted();
         let mut released = Vec::new();
-        if was_live != is_live {
-            released.extend(self.move_key(entry, is_live));
+        if was_live && (!is_live || is_reborn) {
+            released.extend(self.leave_key(entry));
+        }
+        if is_live && (!was_live || is_reborn) {
+            self.index.add_key(entry.scraped(), entry.id());
         }
         // A store above its limit (which was lowered) may change, but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
@@ -409,7 +416,7 @@ impl Store {
         }
         // The group's `suppressed` is up to date if it was live before: other groups that come and go update it.
         header.suppressed =
-            if was_live { is_live && entry.header.suppressed } else { is_live && self.is_shadowed(entry) };
+            is_live && if was_live && !is_reborn { entry.header.suppressed } else { self.is_shadowed(entry) };
         debug_assert_eq!(header.suppressed, is_live && self.is_shadowed(entry));
         let new = entry.successor(group, header, admitted);
         self.drafted_bytes += bytes + entry.id().key.text_bytes();
@@ -426,13 +433,9 @@ impl Store {
         entry.has_alike() || self.index.shadower(entry.scraped(), entry.id()).is_some()
     }
 
-    /// Enters the group's labels in the index, or removes them. Returns the suppressed families of groups that are
-    /// shown now because of that.
-    fn move_key(&mut self, entry: &GroupEntry, live: bool) -> Vec<(GroupId, Arc<str>)> {
-        if live {
-            self.index.add_key(entry.scraped(), entry.id());
-            return Vec::new();
-        }
+    /// Removes the group's labels from the index. Returns the suppressed families of groups that are shown now because
+    /// of that.
+    fn leave_key(&mut self, entry: &GroupEntry) -> Vec<(GroupId, Arc<str>)> {
         let mut released = Vec::new();
         for id in self.index.remove_key(entry.scraped(), entry.id()) {
             let Some(next) = self.staged.get(&id).filter(|next| !self.is_shadowed(next)) else { continue };
