@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 
 use super::histogram_rules::HistogramFault;
-use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX};
+use crate::model::label::{INSTANCE, LabelSet, RESERVED_PREFIX, escape_value};
 use crate::model::{
     AlikeNames, DuplicateSeries, Escaping, Family, FamilyBuilder, MetricType, ValueLayout, alike_labels, truncated,
 };
@@ -33,11 +33,18 @@ pub enum PushRefusal {
     Timestamp,
     /// Two metrics have the same labels.
     #[error(
-        "{} {{ {} }} was collected before with the same name and label values",
-        collected_metric(&.0.name),
-        truncated(&.0.labels)
+        "{} {{ {} }} was collected before with the same name and label values\n{cause}",
+        collected_metric(family),
+        truncated(labels)
     )]
-    DuplicateSeries(DuplicateSeries),
+    DuplicateSeries {
+        /// The metric's name.
+        family: String,
+        /// All labels, those of the group too.
+        labels: String,
+        /// The reason why the labels are the same.
+        cause: String,
+    },
     /// Two metrics are one to a scraper: they differ only in labels with empty values, or in names that one escaping
     /// makes one. (Pushgateway accepts them.)
     #[error(
@@ -62,6 +69,14 @@ pub enum PushRefusal {
         /// The labels.
         alike: AlikeNames,
     },
+    /// Several families are refused.
+    #[error("{}", several(.0, *.1))]
+    Several(
+        /// The first refusals, at most [`REFUSALS_SHOWN_MAX`].
+        Vec<PushRefusal>,
+        /// The number of further families that are refused.
+        usize,
+    ),
     /// A metric has a label twice.
     #[error("{} has two or more labels with the same name: {}", collected_metric(family), truncated(label))]
     DuplicateLabel {
@@ -137,10 +152,30 @@ fn scraped_twice([a, b]: &[String; 2], escaping: Escaping) -> String {
     format!("{{ {} }} and {{ {} }} are one series to Prometheus: {why}", truncated(a), truncated(b))
 }
 
-impl From<DuplicateSeries> for PushRefusal {
-    fn from(duplicate: DuplicateSeries) -> Self {
-        Self::DuplicateSeries(duplicate)
+/// The number of replaced labels that an answer names.
+const REPLACED_SHOWN_MAX: usize = 2;
+
+/// The number of refusals of a push that an answer names.
+pub const REFUSALS_SHOWN_MAX: usize = 20;
+
+impl PushRefusal {
+    /// Adds the refusal of another family of the same push.
+    pub fn and(self, other: Self) -> Self {
+        match self {
+            Self::Several(mut refusals, more) if refusals.len() < REFUSALS_SHOWN_MAX => {
+                refusals.push(other);
+                Self::Several(refusals, more)
+            }
+            Self::Several(refusals, more) => Self::Several(refusals, more + 1),
+            first => Self::Several(vec![first, other], 0),
+        }
     }
+}
+
+fn several(refusals: &[PushRefusal], more: usize) -> String {
+    let lines: Vec<String> = refusals.iter().map(PushRefusal::to_string).collect();
+    let more = if more == 0 { String::new() } else { format!("\n{more} more metrics are refused") };
+    lines.join("\n") + &more
 }
 
 /// The end of a metric's labels in the list of its family, and the layout of its values.
@@ -286,9 +321,13 @@ impl<'a> RawFamily<'a> {
                 raw_metrics.next_if(|raw_metric| raw_metric.0 as usize == i).map(|raw_metric| &*raw_metric.1);
             builder.series(&labels, value_layout, values, raw_metric);
         }
-        let family = builder.finish()?;
+        let family = builder.finish().map_err(|duplicate| self.duplicate(duplicate, grouping))?;
         if let Some(duplicate) = family.schema().repeated_sample() {
-            return Err(duplicate.into());
+            return Err(PushRefusal::DuplicateSeries {
+                family: duplicate.name.to_string(),
+                labels: duplicate.labels,
+                cause: "one series has this bucket or quantile twice: remove one".to_owned(),
+            });
         }
         match family.schema().scraped_twice() {
             Some((labels, escaping)) => {
@@ -296,6 +335,60 @@ impl<'a> RawFamily<'a> {
             }
             None => Ok(family),
         }
+    }
+
+    /// The refusal of two metrics that have the same labels in that group, with the reason.
+    fn duplicate(&self, duplicate: DuplicateSeries, grouping: &LabelSet) -> PushRefusal {
+        let kept = |i: usize| {
+            let kept = self.own_labels(i).iter().filter(|label| !grouping.contains(&label.name));
+            let mut labels: Vec<(&str, &str)> = kept.map(|label| (&*label.name, &*label.value)).collect();
+            if !grouping.contains(INSTANCE) && !labels.iter().any(|label| label.0 == INSTANCE) {
+                labels.push((INSTANCE, ""));
+            }
+            labels.sort_unstable();
+            labels
+        };
+        let quoted = |(name, value): &(&str, &str)| {
+            let mut text = format!("{name}=\"");
+            escape_value(value, &mut text);
+            text + "\""
+        };
+        let joined = |labels: Vec<(&str, &str)>| labels.iter().map(quoted).collect::<Vec<_>>().join(",");
+        // Compares texts instead of remembering all labels: a push may have millions of series.
+        let mut equal = (0..self.len()).filter(|i| joined(kept(*i)) == duplicate.labels);
+        let pair = equal.next().zip(equal.next());
+        let mut labels: Vec<(&str, &str)> = pair.map(|(_, second)| kept(second)).unwrap_or_default();
+        labels.extend(grouping.iter().map(|label| (label.name, label.value)));
+        labels.sort_unstable();
+        let labels = joined(labels);
+        let (first, second) = pair.unwrap_or_default();
+        let cause = self.cause(first, second, grouping);
+        PushRefusal::DuplicateSeries { family: duplicate.name.to_string(), labels, cause }
+    }
+
+    /// The reason why two metrics have the same labels: the grouping key replaces the labels in which they differ, or
+    /// they are the same as pushed.
+    fn cause(&self, first: usize, second: usize, grouping: &LabelSet) -> String {
+        let value = |i: usize, name: &str| {
+            let label = self.own_labels(i).iter().find(|label| label.name == name);
+            label.map_or("", |label| &*label.value)
+        };
+        let replaced = grouping.iter().filter(|label| value(first, label.name) != value(second, label.name));
+        let replaced: Vec<String> = replaced
+            .take(REPLACED_SHOWN_MAX)
+            .map(|label| {
+                let [first, second] = [first, second].map(|i| value(i, label.name));
+                let (name, by) = (truncated(label.name), truncated(label.value));
+                format!("{name}={:?} and {name}={:?} by {name}={by:?}", truncated(first), truncated(second))
+            })
+            .collect();
+        if replaced.is_empty() {
+            return "the push has this series twice: remove one, or give them labels that differ".to_owned();
+        }
+        let replaced = replaced.join(", ");
+        format!(
+            "the grouping key replaced the samples' own {replaced}: push each to its own group, or rename the label"
+        )
     }
 
     /// Checks the names of a metric's labels, and plans the series' own labels and their order.
@@ -393,9 +486,9 @@ mod tests {
     #[test]
     fn series_that_become_equal_are_refused() {
         let equal = series(&[&[("job", "x")], &[("job", "y")]], &[("job", "a")]);
-        assert!(matches!(equal, Err(PushRefusal::DuplicateSeries(_))));
+        assert!(matches!(equal, Err(PushRefusal::DuplicateSeries { .. })));
         let unlike: &[&[_]] = &[&[("x", "1"), ("y", "2")], &[("y", "2"), ("x", "1")]];
-        assert!(matches!(series(unlike, &[]), Err(PushRefusal::DuplicateSeries(_))));
+        assert!(matches!(series(unlike, &[]), Err(PushRefusal::DuplicateSeries { .. })));
         let empty = series(&[&[("x", "")], &[]], &[("job", "a")]).unwrap_err();
         assert_eq!(
             empty.to_string(),
@@ -431,7 +524,7 @@ mod tests {
         assert_eq!(
             histogram(&[1.0, 2.0, 1.0]).unwrap_err(),
             "collected metric \"m_bucket\" { instance=\"\",x=\"1\",le=\"1\" } was collected before with the same name and \
-             label values"
+             label values\none series has this bucket or quantile twice: remove one"
         );
         assert!(histogram(&[f64::INFINITY; 2]).unwrap_err().contains("le=\"+Inf\""));
         assert!(
@@ -461,6 +554,30 @@ mod tests {
         assert!(two.ends_with("are one series to Prometheus: names become the same with the escaping \"underscores\""));
         assert!(series(&[&[("x.y", "1")], &[("x_y", "2")]], &[]).is_ok());
         assert!(series(&[&[("x.y", "1"), ("x-z", "1")]], &[("job", "a")]).is_ok());
+    }
+
+    #[test]
+    fn a_duplicate_names_all_labels_and_its_cause() {
+        let refused = |metrics: &[&[_]], group: &[_]| series(metrics, group).unwrap_err().to_string();
+        let two: &[&[_]] = &[&[("instance", "a"), ("cpu", "0")], &[("instance", "b"), ("cpu", "0")]];
+        let key = [("job", "j"), ("instance", "a")];
+        assert_eq!(
+            refused(two, &key),
+            "collected metric \"m\" { cpu=\"0\",instance=\"a\",job=\"j\" } was collected before with the same name and \
+             label values\nthe grouping key replaced the samples' own instance=\"a\" and instance=\"b\" by \
+             instance=\"a\": push each to its own group, or rename the label"
+        );
+        let escaped: &[&[_]] = &[&[("job", "x"), ("l", "a\\b\"\n")], &[("job", "y"), ("l", "a\\b\"\n")]];
+        let refusal = refused(escaped, &[("job", "j")]);
+        assert!(refusal.contains(r#"{ instance="",job="j",l="a\\b\"\n" }"#), "{refusal}");
+        assert!(refusal.contains(r#"own job="x" and job="y" by job="j":"#), "{refusal}");
+        let one_without: &[&[_]] = &[&[("job", "x")], &[]];
+        assert!(refused(one_without, &key).contains("replaced the samples' own job=\"x\" and job=\"\" by job=\"j\":"));
+        assert_eq!(
+            refused(&[&[("x", "1")], &[("x", "1")]], &[("job", "j")]),
+            "collected metric \"m\" { instance=\"\",job=\"j\",x=\"1\" } was collected before with the same name and \
+             label values\nthe push has this series twice: remove one, or give them labels that differ"
+        );
     }
 
     #[test]

@@ -162,14 +162,19 @@ impl BodyReader {
 /// Builds the families for the group, without those of [`PUSH_TIME_FAMILIES`].
 fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, PushRefusal> {
     let mut accepted = Vec::with_capacity(families.len());
-    let mut refused = None;
+    let mut refused: Option<PushRefusal> = None;
     for family in families {
         match family.family(target) {
             // As in Pushgateway, a timestamp in any family goes before all other reasons.
             Err(PushRefusal::Timestamp) => return Err(PushRefusal::Timestamp),
             _ if PUSH_TIME_FAMILIES.contains(&&*family.name) => {}
             Ok(family) => accepted.push(family),
-            Err(refusal) => refused = refused.or(Some(refusal)),
+            Err(refusal) => {
+                refused = Some(match refused {
+                    Some(before) => PushRefusal::and(before, refusal),
+                    None => refusal,
+                });
+            }
         }
     }
     refused.map_or(Ok(accepted), Err)
@@ -284,6 +289,24 @@ mod tests {
         assert!(duplicate.starts_with("!400 pushed metrics are invalid") && duplicate.contains("collected before"));
         assert_eq!(plain(b"m{ 1\n"), "400 text format parsing error in line 1: invalid label name for metric \"m\"");
         assert_eq!(plain(b"m 1"), "400 text format parsing error in line 1: unexpected end of input stream");
+    }
+
+    #[test]
+    fn pushed_push_time_families_are_ignored() {
+        assert_eq!(plain(b"push_time_seconds 5\npush_failure_time_seconds 5\nm 1\n"), "m");
+        assert_eq!(plain(b"push_time_seconds 5\npush_time_seconds 5\nm 1\n"), "m");
+        assert_eq!(plain(b"# TYPE push_time_seconds histogram\nm 1\n"), "m");
+        assert!(plain(b"push_time_seconds 5 5\nm 1\n").starts_with("!400"));
+    }
+
+    #[test]
+    fn all_refused_families_are_named() {
+        let two = plain(b"m 1\nm 1\nn 1\nn 1\n");
+        let lines: Vec<&str> = two.lines().collect();
+        assert_eq!(lines.len(), 4, "{two}");
+        assert!(lines[0].contains("\"m\"") && lines[2].starts_with("collected metric \"n\""), "{two}");
+        let many: String = (0..30).map(|i| format!("m{i} 1\nm{i} 1\n")).collect();
+        assert!(plain(many.as_bytes()).ends_with("\n10 more metrics are refused"));
     }
 
     #[test]

@@ -44,7 +44,8 @@ impl Store {
     /// and entered or suppressed. Returns the families' bookkeeping, and the names that left the index.
     ///
     /// # Errors
-    /// A conflict, if `terms` say that conflicts are refused; the caller then undoes the changes to the index.
+    /// All conflicts, if `terms` say that conflicts are refused, or a limit; the caller then undoes the changes to the
+    /// index.
     pub(super) fn admit_families(
         &mut self,
         entry: &GroupEntry,
@@ -82,6 +83,7 @@ impl Store {
             }
         }
         let (mut metas, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
+        let mut conflicts = None;
         for ((origin, new), stays) in pairs().zip(stay) {
             let (suppressed, state) = match origin.before.map(of_before) {
                 Some((_, was, state)) if !origin.set => {
@@ -90,12 +92,25 @@ impl Store {
                     continue;
                 }
                 Some((_, was, state)) if !was.suppressed && stays => (false, same_schema(entry, new, state)),
-                _ => self.admit_family(entry, &new.family, terms)?,
+                _ => match self.admit_family(entry, &new.family, terms) {
+                    Ok(admitted) => admitted,
+                    Err(Conflict::Limit { name, max }) if conflicts.is_none() => {
+                        return Err(StoreRefusal::Limit { name, max });
+                    }
+                    Err(Conflict::Limit { .. }) => continue,
+                    Err(conflict) => {
+                        self.add_conflict(&mut conflicts, entry, conflict);
+                        continue;
+                    }
+                },
             };
             metas.push(FamilyMeta { suppressed, ..meta });
             states.push(state);
         }
-        Ok(((metas.finish(), states), names))
+        match conflicts {
+            Some(conflicts) => Err(StoreRefusal::Conflict(conflicts)),
+            None => Ok(((metas.finish(), states), names)),
+        }
     }
 
     /// Shows a new family or suppresses it. Returns whether it is suppressed, and how it is shown.
@@ -107,17 +122,17 @@ impl Store {
         entry: &GroupEntry,
         family: &Family,
         terms: AdmissionTerms,
-    ) -> Result<(bool, FamilyState), StoreRefusal> {
+    ) -> Result<(bool, FamilyState), Conflict> {
         let admitted = self.admit(entry, family, terms.series_max);
         if admitted.as_ref().err().is_none_or(|conflict| !conflict.is_own_fault()) {
             self.index.count_type(family, &entry.id().site);
         }
         match (admitted, terms.policy) {
             (Ok(shown), _) => Ok((false, shown_as(shown))),
-            (Err(Conflict::Limit { name, max }), ConflictPolicy::Refuse | ConflictPolicy::Suppress) => {
-                Err(StoreRefusal::Limit { name, max })
+            (Err(conflict @ Conflict::Limit { .. }), ConflictPolicy::Refuse | ConflictPolicy::Suppress) => {
+                Err(conflict)
             }
-            (Err(conflict), ConflictPolicy::Refuse) => Err(StoreRefusal::Conflict(conflict)),
+            (Err(conflict), ConflictPolicy::Refuse) => Err(conflict),
             (Err(conflict), ConflictPolicy::Suppress | ConflictPolicy::SuppressAll) => {
                 Ok((true, self.suppress(entry, family, conflict)))
             }

@@ -1,5 +1,6 @@
 //! The reasons for which a family cannot be shown, and what the store does about them.
 
+use std::fmt;
 use std::sync::Arc;
 
 use thiserror::Error;
@@ -111,6 +112,31 @@ impl Conflict {
             | Self::AlikeName { .. }
             | Self::Shadowed { .. }
             | Self::Limit { .. } => false,
+        }
+    }
+}
+
+/// All conflicts of a push.
+///
+/// The first line of the text is the first conflict; clients match on it. Each conflict, the first too, has a further
+/// line that says where the other family comes from and what to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PushConflicts {
+    /// The first conflict.
+    pub first: Conflict,
+    /// The explanations, at most 20.
+    pub(super) lines: Vec<String>,
+    /// The number of conflicts without an explanation.
+    pub(super) more: usize,
+}
+
+impl fmt::Display for PushConflicts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.first.fmt(f)?;
+        self.lines.iter().try_for_each(|line| write!(f, "\n{line}"))?;
+        match self.more {
+            0 => Ok(()),
+            more => write!(f, "\n{more} more metrics conflict"),
         }
     }
 }

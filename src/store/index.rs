@@ -155,6 +155,12 @@ impl Index {
         self.check_suffixes(name, metric_type).and_then(|()| self.check_forms(name, metric_type)).is_ok()
     }
 
+    /// Whether the node's own metrics use that name.
+    pub fn is_reserved(&self, name: &str) -> bool {
+        let of_groups = |used: &NameUse| used.signatures.iter().map(|(_, groups)| groups).sum::<usize>();
+        self.names.get(name).is_some_and(|used| used.holders > of_groups(used))
+    }
+
     /// The number of series that are shown.
     pub fn series(&self) -> usize {
         self.series

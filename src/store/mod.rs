@@ -39,11 +39,11 @@
 //! # Files
 //!
 //! `writer` has the store's main methods; `admission` (which families are shown), `mixed_types` (which type of a name
-//! is shown), `address` (which group a request means), `restore` and `corrections` (of the write timestamps of a wrong
-//! clock) add to the same `impl`. `staged` and `group_change` are the draft, `view`, [`blocks`], [`piece_cache`] and
-//! `changed` the published state, [`info`](StoreInfo) what a handshake needs of it. [`conflict`](Conflict),
-//! [`refusal`](StoreRefusal), [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between
-//! groups.
+//! is shown), `address` (which group a request means), `explain` (why a push is refused), `restore` and `corrections`
+//! (of the write timestamps of a wrong clock) add to the same `impl`. `staged` and `group_change` are the draft, `view`,
+//! [`blocks`], [`piece_cache`] and `changed` the published state, [`info`](StoreInfo) what a handshake needs of it.
+//! [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and [`scope`] define shared types, [`schemas`] shares
+//! equal schemas between groups.
 
 mod address;
 mod admission;
@@ -52,6 +52,7 @@ mod changed;
 mod conflict;
 mod corrections;
 pub mod entry;
+mod explain;
 mod group_change;
 pub mod index;
 mod info;
@@ -71,7 +72,7 @@ pub mod writer;
 mod tests;
 
 pub use blocks::{Block, Chunk, ShownFamily};
-pub use conflict::Conflict;
+pub use conflict::{Conflict, PushConflicts};
 pub use entry::{GroupEntry, SuppressedFamily};
 pub use info::StoreInfo;
 pub use mixed_types::MixedTypes;

@@ -96,11 +96,46 @@ fn a_refused_push_touches_no_family_and_moves_the_failure_time() {
     let counter = family("m", MetricType::Counter, &[&[]]);
     let id = local(&[("job", "b")]);
     let refusal = store.write(id.clone(), WriteOp::Put(vec![gauge("n"), counter]), now(2)).unwrap_err();
-    assert!(matches!(refusal, StoreRefusal::Conflict(Conflict::Type { .. })), "{refusal}");
+    assert!(matches!(refusal, StoreRefusal::Conflict(PushConflicts { first: Conflict::Type { .. }, .. })), "{refusal}");
     store.commit();
     let entry = store.published().group(&id).unwrap();
     assert_eq!((entry.push_time_seconds(), entry.push_failure_time_seconds()), (0.0, 2e-9));
     assert_eq!(lines(&store.published()), [r#"m{job="a"}"#]);
+}
+
+#[test]
+fn a_refusal_names_all_conflicts_and_their_places() {
+    let mut store = store(rules());
+    let counter = |name: &str| family(name, MetricType::Counter, &[&[]]);
+    for (at, job) in ["a", "b", "c"].iter().enumerate() {
+        let families = vec![counter("m"), gauge("n"), family("h", MetricType::Histogram, &[&[]])];
+        let families = if at == 0 { families } else { vec![counter("m")] };
+        store.write(local(&[("job", job)]), WriteOp::Put(families), now(1)).unwrap();
+    }
+    store.commit();
+    let pushed = vec![gauge("h_sum"), gauge("m"), counter("n"), gauge("process_cpu_seconds_total")];
+    let refused = store.write(local(&[("job", "d")]), WriteOp::Put(pushed), now(2)).unwrap_err().to_string();
+    let first = "metric \"h_sum\" collides with metric \"h\": a histogram or summary owns its _count, _sum and _bucket";
+    assert_eq!(
+        refused.split('\n').collect::<Vec<_>>(),
+        [
+            first,
+            "\"h_sum\" collides with \"h\" in the group {job=\"a\"}: rename it, or delete the other metric",
+            "\"m\" is gauge in this push and counter in the group {job=\"a\"} and 2 more groups: push it with \
+             `# TYPE m counter`, or rename it, or delete the other metric",
+            "\"n\" is counter in this push and gauge in the group {job=\"a\"}: push it with `# TYPE n gauge`, or \
+             rename it, or delete the other metric",
+            "\"process_cpu_seconds_total\" is gauge in this push and counter in this gateway's own metrics: push it \
+             with `# TYPE process_cpu_seconds_total counter`, or rename it or leave it out",
+        ]
+    );
+    let many: Vec<Family> = (0..30).map(|i| counter(&format!("m{i:02}"))).collect();
+    store.write(local(&[("job", "e")]), WriteOp::Put(many), now(3)).unwrap();
+    store.commit();
+    let many = (0..30).map(|i| gauge(&format!("m{i:02}"))).collect();
+    let refused = store.write(local(&[("job", "f")]), WriteOp::Put(many), now(4)).unwrap_err().to_string();
+    assert_eq!(refused.lines().count(), 22, "{refused}");
+    assert!(refused.ends_with("\n10 more metrics conflict"), "{refused}");
 }
 
 #[test]
@@ -111,7 +146,10 @@ fn a_type_may_change_when_no_other_group_shows_the_name() {
     store.write(id.clone(), WriteOp::Post(vec![family("m", MetricType::Counter, &[&[]])]), now(2)).unwrap();
     store.write(id.clone(), WriteOp::Put(vec![family("m", MetricType::Histogram, &[])]), now(3)).unwrap();
     let refusal = store.write(id, WriteOp::Post(vec![gauge("m_bucket")]), now(4)).unwrap_err();
-    assert!(matches!(refusal, StoreRefusal::Conflict(Conflict::Suffix { .. })), "{refusal}");
+    assert!(
+        matches!(refusal, StoreRefusal::Conflict(PushConflicts { first: Conflict::Suffix { .. }, .. })),
+        "{refusal}"
+    );
     let own = family("process_cpu_seconds_total", MetricType::Gauge, &[&[]]);
     store.write(local(&[("job", "b")]), WriteOp::Put(vec![own]), now(5)).unwrap_err();
 }
@@ -124,9 +162,15 @@ fn duplicates_are_found_whichever_group_has_more_labels() {
     store.write(local(&[("job", "a")]), WriteOp::Put(vec![with_instance("i")]), now(1)).unwrap();
     store.write(local(&[("instance", "j"), ("job", "a")]), WriteOp::Put(vec![without()]), now(2)).unwrap();
     let refusal = store.write(local(&[("instance", "i"), ("job", "a")]), WriteOp::Put(vec![without()]), now(3));
-    assert!(matches!(refusal, Err(StoreRefusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
+    assert!(
+        matches!(refusal, Err(StoreRefusal::Conflict(PushConflicts { first: Conflict::Duplicate { .. }, .. }))),
+        "{refusal:?}"
+    );
     let refusal = store.write(local(&[("job", "a")]), WriteOp::Put(vec![with_instance("j")]), now(4));
-    assert!(matches!(refusal, Err(StoreRefusal::Conflict(Conflict::Duplicate { .. }))), "{refusal:?}");
+    assert!(
+        matches!(refusal, Err(StoreRefusal::Conflict(PushConflicts { first: Conflict::Duplicate { .. }, .. }))),
+        "{refusal:?}"
+    );
 }
 
 #[test]
