@@ -3,12 +3,16 @@
 //! Content-Encoding selects the decompression (gzip or snappy; as in Pushgateway, any other value means none),
 //! Content-Type the parser. Every step is bounded, and none needs the store: conflicts are found later.
 
+use std::fmt;
+
 use crate::compression;
 use crate::exposition::{NameValidation, PushLimits, PushRefusal, RawFamily, protobuf, text};
 use crate::model::{Family, Group, LabelSet};
 use crate::store::{PUSH_FAILURE_TIME, PUSH_TIME};
 
 use super::HttpReply;
+use super::hint::hint;
+pub use super::media_type::Headers;
 use super::media_type::is_delimited_protobuf;
 
 /// Families that pushrelay adds to each group. A pushed family of that name is ignored. (Pushgateway keeps a pushed
@@ -26,15 +30,6 @@ pub struct BodyRules {
     pub limits: PushLimits,
 }
 
-/// The headers that describe a body: the first of each name, empty if there is none.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Headers<'a> {
-    /// Content-Type.
-    pub content_type: &'a str,
-    /// Content-Encoding.
-    pub content_encoding: &'a str,
-}
-
 /// A push is not accepted.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
@@ -45,35 +40,51 @@ pub enum PushError {
         bytes_max: usize,
     },
     /// The body cannot be decompressed.
-    #[error(transparent)]
-    Encoding(compression::DecompressError),
+    #[error("{0}{1}")]
+    Encoding(compression::DecompressError, SecondLine),
     /// The body is not text format.
-    #[error(transparent)]
-    Text(text::TextError),
+    #[error("{0}{1}")]
+    Text(text::TextError, SecondLine),
     /// The body is not delimited protobuf.
-    #[error(transparent)]
-    Protobuf(protobuf::ProtobufError),
+    #[error("{0}{1}")]
+    Protobuf(protobuf::ProtobufError, SecondLine),
     /// The body is well-formed, but the push can never be accepted.
-    #[error(transparent)]
-    Refused(PushRefusal),
+    #[error("{0}{1}")]
+    Refused(PushRefusal, SecondLine),
+}
+
+/// The second line of an answer, if there is one: what the body looks like, and what to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SecondLine(Option<&'static str>);
+
+impl SecondLine {
+    fn of(headers: Headers<'_>, body: &[u8], error: &dyn fmt::Display) -> Self {
+        Self(hint(headers, body, &error.to_string()))
+    }
+}
+
+impl fmt::Display for SecondLine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |hint| write!(f, "\n{hint}"))
+    }
 }
 
 impl PushError {
     /// Whether the push counts as failed and sets the group's `push_failure_time_seconds`. Otherwise it changes
     /// nothing.
     pub fn is_failed_push(&self) -> bool {
-        matches!(self, Self::Refused(_))
+        matches!(self, Self::Refused(..))
     }
 
     /// The answer to the push.
     pub fn reply(&self) -> HttpReply {
         match self {
             Self::TooLarge { bytes_max } => HttpReply::too_large(*bytes_max),
-            Self::Text(text::TextError::Limit { .. }) | Self::Protobuf(protobuf::ProtobufError::Limit(_)) => {
+            Self::Text(text::TextError::Limit { .. }, _) | Self::Protobuf(protobuf::ProtobufError::Limit(_), _) => {
                 HttpReply::error(413, self)
             }
-            Self::Encoding(_) | Self::Text(_) | Self::Protobuf(_) => HttpReply::error(400, self),
-            Self::Refused(refusal) => HttpReply::refused(refusal),
+            Self::Encoding(..) | Self::Text(..) | Self::Protobuf(..) => HttpReply::error(400, self),
+            Self::Refused(..) => HttpReply::refused(self),
         }
     }
 }
@@ -126,7 +137,7 @@ impl BodyReader {
         };
         decoded.transpose().map_err(|error| match error {
             compression::DecompressError::TooLarge { bytes_max } => PushError::TooLarge { bytes_max },
-            error => PushError::Encoding(error),
+            error => PushError::Encoding(error, SecondLine::of(headers, body, &error)),
         })
     }
 
@@ -151,11 +162,17 @@ impl BodyReader {
         }
         let BodyRules { names, limits, .. } = &self.rules;
         let families = if is_protobuf {
-            protobuf::parse(plain, *names, limits).map_err(PushError::Protobuf)?
+            protobuf::parse(plain, *names, limits)
+                .map_err(|error| PushError::Protobuf(error.clone(), SecondLine::of(headers, plain, &error)))?
         } else {
-            text::parse(plain, *names, limits).map_err(PushError::Text)?
+            text::parse(plain, *names, limits)
+                .map_err(|error| PushError::Text(error.clone(), SecondLine::of(headers, plain, &error)))?
         };
-        accept(&families, target).map_err(PushError::Refused)
+        accept(&families, target).map_err(|refusal| {
+            let is_timestamp = refusal == PushRefusal::Timestamp;
+            let second = is_timestamp.then(|| SecondLine::of(Headers::default(), b"", &refusal)).unwrap_or_default();
+            PushError::Refused(refusal, second)
+        })
     }
 }
 
@@ -188,7 +205,8 @@ fn accept(families: &[RawFamily<'_>], target: &LabelSet) -> Result<Vec<Family>, 
 /// Returns an error if the gzip header is missing or invalid.
 pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> {
     match ContentCoding::of(headers) {
-        ContentCoding::Gzip => compression::check_gzip_header(body).map_err(PushError::Encoding),
+        ContentCoding::Gzip => compression::check_gzip_header(body)
+            .map_err(|error| PushError::Encoding(error, SecondLine::of(headers, body, &error))),
         ContentCoding::Plain | ContentCoding::Snappy => Ok(()),
     }
 }
@@ -211,7 +229,8 @@ mod tests {
     }
 
     fn rules(body_bytes_max: usize) -> BodyRules {
-        BodyRules { body_bytes_max, names: NameValidation::default(), limits: PushLimits::default() }
+        let (names, limits) = (NameValidation::default(), PushLimits::default());
+        BodyRules { body_bytes_max, names, limits }
     }
 
     /// The pushed names, or the status and body of the answer, after `!` if the push counts as failed.
@@ -231,6 +250,10 @@ mod tests {
         }
     }
 
+    fn first_line(answer: &str) -> &str {
+        answer.lines().next().unwrap_or_default()
+    }
+
     fn plain(body: &[u8]) -> String {
         answer(Headers::default(), body, &rules(64 << 20))
     }
@@ -245,12 +268,12 @@ mod tests {
         assert_eq!(encoded(" gzip ", &gzip("m 1\n")), "m");
         assert_eq!(encoded("gzip", b""), "400 EOF");
         assert_eq!(encoded("gzip", b"\x1f\x8b"), "400 unexpected EOF");
-        assert_eq!(encoded("gzip", b"not gzip at all"), "400 gzip: invalid header");
+        assert_eq!(first_line(&encoded("gzip", b"not gzip at all")), "400 gzip: invalid header");
         let body = gzip("m 1\n");
         let wrong_sum = [&body[..body.len() - 8], &[0; 8]].concat();
         assert_eq!(encoded("gzip", &wrong_sum), "400 gzip: invalid checksum");
         assert_eq!(encoded("snappy", b""), "");
-        assert_eq!(encoded("snappy", b"not snappy"), "400 snappy: corrupt input");
+        assert_eq!(first_line(&encoded("snappy", b"not snappy")), "400 snappy: corrupt input");
         for other in ["", "identity", "deflate", "br", "gzip, identity"] {
             assert_eq!(encoded(other, b"m 1\n"), "m", "{other}");
         }
@@ -274,7 +297,7 @@ mod tests {
     fn the_content_type_says_how_to_parse() {
         let typed = |content_type| answer(Headers { content_type, ..Headers::default() }, GAUGE, &rules(64 << 20));
         assert_eq!(typed(PROTOBUF), "m");
-        assert_eq!(typed("text/plain"), "400 text format parsing error in line 1: invalid metric name");
+        assert_eq!(first_line(&typed("text/plain")), "400 text format parsing error in line 1: invalid metric name");
         let cut = answer(Headers { content_type: PROTOBUF, ..Headers::default() }, &GAUGE[..9], &rules(64 << 20));
         assert!(cut.starts_with("400 unexpected EOF"), "{cut}");
     }
@@ -283,20 +306,13 @@ mod tests {
     fn refusals_and_parse_errors_are_distinguished() {
         let timestamp = "!400 pushed metrics are invalid or inconsistent with existing metrics: \
                          pushed metrics must not have timestamps";
-        assert_eq!(plain(b"m 1\nn 1 5\n"), timestamp);
-        assert_eq!(plain(b"m 1\nm 1\nn 1 5\n"), timestamp);
+        assert_eq!(first_line(&plain(b"m 1\nn 1 5\n")), timestamp);
+        assert_eq!(first_line(&plain(b"m 1\nm 1\nn 1 5\n")), timestamp);
         let duplicate = plain(b"m 1\nm 1\n");
         assert!(duplicate.starts_with("!400 pushed metrics are invalid") && duplicate.contains("collected before"));
         assert_eq!(plain(b"m{ 1\n"), "400 text format parsing error in line 1: invalid label name for metric \"m\"");
-        assert_eq!(plain(b"m 1"), "400 text format parsing error in line 1: unexpected end of input stream");
-    }
-
-    #[test]
-    fn pushed_push_time_families_are_ignored() {
-        assert_eq!(plain(b"push_time_seconds 5\npush_failure_time_seconds 5\nm 1\n"), "m");
-        assert_eq!(plain(b"push_time_seconds 5\npush_time_seconds 5\nm 1\n"), "m");
-        assert_eq!(plain(b"# TYPE push_time_seconds histogram\nm 1\n"), "m");
-        assert!(plain(b"push_time_seconds 5 5\nm 1\n").starts_with("!400"));
+        let cut = "400 text format parsing error in line 1: unexpected end of input stream";
+        assert_eq!(first_line(&plain(b"m 1")), cut);
     }
 
     #[test]
@@ -320,7 +336,8 @@ mod tests {
     #[test]
     fn a_delete_is_checked_for_its_gzip_header_only() {
         let delete = |content_encoding: &str, body: &[u8]| {
-            check_delete(Headers { content_encoding, ..Headers::default() }, body).map_err(|error| error.to_string())
+            check_delete(Headers { content_encoding, ..Headers::default() }, body)
+                .map_err(|error| first_line(&error.to_string()).to_owned())
         };
         assert_eq!(delete("gzip", b""), Err("EOF".into()));
         assert_eq!(delete("gzip", b"notgzip 1234567"), Err("gzip: invalid header".into()));

@@ -1,5 +1,15 @@
-//! The Content-Type header, as far as it decides between text and delimited protobuf. It is read as Go's
-//! `mime.ParseMediaType` does: a malformed parameter, or one with two different values, makes the whole header invalid.
+//! The format of a body: its headers, and the Content-Type header as far as it decides between formats. The header is read
+//! as Go's `mime.ParseMediaType` does: a malformed parameter, or one with two different values, makes the whole header
+//! invalid.
+
+/// The headers that describe a body: the first of each name, empty if there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Headers<'a> {
+    /// Content-Type.
+    pub content_type: &'a str,
+    /// Content-Encoding.
+    pub content_encoding: &'a str,
+}
 
 /// Whether the header is `application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily;
 /// encoding=delimited`. Anything else, or nothing, means text.
@@ -10,6 +20,23 @@ pub(super) fn is_delimited_protobuf(header: &str) -> bool {
     };
     media_type.trim().eq_ignore_ascii_case("application/vnd.google.protobuf")
         && says(parameters, &[("proto", "io.prometheus.client.MetricFamily"), ("encoding", "delimited")])
+}
+
+/// Whether the header is `application/openmetrics-text`, with any parameters.
+pub(super) fn is_openmetrics(header: &str) -> bool {
+    is_media_type(header, "application/openmetrics-text")
+}
+
+/// Whether the header is that media type, with any parameters.
+pub(super) fn is_media_type(header: &str, media_type: &str) -> bool {
+    let given = header.split(';').next().unwrap_or_default();
+    given.trim().eq_ignore_ascii_case(media_type)
+}
+
+/// Whether the last line is `# EOF`, which ends every OpenMetrics text.
+pub(super) fn ends_with_eof(plain: &[u8]) -> bool {
+    let text = plain.strip_suffix(b"\n").unwrap_or(plain);
+    text.strip_suffix(b"# EOF").is_some_and(|before| before.is_empty() || before.ends_with(b"\n"))
 }
 
 /// Whether the parameters are well-formed and have the wanted values.

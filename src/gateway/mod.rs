@@ -14,6 +14,7 @@
 mod accept_encoding;
 pub mod base64url;
 pub mod body;
+mod hint;
 pub mod instant;
 mod media_type;
 mod oddity;

@@ -112,7 +112,7 @@ impl Server {
         if method == "GET" && reply.status == 200 {
             answer.insert("page".to_owned(), self.page(path, &reply));
         } else if reply.status == 400 || is_explained {
-            // Kept for the reader; the wording of messages is not compared.
+            // Only the first line of some messages is compared: see `recording.rs`.
             answer.insert("message".to_owned(), json!(reply.text()));
         } else if !reply.body.is_empty() {
             answer.insert("body".to_owned(), json!(reply.text()));

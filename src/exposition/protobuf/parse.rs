@@ -33,7 +33,7 @@ use crate::model::{MetricType, ValueLayout};
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProtobufError {
     /// The body ends within a message.
-    #[error("unexpected EOF: metric family {message} is cut short")]
+    #[error("unexpected EOF\nmetric family {message} is cut short")]
     Truncated {
         /// The message's number, from 1.
         message: usize,
