@@ -113,6 +113,7 @@ pub(super) fn push(reader: &mut ConfigReader<'_>) -> PushOptions {
             default.disable_consistency_check,
         ),
         enable_utf8_names: reader.value(section, "enable_utf8_names", default.enable_utf8_names),
+        timestamps: reader.value(section, "timestamps", default.timestamps),
     }
 }
 

@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::keys::{KEYS, Key};
 use super::*;
+use crate::exposition::TimestampRule;
 use crate::net::address::ListenAddress;
 use crate::net::testing::TempDir;
 use crate::node::options::{
@@ -74,6 +75,14 @@ fn idle_connections_have_no_limit_unless_one_is_given() {
     assert_eq!(limit("[limits]\nidle_timeout = '0s'"), Ok(None));
     assert_eq!(limit("[limits]\nidle_timeout = '90s'"), Ok(Some(Duration::from_secs(90))));
     assert!(limit("[limits]\nidle_timeout = '-1s'").unwrap_err().contains("is not \"0s\" or a duration"));
+}
+
+#[test]
+fn timestamps_are_refused_unless_they_are_to_be_stripped() {
+    let rule = |text| read_text(None, text, &[]).unwrap().node.push.timestamps;
+    assert_eq!(rule(""), TimestampRule::Refuse);
+    assert_eq!(rule("[push]\ntimestamps = 'refuse'"), TimestampRule::Refuse);
+    assert_eq!(rule("[push]\ntimestamps = 'strip'"), TimestampRule::Strip);
 }
 
 #[test]
@@ -206,6 +215,7 @@ fn each_mistake_has_its_message() {
         ("[limits]\nbody_bytes_max = '2GiB'\n", "a push cannot be larger than 1GiB: split it"),
         ("[limits]\nbody_bytes_max = '64 MB'\n", r#""64 MB" is not a size in bytes from 1, like "64MiB""#),
         ("[storage]\nsync = 'often'\n", r#""often" is not "always" or "never""#),
+        ("[push]\ntimestamps = 'keep'\n", r#""keep" is not "refuse" or "strip""#),
         ("[log]\nlevel = 'loud'\n", r#""loud" is not one of "trace", "debug", "info", "warn" and "error""#),
         ("[hub]\n", "hub.tls.client_ca_file is not given"),
         ("[hub]\nheartbeat_interval = '2m'\n", "from 100ms to 1m"),
@@ -361,7 +371,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 22 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 23 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

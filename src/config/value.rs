@@ -7,6 +7,7 @@ use toml::de::DeValue;
 use tracing::level_filters::LevelFilter;
 
 use super::log::LogFormat;
+use crate::exposition::TimestampRule;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
@@ -240,6 +241,7 @@ macro_rules! one_of {
 }
 one_of! {
     SyncPolicy: "\"always\" or \"never\"" { "always" => SyncPolicy::Always, "never" => SyncPolicy::Never }
+    TimestampRule: "\"refuse\" or \"strip\"" { "refuse" => TimestampRule::Refuse, "strip" => TimestampRule::Strip }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
 }
 

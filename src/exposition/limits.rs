@@ -1,6 +1,16 @@
-//! Bounds on one push, so that no body costs more work or memory than its size justifies.
+//! Rules for one push: bounds, so that no body costs more work or memory than its size justifies.
 
-/// Bounds on one push. The size of the body is checked before it is parsed.
+/// The treatment of samples that have a timestamp.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TimestampRule {
+    /// The push is refused, as by Pushgateway.
+    #[default]
+    Refuse,
+    /// The sample is stored without its timestamp.
+    Strip,
+}
+
+/// Bounds on one push, and its rule for timestamps. The size of the body is checked before it is parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PushLimits {
     /// Bytes in one line of the text format; default 1 MiB.
@@ -17,6 +27,8 @@ pub struct PushLimits {
     /// Values in one protobuf body; 8 Mi, not configurable. It is more than fits into 64 MiB as series with labels or
     /// as buckets with bounds, and equals the bound on one update of the link.
     pub values_max: usize,
+    /// The treatment of timestamps; by default the push is refused.
+    pub timestamps: TimestampRule,
 }
 
 impl Default for PushLimits {
@@ -28,6 +40,7 @@ impl Default for PushLimits {
             families_max: 200_000,
             parts_per_series_max: 1 << 16,
             values_max: 8 << 20,
+            timestamps: TimestampRule::Refuse,
         }
     }
 }

@@ -22,7 +22,7 @@ pub mod raw;
 pub mod text;
 
 pub use histogram_rules::{HistogramFault, raw_metric_fault};
-pub use limits::{Limit, PushLimits};
+pub use limits::{Limit, PushLimits, TimestampRule};
 pub use name::{Escaping, NameValidation};
 pub use negotiate::{Encoding, Format, negotiate};
 pub use raw::{PushRefusal, RawFamily, RawLabel};

@@ -215,6 +215,7 @@ pub fn check_delete(headers: Headers<'_>, body: &[u8]) -> Result<(), PushError> 
 mod tests {
     use super::*;
     use crate::compression::{FragmentEncoder, GzipMember};
+    use crate::exposition::TimestampRule;
 
     const PROTOBUF: &str =
         "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -313,6 +314,29 @@ mod tests {
         assert_eq!(plain(b"m{ 1\n"), "400 text format parsing error in line 1: invalid label name for metric \"m\"");
         let cut = "400 text format parsing error in line 1: unexpected end of input stream";
         assert_eq!(first_line(&plain(b"m 1")), cut);
+    }
+
+    #[test]
+    fn timestamps_are_stripped_on_request() {
+        let limits = PushLimits { timestamps: TimestampRule::Strip, ..PushLimits::default() };
+        let strip = BodyRules { limits, ..rules(64 << 20) };
+        let text = b"m 1 1700000000000\n# TYPE h histogram\nh_bucket{le=\"1\"} 1 5\nh_count 1 5\n";
+        assert_eq!(answer(Headers::default(), text, &strip), "m h");
+        let malformed = answer(Headers::default(), b"m 1 x\n", &strip);
+        assert_eq!(
+            first_line(&malformed),
+            "400 text format parsing error in line 1: expected integer as timestamp, got \"x\""
+        );
+        // The gauge of the other test, with the field `timestamp_ms`.
+        let stamped = b"\x14\x0a\x01m\x18\x01\x22\x0d\x12\x09\x09\0\0\0\0\0\0\xf0\x3f\x30\x05";
+        let headers = Headers { content_type: PROTOBUF, ..Headers::default() };
+        assert!(answer(headers, stamped, &rules(64 << 20)).starts_with("!400 "));
+        let reader = BodyReader::new(strip);
+        let families = reader.read(headers, stamped, &LabelSet::default(), None).unwrap();
+        assert!(
+            families[0].raw_metrics().is_none() && families[0].values()[..] == [1.0],
+            "as if there were no timestamp"
+        );
     }
 
     #[test]

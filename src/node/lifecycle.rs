@@ -38,7 +38,7 @@ use super::options::{HubOptions, NodeOptions, NodeRole};
 use super::random::secret;
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
-use crate::exposition::NameValidation;
+use crate::exposition::{NameValidation, PushLimits};
 use crate::gateway::pages::LinkRoot;
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{BodyReader, BodyRules};
@@ -537,7 +537,8 @@ fn route_config(options: &NodeOptions) -> RouteConfig {
 
 fn service_rules(options: &NodeOptions) -> ServiceRules {
     let limits = &options.limits;
-    let body = BodyRules { body_bytes_max: limits.body_bytes_max, names: names(options), limits: limits.push };
+    let push = PushLimits { timestamps: options.push.timestamps, ..limits.push };
+    let body = BodyRules { body_bytes_max: limits.body_bytes_max, names: names(options), limits: push };
     ServiceRules {
         body,
         compressed_bytes_max: limits.compressed_body_bytes_max,

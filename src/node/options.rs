@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::http::auth::guard::GuardRules;
 use super::http::auth::passwords::Users;
+use crate::exposition::TimestampRule;
 use crate::gateway::RouteConfig;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
@@ -125,6 +126,8 @@ pub struct PushOptions {
     pub disable_consistency_check: bool,
     /// Allow any UTF-8 in metric and label names.
     pub enable_utf8_names: bool,
+    /// The treatment of samples with a timestamp.
+    pub timestamps: TimestampRule,
 }
 
 /// `[storage]`: the files of the store.

@@ -25,7 +25,7 @@ use super::message::Metric;
 use super::parts;
 use super::wire::{FieldReader, InvalidWire, WireValue, varint};
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
-use crate::exposition::{Limit, NameValidation, PushLimits, histogram_rules};
+use crate::exposition::{Limit, NameValidation, PushLimits, TimestampRule, histogram_rules};
 use crate::model::label::{LE, RESERVED_PREFIX};
 use crate::model::{MetricType, ValueLayout};
 
@@ -189,6 +189,7 @@ impl ProtobufParser<'_> {
                     return Err(Limit::LabelsPerSeries(self.limits.labels_per_series_max).into());
                 }
                 (1, WireValue::Bytes(pair)) => labels.push(self.label(pair, family)?),
+                (6, WireValue::Varint(_)) if self.limits.timestamps == TimestampRule::Strip => {}
                 _ => rest.add(field.range, message),
             }
         }

@@ -218,6 +218,7 @@ fn bounds_are_kept() {
         families_max: 1,
         parts_per_series_max: 20,
         values_max: 20,
+        ..PushLimits::default()
     };
     let parse = |body: Vec<u8>| parse(&body, NameValidation::Legacy, &limits).map(|families| families.len());
     let metrics = |labels: &[(&str, &str)], count: usize| vec![gauge(labels, 1.0).encode_to_vec(); count];

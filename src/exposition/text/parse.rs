@@ -23,7 +23,7 @@ use super::collect::{Collector, QuantileOrBound};
 use super::cursor::{NameKind, TextCursor, Token, quoted};
 use super::error::TextError;
 use crate::exposition::raw::{PushRefusal, RawFamily, RawLabel};
-use crate::exposition::{Limit, NameValidation, PushLimits, number};
+use crate::exposition::{Limit, NameValidation, PushLimits, TimestampRule, number};
 use crate::model::{MetricType, truncated, truncated_lossy};
 
 /// Reads a body. The families are in the order in which they are first named, each name once, none without metrics.
@@ -207,7 +207,9 @@ impl<'a> TextParser<'a, '_> {
             let rest = truncated_lossy(rest);
             return Err(self.cursor.error(format!("spurious string after timestamp: {rest:?}")));
         }
-        self.collector.refuse(PushRefusal::Timestamp);
+        if self.limits.timestamps == TimestampRule::Refuse {
+            self.collector.refuse(PushRefusal::Timestamp);
+        }
         Ok(())
     }
 

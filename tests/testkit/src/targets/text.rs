@@ -31,6 +31,7 @@ pub(super) fn limits() -> PushLimits {
         families_max: 100,
         parts_per_series_max: 50,
         values_max: 300,
+        ..PushLimits::default()
     }
 }
 
