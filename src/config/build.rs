@@ -114,6 +114,7 @@ pub(super) fn push(reader: &mut ConfigReader<'_>) -> PushOptions {
         ),
         enable_utf8_names: reader.value(section, "enable_utf8_names", default.enable_utf8_names),
         timestamps: reader.value(section, "timestamps", default.timestamps),
+        openmetrics: reader.value(section, "openmetrics", default.openmetrics),
     }
 }
 

@@ -67,6 +67,7 @@ pub const KEYS: &[Key] = &[
     one("push.disable_consistency_check", "push.disable-consistency-check", "", "answer pushes 202, without a check against other groups"),
     one("push.enable_utf8_names", "push.enable-utf8-names", "", "accept any UTF-8 in the names of metrics and labels"),
     one("push.timestamps", "push.timestamps", "refuse|strip", "refuse: answer 400 to a push of samples with timestamps; strip: store the samples without them"),
+    one("push.openmetrics", "push.openmetrics", "", "read bodies of the type application/openmetrics-text, or with the last line # EOF, as OpenMetrics"),
     one("storage.path", "storage.path", "DIR", "directory of the store; empty for memory only"),
     one("storage.sync", "storage.sync", "always|never", "always: answer a push when it is on disk; never: when the operating system has it"),
     one("storage.tombstone_retention", "storage.tombstone-retention", "DURATION", "time for which a hub remembers a delete"),

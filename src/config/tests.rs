@@ -86,6 +86,14 @@ fn timestamps_are_refused_unless_they_are_to_be_stripped() {
 }
 
 #[test]
+fn openmetrics_is_read_only_if_the_file_or_a_flag_says_so() {
+    let is_read = |text, arguments: &[&str]| read_text(None, text, arguments).unwrap().node.push.openmetrics;
+    assert!(!is_read("", &[]));
+    assert!(is_read("[push]\nopenmetrics = true", &[]) && is_read("", &["--push.openmetrics"]));
+    assert!(!is_read("[push]\nopenmetrics = true", &["--no-push.openmetrics"]));
+}
+
+#[test]
 fn a_file_says_what_a_hub_is() {
     let edges =
         "[[hub.edge]]\nname = 'a'\nlabels = { IDC = 'SYQ' }\n[[hub.edge]]\nname = 'b'\nlabels = { IDC = 'BJ' }\n";
@@ -216,6 +224,7 @@ fn each_mistake_has_its_message() {
         ("[limits]\nbody_bytes_max = '64 MB'\n", r#""64 MB" is not a size in bytes from 1, like "64MiB""#),
         ("[storage]\nsync = 'often'\n", r#""often" is not "always" or "never""#),
         ("[push]\ntimestamps = 'keep'\n", r#""keep" is not "refuse" or "strip""#),
+        ("[push]\nopenmetrics = 'yes'\n", "this must be true or false, not a string"),
         ("[log]\nlevel = 'loud'\n", r#""loud" is not one of "trace", "debug", "info", "warn" and "error""#),
         ("[hub]\n", "hub.tls.client_ca_file is not given"),
         ("[hub]\nheartbeat_interval = '2m'\n", "from 100ms to 1m"),
@@ -371,7 +380,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 23 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 24 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

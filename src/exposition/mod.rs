@@ -1,7 +1,7 @@
 //! Layer 2: the exposition formats of Prometheus (text, protobuf, JSON): read for pushes, printed for scrapes and queries.
 //!
-//! - In: [`text::parse`] and [`protobuf::parse`] read a body into [`RawFamily`]s, which borrow from it.
-//!   [`RawFamily::family`] makes a [`crate::model::Family`] of one, with the labels of its group.
+//! - In: [`text::parse`], [`protobuf::parse`] and [`openmetrics::parse`] read a body into [`RawFamily`]s, which borrow
+//!   from it. [`RawFamily::family`] makes a [`crate::model::Family`] of one, with the labels of its group.
 //! - Out: [`text::TextRenderer`] and [`protobuf::ProtobufRenderer`] print a scrape, in the format that [`negotiate()`]
 //!   chooses. [`json`] prints the answers of the query API.
 //!
@@ -17,6 +17,7 @@ pub mod name;
 pub mod native;
 pub mod negotiate;
 pub mod number;
+pub mod openmetrics;
 pub mod protobuf;
 pub mod raw;
 pub mod text;

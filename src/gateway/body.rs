@@ -6,14 +6,14 @@
 use std::fmt;
 
 use crate::compression;
-use crate::exposition::{NameValidation, PushLimits, PushRefusal, RawFamily, protobuf, text};
+use crate::exposition::{NameValidation, PushLimits, PushRefusal, RawFamily, openmetrics, protobuf, text};
 use crate::model::{Family, Group, LabelSet};
 use crate::store::{PUSH_FAILURE_TIME, PUSH_TIME};
 
 use super::HttpReply;
 use super::hint::hint;
 pub use super::media_type::Headers;
-use super::media_type::is_delimited_protobuf;
+use super::media_type::{ends_with_eof, is_delimited_protobuf, is_openmetrics};
 
 /// Families that pushrelay adds to each group. A pushed family of that name is ignored. (Pushgateway keeps a pushed
 /// `push_failure_time_seconds` if the group exists already, and shows it until the next failure.)
@@ -28,6 +28,8 @@ pub struct BodyRules {
     pub names: NameValidation,
     /// Bounds on the parsed metrics.
     pub limits: PushLimits,
+    /// Whether to read OpenMetrics bodies as such, instead of as the older text format.
+    pub openmetrics: bool,
 }
 
 /// A push is not accepted.
@@ -45,6 +47,9 @@ pub enum PushError {
     /// The body is not text format.
     #[error("{0}{1}")]
     Text(text::TextError, SecondLine),
+    /// The body is not OpenMetrics.
+    #[error("{0}{1}")]
+    OpenMetrics(openmetrics::OpenMetricsError, SecondLine),
     /// The body is not delimited protobuf.
     #[error("{0}{1}")]
     Protobuf(protobuf::ProtobufError, SecondLine),
@@ -80,10 +85,12 @@ impl PushError {
     pub fn reply(&self) -> HttpReply {
         match self {
             Self::TooLarge { bytes_max } => HttpReply::too_large(*bytes_max),
-            Self::Text(text::TextError::Limit { .. }, _) | Self::Protobuf(protobuf::ProtobufError::Limit(_), _) => {
-                HttpReply::error(413, self)
+            Self::Text(text::TextError::Limit { .. }, _)
+            | Self::OpenMetrics(openmetrics::OpenMetricsError::Limit { .. }, _)
+            | Self::Protobuf(protobuf::ProtobufError::Limit(_), _) => HttpReply::error(413, self),
+            Self::Encoding(..) | Self::Text(..) | Self::OpenMetrics(..) | Self::Protobuf(..) => {
+                HttpReply::error(400, self)
             }
-            Self::Encoding(..) | Self::Text(..) | Self::Protobuf(..) => HttpReply::error(400, self),
             Self::Refused(..) => HttpReply::refused(self),
         }
     }
@@ -154,19 +161,20 @@ impl BodyReader {
         target: &LabelSet,
         current: Option<&Group>,
     ) -> Result<Vec<Family>, PushError> {
-        let is_protobuf = is_delimited_protobuf(headers.content_type);
-        if let Some(current) = current.filter(|current| !is_protobuf && current.is_live())
+        let format = self.format(headers, plain);
+        if let Some(current) = current.filter(|current| format == BodyFormat::Text && current.is_live())
             && let Some(families) = self.same_series.parse(plain, current, target)
         {
             return Ok(families);
         }
         let BodyRules { names, limits, .. } = &self.rules;
-        let families = if is_protobuf {
-            protobuf::parse(plain, *names, limits)
-                .map_err(|error| PushError::Protobuf(error.clone(), SecondLine::of(headers, plain, &error)))?
-        } else {
-            text::parse(plain, *names, limits)
-                .map_err(|error| PushError::Text(error.clone(), SecondLine::of(headers, plain, &error)))?
+        let families = match format {
+            BodyFormat::Protobuf => protobuf::parse(plain, *names, limits)
+                .map_err(|error| PushError::Protobuf(error.clone(), SecondLine::of(headers, plain, &error)))?,
+            BodyFormat::OpenMetrics => openmetrics::parse(plain, *names, limits)
+                .map_err(|error| PushError::OpenMetrics(error.clone(), SecondLine::of(headers, plain, &error)))?,
+            BodyFormat::Text => text::parse(plain, *names, limits)
+                .map_err(|error| PushError::Text(error.clone(), SecondLine::of(headers, plain, &error)))?,
         };
         accept(&families, target).map_err(|refusal| {
             let is_timestamp = refusal == PushRefusal::Timestamp;
@@ -174,6 +182,24 @@ impl BodyReader {
             PushError::Refused(refusal, second)
         })
     }
+
+    fn format(&self, headers: Headers<'_>, plain: &[u8]) -> BodyFormat {
+        match () {
+            () if is_delimited_protobuf(headers.content_type) => BodyFormat::Protobuf,
+            () if self.rules.openmetrics && (is_openmetrics(headers.content_type) || ends_with_eof(plain)) => {
+                BodyFormat::OpenMetrics
+            }
+            () => BodyFormat::Text,
+        }
+    }
+}
+
+/// The format of a decompressed body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum BodyFormat {
+    Text,
+    OpenMetrics,
+    Protobuf,
 }
 
 /// Builds the families for the group, without those of [`PUSH_TIME_FAMILIES`].
@@ -216,6 +242,7 @@ mod tests {
     use super::*;
     use crate::compression::{FragmentEncoder, GzipMember};
     use crate::exposition::TimestampRule;
+    use crate::model::{NodeId, PushTime, WriteTimestamp};
 
     const PROTOBUF: &str =
         "application/vnd.google.protobuf; proto=io.prometheus.client.MetricFamily; encoding=delimited";
@@ -231,7 +258,7 @@ mod tests {
 
     fn rules(body_bytes_max: usize) -> BodyRules {
         let (names, limits) = (NameValidation::default(), PushLimits::default());
-        BodyRules { body_bytes_max, names, limits }
+        BodyRules { body_bytes_max, names, limits, openmetrics: false }
     }
 
     /// The pushed names, or the status and body of the answer, after `!` if the push counts as failed.
@@ -337,6 +364,48 @@ mod tests {
             families[0].raw_metrics().is_none() && families[0].values()[..] == [1.0],
             "as if there were no timestamp"
         );
+    }
+
+    #[test]
+    fn openmetrics_is_read_on_request() {
+        let body = b"# TYPE m counter\nm_total 1\nm_created 1.5\n# TYPE build info\nbuild_info{v=\"1\"} 1\n# EOF\n";
+        let read = |content_type: &str, body: &[u8], openmetrics| {
+            let rules = BodyRules { openmetrics, ..rules(64 << 20) };
+            answer(Headers { content_type, ..Headers::default() }, body, &rules)
+        };
+        for content_type in ["", "text/plain", "application/openmetrics-text; version=1.0.0; charset=utf-8"] {
+            assert_eq!(read(content_type, body, true), "m_total build_info", "{content_type}");
+            let refused = read(content_type, body, false);
+            assert!(refused.starts_with("400 text format parsing error in line 4: unknown metric type \"info\""));
+            assert!(refused.contains("push.openmetrics = true"), "{refused}");
+        }
+        let cut = &body[..body.len() - "# EOF\n".len()];
+        let unfinished = read("Application/OpenMetrics-Text", cut, true);
+        assert_eq!(unfinished, "400 OpenMetrics parsing error in line 5: the text has no last line # EOF");
+        assert_eq!(read("", b"m 1\nm_total 2\n", true), "m m_total", "the older text format");
+        assert_eq!(read("", b"# EOF", true), "");
+        let few = BodyRules {
+            openmetrics: true,
+            limits: PushLimits { series_max: 1, ..PushLimits::default() },
+            ..rules(64 << 20)
+        };
+        assert!(answer(Headers::default(), b"a 1\nb 1\n# EOF\n", &few).starts_with("413 OpenMetrics parsing error"));
+        assert_eq!(read(PROTOBUF, GAUGE, true), "m");
+    }
+
+    /// A reader of the older format would find the group's series and take `# EOF` for a comment.
+    #[test]
+    fn openmetrics_is_not_read_as_the_series_of_the_group() {
+        let reader = BodyReader::new(BodyRules { openmetrics: true, ..rules(64 << 20) });
+        let target = LabelSet::new([("job", "a")]);
+        let families = reader.read(Headers::default(), b"# TYPE x_total counter\nx_total 1\n", &target, None).unwrap();
+        let stamp = WriteTimestamp { time_ns: 1, node: NodeId(1) };
+        let group = Group::put(PushTime { stamp, wall_ns: 1 }, families);
+        let body = b"# TYPE x_total counter\nx_total 1\n# EOF\n";
+        assert!(reader.read(Headers::default(), body, &target, Some(&group)).is_err(), "needs x_total_total");
+        let body = b"# TYPE x counter\nx_total 2\n# EOF\n";
+        let families = reader.read(Headers::default(), body, &target, Some(&group)).unwrap();
+        assert_eq!((&**families[0].name(), &families[0].values()[..]), ("x_total", &[2.0][..]));
     }
 
     #[test]

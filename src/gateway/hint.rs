@@ -92,11 +92,12 @@ const HINTS: &[Hint] = &[
     },
     Hint {
         title: "OpenMetrics",
-        advice: "this looks like OpenMetrics: send the Prometheus text format 0.0.4, whose types are counter, gauge, histogram, summary and untyped",
+        advice: "this looks like OpenMetrics: set push.openmetrics = true here, or send the Prometheus text format \
+                 0.0.4, whose types are counter, gauge, histogram, summary and untyped",
         applies: |request| {
             let of_unknown_type = |name: &str| request.message.ends_with(&format!("unknown metric type \"{name}\""));
             let is_marked = is_openmetrics(request.headers.content_type) || ends_with_eof(request.body);
-            let is_text = !is_protobuf(request);
+            let is_text = !is_protobuf(request) && !was_openmetrics(request);
             is_text && (is_marked || ["info", "stateset", "unknown"].into_iter().any(of_unknown_type))
         },
     },
@@ -104,7 +105,7 @@ const HINTS: &[Hint] = &[
         title: "joined lines",
         advice: "lines are joined: each sample needs a line of its own (curl --data @file removes line feeds, \
                  --data-binary does not; the shell's $(…) removes the last one)",
-        applies: |request| !is_protobuf(request) && is_joined(line(request)),
+        applies: |request| !is_protobuf(request) && !was_openmetrics(request) && is_joined(line(request)),
     },
     Hint {
         title: "no line feed at the end",
@@ -117,7 +118,7 @@ const HINTS: &[Hint] = &[
         title: "a timestamp",
         advice: "a sample has a timestamp, which is the third field of its line: leave it out, as the time of the push \
                  is recorded in push_time_seconds, or set push.timestamps = \"strip\" here",
-        applies: |request| request.message.contains("timestamp"),
+        applies: |request| request.message.contains("timestamp") && !was_openmetrics(request),
     },
 ];
 
@@ -133,6 +134,11 @@ fn is_coded(request: &Unreadable<'_>, coding: &str) -> bool {
 
 fn is_protobuf(request: &Unreadable<'_>) -> bool {
     is_delimited_protobuf(request.headers.content_type)
+}
+
+/// Whether the body was read as OpenMetrics.
+fn was_openmetrics(request: &Unreadable<'_>) -> bool {
+    request.message.starts_with("OpenMetrics parsing error")
 }
 
 /// The first bytes of a body, enough to recognize it by.

@@ -538,7 +538,12 @@ fn route_config(options: &NodeOptions) -> RouteConfig {
 fn service_rules(options: &NodeOptions) -> ServiceRules {
     let limits = &options.limits;
     let push = PushLimits { timestamps: options.push.timestamps, ..limits.push };
-    let body = BodyRules { body_bytes_max: limits.body_bytes_max, names: names(options), limits: push };
+    let body = BodyRules {
+        body_bytes_max: limits.body_bytes_max,
+        names: names(options),
+        limits: push,
+        openmetrics: options.push.openmetrics,
+    };
     ServiceRules {
         body,
         compressed_bytes_max: limits.compressed_body_bytes_max,

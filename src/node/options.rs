@@ -128,6 +128,8 @@ pub struct PushOptions {
     pub enable_utf8_names: bool,
     /// The treatment of samples with a timestamp.
     pub timestamps: TimestampRule,
+    /// Read OpenMetrics bodies.
+    pub openmetrics: bool,
 }
 
 /// `[storage]`: the files of the store.

@@ -80,4 +80,4 @@ macro_rules! targets {
     };
 }
 
-targets!(compression, config, conversation, names, path, protobuf, store, text, wire);
+targets!(compression, config, conversation, names, openmetrics, path, protobuf, store, text, wire);

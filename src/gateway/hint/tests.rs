@@ -10,7 +10,7 @@ const DELIMITED: &[u8] = b"\x12\x0a\x01m\x18\x01\x22\x0b\x12\x09\x09\0\0\0\0\0\0
 
 fn rules() -> BodyRules {
     let (names, limits) = (NameValidation::default(), PushLimits::default());
-    BodyRules { body_bytes_max: 64 << 20, names, limits }
+    BodyRules { body_bytes_max: 64 << 20, names, limits, openmetrics: false }
 }
 
 /// The answer to a push with that content type and encoding.

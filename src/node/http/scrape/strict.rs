@@ -318,6 +318,7 @@ proptest! {
             body_bytes_max: 1 << 20,
             names: NameValidation::Utf8,
             limits: PushLimits::default(),
+            openmetrics: false,
         });
         let mut store = store();
         for (ns, step) in (1..).zip(steps) {

@@ -8,6 +8,7 @@ pub mod compression;
 pub mod config;
 pub mod conversation;
 pub mod names;
+pub mod openmetrics;
 pub mod path;
 pub mod protobuf;
 pub mod store;
@@ -18,11 +19,12 @@ pub mod wire;
 pub type FuzzFunction = fn(&[u8]);
 
 /// Every function by the name of its target.
-pub const TARGETS: [(&str, FuzzFunction); 9] = [
+pub const TARGETS: [(&str, FuzzFunction); 10] = [
     ("compression", compression::run),
     ("config", config::run),
     ("conversation", conversation::run),
     ("names", names::run),
+    ("openmetrics", openmetrics::run),
     ("path", path::run),
     ("protobuf", protobuf::run),
     ("store", store::run),
