@@ -216,6 +216,12 @@ pub(super) fn uplinks(reader: &mut ConfigReader<'_>) -> Vec<UplinkOptions> {
     {
         reader.mistake_in_flag(flag, "no hub is given to send to: add --uplink.hub".into());
     }
+    let hubs_of_flags = wanted.iter().filter(|(_, hub)| hub.is_some()).count();
+    if hubs_of_flags > 1 && reader.is_given(first, "addresses") {
+        let text =
+            "the addresses are of one hub, and --uplink.hub names several: write an [[uplink]] section for each hub";
+        reader.mistake(first, "addresses", text.into());
+    }
     let mut uplinks: Vec<UplinkOptions> = Vec::new();
     for (section, hub) in wanted {
         let Some(uplink) = uplink(reader, section, hub) else { continue };
@@ -236,6 +242,12 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
         }
         None => reader.required(section, "hub"),
     };
+    let addresses: Vec<HostPort> = reader.list(section, "addresses", Vec::new());
+    for (i, address) in addresses.iter().enumerate() {
+        if addresses[..i].contains(address) || hub.as_ref() == Some(address) {
+            reader.mistake(section, "addresses", format!("{address} is given twice"));
+        }
+    }
     let labels = reader.labels(section, "labels");
     let dialling = DialOptions {
         connect_timeout: reader.value(section, "connect_timeout", default.connect_timeout),
@@ -253,7 +265,7 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
     }
     let files = reader.section(section, "uplink.tls");
     let tls = tls(reader, files, "ca_file", CertificateUse::Edge);
-    Some(UplinkOptions { hub: hub?, labels, tls: tls?, dialling, send_interval })
+    Some(UplinkOptions { hub: hub?, addresses, labels, tls: tls?, dialling, send_interval })
 }
 
 /// Whether a host is a DNS name: one that clients may use too, where an address may be one of several.

@@ -56,11 +56,13 @@ fn an_empty_configuration_is_an_edge_that_stores_pushes() {
 
 #[test]
 fn a_file_says_what_an_edge_is() {
-    let text = edge("labels = { IDC = 'SYQ' }\nbackoff_max = '1m'\nsend_interval = '1s'")
-        + "[web]\nlisten_address = ['127.0.0.1:0', '[::1]:9091']\n";
+    let text =
+        edge("addresses = ['192.0.2.7:443']\nlabels = { IDC = 'SYQ' }\nbackoff_max = '1m'\nsend_interval = '1s'")
+            + "[web]\nlisten_address = ['127.0.0.1:0', '[::1]:9091']\n";
     let options = read_text(Some(NodeRole::Edge), &text, &[]).unwrap().node;
     let uplink = &options.uplinks[0];
     assert_eq!((uplink.hub.to_string(), uplink.labels.to_string()), ("hub:9443".into(), r#"{IDC="SYQ"}"#.into()));
+    assert_eq!(uplink.addresses, ["192.0.2.7:443".parse().unwrap()]);
     assert_eq!(uplink.dialling.backoff_max, Duration::from_secs(60));
     assert_eq!(uplink.send_interval, Duration::from_secs(1));
     assert!(uplink.tls.ca_file.is_absolute() && uplink.tls.ca_file.ends_with("ca.pem"), "relative to the file");
@@ -236,6 +238,8 @@ fn each_mistake_has_its_message() {
         (&edge_twice, "the edge a has a section already"),
         (&edge("labels = { job = 'a' }"), "cannot be a label of a place"),
         (&edge("labels = 'IDC=SYQ'"), "this must be a table like { IDC = \"SYQ\" }, not a string"),
+        (&edge("addresses = ['a:1', 'a:1']"), "a:1 is given twice"),
+        (&edge("addresses = ['hub:9443']"), "hub:9443 is given twice"),
         (&edge("send_interval = '11s'"), "the interval must be 10s or less"),
         (&edge("backoff_min = '1h'"), "backoff_min must not be longer than backoff_max (30s)"),
         (&edge("proxy = 'http://proxy:3128'"), r#"unknown key "proxy" in [uplink]"#),
@@ -257,6 +261,9 @@ fn each_mistake_has_its_message() {
         load(None, &flags(&["--web.listen-address=nowhere", "--uplink.backoff-min=1s"])).unwrap_err().to_string();
     assert!(shown.contains(r#"--web.listen-address: "nowhere" has no port"#), "{shown}");
     assert!(shown.contains("--uplink.backoff-min: no hub is given to send to: add --uplink.hub"), "{shown}");
+    let several = ["--uplink.hub=a:1", "--uplink.hub=b:1"];
+    let shown = read_text(None, &edge("addresses = ['c:1']"), &several).unwrap_err();
+    assert!(shown.contains("c.toml:3:13: the addresses are of one hub, and --uplink.hub names several"), "{shown}");
     let shown = load(None, &Flags::of_file("nowhere.toml".into())).unwrap_err().to_string();
     assert!(shown.starts_with("nowhere.toml: cannot read the configuration: "), "{shown}");
 }
@@ -380,7 +387,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 24 + 50 + 32, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 24 + 50 + 33, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

@@ -35,7 +35,7 @@ mod provider;
 pub mod web;
 
 pub use error::TlsError;
-pub use explain::explain;
+pub use explain::{explain, is_of_tls};
 
 /// An encrypted stream, of the client or the server.
 pub type Stream<S> = tokio_rustls::TlsStream<S>;
@@ -355,6 +355,11 @@ impl Renewals {
             std::future::pending::<()>().await;
         }
     }
+}
+
+/// The certificate of the other end; `None` if it cannot be read.
+pub fn peer_certificate<S>(stream: &Stream<S>) -> Option<Certificate> {
+    Certificate::from_der(stream.get_ref().1.peer_certificates()?.first()?).ok()
 }
 
 fn load<T>(config: &RwLock<Arc<T>>) -> Arc<T> {

@@ -34,7 +34,7 @@ use super::link::hub::{HubLinks, SessionTable, SiteRules};
 use super::link::status::{EdgeRegistry, UplinkStatus};
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::open_store;
-use super::options::{HubOptions, NodeOptions, NodeRole};
+use super::options::{HubOptions, LinkOptions, NodeOptions, NodeRole, UplinkOptions};
 use super::random::secret;
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
@@ -45,6 +45,7 @@ use crate::gateway::{BodyReader, BodyRules};
 use crate::gateway::{RouteConfig, Router};
 use crate::model::ByteBudget;
 use crate::net::address::HostPort;
+use crate::net::dial::{DialLimits, Dialler};
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
@@ -52,6 +53,7 @@ use crate::net::timeouts::Timeouts;
 use crate::net::tls::{self, Acceptor, Connector, Credentials};
 use crate::session::{HubConfig, NodeName};
 use crate::store::Scope;
+use crate::wire::message::PLAIN_BYTES_MAX;
 
 /// The interval at which old tombstones are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -137,7 +139,7 @@ impl Listeners {
 /// The parts that a reload replaces.
 struct Reloadable {
     certificates: Arc<Certificates>,
-    connectors: Vec<(Arc<Connector>, HostPort)>,
+    diallers: Vec<(Arc<Dialler>, HostPort)>,
     hub: Option<Arc<HubLinks>>,
     web: Option<HttpServer>,
     /// The options that the node was started with.
@@ -145,7 +147,7 @@ struct Reloadable {
 }
 
 impl Reloadable {
-    /// Uses credentials from now on. An uplink that the node was not started with has no connector: it needs a restart.
+    /// Uses credentials from now on. An uplink that the node was not started with has no dialler: it needs a restart.
     fn replace(&self, fresh: FreshEnd<'_>) {
         let FreshEnd { user, credentials, side } = fresh;
         match (&side, &user) {
@@ -154,8 +156,8 @@ impl Reloadable {
                 None => return,
             },
             (LinkSide::Uplink(connector), CredentialsUser::Uplink(hub)) => {
-                match self.connectors.iter().find(|(_, of)| of == hub) {
-                    Some((present, _)) => present.replace(connector),
+                match self.diallers.iter().find(|(_, of)| of == hub) {
+                    Some((present, _)) => present.connector().replace(connector),
                     None => return,
                 }
             }
@@ -221,7 +223,7 @@ impl Node {
             thread,
             reloadable: Reloadable {
                 certificates: certificates.clone(),
-                connectors: Vec::new(),
+                diallers: Vec::new(),
                 hub: None,
                 web: None,
                 flags: options.flags.clone(),
@@ -278,21 +280,23 @@ impl Node {
         clock: &Arc<Clock>,
     ) -> Result<(), StartError> {
         for (number, (uplink, credentials)) in options.uplinks.iter().zip(&credentials.uplinks).enumerate() {
-            let connector = Arc::new(Connector::new(credentials)?);
+            let limits = dial_limits(uplink, &options.link);
+            let connector = Connector::new(credentials)?;
+            let dialler = Arc::new(Dialler::new(uplink.hub.clone(), &uplink.addresses, limits, connector));
             let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()));
             let task = UplinkTask {
                 number,
                 name: node_name(edge_name(credentials)),
                 options: uplink.clone(),
                 link: options.link,
-                connector: connector.clone(),
+                dialler: dialler.clone(),
                 committer: self.committer.clone(),
                 clock: clock.clone(),
                 state: state.clone(),
                 hub_links: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.stop.clone()));
-            self.reloadable.connectors.push((connector, uplink.hub.clone()));
+            self.reloadable.diallers.push((dialler, uplink.hub.clone()));
             self.uplinks.push(state);
         }
         Ok(())
@@ -500,6 +504,14 @@ fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<
     let names: BTreeSet<&str> = started.keys().chain(now.keys()).copied().collect();
     let changed = names.into_iter().filter(|name| !taken(name) && started.get(name) != now.get(name));
     changed.map(String::from).collect()
+}
+
+fn dial_limits(uplink: &UplinkOptions, link: &LinkOptions) -> DialLimits {
+    DialLimits {
+        connect_timeout: uplink.dialling.connect_timeout,
+        handshake_timeout: link.handshake_timeout,
+        message_bytes_max: link.message_bytes_max.max(PLAIN_BYTES_MAX),
+    }
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -212,7 +212,7 @@ impl Default for LimitOptions {
 /// `[link]`: the options that uplinks and the hub share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LinkOptions {
-    /// Time for TLS, the WebSocket and the hello together.
+    /// Time for TLS, then for the WebSocket, then for the hello; at a hub, for the first two together.
     pub handshake_timeout: Duration,
     /// Bytes of a message from the peer, decompressed, at most.
     pub message_bytes_max: usize,
@@ -242,6 +242,8 @@ impl LinkOptions {
 pub struct UplinkOptions {
     /// The address of the hub.
     pub hub: HostPort,
+    /// Further addresses of the same hub.
+    pub addresses: Vec<HostPort>,
     /// The labels that the edge claims for its site; they count only if the hub trusts edges.
     pub labels: LabelSet,
     /// The hub's authority, and this edge's certificate and private key.
@@ -262,7 +264,7 @@ impl UplinkOptions {
 /// The limits and pauses of dialling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DialOptions {
-    /// Time for the TCP connection.
+    /// Time for each name look-up, then for the TCP connection.
     pub connect_timeout: Duration,
     /// The shortest pause before the hub is dialled again.
     pub backoff_min: Duration,

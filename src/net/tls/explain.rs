@@ -27,6 +27,11 @@ pub fn explain(error: &io::Error) -> String {
     }
 }
 
+/// Whether an error of a stream is of its encryption, and not of the connection below.
+pub fn is_of_tls(error: &io::Error) -> bool {
+    error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
+}
+
 fn explain_refusal(refusal: &Refusal) -> String {
     let why = match refusal {
         // An authority with the same name but another key gives `BadSignature`.

@@ -19,8 +19,8 @@ use super::hub::HubLinks;
 use super::status::UplinkStatus;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
-use crate::net::dial::{DialError, DialLimits, Dialled, dial};
-use crate::net::tls::{Connector, Renewals};
+use crate::net::dial::{DialError, DialStep, Dialled, Dialler};
+use crate::net::tls::Renewals;
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
@@ -28,7 +28,6 @@ use crate::session::{
     self, Admitted, Connection, EdgeConfig, NodeName, Refused, SessionEvent, UplinkDuties, UplinkDuty,
 };
 use crate::store::Scope;
-use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, ConflictReport, Hello};
 
 /// The number of suppressed families that are logged as warnings in one session.
@@ -46,8 +45,8 @@ pub struct UplinkTask {
     pub options: UplinkOptions,
     /// The times and bounds of links.
     pub link: LinkOptions,
-    /// The credentials, replaced on reload.
-    pub connector: Arc<Connector>,
+    /// Dials the hub; its credentials are replaced on reload.
+    pub dialler: Arc<Dialler>,
     /// Commits the changes of the hub.
     pub committer: Committer,
     /// The node's clocks.
@@ -77,7 +76,7 @@ impl UplinkTask {
     pub async fn run(self, stop: CancellationToken) {
         let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
         let mut heads = self.committer.subscribe(Scope::Shown);
-        let mut renewals = self.connector.renewals();
+        let mut renewals = self.dialler.connector().renewals();
         // A connection with renewed credentials, which takes the place of the one that ended.
         let mut renewed = None;
         // Existing changes count as waiting until the hub reports that it has them.
@@ -92,6 +91,7 @@ impl UplinkTask {
                     dialled
                 }
             };
+            let dialled_well = dialled.is_ok();
             let ended = match dialled {
                 Ok(dialled) => {
                     let (end, dropped) = watch::channel(None);
@@ -110,6 +110,9 @@ impl UplinkTask {
             };
             if ended.progress.is_made(Instant::now()) {
                 schedule.reset();
+            }
+            if dialled_well && ended.progress.since.is_none() && !stop.is_cancelled() {
+                self.count_failure(DialStep::Hello);
             }
             if renewed.is_some() && !stop.is_cancelled() {
                 info!(hub = %self.options.hub, "the link moves to a connection with the renewed certificate");
@@ -162,12 +165,11 @@ impl UplinkTask {
     }
 
     async fn dial(&self) -> Result<Dialled, DialError> {
-        let limits = DialLimits {
-            connect_timeout: self.options.dialling.connect_timeout,
-            handshake_timeout: self.link.handshake_timeout,
-            message_bytes_max: self.link.message_bytes_max.max(PLAIN_BYTES_MAX),
-        };
-        dial(&self.options.hub, &self.connector, &limits).await
+        self.dialler.dial(&mut ()).await.inspect_err(|error| self.count_failure(error.step()))
+    }
+
+    fn count_failure(&self, step: DialStep) {
+        self.state.update(|link| link.dial_failures.add(step));
     }
 
     /// Runs one session until it is over.

@@ -9,6 +9,7 @@ use tokio::sync::Notify;
 
 use crate::model::{Family, LabelSet, Revision};
 use crate::net::counted::Traffic;
+use crate::net::dial::DialFailures;
 use crate::node::metrics::{counter, gauge};
 use crate::session::{Lag, SessionEvent};
 
@@ -42,6 +43,8 @@ pub struct LinkStatus {
     pub lag: Lag,
     /// Families that the peer reported as suppressed, each push of one counted.
     pub suppressed: u64,
+    /// Attempts to link that failed, by the step that they reached (edges only).
+    pub dial_failures: DialFailures,
     /// The reason for which the last connection or attempt ended; empty if none did.
     pub last_error: String,
 }
@@ -271,6 +274,10 @@ pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64
     let labels = uplinks.iter().map(|uplink| vec![("hub", uplink.hub.as_str())]);
     let rows: Vec<(Vec<(&str, &str)>, &LinkStatus)> = labels.zip(&links).collect();
     let each = |value: fn(&LinkStatus) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
+    let dial_failures = rows.iter().flat_map(|(labels, link)| {
+        let counts = link.dial_failures.counts();
+        counts.map(move |(step, count)| ([labels.as_slice(), &[("step", step.name())]].concat(), count as f64))
+    });
     let behind = rows.iter().map(|(labels, link)| (labels.clone(), head.0.saturating_sub(link.acknowledged.0) as f64));
     let mut families = vec![
         gauge(
@@ -297,6 +304,11 @@ pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64
             "pushrelay_uplink_clock_offset_seconds",
             "The hub's wall clock minus this edge's.",
             each(|link| link.clock_offset_ns as f64 / 1e9),
+        ),
+        counter(
+            "pushrelay_uplink_dial_failures_total",
+            "Attempts to link to the hub that failed, by the last step that they reached.",
+            dial_failures,
         ),
         counter(
             "pushrelay_uplink_held_back_families_total",
