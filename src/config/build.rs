@@ -7,6 +7,7 @@ use std::time::Duration;
 use percent_encoding::percent_decode_str;
 
 use super::log::LogOptions;
+use super::proxy;
 use super::reader::{ConfigReader, Section};
 use super::value::{ByteSize, ConfigValue, Pause};
 use super::web;
@@ -263,9 +264,10 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
         let text = format!("the interval must be {} or less", UplinkOptions::SEND_INTERVAL_MAX.to_text());
         reader.mistake(section, "send_interval", text);
     }
+    let proxy = proxy::proxy(reader, section);
     let files = reader.section(section, "uplink.tls");
     let tls = tls(reader, files, "ca_file", CertificateUse::Edge);
-    Some(UplinkOptions { hub: hub?, addresses, labels, tls: tls?, dialling, send_interval })
+    Some(UplinkOptions { hub: hub?, addresses, labels, tls: tls?, proxy, dialling, send_interval })
 }
 
 /// Whether a host is a DNS name: one that clients may use too, where an address may be one of several.

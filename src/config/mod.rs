@@ -9,6 +9,7 @@ mod flags;
 pub mod keys;
 mod log;
 mod mistake;
+mod proxy;
 mod reader;
 mod summary;
 mod value;

@@ -12,6 +12,7 @@ use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
 use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
 use crate::net::identity::{parse_label, site_labels};
+use crate::net::proxy::{ProxyKeys, ProxyOptions};
 use crate::net::tls::problem::CertificateUse;
 use crate::net::tls::web::{WebAcceptor, WebTls};
 use crate::net::tls::{Credentials, TlsError, TlsFiles};
@@ -66,6 +67,8 @@ pub(super) struct ConfigReader<'a> {
 enum NotedFiles<'a> {
     /// Named in a section for a link; the authorities are under the key `ca_name`.
     Link { section: Section<'a>, ca_name: &'static str, files: TlsFiles },
+    /// The proxy's, named in the section of an uplink.
+    Proxy { section: Section<'a>, options: ProxyOptions },
     /// Named in the section for the gateway.
     Web { section: Section<'a>, tls: WebTls },
     /// Named in the gateway's web configuration file.
@@ -158,6 +161,13 @@ impl<'a> ConfigReader<'a> {
         let value: Option<String> = self.optional(section, name).filter(|text: &String| !text.is_empty());
         self.note(section, name, value.as_ref().map_or(String::new(), |_| SECRET.into()));
         value
+    }
+
+    /// One optional text; empty counts as not given.
+    pub fn maybe_text(&mut self, section: Section<'a>, name: &str) -> Option<String> {
+        let text: Option<String> = self.optional(section, name).filter(|text: &String| !text.is_empty());
+        self.note(section, name, text.clone().unwrap_or_default());
+        text
     }
 
     /// The name of an optional file, resolved as in [`ConfigReader::file`]; empty counts as not given.
@@ -269,6 +279,11 @@ impl<'a> ConfigReader<'a> {
         self.files.push(NotedFiles::Link { section, ca_name, files: files.clone() });
     }
 
+    /// Records the files of a proxy that a section names.
+    pub fn note_proxy(&mut self, section: Section<'a>, options: &ProxyOptions) {
+        self.files.push(NotedFiles::Proxy { section, options: options.clone() });
+    }
+
     /// Records the files of the gateway's TLS that a section names.
     pub fn note_web_tls(&mut self, section: Section<'a>, tls: &WebTls) {
         self.files.push(NotedFiles::Web { section, tls: tls.clone() });
@@ -287,16 +302,26 @@ impl<'a> ConfigReader<'a> {
     /// Examines all recorded files as they are at `now`. Errors are mistakes, and doubts are warnings.
     pub fn examine(&mut self, now: SystemTime) {
         for noted in std::mem::take(&mut self.files) {
+            if let NotedFiles::Proxy { section, options } = &noted {
+                if let Err(error) = ProxyKeys::load(options) {
+                    let is_authority = error.path() == options.ca_file.as_deref();
+                    let name = if is_authority { "proxy_ca_file" } else { "proxy_password_file" };
+                    self.mistake(*section, name, error.to_string());
+                }
+                continue;
+            }
             let (errors, section) = match &noted {
                 NotedFiles::Link { section, files, .. } => (self.examine_link(files, now), Some(*section)),
                 NotedFiles::Web { section, tls } => (self.examine_web(tls, now), Some(*section)),
                 NotedFiles::WebFile { tls, .. } => (self.examine_web(tls, now), None),
+                NotedFiles::Proxy { .. } => (Vec::new(), None),
             };
             for error in errors {
                 let before = self.mistakes.len();
                 let name = match &noted {
                     NotedFiles::Link { ca_name, files, .. } => link_name(ca_name, files, &error),
                     NotedFiles::Web { tls, .. } | NotedFiles::WebFile { tls, .. } => web_name(tls, &error),
+                    NotedFiles::Proxy { .. } => continue,
                 };
                 match (&noted, section) {
                     (_, Some(section)) => self.mistake(section, name, error.to_string()),

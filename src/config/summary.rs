@@ -1,6 +1,6 @@
 //! A summary of a configuration, for `check-config`.
 
-use crate::node::options::{NodeOptions, NodeRole, StorageOptions};
+use crate::node::options::{NodeOptions, NodeRole, StorageOptions, UplinkOptions};
 
 /// A sentence about what a node with these options would do.
 pub fn summary(options: &NodeOptions) -> String {
@@ -17,7 +17,7 @@ pub fn summary(options: &NodeOptions) -> String {
         links.push(format!("edges connect to {edges}"));
     }
     if !options.uplinks.is_empty() {
-        let hubs: Vec<String> = options.uplinks.iter().map(|uplink| uplink.hub.to_string()).collect();
+        let hubs: Vec<String> = options.uplinks.iter().map(uplink).collect();
         links.push(format!("sends to {}", join(&hubs)));
     }
     if links.is_empty() {
@@ -31,4 +31,12 @@ pub fn summary(options: &NodeOptions) -> String {
         (false, false) => " with passwords",
     };
     format!("{role}: pushes at {web}{protection}, {storage}; {}", links.join(", "))
+}
+
+/// The hub of an uplink, with its proxy.
+fn uplink(uplink: &UplinkOptions) -> String {
+    match uplink.proxy.as_ref().filter(|proxy| !proxy.no_proxy.has(&uplink.hub)) {
+        Some(proxy) => format!("{} through the proxy {}", uplink.hub, proxy.url),
+        None => uplink.hub.to_string(),
+    }
 }

@@ -71,6 +71,26 @@ fn a_file_says_what_an_edge_is() {
 }
 
 #[test]
+fn an_uplink_may_have_a_proxy() {
+    let text = edge(
+        "proxy_url = 'http://proxy:3128'\nproxy_username = 'alice'\nproxy_password_file = 'p'\n\
+         proxy_connect_headers = { X-Zone = 'secret-zone' }\nno_proxy = ['.internal', '10.0.0.0/8']\nproxy_timeout = '5s'",
+    );
+    let options = read_text(None, &text, &[]).unwrap().node;
+    assert!(summary(&options).ends_with("sends to hub:9443 through the proxy http://proxy:3128"));
+    let proxy = options.uplinks[0].proxy.as_ref().unwrap();
+    assert_eq!((proxy.url.to_string().as_str(), proxy.timeout), ("http://proxy:3128", Duration::from_secs(5)));
+    assert!(proxy.files().all(|file| file.is_absolute()) && proxy.files().count() == 1);
+    assert!(
+        proxy.no_proxy.has(&"hub.internal:1".parse().unwrap()) && proxy.no_proxy.has(&"10.1.1.1:1".parse().unwrap())
+    );
+    let shown = format!("{options:?}");
+    assert!(!shown.contains("secret-zone") && shown.contains("X-Zone"), "{shown}");
+    let direct = read_text(None, &edge("proxy_url = 'http://proxy'\nno_proxy = ['hub:9443']"), &[]).unwrap().node;
+    assert!(summary(&direct).ends_with("sends to hub:9443"));
+}
+
+#[test]
 fn idle_connections_have_no_limit_unless_one_is_given() {
     let limit = |text| read_text(None, text, &[]).map(|options| options.node.limits.idle_timeout);
     assert_eq!(limit(""), Ok(None));
@@ -240,6 +260,21 @@ fn each_mistake_has_its_message() {
         (&edge("labels = 'IDC=SYQ'"), "this must be a table like { IDC = \"SYQ\" }, not a string"),
         (&edge("addresses = ['a:1', 'a:1']"), "a:1 is given twice"),
         (&edge("addresses = ['hub:9443']"), "hub:9443 is given twice"),
+        (&edge("proxy_url = 'proxy:3128'"), "a proxy's URL begins with http://, https://, socks5://"),
+        (&edge("proxy_url = 'http://u:hunter2@proxy:3128'"), "c.toml:3:13: write the user into proxy_username"),
+        (&edge("proxy_url = 'https://proxy:3128'"), "an https proxy needs proxy_ca_file"),
+        (&edge("proxy_url = 'http://proxy'\nproxy_ca_file = 'a.pem'"), "proxy_ca_file has no use with http://"),
+        (&edge("proxy_url = 'http://proxy'\nproxy_username = 'a'"), "a user needs a password"),
+        (&edge("proxy_url = 'http://proxy'\nproxy_password_file = 'a'"), "a password needs a user"),
+        (
+            &edge("proxy_url = 'http://proxy'\nproxy_username = 'a:b'\nproxy_password_file = 'a'"),
+            "a user's name has no colon in HTTP",
+        ),
+        (&edge("proxy_url = 'http://proxy'\nproxy_connect_headers = { Host = 'a' }"), "Host is not set here"),
+        (&edge("proxy_url = 'socks5://proxy'\nproxy_connect_headers = { A = 'a' }"), "has no use with SOCKS5"),
+        (&edge("proxy_url = 'http://proxy'\nproxy_from_environment = true"), "either proxy_url names the proxy"),
+        (&edge("proxy_url = 'http://proxy'\nno_proxy = ['a b']"), "is neither a host"),
+        (&edge("proxy_username = 'a'\nproxy_password_file = 'b'"), "proxy_username has no use without a proxy"),
         (&edge("send_interval = '11s'"), "the interval must be 10s or less"),
         (&edge("backoff_min = '1h'"), "backoff_min must not be longer than backoff_max (30s)"),
         (&edge("proxy = 'http://proxy:3128'"), r#"unknown key "proxy" in [uplink]"#),
@@ -387,7 +422,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 24 + 50 + 33, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 24 + 50 + 41, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

@@ -1,33 +1,42 @@
-//! Dialling a hub, step by step: names, addresses, TLS, transport. Each step has its own time limit, its own errors and a
+//! Dialling a hub, step by step: names, addresses, proxy, TLS, transport. Each step has its own time limit, its own errors and a
 //! counter ([`DialStep`]); the last step, the hello, belongs to the session.
 //!
 //! A hub may have several targets: its name, and further addresses. All names are resolved anew for each call, and the
 //! addresses race each other ([`race`]). If a later step fails with an address, [`Dialler::dial`] goes on with the others.
+//! Through a [`Proxy`], the first two steps lead to the proxy, which resolves the names of the targets, and each target has
+//! a tunnel of its own.
 
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpStream;
 use tokio::time::timeout;
+use tokio_util::either::Either;
 
 use super::address::HostPort;
-use super::certificate::Certificate;
 use super::counted::{Counted, Traffic};
+use super::proxy::{Carrier, Proxy, ProxyKeys, ProxyScheme, target_of};
 use super::tls::{self, Connector};
 use super::websocket::{self, WebSocket};
-use race::Race;
+use race::{Candidate, Race, resolve};
 
 mod error;
+mod event;
 mod race;
 mod step;
+mod way;
 
 pub use error::{DialError, DialFailure, DialStepError};
+pub use event::{DialEvent, DialObserver};
 pub use step::{DialFailures, DialStep};
+pub use way::Way;
 
 /// The stream below a link's WebSocket.
-pub type LinkStream = tls::Stream<Counted<TcpStream>>;
+pub type LinkStream = tls::Stream<Carrier>;
+
+/// Addresses of a target that are tried through a proxy which does not resolve names, at most.
+const SOCKS_ADDRESSES_MAX: usize = 4;
 
 /// The limits of dialling a hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +57,7 @@ pub struct Dialler {
     targets: Vec<HostPort>,
     limits: DialLimits,
     connector: Connector,
+    proxy: Option<Proxy>,
 }
 
 impl fmt::Debug for Dialler {
@@ -61,54 +71,23 @@ impl fmt::Debug for Dialler {
 pub struct Dialled {
     /// The WebSocket connection.
     pub connection: WebSocket<LinkStream>,
-    /// The address that was connected to.
+    /// The address that was connected to: the hub's, or the proxy's.
     pub peer: SocketAddr,
     /// Bytes on the wire, including TLS records and handshakes.
     pub wire: Arc<Traffic>,
 }
 
-/// A step was taken, or failed. The event borrows from the dialler.
-#[derive(Debug)]
-pub enum DialEvent<'a> {
-    /// A name was resolved.
-    Resolved {
-        /// The name, with the port.
-        target: &'a HostPort,
-        /// Its addresses, in the order in which they are tried.
-        addresses: &'a [SocketAddr],
-    },
-    /// A TCP connection opened.
-    Connected {
-        /// The address.
-        address: SocketAddr,
-    },
-    /// The TLS handshake with the hub is complete at this end.
-    Encrypted {
-        /// The hub's certificate.
-        certificate: Option<Certificate>,
-    },
-    /// The WebSocket is open.
-    Upgraded,
-    /// A way to the hub failed; others may follow.
-    Failed(&'a DialFailure),
-}
-
-/// Watches the steps of dialling.
-pub trait DialObserver: Send {
-    /// A step was taken, or failed.
-    fn seen(&mut self, event: DialEvent<'_>);
-}
-
-/// Nobody watches.
-impl DialObserver for () {
-    fn seen(&mut self, _: DialEvent<'_>) {}
-}
-
 impl Dialler {
     /// A dialler of the hub at `hub`, which has these further addresses too.
-    pub fn new(hub: HostPort, addresses: &[HostPort], limits: DialLimits, connector: Connector) -> Self {
+    pub fn new(
+        hub: HostPort,
+        addresses: &[HostPort],
+        limits: DialLimits,
+        connector: Connector,
+        proxy: Option<Proxy>,
+    ) -> Self {
         let targets = std::iter::once(&hub).chain(addresses).cloned().collect();
-        Self { hub, targets, limits, connector }
+        Self { hub, targets, limits, connector, proxy }
     }
 
     /// The TLS end of the links, whose credentials can be replaced.
@@ -116,51 +95,136 @@ impl Dialler {
         &self.connector
     }
 
+    /// Replaces the credentials, for later connections. `keys` are those of the proxy, if there is one.
+    pub fn replace(&self, connector: &Connector, keys: Option<ProxyKeys>) {
+        self.connector.replace(connector);
+        if let (Some(proxy), Some(keys)) = (&self.proxy, keys) {
+            proxy.replace(keys);
+        }
+    }
+
     /// Connects to the hub. Cancel-safe: a connection that is not complete is dropped.
     ///
     /// # Errors
     /// If each way to the hub fails, or exceeds the time limit of a step.
     pub async fn dial(&self, observer: &mut dyn DialObserver) -> Result<Dialled, DialError> {
-        let mut race = Race::new(self.targets.clone(), self.limits.connect_timeout);
-        self.dial_any(&mut race, observer).await
+        let mut failures = Vec::new();
+        let ways = self.targets.iter().enumerate().map(|(order, target)| {
+            let proxy = self.proxy.as_ref().filter(|proxy| proxy.serves(target));
+            Way { order, target: target.clone(), proxy: proxy.map(|proxy| proxy.url().clone()) }
+        });
+        let (direct, proxied): (Vec<_>, Vec<_>) = ways.partition(|way| way.proxy.is_none());
+        let directly_first = direct.first().is_some_and(|way| way.order == 0);
+        if directly_first && let Some(dialled) = self.dial_directly(&direct, &mut failures, observer).await {
+            return Ok(dialled);
+        }
+        for (way, proxy) in proxied.iter().zip(self.proxy.iter().cycle()) {
+            if let Some(dialled) = self.dial_through(way, proxy, &mut failures, observer).await {
+                return Ok(dialled);
+            }
+        }
+        if !directly_first && let Some(dialled) = self.dial_directly(&direct, &mut failures, observer).await {
+            return Ok(dialled);
+        }
+        Err(DialError::new(&self.hub, failures))
     }
 
     /// Links to the first of the addresses that works.
-    async fn dial_any(&self, race: &mut Race, observer: &mut dyn DialObserver) -> Result<Dialled, DialError> {
-        let mut failures = Vec::new();
-        while let Some((candidate, stream)) = race.next(&mut failures, observer).await {
-            let peer = candidate.address;
-            match self.handshake(stream, observer).await {
-                Ok((connection, wire)) => return Ok(Dialled { connection, peer, wire }),
+    async fn dial_directly(
+        &self,
+        ways: &[Way],
+        failures: &mut Vec<DialFailure>,
+        observer: &mut dyn DialObserver,
+    ) -> Option<Dialled> {
+        let mut race = Race::new(ways.to_vec(), self.limits.connect_timeout);
+        while let Some((candidate, stream)) = race.next(failures, observer).await {
+            let stream = Counted::new(stream);
+            let wire = stream.traffic().clone();
+            match self.handshake(Either::Left(stream), observer).await {
+                Ok(connection) => return Some(Dialled { connection, peer: candidate.address, wire }),
+                Err(error) => fail(race.way(candidate), candidate, error, failures, observer),
+            }
+        }
+        None
+    }
+
+    /// Links to a target through the proxy.
+    async fn dial_through(
+        &self,
+        way: &Way,
+        proxy: &Proxy,
+        failures: &mut Vec<DialFailure>,
+        observer: &mut dyn DialObserver,
+    ) -> Option<Dialled> {
+        let destinations = match proxy.url().scheme() {
+            ProxyScheme::Socks5 => match resolve(&way.target, self.limits.connect_timeout).await {
+                Ok(addresses) => {
+                    observer.seen(DialEvent::Resolved { host: &way.target, addresses: &addresses });
+                    addresses.iter().filter_map(target_of).take(SOCKS_ADDRESSES_MAX).collect()
+                }
                 Err(error) => {
-                    let (order, target) = (candidate.order, race.target(candidate.order).clone());
-                    let failure = DialFailure { order, target, address: Some(peer), error };
+                    let failure = DialFailure { way: way.clone(), address: None, error };
                     observer.seen(DialEvent::Failed(&failure));
                     failures.push(failure);
+                    return None;
+                }
+            },
+            _ => vec![way.target.clone()],
+        };
+        for destination in destinations {
+            let mut race = Race::new(vec![way.clone()], self.limits.connect_timeout);
+            while let Some((candidate, stream)) = race.next(failures, observer).await {
+                let stream = Counted::new(stream);
+                let wire = stream.traffic().clone();
+                let error = match proxy.open(stream, &destination).await {
+                    Ok((tunnel, answer)) => {
+                        observer.seen(DialEvent::Tunnelled { way, answer: &answer });
+                        match self.handshake(tunnel, observer).await {
+                            Ok(connection) => return Some(Dialled { connection, peer: candidate.address, wire }),
+                            Err(error) => error,
+                        }
+                    }
+                    Err(error) => DialStepError::Proxy(error),
+                };
+                let is_answer = !matches!(&error, DialStepError::Proxy(error) if !error.is_answer());
+                fail(way, candidate, error, failures, observer);
+                if is_answer {
+                    // The other addresses of the proxy would lead to the same.
+                    break;
                 }
             }
         }
-        Err(DialError::new(&self.hub, failures))
+        None
     }
 
     /// The steps TLS and transport, on an open connection.
     async fn handshake(
         &self,
-        stream: TcpStream,
+        carrier: Carrier,
         observer: &mut dyn DialObserver,
-    ) -> Result<(WebSocket<LinkStream>, Arc<Traffic>), DialStepError> {
-        let stream = Counted::new(stream);
-        let wire = stream.traffic().clone();
+    ) -> Result<WebSocket<LinkStream>, DialStepError> {
         let limit = self.limits.handshake_timeout;
-        let encrypted = timeout(limit, self.connector.connect(self.hub.host(), stream)).await;
+        let encrypted = timeout(limit, self.connector.connect(self.hub.host(), carrier)).await;
         let stream = encrypted.map_err(|_| DialStepError::TlsTimedOut(limit))?.map_err(DialStepError::Tls)?;
         observer.seen(DialEvent::Encrypted { certificate: tls::peer_certificate(&stream) });
         let upgraded = timeout(limit, websocket::connect(stream, &self.hub, self.limits.message_bytes_max)).await;
         let connection =
             upgraded.map_err(|_| DialStepError::TransportTimedOut(limit))?.map_err(DialStepError::Transport)?;
         observer.seen(DialEvent::Upgraded);
-        Ok((connection, wire))
+        Ok(connection)
     }
+}
+
+fn fail(
+    way: &Way,
+    candidate: Candidate,
+    error: DialStepError,
+    failures: &mut Vec<DialFailure>,
+    observer: &mut dyn DialObserver,
+) {
+    let failure = DialFailure { way: way.clone(), address: Some(candidate.address), error };
+    observer.seen(DialEvent::Failed(&failure));
+    failures.push(failure);
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Layer 4: the sockets of a node: listeners and dialling, TLS and certificates, the WebSocket of the link, the HTTP server
 //! and its limits.
 //!
-//! Read in this order: [`address`], [`listen`] and [`dial`] (how a connection is made),
+//! Read in this order: [`address`], [`listen`], [`dial`] and [`proxy`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
 //! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
 //! gateway's server), [`slots`] (the limit on connections) and [`failures`] (connections that come to nothing).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
-//! tokio-tungstenite by `websocket`, hyper by `http`.
+//! tokio-tungstenite by `websocket`, hyper by `http`, httparse and tokio-socks by `proxy`.
 
 pub mod address;
 pub mod authority;
@@ -19,6 +19,7 @@ pub mod failures;
 pub mod http;
 pub mod identity;
 pub mod listen;
+pub mod proxy;
 pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -32,10 +32,12 @@ mod explain;
 mod files;
 pub mod problem;
 mod provider;
+mod proxy;
 pub mod web;
 
 pub use error::TlsError;
 pub use explain::{explain, is_of_tls};
+pub use proxy::ProxyTls;
 
 /// An encrypted stream, of the client or the server.
 pub type Stream<S> = tokio_rustls::TlsStream<S>;

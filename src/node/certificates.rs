@@ -13,6 +13,7 @@ use super::options::{NodeOptions, UplinkOptions, WebSecurity};
 use crate::model::Family;
 use crate::net::address::HostPort;
 use crate::net::certificate::Certificate;
+use crate::net::proxy::{ProxyFileError, ProxyKeys, ProxyOptions};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 
 /// A certificate that expires within this time causes a warning at start and at every reload.
@@ -43,8 +44,11 @@ impl CredentialsUser {
     /// Every user of credentials in these options, with the files that it reads.
     pub fn all(options: &NodeOptions) -> Vec<(Self, Vec<PathBuf>)> {
         let link = |files: &TlsFiles| vec![files.ca_file.clone(), files.cert_file.clone(), files.key_file.clone()];
-        let mut users: Vec<_> =
-            options.uplinks.iter().map(|uplink| (Self::Uplink(uplink.hub.clone()), link(&uplink.tls))).collect();
+        let uplink = |uplink: &UplinkOptions| {
+            let of_proxy = uplink.proxy.iter().flat_map(ProxyOptions::files).map(PathBuf::from);
+            (Self::Uplink(uplink.hub.clone()), link(&uplink.tls).into_iter().chain(of_proxy).collect())
+        };
+        let mut users: Vec<_> = options.uplinks.iter().map(uplink).collect();
         users.extend(options.hub.as_ref().map(|hub| (Self::Hub, link(&hub.tls))));
         if options.web.security != WebSecurity::default() {
             users.push((Self::Gateway, gateway_files(&options.web.security)));
@@ -59,6 +63,18 @@ impl CredentialsUser {
             Self::Hub => options.hub.as_ref().map(|hub| &hub.tls),
             Self::Uplink(hub) => options.uplinks.iter().find(|uplink| uplink.hub == *hub).map(|uplink| &uplink.tls),
         }
+    }
+}
+
+impl CredentialsUser {
+    /// Reads the secrets of the proxy of an uplink; `None` if it has no proxy.
+    ///
+    /// # Errors
+    /// If a file cannot be read or used.
+    pub(super) fn load_proxy(&self, options: &NodeOptions) -> Result<Option<ProxyKeys>, ProxyFileError> {
+        let Self::Uplink(hub) = self else { return Ok(None) };
+        let uplink = options.uplinks.iter().find(|uplink| uplink.hub == *hub);
+        uplink.and_then(|uplink| uplink.proxy.as_ref()).map(ProxyKeys::load).transpose()
     }
 }
 
@@ -205,7 +221,7 @@ pub(super) struct FreshEnd<'a> {
 /// The part of a link that uses credentials.
 pub(super) enum LinkSide {
     Hub(Acceptor),
-    Uplink(Connector),
+    Uplink(Connector, Option<ProxyKeys>),
 }
 
 impl<'a> FreshEnd<'a> {
@@ -213,11 +229,16 @@ impl<'a> FreshEnd<'a> {
     ///
     /// # Errors
     /// The reason why they cannot.
-    pub fn new(in_use: &Certificates, user: CredentialsUser, credentials: &'a Credentials) -> Result<Self, TlsError> {
+    pub fn new(
+        in_use: &Certificates,
+        user: CredentialsUser,
+        credentials: &'a Credentials,
+        proxy: Option<ProxyKeys>,
+    ) -> Result<Self, TlsError> {
         in_use.check(&user, credentials, SystemTime::now())?;
         let side = match user {
             CredentialsUser::Hub => LinkSide::Hub(Acceptor::new(credentials)?),
-            _ => LinkSide::Uplink(Connector::new(credentials)?),
+            _ => LinkSide::Uplink(Connector::new(credentials)?, proxy),
         };
         Ok(Self { user, credentials, side })
     }

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use crate::net::listen::ListenError;
+use crate::net::proxy::ProxyFileError;
 use crate::net::tls::TlsError;
 use crate::storage::OpenError;
 
@@ -18,6 +19,9 @@ pub enum StartError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The files of a proxy cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyFileError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),

@@ -48,6 +48,7 @@ use crate::net::address::HostPort;
 use crate::net::dial::{DialLimits, Dialler};
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting};
+use crate::net::proxy::Proxy;
 use crate::net::slots::Slots;
 use crate::net::timeouts::Timeouts;
 use crate::net::tls::{self, Acceptor, Connector, Credentials};
@@ -155,9 +156,9 @@ impl Reloadable {
                 Some(hub_links) => hub_links.acceptor.replace(acceptor),
                 None => return,
             },
-            (LinkSide::Uplink(connector), CredentialsUser::Uplink(hub)) => {
+            (LinkSide::Uplink(connector, keys), CredentialsUser::Uplink(hub)) => {
                 match self.diallers.iter().find(|(_, of)| of == hub) {
-                    Some((present, _)) => present.connector().replace(connector),
+                    Some((present, _)) => present.replace(connector, keys.clone()),
                     None => return,
                 }
             }
@@ -282,7 +283,12 @@ impl Node {
         for (number, (uplink, credentials)) in options.uplinks.iter().zip(&credentials.uplinks).enumerate() {
             let limits = dial_limits(uplink, &options.link);
             let connector = Connector::new(credentials)?;
-            let dialler = Arc::new(Dialler::new(uplink.hub.clone(), &uplink.addresses, limits, connector));
+            let keys = CredentialsUser::Uplink(uplink.hub.clone()).load_proxy(options)?;
+            let proxy = uplink.proxy.clone().zip(keys).map(|(proxy, keys)| Proxy::new(proxy, keys));
+            if let Some(proxy) = proxy.as_ref().filter(|proxy| proxy.serves(&uplink.hub)) {
+                info!(hub = %uplink.hub, proxy = %proxy.url(), "the uplink goes through a proxy");
+            }
+            let dialler = Arc::new(Dialler::new(uplink.hub.clone(), &uplink.addresses, limits, connector, proxy));
             let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()));
             let task = UplinkTask {
                 number,
@@ -398,7 +404,8 @@ impl Node {
         let credentials = load_credentials(options)?;
         let mut fresh = Vec::new();
         for (user, credentials) in credentials.users(options) {
-            fresh.push(FreshEnd::new(certificates, user, credentials)?);
+            let proxy = user.load_proxy(options)?;
+            fresh.push(FreshEnd::new(certificates, user, credentials, proxy)?);
         }
         let web_acceptor = parts.web.as_ref().map(|web| web.read(&options.web.security)).transpose()?;
         // Nothing fails after this line.
@@ -428,7 +435,8 @@ impl Node {
     pub fn reload_credentials(&self, user: &CredentialsUser, options: &NodeOptions) -> Result<(), StartError> {
         let parts = &self.reloadable;
         if let Some(files) = user.link_files(options) {
-            parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &Credentials::load(files)?)?);
+            let (credentials, proxy) = (Credentials::load(files)?, user.load_proxy(options)?);
+            parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &credentials, proxy)?);
         }
         if let (CredentialsUser::Gateway, Some(web)) = (user, &parts.web) {
             web.check(&options.web.security, false)?;

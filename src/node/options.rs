@@ -14,6 +14,7 @@ use crate::gateway::RouteConfig;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
+use crate::net::proxy::ProxyOptions;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::web::WebTls;
 use crate::storage::SyncPolicy;
@@ -248,6 +249,8 @@ pub struct UplinkOptions {
     pub labels: LabelSet,
     /// The hub's authority, and this edge's certificate and private key.
     pub tls: TlsFiles,
+    /// The proxy to the hub, if there is one.
+    pub proxy: Option<ProxyOptions>,
     /// The limits and pauses of dialling.
     pub dialling: DialOptions,
     /// The shortest time between two updates.

@@ -20,6 +20,7 @@ mod pki;
 mod probes;
 mod prometheus;
 mod prometheus_forms;
+mod proxies;
 mod push;
 mod reach;
 mod refusals;

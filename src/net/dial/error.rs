@@ -8,7 +8,9 @@ use std::time::Duration;
 use thiserror::Error;
 
 use super::step::DialStep;
+use super::way::Way;
 use crate::net::address::HostPort;
+use crate::net::proxy::ProxyError;
 use crate::net::tls::{self, TlsError};
 use crate::net::websocket::WebSocketError;
 
@@ -25,11 +27,9 @@ pub struct DialError {
 /// The failure of one way to a hub.
 #[derive(Debug)]
 pub struct DialFailure {
-    /// The place of the target among those that were dialled.
-    pub(super) order: usize,
-    /// The name or address that was dialled.
-    pub target: HostPort,
-    /// The address of that name, if the failure is of one address.
+    /// The way.
+    pub way: Way,
+    /// The address of the hub, or of the proxy, if the failure is of one address.
     pub address: Option<SocketAddr>,
     /// The error.
     pub error: DialStepError,
@@ -53,6 +53,9 @@ pub enum DialStepError {
     /// The TCP connection took too long.
     #[error("connecting took longer than {} s (uplink.connect_timeout)", .0.as_secs_f64())]
     ConnectTimedOut(Duration),
+    /// The proxy opened no tunnel.
+    #[error(transparent)]
+    Proxy(ProxyError),
     /// The TLS handshake failed.
     #[error(transparent)]
     Tls(TlsError),
@@ -80,6 +83,7 @@ impl DialStepError {
         match self {
             Self::Resolve(_) | Self::NoAddress | Self::ResolveTimedOut(_) => DialStep::Names,
             Self::Connect(_) | Self::ConnectTimedOut(_) => DialStep::Addresses,
+            Self::Proxy(_) => DialStep::Proxy,
             Self::Tls(_) | Self::TlsTimedOut(_) => DialStep::Tls,
             // A hub refuses a client's certificate after the client's end of the handshake is complete.
             Self::Transport(WebSocketError::Io(error)) if tls::is_of_tls(error) => DialStep::Tls,
@@ -92,7 +96,7 @@ impl DialError {
     /// The error of an attempt; `failures` has at least one.
     pub(super) fn new(hub: &HostPort, mut failures: Vec<DialFailure>) -> Self {
         // The text must not depend on which attempt lost the race: the edge logs a warning for each new text.
-        failures.sort_by_key(|failure| (failure.order, failure.address));
+        failures.sort_by_key(|failure| (failure.way.order, failure.address));
         Self { hub: hub.clone(), failures }
     }
 
@@ -101,15 +105,27 @@ impl DialError {
         self.failures.iter().map(|failure| failure.error.step()).max().unwrap_or(DialStep::Names)
     }
 
-    /// What the operator can do, if it is not in the failures themselves.
+    /// Advice for the operator, if it is not in the failures themselves.
     fn advice(&self) -> &'static str {
+        let is_proxied = self.failures.iter().any(|failure| failure.way.proxy.is_some());
+        let is_inspected = |failure: &DialFailure| match &failure.error {
+            DialStepError::Tls(error) => error.is_unknown_issuer(),
+            _ => false,
+        };
         match self.step() {
+            DialStep::Names if is_proxied => {
+                "; check the name (`getent ahosts NAME`); socks5h:// lets the proxy resolve the hub's name"
+            }
             DialStep::Names => {
                 "; check the name (`getent ahosts NAME`), or set uplink.proxy_url if only a proxy resolves outside names"
             }
+            DialStep::Addresses if is_proxied => "; check that the proxy runs, and uplink.proxy_url",
             DialStep::Addresses => {
                 "; check that the hub runs and the port is right; if only a proxy leads out of this network, set \
                  uplink.proxy_url"
+            }
+            DialStep::Tls if self.failures.iter().any(is_inspected) => {
+                "; if a proxy or firewall in between inspects TLS with an authority of its own, exempt the hub from that"
             }
             _ => "",
         }
@@ -122,17 +138,35 @@ struct Failures<'a>(&'a DialError);
 impl fmt::Display for Failures<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self(all) = self;
-        for (number, DialFailure { target, address, error, .. }) in all.failures.iter().enumerate() {
+        for (number, failure) in all.failures.iter().enumerate() {
             f.write_str(if number > 0 { "; " } else { "" })?;
-            let is_name = target.host().parse::<IpAddr>().is_err();
-            match address.filter(|_| is_name) {
-                Some(address) if *target == all.hub => write!(f, "{address}: ")?,
-                Some(address) => write!(f, "{target} ({address}): ")?,
-                None if *target == all.hub => {}
-                None => write!(f, "{target}: ")?,
-            }
-            write!(f, "{error}")?;
+            write_way(f, failure, &all.hub)?;
+            write!(f, "{}", failure.error)?;
         }
         f.write_str(all.advice())
+    }
+}
+
+/// The way of a failure, as far as it is not known from the name of the hub.
+fn write_way(f: &mut fmt::Formatter<'_>, failure: &DialFailure, hub: &HostPort) -> fmt::Result {
+    let DialFailure { way, address, error } = failure;
+    let is_name = way.first_hop().host().parse::<IpAddr>().is_err();
+    let address = address.filter(|_| is_name);
+    if let Some(proxy) = &way.proxy {
+        if way.target != *hub {
+            write!(f, "{}, ", way.target)?;
+        }
+        write!(f, "through the proxy {proxy}")?;
+        // An answer of the proxy is the same at each of its addresses.
+        if let (Some(address), DialStep::Addresses) = (address, error.step()) {
+            write!(f, " ({address})")?;
+        }
+        return f.write_str(": ");
+    }
+    match address {
+        Some(address) if way.target == *hub => write!(f, "{address}: "),
+        Some(address) => write!(f, "{} ({address}): ", way.target),
+        None if way.target == *hub => Ok(()),
+        None => write!(f, "{}: ", way.target),
     }
 }

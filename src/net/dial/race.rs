@@ -16,9 +16,9 @@ use futures_util::stream::FuturesUnordered;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use super::DialEvent;
-use super::DialObserver;
 use super::error::{DialFailure, DialStepError};
+use super::event::{DialEvent, DialObserver};
+use super::way::Way;
 use crate::net::address::HostPort;
 
 /// The pause before the next address is tried while an attempt has no answer (RFC 8305, section 5).
@@ -30,45 +30,45 @@ pub(super) const ADDRESSES_MAX: usize = 32;
 /// An address to connect to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Candidate {
-    /// The place of its target among those of the race.
-    pub order: usize,
+    /// The place of its way among those of the race.
+    pub place: usize,
     /// The address.
     pub address: SocketAddr,
 }
 
-/// A look-up that is under way: the place of its target, and the result.
+/// A look-up that is under way: the place of its way, and the result.
 type LookUp = Pin<Box<dyn Future<Output = (usize, Result<Vec<SocketAddr>, DialStepError>)> + Send>>;
 
-/// TCP connections to targets, one after the other as long as they are asked for.
+/// TCP connections to the first hops of ways, one after the other as long as they are asked for.
 pub(super) struct Race {
-    targets: Vec<HostPort>,
+    ways: Vec<Way>,
     /// The time for each look-up, and for the connection to any address.
     limit: Duration,
     look_ups: FuturesUnordered<LookUp>,
-    /// Targets whose look-up is under way.
+    /// Ways whose look-up is under way.
     unresolved: Vec<usize>,
-    /// The time from which candidates do not wait for the look-ups of targets before theirs.
+    /// The time from which candidates do not wait for the look-ups of ways before theirs.
     patient_until: Instant,
     /// Addresses that are to be tried, in this order.
     waiting: Vec<Candidate>,
 }
 
 impl Race {
-    /// Begins to resolve the names of all targets.
-    pub fn new(targets: Vec<HostPort>, limit: Duration) -> Self {
+    /// Begins to resolve all names.
+    pub fn new(ways: Vec<Way>, limit: Duration) -> Self {
         let look_ups = FuturesUnordered::new();
-        for (order, target) in targets.iter().cloned().enumerate() {
-            let look_up: LookUp = Box::pin(async move { (order, resolve(&target, limit).await) });
+        for (place, hop) in ways.iter().map(|way| way.first_hop().clone()).enumerate() {
+            let look_up: LookUp = Box::pin(async move { (place, resolve(&hop, limit).await) });
             look_ups.push(look_up);
         }
-        let unresolved = (0..targets.len()).collect();
+        let unresolved = (0..ways.len()).collect();
         let patient_until = Instant::now() + ATTEMPT_DELAY;
-        Self { targets, limit, look_ups, unresolved, patient_until, waiting: Vec::new() }
+        Self { ways, limit, look_ups, unresolved, patient_until, waiting: Vec::new() }
     }
 
-    /// The target at a place.
-    pub fn target(&self, order: usize) -> &HostPort {
-        &self.targets[order]
+    /// The way to which an address belongs.
+    pub fn way(&self, candidate: Candidate) -> &Way {
+        &self.ways[candidate.place]
     }
 
     /// The next connection: tries the next address when an attempt fails, or has no answer within [`ATTEMPT_DELAY`], and
@@ -112,7 +112,7 @@ impl Race {
                         }
                     }
                 }
-                Some((order, resolved)) = self.look_ups.next() => self.resolved(order, resolved, failures, observer),
+                Some((place, resolved)) = self.look_ups.next() => self.resolved(place, resolved, failures, observer),
                 () = sleep_until(deadline.unwrap_or(now)), if deadline.is_some() => {
                     deadline = None;
                     attempts = FuturesUnordered::new();
@@ -127,30 +127,30 @@ impl Race {
         }
     }
 
-    /// The next address to try. While there is time, it does not pass targets whose names are being resolved.
+    /// The next address to try. While there is time, it does not pass ways whose names are being resolved.
     fn take_next(&self, now: Instant) -> Option<Candidate> {
         let next = *self.waiting.first()?;
-        let passes_one = self.unresolved.iter().any(|order| *order < next.order);
+        let passes_one = self.unresolved.iter().any(|place| *place < next.place);
         (!passes_one || now >= self.patient_until).then_some(next)
     }
 
     fn resolved(
         &mut self,
-        order: usize,
+        place: usize,
         resolved: Result<Vec<SocketAddr>, DialStepError>,
         failures: &mut Vec<DialFailure>,
         observer: &mut dyn DialObserver,
     ) {
-        self.unresolved.retain(|other| *other != order);
-        let target = &self.targets[order];
+        self.unresolved.retain(|other| *other != place);
+        let way = &self.ways[place];
         match resolved {
             Ok(addresses) => {
-                observer.seen(DialEvent::Resolved { target, addresses: &addresses });
-                self.waiting.extend(addresses.into_iter().map(|address| Candidate { order, address }));
-                self.waiting.sort_by_key(|candidate| candidate.order);
+                observer.seen(DialEvent::Resolved { host: way.first_hop(), addresses: &addresses });
+                self.waiting.extend(addresses.into_iter().map(|address| Candidate { place, address }));
+                self.waiting.sort_by_key(|candidate| candidate.place);
             }
             Err(error) => {
-                let failure = DialFailure { order, target: target.clone(), address: None, error };
+                let failure = DialFailure { way: way.clone(), address: None, error };
                 observer.seen(DialEvent::Failed(&failure));
                 failures.push(failure);
             }
@@ -164,8 +164,8 @@ impl Race {
         failures: &mut Vec<DialFailure>,
         observer: &mut dyn DialObserver,
     ) {
-        let Candidate { order, address } = candidate;
-        let failure = DialFailure { order, target: self.targets[order].clone(), address: Some(address), error };
+        let (way, address) = (self.way(candidate).clone(), Some(candidate.address));
+        let failure = DialFailure { way, address, error };
         observer.seen(DialEvent::Failed(&failure));
         failures.push(failure);
     }
@@ -231,8 +231,8 @@ mod tests {
         let listeners =
             [TcpListener::bind("127.0.0.1:0").await.unwrap(), TcpListener::bind("127.0.0.1:0").await.unwrap()];
         let addresses = listeners.each_ref().map(|listener| listener.local_addr().unwrap());
-        let targets = addresses.map(|address| address.to_string().parse().unwrap());
-        let mut race = Race::new(targets.into(), Duration::from_secs(60));
+        let way = |address: SocketAddr| Way { order: 0, target: address.to_string().parse().unwrap(), proxy: None };
+        let mut race = Race::new(addresses.map(way).into(), Duration::from_secs(60));
         race.look_ups = FuturesUnordered::new();
         let look_ups: [LookUp; 2] = [
             Box::pin(async move {
@@ -242,7 +242,7 @@ mod tests {
             Box::pin(async move { (1, Ok(vec![addresses[1]])) }),
         ];
         race.look_ups.extend(look_ups);
-        race.next(&mut Vec::new(), &mut ()).await.unwrap().0.order
+        race.next(&mut Vec::new(), &mut ()).await.unwrap().0.place
     }
 
     #[tokio::test]

@@ -4,7 +4,7 @@ use std::io;
 use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use super::race::ATTEMPT_DELAY;
 use super::*;
@@ -39,7 +39,7 @@ fn ends() -> (Acceptor, Connector) {
 /// A dialler of the hub, whose targets are these addresses.
 fn dialler(hub: &HostPort, addresses: &[SocketAddr], connector: Connector, limits: DialLimits) -> Dialler {
     let targets = addresses.iter().map(|address| address.to_string().parse().unwrap()).collect();
-    Dialler { targets, ..Dialler::new(hub.clone(), &[], limits, connector) }
+    Dialler { targets, ..Dialler::new(hub.clone(), &[], limits, connector, None) }
 }
 
 async fn dial(dialler: &Dialler) -> Result<Dialled, DialError> {
@@ -66,7 +66,7 @@ async fn a_message_passes_over_real_sockets_and_its_records_are_counted() {
         (connection, peer)
     };
     let call = async {
-        let mut dialled = Dialler::new(hub, &[], LIMITS, connector).dial(&mut ()).await.unwrap();
+        let mut dialled = Dialler::new(hub, &[], LIMITS, connector, None).dial(&mut ()).await.unwrap();
         let before = dialled.wire.sent_bytes();
         dialled.connection.sender.send(&b"hello"[..]).await.unwrap();
         let framed = dialled.wire.sent_bytes() - before;
@@ -84,7 +84,7 @@ async fn a_failed_connection_names_the_hub() {
     let (_, connector) = ends();
     let (listener, hub) = loopback().await;
     drop(listener);
-    let error = Dialler::new(hub.clone(), &[], LIMITS, connector).dial(&mut ()).await.unwrap_err();
+    let error = Dialler::new(hub.clone(), &[], LIMITS, connector, None).dial(&mut ()).await.unwrap_err();
     assert_eq!(error.step(), DialStep::Addresses);
     assert!(error.to_string().contains(&hub.to_string()), "{error}");
 }
@@ -98,7 +98,7 @@ async fn a_hub_that_says_nothing_is_given_up() {
         let (mut stream, _) = listener.accept().await.unwrap();
         stream.read_to_end(&mut Vec::new()).await.unwrap();
     };
-    let dialler = Dialler::new(hub, &[], limits, connector);
+    let dialler = Dialler::new(hub, &[], limits, connector, None);
     let (dialled, ()) = tokio::join!(dial(&dialler), silent);
     let error = dialled.unwrap_err();
     assert_eq!(error.step(), DialStep::Tls);
@@ -172,7 +172,7 @@ async fn every_address_is_named_with_its_failure() {
 }
 
 /// A hub that upgrades one connection.
-async fn upgrade_one(acceptor: &Acceptor, listener: TcpListener) -> WebSocket<LinkStream> {
+async fn upgrade_one(acceptor: &Acceptor, listener: TcpListener) -> WebSocket<tls::Stream<Counted<TcpStream>>> {
     let (stream, _) = listener.accept().await.unwrap();
     let (stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
     websocket::accept(stream, 1_000).await.unwrap()
@@ -184,7 +184,7 @@ async fn further_addresses_lead_to_the_hub_if_its_name_does_not() {
     let (listener, address) = loopback().await;
     let (refusing, hub) = loopback().await;
     drop(refusing);
-    let dialler = Dialler::new(hub, std::slice::from_ref(&address), LIMITS, connector);
+    let dialler = Dialler::new(hub, std::slice::from_ref(&address), LIMITS, connector, None);
     let (_connection, dialled) = tokio::join!(upgrade_one(&acceptor, listener), dial(&dialler));
     assert_eq!(dialled.unwrap().peer.to_string(), address.to_string());
 }
@@ -195,7 +195,7 @@ async fn the_last_step_that_was_reached_counts() {
     let (closing, hub) = loopback().await;
     let unknown: HostPort = "no-such-name.invalid:9443".parse().unwrap();
     let close = async { drop(closing.accept().await.unwrap()) };
-    let dialler = Dialler::new(hub, &[unknown], LIMITS, connector);
+    let dialler = Dialler::new(hub, &[unknown], LIMITS, connector, None);
     let (dialled, ()) = tokio::join!(dial(&dialler), close);
     let error = dialled.unwrap_err();
     assert_eq!(error.step(), DialStep::Tls);
@@ -214,7 +214,7 @@ async fn a_certificate_that_the_hub_refuses_is_a_failure_of_tls() {
         tls::linger(stream).await;
         error
     };
-    let dialler = Dialler::new(hub, &[], LIMITS, other);
+    let dialler = Dialler::new(hub, &[], LIMITS, other, None);
     let (dialled, _) = tokio::join!(dial(&dialler), refuse);
     assert_eq!(dialled.unwrap_err().step(), DialStep::Tls);
 }
@@ -230,7 +230,7 @@ async fn an_answer_that_is_no_upgrade_is_a_failure_of_the_transport() {
         stream.write_all(b"HTTP/1.1 426 Upgrade Required\r\nContent-Length: 0\r\n\r\n").await.unwrap();
         stream.shutdown().await.unwrap();
     };
-    let dialler = Dialler::new(hub, &[], LIMITS, connector);
+    let dialler = Dialler::new(hub, &[], LIMITS, connector, None);
     let (dialled, ()) = tokio::join!(dial(&dialler), answer);
     let error = dialled.unwrap_err();
     assert_eq!(error.step(), DialStep::Transport, "{error}");

@@ -136,6 +136,17 @@ impl TlsError {
 }
 
 impl TlsError {
+    /// Whether the other end's certificate is signed by an authority that is not known here.
+    pub fn is_unknown_issuer(&self) -> bool {
+        let Self::Handshake(error) = self else { return false };
+        matches!(
+            error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()),
+            Some(rustls::Error::InvalidCertificate(
+                rustls::CertificateError::UnknownIssuer | rustls::CertificateError::BadSignature
+            ))
+        )
+    }
+
     /// Whether it is a doubt: the certificate may be meant as it is.
     pub fn is_doubt(&self) -> bool {
         matches!(self, Self::Unfit { problem, .. } if problem.is_doubt())

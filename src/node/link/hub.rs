@@ -15,7 +15,6 @@ use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::status::EdgeRegistry;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
-use crate::net::dial::LinkStream;
 use crate::net::failures::FailureKind;
 use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
@@ -36,6 +35,9 @@ use crate::wire::{CloseReason, Hello};
 /// The delay asked of an edge whose name another store uses, after the time at which that one's session would be found
 /// dead.
 const TAKEN_MARGIN: Duration = Duration::from_secs(1);
+
+/// The stream below the WebSocket of an edge.
+type EdgeStream = tls::Stream<Counted<TcpStream>>;
 
 /// The links of a hub to its edges: their shared state.
 pub struct HubLinks {
@@ -168,7 +170,7 @@ impl HubLinks {
         observer.over(&closed.to_string());
     }
 
-    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<(WebSocket<LinkStream>, TlsPeer), FailedHandshake> {
+    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<(WebSocket<EdgeStream>, TlsPeer), FailedHandshake> {
         let failed = |kind, reason, stream| FailedHandshake { kind, reason, stream };
         let accepted = self.acceptor.accept(stream).await;
         let (stream, peer) =
