@@ -1,9 +1,10 @@
 //! Layer 6: the command line, for operators. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
-//! [`check_config`] and [`store`] are the other commands. [`logging`] writes the log of all of them, and `watch`
+//! [`check_config`], [`doctor`] and [`store`] are the other commands. [`logging`] writes the log of all of them, and `watch`
 //! notices changed files.
 
 pub mod check_config;
 pub mod demo;
+pub mod doctor;
 pub mod logging;
 pub mod pki;
 pub mod run;
@@ -63,6 +64,11 @@ pub fn command() -> Command {
             check_config::CheckConfig::augment_args(Command::new("check-config"))
                 .about("Print what a configuration means, or every mistake in it"),
         )
+        .subcommand(config::add_flags(
+            doctor::Doctor::augment_args(Command::new("doctor"))
+                .about("Try the way to each hub once, step by step, without a session; exit 0 if a push would arrive"),
+            NodeRole::Edge,
+        ))
         .subcommand(
             pki::Pki::augment_args(Command::new("pki")).about("Make certificates with a small certificate authority"),
         )
@@ -82,6 +88,10 @@ fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
     match name {
         "edge" => run::run(NodeRole::Edge, &Flags::from_matches(matches)),
         "hub" => run::run(NodeRole::Hub, &Flags::from_matches(matches)),
+        "doctor" => {
+            let doctor = doctor::Doctor::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            doctor.run(&Flags::from_matches(matches), now, &mut io::stdout())
+        }
         "demo" => demo::Demo::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
         "pki" => {
             let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;

@@ -18,7 +18,7 @@ use super::address::HostPort;
 use super::counted::{Counted, Traffic};
 use super::proxy::{Carrier, Proxy, ProxyKeys, ProxyScheme, target_of};
 use super::tls::{self, Connector};
-use super::websocket::{self, WebSocket};
+use super::websocket::{self, LinkPurpose, WebSocket};
 use race::{Candidate, Race, resolve};
 
 mod error;
@@ -28,7 +28,7 @@ mod step;
 mod way;
 
 pub use error::{DialError, DialFailure, DialStepError};
-pub use event::{DialEvent, DialObserver};
+pub use event::{DialEvent, DialObserver, HubCertificate};
 pub use step::{DialFailures, DialStep};
 pub use way::Way;
 
@@ -108,6 +108,18 @@ impl Dialler {
     /// # Errors
     /// If each way to the hub fails, or exceeds the time limit of a step.
     pub async fn dial(&self, observer: &mut dyn DialObserver) -> Result<Dialled, DialError> {
+        self.dial_for(LinkPurpose::Session, observer).await
+    }
+
+    /// Connects to the hub for a check of the line, as [`Dialler::dial`] does for a session.
+    ///
+    /// # Errors
+    /// As [`Dialler::dial`]; or if the hub does not know checks.
+    pub async fn dial_check(&self, observer: &mut dyn DialObserver) -> Result<Dialled, DialError> {
+        self.dial_for(LinkPurpose::Check, observer).await
+    }
+
+    async fn dial_for(&self, purpose: LinkPurpose, observer: &mut dyn DialObserver) -> Result<Dialled, DialError> {
         let mut failures = Vec::new();
         let ways = self.targets.iter().enumerate().map(|(order, target)| {
             let proxy = self.proxy.as_ref().filter(|proxy| proxy.serves(target));
@@ -115,15 +127,15 @@ impl Dialler {
         });
         let (direct, proxied): (Vec<_>, Vec<_>) = ways.partition(|way| way.proxy.is_none());
         let directly_first = direct.first().is_some_and(|way| way.order == 0);
-        if directly_first && let Some(dialled) = self.dial_directly(&direct, &mut failures, observer).await {
+        if directly_first && let Some(dialled) = self.dial_directly(&direct, purpose, &mut failures, observer).await {
             return Ok(dialled);
         }
         for (way, proxy) in proxied.iter().zip(self.proxy.iter().cycle()) {
-            if let Some(dialled) = self.dial_through(way, proxy, &mut failures, observer).await {
+            if let Some(dialled) = self.dial_through((way, proxy), purpose, &mut failures, observer).await {
                 return Ok(dialled);
             }
         }
-        if !directly_first && let Some(dialled) = self.dial_directly(&direct, &mut failures, observer).await {
+        if !directly_first && let Some(dialled) = self.dial_directly(&direct, purpose, &mut failures, observer).await {
             return Ok(dialled);
         }
         Err(DialError::new(&self.hub, failures))
@@ -133,6 +145,7 @@ impl Dialler {
     async fn dial_directly(
         &self,
         ways: &[Way],
+        purpose: LinkPurpose,
         failures: &mut Vec<DialFailure>,
         observer: &mut dyn DialObserver,
     ) -> Option<Dialled> {
@@ -140,7 +153,7 @@ impl Dialler {
         while let Some((candidate, stream)) = race.next(failures, observer).await {
             let stream = Counted::new(stream);
             let wire = stream.traffic().clone();
-            match self.handshake(Either::Left(stream), observer).await {
+            match self.handshake(Either::Left(stream), purpose, observer).await {
                 Ok(connection) => return Some(Dialled { connection, peer: candidate.address, wire }),
                 Err(error) => fail(race.way(candidate), candidate, error, failures, observer),
             }
@@ -151,8 +164,8 @@ impl Dialler {
     /// Links to a target through the proxy.
     async fn dial_through(
         &self,
-        way: &Way,
-        proxy: &Proxy,
+        (way, proxy): (&Way, &Proxy),
+        purpose: LinkPurpose,
         failures: &mut Vec<DialFailure>,
         observer: &mut dyn DialObserver,
     ) -> Option<Dialled> {
@@ -179,7 +192,7 @@ impl Dialler {
                 let error = match proxy.open(stream, &destination).await {
                     Ok((tunnel, answer)) => {
                         observer.seen(DialEvent::Tunnelled { way, answer: &answer });
-                        match self.handshake(tunnel, observer).await {
+                        match self.handshake(tunnel, purpose, observer).await {
                             Ok(connection) => return Some(Dialled { connection, peer: candidate.address, wire }),
                             Err(error) => error,
                         }
@@ -201,18 +214,26 @@ impl Dialler {
     async fn handshake(
         &self,
         carrier: Carrier,
+        purpose: LinkPurpose,
         observer: &mut dyn DialObserver,
     ) -> Result<WebSocket<LinkStream>, DialStepError> {
         let limit = self.limits.handshake_timeout;
         let encrypted = timeout(limit, self.connector.connect(self.hub.host(), carrier)).await;
         let stream = encrypted.map_err(|_| DialStepError::TlsTimedOut(limit))?.map_err(DialStepError::Tls)?;
-        observer.seen(DialEvent::Encrypted { certificate: tls::peer_certificate(&stream) });
-        let upgraded = timeout(limit, websocket::connect(stream, &self.hub, self.limits.message_bytes_max)).await;
+        observer.seen(DialEvent::Encrypted { certificate: peer_certificate(&stream) });
+        let upgraded =
+            timeout(limit, websocket::connect(stream, &self.hub, purpose, self.limits.message_bytes_max)).await;
         let connection =
             upgraded.map_err(|_| DialStepError::TransportTimedOut(limit))?.map_err(DialStepError::Transport)?;
         observer.seen(DialEvent::Upgraded);
         Ok(connection)
     }
+}
+
+/// The hub's certificate, as far as it can be read.
+fn peer_certificate(stream: &LinkStream) -> Option<HubCertificate> {
+    let (certificate, names) = tls::peer_certificate(stream)?;
+    Some(HubCertificate { names, not_before: certificate.not_before, not_after: certificate.not_after })
 }
 
 fn fail(

@@ -359,9 +359,10 @@ impl Renewals {
     }
 }
 
-/// The certificate of the other end; `None` if it cannot be read.
-pub fn peer_certificate<S>(stream: &Stream<S>) -> Option<Certificate> {
-    Certificate::from_der(stream.get_ref().1.peer_certificates()?.first()?).ok()
+/// The certificate of the other end, with the names that it is for; `None` if it cannot be read.
+pub fn peer_certificate<S>(stream: &Stream<S>) -> Option<(Certificate, Vec<String>)> {
+    let der = stream.get_ref().1.peer_certificates()?.first()?;
+    Some((Certificate::from_der(der).ok()?, Certificate::subjects(der).ok()?))
 }
 
 fn load<T>(config: &RwLock<Arc<T>>) -> Arc<T> {

@@ -31,6 +31,33 @@ pub const PATH: &str = "/api/v1/relay";
 /// The subprotocol that both ends must name.
 pub const SUBPROTOCOL: &str = "pushrelay.v1";
 
+/// The subprotocol of a check of the line, which opens no session.
+pub const CHECK_SUBPROTOCOL: &str = "pushrelay.check.v1";
+/// Bytes of a message of a check, at most.
+const CHECK_BYTES_MAX: usize = 256 << 10;
+
+/// The purpose of a connection, by its subprotocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkPurpose {
+    /// A session of the link.
+    Session,
+    /// A check of the line.
+    Check,
+}
+
+impl LinkPurpose {
+    fn subprotocol(self) -> &'static str {
+        match self {
+            Self::Session => SUBPROTOCOL,
+            Self::Check => CHECK_SUBPROTOCOL,
+        }
+    }
+
+    fn bytes_max(self, of_session: usize) -> usize {
+        if self == Self::Check { CHECK_BYTES_MAX } else { of_session }
+    }
+}
+
 /// Bytes of a connection's buffer, each way. They are small because most links are idle and a hub has many.
 const BUFFER_BYTES: usize = 16 << 10;
 
@@ -88,6 +115,11 @@ impl WebSocketError {
             Self::Io(error) => FailureKind::of_io(error),
             _ => FailureKind::Refused,
         }
+    }
+
+    /// Whether the hub is too old to know checks: it refuses the subprotocol of one.
+    pub fn is_without_checks(&self) -> bool {
+        matches!(self, Self::Refused { status: 400, body } if body.starts_with(OTHER_SUBPROTOCOL))
     }
 
     /// Whether the peer sent something that it must not send. The connection itself works.
@@ -197,39 +229,52 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
     }
 }
 
+/// The beginning of a hub's answer to an unknown subprotocol.
+const OTHER_SUBPROTOCOL: &str = "the subprotocol must be";
+
 /// Requests the link from a hub, over an encrypted stream. `bytes_max` is the size of the largest message that is
 /// accepted, before compression.
 ///
 /// # Errors
 /// If the connection fails or the hub refuses.
-pub async fn connect<S>(stream: S, hub: &HostPort, bytes_max: usize) -> Result<WebSocket<S>, WebSocketError>
+pub async fn connect<S>(
+    stream: S,
+    hub: &HostPort,
+    purpose: LinkPurpose,
+    bytes_max: usize,
+) -> Result<WebSocket<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let uri = format!("wss://{hub}{PATH}").parse::<Uri>().map_err(|error| explain(Error::HttpFormat(error.into())))?;
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(SUBPROTOCOL);
-    match client_async_with_config(request, stream, Some(config(bytes_max))).await {
+    let request = ClientRequestBuilder::new(uri).with_sub_protocol(purpose.subprotocol());
+    match client_async_with_config(request, stream, Some(config(purpose.bytes_max(bytes_max)))).await {
         Ok((socket, _)) => Ok(WebSocket::new(socket)),
         Err(Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_))) => Err(WebSocketError::NoSubprotocol),
         Err(error) => Err(explain(error)),
     }
 }
 
-/// Accepts an edge's request for the link. Any other request gets an HTTP error response. `bytes_max` as for
+/// Accepts an edge's request for the link, or for a check of the line. Any other request gets an HTTP error response. `bytes_max` as for
 /// [`connect`].
 ///
 /// # Errors
 /// If the connection fails, or the request is not one for the link.
-pub async fn accept<S>(mut stream: S, bytes_max: usize) -> Result<WebSocket<S>, WebSocketError>
+pub async fn accept<S>(mut stream: S, bytes_max: usize) -> Result<(WebSocket<S>, LinkPurpose), WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     // The handshake borrows the stream, so that this function can still respond to a request that the library rejects.
     // No data is lost: a client that sends before the response arrives is refused.
-    let refusal = match accept_hdr_async(&mut stream, check_request).await {
+    let mut purpose = LinkPurpose::Session;
+    // The library's trait requires this error type.
+    #[allow(clippy::result_large_err)]
+    let check = |request: &Request, response: Response| check_request(request, response, &mut purpose);
+    let refusal = match accept_hdr_async(&mut stream, check).await {
         Ok(_) => {
-            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config(bytes_max))).await;
-            return Ok(WebSocket::new(socket));
+            let config = config(purpose.bytes_max(bytes_max));
+            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
+            return Ok((WebSocket::new(socket), purpose));
         }
         Err(Error::Http(answer)) => {
             let reason = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).trim_end().to_owned();
@@ -281,16 +326,27 @@ where
 
 // The library's trait requires this error type.
 #[allow(clippy::result_large_err)]
-fn check_request(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
+fn check_request(
+    request: &Request,
+    mut response: Response,
+    purpose: &mut LinkPurpose,
+) -> Result<Response, ErrorResponse> {
     if request.uri().path() != PATH {
         return Err(refusal(StatusCode::NOT_FOUND, format!("edges connect to {PATH}")));
     }
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let offers = |value: &HeaderValue| value.to_str().is_ok_and(|v| v.split(',').any(|p| p.trim() == SUBPROTOCOL));
-    if !offered.iter().any(offers) {
-        return Err(refusal(StatusCode::BAD_REQUEST, format!("the subprotocol must be {SUBPROTOCOL}")));
+    let offers = |wanted: &LinkPurpose| {
+        let has = |value: &HeaderValue| {
+            value.to_str().is_ok_and(|value| value.split(',').any(|offer| offer.trim() == wanted.subprotocol()))
+        };
+        offered.iter().any(has)
+    };
+    match [LinkPurpose::Session, LinkPurpose::Check].into_iter().find(offers) {
+        Some(offered) => *purpose = offered,
+        None => return Err(refusal(StatusCode::BAD_REQUEST, format!("{OTHER_SUBPROTOCOL} {SUBPROTOCOL}"))),
     }
-    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+    let chosen = HeaderValue::from_static(purpose.subprotocol());
+    response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
     Ok(response)
 }
 
@@ -364,8 +420,8 @@ mod tests {
     async fn pair(bytes_max: usize) -> (WebSocket<DuplexStream>, WebSocket<DuplexStream>) {
         let (near, far) = tokio::io::duplex(1 << 10);
         let hub = hub();
-        let (edge, hub) = tokio::join!(connect(near, &hub, bytes_max), accept(far, bytes_max));
-        (edge.unwrap(), hub.unwrap())
+        let (edge, hub) = tokio::join!(connect(near, &hub, LinkPurpose::Session, bytes_max), accept(far, bytes_max));
+        (edge.unwrap(), hub.unwrap().0)
     }
 
     #[test]
@@ -407,8 +463,8 @@ mod tests {
     async fn an_oversized_message_names_the_bound() {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = hub();
-        let (edge, hub) = tokio::join!(connect(near, &address, 1 << 20), accept(far, 1_000));
-        let (mut edge, mut hub) = (edge.unwrap(), hub.unwrap());
+        let (edge, hub) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, 1_000));
+        let (mut edge, mut hub) = (edge.unwrap(), hub.unwrap().0);
         let (_, received) = tokio::join!(
             async {
                 tokio::select! {
@@ -511,7 +567,7 @@ mod tests {
         let (near, far) = tokio::io::duplex(4 << 10);
         let address = hub();
         let reason = "a certificate without a name. ".repeat(10);
-        let (connected, ()) = tokio::join!(connect(near, &address, 1_000), refuse(far, &reason));
+        let (connected, ()) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1_000), refuse(far, &reason));
         let error = connected.unwrap_err().to_string();
         assert_eq!(error, format!("the hub refuses this edge: {}", reason.trim()));
     }
@@ -526,7 +582,7 @@ mod tests {
             assert!(request[..n].starts_with(b"GET /api/v1/relay HTTP/1.1\r\n"));
             far.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nwhat?").await.unwrap();
         };
-        let (connected, ()) = tokio::join!(connect(near, &address, 1_000), serve);
+        let (connected, ()) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1_000), serve);
         let error = connected.unwrap_err().to_string();
         assert!(error.contains("answered 404") && error.contains("what?"), "{error}");
     }

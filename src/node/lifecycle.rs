@@ -29,12 +29,12 @@ use super::http::protection::Protection;
 use super::http::render_thread::RenderThread;
 use super::http::server::HttpServer;
 use super::http::service::{LifecycleCommand, Service, ServiceRules};
-use super::link::edge::UplinkTask;
+use super::link::edge::{UplinkTask, dialler, edge_name};
 use super::link::hub::{HubLinks, SessionTable, SiteRules};
 use super::link::status::{EdgeRegistry, UplinkStatus};
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::open_store;
-use super::options::{HubOptions, LinkOptions, NodeOptions, NodeRole, UplinkOptions};
+use super::options::{HubOptions, NodeOptions, NodeRole};
 use super::random::secret;
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
@@ -45,16 +45,14 @@ use crate::gateway::{BodyReader, BodyRules};
 use crate::gateway::{RouteConfig, Router};
 use crate::model::ByteBudget;
 use crate::net::address::HostPort;
-use crate::net::dial::{DialLimits, Dialler};
+use crate::net::dial::Dialler;
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting};
-use crate::net::proxy::Proxy;
 use crate::net::slots::Slots;
 use crate::net::timeouts::Timeouts;
-use crate::net::tls::{self, Acceptor, Connector, Credentials};
+use crate::net::tls::{self, Acceptor, Credentials};
 use crate::session::{HubConfig, NodeName};
 use crate::store::Scope;
-use crate::wire::message::PLAIN_BYTES_MAX;
 
 /// The interval at which old tombstones are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -281,14 +279,11 @@ impl Node {
         clock: &Arc<Clock>,
     ) -> Result<(), StartError> {
         for (number, (uplink, credentials)) in options.uplinks.iter().zip(&credentials.uplinks).enumerate() {
-            let limits = dial_limits(uplink, &options.link);
-            let connector = Connector::new(credentials)?;
             let keys = CredentialsUser::Uplink(uplink.hub.clone()).load_proxy(options)?;
-            let proxy = uplink.proxy.clone().zip(keys).map(|(proxy, keys)| Proxy::new(proxy, keys));
-            if let Some(proxy) = proxy.as_ref().filter(|proxy| proxy.serves(&uplink.hub)) {
-                info!(hub = %uplink.hub, proxy = %proxy.url(), "the uplink goes through a proxy");
+            if let Some(proxy) = uplink.proxy.as_ref().filter(|proxy| !proxy.no_proxy.has(&uplink.hub)) {
+                info!(hub = %uplink.hub, proxy = %proxy.url, "the uplink goes through a proxy");
             }
-            let dialler = Arc::new(Dialler::new(uplink.hub.clone(), &uplink.addresses, limits, connector, proxy));
+            let dialler = Arc::new(dialler(uplink, &options.link, credentials, keys)?);
             let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()));
             let task = UplinkTask {
                 number,
@@ -514,14 +509,6 @@ fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<
     changed.map(String::from).collect()
 }
 
-fn dial_limits(uplink: &UplinkOptions, link: &LinkOptions) -> DialLimits {
-    DialLimits {
-        connect_timeout: uplink.dialling.connect_timeout,
-        handshake_timeout: link.handshake_timeout,
-        message_bytes_max: link.message_bytes_max.max(PLAIN_BYTES_MAX),
-    }
-}
-
 fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
@@ -533,12 +520,6 @@ fn sites(hub: &HubOptions) -> SiteRules {
 /// A node's name, with its software, for the handshakes of its links.
 fn node_name(node: String) -> NodeName {
     NodeName { node, software: format!("pushrelay {VERSION}") }
-}
-
-fn edge_name(credentials: &Credentials) -> String {
-    let certificate = credentials.certificate();
-    let certified = certificate.edge().ok().map(|identity| identity.name.as_str().to_string());
-    certified.or(certificate.common_name.clone()).unwrap_or_default()
 }
 
 fn names(options: &NodeOptions) -> NameValidation {

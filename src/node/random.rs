@@ -22,3 +22,13 @@ pub fn secret() -> Result<[u8; 32], getrandom::Error> {
     getrandom::fill(&mut bytes)?;
     Ok(bytes)
 }
+
+/// Random bytes, which do not compress.
+///
+/// # Errors
+/// If the operating system gives no random numbers.
+pub fn random_bytes(len: usize) -> Result<Vec<u8>, getrandom::Error> {
+    let mut bytes = vec![0; len];
+    getrandom::fill(&mut bytes)?;
+    Ok(bytes)
+}

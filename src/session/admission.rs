@@ -72,6 +72,17 @@ impl Admission {
         decision
     }
 
+    /// The decision about a session of the edge `name` without adding one. An unknown store has the id 0, and fits every
+    /// session.
+    pub fn preview(&self, name: &str, store: StoreId) -> AdmitDecision {
+        match self.sessions.get(name) {
+            Some(old) if store == StoreId::default() || old.store == store => AdmitDecision::Replace(old.session),
+            Some(old) => AdmitDecision::Taken { by: old.store },
+            None if self.sessions.len() >= self.sessions_max => AdmitDecision::Full { sessions_max: self.sessions_max },
+            None => AdmitDecision::Admit,
+        }
+    }
+
     /// Removes a session that is over, unless another one replaced it.
     pub fn leave(&mut self, name: &str, session: SessionId) {
         if self.sessions.get(name).is_some_and(|entry| entry.session == session) {
@@ -143,6 +154,12 @@ mod tests {
         assert_eq!(table.admit("a", &info(2, &[5, 6]), SessionId(2)), taken);
         assert_eq!(table.admit("a", &info(1, &[5, 7]), SessionId(3)), taken, "a copy");
         assert_eq!(table.len(), 1);
+        assert_eq!(table.preview("a", StoreId(2)), taken);
+        for store in [0, 1] {
+            assert_eq!(table.preview("a", StoreId(store)), AdmitDecision::Replace(SessionId(1)));
+        }
+        assert_eq!(table.preview("b", StoreId(2)), AdmitDecision::Admit);
+        assert_eq!(table.len(), 1, "a preview adds nothing");
         assert_eq!(table.admit("b", &info(2, &[5]), SessionId(4)), AdmitDecision::Admit);
         table.leave("a", SessionId(1));
         assert_eq!(table.admit("a", &info(2, &[5]), SessionId(5)), AdmitDecision::Admit);
@@ -153,6 +170,7 @@ mod tests {
         let mut table = Admission::new(1);
         table.admit("a", &info(1, &[5]), SessionId(1));
         assert_eq!(table.admit("b", &info(2, &[5]), SessionId(2)), AdmitDecision::Full { sessions_max: 1 });
+        assert_eq!(table.preview("b", StoreId(2)), AdmitDecision::Full { sessions_max: 1 });
         assert_eq!(table.admit("a", &info(1, &[5]), SessionId(3)), AdmitDecision::Replace(SessionId(1)));
     }
 }

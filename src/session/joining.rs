@@ -108,22 +108,20 @@ impl HubSessions {
         hello: &Hello,
         site: Result<LabelSet, String>,
     ) -> Result<Joining, Refused> {
-        let refused = |reason, text, retry_after_ms| Refused { reason, text, retry_after_ms: Some(retry_after_ms) };
-        let site = site.map_err(|text| refused(CloseReason::Unauthorized, text, NO_SITE_RETRY_MS))?;
-        let replaces = match self.admission.admit(name, &hello.info, session) {
-            AdmitDecision::Admit => None,
-            AdmitDecision::Replace(old) => Some(old),
-            AdmitDecision::Taken { by } => {
-                let text = format!("the edge {name:?} is connected with another store, {by}");
-                return Err(refused(CloseReason::NameTaken, text, TAKEN_RETRY_MS));
-            }
-            AdmitDecision::Full { sessions_max } => {
-                let text = format!("{sessions_max} edges are connected (hub.connections_max)");
-                return Err(refused(CloseReason::Overloaded, text, TAKEN_RETRY_MS));
-            }
-        };
+        let site = site.map_err(no_site)?;
+        let replaces = replaced(name, self.admission.admit(name, &hello.info, session))?;
         self.joined.insert(session);
         Ok(Joining { peer: hello.info.store, site, replaces, is_subscribed: false })
+    }
+
+    /// Whether the edge would join, for a check of its line: nothing changes. The result has no step left.
+    ///
+    /// # Errors
+    /// As [`HubSessions::join`].
+    pub fn would_join(&self, name: &str, hello: &Hello, site: Result<LabelSet, String>) -> Result<Joining, Refused> {
+        let site = site.map_err(no_site)?;
+        replaced(name, self.admission.preview(name, hello.info.store))?;
+        Ok(Joining { peer: hello.info.store, site, replaces: None, is_subscribed: true })
     }
 
     /// Whether the session is the one that its edge has now: it was neither refused nor replaced.
@@ -148,6 +146,25 @@ impl HubSessions {
         let reason = Refused { reason: CloseReason::Shutdown, text: text.into(), retry_after_ms: None };
         self.joined.iter().map(|session| (*session, reason.clone())).collect()
     }
+}
+
+fn no_site(text: String) -> Refused {
+    Refused { reason: CloseReason::Unauthorized, text, retry_after_ms: Some(NO_SITE_RETRY_MS) }
+}
+
+/// The session that a newcomer replaces, if there is one; or the reason to refuse the newcomer.
+fn replaced(name: &str, decision: AdmitDecision) -> Result<Option<SessionId>, Refused> {
+    let (reason, text) = match decision {
+        AdmitDecision::Admit => return Ok(None),
+        AdmitDecision::Replace(old) => return Ok(Some(old)),
+        AdmitDecision::Taken { by } => {
+            (CloseReason::NameTaken, format!("the edge {name:?} is connected with another store, {by}"))
+        }
+        AdmitDecision::Full { sessions_max } => {
+            (CloseReason::Overloaded, format!("{sessions_max} edges are connected (hub.connections_max)"))
+        }
+    };
+    Err(Refused { reason, text, retry_after_ms: Some(TAKEN_RETRY_MS) })
 }
 
 #[cfg(test)]

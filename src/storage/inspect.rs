@@ -3,11 +3,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::model::{Epoch, MetricType};
+use crate::model::{Epoch, MetricType, StoreId};
 use crate::store::{Identity, Rules, Store, StoreLimits};
 
 use super::disk::{Disk, DiskLock};
-use super::files::FileName;
+use super::files::{FileHeader, FileKind, FileName};
+use super::frame::FrameReader;
 use super::log::DiskOptions;
 use super::readonly::ReadOnlyDisk;
 use super::recovery::{OpenError, Report, recover};
@@ -74,6 +75,17 @@ pub fn inspect(path: &Path, reserved: &[(&str, MetricType)]) -> Result<Inspectio
     let mut inspection = read(Arc::new(disk), reserved).map_err(InspectError::Open)?;
     inspection.files = files;
     Ok(inspection)
+}
+
+/// The id of the store in `path`, also while a node uses it; `None` if there is no store that can be read.
+pub fn identify(path: &Path) -> Option<StoreId> {
+    let disk = ReadOnlyDisk::open(path).ok()?;
+    let names = disk.list().ok()?.into_iter().filter_map(|name| FileName::parse(&name));
+    let newest = names.filter(|name| name.kind == FileKind::Log).max()?;
+    let file = disk.open(&newest.text()).ok()?;
+    let mut reader = FrameReader::new(file, newest.salt(), Some(FileHeader::FRAME_BYTES_MAX)).ok()?;
+    let frame = reader.next().ok()??;
+    FileHeader::decode(frame.payload).ok().map(|header| header.identity.store)
 }
 
 /// Reads the store on `disk` without a change.

@@ -39,7 +39,7 @@ mod trials;
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use compact::{CompactError, Compacted, Fresh, compact};
 pub use disk::{Disk, DiskFile, DiskLock, RealDisk};
-pub use inspect::{InspectError, Inspection, inspect};
+pub use inspect::{InspectError, Inspection, identify, inspect};
 pub use log::{CommitError, DiskOptions, Log, SyncPolicy};
 pub use open::open;
 pub use readonly::ReadOnlyDisk;

@@ -10,6 +10,7 @@ mod check_config;
 mod clock;
 mod damage;
 mod demo;
+mod doctor;
 mod faults;
 mod foreign_names;
 mod ingress;

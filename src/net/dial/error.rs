@@ -100,6 +100,15 @@ impl DialError {
         Self { hub: hub.clone(), failures }
     }
 
+    /// Whether the hub is too old to know checks of the line.
+    pub fn is_without_checks(&self) -> bool {
+        let is_refused = |failure: &DialFailure| match &failure.error {
+            DialStepError::Transport(error) => error.is_without_checks(),
+            _ => false,
+        };
+        self.failures.iter().any(is_refused)
+    }
+
     /// The last step that was reached with any address.
     pub fn step(&self) -> DialStep {
         self.failures.iter().map(|failure| failure.error.step()).max().unwrap_or(DialStep::Names)

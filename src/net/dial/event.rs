@@ -1,11 +1,22 @@
 //! The events of dialling, for `pushrelay doctor`, which shows them.
 
 use std::net::SocketAddr;
+use std::time::SystemTime;
 
 use super::error::DialFailure;
 use super::way::Way;
 use crate::net::address::HostPort;
-use crate::net::certificate::Certificate;
+
+/// The parts of a hub's certificate that an operator looks at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubCertificate {
+    /// The names and addresses that it is for.
+    pub names: Vec<String>,
+    /// The start of its validity.
+    pub not_before: SystemTime,
+    /// The end of its validity.
+    pub not_after: SystemTime,
+}
 
 /// A step was taken, or failed. The event borrows from the dialler.
 #[derive(Debug)]
@@ -32,7 +43,7 @@ pub enum DialEvent<'a> {
     /// The TLS handshake with the hub is complete at this end.
     Encrypted {
         /// The hub's certificate.
-        certificate: Option<Certificate>,
+        certificate: Option<HubCertificate>,
     },
     /// The WebSocket is open.
     Upgraded,

@@ -60,7 +60,7 @@ async fn a_message_passes_over_real_sockets_and_its_records_are_counted() {
         let (stream, _) = listener.accept().await.unwrap();
         let (stream, peer) = acceptor.accept(Counted::new(stream)).await.unwrap();
         let peer = peer.unwrap();
-        let mut connection = websocket::accept(stream, 1_000).await.unwrap();
+        let mut connection = websocket::accept(stream, 1_000).await.unwrap().0;
         let message = connection.receiver.receive().await.unwrap().unwrap();
         connection.sender.send(message).await.unwrap();
         (connection, peer)
@@ -123,7 +123,7 @@ async fn an_address_that_swallows_packets_delays_the_link_by_one_attempt() {
     let serve = async {
         let (stream, _) = listener.accept().await.unwrap();
         let (stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
-        websocket::accept(stream, 1_000).await.unwrap()
+        websocket::accept(stream, 1_000).await.unwrap().0
     };
     let dialler = dialler(&hub, &addresses, connector, LIMITS);
     let begun = std::time::Instant::now();
@@ -144,7 +144,7 @@ async fn an_address_without_a_hub_is_passed_over() {
         drop(other.accept().await.unwrap());
         let (stream, _) = listener.accept().await.unwrap();
         let (stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
-        websocket::accept(stream, 1_000).await.unwrap()
+        websocket::accept(stream, 1_000).await.unwrap().0
     };
     let dialler = dialler(&hub, &addresses, connector, LIMITS);
     let (_connection, dialled) = tokio::join!(serve, dial(&dialler));
@@ -175,7 +175,7 @@ async fn every_address_is_named_with_its_failure() {
 async fn upgrade_one(acceptor: &Acceptor, listener: TcpListener) -> WebSocket<tls::Stream<Counted<TcpStream>>> {
     let (stream, _) = listener.accept().await.unwrap();
     let (stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
-    websocket::accept(stream, 1_000).await.unwrap()
+    websocket::accept(stream, 1_000).await.unwrap().0
 }
 
 #[tokio::test]
@@ -234,4 +234,23 @@ async fn an_answer_that_is_no_upgrade_is_a_failure_of_the_transport() {
     let (dialled, ()) = tokio::join!(dial(&dialler), answer);
     let error = dialled.unwrap_err();
     assert_eq!(error.step(), DialStep::Transport, "{error}");
+}
+
+#[tokio::test]
+async fn a_hub_that_does_not_know_checks_is_recognized() {
+    let (acceptor, connector) = ends();
+    let (listener, hub) = loopback().await;
+    let answer = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (mut stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
+        stream.read_buf(&mut Vec::with_capacity(1_000)).await.unwrap();
+        let body = "the subprotocol must be pushrelay.v1\n";
+        let answer = format!("HTTP/1.1 400 Bad Request\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        stream.shutdown().await.unwrap();
+    };
+    let dialler = Dialler::new(hub, &[], LIMITS, connector, None);
+    let mut nobody = ();
+    let (dialled, ()) = tokio::join!(dialler.dial_check(&mut nobody), answer);
+    assert!(dialled.unwrap_err().is_without_checks());
 }

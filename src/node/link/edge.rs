@@ -19,8 +19,9 @@ use super::hub::HubLinks;
 use super::status::UplinkStatus;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
-use crate::net::dial::{DialError, DialStep, Dialled, Dialler};
-use crate::net::tls::Renewals;
+use crate::net::dial::{DialError, DialLimits, DialStep, Dialled, Dialler};
+use crate::net::proxy::{Proxy, ProxyKeys};
+use crate::net::tls::{Connector, Credentials, Renewals, TlsError};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
@@ -28,6 +29,7 @@ use crate::session::{
     self, Admitted, Connection, EdgeConfig, NodeName, Refused, SessionEvent, UplinkDuties, UplinkDuty,
 };
 use crate::store::Scope;
+use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, ConflictReport, Hello};
 
 /// The number of suppressed families that are logged as warnings in one session.
@@ -55,6 +57,32 @@ pub struct UplinkTask {
     pub state: Arc<UplinkStatus>,
     /// At a relay, its links to edges.
     pub hub_links: Option<Arc<HubLinks>>,
+}
+
+/// The dialler of an uplink; `keys` are those of its proxy.
+///
+/// # Errors
+/// If the credentials cannot be used for a client.
+pub fn dialler(
+    uplink: &UplinkOptions,
+    link: &LinkOptions,
+    credentials: &Credentials,
+    keys: Option<ProxyKeys>,
+) -> Result<Dialler, TlsError> {
+    let limits = DialLimits {
+        connect_timeout: uplink.dialling.connect_timeout,
+        handshake_timeout: link.handshake_timeout,
+        message_bytes_max: link.message_bytes_max.max(PLAIN_BYTES_MAX),
+    };
+    let proxy = uplink.proxy.clone().zip(keys).map(|(options, keys)| Proxy::new(options, keys));
+    Ok(Dialler::new(uplink.hub.clone(), &uplink.addresses, limits, Connector::new(credentials)?, proxy))
+}
+
+/// The name of an edge, by its certificate.
+pub fn edge_name(credentials: &Credentials) -> String {
+    let certificate = credentials.certificate();
+    let certified = certificate.edge().ok().map(|identity| identity.name.as_str().to_string());
+    certified.or(certificate.common_name.clone()).unwrap_or_default()
 }
 
 /// The end of one attempt to link.

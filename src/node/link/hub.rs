@@ -20,7 +20,7 @@ use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
 use crate::net::tls::{self, Acceptor, TlsPeer};
-use crate::net::websocket::{self, WebSocket};
+use crate::net::websocket::{self, LinkPurpose, WebSocket};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::EdgeOptions;
@@ -38,6 +38,9 @@ const TAKEN_MARGIN: Duration = Duration::from_secs(1);
 
 /// The stream below the WebSocket of an edge.
 type EdgeStream = tls::Stream<Counted<TcpStream>>;
+
+/// An incoming connection after its handshakes.
+type Handshaken = (WebSocket<EdgeStream>, TlsPeer, LinkPurpose);
 
 /// The links of a hub to its edges: their shared state.
 pub struct HubLinks {
@@ -137,7 +140,13 @@ impl HubLinks {
             () = stop.cancelled() => return debug!(%address, "connection dropped: the node is shutting down"),
         };
         let (socket, peer) = match handshaken {
-            Ok(Ok(handshaken)) => handshaken,
+            Ok(Ok((socket, peer, LinkPurpose::Session))) => (socket, peer),
+            Ok(Ok((socket, peer, LinkPurpose::Check))) => {
+                return tokio::select! {
+                    () = self.answer_check(socket, &peer, address) => {}
+                    () = stop.cancelled() => debug!(%address, "check dropped: the node is shutting down"),
+                };
+            }
             Ok(Err(FailedHandshake { kind, reason, stream })) => {
                 self.slots.failures().record(address, kind, &reason);
                 // This is not within the time limit of the handshake: the failure is known.
@@ -170,7 +179,7 @@ impl HubLinks {
         observer.over(&closed.to_string());
     }
 
-    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<(WebSocket<EdgeStream>, TlsPeer), FailedHandshake> {
+    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<Handshaken, FailedHandshake> {
         let failed = |kind, reason, stream| FailedHandshake { kind, reason, stream };
         let accepted = self.acceptor.accept(stream).await;
         let (stream, peer) =
@@ -185,8 +194,8 @@ impl HubLinks {
         };
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
         let socket = websocket::accept(stream, bytes_max).await;
-        let socket = socket.map_err(|error| failed(error.failure(), error.to_string(), None))?;
-        Ok((socket, peer))
+        let (socket, purpose) = socket.map_err(|error| failed(error.failure(), error.to_string(), None))?;
+        Ok((socket, peer, purpose))
     }
 
     fn sessions(&self) -> MutexGuard<'_, SessionTable> {
@@ -229,6 +238,20 @@ impl HubLinks {
         let silent = Duration::from_nanos(self.clock.wall_ns().saturating_sub(heard_ns));
         let wait = silence_max(self.session.heartbeat_ns).saturating_sub(silent) + TAKEN_MARGIN;
         Refused { retry_after_ms: u64::try_from(wait.as_millis()).ok(), ..refused }
+    }
+
+    /// Whether an edge would be admitted, without a session: the hub's info and the site labels.
+    ///
+    /// # Errors
+    /// The reason to refuse it.
+    pub(super) async fn would_admit(&self, hello: &Hello, peer: &TlsPeer) -> Result<Admitted, Refused> {
+        let site = self.sites.lock().unwrap_or_else(PoisonError::into_inner).of(&peer.identity, &hello.labels);
+        let joining = self.sessions().hub.would_join(peer.identity.name.as_str(), hello, site)?;
+        let Ok(info) = self.committer.info(None).await else {
+            let text = "the hub is shutting down".into();
+            return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
+        };
+        Ok(joining.admitted(info, &self.sessions().hub))
     }
 
     /// Adds a connection to the table.

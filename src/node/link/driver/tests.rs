@@ -7,7 +7,7 @@ use super::*;
 use crate::compression::Inflater;
 use crate::model::{Epoch, GroupId, LabelSet, NodeId};
 use crate::net::counted::Counted;
-use crate::net::websocket::{WebSocket, accept, connect};
+use crate::net::websocket::{LinkPurpose, WebSocket, accept, connect};
 use crate::node::options::LinkOptions;
 use crate::session::{EdgeConfig, HubConfig, Lag};
 use crate::store::{Identity, Rules, Store};
@@ -44,11 +44,12 @@ async fn close_of_hub(messages: Vec<Message>) -> Close {
     let context = context();
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
-    let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+    let (near, far) =
+        tokio::join!(connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
     let link = LinkOptions { message_bytes_max: 64 << 10, ..LinkOptions::default() }.session_config();
     let hub = Connection::hub(HubConfig { link, heartbeat_ns: 5_000_000_000 }, context.now());
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
-    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
+    let serve = drive(hub, far.unwrap().0, None, &mut observer, &context, CancellationToken::new(), None);
     tokio::join!(serve, last_word(near.unwrap(), messages)).1
 }
 
@@ -89,11 +90,12 @@ async fn a_peer_that_breaks_the_websockets_rules_learns_the_reason() {
     let context = context();
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
-    let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+    let (near, far) =
+        tokio::join!(connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
     let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: 5_000_000_000 };
     let hub = Connection::hub(config, context.now());
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
-    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
+    let serve = drive(hub, far.unwrap().0, None, &mut observer, &context, CancellationToken::new(), None);
     let WebSocket { mut sender, mut receiver } = near.unwrap();
     let edge = async {
         let say = async {
@@ -117,8 +119,9 @@ async fn a_close_message_is_read_even_if_sending_fails() {
     for _ in 0..20 {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = "localhost:9443".parse().unwrap();
-        let (near, far) = tokio::join!(connect(near, &address, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
-        let mut far = far.unwrap();
+        let (near, far) =
+            tokio::join!(connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+        let mut far = far.unwrap().0;
         let text = "the disk is full".to_owned();
         let close = Close { reason: CloseReason::Storage, text, retry_after_ms: Some(5_000) };
         let frame = FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL).encode(&Message::Close(close)).0;
@@ -142,11 +145,11 @@ async fn a_peer_whose_bytes_wait_to_be_read_is_not_silent() {
     let far = Counted::new(far);
     let context = LinkContext { wire: far.traffic().clone(), ..context() };
     let address = "localhost:9443".parse().unwrap();
-    let (near, far) = tokio::join!(connect(near, &address, 1 << 20), accept(far, 1 << 20));
+    let (near, far) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, 1 << 20));
     let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: heartbeat.as_nanos() as u64 };
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
     let hub = Connection::hub(config, context.now());
-    let serve = drive(hub, far.unwrap(), None, &mut observer, &context, CancellationToken::new(), None);
+    let serve = drive(hub, far.unwrap().0, None, &mut observer, &context, CancellationToken::new(), None);
     let peer = async {
         let WebSocket { mut sender, mut receiver } = near.unwrap();
         let mut encoder = FrameEncoder::new(Encoder::new(), DEFLATE_LEVEL);
