@@ -7,6 +7,7 @@
 // Layer 1
 pub mod compression;
 pub mod model;
+pub mod selector;
 // Layer 2
 pub mod exposition;
 pub mod store;

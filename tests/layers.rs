@@ -37,6 +37,7 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("ipnet", &["net/proxy/no_proxy.rs"]),
     ("flate2", &["compression/"]),
     ("snap", &["compression/"]),
+    ("regex", &["selector/"]),
     ("bcrypt", &["node/http/auth/passwords.rs"]),
     ("listenfd", &["net/listen.rs"]),
     ("serde_saphyr", &["config/web_file.rs"]),
