@@ -6,15 +6,20 @@
 use std::fmt::Write;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use divan::counter::ItemsCount;
 use divan::{Bencher, black_box};
 use pushrelay::commit::{Merge, MergeSequence, Transaction};
 use pushrelay::exposition::text::{self, TextRenderer};
-use pushrelay::exposition::{Escaping, NameValidation, PushLimits};
-use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, Position, PushTime, StoreId, WriteTimestamp};
+use pushrelay::exposition::{Escaping, Format, NameValidation, PushLimits};
+use pushrelay::model::{
+    ByteBudget, Epoch, Family, Group, GroupId, LabelSet, NodeId, Position, PushTime, StoreId, WriteTimestamp,
+};
+use pushrelay::node::http::scrape::ScrapeBody;
+use pushrelay::selector::Selectors;
 use pushrelay::storage::{self, Log, RealDisk};
+use pushrelay::store::selection::{ScrapeFilter, Shard};
 use pushrelay::store::{Identity, Record, Rules, Scope, Store, WriteOp, WriteTime};
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
@@ -137,6 +142,56 @@ fn render_text(bencher: Bencher, (groups, series): (usize, usize)) {
         }
         page.len()
     });
+}
+
+/// The parts of a page of 1,000,000 series in 10,000 groups: the whole one; the 100 groups of 1 % side by side, as those of
+/// a site are, and spread over all; and all four shards together. Gzip is that of a second scrape, from the cache.
+const PARTS: [&str; 8] = [
+    "whole, text",
+    "1 % side by side, text",
+    "1 % spread, text",
+    "4 shards, text",
+    "whole, gzip",
+    "1 % side by side, gzip",
+    "1 % spread, gzip",
+    "4 shards, gzip",
+];
+
+#[divan::bench(args = PARTS, sample_count = 20, sample_size = 1)]
+fn scrape_part(bencher: Bencher, part: &str) {
+    static STORE: LazyLock<(Store, ByteBudget)> = LazyLock::new(|| {
+        let store = store(10_000, 100);
+        (store, ByteBudget::new(256 << 20))
+    });
+    let (store, budget) = &*STORE;
+    let filters: Vec<ScrapeFilter> = match part.split(',').next() {
+        Some("1 % side by side") => vec![selecting("{instance=~\"host-042..\"}")],
+        Some("1 % spread") => vec![selecting("{instance=~\"host-...42\"}")],
+        Some("4 shards") => {
+            Shard::all(4).map(|shard| ScrapeFilter { shard: Some(shard), ..ScrapeFilter::default() }).collect()
+        }
+        _ => vec![ScrapeFilter::default()],
+    };
+    let gzip = part.ends_with("gzip").then_some(budget);
+    let scrape = || -> usize {
+        let bytes = |filter: &ScrapeFilter| -> usize {
+            let published = store.published();
+            let body = match filter.is_everything() {
+                true => ScrapeBody::new(&published, Vec::new(), Format::default(), gzip),
+                false => ScrapeBody::filtered(&published, Vec::new(), filter.clone(), Format::default(), gzip),
+            };
+            body.map(|part| part.len()).sum()
+        };
+        filters.iter().map(bytes).sum()
+    };
+    // Fills the cache.
+    scrape();
+    bencher.bench(scrape);
+}
+
+fn selecting(selector: &str) -> ScrapeFilter {
+    let selectors = Selectors::parse(&[selector]).expect("a selector");
+    ScrapeFilter { selectors: Some(selectors), shard: None }
 }
 
 /// An update of a hundred groups of ten series. All values have changed since the previous update.

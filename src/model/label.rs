@@ -180,6 +180,11 @@ impl LabelSet {
         Labels { set: self, at: 0, start: 0 }
     }
 
+    /// A hash that is the same in every process. Sets whose texts are equal, though their labels differ, have one hash.
+    pub fn stable_hash(&self) -> u64 {
+        xxh3_64_with_seed(self.text.as_bytes(), 0)
+    }
+
     /// How many labels there are.
     pub fn len(&self) -> usize {
         self.ends.labels()

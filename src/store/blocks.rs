@@ -101,6 +101,15 @@ impl Block {
         self.find(labels).1.is_ok()
     }
 
+    /// The position (chunk, entry) of the group's entry, or of the next one if it has none. `near` is tried first.
+    pub(super) fn locate(&self, labels: &Arc<LabelSet>, near: (usize, usize)) -> (usize, usize) {
+        if self.chunks.is_empty() {
+            return (0, 0);
+        }
+        let (chunk, at) = self.find_near(labels, near);
+        (chunk, at.unwrap_or_else(|at| at))
+    }
+
     /// The chunk of the group's entry, and in that chunk the entry's index or the index at which to insert it.
     fn find(&self, labels: &LabelSet) -> (usize, Result<usize, usize>) {
         let order = |shown: &ShownFamily| (*shown.labels).cmp(labels);

@@ -134,6 +134,12 @@ impl Index {
         }
     }
 
+    /// The types under which sites push the name: that of most sites first.
+    pub fn preferred_types(&self, name: &str) -> Vec<MetricType> {
+        let types = self.types.iter().flat_map(|types| types.by_preference(name));
+        types.map(|(metric_type, _)| metric_type).collect()
+    }
+
     /// The number of names that sites push with several types.
     pub fn mixed_len(&self) -> usize {
         self.types.as_ref().map_or(0, |types| types.mixed().len())

@@ -41,9 +41,9 @@
 //! `writer` has the store's main methods; `admission` (which families are shown), `mixed_types` (which type of a name
 //! is shown), `address` (which group a request means), `explain` (why a push is refused), `restore` and `corrections`
 //! (of the write timestamps of a wrong clock) add to the same `impl`. `staged` and `group_change` are the draft, `view`,
-//! [`blocks`], [`piece_cache`] and `changed` the published state, [`info`](StoreInfo) what a handshake needs of it.
-//! [`conflict`](Conflict), [`refusal`](StoreRefusal), [`record`] and [`scope`] define shared types, [`schemas`] shares
-//! equal schemas between groups.
+//! [`blocks`], [`piece_cache`] and `changed` the published state, [`selection`] the part of it that a filtered scrape
+//! shows, [`info`](StoreInfo) what a handshake needs of it. [`conflict`](Conflict), [`refusal`](StoreRefusal),
+//! [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
 
 mod address;
 mod admission;
@@ -63,6 +63,7 @@ mod refusal;
 mod restore;
 pub mod schemas;
 pub mod scope;
+pub mod selection;
 mod staged;
 mod unconfirmed;
 pub mod view;

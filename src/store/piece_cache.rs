@@ -7,15 +7,30 @@
 use std::ops::Deref;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::selection::Shard;
 use crate::compression::Fragment;
 use crate::model::{ByteBudget, ByteReservation};
 
-/// Encodings of one chunk that are cached; a further one replaces the oldest.
+/// Encodings of one whole chunk that are cached; a further one replaces the oldest.
 const ENCODINGS_MAX: usize = 2;
+/// Encodings of parts of one chunk that are cached; a further one replaces the oldest.
+pub const PARTS_MAX: usize = 16;
 
-/// Identifies an encoding (format and escaping) of a chunk; the caller chooses the numbers.
+/// Identifies an encoding (format and escaping) of a chunk, or of the part of a chunk that belongs to a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct EncodingKey(pub u8);
+pub struct EncodingKey {
+    /// The caller chooses the numbers.
+    pub encoding: u8,
+    /// The shard whose part of the chunk is encoded; `None` for the whole chunk.
+    pub shard: Option<Shard>,
+}
+
+impl EncodingKey {
+    /// An encoding of whole chunks.
+    pub fn whole(encoding: u8) -> Self {
+        Self { encoding, shard: None }
+    }
+}
 
 /// A piece that counts in the budget until its last reference is dropped, unless it did not fit in.
 #[derive(Debug)]
@@ -51,8 +66,12 @@ impl PieceCache {
     pub(super) fn set(&self, key: EncodingKey, piece: Fragment, budget: &ByteBudget) -> Arc<CachedPiece> {
         let mut pieces = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pieces.retain(|(is, _)| *is != key);
-        if pieces.len() >= ENCODINGS_MAX {
-            pieces.remove(0);
+        let is_alike = |(is, _): &(EncodingKey, _)| is.shard.is_some() == key.shard.is_some();
+        let max = if key.shard.is_some() { PARTS_MAX } else { ENCODINGS_MAX };
+        if pieces.iter().filter(|piece| is_alike(piece)).count() >= max
+            && let Some(oldest) = pieces.iter().position(is_alike)
+        {
+            pieces.remove(oldest);
         }
         let reserved = budget.reserve(piece.bytes() as u64);
         let fits = reserved.is_some();
@@ -79,14 +98,14 @@ mod tests {
         let mut piece = || encoder.encode(b"a 1\n");
         let budget = ByteBudget::new(2 * piece().bytes() as u64);
         let (cache, other) = (PieceCache::default(), PieceCache::default());
-        cache.set(EncodingKey(0), piece(), &budget);
-        cache.set(EncodingKey(0), piece(), &budget);
+        cache.set(EncodingKey::whole(0), piece(), &budget);
+        cache.set(EncodingKey::whole(0), piece(), &budget);
         assert_eq!(budget.reserved_bytes(), piece().bytes() as u64, "one replaces the other");
-        cache.set(EncodingKey(1), piece(), &budget);
-        let uncached = other.set(EncodingKey(0), piece(), &budget);
-        assert!(other.get(EncodingKey(0)).is_none(), "the budget is used up");
+        cache.set(EncodingKey::whole(1), piece(), &budget);
+        let uncached = other.set(EncodingKey::whole(0), piece(), &budget);
+        assert!(other.get(EncodingKey::whole(0)).is_none(), "the budget is used up");
         assert_eq!(uncached.bytes(), piece().bytes());
-        let used = cache.get(EncodingKey(0)).unwrap();
+        let used = cache.get(EncodingKey::whole(0)).unwrap();
         drop(cache.clone());
         drop(cache);
         assert_eq!(budget.reserved_bytes(), used.bytes() as u64);

@@ -25,6 +25,9 @@ pub const PUSH_FAILURE_TIME: &str = "push_failure_time_seconds";
 const PUSH_TIME_HELP: &str = "Last Unix time when changing this group in the Pushgateway succeeded.";
 const PUSH_FAILURE_TIME_HELP: &str = "Last Unix time when changing this group in the Pushgateway failed.";
 
+/// A block for each metric name, in the order of names.
+pub type ScrapeSnapshot = Vec<(Arc<str>, Arc<Block>)>;
+
 /// A handle to the published state. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Published(Arc<Mutex<View>>, Unconfirmed);
@@ -142,14 +145,30 @@ impl Published {
     }
 
     /// Everything that a scrape shows: a block for each metric name, in the order of names.
-    pub fn snapshot(&self) -> Vec<(Arc<str>, Arc<Block>)> {
+    pub fn snapshot(&self) -> ScrapeSnapshot {
         self.lock().blocks.snapshot()
+    }
+
+    /// The same, and the live groups that have a suppressed family if they are asked for, sorted by their labels.
+    pub(super) fn snapshot_with_suppressed(&self, suppressed: bool) -> (ScrapeSnapshot, Vec<Arc<GroupEntry>>) {
+        let view = self.lock();
+        let entries = view.suppressed.iter().filter(|_| suppressed).map(|id| view.groups[id].clone());
+        let (blocks, mut suppressed) = (view.blocks.snapshot(), entries.collect::<Vec<_>>());
+        drop(view);
+        suppressed.sort_by(|a, b| a.shown().cmp(b.shown()));
+        (blocks, suppressed)
     }
 
     /// The live groups, sorted by their labels.
     pub fn groups(&self) -> Vec<Arc<GroupEntry>> {
+        self.groups_where(|_| true)
+    }
+
+    /// The live groups whose labels `is_wanted` accepts, sorted by them. It is called outside of the lock.
+    pub fn groups_where(&self, is_wanted: impl Fn(&LabelSet) -> bool) -> Vec<Arc<GroupEntry>> {
         let live = |entry: &&Arc<GroupEntry>| entry.group.is_live();
         let mut groups: Vec<Arc<GroupEntry>> = self.lock().groups.values().filter(live).cloned().collect();
+        groups.retain(|entry| is_wanted(entry.shown()));
         groups.sort_by(|a, b| a.shown().cmp(b.shown()));
         groups
     }
@@ -168,11 +187,7 @@ impl Published {
 
     /// The live groups that have a suppressed family, sorted by their labels.
     pub fn suppressed(&self) -> Vec<Arc<GroupEntry>> {
-        let view = self.lock();
-        let mut suppressed: Vec<Arc<GroupEntry>> = view.suppressed.iter().map(|id| view.groups[id].clone()).collect();
-        drop(view);
-        suppressed.sort_by(|a, b| a.shown().cmp(b.shown()));
-        suppressed
+        self.snapshot_with_suppressed(true).1
     }
 
     /// The live group with exactly these labels; if there are two, the one that is shown.

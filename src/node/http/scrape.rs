@@ -1,8 +1,11 @@
 //! The body of a scrape, rendered part by part from a snapshot while it is sent. No push waits for a scrape, no scrape
 //! for a push, and the body is never in memory as a whole.
 //!
+//! A filtered scrape renders the families that a [`Selection`](crate::store::selection::Selection) picks.
+//!
 //! With gzip, text is compressed in fragments, one per chunk of the store, and each fragment is cached beside its
-//! chunk. A scrape renders and compresses the chunks that changed since the scrape before, and copies the rest.
+//! chunk. A scrape renders and compresses the chunks that changed since the scrape before, and copies the rest. Shards have fragments of their own; a filtered scrape uses
+//! those of the whole page for chunks that it selects as a whole.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +14,14 @@ use bytes::Bytes;
 
 use crate::compression::{FragmentEncoder, GzipMember, LEVEL_DEFAULT};
 use crate::exposition::{Encoding, Escaping, Format, protobuf, text};
-use crate::model::{ByteBudget, Family, LabelSet, Schema};
-use crate::store::{self, Block, EncodingKey, Published};
+use crate::model::{ByteBudget, Family, LabelSet};
+use crate::store::selection::{ScrapeFilter, Shard, Snapshot};
+use crate::store::{self, EncodingKey, Published, ShownFamily};
 
+use self::names::{NamedFamilies, Names, Part, PushedFamilies};
 use super::page_size::{Measured, PageSize};
+
+mod names;
 
 /// A part is sent when it has this many bytes.
 const PART_BYTES: usize = 128 << 10;
@@ -23,40 +30,30 @@ const PIECE_TEXT_BYTES_MIN: usize = 2 << 10;
 /// Bytes of text that are compressed together, about.
 const RUN_BYTES: usize = 64 << 10;
 
-/// All families of one metric name.
-struct NamedFamilies {
-    /// The node's own family.
-    own: Option<Family>,
-    /// The pushed families.
-    block: Option<Arc<Block>>,
-}
-
-impl NamedFamilies {
-    /// The families with the labels of their groups.
-    fn families<'a>(&'a self, none: &'a LabelSet) -> impl Iterator<Item = (&'a LabelSet, &'a Family)> {
-        let pushed = self.block.iter().flat_map(|block| block.entries());
-        let own = self.own.iter().map(move |family| (none, family));
-        own.chain(pushed.map(|shown| (&*shown.labels, &shown.family)))
-    }
-
-    /// The schema that gives type and help; `None` if there is no series.
-    fn head(&self) -> Option<&Arc<Schema>> {
-        let own = self.own.iter();
-        let pushed = self.block.iter().flat_map(|block| block.entries()).map(|shown| &shown.family);
-        own.chain(pushed).map(Family::schema).find(|schema| schema.series_len() > 0)
-    }
-}
-
 enum BodyRenderer {
     Text(Box<text::TextRenderer>),
     Protobuf(protobuf::ProtobufRenderer),
 }
 
+/// The name that is being rendered.
+struct CurrentName {
+    name: NamedFamilies,
+    /// The number of parts that are done.
+    parts: usize,
+    /// Whether its HELP and TYPE lines are rendered.
+    is_headed: bool,
+}
+
+impl CurrentName {
+    fn new(name: NamedFamilies) -> Self {
+        Self { name, parts: 0, is_headed: false }
+    }
+}
+
 /// The body of one scrape, as an iterator of its parts.
 pub struct ScrapeBody {
-    names: std::vec::IntoIter<NamedFamilies>,
-    /// The name that is being rendered, and the number of its chunks that are done.
-    current: Option<(NamedFamilies, usize)>,
+    names: Names,
+    current: Option<CurrentName>,
     renderer: BodyRenderer,
     packing: Option<Box<Packing>>,
     /// Rendered text that is not compressed yet, if the body is compressed.
@@ -70,11 +67,25 @@ pub struct ScrapeBody {
 struct Packing {
     encoder: FragmentEncoder,
     member: GzipMember,
-    encoding_key: EncodingKey,
+    /// The number of the encoding, for the cache.
+    encoding: u8,
     budget: ByteBudget,
 }
 
 impl Packing {
+    fn key(&self, shard: Option<Shard>) -> EncodingKey {
+        EncodingKey { encoding: self.encoding, shard }
+    }
+
+    /// Appends the cached piece of a chunk, after the `text` before it. Returns whether there is one.
+    fn reuse(&mut self, chunk: &store::Chunk, key: EncodingKey, text: &mut Vec<u8>, out: &mut Vec<u8>) -> bool {
+        let Some(piece) = chunk.cached(key) else { return false };
+        self.pack(text, out);
+        text.clear();
+        self.member.add(&piece, out);
+        true
+    }
+
     /// Compresses text whose fragment is not cached.
     fn pack(&mut self, text: &[u8], out: &mut Vec<u8>) {
         if !text.is_empty() {
@@ -90,12 +101,29 @@ impl ScrapeBody {
         let mut names: BTreeMap<Arc<str>, NamedFamilies> = published
             .snapshot()
             .into_iter()
-            .map(|(name, block)| (name, NamedFamilies { own: None, block: Some(block) }))
+            .map(|(name, block)| (name, NamedFamilies { own: None, pushed: PushedFamilies::Block(block) }))
             .collect();
         for family in own {
-            let name = names.entry(family.name().clone()).or_insert(NamedFamilies { own: None, block: None });
-            name.own = Some(family);
+            let none = NamedFamilies { own: None, pushed: PushedFamilies::None };
+            let name = family.name().clone();
+            names.entry(name).or_insert(none).own = Some(family);
         }
+        Self::of(Names::All(names.into_values().collect::<Vec<_>>().into_iter()), format, gzip)
+    }
+
+    /// The body of a scrape of the part that `filter` selects. The filter is applied when the first part is rendered.
+    pub fn filtered(
+        published: &Published,
+        own: Vec<Family>,
+        filter: ScrapeFilter,
+        format: Format,
+        gzip: Option<&ByteBudget>,
+    ) -> Self {
+        let snapshot = Snapshot::new(published, &filter);
+        Self::of(Names::Unfiltered(Box::new((snapshot, filter, own))), format, gzip)
+    }
+
+    fn of(names: Names, format: Format, gzip: Option<&ByteBudget>) -> Self {
         let renderer = match format.encoding {
             Encoding::Text => BodyRenderer::Text(Box::new(text::TextRenderer::new(format.escaping))),
             Encoding::ProtobufDelimited => {
@@ -109,11 +137,11 @@ impl ScrapeBody {
         let packing = gzip.map(|budget| Packing {
             encoder: FragmentEncoder::new(LEVEL_DEFAULT),
             member: GzipMember::new(),
-            encoding_key: encoding_key(format.escaping),
+            encoding: encoding(format.escaping),
             budget: budget.clone(),
         });
         Self {
-            names: names.into_values().collect::<Vec<_>>().into_iter(),
+            names,
             current: None,
             renderer,
             packing: packing.map(Box::new),
@@ -132,28 +160,55 @@ impl ScrapeBody {
 
     /// Renders the next step. Returns whether there was one.
     fn advance(&mut self, out: &mut Vec<u8>) -> bool {
-        let Some((name, chunks)) = self.current.take().or_else(|| self.names.next().map(|name| (name, 0))) else {
-            return false;
-        };
-        let Some(head) = name.head() else { return true };
+        // Only compressed text is cached.
+        let by_chunk = self.packing.is_some() && matches!(self.renderer, BodyRenderer::Text(_));
+        let current = self.current.take().or_else(|| self.names.next(by_chunk).map(CurrentName::new));
+        let Some(mut current) = current else { return false };
+        let Some(head) = current.name.head() else { return true };
         let plain = if self.packing.is_some() { &mut self.text } else { &mut *out };
         match &mut self.renderer {
             // A protobuf message begins with its length, so a whole block is one step.
-            BodyRenderer::Protobuf(renderer) => renderer.block(head, name.families(&self.no_labels), plain),
+            BodyRenderer::Protobuf(renderer) => renderer.block(head, current.name.families(&self.no_labels), plain),
             BodyRenderer::Text(renderer) => {
-                if chunks == 0 {
+                let start = plain.len();
+                if !current.is_headed {
                     renderer.head(head, plain);
-                    if let Some(own) = &name.own {
-                        renderer.family(&self.no_labels, own, plain);
-                    }
                 }
-                if let Some(chunk) = name.block.as_ref().and_then(|block| block.chunks().get(chunks)) {
-                    match &mut self.packing {
-                        None => render(renderer, chunk, plain),
-                        Some(packing) => pack(renderer, chunk, packing, &mut self.text, out),
-                    }
-                    self.current = Some((name, chunks + 1));
+                if let Some(own) = current.name.own.as_ref().filter(|_| current.parts == 0) {
+                    renderer.family(&self.no_labels, own, plain);
+                    current.is_headed = true;
                 }
+                let Some(part) = current.name.pushed.part(current.parts) else {
+                    if !current.is_headed {
+                        plain.truncate(start);
+                    }
+                    return true;
+                };
+                let is_shown = match (part, &mut self.packing) {
+                    (Part::Families(families), _) => render(renderer, families, plain),
+                    (Part::Chunk(chunk) | Part::ShardOf(chunk), None) => render(renderer, chunk.entries(), plain),
+                    (Part::Chunk(chunk), Some(packing)) => {
+                        let key = packing.key(None);
+                        packing.reuse(chunk, key, &mut self.text, out)
+                            || pack(renderer, chunk, chunk.entries(), packing, key, &mut self.text, out)
+                    }
+                    (Part::ShardOf(chunk), Some(packing)) => {
+                        let Some(selection) = self.names.selection() else { return true };
+                        let key = packing.key(selection.shard());
+                        let is_cached = packing.reuse(chunk, key, &mut self.text, out);
+                        if is_cached {
+                            selection.skip(chunk);
+                        }
+                        is_cached || pack(renderer, chunk, selection.of_shard(chunk), packing, key, &mut self.text, out)
+                    }
+                };
+                if !is_shown && !current.is_headed {
+                    // The chunk has no family of the shard. Its text is still the last one, as nothing was packed.
+                    self.text.truncate(start);
+                }
+                current.is_headed |= is_shown;
+                current.parts += 1;
+                self.current = Some(current);
             }
         }
         if let Some(packing) = self.packing.as_mut().filter(|_| self.text.len() >= RUN_BYTES) {
@@ -203,44 +258,52 @@ impl Iterator for ScrapeBody {
     }
 }
 
-/// Renders the families of one chunk of the store.
-fn render(renderer: &mut text::TextRenderer, chunk: &store::Chunk, into: &mut Vec<u8>) {
-    for shown in chunk.entries() {
+/// Renders families. Returns whether there were any.
+fn render<'a>(
+    renderer: &mut text::TextRenderer,
+    families: impl IntoIterator<Item = &'a ShownFamily>,
+    into: &mut Vec<u8>,
+) -> bool {
+    let start = into.len();
+    for shown in families {
         renderer.family(&shown.labels, &shown.family, into);
     }
+    into.len() > start
 }
 
-/// Appends the compressed families of one chunk of the store, after the `text` before them. If they are few, appends
-/// them to that text instead.
-fn pack(
+/// Appends the compressed `families` of one chunk of the store, after the `text` before them. If they are few, appends
+/// them to that text instead. Returns whether there were any.
+fn pack<'a>(
     renderer: &mut text::TextRenderer,
     chunk: &store::Chunk,
+    families: impl IntoIterator<Item = &'a ShownFamily>,
     packing: &mut Packing,
+    key: EncodingKey,
     text: &mut Vec<u8>,
     out: &mut Vec<u8>,
-) {
-    let cached = chunk.cached(packing.encoding_key);
+) -> bool {
     let start = text.len();
-    if cached.is_none() {
-        render(renderer, chunk, text);
-        if text.len() - start < PIECE_TEXT_BYTES_MIN {
-            return;
-        }
+    let is_shown = render(renderer, families, text);
+    // A shard's part of a chunk is smaller, and saves as much compared with its size.
+    let bytes_min = PIECE_TEXT_BYTES_MIN / key.shard.map_or(1, |shard| shard.of() as usize);
+    if text.len() - start < bytes_min.max(1) {
+        return is_shown;
     }
     packing.pack(&text[..start], out);
-    let piece = cached.unwrap_or_else(|| {
-        let piece = packing.encoder.encode(&text[start..]);
-        chunk.cache(packing.encoding_key, piece, &packing.budget)
-    });
+    let piece = packing.encoder.encode(&text[start..]);
+    let piece = chunk.cache(key, piece, &packing.budget);
     packing.member.add(&piece, out);
     text.clear();
+    true
 }
 
 /// Text differs only by how names are escaped.
-fn encoding_key(escaping: Escaping) -> EncodingKey {
-    EncodingKey(escaping as u8)
+fn encoding(escaping: Escaping) -> u8 {
+    escaping as u8
 }
 
+#[cfg(test)]
+mod filtered;
 #[cfg(test)]
 mod strict;
 
@@ -351,7 +414,7 @@ mod tests {
         }
         page(&store, Format::default(), Some(&budget));
         let cached = |store: &Store| -> Vec<bool> {
-            let encoding_key = encoding_key(Escaping::default());
+            let encoding_key = EncodingKey::whole(encoding(Escaping::default()));
             let blocks = store.published().snapshot();
             let chunks = blocks.iter().flat_map(|(_, block)| block.chunks());
             chunks.map(|chunk| chunk.cached(encoding_key).is_some()).collect()

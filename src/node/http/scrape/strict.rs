@@ -20,13 +20,13 @@ use crate::model::{
 use crate::store::{Identity, Rules, Store, WriteOp, WriteTime};
 
 /// The series of a page: name and labels, sorted, none empty.
-type Seen = HashSet<BTreeMap<String, String>>;
+pub(super) type Seen = HashSet<BTreeMap<String, String>>;
 
 #[derive(Default)]
-struct StrictReader {
-    is_utf8: bool,
-    seen: Seen,
-    types: HashMap<String, String>,
+pub(super) struct StrictReader {
+    pub(super) is_utf8: bool,
+    pub(super) seen: Seen,
+    pub(super) types: HashMap<String, String>,
 }
 
 impl StrictReader {
@@ -54,7 +54,7 @@ impl StrictReader {
         }
     }
 
-    fn text(&mut self, page: &str) -> Result<(), String> {
+    pub(super) fn text(&mut self, page: &str) -> Result<(), String> {
         for line in page.lines() {
             if let Some(rest) = line.strip_prefix("# TYPE ") {
                 let (name, metric_type) = rest.rsplit_once(' ').ok_or(line)?;
@@ -67,7 +67,7 @@ impl StrictReader {
         Ok(())
     }
 
-    fn protobuf(&mut self, mut page: &[u8]) -> Result<(), String> {
+    pub(super) fn protobuf(&mut self, mut page: &[u8]) -> Result<(), String> {
         while !page.is_empty() {
             let family = MetricFamily::decode_length_delimited(&mut page).map_err(|error| error.to_string())?;
             let name = family.name.unwrap_or_default();
@@ -114,12 +114,12 @@ struct MetricFamily {
     metric: Vec<Metric>,
 }
 
-fn unquoted(name: &str) -> String {
+pub(super) fn unquoted(name: &str) -> String {
     name.trim_matches('"').to_owned()
 }
 
 /// The name and labels of a sample's line. No name or value of these tests has an escape, comma or brace.
-fn sample(line: &str) -> Option<(String, Vec<(String, String)>)> {
+pub(super) fn sample(line: &str) -> Option<(String, Vec<(String, String)>)> {
     let Some((name, rest)) = line.split_once('{') else {
         let (name, value) = line.split_once(' ')?;
         value.parse::<f64>().ok()?;
@@ -159,7 +159,7 @@ const MARKS: [&[&str]; 4] = [&[], &["0.5"], &["0.5", "1"], &["0.5", "0.50"]];
 
 /// A family to push.
 #[derive(Clone, Debug)]
-struct Described {
+pub(super) struct Described {
     name: &'static str,
     metric_type: MetricType,
     series: Vec<Labels>,
@@ -237,7 +237,7 @@ fn body(families: Vec<Described>) -> String {
 }
 
 #[derive(Clone, Debug)]
-enum Step {
+pub(super) enum Step {
     /// A push to a group of this node.
     Push(Labels, Vec<Described>),
     /// A push that arrives from an edge of that site.
@@ -246,7 +246,7 @@ enum Step {
     Delete(Labels),
 }
 
-fn step() -> impl Strategy<Value = Step> {
+pub(super) fn step() -> impl Strategy<Value = Step> {
     let families = || prop::collection::vec(described(), 0..3);
     prop_oneof![
         4 => (labels(2), families()).prop_map(|(key, families)| Step::Push(key, families)),
@@ -259,7 +259,7 @@ fn key(labels: &Labels) -> LabelSet {
     LabelSet::new(labels.iter().map(|(name, value)| (*name, *value)).chain([("job", "j")]))
 }
 
-fn apply(store: &mut Store, reader: &BodyReader, step: Step, ns: u64) {
+pub(super) fn apply(store: &mut Store, reader: &BodyReader, step: Step, ns: u64) {
     let now = WriteTime { wall_ns: ns, stamp_ns: ns, monotonic_ns: ns };
     match step {
         Step::Push(labels, families) => {
@@ -301,7 +301,7 @@ fn check(store: &Store) -> Result<(), String> {
     Ok(())
 }
 
-fn store() -> Store {
+pub(super) fn store() -> Store {
     let rules = Rules { has_edges: true, histogram_fault: Some(raw_metric_fault), ..Rules::default() };
     let mut store = Store::new(rules, &[]);
     store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
@@ -309,17 +309,21 @@ fn store() -> Store {
     store
 }
 
+pub(super) fn reader() -> BodyReader {
+    BodyReader::new(BodyRules {
+        body_bytes_max: 1 << 20,
+        names: NameValidation::Utf8,
+        limits: PushLimits::default(),
+        openmetrics: false,
+    })
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(300))]
 
     #[test]
     fn a_strict_reader_takes_every_form_of_the_page(steps in prop::collection::vec(step(), 1..12)) {
-        let reader = BodyReader::new(BodyRules {
-            body_bytes_max: 1 << 20,
-            names: NameValidation::Utf8,
-            limits: PushLimits::default(),
-            openmetrics: false,
-        });
+        let reader = reader();
         let mut store = store();
         for (ns, step) in (1..).zip(steps) {
             apply(&mut store, &reader, step, ns);
