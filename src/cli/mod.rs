@@ -1,11 +1,13 @@
 //! Layer 6: the command line, for operators. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
-//! [`check_config`], [`doctor`] and [`store`] are the other commands. [`logging`] writes the log of all of them, and `watch`
-//! notices changed files.
+//! [`check_config`], [`doctor`], [`store`] and [`groups`] are the other commands. [`logging`] writes the log of all of
+//! them, and `watch` notices changed files.
 
 pub mod check_config;
 pub mod demo;
 pub mod doctor;
+pub mod groups;
 pub mod logging;
+mod node_url;
 pub mod pki;
 pub mod run;
 pub mod store;
@@ -77,6 +79,10 @@ pub fn command() -> Command {
                 .about("Check, dump or compact the store of a stopped node"),
         )
         .subcommand(
+            groups::GroupsCommand::augment_args(Command::new("groups"))
+                .about("List and delete groups of a running node by selectors"),
+        )
+        .subcommand(
             demo::Demo::augment_args(Command::new("demo"))
                 .about("Run a hub and two edges on this machine, with sample pushes, and print what to try"),
         )
@@ -97,6 +103,7 @@ fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
             let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;
             pki.run(now, &mut io::stdout()).map(|()| true).map_err(|error| error.to_string())
         }
+        "groups" => groups::GroupsCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
         "store" => {
             let store = store::StoreCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
             store.run(&mut io::stdout(), &mut io::stderr()).map_err(|error| error.to_string())

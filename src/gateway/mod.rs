@@ -14,11 +14,13 @@
 mod accept_encoding;
 pub mod base64url;
 pub mod body;
+pub mod groups;
 mod hint;
 pub mod instant;
 mod media_type;
 mod oddity;
 pub mod pages;
+pub mod parameters;
 pub mod path;
 pub mod query;
 mod quote;

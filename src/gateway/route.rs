@@ -14,7 +14,10 @@
 
 use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
+use crate::selector::Selectors;
+use crate::store::selection::ScrapeFilter;
 
+use super::parameters::{self, GroupQuery};
 use super::path::{AddressedGroup, grouping_key};
 use super::reply::is_write;
 use super::route_config::{RouteConfig, normal_prefix};
@@ -36,8 +39,28 @@ pub enum Route {
         /// The group; at a hub, with the site labels.
         group: AddressedGroup,
     },
-    /// Show all metrics.
-    Scrape,
+    /// Show all metrics, or those that a filter selects.
+    Scrape {
+        /// The filter.
+        filter: ScrapeFilter,
+    },
+    /// List groups as JSON ([`super::groups::listing`]).
+    Groups {
+        /// The groups.
+        query: GroupQuery,
+    },
+    /// Delete the groups that selectors match ([`super::groups::deleted`]).
+    DeleteGroups {
+        /// The selectors.
+        selectors: Selectors,
+        /// The other parameters.
+        query: GroupQuery,
+    },
+    /// Name targets for Prometheus's service discovery ([`super::groups::site_targets`], [`super::groups::shard_targets`]).
+    Discovery {
+        /// The number of shards; one target a site if there is none.
+        shards: Option<u32>,
+    },
     /// Show all groups as JSON ([`query::metrics`]).
     Query,
     /// Show build, flags and start time as JSON ([`query::status`]).
@@ -82,11 +105,13 @@ impl Route {
             Self::Delete { .. } => Some("delete"),
             Self::Query => Some("api/v1/metrics"),
             Self::Status => Some("api/v1/status"),
+            Self::Groups { .. } | Self::DeleteGroups { .. } => Some("api/v1/groups"),
+            Self::Discovery { .. } => Some("api/v1/sd"),
             Self::Wipe => Some("wipe"),
             Self::Healthy => Some("healthy"),
             Self::Ready => Some("ready"),
             Self::Index { .. } | Self::StatusPage | Self::GroupFragment { .. } => Some("status"),
-            Self::Scrape | Self::Quit | Self::Reload => None,
+            Self::Scrape { .. } | Self::Quit | Self::Reload => None,
             Self::Answer { handler, .. } => *handler,
         }
     }
@@ -198,7 +223,23 @@ fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], query: &str, na
             Ok(group) => Route::GroupFragment { group },
             Err(error) => answer("status", HttpReply::error(400, error)),
         },
-        Endpoint::Scrape => Route::Scrape,
+        Endpoint::Scrape => match parameters::scrape_filter(query) {
+            Ok(filter) => Route::Scrape { filter },
+            Err(error) => Route::answer(HttpReply::error(400, error)),
+        },
+        Endpoint::Groups => match parameters::group_query(query) {
+            Ok(query) => Route::Groups { query },
+            Err(error) => answer("api/v1/groups", HttpReply::error(400, error)),
+        },
+        Endpoint::DeleteGroups => match parameters::delete_query(query) {
+            Ok((selectors, query)) => Route::DeleteGroups { selectors, query },
+            Err(error) => answer("api/v1/groups", HttpReply::error(400, error)),
+        },
+        Endpoint::GroupsOptions => answer("api/v1/options", HttpReply::options("DELETE, GET, OPTIONS".into())),
+        Endpoint::Discovery => match parameters::shards(query) {
+            Ok(shards) => Route::Discovery { shards },
+            Err(error) => answer("api/v1/sd", HttpReply::error(400, error)),
+        },
         Endpoint::Healthy => Route::Healthy,
         Endpoint::Ready => Route::Ready,
         Endpoint::Index => Route::Index { search: pages::Search::of_query(query) },
@@ -241,6 +282,10 @@ mod tests {
             Route::Delete { group } => found("delete", group),
             Route::GroupFragment { group } => found("fragment", group),
             Route::Index { .. } => "Index".to_owned(),
+            Route::Scrape { .. } => "Scrape".to_owned(),
+            Route::Groups { .. } => "Groups".to_owned(),
+            Route::DeleteGroups { .. } => "DeleteGroups".to_owned(),
+            Route::Discovery { .. } => "Discovery".to_owned(),
             Route::Answer { reply, .. } => {
                 let header = reply.headers.iter().find(|(name, _)| matches!(*name, "Allow" | "Location"));
                 header.map_or(reply.status.to_string(), |(_, value)| format!("{} {value}", reply.status))
@@ -453,6 +498,16 @@ mod tests {
                 ("GET", "/pg/api/v1/status", "Status"),
                 ("GET", "/api/v1/status", "404"),
                 ("GET", "/pg/api/v1", "301 /pg/api/v1/"),
+                ("GET", "/pg/api/v1/groups", "Groups"),
+                ("GET", "/pg/api/v1/groups?match[]={job", "400"),
+                ("DELETE", "/pg/api/v1/groups?match[]={job=%22a%22}", "DeleteGroups"),
+                ("DELETE", "/pg/api/v1/groups", "400"),
+                ("OPTIONS", "/pg/api/v1/groups", "200 DELETE, GET, OPTIONS"),
+                ("PUT POST", "/pg/api/v1/groups", "405 DELETE, GET, OPTIONS"),
+                ("GET", "/pg/api/v1/sd?shards=4", "Discovery"),
+                ("GET", "/pg/api/v1/sd?shards=0", "400"),
+                ("GET", "/pg/metrics?match[]=up&shard=1/4", "Scrape"),
+                ("GET", "/pg/metrics?shard=4", "400"),
                 ("PUT", "/pg/api/v1/admin/wipe", "Wipe"),
                 ("GET POST DELETE HEAD", "/pg/api/v1/admin/wipe", "405 OPTIONS, PUT"),
                 ("PUT", "/pg/api/v1/admin/wipe/", "307 /pg/api/v1/admin/wipe"),

@@ -27,6 +27,10 @@ pub(super) enum Endpoint {
     ApiStatus,
     ApiMetrics,
     ApiOptions,
+    Groups,
+    DeleteGroups,
+    GroupsOptions,
+    Discovery,
     Wipe,
 }
 
@@ -115,6 +119,11 @@ impl Table {
         let mut entries: Vec<(&[&str], Pattern, Endpoint)> = vec![
             (&[GET], only("/status"), Endpoint::ApiStatus),
             (&[GET], only("/metrics"), Endpoint::ApiMetrics),
+            (&[GET], only("/groups"), Endpoint::Groups),
+            (&[DELETE], only("/groups"), Endpoint::DeleteGroups),
+            // Without the headers by which a browser lets pages of other origins delete.
+            (&[OPTIONS], only("/groups"), Endpoint::GroupsOptions),
+            (&[GET], only("/sd"), Endpoint::Discovery),
             (&[OPTIONS], Pattern::Below { root: format!("{root}/"), more: false }, Endpoint::ApiOptions),
         ];
         if config.admin_api {

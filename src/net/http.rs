@@ -36,6 +36,7 @@ use super::slots::{SlotKind, Slots};
 use super::timeouts::{InFlight, PhaseTracker, TimeoutStream, Timeouts};
 use crate::model::{ByteBudget, ByteReservation};
 
+pub mod client;
 pub mod encrypted;
 mod refusal;
 
@@ -283,6 +284,11 @@ impl Incoming {
     /// All headers of that name (in lower case) that are visible ASCII.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// Host and port as the client names them: of the `Host` header, or with HTTP/2 of `:authority`.
+    pub fn authority(&self) -> Option<&str> {
+        self.parts.uri.authority().map(|authority| authority.as_str()).or_else(|| self.header("host"))
     }
 
     /// The client's address.

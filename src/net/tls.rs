@@ -26,6 +26,7 @@ use files::{
 use problem::{CertificateUse, Problem};
 use provider::provider;
 
+pub mod browse;
 mod error;
 mod examine;
 mod explain;

@@ -551,6 +551,7 @@ fn service_rules(options: &NodeOptions) -> ServiceRules {
         checked: !options.push.disable_consistency_check,
         admin_api: options.web.enable_admin_api,
         link_root: options.web.external_path.as_deref().map(LinkRoot::external).unwrap_or_default(),
+        telemetry_path: options.web.telemetry_path.clone(),
         is_hub: options.role == NodeRole::Hub,
         scrapes_max: limits.scrapes_max,
     }

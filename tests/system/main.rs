@@ -28,6 +28,7 @@ mod refusals;
 mod renewal;
 mod resources;
 mod returns;
+mod selection;
 mod storage_faults;
 mod store_commands;
 mod tree;

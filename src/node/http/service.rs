@@ -26,6 +26,7 @@ use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
+use crate::store::selection::ScrapeFilter;
 use crate::store::view::time_families;
 use crate::store::{GroupEntry, WriteOp};
 
@@ -54,6 +55,8 @@ pub struct ServiceRules {
     pub admin_api: bool,
     /// The root of the links on pages.
     pub link_root: LinkRoot,
+    /// The path of the scrape, below the prefix of the routes.
+    pub telemetry_path: String,
     /// Whether edges connect to this node.
     pub is_hub: bool,
     /// Scrapes and responses of the query API in flight at once, at most.
@@ -149,7 +152,10 @@ impl Service {
         let reply = match route {
             Route::Push { target, replace } => self.push(target, replace, request, started).await,
             Route::Delete { group } => self.delete(group, request).await,
-            Route::Scrape => return self.scrape(request),
+            Route::Scrape { filter } => return self.scrape(filter, request),
+            Route::Groups { query } => return self.run_blocking(|| respond(self.list_groups(&query))),
+            Route::DeleteGroups { selectors, query } => return self.delete_groups(selectors, query, request).await,
+            Route::Discovery { shards } => self.discovery(shards, request),
             Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
             Route::Wipe => answer(self.committer.wipe().await, HttpReply::accepted),
@@ -270,7 +276,7 @@ impl Service {
         group.find(|key| published.find(key).is_some())
     }
 
-    fn scrape(&self, request: &Incoming) -> Response {
+    fn scrape(&self, filter: ScrapeFilter, request: &Incoming) -> Response {
         let scrape_permit = match self.scrape_permit() {
             Ok(scrape_permit) => scrape_permit,
             Err(reply) => return respond(reply),
@@ -281,8 +287,11 @@ impl Service {
             0..EDGES_MANY => self.own_families(),
             _ => tokio::task::block_in_place(|| self.own_families()),
         };
-        let page = ScrapeBody::new(self.committer.published(), own, format, gzip.then_some(&self.cache_budget));
-        let page = page.measured(&self.page_size);
+        let (published, gzip_budget) = (self.committer.published(), gzip.then_some(&self.cache_budget));
+        let page = match filter.is_everything() {
+            true => ScrapeBody::new(published, own, format, gzip_budget).measured(&self.page_size),
+            false => ScrapeBody::filtered(published, own, filter, format, gzip_budget),
+        };
         let response = Response::new(200).header("content-type", format.content_type());
         let response = response.header("vary", "Accept, Accept-Encoding");
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
@@ -290,7 +299,7 @@ impl Service {
     }
 
     /// A permit for a scrape, kept until its response is sent; the error response if there are too many.
-    fn scrape_permit(&self) -> Result<OwnedSemaphorePermit, HttpReply> {
+    pub(super) fn scrape_permit(&self) -> Result<OwnedSemaphorePermit, HttpReply> {
         self.scrape_permits.clone().try_acquire_owned().map_err(|_| {
             let max = self.rules.scrapes_max;
             let text = format_args!("{max} scrapes are on their way already (limits.scrapes_max): try again later");
@@ -402,7 +411,7 @@ fn headers(request: &Incoming) -> Headers<'_> {
     Headers { content_type: first("content-type"), content_encoding: first("content-encoding") }
 }
 
-fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> HttpReply) -> HttpReply {
+pub(super) fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> HttpReply) -> HttpReply {
     match outcome {
         Ok(()) => reply(),
         Err(WriteError::Refused(refusal)) => HttpReply::refused(refusal),
@@ -415,7 +424,7 @@ fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> HttpReply) ->
     }
 }
 
-fn respond(reply: HttpReply) -> Response {
+pub(super) fn respond(reply: HttpReply) -> Response {
     let mut response = Response::new(reply.status);
     if let Some(content_type) = reply.content_type {
         response = response.header("content-type", content_type);

@@ -198,6 +198,11 @@ fn plain(status: u16, text: &str) -> Response {
         .body(format!("{text}\n"))
 }
 
+/// The user that the request names. If passwords are required, the guard has verified it.
+pub fn user(request: &Incoming) -> Option<String> {
+    request.header("authorization").and_then(credentials).map(|(name, _)| name)
+}
+
 /// The name and password of an `Authorization` header, parsed as Go's `Request.BasicAuth` does.
 fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
     const SCHEME: &str = "Basic ";

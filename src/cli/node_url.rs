@@ -1,0 +1,64 @@
+//! The options by which a command reaches a running node.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::Value;
+
+use crate::net::http::client::Client;
+
+/// The variable of the environment that has the node's URL.
+const VARIABLE: &str = "PUSHRELAY_NODE";
+/// The URL without option and variable.
+const URL_DEFAULT: &str = "http://localhost:9091";
+
+/// The node, and how to speak to it.
+#[derive(Clone, Debug, Args)]
+pub struct NodeUrl {
+    /// URL of the node's gateway [default: the variable PUSHRELAY_NODE, or http://localhost:9091]
+    #[arg(long = "node", global = true, value_name = "URL")]
+    url: Option<String>,
+    /// File with the authority of the node's certificate, for https
+    #[arg(long, global = true, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Name for basic authentication
+    #[arg(long, global = true, value_name = "NAME", requires = "password_file")]
+    user: Option<String>,
+    /// File with the password for basic authentication
+    #[arg(long, global = true, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
+}
+
+impl NodeUrl {
+    /// Sends a request; returns the JSON of the answer.
+    ///
+    /// # Errors
+    /// The node cannot be reached, refuses the request, or its answer is no JSON.
+    pub fn json(&self, method: &str, path: &str) -> Result<Value, String> {
+        let url = self.url.clone().or_else(|| std::env::var(VARIABLE).ok().filter(|url| !url.is_empty()));
+        let url = url.unwrap_or_else(|| URL_DEFAULT.to_owned());
+        let password = self.password_file.as_deref().map(read_password).transpose()?;
+        let user = self.user.as_deref().zip(password.as_deref());
+        let client = Client::new(&url, self.ca_file.as_deref(), user).map_err(|error| error.to_string())?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+        let answer = runtime.block_on(client.request(method, path)).map_err(|error| error.to_string())?;
+        if answer.status != 200 {
+            let text = String::from_utf8_lossy(&answer.body);
+            let text = text.trim();
+            let reason = match answer.status {
+                401 => "give a name and a password with --user and --password-file",
+                404 => "the node has no such path: is it older, or has it a prefix (web.route_prefix)?",
+                _ => text,
+            };
+            return Err(format!("{url} answers {}: {reason}", answer.status));
+        }
+        serde_json::from_slice(&answer.body).map_err(|error| format!("{url} is no node of pushrelay: {error}"))
+    }
+}
+
+/// The password in a file, without the line feed at its end.
+fn read_password(file: &Path) -> Result<String, String> {
+    let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
