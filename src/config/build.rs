@@ -306,6 +306,7 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
     let section = reader.section(reader.root(), "hub");
     let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HubOptions::PORT)]);
     let trust_edge_labels = reader.value(section, "trust_edge_labels", HubOptions::TRUST_EDGE_LABELS);
+    let trusted_proxies = reader.list(section, "trusted_proxies", Vec::new());
     let connections_max = reader.value(section, "connections_max", HubOptions::CONNECTIONS_MAX);
     let heartbeat_interval: Duration = reader.value(section, "heartbeat_interval", HubOptions::HEARTBEAT_INTERVAL);
     if !HEARTBEATS.contains(&heartbeat_interval) {
@@ -329,7 +330,15 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         }
         edges.push(EdgeOptions { name, labels });
     }
-    Some(HubOptions { listen_addresses, tls: tls?, trust_edge_labels, connections_max, heartbeat_interval, edges })
+    Some(HubOptions {
+        listen_addresses,
+        tls: tls?,
+        trust_edge_labels,
+        trusted_proxies,
+        connections_max,
+        heartbeat_interval,
+        edges,
+    })
 }
 
 /// The node's role, by the command and the configuration.

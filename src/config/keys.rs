@@ -113,6 +113,7 @@ pub const KEYS: &[Key] = &[
     one("uplink.tls.key_file", "uplink.tls.key-file", "FILE", "the certificate's key, PEM"),
     many("hub.listen_address", "hub.listen-address", "HOST:PORT", "address for edges; without HOST every interface"),
     one("hub.trust_edge_labels", "hub.trust-edge-labels", "", "use labels that an edge only claims"),
+    many("hub.trusted_proxies", "hub.trusted-proxies", "NETWORK", "addresses and networks of balancers in front of the hub, whose PROXY protocol header names the edge's address"),
     one("hub.connections_max", "hub.connections-max", "N", "edges connected at once"),
     one("hub.heartbeat_interval", "hub.heartbeat-interval", "DURATION", "time between two heartbeats, in both directions; after three without any the link ends"),
     one("hub.tls.cert_file", "hub.tls.cert-file", "FILE", "the hub's certificate, PEM"),

@@ -122,6 +122,7 @@ fn a_file_says_what_a_hub_is() {
     let options = read_text(None, &format!("{HUB}{edges}"), &[]).unwrap().node;
     assert_eq!(options.role, NodeRole::Hub);
     let hub = options.hub.as_ref().unwrap();
+    assert!(hub.trusted_proxies.is_empty());
     assert_eq!(hub.listen_addresses[0].to_string(), ":9443");
     let [EdgeOptions { name, labels }, _] = &hub.edges[..] else { panic!("two edges") };
     assert_eq!((name.as_str(), labels.get("IDC")), ("a", Some("SYQ")));
@@ -253,6 +254,7 @@ fn each_mistake_has_its_message() {
         ("[[uplink]]\n", "uplink.hub is not given: add hub = …, or --uplink.hub"),
         ("[[hub.edge]]\nname = 'a b'\n", "is no edge name"),
         ("[link]\nmessage_bytes_max = 65535\n", "the bound must be 65536 bytes or more"),
+        ("[hub]\ntrusted_proxies = ['balancer']\n", "is neither an address like \"192.0.2.7\" nor a network"),
         (&edge_without_labels, "the edge a needs labels that say where it is"),
         (&hub_twice, "the hub hub:9443 is given twice"),
         (&edge_twice, "the edge a has a section already"),
@@ -422,7 +424,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 24 + 50 + 41, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 24 + 50 + 42, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

@@ -4,7 +4,7 @@
 //! Read in this order: [`address`], [`listen`], [`dial`] and [`proxy`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
 //! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
-//! gateway's server), [`slots`] (the limit on connections) and [`failures`] (connections that come to nothing).
+//! gateway's server), [`proxy_protocol`] (balancers in front of a hub), [`slots`] (the limit on connections) and [`failures`] (connections that come to nothing).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
 //! tokio-tungstenite by `websocket`, hyper by `http`, httparse and tokio-socks by `proxy`.
@@ -20,6 +20,7 @@ pub mod http;
 pub mod identity;
 pub mod listen;
 pub mod proxy;
+pub mod proxy_protocol;
 pub mod slots;
 #[cfg(test)]
 pub(crate) mod testing;

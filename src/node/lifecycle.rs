@@ -324,6 +324,7 @@ impl Node {
             edges: edges.clone(),
             slots: slots.clone(),
             acceptor: Arc::new(Acceptor::new(credentials)?),
+            trusted_proxies: hub.trusted_proxies.clone(),
             sites: Mutex::new(sites(hub)),
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,

@@ -15,6 +15,7 @@ use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::proxy::ProxyOptions;
+use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::web::WebTls;
 use crate::storage::SyncPolicy;
@@ -294,6 +295,8 @@ pub struct HubOptions {
     pub tls: TlsFiles,
     /// Whether the labels count that an edge claims for its site.
     pub trust_edge_labels: bool,
+    /// The balancers in front of the hub that may name the address of an edge.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// Links at once, at most.
     pub connections_max: usize,
     /// The interval of heartbeats on a link, for both ends.

@@ -5,6 +5,7 @@
 
 mod alerts;
 mod bad_input;
+mod balancers;
 mod certificates;
 mod check_config;
 mod clock;

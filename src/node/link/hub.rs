@@ -18,6 +18,7 @@ use crate::net::counted::{Counted, Traffic};
 use crate::net::failures::FailureKind;
 use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
+use crate::net::proxy_protocol::{TrustedProxy, read_source};
 use crate::net::slots::Slots;
 use crate::net::tls::{self, Acceptor, TlsPeer};
 use crate::net::websocket::{self, LinkPurpose, WebSocket};
@@ -52,6 +53,8 @@ pub struct HubLinks {
     pub edges: Arc<EdgeRegistry>,
     /// The limit on connections, and the counters of those without a session.
     pub slots: Slots,
+    /// The balancers in front of the hub that may name the address of an edge.
+    pub trusted_proxies: Vec<TrustedProxy>,
     /// The hub's credentials, replaced on reload.
     pub acceptor: Arc<Acceptor>,
     /// The site rules of the configuration; replaced on reload.
@@ -132,7 +135,19 @@ impl HubLinks {
         listen::accept(listener, accepting, stop, serve_one).await;
     }
 
-    async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, stop: CancellationToken) {
+    async fn connection(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, stop: CancellationToken) {
+        let source = tokio::select! {
+            source = timeout(self.handshake_timeout, read_source(&mut stream, peer, &self.trusted_proxies)) => source,
+            () = stop.cancelled() => return debug!(address = %peer, "connection dropped: the node is shutting down"),
+        };
+        let address = match source {
+            Ok(Ok(address)) => address,
+            Ok(Err(error)) => return self.slots.failures().record(peer, error.failure(), &error.to_string()),
+            Err(_) => {
+                let reason = "the handshakes did not end in time (link.handshake_timeout)";
+                return self.slots.failures().record(peer, FailureKind::Silent, reason);
+            }
+        };
         let stream = Counted::new(stream);
         let wire = stream.traffic().clone();
         let handshaken = tokio::select! {
