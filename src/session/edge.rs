@@ -10,6 +10,7 @@ use super::fault::SessionFault;
 use super::lag::Lag;
 use super::offset::Offset;
 use super::open::{Agreement, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, LinkEnd, OpenSession, check_message_bytes_max};
+use super::progress::PeerProgress;
 use super::resume::resume;
 
 /// The configuration of an edge's endpoint.
@@ -21,6 +22,8 @@ pub struct EdgeConfig {
     pub labels: LabelSet,
     /// The changes made before this session that the hub does not have yet, by the wall clock.
     pub lag: Lag,
+    /// The progress of earlier sessions with the same hub.
+    pub progress: Option<PeerProgress>,
 }
 
 /// The state until the hub's welcome.
@@ -87,6 +90,8 @@ impl EdgeHandshake {
             Some((of_ours, _)) => Some((of_ours, self.info.cursor_for(theirs.store).unwrap_or_default())),
             None => return Err(SessionFault::protocol("the hub would resume where the stores must resync".into())),
         };
+        let known = self.config.progress.take();
+        let progress = PeerProgress::at_start(resume, known, &self.info, &theirs, &welcome.site);
         let offset = self.offset.read(welcome.clock, now);
         actions.push_back(SessionAction::Notify(SessionEvent::Established(Established {
             peer: theirs.clone(),
@@ -94,16 +99,18 @@ impl EdgeHandshake {
             resync: welcome.resync,
             heartbeat_ns,
             upstream_stores: welcome.upstream_stores,
+            progress: progress.clone(),
         })));
         actions.extend(offset.map(|offset_ns| SessionAction::Notify(SessionEvent::ClockOffset(offset_ns))));
         let agreement = Agreement {
             end: LinkEnd::Edge,
             config: self.config.link,
             heartbeat_ns,
-            ours: &self.info,
             theirs: &theirs,
             message_bytes_max: welcome.message_bytes_max,
             resume,
+            progress,
+            sends_early: welcome.takes_early,
             offset: std::mem::take(&mut self.offset),
             lag: std::mem::take(&mut self.config.lag),
         };

@@ -8,6 +8,8 @@ use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::store::{ChangeSet, PeerChange};
 use crate::wire::{CloseReason, ConflictReport, Delta, Hello, Message, PeerInfo};
 
+use super::progress::PeerProgress;
+
 /// The time at an endpoint. Timeouts use the monotonic clock; the wall clock is only compared with the peer's.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionTime {
@@ -159,6 +161,18 @@ pub enum SessionEvent {
     Heard,
 }
 
+impl SessionEvent {
+    /// Updates the progress of the exchange with the peer's store, which outlives the session.
+    pub fn follow(&self, progress: &mut Option<PeerProgress>) {
+        match (self, progress) {
+            (Self::Established(established), progress) => *progress = Some(established.progress.clone()),
+            (Self::PeerAcked(revision), Some(progress)) => progress.acked = progress.acked.max(*revision),
+            (Self::Received(revision), Some(progress)) => progress.received = progress.received.max(*revision),
+            _ => {}
+        }
+    }
+}
+
 /// A filter of a batch: it leaves out changes that came from store `origin` and that this store applied after `after`.
 ///
 /// A change counts as the peer's only if the family, or the header as a whole, is exactly as that peer sent it. A header
@@ -203,6 +217,8 @@ pub struct Admitted {
     pub site: LabelSet,
     /// The stores of the hubs above this one, directly or indirectly.
     pub upstream_stores: Vec<StoreId>,
+    /// The progress of earlier sessions with the edge's store.
+    pub progress: Option<PeerProgress>,
 }
 
 /// The reason for which an edge is refused, or a session is ended.
@@ -229,6 +245,8 @@ pub struct Established {
     pub heartbeat_ns: u64,
     /// The stores of the hubs above the hub, directly or indirectly.
     pub upstream_stores: Vec<StoreId>,
+    /// How far the stores have each other's changes at the start of the session.
+    pub progress: PeerProgress,
 }
 
 /// The end of a session.

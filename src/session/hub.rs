@@ -9,6 +9,7 @@ use super::fault::SessionFault;
 use super::lag::Lag;
 use super::offset::Offset;
 use super::open::{Agreement, HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, LinkEnd, OpenSession, check_message_bytes_max};
+use super::progress::PeerProgress;
 use super::resume::resume;
 
 /// The state until the hub has admitted the edge.
@@ -79,7 +80,7 @@ impl HubHandshake {
         now: SessionTime,
         actions: &mut VecDeque<SessionAction>,
     ) -> Result<Box<OpenSession>, SessionFault> {
-        let Admitted { info: ours, site, upstream_stores } = admitted;
+        let Admitted { info: ours, site, upstream_stores, progress: known } = admitted;
         let theirs = hello.info;
         if theirs.store == ours.store {
             return Err(SessionFault::same_store(ours.store));
@@ -87,6 +88,7 @@ impl HubHandshake {
         let cursor = ours.cursor_for(theirs.store).unwrap_or_default();
         let resume = resume(&ours, &theirs).map(|(of_ours, _)| (of_ours, cursor));
         let resync = resume.is_none();
+        let progress = PeerProgress::at_start(resume, known, &ours, &theirs, &site);
         let heartbeat_ns = self.config.heartbeat_ns.clamp(HEARTBEAT_NS_MIN, HEARTBEAT_NS_MAX);
         actions.push_back(SessionAction::Send(Message::Welcome(Welcome {
             version: VERSION,
@@ -97,6 +99,7 @@ impl HubHandshake {
             message_bytes_max: self.config.link.message_bytes_max as u64,
             clock: self.offset.reading(now),
             upstream_stores: upstream_stores.clone(),
+            takes_early: true,
         })));
         actions.push_back(SessionAction::Notify(SessionEvent::Established(Established {
             peer: theirs.clone(),
@@ -104,15 +107,17 @@ impl HubHandshake {
             resync,
             heartbeat_ns,
             upstream_stores,
+            progress: progress.clone(),
         })));
         let agreement = Agreement {
             end: LinkEnd::Hub,
             config: self.config.link,
             heartbeat_ns,
-            ours: &ours,
             theirs: &theirs,
             message_bytes_max: hello.message_bytes_max,
             resume,
+            progress,
+            sends_early: false,
             offset: std::mem::take(&mut self.offset),
             lag: Lag::default(),
         };

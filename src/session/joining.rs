@@ -11,7 +11,7 @@
 //! A driver performs the steps in order and decides nothing. The node (`node/link/hub.rs`) and the simulation
 //! (`tests/testkit/src/simulation`) drive the same code.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::{LabelSet, StoreId};
 use crate::store::{Scope, StoreInfo};
@@ -20,6 +20,7 @@ use crate::wire::{CloseReason, Hello};
 use super::admission::{Admission, AdmitDecision, SessionId};
 use super::event::{Admitted, Established, Refused, SECOND_NS};
 use super::peer_info::NodeName;
+use super::progress::PeerProgress;
 use super::upstream::UpstreamStores;
 
 /// The longest time that a replaced session may take to end. Its successor then continues without it.
@@ -37,6 +38,9 @@ pub struct HubSessions {
     /// The sessions that joined and are not over, those that are being replaced included.
     joined: BTreeSet<SessionId>,
     upstream_stores: UpstreamStores,
+    /// The progress of sessions that are over, by the edge's store; at most as many as there may be sessions.
+    progress: BTreeMap<StoreId, PeerProgress>,
+    sessions_max: usize,
 }
 
 /// The next thing that a driver does for an edge that joins.
@@ -86,7 +90,8 @@ impl Joining {
     /// The answer to the edge, from the store's info and the sessions as they are now.
     pub fn admitted(self, info: StoreInfo, sessions: &HubSessions) -> Admitted {
         let info = sessions.name.info_for_edge(info, self.peer, &self.site);
-        Admitted { info, site: self.site, upstream_stores: sessions.upstream_stores.stores() }
+        let progress = sessions.progress.get(&self.peer).cloned();
+        Admitted { info, site: self.site, upstream_stores: sessions.upstream_stores.stores(), progress }
     }
 }
 
@@ -94,7 +99,8 @@ impl HubSessions {
     /// The sessions of the hub `name`, none yet, and `sessions_max` at most.
     pub fn new(name: NodeName, sessions_max: usize) -> Self {
         let admission = Admission::new(sessions_max);
-        Self { name, admission, joined: BTreeSet::new(), upstream_stores: UpstreamStores::default() }
+        let (joined, upstream_stores, progress) = Default::default();
+        Self { name, admission, joined, upstream_stores, progress, sessions_max }
     }
 
     /// The edge that was authenticated as `name` asks to join at a site; `site` is an error if it has none.
@@ -129,8 +135,16 @@ impl HubSessions {
         self.admission.session(name).is_some_and(|current| current.session == session)
     }
 
-    /// A session is over, whether it joined or not: its connection is closed, and its commits are done.
-    pub fn leave(&mut self, name: &str, session: SessionId) {
+    /// A session is over, whether it joined or not: its connection is closed, and its commits are done. `progress` is that
+    /// of the session ([`super::SessionEvent::follow`]).
+    pub fn leave(&mut self, name: &str, session: SessionId, progress: Option<PeerProgress>) {
+        if let Some(progress) = progress {
+            // A store that is forgotten only resyncs from the start.
+            if self.progress.len() >= self.sessions_max && !self.progress.contains_key(&progress.store) {
+                self.progress.pop_first();
+            }
+            self.progress.insert(progress.store, progress);
+        }
         self.joined.remove(&session);
         self.admission.leave(name, session);
     }
@@ -200,7 +214,8 @@ mod tests {
     fn established(store: u64) -> Established {
         let peer = hello(store).info;
         let (site, upstream_stores) = (LabelSet::default(), vec![]);
-        Established { peer, site, resync: false, heartbeat_ns: 1, upstream_stores }
+        let progress = PeerProgress::at_start(None, None, &peer, &peer, &site);
+        Established { peer, site, resync: false, heartbeat_ns: 1, upstream_stores, progress }
     }
 
     #[test]
@@ -216,7 +231,7 @@ mod tests {
         assert_eq!(second.next_step(), JoinStep::Subscribe(scope()));
         assert_eq!(second.next_step(), JoinStep::Read { peer: StoreId(7) });
         assert!(sessions.is_current("a", SessionId(2)) && !sessions.is_current("a", SessionId(1)));
-        sessions.leave("a", SessionId(1));
+        sessions.leave("a", SessionId(1), None);
         assert!(sessions.is_current("a", SessionId(2)), "the old one does not take the new one with it");
     }
 
@@ -263,7 +278,7 @@ mod tests {
         let ended = |ended: Vec<(SessionId, Refused)>| ended.into_iter().map(|(id, _)| id.0).collect::<Vec<_>>();
         assert_eq!(ended(sessions.uplink_established(0, &established(20))), [1, 2], "the replaced one, too");
         assert!(sessions.uplink_established(0, &established(20)).is_empty(), "nothing changed");
-        sessions.leave("a", SessionId(1));
+        sessions.leave("a", SessionId(1), None);
         assert_eq!(ended(sessions.uplink_established(0, &established(21))), [2]);
         let joining = sessions.join("b", SessionId(4), &hello(8), Ok(site("SYQ"))).unwrap();
         let info = StoreInfo {

@@ -6,12 +6,14 @@
 //! simulation (`tests/testkit/src/simulation`) drive the same [`Connection`].
 //!
 //! Read in this order: [`event`] (inputs and outputs), [`resume`] (may two stores resume?), `sending` and `receiving` (one
-//! direction each), `pace` (when updates go), `open` (the session after the handshake), `edge` and `hub` (the handshakes),
-//! [`endpoint`] (the rules of every state), [`connection`] (frames around an endpoint), [`offset`] (the difference of two
-//! clocks), [`lag`] (the age of changes that wait), [`joining`] (how edges join a hub) with [`admission`] (one session a
-//! name), [`peer_info`] and [`upstream`] (detection of loops), and [`uplink`] (the duties of an edge's node).
+//! direction each), `pace` (when updates go), `batch_size` (how large they are), `progress` (where a resync begins), `open`
+//! (the session after the handshake), `edge` and `hub` (the handshakes), [`endpoint`] (the rules of every state),
+//! [`connection`] (frames around an endpoint), [`offset`] (the difference of two clocks), [`lag`] (the age of changes that
+//! wait), [`joining`] (how edges join a hub) with [`admission`] (one session a name), [`peer_info`] and [`upstream`]
+//! (detection of loops), and [`uplink`] (the duties of an edge's node).
 
 pub mod admission;
+mod batch_size;
 pub mod connection;
 mod edge;
 pub mod endpoint;
@@ -24,6 +26,7 @@ pub mod offset;
 mod open;
 mod pace;
 pub mod peer_info;
+mod progress;
 mod receiving;
 pub mod resume;
 mod sending;
@@ -44,5 +47,6 @@ pub use joining::{HubSessions, JoinStep, Joining, REPLACE_NS_MAX};
 pub use lag::Lag;
 pub use open::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN, silence_max};
 pub use peer_info::NodeName;
+pub use progress::PeerProgress;
 pub use uplink::{UplinkDuties, UplinkDuty};
 pub use upstream::UpstreamStores;

@@ -62,6 +62,13 @@ impl Offset {
         i64::try_from(best.offset_ns).ok()
     }
 
+    /// The shortest round trip of the samples, in nanoseconds, without the time that the peer held an echo; 0 if there is
+    /// no sample.
+    pub fn round_trip_ns(&self) -> u64 {
+        let shortest = self.samples.iter().map(|sample| sample.way_ns).min();
+        shortest.and_then(|way_ns| u64::try_from(way_ns).ok()).unwrap_or_default()
+    }
+
     /// Drops the samples if our clock was set since.
     fn notice_setting(&mut self, now: SessionTime) {
         let set_ns = i128::from(now.wall_ns) - i128::from(now.monotonic_ns);

@@ -10,6 +10,7 @@ use super::event::{Config, Event, MILLISECOND_NS, OriginFilter, SessionAction, S
 use super::fault::SessionFault;
 use super::lag::Lag;
 use super::offset::Offset;
+use super::progress::PeerProgress;
 use super::receiving::Receiving;
 use super::sending::Sending;
 
@@ -49,12 +50,15 @@ pub(super) struct Agreement<'a> {
     pub config: Config,
     pub heartbeat_ns: u64,
     /// This end's store at the start of the session.
-    pub ours: &'a PeerInfo,
     pub theirs: &'a PeerInfo,
     /// The peer's bound on messages.
     pub message_bytes_max: u64,
     /// The positions to resume from: the peer's cursor for our store and ours for the peer's; `None` for a resync.
     pub resume: Option<(Revision, Position)>,
+    /// How far the stores have each other's changes.
+    pub progress: PeerProgress,
+    /// The peer takes changes from this end before its own half of a resync is acknowledged.
+    pub sends_early: bool,
     pub offset: Offset,
     pub lag: Lag,
 }
@@ -65,8 +69,8 @@ pub(super) struct OpenSession {
     end: LinkEnd,
     sending: Sending,
     receiving: Receiving,
-    /// Whether the peer may send updates: in a resync the hub sends its half first.
-    peer_may_send: bool,
+    /// Whether the peer may send its half of a resync: the hub sends its half first.
+    peer_may_resync: bool,
     offset: Offset,
     head: Revision,
     lag: Lag,
@@ -97,16 +101,34 @@ impl OpenSession {
         now: SessionTime,
         actions: &mut VecDeque<SessionAction>,
     ) -> Self {
-        let Agreement { end, config, heartbeat_ns, ours, theirs, message_bytes_max, resume, offset, lag } = agreement;
-        // After a resume, the peer has every change that came from it; in a resync, only those of this session.
-        let after = if resume.is_some() { Revision(0) } else { ours.head };
+        let Agreement {
+            end,
+            config,
+            heartbeat_ns,
+            theirs,
+            message_bytes_max,
+            resume,
+            progress,
+            sends_early,
+            offset,
+            lag,
+        } = agreement;
+        let PeerProgress { acked, after, .. } = progress;
         let message_bytes_max = usize::try_from(message_bytes_max).unwrap_or(usize::MAX);
         let cursor = resume.map(|(_, cursor)| cursor);
+        let filter = OriginFilter { origin: theirs.store, after };
+        let mut sending = Sending::new(filter, head, acked, &config, message_bytes_max);
+        match resume {
+            Some(_) => sending.resume(now.monotonic_ns, actions),
+            None if end == LinkEnd::Hub => sending.resync(now.monotonic_ns, actions),
+            None if sends_early => sending.send_early(),
+            None => {}
+        }
         let mut session = Self {
             end,
-            sending: Sending::new(OriginFilter { origin: theirs.store, after }, head, &config, message_bytes_max),
+            sending,
             receiving: Receiving::new(theirs.store, theirs.epoch(), cursor, end == LinkEnd::Hub),
-            peer_may_send: resume.is_some() || end == LinkEnd::Edge,
+            peer_may_resync: resume.is_some() || end == LinkEnd::Edge,
             offset,
             head,
             lag,
@@ -117,11 +139,6 @@ impl OpenSession {
             progress_due_ns: now.monotonic_ns.saturating_add(config.progress_ns),
             acked: AckedReporter::default(),
         };
-        match resume {
-            Some((acked, _)) => session.sending.resume(acked, now.monotonic_ns, actions),
-            None if end == LinkEnd::Hub => session.sending.resync(now.monotonic_ns, actions),
-            None => {}
-        }
         session.lag.acked(session.sending.acked());
         session.lag.moved(head, now.wall_ns);
         session.report_acked(actions);
@@ -204,13 +221,16 @@ impl OpenSession {
         actions: &mut VecDeque<SessionAction>,
     ) -> Result<(), SessionFault> {
         match message {
-            Message::Update(update) if self.peer_may_send => self.receiving.update(update, actions),
+            // Before, it may send what is new: changes that say nothing of how far the peer has come.
+            Message::Update(update) if self.peer_may_resync || update.is_early() => {
+                self.receiving.update(update, actions)
+            }
             Message::Ack(mut ack) => {
                 let suppressed = std::mem::take(&mut ack.held_back);
                 if !suppressed.is_empty() {
                     actions.push_back(SessionAction::Notify(SessionEvent::Suppressed(suppressed)));
                 }
-                if self.sending.ack(ack, now.monotonic_ns, actions)? {
+                if self.sending.ack(ack, self.offset.round_trip_ns(), now.monotonic_ns, actions)? {
                     self.sent_all(actions);
                 }
                 Ok(())
@@ -240,7 +260,7 @@ impl OpenSession {
     /// This end's half of a resync is durable at the peer.
     fn sent_all(&mut self, actions: &mut VecDeque<SessionAction>) {
         match self.end {
-            LinkEnd::Hub => self.peer_may_send = true,
+            LinkEnd::Hub => self.peer_may_resync = true,
             LinkEnd::Edge => {
                 self.receiving.complete(actions);
                 actions.push_back(SessionAction::Notify(SessionEvent::ResyncCompleted));

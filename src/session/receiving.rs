@@ -1,18 +1,19 @@
 //! The receiving direction of a session: updates arrive, become durable, and are acknowledged.
 //!
 //! The cursor for the peer's store is committed with the changes that it covers. During a resync the cursor is the zero
-//! position, so that an interrupted resync starts again, both halves. A real cursor would be wrong: the changes that one
-//! end has not sent yet could later be mistaken for changes that came from the other end.
+//! position, so that an interrupted resync is followed by another one. A real cursor would be wrong: the changes that one
+//! end has not sent yet could later be mistaken for changes that came from the other end. What was acknowledged is not
+//! sent again all the same, as long as both processes run: see [`super::progress`].
 
 use std::collections::VecDeque;
 
 use crate::model::{Epoch, Position, Revision, StoreId};
 use crate::wire::{Ack, ConflictReport, Delta, Message, Update};
 
+use super::batch_size::WINDOW;
 use super::event::{CommitId, SessionAction, SessionEvent};
 use super::fault::SessionFault;
 use super::pace::ACK_DELAY_NS;
-use super::sending::WINDOW;
 
 /// The progress of a resync.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,8 +5,9 @@
 //! syncing and acknowledging an update costs both ends several times as much as its first change. If pushes are rare, the
 //! pause ends before the next push, and one ack covers several updates; if they are frequent, many share an update.
 //! [`super::Config::send_interval_ns`] sets a longer interval between updates. To catch up, as long as the store has more,
-//! nothing waits and up to [`WINDOW`] updates are in flight. Revisions that contain nothing for the peer are not sent; now
-//! and then an empty update carries the revision reached, so that the peer need not look at them again.
+//! nothing waits and up to [`WINDOW`] updates are in flight, each of a size that suits the line ([`super::batch_size`]).
+//! The newest changes overtake the backlog ([`Overtaking`]). Revisions that contain nothing for the peer are
+//! not sent; now and then an empty update carries the revision reached, so that the peer need not look at them again.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
@@ -14,12 +15,15 @@ use std::sync::Arc;
 use crate::model::{GroupId, LabelSet, Revision};
 use crate::wire::{Ack, Cost, Delta, Message, Update};
 
+use super::batch_size::{BatchSize, WINDOW};
 use super::event::{Batch, Config, OriginFilter, SessionAction, SessionEvent};
 use super::fault::SessionFault;
 use super::pace::Pace;
 
-/// The number of updates that may be unacknowledged at once: enough to keep both ends busy while an ack travels.
-pub(super) const WINDOW: usize = 4;
+/// The number of revisions at the head that overtake a backlog from its start: about what is pushed while an edge dials.
+const NEWEST: u64 = 32;
+/// A backlog of fewer revisions is sent in order: nothing waits for long behind it.
+const BACKLOG_MIN: u64 = 4 * NEWEST;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum SendPhase {
@@ -36,14 +40,36 @@ struct Unacked {
     upto: Revision,
     last_of_resync: bool,
     ack_may_wait: bool,
+    /// It is one of a backlog.
+    is_full: bool,
     sent_ns: u64,
+}
+
+/// The kinds of batches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// The oldest changes that the peer lacks.
+    Oldest,
+    /// The newest changes, while older ones wait.
+    Newest,
+}
+
+/// Changes that overtake a backlog: those of the revisions after `from`, up to `upto`, are sent already. They are sent in
+/// updates that carry the revision which the oldest changes have reached, so that no cursor runs ahead. When the oldest
+/// ones reach `from`, they continue after `upto`.
+#[derive(Clone, Copy, Debug)]
+struct Overtaking {
+    from: Revision,
+    upto: Revision,
+    /// The last batch was one of these: the next one is of the backlog, if there is any, so that it is never starved.
+    was_last: bool,
 }
 
 /// The state of the sending direction.
 #[derive(Debug)]
 pub(super) struct Sending {
     skip: OriginFilter,
-    batch_bytes_max: usize,
+    batch_size: BatchSize,
     message_bytes_max: usize,
     pace: Pace,
     /// Whether the last step was within a pause.
@@ -57,8 +83,9 @@ pub(super) struct Sending {
     packed: Revision,
     /// The peer has all changes up to here.
     acked: Revision,
-    reading: bool,
+    reading: Option<Kind>,
     more: bool,
+    overtaking: Option<Overtaking>,
     /// Updates of one batch that wait for room in the window.
     waiting: VecDeque<Update>,
     unacked: VecDeque<Unacked>,
@@ -69,12 +96,12 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// A sender that waits.
-    pub fn new(skip: OriginFilter, head: Revision, config: &Config, message_bytes_max: usize) -> Self {
+    /// A sender that waits. The peer has this store's changes up to `acked`.
+    pub fn new(skip: OriginFilter, head: Revision, acked: Revision, config: &Config, message_bytes_max: usize) -> Self {
         let zero = Revision(0);
         Self {
             skip,
-            batch_bytes_max: config.batch_bytes_max.min(message_bytes_max),
+            batch_size: BatchSize::new(config.batch_bytes_max.min(message_bytes_max)),
             message_bytes_max,
             pace: Pace::new(config.send_interval_ns),
             pausing: false,
@@ -82,9 +109,10 @@ impl Sending {
             head,
             read: zero,
             packed: zero,
-            acked: zero,
-            reading: false,
+            acked,
+            reading: None,
             more: false,
+            overtaking: None,
             waiting: VecDeque::new(),
             unacked: VecDeque::new(),
             updates_sent: 0,
@@ -92,14 +120,21 @@ impl Sending {
         }
     }
 
-    /// Starts after the peer's cursor.
-    pub fn resume(&mut self, acked: Revision, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
-        (self.phase, self.read, self.packed, self.acked) = (SendPhase::Live, acked, acked, acked);
+    /// Starts after the peer's cursor: what it has acknowledged.
+    pub fn resume(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
+        (self.phase, self.read, self.packed) = (SendPhase::Live, self.acked, self.acked);
         self.step(now_ns, actions);
     }
 
-    /// Starts with everything.
+    /// Lets the newest changes overtake, although the peer sends its half of a resync first.
+    pub fn send_early(&mut self) {
+        self.overtake();
+    }
+
+    /// Starts with everything that the peer has not acknowledged, in this or an earlier session.
     pub fn resync(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
+        (self.read, self.packed) = (self.acked, self.acked);
+        self.overtake();
         self.phase = SendPhase::Resyncing { goal: self.head };
         self.step(now_ns, actions);
     }
@@ -112,13 +147,38 @@ impl Sending {
 
     /// Packs the batch that was requested into updates.
     pub fn read(&mut self, batch: Batch, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
-        if !std::mem::take(&mut self.reading) {
-            return;
+        match self.reading.take() {
+            None => return,
+            Some(Kind::Newest) => self.pack_newest(batch, actions),
+            Some(Kind::Oldest) => self.pack_oldest(batch, actions),
         }
+        self.step(now_ns, actions);
+    }
+
+    fn pack_newest(&mut self, batch: Batch, actions: &mut VecDeque<SessionAction>) {
+        if let Some(overtaking) = &mut self.overtaking {
+            (overtaking.upto, overtaking.was_last) = (overtaking.upto.max(batch.upto), true);
+        }
+        self.head = self.head.max(batch.upto);
+        for deltas in split(batch.deltas, self.message_bytes_max, actions) {
+            self.waiting.push_back(Update { upto: self.packed, deltas, ..Update::default() });
+        }
+    }
+
+    fn pack_oldest(&mut self, batch: Batch, actions: &mut VecDeque<SessionAction>) {
         // A batch that makes no progress is no evidence that there is more.
         self.more = batch.more && batch.upto > self.read;
         self.read = self.read.max(batch.upto);
         self.head = self.head.max(self.read);
+        match &mut self.overtaking {
+            Some(overtaking) if self.read < overtaking.from => overtaking.was_last = false,
+            Some(overtaking) => {
+                self.read = self.read.max(overtaking.upto);
+                self.overtaking = None;
+            }
+            None if self.more => self.overtake(),
+            None => {}
+        }
         let last_of_resync = match self.phase {
             SendPhase::Resyncing { goal } => self.read >= goal || !self.more,
             SendPhase::Waiting | SendPhase::Live => false,
@@ -137,14 +197,27 @@ impl Sending {
             let last_of_resync = last_of_resync && !partial;
             self.waiting.push_back(Update { upto: self.packed, partial, last_of_resync, deltas, ..Update::default() });
         }
-        self.step(now_ns, actions);
+    }
+
+    /// From now on, the newest changes overtake the others.
+    fn overtake(&mut self) {
+        let is_long = self.head.0.saturating_sub(self.acked.0) >= BACKLOG_MIN;
+        let from = if is_long { Revision(self.head.0 - NEWEST).max(self.read) } else { self.head };
+        let overtaking = Overtaking { from, upto: from, was_last: false };
+        self.overtaking.get_or_insert(overtaking);
     }
 
     /// The peer has made updates durable. Returns whether that completes this half of a resync.
     ///
     /// # Errors
     /// If the ack does not fit the updates that were sent.
-    pub fn ack(&mut self, ack: Ack, now_ns: u64, actions: &mut VecDeque<SessionAction>) -> Result<bool, SessionFault> {
+    pub fn ack(
+        &mut self,
+        ack: Ack,
+        round_trip_ns: u64,
+        now_ns: u64,
+        actions: &mut VecDeque<SessionAction>,
+    ) -> Result<bool, SessionFault> {
         let count =
             ack.updates.checked_sub(self.updates_acked).filter(|count| *count > 0 && ack.updates <= self.updates_sent);
         let Some(count) = count else {
@@ -163,6 +236,7 @@ impl Sending {
             && !last.ack_may_wait
         {
             self.pace.acked(last.sent_ns, now_ns);
+            self.batch_size.acked(last.sent_ns, now_ns, round_trip_ns, last.is_full);
         }
         self.updates_acked = ack.updates;
         self.acked = self.acked.max(upto);
@@ -187,7 +261,8 @@ impl Sending {
         {
             update.ack_may_wait = self.ack_may_wait(&update, now_ns);
             let Update { upto, last_of_resync, ack_may_wait, .. } = update;
-            self.unacked.push_back(Unacked { upto, last_of_resync, ack_may_wait, sent_ns: now_ns });
+            let is_full = self.more;
+            self.unacked.push_back(Unacked { upto, last_of_resync, ack_may_wait, is_full, sent_ns: now_ns });
             self.updates_sent += 1;
             self.pace.sent(update.deltas.len(), now_ns);
             actions.push_back(SessionAction::Send(Message::Update(update)));
@@ -198,9 +273,14 @@ impl Sending {
             self.acked = self.acked.max(self.read);
         }
         self.pausing = self.pace.is_pausing(now_ns);
-        if self.wants_to_read() && self.due_ns() <= now_ns {
-            self.reading = true;
-            let (since, skip, bytes_max) = (self.read, self.skip, self.batch_bytes_max);
+        let wanted = self.wanted().into_iter().flatten();
+        if let Some(kind) = { wanted }.find(|kind| self.due_ns(*kind) <= now_ns) {
+            self.reading = Some(kind);
+            let since = match (kind, self.overtaking) {
+                (Kind::Newest, Some(overtaking)) => overtaking.upto,
+                _ => self.read,
+            };
+            let (skip, bytes_max) = (self.skip, self.batch_size.bytes());
             actions.push_back(SessionAction::Read { since, skip, bytes_max });
         }
     }
@@ -217,32 +297,41 @@ impl Sending {
         self.unacked.back().is_some_and(|last| !last.ack_may_wait)
     }
 
-    fn wants_to_read(&self) -> bool {
-        let wanted = match self.phase {
+    /// The kinds of batches to read, the preferred one first.
+    fn wanted(&self) -> [Option<Kind>; 2] {
+        if self.reading.is_some() || !self.waiting.is_empty() {
+            return [None, None];
+        }
+        let catches_up = self.more && self.unacked.len() < self.batch_size.updates();
+        let has_room = !self.awaits_ack() || catches_up;
+        let oldest = match self.phase {
             SendPhase::Waiting => false,
             SendPhase::Resyncing { .. } => true,
             SendPhase::Live => self.more || self.head > self.read,
         };
-        let room = !self.awaits_ack() || (self.more && self.unacked.len() < WINDOW);
-        wanted && room && self.waiting.is_empty() && !self.reading
+        let newest = self.overtaking.filter(|overtaking| self.head > overtaking.upto);
+        let [oldest, newest_kind] = [(oldest, Kind::Oldest), (newest.is_some(), Kind::Newest)]
+            .map(|(wanted, kind)| (wanted && has_room).then_some(kind));
+        if newest.is_some_and(|newest| newest.was_last) { [oldest, newest_kind] } else { [newest_kind, oldest] }
     }
 
-    /// When to read next. To catch up, nothing waits.
-    fn due_ns(&self) -> u64 {
+    /// When to read. To catch up, nothing waits.
+    fn due_ns(&self, kind: Kind) -> u64 {
         let trickles = self.phase == SendPhase::Live && !self.more;
-        if trickles { self.pace.next_ns() } else { 0 }
+        if trickles || kind == Kind::Newest { self.pace.next_ns() } else { 0 }
     }
 
     /// When [`Sending::step`] is due, if it only waits for time to pass.
     pub fn next_timeout(&self) -> Option<u64> {
         let pause = (self.pausing && !self.awaits_ack()).then_some(self.pace.next_ns());
-        if self.wants_to_read() { Some(self.due_ns()) } else { pause }
+        let wanted = self.wanted().into_iter().flatten().map(|kind| self.due_ns(kind)).min();
+        wanted.or(pause)
     }
 
     /// Whether a new head could cause a send now. If not, the next ack or [`Sending::next_timeout`] looks at the head again,
     /// and the driver need not report heads until then.
     pub fn wants_heads(&self) -> bool {
-        self.phase != SendPhase::Live || !(self.awaits_ack() || self.pausing)
+        self.phase != SendPhase::Live || self.overtaking.is_some() || !(self.awaits_ack() || self.pausing)
     }
 
     /// The peer has all of this store's changes up to here.
@@ -337,8 +426,9 @@ mod tests {
 
     fn live(config: &Config) -> (Sending, VecDeque<SessionAction>) {
         let skip = OriginFilter { origin: crate::model::StoreId(9), after: Revision(0) };
-        let (mut sending, mut actions) = (Sending::new(skip, Revision(0), config, 1 << 20), VecDeque::new());
-        sending.resume(Revision(0), 0, &mut actions);
+        let (mut sending, mut actions) =
+            (Sending::new(skip, Revision(0), Revision(0), config, 1 << 20), VecDeque::new());
+        sending.resume(0, &mut actions);
         (sending, actions)
     }
 
@@ -420,7 +510,7 @@ mod tests {
             matches!(actions.back(), Some(SessionAction::Send(Message::Update(update))) if update.upto == Revision(5))
         );
         let ack = Ack { updates: 1, revision: Revision(5), ..Ack::default() };
-        assert!(!sending.ack(ack, second_ns, &mut actions).unwrap());
+        assert!(!sending.ack(ack, 0, second_ns, &mut actions).unwrap());
         actions.clear();
         sending.publish(Revision(6), second_ns, &mut actions);
         assert!(matches!(actions.drain(..).collect::<Vec<_>>()[..], [SessionAction::Read { .. }]));

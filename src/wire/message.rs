@@ -146,6 +146,9 @@ pub struct Welcome {
     pub clock: ClockSample,
     /// The stores of the hubs that this hub sends to, and of those upstream of them, as far as it knows.
     pub upstream_stores: Vec<StoreId>,
+    /// Whether the hub takes new changes before its own half of a resync is acknowledged
+    /// ([`Update::is_early`]).
+    pub takes_early: bool,
 }
 
 /// Changes of the sender's store, merged as [`crate::model::group`] says.
@@ -161,6 +164,13 @@ pub struct Update {
     pub ack_may_wait: bool,
     /// The changes; no group occurs twice.
     pub deltas: Vec<Delta>,
+}
+
+impl Update {
+    /// Whether the update says nothing of how far the receiver has come, and so may be sent at any time.
+    pub fn is_early(&self) -> bool {
+        self.upto == Revision(0) && !self.last_of_resync
+    }
 }
 
 /// Acknowledges updates as durable.

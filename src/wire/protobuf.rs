@@ -122,6 +122,8 @@ struct WelcomePb {
     heartbeat_ms: u32,
     #[prost(fixed64, repeated, tag = "8")]
     upstream_stores: Vec<u64>,
+    #[prost(bool, tag = "9")]
+    takes_early: bool,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -367,6 +369,7 @@ impl From<&Welcome> for WelcomePb {
                 .take(message::UPSTREAM_STORES_MAX)
                 .map(|store| store.0)
                 .collect(),
+            takes_early: welcome.takes_early,
         }
     }
 }
@@ -384,6 +387,7 @@ impl TryFrom<WelcomePb> for Welcome {
             message_bytes_max: pb.message_bytes_max,
             clock: pb.clock.unwrap_or_default().into(),
             upstream_stores: pb.upstream_stores.into_iter().map(StoreId).collect(),
+            takes_early: pb.takes_early,
         })
     }
 }

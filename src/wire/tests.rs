@@ -124,8 +124,16 @@ fn plain() -> impl Strategy<Value = Message> {
                 Message::Hello(Hello { version, info, labels, message_bytes_max, clock })
             }
         ),
-        (any::<[u32; 2]>(), info(), labels(), any::<bool>(), any::<u64>(), clock(), any::<Vec<u8>>()).prop_map(
-            |([version, heartbeat_ms], info, site, resync, message_bytes_max, clock, upstream_stores)| {
+        (any::<[u32; 2]>(), info(), labels(), any::<[bool; 2]>(), any::<u64>(), clock(), any::<Vec<u8>>()).prop_map(
+            |(
+                [version, heartbeat_ms],
+                info,
+                site,
+                [resync, takes_early],
+                message_bytes_max,
+                clock,
+                upstream_stores,
+            )| {
                 let upstream_stores = upstream_stores
                     .into_iter()
                     .take(message::UPSTREAM_STORES_MAX)
@@ -140,6 +148,7 @@ fn plain() -> impl Strategy<Value = Message> {
                     message_bytes_max,
                     clock,
                     upstream_stores,
+                    takes_early,
                 })
             }
         ),

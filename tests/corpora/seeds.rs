@@ -82,6 +82,7 @@ fn conversations() {
         site: labels(),
         resync: true,
         upstream_stores: Vec::new(),
+        takes_early: false,
         heartbeat_ms: 5_000,
         message_bytes_max: 1 << 20,
         clock,

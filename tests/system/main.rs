@@ -32,6 +32,7 @@ mod returns;
 mod selection;
 mod storage_faults;
 mod store_commands;
+mod thin_line;
 mod tree;
 mod watch;
 mod web_security;

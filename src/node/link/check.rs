@@ -92,6 +92,7 @@ impl HubLinks {
                 message_bytes_max: self.session.link.message_bytes_max as u64,
                 clock: offset.reading(self.now()),
                 upstream_stores: admitted.upstream_stores,
+                takes_early: true,
             }),
             Err(Refused { reason, text, .. }) => closing(reason, text),
         }

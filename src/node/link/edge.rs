@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -26,7 +26,7 @@ use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
 use crate::session::{
-    self, Admitted, Connection, EdgeConfig, NodeName, Refused, SessionEvent, UplinkDuties, UplinkDuty,
+    self, Admitted, Connection, EdgeConfig, NodeName, PeerProgress, Refused, SessionEvent, UplinkDuties, UplinkDuty,
 };
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
@@ -105,6 +105,8 @@ impl UplinkTask {
         let mut schedule = Schedule::new(self.options.dialling.backoff_min, self.options.dialling.backoff_max);
         let mut heads = self.committer.subscribe(Scope::Shown);
         let mut renewals = self.dialler.connector().renewals();
+        // The progress with the hub's store, from one session to the next.
+        let progress = Mutex::new(None);
         // A connection with renewed credentials, which takes the place of the one that ended.
         let mut renewed = None;
         // Existing changes count as waiting until the hub reports that it has them.
@@ -123,7 +125,7 @@ impl UplinkTask {
             let ended = match dialled {
                 Ok(dialled) => {
                     let (end, dropped) = watch::channel(None);
-                    let session = self.run_session(dialled, heads.clone(), dropped, stop.clone());
+                    let session = self.run_session(dialled, heads.clone(), &progress, dropped, stop.clone());
                     let mut session = pin!(self.catch_panic(session));
                     tokio::select! {
                         ended = &mut session => ended,
@@ -205,6 +207,7 @@ impl UplinkTask {
         &self,
         dialled: Dialled,
         heads: watch::Receiver<Revision>,
+        progress: &Mutex<Option<PeerProgress>>,
         dropped: watch::Receiver<Option<Refused>>,
         stop: CancellationToken,
     ) -> EndedAttempt {
@@ -226,13 +229,15 @@ impl UplinkTask {
             task: self,
             head: info.head,
             progress: LinkProgress::default(),
+            peer_progress: progress,
             duties: UplinkDuties::new(self.number),
             reported: HashSet::new(),
         };
         let send_interval_ns = u64::try_from(self.options.send_interval.as_nanos()).unwrap_or(u64::MAX);
         let link = session::Config { send_interval_ns, ..self.link.session_config() };
         let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
-        let config = EdgeConfig { link, labels, lag };
+        let progress = progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let config = EdgeConfig { link, labels, lag, progress };
         let connection = Connection::edge(config, self.name.info_for_hub(info), context.now());
         let closed = drive(connection, socket, Some(heads), &mut observer, &context, stop, Some(dropped)).await;
         self.state.update(|link| link.connected = false);
@@ -284,7 +289,7 @@ struct LinkProgress {
     since: Option<(Instant, Duration)>,
     /// The revision that the hub had at the start.
     acked_first: Option<Revision>,
-    /// A resync is under way. It is no progress until it is complete: a resync that fails starts again.
+    /// A resync is under way. It is progress only as far as the hub acknowledges it.
     resyncing: bool,
     /// The hub acknowledged further changes.
     advanced: bool,
@@ -302,7 +307,7 @@ impl LinkProgress {
     }
 
     fn peer_acked(&mut self, revision: Revision) {
-        self.advanced |= *self.acked_first.get_or_insert(revision) < revision && !self.resyncing;
+        self.advanced |= *self.acked_first.get_or_insert(revision) < revision;
     }
 
     fn is_made(&self, now: Instant) -> bool {
@@ -317,6 +322,8 @@ struct EdgeSession<'a> {
     /// The store's head at the start.
     head: Revision,
     progress: LinkProgress,
+    /// The progress with the hub's store, which outlives the session.
+    peer_progress: &'a Mutex<Option<PeerProgress>>,
     duties: UplinkDuties,
     /// Suppressed families that were logged as warnings.
     reported: HashSet<(Arc<LabelSet>, Arc<str>)>,
@@ -331,6 +338,7 @@ impl SessionObserver for EdgeSession<'_> {
     fn observe(&mut self, event: &SessionEvent) {
         let (task, head) = (self.task, self.head);
         let (now_ns, hub) = (task.clock.wall_ns(), &task.options.hub);
+        event.follow(&mut self.peer_progress.lock().unwrap_or_else(PoisonError::into_inner));
         task.state.update(|link| {
             link.apply(event, now_ns);
             match event {
@@ -414,8 +422,11 @@ mod tests {
         assert!(progress.is_made(begin), "something arrived");
         let mut resync = LinkProgress::default();
         resync.established(begin, 1_000_000_000, true);
-        (7..9).for_each(|revision| resync.peer_acked(Revision(revision)));
-        assert!(!resync.is_made(begin + 60 * SECOND), "half a resync begins anew");
+        resync.peer_acked(Revision(7));
+        assert!(!resync.is_made(begin + 60 * SECOND), "nothing was acknowledged");
+        resync.peer_acked(Revision(8));
+        assert!(resync.is_made(begin), "the next session continues there");
+        let mut resync = LinkProgress { advanced: false, ..resync };
         resync.resync_completed();
         assert!(resync.is_made(begin));
     }

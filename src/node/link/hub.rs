@@ -27,8 +27,8 @@ use crate::node::commit::Committer;
 use crate::node::options::EdgeOptions;
 use crate::node::random::random_id;
 use crate::session::{
-    Admitted, Connection, Established, HubConfig, HubSessions, JoinStep, NodeName, REPLACE_NS_MAX, Refused,
-    SessionEvent, SessionId, silence_max,
+    Admitted, Connection, Established, HubConfig, HubSessions, JoinStep, NodeName, PeerProgress, REPLACE_NS_MAX,
+    Refused, SessionEvent, SessionId, silence_max,
 };
 use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
@@ -185,12 +185,14 @@ impl HubLinks {
                 return refuse(socket, Refused { reason: CloseReason::Overloaded, text, retry_after_ms: None }).await;
             }
         };
-        let _guard = SessionGuard { hub: self.clone(), name, session, _over: over };
+        let mut guard = SessionGuard { hub: self.clone(), name, session, progress: None, _over: over };
         let (committer, clock) = (self.committer.clone(), self.clock.clone());
         let context = LinkContext { committer, clock, messages: messages.clone(), wire: wire.clone() };
-        let mut observer = HubSession { hub: self.clone(), peer, address, session, wire, messages, established: false };
+        let (hub, progress) = (self.clone(), None);
+        let mut observer = HubSession { hub, peer, address, session, wire, messages, progress, established: false };
         let connection = Connection::hub(self.session, context.now());
         let closed = drive(connection, socket, None, &mut observer, &context, stop, Some(dropped)).await;
+        guard.progress = observer.progress.take();
         observer.over(&closed.to_string());
     }
 
@@ -330,6 +332,8 @@ struct SessionGuard {
     hub: Arc<HubLinks>,
     name: String,
     session: SessionId,
+    /// The progress of the session, once it is over.
+    progress: Option<PeerProgress>,
     /// Dropped after the removal: a session that waits for this one finds the name free.
     _over: watch::Sender<()>,
 }
@@ -337,7 +341,7 @@ struct SessionGuard {
 impl Drop for SessionGuard {
     fn drop(&mut self) {
         let mut sessions = self.hub.sessions();
-        sessions.hub.leave(&self.name, self.session);
+        sessions.hub.leave(&self.name, self.session, self.progress.take());
         sessions.live.remove(&self.session);
     }
 }
@@ -355,6 +359,8 @@ struct HubSession {
     session: SessionId,
     wire: Arc<Traffic>,
     messages: Arc<Traffic>,
+    /// The progress with the edge's store.
+    progress: Option<PeerProgress>,
     established: bool,
 }
 
@@ -431,6 +437,7 @@ impl SessionObserver for HubSession {
     }
 
     fn observe(&mut self, event: &SessionEvent) {
+        event.follow(&mut self.progress);
         let (now_ns, address, name) = (self.hub.clock.wall_ns(), self.address, self.name());
         self.hub.edges.update(name, |edge| {
             edge.link.apply(event, now_ns);

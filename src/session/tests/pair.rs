@@ -8,7 +8,7 @@ use crate::model::{Group, LabelSet, Position, Revision, StoreId};
 use crate::session::event::SECOND_NS;
 use crate::session::{
     Admitted, BATCH_BYTES_MAX, Closed, CommitId, Config, EdgeConfig, Endpoint, Established, Event, HubConfig, Lag,
-    OriginFilter, PROGRESS_NS, SessionAction, SessionEvent, SessionTime,
+    OriginFilter, PROGRESS_NS, PeerProgress, SessionAction, SessionEvent, SessionTime,
 };
 use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Message};
 
@@ -92,6 +92,8 @@ pub struct Pair {
     pub acks_at_once: bool,
     /// The families that the next commit suppresses.
     pub suppressed: Vec<ConflictReport>,
+    /// The progress that each end knows from earlier sessions.
+    pub progress: [Option<PeerProgress>; 2],
     fresh: u64,
 }
 
@@ -109,6 +111,7 @@ impl Pair {
             forget_tombstones: false,
             acks_at_once: false,
             suppressed: Vec::new(),
+            progress: [None, None],
             fresh: 1_000,
         }
     }
@@ -126,7 +129,8 @@ impl Pair {
     pub fn connect(&mut self) {
         self.cut();
         let link = Config { send_interval_ns: self.send_interval_ns, ..config() };
-        let config = EdgeConfig { link, labels: LabelSet::default(), lag: Lag::default() };
+        let progress = self.progress[EDGE].clone();
+        let config = EdgeConfig { link, labels: LabelSet::default(), lag: Lag::default(), progress };
         let edge = Endpoint::edge(config, self.stores[EDGE].info(), self.now(EDGE));
         let link = Config { message_bytes_max: 64 << 10, ..link };
         let hub = Endpoint::hub(HubConfig { link, heartbeat_ns: 5 * SECOND_NS }, self.now(HUB));
@@ -149,6 +153,7 @@ impl Pair {
         }
         self.cut();
         let epoch = self.fresh();
+        self.progress[end] = None;
         self.stores[end] = self.stores[end].clone().open(epoch);
     }
 
@@ -159,6 +164,7 @@ impl Pair {
         }
         self.cut();
         let epoch = self.fresh();
+        self.progress[end] = None;
         self.stores[end] = store.open(epoch);
         let mut left = BTreeMap::<Arc<LabelSet>, Group>::new();
         for (key, group) in self.stores.iter().flat_map(Store::groups) {
@@ -202,7 +208,8 @@ impl Pair {
                 }
                 SessionAction::Admit(_) => {
                     let (info, site) = (self.stores[end].info(), LabelSet::new([("IDC", "SYQ")]));
-                    self.tell(end, Event::Admitted(Admitted { info, site, upstream_stores: Vec::new() }));
+                    let (upstream_stores, progress) = (Vec::new(), self.progress[HUB].clone());
+                    self.tell(end, Event::Admitted(Admitted { info, site, upstream_stores, progress }));
                 }
                 SessionAction::Read { since, skip, .. } => side.reads.push_back((since, skip)),
                 SessionAction::Commit { id, deltas, peer, position } => {
@@ -215,6 +222,7 @@ impl Pair {
     }
 
     fn observe(&mut self, end: usize, event: SessionEvent) {
+        event.follow(&mut self.progress[end]);
         let Some(sides) = &mut self.sides else { return };
         let side = &mut sides[end];
         match event {

@@ -33,7 +33,7 @@ impl SessionObserver for AdmitAll {
     async fn admit(&mut self, _: Hello, heads: &mut Option<watch::Receiver<Revision>>) -> Result<Admitted, Refused> {
         *heads = Some(self.0.subscribe());
         let site = LabelSet::new([("IDC", "SYQ")]);
-        Ok(Admitted { info: info(2), site, upstream_stores: Vec::new() })
+        Ok(Admitted { info: info(2), site, upstream_stores: Vec::new(), progress: None })
     }
 
     fn observe(&mut self, _: &SessionEvent) {}
@@ -129,7 +129,7 @@ async fn a_close_message_is_read_even_if_sending_fails() {
         drop(far);
         let context = context();
         let link = LinkOptions::default().session_config();
-        let config = EdgeConfig { link, labels: LabelSet::default(), lag: Lag::default() };
+        let config = EdgeConfig { link, labels: LabelSet::default(), lag: Lag::default(), progress: None };
         let edge = Connection::edge(config, info(1), context.now());
         let mut observer = AdmitAll(watch::channel(Revision(0)).0);
         let closed = drive(edge, near.unwrap(), None, &mut observer, &context, CancellationToken::new(), None).await;

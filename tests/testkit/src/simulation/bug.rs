@@ -37,5 +37,6 @@ bugs! {
     DamagedStoreKeepsIdentity: "a store that lost something to damage keeps its identity",
     MemoryStoreKeepsIdentity: "a store in memory comes back under its old identity and epoch",
     ReplacedWithoutWaiting: "a session that replaces one reads the hub's peer info before that one's commits",
+    ProgressKept: "a node that was started again continues the resync that it began before",
     OtherSiteResumed: "a cursor of one site is resumed at another",
 }

@@ -86,6 +86,7 @@ impl World {
         let is_confirmed = self.is_clock_confirmed(node);
         let duties = self.conns.get_mut(&conn).filter(|_| end == EDGE).map(|open| &mut open.duties);
         let duty = duties.and_then(|duties| duties.of(&event, || is_confirmed));
+        self.follow_progress(conn, end, &event);
         match event {
             SessionEvent::PeerAcked(revision) if end == EDGE => {
                 self.trace(|| format!("{node} learns on {conn} that its hub has {revision}"));
@@ -94,6 +95,9 @@ impl World {
                 let kind = if established.resync { "link: resync begun" } else { "link: gone on" };
                 self.trace(|| format!("{conn} established at {node}, resync {}", established.resync));
                 self.count(kind);
+                if established.resync && established.progress.acked() > Revision(0) {
+                    self.count("link: resync continued");
+                }
                 if end == EDGE {
                     let uplink = self.conns[&conn].uplink;
                     self.nodes[node].uplinks[uplink].backoff_ns = 0;
@@ -109,6 +113,16 @@ impl World {
         }
         if let Some(duty) = duty {
             self.perform_duty(conn, node, duty);
+        }
+    }
+
+    fn follow_progress(&mut self, conn: ConnId, end: usize, event: &SessionEvent) {
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        if end == HUB {
+            event.follow(&mut open.progress);
+        } else if !open.hostile {
+            let (node, uplink) = (open.sides[EDGE].node, open.uplink);
+            event.follow(&mut self.nodes[node].uplinks[uplink].progress);
         }
     }
 

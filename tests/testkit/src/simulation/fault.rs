@@ -473,6 +473,7 @@ impl World {
                 site: LabelSet::new([("IDC", "p0")]),
                 resync: false,
                 upstream_stores: Vec::new(),
+                takes_early: self.random.chance(50),
                 heartbeat_ms: 1_000,
                 message_bytes_max: 1 << 20,
                 clock: ClockSample::default(),

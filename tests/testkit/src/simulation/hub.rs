@@ -100,10 +100,11 @@ impl World {
         let Some(open) = self.conns.get_mut(&conn) else { return };
         open.over = true;
         let (hub, session, name) = (open.sides[HUB].node, open.session, open.name.clone());
+        let progress = open.progress.take();
         if let Some(running) = &mut self.nodes[hub].running
             && running.sessions.remove(&session).is_some()
         {
-            running.hub.leave(&name, session);
+            running.hub.leave(&name, session, progress);
         }
         let waiting: Vec<ConnId> =
             self.conns.iter().filter(|(_, other)| other.waiting_for == Some(session)).map(|(id, _)| *id).collect();

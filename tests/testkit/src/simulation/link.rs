@@ -12,7 +12,7 @@ use pushrelay::model::{LabelSet, Revision, StoreId};
 use pushrelay::node::options::LinkOptions;
 use pushrelay::session::{
     Closed, Config, Connection, DEFLATE_LEVEL, EdgeConfig, Event as Input, FrameEncoder, HubConfig, Joining, Lag,
-    Refused, SessionId, UplinkDuties,
+    PeerProgress, Refused, SessionId, UplinkDuties,
 };
 use pushrelay::store::StoreInfo;
 use pushrelay::wire::{CloseReason, Encoder};
@@ -94,6 +94,8 @@ pub struct Conn {
     pub last_upto: Option<u64>,
     /// The duties of the edge.
     pub duties: UplinkDuties,
+    /// The progress with the edge's store, at the hub.
+    pub progress: Option<PeerProgress>,
 }
 
 impl World {
@@ -184,6 +186,7 @@ impl World {
             hostile: false,
             last_upto: None,
             duties: UplinkDuties::new(uplink),
+            progress: None,
         };
         let id = self.next_conn;
         self.next_conn += 1;
@@ -222,7 +225,10 @@ impl World {
         side.blocked = false;
         if end == EDGE {
             let info = self.nodes[node].link_name().info_for_hub(info);
-            let config = EdgeConfig { link: self.link_config(), labels: LabelSet::default(), lag: Lag::default() };
+            let uplink = self.conns[&conn].uplink;
+            let progress = self.nodes[node].uplinks[uplink].progress.clone();
+            let config =
+                EdgeConfig { link: self.link_config(), labels: LabelSet::default(), lag: Lag::default(), progress };
             self.end(conn, end).connection = Some(Box::new(Connection::edge(config, info, now)));
             self.perform_all(conn, end);
         } else {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use pushrelay::commit::{Engine, MergeSequence, Retention};
 use pushrelay::model::{Epoch, GroupId, LabelSet, NodeId as Stamper, Revision, StoreId, WriteTimestamp};
 use pushrelay::node::clock::reading;
-use pushrelay::session::{HubSessions, NodeName, SessionId};
+use pushrelay::session::{HubSessions, NodeName, PeerProgress, SessionId};
 use pushrelay::storage::{self, CheckpointWriter, CommitError, Disk, Log, Recovered, SyncPolicy, recover};
 use pushrelay::store::{self, Identity, Record, Rules, Store};
 
@@ -25,6 +25,8 @@ pub struct Uplink {
     pub hub: NodeId,
     pub conn: Option<ConnId>,
     pub backoff_ns: u64,
+    /// The progress with the hub's store; lost when the node ends.
+    pub progress: Option<PeerProgress>,
     /// The encoder that [`Bug::DictionaryKept`] keeps.
     pub kept: Option<pushrelay::wire::Encoder>,
 }
@@ -104,7 +106,7 @@ pub fn disk_options() -> storage::DiskOptions {
 
 impl Node {
     pub fn new(name: String, is_hub: bool, site: Option<usize>, hubs: Vec<NodeId>, diskless: bool, seed: u64) -> Node {
-        let uplink = |hub| Uplink { hub, conn: None, backoff_ns: 0, kept: None };
+        let uplink = |hub| Uplink { hub, conn: None, backoff_ns: 0, progress: None, kept: None };
         Node {
             name,
             is_hub,
@@ -332,6 +334,9 @@ impl World {
         self.count("node started");
         for uplink in 0..uplinks {
             self.nodes[at].uplinks[uplink].conn = None;
+            if self.options.bug != Some(Bug::ProgressKept) {
+                self.nodes[at].uplinks[uplink].progress = None;
+            }
             let wait = self.random.below(100 * MILLISECOND);
             self.after(wait, Event::Dial { node: at, uplink, life });
         }
