@@ -2,7 +2,7 @@
 //! counter ([`DialStep`]); the last step, the hello, belongs to the session.
 //!
 //! A hub may have several targets: its name, and further addresses. All names are resolved anew for each call, and the
-//! addresses race each other ([`race`]). If a later step fails with an address, [`Dialler::dial`] goes on with the others.
+//! addresses race each other (`dial/race.rs`). If a later step fails with an address, [`Dialler::dial`] goes on with the others.
 //! Through a [`Proxy`], the first two steps lead to the proxy, which resolves the names of the targets, and each target has
 //! a tunnel of its own.
 

@@ -1,7 +1,7 @@
 //! The proxy between an edge and its hub: which targets it serves, its secrets, and the tunnel that it opens.
 //!
-//! [`url`] and [`no_proxy`] are the values of the configuration. [`connect`] speaks HTTP's `CONNECT`, [`socks`] SOCKS5, and
-//! [`error`] says what a proxy answered instead of a tunnel. A name is resolved by the proxy, except with `socks5`.
+//! `url` and `no_proxy` are the values of the configuration. `connect` speaks HTTP's `CONNECT`, `socks` SOCKS5, and
+//! `error` says what a proxy answered instead of a tunnel. A name is resolved by the proxy, except with `socks5`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
