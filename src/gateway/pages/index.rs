@@ -57,13 +57,13 @@ impl GroupList {
         root: &LinkRoot,
         now_ns: u64,
     ) -> Self {
-        let mut matcher = search.matcher();
+        let mut finder = search.finder();
         let (mut total, mut failing) = (0, 0);
         let found = groups.filter(|(labels, pushed, failed)| {
             let is_failing = failed > pushed;
             total += 1;
             failing += usize::from(is_failing);
-            matcher.finds(labels, is_failing)
+            finder.finds(labels, is_failing)
         });
         let found: Vec<_> = found.collect();
         let (found, pager) = Pager::cut(found, search.from, GROUPS_PER_PAGE, |from| search.query_from(from));

@@ -30,7 +30,7 @@ pub(super) use asset::asset;
 pub use group::GroupFragment;
 pub use hub::{EdgeSummary, ShownSummary, SuppressedSummary, UplinkSummary};
 pub use index::{GroupList, IndexPage};
-pub use search::{Matcher, Search};
+pub use search::{GroupFinder, Search};
 
 /// The policy for the browser: it may load and run only the files under `/static/`, and make requests to the page's own
 /// origin.

@@ -1,5 +1,7 @@
 //! The query of the page of groups: the search, and the first group to show.
 //!
+//! A search is words that all occur in a group's labels, or a selector (`{job=~"ci-.*"}`).
+//!
 //! The search is part of the URL, so that it works without a script, as a bookmark, and across pages.
 
 use std::borrow::Cow;
@@ -8,6 +10,7 @@ use std::fmt::Write as _;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use crate::model::LabelSet;
+use crate::selector::{METRIC_NAME, Selector};
 
 /// The maximum bytes of the search text; the rest is cut off.
 const TEXT_BYTES_MAX: usize = 1_000;
@@ -17,7 +20,7 @@ const WORDS_MAX: usize = 32;
 /// A search for groups, and the positions of the page's lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
-    /// The words, which must all occur in the labels.
+    /// The words, which must all occur in the labels, or a selector, which must match them.
     pub text: String,
     /// Whether only groups whose last push failed are found.
     pub failing: bool,
@@ -70,26 +73,32 @@ impl Search {
     }
 
     /// Prepares the search.
-    pub fn matcher(&self) -> Matcher {
-        Matcher { words: words(&self.text), failing: self.failing, line: String::new() }
+    pub fn finder(&self) -> GroupFinder {
+        let selector = selector(&self.text);
+        let words = if selector.is_some() { Vec::new() } else { words(&self.text) };
+        GroupFinder { selector, words, failing: self.failing, line: String::new() }
     }
 }
 
 /// Finds groups.
 #[derive(Debug)]
-pub struct Matcher {
+pub struct GroupFinder {
+    selector: Option<Selector>,
     words: Vec<String>,
     failing: bool,
     /// The labels of a group as text; a buffer that is reused.
     line: String,
 }
 
-impl Matcher {
+impl GroupFinder {
     /// Whether the search finds a group with these labels. `failing` is whether its last push failed. Case and quotes
-    /// are ignored.
+    /// are ignored, unless the search is a selector.
     pub fn finds(&mut self, labels: &LabelSet, failing: bool) -> bool {
         if self.failing && !failing {
             return false;
+        }
+        if let Some(selector) = &self.selector {
+            return selector.matches(|name| labels.get(name));
         }
         if self.words.is_empty() {
             return true;
@@ -105,7 +114,16 @@ impl Matcher {
     }
 }
 
-/// The words of a search, in the form of [`Matcher::line`]. A label as printed elsewhere (`{job="a",x="y"}`) finds its
+/// The selector that a search is. A text that is no selector, or not yet, is words: a person may still be typing.
+fn selector(text: &str) -> Option<Selector> {
+    let text = text.trim();
+    // A metric name alone is a word here, as groups have none.
+    let is_braced = text.starts_with('{') && text.ends_with('}');
+    let selector = is_braced.then(|| Selector::parse(text).ok())??;
+    selector.matchers().iter().all(|matcher| matcher.name() != METRIC_NAME).then_some(selector)
+}
+
+/// The words of a search, in the form of [`GroupFinder::line`]. A label as printed elsewhere (`{job="a",x="y"}`) finds its
 /// group.
 fn words(text: &str) -> Vec<String> {
     let outer = |c: char| c.is_whitespace() || matches!(c, '{' | '}' | ',' | '"');
@@ -138,7 +156,7 @@ mod tests {
 
     fn finds(text: &str, labels: &[(&str, &str)]) -> bool {
         let search = Search { text: text.to_owned(), ..Search::default() };
-        search.matcher().finds(&LabelSet::new(labels.iter().copied()), false)
+        search.finder().finds(&LabelSet::new(labels.iter().copied()), false)
     }
 
     #[test]
@@ -169,9 +187,28 @@ mod tests {
     }
 
     #[test]
+    fn a_selector_must_match_the_labels() {
+        let labels = &[("IDC", "BJ"), ("job", "nightly batch")];
+        for (text, expected) in [
+            ("{job=\"nightly batch\"}", true),
+            (" {IDC=~\"SYQ|BJ\",job=~\"night.*\"} ", true),
+            ("{job=\"nightly\"}", false),
+            ("{job=\"Nightly Batch\"}", false),
+            ("{IDC!=\"BJ\",job!=\"\"}", false),
+            ("{rack=\"\",job!=\"\"}", true),
+            // No selectors: words.
+            ("{job=\"nightly", true),
+            ("{job=nightly}", true),
+            ("{}", true),
+        ] {
+            assert_eq!(finds(text, labels), expected, "{text}");
+        }
+    }
+
+    #[test]
     fn failing_groups_alone_are_found() {
         let search = Search { failing: true, ..Search::default() };
         let labels = LabelSet::new([("job", "a")]);
-        assert!(search.matcher().finds(&labels, true) && !search.matcher().finds(&labels, false));
+        assert!(search.finder().finds(&labels, true) && !search.finder().finds(&labels, false));
     }
 }
