@@ -298,8 +298,10 @@ where
          Content-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\r\n{reason}\n",
         reason.len() + 1
     );
-    stream.write_all(answer.as_bytes()).await.map_err(WebSocketError::Io)?;
-    let _ = stream.shutdown().await;
+    // The peer may be gone; the reason is the same.
+    if stream.write_all(answer.as_bytes()).await.is_ok() {
+        let _ = stream.shutdown().await;
+    }
     Err(WebSocketError::BadRequest { status: status.as_u16(), reason })
 }
 
@@ -307,7 +309,7 @@ where
 const REFUSED: &str = "pushrelay-refused";
 
 /// Answers an edge's request for the link with 403 and the reason, for an edge that is known by its certificate to be
-/// refused.
+/// refused. Waits for the request as long as the caller does.
 pub async fn refuse<S>(mut stream: S, reason: &str)
 where
     S: AsyncRead + AsyncWrite + Unpin,

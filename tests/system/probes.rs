@@ -138,13 +138,17 @@ fn at_a_gateway_with_tls_routine_is_counted_and_a_refused_certificate_is_a_warni
     assert!(send(address, REQUEST).starts_with(b"HTTP/1.0 400 "));
     send(address, &old_hello());
     assert_eq!(send(address, b""), b"");
+    // A client without TLS that keeps its connection open after the answer.
+    let mut open = http::connect(address).unwrap();
+    open.write_all(REQUEST).unwrap();
+    open.read_to_end(&mut Vec::new()).unwrap();
     let scrape = |of: Option<&Site>| {
         let files = of.map(|site| (site.cert("client.pem"), site.cert("client.key")));
         scrape(&site, &node, files.as_ref().map(|(cert, key)| (cert.as_path(), key.as_path())))
     };
     assert!(scrape(None).is_none());
     assert!(scrape(Some(&foreign)).is_none() && scrape(Some(&foreign)).is_none());
-    let expected = [("closed", 1.0), ("silent", 1.0), ("protocol", 2.0), ("no_certificate", 1.0), ("refused", 2.0)];
+    let expected = [("closed", 1.0), ("silent", 1.0), ("protocol", 3.0), ("no_certificate", 1.0), ("refused", 2.0)];
     let page = || pushrelay_testkit::Page::parse(&scrape(Some(&site)).expect("its certificate is good")).unwrap();
     failed(page, "web", &expected);
     let warnings = warnings(&mut node);

@@ -1,7 +1,9 @@
 //! Every end that refuses says why: both ends' logs have the reason, or say where to look.
 
+use std::io::Read;
+
 use pushrelay_testkit::process::bash;
-use pushrelay_testkit::{Node, Site, eventually};
+use pushrelay_testkit::{Node, Site, eventually, tls};
 
 /// Waits until the log of a node contains each of the words in one line.
 #[track_caller]
@@ -75,6 +77,23 @@ fn an_edge_whose_certificate_is_no_edges_learns_the_reason() {
         logs(&mut edge, &["no link to the hub", edge_says]);
         logs(&mut hub, &[hub_says]);
     }
+}
+
+/// The reason is known after the handshake of TLS, whatever the edge sends then.
+#[test]
+fn a_refusal_that_the_edge_never_asks_for_is_counted_with_its_reason() {
+    let site = Site::new();
+    let mut hub = site.hub().flags(&["--link.handshake-timeout=1s"]);
+    hub.start();
+    issue(&site, "nobody", "/O=nobody", "extendedKeyUsage=clientAuth\\n");
+    let (cert, key) = (site.cert("nobody.pem"), site.cert("nobody.key"));
+    let mut stream = tls::connect_as(hub.edge_listener(), &site.cert("ca.pem"), b"http/1.1", Some((&cert, &key)));
+    let failed = |reason| [("face", "edge"), ("reason", reason)];
+    hub.shows("pushrelay_connections_failed_total", &failed("refused"), 1.0);
+    logs(&mut hub, &["incoming connection refused", "no subject alternative name begins with"]);
+    // The hub waits for a request, and closes the connection when the time for one is over.
+    let _ = stream.read(&mut [0]);
+    hub.shows("pushrelay_connections_failed_total", &failed("silent"), 0.0);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -22,7 +22,7 @@ use tracing::error;
 
 use super::*;
 use crate::net::tls::web::{Protocol, WebAcceptor};
-use crate::net::tls::{Stream, TlsError};
+use crate::net::tls::{self, Stream, TlsError};
 
 /// Requests at once on one connection. RFC 9113 advises against a lower limit.
 const STREAMS_MAX: u32 = 100;
@@ -45,8 +45,6 @@ const GOAWAY_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// The response of Go's server to plain HTTP on a TLS port.
 const NOT_ENCRYPTED: &[u8] = b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
-/// Bytes of such a request that are read, so that its sender receives the response.
-const NOT_ENCRYPTED_BYTES_MAX: u64 = 64 << 10;
 
 /// Serves connections until `stop`, then finishes the open requests.
 pub async fn serve<H: Handler>(
@@ -82,34 +80,48 @@ async fn serve_encrypted<H: Handler>(
         () = stop.cancelled() => return,
     };
     let failed = |kind, reason: &str| limits.slots.failures().record(client.peer, kind, reason);
-    match accepted {
-        Ok(Ok(Some((stream, Protocol::Http1)))) => serve_connection(stream, client, handler, limits, stop).await,
-        Ok(Ok(Some((stream, Protocol::Http2)))) => serve_http2(stream, client, handler, limits, stop).await,
-        Ok(Ok(None)) => failed(FailureKind::Protocol, "HTTP without TLS"),
-        Ok(Err(error)) => failed(error.failure(), &error.to_string()),
-        Err(_) => failed(FailureKind::Silent, "the TLS handshake did not end in time (limits.header_timeout)"),
+    let rest = match accepted {
+        Ok(Ok((stream, Protocol::Http1))) => return serve_connection(stream, client, handler, limits, stop).await,
+        Ok(Ok((stream, Protocol::Http2))) => return serve_http2(stream, client, handler, limits, stop).await,
+        Ok(Err(FailedHandshake::Plain(mut stream))) => {
+            failed(FailureKind::Protocol, "HTTP without TLS");
+            // The client may be gone. The buffer of a new connection takes the response at once.
+            let _ = stream.write_all(NOT_ENCRYPTED).await;
+            stream
+        }
+        Ok(Err(FailedHandshake::Tls(error, stream))) => {
+            failed(error.failure(), &error.to_string());
+            stream
+        }
+        Err(_) => return failed(FailureKind::Silent, "the TLS handshake did not end in time (limits.header_timeout)"),
+    };
+    // This is not within the time limit of the handshake: the failure is known.
+    tokio::select! {
+        () = tls::linger(rest) => {}
+        () = stop.cancelled() => {}
     }
 }
 
-/// Performs the TLS handshake; `None` if the client sent plain HTTP, which is answered here.
+/// A connection without TLS.
+enum FailedHandshake {
+    /// The client sent plain HTTP.
+    Plain(TcpStream),
+    /// The handshake failed. The client was sent an alert.
+    Tls(TlsError, TcpStream),
+}
+
+/// Performs the TLS handshake.
 async fn handshake(
-    mut stream: TcpStream,
+    stream: TcpStream,
     acceptor: &WebAcceptor,
-) -> Result<Option<(Stream<TcpStream>, Protocol)>, TlsError> {
+) -> Result<(Stream<TcpStream>, Protocol), FailedHandshake> {
     let mut first = [0];
-    let seen = stream.peek(&mut first).await.map_err(TlsError::Handshake)?;
-    // An HTTP method begins with a letter, a TLS record with 22.
-    if seen == 0 || !first[0].is_ascii_alphabetic() {
-        return acceptor.accept(stream).await.map(Some);
+    match stream.peek(&mut first).await {
+        Err(error) => Err(FailedHandshake::Tls(TlsError::Handshake(error), stream)),
+        // An HTTP method begins with a letter, a TLS record with 22.
+        Ok(seen) if seen > 0 && first[0].is_ascii_alphabetic() => Err(FailedHandshake::Plain(stream)),
+        Ok(_) => acceptor.accept(stream).await.map_err(|(error, stream)| FailedHandshake::Tls(error, stream)),
     }
-    let response = async {
-        stream.write_all(NOT_ENCRYPTED).await?;
-        stream.shutdown().await?;
-        // Closing the socket with unread data would make the client lose the response.
-        tokio::io::copy(&mut stream.take(NOT_ENCRYPTED_BYTES_MAX), &mut tokio::io::sink()).await
-    };
-    response.await.map_err(TlsError::Handshake)?;
-    Ok(None)
 }
 
 pub(super) async fn serve_http2<S, H>(

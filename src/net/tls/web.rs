@@ -498,13 +498,15 @@ impl WebAcceptor {
     /// Performs a handshake and returns the negotiated protocol.
     ///
     /// # Errors
-    /// If the client has no acceptable certificate, or no version, cipher suite or curve in common with the gateway.
-    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Protocol), TlsError>
+    /// If the client has no acceptable certificate, or no version, cipher suite or curve in common with the gateway. The
+    /// client was sent an alert then; the stream is returned for [`super::linger`].
+    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Protocol), (TlsError, S)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let acceptor = tokio_rustls::TlsAcceptor::from(load(&self.0).config.clone());
-        let stream = acceptor.accept(stream).await.map_err(TlsError::Handshake)?;
+        let accepted = acceptor.accept(stream).into_fallible().await;
+        let stream = accepted.map_err(|(error, stream)| (TlsError::Handshake(error), stream))?;
         let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
         Ok((stream.into(), if http2 { Protocol::Http2 } else { Protocol::Http1 }))
     }

@@ -162,12 +162,14 @@ impl HubLinks {
                     () = stop.cancelled() => debug!(%address, "check dropped: the node is shutting down"),
                 };
             }
-            Ok(Err(FailedHandshake { kind, reason, stream })) => {
+            Ok(Err(FailedHandshake { kind, reason, rest })) => {
                 self.slots.failures().record(address, kind, &reason);
                 // This is not within the time limit of the handshake: the failure is known.
-                if let Some(stream) = stream {
-                    tls::linger(stream).await;
-                }
+                let rest = timeout(self.handshake_timeout, rest.end(&reason));
+                let _ = tokio::select! {
+                    ended = rest => ended,
+                    () = stop.cancelled() => Ok(()),
+                };
                 return;
             }
             Err(_) => {
@@ -197,21 +199,21 @@ impl HubLinks {
     }
 
     async fn handshake(&self, stream: Counted<TcpStream>) -> Result<Handshaken, FailedHandshake> {
-        let failed = |kind, reason, stream| FailedHandshake { kind, reason, stream };
+        let failed = |kind, reason, rest| FailedHandshake { kind, reason, rest };
         let accepted = self.acceptor.accept(stream).await;
-        let (stream, peer) =
-            accepted.map_err(|(error, stream)| failed(error.failure(), error.to_string(), Some(stream)))?;
+        let (stream, peer) = accepted
+            .map_err(|(error, stream)| failed(error.failure(), error.to_string(), RestOfHandshake::Alert(stream)))?;
         let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
-                let reason = error.to_string();
-                websocket::refuse(stream, &reason).await;
-                return Err(failed(FailureKind::Refused, reason, None));
+                let rest = RestOfHandshake::Refusal(Box::new(stream));
+                return Err(failed(FailureKind::Refused, error.to_string(), rest));
             }
         };
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
         let socket = websocket::accept(stream, bytes_max).await;
-        let (socket, purpose) = socket.map_err(|error| failed(error.failure(), error.to_string(), None))?;
+        let (socket, purpose) =
+            socket.map_err(|error| failed(error.failure(), error.to_string(), RestOfHandshake::Nothing))?;
         Ok((socket, peer, purpose))
     }
 
@@ -313,8 +315,27 @@ impl HubLinks {
 struct FailedHandshake {
     kind: FailureKind,
     reason: String,
-    /// The connection, if the edge must have time to read the alert.
-    stream: Option<Counted<TcpStream>>,
+    rest: RestOfHandshake,
+}
+
+/// The part of a failed handshake from which the edge learns the reason.
+enum RestOfHandshake {
+    /// The edge must have time to read the alert.
+    Alert(Counted<TcpStream>),
+    /// The edge's request is to be answered with the reason.
+    Refusal(Box<EdgeStream>),
+    /// The edge was answered.
+    Nothing,
+}
+
+impl RestOfHandshake {
+    async fn end(self, reason: &str) {
+        match self {
+            Self::Alert(stream) => tls::linger(stream).await,
+            Self::Refusal(stream) => websocket::refuse(stream, reason).await,
+            Self::Nothing => {}
+        }
+    }
 }
 
 /// A connection in the session table.

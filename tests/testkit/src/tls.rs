@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 
 use super::http;
 
@@ -16,11 +16,23 @@ pub type Connection = StreamOwned<ClientConnection, TcpStream>;
 
 /// Connects to a server with a certificate from that authority, and requests a protocol such as `h2` by ALPN.
 pub fn connect(server: SocketAddr, ca: &Path, protocol: &[u8]) -> Connection {
+    connect_as(server, ca, protocol, None)
+}
+
+/// Connects as [`connect`] does, and presents a certificate with that key.
+pub fn connect_as(server: SocketAddr, ca: &Path, protocol: &[u8], client: Option<(&Path, &Path)>) -> Connection {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let mut config = builder.with_root_certificates(roots).with_no_client_auth();
+    let builder = builder.with_root_certificates(roots);
+    let mut config = match client {
+        Some((cert, key)) => {
+            let chain = vec![CertificateDer::from_pem_file(cert).unwrap()];
+            builder.with_client_auth_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap()).unwrap()
+        }
+        None => builder.with_no_client_auth(),
+    };
     config.alpn_protocols = vec![protocol.to_vec()];
     let name = ServerName::from(server.ip());
     let session = ClientConnection::new(Arc::new(config), name).unwrap();
