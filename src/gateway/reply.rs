@@ -139,12 +139,6 @@ impl HttpReply {
         };
         Self { content_type, body: body.into(), ..Self::empty(status).with("Location", location) }
     }
-
-    /// Whether this redirects a push or delete to another path of a group.
-    pub fn is_redirected_write(&self, method: &str) -> bool {
-        let is_group = |(name, value): &(&str, Cow<'_, str>)| *name == "Location" && value.contains("/metrics/job");
-        is_write(method) && self.headers.iter().any(is_group)
-    }
 }
 
 /// Whether a request of that method changes a group.

@@ -19,6 +19,9 @@ fn logged(lines: &[String], message: &str, field: &str) -> Vec<String> {
 fn an_odd_path_is_answered_as_ever_and_named_where_a_person_looks() {
     let (_site, _hub, mut edge) = Site::with_one_edge();
     let push = |path: &str| edge.request("PUT", path, &[], b"m 1\n");
+    // These redirect to no group.
+    assert_eq!(push("/static//metrics/job/x").status, 301);
+    assert_eq!(push("//status?path=/metrics/job/x").status, 301);
     // As prom-client writes the value `a/b/c`: it becomes `x="a"` and `b="c"`.
     assert_eq!(push("/metrics/job/odd/x/a%2Fb%2Fc").status, 200);
     assert_eq!(push("/metrics/job/odd/x/a%2Fb%2Fd").status, 200);

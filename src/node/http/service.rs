@@ -176,20 +176,17 @@ impl Service {
 
     /// Records the path of a push or delete, if clients rarely mean such a path.
     fn record_oddity(&self, route: &Route, request: &Incoming) {
-        let method = request.method();
-        let is_write = match route {
-            Route::Push { .. } | Route::Delete { .. } | Route::Answer { handler: Some("push" | "delete"), .. } => true,
-            Route::Answer { reply, .. } => reply.is_redirected_write(method),
-            _ => false,
+        let Some(oddity) = PathOddity::of(request.path()) else { return };
+        let redirected = match route {
+            Route::Answer { reply, .. } => self.router.redirected(request.method(), reply),
+            _ => None,
         };
-        let Some(oddity) = PathOddity::of(request.path()).filter(|_| is_write) else { return };
-        let group = match route {
-            Route::Answer { reply, .. } => {
-                self.router.redirected(method, reply).and_then(|route| self.changed_group(&route))
-            }
-            route => self.changed_group(route),
-        };
-        self.oddities.record(oddity, request.path(), group.as_ref(), request.peer());
+        let route = redirected.as_ref().unwrap_or(route);
+        if let Route::Push { .. } | Route::Delete { .. } | Route::Answer { handler: Some("push" | "delete"), .. } =
+            route
+        {
+            self.oddities.record(oddity, request.path(), self.changed_group(route).as_ref(), request.peer());
+        }
     }
 
     /// The group that a push or delete changes.
