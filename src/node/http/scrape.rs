@@ -218,16 +218,11 @@ impl ScrapeBody {
         true
     }
 
-    /// Ends the gzip stream.
+    /// Appends what is not compressed yet.
     fn end(&mut self, out: &mut Vec<u8>) {
         self.ended = true;
-        if let Some(mut packing) = self.packing.take() {
+        if let Some(packing) = &mut self.packing {
             packing.pack(&self.text, out);
-            if let Some(mut measured) = self.measured.take() {
-                measured.grew_to(packing.member.bytes());
-                measured.ended();
-            }
-            packing.member.finish(out);
         }
     }
 }
@@ -253,6 +248,9 @@ impl Iterator for ScrapeBody {
             if self.ended {
                 measured.ended();
             }
+        }
+        if let Some(packing) = self.packing.take_if(|_| self.ended) {
+            packing.member.finish(&mut out);
         }
         (!out.is_empty()).then(|| out.into())
     }
