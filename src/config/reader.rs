@@ -302,40 +302,43 @@ impl<'a> ConfigReader<'a> {
     /// Examines all recorded files as they are at `now`. Errors are mistakes, and doubts are warnings.
     pub fn examine(&mut self, now: SystemTime) {
         for noted in std::mem::take(&mut self.files) {
-            if let NotedFiles::Proxy { section, options } = &noted {
-                if let Err(error) = ProxyKeys::load(options) {
-                    let is_authority = error.path() == options.ca_file.as_deref();
-                    let name = if is_authority { "proxy_ca_file" } else { "proxy_password_file" };
-                    self.mistake(*section, name, error.to_string());
-                }
-                continue;
-            }
-            let (errors, section) = match &noted {
-                NotedFiles::Link { section, files, .. } => (self.examine_link(files, now), Some(*section)),
-                NotedFiles::Web { section, tls } => (self.examine_web(tls, now), Some(*section)),
-                NotedFiles::WebFile { tls, .. } => (self.examine_web(tls, now), None),
-                NotedFiles::Proxy { .. } => (Vec::new(), None),
-            };
-            for error in errors {
-                let before = self.mistakes.len();
-                let name = match &noted {
-                    NotedFiles::Link { ca_name, files, .. } => link_name(ca_name, files, &error),
-                    NotedFiles::Web { tls, .. } | NotedFiles::WebFile { tls, .. } => web_name(tls, &error),
-                    NotedFiles::Proxy { .. } => continue,
-                };
-                match (&noted, section) {
-                    (_, Some(section)) => self.mistake(section, name, error.to_string()),
-                    (NotedFiles::WebFile { file, spans, .. }, None) => {
-                        let at = spans.get(name).map(|at| SourceSpan::in_file(file, *at));
-                        let span = at.unwrap_or(SourceSpan::Key(file.display().to_string()));
-                        self.mistakes.push(Mistake { span, text: error.to_string() });
+            match &noted {
+                NotedFiles::Link { section, ca_name, files } => {
+                    for error in self.examine_link(files, now) {
+                        let name = link_name(ca_name, files, &error);
+                        self.add_error(&error, |reader, text| reader.mistake(*section, name, text));
                     }
-                    _ => {}
                 }
-                if error.is_doubt() {
-                    self.warnings.extend(self.mistakes.drain(before..));
+                NotedFiles::Web { section, tls } => {
+                    for error in self.examine_web(tls, now) {
+                        let name = web_name(tls, &error);
+                        self.add_error(&error, |reader, text| reader.mistake(*section, name, text));
+                    }
+                }
+                NotedFiles::WebFile { file, spans, tls } => {
+                    for error in self.examine_web(tls, now) {
+                        let at = spans.get(web_name(tls, &error)).map(|at| SourceSpan::in_file(file, *at));
+                        let span = at.unwrap_or(SourceSpan::Key(file.display().to_string()));
+                        self.add_error(&error, |reader, text| reader.mistakes.push(Mistake { span, text }));
+                    }
+                }
+                NotedFiles::Proxy { section, options } => {
+                    if let Err(error) = ProxyKeys::load(options) {
+                        let is_authority = error.path() == options.ca_file.as_deref();
+                        let name = if is_authority { "proxy_ca_file" } else { "proxy_password_file" };
+                        self.mistake(*section, name, error.to_string());
+                    }
                 }
             }
+        }
+    }
+
+    /// Adds an error as a mistake by `add`, or as a warning if it is a doubt.
+    fn add_error(&mut self, error: &TlsError, add: impl FnOnce(&mut Self, String)) {
+        let before = self.mistakes.len();
+        add(self, error.to_string());
+        if error.is_doubt() {
+            self.warnings.extend(self.mistakes.drain(before..));
         }
     }
 
