@@ -138,3 +138,39 @@ pub fn scraped_labels<'a>(
     scraped.sort_unstable();
     scraped
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMES: [Escaping; 4] = [Escaping::AllowUtf8, Escaping::Underscores, Escaping::Dots, Escaping::Values];
+
+    #[test]
+    fn a_colon_is_escaped_in_names_of_labels() {
+        let escaped = |name| SCHEMES.map(|scheme| scheme.escape_label(name).into_owned());
+        assert_eq!(escaped("a:b_c"), ["a:b_c", "a_b_c", "a__b__c", "U__a_3a_b__c"]);
+        assert_eq!(escaped("a_b"), ["a_b"; 4]);
+    }
+
+    #[test]
+    fn names_are_escaped_as_a_scraper_asks() {
+        let cases = [
+            ("a.b", ["a.b", "a_b", "a_dot_b", "U__a_2e_b"]),
+            ("a:b_c", ["a:b_c", "a:b_c", "a:b_c", "a:b_c"]),
+            ("1_é", ["1_é", "___", "______", "U___31____e9_"]),
+            ("a\nb\"", ["a\nb\"", "a_b_", "a__b__", "U__a_a_b_22_"]),
+            ("", ["", "", "", ""]),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(SCHEMES.map(|scheme| scheme.escape(name).into_owned()), expected);
+        }
+    }
+
+    #[test]
+    fn parameters_name_the_schemes() {
+        for escaping in SCHEMES {
+            assert_eq!(Escaping::from_parameter(escaping.parameter()), Some(escaping));
+        }
+        assert_eq!(Escaping::from_parameter("none"), None);
+    }
+}
