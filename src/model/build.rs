@@ -3,11 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use xxhash_rust::xxh3::Xxh3;
-
 use super::family::{Family, RawMetrics};
 use super::label;
-use super::schema::{Digest, DuplicateSeries, MetricType, Schema, SeriesLayout, ValueLayout, is_verbatim};
+use super::schema::{DerivedFields, DuplicateSeries, MetricType, Schema, SeriesLayout, ValueLayout};
 use super::values::Values;
 
 struct Row {
@@ -173,8 +171,7 @@ impl FamilyBuilder {
         let raw_metrics = self.rows.iter().any(|row| row.raw_metric.is_some());
         let layout_of = if several { self.rows.iter().map(|row| row.layout).collect() } else { Box::default() };
         let first_label = if several { self.rows.iter().map(|row| row.first_label).collect() } else { Box::default() };
-        let verbatim = is_verbatim(&self.name, self.help.as_deref());
-        let mut schema = Schema {
+        let schema = Schema {
             name: self.name,
             metric_type: self.metric_type,
             help: self.help,
@@ -186,12 +183,9 @@ impl FamilyBuilder {
             ends: self.ends.into(),
             series_len: offset(self.rows.len()),
             values_len: offset(self.values.len()),
-            verbatim,
-            plain: false,
-            digest: Digest(0),
-        };
-        schema.plain = schema.find_plain();
-        schema.digest = digest(&schema);
+            derived: DerivedFields::default(),
+        }
+        .with_derived_fields();
         let raw_metrics: Option<Arc<RawMetrics>> = raw_metrics
             .then(|| Arc::new(self.rows.into_iter().map(|row| row.raw_metric.unwrap_or_default()).collect()));
         Family::new(Arc::new(schema), Values::from(&self.values[..]), raw_metrics)
@@ -201,50 +195,6 @@ impl FamilyBuilder {
 
 fn offset(n: usize) -> u32 {
     u32::try_from(n).expect("bodies are limited to far less than 4 GiB")
-}
-
-/// Hashes name, type, help, unit, layouts, and the series' layouts and label values, each preceded by its length (64
-/// bits, little endian), so that different contents are different bytes.
-pub(super) fn digest(schema: &Schema) -> Digest {
-    let mut hash = Xxh3::new();
-    let text = |hash: &mut Xxh3, text: &str| {
-        hash.update(&(text.len() as u64).to_le_bytes());
-        hash.update(text.as_bytes());
-    };
-    text(&mut hash, &schema.name);
-    hash.update(&[schema.metric_type as u8, schema.help.is_some() as u8, schema.unit.is_some() as u8]);
-    text(&mut hash, schema.help().unwrap_or(""));
-    text(&mut hash, schema.unit().unwrap_or(""));
-    hash.update(&(schema.layouts.len() as u64).to_le_bytes());
-    for layout in &schema.layouts {
-        hash.update(&(layout.names.len() as u64).to_le_bytes());
-        for name in &layout.names {
-            text(&mut hash, name);
-        }
-        let (tag, numbers): (u8, &[_]) = match &layout.values {
-            ValueLayout::Single => (0, &[]),
-            ValueLayout::Summary { quantiles, has_sum, has_count } => {
-                (1 | (*has_sum as u8) << 2 | (*has_count as u8) << 3, quantiles)
-            }
-            ValueLayout::Histogram { bounds, has_sum, has_count, float } => {
-                (2 | (*has_sum as u8) << 2 | (*has_count as u8) << 3 | (*float as u8) << 4, bounds)
-            }
-        };
-        hash.update(&[tag]);
-        hash.update(&(numbers.len() as u64).to_le_bytes());
-        for number in numbers {
-            hash.update(&number.0.to_bits().to_le_bytes());
-        }
-    }
-    hash.update(&(schema.series_len as u64).to_le_bytes());
-    for number in &schema.layout_of {
-        hash.update(&number.to_le_bytes());
-    }
-    for end in &schema.ends {
-        hash.update(&end.to_le_bytes());
-    }
-    text(&mut hash, &schema.text);
-    Digest(hash.digest128())
 }
 
 #[cfg(test)]

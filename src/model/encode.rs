@@ -26,9 +26,8 @@
 use std::cmp::Ordering;
 use std::collections::HashSet;
 
-use super::build::digest;
 use super::bytes::{ByteReader, Malformed, number_len, put_count, put_text};
-use super::schema::{Digest, MetricType, Num, Schema, SeriesLayout, ValueLayout, is_verbatim};
+use super::schema::{DerivedFields, MetricType, Num, Schema, SeriesLayout, ValueLayout};
 
 const HELP: u8 = 1;
 const UNIT: u8 = 2;
@@ -139,7 +138,7 @@ fn read_schema(reader: &mut ByteReader<'_>) -> Result<Schema, Malformed> {
     let ends = read_ends(reader, rows.labels_len)?;
     let text = reader.text("the label values of a schema")?;
     check_values(text, &ends)?;
-    let mut schema = Schema {
+    let schema = Schema {
         name: name.into(),
         metric_type,
         help: help.map(Into::into),
@@ -151,14 +150,10 @@ fn read_schema(reader: &mut ByteReader<'_>) -> Result<Schema, Malformed> {
         ends,
         series_len: rows.series_len,
         values_len: rows.values_len,
-        verbatim: is_verbatim(name, help),
-        plain: false,
-        digest: Digest(0),
+        derived: DerivedFields::default(),
     };
     check_order(&schema)?;
-    schema.plain = schema.find_plain();
-    schema.digest = digest(&schema);
-    Ok(schema)
+    Ok(schema.with_derived_fields())
 }
 
 fn read_layouts(reader: &mut ByteReader<'_>) -> Result<Box<[SeriesLayout]>, Malformed> {

@@ -12,6 +12,8 @@ use std::cmp::Ordering;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
+use xxhash_rust::xxh3::Xxh3;
+
 use super::escaping::{Escaping, scraped_labels};
 use super::label;
 
@@ -145,7 +147,7 @@ pub struct SeriesLayout {
 
 /// A hash of a schema's content (XXH3, 128 bits). It does not resist collisions made by an adversary: schemas with
 /// equal digests are compared by content where it matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest(pub u128);
 
 /// Two series or samples of one family have the same labels.
@@ -175,12 +177,15 @@ pub struct Schema {
     pub(super) ends: Box<[u32]>,
     pub(super) series_len: u32,
     pub(super) values_len: u32,
-    pub(super) verbatim: bool,
-    pub(super) plain: bool,
-    pub(super) digest: Digest,
+    pub(super) derived: DerivedFields,
 }
 
 impl Schema {
+    /// The schema, with the fields that follow from the others.
+    pub(super) fn with_derived_fields(self) -> Self {
+        Self { derived: DerivedFields::of(&self), ..self }
+    }
+
     /// The metric's name.
     pub fn name(&self) -> &Arc<str> {
         &self.name
@@ -199,28 +204,13 @@ impl Schema {
     /// Whether the text format prints name and help unchanged: the name needs no quotes, and the help, if any, is not
     /// empty, begins with no blank and has nothing to escape.
     pub fn is_verbatim(&self) -> bool {
-        self.verbatim
+        self.derived.verbatim
     }
 
     /// Whether all label names are legacy names, and no label but `instance` has an empty value: a scraper then takes
     /// the labels of each series as they are, except that an empty `instance` is none.
     pub fn is_plain(&self) -> bool {
-        self.plain
-    }
-
-    /// The value of [`Schema::is_plain`].
-    pub(super) fn find_plain(&self) -> bool {
-        let is_legacy = |layout: &SeriesLayout| layout.names.iter().all(|name| label::is_legacy_label_name(name));
-        let instance = |layout: &SeriesLayout| layout.names.iter().position(|name| **name == *label::INSTANCE);
-        let instances: Vec<Option<usize>> = self.layouts.iter().map(instance).collect();
-        let is_filled = |series: Series<'_>| {
-            let instance = instances[series.layout_index];
-            let labels = series.layout().names.len();
-            (0..labels).all(|at| Some(at) == instance || !series.escaped_value(at).is_empty())
-        };
-        // A series without `instance` is the same as one with an empty one.
-        let is_even = instances.windows(2).all(|pair| pair[0].is_some() == pair[1].is_some());
-        is_even && self.layouts.iter().all(is_legacy) && self.series().all(is_filled)
+        self.derived.plain
     }
 
     /// A bucket or quantile that a series has twice, if there is one: two samples would have the same labels.
@@ -240,7 +230,7 @@ impl Schema {
     /// that differ only in labels with empty values are one with every escaping.
     pub fn scraped_twice(&self) -> Option<([String; 2], Escaping)> {
         // Series of one layout differ in their values.
-        if self.plain || self.layouts.len() < 2 {
+        if self.derived.plain || self.layouts.len() < 2 {
             return None;
         }
         let names = || self.layouts.iter().flat_map(|layout| &layout.names);
@@ -264,7 +254,7 @@ impl Schema {
 
     /// The digest of the content.
     pub fn digest(&self) -> Digest {
-        self.digest
+        self.derived.digest
     }
 
     /// The number of series.
@@ -375,7 +365,7 @@ impl Schema {
     /// Whether the content is the same. Digests are compared first, for speed.
     pub fn same(&self, other: &Schema) -> bool {
         std::ptr::eq(self, other)
-            || (self.digest == other.digest
+            || (self.derived.digest == other.derived.digest
                 && self.name == other.name
                 && self.metric_type == other.metric_type
                 && self.help == other.help
@@ -410,10 +400,87 @@ fn series_text(series: Series<'_>) -> String {
     labels.collect::<Vec<_>>().join(",")
 }
 
+/// The fields that follow from the others of a schema.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct DerivedFields {
+    /// See [`Schema::is_verbatim`].
+    pub verbatim: bool,
+    /// See [`Schema::is_plain`].
+    pub plain: bool,
+    /// See [`Schema::digest`].
+    pub digest: Digest,
+}
+
+impl DerivedFields {
+    /// The derived fields of a schema whose other fields are filled in.
+    pub fn of(schema: &Schema) -> Self {
+        Self { verbatim: is_verbatim(schema.name(), schema.help()), plain: is_plain(schema), digest: digest(schema) }
+    }
+}
+
 /// The value of [`Schema::is_verbatim`].
-pub(super) fn is_verbatim(name: &str, help: Option<&str>) -> bool {
+fn is_verbatim(name: &str, help: Option<&str>) -> bool {
     let stands = |help: &str| !help.is_empty() && !help.starts_with([' ', '\t']) && !help.contains(['\\', '\n']);
     label::is_legacy_metric_name(name) && help.is_none_or(stands)
+}
+
+/// The value of [`Schema::is_plain`].
+fn is_plain(schema: &Schema) -> bool {
+    let is_legacy = |layout: &SeriesLayout| layout.names.iter().all(|name| label::is_legacy_label_name(name));
+    let instance = |layout: &SeriesLayout| layout.names.iter().position(|name| **name == *label::INSTANCE);
+    let instances: Vec<Option<usize>> = schema.layouts.iter().map(instance).collect();
+    let is_filled = |series: Series<'_>| {
+        let instance = instances[series.layout_index];
+        let labels = series.layout().names.len();
+        (0..labels).all(|at| Some(at) == instance || !series.escaped_value(at).is_empty())
+    };
+    // A series without `instance` is the same as one with an empty one.
+    let is_even = instances.windows(2).all(|pair| pair[0].is_some() == pair[1].is_some());
+    is_even && schema.layouts.iter().all(is_legacy) && schema.series().all(is_filled)
+}
+
+/// Hashes name, type, help, unit, layouts, and the series' layouts and label values, each preceded by its length (64
+/// bits, little endian), so that different contents are different bytes.
+fn digest(schema: &Schema) -> Digest {
+    let mut hash = Xxh3::new();
+    let text = |hash: &mut Xxh3, text: &str| {
+        hash.update(&(text.len() as u64).to_le_bytes());
+        hash.update(text.as_bytes());
+    };
+    text(&mut hash, &schema.name);
+    hash.update(&[schema.metric_type as u8, schema.help.is_some() as u8, schema.unit.is_some() as u8]);
+    text(&mut hash, schema.help().unwrap_or(""));
+    text(&mut hash, schema.unit().unwrap_or(""));
+    hash.update(&(schema.layouts.len() as u64).to_le_bytes());
+    for layout in &schema.layouts {
+        hash.update(&(layout.names.len() as u64).to_le_bytes());
+        for name in &layout.names {
+            text(&mut hash, name);
+        }
+        let (tag, numbers): (u8, &[_]) = match &layout.values {
+            ValueLayout::Single => (0, &[]),
+            ValueLayout::Summary { quantiles, has_sum, has_count } => {
+                (1 | (*has_sum as u8) << 2 | (*has_count as u8) << 3, quantiles)
+            }
+            ValueLayout::Histogram { bounds, has_sum, has_count, float } => {
+                (2 | (*has_sum as u8) << 2 | (*has_count as u8) << 3 | (*float as u8) << 4, bounds)
+            }
+        };
+        hash.update(&[tag]);
+        hash.update(&(numbers.len() as u64).to_le_bytes());
+        for number in numbers {
+            hash.update(&number.0.to_bits().to_le_bytes());
+        }
+    }
+    hash.update(&(schema.series_len as u64).to_le_bytes());
+    for number in &schema.layout_of {
+        hash.update(&number.to_le_bytes());
+    }
+    for end in &schema.ends {
+        hash.update(&end.to_le_bytes());
+    }
+    text(&mut hash, &schema.text);
+    Digest(hash.digest128())
 }
 
 /// One series of a schema.
