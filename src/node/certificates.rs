@@ -127,6 +127,11 @@ impl Certificates {
         self.lock().readable.insert(user.clone(), succeeded);
     }
 
+    /// Records that the credentials of these users could be read, and that there are no other users.
+    pub fn all_read(&self, users: impl IntoIterator<Item = CredentialsUser>) {
+        self.lock().readable = users.into_iter().map(|user| (user, true)).collect();
+    }
+
     /// Checks that credentials can take the place of those that the user has. A certificate that cannot be used does not
     /// take the place of another one.
     ///
@@ -254,5 +259,18 @@ mod tests {
         let files = [(Path::new("ca.pem"), at(9)), (Path::new("a.pem"), at(5)), (Path::new("ca.pem"), at(7))];
         let files: Vec<_> = earliest(files.into_iter()).into_iter().collect();
         assert_eq!(files, [("a.pem".into(), 5), ("ca.pem".into(), 7)]);
+    }
+
+    #[test]
+    fn a_user_that_a_reload_removes_is_no_longer_shown() {
+        let certificates = Certificates::default();
+        let shown = || certificates.gather().iter().map(|family| family.schema().series_len()).sum::<usize>();
+        certificates.all_read([CredentialsUser::Gateway, CredentialsUser::Hub]);
+        certificates.read(&CredentialsUser::Gateway, false);
+        assert_eq!(shown(), 2);
+        certificates.all_read([CredentialsUser::Hub]);
+        assert_eq!(shown(), 1);
+        certificates.all_read([]);
+        assert_eq!(certificates.gather().len(), 0);
     }
 }

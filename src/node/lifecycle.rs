@@ -185,7 +185,7 @@ impl Node {
             log_problems(credentials);
             certificates.in_use(&user, credentials.certificate(), credentials.expiries());
         }
-        CredentialsUser::all(&options).iter().for_each(|(user, _)| certificates.read(user, true));
+        certificates.all_read(CredentialsUser::all(&options).into_iter().map(|(user, _)| user));
         let listeners = Listeners::bind(&options).await?;
         let (mut store, log) = open_store(&options).await?;
         if clock.is_wrong() && (options.hub.is_some() || !options.uplinks.is_empty()) {
@@ -412,7 +412,7 @@ impl Node {
         if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
             hub_links.replace_site_rules(sites(hub));
         }
-        CredentialsUser::all(options).iter().for_each(|(user, _)| certificates.read(user, true));
+        certificates.all_read(CredentialsUser::all(options).into_iter().map(|(user, _)| user));
         info!("configuration and certificates read again");
         let waiting = needs_restart(&parts.flags, &options.flags);
         if !waiting.is_empty() {
