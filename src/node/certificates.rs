@@ -132,17 +132,13 @@ impl Certificates {
         self.lock().readable = users.into_iter().map(|user| (user, true)).collect();
     }
 
-    /// Checks that credentials can take the place of those that the user has. A certificate that cannot be used does not
-    /// take the place of another one.
+    /// Checks that credentials can take the place of those that the user has.
     ///
     /// # Errors
     /// The reason why they cannot.
     pub(super) fn check(&self, user: &CredentialsUser, fresh: &Credentials, now: SystemTime) -> Result<(), TlsError> {
         let is_the_same = self.lock().links.get(user).is_none_or(|present| present.own == *fresh.certificate());
-        match fresh.own_problems(now).into_iter().find(|problem| !problem.is_doubt()) {
-            Some(problem) if !is_the_same => Err(problem),
-            _ => Ok(()),
-        }
+        TlsError::check_successor(is_the_same, fresh.own_problems(now))
     }
 
     /// The metrics of expiries and of reading.

@@ -151,4 +151,16 @@ impl TlsError {
     pub fn is_doubt(&self) -> bool {
         matches!(self, Self::Unfit { problem, .. } if problem.is_doubt())
     }
+
+    /// The rule for a certificate with these problems that is to take the place of the one in use: a certificate that
+    /// cannot be used does not take the place of another one.
+    ///
+    /// # Errors
+    /// The first problem that is no doubt, unless the certificate is the one in use.
+    pub fn check_successor(is_the_same: bool, problems: Vec<Self>) -> Result<(), Self> {
+        match problems.into_iter().find(|problem| !problem.is_doubt()) {
+            Some(problem) if !is_the_same => Err(problem),
+            _ => Ok(()),
+        }
+    }
 }

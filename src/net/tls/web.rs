@@ -456,16 +456,13 @@ impl WebAcceptor {
         store(&self.0, load(&fresh.0));
     }
 
-    /// Checks that `fresh` can take this one's place: a certificate that cannot be used does not take the place of another.
+    /// Checks that `fresh` can take this one's place.
     ///
     /// # Errors
     /// The reason why it cannot.
     pub fn check_successor(&self, fresh: &Self, now: SystemTime) -> Result<(), TlsError> {
         let is_the_same = load(&self.0).certificate == load(&fresh.0).certificate;
-        match fresh.problems(now).into_iter().find(|problem| !problem.is_doubt()) {
-            Some(problem) if !is_the_same => Err(problem),
-            _ => Ok(()),
-        }
+        TlsError::check_successor(is_the_same, fresh.problems(now))
     }
 
     /// Everything for which clients would or might refuse the gateway's certificate at `now`.
