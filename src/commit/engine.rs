@@ -11,7 +11,8 @@ use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention,
 use super::transaction::{Merge, Transaction, forget, note_failures};
 use crate::model::{GroupId, Revision};
 use crate::store::{
-    Committed, Correction, GroupEntry, MixedTypes, Record, Scope, Store, StoreInfo, WriteOp, WriteTime,
+    AheadWrites, ClockComparison, Committed, Correction, GroupEntry, MixedTypes, Record, Scope, Store, StoreInfo,
+    WriteOp, WriteTime,
 };
 use crate::wire::ConflictReport;
 
@@ -37,6 +38,8 @@ pub enum Effect<R: ReplyTokens> {
         /// The largest correction, in nanoseconds.
         shift_ns: u64,
     },
+    /// The clock was ahead: these writes cannot be corrected.
+    ClockAhead(AheadWrites),
     /// More tombstones are due than one transaction drops: send [`Command::Sweep`] after the commands that wait.
     SweepAgain,
     /// Report a name that sites push with several types: it is new, or another of its types is shown now.
@@ -206,7 +209,9 @@ impl<R: ReplyTokens> Engine<R> {
                 self.effects.push_back(Effect::Info { reply, info });
             }
             Command::ConfirmClock { right_ns, monotonic_ns } => {
-                self.corrections.left.extend(self.store.confirm_clock(right_ns, monotonic_ns));
+                let ClockComparison { corrections, ahead } = self.store.confirm_clock(right_ns, monotonic_ns);
+                self.effects.extend((ahead.groups > 0).then_some(Effect::ClockAhead(ahead)));
+                self.corrections.left.extend(corrections);
                 self.go_on_correcting();
             }
             Command::Sweep => {
@@ -410,6 +415,7 @@ mod tests {
             Effect::Published(committed) => format!("published {}", committed.sites.len()),
             Effect::Returned(groups) => format!("returned {}", groups.len()),
             Effect::ClockCorrected { groups, shift_ns } => format!("corrected {groups} by {shift_ns}"),
+            Effect::ClockAhead(ahead) => format!("{} ahead by {}", ahead.groups, ahead.ahead_ns),
             Effect::SweepAgain => "sweep again".into(),
             Effect::MixedTypes(mixed) => {
                 format!("{} is {}, not {}", mixed.name, mixed.shown.0.name(), mixed.hidden_text())

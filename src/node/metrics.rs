@@ -31,6 +31,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushgateway_http_push_size_bytes", MetricType::Summary),
     ("pushgateway_http_requests_total", MetricType::Counter),
     ("pushrelay_certificate_expiry_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_clock_ahead_groups_total", MetricType::Counter),
     ("pushrelay_clock_confirmed", MetricType::Gauge),
     ("pushrelay_clock_corrected_groups_total", MetricType::Counter),
     ("pushrelay_clock_unconfirmed_groups", MetricType::Gauge),
@@ -261,8 +262,10 @@ pub fn gather_clock(published: &Published) -> Vec<Family> {
     let confirmed = "Whether a peer's clock has confirmed this node's since the start; 1 at a node without hubs.";
     let unconfirmed = "Groups whose last push has a write timestamp that no peer's clock has confirmed.";
     let corrected = "Groups whose write timestamps became later, since the clock was behind.";
+    let ahead = "Groups pushed to while the clock was ahead: newer pushes elsewhere may have lost to these.";
     let is_confirmed = f64::from(u8::from(published.is_clock_confirmed()));
     vec![
+        counter("pushrelay_clock_ahead_groups_total", ahead, [([], published.clock_ahead() as f64)]),
         gauge("pushrelay_clock_confirmed", confirmed, [([], is_confirmed)]),
         gauge("pushrelay_clock_unconfirmed_groups", unconfirmed, [([], published.unconfirmed_len() as f64)]),
         counter("pushrelay_clock_corrected_groups_total", corrected, [([], published.corrected() as f64)]),

@@ -3,7 +3,7 @@
 use foldhash::HashMap;
 
 use super::conflict::ConflictPolicy;
-use super::unconfirmed::{CLOCK_NS_MIN, Correction, UnconfirmedWrites};
+use super::unconfirmed::{AheadWrites, CLOCK_NS_MIN, ClockComparison, Correction, UnconfirmedWrites};
 use super::writer::Store;
 use crate::model::{Group, GroupId, NodeId, WriteTimestamp};
 
@@ -26,7 +26,8 @@ impl Store {
         for entry in self.published.entries() {
             if let Some(first_ns) = first_of_wrong_clock(&entry.group, node) {
                 let last_ns = entry.group.latest().time_ns;
-                groups.insert(entry.id().clone(), UnconfirmedWrites { first_ns, last_ns, monotonic_ns: 0 });
+                let writes = UnconfirmedWrites { first_ns, last_ns, clock_ns: 0, monotonic_ns: 0 };
+                groups.insert(entry.id().clone(), writes);
             }
         }
     }
@@ -40,22 +41,27 @@ impl Store {
     }
 
     /// The right time was `right_ns` when the monotonic clock showed `monotonic_ns`. Returns the corrections to be made
-    /// with [`Store::correct`]; later writes are not recorded any more.
-    pub fn confirm_clock(&mut self, right_ns: u64, monotonic_ns: u64) -> Vec<Correction> {
+    /// with [`Store::correct`], and the writes of a clock that was ahead; later writes are not recorded any more.
+    pub fn confirm_clock(&mut self, right_ns: u64, monotonic_ns: u64) -> ClockComparison {
         let mut state = self.unconfirmed.lock();
         state.is_doubted = false;
-        let groups = state.groups.take().unwrap_or_default();
-        let mut corrections: Vec<Correction> = groups
-            .into_iter()
-            .filter_map(|(id, writes)| {
-                let written_ns = right_ns.checked_sub(monotonic_ns.saturating_sub(writes.monotonic_ns))?;
-                let shift_ns = written_ns.checked_sub(writes.last_ns)?;
-                let is_due = shift_ns >= CORRECTION_NS_MIN;
-                is_due.then_some(Correction { id, first_ns: writes.first_ns, shift_ns })
-            })
-            .collect();
-        corrections.sort_by(|a, b| a.id.cmp(&b.id));
-        corrections
+        let mut comparison = ClockComparison::default();
+        for (id, writes) in state.groups.take().unwrap_or_default() {
+            let since_ns = monotonic_ns.saturating_sub(writes.monotonic_ns);
+            let Some(written_ns) = right_ns.checked_sub(since_ns) else { continue };
+            let shift_ns = written_ns.saturating_sub(writes.last_ns);
+            if shift_ns >= CORRECTION_NS_MIN {
+                comparison.corrections.push(Correction { id, first_ns: writes.first_ns, shift_ns });
+            }
+            let ahead_ns = writes.clock_ns.saturating_sub(written_ns);
+            if ahead_ns >= CORRECTION_NS_MIN {
+                let AheadWrites { groups, ahead_ns: most_ns } = comparison.ahead;
+                comparison.ahead = AheadWrites { groups: groups + 1, ahead_ns: most_ns.max(ahead_ns) };
+            }
+        }
+        state.ahead += comparison.ahead.groups;
+        comparison.corrections.sort_by(|a, b| a.id.cmp(&b.id));
+        comparison
     }
 
     /// Makes this node's unconfirmed writes to a group later. Returns whether there are any.

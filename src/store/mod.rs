@@ -81,6 +81,6 @@ pub use piece_cache::{CachedPiece, EncodingKey};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 pub use refusal::StoreRefusal;
 pub use scope::Scope;
-pub use unconfirmed::{CLOCK_NS_MIN, Correction};
+pub use unconfirmed::{AheadWrites, CLOCK_NS_MIN, ClockComparison, Correction};
 pub use view::{ChangeSet, Counts, GroupTimes, PUSH_FAILURE_TIME, PUSH_TIME, PeerChange, Published};
 pub use writer::{Committed, Rules, Store, StoreLimits, WriteOp, WriteTime};

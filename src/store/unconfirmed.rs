@@ -29,6 +29,8 @@ pub(super) struct ClockState {
     pub(super) is_doubted: bool,
     /// Groups whose write timestamps were corrected.
     corrected: u64,
+    /// Groups with writes of a clock that was ahead.
+    pub(super) ahead: u64,
     /// Corrections of the draft.
     corrected_drafted: u64,
     /// The last times that the draft has changed, as they were, oldest first.
@@ -42,8 +44,28 @@ pub(super) struct UnconfirmedWrites {
     pub(super) first_ns: u64,
     /// The time of the last timestamp.
     pub(super) last_ns: u64,
+    /// The time of the last write by this node's clock.
+    pub(super) clock_ns: u64,
     /// The monotonic clock at the last write.
     pub(super) monotonic_ns: u64,
+}
+
+/// The outcome of a comparison of this node's clock with the right time.
+#[derive(Debug, Default)]
+pub struct ClockComparison {
+    /// The corrections to be made with [`Store::correct`](super::Store::correct).
+    pub corrections: Vec<Correction>,
+    /// The writes of a clock that was ahead, which nothing can correct.
+    pub ahead: AheadWrites,
+}
+
+/// Groups with writes of a clock that was ahead. A write timestamp cannot become earlier: others may have seen it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AheadWrites {
+    /// The number of groups.
+    pub groups: u64,
+    /// The longest time by which the clock was ahead, in nanoseconds.
+    pub ahead_ns: u64,
 }
 
 /// A correction of one group's write timestamps.
@@ -86,6 +108,10 @@ impl Unconfirmed {
         self.lock().corrected
     }
 
+    pub(super) fn ahead(&self) -> u64 {
+        self.lock().ahead
+    }
+
     /// Counts a correction of the draft.
     pub(super) fn note_corrected(&self) {
         self.lock().corrected_drafted += 1;
@@ -111,14 +137,14 @@ impl Unconfirmed {
     }
 
     /// Records a write. The number of groups is bounded by that of the store.
-    pub(super) fn note(&self, id: &GroupId, stamp_ns: u64, monotonic_ns: u64) {
+    pub(super) fn note(&self, id: &GroupId, stamp_ns: u64, clock_ns: u64, monotonic_ns: u64) {
         let mut state = self.lock();
         let Some(groups) = &mut state.groups else { return };
+        let first_ns = groups.get(id).map_or(stamp_ns, |writes| writes.first_ns);
+        let writes = UnconfirmedWrites { first_ns, last_ns: stamp_ns, clock_ns, monotonic_ns };
         match groups.get_mut(id) {
-            Some(writes) => (writes.last_ns, writes.monotonic_ns) = (stamp_ns, monotonic_ns),
-            None => {
-                groups.insert(id.clone(), UnconfirmedWrites { first_ns: stamp_ns, last_ns: stamp_ns, monotonic_ns });
-            }
+            Some(present) => *present = writes,
+            None => drop(groups.insert(id.clone(), writes)),
         }
     }
 

@@ -134,6 +134,11 @@ impl Published {
         self.1.corrected()
     }
 
+    /// The number of groups with writes of a clock that was ahead.
+    pub fn clock_ahead(&self) -> u64 {
+        self.1.ahead()
+    }
+
     /// The revision up to which everything is published.
     pub fn head(&self) -> Revision {
         self.lock().revision

@@ -216,7 +216,7 @@ impl Store {
         let stamp =
             WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let push_time = PushTime { stamp, wall_ns: now.wall_ns };
-        self.unconfirmed.note(entry.id(), stamp.time_ns, now.monotonic_ns);
+        self.unconfirmed.note(entry.id(), stamp.time_ns, now.stamp_ns, now.monotonic_ns);
         let change = match action {
             WriteOp::Put(families) => Group::put(push_time, families),
             WriteOp::Post(families) => Group::post(push_time, families),

@@ -18,7 +18,7 @@ use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::node::threads::lower_priority;
 use crate::storage::{CheckpointError, CheckpointWriter, Log};
-use crate::store::Record;
+use crate::store::{AheadWrites, Record};
 
 /// Groups that one log line names, at most.
 const RETURNED_NAMED_MAX: usize = 5;
@@ -164,6 +164,14 @@ impl CommitWorker {
                 Effect::ClockCorrected { groups, shift_ns } => {
                     let seconds = Duration::from_nanos(shift_ns).as_secs();
                     warn!(groups, seconds, "the clock was behind: pushes since the start got later write timestamps");
+                }
+                Effect::ClockAhead(AheadWrites { groups, ahead_ns }) => {
+                    let seconds = Duration::from_nanos(ahead_ns).as_secs();
+                    warn!(
+                        groups,
+                        seconds,
+                        "the clock was ahead: pushes since the start may take the place of newer ones at other nodes"
+                    );
                 }
                 Effect::SweepAgain => {
                     // If the channel is full, the next sweep goes on.

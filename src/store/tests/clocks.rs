@@ -38,7 +38,7 @@ fn edge() -> Store {
 }
 
 fn confirm(store: &mut Store, monotonic_ns: u64) -> usize {
-    let corrections = store.confirm_clock(START_NS + monotonic_ns, monotonic_ns);
+    let corrections = store.confirm_clock(START_NS + monotonic_ns, monotonic_ns).corrections;
     let corrected = corrections.iter().filter(|correction| store.correct(correction)).count();
     store.commit();
     corrected
@@ -97,7 +97,18 @@ fn a_clock_that_is_right_or_ahead_corrects_nothing() {
         store.commit();
         let head = store.published().head();
         assert_eq!((confirm(&mut store, HOUR_NS), store.published().head()), (0, head));
+        assert_eq!(store.published().clock_ahead(), u64::from(ahead_ns > 0), "counted");
     }
+}
+
+#[test]
+fn a_group_that_another_clock_wrote_ahead_is_not_counted() {
+    let (mut store, id) = (edge(), job("a"));
+    store.merge(&id, of_peer(START_NS + HOUR_NS, vec![valued("m", 1.0)]), StoreId(9)).unwrap();
+    store.write(id.clone(), WriteOp::Put(vec![valued("m", 2.0)]), behind(0, 10)).unwrap();
+    store.commit();
+    assert!(store.published().group(&id).unwrap().group.latest().time_ns > START_NS + HOUR_NS);
+    assert_eq!((confirm(&mut store, HOUR_NS), store.published().clock_ahead()), (0, 0));
 }
 
 #[test]

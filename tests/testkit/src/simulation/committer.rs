@@ -193,6 +193,9 @@ impl World {
                 // The simulation marks no sequence as one of a resync.
                 Effect::Returned(groups) => unreachable!("{groups:?}"),
                 Effect::ClockCorrected { groups, .. } => self.trace(|| format!("{at} corrected {groups} groups")),
+                Effect::ClockAhead(ahead) => {
+                    self.trace(|| format!("{at} wrote to {} groups ahead of time", ahead.groups))
+                }
                 Effect::SweepAgain => self.ask(at, Command::Sweep),
                 Effect::MixedTypes(_) => self.count("state: a name had several types"),
                 Effect::Written { reply, result } => self.written(reply, result, &mut due),
