@@ -342,6 +342,22 @@ impl<'a> OpenFamily<'a> {
         Ok(self.series)
     }
 
+    /// The fault of a sample with the family's own name, where its type needs a suffix.
+    pub(super) fn misnamed(&self) -> LineFault {
+        let (_, suffix) = self.kind().stored();
+        if let Some(bare) = self.name.strip_suffix(suffix).filter(|bare| !suffix.is_empty() && !bare.is_empty()) {
+            let bare = truncated(bare);
+            return self.fault(&format!("has the suffix of its samples: its TYPE line must name {bare:?}"));
+        }
+        let names: Vec<String> = self
+            .kind()
+            .suffixes()
+            .iter()
+            .map(|(suffix, _)| format!("{:?}", truncated(&format!("{}{suffix}", self.name)).to_string()))
+            .collect();
+        self.fault(&format!("has a sample without suffix: its samples are {}", names.join(", ")))
+    }
+
     pub(super) fn fault(&self, problem: &str) -> LineFault {
         LineFault::Syntax(format!("the {} {problem}", self.described()))
     }

@@ -78,8 +78,10 @@ impl<'a> OpenMetricsParser<'a, '_> {
         let mut reader = LineReader::new(line);
         if !reader.eat("#") {
             let sample = reader.sample(self.names, self.limits.labels_per_series_max).map_err(at)?;
-            if !self.family.as_ref().is_some_and(|family| family.has_sample(&sample.name)) {
-                self.begin_family(sample.name.clone(), number)?;
+            match &self.family {
+                Some(family) if family.has_sample(&sample.name) => {}
+                Some(family) if family.name == sample.name => return Err(at(family.misnamed())),
+                _ => self.begin_family(sample.name.clone(), number)?,
             }
             self.family_line = number;
             let is_refused = self.limits.timestamps == TimestampRule::Refuse;

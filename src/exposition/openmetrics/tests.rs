@@ -125,6 +125,16 @@ fn malformed_bodies_are_errors_that_name_the_line() {
     for (body, line, problem) in [
         ("", 1, "the line is empty"),
         ("m 1\n", 1, "the text has no last line # EOF"),
+        (
+            "# TYPE c counter\nc 1\n# EOF\n",
+            2,
+            "the counter \"c\" has a sample without suffix: its samples are \"c_total\", \"c_created\"",
+        ),
+        (
+            "# TYPE v info\nv{v=\"1\"} 1\n# EOF\n",
+            2,
+            "the info \"v\" has a sample without suffix: its samples are \"v_info\"",
+        ),
         ("m 1\n# EOF\n\n", 3, "a line follows # EOF, which ends the text"),
         ("m 1\n# EOF\r\n", 2, "expected HELP, TYPE, UNIT or EOF after '#', got \" EOF\\r\""),
         ("m 1\n\n# EOF\n", 2, "the line is empty"),
@@ -154,8 +164,11 @@ fn malformed_bodies_are_errors_that_name_the_line() {
         ("m{a=\"1\",a=\"2\"} 1\n# EOF\n", 1, "the label \"a\" is given twice"),
         ("{a=\"1\"} 1\n# EOF\n", 1, "the sample has no metric name"),
         ("m{\"m\"} 1\n# EOF\n", 1, "expected '=' after the label name \"m\", got \"} 1\""),
-        ("# TYPE c counter\nc 1\n# EOF\n", 2, "uses a name of the family that ends in line 1"),
-        ("# TYPE c_total counter\nc_total 1\n# EOF\n", 2, "uses a name of the family that ends in line 1"),
+        (
+            "# TYPE c_total counter\nc_total 1\n# EOF\n",
+            2,
+            "the counter \"c_total\" has the suffix of its samples: its TYPE line must name \"c\"",
+        ),
         ("m 1\nn 1\nm 2\n# EOF\n", 3, "uses a name of the family that ends in line 1"),
         (
             "# TYPE c counter\nc_total -1\n# EOF\n",
