@@ -25,16 +25,17 @@ impl Store {
         match conflict {
             Conflict::Type { name, pushed, used } => {
                 let (place, remedy) = self.place(entry, name);
-                let (pushed, used) = (pushed.name(), used.name());
+                let (pushed, used, line_name) = (pushed.name(), used.name(), truncated(name));
                 format!(
-                    "{:?} is {pushed} in this push and {used} in {place}: push it with `# TYPE {} {used}`, or {remedy}",
-                    truncated(name),
+                    "{:?} has type {pushed} in this push and {used} in {place}: push it as {used} (in text, the line \
+                     `# TYPE {line_name} {used}` before its samples), or {remedy}",
                     truncated(name)
                 )
             }
             Conflict::Suffix { name, used } => {
                 let (place, remedy) = self.place(entry, used);
-                format!("{:?} collides with {:?} in {place}: {remedy}", truncated(name), truncated(used))
+                let reason = "a histogram or summary owns its _count, _sum and _bucket";
+                format!("{:?} collides with {:?} in {place}: {reason}; {remedy}", truncated(name), truncated(used))
             }
             Conflict::Duplicate { name, group: Some(group), .. } => {
                 let group = self.group_text(group);
@@ -68,9 +69,9 @@ impl Store {
     /// them.
     fn place(&self, entry: &GroupEntry, name: &str) -> (String, &'static str) {
         if self.index.is_reserved(name) {
-            return ("this gateway's own metrics".to_owned(), "rename it or leave it out");
+            return ("this gateway's own metrics".to_owned(), "rename it, or leave it out");
         }
-        let remedy = "rename it, or delete the other metric";
+        let remedy = "rename it, or remove the other one";
         let block = self.published.block(name);
         let shown = block.iter().flat_map(|block| block.entries()).map(|family| &family.labels);
         let mut others = shown.filter(|labels| **labels != *entry.shown());

@@ -120,13 +120,15 @@ fn a_refusal_names_all_conflicts_and_their_places() {
         refused.split('\n').collect::<Vec<_>>(),
         [
             first,
-            "\"h_sum\" collides with \"h\" in the group {job=\"a\"}: rename it, or delete the other metric",
-            "\"m\" is gauge in this push and counter in the group {job=\"a\"} and 2 more groups: push it with \
-             `# TYPE m counter`, or rename it, or delete the other metric",
-            "\"n\" is counter in this push and gauge in the group {job=\"a\"}: push it with `# TYPE n gauge`, or \
-             rename it, or delete the other metric",
-            "\"process_cpu_seconds_total\" is gauge in this push and counter in this gateway's own metrics: push it \
-             with `# TYPE process_cpu_seconds_total counter`, or rename it or leave it out",
+            "\"h_sum\" collides with \"h\" in the group {job=\"a\"}: a histogram or summary owns its _count, _sum and \
+             _bucket; rename it, or remove the other one",
+            "\"m\" has type gauge in this push and counter in the group {job=\"a\"} and 2 more groups: push it as counter \
+             (in text, the line `# TYPE m counter` before its samples), or rename it, or remove the other one",
+            "\"n\" has type counter in this push and gauge in the group {job=\"a\"}: push it as gauge (in text, the line \
+             `# TYPE n gauge` before its samples), or rename it, or remove the other one",
+            "\"process_cpu_seconds_total\" has type gauge in this push and counter in this gateway's own metrics: push it \
+             as counter (in text, the line `# TYPE process_cpu_seconds_total counter` before its samples), or rename it, \
+             or leave it out",
         ]
     );
     let many: Vec<Family> = (0..30).map(|i| counter(&format!("m{i:02}"))).collect();
