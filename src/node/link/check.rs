@@ -39,9 +39,7 @@ impl HubLinks {
     ) {
         let edge = peer.identity.name.as_str();
         let answered = timeout(CHECK_TIMEOUT, async {
-            let Some(frame) = timeout(self.handshake_timeout, socket.receiver.receive()).await.ok()?.ok()? else {
-                return None;
-            };
+            let frame = timeout(self.handshake_timeout, socket.receiver.receive()).await.ok()?.ok()??;
             let answer = self.checked(&frame, peer).await;
             let refusal = match &answer {
                 Message::Close(close) => Some(close.text.clone()),
