@@ -7,8 +7,7 @@
 #   PUT /metrics/job/build
 . "$(dirname "$0")/common.sh"
 record 400
-python3 -m venv venv
-venv/bin/pip install -q --disable-pip-version-check 'aioprometheus[aiohttp]==23.12.0'
+python_with 'aioprometheus[aiohttp]==23.12.0'
 venv/bin/python - "http://127.0.0.1:$port" > said <<'END'
 import asyncio
 import sys

@@ -7,33 +7,12 @@
 #   by pattern: n.typed
 #   with a type: n.some_metric, n.typed
 . "$(dirname "$0")/common.sh"
-python3 -m venv venv
-venv/bin/pip install -q --disable-pip-version-check datadog-checks-base==38.7.0 lazy_loader prometheus_client \
+python_with datadog-checks-base==38.7.0 lazy_loader prometheus_client \
   requests pyyaml pydantic cachetools simplejson binary wrapt requests-toolbelt requests-unixsocket2 cryptography \
   jellyfish packaging urllib3 httpx orjson uptime python-dateutil
-cat > page.py <<'END'
-import http.server
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        body = b"# TYPE typed gauge\ntyped 1\nsome_metric 3.14\n"
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-open("port", "w").write(str(server.server_port))
-server.serve_forever()
-END
-python3 page.py & until [ -s port ]; do sleep 0.1; done
-venv/bin/python - "$(cat port)" 2> log > said <<'END'
+printf '# TYPE typed gauge\ntyped 1\nsome_metric 3.14\n' > page
+serve_page
+venv/bin/python - "$port" 2> log > said <<'END'
 import sys
 from datadog_checks.base import OpenMetricsBaseCheckV2
 from datadog_checks.base.stubs import aggregator

@@ -7,7 +7,7 @@
 #   requests: 3
 #   POST /metrics/job/ghost
 . "$(dirname "$0")/common.sh"
-npm install --silent --no-audit --no-fund @tryghost/prometheus-metrics@5.0.0
+node_with @tryghost/prometheus-metrics@5.0.0
 record 503
 cat > push.js <<'END'
 const { PrometheusClient } = require('@tryghost/prometheus-metrics');

@@ -32,8 +32,7 @@ go get github.com/prometheus/client_golang@v1.23.2 2>/dev/null
 go mod tidy 2>/dev/null
 go run . "http://127.0.0.1:$port"
 cd ..
-python3 -m venv venv
-venv/bin/pip install -q --disable-pip-version-check prometheus_client==0.26.0
+python_with prometheus_client==0.26.0
 venv/bin/python - "http://127.0.0.1:$port" <<'END'
 import sys
 from prometheus_client import CollectorRegistry, Gauge, push_to_gateway

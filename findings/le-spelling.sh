@@ -8,10 +8,8 @@
 #   vmagent: +Inf 1
 . "$(dirname "$0")/common.sh"
 SUITE=sid unpack prometheus=3.5.3+ds1-6 victoria-metrics=1.145.0+ds1-2
-mkdir page
-printf '# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 2\nh_sum 3\nh_count 2\n' > page/metrics
-target=$(free_port)
-(cd page && exec python3 -m http.server --bind 127.0.0.1 "$target" > /dev/null 2>&1) &
+printf '# TYPE h histogram\nh_bucket{le="1"} 1\nh_bucket{le="+Inf"} 2\nh_sum 3\nh_count 2\n' > page
+serve_page
 store=$(free_port)
 root/usr/bin/victoria-metrics -storageDataPath=store -httpListenAddr="127.0.0.1:$store" 2> store.log &
 await "http://127.0.0.1:$store/health"
@@ -20,12 +18,11 @@ config() {
 global: {scrape_interval: 1s}
 scrape_configs:
 - job_name: $1
-  fallback_scrape_protocol: PrometheusText0.0.4
-  static_configs: [{targets: ["127.0.0.1:$target"]}]
+  static_configs: [{targets: ["127.0.0.1:$port"]}]
 END
 }
 { config prometheus; echo "remote_write: [{url: 'http://127.0.0.1:$store/api/v1/write'}]"; } > prometheus.yml
-config vmagent | sed '/fallback/d' > vmagent.yml
+config vmagent > vmagent.yml
 root/usr/bin/prometheus --config.file=prometheus.yml --storage.tsdb.path=data \
   --web.listen-address="127.0.0.1:$(free_port)" 2> prometheus.log &
 root/usr/bin/vmagent -promscrape.config=vmagent.yml -remoteWrite.tmpDataPath=queue \

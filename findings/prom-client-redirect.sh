@@ -8,7 +8,7 @@
 #   resolved with 301
 #   PUT /metrics/job/build/path/%2Fvar
 . "$(dirname "$0")/common.sh"
-npm install --silent --no-audit --no-fund prom-client@15.1.3
+node_with prom-client@15.1.3
 record 301 "Location: /metrics/job/build/path/var"
 cat > push.js <<'END'
 const { Gauge, Pushgateway, Registry } = require('prom-client');

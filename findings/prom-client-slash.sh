@@ -7,7 +7,7 @@
 # Output:
 #   PUT /metrics/job/build/branch/feature%2Flogin/stage/a%2Fb
 . "$(dirname "$0")/common.sh"
-npm install --silent --no-audit --no-fund prom-client@15.1.3
+node_with prom-client@15.1.3
 record 200
 cat > push.js <<'END'
 const { Gauge, Pushgateway, Registry } = require('prom-client');

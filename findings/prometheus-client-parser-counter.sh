@@ -6,8 +6,7 @@
 # Output:
 #   family jobs, sample jobs_total
 . "$(dirname "$0")/common.sh"
-python3 -m venv venv
-venv/bin/pip install -q --disable-pip-version-check prometheus_client==0.26.0
+python_with prometheus_client==0.26.0
 venv/bin/python - > said <<'END'
 from prometheus_client.parser import text_string_to_metric_families
 for family in text_string_to_metric_families("# TYPE jobs counter\njobs 3\n"):

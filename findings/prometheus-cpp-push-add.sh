@@ -8,8 +8,7 @@
 #   PUT /metrics/job/push-add
 . "$(dirname "$0")/common.sh"
 record 200
-unpack prometheus-cpp-dev=1.0.1-1 libprometheus-cpp-push1.0=1.0.1-1 libprometheus-cpp-core1.0=1.0.1-1
-cat > push.cpp <<'END'
+build_cpp <<'END'
 #include <prometheus/gateway.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
@@ -25,7 +24,5 @@ int main(int, char** arguments) {
   other.PushAdd();
 }
 END
-lib=$(dirname "$(find root -name 'libprometheus-cpp-push.so.1.0' | head -n 1)")
-c++ -Iroot/usr/include push.cpp -o push -L"$lib" -lprometheus-cpp-push -lprometheus-cpp-core -Wl,--allow-shlib-undefined
-LD_LIBRARY_PATH=$lib ./push "$port"
+./push "$port"
 check < requests

@@ -8,8 +8,7 @@
 #   POST /metrics/job/build/path//var
 . "$(dirname "$0")/common.sh"
 record 301 "Location: /metrics/job/build/path/var"
-unpack prometheus-cpp-dev=1.0.1-1 libprometheus-cpp-push1.0=1.0.1-1 libprometheus-cpp-core1.0=1.0.1-1
-cat > push.cpp <<'END'
+build_cpp <<'END'
 #include <prometheus/gateway.h>
 #include <prometheus/gauge.h>
 #include <prometheus/registry.h>
@@ -24,6 +23,4 @@ int main(int, char** arguments) {
   std::printf("Push() returned %d\n", gateway.Push());
 }
 END
-lib=$(dirname "$(find root -name 'libprometheus-cpp-push.so.1.0' | head -n 1)")
-c++ -Iroot/usr/include push.cpp -o push -L"$lib" -lprometheus-cpp-push -lprometheus-cpp-core -Wl,--allow-shlib-undefined
-{ LD_LIBRARY_PATH=$lib ./push "$port"; cat requests; } | check
+{ ./push "$port"; cat requests; } | check

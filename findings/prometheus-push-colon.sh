@@ -8,23 +8,13 @@
 #   requests: 0
 . "$(dirname "$0")/common.sh"
 record 200
-mkdir -p push/src && cd push
-cat > Cargo.toml <<'END'
-[package]
-name = "push"
-version = "0.0.0"
-edition = "2021"
-[dependencies]
-prometheus = { version = "=0.14.0", default-features = false, features = ["protobuf"] }
+build_rust 'prometheus = { version = "=0.14.0", default-features = false, features = ["protobuf"] }
 reqwest = { version = "0.13", default-features = false, features = ["blocking"] }
 url = "2"
 [dependencies.prometheus_push]
 version = "=0.4.7"
 default-features = false
-features = ["with_reqwest_blocking", "prometheus_crate"]
-[workspace]
-END
-cat > src/main.rs <<'END'
+features = ["with_reqwest_blocking", "prometheus_crate"]' <<'END'
 use prometheus::{Gauge, Registry};
 use prometheus_push::prometheus_crate::PrometheusMetricsPusherBlocking;
 
@@ -40,8 +30,7 @@ fn main() {
     }
 }
 END
-cargo run --quiet -- "http://127.0.0.1:$port" > ../said
-cd ..
+./push "http://127.0.0.1:$port" > said
 {
   grep -o 'cron:backup' said | head -n 1 | sed 's/.*/error for url (&)/'
   echo "requests: $(wc -l < requests)"

@@ -11,23 +11,13 @@
 #   # EOF
 . "$(dirname "$0")/common.sh"
 record 200
-mkdir -p push/src && cd push
-cat > Cargo.toml <<'END'
-[package]
-name = "push"
-version = "0.0.0"
-edition = "2021"
-[dependencies]
-prometheus-client = { version = "=0.24.1", default-features = false }
+build_rust 'prometheus-client = { version = "=0.24.1", default-features = false }
 reqwest = { version = "0.13", default-features = false, features = ["blocking"] }
 url = "2"
 [dependencies.prometheus_push]
 version = "=0.4.7"
 default-features = false
-features = ["with_reqwest_blocking", "prometheus_client_crate"]
-[workspace]
-END
-cat > src/main.rs <<'END'
+features = ["with_reqwest_blocking", "prometheus_client_crate"]' <<'END'
 use prometheus_client::{encoding::text::encode, metrics::info::Info, registry::Registry};
 use prometheus_push::prometheus_client_crate::PrometheusClientMetricsPusherBlocking;
 
@@ -42,6 +32,5 @@ fn main() {
     pusher.push_all("build", &std::collections::HashMap::new(), text).unwrap();
 }
 END
-cargo run --quiet -- "http://127.0.0.1:$port"
-cd ..
+./push "http://127.0.0.1:$port"
 { grep -io '^content-type: .*' headers | tr 'CT' 'ct'; cat body; } | check

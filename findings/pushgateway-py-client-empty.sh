@@ -9,8 +9,7 @@
 #   bytes of the second body: 0
 . "$(dirname "$0")/common.sh"
 record 200
-python3 -m venv venv
-venv/bin/pip install -q --disable-pip-version-check pushgateway-py-client==0.4.1
+python_with pushgateway-py-client==0.4.1
 venv/bin/python - "http://127.0.0.1:$port" <<'END'
 import sys
 from pushgateway_py_client import MetricsClient

@@ -10,8 +10,7 @@
 #   ci_test_c{run="1"} 1.0
 . "$(dirname "$0")/common.sh"
 record 200
-python3 -m venv venv
-venv/bin/pip install -q --disable-pip-version-check pytest-prometheus==0.1 pytest==8.4.2 prometheus_client==0.26.0
+python_with pytest-prometheus==0.1 pytest==8.4.2 prometheus_client==0.26.0
 mkdir tests
 printf 'def test_a(): pass\n\n\ndef test_b(): pass\n\n\ndef test_c(): pass\n' > tests/test_three.py
 venv/bin/python -m pytest -q tests --prometheus-pushgateway-url="http://127.0.0.1:$port" \

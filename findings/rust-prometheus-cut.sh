@@ -8,17 +8,7 @@
 #   PUT /metrics/job/build/question/who?
 . "$(dirname "$0")/common.sh"
 record 200
-mkdir -p push/src && cd push
-cat > Cargo.toml <<'END'
-[package]
-name = "push"
-version = "0.0.0"
-edition = "2021"
-[dependencies]
-prometheus = { version = "=0.14.0", features = ["push"] }
-[workspace]
-END
-cat > src/main.rs <<'END'
+build_rust 'prometheus = { version = "=0.14.0", features = ["push"] }' <<'END'
 use prometheus::{push_metrics, Gauge, Registry};
 
 fn main() {
@@ -30,6 +20,5 @@ fn main() {
     }
 }
 END
-cargo run --quiet -- "http://127.0.0.1:$port"
-cd ..
+./push "http://127.0.0.1:$port"
 check < requests

@@ -10,8 +10,7 @@
 #   without it: jobs_total 5.0, application/openmetrics-text
 . "$(dirname "$0")/common.sh"
 unpack varnish=7.1.1-2+deb12u1 libvarnishapi3=7.1.1-2+deb12u1 libjemalloc2=5.3.0-1
-python3 -m venv venv
-venv/bin/pip install -q --disable-pip-version-check prometheus_client==0.26.0
+python_with prometheus_client==0.26.0
 cat > serve.py <<'END'
 import sys
 import time

@@ -8,42 +8,21 @@
 #   temperature: 7
 . "$(dirname "$0")/common.sh"
 SUITE=sid unpack victoria-metrics=1.145.0+ds1-2
-cat > page.py <<'END'
-import http.server
-asked = 0
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        global asked
-        asked += 1
-        value = "7" if asked <= 2 else "NaN"
-        if asked == 6:
-            open("changed", "w").close()
-        body = f"# TYPE temperature gauge\ntemperature {value}\n".encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-open("port", "w").write(str(server.server_port))
-server.serve_forever()
-END
-python3 page.py & until [ -s port ]; do sleep 0.1; done
+page() {
+  printf '# TYPE temperature gauge\ntemperature %s\n' "$1"
+}
+page 7 > page
+serve_page
 cat > scrape.yml <<END
 global: {scrape_interval: 1s}
-scrape_configs: [{job_name: page, static_configs: [{targets: ["127.0.0.1:$(cat port)"]}]}]
+scrape_configs: [{job_name: page, static_configs: [{targets: ["127.0.0.1:$port"]}]}]
 END
 store=$(free_port)
 root/usr/bin/victoria-metrics -promscrape.config=scrape.yml -storageDataPath=store -search.latencyOffset=0s \
   -httpListenAddr="127.0.0.1:$store" 2> log &
-until [ -e changed ]; do sleep 0.2; done
+await_scrapes 2
+page NaN > changed && mv changed page
+await_scrapes 6
 sleep 2
 python3 - "$store" <<'END' | check
 import json, sys, urllib.parse, urllib.request

@@ -10,33 +10,14 @@
 #   stream_parse down
 . "$(dirname "$0")/common.sh"
 SUITE=sid unpack victoria-metrics=1.145.0+ds1-2
-cat > page.py <<'END'
-import http.server
-PAGE = "".join(f'metric{{number="{n:09d}",filler="{"x" * 60}"}} 1\n' for n in range(190_000)).encode()
-
-
-class Page(http.server.BaseHTTPRequestHandler):
-    def do_GET(self):
-        self.send_response(200)
-        self.send_header("Content-Type", "text/plain; version=0.0.4")
-        self.send_header("Content-Length", str(len(PAGE)))
-        self.end_headers()
-        try:
-            self.wfile.write(PAGE)
-        except OSError:
-            pass
-
-    def log_message(self, *_):
-        pass
-
-
-assert 17 << 20 < len(PAGE) < 18 << 20, len(PAGE)
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-open("port", "w").write(str(server.server_port))
-server.serve_forever()
-END
-python3 page.py & until [ -s port ]; do sleep 0.1; done
-target=127.0.0.1:$(cat port)
+python3 -c '
+filler = "x" * 60
+for number in range(190_000):
+    print(f"metric{{number=\"{number:09d}\",filler=\"{filler}\"}} 1")
+' > page
+serve_page
+[ $(($(wc -c < page) >> 20)) = 17 ]
+target=127.0.0.1:$port
 cat > scrape.yml <<END
 global: {scrape_interval: 2s, scrape_timeout: 2s}
 scrape_configs:
