@@ -300,7 +300,9 @@ mod tests {
     use super::super::certificates::{Certificates, CredentialsUser};
     use super::super::http::page_size::PageSize;
     use super::super::http::protection::Protection;
-    use super::super::link::status::{EdgeRegistry, UplinkStatus, gather_uplinks};
+    use super::super::link::edge_metrics::gather_edges;
+    use super::super::link::edges::EdgeRegistry;
+    use super::super::link::status::{UplinkStatus, gather_uplinks};
     use super::super::options::WebSecurity;
     use super::*;
     use crate::gateway::body;
@@ -338,7 +340,7 @@ mod tests {
         [
             ("## For each group", times.into()),
             ("## At every node", of_each_node.concat()),
-            ("## At a hub, for each edge", edges.gather(1)),
+            ("## At a hub, for each edge", gather_edges(&edges, 1)),
             ("## At an edge, for each hub", gather_uplinks(&uplinks, Revision(1), 1)),
         ]
     }

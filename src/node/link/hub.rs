@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
-use super::status::EdgeRegistry;
+use super::edges::EdgeRegistry;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::failures::FailureKind;

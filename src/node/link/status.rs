@@ -1,20 +1,15 @@
-//! The status of each link, for metrics, logs and pages: of each edge at a hub, of each uplink at an edge.
+//! The status of a link, for metrics, logs and pages, and that of each uplink at an edge.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
-use crate::model::{Family, LabelSet, Revision};
+use crate::model::{Family, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::DialFailures;
 use crate::node::metrics::{counter, gauge};
 use crate::session::{Lag, SessionEvent};
-
-/// The number of edges remembered. Beyond that, the edge that has been away longest is forgotten.
-const EDGES_MAX: usize = 10_000;
 
 /// The status of one link: its present state, and counts over all its connections.
 #[derive(Clone, Debug, Default)]
@@ -95,131 +90,6 @@ impl ByteCounters {
     /// Bytes received.
     pub fn received(&self) -> u64 {
         self.before.1 + self.now.received_bytes()
-    }
-}
-
-/// The status of one edge at its hub.
-#[derive(Clone, Debug, Default)]
-pub struct EdgeStatus {
-    /// Its site labels.
-    pub site: Arc<LabelSet>,
-    /// The status of its link.
-    pub link: LinkStatus,
-    /// The address from which it last connected.
-    pub address: Option<SocketAddr>,
-    /// When its certificate expires, in seconds since the epoch.
-    pub certificate_expiry_seconds: u64,
-    /// The age of its oldest change that the hub does not have, as the edge last reported it, in nanoseconds.
-    pub reported_lag_ns: u64,
-    /// Sessions refused under its name, by reason.
-    pub refused: BTreeMap<String, u64>,
-}
-
-impl EdgeStatus {
-    /// The age of the edge's oldest change that the hub does not have, in nanoseconds. A silent edge cannot report it; its
-    /// changes are at most as old as its silence.
-    pub fn lag_ns(&self, now_ns: u64) -> u64 {
-        let silent_ns = now_ns.saturating_sub(self.link.last_seen_ns);
-        if self.link.connected { self.reported_lag_ns } else { silent_ns }
-    }
-}
-
-/// The status of all edges that a hub knows, by name.
-#[derive(Default)]
-pub struct EdgeRegistry(Mutex<BTreeMap<String, EdgeStatus>>);
-
-impl EdgeRegistry {
-    /// Changes the status of an edge, and adds the edge if it is new.
-    pub fn update<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> T {
-        let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !edges.contains_key(name) && edges.len() >= EDGES_MAX {
-            let gone = edges.iter().filter(|(_, edge)| !edge.link.connected);
-            if let Some(oldest) = gone.min_by_key(|(_, edge)| edge.link.last_seen_ns).map(|(name, _)| name.clone()) {
-                edges.remove(&oldest);
-            }
-        }
-        change(edges.entry(name.to_string()).or_default())
-    }
-
-    /// Adds an edge that the configuration names, so that one that never connects is shown as missing.
-    pub fn expect(&self, name: &str, site: &LabelSet) {
-        self.update(name, |edge| {
-            if !edge.link.connected {
-                edge.site = Arc::new(site.clone());
-            }
-        });
-    }
-
-    /// A copy of the status of every edge.
-    pub fn list(&self) -> Vec<(String, EdgeStatus)> {
-        let edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        edges.iter().map(|(name, edge)| (name.clone(), edge.clone())).collect()
-    }
-
-    /// The number of edges known.
-    pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
-    }
-
-    /// The edges as metrics, each with its name and its site labels.
-    pub fn gather(&self, now_ns: u64) -> Vec<Family> {
-        let edges = self.list();
-        if edges.is_empty() {
-            return Vec::new();
-        }
-        let rows: Vec<(Vec<(&str, &str)>, &EdgeStatus)> = edges
-            .iter()
-            .map(|(name, edge)| {
-                let site = edge.site.iter().map(|label| (label.name, label.value)).filter(|label| label.0 != "edge");
-                (site.chain([("edge", name.as_str())]).collect(), edge)
-            })
-            .collect();
-        let each = |value: fn(&EdgeStatus) -> f64| rows.iter().map(move |(labels, edge)| (labels.clone(), value(edge)));
-        // For an edge that never connected, these values are unknown, not zero.
-        let heard = || rows.iter().filter(|(_, edge)| edge.link.last_seen_ns > 0);
-        let each_heard =
-            |value: fn(&EdgeStatus) -> f64| heard().map(move |(labels, edge)| (labels.clone(), value(edge)));
-        let refused = rows.iter().flat_map(|(labels, edge)| {
-            edge.refused.iter().map(move |(reason, count)| {
-                let labels: Vec<_> = labels.iter().copied().chain([("reason", reason.as_str())]).collect();
-                (labels, *count as f64)
-            })
-        });
-        let mut families = vec![
-            gauge(
-                "pushrelay_edge_connected",
-                "Whether the edge is connected to this hub.",
-                each(|edge| f64::from(u8::from(edge.link.connected))),
-            ),
-            gauge(
-                "pushrelay_edge_last_seen_timestamp_seconds",
-                "When the edge was last heard, in seconds since the epoch.",
-                each(|edge| edge.link.last_seen_ns as f64 / 1e9),
-            ),
-            gauge(
-                "pushrelay_edge_lag_seconds",
-                "Age of the edge's oldest change that is not here yet; of an edge that is away, how long it has not been heard.",
-                heard().map(|(labels, edge)| (labels.clone(), edge.lag_ns(now_ns) as f64 / 1e9)),
-            ),
-            gauge(
-                "pushrelay_edge_clock_offset_seconds",
-                "The edge's wall clock minus this hub's.",
-                each_heard(|edge| edge.link.clock_offset_ns as f64 / 1e9),
-            ),
-            gauge(
-                "pushrelay_edge_certificate_expiry_timestamp_seconds",
-                "When the edge's certificate expires, in seconds since the epoch.",
-                each_heard(|edge| edge.certificate_expiry_seconds as f64),
-            ),
-            gauge(
-                "pushrelay_edge_revision",
-                "The revision of the edge's store up to which its changes are here.",
-                each(|edge| edge.link.received.0 as f64),
-            ),
-        ];
-        families.extend(traffic("pushrelay_edge", &each_link(&rows, |edge| &edge.link)));
-        families.push(counter("pushrelay_edge_refused_total", "Sessions refused under the edge's name.", refused));
-        families
     }
 }
 
@@ -325,15 +195,8 @@ pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64
     families
 }
 
-fn each_link<'a>(
-    rows: &[(Vec<(&'a str, &'a str)>, &'a EdgeStatus)],
-    link: fn(&EdgeStatus) -> &LinkStatus,
-) -> Vec<(Vec<(&'a str, &'a str)>, &'a LinkStatus)> {
-    rows.iter().map(|(labels, edge)| (labels.clone(), link(edge))).collect()
-}
-
 /// The metrics that both ends of a link have.
-fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &LinkStatus)]) -> Vec<Family> {
+pub(super) fn traffic(prefix: &str, rows: &[(Vec<(&str, &str)>, &LinkStatus)]) -> Vec<Family> {
     let each = |value: fn(&LinkStatus) -> f64| rows.iter().map(move |(labels, link)| (labels.clone(), value(link)));
     let name = |rest: &str| format!("{prefix}_{rest}");
     vec![
@@ -371,20 +234,6 @@ mod tests {
     use futures_util::FutureExt;
 
     use super::*;
-
-    #[test]
-    fn an_edge_that_never_connected_is_shown_as_missing_and_without_lag() {
-        let edges = EdgeRegistry::default();
-        edges.expect("syq-1", &LabelSet::new([("IDC", "SYQ")]));
-        let series = |families: &[Family], name: &str| {
-            families.iter().find(|family| family.name().as_ref() == name).map_or(0, |family| family.values().len())
-        };
-        let families = edges.gather(1_000);
-        assert_eq!(series(&families, "pushrelay_edge_connected"), 1);
-        assert_eq!(series(&families, "pushrelay_edge_lag_seconds"), 0);
-        edges.update("syq-1", |edge| edge.link.last_seen_ns = 400);
-        assert_eq!(series(&edges.gather(1_000), "pushrelay_edge_lag_seconds"), 1);
-    }
 
     #[tokio::test]
     async fn delivery_ends_when_the_hub_has_everything_or_the_link_ends() {
