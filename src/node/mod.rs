@@ -1,6 +1,6 @@
 //! Layer 5: a running node, assembled from the layers below for the command line.
 //!
-//! [`lifecycle`] starts a node from its [`options`], runs it and stops it; [`threads`] are the threads that its tasks run
+//! [`lifecycle`] starts a node from its [`options`], runs it and stops it; `reload` replaces its options while it runs; [`threads`] are the threads that its tasks run
 //! on, and `descriptors` bounds connections by the open files that the system allows. [`commit`] makes writes durable
 //! and publishes them. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`] runs the ends of links.
 //! [`metrics`], [`summary`], [`certificates`], [`clock`] and [`error`] are what their names say.
@@ -17,6 +17,7 @@ pub mod metrics;
 mod open_store;
 pub mod options;
 pub mod random;
+mod reload;
 pub mod summary;
 pub mod threads;
 

@@ -1,0 +1,147 @@
+//! Reading options and credentials again while the node runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use tracing::{info, warn};
+
+use super::certificates::{Certificates, CredentialsUser, FreshEnd, LinkSide, load_credentials, log_problems};
+use super::error::StartError;
+use super::http::server::HttpServer;
+use super::lifecycle::Node;
+use super::link::hub::{HubLinks, SiteRules};
+use super::options::{HubOptions, NodeOptions};
+use crate::net::address::HostPort;
+use crate::net::dial::Dialler;
+use crate::net::tls::Credentials;
+
+/// The parts that a reload replaces.
+pub(super) struct Reloadable {
+    pub certificates: Arc<Certificates>,
+    pub diallers: Vec<(Arc<Dialler>, HostPort)>,
+    pub hub: Option<Arc<HubLinks>>,
+    pub web: Option<HttpServer>,
+    /// The options that the node was started with.
+    pub flags: Vec<(String, String)>,
+}
+
+impl Reloadable {
+    /// Uses credentials from now on. An uplink that the node was not started with has no dialler: it needs a restart.
+    fn replace(&self, fresh: FreshEnd<'_>) {
+        let FreshEnd { user, credentials, side } = fresh;
+        match (&side, &user) {
+            (LinkSide::Hub(acceptor), _) => match &self.hub {
+                Some(hub_links) => hub_links.acceptor.replace(acceptor),
+                None => return,
+            },
+            (LinkSide::Uplink(connector, keys), CredentialsUser::Uplink(hub)) => {
+                match self.diallers.iter().find(|(_, of)| of == hub) {
+                    Some((present, _)) => present.replace(connector, keys.clone()),
+                    None => return,
+                }
+            }
+            _ => return,
+        }
+        log_problems(credentials);
+        self.certificates.in_use(&user, credentials.certificate(), credentials.expiries());
+    }
+}
+
+impl Node {
+    /// Applies the options that a reload can change: certificates, the gateway's protection, and the hub's list of
+    /// edges. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
+    /// restart.
+    ///
+    /// # Errors
+    /// If certificates cannot be used, or TLS of the gateway would be switched on or off; the old options stay.
+    pub fn reload(&self, options: &NodeOptions) -> Result<(), StartError> {
+        let (parts, certificates) = (&self.reloadable, &self.reloadable.certificates);
+        if let Some(web) = &parts.web {
+            web.check(&options.web.security, true)?;
+        }
+        let credentials = load_credentials(options)?;
+        let mut fresh = Vec::new();
+        for (user, credentials) in credentials.users(options) {
+            let proxy = user.load_proxy(options)?;
+            fresh.push(FreshEnd::new(certificates, user, credentials, proxy)?);
+        }
+        let web_acceptor = parts.web.as_ref().map(|web| web.read(&options.web.security)).transpose()?;
+        // Nothing fails after this line.
+        if let (Some(web), Some(acceptor)) = (&parts.web, web_acceptor) {
+            web.replace(&options.web.security, acceptor);
+        }
+        fresh.into_iter().for_each(|end| parts.replace(end));
+        if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
+            hub_links.replace_site_rules(sites(hub));
+        }
+        certificates.all_read(CredentialsUser::all(options).into_iter().map(|(user, _)| user));
+        info!("configuration and certificates read again");
+        let waiting = needs_restart(&parts.flags, &options.flags);
+        if !waiting.is_empty() {
+            warn!(keys = waiting.join(","), "changed options need a restart");
+        }
+        Ok(())
+    }
+
+    /// Reads the credentials of one user again, and nothing else: at the gateway its certificates, users, headers and
+    /// rate limit. No operator asked for this, so the gateway cannot drop a requirement of passwords or client
+    /// certificates.
+    ///
+    /// # Errors
+    /// If certificates cannot be used, TLS of the gateway would be switched on or off, or a requirement would be dropped;
+    /// the old credentials stay.
+    pub fn reload_credentials(&self, user: &CredentialsUser, options: &NodeOptions) -> Result<(), StartError> {
+        let parts = &self.reloadable;
+        if let Some(files) = user.link_files(options) {
+            let (credentials, proxy) = (Credentials::load(files)?, user.load_proxy(options)?);
+            parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &credentials, proxy)?);
+        }
+        if let (CredentialsUser::Gateway, Some(web)) = (user, &parts.web) {
+            web.check(&options.web.security, false)?;
+            let acceptor = web.read(&options.web.security)?;
+            web.replace(&options.web.security, acceptor);
+        }
+        info!(used_by = %user, "credentials read again");
+        Ok(())
+    }
+
+    /// Records for the metrics whether the credentials of a user could be read.
+    pub fn credentials_read(&self, user: &CredentialsUser, succeeded: bool) {
+        self.reloadable.certificates.read(user, succeeded);
+    }
+}
+
+/// The changed options that a reload does not apply.
+fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
+    let taken = |name: &str| {
+        let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
+        let keys = ["hub.trust-edge-labels", "web.http2", "web.headers", "web.basic_auth_users", "web.config.file"];
+        sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)
+    };
+    let started: BTreeMap<&str, &str> = started.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let now: BTreeMap<&str, &str> = now.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let names: BTreeSet<&str> = started.keys().chain(now.keys()).copied().collect();
+    let changed = names.into_iter().filter(|name| !taken(name) && started.get(name) != now.get(name));
+    changed.map(String::from).collect()
+}
+
+/// The site rules in the options of a hub.
+pub(super) fn sites(hub: &HubOptions) -> SiteRules {
+    SiteRules { configured: hub.edges.clone(), trust_claims: hub.trust_edge_labels }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn options_that_need_a_restart_are_named() {
+        let flags = |pairs: &[(&str, &str)]| -> Vec<(String, String)> {
+            pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect()
+        };
+        let started = flags(&[("web.listen-address", ":9091"), ("hub.tls.key-file", "a"), ("log.level", "info")]);
+        assert!(needs_restart(&started, &started).is_empty());
+        let now = flags(&[("hub.tls.key-file", "b"), ("hub.edge.name", "syq-1"), ("log.level", "debug")]);
+        assert_eq!(needs_restart(&started, &now), ["log.level", "web.listen-address"]);
+    }
+}
