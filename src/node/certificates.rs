@@ -141,6 +141,16 @@ impl Certificates {
         TlsError::check_successor(is_the_same, fresh.own_problems(now))
     }
 
+    /// When the first of the certificates that links use expires, in seconds since the epoch.
+    pub fn first_expiry_seconds(&self) -> Option<u64> {
+        self.lock().links.values().flat_map(|user| user.expiries.values()).min().copied()
+    }
+
+    /// Whether files have changed and cannot be used.
+    pub fn is_failing(&self) -> bool {
+        self.lock().readable.values().any(|readable| !readable)
+    }
+
     /// The metrics of expiries and of reading.
     pub fn gather(&self) -> Vec<Family> {
         let users = self.lock();

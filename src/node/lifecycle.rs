@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -20,6 +20,7 @@ use super::clock::Clock;
 use super::commit::Committer;
 use super::descriptors::{self, ConnectionBounds};
 use super::error::StartError;
+use super::health::HealthSources;
 use super::http::oddities::Oddities;
 use super::http::page_size::PageSize;
 use super::http::protection::Protection;
@@ -51,6 +52,7 @@ use crate::net::timeouts::Timeouts;
 use crate::net::tls::{self, Acceptor, Credentials};
 use crate::session::{HubConfig, NodeName};
 use crate::store::Scope;
+use crate::wire::Health;
 
 /// The interval at which old tombstones are looked for.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(10);
@@ -200,7 +202,21 @@ impl Node {
         if let (Some(slots), Some(credentials)) = (&edge_slots, &credentials.hub) {
             node.start_hub(&options, credentials, listeners.edges, slots, &clock, &edges)?;
         }
-        node.start_uplinks(&options, &credentials, &clock)?;
+        let health = watch::Sender::default();
+        node.start_uplinks(&options, &credentials, &clock, &health)?;
+        if !options.uplinks.is_empty() {
+            let sources = HealthSources {
+                started_seconds: started_ns / 1_000_000_000,
+                store_path: options.storage.path.clone(),
+                limits: options.limits.store,
+                committer: node.committer.clone(),
+                metrics: metrics.clone(),
+                certificates: certificates.clone(),
+                refusals: protection.refusals.clone(),
+                uplinks: node.uplinks.clone(),
+            };
+            node.links.spawn(sources.run(health, node.links.stop.clone()));
+        }
         let rules = service_rules(&options);
         let body = rules.body;
         let service = Service {
@@ -243,6 +259,7 @@ impl Node {
         options: &NodeOptions,
         credentials: &LoadedCredentials,
         clock: &Arc<Clock>,
+        health: &watch::Sender<Arc<Health>>,
     ) -> Result<(), StartError> {
         for (number, (uplink, credentials)) in options.uplinks.iter().zip(&credentials.uplinks).enumerate() {
             let keys = CredentialsUser::Uplink(uplink.hub.clone()).load_proxy(options)?;
@@ -260,6 +277,7 @@ impl Node {
                 committer: self.committer.clone(),
                 clock: clock.clone(),
                 state: state.clone(),
+                health: health.subscribe(),
                 hub_links: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.stop.clone()));

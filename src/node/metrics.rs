@@ -40,17 +40,38 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_connections_max", MetricType::Gauge),
     ("pushrelay_connections_shed_total", MetricType::Counter),
     ("pushrelay_credentials_last_read_successful", MetricType::Gauge),
+    ("pushrelay_edge_build_info", MetricType::Gauge),
     ("pushrelay_edge_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_clock_offset_seconds", MetricType::Gauge),
     ("pushrelay_edge_connected", MetricType::Gauge),
+    ("pushrelay_edge_credentials_failing", MetricType::Gauge),
+    ("pushrelay_edge_disk_bytes", MetricType::Gauge),
+    ("pushrelay_edge_disk_free_bytes", MetricType::Gauge),
+    ("pushrelay_edge_groups", MetricType::Gauge),
+    ("pushrelay_edge_groups_max", MetricType::Gauge),
+    ("pushrelay_edge_healthy", MetricType::Gauge),
+    ("pushrelay_edge_held_back_families", MetricType::Gauge),
     ("pushrelay_edge_lag_seconds", MetricType::Gauge),
     ("pushrelay_edge_last_seen_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_edge_message_received_bytes_total", MetricType::Counter),
     ("pushrelay_edge_message_sent_bytes_total", MetricType::Counter),
+    ("pushrelay_edge_own_certificate_expiry_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_edge_push_bytes_total", MetricType::Counter),
+    ("pushrelay_edge_pushes_refused_total", MetricType::Counter),
+    ("pushrelay_edge_pushes_total", MetricType::Counter),
     ("pushrelay_edge_refused_total", MetricType::Counter),
+    ("pushrelay_edge_requests_refused_total", MetricType::Counter),
+    ("pushrelay_edge_resident_memory_bytes", MetricType::Gauge),
     ("pushrelay_edge_resyncs_total", MetricType::Counter),
     ("pushrelay_edge_revision", MetricType::Gauge),
+    ("pushrelay_edge_series", MetricType::Gauge),
+    ("pushrelay_edge_series_max", MetricType::Gauge),
     ("pushrelay_edge_sessions_total", MetricType::Counter),
+    ("pushrelay_edge_start_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_edge_store_commit_failures_total", MetricType::Counter),
+    ("pushrelay_edge_store_failing", MetricType::Gauge),
+    ("pushrelay_edge_trouble", MetricType::Gauge),
+    ("pushrelay_edge_uplink_resyncs_total", MetricType::Counter),
     ("pushrelay_edge_wire_received_bytes_total", MetricType::Counter),
     ("pushrelay_edge_wire_sent_bytes_total", MetricType::Counter),
     ("pushrelay_scrape_text_bytes", MetricType::Gauge),
@@ -92,6 +113,7 @@ pub struct Metrics {
     push_duration: [WindowedSummary; 2],
     push_size: [WindowedSummary; 2],
     process: ProcessCollector,
+    store_failure: Mutex<StoreFailure>,
     /// Batches that were made durable.
     pub commits: IntCounter,
     /// Batches that could not be made durable; their pushers got 503.
@@ -100,6 +122,26 @@ pub struct Metrics {
     pub checkpoints: IntCounter,
     /// Groups that an edge brought back, and that may have been deleted while it was away.
     pub returned_groups: IntCounter,
+}
+
+/// Counts of pushes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PushCounts {
+    /// Answered pushes.
+    pub answered: u64,
+    /// Those of them that got a status of 400 or more.
+    pub refused: u64,
+    /// Bytes of their bodies as sent.
+    pub bytes: u64,
+}
+
+/// The last failure of the store.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StoreFailure {
+    /// Whether no transaction succeeded since.
+    pub is_failing: bool,
+    /// The error; `None` if no transaction failed since the start.
+    pub text: Option<String>,
 }
 
 impl Default for Metrics {
@@ -115,6 +157,7 @@ impl Default for Metrics {
             push_duration: Default::default(),
             push_size: Default::default(),
             process: ProcessCollector::for_self(),
+            store_failure: Mutex::default(),
             commits: counter("pushrelay_store_commits_total", "Batches of writes made durable."),
             commit_failures: counter(
                 "pushrelay_store_commit_failures_total",
@@ -145,6 +188,34 @@ impl Metrics {
         let Some(at) = PUSH_METHODS.iter().position(|m| *m == method) else { return };
         self.push_duration[at].observe(seconds);
         self.push_size[at].observe(bytes as f64);
+    }
+
+    /// The pushes answered so far.
+    pub fn pushes(&self) -> PushCounts {
+        let mut counts = PushCounts::default();
+        let cache = self.request_cache.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((code, _, _), counter) in cache.iter().filter(|((_, handler, _), _)| *handler == "push") {
+            counts.answered += counter.get();
+            counts.refused += if *code >= 400 { counter.get() } else { 0 };
+        }
+        counts.bytes = self.push_size.iter().map(|size| size.sum() as u64).sum();
+        counts
+    }
+
+    /// Records that a transaction failed, with the error.
+    pub fn store_failed(&self, text: String) {
+        *self.store_failure.lock().unwrap_or_else(PoisonError::into_inner) =
+            StoreFailure { is_failing: true, text: Some(text) };
+    }
+
+    /// Records that a transaction is durable after one that failed.
+    pub fn store_works(&self) {
+        self.store_failure.lock().unwrap_or_else(PoisonError::into_inner).is_failing = false;
+    }
+
+    /// The last failure of the store.
+    pub fn store_failure(&self) -> StoreFailure {
+        self.store_failure.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The families of these counters and summaries, in no order.
@@ -308,6 +379,31 @@ mod tests {
     use crate::gateway::body;
     use crate::model::LabelSet;
     use crate::net::certificate::Certificate;
+    use crate::wire::Health;
+
+    fn whole_health() -> Health {
+        Health {
+            started_seconds: Some(1),
+            commit_failures: Some(1),
+            store_failing: Some(1),
+            disk_free_bytes: Some(1),
+            disk_bytes: Some(1),
+            groups: Some(1),
+            groups_max: Some(1),
+            series: Some(1),
+            series_max: Some(1),
+            pushes: Some(1),
+            push_bytes: Some(1),
+            pushes_refused: Some(1),
+            certificate_expiry_seconds: Some(1),
+            resident_bytes: Some(1),
+            resyncs: Some(1),
+            suppressed_families: Some(1),
+            credentials_failing: Some(1),
+            requests_refused: Some(1),
+            store_failure: Some("no space".into()),
+        }
+    }
 
     /// A family of each name, below the heading that `docs/reference/metrics.md` has for those who show it.
     fn by_heading() -> [(&'static str, Vec<Family>); 4] {
@@ -318,6 +414,9 @@ mod tests {
         edges.update("e", |edge| {
             edge.site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
             edge.link.last_seen_ns = 1;
+            edge.certificate_expiry_seconds = 1;
+            edge.software = "pushrelay 1".into();
+            edge.health = whole_health().into();
             edge.refused.insert("place".into(), 1)
         });
         let uplinks = [Arc::new(UplinkStatus::new("hub:1".into()))];

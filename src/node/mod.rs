@@ -1,15 +1,16 @@
 //! Layer 5: a running node, assembled from the layers below for the command line.
 //!
-//! [`lifecycle`] starts a node from its [`options`], runs it and stops it; `reload` replaces its options while it runs; [`threads`] are the threads that its tasks run
-//! on, and `descriptors` bounds connections by the open files that the system allows. [`commit`] makes writes durable
-//! and publishes them. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`] runs the ends of links.
-//! [`metrics`], [`summary`], [`certificates`], [`clock`] and [`error`] are what their names say.
+//! [`lifecycle`] starts a node from its [`options`], runs it and stops it, and `reload` replaces some of them meanwhile.
+//! [`threads`] are the threads that its tasks run on, and `descriptors` bounds connections by the open files that the
+//! system allows. [`commit`] makes writes durable and publishes them. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`] runs the ends of links.
+//! [`metrics`], [`summary`], [`certificates`], [`clock`], [`health`] and [`error`] are what their names say.
 
 pub mod certificates;
 pub mod clock;
 pub mod commit;
 mod descriptors;
 pub mod error;
+pub mod health;
 pub mod http;
 pub mod lifecycle;
 pub mod link;

@@ -55,6 +55,11 @@ impl WindowedSummary {
         QUANTILES.map(at).into_iter().chain([sum, count as f64]).collect()
     }
 
+    /// The sum of all observations.
+    pub fn sum(&self) -> f64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).sum
+    }
+
     /// Whether there was no observation yet.
     pub fn is_empty(&self) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).count == 0

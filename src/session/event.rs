@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::{GroupId, LabelSet, Position, Revision, StoreId};
 use crate::store::{ChangeSet, PeerChange};
-use crate::wire::{CloseReason, ConflictReport, Delta, Hello, Message, PeerInfo};
+use crate::wire::{CloseReason, ConflictReport, Delta, Health, Hello, Message, PeerInfo};
 
 use super::progress::PeerProgress;
 
@@ -67,6 +67,8 @@ pub enum Event {
     Malformed(String),
     /// The store has published, and made durable, all its changes up to here.
     Head(Revision),
+    /// This node's health, which heartbeats report from now on. A hub reports none.
+    Health(Arc<Health>),
     /// The answer to [`SessionAction::Read`].
     Read(Batch),
     /// A commit is durable. Commits end in the order in which they were requested.
@@ -144,6 +146,9 @@ pub enum SessionEvent {
     ClockOffset(i64),
     /// The age of the peer's oldest change that it believes is missing here, in nanoseconds; 0 if there is none.
     PeerLag(u64),
+    /// The peer's whole health as it reported it: with its first heartbeat of the session, even if it reports none, and after
+    /// every change.
+    PeerHealth(Arc<Health>),
     /// The peer keeps these families but does not show them.
     Suppressed(Vec<ConflictReport>),
     /// A family is too large for the peer and was left out; or a whole group was, because its key alone is too large.

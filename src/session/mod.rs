@@ -9,7 +9,7 @@
 //! direction each), `pace` (when updates go), `batch_size` (how large they are), `progress` (where a resync begins), `open`
 //! (the session after the handshake), `edge` and `hub` (the handshakes), [`endpoint`] (the rules of every state),
 //! [`connection`] (frames around an endpoint), [`offset`] (the difference of two clocks), [`lag`] (the age of changes that
-//! wait), [`joining`] (how edges join a hub) with [`admission`] (one session a name), [`peer_info`] and [`upstream`]
+//! wait), `health` (the reports in heartbeats), [`joining`] (how edges join a hub) with [`admission`] (one session a name), [`peer_info`] and [`upstream`]
 //! (detection of loops), and [`uplink`] (the duties of an edge's node).
 
 pub mod admission;
@@ -19,6 +19,7 @@ mod edge;
 pub mod endpoint;
 pub mod event;
 mod fault;
+mod health;
 mod hub;
 pub mod joining;
 pub mod lag;

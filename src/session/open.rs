@@ -8,6 +8,7 @@ use crate::wire::{ClockSample, CloseReason, Heartbeat, Message, PeerInfo};
 
 use super::event::{Config, Event, MILLISECOND_NS, OriginFilter, SessionAction, SessionEvent, SessionTime};
 use super::fault::SessionFault;
+use super::health::HealthReports;
 use super::lag::Lag;
 use super::offset::Offset;
 use super::progress::PeerProgress;
@@ -80,6 +81,7 @@ pub(super) struct OpenSession {
     progress_ns: u64,
     progress_due_ns: u64,
     acked: AckedReporter,
+    health: HealthReports,
 }
 
 /// Delays the report of an acknowledged revision until everything is durable that the peer sent before the ack.
@@ -138,6 +140,7 @@ impl OpenSession {
             progress_ns: config.progress_ns,
             progress_due_ns: now.monotonic_ns.saturating_add(config.progress_ns),
             acked: AckedReporter::default(),
+            health: HealthReports::default(),
         };
         session.lag.acked(session.sending.acked());
         session.lag.moved(head, now.wall_ns);
@@ -179,6 +182,7 @@ impl OpenSession {
                 self.lag.moved(head, now.wall_ns);
                 self.sending.publish(head, now.monotonic_ns, actions);
             }
+            Event::Health(health) => self.health.set(health),
             Event::Read(batch) => self.sending.read(batch, now.monotonic_ns, actions),
             Event::Committed { id, suppressed } => {
                 let half_done = self.receiving.committed(id, suppressed, now.monotonic_ns, actions)?;
@@ -238,6 +242,8 @@ impl OpenSession {
             Message::Heartbeat(heartbeat) => {
                 self.read_clock(heartbeat.clock, now, actions);
                 actions.push_back(SessionAction::Notify(SessionEvent::PeerLag(heartbeat.lag_ns)));
+                let health = self.health.received(heartbeat.health);
+                actions.extend(health.map(|health| SessionAction::Notify(SessionEvent::PeerHealth(health))));
                 Ok(())
             }
             other => Err(SessionFault::unexpected(&other)),
@@ -276,7 +282,8 @@ impl OpenSession {
         if now.monotonic_ns >= self.heartbeat_due_ns {
             self.heartbeat_due_ns = now.monotonic_ns.saturating_add(self.heartbeat_ns);
             let (clock, lag_ns) = (self.offset.reading(now), self.lag.oldest_ns(now.wall_ns));
-            actions.push_back(SessionAction::Send(Message::Heartbeat(Heartbeat { clock, head: self.head, lag_ns })));
+            let heartbeat = Heartbeat { clock, head: self.head, lag_ns, health: self.health.take_changes() };
+            actions.push_back(SessionAction::Send(Message::Heartbeat(heartbeat)));
         }
         if now.monotonic_ns >= self.progress_due_ns {
             self.progress_due_ns = now.monotonic_ns.saturating_add(self.progress_ns);

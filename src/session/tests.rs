@@ -1,5 +1,6 @@
 //! Two endpoints against each other in virtual time and without sockets, through real messages.
 
+mod heartbeat;
 mod pair;
 mod store;
 mod trickle;
@@ -12,7 +13,7 @@ use store::{Store, family, key, moment};
 use super::*;
 use crate::model::{Group, LabelSet, NodeId, Revision, WriteTimestamp};
 use crate::wire::message::CONFLICT_REPORTS_MAX;
-use crate::wire::{Ack, CloseReason, ConflictReport, Heartbeat, Message, Update};
+use crate::wire::{Ack, CloseReason, ConflictReport, Health, Heartbeat, Message, Update};
 
 const SECOND_NS: u64 = event::SECOND_NS;
 
@@ -305,6 +306,25 @@ fn heartbeats_carry_the_age_of_the_oldest_waiting_change() {
     pair.tell(EDGE, Event::Tick);
     while pair.deliver(HUB) {}
     assert_eq!(pair.side(HUB).peer_lag_ns, Some(0));
+}
+
+#[test]
+fn heartbeats_report_the_health_of_the_edge_and_later_only_its_changes() {
+    let mut pair = acquainted(1);
+    let healthy = Health { pushes: Some(7), groups: Some(1), ..Health::default() };
+    pair.tell(EDGE, Event::Health(healthy.clone().into()));
+    pair.pass(5 * SECOND_NS);
+    let known = |pair: &Pair| Health::clone(pair.side(HUB).peer_health.as_ref().unwrap());
+    assert_eq!(known(&pair), healthy);
+    assert_eq!(pair.side(EDGE).peer_health.as_deref(), Some(&Health::default()), "a hub reports none");
+    let full = Health { store_failing: Some(1), store_failure: Some("no space".into()), ..healthy.clone() };
+    pair.tell(EDGE, Event::Health(full.clone().into()));
+    pair.pass(5 * SECOND_NS);
+    assert_eq!(known(&pair), full);
+    pair.connect();
+    pair.settle();
+    pair.pass(5 * SECOND_NS);
+    assert_eq!(known(&pair), Health::default(), "the process that connected reports no health");
 }
 
 #[test]

@@ -8,7 +8,8 @@
 //! Read in this order: [`disk`] (the few operations that all others use, so that a simulated disk can crash between any
 //! two), `frame` (checksums tell what is intact), `payload` (records as bytes), `files` (the files and how they
 //! combine), [`log`] (commits), [`checkpoint`], [`recovery`] and [`mod@open`]. [`inspect`](mod@inspect), on a
-//! [`readonly`] directory, and [`compact`](mod@compact) work on the files of a stopped node.
+//! [`readonly`] directory, and [`compact`](mod@compact) work on the files of a stopped node. [`space`] says how much room
+//! there is.
 //!
 //! Guarantees:
 //!
@@ -31,6 +32,7 @@ mod payload;
 mod progress;
 pub mod readonly;
 pub mod recovery;
+pub mod space;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -44,3 +46,4 @@ pub use log::{CommitError, DiskOptions, Log, SyncPolicy};
 pub use open::open;
 pub use readonly::ReadOnlyDisk;
 pub use recovery::{Damage, Lost, OpenError, Recovered, Report, recover};
+pub use space::DiskSpace;

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use crate::model::{Epoch, LabelSet, Position, Revision, StoreId, WriteTimestamp};
 
 use super::delta::Delta;
+use super::health::Health;
 
 /// The protocol version of this program.
 pub const VERSION: u32 = 1;
@@ -216,7 +217,7 @@ impl ConflictReport {
 }
 
 /// A sign of life.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heartbeat {
     /// The sender's clock.
     pub clock: ClockSample,
@@ -224,6 +225,9 @@ pub struct Heartbeat {
     pub head: Revision,
     /// The age of the sender's oldest change that the receiver has not acknowledged, in nanoseconds; 0 if there is none.
     pub lag_ns: u64,
+    /// The sender's health, as far as it changed since the last heartbeat of this connection; the first one has all of
+    /// it. `None` if nothing changed, or if the sender does not report its health.
+    pub health: Option<Box<Health>>,
 }
 
 /// A reading of the sender's wall clock, and an echo of the peer's last one.

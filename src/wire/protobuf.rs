@@ -10,6 +10,7 @@ use prost::Message as _;
 use crate::model::{Epoch, LabelSet, NodeId, Position, Revision, StoreId, WriteTimestamp};
 
 use super::error::DecodeError;
+use super::health::Health;
 use super::message::{
     self, Ack, ClockSample, Close, CloseReason, ConflictReport, Echo, EpochStart, Heartbeat, Hello, Message, PeerInfo,
     StoreCursor, Update, Welcome,
@@ -179,7 +180,7 @@ struct ConflictReportPb {
     text: String,
 }
 
-#[derive(Clone, Copy, PartialEq, prost::Message)]
+#[derive(Clone, PartialEq, prost::Message)]
 struct HeartbeatPb {
     #[prost(message, optional, tag = "1")]
     clock: Option<ClockPb>,
@@ -187,6 +188,8 @@ struct HeartbeatPb {
     head: u64,
     #[prost(uint64, tag = "3")]
     lag_ns: u64,
+    #[prost(message, optional, tag = "4")]
+    health: Option<Health>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -257,8 +260,10 @@ pub(super) fn encode_plain(message: &Message, into: &mut Vec<u8>) {
             put(ACK, &AckPb { updates: ack.updates, revision: ack.revision.0, held_back }, into);
         }
         Message::Heartbeat(heartbeat) => {
-            let Heartbeat { clock, head, lag_ns } = *heartbeat;
-            put(HEARTBEAT, &HeartbeatPb { clock: Some(clock.into()), head: head.0, lag_ns }, into);
+            let Heartbeat { clock, head, lag_ns, health } = heartbeat;
+            let health = health.as_ref().map(|health| health.sendable());
+            let pb = HeartbeatPb { clock: Some((*clock).into()), head: head.0, lag_ns: *lag_ns, health };
+            put(HEARTBEAT, &pb, into);
         }
         Message::Close(close) => {
             let Close { reason, text, retry_after_ms } = close;
@@ -283,9 +288,10 @@ pub(super) fn decode_plain(kind: u8, body: &[u8]) -> Result<Message, DecodeError
             Ok(Message::Ack(Ack { updates: ack.updates, revision: Revision(ack.revision), held_back }))
         }
         HEARTBEAT => {
-            let HeartbeatPb { clock, head, lag_ns } = of("heartbeat", body)?;
+            let HeartbeatPb { clock, head, lag_ns, health } = of("heartbeat", body)?;
             let clock = clock.unwrap_or_default().into();
-            Ok(Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns }))
+            let health = health.map(Health::checked).transpose()?.map(Box::new);
+            Ok(Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns, health }))
         }
         CLOSE => {
             let close = of::<ClosePb>("close", body)?;

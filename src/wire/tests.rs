@@ -116,6 +116,14 @@ fn report() -> impl Strategy<Value = ConflictReport> {
     })
 }
 
+fn health() -> impl Strategy<Value = Option<Box<Health>>> {
+    let report = (any::<[Option<u64>; 3]>(), proptest::option::of(".{0,9}"));
+    let report = report.prop_map(|([pushes, disk_free_bytes, requests_refused], store_failure)| {
+        Box::new(Health { pushes, disk_free_bytes, requests_refused, store_failure, ..Health::default() })
+    });
+    proptest::option::of(report)
+}
+
 fn plain() -> impl Strategy<Value = Message> {
     let close = (0..20u32, ".{0,9}", any::<Option<u64>>());
     prop_oneof![
@@ -155,8 +163,8 @@ fn plain() -> impl Strategy<Value = Message> {
         (any::<[u64; 2]>(), proptest::collection::vec(report(), 0..3)).prop_map(|([updates, at], held_back)| {
             Message::Ack(Ack { updates, revision: Revision(at), held_back })
         }),
-        (clock(), any::<[u64; 2]>()).prop_map(|(clock, [head, lag_ns])| {
-            Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns })
+        (clock(), any::<[u64; 2]>(), health()).prop_map(|(clock, [head, lag_ns], health)| {
+            Message::Heartbeat(Heartbeat { clock, head: Revision(head), lag_ns, health })
         }),
         close.prop_map(|(code, text, retry_after_ms)| {
             Message::Close(Close { reason: CloseReason::from_code(code), text, retry_after_ms })
@@ -177,7 +185,8 @@ fn round_trips(messages: &[Message]) -> Result<(), TestCaseError> {
 #[test]
 fn messages_are_encoded_as_the_protocol_page_shows() {
     let page = include_str!("../../docs/reference/protocol.md");
-    let heartbeat = Heartbeat { clock: ClockSample { sent_ns: 1, echo: None }, head: Revision(7), lag_ns: 300 };
+    let heartbeat =
+        Heartbeat { clock: ClockSample { sent_ns: 1, echo: None }, head: Revision(7), lag_ns: 300, health: None };
     let ack = Ack { updates: 2, revision: Revision(1743), held_back: Vec::new() };
     let close = Close { reason: CloseReason::Shutdown, text: "bye".into(), retry_after_ms: Some(500) };
     for message in [Message::Heartbeat(heartbeat), Message::Ack(ack), Message::Close(close)] {
@@ -186,6 +195,33 @@ fn messages_are_encoded_as_the_protocol_page_shows() {
         let vector = format!("| `{}` |", hexadecimal.join(" "));
         assert!(page.contains(&vector), "{message:?} is {vector}");
     }
+}
+
+#[test]
+fn a_heartbeat_of_an_older_peer_has_no_health_and_a_later_field_is_skipped() {
+    let plain =
+        Heartbeat { clock: ClockSample { sent_ns: 1, echo: None }, head: Revision(7), lag_ns: 300, health: None };
+    let mut bytes = encoded(&mut Encoder::new(), &Message::Heartbeat(plain.clone()));
+    let decode = |bytes: &[u8]| Decoder::new(BYTES_MAX).decode(bytes).unwrap();
+    assert_eq!(decode(&bytes), Message::Heartbeat(plain.clone()));
+    // Field 15 of bytes is not known here, as field 4 is not to an older peer.
+    bytes.extend_from_slice(&[0x7a, 2, 1, 2]);
+    assert_eq!(decode(&bytes), Message::Heartbeat(plain));
+}
+
+#[test]
+fn the_words_of_a_failure_are_cut_when_sent_and_refused_when_longer() {
+    let heartbeat = |bytes: usize| {
+        let health = Health { store_failure: Some("x".repeat(bytes)), ..Health::default() };
+        Message::Heartbeat(Heartbeat { health: Some(Box::new(health)), ..Heartbeat::default() })
+    };
+    let bytes = encoded(&mut Encoder::new(), &heartbeat(5_000));
+    assert_eq!(Decoder::new(BYTES_MAX).decode(&bytes).unwrap(), heartbeat(message::TEXT_BYTES_MAX));
+    // The same message with one byte more: kind 5, field 4, whose field 19 has the text.
+    let text = [&[0x9a, 1, 0x81, 8][..], &[b'x'; 1_025]].concat();
+    let hostile = [&[5, 0x22, 0x85, 8][..], &text].concat();
+    let error = Decoder::new(BYTES_MAX).decode(&hostile).unwrap_err();
+    assert!(error.to_string().contains("1025"), "{error}");
 }
 
 proptest! {

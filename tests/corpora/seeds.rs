@@ -8,8 +8,8 @@ use pushrelay::model::{Epoch, Family, Group, GroupId, LabelSet, NodeId, PushTime
 use pushrelay::storage::{Disk, DiskOptions, recover};
 use pushrelay::store::{Identity, Rules, Store, WriteOp, WriteTime};
 use pushrelay::wire::{
-    Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, Update,
-    Welcome,
+    Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Health, Heartbeat, Hello, Message, PeerInfo,
+    Update, Welcome,
 };
 use pushrelay_testkit::SimulatedDisk;
 
@@ -87,12 +87,13 @@ fn conversations() {
         message_bytes_max: 1 << 20,
         clock,
     };
+    let health = Health { pushes: Some(7), store_failure: Some("no space".into()), ..Health::default() };
     let close = Close { reason: CloseReason::Shutdown, text: "bye".into(), retry_after_ms: Some(7) };
     let plain = [
         Message::Hello(hello),
         Message::Welcome(welcome),
         Message::Ack(Ack { updates: 3, revision: Revision(9), held_back: Vec::new() }),
-        Message::Heartbeat(Heartbeat { clock, head: Revision(9), lag_ns: 4 }),
+        Message::Heartbeat(Heartbeat { clock, head: Revision(9), lag_ns: 4, health: Some(Box::new(health)) }),
         Message::Close(close),
     ];
     for message in &plain {

@@ -32,7 +32,7 @@ fn every_alert_has_a_case_and_is_documented() {
     let (rules, cases, page) =
         (read("config/alerts.yml"), read("tests/system/alerts.yml"), read("docs/how-to/alert.md"));
     let names: Vec<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert!(names.len() >= 10, "only {names:?} seen");
+    assert!(names.len() >= 8, "only {names:?} seen");
     for name in names {
         let fires = cases
             .split(&format!("alertname: {name}\n"))

@@ -34,6 +34,7 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     let Some(_mount) = Mount::new(&edge.store(), "size=3m") else { return };
     edge.start();
     assert_eq!(push_much(&edge, 0), 200);
+    hub.shows("pushrelay_edge_pushes_total", &[("edge", "syq-1"), ("IDC", "SYQ")], 1.0);
 
     let filler = edge.store().join("filler");
     bash(&format!("dd if=/dev/zero of='{}' bs=4k 2>/dev/null || true", filler.display()));
@@ -50,12 +51,17 @@ fn a_full_disk_refuses_pushes_and_recovers() {
     });
     let refused = refused.expect("a full disk refuses pushes");
     assert!(!shown(&edge, refused), "what was refused is not shown");
+    hub.shows("pushrelay_edge_trouble", &[("edge", "syq-1"), ("IDC", "SYQ"), ("reason", "store_failing")], 1.0);
+    hub.shows("pushrelay_edge_healthy", &[("edge", "syq-1"), ("IDC", "SYQ")], 0.0);
+    hub.shows("pushrelay_edge_connected", &[("edge", "syq-1")], 1.0);
+    hub.shows("pushrelay_edge_store_failing", &[("edge", "syq-1")], 1.0);
     assert!(shown(&edge, 0), "a scrape goes on");
     hub.shows("v", &[("group", "0"), ("i", "7")], 0.7);
 
     std::fs::remove_file(filler).unwrap();
     eventually("pushes are accepted again", || (push_much(&edge, 100_000) == 200).then_some(()));
     accepted.push(100_000);
+    hub.shows("pushrelay_edge_healthy", &[("edge", "syq-1")], 1.0);
     edge.restart();
     let page = edge.page();
     for number in accepted {

@@ -130,6 +130,7 @@ impl CommitWorker {
         };
         let durable = durable.map_err(|error| {
             self.metrics.commit_failures.inc();
+            self.metrics.store_failed(error.to_string());
             if !std::mem::replace(&mut self.failing, true) {
                 error!(%error, "the store cannot be written: pushes are refused with 503 until it can");
             }
@@ -148,6 +149,7 @@ impl CommitWorker {
                     self.metrics.commits.inc();
                     self.notifier.notify(&committed);
                     if std::mem::take(&mut self.failing) {
+                        self.metrics.store_works();
                         info!(revision = committed.head.0, "the store can be written again");
                     }
                 }

@@ -18,7 +18,8 @@ use crate::node::options::WebSecurity;
 #[derive(Clone, Debug)]
 pub struct Protection {
     pub(super) acceptor: Option<Arc<WebAcceptor>>,
-    pub(super) refusals: Arc<Refusals>,
+    /// The numbers of refused requests.
+    pub refusals: Arc<Refusals>,
 }
 
 impl Protection {

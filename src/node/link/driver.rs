@@ -25,7 +25,7 @@ use crate::session::{
     Admitted, Closed, CommitId, Connection, DEFLATE_LEVEL, Event, FrameEncoder, Refused, SessionAction, SessionEvent,
     SessionTime,
 };
-use crate::wire::{Close, CloseReason, Delta, Encoder, Hello, Message};
+use crate::wire::{Close, CloseReason, Delta, Encoder, Health, Hello, Message};
 
 /// The number of messages that may wait to be sent. The session's window bounds updates; acks and heartbeats are few.
 const OUTGOING_MAX: usize = 256;
@@ -61,6 +61,8 @@ pub struct LinkContext {
     pub messages: Arc<Traffic>,
     /// Counts the bytes on the wire.
     pub wire: Arc<Traffic>,
+    /// This node's health, if the link reports it.
+    pub health: Option<watch::Receiver<Arc<Health>>>,
 }
 
 impl LinkContext {
@@ -87,7 +89,11 @@ pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
     let (outgoing, queue) = mpsc::channel(OUTGOING_MAX);
     let mut sending = pin!(send(sender, queue, context.messages.clone()));
     let (commits, sequence) = (FuturesOrdered::new(), MergeSequence::default());
-    let mut driver = LinkDriver { connection, heads, outgoing, commits, sequence, context };
+    let mut health = context.health.clone();
+    if let Some(health) = &mut health {
+        health.mark_changed();
+    }
+    let mut driver = LinkDriver { connection, heads, outgoing, commits, sequence, health, context };
     let closed = loop {
         if let Some(closed) = driver.perform(observer).await {
             break closed;
@@ -115,6 +121,7 @@ pub async fn drive<S: AsyncRead + AsyncWrite + Unpin + Send>(
                 {
                     break closed;
                 }
+                driver.report_health();
                 driver.connection.tick(context.wire.received_bytes(), context.now());
             }
             () = stop.cancelled() => {
@@ -156,6 +163,7 @@ struct LinkDriver<'a> {
     outgoing: mpsc::Sender<Message>,
     commits: FuturesOrdered<Pin<Box<dyn Future<Output = Event> + Send>>>,
     sequence: MergeSequence,
+    health: Option<watch::Receiver<Arc<Health>>>,
     context: &'a LinkContext,
 }
 
@@ -255,6 +263,16 @@ impl LinkDriver<'_> {
             if let Some(closed) = self.connection.close_received() {
                 return Some(closed);
             }
+        }
+    }
+
+    /// Passes this node's health on, if it changed: the next heartbeat reports it.
+    fn report_health(&mut self) {
+        if let Some(health) = &mut self.health
+            && health.has_changed().unwrap_or(false)
+        {
+            let health = health.borrow_and_update().clone();
+            self.connection.handle(Event::Health(health), self.context.now());
         }
     }
 

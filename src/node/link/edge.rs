@@ -30,7 +30,7 @@ use crate::session::{
 };
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
-use crate::wire::{CloseReason, ConflictReport, Hello};
+use crate::wire::{CloseReason, ConflictReport, Health, Hello};
 
 /// The number of suppressed families that are logged as warnings in one session.
 const REPORTED_MAX: usize = 1_000;
@@ -55,6 +55,8 @@ pub struct UplinkTask {
     pub clock: Arc<Clock>,
     /// The status of the link, for metrics and pages.
     pub state: Arc<UplinkStatus>,
+    /// The health of this node, for the hub.
+    pub health: watch::Receiver<Arc<Health>>,
     /// At a relay, its links to edges.
     pub hub_links: Option<Arc<HubLinks>>,
 }
@@ -224,7 +226,8 @@ impl UplinkTask {
             refuse(socket, Refused { reason: CloseReason::Shutdown, text: text.clone(), retry_after_ms: None }).await;
             return EndedAttempt::early(text);
         };
-        let context = LinkContext { committer: self.committer.clone(), clock: self.clock.clone(), messages, wire };
+        let (committer, clock) = (self.committer.clone(), self.clock.clone());
+        let context = LinkContext { committer, clock, messages, wire, health: Some(self.health.clone()) };
         let mut observer = EdgeSession {
             task: self,
             head: info.head,

@@ -1,14 +1,18 @@
-//! The edges that a hub knows, with the status of each.
+//! The roll: the edges that a hub knows, with the status of each.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
 
 use super::status::LinkStatus;
 use crate::model::LabelSet;
+use crate::wire::Health;
 
-/// The number of edges remembered. Beyond that, the edge that has been away longest is forgotten.
-const EDGES_MAX: usize = 10_000;
+/// The number of edges remembered. Beyond that, a retired edge is forgotten, or else the one that has been away longest.
+pub(super) const EDGES_MAX: usize = 10_000;
 
 /// The status of one edge at its hub.
 #[derive(Clone, Debug, Default)]
@@ -19,12 +23,31 @@ pub struct EdgeStatus {
     pub link: LinkStatus,
     /// The address from which it last connected.
     pub address: Option<SocketAddr>,
-    /// When its certificate expires, in seconds since the epoch.
+    /// When the certificate of its last session expires, in seconds since the epoch; 0 if it had no session.
     pub certificate_expiry_seconds: u64,
     /// The age of its oldest change that the hub does not have, as the edge last reported it, in nanoseconds.
     pub reported_lag_ns: u64,
     /// Sessions refused under its name, by reason.
     pub refused: BTreeMap<String, u64>,
+    /// The last refusal, if no session was established since.
+    pub refusal: Option<Refusal>,
+    /// Its software and version, as it last said.
+    pub software: String,
+    /// Its health, as it last reported it.
+    pub health: Arc<Health>,
+    /// When an operator took it out of service, in nanoseconds since the epoch; 0 if none did.
+    pub retired_ns: u64,
+}
+
+/// The refusal of a session.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The reason as the protocol has it.
+    pub reason: String,
+    /// The reason for people.
+    pub text: String,
+    /// When it happened, in nanoseconds since the epoch.
+    pub at_ns: u64,
 }
 
 impl EdgeStatus {
@@ -36,21 +59,61 @@ impl EdgeStatus {
     }
 }
 
-/// The status of all edges that a hub knows, by name.
+/// The status of all edges that a hub knows, by name: the roll.
 #[derive(Default)]
-pub struct EdgeRegistry(Mutex<BTreeMap<String, EdgeStatus>>);
+pub struct EdgeRegistry {
+    edges: Mutex<BTreeMap<String, EdgeStatus>>,
+    /// Counts the changes that the roll on disk must have soon.
+    changes: AtomicU64,
+}
+
+/// The reasons for which an edge cannot be forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotForgotten {
+    /// There is no such edge.
+    Unknown,
+    /// The edge is connected.
+    Connected,
+}
 
 impl EdgeRegistry {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, EdgeStatus>> {
+        self.edges.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Changes the status of an edge, and adds the edge if it is new.
     pub fn update<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> T {
-        let mut edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !edges.contains_key(name) && edges.len() >= EDGES_MAX {
-            let gone = edges.iter().filter(|(_, edge)| !edge.link.connected);
-            if let Some(oldest) = gone.min_by_key(|(_, edge)| edge.link.last_seen_ns).map(|(name, _)| name.clone()) {
-                edges.remove(&oldest);
+        let mut edges = self.lock();
+        if !edges.contains_key(name) {
+            self.changes.fetch_add(1, Ordering::Relaxed);
+            if edges.len() >= EDGES_MAX {
+                let gone = edges.iter().filter(|(_, edge)| !edge.link.connected);
+                let oldest = gone.min_by_key(|(_, edge)| (edge.retired_ns == 0, edge.link.last_seen_ns));
+                if let Some(oldest) = oldest.map(|(name, _)| name.clone()) {
+                    edges.remove(&oldest);
+                }
             }
         }
         change(edges.entry(name.to_string()).or_default())
+    }
+
+    /// The same for a change that the roll on disk must have soon.
+    pub fn record<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> T {
+        let changed = self.update(name, change);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        changed
+    }
+
+    /// Changes the status of an edge if it is known.
+    pub fn record_known<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> Option<T> {
+        let changed = self.lock().get_mut(name).map(change);
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        changed
+    }
+
+    /// The number of changes that the roll on disk must have.
+    pub fn changes(&self) -> u64 {
+        self.changes.load(Ordering::Relaxed)
     }
 
     /// Adds an edge that the configuration names, so that one that never connects is shown as missing.
@@ -62,14 +125,66 @@ impl EdgeRegistry {
         });
     }
 
+    /// Removes an edge from the roll. It is added again when it connects.
+    ///
+    /// # Errors
+    /// If it is not known, or connected.
+    pub fn forget(&self, name: &str) -> Result<(), NotForgotten> {
+        let mut edges = self.lock();
+        match edges.get(name) {
+            None => return Err(NotForgotten::Unknown),
+            Some(edge) if edge.link.connected => return Err(NotForgotten::Connected),
+            Some(_) => drop(edges.remove(name)),
+        }
+        self.changes.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether an operator took the edge out of service.
+    pub fn is_retired(&self, name: &str) -> bool {
+        self.lock().get(name).is_some_and(|edge| edge.retired_ns > 0)
+    }
+
     /// A copy of the status of every edge.
     pub fn list(&self) -> Vec<(String, EdgeStatus)> {
-        let edges = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        edges.iter().map(|(name, edge)| (name.clone(), edge.clone())).collect()
+        self.lock().iter().map(|(name, edge)| (name.clone(), edge.clone())).collect()
     }
 
     /// The number of edges known.
     pub fn count(&self) -> usize {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_roll_loses_the_retired_edge_and_then_the_one_away_longest() {
+        let edges = EdgeRegistry::default();
+        for at in 0..EDGES_MAX {
+            edges.update(&format!("edge-{at}"), |edge| edge.link.last_seen_ns = at as u64 + 10);
+        }
+        edges.update("edge-7", |edge| edge.retired_ns = 1);
+        edges.update("edge-0", |edge| edge.link.connected = true);
+        let has = |name: &str| edges.list().iter().any(|(known, _)| known == name);
+        edges.update("new-1", |_| ());
+        assert!(!has("edge-7") && has("edge-1"));
+        edges.update("new-2", |edge| edge.link.last_seen_ns = 99);
+        assert!(has("edge-0"), "connected");
+        assert_eq!(edges.count(), EDGES_MAX);
+    }
+
+    #[test]
+    fn an_edge_is_forgotten_unless_it_is_connected() {
+        let edges = EdgeRegistry::default();
+        assert_eq!(edges.forget("syq-1"), Err(NotForgotten::Unknown));
+        edges.update("syq-1", |edge| edge.link.connected = true);
+        assert_eq!(edges.forget("syq-1"), Err(NotForgotten::Connected));
+        edges.update("syq-1", |edge| edge.link.connected = false);
+        let changes = edges.changes();
+        assert_eq!(edges.forget("syq-1"), Ok(()));
+        assert!(edges.changes() > changes && edges.count() == 0);
     }
 }

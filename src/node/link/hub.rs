@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
-use super::edges::EdgeRegistry;
+use super::edges::{EdgeRegistry, Refusal};
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::failures::FailureKind;
@@ -189,7 +189,7 @@ impl HubLinks {
         };
         let mut guard = SessionGuard { hub: self.clone(), name, session, progress: None, _over: over };
         let (committer, clock) = (self.committer.clone(), self.clock.clone());
-        let context = LinkContext { committer, clock, messages: messages.clone(), wire: wire.clone() };
+        let context = LinkContext { committer, clock, messages: messages.clone(), wire: wire.clone(), health: None };
         let (hub, progress) = (self.clone(), None);
         let mut observer = HubSession { hub, peer, address, session, wire, messages, progress, established: false };
         let connection = Connection::hub(self.session, context.now());
@@ -398,7 +398,12 @@ impl HubSession {
             true => warn!(edge = self.name(), address = %self.address, %reason, text, "edge refused"),
             false => debug!(edge = self.name(), address = %self.address, %reason, text, "edge refused again"),
         }
-        self.hub.edges.update(self.name(), |edge| *edge.refused.entry(reason.to_string()).or_default() += 1);
+        let at_ns = self.hub.clock.wall_ns();
+        let refusal = Refusal { reason: reason.to_string(), text: text.clone(), at_ns };
+        self.hub.edges.update(self.name(), |edge| {
+            *edge.refused.entry(refusal.reason.clone()).or_default() += 1;
+            edge.refusal = Some(refusal);
+        });
         refused
     }
 
@@ -467,10 +472,14 @@ impl SessionObserver for HubSession {
                     edge.link.wire.follow(self.wire.clone());
                     edge.link.messages.follow(self.messages.clone());
                     edge.address = Some(address);
+                    edge.refusal = None;
+                    edge.software.clone_from(&established.peer.software);
+                    edge.link.last_error.clear();
                     edge.site = Arc::new(established.site.clone());
                     let expiry = self.peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
                     edge.certificate_expiry_seconds = expiry.as_secs();
                 }
+                SessionEvent::PeerHealth(health) => edge.health = health.clone(),
                 SessionEvent::PeerLag(lag_ns) => edge.reported_lag_ns = *lag_ns,
                 _ => {}
             }

@@ -2,7 +2,7 @@
 //!
 //! [`driver`] moves one connection at either end. [`edge`] dials a hub and dials again when the link ends; [`hub`] accepts
 //! edges and lets them join. [`check`] tries a line without a session. [`status`] is the state of a link as metrics and
-//! pages show it, [`edges`] has that of every edge, with its [`edge_metrics`], and [`backoff`] says when to dial again.
+//! pages show it, [`edges`] has that of every edge, with its [`trouble`] and [`edge_metrics`], and [`backoff`] says when to dial again.
 
 pub mod backoff;
 pub mod check;
@@ -12,3 +12,4 @@ pub mod edge_metrics;
 pub mod edges;
 pub mod hub;
 pub mod status;
+pub mod trouble;

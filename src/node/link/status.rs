@@ -63,6 +63,7 @@ impl LinkStatus {
             SessionEvent::ResyncCompleted
             | SessionEvent::Head(_)
             | SessionEvent::PeerLag(_)
+            | SessionEvent::PeerHealth(_)
             | SessionEvent::Unsendable { .. } => {}
         }
     }

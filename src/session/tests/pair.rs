@@ -10,7 +10,7 @@ use crate::session::{
     Admitted, BATCH_BYTES_MAX, Closed, CommitId, Config, EdgeConfig, Endpoint, Established, Event, HubConfig, Lag,
     OriginFilter, PROGRESS_NS, PeerProgress, SessionAction, SessionEvent, SessionTime,
 };
-use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Message};
+use crate::wire::{ConflictReport, Decoder, Delta, Encoder, Health, Message};
 
 pub const EDGE: usize = 0;
 pub const HUB: usize = 1;
@@ -43,6 +43,7 @@ pub struct Side {
     reads: VecDeque<(Revision, OriginFilter)>,
     commits: VecDeque<Commit>,
     pub peer_lag_ns: Option<u64>,
+    pub peer_health: Option<Arc<Health>>,
     /// The families that the peer reported as suppressed.
     pub suppressed: Vec<ConflictReport>,
     pub established: Option<Established>,
@@ -64,6 +65,7 @@ impl Side {
             reads: VecDeque::new(),
             commits: VecDeque::new(),
             peer_lag_ns: None,
+            peer_health: None,
             suppressed: Vec::new(),
             established: None,
             resync_completed: false,
@@ -235,6 +237,7 @@ impl Pair {
             SessionEvent::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
             SessionEvent::Suppressed(reports) => side.suppressed.extend(reports),
             SessionEvent::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
+            SessionEvent::PeerHealth(health) => side.peer_health = Some(health),
             SessionEvent::Established(established) => side.established = Some(established),
             SessionEvent::ResyncCompleted => side.resync_completed = true,
             SessionEvent::Unsendable { .. } => panic!("all families are small"),

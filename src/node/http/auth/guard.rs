@@ -89,6 +89,13 @@ pub struct Refusals {
     pub waiting: AtomicU64,
 }
 
+impl Refusals {
+    /// All refused requests.
+    pub fn sum(&self) -> u64 {
+        [&self.credentials, &self.rate, &self.waiting].map(|count| count.load(Ordering::Relaxed)).iter().sum()
+    }
+}
+
 /// Checks every request before the handler `H` sees it.
 pub struct Guard<H> {
     inner: H,

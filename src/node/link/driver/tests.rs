@@ -58,7 +58,7 @@ fn context() -> LinkContext {
     store.open(Identity { store: StoreId(2), node: NodeId(2) }, Epoch(1));
     let retention = crate::commit::Retention { uplinks: 0, hub_ns: 0 };
     let (committer, _) = Committer::start(store, None, Arc::default(), Arc::default(), retention).unwrap();
-    LinkContext { committer, clock: Arc::default(), messages: Arc::default(), wire: Arc::default() }
+    LinkContext { committer, clock: Arc::default(), messages: Arc::default(), wire: Arc::default(), health: None }
 }
 
 async fn last_word(socket: WebSocket<DuplexStream>, messages: Vec<Message>) -> Close {

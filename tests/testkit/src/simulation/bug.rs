@@ -38,5 +38,6 @@ bugs! {
     MemoryStoreKeepsIdentity: "a store in memory comes back under its old identity and epoch",
     ReplacedWithoutWaiting: "a session that replaces one reads the hub's peer info before that one's commits",
     ProgressKept: "a node that was started again continues the resync that it began before",
+    HealthLeftOut: "a heartbeat leaves out the health that changed",
     OtherSiteResumed: "a cursor of one site is resumed at another",
 }

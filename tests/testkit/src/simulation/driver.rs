@@ -6,7 +6,7 @@ use pushrelay::session::{
     Batch, Closed, Connection, Event as Input, SessionAction, SessionEvent, SessionTime, UplinkDuty,
 };
 use pushrelay::store::Scope;
-use pushrelay::wire::{EpochStart, Message, PeerInfo};
+use pushrelay::wire::{EpochStart, Health, Message, PeerInfo};
 
 use super::bug::Bug;
 use super::committer::Command;
@@ -104,6 +104,7 @@ impl World {
                     self.uplink_established(node, uplink, &established);
                 }
             }
+            SessionEvent::PeerHealth(health) if end == HUB => self.check_health(conn, &health),
             SessionEvent::ResyncCompleted => self.count("link: resync completed"),
             SessionEvent::Suppressed(reports) => {
                 let Some(scope) = self.scope(conn, end) else { return };
@@ -175,6 +176,10 @@ impl World {
             }
             Message::Welcome(welcome) => {
                 self.make_stale(conn, EDGE, &mut welcome.info);
+                FrameContent::Other
+            }
+            Message::Heartbeat(heartbeat) => {
+                heartbeat.health.take_if(|_| self.is(Bug::HealthLeftOut));
                 FrameContent::Other
             }
             _ => FrameContent::Other,
@@ -279,9 +284,41 @@ impl World {
         }
         let due = side.next_timeout();
         match due {
-            Some(due) if due <= now => self.drive(conn, end, |connection, now| connection.tick(0, now)),
+            Some(due) if due <= now => {
+                self.report_health(conn, end);
+                self.drive(conn, end, |connection, now| connection.tick(0, now));
+            }
             _ => self.watch_clock(conn, end),
         }
+    }
+
+    /// An edge's health, as `node/health.rs` reads it: before a heartbeat, if it changed.
+    fn report_health(&mut self, conn: ConnId, end: usize) {
+        let node = self.end(conn, end).node;
+        let Some(running) = self.nodes[node].running.as_ref().filter(|_| end == EDGE) else { return };
+        let counts = running.engine.store().published().counts();
+        let health = Health {
+            started_seconds: Some(self.nodes[node].life),
+            groups: Some(counts.groups as u64),
+            series: Some(counts.series as u64),
+            suppressed_families: Some(counts.suppressed as u64),
+            ..Health::default()
+        };
+        let Some(open) = self.conns.get_mut(&conn) else { return };
+        if open.health.last() != Some(&health) {
+            open.health.push(health.clone());
+            self.handle(conn, end, Input::Health(health.into()));
+        }
+    }
+
+    /// A hub knows the health of an edge whole, as the edge had it at a heartbeat of this session.
+    fn check_health(&mut self, conn: ConnId, health: &Health) {
+        let open = &self.conns[&conn];
+        if open.hostile || open.health.contains(health) {
+            return self.count("link: health reported");
+        }
+        let text = format!("{conn}: the hub has {health:?}, but the edge reported {:?}", open.health.last());
+        self.oracle.wrong.get_or_insert(text);
     }
 
     /// All ends that follow a place of this node hear, in their time, that it changed.

@@ -17,8 +17,8 @@ use pushrelay::model::{
 use pushrelay::session::{Closed, Refused};
 use pushrelay::storage::Disk;
 use pushrelay::wire::{
-    Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Heartbeat, Hello, Message, PeerInfo, StoreCursor,
-    Update, Welcome,
+    Ack, ClockSample, Close, CloseReason, Delta, Encoder, EpochStart, Health, Heartbeat, Hello, Message, PeerInfo,
+    StoreCursor, Update, Welcome,
 };
 
 use super::content::Content;
@@ -483,7 +483,11 @@ impl World {
                 revision: Revision(self.random.below(100)),
                 held_back: Vec::new(),
             }),
-            3 => Message::Heartbeat(Heartbeat { lag_ns: self.random.next(), ..Heartbeat::default() }),
+            3 => {
+                let health = Health { pushes: Some(self.random.next()), ..Health::default() };
+                let health = Some(Box::new(health)).filter(|_| self.random.chance(50));
+                Message::Heartbeat(Heartbeat { lag_ns: self.random.next(), health, ..Heartbeat::default() })
+            }
             4 => Message::Close(Close { reason: CloseReason::Other(77), text: "bye".into(), retry_after_ms: Some(1) }),
             _ => {
                 let late = WriteTimestamp { time_ns: u64::MAX - self.random.below(4), node: Stamper(7) };

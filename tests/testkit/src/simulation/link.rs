@@ -15,7 +15,7 @@ use pushrelay::session::{
     PeerProgress, Refused, SessionId, UplinkDuties,
 };
 use pushrelay::store::StoreInfo;
-use pushrelay::wire::{CloseReason, Encoder};
+use pushrelay::wire::{CloseReason, Encoder, Health};
 
 use super::bug::Bug;
 use super::{ConnId, EDGE, Event, HUB, MILLISECOND, NodeId, SECOND, World};
@@ -96,6 +96,8 @@ pub struct Conn {
     pub duties: UplinkDuties,
     /// The progress with the edge's store, at the hub.
     pub progress: Option<PeerProgress>,
+    /// The health that the edge reported so far.
+    pub health: Vec<Health>,
 }
 
 impl World {
@@ -187,6 +189,7 @@ impl World {
             last_upto: None,
             duties: UplinkDuties::new(uplink),
             progress: None,
+            health: Vec::new(),
         };
         let id = self.next_conn;
         self.next_conn += 1;
