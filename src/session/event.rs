@@ -135,9 +135,12 @@ pub enum SessionEvent {
     Established(Established),
     /// The resync that [`Established`] announced is complete: both stores have everything that either had.
     ResyncCompleted,
-    /// The peer has durably all of this store's changes up to here, so tombstones up to here may be dropped. The first
-    /// one of a session may be less than the last one of the session before.
+    /// The peer has durably all of this store's changes up to here. The first one of a session may be less than the last one
+    /// of the session before.
     PeerAcked(Revision),
+    /// The peer's durable cursor for this store is at least here, so tombstones up to here may be dropped. If they were
+    /// dropped beyond it, the next session could not resume. The first one of a session may be less, as above.
+    PeerCursor(Revision),
     /// This store has durably the peer's changes up to here.
     Received(Revision),
     /// This store has published its changes up to here.

@@ -81,6 +81,7 @@ pub(super) struct OpenSession {
     progress_ns: u64,
     progress_due_ns: u64,
     acked: AckedReporter,
+    cursor: AckedReporter,
     health: HealthReports,
 }
 
@@ -93,6 +94,24 @@ struct AckedReporter {
     reported: Option<Revision>,
     /// The revision to report once this many commits are durable.
     due: Option<(Revision, u64)>,
+}
+
+impl AckedReporter {
+    /// The revisions to report: the peer has everything up to `revision`, this end asked for `asked` commits, and
+    /// `durable` of them are.
+    fn due(&mut self, revision: Revision, asked: u64, durable: u64) -> impl Iterator<Item = Revision> + use<> {
+        let mut next = || {
+            if self.due.is_none() && self.reported.is_none_or(|reported| reported < revision) {
+                self.due = Some((revision, asked));
+            }
+            let (due, _) = self.due.take_if(|(_, commits)| *commits <= durable)?;
+            self.reported = Some(due);
+            Some(due)
+        };
+        // The one that waited, and the newest one.
+        let (waited, newest) = (next(), next());
+        waited.into_iter().chain(newest)
+    }
 }
 
 impl OpenSession {
@@ -140,6 +159,7 @@ impl OpenSession {
             progress_ns: config.progress_ns,
             progress_due_ns: now.monotonic_ns.saturating_add(config.progress_ns),
             acked: AckedReporter::default(),
+            cursor: AckedReporter::default(),
             health: HealthReports::default(),
         };
         session.lag.acked(session.sending.acked());
@@ -204,18 +224,12 @@ impl OpenSession {
     }
 
     fn report_acked(&mut self, actions: &mut VecDeque<SessionAction>) {
-        let acked = self.sending.acked();
         let (asked, durable) = self.receiving.commits();
-        if self.acked.due.is_none() && self.acked.reported.is_none_or(|reported| reported < acked) {
-            self.acked.due = Some((acked, asked));
-        }
-        if let Some((revision, _)) = self.acked.due.take_if(|(_, commits)| *commits <= durable) {
-            self.acked.reported = Some(revision);
-            actions.push_back(SessionAction::Notify(SessionEvent::PeerAcked(revision)));
-            if revision < acked {
-                self.report_acked(actions);
-            }
-        }
+        let notify = |event| SessionAction::Notify(event);
+        let acked = self.acked.due(self.sending.acked(), asked, durable);
+        actions.extend(acked.map(|revision| notify(SessionEvent::PeerAcked(revision))));
+        let cursor = self.cursor.due(self.sending.cursor(), asked, durable);
+        actions.extend(cursor.map(|revision| notify(SessionEvent::PeerCursor(revision))));
     }
 
     fn message(

@@ -83,6 +83,8 @@ pub(super) struct Sending {
     packed: Revision,
     /// The peer has all changes up to here.
     acked: Revision,
+    /// The peer's cursor is at least here: it acknowledged an update up to this revision, or resumed from it.
+    cursor: Revision,
     reading: Option<Kind>,
     more: bool,
     overtaking: Option<Overtaking>,
@@ -110,6 +112,7 @@ impl Sending {
             read: zero,
             packed: zero,
             acked,
+            cursor: zero,
             reading: None,
             more: false,
             overtaking: None,
@@ -123,6 +126,7 @@ impl Sending {
     /// Starts after the peer's cursor: what it has acknowledged.
     pub fn resume(&mut self, now_ns: u64, actions: &mut VecDeque<SessionAction>) {
         (self.phase, self.read, self.packed) = (SendPhase::Live, self.acked, self.acked);
+        self.cursor = self.acked;
         self.step(now_ns, actions);
     }
 
@@ -240,6 +244,7 @@ impl Sending {
         }
         self.updates_acked = ack.updates;
         self.acked = self.acked.max(upto);
+        self.cursor = self.cursor.max(upto);
         self.step(now_ns, actions);
         Ok(acked.iter().any(|unacked| unacked.last_of_resync))
     }
@@ -337,6 +342,12 @@ impl Sending {
     /// The peer has all of this store's changes up to here.
     pub fn acked(&self) -> Revision {
         self.acked
+    }
+
+    /// The peer's durable cursor for this store is at least here. It can be behind [`Sending::acked`], because changes that
+    /// are left out move no cursor.
+    pub fn cursor(&self) -> Revision {
+        self.cursor
     }
 }
 

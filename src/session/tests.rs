@@ -281,6 +281,23 @@ fn a_progress_update_advances_the_cursor_without_changes() {
 }
 
 #[test]
+fn a_session_resumes_soon_after_a_delete_at_the_hub() {
+    let mut pair = acquainted(3);
+    pair.forget_tombstones = true;
+    pair.write(HUB, &key(0), &Group::delete(moment(100, 8).stamp));
+    pair.settle();
+    pair.connect();
+    pair.settle();
+    converged(&pair);
+    assert!(!pair.side(EDGE).established.as_ref().unwrap().resync, "the hub's cursor is behind the tombstone");
+    pair.pass(61 * SECOND_NS);
+    pair.connect();
+    pair.settle();
+    assert!(!pair.side(EDGE).established.as_ref().unwrap().resync, "the tombstone is dropped by now");
+    assert_eq!(pair.stores[EDGE].groups().filter(|(_, group)| !group.is_live()).count(), 0);
+}
+
+#[test]
 fn heartbeats_keep_a_link_alive_and_measure_the_clocks() {
     let mut pair = Pair::new();
     pair.ahead_ns = 3_600 * SECOND_NS;

@@ -10,7 +10,7 @@ pub enum UplinkDuty {
     /// If the hub's clock can be right: correct write timestamps by this difference of its clock and this node's, in
     /// nanoseconds, and confirm the store's clock by it.
     SetClockOffset(i64),
-    /// Tell the committer that the hub has all changes up to here, then call [`UplinkDuties::ack_reported`]. If the
+    /// Tell the committer that the hub's cursor is at least here, then call [`UplinkDuties::ack_reported`]. If the
     /// committer's queue is full, do nothing.
     ReportAck(Revision),
 }
@@ -19,7 +19,7 @@ pub enum UplinkDuty {
 #[derive(Clone, Copy, Debug)]
 pub struct UplinkDuties {
     is_first: bool,
-    /// The revision that the hub has and the committer does not know of yet.
+    /// The cursor of the hub that the committer does not know of yet.
     unreported_ack: Option<Revision>,
 }
 
@@ -32,7 +32,7 @@ impl UplinkDuties {
     /// The duty that an event brings. `is_confirmed` is whether a hub has confirmed the store's clock.
     pub fn of(&mut self, event: &SessionEvent, is_confirmed: impl FnOnce() -> bool) -> Option<UplinkDuty> {
         match event {
-            SessionEvent::PeerAcked(revision) => self.unreported_ack = Some(*revision),
+            SessionEvent::PeerCursor(revision) => self.unreported_ack = Some(*revision),
             // An ack that the committer could not take is reported with the next message, a heartbeat at the latest. Without
             // that, an ack followed by no push would never let its tombstones go.
             SessionEvent::Heard => {}
@@ -63,10 +63,11 @@ mod tests {
         let report = |revision| Some(UplinkDuty::ReportAck(Revision(revision)));
         let mut of = |event: SessionEvent| duties.of(&event, || true);
         assert_eq!(of(SessionEvent::Heard), None);
-        assert_eq!(of(SessionEvent::PeerAcked(Revision(3))), report(3));
+        assert_eq!(of(SessionEvent::PeerAcked(Revision(3))), None, "the hub's cursor is not there yet");
+        assert_eq!(of(SessionEvent::PeerCursor(Revision(3))), report(3));
         assert_eq!(of(SessionEvent::PeerLag(0)), None);
         assert_eq!(of(SessionEvent::Heard), report(3));
-        assert_eq!(of(SessionEvent::PeerAcked(Revision(2))), report(2), "a hub that lost its disk has less");
+        assert_eq!(of(SessionEvent::PeerCursor(Revision(2))), report(2), "a hub that lost its disk has less");
         duties.ack_reported();
         assert_eq!(duties.of(&SessionEvent::Heard, || true), None);
     }

@@ -61,6 +61,7 @@ impl LinkStatus {
             SessionEvent::Suppressed(reports) => self.suppressed += reports.len() as u64,
             SessionEvent::Heard => self.last_seen_ns = now_ns,
             SessionEvent::ResyncCompleted
+            | SessionEvent::PeerCursor(_)
             | SessionEvent::Head(_)
             | SessionEvent::PeerLag(_)
             | SessionEvent::PeerHealth(_)

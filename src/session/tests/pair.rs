@@ -228,8 +228,8 @@ impl Pair {
         let Some(sides) = &mut self.sides else { return };
         let side = &mut sides[end];
         match event {
-            SessionEvent::PeerAcked(revision) => {
-                side.acked = Some(revision);
+            SessionEvent::PeerAcked(revision) => side.acked = Some(revision),
+            SessionEvent::PeerCursor(revision) => {
                 if self.forget_tombstones && end == EDGE {
                     self.stores[end].forget_tombstones(revision);
                 }

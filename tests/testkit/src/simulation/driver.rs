@@ -88,7 +88,7 @@ impl World {
         let duty = duties.and_then(|duties| duties.of(&event, || is_confirmed));
         self.follow_progress(conn, end, &event);
         match event {
-            SessionEvent::PeerAcked(revision) if end == EDGE => {
+            SessionEvent::PeerCursor(revision) if end == EDGE => {
                 self.trace(|| format!("{node} learns on {conn} that its hub has {revision}"));
             }
             SessionEvent::Established(established) => {
