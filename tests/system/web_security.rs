@@ -380,9 +380,15 @@ fn the_rate_is_limited_before_anything_else() {
     let site = Site::new();
     let users = format!("[web.basic_auth_users]\nalice = '{}'\n", hash("x"));
     let node = gateway(&site, "rate", &format!("[web.rate_limit]\ninterval = '1h'\nburst = 3\n{users}"));
-    let asked: Vec<u16> = (0..5).map(|_| node.get("/-/ready").status).collect();
+    let asked: Vec<u16> = (0..5).map(|_| node.get("/status").status).collect();
     assert_eq!(asked, [401, 401, 401, 429, 429]);
-    assert_eq!(node.get("/-/ready").text(), "Too Many Requests\n");
+    let refused = node.get("/status");
+    assert_eq!(refused.text(), "Too Many Requests\n");
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((3_000..=3_600).contains(&wait), "{wait}");
+    for path in ["/-/ready", "/-/healthy", "/metrics"] {
+        assert_eq!(node.get(path).status, 401, "{path} is not limited");
+    }
 }
 
 #[test]

@@ -44,7 +44,9 @@ impl HttpServer {
     pub fn new(web: &WebOptions, service: Service, secret: [u8; 32]) -> Self {
         let (security, Protection { acceptor, refusals }) = (&web.security, service.protection.clone());
         let open_paths = web.open_paths.iter().map(|path| format!("{}{path}", web.route_prefix)).collect();
-        let guard = Arc::new(Guard::new(service, security.guard.clone(), open_paths, refusals, secret));
+        let unlimited = ["/-/healthy", "/-/ready", web.telemetry_path.as_str()];
+        let unlimited = unlimited.map(|path| format!("{}{path}", web.route_prefix)).into();
+        let guard = Arc::new(Guard::new(service, security.guard.clone(), open_paths, unlimited, refusals, secret));
         Self { guard, acceptor, required: Mutex::new(RequiredCredentials::of(security)) }
     }
 

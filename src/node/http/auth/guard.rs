@@ -104,6 +104,8 @@ pub struct Guard<H> {
     rules: RwLock<Arc<GuardRules>>,
     /// The paths that GET requests may have without a password.
     open_paths: Vec<String>,
+    /// The paths of scrapes and health checks, which the rate limit does not count.
+    unlimited_paths: Vec<String>,
     verifier: Verifier,
     bucket: Mutex<TokenBucket>,
 }
@@ -116,17 +118,20 @@ impl<H> fmt::Debug for Guard<H> {
 
 impl<H> Guard<H> {
     /// A guard with these rules, which counts refused requests in `refusals`. GET requests to `open_paths`, which have
-    /// the prefix of the routes, need no password. For `secret` see [`Verifier::new`].
+    /// the prefix of the routes, need no password; those to `unlimited_paths` are not subject to the rate limit. For
+    /// `secret` see [`Verifier::new`].
     pub fn new(
         inner: H,
         rules: GuardRules,
         open_paths: Vec<String>,
+        unlimited_paths: Vec<String>,
         refusals: Arc<Refusals>,
         secret: [u8; 32],
     ) -> Self {
         Self {
             inner,
             open_paths,
+            unlimited_paths,
             refusals,
             is_disabled: AtomicBool::new(rules.is_empty()),
             bucket: Mutex::new(TokenBucket::full(rules.rate_limit)),
@@ -181,10 +186,17 @@ impl<H: Handler> Handler for Guard<H> {
             return self.inner.handle(request).await;
         }
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
-        if !self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()) {
+        // A pusher that sends too much must not hide the node from those who watch it.
+        let is_limited = request.method() != "GET" || !self.unlimited_paths.iter().any(|path| path == request.path());
+        let taken = match is_limited {
+            true => self.bucket.lock().unwrap_or_else(PoisonError::into_inner).take(Instant::now()),
+            false => Ok(()),
+        };
+        if let Err(wait) = taken {
             self.refusals.rate.fetch_add(1, Ordering::Relaxed);
             request.discard().await;
-            return plain(429, "Too Many Requests");
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            return plain(429, "Too Many Requests").header("retry-after", seconds.max(1).to_string());
         }
         let response = match self.refuse(&rules, request).await {
             Some(refusal) => {
@@ -235,14 +247,19 @@ impl TokenBucket {
     }
 
     /// Takes a token, if there is one at `now`.
-    fn take(&mut self, now: Instant) -> bool {
-        let Some(RateLimit { interval, burst }) = self.limit else { return true };
+    ///
+    /// # Errors
+    /// The time until there is one.
+    fn take(&mut self, now: Instant) -> Result<(), Duration> {
+        let Some(RateLimit { interval, burst }) = self.limit else { return Ok(()) };
         let full_at = self.full_at.unwrap_or(now).max(now) + interval;
-        let taken = full_at - now <= interval.saturating_mul(burst);
-        if taken {
-            self.full_at = Some(full_at);
+        match (full_at - now).checked_sub(interval.saturating_mul(burst)).filter(|wait| !wait.is_zero()) {
+            Some(wait) => Err(wait),
+            None => {
+                self.full_at = Some(full_at);
+                Ok(())
+            }
         }
-        taken
     }
 }
 
@@ -280,12 +297,13 @@ mod tests {
         let mut bucket = TokenBucket::full(Some(limit));
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
-        let passed = |bucket: &mut TokenBucket, ms| (0..5).filter(|_| bucket.take(at(ms))).count();
+        let passed = |bucket: &mut TokenBucket, ms| (0..5).filter(|_| bucket.take(at(ms)).is_ok()).count();
         assert_eq!(passed(&mut bucket, 0), 3);
         assert_eq!(passed(&mut bucket, 999), 0);
+        assert_eq!(bucket.take(at(999)), Err(Duration::from_millis(1)));
         assert_eq!(passed(&mut bucket, 1_000), 1);
         assert_eq!(passed(&mut bucket, 3_500), 2);
         assert_eq!(passed(&mut bucket, 60_000), 3);
-        assert!((0..1_000).all(|_| TokenBucket::full(None).take(start)));
+        assert!((0..1_000).all(|_| TokenBucket::full(None).take(start).is_ok()));
     }
 }
