@@ -484,9 +484,10 @@ impl World {
                 held_back: Vec::new(),
             }),
             3 => {
-                let health = Health { pushes: Some(self.random.next()), ..Health::default() };
-                let health = Some(Box::new(health)).filter(|_| self.random.chance(50));
-                Message::Heartbeat(Heartbeat { lag_ns: self.random.next(), health, ..Heartbeat::default() })
+                let lag_ns = self.random.next();
+                let health = Health { pushes: Some(lag_ns), ..Health::default() };
+                let health = Some(Box::new(health)).filter(|_| lag_ns.is_multiple_of(2));
+                Message::Heartbeat(Heartbeat { lag_ns, health, ..Heartbeat::default() })
             }
             4 => Message::Close(Close { reason: CloseReason::Other(77), text: "bye".into(), retry_after_ms: Some(1) }),
             _ => {
