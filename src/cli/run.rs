@@ -1,6 +1,7 @@
 //! `pushrelay edge` and `pushrelay hub`: a node, from its configuration to the signal that stops it.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -11,8 +12,11 @@ use super::watch::Watch;
 use crate::config::{self, Flags};
 use crate::node::Node;
 use crate::node::certificates::CredentialsUser;
-use crate::node::http::service::LifecycleCommand;
+use crate::node::http::service::{LifecycleCommand, Reloaded};
 use crate::node::options::{NodeOptions, NodeRole};
+
+/// Signals to stop that come within this time are one.
+const SAME_SIGNAL: Duration = Duration::from_secs(1);
 
 /// Runs a node until a signal or a request stops it.
 ///
@@ -58,9 +62,10 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
                 () = committer.over() => return Err("the commit thread has ended; see the log, and start the node again".into()),
             };
             let Some(asked) = asked else { break };
-            let outcome = reload(role, flags, &node).map(|(options, fresh)| {
+            let outcome = reload(role, flags, &node).map(|(options, fresh, reloaded)| {
                 watch.follow(fresh);
                 present = options;
+                reloaded
             });
             if let Err(text) = &outcome {
                 error!(reason = text, "the configuration was not read again: the old one stays in force");
@@ -73,7 +78,7 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
         info!("stopping");
         tokio::select! {
             () = node.stop() => Ok(true),
-            () = signals.terminated() => Err("stopped at once by a second signal".into()),
+            () = signals.hastened() => Err("stopped at once by a second signal".into()),
         }
     });
     // After a second signal the process does not wait for a disk that is still being read.
@@ -91,12 +96,12 @@ pub fn runtime() -> Result<Runtime, String> {
     runtime.map_err(|error| format!("the system gives no means to wait for events: {error}"))
 }
 
-/// Reads the configuration again and applies it; returns its options, and the files to watch.
-fn reload(role: NodeRole, flags: &Flags, node: &Node) -> Result<(NodeOptions, Watch), String> {
+/// Reads the configuration again and applies it; returns its options, the files to watch, and what changed.
+fn reload(role: NodeRole, flags: &Flags, node: &Node) -> Result<(NodeOptions, Watch, Reloaded), String> {
     let options = config::load(Some(role), flags).map_err(|mistakes| mistakes.to_string())?.node;
     let watch = Watch::new(watched(&options, flags));
-    node.reload(&options).map_err(|error| error.to_string())?;
-    Ok((options, watch))
+    let reloaded = node.reload(&options).map_err(|error| error.to_string())?;
+    Ok((options, watch, reloaded))
 }
 
 /// Reads the credentials of one user again; returns the files that it uses. Those of links have the names that the node
@@ -131,7 +136,7 @@ fn watched(options: &NodeOptions, flags: &Flags) -> Vec<(CredentialsUser, Vec<Pa
 }
 
 /// The reply channel of a request to reload; `None` after a signal.
-type Asked = Option<tokio::sync::oneshot::Sender<Result<(), String>>>;
+type Asked = Option<tokio::sync::oneshot::Sender<Result<Reloaded, String>>>;
 
 /// The signals that the process handles.
 pub struct Signals {
@@ -163,11 +168,23 @@ impl Signals {
             command = node.commands.recv() => match command {
                 Some((LifecycleCommand::Reload, reply)) => Some(Some(reply)),
                 Some((LifecycleCommand::Quit, reply)) => {
-                    let _ = reply.send(Ok(()));
+                    let _ = reply.send(Ok(Reloaded::default()));
                     None
                 }
                 None => None,
             },
+        }
+    }
+
+    /// Waits for a further signal to stop, which shall end the node at once. One that comes with the first belongs to it:
+    /// GNU `timeout` and some supervisors signal the process and its group.
+    async fn hastened(&mut self) {
+        let began = Instant::now();
+        loop {
+            self.terminated().await;
+            if began.elapsed() >= SAME_SIGNAL {
+                return;
+            }
         }
     }
 

@@ -26,8 +26,10 @@ pub trait ReplyTokens {
 pub enum Command<R: ReplyTokens> {
     /// Write to one group.
     Write(GroupWrite<R::Write>),
-    /// Delete all groups.
+    /// Delete all groups of a scope.
     Wipe {
+        /// The groups to delete.
+        scope: Scope,
         /// Receives the outcome once all deletes are durable.
         reply: R::Write,
     },

@@ -186,8 +186,11 @@ impl<R: ReplyTokens> Engine<R> {
     pub fn draft(&mut self, command: Command<R>, now: WriteTime) {
         match command {
             Command::Write(write) => self.write(write, now),
-            Command::Wipe { reply } => {
-                let groups = self.store.published().groups();
+            Command::Wipe { scope, reply } => {
+                let mut groups = self.store.published().groups();
+                if let Scope::Site(site) = &scope {
+                    groups.retain(|entry| entry.id().site == *site);
+                }
                 self.wipe = Some(Wipe { reply, groups, deleted: 0, drafted: 0 });
                 self.go_on_wiping(now);
             }
@@ -462,24 +465,24 @@ mod tests {
         let groups = TRANSACTION_RECORDS_MAX + 1;
         let mut engine = engine(groups);
         engine.draft(write(1, 1), NOW);
-        assert!(engine.must_commit_before(&Command::Wipe { reply: 2 }));
+        assert!(engine.must_commit_before(&Command::Wipe { scope: Scope::Shown, reply: 2 }));
         engine.finish(Ok(()), NOW);
         assert_eq!(effects(&mut engine), ["published 1", "written 1"]);
-        engine.draft(Command::Wipe { reply: 2 }, NOW);
+        engine.draft(Command::Wipe { scope: Scope::Shown, reply: 2 }, NOW);
         assert!(engine.must_commit());
         engine.finish(Ok(()), NOW);
         assert_eq!((effects(&mut engine), engine.must_commit()), (vec!["published 1".into()], true));
         engine.finish(failure(true), NOW);
         let text = format!("written 2: {TRANSACTION_RECORDS_MAX} of {groups} groups are deleted");
         assert!(matches!(&effects(&mut engine)[..], [written] if written.starts_with(&text)));
-        engine.draft(Command::Wipe { reply: 3 }, NOW);
+        engine.draft(Command::Wipe { scope: Scope::Shown, reply: 3 }, NOW);
         engine.finish(Ok(()), NOW);
         assert_eq!(
             (effects(&mut engine), engine.must_commit()),
             (vec!["published 1".into(), "written 3".into()], false)
         );
         assert_eq!(engine.store().published().counts().groups, 0);
-        engine.draft(Command::Wipe { reply: 4 }, NOW);
+        engine.draft(Command::Wipe { scope: Scope::Shown, reply: 4 }, NOW);
         assert_eq!((effects(&mut engine), engine.must_commit()), (vec!["written 4".into()], false));
     }
 

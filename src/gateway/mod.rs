@@ -25,6 +25,7 @@ pub mod path;
 pub mod query;
 mod quote;
 pub mod reply;
+mod retiring;
 pub mod route;
 pub mod route_config;
 mod table;

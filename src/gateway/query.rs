@@ -44,15 +44,15 @@ pub fn status(status: &NodeStatus) -> HttpReply {
     shared(HttpReply::new(200, JSON, json))
 }
 
-/// The reply to `/api/v1/metrics`: each group as [`crate::exposition::json::group`] shows it. Only one group at a time
-/// exists as a `Value`; the others are text already.
-pub fn metrics(groups: impl IntoIterator<Item = Value>) -> HttpReply {
+/// The reply to `/api/v1/metrics`, with each group as [`crate::exposition::json::group`] shows it, and to
+/// `/api/v1/edges`. Only one item at a time exists as a `Value`; the others are text already.
+pub fn list(items: impl IntoIterator<Item = Value>) -> HttpReply {
     let mut body = br#"{"status":"success","data":["#.to_vec();
-    for (i, group) in groups.into_iter().enumerate() {
+    for (i, item) in items.into_iter().enumerate() {
         if i > 0 {
             body.push(b',');
         }
-        body.extend_from_slice(group.to_string().as_bytes());
+        body.extend_from_slice(item.to_string().as_bytes());
     }
     body.extend_from_slice(b"]}");
     shared(HttpReply::new(200, JSON, body))
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn groups_are_listed() {
-        let body = |groups: Vec<Value>| String::from_utf8(metrics(groups).body).unwrap();
+        let body = |groups: Vec<Value>| String::from_utf8(list(groups).body).unwrap();
         assert_eq!(body(vec![]), r#"{"status":"success","data":[]}"#);
         assert_eq!(body(vec![json!({}), json!({ "a": "1" })]), r#"{"status":"success","data":[{},{"a":"1"}]}"#);
     }

@@ -109,10 +109,17 @@ impl HttpReply {
     }
 
     /// The reply to `/-/reload`. `Err` is the reason why the old configuration stays in force.
-    pub fn reloaded(outcome: Result<(), impl std::fmt::Display>) -> Self {
+    /// `Ok` has the changed options that are in force now, and those that need a restart.
+    pub fn reloaded(outcome: Result<(Vec<String>, Vec<String>), impl std::fmt::Display>) -> Self {
+        let named = |keys: &[String]| if keys.is_empty() { "nothing".to_owned() } else { keys.join(", ") };
         match outcome {
-            Ok(()) => Self::empty(200),
-            Err(reason) => Self::error(500, format_args!("failed to reload config: {reason}")),
+            Ok((taken, waiting)) => {
+                let waits = format!("waits for a restart: {}", named(&waiting));
+                let text =
+                    format!("certificates, keys and passwords are read again\ntaken: {}\n{waits}\n", named(&taken));
+                Self::new(200, TEXT, text)
+            }
+            Err(reason) => Self::error(400, format_args!("failed to reload config: {reason}")),
         }
     }
 

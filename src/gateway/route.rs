@@ -22,7 +22,7 @@ use super::path::{AddressedGroup, grouping_key};
 use super::reply::is_write;
 use super::route_config::{RouteConfig, normal_prefix};
 use super::table::{DELETE, Endpoint, GET, OPTIONS, PUT, Table};
-use super::{HttpReply, PathOddity, pages, query, url};
+use super::{HttpReply, PathOddity, pages, query, retiring, url};
 
 /// The operation that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +65,20 @@ pub enum Route {
     Query,
     /// Show build, flags and start time as JSON ([`query::status`]).
     Status,
+    /// Show the roll of edges as JSON.
+    Edges,
+    /// Take an edge off the roll.
+    ForgetEdge {
+        /// Its name.
+        name: String,
+    },
+    /// Take an edge out of service.
+    RetireEdge {
+        /// Its name.
+        name: String,
+        /// Whether to delete the groups of its site too.
+        delete_groups: bool,
+    },
     /// Delete all groups.
     Wipe,
     /// Shut down.
@@ -107,6 +121,7 @@ impl Route {
             Self::Status => Some("api/v1/status"),
             Self::Groups { .. } | Self::DeleteGroups { .. } => Some("api/v1/groups"),
             Self::Discovery { .. } => Some("api/v1/sd"),
+            Self::Edges | Self::ForgetEdge { .. } | Self::RetireEdge { .. } => Some("api/v1/edges"),
             Self::Wipe => Some("wipe"),
             Self::Healthy => Some("healthy"),
             Self::Ready => Some("ready"),
@@ -254,8 +269,20 @@ fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], query: &str, na
         Endpoint::ApiStatus => Route::Status,
         Endpoint::ApiMetrics => Route::Query,
         Endpoint::ApiOptions => answer("api/v1/options", query::options()),
+        Endpoint::Edges => Route::Edges,
+        Endpoint::Edge => {
+            edge_route(method, rest, query).unwrap_or_else(|text| answer("api/v1/edges", HttpReply::error(400, text)))
+        }
         Endpoint::Wipe => Route::Wipe,
     }
+}
+
+/// The route of a request about one edge: `DELETE NAME`, or `POST NAME/retire`.
+fn edge_route(method: &str, rest: &[u8], query: &str) -> Result<Route, &'static str> {
+    if method == DELETE {
+        return Ok(Route::ForgetEdge { name: String::from_utf8_lossy(rest).into_owned() });
+    }
+    retiring::read(rest, query).map(|(name, delete_groups)| Route::RetireEdge { name, delete_groups })
 }
 
 #[cfg(test)]
@@ -328,11 +355,11 @@ mod tests {
             check(&config, &[("GET", path, route), ("OPTIONS", path, "200 GET, OPTIONS")]);
             check(&config, &[(OTHERS, path, "405 GET, OPTIONS"), ("POST PUT DELETE", path, "405 GET, OPTIONS")]);
         }
-        for (path, route) in [("/api/v1/status", "Status"), ("/api/v1/metrics", "Query")] {
+        for (path, route) in [("/api/v1/status", "Status"), ("/api/v1/metrics", "Query"), ("/api/v1/edges", "Edges")] {
             check(&config, &[("GET", path, route), ("OPTIONS", path, "200")]);
             check(&config, &[(OTHERS, path, "405 GET, OPTIONS"), ("POST PUT DELETE", path, "405 GET, OPTIONS")]);
         }
-        for path in ["/api/v1/admin/wipe", "/api/v1/nope"] {
+        for path in ["/api/v1/admin/wipe", "/api/v1/edges/syq-1", "/api/v1/nope"] {
             check(&config, &[(OTHERS, path, "404"), ("GET POST PUT DELETE", path, "404"), ("OPTIONS", path, "200")]);
         }
         for (path, key) in [("/metrics/job/a", r#"{job="a"}"#), ("/metrics/job/a/x/y", r#"{job="a",x="y"}"#)] {
@@ -511,6 +538,17 @@ mod tests {
                 ("PUT", "/pg/api/v1/admin/wipe", "Wipe"),
                 ("GET POST DELETE HEAD", "/pg/api/v1/admin/wipe", "405 OPTIONS, PUT"),
                 ("PUT", "/pg/api/v1/admin/wipe/", "307 /pg/api/v1/admin/wipe"),
+                ("GET", "/pg/api/v1/edges", "Edges"),
+                ("DELETE", "/pg/api/v1/edges/syq-1", r#"ForgetEdge { name: "syq-1" }"#),
+                ("GET PUT", "/pg/api/v1/edges/syq-1", "405 DELETE, OPTIONS, POST"),
+                ("POST", "/pg/api/v1/edges/syq-1/retire", r#"RetireEdge { name: "syq-1", delete_groups: false }"#),
+                (
+                    "POST",
+                    "/pg/api/v1/edges/syq-1/retire?groups=delete",
+                    r#"RetireEdge { name: "syq-1", delete_groups: true }"#,
+                ),
+                ("POST", "/pg/api/v1/edges/syq-1/retire?groups=all", "400"),
+                ("POST", "/pg/api/v1/edges/syq-1", "400"),
                 ("PUT", "/pg/metrics/job/a/U__x_2e_y/1", r#"push {job="a",x.y="1"} replacing"#),
                 ("GET", "/pg/status/group/job/a/x/1", r#"fragment {job="a",x="1"}"#),
                 ("GET", "/pg/status/group/job@base64/YQ", r#"fragment {job="a"}"#),

@@ -31,6 +31,8 @@ pub(super) enum Endpoint {
     DeleteGroups,
     GroupsOptions,
     Discovery,
+    Edges,
+    Edge,
     Wipe,
 }
 
@@ -124,10 +126,13 @@ impl Table {
             // Without the headers by which a browser lets pages of other origins delete.
             (&[OPTIONS], only("/groups"), Endpoint::GroupsOptions),
             (&[GET], only("/sd"), Endpoint::Discovery),
+            (&[GET], only("/edges"), Endpoint::Edges),
             (&[OPTIONS], Pattern::Below { root: format!("{root}/"), more: false }, Endpoint::ApiOptions),
         ];
         if config.admin_api {
             entries.push((&[PUT], only("/admin/wipe"), Endpoint::Wipe));
+            let edge = Pattern::Below { root: format!("{root}/edges/"), more: true };
+            entries.push((&[POST, DELETE], edge, Endpoint::Edge));
         }
         Self(entries.into_iter().map(|(methods, pattern, endpoint)| PathEntry { methods, pattern, endpoint }).collect())
     }

@@ -17,7 +17,7 @@ use tokio_util::either::Either;
 use super::address::HostPort;
 use super::counted::{Counted, Traffic};
 use super::proxy::{Carrier, Proxy, ProxyKeys, ProxyScheme, target_of};
-use super::tls::{self, Connector};
+use super::tls::{self, Connector, PeerChain};
 use super::websocket::{self, LinkPurpose, WebSocket};
 use race::{Candidate, Race, resolve};
 
@@ -75,6 +75,8 @@ pub struct Dialled {
     pub peer: SocketAddr,
     /// Bytes on the wire, including TLS records and handshakes.
     pub wire: Arc<Traffic>,
+    /// The hub's certificate, to verify it again.
+    pub hub_chain: Option<PeerChain>,
 }
 
 impl Dialler {
@@ -154,7 +156,10 @@ impl Dialler {
             let stream = Counted::new(stream);
             let wire = stream.traffic().clone();
             match self.handshake(Either::Left(stream), purpose, observer).await {
-                Ok(connection) => return Some(Dialled { connection, peer: candidate.address, wire }),
+                Ok((connection, hub_chain)) => {
+                    let peer = candidate.address;
+                    return Some(Dialled { connection, peer, wire, hub_chain });
+                }
                 Err(error) => fail(race.way(candidate), candidate, error, failures, observer),
             }
         }
@@ -193,7 +198,10 @@ impl Dialler {
                     Ok((tunnel, answer)) => {
                         observer.seen(DialEvent::Tunnelled { way, answer: &answer });
                         match self.handshake(tunnel, purpose, observer).await {
-                            Ok(connection) => return Some(Dialled { connection, peer: candidate.address, wire }),
+                            Ok((connection, hub_chain)) => {
+                                let peer = candidate.address;
+                                return Some(Dialled { connection, peer, wire, hub_chain });
+                            }
                             Err(error) => error,
                         }
                     }
@@ -216,17 +224,18 @@ impl Dialler {
         carrier: Carrier,
         purpose: LinkPurpose,
         observer: &mut dyn DialObserver,
-    ) -> Result<WebSocket<LinkStream>, DialStepError> {
+    ) -> Result<(WebSocket<LinkStream>, Option<PeerChain>), DialStepError> {
         let limit = self.limits.handshake_timeout;
         let encrypted = timeout(limit, self.connector.connect(self.hub.host(), carrier)).await;
         let stream = encrypted.map_err(|_| DialStepError::TlsTimedOut(limit))?.map_err(DialStepError::Tls)?;
+        let hub_chain = tls::hub_chain(&stream);
         observer.seen(DialEvent::Encrypted { certificate: peer_certificate(&stream) });
         let upgraded =
             timeout(limit, websocket::connect(stream, &self.hub, purpose, self.limits.message_bytes_max)).await;
         let connection =
             upgraded.map_err(|_| DialStepError::TransportTimedOut(limit))?.map_err(DialStepError::Transport)?;
         observer.seen(DialEvent::Upgraded);
-        Ok(connection)
+        Ok((connection, hub_chain))
     }
 }
 

@@ -6,12 +6,15 @@
 //! The gateway's own TLS is in [`web`].
 
 use std::fmt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
-use rustls::client::Resumption;
-use rustls::server::WebPkiClientVerifier;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -23,6 +26,7 @@ use super::identity::EdgeIdentity;
 use files::{
     ListedAuthority, load_authorities, parse, read_certificates, read_key, unusable_certificate, unusable_key,
 };
+use peer::{RecordingVerifier, unix_time};
 use problem::{CertificateUse, Problem};
 use provider::provider;
 
@@ -31,6 +35,7 @@ mod error;
 mod examine;
 mod explain;
 mod files;
+mod peer;
 pub mod problem;
 mod provider;
 mod proxy;
@@ -38,6 +43,7 @@ pub mod web;
 
 pub use error::TlsError;
 pub use explain::{explain, is_of_tls};
+pub use peer::PeerChain;
 pub use proxy::ProxyTls;
 
 /// An encrypted stream, of the client or the server.
@@ -186,20 +192,28 @@ impl Credentials {
         Ok(Arc::new(config))
     }
 
-    fn server_config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+    fn server_side(&self) -> Result<ServerSide, TlsError> {
         let verifier =
             WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider()).build().map_err(|error| {
                 TlsError::BadCertificate { path: self.files.ca_file.clone(), reason: error.to_string() }
             })?;
-        let mut config = ServerConfig::builder_with_provider(provider())
+        let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(error))?
-            .with_client_cert_verifier(verifier)
+            .with_client_cert_verifier(verifier.clone())
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| self.unusable(error))?;
-        config.alpn_protocols = vec![ALPN.to_vec()];
-        config.send_tls13_tickets = 0;
-        Ok(Arc::new(config))
+        let side = ServerSide { verifier, resolver: config.cert_resolver, chain: self.chain.clone() };
+        // A configuration that works once works for each connection.
+        side.config(side.verifier.clone()).map_err(|error| self.unusable(error))?;
+        Ok(side)
+    }
+
+    fn server_verifier(&self) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
+        let builder = WebPkiServerVerifier::builder_with_provider(self.roots.clone(), provider());
+        builder
+            .build()
+            .map_err(|error| TlsError::BadCertificate { path: self.files.ca_file.clone(), reason: error.to_string() })
     }
 
     fn unusable(&self, error: rustls::Error) -> TlsError {
@@ -222,7 +236,39 @@ impl Credentials {
 
 /// The hub's end of TLS: accepts edges with a certificate from its authority.
 #[derive(Debug)]
-pub struct Acceptor(RwLock<Arc<ServerConfig>>);
+pub struct Acceptor(RwLock<Arc<ServerSide>>);
+
+/// The parts of the configuration of each connection.
+#[derive(Debug)]
+struct ServerSide {
+    verifier: Arc<dyn ClientCertVerifier>,
+    resolver: Arc<dyn ResolvesServerCert>,
+    /// The hub's own certificate, and the intermediate ones.
+    chain: Vec<CertificateDer<'static>>,
+}
+
+impl ServerSide {
+    fn config(&self, verifier: Arc<dyn ClientCertVerifier>) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let mut config = ServerConfig::builder_with_provider(provider())
+            .with_protocol_versions(&[&TLS13])?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(self.resolver.clone());
+        config.alpn_protocols = vec![ALPN.to_vec()];
+        config.send_tls13_tickets = 0;
+        Ok(Arc::new(config))
+    }
+}
+
+/// An edge whose handshake failed.
+#[derive(Debug)]
+pub struct RefusedPeer<S> {
+    /// The reason.
+    pub error: TlsError,
+    /// The name in its certificate, if that is why it was refused. Nobody vouches for this name.
+    pub claimed_name: Option<String>,
+    /// The stream, for [`linger`].
+    pub stream: S,
+}
 
 impl Acceptor {
     /// An acceptor with these credentials.
@@ -230,7 +276,7 @@ impl Acceptor {
     /// # Errors
     /// If the credentials cannot be used for a server.
     pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
-        Ok(Self(RwLock::new(credentials.server_config()?)))
+        Ok(Self(RwLock::new(Arc::new(credentials.server_side()?))))
     }
 
     /// Replaces the credentials by those of `fresh`, for later handshakes.
@@ -238,22 +284,51 @@ impl Acceptor {
         store(&self.0, load(&fresh.0));
     }
 
+    /// Whether both have the same certificate of the hub.
+    pub fn has_certificate_of(&self, other: &Self) -> bool {
+        load(&self.0).chain == load(&other.0).chain
+    }
+
+    /// Verifies the certificate of an edge that was accepted before, by the authorities of now.
+    ///
+    /// # Errors
+    /// If it does not verify.
+    pub fn verify(&self, peer: &PeerChain, now: SystemTime) -> Result<(), TlsError> {
+        let unverified = |error| TlsError::PeerUnverified(io::Error::other(error));
+        let (leaf, intermediates) = peer.split().ok_or_else(|| unverified(rustls::Error::NoCertificatesPresented))?;
+        let verified = load(&self.0).verifier.verify_client_cert(leaf, intermediates, unix_time(now));
+        verified.map(drop).map_err(unverified)
+    }
+
     /// Performs a handshake and returns the edge's identity, or the reason why its certificate has none: the connection
     /// can then carry that reason.
     ///
     /// # Errors
     /// If the handshake fails. The edge was sent an alert then; the stream is returned for [`linger`].
-    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Result<TlsPeer, TlsError>), (TlsError, S)>
+    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Result<TlsPeer, TlsError>), RefusedPeer<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = tokio_rustls::TlsAcceptor::from(load(&self.0));
-        let accepted = acceptor.accept(stream).into_fallible().await;
-        let stream = accepted.map_err(|(error, stream)| (TlsError::Handshake(error), stream))?;
-        let certificates = stream.get_ref().1.peer_certificates().unwrap_or_default();
-        let peer = certificates.first().ok_or(CertificateError::NoIdentity).and_then(|leaf| {
+        let side = load(&self.0);
+        let verifier = Arc::new(RecordingVerifier::new(side.verifier.clone()));
+        let config = match side.config(verifier.clone()) {
+            Ok(config) => config,
+            Err(error) => {
+                let error = TlsError::Handshake(io::Error::other(error));
+                return Err(RefusedPeer { error, claimed_name: None, stream });
+            }
+        };
+        let accepted = tokio_rustls::TlsAcceptor::from(config).accept(stream).into_fallible().await;
+        let stream = accepted.map_err(|(error, stream)| RefusedPeer {
+            error: TlsError::Handshake(error),
+            claimed_name: verifier.claimed_name(),
+            stream,
+        })?;
+        let chain = PeerChain::of(stream.get_ref().1).ok_or(CertificateError::NoIdentity);
+        let peer = chain.and_then(|chain| {
+            let (leaf, _) = chain.split().ok_or(CertificateError::NoIdentity)?;
             let certificate = Certificate::from_der(leaf)?;
-            Ok(TlsPeer { identity: certificate.edge()?, not_after: certificate.not_after })
+            Ok(TlsPeer { identity: certificate.edge()?, not_after: certificate.not_after, chain })
         });
         Ok((stream.into(), peer.map_err(TlsError::Identity)))
     }
@@ -286,6 +361,8 @@ pub struct TlsPeer {
     pub identity: EdgeIdentity,
     /// The end of validity of its certificate.
     pub not_after: SystemTime,
+    /// The certificate, to verify it again.
+    pub chain: PeerChain,
 }
 
 /// An edge's end of TLS: connects to a hub with a certificate from its authority for the hub's host.
@@ -297,6 +374,7 @@ struct ClientSide {
     config: Arc<ClientConfig>,
     chain: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
+    verifier: Arc<WebPkiServerVerifier>,
 }
 
 impl Connector {
@@ -307,7 +385,8 @@ impl Connector {
     pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
         let config = credentials.client_config()?;
         let (chain, roots) = (credentials.chain.clone(), credentials.roots.clone());
-        Ok(Self(watch::Sender::new(Arc::new(ClientSide { config, chain, roots }))))
+        let verifier = credentials.server_verifier()?;
+        Ok(Self(watch::Sender::new(Arc::new(ClientSide { config, chain, roots, verifier }))))
     }
 
     /// Replaces the credentials by those of `fresh`, for later handshakes. Other certificates or authorities than before
@@ -319,6 +398,19 @@ impl Connector {
             *present = fresh;
             is_renewal
         });
+    }
+
+    /// Verifies the certificate of the hub `host` that was accepted before, by the authorities of now.
+    ///
+    /// # Errors
+    /// If it does not verify.
+    pub fn verify(&self, host: &str, hub: &PeerChain, now: SystemTime) -> Result<(), TlsError> {
+        let unverified = |error| TlsError::PeerUnverified(io::Error::other(error));
+        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::BadHost(host.into()))?;
+        let (leaf, intermediates) = hub.split().ok_or_else(|| unverified(rustls::Error::NoCertificatesPresented))?;
+        let verifier = self.0.borrow().verifier.clone();
+        let verified = verifier.verify_server_cert(leaf, intermediates, &name, &[], unix_time(now));
+        verified.map(drop).map_err(unverified)
     }
 
     /// The renewals from now on.
@@ -339,6 +431,11 @@ impl Connector {
         let connector = tokio_rustls::TlsConnector::from(self.0.borrow().config.clone());
         Ok(connector.connect(name, stream).await.map_err(TlsError::Handshake)?.into())
     }
+}
+
+/// The certificate of the hub at the other end of a stream.
+pub fn hub_chain<S>(stream: &Stream<S>) -> Option<PeerChain> {
+    PeerChain::of(stream.get_ref().1)
 }
 
 /// Notices that the credentials of a [`Connector`] were renewed.

@@ -3,10 +3,12 @@
 
 use std::future::Future;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use futures_util::future::OptionFuture;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
@@ -26,10 +28,11 @@ use super::http::page_size::PageSize;
 use super::http::protection::Protection;
 use super::http::render_thread::RenderThread;
 use super::http::server::HttpServer;
-use super::http::service::{LifecycleCommand, Service, ServiceRules};
+use super::http::service::{LifecycleCommand, Reloaded, Service, ServiceRules};
 use super::link::edge::{UplinkTask, dialler, edge_name};
 use super::link::edges::EdgeRegistry;
 use super::link::hub::{HubLinks, SessionTable};
+use super::link::roll::Roll;
 use super::link::status::UplinkStatus;
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::open_store;
@@ -44,7 +47,6 @@ use crate::gateway::query::NodeStatus;
 use crate::gateway::{BodyReader, BodyRules};
 use crate::gateway::{RouteConfig, Router};
 use crate::model::ByteBudget;
-use crate::net::dial::Dialler;
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
@@ -67,16 +69,17 @@ pub struct Node {
     /// The addresses at which edges connect; empty unless the node is a hub.
     pub edge_addresses: Vec<SocketAddr>,
     /// Shutdown and reload commands from requests.
-    pub commands: mpsc::Receiver<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<(), String>>)>,
+    pub commands: mpsc::Receiver<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<Reloaded, String>>)>,
     web: TaskGroup,
     web_threads: Threads,
     links: TaskGroup,
     link_threads: Threads,
     uplinks: Vec<Arc<UplinkStatus>>,
+    roll: Option<Arc<Roll>>,
     drain_timeout: Duration,
     committer: Committer,
     thread: JoinHandle<()>,
-    pub(super) reloadable: Reloadable,
+    reloadable: Reloadable,
 }
 
 /// Tasks that end together.
@@ -175,6 +178,7 @@ impl Node {
         let [web_threads, link_threads] =
             threads.map(|threads| threads.map_err(|error| StartError::System(format!("no threads: {error}"))));
         let (web_threads, link_threads) = (web_threads?, link_threads?);
+        let links = TaskGroup::on(link_threads.handle());
         let (commands, receiver) = mpsc::channel(8);
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
@@ -182,9 +186,9 @@ impl Node {
             commands: receiver,
             web: TaskGroup::on(web_threads.handle()),
             web_threads,
-            links: TaskGroup::on(link_threads.handle()),
             link_threads,
             uplinks: Vec::new(),
+            roll: None,
             drain_timeout: options.limits.drain_timeout,
             committer,
             thread,
@@ -193,8 +197,12 @@ impl Node {
                 diallers: Vec::new(),
                 hub: None,
                 web: None,
+                runtime: links.runtime.clone(),
+                stop: links.stop.clone(),
                 flags: options.flags.clone(),
+                read: Mutex::new(options.flags.clone()),
             },
+            links,
         };
         let edges = Arc::<EdgeRegistry>::default();
         let web_slots = Slots::with_reserve("web", options.limits.connections_max);
@@ -227,6 +235,7 @@ impl Node {
             clock,
             metrics,
             edges,
+            hub_links: node.reloadable.hub.clone(),
             certificates,
             uplinks: node.uplinks.clone(),
             status: status(&options, started_ns),
@@ -297,6 +306,7 @@ impl Node {
         edges: &Arc<EdgeRegistry>,
     ) -> Result<(), StartError> {
         let Some(hub) = &options.hub else { return Ok(()) };
+        let roll = Arc::new(Roll::read(edges.clone(), options.storage.path.clone()));
         for edge in &hub.edges {
             edges.expect(edge.name.as_str(), &edge.labels);
         }
@@ -306,9 +316,11 @@ impl Node {
             committer: self.committer.clone(),
             clock: clock.clone(),
             edges: edges.clone(),
+            roll: roll.clone(),
             slots: slots.clone(),
             acceptor: Arc::new(Acceptor::new(credentials)?),
             trusted_proxies: hub.trusted_proxies.clone(),
+            verifications: AtomicU64::new(0),
             sites: Mutex::new(sites(hub)),
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
@@ -320,6 +332,9 @@ impl Node {
             let listener = adopt(&self.link_threads, listener)?;
             self.links.spawn(hub_links.clone().serve(listener, accepting, self.links.stop.clone()));
         }
+        self.links.spawn(roll.clone().run(self.links.stop.clone()));
+        self.links.spawn(hub_links.clone().end_expired(self.links.stop.clone()));
+        self.roll = Some(roll);
         self.reloadable.hub = Some(hub_links);
         Ok(())
     }
@@ -370,6 +385,31 @@ impl Node {
         self.committer.clone()
     }
 
+    /// Applies the options that a reload can change: certificates, the gateway's protection, and the hub's list of
+    /// edges. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
+    /// restart.
+    ///
+    /// # Errors
+    /// If certificates cannot be used, or TLS of the gateway would be switched on or off; the old options stay.
+    pub fn reload(&self, options: &NodeOptions) -> Result<Reloaded, StartError> {
+        self.reloadable.reload(options)
+    }
+
+    /// Reads the credentials of one user again, and nothing else: at the gateway its certificates, users, headers and
+    /// rate limit.
+    ///
+    /// # Errors
+    /// If certificates cannot be used, TLS of the gateway would be switched on or off, or a requirement would be dropped;
+    /// the old credentials stay.
+    pub fn reload_credentials(&self, user: &CredentialsUser, options: &NodeOptions) -> Result<(), StartError> {
+        self.reloadable.reload_credentials(user, options)
+    }
+
+    /// Records for the metrics whether the credentials of a user could be read.
+    pub fn credentials_read(&self, user: &CredentialsUser, succeeded: bool) {
+        self.reloadable.credentials_read(user, succeeded);
+    }
+
     /// Stops accepting requests, finishes the open ones, sends all changes to connected hubs, and stops all tasks.
     /// Changes that a hub does not acknowledge within the drain timeout stay on disk and are sent after the next start.
     pub async fn stop(mut self) {
@@ -388,6 +428,9 @@ impl Node {
         }
         self.links.finish().await;
         drop(self.link_threads);
+        if let Some(Err(error)) = OptionFuture::from(self.roll.as_ref().map(|roll| roll.save(true))).await {
+            warn!(%error, "the roll of edges could not be written");
+        }
         self.committer.stop().await;
         // The render thread is not joined: it has no state, and ends when its last handle is dropped.
         // The writer is not joined on a thread that may block: the operating system may have none left.

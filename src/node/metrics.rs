@@ -413,7 +413,7 @@ mod tests {
         let edges = EdgeRegistry::default();
         edges.update("e", |edge| {
             edge.site = Arc::new(LabelSet::new([("IDC", "SYQ")]));
-            edge.link.last_seen_ns = 1;
+            edge.link.sessions = 1;
             edge.certificate_expiry_seconds = 1;
             edge.software = "pushrelay 1".into();
             edge.health = whole_health().into();

@@ -1,14 +1,16 @@
 //! Reading options and credentials again while the node runs.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::certificates::{Certificates, CredentialsUser, FreshEnd, LinkSide, load_credentials, log_problems};
 use super::error::StartError;
 use super::http::server::HttpServer;
-use super::lifecycle::Node;
+use super::http::service::Reloaded;
 use super::link::hub::{HubLinks, SiteRules};
 use super::options::{HubOptions, NodeOptions};
 use crate::net::address::HostPort;
@@ -21,8 +23,14 @@ pub(super) struct Reloadable {
     pub diallers: Vec<(Arc<Dialler>, HostPort)>,
     pub hub: Option<Arc<HubLinks>>,
     pub web: Option<HttpServer>,
+    /// Runs the tasks of links, until the token is cancelled.
+    pub runtime: Handle,
+    /// Cancelled when the links end.
+    pub stop: CancellationToken,
     /// The options that the node was started with.
     pub flags: Vec<(String, String)>,
+    /// The options of the last reload.
+    pub read: Mutex<Vec<(String, String)>>,
 }
 
 impl Reloadable {
@@ -31,7 +39,14 @@ impl Reloadable {
         let FreshEnd { user, credentials, side } = fresh;
         match (&side, &user) {
             (LinkSide::Hub(acceptor), _) => match &self.hub {
-                Some(hub_links) => hub_links.acceptor.replace(acceptor),
+                Some(hub_links) => {
+                    let is_renewed = !hub_links.acceptor.has_certificate_of(acceptor);
+                    hub_links.acceptor.replace(acceptor);
+                    hub_links.end_unverified();
+                    if is_renewed {
+                        self.runtime.spawn(hub_links.clone().move_sessions(self.stop.clone()));
+                    }
+                }
                 None => return,
             },
             (LinkSide::Uplink(connector, keys), CredentialsUser::Uplink(hub)) => {
@@ -47,15 +62,15 @@ impl Reloadable {
     }
 }
 
-impl Node {
+impl Reloadable {
     /// Applies the options that a reload can change: certificates, the gateway's protection, and the hub's list of
     /// edges. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
     /// restart.
     ///
     /// # Errors
     /// If certificates cannot be used, or TLS of the gateway would be switched on or off; the old options stay.
-    pub fn reload(&self, options: &NodeOptions) -> Result<(), StartError> {
-        let (parts, certificates) = (&self.reloadable, &self.reloadable.certificates);
+    pub fn reload(&self, options: &NodeOptions) -> Result<Reloaded, StartError> {
+        let (parts, certificates) = (self, &self.certificates);
         if let Some(web) = &parts.web {
             web.check(&options.web.security, true)?;
         }
@@ -80,7 +95,10 @@ impl Node {
         if !waiting.is_empty() {
             warn!(keys = waiting.join(","), "changed options need a restart");
         }
-        Ok(())
+        let mut read = parts.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *read, options.flags.clone());
+        let taken = changed(&before, &options.flags).into_iter().filter(|name| is_reloadable(name)).collect();
+        Ok(Reloaded { taken, waiting })
     }
 
     /// Reads the credentials of one user again, and nothing else: at the gateway its certificates, users, headers and
@@ -91,7 +109,7 @@ impl Node {
     /// If certificates cannot be used, TLS of the gateway would be switched on or off, or a requirement would be dropped;
     /// the old credentials stay.
     pub fn reload_credentials(&self, user: &CredentialsUser, options: &NodeOptions) -> Result<(), StartError> {
-        let parts = &self.reloadable;
+        let parts = self;
         if let Some(files) = user.link_files(options) {
             let (credentials, proxy) = (Credentials::load(files)?, user.load_proxy(options)?);
             parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &credentials, proxy)?);
@@ -107,22 +125,28 @@ impl Node {
 
     /// Records for the metrics whether the credentials of a user could be read.
     pub fn credentials_read(&self, user: &CredentialsUser, succeeded: bool) {
-        self.reloadable.certificates.read(user, succeeded);
+        self.certificates.read(user, succeeded);
     }
 }
 
 /// The changed options that a reload does not apply.
 fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
-    let taken = |name: &str| {
-        let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
-        let keys = ["hub.trust-edge-labels", "web.http2", "web.headers", "web.basic_auth_users", "web.config.file"];
-        sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)
-    };
-    let started: BTreeMap<&str, &str> = started.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    changed(started, now).into_iter().filter(|name| !is_reloadable(name)).collect()
+}
+
+/// Whether a reload applies an option.
+fn is_reloadable(name: &str) -> bool {
+    let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
+    let keys = ["hub.trust-edge-labels", "web.http2", "web.headers", "web.basic_auth_users", "web.config.file"];
+    sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)
+}
+
+/// The options whose values differ.
+fn changed(before: &[(String, String)], now: &[(String, String)]) -> Vec<String> {
+    let before: BTreeMap<&str, &str> = before.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let now: BTreeMap<&str, &str> = now.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let names: BTreeSet<&str> = started.keys().chain(now.keys()).copied().collect();
-    let changed = names.into_iter().filter(|name| !taken(name) && started.get(name) != now.get(name));
-    changed.map(String::from).collect()
+    let names: BTreeSet<&str> = before.keys().chain(now.keys()).copied().collect();
+    names.into_iter().filter(|name| before.get(name) != now.get(name)).map(String::from).collect()
 }
 
 /// The site rules in the options of a hub.

@@ -9,7 +9,7 @@
 //! two), `frame` (checksums tell what is intact), `payload` (records as bytes), `files` (the files and how they
 //! combine), [`log`] (commits), [`checkpoint`], [`recovery`] and [`mod@open`]. [`inspect`](mod@inspect), on a
 //! [`readonly`] directory, and [`compact`](mod@compact) work on the files of a stopped node. [`space`] says how much room
-//! there is.
+//! there is, and [`whole`] replaces small files beside the store.
 //!
 //! Guarantees:
 //!
@@ -37,6 +37,7 @@ pub mod space;
 mod testing;
 #[cfg(test)]
 mod trials;
+pub mod whole;
 
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use compact::{CompactError, Compacted, Fresh, compact};

@@ -1,8 +1,9 @@
 //! The health of a node, as its heartbeats report it to a hub.
 
 use super::error::DecodeError;
-use super::message::TEXT_BYTES_MAX;
 
+/// Bytes of the error of a transaction, at most: longer ones are cut before they are sent.
+const FAILURE_BYTES_MAX: usize = 1_024;
 /// The number of numbers in a [`Health`].
 const NUMBERS: usize = 18;
 
@@ -64,7 +65,7 @@ pub struct Health {
     /// Requests that the gateway refused before it read them: without a valid password, or beyond the rate limit.
     #[prost(uint64, optional, tag = "18")]
     pub requests_refused: Option<u64>,
-    /// The error of the last transaction that failed; at most [`TEXT_BYTES_MAX`] bytes are sent.
+    /// The error of the last transaction that failed; cut to a kilobyte when it is sent.
     #[prost(string, optional, tag = "19")]
     pub store_failure: Option<String>,
 }
@@ -151,14 +152,16 @@ impl Health {
 
     /// The report with a text that can be sent.
     pub(super) fn sendable(&self) -> Health {
-        let cut = |text: &String| text[..text.floor_char_boundary(TEXT_BYTES_MAX)].to_owned();
+        let cut = |text: &String| text[..text.floor_char_boundary(FAILURE_BYTES_MAX)].to_owned();
         Health { store_failure: self.store_failure.as_ref().map(cut), ..self.clone() }
     }
 
     /// Checks the bounds of a report that arrived.
     pub(super) fn checked(self) -> Result<Health, DecodeError> {
-        match self.store_failure.as_ref().map(String::len).filter(|bytes| *bytes > TEXT_BYTES_MAX) {
-            Some(value) => Err(DecodeError::Bound { what: "bytes of the store's failure", value, max: TEXT_BYTES_MAX }),
+        match self.store_failure.as_ref().map(String::len).filter(|bytes| *bytes > FAILURE_BYTES_MAX) {
+            Some(value) => {
+                Err(DecodeError::Bound { what: "bytes of the store's failure", value, max: FAILURE_BYTES_MAX })
+            }
             None => Ok(self),
         }
     }

@@ -246,7 +246,7 @@ fn a_hub_shows_its_edges_and_suppressed_metrics() {
     drop(edge);
     let disconnected = || {
         browser.open(hub.web(), "/");
-        browser.text("section[aria-labelledby=edges]").contains("1 disconnected").then_some(())
+        browser.text("section[aria-labelledby=edges]").contains("1 away").then_some(())
     };
     eventually("the edge is disconnected", disconnected);
     browser.nothing_happened();

@@ -230,10 +230,20 @@ fn a_reload_keeps_links_and_a_bad_file_keeps_the_old_one() {
 
     std::fs::write(&file, format!("{good}\n[nonsense]\n")).unwrap();
     let reply = edge.request("POST", "/-/reload", &[], b"");
-    assert_eq!(reply.status, 500, "{}", reply.text());
+    assert_eq!(reply.status, 400, "{}", reply.text());
     assert!(reply.text().contains("nonsense"), "{}", reply.text());
+    let changed = good.replace("[web]\n", "[web]\nheaders = { X-Frame-Options = 'deny' }\ntelemetry_path = '/other'\n");
+    std::fs::write(&file, changed).unwrap();
+    let reply = edge.request("POST", "/-/reload", &[], b"");
+    assert_eq!(reply.status, 200);
+    assert!(
+        reply.text().contains("\ntaken: web.headers\nwaits for a restart: web.telemetry-path\n"),
+        "{}",
+        reply.text()
+    );
     std::fs::write(&file, good).unwrap();
-    assert_eq!(edge.request("POST", "/-/reload", &[], b"").status, 200);
+    let reply = edge.request("POST", "/-/reload", &[], b"");
+    assert!(reply.text().contains("\ntaken: web.headers\nwaits for a restart: nothing\n"), "{}", reply.text());
     edge.process().signal("HUP");
     edge.push("job/j", "x 1\n");
     hub.shows("x", &[], 1.0);

@@ -13,6 +13,10 @@ use super::when;
 
 /// The number of edges, or of families held back, on a page.
 const ROWS_PER_PAGE: usize = 50;
+/// The edges that the section of troubles lists, at most.
+const WRONG_MAX: usize = 20;
+/// The states of edges, in the order in which they are counted.
+const STATES: [&str; 5] = ["connected", "degraded", "away", "refused", "retired"];
 /// A certificate that expires within this time is marked: 14 days.
 const EXPIRES_SOON_NS: u64 = 14 * 86_400 * 1_000_000_000;
 
@@ -23,8 +27,18 @@ pub struct EdgeSummary {
     pub name: String,
     /// Its site labels.
     pub labels: Arc<LabelSet>,
+    /// Its state: `connected`, `degraded`, `away`, `refused` or `retired`.
+    pub state: &'static str,
+    /// Edges of a lower rank need attention more.
+    pub rank: (u8, u8),
     /// Whether it is connected.
     pub connected: bool,
+    /// Its troubles, the gravest first.
+    pub troubles: Vec<TroubleSummary>,
+    /// The number of groups in its store, as it last reported.
+    pub groups: Option<u64>,
+    /// The version of its software; empty if unknown.
+    pub version: String,
     /// The time of the last message from it, in nanoseconds since the Unix epoch.
     pub last_seen_ns: Option<u64>,
     /// The age of the oldest change that the edge has and this hub does not have, in nanoseconds.
@@ -33,6 +47,15 @@ pub struct EdgeSummary {
     pub certificate_expires_ns: Option<u64>,
     /// The address from which it connects; empty if unknown.
     pub address: String,
+}
+
+/// A trouble of an edge, or of this node.
+#[derive(Clone, Debug, Default)]
+pub struct TroubleSummary {
+    /// The particulars.
+    pub text: String,
+    /// The action that an operator takes.
+    pub remedy: &'static str,
 }
 
 /// A hub as its edge sees it.
@@ -87,22 +110,34 @@ pub struct ShownSummary {
 pub(super) struct EdgeRows {
     pub rows: Vec<EdgeSummary>,
     pub pager: Pager,
-    pub connected: usize,
+    /// The first edges that have a trouble, and the number of all of them.
+    pub wrong: Vec<EdgeSummary>,
+    pub wrong_total: usize,
+    /// The states that occur, each with the number of edges.
+    pub states: Vec<(&'static str, usize)>,
     now_ns: u64,
 }
 
 impl EdgeRows {
-    /// Edges that need attention come first: disconnected ones, then those whose certificate expires soon.
+    /// Edges that need attention come first.
     pub fn new(mut edges: Vec<EdgeSummary>, search: &Search, now_ns: u64) -> Self {
-        let connected = edges.iter().filter(|edge| edge.connected).count();
-        let calm = |edge: &EdgeSummary| !edge.certificate_expires_ns.is_some_and(|ns| expires_soon(ns, now_ns));
-        edges.sort_by(|a, b| (a.connected, calm(a), &a.name).cmp(&(b.connected, calm(b), &b.name)));
+        edges.sort_by(|a, b| (a.rank, &a.name).cmp(&(b.rank, &b.name)));
+        let count = |state: &'static str| (state, edges.iter().filter(|edge| edge.state == state).count());
+        let states = STATES.map(count).into_iter().filter(|(_, count)| *count > 0).collect();
+        let is_wrong = |edge: &&EdgeSummary| !edge.troubles.is_empty();
+        let wrong = edges.iter().filter(is_wrong).take(WRONG_MAX).cloned().collect();
+        let wrong_total = edges.iter().filter(is_wrong).count();
         let (rows, pager) = Pager::cut(edges, search.edges_from, ROWS_PER_PAGE, |from| format!("?edges={from}#edges"));
-        Self { rows, pager, connected, now_ns }
+        Self { rows, pager, wrong, wrong_total, states, now_ns }
     }
 
-    pub fn disconnected(&self) -> usize {
-        self.pager.total - self.connected
+    /// The class of a state in the style sheet.
+    pub fn class(&self, state: &str) -> &'static str {
+        match state {
+            "connected" => "good",
+            "retired" => "idle",
+            _ => "bad",
+        }
     }
 
     pub fn seen(&self, edge: &EdgeSummary) -> String {
@@ -172,18 +207,26 @@ mod tests {
     #[test]
     fn edges_that_need_attention_come_first() {
         let day_ns = 86_400 * 1_000_000_000;
-        let edge = |name: &str, connected, days| EdgeSummary {
+        let edge = |name: &str, state, rank, days| EdgeSummary {
             name: name.into(),
-            connected,
+            state,
+            rank,
+            troubles: if state == "connected" { vec![] } else { vec![TroubleSummary::default()] },
             certificate_expires_ns: Some(100 * day_ns + days * day_ns),
             ..EdgeSummary::default()
         };
-        let edges = vec![edge("a", true, 90), edge("b", true, 3), edge("c", false, 90)];
+        let edges = vec![
+            edge("a", "connected", (3, 0), 90),
+            edge("b", "degraded", (2, 3), 3),
+            edge("c", "away", (1, 1), 90),
+            edge("d", "degraded", (2, 2), 90),
+        ];
         let rows = EdgeRows::new(edges, &Search::default(), 100 * day_ns);
-        let names: Vec<&str> = rows.rows.iter().map(|edge| &*edge.name).collect();
-        assert_eq!(names, ["c", "b", "a"]);
-        assert_eq!((rows.connected, rows.disconnected()), (2, 1));
-        assert_eq!(rows.expires_in(&rows.rows[1]), "in 3 d");
-        assert!(rows.is_worrying(&rows.rows[1]) && !rows.is_worrying(&rows.rows[2]));
+        let names = |edges: &[EdgeSummary]| edges.iter().map(|edge| edge.name.clone()).collect::<Vec<_>>();
+        assert_eq!(names(&rows.rows), ["c", "d", "b", "a"]);
+        assert_eq!((names(&rows.wrong), rows.wrong_total), (vec!["c".into(), "d".into(), "b".into()], 3));
+        assert_eq!(rows.states, [("connected", 1), ("degraded", 2), ("away", 1)]);
+        assert_eq!(rows.expires_in(&rows.rows[2]), "in 3 d");
+        assert!(rows.is_worrying(&rows.rows[2]) && !rows.is_worrying(&rows.rows[3]));
     }
 }

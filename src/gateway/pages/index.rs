@@ -10,7 +10,7 @@ use crate::model::LabelSet;
 use super::super::path::group_path;
 use super::super::reply::HttpReply;
 use super::asset::VERSION;
-use super::hub::{EdgeRows, EdgeSummary, SuppressedRows, SuppressedSummary, UplinkSummary, lag};
+use super::hub::{EdgeRows, EdgeSummary, SuppressedRows, SuppressedSummary, TroubleSummary, UplinkSummary, lag};
 use super::pager::{Pager, grouped};
 use super::search::Search;
 use super::{LinkRoot, page, when};
@@ -113,6 +113,8 @@ impl GroupList {
 #[template(path = "index.html")]
 pub struct IndexPage {
     list: GroupList,
+    /// The troubles of this node itself.
+    troubles: Vec<TroubleSummary>,
     edges: Option<EdgeRows>,
     uplinks: Vec<UplinkSummary>,
     suppressed: SuppressedRows,
@@ -130,7 +132,19 @@ impl IndexPage {
     pub fn new(list: GroupList, admin_api: bool) -> Self {
         let (root, now_ns) = (list.root.clone(), list.now_ns);
         let (edges, suppressed, uplinks) = (None, SuppressedRows::default(), Vec::new());
-        Self { list, edges, uplinks, suppressed, large_scrape: None, admin_api, now_ns, root, version: &VERSION }
+        let (troubles, large_scrape, version) = (Vec::new(), None, &**VERSION);
+        Self { list, troubles, edges, uplinks, suppressed, large_scrape, admin_api, now_ns, root, version }
+    }
+
+    /// Adds the troubles of this node itself.
+    pub fn with_troubles(mut self, troubles: Vec<TroubleSummary>) -> Self {
+        self.troubles = troubles;
+        self
+    }
+
+    /// The number of rows that the section of troubles has, or would have.
+    fn wrong(&self) -> usize {
+        self.troubles.len() + self.edges.as_ref().map_or(0, |edges| edges.wrong_total)
     }
 
     /// Adds the section of edges, at a hub.

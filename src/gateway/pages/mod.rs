@@ -28,7 +28,7 @@ use super::url;
 
 pub(super) use asset::asset;
 pub use group::GroupFragment;
-pub use hub::{EdgeSummary, ShownSummary, SuppressedSummary, UplinkSummary};
+pub use hub::{EdgeSummary, ShownSummary, SuppressedSummary, TroubleSummary, UplinkSummary};
 pub use index::{GroupList, IndexPage};
 pub use search::{GroupFinder, Search};
 

@@ -133,6 +133,7 @@ let answerQuestion = () => {};
 
 function confirmed(title, text, what) {
   answerQuestion(dialog.returnValue === "delete");
+  dialog.querySelector("button[value=delete]").textContent = title.split(" ")[0];
   document.getElementById("confirm-title").textContent = title;
   document.getElementById("confirm-text").textContent = text;
   document.getElementById("confirm-what").replaceChildren(...what);
@@ -179,6 +180,26 @@ async function wipe() {
   }
 }
 
+// Takes an edge off the roll, or out of service. The page is loaded again: its state is in several places.
+async function changeEdge(name, title, text, method, path) {
+  const label = document.createElement("bdi");
+  label.textContent = name;
+  if (await confirmed(title, text, [label])) {
+    await fetched(root + "api/v1/edges/" + encodeURIComponent(name) + path, { method });
+    location.reload();
+  }
+}
+
+function forget(name) {
+  const text = "The hub shows it no more, and no alert waits for it. Its groups stay. It returns when it connects again.";
+  return changeEdge(name, "Forget this edge?", text, "DELETE", "");
+}
+
+function retire(name) {
+  const text = "Its link ends, the hub refuses it from now on, and no alert waits for it. Its groups stay. To undo this, forget the edge.";
+  return changeEdge(name, "Retire this edge?", text, "POST", "/retire");
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   const failed = (error) => say("Not deleted: " + error.message);
@@ -186,5 +207,9 @@ document.addEventListener("click", (event) => {
     wipe().catch(failed);
   } else if (button?.dataset.delete) {
     remove(button).catch(failed);
+  } else if (button?.dataset.forget) {
+    forget(button.dataset.forget).catch((error) => say("Not forgotten: " + error.message));
+  } else if (button?.dataset.retire) {
+    retire(button.dataset.retire).catch((error) => say("Not retired: " + error.message));
   }
 });

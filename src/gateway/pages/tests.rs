@@ -81,6 +81,8 @@ fn pushed_texts_are_escaped() {
         name: HOSTILE.into(),
         labels: hostile.clone(),
         address: HOSTILE.into(),
+        version: HOSTILE.into(),
+        troubles: vec![TroubleSummary { text: HOSTILE.into(), remedy: "" }],
         ..EdgeSummary::default()
     };
     let shown_instead = ShownSummary {
@@ -97,7 +99,8 @@ fn pushed_texts_are_escaped() {
         ..SuppressedSummary::default()
     };
     let uplink = UplinkSummary { hub: HOSTILE.into(), last_error: HOSTILE.into(), ..UplinkSummary::default() };
-    let index = IndexPage::new(list("", &[hostile]), true);
+    let own = TroubleSummary { text: HOSTILE.into(), remedy: "" };
+    let index = IndexPage::new(list("", &[hostile]), true).with_troubles(vec![own]);
     let index =
         html(index.with_edges(vec![edge]).with_suppressed(vec![suppressed], Some).with_uplinks(vec![uplink]).reply());
     let pairs = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];

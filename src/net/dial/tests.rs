@@ -210,9 +210,9 @@ async fn a_certificate_that_the_hub_refuses_is_a_failure_of_tls() {
     let (listener, hub) = loopback().await;
     let refuse = async {
         let (stream, _) = listener.accept().await.unwrap();
-        let (error, stream) = acceptor.accept(Counted::new(stream)).await.map(|_| ()).unwrap_err();
-        tls::linger(stream).await;
-        error
+        let refused = acceptor.accept(Counted::new(stream)).await.map(|_| ()).unwrap_err();
+        tls::linger(refused.stream).await;
+        refused.error
     };
     let dialler = Dialler::new(hub, &[], LIMITS, other, None);
     let (dialled, _) = tokio::join!(dial(&dialler), refuse);

@@ -97,6 +97,9 @@ pub enum TlsError {
     /// The handshake failed, or one end refused the other.
     #[error("TLS handshake failed: {}", explain(.0))]
     Handshake(io::Error),
+    /// The certificate of an established connection does not verify any more.
+    #[error("the certificate of the other end does not verify any more: {}", explain(.0))]
+    PeerUnverified(io::Error),
     /// The edge's certificate contains no valid identity.
     #[error("the edge's certificate is refused: {0}")]
     Identity(CertificateError),
@@ -115,7 +118,9 @@ impl TlsError {
             | Self::Expired { path, .. }
             | Self::NotYetValid { path, .. } => Some(path),
             Self::Mismatch { key, .. } => Some(key),
-            Self::Settings(_) | Self::BadHost(_) | Self::Handshake(_) | Self::Identity(_) => None,
+            Self::Settings(_) | Self::BadHost(_) | Self::Handshake(_) | Self::PeerUnverified(_) | Self::Identity(_) => {
+                None
+            }
         }
     }
 

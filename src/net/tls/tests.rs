@@ -57,7 +57,7 @@ type Accepted = Result<(Stream<DuplexStream>, Result<TlsPeer, TlsError>), TlsErr
 async fn handshake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (Accepted, Result<u8, String>) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let hub = async {
-        let mut accepted = acceptor.accept(far).await.map_err(|(error, _)| error);
+        let mut accepted = acceptor.accept(far).await.map_err(|refused| refused.error);
         if let Ok((stream, _)) = &mut accepted {
             stream.write_all(b"!").await.unwrap();
             stream.flush().await.unwrap();
@@ -136,7 +136,8 @@ async fn no_certificate_is_refused() {
         .unwrap()
         .with_root_certificates(roots.clone())
         .with_no_client_auth();
-    let side = ClientSide { config: Arc::new(bare), chain: Vec::new(), roots };
+    let verifier = Credentials::load(&pki.edge).unwrap().server_verifier().unwrap();
+    let side = ClientSide { config: Arc::new(bare), chain: Vec::new(), roots, verifier };
     let connector = Connector(watch::Sender::new(Arc::new(side)));
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector, "localhost").await;
     let (hub, edge) = (hub.unwrap_err().to_string(), edge.unwrap_err());
@@ -149,7 +150,7 @@ async fn a_peer_without_tls_is_refused() {
     let pki = Pki::new();
     let (mut near, far) = tokio::io::duplex(1024);
     near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
-    let error = acceptor(&pki.hub).accept(far).await.unwrap_err().0.to_string();
+    let error = acceptor(&pki.hub).accept(far).await.unwrap_err().error.to_string();
     assert!(error.contains("does not speak TLS"), "{error}");
 }
 

@@ -153,13 +153,13 @@ impl Committer {
         self.messages.send(WorkerMessage::Perform(command)).await.map_err(|_| WriteError::Stopped)
     }
 
-    /// Deletes all groups.
+    /// Deletes all groups of a scope.
     ///
     /// # Errors
     /// If not all groups were deleted.
-    pub async fn wipe(&self) -> Result<(), WriteError> {
+    pub async fn wipe(&self, scope: Scope) -> Result<(), WriteError> {
         let (reply, result) = oneshot::channel();
-        self.send(Command::Wipe { reply }).await?;
+        self.send(Command::Wipe { scope, reply }).await?;
         result.await.unwrap_or(Err(WriteError::Stopped))
     }
 

@@ -6,6 +6,7 @@
 //! (the web pages).
 
 pub mod auth;
+mod edges;
 mod groups;
 pub mod oddities;
 pub mod page_size;

@@ -26,11 +26,12 @@ use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::link::edge_metrics::gather_edges;
 use crate::node::link::edges::EdgeRegistry;
+use crate::node::link::hub::HubLinks;
 use crate::node::link::status::{UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
 use crate::store::selection::ScrapeFilter;
 use crate::store::view::time_families;
-use crate::store::{GroupEntry, WriteOp};
+use crate::store::{GroupEntry, Scope, WriteOp};
 
 /// A request about the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +42,17 @@ pub enum LifecycleCommand {
     Reload,
 }
 
+/// The changed options that a reload found, by their flags' names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reloaded {
+    /// Those that are in force now.
+    pub taken: Vec<String>,
+    /// Those that need a restart.
+    pub waiting: Vec<String>,
+}
+
 /// Sends commands to the process, each with a channel for the outcome.
-pub type LifecycleCommands = mpsc::Sender<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<(), String>>)>;
+pub type LifecycleCommands = mpsc::Sender<(LifecycleCommand, tokio::sync::oneshot::Sender<Result<Reloaded, String>>)>;
 
 /// The options that decide how requests are handled.
 #[derive(Clone, Debug)]
@@ -81,6 +91,8 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// The status of each edge; empty unless the node is a hub.
     pub edges: Arc<EdgeRegistry>,
+    /// The links to edges; `None` unless the node is a hub.
+    pub hub_links: Option<Arc<HubLinks>>,
     /// The expiry of the node's certificates.
     pub certificates: Arc<Certificates>,
     /// The status of each uplink.
@@ -160,7 +172,10 @@ impl Service {
             Route::Discovery { shards } => self.discovery(shards, request),
             Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
-            Route::Wipe => answer(self.committer.wipe().await, HttpReply::accepted),
+            Route::Wipe => answer(self.committer.wipe(Scope::Shown).await, HttpReply::accepted),
+            Route::Edges => return self.run_blocking(|| respond(self.edges_json())),
+            Route::ForgetEdge { name } => self.forget_edge(&name).await,
+            Route::RetireEdge { name, delete_groups } => self.retire_edge(&name, delete_groups).await,
             Route::Quit => self.command(LifecycleCommand::Quit).await,
             Route::Reload => self.command(LifecycleCommand::Reload).await,
             Route::Healthy | Route::Ready if self.committer.is_over() => HttpReply::failing("the writer has ended"),
@@ -326,7 +341,7 @@ impl Service {
         self.run_blocking(|| {
             let groups = self.committer.published().groups();
             let shown = groups.iter().filter(|entry| !entry.header.suppressed);
-            respond(query::metrics(shown.map(|entry| group_json(entry))))
+            respond(query::list(shown.map(|entry| group_json(entry))))
         })
     }
 
@@ -347,7 +362,9 @@ impl Service {
         let outcome = outcome.await.unwrap_or_else(|_| Err(WriteError::Stopped.to_string()));
         match command {
             LifecycleCommand::Quit => HttpReply::goodbye(),
-            LifecycleCommand::Reload => HttpReply::reloaded(outcome),
+            LifecycleCommand::Reload => {
+                HttpReply::reloaded(outcome.map(|Reloaded { taken, waiting }| (taken, waiting)))
+            }
         }
     }
 }

@@ -6,10 +6,12 @@ use super::service::Service;
 use crate::gateway::HttpReply;
 use crate::gateway::pages::{
     EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownSummary, StatusPage, SuppressedSummary,
-    UplinkSummary,
+    TroubleSummary, UplinkSummary,
 };
 use crate::gateway::path::AddressedGroup;
 use crate::net::http::Incoming;
+use crate::node::link::edges::EdgeStatus;
+use crate::node::link::trouble::Trouble;
 use crate::store::{Conflict, GroupEntry, Published};
 
 impl Service {
@@ -23,7 +25,7 @@ impl Service {
         }
         let page = IndexPage::new(list, self.rules.admin_api)
             .with_suppressed(suppressed(published), |(entry, at)| suppressed_family(published, &entry, at));
-        let page = page.with_uplinks(self.uplink_summaries(now_ns));
+        let page = page.with_troubles(self.own_troubles()).with_uplinks(self.uplink_summaries(now_ns));
         let page = page.with_large_scrape(Some(self.page_size.bytes()).filter(|_| self.page_size.is_large()));
         let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
         page.reply()
@@ -64,9 +66,14 @@ impl Service {
     fn edge_summaries(&self, now_ns: u64) -> Vec<EdgeSummary> {
         let some = |ns: u64| Some(ns).filter(|ns| *ns > 0);
         let edges = self.edges.list().into_iter().map(|(name, edge)| EdgeSummary {
+            state: edge.state(now_ns).name(),
+            rank: rank(&edge, now_ns),
+            troubles: edge.troubles(now_ns).into_iter().map(trouble_summary).collect(),
+            groups: edge.health.groups,
+            version: edge.software.strip_prefix("pushrelay ").unwrap_or(&edge.software).to_owned(),
             name,
-            // The lag is unknown if the edge never connected.
-            lag_ns: some(edge.link.last_seen_ns).map(|_| edge.lag_ns(now_ns)),
+            // The lag is unknown if the edge never had a session.
+            lag_ns: some(edge.link.sessions).map(|_| edge.lag_ns(now_ns)),
             labels: edge.site,
             connected: edge.link.connected,
             last_seen_ns: some(edge.link.last_seen_ns),
@@ -74,6 +81,27 @@ impl Service {
             address: edge.address.map(|address| address.to_string()).unwrap_or_default(),
         });
         edges.collect()
+    }
+
+    /// What is wrong with this node itself.
+    fn own_troubles(&self) -> Vec<TroubleSummary> {
+        let mut troubles = Vec::new();
+        let failure = self.metrics.store_failure();
+        if let Some(text) = failure.text.filter(|_| failure.is_failing) {
+            let text = format!("the store cannot be written: {text}");
+            troubles.push(TroubleSummary {
+                text,
+                remedy: "free space on the disk, or repair it: pushers get 503 until then",
+            });
+        }
+        if self.certificates.is_failing() {
+            let text = "files of certificates, keys or passwords have changed and cannot be used".into();
+            troubles.push(TroubleSummary {
+                text,
+                remedy: "correct the files that the log names: the old ones stay in force",
+            });
+        }
+        troubles
     }
 
     fn uplink_summaries(&self, now_ns: u64) -> Vec<UplinkSummary> {
@@ -91,6 +119,16 @@ impl Service {
         });
         uplinks.collect()
     }
+}
+
+/// The order of edges on the page: by state, then by the gravest trouble.
+fn rank(edge: &EdgeStatus, now_ns: u64) -> (u8, u8) {
+    let gravest = edge.troubles(now_ns).first().map_or(u8::MAX, |trouble| trouble.kind as u8);
+    (edge.state(now_ns) as u8, gravest)
+}
+
+fn trouble_summary(trouble: Trouble) -> TroubleSummary {
+    TroubleSummary { text: trouble.text, remedy: trouble.kind.remedy() }
 }
 
 /// The suppressed families, each with its group. The family that is shown instead is looked up only for the part on the

@@ -5,7 +5,7 @@ use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use super::backoff::Schedule;
+use super::closing::close_unverified;
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::hub::HubLinks;
 use super::status::UplinkStatus;
@@ -21,7 +22,7 @@ use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, DialStep, Dialled, Dialler};
 use crate::net::proxy::{Proxy, ProxyKeys};
-use crate::net::tls::{Connector, Credentials, Renewals, TlsError};
+use crate::net::tls::{Connector, Credentials, PeerChain, Renewals, TlsError};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
@@ -34,6 +35,8 @@ use crate::wire::{CloseReason, ConflictReport, Health, Hello};
 
 /// The number of suppressed families that are logged as warnings in one session.
 const REPORTED_MAX: usize = 1_000;
+/// The time between two looks whether the hub's certificate still verifies.
+const VERIFY_INTERVAL: Duration = Duration::from_secs(5);
 /// A session counts as progress after this many heartbeat intervals, even if nothing was sent.
 const HEARTBEATS_LASTED: u32 = 3;
 
@@ -127,6 +130,7 @@ impl UplinkTask {
             let ended = match dialled {
                 Ok(dialled) => {
                     let (end, dropped) = watch::channel(None);
+                    let hub_chain = dialled.hub_chain.clone();
                     let session = self.run_session(dialled, heads.clone(), &progress, dropped, stop.clone());
                     let mut session = pin!(self.catch_panic(session));
                     tokio::select! {
@@ -134,6 +138,11 @@ impl UplinkTask {
                         dialled = self.renew(&mut renewals) => {
                             renewed = Some(dialled);
                             end.send_replace(Some(close_renewed()));
+                            session.await
+                        }
+                        error = self.unverified(hub_chain) => {
+                            warn!(hub = %self.options.hub, %error, "the hub's certificate does not verify any more: the link ends");
+                            end.send_replace(Some(close_unverified(&error)));
                             session.await
                         }
                     }
@@ -187,6 +196,23 @@ impl UplinkTask {
         }
     }
 
+    /// Waits until the hub's certificate does not verify any more: it expired, or its authority was removed.
+    async fn unverified(&self, hub_chain: Option<PeerChain>) -> TlsError {
+        let Some(hub_chain) = hub_chain else { return std::future::pending().await };
+        let mut renewals = self.dialler.connector().renewals();
+        loop {
+            renewals.skip_to_now();
+            if let Err(error) = self.dialler.connector().verify(self.options.hub.host(), &hub_chain, SystemTime::now())
+            {
+                return error;
+            }
+            tokio::select! {
+                () = sleep(VERIFY_INTERVAL) => {}
+                () = renewals.next() => {}
+            }
+        }
+    }
+
     /// Limits a panic to one session: without this the uplink's task would end, and nothing would dial again.
     async fn catch_panic(&self, session: impl Future<Output = EndedAttempt>) -> EndedAttempt {
         AssertUnwindSafe(session).catch_unwind().await.unwrap_or_else(|_| {
@@ -213,7 +239,7 @@ impl UplinkTask {
         dropped: watch::Receiver<Option<Refused>>,
         stop: CancellationToken,
     ) -> EndedAttempt {
-        let Dialled { connection: socket, peer, wire } = dialled;
+        let Dialled { connection: socket, peer, wire, .. } = dialled;
         debug!(hub = %self.options.hub, %peer, "connected");
         let messages = Arc::<Traffic>::default();
         self.state.update(|link| {

@@ -115,8 +115,8 @@ pub fn gather_edges(edges: &EdgeRegistry, now_ns: u64) -> Vec<Family> {
     }
     // All families have the same labels: sorted once, they need no sorting each.
     rows.sort_by(|(a, _), (b, _)| a.len().cmp(&b.len()).then_with(|| a.cmp(b)));
-    // The values of an edge that never connected are unknown, not zero.
-    let heard: Vec<Row<'_>> = rows.iter().filter(|(_, edge)| edge.link.last_seen_ns > 0).cloned().collect();
+    // The values of an edge that never had a session are unknown, not zero.
+    let heard: Vec<Row<'_>> = rows.iter().filter(|(_, edge)| edge.link.sessions > 0).cloned().collect();
     let mut families = states(&rows, now_ns);
     let each = |name, help, value: fn(&EdgeStatus, u64) -> Option<f64>| {
         family(name, MetricType::Gauge, help, &heard, |edge| value(edge, now_ns))
@@ -229,7 +229,7 @@ mod tests {
         let families = gather_edges(&edges, 1_000);
         assert_eq!(series(&families, "pushrelay_edge_connected"), 1);
         assert_eq!(series(&families, "pushrelay_edge_lag_seconds"), 0);
-        edges.update("syq-1", |edge| edge.link.last_seen_ns = 400);
+        edges.update("syq-1", |edge| edge.link.sessions = 1);
         assert_eq!(series(&gather_edges(&edges, 1_000), "pushrelay_edge_lag_seconds"), 1);
     }
 }

@@ -59,7 +59,7 @@ impl EdgeStatus {
     }
 }
 
-/// The status of all edges that a hub knows, by name: the roll.
+/// The status of all edges that a hub knows, by name: the roll. [`super::roll`] makes it durable.
 #[derive(Default)]
 pub struct EdgeRegistry {
     edges: Mutex<BTreeMap<String, EdgeStatus>>,
@@ -105,10 +105,8 @@ impl EdgeRegistry {
     }
 
     /// Changes the status of an edge if it is known.
-    pub fn record_known<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> Option<T> {
-        let changed = self.lock().get_mut(name).map(change);
-        self.changes.fetch_add(1, Ordering::Relaxed);
-        changed
+    pub fn update_known<T>(&self, name: &str, change: impl FnOnce(&mut EdgeStatus) -> T) -> Option<T> {
+        self.lock().get_mut(name).map(change)
     }
 
     /// The number of changes that the roll on disk must have.

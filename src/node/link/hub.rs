@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -11,8 +12,10 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
+use super::closing::{close_retired, close_unverified};
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
-use super::edges::{EdgeRegistry, Refusal};
+use super::edges::{EdgeRegistry, EdgeStatus, Refusal};
+use super::roll::Roll;
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::failures::FailureKind;
@@ -20,7 +23,7 @@ use crate::net::identity::{EdgeIdentity, site_labels};
 use crate::net::listen::{self, Accepting};
 use crate::net::proxy_protocol::{TrustedProxy, read_source};
 use crate::net::slots::Slots;
-use crate::net::tls::{self, Acceptor, TlsPeer};
+use crate::net::tls::{self, Acceptor, RefusedPeer, TlsPeer};
 use crate::net::websocket::{self, LinkPurpose, WebSocket};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
@@ -37,6 +40,9 @@ use crate::wire::{CloseReason, Hello};
 /// dead.
 const TAKEN_MARGIN: Duration = Duration::from_secs(1);
 
+/// The reason of a refused certificate, beside those of the protocol.
+const CERTIFICATE_REFUSED: &str = "certificate refused";
+
 /// The stream below the WebSocket of an edge.
 type EdgeStream = tls::Stream<Counted<TcpStream>>;
 
@@ -51,12 +57,16 @@ pub struct HubLinks {
     pub clock: Arc<Clock>,
     /// The status of the edges, for metrics and pages.
     pub edges: Arc<EdgeRegistry>,
+    /// Makes it durable.
+    pub roll: Arc<Roll>,
     /// The limit on connections, and the counters of those without a session.
     pub slots: Slots,
     /// The balancers in front of the hub that may name the address of an edge.
     pub trusted_proxies: Vec<TrustedProxy>,
     /// The hub's credentials, replaced on reload.
     pub acceptor: Arc<Acceptor>,
+    /// Counts the times that all sessions were verified again.
+    pub verifications: AtomicU64,
     /// The site rules of the configuration; replaced on reload.
     pub sites: Mutex<SiteRules>,
     /// The times and bounds of sessions.
@@ -106,12 +116,14 @@ impl SiteRules {
 /// The connections of a hub, and the sessions among them that joined.
 pub struct SessionTable {
     hub: HubSessions,
-    live: HashMap<SessionId, LiveSession>,
+    pub(super) live: HashMap<SessionId, LiveSession>,
 }
 
-struct LiveSession {
+pub(super) struct LiveSession {
     /// Sends the reason when the node ends the session.
-    end: watch::Sender<Option<Refused>>,
+    pub(super) end: watch::Sender<Option<Refused>>,
+    /// The edge's certificate.
+    pub(super) peer: TlsPeer,
     /// The edge that asked to join, the site labels that it claims, and those that it got.
     asked: Option<(EdgeIdentity, LabelSet, LabelSet)>,
     /// Closed when the session is over.
@@ -150,6 +162,7 @@ impl HubLinks {
         };
         let stream = Counted::new(stream);
         let wire = stream.traffic().clone();
+        let verifications = self.verifications.load(Ordering::Acquire);
         let handshaken = tokio::select! {
             handshaken = timeout(self.handshake_timeout, self.handshake(stream)) => handshaken,
             () = stop.cancelled() => return debug!(%address, "connection dropped: the node is shutting down"),
@@ -162,7 +175,8 @@ impl HubLinks {
                     () = stop.cancelled() => debug!(%address, "check dropped: the node is shutting down"),
                 };
             }
-            Ok(Err(FailedHandshake { kind, reason, rest })) => {
+            Ok(Err(FailedHandshake { kind, reason, claimed_name, rest })) => {
+                let reason = self.refused_name(address, claimed_name, reason);
                 self.slots.failures().record(address, kind, &reason);
                 // This is not within the time limit of the handshake: the failure is known.
                 let rest = timeout(self.handshake_timeout, rest.end(&reason));
@@ -179,7 +193,7 @@ impl HubLinks {
         };
         let name = peer.identity.name.as_str().to_string();
         let messages = Arc::<Traffic>::default();
-        let RegisteredSession { session, dropped, over } = match self.register() {
+        let RegisteredSession { session, dropped, over } = match self.register(&peer) {
             Ok(registered) => registered,
             Err(error) => {
                 warn!(%address, %error, "no randomness for a session");
@@ -188,21 +202,29 @@ impl HubLinks {
             }
         };
         let mut guard = SessionGuard { hub: self.clone(), name, session, progress: None, _over: over };
+        // A reload between the handshake and the registration has not ended this connection.
+        if self.verifications.load(Ordering::Acquire) != verifications
+            && let Err(error) = self.acceptor.verify(&peer.chain, SystemTime::now())
+        {
+            return refuse(socket, close_unverified(&error)).await;
+        }
         let (committer, clock) = (self.committer.clone(), self.clock.clone());
         let context = LinkContext { committer, clock, messages: messages.clone(), wire: wire.clone(), health: None };
         let (hub, progress) = (self.clone(), None);
         let mut observer = HubSession { hub, peer, address, session, wire, messages, progress, established: false };
         let connection = Connection::hub(self.session, context.now());
-        let closed = drive(connection, socket, None, &mut observer, &context, stop, Some(dropped)).await;
+        let closed = drive(connection, socket, None, &mut observer, &context, stop.clone(), Some(dropped)).await;
         guard.progress = observer.progress.take();
-        observer.over(&closed.to_string());
+        observer.over(&closed.to_string(), stop.is_cancelled());
     }
 
     async fn handshake(&self, stream: Counted<TcpStream>) -> Result<Handshaken, FailedHandshake> {
-        let failed = |kind, reason, rest| FailedHandshake { kind, reason, rest };
-        let accepted = self.acceptor.accept(stream).await;
-        let (stream, peer) = accepted
-            .map_err(|(error, stream)| failed(error.failure(), error.to_string(), RestOfHandshake::Alert(stream)))?;
+        let failed = |kind, reason, rest| FailedHandshake { kind, reason, claimed_name: None, rest };
+        let (stream, peer) = self.acceptor.accept(stream).await.map_err(|refused| {
+            let RefusedPeer { error, claimed_name, stream } = refused;
+            let (kind, reason) = (error.failure(), error.to_string());
+            FailedHandshake { kind, reason, claimed_name, rest: RestOfHandshake::Alert(stream) }
+        })?;
         let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
@@ -217,7 +239,7 @@ impl HubLinks {
         Ok((socket, peer, purpose))
     }
 
-    fn sessions(&self) -> MutexGuard<'_, SessionTable> {
+    pub(super) fn sessions(&self) -> MutexGuard<'_, SessionTable> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -235,6 +257,28 @@ impl HubLinks {
             }
         }
         *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
+    }
+
+    /// The name of an edge whose certificate was refused, in the reason and at the edge, if it is known and away. Anybody
+    /// can write a name into a certificate: it changes nothing else.
+    fn refused_name(&self, address: SocketAddr, name: Option<String>, reason: String) -> String {
+        let Some(name) = name else { return reason };
+        let text = format!("{reason} (the certificate names the edge {name:?})");
+        let (at_ns, from) = (self.clock.wall_ns(), address.ip());
+        self.edges.update_known(&name, |edge| {
+            *edge.refused.entry(CERTIFICATE_REFUSED.into()).or_default() += 1;
+            if !edge.link.connected {
+                let (reason, text) = (CERTIFICATE_REFUSED.into(), format!("{text}, from {from}"));
+                edge.refusal = Some(Refusal { reason, text, at_ns });
+            }
+        });
+        text
+    }
+
+    /// Whether the configuration has a section for the edge.
+    pub fn is_configured(&self, name: &str) -> bool {
+        let sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        sites.configured.iter().any(|edge| edge.name.as_str() == name)
     }
 
     /// The session of an uplink is established: ends the sessions with edges that must learn of it.
@@ -277,11 +321,11 @@ impl HubLinks {
     ///
     /// # Errors
     /// If the operating system gives no randomness for the session's id.
-    fn register(&self) -> Result<RegisteredSession, getrandom::Error> {
+    fn register(&self, peer: &TlsPeer) -> Result<RegisteredSession, getrandom::Error> {
         let session = SessionId(random_id()?);
         let (end, dropped) = watch::channel(None);
         let (over_sender, over) = watch::channel(());
-        self.sessions().live.insert(session, LiveSession { end, asked: None, over });
+        self.sessions().live.insert(session, LiveSession { end, peer: peer.clone(), asked: None, over });
         Ok(RegisteredSession { session, dropped, over: over_sender })
     }
 
@@ -315,6 +359,8 @@ impl HubLinks {
 struct FailedHandshake {
     kind: FailureKind,
     reason: String,
+    /// The name in a certificate that was refused.
+    claimed_name: Option<String>,
     rest: RestOfHandshake,
 }
 
@@ -400,7 +446,7 @@ impl HubSession {
         }
         let at_ns = self.hub.clock.wall_ns();
         let refusal = Refusal { reason: reason.to_string(), text: text.clone(), at_ns };
-        self.hub.edges.update(self.name(), |edge| {
+        self.hub.edges.record(self.name(), |edge| {
             *edge.refused.entry(refusal.reason.clone()).or_default() += 1;
             edge.refusal = Some(refusal);
         });
@@ -419,15 +465,16 @@ impl HubSession {
         }
     }
 
-    fn over(&self, reason: &str) {
+    /// The session is over. If it ended because the hub stops, its end says nothing of the edge.
+    fn over(&self, reason: &str, hub_stops: bool) {
         let is_current = self.hub.sessions().hub.is_current(self.name(), self.session);
         if is_current || self.established {
-            self.hub.edges.update(self.name(), |edge| {
+            self.hub.edges.record(self.name(), |edge| {
                 // A session that fails before it is established may have replaced one that was.
                 if is_current {
                     edge.link.connected = false;
                 }
-                edge.link.last_error = reason.to_string();
+                edge.link.last_error = if hub_stops { String::new() } else { reason.to_string() };
             });
         }
         if self.established {
@@ -445,6 +492,10 @@ impl SessionObserver for HubSession {
         heads: &mut Option<watch::Receiver<Revision>>,
     ) -> Result<Admitted, Refused> {
         let site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
+        // The session is in the table by now: an operator who retires the edge after this line ends it.
+        if self.hub.edges.is_retired(self.name()) {
+            return Err(self.refuse(close_retired()));
+        }
         let joining = self.hub.sessions().hub.join(self.name(), self.session, &hello, site);
         let mut joining = joining.map_err(|refused| self.refuse(self.hub.return_when_free(self.name(), refused)))?;
         loop {
@@ -465,7 +516,7 @@ impl SessionObserver for HubSession {
     fn observe(&mut self, event: &SessionEvent) {
         event.follow(&mut self.progress);
         let (now_ns, address, name) = (self.hub.clock.wall_ns(), self.address, self.name());
-        self.hub.edges.update(name, |edge| {
+        let change = |edge: &mut EdgeStatus| {
             edge.link.apply(event, now_ns);
             match event {
                 SessionEvent::Established(established) => {
@@ -483,7 +534,11 @@ impl SessionObserver for HubSession {
                 SessionEvent::PeerLag(lag_ns) => edge.reported_lag_ns = *lag_ns,
                 _ => {}
             }
-        });
+        };
+        match event {
+            SessionEvent::Established(_) => self.hub.edges.record(name, change),
+            _ => self.hub.edges.update(name, change),
+        }
         match event {
             SessionEvent::Established(established) => {
                 let (site, resync) = (&established.site, established.resync);

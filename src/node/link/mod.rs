@@ -1,15 +1,19 @@
 //! The links of a running node: sockets, timers and tasks around the pure endpoints of [`crate::session`].
 //!
 //! [`driver`] moves one connection at either end. [`edge`] dials a hub and dials again when the link ends; [`hub`] accepts
-//! edges and lets them join. [`check`] tries a line without a session. [`status`] is the state of a link as metrics and
-//! pages show it, [`edges`] has that of every edge, with its [`trouble`] and [`edge_metrics`], and [`backoff`] says when to dial again.
+//! edges and lets them join, and [`ending`] ends their sessions. [`check`] tries a line without a session. [`status`] is
+//! the state of a link as metrics and pages show it, [`edges`] has that of every edge, with its [`trouble`] and
+//! [`edge_metrics`], [`roll`] makes that durable, and [`backoff`] says when to dial again.
 
 pub mod backoff;
 pub mod check;
+mod closing;
 pub mod driver;
 pub mod edge;
 pub mod edge_metrics;
 pub mod edges;
+pub mod ending;
 pub mod hub;
+pub mod roll;
 pub mod status;
 pub mod trouble;

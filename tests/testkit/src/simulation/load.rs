@@ -1,7 +1,7 @@
 //! The pushes, deletes and wipes that arrive at the nodes.
 
 use pushrelay::model::{Family, FamilyBuilder, LabelSet, MetricType, ValueLayout};
-use pushrelay::store::WriteOp;
+use pushrelay::store::{Scope, WriteOp};
 
 use super::commands::push;
 use super::committer::{Command, Due};
@@ -28,7 +28,7 @@ impl World {
         self.pushes += 1;
         if self.random.below(400) == 0 {
             self.count("push: wipe");
-            return Command::Wipe { reply: Due::default() };
+            return Command::Wipe { scope: Scope::Shown, reply: Due::default() };
         }
         let job = self.random.below(self.plan.jobs);
         let key = [("job", format!("j{job}"))];

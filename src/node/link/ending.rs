@@ -1,0 +1,83 @@
+//! Ends sessions of a hub: those whose certificate does not verify any more, those of a retired edge, and those that shall
+//! get the hub's renewed certificate.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, SystemTime};
+
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use super::closing::{close_renewed, close_retired, close_unverified};
+use super::hub::HubLinks;
+use crate::net::tls::TlsPeer;
+use crate::session::{Refused, SessionId};
+
+/// The time between two looks for certificates that expired.
+const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
+/// Links that move to a renewed certificate of the hub in a second, at most.
+const MOVED_PER_SECOND: usize = 20;
+
+impl HubLinks {
+    /// Ends every session whose certificate does not verify any more: its authority was removed, or it expired.
+    pub fn end_unverified(&self) {
+        self.verifications.fetch_add(1, Ordering::AcqRel);
+        let sessions: Vec<(SessionId, TlsPeer)> =
+            self.sessions().live.iter().map(|(session, live)| (*session, live.peer.clone())).collect();
+        for (session, peer) in sessions {
+            if let Err(error) = self.acceptor.verify(&peer.chain, SystemTime::now()) {
+                warn!(edge = peer.identity.name.as_str(), %error, "the edge's certificate does not verify any more: its link ends");
+                self.end(session, close_unverified(&error));
+            }
+        }
+    }
+
+    /// Ends the sessions of certificates that expire, until the node stops.
+    pub async fn end_expired(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
+            }
+            let now = SystemTime::now();
+            if self.sessions().live.values().any(|live| live.peer.chain.not_after < now) {
+                tokio::task::block_in_place(|| self.end_unverified());
+            }
+        }
+    }
+
+    /// Moves all present sessions to connections with the hub's renewed certificate, a few a second: each edge connects
+    /// again and resumes. Returns when all were asked to.
+    pub async fn move_sessions(self: Arc<Self>, stop: CancellationToken) {
+        let mut sessions: Vec<SessionId> = self.sessions().live.keys().copied().collect();
+        info!(links = sessions.len() as u64, "the hub's certificate was renewed: its links move to the new one");
+        while !sessions.is_empty() {
+            for session in sessions.split_off(sessions.len().saturating_sub(MOVED_PER_SECOND)) {
+                self.end(session, close_renewed());
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+
+    fn end(&self, session: SessionId, reason: Refused) {
+        if let Some(live) = self.sessions().live.get(&session) {
+            live.end.send_replace(Some(reason));
+        }
+    }
+
+    /// Takes an edge out of service: ends its session, and refuses it from now on. Returns whether the edge is known.
+    pub fn retire(&self, name: &str) -> bool {
+        let now_ns = self.clock.wall_ns();
+        if self.edges.update_known(name, |edge| edge.retired_ns = now_ns.max(1)).is_none() {
+            return false;
+        }
+        self.edges.record(name, |_| ());
+        for live in self.sessions().live.values().filter(|live| live.peer.identity.name.as_str() == name) {
+            live.end.send_replace(Some(close_retired()));
+        }
+        true
+    }
+}
