@@ -55,7 +55,7 @@ pub enum PushError {
     Protobuf(protobuf::ProtobufError, SecondLine),
     /// The body is well-formed, but the push can never be accepted.
     #[error("{0}{1}")]
-    Refused(PushRefusal, SecondLine),
+    Refused(Box<PushRefusal>, SecondLine),
 }
 
 /// The second line of an answer, if there is one: what the body looks like, and what to do.
@@ -177,9 +177,11 @@ impl BodyReader {
                 .map_err(|error| PushError::Text(error.clone(), SecondLine::of(headers, plain, &error)))?,
         };
         accept(&families, target).map_err(|refusal| {
-            let is_timestamp = refusal == PushRefusal::Timestamp;
-            let second = is_timestamp.then(|| SecondLine::of(Headers::default(), b"", &refusal)).unwrap_or_default();
-            PushError::Refused(refusal, second)
+            let second = match refusal {
+                PushRefusal::Timestamp => SecondLine::of(Headers::default(), b"", &refusal),
+                _ => SecondLine::default(),
+            };
+            PushError::Refused(Box::new(refusal), second)
         })
     }
 

@@ -93,14 +93,14 @@ impl EdgeHandshake {
         let known = self.config.progress.take();
         let progress = PeerProgress::at_start(resume, known, &self.info, &theirs, &welcome.site);
         let offset = self.offset.read(welcome.clock, now);
-        actions.push_back(SessionAction::Notify(SessionEvent::Established(Established {
+        actions.push_back(SessionAction::Notify(SessionEvent::Established(Box::new(Established {
             peer: theirs.clone(),
             site: welcome.site,
             resync: welcome.resync,
             heartbeat_ns,
             upstream_stores: welcome.upstream_stores,
             progress: progress.clone(),
-        })));
+        }))));
         actions.extend(offset.map(|offset_ns| SessionAction::Notify(SessionEvent::ClockOffset(offset_ns))));
         let agreement = Agreement {
             end: LinkEnd::Edge,

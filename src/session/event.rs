@@ -132,7 +132,7 @@ pub enum SessionAction {
 #[derive(Clone, Debug, PartialEq)]
 pub enum SessionEvent {
     /// The handshake is complete.
-    Established(Established),
+    Established(Box<Established>),
     /// The resync that [`Established`] announced is complete: both stores have everything that either had.
     ResyncCompleted,
     /// The peer has durably all of this store's changes up to here. The first one of a session may be less than the last one

@@ -101,14 +101,14 @@ impl HubHandshake {
             upstream_stores: upstream_stores.clone(),
             takes_early: true,
         })));
-        actions.push_back(SessionAction::Notify(SessionEvent::Established(Established {
+        actions.push_back(SessionAction::Notify(SessionEvent::Established(Box::new(Established {
             peer: theirs.clone(),
             site,
             resync,
             heartbeat_ns,
             upstream_stores,
             progress: progress.clone(),
-        })));
+        }))));
         let agreement = Agreement {
             end: LinkEnd::Hub,
             config: self.config.link,

@@ -108,7 +108,7 @@ impl Store {
             states.push(state);
         }
         match conflicts {
-            Some(conflicts) => Err(StoreRefusal::Conflict(conflicts)),
+            Some(conflicts) => Err(StoreRefusal::Conflict(Box::new(conflicts))),
             None => Ok(((metas.finish(), states), names)),
         }
     }

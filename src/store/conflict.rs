@@ -17,7 +17,6 @@ pub enum Conflict {
         .pushed.name(),
         .used.name()
     )]
-    /// The name is used with another type.
     Type {
         /// The metric's name.
         name: Arc<str>,
@@ -32,7 +31,6 @@ pub enum Conflict {
         truncated(.name),
         truncated(.used)
     )]
-    /// The name is that of a sample (`_sum`, …) of a histogram or summary that is shown, or the reverse.
     Suffix {
         /// The metric's name.
         name: Arc<str>,

@@ -10,7 +10,7 @@ use super::conflict::PushConflicts;
 pub enum StoreRefusal {
     /// Families conflict with the families that are shown.
     #[error("{0}")]
-    Conflict(PushConflicts),
+    Conflict(Box<PushConflicts>),
     /// The store is at one of its limits.
     #[error("the store is at its bound {name} = {max}: delete groups or raise it")]
     Limit {

@@ -96,7 +96,7 @@ fn a_refused_push_touches_no_family_and_moves_the_failure_time() {
     let counter = family("m", MetricType::Counter, &[&[]]);
     let id = local(&[("job", "b")]);
     let refusal = store.write(id.clone(), WriteOp::Put(vec![gauge("n"), counter]), now(2)).unwrap_err();
-    assert!(matches!(refusal, StoreRefusal::Conflict(PushConflicts { first: Conflict::Type { .. }, .. })), "{refusal}");
+    assert!(matches!(&refusal, StoreRefusal::Conflict(all) if matches!(all.first, Conflict::Type { .. })), "{refusal}");
     store.commit();
     let entry = store.published().group(&id).unwrap();
     assert_eq!((entry.push_time_seconds(), entry.push_failure_time_seconds()), (0.0, 2e-9));
@@ -149,7 +149,7 @@ fn a_type_may_change_when_no_other_group_shows_the_name() {
     store.write(id.clone(), WriteOp::Put(vec![family("m", MetricType::Histogram, &[])]), now(3)).unwrap();
     let refusal = store.write(id, WriteOp::Post(vec![gauge("m_bucket")]), now(4)).unwrap_err();
     assert!(
-        matches!(refusal, StoreRefusal::Conflict(PushConflicts { first: Conflict::Suffix { .. }, .. })),
+        matches!(&refusal, StoreRefusal::Conflict(all) if matches!(all.first, Conflict::Suffix { .. })),
         "{refusal}"
     );
     let own = family("process_cpu_seconds_total", MetricType::Gauge, &[&[]]);
@@ -165,12 +165,12 @@ fn duplicates_are_found_whichever_group_has_more_labels() {
     store.write(local(&[("instance", "j"), ("job", "a")]), WriteOp::Put(vec![without()]), now(2)).unwrap();
     let refusal = store.write(local(&[("instance", "i"), ("job", "a")]), WriteOp::Put(vec![without()]), now(3));
     assert!(
-        matches!(refusal, Err(StoreRefusal::Conflict(PushConflicts { first: Conflict::Duplicate { .. }, .. }))),
+        matches!(&refusal, Err(StoreRefusal::Conflict(all)) if matches!(all.first, Conflict::Duplicate { .. })),
         "{refusal:?}"
     );
     let refusal = store.write(local(&[("job", "a")]), WriteOp::Put(vec![with_instance("j")]), now(4));
     assert!(
-        matches!(refusal, Err(StoreRefusal::Conflict(PushConflicts { first: Conflict::Duplicate { .. }, .. }))),
+        matches!(&refusal, Err(StoreRefusal::Conflict(all)) if matches!(all.first, Conflict::Duplicate { .. })),
         "{refusal:?}"
     );
 }

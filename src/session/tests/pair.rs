@@ -238,7 +238,7 @@ impl Pair {
             SessionEvent::Suppressed(reports) => side.suppressed.extend(reports),
             SessionEvent::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
             SessionEvent::PeerHealth(health) => side.peer_health = Some(health),
-            SessionEvent::Established(established) => side.established = Some(established),
+            SessionEvent::Established(established) => side.established = Some(*established),
             SessionEvent::ResyncCompleted => side.resync_completed = true,
             SessionEvent::Unsendable { .. } => panic!("all families are small"),
             SessionEvent::Received(_) | SessionEvent::Head(_) | SessionEvent::Heard => {}

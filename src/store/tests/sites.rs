@@ -350,7 +350,7 @@ fn a_histogram_of_an_older_store_that_breaks_a_rule_is_suppressed() {
     assert_eq!(store.published().counts().suppressed, 1);
     let repeated = store.write(local(&[("job", "a")]), WriteOp::Post(vec![histogram(1)]), now(2));
     assert!(
-        matches!(repeated, Err(StoreRefusal::Conflict(PushConflicts { first: Conflict::Histogram { .. }, .. }))),
+        matches!(&repeated, Err(StoreRefusal::Conflict(all)) if matches!(all.first, Conflict::Histogram { .. })),
         "{repeated:?}"
     );
 }

@@ -1,6 +1,6 @@
 //! The families of a page, name by name: of the whole page, or of a part that a filter selects.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 use std::sync::Arc;
 
 use crate::model::{Family, LabelSet, Schema};
@@ -73,11 +73,14 @@ pub(super) enum Names {
     Filtered(Box<Filtered>),
 }
 
+/// The node's own family of a name, and the pushed ones.
+type OwnAndPushed = (Option<Family>, Option<Arc<Block>>);
+
 /// A filtered page.
 pub(super) struct Filtered {
     selection: Selection,
     /// The names that may be selected, each with its own and its pushed families.
-    names: std::collections::btree_map::IntoIter<Arc<str>, (Option<Family>, Option<Arc<Block>>)>,
+    names: btree_map::IntoIter<Arc<str>, OwnAndPushed>,
     /// Whether a shard's part of a chunk is rendered by itself, to be cached.
     by_chunk: bool,
 }
@@ -89,7 +92,7 @@ impl Filtered {
             None => own,
         };
         let selection = Selection::new(&snapshot, filter, &own);
-        let mut names: BTreeMap<Arc<str>, (Option<Family>, Option<Arc<Block>>)> =
+        let mut names: BTreeMap<Arc<str>, OwnAndPushed> =
             snapshot.blocks.into_iter().map(|(name, block)| (name, (None, Some(block)))).collect();
         for family in own.into_iter().filter(|_| selection.has_own()) {
             let name = family.name().clone();
