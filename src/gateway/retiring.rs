@@ -7,7 +7,7 @@
 pub(super) fn read(rest: &[u8], query: &str) -> Result<(String, bool), &'static str> {
     let rest = String::from_utf8_lossy(rest);
     let name = rest.strip_suffix("/retire");
-    let name = name.ok_or("write POST /api/v1/edges/NAME/retire, or DELETE /api/v1/edges/NAME")?;
+    let name = name.ok_or("write PUT /api/v1/edges/NAME/retire, or DELETE /api/v1/edges/NAME")?;
     match query {
         "" | "groups=keep" => Ok((name.to_owned(), false)),
         "groups=delete" => Ok((name.to_owned(), true)),

@@ -277,7 +277,7 @@ fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], query: &str, na
     }
 }
 
-/// The route of a request about one edge: `DELETE NAME`, or `POST NAME/retire`.
+/// The route of a request about one edge: `DELETE NAME`, or `PUT NAME/retire`.
 fn edge_route(method: &str, rest: &[u8], query: &str) -> Result<Route, &'static str> {
     if method == DELETE {
         return Ok(Route::ForgetEdge { name: String::from_utf8_lossy(rest).into_owned() });
@@ -540,15 +540,15 @@ mod tests {
                 ("PUT", "/pg/api/v1/admin/wipe/", "307 /pg/api/v1/admin/wipe"),
                 ("GET", "/pg/api/v1/edges", "Edges"),
                 ("DELETE", "/pg/api/v1/edges/syq-1", r#"ForgetEdge { name: "syq-1" }"#),
-                ("GET PUT", "/pg/api/v1/edges/syq-1", "405 DELETE, OPTIONS, POST"),
-                ("POST", "/pg/api/v1/edges/syq-1/retire", r#"RetireEdge { name: "syq-1", delete_groups: false }"#),
+                ("GET POST", "/pg/api/v1/edges/syq-1", "405 DELETE, OPTIONS, PUT"),
+                ("PUT", "/pg/api/v1/edges/syq-1/retire", r#"RetireEdge { name: "syq-1", delete_groups: false }"#),
                 (
-                    "POST",
+                    "PUT",
                     "/pg/api/v1/edges/syq-1/retire?groups=delete",
                     r#"RetireEdge { name: "syq-1", delete_groups: true }"#,
                 ),
-                ("POST", "/pg/api/v1/edges/syq-1/retire?groups=all", "400"),
-                ("POST", "/pg/api/v1/edges/syq-1", "400"),
+                ("PUT", "/pg/api/v1/edges/syq-1/retire?groups=all", "400"),
+                ("PUT", "/pg/api/v1/edges/syq-1", "400"),
                 ("PUT", "/pg/metrics/job/a/U__x_2e_y/1", r#"push {job="a",x.y="1"} replacing"#),
                 ("GET", "/pg/status/group/job/a/x/1", r#"fragment {job="a",x="1"}"#),
                 ("GET", "/pg/status/group/job@base64/YQ", r#"fragment {job="a"}"#),

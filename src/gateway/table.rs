@@ -132,7 +132,8 @@ impl Table {
         if config.admin_api {
             entries.push((&[PUT], only("/admin/wipe"), Endpoint::Wipe));
             let edge = Pattern::Below { root: format!("{root}/edges/"), more: true };
-            entries.push((&[POST, DELETE], edge, Endpoint::Edge));
+            // No POST: pages of other origins may send one without asking.
+            entries.push((&[PUT, DELETE], edge, Endpoint::Edge));
         }
         Self(entries.into_iter().map(|(methods, pattern, endpoint)| PathEntry { methods, pattern, endpoint }).collect())
     }

@@ -80,7 +80,7 @@ fn a_retired_edge_raises_no_alarm_and_is_refused_until_it_is_forgotten() {
     bj.push("job/a", "x 2\n");
     hub.shows("x", &[("IDC", "SYQ")], 1.0);
     hub.shows("x", &[("IDC", "BJ")], 2.0);
-    let (status, text) = admin("POST", &hub, "/api/v1/edges/syq-1/retire?groups=delete");
+    let (status, text) = admin("PUT", &hub, "/api/v1/edges/syq-1/retire?groups=delete");
     assert_eq!(status, 202, "{text}");
     hub.lacks("x", &[("IDC", "SYQ")]);
     hub.shows("x", &[("IDC", "BJ")], 2.0);

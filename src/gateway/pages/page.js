@@ -197,7 +197,7 @@ function forget(name) {
 
 function retire(name) {
   const text = "Its link ends, the hub refuses it from now on, and no alert waits for it. Its groups stay. To undo this, forget the edge.";
-  return changeEdge(name, "Retire this edge?", text, "POST", "/retire");
+  return changeEdge(name, "Retire this edge?", text, "PUT", "/retire");
 }
 
 document.addEventListener("click", (event) => {
