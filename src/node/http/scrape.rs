@@ -203,8 +203,8 @@ impl ScrapeBody {
                     }
                 };
                 if !is_shown && !current.is_headed {
-                    // The chunk has no family of the shard. Its text is still the last one, as nothing was packed.
-                    self.text.truncate(start);
+                    // The chunk has no series to show. The head is still the last text, as nothing was packed.
+                    if self.packing.is_some() { self.text.truncate(start) } else { out.truncate(start) }
                 }
                 current.is_headed |= is_shown;
                 current.parts += 1;
@@ -377,6 +377,21 @@ mod tests {
                     prop_assert_eq!(gunzip(&page(&store, format, Some(&budget)), 1 << 24).unwrap(), plain);
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_family_has_one_head_whichever_groups_have_no_series_of_it() {
+        let budget = ByteBudget::new(1 << 24);
+        for with_series in [0, 63, 64, 99, 127] {
+            let mut store = store();
+            for group in 0..128 {
+                write(&mut store, group, WriteOp::Put(vec![family("x", usize::from(group == with_series), 1.0)]));
+            }
+            let plain = page(&store, Format::default(), None);
+            let text = String::from_utf8(plain.clone()).unwrap();
+            assert_eq!(text.matches("# TYPE x ").count(), 1, "{text}");
+            assert_eq!(gunzip(&page(&store, Format::default(), Some(&budget)), 1 << 24).unwrap(), plain);
         }
     }
 
