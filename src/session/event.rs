@@ -143,6 +143,8 @@ pub enum SessionEvent {
     PeerCursor(Revision),
     /// This store has durably the peer's changes up to here.
     Received(Revision),
+    /// This store has durably the peer's changes up to here, even where no cursor says so: during a resync.
+    ReceivedUpto(Revision),
     /// This store has published its changes up to here.
     Head(Revision),
     /// The peer's wall clock minus this node's, in nanoseconds.
@@ -175,7 +177,7 @@ impl SessionEvent {
         match (self, progress) {
             (Self::Established(established), progress) => *progress = Some(established.progress.clone()),
             (Self::PeerAcked(revision), Some(progress)) => progress.acked = progress.acked.max(*revision),
-            (Self::Received(revision), Some(progress)) => progress.received = progress.received.max(*revision),
+            (Self::ReceivedUpto(revision), Some(progress)) => progress.received = progress.received.max(*revision),
             _ => {}
         }
     }

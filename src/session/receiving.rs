@@ -145,6 +145,7 @@ impl Receiving {
         let PendingCommit::Update { upto, last_of_resync, ack_may_wait } = pending else {
             return Ok(false);
         };
+        actions.push_back(SessionAction::Notify(SessionEvent::ReceivedUpto(upto)));
         self.updates += 1;
         let suppressed = ConflictReport::sendable(suppressed);
         if ack_may_wait && !last_of_resync && suppressed.is_empty() {

@@ -171,8 +171,17 @@ fn a_hub_rolled_back_behind_a_dropped_tombstone_resyncs() {
 }
 
 /// A pair whose hub has lost its own writes to `groups` groups, which the edge has.
+///
+/// Both ends have dropped a tombstone before.
 fn pair_to_resync(groups: usize) -> Pair {
     let mut pair = acquainted(groups);
+    pair.write(EDGE, &key(groups), &put(100, 1.0));
+    pair.write(EDGE, &key(groups), &Group::delete(moment(101, 7).stamp));
+    pair.settle();
+    for end in [EDGE, HUB] {
+        let head = pair.stores[end].head();
+        pair.stores[end].forget_tombstones(head);
+    }
     let copy = pair.stores[HUB].clone();
     for job in 0..groups {
         pair.write(HUB, &key(job), &put(300, 3.0));

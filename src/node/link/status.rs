@@ -62,6 +62,7 @@ impl LinkStatus {
             SessionEvent::Heard => self.last_seen_ns = now_ns,
             SessionEvent::ResyncCompleted
             | SessionEvent::PeerCursor(_)
+            | SessionEvent::ReceivedUpto(_)
             | SessionEvent::Head(_)
             | SessionEvent::PeerLag(_)
             | SessionEvent::PeerHealth(_)

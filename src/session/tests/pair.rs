@@ -241,7 +241,8 @@ impl Pair {
             SessionEvent::Established(established) => side.established = Some(*established),
             SessionEvent::ResyncCompleted => side.resync_completed = true,
             SessionEvent::Unsendable { .. } => panic!("all families are small"),
-            SessionEvent::Received(_) | SessionEvent::Head(_) | SessionEvent::Heard => {}
+            SessionEvent::Received(_) | SessionEvent::ReceivedUpto(_) | SessionEvent::Head(_) | SessionEvent::Heard => {
+            }
         }
     }
 
