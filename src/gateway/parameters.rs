@@ -4,7 +4,7 @@ use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
 use super::groups::labels_of_token;
-use crate::model::LabelSet;
+use crate::model::{LabelSet, truncated};
 use crate::selector::{SELECTORS_MAX, Selector, SelectorError, Selectors};
 use crate::store::selection::{SHARDS_MAX, ScrapeFilter, Shard, ShardError};
 
@@ -31,6 +31,12 @@ pub enum ParameterError {
     /// There is no selector.
     #[error("match[] is missing: it says which groups to delete, such as match[]={{job=\"backup\"}}")]
     NoMatch,
+    /// A delete has a parameter that it does not know: it could be meant to narrow or to stop it.
+    #[error("a delete has no parameter {0:?}: it knows match[], limit and dry_run")]
+    Unknown(String),
+    /// `dry_run` is there twice.
+    #[error("dry_run is there more than once")]
+    Repeated,
     /// A number is none, or beyond its bounds.
     #[error("{name}={value:?} is no number from {min} to {max}")]
     Number {
@@ -141,8 +147,19 @@ pub fn group_query(query: &str) -> Result<GroupQuery, ParameterError> {
 /// The groups to delete: as for [`group_query`], with at least one selector.
 ///
 /// # Errors
-/// As for [`group_query`], or there is no selector.
+/// As for [`group_query`], there is no selector, or a parameter is not one of a delete: nothing that could be meant to
+/// narrow or to stop a delete is ignored.
 pub fn delete_query(query: &str) -> Result<(Selectors, GroupQuery), ParameterError> {
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        let name = pair.split_once('=').map_or(pair, |(name, _)| name);
+        let name = percent_decode_str(name).decode_utf8_lossy();
+        if !["match[]", "match", "limit", "dry_run"].contains(&&*name) {
+            return Err(ParameterError::Unknown(truncated(&name).to_string()));
+        }
+    }
+    if values(query, &["dry_run"]).count() > 1 {
+        return Err(ParameterError::Repeated);
+    }
     let query = group_query(query)?;
     let selectors = query.selectors.clone().ok_or(ParameterError::NoMatch)?;
     Ok((selectors, query))
@@ -159,6 +176,20 @@ pub fn shards(query: &str) -> Result<Option<u32>, ParameterError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_delete_ignores_nothing_that_could_narrow_or_stop_it() {
+        let error = |query: &str| delete_query(query).unwrap_err().to_string();
+        for name in ["dryrun", "after", "shard", "dry%2Drun"] {
+            assert!(
+                error(&format!("match[]={{job=\"a\"}}&{name}=1")).starts_with("a delete has no parameter"),
+                "{name}"
+            );
+        }
+        assert_eq!(error("match[]={job=\"a\"}&dry_run=false&dry_run=true"), "dry_run is there more than once");
+        let (_, query) = delete_query("match%5B%5D={job=\"a\"}&dry_run=true&limit=5").unwrap();
+        assert!(query.dry_run);
+    }
 
     #[test]
     fn scrapes_are_filtered_by_selectors_and_shards() {
@@ -191,7 +222,8 @@ mod tests {
         assert!(error("").starts_with("match[] is missing"));
         assert!(error("match[]=up").starts_with("selector up: __name__ selects series"));
         assert_eq!(error("match[]={a=\"b\"}&limit=0"), "limit=\"0\" is no number from 1 to 10000");
-        assert_eq!(error("match[]={a=\"b\"}&after=x"), "after=\"x\" is no value of \"next\" in an answer to a listing");
+        let after = group_query("after=x").unwrap_err().to_string();
+        assert_eq!(after, "after=\"x\" is no value of \"next\" in an answer to a listing");
         assert_eq!(error("match[]={a=\"b\"}&dry_run=maybe"), "dry_run=\"maybe\" is neither true nor false");
         assert_eq!((shards("shards=4"), shards("x")), (Ok(Some(4)), Ok(None)));
         assert!(shards("shards=0").is_err() && shards("shards=1001").is_err());
