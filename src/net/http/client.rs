@@ -35,6 +35,12 @@ pub enum ClientError {
         "{0:?} is no URL of a node: write http://HOST:PORT or https://HOST:PORT, with the prefix of the node if it has one"
     )]
     Url(String),
+    /// The URL has a user, and perhaps a password, which the message must not show.
+    #[error(
+        "the URL of the node has a user or password: write the name into --user, and the password into a file for \
+         --password-file"
+    )]
+    UrlUser,
     /// TLS needs an authority.
     #[error("https needs --ca-file: the certificate of the authority that signed the node's certificate")]
     NoAuthority,
@@ -96,6 +102,9 @@ impl Client {
     /// # Errors
     /// The URL, the file or the password cannot be used.
     pub fn new(url: &str, ca_file: Option<&Path>, user: Option<(&str, &str)>) -> Result<Self, ClientError> {
+        if url.contains('@') {
+            return Err(ClientError::UrlUser);
+        }
         let bad = || ClientError::Url(url.to_owned());
         let uri: hyper::Uri = url.parse().map_err(|_| bad())?;
         let is_tls = match uri.scheme_str() {
@@ -103,7 +112,7 @@ impl Client {
             Some("https") => true,
             _ => return Err(bad()),
         };
-        let authority = uri.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(bad)?;
+        let authority = uri.authority().ok_or_else(bad)?;
         if uri.query().is_some() || authority.host().is_empty() {
             return Err(bad());
         }
@@ -224,8 +233,12 @@ mod tests {
         assert_eq!(client("http://hub:9091").unwrap(), read("hub", 9091, ""));
         assert_eq!(client("http://[::1]:9091/pg/").unwrap(), read("::1", 9091, "/pg"));
         assert_eq!(client("http://hub/").unwrap(), read("hub", 80, ""));
-        for bad in ["", "hub:9091", "hub", "ftp://hub", "http://", "http://u:p@hub", "http://hub/?x=1", "/metrics"] {
+        for bad in ["", "hub:9091", "hub", "ftp://hub", "http://", "http://hub/?x=1", "/metrics"] {
             assert!(matches!(client(bad), Err(ClientError::Url(_))), "{bad}");
+        }
+        for with_user in ["http://u:secret@hub", "u:secret@hub"] {
+            let error = client(with_user).unwrap_err();
+            assert!(matches!(error, ClientError::UrlUser) && !error.to_string().contains("secret"), "{error}");
         }
         assert!(matches!(client("https://hub"), Err(ClientError::NoAuthority)));
     }
