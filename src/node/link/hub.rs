@@ -308,6 +308,9 @@ impl HubLinks {
     /// # Errors
     /// The reason to refuse it.
     pub(super) async fn would_admit(&self, hello: &Hello, peer: &TlsPeer) -> Result<Admitted, Refused> {
+        if self.edges.is_retired(peer.identity.name.as_str()) {
+            return Err(close_retired());
+        }
         let site = self.sites.lock().unwrap_or_else(PoisonError::into_inner).of(&peer.identity, &hello.labels);
         let joining = self.sessions().hub.would_join(peer.identity.name.as_str(), hello, site)?;
         let Ok(info) = self.committer.info(None).await else {
