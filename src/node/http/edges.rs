@@ -68,10 +68,17 @@ impl Service {
         }
         info!(edge = name, delete_groups, "edge retired");
         let saved = saved(hub_links).await;
-        if !delete_groups || saved.status >= 400 {
+        if !delete_groups {
             return saved;
         }
-        self.session_ended(name).await;
+        if saved.status >= 400 {
+            let text = "the edge is retired, but its groups stay, as the roll of edges cannot be written: try again";
+            return HttpReply::unavailable(text);
+        }
+        if !self.session_ended(name).await {
+            let text = "the edge is retired, but its groups stay, as its session does not end: try again";
+            return HttpReply::unavailable(text);
+        }
         match self.committer.wipe(Scope::Site(site.clone())).await {
             Ok(()) => {
                 info!(edge = name, %site, "the groups of a retired edge are deleted");
@@ -81,16 +88,18 @@ impl Service {
         }
     }
 
-    /// Waits until the edge's session is over: what it still sends would come after the deletes.
-    async fn session_ended(&self, name: &str) {
+    /// Waits until the edge's session is over: what it still sends would come after the deletes. Returns whether it is.
+    async fn session_ended(&self, name: &str) -> bool {
         let ended = async {
             while self.edges.update_known(name, |edge| edge.link.connected) == Some(true) {
                 tokio::time::sleep(ENDING_STEP).await;
             }
         };
-        if tokio::time::timeout(ENDING_MAX, ended).await.is_err() {
+        let is_over = tokio::time::timeout(ENDING_MAX, ended).await.is_ok();
+        if !is_over {
             warn!(edge = name, "the session of a retired edge does not end");
         }
+        is_over
     }
 }
 

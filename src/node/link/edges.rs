@@ -117,7 +117,8 @@ impl EdgeRegistry {
     /// Adds an edge that the configuration names, so that one that never connects is shown as missing.
     pub fn expect(&self, name: &str, site: &LabelSet) {
         self.update(name, |edge| {
-            if !edge.link.connected {
+            // The site of the last session stays: its groups have it.
+            if edge.link.sessions == 0 {
                 edge.site = Arc::new(site.clone());
             }
         });

@@ -127,17 +127,17 @@ pub struct Roll {
     /// The directory of the store; `None` for a store in memory only.
     folder: Option<PathBuf>,
     /// [`EdgeRegistry::changes`] when the roll was last written.
-    written: Mutex<u64>,
+    written: Arc<Mutex<u64>>,
 }
 
 impl Roll {
-    /// Reads the roll of the last run into `edges`. A roll that cannot be read begins anew: it has no data that the
-    /// edges do not bring again.
+    /// Reads the roll of the last run into `edges`. A roll that cannot be read is set aside and begins anew. The edges bring
+    /// its data again, except which of them are retired: an error in the log says so.
     pub fn read(edges: Arc<EdgeRegistry>, folder: Option<PathBuf>) -> Roll {
         if let Some(folder) = &folder {
             restore(&edges, folder);
         }
-        Roll { written: Mutex::new(edges.changes()), edges, folder }
+        Roll { written: Arc::new(Mutex::new(edges.changes())), edges, folder }
     }
 
     /// Writes the roll, if it has changes that the disk lacks or `always` is set.
@@ -146,13 +146,17 @@ impl Roll {
     /// If the disk refuses.
     pub async fn save(&self, always: bool) -> io::Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
-        let mut written = self.written.lock().await;
+        // The guard goes with the write, which goes on if nobody awaits it any more: no two may write at once.
+        let mut written = self.written.clone().lock_owned().await;
         let changes = self.edges.changes();
         if always || *written != changes {
             let (edges, folder) = (self.edges.clone(), folder.clone());
-            let done = tokio::task::spawn_blocking(move || write(&edges, &folder)).await;
-            done.unwrap_or_else(|error| Err(io::Error::other(error)))?;
-            *written = changes;
+            let writing = tokio::task::spawn_blocking(move || {
+                write(&edges, &folder)?;
+                *written = changes;
+                Ok(())
+            });
+            writing.await.unwrap_or_else(|error| Err(io::Error::other(error)))?;
         }
         Ok(())
     }
@@ -196,7 +200,7 @@ fn restore(edges: &EdgeRegistry, folder: &Path) {
                 path = %path.display(),
                 reason,
                 kept = renamed.is_ok().then(|| kept.display().to_string()),
-                "the roll of edges cannot be read and begins anew"
+                "the roll of edges cannot be read and begins anew: retired edges are admitted again"
             );
             return;
         }
