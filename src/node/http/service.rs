@@ -169,7 +169,7 @@ impl Service {
             Route::Scrape { filter } => return self.scrape(filter, request),
             Route::Groups { query } => return self.run_blocking(|| respond(self.list_groups(&query))),
             Route::DeleteGroups { selectors, query } => return self.delete_groups(selectors, query, request).await,
-            Route::Discovery { shards } => self.discovery(shards, request),
+            Route::Discovery { shards } => return self.run_blocking(|| respond(self.discovery(shards, request))),
             Route::Query => return self.query(),
             Route::Status => query::status(&self.status),
             Route::Wipe => answer(self.committer.wipe(Scope::Shown).await, HttpReply::accepted),
