@@ -61,7 +61,7 @@ pub enum Route {
         /// The number of shards; one target a site if there is none.
         shards: Option<u32>,
     },
-    /// Show all groups as JSON ([`query::metrics`]).
+    /// Show all groups as JSON.
     Query,
     /// Show build, flags and start time as JSON ([`query::status`]).
     Status,
