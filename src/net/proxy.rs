@@ -15,7 +15,7 @@ use tokio_util::either::Either;
 
 use super::address::HostPort;
 use super::counted::Counted;
-use super::tls::{self, ProxyTls, TlsError};
+use super::tls::{self, AnonymousConnector, TlsError};
 
 mod connect;
 mod environment;
@@ -108,7 +108,7 @@ impl ProxyFileError {
 #[derive(Clone, Debug)]
 pub struct ProxyKeys {
     login: Option<ProxyLogin>,
-    tls: Option<ProxyTls>,
+    tls: Option<AnonymousConnector>,
 }
 
 /// Bytes of a password file, at most. A larger file is something else.
@@ -130,7 +130,7 @@ impl ProxyKeys {
             }
             None => None,
         };
-        let tls = options.ca_file.as_deref().map(ProxyTls::load).transpose()?;
+        let tls = options.ca_file.as_deref().map(AnonymousConnector::for_proxies).transpose()?;
         Ok(Self { login, tls })
     }
 }

@@ -30,7 +30,7 @@ use peer::{RecordingVerifier, unix_time};
 use problem::{CertificateUse, Problem};
 use provider::provider;
 
-pub mod browse;
+mod anonymous;
 mod error;
 mod examine;
 mod explain;
@@ -38,13 +38,12 @@ mod files;
 mod peer;
 pub mod problem;
 mod provider;
-mod proxy;
 pub mod web;
 
+pub use anonymous::AnonymousConnector;
 pub use error::TlsError;
 pub use explain::{explain, is_of_tls};
 pub use peer::PeerChain;
-pub use proxy::ProxyTls;
 
 /// An encrypted stream, of the client or the server.
 pub type Stream<S> = tokio_rustls::TlsStream<S>;

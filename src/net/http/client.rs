@@ -17,8 +17,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::net::tls::AnonymousConnector;
 use crate::net::tls::TlsError;
-use crate::net::tls::browse::WebConnector;
 
 /// Time for a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -85,7 +85,7 @@ pub struct Client {
     authority: String,
     /// The prefix of all paths, without a slash at its end.
     prefix: String,
-    tls: Option<WebConnector>,
+    tls: Option<AnonymousConnector>,
     authorization: Option<HeaderValue>,
 }
 
@@ -118,7 +118,7 @@ impl Client {
         }
         let tls = match (is_tls, ca_file) {
             (false, _) => None,
-            (true, Some(file)) => Some(WebConnector::new(file)?),
+            (true, Some(file)) => Some(AnonymousConnector::for_gateways(file)?),
             (true, None) => return Err(ClientError::NoAuthority),
         };
         let basic = user.map(|(name, password)| format!("Basic {}", STANDARD.encode(format!("{name}:{password}"))));
