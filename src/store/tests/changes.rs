@@ -1,5 +1,7 @@
 //! The changes that a link reads from a store.
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::model::{PushTime, Revision, WriteTimestamp};
 

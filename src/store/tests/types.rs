@@ -1,5 +1,9 @@
 //! Names that sites push with several types.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use proptest::prelude::*;
+
 use super::*;
 use crate::model::{PushTime, WriteTimestamp};
 
