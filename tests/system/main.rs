@@ -15,6 +15,7 @@ mod doctor;
 mod faults;
 mod fleet;
 mod foreign_names;
+mod http2;
 mod ingress;
 mod liveness;
 mod mixed_types;
