@@ -65,9 +65,7 @@ fn message(span: &str) -> Option<&str> {
 
 /// Whether a span quotes an error or an answer, rather than a command, a key or a value.
 fn is_text(span: &str) -> bool {
-    let is_command = ["pushrelay store", "pushrelay pki", "pushrelay check-config", "curl", "useradd", "systemctl"]
-        .iter()
-        .any(|command| span.starts_with(command));
+    let is_command = ["pushrelay ", "curl", "useradd", "systemctl"].iter().any(|command| span.starts_with(command));
     let words = span.split(' ').filter(|word| word.len() > 1 && word.chars().all(|c| c.is_ascii_lowercase()));
     !is_command && words.count() >= WORDS_MIN
 }

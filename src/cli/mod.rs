@@ -1,14 +1,18 @@
 //! Layer 6: the command line, for operators. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
-//! [`check_config`], [`doctor`], [`store`] and [`groups`] are the other commands. [`logging`] writes the log of all of
+//! [`check_config`], [`doctor`], [`store`], [`groups`], [`push`] and [`exec`] are the other commands. [`logging`] writes the log of all of
 //! them, and `watch` notices changed files.
 
 pub mod check_config;
 pub mod demo;
 pub mod doctor;
+pub mod exec;
+mod family_text;
+mod group_args;
 pub mod groups;
 pub mod logging;
 mod node_url;
 pub mod pki;
+pub mod push;
 pub mod run;
 pub mod store;
 mod watch;
@@ -40,8 +44,7 @@ pub fn main() -> ExitCode {
         }
     };
     match dispatch(&matches) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
+        Ok(status) => status.into(),
         Err(text) => {
             let _ = writeln!(io::stderr(), "pushrelay: {text}");
             if matches.subcommand_name() == Some("store") { STORE_UNREAD.into() } else { ExitCode::FAILURE }
@@ -83,12 +86,33 @@ pub fn command() -> Command {
                 .about("List and delete groups of a running node by selectors"),
         )
         .subcommand(
+            push::PushCommand::augment_args(Command::new("push"))
+                .about("Push metrics in the text format to a group of a running node, after a check"),
+        )
+        .subcommand(
+            push::DeleteCommand::augment_args(Command::new("delete"))
+                .about("Delete the group of a running node that has exactly these labels"),
+        )
+        .subcommand(
+            exec::ExecCommand::augment_args(Command::new("exec"))
+                .about("Run the command of a cron job or timer, and push how the run went"),
+        )
+        .subcommand(
             demo::Demo::augment_args(Command::new("demo"))
                 .about("Run a hub and two edges on this machine, with sample pushes, and print what to try"),
         )
 }
 
-fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
+/// Runs the subcommand; returns the exit status.
+fn dispatch(matches: &ArgMatches) -> Result<u8, String> {
+    if let Some(("exec", matches)) = matches.subcommand() {
+        return exec::ExecCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run();
+    }
+    succeeds(matches).map(|is_good| if is_good { 0 } else { 1 })
+}
+
+/// Runs a subcommand that succeeds or fails.
+fn succeeds(matches: &ArgMatches) -> Result<bool, String> {
     let (name, matches) = matches.subcommand().expect("clap requires a subcommand");
     let now = SystemTime::now();
     match name {
@@ -104,6 +128,14 @@ fn dispatch(matches: &ArgMatches) -> Result<bool, String> {
             pki.run(now, &mut io::stdout()).map(|()| true).map_err(|error| error.to_string())
         }
         "groups" => groups::GroupsCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
+        "push" => {
+            let push = push::PushCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            push.run().map(|()| true)
+        }
+        "delete" => {
+            let delete = push::DeleteCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            delete.run().map(|()| true)
+        }
         "store" => {
             let store = store::StoreCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
             store.run(&mut io::stdout(), &mut io::stderr()).map_err(|error| error.to_string())

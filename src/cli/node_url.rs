@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use bytes::Bytes;
 use clap::Args;
 use serde_json::Value;
 
-use crate::net::http::client::Client;
+use crate::net::http::client::{Answer, Client};
 
 /// The variable of the environment that has the node's URL.
 const VARIABLE: &str = "PUSHRELAY_NODE";
@@ -30,31 +31,56 @@ pub struct NodeUrl {
 }
 
 impl NodeUrl {
+    /// The URL that the option, the variable or the default gives.
+    pub fn url(&self) -> String {
+        let url = self.url.clone().or_else(|| std::env::var(VARIABLE).ok().filter(|url| !url.is_empty()));
+        url.unwrap_or_else(|| URL_DEFAULT.to_owned())
+    }
+
+    /// A client of the node.
+    ///
+    /// # Errors
+    /// The URL or a file cannot be used.
+    pub fn client(&self) -> Result<Client, String> {
+        let password = self.password_file.as_deref().map(read_password).transpose()?;
+        let user = self.user.as_deref().zip(password.as_deref());
+        Client::new(&self.url(), self.ca_file.as_deref(), user).map_err(|error| error.to_string())
+    }
+
+    /// Sends a request; returns the answer, whatever its status.
+    ///
+    /// # Errors
+    /// The node cannot be reached.
+    pub fn send(&self, method: &str, path: &str, body: Bytes) -> Result<Answer, String> {
+        let client = self.client()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
+        runtime.block_on(client.request(method, path, body)).map_err(|error| error.to_string())
+    }
+
     /// Sends a request; returns the JSON of the answer.
     ///
     /// # Errors
     /// The node cannot be reached, refuses the request, or its answer is no JSON.
     pub fn json(&self, method: &str, path: &str) -> Result<Value, String> {
-        let url = self.url.clone().or_else(|| std::env::var(VARIABLE).ok().filter(|url| !url.is_empty()));
-        let url = url.unwrap_or_else(|| URL_DEFAULT.to_owned());
-        let password = self.password_file.as_deref().map(read_password).transpose()?;
-        let user = self.user.as_deref().zip(password.as_deref());
-        let client = Client::new(&url, self.ca_file.as_deref(), user).map_err(|error| error.to_string())?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        let runtime = runtime.map_err(|error| format!("cannot start: {error}"))?;
-        let answer = runtime.block_on(client.request(method, path)).map_err(|error| error.to_string())?;
+        let answer = self.send(method, path, Bytes::new())?;
+        let url = self.url();
         if answer.status != 200 {
-            let text = String::from_utf8_lossy(&answer.body);
-            let text = text.trim();
-            let reason = match answer.status {
-                401 => "give a name and a password with --user and --password-file",
-                404 => "the node has no such path: is it older, or has it a prefix (web.route_prefix)?",
-                _ => text,
-            };
-            return Err(format!("{url} answers {}: {reason}", answer.status));
+            return Err(refusal(&url, &answer));
         }
         serde_json::from_slice(&answer.body).map_err(|error| format!("{url} is no node of pushrelay: {error}"))
     }
+}
+
+/// The sentence for an answer that refuses a request.
+pub fn refusal(url: &str, answer: &Answer) -> String {
+    let text = String::from_utf8_lossy(&answer.body);
+    let reason = match answer.status {
+        401 => "give a name and a password with --user and --password-file",
+        404 => "the node has no such path: is it older, or has it a prefix (web.route_prefix)?",
+        _ => text.trim(),
+    };
+    format!("{url} answers {}: {reason}", answer.status)
 }
 
 /// The password in a file, without the line feed at its end.

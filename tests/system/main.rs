@@ -12,6 +12,7 @@ mod clock;
 mod damage;
 mod demo;
 mod doctor;
+mod exec;
 mod faults;
 mod fleet;
 mod foreign_names;

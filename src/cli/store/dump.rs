@@ -13,8 +13,9 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::cli::family_text::as_text;
 use crate::exposition::name::NameValidation;
-use crate::exposition::{Escaping, protobuf, text};
+use crate::exposition::{Escaping, protobuf};
 use crate::gateway::base64url;
 use crate::gateway::instant::rfc3339;
 use crate::gateway::path::group_path;
@@ -134,13 +135,6 @@ fn names(entries: &[Arc<GroupEntry>]) -> NameValidation {
 /// The labels on one line: values may contain line feeds, but the text format's escapes contain none.
 fn one_line(labels: &LabelSet) -> String {
     labels.to_string().replace(['\n', '\r'], " ")
-}
-
-fn as_text(families: &[&Family]) -> Vec<u8> {
-    let (mut renderer, none, mut page) =
-        (text::TextRenderer::new(Escaping::AllowUtf8), LabelSet::default(), Vec::new());
-    families.iter().for_each(|family| renderer.block(family.schema(), [(&none, *family)], &mut page));
-    page
 }
 
 fn as_protobuf(families: &[&Family]) -> Vec<u8> {

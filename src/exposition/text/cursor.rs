@@ -33,6 +33,8 @@ pub(super) struct TextCursor<'a> {
     at: usize,
     line: usize,
     line_start: usize,
+    /// The token that was read last as a whole: an error at its end is about it.
+    token: (usize, usize),
 }
 
 const LETTER: u8 = 1;
@@ -65,11 +67,19 @@ fn is(byte: u8, classes: u8) -> bool {
 
 impl<'a> TextCursor<'a> {
     pub(super) fn new(body: &'a [u8]) -> Self {
-        Self { body, text: std::str::from_utf8(body).ok(), at: 0, line: 1, line_start: 0 }
+        Self { body, text: std::str::from_utf8(body).ok(), at: 0, line: 1, line_start: 0, token: (0, 0) }
     }
 
     pub(super) fn error(&self, problem: String) -> TextError {
-        TextError::Syntax { line: self.line, problem }
+        TextError::Syntax { line: self.line, column: self.column(), problem }
+    }
+
+    /// The character of the line, from 1, at which the cursor stands, or the token before it begins.
+    fn column(&self) -> usize {
+        let at = if self.token.1 == self.at { self.token.0 } else { self.at };
+        let before = self.body.get(self.line_start..at).unwrap_or_default();
+        // Every character has one byte that continues none.
+        before.iter().filter(|&&byte| byte & 0xc0 != 0x80).count() + 1
     }
 
     pub(super) fn line(&self) -> usize {
@@ -193,8 +203,10 @@ impl<'a> TextCursor<'a> {
     pub(super) fn until_white(&mut self) -> Result<&'a [u8], TextError> {
         let rest = self.body.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|&byte| is(byte, WHITE)).unwrap_or(rest.len());
+        let start = self.at;
         self.at += length;
         self.byte()?;
+        self.token = (start, self.at);
         Ok(&rest[..length])
     }
 
@@ -202,8 +214,10 @@ impl<'a> TextCursor<'a> {
     pub(super) fn until_line_feed(&mut self) -> Result<&'a [u8], TextError> {
         let rest = self.body.get(self.at..).unwrap_or_default();
         let length = rest.iter().position(|&byte| byte == b'\n').unwrap_or(rest.len());
+        let start = self.at;
         self.at += length;
         self.byte()?;
+        self.token = (start, self.at);
         Ok(&rest[..length])
     }
 

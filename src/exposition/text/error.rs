@@ -10,6 +10,8 @@ pub enum TextError {
     Syntax {
         /// The line's number, from 1.
         line: usize,
+        /// The character in the line, from 1, at which the parser stopped.
+        column: usize,
         /// The parser's message.
         problem: String,
     },
@@ -21,4 +23,14 @@ pub enum TextError {
         /// The bound.
         limit: Limit,
     },
+}
+
+impl TextError {
+    /// The line and the character of the error, both from 1, and its message. Pushgateway's messages have the line only.
+    pub fn parts(&self) -> (usize, usize, String) {
+        match self {
+            Self::Syntax { line, column, problem } => (*line, *column, problem.clone()),
+            Self::Limit { line, limit } => (*line, 1, limit.to_string()),
+        }
+    }
 }

@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use hyper::body::Body as _;
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST, HeaderValue};
+use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
 use hyper_util::rt::TokioIo;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -24,6 +24,8 @@ use crate::net::tls::TlsError;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// Time for an answer. A delete of a million groups takes a minute.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(600);
+/// The type of a body.
+const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// Bytes of an answer, at most.
 const ANSWER_BYTES_MAX: usize = 256 << 20;
 
@@ -133,21 +135,22 @@ impl Client {
         })
     }
 
-    /// Sends a request without a body to that path below the prefix, and waits for the whole answer.
+    /// Sends a request to that path below the prefix, and waits for the whole answer. A body that is not empty is in the
+    /// text format.
     ///
     /// # Errors
     /// If there is no answer.
-    pub async fn request(&self, method: &str, path: &str) -> Result<Answer, ClientError> {
+    pub async fn request(&self, method: &str, path: &str, body: Bytes) -> Result<Answer, ClientError> {
         let address = (&*self.host, self.port);
         let late = || io::Error::new(io::ErrorKind::TimedOut, format!("no answer for {} s", CONNECT_TIMEOUT.as_secs()));
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.unwrap_or_else(|_| Err(late()));
         let stream = connected.map_err(|error| ClientError::Connect { address: self.authority.clone(), error })?;
         match &self.tls {
-            None => self.exchange(stream, method, path).await,
+            None => self.exchange(stream, method, path, body).await,
             Some(tls) => {
                 let handshake = timeout(CONNECT_TIMEOUT, tls.connect(&self.host, stream));
                 let stream = handshake.await.unwrap_or_else(|_| Err(TlsError::Handshake(late())))?;
-                self.exchange(stream, method, path).await
+                self.exchange(stream, method, path, body).await
             }
         }
     }
@@ -156,7 +159,7 @@ impl Client {
         ClientError::Http { address: self.authority.clone(), reason: reason.to_string() }
     }
 
-    async fn exchange<S>(&self, stream: S, method: &str, path: &str) -> Result<Answer, ClientError>
+    async fn exchange<S>(&self, stream: S, method: &str, path: &str, body: Bytes) -> Result<Answer, ClientError>
     where
         S: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -169,7 +172,11 @@ impl Client {
                 Some(authorization) => request.header(AUTHORIZATION, authorization),
                 None => request,
             };
-            let request = request.body(NoBody).map_err(|error| self.failure(error))?;
+            let request = match body.is_empty() {
+                true => request,
+                false => request.header(CONTENT_TYPE, TEXT),
+            };
+            let request = request.body(OneBody(body)).map_err(|error| self.failure(error))?;
             let answer = async {
                 let response = sender.send_request(request).await.map_err(|error| self.failure(error))?;
                 let status = response.status().as_u16();
@@ -199,26 +206,27 @@ impl Client {
     }
 }
 
-/// The body of a request that has none.
-struct NoBody;
+/// The body of a request, in one frame.
+struct OneBody(Bytes);
 
-impl hyper::body::Body for NoBody {
+impl hyper::body::Body for OneBody {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
     fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
+        mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
-        std::task::Poll::Ready(None)
+        let bytes = std::mem::take(&mut self.0);
+        std::task::Poll::Ready((!bytes.is_empty()).then(|| Ok(hyper::body::Frame::data(bytes))))
     }
 
     fn is_end_stream(&self) -> bool {
-        true
+        self.0.is_empty()
     }
 
     fn size_hint(&self) -> hyper::body::SizeHint {
-        hyper::body::SizeHint::with_exact(0)
+        hyper::body::SizeHint::with_exact(self.0.len() as u64)
     }
 }
 
