@@ -240,7 +240,9 @@ fn the_tutorial_prints_what_it_says() {
         for file in fs::read_dir(folder.join("certs")).unwrap() {
             // The tutorial copies them to each node.
             let file = file.unwrap();
-            fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+            if file.path().is_file() {
+                fs::copy(file.path(), folder.join(file.file_name())).unwrap();
+            }
         }
         run.push(command);
     }

@@ -28,7 +28,7 @@ const IMPURE: &[&str] = &[
 /// Libraries that are to be replaceable by changing one module, and the files (or folders) that may name them.
 const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("rustls", &["net/tls.rs", "net/tls/"]),
-    ("rcgen", &["net/authority.rs"]),
+    ("rcgen", &["net/authority.rs", "net/authority/"]),
     ("tokio_tungstenite", &["net/websocket.rs"]),
     ("hyper", &["net/http.rs", "net/http/"]),
     ("hyper_util", &["net/http.rs", "net/http/"]),
@@ -43,7 +43,7 @@ const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("listenfd", &["net/listen.rs"]),
     ("serde_saphyr", &["config/web_file.rs"]),
     ("backoff", &["node/link/backoff.rs"]),
-    ("x509_parser", &["net/certificate.rs"]),
+    ("x509_parser", &["net/certificate.rs", "net/certificate/"]),
 ];
 
 /// Imports within one layer that are allowed: the command line uses the configuration. No others are.

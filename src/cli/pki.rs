@@ -7,7 +7,7 @@ use std::time::SystemTime;
 use clap::{Args, Subcommand};
 
 use crate::net::authority::{AUTHORITY_DAYS, DAYS_MAX, LEAF_DAYS};
-use crate::net::credentials::{CredentialsError, Directory, IssueOptions, KeyPairFiles};
+use crate::net::credentials::{CredentialsError, Directory, IssueOptions, KeyPairFiles, Revoked};
 use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, site_labels};
 
 /// The command's arguments.
@@ -45,6 +45,15 @@ enum Make {
         #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
         labels: Vec<(String, String)>,
     },
+    /// Revoke the certificates of an edge: put them on crl.pem, the list that hub.tls.crl_file names; without a name,
+    /// sign that list anew
+    Revoke {
+        /// The edge's name
+        name: Option<EdgeName>,
+        /// Revoke the certificate in this file too, which may be of another program
+        #[arg(long, value_name = "FILE")]
+        certificate: Option<PathBuf>,
+    },
 }
 
 /// Reasons why the command failed; the text says what to do.
@@ -76,6 +85,14 @@ impl Pki {
                 let labels = site_labels(labels).map_err(PkiError::Identity)?;
                 let identity = EdgeIdentity { name, labels };
                 (directory.edge(&identity, issue), "copy both to the edge: [uplink.tls] names them")
+            }
+            Make::Revoke { name, certificate } => {
+                let revoked = directory.revoke(name.as_ref(), certificate.as_deref(), now);
+                let Revoked { list, certificates } = revoked.map_err(PkiError::Credentials)?;
+                let of = name.map(|name| format!(" of {name}")).unwrap_or_default();
+                let advice = "the hub reads it within a second if it is hub.tls.crl_file; else copy it there";
+                return writeln!(out, "{}\ncertificates{of} newly revoked: {certificates}\n{advice}", list.display())
+                    .map_err(PkiError::Io);
             }
         };
         let KeyPairFiles { certificate, key } = files.map_err(PkiError::Credentials)?;
@@ -120,6 +137,7 @@ mod tests {
                 ca_file: path("ca.pem".into()),
                 cert_file: path(format!("{name}.pem")),
                 key_file: path(format!("{name}.key")),
+                crl_file: None,
                 used_by: if name == "hub" { CertificateUse::Hub } else { CertificateUse::Edge },
             };
             assert!(Credentials::examine(&files, SystemTime::now()).is_empty());

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::node::certificates::CredentialsUser;
 
@@ -13,10 +13,18 @@ use crate::node::certificates::CredentialsUser;
 const INTERVAL: Duration = Duration::from_secs(4);
 /// A changed file must stay the same for this long, so that a file is not read while another program writes it.
 const SETTLING: Duration = Duration::from_secs(1);
+/// The same for the list of revoked certificates: a revoked edge is to be gone within a second.
+const URGENT_INTERVAL: Duration = Duration::from_millis(300);
+/// A list that is half written does not end in its last line, and cannot be used.
+const URGENT_SETTLING: Duration = Duration::from_millis(100);
 
 /// The files of every user of credentials.
 #[derive(Debug)]
-pub struct Watch(Vec<WatchedFiles>);
+pub struct Watch {
+    users: Vec<WatchedFiles>,
+    /// When the files are checked that are not urgent.
+    next: Instant,
+}
 
 /// The files of one user, and their state when they were last read.
 #[derive(Debug)]
@@ -37,42 +45,61 @@ impl WatchedFiles {
         let seen = versions(&files);
         Self { user, files, seen, failure: None }
     }
+
+    /// Whether changes of the files are to be noticed within a second.
+    fn is_urgent(&self) -> bool {
+        self.user == CredentialsUser::Revocations
+    }
 }
 
 impl Watch {
     /// Watches the files of these users. Call it before the files are read, so that no change is missed.
     pub fn new(users: Vec<(CredentialsUser, Vec<PathBuf>)>) -> Self {
-        Self(users.into_iter().map(WatchedFiles::new).collect())
+        Self { users: users.into_iter().map(WatchedFiles::new).collect(), next: Instant::now() + INTERVAL }
     }
 
     /// Returns the users whose files have changed and then stayed the same, or must be tried again. At least one.
     pub async fn changed(&mut self) -> Vec<CredentialsUser> {
         loop {
-            sleep(INTERVAL).await;
-            let seen: Vec<_> = self.0.iter().map(|watched| versions(&watched.files)).collect();
-            let differs =
-                |(watched, seen): (&WatchedFiles, &Vec<_>)| watched.seen != *seen || watched.failure.is_some();
-            if !self.0.iter().zip(&seen).any(differs) {
-                continue;
+            let has_urgent = self.users.iter().any(WatchedFiles::is_urgent);
+            let soon = Instant::now() + URGENT_INTERVAL;
+            let urgent = has_urgent && soon < self.next;
+            sleep_until(if urgent { soon } else { self.next }).await;
+            if !urgent {
+                self.next = Instant::now() + INTERVAL;
             }
-            sleep(SETTLING).await;
-            let mut changed = Vec::new();
-            for (watched, seen) in self.0.iter_mut().zip(seen) {
-                if (watched.seen != seen || watched.failure.is_some()) && versions(&watched.files) == seen {
-                    watched.seen = seen;
-                    changed.push(watched.user.clone());
-                }
-            }
+            let settling = if urgent { URGENT_SETTLING } else { SETTLING };
+            let changed = self.check(urgent, settling).await;
             if !changed.is_empty() {
                 return changed;
             }
         }
     }
 
+    /// The users whose files have changed, and then stayed the same for that time.
+    async fn check(&mut self, urgent: bool, settling: Duration) -> Vec<CredentialsUser> {
+        let mut changed = Vec::new();
+        let seen: Vec<_> = self.users.iter().map(|watched| versions(&watched.files)).collect();
+        let differs = |watched: &WatchedFiles, seen: &Vec<_>| {
+            watched.is_urgent() == urgent && (watched.seen != *seen || watched.failure.is_some())
+        };
+        if !self.users.iter().zip(&seen).any(|(watched, seen)| differs(watched, seen)) {
+            return changed;
+        }
+        sleep(settling).await;
+        for (watched, seen) in self.users.iter_mut().zip(seen) {
+            if differs(watched, &seen) && versions(&watched.files) == seen {
+                watched.seen = seen;
+                changed.push(watched.user.clone());
+            }
+        }
+        changed
+    }
+
     /// Records that a user's new files could not be used, so that every check tries again. Returns whether the reason is
     /// a new one.
     pub fn failed(&mut self, user: &CredentialsUser, reason: &str) -> bool {
-        let Some(watched) = self.0.iter_mut().find(|watched| watched.user == *user) else { return true };
+        let Some(watched) = self.users.iter_mut().find(|watched| watched.user == *user) else { return true };
         let news = watched.failure.as_deref() != Some(reason);
         watched.failure = Some(reason.into());
         news
@@ -80,7 +107,7 @@ impl Watch {
 
     /// Records that a user's new files are in use, and watches `files` for it.
     pub fn succeeded(&mut self, user: &CredentialsUser, files: Vec<PathBuf>) {
-        let Some(watched) = self.0.iter_mut().find(|watched| watched.user == *user) else { return };
+        let Some(watched) = self.users.iter_mut().find(|watched| watched.user == *user) else { return };
         watched.failure = None;
         if watched.files != files {
             *watched = WatchedFiles::new((user.clone(), files));
@@ -90,10 +117,10 @@ impl Watch {
     /// Records that everything was read again, and watches the files of `fresh`, which was made before they were read.
     /// The state of files that were watched before stays, so that a change since they were read is still noticed.
     pub fn follow(&mut self, fresh: Watch) {
-        let before = std::mem::replace(&mut self.0, fresh.0);
+        let before = std::mem::replace(&mut self.users, fresh.users);
         for watched in before {
             let same = |new: &&mut WatchedFiles| new.user == watched.user && new.files == watched.files;
-            if let Some(new) = self.0.iter_mut().find(same) {
+            if let Some(new) = self.users.iter_mut().find(same) {
                 new.seen = watched.seen;
             }
         }
@@ -169,6 +196,20 @@ mod tests {
         assert!(watch.failed(&CredentialsUser::Hub, "no key"));
         temp.write("web.yml", "ab");
         assert_eq!(watch.changed().await, [CredentialsUser::Gateway, CredentialsUser::Hub]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_of_revoked_certificates_is_seen_within_a_second() {
+        let temp = TempDir::new();
+        let mut users = of(temp.write("web.yml", "a"));
+        users.push((CredentialsUser::Revocations, vec![temp.write("crl.pem", "a")]));
+        let mut watch = Watch::new(users);
+        assert!(!sees(&mut watch, 7).await);
+        temp.write("crl.pem", "ab");
+        let seen = tokio::time::timeout(Duration::from_millis(500), watch.changed()).await;
+        assert_eq!(seen.unwrap(), [CredentialsUser::Revocations]);
+        temp.write("web.yml", "ab");
+        assert_eq!(watch.changed().await, [CredentialsUser::Gateway]);
     }
 
     #[tokio::test(start_paused = true)]

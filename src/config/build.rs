@@ -11,6 +11,7 @@ use super::proxy;
 use super::reader::{ConfigReader, Section};
 use super::value::{ByteSize, ConfigValue, Pause};
 use super::web;
+use crate::model::label::is_legacy_label_name;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
@@ -283,8 +284,9 @@ fn tls<'a>(
 ) -> Option<TlsFiles> {
     // All three are read before any is reported missing, so that every mistake is found.
     let [ca, cert, key] = [ca_name, "cert_file", "key_file"].map(|name| reader.file(section, name));
+    let crl_file = if used_by == CertificateUse::Hub { reader.maybe_file(section, "crl_file") } else { None };
     let (ca_file, cert_file, key_file): (PathBuf, PathBuf, PathBuf) = (ca?, cert?, key?);
-    let files = TlsFiles { ca_file, cert_file, key_file, used_by };
+    let files = TlsFiles { ca_file, cert_file, key_file, crl_file, used_by };
     reader.note_files(section, ca_name, &files);
     Some(files)
 }
@@ -306,6 +308,12 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
     let section = reader.section(reader.root(), "hub");
     let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HubOptions::PORT)]);
     let trust_edge_labels = reader.value(section, "trust_edge_labels", HubOptions::TRUST_EDGE_LABELS);
+    let allow = reader.list(section, "allow", Vec::new());
+    let required_labels: Vec<String> = reader.list(section, "required_labels", Vec::new());
+    if let Some(bad) = required_labels.iter().find(|name| !is_legacy_label_name(name)) {
+        let text = format!("{bad:?} is no name of a label: write it like \"IDC\"");
+        reader.mistake(section, "required_labels", text);
+    }
     let trusted_proxies = reader.list(section, "trusted_proxies", Vec::new());
     let connections_max = reader.value(section, "connections_max", HubOptions::CONNECTIONS_MAX);
     let heartbeat_interval: Duration = reader.value(section, "heartbeat_interval", HubOptions::HEARTBEAT_INTERVAL);
@@ -334,6 +342,8 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         listen_addresses,
         tls: tls?,
         trust_edge_labels,
+        allow,
+        required_labels,
         trusted_proxies,
         connections_max,
         heartbeat_interval,

@@ -113,12 +113,15 @@ pub const KEYS: &[Key] = &[
     one("uplink.tls.key_file", "uplink.tls.key-file", "FILE", "the certificate's key, PEM"),
     many("hub.listen_address", "hub.listen-address", "HOST:PORT", "address for edges; without HOST every interface"),
     one("hub.trust_edge_labels", "hub.trust-edge-labels", "", "use labels that an edge only claims"),
+    many("hub.allow", "hub.allow", "NAME", "names of the edges that may connect; one that ends in * is the beginning of names; if not given, every edge with a certificate of the authority may"),
+    many("hub.required_labels", "hub.required-labels", "NAME", "names of the site labels that every edge must have"),
     many("hub.trusted_proxies", "hub.trusted-proxies", "NETWORK", "addresses and networks of balancers in front of the hub, whose PROXY protocol header names the edge's address"),
     one("hub.connections_max", "hub.connections-max", "N", "edges connected at once"),
     one("hub.heartbeat_interval", "hub.heartbeat-interval", "DURATION", "time between two heartbeats, in both directions; after three without any the link ends"),
     one("hub.tls.cert_file", "hub.tls.cert-file", "FILE", "the hub's certificate, PEM"),
     one("hub.tls.key_file", "hub.tls.key-file", "FILE", "the certificate's key, PEM"),
     one("hub.tls.client_ca_file", "hub.tls.client-ca-file", "FILE", "authorities of edges' certificates, PEM"),
+    one("hub.tls.crl_file", "hub.tls.crl-file", "FILE", "list of revoked certificates of edges, PEM, as `pushrelay pki revoke` writes it; a changed list is read within a second"),
     file_only("hub.edge.name", "NAME", "name of an edge, as in its certificate"),
     file_only("hub.edge.labels", "{ NAME = \"VALUE\" }", "site labels of the edge, instead of those in its certificate"),
 ];
@@ -161,6 +164,6 @@ mod tests {
     #[test]
     fn sections_know_their_names() {
         assert_eq!(names_in(""), ["hub", "limits", "link", "log", "push", "storage", "uplink", "web"]);
-        assert_eq!(names_in("hub.tls"), ["cert_file", "client_ca_file", "key_file"]);
+        assert_eq!(names_in("hub.tls"), ["cert_file", "client_ca_file", "crl_file", "key_file"]);
     }
 }

@@ -513,6 +513,7 @@ fn link_name(ca_name: &'static str, files: &TlsFiles, error: &TlsError) -> &'sta
     match error.path() {
         Some(path) if path == files.ca_file => ca_name,
         Some(path) if path == files.cert_file => "cert_file",
+        path if path.is_some() && path == files.crl_file.as_deref() => "crl_file",
         _ => "key_file",
     }
 }

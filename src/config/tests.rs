@@ -130,6 +130,20 @@ fn a_file_says_what_a_hub_is() {
 }
 
 #[test]
+fn a_hub_says_which_edges_it_admits() {
+    let keys = "allow = ['syq-*', 'bj-1']\nrequired_labels = ['IDC']\n";
+    let hub = read_text(None, &format!("[hub]\n{keys}{HUB}"), &[]).unwrap().node.hub.unwrap();
+    assert_eq!(hub.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["syq-*", "bj-1"]);
+    assert_eq!((hub.required_labels, hub.tls.crl_file), (vec!["IDC".to_owned()], None));
+    let keys = "allow = ['a*b']\nrequired_labels = ['a b']\n";
+    let mistakes = read_text(None, &format!("[hub]\n{keys}{HUB}"), &[]).unwrap_err().to_string();
+    assert!(
+        mistakes.contains("\"a*b\" is no edge name") && mistakes.contains("\"a b\" is no name of a label"),
+        "{mistakes}"
+    );
+}
+
+#[test]
 fn flags_win() {
     let arguments = [
         "--web.listen-address=:1",
@@ -350,9 +364,11 @@ fn defaults() -> Vec<(&'static Key, String)> {
     build::link(&mut reader);
     build::uplinks(&mut reader);
     build::hub(&mut reader, true);
-    let required = ["uplink.hub", "hub.edge.name"];
-    let given =
-        |key: &Key| required.contains(&key.path) || (key.path.contains(".tls.") && !key.path.starts_with("web."));
+    let (required, optional) = (["uplink.hub", "hub.edge.name"], ["web.", "hub.tls.crl_file"]);
+    let given = |key: &Key| {
+        required.contains(&key.path)
+            || (key.path.contains(".tls.") && !optional.iter().any(|path| key.path.starts_with(path)))
+    };
     let read = reader.finish().1.into_iter();
     read.map(|(key, value)| (key, if given(key) { "required".into() } else { value })).collect()
 }
@@ -424,7 +440,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 24 + 50 + 42, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 24 + 50 + 45, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

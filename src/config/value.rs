@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use super::log::LogFormat;
 use crate::exposition::TimestampRule;
 use crate::net::address::{HostPort, ListenAddress};
-use crate::net::identity::EdgeName;
+use crate::net::identity::{EdgeName, NamePattern};
 use crate::net::proxy::NoProxyRule;
 use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
@@ -219,6 +219,7 @@ macro_rules! parsed {
 }
 parsed!(ClientAuth: "the name of a client_auth_type", TlsVersion: "\"TLS12\" or \"TLS13\"", Suite: "the name of a cipher suite", Curve: "the name of a curve");
 parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an address like \"hub.example.org:9443\"", EdgeName: "a name");
+parsed!(NamePattern: "the name of an edge, or the beginning of names like \"syq-*\"");
 parsed!(TrustedProxy: "an address or a network");
 parsed!(NoProxyRule: "a host, a suffix, a network or \"*\"");
 

@@ -1,20 +1,28 @@
 //! A small certificate authority, for operators who have none and for the demo.
 //!
 //! It signs two kinds of certificates: for a hub (its host names, for server authentication) and for an edge (its
-//! identity as a URI, see [`super::identity`], for client authentication). Keys are ECDSA P-256 and are generated here.
+//! identity as a URI, see [`super::identity`], for client authentication). Keys are ECDSA P-256 and are generated here,
+//! or at the edge, which sends a request for a certificate ([`CertificateRequest`]). It also signs the list of revoked
+//! certificates.
 
 use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PublicKeyData, RevocationReason,
+    RevokedCertParams, SanType, SerialNumber,
 };
 use thiserror::Error;
 use time::OffsetDateTime;
 
+use super::certificate::{Revocation, Serial};
 use super::identity::EdgeIdentity;
+
+mod request;
+
+pub use request::{CertificateRequest, EdgeKey};
 
 /// Days for which the authority's own certificate is valid.
 pub const AUTHORITY_DAYS: u32 = 3_650;
@@ -24,6 +32,12 @@ pub const LEAF_DAYS: u32 = 825;
 pub const DAYS_MAX: u32 = 36_500;
 /// Host names and addresses that one certificate may contain, at most.
 pub const HOSTS_MAX: usize = 100;
+
+/// The time until a list of revoked certificates would be out of date. Nothing here enforces it; it is long for other
+/// programs that do, because the list is signed again only when it changes.
+const LIST_DAYS: u32 = 3_650;
+/// Bytes of a serial number. They are random, so that no two certificates of an authority have the same.
+const SERIAL_BYTES: usize = 16;
 
 /// Certificates are valid from an hour before they are made, because some hosts have slow clocks.
 const BACKDATED: Duration = Duration::from_secs(3_600);
@@ -77,6 +91,12 @@ pub enum AuthorityError {
     /// Generating the key or signing the certificate failed.
     #[error("the certificate could not be made: {0}")]
     Signing(rcgen::Error),
+    /// The request for a certificate cannot be used.
+    #[error("the request for a certificate cannot be used: {0}")]
+    BadRequest(rcgen::Error),
+    /// The operating system gave no random serial number.
+    #[error("the system gives no random numbers: {0}")]
+    Random(#[from] getrandom::Error),
 }
 
 /// A certificate authority with its private key: it can sign certificates.
@@ -133,25 +153,79 @@ impl Authority {
         self.sign(params)
     }
 
-    /// Issues a certificate for an edge.
+    /// Issues a certificate for an edge, with a new key.
     ///
     /// # Errors
     /// If signing fails.
     pub fn edge(&self, identity: &EdgeIdentity, validity: Validity) -> Result<Issued, AuthorityError> {
-        let mut params = params(identity.name.as_str(), validity);
-        let uri = identity.to_uri().try_into().map_err(AuthorityError::Signing)?;
-        params.subject_alt_names = vec![SanType::URI(uri)];
-        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        self.sign(params)
+        self.sign(edge_params(identity, validity)?)
     }
 
-    fn sign(&self, mut params: CertificateParams) -> Result<Issued, AuthorityError> {
+    /// Issues a certificate for an edge that made its key itself. Only the public key of the request counts; returns the
+    /// certificate as PEM.
+    ///
+    /// # Errors
+    /// If signing fails.
+    pub fn edge_of(
+        &self,
+        request: &CertificateRequest,
+        identity: &EdgeIdentity,
+        validity: Validity,
+    ) -> Result<String, AuthorityError> {
+        self.sign_for(edge_params(identity, validity)?, request.public_key())
+    }
+
+    /// Signs a list of revoked certificates, as PEM.
+    ///
+    /// # Errors
+    /// If signing fails.
+    pub fn revocation_list(&self, revoked: &[Revocation], now: SystemTime) -> Result<String, AuthorityError> {
+        let number = now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let number = u64::try_from(number).unwrap_or(i64::MAX as u64).to_be_bytes();
+        let revoked = revoked.iter().map(|revocation| RevokedCertParams {
+            serial_number: SerialNumber::from_slice(revocation.serial.bytes()),
+            revocation_time: OffsetDateTime::from(revocation.at),
+            reason_code: Some(RevocationReason::Unspecified),
+            invalidity_date: None,
+        });
+        let params = CertificateRevocationListParams {
+            this_update: OffsetDateTime::from(now - BACKDATED),
+            next_update: OffsetDateTime::from(Validity::days(now, LIST_DAYS).not_after),
+            crl_number: SerialNumber::from_slice(&number),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        params.signed_by(&self.issuer).and_then(|list| list.pem()).map_err(AuthorityError::Signing)
+    }
+
+    fn sign(&self, params: CertificateParams) -> Result<Issued, AuthorityError> {
+        let key = KeyPair::generate().map_err(AuthorityError::Signing)?;
+        Ok(Issued { certificate_pem: self.sign_for(params, &key)?, key_pem: key.serialize_pem() })
+    }
+
+    fn sign_for(&self, mut params: CertificateParams, key: &impl PublicKeyData) -> Result<String, AuthorityError> {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.use_authority_key_identifier_extension = true;
-        let key = KeyPair::generate().map_err(AuthorityError::Signing)?;
-        let certificate = params.signed_by(&key, &self.issuer).map_err(AuthorityError::Signing)?;
-        Ok(Issued { certificate_pem: certificate.pem(), key_pem: key.serialize_pem() })
+        params.serial_number = Some(SerialNumber::from_slice(random_serial()?.bytes()));
+        Ok(params.signed_by(key, &self.issuer).map_err(AuthorityError::Signing)?.pem())
     }
+}
+
+/// A random serial number; it is positive and begins with no zero.
+fn random_serial() -> Result<Serial, getrandom::Error> {
+    let mut bytes = [0; SERIAL_BYTES];
+    getrandom::fill(&mut bytes)?;
+    bytes[0] = bytes[0] & 0x7f | 0x40;
+    Ok(Serial::new(&bytes))
+}
+
+fn edge_params(identity: &EdgeIdentity, validity: Validity) -> Result<CertificateParams, AuthorityError> {
+    let mut params = params(identity.name.as_str(), validity);
+    let uri = identity.to_uri().try_into().map_err(AuthorityError::Signing)?;
+    params.subject_alt_names = vec![SanType::URI(uri)];
+    params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+    Ok(params)
 }
 
 fn params(common_name: &str, validity: Validity) -> CertificateParams {

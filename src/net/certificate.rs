@@ -12,6 +12,10 @@ use x509_parser::public_key::PublicKey;
 
 use super::identity::{self, EdgeIdentity, EdgeName, IdentityError};
 
+mod revocation;
+
+pub use revocation::{BadSerial, Revocation, RevocationList, Serial};
+
 /// The parts of a certificate that the node uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {

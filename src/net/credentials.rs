@@ -1,8 +1,11 @@
 //! Files of certificates and private keys, all in one directory: `ca.pem` and `ca.key`, `hub.pem` and `hub.key`,
-//! `NAME.pem` and `NAME.key`.
+//! `NAME.pem` and `NAME.key`; and the authority's books in it: `crl.pem`, the list of revoked certificates, and
+//! `issued/NAME`, the serial numbers of an edge's certificates that are valid still.
 //!
 //! A key file has mode 0600 from the moment it exists. An existing file is overwritten only on request, and then the
-//! new file replaces it atomically.
+//! new file replaces it atomically. Files that root makes belong to the owner of the directory, so that a hub that runs as
+//! another user can read them. The books are changed under a lock on the directory, because the program and a hub may
+//! change them at once.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -12,10 +15,15 @@ use std::time::SystemTime;
 use thiserror::Error;
 
 use super::authority::{AUTHORITY_DAYS, Authority, AuthorityError, Issued, LEAF_DAYS, Validity};
+use super::certificate::BadSerial;
 use super::identity::EdgeIdentity;
 
+mod register;
+
+pub use register::Revoked;
+
 /// Names that an edge cannot have, because files of these names belong to the authority and the hub.
-pub const RESERVED_NAMES: [&str; 2] = ["ca", "hub"];
+pub const RESERVED_NAMES: [&str; 3] = ["ca", "crl", "hub"];
 
 /// Options for issuing a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +74,25 @@ pub enum CredentialsError {
     /// The certificate cannot be issued.
     #[error(transparent)]
     Authority(#[from] AuthorityError),
+    /// No certificate of the edge is known.
+    #[error(
+        "no certificate of {0:?} is known here that is valid still: name the file of one with --certificate FILE, or one \
+         that expired needs no revocation"
+    )]
+    NothingToRevoke(String),
+    /// The file has no certificate.
+    #[error("{0:?} has no certificate")]
+    NoCertificate(PathBuf),
+    /// A line of the register is damaged.
+    #[error("{path:?} is damaged, line {line}: {error}")]
+    DamagedRegister {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: usize,
+        /// The damage.
+        error: BadSerial,
+    },
 }
 
 impl Directory {
@@ -87,7 +114,9 @@ impl Directory {
         let files = self.files("ca");
         check_free(&files, issue.force)?;
         let authority = Authority::generate(Validity::days(issue.now, issue.days.unwrap_or(AUTHORITY_DAYS)))?;
-        self.write(files, &authority.to_pem(), issue.force)
+        let files = self.write(files, &authority.to_pem(), issue.force)?;
+        self.revoke(None, None, issue.now)?;
+        Ok(files)
     }
 
     /// Creates a hub's certificate and private key; `hosts` are the names and addresses by which edges reach it.
@@ -113,7 +142,10 @@ impl Directory {
         }
         let files = self.files(name);
         check_free(&files, issue.force)?;
-        self.write(files, &self.authority()?.edge(identity, leaf(issue))?, issue.force)
+        let issued = self.authority()?.edge(identity, leaf(issue))?;
+        let _lock = self.lock()?;
+        self.record(&identity.name, &issued.certificate_pem, issue.now)?;
+        self.write(files, &issued, issue.force)
     }
 
     fn authority(&self) -> Result<Authority, CredentialsError> {
@@ -171,10 +203,22 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Cre
     let written = options
         .open(&draft)
         .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+        .and_then(|()| give_to_owner(&draft))
         .and_then(|()| if force { fs::rename(&draft, path) } else { fs::hard_link(&draft, path) });
     // After a rename the temporary file is gone already.
     let _ = fs::remove_file(&draft);
     written.map_err(failed)
+}
+
+/// Gives a file that root made to the owner of its directory.
+fn give_to_owner(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{MetadataExt, chown};
+    let Some(owner) = path.parent().and_then(|parent| parent.metadata().ok()).map(|data| (data.uid(), data.gid()))
+    else {
+        return Ok(());
+    };
+    let is_root = rustix::process::geteuid().is_root();
+    if is_root && owner.0 != 0 { chown(path, Some(owner.0), Some(owner.1)) } else { Ok(()) }
 }
 
 #[cfg(test)]
@@ -208,7 +252,7 @@ mod tests {
         directory.edge(&identity, issue(true)).unwrap();
         assert_ne!(fs::read(&files.key).unwrap(), key);
         let names = fs::read_dir(temp.path().join("certs")).unwrap().count();
-        assert_eq!(names, 4, "ca and edge, and no drafts");
+        assert_eq!(names, 6, "ca, edge, crl.pem and issued, and no drafts");
     }
 
     #[test]
@@ -216,7 +260,7 @@ mod tests {
         let temp = TempDir::new();
         let directory = Directory::new(temp.path());
         directory.init(issue(false)).unwrap();
-        for name in ["ca", "hub", "HUB"] {
+        for name in ["ca", "crl", "hub", "HUB"] {
             let identity = EdgeIdentity::from_uri(&format!("pushrelay://edge/{name}")).unwrap();
             assert!(matches!(directory.edge(&identity, issue(true)), Err(CredentialsError::ReservedName(_))));
         }

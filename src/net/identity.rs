@@ -107,6 +107,38 @@ impl fmt::Display for EdgeName {
     }
 }
 
+/// The name of an edge, or the beginning of names followed by `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamePattern(Box<str>);
+
+impl NamePattern {
+    /// Whether a name is meant.
+    pub fn has(&self, name: &EdgeName) -> bool {
+        match self.0.strip_suffix('*') {
+            Some(beginning) => name.0.starts_with(beginning),
+            None => self.0 == name.0,
+        }
+    }
+}
+
+impl FromStr for NamePattern {
+    type Err = IdentityError;
+
+    fn from_str(text: &str) -> Result<Self, IdentityError> {
+        let beginning = text.strip_suffix('*').unwrap_or(text);
+        if text != "*" {
+            beginning.parse::<EdgeName>().map_err(|_| IdentityError::BadName(text.into()))?;
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for NamePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl EdgeIdentity {
     /// Parses the URI of a certificate.
     ///
@@ -179,6 +211,16 @@ mod tests {
         assert_eq!(identity.name.as_str(), "syq-1");
         assert_eq!(identity.labels.to_string(), r#"{IDC="SYQ",empty="",room="A 1++"}"#);
         assert!(EdgeIdentity::from_uri("pushrelay://edge/a").unwrap().labels.is_empty());
+    }
+
+    #[test]
+    fn a_pattern_is_a_name_or_a_beginning() {
+        let has = |pattern: &str, name: &str| pattern.parse::<NamePattern>().unwrap().has(&name.parse().unwrap());
+        assert!(has("syq-1", "syq-1") && !has("syq-1", "syq-10"));
+        assert!(has("syq-*", "syq-10") && !has("syq-*", "bj-1") && has("*", "bj-1"));
+        for bad in ["", "a*b", "**", "a b", ".a*"] {
+            assert!(bad.parse::<NamePattern>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -13,8 +13,8 @@ use std::time::{Duration, SystemTime};
 
 use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
+use rustls::server::ResolvesServerCert;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
@@ -29,6 +29,7 @@ use files::{
 use peer::{RecordingVerifier, unix_time};
 use problem::{CertificateUse, Problem};
 use provider::provider;
+use revocations::{RevocationLists, client_verifier, load_lists};
 
 mod anonymous;
 mod error;
@@ -38,10 +39,11 @@ mod files;
 mod peer;
 pub mod problem;
 mod provider;
+mod revocations;
 pub mod web;
 
 pub use anonymous::AnonymousConnector;
-pub use error::TlsError;
+pub use error::{CertificateRefusal, TlsError};
 pub use explain::{explain, is_of_tls};
 pub use peer::PeerChain;
 
@@ -59,6 +61,8 @@ pub struct TlsFiles {
     pub cert_file: PathBuf,
     /// This end's private key.
     pub key_file: PathBuf,
+    /// The revoked certificates of the peers; `None` if there is no such list.
+    pub crl_file: Option<PathBuf>,
     /// The end that this is.
     pub used_by: CertificateUse,
 }
@@ -72,6 +76,7 @@ pub struct Credentials {
     certificate: Certificate,
     intermediates: Vec<Certificate>,
     authorities: Vec<ListedAuthority>,
+    lists: RevocationLists,
 }
 
 impl fmt::Debug for Credentials {
@@ -92,7 +97,8 @@ impl Credentials {
         let (roots, files) = (Arc::new(roots), files.clone());
         let certificate = parse(&files.cert_file, &chain[0])?;
         let intermediates = chain[1..].iter().map(|der| parse(&files.cert_file, der)).collect::<Result<_, _>>()?;
-        let credentials = Self { files, roots, chain, key, certificate, intermediates, authorities };
+        let lists = load_lists(files.crl_file.as_deref(), authorities.iter().map(|authority| &authority.der))?;
+        let credentials = Self { files, roots, chain, key, certificate, intermediates, authorities, lists };
         // Building the client's configuration is the cheaper way to check that key and certificate match.
         credentials.client_config()?;
         Ok(credentials)
@@ -192,17 +198,21 @@ impl Credentials {
     }
 
     fn server_side(&self) -> Result<ServerSide, TlsError> {
-        let verifier =
-            WebPkiClientVerifier::builder_with_provider(self.roots.clone(), provider()).build().map_err(|error| {
-                TlsError::BadCertificate { path: self.files.ca_file.clone(), reason: error.to_string() }
-            })?;
+        let verifier = client_verifier(&self.roots, &self.lists, &self.files.ca_file)?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(error))?
             .with_client_cert_verifier(verifier.clone())
             .with_single_cert(self.chain.clone(), self.key.clone_key())
             .map_err(|error| self.unusable(error))?;
-        let side = ServerSide { verifier, resolver: config.cert_resolver, chain: self.chain.clone() };
+        let side = ServerSide {
+            verifier,
+            resolver: config.cert_resolver,
+            chain: self.chain.clone(),
+            roots: self.roots.clone(),
+            authorities: self.authorities.iter().map(|authority| authority.der.clone()).collect(),
+            ca_file: self.files.ca_file.clone(),
+        };
         // A configuration that works once works for each connection.
         side.config(side.verifier.clone()).map_err(|error| self.unusable(error))?;
         Ok(side)
@@ -238,12 +248,15 @@ impl Credentials {
 pub struct Acceptor(RwLock<Arc<ServerSide>>);
 
 /// The parts of the configuration of each connection.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct ServerSide {
     verifier: Arc<dyn ClientCertVerifier>,
     resolver: Arc<dyn ResolvesServerCert>,
     /// The hub's own certificate, and the intermediate ones.
     chain: Vec<CertificateDer<'static>>,
+    roots: Arc<RootCertStore>,
+    authorities: Vec<CertificateDer<'static>>,
+    ca_file: PathBuf,
 }
 
 impl ServerSide {
@@ -281,6 +294,18 @@ impl Acceptor {
     /// Replaces the credentials by those of `fresh`, for later handshakes.
     pub fn replace(&self, fresh: &Self) {
         store(&self.0, load(&fresh.0));
+    }
+
+    /// Takes the list of revoked certificates as it is now in the file, for later handshakes and [`Acceptor::verify`].
+    ///
+    /// # Errors
+    /// If the file cannot be read or used; the old list stays.
+    pub fn read_revocations(&self, crl_file: &Path) -> Result<(), TlsError> {
+        let side = load(&self.0);
+        let lists = load_lists(Some(crl_file), side.authorities.iter())?;
+        let verifier = client_verifier(&side.roots, &lists, &side.ca_file)?;
+        store(&self.0, Arc::new(ServerSide { verifier, ..ServerSide::clone(&side) }));
+        Ok(())
     }
 
     /// Whether both have the same certificate of the hub.

@@ -26,6 +26,8 @@ pub enum CredentialsUser {
     Gateway,
     /// The listener for edges.
     Hub,
+    /// The list of revoked certificates of edges, at the listener for them.
+    Revocations,
     /// The uplink to that hub.
     Uplink(HostPort),
 }
@@ -35,6 +37,7 @@ impl fmt::Display for CredentialsUser {
         match self {
             Self::Gateway => f.write_str("gateway"),
             Self::Hub => f.write_str("hub"),
+            Self::Revocations => f.write_str("revocations"),
             Self::Uplink(hub) => write!(f, "uplink {hub}"),
         }
     }
@@ -50,6 +53,8 @@ impl CredentialsUser {
         };
         let mut users: Vec<_> = options.uplinks.iter().map(uplink).collect();
         users.extend(options.hub.as_ref().map(|hub| (Self::Hub, link(&hub.tls))));
+        let crl_file = options.hub.as_ref().and_then(|hub| hub.tls.crl_file.clone());
+        users.extend(crl_file.map(|file| (Self::Revocations, vec![file])));
         if options.web.security != WebSecurity::default() {
             users.push((Self::Gateway, gateway_files(&options.web.security)));
         }
@@ -59,7 +64,7 @@ impl CredentialsUser {
     /// The files of a user of links; `None` if the options have no such user.
     pub(super) fn link_files<'a>(&self, options: &'a NodeOptions) -> Option<&'a TlsFiles> {
         match self {
-            Self::Gateway => None,
+            Self::Gateway | Self::Revocations => None,
             Self::Hub => options.hub.as_ref().map(|hub| &hub.tls),
             Self::Uplink(hub) => options.uplinks.iter().find(|uplink| uplink.hub == *hub).map(|uplink| &uplink.tls),
         }

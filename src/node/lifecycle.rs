@@ -32,13 +32,15 @@ use super::http::service::{LifecycleCommand, Reloaded, Service, ServiceRules};
 use super::link::edge::{UplinkTask, dialler, edge_name};
 use super::link::edges::EdgeRegistry;
 use super::link::hub::{HubLinks, SessionTable};
+use super::link::refusals::RefusalCounts;
 use super::link::roll::Roll;
+use super::link::site_rules::SiteRules;
 use super::link::status::UplinkStatus;
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::open_store;
 use super::options::{NodeOptions, NodeRole};
 use super::random::secret;
-use super::reload::{Reloadable, sites};
+use super::reload::Reloadable;
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
 use crate::exposition::{NameValidation, PushLimits};
@@ -316,12 +318,13 @@ impl Node {
             committer: self.committer.clone(),
             clock: clock.clone(),
             edges: edges.clone(),
+            refusals: Arc::<RefusalCounts>::default(),
             roll: roll.clone(),
             slots: slots.clone(),
             acceptor: Arc::new(Acceptor::new(credentials)?),
             trusted_proxies: hub.trusted_proxies.clone(),
             verifications: AtomicU64::new(0),
-            sites: Mutex::new(sites(hub)),
+            sites: Mutex::new(SiteRules::new(hub)),
             session: HubConfig { link, heartbeat_ns: nanoseconds(hub.heartbeat_interval) },
             handshake_timeout: options.link.handshake_timeout,
             sessions: Mutex::new(SessionTable::new(name, hub.connections_max)),

@@ -74,6 +74,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_edge_uplink_resyncs_total", MetricType::Counter),
     ("pushrelay_edge_wire_received_bytes_total", MetricType::Counter),
     ("pushrelay_edge_wire_sent_bytes_total", MetricType::Counter),
+    ("pushrelay_hub_refusals_total", MetricType::Counter),
     ("pushrelay_scrape_text_bytes", MetricType::Gauge),
     ("pushrelay_store_checkpoints_total", MetricType::Counter),
     ("pushrelay_store_commit_failures_total", MetricType::Counter),
@@ -373,6 +374,7 @@ mod tests {
     use super::super::http::protection::Protection;
     use super::super::link::edge_metrics::gather_edges;
     use super::super::link::edges::EdgeRegistry;
+    use super::super::link::refusals::RefusalCounts;
     use super::super::link::status::{UplinkStatus, gather_uplinks};
     use super::super::options::WebSecurity;
     use super::*;
@@ -406,7 +408,7 @@ mod tests {
     }
 
     /// A family of each name, below the heading that `docs/reference/metrics.md` has for those who show it.
-    fn by_heading() -> [(&'static str, Vec<Family>); 4] {
+    fn by_heading() -> [(&'static str, Vec<Family>); 5] {
         let metrics = Metrics::default();
         metrics.request(200, "push", "put");
         metrics.push("put", 0.5, 100);
@@ -439,6 +441,7 @@ mod tests {
         [
             ("## For each group", times.into()),
             ("## At every node", of_each_node.concat()),
+            ("## At a hub", vec![RefusalCounts::default().gather()]),
             ("## At a hub, for each edge", gather_edges(&edges, 1)),
             ("## At an edge, for each hub", gather_uplinks(&uplinks, Revision(1), 1)),
         ]

@@ -13,7 +13,7 @@ use crate::exposition::TimestampRule;
 use crate::gateway::RouteConfig;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
-use crate::net::identity::EdgeName;
+use crate::net::identity::{EdgeName, NamePattern};
 use crate::net::proxy::ProxyOptions;
 use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::TlsFiles;
@@ -295,6 +295,10 @@ pub struct HubOptions {
     pub tls: TlsFiles,
     /// Whether the labels count that an edge claims for its site.
     pub trust_edge_labels: bool,
+    /// The edges that may connect; empty for all.
+    pub allow: Vec<NamePattern>,
+    /// The names of the site labels that every edge must have.
+    pub required_labels: Vec<String>,
     /// The balancers in front of the hub that may name the address of an edge.
     pub trusted_proxies: Vec<TrustedProxy>,
     /// Links at once, at most.

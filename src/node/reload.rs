@@ -11,8 +11,9 @@ use super::certificates::{Certificates, CredentialsUser, FreshEnd, LinkSide, loa
 use super::error::StartError;
 use super::http::server::HttpServer;
 use super::http::service::Reloaded;
-use super::link::hub::{HubLinks, SiteRules};
-use super::options::{HubOptions, NodeOptions};
+use super::link::hub::HubLinks;
+use super::link::site_rules::SiteRules;
+use super::options::NodeOptions;
 use crate::net::address::HostPort;
 use crate::net::dial::Dialler;
 use crate::net::tls::Credentials;
@@ -87,7 +88,7 @@ impl Reloadable {
         }
         fresh.into_iter().for_each(|end| parts.replace(end));
         if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
-            hub_links.replace_site_rules(sites(hub));
+            hub_links.replace_site_rules(SiteRules::new(hub));
         }
         certificates.all_read(CredentialsUser::all(options).into_iter().map(|(user, _)| user));
         info!("configuration and certificates read again");
@@ -114,6 +115,13 @@ impl Reloadable {
             let (credentials, proxy) = (Credentials::load(files)?, user.load_proxy(options)?);
             parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &credentials, proxy)?);
         }
+        if let (CredentialsUser::Revocations, Some(hub_links)) = (user, &parts.hub) {
+            let crl_file = options.hub.as_ref().and_then(|hub| hub.tls.crl_file.as_deref());
+            if let Some(crl_file) = crl_file {
+                hub_links.acceptor.read_revocations(crl_file)?;
+                hub_links.end_unverified();
+            }
+        }
         if let (CredentialsUser::Gateway, Some(web)) = (user, &parts.web) {
             web.check(&options.web.security, false)?;
             let acceptor = web.read(&options.web.security)?;
@@ -137,7 +145,15 @@ fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<
 /// Whether a reload applies an option.
 fn is_reloadable(name: &str) -> bool {
     let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
-    let keys = ["hub.trust-edge-labels", "web.http2", "web.headers", "web.basic_auth_users", "web.config.file"];
+    let keys = [
+        "hub.trust-edge-labels",
+        "hub.allow",
+        "hub.required-labels",
+        "web.http2",
+        "web.headers",
+        "web.basic_auth_users",
+        "web.config.file",
+    ];
     sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)
 }
 
@@ -147,11 +163,6 @@ fn changed(before: &[(String, String)], now: &[(String, String)]) -> Vec<String>
     let now: BTreeMap<&str, &str> = now.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let names: BTreeSet<&str> = before.keys().chain(now.keys()).copied().collect();
     names.into_iter().filter(|name| before.get(name) != now.get(name)).map(String::from).collect()
-}
-
-/// The site rules in the options of a hub.
-pub(super) fn sites(hub: &HubOptions) -> SiteRules {
-    SiteRules { configured: hub.edges.clone(), trust_claims: hub.trust_edge_labels }
 }
 
 #[cfg(test)]

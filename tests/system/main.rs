@@ -32,6 +32,7 @@ mod refusals;
 mod renewal;
 mod resources;
 mod returns;
+mod revocation;
 mod selection;
 mod storage_faults;
 mod store_commands;

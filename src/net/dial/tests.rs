@@ -28,7 +28,8 @@ fn ends() -> (Acceptor, Connector) {
     let load = |own: crate::net::credentials::KeyPairFiles| {
         let ca_file = directory.files("ca").certificate;
         let (cert_file, key_file) = (own.certificate, own.key);
-        Credentials::load(&TlsFiles { ca_file, cert_file, key_file, used_by: CertificateUse::Hub }).unwrap()
+        Credentials::load(&TlsFiles { ca_file, cert_file, key_file, crl_file: None, used_by: CertificateUse::Hub })
+            .unwrap()
     };
     let hub = load(directory.hub(&["127.0.0.1".into()], issue).unwrap());
     let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=SYQ").unwrap();

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError as Refusal};
 use thiserror::Error;
 
 use super::explain::explain;
@@ -51,6 +51,21 @@ pub enum TlsError {
         /// The path of the file.
         path: PathBuf,
         /// The message of the library.
+        reason: String,
+    },
+    /// The file is PEM but contains no list of revoked certificates.
+    #[error(
+        "{0:?} has no list of revoked certificates: `pushrelay pki revoke` writes one, with a -----BEGIN X509 CRL----- block"
+    )]
+    NoRevocationList(PathBuf),
+    /// A list of revoked certificates cannot be used.
+    #[error(
+        "the list of revoked certificates in {path:?} cannot be used: {reason}; `pushrelay pki revoke` writes a right one"
+    )]
+    BadRevocationList {
+        /// The path of the file.
+        path: PathBuf,
+        /// The reason.
         reason: String,
     },
     /// The private key does not belong to the certificate.
@@ -105,15 +120,35 @@ pub enum TlsError {
     Identity(CertificateError),
 }
 
+/// The reasons for which a certificate of the other end is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CertificateRefusal {
+    /// No known authority signed it.
+    WrongAuthority,
+    /// It has expired.
+    Expired,
+    /// It is not yet valid.
+    NotYetValid,
+    /// It is revoked.
+    Revoked,
+    /// It is for the other end of a connection.
+    WrongPurpose,
+    /// It does not name an edge.
+    NoIdentity,
+    /// It is wrong in another way.
+    Unusable,
+}
+
 impl TlsError {
     /// The file that the error is about. If a key and a certificate do not match, it is the key's.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Self::NoCertificate(path) | Self::NoKey(path) => Some(path),
+            Self::NoCertificate(path) | Self::NoKey(path) | Self::NoRevocationList(path) => Some(path),
             Self::Unreadable { path, .. }
             | Self::NotPem { path, .. }
             | Self::BadCertificate { path, .. }
             | Self::BadKey { path, .. }
+            | Self::BadRevocationList { path, .. }
             | Self::Unfit { path, .. }
             | Self::Expired { path, .. }
             | Self::NotYetValid { path, .. } => Some(path),
@@ -121,6 +156,26 @@ impl TlsError {
             Self::Settings(_) | Self::BadHost(_) | Self::Handshake(_) | Self::PeerUnverified(_) | Self::Identity(_) => {
                 None
             }
+        }
+    }
+
+    /// The reason for which the other end's certificate is refused; `None` if the error is another one.
+    pub fn certificate_refusal(&self) -> Option<CertificateRefusal> {
+        let error = match self {
+            Self::Handshake(error) | Self::PeerUnverified(error) => error,
+            Self::Identity(_) => return Some(CertificateRefusal::NoIdentity),
+            _ => return None,
+        };
+        match error.get_ref()?.downcast_ref::<rustls::Error>()? {
+            rustls::Error::InvalidCertificate(refusal) => Some(match refusal {
+                Refusal::UnknownIssuer | Refusal::BadSignature => CertificateRefusal::WrongAuthority,
+                Refusal::Expired | Refusal::ExpiredContext { .. } => CertificateRefusal::Expired,
+                Refusal::NotValidYet | Refusal::NotValidYetContext { .. } => CertificateRefusal::NotYetValid,
+                Refusal::Revoked => CertificateRefusal::Revoked,
+                Refusal::InvalidPurpose | Refusal::InvalidPurposeContext { .. } => CertificateRefusal::WrongPurpose,
+                _ => CertificateRefusal::Unusable,
+            }),
+            _ => None,
         }
     }
 

@@ -45,6 +45,11 @@ fn explain_refusal(refusal: &Refusal) -> String {
         Refusal::NotValidYet | Refusal::NotValidYetContext { .. } => {
             format!("it is not yet valid (or this host's clock is wrong) ({refusal})")
         }
+        Refusal::Revoked => {
+            "it is revoked: an operator put it on the list of revoked certificates (hub.tls.crl_file); if that was a \
+             mistake, give the edge a new certificate"
+                .into()
+        }
         Refusal::NotValidForNameContext { expected, presented } => explain_name(&expected.to_str(), presented),
         Refusal::InvalidPurpose | Refusal::InvalidPurposeContext { .. } => format!(
             "it is not meant for this end of a connection (extendedKeyUsage): an edge needs clientAuth, a hub serverAuth; \
@@ -93,10 +98,12 @@ fn explain_alert(alert: AlertDescription) -> String {
         AlertDescription::UnsupportedCertificate => {
             "this end's certificate is not meant for this end of a connection (extendedKeyUsage)"
         }
-        AlertDescription::BadCertificate
-        | AlertDescription::CertificateRevoked
-        | AlertDescription::CertificateUnknown
-        | AlertDescription::AccessDenied => "it does not accept this end's certificate",
+        AlertDescription::CertificateRevoked => {
+            "this end's certificate is revoked: if it shall connect again, it needs a new certificate"
+        }
+        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown | AlertDescription::AccessDenied => {
+            "it does not accept this end's certificate"
+        }
         AlertDescription::ProtocolVersion => "it does not speak TLS 1.3",
         AlertDescription::InternalError => "it has as many connections as it accepts (hub.connections_max), or failed",
         _ => "it ended the handshake",

@@ -91,7 +91,7 @@ pub(super) fn key(path: &Path, pem: &[u8]) -> Result<PrivateKeyDer<'static>, Tls
     }
 }
 
-fn not_pem(path: &Path, error: &dyn fmt::Display) -> TlsError {
+pub(super) fn not_pem(path: &Path, error: &dyn fmt::Display) -> TlsError {
     TlsError::NotPem { path: path.into(), reason: error.to_string() }
 }
 

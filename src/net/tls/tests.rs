@@ -22,7 +22,13 @@ fn issue(now: SystemTime) -> IssueOptions {
 
 fn files(directory: &Directory, own: KeyPairFiles) -> TlsFiles {
     let used_by = if own.key.ends_with("hub.key") { CertificateUse::Hub } else { CertificateUse::Edge };
-    TlsFiles { ca_file: directory.files("ca").certificate, cert_file: own.certificate, key_file: own.key, used_by }
+    TlsFiles {
+        ca_file: directory.files("ca").certificate,
+        cert_file: own.certificate,
+        key_file: own.key,
+        crl_file: None,
+        used_by,
+    }
 }
 
 impl Pki {

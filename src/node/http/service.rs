@@ -330,6 +330,7 @@ impl Service {
         let now_ns = self.clock.wall_ns();
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(gather_edges(&self.edges, now_ns));
+        families.extend(self.hub_links.iter().map(|hub_links| hub_links.refusals.gather()));
         families.extend(self.protection.gather());
         families.extend(gather_connections(&self.slots));
         families.extend(self.certificates.gather());

@@ -12,6 +12,11 @@ pub(super) fn close_unverified(error: &TlsError) -> Refused {
     Refused { reason: CloseReason::Unauthorized, text: error.to_string(), retry_after_ms: None }
 }
 
+/// The reason for an edge that the hub's configuration does not admit any more.
+pub(super) fn close_refused(text: String) -> Refused {
+    Refused { reason: CloseReason::Unauthorized, text, retry_after_ms: None }
+}
+
 /// The reason for an edge that an operator retired.
 pub(super) fn close_retired() -> Refused {
     let text = "an operator retired the edge at the hub; forget it there to let it connect again".into();

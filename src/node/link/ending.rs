@@ -10,6 +10,7 @@ use tracing::{info, warn};
 
 use super::closing::{close_renewed, close_retired, close_unverified};
 use super::hub::HubLinks;
+use super::refusals::RefusalKind;
 use crate::net::tls::TlsPeer;
 use crate::session::{Refused, SessionId};
 
@@ -26,6 +27,7 @@ impl HubLinks {
             self.sessions().live.iter().map(|(session, live)| (*session, live.peer.clone())).collect();
         for (session, peer) in sessions {
             if let Err(error) = self.acceptor.verify(&peer.chain, SystemTime::now()) {
+                self.refusals.count(error.certificate_refusal().map(RefusalKind::from));
                 warn!(edge = peer.identity.name.as_str(), %error, "the edge's certificate does not verify any more: its link ends");
                 self.end(session, close_unverified(&error));
             }

@@ -12,14 +12,16 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::closing::{close_retired, close_unverified};
+use super::closing::{close_refused, close_retired, close_unverified};
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::edges::{EdgeRegistry, EdgeStatus, Refusal};
+use super::refusals::{RefusalCounts, RefusalKind};
 use super::roll::Roll;
+use super::site_rules::{SiteRefusal, SiteRules};
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::{Counted, Traffic};
 use crate::net::failures::FailureKind;
-use crate::net::identity::{EdgeIdentity, site_labels};
+use crate::net::identity::EdgeIdentity;
 use crate::net::listen::{self, Accepting};
 use crate::net::proxy_protocol::{TrustedProxy, read_source};
 use crate::net::slots::Slots;
@@ -27,7 +29,6 @@ use crate::net::tls::{self, Acceptor, RefusedPeer, TlsPeer};
 use crate::net::websocket::{self, LinkPurpose, WebSocket};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
-use crate::node::options::EdgeOptions;
 use crate::node::random::random_id;
 use crate::session::{
     Admitted, Connection, Established, HubConfig, HubSessions, JoinStep, NodeName, PeerProgress, REPLACE_NS_MAX,
@@ -57,6 +58,8 @@ pub struct HubLinks {
     pub clock: Arc<Clock>,
     /// The status of the edges, for metrics and pages.
     pub edges: Arc<EdgeRegistry>,
+    /// Counts refused edges by reason.
+    pub refusals: Arc<RefusalCounts>,
     /// Makes it durable.
     pub roll: Arc<Roll>,
     /// The limit on connections, and the counters of those without a session.
@@ -75,42 +78,6 @@ pub struct HubLinks {
     pub handshake_timeout: Duration,
     /// The connections, and the sessions among them.
     pub sessions: Mutex<SessionTable>,
-}
-
-/// The sources of an edge's site labels.
-#[derive(Clone, Debug, Default)]
-pub struct SiteRules {
-    /// Labels by the name of the edge; they override those of its certificate.
-    pub configured: Vec<EdgeOptions>,
-    /// Whether labels that an edge only claims are accepted.
-    pub trust_claims: bool,
-}
-
-impl SiteRules {
-    /// The site labels of an edge: those of the configuration, else those of its certificate, else those that it claims, if
-    /// claims are trusted.
-    ///
-    /// # Errors
-    /// The text for the edge if it has none.
-    fn of(&self, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
-        let configured = self.configured.iter().find(|edge| edge.name == identity.name);
-        match configured {
-            Some(edge) => Ok(edge.labels.clone()),
-            None if !identity.labels.is_empty() => Ok(identity.labels.clone()),
-            None if self.trust_claims && !claimed.is_empty() => {
-                let pairs = claimed.iter().map(|label| (label.name.to_string(), label.value.to_string()));
-                site_labels(pairs.collect()).map_err(|error| {
-                    let name = &identity.name;
-                    format!("the labels that the edge \"{name}\" claims (uplink.labels) are no site labels: {error}")
-                })
-            }
-            None => Err(format!(
-                "the edge \"{}\" has no site: issue its certificate with labels (pushrelay pki edge NAME --label IDC=…) or \
-                 give it [[hub.edge]] labels at the hub",
-                identity.name
-            )),
-        }
-    }
 }
 
 /// The connections of a hub, and the sessions among them that joined.
@@ -223,11 +190,13 @@ impl HubLinks {
         let (stream, peer) = self.acceptor.accept(stream).await.map_err(|refused| {
             let RefusedPeer { error, claimed_name, stream } = refused;
             let (kind, reason) = (error.failure(), error.to_string());
+            self.refusals.count(error.certificate_refusal().map(RefusalKind::from));
             FailedHandshake { kind, reason, claimed_name, rest: RestOfHandshake::Alert(stream) }
         })?;
         let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
+                self.refusals.count(error.certificate_refusal().map(RefusalKind::from));
                 let rest = RestOfHandshake::Refusal(Box::new(stream));
                 return Err(failed(FailureKind::Refused, error.to_string(), rest));
             }
@@ -251,9 +220,17 @@ impl HubLinks {
         let sessions = self.sessions();
         for live in sessions.live.values() {
             let Some((identity, claimed, site)) = &live.asked else { continue };
-            if sites.of(identity, claimed).as_ref() != Ok(site) {
-                info!(edge = identity.name.as_str(), "the edge's site labels changed: its session ends");
-                live.end.send_replace(Some(close_site_changed()));
+            match sites.of(identity, claimed) {
+                Ok(fresh) if fresh == *site => {}
+                Ok(_) => {
+                    info!(edge = identity.name.as_str(), "the edge's site labels changed: its session ends");
+                    live.end.send_replace(Some(close_site_changed()));
+                }
+                Err(SiteRefusal { text, .. }) => {
+                    let edge = identity.name.as_str();
+                    warn!(edge, reason = text, "the edge may not connect any more: its session ends");
+                    live.end.send_replace(Some(close_refused(text)));
+                }
             }
         }
         *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
@@ -312,6 +289,7 @@ impl HubLinks {
             return Err(close_retired());
         }
         let site = self.sites.lock().unwrap_or_else(PoisonError::into_inner).of(&peer.identity, &hello.labels);
+        let site = site.map_err(|refusal| refusal.text);
         let joining = self.sessions().hub.would_join(peer.identity.name.as_str(), hello, site)?;
         let Ok(info) = self.committer.info(None).await else {
             let text = "the hub is shutting down".into();
@@ -347,8 +325,8 @@ impl HubLinks {
     /// rules is missed.
     ///
     /// # Errors
-    /// The text for the edge if it has none.
-    fn site(&self, session: SessionId, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, String> {
+    /// If it has none, or may not connect.
+    fn site(&self, session: SessionId, identity: &EdgeIdentity, claimed: &LabelSet) -> Result<LabelSet, SiteRefusal> {
         let mut sessions = self.sessions();
         let site = self.sites.lock().unwrap_or_else(PoisonError::into_inner).of(identity, claimed)?;
         if let Some(live) = sessions.live.get_mut(&session) {
@@ -497,8 +475,13 @@ impl SessionObserver for HubSession {
         let site = self.hub.site(self.session, &self.peer.identity, &hello.labels);
         // The session is in the table by now: an operator who retires the edge after this line ends it.
         if self.hub.edges.is_retired(self.name()) {
+            self.hub.refusals.count(RefusalKind::Retired);
             return Err(self.refuse(close_retired()));
         }
+        let site = site.map_err(|refusal| {
+            self.hub.refusals.count(refusal.kind);
+            refusal.text
+        });
         let joining = self.hub.sessions().hub.join(self.name(), self.session, &hello, site);
         let mut joining = joining.map_err(|refused| self.refuse(self.hub.return_when_free(self.name(), refused)))?;
         loop {
@@ -553,28 +536,5 @@ impl SessionObserver for HubSession {
             SessionEvent::ClockOffset(offset_ns) => self.hub.confirm_doubted_clock(*offset_ns),
             _ => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn identity(labels: &[(&str, &str)]) -> EdgeIdentity {
-        EdgeIdentity { name: "syq-1".parse().unwrap(), labels: LabelSet::new(labels.iter().copied()) }
-    }
-
-    #[test]
-    fn claimed_labels_count_only_if_trusted_and_only_if_they_are_a_valid_site() {
-        let (claimed, reserved) = (LabelSet::new([("IDC", "SYQ")]), LabelSet::new([("job", "x")]));
-        let none = LabelSet::default();
-        let mut sites = SiteRules::default();
-        assert!(sites.of(&identity(&[]), &claimed).unwrap_err().contains("has no site"));
-        sites.trust_claims = true;
-        assert_eq!(sites.of(&identity(&[]), &claimed), Ok(claimed.clone()));
-        assert!(sites.of(&identity(&[]), &reserved).unwrap_err().contains("are no site labels"));
-        assert!(sites.of(&identity(&[]), &none).unwrap_err().contains("has no site"));
-        let certified = LabelSet::new([("IDC", "BJ")]);
-        assert_eq!(sites.of(&identity(&[("IDC", "BJ")]), &claimed), Ok(certified));
     }
 }

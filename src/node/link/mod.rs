@@ -1,7 +1,8 @@
 //! The links of a running node: sockets, timers and tasks around the pure endpoints of [`crate::session`].
 //!
 //! [`driver`] moves one connection at either end. [`edge`] dials a hub and dials again when the link ends; [`hub`] accepts
-//! edges and lets them join, and [`ending`] ends their sessions. [`check`] tries a line without a session. [`status`] is
+//! edges and lets them join by its [`site_rules`], [`refusals`] counts those that may not, and [`ending`] ends their
+//! sessions. [`check`] tries a line without a session. [`status`] is
 //! the state of a link as metrics and pages show it, [`edges`] has that of every edge, with its [`trouble`] and
 //! [`edge_metrics`], [`roll`] makes that durable, and [`backoff`] says when to dial again.
 
@@ -14,6 +15,8 @@ pub mod edge_metrics;
 pub mod edges;
 pub mod ending;
 pub mod hub;
+pub mod refusals;
 pub mod roll;
+pub mod site_rules;
 pub mod status;
 pub mod trouble;
