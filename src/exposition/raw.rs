@@ -56,7 +56,7 @@ pub enum PushRefusal {
     ScrapedTwice {
         /// The metric's name.
         family: String,
-        /// The labels of both, as the text format prints them between braces.
+        /// All labels of both, those of the group first, as the text format prints them between braces.
         labels: [String; 2],
         /// The escaping with which they are one.
         escaping: Escaping,
@@ -150,6 +150,13 @@ fn scraped_twice([a, b]: &[String; 2], escaping: Escaping) -> String {
         other => format!("names become the same with the escaping {:?}", other.parameter()),
     };
     format!("{{ {} }} and {{ {} }} are one series to Prometheus: {why}", truncated(a), truncated(b))
+}
+
+/// The labels of a group and those of one of its series, both as the text format prints them between braces.
+fn all_labels(grouping: &LabelSet, own: &str) -> String {
+    let group = grouping.to_string();
+    let parts = [&group[1..group.len() - 1], own];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(",")
 }
 
 /// The number of replaced labels that an answer names.
@@ -325,14 +332,16 @@ impl<'a> RawFamily<'a> {
         if let Some(duplicate) = family.schema().repeated_sample() {
             return Err(PushRefusal::DuplicateSeries {
                 family: duplicate.name.to_string(),
-                labels: duplicate.labels,
+                labels: all_labels(grouping, &duplicate.labels),
                 cause: "one series has this bucket or quantile twice: remove one".to_owned(),
             });
         }
         match family.schema().scraped_twice() {
-            Some((labels, escaping)) => {
-                Err(PushRefusal::ScrapedTwice { family: self.name.clone().into_owned(), labels, escaping })
-            }
+            Some((own, escaping)) => Err(PushRefusal::ScrapedTwice {
+                family: self.name.clone().into_owned(),
+                labels: own.map(|own| all_labels(grouping, &own)),
+                escaping,
+            }),
             None => Ok(family),
         }
     }

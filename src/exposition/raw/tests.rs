@@ -39,9 +39,9 @@ fn series_that_become_equal_are_refused() {
     let empty = series(&[&[("x", "")], &[]], &[("job", "a")]).unwrap_err();
     assert_eq!(
         empty.to_string(),
-        "collected metric \"m\" { instance=\"\",x=\"\" } was collected before with the same name and label values\n\
-         { instance=\"\" } and { instance=\"\",x=\"\" } are one series to Prometheus: a label with an empty value is \
-         the same as none"
+        "collected metric \"m\" { job=\"a\",instance=\"\",x=\"\" } was collected before with the same name and label values\n\
+         { job=\"a\",instance=\"\" } and { job=\"a\",instance=\"\",x=\"\" } are one series to Prometheus: a label with an \
+         empty value is the same as none"
     );
     let twice: &[&[_]] = &[&[("x", "1"), ("y", "")], &[("x", "1"), ("z", "")]];
     assert!(matches!(series(twice, &[]), Err(PushRefusal::ScrapedTwice { .. })));
