@@ -18,6 +18,7 @@ pub mod groups;
 mod hint;
 pub mod instant;
 mod media_type;
+mod misdirected;
 mod oddity;
 pub mod pages;
 pub mod parameters;

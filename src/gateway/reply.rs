@@ -56,6 +56,14 @@ impl HttpReply {
         Self::error(404, "404 page not found")
     }
 
+    /// 404 to a request for that decoded path, with a second line for a write in another protocol.
+    pub(super) fn no_route(method: &str, path: &[u8]) -> Self {
+        match super::misdirected::advice(path).filter(|_| is_write(method)) {
+            Some(advice) => Self::error(404, format_args!("404 page not found\n{advice}")),
+            None => Self::not_found(),
+        }
+    }
+
     /// 405, with the allowed methods.
     pub fn method_not_allowed(allow: String) -> Self {
         Self::error(405, "Method Not Allowed").with("Allow", allow)

@@ -198,7 +198,7 @@ impl Router {
             return redirect(if method == GET { 301 } else { 307 }, &fixed, query);
         }
         Route::answer(match table.allowed(&path) {
-            None => HttpReply::not_found(),
+            None => HttpReply::no_route(method, &path),
             Some(allow) if method == OPTIONS => HttpReply::options(allow),
             Some(allow) => HttpReply::method_not_allowed(allow),
         })
