@@ -258,7 +258,8 @@ fn merge_update(bencher: Bencher, series: usize) {
         let merge =
             Merge { scope, deltas: update.deltas, peer: StoreId(2), position, sequence: MergeSequence::default() };
         let mut transaction = Transaction::default();
-        transaction.merge(store, merge).expect("room for all");
+        let now = WriteTime { wall_ns: 1, stamp_ns: 1, monotonic_ns: 1 };
+        transaction.merge(store, merge, now).expect("room for all");
         transaction.publish(store);
     };
     let mut tick = 0;

@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::node_url::NodeUrl;
+use crate::model::duration_text;
 use crate::selector::{Selector, SelectorError};
 
 /// Groups of one answer of a node.
@@ -168,20 +169,32 @@ fn labels(value: &Value) -> String {
     text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(WIDTH_MAX).collect()
 }
 
+/// The two largest units of the time that a group has left.
+fn left(seconds: u64) -> String {
+    let unit_seconds = match seconds {
+        0 => return "0s".to_owned(),
+        ..3_600 => 1,
+        ..86_400 => 60,
+        _ => 3_600,
+    };
+    duration_text(seconds / unit_seconds * unit_seconds * 1_000)
+}
+
 fn print_table(groups: &[Value], out: &mut impl Write) -> io::Result<()> {
     let row = |group: &Value| {
         let text = |name: &str| group[name].as_str().unwrap_or("-").split('.').next().unwrap_or_default().to_owned();
         let is_failing = group["last_push_successful"] == false;
         let state = if is_failing { "failed" } else { "ok" };
-        [text("push_time"), state.to_owned(), group["series"].to_string(), labels(&group["labels"])]
+        let left = group["seconds_left"].as_u64().map_or("-".to_owned(), left);
+        [text("push_time"), state.to_owned(), left, group["series"].to_string(), labels(&group["labels"])]
     };
-    let head = ["PUSHED", "LAST", "SERIES", "LABELS"].map(str::to_owned);
-    let rows: Vec<[String; 4]> = std::iter::once(head).chain(groups.iter().map(row)).collect();
+    let head = ["PUSHED", "LAST", "LEFT", "SERIES", "LABELS"].map(str::to_owned);
+    let rows: Vec<[String; 5]> = std::iter::once(head).chain(groups.iter().map(row)).collect();
     let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths = [width(0), width(1), width(2)];
-    for [pushed, last, series, labels] in &rows {
-        let [first, second, third] = widths;
-        writeln!(out, "{pushed:first$}  {last:second$}  {series:>third$}  {labels}")?;
+    let widths = [width(0), width(1), width(2), width(3)];
+    for [pushed, last, left, series, labels] in &rows {
+        let [first, second, third, fourth] = widths;
+        writeln!(out, "{pushed:first$}  {last:second$}  {left:>third$}  {series:>fourth$}  {labels}")?;
     }
     Ok(())
 }
@@ -196,14 +209,14 @@ mod tests {
     fn a_table_has_a_row_for_each_group() {
         let groups = [
             json!({"labels": {"job": "a\u{1b}[2J"}, "push_time": "2026-11-30T06:46:30.95Z", "series": 3,
-                   "last_push_successful": true}),
+                   "last_push_successful": true, "seconds_left": 93_784}),
             json!({"labels": {"IDC": "BJ", "job": "b"}, "push_time": null, "series": 12, "last_push_successful": false}),
         ];
         let mut out = Vec::new();
         print_table(&groups, &mut out).unwrap();
-        let expected = "PUSHED               LAST    SERIES  LABELS\n\
-                        2026-11-30T06:46:30  ok           3  job=a\u{fffd}[2J\n\
-                        -                    failed      12  IDC=BJ job=b\n";
+        let expected = "PUSHED               LAST    LEFT  SERIES  LABELS\n\
+                        2026-11-30T06:46:30  ok      1d2h       3  job=a\u{fffd}[2J\n\
+                        -                    failed     -      12  IDC=BJ job=b\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 

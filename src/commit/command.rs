@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::transaction::{Merge, MergeError};
-use crate::model::{LabelSet, Revision, StoreId};
+use crate::model::{GroupId, LabelSet, Lifetime, Revision, StoreId};
 use crate::store::{Scope, StoreRefusal, WriteOp};
 use crate::wire::ConflictReport;
 
@@ -30,6 +30,13 @@ pub enum Command<R: ReplyTokens> {
     Wipe {
         /// The groups to delete.
         scope: Scope,
+        /// Receives the outcome once all deletes are durable.
+        reply: R::Write,
+    },
+    /// Delete those of the groups that have expired.
+    Expire {
+        /// The groups; at most some dozen, as they share a transaction with pushes.
+        groups: Vec<GroupId>,
         /// Receives the outcome once all deletes are durable.
         reply: R::Write,
     },
@@ -80,6 +87,8 @@ pub struct GroupWrite<T> {
     pub shown: Arc<LabelSet>,
     /// The change.
     pub op: WriteOp,
+    /// The lifetime of the group that a push asks for.
+    pub lifetime: Option<Lifetime>,
     /// The number of values in the change.
     pub values: usize,
     /// Receives the outcome.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
-use super::transaction::{Merge, Transaction, forget, note_failures};
+use super::transaction::{Merge, Publication, Transaction, forget, note_failures};
 use crate::model::{GroupId, Revision};
 use crate::store::{
     AheadWrites, ClockComparison, Committed, Correction, GroupEntry, MixedTypes, Record, Scope, Store, StoreInfo,
@@ -31,6 +31,8 @@ pub enum Effect<R: ReplyTokens> {
     Published(Committed),
     /// The published transaction has groups that may have been deleted before: see [`Transaction::publish`].
     Returned(Vec<GroupId>),
+    /// The published transaction deletes this many groups that have expired.
+    Expired(usize),
     /// The clock was wrong: write timestamps of this many groups were corrected, by this much at most.
     ClockCorrected {
         /// The number of groups.
@@ -172,7 +174,7 @@ impl<R: ReplyTokens> Engine<R> {
             Command::Merge { merge, .. } => !self.store.has_capacity_for(merge.deltas.len()),
             Command::Wipe { .. } | Command::Info { .. } | Command::ConfirmClock { .. } => true,
             Command::Sweep => self.store.has_mixed_types(),
-            Command::NoteConflicts { .. } | Command::UplinkAcked { .. } => false,
+            Command::NoteConflicts { .. } | Command::UplinkAcked { .. } | Command::Expire { .. } => false,
         };
         alone && (!self.replies.is_empty() || !self.store.records().is_empty())
     }
@@ -194,7 +196,11 @@ impl<R: ReplyTokens> Engine<R> {
                 self.wipe = Some(Wipe { reply, groups, deleted: 0, drafted: 0 });
                 self.go_on_wiping(now);
             }
-            Command::Merge { merge, reply } => self.merge(merge, reply),
+            Command::Expire { groups, reply } => {
+                self.transaction.expire(&mut self.store, &groups, now);
+                self.replies.push(Effect::Written { reply, result: Ok(()) });
+            }
+            Command::Merge { merge, reply } => self.merge(merge, reply, now),
             Command::NoteConflicts { scope, reports } => {
                 note_failures(&mut self.store, &scope, &reports, now);
             }
@@ -235,8 +241,9 @@ impl<R: ReplyTokens> Engine<R> {
         let (sweep_again, is_sweep) = (std::mem::take(&mut self.sweep_again), std::mem::take(&mut self.is_sweep));
         match durable {
             Ok(()) => {
-                if let Some((committed, returned)) = self.transaction.publish(&mut self.store) {
+                if let Some(Publication { committed, returned, expired }) = self.transaction.publish(&mut self.store) {
                     self.effects.push_back(Effect::Published(committed));
+                    self.effects.extend((expired > 0).then_some(Effect::Expired(expired)));
                     self.effects.extend((!returned.is_empty()).then_some(Effect::Returned(returned)));
                     self.effects.extend(sweep_again.then_some(Effect::SweepAgain));
                 }
@@ -261,14 +268,14 @@ impl<R: ReplyTokens> Engine<R> {
 
     fn write(&mut self, write: GroupWrite<R::Write>, now: WriteTime) {
         self.is_complete |= write.is_large();
-        let GroupWrite { shown, op, reply, .. } = write;
+        let GroupWrite { shown, op, lifetime, reply, .. } = write;
         let id = self.store.resolve(shown);
-        let result = self.store.write(id, op, now).map_err(WriteError::from);
+        let result = self.store.write_living(id, op, lifetime, now).map_err(WriteError::from);
         self.replies.push(Effect::Written { reply, result });
     }
 
-    fn merge(&mut self, merge: Merge, reply: R::Merge) {
-        let result = self.transaction.merge(&mut self.store, merge).map_err(WriteError::from);
+    fn merge(&mut self, merge: Merge, reply: R::Merge, now: WriteTime) {
+        let result = self.transaction.merge(&mut self.store, merge, now).map_err(WriteError::from);
         self.replies.push(Effect::Merged { reply, result });
     }
 
@@ -406,7 +413,8 @@ mod tests {
     }
 
     fn write(reply: usize, values: usize) -> Command<Numbers> {
-        Command::Write(GroupWrite { shown: Arc::new(key(reply)), op: WriteOp::Put(vec![]), values, reply })
+        let (shown, op, lifetime) = (Arc::new(key(reply)), WriteOp::Put(vec![]), None);
+        Command::Write(GroupWrite { shown, op, lifetime, values, reply })
     }
 
     fn failure(is_retryable: bool) -> Result<(), CommitFailure> {
@@ -417,6 +425,7 @@ mod tests {
         let text = |effect| match effect {
             Effect::Published(committed) => format!("published {}", committed.sites.len()),
             Effect::Returned(groups) => format!("returned {}", groups.len()),
+            Effect::Expired(groups) => format!("expired {groups}"),
             Effect::ClockCorrected { groups, shift_ns } => format!("corrected {groups} by {shift_ns}"),
             Effect::ClockAhead(ahead) => format!("{} ahead by {}", ahead.groups, ahead.ahead_ns),
             Effect::SweepAgain => "sweep again".into(),

@@ -20,4 +20,4 @@ pub mod transaction;
 
 pub use command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
 pub use engine::{Effect, Engine};
-pub use transaction::{Merge, MergeError, MergeSequence, Transaction};
+pub use transaction::{Merge, MergeError, MergeSequence, Publication, Transaction};

@@ -107,6 +107,19 @@ impl std::error::Error for MergeError {}
 pub struct Transaction {
     sequences: Vec<MergeSequence>,
     returned: Vec<GroupId>,
+    expired: usize,
+}
+
+/// A transaction that was published.
+#[derive(Clone, Debug, Default)]
+pub struct Publication {
+    /// What the store published.
+    pub committed: Committed,
+    /// The groups that may have been deleted before: a peer that was away for longer than this store keeps tombstones
+    /// brought them back.
+    pub returned: Vec<GroupId>,
+    /// The number of groups that expired.
+    pub expired: usize,
 }
 
 impl Transaction {
@@ -117,71 +130,88 @@ impl Transaction {
     ///
     /// # Errors
     /// If an earlier merge of the sequence failed, or the store refuses the update; the draft is abandoned then.
-    pub fn merge(&mut self, store: &mut Store, merge: Merge) -> Result<Vec<ConflictReport>, MergeError> {
+    pub fn merge(
+        &mut self,
+        store: &mut Store,
+        merge: Merge,
+        now: WriteTime,
+    ) -> Result<Vec<ConflictReport>, MergeError> {
         if merge.sequence.is_broken() {
             return Err(MergeError::Broken);
         }
         merge.sequence.begin(store.cursors().get(&merge.peer));
         self.sequences.push(merge.sequence.clone());
-        merge_into(store, merge, &mut self.returned).map_err(|refusal| {
+        self.merge_into(store, merge, now).map_err(|refusal| {
             self.abort(store);
             MergeError::Refused(refusal)
         })
     }
 
-    /// Publishes the draft, whose records are durable; `None` if it has no records. Returns also the groups that may have
-    /// been deleted before: a peer that was away for longer than this store keeps tombstones brought them back.
-    pub fn publish(&mut self, store: &mut Store) -> Option<(Committed, Vec<GroupId>)> {
+    /// Drafts the deletes of those of the groups that have expired.
+    pub fn expire(&mut self, store: &mut Store, groups: &[GroupId], now: WriteTime) {
+        self.expired += groups.iter().filter(|id| store.expire(id, now)).count();
+    }
+
+    /// Publishes the draft, whose records are durable; `None` if it has no records.
+    pub fn publish(&mut self, store: &mut Store) -> Option<Publication> {
         self.sequences.clear();
-        let returned = std::mem::take(&mut self.returned);
-        (!store.records().is_empty()).then(|| (store.commit(), returned))
+        let (returned, expired) = (std::mem::take(&mut self.returned), std::mem::take(&mut self.expired));
+        (!store.records().is_empty()).then(|| Publication { committed: store.commit(), returned, expired })
+    }
+
+    fn merge_into(
+        &mut self,
+        store: &mut Store,
+        merge: Merge,
+        now: WriteTime,
+    ) -> Result<Vec<ConflictReport>, StoreRefusal> {
+        let Merge { scope, deltas, peer, position, sequence } = merge;
+        let returns = sequence.0.returns.load(Ordering::Relaxed);
+        let expiry = store.expiry_rules();
+        let mut suppressed = Vec::new();
+        let ids: Vec<GroupId> = match &scope {
+            Scope::Site(site) => {
+                deltas.iter().map(|delta| GroupId { site: site.clone(), key: delta.id.key.clone() }).collect()
+            }
+            // The id depends on the merges before it: resolved one by one below.
+            Scope::Shown => Vec::new(),
+        };
+        store.look_up(&ids);
+        for (at, Delta { id: GroupId { key, .. }, group }) in deltas.into_iter().enumerate() {
+            let id = ids.get(at).map_or_else(|| Cow::Owned(store.resolve(key.clone())), Cow::Borrowed);
+            let is_returned = returns && store.may_be_deleted(&id, &group);
+            let may_be_due = expiry.may_be_due(&group, now.stamp_ns);
+            let families = store.merge(&id, group, peer)?;
+            // An edge that was away brings groups that have expired meanwhile: they are never shown.
+            if may_be_due && store.expire(&id, now) {
+                self.expired += 1;
+                continue;
+            }
+            self.returned.extend(is_returned.then(|| GroupId::clone(&id)));
+            suppressed.extend(families.into_iter().map(|family| (GroupId::clone(&id), key.clone(), family)));
+        }
+        // A later group of the same update may have made room for a family: it is shown by now.
+        let still = suppressed.into_iter().filter(|(id, _, family)| store.is_suppressed(id, &family.name));
+        let report = |(_, key, family): (GroupId, Arc<LabelSet>, SuppressedFamily)| {
+            let text = family.reason();
+            ConflictReport { key, family: family.name, stamp: family.stamp, text }
+        };
+        let reports = still.map(report).take(CONFLICT_REPORTS_MAX).collect();
+        let site = match scope {
+            Scope::Site(site) => site,
+            Scope::Shown => Arc::default(),
+        };
+        store.set_cursor(peer, PeerCursor { position, site });
+        Ok(reports)
     }
 
     /// Abandons the draft, and all later merges of its sequences.
     pub fn abort(&mut self, store: &mut Store) {
         store.abort();
         self.returned.clear();
+        self.expired = 0;
         self.sequences.drain(..).for_each(|sequence| sequence.end());
     }
-}
-
-fn merge_into(
-    store: &mut Store,
-    merge: Merge,
-    returned: &mut Vec<GroupId>,
-) -> Result<Vec<ConflictReport>, StoreRefusal> {
-    let Merge { scope, deltas, peer, position, sequence } = merge;
-    let returns = sequence.0.returns.load(Ordering::Relaxed);
-    let mut suppressed = Vec::new();
-    let ids: Vec<GroupId> = match &scope {
-        Scope::Site(site) => {
-            deltas.iter().map(|delta| GroupId { site: site.clone(), key: delta.id.key.clone() }).collect()
-        }
-        // The id depends on the merges before it: resolved one by one below.
-        Scope::Shown => Vec::new(),
-    };
-    store.look_up(&ids);
-    for (at, Delta { id: GroupId { key, .. }, group }) in deltas.into_iter().enumerate() {
-        let id = ids.get(at).map_or_else(|| Cow::Owned(store.resolve(key.clone())), Cow::Borrowed);
-        if returns && store.may_be_deleted(&id, &group) {
-            returned.push(GroupId::clone(&id));
-        }
-        let families = store.merge(&id, group, peer)?;
-        suppressed.extend(families.into_iter().map(|family| (GroupId::clone(&id), key.clone(), family)));
-    }
-    // A later group of the same update may have made room for a family: it is shown by now.
-    let still = suppressed.into_iter().filter(|(id, _, family)| store.is_suppressed(id, &family.name));
-    let report = |(_, key, family): (GroupId, Arc<LabelSet>, SuppressedFamily)| {
-        let text = family.reason();
-        ConflictReport { key, family: family.name, stamp: family.stamp, text }
-    };
-    let reports = still.map(report).take(CONFLICT_REPORTS_MAX).collect();
-    let site = match scope {
-        Scope::Site(site) => site,
-        Scope::Shown => Arc::default(),
-    };
-    store.set_cursor(peer, PeerCursor { position, site });
-    Ok(reports)
 }
 
 /// The group that a peer names `key` in a scope.
@@ -235,9 +265,11 @@ pub fn forget(store: &mut Store, acked: &[Revision], now_ns: u64, retention_ns: 
 mod tests {
     use super::*;
     use crate::model::{
-        Epoch, Family, FamilyBuilder, Group, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp,
+        Epoch, Family, FamilyBuilder, Group, Lifetime, MetricType, NodeId, PushTime, ValueLayout, WriteTimestamp,
     };
-    use crate::store::{Conflict, Identity, Rules};
+    use crate::store::{CLOCK_NS_MIN, Conflict, Identity, Rules};
+
+    const EARLY: WriteTime = WriteTime { wall_ns: 5, stamp_ns: 5, monotonic_ns: 5 };
 
     fn family(name: &str) -> Family {
         let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
@@ -255,18 +287,40 @@ mod tests {
         let mut store = Store::new(Rules::default(), &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
         let id = GroupId::local(LabelSet::new([("job", "a")]));
-        let early = WriteTime { wall_ns: 5, stamp_ns: 5, monotonic_ns: 5 };
-        store.write(id.clone(), WriteOp::Put(vec![family("m")]), early).unwrap();
+        store.write(id.clone(), WriteOp::Put(vec![family("m")]), EARLY).unwrap();
         store.commit();
         let stamp = store.published().group(&id).unwrap().group.family("m").unwrap().stamp;
         let report = ConflictReport { key: id.key.clone(), family: "m".into(), stamp, text: "no".into() };
         let (mut transaction, later) = (Transaction::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
         let delta = Delta { id: id.clone(), group: Group::delete(later) };
-        transaction.merge(&mut store, merge(vec![delta])).unwrap();
+        transaction.merge(&mut store, merge(vec![delta]), EARLY).unwrap();
         let now = WriteTime { wall_ns: 10, stamp_ns: 10, monotonic_ns: 10 };
         assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&report), now), 0);
         transaction.publish(&mut store).unwrap();
         assert!(!store.published().group(&id).unwrap().group.is_live());
+    }
+
+    #[test]
+    fn a_group_that_has_expired_is_never_shown_when_a_peer_sends_it() {
+        let mut store = Store::new(Rules { has_edges: true, ..Rules::default() }, &[]);
+        store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+        store.commit();
+        let second_ns = 1_000_000_000;
+        let now_ns = CLOCK_NS_MIN + 100 * second_ns;
+        let delta = |job: &str, age: u64, lifetime_ms: u64| {
+            let stamp = WriteTimestamp { time_ns: now_ns - age * second_ns, node: NodeId(7) };
+            let group = Group::put(PushTime { stamp, wall_ns: stamp.time_ns }, vec![family("m")]);
+            let id = GroupId::local(LabelSet::new([("job", job)]));
+            Delta { id, group: group.living(Lifetime::of_ms(lifetime_ms)) }
+        };
+        let now = WriteTime { wall_ns: now_ns, stamp_ns: now_ns, monotonic_ns: 1 };
+        let mut transaction = Transaction::default();
+        transaction.merge(&mut store, merge(vec![delta("old", 10, 10_000), delta("new", 10, 10_001)]), now).unwrap();
+        let published = transaction.publish(&mut store).unwrap();
+        assert_eq!((published.expired, published.returned.len()), (1, 0));
+        let live: Vec<String> = store.published().groups().iter().map(|entry| entry.id().to_string()).collect();
+        assert_eq!(live, [r#"{job="new"}"#]);
+        assert_eq!(store.published().counts().tombstones, 1, "the peer is sent the delete");
     }
 
     /// All later writes get timestamps after those of dropped tombstones.
@@ -279,7 +333,7 @@ mod tests {
             let stamp = WriteTimestamp { time_ns: now_ns + ahead_ns, node: NodeId(7) };
             let delta = Delta { id: GroupId::local(LabelSet::new([("job", job)])), group: Group::delete(stamp) };
             let (mut transaction, peer) = (Transaction::default(), StoreId(9 + ahead_ns));
-            transaction.merge(&mut store, Merge { peer, ..merge(vec![delta]) }).unwrap();
+            transaction.merge(&mut store, Merge { peer, ..merge(vec![delta]) }, EARLY).unwrap();
             transaction.publish(&mut store).unwrap();
         }
         assert!(!forget(&mut store, &[], now_ns, 0));
@@ -307,7 +361,7 @@ mod tests {
         let first = put(LabelSet::new([("job", "a"), ("x", &long)]), 1);
         let second = put(LabelSet::new([("job", "a"), ("x", &long), ("IDC", "SYQ")]), 200);
         let merge = Merge { scope: site.clone(), ..merge(vec![first, second]) };
-        let reports = Transaction::default().merge(&mut store, merge).unwrap();
+        let reports = Transaction::default().merge(&mut store, merge, EARLY).unwrap();
         assert_eq!(reports.len(), CONFLICT_REPORTS_MAX);
         assert!(reports.iter().all(|report| report.text.contains("already shown under the labels")));
         let Scope::Site(site) = site else { unreachable!() };

@@ -20,7 +20,7 @@ pub struct Key {
 }
 
 /// Sections that may occur several times: `[[uplink]]`.
-pub const LISTS: [&str; 2] = ["uplink", "hub.edge"];
+pub const LISTS: [&str; 3] = ["uplink", "hub.edge", "expire"];
 
 const fn one(path: &'static str, flag: &'static str, value: &'static str, meaning: &'static str) -> Key {
     Key { path, flag: Some(flag), value, many: false, meaning }
@@ -71,6 +71,8 @@ pub const KEYS: &[Key] = &[
     one("storage.path", "storage.path", "DIR", "directory of the store; empty for memory only"),
     one("storage.sync", "storage.sync", "always|never", "always: answer a push when it is on disk; never: when the operating system has it"),
     one("storage.tombstone_retention", "storage.tombstone-retention", "DURATION", "time for which a hub remembers a delete"),
+    file_only("expire.match", "SELECTOR", "groups that the rule is for, as {job=\"ci\",IDC=\"SYQ\"}; the first rule that matches a group decides"),
+    file_only("expire.after", "DURATION|never", "lifetime of these groups after the newest accepted push; never: they do not expire"),
     one("limits.body_bytes_max", "limits.body-bytes-max", "SIZE", "size of a push's body, decompressed"),
     one("limits.compressed_body_bytes_max", "limits.compressed-body-bytes-max", "SIZE", "size of a compressed body, as it arrives"),
     one("limits.inflight_bytes_max", "limits.inflight-bytes-max", "SIZE", "size of all bodies in memory at once"),
@@ -163,7 +165,7 @@ mod tests {
 
     #[test]
     fn sections_know_their_names() {
-        assert_eq!(names_in(""), ["hub", "limits", "link", "log", "push", "storage", "uplink", "web"]);
+        assert_eq!(names_in(""), ["expire", "hub", "limits", "link", "log", "push", "storage", "uplink", "web"]);
         assert_eq!(names_in("hub.tls"), ["cert_file", "client_ca_file", "crl_file", "key_file"]);
     }
 }

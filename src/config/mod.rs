@@ -4,6 +4,7 @@
 //! examines the files that the options name, and reports certificates that no peer would accept.
 
 mod build;
+mod expiry;
 mod file;
 mod flags;
 pub mod keys;
@@ -37,7 +38,7 @@ pub struct Configuration {
     pub node: NodeOptions,
     /// The log.
     pub log: LogOptions,
-    /// Doubts about certificates, if they were examined: each may be meant as it is.
+    /// Doubts about rules, and about certificates if they were examined: each may be meant as it is.
     pub warnings: Vec<Mistake>,
 }
 
@@ -96,6 +97,7 @@ fn build(
     let to_be_hub = role.map_or(is_hub, |role| role == NodeRole::Hub);
     let hub = if to_be_hub { build::hub(&mut reader, is_hub) } else { None };
     let role = build::role(&mut reader, role, is_hub);
+    let expiry = expiry::rules(&mut reader);
     if let Some(now) = examine_at {
         reader.examine(now);
     }
@@ -105,7 +107,7 @@ fn build(
         return Err(Mistakes(mistakes));
     }
     let flags = describe(&seen);
-    let node = NodeOptions { role, web, push, storage, limits, link, uplinks, hub, flags };
+    let node = NodeOptions { role, web, push, storage, limits, link, uplinks, hub, expiry, flags };
     Ok(Configuration { node, log, warnings })
 }
 

@@ -367,6 +367,18 @@ impl<'a> ConfigReader<'a> {
         }
     }
 
+    /// Adds a doubt about a key, at the position where it is given.
+    pub fn doubt(&mut self, section: Section<'a>, name: &str, text: String) {
+        let before = self.mistakes.len();
+        self.mistake(section, name, text);
+        self.warnings.extend(self.mistakes.drain(before..));
+    }
+
+    /// The line at which a section of the file begins.
+    pub fn line_of(&self, section: Section<'a>) -> Option<usize> {
+        Some(line_and_column(self.source?.text, section.at?).0)
+    }
+
     /// The warnings, in the order of the file.
     pub fn take_warnings(&mut self) -> Vec<Mistake> {
         self.warnings.sort();

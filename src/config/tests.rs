@@ -116,6 +116,36 @@ fn openmetrics_is_read_only_if_the_file_or_a_flag_says_so() {
 }
 
 #[test]
+fn groups_expire_by_rules_in_order() {
+    let rule = |selector: &str, after: &str| format!("[[expire]]\nmatch = '{selector}'\nafter = '{after}'\n");
+    let text = rule(r#"{job="kept"}"#, "never") + &rule(r#"{job=~"ci-.*"}"#, "1d12h");
+    let options = read_text(None, &text, &[]).unwrap();
+    let rules: Vec<(String, String)> =
+        options.node.expiry.iter().map(|rule| (rule.selector.to_string(), rule.lifetime.to_string())).collect();
+    let expected = [(r#"{job="kept"}"#, "never"), (r#"{job=~"ci-.*"}"#, "1d12h")];
+    assert_eq!(rules, expected.map(|(selector, after)| (selector.to_owned(), after.to_owned())));
+    assert_eq!(options.warnings, []);
+    let wrong = mistakes(&(rule(r#"{job="a"}"#, "soon") + &rule(r#"{job="a""#, "1h") + &rule(r#"m{job="a"}"#, "1h")));
+    let lines: Vec<&str> = wrong.lines().collect();
+    assert!(lines[0].starts_with("c.toml:3:9: \"soon\" is neither a duration"), "{wrong}");
+    assert!(lines[1].starts_with("c.toml:5:9: ") && lines[1].contains("column"), "{wrong}");
+    assert!(lines[2].starts_with("c.toml:8:9: ") && lines[2].contains("the name of a metric"), "{wrong}");
+    assert!(mistakes("[[expire]]\nmatch = '{job=\"a\"}'").contains("c.toml:1:1: expire.after is not given"));
+}
+
+#[test]
+fn rules_without_effect_are_explained() {
+    let rule = |selector: &str| format!("[[expire]]\nmatch = '{selector}'\nafter = '1h'\n");
+    let text = rule(r#"{job=~"ci-.*"}"#) + &rule(r#"{job="ci-1",IDC="SYQ"}"#) + &rule(r#"{job="a",job="b"}"#);
+    let warnings: Vec<String> =
+        read_text(None, &text, &[]).unwrap().warnings.iter().map(|warning| warning.text.clone()).collect();
+    let shadowed = "this rule has no effect: the rule {job=~\"ci-.*\"} in line 1 matches every group that \
+                    {job=\"ci-1\",IDC=\"SYQ\"} matches, and comes first";
+    let never = "{job=\"a\",job=\"b\"} matches no group: no value of job is accepted by all its comparisons";
+    assert_eq!(warnings, [shadowed, never]);
+}
+
+#[test]
 fn a_file_says_what_a_hub_is() {
     let edges =
         "[[hub.edge]]\nname = 'a'\nlabels = { IDC = 'SYQ' }\n[[hub.edge]]\nname = 'b'\nlabels = { IDC = 'BJ' }\n";
@@ -352,7 +382,8 @@ fn a_key_that_is_not_given_has_the_default_of_its_option() {
 
 /// All keys, with the defaults of those that were not given.
 fn defaults() -> Vec<(&'static Key, String)> {
-    let text = format!("{HUB}[[hub.edge]]\nname = 'NAME'\n{}", edge(""));
+    let expire = "[[expire]]\nmatch = '{job=\"x\"}'\nafter = '1h'\n";
+    let text = format!("{HUB}[[hub.edge]]\nname = 'NAME'\n{expire}{}", edge(""));
     let table = DeTable::parse(&text).unwrap();
     let (file, flags) = (Path::new("c.toml"), Flags::default());
     let mut reader = ConfigReader::new(Some(ConfigSource { file, text: &text, table: table.get_ref() }), &flags);
@@ -364,7 +395,9 @@ fn defaults() -> Vec<(&'static Key, String)> {
     build::link(&mut reader);
     build::uplinks(&mut reader);
     build::hub(&mut reader, true);
-    let (required, optional) = (["uplink.hub", "hub.edge.name"], ["web.", "hub.tls.crl_file"]);
+    expiry::rules(&mut reader);
+    let (required, optional) =
+        (["uplink.hub", "hub.edge.name", "expire.match", "expire.after"], ["web.", "hub.tls.crl_file"]);
     let given = |key: &Key| {
         required.contains(&key.path)
             || (key.path.contains(".tls.") && !optional.iter().any(|path| key.path.starts_with(path)))
@@ -440,7 +473,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 24 + 50 + 45, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 26 + 50 + 45, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

@@ -8,11 +8,13 @@ use tracing::level_filters::LevelFilter;
 
 use super::log::LogFormat;
 use crate::exposition::TimestampRule;
+use crate::model::{DURATION_MS_MAX, Lifetime, duration_ms, duration_text};
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::{EdgeName, NamePattern};
 use crate::net::proxy::NoProxyRule;
 use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
+use crate::selector::Selector;
 use crate::storage::SyncPolicy;
 
 /// A value of one kind.
@@ -134,50 +136,17 @@ impl ConfigValue for ByteSize {
     }
 }
 
-/// Prometheus's units, largest first.
-const TIME_UNITS: [(&str, u64); 7] = [
-    ("y", 365 * 86_400_000),
-    ("w", 7 * 86_400_000),
-    ("d", 86_400_000),
-    ("h", 3_600_000),
-    ("m", 60_000),
-    ("s", 1_000),
-    ("ms", 1),
-];
-
-/// Longer than any useful wait, and far from an overflow of times.
-const MILLISECONDS_MAX: u64 = 100 * 365 * 86_400_000;
-
 /// Prometheus's durations (`model.ParseDuration`): whole numbers with units, larger ones first.
 impl ConfigValue for Duration {
     const KIND: &'static str = "a duration more than 0, like \"10s\" or \"1h30m\" (units ms, s, m, h, d, w, y)";
 
     fn from_text(text: &str) -> Result<Self, String> {
-        let bad = || format!("{text:?} is not {}", Self::KIND);
-        let (mut rest, mut total_ms, mut units) = (text, 0u64, &TIME_UNITS[..]);
-        while !rest.is_empty() {
-            let digits = rest.find(|c: char| !c.is_ascii_digit()).filter(|at| *at > 0).ok_or_else(bad)?;
-            let number: u64 = rest[..digits].parse().map_err(|_| bad())?;
-            rest = &rest[digits..];
-            let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
-            let at = units.iter().position(|(unit, _)| *unit == &rest[..end]).ok_or_else(bad)?;
-            total_ms = number.checked_mul(units[at].1).and_then(|ms| ms.checked_add(total_ms)).ok_or_else(bad)?;
-            (rest, units) = (&rest[end..], &units[at + 1..]);
-        }
-        if (1..=MILLISECONDS_MAX).contains(&total_ms) { Ok(Duration::from_millis(total_ms)) } else { Err(bad()) }
+        let ms = duration_ms(text).ok_or_else(|| format!("{text:?} is not {}", Self::KIND))?;
+        Ok(Duration::from_millis(ms))
     }
 
     fn to_text(&self) -> String {
-        let mut rest = u64::try_from(self.as_millis()).unwrap_or(MILLISECONDS_MAX);
-        let mut text = String::new();
-        for (unit, ms) in TIME_UNITS {
-            // Years and weeks only without a remainder: `7d` is easier to read than `1w`, and 400 days than `1y5w`.
-            if rest >= ms && !matches!(unit, "y" | "w") {
-                text += &format!("{}{unit}", rest / ms);
-                rest %= ms;
-            }
-        }
-        text
+        duration_text(u64::try_from(self.as_millis()).unwrap_or(DURATION_MS_MAX))
     }
 }
 
@@ -221,7 +190,20 @@ parsed!(ClientAuth: "the name of a client_auth_type", TlsVersion: "\"TLS12\" or 
 parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an address like \"hub.example.org:9443\"", EdgeName: "a name");
 parsed!(NamePattern: "the name of an edge, or the beginning of names like \"syq-*\"");
 parsed!(TrustedProxy: "an address or a network");
+parsed!(Lifetime: "a duration like \"7d\", or \"never\"");
 parsed!(NoProxyRule: "a host, a suffix, a network or \"*\"");
+
+impl ConfigValue for Selector {
+    const KIND: &'static str = "a selector like '{job=\"ci\"}'";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Selector::parse(text).map_err(|error| error.to_string())
+    }
+
+    fn to_text(&self) -> String {
+        self.to_string()
+    }
+}
 
 macro_rules! one_of {
     ($($kind:ty: $name:literal { $($text:literal => $value:path),* })*) => {$(
@@ -315,7 +297,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn values_print_as_they_are_read(n in 1..=(1u64 << 40), ms in 1..=MILLISECONDS_MAX) {
+        fn values_print_as_they_are_read(n in 1..=(1u64 << 40), ms in 1..=DURATION_MS_MAX) {
             prop_assert_eq!(ByteSize::from_text(&ByteSize(n).to_text()), Ok(ByteSize(n)));
             let duration = Duration::from_millis(ms);
             prop_assert_eq!(Duration::from_text(&duration.to_text()), Ok(duration));

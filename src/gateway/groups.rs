@@ -8,8 +8,8 @@ use super::instant::rfc3339;
 use super::reply::{HttpReply, JSON};
 use crate::model::{LabelSet, PushTime};
 use crate::selector::{Selector, SelectorError};
-use crate::store::GroupEntry;
 use crate::store::selection::Shard;
+use crate::store::{ExpiryView, GroupEntry};
 
 /// Labels as a JSON object.
 fn object(labels: &LabelSet) -> Value {
@@ -24,12 +24,14 @@ struct ListedGroup {
     push_time: Option<String>,
     push_failure_time: Option<String>,
     last_push_successful: bool,
+    expire_time: Option<String>,
+    seconds_left: Option<u64>,
     families: usize,
     series: usize,
 }
 
 impl ListedGroup {
-    fn new(entry: &GroupEntry) -> Self {
+    fn new(entry: &GroupEntry, expiry: &ExpiryView) -> Self {
         let (pushed, failed) = (entry.group.pushed(), entry.group.failed());
         let time = |time: Option<PushTime>| time.map(|time| rfc3339(time.wall_ns));
         Self {
@@ -38,6 +40,8 @@ impl ListedGroup {
             push_time: time(pushed),
             push_failure_time: time(failed),
             last_push_successful: pushed > failed,
+            expire_time: expiry.expires_at_ns(entry).map(rfc3339),
+            seconds_left: expiry.left_ns(entry).map(|ns| ns / 1_000_000_000),
             families: entry.shown_families().count(),
             series: series_len(entry),
         }
@@ -68,10 +72,15 @@ pub(super) fn labels_of_token(token: &str) -> Option<LabelSet> {
 }
 
 /// The answer to a listing: `page` is a part of `total` groups; `more` says whether others follow it.
-pub fn listing<'a>(page: impl Iterator<Item = &'a GroupEntry>, total: usize, more: bool) -> HttpReply {
+pub fn listing<'a>(
+    page: impl Iterator<Item = &'a GroupEntry>,
+    total: usize,
+    more: bool,
+    expiry: &ExpiryView,
+) -> HttpReply {
     let (mut groups, mut last) = (Vec::new(), None);
     for entry in page {
-        groups.push(ListedGroup::new(entry));
+        groups.push(ListedGroup::new(entry, expiry));
         last = Some(entry.shown());
     }
     let mut data = json!({ "groups": groups, "total": total });
@@ -95,8 +104,12 @@ pub struct DeleteOutcome {
 }
 
 /// The answer to a delete: `page` are the first of the groups.
-pub fn deleted<'a>(page: impl Iterator<Item = &'a GroupEntry>, outcome: DeleteOutcome) -> HttpReply {
-    let groups: Vec<ListedGroup> = page.map(ListedGroup::new).collect();
+pub fn deleted<'a>(
+    page: impl Iterator<Item = &'a GroupEntry>,
+    outcome: DeleteOutcome,
+    expiry: &ExpiryView,
+) -> HttpReply {
+    let groups: Vec<ListedGroup> = page.map(|entry| ListedGroup::new(entry, expiry)).collect();
     let DeleteOutcome { matched, series, deleted, dry_run } = outcome;
     success(json!({ "groups": groups, "total": matched, "series": series, "deleted": deleted, "dry_run": dry_run }))
 }

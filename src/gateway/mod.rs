@@ -17,6 +17,7 @@ pub mod body;
 pub mod groups;
 mod hint;
 pub mod instant;
+pub mod lifetime;
 mod media_type;
 mod misdirected;
 mod oddity;

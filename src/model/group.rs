@@ -9,8 +9,10 @@ use std::cmp::Ordering;
 use std::sync::Arc;
 
 use super::family::Family;
+use super::lifetime::Lifetime;
 use super::stamp::{STAMP_NS_MAX, WriteTimestamp};
 
+const HOUR_NS: u64 = 3_600 * 1_000_000_000;
 /// The number of families that are compared one by one before a binary search.
 const NEAR: usize = 2;
 
@@ -43,6 +45,11 @@ pub struct GroupHeader {
     pub pushed: Option<PushTime>,
     /// The last refused push since the last delete.
     pub failed: Option<PushTime>,
+    /// The lifetime that the last accepted push asked for; `None` if there is no such push, or it asked for none.
+    pub lifetime: Option<Lifetime>,
+    /// The hours from the Unix epoch to the end of the hour in which a node last found the group expired; 0 if none did.
+    /// It decides nothing but for how long a hub keeps the tombstone: the timestamp of an expiry is as old as the group.
+    pub expired_hour: u32,
 }
 
 impl GroupHeader {
@@ -53,18 +60,24 @@ impl GroupHeader {
 
     /// The later of each field, without the push times that the later delete removes.
     fn merged(&self, other: &GroupHeader) -> GroupHeader {
+        // The lifetime belongs to the push.
+        let (pushed, lifetime) = (self.pushed, self.lifetime).max((other.pushed, other.lifetime));
         let merged = GroupHeader {
             cleared_at: self.cleared_at.max(other.cleared_at),
             deleted: self.deleted.max(other.deleted),
-            pushed: self.pushed.max(other.pushed),
+            pushed,
             failed: self.failed.max(other.failed),
+            lifetime,
+            expired_hour: self.expired_hour.max(other.expired_hour),
         };
         merged.without_deleted()
     }
 
     fn without_deleted(self) -> GroupHeader {
         let after = |push_time: &PushTime| push_time.stamp > self.deleted;
-        GroupHeader { pushed: self.pushed.filter(after), failed: self.failed.filter(after), ..self }
+        let pushed = self.pushed.filter(after);
+        let lifetime = self.lifetime.filter(|_| pushed.is_some());
+        GroupHeader { pushed, failed: self.failed.filter(after), lifetime, ..self }
     }
 }
 
@@ -128,6 +141,18 @@ impl Group {
     /// The change that a DELETE at `stamp` makes.
     pub fn delete(stamp: WriteTimestamp) -> Group {
         Group::from(GroupHeader { cleared_at: stamp, deleted: stamp, ..GroupHeader::default() })
+    }
+
+    /// The change that an expiry at `stamp` makes, which a node finds at `now_ns`.
+    pub fn expire(stamp: WriteTimestamp, now_ns: u64) -> Group {
+        let expired_hour = u32::try_from((now_ns / HOUR_NS).saturating_add(1)).unwrap_or(u32::MAX);
+        Group::from(GroupHeader { cleared_at: stamp, deleted: stamp, expired_hour, ..GroupHeader::default() })
+    }
+
+    /// This push with the lifetime that it asks for.
+    pub fn living(mut self, lifetime: Option<Lifetime>) -> Group {
+        self.header.lifetime = lifetime.filter(|_| self.header.pushed.is_some());
+        self
     }
 
     /// The change that a refused push at `push_time` makes.
@@ -218,12 +243,13 @@ impl Group {
         let moment = |time: PushTime| PushTime { stamp: later(time.stamp), ..time };
         let wrong = self.families.iter().filter(|f| is_wrong(f.stamp));
         let families: Vec<_> = wrong.map(|f| GroupFamily { stamp: later(f.stamp), ..f.clone() }).collect();
-        let GroupHeader { cleared_at, deleted, pushed, failed } = self.header;
+        let GroupHeader { cleared_at, deleted, pushed, failed, .. } = self.header;
         let header = GroupHeader {
             cleared_at: later(cleared_at),
             deleted: later(deleted),
             pushed: pushed.map(moment),
             failed: failed.map(moment),
+            ..self.header
         };
         let is_changed = !families.is_empty() || header != self.header;
         is_changed.then(|| Group::from_parts(families, header))
@@ -268,6 +294,17 @@ impl Group {
     /// The last refused push since the last delete.
     pub fn failed(&self) -> Option<PushTime> {
         self.header.failed
+    }
+
+    /// The lifetime that the last accepted push asked for.
+    pub fn lifetime(&self) -> Option<Lifetime> {
+        self.header.lifetime
+    }
+
+    /// The time from which a hub keeps the tombstone, in nanoseconds since the Unix epoch: that of the delete, or the
+    /// one at which a node found the group expired.
+    pub fn kept_from_ns(&self) -> u64 {
+        self.latest().time_ns.max(u64::from(self.header.expired_hour).saturating_mul(HOUR_NS))
     }
 
     /// Whether the group exists. A group that is not live is a tombstone (or was never written to).
@@ -402,6 +439,23 @@ mod tests {
     }
 
     #[test]
+    fn the_lifetime_is_that_of_the_newest_accepted_push() {
+        let two = Lifetime::of_ms(2);
+        let mut group = Group::post(push_time(1), vec![family("x", 1.0)]).living(two);
+        group.merge(&Group::refused(push_time(2)).living(Lifetime::of_ms(9)));
+        assert_eq!(group.lifetime(), two);
+        group.merge(&Group::post(push_time(4), vec![]));
+        assert_eq!(group.lifetime(), None, "the newest push asks for none");
+        group.merge(&Group::put(push_time(3), vec![]).living(two));
+        assert_eq!(group.lifetime(), None, "an older one does not count");
+        group.merge(&Group::put(push_time(5), vec![]).living(two));
+        let stamp = group.latest().next().unwrap();
+        group.merge(&Group::expire(stamp, 5 * HOUR_NS));
+        assert!(!group.is_live() && group.lifetime().is_none());
+        assert_eq!(group.kept_from_ns(), 6 * HOUR_NS);
+    }
+
+    #[test]
     fn a_refused_push_creates_the_group_and_touches_no_family() {
         let mut group = Group::default();
         group.merge(&Group::refused(push_time(5)));
@@ -439,9 +493,12 @@ mod tests {
         });
         let push_time =
             proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| PushTime { stamp, wall_ns }));
-        (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, push_time.clone(), push_time).prop_map(
-            |(families, cleared_at, deleted, pushed, failed)| {
-                Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed })
+        let lifetime = proptest::option::of((0..3u64).prop_map(|number| Lifetime::of_number(number).unwrap()));
+        let times = (push_time.clone(), push_time, lifetime, 0..3u32);
+        (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, times).prop_map(
+            |(families, cleared_at, deleted, (pushed, failed, lifetime, expired_hour))| {
+                let header = GroupHeader { cleared_at, deleted, pushed, failed, lifetime, expired_hour };
+                Group::from_parts(families, header)
             },
         )
     }

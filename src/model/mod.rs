@@ -4,9 +4,9 @@
 //! Read in this order: [`label`] (names and values), [`stamp`] (write timestamps between nodes, revisions within one),
 //! [`schema`], [`values`] and [`family`] (one metric name: the part that stays and the part that changes from push to
 //! push), [`build`] (makes a family from pushed series), [`bytes`] and [`encode`] (the encoding of a schema, for disk
-//! and link), [`site`] (site labels join a group's labels) and [`group`] (the last-writer-wins map and its merge).
-//! [`escaping`] escapes names, and finds names that become one by it. [`mod@truncated`] truncates texts for messages,
-//! and [`budget`] bounds the bytes of many holders together.
+//! and link), [`site`] (site labels join a group's labels), [`lifetime`] (how long a group lives after a push) and
+//! [`group`] (the last-writer-wins map and its merge). [`escaping`] escapes names, and finds names that become one by it.
+//! [`mod@truncated`] truncates texts for messages, and [`budget`] bounds the bytes of many holders together.
 
 pub mod budget;
 pub mod build;
@@ -16,6 +16,7 @@ pub mod escaping;
 pub mod family;
 pub mod group;
 pub mod label;
+pub mod lifetime;
 pub mod schema;
 pub mod site;
 pub mod stamp;
@@ -30,6 +31,7 @@ pub use escaping::{AlikeNames, Escaping, alike_labels, scraped_labels};
 pub use family::{Family, RawMetrics};
 pub use group::{Changes, FamilySource, FamilyWalk, Group, GroupFamily, GroupHeader, PushTime};
 pub use label::{Label, LabelSet};
+pub use lifetime::{DURATION_MS_MAX, Lifetime, NotALifetime, duration_ms, duration_text};
 pub use schema::{Digest, DuplicateSeries, MetricType, Num, Schema, Series, SeriesIter, SeriesLayout, ValueLayout};
 pub use site::GroupId;
 pub use stamp::{Epoch, NodeId, Position, Revision, STAMP_NS_MAX, StoreId, WriteTimestamp};

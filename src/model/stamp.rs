@@ -32,6 +32,15 @@ impl WriteTimestamp {
         WriteTimestamp { time_ns: now_ns.max(seen.time_ns.saturating_add(1)).min(STAMP_NS_MAX), node }
     }
 
+    /// The next timestamp: no other is between the two. `None` after the last one.
+    pub fn next(self) -> Option<WriteTimestamp> {
+        let WriteTimestamp { time_ns, node: NodeId(node) } = self;
+        match node.checked_add(1) {
+            Some(node) => Some(WriteTimestamp { time_ns, node: NodeId(node) }),
+            None => (time_ns < STAMP_NS_MAX).then_some(WriteTimestamp { time_ns: time_ns + 1, node: NodeId(0) }),
+        }
+    }
+
     /// Whether this is [`WriteTimestamp::ZERO`].
     pub fn is_zero(self) -> bool {
         self == Self::ZERO
@@ -87,6 +96,15 @@ impl fmt::Display for Revision {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_is_between_a_timestamp_and_the_next() {
+        let stamp = |time_ns, node| WriteTimestamp { time_ns, node: NodeId(node) };
+        assert_eq!(stamp(7, 3).next(), Some(stamp(7, 4)));
+        assert_eq!(stamp(7, u64::MAX).next(), Some(stamp(8, 0)));
+        assert_eq!(stamp(STAMP_NS_MAX, 3).next(), Some(stamp(STAMP_NS_MAX, 4)));
+        assert_eq!(stamp(STAMP_NS_MAX, u64::MAX).next(), None);
+    }
 
     #[test]
     fn a_timestamp_is_later_than_those_seen_whatever_the_clock_says() {

@@ -5,6 +5,7 @@
 //! a stream of bytes if the body is too large for memory.
 
 use std::any::Any;
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -284,6 +285,11 @@ impl Incoming {
     /// All headers of that name (in lower case) that are visible ASCII.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())
+    }
+
+    /// All headers of that name (in lower case) as text: bytes that are no UTF-8 are replaced.
+    pub fn headers_lossy(&self, name: &str) -> impl Iterator<Item = Cow<'_, str>> {
+        self.parts.headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()))
     }
 
     /// Host and port as the client names them: of the `Host` header, or with HTTP/2 of `:authority`.

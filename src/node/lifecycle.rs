@@ -22,6 +22,7 @@ use super::clock::Clock;
 use super::commit::Committer;
 use super::descriptors::{self, ConnectionBounds};
 use super::error::StartError;
+use super::expiry::Expirer;
 use super::health::HealthSources;
 use super::http::oddities::Oddities;
 use super::http::page_size::PageSize;
@@ -182,6 +183,7 @@ impl Node {
         let (web_threads, link_threads) = (web_threads?, link_threads?);
         let links = TaskGroup::on(link_threads.handle());
         let (commands, receiver) = mpsc::channel(8);
+        let published = committer.published().clone();
         let mut node = Node {
             web_addresses: listeners.web.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
             edge_addresses: listeners.edges.iter().filter_map(|listener| listener.local_addr().ok()).collect(),
@@ -197,6 +199,7 @@ impl Node {
             reloadable: Reloadable {
                 certificates: certificates.clone(),
                 diallers: Vec::new(),
+                published,
                 hub: None,
                 web: None,
                 runtime: links.runtime.clone(),
@@ -206,6 +209,8 @@ impl Node {
             },
             links,
         };
+        node.committer.published().set_expiry_rules(options.expiry.clone());
+        node.start_expirer(&clock, &metrics);
         let edges = Arc::<EdgeRegistry>::default();
         let web_slots = Slots::with_reserve("web", options.limits.connections_max);
         let edge_slots = options.hub.as_ref().map(|hub| Slots::new("edge", hub.connections_max));
@@ -381,6 +386,11 @@ impl Node {
                 }
             }
         });
+    }
+
+    fn start_expirer(&mut self, clock: &Arc<Clock>, metrics: &Arc<Metrics>) {
+        let (committer, clock, metrics) = (self.committer.clone(), clock.clone(), metrics.clone());
+        self.links.spawn(Expirer { committer, clock, metrics }.run(self.links.stop.clone()));
     }
 
     /// The writer, to check whether it is still running.

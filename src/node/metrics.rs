@@ -79,6 +79,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_store_checkpoints_total", MetricType::Counter),
     ("pushrelay_store_commit_failures_total", MetricType::Counter),
     ("pushrelay_store_commits_total", MetricType::Counter),
+    ("pushrelay_store_expired_groups_total", MetricType::Counter),
     ("pushrelay_store_groups", MetricType::Gauge),
     ("pushrelay_store_held_back_families", MetricType::Gauge),
     ("pushrelay_store_mixed_type_names", MetricType::Gauge),
@@ -121,6 +122,8 @@ pub struct Metrics {
     pub commit_failures: IntCounter,
     /// Checkpoints that were written.
     pub checkpoints: IntCounter,
+    /// Groups that this node found expired and deleted.
+    pub expired_groups: IntCounter,
     /// Groups that an edge brought back, and that may have been deleted while it was away.
     pub returned_groups: IntCounter,
 }
@@ -165,6 +168,10 @@ impl Default for Metrics {
                 "Batches of writes that could not be made durable and were refused.",
             ),
             checkpoints: counter("pushrelay_store_checkpoints_total", "Checkpoints written."),
+            expired_groups: counter(
+                "pushrelay_store_expired_groups_total",
+                "Groups that had expired and were deleted by this node.",
+            ),
             returned_groups: counter(
                 "pushrelay_store_returned_groups_total",
                 "Groups that an edge brought back after their deletes were forgotten.",
@@ -221,8 +228,9 @@ impl Metrics {
 
     /// The families of these counters and summaries, in no order.
     pub fn gather(&self) -> Vec<Family> {
-        let counters = [&self.commits, &self.commit_failures, &self.checkpoints, &self.returned_groups];
-        let counters = counters.into_iter().flat_map(|counter| counter.collect());
+        let groups = [&self.expired_groups, &self.returned_groups];
+        let counters = [&self.commits, &self.commit_failures, &self.checkpoints].into_iter().chain(groups);
+        let counters = counters.flat_map(|counter| counter.collect());
         let mut families: Vec<Family> =
             self.requests.collect().into_iter().chain(self.process.collect()).chain(counters).map(convert).collect();
         let durations = "HTTP request duration for pushes to the Pushgateway.";

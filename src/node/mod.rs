@@ -2,7 +2,8 @@
 //!
 //! [`lifecycle`] starts a node from its [`options`], runs it and stops it, and `reload` replaces some of them meanwhile.
 //! [`threads`] are the threads that its tasks run on, and `descriptors` bounds connections by the open files that the
-//! system allows. [`commit`] makes writes durable and publishes them. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`] runs the ends of links.
+//! system allows. [`commit`] makes writes durable and publishes them. `expiry` deletes groups
+//! whose lifetime has ended. [`http`] serves the Pushgateway API, scrapes and pages, and [`link`] runs the ends of links.
 //! [`metrics`], [`summary`], [`certificates`], [`clock`], [`health`] and [`error`] are what their names say.
 
 pub mod certificates;
@@ -10,6 +11,7 @@ pub mod clock;
 pub mod commit;
 mod descriptors;
 pub mod error;
+mod expiry;
 pub mod health;
 pub mod http;
 pub mod lifecycle;

@@ -19,6 +19,7 @@ use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::web::WebTls;
 use crate::storage::SyncPolicy;
+use crate::store::ExpiryRules;
 use crate::{exposition, session, store};
 
 /// The role of a node.
@@ -49,6 +50,8 @@ pub struct NodeOptions {
     pub uplinks: Vec<UplinkOptions>,
     /// `[hub]`: only at a hub.
     pub hub: Option<HubOptions>,
+    /// `[[expire]]`: the rules by which groups expire.
+    pub expiry: ExpiryRules,
     /// Every option by its flag's name (without leading dashes) and its value, for `/api/v1/status`.
     pub flags: Vec<(String, String)>,
 }

@@ -17,12 +17,15 @@ use super::options::NodeOptions;
 use crate::net::address::HostPort;
 use crate::net::dial::Dialler;
 use crate::net::tls::Credentials;
+use crate::store::Published;
 
 /// The parts that a reload replaces.
 pub(super) struct Reloadable {
     pub certificates: Arc<Certificates>,
     pub diallers: Vec<(Arc<Dialler>, HostPort)>,
     pub hub: Option<Arc<HubLinks>>,
+    /// The published state, which has the rules of expiry.
+    pub published: Published,
     pub web: Option<HttpServer>,
     /// Runs the tasks of links, until the token is cancelled.
     pub runtime: Handle,
@@ -64,8 +67,8 @@ impl Reloadable {
 }
 
 impl Reloadable {
-    /// Applies the options that a reload can change: certificates, the gateway's protection, and the hub's list of
-    /// edges. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
+    /// Applies the options that a reload can change: certificates, the gateway's protection, the hub's list of
+    /// edges, and the rules of expiry. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
     /// restart.
     ///
     /// # Errors
@@ -90,6 +93,7 @@ impl Reloadable {
         if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
             hub_links.replace_site_rules(SiteRules::new(hub));
         }
+        self.published.set_expiry_rules(options.expiry.clone());
         certificates.all_read(CredentialsUser::all(options).into_iter().map(|(user, _)| user));
         info!("configuration and certificates read again");
         let waiting = needs_restart(&parts.flags, &options.flags);
@@ -144,7 +148,7 @@ fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<
 
 /// Whether a reload applies an option.
 fn is_reloadable(name: &str) -> bool {
-    let sections = ["uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
+    let sections = ["expire.", "uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
     let keys = [
         "hub.trust-edge-labels",
         "hub.allow",

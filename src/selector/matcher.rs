@@ -71,6 +71,50 @@ impl Matcher {
         }
     }
 
+    /// The values that the matcher accepts, if they are written as a list: `a` or `a|b`.
+    pub(super) fn listed_values(&self) -> Option<Vec<String>> {
+        if self.is_negated {
+            return None;
+        }
+        match &self.test {
+            ValueTest::Equal(value) => Some(vec![value.to_string()]),
+            ValueTest::Regex(_) => {
+                let text = self.expression()?;
+                let is_list = !text.contains(|c: char| "\\.+*?()[]{}^$".contains(c));
+                is_list.then(|| text.split('|').map(str::to_owned).collect())
+            }
+        }
+    }
+
+    /// Whether it is written as the other one.
+    pub(super) fn is_same(&self, other: &Matcher) -> bool {
+        let is_alike = match (&self.test, &other.test) {
+            (ValueTest::Equal(own), ValueTest::Equal(other)) => own == other,
+            (ValueTest::Regex(own), ValueTest::Regex(other)) => own.as_str() == other.as_str(),
+            _ => false,
+        };
+        is_alike && self.is_negated == other.is_negated
+    }
+
+    /// Whether it is written so that it accepts every value.
+    pub(super) fn accepts_all(&self) -> bool {
+        !self.is_negated && self.expression() == Some(".*")
+    }
+
+    /// Whether it is written so that it accepts every value but the empty one.
+    pub(super) fn accepts_all_filled(&self) -> bool {
+        match &self.test {
+            ValueTest::Equal(value) => value.is_empty() && self.is_negated,
+            ValueTest::Regex(_) => !self.is_negated && self.expression() == Some(".+"),
+        }
+    }
+
+    /// The regular expression as it was written.
+    fn expression(&self) -> Option<&str> {
+        let ValueTest::Regex(regex) = &self.test else { return None };
+        regex.as_str().strip_prefix("^(?:")?.strip_suffix(")$")
+    }
+
     /// Whether it has a regular expression.
     pub(super) fn is_regex(&self) -> bool {
         matches!(self.test, ValueTest::Regex(_))

@@ -14,9 +14,11 @@
 //! - Length, number of matchers, and size of regular expressions are bounded. Matching takes time in proportion to the
 //!   value.
 //!
-//! `reader` reads the text, [`Matcher`] is one comparison, [`SelectorError`] says what is wrong and in which column.
+//! `coverage` says before any group is there which selectors match none, or all that another one matches. `reader` reads
+//! the text, [`Matcher`] is one comparison, [`SelectorError`] says what is wrong and in which column.
 
 mod bounds;
+mod coverage;
 mod error;
 mod matcher;
 mod reader;

@@ -54,6 +54,8 @@ pub struct CheckpointWriter {
     /// the log is closed.
     _lock: DiskLock,
     name: FileName,
+    /// The file's format.
+    version: u64,
     identity: Identity,
     file: Option<Box<dyn DiskFile>>,
     end: u64,
@@ -68,12 +70,13 @@ impl CheckpointWriter {
         disk: Arc<dyn Disk>,
         lock: DiskLock,
         number: u64,
+        version: u64,
         identity: Identity,
         progress: Arc<CheckpointProgress>,
     ) -> Self {
         let name = FileName::checkpoint(number);
         let (schemas, buffer) = (SchemasWritten::default(), Vec::new());
-        Self { disk, _lock: lock, name, identity, file: None, end: 0, sequence: 0, schemas, buffer, progress }
+        Self { disk, _lock: lock, name, version, identity, file: None, end: 0, sequence: 0, schemas, buffer, progress }
     }
 
     /// Adds a record: a whole group, a cursor, or the current epoch.
@@ -138,7 +141,8 @@ impl CheckpointWriter {
         }
         let file = self.disk.create(&self.name.unfinished()).map_err(|error| self.error("creating", error))?;
         self.file = Some(file);
-        FileHeader { identity: self.identity, previous: LogEnd::default() }.encode(&mut self.buffer);
+        let (version, identity, previous) = (self.version, self.identity, LogEnd::default());
+        FileHeader { version, identity, previous }.encode(&mut self.buffer);
         self.flush()?;
         frame::begin(&mut self.buffer);
         Ok(())

@@ -10,7 +10,9 @@
 //! opening = version:number store:fixed64 node:fixed64 previous:number end:number
 //! ```
 //!
-//! - `version` is 1. Every later format begins this frame with its version, too.
+//! - `version` is 1 or 2. Format 2 is format 1 with two more fields of a group (`payload`). A file has the lowest number
+//!   that suffices for its records, so that a program that knows format 1 only can read every store without such fields.
+//!   Every later format begins this frame with its version, too.
 //! - `store` and `node` are the store's identity.
 //! - `previous` is the number of the log that this log continues (0 for none), and `end` is the end of that log: bytes
 //!   after it were never acknowledged, and logs with numbers between the two are void. So the next file undoes a
@@ -21,12 +23,14 @@
 //! store is its checkpoint with the highest number and the chain of logs from that number on. Numbers are never
 //! reused.
 
+use std::ops::RangeInclusive;
+
 use crate::model::bytes::{ByteReader, Malformed, put_number};
 use crate::model::{NodeId, StoreId};
 use crate::store::Identity;
 
-/// The format that this code reads and writes.
-pub(super) const VERSION: u64 = 1;
+/// The formats that this code reads and writes: the lowest and the highest number.
+pub(super) const VERSIONS: RangeInclusive<u64> = 1..=2;
 
 /// The two kinds of files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,6 +96,7 @@ pub(super) struct LogEnd {
 /// The contents of a file's first frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct FileHeader {
+    pub version: u64,
     pub identity: Identity,
     pub previous: LogEnd,
 }
@@ -115,7 +120,7 @@ impl FileHeader {
     pub(super) const FRAME_BYTES_MAX: u64 = 80;
 
     pub(super) fn encode(&self, into: &mut Vec<u8>) {
-        put_number(VERSION, into);
+        put_number(self.version, into);
         into.extend_from_slice(&self.identity.store.0.to_le_bytes());
         into.extend_from_slice(&self.identity.node.0.to_le_bytes());
         put_number(self.previous.number, into);
@@ -125,13 +130,13 @@ impl FileHeader {
     pub(super) fn decode(payload: &[u8]) -> Result<FileHeader, FileHeaderError> {
         let mut reader = ByteReader::new(payload);
         let version = reader.number("the format version")?;
-        if version != VERSION {
+        if !VERSIONS.contains(&version) {
             return Err(FileHeaderError::Version(version));
         }
         let identity =
             Identity { store: StoreId(reader.fixed64("the store")?), node: NodeId(reader.fixed64("the node")?) };
         let previous = LogEnd { number: reader.number("the previous log")?, end: reader.number("its end")? };
-        Ok(FileHeader { identity, previous })
+        Ok(FileHeader { version, identity, previous })
     }
 }
 
@@ -157,6 +162,7 @@ mod tests {
     #[test]
     fn openings_round_trip_and_cuts_are_refused() {
         let file_header = FileHeader {
+            version: 2,
             identity: Identity { store: StoreId(3), node: NodeId(u64::MAX) },
             previous: LogEnd { number: 300, end: 70_000 },
         };
@@ -166,7 +172,9 @@ mod tests {
         for len in 0..bytes.len() {
             assert!(matches!(FileHeader::decode(&bytes[..len]), Err(FileHeaderError::Malformed(_))));
         }
-        bytes[0] = 2;
-        assert_eq!(FileHeader::decode(&bytes), Err(FileHeaderError::Version(2)));
+        for version in [0, 3] {
+            bytes[0] = version;
+            assert_eq!(FileHeader::decode(&bytes), Err(FileHeaderError::Version(version.into())));
+        }
     }
 }

@@ -102,6 +102,8 @@ pub struct Log {
     lock: DiskLock,
     options: DiskOptions,
     identity: Identity,
+    /// The format of the files that are begun from now on: the lowest that suffices.
+    version: u64,
     /// End of the acknowledged bytes; its `end` is 0 if that log is lost.
     tail: LogEnd,
     /// The file of `tail`; `None` if it is in doubt and the next commit has to begin a new log.
@@ -142,6 +144,8 @@ pub(super) struct Continued {
     pub disk: Arc<dyn Disk>,
     pub lock: DiskLock,
     pub options: DiskOptions,
+    /// The format that the records read back need.
+    pub version: u64,
     pub tail: LogEnd,
     pub next_number: u64,
     pub history: History,
@@ -154,8 +158,9 @@ const LOGS_MAX: usize = 16;
 
 impl Log {
     pub(super) fn start(continued: Continued, identity: Identity) -> Result<Log, CommitError> {
-        let Continued { disk, lock, options, tail, next_number, history } = continued;
-        let mut log = Log { disk, lock, options, identity, tail, file: None, next_number, buffer: Vec::new(), history };
+        let Continued { disk, lock, options, version, tail, next_number, history } = continued;
+        let (file, buffer) = (None, Vec::new());
+        let mut log = Log { disk, lock, options, identity, version, tail, file, next_number, buffer, history };
         log.open_next()?;
         Ok(log)
     }
@@ -208,7 +213,7 @@ impl Log {
         self.open_next()?;
         let progress = self.history.progress.clone();
         let (disk, lock) = (self.disk.clone(), self.lock.clone());
-        Ok(CheckpointWriter::new(disk, lock, self.tail.number, self.identity, progress))
+        Ok(CheckpointWriter::new(disk, lock, self.tail.number, self.version, self.identity, progress))
     }
 
     /// Marks an orderly close. Nothing is lost if this is never called.
@@ -224,6 +229,9 @@ impl Log {
     }
 
     fn append(&mut self, records: &[Record]) -> Result<(), CommitError> {
+        if self.version < 2 && records.iter().any(payload::needs_format_2) {
+            self.begin_format_2()?;
+        }
         let fresh = self.file.is_none();
         if fresh {
             self.replace()?;
@@ -237,6 +245,13 @@ impl Log {
             self.buffer = Vec::new();
         }
         result
+    }
+
+    /// Begins a log of format 2, in which this and later transactions are written.
+    fn begin_format_2(&mut self) -> Result<(), CommitError> {
+        self.version = 2;
+        // If the old file is still open, the next transactions go there.
+        self.open_next().inspect_err(|_| self.version = if self.file.is_some() { 1 } else { 2 })
     }
 
     /// Appends to the open file. After an error the file is as before, or closed.
@@ -316,7 +331,7 @@ impl Log {
 
     fn begin(&mut self, name: FileName, mut file: Box<dyn DiskFile>) -> io::Result<(OpenLog, u64)> {
         frame::begin(&mut self.buffer);
-        FileHeader { identity: self.identity, previous: self.tail }.encode(&mut self.buffer);
+        FileHeader { version: self.version, identity: self.identity, previous: self.tail }.encode(&mut self.buffer);
         frame::seal(&mut self.buffer, name.salt(), 0);
         file.write_at(0, &self.buffer)?;
         file.sync()?;

@@ -18,7 +18,7 @@ use crate::store::{Identity, Record};
 
 use super::checkpoint::remove_before;
 use super::disk::{Disk, DiskLock};
-use super::files::{FileHeader, FileHeaderError, FileKind, FileName, LogEnd, UNFINISHED, VERSION};
+use super::files::{FileHeader, FileHeaderError, FileKind, FileName, LogEnd, UNFINISHED, VERSIONS};
 use super::frame::FrameReader;
 use super::log::{CommitError, Continued, DiskOptions, History, Log};
 use super::payload::{self, SchemasRead};
@@ -35,8 +35,8 @@ pub enum OpenError {
     },
     /// The store has a format that this version does not know.
     #[error(
-        "{file} in the store in {directory} is of format {version}, and this version reads format {VERSION}; use the \
-         version that wrote it, or another storage.path"
+        "{file} in the store in {directory} is of format {version}, and this version reads formats {} to {}; use the \
+         version that wrote it, or another storage.path", VERSIONS.start(), VERSIONS.end()
     )]
     Format {
         /// The store's directory.
@@ -144,6 +144,7 @@ pub struct Recovered {
     disk: Arc<dyn Disk>,
     lock: DiskLock,
     options: DiskOptions,
+    version: u64,
     tail: LogEnd,
     next_number: u64,
     logs: Vec<LogEnd>,
@@ -157,7 +158,7 @@ impl Recovered {
     /// If the disk is full or fails.
     pub fn start(self, identity: Identity) -> Result<Log, CommitError> {
         self.sync().map_err(|error| CommitError::new(&*self.disk, "syncing what was recovered", error))?;
-        let Recovered { report, disk, lock, options, tail, next_number, logs, checkpoint, .. } = self;
+        let Recovered { report, disk, lock, options, version, tail, next_number, logs, checkpoint, .. } = self;
         if report.is_intact() {
             // These files are left over from a crash; if they cannot be removed now, the next checkpoint removes them.
             let _ = remove_before(&*disk, checkpoint.number);
@@ -166,7 +167,7 @@ impl Recovered {
             CheckpointProgress { number: AtomicU64::new(checkpoint.number), bytes: AtomicU64::new(checkpoint.end) };
         let (damaged, progress) = (!report.is_intact(), Arc::new(progress));
         let history = History { logs, damaged, progress, ..History::default() };
-        Log::start(Continued { disk, lock, options, tail, next_number, history }, identity)
+        Log::start(Continued { disk, lock, options, version, tail, next_number, history }, identity)
     }
 
     /// Leaves the store unchanged; the directory stays locked as long as the lock lives.
@@ -211,8 +212,18 @@ pub fn recover(
     let checkpoint = files.iter().rev().find(|file| file.kind == FileKind::Checkpoint).map_or(0, |file| file.number);
     let logs =
         files.iter().filter(|file| file.kind == FileKind::Log && file.number >= checkpoint).map(|file| file.number);
-    let mut replay =
-        Replay { disk: &*disk, each, schemas: SchemasRead::default(), report: Report::default(), identity: None };
+    let mut version = *VERSIONS.start();
+    let mut each = |record: Record| {
+        version = if payload::needs_format_2(&record) { 2 } else { version };
+        each(record);
+    };
+    let mut replay = Replay {
+        disk: &*disk,
+        each: &mut each,
+        schemas: SchemasRead::default(),
+        report: Report::default(),
+        identity: None,
+    };
     let chain = replay.chain(checkpoint, logs.collect())?;
     let mut checkpoint_end = LogEnd { number: checkpoint, end: 0 };
     if checkpoint > 0 {
@@ -227,7 +238,8 @@ pub fn recover(
     // as missing until another checkpoint replaces everything.
     let tail = ends.pop().unwrap_or(LogEnd { number: checkpoint, end: 0 });
     let next_number = files.last().map_or(0, |file| file.number) + 1;
-    Ok(Recovered { identity, report, disk, lock, options, tail, next_number, logs: ends, checkpoint: checkpoint_end })
+    let (logs, checkpoint) = (ends, checkpoint_end);
+    Ok(Recovered { identity, report, disk, lock, options, version, tail, next_number, logs, checkpoint })
 }
 
 fn disk_error(disk: &dyn Disk, file: String, source: io::Error) -> OpenError {

@@ -10,8 +10,8 @@ use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, Position, PushTime, Revision, StoreId,
-    ValueLayout, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, Lifetime, MetricType, NodeId, Position, PushTime, Revision,
+    StoreId, ValueLayout, WriteTimestamp,
 };
 use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
 
@@ -100,7 +100,10 @@ fn record(write: &TrialWrite, turn: u64) -> Record {
     let families = vec![family(write.name, write.series, turn as f64)];
     let group = match write.kind {
         0..=4 => Group::post(moment, families),
-        5..=7 => Group::put(moment, families),
+        5..=6 => Group::put(moment, families),
+        // These need files of format 2.
+        7 => Group::put(moment, families).living(Lifetime::of_ms(turn)),
+        8 if write.series > 40 => Group::expire(moment.stamp, turn),
         8 => Group::delete(moment.stamp),
         9 => {
             let position = Position { epoch: Epoch(1), revision: Revision(turn) };
@@ -485,6 +488,39 @@ fn another_format_is_refused_by_its_number() {
     let error = recover(Arc::new(disk), options(), &mut |_| {}).unwrap_err();
     assert!(matches!(error, OpenError::Format { version: 9, .. }));
     assert!(error.to_string().contains(&name) && error.to_string().contains("format 9"));
+}
+
+#[test]
+fn files_have_the_lowest_format_that_their_records_need() {
+    let disk = SimulatedDisk::new(0);
+    let formats = |disk: &SimulatedDisk| {
+        let mut names: Vec<String> = disk.list().unwrap().into_iter().filter(|name| name.contains('-')).collect();
+        names.sort();
+        let format = |name: String| {
+            let mut byte = [0];
+            disk.open(&name).unwrap().read_at(frame::HEADER_BYTES as u64, &mut byte).unwrap();
+            format!("{} {}", name.split('-').next().unwrap(), byte[0])
+        };
+        names.into_iter().map(format).collect::<Vec<_>>()
+    };
+    let write = |kind, turn| record(&TrialWrite { job: 1, name: 1, series: 1, kind }, turn);
+    let mut state = ModelState::default();
+    let mut log = open(&disk).1.start(IDENTITY).unwrap();
+    log.commit(&[write(5, 1)]).unwrap();
+    assert_eq!(formats(&disk), ["log 1"], "a program that knows format 1 only reads it");
+    log.commit(&[write(7, 2)]).unwrap();
+    log.commit(&[write(5, 3)]).unwrap();
+    assert_eq!(formats(&disk), ["log 1", "log 2"]);
+    [write(5, 1), write(7, 2), write(5, 3)].iter().for_each(|record| state.apply(record));
+    drop(log);
+    let mut log = open(&disk).1.start(IDENTITY).unwrap();
+    assert_eq!(formats(&disk), ["log 1", "log 2", "log 2"]);
+    assert!(checkpoint(&mut log, &state));
+    assert_eq!(formats(&disk), ["checkpoint 2", "log 2"]);
+    drop(log);
+    // The lifetime was that of an older push: nothing needs the format any more.
+    open(&disk).1.start(IDENTITY).unwrap();
+    assert_eq!(formats(&disk), ["checkpoint 2", "log 2", "log 1"]);
 }
 
 #[test]

@@ -93,6 +93,17 @@ impl Changed {
         self.0.get(site).into_iter().flat_map(|site| site.groups.values())
     }
 
+    /// The next changes of a site after a revision, at most `len_max`, each with its group.
+    pub(super) fn after(
+        &self,
+        site: &Arc<LabelSet>,
+        after: Revision,
+        len_max: usize,
+    ) -> Vec<(Revision, Arc<GroupEntry>)> {
+        let groups = self.0.get(site).map(|site| site.groups.range(after.next()..));
+        groups.into_iter().flatten().take(len_max).map(|(revision, entry)| (*revision, entry.clone())).collect()
+    }
+
     /// The groups of a scope that changed after `since`: at least one change, and then up to about `bytes_max` of
     /// values and label text. `head` is the last published revision. Sites all of whose changes the peer knows
     /// ([`is_known_to_peer`]) are skipped.

@@ -26,7 +26,8 @@ impl Store {
         for entry in self.published.entries() {
             if let Some(first_ns) = first_of_wrong_clock(&entry.group, node) {
                 let last_ns = entry.group.latest().time_ns;
-                let writes = UnconfirmedWrites { first_ns, last_ns, clock_ns: 0, monotonic_ns: 0 };
+                let writes =
+                    UnconfirmedWrites { first_ns, last_ns, clock_ns: 0, monotonic_ns: 0, accepted_ns: Some(0) };
                 groups.insert(entry.id().clone(), writes);
             }
         }

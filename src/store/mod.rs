@@ -39,8 +39,9 @@
 //! # Files
 //!
 //! `writer` has the store's main methods; `admission` (which families are shown), `mixed_types` (which type of a name
-//! is shown), `address` (which group a request means), `explain` (why a push is refused), `restore` and `corrections`
-//! (of the write timestamps of a wrong clock) add to the same `impl`. `staged` and `group_change` are the draft, `view`,
+//! is shown), `address` (which group a request means), `explain` (why a push is refused), [`expiry`] and `expiry_rules`
+//! (which groups expire), `restore` and `corrections` (of the write timestamps of a wrong clock) add to the same `impl`.
+//! `staged` and `group_change` are the draft, `view`,
 //! [`blocks`], [`piece_cache`] and `changed` the published state, [`selection`] the part of it that a filtered scrape
 //! shows, [`info`](StoreInfo) what a handshake needs of it. [`conflict`](Conflict), [`refusal`](StoreRefusal),
 //! [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
@@ -52,6 +53,8 @@ mod changed;
 mod conflict;
 mod corrections;
 pub mod entry;
+pub mod expiry;
+mod expiry_rules;
 mod explain;
 mod group_change;
 pub mod index;
@@ -75,6 +78,8 @@ mod tests;
 pub use blocks::{Block, Chunk, ShownFamily};
 pub use conflict::{Conflict, PushConflicts};
 pub use entry::{GroupEntry, SuppressedFamily};
+pub use expiry::{ExpiryView, ExpiryWalk};
+pub use expiry_rules::{EXPIRY_RULES_MAX, ExpiryRule, ExpiryRules};
 pub use info::StoreInfo;
 pub use mixed_types::MixedTypes;
 pub use piece_cache::{CachedPiece, EncodingKey};

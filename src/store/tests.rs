@@ -7,6 +7,7 @@ use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, Metri
 
 mod changes;
 mod clocks;
+mod expiry;
 mod histories;
 mod sites;
 mod tombstones;

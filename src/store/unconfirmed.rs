@@ -48,6 +48,8 @@ pub(super) struct UnconfirmedWrites {
     pub(super) clock_ns: u64,
     /// The monotonic clock at the last write.
     pub(super) monotonic_ns: u64,
+    /// The monotonic clock at the last accepted push; `None` if none was accepted since the start.
+    pub(super) accepted_ns: Option<u64>,
 }
 
 /// The outcome of a comparison of this node's clock with the right time.
@@ -140,12 +142,26 @@ impl Unconfirmed {
     pub(super) fn note(&self, id: &GroupId, stamp_ns: u64, clock_ns: u64, monotonic_ns: u64) {
         let mut state = self.lock();
         let Some(groups) = &mut state.groups else { return };
-        let first_ns = groups.get(id).map_or(stamp_ns, |writes| writes.first_ns);
-        let writes = UnconfirmedWrites { first_ns, last_ns: stamp_ns, clock_ns, monotonic_ns };
+        let before = groups.get(id);
+        let first_ns = before.map_or(stamp_ns, |writes| writes.first_ns);
+        let accepted_ns = before.and_then(|writes| writes.accepted_ns);
+        let writes = UnconfirmedWrites { first_ns, last_ns: stamp_ns, clock_ns, monotonic_ns, accepted_ns };
         match groups.get_mut(id) {
             Some(present) => *present = writes,
             None => drop(groups.insert(id.clone(), writes)),
         }
+    }
+
+    /// Records that a write was an accepted push.
+    pub(super) fn note_accepted(&self, id: &GroupId, monotonic_ns: u64) {
+        if let Some(writes) = self.lock().groups.as_mut().and_then(|groups| groups.get_mut(id)) {
+            writes.accepted_ns = Some(monotonic_ns);
+        }
+    }
+
+    /// The monotonic clock at the last accepted push to a group, if its timestamp is not confirmed.
+    pub(super) fn accepted_ns(&self, id: &GroupId) -> Option<u64> {
+        self.lock().groups.as_ref()?.get(id)?.accepted_ns
     }
 
     /// The correction that makes this node's writes to a group later than `other`, if the clock is doubted.

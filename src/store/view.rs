@@ -9,6 +9,7 @@ use foldhash::{HashMap, HashSet};
 use super::blocks::{Block, Blocks, ShownFamily};
 use super::changed::{ByRevision, ChangeBatch, Changed, is_known_to_peer};
 use super::entry::{self, GroupEntry};
+use super::expiry_rules::{ExpiryWatch, SharedRules};
 use super::group_change::GroupChange;
 use super::record::FamilyMeta;
 use super::scope::Scope;
@@ -30,7 +31,7 @@ pub type ScrapeSnapshot = Vec<(Arc<str>, Arc<Block>)>;
 
 /// A handle to the published state. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Published(Arc<Mutex<View>>, Unconfirmed);
+pub struct Published(Arc<Mutex<View>>, Unconfirmed, SharedRules);
 
 /// The size of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -98,6 +99,7 @@ pub(super) struct View {
     blocks: Blocks,
     pub(super) revision: Revision,
     pub(super) counts: Counts,
+    pub(super) expiry: ExpiryWatch,
 }
 
 impl Published {
@@ -107,6 +109,10 @@ impl Published {
 
     pub(super) fn unconfirmed(&self) -> &Unconfirmed {
         &self.1
+    }
+
+    pub(super) fn shared_rules(&self) -> &SharedRules {
+        &self.2
     }
 
     /// Whether the group's last write has a timestamp of a clock that is not confirmed yet.
@@ -276,13 +282,13 @@ impl Published {
         view.changed.groups_of(site).map(|entry| entry.id().clone()).collect()
     }
 
-    /// Tombstones of changes up to `upto` and written before `before_ns`, at most `len_max`, oldest changes first. The
+    /// Tombstones of changes up to `upto` that are kept from before `before_ns`, at most `len_max`, oldest changes first. The
     /// search ends after `16 * len_max` tombstones that are not due.
     pub fn tombstones(&self, upto: Revision, before_ns: u64, len_max: usize) -> Vec<Arc<GroupEntry>> {
         let view = self.lock();
         let oldest = view.tombstones.range(..=upto).take(16 * len_max);
-        // By its latest timestamp: dropping it raises the time after which all later writes are stamped.
-        let due = oldest.filter(|(_, entry)| entry.group.latest().time_ns < before_ns);
+        // Not before its latest timestamp: dropping it raises the time after which all later writes are stamped.
+        let due = oldest.filter(|(_, entry)| entry.group.kept_from_ns() < before_ns);
         due.take(len_max).map(|(_, entry)| entry.clone()).collect()
     }
 }
@@ -324,6 +330,7 @@ impl View {
             self.suppressed.insert(entry.id().clone());
         }
         if entry.group.is_live() {
+            self.expiry.note(&entry.group);
             self.counts.groups += 1;
         } else {
             self.counts.tombstones += 1;

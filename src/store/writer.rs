@@ -20,7 +20,8 @@ use super::staged::Staged;
 use super::unconfirmed::Unconfirmed;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Position, PushTime, Revision, StoreId, WriteTimestamp,
+    Family, Group, GroupFamily, GroupId, LabelSet, Lifetime, MetricType, Position, PushTime, Revision, StoreId,
+    WriteTimestamp,
 };
 
 /// Limits of a store.
@@ -196,6 +197,20 @@ impl Store {
     /// refusal itself is recorded in the group (`push_failure_time_seconds`), unless `limits.groups_max` forbids a new
     /// group.
     pub fn write(&mut self, id: GroupId, action: WriteOp, now: WriteTime) -> Result<(), StoreRefusal> {
+        self.write_living(id, action, None, now)
+    }
+
+    /// The same, for a push that asks for a lifetime of its group.
+    ///
+    /// # Errors
+    /// See [`Store::write`].
+    pub fn write_living(
+        &mut self,
+        id: GroupId,
+        action: WriteOp,
+        lifetime: Option<Lifetime>,
+        now: WriteTime,
+    ) -> Result<(), StoreRefusal> {
         let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
                 self.check_revival(&entry, !matches!(action, WriteOp::Delete))?;
@@ -217,9 +232,10 @@ impl Store {
             WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let push_time = PushTime { stamp, wall_ns: now.wall_ns };
         self.unconfirmed.note(entry.id(), stamp.time_ns, now.stamp_ns, now.monotonic_ns);
+        let is_push = matches!(action, WriteOp::Put(_) | WriteOp::Post(_));
         let change = match action {
-            WriteOp::Put(families) => Group::put(push_time, families),
-            WriteOp::Post(families) => Group::post(push_time, families),
+            WriteOp::Put(families) => Group::put(push_time, families).living(lifetime),
+            WriteOp::Post(families) => Group::post(push_time, families).living(lifetime),
             WriteOp::Refuse => Group::refused(push_time),
             WriteOp::Delete => Group::delete(stamp),
         };
@@ -231,6 +247,9 @@ impl Store {
             self.apply(&entry, Group::refused(push_time), None, ConflictPolicy::Suppress)
                 .expect("nothing to refuse in a refusal");
             return Err(refusal);
+        }
+        if is_push {
+            self.unconfirmed.note_accepted(entry.id(), now.monotonic_ns);
         }
         Ok(())
     }

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use crate::model::bytes::{ByteReader, Malformed};
 use crate::model::{
-    Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, NodeId, PushTime, RawMetrics, STAMP_NS_MAX, Schema,
-    Values, WriteTimestamp, decode_schema, label,
+    Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Lifetime, NodeId, PushTime, RawMetrics, STAMP_NS_MAX,
+    Schema, Values, WriteTimestamp, decode_schema, label,
 };
 
 use super::delta::{Delta, FAMILIES_MAX, GROUPS_MAX, VALUES_MAX};
 use super::dictionary::{Dictionary, FamilyChange, Sent};
 use super::error::DecodeError;
 use super::layout::{
-    CLEARED_AT, COARSE_NS, DELETED, FAILED, FRESH, LISTED, NEW_RAW_METRICS, NO_RAW_METRICS, PUSHED, SAME_RAW_METRICS,
-    SPREAD,
+    CLEARED_AT, COARSE_NS, DELETED, EXPIRED_HOUR, FAILED, FRESH, LIFETIME, LISTED, NEW_RAW_METRICS, NO_RAW_METRICS,
+    PUSHED, SAME_RAW_METRICS, SPREAD,
 };
 use super::message::{Message, PLAIN_BYTES_MAX, Update};
 use super::named::NamedGroups;
@@ -100,7 +100,8 @@ impl Decoder {
             return Err(Malformed::Invalid("the flags of a group").into());
         }
         let mut changes = if flags & LISTED != 0 { self.listed(number, cursor)? } else { self.known(number, cursor)? };
-        let header = self.stamps(number, flags, &mut changes, cursor)?;
+        let mut header = self.stamps(number, flags, &mut changes, cursor)?;
+        cursor.lifetime(flags, &mut header)?;
         let families = changes
             .iter()
             .map(|change| GroupFamily { stamp: change.sent.stamp, family: change.sent.family.clone() })
@@ -299,6 +300,9 @@ struct UpdateReader<'a> {
     times: ByteReader<'a>,
     values: ValueReader<'a>,
     raw_metrics: ByteReader<'a>,
+    lifetimes: ByteReader<'a>,
+    /// The groups before the next entry of the column of lifetimes; `None` if it was not read yet.
+    skipped: Option<usize>,
     /// One more than the number of the group before.
     group: usize,
     families: usize,
@@ -314,6 +318,8 @@ impl<'a> UpdateReader<'a> {
             times: ByteReader::new(&columns.times),
             values: ValueReader::new(&columns.runs, &columns.deltas, &columns.raws),
             raw_metrics: ByteReader::new(&columns.raw_metrics),
+            lifetimes: ByteReader::new(&columns.lifetimes),
+            skipped: None,
             group: 0,
             families: 0,
             values_len: 0,
@@ -362,8 +368,41 @@ impl<'a> UpdateReader<'a> {
         }
     }
 
+    /// Reads the entry of a group in the column of lifetimes, if it has one. `header` is that of the group, with the
+    /// lifetime of the push before.
+    fn lifetime(&mut self, flags: u8, header: &mut GroupHeader) -> Result<(), DecodeError> {
+        const LIFETIMES: &str = "the lifetime of a group";
+        if flags & PUSHED != 0 {
+            header.lifetime = None;
+        }
+        let skipped = match self.skipped {
+            None if self.lifetimes.remaining() == 0 => return Ok(()),
+            None => self.lifetimes.number(LIFETIMES)?,
+            Some(skipped) => skipped as u64,
+        };
+        self.skipped = usize::try_from(skipped).ok().and_then(|skipped| skipped.checked_sub(1));
+        if skipped > 0 {
+            return Ok(());
+        }
+        let what = self.lifetimes.byte(LIFETIMES)?;
+        let is_pushed = flags & PUSHED != 0 || what & LIFETIME == 0;
+        if what == 0 || what & !(LIFETIME | EXPIRED_HOUR) != 0 || !is_pushed {
+            return Err(Malformed::Invalid(LIFETIMES).into());
+        }
+        if what & LIFETIME != 0 {
+            let number = self.lifetimes.number(LIFETIMES)?;
+            header.lifetime = Some(Lifetime::of_number(number).ok_or(Malformed::TooLarge(LIFETIMES))?);
+        }
+        if what & EXPIRED_HOUR != 0 {
+            let hour = u32::try_from(self.lifetimes.number(LIFETIMES)?);
+            header.expired_hour = hour.map_err(|_| Malformed::TooLarge(LIFETIMES))?;
+        }
+        Ok(())
+    }
+
     fn finish(self) -> Result<(), DecodeError> {
-        let rest = [self.keys, self.times, self.raw_metrics].iter().any(|column| column.remaining() > 0);
+        let rest =
+            [self.keys, self.times, self.raw_metrics, self.lifetimes].iter().any(|column| column.remaining() > 0);
         if rest || !self.schemas.is_empty() {
             return Err(DecodeError::Rule("an update ends where its columns end"));
         }

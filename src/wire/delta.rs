@@ -34,8 +34,8 @@ pub struct Cost {
 
 /// Bytes of an update without deltas, at most.
 const UPDATE_BYTES: usize = 128;
-/// Bytes of a group without key and families, at most: number, flags, stamps and walls.
-const GROUP_BYTES: usize = 192;
+/// Bytes of a group without key and families, at most: number, flags, stamps, walls and lifetime.
+const GROUP_BYTES: usize = 208;
 /// Bytes of a family without schema, values and raw metrics, at most.
 const FAMILY_BYTES: usize = 64;
 /// Bytes of a value, at most: eight, either raw or as the difference of two mantissas of at most 2^53, and two for a

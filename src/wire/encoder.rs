@@ -5,16 +5,17 @@ use std::sync::Arc;
 
 use foldhash::HashMap;
 
-use crate::model::bytes::{put_count, put_text};
+use crate::model::bytes::{put_count, put_number, put_text};
 use crate::model::{
-    Digest, Family, GroupFamily, GroupHeader, LabelSet, NodeId, PushTime, Schema, WriteTimestamp, encode_schema,
+    Digest, Family, GroupFamily, GroupHeader, LabelSet, Lifetime, NodeId, PushTime, Schema, WriteTimestamp,
+    encode_schema,
 };
 
 use super::delta::Delta;
 use super::dictionary::{Dictionary, FamilyChange, Forgotten, Sent};
 use super::layout::{
-    CLEARED_AT, COARSE_NS, DELETED, FAILED, FRESH, LISTED, NEW_RAW_METRICS, NO_RAW_METRICS, PUSHED, SAME_RAW_METRICS,
-    SPREAD,
+    CLEARED_AT, COARSE_NS, DELETED, EXPIRED_HOUR, FAILED, FRESH, LIFETIME, LISTED, NEW_RAW_METRICS, NO_RAW_METRICS,
+    PUSHED, SAME_RAW_METRICS, SPREAD,
 };
 use super::message::{Message, Update};
 use super::protobuf::{self, Columns};
@@ -89,6 +90,7 @@ impl Encoder {
         if let Some(latest) = latest {
             self.stamps(changed, &header, group.families(), latest, spread, writer);
         }
+        writer.lifetime(changed, &base, &header);
         let forgotten = self.dictionary.apply(number, header, changes);
         self.forget(forgotten);
     }
@@ -229,6 +231,25 @@ struct UpdateWriter {
     values: ValueWriter,
     /// One more than the number of the group before.
     group: usize,
+    /// The groups since the last entry of the column of lifetimes.
+    skipped: usize,
+}
+
+impl UpdateWriter {
+    /// Writes the lifetime of a group's last push and the hour of its expiry, as far as they are there and new.
+    fn lifetime(&mut self, changed: u8, base: &GroupHeader, header: &GroupHeader) {
+        let lifetime = header.lifetime.filter(|_| changed & PUSHED != 0);
+        let hour = Some(header.expired_hour).filter(|hour| *hour != base.expired_hour);
+        let what = lifetime.map_or(0, |_| LIFETIME) | hour.map_or(0, |_| EXPIRED_HOUR);
+        if what == 0 {
+            self.skipped += 1;
+            return;
+        }
+        put_count(std::mem::take(&mut self.skipped), &mut self.columns.lifetimes);
+        self.columns.lifetimes.push(what);
+        let numbers = [lifetime.map(Lifetime::number), hour.map(u64::from)];
+        numbers.into_iter().flatten().for_each(|number| put_number(number, &mut self.columns.lifetimes));
+    }
 }
 
 /// Whether the new header can be written relative to the old one: no field of the old one is absent in the new one.
@@ -240,7 +261,7 @@ fn changed_fields(old: &GroupHeader, new: &GroupHeader) -> u8 {
     let flag = |changed, flag| if changed { flag } else { 0 };
     flag(old.cleared_at != new.cleared_at, CLEARED_AT)
         | flag(old.deleted != new.deleted, DELETED)
-        | flag(old.pushed != new.pushed, PUSHED)
+        | flag((old.pushed, old.lifetime) != (new.pushed, new.lifetime), PUSHED)
         | flag(old.failed != new.failed, FAILED)
 }
 

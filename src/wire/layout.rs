@@ -18,3 +18,8 @@ pub(super) const COARSE_NS: i64 = 100_000;
 pub(super) const NO_RAW_METRICS: u8 = 0;
 pub(super) const SAME_RAW_METRICS: u8 = 1;
 pub(super) const NEW_RAW_METRICS: u8 = 2;
+
+/// An entry of the column of lifetimes has the lifetime of the last push.
+pub(super) const LIFETIME: u8 = 1;
+/// It has the hour in which the group was found expired.
+pub(super) const EXPIRED_HOUR: u8 = 2;

@@ -35,6 +35,7 @@ pub(super) struct Columns {
     pub deltas: Vec<u8>,
     pub raws: Vec<u8>,
     pub raw_metrics: Vec<u8>,
+    pub lifetimes: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -149,6 +150,8 @@ struct UpdatePb {
     raws: Vec<u8>,
     #[prost(bytes = "vec", tag = "10")]
     raw_metrics: Vec<u8>,
+    #[prost(bytes = "vec", tag = "11")]
+    lifetimes: Vec<u8>,
 }
 
 const RESET: u32 = 1;
@@ -220,6 +223,7 @@ pub(super) fn encode_update(update: &Update, columns: Columns, into: &mut Vec<u8
         deltas: columns.deltas,
         raws: columns.raws,
         raw_metrics: columns.raw_metrics,
+        lifetimes: columns.lifetimes,
     };
     put(UPDATE, &update, into);
 }
@@ -244,6 +248,7 @@ pub(super) fn decode_update(body: &[u8]) -> Result<(Update, Columns), DecodeErro
         deltas: pb.deltas,
         raws: pb.raws,
         raw_metrics: pb.raw_metrics,
+        lifetimes: pb.lifetimes,
     };
     Ok((update, columns))
 }

@@ -6,8 +6,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, Position,
-    PushTime, Revision, StoreId, ValueLayout, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Lifetime, MetricType, NodeId,
+    Position, PushTime, Revision, StoreId, ValueLayout, WriteTimestamp,
 };
 
 const BYTES_MAX: usize = 1 << 20;
@@ -46,10 +46,13 @@ fn family() -> impl Strategy<Value = Family> {
 
 fn delta() -> impl Strategy<Value = Delta> {
     let families = proptest::collection::vec((stamp(), family()), 0..4);
-    (0..3usize, families, stamp(), stamp(), moment(), moment()).prop_map(
-        |(job, families, cleared_at, deleted, pushed, failed)| {
+    let lifetime = proptest::option::of((0..4u64).prop_map(|number| Lifetime::of_number(number).unwrap()));
+    let expired_hour = prop_oneof![4 => 0..2u32, 1 => any::<u32>()];
+    (0..3usize, families, stamp(), stamp(), [moment(), moment()], lifetime, expired_hour).prop_map(
+        |(job, families, cleared_at, deleted, [pushed, failed], lifetime, expired_hour)| {
             let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-            let group = Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed });
+            let header = GroupHeader { cleared_at, deleted, pushed, failed, lifetime, expired_hour };
+            let group = Group::from_parts(families, header);
             Delta { id: GroupId::local(LabelSet::new([("job", format!("job{job}"))])), group }
         },
     )

@@ -13,6 +13,7 @@ mod damage;
 mod demo;
 mod doctor;
 mod exec;
+mod expiry;
 mod faults;
 mod fleet;
 mod foreign_names;

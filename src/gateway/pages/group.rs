@@ -57,6 +57,8 @@ pub struct GroupFragment<'a> {
     unfolded: bool,
     /// The last write has a timestamp of a clock that no peer has confirmed.
     unconfirmed: bool,
+    /// The time that the group has left, as text; `None` if it never expires.
+    left: Option<String>,
     now_ns: u64,
 }
 
@@ -142,6 +144,7 @@ impl<'a> GroupFragment<'a> {
             more: entry.families.len() - families.len(),
             families,
             unconfirmed: false,
+            left: None,
             now_ns,
         }
     }
@@ -149,6 +152,11 @@ impl<'a> GroupFragment<'a> {
     /// The page, with a note if the timestamp of the group's last write is not confirmed.
     pub fn with_unconfirmed(self, unconfirmed: bool) -> Self {
         Self { unconfirmed, ..self }
+    }
+
+    /// Adds the time that the group has left, in nanoseconds.
+    pub fn with_left(self, left_ns: Option<u64>) -> Self {
+        Self { left: left_ns.map(when::left), ..self }
     }
 
     /// Adds that a request led to this group by an odd path.

@@ -28,6 +28,8 @@ struct GroupRow {
     /// The time of the last refused push.
     failed_ns: Option<u64>,
     is_failing: bool,
+    /// The time until it expires, in nanoseconds; `None` if never.
+    left_ns: Option<u64>,
 }
 
 /// The groups that a search finds, one page of them.
@@ -72,9 +74,16 @@ impl GroupList {
             pushed_ns: when::of_seconds(pushed),
             failed_ns: when::of_seconds(failed),
             is_failing: failed > pushed,
+            left_ns: None,
         });
         let (search, groups, root) = (search.clone(), groups.collect(), root.at_depth(0));
         Self { search, groups, pager, total, failing, names, root, now_ns }
+    }
+
+    /// Adds the time that groups have left; `left_ns` is called only for those on this page.
+    pub fn with_expiry(mut self, left_ns: impl Fn(&LabelSet) -> Option<u64>) -> Self {
+        self.groups.iter_mut().for_each(|group| group.left_ns = left_ns(&group.labels));
+        self
     }
 
     /// The list alone as a reply. The script puts it into the open page.
@@ -88,6 +97,10 @@ impl GroupList {
 
     fn ago(&self, wall_ns: &Option<u64>) -> String {
         when::ago(*wall_ns, self.now_ns)
+    }
+
+    fn left(&self, group: &GroupRow) -> Option<String> {
+        group.left_ns.map(when::left)
     }
 
     /// The line above the list: `1 to 100 of 10,000 groups`.

@@ -25,6 +25,11 @@ pub(super) fn ago(wall_ns: Option<u64>, now_ns: u64) -> String {
     }
 }
 
+/// The time that a group has left, as text: `expires in 3 h`.
+pub(super) fn left(left_ns: u64) -> String {
+    if left_ns == 0 { "has expired".to_owned() } else { format!("expires in {}", instant::span(left_ns)) }
+}
+
 /// A time as HTML: `2026-11-22 10:34:13 UTC`, or `never`.
 pub(super) fn at(wall_ns: Option<u64>) -> String {
     wall_ns.map_or_else(|| "never".to_owned(), |ns| html(ns, &instant::readable(ns)))

@@ -19,7 +19,7 @@ use super::waiting::QueuedWrite;
 use super::worker::CommitWorker;
 use crate::commit::command::SHARED_VALUES_MAX;
 use crate::commit::{Engine, GroupWrite, Merge, MergeSequence, Retention, WriteError};
-use crate::model::{Family, LabelSet, Position, Revision, StoreId};
+use crate::model::{Family, GroupId, LabelSet, Lifetime, Position, Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::storage::Log;
@@ -117,13 +117,26 @@ impl Committer {
     /// # Errors
     /// If the write did not happen.
     pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, op: WriteOp) -> Result<(), WriteError> {
+        self.write_living(shown, op, None).await
+    }
+
+    /// The same, for a push that asks for a lifetime of its group.
+    ///
+    /// # Errors
+    /// If the write did not happen.
+    pub async fn write_living(
+        &self,
+        shown: impl Into<Arc<LabelSet>>,
+        op: WriteOp,
+        lifetime: Option<Lifetime>,
+    ) -> Result<(), WriteError> {
         let values = match &op {
             WriteOp::Put(families) | WriteOp::Post(families) => values_len(families),
             WriteOp::Refuse | WriteOp::Delete => 0,
         };
         let permit = self.queue_slots.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
         let (reply, result) = oneshot::channel();
-        let write = GroupWrite { shown: shown.into(), op, values, reply };
+        let write = GroupWrite { shown: shown.into(), op, lifetime, values, reply };
         let is_large = write.is_large();
         self.queue.push(QueuedWrite { write, permit });
         if is_large {
@@ -160,6 +173,16 @@ impl Committer {
     pub async fn wipe(&self, scope: Scope) -> Result<(), WriteError> {
         let (reply, result) = oneshot::channel();
         self.send(Command::Wipe { scope, reply }).await?;
+        result.await.unwrap_or(Err(WriteError::Stopped))
+    }
+
+    /// Deletes those of some dozen groups that have expired.
+    ///
+    /// # Errors
+    /// If none was deleted.
+    pub async fn expire(&self, groups: Vec<GroupId>) -> Result<(), WriteError> {
+        let (reply, result) = oneshot::channel();
+        self.send(Command::Expire { groups, reply }).await?;
         result.await.unwrap_or(Err(WriteError::Stopped))
     }
 

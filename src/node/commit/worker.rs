@@ -163,6 +163,7 @@ impl CommitWorker {
                         "groups are back that may have been deleted"
                     );
                 }
+                Effect::Expired(groups) => self.metrics.expired_groups.inc_by(groups as u64),
                 Effect::ClockCorrected { groups, shift_ns } => {
                     let seconds = Duration::from_nanos(shift_ns).as_secs();
                     warn!(groups, seconds, "the clock was behind: pushes since the start got later write timestamps");

@@ -32,7 +32,7 @@ impl Service {
         let after = |entry: &Arc<GroupEntry>| query.after.as_ref().is_some_and(|after| **entry.shown() <= *after);
         let rest = &matching[matching.partition_point(after)..];
         let page = rest.iter().take(query.limit).map(|entry| &**entry);
-        groups::listing(page, matching.len(), rest.len() > query.limit)
+        groups::listing(page, matching.len(), rest.len() > query.limit, &self.expiry())
     }
 
     /// The live groups that the selectors match, sorted by their labels.
@@ -57,7 +57,8 @@ impl Service {
                 Err(error) => return respond(answer(Err(error), HttpReply::accepted)),
             }
         }
-        let reply = groups::deleted(matching.iter().take(query.limit).map(|entry| &**entry), outcome);
+        let page = matching.iter().take(query.limit).map(|entry| &**entry);
+        let reply = groups::deleted(page, outcome, &self.expiry());
         respond(reply).with_guard(permit)
     }
 

@@ -14,6 +14,7 @@ use super::scrape::ScrapeBody;
 use crate::commit::WriteError;
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
+use crate::gateway::lifetime::{EXPIRE_AFTER, lifetime};
 use crate::gateway::pages::LinkRoot;
 use crate::gateway::path::{AddressedGroup, PathError};
 use crate::gateway::query::{self, NodeStatus};
@@ -31,7 +32,7 @@ use crate::node::link::status::{UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
 use crate::store::selection::ScrapeFilter;
 use crate::store::view::time_families;
-use crate::store::{GroupEntry, Scope, WriteOp};
+use crate::store::{ExpiryView, GroupEntry, Scope, WriteOp};
 
 /// A request about the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,6 +217,11 @@ impl Service {
     }
 
     async fn push(&self, target: LabelSet, replace: bool, request: &mut Incoming, started: Instant) -> HttpReply {
+        let lifetimes: Vec<_> = request.headers_lossy(EXPIRE_AFTER).take(2).collect();
+        let lifetime = match lifetime(lifetimes.iter().map(|value| &**value)) {
+            Ok(lifetime) => lifetime,
+            Err(error) => return HttpReply::error(400, error),
+        };
         let mut body = match self.body(request).await {
             Ok(body) => body,
             Err(error) => return HttpReply::error(error.status(), error),
@@ -231,7 +237,8 @@ impl Service {
         let reply = match read {
             Ok(families) => {
                 let action = if replace { WriteOp::Put(families) } else { WriteOp::Post(families) };
-                answer(self.committer.write(target, action).await, || HttpReply::pushed(self.rules.checked))
+                let written = self.committer.write_living(target, action, lifetime).await;
+                answer(written, || HttpReply::pushed(self.rules.checked))
             }
             Err(PushReadError::Refused(error)) => self.refuse(target, error, request).await,
             Err(PushReadError::Exhausted(error)) => HttpReply::unavailable(error),
@@ -310,6 +317,11 @@ impl Service {
         let response = response.header("vary", "Accept, Accept-Encoding");
         let response = if gzip { response.header("content-encoding", "gzip") } else { response };
         response.parts(self.render_thread.render(page)).with_guard(scrape_permit)
+    }
+
+    /// The rules of expiry, by the time of the corrected clock.
+    pub(super) fn expiry(&self) -> ExpiryView {
+        ExpiryView::new(self.committer.published(), self.clock.now().stamp_ns)
     }
 
     /// A permit for a scrape, kept until its response is sent; the error response if there are too many.

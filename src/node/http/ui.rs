@@ -20,6 +20,8 @@ impl Service {
         let (published, now_ns) = (self.committer.published(), self.clock.wall_ns());
         let list =
             GroupList::new(search, published.times().iter(), self.rules.body.names, &self.rules.link_root, now_ns);
+        let expiry = self.expiry();
+        let list = list.with_expiry(|labels| expiry.left_ns(&*published.find(labels)?));
         if search.list_only {
             return list.reply();
         }
@@ -42,6 +44,7 @@ impl Service {
                 let is_unconfirmed = self.committer.published().is_unconfirmed(entry.id());
                 let (names, root) = (self.rules.body.names, &self.rules.link_root);
                 let page = GroupFragment::new(&entry, names, root, self.base(request), self.clock.wall_ns());
+                let page = page.with_left(self.expiry().left_ns(&entry));
                 page.with_unconfirmed(is_unconfirmed).with_oddity(self.oddities.of(&target)).reply()
             }
             None => HttpReply::error(404, format_args!("there is no group {target}")),

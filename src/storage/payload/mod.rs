@@ -6,8 +6,8 @@
 //! ```text
 //! 1 schema     = reference:fixed128 schema                       (schema: see model::encode)
 //! 2 opened    = epoch:fixed64 revision:number
-//! 3 group     = id flags:byte [cleared_at:stamp] [deleted:stamp] [pushed:moment] [failed:moment] header:mark
-//!               families:number family{families}
+//! 3 group     = id flags:byte [cleared_at:stamp] [deleted:stamp] [pushed:moment] [failed:moment]
+//!               [lifetime:number] [expired_hour:number] header:mark families:number family{families}
 //! 4 forgotten = id stamp revision:number
 //! 5 cursor    = peer:fixed64 epoch:fixed64 revision:number place:labels
 //! 6 end       =                                                (the last entry of a checkpoint)
@@ -21,7 +21,11 @@
 //! block  = length:number byte{length}
 //! ```
 //!
-//! - `flags` of a group say which of the four optional fields follow: 1, 2, 4, 8.
+//! - `flags` of a group say which of the six optional fields follow: 1, 2, 4, 8, 16, 32. The last two need a file of
+//!   format 2 ([`needs_format_2`]).
+//! - `lifetime` is the one that the last push asked for, in milliseconds; 0 says that the group never expires.
+//! - `expired_hour` is the number of hours from the Unix epoch to the end of the hour in which the group was last found
+//!   expired.
 //! - The first byte of a stamp (a write timestamp) is 0 for the zero stamp, 1 for the same stamp as the one before it
 //!   in this entry, 2 for a stamp in full, 3 for another time of the same node as in the stamp before. So families
 //!   pushed together take one byte each.
@@ -39,7 +43,7 @@ mod tests;
 mod write;
 
 pub(super) use read::{SchemasRead, decode};
-pub(super) use write::{SchemasWritten, encode, encode_end};
+pub(super) use write::{SchemasWritten, encode, encode_end, needs_format_2};
 
 const SCHEMA: u8 = 1;
 const OPENED: u8 = 2;
@@ -52,6 +56,8 @@ const CLEARED_AT: u8 = 1;
 const DELETED: u8 = 2;
 const PUSHED: u8 = 4;
 const FAILED: u8 = 8;
+const LIFETIME: u8 = 16;
+const EXPIRED_HOUR: u8 = 32;
 
 const STAMP_ZERO: u8 = 0;
 const STAMP_SAME: u8 = 1;

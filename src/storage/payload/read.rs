@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::model::bytes::ByteReader;
 use crate::model::{
-    Epoch, Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Malformed, NodeId, Position, PushTime,
+    Epoch, Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Lifetime, Malformed, NodeId, Position, PushTime,
     RawMetrics, Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
 };
 use crate::store::{FamilyMeta, GroupRecord, PeerCursor, Record};
@@ -152,13 +152,16 @@ fn read_group(reader: &mut ByteReader<'_>, schemas: &SchemasRead, lost: &mut u64
     let id = read_id(reader)?;
     let mut memory = EntryReader::default();
     let flags = reader.byte(GROUP)?;
-    if flags & !(CLEARED_AT | DELETED | PUSHED | FAILED) != 0 {
+    if flags & !(CLEARED_AT | DELETED | PUSHED | FAILED | LIFETIME | EXPIRED_HOUR) != 0 {
         return Err(Malformed::Invalid(GROUP));
     }
     let cleared_at = if flags & CLEARED_AT != 0 { memory.stamp(reader)? } else { WriteTimestamp::ZERO };
     let deleted = if flags & DELETED != 0 { memory.stamp(reader)? } else { WriteTimestamp::ZERO };
     let pushed = if flags & PUSHED != 0 { Some(memory.moment(reader)?) } else { None };
     let failed = if flags & FAILED != 0 { Some(memory.moment(reader)?) } else { None };
+    let lifetime = if flags & LIFETIME != 0 { Some(read_lifetime(reader)?) } else { None };
+    let expired_hour = if flags & EXPIRED_HOUR != 0 { reader.number(GROUP)? } else { 0 };
+    let expired_hour = u32::try_from(expired_hour).map_err(|_| Malformed::TooLarge(GROUP))?;
     let header = memory.mark(reader)?;
     const FAMILY_BYTES_MIN: usize = 20;
     let count = reader.count(FAMILY_BYTES_MIN, "the families of a group")?;
@@ -175,11 +178,17 @@ fn read_group(reader: &mut ByteReader<'_>, schemas: &SchemasRead, lost: &mut u64
     if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
         return Err(Malformed::Invalid("the order of families"));
     }
-    let group = Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed });
+    let header_fields = GroupHeader { cleared_at, deleted, pushed, failed, lifetime, expired_hour };
+    let group = Group::from_parts(families, header_fields);
     if group.families().len() != marks.len() {
         return Err(Malformed::Invalid("a family under the group's clear timestamp"));
     }
     Ok(GroupRecord { id, group, header, families: marks.into_iter().collect() })
+}
+
+fn read_lifetime(reader: &mut ByteReader<'_>) -> Result<Lifetime, Malformed> {
+    const LIFETIME: &str = "the lifetime of a group";
+    Lifetime::of_number(reader.number(LIFETIME)?).ok_or(Malformed::TooLarge(LIFETIME))
 }
 
 /// Decodes timestamps and marks that [`EntryWriter`] encoded relative to the ones before.

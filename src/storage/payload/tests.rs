@@ -4,8 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::model::{
-    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Malformed, MetricType, NodeId,
-    Position, PushTime, Revision, StoreId, ValueLayout, WriteTimestamp,
+    Epoch, Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Lifetime, Malformed, MetricType,
+    NodeId, Position, PushTime, Revision, StoreId, ValueLayout, WriteTimestamp,
 };
 use crate::store::{FamilyMeta, FamilyMetas, GroupRecord, PeerCursor, Record};
 
@@ -45,10 +45,13 @@ fn group() -> impl Strategy<Value = Group> {
     let moment =
         || proptest::option::of((stamp(), any::<u64>()).prop_map(|(stamp, wall_ns)| PushTime { stamp, wall_ns }));
     let cleared_at = || proptest::option::of(stamp()).prop_map(Option::unwrap_or_default);
-    (families, cleared_at(), cleared_at(), moment(), moment()).prop_map(
-        |(families, cleared_at, deleted, pushed, failed)| {
+    let lifetime = proptest::option::of((0..4u64).prop_map(|number| Lifetime::of_number(number).unwrap()));
+    let expired_hour = prop_oneof![2 => Just(0), 1 => any::<u32>()];
+    (families, cleared_at(), cleared_at(), moment(), moment(), lifetime, expired_hour).prop_map(
+        |(families, cleared_at, deleted, pushed, failed, lifetime, expired_hour)| {
             let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
-            Group::from_parts(families, GroupHeader { cleared_at, deleted, pushed, failed })
+            let header = GroupHeader { cleared_at, deleted, pushed, failed, lifetime, expired_hour };
+            Group::from_parts(families, header)
         },
     )
 }

@@ -107,6 +107,13 @@ pub(in crate::storage) fn encode(record: &Record, schemas: &mut SchemasWritten, 
     }
 }
 
+/// Whether the record has something that readers of format 1 do not know: a lifetime or an expiry.
+pub(in crate::storage) fn needs_format_2(record: &Record) -> bool {
+    let Record::Group(record) = record else { return false };
+    let header = record.group.header();
+    header.lifetime.is_some() || header.expired_hour > 0
+}
+
 /// Appends the end mark of a checkpoint.
 pub(in crate::storage) fn encode_end(into: &mut Vec<u8>) {
     into.push(END);
@@ -121,7 +128,9 @@ fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
     let moments = [(group.pushed(), PUSHED), (group.failed(), FAILED)];
     let stamped = stamps.iter().filter(|(stamp, _)| !stamp.is_zero()).map(|(_, flag)| flag);
     let flags = stamped.chain(moments.iter().filter(|(moment, _)| moment.is_some()).map(|(_, flag)| flag));
-    into.push(flags.fold(0, |flags, flag| flags | flag));
+    let (lifetime, expired_hour) = (group.lifetime(), group.header().expired_hour);
+    let lives = lifetime.map_or(0, |_| LIFETIME) | if expired_hour > 0 { EXPIRED_HOUR } else { 0 };
+    into.push(flags.fold(lives, |flags, flag| flags | flag));
     for (stamp, _) in stamps.into_iter().filter(|(stamp, _)| !stamp.is_zero()) {
         writer.stamp(stamp, into);
     }
@@ -129,6 +138,10 @@ fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
         writer.stamp(moment.stamp, into);
         let difference = moment.wall_ns.wrapping_sub(moment.stamp.time_ns) as i64;
         put_number(((difference << 1) ^ (difference >> 63)) as u64, into);
+    }
+    lifetime.into_iter().for_each(|lifetime| put_number(lifetime.number(), into));
+    if expired_hour > 0 {
+        put_number(expired_hour.into(), into);
     }
     writer.mark(record.header, into);
     put_count(group.families().len(), into);

@@ -4,8 +4,8 @@ use std::collections::HashSet;
 
 use arbitrary::{Result, Unstructured};
 use pushrelay::model::{
-    Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, MetricType, NodeId, PushTime, Revision,
-    ValueLayout, WriteTimestamp,
+    Family, FamilyBuilder, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Lifetime, MetricType, NodeId, PushTime,
+    Revision, ValueLayout, WriteTimestamp,
 };
 use pushrelay::wire::{Decoder, Delta, Encoder, Message, Update};
 
@@ -80,10 +80,11 @@ fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {
         families.push(GroupFamily { stamp: stamp(u)?, family: family(u)? });
     }
     let job = format!("job{}", u.int_in_range(0..=2)?);
-    let group = Group::from_parts(
-        families,
-        GroupHeader { cleared_at: stamp(u)?, deleted: stamp(u)?, pushed: push_time(u)?, failed: push_time(u)? },
-    );
+    let header =
+        GroupHeader { cleared_at: stamp(u)?, deleted: stamp(u)?, pushed: push_time(u)?, ..GroupHeader::default() };
+    let lifetime = u.arbitrary::<Option<u32>>()?.and_then(|number| Lifetime::of_number(number.into()));
+    let header = GroupHeader { failed: push_time(u)?, lifetime, expired_hour: u.int_in_range(0..=1)?, ..header };
+    let group = Group::from_parts(families, header);
     Ok(Delta { id: GroupId::local(LabelSet::new([("job", job)])), group })
 }
 
