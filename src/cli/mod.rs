@@ -1,12 +1,15 @@
 //! Layer 6: the command line, for operators. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
-//! [`check_config`], [`doctor`], [`store`], [`groups`], [`push`] and [`exec`] are the other commands. [`logging`] writes the log of all of
+//! [`check_config`], [`doctor`], [`store`], [`groups`], [`push`], [`exec`],
+//! [`config_init`] and [`generate`] are the other commands. [`logging`] writes the log of all of
 //! them, and `watch` notices changed files.
 
 pub mod check_config;
+pub mod config_init;
 pub mod demo;
 pub mod doctor;
 pub mod exec;
 mod family_text;
+pub mod generate;
 mod group_args;
 pub mod groups;
 pub mod logging;
@@ -18,6 +21,7 @@ pub mod store;
 mod watch;
 
 use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -35,12 +39,19 @@ const STORE_UNREAD: u8 = 2;
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
-    let matches = match command().try_get_matches_from(config::arguments(env::args_os())) {
+    let given: Vec<OsString> = env::args_os().collect();
+    let matches = match command().try_get_matches_from(config::arguments(given.clone())) {
         Ok(matches) => matches,
         Err(error) => {
             // clap treats help and version as errors; the exit status must not.
             let _ = error.print();
-            return if error.use_stderr() { USAGE.into() } else { ExitCode::SUCCESS };
+            if !error.use_stderr() {
+                return ExitCode::SUCCESS;
+            }
+            if let Some(hint) = config::hint(&given) {
+                let _ = writeln!(io::stderr(), "\nhint: {hint}");
+            }
+            return USAGE.into();
         }
     };
     match dispatch(&matches) {
@@ -68,6 +79,10 @@ pub fn command() -> Command {
         .subcommand(
             check_config::CheckConfig::augment_args(Command::new("check-config"))
                 .about("Print what a configuration means, or every mistake in it"),
+        )
+        .subcommand(
+            config_init::ConfigCommand::augment_args(Command::new("config"))
+                .about("Print a minimal configuration file"),
         )
         .subcommand(config::add_flags(
             doctor::Doctor::augment_args(Command::new("doctor"))
@@ -101,6 +116,13 @@ pub fn command() -> Command {
             demo::Demo::augment_args(Command::new("demo"))
                 .about("Run a hub and two edges on this machine, with sample pushes, and print what to try"),
         )
+        .subcommand(
+            generate::Completions::augment_args(Command::new("completions"))
+                .about("Print the completions of a shell, to be sourced by it"),
+        )
+        .subcommand(
+            generate::ManPages::augment_args(Command::new("man")).about("Write the manual pages into a directory"),
+        )
 }
 
 /// Runs the subcommand; returns the exit status.
@@ -128,6 +150,21 @@ fn succeeds(matches: &ArgMatches) -> Result<bool, String> {
             pki.run(now, &mut io::stdout()).map(|()| true).map_err(|error| error.to_string())
         }
         "groups" => groups::GroupsCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
+        "config" => {
+            let command = config_init::ConfigCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            command.run(&mut io::stdout()).map(|()| true).map_err(|error| format!("cannot print: {error}"))
+        }
+        "completions" => {
+            let completions = generate::Completions::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            completions
+                .run(command(), &mut io::stdout())
+                .map(|()| true)
+                .map_err(|error| format!("cannot print: {error}"))
+        }
+        "man" => {
+            let pages = generate::ManPages::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            pages.run(command()).map(|()| true)
+        }
         "push" => {
             let push = push::PushCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
             push.run().map(|()| true)
@@ -149,8 +186,50 @@ fn succeeds(matches: &ArgMatches) -> Result<bool, String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::{FromArgMatches, ValueEnum};
+    use clap_complete::Shell;
+
+    use super::generate::Completions;
+    use crate::net::testing::TempDir;
+
     #[test]
     fn the_command_line_is_well_formed() {
         super::command().debug_assert();
+    }
+
+    #[test]
+    fn the_help_has_headings_and_defaults() {
+        let mut command = super::command();
+        let help = command.find_subcommand_mut("hub").unwrap().render_help().to_string();
+        assert!(help.contains("\nThe store:\n") && help.contains("\nTLS for edges:\n"), "{help}");
+        let one_line = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(
+            one_line.contains("--limits.body-bytes-max <SIZE> size of a push's body, decompressed [default: 64MiB]")
+        );
+        assert!(one_line.contains("[default: :9091]") && one_line.contains("[default: true]"), "{help}");
+    }
+
+    #[test]
+    fn every_shell_and_every_command_has_its_file() {
+        let matches = |arguments: &[&str]| super::command().try_get_matches_from(arguments).unwrap();
+        let temp = TempDir::new();
+        let directory = temp.path().to_str().unwrap();
+        assert_eq!(super::dispatch(&matches(&["pushrelay", "man", directory])), Ok(0));
+        for name in ["pushrelay.1", "pushrelay-edge.1", "pushrelay-store-check.1", "pushrelay-exec.1"] {
+            let page =
+                std::fs::read_to_string(temp.path().join(name)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            assert!(page.contains("pushrelay") && page.contains("SYNOPSIS"), "{name}");
+        }
+        assert!(super::dispatch(&matches(&["pushrelay", "man", "/no/such"])).is_err());
+        for shell in Shell::value_variants() {
+            let mut out = Vec::new();
+            let name = shell.to_string();
+            let matches = matches(&["pushrelay", "completions", &name]);
+            let completions =
+                Completions::from_arg_matches(matches.subcommand_matches("completions").unwrap()).unwrap();
+            completions.run(super::command(), &mut out).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            assert!(text.contains("check-config") && text.contains("web.listen-address"), "{name}");
+        }
     }
 }

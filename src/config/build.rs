@@ -268,6 +268,9 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
     let proxy = proxy::proxy(reader, section);
     let files = reader.section(section, "uplink.tls");
     let tls = tls(reader, files, "ca_file", CertificateUse::Edge);
+    if let Some(tls) = &tls {
+        reader.note_site(section, &labels, tls);
+    }
     Some(UplinkOptions { hub: hub?, addresses, labels, tls: tls?, proxy, dialling, send_interval })
 }
 
@@ -349,6 +352,21 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         heartbeat_interval,
         edges,
     })
+}
+
+/// Checks that gateway and edges have addresses of their own.
+pub(super) fn ports(reader: &mut ConfigReader<'_>, web: &WebOptions, hub: &HubOptions) {
+    let section = reader.section(reader.root(), "hub");
+    let is_same = |a: &ListenAddress, b: &ListenAddress| {
+        let is_every = |address: &ListenAddress| ["", "0.0.0.0", "::"].contains(&address.host());
+        a.port() == b.port() && a.port() != 0 && (a.host() == b.host() || is_every(a) || is_every(b))
+    };
+    let taken = hub.listen_addresses.iter().find(|edges| web.listen_addresses.iter().any(|web| is_same(edges, web)));
+    if let Some(address) = taken.filter(|_| !web.systemd_socket) {
+        let port = HubOptions::PORT;
+        let text = format!("{address} is taken by web.listen_address: edges need a port of their own, such as :{port}");
+        reader.mistake(section, "listen_address", text);
+    }
 }
 
 /// The node's role, by the command and the configuration.

@@ -4,6 +4,9 @@
 //! examines the files that the options name, and reports certificates that no peer would accept.
 
 mod build;
+mod command_line;
+mod defaults;
+mod doubts;
 mod expiry;
 mod file;
 mod flags;
@@ -22,7 +25,9 @@ use std::time::SystemTime;
 
 use toml::de::DeTable;
 
-pub use flags::{Flags, add_flags, arguments};
+pub use command_line::{add_flags, arguments, hint};
+pub use defaults::defaults;
+pub use flags::Flags;
 pub use log::{LogFormat, LogOptions};
 pub use mistake::{Mistake, Mistakes, SourceSpan};
 pub use summary::summary;
@@ -98,6 +103,9 @@ fn build(
     let hub = if to_be_hub { build::hub(&mut reader, is_hub) } else { None };
     let role = build::role(&mut reader, role, is_hub);
     let expiry = expiry::rules(&mut reader);
+    if let Some(hub) = &hub {
+        build::ports(&mut reader, &web, hub);
+    }
     if let Some(now) = examine_at {
         reader.examine(now);
     }

@@ -6,13 +6,14 @@ use std::time::SystemTime;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::doubts;
 use super::flags::Flags;
 use super::keys::{self, Key, LISTS};
 use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
 use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
 use crate::net::identity::{parse_label, site_labels};
-use crate::net::proxy::{ProxyKeys, ProxyOptions};
+use crate::net::proxy::{ProxyKeys, ProxyOptions, ProxyPassword};
 use crate::net::tls::problem::CertificateUse;
 use crate::net::tls::web::{WebAcceptor, WebTls};
 use crate::net::tls::{Credentials, TlsError, TlsFiles};
@@ -67,6 +68,8 @@ pub(super) struct ConfigReader<'a> {
 enum NotedFiles<'a> {
     /// Named in a section for a link; the authorities are under the key `ca_name`.
     Link { section: Section<'a>, ca_name: &'static str, files: TlsFiles },
+    /// The certificate of an edge, and the site labels that its section claims.
+    Site { section: Section<'a>, labels: LabelSet, files: TlsFiles },
     /// The proxy's, named in the section of an uplink.
     Proxy { section: Section<'a>, options: ProxyOptions },
     /// Named in the section for the gateway.
@@ -279,6 +282,11 @@ impl<'a> ConfigReader<'a> {
         self.files.push(NotedFiles::Link { section, ca_name, files: files.clone() });
     }
 
+    /// Records the site labels that an uplink claims, and the files that have its certificate.
+    pub fn note_site(&mut self, section: Section<'a>, labels: &LabelSet, files: &TlsFiles) {
+        self.files.push(NotedFiles::Site { section, labels: labels.clone(), files: files.clone() });
+    }
+
     /// Records the files of a proxy that a section names.
     pub fn note_proxy(&mut self, section: Section<'a>, options: &ProxyOptions) {
         self.files.push(NotedFiles::Proxy { section, options: options.clone() });
@@ -308,18 +316,28 @@ impl<'a> ConfigReader<'a> {
                         let name = link_name(ca_name, files, &error);
                         self.add_error(&error, |reader, text| reader.mistake(*section, name, text));
                     }
+                    self.warn(*section, doubts::of_link(files, ca_name, now));
+                }
+                NotedFiles::Site { section, labels, files } => {
+                    self.warn(*section, doubts::of_site(labels, files));
                 }
                 NotedFiles::Web { section, tls } => {
                     for error in self.examine_web(tls, now) {
                         let name = web_name(tls, &error);
                         self.add_error(&error, |reader, text| reader.mistake(*section, name, text));
                     }
+                    self.warn(*section, doubts::of_web(tls, now));
                 }
                 NotedFiles::WebFile { file, spans, tls } => {
                     for error in self.examine_web(tls, now) {
                         let at = spans.get(web_name(tls, &error)).map(|at| SourceSpan::in_file(file, *at));
                         let span = at.unwrap_or(SourceSpan::Key(file.display().to_string()));
                         self.add_error(&error, |reader, text| reader.mistakes.push(Mistake { span, text }));
+                    }
+                    for (name, text) in doubts::of_web(tls, now) {
+                        let at = spans.get(name).map(|at| SourceSpan::in_file(file, *at));
+                        let span = at.unwrap_or(SourceSpan::Key(file.display().to_string()));
+                        self.warnings.push(Mistake { span, text });
                     }
                 }
                 NotedFiles::Proxy { section, options } => {
@@ -328,6 +346,11 @@ impl<'a> ConfigReader<'a> {
                         let name = if is_authority { "proxy_ca_file" } else { "proxy_password_file" };
                         self.mistake(*section, name, error.to_string());
                     }
+                    let password = match &options.login {
+                        Some((_, ProxyPassword::File(path))) => Some(path.as_path()),
+                        _ => None,
+                    };
+                    self.warn(*section, doubts::of_secret("proxy_password_file", password));
                 }
             }
         }
@@ -340,6 +363,15 @@ impl<'a> ConfigReader<'a> {
         if error.is_doubt() {
             self.warnings.extend(self.mistakes.drain(before..));
         }
+    }
+
+    /// Adds warnings about keys of a section.
+    fn warn(&mut self, section: Section<'a>, doubts: impl IntoIterator<Item = (&'static str, String)>) {
+        let before = self.mistakes.len();
+        for (name, text) in doubts {
+            self.mistake(section, name, text);
+        }
+        self.warnings.extend(self.mistakes.drain(before..));
     }
 
     fn names_of(&self, end: CertificateUse) -> impl Iterator<Item = &String> {

@@ -2,13 +2,13 @@
 //! keys.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Command;
 use tracing::level_filters::LevelFilter;
 
-use super::keys::{KEYS, Key};
+use super::keys::KEYS;
 use super::*;
 use crate::exposition::TimestampRule;
 use crate::net::address::ListenAddress;
@@ -380,32 +380,6 @@ fn a_key_that_is_not_given_has_the_default_of_its_option() {
     );
 }
 
-/// All keys, with the defaults of those that were not given.
-fn defaults() -> Vec<(&'static Key, String)> {
-    let expire = "[[expire]]\nmatch = '{job=\"x\"}'\nafter = '1h'\n";
-    let text = format!("{HUB}[[hub.edge]]\nname = 'NAME'\n{expire}{}", edge(""));
-    let table = DeTable::parse(&text).unwrap();
-    let (file, flags) = (Path::new("c.toml"), Flags::default());
-    let mut reader = ConfigReader::new(Some(ConfigSource { file, text: &text, table: table.get_ref() }), &flags);
-    build::web(&mut reader);
-    build::push(&mut reader);
-    build::storage(&mut reader);
-    build::limits(&mut reader);
-    build::log(&mut reader);
-    build::link(&mut reader);
-    build::uplinks(&mut reader);
-    build::hub(&mut reader, true);
-    expiry::rules(&mut reader);
-    let (required, optional) =
-        (["uplink.hub", "hub.edge.name", "expire.match", "expire.after"], ["web.", "hub.tls.crl_file"]);
-    let given = |key: &Key| {
-        required.contains(&key.path)
-            || (key.path.contains(".tls.") && !optional.iter().any(|path| key.path.starts_with(path)))
-    };
-    let read = reader.finish().1.into_iter();
-    read.map(|(key, value)| (key, if given(key) { "required".into() } else { value })).collect()
-}
-
 /// The table of `docs/reference/configuration.md`.
 fn table() -> String {
     let mut rows = String::new();
@@ -494,4 +468,37 @@ fn passwords_in_urls_are_masked() {
     ] {
         assert_eq!(masked(value), shown);
     }
+}
+
+#[test]
+fn flags_with_one_dash_and_switches_with_a_value_apart_get_a_hint() {
+    let hint = |arguments: &[&str]| hint(&arguments.iter().map(OsString::from).collect::<Vec<_>>()).unwrap_or_default();
+    assert_eq!(hint(&["edge", "-config.file", "x"]), "flags have two dashes: --config.file");
+    assert_eq!(hint(&["hub", "-web.listen-address=:1"]), "flags have two dashes: --web.listen-address=:1");
+    let apart = "a switch has its value behind an equals sign: --web.enable-lifecycle=true";
+    assert_eq!(hint(&["edge", "--web.enable-lifecycle", "true"]), apart);
+    for good in [&["edge", "--web.enable-lifecycle=true", "--config.file", "true"][..], &["edge", "-x"], &["true"]] {
+        assert_eq!(hint(good), "");
+    }
+}
+
+#[test]
+fn gateway_and_edges_have_ports_of_their_own() {
+    let ports = |web: &str, edges: &str| {
+        mistakes_of(&format!("[web]\nlisten_address = ['{web}']\n[hub]\nlisten_address = ['{edges}']\n{HUB}"))
+    };
+    for (web, edges) in [(":9443", ":9443"), ("127.0.0.1:1", ":1"), ("0.0.0.0:1", "127.0.0.1:1"), ("a:1", "a:1")] {
+        let text = ports(web, edges);
+        assert!(
+            text.contains("c.toml:4:18: ") && text.contains("edges need a port of their own"),
+            "{web} {edges}: {text}"
+        );
+    }
+    for (web, edges) in [(":9091", ":9443"), ("127.0.0.1:0", "127.0.0.1:0"), ("127.0.0.1:1", "127.0.0.2:1")] {
+        assert_eq!(ports(web, edges), "", "{web} {edges}");
+    }
+}
+
+fn mistakes_of(text: &str) -> String {
+    read_text(None, text, &[]).err().unwrap_or_default()
 }

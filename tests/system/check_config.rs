@@ -117,3 +117,40 @@ fn certificates_are_looked_into() {
     std::fs::write(site.cert("old.key"), key.serialize_pem()).unwrap();
     explains(&check(&site, &config.replace("syq-1.", "old.")), &["old.pem", "is valid until 2020-02-01", "replace it"]);
 }
+
+/// A configuration that a node starts with, but that hardly does what it should.
+#[test]
+fn doubtful_files_and_labels_are_warned_of() {
+    use std::os::unix::fs::PermissionsExt;
+    let (site, config) = edge_site();
+    let warned = |config: &str, words: &[&str]| {
+        let outcome = check(&site, config);
+        assert_eq!(outcome.code, Some(0), "{}", outcome.output);
+        let warnings: Vec<&str> = outcome.output.lines().filter(|line| line.starts_with("warning: ")).collect();
+        assert_eq!(warnings.len(), words.len(), "{}", outcome.output);
+        for (warning, word) in warnings.iter().zip(words) {
+            assert!(warning.starts_with("warning: checked.toml:") && warning.contains(word), "{warning}: {word}");
+        }
+    };
+    warned(&config, &[]);
+    let claims = |config: &str| config.replace("backoff_min", "labels = { IDC = 'BJ' }\nbackoff_min");
+    warned(&claims(&config), &["the labels are ignored: the certificate names the site {IDC=\"SYQ\"}"]);
+    site.pki(&["edge", "homeless", "--days", "13"]);
+    let homeless = config.replace("syq-1", "homeless");
+    let ends = "days from now: renew it";
+    warned(&homeless, &["the certificate of the edge homeless names no site", ends]);
+    warned(&claims(&homeless), &["only if it has trust_edge_labels = true", ends]);
+    std::fs::set_permissions(site.cert("hub.key"), std::fs::Permissions::from_mode(0o644)).unwrap();
+    warned(&site.hub_config("hub"), &["(mode 0644): chmod 600"]);
+    std::fs::set_permissions(site.cert("syq-1.key"), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let web = "[web.tls]\ncert_file = 'certs/hub.pem'\nkey_file = 'certs/hub.key'\n[storage]";
+    warned(&config.replacen("[storage]", web, 1), &["hub.key (mode 0644)"]);
+}
+
+#[test]
+fn a_misspelt_flag_gets_a_hint() {
+    let site = Site::new();
+    let hub = run(site.path(), &["hub", "-config.file", "hub.toml"]);
+    assert_eq!(hub.code, Some(2));
+    assert!(hub.output.contains("hint: flags have two dashes: --config.file"), "{}", hub.output);
+}

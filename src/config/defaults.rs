@@ -1,0 +1,58 @@
+//! The defaults of all keys, as text: read from a configuration that has nothing but what is required.
+
+use std::path::Path;
+
+use toml::de::DeTable;
+
+use super::build;
+use super::expiry;
+use super::flags::Flags;
+use super::keys::Key;
+use super::reader::{ConfigReader, ConfigSource};
+
+/// What a hub with an uplink needs.
+const REQUIRED: &str = "\
+[[uplink]]
+hub = 'hub:9443'
+[uplink.tls]
+ca_file = 'ca.pem'
+cert_file = 'node.pem'
+key_file = 'node.key'
+[hub.tls]
+client_ca_file = 'ca.pem'
+cert_file = 'node.pem'
+key_file = 'node.key'
+[[hub.edge]]
+name = 'NAME'
+[[expire]]
+match = '{job=~\".+\"}'
+after = '1h'
+";
+
+/// The text of a default that does not exist.
+pub const IS_REQUIRED: &str = "required";
+
+/// Every key with its default; empty if it has none.
+pub fn defaults() -> Vec<(&'static Key, String)> {
+    let (file, flags) = (Path::new("defaults"), Flags::default());
+    let (table, _) = DeTable::parse_recoverable(REQUIRED);
+    let source = ConfigSource { file, text: REQUIRED, table: table.get_ref() };
+    let mut reader = ConfigReader::new(Some(source), &flags);
+    build::web(&mut reader);
+    build::push(&mut reader);
+    build::storage(&mut reader);
+    build::limits(&mut reader);
+    build::log(&mut reader);
+    build::link(&mut reader);
+    build::uplinks(&mut reader);
+    build::hub(&mut reader, true);
+    expiry::rules(&mut reader);
+    let (named, optional) =
+        (["uplink.hub", "hub.edge.name", "expire.match", "expire.after"], ["web.", "hub.tls.crl_file"]);
+    let is_required = |key: &Key| {
+        named.contains(&key.path)
+            || (key.path.contains(".tls.") && !optional.iter().any(|path| key.path.starts_with(path)))
+    };
+    let read = reader.finish().1.into_iter();
+    read.map(|(key, value)| (key, if is_required(key) { IS_REQUIRED.into() } else { value })).collect()
+}
