@@ -1,8 +1,9 @@
 //! Layer 6: the command line, for operators. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
-//! [`check_config`], [`doctor`], [`store`], [`groups`], [`push`], [`exec`],
+//! [`check_config`], [`doctor`], [`store`], [`backup`], [`groups`], [`push`], [`exec`],
 //! [`config_init`] and [`generate`] are the other commands. [`logging`] writes the log of all of
 //! them, and `watch` notices changed files.
 
+pub mod backup;
 pub mod check_config;
 pub mod config_init;
 pub mod demo;
@@ -12,12 +13,16 @@ mod family_text;
 pub mod generate;
 mod group_args;
 pub mod groups;
+pub mod hash_password;
 pub mod logging;
 mod node_url;
 pub mod pki;
+mod pki_show;
 pub mod push;
 pub mod run;
+pub mod status;
 pub mod store;
+mod table;
 mod watch;
 
 use std::env;
@@ -34,8 +39,10 @@ use crate::node::options::NodeRole;
 
 /// The exit status after a wrong command line; other failures exit with 1.
 const USAGE: u8 = 2;
-/// The exit status of `store` if it could not do its work: 1 means that the store is damaged.
-const STORE_UNREAD: u8 = 2;
+/// The exit status of a command that examines something, if it cannot: 1 means that something is wrong with it.
+const NOT_EXAMINED: u8 = 2;
+/// The commands that examine something.
+const EXAMINING: [&str; 4] = ["store", "status", "edges", "backup"];
 
 /// Runs the program with the arguments of the process.
 pub fn main() -> ExitCode {
@@ -58,7 +65,8 @@ pub fn main() -> ExitCode {
         Ok(status) => status.into(),
         Err(text) => {
             let _ = writeln!(io::stderr(), "pushrelay: {text}");
-            if matches.subcommand_name() == Some("store") { STORE_UNREAD.into() } else { ExitCode::FAILURE }
+            let is_examining = matches.subcommand_name().is_some_and(|name| EXAMINING.contains(&name));
+            if is_examining { NOT_EXAMINED.into() } else { ExitCode::FAILURE }
         }
     }
 }
@@ -99,6 +107,23 @@ pub fn command() -> Command {
         .subcommand(
             groups::GroupsCommand::augment_args(Command::new("groups"))
                 .about("List and delete groups of a running node by selectors"),
+        )
+        .subcommand(
+            status::StatusCommand::augment_args(Command::new("status"))
+                .about("Print whether a running node is healthy; exit 0 if it is, 1 if not, 2 without an answer"),
+        )
+        .subcommand(
+            status::EdgesCommand::augment_args(Command::new("edges")).about(
+                "List the edges of a running hub; exit 0 if none has a trouble, 1 if one has, 2 without an answer",
+            ),
+        )
+        .subcommand(
+            backup::BackupCommand::augment_args(Command::new("backup"))
+                .about("Copy the store of a running or stopped node, consistently, on the node's machine"),
+        )
+        .subcommand(
+            hash_password::HashPassword::augment_args(Command::new("hash-password"))
+                .about("Print the hash of a password for [web.basic_auth_users]"),
         )
         .subcommand(
             push::PushCommand::augment_args(Command::new("push"))
@@ -147,9 +172,19 @@ fn succeeds(matches: &ArgMatches) -> Result<bool, String> {
         "demo" => demo::Demo::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
         "pki" => {
             let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;
-            pki.run(now, &mut io::stdout()).map(|()| true).map_err(|error| error.to_string())
+            pki.run(now, &mut io::stdout()).map_err(|error| error.to_string())
         }
         "groups" => groups::GroupsCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
+        "status" => status::StatusCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
+        "edges" => status::EdgesCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
+        "backup" => {
+            let backup = backup::BackupCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            backup.run(&mut io::stdout())
+        }
+        "hash-password" => {
+            let hash = hash_password::HashPassword::from_arg_matches(matches).map_err(|error| error.to_string())?;
+            hash.run(&mut io::stdout()).map(|()| true)
+        }
         "config" => {
             let command = config_init::ConfigCommand::from_arg_matches(matches).map_err(|error| error.to_string())?;
             command.run(&mut io::stdout()).map(|()| true).map_err(|error| format!("cannot print: {error}"))

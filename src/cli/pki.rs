@@ -6,9 +6,11 @@ use std::time::SystemTime;
 
 use clap::{Args, Subcommand};
 
+use super::pki_show::print_files;
 use crate::net::authority::{AUTHORITY_DAYS, DAYS_MAX, LEAF_DAYS};
 use crate::net::credentials::{CredentialsError, Directory, IssueOptions, KeyPairFiles, Revoked};
 use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, site_labels};
+use crate::net::tls::TlsError;
 
 /// The command's arguments.
 #[derive(Clone, Debug, Args)]
@@ -54,6 +56,12 @@ enum Make {
         #[arg(long, value_name = "FILE")]
         certificate: Option<PathBuf>,
     },
+    /// Print what certificates are for, and how long; exit 1 if one is not valid now
+    Show {
+        /// Files with certificates, PEM
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// Reasons why the command failed; the text says what to do.
@@ -65,20 +73,27 @@ pub enum PkiError {
     /// A certificate cannot have these labels.
     #[error("--label: {0}")]
     Identity(IdentityError),
+    /// A certificate cannot be read.
+    #[error("{0}")]
+    Unreadable(TlsError),
     /// The result could not be printed.
     #[error("cannot print: {0}")]
     Io(io::Error),
 }
 
 impl Pki {
-    /// Makes the files; prints their names, and where to copy them.
+    /// Makes the files, and prints their names, and where to copy them; or prints certificates. Returns whether all of these
+    /// are valid.
     ///
     /// # Errors
     /// See [`PkiError`].
-    pub fn run(self, now: SystemTime, out: &mut dyn Write) -> Result<(), PkiError> {
+    pub fn run(self, now: SystemTime, out: &mut dyn Write) -> Result<bool, PkiError> {
         let directory = Directory::new(self.dir);
         let issue = IssueOptions { now, days: self.days, force: self.force };
         let (files, advice) = match self.make {
+            Make::Show { files } => {
+                return print_files(&files, now, out).map_err(PkiError::Unreadable)?.map_err(PkiError::Io);
+            }
             Make::Init => (directory.init(issue), "copy ca.pem to every hub and edge; ca.key signs: keep it offline"),
             Make::Hub { hosts } => (directory.hub(&hosts, issue), "copy both to the hub: [hub.tls] names them"),
             Make::Edge { name, labels } => {
@@ -92,11 +107,13 @@ impl Pki {
                 let of = name.map(|name| format!(" of {name}")).unwrap_or_default();
                 let advice = "the hub reads it within a second if it is hub.tls.crl_file; else copy it there";
                 return writeln!(out, "{}\ncertificates{of} newly revoked: {certificates}\n{advice}", list.display())
+                    .map(|()| true)
                     .map_err(PkiError::Io);
             }
         };
         let KeyPairFiles { certificate, key } = files.map_err(PkiError::Credentials)?;
-        writeln!(out, "{}\n{} (secret)\n{advice}", certificate.display(), key.display()).map_err(PkiError::Io)
+        writeln!(out, "{}\n{} (secret)\n{advice}", certificate.display(), key.display()).map_err(PkiError::Io)?;
+        Ok(true)
     }
 }
 
@@ -145,6 +162,18 @@ mod tests {
             let expected = if name == "hub" { "{}" } else { r#"{IDC="SYQ",room="1"}"# };
             assert_eq!(edge.map(|edge| edge.labels.to_string()).unwrap_or_default(), expected);
         }
+    }
+
+    #[test]
+    fn certificates_are_shown() {
+        let temp = TempDir::new();
+        run(&temp, &["init"]).unwrap();
+        run(&temp, &["edge", "syq-1", "--label", "IDC=SYQ"]).unwrap();
+        let file = |name: &str| temp.path().join(name).display().to_string();
+        let text = run(&temp, &["show", &file("syq-1.pem"), &file("ca.pem")]).unwrap();
+        assert!(text.contains("syq-1.pem: the edge syq-1 of the site {IDC=\"SYQ\"}\n"), "{text}");
+        assert!(text.contains("ca.pem: an authority\n") && text.contains("for      clientAuth\n"), "{text}");
+        assert!(run(&temp, &["show", &file("syq-1.key")]).unwrap_err().contains("no certificate"));
     }
 
     #[test]

@@ -30,16 +30,17 @@ struct StatusAnswer<'a> {
 struct StatusData<'a> {
     build_information: BTreeMap<&'a str, &'a str>,
     flags: BTreeMap<&'a str, &'a str>,
+    health: &'a Value,
     start_time: String,
 }
 
-/// The reply to `/api/v1/status`.
-pub fn status(status: &NodeStatus) -> HttpReply {
+/// The reply to `/api/v1/status`; `health` is what Pushgateway's answer lacks.
+pub fn status(status: &NodeStatus, health: &Value) -> HttpReply {
     fn map(pairs: &[(String, String)]) -> BTreeMap<&str, &str> {
         pairs.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect()
     }
     let start_time = rfc3339(status.start_ns);
-    let data = StatusData { build_information: map(&status.build), flags: map(&status.flags), start_time };
+    let data = StatusData { build_information: map(&status.build), flags: map(&status.flags), health, start_time };
     let json = serde_json::to_vec(&StatusAnswer { data, status: "success" }).expect("maps of strings are JSON");
     shared(HttpReply::new(200, JSON, json))
 }
@@ -82,12 +83,13 @@ mod tests {
     #[test]
     fn status_has_pushgateways_fields() {
         let pairs = |pairs: &[(&str, &str)]| pairs.iter().map(|(a, b)| ((*a).to_owned(), (*b).to_owned())).collect();
-        let reply = status(&NodeStatus {
+        let node = NodeStatus {
             build: pairs(&[("version", "1.11.2"), ("branch", "HEAD")]),
             flags: pairs(&[("web.telemetry-path", "/metrics")]),
             start_ns: 1_795_343_653_281_320_029,
-        });
-        let expected = r#"{"data":{"build_information":{"branch":"HEAD","version":"1.11.2"},"flags":{"web.telemetry-path":"/metrics"},"start_time":"2026-11-22T10:34:13.281320029Z"},"status":"success"}"#;
+        };
+        let reply = status(&node, &json!({"groups": 1}));
+        let expected = r#"{"data":{"build_information":{"branch":"HEAD","version":"1.11.2"},"flags":{"web.telemetry-path":"/metrics"},"health":{"groups":1},"start_time":"2026-11-22T10:34:13.281320029Z"},"status":"success"}"#;
         assert_eq!(String::from_utf8(reply.body).unwrap(), expected);
         assert_eq!(reply.content_type, Some("application/json"));
         assert!(reply.headers.contains(&("Access-Control-Allow-Origin", "*".into())));

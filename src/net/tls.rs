@@ -45,6 +45,7 @@ pub mod web;
 pub use anonymous::AnonymousConnector;
 pub use error::{CertificateRefusal, TlsError};
 pub use explain::{explain, is_of_tls};
+pub use files::{ShownCertificate, show};
 pub use peer::PeerChain;
 
 /// An encrypted stream, of the client or the server.

@@ -8,7 +8,8 @@
 //! Read in this order: [`disk`] (the few operations that all others use, so that a simulated disk can crash between any
 //! two), `frame` (checksums tell what is intact), `payload` (records as bytes), `files` (the files and how they
 //! combine), [`log`] (commits), [`checkpoint`], [`recovery`] and [`mod@open`]. [`inspect`](mod@inspect), on a
-//! [`readonly`] directory, and [`compact`](mod@compact) work on the files of a stopped node. [`space`] says how much room
+//! [`readonly`] directory, and [`compact`](mod@compact) work on the files of a stopped node, and [`backup`](mod@backup) on
+//! those of a running one. [`space`] says how much room
 //! there is, and [`whole`] replaces small files beside the store.
 //!
 //! Guarantees:
@@ -20,6 +21,7 @@
 //!   next recovery may find the commit. A disk that refuses writes cannot be told to forget it.)
 //! - A commit cut short by a crash is replayed whole or not at all.
 
+pub mod backup;
 pub mod checkpoint;
 pub mod compact;
 pub mod disk;
@@ -39,6 +41,7 @@ mod testing;
 mod trials;
 pub mod whole;
 
+pub use backup::{BackupError, backup};
 pub use checkpoint::{CheckpointError, CheckpointWriter};
 pub use compact::{CompactError, Compacted, Fresh, compact};
 pub use disk::{Disk, DiskFile, DiskLock, RealDisk};

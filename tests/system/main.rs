@@ -22,6 +22,7 @@ mod ingress;
 mod liveness;
 mod mixed_types;
 mod oddities;
+mod operator;
 mod pki;
 mod probes;
 mod prometheus;

@@ -10,7 +10,7 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::error::TlsError;
 use super::problem::{Problem, contents, words};
-use crate::net::certificate::Certificate;
+use crate::net::certificate::{Certificate, Profile};
 
 /// An authority of the file.
 pub(super) struct ListedAuthority {
@@ -50,6 +50,31 @@ pub(super) fn authorities(path: &Path, pem: &[u8]) -> Result<(RootCertStore, Vec
 pub(super) fn parse(path: &Path, der: &[u8]) -> Result<Certificate, TlsError> {
     Certificate::from_der(der)
         .map_err(|error| TlsError::BadCertificate { path: path.into(), reason: error.to_string() })
+}
+
+/// A certificate of a file, for a person.
+#[derive(Clone, Debug)]
+pub struct ShownCertificate {
+    /// Dates and identity.
+    pub certificate: Certificate,
+    /// The parts that decide whether peers accept it.
+    pub profile: Profile,
+    /// Its subject alternative names.
+    pub names: Vec<String>,
+}
+
+/// Reads all certificates of a file.
+///
+/// # Errors
+/// If the file cannot be read, or has no certificate.
+pub fn show(path: &Path) -> Result<Vec<ShownCertificate>, TlsError> {
+    let shown = |der: &CertificateDer<'_>| {
+        let malformed =
+            || TlsError::BadCertificate { path: path.into(), reason: "its extensions cannot be read".into() };
+        let (certificate, profile) = (parse(path, der)?, Profile::of(der).ok_or_else(malformed)?);
+        Ok(ShownCertificate { certificate, profile, names: Certificate::subjects(der).unwrap_or_default() })
+    };
+    read_certificates(path)?.iter().map(shown).collect()
 }
 
 pub(super) fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {

@@ -172,7 +172,7 @@ impl Service {
             Route::DeleteGroups { selectors, query } => return self.delete_groups(selectors, query, request).await,
             Route::Discovery { shards } => return self.run_blocking(|| respond(self.discovery(shards, request))),
             Route::Query => return self.query(),
-            Route::Status => query::status(&self.status),
+            Route::Status => query::status(&self.status, &self.health_json()),
             Route::Wipe => answer(self.committer.wipe(Scope::Shown).await, HttpReply::accepted),
             Route::Edges => return self.run_blocking(|| respond(self.edges_json())),
             Route::ForgetEdge { name } => self.forget_edge(&name).await,

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 use super::service::Service;
 use crate::gateway::HttpReply;
 use crate::gateway::pages::{
@@ -105,6 +107,23 @@ impl Service {
             });
         }
         troubles
+    }
+
+    /// What `/api/v1/status` says of the node's health.
+    pub(super) fn health_json(&self) -> Value {
+        let now_ns = self.clock.wall_ns();
+        let counts = self.committer.published().counts();
+        let troubles = self.own_troubles();
+        let troubles: Vec<Value> =
+            troubles.iter().map(|trouble| json!({ "text": trouble.text, "remedy": trouble.remedy })).collect();
+        let uplinks = self.uplink_summaries(now_ns).into_iter().map(|uplink| {
+            json!({
+                "hub": uplink.hub, "connected": uplink.connected, "last_error": uplink.last_error,
+                "pending": uplink.pending, "lag_seconds": uplink.lag_ns as f64 / 1e9,
+            })
+        });
+        let uplinks: Vec<Value> = uplinks.collect();
+        json!({ "groups": counts.groups, "series": counts.series, "troubles": troubles, "uplinks": uplinks })
     }
 
     fn uplink_summaries(&self, now_ns: u64) -> Vec<UplinkSummary> {

@@ -27,6 +27,9 @@ const WRONG_MAX: usize = 256;
 /// Requests that wait for bcrypt, at most.
 const WAITING_MAX: usize = 64;
 
+/// Bytes of a password that bcrypt looks at.
+const PASSWORD_BYTES_MAX: usize = 72;
+
 /// A bcrypt hash of a password.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash(String);
@@ -38,6 +41,19 @@ impl fmt::Debug for PasswordHash {
 }
 
 impl PasswordHash {
+    /// The text of a password's hash, with 16 bytes of salt.
+    ///
+    /// # Errors
+    /// The password is empty, or longer than bcrypt looks at.
+    pub fn of(password: &str, salt: &[u8]) -> Result<String, String> {
+        if password.is_empty() || password.len() > PASSWORD_BYTES_MAX {
+            return Err(format!("a password has from 1 to {PASSWORD_BYTES_MAX} bytes, not {}", password.len()));
+        }
+        let salt = salt.try_into().map_err(|_| "the salt has not 16 bytes".to_owned())?;
+        let hash = bcrypt::non_truncating_hash_with_salt(password, COST_DEFAULT, salt);
+        hash.map(|parts| parts.format_for_version(bcrypt::Version::TwoY)).map_err(|error| format!("no hash: {error}"))
+    }
+
     /// Parses a hash in the format of `htpasswd -B`. Error texts do not contain the hash.
     ///
     /// # Errors
