@@ -14,7 +14,7 @@ const FOUND: [u64; 21] = [
 ];
 /// Planted mistakes that at least one seed in thirty finds, each with a seed that does. Others take hundreds of seeds:
 /// see `docs/contributing/testing.md`.
-const PLANTED: [(Bug, u64); 12] = [
+const PLANTED: [(Bug, u64); 14] = [
     (Bug::RetentionIgnored, 1),
     (Bug::WallClockStamps, 0),
     (Bug::DictionaryKept, 1),
@@ -27,6 +27,8 @@ const PLANTED: [(Bug, u64); 12] = [
     (Bug::AckBeforeSync, 21),
     (Bug::StalePosition, 11),
     (Bug::HealthLeftOut, 0),
+    (Bug::ExpiryStampedLate, 3),
+    (Bug::RefusedPushProlongs, 18),
 ];
 
 fn check(seed: u64) {

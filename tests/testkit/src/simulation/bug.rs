@@ -39,5 +39,7 @@ bugs! {
     ReplacedWithoutWaiting: "a session that replaces one reads the hub's peer info before that one's commits",
     ProgressKept: "a node that was started again continues the resync that it began before",
     HealthLeftOut: "a heartbeat leaves out the health that changed",
+    ExpiryStampedLate: "an expiry has the write timestamp of the sweep, not the one after the push",
+    RefusedPushProlongs: "a refused push prolongs the life of its group",
     OtherSiteResumed: "a cursor of one site is resumed at another",
 }

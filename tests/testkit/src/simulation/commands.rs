@@ -33,10 +33,19 @@ impl World {
         let corrects = matches!(command, Command::ConfirmClock { .. });
         let notes_conflicts = matches!(command, Command::NoteConflicts { .. });
         let before = self.running(at).engine.records().len();
+        let is_sweep = matches!(command, Command::Expire { .. });
+        let may_expire = self.expiry.is_some() && (is_sweep || matches!(command, Command::Merge { .. }));
+        let content = may_expire.then(|| {
+            let records = self.running(at).engine.records().to_vec();
+            self.nodes[at].durable.with(&records)
+        });
         for command in self.planted(at, command, now) {
             self.running(at).engine.draft(command, now);
         }
         let records = self.running(at).engine.records().get(before..).unwrap_or_default().to_vec();
+        if let Some(content) = content {
+            self.check_expiries(at, content, &records, is_sweep)?;
+        }
         if corrects && !records.is_empty() {
             self.count("state: write timestamps of a wrong clock corrected");
             self.oracle.wrote(&records);
@@ -70,7 +79,7 @@ impl World {
                 let adds = matches!(op, WriteOp::Post(_));
                 self.trace(|| format!("{at} push {id} of place {} {}", id.site, describe_action(op)));
                 let id = (!matches!(op, WriteOp::Refuse)).then_some(id);
-                *reply = Due { id, adds, families: first_values(op) };
+                *reply = Due { id, adds, families: first_values(op), sweep: None };
             }
             Command::Merge { merge, .. } => self.trace(|| {
                 let deltas: Vec<String> = merge.deltas.iter().map(describe_delta).collect();
@@ -96,6 +105,11 @@ impl World {
                     sequence: MergeSequence::default(),
                 };
                 vec![Command::Merge { merge, reply: MergeReply::Push(write.reply) }]
+            }
+            Command::Expire { groups, reply } if self.is(Bug::ExpiryStampedLate) => {
+                let mut commands = self.as_deletes(at, &groups, now);
+                commands.push(Command::Expire { groups: Vec::new(), reply });
+                commands
             }
             Command::UplinkAcked { revision, .. } if self.is(Bug::TombstoneDroppedEarly) => {
                 let uplinks = 0..self.nodes[at].uplinks.len();

@@ -12,6 +12,7 @@ use pushrelay::wire::ConflictReport;
 
 use super::bug::Bug;
 use super::content::Content;
+use super::expiry::Sweep;
 use super::{Checked, ConnId, Event, MILLISECOND, NodeId, SECOND, World, Wrong};
 
 /// Replies of the simulation: each says where it goes.
@@ -35,6 +36,8 @@ pub struct Due {
     /// Whether families that earlier pushes of the transaction set stay.
     pub adds: bool,
     pub families: BTreeMap<Arc<str>, u64>,
+    /// The sweep of expired groups that ends with this.
+    pub sweep: Option<Sweep>,
 }
 
 #[derive(Debug)]
@@ -199,6 +202,11 @@ impl World {
                 }
                 Effect::SweepAgain => self.ask(at, Command::Sweep),
                 Effect::MixedTypes(_) => self.count("state: a name had several types"),
+                Effect::Written { reply: Due { sweep: Some(sweep), .. }, result } => {
+                    if result.is_ok() {
+                        self.check_swept(at, sweep)?;
+                    }
+                }
                 Effect::Written { reply, result } => self.written(reply, result, &mut due),
                 Effect::Merged { reply: MergeReply::Push(reply), result } => {
                     self.written(reply, result.map(drop), &mut due);
@@ -240,7 +248,7 @@ impl World {
             Err(commit::WriteError::Refused(_)) => return self.count("push answered 400"),
             Err(_) => return self.count("push answered 503"),
         }
-        let Due { id: Some(id), adds, families } = reply else { return };
+        let Due { id: Some(id), adds, families, .. } = reply else { return };
         let shown = due.entry(id).or_default();
         if !adds {
             shown.clear();

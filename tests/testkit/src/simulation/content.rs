@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Family, Group, GroupId, PushTime, StoreId, WriteTimestamp};
+use pushrelay::model::{Family, Group, GroupId, Lifetime, PushTime, StoreId, WriteTimestamp};
 use pushrelay::store::{PeerCursor, Record, Store};
 
 /// Groups, tombstones included, and cursors.
@@ -64,6 +64,7 @@ pub struct Seen {
     families: Vec<(WriteTimestamp, Family)>,
     pushed: Option<PushTime>,
     failed: Option<PushTime>,
+    lifetime: Option<Lifetime>,
 }
 
 /// `None` if the group is deleted.
@@ -72,6 +73,7 @@ pub fn seen(group: &Group) -> Option<Seen> {
         families: group.families().iter().map(|f| (f.stamp, f.family.clone())).collect(),
         pushed: group.pushed(),
         failed: group.failed(),
+        lifetime: group.lifetime(),
     })
 }
 
@@ -88,7 +90,9 @@ pub fn show(group: Option<&Group>) -> String {
         .collect();
     let (cleared_at, deleted) = (stamp(group.cleared_at()), stamp(group.deleted()));
     let (pushed, failed) = (moment(group.pushed()), moment(group.failed()));
-    format!("{{{} cleared {cleared_at} deleted {deleted} pushed {pushed} failed {failed}}}", families.join(" "))
+    let lifetime = group.lifetime().map_or(String::new(), |lifetime| format!(" for {lifetime}"));
+    let families = families.join(" ");
+    format!("{{{families} cleared {cleared_at} deleted {deleted} pushed {pushed}{lifetime} failed {failed}}}")
 }
 
 /// A key of a group.

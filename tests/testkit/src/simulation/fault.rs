@@ -324,6 +324,7 @@ impl World {
         let node = &self.nodes[at];
         let mut twin = super::node::Node::new(node.name.clone(), false, node.site, node.uplink_hubs(), false, seed);
         (twin.disk, twin.durable, twin.twin, twin.skew_ns) = (disk, content, Some(at), node.skew_ns);
+        twin.has_rules = node.has_rules;
         let number = self.nodes.len();
         self.nodes.push(twin);
         self.nodes[at].twin = Some(number);

@@ -58,7 +58,8 @@ impl World {
                 LabelSet::new(idc.chain([("job".to_string(), format!("j{job}"))]))
             }
         };
-        push(target, self.some_action())
+        let command = push(target, self.some_action());
+        self.living(command)
     }
 
     fn some_action(&mut self) -> WriteOp {

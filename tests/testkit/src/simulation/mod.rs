@@ -4,7 +4,7 @@
 //! [`run`] runs one seed. `docs/contributing/testing.md` describes topologies, faults and the oracle.
 //!
 //! Read in this order: `random`, `content` and `oracle` (the invariants), `node`, `committer` and `commands` (a node and
-//! its committer), `link`, `driver` and `hub` (connections, their ends, sessions), `load` (pushes), `fault` (faults),
+//! its committer), `link`, `driver` and `hub` (connections, their ends, sessions), `load` (pushes), `expiry` (groups that end), `fault` (faults),
 //! `story` (sequences of faults), `finish` (convergence without faults), `topology` (the links between nodes) and `bug`
 //! (planted mistakes).
 
@@ -13,6 +13,7 @@ mod commands;
 mod committer;
 mod content;
 mod driver;
+mod expiry;
 mod fault;
 mod finish;
 mod hub;
@@ -151,6 +152,11 @@ enum Event {
         node: NodeId,
         life: u64,
     },
+    /// A node looks for groups that have expired.
+    Expire {
+        node: NodeId,
+        life: u64,
+    },
     Push,
     Fault,
     Story,
@@ -178,6 +184,8 @@ struct World {
     next_conn: ConnId,
     oracle: Oracle,
     plan: topology::Plan,
+    /// The expiry of this seed, if it has any.
+    expiry: Option<expiry::Expiry>,
     /// Between which nodes nothing gets through, and until when.
     partitions: BTreeMap<(NodeId, NodeId), u64>,
     /// The faults of this seed are over: all is well from now on.
@@ -239,6 +247,7 @@ impl World {
             Event::Checkpoint { node, life } => return self.checkpoint_step(node, life),
             Event::Sweep { node, life } => self.sweep(node, life),
             Event::Start { node, life } => return self.start(node, life),
+            Event::Expire { node, life } => self.sweep_expired(node, life),
             Event::Push => self.push(),
             Event::Fault => return self.fault(),
             Event::Story => return self.story(),

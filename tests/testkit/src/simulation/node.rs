@@ -71,6 +71,8 @@ pub struct Node {
     pub damaged: bool,
     /// The tombstones of its former site, when it got another site.
     pub moved_with: BTreeMap<GroupId, WriteTimestamp>,
+    /// Whether it has the rules of expiry.
+    pub has_rules: bool,
     /// Whether it was ever rolled back, wiped or damaged.
     pub lost_something: bool,
     /// Deletes whose tombstones it was right to drop.
@@ -126,6 +128,7 @@ impl Node {
             image: None,
             damaged: false,
             moved_with: BTreeMap::new(),
+            has_rules: false,
             lost_something: false,
             dropped: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -341,6 +344,7 @@ impl World {
             self.after(wait, Event::Dial { node: at, uplink, life });
         }
         self.after(10 * SECOND, Event::Sweep { node: at, life });
+        self.begin_expiry(at, life);
     }
 
     /// A running node's sweeper.

@@ -18,6 +18,7 @@
 //! - When faults stop, all links work and all nodes of a set show the same within 20 virtual minutes (refused links wait
 //!   for up to a minute, more than once), and nothing is shown that nobody pushed. A node and its copy take turns until
 //!   both show it.
+//! - The law of expiry: see `expiry`.
 //! - In some seeds, when clocks have passed `storage.tombstone_retention`, no tombstone is left anywhere, logs are short,
 //!   and all nodes still show the same.
 //! - With a loop of hubs, edges and their own hubs show the same, and nothing grows after the faults stop. Groups that such
@@ -64,7 +65,7 @@ impl Oracle {
 impl World {
     /// The set of a group of a node, and the name of the group at its pusher. `None` for pushes to a hub without
     /// uplinks.
-    fn set_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
+    pub fn set_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
         let node = &self.nodes[at];
         if self.is_ring && node.is_hub && !came_from_an_edge(id) {
             return None;
@@ -172,8 +173,10 @@ impl World {
 
     fn may_drop(&self, at: NodeId, id: &GroupId, deleted: WriteTimestamp) -> bool {
         let node = &self.nodes[at];
+        // The timestamp of an expiry is as old as the group: its tombstone is kept from when the expiry was found.
+        let kept_from_ns = node.durable.groups.get(id).map_or(deleted.time_ns, Group::kept_from_ns);
         let old_enough = !node.is_hub
-            || deleted.time_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
+            || kept_from_ns.saturating_add(self.plan.retention_ns) < self.store_now(at).stamp_ns
             || id.site.is_empty();
         // Its hubs had the tombstones of the edge's former site.
         let moved_with = node.moved_with.get(id).is_some_and(|of| *of >= deleted);
@@ -196,7 +199,7 @@ impl World {
     }
 
     /// The merge of a group over all nodes of a set except `without`.
-    fn union_of(&self, set: usize, key: &Key, without: Option<NodeId>) -> Group {
+    pub fn union_of(&self, set: usize, key: &Key, without: Option<NodeId>) -> Group {
         let mut union = Group::default();
         let here = (set, key.clone());
         for (at, node) in self.nodes.iter().enumerate().filter(|(at, _)| Some(*at) != without) {

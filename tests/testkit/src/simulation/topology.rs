@@ -89,6 +89,7 @@ pub fn build(seed: u64, options: Options) -> World {
         next_conn: 0,
         oracle: Oracle::default(),
         plan,
+        expiry: super::expiry::draw(seed),
         partitions: BTreeMap::new(),
         quiet: false,
         is_ring: false,
@@ -103,6 +104,7 @@ pub fn build(seed: u64, options: Options) -> World {
         world.star()
     }
     world.relate();
+    world.give_rules();
     for node in 0..world.nodes.len() {
         let wait = world.random.span(MILLISECOND, 5 * SECOND);
         world.after(wait, Event::Start { node, life: 0 });
