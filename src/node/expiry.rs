@@ -20,9 +20,11 @@ use crate::store::{ExpiryRules, ExpiryWalk};
 const TICK: Duration = Duration::from_secs(1);
 /// Deletes in one transaction, at most.
 const DELETES_AT_ONCE: usize = 64;
-/// A sweep pauses for as many times the time that it took: it uses a small part of a processor, however many groups
-/// there are.
+/// The task pauses for as many times the time for which it examined groups: it uses a small part of a processor, however
+/// many groups there are.
 const PAUSE_FACTOR: u32 = 20;
+/// The longest of these pauses.
+const PAUSE_MAX: Duration = Duration::from_secs(60);
 /// The pause after a sweep that could not write.
 const FAILURE_PAUSE: Duration = Duration::from_secs(10);
 
@@ -52,11 +54,10 @@ impl Expirer {
             }
             let now_ns = self.clock.now().stamp_ns;
             if published.expiry_due_ns(next_due_ns) <= now_ns {
-                let began = Instant::now();
-                let mut walk = ExpiryWalk::begin(published, now_ns);
-                let swept = self.sweep(&mut walk, &stop).await;
+                let (mut walk, mut walked) = (ExpiryWalk::begin(published, now_ns), Duration::ZERO);
+                let swept = self.sweep(&mut walk, &mut walked, &stop).await;
                 next_due_ns = walk.next_due_ns();
-                pause = TICK.max(began.elapsed().saturating_mul(PAUSE_FACTOR));
+                pause = walked.saturating_mul(PAUSE_FACTOR).clamp(TICK, PAUSE_MAX);
                 if let Err(error) = swept {
                     // The writer logs once that it cannot write.
                     debug!(%error, "groups that have expired could not be deleted");
@@ -72,10 +73,18 @@ impl Expirer {
         }
     }
 
-    async fn sweep(&self, walk: &mut ExpiryWalk, stop: &CancellationToken) -> Result<(), WriteError> {
-        while !stop.is_cancelled()
-            && let Some(due) = walk.step(self.committer.published())
-        {
+    /// Deletes what a walk finds. `walked` is the time that the walk itself takes.
+    async fn sweep(
+        &self,
+        walk: &mut ExpiryWalk,
+        walked: &mut Duration,
+        stop: &CancellationToken,
+    ) -> Result<(), WriteError> {
+        while !stop.is_cancelled() {
+            let began = Instant::now();
+            let found = walk.step(self.committer.published());
+            *walked += began.elapsed();
+            let Some(due) = found else { break };
             for groups in due.chunks(DELETES_AT_ONCE) {
                 self.committer.expire(groups.to_vec()).await?;
             }
