@@ -110,12 +110,19 @@ impl ExpiryWalk {
 pub struct ExpiryView {
     rules: ExpiryRules,
     now_ns: u64,
+    is_used: bool,
 }
 
 impl ExpiryView {
     /// The rules in force, and the corrected clock.
     pub fn new(published: &Published, now_ns: u64) -> Self {
-        Self { rules: published.expiry_rules(), now_ns }
+        let is_used = published.expiry_due_ns(0) != u64::MAX;
+        Self { rules: published.expiry_rules(), now_ns, is_used }
+    }
+
+    /// Whether any group may ever expire.
+    pub fn is_used(&self) -> bool {
+        self.is_used
     }
 
     /// When a group expires, in nanoseconds since the Unix epoch; `None` if never.

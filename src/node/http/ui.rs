@@ -11,6 +11,7 @@ use crate::gateway::pages::{
     TroubleSummary, UplinkSummary,
 };
 use crate::gateway::path::AddressedGroup;
+use crate::model::LabelSet;
 use crate::net::http::Incoming;
 use crate::node::link::edges::EdgeStatus;
 use crate::node::link::trouble::Trouble;
@@ -23,7 +24,8 @@ impl Service {
         let list =
             GroupList::new(search, published.times().iter(), self.rules.body.names, &self.rules.link_root, now_ns);
         let expiry = self.expiry();
-        let list = list.with_expiry(|labels| expiry.left_ns(&*published.find(labels)?));
+        let left_ns = |labels: &LabelSet| expiry.left_ns(&*published.find(labels)?);
+        let list = if expiry.is_used() { list.with_expiry(left_ns) } else { list };
         if search.list_only {
             return list.reply();
         }
