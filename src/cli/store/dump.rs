@@ -19,7 +19,7 @@ use crate::exposition::{Escaping, protobuf};
 use crate::gateway::base64url;
 use crate::gateway::instant::rfc3339;
 use crate::gateway::path::group_path;
-use crate::model::{Family, LabelSet};
+use crate::model::{Family, LabelSet, Lifetime};
 use crate::storage::Inspection;
 use crate::store::GroupEntry;
 
@@ -71,6 +71,9 @@ impl Dump {
             return Ok(());
         };
         writeln!(out, "# last accepted push: {}", rfc3339(pushed.wall_ns))?;
+        if let Some(lifetime) = group.lifetime() {
+            writeln!(out, "# lifetime after it: {lifetime}")?;
+        }
         let is_shadowed = entry.header.suppressed && !self.without_place;
         self.comment_suppressed(entry, is_shadowed, out)?;
         if is_shadowed {
@@ -83,11 +86,13 @@ impl Dump {
             .map(|(f, _, state)| state.shown.as_deref().filter(|_| !self.without_place).unwrap_or(&f.family))
             .collect();
         let method = if families.len() < group.families().len() { "POST" } else { "PUT" };
-        self.request(method, &group_path(labels, names), &families, out)
+        let target = PushTarget { method, path: group_path(labels, names), lifetime: group.lifetime() };
+        self.request(&target, &families, out)
     }
 
     /// The request that pushes the families again.
-    fn request(&self, method: &str, path: &str, families: &[&Family], out: &mut dyn Write) -> io::Result<()> {
+    fn request(&self, target: &PushTarget, families: &[&Family], out: &mut dyn Write) -> io::Result<()> {
+        let PushTarget { method, path, lifetime } = target;
         let has_more = families.iter().any(|family| family.raw_metrics().is_some());
         if !self.script {
             if has_more {
@@ -98,12 +103,13 @@ impl Dump {
             return writeln!(out);
         }
         let (path, text) = (path.replace('\'', "%27"), as_text(families));
+        let after = lifetime.map_or(String::new(), |lifetime| format!(" {lifetime}"));
         // bash drops zero bytes.
         if has_more || text.contains(&0) {
-            writeln!(out, "push_protobuf {method} '{path}' <<'{END}'")?;
+            writeln!(out, "push_protobuf {method} '{path}'{after} <<'{END}'")?;
             writeln!(out, "{}", base64url::encode(&as_protobuf(families)))?;
         } else {
-            writeln!(out, "push_text {method} '{path}' <<'{END}'")?;
+            writeln!(out, "push_text {method} '{path}'{after} <<'{END}'")?;
             out.write_all(&text)?;
         }
         writeln!(out, "{END}\n")
@@ -121,6 +127,13 @@ impl Dump {
         }
         Ok(())
     }
+}
+
+/// The request that pushes a group again.
+struct PushTarget {
+    method: &'static str,
+    path: String,
+    lifetime: Option<Lifetime>,
 }
 
 /// The rules for names at the node that the groups are pushed to. An escaped name is decoded only where names may be
@@ -155,12 +168,13 @@ fn script_head(path: &str, groups: usize, out: &mut dyn Write) -> io::Result<()>
 # UTF-8 names need a node with push.enable_utf8_names. Times of pushes are those of this run.
 set -euo pipefail
 url=${{1:?the URL of a node, such as http://127.0.0.1:9091}}
-push_text() {{ curl -fsS -X "$1" --data-binary @- "$url/metrics/$2"; }}
+push_text() {{ curl -fsS -X "$1" ${{3:+-H "Pushrelay-Expire-After: $3"}} --data-binary @- "$url/metrics/$2"; }}
 push_protobuf() {{
   local type='application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited' text
   read -r text
   while [ $((${{#text}} % 4)) != 0 ]; do text+='='; done
-  tr -- '-_' '+/' <<<"$text" | base64 -d | curl -fsS -X "$1" -H "Content-Type: $type" --data-binary @- "$url/metrics/$2"
+  tr -- '-_' '+/' <<<"$text" | base64 -d |
+    curl -fsS -X "$1" -H "Content-Type: $type" ${{3:+-H "Pushrelay-Expire-After: $3"}} --data-binary @- "$url/metrics/$2"
 }}
 
 "#
