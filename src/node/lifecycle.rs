@@ -25,6 +25,7 @@ use super::error::StartError;
 use super::expiry::Expirer;
 use super::health::HealthSources;
 use super::http::oddities::Oddities;
+use super::http::page_owner::page_owner;
 use super::http::page_size::PageSize;
 use super::http::protection::Protection;
 use super::http::render_thread::RenderThread;
@@ -45,7 +46,7 @@ use super::reload::Reloadable;
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
 use crate::exposition::{NameValidation, PushLimits};
-use crate::gateway::pages::LinkRoot;
+use crate::gateway::pages::{PageFrame, PageOwner};
 use crate::gateway::query::NodeStatus;
 use crate::gateway::{BodyReader, BodyRules};
 use crate::gateway::{RouteConfig, Router};
@@ -232,7 +233,7 @@ impl Node {
             };
             node.links.spawn(sources.run(health, node.links.stop.clone()));
         }
-        let rules = service_rules(&options);
+        let rules = service_rules(&options, page_owner(&options, &credentials.uplinks));
         let body = rules.body;
         let service = Service {
             router: Router::new(&route_config(&options)),
@@ -497,7 +498,7 @@ fn route_config(options: &NodeOptions) -> RouteConfig {
     }
 }
 
-fn service_rules(options: &NodeOptions) -> ServiceRules {
+fn service_rules(options: &NodeOptions, owner: PageOwner) -> ServiceRules {
     let limits = &options.limits;
     let push = PushLimits { timestamps: options.push.timestamps, ..limits.push };
     let body = BodyRules {
@@ -511,7 +512,7 @@ fn service_rules(options: &NodeOptions) -> ServiceRules {
         compressed_bytes_max: limits.compressed_body_bytes_max,
         checked: !options.push.disable_consistency_check,
         admin_api: options.web.enable_admin_api,
-        link_root: options.web.external_path.as_deref().map(LinkRoot::external).unwrap_or_default(),
+        page_frame: PageFrame::new(options.web.external_path.as_deref(), owner),
         telemetry_path: options.web.telemetry_path.clone(),
         is_hub: options.role == NodeRole::Hub,
         scrapes_max: limits.scrapes_max,

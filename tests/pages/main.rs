@@ -68,7 +68,7 @@ fn groups_are_searched_opened_and_read() {
     let widths = "Array.from(document.querySelectorAll('.group rect'), (bar) => bar.getAttribute('width'))";
     assert_eq!(browser.ask(widths), json!(["33.3", "100.0", "16.7"]));
     browser.click("#failing");
-    browser.wait("document.querySelector('#list').innerText.includes('No group has all these words')");
+    browser.wait("document.querySelector('#list').innerText.includes('No group is like this')");
     browser.nothing_happened();
 }
 
@@ -126,6 +126,44 @@ fn deleting_asks_first() {
     browser.wait("document.querySelector('#list').innerText.includes('Nothing has been pushed')");
     assert_eq!(groups(), 0);
     browser.nothing_happened();
+}
+
+#[test]
+fn groups_that_a_selector_finds_are_deleted_after_they_were_counted() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = Folder::new();
+    let node = edge(&folder, &[]);
+    fill(&node);
+    browser.open(node.web(), "/?q=backup");
+    assert_eq!(browser.count("[data-delete-found]"), 0);
+    browser.open(node.web(), "/?q=%7Bjob%3D%22backup%22%7D");
+    browser.click("[data-delete-found]");
+    browser.wait("document.querySelector('dialog').open");
+    let asked = browser.text("dialog");
+    assert!(asked.contains("{job=\"backup\"}") && asked.contains("These 2 groups with 6 series"), "{asked}");
+    browser.click("dialog button.danger");
+    browser.wait("document.querySelector('#message').innerText === '2 groups were deleted.'");
+    assert_eq!(node.get("/api/v1/metrics").json()["data"].as_array().unwrap().len(), 3);
+    browser.nothing_happened();
+}
+
+#[test]
+fn the_page_refreshes_itself() {
+    let Some(browser) = Browser::start() else { return };
+    let folder = Folder::new();
+    let mut node = edge(&folder, &[]);
+    node.put("job/report", "report_rows 12\n");
+    browser.open(node.web(), "/");
+    assert!(browser.text(".owner").starts_with("gateway "));
+    browser.click(".group summary");
+    browser.wait("document.querySelectorAll('.group .family').length === 1");
+    browser.ask("document.activeElement.blur()");
+    node.put("job/backup", "backup_bytes 1\n");
+    browser.wait("document.querySelectorAll('.group').length === 2");
+    assert_eq!(browser.count(".group details[open] .family"), 1, "the opened group stays open");
+    assert!(browser.text("#fresh").starts_with("as of "));
+    node.kill();
+    browser.wait("document.querySelector('#fresh.bad')?.innerText.startsWith('no answer since ')");
 }
 
 /// The `close` event of a dialog may arrive after the next question is open.

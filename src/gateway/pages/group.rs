@@ -14,7 +14,7 @@ use super::super::path::{group_path, needs_base64};
 use super::super::reply::HttpReply;
 use super::asset::VERSION;
 use super::points::{Extras, PointsView, label_bytes, view};
-use super::{LinkRoot, page, when};
+use super::{PageFrame, PageOwner, page, when};
 
 /// The maximum number of series on the page; of the others, the page shows the count per family.
 const SERIES_SHOWN_MAX: usize = 1_000;
@@ -44,6 +44,7 @@ pub struct GroupFragment<'a> {
     labels: &'a LabelSet,
     path: String,
     root: String,
+    owner: &'a PageOwner,
     version: &'static str,
     /// The root of the node's paths as the client knows it, with the scheme.
     base: String,
@@ -86,11 +87,11 @@ struct SeriesView<'a> {
 
 impl<'a> GroupFragment<'a> {
     /// The page of a group at that time. `names` is the node's rule for names in paths, `base` the URL of the node's root.
-    pub fn new(entry: &'a GroupEntry, names: NameValidation, root: &LinkRoot, base: String, now_ns: u64) -> Self {
+    pub fn new(entry: &'a GroupEntry, names: NameValidation, frame: &'a PageFrame, base: String, now_ns: u64) -> Self {
         let (labels, group) = (entry.shown(), &entry.group);
         let path = group_path(labels, names);
         // `status/group/` and the path lie between the root and this page.
-        let root = root.at_depth(2 + path.matches('/').count());
+        let root = frame.at_depth(2 + path.matches('/').count());
         let (mut series_left, mut budget) = (SERIES_SHOWN_MAX, PageBudget(PAGE_BYTES_MAX));
         let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(current, _, state)| {
             let family = state.shown.as_deref().unwrap_or(&current.family);
@@ -135,6 +136,7 @@ impl<'a> GroupFragment<'a> {
             labels,
             path,
             root,
+            owner: &frame.owner,
             base,
             notes: notes(labels),
             version: &VERSION,
@@ -254,8 +256,8 @@ mod tests {
     const BASE: &str = "http://gateway:9091/";
 
     fn shown(entry: &GroupEntry) -> String {
-        let (names, root) = (NameValidation::Legacy, LinkRoot::default());
-        let fragment = GroupFragment::new(entry, names, &root, BASE.to_owned(), 1_795_343_713_000_000_000);
+        let (names, frame) = (NameValidation::Legacy, PageFrame::default());
+        let fragment = GroupFragment::new(entry, names, &frame, BASE.to_owned(), 1_795_343_713_000_000_000);
         String::from_utf8(fragment.reply().body).unwrap()
     }
 
@@ -276,7 +278,8 @@ mod tests {
     fn the_key_is_shown_as_a_curl_line_with_its_pitfalls() {
         let page = |labels: &[(&str, &str)]| {
             let entry = GroupEntry::new(GroupId::local(LabelSet::new(labels.iter().copied())));
-            let fragment = GroupFragment::new(&entry, NameValidation::Legacy, &LinkRoot::default(), BASE.to_owned(), 0);
+            let frame = PageFrame::default();
+            let fragment = GroupFragment::new(&entry, NameValidation::Legacy, &frame, BASE.to_owned(), 0);
             let reply = fragment.with_oddity(Some(PathOddity::EscapedSlash)).reply();
             String::from_utf8(reply.body).unwrap()
         };

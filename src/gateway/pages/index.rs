@@ -12,8 +12,8 @@ use super::super::reply::HttpReply;
 use super::asset::VERSION;
 use super::hub::{EdgeRows, EdgeSummary, SuppressedRows, SuppressedSummary, TroubleSummary, UplinkSummary, lag};
 use super::pager::{Pager, grouped};
-use super::search::Search;
-use super::{LinkRoot, page, when};
+use super::search::{AGES, GroupOrder, Search};
+use super::{PageFrame, PageOwner, page, when};
 
 /// The number of groups on a page.
 const GROUPS_PER_PAGE: usize = 100;
@@ -44,8 +44,9 @@ pub struct GroupList {
     /// The number of all groups whose last push failed.
     failing: usize,
     names: NameValidation,
-    /// See [`LinkRoot::at_depth`].
+    /// See [`PageFrame::at_depth`].
     root: String,
+    owner: PageOwner,
     now_ns: u64,
 }
 
@@ -56,18 +57,25 @@ impl GroupList {
         search: &Search,
         groups: impl Iterator<Item = (&'a Arc<LabelSet>, f64, f64)>,
         names: NameValidation,
-        root: &LinkRoot,
+        frame: &PageFrame,
         now_ns: u64,
     ) -> Self {
-        let mut finder = search.finder();
+        let (mut finder, older_ns) = (search.finder(), search.older_ns());
         let (mut total, mut failing) = (0, 0);
         let found = groups.filter(|(labels, pushed, failed)| {
             let is_failing = failed > pushed;
             total += 1;
             failing += usize::from(is_failing);
-            finder.finds(labels, is_failing)
+            let is_old =
+                older_ns == 0 || now_ns.saturating_sub(when::of_seconds(*pushed).unwrap_or_default()) > older_ns;
+            is_old && finder.finds(labels, is_failing)
         });
-        let found: Vec<_> = found.collect();
+        let mut found: Vec<_> = found.collect();
+        match search.order {
+            GroupOrder::Labels => {}
+            GroupOrder::Oldest => found.sort_by(|a, b| a.1.total_cmp(&b.1)),
+            GroupOrder::Newest => found.sort_by(|a, b| b.1.total_cmp(&a.1)),
+        }
         let (found, pager) = Pager::cut(found, search.from, GROUPS_PER_PAGE, |from| search.query_from(from));
         let groups = found.into_iter().map(|(labels, pushed, failed)| GroupRow {
             labels: labels.clone(),
@@ -76,8 +84,8 @@ impl GroupList {
             is_failing: failed > pushed,
             left_ns: None,
         });
-        let (search, groups, root) = (search.clone(), groups.collect(), root.at_depth(0));
-        Self { search, groups, pager, total, failing, names, root, now_ns }
+        let (search, groups, root) = (search.clone(), groups.collect(), frame.at_depth(0));
+        Self { search, groups, pager, total, failing, names, root, owner: frame.owner.clone(), now_ns }
     }
 
     /// Adds the time that groups have left; `left_ns` is called only for those on this page.
@@ -135,18 +143,19 @@ pub struct IndexPage {
     large_scrape: Option<u64>,
     admin_api: bool,
     now_ns: u64,
-    /// See [`LinkRoot::at_depth`].
+    /// See [`PageFrame::at_depth`].
     root: String,
+    owner: PageOwner,
     version: &'static str,
 }
 
 impl IndexPage {
     /// A page with these groups. `admin_api` is whether to offer deleting all groups.
     pub fn new(list: GroupList, admin_api: bool) -> Self {
-        let (root, now_ns) = (list.root.clone(), list.now_ns);
+        let (root, owner, now_ns) = (list.root.clone(), list.owner.clone(), list.now_ns);
         let (edges, suppressed, uplinks) = (None, SuppressedRows::default(), Vec::new());
         let (troubles, large_scrape, version) = (Vec::new(), None, &**VERSION);
-        Self { list, troubles, edges, uplinks, suppressed, large_scrape, admin_api, now_ns, root, version }
+        Self { list, troubles, edges, uplinks, suppressed, large_scrape, admin_api, now_ns, root, owner, version }
     }
 
     /// Adds the troubles of this node itself.
@@ -191,6 +200,14 @@ impl IndexPage {
 
     fn ago(&self, wall_ns: &Option<u64>) -> String {
         when::ago(*wall_ns, self.now_ns)
+    }
+
+    fn orders(&self) -> [(&'static str, &'static str, bool); 3] {
+        GroupOrder::ALL.map(|(order, parameter, name)| (parameter, name, order == self.list.search.order))
+    }
+
+    fn ages(&self) -> [(&'static str, &'static str, bool); AGES.len()] {
+        AGES.map(|(age, name)| (age, name, age == self.list.search.older))
     }
 
     fn mebibytes(&self, bytes: &u64) -> String {

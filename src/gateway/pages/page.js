@@ -41,6 +41,12 @@ function query() {
   if (document.getElementById("failing").checked) {
     parameters.set("failing", "1");
   }
+  for (const id of ["older", "sort"]) {
+    const choice = document.getElementById(id);
+    if (choice.selectedIndex > 0) {
+      parameters.set(id, choice.value);
+    }
+  }
   return parameters;
 }
 
@@ -74,6 +80,101 @@ form?.addEventListener("submit", (event) => {
   event.preventDefault();
   find().then(() => list.querySelector("summary")?.focus());
 });
+
+// The page stays as new as the node: it is loaded again every few seconds while somebody looks at it. A part in which the
+// reader has the focus or has selected text stays as it is, and so do opened groups.
+const REFRESH_MS = 4000;
+const fresh = document.getElementById("fresh");
+let freshTime = new Date();
+
+function isInUse(element) {
+  const at = document.activeElement;
+  const selection = document.getSelection();
+  return element.contains(at) || (selection?.type === "Range" && selection.intersectsNode(element));
+}
+
+function keepOpened(before, after) {
+  const rows = new Map();
+  for (const button of after.querySelectorAll("[data-delete]")) {
+    rows.set(button.dataset.delete, button.closest(".group"));
+  }
+  for (const details of before.querySelectorAll(".group > details[open]")) {
+    const row = rows.get(details.closest(".group").querySelector("[data-delete]").dataset.delete);
+    row?.querySelector("details").replaceWith(details);
+  }
+}
+
+function put(before, after) {
+  const scrolled = before.querySelector(".wide")?.scrollLeft;
+  before.replaceWith(after);
+  if (scrolled) {
+    after.querySelector(".wide")?.scrollTo({ left: scrolled });
+  }
+}
+
+function refreshed(page) {
+  const main = document.getElementById("main");
+  const groups = list.closest("section");
+  const parts = (of) => Array.from(of.getElementById("main").children).filter((part) => !part.contains(of.getElementById("list")));
+  const name = (part) => part.getAttribute("aria-labelledby") ?? part.id;
+  const now = parts(page).map((part) => document.adoptNode(part));
+  const old = new Map(parts(document).map((part) => [name(part), part]));
+  for (const part of now) {
+    const before = old.get(name(part));
+    old.delete(name(part));
+    if (!before) {
+      main.insertBefore(part, groups);
+    } else if (!isInUse(before)) {
+      put(before, part);
+    }
+  }
+  for (const part of old.values()) {
+    if (!isInUse(part)) {
+      part.remove();
+    }
+  }
+  if (!isInUse(list)) {
+    const after = document.adoptNode(page.getElementById("list"));
+    keepOpened(list, after);
+    // A screen reader would read a new status aloud each time.
+    const [count, next] = [list, after].map((part) => part.querySelector("#count"));
+    if (count?.innerHTML === next?.innerHTML && count?.dataset.total === next?.dataset.total) {
+      next?.replaceWith(count);
+    }
+    list.replaceChildren(...after.childNodes);
+  }
+}
+
+async function refresh() {
+  const address = location.href;
+  try {
+    const page = parsed(await fetched(address, { cache: "no-store" }));
+    freshTime = new Date();
+    // Meanwhile a search may have begun, or a question may be open.
+    if (!running && !dialog.open && location.href === address) {
+      refreshed(page);
+    }
+    fresh.textContent = "as of " + freshTime.toLocaleTimeString();
+    fresh.className = "js";
+  } catch (error) {
+    fresh.textContent = "no answer since " + freshTime.toLocaleTimeString();
+    fresh.className = "js bad";
+  }
+  fresh.hidden = false;
+}
+
+async function refreshAlways() {
+  for (;;) {
+    await new Promise((resolve) => setTimeout(resolve, REFRESH_MS));
+    if (document.visibilityState === "visible" && !running && !dialog.open) {
+      await refresh();
+    }
+  }
+}
+
+if (list) {
+  refreshAlways();
+}
 
 // Page links load only the list.
 list?.addEventListener("click", (event) => {
@@ -167,6 +268,23 @@ async function remove(button) {
   (rows[Math.min(at, rows.length - 1)]?.querySelector("summary") ?? search).focus();
 }
 
+// Deletes the groups that a selector matches, after the node has counted them.
+async function removeFound(selector) {
+  const address = root + "api/v1/groups?" + new URLSearchParams({ "match[]": selector });
+  const counted = JSON.parse(await fetched(address + "&dry_run=true", { method: "DELETE" })).data;
+  const where = document.getElementById("edges") ? ", here and at the edges that sent them" : "";
+  const series = counted.series.toLocaleString("en");
+  const text = "These " + counted.total.toLocaleString("en") + " groups with " + series + " series are deleted" + where + ". It cannot be undone.";
+  const what = document.createElement("code");
+  what.textContent = selector;
+  if (await confirmed("Delete the groups that were found?", text, [what])) {
+    const deleted = JSON.parse(await fetched(address, { method: "DELETE" })).data.deleted;
+    await find();
+    say(deleted.toLocaleString("en") + (deleted === 1 ? " group was" : " groups were") + " deleted.");
+    search.focus();
+  }
+}
+
 async function wipe() {
   const total = Number(document.getElementById("count").dataset.total);
   const where = document.getElementById("edges") ? ", here and at the edges that sent them" : "";
@@ -205,6 +323,8 @@ document.addEventListener("click", (event) => {
   const failed = (error) => say("Not deleted: " + error.message);
   if (button?.id === "wipe") {
     wipe().catch(failed);
+  } else if (button?.dataset.deleteFound) {
+    removeFound(button.dataset.deleteFound).catch(failed);
   } else if (button?.dataset.delete) {
     remove(button).catch(failed);
   } else if (button?.dataset.forget) {

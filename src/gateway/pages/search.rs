@@ -1,4 +1,4 @@
-//! The query of the page of groups: the search, and the first group to show.
+//! The query of the page of groups: the search, the order, and the first group to show.
 //!
 //! A search is words that all occur in a group's labels, or a selector (`{job=~"ci-.*"}`).
 //!
@@ -17,6 +17,35 @@ const TEXT_BYTES_MAX: usize = 1_000;
 /// The maximum number of words; the others are ignored.
 const WORDS_MAX: usize = 32;
 
+/// The ages that the page offers as the least age of the last push, with their names.
+pub(super) const AGES: [(&str, &str); 5] =
+    [("1h", "1 hour"), ("6h", "6 hours"), ("1d", "1 day"), ("7d", "7 days"), ("30d", "30 days")];
+
+/// The order of the groups on the page.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum GroupOrder {
+    /// By their labels.
+    #[default]
+    Labels,
+    /// The group whose last push is the longest ago comes first.
+    Oldest,
+    /// The group that was pushed to last comes first.
+    Newest,
+}
+
+impl GroupOrder {
+    /// All of them, with their names in a query and on the page.
+    pub(super) const ALL: [(Self, &str, &str); 3] = [
+        (Self::Labels, "labels", "by labels"),
+        (Self::Oldest, "oldest", "oldest first"),
+        (Self::Newest, "newest", "newest first"),
+    ];
+
+    pub(super) fn parameter(self) -> &'static str {
+        Self::ALL.into_iter().find(|order| order.0 == self).map_or("labels", |order| order.1)
+    }
+}
+
 /// A search for groups, and the positions of the page's lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
@@ -24,6 +53,10 @@ pub struct Search {
     pub text: String,
     /// Whether only groups whose last push failed are found.
     pub failing: bool,
+    /// Only groups whose last push is longer ago are found: one of the ages that the page offers; empty for all.
+    pub older: &'static str,
+    /// The order.
+    pub order: GroupOrder,
     /// The number of found groups before this page.
     pub from: usize,
     /// The number of edges before this page.
@@ -44,6 +77,11 @@ impl Search {
             match name {
                 "q" => search.text = decoded(value),
                 "failing" => search.failing = !matches!(value, "" | "0"),
+                "older" => search.older = AGES.iter().find(|age| age.0 == value).map_or("", |age| age.0),
+                "sort" => {
+                    let order = GroupOrder::ALL.into_iter().find(|order| order.1 == value);
+                    search.order = order.map_or(GroupOrder::Labels, |order| order.0);
+                }
                 "from" => search.from = number(),
                 "edges" => search.edges_from = number(),
                 "held" => search.suppressed_from = number(),
@@ -56,7 +94,20 @@ impl Search {
 
     /// Whether the search can exclude a group.
     pub fn is_narrowing(&self) -> bool {
-        self.failing || !words(&self.text).is_empty()
+        self.failing || !self.older.is_empty() || !words(&self.text).is_empty()
+    }
+
+    /// The least age of the last push in nanoseconds.
+    pub(super) fn older_ns(&self) -> u64 {
+        let Some((number, unit)) = self.older.split_at_checked(self.older.len().saturating_sub(1)) else { return 0 };
+        let seconds = if unit == "h" { 3_600 } else { 86_400 };
+        number.parse().map_or(0, |number: u64| number * seconds * 1_000_000_000)
+    }
+
+    /// The search as a selector that `DELETE /api/v1/groups` takes; `None` if the search is another one.
+    pub(super) fn as_selector(&self) -> Option<&str> {
+        let is_selector_alone = !self.failing && self.older.is_empty() && selector(&self.text).is_some();
+        is_selector_alone.then(|| self.text.trim())
     }
 
     /// The query of the same search that starts at another group.
@@ -67,6 +118,12 @@ impl Search {
         }
         if self.failing {
             query.push_str("failing=1&");
+        }
+        if !self.older.is_empty() {
+            let _ = write!(query, "older={}&", self.older);
+        }
+        if self.order != GroupOrder::Labels {
+            let _ = write!(query, "sort={}&", self.order.parameter());
         }
         let _ = write!(query, "from={from}");
         query
@@ -161,9 +218,15 @@ mod tests {
 
     #[test]
     fn queries_are_read() {
-        let search = Search::of_query("q=job%3Dbatch+%E6%97%A5&failing=1&from=200&part=list&x");
+        let search = Search::of_query("q=job%3Dbatch+%E6%97%A5&failing=1&older=6h&sort=oldest&from=200&part=list&x");
         assert_eq!(search.text, "job=batch 日");
         assert!(search.failing && search.list_only);
+        assert_eq!((search.older_ns(), search.order), (6 * 3_600_000_000_000, GroupOrder::Oldest));
+        assert_eq!(Search::of_query("older=1x&sort=size"), Search::default());
+        assert_eq!(
+            (Search::of_query("older=30d").older_ns(), Search::default().older_ns()),
+            (2_592_000_000_000_000, 0)
+        );
         assert_eq!((search.from, search.edges_from), (200, 0));
         let again = Search { list_only: true, ..Search::of_query(&search.query_from(200)[1..]) };
         assert_eq!(again, search);
@@ -202,6 +265,16 @@ mod tests {
             ("{}", true),
         ] {
             assert_eq!(finds(text, labels), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_search_that_is_a_selector_alone_can_be_deleted() {
+        let selector = |query: &str| Search::of_query(query).as_selector().map(str::to_owned);
+        assert_eq!(selector("q=+%7Bjob%3D%22a%22%7D&sort=newest").as_deref(), Some("{job=\"a\"}"));
+        for query in ["", "q=a", "q=%7Bjob%3Da%7D", "q=%7Bjob%3D%22a%22%7D&failing=1", "q=%7Bjob%3D%22a%22%7D&older=1d"]
+        {
+            assert_eq!(selector(query), None, "{query}");
         }
     }
 

@@ -27,7 +27,7 @@ fn list(query: &str, groups: &[Arc<LabelSet>]) -> GroupList {
         let failed = if failed(labels) { NOW_SECONDS - 5.0 } else { 0.0 };
         (labels, NOW_SECONDS - 60.0, failed)
     });
-    GroupList::new(&Search::of_query(query), times, NameValidation::Legacy, &LinkRoot::default(), NOW)
+    GroupList::new(&Search::of_query(query), times, NameValidation::Legacy, &PageFrame::default(), NOW)
 }
 
 fn index(query: &str, groups: &[Arc<LabelSet>]) -> String {
@@ -75,6 +75,35 @@ fn a_search_finds_by_words_and_by_failure() {
 }
 
 #[test]
+fn groups_are_ordered_and_chosen_by_the_age_of_their_last_push() {
+    let groups = [labels(&[("job", "a")]), labels(&[("job", "b")]), labels(&[("job", "c")])];
+    let jobs = |query: &str| {
+        let ages = [120.0, 90_000.0, 60.0];
+        let times = groups.iter().zip(ages).map(|(labels, age)| (labels, NOW_SECONDS - age, 0.0));
+        let frame = PageFrame::default();
+        let list = GroupList::new(&Search::of_query(query), times, NameValidation::Legacy, &frame, NOW);
+        let page = html(list.reply());
+        let jobs = page.split("data-delete=\"job/").skip(1).map(|rest| rest[..1].to_owned());
+        jobs.collect::<String>()
+    };
+    assert_eq!([jobs(""), jobs("sort=oldest"), jobs("sort=newest")], ["abc", "bac", "cab"]);
+    assert_eq!([jobs("older=1d"), jobs("older=1h&q=a"), jobs("older=7d")], ["b", "", ""]);
+}
+
+#[test]
+fn a_page_says_whose_it_is() {
+    let owner = PageOwner { role: "edge", name: "syq-1".into(), site: labels(&[("IDC", "SYQ")]) };
+    let frame = PageFrame::new(None, owner);
+    let status = NodeStatus::default();
+    let page = html(StatusPage::new(&status, &frame, NOW).reply());
+    assert!(page.contains("<title>Status · syq-1 · pushrelay</title>"), "{page}");
+    assert!(
+        page.contains(r#"edge <b><bdi>syq-1</bdi></b> <span class="label"><i>IDC</i>=<bdi>"SYQ"</bdi></span>"#),
+        "{page}"
+    );
+}
+
+#[test]
 fn pushed_texts_are_escaped() {
     let hostile = labels(&[("job", HOSTILE)]);
     let edge = EdgeSummary {
@@ -105,7 +134,7 @@ fn pushed_texts_are_escaped() {
         html(index.with_edges(vec![edge]).with_suppressed(vec![suppressed], Some).with_uplinks(vec![uplink]).reply());
     let pairs = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
     let status = NodeStatus { build: pairs.clone(), flags: pairs, start_ns: NOW };
-    for page in [index, html(StatusPage::new(&status, &LinkRoot::default(), NOW).reply())] {
+    for page in [index, html(StatusPage::new(&status, &PageFrame::default(), NOW).reply())] {
         assert!(!page.contains("<script>") && !page.contains("\"'&"), "{page}");
         assert!(page.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "{page}");
     }

@@ -3,12 +3,13 @@
 //! Read in this order: [`server`] (the listeners, TLS and the guard in front of the service), [`protection`] and [`auth`]
 //! (who may send requests, and how many), [`service`] (what each request does), [`scrape`] and [`render_thread`] (the text
 //! that Prometheus reads, and the thread that renders it), `groups` (listing and deleting groups), [`page_size`] and [`oddities`] (what the node warns of), `ui`
-//! (the web pages).
+//! and [`page_owner`] (the web pages).
 
 pub mod auth;
 mod edges;
 mod groups;
 pub mod oddities;
+pub mod page_owner;
 pub mod page_size;
 pub mod protection;
 pub mod render_thread;

@@ -15,7 +15,7 @@ use crate::commit::WriteError;
 use crate::exposition::{json, negotiate};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::lifetime::{EXPIRE_AFTER, lifetime};
-use crate::gateway::pages::LinkRoot;
+use crate::gateway::pages::PageFrame;
 use crate::gateway::path::{AddressedGroup, PathError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{HttpReply, PathOddity, Route, Router, accepts_gzip};
@@ -66,8 +66,8 @@ pub struct ServiceRules {
     pub checked: bool,
     /// Whether the admin API, which deletes all groups, is enabled.
     pub admin_api: bool,
-    /// The root of the links on pages.
-    pub link_root: LinkRoot,
+    /// The parts that all pages share.
+    pub page_frame: PageFrame,
     /// The path of the scrape, below the prefix of the routes.
     pub telemetry_path: String,
     /// Whether edges connect to this node.

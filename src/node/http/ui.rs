@@ -22,7 +22,7 @@ impl Service {
     pub(super) fn index(&self, search: &Search) -> HttpReply {
         let (published, now_ns) = (self.committer.published(), self.clock.wall_ns());
         let list =
-            GroupList::new(search, published.times().iter(), self.rules.body.names, &self.rules.link_root, now_ns);
+            GroupList::new(search, published.times().iter(), self.rules.body.names, &self.rules.page_frame, now_ns);
         let expiry = self.expiry();
         let left_ns = |labels: &LabelSet| expiry.left_ns(&*published.find(labels)?);
         let list = if expiry.is_used() { list.with_expiry(left_ns) } else { list };
@@ -46,8 +46,8 @@ impl Service {
         match self.committer.published().find(&target) {
             Some(entry) => {
                 let is_unconfirmed = self.committer.published().is_unconfirmed(entry.id());
-                let (names, root) = (self.rules.body.names, &self.rules.link_root);
-                let page = GroupFragment::new(&entry, names, root, self.base(request), self.clock.wall_ns());
+                let (names, frame) = (self.rules.body.names, &self.rules.page_frame);
+                let page = GroupFragment::new(&entry, names, frame, self.base(request), self.clock.wall_ns());
                 let page = page.with_left(self.expiry().left_ns(&entry));
                 page.with_unconfirmed(is_unconfirmed).with_oddity(self.oddities.of(&target)).reply()
             }
@@ -67,7 +67,7 @@ impl Service {
 
     /// The page of build, flags and start time.
     pub(super) fn status_page(&self) -> HttpReply {
-        StatusPage::new(&self.status, &self.rules.link_root, self.clock.wall_ns()).reply()
+        StatusPage::new(&self.status, &self.rules.page_frame, self.clock.wall_ns()).reply()
     }
 
     fn edge_summaries(&self, now_ns: u64) -> Vec<EdgeSummary> {
