@@ -18,6 +18,9 @@ pub mod command;
 pub mod engine;
 pub mod transaction;
 
+#[cfg(test)]
+mod sums;
+
 pub use command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
 pub use engine::{Effect, Engine};
 pub use transaction::{Merge, MergeError, MergeSequence, Publication, Transaction};

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::model::{Epoch, GroupId, LabelSet, Position, Revision, StoreId};
+use crate::model::{Contributor, Epoch, Group, GroupId, LabelSet, Position, Revision, StoreId};
 use crate::store::{
     Committed, GroupEntry, PeerCursor, Scope, Store, StoreRefusal, SuppressedFamily, WriteOp, WriteTime,
 };
@@ -169,15 +169,16 @@ impl Transaction {
         let returns = sequence.0.returns.load(Ordering::Relaxed);
         let expiry = store.expiry_rules();
         let mut suppressed = Vec::new();
+        let changes: Vec<(Arc<LabelSet>, Group)> = deltas.into_iter().map(attributed).collect();
         let ids: Vec<GroupId> = match &scope {
             Scope::Site(site) => {
-                deltas.iter().map(|delta| GroupId { site: site.clone(), key: delta.id.key.clone() }).collect()
+                changes.iter().map(|(key, _)| GroupId { site: site.clone(), key: key.clone() }).collect()
             }
             // The id depends on the merges before it: resolved one by one below.
             Scope::Shown => Vec::new(),
         };
         store.look_up(&ids);
-        for (at, Delta { id: GroupId { key, .. }, group }) in deltas.into_iter().enumerate() {
+        for (at, (key, group)) in changes.into_iter().enumerate() {
             let id = ids.get(at).map_or_else(|| Cow::Owned(store.resolve(key.clone())), Cow::Borrowed);
             let is_returned = returns && store.may_be_deleted(&id, &group);
             let may_be_due = expiry.may_be_due(&group, now.stamp_ns);
@@ -214,6 +215,15 @@ impl Transaction {
     }
 }
 
+/// The group and the change that a peer means. Contributions have a key of their own, and no header: a peer that does not
+/// know them may have deleted them as a group.
+fn attributed(Delta { id: GroupId { key, .. }, group }: Delta) -> (Arc<LabelSet>, Group) {
+    match Contributor::split(&key) {
+        Some((key, contributor)) => (Arc::new(key), group.contributed(&Arc::new(contributor))),
+        None => (key, group),
+    }
+}
+
 /// The group that a peer names `key` in a scope.
 fn id_of(store: &Store, scope: &Scope, key: Arc<LabelSet>) -> GroupId {
     match scope {
@@ -231,12 +241,12 @@ pub fn note_failures(store: &mut Store, scope: &Scope, reports: &[ConflictReport
         // The draft may have a delete or a later push of the group already.
         let entry = store.drafted(&id);
         // A family that is suppressed here too was reported when it was pushed.
-        let shown = |entry: &GroupEntry| {
-            let (family, meta) = entry.family(&report.family)?;
-            (!meta.suppressed).then_some(family.stamp)
+        let is_as_sent = |entry: &GroupEntry| {
+            let unit = entry.position(&report.family).map(|at| entry.group.unit(at)).unwrap_or_default();
+            let mut sent = unit.filter(|at| entry.group.families()[*at].stamp == report.stamp);
+            sent.next().is_some_and(|at| !entry.metas.get(at).suppressed)
         };
-        let pushed = entry.and_then(|entry| shown(&entry));
-        if pushed == Some(report.stamp) && noted.insert(id.clone()) {
+        if entry.is_some_and(|entry| is_as_sent(&entry)) && noted.insert(id.clone()) {
             // The group exists, so no limit refuses this.
             let _ = store.write(id, WriteOp::Refuse, now);
         }

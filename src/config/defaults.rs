@@ -4,6 +4,7 @@ use std::path::Path;
 
 use toml::de::DeTable;
 
+use super::aggregate;
 use super::build;
 use super::expiry;
 use super::flags::Flags;
@@ -27,6 +28,8 @@ name = 'NAME'
 [[expire]]
 match = '{job=~\".+\"}'
 after = '1h'
+[[aggregate.rule]]
+match = '{job=~\".+\"}'
 ";
 
 /// The text of a default that does not exist.
@@ -40,6 +43,7 @@ pub fn defaults() -> Vec<(&'static Key, String)> {
     let mut reader = ConfigReader::new(Some(source), &flags);
     build::web(&mut reader);
     build::push(&mut reader);
+    aggregate::aggregate(&mut reader);
     build::storage(&mut reader);
     build::limits(&mut reader);
     build::log(&mut reader);
@@ -47,8 +51,10 @@ pub fn defaults() -> Vec<(&'static Key, String)> {
     build::uplinks(&mut reader);
     build::hub(&mut reader, true);
     expiry::rules(&mut reader);
-    let (named, optional) =
-        (["uplink.hub", "hub.edge.name", "expire.match", "expire.after"], ["web.", "hub.tls.crl_file"]);
+    let (named, optional) = (
+        ["uplink.hub", "hub.edge.name", "expire.match", "expire.after", "aggregate.rule.match"],
+        ["web.", "hub.tls.crl_file"],
+    );
     let is_required = |key: &Key| {
         named.contains(&key.path)
             || (key.path.contains(".tls.") && !optional.iter().any(|path| key.path.starts_with(path)))

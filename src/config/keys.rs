@@ -20,7 +20,7 @@ pub struct Key {
 }
 
 /// Sections that may occur several times: `[[uplink]]`.
-pub const LISTS: [&str; 3] = ["uplink", "hub.edge", "expire"];
+pub const LISTS: [&str; 4] = ["uplink", "hub.edge", "expire", "aggregate.rule"];
 
 const fn one(path: &'static str, flag: &'static str, value: &'static str, meaning: &'static str) -> Key {
     Key { path, flag: Some(flag), value, many: false, meaning }
@@ -68,6 +68,10 @@ pub const KEYS: &[Key] = &[
     one("push.enable_utf8_names", "push.enable-utf8-names", "", "accept any UTF-8 in the names of metrics and labels"),
     one("push.timestamps", "push.timestamps", "refuse|strip", "refuse: answer 400 to a push of samples with timestamps; strip: store the samples without them"),
     one("push.openmetrics", "push.openmetrics", "", "read bodies of the type application/openmetrics-text, or with the last line # EOF, as OpenMetrics"),
+    one("aggregate.idempotency_window", "aggregate.idempotency-window", "DURATION", "time for which a repeat of a push with the same Idempotency-Key adds nothing"),
+    file_only("aggregate.rule.match", "SELECTOR", "groups to which the rule applies, as a PromQL selector of their labels; the first rule that matches counts"),
+    file_only("aggregate.rule.gauge", "last|max|min|sum", "how gauges and untyped metrics of several pushes that add are combined"),
+    file_only("aggregate.rule.every_path", "BOOL", "whether pushes to these groups add at every path, not only below /aggregate"),
     one("storage.path", "storage.path", "DIR", "directory of the store; empty for memory only"),
     one("storage.sync", "storage.sync", "always|never", "always: answer a push when it is on disk; never: when the operating system has it"),
     one("storage.tombstone_retention", "storage.tombstone-retention", "DURATION", "time for which a hub remembers a delete"),
@@ -165,7 +169,8 @@ mod tests {
 
     #[test]
     fn sections_know_their_names() {
-        assert_eq!(names_in(""), ["expire", "hub", "limits", "link", "log", "push", "storage", "uplink", "web"]);
+        let all = ["aggregate", "expire", "hub", "limits", "link", "log", "push", "storage", "uplink", "web"];
+        assert_eq!(names_in(""), all);
         assert_eq!(names_in("hub.tls"), ["cert_file", "client_ca_file", "crl_file", "key_file"]);
     }
 }

@@ -3,6 +3,7 @@
 //! [`keys`] lists every key. [`load`] reads them all and reports every mistake, not only the first. [`check`] also
 //! examines the files that the options name, and reports certificates that no peer would accept.
 
+mod aggregate;
 mod build;
 mod command_line;
 mod defaults;
@@ -97,6 +98,7 @@ fn build(
     reader.check_names();
     let (web, push, storage) = (build::web(&mut reader), build::push(&mut reader), build::storage(&mut reader));
     let (limits, log, link) = (build::limits(&mut reader), build::log(&mut reader), build::link(&mut reader));
+    let aggregate = aggregate::aggregate(&mut reader);
     let uplinks = build::uplinks(&mut reader);
     let is_hub = build::is_hub(&reader);
     let to_be_hub = role.map_or(is_hub, |role| role == NodeRole::Hub);
@@ -115,7 +117,7 @@ fn build(
         return Err(Mistakes(mistakes));
     }
     let flags = describe(&seen);
-    let node = NodeOptions { role, web, push, storage, limits, link, uplinks, hub, expiry, flags };
+    let node = NodeOptions { role, web, push, aggregate, storage, limits, link, uplinks, hub, expiry, flags };
     Ok(Configuration { node, log, warnings })
 }
 

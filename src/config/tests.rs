@@ -108,6 +108,15 @@ fn timestamps_are_refused_unless_they_are_to_be_stripped() {
 }
 
 #[test]
+fn rules_say_how_groups_add_up() {
+    let text = "[aggregate]\nidempotency_window = '1m'\n[[aggregate.rule]]\nmatch = '{job=\"a\"}'\ngauge = 'max'\n";
+    let options = read_text(None, &format!("{text}every_path = true\n"), &[]).unwrap().node.aggregate;
+    assert_eq!(options.idempotency_window, Duration::from_secs(60));
+    let rule = &options.rules[0];
+    assert_eq!((options.rules.len(), rule.gauges, rule.every_path), (1, crate::model::GaugeRule::Max, true));
+}
+
+#[test]
 fn openmetrics_is_read_only_if_the_file_or_a_flag_says_so() {
     let is_read = |text, arguments: &[&str]| read_text(None, text, arguments).unwrap().node.push.openmetrics;
     assert!(!is_read("", &[]));
@@ -292,6 +301,10 @@ fn each_mistake_has_its_message() {
         ("[storage]\nsync = 'often'\n", r#""often" is not "always" or "never""#),
         ("[push]\ntimestamps = 'keep'\n", r#""keep" is not "refuse" or "strip""#),
         ("[push]\nopenmetrics = 'yes'\n", "this must be true or false, not a string"),
+        ("[aggregate]\nidempotency_window = '25h'\n", "the time must be 1d or less"),
+        ("[[aggregate.rule]]\nmatch = 'up'\n", "a rule selects groups: leave the metric's name out"),
+        ("[[aggregate.rule]]\nmatch = '{job='\n", "column 6: expected a value in quotes"),
+        ("[[aggregate.rule]]\nmatch = '{job=\"a\"}'\ngauge = 'mean'\n", "is not \"last\", \"max\", \"min\" or \"sum\""),
         ("[log]\nlevel = 'loud'\n", r#""loud" is not one of "trace", "debug", "info", "warn" and "error""#),
         ("[hub]\n", "hub.tls.client_ca_file is not given"),
         ("[hub]\nheartbeat_interval = '2m'\n", "from 100ms to 1m"),
@@ -447,7 +460,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 26 + 50 + 45, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * 30 + 50 + 45, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; the first section of a list counts.

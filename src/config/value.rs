@@ -8,7 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::log::LogFormat;
 use crate::exposition::TimestampRule;
-use crate::model::{DURATION_MS_MAX, Lifetime, duration_ms, duration_text};
+use crate::model::{DURATION_MS_MAX, GaugeRule, Lifetime, duration_ms, duration_text};
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::{EdgeName, NamePattern};
 use crate::net::proxy::NoProxyRule;
@@ -229,6 +229,9 @@ macro_rules! one_of {
 one_of! {
     SyncPolicy: "\"always\" or \"never\"" { "always" => SyncPolicy::Always, "never" => SyncPolicy::Never }
     TimestampRule: "\"refuse\" or \"strip\"" { "refuse" => TimestampRule::Refuse, "strip" => TimestampRule::Strip }
+    GaugeRule: "\"last\", \"max\", \"min\" or \"sum\"" {
+        "last" => GaugeRule::Last, "max" => GaugeRule::Max, "min" => GaugeRule::Min, "sum" => GaugeRule::Sum
+    }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
 }
 

@@ -163,7 +163,7 @@ fn root(i: usize) -> f64 {
 
 /// The upper bound of a bucket: 2^(index / 2^schema). The last finite one ends at the largest `f64`. Schemas below -4
 /// do not exist, but Pushgateway computes with them and loses the bits that are shifted out.
-fn bound(index: i64, schema: i32) -> f64 {
+pub(super) fn bound(index: i64, schema: i32) -> f64 {
     const SCHEMA_MAX: i32 = 8;
     let schema = schema.min(SCHEMA_MAX);
     let (whole, fraction) = if schema < 0 {

@@ -11,6 +11,7 @@ use crate::model::{Family, Group, LabelSet};
 use crate::store::{PUSH_FAILURE_TIME, PUSH_TIME};
 
 use super::HttpReply;
+use super::adding::IncrementError;
 use super::hint::hint;
 pub use super::media_type::Headers;
 use super::media_type::{ends_with_eof, is_delimited_protobuf, is_openmetrics};
@@ -56,6 +57,9 @@ pub enum PushError {
     /// The body is well-formed, but the push can never be accepted.
     #[error("{0}{1}")]
     Refused(Box<PushRefusal>, SecondLine),
+    /// The body is well-formed, but its values cannot be added.
+    #[error("{0}")]
+    Increment(IncrementError),
 }
 
 /// The second line of an answer, if there is one: what the body looks like, and what to do.
@@ -78,7 +82,7 @@ impl PushError {
     /// Whether the push counts as failed and sets the group's `push_failure_time_seconds`. Otherwise it changes
     /// nothing.
     pub fn is_failed_push(&self) -> bool {
-        matches!(self, Self::Refused(..))
+        matches!(self, Self::Refused(..) | Self::Increment(_))
     }
 
     /// The answer to the push.
@@ -91,7 +95,7 @@ impl PushError {
             Self::Encoding(..) | Self::Text(..) | Self::OpenMetrics(..) | Self::Protobuf(..) => {
                 HttpReply::error(400, self)
             }
-            Self::Refused(..) => HttpReply::refused(self),
+            Self::Refused(..) | Self::Increment(_) => HttpReply::refused(self),
         }
     }
 }

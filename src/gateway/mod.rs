@@ -12,6 +12,7 @@
 //! comment in the code.
 
 mod accept_encoding;
+pub mod adding;
 pub mod base64url;
 pub mod body;
 pub mod groups;

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use super::oddity::PathOddity;
+use crate::store::StoreRefusal;
 
 /// Plain text, as Go's handlers label it.
 pub const TEXT: &str = "text/plain; charset=utf-8";
@@ -84,6 +85,19 @@ impl HttpReply {
     /// The reply to a push that conflicts with other metrics or is invalid in itself.
     pub fn refused(reason: impl std::fmt::Display) -> Self {
         Self::error(400, format_args!("pushed metrics are invalid or inconsistent with existing metrics: {reason}"))
+    }
+
+    /// The reply to a write that the store refused.
+    pub fn of_refusal(refusal: &StoreRefusal) -> Self {
+        match refusal {
+            StoreRefusal::Conflict(_) | StoreRefusal::Limit { .. } | StoreRefusal::Sum(_) => Self::refused(refusal),
+            StoreRefusal::PlainGroup { .. } | StoreRefusal::AddingGroup { .. } | StoreRefusal::Contributors { .. } => {
+                Self::error(409, refusal)
+            }
+            StoreRefusal::KeyReused => Self::error(422, refusal),
+            StoreRefusal::KeysFull => Self::error(503, refusal),
+            StoreRefusal::Reserved => Self::error(400, refusal),
+        }
     }
 
     /// The reply to a delete or a wipe.

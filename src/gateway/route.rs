@@ -27,12 +27,14 @@ use super::{HttpReply, PathOddity, pages, query, retiring, url};
 /// The operation that a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// Push the body to a group: PUT replaces all its families, POST only those of the same names.
+    /// Push the body to a group: PUT replaces its families, POST those of the same names; below `/aggregate` both add.
     Push {
         /// The grouping key; at a hub, with the site labels.
         target: LabelSet,
         /// Whether it is a PUT.
         replace: bool,
+        /// Whether the path is below `/aggregate`.
+        adds: bool,
     },
     /// Delete a group.
     Delete {
@@ -226,12 +228,13 @@ fn explained(mut route: Route, oddity: impl FnOnce() -> Option<PathOddity>) -> R
 fn endpoint_route(endpoint: Endpoint, method: &str, rest: &[u8], query: &str, names: NameValidation) -> Route {
     let answer = |handler, reply| Route::Answer { handler: Some(handler), reply };
     match endpoint {
-        Endpoint::Group { job_encoded } if method == DELETE => match AddressedGroup::read(rest, job_encoded, names) {
+        Endpoint::Group { job_encoded, .. } if method == DELETE => match AddressedGroup::read(rest, job_encoded, names)
+        {
             Ok(group) => Route::Delete { group },
             Err(error) => answer("delete", HttpReply::error(400, error)),
         },
-        Endpoint::Group { job_encoded } => match grouping_key(rest, job_encoded, names) {
-            Ok(target) => Route::Push { target, replace: method == PUT },
+        Endpoint::Group { job_encoded, adds } => match grouping_key(rest, job_encoded, names) {
+            Ok(target) => Route::Push { target, replace: method == PUT, adds },
             Err(error) => answer("push", HttpReply::error(400, error)),
         },
         Endpoint::GroupFragment { job_encoded } => match AddressedGroup::read(rest, job_encoded, names) {
@@ -305,7 +308,8 @@ mod tests {
     /// `Allow` or `Location` header.
     fn outcome(config: &RouteConfig, method: &str, uri: &str) -> String {
         match route(config, method, uri) {
-            Route::Push { target, replace } => format!("push {target}{}", if replace { " replacing" } else { "" }),
+            Route::Push { target, adds: true, .. } => format!("add {target}"),
+            Route::Push { target, replace, .. } => format!("push {target}{}", if replace { " replacing" } else { "" }),
             Route::Delete { group } => found("delete", group),
             Route::GroupFragment { group } => found("fragment", group),
             Route::Index { .. } => "Index".to_owned(),
@@ -363,15 +367,13 @@ mod tests {
             check(&config, &[(OTHERS, path, "404"), ("GET POST PUT DELETE", path, "404"), ("OPTIONS", path, "200")]);
         }
         for (path, key) in [("/metrics/job/a", r#"{job="a"}"#), ("/metrics/job/a/x/y", r#"{job="a",x="y"}"#)] {
-            check(
-                &config,
-                &[(OTHERS, path, "405 DELETE, OPTIONS, POST, PUT"), ("PUT", path, &format!("push {key} replacing"))],
-            );
-            check(&config, &[("GET", path, "405 DELETE, OPTIONS, POST, PUT"), ("POST", path, &format!("push {key}"))]);
-            check(
-                &config,
-                &[("OPTIONS", path, "200 DELETE, OPTIONS, POST, PUT"), ("DELETE", path, &format!("delete {key}"))],
-            );
+            let others = "405 DELETE, OPTIONS, POST, PUT";
+            let (post, delete, add) = (format!("push {key}"), format!("delete {key}"), format!("add {key}"));
+            check(&config, &[(OTHERS, path, others), ("GET", path, others), ("POST", path, &post)]);
+            check(&config, &[("PUT", path, &format!("{post} replacing")), ("DELETE", path, &delete)]);
+            check(&config, &[("OPTIONS", path, &others.replace("405", "200"))]);
+            let below = format!("/aggregate{path}");
+            check(&config, &[("GET", &below, others), ("PUT POST", &below, &add), ("DELETE", &below, &delete)]);
         }
         check(
             &config,
@@ -572,13 +574,6 @@ mod tests {
                     ("PUT", "/metrics/job/a", r#"push {job="a"} replacing"#),
                 ],
             );
-        }
-    }
-
-    #[test]
-    fn prefixes_are_normalized() {
-        for (prefix, expected) in [("", ""), ("/", ""), ("a", "/a"), ("/a/", "/a"), ("/a/b", "/a/b")] {
-            assert_eq!(normal_prefix(prefix), expected);
         }
     }
 

@@ -35,3 +35,15 @@ pub fn normal_prefix(prefix: &str) -> String {
     let prefix = prefix.trim_end_matches('/');
     if prefix.is_empty() || prefix.starts_with('/') { prefix.to_owned() } else { format!("/{prefix}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_are_normalized() {
+        for (prefix, expected) in [("", ""), ("/", ""), ("a", "/a"), ("/a/", "/a"), ("/a/b", "/a/b")] {
+            assert_eq!(normal_prefix(prefix), expected);
+        }
+    }
+}

@@ -12,7 +12,7 @@ pub(super) const OPTIONS: &str = "OPTIONS";
 /// The handler of a path.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Endpoint {
-    Group { job_encoded: bool },
+    Group { job_encoded: bool, adds: bool },
     GroupFragment { job_encoded: bool },
     Scrape,
     Healthy,
@@ -97,8 +97,10 @@ impl Table {
             url::clean(telemetry.as_bytes()).map_or(telemetry, |clean| String::from_utf8_lossy(&clean).into());
         let lifecycle = |endpoint| if config.lifecycle { endpoint } else { Endpoint::LifecycleDisabled };
         let entries = [
-            (PUSH, below("/metrics/job/", true), Endpoint::Group { job_encoded: false }),
-            (PUSH, below("/metrics/job@base64/", true), Endpoint::Group { job_encoded: true }),
+            (PUSH, below("/metrics/job/", true), Endpoint::Group { job_encoded: false, adds: false }),
+            (PUSH, below("/metrics/job@base64/", true), Endpoint::Group { job_encoded: true, adds: false }),
+            (PUSH, below("/aggregate/metrics/job/", true), Endpoint::Group { job_encoded: false, adds: true }),
+            (PUSH, below("/aggregate/metrics/job@base64/", true), Endpoint::Group { job_encoded: true, adds: true }),
             (&[GET], Pattern::Only(telemetry), Endpoint::Scrape),
             (&[GET], only("/-/healthy"), Endpoint::Healthy),
             (&[GET], only("/-/ready"), Endpoint::Ready),
@@ -152,7 +154,7 @@ impl Table {
         let of_method = || self.0.iter().filter(|entry| entry.methods.contains(&method));
         // Pushgateway redirects a push without a job to a path that does not exist.
         let jobless = |entry: &PathEntry| match (&entry.pattern, entry.endpoint) {
-            (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: false }) => root.as_bytes() == path,
+            (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: false, .. }) => root.as_bytes() == path,
             _ => false,
         };
         if of_method().any(jobless) {
@@ -160,7 +162,9 @@ impl Table {
         }
         // Nor does it find the labels after a job in base64 if the case differs.
         let lost = |entry: &PathEntry, fixed: &[u8]| match (&entry.pattern, entry.endpoint) {
-            (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: true }) => fixed[root.len()..].contains(&b'/'),
+            (Pattern::Below { root, .. }, Endpoint::Group { job_encoded: true, .. }) => {
+                fixed[root.len()..].contains(&b'/')
+            }
             _ => false,
         };
         of_method().find_map(|entry| entry.pattern.folded(path).filter(|fixed| !lost(entry, fixed)))

@@ -4,10 +4,16 @@
 //! message of the link or a record of the log one with the changed parts. Applying a change is merging it. Merging
 //! takes the later of each field and drops the families that are older than the clear timestamp. It is commutative,
 //! associative and idempotent: copies that have seen the same changes, in any order and any number of times, are equal.
+//!
+//! A family with a [`Contributor`] is one contribution to a sum. It is kept under name and contributor, so that
+//! contributions never replace each other. A clear timestamp does not remove it; a delete does if the contribution began
+//! before it, whenever it last grew.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::contribution::Contributor;
 use super::family::Family;
 use super::lifetime::Lifetime;
 use super::stamp::{STAMP_NS_MAX, WriteTimestamp};
@@ -30,8 +36,22 @@ pub struct PushTime {
 pub struct GroupFamily {
     /// The timestamp of the push.
     pub stamp: WriteTimestamp,
-    /// The family as pushed.
+    /// The contributor, if the family is a contribution to a sum.
+    pub contributor: Option<Arc<Contributor>>,
+    /// The family as pushed, or the contribution.
     pub family: Family,
+}
+
+impl GroupFamily {
+    /// A family that is no contribution.
+    pub fn plain(stamp: WriteTimestamp, family: Family) -> Self {
+        Self { stamp, contributor: None, family }
+    }
+
+    /// The order of families in a group: by name, then by contributor, a plain family first.
+    fn cmp_key(&self, other: &Self) -> Ordering {
+        self.family.cmp_name(&other.family).then_with(|| self.contributor.cmp(&other.contributor))
+    }
 }
 
 /// The fields of a group besides its families.
@@ -56,6 +76,14 @@ impl GroupHeader {
     /// Whether a family with that timestamp is part of the group.
     pub fn keeps(&self, stamp: WriteTimestamp) -> bool {
         stamp >= self.cleared_at && stamp > self.deleted
+    }
+
+    /// Whether the family is part of the group. A contribution is one as a whole, from its birth on.
+    fn has(&self, family: &GroupFamily) -> bool {
+        match &family.contributor {
+            Some(contributor) => contributor.birth > self.deleted,
+            None => self.keeps(family.stamp),
+        }
     }
 
     /// The later of each field, without the push times that the later delete removes.
@@ -134,8 +162,64 @@ impl Group {
     }
 
     fn pushed_at(push_time: PushTime, cleared_at: WriteTimestamp, families: Vec<Family>) -> Group {
-        let families = families.into_iter().map(|family| GroupFamily { stamp: push_time.stamp, family }).collect();
+        let families = families.into_iter().map(|family| GroupFamily::plain(push_time.stamp, family)).collect();
         Group::from_parts(families, GroupHeader { cleared_at, pushed: Some(push_time), ..GroupHeader::default() })
+    }
+
+    /// The change that a push at `push_time` makes to the sums of a group: the present contributions of `contributor`.
+    pub fn contribute(push_time: PushTime, contributor: &Arc<Contributor>, families: Vec<Family>) -> Group {
+        let group = Group::post(push_time, families).contributed(contributor);
+        Group { header: GroupHeader { pushed: Some(push_time), ..GroupHeader::default() }, ..group }
+    }
+
+    /// The families as contributions of `contributor`, without header.
+    pub fn contributed(self, contributor: &Arc<Contributor>) -> Group {
+        let of = |f: &GroupFamily| GroupFamily { contributor: Some(contributor.clone()), ..f.clone() };
+        Group { families: self.families.iter().map(of).collect(), header: GroupHeader::default() }
+    }
+
+    /// The families of one contributor, as plain families without header.
+    pub fn contributions(&self, contributor: &Contributor) -> Group {
+        let own = self.families.iter().filter(|f| f.contributor.as_deref() == Some(contributor));
+        let families = own.map(|f| GroupFamily::plain(f.stamp, f.family.clone())).collect();
+        Group { families, header: GroupHeader::default() }
+    }
+
+    /// The group without its contributions.
+    pub fn without_contributions(&self) -> Group {
+        self.part(|_, f| f.contributor.is_none())
+    }
+
+    /// Whether the group adds: it has contributions.
+    pub fn is_adding(&self) -> bool {
+        self.families.iter().any(|f| f.contributor.is_some())
+    }
+
+    /// The contributors, each once, in order.
+    pub fn contributors(&self) -> Vec<Arc<Contributor>> {
+        let mut contributors: Vec<_> = self.families.iter().filter_map(|f| f.contributor.clone()).collect();
+        contributors.sort();
+        contributors.dedup();
+        contributors
+    }
+
+    /// The indices of the families that have the name of the one at `at`.
+    pub fn unit(&self, at: usize) -> Range<usize> {
+        let start = leader(&self.families, at);
+        let follows =
+            |f: &&GroupFamily| f.contributor.is_some() && f.family.cmp_name(&self.families[at].family).is_eq();
+        let len = self.families[start..].iter().skip(1).take_while(follows).count();
+        start..start + 1 + len
+    }
+
+    /// The families by name: the indices of those that have one name.
+    pub fn units(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let unit = (at < self.families.len()).then(|| self.unit(at))?;
+            at = unit.end;
+            Some(unit)
+        })
     }
 
     /// The change that a DELETE at `stamp` makes.
@@ -163,12 +247,12 @@ impl Group {
     /// A group of these parts, as a disk or a peer gives them: families are sorted, and those that the header excludes
     /// are dropped.
     pub fn from_parts(mut families: Vec<GroupFamily>, mut header: GroupHeader) -> Group {
-        if !families.is_sorted_by(|a, b| a.family.name() < b.family.name()) {
-            families.sort_by(|a, b| a.family.name().cmp(b.family.name()).then_with(|| cmp_family(b, a)));
-            families.dedup_by(|later, first| later.family.name() == first.family.name());
+        if !families.is_sorted_by(|a, b| a.cmp_key(b).is_lt()) {
+            families.sort_by(|a, b| a.cmp_key(b).then_with(|| cmp_family(b, a)));
+            families.dedup_by(|later, first| later.cmp_key(first).is_eq());
         }
         header.cleared_at = header.cleared_at.max(header.deleted);
-        families.retain(|f| header.keeps(f.stamp));
+        families.retain(|f| header.has(f));
         Group { families: families.into(), header: header.without_deleted() }
     }
 
@@ -188,16 +272,16 @@ impl Group {
         // The indices of families of the change that lose.
         let mut lost = Vec::new();
         let mut old = self.families.iter().enumerate().peekable();
-        let stay = |(at, old): (usize, &GroupFamily), changes: &mut Changes| match header.keeps(old.stamp) {
+        let stay = |(at, old): (usize, &GroupFamily), changes: &mut Changes| match header.has(old) {
             true => changes.families.push(FamilySource { before: Some(at), set: false }),
             false => changes.gone.push(at),
         };
         for (at, new) in change.families.iter().enumerate() {
-            while let Some(before) = old.next_if(|(_, old)| old.family.cmp_name(&new.family).is_lt()) {
+            while let Some(before) = old.next_if(|(_, old)| old.cmp_key(new).is_lt()) {
                 stay(before, &mut changes);
             }
-            let namesake = old.next_if(|(_, old)| old.family.cmp_name(&new.family).is_eq());
-            let wins = header.keeps(new.stamp) && namesake.is_none_or(|(_, old)| cmp_family(new, old).is_gt());
+            let namesake = old.next_if(|(_, old)| old.cmp_key(new).is_eq());
+            let wins = header.has(new) && namesake.is_none_or(|(_, old)| cmp_family(new, old).is_gt());
             match namesake {
                 _ if wins => changes.families.push(FamilySource { before: namesake.map(|(at, _)| at), set: true }),
                 Some(before) => stay(before, &mut changes),
@@ -255,15 +339,25 @@ impl Group {
         is_changed.then(|| Group::from_parts(families, header))
     }
 
-    /// The families, sorted by name.
+    /// The families, sorted by name, those of one name by contributor.
     pub fn families(&self) -> &[GroupFamily] {
         &self.families
     }
 
-    /// The family of that name.
+    /// The family of that name; the first, if there are several contributions.
     pub fn family(&self, name: &str) -> Option<&GroupFamily> {
-        let at = self.families.binary_search_by(|f| (**f.family.name()).cmp(name)).ok()?;
-        Some(&self.families[at])
+        Some(&self.families[self.position(name)?])
+    }
+
+    /// The family with the name and the contributor of `other`.
+    pub fn namesake(&self, other: &GroupFamily) -> Option<&GroupFamily> {
+        Some(&self.families[self.families.binary_search_by(|f| f.cmp_key(other)).ok()?])
+    }
+
+    /// The index of that family.
+    pub fn position(&self, name: &str) -> Option<usize> {
+        let at = self.families.partition_point(|f| **f.family.name() < *name);
+        self.families.get(at).filter(|f| **f.family.name() == *name).map(|_| at)
     }
 
     /// Finds several families by ascending names.
@@ -360,9 +454,9 @@ pub struct FamilyWalk<'a> {
 }
 
 impl FamilyWalk<'_> {
-    /// The index of the family of that name. Names must be asked for in ascending order.
+    /// The index of the first family of that name. Names must be asked for in ascending order.
     pub fn find(&mut self, name: &Arc<str>) -> Option<usize> {
-        let found = seek(self.families, self.at, name);
+        let found = seek(self.families, self.at, name).map(|at| leader(self.families, at));
         self.at = found.unwrap_or_else(|at| at);
         found.ok()
     }
@@ -388,162 +482,19 @@ fn seek(families: &[GroupFamily], from: usize, name: &Arc<str>) -> Result<usize,
     families[from..].binary_search_by(order).map(|at| from + at).map_err(|at| from + at)
 }
 
+/// The index of the first family that has the name of the one at `at`.
+fn leader(families: &[GroupFamily], mut at: usize) -> usize {
+    let follows = |at: usize| families[at].contributor.is_some() && at > 0;
+    while follows(at) && families[at - 1].family.cmp_name(&families[at].family).is_eq() {
+        at -= 1;
+    }
+    at
+}
+
 /// The later write wins. Content breaks the tie that only a copied store can make.
 fn cmp_family(a: &GroupFamily, b: &GroupFamily) -> Ordering {
     a.stamp.cmp(&b.stamp).then_with(|| a.family.cmp_content(&b.family))
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::model::{FamilyBuilder, MetricType, NodeId, ValueLayout};
-
-    fn family(name: &str, value: f64) -> Family {
-        let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
-        builder.series(&[], &ValueLayout::Single, &[value], None);
-        builder.finish().unwrap()
-    }
-
-    fn push_time(time_ns: u64) -> PushTime {
-        PushTime { stamp: WriteTimestamp { time_ns, node: NodeId(1) }, wall_ns: time_ns }
-    }
-
-    fn names(group: &Group) -> Vec<&str> {
-        group.families().iter().map(|f| &**f.family.name()).collect()
-    }
-
-    #[test]
-    fn put_replaces_and_post_adds() {
-        let mut group = Group::put(push_time(1), vec![family("x", 1.0), family("y", 2.0)]);
-        group.merge(&Group::post(push_time(2), vec![family("y", 3.0), family("z", 4.0)]));
-        assert_eq!(names(&group), ["x", "y", "z"]);
-        let changes = group.merge(&Group::put(push_time(3), vec![family("y", 5.0)]));
-        assert_eq!(names(&group), ["y"]);
-        assert_eq!(changes.gone, [0, 2]);
-        assert_eq!(changes.families, [FamilySource { before: Some(1), set: true }]);
-        assert_eq!(group.pushed(), Some(push_time(3)));
-    }
-
-    #[test]
-    fn delete_leaves_a_tombstone_that_an_older_push_does_not_revive() {
-        let mut group = Group::put(push_time(1), vec![family("x", 1.0)]);
-        group.merge(&Group::refused(push_time(2)));
-        group.merge(&Group::delete(push_time(3).stamp));
-        assert!(!group.is_live());
-        assert!(group.merge(&Group::post(push_time(2), vec![family("x", 1.0)])).is_empty());
-        assert!(!group.is_live());
-        group.merge(&Group::post(push_time(4), vec![]));
-        assert!(group.is_live());
-    }
-
-    #[test]
-    fn the_lifetime_is_that_of_the_newest_accepted_push() {
-        let two = Lifetime::of_ms(2);
-        let mut group = Group::post(push_time(1), vec![family("x", 1.0)]).living(two);
-        group.merge(&Group::refused(push_time(2)).living(Lifetime::of_ms(9)));
-        assert_eq!(group.lifetime(), two);
-        group.merge(&Group::post(push_time(4), vec![]));
-        assert_eq!(group.lifetime(), None, "the newest push asks for none");
-        group.merge(&Group::put(push_time(3), vec![]).living(two));
-        assert_eq!(group.lifetime(), None, "an older one does not count");
-        group.merge(&Group::put(push_time(5), vec![]).living(two));
-        let stamp = group.latest().next().unwrap();
-        group.merge(&Group::expire(stamp, 5 * HOUR_NS));
-        assert!(!group.is_live() && group.lifetime().is_none());
-        assert_eq!(group.kept_from_ns(), 6 * HOUR_NS);
-    }
-
-    #[test]
-    fn a_refused_push_creates_the_group_and_touches_no_family() {
-        let mut group = Group::default();
-        group.merge(&Group::refused(push_time(5)));
-        assert!(group.is_live() && group.pushed().is_none());
-        assert_eq!(group.failed(), Some(push_time(5)));
-    }
-
-    /// Inserted one by one, the new families would move some 300 GB.
-    #[test]
-    fn many_new_families_are_merged_before_many_others() {
-        let families = |first: char| (0..80_000).map(move |i| family(&format!("{first}{i:06}"), 1.0)).collect();
-        let mut group = Group::post(push_time(1), families('b'));
-        let changes = group.merge(&Group::post(push_time(2), families('a')));
-        assert_eq!((changes.set(&group).count(), changes.gone.len(), group.families().len()), (80_000, 0, 160_000));
-        assert!(names(&group).is_sorted_by(|a, b| a < b));
-    }
-
-    #[test]
-    fn new_families_are_inserted_between_replaced_and_unchanged_ones() {
-        let mut group = Group::post(push_time(1), ["b", "d", "f", "h"].map(|name| family(name, 1.0)).into());
-        let changes = group.merge(&Group::post(push_time(2), ["a", "c", "d", "e", "i"].map(|n| family(n, 2.0)).into()));
-        assert_eq!(names(&group), ["a", "b", "c", "d", "e", "f", "h", "i"]);
-        let set: Vec<&str> = changes.set(&group).map(|f| &**f.family.name()).collect();
-        assert_eq!(set, ["a", "c", "d", "e", "i"]);
-        let values: Vec<f64> = group.families().iter().map(|f| f.family.values()[0]).collect();
-        assert_eq!(values, [2.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
-    }
-
-    /// Changes with few timestamps and names, so that ties and overtaking are frequent.
-    fn change() -> impl Strategy<Value = Group> {
-        let stamp = (0..6u64, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) });
-        let family = (stamp.clone(), 0..5usize, 0..3u8).prop_map(|(stamp, name, value)| GroupFamily {
-            stamp,
-            family: family(["v", "w", "x", "y", "z"][name], value.into()),
-        });
-        let push_time =
-            proptest::option::of((stamp.clone(), 0..3u64).prop_map(|(stamp, wall_ns)| PushTime { stamp, wall_ns }));
-        let lifetime = proptest::option::of((0..3u64).prop_map(|number| Lifetime::of_number(number).unwrap()));
-        let times = (push_time.clone(), push_time, lifetime, 0..3u32);
-        (proptest::collection::vec(family, 0..6), stamp.clone(), stamp, times).prop_map(
-            |(families, cleared_at, deleted, (pushed, failed, lifetime, expired_hour))| {
-                let header = GroupHeader { cleared_at, deleted, pushed, failed, lifetime, expired_hour };
-                Group::from_parts(families, header)
-            },
-        )
-    }
-
-    fn merged(a: &Group, b: &Group) -> Group {
-        let mut group = a.clone();
-        group.merge(b);
-        group
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-        #[test]
-        fn merge_is_commutative(a in change(), b in change()) {
-            prop_assert_eq!(merged(&a, &b), merged(&b, &a));
-        }
-
-        #[test]
-        fn merge_is_associative(a in change(), b in change(), c in change()) {
-            prop_assert_eq!(merged(&merged(&a, &b), &c), merged(&a, &merged(&b, &c)));
-        }
-
-        #[test]
-        fn merge_is_idempotent(a in change(), b in change()) {
-            let once = merged(&a, &b);
-            prop_assert_eq!(merged(&once, &b), once.clone());
-            prop_assert!(once.clone().merge(&a).is_empty());
-        }
-
-        #[test]
-        fn changes_tell_what_changed(a in change(), b in change()) {
-            let mut after = a.clone();
-            let changes = after.merge(&b);
-            prop_assert_eq!(changes.is_empty(), a == after);
-            prop_assert_eq!(changes.families.len(), after.families().len());
-            for (source, new) in changes.families.iter().zip(after.families()) {
-                let old = source.before.map(|at| &a.families()[at]);
-                prop_assert_eq!(old.map(|old| old.family.name()), a.family(new.family.name()).map(|f| f.family.name()));
-                prop_assert_eq!(source.set, old != Some(new));
-            }
-            let went = |at: &usize| after.family(a.families()[*at].family.name()).is_none();
-            prop_assert!(changes.gone.iter().all(went) && changes.gone.is_sorted());
-            let stayed = changes.families.iter().filter(|source| source.before.is_some()).count();
-            prop_assert_eq!(stayed + changes.gone.len(), a.families().len());
-        }
-    }
-}
+mod tests;

@@ -282,6 +282,11 @@ impl Incoming {
         self.parts.headers.get(name)?.to_str().ok()
     }
 
+    /// The bytes of the first header of that name (in lower case).
+    pub fn header_bytes(&self, name: &str) -> Option<&[u8]> {
+        self.parts.headers.get(name).map(|value| value.as_bytes())
+    }
+
     /// All headers of that name (in lower case) that are visible ASCII.
     pub fn headers(&self, name: &str) -> impl Iterator<Item = &str> {
         self.parts.headers.get_all(name).iter().filter_map(|value| value.to_str().ok())

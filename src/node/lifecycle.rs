@@ -516,6 +516,7 @@ fn service_rules(options: &NodeOptions, owner: PageOwner) -> ServiceRules {
         telemetry_path: options.web.telemetry_path.clone(),
         is_hub: options.role == NodeRole::Hub,
         scrapes_max: limits.scrapes_max,
+        aggregate: options.aggregate.rules.clone(),
     }
 }
 

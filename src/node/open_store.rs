@@ -9,10 +9,10 @@ use super::error::StartError;
 use super::metrics;
 use super::options::{NodeOptions, NodeRole};
 use super::random::random_id;
-use crate::exposition::raw_metric_fault;
+use crate::exposition::{add_native, date_sum, raw_metric_fault};
 use crate::model::{Epoch, NodeId, StoreId};
 use crate::storage::{self, Log, RealDisk, recover};
-use crate::store::{Identity, Rules, Store};
+use crate::store::{Identity, Rules, Store, SumCodec};
 
 /// Opens the store, on a thread that may block. The log is `None` for a store in memory only.
 ///
@@ -25,6 +25,8 @@ pub(super) async fn open_store(options: &NodeOptions) -> Result<(Store, Option<L
         has_hubs: !options.uplinks.is_empty(),
         has_edges: options.role == NodeRole::Hub,
         histogram_fault: Some(raw_metric_fault),
+        sums: SumCodec { native: add_native, dated: Some(date_sum) },
+        idempotency_window_ns: u64::try_from(options.aggregate.idempotency_window.as_nanos()).unwrap_or(u64::MAX),
     };
     let store = Store::new(rules, metrics::OWN_FAMILIES);
     let (path, sync) = (options.storage.path.clone(), options.storage.sync);

@@ -11,6 +11,7 @@ use super::http::auth::guard::GuardRules;
 use super::http::auth::passwords::Users;
 use crate::exposition::TimestampRule;
 use crate::gateway::RouteConfig;
+use crate::gateway::adding::AggregateRule;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::{EdgeName, NamePattern};
@@ -19,7 +20,7 @@ use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::web::WebTls;
 use crate::storage::SyncPolicy;
-use crate::store::ExpiryRules;
+use crate::store::{ExpiryRules, IDEMPOTENCY_WINDOW_NS};
 use crate::{exposition, session, store};
 
 /// The role of a node.
@@ -40,6 +41,8 @@ pub struct NodeOptions {
     pub web: WebOptions,
     /// `[push]`: the checks of pushes.
     pub push: PushOptions,
+    /// `[aggregate]`: pushes that add up.
+    pub aggregate: AggregateOptions,
     /// `[storage]`: the files of the store.
     pub storage: StorageOptions,
     /// `[limits]`: the limits on requests and on the store.
@@ -135,6 +138,21 @@ pub struct PushOptions {
     pub timestamps: TimestampRule,
     /// Read OpenMetrics bodies.
     pub openmetrics: bool,
+}
+
+/// `[aggregate]`: pushes that add up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AggregateOptions {
+    /// How long an `Idempotency-Key` is remembered.
+    pub idempotency_window: Duration,
+    /// How groups add up; the first rule that matches counts.
+    pub rules: Vec<AggregateRule>,
+}
+
+impl Default for AggregateOptions {
+    fn default() -> Self {
+        Self { idempotency_window: Duration::from_nanos(IDEMPOTENCY_WINDOW_NS), rules: Vec::new() }
+    }
 }
 
 /// `[storage]`: the files of the store.

@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::exposition::add_native;
 use crate::model::{Epoch, MetricType, StoreId};
-use crate::store::{Identity, Rules, Store, StoreLimits};
+use crate::store::{Identity, Rules, Store, StoreLimits, SumCodec};
 
 use super::disk::{Disk, DiskLock};
 use super::files::{FileHeader, FileKind, FileName};
@@ -90,7 +91,9 @@ pub fn identify(path: &Path) -> Option<StoreId> {
 
 /// Reads the store on `disk` without a change.
 pub(super) fn read(disk: Arc<dyn Disk>, reserved: &[(&str, MetricType)]) -> Result<Inspection, OpenError> {
-    let mut store = Store::new(Rules { limits: unlimited(), ..Rules::default() }, reserved);
+    // Without dates: they are added by each node, and are no content.
+    let sums = SumCodec { native: add_native, dated: None };
+    let mut store = Store::new(Rules { limits: unlimited(), sums, ..Rules::default() }, reserved);
     let recovered = recover(disk, DiskOptions::default(), &mut |record| store.restore(record))?;
     let (report, identity) = (recovered.report.clone(), recovered.identity);
     store.open(identity.unwrap_or_default(), Epoch::default());

@@ -33,7 +33,7 @@ struct ModelState {
 impl ModelState {
     fn apply(&mut self, record: &Record) {
         match record {
-            Record::Opened { .. } => {}
+            Record::Opened { .. } | Record::Key(_) => {}
             Record::Forgotten { id, .. } => drop(self.groups.remove(id)),
             Record::Cursor { peer, cursor } => drop(self.cursors.insert(peer.0, cursor.clone())),
             Record::Group(record) => {

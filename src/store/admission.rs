@@ -4,6 +4,7 @@
 //! removed family is taken out of the index, and families that were suppressed because of it are tried again.
 
 use std::collections::HashSet;
+use std::ops::Range;
 use std::sync::Arc;
 
 use super::conflict::{AdmissionTerms, Conflict, ConflictPolicy};
@@ -24,12 +25,22 @@ fn same_schema(entry: &GroupEntry, new: &GroupFamily, old: &FamilyState) -> Fami
     FamilyState { shown, conflict: None, hint: old.hint.clone() }
 }
 
+/// The states of the families of one name: the first has the sum.
+pub(super) fn of_unit(unit: Range<usize>, leader: FamilyState) -> impl Iterator<Item = (usize, FamilyState)> {
+    let follower = FamilyState { conflict: leader.conflict.clone(), ..FamilyState::default() };
+    std::iter::once(leader)
+        .chain(std::iter::repeat(follower))
+        .enumerate()
+        .map(move |(i, state)| (unit.start + i, state))
+        .take(unit.len())
+}
+
 fn shown_as(shown: Option<Family>) -> FamilyState {
     FamilyState { shown: shown.map(Box::new), ..FamilyState::default() }
 }
 
 /// Whether the family's type counts among those of its name.
-fn is_counted(state: &FamilyState) -> bool {
+pub(super) fn is_counted(state: &FamilyState) -> bool {
     state.conflict.as_ref().is_none_or(|conflict| !conflict.is_own_fault())
 }
 
@@ -232,17 +243,19 @@ impl Store {
                 self.index.release(name, id);
                 continue;
             };
-            let family = &entry.group.families()[at].family;
-            let state = match self.admit(&entry, family, self.rules.limits.series_max) {
+            // Of contributions, their sum.
+            let family = entry.whole(at);
+            let mut state = match self.admit(&entry, family, self.rules.limits.series_max) {
                 Ok(shown) => {
                     self.index.release(name, id);
-                    shown_now.insert(at);
+                    shown_now.extend(entry.group.unit(at));
                     shown_as(shown)
                 }
                 Err(conflict) => self.suppress(&entry, family, conflict),
             };
             if state.conflict != entry.families[at].conflict {
-                states.push((at, state));
+                state.shown = state.shown.or_else(|| entry.families[at].shown.clone());
+                states.extend(of_unit(entry.group.unit(at), state));
             }
         }
         if states.is_empty() {

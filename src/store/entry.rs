@@ -43,7 +43,8 @@ pub(crate) struct GroupNames {
 /// How one family is shown.
 #[derive(Clone, Debug, Default)]
 pub struct FamilyState {
-    /// The family as shown, if that differs from how it was pushed.
+    /// The family as shown, if that differs from how it was pushed. The first of several contributions has their sum
+    /// here, also while it is suppressed.
     pub shown: Option<Box<Family>>,
     /// The conflict, if the family is suppressed.
     pub conflict: Option<Arc<Conflict>>,
@@ -160,6 +161,23 @@ impl GroupEntry {
         pairs.map(|(at, (family, state))| (family, self.metas.get(at), state))
     }
 
+    /// Whether the family at that index is shown as a part of the one before it: both are contributions to one sum.
+    pub fn is_follower(&self, at: usize) -> bool {
+        let families = self.group.families();
+        at > 0 && families[at].contributor.is_some() && families[at - 1].family.cmp_name(&families[at].family).is_eq()
+    }
+
+    /// Each name once: its index, the first family of that name, and the bookkeeping and the state of that.
+    pub fn leaders(&self) -> impl Iterator<Item = (usize, &GroupFamily, FamilyMeta, &FamilyState)> {
+        let families = self.families().enumerate().filter(|(at, _)| !self.is_follower(*at));
+        families.map(|(at, (family, meta, state))| (at, family, meta, state))
+    }
+
+    /// The family at that index as it is shown, or would be if it were not suppressed: of contributions, their sum.
+    pub fn whole(&self, at: usize) -> &Family {
+        self.families[at].shown.as_deref().unwrap_or(&self.group.families()[at].family)
+    }
+
     /// The suppressed families that arrived after that revision.
     pub fn suppressed_since(&self, revision: Revision) -> impl Iterator<Item = SuppressedFamily> {
         self.families().filter(move |(_, meta, _)| meta.suppressed && meta.revision > revision).map(|(f, _, state)| {
@@ -175,14 +193,13 @@ impl GroupEntry {
 
     /// The families that are shown, each with its position.
     pub(super) fn shown_hints(&self) -> impl Iterator<Item = (&Family, &SlotHint)> {
-        let shown = self.families().filter(|(_, meta, _)| !meta.suppressed);
-        shown.map(|(f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.hint))
+        let shown = self.leaders().filter(|(.., meta, _)| !meta.suppressed);
+        shown.map(|(_, f, _, state)| (state.shown.as_deref().unwrap_or(&f.family), &state.hint))
     }
 
     /// The family at that index as a scrape shows it; `None` if it is suppressed.
     pub(super) fn shown_at(&self, at: usize) -> Option<&Family> {
-        let as_pushed = || &self.group.families()[at].family;
-        (!self.metas.get(at).suppressed).then(|| self.families[at].shown.as_deref().unwrap_or_else(as_pushed))
+        (!self.metas.get(at).suppressed && !self.is_follower(at)).then(|| self.whole(at))
     }
 
     /// When the last push was accepted, in seconds since the epoch; 0 if none was.
@@ -203,7 +220,7 @@ impl GroupEntry {
 
     /// The index of the family of that name among the group's families.
     pub fn position(&self, name: &str) -> Option<usize> {
-        self.group.families().binary_search_by(|f| (**f.family.name()).cmp(name)).ok()
+        self.group.position(name)
     }
 
     /// The family of that name as a scrape shows it; `None` if there is none or it is suppressed.

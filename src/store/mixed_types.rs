@@ -6,10 +6,11 @@
 //! in which they arrived. The change takes time in proportion to the groups that show the name, and one site can cause
 //! it again and again; so it runs within an allowance, apart from pushes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
+use super::admission::of_unit;
 use super::conflict::Conflict;
 use super::record::{FamilyMeta, Record};
 use super::writer::Store;
@@ -112,20 +113,25 @@ impl Store {
     fn demote(&mut self, id: &GroupId, families: &[usize], changes: &[(Arc<str>, MetricType)]) {
         let Some(entry) = self.staged.get(id) else { return };
         let mut new = (*entry).clone();
+        let mut demoted = HashSet::new();
         for at in families {
-            let (Some(shown), pushed) = (entry.shown_at(*at), &entry.group.families()[*at].family) else { continue };
+            let unit = entry.group.unit(*at);
+            let (Some(shown), pushed) = (entry.shown_at(*at), self.whole(&entry.group, unit.clone())) else { continue };
             let Ok(change) = changes.binary_search_by(|(name, _)| name.cmp(pushed.name())) else { continue };
             let (pushed_type, used) = (pushed.schema().metric_type(), changes[change].1);
             self.index.remove(entry.shown(), shown);
             let conflict = Conflict::Type { name: pushed.name().clone(), pushed: pushed_type, used };
-            new.families[*at] = self.suppress(&entry, pushed, conflict);
+            let mut state = self.suppress(&entry, &pushed, conflict);
+            state.shown = entry.group.families()[unit.end - 1].contributor.is_some().then(|| Box::new(pushed));
+            of_unit(unit.clone(), state).for_each(|(at, state)| new.families[at] = state);
+            demoted.extend(unit);
         }
         let meta = |at: usize| {
             let meta = entry.metas.get(at);
-            FamilyMeta { suppressed: meta.suppressed || families.contains(&at), ..meta }
+            FamilyMeta { suppressed: meta.suppressed || demoted.contains(&at), ..meta }
         };
         new.metas = (0..new.families.len()).map(meta).collect();
-        self.records.push(Record::Group(new.record(|at| families.contains(&at))));
+        self.records.push(Record::Group(new.record(|at| demoted.contains(&at))));
         self.staged.set(id, Some(Arc::new(new)));
     }
 }

@@ -31,6 +31,12 @@
 //! stored and sent on, but not shown. It is shown as soon as the family that it conflicts with is gone. If sites push
 //! one name with several types, the type of most sites is shown in the end ([`MixedTypes`]).
 //!
+//! # Groups that add up
+//!
+//! The contributions of a group lie beside each other among its families. Only their sum is shown, under the name that
+//! they share: the first of them has it in its [`entry::FamilyState`], the others show nothing (`adding`).
+//! `idempotency` remembers the keys of pushes that must not be added twice.
+//!
 //! # Durability
 //!
 //! Nothing is published before the caller has made it durable. `restore` builds a store from its records;
@@ -46,6 +52,7 @@
 //! shows, [`info`](StoreInfo) what a handshake needs of it. [`conflict`](Conflict), [`refusal`](StoreRefusal),
 //! [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
 
+mod adding;
 mod address;
 mod admission;
 pub mod blocks;
@@ -57,6 +64,8 @@ pub mod expiry;
 mod expiry_rules;
 mod explain;
 mod group_change;
+mod idempotency;
+mod increment;
 pub mod index;
 mod info;
 mod mixed_types;
@@ -80,10 +89,12 @@ pub use conflict::{Conflict, PushConflicts};
 pub use entry::{GroupEntry, SuppressedFamily};
 pub use expiry::{ExpiryView, ExpiryWalk};
 pub use expiry_rules::{EXPIRY_RULES_MAX, ExpiryRule, ExpiryRules};
+pub use idempotency::{IDEMPOTENCY_KEYS_MAX, IDEMPOTENCY_WINDOW_NS, IdempotencyKey};
+pub use increment::{CONTRIBUTORS_MAX, DateSum, Increment, SumCodec};
 pub use info::StoreInfo;
 pub use mixed_types::MixedTypes;
 pub use piece_cache::{CachedPiece, EncodingKey};
-pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, PeerCursor, Record};
+pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, KeyRecord, PeerCursor, Record};
 pub use refusal::StoreRefusal;
 pub use scope::Scope;
 pub use unconfirmed::{AheadWrites, CLOCK_NS_MIN, ClockComparison, Correction};

@@ -97,6 +97,19 @@ pub struct PeerCursor {
     pub site: Arc<LabelSet>,
 }
 
+/// A push with an `Idempotency-Key` that was applied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The digest of the group and the key.
+    pub key: u128,
+    /// The digest of the body.
+    pub body: u128,
+    /// When it was applied, by the clock of this node, in nanoseconds since the Unix epoch.
+    pub time_ns: u64,
+    /// A revision of its own. It changes no group.
+    pub revision: Revision,
+}
+
 /// One entry of a transaction.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Record {
@@ -125,6 +138,8 @@ pub enum Record {
         /// How far this store has its changes.
         cursor: PeerCursor,
     },
+    /// A push with an `Idempotency-Key` was applied.
+    Key(KeyRecord),
 }
 
 /// The identity of a store. It is written when the store is created, and changes only in a repair that lost data.

@@ -1,8 +1,10 @@
 //! Restoring a store from the records on its disk, and the checkpoint that writes all of it.
 
 use std::collections::{HashMap, HashSet};
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::admission::of_unit;
 use super::conflict::{AdmissionTerms, ConflictPolicy};
 use super::entry::{FamilyState, GroupEntry};
 use super::record::{FamilyMeta, FamilyMetasBuilder, GroupRecord, Identity, PeerCursor, Record};
@@ -26,6 +28,10 @@ impl Store {
                 self.revision = self.revision.max(revision);
             }
             Record::Group(record) => self.restore_group(record),
+            Record::Key(record) => {
+                self.keys.restore(record);
+                self.revision = self.revision.max(record.revision);
+            }
         }
     }
 
@@ -45,17 +51,17 @@ impl Store {
             None => GroupEntry::new(id),
         };
         group.map_families(|family| Some(self.schemas.intern(family.clone())));
-        let mut metas: HashMap<Arc<str>, FamilyMeta> =
-            entry.families().map(|(f, meta, _)| (f.family.name().clone(), meta)).collect();
+        let key = |f: &GroupFamily| (f.family.name().clone(), f.contributor.clone());
+        let mut metas: HashMap<_, FamilyMeta> = entry.families().map(|(f, meta, _)| (key(f), meta)).collect();
         entry.group.merge(&group);
         for (at, new) in group.families().iter().enumerate() {
             let meta = families.get(at);
-            if entry.group.family(new.family.name()).is_some_and(|kept| kept.stamp == new.stamp) {
-                metas.insert(new.family.name().clone(), meta);
+            if entry.group.namesake(new).is_some_and(|kept| kept.stamp == new.stamp) {
+                metas.insert(key(new), meta);
             }
             self.revision = self.revision.max(meta.revision);
         }
-        let meta = |f: &GroupFamily| metas.get(f.family.name()).copied().unwrap_or_default();
+        let meta = |f: &GroupFamily| metas.get(&key(f)).copied().unwrap_or_default();
         entry.metas = entry.group.families().iter().map(meta).collect();
         entry.families = vec![FamilyState::default(); entry.group.families().len()];
         entry.header = if header.revision >= entry.header.revision { header } else { entry.header };
@@ -118,19 +124,31 @@ impl Store {
     /// they conflict. Families that were shown are shown even if the limit on series has been lowered since.
     fn admit_restored(&mut self, id: &GroupId, suppressed: bool) {
         let Some(entry) = self.staged.get(id) else { return };
-        let is_due = |meta: FamilyMeta, state: &FamilyState| meta.suppressed == suppressed && state.conflict.is_none();
-        if !suppressed || entry.families().any(|(_, meta, state)| is_due(meta, state)) {
+        let is_due = |unit: &Range<usize>| {
+            let newest = unit.clone().map(|at| entry.metas.get(at)).max_by_key(|meta| meta.revision);
+            newest.is_some_and(|meta| meta.suppressed == suppressed) && entry.families[unit.start].conflict.is_none()
+        };
+        if !suppressed || entry.group.units().any(|unit| is_due(&unit)) {
             let series_max = if suppressed { self.rules.limits.series_max } else { usize::MAX };
             let terms = AdmissionTerms { policy: ConflictPolicy::SuppressAll, series_max };
             let mut new = (*entry).clone();
             new.header.suppressed = entry.group.is_live() && self.is_shadowed(&entry);
             let mut metas = FamilyMetasBuilder::default();
-            for (at, (f, mut meta, state)) in entry.families().enumerate() {
-                if is_due(meta, state) {
-                    let admitted = self.admit_family(&entry, &f.family, terms);
-                    (meta.suppressed, new.families[at]) = admitted.expect("held back instead of refused");
+            for unit in entry.group.units() {
+                let mut now = None;
+                if is_due(&unit) {
+                    let whole = self.whole(&entry.group, unit.clone());
+                    let admitted = self.admit_family(&entry, &whole, terms);
+                    let (suppressed, mut state) = admitted.expect("held back instead of refused");
+                    if entry.group.families()[unit.end - 1].contributor.is_some() {
+                        state.shown = state.shown.or_else(|| Some(Box::new(whole)));
+                    }
+                    of_unit(unit.clone(), state).for_each(|(at, state)| new.families[at] = state);
+                    now = Some(suppressed);
                 }
-                metas.push(meta);
+                for meta in unit.map(|at| entry.metas.get(at)) {
+                    metas.push(FamilyMeta { suppressed: now.unwrap_or(meta.suppressed), ..meta });
+                }
             }
             new.metas = metas.finish();
             self.staged.set(id, Some(Arc::new(new)));
@@ -166,6 +184,7 @@ impl Store {
             entries
         });
         let groups = groups.flatten().map(|entry| Record::Group(entry.record(|_| true)));
-        opened.chain(cursors).chain(std::iter::once(floor)).chain(groups)
+        let keys = self.keys.durable().into_iter().map(Record::Key);
+        opened.chain(cursors).chain(std::iter::once(floor)).chain(keys).chain(groups)
     }
 }

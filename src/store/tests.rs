@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::model::{Epoch, Family, FamilyBuilder, Group, GroupId, LabelSet, MetricType, NodeId, StoreId, ValueLayout};
 
+mod adding;
 mod changes;
 mod clocks;
 mod expiry;

@@ -265,7 +265,7 @@ impl Published {
                     Scope::Site(_) => entry.id().key.clone(),
                     Scope::Shown => entry.shown().clone(),
                 };
-                changes.push(PeerChange { key, group: entry.group.part(|i, _| keep(i)) });
+                push_parts(key, entry.group.part(|i, _| keep(i)), &mut changes);
             }
         }
         ChangeSet { changes, upto, more }
@@ -386,6 +386,21 @@ impl View {
             }
         }
     }
+}
+
+/// Adds a change of a group: its header and plain families, and the contributions of each contributor under a key of
+/// their own ([`crate::model::contribution`]).
+fn push_parts(key: Arc<LabelSet>, group: Group, changes: &mut Vec<PeerChange>) {
+    if !group.is_adding() {
+        return changes.push(PeerChange { key, group });
+    }
+    let contributions = group.contributors().into_iter().map(|contributor| {
+        let group = group.contributions(&contributor);
+        PeerChange { key: Arc::new(contributor.join(&key)), group }
+    });
+    let contributions: Vec<PeerChange> = contributions.collect();
+    changes.push(PeerChange { key, group: group.without_contributions() });
+    changes.extend(contributions);
 }
 
 fn shows_times(entry: &GroupEntry) -> bool {

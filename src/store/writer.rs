@@ -12,16 +12,18 @@ use foldhash::HashSet;
 
 use super::conflict::{AdmissionTerms, ConflictPolicy};
 use super::entry::{GroupEntry, SuppressedFamily};
+use super::idempotency::{IDEMPOTENCY_WINDOW_NS, IdempotencyKey, IdempotencyKeys, KeyState};
+use super::increment::{Increment, SumCodec};
 use super::index::Index;
-use super::record::{FamilyMeta, Identity, PeerCursor, Record};
+use super::record::{FamilyMeta, Identity, KeyRecord, PeerCursor, Record};
 use super::refusal::StoreRefusal;
 use super::schemas::Schemas;
 use super::staged::Staged;
 use super::unconfirmed::Unconfirmed;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
-    Family, Group, GroupFamily, GroupId, LabelSet, Lifetime, MetricType, Position, PushTime, Revision, StoreId,
-    WriteTimestamp,
+    Contributor, Family, Group, GroupFamily, GroupId, LabelSet, Lifetime, MetricType, Position, PushTime, Revision,
+    StoreId, WriteTimestamp,
 };
 
 /// Limits of a store.
@@ -43,7 +45,7 @@ impl Default for StoreLimits {
 pub type HistogramCheck = fn(&[u8]) -> Option<String>;
 
 /// The behaviour of a store.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Its limits.
     pub limits: StoreLimits,
@@ -56,6 +58,24 @@ pub struct Rules {
     /// Checks a raw metric of a histogram, and returns the rule that it breaks. Families with such a metric are not
     /// shown. The gateway refuses them, but an older store or the store of a peer may have some.
     pub histogram_fault: Option<HistogramCheck>,
+    /// Adds native histograms, and dates sums.
+    pub sums: SumCodec,
+    /// How long the key of a push that adds is remembered, in nanoseconds.
+    pub idempotency_window_ns: u64,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            limits: StoreLimits::default(),
+            unchecked: false,
+            has_hubs: false,
+            has_edges: false,
+            histogram_fault: None,
+            sums: SumCodec::default(),
+            idempotency_window_ns: IDEMPOTENCY_WINDOW_NS,
+        }
+    }
 }
 
 /// The operation that a request asks for.
@@ -65,6 +85,8 @@ pub enum WriteOp {
     Put(Vec<Family>),
     /// Replace families of the group.
     Post(Vec<Family>),
+    /// Add to the sums of the group.
+    Add(Increment),
     /// Record that a push was refused before it reached the store.
     Refuse,
     /// Delete the group.
@@ -112,6 +134,7 @@ pub struct Store {
     pub(super) published_dropped: Dropped,
     /// The families that [`Store::settle_types`] may still suppress.
     pub(super) types_allowance: i64,
+    pub(super) keys: IdempotencyKeys,
 }
 
 /// A summary of all tombstones that were dropped.
@@ -162,6 +185,7 @@ impl Store {
             dropped: Dropped::default(),
             published_dropped: Dropped::default(),
             types_allowance: 0,
+            keys: IdempotencyKeys::new(rules.idempotency_window_ns),
         }
     }
 
@@ -211,6 +235,18 @@ impl Store {
         lifetime: Option<Lifetime>,
         now: WriteTime,
     ) -> Result<(), StoreRefusal> {
+        let key = match &action {
+            WriteOp::Add(Increment { key: Some(key), .. }) => match self.keys.look_up(*key, now.wall_ns) {
+                KeyState::New => Some(*key),
+                KeyState::Applied => return Ok(()),
+                KeyState::OfAnotherBody => return Err(StoreRefusal::KeyReused),
+                KeyState::Full => return Err(StoreRefusal::KeysFull),
+            },
+            _ => None,
+        };
+        if Contributor::split(&id.key).is_some() {
+            return Err(StoreRefusal::Reserved);
+        }
         let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
                 self.check_revival(&entry, !matches!(action, WriteOp::Delete))?;
@@ -232,16 +268,22 @@ impl Store {
             WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let push_time = PushTime { stamp, wall_ns: now.wall_ns };
         self.unconfirmed.note(entry.id(), stamp.time_ns, now.stamp_ns, now.monotonic_ns);
-        let is_push = matches!(action, WriteOp::Put(_) | WriteOp::Post(_));
+        let is_push = matches!(action, WriteOp::Put(_) | WriteOp::Post(_) | WriteOp::Add(_));
         let change = match action {
-            WriteOp::Put(families) => Group::put(push_time, families).living(lifetime),
-            WriteOp::Post(families) => Group::post(push_time, families).living(lifetime),
-            WriteOp::Refuse => Group::refused(push_time),
-            WriteOp::Delete => Group::delete(stamp),
+            WriteOp::Put(_) | WriteOp::Post(_) if entry.group.is_adding() => {
+                Err(StoreRefusal::AddingGroup { group: entry.shown().to_string() })
+            }
+            WriteOp::Put(families) => Ok(Group::put(push_time, families).living(lifetime)),
+            WriteOp::Post(families) => Ok(Group::post(push_time, families).living(lifetime)),
+            WriteOp::Add(increment) => {
+                self.increment(&entry, push_time, &increment).map(|change| change.living(lifetime))
+            }
+            WriteOp::Refuse => Ok(Group::refused(push_time)),
+            WriteOp::Delete => Ok(Group::delete(stamp)),
         };
         let point = self.index.point();
         let policy = if self.rules.unchecked { ConflictPolicy::Suppress } else { ConflictPolicy::Refuse };
-        let applied = self.apply(&entry, change, None, policy);
+        let applied = change.and_then(|change| self.apply(&entry, change, None, policy));
         if let Err(refusal) = applied {
             self.index.undo(point);
             self.apply(&entry, Group::refused(push_time), None, ConflictPolicy::Suppress)
@@ -250,6 +292,12 @@ impl Store {
         }
         if is_push {
             self.unconfirmed.note_accepted(entry.id(), now.monotonic_ns);
+        }
+        if let Some(IdempotencyKey { key, body }) = key {
+            self.revision = self.revision.next();
+            let record = KeyRecord { key, body, time_ns: now.wall_ns, revision: self.revision };
+            self.keys.draft(record);
+            self.records.push(Record::Key(record));
         }
         Ok(())
     }
@@ -427,8 +475,11 @@ impl Store {
         }
         // A store above its limit (which was lowered) may change, but not grow.
         let series_max = self.rules.limits.series_max.max(self.index.series());
-        let (admitted, gone) =
-            self.admit_families(entry, &group, &changes, meta, AdmissionTerms { policy, series_max })?;
+        let terms = AdmissionTerms { policy, series_max };
+        let (admitted, gone) = match group.is_adding() || entry.group.is_adding() {
+            true => self.admit_units(entry, &group, &changes, meta, terms)?,
+            false => self.admit_families(entry, &group, &changes, meta, terms)?,
+        };
         let mut header = if changes.header { meta } else { entry.header };
         if changes.header && group.header() != change.header() {
             header.origin = None;
@@ -482,6 +533,7 @@ impl Store {
     pub fn commit(&mut self) -> Committed {
         self.index.commit();
         self.unconfirmed.commit();
+        self.keys.commit();
         self.published_dropped = self.dropped;
         self.records.clear();
         self.drafted_bytes = 0;
@@ -502,6 +554,7 @@ impl Store {
     pub fn abort(&mut self) {
         self.index.undo(0);
         self.unconfirmed.abort();
+        self.keys.abort();
         self.records.clear();
         self.drafted_bytes = 0;
         self.staged_cursors.clear();

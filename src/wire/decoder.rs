@@ -102,10 +102,8 @@ impl Decoder {
         let mut changes = if flags & LISTED != 0 { self.listed(number, cursor)? } else { self.known(number, cursor)? };
         let mut header = self.stamps(number, flags, &mut changes, cursor)?;
         cursor.lifetime(flags, &mut header)?;
-        let families = changes
-            .iter()
-            .map(|change| GroupFamily { stamp: change.sent.stamp, family: change.sent.family.clone() })
-            .collect();
+        let families =
+            changes.iter().map(|change| GroupFamily::plain(change.sent.stamp, change.sent.family.clone())).collect();
         let key = self.dictionary.groups.get(number).map(|group| group.key.clone()).unwrap_or_default();
         if let Some(key) = self.dictionary.apply(number, header, changes).group {
             self.named.lose(key);

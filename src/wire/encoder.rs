@@ -126,7 +126,7 @@ impl Encoder {
         }
         let mut next = 0;
         let mut changes = Vec::with_capacity(families.len());
-        for (at, GroupFamily { stamp, family }) in std::iter::zip(positions, families) {
+        for (at, GroupFamily { stamp, family, .. }) in std::iter::zip(positions, families) {
             let same = self.sent(group, *at).filter(|old| same_schema(&old.family, family)).map(|old| old.schema);
             let schema = same.unwrap_or_else(|| self.schema(family.schema(), &mut writer.columns.schemas));
             let same = self.sent(group, *at).filter(|_| same.is_some());

@@ -50,7 +50,7 @@ fn delta() -> impl Strategy<Value = Delta> {
     let expired_hour = prop_oneof![4 => 0..2u32, 1 => any::<u32>()];
     (0..3usize, families, stamp(), stamp(), [moment(), moment()], lifetime, expired_hour).prop_map(
         |(job, families, cleared_at, deleted, [pushed, failed], lifetime, expired_hour)| {
-            let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
+            let families = families.into_iter().map(|(stamp, family)| GroupFamily::plain(stamp, family)).collect();
             let header = GroupHeader { cleared_at, deleted, pushed, failed, lifetime, expired_hour };
             let group = Group::from_parts(families, header);
             Delta { id: GroupId::local(LabelSet::new([("job", format!("job{job}"))])), group }

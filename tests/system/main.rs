@@ -3,6 +3,7 @@
 //! Every node listens on a port chosen by the kernel and logs it. No test waits for a fixed time, only for a condition
 //! with a deadline. All tests are one crate, so that they share a link step and run in parallel.
 
+mod adding;
 mod alerts;
 mod bad_input;
 mod balancers;

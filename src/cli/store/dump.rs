@@ -81,12 +81,14 @@ impl Dump {
             return writeln!(out);
         }
         let families: Vec<&Family> = entry
-            .families()
-            .filter(|(_, mark, _)| !mark.suppressed)
-            .map(|(f, _, state)| state.shown.as_deref().filter(|_| !self.without_place).unwrap_or(&f.family))
+            .leaders()
+            .filter(|(.., mark, _)| !mark.suppressed)
+            .map(|(at, f, ..)| if self.without_place && !group.is_adding() { &f.family } else { entry.whole(at) })
             .collect();
-        let method = if families.len() < group.families().len() { "POST" } else { "PUT" };
-        let target = PushTarget { method, path: group_path(labels, names), lifetime: group.lifetime() };
+        let method = if families.len() < entry.leaders().count() { "POST" } else { "PUT" };
+        let root = if group.is_adding() { "aggregate/metrics" } else { "metrics" };
+        let target =
+            PushTarget { method, path: format!("{root}/{}", group_path(labels, names)), lifetime: group.lifetime() };
         self.request(&target, &families, out)
     }
 
@@ -98,7 +100,7 @@ impl Dump {
             if has_more {
                 writeln!(out, "# native histograms or exemplars are not in this text; --script keeps them")?;
             }
-            writeln!(out, "# {method} /metrics/{path}")?;
+            writeln!(out, "# {method} /{path}")?;
             out.write_all(&as_text(families))?;
             return writeln!(out);
         }
@@ -118,10 +120,10 @@ impl Dump {
     /// Prints families that conflict with others, because a push with them would be refused as a whole. Prints all
     /// families of a group that is hidden by another one with the same labels.
     fn comment_suppressed(&self, entry: &GroupEntry, is_shadowed: bool, out: &mut dyn Write) -> io::Result<()> {
-        for (f, _, state) in entry.families().filter(|(_, mark, _)| mark.suppressed || is_shadowed) {
+        for (at, _, _, state) in entry.leaders().filter(|(.., mark, _)| mark.suppressed || is_shadowed) {
             let why = state.conflict.as_ref().map_or("it conflicts with another group".into(), ToString::to_string);
             writeln!(out, "# held back: {}", why.replace('\n', " "))?;
-            for line in String::from_utf8_lossy(&as_text(&[&f.family])).lines() {
+            for line in String::from_utf8_lossy(&as_text(&[entry.whole(at)])).lines() {
                 writeln!(out, "#   {line}")?;
             }
         }
@@ -165,16 +167,17 @@ fn script_head(path: &str, groups: usize, out: &mut dyn Write) -> io::Result<()>
 # {groups} groups of the store in {path}. Pushes them to the node with the given URL; each replaces the same group there.
 # Usage: bash SCRIPT http://HOST:9091
 # A group with a family held back is pushed with POST: that family stays as it is at the node.
+# What a group that adds up has is added to what the same group has there.
 # UTF-8 names need a node with push.enable_utf8_names. Times of pushes are those of this run.
 set -euo pipefail
 url=${{1:?the URL of a node, such as http://127.0.0.1:9091}}
-push_text() {{ curl -fsS -X "$1" ${{3:+-H "Pushrelay-Expire-After: $3"}} --data-binary @- "$url/metrics/$2"; }}
+push_text() {{ curl -fsS -X "$1" ${{3:+-H "Pushrelay-Expire-After: $3"}} --data-binary @- "$url/$2"; }}
 push_protobuf() {{
   local type='application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited' text
   read -r text
   while [ $((${{#text}} % 4)) != 0 ]; do text+='='; done
   tr -- '-_' '+/' <<<"$text" | base64 -d |
-    curl -fsS -X "$1" -H "Content-Type: $type" ${{3:+-H "Pushrelay-Expire-After: $3"}} --data-binary @- "$url/metrics/$2"
+    curl -fsS -X "$1" -H "Content-Type: $type" ${{3:+-H "Pushrelay-Expire-After: $3"}} --data-binary @- "$url/$2"
 }}
 
 "#

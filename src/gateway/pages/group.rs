@@ -93,8 +93,8 @@ impl<'a> GroupFragment<'a> {
         // `status/group/` and the path lie between the root and this page.
         let root = frame.at_depth(2 + path.matches('/').count());
         let (mut series_left, mut budget) = (SERIES_SHOWN_MAX, PageBudget(PAGE_BYTES_MAX));
-        let families = entry.families().take(FAMILIES_SHOWN_MAX).map_while(|(current, _, state)| {
-            let family = state.shown.as_deref().unwrap_or(&current.family);
+        let families = entry.leaders().take(FAMILIES_SHOWN_MAX).map_while(|(at, current, _, state)| {
+            let family = entry.whole(at);
             let schema = family.schema();
             let help = schema
                 .help()

@@ -23,7 +23,7 @@ use crate::model::{Family, GroupId, LabelSet, Lifetime, Position, Revision, Stor
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::storage::Log;
-use crate::store::{Published, Scope, Store, StoreInfo, WriteOp};
+use crate::store::{Increment, Published, Scope, Store, StoreInfo, WriteOp};
 use crate::wire::{ConflictReport, Delta};
 
 /// Messages that wait for the worker thread, at most.
@@ -131,7 +131,9 @@ impl Committer {
         lifetime: Option<Lifetime>,
     ) -> Result<(), WriteError> {
         let values = match &op {
-            WriteOp::Put(families) | WriteOp::Post(families) => values_len(families),
+            WriteOp::Put(families) | WriteOp::Post(families) | WriteOp::Add(Increment { families, .. }) => {
+                values_len(families)
+            }
             WriteOp::Refuse | WriteOp::Delete => 0,
         };
         let permit = self.queue_slots.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;

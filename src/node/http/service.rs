@@ -13,13 +13,14 @@ use super::render_thread::RenderThread;
 use super::scrape::ScrapeBody;
 use crate::commit::WriteError;
 use crate::exposition::{json, negotiate};
+use crate::gateway::adding::{self, AggregateRule};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::lifetime::{EXPIRE_AFTER, lifetime};
 use crate::gateway::pages::PageFrame;
 use crate::gateway::path::{AddressedGroup, PathError};
 use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::{HttpReply, PathOddity, Route, Router, accepts_gzip};
-use crate::model::{ByteBudget, Family, Group, GroupId, LabelSet, PushTime};
+use crate::model::{ByteBudget, Family, GaugeRule, Group, GroupId, LabelSet, PushTime, content_digest};
 use crate::net::http::{Body, BodyError, Exhausted, Handler, Incoming, Response};
 use crate::net::slots::Slots;
 use crate::node::certificates::Certificates;
@@ -32,7 +33,7 @@ use crate::node::link::status::{UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
 use crate::store::selection::ScrapeFilter;
 use crate::store::view::time_families;
-use crate::store::{ExpiryView, GroupEntry, Scope, WriteOp};
+use crate::store::{ExpiryView, GroupEntry, Increment, Scope, WriteOp};
 
 /// A request about the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,6 +75,8 @@ pub struct ServiceRules {
     pub is_hub: bool,
     /// Scrapes and responses of the query API in flight at once, at most.
     pub scrapes_max: usize,
+    /// The groups that add up.
+    pub aggregate: Vec<AggregateRule>,
 }
 
 /// The service behind the guard. It has all that the requests need.
@@ -165,7 +168,7 @@ fn method_label(method: &str) -> &'static str {
 impl Service {
     async fn dispatch(&self, route: Route, request: &mut Incoming, started: Instant) -> Response {
         let reply = match route {
-            Route::Push { target, replace } => self.push(target, replace, request, started).await,
+            Route::Push { target, replace, adds } => self.push(target, (replace, adds), request, started).await,
             Route::Delete { group } => self.delete(group, request).await,
             Route::Scrape { filter } => return self.scrape(filter, request),
             Route::Groups { query } => return self.run_blocking(|| respond(self.list_groups(&query))),
@@ -216,11 +219,22 @@ impl Service {
         }
     }
 
-    async fn push(&self, target: LabelSet, replace: bool, request: &mut Incoming, started: Instant) -> HttpReply {
+    async fn push(
+        &self,
+        target: LabelSet,
+        (replace, is_below): (bool, bool),
+        request: &mut Incoming,
+        started: Instant,
+    ) -> HttpReply {
         let lifetimes: Vec<_> = request.headers_lossy(EXPIRE_AFTER).take(2).collect();
         let lifetime = match lifetime(lifetimes.iter().map(|value| &**value)) {
             Ok(lifetime) => lifetime,
             Err(error) => return HttpReply::error(400, error),
+        };
+        let gauges = adding::gauges_of(&self.rules.aggregate, &target, is_below);
+        let key = match gauges.map(|_| adding::check_key(request.header_bytes(adding::IDEMPOTENCY_KEY))).transpose() {
+            Ok(key) => key.flatten().map(<[u8]>::to_vec),
+            Err(reply) => return reply,
         };
         let mut body = match self.body(request).await {
             Ok(body) => body,
@@ -229,14 +243,24 @@ impl Service {
         let method = if replace { "put" } else { "post" };
         let target = Arc::new(target);
         let current = self.committer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
-        let current = current.as_ref().map(|entry| &entry.group);
+        let sums = current.as_ref().filter(|_| gauges.is_some()).and_then(|entry| {
+            let contributor = entry.group.contributors().pop()?;
+            Some(entry.group.contributions(&contributor))
+        });
+        let current = if gauges.is_some() { sums.as_ref() } else { current.as_ref().map(|entry| &entry.group) };
         let (len, headers) = (body.len(), headers(request));
         let large_push_permits = if headers.content_encoding.is_empty() { LARGE_BYTES } else { LARGE_COMPRESSED_BYTES };
-        let mut read = || read_push(&self.reader, headers, &mut body, &target, current);
+        let terms = PushTerms { target: &target, current, gauges, is_digested: key.is_some() };
+        let mut read = || read_push(&self.reader, headers, &mut body, terms);
         let read = if len < large_push_permits { read() } else { self.read_blocking(read).await };
         let reply = match read {
-            Ok(families) => {
-                let action = if replace { WriteOp::Put(families) } else { WriteOp::Post(families) };
+            Ok(PushRead { families, digest }) => {
+                let key = key.map(|key| adding::idempotency_key(&target, &key, digest));
+                let action = match gauges {
+                    Some(gauges) => WriteOp::Add(Increment { families, gauges, key }),
+                    None if replace => WriteOp::Put(families),
+                    None => WriteOp::Post(families),
+                };
                 let written = self.committer.write_living(target, action, lifetime).await;
                 answer(written, || HttpReply::pushed(self.rules.checked))
             }
@@ -402,25 +426,47 @@ impl From<PushError> for PushReadError {
     }
 }
 
+/// The circumstances in which a push is parsed.
+#[derive(Clone, Copy)]
+struct PushTerms<'a> {
+    target: &'a LabelSet,
+    /// The state of the group, or its sums.
+    current: Option<&'a Group>,
+    /// How gauges are combined, if the push adds.
+    gauges: Option<GaugeRule>,
+    /// Whether a digest of the body is needed.
+    is_digested: bool,
+}
+
+/// A push that was parsed.
+struct PushRead {
+    families: Vec<Family>,
+    /// The digest of the decompressed body, if it was asked for.
+    digest: u128,
+}
+
 /// Parses a push. Its decompressed form is counted in the budget, and for a large push the parsed form too, which stays
 /// in memory until the write.
 fn read_push(
     reader: &BodyReader,
     headers: Headers<'_>,
     body: &mut Body,
-    target: &LabelSet,
-    current: Option<&Group>,
-) -> Result<Vec<Family>, PushReadError> {
+    PushTerms { target, current, gauges, is_digested }: PushTerms<'_>,
+) -> Result<PushRead, PushReadError> {
     let decompressed = reader.decompress(headers, body)?;
     if let Some(decompressed) = &decompressed {
         body.grow(decompressed.len() as u64)?;
     }
     let plain = decompressed.as_deref().unwrap_or(body);
-    let families = reader.read(headers, plain, target, current)?;
+    let mut families = reader.read(headers, plain, target, current)?;
+    if let Some(gauges) = gauges {
+        families = adding::increments(families, gauges).map_err(PushError::Increment)?;
+    }
+    let digest = if is_digested { content_digest(&[plain]) } else { 0 };
     if plain.len() >= LARGE_BYTES {
         body.grow(families.iter().map(Family::bytes).sum::<usize>() as u64)?;
     }
-    Ok(families)
+    Ok(PushRead { families, digest })
 }
 
 fn group_json(entry: &GroupEntry) -> serde_json::Value {
@@ -443,7 +489,7 @@ fn headers(request: &Incoming) -> Headers<'_> {
 pub(super) fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> HttpReply) -> HttpReply {
     match outcome {
         Ok(()) => reply(),
-        Err(WriteError::Refused(refusal)) => HttpReply::refused(refusal),
+        Err(WriteError::Refused(refusal)) => HttpReply::of_refusal(&refusal),
         Err(error @ WriteError::TooLarge(_)) => HttpReply::error(413, error),
         Err(error) => {
             // The writer logs once that it cannot write. A warning here would repeat it for every push.

@@ -160,19 +160,19 @@ fn trouble_summary(trouble: Trouble) -> TroubleSummary {
 fn suppressed(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
     let entries = published.suppressed();
     let families = entries.iter().flat_map(|entry| {
-        let suppressed = entry.families().enumerate().filter(|(_, (.., state))| state.conflict.is_some());
-        suppressed.map(|(at, _)| (entry.clone(), at))
+        let suppressed = entry.leaders().filter(|(.., state)| state.conflict.is_some());
+        suppressed.map(|(at, ..)| (entry.clone(), at))
     });
     families.collect()
 }
 
 /// One suppressed family, with the family that is shown instead.
 fn suppressed_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedSummary> {
-    let (suppressed, state) = (entry.group.families().get(at)?, entry.families.get(at)?);
-    let conflict = state.conflict.as_ref()?;
+    let conflict = entry.families.get(at)?.conflict.as_ref()?;
+    let suppressed = entry.whole(at);
     Some(SuppressedSummary {
-        name: suppressed.family.name().clone(),
-        type_name: suppressed.family.schema().metric_type().name(),
+        name: suppressed.name().clone(),
+        type_name: suppressed.schema().metric_type().name(),
         group: entry.shown().clone(),
         reason: conflict.to_string(),
         shown_instead: shown_instead(published, entry, conflict),

@@ -21,6 +21,9 @@
 //! block  = length:number byte{length}
 //! ```
 //!
+//! - A group that adds up has an entry for its header and plain families, and one for the contributions of each
+//!   contributor, whose key has one label more (see [`crate::model::contribution`]). A key of an idempotent push is
+//!   the tombstone of a group that never existed (see `key`). So a reader that knows neither keeps both.
 //! - `flags` of a group say which of the six optional fields follow: 1, 2, 4, 8, 16, 32. The last two need a file of
 //!   format 2 ([`needs_format_2`]).
 //! - `lifetime` is the one that the last push asked for, in milliseconds; 0 says that the group never expires.
@@ -37,11 +40,13 @@
 //!   writer uses the schema's digest as reference; a schema that it cannot compare is defined again, so that a
 //!   collision does no harm; and a schema that many frames refer to is defined in several.
 
+mod key;
 mod read;
 #[cfg(test)]
 mod tests;
 mod write;
 
+use key::{key_header, key_labels, read_key};
 pub(super) use read::{SchemasRead, decode};
 pub(super) use write::{SchemasWritten, encode, encode_end, needs_format_2};
 

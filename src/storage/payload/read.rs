@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use crate::model::bytes::ByteReader;
 use crate::model::{
-    Epoch, Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Lifetime, Malformed, NodeId, Position, PushTime,
-    RawMetrics, Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
+    Contributor, Epoch, Family, Group, GroupFamily, GroupHeader, GroupId, LabelSet, Lifetime, Malformed, NodeId,
+    Position, PushTime, RawMetrics, Revision, Schema, StoreId, Values, WriteTimestamp, decode_schema,
 };
 use crate::store::{FamilyMeta, GroupRecord, PeerCursor, Record};
 
@@ -82,7 +82,7 @@ fn read_entry(
             return Ok(None);
         }
         OPENED => Record::Opened { epoch: read_epoch(reader)?, revision: read_revision(reader)? },
-        GROUP => Record::Group(read_group(reader, schemas, &mut decoded.families_lost)?),
+        GROUP => of_group(read_group(reader, schemas, &mut decoded.families_lost)?),
         FORGOTTEN => {
             let (id, stamp) = (read_id(reader)?, EntryReader::default().stamp(reader)?);
             Record::Forgotten { id, stamp, revision: read_revision(reader)? }
@@ -191,6 +191,16 @@ fn read_lifetime(reader: &mut ByteReader<'_>) -> Result<Lifetime, Malformed> {
     Lifetime::of_number(reader.number(LIFETIME)?).ok_or(Malformed::TooLarge(LIFETIME))
 }
 
+/// The record of a group: contributions and idempotency keys are groups with a label of their own.
+fn of_group(record: GroupRecord) -> Record {
+    if let Some((key, contributor)) = Contributor::split(&record.id.key) {
+        let id = GroupId { key: Arc::new(key), ..record.id };
+        let group = record.group.contributed(&Arc::new(contributor));
+        return Record::Group(GroupRecord { id, group, header: FamilyMeta::default(), families: record.families });
+    }
+    read_key(&record).map_or_else(|| Record::Group(record), Record::Key)
+}
+
 /// Decodes timestamps and marks that [`EntryWriter`] encoded relative to the ones before.
 #[derive(Default)]
 struct EntryReader {
@@ -254,7 +264,7 @@ impl EntryReader {
         let raw_metrics = read_raw_metrics(reader, schema)?;
         let Some(schema) = schema else { return Ok(None) };
         let family = Family::new(schema.clone(), values, raw_metrics).ok_or(Malformed::Invalid(FAMILY))?;
-        Ok(Some((GroupFamily { stamp, family }, mark)))
+        Ok(Some((GroupFamily::plain(stamp, family), mark)))
     }
 }
 

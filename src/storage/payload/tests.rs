@@ -49,7 +49,7 @@ fn group() -> impl Strategy<Value = Group> {
     let expired_hour = prop_oneof![2 => Just(0), 1 => any::<u32>()];
     (families, cleared_at(), cleared_at(), moment(), moment(), lifetime, expired_hour).prop_map(
         |(families, cleared_at, deleted, pushed, failed, lifetime, expired_hour)| {
-            let families = families.into_iter().map(|(stamp, family)| GroupFamily { stamp, family }).collect();
+            let families = families.into_iter().map(|(stamp, family)| GroupFamily::plain(stamp, family)).collect();
             let header = GroupHeader { cleared_at, deleted, pushed, failed, lifetime, expired_hour };
             Group::from_parts(families, header)
         },

@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use foldhash::HashMap;
 
 use crate::model::bytes::{put_block, put_count, put_number, put_text};
-use crate::model::{Digest, GroupFamily, GroupId, LabelSet, Schema, WriteTimestamp, encode_schema};
+use crate::model::{Digest, GroupFamily, GroupHeader, GroupId, LabelSet, Schema, WriteTimestamp, encode_schema};
 use crate::store::{FamilyMeta, GroupRecord, Record};
 
 use super::*;
@@ -104,6 +104,10 @@ pub(in crate::storage) fn encode(record: &Record, schemas: &mut SchemasWritten, 
             put_number(cursor.position.revision.0, into);
             put_labels(&cursor.site, into);
         }
+        Record::Key(key) => {
+            let (header, mark) = (key_header(key), FamilyMeta { revision: key.revision, ..FamilyMeta::default() });
+            encode_part(&LabelSet::default(), &key_labels(key), &header, mark, &[], into);
+        }
     }
 }
 
@@ -119,16 +123,39 @@ pub(in crate::storage) fn encode_end(into: &mut Vec<u8>) {
     into.push(END);
 }
 
+/// A group, and after it the contributions of each contributor as a group of their own.
 fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
-    let group = &record.group;
+    let (id, group) = (&record.id, &record.group);
+    let families = || group.families().iter().enumerate().map(|(at, family)| (family, record.families.get(at)));
+    let plain: Vec<_> = families().filter(|(family, _)| family.contributor.is_none()).collect();
+    encode_part(&id.site, &id.key, group.header(), record.header, &plain, into);
+    if plain.len() == group.families().len() {
+        return;
+    }
+    for contributor in group.contributors() {
+        let own: Vec<_> = families().filter(|(family, _)| family.contributor.as_ref() == Some(&contributor)).collect();
+        let key = contributor.join(&id.key);
+        encode_part(&id.site, &key, &GroupHeader::default(), FamilyMeta::default(), &own, into);
+    }
+}
+
+fn encode_part(
+    site: &LabelSet,
+    key: &LabelSet,
+    header: &GroupHeader,
+    header_mark: FamilyMeta,
+    families: &[(&GroupFamily, FamilyMeta)],
+    into: &mut Vec<u8>,
+) {
     let mut writer = EntryWriter::default();
     into.push(GROUP);
-    put_id(&record.id, into);
-    let stamps = [(group.cleared_at(), CLEARED_AT), (group.deleted(), DELETED)];
-    let moments = [(group.pushed(), PUSHED), (group.failed(), FAILED)];
+    put_labels(site, into);
+    put_labels(key, into);
+    let stamps = [(header.cleared_at, CLEARED_AT), (header.deleted, DELETED)];
+    let moments = [(header.pushed, PUSHED), (header.failed, FAILED)];
     let stamped = stamps.iter().filter(|(stamp, _)| !stamp.is_zero()).map(|(_, flag)| flag);
     let flags = stamped.chain(moments.iter().filter(|(moment, _)| moment.is_some()).map(|(_, flag)| flag));
-    let (lifetime, expired_hour) = (group.lifetime(), group.header().expired_hour);
+    let (lifetime, expired_hour) = (header.lifetime, header.expired_hour);
     let lives = lifetime.map_or(0, |_| LIFETIME) | if expired_hour > 0 { EXPIRED_HOUR } else { 0 };
     into.push(flags.fold(lives, |flags, flag| flags | flag));
     for (stamp, _) in stamps.into_iter().filter(|(stamp, _)| !stamp.is_zero()) {
@@ -143,10 +170,10 @@ fn encode_group(record: &GroupRecord, into: &mut Vec<u8>) {
     if expired_hour > 0 {
         put_number(expired_hour.into(), into);
     }
-    writer.mark(record.header, into);
-    put_count(group.families().len(), into);
-    for (i, family) in group.families().iter().enumerate() {
-        writer.family(family, record.families.get(i), into);
+    writer.mark(header_mark, into);
+    put_count(families.len(), into);
+    for (family, mark) in families {
+        writer.family(family, *mark, into);
     }
 }
 

@@ -126,12 +126,13 @@ fn candidates(snapshot: &Snapshot, selectors: &Selectors) -> BTreeMap<Arc<str>, 
         if group.possible == 0 {
             continue;
         }
-        for (family, _, state) in entry.families() {
+        for (at, _, _, state) in entry.leaders() {
             if !state.conflict.as_deref().is_some_and(depends_on_others) {
                 continue;
             }
-            let Ok(shown) = shown_family(entry.shown(), &family.family) else { continue };
-            let family = shown.unwrap_or_else(|| family.family.clone());
+            let whole = entry.whole(at);
+            let Ok(shown) = shown_family(entry.shown(), whole) else { continue };
+            let family = shown.unwrap_or_else(|| whole.clone());
             let family = match series::pick(selectors, &group, &family) {
                 FamilyPart::Whole => family,
                 FamilyPart::Nothing => continue,

@@ -176,7 +176,7 @@ fn first_values(op: &WriteOp) -> BTreeMap<Arc<str>, u64> {
             .iter()
             .filter_map(|family| Some((family.name().clone(), family.values().first()?.to_bits())))
             .collect(),
-        WriteOp::Refuse | WriteOp::Delete => BTreeMap::new(),
+        WriteOp::Refuse | WriteOp::Delete | WriteOp::Add(_) => BTreeMap::new(),
     }
 }
 
@@ -184,7 +184,8 @@ fn change(action: WriteOp, moment: PushTime) -> Group {
     match action {
         WriteOp::Put(families) => Group::put(moment, families),
         WriteOp::Post(families) => Group::post(moment, families),
-        WriteOp::Refuse => Group::refused(moment),
+        // The mistakes that need this are planted in plain pushes only.
+        WriteOp::Refuse | WriteOp::Add(_) => Group::refused(moment),
         WriteOp::Delete => Group::delete(moment.stamp),
     }
 }
@@ -207,6 +208,7 @@ fn describe_action(action: &WriteOp) -> String {
         WriteOp::Put(families) => format!("PUT {}", names(families)),
         WriteOp::Post(families) => format!("POST {}", names(families)),
         WriteOp::Refuse => "refused".into(),
+        WriteOp::Add(increment) => format!("adds {}", names(&increment.families)),
         WriteOp::Delete => "DELETE".into(),
     }
 }

@@ -415,5 +415,6 @@ fn order(record: &Record) -> (u8, u64, Option<GroupId>) {
         Record::Cursor { peer, .. } => (1, peer.0, None),
         Record::Forgotten { .. } => (2, 0, None),
         Record::Group(group) => (3, 0, Some(group.id.clone())),
+        Record::Key(key) => (4, key.revision.0, None),
     }
 }

@@ -25,7 +25,7 @@ impl Content {
 
     pub fn apply(&mut self, record: &Record) {
         match record {
-            Record::Opened { .. } => {}
+            Record::Opened { .. } | Record::Key(_) => {}
             Record::Group(record) => {
                 self.groups.entry(record.id.clone()).or_default().merge(&record.group);
             }

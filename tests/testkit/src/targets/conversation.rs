@@ -77,7 +77,7 @@ fn update(u: &mut Unstructured<'_>) -> Result<Update> {
 fn delta(u: &mut Unstructured<'_>) -> Result<Delta> {
     let mut families = Vec::new();
     for _ in 0..u.int_in_range(0..=3)? {
-        families.push(GroupFamily { stamp: stamp(u)?, family: family(u)? });
+        families.push(GroupFamily::plain(stamp(u)?, family(u)?));
     }
     let job = format!("job{}", u.int_in_range(0..=2)?);
     let header =

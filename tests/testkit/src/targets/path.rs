@@ -32,7 +32,11 @@ pub fn run(data: &[u8]) {
     };
     conversation::cross(&target, &[]);
     let path = format!("/metrics/{}", group_path(&target, names));
-    assert_eq!(router.route("PUT", &path, None), Route::Push { target: target.clone(), replace: true }, "{path}");
+    assert_eq!(
+        router.route("PUT", &path, None),
+        Route::Push { target: target.clone(), replace: true, adds: false },
+        "{path}"
+    );
     let Route::Delete { group } = router.route("DELETE", &path, None) else { panic!("{path} is no group") };
     assert_eq!(group.find(|_| false), Ok(target), "{path}");
 }
