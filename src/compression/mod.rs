@@ -13,7 +13,7 @@ mod stream;
 
 pub use gzip::{check_gzip_header, gunzip};
 pub use member::{Fragment, FragmentEncoder, GzipMember, LEVEL_DEFAULT};
-pub use snappy::unsnappy;
+pub use snappy::{snappy_block, unsnappy};
 pub use stream::{Deflater, Inflater};
 
 /// Reasons why data cannot be decompressed. A retry cannot help: the data is wrong.

@@ -1,4 +1,4 @@
-//! Snappy's framing format: request bodies.
+//! Snappy: the framing format of request bodies, and the block format of remote write.
 
 use std::io::{ErrorKind, Read};
 
@@ -28,6 +28,14 @@ pub fn unsnappy(body: &[u8], bytes_max: usize) -> Result<Vec<u8>, DecompressErro
         }
         out.extend_from_slice(&step[..read]);
     }
+}
+
+/// Compresses data as one block, which is the body of a remote write.
+///
+/// # Panics
+/// Never: only 4 GiB and more are too large for a block, and messages are far smaller.
+pub fn snappy_block(data: &[u8]) -> Vec<u8> {
+    snap::raw::Encoder::new().compress_vec(data).expect("a message is far smaller than 4 GiB")
 }
 
 fn explain(error: &std::io::Error) -> DecompressError {

@@ -10,6 +10,7 @@ use super::expiry;
 use super::flags::Flags;
 use super::keys::Key;
 use super::reader::{ConfigReader, ConfigSource};
+use super::remote_write;
 
 /// What a hub with an uplink needs.
 const REQUIRED: &str = "\
@@ -25,6 +26,8 @@ cert_file = 'node.pem'
 key_file = 'node.key'
 [[hub.edge]]
 name = 'NAME'
+[[remote_write]]
+url = 'http://vm/'
 [[expire]]
 match = '{job=~\".+\"}'
 after = '1h'
@@ -41,7 +44,7 @@ pub fn defaults() -> Vec<(&'static Key, String)> {
     let (table, _) = DeTable::parse_recoverable(REQUIRED);
     let source = ConfigSource { file, text: REQUIRED, table: table.get_ref() };
     let mut reader = ConfigReader::new(Some(source), &flags);
-    build::web(&mut reader);
+    let web = build::web(&mut reader);
     build::push(&mut reader);
     aggregate::aggregate(&mut reader);
     build::storage(&mut reader);
@@ -49,12 +52,12 @@ pub fn defaults() -> Vec<(&'static Key, String)> {
     build::log(&mut reader);
     build::link(&mut reader);
     build::uplinks(&mut reader);
+    remote_write::remote_writes(&mut reader, &web);
     build::hub(&mut reader, true);
     expiry::rules(&mut reader);
-    let (named, optional) = (
-        ["uplink.hub", "hub.edge.name", "expire.match", "expire.after", "aggregate.rule.match"],
-        ["web.", "hub.tls.crl_file"],
-    );
+    let named =
+        ["uplink.hub", "hub.edge.name", "expire.match", "expire.after", "aggregate.rule.match", "remote_write.url"];
+    let optional = ["web.", "hub.tls.crl_file"];
     let is_required = |key: &Key| {
         named.contains(&key.path)
             || (key.path.contains(".tls.") && !optional.iter().any(|path| key.path.starts_with(path)))

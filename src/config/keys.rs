@@ -20,7 +20,7 @@ pub struct Key {
 }
 
 /// Sections that may occur several times: `[[uplink]]`.
-pub const LISTS: [&str; 4] = ["uplink", "hub.edge", "expire", "aggregate.rule"];
+pub const LISTS: [&str; 5] = ["uplink", "hub.edge", "expire", "aggregate.rule", "remote_write"];
 
 const fn one(path: &'static str, flag: &'static str, value: &'static str, meaning: &'static str) -> Key {
     Key { path, flag: Some(flag), value, many: false, meaning }
@@ -117,6 +117,36 @@ pub const KEYS: &[Key] = &[
     one("uplink.tls.ca_file", "uplink.tls.ca-file", "FILE", "authorities of hubs' certificates, PEM"),
     one("uplink.tls.cert_file", "uplink.tls.cert-file", "FILE", "this node's certificate for its hubs, PEM"),
     one("uplink.tls.key_file", "uplink.tls.key-file", "FILE", "the certificate's key, PEM"),
+    file_only("remote_write.url", "URL", "URL to which samples are posted, such as http://vm:8428/api/v1/write"),
+    file_only("remote_write.name", "NAME", "name of the receiver in metrics and logs; by default host and port of the URL"),
+    file_only("remote_write.interval", "DURATION", "time between two ticks, each of which writes all samples"),
+    file_only("remote_write.remote_timeout", "DURATION", "time for one request"),
+    file_only("remote_write.match", "[ \"SELECTOR\" ]", "write only series that one of these selectors matches; all if there is none"),
+    file_only("remote_write.headers", "{ NAME = \"VALUE\" }", "headers added to each request, such as X-Scope-OrgID; the values are not shown"),
+    file_only("remote_write.external_labels", "{ NAME = \"VALUE\" }", "labels added to series that have no label of that name"),
+    file_only("remote_write.job", "NAME", "label job of the node's own metrics, as the job_name of a scrape"),
+    file_only("remote_write.instance", "NAME", "label instance of the node's own metrics; by default this host's name and the port of the gateway"),
+    file_only("remote_write.escaping", "allow-utf-8|underscores|dots|values", "form of names that are not [a-zA-Z0-9_:], as a scrape's escaping= asks for it"),
+    file_only("remote_write.proxy_url", "URL", "proxy to the receiver, as uplink.proxy_url; a tunnel is opened also for http://"),
+    file_only("remote_write.proxy_username", "NAME", "user of the proxy"),
+    file_only("remote_write.proxy_password_file", "FILE", "file that contains the user's password alone"),
+    file_only("remote_write.proxy_ca_file", "FILE", "authorities of the certificate of an https proxy, PEM"),
+    file_only("remote_write.proxy_connect_headers", "{ NAME = \"VALUE\" }", "headers added to the CONNECT of an http or https proxy; the values are not shown"),
+    file_only("remote_write.no_proxy", "[ \"RULE\" ]", "receivers that are reached without the proxy, as uplink.no_proxy"),
+    file_only("remote_write.proxy_from_environment", "", "take the proxy from https_proxy or all_proxy, and no_proxy, of the environment"),
+    file_only("remote_write.proxy_timeout", "DURATION", "time for the proxy to open a tunnel"),
+    file_only("remote_write.basic_auth.username", "NAME", "user at the receiver"),
+    file_only("remote_write.basic_auth.password_file", "FILE", "file that contains the user's password alone"),
+    file_only("remote_write.authorization.type", "SCHEME", "scheme of the header Authorization"),
+    file_only("remote_write.authorization.credentials_file", "FILE", "file that contains the token alone"),
+    file_only("remote_write.tls_config.ca_file", "FILE", "authorities of the receiver's certificate, PEM; needed for https"),
+    file_only("remote_write.tls_config.cert_file", "FILE", "this node's certificate for the receiver, PEM"),
+    file_only("remote_write.tls_config.key_file", "FILE", "the certificate's key, PEM"),
+    file_only("remote_write.tls_config.server_name", "NAME", "name in the receiver's certificate, if it is not the host of the URL"),
+    file_only("remote_write.queue_config.max_samples_per_send", "N", "samples in one request"),
+    file_only("remote_write.queue_config.max_shards", "N", "requests at once, each on a connection of its own"),
+    file_only("remote_write.queue_config.min_backoff", "DURATION", "first pause before a request is sent again; each is twice as long as the one before"),
+    file_only("remote_write.queue_config.max_backoff", "DURATION", "longest pause before a request is sent again"),
     many("hub.listen_address", "hub.listen-address", "HOST:PORT", "address for edges; without HOST every interface"),
     one("hub.trust_edge_labels", "hub.trust-edge-labels", "", "use labels that an edge only claims"),
     many("hub.allow", "hub.allow", "NAME", "names of the edges that may connect; one that ends in * is the beginning of names; if not given, every edge with a certificate of the authority may"),
@@ -169,8 +199,8 @@ mod tests {
 
     #[test]
     fn sections_know_their_names() {
-        let all = ["aggregate", "expire", "hub", "limits", "link", "log", "push", "storage", "uplink", "web"];
-        assert_eq!(names_in(""), all);
+        let begin = ["aggregate", "expire", "hub", "limits", "link", "log", "push", "remote_write"];
+        assert_eq!(names_in(""), [&begin[..], &["storage", "uplink", "web"]].concat());
         assert_eq!(names_in("hub.tls"), ["cert_file", "client_ca_file", "crl_file", "key_file"]);
     }
 }

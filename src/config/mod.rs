@@ -16,6 +16,8 @@ mod log;
 mod mistake;
 mod proxy;
 mod reader;
+mod receiver_files;
+mod remote_write;
 mod summary;
 mod value;
 mod web;
@@ -100,6 +102,7 @@ fn build(
     let (limits, log, link) = (build::limits(&mut reader), build::log(&mut reader), build::link(&mut reader));
     let aggregate = aggregate::aggregate(&mut reader);
     let uplinks = build::uplinks(&mut reader);
+    let remote_writes = remote_write::remote_writes(&mut reader, &web);
     let is_hub = build::is_hub(&reader);
     let to_be_hub = role.map_or(is_hub, |role| role == NodeRole::Hub);
     let hub = if to_be_hub { build::hub(&mut reader, is_hub) } else { None };
@@ -117,7 +120,8 @@ fn build(
         return Err(Mistakes(mistakes));
     }
     let flags = describe(&seen);
-    let node = NodeOptions { role, web, push, aggregate, storage, limits, link, uplinks, hub, expiry, flags };
+    let node =
+        NodeOptions { role, web, push, aggregate, storage, limits, link, uplinks, remote_writes, hub, expiry, flags };
     Ok(Configuration { node, log, warnings })
 }
 

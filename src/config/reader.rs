@@ -12,6 +12,7 @@ use super::keys::{self, Key, LISTS};
 use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
 use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
+use crate::net::http::sender::SenderOptions;
 use crate::net::identity::{parse_label, site_labels};
 use crate::net::proxy::{ProxyKeys, ProxyOptions, ProxyPassword};
 use crate::net::tls::problem::CertificateUse;
@@ -72,6 +73,8 @@ enum NotedFiles<'a> {
     Site { section: Section<'a>, labels: LabelSet, files: TlsFiles },
     /// The proxy's, named in the section of an uplink.
     Proxy { section: Section<'a>, options: ProxyOptions },
+    /// Named in the section of a receiver of remote write.
+    Receiver { section: Section<'a>, options: SenderOptions },
     /// Named in the section for the gateway.
     Web { section: Section<'a>, tls: WebTls },
     /// Named in the gateway's web configuration file.
@@ -292,6 +295,11 @@ impl<'a> ConfigReader<'a> {
         self.files.push(NotedFiles::Proxy { section, options: options.clone() });
     }
 
+    /// Records the files of a receiver that a section names.
+    pub fn note_receiver(&mut self, section: Section<'a>, options: &SenderOptions) {
+        self.files.push(NotedFiles::Receiver { section, options: options.clone() });
+    }
+
     /// Records the files of the gateway's TLS that a section names.
     pub fn note_web_tls(&mut self, section: Section<'a>, tls: &WebTls) {
         self.files.push(NotedFiles::Web { section, tls: tls.clone() });
@@ -340,6 +348,7 @@ impl<'a> ConfigReader<'a> {
                         self.warnings.push(Mistake { span, text });
                     }
                 }
+                NotedFiles::Receiver { section, options } => self.examine_receiver(*section, options),
                 NotedFiles::Proxy { section, options } => {
                     if let Err(error) = ProxyKeys::load(options) {
                         let is_authority = error.path() == options.ca_file.as_deref();

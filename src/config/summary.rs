@@ -1,6 +1,6 @@
 //! A summary of a configuration, for `check-config`.
 
-use crate::node::options::{NodeOptions, NodeRole, StorageOptions, UplinkOptions};
+use crate::node::options::{NodeOptions, NodeRole, RemoteWriteOptions, StorageOptions, UplinkOptions};
 
 /// A sentence about what a node with these options would do.
 pub fn summary(options: &NodeOptions) -> String {
@@ -20,7 +20,13 @@ pub fn summary(options: &NodeOptions) -> String {
         let hubs: Vec<String> = options.uplinks.iter().map(uplink).collect();
         links.push(format!("sends to {}", join(&hubs)));
     }
-    if links.is_empty() {
+    if !options.remote_writes.is_empty() {
+        let receiver =
+            |options: &RemoteWriteOptions| format!("{} every {} s", options.url, options.interval.as_secs_f64());
+        let receivers: Vec<String> = options.remote_writes.iter().map(receiver).collect();
+        links.push(format!("writes to {}", join(&receivers)));
+    }
+    if options.hub.is_none() && options.uplinks.is_empty() {
         links.push("no hub to send to".into());
     }
     let security = &options.web.security;

@@ -10,9 +10,12 @@ use tracing::level_filters::LevelFilter;
 
 use super::keys::KEYS;
 use super::*;
+use crate::exposition::Escaping;
 use crate::exposition::TimestampRule;
+use crate::model::LabelSet;
 use crate::net::address::ListenAddress;
 use crate::net::testing::TempDir;
+use crate::node::options::RemoteWriteOptions;
 use crate::node::options::{
     DialOptions, EdgeOptions, HubOptions, LimitOptions, LinkOptions, PushOptions, StorageOptions, UplinkOptions,
     WebOptions,
@@ -455,21 +458,69 @@ fn the_commented_files_have_every_key_with_its_default() {
             seen += 1;
             let default = &defaults.iter().find(|(read, _)| read.path == key.path).unwrap().1;
             let name = key.path.rsplit('.').next().unwrap();
-            let shown = text.lines().find(|line| line.starts_with(&format!("{name} = "))).unwrap();
+            let start = format!("{name} = ");
+            let shown: Vec<&str> = text.lines().filter(|line| line.starts_with(&start)).collect();
             let chosen = ["required", "data"].contains(&default.as_str()) || key.many || name == "labels";
-            assert!(chosen || shown.contains(default.as_str()), "{shown:?} does not show the default {default:?}");
+            let is_shown = || shown.iter().any(|line| line.contains(default.as_str()));
+            assert!(chosen || is_shown(), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * 30 + 50 + 45, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * (30 + 30) + 50 + 45, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
-/// Whether a table has that key; the first section of a list counts.
+/// Whether a table has that key; in a list, any section counts.
 fn has(table: &DeTable<'_>, path: &str) -> bool {
     let (name, rest) = path.split_once('.').unwrap_or((path, ""));
     let Some(value) = table.get(name) else { return false };
     let value = value.get_ref();
-    let inner = value.as_array().and_then(|array| array.first()).map_or(value, |first| first.get_ref());
-    rest.is_empty() || inner.as_table().is_some_and(|table| has(table, rest))
+    let inner = value.as_array().map_or(vec![value], |array| array.iter().map(|item| item.get_ref()).collect());
+    rest.is_empty() || inner.iter().any(|value| value.as_table().is_some_and(|table| has(table, rest)))
+}
+
+#[test]
+fn receivers_of_remote_write_are_read() {
+    let text = "[[remote_write]]\nurl = 'http://vm:8428/api/v1/write?token=secret'\nmatch = '{IDC=\"SYQ\"}'\n\
+                external_labels = { cluster = 'a' }\n[remote_write.queue_config]\nmax_shards = 2\n\
+                [[remote_write]]\nurl = 'https://mimir/api/v1/push'\njob = 'hub'\ninstance = 'i'\n\
+                tls_config = { ca_file = 'ca.pem', server_name = 'm' }\n\
+                authorization = { credentials_file = 'token' }\nescaping = 'underscores'\n";
+    let Configuration { node, .. } = read_text(None, text, &[]).unwrap();
+    let [vm, mimir] = &node.remote_writes[..] else { panic!("two") };
+    assert_eq!((&*vm.name, vm.url.to_string()), ("vm:8428", "http://vm:8428/api/v1/write".into()));
+    assert_eq!((vm.interval, vm.queue.max_shards), (RemoteWriteOptions::INTERVAL, 2));
+    assert_eq!(vm.external_labels, LabelSet::new([("cluster", "a")]));
+    assert_eq!(vm.selectors.as_ref().map(ToString::to_string).as_deref(), Some("{IDC=\"SYQ\"}"));
+    assert_eq!((&*mimir.name, mimir.escaping), ("mimir:443", Escaping::Underscores));
+    assert_eq!(mimir.target_labels, LabelSet::new([("job", "hub"), ("instance", "i")]));
+    assert_eq!(mimir.sender.files().count(), 2);
+    assert!(node.flags.iter().all(|(_, value)| !value.contains("secret")), "{:?}", node.flags);
+}
+
+#[test]
+fn mistakes_about_receivers_say_what_to_write() {
+    for (keys, part) in [
+        ("", "remote_write.url is not given: add url = …"),
+        ("url = 'vm:8428'\n", "is no URL of a receiver"),
+        ("url = 'http://u:secret@vm/'\n", "write them into basic_auth"),
+        ("url = 'https://vm/'\n", "needs tls_config.ca_file"),
+        ("url = 'http://vm/'\ninterval = '10m'\n", "from 100ms to 4m"),
+        ("url = 'http://vm/'\nmatch = '{job='\n", "expected a value in quotes"),
+        ("url = 'http://vm/'\nheaders = { Authorization = 'secret' }\n", "basic_auth or authorization"),
+        ("url = 'http://vm/'\nexternal_labels = { __name__ = 'x' }\n", "cannot be the name of a label"),
+        ("url = 'http://vm/'\nbasic_auth = { username = 'u' }\n", "password_file"),
+        (
+            "url = 'http://vm/'\nbasic_auth = { username = 'u', password_file = 'p' }\nauthorization = { credentials_file = 't' }\n",
+            "has one login",
+        ),
+        ("url = 'http://vm/'\ntls_config = { cert_file = 'c' }\n", "belong together"),
+        ("url = 'http://vm/'\nqueue_config = { max_shards = 65 }\n", "max_shards must be 64 or less"),
+        ("url = 'http://vm/'\nprotocol = 2\n", "unknown key"),
+        ("url = 'http://vm/'\n[[remote_write]]\nname = 'b'\nurl = 'http://vm/'\n", "set another job"),
+        ("url = 'http://vm/'\n[[remote_write]]\njob = 'b'\nurl = 'http://vm/'\n", "is named \"vm:80\" already"),
+    ] {
+        let mistakes = read_text(None, &format!("[[remote_write]]\n{keys}"), &[]).unwrap_err().to_string();
+        assert!(mistakes.contains(part) && !mistakes.contains("secret"), "{keys}: {mistakes}");
+    }
 }
 
 #[test]

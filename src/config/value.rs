@@ -7,9 +7,10 @@ use toml::de::DeValue;
 use tracing::level_filters::LevelFilter;
 
 use super::log::LogFormat;
-use crate::exposition::TimestampRule;
+use crate::exposition::{Escaping, TimestampRule};
 use crate::model::{DURATION_MS_MAX, GaugeRule, Lifetime, duration_ms, duration_text};
 use crate::net::address::{HostPort, ListenAddress};
+use crate::net::http::sender::ReceiverUrl;
 use crate::net::identity::{EdgeName, NamePattern};
 use crate::net::proxy::NoProxyRule;
 use crate::net::proxy_protocol::TrustedProxy;
@@ -191,6 +192,7 @@ parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an addre
 parsed!(NamePattern: "the name of an edge, or the beginning of names like \"syq-*\"");
 parsed!(TrustedProxy: "an address or a network");
 parsed!(Lifetime: "a duration like \"7d\", or \"never\"");
+parsed!(ReceiverUrl: "a URL like \"https://mimir.example.org/api/v1/push\"");
 parsed!(NoProxyRule: "a host, a suffix, a network or \"*\"");
 
 impl ConfigValue for Selector {
@@ -233,6 +235,18 @@ one_of! {
         "last" => GaugeRule::Last, "max" => GaugeRule::Max, "min" => GaugeRule::Min, "sum" => GaugeRule::Sum
     }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
+}
+
+impl ConfigValue for Escaping {
+    const KIND: &'static str = "one of \"allow-utf-8\", \"underscores\", \"dots\" and \"values\"";
+
+    fn from_text(text: &str) -> Result<Self, String> {
+        Escaping::from_parameter(text).ok_or_else(|| format!("{text:?} is not {}", Self::KIND))
+    }
+
+    fn to_text(&self) -> String {
+        self.parameter().into()
+    }
 }
 
 const LEVELS: [(&str, LevelFilter); 5] = [

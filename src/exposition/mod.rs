@@ -21,6 +21,7 @@ pub mod number;
 pub mod openmetrics;
 pub mod protobuf;
 pub mod raw;
+pub mod remote_write;
 pub mod text;
 
 pub use histogram_rules::{HistogramFault, raw_metric_fault};

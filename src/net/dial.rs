@@ -21,6 +21,7 @@ use super::tls::{self, Connector, PeerChain};
 use super::websocket::{self, LinkPurpose, WebSocket};
 use race::{Candidate, Race, resolve};
 
+pub mod carrier;
 mod error;
 mod event;
 mod race;

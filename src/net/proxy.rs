@@ -136,20 +136,27 @@ impl ProxyKeys {
 }
 
 fn read_password(path: &Path) -> Result<Secret, ProxyFileError> {
+    read_secret(path, PASSWORD_BYTES_MAX).map_err(|reason| ProxyFileError::Password { path: path.into(), reason })
+}
+
+/// Reads a file of at most `bytes_max` bytes that contains a password alone, and a line end perhaps.
+///
+/// # Errors
+/// The reason why it has none.
+pub(in crate::net) fn read_secret(path: &Path, bytes_max: u64) -> Result<Secret, String> {
     use std::io::Read;
-    let failed = |reason: String| ProxyFileError::Password { path: path.into(), reason };
     let mut bytes = Vec::new();
-    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
-    file.take(PASSWORD_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| failed(error.to_string()))?;
-    if bytes.len() as u64 > PASSWORD_BYTES_MAX {
-        return Err(failed(format!("it is larger than {PASSWORD_BYTES_MAX} bytes: a password alone belongs there")));
+    let file = std::fs::File::open(path).map_err(|error| error.to_string())?;
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(format!("it is larger than {bytes_max} bytes: a password alone belongs there"));
     }
-    let text = String::from_utf8(bytes).map_err(|_| failed("it is not UTF-8".into()))?;
+    let text = String::from_utf8(bytes).map_err(|_| "it is not UTF-8")?;
     let password = text.strip_suffix('\n').unwrap_or(&text);
     let password = password.strip_suffix('\r').unwrap_or(password);
     match password {
-        "" => Err(failed("it is empty".into())),
-        text if text.contains(char::is_control) => Err(failed("it has several lines, or control characters".into())),
+        "" => Err("it is empty".into()),
+        text if text.contains(char::is_control) => Err("it has several lines, or control characters".into()),
         text => Ok(Secret::new(text.into())),
     }
 }
@@ -221,7 +228,7 @@ impl Proxy {
 }
 
 /// The address as a target.
-pub(super) fn target_of(address: &SocketAddr) -> Option<HostPort> {
+pub(in crate::net) fn target_of(address: &SocketAddr) -> Option<HostPort> {
     address.to_string().parse().ok()
 }
 

@@ -39,6 +39,7 @@ mod files;
 mod peer;
 pub mod problem;
 mod provider;
+mod receiver;
 mod revocations;
 pub mod web;
 
@@ -47,6 +48,7 @@ pub use error::{CertificateRefusal, TlsError};
 pub use explain::{explain, is_of_tls};
 pub use files::{ShownCertificate, show};
 pub use peer::PeerChain;
+pub use receiver::{ReceiverConnector, ReceiverTlsFiles};
 
 /// An encrypted stream, of the client or the server.
 pub type Stream<S> = tokio_rustls::TlsStream<S>;

@@ -9,10 +9,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tracing::{error, warn};
 
 use super::metrics::gauge;
-use super::options::{NodeOptions, UplinkOptions, WebSecurity};
+use super::options::{NodeOptions, RemoteWriteOptions, UplinkOptions, WebSecurity};
 use crate::model::Family;
 use crate::net::address::HostPort;
 use crate::net::certificate::Certificate;
+use crate::net::http::sender::{SenderFileError, SenderKeys};
 use crate::net::proxy::{ProxyFileError, ProxyKeys, ProxyOptions};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
 
@@ -30,6 +31,8 @@ pub enum CredentialsUser {
     Revocations,
     /// The uplink to that hub.
     Uplink(HostPort),
+    /// The receiver of remote write of that name.
+    RemoteWrite(String),
 }
 
 impl fmt::Display for CredentialsUser {
@@ -39,6 +42,7 @@ impl fmt::Display for CredentialsUser {
             Self::Hub => f.write_str("hub"),
             Self::Revocations => f.write_str("revocations"),
             Self::Uplink(hub) => write!(f, "uplink {hub}"),
+            Self::RemoteWrite(receiver) => write!(f, "remote_write {receiver}"),
         }
     }
 }
@@ -55,6 +59,10 @@ impl CredentialsUser {
         users.extend(options.hub.as_ref().map(|hub| (Self::Hub, link(&hub.tls))));
         let crl_file = options.hub.as_ref().and_then(|hub| hub.tls.crl_file.clone());
         users.extend(crl_file.map(|file| (Self::Revocations, vec![file])));
+        let remote_write = |options: &RemoteWriteOptions| {
+            (Self::RemoteWrite(options.name.clone()), options.sender.files().map(PathBuf::from).collect::<Vec<_>>())
+        };
+        users.extend(options.remote_writes.iter().map(remote_write).filter(|(_, files)| !files.is_empty()));
         if options.web.security != WebSecurity::default() {
             users.push((Self::Gateway, gateway_files(&options.web.security)));
         }
@@ -64,7 +72,7 @@ impl CredentialsUser {
     /// The files of a user of links; `None` if the options have no such user.
     pub(super) fn link_files<'a>(&self, options: &'a NodeOptions) -> Option<&'a TlsFiles> {
         match self {
-            Self::Gateway | Self::Revocations => None,
+            Self::Gateway | Self::Revocations | Self::RemoteWrite(_) => None,
             Self::Hub => options.hub.as_ref().map(|hub| &hub.tls),
             Self::Uplink(hub) => options.uplinks.iter().find(|uplink| uplink.hub == *hub).map(|uplink| &uplink.tls),
         }
@@ -72,6 +80,16 @@ impl CredentialsUser {
 }
 
 impl CredentialsUser {
+    /// Reads the credentials of a receiver of remote write; `None` if this is none of these options.
+    ///
+    /// # Errors
+    /// If a file cannot be read or used.
+    pub(super) fn load_receiver(&self, options: &NodeOptions) -> Result<Option<SenderKeys>, SenderFileError> {
+        let Self::RemoteWrite(name) = self else { return Ok(None) };
+        let receiver = options.remote_writes.iter().find(|receiver| receiver.name == *name);
+        receiver.map(|receiver| SenderKeys::load(&receiver.sender)).transpose()
+    }
+
     /// Reads the secrets of the proxy of an uplink; `None` if it has no proxy.
     ///
     /// # Errors

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::net::http::sender::SenderFileError;
 use crate::net::listen::ListenError;
 use crate::net::proxy::ProxyFileError;
 use crate::net::tls::TlsError;
@@ -22,6 +23,9 @@ pub enum StartError {
     /// The files of a proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyFileError),
+    /// The files of a receiver of remote write cannot be used.
+    #[error(transparent)]
+    Receiver(#[from] SenderFileError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),

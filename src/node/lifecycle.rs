@@ -43,6 +43,7 @@ use super::open_store::open_store;
 use super::options::{NodeOptions, NodeRole};
 use super::random::secret;
 use super::reload::Reloadable;
+use super::remote_write::{RemoteWriteThread, RemoteWrites};
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
 use crate::exposition::{NameValidation, PushLimits};
@@ -80,6 +81,7 @@ pub struct Node {
     link_threads: Threads,
     uplinks: Vec<Arc<UplinkStatus>>,
     roll: Option<Arc<Roll>>,
+    remote_write: Option<RemoteWriteThread>,
     drain_timeout: Duration,
     committer: Committer,
     thread: JoinHandle<()>,
@@ -169,6 +171,8 @@ impl Node {
             );
             store.doubt_clock();
         }
+        // Taken before anything can change the store: the receivers have no more than this.
+        let remote_writes = RemoteWrites::prepare(&options.remote_writes, &store.published())?;
         let retention = Retention {
             uplinks: options.uplinks.len(),
             hub_ns: options.hub.as_ref().map_or(0, |_| nanoseconds(options.storage.tombstone_retention)),
@@ -194,6 +198,7 @@ impl Node {
             link_threads,
             uplinks: Vec::new(),
             roll: None,
+            remote_write: None,
             drain_timeout: options.limits.drain_timeout,
             committer,
             thread,
@@ -203,6 +208,7 @@ impl Node {
                 published,
                 hub: None,
                 web: None,
+                senders: Vec::new(),
                 runtime: links.runtime.clone(),
                 stop: links.stop.clone(),
                 flags: options.flags.clone(),
@@ -240,12 +246,13 @@ impl Node {
             rules,
             reader: BodyReader::new(body),
             committer: node.committer.clone(),
-            clock,
+            clock: clock.clone(),
             metrics,
             edges,
             hub_links: node.reloadable.hub.clone(),
             certificates,
             uplinks: node.uplinks.clone(),
+            remote_writes: remote_writes.statuses.clone(),
             status: status(&options, started_ns),
             commands,
             protection,
@@ -258,6 +265,7 @@ impl Node {
             oddities: Oddities::default(),
         };
         node.start_web(&options, service, listeners.web, web_slots)?;
+        node.start_remote_write(&options, remote_writes, &clock)?;
         node.start_sweeper();
         for address in &node.web_addresses {
             info!(face = "web", %address, "listening");
@@ -265,7 +273,7 @@ impl Node {
         for address in &node.edge_addresses {
             info!(face = "edge", %address, "listening");
         }
-        if options.uplinks.is_empty() && options.hub.is_none() {
+        if options.uplinks.is_empty() && options.hub.is_none() && options.remote_writes.is_empty() {
             info!("no hub is configured: pushes stay on this node");
         }
         Ok(node)
@@ -377,6 +385,21 @@ impl Node {
         Ok(())
     }
 
+    fn start_remote_write(
+        &mut self,
+        options: &NodeOptions,
+        remote_writes: RemoteWrites,
+        clock: &Arc<Clock>,
+    ) -> Result<(), StartError> {
+        let Some(web) = &self.reloadable.web else { return Ok(()) };
+        self.reloadable.senders = remote_writes.senders.clone();
+        let (folder, limit) = (options.storage.path.clone(), options.limits.drain_timeout);
+        let started = remote_writes.start(web.own_families(), clock, folder, limit);
+        self.remote_write =
+            started.map_err(|error| StartError::System(format!("no thread for remote write: {error}")))?;
+        Ok(())
+    }
+
     fn start_sweeper(&mut self) {
         let (committer, stop) = (self.committer.clone(), self.links.stop.clone());
         self.links.spawn(async move {
@@ -444,6 +467,16 @@ impl Node {
         drop(self.link_threads);
         if let Some(Err(error)) = OptionFuture::from(self.roll.as_ref().map(|roll| roll.save(true))).await {
             warn!(%error, "the roll of edges could not be written");
+        }
+        // Nothing changes any more: the receivers get the last state.
+        if let Some(thread) = self.remote_write {
+            thread.stop();
+            while !thread.is_over() {
+                tokio::time::sleep(JOIN_INTERVAL).await;
+            }
+            if !thread.join() {
+                error!("the thread of remote write failed");
+            }
         }
         self.committer.stop().await;
         // The render thread is not joined: it has no state, and ends when its last handle is dropped.

@@ -75,6 +75,14 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_edge_wire_received_bytes_total", MetricType::Counter),
     ("pushrelay_edge_wire_sent_bytes_total", MetricType::Counter),
     ("pushrelay_hub_refusals_total", MetricType::Counter),
+    ("pushrelay_remote_write_bytes_total", MetricType::Counter),
+    ("pushrelay_remote_write_dropped_total", MetricType::Counter),
+    ("pushrelay_remote_write_failed_samples_total", MetricType::Counter),
+    ("pushrelay_remote_write_last_success_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_remote_write_retried_total", MetricType::Counter),
+    ("pushrelay_remote_write_samples_total", MetricType::Counter),
+    ("pushrelay_remote_write_skipped_ticks_total", MetricType::Counter),
+    ("pushrelay_remote_write_tick_duration_seconds", MetricType::Gauge),
     ("pushrelay_scrape_text_bytes", MetricType::Gauge),
     ("pushrelay_store_checkpoints_total", MetricType::Counter),
     ("pushrelay_store_commit_failures_total", MetricType::Counter),
@@ -385,6 +393,7 @@ mod tests {
     use super::super::link::refusals::RefusalCounts;
     use super::super::link::status::{UplinkStatus, gather_uplinks};
     use super::super::options::WebSecurity;
+    use super::super::remote_write::{RemoteWriteStatus, gather_remote_writes};
     use super::*;
     use crate::gateway::body;
     use crate::model::LabelSet;
@@ -416,7 +425,7 @@ mod tests {
     }
 
     /// A family of each name, below the heading that `docs/reference/metrics.md` has for those who show it.
-    fn by_heading() -> [(&'static str, Vec<Family>); 5] {
+    fn by_heading() -> [(&'static str, Vec<Family>); 6] {
         let metrics = Metrics::default();
         metrics.request(200, "push", "put");
         metrics.push("put", 0.5, 100);
@@ -430,6 +439,7 @@ mod tests {
             edge.refused.insert("place".into(), 1)
         });
         let uplinks = [Arc::new(UplinkStatus::new("hub:1".into()))];
+        let receiver = RemoteWriteStatus::example();
         let certificates = Certificates::default();
         let own = Certificate { common_name: None, not_before: UNIX_EPOCH, not_after: UNIX_EPOCH, uris: Vec::new() };
         certificates.in_use(&CredentialsUser::Hub, &own, [(Path::new("hub.pem"), UNIX_EPOCH)].into_iter());
@@ -452,6 +462,7 @@ mod tests {
             ("## At a hub", vec![RefusalCounts::default().gather()]),
             ("## At a hub, for each edge", gather_edges(&edges, 1)),
             ("## At an edge, for each hub", gather_uplinks(&uplinks, Revision(1), 1)),
+            ("## At a node with receivers of remote write, for each of them", gather_remote_writes(&[receiver])),
         ]
     }
 

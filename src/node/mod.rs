@@ -21,6 +21,7 @@ mod open_store;
 pub mod options;
 pub mod random;
 mod reload;
+pub mod remote_write;
 pub mod summary;
 pub mod threads;
 

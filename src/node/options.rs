@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::http::auth::guard::GuardRules;
 use super::http::auth::passwords::Users;
+pub use super::remote_write::options::{QueueOptions, RemoteWriteOptions};
 use crate::exposition::TimestampRule;
 use crate::gateway::RouteConfig;
 use crate::gateway::adding::AggregateRule;
@@ -51,6 +52,8 @@ pub struct NodeOptions {
     pub link: LinkOptions,
     /// `[[uplink]]`: the hubs to send to; may be empty.
     pub uplinks: Vec<UplinkOptions>,
+    /// `[[remote_write]]`: the receivers to write to; may be empty.
+    pub remote_writes: Vec<RemoteWriteOptions>,
     /// `[hub]`: only at a hub.
     pub hub: Option<HubOptions>,
     /// `[[expire]]`: the rules by which groups expire.

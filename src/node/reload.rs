@@ -16,6 +16,7 @@ use super::link::site_rules::SiteRules;
 use super::options::NodeOptions;
 use crate::net::address::HostPort;
 use crate::net::dial::Dialler;
+use crate::net::http::sender::{HttpSender, SenderKeys};
 use crate::net::tls::Credentials;
 use crate::store::Published;
 
@@ -27,6 +28,8 @@ pub(super) struct Reloadable {
     /// The published state, which has the rules of expiry.
     pub published: Published,
     pub web: Option<HttpServer>,
+    /// The senders of remote write, by the name of the receiver.
+    pub senders: Vec<(Arc<HttpSender>, String)>,
     /// Runs the tasks of links, until the token is cancelled.
     pub runtime: Handle,
     /// Cancelled when the links end.
@@ -67,6 +70,14 @@ impl Reloadable {
 }
 
 impl Reloadable {
+    /// Uses the credentials of a receiver from now on. One that the node was not started with needs a restart.
+    fn replace_sender(&self, user: &CredentialsUser, keys: SenderKeys) {
+        let is_its = |(_, name): &&(Arc<HttpSender>, String)| *user == CredentialsUser::RemoteWrite(name.clone());
+        if let Some((sender, _)) = self.senders.iter().find(is_its) {
+            sender.replace(keys);
+        }
+    }
+
     /// Applies the options that a reload can change: certificates, the gateway's protection, the hub's list of
     /// edges, and the rules of expiry. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
     /// restart.
@@ -84,12 +95,17 @@ impl Reloadable {
             let proxy = user.load_proxy(options)?;
             fresh.push(FreshEnd::new(certificates, user, credentials, proxy)?);
         }
+        let mut sender_keys = Vec::new();
+        for (user, _) in CredentialsUser::all(options) {
+            sender_keys.extend(user.load_receiver(options)?.map(|keys| (user, keys)));
+        }
         let web_acceptor = parts.web.as_ref().map(|web| web.read(&options.web.security)).transpose()?;
         // Nothing fails after this line.
         if let (Some(web), Some(acceptor)) = (&parts.web, web_acceptor) {
             web.replace(&options.web.security, acceptor);
         }
         fresh.into_iter().for_each(|end| parts.replace(end));
+        sender_keys.into_iter().for_each(|(user, keys)| parts.replace_sender(&user, keys));
         if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
             hub_links.replace_site_rules(SiteRules::new(hub));
         }
@@ -125,6 +141,9 @@ impl Reloadable {
                 hub_links.acceptor.read_revocations(crl_file)?;
                 hub_links.end_unverified();
             }
+        }
+        if let Some(keys) = user.load_receiver(options)? {
+            parts.replace_sender(user, keys);
         }
         if let (CredentialsUser::Gateway, Some(web)) = (user, &parts.web) {
             web.check(&options.web.security, false)?;

@@ -16,8 +16,9 @@ use tracing::debug;
 /// A thread with this niceness has about a third of the scheduling weight of others.
 const NICENESS: i32 = 5;
 
-/// The threads of a node besides those of its runtimes: commit worker, render thread, checkpoint, and some that block.
-const OTHER_THREADS: usize = 8;
+/// The threads of a node besides those of its runtimes: commit worker, render thread, checkpoint, remote write, and some
+/// that block.
+const OTHER_THREADS: usize = 9;
 
 /// A tokio runtime. Dropping it does not wait for its tasks.
 pub struct Threads {

@@ -32,6 +32,7 @@ mod proxies;
 mod push;
 mod reach;
 mod refusals;
+mod remote_write;
 mod renewal;
 mod resources;
 mod returns;

@@ -6,7 +6,7 @@ mod parse;
 mod parts;
 mod print;
 mod render;
-mod wire;
+pub(super) mod wire;
 
 #[cfg(test)]
 mod tests;

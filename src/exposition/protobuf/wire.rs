@@ -116,7 +116,7 @@ pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, InvalidWire> {
     Err(InvalidWire)
 }
 
-pub(super) fn put_varint(mut value: u64, into: &mut Vec<u8>) {
+pub(in crate::exposition) fn put_varint(mut value: u64, into: &mut Vec<u8>) {
     while value >= 0x80 {
         into.push(value as u8 | 0x80);
         value >>= 7;
@@ -125,36 +125,36 @@ pub(super) fn put_varint(mut value: u64, into: &mut Vec<u8>) {
 }
 
 /// The number of bytes of a varint.
-pub(super) fn varint_len(value: u64) -> usize {
+pub(in crate::exposition) fn varint_len(value: u64) -> usize {
     (70 - (value | 1).leading_zeros() as usize) / 7
 }
 
 /// Appends a varint field. Its number must be under 16.
-pub(super) fn put_uint(number: u8, value: u64, into: &mut Vec<u8>) {
+pub(in crate::exposition) fn put_uint(number: u8, value: u64, into: &mut Vec<u8>) {
     into.push(number << 3);
     put_varint(value, into);
 }
 
 /// Appends a double field. Its number must be under 16.
-pub(super) fn put_double(number: u8, value: f64, into: &mut Vec<u8>) {
+pub(in crate::exposition) fn put_double(number: u8, value: f64, into: &mut Vec<u8>) {
     into.push(number << 3 | 1);
     into.extend_from_slice(&value.to_le_bytes());
 }
 
 /// Appends a length-delimited field. Its number must be under 16.
-pub(super) fn put_bytes(number: u8, bytes: &[u8], into: &mut Vec<u8>) {
+pub(in crate::exposition) fn put_bytes(number: u8, bytes: &[u8], into: &mut Vec<u8>) {
     put_length(number, bytes.len(), into);
     into.extend_from_slice(bytes);
 }
 
 /// Appends tag and length of a length-delimited field. Its number must be under 16.
-pub(super) fn put_length(number: u8, length: usize, into: &mut Vec<u8>) {
+pub(in crate::exposition) fn put_length(number: u8, length: usize, into: &mut Vec<u8>) {
     into.push(number << 3 | 2);
     put_varint(length as u64, into);
 }
 
 /// The number of bytes of a length-delimited field. Its number must be under 16.
-pub(super) fn bytes_len(length: usize) -> usize {
+pub(in crate::exposition) fn bytes_len(length: usize) -> usize {
     1 + varint_len(length as u64) + length
 }
 

@@ -12,6 +12,7 @@ use tracing::warn;
 use super::auth::guard::Guard;
 use super::protection::{self, Protection};
 use super::service::Service;
+use crate::model::Family;
 use crate::net::http::{self, HttpLimits, encrypted};
 use crate::net::tls::TlsError;
 use crate::net::tls::web::{WebAcceptor, WebTls};
@@ -48,6 +49,12 @@ impl HttpServer {
         let unlimited = unlimited.map(|path| format!("{}{path}", web.route_prefix)).into();
         let guard = Arc::new(Guard::new(service, security.guard.clone(), open_paths, unlimited, refusals, secret));
         Self { guard, acceptor, required: Mutex::new(RequiredCredentials::of(security)) }
+    }
+
+    /// Gathers all metrics of the node itself, as a scrape shows them.
+    pub fn own_families(&self) -> Arc<dyn Fn() -> Vec<Family> + Send + Sync> {
+        let guard = self.guard.clone();
+        Arc::new(move || guard.inner().own_families())
     }
 
     /// Serves the connections of a listener until `stop`.

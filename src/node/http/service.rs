@@ -31,6 +31,7 @@ use crate::node::link::edges::EdgeRegistry;
 use crate::node::link::hub::HubLinks;
 use crate::node::link::status::{UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
+use crate::node::remote_write::{RemoteWriteStatus, gather_remote_writes};
 use crate::store::selection::ScrapeFilter;
 use crate::store::view::time_families;
 use crate::store::{ExpiryView, GroupEntry, Increment, Scope, WriteOp};
@@ -101,6 +102,8 @@ pub struct Service {
     pub certificates: Arc<Certificates>,
     /// The status of each uplink.
     pub uplinks: Vec<Arc<UplinkStatus>>,
+    /// The status of each receiver of remote write.
+    pub remote_writes: Vec<Arc<RemoteWriteStatus>>,
     /// Build, flags and start time, for `/api/v1/status`.
     pub status: NodeStatus,
     /// Sends shutdown and reload commands to the process.
@@ -367,6 +370,7 @@ impl Service {
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(gather_edges(&self.edges, now_ns));
         families.extend(self.hub_links.iter().map(|hub_links| hub_links.refusals.gather()));
+        families.extend(gather_remote_writes(&self.remote_writes));
         families.extend(self.protection.gather());
         families.extend(gather_connections(&self.slots));
         families.extend(self.certificates.gather());

@@ -23,7 +23,7 @@ use std::sync::Arc;
 pub use self::filter::{ScrapeFilter, Snapshot};
 pub use self::groups::Picked;
 use self::groups::SelectedGroups;
-pub use self::series::pick_own;
+pub use self::series::{pick_labelled, pick_own};
 pub use self::shard::{SHARDS_MAX, Shard, ShardError};
 use super::blocks::{Block, Chunk, ShownFamily};
 use crate::model::{Family, LabelSet};

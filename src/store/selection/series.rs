@@ -101,7 +101,12 @@ fn part(family: &Family, selected: &[bool]) -> Family {
 
 /// The part of one of the node's own families that the selectors match.
 pub fn pick_own(selectors: &Selectors, family: Family) -> Option<Family> {
-    let group = match_group(selectors, &Arc::default());
+    pick_labelled(selectors, &Arc::default(), family)
+}
+
+/// The part of a family with these labels that the selectors match.
+pub fn pick_labelled(selectors: &Selectors, labels: &Arc<LabelSet>, family: Family) -> Option<Family> {
+    let group = match_group(selectors, labels);
     match pick(selectors, &group, &family) {
         FamilyPart::Whole => Some(family),
         FamilyPart::Nothing => None,

@@ -140,6 +140,11 @@ impl<H> Guard<H> {
         }
     }
 
+    /// The handler behind the guard.
+    pub fn inner(&self) -> &H {
+        &self.inner
+    }
+
     /// Replaces the rules for later requests.
     pub fn replace(&self, rules: GuardRules) {
         let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);

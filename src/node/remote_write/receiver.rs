@@ -1,0 +1,70 @@
+//! A receiver, and the state that all of its ticks share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::options::RemoteWriteOptions;
+use super::status::RemoteWriteStatus;
+use super::tick::TickSource;
+use super::times::TickTimes;
+use crate::net::http::sender::HttpSender;
+use crate::node::clock::Clock;
+
+/// The time between two equal lines of the log.
+const LOG_INTERVAL: Duration = Duration::from_secs(3_600);
+
+/// Writes to one receiver.
+pub(super) struct RemoteReceiver {
+    pub(super) options: RemoteWriteOptions,
+    pub(super) sender: Arc<HttpSender>,
+    pub(super) status: Arc<RemoteWriteStatus>,
+    pub(super) source: TickSource,
+    pub(super) clock: Arc<Clock>,
+    pub(super) times: Rc<TickTimes>,
+    /// Samples of a message: fewer than configured if the receiver refused larger ones.
+    pub(super) samples_max: Cell<usize>,
+    /// The lines of the log that were written, with their times.
+    logged: RefCell<HashMap<&'static str, Instant>>,
+    /// Whether the last tick was not written completely.
+    pub(super) failing: Cell<bool>,
+}
+
+impl RemoteReceiver {
+    pub(super) fn new(
+        options: RemoteWriteOptions,
+        sender: Arc<HttpSender>,
+        status: Arc<RemoteWriteStatus>,
+        source: TickSource,
+        clock: Arc<Clock>,
+        times: Rc<TickTimes>,
+    ) -> Self {
+        let samples_max = Cell::new(options.queue.max_samples_per_send);
+        let (logged, failing) = (RefCell::default(), Cell::new(false));
+        Self { options, sender, status, source, clock, times, samples_max, logged, failing }
+    }
+
+    /// Sends fewer samples at once, after the receiver refused as many as these.
+    pub(super) fn shrink(&self, samples: usize) {
+        self.samples_max.set(self.samples_max.get().min((samples / 2).max(1)));
+    }
+
+    /// Whether a line of that name was not logged for a while; it counts as logged now.
+    pub(super) fn is_news(&self, name: &'static str) -> bool {
+        let mut logged = self.logged.borrow_mut();
+        let is_news = logged.get(name).is_none_or(|at| at.elapsed() >= LOG_INTERVAL);
+        if is_news {
+            logged.insert(name, Instant::now());
+        }
+        is_news
+    }
+
+    /// Records a failure after which the message is sent again.
+    pub(super) fn note_failure(&self, reason: &str) {
+        self.status.update(|counts| counts.last_error = reason.to_owned());
+    }
+}

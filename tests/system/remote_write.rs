@@ -1,0 +1,162 @@
+//! Remote write to a receiver that answers as a script says.
+
+mod receiver;
+
+use std::time::{Duration, Instant};
+
+use pushrelay_testkit::node::Role;
+use pushrelay_testkit::{Folder, Node, eventually};
+use receiver::{Answer, ReceivedSample, ScriptedReceiver};
+
+const STALE: u64 = 0x7ff0_0000_0000_0002;
+
+fn node(folder: &Folder, receiver: &ScriptedReceiver, more: &str) -> Node {
+    let config = format!(
+        "[web]\nlisten_address = '127.0.0.1:0'\n[storage]\npath = 'node'\n[[remote_write]]\n\
+         url = 'http://{}/write'\nname = 'r'\ninterval = '100ms'\njob = 'node'\ninstance = 'i'\n{more}",
+        receiver.address()
+    );
+    Node::new(Role::Edge, folder.path(), "node", &config)
+}
+
+/// The last accepted sample of the series with that name and job.
+fn last(receiver: &ScriptedReceiver, name: &str, job: &str) -> Option<ReceivedSample> {
+    receiver.accepted().into_iter().rev().find(|sample| sample.has("__name__", name) && sample.has("job", job))
+}
+
+fn wait_for(receiver: &ScriptedReceiver, what: &str, name: &str, value: f64) -> ReceivedSample {
+    eventually(what, || last(receiver, name, "a").filter(|sample| sample.bits == value.to_bits()))
+}
+
+#[test]
+fn a_receiver_gets_what_a_scrape_shows_and_markers_of_what_is_gone() {
+    let (folder, receiver) = (Folder::new(), ScriptedReceiver::start());
+    let mut node =
+        node(&folder, &receiver, "headers = { X-Scope-OrgID = 'team' }\nexternal_labels = { z = '1', job = 'x' }\n");
+    node.start();
+    node.put(
+        "job/a",
+        "# TYPE h histogram\nh_bucket{le=\"1\"} 1\nh_sum 2\nh_count 3\n# TYPE m gauge\nm{l=\"\"} 4\nn 5\n",
+    );
+    let sample = wait_for(&receiver, "a value arrives", "m", 4.0);
+    let labels = [("__name__", "m"), ("job", "a"), ("z", "1")];
+    assert_eq!(sample.labels, labels.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    let request = receiver.requests().into_iter().last().unwrap();
+    for (name, value) in [
+        ("content-type", "application/x-protobuf"),
+        ("content-encoding", "snappy"),
+        ("x-prometheus-remote-write-version", "0.1.0"),
+        ("x-scope-orgid", "team"),
+    ] {
+        assert_eq!(request.header(name), Some(value), "{name}");
+    }
+    let names: Vec<_> =
+        receiver.accepted().iter().filter(|sample| sample.has("job", "a")).map(ReceivedSample::name).collect();
+    for name in ["h_bucket", "h_sum", "h_count", "m", "n", "push_time_seconds", "push_failure_time_seconds"] {
+        assert!(names.iter().any(|other| other == name), "{name} is not among {names:?}");
+    }
+    assert!(receiver.accepted().iter().any(|sample| sample.has("le", "1.0")));
+    assert_eq!(last(&receiver, "up", "node").unwrap().bits, 1_f64.to_bits());
+    assert!(last(&receiver, "pushgateway_build_info", "node").unwrap().has("instance", "i"));
+
+    // A PUT without a series, and a delete.
+    node.put("job/a", "m{l=\"\"} 6\n");
+    let marker = wait_for(&receiver, "the series of a replaced group ends", "n", f64::from_bits(STALE));
+    let value = wait_for(&receiver, "the other one goes on", "m", 6.0);
+    assert!(marker.time_ms <= value.time_ms);
+    node.delete("job/a");
+    let marker = wait_for(&receiver, "the series of a deleted group ends", "m", f64::from_bits(STALE));
+    // Pushed again while the receiver is away, and deleted before the node stops.
+    node.put("job/a", "m{l=\"\"} 7\n");
+    let value = wait_for(&receiver, "the series begins again", "m", 7.0);
+    assert!(marker.time_ms < value.time_ms);
+    node.delete("job/a");
+    let (code, log) = node.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert_eq!(last(&receiver, "m", "a").unwrap().bits, STALE, "a stop writes a last tick:\n{log}");
+
+    // Times of a series only grow, also after a restart, and a marker is written once.
+    node.start();
+    node.put("job/a", "m{l=\"\"} 8\n");
+    wait_for(&receiver, "ticks go on after a restart", "m", 8.0);
+    node.kill();
+    let of_m: Vec<_> = receiver.accepted().into_iter().filter(|sample| sample.has("__name__", "m")).collect();
+    assert!(of_m.is_sorted_by(|a, b| a.time_ms < b.time_ms), "{of_m:?}");
+    assert_eq!(of_m.iter().filter(|sample| sample.bits == STALE).count(), 2, "{of_m:?}");
+}
+
+#[test]
+fn faults_of_a_receiver_cost_no_more_than_they_must() {
+    let (folder, receiver) = (Folder::new(), ScriptedReceiver::start());
+    let mut node =
+        node(&folder, &receiver, "[remote_write.queue_config]\nmax_samples_per_send = 40\nmin_backoff = '1ms'\n");
+    node.start();
+    let mut value = 0.0;
+    let mut next = |node: &Node, what: &str| {
+        value += 1.0;
+        node.put("job/a", &format!("m {value}\nbad 1\n"));
+        wait_for(&receiver, what, "m", value);
+    };
+    next(&node, "a value arrives");
+
+    // One bad sample rolls the whole message back.
+    receiver.script(|request| match request.samples.iter().any(|sample| sample.has("__name__", "bad")) {
+        true => Answer::status(400).text("out of order sample"),
+        false => Answer::status(204),
+    });
+    next(&node, "the others of a message with a bad sample arrive");
+    let labels = [("receiver", "r"), ("reason", "bad_request")];
+    let refused = |node: &Node| node.page().values("pushrelay_remote_write_failed_samples_total", &labels);
+    eventually("the bad sample is counted", || refused(&node).first().filter(|count| **count > 0.0).map(drop));
+
+    // Limits on the samples of a request, by status, by a rate, and by broken connections.
+    for status in [413, 429] {
+        receiver.script(move |request| Answer::status(if request.samples.len() > 7 { status } else { 200 }));
+        next(&node, &format!("messages are divided after {status}"));
+    }
+
+    // The receiver is away in each of these ways, and then back.
+    for answer in [
+        Answer::status(503),
+        Answer::status(500).text("native histograms are disabled"),
+        Answer::status(429).header("Retry-After", "3600"),
+        Answer::status(401).text("no password"),
+        Answer::status(404),
+        Answer::status(415),
+        Answer::status(302).header("Location", "/elsewhere"),
+        Answer::hang_up(),
+    ] {
+        let before = receiver.requests().len();
+        let scripted = answer.clone();
+        receiver.script(move |_| scripted.clone());
+        eventually("more requests arrive", || (receiver.requests().len() > before + 2).then_some(()));
+        receiver.script(|_| Answer::status(204));
+        next(&node, &format!("a value arrives after {answer:?}"));
+    }
+
+    // A redirection that keeps the method.
+    receiver.script(|request| match &*request.path {
+        "/write" => Answer::status(307).header("Location", "/elsewhere"),
+        _ => Answer::status(204),
+    });
+    next(&node, "a redirection is followed");
+    assert!(receiver.requests().iter().any(|request| request.path == "/elsewhere"));
+
+    // A slow receiver: ticks are left out, and pushes do not wait.
+    receiver.script(|_| Answer::status(204).after(Duration::from_millis(400)));
+    let begun = Instant::now();
+    next(&node, "a value arrives slowly");
+    eventually("ticks are left out", || {
+        let skipped = node.page().values("pushrelay_remote_write_skipped_ticks_total", &[("receiver", "r")]);
+        (skipped[0] > 0.0).then_some(())
+    });
+    assert!(begun.elapsed() < Duration::from_secs(30));
+    receiver.script(|_| Answer::status(204));
+    let page = node.page();
+    let count =
+        |name: &str| page.values(&format!("pushrelay_remote_write_{name}"), &[("receiver", "r")]).iter().sum::<f64>();
+    for name in ["samples_total", "bytes_total", "failed_samples_total", "retried_total", "dropped_total"] {
+        assert!(count(name) > 0.0, "{name}");
+    }
+    assert!(count("last_success_timestamp_seconds") > 1.7e9);
+}
