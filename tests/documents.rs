@@ -124,7 +124,8 @@ const DATED: &[&str] = &["docs/adr", "docs/lab"];
 
 #[test]
 fn every_path_that_is_named_exists() {
-    let folders = ["src", "tests", "docs", "config", "scripts", "benches", "fuzz", "examples"];
+    let folders =
+        ["src", "tests", "docs", "config", "scripts", "benches", "fuzz", "examples", "monitoring", "packaging"];
     let modules: Vec<String> = fs::read_dir(root().join("src"))
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())

@@ -16,6 +16,7 @@ pub mod groups;
 pub mod hash_password;
 pub mod logging;
 mod node_url;
+mod notify;
 pub mod pki;
 mod pki_show;
 pub mod push;
@@ -34,7 +35,7 @@ use std::time::SystemTime;
 use clap::{ArgMatches, Args, Command, FromArgMatches};
 
 use crate::config::{self, Flags};
-use crate::node::metrics::VERSION;
+use crate::node::metrics::{VERSION, VERSION_AND_REVISION};
 use crate::node::options::NodeRole;
 
 /// The exit status after a wrong command line; other failures exit with 1.
@@ -79,6 +80,7 @@ pub fn command() -> Command {
     Command::new("pushrelay")
         .about("The Prometheus Pushgateway API behind firewalls, and one scrape for all of it")
         .version(VERSION)
+        .long_version(VERSION_AND_REVISION)
         .propagate_version(true)
         .subcommand_required(true)
         .arg_required_else_help(true)

@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info};
 
 use super::logging;
+use super::notify;
 use super::watch::Watch;
 use crate::config::{self, Flags};
 use crate::node::Node;
@@ -40,6 +41,7 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
         };
         let mut node = started.map_err(|error| error.to_string())?;
         let committer = node.committer();
+        notify::notify(notify::READY);
         loop {
             let asked = tokio::select! {
                 asked = signals.next(&mut node) => asked,
@@ -76,6 +78,7 @@ pub fn run(role: NodeRole, flags: &Flags) -> Result<bool, String> {
             }
         }
         info!("stopping");
+        notify::notify(notify::STOPPING);
         tokio::select! {
             () = node.stop() => Ok(true),
             () = signals.hastened() => Err("stopped at once by a second signal".into()),

@@ -254,11 +254,10 @@ impl Metrics {
 
 /// The version of this program.
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// The git revision of this build, if `PUSHRELAY_REVISION` was set at compile time.
-pub const REVISION: &str = match option_env!("PUSHRELAY_REVISION") {
-    Some(revision) => revision,
-    None => "unknown",
-};
+/// The commit of this build; `unknown` for one without optimization.
+pub const REVISION: &str = env!("PUSHRELAY_REVISION");
+/// Version and commit.
+pub const VERSION_AND_REVISION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("PUSHRELAY_REVISION"), ")");
 
 /// A gauge with these series. The labels of each may be in any order.
 pub fn gauge<'a, L: AsRef<[(&'a str, &'a str)]>>(

@@ -24,6 +24,7 @@ mod liveness;
 mod mixed_types;
 mod oddities;
 mod operator;
+mod packages;
 mod pki;
 mod probes;
 mod prometheus;
