@@ -171,10 +171,12 @@ fn labels(value: &Value) -> String {
 
 /// The two largest units of the time that a group has left.
 fn left(seconds: u64) -> String {
+    if seconds == 0 {
+        return "0s".to_owned();
+    }
     let unit_seconds = match seconds {
-        0 => return "0s".to_owned(),
         ..3_600 => 1,
-        ..86_400 => 60,
+        3_600..86_400 => 60,
         _ => 3_600,
     };
     duration_text(seconds / unit_seconds * unit_seconds * 1_000)

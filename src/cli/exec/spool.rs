@@ -179,7 +179,7 @@ mod tests {
         assert!(spool.lock(&path, true).unwrap().is_none(), "one process at a time");
         spool.write(&path, &spooled(&[("m", "m 1\n")])).unwrap();
         held.remove();
-        assert_eq!(spool.files(), [path.clone()], "a file that was replaced is not removed");
+        assert_eq!(spool.files(), std::slice::from_ref(&path), "a file that was replaced is not removed");
         let held = spool.lock(&path, false).unwrap().unwrap();
         assert_eq!(held.read(), spooled(&[("m", "m 1\n")]));
         held.remove();

@@ -50,7 +50,7 @@ impl FromStr for Serial {
 
     fn from_str(text: &str) -> Result<Self, BadSerial> {
         let bad = || BadSerial(text.chars().take(2 * SERIAL_BYTES_MAX).collect());
-        if text.is_empty() || text.len() % 2 != 0 || text.len() > 2 * SERIAL_BYTES_MAX || !text.is_ascii() {
+        if text.is_empty() || !text.len().is_multiple_of(2) || text.len() > 2 * SERIAL_BYTES_MAX || !text.is_ascii() {
             return Err(bad());
         }
         let byte = |at| u8::from_str_radix(&text[at..at + 2], 16).map_err(|_| bad());
