@@ -128,6 +128,13 @@ async fn check(
     let keys = uplink.proxy.as_ref().map(ProxyKeys::load).transpose().map_err(|error| text(&error))?;
     let dialler: Dialler = dialler(uplink, &options.link, &credentials, keys).map_err(|error| text(&error))?;
     report.begun = Instant::now();
+    let own = credentials.certificate();
+    let renewal = match uplink.renew {
+        true => format!("; it renews itself from {}", date(own.renewal_time())),
+        false => String::new(),
+    };
+    let name = edge_name(&credentials);
+    report.line("own", &format!("the certificate of {name:?} is valid until {}{renewal}", date(own.not_after)));
     let dialled = dialler.dial_check(report).await.map_err(|error| match error.is_without_checks() {
         true => {
             "the hub is older than this program: it accepts this edge's certificate, but cannot be asked whether it \
@@ -140,7 +147,6 @@ async fn check(
     let clock = Clock::default();
     let now = || SessionTime { monotonic_ns: clock.monotonic_ns(), wall_ns: clock.wall_ns() };
     let store = options.storage.path.as_deref().and_then(identify).unwrap_or_default();
-    let name = edge_name(&credentials);
     let info = PeerInfo {
         node: name.clone(),
         software: format!("pushrelay {VERSION}"),

@@ -1,5 +1,5 @@
 //! Layer 6: the command line, for operators. [`main`] parses the arguments. [`run`] runs a node, [`demo`] runs three; [`pki`],
-//! [`check_config`], [`doctor`], [`store`], [`backup`], [`groups`], [`push`], [`exec`],
+//! [`check_config`], [`doctor`], [`join`], [`store`], [`backup`], [`groups`], [`push`], [`exec`],
 //! [`config_init`] and [`generate`] are the other commands. [`logging`] writes the log of all of
 //! them, and `watch` notices changed files.
 
@@ -14,6 +14,7 @@ pub mod generate;
 mod group_args;
 pub mod groups;
 pub mod hash_password;
+pub mod join;
 pub mod logging;
 mod node_url;
 mod notify;
@@ -103,6 +104,10 @@ pub fn command() -> Command {
             pki::Pki::augment_args(Command::new("pki")).about("Make certificates with a small certificate authority"),
         )
         .subcommand(
+            join::Join::augment_args(Command::new("join"))
+                .about("Make a new edge: its key here, its certificate from the hub, and a configuration that runs"),
+        )
+        .subcommand(
             store::StoreCommand::augment_args(Command::new("store"))
                 .about("Check, dump or compact the store of a stopped node"),
         )
@@ -176,6 +181,7 @@ fn succeeds(matches: &ArgMatches) -> Result<bool, String> {
             let pki = pki::Pki::from_arg_matches(matches).map_err(|error| error.to_string())?;
             pki.run(now, &mut io::stdout()).map_err(|error| error.to_string())
         }
+        "join" => join::Join::from_arg_matches(matches).map_err(|error| error.to_string())?.run(now, &mut io::stdout()),
         "groups" => groups::GroupsCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
         "status" => status::StatusCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),
         "edges" => status::EdgesCommand::from_arg_matches(matches).map_err(|error| error.to_string())?.run(),

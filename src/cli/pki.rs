@@ -2,12 +2,13 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use clap::{Args, Subcommand};
 
 use super::pki_show::print_files;
 use crate::net::authority::{AUTHORITY_DAYS, DAYS_MAX, LEAF_DAYS};
+use crate::net::certificate::date;
 use crate::net::credentials::{CredentialsError, Directory, IssueOptions, KeyPairFiles, Revoked};
 use crate::net::identity::{EdgeIdentity, EdgeName, IdentityError, parse_label, site_labels};
 use crate::net::tls::TlsError;
@@ -46,6 +47,17 @@ enum Make {
         /// an example of a code); may be repeated
         #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
         labels: Vec<(String, String)>,
+    },
+    /// Invite an edge: print a one-time word for `pushrelay join`, which gets the edge's certificate from the hub
+    Invite {
+        /// The edge's name
+        name: EdgeName,
+        /// A site label, as for `edge`; may be repeated
+        #[arg(long = "label", value_name = "NAME=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+        /// Hours for which the word can be used
+        #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8_760))]
+        hours: u32,
     },
     /// Revoke the certificates of an edge: put them on crl.pem, the list that hub.tls.crl_file names; without a name,
     /// sign that list anew
@@ -101,6 +113,16 @@ impl Pki {
                 let identity = EdgeIdentity { name, labels };
                 (directory.edge(&identity, issue), "copy both to the edge: [uplink.tls] names them")
             }
+            Make::Invite { name, labels, hours } => {
+                let labels = site_labels(labels).map_err(PkiError::Identity)?;
+                let identity = EdgeIdentity { name, labels };
+                let expires = now + Duration::from_secs(u64::from(hours) * 3_600);
+                let word = directory.invite(&identity, expires, now).map_err(PkiError::Credentials)?.reveal();
+                let until = date(expires);
+                return writeln!(out, "{word}\non the edge, once, until {until}: pushrelay join HUB:PORT {word}")
+                    .map(|()| true)
+                    .map_err(PkiError::Io);
+            }
             Make::Revoke { name, certificate } => {
                 let revoked = directory.revoke(name.as_ref(), certificate.as_deref(), now);
                 let Revoked { list, certificates } = revoked.map_err(PkiError::Credentials)?;
@@ -155,6 +177,7 @@ mod tests {
                 cert_file: path(format!("{name}.pem")),
                 key_file: path(format!("{name}.key")),
                 crl_file: None,
+                enrols: false,
                 used_by: if name == "hub" { CertificateUse::Hub } else { CertificateUse::Edge },
             };
             assert!(Credentials::examine(&files, SystemTime::now()).is_empty());

@@ -17,8 +17,8 @@ use crate::net::identity::EdgeName;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::problem::CertificateUse;
 use crate::node::options::{
-    DialOptions, EdgeOptions, HubOptions, LimitOptions, LinkOptions, NodeRole, PushOptions, StorageOptions,
-    UplinkOptions, WebOptions,
+    DialOptions, EdgeOptions, EnrolmentOptions, HubOptions, LimitOptions, LinkOptions, NodeRole, PushOptions,
+    StorageOptions, UplinkOptions, WebOptions,
 };
 use crate::session::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
 use crate::{exposition, store};
@@ -271,7 +271,8 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
     if let Some(tls) = &tls {
         reader.note_site(section, &labels, tls);
     }
-    Some(UplinkOptions { hub: hub?, addresses, labels, tls: tls?, proxy, dialling, send_interval })
+    let renew = reader.value(files, "renew", UplinkOptions::RENEW);
+    Some(UplinkOptions { hub: hub?, addresses, labels, tls: tls?, renew, proxy, dialling, send_interval })
 }
 
 /// Whether a host is a DNS name: one that clients may use too, where an address may be one of several.
@@ -289,7 +290,7 @@ fn tls<'a>(
     let [ca, cert, key] = [ca_name, "cert_file", "key_file"].map(|name| reader.file(section, name));
     let crl_file = if used_by == CertificateUse::Hub { reader.maybe_file(section, "crl_file") } else { None };
     let (ca_file, cert_file, key_file): (PathBuf, PathBuf, PathBuf) = (ca?, cert?, key?);
-    let files = TlsFiles { ca_file, cert_file, key_file, crl_file, used_by };
+    let files = TlsFiles { ca_file, cert_file, key_file, crl_file, enrols: false, used_by };
     reader.note_files(section, ca_name, &files);
     Some(files)
 }
@@ -326,7 +327,11 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
     let files = reader.section(section, "hub.tls");
     let hosts = listen_addresses.iter().map(|address| address.host().to_owned());
     reader.note_names(CertificateUse::Hub, hosts.filter(|host| is_name(host)).collect());
-    let tls = tls(reader, files, "client_ca_file", CertificateUse::Hub);
+    let mut tls = tls(reader, files, "client_ca_file", CertificateUse::Hub);
+    let enrolment = enrolment(reader, section);
+    if let (Some(tls), true) = (&mut tls, enrolment.is_some()) {
+        tls.enrols = true;
+    }
     let mut edges: Vec<EdgeOptions> = Vec::new();
     for section in reader.sections(section, "hub.edge") {
         let name: Option<EdgeName> = reader.required(section, "name");
@@ -350,6 +355,7 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         trusted_proxies,
         connections_max,
         heartbeat_interval,
+        enrolment,
         edges,
     })
 }
@@ -367,6 +373,21 @@ pub(super) fn ports(reader: &mut ConfigReader<'_>, web: &WebOptions, hub: &HubOp
         let text = format!("{address} is taken by web.listen_address: edges need a port of their own, such as :{port}");
         reader.mistake(section, "listen_address", text);
     }
+}
+
+/// The enrolment of a hub; `None` if it has none.
+fn enrolment<'a>(reader: &mut ConfigReader<'a>, hub: Section<'a>) -> Option<EnrolmentOptions> {
+    let section = reader.section(hub, "hub.enrol");
+    let directory = reader.maybe_file(section, "dir");
+    let certificate_lifetime: Duration =
+        reader.value(section, "certificate_lifetime", EnrolmentOptions::CERTIFICATE_LIFETIME);
+    if certificate_lifetime < EnrolmentOptions::CERTIFICATE_LIFETIME_MIN {
+        let text = "an edge needs time to renew its certificate: the lifetime must be 1h or more, such as 24h";
+        reader.mistake(section, "certificate_lifetime", text.into());
+    }
+    let directory = directory?;
+    reader.note_authority(section, &directory);
+    Some(EnrolmentOptions { directory, certificate_lifetime })
 }
 
 /// The node's role, by the command and the configuration.

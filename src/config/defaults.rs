@@ -57,7 +57,7 @@ pub fn defaults() -> Vec<(&'static Key, String)> {
     expiry::rules(&mut reader);
     let named =
         ["uplink.hub", "hub.edge.name", "expire.match", "expire.after", "aggregate.rule.match", "remote_write.url"];
-    let optional = ["web.", "hub.tls.crl_file"];
+    let optional = ["web.", "hub.tls.crl_file", "uplink.tls.renew"];
     let is_required = |key: &Key| {
         named.contains(&key.path)
             || (key.path.contains(".tls.") && !optional.iter().any(|path| key.path.starts_with(path)))

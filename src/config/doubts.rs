@@ -22,9 +22,11 @@ type Doubt = (&'static str, String);
 pub(super) fn of_link(files: &TlsFiles, ca_name: &'static str, now: SystemTime) -> Vec<Doubt> {
     let mut doubts: Vec<Doubt> = of_secret("key_file", Some(&files.key_file)).into_iter().collect();
     if let Ok(credentials) = Credentials::load(files) {
-        for (path, end) in credentials.expiries() {
+        for (path, certificate) in
+            credentials.certificates().filter(|(_, certificate)| certificate.warning_time() < now)
+        {
             let name = if path == files.ca_file { ca_name } else { "cert_file" };
-            doubts.extend(ends_soon(path, end, now).map(|text| (name, text)));
+            doubts.extend(ends_soon(path, certificate.not_after, now).map(|text| (name, text)));
         }
     }
     doubts

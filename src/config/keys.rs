@@ -117,6 +117,7 @@ pub const KEYS: &[Key] = &[
     one("uplink.tls.ca_file", "uplink.tls.ca-file", "FILE", "authorities of hubs' certificates, PEM"),
     one("uplink.tls.cert_file", "uplink.tls.cert-file", "FILE", "this node's certificate for its hubs, PEM"),
     one("uplink.tls.key_file", "uplink.tls.key-file", "FILE", "the certificate's key, PEM"),
+    one("uplink.tls.renew", "uplink.tls.renew", "", "let the hub renew the certificate before it expires: the files are replaced; `pushrelay join` sets this"),
     file_only("remote_write.url", "URL", "URL to which samples are posted, such as http://vm:8428/api/v1/write"),
     file_only("remote_write.name", "NAME", "name of the receiver in metrics and logs; by default host and port of the URL"),
     file_only("remote_write.interval", "DURATION", "time between two ticks, each of which writes all samples"),
@@ -158,6 +159,8 @@ pub const KEYS: &[Key] = &[
     one("hub.tls.key_file", "hub.tls.key-file", "FILE", "the certificate's key, PEM"),
     one("hub.tls.client_ca_file", "hub.tls.client-ca-file", "FILE", "authorities of edges' certificates, PEM"),
     one("hub.tls.crl_file", "hub.tls.crl-file", "FILE", "list of revoked certificates of edges, PEM, as `pushrelay pki revoke` writes it; a changed list is read within a second"),
+    one("hub.enrol.dir", "hub.enrol.dir", "DIR", "directory of the authority (ca.pem, ca.key) and of the invitations of `pushrelay pki invite`; with it the hub issues and renews certificates"),
+    one("hub.enrol.certificate_lifetime", "hub.enrol.certificate-lifetime", "DURATION", "time for which a certificate that the hub issues is valid; an edge renews it after two thirds of that"),
     file_only("hub.edge.name", "NAME", "name of an edge, as in its certificate"),
     file_only("hub.edge.labels", "{ NAME = \"VALUE\" }", "site labels of the edge, instead of those in its certificate"),
 ];

@@ -10,6 +10,7 @@ mod defaults;
 mod doubts;
 mod expiry;
 mod file;
+mod file_keys;
 mod flags;
 pub mod keys;
 mod log;

@@ -7,11 +7,13 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::doubts;
+use super::file_keys::{link_name, web_name};
 use super::flags::Flags;
 use super::keys::{self, Key, LISTS};
 use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
 use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
+use crate::net::credentials::Directory;
 use crate::net::http::sender::SenderOptions;
 use crate::net::identity::{parse_label, site_labels};
 use crate::net::proxy::{ProxyKeys, ProxyOptions, ProxyPassword};
@@ -71,6 +73,8 @@ enum NotedFiles<'a> {
     Link { section: Section<'a>, ca_name: &'static str, files: TlsFiles },
     /// The certificate of an edge, and the site labels that its section claims.
     Site { section: Section<'a>, labels: LabelSet, files: TlsFiles },
+    /// The authority's, in a directory that a section names.
+    Authority { section: Section<'a>, directory: PathBuf },
     /// The proxy's, named in the section of an uplink.
     Proxy { section: Section<'a>, options: ProxyOptions },
     /// Named in the section of a receiver of remote write.
@@ -290,6 +294,11 @@ impl<'a> ConfigReader<'a> {
         self.files.push(NotedFiles::Site { section, labels: labels.clone(), files: files.clone() });
     }
 
+    /// Records the directory of the authority that a section names.
+    pub fn note_authority(&mut self, section: Section<'a>, directory: &Path) {
+        self.files.push(NotedFiles::Authority { section, directory: directory.into() });
+    }
+
     /// Records the files of a proxy that a section names.
     pub fn note_proxy(&mut self, section: Section<'a>, options: &ProxyOptions) {
         self.files.push(NotedFiles::Proxy { section, options: options.clone() });
@@ -349,6 +358,10 @@ impl<'a> ConfigReader<'a> {
                     }
                 }
                 NotedFiles::Receiver { section, options } => self.examine_receiver(*section, options),
+                NotedFiles::Authority { section, directory } => {
+                    let checked = Directory::new(directory).check_authority();
+                    checked.unwrap_or_else(|error| self.mistake(*section, "dir", error.to_string()));
+                }
                 NotedFiles::Proxy { section, options } => {
                     if let Err(error) = ProxyKeys::load(options) {
                         let is_authority = error.path() == options.ca_file.as_deref();
@@ -558,26 +571,6 @@ impl<'a> ConfigReader<'a> {
             (Given::File(_), Some(source)) => source.file.parent().unwrap_or(Path::new("")).join(text),
             _ => text.into(),
         }
-    }
-}
-
-/// The key that names the file that an error of a link's files is about.
-fn link_name(ca_name: &'static str, files: &TlsFiles, error: &TlsError) -> &'static str {
-    match error.path() {
-        Some(path) if path == files.ca_file => ca_name,
-        Some(path) if path == files.cert_file => "cert_file",
-        path if path.is_some() && path == files.crl_file.as_deref() => "crl_file",
-        _ => "key_file",
-    }
-}
-
-/// The key that names the file that an error of the gateway's files is about.
-fn web_name(tls: &WebTls, error: &TlsError) -> &'static str {
-    match error.path() {
-        Some(path) if path == tls.cert.path() => "cert_file",
-        Some(path) if path == tls.key.path() => "key_file",
-        Some(_) => "client_ca_file",
-        None => "cipher_suites",
     }
 }
 

@@ -54,10 +54,13 @@ pub struct Validity {
 impl Validity {
     /// A span that starts an hour before `now` and ends `days` days after it; `days` is cut to [`DAYS_MAX`].
     pub fn days(now: SystemTime, days: u32) -> Self {
-        Self {
-            not_before: now - BACKDATED,
-            not_after: now + Duration::from_secs(u64::from(days.min(DAYS_MAX)) * 86_400),
-        }
+        Self::of(now, Duration::from_secs(u64::from(days) * 86_400))
+    }
+
+    /// A span that starts an hour before `now` and ends `lifetime` after it; `lifetime` is cut to [`DAYS_MAX`].
+    pub fn of(now: SystemTime, lifetime: Duration) -> Self {
+        let lifetime = lifetime.min(Duration::from_secs(u64::from(DAYS_MAX) * 86_400));
+        Self { not_before: now - BACKDATED, not_after: now + lifetime }
     }
 }
 

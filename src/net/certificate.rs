@@ -16,6 +16,9 @@ mod revocation;
 
 pub use revocation::{BadSerial, Revocation, RevocationList, Serial};
 
+/// A certificate that expires within this time causes a warning, unless its whole validity is short.
+pub const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
+
 /// The parts of a certificate that the node uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Certificate {
@@ -66,6 +69,23 @@ impl Certificate {
             not_after: from_timestamp(parsed.validity().not_after.timestamp()),
             uris: uris.collect(),
         })
+    }
+
+    /// The public key of a certificate as DER (SubjectPublicKeyInfo); `None` if it is no X.509 certificate.
+    pub fn key_der(der: &[u8]) -> Option<Vec<u8>> {
+        X509Certificate::from_der(der).ok().map(|(_, parsed)| parsed.public_key().raw.to_vec())
+    }
+
+    /// When its holder shall renew it: after two thirds of its validity.
+    pub fn renewal_time(&self) -> SystemTime {
+        let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        self.not_after.checked_sub(lifetime / 3).unwrap_or(self.not_before)
+    }
+
+    /// When it should have been renewed: 14 days before it expires, or a quarter of its validity if that is shorter.
+    pub fn warning_time(&self) -> SystemTime {
+        let lifetime = self.not_after.duration_since(self.not_before).unwrap_or_default();
+        self.not_after.checked_sub(EXPIRY_WARNING.min(lifetime / 4)).unwrap_or(self.not_before)
     }
 
     /// All subjects of a certificate by its subject alternative names: DNS names, e-mail addresses, IP addresses and
@@ -254,6 +274,20 @@ mod tests {
     #[test]
     fn dates_are_readable() {
         assert_eq!(date(UNIX_EPOCH + Duration::from_secs(86_399)), "1970-01-01 23:59:59 UTC");
+    }
+
+    #[test]
+    fn a_short_certificate_warns_later_than_it_is_renewed() {
+        let of = |hours: u64| Certificate {
+            common_name: None,
+            not_before: UNIX_EPOCH,
+            not_after: UNIX_EPOCH + Duration::from_secs(hours * 3_600),
+            uris: Vec::new(),
+        };
+        let hours = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap().as_secs() / 3_600;
+        assert_eq!((hours(of(24).renewal_time()), hours(of(24).warning_time())), (16, 18));
+        let long = of(825 * 24);
+        assert_eq!((hours(long.renewal_time()), hours(long.warning_time())), (550 * 24, 811 * 24));
     }
 
     #[test]

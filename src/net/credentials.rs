@@ -1,6 +1,7 @@
 //! Files of certificates and private keys, all in one directory: `ca.pem` and `ca.key`, `hub.pem` and `hub.key`,
 //! `NAME.pem` and `NAME.key`; and the authority's books in it: `crl.pem`, the list of revoked certificates, and
-//! `issued/NAME`, the serial numbers of an edge's certificates that are valid still.
+//! `issued/NAME`, the serial numbers of an edge's certificates that are valid still; and the open invitations, in
+//! `invitations/`.
 //!
 //! A key file has mode 0600 from the moment it exists. An existing file is overwritten only on request, and then the
 //! new file replaces it atomically. Files that root makes belong to the owner of the directory, so that a hub that runs as
@@ -17,9 +18,12 @@ use thiserror::Error;
 use super::authority::{AUTHORITY_DAYS, Authority, AuthorityError, Issued, LEAF_DAYS, Validity};
 use super::certificate::BadSerial;
 use super::identity::EdgeIdentity;
+use super::tls::TlsError;
 
+mod enrolment;
 mod register;
 
+pub use enrolment::{EnrolmentError, INVITATION_LIFETIME};
 pub use register::Revoked;
 
 /// Names that an edge cannot have, because files of these names belong to the authority and the hub.
@@ -83,6 +87,20 @@ pub enum CredentialsError {
     /// The file has no certificate.
     #[error("{0:?} has no certificate")]
     NoCertificate(PathBuf),
+    /// The authority's key can be read by others.
+    #[error("{path:?} signs certificates and can be read by others (mode {mode:o}): chmod 600 {path:?}")]
+    OpenKey {
+        /// The key's file.
+        path: PathBuf,
+        /// Its permissions.
+        mode: u32,
+    },
+    /// The authority's certificate cannot be used.
+    #[error("{0}")]
+    Tls(Box<TlsError>),
+    /// Too many invitations are open.
+    #[error("{0} invitations are open: revoke edges that shall not come, or wait until some expire")]
+    TooManyInvitations(usize),
     /// A line of the register is damaged.
     #[error("{path:?} is damaged, line {line}: {error}")]
     DamagedRegister {
@@ -208,6 +226,14 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Cre
     // After a rename the temporary file is gone already.
     let _ = fs::remove_file(&draft);
     written.map_err(failed)
+}
+
+/// Replaces a file atomically; a new one has that mode.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn replace_file(path: &Path, text: &str, mode: u32) -> Result<(), CredentialsError> {
+    write_file(path, text, mode, true)
 }
 
 /// Gives a file that root made to the owner of its directory.

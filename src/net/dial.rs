@@ -122,6 +122,14 @@ impl Dialler {
         self.dial_for(LinkPurpose::Check, observer).await
     }
 
+    /// Connects to the hub to get a certificate, as [`Dialler::dial`] does for a session.
+    ///
+    /// # Errors
+    /// As [`Dialler::dial`]; or if the hub issues no certificates.
+    pub async fn dial_enrolment(&self, observer: &mut dyn DialObserver) -> Result<Dialled, DialError> {
+        self.dial_for(LinkPurpose::Enrol, observer).await
+    }
+
     async fn dial_for(&self, purpose: LinkPurpose, observer: &mut dyn DialObserver) -> Result<Dialled, DialError> {
         let mut failures = Vec::new();
         let ways = self.targets.iter().enumerate().map(|(order, target)| {

@@ -2,8 +2,8 @@
 //! and its limits.
 //!
 //! Read in this order: [`address`], [`listen`], [`dial`] and [`proxy`] (how a connection is made),
-//! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`] and
-//! [`credentials`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
+//! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`],
+//! [`credentials`] and [`invitation`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
 //! gateway's server), [`proxy_protocol`] (balancers in front of a hub), [`slots`] (the limit on connections) and [`failures`] (connections that come to nothing).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
@@ -18,6 +18,7 @@ pub mod dial;
 pub mod failures;
 pub mod http;
 pub mod identity;
+pub mod invitation;
 pub mod listen;
 pub mod proxy;
 pub mod proxy_protocol;

@@ -36,6 +36,7 @@ mod error;
 mod examine;
 mod explain;
 mod files;
+mod joining;
 mod peer;
 pub mod problem;
 mod provider;
@@ -47,6 +48,7 @@ pub use anonymous::AnonymousConnector;
 pub use error::{CertificateRefusal, TlsError};
 pub use explain::{explain, is_of_tls};
 pub use files::{ShownCertificate, show};
+pub use joining::Authorities;
 pub use peer::PeerChain;
 pub use receiver::{ReceiverConnector, ReceiverTlsFiles};
 
@@ -66,6 +68,8 @@ pub struct TlsFiles {
     pub key_file: PathBuf,
     /// The revoked certificates of the peers; `None` if there is no such list.
     pub crl_file: Option<PathBuf>,
+    /// Whether clients without a certificate get in, to ask for one.
+    pub enrols: bool,
     /// The end that this is.
     pub used_by: CertificateUse,
 }
@@ -171,20 +175,16 @@ impl Credentials {
         &self.certificate
     }
 
-    /// The end of validity of each certificate (this end's and the authorities') with its file.
-    pub fn expiries(&self) -> impl Iterator<Item = (&Path, SystemTime)> {
-        let own = (&*self.files.cert_file, self.certificate.not_after);
-        let authorities = self.authorities.iter().map(|ca| (&*self.files.ca_file, ca.certificate.not_after));
-        std::iter::once(own).chain(authorities)
+    /// Each certificate (this end's and the authorities') with its file.
+    pub fn certificates(&self) -> impl Iterator<Item = (&Path, &Certificate)> {
+        let own = (&*self.files.cert_file, &self.certificate);
+        std::iter::once(own).chain(self.authorities.iter().map(|ca| (&*self.files.ca_file, &ca.certificate)))
     }
 
-    /// The certificates whose dates do not fit at `now`: this end's and the authorities'.
-    pub fn check(&self, now: SystemTime) -> Vec<TlsError> {
-        let own = (&self.files.cert_file, &self.certificate);
-        let authorities = self.authorities.iter().map(|ca| (&self.files.ca_file, &ca.certificate));
-        std::iter::once(own)
-            .chain(authorities)
-            .filter_map(|(path, certificate)| certificate.problem(path, now))
+    /// The certificates that should have been renewed at `now`: this end's and the authorities'.
+    pub fn expiring(&self, now: SystemTime) -> Vec<TlsError> {
+        let late = self.certificates().filter(|(_, certificate)| certificate.warning_time() < now);
+        late.map(|(path, certificate)| TlsError::Expired { path: path.into(), not_after: certificate.not_after })
             .collect()
     }
 
@@ -201,7 +201,7 @@ impl Credentials {
     }
 
     fn server_side(&self) -> Result<ServerSide, TlsError> {
-        let verifier = client_verifier(&self.roots, &self.lists, &self.files.ca_file)?;
+        let verifier = client_verifier(&self.roots, &self.lists, (&self.files.ca_file, self.files.enrols))?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(error))?
@@ -214,7 +214,7 @@ impl Credentials {
             chain: self.chain.clone(),
             roots: self.roots.clone(),
             authorities: self.authorities.iter().map(|authority| authority.der.clone()).collect(),
-            ca_file: self.files.ca_file.clone(),
+            files: self.files.clone(),
         };
         // A configuration that works once works for each connection.
         side.config(side.verifier.clone()).map_err(|error| self.unusable(error))?;
@@ -259,7 +259,7 @@ struct ServerSide {
     chain: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
     authorities: Vec<CertificateDer<'static>>,
-    ca_file: PathBuf,
+    files: TlsFiles,
 }
 
 impl ServerSide {
@@ -273,6 +273,9 @@ impl ServerSide {
         Ok(Arc::new(config))
     }
 }
+
+/// A stream after its handshake, with the edge if it showed a certificate, or the reason why that names none.
+type AcceptedStream<S> = (Stream<S>, Result<Option<TlsPeer>, TlsError>);
 
 /// An edge whose handshake failed.
 #[derive(Debug)]
@@ -306,7 +309,7 @@ impl Acceptor {
     pub fn read_revocations(&self, crl_file: &Path) -> Result<(), TlsError> {
         let side = load(&self.0);
         let lists = load_lists(Some(crl_file), side.authorities.iter())?;
-        let verifier = client_verifier(&side.roots, &lists, &side.ca_file)?;
+        let verifier = client_verifier(&side.roots, &lists, (&side.files.ca_file, side.files.enrols))?;
         store(&self.0, Arc::new(ServerSide { verifier, ..ServerSide::clone(&side) }));
         Ok(())
     }
@@ -327,12 +330,12 @@ impl Acceptor {
         verified.map(drop).map_err(unverified)
     }
 
-    /// Performs a handshake and returns the edge's identity, or the reason why its certificate has none: the connection
-    /// can then carry that reason.
+    /// Performs a handshake and returns the edge's identity (`None` if it showed no certificate, and needs none to ask for
+    /// one), or the reason why its certificate has none: the connection can then carry that reason.
     ///
     /// # Errors
     /// If the handshake fails. The edge was sent an alert then; the stream is returned for [`linger`].
-    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Result<TlsPeer, TlsError>), RefusedPeer<S>>
+    pub async fn accept<S>(&self, stream: S) -> Result<AcceptedStream<S>, RefusedPeer<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -351,13 +354,17 @@ impl Acceptor {
             claimed_name: verifier.claimed_name(),
             stream,
         })?;
+        if stream.get_ref().1.peer_certificates().is_none() {
+            return Ok((stream.into(), Ok(None)));
+        }
         let chain = PeerChain::of(stream.get_ref().1).ok_or(CertificateError::NoIdentity);
         let peer = chain.and_then(|chain| {
             let (leaf, _) = chain.split().ok_or(CertificateError::NoIdentity)?;
             let certificate = Certificate::from_der(leaf)?;
-            Ok(TlsPeer { identity: certificate.edge()?, not_after: certificate.not_after, chain })
+            let validity = (certificate.not_before, certificate.not_after);
+            Ok(TlsPeer { identity: certificate.edge()?, validity, chain })
         });
-        Ok((stream.into(), peer.map_err(TlsError::Identity)))
+        Ok((stream.into(), peer.map(Some).map_err(TlsError::Identity)))
     }
 }
 
@@ -386,8 +393,8 @@ pub async fn linger<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {
 pub struct TlsPeer {
     /// The edge's identity.
     pub identity: EdgeIdentity,
-    /// The end of validity of its certificate.
-    pub not_after: SystemTime,
+    /// The begin and the end of validity of its certificate.
+    pub validity: (SystemTime, SystemTime),
     /// The certificate, to verify it again.
     pub chain: PeerChain,
 }
@@ -401,7 +408,8 @@ struct ClientSide {
     config: Arc<ClientConfig>,
     chain: Vec<CertificateDer<'static>>,
     roots: Arc<RootCertStore>,
-    verifier: Arc<WebPkiServerVerifier>,
+    /// `None` at an end that is to get its authorities only.
+    verifier: Option<Arc<WebPkiServerVerifier>>,
 }
 
 impl Connector {
@@ -412,7 +420,7 @@ impl Connector {
     pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
         let config = credentials.client_config()?;
         let (chain, roots) = (credentials.chain.clone(), credentials.roots.clone());
-        let verifier = credentials.server_verifier()?;
+        let verifier = Some(credentials.server_verifier()?);
         Ok(Self(watch::Sender::new(Arc::new(ClientSide { config, chain, roots, verifier }))))
     }
 
@@ -436,6 +444,7 @@ impl Connector {
         let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::BadHost(host.into()))?;
         let (leaf, intermediates) = hub.split().ok_or_else(|| unverified(rustls::Error::NoCertificatesPresented))?;
         let verifier = self.0.borrow().verifier.clone();
+        let verifier = verifier.ok_or_else(|| unverified(rustls::Error::UnsupportedNameType))?;
         let verified = verifier.verify_server_cert(leaf, intermediates, &name, &[], unix_time(now));
         verified.map(drop).map_err(unverified)
     }

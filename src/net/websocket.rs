@@ -25,39 +25,12 @@ use super::address::HostPort;
 use super::counted::Traffic;
 use super::failures::FailureKind;
 use super::tls;
+pub use purpose::{CHECK_SUBPROTOCOL, ENROL_SUBPROTOCOL, LinkPurpose, SUBPROTOCOL};
+
+mod purpose;
 
 /// The path at which a hub accepts edges.
 pub const PATH: &str = "/api/v1/relay";
-/// The subprotocol that both ends must name.
-pub const SUBPROTOCOL: &str = "pushrelay.v1";
-
-/// The subprotocol of a check of the line, which opens no session.
-pub const CHECK_SUBPROTOCOL: &str = "pushrelay.check.v1";
-/// Bytes of a message of a check, at most.
-const CHECK_BYTES_MAX: usize = 256 << 10;
-
-/// The purpose of a connection, by its subprotocol.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinkPurpose {
-    /// A session of the link.
-    Session,
-    /// A check of the line.
-    Check,
-}
-
-impl LinkPurpose {
-    fn subprotocol(self) -> &'static str {
-        match self {
-            Self::Session => SUBPROTOCOL,
-            Self::Check => CHECK_SUBPROTOCOL,
-        }
-    }
-
-    fn bytes_max(self, of_session: usize) -> usize {
-        if self == Self::Check { CHECK_BYTES_MAX } else { of_session }
-    }
-}
-
 /// Bytes of a connection's buffer, each way. They are small because most links are idle and a hub has many.
 const BUFFER_BYTES: usize = 16 << 10;
 
@@ -255,12 +228,16 @@ where
     }
 }
 
-/// Accepts an edge's request for the link, or for a check of the line. Any other request gets an HTTP error response. `bytes_max` as for
+/// Accepts an edge's request for one of the `purposes`. Any other request gets an HTTP error response. `bytes_max` as for
 /// [`connect`].
 ///
 /// # Errors
 /// If the connection fails, or the request is not one for the link.
-pub async fn accept<S>(mut stream: S, bytes_max: usize) -> Result<(WebSocket<S>, LinkPurpose), WebSocketError>
+pub async fn accept<S>(
+    mut stream: S,
+    purposes: &[LinkPurpose],
+    bytes_max: usize,
+) -> Result<(WebSocket<S>, LinkPurpose), WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -269,7 +246,7 @@ where
     let mut purpose = LinkPurpose::Session;
     // The library's trait requires this error type.
     #[allow(clippy::result_large_err)]
-    let check = |request: &Request, response: Response| check_request(request, response, &mut purpose);
+    let check = |request: &Request, response: Response| check_request(request, response, purposes, &mut purpose);
     let refusal = match accept_hdr_async(&mut stream, check).await {
         Ok(_) => {
             let config = config(purpose.bytes_max(bytes_max));
@@ -331,6 +308,7 @@ where
 fn check_request(
     request: &Request,
     mut response: Response,
+    purposes: &[LinkPurpose],
     purpose: &mut LinkPurpose,
 ) -> Result<Response, ErrorResponse> {
     if request.uri().path() != PATH {
@@ -343,8 +321,13 @@ fn check_request(
         };
         offered.iter().any(has)
     };
-    match [LinkPurpose::Session, LinkPurpose::Check].into_iter().find(offers) {
-        Some(offered) => *purpose = offered,
+    match LinkPurpose::ALL.into_iter().find(offers) {
+        Some(offered) if purposes.contains(&offered) => *purpose = offered,
+        Some(offered) => {
+            let mut response = refusal(StatusCode::FORBIDDEN, offered.refusal(purposes).into());
+            response.headers_mut().insert(REFUSED, HeaderValue::from_static("1"));
+            return Err(response);
+        }
         None => return Err(refusal(StatusCode::BAD_REQUEST, format!("{OTHER_SUBPROTOCOL} {SUBPROTOCOL}"))),
     }
     let chosen = HeaderValue::from_static(purpose.subprotocol());
@@ -422,7 +405,10 @@ mod tests {
     async fn pair(bytes_max: usize) -> (WebSocket<DuplexStream>, WebSocket<DuplexStream>) {
         let (near, far) = tokio::io::duplex(1 << 10);
         let hub = hub();
-        let (edge, hub) = tokio::join!(connect(near, &hub, LinkPurpose::Session, bytes_max), accept(far, bytes_max));
+        let (edge, hub) = tokio::join!(
+            connect(near, &hub, LinkPurpose::Session, bytes_max),
+            accept(far, &LinkPurpose::ALL, bytes_max)
+        );
         (edge.unwrap(), hub.unwrap().0)
     }
 
@@ -465,7 +451,8 @@ mod tests {
     async fn an_oversized_message_names_the_bound() {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = hub();
-        let (edge, hub) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, 1_000));
+        let (edge, hub) =
+            tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, &LinkPurpose::ALL, 1_000));
         let (mut edge, mut hub) = (edge.unwrap(), hub.unwrap().0);
         let (_, received) = tokio::join!(
             async {
@@ -532,7 +519,7 @@ mod tests {
     async fn answer(request: &str) -> (String, WebSocketError) {
         let (mut near, far) = tokio::io::duplex(4 << 10);
         near.write_all(request.as_bytes()).await.unwrap();
-        let error = accept(far, 1_000).await.unwrap_err();
+        let error = accept(far, &LinkPurpose::ALL, 1_000).await.unwrap_err();
         let mut answer = String::new();
         near.read_to_string(&mut answer).await.unwrap();
         (answer, error)

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{error, warn};
 
@@ -16,9 +16,6 @@ use crate::net::certificate::Certificate;
 use crate::net::http::sender::{SenderFileError, SenderKeys};
 use crate::net::proxy::{ProxyFileError, ProxyKeys, ProxyOptions};
 use crate::net::tls::{Acceptor, Connector, Credentials, TlsError, TlsFiles};
-
-/// A certificate that expires within this time causes a warning at start and at every reload.
-pub(super) const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
 /// A part of the node that has credentials of its own.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,18 +117,24 @@ struct UsersOfCredentials {
 #[derive(Debug)]
 struct LinkInUse {
     own: Certificate,
-    /// The expiry of each file in seconds since the epoch. If a file contains several certificates, the earliest expiry.
-    expiries: BTreeMap<String, u64>,
+    /// When each file expires, and when it should have been renewed, in seconds since the epoch. If a file contains several
+    /// certificates, the earliest times.
+    expiries: BTreeMap<String, (u64, u64)>,
 }
 
-fn earliest<'a>(certificates: impl Iterator<Item = (&'a Path, SystemTime)>) -> BTreeMap<String, u64> {
+fn earliest<'a>(certificates: impl Iterator<Item = (&'a Path, &'a Certificate)>) -> BTreeMap<String, (u64, u64)> {
     let mut files = BTreeMap::new();
-    for (path, not_after) in certificates {
-        let seconds = not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let first = files.entry(path.display().to_string()).or_insert(seconds);
-        *first = seconds.min(*first);
+    for (path, certificate) in certificates {
+        let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let times = (seconds(certificate.not_after), seconds(certificate.warning_time()));
+        let first = files.entry(path.display().to_string()).or_insert(times);
+        *first = earlier(*first, times);
     }
     files
+}
+
+fn earlier(one: (u64, u64), other: (u64, u64)) -> (u64, u64) {
+    (one.0.min(other.0), one.1.min(other.1))
 }
 
 impl Certificates {
@@ -140,9 +143,9 @@ impl Certificates {
         &self,
         user: &CredentialsUser,
         own: &Certificate,
-        expiries: impl Iterator<Item = (&'a Path, SystemTime)>,
+        certificates: impl Iterator<Item = (&'a Path, &'a Certificate)>,
     ) {
-        self.lock().links.insert(user.clone(), LinkInUse { own: own.clone(), expiries: earliest(expiries) });
+        self.lock().links.insert(user.clone(), LinkInUse { own: own.clone(), expiries: earliest(certificates) });
     }
 
     /// Records whether the credentials of a user could be read.
@@ -166,7 +169,7 @@ impl Certificates {
 
     /// When the first of the certificates that links use expires, in seconds since the epoch.
     pub fn first_expiry_seconds(&self) -> Option<u64> {
-        self.lock().links.values().flat_map(|user| user.expiries.values()).min().copied()
+        self.lock().links.values().flat_map(|user| user.expiries.values()).map(|times| times.0).min()
     }
 
     /// Whether files have changed and cannot be used.
@@ -177,16 +180,19 @@ impl Certificates {
     /// The metrics of expiries and of reading.
     pub fn gather(&self) -> Vec<Family> {
         let users = self.lock();
-        let mut expiries: BTreeMap<&str, u64> = BTreeMap::new();
-        for (file, seconds) in users.links.values().flat_map(|user| &user.expiries) {
-            let first = expiries.entry(file).or_insert(*seconds);
-            *first = (*seconds).min(*first);
+        let mut expiries: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (file, times) in users.links.values().flat_map(|user| &user.expiries) {
+            let first = expiries.entry(file).or_insert(*times);
+            *first = earlier(*first, *times);
         }
         let mut families = Vec::new();
         if !expiries.is_empty() {
-            let series = expiries.iter().map(|(file, seconds)| ([("file", *file)], *seconds as f64));
+            let series = expiries.iter().map(|(file, times)| ([("file", *file)], times.0 as f64));
             let help = "When the certificates of this node in the file expire: its own, and those of authorities.";
             families.push(gauge("pushrelay_certificate_expiry_timestamp_seconds", help, series));
+            let series = expiries.iter().map(|(file, times)| ([("file", *file)], times.1 as f64));
+            let help = "When the certificates of this node in the file should have been renewed.";
+            families.push(gauge("pushrelay_certificate_warning_timestamp_seconds", help, series));
         }
         if !users.readable.is_empty() {
             let names: Vec<_> = users.readable.iter().map(|(user, ok)| (user.to_string(), *ok)).collect();
@@ -239,7 +245,7 @@ pub(super) fn log_problems(credentials: &Credentials) {
         }
     }
     if problems.iter().all(TlsError::is_doubt) {
-        for problem in credentials.check(now + EXPIRY_WARNING) {
+        for problem in credentials.expiring(now) {
             warn!(%problem, "a certificate expires within 14 days");
         }
     }
@@ -284,10 +290,15 @@ mod tests {
 
     #[test]
     fn the_first_to_expire_in_a_file_counts() {
-        let at = |seconds| UNIX_EPOCH + Duration::from_secs(seconds);
-        let files = [(Path::new("ca.pem"), at(9)), (Path::new("a.pem"), at(5)), (Path::new("ca.pem"), at(7))];
+        let of = |seconds| Certificate {
+            common_name: None,
+            not_before: UNIX_EPOCH,
+            not_after: UNIX_EPOCH + std::time::Duration::from_secs(seconds),
+            uris: Vec::new(),
+        };
+        let files = [(Path::new("ca.pem"), &of(16)), (Path::new("a.pem"), &of(8)), (Path::new("ca.pem"), &of(12))];
         let files: Vec<_> = earliest(files.into_iter()).into_iter().collect();
-        assert_eq!(files, [("a.pem".into(), 5), ("ca.pem".into(), 7)]);
+        assert_eq!(files, [("a.pem".into(), (8, 6)), ("ca.pem".into(), (12, 9))]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use thiserror::Error;
 
+use crate::net::credentials::CredentialsError;
 use crate::net::http::sender::SenderFileError;
 use crate::net::listen::ListenError;
 use crate::net::proxy::ProxyFileError;
@@ -26,6 +27,9 @@ pub enum StartError {
     /// The files of a receiver of remote write cannot be used.
     #[error(transparent)]
     Receiver(#[from] SenderFileError),
+    /// The authority's files cannot be used.
+    #[error("hub.enrol.dir: {0}")]
+    Enrolment(#[from] CredentialsError),
     /// The store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),

@@ -33,8 +33,10 @@ use super::http::server::HttpServer;
 use super::http::service::{LifecycleCommand, Reloaded, Service, ServiceRules};
 use super::link::edge::{UplinkTask, dialler, edge_name};
 use super::link::edges::EdgeRegistry;
+use super::link::enrolment::issuer::Enrolment;
 use super::link::hub::{HubLinks, SessionTable};
 use super::link::refusals::RefusalCounts;
+use super::link::renewal::{Renewal, owns_authorities};
 use super::link::roll::Roll;
 use super::link::site_rules::SiteRules;
 use super::link::status::UplinkStatus;
@@ -160,7 +162,7 @@ impl Node {
         let certificates = Arc::<Certificates>::default();
         for (user, credentials) in credentials.users(&options) {
             log_problems(credentials);
-            certificates.in_use(&user, credentials.certificate(), credentials.expiries());
+            certificates.in_use(&user, credentials.certificate(), credentials.certificates());
         }
         certificates.all_read(CredentialsUser::all(&options).into_iter().map(|(user, _)| user));
         let listeners = Listeners::bind(&options).await?;
@@ -306,6 +308,17 @@ impl Node {
                 hub_links: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.stop.clone()));
+            if uplink.renew {
+                let all = options.uplinks.iter().map(|uplink| &uplink.tls);
+                let renewal = Renewal {
+                    hub: uplink.hub.clone(),
+                    files: uplink.tls.clone(),
+                    owns_authorities: owns_authorities(&uplink.tls.ca_file, all),
+                    dialler: dialler.clone(),
+                    state: state.clone(),
+                };
+                self.links.spawn(renewal.run(self.links.stop.clone()));
+            }
             self.reloadable.diallers.push((dialler, uplink.hub.clone()));
             self.uplinks.push(state);
         }
@@ -332,6 +345,7 @@ impl Node {
             committer: self.committer.clone(),
             clock: clock.clone(),
             edges: edges.clone(),
+            enrolment: Enrolment::new(hub)?,
             refusals: Arc::<RefusalCounts>::default(),
             roll: roll.clone(),
             slots: slots.clone(),

@@ -31,6 +31,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushgateway_http_push_size_bytes", MetricType::Summary),
     ("pushgateway_http_requests_total", MetricType::Counter),
     ("pushrelay_certificate_expiry_timestamp_seconds", MetricType::Gauge),
+    ("pushrelay_certificate_warning_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_clock_ahead_groups_total", MetricType::Counter),
     ("pushrelay_clock_confirmed", MetricType::Gauge),
     ("pushrelay_clock_corrected_groups_total", MetricType::Counter),
@@ -74,6 +75,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_edge_uplink_resyncs_total", MetricType::Counter),
     ("pushrelay_edge_wire_received_bytes_total", MetricType::Counter),
     ("pushrelay_edge_wire_sent_bytes_total", MetricType::Counter),
+    ("pushrelay_hub_enrolments_total", MetricType::Counter),
     ("pushrelay_hub_refusals_total", MetricType::Counter),
     ("pushrelay_remote_write_bytes_total", MetricType::Counter),
     ("pushrelay_remote_write_dropped_total", MetricType::Counter),
@@ -96,6 +98,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_store_series", MetricType::Gauge),
     ("pushrelay_store_tombstones", MetricType::Gauge),
     ("pushrelay_uplink_acknowledged_revision", MetricType::Gauge),
+    ("pushrelay_uplink_certificate_renewals_total", MetricType::Counter),
     ("pushrelay_uplink_clock_offset_seconds", MetricType::Gauge),
     ("pushrelay_uplink_connected", MetricType::Gauge),
     ("pushrelay_uplink_dial_failures_total", MetricType::Counter),
@@ -441,7 +444,7 @@ mod tests {
         let receiver = RemoteWriteStatus::example();
         let certificates = Certificates::default();
         let own = Certificate { common_name: None, not_before: UNIX_EPOCH, not_after: UNIX_EPOCH, uris: Vec::new() };
-        certificates.in_use(&CredentialsUser::Hub, &own, [(Path::new("hub.pem"), UNIX_EPOCH)].into_iter());
+        certificates.in_use(&CredentialsUser::Hub, &own, [(Path::new("hub.pem"), &own)].into_iter());
         certificates.read(&CredentialsUser::Hub, true);
         let of_each_node = [
             metrics.gather(),
@@ -458,7 +461,14 @@ mod tests {
         [
             ("## For each group", times.into()),
             ("## At every node", of_each_node.concat()),
-            ("## At a hub", vec![RefusalCounts::default().gather()]),
+            // Enrolments are shown only with an authority, for which this test has no files.
+            (
+                "## At a hub",
+                vec![
+                    RefusalCounts::default().gather(),
+                    counter("pushrelay_hub_enrolments_total", "", [([("result", "joined")], 1.0)]),
+                ],
+            ),
             ("## At a hub, for each edge", gather_edges(&edges, 1)),
             ("## At an edge, for each hub", gather_uplinks(&uplinks, Revision(1), 1)),
             ("## At a node with receivers of remote write, for each of them", gather_remote_writes(&[receiver])),

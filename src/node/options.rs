@@ -274,6 +274,8 @@ pub struct UplinkOptions {
     pub labels: LabelSet,
     /// The hub's authority, and this edge's certificate and private key.
     pub tls: TlsFiles,
+    /// Whether the hub renews the certificate, and the files are replaced.
+    pub renew: bool,
     /// The proxy to the hub, if there is one.
     pub proxy: Option<ProxyOptions>,
     /// The limits and pauses of dialling.
@@ -283,6 +285,8 @@ pub struct UplinkOptions {
 }
 
 impl UplinkOptions {
+    /// The default of `renew`.
+    pub const RENEW: bool = false;
     /// The default of `send_interval`.
     pub const SEND_INTERVAL: Duration = Duration::ZERO;
     /// The longest `send_interval` allowed: a node that shuts down must still deliver its changes.
@@ -329,8 +333,26 @@ pub struct HubOptions {
     pub connections_max: usize,
     /// The interval of heartbeats on a link, for both ends.
     pub heartbeat_interval: Duration,
+    /// The enrolment of edges; `None` if this hub issues no certificates.
+    pub enrolment: Option<EnrolmentOptions>,
     /// The known edges by name. Their labels win over those of a certificate.
     pub edges: Vec<EdgeOptions>,
+}
+
+/// `[hub.enrol]`: the certificates that a hub issues.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EnrolmentOptions {
+    /// The directory of the authority, its key and the invitations.
+    pub directory: PathBuf,
+    /// The time for which a certificate is valid.
+    pub certificate_lifetime: Duration,
+}
+
+impl EnrolmentOptions {
+    /// The default of `certificate_lifetime`.
+    pub const CERTIFICATE_LIFETIME: Duration = Duration::from_secs(30 * 86_400);
+    /// The shortest lifetime: an edge must have time to renew its certificate.
+    pub const CERTIFICATE_LIFETIME_MIN: Duration = Duration::from_secs(3_600);
 }
 
 impl HubOptions {

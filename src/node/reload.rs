@@ -65,7 +65,7 @@ impl Reloadable {
             _ => return,
         }
         log_problems(credentials);
-        self.certificates.in_use(&user, credentials.certificate(), credentials.expiries());
+        self.certificates.in_use(&user, credentials.certificate(), credentials.certificates());
     }
 }
 
@@ -85,7 +85,7 @@ impl Reloadable {
     /// # Errors
     /// If certificates cannot be used, or TLS of the gateway would be switched on or off; the old options stay.
     pub fn reload(&self, options: &NodeOptions) -> Result<Reloaded, StartError> {
-        let (parts, certificates) = (self, &self.certificates);
+        let (parts, certificates, options) = (self, &self.certificates, &self.as_started(options));
         if let Some(web) = &parts.web {
             web.check(&options.web.security, true)?;
         }
@@ -108,6 +108,9 @@ impl Reloadable {
         sender_keys.into_iter().for_each(|(user, keys)| parts.replace_sender(&user, keys));
         if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
             hub_links.replace_site_rules(SiteRules::new(hub));
+            if let Some(enrolment) = &hub_links.enrolment {
+                enrolment.follow(&hub.tls.ca_file);
+            }
         }
         self.published.set_expiry_rules(options.expiry.clone());
         certificates.all_read(CredentialsUser::all(options).into_iter().map(|(user, _)| user));
@@ -130,7 +133,7 @@ impl Reloadable {
     /// If certificates cannot be used, TLS of the gateway would be switched on or off, or a requirement would be dropped;
     /// the old credentials stay.
     pub fn reload_credentials(&self, user: &CredentialsUser, options: &NodeOptions) -> Result<(), StartError> {
-        let parts = self;
+        let (parts, options) = (self, &self.as_started(options));
         if let Some(files) = user.link_files(options) {
             let (credentials, proxy) = (Credentials::load(files)?, user.load_proxy(options)?);
             parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &credentials, proxy)?);
@@ -152,6 +155,15 @@ impl Reloadable {
         }
         info!(used_by = %user, "credentials read again");
         Ok(())
+    }
+
+    /// Options with the enrolment that the node was started with: it begins and ends with a restart only.
+    fn as_started(&self, options: &NodeOptions) -> NodeOptions {
+        let mut options = options.clone();
+        if let (Some(hub), Some(hub_links)) = (&mut options.hub, &self.hub) {
+            hub.tls.enrols = hub_links.enrolment.is_some();
+        }
+        options
     }
 
     /// Records for the metrics whether the credentials of a user could be read.

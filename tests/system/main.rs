@@ -13,6 +13,7 @@ mod clock;
 mod damage;
 mod demo;
 mod doctor;
+mod enrolment;
 mod exec;
 mod expiry;
 mod faults;

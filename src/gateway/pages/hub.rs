@@ -17,9 +17,6 @@ const ROWS_PER_PAGE: usize = 50;
 const WRONG_MAX: usize = 20;
 /// The states of edges, in the order in which they are counted.
 const STATES: [&str; 5] = ["connected", "degraded", "away", "refused", "retired"];
-/// A certificate that expires within this time is marked: 14 days.
-const EXPIRES_SOON_NS: u64 = 14 * 86_400 * 1_000_000_000;
-
 /// An edge as its hub sees it.
 #[derive(Clone, Debug, Default)]
 pub struct EdgeSummary {
@@ -45,6 +42,8 @@ pub struct EdgeSummary {
     pub lag_ns: Option<u64>,
     /// The time when its certificate expires, in nanoseconds since the Unix epoch.
     pub certificate_expires_ns: Option<u64>,
+    /// The time from which it is late to renew that certificate, in the same way.
+    pub certificate_late_ns: Option<u64>,
     /// The address from which it connects; empty if unknown.
     pub address: String,
 }
@@ -162,7 +161,7 @@ impl EdgeRows {
     }
 
     pub fn is_worrying(&self, edge: &EdgeSummary) -> bool {
-        edge.certificate_expires_ns.is_some_and(|ns| expires_soon(ns, self.now_ns))
+        edge.certificate_late_ns.is_some_and(|ns| ns < self.now_ns)
     }
 }
 
@@ -196,10 +195,6 @@ pub(super) fn lag(lag_ns: u64) -> String {
     if lag_ns < 1_000_000_000 { format!("{} ms", lag_ns / 1_000_000) } else { instant::span(lag_ns) }
 }
 
-fn expires_soon(wall_ns: u64, now_ns: u64) -> bool {
-    wall_ns.saturating_sub(now_ns) < EXPIRES_SOON_NS
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,6 +208,7 @@ mod tests {
             rank,
             troubles: if state == "connected" { vec![] } else { vec![TroubleSummary::default()] },
             certificate_expires_ns: Some(100 * day_ns + days * day_ns),
+            certificate_late_ns: Some(100 * day_ns + days * day_ns - 14 * day_ns),
             ..EdgeSummary::default()
         };
         let edges = vec![

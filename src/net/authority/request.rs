@@ -6,6 +6,7 @@ use rcgen::{CertificateParams, CertificateSigningRequestParams, DistinguishedNam
 use rustls_pki_types::CertificateSigningRequestDer;
 
 use super::AuthorityError;
+use crate::net::certificate::Certificate;
 
 /// The private key of an edge.
 pub struct EdgeKey(KeyPair);
@@ -37,6 +38,11 @@ impl EdgeKey {
     /// The key as PEM. Secret: it must not be logged.
     pub fn to_pem(&self) -> String {
         self.0.serialize_pem()
+    }
+
+    /// Whether a certificate (DER) is for this key.
+    pub fn is_of(&self, certificate_der: &[u8]) -> bool {
+        Certificate::key_der(certificate_der).is_some_and(|key| key == self.0.subject_public_key_info())
     }
 
     /// The request for a certificate, as DER. It has no name: the authority knows the edge's.

@@ -96,7 +96,13 @@ impl Directory {
             serials.push(read.ok_or_else(|| CredentialsError::NoCertificate(path.into()))?.serial);
         }
         if let (Some(name), true) = (name, serials.is_empty()) {
+            if self.remove_invitations_of(name.as_str())? > 0 {
+                return Ok(Revoked { list: self.revocation_list(), certificates: 0 });
+            }
             return Err(CredentialsError::NothingToRevoke(name.as_str().into()));
+        }
+        if let Some(name) = name {
+            self.remove_invitations_of(name.as_str())?;
         }
         let mut revoked = self.revoked()?;
         let before = revoked.len();

@@ -28,8 +28,15 @@ fn ends() -> (Acceptor, Connector) {
     let load = |own: crate::net::credentials::KeyPairFiles| {
         let ca_file = directory.files("ca").certificate;
         let (cert_file, key_file) = (own.certificate, own.key);
-        Credentials::load(&TlsFiles { ca_file, cert_file, key_file, crl_file: None, used_by: CertificateUse::Hub })
-            .unwrap()
+        Credentials::load(&TlsFiles {
+            ca_file,
+            cert_file,
+            key_file,
+            crl_file: None,
+            enrols: false,
+            used_by: CertificateUse::Hub,
+        })
+        .unwrap()
     };
     let hub = load(directory.hub(&["127.0.0.1".into()], issue).unwrap());
     let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=SYQ").unwrap();
@@ -61,7 +68,7 @@ async fn a_message_passes_over_real_sockets_and_its_records_are_counted() {
         let (stream, _) = listener.accept().await.unwrap();
         let (stream, peer) = acceptor.accept(Counted::new(stream)).await.unwrap();
         let peer = peer.unwrap();
-        let mut connection = websocket::accept(stream, 1_000).await.unwrap().0;
+        let mut connection = websocket::accept(stream, &LinkPurpose::ALL, 1_000).await.unwrap().0;
         let message = connection.receiver.receive().await.unwrap().unwrap();
         connection.sender.send(message).await.unwrap();
         (connection, peer)
@@ -75,7 +82,7 @@ async fn a_message_passes_over_real_sockets_and_its_records_are_counted() {
         framed
     };
     let ((_connection, peer), framed) = tokio::join!(serve, call);
-    assert_eq!(peer.identity.name.as_str(), "syq-1");
+    assert_eq!(peer.unwrap().identity.name.as_str(), "syq-1");
     // The sum of 5 bytes of text, a masked frame's header of 6, and a TLS 1.3 record's header, type and tag of 22.
     assert_eq!(framed, 33);
 }
@@ -124,7 +131,7 @@ async fn an_address_that_swallows_packets_delays_the_link_by_one_attempt() {
     let serve = async {
         let (stream, _) = listener.accept().await.unwrap();
         let (stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
-        websocket::accept(stream, 1_000).await.unwrap().0
+        websocket::accept(stream, &LinkPurpose::ALL, 1_000).await.unwrap().0
     };
     let dialler = dialler(&hub, &addresses, connector, LIMITS);
     let begun = std::time::Instant::now();
@@ -145,7 +152,7 @@ async fn an_address_without_a_hub_is_passed_over() {
         drop(other.accept().await.unwrap());
         let (stream, _) = listener.accept().await.unwrap();
         let (stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
-        websocket::accept(stream, 1_000).await.unwrap().0
+        websocket::accept(stream, &LinkPurpose::ALL, 1_000).await.unwrap().0
     };
     let dialler = dialler(&hub, &addresses, connector, LIMITS);
     let (_connection, dialled) = tokio::join!(serve, dial(&dialler));
@@ -176,7 +183,7 @@ async fn every_address_is_named_with_its_failure() {
 async fn upgrade_one(acceptor: &Acceptor, listener: TcpListener) -> WebSocket<tls::Stream<Counted<TcpStream>>> {
     let (stream, _) = listener.accept().await.unwrap();
     let (stream, _) = acceptor.accept(Counted::new(stream)).await.unwrap();
-    websocket::accept(stream, 1_000).await.unwrap().0
+    websocket::accept(stream, &LinkPurpose::ALL, 1_000).await.unwrap().0
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
-use crate::net::certificate::Certificate;
+use crate::net::certificate::{Certificate, Serial};
 
 /// The certificate of a peer with its intermediate certificates, as the peer sent them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,11 @@ impl PeerChain {
         let ends = certificates.iter().filter_map(|der| Some(Certificate::from_der(der).ok()?.not_after));
         let not_after = ends.min()?;
         Some(Self { certificates, not_after })
+    }
+
+    /// The serial number of the certificate; `None` if it cannot be read.
+    pub fn serial(&self) -> Option<Serial> {
+        Serial::of(self.certificates.first()?)
     }
 
     /// The certificate itself, and the intermediate ones.

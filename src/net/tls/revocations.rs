@@ -52,19 +52,21 @@ pub(super) fn load_lists<'a>(
     Ok(lists)
 }
 
-/// The verifier of edges' certificates.
+/// The verifier of edges' certificates; with `enrols` it takes clients without one. `ca_file` is the file that an error
+/// names.
 ///
 /// # Errors
-/// If there is no authority; `ca_file` is the file that the error names.
+/// If there is no authority.
 pub(super) fn client_verifier(
     roots: &Arc<RootCertStore>,
     lists: &RevocationLists,
-    ca_file: &Path,
+    (ca_file, enrols): (&Path, bool),
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
-    WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
+    let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
         .with_crls(lists.iter().cloned())
         .only_check_end_entity_revocation()
-        .allow_unknown_revocation_status()
-        .build()
-        .map_err(|error| TlsError::BadCertificate { path: ca_file.into(), reason: error.to_string() })
+        .allow_unknown_revocation_status();
+    let builder = if enrols { builder.allow_unauthenticated() } else { builder };
+    let built = builder.build();
+    built.map_err(|error| TlsError::BadCertificate { path: ca_file.into(), reason: error.to_string() })
 }

@@ -27,6 +27,7 @@ fn files(directory: &Directory, own: KeyPairFiles) -> TlsFiles {
         cert_file: own.certificate,
         key_file: own.key,
         crl_file: None,
+        enrols: false,
         used_by,
     }
 }
@@ -56,7 +57,7 @@ fn connector(files: &TlsFiles) -> Connector {
     Connector::new(&Credentials::load(files).unwrap()).unwrap()
 }
 
-type Accepted = Result<(Stream<DuplexStream>, Result<TlsPeer, TlsError>), TlsError>;
+type Accepted = Result<AcceptedStream<DuplexStream>, TlsError>;
 
 /// The hub's result, and the edge's result after it has read a byte: in TLS 1.3 a client learns only then that it was
 /// refused.
@@ -81,10 +82,10 @@ async fn handshake(acceptor: &Acceptor, connector: &Connector, host: &str) -> (A
 async fn an_edge_gets_in_with_a_certificate_of_the_authority() {
     let pki = Pki::new();
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector(&pki.edge), "localhost").await;
-    let peer = hub.unwrap().1.unwrap();
+    let peer = hub.unwrap().1.unwrap().unwrap();
     assert_eq!(edge.unwrap(), b'!');
     assert_eq!(peer.identity.to_uri(), "pushrelay://edge/syq-1?IDC=SYQ");
-    assert_eq!(peer.not_after, Credentials::load(&pki.edge).unwrap().certificate().not_after);
+    assert_eq!(peer.validity.1, Credentials::load(&pki.edge).unwrap().certificate().not_after);
 }
 
 #[tokio::test]
@@ -143,7 +144,7 @@ async fn no_certificate_is_refused() {
         .with_root_certificates(roots.clone())
         .with_no_client_auth();
     let verifier = Credentials::load(&pki.edge).unwrap().server_verifier().unwrap();
-    let side = ClientSide { config: Arc::new(bare), chain: Vec::new(), roots, verifier };
+    let side = ClientSide { config: Arc::new(bare), chain: Vec::new(), roots, verifier: Some(verifier) };
     let connector = Connector(watch::Sender::new(Arc::new(side)));
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector, "localhost").await;
     let (hub, edge) = (hub.unwrap_err().to_string(), edge.unwrap_err());
@@ -217,10 +218,10 @@ fn each_bad_file_has_its_error() {
 fn expiry_is_reported_with_its_date_and_does_not_prevent_loading() {
     let pki = Pki::at(SystemTime::UNIX_EPOCH + Duration::from_secs(1_600_000_000));
     let credentials = Credentials::load(&pki.edge).unwrap();
-    let errors = credentials.check(SystemTime::now());
+    let errors = credentials.problems(SystemTime::now());
     assert_eq!(errors.len(), 1);
     assert!(errors[0].to_string().contains("valid until 2020-09-14 12:26:40 UTC only"), "{}", errors[0]);
-    let early = credentials.check(SystemTime::UNIX_EPOCH);
+    let early = credentials.problems(SystemTime::UNIX_EPOCH);
     assert_eq!(early.len(), 2, "the edge's and the authority's");
     assert!(early[0].to_string().contains("is valid from"));
 }

@@ -8,9 +8,9 @@ use tracing::{error, warn};
 
 use super::auth::guard::Refusals;
 use crate::model::Family;
+use crate::net::certificate::EXPIRY_WARNING;
 use crate::net::tls::TlsError;
 use crate::net::tls::web::WebAcceptor;
-use crate::node::certificates::EXPIRY_WARNING;
 use crate::node::metrics::{counter, gauge};
 use crate::node::options::WebSecurity;
 

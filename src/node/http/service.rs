@@ -28,6 +28,7 @@ use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::link::edge_metrics::gather_edges;
 use crate::node::link::edges::EdgeRegistry;
+use crate::node::link::enrolment::issuer::Enrolment;
 use crate::node::link::hub::HubLinks;
 use crate::node::link::status::{UplinkStatus, gather_uplinks};
 use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
@@ -369,8 +370,11 @@ impl Service {
         let now_ns = self.clock.wall_ns();
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(gather_edges(&self.edges, now_ns));
-        families.extend(self.hub_links.iter().map(|hub_links| hub_links.refusals.gather()));
         families.extend(gather_remote_writes(&self.remote_writes));
+        if let Some(hub_links) = &self.hub_links {
+            families.push(hub_links.refusals.gather());
+            families.extend(hub_links.enrolment.as_ref().map(Enrolment::gather));
+        }
         families.extend(self.protection.gather());
         families.extend(gather_connections(&self.slots));
         families.extend(self.certificates.gather());

@@ -81,10 +81,13 @@ impl Service {
             name,
             // The lag is unknown if the edge never had a session.
             lag_ns: some(edge.link.sessions).map(|_| edge.lag_ns(now_ns)),
-            labels: edge.site,
+            labels: edge.site.clone(),
             connected: edge.link.connected,
             last_seen_ns: some(edge.link.last_seen_ns),
             certificate_expires_ns: some(edge.certificate_expiry_seconds.saturating_mul(1_000_000_000)),
+            certificate_late_ns: some(edge.certificate_expiry_seconds).map(|expiry| {
+                expiry.saturating_sub(edge.certificate_warning_seconds(expiry)).saturating_mul(1_000_000_000)
+            }),
             address: edge.address.map(|address| address.to_string()).unwrap_or_default(),
         });
         edges.collect()

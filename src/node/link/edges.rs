@@ -23,6 +23,8 @@ pub struct EdgeStatus {
     pub link: LinkStatus,
     /// The address from which it last connected.
     pub address: Option<SocketAddr>,
+    /// The begin of the validity of that certificate, in the same way.
+    pub certificate_start_seconds: u64,
     /// When the certificate of its last session expires, in seconds since the epoch; 0 if it had no session.
     pub certificate_expiry_seconds: u64,
     /// The age of its oldest change that the hub does not have, as the edge last reported it, in nanoseconds.

@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 use super::closing::{close_refused, close_retired, close_unverified};
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::edges::{EdgeRegistry, EdgeStatus, Refusal};
+use super::enrolment::issuer::Enrolment;
 use super::refusals::{RefusalCounts, RefusalKind};
 use super::roll::Roll;
 use super::site_rules::{SiteRefusal, SiteRules};
@@ -47,8 +48,8 @@ const CERTIFICATE_REFUSED: &str = "certificate refused";
 /// The stream below the WebSocket of an edge.
 type EdgeStream = tls::Stream<Counted<TcpStream>>;
 
-/// An incoming connection after its handshakes.
-type Handshaken = (WebSocket<EdgeStream>, TlsPeer, LinkPurpose);
+/// An incoming connection after its handshakes. Without a certificate it can only be for an enrolment.
+type Handshaken = (WebSocket<EdgeStream>, Option<TlsPeer>, LinkPurpose);
 
 /// The links of a hub to its edges: their shared state.
 pub struct HubLinks {
@@ -58,6 +59,8 @@ pub struct HubLinks {
     pub clock: Arc<Clock>,
     /// The status of the edges, for metrics and pages.
     pub edges: Arc<EdgeRegistry>,
+    /// Issues certificates, if this hub does.
+    pub enrolment: Option<Enrolment>,
     /// Counts refused edges by reason.
     pub refusals: Arc<RefusalCounts>,
     /// Makes it durable.
@@ -135,8 +138,15 @@ impl HubLinks {
             () = stop.cancelled() => return debug!(%address, "connection dropped: the node is shutting down"),
         };
         let (socket, peer) = match handshaken {
-            Ok(Ok((socket, peer, LinkPurpose::Session))) => (socket, peer),
-            Ok(Ok((socket, peer, LinkPurpose::Check))) => {
+            Ok(Ok((socket, peer, LinkPurpose::Enrol))) => {
+                return tokio::select! {
+                    () = self.answer_enrolment(socket, peer, address) => {}
+                    () = stop.cancelled() => debug!(%address, "enrolment dropped: the node is shutting down"),
+                };
+            }
+            Ok(Ok((_, None, LinkPurpose::Session | LinkPurpose::Check))) => return,
+            Ok(Ok((socket, Some(peer), LinkPurpose::Session))) => (socket, peer),
+            Ok(Ok((socket, Some(peer), LinkPurpose::Check))) => {
                 return tokio::select! {
                     () = self.answer_check(socket, &peer, address) => {}
                     () = stop.cancelled() => debug!(%address, "check dropped: the node is shutting down"),
@@ -202,9 +212,18 @@ impl HubLinks {
             }
         };
         let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
-        let socket = websocket::accept(stream, bytes_max).await;
-        let (socket, purpose) =
-            socket.map_err(|error| failed(error.failure(), error.to_string(), RestOfHandshake::Nothing))?;
+        let purposes: &[LinkPurpose] = match (&peer, &self.enrolment) {
+            (None, _) => &[LinkPurpose::Enrol],
+            (Some(_), Some(_)) => &LinkPurpose::ALL,
+            (Some(_), None) => &[LinkPurpose::Session, LinkPurpose::Check],
+        };
+        let socket = websocket::accept(stream, purposes, bytes_max).await;
+        let is_anonymous = peer.is_none();
+        let (socket, purpose) = socket.map_err(|error| {
+            // A check of a balancer, or a client that does not know that it needs a certificate.
+            let kind = if is_anonymous { FailureKind::NoCertificate } else { error.failure() };
+            failed(kind, error.to_string(), RestOfHandshake::Nothing)
+        })?;
         Ok((socket, peer, purpose))
     }
 
@@ -250,6 +269,15 @@ impl HubLinks {
             }
         });
         text
+    }
+
+    /// Checks that an edge of that name may connect.
+    ///
+    /// # Errors
+    /// The text for the edge if it may not.
+    pub(super) fn check_name(&self, identity: &EdgeIdentity) -> Result<(), String> {
+        let sites = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        sites.check_name(identity).map_err(|refusal| refusal.text)
     }
 
     /// Whether the configuration has a section for the edge.
@@ -513,8 +541,9 @@ impl SessionObserver for HubSession {
                     edge.software.clone_from(&established.peer.software);
                     edge.link.last_error.clear();
                     edge.site = Arc::new(established.site.clone());
-                    let expiry = self.peer.not_after.duration_since(UNIX_EPOCH).unwrap_or_default();
-                    edge.certificate_expiry_seconds = expiry.as_secs();
+                    let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+                    edge.certificate_start_seconds = seconds(self.peer.validity.0);
+                    edge.certificate_expiry_seconds = seconds(self.peer.validity.1);
                 }
                 SessionEvent::PeerHealth(health) => edge.health = health.clone(),
                 SessionEvent::PeerLag(lag_ns) => edge.reported_lag_ns = *lag_ns,

@@ -2,7 +2,8 @@
 //!
 //! [`driver`] moves one connection at either end. [`edge`] dials a hub and dials again when the link ends; [`hub`] accepts
 //! edges and lets them join by its [`site_rules`], [`refusals`] counts those that may not, and [`ending`] ends their
-//! sessions. [`check`] tries a line without a session. [`status`] is
+//! sessions. [`check`] tries a line without a session, and [`enrolment`] gives edges their certificates,
+//! which [`renewal`] asks for again. [`status`] is
 //! the state of a link as metrics and pages show it, [`edges`] has that of every edge, with its [`trouble`] and
 //! [`edge_metrics`], [`roll`] makes that durable, and [`backoff`] says when to dial again.
 
@@ -14,8 +15,10 @@ pub mod edge;
 pub mod edge_metrics;
 pub mod edges;
 pub mod ending;
+pub mod enrolment;
 pub mod hub;
 pub mod refusals;
+pub mod renewal;
 pub mod roll;
 pub mod site_rules;
 pub mod status;

@@ -56,6 +56,7 @@ struct RollEntry {
     refusal: Option<Refusal>,
     refused: BTreeMap<String, u64>,
     address: Option<SocketAddr>,
+    certificate_start_seconds: u64,
     certificate_expiry_seconds: u64,
     software: String,
     groups: Option<u64>,
@@ -75,6 +76,7 @@ impl RollEntry {
             refusal: edge.refusal,
             refused: edge.refused,
             address: edge.address,
+            certificate_start_seconds: edge.certificate_start_seconds,
             certificate_expiry_seconds: edge.certificate_expiry_seconds,
             software: edge.software,
             groups: edge.health.groups,
@@ -97,6 +99,7 @@ impl RollEntry {
         let short = |refusal: Refusal| Refusal { reason: cut(refusal.reason), text: cut(refusal.text), ..refusal };
         edge.refusal = self.refusal.map(short);
         edge.refused = self.refused.into_iter().take(REASONS_MAX).map(|(reason, n)| (cut(reason), n)).collect();
+        edge.certificate_start_seconds = self.certificate_start_seconds;
         edge.certificate_expiry_seconds = self.certificate_expiry_seconds;
         edge.software = cut(self.software);
         edge.health = Health { groups: self.groups, series: self.series, ..Health::default() }.into();

@@ -40,6 +40,8 @@ pub struct LinkStatus {
     pub suppressed: u64,
     /// Attempts to link that failed, by the step that they reached (edges only).
     pub dial_failures: DialFailures,
+    /// Renewals of the certificate by the hub: those that succeeded, and attempts that failed (edges only).
+    pub renewals: (u64, u64),
     /// The reason for which the last connection or attempt ended; empty if none did.
     pub last_error: String,
 }
@@ -151,6 +153,10 @@ pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64
         let counts = link.dial_failures.counts();
         counts.map(move |(step, count)| ([labels.as_slice(), &[("step", step.name())]].concat(), count as f64))
     });
+    let renewals = rows.iter().flat_map(|(labels, link)| {
+        let counts = [("success", link.renewals.0), ("failure", link.renewals.1)];
+        counts.map(|(result, count)| ([labels.as_slice(), &[("result", result)]].concat(), count as f64))
+    });
     let behind = rows.iter().map(|(labels, link)| (labels.clone(), head.0.saturating_sub(link.acknowledged.0) as f64));
     let mut families = vec![
         gauge(
@@ -177,6 +183,11 @@ pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64
             "pushrelay_uplink_clock_offset_seconds",
             "The hub's wall clock minus this edge's.",
             each(|link| link.clock_offset_ns as f64 / 1e9),
+        ),
+        counter(
+            "pushrelay_uplink_certificate_renewals_total",
+            "Attempts to let the hub renew this edge's certificate, by their result.",
+            renewals,
         ),
         counter(
             "pushrelay_uplink_dial_failures_total",

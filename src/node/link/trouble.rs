@@ -105,6 +105,15 @@ pub struct Trouble {
 }
 
 impl EdgeStatus {
+    /// The time before `expiry` from which a certificate of the edge is a trouble, in seconds: a quarter of the validity of
+    /// the one that it showed, if that is shorter. A certificate that lives much longer is another one, of an authority.
+    pub fn certificate_warning_seconds(&self, expiry: u64) -> u64 {
+        let lifetime = self.certificate_expiry_seconds.saturating_sub(self.certificate_start_seconds);
+        let is_known = self.certificate_start_seconds > 0;
+        let is_like_its_own = expiry <= self.certificate_expiry_seconds.saturating_add(lifetime);
+        if is_known && is_like_its_own { CERTIFICATE_SECONDS_MIN.min(lifetime / 4) } else { CERTIFICATE_SECONDS_MIN }
+    }
+
     /// The state at `now_ns`.
     pub fn state(&self, now_ns: u64) -> EdgeState {
         match () {
@@ -143,7 +152,7 @@ impl EdgeStatus {
         let certificates = [Some(self.certificate_expiry_seconds), health.certificate_expiry_seconds];
         let now_seconds = now_ns / SECOND_NS;
         if let Some(expiry) = certificates.into_iter().flatten().filter(|seconds| *seconds > 0).min()
-            && expiry < now_seconds.saturating_add(CERTIFICATE_SECONDS_MIN)
+            && expiry < now_seconds.saturating_add(self.certificate_warning_seconds(expiry))
         {
             let text = match expiry.checked_sub(now_seconds) {
                 Some(left) => format!("a certificate of the edge expires in {} h", left / 3_600),
@@ -235,6 +244,28 @@ mod tests {
         let expected =
             [TroubleKind::CertificateExpires, TroubleKind::ClockWrong, TroubleKind::LimitNear, TroubleKind::Lagging];
         assert_eq!(kinds(&edge), expected);
+    }
+
+    #[test]
+    fn a_certificate_of_a_day_is_no_trouble_until_it_is_late() {
+        let mut edge = connected();
+        let hour = 3_600;
+        let expires_in = |edge: &mut EdgeStatus, hours: u64| {
+            edge.certificate_expiry_seconds = NOW_NS / SECOND_NS + hours * hour;
+            edge.certificate_start_seconds = edge.certificate_expiry_seconds - 24 * hour;
+            let expiry = Some(edge.certificate_expiry_seconds + hour);
+            edge.health = Health { certificate_expiry_seconds: expiry, ..Health::default() }.into();
+        };
+        expires_in(&mut edge, 7);
+        assert_eq!(kinds(&edge), vec![]);
+        expires_in(&mut edge, 5);
+        assert_eq!(kinds(&edge), [TroubleKind::CertificateExpires]);
+        // An authority that expires within 14 days is one whatever the edge's own certificate is.
+        expires_in(&mut edge, 20);
+        let authority = Some(NOW_NS / SECOND_NS + 13 * 24 * hour);
+        edge.certificate_expiry_seconds = 0;
+        edge.health = Health { certificate_expiry_seconds: authority, ..Health::default() }.into();
+        assert_eq!(kinds(&edge), [TroubleKind::CertificateExpires]);
     }
 
     #[test]

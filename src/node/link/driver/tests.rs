@@ -44,8 +44,10 @@ async fn close_of_hub(messages: Vec<Message>) -> Close {
     let context = context();
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
-    let (near, far) =
-        tokio::join!(connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+    let (near, far) = tokio::join!(
+        connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX),
+        accept(far, &LinkPurpose::ALL, PLAIN_BYTES_MAX)
+    );
     let link = LinkOptions { message_bytes_max: 64 << 10, ..LinkOptions::default() }.session_config();
     let hub = Connection::hub(HubConfig { link, heartbeat_ns: 5_000_000_000 }, context.now());
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
@@ -90,8 +92,10 @@ async fn a_peer_that_breaks_the_websockets_rules_learns_the_reason() {
     let context = context();
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
-    let (near, far) =
-        tokio::join!(connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+    let (near, far) = tokio::join!(
+        connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX),
+        accept(far, &LinkPurpose::ALL, PLAIN_BYTES_MAX)
+    );
     let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: 5_000_000_000 };
     let hub = Connection::hub(config, context.now());
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
@@ -119,8 +123,10 @@ async fn a_close_message_is_read_even_if_sending_fails() {
     for _ in 0..20 {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = "localhost:9443".parse().unwrap();
-        let (near, far) =
-            tokio::join!(connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX), accept(far, PLAIN_BYTES_MAX));
+        let (near, far) = tokio::join!(
+            connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX),
+            accept(far, &LinkPurpose::ALL, PLAIN_BYTES_MAX)
+        );
         let mut far = far.unwrap().0;
         let text = "the disk is full".to_owned();
         let close = Close { reason: CloseReason::Storage, text, retry_after_ms: Some(5_000) };
@@ -145,7 +151,8 @@ async fn a_peer_whose_bytes_wait_to_be_read_is_not_silent() {
     let far = Counted::new(far);
     let context = LinkContext { wire: far.traffic().clone(), ..context() };
     let address = "localhost:9443".parse().unwrap();
-    let (near, far) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, 1 << 20));
+    let (near, far) =
+        tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, &LinkPurpose::ALL, 1 << 20));
     let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: heartbeat.as_nanos() as u64 };
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
     let hub = Connection::hub(config, context.now());
