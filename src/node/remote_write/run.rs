@@ -18,6 +18,9 @@ use crate::net::http::sender::SenderLane;
 
 /// A receiver shows a sample for as long (Prometheus's look-back). Series that were written before that need no marker.
 const LOOK_BACK: Duration = Duration::from_secs(300);
+/// Families whose markers are written again after a tick that was not written completely, at most. The receiver shows
+/// the series of others for five minutes.
+const PENDING_MAX: usize = 100_000;
 /// Bytes of a message before compression, about.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
 /// The series that the receiver has or may have.
@@ -136,7 +139,7 @@ impl RemoteReceiver {
             *written = WrittenSeries {
                 families: shown,
                 // A marker that was sent twice does no harm.
-                pending: if end.over.is_some() { tick.into_candidates() } else { Vec::new() },
+                pending: if end.over.is_some() { pending(tick.into_candidates()) } else { Vec::new() },
                 at: begun,
             };
         }
@@ -189,6 +192,12 @@ impl RemoteReceiver {
             _ => {}
         }
     }
+}
+
+/// Families whose markers are written again: the latest, which come first.
+fn pending(mut candidates: Vec<FamilyIdentity>) -> Vec<FamilyIdentity> {
+    candidates.truncate(PENDING_MAX);
+    candidates
 }
 
 /// The end of a tick.
