@@ -44,7 +44,7 @@ impl MessagePart {
     /// Both halves; `None` if it has one sample.
     pub fn halves(&self) -> Option<[Self; 2]> {
         let middle = self.0.start + self.0.len() / 2;
-        (self.0.len() > 1).then(|| [Self(self.0.start..middle), Self(middle..self.0.end)])
+        (self.0.len() > 1).then_some([Self(self.0.start..middle), Self(middle..self.0.end)])
     }
 }
 
