@@ -42,7 +42,7 @@ pub struct Join {
     /// Address of the new edge's gateway
     #[arg(long, value_name = "HOST:PORT", default_value = ":9091")]
     listen: String,
-    /// Proxy to the hub, such as http://proxy.example.org:3128
+    /// URL of a proxy to the hub: http, https, socks5 or socks5h, with host and port
     #[arg(long, value_name = "URL")]
     proxy_url: Option<ProxyUrl>,
     /// Replace the configuration and the certificate of an edge that is there

@@ -1,6 +1,6 @@
 //! `pushrelay exec`: runs the command of a cron job or timer, and pushes the outcome of the run.
 //!
-//! [`child`] runs the command, [`courier`] delivers the metrics that [`report`] makes, and [`spool`] has those that wait.
+//! `child` runs the command, `courier` delivers the metrics that `report` makes, and `spool` has those that wait.
 //! The command starts first, and everything else happens on another thread, which has less than a second after the
 //! command's end.
 
