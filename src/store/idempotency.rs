@@ -52,7 +52,8 @@ impl IdempotencyKeys {
 
     /// Looks for the key of a push, after dropping those whose window is over.
     pub(super) fn look_up(&mut self, IdempotencyKey { key, body }: IdempotencyKey, now_ns: u64) -> KeyState {
-        let is_over = |record: &KeyRecord| record.time_ns.saturating_add(self.window_ns) <= now_ns;
+        // A time far ahead is of a clock that was set back since.
+        let is_over = |record: &KeyRecord| record.time_ns.abs_diff(now_ns) >= self.window_ns;
         while self.order.len() > self.drafted
             && let Some(first) = self.order.front()
             && self.by_key.get(first).is_none_or(is_over)
@@ -129,6 +130,15 @@ mod tests {
         keys.commit();
         assert_eq!(state(&mut keys, 1, 2, 14), KeyState::Applied);
         assert_eq!((state(&mut keys, 1, 2, 15), keys.by_key.len(), keys.order.len()), (KeyState::New, 0, 0));
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_keeps_no_key_for_years() {
+        let mut keys = IdempotencyKeys::new(10);
+        keys.draft(record(1, 1_000));
+        keys.commit();
+        assert_eq!(state(&mut keys, 1, 2, 995), KeyState::Applied, "within the window");
+        assert_eq!((state(&mut keys, 1, 2, 5), keys.order.len()), (KeyState::New, 0));
     }
 
     #[test]
