@@ -22,9 +22,14 @@ pub struct WriteBatch {
     body: Vec<u8>,
     /// The end of each series in `body`.
     ends: Vec<u32>,
+    /// Samples that did not fit.
+    left_out: u64,
     /// The samples are stale markers, whatever their values are.
     is_stale: bool,
 }
+
+/// Bytes of one series, with all its buckets, that a batch takes beyond its limit, at most.
+const SERIES_BYTES_MAX: usize = 16 << 20;
 
 /// A range of the series of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +56,7 @@ impl MessagePart {
 impl WriteBatch {
     /// An empty batch of samples of that time, in milliseconds since the Unix epoch.
     pub fn new(timestamp_ms: i64, limits: BatchLimits) -> Self {
-        Self { timestamp_ms, limits, body: Vec::new(), ends: Vec::new(), is_stale: false }
+        Self { timestamp_ms, limits, body: Vec::new(), ends: Vec::new(), left_out: 0, is_stale: false }
     }
 
     /// The same for stale markers: whatever values are passed, the samples end their series.
@@ -62,6 +67,12 @@ impl WriteBatch {
     /// Whether a limit is reached.
     pub fn is_full(&self) -> bool {
         self.ends.len() >= self.limits.samples_max || self.body.len() >= self.limits.bytes_max
+    }
+
+    /// The number of samples that were left out: a series repeats its labels for each bucket, and one series can have more
+    /// than a message takes: 16 MiB beyond the limit of the batch.
+    pub fn left_out(&self) -> u64 {
+        self.left_out
     }
 
     /// Whether there is no sample.
@@ -83,6 +94,10 @@ impl WriteBatch {
 
 impl SampleSink for WriteBatch {
     fn sample(&mut self, labels: &[u8], value: f64) {
+        if self.body.len().saturating_add(labels.len()) > self.limits.bytes_max.saturating_add(SERIES_BYTES_MAX) {
+            self.left_out += 1;
+            return;
+        }
         let value = if self.is_stale { super::STALE_NAN } else { value };
         // As in Go, a field with its default is left out.
         let value_len = if value.to_bits() == 0 { 0 } else { 1 + size_of::<f64>() };
@@ -96,5 +111,21 @@ impl SampleSink for WriteBatch {
         }
         put_uint(2, self.timestamp_ms as u64, body);
         self.ends.push(u32::try_from(body.len()).unwrap_or(u32::MAX));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_series_cannot_grow_a_batch_without_bound() {
+        let mut batch = WriteBatch::new(1, BatchLimits { samples_max: 2_000, bytes_max: 1 << 20 });
+        let labels = vec![0; 1 << 20];
+        for _ in 0..40 {
+            batch.sample(&labels, 1.0);
+        }
+        assert_eq!((batch.whole().len(), batch.left_out()), (16, 24));
+        assert!(batch.message(&batch.whole()).len() <= (1 << 20) + SERIES_BYTES_MAX);
     }
 }

@@ -315,12 +315,15 @@ impl HttpSender {
     ) -> Result<hyper::Request<WholeBody>, PostError> {
         let mut request = hyper::Request::post(url.path()).header(HOST, url.authority());
         if let Some(map) = request.headers_mut() {
-            map.extend(self.headers.clone());
+            // A login, in whatever header, is for the configured receiver, not for one that it names.
+            let is_configured = url.is_same_host(&self.url);
+            if is_configured {
+                map.extend(self.headers.clone());
+            }
             for (name, value) in headers {
                 map.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
             }
-            // A login is for the configured receiver, not for one that it names.
-            if let Some(authorization) = keys.authorization.as_ref().filter(|_| url.is_same_host(&self.url)) {
+            if let Some(authorization) = keys.authorization.as_ref().filter(|_| is_configured) {
                 map.insert(AUTHORIZATION, authorization.clone());
             }
         }

@@ -9,7 +9,7 @@ use tracing::{debug, warn};
 
 use super::answer::{Consequence, RefusalReason, consequence};
 use super::receiver::RemoteReceiver;
-use super::status::DROPPED_LATE;
+use super::status::{DROPPED_LATE, DROPPED_TOO_LARGE};
 use crate::compression::snappy_block;
 use crate::exposition::remote_write::{MessagePart, WriteBatch};
 use crate::net::http::sender::{PostError, SenderLane};
@@ -58,6 +58,11 @@ pub(super) struct BatchEnd {
     pub over: Option<String>,
 }
 
+/// The reason of a redirection that is not followed. A query may have a token.
+fn redirection(status: u16, location: &str) -> String {
+    format!("status {status}, redirects to {}", location.split('?').next().unwrap_or_default())
+}
+
 /// The next step with a message.
 enum Step {
     Done,
@@ -70,6 +75,9 @@ impl RemoteReceiver {
     /// Sends a batch until everything in it is stored or refused, or the tick is over.
     pub(super) async fn deliver(&self, mut lane: SenderLane, batch: WriteBatch, run: &TickRun) -> BatchEnd {
         let (mut stored, mut over) = (0, None);
+        if batch.left_out() > 0 {
+            self.status.update(|counts| *counts.dropped.entry(DROPPED_TOO_LARGE).or_default() += batch.left_out());
+        }
         let mut parts = vec![batch.whole()];
         while let Some(part) = parts.pop() {
             if over.is_some() {
@@ -144,11 +152,16 @@ impl RemoteReceiver {
             }
             Err(_) => {
                 lane.close();
+                lane.forget_redirection();
                 let reason = format!("no answer within {} s (remote_timeout)", limit.as_secs_f64());
                 return self.again(part, run, attempts, None, reason);
             }
         };
         debug!(receiver = self.options.name, status = answer.status, samples = part.len(), "answered");
+        if !matches!(answer.status, 200..300 | 307 | 308) {
+            // The receiver that redirected may know another place now, or take the samples itself.
+            lane.forget_redirection();
+        }
         let reason = format!("status {}: {}", answer.status, answer.text);
         match consequence(&answer) {
             Consequence::Stored => {
@@ -165,7 +178,7 @@ impl RemoteReceiver {
                         lane.redirect(url);
                         Step::Again(Instant::now())
                     }
-                    None => self.barred(part, RefusalReason::Redirected, format!("{reason} (redirects to {location})")),
+                    None => self.barred(part, RefusalReason::Redirected, redirection(answer.status, &location)),
                 }
             }
             Consequence::Again { after, is_rate } => {
@@ -207,7 +220,7 @@ impl RemoteReceiver {
         after: Option<Duration>,
         reason: String,
     ) -> Step {
-        let pause = after.unwrap_or(attempts.pause);
+        let pause = after.map_or(attempts.pause, |after| after.max(attempts.pause));
         attempts.pause = (attempts.pause * 2).min(self.options.queue.max_backoff);
         let at = Instant::now().checked_add(pause).filter(|at| *at < run.deadline);
         match at {

@@ -39,6 +39,8 @@ pub struct RemoteWriteStatus {
 
 /// The samples were not sent before the next tick replaced them.
 pub(super) const DROPPED_LATE: &str = "late";
+/// The reason of samples of a series that is too large for a message.
+pub(super) const DROPPED_TOO_LARGE: &str = "too_large";
 /// The samples have the labels of series of the node itself.
 pub(super) const DROPPED_DUPLICATE: &str = "duplicate";
 
