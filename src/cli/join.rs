@@ -69,7 +69,11 @@ impl Join {
                 "{config:?} exists already: an edge joined here; choose another --dir, or use --force"
             ));
         }
-        let own = self.dir.join(OWN_FILE);
+        let (own, authorities) = (self.dir.join(OWN_FILE), self.dir.join(AUTHORITIES_FILE));
+        // An earlier attempt may have written the authorities; the directory of an authority or of another node has more.
+        if authorities.exists() && !own.exists() && !self.force {
+            return Err(format!("{authorities:?} exists already: choose another --dir, or use --force to replace it"));
+        }
         let key = self.key(&own)?;
         let runtime = run::runtime()?;
         let granted = runtime.block_on(self.ask(&word, &key, now))?;
@@ -77,7 +81,7 @@ impl Join {
         let certificate = check(&granted, &key)?;
         let identity = certificate.edge().map_err(|error| error.to_string())?;
         let write = |path: &Path, text: &str, mode| replace_file(path, text, mode).map_err(|error| error.to_string());
-        write(&self.dir.join(AUTHORITIES_FILE), granted.authorities.pem(), 0o644)?;
+        write(&authorities, granted.authorities.pem(), 0o644)?;
         write(&own, &(key.to_pem() + &granted.certificate_pem), 0o600)?;
         write(&config, &config_text, 0o644)?;
         let labels: &LabelSet = &identity.labels;
@@ -88,7 +92,7 @@ impl Join {
             date(certificate.not_after),
             config.display(),
             own.display(),
-            self.dir.join(AUTHORITIES_FILE).display(),
+            authorities.display(),
             config.display(),
         );
         writeln!(out, "{text}").map_err(|error| format!("cannot print: {error}"))?;

@@ -121,7 +121,10 @@ impl Authority {
     /// If the key cannot be generated or the certificate cannot be signed.
     pub fn generate(validity: Validity) -> Result<Self, AuthorityError> {
         let key = KeyPair::generate().map_err(AuthorityError::Signing)?;
-        let mut params = params("pushrelay authority", validity);
+        // A list of revoked certificates is found by the name of its authority: two authorities need two names.
+        let mut number = [0; 4];
+        getrandom::fill(&mut number)?;
+        let mut params = params(&format!("pushrelay authority {:08x}", u32::from_be_bytes(number)), validity);
         // The authority signs leaf certificates only: a path length of 0.
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];

@@ -13,6 +13,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use thiserror::Error;
 
 const HALF: usize = 16;
+/// The number of the hyphen in base64 for URLs.
+const HYPHEN: u8 = 62;
 
 /// The word of an invitation. Secret: it prints as a word only on request.
 #[derive(Clone, PartialEq, Eq)]
@@ -37,7 +39,10 @@ impl InvitationWord {
     /// If the operating system gives no random numbers.
     pub fn generate(fingerprint: &[u8; 32]) -> Result<Self, getrandom::Error> {
         let (mut secret, mut authority) = ([0; HALF], [0; HALF]);
-        getrandom::fill(&mut secret)?;
+        // A word that begins with a hyphen would be an option of the command line: draw again.
+        while secret == [0; HALF] || secret[0] >> 2 == HYPHEN {
+            getrandom::fill(&mut secret)?;
+        }
         authority.copy_from_slice(&fingerprint[..HALF]);
         Ok(Self { secret: InvitationSecret(secret), authority })
     }
@@ -120,6 +125,8 @@ mod tests {
         assert!(read.is_of(&own) && !read.is_of(&other));
         assert_eq!(InvitationSecret::from_base64(&word.secret().to_base64()).unwrap().hash(), word.secret().hash());
         assert_ne!(InvitationWord::generate(&own).unwrap().secret().hash(), word.secret().hash());
+        let words = (0..300).map(|_| InvitationWord::generate(&own).unwrap().reveal());
+        assert!(words.into_iter().all(|word| !word.starts_with('-')), "the command line would take it for an option");
         let shown = format!("{word:?}{:?}", word.secret());
         assert!(!shown.contains(&word.reveal()) && !shown.contains(&word.secret().to_base64()));
         for bad in ["", "a", &"a".repeat(42), &"a".repeat(44), "ä", &"!".repeat(43)] {

@@ -206,7 +206,7 @@ const ROWS: &[Row] = &[
         "but another key signed the certificate",
         Edge,
         Doubt,
-        r#"authority other "/CN=pushrelay authority"; CA=other issue "$EDGE""#,
+        r#"name=$(openssl x509 -in ca.pem -noout -subject -nameopt RFC2253 | cut -d= -f2-); authority other "/$name"; CA=other issue "$EDGE""#,
     ),
     ("is no authority (it has no basicConstraints CA:TRUE)", Edge, Mistake, r#"issue "$EDGE"; cat own.pem >> ca.pem"#),
     (

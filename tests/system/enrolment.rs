@@ -191,10 +191,14 @@ fn everything_is_rotated_as_the_page_says_and_nothing_is_copied_to_an_edge() {
     let site = Site::new();
     let config =
         site.hub_config("hub").replace("ca.pem", "../both.pem") + &format!("[hub.enrol]\ndir = {:?}\n", site.cert(""));
+    let lists = site.path().join("both-crl.pem");
+    let config = config.replace("[hub.tls]\n", &format!("[hub.tls]\ncrl_file = {lists:?}\n"));
     fs::write(site.path().join("hub.toml"), &config).unwrap();
     let [rotate] = &commands("replace-a-certificate.md", "Rotate everything")[..] else { panic!("one block") };
     let rotate = rotate.replace("hub.example.org", "127.0.0.1").replace("pushrelay ", &format!("{:?} ", binary()));
     bash(&format!("set -e\ncd {:?}\n{rotate}", site.path()));
+    let both = [site.cert("crl.pem"), site.path().join("new/crl.pem")].map(|list| fs::read_to_string(list).unwrap());
+    fs::write(&lists, both.concat()).unwrap();
     let mut hub = Node::new(Role::Hub, site.path(), "hub", &config);
     hub.start();
     let authorities = |file: &Path| fs::read_to_string(file).unwrap().matches("BEGIN CERTIFICATE").count();
@@ -224,6 +228,7 @@ fn everything_is_rotated_as_the_page_says_and_nothing_is_copied_to_an_edge() {
     let issuer = || bash(&format!("openssl verify -CAfile '{new}ca.pem' '{}' 2>&1 || true", cert.display()));
     eventually("the edge has a certificate of the new authority", || issuer().contains("OK").then_some(()));
     hub.shows("pushrelay_edge_connected", &[("edge", "syq-1")], 1.0);
+    let text = text.replace(&format!("{lists:?}"), &format!("\"{new}crl.pem\""));
     fs::write(&file, text.replace(&format!("{certs}../both.pem"), &format!("{new}ca.pem"))).unwrap();
     let renewed = || hub.page().values("pushrelay_edge_sessions_total", &[("edge", "syq-1")])[0] >= 2.0;
     eventually("its link has that certificate", || renewed().then_some(()));

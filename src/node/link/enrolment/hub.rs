@@ -28,7 +28,10 @@ impl HubLinks {
     ) {
         let Some(enrolment) = &self.enrolment else { return };
         let exchange = async {
-            let _permit = enrolment.permits.acquire().await.ok()?;
+            let _permit = match &peer {
+                Some(_) => enrolment.renewals.acquire().await.ok()?,
+                None => enrolment.strangers.try_acquire().ok()?,
+            };
             let answer = match tokio::task::block_in_place(|| enrolment.authorities()) {
                 Ok(authorities) => {
                     socket.sender.send(encoded(&Offer { authorities })).await.ok()?;

@@ -21,8 +21,10 @@ use crate::net::tls::{Authorities, TlsPeer};
 use crate::node::metrics::counter;
 use crate::node::options::{EnrolmentOptions, HubOptions};
 
-/// Enrolments at once, at most.
-const ENROLMENTS_MAX: usize = 32;
+/// Renewals at once, at most; further ones wait.
+const RENEWALS_MAX: usize = 32;
+/// Enrolments at once of clients without a certificate, at most; further ones are refused. They take no place of a renewal.
+const STRANGERS_MAX: usize = 32;
 
 /// The results of enrolments; their names are values of the label `result`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,7 +63,8 @@ pub struct Enrolment {
     /// The authorities of the edges' certificates; a reload can name another file.
     client_ca_file: Mutex<PathBuf>,
     wrong: Mutex<WrongInvitations>,
-    pub(super) permits: Semaphore,
+    pub(super) renewals: Semaphore,
+    pub(super) strangers: Semaphore,
     counts: [AtomicU64; EnrolmentResult::ALL.len()],
 }
 
@@ -79,7 +82,8 @@ impl Enrolment {
             lifetime: *certificate_lifetime,
             client_ca_file: Mutex::new(hub.tls.ca_file.clone()),
             wrong: Mutex::default(),
-            permits: Semaphore::new(ENROLMENTS_MAX),
+            renewals: Semaphore::new(RENEWALS_MAX),
+            strangers: Semaphore::new(STRANGERS_MAX),
             counts: Default::default(),
         }))
     }
