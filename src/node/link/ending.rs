@@ -27,7 +27,7 @@ impl HubLinks {
             self.sessions().live.iter().map(|(session, live)| (*session, live.peer.clone())).collect();
         for (session, peer) in sessions {
             if let Err(error) = self.acceptor.verify(&peer.chain, SystemTime::now()) {
-                self.refusals.count(error.certificate_refusal().map(RefusalKind::from));
+                self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
                 warn!(edge = peer.identity.name.as_str(), %error, "the edge's certificate does not verify any more: its link ends");
                 self.end(session, close_unverified(&error));
             }

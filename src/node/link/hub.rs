@@ -200,13 +200,13 @@ impl HubLinks {
         let (stream, peer) = self.acceptor.accept(stream).await.map_err(|refused| {
             let RefusedPeer { error, claimed_name, stream } = refused;
             let (kind, reason) = (error.failure(), error.to_string());
-            self.refusals.count(error.certificate_refusal().map(RefusalKind::from));
+            self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
             FailedHandshake { kind, reason, claimed_name, rest: RestOfHandshake::Alert(stream) }
         })?;
         let peer = match peer {
             Ok(peer) => peer,
             Err(error) => {
-                self.refusals.count(error.certificate_refusal().map(RefusalKind::from));
+                self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
                 let rest = RestOfHandshake::Refusal(Box::new(stream));
                 return Err(failed(FailureKind::Refused, error.to_string(), rest));
             }

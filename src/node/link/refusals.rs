@@ -9,20 +9,8 @@ use crate::node::metrics::counter;
 /// A reason for which a hub refuses an edge; its name is a value of the label `reason`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RefusalKind {
-    /// No authority of the hub signed the certificate.
-    WrongAuthority,
-    /// The certificate has expired.
-    Expired,
-    /// The certificate is not yet valid.
-    NotYetValid,
-    /// The certificate is revoked.
-    Revoked,
-    /// The certificate is not for an edge.
-    WrongPurpose,
-    /// The certificate does not name an edge.
-    NoIdentity,
-    /// The certificate is wrong in another way.
-    UnusableCertificate,
+    /// The edge's certificate is refused.
+    Certificate(CertificateRefusal),
     /// The edge's name is not allowed.
     NotAllowed,
     /// The edge lacks a site label that every edge must have.
@@ -34,48 +22,23 @@ pub enum RefusalKind {
 }
 
 impl RefusalKind {
-    const ALL: [Self; 11] = [
-        Self::WrongAuthority,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::Revoked,
-        Self::WrongPurpose,
-        Self::NoIdentity,
-        Self::UnusableCertificate,
-        Self::NotAllowed,
-        Self::LabelsMissing,
-        Self::NoSite,
-        Self::Retired,
+    const ALL: [(Self, &'static str); 11] = [
+        (Self::Certificate(CertificateRefusal::WrongAuthority), "wrong_authority"),
+        (Self::Certificate(CertificateRefusal::Expired), "expired"),
+        (Self::Certificate(CertificateRefusal::NotYetValid), "not_yet_valid"),
+        (Self::Certificate(CertificateRefusal::Revoked), "revoked"),
+        (Self::Certificate(CertificateRefusal::WrongPurpose), "wrong_purpose"),
+        (Self::Certificate(CertificateRefusal::NoIdentity), "no_identity"),
+        (Self::Certificate(CertificateRefusal::Unusable), "unusable_certificate"),
+        (Self::NotAllowed, "not_allowed"),
+        (Self::LabelsMissing, "labels_missing"),
+        (Self::NoSite, "no_site"),
+        (Self::Retired, "retired"),
     ];
 
-    fn name(self) -> &'static str {
-        match self {
-            Self::WrongAuthority => "wrong_authority",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-            Self::Revoked => "revoked",
-            Self::WrongPurpose => "wrong_purpose",
-            Self::NoIdentity => "no_identity",
-            Self::UnusableCertificate => "unusable_certificate",
-            Self::NotAllowed => "not_allowed",
-            Self::LabelsMissing => "labels_missing",
-            Self::NoSite => "no_site",
-            Self::Retired => "retired",
-        }
-    }
-}
-
-impl From<CertificateRefusal> for RefusalKind {
-    fn from(refusal: CertificateRefusal) -> Self {
-        match refusal {
-            CertificateRefusal::WrongAuthority => Self::WrongAuthority,
-            CertificateRefusal::Expired => Self::Expired,
-            CertificateRefusal::NotYetValid => Self::NotYetValid,
-            CertificateRefusal::Revoked => Self::Revoked,
-            CertificateRefusal::WrongPurpose => Self::WrongPurpose,
-            CertificateRefusal::NoIdentity => Self::NoIdentity,
-            CertificateRefusal::Unusable => Self::UnusableCertificate,
-        }
+    /// The position in [`Self::ALL`].
+    fn index(self) -> Option<usize> {
+        Self::ALL.iter().position(|(kind, _)| *kind == self)
     }
 }
 
@@ -86,15 +49,15 @@ pub struct RefusalCounts([AtomicU64; RefusalKind::ALL.len()]);
 impl RefusalCounts {
     /// Counts a refusal, if it is one.
     pub fn count(&self, kind: impl Into<Option<RefusalKind>>) {
-        if let Some(kind) = kind.into() {
-            self.0[kind as usize].fetch_add(1, Ordering::Relaxed);
+        if let Some(index) = kind.into().and_then(RefusalKind::index) {
+            self.0[index].fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// The counters as a metric.
     pub fn gather(&self) -> Family {
         let counts = RefusalKind::ALL.iter().zip(&self.0);
-        let series = counts.map(|(kind, count)| ([("reason", kind.name())], count.load(Ordering::Relaxed) as f64));
+        let series = counts.map(|((_, name), count)| ([("reason", *name)], count.load(Ordering::Relaxed) as f64));
         counter("pushrelay_hub_refusals_total", "Edges that the hub refused, by reason.", series)
     }
 }
@@ -106,8 +69,8 @@ mod tests {
     #[test]
     fn each_kind_is_counted_under_its_name() {
         let counts = RefusalCounts::default();
-        for (at, kind) in RefusalKind::ALL.into_iter().enumerate() {
-            assert_eq!(kind as usize, at);
+        for (at, (kind, _)) in RefusalKind::ALL.into_iter().enumerate() {
+            assert_eq!(kind.index(), Some(at));
             (0..=at).for_each(|_| counts.count(kind));
         }
         counts.count(None);
