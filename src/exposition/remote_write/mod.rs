@@ -19,8 +19,6 @@
 //! of one message, bounded in number and bytes, and can be divided, because receivers refuse a message as a whole.
 
 mod batch;
-#[cfg(test)]
-pub(crate) mod decoding;
 mod labels;
 mod samples;
 

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
-use super::decoding::decode;
 use super::*;
 use crate::exposition::text::TextRenderer;
 use crate::model::{Escaping, Family, FamilyBuilder, LabelSet, MetricType, Num, ValueLayout};
+use pushrelay_testkit::remote_write::decode;
 
 const TIME_MS: i64 = 1_800_000_000_123;
 const LIMITS: BatchLimits = BatchLimits { samples_max: 7, bytes_max: 1 << 20 };

@@ -6,37 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use prost::Message;
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct WriteRequest {
-    #[prost(message, repeated, tag = "1")]
-    timeseries: Vec<TimeSeries>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct TimeSeries {
-    #[prost(message, repeated, tag = "1")]
-    labels: Vec<LabelPair>,
-    #[prost(message, repeated, tag = "2")]
-    samples: Vec<Sample>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct LabelPair {
-    #[prost(string, tag = "1")]
-    name: String,
-    #[prost(string, tag = "2")]
-    value: String,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-struct Sample {
-    #[prost(double, tag = "1")]
-    value: f64,
-    #[prost(int64, tag = "2")]
-    timestamp: i64,
-}
+use pushrelay_testkit::remote_write::decode;
 
 /// A sample as it arrived.
 #[derive(Clone, Debug)]
@@ -203,11 +173,6 @@ fn read(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let message = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
-    let series = WriteRequest::decode(&message[..]).unwrap().timeseries.into_iter();
-    let samples = series.map(|series| ReceivedSample {
-        labels: series.labels.into_iter().map(|label| (label.name, label.value)).collect(),
-        bits: series.samples[0].value.to_bits(),
-        time_ms: series.samples[0].timestamp,
-    });
+    let samples = decode(&message).into_iter().map(|(labels, bits, time_ms)| ReceivedSample { labels, bits, time_ms });
     Some(Request { path, headers, samples: samples.collect() })
 }

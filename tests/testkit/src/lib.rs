@@ -18,6 +18,8 @@ pub mod page;
 pub mod process;
 pub mod protobuf;
 #[cfg(feature = "product")]
+pub mod remote_write;
+#[cfg(feature = "product")]
 pub mod simulation;
 pub mod site;
 pub mod skip;

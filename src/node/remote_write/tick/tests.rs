@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::exposition::remote_write::STALE_NAN;
-use crate::exposition::remote_write::decoding::decode;
 use crate::model::{Epoch, FamilyBuilder, GroupId, MetricType, NodeId, Num, StoreId, ValueLayout};
 use crate::store::{Identity, Rules, Store, WriteOp, WriteTime};
+use pushrelay_testkit::remote_write::decode;
 
 const LIMITS: BatchLimits = BatchLimits { samples_max: 3, bytes_max: 1 << 20 };
 

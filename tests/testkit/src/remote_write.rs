@@ -1,4 +1,4 @@
-//! Decoding of messages by prost, for tests.
+//! Messages of remote write, decoded by prost.
 
 use prost::Message;
 
@@ -34,10 +34,10 @@ struct WrittenSample {
 }
 
 /// A sample: labels, the bits of the value, and the time in milliseconds.
-pub(crate) type DecodedSample = (Vec<(String, String)>, u64, i64);
+pub type DecodedSample = (Vec<(String, String)>, u64, i64);
 
-/// The samples of a message. Checks what holds for every message.
-pub(crate) fn decode(message: &[u8]) -> Vec<DecodedSample> {
+/// The samples of an uncompressed message 1.0. Panics unless labels are sorted and not empty, and each series has one sample.
+pub fn decode(message: &[u8]) -> Vec<DecodedSample> {
     let request = WriteRequest::decode(message).unwrap();
     assert_eq!(request.encode_to_vec(), message, "there is nothing else, and defaults are left out");
     let series = request.timeseries.into_iter().map(|series| {
