@@ -73,8 +73,8 @@ pub fn backup(from: &Path, to: &Path, reserved: &[(&str, MetricType)]) -> Result
         }
     });
     let finished = copied.unwrap_or_else(|| Err(BackupError::Busy { path: from.to_owned() })).and_then(|copy| {
-        let named =
-            fs::rename(&partial, to).and_then(|()| File::open(to.parent().unwrap_or(to))?.sync_all().or(Ok(())));
+        let parent = to.parent().filter(|path| !path.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let named = fs::rename(&partial, to).and_then(|()| File::open(parent)?.sync_all().or(Ok(())));
         named.map(|()| copy).map_err(|source| BackupError::Copy { from: partial.clone(), to: to.to_owned(), source })
     });
     if finished.is_err() {
