@@ -10,8 +10,9 @@
 //! opening = version:number store:fixed64 node:fixed64 previous:number end:number
 //! ```
 //!
-//! - `version` is 1 or 2. Format 2 is format 1 with two more fields of a group (`payload`). A file has the lowest number
-//!   that suffices for its records, so that a program that knows format 1 only can read every store without such fields.
+//! - `version` is 1 or 2. Format 2 is format 1 with two more fields of a group (`payload`). Files have format 2 from the
+//!   first such field on, until the store is opened without one, so that a program that knows format 1 only can read every
+//!   store that never had them.
 //!   Every later format begins this frame with its version, too.
 //! - `store` and `node` are the store's identity.
 //! - `previous` is the number of the log that this log continues (0 for none), and `end` is the end of that log: bytes

@@ -102,7 +102,7 @@ pub struct Log {
     lock: DiskLock,
     options: DiskOptions,
     identity: Identity,
-    /// The format of the files that are begun from now on: the lowest that suffices.
+    /// The format of the files that are begun from now on: it only rises while the store is open.
     version: u64,
     /// End of the acknowledged bytes; its `end` is 0 if that log is lost.
     tail: LogEnd,

@@ -491,7 +491,7 @@ fn another_format_is_refused_by_its_number() {
 }
 
 #[test]
-fn files_have_the_lowest_format_that_their_records_need() {
+fn format_2_begins_with_the_first_record_that_needs_it() {
     let disk = SimulatedDisk::new(0);
     let formats = |disk: &SimulatedDisk| {
         let mut names: Vec<String> = disk.list().unwrap().into_iter().filter(|name| name.contains('-')).collect();

@@ -9,7 +9,7 @@ use crate::model::contribution::CONTRIBUTION;
 use crate::model::{SumError, truncated};
 
 /// The reason for which a write was refused. `push_failure_time_seconds` of its group has moved, unless
-/// `limits.groups_max` forbids even that.
+/// `limits.groups_max` forbids even that, or the push's key or a label of the group is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreRefusal {
     /// Families conflict with the families that are shown.
