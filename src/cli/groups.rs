@@ -12,8 +12,6 @@ use crate::selector::{Selector, SelectorError};
 
 /// Groups of one answer of a node.
 const PAGE: usize = 1_000;
-/// Characters of a column in a table, at most.
-const WIDTH_MAX: usize = 120;
 
 /// The command's arguments.
 #[derive(Clone, Debug, Args)]
@@ -164,9 +162,7 @@ fn noun(number: u64) -> &'static str {
 fn labels(value: &Value) -> String {
     let labels = value.as_object().into_iter().flatten();
     let labels = labels.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default()));
-    let text: String = labels.collect::<Vec<_>>().join(" ");
-    // A value may have characters that move the cursor of a terminal.
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(WIDTH_MAX).collect()
+    super::table::shown(&labels.collect::<Vec<_>>().join(" "))
 }
 
 /// The two largest units of the time that a group has left.

@@ -2,15 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use crate::model::LabelSet;
-use crate::net::certificate::date;
+use crate::net::certificate::{EXPIRY_WARNING, date};
 use crate::net::tls::web::{Pem, WebAcceptor, WebTls};
 use crate::net::tls::{Credentials, TlsFiles};
 
-/// A certificate that ends sooner is worth a warning; the hub's alert has the same time.
-const ENDS_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
 const DAY_SECONDS: u64 = 24 * 3600;
 /// The permissions of users who are neither the owner nor of the group.
 const OTHERS: u32 = 0o006;
@@ -87,7 +85,7 @@ pub(super) fn of_secret(name: &'static str, path: Option<&Path>) -> Option<Doubt
 
 fn ends_soon(path: &Path, end: SystemTime, now: SystemTime) -> Option<String> {
     // One that has ended is a mistake.
-    let left = end.duration_since(now).ok().filter(|left| *left < ENDS_SOON)?;
+    let left = end.duration_since(now).ok().filter(|left| *left < EXPIRY_WARNING)?;
     let days = left.as_secs() / DAY_SECONDS;
     let days = if days == 1 { "1 day".to_owned() } else { format!("{days} days") };
     Some(format!("{} is valid until {}, {days} from now: renew it", path.display(), date(end)))

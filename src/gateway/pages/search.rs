@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
-use crate::model::LabelSet;
+use crate::model::{LabelSet, duration_ms};
 use crate::selector::{METRIC_NAME, Selector};
 
 /// The maximum bytes of the search text; the rest is cut off.
@@ -99,9 +99,7 @@ impl Search {
 
     /// The least age of the last push in nanoseconds.
     pub(super) fn older_ns(&self) -> u64 {
-        let Some((number, unit)) = self.older.split_at_checked(self.older.len().saturating_sub(1)) else { return 0 };
-        let seconds = if unit == "h" { 3_600 } else { 86_400 };
-        number.parse().map_or(0, |number: u64| number * seconds * 1_000_000_000)
+        duration_ms(self.older).map_or(0, |ms| ms * 1_000_000)
     }
 
     /// The search as a selector that `DELETE /api/v1/groups` takes; `None` if the search is another one.

@@ -224,10 +224,7 @@ impl RemoteReceiver {
         attempts.pause = (attempts.pause * 2).min(self.options.queue.max_backoff);
         let at = Instant::now().checked_add(pause).filter(|at| *at < run.deadline);
         match at {
-            Some(at) => {
-                self.note_failure(&reason);
-                Step::Again(at)
-            }
+            Some(at) => Step::Again(at),
             None => {
                 self.drop_samples(part.len());
                 Step::Over(reason)

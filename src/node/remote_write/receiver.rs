@@ -62,9 +62,4 @@ impl RemoteReceiver {
         }
         is_news
     }
-
-    /// Records a failure after which the message is sent again.
-    pub(super) fn note_failure(&self, reason: &str) {
-        self.status.update(|counts| counts.last_error = reason.to_owned());
-    }
 }

@@ -126,12 +126,8 @@ impl RemoteReceiver {
                     *counts.dropped.entry(reason).or_default() += samples;
                 }
             }
-            match &end.over {
-                None => {
-                    counts.last_success_ns = self.clock.wall_ns();
-                    counts.last_error.clear();
-                }
-                Some(reason) => counts.last_error.clone_from(reason),
+            if end.over.is_none() {
+                counts.last_success_ns = self.clock.wall_ns();
             }
         });
         self.log_end(&end);

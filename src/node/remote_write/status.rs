@@ -1,4 +1,4 @@
-//! The counts of a receiver, for metrics and pages.
+//! The counts of a receiver, for metrics.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -25,8 +25,6 @@ pub struct RemoteWriteCounts {
     pub last_success_ns: u64,
     /// The duration of the last tick.
     pub tick_seconds: f64,
-    /// The reason for which the last tick was not written completely; empty if it was.
-    pub last_error: String,
 }
 
 /// The status of one receiver.

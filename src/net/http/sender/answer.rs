@@ -18,10 +18,6 @@ pub struct PostAnswer {
     pub retry_after: Option<Duration>,
     /// The URL of a redirection.
     pub location: Option<String>,
-    /// `X-Prometheus-Remote-Write-Samples-Written`.
-    pub samples_written: Option<u64>,
-    /// `X-Prometheus-Remote-Write-Histograms-Written`.
-    pub histograms_written: Option<u64>,
     /// The beginning of the answer, in one line.
     pub text: String,
 }
@@ -29,13 +25,11 @@ pub struct PostAnswer {
 /// Reads an answer, and whether its connection can be used again.
 pub(super) async fn read_answer(response: hyper::Response<hyper::body::Incoming>) -> hyper::Result<(PostAnswer, bool)> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    let count = |name| header(name).and_then(|text| text.trim().parse().ok());
+    let seconds = header(RETRY_AFTER.as_str()).and_then(|text| text.trim().parse().ok());
     let mut answer = PostAnswer {
         status: response.status().as_u16(),
-        retry_after: count(RETRY_AFTER.as_str()).map(Duration::from_secs),
+        retry_after: seconds.map(Duration::from_secs),
         location: header(LOCATION.as_str()),
-        samples_written: count("x-prometheus-remote-write-samples-written"),
-        histograms_written: count("x-prometheus-remote-write-histograms-written"),
         text: String::new(),
     };
     let mut body = response.into_body();
