@@ -15,8 +15,12 @@ fn main() {
 
 /// The commit of the checkout, marked if files were changed since.
 fn of_checkout() -> Option<String> {
-    for path in ["HEAD", "logs/HEAD", "index"] {
+    for path in ["HEAD", "logs/HEAD"] {
         println!("cargo:rerun-if-changed={}", git(&["rev-parse", "--git-path", path])?);
+    }
+    // Not the index: `git status` writes it again, and each build would compile everything anew.
+    for path in ["src", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo:rerun-if-changed={path}");
     }
     let commit = git(&["rev-parse", "HEAD"])?;
     let is_changed = !git(&["status", "--porcelain", "--untracked-files=no"])?.is_empty();
@@ -24,6 +28,6 @@ fn of_checkout() -> Option<String> {
 }
 
 fn git(arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").args(arguments).output().ok()?;
+    let output = Command::new("git").arg("--no-optional-locks").args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
