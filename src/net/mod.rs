@@ -3,7 +3,7 @@
 //!
 //! Read in this order: [`address`], [`listen`], [`dial`] and [`proxy`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`],
-//! [`credentials`] and [`invitation`] (how certificates are issued), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
+//! [`credentials`] and [`invitation`] (how certificates are issued), [`token`] (secrets beside certificates), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
 //! gateway's server), [`proxy_protocol`] (balancers in front of a hub), [`slots`] (the limit on connections) and [`failures`] (connections that come to nothing).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
@@ -27,4 +27,5 @@ pub mod slots;
 pub(crate) mod testing;
 pub mod timeouts;
 pub mod tls;
+pub mod token;
 pub mod websocket;
