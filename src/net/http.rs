@@ -41,6 +41,7 @@ pub mod client;
 pub mod encrypted;
 mod refusal;
 pub mod sender;
+mod whole_body;
 
 /// The response to a connection beyond `limits.connections_max`.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\

@@ -17,6 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::whole_body::WholeBody;
 use crate::net::tls::AnonymousConnector;
 use crate::net::tls::TlsError;
 
@@ -176,7 +177,7 @@ impl Client {
                 true => request,
                 false => request.header(CONTENT_TYPE, TEXT),
             };
-            let request = request.body(OneBody(body)).map_err(|error| self.failure(error))?;
+            let request = request.body(WholeBody::new(body)).map_err(|error| self.failure(error))?;
             let answer = async {
                 let response = sender.send_request(request).await.map_err(|error| self.failure(error))?;
                 let status = response.status().as_u16();
@@ -203,30 +204,6 @@ impl Client {
             answer.await
         };
         timeout(ANSWER_TIMEOUT, answered).await.unwrap_or_else(|_| Err(self.failure("it took too long")))
-    }
-}
-
-/// The body of a request, in one frame.
-struct OneBody(Bytes);
-
-impl hyper::body::Body for OneBody {
-    type Data = Bytes;
-    type Error = std::convert::Infallible;
-
-    fn poll_frame(
-        mut self: std::pin::Pin<&mut Self>,
-        _: &mut std::task::Context<'_>,
-    ) -> std::task::Poll<Option<Result<hyper::body::Frame<Bytes>, Self::Error>>> {
-        let bytes = std::mem::take(&mut self.0);
-        std::task::Poll::Ready((!bytes.is_empty()).then(|| Ok(hyper::body::Frame::data(bytes))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    fn size_hint(&self) -> hyper::body::SizeHint {
-        hyper::body::SizeHint::with_exact(self.0.len() as u64)
     }
 }
 

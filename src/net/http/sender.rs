@@ -16,16 +16,15 @@ use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::answer::PostAnswer;
-use self::body::WholeBody;
 use self::connection::KeptConnection;
 pub use self::url::{ReceiverUrl, ReceiverUrlError};
+use super::whole_body::WholeBody;
 use crate::net::dial::carrier::{self, CarrierError};
 use crate::net::dial::{DialEvent, DialObserver};
 use crate::net::proxy::{Proxy, ProxyFileError, ProxyKeys, ProxyOptions, read_secret};
 use crate::net::tls::{ReceiverConnector, ReceiverTlsFiles, TlsError};
 
 mod answer;
-mod body;
 mod connection;
 mod url;
 
@@ -368,3 +367,6 @@ where
     let (sender, connection) = opened.map_err(|error| error.to_string())?;
     Ok(KeptConnection::new(sender, async move { drop(connection.await) }))
 }
+
+#[cfg(test)]
+mod tests;

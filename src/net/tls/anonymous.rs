@@ -10,7 +10,7 @@ use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::TlsError;
-use super::files::{certificates, load_authorities, read};
+use super::files::{bundled_authorities, load_authorities};
 use super::provider::provider;
 use super::{ALPN, Stream};
 
@@ -38,12 +38,7 @@ impl AnonymousConnector {
     /// # Errors
     /// If it cannot be read, or has no usable certificate.
     pub fn for_proxies(ca_file: &Path) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        if roots.add_parsable_certificates(certificates(ca_file, &read(ca_file)?)?).0 == 0 {
-            let reason = "none of its certificates can be an authority".into();
-            return Err(TlsError::BadCertificate { path: ca_file.into(), reason });
-        }
-        Self::new(roots)
+        Self::new(bundled_authorities(ca_file)?)
     }
 
     fn new(roots: RootCertStore) -> Result<Self, TlsError> {

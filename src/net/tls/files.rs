@@ -36,6 +36,16 @@ pub(super) fn load_authorities(path: &Path) -> Result<(RootCertStore, Vec<Listed
     authorities(path, &read(path)?)
 }
 
+/// The authorities of a file that may be the system's bundle, of which unusable certificates are left out.
+pub(super) fn bundled_authorities(path: &Path) -> Result<RootCertStore, TlsError> {
+    let mut roots = RootCertStore::empty();
+    if roots.add_parsable_certificates(certificates(path, &read(path)?)?).0 == 0 {
+        let reason = "none of its certificates can be an authority".into();
+        return Err(TlsError::BadCertificate { path: path.into(), reason });
+    }
+    Ok(roots)
+}
+
 /// Parses the authorities from PEM that was read from `path`.
 pub(super) fn authorities(path: &Path, pem: &[u8]) -> Result<(RootCertStore, Vec<ListedAuthority>), TlsError> {
     let mut roots = RootCertStore::empty();

@@ -5,13 +5,13 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use rustls::ClientConfig;
 use rustls::client::Resumption;
-use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::error::TlsError;
-use super::files::{certificates, read, read_certificates, read_key, unusable_key};
+use super::files::{bundled_authorities, read_certificates, read_key, unusable_key};
 use super::provider::provider;
 use super::{ALPN, Stream};
 
@@ -53,16 +53,10 @@ impl ReceiverConnector {
     /// # Errors
     /// If one cannot be read or used.
     pub fn load(files: &ReceiverTlsFiles) -> Result<Self, TlsError> {
-        let mut roots = RootCertStore::empty();
-        let ca_file = &files.ca_file;
-        if roots.add_parsable_certificates(certificates(ca_file, &read(ca_file)?)?).0 == 0 {
-            let reason = "none of its certificates can be an authority".into();
-            return Err(TlsError::BadCertificate { path: ca_file.clone(), reason });
-        }
         let builder = ClientConfig::builder_with_provider(provider())
             .with_safe_default_protocol_versions()
             .map_err(|error| TlsError::Settings(error.to_string()))?
-            .with_root_certificates(roots);
+            .with_root_certificates(bundled_authorities(&files.ca_file)?);
         let mut config = match &files.identity {
             None => builder.with_no_client_auth(),
             Some((cert_file, key_file)) => {

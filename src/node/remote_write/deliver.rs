@@ -65,7 +65,10 @@ fn redirection(status: u16, location: &str) -> String {
 
 /// The next step with a message.
 enum Step {
-    Done,
+    /// The samples are stored.
+    Stored,
+    /// They are refused.
+    Refused,
     Again(Instant),
     Divided([MessagePart; 2]),
     Over(String),
@@ -84,10 +87,11 @@ impl RemoteReceiver {
                 self.drop_samples(part.len());
                 continue;
             }
-            match self.deliver_part(&mut lane, &batch, &part, run, &mut stored).await {
+            match self.deliver_part(&mut lane, &batch, &part, run).await {
+                Step::Stored => stored += part.len() as u64,
                 Step::Divided([first, second]) => parts.extend([second, first]),
                 Step::Over(reason) => over = Some(reason),
-                Step::Done | Step::Again(_) => {}
+                Step::Refused | Step::Again(_) => {}
             }
         }
         BatchEnd { lane, stored, over }
@@ -97,14 +101,7 @@ impl RemoteReceiver {
         self.status.update(|counts| *counts.dropped.entry(DROPPED_LATE).or_default() += samples as u64);
     }
 
-    async fn deliver_part(
-        &self,
-        lane: &mut SenderLane,
-        batch: &WriteBatch,
-        part: &MessagePart,
-        run: &TickRun,
-        stored: &mut u64,
-    ) -> Step {
+    async fn deliver_part(&self, lane: &mut SenderLane, batch: &WriteBatch, part: &MessagePart, run: &TickRun) -> Step {
         let body = Bytes::from(snappy_block(batch.message(part)));
         let mut attempts = Attempts { pause: self.options.queue.min_backoff, ..Attempts::default() };
         loop {
@@ -115,10 +112,6 @@ impl RemoteReceiver {
             attempts.number += 1;
             match self.attempt(lane, (part, &body), run, &mut attempts).await {
                 Step::Again(at) => sleep_until(at).await,
-                Step::Done => {
-                    *stored += attempts.stored;
-                    return Step::Done;
-                }
                 step => return step,
             }
         }
@@ -165,10 +158,8 @@ impl RemoteReceiver {
         let reason = format!("status {}: {}", answer.status, answer.text);
         match consequence(&answer) {
             Consequence::Stored => {
-                let samples = part.len() as u64;
-                self.status.update(|counts| counts.samples += samples);
-                attempts.stored = samples;
-                Step::Done
+                self.status.update(|counts| counts.samples += part.len() as u64);
+                Step::Stored
             }
             Consequence::Moved(location) => {
                 let url = self.sender.url().redirected(&location).ok().filter(|_| attempts.moved < REDIRECTIONS_MAX);
@@ -238,7 +229,7 @@ impl RemoteReceiver {
         if self.is_news(why.name()) {
             warn!(receiver, samples, answer, "the receiver refuses samples: they are not written, and the others are");
         }
-        Step::Done
+        Step::Refused
     }
 
     fn barred(&self, part: &MessagePart, why: RefusalReason, answer: String) -> Step {
@@ -260,6 +251,4 @@ struct Attempts {
     moved: u32,
     /// The next pause.
     pause: Duration,
-    /// Samples that were accepted.
-    stored: u64,
 }

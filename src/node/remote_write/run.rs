@@ -121,7 +121,7 @@ impl RemoteReceiver {
         let left = tick.samples_left();
         self.status.update(|counts| {
             counts.tick_seconds = begun.elapsed().as_secs_f64();
-            for (reason, samples) in [(DROPPED_LATE, left), (DROPPED_DUPLICATE, tick.left_out().duplicates)] {
+            for (reason, samples) in [(DROPPED_LATE, left), (DROPPED_DUPLICATE, tick.duplicates())] {
                 if samples > 0 {
                     *counts.dropped.entry(reason).or_default() += samples;
                 }

@@ -24,13 +24,6 @@ pub type OwnFamilies = Arc<dyn Fn() -> Vec<Family> + Send + Sync>;
 const SCRAPE_REPORT: [&str; 4] =
     ["scrape_duration_seconds", "scrape_samples_post_metric_relabeling", "scrape_samples_scraped", "up"];
 
-/// The samples of a tick that are not written, though they are shown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct LeftOut {
-    /// A series of the node itself has the same labels.
-    pub duplicates: u64,
-}
-
 /// The source of ticks.
 #[derive(Clone)]
 pub(super) struct TickSource {
@@ -112,7 +105,7 @@ impl TickSource {
             own: HashSet::default(),
             samples: 0,
             is_reported: false,
-            left_out: LeftOut::default(),
+            duplicates: 0,
         };
         (tick, now)
     }
@@ -247,7 +240,7 @@ pub(super) struct Tick {
     own: HashSet<u64>,
     samples: u64,
     is_reported: bool,
-    left_out: LeftOut,
+    duplicates: u64,
 }
 
 impl Tick {
@@ -310,7 +303,7 @@ impl Tick {
                 None => position = TickPosition { family: position.family + 1, series: 0, ..position },
             }
         }
-        self.left_out.duplicates += checked.duplicates;
+        self.duplicates += checked.duplicates;
         let batch = checked.batch;
         (rest.map(|rest| (name, rest)), batch)
     }
@@ -324,7 +317,7 @@ impl Tick {
             let family = gauge(name, "", [([], value)]);
             self.encoder.family(&self.target, &family, 0, &mut checked, |_| false);
         }
-        self.left_out.duplicates += checked.duplicates;
+        self.duplicates += checked.duplicates;
         checked.batch
     }
 
@@ -342,9 +335,9 @@ impl Tick {
         Some(markers.batch).filter(|batch| !batch.is_empty())
     }
 
-    /// The samples left out so far.
-    pub fn left_out(&self) -> LeftOut {
-        self.left_out
+    /// The samples that are left out, because a series of the node itself has the same labels.
+    pub fn duplicates(&self) -> u64 {
+        self.duplicates
     }
 
     /// The families of which a series may be gone.

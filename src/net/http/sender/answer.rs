@@ -6,7 +6,7 @@ use hyper::body::Body as _;
 use hyper::header::{LOCATION, RETRY_AFTER};
 
 /// Bytes of an answer's text that are kept, at most.
-const TEXT_BYTES_MAX: usize = 1_024;
+pub(super) const TEXT_BYTES_MAX: usize = 1_024;
 /// Bytes of an answer that are read, at most; after that the connection is closed.
 const ANSWER_BYTES_MAX: usize = 256 << 10;
 /// An answer of the receiver.

@@ -4,7 +4,7 @@ use hyper::client::conn::http1::SendRequest;
 use tokio::task::JoinHandle;
 
 use super::answer::{PostAnswer, read_answer};
-use super::body::WholeBody;
+use crate::net::http::whole_body::WholeBody;
 
 /// An open connection. Dropping it closes it.
 #[derive(Debug)]

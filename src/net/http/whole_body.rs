@@ -8,10 +8,11 @@ use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
 
 /// A body in memory.
+#[derive(Debug)]
 pub(super) struct WholeBody(Option<Bytes>);
 
 impl WholeBody {
-    pub(super) fn new(body: Bytes) -> Self {
+    pub fn new(body: Bytes) -> Self {
         Self(Some(body).filter(|body| !body.is_empty()))
     }
 }
