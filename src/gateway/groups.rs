@@ -12,7 +12,7 @@ use crate::store::selection::Shard;
 use crate::store::{ExpiryView, GroupEntry};
 
 /// Labels as a JSON object.
-fn object(labels: &LabelSet) -> Value {
+pub fn object(labels: &LabelSet) -> Value {
     labels.iter().map(|label| (label.name.to_owned(), Value::from(label.value))).collect::<Map<_, _>>().into()
 }
 
@@ -28,6 +28,7 @@ struct ListedGroup {
     seconds_left: Option<u64>,
     families: usize,
     series: usize,
+    held_back: usize,
 }
 
 impl ListedGroup {
@@ -44,6 +45,7 @@ impl ListedGroup {
             seconds_left: expiry.left_ns(entry).map(|ns| ns / 1_000_000_000),
             families: entry.shown_families().count(),
             series: series_len(entry),
+            held_back: entry.suppressed_len(),
         }
     }
 }

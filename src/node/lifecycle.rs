@@ -24,6 +24,7 @@ use super::descriptors::{self, ConnectionBounds};
 use super::error::StartError;
 use super::expiry::Expirer;
 use super::health::HealthSources;
+use super::held_back;
 use super::http::oddities::Oddities;
 use super::http::page_owner::page_owner;
 use super::http::page_size::PageSize;
@@ -269,6 +270,7 @@ impl Node {
         node.start_web(&options, service, listeners.web, web_slots)?;
         node.start_remote_write(&options, remote_writes, &clock)?;
         node.start_sweeper();
+        node.links.spawn(held_back::run(node.committer.clone(), node.links.stop.clone()));
         for address in &node.web_addresses {
             info!(face = "web", %address, "listening");
         }

@@ -4,7 +4,7 @@
 //! [`Metrics::gather`], with [`gauge`] and [`counter`].
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use prometheus::core::Collector;
 use prometheus::process_collector::ProcessCollector;
@@ -12,7 +12,7 @@ use prometheus::proto;
 use prometheus::{IntCounter, IntCounterVec, Opts};
 
 use super::summary::WindowedSummary;
-use crate::model::{Family, FamilyBuilder, MetricType, Revision, ValueLayout};
+use crate::model::{Family, FamilyBuilder, LabelSet, MetricType, Revision, ValueLayout};
 use crate::net::slots::Slots;
 use crate::store::{Counts, Published};
 
@@ -363,18 +363,22 @@ pub fn gather_clock(published: &Published) -> Vec<Family> {
 }
 
 /// The metrics of the store's contents.
-pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
+pub fn gather_store(counts: Counts, head: Revision, suppressed: &[(Arc<LabelSet>, usize)]) -> Vec<Family> {
     let one = |name, help, value: f64| gauge(name, help, [([], value)]);
     let tombstones = "Deleted groups that a peer may still have to hear of.";
     let series = "Series shown, without those that tell the times of pushes.";
-    let suppressed = "Families kept but not shown, since they conflict.";
+    let by_site = suppressed.iter().map(|(site, families)| {
+        let labels: Vec<_> = site.iter().map(|label| (label.name, label.value)).collect();
+        (labels, *families as f64)
+    });
+    let suppressed = "Families kept but not shown, since they conflict, by site.";
     let mixed = "Metric names that sites push with several types, of which one is shown.";
     let revision = "Changes that the store has applied in its life.";
     vec![
         one("pushrelay_store_groups", "Groups held.", counts.groups as f64),
         one("pushrelay_store_tombstones", tombstones, counts.tombstones as f64),
         one("pushrelay_store_series", series, counts.series as f64),
-        one("pushrelay_store_held_back_families", suppressed, counts.suppressed as f64),
+        gauge("pushrelay_store_held_back_families", suppressed, by_site),
         one("pushrelay_store_mixed_type_names", mixed, counts.mixed_types as f64),
         one("pushrelay_store_revision", revision, head.0 as f64),
     ]
@@ -384,7 +388,6 @@ pub fn gather_store(counts: Counts, head: Revision) -> Vec<Family> {
 mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
-    use std::sync::Arc;
     use std::time::UNIX_EPOCH;
 
     use super::super::certificates::{Certificates, CredentialsUser};
@@ -398,7 +401,6 @@ mod tests {
     use super::super::remote_write::{RemoteWriteStatus, gather_remote_writes};
     use super::*;
     use crate::gateway::body;
-    use crate::model::LabelSet;
     use crate::net::certificate::Certificate;
     use crate::wire::Health;
 
@@ -450,7 +452,7 @@ mod tests {
             metrics.gather(),
             certificates.gather(),
             vec![PageSize::default().gather()],
-            gather_store(Counts::default(), Revision(1)),
+            gather_store(Counts::default(), Revision(1), &[(Arc::new(LabelSet::new([("IDC", "SYQ")])), 1)]),
             gather_clock(&Published::default()),
             // This family is shown only with TLS, for which this test has no files.
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],

@@ -149,8 +149,13 @@ pub enum SessionEvent {
     Head(Revision),
     /// The peer's wall clock minus this node's, in nanoseconds.
     ClockOffset(i64),
-    /// The age of the peer's oldest change that it believes is missing here, in nanoseconds; 0 if there is none.
-    PeerLag(u64),
+    /// The changes of the peer that it believes are missing here.
+    PeerLag {
+        /// The age of the oldest of them, in nanoseconds; 0 if there is none.
+        lag_ns: u64,
+        /// The revision of the peer's store, counting only changes for this node.
+        head: Revision,
+    },
     /// The peer's whole health as it reported it: with its first heartbeat of the session, even if it reports none, and after
     /// every change.
     PeerHealth(Arc<Health>),

@@ -254,8 +254,9 @@ impl OpenSession {
                 Ok(())
             }
             Message::Heartbeat(heartbeat) => {
+                let (lag_ns, head) = (heartbeat.lag_ns, heartbeat.head);
                 self.read_clock(heartbeat.clock, now, actions);
-                actions.push_back(SessionAction::Notify(SessionEvent::PeerLag(heartbeat.lag_ns)));
+                actions.push_back(SessionAction::Notify(SessionEvent::PeerLag { lag_ns, head }));
                 let health = self.health.received(heartbeat.health);
                 actions.extend(health.map(|health| SessionAction::Notify(SessionEvent::PeerHealth(health))));
                 Ok(())

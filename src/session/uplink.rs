@@ -65,7 +65,7 @@ mod tests {
         assert_eq!(of(SessionEvent::Heard), None);
         assert_eq!(of(SessionEvent::PeerAcked(Revision(3))), None, "the hub's cursor is not there yet");
         assert_eq!(of(SessionEvent::PeerCursor(Revision(3))), report(3));
-        assert_eq!(of(SessionEvent::PeerLag(0)), None);
+        assert_eq!(of(SessionEvent::PeerLag { lag_ns: 0, head: Revision(0) }), None);
         assert_eq!(of(SessionEvent::Heard), report(3));
         assert_eq!(of(SessionEvent::PeerCursor(Revision(2))), report(2), "a hub that lost its disk has less");
         duties.ack_reported();

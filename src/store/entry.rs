@@ -155,6 +155,11 @@ impl GroupEntry {
         self.distinct_metas().any(|meta| meta.suppressed)
     }
 
+    /// The number of its names that are suppressed.
+    pub fn suppressed_len(&self) -> usize {
+        if self.has_suppressed() { self.leaders().filter(|(.., meta, _)| meta.suppressed).count() } else { 0 }
+    }
+
     /// Each family with its bookkeeping and how it is shown, in the order of names.
     pub fn families(&self) -> impl Iterator<Item = (&GroupFamily, FamilyMeta, &FamilyState)> {
         let pairs = self.group.families().iter().zip(&self.families).enumerate();

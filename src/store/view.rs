@@ -96,6 +96,8 @@ pub(super) struct View {
     tombstones: ByRevision,
     /// Groups that have a suppressed family.
     suppressed: HashSet<GroupId>,
+    /// The suppressed families of each site that has some.
+    suppressed_by_site: HashMap<Arc<LabelSet>, usize>,
     blocks: Blocks,
     pub(super) revision: Revision,
     pub(super) counts: Counts,
@@ -199,6 +201,18 @@ impl Published {
     /// The live groups that have a suppressed family, sorted by their labels.
     pub fn suppressed(&self) -> Vec<Arc<GroupEntry>> {
         self.snapshot_with_suppressed(true).1
+    }
+
+    /// The number of suppressed families of each site that has groups, sorted by the site's labels. The first is that of
+    /// groups without a site, which were pushed at this node; it is always there.
+    pub fn suppressed_by_site(&self) -> Vec<(Arc<LabelSet>, usize)> {
+        let view = self.lock();
+        let count = |site: &Arc<LabelSet>| view.suppressed_by_site.get(site).copied().unwrap_or_default();
+        let sites = view.changed.sites().filter(|site| !site.is_empty()).cloned();
+        let mut counts: Vec<_> = [Arc::default()].into_iter().chain(sites).map(|site| (count(&site), site)).collect();
+        drop(view);
+        counts.sort_by(|a, b| a.1.cmp(&b.1));
+        counts.into_iter().map(|(count, site)| (site, count)).collect()
     }
 
     /// The live group with exactly these labels; if there are two, the one that is shown.
@@ -326,8 +340,10 @@ impl View {
 
     fn list(&mut self, entry: &Arc<GroupEntry>, upto: Revision) {
         self.changed.list(entry, upto);
-        if entry.has_suppressed() {
+        let suppressed = entry.suppressed_len();
+        if suppressed > 0 {
             self.suppressed.insert(entry.id().clone());
+            *self.suppressed_by_site.entry(entry.id().site.clone()).or_default() += suppressed;
         }
         if entry.group.is_live() {
             self.expiry.note(&entry.group);
@@ -340,7 +356,14 @@ impl View {
 
     fn unlist(&mut self, old: Option<&GroupEntry>) {
         let Some(entry) = old else { return };
-        self.suppressed.remove(entry.id());
+        if self.suppressed.remove(entry.id())
+            && let Some(count) = self.suppressed_by_site.get_mut(&entry.id().site)
+        {
+            *count = count.saturating_sub(entry.suppressed_len());
+            if *count == 0 {
+                self.suppressed_by_site.remove(&entry.id().site);
+            }
+        }
         self.changed.unlist(entry);
         if entry.group.is_live() {
             self.counts.groups -= 1;

@@ -34,7 +34,7 @@ fn each_site_is_shown_with_its_own_types() {
     bj.push("job/app", "app_total 1\n");
     hub.shows("app_total", &[("IDC", "BJ")], 1.0);
     syq.push("job/app", "# TYPE app_total counter\napp_total 2\n");
-    hub.shows("pushrelay_store_held_back_families", &[], 1.0);
+    hub.shows("pushrelay_store_held_back_families", &[("IDC", "BJ")], 1.0);
     for (idc, value) in [("BJ", 1.0), ("SYQ", 2.0)] {
         let of_site = page(&hub, &selecting("/metrics", &format!("{{IDC=\"{idc}\"}}")));
         assert_eq!(of_site.values("app_total", &[("IDC", idc)]), [value]);

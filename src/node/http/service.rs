@@ -364,9 +364,10 @@ impl Service {
     /// All metrics of the node itself.
     pub fn own_families(&self) -> Vec<Family> {
         let mut families = self.metrics.gather();
-        let (counts, head) = (self.committer.published().counts(), self.committer.published().head());
-        families.extend(gather_store(counts, head));
-        families.extend(gather_clock(self.committer.published()));
+        let published = self.committer.published();
+        let (counts, head) = (published.counts(), published.head());
+        families.extend(gather_store(counts, head, &published.suppressed_by_site()));
+        families.extend(gather_clock(published));
         let now_ns = self.clock.wall_ns();
         families.extend(gather_uplinks(&self.uplinks, head, now_ns));
         families.extend(gather_edges(&self.edges, now_ns));

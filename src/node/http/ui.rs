@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::service::Service;
 use crate::gateway::HttpReply;
+use crate::gateway::groups::object;
 use crate::gateway::pages::{
     EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownSummary, StatusPage, SuppressedSummary,
     TroubleSummary, UplinkSummary,
@@ -128,7 +129,14 @@ impl Service {
             })
         });
         let uplinks: Vec<Value> = uplinks.collect();
-        json!({ "groups": counts.groups, "series": counts.series, "troubles": troubles, "uplinks": uplinks })
+        let by_site = self.committer.published().suppressed_by_site().into_iter();
+        let held_back = by_site.filter(|(_, families)| *families > 0);
+        let held_back = held_back.map(|(site, families)| json!({ "site": object(&site), "families": families }));
+        let held_back: Vec<Value> = held_back.collect();
+        json!({
+            "groups": counts.groups, "series": counts.series, "held_back": held_back, "troubles": troubles,
+            "uplinks": uplinks,
+        })
     }
 
     fn uplink_summaries(&self, now_ns: u64) -> Vec<UplinkSummary> {

@@ -129,7 +129,7 @@ pub fn gather_edges(edges: &EdgeRegistry, now_ns: u64) -> Vec<Family> {
         ),
         each(
             "pushrelay_edge_lag_seconds",
-            "Age of the edge's oldest change that is not here yet; of an edge that is away, how long it has not been heard.",
+            "Age of the edge's oldest change that is known to be missing here; 0 if none is known.",
             |edge, now_ns| Some(edge.lag_ns(now_ns) as f64 / 1e9),
         ),
         each("pushrelay_edge_clock_offset_seconds", "The edge's wall clock minus this hub's.", |edge, _| {

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::missing::MissingChanges;
 use super::status::LinkStatus;
 use crate::model::LabelSet;
 use crate::wire::Health;
@@ -27,8 +28,8 @@ pub struct EdgeStatus {
     pub certificate_start_seconds: u64,
     /// When the certificate of its last session expires, in seconds since the epoch; 0 if it had no session.
     pub certificate_expiry_seconds: u64,
-    /// The age of its oldest change that the hub does not have, as the edge last reported it, in nanoseconds.
-    pub reported_lag_ns: u64,
+    /// Its changes that are known to be missing here.
+    pub missing: MissingChanges,
     /// Sessions refused under its name, by reason.
     pub refused: BTreeMap<String, u64>,
     /// The last refusal, if no session was established since.
@@ -53,11 +54,10 @@ pub struct Refusal {
 }
 
 impl EdgeStatus {
-    /// The age of the edge's oldest change that the hub does not have, in nanoseconds. A silent edge cannot report it; its
-    /// changes are at most as old as its silence.
+    /// The age of the edge's oldest change that is known to be missing here, in nanoseconds; 0 if none is. Of an edge that
+    /// is away this is what its last heartbeat said: pushes that it accepts meanwhile are not known.
     pub fn lag_ns(&self, now_ns: u64) -> u64 {
-        let silent_ns = now_ns.saturating_sub(self.link.last_seen_ns);
-        if self.link.connected { self.reported_lag_ns } else { silent_ns }
+        self.missing.since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns))
     }
 }
 

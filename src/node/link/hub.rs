@@ -532,6 +532,7 @@ impl SessionObserver for HubSession {
         let (now_ns, address, name) = (self.hub.clock.wall_ns(), self.address, self.name());
         let change = |edge: &mut EdgeStatus| {
             edge.link.apply(event, now_ns);
+            edge.missing.apply(event, now_ns);
             match event {
                 SessionEvent::Established(established) => {
                     edge.link.wire.follow(self.wire.clone());
@@ -546,7 +547,6 @@ impl SessionObserver for HubSession {
                     edge.certificate_expiry_seconds = seconds(self.peer.validity.1);
                 }
                 SessionEvent::PeerHealth(health) => edge.health = health.clone(),
-                SessionEvent::PeerLag(lag_ns) => edge.reported_lag_ns = *lag_ns,
                 _ => {}
             }
         };

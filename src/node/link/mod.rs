@@ -4,8 +4,8 @@
 //! edges and lets them join by its [`site_rules`], [`refusals`] counts those that may not, and [`ending`] ends their
 //! sessions. [`check`] tries a line without a session, and [`enrolment`] gives edges their certificates,
 //! which [`renewal`] asks for again. [`status`] is
-//! the state of a link as metrics and pages show it, [`edges`] has that of every edge, with its [`trouble`] and
-//! [`edge_metrics`], [`roll`] makes that durable, and [`backoff`] says when to dial again.
+//! the state of a link as metrics and pages show it, [`edges`] has that of every edge, with its [`trouble`], the
+//! changes that are [`missing`] here and its [`edge_metrics`], [`roll`] makes that durable, and [`backoff`] says when to dial again.
 
 pub mod backoff;
 pub mod check;
@@ -17,6 +17,7 @@ pub mod edges;
 pub mod ending;
 pub mod enrolment;
 pub mod hub;
+pub mod missing;
 pub mod refusals;
 pub mod renewal;
 pub mod roll;

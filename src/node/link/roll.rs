@@ -16,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use super::edges::{EDGES_MAX, EdgeRegistry, EdgeStatus, Refusal};
+use super::missing::MissingChanges;
 use crate::net::identity::{EdgeName, site_labels};
 use crate::storage::whole;
 use crate::wire::Health;
@@ -52,6 +53,7 @@ struct RollEntry {
     name: String,
     site: BTreeMap<String, String>,
     last_seen_ns: u64,
+    missing_since_ns: Option<u64>,
     last_error: String,
     refusal: Option<Refusal>,
     refused: BTreeMap<String, u64>,
@@ -72,6 +74,7 @@ impl RollEntry {
             name,
             site: edge.site.iter().map(|label| (label.name.to_owned(), label.value.to_owned())).collect(),
             last_seen_ns: edge.link.last_seen_ns,
+            missing_since_ns: edge.missing.since_ns,
             last_error: edge.link.last_error,
             refusal: edge.refusal,
             refused: edge.refused,
@@ -94,6 +97,7 @@ impl RollEntry {
         let mut edge = EdgeStatus { site: Arc::new(site), address: self.address, ..EdgeStatus::default() };
         edge.link.last_seen_ns = self.last_seen_ns;
         edge.link.last_error = cut(self.last_error);
+        edge.missing = MissingChanges::restored(self.missing_since_ns);
         edge.link.sessions = self.sessions;
         edge.link.resyncs = self.resyncs;
         let short = |refusal: Refusal| Refusal { reason: cut(refusal.reason), text: cut(refusal.text), ..refusal };

@@ -66,7 +66,7 @@ impl LinkStatus {
             | SessionEvent::PeerCursor(_)
             | SessionEvent::ReceivedUpto(_)
             | SessionEvent::Head(_)
-            | SessionEvent::PeerLag(_)
+            | SessionEvent::PeerLag { .. }
             | SessionEvent::PeerHealth(_)
             | SessionEvent::Unsendable { .. } => {}
         }

@@ -185,8 +185,8 @@ impl EdgeStatus {
                 add(TroubleKind::LimitNear, format!("the edge has {used} of at most {max} {what} ({key})"));
             }
         }
-        if self.reported_lag_ns > LAG_NS_MAX {
-            let seconds = self.reported_lag_ns / SECOND_NS;
+        if self.lag_ns(now_ns) > LAG_NS_MAX {
+            let seconds = self.lag_ns(now_ns) / SECOND_NS;
             add(TroubleKind::Lagging, format!("changes have waited for {seconds} s although the edge is connected"));
         }
         if health.credentials_failing == Some(1) {
@@ -240,7 +240,7 @@ mod tests {
         edge.health = Health { groups: Some(90), groups_max: Some(100), series: Some(1), ..Health::default() }.into();
         edge.certificate_expiry_seconds = NOW_NS / SECOND_NS + 86_400;
         edge.link.clock_offset_ns = -11 * SECOND_NS as i64;
-        edge.reported_lag_ns = 301 * SECOND_NS;
+        edge.missing.since_ns = Some(NOW_NS - 301 * SECOND_NS);
         let expected =
             [TroubleKind::CertificateExpires, TroubleKind::ClockWrong, TroubleKind::LimitNear, TroubleKind::Lagging];
         assert_eq!(kinds(&edge), expected);

@@ -236,7 +236,7 @@ impl Pair {
             }
             SessionEvent::ClockOffset(offset_ns) => side.offset_ns = Some(offset_ns),
             SessionEvent::Suppressed(reports) => side.suppressed.extend(reports),
-            SessionEvent::PeerLag(lag_ns) => side.peer_lag_ns = Some(lag_ns),
+            SessionEvent::PeerLag { lag_ns, .. } => side.peer_lag_ns = Some(lag_ns),
             SessionEvent::PeerHealth(health) => side.peer_health = Some(health),
             SessionEvent::Established(established) => side.established = Some(*established),
             SessionEvent::ResyncCompleted => side.resync_completed = true,
