@@ -42,6 +42,7 @@ mod revocation;
 mod selection;
 mod storage_faults;
 mod store_commands;
+mod test_runner;
 mod thin_line;
 mod tree;
 mod watch;
