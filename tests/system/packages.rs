@@ -18,10 +18,21 @@ fn is_there(program: &str) -> bool {
     Command::new(program).arg("--version").output().is_ok()
 }
 
-/// The files of a folder with their contents.
+/// The files below a folder with their contents, by their paths in it.
 fn contents(folder: &Path) -> BTreeMap<String, Vec<u8>> {
-    let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
-    files.map(|file| (file.file_name().unwrap().to_string_lossy().into_owned(), std::fs::read(file).unwrap())).collect()
+    let mut found = BTreeMap::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for path in std::fs::read_dir(&next).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+                found.insert(name, std::fs::read(&path).unwrap());
+            }
+        }
+    }
+    found
 }
 
 #[test]
@@ -59,6 +70,11 @@ fn packages_have_the_same_bytes_twice_and_all_files() {
         "/usr/share/bash-completion/completions/pushrelay",
     ] {
         assert!(listed.contains(&format!(" .{file}\n")), "no {file} in {listed}");
+    }
+    let arch = deb.trim_end_matches(".deb").rsplit('_').next().unwrap();
+    for file in ["Containerfile", "rootfs/usr/bin/pushrelay"] {
+        let path = format!("container-{arch}/{file}");
+        assert!(first.contains_key(&path), "no {path} in {:?}", first.keys());
     }
 }
 
