@@ -191,7 +191,7 @@ fn scrape_part(bencher: Bencher, part: &str) {
 
 fn selecting(selector: &str) -> ScrapeFilter {
     let selectors = Selectors::parse(&[selector]).expect("a selector");
-    ScrapeFilter { selectors: Some(selectors), shard: None }
+    ScrapeFilter { selectors: Some(selectors), ..ScrapeFilter::default() }
 }
 
 /// An update of a hundred groups of ten series. All values have changed since the previous update.

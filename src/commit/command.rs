@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::transaction::{Merge, MergeError};
-use crate::model::{GroupId, LabelSet, Lifetime, Revision, StoreId};
-use crate::store::{Scope, StoreRefusal, WriteOp};
+use crate::model::{GroupId, LabelSet, Revision, StoreId};
+use crate::store::{Scope, StoreRefusal, WriteOp, WriteTerms};
 use crate::wire::ConflictReport;
 
 /// A write with more values than this is committed alone: if a transaction is too large, the error must reach the
@@ -87,8 +87,8 @@ pub struct GroupWrite<T> {
     pub shown: Arc<LabelSet>,
     /// The change.
     pub op: WriteOp,
-    /// The lifetime of the group that a push asks for.
-    pub lifetime: Option<Lifetime>,
+    /// The lifetime and the quota of a push.
+    pub terms: WriteTerms,
     /// The number of values in the change.
     pub values: usize,
     /// Receives the outcome.

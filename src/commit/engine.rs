@@ -268,9 +268,9 @@ impl<R: ReplyTokens> Engine<R> {
 
     fn write(&mut self, write: GroupWrite<R::Write>, now: WriteTime) {
         self.is_complete |= write.is_large();
-        let GroupWrite { shown, op, lifetime, reply, .. } = write;
+        let GroupWrite { shown, op, terms, reply, .. } = write;
         let id = self.store.resolve(shown);
-        let result = self.store.write_living(id, op, lifetime, now).map_err(WriteError::from);
+        let result = self.store.write_within(id, op, terms, now).map_err(WriteError::from);
         self.replies.push(Effect::Written { reply, result });
     }
 
@@ -384,7 +384,7 @@ mod tests {
         Epoch, FamilyBuilder, Group, LabelSet, MetricType, NodeId, Position, PushTime, StoreId, ValueLayout,
         WriteTimestamp,
     };
-    use crate::store::{Identity, Rules};
+    use crate::store::{Identity, Rules, WriteTerms};
     use crate::wire::Delta;
 
     /// Replies are numbers.
@@ -413,8 +413,8 @@ mod tests {
     }
 
     fn write(reply: usize, values: usize) -> Command<Numbers> {
-        let (shown, op, lifetime) = (Arc::new(key(reply)), WriteOp::Put(vec![]), None);
-        Command::Write(GroupWrite { shown, op, lifetime, values, reply })
+        let (shown, op, terms) = (Arc::new(key(reply)), WriteOp::Put(vec![]), WriteTerms::default());
+        Command::Write(GroupWrite { shown, op, terms, values, reply })
     }
 
     fn failure(is_retryable: bool) -> Result<(), CommitFailure> {

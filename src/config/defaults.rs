@@ -5,6 +5,7 @@ use std::path::Path;
 use toml::de::DeTable;
 
 use super::aggregate;
+use super::allow;
 use super::build;
 use super::expiry;
 use super::flags::Flags;
@@ -31,6 +32,8 @@ url = 'http://vm/'
 [[expire]]
 match = '{job=~\".+\"}'
 after = '1h'
+[[allow]]
+may = 'read'
 [[aggregate.rule]]
 match = '{job=~\".+\"}'
 ";
@@ -55,8 +58,9 @@ pub fn defaults() -> Vec<(&'static Key, String)> {
     remote_write::remote_writes(&mut reader, &web);
     build::hub(&mut reader, true);
     expiry::rules(&mut reader);
-    let named =
-        ["uplink.hub", "hub.edge.name", "expire.match", "expire.after", "aggregate.rule.match", "remote_write.url"];
+    allow::rules(&mut reader, &web.security);
+    let rules = ["expire.match", "expire.after", "allow.may", "aggregate.rule.match"];
+    let named = [&rules[..], &["uplink.hub", "hub.edge.name", "remote_write.url"]].concat();
     let optional = ["web.", "hub.tls.crl_file", "uplink.tls.renew"];
     let is_required = |key: &Key| {
         named.contains(&key.path)

@@ -20,7 +20,7 @@ pub struct Key {
 }
 
 /// Sections that may occur several times: `[[uplink]]`.
-pub const LISTS: [&str; 5] = ["uplink", "hub.edge", "expire", "aggregate.rule", "remote_write"];
+pub const LISTS: [&str; 6] = ["uplink", "hub.edge", "allow", "expire", "aggregate.rule", "remote_write"];
 
 const fn one(path: &'static str, flag: &'static str, value: &'static str, meaning: &'static str) -> Key {
     Key { path, flag: Some(flag), value, many: false, meaning }
@@ -49,6 +49,7 @@ pub const KEYS: &[Key] = &[
     one("web.http2", "web.http2", "", "offer HTTP/2 over TLS"),
     file_only("web.headers", "{ NAME = \"VALUE\" }", "headers added to answers, except to requests over the rate limit: Strict-Transport-Security, X-Content-Type-Options, X-Frame-Options, X-XSS-Protection, Content-Security-Policy"),
     file_only("web.basic_auth_users", "{ USER = \"HASH\" }", "users and their passwords as bcrypt hashes; if there are none, no password is required"),
+    file_only("web.tokens", "{ NAME = \"SHA256\" }", "bearer tokens by name, each as the SHA-256 digest of its text; [[allow]] rules name them"),
     one("web.rate_limit.interval", "web.rate-limit.interval", "DURATION", "beyond the burst, one request of all clients together is accepted each interval; if not given, there is no limit"),
     one("web.rate_limit.burst", "web.rate-limit.burst", "N", "requests that are accepted at once"),
     one("web.tls.cert_file", "web.tls.cert-file", "FILE", "the gateway's certificate, PEM; with it the gateway accepts TLS only"),
@@ -77,6 +78,15 @@ pub const KEYS: &[Key] = &[
     one("storage.tombstone_retention", "storage.tombstone-retention", "DURATION", "time for which a hub remembers a delete"),
     file_only("expire.match", "SELECTOR", "groups that the rule is for, as {job=\"ci\",IDC=\"SYQ\"}; the first rule that matches a group decides"),
     file_only("expire.after", "DURATION|never", "lifetime of these groups after the newest accepted push; never: they do not expire"),
+    file_only("allow.user", "NAME", "user of basic authentication whom the rule is for"),
+    file_only("allow.certificate", "NAME", "name in a client's certificate that the rule is for: its common name or a subject alternative name"),
+    file_only("allow.token", "NAME", "token of web.tokens that the rule is for"),
+    file_only("allow.anonymous", "BOOL", "whether the rule is for everybody, also without credentials"),
+    file_only("allow.may", "[ \"RIGHT\" ]", "what the subject may do: push, delete, read, admin"),
+    file_only("allow.match", "SELECTOR", "groups that the rule is for, as {team=\"a\"}; all if not given"),
+    file_only("allow.groups_max", "N", "groups that match may select; a push of one more is refused"),
+    file_only("allow.series_max", "N", "series in these groups; a push that adds more is refused"),
+    file_only("allow.pushes_per_second", "N", "pushes and deletes by this rule in a second; as many are accepted at once"),
     one("limits.body_bytes_max", "limits.body-bytes-max", "SIZE", "size of a push's body, decompressed"),
     one("limits.compressed_body_bytes_max", "limits.compressed-body-bytes-max", "SIZE", "size of a compressed body, as it arrives"),
     one("limits.inflight_bytes_max", "limits.inflight-bytes-max", "SIZE", "size of all bodies in memory at once"),
@@ -202,7 +212,7 @@ mod tests {
 
     #[test]
     fn sections_know_their_names() {
-        let begin = ["aggregate", "expire", "hub", "limits", "link", "log", "push", "remote_write"];
+        let begin = ["aggregate", "allow", "expire", "hub", "limits", "link", "log", "push", "remote_write"];
         assert_eq!(names_in(""), [&begin[..], &["storage", "uplink", "web"]].concat());
         assert_eq!(names_in("hub.tls"), ["cert_file", "client_ca_file", "crl_file", "key_file"]);
     }

@@ -4,6 +4,7 @@
 //! examines the files that the options name, and reports certificates that no peer would accept.
 
 mod aggregate;
+mod allow;
 mod build;
 mod command_line;
 mod defaults;
@@ -109,6 +110,7 @@ fn build(
     let hub = if to_be_hub { build::hub(&mut reader, is_hub) } else { None };
     let role = build::role(&mut reader, role, is_hub);
     let expiry = expiry::rules(&mut reader);
+    let allow = allow::rules(&mut reader, &web.security);
     if let Some(hub) = &hub {
         build::ports(&mut reader, &web, hub);
     }
@@ -121,8 +123,21 @@ fn build(
         return Err(Mistakes(mistakes));
     }
     let flags = describe(&seen);
-    let node =
-        NodeOptions { role, web, push, aggregate, storage, limits, link, uplinks, remote_writes, hub, expiry, flags };
+    let node = NodeOptions {
+        role,
+        web,
+        push,
+        aggregate,
+        storage,
+        limits,
+        link,
+        uplinks,
+        remote_writes,
+        hub,
+        expiry,
+        allow,
+        flags,
+    };
     Ok(Configuration { node, log, warnings })
 }
 

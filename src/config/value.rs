@@ -8,6 +8,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::log::LogFormat;
 use crate::exposition::{Escaping, TimestampRule};
+use crate::gateway::rights::Right;
 use crate::model::{DURATION_MS_MAX, GaugeRule, Lifetime, duration_ms, duration_text};
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::http::sender::ReceiverUrl;
@@ -233,6 +234,9 @@ one_of! {
     TimestampRule: "\"refuse\" or \"strip\"" { "refuse" => TimestampRule::Refuse, "strip" => TimestampRule::Strip }
     GaugeRule: "\"last\", \"max\", \"min\" or \"sum\"" {
         "last" => GaugeRule::Last, "max" => GaugeRule::Max, "min" => GaugeRule::Min, "sum" => GaugeRule::Sum
+    }
+    Right: "\"push\", \"delete\", \"read\" or \"admin\"" {
+        "push" => Right::Push, "delete" => Right::Delete, "read" => Right::Read, "admin" => Right::Admin
     }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
 }

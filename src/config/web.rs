@@ -9,9 +9,28 @@ use super::web_file;
 use crate::net::tls::web::{Pem, WebTls};
 use crate::node::http::auth::guard::{ExtraHeader, GuardRules};
 use crate::node::http::auth::passwords::Users;
+use crate::node::http::auth::tokens::{TokenDigest, Tokens};
 use crate::node::options::WebSecurity;
 
 pub(super) fn security<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> WebSecurity {
+    let mut security = security_without_tokens(reader, web);
+    security.guard.tokens = tokens(reader, web);
+    security
+}
+
+/// The bearer tokens. A web configuration file has none, so they may stand beside one.
+fn tokens<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> Tokens {
+    let mut digests = Vec::new();
+    for (name, digest) in reader.table(web, "tokens", true) {
+        match TokenDigest::parse(digest.trim()) {
+            Ok(digest) => digests.push((name, digest)),
+            Err(text) => reader.mistake(web, "tokens", format!("the token {name:?}: {text}")),
+        }
+    }
+    Tokens::new(digests)
+}
+
+fn security_without_tokens<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> WebSecurity {
     let config_file: Option<PathBuf> = reader.maybe_file(web, "config_file");
     let own = own_security(reader, web);
     let Some(file) = config_file else { return own };
@@ -61,7 +80,8 @@ fn own_security<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> WebSecur
         reader.mistake(section, "interval", text);
         None
     });
-    WebSecurity { tls, http2, guard: GuardRules { headers, users: Users::new(users), rate_limit }, config_file: None }
+    let guard = GuardRules { headers, users: Users::new(users), tokens: Tokens::default(), rate_limit };
+    WebSecurity { tls, http2, guard, config_file: None }
 }
 
 fn tls<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> Option<WebTls> {

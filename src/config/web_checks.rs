@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::net::tls::web::{ClientAuth, Curve, Pem, Suite, TlsVersion, WebTls};
-use crate::node::http::auth::guard::RateLimit;
+use crate::node::http::auth::bucket::RateLimit;
 use crate::node::http::auth::passwords::PasswordHash;
 
 /// `[web.tls]` as it is given.

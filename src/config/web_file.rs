@@ -18,6 +18,7 @@ use super::web_checks::{self, TlsSection};
 use crate::net::tls::web::Pem;
 use crate::node::http::auth::guard::{ExtraHeader, GuardRules};
 use crate::node::http::auth::passwords::Users;
+use crate::node::http::auth::tokens::Tokens;
 use crate::node::options::WebSecurity;
 
 type Text = Spanned<String>;
@@ -134,7 +135,7 @@ impl Checker<'_> {
         WebSecurity {
             tls: file.tls_server_config.and_then(|tls| self.tls(tls)),
             http2: http.http2.unwrap_or(WebSecurity::default().http2),
-            guard: GuardRules { headers, users: Users::new(users), rate_limit },
+            guard: GuardRules { headers, users: Users::new(users), tokens: Tokens::default(), rate_limit },
             config_file: None,
         }
     }

@@ -29,6 +29,7 @@ pub mod query;
 mod quote;
 pub mod reply;
 mod retiring;
+pub mod rights;
 pub mod route;
 pub mod route_config;
 mod table;

@@ -123,7 +123,7 @@ fn truth(query: &str, names: &'static [&'static str]) -> Result<bool, ParameterE
 /// One of them is broken.
 pub fn scrape_filter(query: &str) -> Result<ScrapeFilter, ParameterError> {
     let shard = value(query, &["shard"])?.map(|text| text.parse::<Shard>()).transpose()?;
-    Ok(ScrapeFilter { selectors: selectors(query)?, shard })
+    Ok(ScrapeFilter { selectors: selectors(query)?, shard, scope: None })
 }
 
 /// The groups to list or to delete: `match[]`, `limit`, `after` and `dry_run`.

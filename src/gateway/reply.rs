@@ -94,6 +94,7 @@ impl HttpReply {
             StoreRefusal::PlainGroup { .. } | StoreRefusal::AddingGroup { .. } | StoreRefusal::Contributors { .. } => {
                 Self::error(409, refusal)
             }
+            StoreRefusal::Quota { .. } => Self::error(403, refusal),
             StoreRefusal::KeyReused => Self::error(422, refusal),
             StoreRefusal::KeysFull => Self::error(503, refusal),
             StoreRefusal::Reserved => Self::error(400, refusal),

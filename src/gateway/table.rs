@@ -190,6 +190,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+    use crate::gateway::rights::Need;
+    use crate::gateway::route::{Route, Router};
 
     /// Methods and path of each entry, the path as `docs/reference/http-api.md` writes it up to its first variable
     /// part.
@@ -203,11 +205,49 @@ mod tests {
         })
     }
 
+    /// An example of the paths of an entry, and its query.
+    fn example(path: &str, method: &str) -> String {
+        let rest = match path {
+            "/static/<" => "page.css",
+            "/api/v1/edges/<" if method == PUT => "x/retire",
+            "/api/v1/groups" if method == DELETE => "?match[]={job=\"a\"}",
+            path if path.ends_with("@base64/<") => "YQ",
+            _ if path.ends_with('<') => "x",
+            _ => "",
+        };
+        format!("{}{rest}", path.trim_end_matches('<'))
+    }
+
+    /// The right that the methods of a path need, as the reference writes it.
+    fn right(router: &Router, methods: &str, path: &str) -> String {
+        let named = |method: &str| {
+            let uri = example(path, method);
+            let (path, query) = uri.split_once('?').map_or((&*uri, None), |(path, query)| (path, Some(query)));
+            let route = router.route(method, path, query);
+            if let Route::Answer { reply, .. } = &route {
+                assert!([200, 405].contains(&reply.status), "{method} {path} is no example: {reply:?}");
+            }
+            match route.need() {
+                Need::Nothing => "–".to_owned(),
+                Need::Group(right) | Need::SomeGroups(right) => right.to_string(),
+                Need::Overview => "overview".to_owned(),
+                Need::Node => "admin".to_owned(),
+            }
+        };
+        let mut methods = methods.split(' ');
+        let first = named(methods.next().unwrap());
+        let others = methods.map(|method| (method, named(method))).filter(|(_, right)| *right != first);
+        others.fold(first.clone(), |text, (method, right)| format!("{text}; {method}: {right}"))
+    }
+
     #[test]
-    fn the_http_reference_lists_the_routes() {
+    fn the_http_reference_lists_the_routes_and_their_rights() {
         let config = RouteConfig { admin_api: true, lifecycle: true, ..RouteConfig::default() };
-        let (pages, api) = (Table::of_pages("", &config), Table::of_api("/api/v1", &config));
-        let routes: BTreeSet<_> = routes(&pages).chain(routes(&api)).collect();
+        let (pages, api, router) =
+            (Table::of_pages("", &config), Table::of_api("/api/v1", &config), Router::new(&config));
+        let routes = routes(&pages).chain(routes(&api));
+        let routes: BTreeSet<_> =
+            routes.map(|(methods, path)| (methods.clone(), path.clone(), right(&router, &methods, &path))).collect();
         let documented = include_str!("../../docs/reference/http-api.md")
             .lines()
             .skip_while(|line| *line != "## Routes")
@@ -217,9 +257,9 @@ mod tests {
             .map(|line| {
                 let mut cells = line.split('|').skip(1).map(str::trim);
                 let mut cell = || cells.next().expect(line).replace('`', "");
-                let (methods, path) = (cell().replace(',', ""), cell());
+                let (methods, path, right) = (cell().replace(',', ""), cell(), cell());
                 let fixed = path.split_inclusive('<').next().unwrap_or_default();
-                (methods, fixed.to_owned())
+                (methods, fixed.to_owned(), right)
             })
             .collect();
         assert_eq!(routes, documented, "routes (left) and rows of docs/reference/http-api.md (right)");

@@ -110,6 +110,16 @@ impl Certificate {
         Ok(names.collect())
     }
 
+    /// The common name of a certificate, and its [subjects](Certificate::subjects).
+    ///
+    /// # Errors
+    /// If it is not an X.509 certificate.
+    pub fn names(der: &[u8]) -> Result<Vec<String>, CertificateError> {
+        let mut names = Self::subjects(der)?;
+        names.extend(Self::from_der(der)?.common_name);
+        Ok(names)
+    }
+
     /// The edge that the certificate is for, by its URI. Without a URI it is the common name, with no labels, so that
     /// certificates of an authority that knows nothing of pushrelay work too: the hub's `[[hub.edge]]` sections then
     /// give the labels.

@@ -266,6 +266,7 @@ impl Node {
             cache_budget: ByteBudget::new(options.limits.scrape_cache_bytes_max as u64),
             page_size: PageSize::default(),
             oddities: Oddities::default(),
+            access: Arc::default(),
         };
         node.start_web(&options, service, listeners.web, web_slots)?;
         node.start_remote_write(&options, remote_writes, &clock)?;
@@ -392,7 +393,7 @@ impl Node {
             budget: ByteBudget::new(limits.inflight_bytes_max),
             drain_timeout: limits.drain_timeout,
         });
-        let web = HttpServer::new(&options.web, service, secret()?);
+        let web = HttpServer::new(&options.web, options.allow.clone(), service, secret()?);
         for listener in listeners {
             let listener = adopt(&self.web_threads, listener)?;
             self.web.spawn(web.serve(listener, http.clone(), self.web.stop.clone()));

@@ -114,6 +114,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_uplink_wire_sent_bytes_total", MetricType::Counter),
     ("pushrelay_web_certificate_expiry_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_web_refused_total", MetricType::Counter),
+    ("pushrelay_web_subject_requests_total", MetricType::Counter),
 ];
 
 /// The methods of pushes that are observed.
@@ -391,6 +392,7 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::super::certificates::{Certificates, CredentialsUser};
+    use super::super::http::auth::access::AccessControl;
     use super::super::http::page_size::PageSize;
     use super::super::http::protection::Protection;
     use super::super::link::edge_metrics::gather_edges;
@@ -457,6 +459,7 @@ mod tests {
             // This family is shown only with TLS, for which this test has no files.
             vec![gauge("pushrelay_web_certificate_expiry_timestamp_seconds", "", [([], 1.0)])],
             Protection::new(&WebSecurity::default()).unwrap().gather(),
+            vec![AccessControl::example().gather()],
             gather_connections(&[Slots::new("web", 1)]),
         ];
         let times = body::PUSH_TIME_FAMILIES.map(|name| gauge(name, "", [([("job", "a")], 1.0)]));

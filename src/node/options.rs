@@ -9,10 +9,12 @@ use std::time::Duration;
 
 use super::http::auth::guard::GuardRules;
 use super::http::auth::passwords::Users;
+use super::http::auth::tokens::Tokens;
 pub use super::remote_write::options::{QueueOptions, RemoteWriteOptions};
 use crate::exposition::TimestampRule;
 use crate::gateway::RouteConfig;
 use crate::gateway::adding::AggregateRule;
+use crate::gateway::rights::AllowRules;
 use crate::model::LabelSet;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::{EdgeName, NamePattern};
@@ -58,6 +60,8 @@ pub struct NodeOptions {
     pub hub: Option<HubOptions>,
     /// `[[expire]]`: the rules by which groups expire.
     pub expiry: ExpiryRules,
+    /// `[[allow]]`: who may do what; without a rule everybody may do everything.
+    pub allow: AllowRules,
     /// Every option by its flag's name (without leading dashes) and its value, for `/api/v1/status`.
     pub flags: Vec<(String, String)>,
 }
@@ -116,16 +120,17 @@ pub struct WebSecurity {
 }
 
 impl WebSecurity {
-    /// Whether passwords or certificates are in the configuration file itself, and not in files that it names.
+    /// Whether passwords, tokens or certificates are in the configuration file itself, and not in files that it names.
     pub fn has_inline_credentials(&self) -> bool {
         let has_pem = self.tls.as_ref().is_some_and(WebTls::has_inline_pem);
-        self.config_file.is_none() && (has_pem || !self.guard.users.is_empty())
+        !self.guard.tokens.is_empty() || self.config_file.is_none() && (has_pem || !self.guard.users.is_empty())
     }
 }
 
 impl Default for WebSecurity {
     fn default() -> Self {
-        let guard = GuardRules { headers: Vec::new(), users: Users::new(BTreeMap::new()), rate_limit: None };
+        let (users, tokens) = (Users::new(BTreeMap::new()), Tokens::default());
+        let guard = GuardRules { headers: Vec::new(), users, tokens, rate_limit: None };
         Self { tls: None, http2: true, guard, config_file: None }
     }
 }

@@ -79,7 +79,7 @@ impl Reloadable {
     }
 
     /// Applies the options that a reload can change: certificates, the gateway's protection, the hub's list of
-    /// edges, and the rules of expiry. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
+    /// edges, and the rules of rights and of expiry. If one of them is not valid, none is applied. Other changed options are named in a warning: they need a
     /// restart.
     ///
     /// # Errors
@@ -103,6 +103,7 @@ impl Reloadable {
         // Nothing fails after this line.
         if let (Some(web), Some(acceptor)) = (&parts.web, web_acceptor) {
             web.replace(&options.web.security, acceptor);
+            web.replace_rules(&options.allow);
         }
         fresh.into_iter().for_each(|end| parts.replace(end));
         sender_keys.into_iter().for_each(|(user, keys)| parts.replace_sender(&user, keys));
@@ -179,7 +180,7 @@ fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<
 
 /// Whether a reload applies an option.
 fn is_reloadable(name: &str) -> bool {
-    let sections = ["expire.", "uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
+    let sections = ["allow.", "expire.", "uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
     let keys = [
         "hub.trust-edge-labels",
         "hub.allow",
@@ -187,6 +188,7 @@ fn is_reloadable(name: &str) -> bool {
         "web.http2",
         "web.headers",
         "web.basic_auth_users",
+        "web.tokens",
         "web.config.file",
     ];
     sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)

@@ -135,6 +135,11 @@ impl Selectors {
         Ok(Selectors(selectors.into()))
     }
 
+    /// The union of selectors that were read one by one. It has no bound of its own.
+    pub fn of(selectors: Vec<Selector>) -> Selectors {
+        Selectors(selectors.into())
+    }
+
     /// The selectors.
     pub fn iter(&self) -> std::slice::Iter<'_, Selector> {
         self.0.iter()

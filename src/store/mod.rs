@@ -47,7 +47,7 @@
 //! `writer` has the store's main methods; `admission` (which families are shown), `mixed_types` (which type of a name
 //! is shown), `address` (which group a request means), `explain` (why a push is refused), [`expiry`] and `expiry_rules`
 //! (which groups expire), `restore` and `corrections` (of the write timestamps of a wrong clock) add to the same `impl`.
-//! `staged` and `group_change` are the draft, `view`,
+//! `quota` bounds what one subject pushes. `staged` and `group_change` are the draft, `view`,
 //! [`blocks`], [`piece_cache`] and `changed` the published state, [`selection`] the part of it that a filtered scrape
 //! shows, [`info`](StoreInfo) what a handshake needs of it. [`conflict`](Conflict), [`refusal`](StoreRefusal),
 //! [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
@@ -70,6 +70,7 @@ pub mod index;
 mod info;
 mod mixed_types;
 pub mod piece_cache;
+mod quota;
 pub mod record;
 mod refusal;
 mod restore;
@@ -94,6 +95,7 @@ pub use increment::{CONTRIBUTORS_MAX, DateSum, Increment, SumCodec};
 pub use info::StoreInfo;
 pub use mixed_types::MixedTypes;
 pub use piece_cache::{CachedPiece, EncodingKey};
+pub use quota::{Quota, WriteTerms};
 pub use record::{FamilyMeta, FamilyMetas, GroupRecord, Identity, KeyRecord, PeerCursor, Record};
 pub use refusal::StoreRefusal;
 pub use scope::Scope;

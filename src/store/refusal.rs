@@ -9,7 +9,7 @@ use crate::model::contribution::CONTRIBUTION;
 use crate::model::{SumError, truncated};
 
 /// The reason for which a write was refused. `push_failure_time_seconds` of its group has moved, unless
-/// `limits.groups_max` forbids even that, or the push's key or a label of the group is refused.
+/// `limits.groups_max` or a quota forbids even that, or the push's key or a label of the group is refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreRefusal {
     /// Families conflict with the families that are shown.
@@ -18,6 +18,18 @@ pub enum StoreRefusal {
     /// The store is at one of its limits.
     #[error("the store is at its bound {name} = {max}: delete groups or raise it")]
     Limit {
+        /// The configuration key of the limit.
+        name: &'static str,
+        /// The value of the limit.
+        max: usize,
+    },
+    /// The subject that pushes is at one of its limits.
+    #[error(
+        "{rule} has the limit {name} = {max}, and its groups are at it: delete some, or have the operator raise it"
+    )]
+    Quota {
+        /// The rule that has the limit.
+        rule: String,
         /// The configuration key of the limit.
         name: &'static str,
         /// The value of the limit.

@@ -7,6 +7,7 @@ use foldhash::HashMap;
 use super::entry::GroupEntry;
 use super::group_change::GroupChange;
 use super::index::Groups;
+use super::quota::Quotas;
 use super::view::Published;
 use crate::model::{GroupId, Schema};
 
@@ -22,13 +23,16 @@ pub(super) struct Staged {
     positions: HashMap<GroupId, usize>,
     /// The number of groups that the draft adds.
     new: usize,
+    /// The quotas, whose numbers follow the draft.
+    pub(super) quotas: Quotas,
     published: Published,
 }
 
 impl Staged {
     /// An empty draft.
     pub(super) fn over(published: Published) -> Self {
-        Self { changes: Vec::new(), positions: HashMap::default(), new: 0, published }
+        let quotas = Quotas::new(published.shared_quotas().clone());
+        Self { changes: Vec::new(), positions: HashMap::default(), new: 0, quotas, published }
     }
 
     fn change(&self, id: &GroupId) -> Option<&GroupChange> {
@@ -78,6 +82,7 @@ impl Staged {
         };
         let change = &mut self.changes[at];
         self.new -= usize::from(change.is_new());
+        self.quotas.note(change.after.as_deref(), entry.as_deref());
         change.after = entry;
         self.new += usize::from(change.is_new());
     }
@@ -95,6 +100,13 @@ impl Staged {
     pub(super) fn forget(&mut self, id: &GroupId) {
         self.take(id);
         self.positions.remove(id);
+    }
+
+    /// Takes over quotas that were replaced, if the draft is empty.
+    pub(super) fn settle_quotas(&mut self) {
+        if self.changes.is_empty() {
+            self.quotas.settle(|| self.published.entries());
+        }
     }
 
     /// Whether the draft changes the group.

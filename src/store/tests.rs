@@ -10,6 +10,7 @@ mod changes;
 mod clocks;
 mod expiry;
 mod histories;
+mod quota;
 mod sites;
 mod tombstones;
 mod types;

@@ -11,6 +11,7 @@ use super::changed::{ByRevision, ChangeBatch, Changed, is_known_to_peer};
 use super::entry::{self, GroupEntry};
 use super::expiry_rules::{ExpiryWatch, SharedRules};
 use super::group_change::GroupChange;
+use super::quota::{Quota, SharedQuotas};
 use super::record::FamilyMeta;
 use super::scope::Scope;
 use super::unconfirmed::Unconfirmed;
@@ -31,7 +32,7 @@ pub type ScrapeSnapshot = Vec<(Arc<str>, Arc<Block>)>;
 
 /// A handle to the published state. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Published(Arc<Mutex<View>>, Unconfirmed, SharedRules);
+pub struct Published(Arc<Mutex<View>>, Unconfirmed, SharedRules, SharedQuotas);
 
 /// The size of a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +116,15 @@ impl Published {
 
     pub(super) fn shared_rules(&self) -> &SharedRules {
         &self.2
+    }
+
+    pub(super) fn shared_quotas(&self) -> &SharedQuotas {
+        &self.3
+    }
+
+    /// Replaces the quotas. The writer counts their groups before its next write.
+    pub fn set_quotas(&self, quotas: Vec<Arc<Quota>>) {
+        self.3.replace(quotas);
     }
 
     /// Whether the group's last write has a timestamp of a clock that is not confirmed yet.

@@ -15,6 +15,7 @@ use super::entry::{GroupEntry, SuppressedFamily};
 use super::idempotency::{IDEMPOTENCY_WINDOW_NS, IdempotencyKey, IdempotencyKeys, KeyState};
 use super::increment::{Increment, SumCodec};
 use super::index::Index;
+use super::quota::WriteTerms;
 use super::record::{FamilyMeta, Identity, KeyRecord, PeerCursor, Record};
 use super::refusal::StoreRefusal;
 use super::schemas::Schemas;
@@ -22,8 +23,8 @@ use super::staged::Staged;
 use super::unconfirmed::Unconfirmed;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
-    Contributor, Family, Group, GroupFamily, GroupId, LabelSet, Lifetime, MetricType, Position, PushTime, Revision,
-    StoreId, WriteTimestamp,
+    Contributor, Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Position, PushTime, Revision, StoreId,
+    WriteTimestamp,
 };
 
 /// Limits of a store.
@@ -221,20 +222,21 @@ impl Store {
     /// refusal itself is recorded in the group (`push_failure_time_seconds`), unless `limits.groups_max` forbids a new
     /// group.
     pub fn write(&mut self, id: GroupId, action: WriteOp, now: WriteTime) -> Result<(), StoreRefusal> {
-        self.write_living(id, action, None, now)
+        self.write_within(id, action, WriteTerms::default(), now)
     }
 
-    /// The same, for a push that asks for a lifetime of its group.
+    /// The same, for a push that asks for a lifetime of its group, or has a quota.
     ///
     /// # Errors
-    /// See [`Store::write`].
-    pub fn write_living(
+    /// See [`Store::write`]; or the push exceeds its quota.
+    pub fn write_within(
         &mut self,
         id: GroupId,
         action: WriteOp,
-        lifetime: Option<Lifetime>,
+        WriteTerms { lifetime, quota }: WriteTerms,
         now: WriteTime,
     ) -> Result<(), StoreRefusal> {
+        self.staged.settle_quotas();
         let key = match &action {
             WriteOp::Add(Increment { key: Some(key), .. }) => match self.keys.look_up(*key, now.wall_ns) {
                 KeyState::New => Some(*key),
@@ -247,21 +249,28 @@ impl Store {
         if Contributor::split(&id.key).is_some() {
             return Err(StoreRefusal::Reserved);
         }
+        let is_delete = matches!(action, WriteOp::Delete);
         let entry = match self.staged.get_to_set(&id) {
             Some(entry) => {
-                self.check_revival(&entry, !matches!(action, WriteOp::Delete))?;
+                self.check_revival(&entry, !is_delete)?;
+                if let Some(quota) = quota.as_ref().filter(|_| !is_delete && !entry.group.is_live()) {
+                    self.staged.quotas.check_new_group(quota)?;
+                }
                 entry
             }
             None => {
                 let known_elsewhere = self.rules.has_hubs || (self.rules.has_edges && !id.site.is_empty());
-                match action {
-                    WriteOp::Delete if !known_elsewhere => return Ok(()),
-                    _ => self.check_group_limit(!matches!(action, WriteOp::Delete))?,
+                if is_delete && !known_elsewhere {
+                    return Ok(());
+                }
+                self.check_group_limit(!is_delete)?;
+                if let Some(quota) = quota.as_ref().filter(|_| !is_delete) {
+                    self.staged.quotas.check_new_group(quota)?;
                 }
                 self.create(id)
             }
         };
-        if matches!(action, WriteOp::Delete) && !entry.group.is_live() && !entry.group.deleted().is_zero() {
+        if is_delete && !entry.group.is_live() && !entry.group.deleted().is_zero() {
             return Ok(());
         }
         let stamp =
@@ -283,8 +292,15 @@ impl Store {
         };
         let point = self.index.point();
         let policy = if self.rules.unchecked { ConflictPolicy::Suppress } else { ConflictPolicy::Refuse };
-        let applied = change.and_then(|change| self.apply(&entry, change, None, policy));
-        if let Err(refusal) = applied {
+        let free_series = quota.as_ref().and_then(|quota| self.staged.quotas.free_series(quota));
+        let quota_max = free_series.map_or(usize::MAX, |free| self.index.series().saturating_add(free));
+        let applied = change.and_then(|change| self.apply_within(&entry, change, None, policy, quota_max));
+        if let Err(mut refusal) = applied {
+            if let (StoreRefusal::Limit { .. }, Some(quota)) = (&refusal, &quota)
+                && quota_max < self.rules.limits.series_max
+            {
+                refusal = quota.too_many_series();
+            }
             self.index.undo(point);
             self.apply(&entry, Group::refused(push_time), None, ConflictPolicy::Suppress)
                 .expect("nothing to refuse in a refusal");
@@ -443,9 +459,21 @@ impl Store {
     pub(super) fn apply(
         &mut self,
         entry: &Arc<GroupEntry>,
+        change: Group,
+        origin: Option<StoreId>,
+        policy: ConflictPolicy,
+    ) -> Result<(), StoreRefusal> {
+        self.apply_within(entry, change, origin, policy, usize::MAX)
+    }
+
+    /// The same, while all groups show `quota_max` series at most.
+    fn apply_within(
+        &mut self,
+        entry: &Arc<GroupEntry>,
         mut change: Group,
         origin: Option<StoreId>,
         policy: ConflictPolicy,
+        quota_max: usize,
     ) -> Result<(), StoreRefusal> {
         let mut current = entry.group.walk();
         change.map_families(|family| {
@@ -474,7 +502,7 @@ impl Store {
             self.index.add_key(entry.scraped(), entry.id());
         }
         // A store above its limit (which was lowered) may change, but not grow.
-        let series_max = self.rules.limits.series_max.max(self.index.series());
+        let series_max = self.rules.limits.series_max.min(quota_max).max(self.index.series());
         let terms = AdmissionTerms { policy, series_max };
         let (admitted, gone) = match group.is_adding() || entry.group.is_adding() {
             true => self.admit_units(entry, &group, &changes, meta, terms)?,
@@ -539,6 +567,7 @@ impl Store {
         self.drafted_bytes = 0;
         let cursors: Vec<_> = self.staged_cursors.drain().collect();
         self.keep_cursors(cursors);
+        self.staged.quotas.publish();
         let changes = self.staged.clear();
         let mut view = self.published.lock();
         let sites = view.publish(&changes, self.revision);
@@ -558,6 +587,7 @@ impl Store {
         self.records.clear();
         self.drafted_bytes = 0;
         self.staged_cursors.clear();
+        self.staged.quotas.discard();
         self.staged.clear();
         self.dropped = self.published_dropped;
         self.revision = self.published.head();

@@ -39,6 +39,7 @@ mod renewal;
 mod resources;
 mod returns;
 mod revocation;
+mod rights;
 mod selection;
 mod storage_faults;
 mod store_commands;

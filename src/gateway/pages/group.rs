@@ -56,6 +56,8 @@ pub struct GroupFragment<'a> {
     /// The number of families that are not on the page.
     more: usize,
     unfolded: bool,
+    /// Whether to offer deleting it.
+    deletes: bool,
     /// The last write has a timestamp of a clock that no peer has confirmed.
     unconfirmed: bool,
     /// The time that the group has left, as text; `None` if it never expires.
@@ -145,6 +147,7 @@ impl<'a> GroupFragment<'a> {
             unfolded: families.len() <= UNFOLDED_MAX && families.iter().all(is_short),
             more: entry.families.len() - families.len(),
             families,
+            deletes: true,
             unconfirmed: false,
             left: None,
             now_ns,
@@ -159,6 +162,11 @@ impl<'a> GroupFragment<'a> {
     /// Adds the time that the group has left, in nanoseconds.
     pub fn with_left(self, left_ns: Option<u64>) -> Self {
         Self { left: left_ns.map(when::left), ..self }
+    }
+
+    /// Sets whether to offer deleting it.
+    pub fn with_delete(self, deletes: bool) -> Self {
+        Self { deletes, ..self }
     }
 
     /// Adds that a request led to this group by an odd path.

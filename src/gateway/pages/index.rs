@@ -44,6 +44,8 @@ pub struct GroupList {
     /// The number of all groups whose last push failed.
     failing: usize,
     names: NameValidation,
+    /// Whether to offer deletes.
+    deletes: bool,
     /// See [`PageFrame::at_depth`].
     root: String,
     owner: PageOwner,
@@ -85,7 +87,14 @@ impl GroupList {
             left_ns: None,
         });
         let (search, groups, root) = (search.clone(), groups.collect(), frame.at_depth(0));
-        Self { search, groups, pager, total, failing, names, root, owner: frame.owner.clone(), now_ns }
+        let owner = frame.owner.clone();
+        Self { search, groups, pager, total, failing, names, deletes: true, root, owner, now_ns }
+    }
+
+    /// Sets whether to offer deletes.
+    pub fn with_delete(mut self, deletes: bool) -> Self {
+        self.deletes = deletes;
+        self
     }
 
     /// Adds the time that groups have left; `left_ns` is called only for those on this page.

@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::error;
 
 use super::*;
-use crate::net::tls::web::{Protocol, WebAcceptor};
-use crate::net::tls::{self, Stream, TlsError};
+use crate::net::tls::web::{Protocol, WebAcceptor, WebConnection};
+use crate::net::tls::{self, TlsError};
 
 /// Requests at once on one connection. RFC 9113 advises against a lower limit.
 const STREAMS_MAX: u32 = 100;
@@ -60,7 +60,8 @@ pub async fn serve<H: Handler>(
         let stop = stop.clone();
         move |stream, peer, kind| {
             let (handler, acceptor, limits) = (handler.clone(), acceptor.clone(), limits.clone());
-            serve_encrypted(stream, Client { peer, kind }, handler, acceptor, limits, stop.clone())
+            let client = Client { peer, kind, certificate: Arc::default() };
+            serve_encrypted(stream, client, handler, acceptor, limits, stop.clone())
         }
     };
     listen::accept(listener, accepting, stop, serve_one).await;
@@ -68,7 +69,7 @@ pub async fn serve<H: Handler>(
 
 async fn serve_encrypted<H: Handler>(
     stream: TcpStream,
-    client: Client,
+    mut client: Client,
     handler: Arc<H>,
     acceptor: Arc<WebAcceptor>,
     limits: Arc<HttpLimits>,
@@ -79,10 +80,16 @@ async fn serve_encrypted<H: Handler>(
         accepted = tokio::time::timeout(limits.timeouts.header_timeout, handshake(stream, &acceptor)) => accepted,
         () = stop.cancelled() => return,
     };
-    let failed = |kind, reason: &str| limits.slots.failures().record(client.peer, kind, reason);
+    let peer = client.peer;
+    let failed = |kind, reason: &str| limits.slots.failures().record(peer, kind, reason);
     let rest = match accepted {
-        Ok(Ok((stream, Protocol::Http1))) => return serve_connection(stream, client, handler, limits, stop).await,
-        Ok(Ok((stream, Protocol::Http2))) => return serve_http2(stream, client, handler, limits, stop).await,
+        Ok(Ok(WebConnection { stream, protocol, certificate })) => {
+            client.certificate = certificate.into();
+            return match protocol {
+                Protocol::Http1 => serve_connection(stream, client, handler, limits, stop).await,
+                Protocol::Http2 => serve_http2(stream, client, handler, limits, stop).await,
+            };
+        }
         Ok(Err(FailedHandshake::Plain(mut stream))) => {
             failed(FailureKind::Protocol, "HTTP without TLS");
             // The client may be gone. The buffer of a new connection takes the response at once.
@@ -111,10 +118,7 @@ enum FailedHandshake {
 }
 
 /// Performs the TLS handshake.
-async fn handshake(
-    stream: TcpStream,
-    acceptor: &WebAcceptor,
-) -> Result<(Stream<TcpStream>, Protocol), FailedHandshake> {
+async fn handshake(stream: TcpStream, acceptor: &WebAcceptor) -> Result<WebConnection<TcpStream>, FailedHandshake> {
     let mut first = [0];
     match stream.peek(&mut first).await {
         Err(error) => Err(FailedHandshake::Tls(TlsError::Handshake(error), stream)),
@@ -141,7 +145,7 @@ pub(super) async fn serve_http2<S, H>(
     let still_max = limits.body_timeout.max(limits.timeouts.write_timeout);
     let streams = Streams { tasks: Arc::downgrade(&tasks), still_max };
     let header_bytes_max = u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX);
-    let service = service_fn(|request| answer(request, client, &handler, &limits, &tracker));
+    let service = service_fn(|request| answer(request, &client, &handler, &limits, &tracker));
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())
@@ -177,7 +181,7 @@ pub(super) async fn serve_http2<S, H>(
             }
         }
     };
-    report(ended, client, &limits, &tracker, &stop);
+    report(ended, &client, &limits, &tracker, &stop);
     // The connection is gone: the remaining requests cannot be answered.
     let mut tasks = std::mem::take(&mut *tasks.lock().unwrap_or_else(PoisonError::into_inner));
     tasks.shutdown().await;

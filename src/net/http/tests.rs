@@ -1,6 +1,7 @@
 //! Tests of the server: over pipes in paused time if only time matters, over sockets otherwise.
 
 use futures_util::stream::iter;
+use hyper::body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
@@ -52,7 +53,7 @@ impl Handler for Echo {
 fn connection(limits: HttpLimits) -> (DuplexStream, CancellationToken) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let stop = CancellationToken::new();
-    let client = Client { peer: ([127, 0, 0, 1], 1).into(), kind: SlotKind::Ordinary };
+    let client = Client { peer: ([127, 0, 0, 1], 1).into(), kind: SlotKind::Ordinary, certificate: Arc::default() };
     tokio::spawn(serve_connection(far, client, Arc::new(Echo), Arc::new(limits), stop.clone()));
     (near, stop)
 }

@@ -320,7 +320,8 @@ impl WebTls {
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Loaded { config: Arc::new(config), certificate, own, problems, path: self.cert.path().into() })
+        let verifies = self.client_auth.verifies();
+        Ok(Loaded { config: Arc::new(config), verifies, certificate, own, problems, path: self.cert.path().into() })
     }
 
     fn provider(&self) -> CryptoProvider {
@@ -429,9 +430,21 @@ pub enum Protocol {
     Http2,
 }
 
+/// A connection after the handshake.
+pub struct WebConnection<S> {
+    /// The encrypted stream.
+    pub stream: Stream<S>,
+    /// The negotiated protocol.
+    pub protocol: Protocol,
+    /// The names of the client's certificate, if it presented one and the gateway verifies certificates.
+    pub certificate: Vec<String>,
+}
+
 #[derive(Debug)]
 struct Loaded {
     config: Arc<ServerConfig>,
+    /// Whether a client's certificate must be signed by an authority.
+    verifies: bool,
     certificate: Certificate,
     own: CertificateDer<'static>,
     problems: Vec<Problem>,
@@ -492,20 +505,24 @@ impl WebAcceptor {
         load(&self.0).certificate.not_after
     }
 
-    /// Performs a handshake and returns the negotiated protocol.
+    /// Performs a handshake.
     ///
     /// # Errors
     /// If the client has no acceptable certificate, or no version, cipher suite or curve in common with the gateway. The
     /// client was sent an alert then; the stream is returned for [`super::linger`].
-    pub async fn accept<S>(&self, stream: S) -> Result<(Stream<S>, Protocol), (TlsError, S)>
+    pub async fn accept<S>(&self, stream: S) -> Result<WebConnection<S>, (TlsError, S)>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let acceptor = tokio_rustls::TlsAcceptor::from(load(&self.0).config.clone());
+        let loaded = load(&self.0);
+        let acceptor = tokio_rustls::TlsAcceptor::from(loaded.config.clone());
         let accepted = acceptor.accept(stream).into_fallible().await;
         let stream = accepted.map_err(|(error, stream)| (TlsError::Handshake(error), stream))?;
-        let http2 = stream.get_ref().1.alpn_protocol() == Some(HTTP2);
-        Ok((stream.into(), if http2 { Protocol::Http2 } else { Protocol::Http1 }))
+        let connection = stream.get_ref().1;
+        let protocol = if connection.alpn_protocol() == Some(HTTP2) { Protocol::Http2 } else { Protocol::Http1 };
+        let chain = connection.peer_certificates().filter(|_| loaded.verifies);
+        let certificate = chain.and_then(|chain| Certificate::names(chain.first()?).ok()).unwrap_or_default();
+        Ok(WebConnection { stream: stream.into(), protocol, certificate })
     }
 }
 

@@ -19,11 +19,11 @@ use super::waiting::QueuedWrite;
 use super::worker::CommitWorker;
 use crate::commit::command::SHARED_VALUES_MAX;
 use crate::commit::{Engine, GroupWrite, Merge, MergeSequence, Retention, WriteError};
-use crate::model::{Family, GroupId, LabelSet, Lifetime, Position, Revision, StoreId};
+use crate::model::{Family, GroupId, LabelSet, Position, Revision, StoreId};
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::storage::Log;
-use crate::store::{Increment, Published, Scope, Store, StoreInfo, WriteOp};
+use crate::store::{Increment, Published, Scope, Store, StoreInfo, WriteOp, WriteTerms};
 use crate::wire::{ConflictReport, Delta};
 
 /// Messages that wait for the worker thread, at most.
@@ -117,18 +117,18 @@ impl Committer {
     /// # Errors
     /// If the write did not happen.
     pub async fn write(&self, shown: impl Into<Arc<LabelSet>>, op: WriteOp) -> Result<(), WriteError> {
-        self.write_living(shown, op, None).await
+        self.write_within(shown, op, WriteTerms::default()).await
     }
 
-    /// The same, for a push that asks for a lifetime of its group.
+    /// The same, for a push that asks for a lifetime of its group, or has a quota.
     ///
     /// # Errors
     /// If the write did not happen.
-    pub async fn write_living(
+    pub async fn write_within(
         &self,
         shown: impl Into<Arc<LabelSet>>,
         op: WriteOp,
-        lifetime: Option<Lifetime>,
+        terms: WriteTerms,
     ) -> Result<(), WriteError> {
         let values = match &op {
             WriteOp::Put(families) | WriteOp::Post(families) | WriteOp::Add(Increment { families, .. }) => {
@@ -138,7 +138,7 @@ impl Committer {
         };
         let permit = self.queue_slots.clone().acquire_owned().await.map_err(|_| WriteError::Stopped)?;
         let (reply, result) = oneshot::channel();
-        let write = GroupWrite { shown: shown.into(), op, lifetime, values, reply };
+        let write = GroupWrite { shown: shown.into(), op, terms, values, reply };
         let is_large = write.is_large();
         self.queue.push(QueuedWrite { write, permit });
         if is_large {

@@ -129,7 +129,9 @@ async fn queued_merges_share_a_sync_with_queued_pushes() {
         let (reply, answer) = oneshot::channel();
         let permit = committer.queue_slots.clone().try_acquire_owned().unwrap();
         let (shown, op) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
-        committer.queue.push(QueuedWrite { write: GroupWrite { shown, op, lifetime: None, values, reply }, permit });
+        committer
+            .queue
+            .push(QueuedWrite { write: GroupWrite { shown, op, terms: Default::default(), values, reply }, permit });
         answer
     };
     let small = put(10, 1);
@@ -169,7 +171,9 @@ fn slow_disks_and_large_writes_are_left_to_the_worker_thread() {
         let (reply, answer) = oneshot::channel();
         let permit = committer.queue_slots.clone().try_acquire_owned().unwrap();
         let (shown, op) = (Arc::new(key(group)), WriteOp::Put(vec![family(1, 1.0)]));
-        committer.queue.push(QueuedWrite { write: GroupWrite { shown, op, lifetime: None, values, reply }, permit });
+        committer
+            .queue
+            .push(QueuedWrite { write: GroupWrite { shown, op, terms: Default::default(), values, reply }, permit });
         answer
     };
     let batch = |commit_took| BatchStats { replies: 1, commit_took, is_checkpoint_due: false };

@@ -9,12 +9,14 @@ use std::sync::Arc;
 use futures_util::{StreamExt, stream};
 use tracing::{info, warn};
 
+use super::auth::access::{Grant, is_in};
 use super::auth::guard::user;
 use super::service::{Service, answer, respond};
 use crate::commit::WriteError;
 use crate::gateway::HttpReply;
 use crate::gateway::groups::{self, DeleteOutcome, DiscoveryTarget};
 use crate::gateway::parameters::GroupQuery;
+use crate::gateway::rights::Right;
 use crate::model::LabelSet;
 use crate::net::http::{Incoming, Response};
 use crate::selector::Selectors;
@@ -26,32 +28,40 @@ const DELETES_AT_ONCE: usize = 64;
 const API: &str = "/api/v1/";
 
 impl Service {
-    /// Lists groups as JSON.
-    pub(super) fn list_groups(&self, query: &GroupQuery) -> HttpReply {
-        let matching = self.matching(query.selectors.as_ref());
+    /// Lists the groups that the sender may read, as JSON.
+    pub(super) fn list_groups(&self, query: &GroupQuery, grant: &Grant) -> HttpReply {
+        let matching = self.matching(query.selectors.as_ref(), grant.scope(Right::Read).as_ref());
         let after = |entry: &Arc<GroupEntry>| query.after.as_ref().is_some_and(|after| **entry.shown() <= *after);
         let rest = &matching[matching.partition_point(after)..];
         let page = rest.iter().take(query.limit).map(|entry| &**entry);
         groups::listing(page, matching.len(), rest.len() > query.limit, &self.expiry())
     }
 
-    /// The live groups that the selectors match, sorted by their labels.
-    fn matching(&self, selectors: Option<&Selectors>) -> Vec<Arc<GroupEntry>> {
-        let matches = |labels: &LabelSet| selectors.is_none_or(|selectors| selectors.matches(|name| labels.get(name)));
+    /// The live groups in `scope` that the selectors match, sorted by their labels.
+    fn matching(&self, selectors: Option<&Selectors>, scope: Option<&Selectors>) -> Vec<Arc<GroupEntry>> {
+        let matches = |labels: &LabelSet| is_in(selectors, labels) && is_in(scope, labels);
         self.committer.published().groups_where(matches)
     }
 
-    /// Deletes the groups that the selectors match, or only says which.
-    pub(super) async fn delete_groups(&self, selectors: Selectors, query: GroupQuery, request: &Incoming) -> Response {
+    /// Deletes the groups that the selectors match and the sender may delete, or only says which.
+    pub(super) async fn delete_groups(
+        &self,
+        selectors: Selectors,
+        query: GroupQuery,
+        request: &Incoming,
+        grant: &Grant,
+    ) -> Response {
+        let scope = grant.scope(Right::Delete);
         let permit = match self.scrape_permit() {
             Ok(permit) => permit,
             Err(reply) => return respond(reply),
         };
-        let matching = tokio::task::block_in_place(|| self.matching(Some(&selectors)));
+        let matching = tokio::task::block_in_place(|| self.matching(Some(&selectors), scope.as_ref()));
         let series = matching.iter().map(|entry| groups::series_len(entry)).sum();
         let mut outcome = DeleteOutcome { matched: matching.len(), series, deleted: 0, dry_run: query.dry_run };
         if !query.dry_run {
-            let report = DeleteReport { peer: request.peer(), user: user(request), selectors, outcome };
+            let report =
+                DeleteReport { peer: request.peer(), user: user(request, grant.subject()), selectors, outcome };
             match self.delete_all(&matching, report).await {
                 Ok(deleted) => outcome.deleted = deleted,
                 Err(error) => return respond(answer(Err(error), HttpReply::accepted)),
@@ -82,8 +92,8 @@ impl Service {
         Ok(report.outcome.deleted)
     }
 
-    /// Targets for Prometheus's service discovery.
-    pub(super) fn discovery(&self, shards: Option<u32>, request: &Incoming) -> HttpReply {
+    /// Targets for Prometheus's service discovery: of sites, those with groups that the sender may read.
+    pub(super) fn discovery(&self, shards: Option<u32>, request: &Incoming, grant: &Grant) -> HttpReply {
         let address = request.authority().unwrap_or("localhost:9091");
         let prefix = request.path().rsplit_once(API).map_or("", |(prefix, _)| prefix);
         let telemetry_path = self.rules.telemetry_path.trim_start_matches('/');
@@ -92,8 +102,18 @@ impl Service {
         if let Some(shards) = shards {
             return groups::shard_targets(target, shards);
         }
-        let mut sites = self.committer.published().sites();
-        sites.extend(self.edges.list().into_iter().map(|(_, edge)| edge.site));
+        let published = self.committer.published();
+        let mut sites = match grant.scope(Right::Read) {
+            Some(scope) => {
+                let readable = published.groups_where(|labels| is_in(Some(&scope), labels));
+                readable.iter().map(|entry| entry.id().site.clone()).collect()
+            }
+            None => {
+                let mut sites = published.sites();
+                sites.extend(self.edges.list().into_iter().map(|(_, edge)| edge.site));
+                sites
+            }
+        };
         sites.retain(|site| !site.is_empty());
         sites.sort();
         sites.dedup();

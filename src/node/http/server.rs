@@ -12,6 +12,7 @@ use tracing::warn;
 use super::auth::guard::Guard;
 use super::protection::{self, Protection};
 use super::service::Service;
+use crate::gateway::rights::AllowRules;
 use crate::model::Family;
 use crate::net::http::{self, HttpLimits, encrypted};
 use crate::net::tls::TlsError;
@@ -42,12 +43,14 @@ impl RequiredCredentials {
 
 impl HttpServer {
     /// The server of a service. For `secret` see [`Guard::new`].
-    pub fn new(web: &WebOptions, service: Service, secret: [u8; 32]) -> Self {
+    pub fn new(web: &WebOptions, allow: AllowRules, service: Service, secret: [u8; 32]) -> Self {
         let (security, Protection { acceptor, refusals }) = (&web.security, service.protection.clone());
         let open_paths = web.open_paths.iter().map(|path| format!("{}{path}", web.route_prefix)).collect();
         let unlimited = ["/-/healthy", "/-/ready", web.telemetry_path.as_str()];
         let unlimited = unlimited.map(|path| format!("{}{path}", web.route_prefix)).into();
-        let guard = Arc::new(Guard::new(service, security.guard.clone(), open_paths, unlimited, refusals, secret));
+        let (access, rules) = (service.access.clone(), security.guard.clone());
+        access.replace(allow, !rules.users.is_empty(), service.committer.published());
+        let guard = Arc::new(Guard::new(service, rules, access, open_paths, unlimited, refusals, secret));
         Self { guard, acceptor, required: Mutex::new(RequiredCredentials::of(security)) }
     }
 
@@ -120,5 +123,18 @@ impl HttpServer {
         }
         *self.required.lock().unwrap_or_else(PoisonError::into_inner) = RequiredCredentials::of(security);
         self.guard.replace(security.guard.clone());
+        let service = self.guard.inner();
+        let has_users = !security.guard.users.is_empty();
+        service.access.replace(service.access.rules(), has_users, service.committer.published());
+    }
+
+    /// Applies rules of rights to later requests.
+    pub fn replace_rules(&self, allow: &AllowRules) {
+        let service = self.guard.inner();
+        if allow.is_empty() && !service.access.rules().is_empty() {
+            warn!(no_longer = "rights", "the gateway stops requiring credentials that it required before");
+        }
+        let has_users = self.required.lock().unwrap_or_else(PoisonError::into_inner).passwords;
+        service.access.replace(allow.clone(), has_users, service.committer.published());
     }
 }

@@ -6,6 +6,8 @@ use std::time::Instant;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tracing::{debug, trace};
 
+use super::auth::access::{AccessControl, Grant, is_in};
+use super::auth::guard::GrantHandler;
 use super::oddities::Oddities;
 use super::page_size::PageSize;
 use super::protection::Protection;
@@ -19,9 +21,10 @@ use crate::gateway::lifetime::{EXPIRE_AFTER, lifetime};
 use crate::gateway::pages::PageFrame;
 use crate::gateway::path::{AddressedGroup, PathError};
 use crate::gateway::query::{self, NodeStatus};
+use crate::gateway::rights::Right;
 use crate::gateway::{HttpReply, PathOddity, Route, Router, accepts_gzip};
 use crate::model::{ByteBudget, Family, GaugeRule, Group, GroupId, LabelSet, PushTime, content_digest};
-use crate::net::http::{Body, BodyError, Exhausted, Handler, Incoming, Response};
+use crate::net::http::{Body, BodyError, Exhausted, Incoming, Response};
 use crate::net::slots::Slots;
 use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
@@ -35,7 +38,7 @@ use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_sto
 use crate::node::remote_write::{RemoteWriteStatus, gather_remote_writes};
 use crate::store::selection::ScrapeFilter;
 use crate::store::view::time_families;
-use crate::store::{ExpiryView, GroupEntry, Increment, Scope, WriteOp};
+use crate::store::{ExpiryView, GroupEntry, Increment, Quota, Scope, StoreRefusal, WriteOp, WriteTerms};
 
 /// A request about the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +118,8 @@ pub struct Service {
     pub slots: Vec<Slots>,
     /// Renders scrapes.
     pub render_thread: RenderThread,
+    /// The rules of `[[allow]]`, for the metrics of their subjects.
+    pub access: Arc<AccessControl>,
     /// The budget of the fragments that scrapes cache.
     pub cache_budget: ByteBudget,
     /// The size of the scraped page.
@@ -137,14 +142,17 @@ const LARGE_COMPRESSED_BYTES: usize = 8 << 10;
 /// From this number of edges on, with some ten series each, own metrics are gathered with `block_in_place`.
 const EDGES_MANY: usize = 256;
 
-impl Handler for Service {
-    async fn handle(&self, request: &mut Incoming) -> Response {
+impl GrantHandler for Service {
+    async fn handle(&self, request: &mut Incoming, grant: &Grant) -> Response {
         let started = Instant::now();
         let route = self.router.route(request.method(), request.path(), request.query());
         let handler = route.handler();
         let method = method_label(request.method());
         self.record_oddity(&route, request);
-        let response = self.dispatch(route, request, started).await;
+        let response = match grant.check(route.need()) {
+            Ok(()) => self.dispatch(route, request, grant, started).await,
+            Err(reply) => respond(reply),
+        };
         // Reads the rest of the body: a client that is still sending would lose the response.
         request.discard().await;
         if let Some(handler) = handler {
@@ -170,15 +178,19 @@ fn method_label(method: &str) -> &'static str {
 }
 
 impl Service {
-    async fn dispatch(&self, route: Route, request: &mut Incoming, started: Instant) -> Response {
+    async fn dispatch(&self, route: Route, request: &mut Incoming, grant: &Grant, started: Instant) -> Response {
         let reply = match route {
-            Route::Push { target, replace, adds } => self.push(target, (replace, adds), request, started).await,
-            Route::Delete { group } => self.delete(group, request).await,
-            Route::Scrape { filter } => return self.scrape(filter, request),
-            Route::Groups { query } => return self.run_blocking(|| respond(self.list_groups(&query))),
-            Route::DeleteGroups { selectors, query } => return self.delete_groups(selectors, query, request).await,
-            Route::Discovery { shards } => return self.run_blocking(|| respond(self.discovery(shards, request))),
-            Route::Query => return self.query(),
+            Route::Push { target, replace, adds } => self.push(target, (replace, adds), request, grant, started).await,
+            Route::Delete { group } => self.delete(group, request, grant).await,
+            Route::Scrape { filter } => return self.scrape(filter, request, grant),
+            Route::Groups { query } => return self.run_blocking(|| respond(self.list_groups(&query, grant))),
+            Route::DeleteGroups { selectors, query } => {
+                return self.delete_groups(selectors, query, request, grant).await;
+            }
+            Route::Discovery { shards } => {
+                return self.run_blocking(|| respond(self.discovery(shards, request, grant)));
+            }
+            Route::Query => return self.query(grant),
             Route::Status => query::status(&self.status, &self.health_json()),
             Route::Wipe => answer(self.committer.wipe(Scope::Shown).await, HttpReply::accepted),
             Route::Edges => return self.run_blocking(|| respond(self.edges_json())),
@@ -188,11 +200,11 @@ impl Service {
             Route::Reload => self.command(LifecycleCommand::Reload).await,
             Route::Healthy | Route::Ready if self.committer.is_over() => HttpReply::failing("the writer has ended"),
             Route::Healthy | Route::Ready => HttpReply::ok(),
-            Route::Index { search } => return self.run_blocking(|| respond(self.index(&search))),
+            Route::Index { search } => return self.run_blocking(|| respond(self.index(&search, grant))),
             Route::StatusPage => self.status_page(),
             Route::GroupFragment { group } => {
                 let request = &*request;
-                return self.run_blocking(|| respond(self.fragment(group, request)));
+                return self.run_blocking(|| respond(self.fragment(group, request, grant)));
             }
             Route::Answer { reply, .. } => reply,
         };
@@ -228,8 +240,13 @@ impl Service {
         target: LabelSet,
         (replace, is_below): (bool, bool),
         request: &mut Incoming,
+        grant: &Grant,
         started: Instant,
     ) -> HttpReply {
+        let quota = match grant.check_group(Right::Push, &target) {
+            Ok(quota) => quota,
+            Err(reply) => return reply,
+        };
         let lifetimes: Vec<_> = request.headers_lossy(EXPIRE_AFTER).take(2).collect();
         let lifetime = match lifetime(lifetimes.iter().map(|value| &**value)) {
             Ok(lifetime) => lifetime,
@@ -265,10 +282,11 @@ impl Service {
                     None if replace => WriteOp::Put(families),
                     None => WriteOp::Post(families),
                 };
-                let written = self.committer.write_living(target, action, lifetime).await;
+                let written = self.committer.write_within(target, action, WriteTerms { lifetime, quota }).await;
+                note_quota(&written, grant);
                 answer(written, || HttpReply::pushed(self.rules.checked))
             }
-            Err(PushReadError::Refused(error)) => self.refuse(target, error, request).await,
+            Err(PushReadError::Refused(error)) => self.refuse(target, error, request, quota).await,
             Err(PushReadError::Exhausted(error)) => HttpReply::unavailable(error),
         };
         self.metrics.push(method, started.elapsed().as_secs_f64(), len);
@@ -292,11 +310,17 @@ impl Service {
     }
 
     /// Refuses a push that is not valid, whatever the store contains.
-    async fn refuse(&self, target: Arc<LabelSet>, error: PushError, request: &Incoming) -> HttpReply {
+    async fn refuse(
+        &self,
+        target: Arc<LabelSet>,
+        error: PushError,
+        request: &Incoming,
+        quota: Option<Arc<Quota>>,
+    ) -> HttpReply {
         debug!(peer = %request.peer(), group = %target, %error, "push refused");
         if error.is_failed_push()
             && let Err(failure @ (WriteError::Storage(_) | WriteError::Stopped)) =
-                self.committer.write(target, WriteOp::Refuse).await
+                self.committer.write_within(target, WriteOp::Refuse, WriteTerms { lifetime: None, quota }).await
         {
             return HttpReply::unavailable(failure);
         }
@@ -304,11 +328,14 @@ impl Service {
         if error.is_failed_push() && !self.rules.checked { HttpReply::pushed(false) } else { error.reply() }
     }
 
-    async fn delete(&self, group: AddressedGroup, request: &mut Incoming) -> HttpReply {
+    async fn delete(&self, group: AddressedGroup, request: &mut Incoming, grant: &Grant) -> HttpReply {
         let target = match self.find_group(group) {
             Ok(target) => target,
             Err(error) => return HttpReply::error(400, error),
         };
+        if let Err(reply) = grant.check_group(Right::Delete, &target) {
+            return reply;
+        }
         let checked = match self.body(request).await {
             Ok(body) => body::check_delete(headers(request), &body),
             Err(error) => return HttpReply::error(error.status(), error),
@@ -325,7 +352,8 @@ impl Service {
         group.find(|key| published.find(key).is_some())
     }
 
-    fn scrape(&self, filter: ScrapeFilter, request: &Incoming) -> Response {
+    fn scrape(&self, filter: ScrapeFilter, request: &Incoming, grant: &Grant) -> Response {
+        let filter = ScrapeFilter { scope: grant.scope(Right::Read), ..filter };
         let scrape_permit = match self.scrape_permit() {
             Ok(scrape_permit) => scrape_permit,
             Err(reply) => return respond(reply),
@@ -333,6 +361,8 @@ impl Service {
         let gzip = accepts_gzip(request.headers("accept-encoding"));
         let format = negotiate(request.header("accept").unwrap_or_default());
         let own = match self.edges.count() {
+            // They belong to no group.
+            _ if filter.scope.is_some() => Vec::new(),
             0..EDGES_MANY => self.own_families(),
             _ => tokio::task::block_in_place(|| self.own_families()),
         };
@@ -377,15 +407,17 @@ impl Service {
             families.extend(hub_links.enrolment.as_ref().map(Enrolment::gather));
         }
         families.extend(self.protection.gather());
+        families.push(self.access.gather());
         families.extend(gather_connections(&self.slots));
         families.extend(self.certificates.gather());
         families.push(self.page_size.gather());
         families
     }
 
-    fn query(&self) -> Response {
+    fn query(&self, grant: &Grant) -> Response {
+        let scope = grant.scope(Right::Read);
         self.run_blocking(|| {
-            let groups = self.committer.published().groups();
+            let groups = self.committer.published().groups_where(|labels| is_in(scope.as_ref(), labels));
             let shown = groups.iter().filter(|entry| !entry.header.suppressed);
             respond(query::list(shown.map(|entry| group_json(entry))))
         })
@@ -476,6 +508,13 @@ fn read_push(
         body.grow(families.iter().map(Family::bytes).sum::<usize>() as u64)?;
     }
     Ok(PushRead { families, digest })
+}
+
+/// Records that the quota of the sender refused a push.
+fn note_quota(written: &Result<(), WriteError>, grant: &Grant) {
+    if let Err(WriteError::Refused(StoreRefusal::Quota { .. })) = written {
+        grant.note_limited();
+    }
 }
 
 fn group_json(entry: &GroupEntry) -> serde_json::Value {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::auth::access::{Grant, is_in};
 use super::service::Service;
 use crate::gateway::HttpReply;
 use crate::gateway::groups::object;
@@ -12,26 +13,36 @@ use crate::gateway::pages::{
     TroubleSummary, UplinkSummary,
 };
 use crate::gateway::path::AddressedGroup;
+use crate::gateway::rights::Right;
 use crate::model::LabelSet;
 use crate::net::http::Incoming;
 use crate::node::link::edges::EdgeStatus;
 use crate::node::link::trouble::Trouble;
+use crate::selector::Selectors;
 use crate::store::{Conflict, GroupEntry, Published};
 
 impl Service {
-    /// The page of groups, or only its list.
-    pub(super) fn index(&self, search: &Search) -> HttpReply {
-        let (published, now_ns) = (self.committer.published(), self.clock.wall_ns());
-        let list =
-            GroupList::new(search, published.times().iter(), self.rules.body.names, &self.rules.page_frame, now_ns);
+    /// The page of groups, or only its list: of the groups that the visitor may read. The node and its links are shown to
+    /// those who may see what belongs to no group.
+    pub(super) fn index(&self, search: &Search, grant: &Grant) -> HttpReply {
+        let (published, now_ns, scope) = (self.committer.published(), self.clock.wall_ns(), grant.scope(Right::Read));
+        let times = published.times();
+        let readable = times.iter().filter(|(labels, ..)| is_in(scope.as_ref(), labels));
+        let list = GroupList::new(search, readable, self.rules.body.names, &self.rules.page_frame, now_ns);
+        let list = list.with_delete(grant.has(Right::Delete));
         let expiry = self.expiry();
         let left_ns = |labels: &LabelSet| expiry.left_ns(&*published.find(labels)?);
         let list = if expiry.is_used() { list.with_expiry(left_ns) } else { list };
         if search.list_only {
             return list.reply();
         }
-        let page = IndexPage::new(list, self.rules.admin_api)
-            .with_suppressed(suppressed(published), |(entry, at)| suppressed_family(published, &entry, at));
+        let page = IndexPage::new(list, self.rules.admin_api && grant.is_admin())
+            .with_suppressed(suppressed(published, scope.as_ref()), |(entry, at)| {
+                suppressed_family(published, &entry, at, scope.as_ref())
+            });
+        if !grant.has_overview() {
+            return page.reply();
+        }
         let page = page.with_troubles(self.own_troubles()).with_uplinks(self.uplink_summaries(now_ns));
         let page = page.with_large_scrape(Some(self.page_size.bytes()).filter(|_| self.page_size.is_large()));
         let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
@@ -39,17 +50,20 @@ impl Service {
     }
 
     /// The details of one group.
-    pub(super) fn fragment(&self, group: AddressedGroup, request: &Incoming) -> HttpReply {
+    pub(super) fn fragment(&self, group: AddressedGroup, request: &Incoming, grant: &Grant) -> HttpReply {
         let target = match self.find_group(group) {
             Ok(target) => target,
             Err(error) => return HttpReply::error(400, error),
         };
+        if let Err(reply) = grant.check_group(Right::Read, &target) {
+            return reply;
+        }
         match self.committer.published().find(&target) {
             Some(entry) => {
                 let is_unconfirmed = self.committer.published().is_unconfirmed(entry.id());
                 let (names, frame) = (self.rules.body.names, &self.rules.page_frame);
                 let page = GroupFragment::new(&entry, names, frame, self.base(request), self.clock.wall_ns());
-                let page = page.with_left(self.expiry().left_ns(&entry));
+                let page = page.with_left(self.expiry().left_ns(&entry)).with_delete(grant.may(Right::Delete, &target));
                 page.with_unconfirmed(is_unconfirmed).with_oddity(self.oddities.of(&target)).reply()
             }
             None => HttpReply::error(404, format_args!("there is no group {target}")),
@@ -168,25 +182,34 @@ fn trouble_summary(trouble: Trouble) -> TroubleSummary {
 
 /// The suppressed families, each with its group. The family that is shown instead is looked up only for the part on the
 /// page.
-fn suppressed(published: &Published) -> Vec<(Arc<GroupEntry>, usize)> {
+fn suppressed(published: &Published, scope: Option<&Selectors>) -> Vec<(Arc<GroupEntry>, usize)> {
     let entries = published.suppressed();
-    let families = entries.iter().flat_map(|entry| {
+    let families = entries.iter().filter(|entry| is_in(scope, entry.shown())).flat_map(|entry| {
         let suppressed = entry.leaders().filter(|(.., state)| state.conflict.is_some());
         suppressed.map(|(at, ..)| (entry.clone(), at))
     });
     families.collect()
 }
 
-/// One suppressed family, with the family that is shown instead.
-fn suppressed_family(published: &Published, entry: &GroupEntry, at: usize) -> Option<SuppressedSummary> {
+/// One suppressed family, with the family that is shown instead. A reader of only some groups gets no other family, and
+/// no reason, which may quote one.
+fn suppressed_family(
+    published: &Published,
+    entry: &GroupEntry,
+    at: usize,
+    scope: Option<&Selectors>,
+) -> Option<SuppressedSummary> {
     let conflict = entry.families.get(at)?.conflict.as_ref()?;
     let suppressed = entry.whole(at);
     Some(SuppressedSummary {
         name: suppressed.name().clone(),
         type_name: suppressed.schema().metric_type().name(),
         group: entry.shown().clone(),
-        reason: conflict.to_string(),
-        shown_instead: shown_instead(published, entry, conflict),
+        reason: match scope {
+            None => conflict.to_string(),
+            Some(_) => "it conflicts with a metric that is shown already".to_owned(),
+        },
+        shown_instead: scope.is_none().then(|| shown_instead(published, entry, conflict)).flatten(),
     })
 }
 

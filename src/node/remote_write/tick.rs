@@ -117,7 +117,7 @@ impl TickSource {
         });
         let mut own: Vec<Family> = own.collect();
         own.sort_by(|a, b| a.name().cmp(b.name()));
-        let filter = ScrapeFilter { selectors: self.selectors.clone(), shard: None };
+        let filter = ScrapeFilter { selectors: self.selectors.clone(), ..ScrapeFilter::default() };
         let snapshot = Snapshot::new(&self.published, &filter);
         let mut selection = self.selectors.is_some().then(|| Selection::new(&snapshot, filter, &own));
         let mut names: Vec<TickName> = snapshot

@@ -14,6 +14,8 @@ pub struct ScrapeFilter {
     pub selectors: Option<Selectors>,
     /// Only groups of this shard.
     pub shard: Option<Shard>,
+    /// Only groups that these match: those that the scraper may read. The node's own families are not among them.
+    pub scope: Option<Selectors>,
 }
 
 impl ScrapeFilter {

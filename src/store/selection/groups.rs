@@ -38,10 +38,13 @@ pub(super) struct SelectedGroups {
 }
 
 impl SelectedGroups {
-    /// Matches all groups of the snapshot.
-    pub(super) fn new(snapshot: &Snapshot, selectors: Option<Selectors>) -> Self {
+    /// Matches all groups of the snapshot; those that `scope` does not match are not selected.
+    pub(super) fn new(snapshot: &Snapshot, selectors: Option<Selectors>, scope: Option<&Selectors>) -> Self {
         let times = snapshot.blocks.iter().find(|(name, _)| **name == *PUSH_TIME);
         let groups = times.iter().flat_map(|(_, block)| block.entries()).map(|shown| match &selectors {
+            _ if scope.is_some_and(|scope| !scope.matches(|name| shown.labels.get(name))) => {
+                GroupMatch { labels: shown.labels.clone(), possible: 0, certain: 0 }
+            }
             Some(selectors) => series::match_group(selectors, &shown.labels),
             None => GroupMatch { labels: shown.labels.clone(), possible: !0, certain: !0 },
         });

@@ -44,10 +44,10 @@ pub struct Selection {
 impl Selection {
     /// Matches all groups of the snapshot. `own` are the node's own families that are shown.
     pub fn new(snapshot: &Snapshot, filter: ScrapeFilter, own: &[Family]) -> Self {
-        let ScrapeFilter { selectors, shard } = filter;
-        let mut groups = SelectedGroups::new(snapshot, selectors.clone());
+        let ScrapeFilter { selectors, shard, scope } = filter;
+        let mut groups = SelectedGroups::new(snapshot, selectors.clone(), scope.as_ref());
         let mut rejudged = match &selectors {
-            Some(selectors) => rejudged::rejudge(snapshot, &mut groups, selectors, own),
+            Some(selectors) => rejudged::rejudge(snapshot, &mut groups, selectors, scope.as_ref(), own),
             None => BTreeMap::new(),
         };
         if let Some(shard) = shard {
@@ -55,7 +55,7 @@ impl Selection {
             rejudged.values_mut().for_each(|families| families.retain(|shown| shard.has(&shown.labels)));
             rejudged.retain(|_, families| !families.is_empty());
         }
-        Self { groups, shard, is_shard_only: selectors.is_none(), at: 0, rejudged }
+        Self { groups, shard, is_shard_only: selectors.is_none() && scope.is_none(), at: 0, rejudged }
     }
 
     /// Whether the node's own families, which have no group, belong to the shard.

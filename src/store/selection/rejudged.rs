@@ -70,14 +70,15 @@ impl Judge {
     }
 }
 
-/// The suppressed families that are shown here, by name and then by labels.
+/// The suppressed families that are shown here, by name and then by labels; none of groups outside `scope`.
 pub(super) fn rejudge(
     snapshot: &Snapshot,
     groups: &mut SelectedGroups,
     selectors: &Selectors,
+    scope: Option<&Selectors>,
     own: &[Family],
 ) -> BTreeMap<Arc<str>, Vec<ShownFamily>> {
-    let candidates = candidates(snapshot, selectors);
+    let candidates = candidates(snapshot, selectors, scope);
     let mut rejudged = BTreeMap::new();
     if candidates.is_empty() {
         return rejudged;
@@ -119,9 +120,15 @@ pub(super) fn rejudge(
 }
 
 /// The suppressed families that the selectors match, by name, those of a name in the order of their labels.
-fn candidates(snapshot: &Snapshot, selectors: &Selectors) -> BTreeMap<Arc<str>, Vec<Candidate>> {
+fn candidates(
+    snapshot: &Snapshot,
+    selectors: &Selectors,
+    scope: Option<&Selectors>,
+) -> BTreeMap<Arc<str>, Vec<Candidate>> {
     let mut candidates: BTreeMap<Arc<str>, Vec<Candidate>> = BTreeMap::new();
-    for entry in snapshot.suppressed.iter().filter(|entry| entry.group.is_live() && !entry.header.suppressed) {
+    let is_in_scope = |entry: &GroupEntry| scope.is_none_or(|scope| scope.matches(|name| entry.shown().get(name)));
+    let live = snapshot.suppressed.iter().filter(|entry| entry.group.is_live() && !entry.header.suppressed);
+    for entry in live.filter(|entry| is_in_scope(entry)) {
         let group = series::match_group(selectors, entry.shown());
         if group.possible == 0 {
             continue;

@@ -34,7 +34,8 @@ fn job(name: &str) -> GroupId {
 
 fn put(store: &mut Store, name: &str, lifetime: Option<&str>, now: WriteTime) {
     let lifetime = lifetime.map(|text| text.parse().unwrap());
-    store.write_living(job(name), WriteOp::Put(vec![gauge("m")]), lifetime, now).unwrap();
+    let terms = WriteTerms { lifetime, ..WriteTerms::default() };
+    store.write_within(job(name), WriteOp::Put(vec![gauge("m")]), terms, now).unwrap();
     store.commit();
 }
 

@@ -1,18 +1,22 @@
 //! The guard in front of the service, with the functions of Prometheus's exporter-toolkit: a rate limit, extra response
-//! headers, and basic authentication. The rules can be replaced while requests arrive. Without rules the cost is one
-//! atomic load.
+//! headers, and basic authentication. With `[[allow]]` rules, it also accepts bearer tokens and verified certificates, and
+//! passes on what the sender may do. The rules can be replaced while requests arrive. Without rules the cost is two
+//! atomic loads.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use tokio::time::Instant;
 use tracing::debug;
 
+use super::access::{Access, AccessControl, Grant};
+use super::bucket::{RateLimit, TokenBucket};
 use super::passwords::{AuthOutcome, Users, Verifier};
+use super::tokens::{Tokens, bearer};
+use crate::gateway::rights::Subject;
 use crate::net::http::{Handler, Incoming, Response};
 
 /// The headers that may be set, with the allowed values; none means any value.
@@ -51,15 +55,6 @@ impl ExtraHeader {
     }
 }
 
-/// A rate limit: `burst` requests at once, and one more per `interval`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RateLimit {
-    /// The time between two requests at the sustained rate.
-    pub interval: Duration,
-    /// Requests at once; at least 1.
-    pub burst: u32,
-}
-
 /// The rules that every request must satisfy.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardRules {
@@ -67,6 +62,8 @@ pub struct GuardRules {
     pub headers: Vec<ExtraHeader>,
     /// The users of basic authentication; if there are none, it is off.
     pub users: Users,
+    /// The bearer tokens; they count with `[[allow]]` rules only.
+    pub tokens: Tokens,
     /// The limit on all requests together.
     pub rate_limit: Option<RateLimit>,
 }
@@ -96,12 +93,19 @@ impl Refusals {
     }
 }
 
+/// Handles requests whose sender is known.
+pub trait GrantHandler: Send + Sync + 'static {
+    /// Handles one request. `grant` says what its sender may do.
+    fn handle(&self, request: &mut Incoming, grant: &Grant) -> impl Future<Output = Response> + Send;
+}
+
 /// Checks every request before the handler `H` sees it.
 pub struct Guard<H> {
     inner: H,
     refusals: Arc<Refusals>,
     is_disabled: AtomicBool,
     rules: RwLock<Arc<GuardRules>>,
+    access: Arc<AccessControl>,
     /// The paths that GET requests may have without a password.
     open_paths: Vec<String>,
     /// The paths of scrapes and health checks, which the rate limit does not count.
@@ -123,6 +127,7 @@ impl<H> Guard<H> {
     pub fn new(
         inner: H,
         rules: GuardRules,
+        access: Arc<AccessControl>,
         open_paths: Vec<String>,
         unlimited_paths: Vec<String>,
         refusals: Arc<Refusals>,
@@ -130,6 +135,7 @@ impl<H> Guard<H> {
     ) -> Self {
         Self {
             inner,
+            access,
             open_paths,
             unlimited_paths,
             refusals,
@@ -157,38 +163,62 @@ impl<H> Guard<H> {
         self.is_disabled.store(is_disabled, Ordering::Release);
     }
 
-    /// The error response if the request is refused.
-    async fn refuse(&self, rules: &GuardRules, request: &Incoming) -> Option<Response> {
+    /// The sender of a request.
+    ///
+    /// # Errors
+    /// The response if its credentials are wrong, or missing.
+    async fn subject(
+        &self,
+        rules: &GuardRules,
+        access: Option<&Access>,
+        request: &Incoming,
+    ) -> Result<Subject, Response> {
         // An open path must be exactly as configured: the router would redirect another spelling, or reach another route.
         let is_open = || request.method() == "GET" && self.open_paths.iter().any(|path| path == request.path());
-        if rules.users.is_empty() || is_open() {
-            return None;
+        let header = request.header("authorization");
+        if let Some(token) = header.filter(|_| access.is_some()).and_then(bearer) {
+            return rules.tokens.find(token).map(Subject::Token).ok_or_else(|| self.unauthorized(request, "Bearer"));
         }
-        let credentials = request.header("authorization").and_then(credentials);
+        let has_users = !rules.users.is_empty();
+        let credentials = header.filter(|_| has_users).and_then(credentials);
+        match access {
+            None if !has_users || is_open() => return Ok(Subject::Anonymous),
+            Some(access) if credentials.is_none() => {
+                return match request.certificate() {
+                    names if !names.is_empty() => Ok(Subject::Certificate(names.clone())),
+                    _ if access.is_closed() && !is_open() => Err(self.unauthorized(request, "Basic")),
+                    _ => Ok(Subject::Anonymous),
+                };
+            }
+            _ => {}
+        }
         let outcome = match &credentials {
             Some((name, password)) => self.verifier.verify(&rules.users, name, password).await,
             None => AuthOutcome::Wrong,
         };
         match outcome {
-            AuthOutcome::Right => None,
-            AuthOutcome::Wrong => {
-                self.refusals.credentials.fetch_add(1, Ordering::Relaxed);
-                debug!(peer = %request.peer(), given = credentials.is_some(), "no valid user and password");
-                Some(plain(401, "Unauthorized").header("www-authenticate", "Basic"))
-            }
+            AuthOutcome::Right => Ok(Subject::User(credentials.map(|(name, _)| name).unwrap_or_default().into())),
+            AuthOutcome::Wrong => Err(self.unauthorized(request, "Basic")),
             AuthOutcome::Busy => {
                 self.refusals.waiting.fetch_add(1, Ordering::Relaxed);
                 let text = "too many passwords wait to be verified; try again";
-                Some(plain(503, text).header("retry-after", "1"))
+                Err(plain(503, text).header("retry-after", "1"))
             }
         }
     }
+
+    fn unauthorized(&self, request: &Incoming, scheme: &str) -> Response {
+        self.refusals.credentials.fetch_add(1, Ordering::Relaxed);
+        debug!(peer = %request.peer(), given = request.header("authorization").is_some(), scheme, "no valid credentials");
+        plain(401, "Unauthorized").header("www-authenticate", scheme)
+    }
 }
 
-impl<H: Handler> Handler for Guard<H> {
+impl<H: GrantHandler> Handler for Guard<H> {
     async fn handle(&self, request: &mut Incoming) -> Response {
-        if self.is_disabled.load(Ordering::Acquire) {
-            return self.inner.handle(request).await;
+        let access = self.access.current();
+        if self.is_disabled.load(Ordering::Acquire) && access.is_none() {
+            return self.inner.handle(request, &Grant::default()).await;
         }
         let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
         // A pusher that sends too much must not hide the node from those who watch it.
@@ -203,12 +233,17 @@ impl<H: Handler> Handler for Guard<H> {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             return plain(429, "Too Many Requests").header("retry-after", seconds.max(1).to_string());
         }
-        let response = match self.refuse(&rules, request).await {
-            Some(refusal) => {
+        let response = match self.subject(&rules, access.as_deref(), request).await {
+            Ok(subject) => {
+                let grant = Grant::new(access, subject);
+                let response = self.inner.handle(request, &grant).await;
+                self.access.count(&grant, response.status());
+                response
+            }
+            Err(refusal) => {
                 request.discard().await;
                 refusal
             }
-            None => self.inner.handle(request).await,
         };
         rules.headers.iter().fold(response, |response, extra| response.header_if_missing(extra.name, &extra.value))
     }
@@ -222,9 +257,14 @@ fn plain(status: u16, text: &str) -> Response {
         .body(format!("{text}\n"))
 }
 
-/// The user that the request names. If passwords are required, the guard has verified it.
-pub fn user(request: &Incoming) -> Option<String> {
-    request.header("authorization").and_then(credentials).map(|(name, _)| name)
+/// The sender of a request, for the log: the subject, or else the user that the request names. If passwords are required,
+/// the guard has verified it.
+pub fn user(request: &Incoming, subject: &Subject) -> Option<String> {
+    match subject {
+        Subject::Anonymous => request.header("authorization").and_then(credentials).map(|(name, _)| name),
+        Subject::User(name) => Some(name.to_string()),
+        named => Some(named.to_string()),
+    }
 }
 
 /// The name and password of an `Authorization` header, parsed as Go's `Request.BasicAuth` does.
@@ -237,35 +277,6 @@ fn credentials(header: &str) -> Option<(String, Vec<u8>)> {
     let decoded = STANDARD.decode(encoded).ok()?;
     let colon = decoded.iter().position(|byte| *byte == b':')?;
     Some((String::from_utf8(decoded[..colon].to_vec()).ok()?, decoded[colon + 1..].to_vec()))
-}
-
-/// A token bucket. Its state is the time at which it will be full again.
-#[derive(Debug)]
-struct TokenBucket {
-    limit: Option<RateLimit>,
-    full_at: Option<Instant>,
-}
-
-impl TokenBucket {
-    fn full(limit: Option<RateLimit>) -> Self {
-        Self { limit, full_at: None }
-    }
-
-    /// Takes a token, if there is one at `now`.
-    ///
-    /// # Errors
-    /// The time until there is one.
-    fn take(&mut self, now: Instant) -> Result<(), Duration> {
-        let Some(RateLimit { interval, burst }) = self.limit else { return Ok(()) };
-        let full_at = self.full_at.unwrap_or(now).max(now) + interval;
-        match (full_at - now).checked_sub(interval.saturating_mul(burst)).filter(|wait| !wait.is_zero()) {
-            Some(wait) => Err(wait),
-            None => {
-                self.full_at = Some(full_at);
-                Ok(())
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -294,21 +305,5 @@ mod tests {
         assert!(error("x-frame-options", "deny").contains("X-Frame-Options"));
         assert!(error("Server", "x").contains("cannot be set"));
         assert!(error("X-XSS-Protection", "1\r\nEvil: yes").contains("characters"));
-    }
-
-    #[test]
-    fn a_burst_passes_and_then_one_an_interval() {
-        let limit = RateLimit { interval: Duration::from_secs(1), burst: 3 };
-        let mut bucket = TokenBucket::full(Some(limit));
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let passed = |bucket: &mut TokenBucket, ms| (0..5).filter(|_| bucket.take(at(ms)).is_ok()).count();
-        assert_eq!(passed(&mut bucket, 0), 3);
-        assert_eq!(passed(&mut bucket, 999), 0);
-        assert_eq!(bucket.take(at(999)), Err(Duration::from_millis(1)));
-        assert_eq!(passed(&mut bucket, 1_000), 1);
-        assert_eq!(passed(&mut bucket, 3_500), 2);
-        assert_eq!(passed(&mut bucket, 60_000), 3);
-        assert!((0..1_000).all(|_| TokenBucket::full(None).take(start).is_ok()));
     }
 }

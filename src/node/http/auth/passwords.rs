@@ -90,6 +90,11 @@ impl Users {
         Self { hashes, dummy_hash }
     }
 
+    /// Whether there is a user of that name.
+    pub fn has(&self, name: &str) -> bool {
+        self.hashes.contains_key(name)
+    }
+
     /// Whether there are no users, so that authentication is off.
     pub fn is_empty(&self) -> bool {
         self.hashes.is_empty()

@@ -31,7 +31,7 @@ fn single(name: &str, metric_type: MetricType, labels: &[(&str, &str)]) -> Famil
 
 fn filter(selectors: &[&str], shard: Option<Shard>) -> ScrapeFilter {
     let selectors = (!selectors.is_empty()).then(|| Selectors::parse(selectors).unwrap());
-    ScrapeFilter { selectors, shard }
+    ScrapeFilter { selectors, shard, scope: None }
 }
 
 fn page(store: &Store, filter: ScrapeFilter, format: Format, gzip: Option<&ByteBudget>) -> Vec<u8> {

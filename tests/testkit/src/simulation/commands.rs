@@ -15,7 +15,13 @@ use super::{Checked, ConnId, HUB, NodeId, World};
 
 /// A push to the group that is shown under these labels.
 pub fn push(shown: LabelSet, op: WriteOp) -> Command {
-    Command::Write(GroupWrite { shown: Arc::new(shown), op, lifetime: None, values: 0, reply: Due::default() })
+    Command::Write(GroupWrite {
+        shown: Arc::new(shown),
+        op,
+        terms: Default::default(),
+        values: 0,
+        reply: Due::default(),
+    })
 }
 
 impl World {

@@ -107,9 +107,9 @@ impl World {
         let Command::Write(mut write) = command else { return command };
         if matches!(write.op, WriteOp::Put(_) | WriteOp::Post(_)) && expiry.random.chance(expiry.headers) {
             let ms = [2_000, 10_000, 40_000, 43_200_000, 0][expiry.random.below(5) as usize];
-            write.lifetime = Lifetime::of_number(ms);
+            write.terms.lifetime = Lifetime::of_number(ms);
         }
-        if write.lifetime.is_some() {
+        if write.terms.lifetime.is_some() {
             self.count("push: asks for a lifetime");
         }
         Command::Write(write)
