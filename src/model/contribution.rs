@@ -4,9 +4,15 @@
 //! larger one, and last-writer-wins is exact. A store that was rolled back, copied or lost has another epoch when it is
 //! opened again, and never continues a contribution of which others may have more.
 //!
+//! Epoch and [`GaugeRule`] identify a contributor. The birth decides which deletes end the contribution. It only becomes
+//! later: after a delete the next increment begins anew, and a clock that was behind is corrected. So of two states with
+//! different births the later one replaces the other, which counts no more.
+//!
 //! On the disk and on the link, the contributions of one contributor are a group of their own: its key is that of the
 //! group with the label [`CONTRIBUTION`] added, its families are plain, and its header is empty. The label's value is
 //! the birth (time, node) and the epoch, 16 hexadecimal digits each, and a letter for the [`GaugeRule`].
+
+use std::cmp::Ordering;
 
 use super::label::LabelSet;
 use super::stamp::{Epoch, NodeId, WriteTimestamp};
@@ -55,6 +61,11 @@ pub struct Contributor {
 }
 
 impl Contributor {
+    /// Compares the identities. Two states of one contribution have the same, whatever their births.
+    pub fn cmp_identity(&self, other: &Self) -> Ordering {
+        (self.epoch, self.gauges).cmp(&(other.epoch, other.gauges))
+    }
+
     /// The key of its contributions to the group with that key.
     pub fn join(&self, key: &LabelSet) -> LabelSet {
         let Self { birth: WriteTimestamp { time_ns, node }, epoch, gauges } = self;

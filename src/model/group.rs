@@ -5,9 +5,10 @@
 //! takes the later of each field and drops the families that are older than the clear timestamp. It is commutative,
 //! associative and idempotent: copies that have seen the same changes, in any order and any number of times, are equal.
 //!
-//! A family with a [`Contributor`] is one contribution to a sum. It is kept under name and contributor, so that
-//! contributions never replace each other. A clear timestamp does not remove it; a delete does if the contribution began
-//! before it, whenever it last grew.
+//! A family with a [`Contributor`] is one contribution to a sum. It is kept under its name and its contributor's
+//! [identity](Contributor::cmp_identity), so that contributions never replace each other; of two states of one, the one
+//! that began later wins, then the one written later. A clear timestamp does not remove a contribution; a delete does if
+//! the contribution began before it, whenever it last grew.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -50,7 +51,15 @@ impl GroupFamily {
 
     /// The order of families in a group: by name, then by contributor, a plain family first.
     fn cmp_key(&self, other: &Self) -> Ordering {
-        self.family.cmp_name(&other.family).then_with(|| self.contributor.cmp(&other.contributor))
+        self.family.cmp_name(&other.family).then_with(|| match (&self.contributor, &other.contributor) {
+            (Some(a), Some(b)) => a.cmp_identity(b),
+            (a, b) => a.is_some().cmp(&b.is_some()),
+        })
+    }
+
+    /// When the contribution began; zero for a plain family.
+    fn birth(&self) -> WriteTimestamp {
+        self.contributor.as_ref().map_or(WriteTimestamp::ZERO, |contributor| contributor.birth)
     }
 }
 
@@ -318,15 +327,25 @@ impl Group {
     }
 
     /// The change that makes the writes later for which `is_wrong` holds, all by `shift_ns`; `None` if there are none.
-    /// Their order stays the same.
+    /// Their order stays the same. The births of contributions are writes, too: a delete that becomes later must not pass
+    /// the contributions that began after it.
     pub fn restamped(&self, is_wrong: impl Fn(WriteTimestamp) -> bool, shift_ns: u64) -> Option<Group> {
         let later = |stamp: WriteTimestamp| {
             let time_ns = stamp.time_ns.saturating_add(shift_ns).min(STAMP_NS_MAX);
             if is_wrong(stamp) { WriteTimestamp { time_ns, ..stamp } } else { stamp }
         };
         let moment = |time: PushTime| PushTime { stamp: later(time.stamp), ..time };
-        let wrong = self.families.iter().filter(|f| is_wrong(f.stamp));
-        let families: Vec<_> = wrong.map(|f| GroupFamily { stamp: later(f.stamp), ..f.clone() }).collect();
+        let born = |contributor: &Arc<Contributor>| match is_wrong(contributor.birth) {
+            true => Arc::new(Contributor { birth: later(contributor.birth), ..**contributor }),
+            false => contributor.clone(),
+        };
+        let wrong = self.families.iter().filter(|f| is_wrong(f.stamp) || is_wrong(f.birth()));
+        let restamped = wrong.map(|f| GroupFamily {
+            stamp: later(f.stamp),
+            contributor: f.contributor.as_ref().map(born),
+            family: f.family.clone(),
+        });
+        let families: Vec<_> = restamped.collect();
         let GroupHeader { cleared_at, deleted, pushed, failed, .. } = self.header;
         let header = GroupHeader {
             cleared_at: later(cleared_at),
@@ -491,9 +510,10 @@ fn leader(families: &[GroupFamily], mut at: usize) -> usize {
     at
 }
 
-/// The later write wins. Content breaks the tie that only a copied store can make.
+/// The later write wins; of a contribution, the later birth first: a delete has ended the earlier one, or its birth was
+/// corrected. Content breaks the tie that only a copied store can make.
 fn cmp_family(a: &GroupFamily, b: &GroupFamily) -> Ordering {
-    a.stamp.cmp(&b.stamp).then_with(|| a.family.cmp_content(&b.family))
+    (a.birth(), a.stamp).cmp(&(b.birth(), b.stamp)).then_with(|| a.family.cmp_content(&b.family))
 }
 
 #[cfg(test)]

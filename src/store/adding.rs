@@ -85,8 +85,9 @@ impl Store {
     /// The family that a unit of a group shows, without regard to labels of the site: the plain family or the sum.
     pub(super) fn whole(&mut self, group: &Group, unit: Range<usize>) -> Family {
         let families = &group.families()[unit];
-        let contributions: Vec<(&Contributor, &GroupFamily)> =
+        let mut contributions: Vec<(&Contributor, &GroupFamily)> =
             families.iter().filter_map(|f| Some((&**f.contributor.as_ref()?, f))).collect();
+        contributions.sort_unstable_by_key(|(contributor, _)| *contributor);
         let Some((newest, _)) = contributions.last() else { return families[0].family.clone() };
         let parts: Vec<SumPart<'_>> =
             contributions.iter().map(|(_, f)| SumPart { family: &f.family, stamp: f.stamp }).collect();

@@ -89,6 +89,26 @@ fn new_families_are_inserted_between_replaced_and_unchanged_ones() {
     assert_eq!(values, [2.0, 1.0, 2.0, 2.0, 2.0, 1.0, 1.0, 2.0]);
 }
 
+#[test]
+fn a_restamp_moves_the_births_of_contributions_with_the_delete_before_them() {
+    let own = |time_ns| WriteTimestamp { time_ns, node: NodeId(1) };
+    let born = |birth, epoch| Arc::new(Contributor { birth, epoch: Epoch(epoch), gauges: GaugeRule::Last });
+    let other = born(WriteTimestamp { time_ns: 6, node: NodeId(2) }, 9);
+    let mut group = Group::delete(own(3));
+    let early = born(own(4), 1);
+    for (time_ns, contributor) in [(4, &early), (5, &born(own(5), 2)), (8, &early), (9, &other)] {
+        group.merge(&Group::contribute(push_time(time_ns), contributor, vec![family("x", time_ns as f64)]));
+    }
+    let change = group.restamped(|stamp| stamp.node == NodeId(1), 100).unwrap();
+    group.merge(&change);
+    let births: Vec<u64> = group.contributors().iter().map(|contributor| contributor.birth.time_ns).collect();
+    assert_eq!((group.deleted(), births), (own(103), vec![104, 105]), "the other node's ended with the delete");
+    let values: Vec<f64> = group.families().iter().map(|f| f.family.values()[0]).collect();
+    assert_eq!(values, [8.0, 5.0]);
+    let stamps: Vec<u64> = group.families().iter().map(|f| f.stamp.time_ns).collect();
+    assert_eq!(stamps, [108, 105]);
+}
+
 /// Changes with few timestamps and names, so that ties and overtaking are frequent.
 fn change() -> impl Strategy<Value = Group> {
     let stamp = (0..6u64, 0..3u64).prop_map(|(time_ns, node)| WriteTimestamp { time_ns, node: NodeId(node) });

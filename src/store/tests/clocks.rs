@@ -1,7 +1,7 @@
 //! Write timestamps of a clock that is behind.
 
 use super::*;
-use crate::model::{NodeId, PushTime, STAMP_NS_MAX, WriteTimestamp};
+use crate::model::{Contributor, GaugeRule, NodeId, PushTime, STAMP_NS_MAX, WriteTimestamp};
 use crate::store::CLOCK_NS_MIN;
 
 const HOUR_NS: u64 = 3_600_000_000_000;
@@ -24,6 +24,32 @@ fn valued(name: &str, value: f64) -> Family {
     let mut builder = FamilyBuilder::new(name, MetricType::Gauge);
     builder.series(&[], &ValueLayout::Single, &[value], None);
     builder.finish().unwrap()
+}
+
+/// An increment of the counter `c`.
+fn add(value: f64) -> WriteOp {
+    let mut builder = FamilyBuilder::new("c", MetricType::Counter);
+    builder.series(&[], &ValueLayout::Single, &[value], None);
+    let families = vec![builder.finish().unwrap()];
+    WriteOp::Add(Increment { families, gauges: GaugeRule::Last, key: None })
+}
+
+/// Sends a peer all that a store has.
+fn send(store: &Store, peer: &mut Store) {
+    for change in store.published().changes(&Scope::Shown, crate::model::Revision(0), None, usize::MAX).changes {
+        let (key, group) = match Contributor::split(&change.key) {
+            Some((key, contributor)) => (Arc::new(key), change.group.contributed(&Arc::new(contributor))),
+            None => (change.key, change.group),
+        };
+        peer.merge(&GroupId { site: Arc::default(), key }, group, StoreId(7)).unwrap();
+    }
+    peer.commit();
+}
+
+/// The sum of the counter `c`, as it is shown.
+fn sum(store: &Store) -> Option<f64> {
+    let block = store.published().block("c")?;
+    block.entries().map(|shown| shown.family.values()[0]).reduce(|a, b| a + b)
 }
 
 fn job(name: &str) -> GroupId {
@@ -174,4 +200,64 @@ fn a_correction_that_could_not_be_made_durable_is_made_again() {
         assert_eq!(value(&store, &id, "m"), Some(2.0), "{is_durable}");
         assert_eq!(store.published().corrected(), u64::from(is_durable), "{is_durable}");
     }
+}
+
+#[test]
+fn increments_after_a_delete_outlive_its_correction() {
+    let (mut store, mut peer, id) = (edge(), edge(), job("a"));
+    let steps = [add(1.0), WriteOp::Delete, add(2.0), add(5.0)];
+    for (at, op) in steps.into_iter().enumerate() {
+        store.write(id.clone(), op, behind(HOUR_NS, 1_000 * at as u64)).unwrap();
+        store.commit();
+    }
+    // The peer gets them before the correction, too: they count once.
+    send(&store, &mut peer);
+    assert_eq!((confirm(&mut store, HOUR_NS), sum(&store)), (1, Some(7.0)));
+    store.write(id.clone(), add(10.0), behind(0, 2 * HOUR_NS)).unwrap();
+    store.commit();
+    assert_eq!(store.published().group(&id).unwrap().group.contributors().len(), 1, "it goes on");
+    for _ in 0..2 {
+        send(&store, &mut peer);
+        assert_eq!((sum(&store), sum(&peer)), (Some(17.0), Some(17.0)));
+    }
+    let records: Vec<Record> = store.checkpoint().collect();
+    let mut again = Store::new(Rules { has_hubs: true, ..Rules::default() }, &[]);
+    records.into_iter().for_each(|record| again.restore(record));
+    again.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(2));
+    again.commit();
+    assert_eq!(sum(&again), Some(17.0));
+    store.merge(&id, Group::delete(WriteTimestamp { time_ns: START_NS, node: NodeId(9) }), StoreId(9)).unwrap();
+    store.commit();
+    assert_eq!(sum(&store), Some(17.0), "the peer's delete is older");
+}
+
+#[test]
+fn increments_of_a_clock_behind_outlive_an_older_delete_of_a_peer() {
+    let (mut store, mut peer, id) = (edge(), edge(), job("a"));
+    store.write(id.clone(), add(2.0), behind(HOUR_NS, 10)).unwrap();
+    store.commit();
+    send(&store, &mut peer);
+    assert_eq!((confirm(&mut store, HOUR_NS), sum(&store)), (1, Some(2.0)));
+    let deleted = |time_ns| Group::delete(WriteTimestamp { time_ns, node: NodeId(9) });
+    for store in [&mut store, &mut peer] {
+        store.merge(&id, deleted(START_NS - HOUR_NS / 2), StoreId(9)).unwrap();
+        store.commit();
+    }
+    assert_eq!((sum(&store), sum(&peer)), (Some(2.0), None));
+    send(&store, &mut peer);
+    assert_eq!(sum(&peer), Some(2.0));
+    store.merge(&id, deleted(START_NS + HOUR_NS / 2), StoreId(9)).unwrap();
+    store.commit();
+    assert_eq!(sum(&store), None, "a newer delete ends them");
+}
+
+#[test]
+fn while_a_clock_is_doubted_no_peer_takes_an_answered_increment_away() {
+    let (mut store, id) = (edge(), job("a"));
+    store.doubt_clock();
+    store.write(id.clone(), add(2.0), behind(START_NS, 10)).unwrap();
+    store.commit();
+    store.merge(&id, Group::delete(WriteTimestamp { time_ns: START_NS, node: NodeId(9) }), StoreId(9)).unwrap();
+    store.commit();
+    assert_eq!(sum(&store), Some(2.0));
 }
