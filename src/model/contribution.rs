@@ -74,11 +74,12 @@ impl Contributor {
         LabelSet::new(own.chain([(CONTRIBUTION, &*value)]))
     }
 
-    /// The key of the group and the contributor, if `key` is that of a contribution.
+    /// The key of the group and the contributor, if `key` is that of a contribution. No group has an empty key.
     pub fn split(key: &LabelSet) -> Option<(LabelSet, Contributor)> {
         let contributor = Self::read(key.get(CONTRIBUTION)?)?;
         let own = key.iter().filter(|label| label.name != CONTRIBUTION);
-        Some((LabelSet::new(own.map(|label| (label.name, label.value))), contributor))
+        let own = LabelSet::new(own.map(|label| (label.name, label.value)));
+        (!own.is_empty()).then_some((own, contributor))
     }
 
     fn read(value: &str) -> Option<Contributor> {
@@ -119,7 +120,9 @@ mod tests {
         for value in values {
             assert_eq!(Contributor::split(&LabelSet::new([("job", "a"), (CONTRIBUTION, value)])), None, "{value}");
         }
-        assert!(Contributor::split(&LabelSet::new([(CONTRIBUTION, format!("{digits}l"))])).is_some());
+        let valid = format!("{digits}l");
+        assert!(Contributor::split(&LabelSet::new([("job", "a"), (CONTRIBUTION, &valid)])).is_some());
+        assert_eq!(Contributor::split(&LabelSet::new([(CONTRIBUTION, &valid)])), None, "no group has an empty key");
         assert_eq!(Contributor::split(&LabelSet::new([("job", "a")])), None);
     }
 }
