@@ -9,8 +9,8 @@ use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::admission::{is_counted, of_unit};
-use super::conflict::{AdmissionTerms, Conflict};
+use super::admission::{histogram_fault, of_unit};
+use super::conflict::AdmissionTerms;
 use super::entry::{AdmittedFamilies, FamilyState, GroupEntry};
 use super::increment::{CONTRIBUTORS_MAX, Increment};
 use super::record::FamilyMeta;
@@ -142,7 +142,8 @@ impl Store {
         let replaced: Vec<Range<usize>> =
             replaced.filter_map(|(.., old)| old.clone()).chain(before.into_values()).collect();
         for unit in replaced {
-            self.leave(entry, unit, &mut names);
+            let whole = self.whole(&entry.group, unit.clone());
+            self.leave(entry, unit.start, &whole, &mut names);
         }
         let mut metas = vec![FamilyMeta::default(); group.families().len()];
         let mut states = vec![FamilyState::default(); group.families().len()];
@@ -154,19 +155,12 @@ impl Store {
                     let hint = entry.families[before].hint.clone();
                     (false, FamilyState { shown: Some(Box::new(shown)), conflict: None, hint })
                 }
-                Plan::Anew(whole) => match self.admit_family(entry, &whole, terms) {
-                    Ok((suppressed, mut state)) => {
+                Plan::Anew(whole) => match self.admit_or_collect(entry, &whole, terms, &mut conflicts)? {
+                    Some((suppressed, mut state)) => {
                         state.shown = state.shown.or_else(|| Some(Box::new(whole)));
                         (suppressed, state)
                     }
-                    Err(Conflict::Limit { name, max }) if conflicts.is_none() => {
-                        return Err(StoreRefusal::Limit { name, max });
-                    }
-                    Err(Conflict::Limit { .. }) => continue,
-                    Err(conflict) => {
-                        self.add_conflict(&mut conflicts, entry, conflict);
-                        continue;
-                    }
+                    None => continue,
                 },
             };
             for at in unit.clone() {
@@ -179,21 +173,6 @@ impl Store {
         match conflicts {
             Some(conflicts) => Err(StoreRefusal::Conflict(Box::new(conflicts))),
             None => Ok(((metas.into_iter().collect(), states), names)),
-        }
-    }
-
-    /// Removes a unit of the version before from the index.
-    fn leave(&mut self, entry: &GroupEntry, unit: Range<usize>, names: &mut Vec<Arc<str>>) {
-        let whole = self.whole(&entry.group, unit.clone());
-        let (was, state) = (entry.metas.get(unit.start), &entry.families[unit.start]);
-        if was.suppressed {
-            self.index.release(whole.name(), entry.id());
-        } else {
-            self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&whole));
-            names.push(whole.name().clone());
-        }
-        if is_counted(state) {
-            self.index.uncount_type(&whole, &entry.id().site);
         }
     }
 
@@ -214,7 +193,8 @@ impl Store {
         let Some(was) = entry.shown_at(old.start) else { return Plan::Anew(whole) };
         let Ok(shown) = shown_family(entry.shown(), &whole) else { return Plan::Anew(whole) };
         let shown = shown.unwrap_or_else(|| whole.clone());
-        match shown.schema().same(was.schema()) {
+        // The gateway has checked the histograms of a push, but not their sum.
+        match shown.schema().same(was.schema()) && histogram_fault(self.rules, &whole).is_none() {
             true => Plan::Values { shown: shown.with_schema(was.schema().clone()), before: old.start },
             false => Plan::Anew(whole),
         }

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::conflict::{AdmissionTerms, Conflict, ConflictPolicy};
+use super::conflict::{AdmissionTerms, Conflict, ConflictPolicy, PushConflicts};
 use super::entry::{AdmittedFamilies, FamilyState, GroupEntry};
 use super::record::{FamilyMeta, FamilyMetasBuilder, Record};
 use super::refusal::StoreRefusal;
@@ -40,12 +40,12 @@ fn shown_as(shown: Option<Family>) -> FamilyState {
 }
 
 /// Whether the family's type counts among those of its name.
-pub(super) fn is_counted(state: &FamilyState) -> bool {
+fn is_counted(state: &FamilyState) -> bool {
     state.conflict.as_ref().is_none_or(|conflict| !conflict.is_own_fault())
 }
 
 /// The rule that a native histogram of the family breaks, if one does.
-fn histogram_fault(rules: Rules, family: &Family) -> Option<String> {
+pub(super) fn histogram_fault(rules: Rules, family: &Family) -> Option<String> {
     let fault = rules.histogram_fault.filter(|_| family.schema().metric_type().own_label() == Some(LE))?;
     family.raw_metrics()?.iter().filter(|raw_metric| !raw_metric.is_empty()).find_map(|raw_metric| fault(raw_metric))
 }
@@ -80,17 +80,9 @@ impl Store {
         let replaced = replaced.filter_map(|(origin, stays)| Some((origin.before?, *stays)));
         let mut names = Vec::new();
         for (at, stays) in replaced.chain(changes.gone.iter().map(|at| (*at, false))) {
-            let (gone, was, state) = of_before(at);
-            if was.suppressed {
-                self.index.release(gone.family.name(), entry.id());
-            } else if !stays {
-                self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(&gone.family));
-                names.push(gone.family.name().clone());
-            } else {
-                continue;
-            }
-            if is_counted(state) {
-                self.index.uncount_type(&gone.family, &entry.id().site);
+            let (gone, was, _) = of_before(at);
+            if was.suppressed || !stays {
+                self.leave(entry, at, &gone.family, &mut names);
             }
         }
         let (mut metas, mut states) = (FamilyMetasBuilder::default(), Vec::with_capacity(group.families().len()));
@@ -103,16 +95,9 @@ impl Store {
                     continue;
                 }
                 Some((_, was, state)) if !was.suppressed && stays => (false, same_schema(entry, new, state)),
-                _ => match self.admit_family(entry, &new.family, terms) {
-                    Ok(admitted) => admitted,
-                    Err(Conflict::Limit { name, max }) if conflicts.is_none() => {
-                        return Err(StoreRefusal::Limit { name, max });
-                    }
-                    Err(Conflict::Limit { .. }) => continue,
-                    Err(conflict) => {
-                        self.add_conflict(&mut conflicts, entry, conflict);
-                        continue;
-                    }
+                _ => match self.admit_or_collect(entry, &new.family, terms, &mut conflicts)? {
+                    Some(admitted) => admitted,
+                    None => continue,
                 },
             };
             metas.push(FamilyMeta { suppressed, ..meta });
@@ -122,6 +107,42 @@ impl Store {
             Some(conflicts) => Err(StoreRefusal::Conflict(Box::new(conflicts))),
             None => Ok(((metas.finish(), states), names)),
         }
+    }
+
+    /// Removes a family or a sum from the index: that at `at` of the version before, `whole` as it was pushed.
+    pub(super) fn leave(&mut self, entry: &GroupEntry, at: usize, whole: &Family, names: &mut Vec<Arc<str>>) {
+        let (was, state) = (entry.metas.get(at), &entry.families[at]);
+        if was.suppressed {
+            self.index.release(whole.name(), entry.id());
+        } else {
+            self.index.remove(entry.shown(), state.shown.as_deref().unwrap_or(whole));
+            names.push(whole.name().clone());
+        }
+        if is_counted(state) {
+            self.index.uncount_type(whole, &entry.id().site);
+        }
+    }
+
+    /// The same as [`Store::admit_family`], but adds a conflict that is refused to the others of the push; `None` then.
+    ///
+    /// # Errors
+    /// A limit, if no conflict came before it.
+    pub(super) fn admit_or_collect(
+        &mut self,
+        entry: &GroupEntry,
+        family: &Family,
+        terms: AdmissionTerms,
+        conflicts: &mut Option<PushConflicts>,
+    ) -> Result<Option<(bool, FamilyState)>, StoreRefusal> {
+        match self.admit_family(entry, family, terms) {
+            Ok(admitted) => return Ok(Some(admitted)),
+            Err(Conflict::Limit { name, max }) if conflicts.is_none() => {
+                return Err(StoreRefusal::Limit { name, max });
+            }
+            Err(Conflict::Limit { .. }) => {}
+            Err(conflict) => self.add_conflict(conflicts, entry, conflict),
+        }
+        Ok(None)
     }
 
     /// Shows a new family or suppresses it. Returns whether it is suppressed, and how it is shown.

@@ -217,3 +217,20 @@ fn contributions_are_sent_under_keys_of_their_own() {
     assert_eq!(values, [1.0, 2.0]);
     assert!(sent.changes[0].group.pushed().is_some() && sent.changes[0].group.families().is_empty());
 }
+
+#[test]
+fn a_sum_of_native_histograms_that_breaks_a_rule_is_not_shown() {
+    let fault = |raw_metric: &[u8]| (raw_metric.len() > 2).then(|| "too long".to_string());
+    let sums = SumCodec { native: |total, pushed| Ok([total, pushed].concat()), dated: None };
+    let mut store = store(Rules { histogram_fault: Some(fault), sums, unchecked: true, ..rules() });
+    let push = || {
+        let mut builder = FamilyBuilder::new("h", MetricType::Histogram);
+        builder.series(&[], &ValueLayout::Single, &[1.0], Some(&[7]));
+        add(vec![builder.finish().unwrap()])
+    };
+    for (ns, shown) in [(1, 1), (2, 1), (3, 0), (4, 0)] {
+        write(&mut store, push(), ns).unwrap();
+        assert_eq!(values(&store).len(), shown, "after {ns}");
+    }
+    assert_eq!(store.published().counts().suppressed, 1);
+}
