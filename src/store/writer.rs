@@ -12,7 +12,7 @@ use foldhash::HashSet;
 
 use super::conflict::{AdmissionTerms, ConflictPolicy};
 use super::entry::{GroupEntry, SuppressedFamily};
-use super::idempotency::{IDEMPOTENCY_WINDOW_NS, IdempotencyKey, IdempotencyKeys, KeyState};
+use super::idempotency::{IDEMPOTENCY_WINDOW_NS, IdempotencyKey, IdempotencyKeys, KeyState, KeyTime};
 use super::increment::{Increment, SumCodec};
 use super::index::Index;
 use super::quota::WriteTerms;
@@ -237,8 +237,9 @@ impl Store {
         now: WriteTime,
     ) -> Result<(), StoreRefusal> {
         self.staged.settle_quotas();
+        let key_time = KeyTime { wall_ns: now.wall_ns, monotonic_ns: now.monotonic_ns };
         let key = match &action {
-            WriteOp::Add(Increment { key: Some(key), .. }) => match self.keys.look_up(*key, now.wall_ns) {
+            WriteOp::Add(Increment { key: Some(key), .. }) => match self.keys.look_up(*key, key_time) {
                 KeyState::New => Some(*key),
                 KeyState::Applied => return Ok(()),
                 KeyState::OfAnotherBody => return Err(StoreRefusal::KeyReused),
@@ -312,7 +313,7 @@ impl Store {
         if let Some(IdempotencyKey { key, body }) = key {
             self.revision = self.revision.next();
             let record = KeyRecord { key, body, time_ns: now.wall_ns, revision: self.revision };
-            self.keys.draft(record);
+            self.keys.draft(record, now.monotonic_ns);
             self.records.push(Record::Key(record));
         }
         Ok(())
