@@ -11,9 +11,10 @@ use crate::net::proxy::ProxyKeys;
 use crate::net::tls::Credentials;
 use crate::node::clock::Clock;
 use crate::node::link::check::{CheckError, LineCheck, PROBE_BYTES};
-use crate::node::link::edge::{dialler, edge_name};
+use crate::node::link::edge::dialler;
+use crate::node::link::uplink_credentials::UplinkCredentials;
 use crate::node::metrics::VERSION;
-use crate::node::options::{NodeOptions, UplinkOptions};
+use crate::node::options::{NodeOptions, UplinkOptions, UplinkTls};
 use crate::node::random::random_bytes;
 use crate::session::SessionTime;
 use crate::storage::identify;
@@ -124,17 +125,22 @@ async fn check(
     report: &mut Report<'_>,
 ) -> Result<(), String> {
     let text = |error: &dyn std::fmt::Display| error.to_string();
-    let credentials = Credentials::load(&uplink.tls).map_err(|error| text(&error))?;
+    let credentials = UplinkCredentials::load(uplink).map_err(|error| text(&error))?;
     let keys = uplink.proxy.as_ref().map(ProxyKeys::load).transpose().map_err(|error| text(&error))?;
     let dialler: Dialler = dialler(uplink, &options.link, &credentials, keys).map_err(|error| text(&error))?;
     report.begun = Instant::now();
-    let own = credentials.certificate();
-    let renewal = match uplink.renew {
-        true => format!("; it renews itself from {}", date(own.renewal_time())),
-        false => String::new(),
-    };
-    let name = edge_name(&credentials);
-    report.line("own", &format!("the certificate of {name:?} is valid until {}{renewal}", date(own.not_after)));
+    let name = credentials.name();
+    if let Some(own) = credentials.certificate.as_ref().map(Credentials::certificate) {
+        let renewal = match uplink.renew {
+            true => format!("; it renews itself from {}", date(own.renewal_time())),
+            false => String::new(),
+        };
+        report.line("own", &format!("the certificate of {name:?} is valid until {}{renewal}", date(own.not_after)));
+    }
+    if let Some(token_file) = &uplink.token_file {
+        let line = if uplink.tls == UplinkTls::Off { ", without TLS: everything in between can read it" } else { "" };
+        report.line("own", &format!("the token in {} is shown to the hub{line}", token_file.display()));
+    }
     let dialled = dialler.dial_check(report).await.map_err(|error| match error.is_without_checks() {
         true => {
             "the hub is older than this program: it accepts this edge's certificate, but cannot be asked whether it \
@@ -156,6 +162,7 @@ async fn check(
         head: Default::default(),
         gc_watermark: Default::default(),
         cursors: Vec::new(),
+        identity: credentials.identity().map(|identity| identity.to_uri()).unwrap_or_default(),
     };
     let hello = Hello {
         version: PROTOCOL,
@@ -171,6 +178,9 @@ async fn check(
         DialStep::Hello.name(),
         &format!("{} ({}) would admit {name:?} with the site labels {}", hub.node, hub.software, asked.welcome.site),
     );
+    if let Some(text) = credentials.mismatch(&hub.identity) {
+        return Err(text);
+    }
     if store != Default::default() && asked.welcome.upstream_stores.contains(&store) {
         return Err(format!("the hub sends to hubs that send to this node, store {store}: the links form a loop"));
     }

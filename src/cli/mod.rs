@@ -20,6 +20,7 @@ mod node_url;
 mod notify;
 pub mod pki;
 mod pki_show;
+mod pki_token;
 pub mod push;
 pub mod run;
 pub mod status;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use clap::{Args, Subcommand};
 
 use super::pki_show::print_files;
+use super::pki_token::{self, NewTokenError};
 use crate::net::authority::{AUTHORITY_DAYS, DAYS_MAX, LEAF_DAYS};
 use crate::net::certificate::date;
 use crate::net::credentials::{CredentialsError, Directory, IssueOptions, KeyPairFiles, Revoked};
@@ -59,6 +60,17 @@ enum Make {
         #[arg(long, value_name = "N", default_value_t = 24, value_parser = clap::value_parser!(u32).range(1..=8_760))]
         hours: u32,
     },
+    /// Make a token for an edge behind a box that ends TLS, and print the hub's table that knows it
+    Token {
+        /// The edge's name
+        name: EdgeName,
+        /// A site label of the hub's table, such as IDC=SYQ; may be repeated
+        #[arg(long = "label", required = true, value_name = "NAME=VALUE", value_parser = parse_label)]
+        labels: Vec<(String, String)>,
+        /// Write the token to this file, and print the table only
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Revoke the certificates of an edge: put them on crl.pem, the list that hub.tls.crl_file names; without a name,
     /// sign that list anew
     Revoke {
@@ -88,6 +100,9 @@ pub enum PkiError {
     /// A certificate cannot be read.
     #[error("{0}")]
     Unreadable(TlsError),
+    /// There is no token.
+    #[error(transparent)]
+    Token(NewTokenError),
     /// The result could not be printed.
     #[error("cannot print: {0}")]
     Io(io::Error),
@@ -112,6 +127,11 @@ impl Pki {
                 let labels = site_labels(labels).map_err(PkiError::Identity)?;
                 let identity = EdgeIdentity { name, labels };
                 (directory.edge(&identity, issue), "copy both to the edge: [uplink.tls] names them")
+            }
+            Make::Token { name, labels, out: file } => {
+                let labels = site_labels(labels).map_err(PkiError::Identity)?;
+                let made = pki_token::make(&EdgeIdentity { name, labels }, file.as_deref(), self.force, out);
+                return made.map(|()| true).map_err(PkiError::Token);
             }
             Make::Invite { name, labels, hours } => {
                 let labels = site_labels(labels).map_err(PkiError::Identity)?;
@@ -177,7 +197,7 @@ mod tests {
                 cert_file: path(format!("{name}.pem")),
                 key_file: path(format!("{name}.key")),
                 crl_file: None,
-                enrols: false,
+                anonymous: false,
                 used_by: if name == "hub" { CertificateUse::Hub } else { CertificateUse::Edge },
             };
             assert!(Credentials::examine(&files, SystemTime::now()).is_empty());

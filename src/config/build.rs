@@ -1,7 +1,8 @@
 //! Keys to options: reads each key once, with its default, and checks the rules between keys.
 
 use std::borrow::Cow;
-use std::path::PathBuf;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use percent_encoding::percent_decode_str;
@@ -9,16 +10,20 @@ use percent_encoding::percent_decode_str;
 use super::log::LogOptions;
 use super::proxy;
 use super::reader::{ConfigReader, Section};
+use super::token_files::NotedToken;
 use super::value::{ByteSize, ConfigValue, Pause};
 use super::web;
 use crate::model::label::is_legacy_label_name;
 use crate::net::address::{HostPort, ListenAddress};
 use crate::net::identity::EdgeName;
+use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::problem::CertificateUse;
+use crate::net::token::TokenDigest;
+use crate::net::websocket;
 use crate::node::options::{
     DialOptions, EdgeOptions, EnrolmentOptions, HubOptions, LimitOptions, LinkOptions, NodeRole, PushOptions,
-    StorageOptions, UplinkOptions, WebOptions,
+    StorageOptions, UplinkOptions, UplinkTls, WebOptions,
 };
 use crate::session::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
 use crate::{exposition, store};
@@ -26,7 +31,7 @@ use crate::{exposition, store};
 pub(super) fn web(reader: &mut ConfigReader<'_>) -> WebOptions {
     let section = reader.section(reader.root(), "web");
     let default = WebOptions::default();
-    let listen_addresses = addresses(reader, section, default.listen_addresses);
+    let listen_addresses = addresses(reader, section, (default.listen_addresses, 1));
     let telemetry_path: String = reader.value(section, "telemetry_path", default.telemetry_path);
     if !telemetry_path.starts_with('/') || telemetry_path.trim_end_matches('/').is_empty() {
         reader.mistake(
@@ -90,11 +95,11 @@ fn url_host(rest: &str) -> String {
 fn addresses<'a>(
     reader: &mut ConfigReader<'a>,
     section: Section<'a>,
-    default: Vec<ListenAddress>,
+    (default, least): (Vec<ListenAddress>, usize),
 ) -> Vec<ListenAddress> {
     let before = reader.mistakes_len();
     let addresses = reader.list(section, "listen_address", default);
-    if addresses.is_empty() && reader.mistakes_len() == before {
+    if addresses.len() < least && reader.mistakes_len() == before {
         reader.mistake(section, "listen_address", "at least one address is needed".into());
     }
     for (i, address) in addresses.iter().enumerate() {
@@ -266,13 +271,48 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
         reader.mistake(section, "send_interval", text);
     }
     let proxy = proxy::proxy(reader, section);
-    let files = reader.section(section, "uplink.tls");
-    let tls = tls(reader, files, "ca_file", CertificateUse::Edge);
-    if let Some(tls) = &tls {
+    let path: String = reader.value(section, "path", websocket::PATH.into());
+    if !path.starts_with('/') || path.contains(['?', '#', '%']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
+        reader.mistake(section, "path", format!("{path:?} must be a path like \"/relay{}\"", websocket::PATH));
+    }
+    let token_file = reader.maybe_file(section, "token_file");
+    let tls = uplink_tls(reader, section, token_file.as_deref());
+    if let Some(UplinkTls::Certificate(tls)) = &tls {
         reader.note_site(section, &labels, tls);
     }
+    let files = reader.section(section, "uplink.tls");
     let renew = reader.value(files, "renew", UplinkOptions::RENEW);
-    Some(UplinkOptions { hub: hub?, addresses, labels, tls: tls?, renew, proxy, dialling, send_interval })
+    if renew && matches!(tls, Some(UplinkTls::Authorities(_) | UplinkTls::Off)) {
+        reader.mistake(files, "renew", "there is no certificate to renew: a token has no end of validity".into());
+    }
+    let (hub, tls) = (hub?, tls?);
+    Some(UplinkOptions { hub, addresses, labels, path, tls, token_file, renew, proxy, dialling, send_interval })
+}
+
+/// TLS of an uplink: an uplink with a token needs no certificate.
+fn uplink_tls<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, token_file: Option<&Path>) -> Option<UplinkTls> {
+    let files = reader.section(section, "uplink.tls");
+    let is_given = |reader: &ConfigReader<'a>, name: &str| reader.is_given(files, name);
+    let has_own = is_given(reader, "cert_file") || is_given(reader, "key_file");
+    let tls = if reader.value(section, "plaintext", UplinkOptions::PLAINTEXT) {
+        if token_file.is_none() {
+            let text = "an edge without TLS cannot show a certificate: it needs a token (token_file)";
+            reader.mistake(section, "plaintext", text.into());
+        }
+        if has_own || is_given(reader, "ca_file") {
+            reader.mistake_at(files, "[uplink.tls] has no use with plaintext = true: remove one of both".into());
+        }
+        Some(UplinkTls::Off)
+    } else if token_file.is_some() && !has_own {
+        reader.file(files, "ca_file").map(UplinkTls::Authorities)
+    } else {
+        tls(reader, files, "ca_file", CertificateUse::Edge).map(UplinkTls::Certificate)
+    };
+    if let (Some(token_file), Some(tls)) = (token_file, &tls) {
+        let (token_file, tls) = (token_file.into(), tls.clone());
+        reader.note_token(NotedToken { section, files, token_file, tls });
+    }
+    tls
 }
 
 /// Whether a host is a DNS name: one that clients may use too, where an address may be one of several.
@@ -290,7 +330,7 @@ fn tls<'a>(
     let [ca, cert, key] = [ca_name, "cert_file", "key_file"].map(|name| reader.file(section, name));
     let crl_file = if used_by == CertificateUse::Hub { reader.maybe_file(section, "crl_file") } else { None };
     let (ca_file, cert_file, key_file): (PathBuf, PathBuf, PathBuf) = (ca?, cert?, key?);
-    let files = TlsFiles { ca_file, cert_file, key_file, crl_file, enrols: false, used_by };
+    let files = TlsFiles { ca_file, cert_file, key_file, crl_file, anonymous: false, used_by };
     reader.note_files(section, ca_name, &files);
     Some(files)
 }
@@ -310,7 +350,9 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         return None;
     }
     let section = reader.section(reader.root(), "hub");
-    let listen_addresses = addresses(reader, section, vec![ListenAddress::every_interface(HubOptions::PORT)]);
+    let web_link = reader.value(section, "web_link", HubOptions::WEB_LINK);
+    let default = vec![ListenAddress::every_interface(HubOptions::PORT)];
+    let listen_addresses = addresses(reader, section, (default, usize::from(!web_link)));
     let trust_edge_labels = reader.value(section, "trust_edge_labels", HubOptions::TRUST_EDGE_LABELS);
     let allow = reader.list(section, "allow", Vec::new());
     let required_labels: Vec<String> = reader.list(section, "required_labels", Vec::new());
@@ -318,7 +360,7 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         let text = format!("{bad:?} is no name of a label: write it like \"IDC\"");
         reader.mistake(section, "required_labels", text);
     }
-    let trusted_proxies = reader.list(section, "trusted_proxies", Vec::new());
+    let trusted_proxies: Vec<TrustedProxy> = reader.list(section, "trusted_proxies", Vec::new());
     let connections_max = reader.value(section, "connections_max", HubOptions::CONNECTIONS_MAX);
     let heartbeat_interval: Duration = reader.value(section, "heartbeat_interval", HubOptions::HEARTBEAT_INTERVAL);
     if !HEARTBEATS.contains(&heartbeat_interval) {
@@ -327,16 +369,29 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
     let files = reader.section(section, "hub.tls");
     let hosts = listen_addresses.iter().map(|address| address.host().to_owned());
     reader.note_names(CertificateUse::Hub, hosts.filter(|host| is_name(host)).collect());
-    let mut tls = tls(reader, files, "client_ca_file", CertificateUse::Hub);
+    let plaintext = plaintext(reader, section, &listen_addresses, &trusted_proxies);
+    let ends_tls = !plaintext && !listen_addresses.is_empty();
+    let mut tls = if ends_tls { tls(reader, files, "client_ca_file", CertificateUse::Hub) } else { None };
+    if !ends_tls && files.is_there() {
+        let text =
+            "[hub.tls] has no use: the hub has no listener of its own with TLS (hub.listen_address, hub.plaintext)";
+        reader.mistake_at(files, text.into());
+    }
     let enrolment = enrolment(reader, section);
-    if let (Some(tls), true) = (&mut tls, enrolment.is_some()) {
-        tls.enrols = true;
+    if enrolment.is_some() && !ends_tls {
+        let text = "certificates are issued over TLS with the hub itself: it needs a listener with [hub.tls]";
+        reader.mistake(reader.section(section, "hub.enrol"), "dir", text.into());
     }
     let mut edges: Vec<EdgeOptions> = Vec::new();
     for section in reader.sections(section, "hub.edge") {
         let name: Option<EdgeName> = reader.required(section, "name");
         let labels = reader.labels(section, "labels");
+        let tokens: Vec<TokenDigest> = reader.list(section, "token_sha256", Vec::new());
         let Some(name) = name else { continue };
+        if let Some(other) = edges.iter().find(|edge| edge.tokens.iter().any(|token| tokens.contains(token))) {
+            let text = format!("the edge {} has this token: each edge needs its own", other.name);
+            reader.mistake(section, "token_sha256", text);
+        }
         if labels.is_empty() {
             let text = format!("the edge {name} needs labels that say where it is, such as {{ IDC = \"SYQ\" }}");
             reader.mistake(section, "labels", text);
@@ -344,11 +399,22 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         if edges.iter().any(|edge| edge.name == name) {
             reader.mistake(section, "name", format!("the edge {name} has a section already"));
         }
-        edges.push(EdgeOptions { name, labels });
+        edges.push(EdgeOptions { name, labels, tokens });
     }
+    let has_tokens = edges.iter().any(|edge| !edge.tokens.is_empty());
+    if let Some(tls) = &mut tls {
+        tls.anonymous = enrolment.is_some() || has_tokens;
+    }
+    if !has_tokens && (plaintext || web_link) {
+        let name = if plaintext { "plaintext" } else { "web_link" };
+        let text = "no [[hub.edge]] has a token_sha256, so that no edge can connect there: `pushrelay pki token NAME` makes one";
+        reader.doubt(section, name, text.into());
+    }
+    let tls = if ends_tls { Some(tls?) } else { None };
     Some(HubOptions {
         listen_addresses,
-        tls: tls?,
+        tls,
+        web_link,
         trust_edge_labels,
         allow,
         required_labels,
@@ -358,6 +424,26 @@ pub(super) fn hub(reader: &mut ConfigReader<'_>, is_hub: bool) -> Option<HubOpti
         enrolment,
         edges,
     })
+}
+
+/// Whether a hub's listeners take edges without TLS. They must not be open to everybody.
+fn plaintext<'a>(
+    reader: &mut ConfigReader<'a>,
+    section: Section<'a>,
+    listen_addresses: &[ListenAddress],
+    trusted_proxies: &[TrustedProxy],
+) -> bool {
+    let plaintext = reader.value(section, "plaintext", HubOptions::PLAINTEXT);
+    let is_loopback = |host: &str| host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
+    let open = listen_addresses.iter().find(|address| !is_loopback(address.host()));
+    if let (true, Some(address), true) = (plaintext, open, trusted_proxies.is_empty()) {
+        let text = format!(
+            "tokens would come to {address} without TLS from everywhere: listen on 127.0.0.1, or name the box in front of the \
+             hub in trusted_proxies"
+        );
+        reader.mistake(section, "plaintext", text);
+    }
+    plaintext
 }
 
 /// Checks that gateway and edges have addresses of their own.
@@ -370,7 +456,10 @@ pub(super) fn ports(reader: &mut ConfigReader<'_>, web: &WebOptions, hub: &HubOp
     let taken = hub.listen_addresses.iter().find(|edges| web.listen_addresses.iter().any(|web| is_same(edges, web)));
     if let Some(address) = taken.filter(|_| !web.systemd_socket) {
         let port = HubOptions::PORT;
-        let text = format!("{address} is taken by web.listen_address: edges need a port of their own, such as :{port}");
+        let text = format!(
+            "{address} is taken by web.listen_address: edges need a port of their own, such as :{port}; edges with tokens can \
+             use the gateway's (hub.web_link = true, hub.listen_address = [])"
+        );
         reader.mistake(section, "listen_address", text);
     }
 }
@@ -383,6 +472,10 @@ fn enrolment<'a>(reader: &mut ConfigReader<'a>, hub: Section<'a>) -> Option<Enro
         reader.value(section, "certificate_lifetime", EnrolmentOptions::CERTIFICATE_LIFETIME);
     if certificate_lifetime < EnrolmentOptions::CERTIFICATE_LIFETIME_MIN {
         let text = "an edge needs time to renew its certificate: the lifetime must be 1h or more, such as 24h";
+        reader.mistake(section, "certificate_lifetime", text.into());
+    }
+    if directory.is_none() && reader.is_given(section, "certificate_lifetime") {
+        let text = "without dir this hub issues no certificates, and their lifetime has no use: add dir, or remove it";
         reader.mistake(section, "certificate_lifetime", text.into());
     }
     let directory = directory?;

@@ -21,6 +21,7 @@ mod reader;
 mod receiver_files;
 mod remote_write;
 mod summary;
+mod token_files;
 mod value;
 mod web;
 mod web_checks;

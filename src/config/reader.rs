@@ -11,6 +11,7 @@ use super::file_keys::{link_name, web_name};
 use super::flags::Flags;
 use super::keys::{self, Key, LISTS};
 use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
+use super::token_files::NotedToken;
 use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
 use crate::net::credentials::Directory;
@@ -75,6 +76,8 @@ enum NotedFiles<'a> {
     Site { section: Section<'a>, labels: LabelSet, files: TlsFiles },
     /// The authority's, in a directory that a section names.
     Authority { section: Section<'a>, directory: PathBuf },
+    /// The token of an uplink, and the authorities of its hub if it has no certificate.
+    Token(NotedToken<'a>),
     /// The proxy's, named in the section of an uplink.
     Proxy { section: Section<'a>, options: ProxyOptions },
     /// Named in the section of a receiver of remote write.
@@ -299,6 +302,11 @@ impl<'a> ConfigReader<'a> {
         self.files.push(NotedFiles::Authority { section, directory: directory.into() });
     }
 
+    /// Records the token of an uplink.
+    pub fn note_token(&mut self, token: NotedToken<'a>) {
+        self.files.push(NotedFiles::Token(token));
+    }
+
     /// Records the files of a proxy that a section names.
     pub fn note_proxy(&mut self, section: Section<'a>, options: &ProxyOptions) {
         self.files.push(NotedFiles::Proxy { section, options: options.clone() });
@@ -362,6 +370,7 @@ impl<'a> ConfigReader<'a> {
                     let checked = Directory::new(directory).check_authority();
                     checked.unwrap_or_else(|error| self.mistake(*section, "dir", error.to_string()));
                 }
+                NotedFiles::Token(token) => self.examine_token(token),
                 NotedFiles::Proxy { section, options } => {
                     if let Err(error) = ProxyKeys::load(options) {
                         let is_authority = error.path() == options.ca_file.as_deref();
@@ -388,7 +397,7 @@ impl<'a> ConfigReader<'a> {
     }
 
     /// Adds warnings about keys of a section.
-    fn warn(&mut self, section: Section<'a>, doubts: impl IntoIterator<Item = (&'static str, String)>) {
+    pub(super) fn warn(&mut self, section: Section<'a>, doubts: impl IntoIterator<Item = (&'static str, String)>) {
         let before = self.mistakes.len();
         for (name, text) in doubts {
             self.mistake(section, name, text);

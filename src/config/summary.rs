@@ -13,7 +13,12 @@ pub fn summary(options: &NodeOptions) -> String {
     let role = if options.role == NodeRole::Hub { "a hub" } else { "an edge" };
     let mut links = Vec::new();
     if let Some(hub) = &options.hub {
-        let edges = join(&hub.listen_addresses.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let own = hub.listen_addresses.iter().map(|address| match &hub.tls {
+            Some(_) => address.to_string(),
+            None => format!("{address} without TLS"),
+        });
+        let at_web = hub.web_link.then(|| "the gateway's address".to_owned());
+        let edges = join(&own.chain(at_web).collect::<Vec<_>>());
         links.push(format!("edges connect to {edges}"));
     }
     if !options.uplinks.is_empty() {

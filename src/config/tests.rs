@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::Command;
 use tracing::level_filters::LevelFilter;
 
+mod tokens;
+
 use super::keys::KEYS;
 use super::*;
 use crate::exposition::Escaping;
@@ -70,8 +72,9 @@ fn a_file_says_what_an_edge_is() {
     assert_eq!(uplink.addresses, ["192.0.2.7:443".parse().unwrap()]);
     assert_eq!(uplink.dialling.backoff_max, Duration::from_secs(60));
     assert_eq!(uplink.send_interval, Duration::from_secs(1));
-    assert!(uplink.tls.ca_file.is_absolute() && uplink.tls.ca_file.ends_with("ca.pem"), "relative to the file");
-    assert_eq!(uplink.tls.cert_file, PathBuf::from("/etc/a.pem"));
+    let files = uplink.tls.certificate().unwrap();
+    assert!(files.ca_file.is_absolute() && files.ca_file.ends_with("ca.pem"), "relative to the file");
+    assert_eq!(files.cert_file, PathBuf::from("/etc/a.pem"));
     assert_eq!(options.web.listen_addresses.len(), 2);
 }
 
@@ -178,7 +181,7 @@ fn a_hub_says_which_edges_it_admits() {
     let keys = "allow = ['syq-*', 'bj-1']\nrequired_labels = ['IDC']\n";
     let hub = read_text(None, &format!("[hub]\n{keys}{HUB}"), &[]).unwrap().node.hub.unwrap();
     assert_eq!(hub.allow.iter().map(ToString::to_string).collect::<Vec<_>>(), ["syq-*", "bj-1"]);
-    assert_eq!((hub.required_labels, hub.tls.crl_file), (vec!["IDC".to_owned()], None));
+    assert_eq!((hub.required_labels, hub.tls.unwrap().crl_file), (vec!["IDC".to_owned()], None));
     let keys = "allow = ['a*b']\nrequired_labels = ['a b']\n";
     let mistakes = read_text(None, &format!("[hub]\n{keys}{HUB}"), &[]).unwrap_err().to_string();
     assert!(
@@ -213,8 +216,9 @@ fn flags_win() {
     assert_eq!(hubs, ["other:1", "third:1"]);
     for uplink in &node.uplinks {
         assert_eq!(uplink.labels.get("a"), Some("b=c"));
-        assert_eq!(uplink.tls.key_file, PathBuf::from("x.key"), "relative to where the command runs");
-        assert!(uplink.tls.ca_file.is_absolute(), "the rest is the file's");
+        let files = uplink.tls.certificate().unwrap();
+        assert_eq!(files.key_file, PathBuf::from("x.key"), "relative to where the command runs");
+        assert!(files.ca_file.is_absolute(), "the rest is the file's");
     }
     assert_eq!(node.storage.path, None);
     let flag = |name: &str| node.flags.iter().find(|(flag, _)| flag == name).map(|(_, value)| value.as_str());
@@ -266,7 +270,7 @@ fn every_mistake_is_reported_at_its_position() {
         + &mistakes(text);
     let expected = [
         r#"c.toml:2:7: "hub" has no port: write HOST:PORT, like "127.0.0.1:9091""#,
-        r#"c.toml:4:1: uplink.tls.ca_file is not given: add ca_file = …, or --uplink.tls.ca-file (authorities of hubs' certificates, PEM)"#,
+        r#"c.toml:4:1: uplink.tls.ca_file is not given: add ca_file = …, or --uplink.tls.ca-file (authorities of the certificate of the hub, or of the box in front of it that ends TLS, PEM)"#,
         r#"c.toml:5:1: unknown key "cafile" in [uplink.tls]; did you mean "ca_file"?"#,
         r#"c.toml:2:1: unknown key "listen_adress" in [web]; did you mean "listen_address"?"#,
         r#"c.toml:3:18: this must be a string, not an integer"#,
@@ -467,7 +471,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || is_shown(), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * (30 + 40) + 51 + 47, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * (30 + 40) + 57 + 47, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; in a list, any section counts.

@@ -16,6 +16,7 @@ use crate::net::identity::{EdgeName, NamePattern};
 use crate::net::proxy::NoProxyRule;
 use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
+use crate::net::token::TokenDigest;
 use crate::selector::Selector;
 use crate::storage::SyncPolicy;
 
@@ -192,6 +193,7 @@ parsed!(ClientAuth: "the name of a client_auth_type", TlsVersion: "\"TLS12\" or 
 parsed!(ListenAddress: "an address like \"127.0.0.1:9091\"", HostPort: "an address like \"hub.example.org:9443\"", EdgeName: "a name");
 parsed!(NamePattern: "the name of an edge, or the beginning of names like \"syq-*\"");
 parsed!(TrustedProxy: "an address or a network");
+parsed!(TokenDigest: "the SHA-256 of a token");
 parsed!(Lifetime: "a duration like \"7d\", or \"never\"");
 parsed!(ReceiverUrl: "a URL like \"https://mimir.example.org/api/v1/push\"");
 parsed!(NoProxyRule: "a host, a suffix, a network or \"*\"");

@@ -17,8 +17,8 @@ use tokio_util::either::Either;
 use super::address::HostPort;
 use super::counted::{Counted, Traffic};
 use super::proxy::{Carrier, Proxy, ProxyKeys, ProxyScheme, target_of};
-use super::tls::{self, Connector, PeerChain};
-use super::websocket::{self, LinkPurpose, WebSocket};
+use super::tls::{self, Connector, LinkEnd, PeerChain};
+use super::websocket::{self, LinkPurpose, LinkTarget, WebSocket};
 use race::{Candidate, Race, resolve};
 
 pub mod carrier;
@@ -34,7 +34,7 @@ pub use step::{DialFailures, DialStep};
 pub use way::Way;
 
 /// The stream below a link's WebSocket.
-pub type LinkStream = tls::Stream<Carrier>;
+pub type LinkStream = LinkEnd<Carrier>;
 
 /// Addresses of a target that are tried through a proxy which does not resolve names, at most.
 const SOCKS_ADDRESSES_MAX: usize = 4;
@@ -56,6 +56,8 @@ pub struct Dialler {
     hub: HostPort,
     /// The hub, and its further addresses.
     targets: Vec<HostPort>,
+    /// The path of the request for the link.
+    path: String,
     limits: DialLimits,
     connector: Connector,
     proxy: Option<Proxy>,
@@ -90,7 +92,13 @@ impl Dialler {
         proxy: Option<Proxy>,
     ) -> Self {
         let targets = std::iter::once(&hub).chain(addresses).cloned().collect();
-        Self { hub, targets, limits, connector, proxy }
+        Self { hub, targets, path: websocket::PATH.into(), limits, connector, proxy }
+    }
+
+    /// Asks for the link at that path.
+    #[must_use]
+    pub fn at(self, path: String) -> Self {
+        Self { path, ..self }
     }
 
     /// The TLS end of the links, whose credentials can be replaced.
@@ -237,10 +245,16 @@ impl Dialler {
         let limit = self.limits.handshake_timeout;
         let encrypted = timeout(limit, self.connector.connect(self.hub.host(), carrier)).await;
         let stream = encrypted.map_err(|_| DialStepError::TlsTimedOut(limit))?.map_err(DialStepError::Tls)?;
-        let hub_chain = tls::hub_chain(&stream);
-        observer.seen(DialEvent::Encrypted { certificate: peer_certificate(&stream) });
-        let upgraded =
-            timeout(limit, websocket::connect(stream, &self.hub, purpose, self.limits.message_bytes_max)).await;
+        let hub_chain = match &stream {
+            Either::Left(stream) => {
+                observer.seen(DialEvent::Encrypted { certificate: peer_certificate(stream) });
+                tls::hub_chain(stream)
+            }
+            Either::Right(_) => None,
+        };
+        let token = self.connector.token();
+        let target = LinkTarget { hub: &self.hub, path: &self.path, token: token.as_ref() };
+        let upgraded = timeout(limit, websocket::connect(stream, target, purpose, self.limits.message_bytes_max)).await;
         let connection =
             upgraded.map_err(|_| DialStepError::TransportTimedOut(limit))?.map_err(DialStepError::Transport)?;
         observer.seen(DialEvent::Upgraded);
@@ -249,7 +263,7 @@ impl Dialler {
 }
 
 /// The hub's certificate, as far as it can be read.
-fn peer_certificate(stream: &LinkStream) -> Option<HubCertificate> {
+fn peer_certificate(stream: &tls::Stream<Carrier>) -> Option<HubCertificate> {
     let (certificate, names) = tls::peer_certificate(stream)?;
     Some(HubCertificate { names, not_before: certificate.not_before, not_after: certificate.not_after })
 }

@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
+use super::forwarded::shown;
+
 /// Failures that are remembered as logged, at most. Others are counted, and logged at `debug`: a scan from many addresses
 /// must fill neither the memory nor the log.
 const LOGGED_MAX: usize = 1_000;
@@ -88,8 +90,8 @@ impl ConnectionFailures {
         self.counts[kind as usize].fetch_add(1, Ordering::Relaxed);
         let face = self.face;
         match kind == FailureKind::Refused && self.is_new(address, reason) {
-            true => warn!(face, %address, reason, "incoming connection refused"),
-            false => debug!(face, %address, reason, "incoming connection failed"),
+            true => warn!(face, address = shown(address), reason, "incoming connection refused"),
+            false => debug!(face, address = shown(address), reason, "incoming connection failed"),
         }
     }
 

@@ -4,7 +4,6 @@
 //! A [`Handler`] receives an [`Incoming`] request, reads its body under a limit, and returns a [`Response`]: bytes, or
 //! a stream of bytes if the body is too large for memory.
 
-use std::any::Any;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::Future;
@@ -12,12 +11,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::Stream;
-use hyper::body::{Frame, SizeHint};
 use hyper::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -38,18 +34,21 @@ pub mod client;
 pub mod encrypted;
 mod incoming;
 mod refusal;
+mod response;
 pub mod sender;
+mod upgrade;
 mod whole_body;
 
 pub use incoming::{Body, BodyError, Exhausted, Incoming};
+pub use response::Response;
+use response::{Content, ResponseBody};
+use upgrade::Upgrade;
+pub use upgrade::{PendingUpgrade, UpgradedStream};
 
 /// The response to a connection beyond `limits.connections_max`.
 const REFUSAL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
     Content-Length: 46\r\nCache-Control: no-store\r\nRetry-After: 1\r\nConnection: close\r\n\r\n\
     too many connections (limits.connections_max)\n";
-
-/// Bytes of a response that hyper gets at once, at most. A response counts as sent when hyper has its last frame.
-const FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// The header that names the time for which an idle connection stays open.
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -88,7 +87,7 @@ pub async fn serve<H: Handler>(
     let serve_one = {
         let stop = stop.clone();
         move |stream, peer, kind| {
-            let client = Client { peer, kind, certificate: Arc::default() };
+            let client = Client { peer, kind, is_encrypted: false, certificate: Arc::default() };
             serve_connection(stream, client, handler.clone(), limits.clone(), stop.clone())
         }
     };
@@ -100,6 +99,7 @@ pub async fn serve<H: Handler>(
 struct Client {
     peer: SocketAddr,
     kind: SlotKind,
+    is_encrypted: bool,
     /// The names of its certificate, if an authority of the gateway's has signed it.
     certificate: Arc<[String]>,
 }
@@ -117,12 +117,13 @@ async fn serve_connection<S, H>(
     let stream = TimeoutStream::new(stream, limits.timeouts);
     let tracker = stream.tracker().clone();
     let _registration = limits.slots.register(tracker.clone());
-    let service = service_fn(|request| answer(request, &client, &handler, &limits, &tracker));
+    let upgrade = Upgrade::default();
+    let service = service_fn(|request| answer(request, &client, &handler, &limits, (&tracker, &upgrade)));
     let mut builder = http1::Builder::new();
     // `TimeoutStream` limits the time for a head, and distinguishes it from an idle connection, which hyper does not.
     builder.header_read_timeout(None).half_close(true);
     builder.max_header_size(limits.header_bytes_max).max_headers(headers_max(limits.header_bytes_max));
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
     let ended = loop {
         tokio::select! {
             biased;
@@ -139,6 +140,7 @@ async fn serve_connection<S, H>(
         }
     };
     report(ended, &client, &limits, &tracker, &stop);
+    upgrade.run().await;
 }
 
 /// Counts and logs the end of a connection.
@@ -187,7 +189,7 @@ fn answer<H: Handler>(
     client: &Client,
     handler: &Arc<H>,
     limits: &Arc<HttpLimits>,
-    tracker: &PhaseTracker,
+    (tracker, upgrade): (&PhaseTracker, &Upgrade),
 ) -> impl Future<Output = Result<hyper::Response<ResponseBody>, Infallible>> + Send + use<H> {
     let in_flight = tracker.in_flight();
     let reserved = client.kind == SlotKind::Reserved;
@@ -196,13 +198,13 @@ fn answer<H: Handler>(
     }
     let idle_seconds = limits.timeouts.idle_timeout.map_or(0, |limit| limit.as_secs());
     let (parts, body) = request.into_parts();
-    let (peer, certificate) = (client.peer, client.certificate.clone());
-    let mut incoming = Incoming { parts, body: Some(body), peer, certificate, limits: limits.clone() };
-    let handler = handler.clone();
+    let (peer, is_encrypted, certificate) = (client.peer, client.is_encrypted, client.certificate.clone());
+    let mut incoming = Incoming { parts, body: Some(body), peer, is_encrypted, certificate, limits: limits.clone() };
+    let (handler, upgrade) = (handler.clone(), upgrade.clone());
     async move {
         let mut response = match refusal::refusal(&incoming.parts) {
             Some(response) => response.0,
-            None if reserved && !incoming.parts.method.is_safe() => {
+            None if reserved && (!incoming.parts.method.is_safe() || incoming.asks_for_upgrade()) => {
                 incoming.limits.slots.count_refused();
                 incoming.discard().await;
                 refusal::no_slot().0
@@ -224,7 +226,10 @@ fn answer<H: Handler>(
             let timeout = format!("timeout={idle_seconds}");
             response.headers_mut().extend(HeaderValue::try_from(timeout).ok().map(|timeout| (KEEP_ALIVE, timeout)));
         }
-        response.body_mut().in_flight = Some(in_flight);
+        match response.body_mut().continuation.take() {
+            Some(continuation) => upgrade.put(continuation, in_flight),
+            None => response.body_mut().in_flight = Some(in_flight),
+        }
         Ok(response)
     }
 }
@@ -250,139 +255,6 @@ impl fmt::Display for ErrorChain<'_> {
             cause = error.source();
         }
         Ok(())
-    }
-}
-
-/// An HTTP response.
-#[derive(Debug)]
-pub struct Response(hyper::Response<ResponseBody>);
-
-impl Response {
-    /// A response with that status, no headers and no body. A number outside 100–999 becomes 500.
-    pub fn new(status: u16) -> Self {
-        let mut response =
-            hyper::Response::new(ResponseBody { content: Content::Bytes(Bytes::new()), in_flight: None, guard: None });
-        *response.status_mut() =
-            hyper::StatusCode::from_u16(status).unwrap_or(hyper::StatusCode::INTERNAL_SERVER_ERROR);
-        Self(response)
-    }
-
-    /// Adds a header. A name or value that HTTP does not allow is ignored.
-    pub fn header(mut self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        let pair = (HeaderName::from_bytes(name.as_bytes()), HeaderValue::from_bytes(value.as_ref()));
-        if let (Ok(name), Ok(value)) = pair {
-            self.0.headers_mut().append(name, value);
-        }
-        self
-    }
-
-    /// Adds a header unless one of that name is set.
-    pub fn header_if_missing(self, name: &str, value: impl AsRef<[u8]>) -> Self {
-        if self.0.headers().contains_key(name) { self } else { self.header(name, value) }
-    }
-
-    /// Sets the body.
-    pub fn body(mut self, bytes: impl Into<Bytes>) -> Self {
-        self.0.body_mut().content = Content::Bytes(bytes.into());
-        self
-    }
-
-    /// Makes the body a stream of `parts`. If the client takes no bytes for too long, the connection is closed. If a
-    /// part fails, the connection is aborted, so that the client notices.
-    pub fn parts(mut self, parts: impl Stream<Item = io::Result<Bytes>> + Send + 'static) -> Self {
-        self.0.body_mut().content = Content::Parts(StreamedBody { parts: Box::pin(parts), left: Bytes::new() });
-        self
-    }
-
-    /// Keeps `guard` until the response is sent or the client disconnects, and drops it then.
-    pub fn with_guard(mut self, guard: impl Send + 'static) -> Self {
-        self.0.body_mut().guard = Some(Box::new(guard));
-        self
-    }
-
-    /// The HTTP status.
-    pub fn status(&self) -> u16 {
-        self.0.status().as_u16()
-    }
-}
-
-#[derive(Debug)]
-enum Content {
-    Bytes(Bytes),
-    Parts(StreamedBody),
-    Ended,
-}
-
-/// A body that is generated while it is sent, and the rest of its last part that hyper does not have yet.
-struct StreamedBody {
-    parts: Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
-    left: Bytes,
-}
-
-impl StreamedBody {
-    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
-        while self.left.is_empty() {
-            match ready!(self.parts.as_mut().poll_next(cx)) {
-                Some(Ok(part)) => self.left = part,
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
-                None => return Poll::Ready(None),
-            }
-        }
-        Poll::Ready(Some(Ok(frame(&mut self.left))))
-    }
-}
-
-/// Splits the next frame off the front.
-fn frame(left: &mut Bytes) -> Bytes {
-    left.split_to(left.len().min(FRAME_BYTES_MAX))
-}
-
-impl fmt::Debug for StreamedBody {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("StreamedBody")
-    }
-}
-
-/// A response's body in the form that hyper reads. When hyper drops it, the connection is idle again.
-#[derive(Debug)]
-struct ResponseBody {
-    content: Content,
-    in_flight: Option<InFlight>,
-    /// Dropped with the body.
-    guard: Option<Box<dyn Any + Send>>,
-}
-
-impl hyper::body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let piece = match &mut self.content {
-            Content::Bytes(bytes) if bytes.is_empty() => None,
-            Content::Bytes(bytes) => Some(Ok(Frame::data(frame(bytes)))),
-            Content::Parts(made) => ready!(made.poll_next(cx)).map(|frame| frame.map(Frame::data)),
-            Content::Ended => None,
-        };
-        if piece.is_none() {
-            self.content = Content::Ended;
-        }
-        Poll::Ready(piece)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match &self.content {
-            Content::Bytes(bytes) => bytes.is_empty(),
-            Content::Parts(_) => false,
-            Content::Ended => true,
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match &self.content {
-            Content::Bytes(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Parts(_) => SizeHint::default(),
-            Content::Ended => SizeHint::with_exact(0),
-        }
     }
 }
 

@@ -157,6 +157,12 @@ impl EdgeIdentity {
         Ok(Self { name: name.parse()?, labels: site_labels(pairs)? })
     }
 
+    /// Whether the edge that a hub knows by this identity cannot be the one whose certificate has the identity `own`. An
+    /// identity by a token has no labels.
+    pub fn differs_from(&self, own: &Self) -> bool {
+        self.name != own.name || (!self.labels.is_empty() && self.labels != own.labels)
+    }
+
     /// The URI that [`EdgeIdentity::from_uri`] reads.
     pub fn to_uri(&self) -> String {
         let encode = |text| utf8_percent_encode(text, RESERVED);

@@ -3,8 +3,10 @@
 //!
 //! Read in this order: [`address`], [`listen`], [`dial`] and [`proxy`] (how a connection is made),
 //! [`counted`] (bytes on the wire), [`tls`], [`certificate`] and [`identity`] (who the peer is), [`authority`],
-//! [`credentials`] and [`invitation`] (how certificates are issued), [`token`] (secrets beside certificates), [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the
-//! gateway's server), [`proxy_protocol`] (balancers in front of a hub), [`slots`] (the limit on connections) and [`failures`] (connections that come to nothing).
+//! [`credentials`] and [`invitation`] (how certificates are issued), [`token`] (secrets beside certificates),
+//! [`websocket`] (the link's frames), [`http`] with [`timeouts`] (the gateway's server), [`proxy_protocol`] and
+//! [`forwarded`] (boxes in front of a hub), [`slots`] (the limit on connections) and [`failures`] (connections that come to
+//! nothing).
 //!
 //! Each outside library is used by one module: rustls by `tls`, x509-parser by `certificate`, rcgen by `authority`,
 //! tokio-tungstenite by `websocket`, hyper by `http`, httparse and tokio-socks by `proxy`.
@@ -16,6 +18,7 @@ pub mod counted;
 pub mod credentials;
 pub mod dial;
 pub mod failures;
+pub mod forwarded;
 pub mod http;
 pub mod identity;
 pub mod invitation;

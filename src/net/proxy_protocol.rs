@@ -34,6 +34,13 @@ pub struct TrustedProxy(IpNet);
 #[error("{0:?} is neither an address like \"192.0.2.7\" nor a network like \"10.0.0.0/8\"")]
 pub struct TrustedProxyError(String);
 
+impl TrustedProxy {
+    /// Whether a balancer has that address.
+    pub fn has(&self, ip: IpAddr) -> bool {
+        self.0.contains(&ip.to_canonical())
+    }
+}
+
 impl FromStr for TrustedProxy {
     type Err = TrustedProxyError;
 
@@ -100,7 +107,7 @@ pub async fn read_source(
     };
     let Some(version) = SIGNATURES.iter().position(begins) else { return Ok(peer) };
     let ip = peer.ip().to_canonical();
-    if !trusted.iter().any(|TrustedProxy(network)| network.contains(&ip)) {
+    if !trusted.iter().any(|proxy| proxy.has(ip)) {
         return Err(ProxyHeaderError::Untrusted(ip));
     }
     let header = if version == 0 { read_v1(stream).await? } else { read_v2(stream).await? };

@@ -11,15 +11,13 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
 
-use rustls::client::danger::ServerCertVerifier;
 use rustls::client::{Resumption, WebPkiServerVerifier};
 use rustls::server::ResolvesServerCert;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::version::TLS13;
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
 
 use super::certificate::{Certificate, CertificateError};
 use super::identity::EdgeIdentity;
@@ -32,6 +30,7 @@ use provider::provider;
 use revocations::{RevocationLists, client_verifier, load_lists};
 
 mod anonymous;
+mod connector;
 mod error;
 mod examine;
 mod explain;
@@ -45,6 +44,7 @@ mod revocations;
 pub mod web;
 
 pub use anonymous::AnonymousConnector;
+pub use connector::{Connector, LinkEnd, Renewals};
 pub use error::{CertificateRefusal, TlsError};
 pub use explain::{explain, is_of_tls};
 pub use files::{ShownCertificate, show};
@@ -68,8 +68,8 @@ pub struct TlsFiles {
     pub key_file: PathBuf,
     /// The revoked certificates of the peers; `None` if there is no such list.
     pub crl_file: Option<PathBuf>,
-    /// Whether clients without a certificate get in, to ask for one.
-    pub enrols: bool,
+    /// Whether clients without a certificate get past the handshake: to ask for one, or to show a token.
+    pub anonymous: bool,
     /// The end that this is.
     pub used_by: CertificateUse,
 }
@@ -201,7 +201,7 @@ impl Credentials {
     }
 
     fn server_side(&self) -> Result<ServerSide, TlsError> {
-        let verifier = client_verifier(&self.roots, &self.lists, (&self.files.ca_file, self.files.enrols))?;
+        let verifier = client_verifier(&self.roots, &self.lists, (&self.files.ca_file, self.files.anonymous))?;
         let config = ServerConfig::builder_with_provider(provider())
             .with_protocol_versions(&[&TLS13])
             .map_err(|error| self.unusable(error))?
@@ -309,7 +309,7 @@ impl Acceptor {
     pub fn read_revocations(&self, crl_file: &Path) -> Result<(), TlsError> {
         let side = load(&self.0);
         let lists = load_lists(Some(crl_file), side.authorities.iter())?;
-        let verifier = client_verifier(&side.roots, &lists, (&side.files.ca_file, side.files.enrols))?;
+        let verifier = client_verifier(&side.roots, &lists, (&side.files.ca_file, side.files.anonymous))?;
         store(&self.0, Arc::new(ServerSide { verifier, ..ServerSide::clone(&side) }));
         Ok(())
     }
@@ -399,98 +399,9 @@ pub struct TlsPeer {
     pub chain: PeerChain,
 }
 
-/// An edge's end of TLS: connects to a hub with a certificate from its authority for the hub's host.
-#[derive(Debug)]
-pub struct Connector(watch::Sender<Arc<ClientSide>>);
-
-#[derive(Debug)]
-struct ClientSide {
-    config: Arc<ClientConfig>,
-    chain: Vec<CertificateDer<'static>>,
-    roots: Arc<RootCertStore>,
-    /// `None` at an end that is to get its authorities only.
-    verifier: Option<Arc<WebPkiServerVerifier>>,
-}
-
-impl Connector {
-    /// A connector with these credentials.
-    ///
-    /// # Errors
-    /// If the credentials cannot be used for a client.
-    pub fn new(credentials: &Credentials) -> Result<Self, TlsError> {
-        let config = credentials.client_config()?;
-        let (chain, roots) = (credentials.chain.clone(), credentials.roots.clone());
-        let verifier = Some(credentials.server_verifier()?);
-        Ok(Self(watch::Sender::new(Arc::new(ClientSide { config, chain, roots, verifier }))))
-    }
-
-    /// Replaces the credentials by those of `fresh`, for later handshakes. Other certificates or authorities than before
-    /// are a renewal.
-    pub fn replace(&self, fresh: &Self) {
-        let fresh = fresh.0.borrow().clone();
-        self.0.send_if_modified(|present| {
-            let is_renewal = present.chain != fresh.chain || present.roots.roots != fresh.roots.roots;
-            *present = fresh;
-            is_renewal
-        });
-    }
-
-    /// Verifies the certificate of the hub `host` that was accepted before, by the authorities of now.
-    ///
-    /// # Errors
-    /// If it does not verify.
-    pub fn verify(&self, host: &str, hub: &PeerChain, now: SystemTime) -> Result<(), TlsError> {
-        let unverified = |error| TlsError::PeerUnverified(io::Error::other(error));
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::BadHost(host.into()))?;
-        let (leaf, intermediates) = hub.split().ok_or_else(|| unverified(rustls::Error::NoCertificatesPresented))?;
-        let verifier = self.0.borrow().verifier.clone();
-        let verifier = verifier.ok_or_else(|| unverified(rustls::Error::UnsupportedNameType))?;
-        let verified = verifier.verify_server_cert(leaf, intermediates, &name, &[], unix_time(now));
-        verified.map(drop).map_err(unverified)
-    }
-
-    /// The renewals from now on.
-    pub fn renewals(&self) -> Renewals {
-        Renewals(self.0.subscribe())
-    }
-
-    /// Performs a handshake. If the hub refuses this end's certificate, the error appears only later, at the first
-    /// read.
-    ///
-    /// # Errors
-    /// If `host` is not valid, or the handshake fails.
-    pub async fn connect<S>(&self, host: &str, stream: S) -> Result<Stream<S>, TlsError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let name = ServerName::try_from(host.to_owned()).map_err(|_| TlsError::BadHost(host.into()))?;
-        let connector = tokio_rustls::TlsConnector::from(self.0.borrow().config.clone());
-        Ok(connector.connect(name, stream).await.map_err(TlsError::Handshake)?.into())
-    }
-}
-
 /// The certificate of the hub at the other end of a stream.
 pub fn hub_chain<S>(stream: &Stream<S>) -> Option<PeerChain> {
     PeerChain::of(stream.get_ref().1)
-}
-
-/// Notices that the credentials of a [`Connector`] were renewed.
-#[derive(Debug)]
-pub struct Renewals(watch::Receiver<Arc<ClientSide>>);
-
-impl Renewals {
-    /// Leaves out the renewals so far: a handshake that begins after this call uses the present credentials.
-    pub fn skip_to_now(&mut self) {
-        self.0.mark_unchanged();
-    }
-
-    /// Waits for the next renewal. Cancel-safe.
-    pub async fn next(&mut self) {
-        if self.0.changed().await.is_err() {
-            // Without a connector there is no renewal any more.
-            std::future::pending::<()>().await;
-        }
-    }
 }
 
 /// The certificate of the other end, with the names that it is for; `None` if it cannot be read.

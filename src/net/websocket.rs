@@ -12,22 +12,22 @@ use futures_util::{SinkExt, StreamExt};
 use thiserror::Error as ThisError;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::time::Instant;
-use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::handshake::server::{ErrorResponse, Request, Response};
+use tokio_tungstenite::tungstenite::http::StatusCode;
 use tokio_tungstenite::tungstenite::http::header::{self, HeaderValue};
-use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message};
 use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async_with_config};
 
-use super::address::HostPort;
 use super::counted::Traffic;
 use super::failures::FailureKind;
 use super::tls;
 pub use purpose::{CHECK_SUBPROTOCOL, ENROL_SUBPROTOCOL, LinkPurpose, SUBPROTOCOL};
+pub use request::{LinkRequest, LinkTarget, NoLinkRequest, UpgradeRequest};
 
 mod purpose;
+mod request;
 
 /// The path at which a hub accepts edges.
 pub const PATH: &str = "/api/v1/relay";
@@ -41,8 +41,10 @@ pub enum WebSocketError {
     #[error("the connection failed: {}", tls::explain(.0))]
     Io(io::Error),
     /// The hub responded with a status other than 101.
-    #[error("the hub answered {status} to GET {PATH}: {body:?}; is that address a hub's edge listener?")]
+    #[error("the hub answered {status} to GET {path}: {body:?}; {}", advice(*.status))]
     Refused {
+        /// The path of the request.
+        path: String,
         /// The HTTP status.
         status: u16,
         /// The beginning of the response body.
@@ -92,7 +94,7 @@ impl WebSocketError {
 
     /// Whether the hub is too old to know checks: it refuses the subprotocol of one.
     pub fn is_without_checks(&self) -> bool {
-        matches!(self, Self::Refused { status: 400, body } if body.starts_with(OTHER_SUBPROTOCOL))
+        matches!(self, Self::Refused { status: 400, body, .. } if body.starts_with(OTHER_SUBPROTOCOL))
     }
 
     /// Whether the peer sent something that it must not send. The connection itself works.
@@ -205,38 +207,73 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
 /// The beginning of a hub's answer to an unknown subprotocol.
 const OTHER_SUBPROTOCOL: &str = "the subprotocol must be";
 
-/// Requests the link from a hub, over an encrypted stream. `bytes_max` is the size of the largest message that is
-/// accepted, before compression.
+/// The advice for an edge whose request got another status than 101, perhaps of a box in between.
+fn advice(status: u16) -> &'static str {
+    match status {
+        400 | 426 | 505 => {
+            "if a box in between answers, or asks the hub in its place, it does not pass the upgrade to a WebSocket: see \
+             put-a-balancer-before-a-hub"
+        }
+        401 | 407 => "a box in between wants a login of its own: exempt the hub's path from that",
+        502..=504 => "a box in between cannot reach the hub: look at its log",
+        _ => "is that address, with uplink.path, a hub's listener for edges?",
+    }
+}
+
+/// Requests the link from a hub, over a stream that is encrypted unless TLS is off. `bytes_max` is the size of the largest
+/// message that is accepted, before compression.
 ///
 /// # Errors
 /// If the connection fails or the hub refuses.
 pub async fn connect<S>(
     stream: S,
-    hub: &HostPort,
+    target: LinkTarget<'_>,
     purpose: LinkPurpose,
     bytes_max: usize,
 ) -> Result<WebSocket<S>, WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let uri = format!("wss://{hub}{PATH}").parse::<Uri>().map_err(|error| explain(Error::HttpFormat(error.into())))?;
-    let request = ClientRequestBuilder::new(uri).with_sub_protocol(purpose.subprotocol());
+    let request = target.request(purpose).map_err(WebSocketError::Protocol)?;
     match client_async_with_config(request, stream, Some(config(purpose.bytes_max(bytes_max)))).await {
         Ok((socket, _)) => Ok(WebSocket::new(socket)),
         Err(Error::Protocol(ProtocolError::SecWebSocketSubProtocolError(_))) => Err(WebSocketError::NoSubprotocol),
-        Err(error) => Err(explain(error)),
+        Err(Error::Protocol(ProtocolError::WrongHttpVersion)) => Err(WebSocketError::Protocol(
+            "the answer is no HTTP/1.1: something in between speaks HTTP/2 or another protocol in the hub's place"
+                .into(),
+        )),
+        Err(error) => Err(explain_answer(error, target.path)),
     }
 }
 
-/// Accepts an edge's request for one of the `purposes`. Any other request gets an HTTP error response. `bytes_max` as for
-/// [`connect`].
+/// Accepts an edge's request for one of the `purposes`, as [`accept_if`] does.
 ///
 /// # Errors
-/// If the connection fails, or the request is not one for the link.
+/// As [`accept_if`].
 pub async fn accept<S>(
-    mut stream: S,
+    stream: S,
     purposes: &[LinkPurpose],
     bytes_max: usize,
+) -> Result<(WebSocket<S>, LinkPurpose), WebSocketError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let is_offered = |request: &LinkRequest| match purposes.contains(&request.purpose) {
+        true => Ok(()),
+        false => Err(request.purpose.refusal().to_owned()),
+    };
+    accept_if(stream, bytes_max, is_offered).await
+}
+
+/// Accepts an edge's request for a link, unless `admit` gives a reason to refuse it. Any other request gets an HTTP error
+/// response. `bytes_max` as for [`connect`].
+///
+/// # Errors
+/// If the connection fails, or the request is not one for the link, or is refused.
+pub async fn accept_if<S>(
+    mut stream: S,
+    bytes_max: usize,
+    admit: impl FnOnce(&LinkRequest) -> Result<(), String> + Unpin,
 ) -> Result<(WebSocket<S>, LinkPurpose), WebSocketError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -246,13 +283,13 @@ where
     let mut purpose = LinkPurpose::Session;
     // The library's trait requires this error type.
     #[allow(clippy::result_large_err)]
-    let check = |request: &Request, response: Response| check_request(request, response, purposes, &mut purpose);
+    let check = |request: &Request, response: Response| {
+        let link = check_request(request)?;
+        purpose = link.purpose;
+        accepted(response, &link, admit(&link))
+    };
     let refusal = match accept_hdr_async(&mut stream, check).await {
-        Ok(_) => {
-            let config = config(purpose.bytes_max(bytes_max));
-            let socket = WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await;
-            return Ok((WebSocket::new(socket), purpose));
-        }
+        Ok(_) => return Ok((adopt(stream, purpose, bytes_max).await, purpose)),
         Err(Error::Http(answer)) => {
             let reason = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default()).trim_end().to_owned();
             let _ = stream.shutdown().await;
@@ -282,8 +319,17 @@ where
     Err(WebSocketError::BadRequest { status: status.as_u16(), reason })
 }
 
-/// The header of the response to an edge that is refused.
-const REFUSED: &str = "pushrelay-refused";
+/// The hub's end of a connection whose request was answered with 101 already.
+pub async fn adopt<S>(stream: S, purpose: LinkPurpose, bytes_max: usize) -> WebSocket<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let config = config(purpose.bytes_max(bytes_max));
+    WebSocket::new(WebSocketStream::from_raw_socket(stream, Role::Server, Some(config)).await)
+}
+
+/// The header of the response to an edge that is refused: the status is the hub's own, and not of a box in between.
+pub const REFUSED: &str = "pushrelay-refused";
 
 /// Answers an edge's request for the link with 403 and the reason, for an edge that is known by its certificate to be
 /// refused. Waits for the request as long as the caller does.
@@ -305,32 +351,26 @@ where
 
 // The library's trait requires this error type.
 #[allow(clippy::result_large_err)]
-fn check_request(
-    request: &Request,
-    mut response: Response,
-    purposes: &[LinkPurpose],
-    purpose: &mut LinkPurpose,
-) -> Result<Response, ErrorResponse> {
-    if request.uri().path() != PATH {
+fn check_request(request: &Request) -> Result<LinkRequest, ErrorResponse> {
+    if !request::is_path(request.uri().path()) {
         return Err(refusal(StatusCode::NOT_FOUND, format!("edges connect to {PATH}")));
     }
-    let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
-    let offers = |wanted: &LinkPurpose| {
-        let has = |value: &HeaderValue| {
-            value.to_str().is_ok_and(|value| value.split(',').any(|offer| offer.trim() == wanted.subprotocol()))
-        };
-        offered.iter().any(has)
-    };
-    match LinkPurpose::ALL.into_iter().find(offers) {
-        Some(offered) if purposes.contains(&offered) => *purpose = offered,
-        Some(offered) => {
-            let mut response = refusal(StatusCode::FORBIDDEN, offered.refusal(purposes).into());
-            response.headers_mut().insert(REFUSED, HeaderValue::from_static("1"));
-            return Err(response);
-        }
-        None => return Err(refusal(StatusCode::BAD_REQUEST, format!("{OTHER_SUBPROTOCOL} {SUBPROTOCOL}"))),
+    LinkRequest::of(request.headers()).map_err(|error| refusal(StatusCode::BAD_REQUEST, error.text))
+}
+
+// The library's trait requires this error type.
+#[allow(clippy::result_large_err)]
+fn accepted(
+    mut response: Response,
+    link: &LinkRequest,
+    admitted: Result<(), String>,
+) -> Result<Response, ErrorResponse> {
+    if let Err(reason) = admitted {
+        let mut response = refusal(StatusCode::FORBIDDEN, reason);
+        response.headers_mut().insert(REFUSED, HeaderValue::from_static("1"));
+        return Err(response);
     }
-    let chosen = HeaderValue::from_static(purpose.subprotocol());
+    let chosen = HeaderValue::from_static(link.purpose.subprotocol());
     response.headers_mut().insert(header::SEC_WEBSOCKET_PROTOCOL, chosen);
     Ok(response)
 }
@@ -367,17 +407,20 @@ fn compressed_bytes_max(bytes_max: usize) -> usize {
 /// Characters of a hub's response that an error shows, at most.
 const BODY_CHARS_MAX: usize = 500;
 
+/// The error of a request for that path.
+fn explain_answer(error: Error, path: &str) -> WebSocketError {
+    let Error::Http(answer) = error else { return explain(error) };
+    let body = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default());
+    let body: String = body.trim().chars().take(BODY_CHARS_MAX).collect();
+    if answer.headers().contains_key(REFUSED) {
+        return WebSocketError::Forbidden(body);
+    }
+    WebSocketError::Refused { path: path.into(), status: answer.status().as_u16(), body }
+}
+
 fn explain(error: Error) -> WebSocketError {
     match error {
         Error::Io(error) => WebSocketError::Io(error),
-        Error::Http(answer) => {
-            let body = String::from_utf8_lossy(answer.body().as_deref().unwrap_or_default());
-            let body: String = body.trim().chars().take(BODY_CHARS_MAX).collect();
-            if answer.headers().contains_key(REFUSED) {
-                return WebSocketError::Forbidden(body);
-            }
-            WebSocketError::Refused { status: answer.status().as_u16(), body }
-        }
         Error::Capacity(CapacityError::MessageTooLong { size, max_size }) => {
             WebSocketError::TooLarge { bytes: size, bytes_max: max_size }
         }
@@ -392,187 +435,4 @@ fn explain(error: Error) -> WebSocketError {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::io::{AsyncReadExt, DuplexStream};
-
-    use super::*;
-    use crate::compression::Deflater;
-
-    fn hub() -> HostPort {
-        "localhost:9443".parse().unwrap()
-    }
-
-    async fn pair(bytes_max: usize) -> (WebSocket<DuplexStream>, WebSocket<DuplexStream>) {
-        let (near, far) = tokio::io::duplex(1 << 10);
-        let hub = hub();
-        let (edge, hub) = tokio::join!(
-            connect(near, &hub, LinkPurpose::Session, bytes_max),
-            accept(far, &LinkPurpose::ALL, bytes_max)
-        );
-        (edge.unwrap(), hub.unwrap().0)
-    }
-
-    #[test]
-    fn the_http_reference_names_path_and_subprotocol() {
-        let page = include_str!("../../docs/reference/http-api.md");
-        assert!(page.contains(&format!("`GET` `{PATH}`")) && page.contains(SUBPROTOCOL));
-    }
-
-    #[tokio::test]
-    async fn messages_pass_whole_both_ways_and_are_counted() {
-        let (mut edge, mut hub) = pair(1 << 20).await;
-        // The message is larger than the pipe: both ends must read while they write.
-        let large = vec![7; 100_000];
-        let (sent, received) = tokio::join!(edge.sender.send(large.clone()), hub.receiver.receive());
-        sent.unwrap();
-        assert_eq!(received.unwrap().unwrap(), large);
-        hub.sender.send(&b""[..]).await.unwrap();
-        assert_eq!(edge.receiver.receive().await.unwrap().unwrap(), &b""[..]);
-        assert_eq!((edge.traffic().sent_bytes(), hub.traffic().received_bytes()), (100_000, 100_000));
-        edge.sender.close().await.unwrap();
-        assert!(hub.receiver.receive().await.unwrap().is_none());
-    }
-
-    #[tokio::test]
-    async fn both_ends_can_send_at_once_while_both_receive() {
-        let (mut edge, mut hub) = pair(1 << 20).await;
-        let large = vec![1; 100_000];
-        let (a, b, c, d) = tokio::join!(
-            edge.sender.send(large.clone()),
-            hub.sender.send(large.clone()),
-            edge.receiver.receive(),
-            hub.receiver.receive()
-        );
-        a.and(b).unwrap();
-        assert!(c.unwrap().unwrap() == large && d.unwrap().unwrap() == large);
-    }
-
-    #[tokio::test]
-    async fn an_oversized_message_names_the_bound() {
-        let (near, far) = tokio::io::duplex(1 << 10);
-        let address = hub();
-        let (edge, hub) =
-            tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, &LinkPurpose::ALL, 1_000));
-        let (mut edge, mut hub) = (edge.unwrap(), hub.unwrap().0);
-        let (_, received) = tokio::join!(
-            async {
-                tokio::select! {
-                    _ = edge.sender.send(vec![0; 3_000]) => {}
-                    _ = tokio::task::yield_now() => {}
-                }
-            },
-            hub.receiver.receive()
-        );
-        let error = received.unwrap_err();
-        assert!(matches!(error, WebSocketError::TooLarge { bytes: 3_000, bytes_max: 2_024 }), "{error}");
-    }
-
-    #[tokio::test]
-    async fn incompressible_messages_pass_up_to_the_limit() {
-        for (bytes_max, level) in [(64 << 10, 3), (1 << 20, 3), (1 << 20, 0), (1 << 20, 9)] {
-            let (mut edge, mut hub) = pair(bytes_max).await;
-            let mut state = 1u64;
-            let noise = (0..bytes_max).map(|_| {
-                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-                (state >> 56) as u8
-            });
-            let mut deflated = Vec::new();
-            Deflater::new(level).compress(&noise.collect::<Vec<u8>>(), &mut deflated);
-            assert!(deflated.len() > bytes_max, "it does not compress");
-            let both = async { tokio::try_join!(edge.sender.send(deflated.clone()), hub.receiver.receive()) };
-            assert_eq!(both.await.unwrap().1.unwrap(), deflated);
-        }
-    }
-
-    /// A peer that reads nothing, so that all pongs stay in memory.
-    #[tokio::test]
-    async fn pings_that_nobody_needs_end_the_connection() {
-        let (mut edge, mut hub) = pair(1_000).await;
-        let ping = async { while edge.sender.sink.send(Message::Ping(Bytes::from_static(&[0; 125]))).await.is_ok() {} };
-        let error = tokio::select! {
-            () = ping => panic!("the hub is there"),
-            received = hub.receiver.receive() => received.unwrap_err(),
-        };
-        assert!(matches!(error, WebSocketError::Pings), "{error}");
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn pings_far_apart_are_answered_for_ever() {
-        let (mut edge, mut hub) = pair(1_000).await;
-        for _ in 0..3 * PINGS_MAX {
-            edge.sender.sink.send(Message::Ping(Bytes::new())).await.unwrap();
-            edge.sender.send(&b"x"[..]).await.unwrap();
-            assert_eq!(hub.receiver.receive().await.unwrap().unwrap(), &b"x"[..]);
-            // The peer reads the pong; time passes meanwhile.
-            let _ = tokio::time::timeout(Duration::from_secs(2), edge.receiver.receive()).await;
-        }
-    }
-
-    #[tokio::test]
-    async fn a_peer_that_goes_away_is_an_error() {
-        let (edge, mut hub) = pair(1_000).await;
-        drop(edge);
-        assert!(matches!(hub.receiver.receive().await, Err(WebSocketError::Io(_))));
-    }
-
-    /// Returns the hub's response to a request, and its error.
-    async fn answer(request: &str) -> (String, WebSocketError) {
-        let (mut near, far) = tokio::io::duplex(4 << 10);
-        near.write_all(request.as_bytes()).await.unwrap();
-        let error = accept(far, &LinkPurpose::ALL, 1_000).await.unwrap_err();
-        let mut answer = String::new();
-        near.read_to_string(&mut answer).await.unwrap();
-        (answer, error)
-    }
-
-    fn upgrade(path: &str, subprotocol: &str) -> String {
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-             Sec-WebSocket-Protocol: {subprotocol}\r\n\r\n"
-        )
-    }
-
-    #[tokio::test]
-    async fn requests_for_something_else_get_http_answers() {
-        for (request, status, text) in [
-            (upgrade("/metrics", SUBPROTOCOL), "404", "edges connect to /api/v1/relay"),
-            (upgrade(PATH, "chat"), "400", "the subprotocol must be pushrelay.v1"),
-            ("GET / HTTP/1.1\r\nHost: a\r\n\r\n".into(), "426", "a pushrelay hub's listener for edges"),
-            ("POST /metrics/job/a HTTP/1.1\r\nHost: a\r\n\r\n".into(), "405", "use GET"),
-            ("nonsense\r\n\r\n".into(), "400", ""),
-        ] {
-            let (answer, error) = answer(&request).await;
-            assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
-            assert!(answer.contains(text), "{answer}");
-            let length = answer.split("\r\n\r\n").nth(1).unwrap().len();
-            assert!(answer.to_lowercase().contains(&format!("content-length: {length}\r\n")), "{answer}");
-            assert!(matches!(error, WebSocketError::BadRequest { .. }), "{error}");
-        }
-    }
-
-    #[tokio::test]
-    async fn an_edge_that_is_refused_learns_the_reason() {
-        let (near, far) = tokio::io::duplex(4 << 10);
-        let address = hub();
-        let reason = "a certificate without a name. ".repeat(10);
-        let (connected, ()) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1_000), refuse(far, &reason));
-        let error = connected.unwrap_err().to_string();
-        assert_eq!(error, format!("the hub refuses this edge: {}", reason.trim()));
-    }
-
-    #[tokio::test]
-    async fn a_server_that_is_no_hub_is_recognized_by_its_answer() {
-        let (near, mut far) = tokio::io::duplex(4 << 10);
-        let address = hub();
-        let serve = async {
-            let mut request = [0; 1_024];
-            let n = far.read(&mut request).await.unwrap();
-            assert!(request[..n].starts_with(b"GET /api/v1/relay HTTP/1.1\r\n"));
-            far.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nwhat?").await.unwrap();
-        };
-        let (connected, ()) = tokio::join!(connect(near, &address, LinkPurpose::Session, 1_000), serve);
-        let error = connected.unwrap_err().to_string();
-        assert!(error.contains("answered 404") && error.contains("what?"), "{error}");
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use tracing::{error, warn};
 
+use super::error::StartError;
+use super::link::uplink_credentials::UplinkCredentials;
 use super::metrics::gauge;
 use super::options::{NodeOptions, RemoteWriteOptions, UplinkOptions, WebSecurity};
 use crate::model::Family;
@@ -50,11 +52,13 @@ impl CredentialsUser {
         let link = |files: &TlsFiles| vec![files.ca_file.clone(), files.cert_file.clone(), files.key_file.clone()];
         let uplink = |uplink: &UplinkOptions| {
             let of_proxy = uplink.proxy.iter().flat_map(ProxyOptions::files).map(PathBuf::from);
-            (Self::Uplink(uplink.hub.clone()), link(&uplink.tls).into_iter().chain(of_proxy).collect())
+            let all = uplink.tls.files().into_iter().chain(uplink.token_file.clone()).chain(of_proxy);
+            (Self::Uplink(uplink.hub.clone()), all.collect())
         };
         let mut users: Vec<_> = options.uplinks.iter().map(uplink).collect();
-        users.extend(options.hub.as_ref().map(|hub| (Self::Hub, link(&hub.tls))));
-        let crl_file = options.hub.as_ref().and_then(|hub| hub.tls.crl_file.clone());
+        let hub = options.hub.as_ref().and_then(|hub| hub.tls.as_ref());
+        users.extend(hub.map(|files| (Self::Hub, link(files))));
+        let crl_file = hub.and_then(|files| files.crl_file.clone());
         users.extend(crl_file.map(|file| (Self::Revocations, vec![file])));
         let remote_write = |options: &RemoteWriteOptions| {
             (Self::RemoteWrite(options.name.clone()), options.sender.files().map(PathBuf::from).collect::<Vec<_>>())
@@ -66,13 +70,10 @@ impl CredentialsUser {
         users
     }
 
-    /// The files of a user of links; `None` if the options have no such user.
-    pub(super) fn link_files<'a>(&self, options: &'a NodeOptions) -> Option<&'a TlsFiles> {
-        match self {
-            Self::Gateway | Self::Revocations | Self::RemoteWrite(_) => None,
-            Self::Hub => options.hub.as_ref().map(|hub| &hub.tls),
-            Self::Uplink(hub) => options.uplinks.iter().find(|uplink| uplink.hub == *hub).map(|uplink| &uplink.tls),
-        }
+    /// The uplink of these options that this is.
+    pub(super) fn uplink<'a>(&self, options: &'a NodeOptions) -> Option<&'a UplinkOptions> {
+        let Self::Uplink(hub) = self else { return None };
+        options.uplinks.iter().find(|uplink| uplink.hub == *hub)
     }
 }
 
@@ -92,9 +93,7 @@ impl CredentialsUser {
     /// # Errors
     /// If a file cannot be read or used.
     pub(super) fn load_proxy(&self, options: &NodeOptions) -> Result<Option<ProxyKeys>, ProxyFileError> {
-        let Self::Uplink(hub) = self else { return Ok(None) };
-        let uplink = options.uplinks.iter().find(|uplink| uplink.hub == *hub);
-        uplink.and_then(|uplink| uplink.proxy.as_ref()).map(ProxyKeys::load).transpose()
+        self.uplink(options).and_then(|uplink| uplink.proxy.as_ref()).map(ProxyKeys::load).transpose()
     }
 }
 
@@ -146,6 +145,11 @@ impl Certificates {
         certificates: impl Iterator<Item = (&'a Path, &'a Certificate)>,
     ) {
         self.lock().links.insert(user.clone(), LinkInUse { own: own.clone(), expiries: earliest(certificates) });
+    }
+
+    /// Records that a user of links has no certificate.
+    pub fn not_in_use(&self, user: &CredentialsUser) {
+        self.lock().links.remove(user);
     }
 
     /// Records whether the credentials of a user could be read.
@@ -208,27 +212,29 @@ impl Certificates {
     }
 }
 
-/// The certificates and keys of all configured links.
+/// The certificates, keys and tokens of all configured links.
 pub(super) struct LoadedCredentials {
-    pub uplinks: Vec<Credentials>,
+    pub uplinks: Vec<UplinkCredentials>,
     pub hub: Option<Credentials>,
 }
 
 impl LoadedCredentials {
-    /// The credentials of all links, with their users.
+    /// The certificates of all links, with their users.
     pub fn users<'a>(&'a self, options: &'a NodeOptions) -> impl Iterator<Item = (CredentialsUser, &'a Credentials)> {
         let uplinks = options.uplinks.iter().zip(&self.uplinks);
-        let uplinks = uplinks.map(|(uplink, credentials)| (CredentialsUser::Uplink(uplink.hub.clone()), credentials));
+        let uplinks = uplinks.filter_map(|(uplink, credentials)| {
+            Some((CredentialsUser::Uplink(uplink.hub.clone()), credentials.certificate.as_ref()?))
+        });
         uplinks.chain(self.hub.iter().map(|credentials| (CredentialsUser::Hub, credentials)))
     }
 }
 
-/// Reads the certificates of all links.
-pub(super) fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, TlsError> {
-    let load = |uplink: &UplinkOptions| Credentials::load(&uplink.tls);
+/// Reads the credentials of all links.
+pub(super) fn load_credentials(options: &NodeOptions) -> Result<LoadedCredentials, StartError> {
+    let hub = options.hub.as_ref().and_then(|hub| hub.tls.as_ref());
     Ok(LoadedCredentials {
-        uplinks: options.uplinks.iter().map(load).collect::<Result<_, _>>()?,
-        hub: options.hub.as_ref().map(|hub| Credentials::load(&hub.tls)).transpose()?,
+        uplinks: options.uplinks.iter().map(UplinkCredentials::load).collect::<Result<_, _>>()?,
+        hub: hub.map(Credentials::load).transpose()?,
     })
 }
 
@@ -254,7 +260,8 @@ pub(super) fn log_problems(credentials: &Credentials) {
 /// Credentials that were read again and can take the place of those in use.
 pub(super) struct FreshEnd<'a> {
     pub user: CredentialsUser,
-    pub credentials: &'a Credentials,
+    /// The certificate, if there is one.
+    pub credentials: Option<&'a Credentials>,
     pub side: LinkSide,
 }
 
@@ -265,22 +272,29 @@ pub(super) enum LinkSide {
 }
 
 impl<'a> FreshEnd<'a> {
-    /// Checks that the credentials can take the place of those that the user has.
+    /// Checks that the credentials of the hub can take the place of those that it has.
     ///
     /// # Errors
     /// The reason why they cannot.
-    pub fn new(
+    pub fn of_hub(in_use: &Certificates, credentials: &'a Credentials) -> Result<Self, TlsError> {
+        let user = CredentialsUser::Hub;
+        in_use.check(&user, credentials, SystemTime::now())?;
+        Ok(Self { user, credentials: Some(credentials), side: LinkSide::Hub(Acceptor::new(credentials)?) })
+    }
+
+    /// The same for an uplink; `proxy` has the secrets of its proxy.
+    ///
+    /// # Errors
+    /// The reason why they cannot.
+    pub fn of_uplink(
         in_use: &Certificates,
-        user: CredentialsUser,
-        credentials: &'a Credentials,
+        hub: &HostPort,
+        fresh: &'a UplinkCredentials,
         proxy: Option<ProxyKeys>,
     ) -> Result<Self, TlsError> {
-        in_use.check(&user, credentials, SystemTime::now())?;
-        let side = match user {
-            CredentialsUser::Hub => LinkSide::Hub(Acceptor::new(credentials)?),
-            _ => LinkSide::Uplink(Connector::new(credentials)?, proxy),
-        };
-        Ok(Self { user, credentials, side })
+        let (user, credentials) = (CredentialsUser::Uplink(hub.clone()), fresh.certificate.as_ref());
+        credentials.map_or(Ok(()), |credentials| in_use.check(&user, credentials, SystemTime::now()))?;
+        Ok(Self { user, credentials, side: LinkSide::Uplink(fresh.connector()?, proxy) })
     }
 }
 

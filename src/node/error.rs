@@ -7,6 +7,7 @@ use crate::net::http::sender::SenderFileError;
 use crate::net::listen::ListenError;
 use crate::net::proxy::ProxyFileError;
 use crate::net::tls::TlsError;
+use crate::net::token::TokenFileError;
 use crate::storage::OpenError;
 
 /// The reasons for which a node cannot start or reload.
@@ -21,6 +22,9 @@ pub enum StartError {
     /// Certificates cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// The file of a token cannot be used.
+    #[error("uplink.token_file: {0}")]
+    Token(#[from] TokenFileError),
     /// The files of a proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyFileError),

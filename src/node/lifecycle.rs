@@ -32,7 +32,7 @@ use super::http::protection::Protection;
 use super::http::render_thread::RenderThread;
 use super::http::server::HttpServer;
 use super::http::service::{LifecycleCommand, Reloaded, Service, ServiceRules};
-use super::link::edge::{UplinkTask, dialler, edge_name};
+use super::link::edge::{UplinkTask, dialler};
 use super::link::edges::EdgeRegistry;
 use super::link::enrolment::issuer::Enrolment;
 use super::link::hub::{HubLinks, SessionTable};
@@ -41,6 +41,7 @@ use super::link::renewal::{Renewal, owns_authorities};
 use super::link::roll::Roll;
 use super::link::site_rules::SiteRules;
 use super::link::status::UplinkStatus;
+use super::link::web_entry::WebEntry;
 use super::metrics::{Metrics, REVISION, VERSION};
 use super::open_store::open_store;
 use super::options::{NodeOptions, NodeRole};
@@ -60,6 +61,7 @@ use crate::net::listen::{self, Accepting};
 use crate::net::slots::Slots;
 use crate::net::timeouts::Timeouts;
 use crate::net::tls::{self, Acceptor, Credentials};
+use crate::net::websocket;
 use crate::session::{HubConfig, NodeName};
 use crate::store::Scope;
 use crate::wire::Health;
@@ -224,8 +226,8 @@ impl Node {
         let edges = Arc::<EdgeRegistry>::default();
         let web_slots = Slots::with_reserve("web", options.limits.connections_max);
         let edge_slots = options.hub.as_ref().map(|hub| Slots::new("edge", hub.connections_max));
-        if let (Some(slots), Some(credentials)) = (&edge_slots, &credentials.hub) {
-            node.start_hub(&options, credentials, listeners.edges, slots, &clock, &edges)?;
+        if let Some(slots) = &edge_slots {
+            node.start_hub(&options, credentials.hub.as_ref(), listeners.edges, slots, &clock, &edges)?;
         }
         let health = watch::Sender::default();
         node.start_uplinks(&options, &credentials, &clock, &health)?;
@@ -252,6 +254,7 @@ impl Node {
             clock: clock.clone(),
             metrics,
             edges,
+            web_entry: node.web_entry(&options),
             hub_links: node.reloadable.hub.clone(),
             certificates,
             uplinks: node.uplinks.clone(),
@@ -300,7 +303,8 @@ impl Node {
             let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()));
             let task = UplinkTask {
                 number,
-                name: node_name(edge_name(credentials)),
+                name: node_name(credentials.name()),
+                identity: credentials.identity(),
                 options: uplink.clone(),
                 link: options.link,
                 dialler: dialler.clone(),
@@ -311,12 +315,12 @@ impl Node {
                 hub_links: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.stop.clone()));
-            if uplink.renew {
-                let all = options.uplinks.iter().map(|uplink| &uplink.tls);
+            if let (true, Some(files)) = (uplink.renew, uplink.tls.certificate()) {
+                let all = options.uplinks.iter().filter_map(|uplink| uplink.tls.certificate());
                 let renewal = Renewal {
                     hub: uplink.hub.clone(),
-                    files: uplink.tls.clone(),
-                    owns_authorities: owns_authorities(&uplink.tls.ca_file, all),
+                    files: files.clone(),
+                    owns_authorities: owns_authorities(&files.ca_file, all),
                     dialler: dialler.clone(),
                     state: state.clone(),
                 };
@@ -331,7 +335,7 @@ impl Node {
     fn start_hub(
         &mut self,
         options: &NodeOptions,
-        credentials: &Credentials,
+        credentials: Option<&Credentials>,
         listeners: Vec<TcpListener>,
         slots: &Slots,
         clock: &Arc<Clock>,
@@ -343,7 +347,8 @@ impl Node {
             edges.expect(edge.name.as_str(), &edge.labels);
         }
         let link = options.link.session_config();
-        let name = node_name(credentials.certificate().common_name.clone().unwrap_or_else(|| "hub".into()));
+        let common_name = credentials.and_then(|credentials| credentials.certificate().common_name.clone());
+        let name = node_name(common_name.unwrap_or_else(|| "hub".into()));
         let hub_links = Arc::new(HubLinks {
             committer: self.committer.clone(),
             clock: clock.clone(),
@@ -352,7 +357,7 @@ impl Node {
             refusals: Arc::<RefusalCounts>::default(),
             roll: roll.clone(),
             slots: slots.clone(),
-            acceptor: Arc::new(Acceptor::new(credentials)?),
+            acceptor: credentials.map(Acceptor::new).transpose()?,
             trusted_proxies: hub.trusted_proxies.clone(),
             verifications: AtomicU64::new(0),
             sites: Mutex::new(SiteRules::new(hub)),
@@ -371,6 +376,13 @@ impl Node {
         self.roll = Some(roll);
         self.reloadable.hub = Some(hub_links);
         Ok(())
+    }
+
+    /// The link at the gateway's listener, if edges may connect there.
+    fn web_entry(&self, options: &NodeOptions) -> Option<WebEntry> {
+        let hub_links = self.reloadable.hub.clone().filter(|_| options.hub.as_ref().is_some_and(|hub| hub.web_link))?;
+        let path = format!("{}{}", options.web.route_prefix, websocket::PATH);
+        Some(WebEntry { path, hub_links, runtime: self.links.runtime.clone(), stop: self.web.stop.clone() })
     }
 
     fn start_web(

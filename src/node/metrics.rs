@@ -103,6 +103,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_uplink_connected", MetricType::Gauge),
     ("pushrelay_uplink_dial_failures_total", MetricType::Counter),
     ("pushrelay_uplink_held_back_families_total", MetricType::Counter),
+    ("pushrelay_uplink_identity_mistaken", MetricType::Gauge),
     ("pushrelay_uplink_lag_seconds", MetricType::Gauge),
     ("pushrelay_uplink_message_received_bytes_total", MetricType::Counter),
     ("pushrelay_uplink_message_sent_bytes_total", MetricType::Counter),

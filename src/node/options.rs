@@ -22,6 +22,7 @@ use crate::net::proxy::ProxyOptions;
 use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::TlsFiles;
 use crate::net::tls::web::WebTls;
+use crate::net::token::TokenDigest;
 use crate::storage::SyncPolicy;
 use crate::store::{ExpiryRules, IDEMPOTENCY_WINDOW_NS};
 use crate::{exposition, session, store};
@@ -277,8 +278,12 @@ pub struct UplinkOptions {
     pub addresses: Vec<HostPort>,
     /// The labels that the edge claims for its site; they count only if the hub trusts edges.
     pub labels: LabelSet,
-    /// The hub's authority, and this edge's certificate and private key.
-    pub tls: TlsFiles,
+    /// The path of the request for the link.
+    pub path: String,
+    /// TLS with the hub, and this edge's certificate.
+    pub tls: UplinkTls,
+    /// The file of this edge's token, if it has one.
+    pub token_file: Option<PathBuf>,
     /// Whether the hub renews the certificate, and the files are replaced.
     pub renew: bool,
     /// The proxy to the hub, if there is one.
@@ -289,7 +294,39 @@ pub struct UplinkOptions {
     pub send_interval: Duration,
 }
 
+/// TLS of an uplink.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UplinkTls {
+    /// The hub's authority, and this edge's certificate and private key.
+    Certificate(TlsFiles),
+    /// The authorities of the certificate of the hub, or of the box in front of it; this edge has a token.
+    Authorities(PathBuf),
+    /// No TLS: the token can be read on the way.
+    Off,
+}
+
+impl UplinkTls {
+    /// The files of this edge's certificate, if it has one.
+    pub fn certificate(&self) -> Option<&TlsFiles> {
+        match self {
+            Self::Certificate(files) => Some(files),
+            Self::Authorities(_) | Self::Off => None,
+        }
+    }
+
+    /// All files.
+    pub fn files(&self) -> Vec<PathBuf> {
+        match self {
+            Self::Certificate(files) => vec![files.ca_file.clone(), files.cert_file.clone(), files.key_file.clone()],
+            Self::Authorities(ca_file) => vec![ca_file.clone()],
+            Self::Off => Vec::new(),
+        }
+    }
+}
+
 impl UplinkOptions {
+    /// The default of `plaintext`.
+    pub const PLAINTEXT: bool = false;
     /// The default of `renew`.
     pub const RENEW: bool = false;
     /// The default of `send_interval`.
@@ -322,17 +359,19 @@ impl Default for DialOptions {
 /// `[hub]`: the listeners for edges.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HubOptions {
-    /// The addresses at which edges connect; at least one.
+    /// The addresses at which edges connect; at least one, unless they connect at the gateway's listener.
     pub listen_addresses: Vec<ListenAddress>,
-    /// The edges' authority, and the hub's certificate and private key.
-    pub tls: TlsFiles,
+    /// The edges' authority, and the hub's certificate and private key; `None` if a box in front of the hub ends TLS.
+    pub tls: Option<TlsFiles>,
+    /// Whether edges with a token connect at the gateway's listener too.
+    pub web_link: bool,
     /// Whether the labels count that an edge claims for its site.
     pub trust_edge_labels: bool,
     /// The edges that may connect; empty for all.
     pub allow: Vec<NamePattern>,
     /// The names of the site labels that every edge must have.
     pub required_labels: Vec<String>,
-    /// The balancers in front of the hub that may name the address of an edge.
+    /// The boxes in front of the hub that may name the address of an edge.
     pub trusted_proxies: Vec<TrustedProxy>,
     /// Links at once, at most.
     pub connections_max: usize,
@@ -363,6 +402,10 @@ impl EnrolmentOptions {
 impl HubOptions {
     /// The port of the default address for edges.
     pub const PORT: u16 = 9443;
+    /// The default of `plaintext`.
+    pub const PLAINTEXT: bool = false;
+    /// The default of `web_link`.
+    pub const WEB_LINK: bool = false;
     /// The default of `trust_edge_labels`.
     pub const TRUST_EDGE_LABELS: bool = false;
     /// The default of `connections_max`.
@@ -374,8 +417,10 @@ impl HubOptions {
 /// `[[hub.edge]]`: a known edge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeOptions {
-    /// The edge's name, as in its certificate.
+    /// The edge's name, as in its certificate if it has one.
     pub name: EdgeName,
     /// The labels of its site.
     pub labels: LabelSet,
+    /// The digests of its tokens; two while one takes the place of the other.
+    pub tokens: Vec<TokenDigest>,
 }

@@ -13,10 +13,12 @@ use super::http::server::HttpServer;
 use super::http::service::Reloaded;
 use super::link::hub::HubLinks;
 use super::link::site_rules::SiteRules;
+use super::link::uplink_credentials::UplinkCredentials;
 use super::options::NodeOptions;
 use crate::net::address::HostPort;
 use crate::net::dial::Dialler;
 use crate::net::http::sender::{HttpSender, SenderKeys};
+use crate::net::proxy::ProxyKeys;
 use crate::net::tls::Credentials;
 use crate::store::Published;
 
@@ -45,17 +47,18 @@ impl Reloadable {
     fn replace(&self, fresh: FreshEnd<'_>) {
         let FreshEnd { user, credentials, side } = fresh;
         match (&side, &user) {
-            (LinkSide::Hub(acceptor), _) => match &self.hub {
-                Some(hub_links) => {
-                    let is_renewed = !hub_links.acceptor.has_certificate_of(acceptor);
-                    hub_links.acceptor.replace(acceptor);
-                    hub_links.end_unverified();
-                    if is_renewed {
-                        self.runtime.spawn(hub_links.clone().move_sessions(self.stop.clone()));
-                    }
+            (LinkSide::Hub(acceptor), _) => {
+                let Some((hub_links, present)) = self.hub.as_ref().and_then(|hub| Some((hub, hub.acceptor.as_ref()?)))
+                else {
+                    return;
+                };
+                let is_renewed = !present.has_certificate_of(acceptor);
+                present.replace(acceptor);
+                hub_links.end_unverified();
+                if is_renewed {
+                    self.runtime.spawn(hub_links.clone().move_sessions(self.stop.clone()));
                 }
-                None => return,
-            },
+            }
             (LinkSide::Uplink(connector, keys), CredentialsUser::Uplink(hub)) => {
                 match self.diallers.iter().find(|(_, of)| of == hub) {
                     Some((present, _)) => present.replace(connector, keys.clone()),
@@ -64,8 +67,13 @@ impl Reloadable {
             }
             _ => return,
         }
-        log_problems(credentials);
-        self.certificates.in_use(&user, credentials.certificate(), credentials.certificates());
+        match credentials {
+            Some(credentials) => {
+                log_problems(credentials);
+                self.certificates.in_use(&user, credentials.certificate(), credentials.certificates());
+            }
+            None => self.certificates.not_in_use(&user),
+        }
     }
 }
 
@@ -91,9 +99,12 @@ impl Reloadable {
         }
         let credentials = load_credentials(options)?;
         let mut fresh = Vec::new();
-        for (user, credentials) in credentials.users(options) {
-            let proxy = user.load_proxy(options)?;
-            fresh.push(FreshEnd::new(certificates, user, credentials, proxy)?);
+        for (uplink, credentials) in options.uplinks.iter().zip(&credentials.uplinks) {
+            let proxy = uplink.proxy.as_ref().map(ProxyKeys::load).transpose()?;
+            fresh.push(FreshEnd::of_uplink(certificates, &uplink.hub, credentials, proxy)?);
+        }
+        if let Some(credentials) = &credentials.hub {
+            fresh.push(FreshEnd::of_hub(certificates, credentials)?);
         }
         let mut sender_keys = Vec::new();
         for (user, _) in CredentialsUser::all(options) {
@@ -109,8 +120,8 @@ impl Reloadable {
         sender_keys.into_iter().for_each(|(user, keys)| parts.replace_sender(&user, keys));
         if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
             hub_links.replace_site_rules(SiteRules::new(hub));
-            if let Some(enrolment) = &hub_links.enrolment {
-                enrolment.follow(&hub.tls.ca_file);
+            if let (Some(enrolment), Some(tls)) = (&hub_links.enrolment, &hub.tls) {
+                enrolment.follow(&tls.ca_file);
             }
         }
         self.published.set_expiry_rules(options.expiry.clone());
@@ -135,14 +146,18 @@ impl Reloadable {
     /// the old credentials stay.
     pub fn reload_credentials(&self, user: &CredentialsUser, options: &NodeOptions) -> Result<(), StartError> {
         let (parts, options) = (self, &self.as_started(options));
-        if let Some(files) = user.link_files(options) {
-            let (credentials, proxy) = (Credentials::load(files)?, user.load_proxy(options)?);
-            parts.replace(FreshEnd::new(&parts.certificates, user.clone(), &credentials, proxy)?);
+        if let Some(uplink) = user.uplink(options) {
+            let (credentials, proxy) = (UplinkCredentials::load(uplink)?, user.load_proxy(options)?);
+            parts.replace(FreshEnd::of_uplink(&parts.certificates, &uplink.hub, &credentials, proxy)?);
+        }
+        let hub_files = options.hub.as_ref().and_then(|hub| hub.tls.as_ref());
+        if let (CredentialsUser::Hub, Some(files)) = (user, hub_files) {
+            parts.replace(FreshEnd::of_hub(&parts.certificates, &Credentials::load(files)?)?);
         }
         if let (CredentialsUser::Revocations, Some(hub_links)) = (user, &parts.hub) {
-            let crl_file = options.hub.as_ref().and_then(|hub| hub.tls.crl_file.as_deref());
-            if let Some(crl_file) = crl_file {
-                hub_links.acceptor.read_revocations(crl_file)?;
+            let crl_file = hub_files.and_then(|files| files.crl_file.as_deref());
+            if let (Some(crl_file), Some(acceptor)) = (crl_file, &hub_links.acceptor) {
+                acceptor.read_revocations(crl_file)?;
                 hub_links.end_unverified();
             }
         }
@@ -162,7 +177,10 @@ impl Reloadable {
     fn as_started(&self, options: &NodeOptions) -> NodeOptions {
         let mut options = options.clone();
         if let (Some(hub), Some(hub_links)) = (&mut options.hub, &self.hub) {
-            hub.tls.enrols = hub_links.enrolment.is_some();
+            let has_tokens = hub.edges.iter().any(|edge| !edge.tokens.is_empty());
+            if let Some(tls) = &mut hub.tls {
+                tls.anonymous = hub_links.enrolment.is_some() || has_tokens;
+            }
         }
         options
     }
@@ -182,6 +200,8 @@ fn needs_restart(started: &[(String, String)], now: &[(String, String)]) -> Vec<
 fn is_reloadable(name: &str) -> bool {
     let sections = ["allow.", "expire.", "uplink.tls.", "hub.tls.", "hub.edge.", "web.tls.", "web.rate-limit."];
     let keys = [
+        "uplink.token-file",
+        "uplink.plaintext",
         "hub.trust-edge-labels",
         "hub.allow",
         "hub.required-labels",
@@ -191,7 +211,8 @@ fn is_reloadable(name: &str) -> bool {
         "web.tokens",
         "web.config.file",
     ];
-    sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name)
+    let is_started_once = name == "uplink.tls.renew";
+    !is_started_once && (sections.iter().any(|section| name.starts_with(section)) || keys.contains(&name))
 }
 
 /// The options whose values differ.

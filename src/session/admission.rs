@@ -127,6 +127,7 @@ mod tests {
             head: Revision(100),
             gc_watermark: Revision(0),
             cursors: vec![],
+            identity: String::new(),
         }
     }
 

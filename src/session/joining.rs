@@ -198,6 +198,7 @@ mod tests {
             head: Revision(0),
             gc_watermark: Revision(0),
             cursors: vec![],
+            identity: String::new(),
         };
         let (labels, clock) = (LabelSet::default(), ClockSample::default());
         Hello { version: VERSION, info, labels, message_bytes_max: 1 << 20, clock }

@@ -36,6 +36,6 @@ impl NodeName {
         cursors.truncate(CURSORS_MAX);
         let epochs = epochs.into_iter().map(|p| EpochStart { epoch: p.epoch, revision: p.revision }).collect();
         let NodeName { node, software } = self.clone();
-        PeerInfo { node, software, store, epochs, head, gc_watermark, cursors }
+        PeerInfo { node, software, store, epochs, head, gc_watermark, cursors, identity: String::new() }
     }
 }

@@ -75,6 +75,7 @@ mod tests {
             head: Revision(head),
             gc_watermark: Revision(gc_watermark),
             cursors: Vec::new(),
+            identity: String::new(),
         }
     }
 

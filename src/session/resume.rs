@@ -45,6 +45,7 @@ mod tests {
             head: Revision(head),
             gc_watermark: Revision(0),
             cursors: cursors.iter().map(|(s, p)| StoreCursor { store: StoreId(*s), position: *p }).collect(),
+            identity: String::new(),
         }
     }
 

@@ -98,6 +98,9 @@ pub struct PeerInfo {
     pub gc_watermark: Revision,
     /// Positions in other stores. An edge sends all it has, a hub only its position in that edge's store.
     pub cursors: Vec<StoreCursor>,
+    /// The identity of the edge as a URI: an edge sends the one of its own certificate, a hub the one under which it knows
+    /// the edge. Empty if there is none. If they differ, something in between dials with a certificate of its own.
+    pub identity: String,
 }
 
 impl PeerInfo {

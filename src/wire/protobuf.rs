@@ -54,6 +54,8 @@ struct PeerInfoPb {
     cursors: Vec<StoreCursorPb>,
     #[prost(uint64, tag = "7")]
     gc_watermark: u64,
+    #[prost(string, tag = "8")]
+    identity: String,
 }
 
 #[derive(Clone, Copy, PartialEq, prost::Message)]
@@ -441,6 +443,11 @@ impl From<&PeerInfo> for PeerInfoPb {
             head: info.head.0,
             gc_watermark: info.gc_watermark.0,
             cursors: info.cursors.iter().take(message::CURSORS_MAX).map(cursor).collect(),
+            // Half of an identity would be another one.
+            identity: Some(&info.identity)
+                .filter(|uri| uri.len() <= message::TEXT_BYTES_MAX)
+                .cloned()
+                .unwrap_or_default(),
         }
     }
 }
@@ -472,6 +479,7 @@ impl TryFrom<PeerInfoPb> for PeerInfo {
             head: Revision(pb.head),
             gc_watermark: Revision(pb.gc_watermark),
             cursors: pb.cursors.iter().map(cursor).collect(),
+            identity: pb.identity,
         })
     }
 }

@@ -99,6 +99,7 @@ fn info() -> impl Strategy<Value = PeerInfo> {
                 head: Revision(revision + u64::from(head)),
                 gc_watermark: Revision(forgotten.into()),
                 cursors: cursors.into_iter().map(cursor).collect(),
+                identity: format!("pushrelay://edge/{forgotten}"),
             }
         },
     )

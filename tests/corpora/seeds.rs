@@ -72,6 +72,7 @@ fn conversations() {
         head: Revision(9),
         gc_watermark: Revision(2),
         cursors: Vec::new(),
+        identity: String::new(),
     };
     let clock = ClockSample { sent_ns: 5, echo: None };
     let labels = || LabelSet::new([("IDC", "SYQ")]);

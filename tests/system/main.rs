@@ -45,6 +45,8 @@ mod storage_faults;
 mod store_commands;
 mod test_runner;
 mod thin_line;
+mod tls_boxes;
+mod tokens;
 mod tree;
 mod watch;
 mod web_security;

@@ -33,7 +33,7 @@ fn ends() -> (Acceptor, Connector) {
             cert_file,
             key_file,
             crl_file: None,
-            enrols: false,
+            anonymous: false,
             used_by: CertificateUse::Hub,
         })
         .unwrap()
@@ -41,7 +41,7 @@ fn ends() -> (Acceptor, Connector) {
     let hub = load(directory.hub(&["127.0.0.1".into()], issue).unwrap());
     let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=SYQ").unwrap();
     let edge = load(directory.edge(&identity, issue).unwrap());
-    (Acceptor::new(&hub).unwrap(), Connector::new(&edge).unwrap())
+    (Acceptor::new(&hub).unwrap(), Connector::new(&edge, None).unwrap())
 }
 
 /// A dialler of the hub, whose targets are these addresses.

@@ -60,7 +60,7 @@ pub async fn serve<H: Handler>(
         let stop = stop.clone();
         move |stream, peer, kind| {
             let (handler, acceptor, limits) = (handler.clone(), acceptor.clone(), limits.clone());
-            let client = Client { peer, kind, certificate: Arc::default() };
+            let client = Client { peer, kind, is_encrypted: true, certificate: Arc::default() };
             serve_encrypted(stream, client, handler, acceptor, limits, stop.clone())
         }
     };
@@ -145,7 +145,9 @@ pub(super) async fn serve_http2<S, H>(
     let still_max = limits.body_timeout.max(limits.timeouts.write_timeout);
     let streams = Streams { tasks: Arc::downgrade(&tasks), still_max };
     let header_bytes_max = u32::try_from(limits.header_bytes_max).unwrap_or(u32::MAX);
-    let service = service_fn(|request| answer(request, &client, &handler, &limits, &tracker));
+    // A connection of HTTP/2 is never upgraded.
+    let upgrade = Upgrade::default();
+    let service = service_fn(|request| answer(request, &client, &handler, &limits, (&tracker, &upgrade)));
     let mut builder = http2::Builder::new(streams);
     builder
         .timer(TokioTimer::new())

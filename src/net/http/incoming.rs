@@ -24,6 +24,7 @@ pub struct Incoming {
     pub(super) parts: Parts,
     pub(super) body: Option<hyper::body::Incoming>,
     pub(super) peer: SocketAddr,
+    pub(super) is_encrypted: bool,
     pub(super) certificate: Arc<[String]>,
     pub(super) limits: Arc<HttpLimits>,
 }
@@ -72,6 +73,11 @@ impl Incoming {
     /// The client's address.
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// Whether it came over TLS.
+    pub fn is_encrypted(&self) -> bool {
+        self.is_encrypted
     }
 
     /// The names of the client's certificate: its common name and subject alternative names. None if it presented no

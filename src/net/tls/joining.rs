@@ -17,13 +17,13 @@ use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signat
 use rustls::version::TLS13;
 use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
-use tokio::sync::watch;
 
+use super::ALPN;
+use super::connector::{ClientSide, Connector};
 use super::error::TlsError;
 use super::files::{authorities, certificates};
 use super::peer::{PeerChain, unix_time};
 use super::provider::provider;
-use super::{ALPN, ClientSide, Connector};
 
 /// Accepts every certificate whose key the server has.
 #[derive(Debug)]
@@ -78,8 +78,8 @@ impl Connector {
             .with_no_client_auth();
         config.alpn_protocols = vec![ALPN.to_vec()];
         config.resumption = Resumption::disabled();
-        let (config, roots) = (Arc::new(config), Arc::new(RootCertStore::empty()));
-        Ok(Self(watch::Sender::new(Arc::new(ClientSide { config, chain: Vec::new(), roots, verifier: None }))))
+        let (config, roots) = (Some(Arc::new(config)), Arc::new(RootCertStore::empty()));
+        Ok(Self::of(ClientSide { config, chain: Vec::new(), roots, verifier: None, token: None }))
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) fn load_lists<'a>(
     Ok(lists)
 }
 
-/// The verifier of edges' certificates; with `enrols` it takes clients without one. `ca_file` is the file that an error
+/// The verifier of edges' certificates; with `anonymous` it takes clients without one. `ca_file` is the file that an error
 /// names.
 ///
 /// # Errors
@@ -60,13 +60,13 @@ pub(super) fn load_lists<'a>(
 pub(super) fn client_verifier(
     roots: &Arc<RootCertStore>,
     lists: &RevocationLists,
-    (ca_file, enrols): (&Path, bool),
+    (ca_file, anonymous): (&Path, bool),
 ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
     let builder = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
         .with_crls(lists.iter().cloned())
         .only_check_end_entity_revocation()
         .allow_unknown_revocation_status();
-    let builder = if enrols { builder.allow_unauthenticated() } else { builder };
+    let builder = if anonymous { builder.allow_unauthenticated() } else { builder };
     let built = builder.build();
     built.map_err(|error| TlsError::BadCertificate { path: ca_file.into(), reason: error.to_string() })
 }

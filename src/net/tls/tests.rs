@@ -27,7 +27,7 @@ fn files(directory: &Directory, own: KeyPairFiles) -> TlsFiles {
         cert_file: own.certificate,
         key_file: own.key,
         crl_file: None,
-        enrols: false,
+        anonymous: false,
         used_by,
     }
 }
@@ -54,7 +54,7 @@ fn acceptor(files: &TlsFiles) -> Acceptor {
 }
 
 fn connector(files: &TlsFiles) -> Connector {
-    Connector::new(&Credentials::load(files).unwrap()).unwrap()
+    Connector::new(&Credentials::load(files).unwrap(), None).unwrap()
 }
 
 type Accepted = Result<AcceptedStream<DuplexStream>, TlsError>;
@@ -167,7 +167,7 @@ async fn certificates_are_replaced_without_a_new_acceptor() {
     let (acceptor, connector) = (acceptor(&old.hub), connector(&old.edge));
     acceptor.replace(&Acceptor::new(&Credentials::load(&new.hub).unwrap()).unwrap());
     assert!(handshake(&acceptor, &connector, "localhost").await.1.is_err());
-    connector.replace(&Connector::new(&Credentials::load(&new.edge).unwrap()).unwrap());
+    connector.replace(&Connector::new(&Credentials::load(&new.edge).unwrap(), None).unwrap());
     assert!(handshake(&acceptor, &connector, "localhost").await.1.is_ok());
 }
 
@@ -176,7 +176,7 @@ async fn a_renewal_is_noticed_and_the_same_files_are_none() {
     let (old, new) = (Pki::new(), Pki::new());
     let connector = connector(&old.edge);
     let mut renewals = connector.renewals();
-    let fresh = |files: &TlsFiles| Connector::new(&Credentials::load(files).unwrap()).unwrap();
+    let fresh = |files: &TlsFiles| Connector::new(&Credentials::load(files).unwrap(), None).unwrap();
     connector.replace(&fresh(&old.edge));
     assert!(renewals.next().now_or_never().is_none(), "the same files");
     connector.replace(&fresh(&new.edge));

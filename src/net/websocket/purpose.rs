@@ -42,16 +42,13 @@ impl LinkPurpose {
         }
     }
 
-    /// The reason to refuse a request for this purpose where only `allowed` ones are.
-    pub(super) fn refusal(self, allowed: &[Self]) -> &'static str {
+    /// The reason to refuse a request for this purpose where it is not offered.
+    pub fn refusal(self) -> &'static str {
         match self {
             Self::Enrol => {
                 "this hub issues no certificates: its configuration has no hub.enrol.dir; make one with `pushrelay pki edge`"
             }
-            _ if allowed == [Self::Enrol] => {
-                "a link needs a certificate, and this end showed none: get one with `pushrelay join`"
-            }
-            _ => "this hub does not offer that here",
+            Self::Session | Self::Check => "this hub does not offer that here",
         }
     }
 }

@@ -9,6 +9,8 @@ use super::service::Service;
 use crate::gateway::instant::rfc3339;
 use crate::gateway::{HttpReply, query};
 use crate::model::LabelSet;
+use crate::net::forwarded::shown;
+use crate::net::identity::EdgeIdentity;
 use crate::node::link::edges::{EdgeStatus, NotForgotten};
 use crate::node::link::hub::HubLinks;
 use crate::store::Scope;
@@ -154,7 +156,9 @@ fn edge_json(name: &str, edge: &EdgeStatus, now_ns: u64) -> Value {
         "refusal": refusal,
         "refused": edge.refused,
         "retired": moment(edge.retired_ns),
-        "address": edge.address.map(|address| address.to_string()),
+        "address": edge.address.map(shown),
+        "own_identity": edge.own_identity.as_ref().map(EdgeIdentity::to_uri),
+        "authenticated_by": was_heard.then_some(if edge.has_token { "token" } else { "certificate" }),
         "certificate_expires": moment(edge.certificate_expiry_seconds.saturating_mul(1_000_000_000)),
         "software": some(&edge.software),
         "lag_seconds": was_heard.then(|| edge.lag_ns(now_ns) as f64 / 1e9),

@@ -34,6 +34,7 @@ use crate::node::link::edges::EdgeRegistry;
 use crate::node::link::enrolment::issuer::Enrolment;
 use crate::node::link::hub::HubLinks;
 use crate::node::link::status::{UplinkStatus, gather_uplinks};
+use crate::node::link::web_entry::WebEntry;
 use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_store};
 use crate::node::remote_write::{RemoteWriteStatus, gather_remote_writes};
 use crate::store::selection::ScrapeFilter;
@@ -100,6 +101,8 @@ pub struct Service {
     pub metrics: Arc<Metrics>,
     /// The status of each edge; empty unless the node is a hub.
     pub edges: Arc<EdgeRegistry>,
+    /// The link at this listener; `None` unless edges may connect here.
+    pub web_entry: Option<WebEntry>,
     /// The links to edges; `None` unless the node is a hub.
     pub hub_links: Option<Arc<HubLinks>>,
     /// The expiry of the node's certificates.
@@ -145,6 +148,9 @@ const EDGES_MANY: usize = 256;
 impl GrantHandler for Service {
     async fn handle(&self, request: &mut Incoming, grant: &Grant) -> Response {
         let started = Instant::now();
+        if let Some(entry) = self.web_entry.as_ref().filter(|entry| entry.path == request.path()) {
+            return entry.answer(request);
+        }
         let route = self.router.route(request.method(), request.path(), request.query());
         let handler = route.handler();
         let method = method_label(request.method());

@@ -15,6 +15,7 @@ use crate::gateway::pages::{
 use crate::gateway::path::AddressedGroup;
 use crate::gateway::rights::Right;
 use crate::model::LabelSet;
+use crate::net::forwarded::shown;
 use crate::net::http::Incoming;
 use crate::node::link::edges::EdgeStatus;
 use crate::node::link::trouble::Trouble;
@@ -103,7 +104,7 @@ impl Service {
             certificate_late_ns: some(edge.certificate_expiry_seconds).map(|expiry| {
                 expiry.saturating_sub(edge.certificate_warning_seconds(expiry)).saturating_mul(1_000_000_000)
             }),
-            address: edge.address.map(|address| address.to_string()).unwrap_or_default(),
+            address: edge.address.map(shown).unwrap_or_default(),
         });
         edges.collect()
     }

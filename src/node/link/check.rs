@@ -14,7 +14,7 @@ use tokio::time::{Instant, timeout};
 use tracing::info;
 
 use super::hub::HubLinks;
-use crate::net::tls::TlsPeer;
+use super::peer::LinkPeer;
 use crate::net::websocket::{WebSocket, WebSocketError};
 use crate::session::offset::Offset;
 use crate::session::{Refused, SessionTime};
@@ -34,7 +34,7 @@ impl HubLinks {
     pub(super) async fn answer_check<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut socket: WebSocket<S>,
-        peer: &TlsPeer,
+        peer: &LinkPeer,
         address: SocketAddr,
     ) {
         let edge = peer.identity.name.as_str();
@@ -63,7 +63,7 @@ impl HubLinks {
     }
 
     /// The answer to the hello of a check: what a session would get, as far as that is known without one.
-    async fn checked(&self, frame: &[u8], peer: &TlsPeer) -> Message {
+    async fn checked(&self, frame: &[u8], peer: &LinkPeer) -> Message {
         let hello = match Decoder::decode_plain(frame) {
             Ok(Message::Hello(hello)) => hello,
             Ok(other) => return closing(CloseReason::Protocol, format!("a {} is no hello", other.name())),

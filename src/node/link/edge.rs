@@ -18,11 +18,13 @@ use super::closing::close_unverified;
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::hub::HubLinks;
 use super::status::UplinkStatus;
+use super::uplink_credentials::{UplinkCredentials, mismatch};
 use crate::model::{LabelSet, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::{DialError, DialLimits, DialStep, Dialled, Dialler};
+use crate::net::identity::EdgeIdentity;
 use crate::net::proxy::{Proxy, ProxyKeys};
-use crate::net::tls::{Connector, Credentials, PeerChain, Renewals, TlsError};
+use crate::net::tls::{PeerChain, Renewals, TlsError};
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::options::{LinkOptions, UplinkOptions};
@@ -31,7 +33,7 @@ use crate::session::{
 };
 use crate::store::Scope;
 use crate::wire::message::PLAIN_BYTES_MAX;
-use crate::wire::{CloseReason, ConflictReport, Health, Hello};
+use crate::wire::{CloseReason, ConflictReport, Health, Hello, PeerInfo};
 
 /// The number of suppressed families that are logged as warnings in one session.
 const REPORTED_MAX: usize = 1_000;
@@ -48,6 +50,8 @@ pub struct UplinkTask {
     pub name: NodeName,
     /// The `[[uplink]]` section of the configuration.
     pub options: UplinkOptions,
+    /// The identity in its certificate, if it has one. A renewed certificate has the same.
+    pub identity: Option<EdgeIdentity>,
     /// The times and bounds of links.
     pub link: LinkOptions,
     /// Dials the hub; its credentials are replaced on reload.
@@ -71,7 +75,7 @@ pub struct UplinkTask {
 pub fn dialler(
     uplink: &UplinkOptions,
     link: &LinkOptions,
-    credentials: &Credentials,
+    credentials: &UplinkCredentials,
     keys: Option<ProxyKeys>,
 ) -> Result<Dialler, TlsError> {
     let limits = DialLimits {
@@ -80,14 +84,8 @@ pub fn dialler(
         message_bytes_max: link.message_bytes_max.max(PLAIN_BYTES_MAX),
     };
     let proxy = uplink.proxy.clone().zip(keys).map(|(options, keys)| Proxy::new(options, keys));
-    Ok(Dialler::new(uplink.hub.clone(), &uplink.addresses, limits, Connector::new(credentials)?, proxy))
-}
-
-/// The name of an edge, by its certificate.
-pub fn edge_name(credentials: &Credentials) -> String {
-    let certificate = credentials.certificate();
-    let certified = certificate.edge().ok().map(|identity| identity.name.as_str().to_string());
-    certified.or(certificate.common_name.clone()).unwrap_or_default()
+    let dialler = Dialler::new(uplink.hub.clone(), &uplink.addresses, limits, credentials.connector()?, proxy);
+    Ok(dialler.at(uplink.path.clone()))
 }
 
 /// The end of one attempt to link.
@@ -267,7 +265,9 @@ impl UplinkTask {
         let (labels, lag) = (self.options.labels.clone(), self.state.get().lag);
         let progress = progress.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let config = EdgeConfig { link, labels, lag, progress };
-        let connection = Connection::edge(config, self.name.info_for_hub(info), context.now());
+        let identity = self.identity.as_ref().map(EdgeIdentity::to_uri).unwrap_or_default();
+        let info = PeerInfo { identity, ..self.name.info_for_hub(info) };
+        let connection = Connection::edge(config, info, context.now());
         let closed = drive(connection, socket, Some(heads), &mut observer, &context, stop, Some(dropped)).await;
         self.state.update(|link| link.connected = false);
         let retry_after = closed.retry_after(self.options.dialling.backoff_max);
@@ -386,6 +386,12 @@ impl SessionObserver for EdgeSession<'_> {
                 self.progress.established(Instant::now(), established.heartbeat_ns, established.resync);
                 let (site, resync) = (&established.site, established.resync);
                 info!(%hub, peer = established.peer.node, %site, resync, "linked to the hub");
+                let known_as = &established.peer.identity;
+                let mismatch = task.identity.as_ref().and_then(|own| mismatch(own, known_as));
+                if let Some(reason) = &mismatch {
+                    error!(%hub, reason, "the hub knows this edge by another certificate");
+                }
+                task.state.update(|link| link.is_mistaken = mismatch.is_some());
                 if let Some(hub_links) = &task.hub_links {
                     hub_links.uplink_established(task.number, established);
                 }

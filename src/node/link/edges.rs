@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::missing::MissingChanges;
 use super::status::LinkStatus;
 use crate::model::LabelSet;
+use crate::net::identity::EdgeIdentity;
 use crate::wire::Health;
 
 /// The number of edges remembered. Beyond that, a retired edge is forgotten, or else the one that has been away longest.
@@ -28,6 +29,10 @@ pub struct EdgeStatus {
     pub certificate_start_seconds: u64,
     /// When the certificate of its last session expires, in seconds since the epoch; 0 if it had no session.
     pub certificate_expiry_seconds: u64,
+    /// The identity in its own certificate, if it was known by another one in its last session: of a box in between.
+    pub own_identity: Option<EdgeIdentity>,
+    /// Whether it showed a token in its last session, and no certificate.
+    pub has_token: bool,
     /// Its changes that are known to be missing here.
     pub missing: MissingChanges,
     /// Sessions refused under its name, by reason.

@@ -1,4 +1,4 @@
-//! Ends sessions of a hub: those whose certificate does not verify any more, those of a retired edge, and those that shall
+//! Ends sessions of a hub: those whose certificate or token does not verify any more, those of a retired edge, and those that shall
 //! get the hub's renewed certificate.
 
 use std::sync::Arc;
@@ -8,10 +8,9 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::closing::{close_renewed, close_retired, close_unverified};
+use super::closing::{close_renewed, close_retired};
 use super::hub::HubLinks;
-use super::refusals::RefusalKind;
-use crate::net::tls::TlsPeer;
+use super::peer::LinkPeer;
 use crate::session::{Refused, SessionId};
 
 /// The time between two looks for certificates that expired.
@@ -20,16 +19,30 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 const MOVED_PER_SECOND: usize = 20;
 
 impl HubLinks {
-    /// Ends every session whose certificate does not verify any more: its authority was removed, or it expired.
+    /// Ends every session whose credential does not verify any more: the certificate's authority was removed, it expired or
+    /// was revoked; or the token was removed.
     pub fn end_unverified(&self) {
+        self.end_failing(|_| true);
+    }
+
+    /// Ends every session whose token is none of the edge's any more.
+    pub fn end_removed_tokens(&self) {
+        self.end_failing(|peer| peer.chain().is_none());
+    }
+
+    /// Verifies the credentials of some sessions again, and ends those that fail.
+    fn end_failing(&self, is_meant: impl Fn(&LinkPeer) -> bool) {
         self.verifications.fetch_add(1, Ordering::AcqRel);
-        let sessions: Vec<(SessionId, TlsPeer)> =
+        let sessions: Vec<(SessionId, LinkPeer)> =
             self.sessions().live.iter().map(|(session, live)| (*session, live.peer.clone())).collect();
-        for (session, peer) in sessions {
-            if let Err(error) = self.acceptor.verify(&peer.chain, SystemTime::now()) {
-                self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
-                warn!(edge = peer.identity.name.as_str(), %error, "the edge's certificate does not verify any more: its link ends");
-                self.end(session, close_unverified(&error));
+        for (session, peer) in sessions.into_iter().filter(|(_, peer)| is_meant(peer)) {
+            if let Err(reason) = self.verify(&peer) {
+                let (edge, error) = (peer.identity.name.as_str(), &reason.text);
+                match peer.chain() {
+                    Some(_) => warn!(edge, error, "the edge's certificate does not verify any more: its link ends"),
+                    None => warn!(edge, "the edge's token was removed: its link ends"),
+                }
+                self.end(session, reason);
             }
         }
     }
@@ -42,7 +55,7 @@ impl HubLinks {
                 () = tokio::time::sleep(EXPIRY_INTERVAL) => {}
             }
             let now = SystemTime::now();
-            if self.sessions().live.values().any(|live| live.peer.chain.not_after < now) {
+            if self.sessions().live.values().any(|live| live.peer.chain().is_some_and(|chain| chain.not_after < now)) {
                 tokio::task::block_in_place(|| self.end_unverified());
             }
         }

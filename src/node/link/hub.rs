@@ -6,28 +6,32 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
-use super::closing::{close_refused, close_retired, close_unverified};
+use super::closing::{close_refused, close_retired};
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::edges::{EdgeRegistry, EdgeStatus, Refusal};
 use super::enrolment::issuer::Enrolment;
+use super::handshake::{FailedHandshake, Handshaken};
+use super::peer::LinkPeer;
 use super::refusals::{RefusalCounts, RefusalKind};
 use super::roll::Roll;
 use super::site_rules::{SiteRefusal, SiteRules};
 use crate::model::{LabelSet, Revision};
-use crate::net::counted::{Counted, Traffic};
+use crate::net::counted::Traffic;
 use crate::net::failures::FailureKind;
+use crate::net::forwarded::shown;
 use crate::net::identity::EdgeIdentity;
 use crate::net::listen::{self, Accepting};
 use crate::net::proxy_protocol::{TrustedProxy, read_source};
 use crate::net::slots::Slots;
-use crate::net::tls::{self, Acceptor, RefusedPeer, TlsPeer};
-use crate::net::websocket::{self, LinkPurpose, WebSocket};
+use crate::net::tls::Acceptor;
+use crate::net::websocket::LinkPurpose;
 use crate::node::clock::Clock;
 use crate::node::commit::Committer;
 use crate::node::random::random_id;
@@ -35,7 +39,6 @@ use crate::session::{
     Admitted, Connection, Established, HubConfig, HubSessions, JoinStep, NodeName, PeerProgress, REPLACE_NS_MAX,
     Refused, SessionEvent, SessionId, silence_max,
 };
-use crate::wire::message::PLAIN_BYTES_MAX;
 use crate::wire::{CloseReason, Hello};
 
 /// The delay asked of an edge whose name another store uses, after the time at which that one's session would be found
@@ -45,11 +48,8 @@ const TAKEN_MARGIN: Duration = Duration::from_secs(1);
 /// The reason of a refused certificate, beside those of the protocol.
 const CERTIFICATE_REFUSED: &str = "certificate refused";
 
-/// The stream below the WebSocket of an edge.
-type EdgeStream = tls::Stream<Counted<TcpStream>>;
-
-/// An incoming connection after its handshakes. Without a certificate it can only be for an enrolment.
-type Handshaken = (WebSocket<EdgeStream>, Option<TlsPeer>, LinkPurpose);
+/// The reason for a connection whose handshakes take too long.
+const TOO_SLOW: &str = "the handshakes did not end in time (link.handshake_timeout)";
 
 /// The links of a hub to its edges: their shared state.
 pub struct HubLinks {
@@ -69,8 +69,8 @@ pub struct HubLinks {
     pub slots: Slots,
     /// The balancers in front of the hub that may name the address of an edge.
     pub trusted_proxies: Vec<TrustedProxy>,
-    /// The hub's credentials, replaced on reload.
-    pub acceptor: Arc<Acceptor>,
+    /// The hub's credentials, replaced on reload; `None` if its listeners take edges without TLS, or it has none.
+    pub acceptor: Option<Acceptor>,
     /// Counts the times that all sessions were verified again.
     pub verifications: AtomicU64,
     /// The site rules of the configuration; replaced on reload.
@@ -92,8 +92,8 @@ pub struct SessionTable {
 pub(super) struct LiveSession {
     /// Sends the reason when the node ends the session.
     pub(super) end: watch::Sender<Option<Refused>>,
-    /// The edge's certificate.
-    pub(super) peer: TlsPeer,
+    /// The edge, with its credential.
+    pub(super) peer: LinkPeer,
     /// The edge that asked to join, the site labels that it claims, and those that it got.
     asked: Option<(EdgeIdentity, LabelSet, LabelSet)>,
     /// Closed when the session is over.
@@ -122,50 +122,55 @@ impl HubLinks {
             source = timeout(self.handshake_timeout, read_source(&mut stream, peer, &self.trusted_proxies)) => source,
             () = stop.cancelled() => return debug!(address = %peer, "connection dropped: the node is shutting down"),
         };
-        let address = match source {
+        let hop = match source {
             Ok(Ok(address)) => address,
             Ok(Err(error)) => return self.slots.failures().record(peer, error.failure(), &error.to_string()),
-            Err(_) => {
-                let reason = "the handshakes did not end in time (link.handshake_timeout)";
-                return self.slots.failures().record(peer, FailureKind::Silent, reason);
-            }
+            Err(_) => return self.slots.failures().record(peer, FailureKind::Silent, TOO_SLOW),
         };
-        let stream = Counted::new(stream);
-        let wire = stream.traffic().clone();
         let verifications = self.verifications.load(Ordering::Acquire);
         let handshaken = tokio::select! {
-            handshaken = timeout(self.handshake_timeout, self.handshake(stream)) => handshaken,
-            () = stop.cancelled() => return debug!(%address, "connection dropped: the node is shutting down"),
+            handshaken = timeout(self.handshake_timeout, self.handshake(stream, (peer, hop))) => handshaken,
+            () = stop.cancelled() => return debug!(address = %hop, "connection dropped: the node is shutting down"),
         };
-        let (socket, peer) = match handshaken {
-            Ok(Ok((socket, peer, LinkPurpose::Enrol))) => {
-                return tokio::select! {
-                    () = self.answer_enrolment(socket, peer, address) => {}
-                    () = stop.cancelled() => debug!(%address, "enrolment dropped: the node is shutting down"),
-                };
-            }
-            Ok(Ok((_, None, LinkPurpose::Session | LinkPurpose::Check))) => return,
-            Ok(Ok((socket, Some(peer), LinkPurpose::Session))) => (socket, peer),
-            Ok(Ok((socket, Some(peer), LinkPurpose::Check))) => {
-                return tokio::select! {
-                    () = self.answer_check(socket, &peer, address) => {}
-                    () = stop.cancelled() => debug!(%address, "check dropped: the node is shutting down"),
-                };
-            }
+        match handshaken {
+            Ok(Ok((handshaken, wire))) => self.serve_socket(handshaken, wire, verifications, stop).await,
             Ok(Err(FailedHandshake { kind, reason, claimed_name, rest })) => {
-                let reason = self.refused_name(address, claimed_name, reason);
-                self.slots.failures().record(address, kind, &reason);
+                let reason = self.refused_name(hop, claimed_name, reason);
+                self.slots.failures().record(hop, kind, &reason);
                 // This is not within the time limit of the handshake: the failure is known.
                 let rest = timeout(self.handshake_timeout, rest.end(&reason));
                 let _ = tokio::select! {
                     ended = rest => ended,
                     () = stop.cancelled() => Ok(()),
                 };
-                return;
             }
-            Err(_) => {
-                let reason = "the handshakes did not end in time (link.handshake_timeout)";
-                return self.slots.failures().record(address, FailureKind::Silent, reason);
+            Err(_) => self.slots.failures().record(hop, FailureKind::Silent, TOO_SLOW),
+        }
+    }
+
+    /// Serves a connection whose handshakes are over. `verifications` is their number from before the handshakes.
+    pub(super) async fn serve_socket<S: AsyncRead + AsyncWrite + Unpin + Send>(
+        self: Arc<Self>,
+        handshaken: Handshaken<S>,
+        wire: Arc<Traffic>,
+        verifications: u64,
+        stop: CancellationToken,
+    ) {
+        let Handshaken { socket, peer, purpose, address } = handshaken;
+        let peer = match (peer, purpose) {
+            (peer, LinkPurpose::Enrol) => {
+                return tokio::select! {
+                    () = self.answer_enrolment(socket, peer, address) => {}
+                    () = stop.cancelled() => debug!(%address, "enrolment dropped: the node is shutting down"),
+                };
+            }
+            (None, LinkPurpose::Session | LinkPurpose::Check) => return,
+            (Some(peer), LinkPurpose::Session) => peer,
+            (Some(peer), LinkPurpose::Check) => {
+                return tokio::select! {
+                    () = self.answer_check(socket, &peer, address) => {}
+                    () = stop.cancelled() => debug!(%address, "check dropped: the node is shutting down"),
+                };
             }
         };
         let name = peer.identity.name.as_str().to_string();
@@ -181,9 +186,9 @@ impl HubLinks {
         let mut guard = SessionGuard { hub: self.clone(), name, session, progress: None, _over: over };
         // A reload between the handshake and the registration has not ended this connection.
         if self.verifications.load(Ordering::Acquire) != verifications
-            && let Err(error) = self.acceptor.verify(&peer.chain, SystemTime::now())
+            && let Err(reason) = self.verify(&peer)
         {
-            return refuse(socket, close_unverified(&error)).await;
+            return refuse(socket, reason).await;
         }
         let (committer, clock) = (self.committer.clone(), self.clock.clone());
         let context = LinkContext { committer, clock, messages: messages.clone(), wire: wire.clone(), health: None };
@@ -193,38 +198,6 @@ impl HubLinks {
         let closed = drive(connection, socket, None, &mut observer, &context, stop.clone(), Some(dropped)).await;
         guard.progress = observer.progress.take();
         observer.over(&closed.to_string(), stop.is_cancelled());
-    }
-
-    async fn handshake(&self, stream: Counted<TcpStream>) -> Result<Handshaken, FailedHandshake> {
-        let failed = |kind, reason, rest| FailedHandshake { kind, reason, claimed_name: None, rest };
-        let (stream, peer) = self.acceptor.accept(stream).await.map_err(|refused| {
-            let RefusedPeer { error, claimed_name, stream } = refused;
-            let (kind, reason) = (error.failure(), error.to_string());
-            self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
-            FailedHandshake { kind, reason, claimed_name, rest: RestOfHandshake::Alert(stream) }
-        })?;
-        let peer = match peer {
-            Ok(peer) => peer,
-            Err(error) => {
-                self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
-                let rest = RestOfHandshake::Refusal(Box::new(stream));
-                return Err(failed(FailureKind::Refused, error.to_string(), rest));
-            }
-        };
-        let bytes_max = self.session.link.message_bytes_max.max(PLAIN_BYTES_MAX);
-        let purposes: &[LinkPurpose] = match (&peer, &self.enrolment) {
-            (None, _) => &[LinkPurpose::Enrol],
-            (Some(_), Some(_)) => &LinkPurpose::ALL,
-            (Some(_), None) => &[LinkPurpose::Session, LinkPurpose::Check],
-        };
-        let socket = websocket::accept(stream, purposes, bytes_max).await;
-        let is_anonymous = peer.is_none();
-        let (socket, purpose) = socket.map_err(|error| {
-            // A check of a balancer, or a client that does not know that it needs a certificate.
-            let kind = if is_anonymous { FailureKind::NoCertificate } else { error.failure() };
-            failed(kind, error.to_string(), RestOfHandshake::Nothing)
-        })?;
-        Ok((socket, peer, purpose))
     }
 
     pub(super) fn sessions(&self) -> MutexGuard<'_, SessionTable> {
@@ -252,7 +225,9 @@ impl HubLinks {
                 }
             }
         }
+        drop(sessions);
         *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
+        self.end_removed_tokens();
     }
 
     /// The name of an edge whose certificate was refused, in the reason and at the edge, if it is known and away. Anybody
@@ -312,7 +287,7 @@ impl HubLinks {
     ///
     /// # Errors
     /// The reason to refuse it.
-    pub(super) async fn would_admit(&self, hello: &Hello, peer: &TlsPeer) -> Result<Admitted, Refused> {
+    pub(super) async fn would_admit(&self, hello: &Hello, peer: &LinkPeer) -> Result<Admitted, Refused> {
         if self.edges.is_retired(peer.identity.name.as_str()) {
             return Err(close_retired());
         }
@@ -323,14 +298,16 @@ impl HubLinks {
             let text = "the hub is shutting down".into();
             return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
         };
-        Ok(joining.admitted(info, &self.sessions().hub))
+        let mut admitted = joining.admitted(info, &self.sessions().hub);
+        admitted.info.identity = peer.identity.to_uri();
+        Ok(admitted)
     }
 
     /// Adds a connection to the table.
     ///
     /// # Errors
     /// If the operating system gives no randomness for the session's id.
-    fn register(&self, peer: &TlsPeer) -> Result<RegisteredSession, getrandom::Error> {
+    fn register(&self, peer: &LinkPeer) -> Result<RegisteredSession, getrandom::Error> {
         let session = SessionId(random_id()?);
         let (end, dropped) = watch::channel(None);
         let (over_sender, over) = watch::channel(());
@@ -361,35 +338,6 @@ impl HubLinks {
             live.asked = Some((identity.clone(), claimed.clone(), site.clone()));
         }
         Ok(site)
-    }
-}
-
-/// An incoming connection whose handshakes failed.
-struct FailedHandshake {
-    kind: FailureKind,
-    reason: String,
-    /// The name in a certificate that was refused.
-    claimed_name: Option<String>,
-    rest: RestOfHandshake,
-}
-
-/// The part of a failed handshake from which the edge learns the reason.
-enum RestOfHandshake {
-    /// The edge must have time to read the alert.
-    Alert(Counted<TcpStream>),
-    /// The edge's request is to be answered with the reason.
-    Refusal(Box<EdgeStream>),
-    /// The edge was answered.
-    Nothing,
-}
-
-impl RestOfHandshake {
-    async fn end(self, reason: &str) {
-        match self {
-            Self::Alert(stream) => tls::linger(stream).await,
-            Self::Refusal(stream) => websocket::refuse(stream, reason).await,
-            Self::Nothing => {}
-        }
     }
 }
 
@@ -430,7 +378,7 @@ fn close_site_changed() -> Refused {
 /// The hub's side of one session.
 struct HubSession {
     hub: Arc<HubLinks>,
-    peer: TlsPeer,
+    peer: LinkPeer,
     address: SocketAddr,
     session: SessionId,
     wire: Arc<Traffic>,
@@ -450,8 +398,8 @@ impl HubSession {
         let Refused { reason, text, .. } = &refused;
         // The edge tries again and again: once is enough for the operator.
         match self.hub.slots.failures().is_new(self.address, text) {
-            true => warn!(edge = self.name(), address = %self.address, %reason, text, "edge refused"),
-            false => debug!(edge = self.name(), address = %self.address, %reason, text, "edge refused again"),
+            true => warn!(edge = self.name(), address = shown(self.address), %reason, text, "edge refused"),
+            false => debug!(edge = self.name(), address = shown(self.address), %reason, text, "edge refused again"),
         }
         let at_ns = self.hub.clock.wall_ns();
         let refusal = Refusal { reason: reason.to_string(), text: text.clone(), at_ns };
@@ -487,9 +435,9 @@ impl HubSession {
             });
         }
         if self.established {
-            info!(edge = self.name(), address = %self.address, reason, "edge gone");
+            info!(edge = self.name(), address = shown(self.address), reason, "edge gone");
         } else {
-            debug!(edge = self.name(), address = %self.address, reason, "edge not linked");
+            debug!(edge = self.name(), address = shown(self.address), reason, "edge not linked");
         }
     }
 }
@@ -521,7 +469,9 @@ impl SessionObserver for HubSession {
                         let text = "the hub is shutting down".into();
                         return Err(Refused { reason: CloseReason::Shutdown, text, retry_after_ms: None });
                     };
-                    return Ok(joining.admitted(info, &self.hub.sessions().hub));
+                    let mut admitted = joining.admitted(info, &self.hub.sessions().hub);
+                    admitted.info.identity = self.peer.identity.to_uri();
+                    return Ok(admitted);
                 }
             }
         }
@@ -530,6 +480,12 @@ impl SessionObserver for HubSession {
     fn observe(&mut self, event: &SessionEvent) {
         event.follow(&mut self.progress);
         let (now_ns, address, name) = (self.hub.clock.wall_ns(), self.address, self.name());
+        let mistaken = match event {
+            SessionEvent::Established(established) => EdgeIdentity::from_uri(&established.peer.identity)
+                .ok()
+                .filter(|own| self.peer.identity.differs_from(own)),
+            _ => None,
+        };
         let change = |edge: &mut EdgeStatus| {
             edge.link.apply(event, now_ns);
             edge.missing.apply(event, now_ns);
@@ -539,12 +495,15 @@ impl SessionObserver for HubSession {
                     edge.link.messages.follow(self.messages.clone());
                     edge.address = Some(address);
                     edge.refusal = None;
+                    edge.own_identity = mistaken.clone();
                     edge.software.clone_from(&established.peer.software);
                     edge.link.last_error.clear();
                     edge.site = Arc::new(established.site.clone());
                     let seconds = |time: SystemTime| time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-                    edge.certificate_start_seconds = seconds(self.peer.validity.0);
-                    edge.certificate_expiry_seconds = seconds(self.peer.validity.1);
+                    let validity = self.peer.validity().unwrap_or((UNIX_EPOCH, UNIX_EPOCH));
+                    edge.certificate_start_seconds = seconds(validity.0);
+                    edge.certificate_expiry_seconds = seconds(validity.1);
+                    edge.has_token = self.peer.chain().is_none();
                 }
                 SessionEvent::PeerHealth(health) => edge.health = health.clone(),
                 _ => {}
@@ -557,7 +516,11 @@ impl SessionObserver for HubSession {
         match event {
             SessionEvent::Established(established) => {
                 let (site, resync) = (&established.site, established.resync);
-                info!(edge = name, %address, %site, resync, "edge linked");
+                info!(edge = name, address = shown(address), %site, resync, "edge linked");
+                if let Some(EdgeIdentity { name: own, labels }) = &mistaken {
+                    let (own, labels) = (own.as_str(), labels.to_string());
+                    warn!(edge = name, own, labels, "an edge is known by the certificate of something in between");
+                }
                 self.established = true;
                 self.hub.confirm_doubted_clock(0);
             }

@@ -19,10 +19,16 @@ pub enum RefusalKind {
     NoSite,
     /// An operator retired the edge.
     Retired,
+    /// The hub does not know the edge's token.
+    UnknownToken,
+    /// The edge showed neither a certificate nor a token.
+    NoCredentials,
+    /// The edge sent its token without TLS.
+    TokenInTheClear,
 }
 
 impl RefusalKind {
-    const ALL: [(Self, &'static str); 11] = [
+    const ALL: [(Self, &'static str); 14] = [
         (Self::Certificate(CertificateRefusal::WrongAuthority), "wrong_authority"),
         (Self::Certificate(CertificateRefusal::Expired), "expired"),
         (Self::Certificate(CertificateRefusal::NotYetValid), "not_yet_valid"),
@@ -34,6 +40,9 @@ impl RefusalKind {
         (Self::LabelsMissing, "labels_missing"),
         (Self::NoSite, "no_site"),
         (Self::Retired, "retired"),
+        (Self::UnknownToken, "unknown_token"),
+        (Self::NoCredentials, "no_credentials"),
+        (Self::TokenInTheClear, "token_in_the_clear"),
     ];
 
     /// The position in [`Self::ALL`].

@@ -58,6 +58,7 @@ struct RollEntry {
     refusal: Option<Refusal>,
     refused: BTreeMap<String, u64>,
     address: Option<SocketAddr>,
+    has_token: bool,
     certificate_start_seconds: u64,
     certificate_expiry_seconds: u64,
     software: String,
@@ -79,6 +80,7 @@ impl RollEntry {
             refusal: edge.refusal,
             refused: edge.refused,
             address: edge.address,
+            has_token: edge.has_token,
             certificate_start_seconds: edge.certificate_start_seconds,
             certificate_expiry_seconds: edge.certificate_expiry_seconds,
             software: edge.software,
@@ -103,6 +105,7 @@ impl RollEntry {
         let short = |refusal: Refusal| Refusal { reason: cut(refusal.reason), text: cut(refusal.text), ..refusal };
         edge.refusal = self.refusal.map(short);
         edge.refused = self.refused.into_iter().take(REASONS_MAX).map(|(reason, n)| (cut(reason), n)).collect();
+        edge.has_token = self.has_token;
         edge.certificate_start_seconds = self.certificate_start_seconds;
         edge.certificate_expiry_seconds = self.certificate_expiry_seconds;
         edge.software = cut(self.software);

@@ -2,7 +2,8 @@
 
 use super::refusals::RefusalKind;
 use crate::model::LabelSet;
-use crate::net::identity::{EdgeIdentity, NamePattern, site_labels};
+use crate::net::identity::{EdgeIdentity, EdgeName, NamePattern, site_labels};
+use crate::net::token::TokenDigest;
 use crate::node::options::{EdgeOptions, HubOptions};
 
 /// The edges that may connect, and the sources of their site labels.
@@ -36,6 +37,12 @@ impl SiteRules {
             allow: hub.allow.clone(),
             required_labels: hub.required_labels.clone(),
         }
+    }
+
+    /// The edge that has a token with this digest. All digests are compared, each in constant time.
+    pub fn name_of_token(&self, digest: &TokenDigest) -> Option<&EdgeName> {
+        let has = |edge: &&EdgeOptions| edge.tokens.iter().fold(false, |found, token| found | (token == digest));
+        self.configured.iter().filter(has).last().map(|edge| &edge.name)
     }
 
     /// Checks that an edge may connect, by its name.

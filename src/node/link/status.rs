@@ -42,6 +42,8 @@ pub struct LinkStatus {
     pub dial_failures: DialFailures,
     /// Renewals of the certificate by the hub: those that succeeded, and attempts that failed (edges only).
     pub renewals: (u64, u64),
+    /// Whether the hub knows this edge by another certificate than its own (edges only).
+    pub is_mistaken: bool,
     /// The reason for which the last connection or attempt ended; empty if none did.
     pub last_error: String,
 }
@@ -178,6 +180,11 @@ pub fn gather_uplinks(uplinks: &[Arc<UplinkStatus>], head: Revision, now_ns: u64
             "pushrelay_uplink_lag_seconds",
             "Age of the oldest change that the hub does not hold yet.",
             rows.iter().map(|(labels, link)| (labels.clone(), link.lag.oldest_ns(now_ns) as f64 / 1e9)),
+        ),
+        gauge(
+            "pushrelay_uplink_identity_mistaken",
+            "Whether the hub knows this edge by another certificate than its own.",
+            each(|link| f64::from(u8::from(link.connected && link.is_mistaken))),
         ),
         gauge(
             "pushrelay_uplink_clock_offset_seconds",

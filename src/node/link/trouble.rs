@@ -1,6 +1,7 @@
 //! The state of an edge, and its troubles: what is wrong with it, and what an operator does about it.
 
 use super::edges::EdgeStatus;
+use crate::net::identity::EdgeIdentity;
 
 const SECOND_NS: u64 = 1_000_000_000;
 /// A certificate that expires within this time is a trouble: 14 days, in seconds.
@@ -47,6 +48,8 @@ pub enum TroubleKind {
     Refused,
     /// The edge has no link.
     Away,
+    /// The hub knows it by the certificate of something in between.
+    IdentityMistaken,
     /// Its disk refuses writes.
     StoreFailing,
     /// Its certificate expires soon.
@@ -69,6 +72,7 @@ impl TroubleKind {
         match self {
             Self::Refused => "refused",
             Self::Away => "away",
+            Self::IdentityMistaken => "identity_mistaken",
             Self::StoreFailing => "store_failing",
             Self::CertificateExpires => "certificate_expires",
             Self::ClockWrong => "clock_wrong",
@@ -84,6 +88,9 @@ impl TroubleKind {
         match self {
             Self::Refused => "correct the cause that the hub names; an edge that shall not return can be forgotten",
             Self::Away => "look at the edge's log for the reason; an edge that shall not return can be retired",
+            Self::IdentityMistaken => {
+                "let the box in between pass TLS as it is, or give the edge a token: all that it sends has another edge's site"
+            }
             Self::StoreFailing => "free space on the edge's disk, or repair it: pushers get 503 until then",
             Self::CertificateExpires => "give the edge a new certificate: it is read without a restart",
             Self::ClockWrong => "set the edge's clock, and let NTP keep it right",
@@ -144,6 +151,13 @@ impl EdgeStatus {
                 }
                 None => add(TroubleKind::Away, link.last_error.clone()),
             }
+        }
+        if let Some(EdgeIdentity { name, labels }) = self.own_identity.as_ref().filter(|_| link.connected) {
+            let text = format!(
+                "its own certificate says {:?} with the site labels {labels}: something in between dials with this one",
+                name.as_str()
+            );
+            add(TroubleKind::IdentityMistaken, text);
         }
         if link.connected && health.store_failing == Some(1) {
             let text = health.store_failure.as_deref().unwrap_or("the edge names no reason");

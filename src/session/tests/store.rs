@@ -62,6 +62,7 @@ impl Store {
 
     pub fn info(&self) -> PeerInfo {
         PeerInfo {
+            identity: String::new(),
             node: format!("node of {}", self.id),
             software: "tests".into(),
             store: self.id,

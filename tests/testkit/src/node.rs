@@ -44,6 +44,12 @@ impl Node {
         Node { role, name, folder, flags, launcher, environment, line, process: None, web: None, edge_listener: None }
     }
 
+    /// For a hub that takes edges at its gateway's listener only.
+    pub fn without_edge_listener(mut self) -> Node {
+        self.line = None;
+        self
+    }
+
     /// Adds command-line flags for later starts.
     pub fn flags(mut self, flags: &[&str]) -> Node {
         self.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
@@ -100,10 +106,10 @@ impl Node {
 
     /// Starts the process and waits until it listens, for nodes that do not answer every client.
     pub fn start_listening(&mut self) {
-        let role = self.role;
+        let has_edge_listener = self.line.is_some();
         let process = self.spawn();
         let web = listening(process, "web");
-        let edge_listener = (role == Role::Hub).then(|| listening(process, "edge"));
+        let edge_listener = has_edge_listener.then(|| listening(process, "edge"));
         self.web = Some(web);
         self.edge_listener = edge_listener;
         if let (Some(line), Some(address)) = (&self.line, edge_listener) {

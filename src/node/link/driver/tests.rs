@@ -22,6 +22,7 @@ fn info(store: u64) -> PeerInfo {
         epochs: vec![EpochStart { epoch: Epoch(1), revision: Revision(0) }],
         head: Revision(0),
         cursors: Vec::new(),
+        identity: String::new(),
         gc_watermark: Revision(0),
     }
 }

@@ -10,10 +10,10 @@ use tracing::{debug, info, warn};
 use super::issuer::EnrolmentResult;
 use super::{EnrolmentAnswer, Offer, encoded};
 use crate::net::identity::EdgeIdentity;
-use crate::net::tls::TlsPeer;
 use crate::net::websocket::WebSocket;
 use crate::node::link::closing::close_retired;
 use crate::node::link::hub::HubLinks;
+use crate::node::link::peer::LinkPeer;
 
 /// The time for a whole enrolment.
 const ENROLMENT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,7 +23,7 @@ impl HubLinks {
     pub(crate) async fn answer_enrolment<S: AsyncRead + AsyncWrite + Unpin>(
         &self,
         mut socket: WebSocket<S>,
-        peer: Option<TlsPeer>,
+        peer: Option<LinkPeer>,
         address: SocketAddr,
     ) {
         let Some(enrolment) = &self.enrolment else { return };

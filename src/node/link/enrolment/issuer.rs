@@ -17,7 +17,8 @@ use crate::net::authority::{CertificateRequest, Validity};
 use crate::net::credentials::{CredentialsError, Directory, EnrolmentError};
 use crate::net::identity::EdgeIdentity;
 use crate::net::invitation::InvitationSecret;
-use crate::net::tls::{Authorities, TlsPeer};
+use crate::net::tls::{Authorities, PeerChain};
+use crate::node::link::peer::LinkPeer;
 use crate::node::metrics::counter;
 use crate::node::options::{EnrolmentOptions, HubOptions};
 
@@ -74,13 +75,15 @@ impl Enrolment {
     /// # Errors
     /// If the authority's files cannot be used.
     pub fn new(hub: &HubOptions) -> Result<Option<Self>, CredentialsError> {
-        let Some(EnrolmentOptions { directory, certificate_lifetime }) = &hub.enrolment else { return Ok(None) };
+        let (Some(EnrolmentOptions { directory, certificate_lifetime }), Some(tls)) = (&hub.enrolment, &hub.tls) else {
+            return Ok(None);
+        };
         let directory = Directory::new(directory);
         directory.check_authority()?;
         Ok(Some(Self {
             directory,
             lifetime: *certificate_lifetime,
-            client_ca_file: Mutex::new(hub.tls.ca_file.clone()),
+            client_ca_file: Mutex::new(tls.ca_file.clone()),
             wrong: Mutex::default(),
             renewals: Semaphore::new(RENEWALS_MAX),
             strangers: Semaphore::new(STRANGERS_MAX),
@@ -123,7 +126,7 @@ impl Enrolment {
     pub(super) fn answer(
         &self,
         frame: &[u8],
-        peer: Option<&TlsPeer>,
+        peer: Option<&LinkPeer>,
         address: IpAddr,
         admit: impl Fn(&EdgeIdentity) -> Result<(), String>,
     ) -> Result<(EdgeIdentity, String, EnrolmentResult), EnrolmentRefusal> {
@@ -151,7 +154,10 @@ impl Enrolment {
             }
             (None, Some(peer)) => {
                 admit(&peer.identity)?;
-                let serial = peer.chain.serial().ok_or_else(|| failed("the certificate has no serial number"))?;
+                let serial = peer
+                    .chain()
+                    .and_then(PeerChain::serial)
+                    .ok_or_else(|| failed("the certificate has no serial number"))?;
                 let certificate = self
                     .directory
                     .renew(&peer.identity, &serial, &request, self.validity(now), now)

@@ -455,6 +455,7 @@ impl World {
             head: number(&mut self.random),
             gc_watermark: if self.random.chance(50) { Revision(0) } else { number(&mut self.random) },
             cursors: cursors.into_iter().collect(),
+            identity: String::new(),
         }
     }
 
