@@ -24,6 +24,8 @@ use crate::node::options::{DialOptions, LinkOptions, NodeRole};
 
 /// The file of the edge's key and certificate, in the directory.
 const OWN_FILE: &str = "edge.pem";
+/// The extension of the file of a key whose certificate is asked for, while there is another certificate.
+const PENDING: &str = "pem.joining";
 const AUTHORITIES_FILE: &str = "ca.pem";
 const CONFIG_FILE: &str = "edge.toml";
 
@@ -74,7 +76,7 @@ impl Join {
         if authorities.exists() && !own.exists() && !self.force {
             return Err(format!("{authorities:?} exists already: choose another --dir, or use --force to replace it"));
         }
-        let key = self.key(&own)?;
+        let (key, key_file) = self.key(&own)?;
         let runtime = run::runtime()?;
         let granted = runtime.block_on(self.ask(&word, &key, now))?;
         drop(runtime);
@@ -84,6 +86,10 @@ impl Join {
         write(&authorities, granted.authorities.pem(), 0o644)?;
         write(&own, &(key.to_pem() + &granted.certificate_pem), 0o600)?;
         write(&config, &config_text, 0o644)?;
+        if key_file != own {
+            // The key is in the file of the certificate now.
+            let _ = fs::remove_file(&key_file);
+        }
         let labels: &LabelSet = &identity.labels;
         let text = format!(
             "joined as {} with the site labels {labels}; the certificate is valid until {} and renews itself\n\
@@ -114,13 +120,18 @@ impl Join {
 
     /// The key of an earlier attempt that failed, or a new one. It is on disk before the hub learns of it, so that the
     /// invitation is not lost with an answer that does not arrive.
-    fn key(&self, path: &Path) -> Result<EdgeKey, String> {
+    fn key(&self, own: &Path) -> Result<(EdgeKey, PathBuf), String> {
+        // With --force the present key and certificate stay until there is a new certificate.
+        let has_certificate = fs::read_to_string(own).is_ok_and(|pem| pem.contains("CERTIFICATE"));
+        let path = if has_certificate && self.force { own.with_extension(PENDING) } else { own.to_owned() };
+        let path = path.as_path();
         match fs::read_to_string(path) {
             Ok(pem) if !pem.contains("CERTIFICATE") => {
-                return EdgeKey::from_pem(&pem)
-                    .map_err(|error| format!("{path:?} has no key that can be used: {error}"));
+                let key = EdgeKey::from_pem(&pem);
+                let key = key.map_err(|error| format!("{path:?} has no key that can be used: {error}"))?;
+                return Ok((key, path.into()));
             }
-            Ok(_) if !self.force => {
+            Ok(_) => {
                 return Err(format!(
                     "{path:?} exists already: an edge joined here; choose another --dir, or use --force"
                 ));
@@ -128,13 +139,11 @@ impl Join {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(format!("cannot read {path:?}: {error}"));
             }
-            _ => {}
+            Err(_) => {}
         }
         let key = EdgeKey::generate().map_err(|error| error.to_string())?;
-        if !path.exists() {
-            replace_file(path, &key.to_pem(), 0o600).map_err(|error| error.to_string())?;
-        }
-        Ok(key)
+        replace_file(path, &key.to_pem(), 0o600).map_err(|error| error.to_string())?;
+        Ok((key, path.into()))
     }
 
     async fn ask(
@@ -156,9 +165,9 @@ impl Join {
         });
         let dialler = Dialler::new(self.hub.clone(), &[], limits, connector, proxy.transpose()?);
         let dialled = dialler.dial_enrolment(&mut ()).await.map_err(|error| {
-            let text = error.to_string();
-            let is_closed = text.contains("it requires a certificate");
-            if is_closed { format!("{text}; this hub issues no certificates: set hub.enrol.dir there") } else { text }
+            let is_closed = error.needs_certificate();
+            let advice = if is_closed { "; this hub issues no certificates: set hub.enrol.dir there" } else { "" };
+            format!("{error}{advice}")
         })?;
         let Some(hub_chain) = dialled.hub_chain else { return Err("the hub showed no certificate".into()) };
         let host = self.hub.host();
@@ -186,5 +195,35 @@ impl Join {
              renew = true\n",
             self.listen, self.hub
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::testing::TempDir;
+
+    #[test]
+    fn a_repeat_after_a_lost_answer_has_the_same_key_also_with_force() {
+        let temp = TempDir::new();
+        let join = |force| Join {
+            hub: "hub:9443".parse().unwrap(),
+            word: String::new(),
+            dir: temp.path().into(),
+            listen: ":9091".into(),
+            proxy_url: None,
+            force,
+            run: false,
+        };
+        let own = temp.path().join(OWN_FILE);
+        let pem = |force| join(force).key(&own).map(|(key, path)| (key.to_pem(), path));
+        assert_eq!(pem(false).unwrap(), pem(false).unwrap());
+        assert_eq!(pem(true).unwrap(), pem(false).unwrap());
+        let (first, _) = pem(false).unwrap();
+        fs::write(&own, format!("{first}-----BEGIN CERTIFICATE-----\n")).unwrap();
+        assert!(pem(false).unwrap_err().contains("exists already"));
+        let (other, path) = pem(true).unwrap();
+        assert!(other != first && path != own && fs::read_to_string(&own).unwrap().contains("CERTIFICATE"));
+        assert_eq!(pem(true).unwrap(), (other, path));
     }
 }

@@ -10,7 +10,6 @@ use percent_encoding::percent_decode_str;
 use super::log::LogOptions;
 use super::proxy;
 use super::reader::{ConfigReader, Section};
-use super::token_files::NotedToken;
 use super::value::{ByteSize, ConfigValue, Pause};
 use super::web;
 use crate::model::label::is_legacy_label_name;
@@ -309,8 +308,7 @@ fn uplink_tls<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, token_fil
         tls(reader, files, "ca_file", CertificateUse::Edge).map(UplinkTls::Certificate)
     };
     if let (Some(token_file), Some(tls)) = (token_file, &tls) {
-        let (token_file, tls) = (token_file.into(), tls.clone());
-        reader.note_token(NotedToken { section, files, token_file, tls });
+        reader.note_token((section, files), token_file, tls);
     }
     tls
 }
@@ -474,7 +472,8 @@ fn enrolment<'a>(reader: &mut ConfigReader<'a>, hub: Section<'a>) -> Option<Enro
         let text = "an edge needs time to renew its certificate: the lifetime must be 1h or more, such as 24h";
         reader.mistake(section, "certificate_lifetime", text.into());
     }
-    if directory.is_none() && reader.is_given(section, "certificate_lifetime") {
+    // The commented file shows both keys with their defaults.
+    if !reader.is_given(section, "dir") && reader.is_given(section, "certificate_lifetime") {
         let text = "without dir this hub issues no certificates, and their lifetime has no use: add dir, or remove it";
         reader.mistake(section, "certificate_lifetime", text.into());
     }

@@ -11,7 +11,6 @@ use super::file_keys::{link_name, web_name};
 use super::flags::Flags;
 use super::keys::{self, Key, LISTS};
 use super::mistake::{KeySpans, Mistake, SourceSpan, line_and_column, nearest};
-use super::token_files::NotedToken;
 use super::value::{ConfigValue, wrong_type};
 use crate::model::LabelSet;
 use crate::net::credentials::Directory;
@@ -21,6 +20,7 @@ use crate::net::proxy::{ProxyKeys, ProxyOptions, ProxyPassword};
 use crate::net::tls::problem::CertificateUse;
 use crate::net::tls::web::{WebAcceptor, WebTls};
 use crate::net::tls::{Credentials, TlsError, TlsFiles};
+use crate::node::options::UplinkTls;
 
 /// A configuration file after parsing.
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ enum NotedFiles<'a> {
     /// The authority's, in a directory that a section names.
     Authority { section: Section<'a>, directory: PathBuf },
     /// The token of an uplink, and the authorities of its hub if it has no certificate.
-    Token(NotedToken<'a>),
+    Token { sections: (Section<'a>, Section<'a>), token_file: PathBuf, tls: UplinkTls },
     /// The proxy's, named in the section of an uplink.
     Proxy { section: Section<'a>, options: ProxyOptions },
     /// Named in the section of a receiver of remote write.
@@ -302,9 +302,9 @@ impl<'a> ConfigReader<'a> {
         self.files.push(NotedFiles::Authority { section, directory: directory.into() });
     }
 
-    /// Records the token of an uplink.
-    pub fn note_token(&mut self, token: NotedToken<'a>) {
-        self.files.push(NotedFiles::Token(token));
+    /// Records the token of an uplink, and its section `tls`.
+    pub fn note_token(&mut self, sections: (Section<'a>, Section<'a>), token_file: &Path, tls: &UplinkTls) {
+        self.files.push(NotedFiles::Token { sections, token_file: token_file.into(), tls: tls.clone() });
     }
 
     /// Records the files of a proxy that a section names.
@@ -370,7 +370,7 @@ impl<'a> ConfigReader<'a> {
                     let checked = Directory::new(directory).check_authority();
                     checked.unwrap_or_else(|error| self.mistake(*section, "dir", error.to_string()));
                 }
-                NotedFiles::Token(token) => self.examine_token(token),
+                NotedFiles::Token { sections, token_file, tls } => self.examine_token(*sections, token_file, tls),
                 NotedFiles::Proxy { section, options } => {
                     if let Err(error) = ProxyKeys::load(options) {
                         let is_authority = error.path() == options.ca_file.as_deref();

@@ -171,7 +171,7 @@ fn a_file_says_what_a_hub_is() {
     let hub = options.hub.as_ref().unwrap();
     assert!(hub.trusted_proxies.is_empty());
     assert_eq!(hub.listen_addresses[0].to_string(), ":9443");
-    let [EdgeOptions { name, labels }, _] = &hub.edges[..] else { panic!("two edges") };
+    let [EdgeOptions { name, labels, .. }, _] = &hub.edges[..] else { panic!("two edges") };
     assert_eq!((name.as_str(), labels.get("IDC")), ("a", Some("SYQ")));
     assert!(summary(&options).starts_with("a hub: "));
 }

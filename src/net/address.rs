@@ -1,7 +1,7 @@
 //! Addresses in the forms that people write: `HOST:PORT`, `[::1]:PORT`, and for listeners `:PORT` for every interface.
 
 use std::fmt;
-use std::net::Ipv6Addr;
+use std::net::{Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -103,6 +103,11 @@ fn display(host: &str, port: u16, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
 }
 
+/// An address for people: without its port if that is not known.
+pub fn shown(address: SocketAddr) -> String {
+    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
+}
+
 fn split(text: &str) -> Result<(String, u16), AddressError> {
     let (host, port) = text.rsplit_once(':').ok_or_else(|| AddressError::NoPort(text.into()))?;
     // `u16::from_str` accepts a leading plus sign; an address does not.
@@ -126,6 +131,14 @@ mod tests {
             assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
         }
         assert_eq!("[::1]:9443".parse::<HostPort>().unwrap().host(), "::1");
+    }
+
+    #[test]
+    fn a_port_that_nobody_named_is_not_shown() {
+        for text in ["192.0.2.7:80", "[2001:db8::7]:80"] {
+            assert_eq!(shown(text.parse().unwrap()), text);
+        }
+        assert_eq!(shown("[2001:db8::7]:0".parse().unwrap()), "2001:db8::7");
     }
 
     #[test]

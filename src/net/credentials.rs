@@ -11,6 +11,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use thiserror::Error;
@@ -101,6 +102,31 @@ pub enum CredentialsError {
     /// Too many invitations are open.
     #[error("{0} invitations are open: revoke edges that shall not come, or wait until some expire")]
     TooManyInvitations(usize),
+    /// An edge has too many certificates that are valid still.
+    #[error(
+        "{name:?} has {count} certificates that are valid still, and gets no more: wait until one expires, or revoke them \
+         (`pushrelay pki revoke {name}`) and give the edge another"
+    )]
+    TooManyCertificates {
+        /// The edge's name.
+        name: String,
+        /// The number of its certificates.
+        count: usize,
+    },
+    /// The list of revoked certificates is damaged, or another authority's.
+    #[error(
+        "{path:?} is no list of this authority: {reason}; put the right one back, or move it away to begin an empty one, in \
+         which no certificate is revoked"
+    )]
+    ForeignList {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: &'static str,
+    },
+    /// An invitation cannot be read.
+    #[error("the invitation {0:?} is damaged: remove it, and invite its edge again")]
+    DamagedInvitation(PathBuf),
     /// A line of the register is damaged.
     #[error("{path:?} is damaged, line {line}: {error}")]
     DamagedRegister {
@@ -130,10 +156,14 @@ impl Directory {
     /// If the files exist and are not to be replaced, cannot be written, or the certificate cannot be issued.
     pub fn init(&self, issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let files = self.files("ca");
-        check_free(&files, issue.force)?;
+        self.create()?;
+        let _lock = self.lock()?;
+        let list = self.revocation_list();
+        check_free([&files.certificate, &files.key, &list], issue.force)?;
         let authority = Authority::generate(Validity::days(issue.now, issue.days.unwrap_or(AUTHORITY_DAYS)))?;
         let files = self.write(files, &authority.to_pem(), issue.force)?;
-        self.revoke(None, None, issue.now)?;
+        // The list of an authority that is replaced says nothing of the certificates of this one.
+        write_file(&list, &authority.revocation_list(&[], issue.now)?, 0o644, true)?;
         Ok(files)
     }
 
@@ -144,7 +174,7 @@ impl Directory {
     /// cannot be issued.
     pub fn hub(&self, hosts: &[String], issue: IssueOptions) -> Result<KeyPairFiles, CredentialsError> {
         let files = self.files("hub");
-        check_free(&files, issue.force)?;
+        check_free([&files.certificate, &files.key], issue.force)?;
         self.write(files, &self.authority()?.hub(hosts, leaf(issue))?, issue.force)
     }
 
@@ -159,7 +189,7 @@ impl Directory {
             return Err(CredentialsError::ReservedName(name.into()));
         }
         let files = self.files(name);
-        check_free(&files, issue.force)?;
+        check_free([&files.certificate, &files.key], issue.force)?;
         let issued = self.authority()?.edge(identity, leaf(issue))?;
         let _lock = self.lock()?;
         self.record(&identity.name, &issued.certificate_pem, issue.now)?;
@@ -178,14 +208,17 @@ impl Directory {
     }
 
     fn write(&self, files: KeyPairFiles, issued: &Issued, force: bool) -> Result<KeyPairFiles, CredentialsError> {
-        fs::create_dir_all(&self.0).map_err(|error| CredentialsError::Io {
-            doing: "create",
-            path: self.0.clone(),
-            error,
-        })?;
+        self.create()?;
         write_file(&files.key, &issued.key_pem, 0o600, force)?;
         write_file(&files.certificate, &issued.certificate_pem, 0o644, force)?;
         Ok(files)
+    }
+}
+
+impl Directory {
+    fn create(&self) -> Result<(), CredentialsError> {
+        let failed = |error| CredentialsError::Io { doing: "create", path: self.0.clone(), error };
+        fs::create_dir_all(&self.0).map_err(failed)
     }
 }
 
@@ -193,9 +226,9 @@ fn leaf(issue: IssueOptions) -> Validity {
     Validity::days(issue.now, issue.days.unwrap_or(LEAF_DAYS))
 }
 
-/// Checks that neither file exists before either is made, so that no half of a pair is left behind.
-fn check_free(files: &KeyPairFiles, force: bool) -> Result<(), CredentialsError> {
-    let taken = [&files.certificate, &files.key].into_iter().find(|path| path.symlink_metadata().is_ok());
+/// Checks that none of the files exists before one is made, so that no half of a pair is left behind.
+fn check_free<const N: usize>(files: [&PathBuf; N], force: bool) -> Result<(), CredentialsError> {
+    let taken = files.into_iter().find(|path| path.symlink_metadata().is_ok());
     match taken {
         Some(path) if !force => Err(CredentialsError::Exists(path.clone())),
         _ => Ok(()),
@@ -205,9 +238,6 @@ fn check_free(files: &KeyPairFiles, force: bool) -> Result<(), CredentialsError>
 /// Writes a file under a temporary name and then moves it. If nothing may be replaced, the move is a hard link, which
 /// fails if the target has appeared meanwhile.
 fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), CredentialsError> {
-    let mut draft = path.as_os_str().to_owned();
-    draft.push(format!(".{}.new", std::process::id()));
-    let draft = PathBuf::from(draft);
     let failed = |error: io::Error| match error.kind() {
         io::ErrorKind::AlreadyExists => CredentialsError::Exists(path.into()),
         _ => CredentialsError::Io { doing: "write", path: path.into(), error },
@@ -218,15 +248,37 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Cre
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, mode);
     #[cfg(not(unix))]
     let _ = mode;
-    let written = options
-        .open(&draft)
-        .and_then(|mut file| file.write_all(text.as_bytes()).and_then(|()| file.sync_all()))
+    let unwritable = |error| CredentialsError::Io { doing: "write", path: path.into(), error };
+    let (mut file, draft) = open_draft(path, &options).map_err(unwritable)?;
+    let written = file
+        .write_all(text.as_bytes())
+        .and_then(|()| file.sync_all())
         .and_then(|()| give_to_owner(&draft))
         .and_then(|()| if force { fs::rename(&draft, path) } else { fs::hard_link(&draft, path) });
     // After a rename the temporary file is gone already.
     let _ = fs::remove_file(&draft);
     written.map_err(failed)
 }
+
+/// Opens a new file beside `path`. Several threads may write the same file at once, and a process that was killed may have
+/// left a file of that name.
+fn open_draft(path: &Path, options: &OpenOptions) -> io::Result<(fs::File, PathBuf)> {
+    static DRAFTS: AtomicU64 = AtomicU64::new(0);
+    let mut attempts = 0;
+    loop {
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(format!(".{}.{}.new", std::process::id(), DRAFTS.fetch_add(1, Ordering::Relaxed)));
+        let draft = PathBuf::from(draft);
+        match options.open(&draft) {
+            Ok(file) => return Ok((file, draft)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempts < DRAFTS_MAX => attempts += 1,
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Names of drafts that are tried, at most.
+const DRAFTS_MAX: u32 = 1_000;
 
 /// Replaces a file atomically; a new one has that mode.
 ///
@@ -279,6 +331,44 @@ mod tests {
         assert_ne!(fs::read(&files.key).unwrap(), key);
         let names = fs::read_dir(temp.path().join("certs")).unwrap().count();
         assert_eq!(names, 6, "ca, edge, crl.pem and issued, and no drafts");
+    }
+
+    #[test]
+    fn a_draft_that_was_left_behind_keeps_nothing_from_being_written() {
+        let temp = TempDir::new();
+        let path = temp.path().join("a.pem");
+        for number in 0..200 {
+            temp.write(&format!("a.pem.{}.{number}.new", std::process::id()), "");
+        }
+        temp.write(&format!("a.pem.{}.new", std::process::id()), "");
+        write_file(&path, "x", 0o600, false).unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "x");
+        let written: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| write_file(&path, "y", 0o600, true))).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(written.iter().all(Result::is_ok), "{written:?}");
+    }
+
+    #[test]
+    fn an_authority_is_made_under_the_lock() {
+        let temp = TempDir::new();
+        let directory = Directory::new(temp.path());
+        directory.init(issue(false)).unwrap();
+        let lock = directory.lock().unwrap();
+        let before = fs::read(directory.files("ca").key).unwrap();
+        std::thread::scope(|scope| {
+            let made = scope.spawn(|| directory.init(issue(true)));
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!made.is_finished() && fs::read(directory.files("ca").key).unwrap() == before);
+            drop(lock);
+            made.join().unwrap().unwrap();
+        });
+        assert_ne!(fs::read(directory.files("ca").key).unwrap(), before);
+        fs::remove_file(directory.files("ca").key).unwrap();
+        fs::remove_file(directory.files("ca").certificate).unwrap();
+        let error = directory.init(issue(false)).unwrap_err().to_string();
+        assert!(error.contains("crl.pem"), "a list of another authority is not lost unasked: {error}");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use tokio_util::either::Either;
 use super::address::HostPort;
 use super::counted::{Counted, Traffic};
 use super::proxy::{Carrier, Proxy, ProxyKeys, ProxyScheme, target_of};
-use super::tls::{self, Connector, LinkEnd, PeerChain};
+use super::tls::{self, Connector, MaybeEncrypted, PeerChain};
 use super::websocket::{self, LinkPurpose, LinkTarget, WebSocket};
 use race::{Candidate, Race, resolve};
 
@@ -34,7 +34,7 @@ pub use step::{DialFailures, DialStep};
 pub use way::Way;
 
 /// The stream below a link's WebSocket.
-pub type LinkStream = LinkEnd<Carrier>;
+pub type LinkStream = MaybeEncrypted<Carrier>;
 
 /// Addresses of a target that are tried through a proxy which does not resolve names, at most.
 const SOCKS_ADDRESSES_MAX: usize = 4;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, warn};
 
-use super::forwarded::shown;
+use super::address::shown;
 
 /// Failures that are remembered as logged, at most. Others are counted, and logged at `debug`: a scan from many addresses
 /// must fill neither the memory nor the log.

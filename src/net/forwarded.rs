@@ -38,11 +38,6 @@ pub fn source(peer: SocketAddr, trusted: &[TrustedProxy], headers: impl Fn(&'sta
     source
 }
 
-/// An address for people: without its port if that is not known.
-pub fn shown(address: SocketAddr) -> String {
-    if address.port() == 0 { address.ip().to_string() } else { address.to_string() }
-}
-
 /// The parameter `for` of an element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<SocketAddr> {
     element.split(';').find_map(|pair| {
@@ -102,14 +97,6 @@ mod tests {
         ] {
             assert_eq!(of("forwarded", &[value], trusted), expected, "{value}");
         }
-    }
-
-    #[test]
-    fn a_port_that_nobody_named_is_not_shown() {
-        for text in ["192.0.2.7:80", "[2001:db8::7]:80"] {
-            assert_eq!(shown(text.parse().unwrap()), text);
-        }
-        assert_eq!(shown("[2001:db8::7]:0".parse().unwrap()), "2001:db8::7");
     }
 
     proptest! {

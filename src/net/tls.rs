@@ -44,9 +44,9 @@ mod revocations;
 pub mod web;
 
 pub use anonymous::AnonymousConnector;
-pub use connector::{Connector, LinkEnd, Renewals};
+pub use connector::{Connector, MaybeEncrypted, Renewals};
 pub use error::{CertificateRefusal, TlsError};
-pub use explain::{explain, is_of_tls};
+pub use explain::{explain, is_certificate_required, is_of_tls};
 pub use files::{ShownCertificate, show};
 pub use joining::Authorities;
 pub use peer::PeerChain;

@@ -23,14 +23,13 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async, client_async_with_con
 use super::counted::Traffic;
 use super::failures::FailureKind;
 use super::tls;
-pub use purpose::{CHECK_SUBPROTOCOL, ENROL_SUBPROTOCOL, LinkPurpose, SUBPROTOCOL};
+use purpose::OTHER_SUBPROTOCOL;
+pub use purpose::{CHECK_SUBPROTOCOL, ENROL_SUBPROTOCOL, LinkPurpose, PATH, SUBPROTOCOL};
 pub use request::{LinkRequest, LinkTarget, NoLinkRequest, UpgradeRequest};
 
 mod purpose;
 mod request;
 
-/// The path at which a hub accepts edges.
-pub const PATH: &str = "/api/v1/relay";
 /// Bytes of a connection's buffer, each way. They are small because most links are idle and a hub has many.
 const BUFFER_BYTES: usize = 16 << 10;
 
@@ -203,9 +202,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
         }
     }
 }
-
-/// The beginning of a hub's answer to an unknown subprotocol.
-const OTHER_SUBPROTOCOL: &str = "the subprotocol must be";
 
 /// The advice for an edge whose request got another status than 101, perhaps of a box in between.
 fn advice(status: u16) -> &'static str {

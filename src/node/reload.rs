@@ -236,5 +236,7 @@ mod tests {
         assert!(needs_restart(&started, &started).is_empty());
         let now = flags(&[("hub.tls.key-file", "b"), ("hub.edge.name", "syq-1"), ("log.level", "debug")]);
         assert_eq!(needs_restart(&started, &now), ["log.level", "web.listen-address"]);
+        let renewing = flags(&[("uplink.tls.renew", "true"), ("uplink.tls.key-file", "b"), ("uplink.token-file", "t")]);
+        assert_eq!(needs_restart(&[], &renewing), ["uplink.tls.renew"], "its task begins with the node only");
     }
 }

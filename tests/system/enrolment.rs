@@ -10,8 +10,12 @@ use std::time::{Duration, SystemTime};
 use pushrelay_testkit::folder::binary;
 use pushrelay_testkit::node::Role;
 use pushrelay_testkit::process::{Outcome, bash, run};
-use pushrelay_testkit::pushrelay::net::authority::{Authority, Validity};
+use pushrelay_testkit::pushrelay::net::authority::{Authority, EdgeKey, Validity};
+use pushrelay_testkit::pushrelay::net::dial::{DialLimits, Dialler};
 use pushrelay_testkit::pushrelay::net::identity::EdgeIdentity;
+use pushrelay_testkit::pushrelay::net::tls::problem::CertificateUse;
+use pushrelay_testkit::pushrelay::net::tls::{Connector, Credentials, TlsFiles};
+use pushrelay_testkit::pushrelay::node::link::enrolment::edge::ask;
 use pushrelay_testkit::{Node, Process, Site, eventually, http, tls};
 
 /// A hub that issues certificates of 24 hours.
@@ -175,6 +179,43 @@ fn a_certificate_renews_itself_under_load_without_a_lost_link() {
     assert!(!gone.contains("no link to the hub"), "{gone}");
     // Two files: the key stays.
     assert_eq!(fs::read_to_string(&key).unwrap(), before);
+}
+
+#[test]
+fn a_certificate_that_expires_while_its_renewal_is_asked_for_is_not_renewed() {
+    let site = Site::new();
+    let hub = hub(&site);
+    let read = |name: &str| fs::read_to_string(site.cert(name)).unwrap();
+    let authority = Authority::from_pem(&read("ca.pem"), &read("ca.key")).unwrap();
+    let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1?IDC=SYQ").unwrap();
+    let now = SystemTime::now();
+    let not_after = now + Duration::from_secs(3);
+    let issued = authority.edge(&identity, Validity { not_before: now - Duration::from_secs(60), not_after }).unwrap();
+    let (cert_file, key_file) = (site.path().join("short.pem"), site.path().join("short.key"));
+    fs::write(&cert_file, &issued.certificate_pem).unwrap();
+    fs::write(&key_file, &issued.key_pem).unwrap();
+    let (ca_file, used_by) = (site.cert("ca.pem"), CertificateUse::Edge);
+    let files = TlsFiles { ca_file, cert_file, key_file, crl_file: None, anonymous: false, used_by };
+    let connector = Connector::new(&Credentials::load(&files).unwrap(), None).unwrap();
+    let second = Duration::from_secs(10);
+    let limits = DialLimits { connect_timeout: second, handshake_timeout: second, message_bytes_max: 1 << 20 };
+    let dialler = Dialler::new(hub.edge_listener().to_string().parse().unwrap(), &[], limits, connector, None);
+    let key = EdgeKey::from_pem(&issued.key_pem).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let answer = runtime.block_on(async {
+        let dialled = dialler.dial_enrolment(&mut ()).await.unwrap();
+        // The hub has sent its offer; the request is sent when the certificate has expired.
+        ask(dialled.connection, None, &key, |_| {
+            eventually("the certificate expires", || {
+                (SystemTime::now() > not_after + Duration::from_secs(1)).then_some(())
+            });
+            Ok(())
+        })
+        .await
+    });
+    let error = answer.unwrap_err().to_string();
+    assert!(error.contains("the hub issues no certificate") && error.contains("expired"), "{error}");
+    assert_eq!((enrolments(&hub, "refused"), enrolments(&hub, "renewed")), (1.0, 0.0));
 }
 
 /// The shell blocks of a section of a page.

@@ -54,6 +54,9 @@ pub enum EnrolmentError {
     /// The certificate that asks for its renewal is revoked.
     #[error("the certificate is revoked: it is not renewed")]
     Revoked,
+    /// The edge has too many certificates that are valid still.
+    #[error("{0}")]
+    TooMany(CredentialsError),
     /// The books cannot be read or written, or the certificate cannot be signed.
     #[error("{0}")]
     Books(CredentialsError),
@@ -61,7 +64,10 @@ pub enum EnrolmentError {
 
 impl From<CredentialsError> for EnrolmentError {
     fn from(error: CredentialsError) -> Self {
-        Self::Books(error)
+        match error {
+            CredentialsError::TooManyCertificates { .. } => Self::TooMany(error),
+            error => Self::Books(error),
+        }
     }
 }
 
@@ -220,9 +226,12 @@ impl Directory {
             Err(error) => return Err(CredentialsError::Io { doing: "read", path: folder, error }),
         };
         for entry in entries.flatten() {
-            let invitation = entry.file_name().to_str().and_then(|hash| self.read_invitation(hash).ok().flatten());
-            if invitation.as_ref().is_none_or(&is_over) {
-                removed += usize::from(fs::remove_file(entry.path()).is_ok() && invitation.is_some());
+            // Other files may lie there: drafts, copies of an editor.
+            let name = entry.file_name();
+            let Some(hash) = name.to_str().filter(|name| is_hash(name)) else { continue };
+            let Some(invitation) = self.read_invitation(hash)? else { continue };
+            if is_over(&invitation) {
+                removed += usize::from(fs::remove_file(entry.path()).is_ok());
             } else {
                 left += 1;
             }
@@ -237,7 +246,7 @@ impl Directory {
     fn read_invitation(&self, hash: &str) -> Result<Option<InvitationFile>, CredentialsError> {
         let path = self.invitations().join(hash);
         match fs::read(&path) {
-            Ok(json) => Ok(serde_json::from_slice(&json).ok()),
+            Ok(json) => serde_json::from_slice(&json).map(Some).map_err(|_| CredentialsError::DamagedInvitation(path)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(CredentialsError::Io { doing: "read", path, error }),
         }
@@ -253,6 +262,11 @@ impl Directory {
     }
 }
 
+/// Whether a text is a SHA-256 in hexadecimal.
+fn is_hash(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// The time for which an invitation can be used, unless another one is asked for.
 pub const INVITATION_LIFETIME: Duration = Duration::from_secs(86_400);
 
@@ -261,6 +275,7 @@ mod tests {
     use super::*;
     use crate::net::authority::EdgeKey;
     use crate::net::credentials::IssueOptions;
+    use crate::net::credentials::register::CERTIFICATES_MAX;
     use crate::net::testing::TempDir;
 
     fn request(key: &EdgeKey) -> CertificateRequest {
@@ -306,6 +321,53 @@ mod tests {
         let refused = directory.renew(&identity, &serial, &request(&other), validity, now);
         assert!(matches!(refused, Err(EnrolmentError::Revoked)));
         assert!(fs::read_dir(temp.path().join("invitations")).unwrap().next().is_none(), "its invitations are gone");
+    }
+
+    #[test]
+    fn an_edge_that_renews_without_end_gets_no_more_than_its_share_and_returns_after_a_revocation() {
+        let (temp, now) = (TempDir::new(), SystemTime::now());
+        let directory = Directory::new(temp.path());
+        directory.init(IssueOptions { now, days: None, force: false }).unwrap();
+        let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1").unwrap();
+        let (key, serial) = (EdgeKey::generate().unwrap(), Serial::new(&[1]));
+        let renew = |at| directory.renew(&identity, &serial, &request(&key), Validity::days(at, 1), at);
+        for _ in 0..CERTIFICATES_MAX {
+            renew(now).unwrap();
+        }
+        let error = renew(now).unwrap_err();
+        assert!(matches!(&error, EnrolmentError::TooMany(_)), "{error}");
+        assert!(error.to_string().contains("has 32 certificates that are valid still"), "{error}");
+        assert!(renew(now + Duration::from_secs(90_000)).is_ok(), "they have expired");
+        let other = EdgeIdentity::from_uri("pushrelay://edge/bj-1").unwrap();
+        for _ in 0..CERTIFICATES_MAX {
+            directory.renew(&other, &serial, &request(&key), Validity::days(now, 1), now).unwrap();
+        }
+        assert_eq!(directory.revoke(Some(&other.name), None, now).unwrap().certificates, CERTIFICATES_MAX);
+        assert!(directory.renew(&other, &serial, &request(&key), Validity::days(now, 1), now).is_ok());
+    }
+
+    #[test]
+    fn an_invitation_that_cannot_be_read_stays_and_is_named() {
+        let (temp, now) = (TempDir::new(), SystemTime::now());
+        let directory = Directory::new(temp.path());
+        directory.init(IssueOptions { now, days: None, force: false }).unwrap();
+        let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1").unwrap();
+        let word = directory.invite(&identity, now + Duration::from_secs(60), now).unwrap();
+        let path = format!("invitations/{}", word.secret().hash());
+        let whole = fs::read_to_string(temp.path().join(&path)).unwrap();
+        temp.write(&path, &whole[..whole.len() / 2]);
+        temp.write("invitations/notes.txt", "mine");
+        let hash = word.secret().hash();
+        for error in [
+            directory.invite(&identity, now + Duration::from_secs(60), now).unwrap_err().to_string(),
+            directory.revoke(Some(&identity.name), None, now).unwrap_err().to_string(),
+            directory.invited(word.secret(), now).unwrap_err().to_string(),
+        ] {
+            assert!(error.contains(&hash) && error.contains("is damaged"), "{error}");
+        }
+        assert!(temp.path().join(&path).exists() && temp.path().join("invitations/notes.txt").exists());
+        temp.write(&path, &whole);
+        assert_eq!(directory.invited(word.secret(), now).unwrap(), identity);
     }
 
     #[test]

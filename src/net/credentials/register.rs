@@ -1,5 +1,6 @@
 //! The authority's books: the certificates that edges have, and the list of those that are revoked.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -11,6 +12,10 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use super::{CredentialsError, Directory, write_file};
 use crate::net::certificate::{Certificate, Revocation, RevocationList, Serial};
 use crate::net::identity::EdgeName;
+
+/// Certificates of one edge that are valid at once, at most. An edge that renews without end would otherwise lengthen the
+/// list that its revocation writes, beyond what a hub reads.
+pub const CERTIFICATES_MAX: usize = 32;
 
 /// The result of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,6 +67,14 @@ impl Directory {
             _ => super::give_to_owner(folder).map_err(failed)?,
         }
         let mut issued = self.issued(name, now)?;
+        if issued.len() >= CERTIFICATES_MAX {
+            // Those on the list need not be revoked again.
+            let revoked: BTreeSet<Serial> = self.revoked()?.into_iter().map(|revoked| revoked.serial).collect();
+            issued.retain(|issued| !revoked.contains(&issued.serial));
+        }
+        if issued.len() >= CERTIFICATES_MAX {
+            return Err(CredentialsError::TooManyCertificates { name: name.as_str().into(), count: issued.len() });
+        }
         issued.extend(certificates_of(certificate_pem.as_bytes()).into_iter().take(1));
         let line = |issued: &IssuedCertificate| {
             let seconds = issued.not_after.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -106,11 +119,9 @@ impl Directory {
         }
         let mut revoked = self.revoked()?;
         let before = revoked.len();
-        for serial in serials {
-            if !revoked.iter().any(|other| other.serial == serial) {
-                revoked.push(Revocation { serial, at: now });
-            }
-        }
+        let mut known: BTreeSet<Serial> = revoked.iter().map(|revoked| revoked.serial.clone()).collect();
+        let fresh = serials.into_iter().filter(|serial| known.insert(serial.clone()));
+        revoked.extend(fresh.map(|serial| Revocation { serial, at: now }));
         let list = self.revocation_list();
         write_file(&list, &authority.revocation_list(&revoked, now)?, 0o644, true)?;
         Ok(Revoked { list, certificates: revoked.len() - before })
@@ -124,7 +135,7 @@ impl Directory {
         Ok(self.revoked()?.iter().any(|revoked| revoked.serial == *serial))
     }
 
-    /// The certificates on the list of this authority; none if there is no such list.
+    /// The certificates on the list of this authority; none if there is no list.
     fn revoked(&self) -> Result<Vec<Revocation>, CredentialsError> {
         let path = self.revocation_list();
         let pem = match fs::read(&path) {
@@ -136,10 +147,23 @@ impl Directory {
         let failed = |error| CredentialsError::Io { doing: "read", path: authority.clone(), error };
         let authority = CertificateDer::from_pem_slice(&fs::read(&authority).map_err(failed)?)
             .map_err(|_| CredentialsError::NoCertificate(authority.clone()))?;
-        let lists = CertificateRevocationListDer::pem_slice_iter(&pem).filter_map(Result::ok);
-        // The list of an authority that was replaced says nothing of the certificates of this one.
-        let own = lists.filter(|list| RevocationList::is_signed_by(list, &authority) == Some(true));
-        Ok(own.filter_map(|list| RevocationList::from_der(&list)).flat_map(|list| list.revoked).collect())
+        let foreign = |reason| CredentialsError::ForeignList { path: path.clone(), reason };
+        let lists: Vec<_> = CertificateRevocationListDer::pem_slice_iter(&pem)
+            .collect::<Result<_, _>>()
+            .map_err(|_| foreign("it is damaged"))?;
+        if lists.is_empty() {
+            return Err(foreign("it has no -----BEGIN X509 CRL----- block"));
+        }
+        let mut revoked = Vec::new();
+        for list in lists {
+            let parsed = RevocationList::from_der(&list).ok_or_else(|| foreign("it is damaged"))?;
+            match RevocationList::is_signed_by(&list, &authority) {
+                Some(true) => revoked.extend(parsed.revoked),
+                Some(false) => return Err(foreign("the key of ca.pem did not sign it")),
+                None => return Err(foreign("it is of another authority than ca.pem")),
+            }
+        }
+        Ok(revoked)
     }
 
     fn issued_file(&self, name: &EdgeName) -> PathBuf {
@@ -223,6 +247,33 @@ mod tests {
         // Another authority begins another list.
         directory.init(issue(9)).unwrap();
         assert!(!is_revoked(&serials[1]));
+    }
+
+    #[test]
+    fn a_list_that_is_damaged_or_foreign_is_no_empty_list() {
+        let (temp, other, now) = (TempDir::new(), TempDir::new(), SystemTime::now());
+        let issue = IssueOptions { now, days: None, force: false };
+        let (directory, foreign) = (Directory::new(temp.path()), Directory::new(other.path()));
+        directory.init(issue).unwrap();
+        foreign.init(issue).unwrap();
+        let identity = EdgeIdentity::from_uri("pushrelay://edge/syq-1").unwrap();
+        directory.edge(&identity, issue).unwrap();
+        let own = fs::read_to_string(directory.revocation_list()).unwrap();
+        let others = fs::read_to_string(foreign.revocation_list()).unwrap();
+        for (list, reason) in [
+            (String::new(), "it has no -----BEGIN"),
+            (own.replace("-----END", "-----EN"), "no list of this authority"),
+            (own.replacen('M', "N", 1), "no list of this authority"),
+            (others.clone(), "no list of this authority"),
+            (format!("{own}{others}"), "no list of this authority"),
+        ] {
+            fs::write(directory.revocation_list(), &list).unwrap();
+            let error = directory.revoke(Some(&identity.name), None, now).unwrap_err().to_string();
+            assert!(error.contains("crl.pem") && error.contains(reason), "{list}: {error}");
+            assert_eq!(fs::read_to_string(directory.revocation_list()).unwrap(), list, "it is not replaced");
+        }
+        fs::write(directory.revocation_list(), own).unwrap();
+        assert_eq!(directory.revoke(Some(&identity.name), None, now).unwrap().certificates, 1);
     }
 
     #[test]

@@ -109,6 +109,16 @@ impl DialError {
         self.failures.iter().any(is_refused)
     }
 
+    /// Whether the hub takes no client without a certificate.
+    pub fn needs_certificate(&self) -> bool {
+        let is_needed = |failure: &DialFailure| match &failure.error {
+            DialStepError::Transport(WebSocketError::Io(error)) => tls::is_certificate_required(error),
+            DialStepError::Tls(TlsError::Handshake(error)) => tls::is_certificate_required(error),
+            _ => false,
+        };
+        self.failures.iter().any(is_needed)
+    }
+
     /// The last step that was reached with any address.
     pub fn step(&self) -> DialStep {
         self.failures.iter().map(|failure| failure.error.step()).max().unwrap_or(DialStep::Names)

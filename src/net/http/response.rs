@@ -15,7 +15,7 @@ use super::InFlight;
 use super::upgrade::Continuation;
 
 /// Bytes of a response that hyper gets at once, at most. A response counts as sent when hyper has its last frame.
-const FRAME_BYTES_MAX: usize = 64 << 10;
+pub(super) const FRAME_BYTES_MAX: usize = 64 << 10;
 
 /// An HTTP response.
 #[derive(Debug)]

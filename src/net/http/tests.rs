@@ -7,6 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::response::FRAME_BYTES_MAX;
 use super::*;
 
 const TIMEOUTS: Timeouts = Timeouts {
@@ -53,7 +54,8 @@ impl Handler for Echo {
 fn connection(limits: HttpLimits) -> (DuplexStream, CancellationToken) {
     let (near, far) = tokio::io::duplex(64 << 10);
     let stop = CancellationToken::new();
-    let client = Client { peer: ([127, 0, 0, 1], 1).into(), kind: SlotKind::Ordinary, certificate: Arc::default() };
+    let (peer, kind) = (([127, 0, 0, 1], 1).into(), SlotKind::Ordinary);
+    let client = Client { peer, kind, is_encrypted: false, certificate: Arc::default() };
     tokio::spawn(serve_connection(far, client, Arc::new(Echo), Arc::new(limits), stop.clone()));
     (near, stop)
 }

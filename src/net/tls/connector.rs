@@ -21,7 +21,7 @@ use super::{ALPN, Credentials, Stream, TlsError};
 use crate::net::token::Token;
 
 /// The stream below a WebSocket: encrypted, or in the clear.
-pub type LinkEnd<S> = Either<Stream<S>, S>;
+pub type MaybeEncrypted<S> = Either<Stream<S>, S>;
 
 /// An edge's end of a link: its credentials, and the authorities of the hub's certificate.
 #[derive(Debug)]
@@ -142,7 +142,7 @@ impl Connector {
     ///
     /// # Errors
     /// If `host` is not valid, or the handshake fails.
-    pub async fn connect<S>(&self, host: &str, stream: S) -> Result<LinkEnd<S>, TlsError>
+    pub async fn connect<S>(&self, host: &str, stream: S) -> Result<MaybeEncrypted<S>, TlsError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {

@@ -32,6 +32,12 @@ pub fn is_of_tls(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
 }
 
+/// Whether the other end refused this one for showing no certificate.
+pub fn is_certificate_required(error: &io::Error) -> bool {
+    let error = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    matches!(error, Some(rustls::Error::AlertReceived(AlertDescription::CertificateRequired)))
+}
+
 fn explain_refusal(refusal: &Refusal) -> String {
     let why = match refusal {
         // An authority with the same name but another key gives `BadSignature`.

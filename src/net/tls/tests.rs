@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 
+use super::connector::ClientSide;
 use super::*;
 use crate::net::credentials::{Directory, IssueOptions, KeyPairFiles};
 use crate::net::testing::TempDir;
@@ -144,8 +145,8 @@ async fn no_certificate_is_refused() {
         .with_root_certificates(roots.clone())
         .with_no_client_auth();
     let verifier = Credentials::load(&pki.edge).unwrap().server_verifier().unwrap();
-    let side = ClientSide { config: Arc::new(bare), chain: Vec::new(), roots, verifier: Some(verifier) };
-    let connector = Connector(watch::Sender::new(Arc::new(side)));
+    let (config, chain, verifier, token) = (Some(Arc::new(bare)), Vec::new(), Some(verifier), None);
+    let connector = Connector::of(ClientSide { config, chain, roots, verifier, token });
     let (hub, edge) = handshake(&acceptor(&pki.hub), &connector, "localhost").await;
     let (hub, edge) = (hub.unwrap_err().to_string(), edge.unwrap_err());
     assert!(hub.contains("showed no certificate"), "{hub}");

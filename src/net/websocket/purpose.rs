@@ -1,11 +1,15 @@
 //! The purposes of a connection between edge and hub, each with its subprotocol.
 
+/// The path at which a hub accepts edges.
+pub const PATH: &str = "/api/v1/relay";
 /// The subprotocol of a session of the link.
 pub const SUBPROTOCOL: &str = "pushrelay.v1";
 /// The subprotocol of a check of the line, which opens no session.
 pub const CHECK_SUBPROTOCOL: &str = "pushrelay.check.v1";
 /// The subprotocol with which an edge gets a certificate, or a new one in place of the one it has.
 pub const ENROL_SUBPROTOCOL: &str = "pushrelay.enrol.v1";
+/// The beginning of a hub's answer to an unknown subprotocol.
+pub(super) const OTHER_SUBPROTOCOL: &str = "the subprotocol must be";
 /// Bytes of a message of a check, at most.
 const CHECK_BYTES_MAX: usize = 256 << 10;
 /// Bytes of a message of an enrolment, at most: certificates of some authorities.

@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tokio_tungstenite::tungstenite::http::header::{self, HeaderMap};
 use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 
-use super::{LinkPurpose, OTHER_SUBPROTOCOL, PATH, SUBPROTOCOL};
+use super::purpose::{LinkPurpose, OTHER_SUBPROTOCOL, PATH, SUBPROTOCOL};
 use crate::net::address::HostPort;
 use crate::net::token::{Token, TokenDigest};
 
@@ -27,7 +27,12 @@ pub struct LinkTarget<'a> {
     pub token: Option<&'a Token>,
 }
 
-impl LinkTarget<'_> {
+impl<'a> LinkTarget<'a> {
+    /// The usual path of a hub, without a token.
+    pub fn of(hub: &'a HostPort) -> Self {
+        Self { hub, path: PATH, token: None }
+    }
+
     /// The request of an edge.
     pub(super) fn request(&self, purpose: LinkPurpose) -> Result<ClientRequestBuilder, String> {
         let uri = format!("wss://{}{}", self.hub, self.path).parse::<Uri>().map_err(|error| error.to_string())?;

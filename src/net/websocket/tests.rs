@@ -10,15 +10,11 @@ fn hub() -> HostPort {
     "localhost:9443".parse().unwrap()
 }
 
-fn target(hub: &HostPort) -> LinkTarget<'_> {
-    LinkTarget { hub, path: PATH, token: None }
-}
-
 async fn pair(bytes_max: usize) -> (WebSocket<DuplexStream>, WebSocket<DuplexStream>) {
     let (near, far) = tokio::io::duplex(1 << 10);
     let hub = hub();
     let (edge, hub) = tokio::join!(
-        connect(near, target(&hub), LinkPurpose::Session, bytes_max),
+        connect(near, LinkTarget::of(&hub), LinkPurpose::Session, bytes_max),
         accept(far, &LinkPurpose::ALL, bytes_max)
     );
     (edge.unwrap(), hub.unwrap().0)
@@ -64,7 +60,7 @@ async fn an_oversized_message_names_the_bound() {
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = hub();
     let (edge, hub) = tokio::join!(
-        connect(near, target(&address), LinkPurpose::Session, 1 << 20),
+        connect(near, LinkTarget::of(&address), LinkPurpose::Session, 1 << 20),
         accept(far, &LinkPurpose::ALL, 1_000)
     );
     let (mut edge, mut hub) = (edge.unwrap(), hub.unwrap().0);
@@ -171,7 +167,7 @@ async fn an_edge_that_is_refused_learns_the_reason() {
     let address = hub();
     let reason = "a certificate without a name. ".repeat(10);
     let (connected, ()) =
-        tokio::join!(connect(near, target(&address), LinkPurpose::Session, 1_000), refuse(far, &reason));
+        tokio::join!(connect(near, LinkTarget::of(&address), LinkPurpose::Session, 1_000), refuse(far, &reason));
     let error = connected.unwrap_err().to_string();
     assert_eq!(error, format!("the hub refuses this edge: {}", reason.trim()));
 }
@@ -186,7 +182,7 @@ async fn a_server_that_is_no_hub_is_recognized_by_its_answer() {
         assert!(request[..n].starts_with(b"GET /api/v1/relay HTTP/1.1\r\n"));
         far.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 5\r\n\r\nwhat?").await.unwrap();
     };
-    let (connected, ()) = tokio::join!(connect(near, target(&address), LinkPurpose::Session, 1_000), serve);
+    let (connected, ()) = tokio::join!(connect(near, LinkTarget::of(&address), LinkPurpose::Session, 1_000), serve);
     let error = connected.unwrap_err().to_string();
     assert!(error.contains("answered 404") && error.contains("what?"), "{error}");
 }

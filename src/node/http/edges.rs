@@ -9,7 +9,7 @@ use super::service::Service;
 use crate::gateway::instant::rfc3339;
 use crate::gateway::{HttpReply, query};
 use crate::model::LabelSet;
-use crate::net::forwarded::shown;
+use crate::net::address::shown;
 use crate::net::identity::EdgeIdentity;
 use crate::node::link::edges::{EdgeStatus, NotForgotten};
 use crate::node::link::hub::HubLinks;

@@ -15,7 +15,7 @@ use crate::gateway::pages::{
 use crate::gateway::path::AddressedGroup;
 use crate::gateway::rights::Right;
 use crate::model::LabelSet;
-use crate::net::forwarded::shown;
+use crate::net::address::shown;
 use crate::net::http::Incoming;
 use crate::node::link::edges::EdgeStatus;
 use crate::node::link::trouble::Trouble;

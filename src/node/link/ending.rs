@@ -8,9 +8,10 @@ use std::time::{Duration, SystemTime};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::closing::{close_renewed, close_retired};
+use super::closing::{close_refused, close_renewed, close_retired, close_unverified};
 use super::hub::HubLinks;
-use super::peer::LinkPeer;
+use super::peer::{EdgeCredential, LinkPeer, UNKNOWN_TOKEN};
+use super::refusals::RefusalKind;
 use crate::session::{Refused, SessionId};
 
 /// The time between two looks for certificates that expired.
@@ -19,6 +20,29 @@ const EXPIRY_INTERVAL: Duration = Duration::from_secs(5);
 const MOVED_PER_SECOND: usize = 20;
 
 impl HubLinks {
+    /// Verifies the credential of an edge that was admitted before, by the authorities, the lists and the tokens of now.
+    ///
+    /// # Errors
+    /// The reason with which its session ends, if it does not verify any more; the refusal is counted.
+    pub(super) fn verify(&self, peer: &LinkPeer) -> Result<(), Refused> {
+        match (&peer.credential, &self.acceptor) {
+            (EdgeCredential::Certificate { chain, .. }, Some(acceptor)) => {
+                acceptor.verify(chain, SystemTime::now()).map_err(|error| {
+                    self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
+                    close_unverified(&error)
+                })
+            }
+            (EdgeCredential::Certificate { .. }, None) => Ok(()),
+            (EdgeCredential::Token(digest), _) => {
+                if self.name_of_token(digest).as_ref() == Some(&peer.identity.name) {
+                    return Ok(());
+                }
+                self.refusals.count(RefusalKind::UnknownToken);
+                Err(close_refused(UNKNOWN_TOKEN.into()))
+            }
+        }
+    }
+
     /// Ends every session whose credential does not verify any more: the certificate's authority was removed, it expired or
     /// was revoked; or the token was removed.
     pub fn end_unverified(&self) {

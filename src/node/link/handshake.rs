@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
 use super::hub::HubLinks;
+use super::incoming::{EdgeStream, FailedHandshake, Handshaken, RestOfHandshake};
 use super::peer::{EdgeCredential, LinkPeer, UNKNOWN_TOKEN};
 use super::refusals::RefusalKind;
 use crate::model::LabelSet;
@@ -16,58 +17,10 @@ use crate::net::counted::{Counted, Traffic};
 use crate::net::failures::FailureKind;
 use crate::net::forwarded;
 use crate::net::identity::{EdgeIdentity, EdgeName};
-use crate::net::tls::{self, Acceptor, LinkEnd, RefusedPeer, TlsPeer};
+use crate::net::tls::{self, Acceptor, RefusedPeer, TlsPeer};
 use crate::net::token::TokenDigest;
-use crate::net::websocket::{self, LinkPurpose, LinkRequest, WebSocket, WebSocketError};
+use crate::net::websocket::{self, LinkPurpose, LinkRequest, WebSocketError};
 use crate::wire::message::PLAIN_BYTES_MAX;
-
-/// The stream below the WebSocket of an edge.
-pub(super) type EdgeStream = LinkEnd<Counted<TcpStream>>;
-
-/// An incoming connection after its handshakes.
-pub(super) struct Handshaken<S> {
-    pub socket: WebSocket<S>,
-    /// The edge. Without one the connection can only be for an enrolment.
-    pub peer: Option<LinkPeer>,
-    pub purpose: LinkPurpose,
-    /// The address from which it comes.
-    pub address: SocketAddr,
-}
-
-/// An incoming connection whose handshakes failed.
-pub(super) struct FailedHandshake {
-    pub kind: FailureKind,
-    pub reason: String,
-    /// The name in a certificate that was refused.
-    pub claimed_name: Option<String>,
-    pub rest: RestOfHandshake,
-}
-
-impl FailedHandshake {
-    fn answered(kind: FailureKind, reason: String) -> Self {
-        Self { kind, reason, claimed_name: None, rest: RestOfHandshake::Nothing }
-    }
-}
-
-/// The part of a failed handshake from which the edge learns the reason.
-pub(super) enum RestOfHandshake {
-    /// The edge must have time to read the alert.
-    Alert(Counted<TcpStream>),
-    /// The edge's request is to be answered with the reason.
-    Refusal(Box<tls::Stream<Counted<TcpStream>>>),
-    /// The edge was answered.
-    Nothing,
-}
-
-impl RestOfHandshake {
-    pub async fn end(self, reason: &str) {
-        match self {
-            Self::Alert(stream) => tls::linger(stream).await,
-            Self::Refusal(stream) => websocket::refuse(stream, reason).await,
-            Self::Nothing => {}
-        }
-    }
-}
 
 /// How an edge reached the hub.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

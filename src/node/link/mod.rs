@@ -18,6 +18,7 @@ pub mod ending;
 pub mod enrolment;
 mod handshake;
 pub mod hub;
+mod incoming;
 pub mod missing;
 pub mod peer;
 pub mod refusals;

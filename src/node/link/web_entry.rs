@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use super::handshake::{Handshaken, LineSecrecy};
+use super::handshake::LineSecrecy;
 use super::hub::HubLinks;
+use super::incoming::Handshaken;
 use crate::net::counted::Counted;
 use crate::net::failures::FailureKind;
 use crate::net::http::{Incoming, Response};

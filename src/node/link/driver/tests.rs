@@ -7,7 +7,7 @@ use super::*;
 use crate::compression::Inflater;
 use crate::model::{Epoch, GroupId, LabelSet, NodeId};
 use crate::net::counted::Counted;
-use crate::net::websocket::{LinkPurpose, WebSocket, accept, connect};
+use crate::net::websocket::{LinkPurpose, LinkTarget, WebSocket, accept, connect};
 use crate::node::options::LinkOptions;
 use crate::session::{EdgeConfig, HubConfig, Lag};
 use crate::store::{Identity, Rules, Store};
@@ -46,7 +46,7 @@ async fn close_of_hub(messages: Vec<Message>) -> Close {
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
     let (near, far) = tokio::join!(
-        connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX),
+        connect(near, LinkTarget::of(&address), LinkPurpose::Session, PLAIN_BYTES_MAX),
         accept(far, &LinkPurpose::ALL, PLAIN_BYTES_MAX)
     );
     let link = LinkOptions { message_bytes_max: 64 << 10, ..LinkOptions::default() }.session_config();
@@ -94,7 +94,7 @@ async fn a_peer_that_breaks_the_websockets_rules_learns_the_reason() {
     let (near, far) = tokio::io::duplex(1 << 10);
     let address = "localhost:9443".parse().unwrap();
     let (near, far) = tokio::join!(
-        connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX),
+        connect(near, LinkTarget::of(&address), LinkPurpose::Session, PLAIN_BYTES_MAX),
         accept(far, &LinkPurpose::ALL, PLAIN_BYTES_MAX)
     );
     let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: 5_000_000_000 };
@@ -125,7 +125,7 @@ async fn a_close_message_is_read_even_if_sending_fails() {
         let (near, far) = tokio::io::duplex(1 << 10);
         let address = "localhost:9443".parse().unwrap();
         let (near, far) = tokio::join!(
-            connect(near, &address, LinkPurpose::Session, PLAIN_BYTES_MAX),
+            connect(near, LinkTarget::of(&address), LinkPurpose::Session, PLAIN_BYTES_MAX),
             accept(far, &LinkPurpose::ALL, PLAIN_BYTES_MAX)
         );
         let mut far = far.unwrap().0;
@@ -152,8 +152,10 @@ async fn a_peer_whose_bytes_wait_to_be_read_is_not_silent() {
     let far = Counted::new(far);
     let context = LinkContext { wire: far.traffic().clone(), ..context() };
     let address = "localhost:9443".parse().unwrap();
-    let (near, far) =
-        tokio::join!(connect(near, &address, LinkPurpose::Session, 1 << 20), accept(far, &LinkPurpose::ALL, 1 << 20));
+    let (near, far) = tokio::join!(
+        connect(near, LinkTarget::of(&address), LinkPurpose::Session, 1 << 20),
+        accept(far, &LinkPurpose::ALL, 1 << 20)
+    );
     let config = HubConfig { link: LinkOptions::default().session_config(), heartbeat_ns: heartbeat.as_nanos() as u64 };
     let mut observer = AdmitAll(watch::channel(Revision(0)).0);
     let hub = Connection::hub(config, context.now());

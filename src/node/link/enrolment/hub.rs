@@ -37,7 +37,11 @@ impl HubLinks {
                     socket.sender.send(encoded(&Offer { authorities })).await.ok()?;
                     let frame = socket.receiver.receive().await.ok()??;
                     tokio::task::block_in_place(|| {
-                        enrolment.answer(&frame, peer.as_ref(), address.ip(), |identity| self.may_enrol(identity))
+                        enrolment.answer(&frame, peer.as_ref(), address.ip(), |identity| {
+                            // The certificate may have expired, or be revoked, since the handshake.
+                            peer.as_ref().map_or(Ok(()), |peer| self.verify(peer)).map_err(|reason| reason.text)?;
+                            self.may_enrol(identity)
+                        })
                     })
                 }
                 Err(error) => {

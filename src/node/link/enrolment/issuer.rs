@@ -122,7 +122,8 @@ impl Enrolment {
         Validity::of(now, self.lifetime)
     }
 
-    /// Signs a certificate as asked; returns the edge's identity with it. `admit` says whether the edge may connect.
+    /// Signs a certificate as asked; returns the edge's identity with it. `admit` says, right before, whether the edge may
+    /// connect.
     pub(super) fn answer(
         &self,
         frame: &[u8],
@@ -188,6 +189,7 @@ fn refusal(error: EnrolmentError) -> EnrolmentRefusal {
         EnrolmentError::Expired => EnrolmentResult::Expired,
         EnrolmentError::Used => EnrolmentResult::Used,
         EnrolmentError::Revoked => EnrolmentResult::Refused,
+        EnrolmentError::TooMany(_) => EnrolmentResult::Limited,
         // The paths of the hub are not the edge's business.
         EnrolmentError::Books(error) => {
             warn!(%error, "the authority's files cannot be used: no certificate was issued");
