@@ -45,12 +45,9 @@ impl HttpServer {
     /// The server of a service. For `secret` see [`Guard::new`].
     pub fn new(web: &WebOptions, allow: AllowRules, service: Service, secret: [u8; 32]) -> Self {
         let (security, Protection { acceptor, refusals }) = (&web.security, service.protection.clone());
-        // Edges show a token instead of a password.
-        let link = service.web_entry.as_ref().map(|entry| entry.path.clone());
-        let below = |path: &str| format!("{}{path}", web.route_prefix);
-        let open_paths = web.open_paths.iter().map(|path| below(path)).chain(link.clone()).collect();
+        let open_paths = web.open_paths.iter().map(|path| format!("{}{path}", web.route_prefix)).collect();
         let unlimited = ["/-/healthy", "/-/ready", web.telemetry_path.as_str()];
-        let unlimited = unlimited.into_iter().map(below).chain(link).collect();
+        let unlimited = unlimited.map(|path| format!("{}{path}", web.route_prefix)).into();
         let (access, rules) = (service.access.clone(), security.guard.clone());
         access.replace(allow, !rules.users.is_empty(), service.committer.published());
         let guard = Arc::new(Guard::new(service, rules, access, open_paths, unlimited, refusals, secret));

@@ -146,6 +146,10 @@ const LARGE_COMPRESSED_BYTES: usize = 8 << 10;
 const EDGES_MANY: usize = 256;
 
 impl GrantHandler for Service {
+    fn authenticates(&self, request: &Incoming) -> bool {
+        self.web_entry.as_ref().is_some_and(|entry| entry.path == request.path())
+    }
+
     async fn handle(&self, request: &mut Incoming, grant: &Grant) -> Response {
         let started = Instant::now();
         if let Some(entry) = self.web_entry.as_ref().filter(|entry| entry.path == request.path()) {
