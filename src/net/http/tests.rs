@@ -1,5 +1,7 @@
 //! Tests of the server: over pipes in paused time if only time matters, over sockets otherwise.
 
+use std::pin::Pin;
+
 use futures_util::stream::iter;
 use hyper::body::Body as _;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
