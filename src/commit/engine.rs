@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use super::command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
-use super::transaction::{Merge, Publication, Transaction, forget, note_failures};
+use super::transaction::{DeletedAtPeer, Merge, Publication, Transaction, forget, note_failures};
 use crate::model::{GroupId, Revision};
 use crate::store::{
     AheadWrites, ClockComparison, Committed, Correction, GroupEntry, MixedTypes, Record, Scope, Store, StoreInfo,
@@ -33,6 +33,8 @@ pub enum Effect<R: ReplyTokens> {
     Returned(Vec<GroupId>),
     /// The published transaction deletes this many groups that have expired.
     Expired(usize),
+    /// The published transaction has deletes of a peer.
+    DeletedAtPeer(DeletedAtPeer),
     /// The clock was wrong: write timestamps of this many groups were corrected, by this much at most.
     ClockCorrected {
         /// The number of groups.
@@ -241,9 +243,11 @@ impl<R: ReplyTokens> Engine<R> {
         let (sweep_again, is_sweep) = (std::mem::take(&mut self.sweep_again), std::mem::take(&mut self.is_sweep));
         match durable {
             Ok(()) => {
-                if let Some(Publication { committed, returned, expired }) = self.transaction.publish(&mut self.store) {
+                if let Some(published) = self.transaction.publish(&mut self.store) {
+                    let Publication { committed, returned, expired, deleted } = published;
                     self.effects.push_back(Effect::Published(committed));
                     self.effects.extend((expired > 0).then_some(Effect::Expired(expired)));
+                    self.effects.extend(deleted.0.into_iter().map(Effect::DeletedAtPeer));
                     self.effects.extend((!returned.is_empty()).then_some(Effect::Returned(returned)));
                     self.effects.extend(sweep_again.then_some(Effect::SweepAgain));
                 }
@@ -425,6 +429,7 @@ mod tests {
         let text = |effect| match effect {
             Effect::Published(committed) => format!("published {}", committed.sites.len()),
             Effect::Returned(groups) => format!("returned {}", groups.len()),
+            Effect::DeletedAtPeer(deleted) => format!("{} deleted at a peer", deleted.groups),
             Effect::Expired(groups) => format!("expired {groups}"),
             Effect::ClockCorrected { groups, shift_ns } => format!("corrected {groups} by {shift_ns}"),
             Effect::ClockAhead(ahead) => format!("{} ahead by {}", ahead.groups, ahead.ahead_ns),

@@ -23,4 +23,4 @@ mod sums;
 
 pub use command::{Command, CommitFailure, GroupWrite, ReplyTokens, Retention, WriteError};
 pub use engine::{Effect, Engine};
-pub use transaction::{Merge, MergeError, MergeSequence, Publication, Transaction};
+pub use transaction::{DeletedAtPeer, Merge, MergeError, MergeSequence, Publication, Transaction};

@@ -108,6 +108,31 @@ pub struct Transaction {
     sequences: Vec<MergeSequence>,
     returned: Vec<GroupId>,
     expired: usize,
+    deleted: PeerDeletes,
+}
+
+/// The groups that peers deleted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PeerDeletes(pub Vec<DeletedAtPeer>);
+
+/// The groups that one peer deleted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeletedAtPeer {
+    /// The scope of its link.
+    pub scope: Scope,
+    /// The number of groups.
+    pub groups: usize,
+    /// The first of them.
+    pub first: GroupId,
+}
+
+impl PeerDeletes {
+    fn add(&mut self, scope: &Scope, id: &GroupId) {
+        match self.0.iter_mut().find(|deleted| deleted.scope == *scope) {
+            Some(deleted) => deleted.groups += 1,
+            None => self.0.push(DeletedAtPeer { scope: scope.clone(), groups: 1, first: id.clone() }),
+        }
+    }
 }
 
 /// A transaction that was published.
@@ -120,6 +145,8 @@ pub struct Publication {
     pub returned: Vec<GroupId>,
     /// The number of groups that expired.
     pub expired: usize,
+    /// The groups that peers deleted.
+    pub deleted: PeerDeletes,
 }
 
 impl Transaction {
@@ -156,7 +183,8 @@ impl Transaction {
     pub fn publish(&mut self, store: &mut Store) -> Option<Publication> {
         self.sequences.clear();
         let (returned, expired) = (std::mem::take(&mut self.returned), std::mem::take(&mut self.expired));
-        (!store.records().is_empty()).then(|| Publication { committed: store.commit(), returned, expired })
+        let deleted = std::mem::take(&mut self.deleted);
+        (!store.records().is_empty()).then(|| Publication { committed: store.commit(), returned, expired, deleted })
     }
 
     fn merge_into(
@@ -182,7 +210,11 @@ impl Transaction {
             let id = ids.get(at).map_or_else(|| Cow::Owned(store.resolve(key.clone())), Cow::Borrowed);
             let is_returned = returns && store.may_be_deleted(&id, &group);
             let may_be_due = expiry.may_be_due(&group, now.stamp_ns);
-            let families = store.merge(&id, group, peer)?;
+            let is_delete = !group.is_live() && store.drafted(&id).is_some_and(|entry| entry.group.is_live());
+            let families = store.merge_at(&id, group, peer, now.wall_ns)?;
+            if is_delete && store.drafted(&id).is_some_and(|entry| !entry.group.is_live()) {
+                self.deleted.add(&scope, &id);
+            }
             // An edge that was away brings groups that have expired meanwhile: they are never shown.
             if may_be_due && store.expire(&id, now) {
                 self.expired += 1;
@@ -211,6 +243,7 @@ impl Transaction {
         store.abort();
         self.returned.clear();
         self.expired = 0;
+        self.deleted.0.clear();
         self.sequences.drain(..).for_each(|sequence| sequence.end());
     }
 }
@@ -308,6 +341,23 @@ mod tests {
         assert_eq!(note_failures(&mut store, &Scope::Shown, std::slice::from_ref(&report), now), 0);
         transaction.publish(&mut store).unwrap();
         assert!(!store.published().group(&id).unwrap().group.is_live());
+    }
+
+    #[test]
+    fn groups_that_a_peer_deletes_are_named() {
+        let mut store = Store::new(Rules::default(), &[]);
+        store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
+        let id = |job: &str| GroupId::local(LabelSet::new([("job", job)]));
+        for job in ["a", "b", "c"] {
+            store.write(id(job), WriteOp::Put(vec![family("m")]), EARLY).unwrap();
+        }
+        store.commit();
+        let (mut transaction, later) = (Transaction::default(), WriteTimestamp { time_ns: 9, node: NodeId(7) });
+        let deltas = ["a", "b", "gone"].map(|job| Delta { id: id(job), group: Group::delete(later) });
+        transaction.merge(&mut store, merge(deltas.into()), EARLY).unwrap();
+        let published = transaction.publish(&mut store).unwrap();
+        assert_eq!(published.deleted.0, [DeletedAtPeer { scope: Scope::Shown, groups: 2, first: id("a") }]);
+        assert!(transaction.publish(&mut store).is_none());
     }
 
     #[test]

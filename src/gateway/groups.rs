@@ -29,10 +29,17 @@ struct ListedGroup {
     families: usize,
     series: usize,
     held_back: usize,
+    pushes: u64,
+    pushes_per_minute: u32,
+    push_bytes: u64,
+    pushes_refused: u64,
+    updates: u64,
+    last_peer: Option<String>,
 }
 
 impl ListedGroup {
-    fn new(entry: &GroupEntry, expiry: &ExpiryView) -> Self {
+    fn new(entry: &GroupEntry, expiry: &ExpiryView, now_ns: u64) -> Self {
+        let activity = entry.activity();
         let (pushed, failed) = (entry.group.pushed(), entry.group.failed());
         let time = |time: Option<PushTime>| time.map(|time| rfc3339(time.wall_ns));
         Self {
@@ -46,6 +53,12 @@ impl ListedGroup {
             families: entry.shown_families().count(),
             series: series_len(entry),
             held_back: entry.suppressed_len(),
+            pushes: activity.pushes,
+            pushes_per_minute: activity.per_minute(now_ns),
+            push_bytes: activity.bytes,
+            pushes_refused: activity.refused,
+            updates: activity.updates,
+            last_peer: activity.last_peer.map(|peer| peer.to_string()),
         }
     }
 }
@@ -79,10 +92,11 @@ pub fn listing<'a>(
     total: usize,
     more: bool,
     expiry: &ExpiryView,
+    now_ns: u64,
 ) -> HttpReply {
     let (mut groups, mut last) = (Vec::new(), None);
     for entry in page {
-        groups.push(ListedGroup::new(entry, expiry));
+        groups.push(ListedGroup::new(entry, expiry, now_ns));
         last = Some(entry.shown());
     }
     let mut data = json!({ "groups": groups, "total": total });
@@ -110,8 +124,9 @@ pub fn deleted<'a>(
     page: impl Iterator<Item = &'a GroupEntry>,
     outcome: DeleteOutcome,
     expiry: &ExpiryView,
+    now_ns: u64,
 ) -> HttpReply {
-    let groups: Vec<ListedGroup> = page.map(|entry| ListedGroup::new(entry, expiry)).collect();
+    let groups: Vec<ListedGroup> = page.map(|entry| ListedGroup::new(entry, expiry, now_ns)).collect();
     let DeleteOutcome { matched, series, deleted, dry_run } = outcome;
     success(json!({ "groups": groups, "total": matched, "series": series, "deleted": deleted, "dry_run": dry_run }))
 }

@@ -15,6 +15,7 @@ mod accept_encoding;
 pub mod adding;
 pub mod base64url;
 pub mod body;
+pub mod group_sort;
 pub mod groups;
 mod hint;
 pub mod instant;

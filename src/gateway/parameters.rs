@@ -3,6 +3,7 @@
 use percent_encoding::percent_decode_str;
 use thiserror::Error;
 
+use super::group_sort::GroupSort;
 use super::groups::labels_of_token;
 use crate::model::{LabelSet, truncated};
 use crate::selector::{SELECTORS_MAX, Selector, SelectorError, Selectors};
@@ -52,6 +53,12 @@ pub enum ParameterError {
     /// A listing cannot go on there.
     #[error("after={0:?} is no value of \"next\" in an answer to a listing")]
     After(String),
+    /// There is no such order.
+    #[error("sort={0:?} is no order of groups: rate, pushes, bytes, series and refused are")]
+    Sort(String),
+    /// A sorted listing has no next page.
+    #[error("a listing with sort cannot go on after another: raise limit instead, or leave one of both out")]
+    SortAfter,
     /// A parameter is neither `true` nor `false`.
     #[error("{name}={value:?} is neither true nor false")]
     Truth {
@@ -71,6 +78,8 @@ pub struct GroupQuery {
     pub limit: usize,
     /// Only groups after the one with these labels.
     pub after: Option<LabelSet>,
+    /// The order, the largest first; by labels if there is none.
+    pub sort: Option<GroupSort>,
     /// Whether nothing is deleted.
     pub dry_run: bool,
 }
@@ -135,11 +144,17 @@ pub fn group_query(query: &str) -> Result<GroupQuery, ParameterError> {
     if let Some(selector) = selectors.as_ref().and_then(Selectors::naming_metric) {
         return Err(ParameterError::Metric(Selector::to_string(selector)));
     }
+    let sort = value(query, &["sort"])?.map(|name| GroupSort::of_name(&name).ok_or(ParameterError::Sort(name)));
+    let sort = sort.transpose()?;
+    if sort.is_some() && value(query, &["after"])?.is_some() {
+        return Err(ParameterError::SortAfter);
+    }
     let after = value(query, &["after"])?.map(|token| labels_of_token(&token).ok_or(ParameterError::After(token)));
     Ok(GroupQuery {
         selectors,
         limit: number(query, &["limit"], LIMIT_MAX)?.unwrap_or(LIMIT_DEFAULT),
         after: after.transpose()?,
+        sort,
         dry_run: truth(query, &["dry_run"])?,
     })
 }
@@ -218,6 +233,12 @@ mod tests {
         assert_eq!((query.limit, &*after, query.dry_run), (5, "{job=\"a\"}", true));
         let all = group_query("").unwrap();
         assert_eq!((all.selectors, all.limit, all.after, all.dry_run), (None, LIMIT_DEFAULT, None, false));
+        assert_eq!(group_query("sort=pushes&limit=3").unwrap().sort, Some(GroupSort::Pushes));
+        for (query, text) in
+            [("sort=size", "sort=\"size\" is no order"), ("sort=rate&after=W10", "a listing with sort")]
+        {
+            assert!(group_query(query).unwrap_err().to_string().starts_with(text), "{query}");
+        }
         let error = |query: &str| delete_query(query).unwrap_err().to_string();
         assert!(error("").starts_with("match[] is missing"));
         assert!(error("match[]=up").starts_with("selector up: __name__ selects series"));

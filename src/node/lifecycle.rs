@@ -25,6 +25,7 @@ use super::error::StartError;
 use super::expiry::Expirer;
 use super::health::HealthSources;
 use super::held_back;
+use super::http::deletes::Deletes;
 use super::http::oddities::Oddities;
 use super::http::page_owner::page_owner;
 use super::http::page_size::PageSize;
@@ -270,6 +271,7 @@ impl Node {
             page_size: PageSize::default(),
             oddities: Oddities::default(),
             access: Arc::default(),
+            deletes: Deletes::default(),
         };
         node.start_web(&options, service, listeners.web, web_slots)?;
         node.start_remote_write(&options, remote_writes, &clock)?;

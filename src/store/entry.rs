@@ -1,9 +1,11 @@
 //! A version of a group as the store keeps it: its state, its bookkeeping, and how its families are shown.
 
 use std::hint::black_box;
+use std::net::IpAddr;
 use std::ops::BitXor;
 use std::sync::Arc;
 
+use super::activity::{Activity, ActivityCounts};
 use super::blocks::SlotHint;
 use super::conflict::Conflict;
 use super::record::{FamilyMeta, FamilyMetas, GroupRecord};
@@ -38,6 +40,7 @@ pub(crate) struct GroupNames {
     has_instance: bool,
     /// Two of its labels become one with an escaping, so it is never shown.
     has_alike: bool,
+    activity: Activity,
 }
 
 /// How one family is shown.
@@ -81,7 +84,7 @@ impl GroupEntry {
         let has_instance = shown.contains(label::INSTANCE);
         let has_alike = alike_labels(shown.iter().map(|label| label.name)).is_some();
         Self {
-            names: Arc::new(GroupNames { id, shown, scraped, has_instance, has_alike }),
+            names: Arc::new(GroupNames { id, shown, scraped, has_instance, has_alike, activity: Activity::default() }),
             group: Group::default(),
             header: FamilyMeta::default(),
             metas: FamilyMetas::default(),
@@ -120,6 +123,21 @@ impl GroupEntry {
     /// Whether two of its labels become one with an escaping.
     pub(super) fn has_alike(&self) -> bool {
         self.names.has_alike
+    }
+
+    /// The writes to the group since the node's start.
+    pub fn activity(&self) -> ActivityCounts {
+        self.names.activity.counts()
+    }
+
+    /// Counts a push that this node answered, with the bytes of its body as sent.
+    pub fn count_push(&self, bytes: usize, is_refused: bool, peer: IpAddr, now_ns: u64) {
+        self.names.activity.pushed(bytes, is_refused, peer, now_ns);
+    }
+
+    /// Counts a change that came over a link.
+    pub(super) fn count_update(&self, now_ns: u64) {
+        self.names.activity.updated(now_ns);
     }
 
     /// The revision of the last change.

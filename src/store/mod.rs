@@ -50,8 +50,10 @@
 //! `quota` bounds what one subject pushes. `staged` and `group_change` are the draft, `view`,
 //! [`blocks`], [`piece_cache`] and `changed` the published state, [`selection`] the part of it that a filtered scrape
 //! shows, [`info`](StoreInfo) what a handshake needs of it. [`conflict`](Conflict), [`refusal`](StoreRefusal),
-//! [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between groups.
+//! [`record`] and [`scope`] define shared types, [`schemas`] shares equal schemas between groups, and `activity` counts the
+//! writes to each group.
 
+mod activity;
 mod adding;
 mod address;
 mod admission;
@@ -85,6 +87,7 @@ pub mod writer;
 #[cfg(test)]
 mod tests;
 
+pub use activity::ActivityCounts;
 pub use blocks::{Block, Chunk, ShownFamily};
 pub use conflict::{Conflict, PushConflicts};
 pub use entry::{GroupEntry, SuppressedFamily};

@@ -332,6 +332,20 @@ impl Store {
         change: Group,
         origin: StoreId,
     ) -> Result<Vec<SuppressedFamily>, StoreRefusal> {
+        self.merge_at(id, change, origin, 0)
+    }
+
+    /// The same at a time, in nanoseconds since the Unix epoch, for the count of writes to the group.
+    ///
+    /// # Errors
+    /// See [`Store::merge`].
+    pub fn merge_at(
+        &mut self,
+        id: &GroupId,
+        change: Group,
+        origin: StoreId,
+        now_ns: u64,
+    ) -> Result<Vec<SuppressedFamily>, StoreRefusal> {
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         let change =
             if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };
@@ -351,6 +365,9 @@ impl Store {
             .inspect_err(|_| self.index.undo(point))?;
         if self.revision == before && is_live && !entry.group.is_live() {
             self.republish_tombstone(&entry);
+        }
+        if self.revision != before {
+            entry.count_update(now_ns);
         }
         if self.revision == before || self.index.suppressed_len() == 0 {
             return Ok(Vec::new());

@@ -93,3 +93,39 @@ fn a_hashed_password_is_accepted_by_a_node() {
     assert_eq!(ask(&hub, &user).status.code(), Some(0));
     assert_eq!(ask(&hub, &["status"]).status.code(), Some(2), "without a password");
 }
+
+#[test]
+fn pushes_are_counted_by_group_and_every_delete_names_its_client() {
+    let (_site, mut hub, mut edge) = Site::with_one_edge();
+    for _ in 0..4 {
+        edge.push("job/noisy", "v 1\nw 2\n");
+    }
+    edge.push("job/calm", "v 1\n");
+    assert_eq!(edge.request("PUT", "/metrics/job/noisy", &[], b"v 1 5\n").status, 400);
+    let first = |node: &Node, sort: &str| {
+        let listed = node.get(&format!("/api/v1/groups?sort={sort}&limit=1")).json();
+        listed["data"]["groups"][0].clone()
+    };
+    for sort in ["pushes", "rate", "bytes", "series", "refused"] {
+        assert_eq!(first(&edge, sort)["labels"]["job"], "noisy", "{sort}");
+    }
+    let noisy = first(&edge, "pushes");
+    let counts = ["pushes", "pushes_refused", "push_bytes", "updates"].map(|name| noisy[name].as_u64().unwrap());
+    assert_eq!(counts, [5, 1, 4 * 8 + 6, 0], "{noisy}");
+    assert_eq!(noisy["last_peer"], "127.0.0.1");
+    hub.shows("v", &[("IDC", "SYQ"), ("job", "calm")], 1.0);
+    let at_hub = first(&hub, "rate");
+    assert!(at_hub["updates"].as_u64().unwrap() >= 1 && at_hub["pushes"] == 0, "{at_hub}");
+
+    assert_eq!(hub.request("DELETE", "/metrics/job/calm/IDC/SYQ", &[], b"").status, 202);
+    let found = |line: &str, parts: &[&str]| parts.iter().all(|part| line.contains(part)).then_some(());
+    hub.process().line("the delete at the hub", |line| {
+        found(line, &["a group was deleted", "peer=127.0.0.1:", "calm", "series=1"])
+    });
+    edge.process().line("the delete at the edge", |line| found(line, &["groups were deleted at a hub", "calm"]));
+    assert_eq!(edge.request("DELETE", "/metrics/job/noisy", &[], b"").status, 202);
+    hub.process()
+        .line("the delete of the edge", |line| found(line, &["groups were deleted at an edge", "SYQ", "noisy"]));
+    let deletes = &hub.get("/api/v1/status").json()["data"]["health"]["deletes"];
+    assert!(deletes[0]["what"].as_str().unwrap().contains("calm") && deletes[0]["peer"] == "127.0.0.1", "{deletes}");
+}

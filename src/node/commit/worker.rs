@@ -12,13 +12,13 @@ use super::command::{Channels, Command, WorkerMessage};
 use super::notify::ChangeNotifier;
 use super::waiting::WaitingWrites;
 use crate::commit::command::SHARED_VALUES_MAX;
-use crate::commit::{CommitFailure, Effect, Engine};
+use crate::commit::{CommitFailure, DeletedAtPeer, Effect, Engine};
 use crate::model::GroupId;
 use crate::node::clock::Clock;
 use crate::node::metrics::Metrics;
 use crate::node::threads::lower_priority;
 use crate::storage::{CheckpointError, CheckpointWriter, Log};
-use crate::store::{AheadWrites, Record};
+use crate::store::{AheadWrites, Record, Scope};
 
 /// Groups that one log line names, at most.
 const RETURNED_NAMED_MAX: usize = 5;
@@ -164,6 +164,12 @@ impl CommitWorker {
                     );
                 }
                 Effect::Expired(groups) => self.metrics.expired_groups.inc_by(groups as u64),
+                Effect::DeletedAtPeer(DeletedAtPeer { scope: Scope::Site(site), groups, first }) => {
+                    info!(%site, groups, %first, "groups were deleted at an edge");
+                }
+                Effect::DeletedAtPeer(DeletedAtPeer { scope: Scope::Shown, groups, first }) => {
+                    info!(groups, %first, "groups were deleted at a hub");
+                }
                 Effect::ClockCorrected { groups, shift_ns } => {
                     let seconds = Duration::from_nanos(shift_ns).as_secs();
                     warn!(groups, seconds, "the clock was behind: pushes since the start got later write timestamps");

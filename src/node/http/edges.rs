@@ -5,12 +5,15 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::{info, warn};
 
+use super::auth::access::Grant;
+use super::auth::guard::user;
 use super::service::Service;
 use crate::gateway::instant::rfc3339;
 use crate::gateway::{HttpReply, query};
 use crate::model::LabelSet;
 use crate::net::address::shown;
 use crate::net::identity::EdgeIdentity;
+use crate::net::http::Incoming;
 use crate::node::link::edges::{EdgeStatus, NotForgotten};
 use crate::node::link::hub::HubLinks;
 use crate::store::Scope;
@@ -29,7 +32,7 @@ impl Service {
     }
 
     /// Takes an edge off the roll.
-    pub(super) async fn forget_edge(&self, name: &str) -> HttpReply {
+    pub(super) async fn forget_edge(&self, name: &str, request: &Incoming, grant: &Grant) -> HttpReply {
         let Some(hub_links) = &self.hub_links else { return unknown(name) };
         if hub_links.is_configured(name) {
             let text = "has a [[hub.edge]] section: remove the section and reload, then forget the edge";
@@ -43,14 +46,14 @@ impl Service {
                 HttpReply::error(409, format_args!("the edge {name:?} {text}"))
             }
             Ok(()) => {
-                info!(edge = name, "edge forgotten");
+                info!(edge = name, peer = %request.peer(), user = user(request, grant.subject()), "edge forgotten");
                 saved(hub_links).await
             }
         }
     }
 
     /// Takes an edge out of service, and deletes the groups of its site if `delete_groups` is set.
-    pub(super) async fn retire_edge(&self, name: &str, delete_groups: bool) -> HttpReply {
+    pub(super) async fn retire_edge(&self, name: &str, delete_groups: bool, request: &Incoming, grant: &Grant) -> HttpReply {
         let Some(hub_links) = &self.hub_links else { return unknown(name) };
         let edges = self.edges.list();
         let Some((_, edge)) = edges.iter().find(|(known, _)| known == name) else { return unknown(name) };
@@ -68,7 +71,7 @@ impl Service {
         if !hub_links.retire(name) {
             return unknown(name);
         }
-        info!(edge = name, delete_groups, "edge retired");
+        info!(edge = name, delete_groups, peer = %request.peer(), user = user(request, grant.subject()), "edge retired");
         let saved = saved(hub_links).await;
         if !delete_groups {
             return saved;

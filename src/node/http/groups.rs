@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::auth::access::{Grant, is_in};
 use super::auth::guard::user;
+use super::deletes::DeleteRecord;
 use super::service::{Service, answer, respond};
 use crate::commit::WriteError;
 use crate::gateway::HttpReply;
@@ -30,11 +31,19 @@ const API: &str = "/api/v1/";
 impl Service {
     /// Lists the groups that the sender may read, as JSON.
     pub(super) fn list_groups(&self, query: &GroupQuery, grant: &Grant) -> HttpReply {
-        let matching = self.matching(query.selectors.as_ref(), grant.scope(Right::Read).as_ref());
+        let mut matching = self.matching(query.selectors.as_ref(), grant.scope(Right::Read).as_ref());
+        if let Some(sort) = query.sort {
+            let now_ns = self.clock.wall_ns();
+            let weight = |entry: &Arc<GroupEntry>| sort.weight(entry, now_ns);
+            matching.sort_by_cached_key(|entry| std::cmp::Reverse(weight(entry)));
+            let total = matching.len();
+            let page = matching.iter().take(query.limit).map(|entry| &**entry);
+            return groups::listing(page, total, false, &self.expiry(), now_ns);
+        }
         let after = |entry: &Arc<GroupEntry>| query.after.as_ref().is_some_and(|after| **entry.shown() <= *after);
         let rest = &matching[matching.partition_point(after)..];
         let page = rest.iter().take(query.limit).map(|entry| &**entry);
-        groups::listing(page, matching.len(), rest.len() > query.limit, &self.expiry())
+        groups::listing(page, matching.len(), rest.len() > query.limit, &self.expiry(), self.clock.wall_ns())
     }
 
     /// The live groups in `scope` that the selectors match, sorted by their labels.
@@ -60,15 +69,20 @@ impl Service {
         let series = matching.iter().map(|entry| groups::series_len(entry)).sum();
         let mut outcome = DeleteOutcome { matched: matching.len(), series, deleted: 0, dry_run: query.dry_run };
         if !query.dry_run {
+            let text = selectors.to_string();
             let report =
                 DeleteReport { peer: request.peer(), user: user(request, grant.subject()), selectors, outcome };
             match self.delete_all(&matching, report).await {
-                Ok(deleted) => outcome.deleted = deleted,
+                Ok(deleted) => {
+                    outcome.deleted = deleted;
+                    let record = DeleteRecord::new(request, grant, self.clock.wall_ns(), text, (deleted, series));
+                    self.deletes.record(record);
+                }
                 Err(error) => return respond(answer(Err(error), HttpReply::accepted)),
             }
         }
         let page = matching.iter().take(query.limit).map(|entry| &**entry);
-        let reply = groups::deleted(page, outcome, &self.expiry());
+        let reply = groups::deleted(page, outcome, &self.expiry(), self.clock.wall_ns());
         respond(reply).with_guard(permit)
     }
 

@@ -2,10 +2,11 @@
 //!
 //! Read in this order: [`server`] (the listeners, TLS and the guard in front of the service), [`protection`] and [`auth`]
 //! (who may send requests, and how many), [`service`] (what each request does), [`scrape`] and [`render_thread`] (the text
-//! that Prometheus reads, and the thread that renders it), `groups` (listing and deleting groups), [`page_size`] and [`oddities`] (what the node warns of), `ui`
+//! that Prometheus reads, and the thread that renders it), `groups` (listing and deleting groups), [`deletes`] (who deleted last), [`page_size`] and [`oddities`] (what the node warns of), `ui`
 //! and [`page_owner`] (the web pages).
 
 pub mod auth;
+pub mod deletes;
 mod edges;
 mod groups;
 pub mod oddities;

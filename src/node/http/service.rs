@@ -4,10 +4,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tracing::{debug, trace};
+use tracing::{debug, info, trace, warn};
 
 use super::auth::access::{AccessControl, Grant, is_in};
-use super::auth::guard::GrantHandler;
+use super::auth::guard::{GrantHandler, user};
+use super::deletes::{DeleteRecord, Deletes};
 use super::oddities::Oddities;
 use super::page_size::PageSize;
 use super::protection::Protection;
@@ -17,6 +18,7 @@ use crate::commit::WriteError;
 use crate::exposition::{json, negotiate};
 use crate::gateway::adding::{self, AggregateRule};
 use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
+use crate::gateway::groups;
 use crate::gateway::lifetime::{EXPIRE_AFTER, lifetime};
 use crate::gateway::pages::PageFrame;
 use crate::gateway::path::{AddressedGroup, PathError};
@@ -129,6 +131,8 @@ pub struct Service {
     pub page_size: PageSize,
     /// The odd paths of pushes and deletes.
     pub oddities: Oddities,
+    /// The last deletes.
+    pub deletes: Deletes,
     /// Each scrape in flight has a permit. A response is large, and one HTTP/2 connection can request a hundred.
     pub scrape_permits: Arc<Semaphore>,
     /// Each push that is parsed with `block_in_place` has a permit meanwhile: more at once than there are processors
@@ -201,11 +205,11 @@ impl Service {
                 return self.run_blocking(|| respond(self.discovery(shards, request, grant)));
             }
             Route::Query => return self.query(grant),
-            Route::Status => query::status(&self.status, &self.health_json()),
-            Route::Wipe => answer(self.committer.wipe(Scope::Shown).await, HttpReply::accepted),
+            Route::Status => query::status(&self.status, &self.health_json(grant)),
+            Route::Wipe => self.wipe(request, grant).await,
             Route::Edges => return self.run_blocking(|| respond(self.edges_json())),
-            Route::ForgetEdge { name } => self.forget_edge(&name).await,
-            Route::RetireEdge { name, delete_groups } => self.retire_edge(&name, delete_groups).await,
+            Route::ForgetEdge { name } => self.forget_edge(&name, request, grant).await,
+            Route::RetireEdge { name, delete_groups } => self.retire_edge(&name, delete_groups, request, grant).await,
             Route::Quit => self.command(LifecycleCommand::Quit).await,
             Route::Reload => self.command(LifecycleCommand::Reload).await,
             Route::Healthy | Route::Ready if self.committer.is_over() => HttpReply::failing("the writer has ended"),
@@ -273,12 +277,12 @@ impl Service {
         };
         let method = if replace { "put" } else { "post" };
         let target = Arc::new(target);
-        let current = self.committer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
-        let sums = current.as_ref().filter(|_| gauges.is_some()).and_then(|entry| {
+        let known = self.committer.published().group(&GroupId { site: Arc::default(), key: target.clone() });
+        let sums = known.as_ref().filter(|_| gauges.is_some()).and_then(|entry| {
             let contributor = entry.group.contributors().pop()?;
             Some(entry.group.contributions(&contributor))
         });
-        let current = if gauges.is_some() { sums.as_ref() } else { current.as_ref().map(|entry| &entry.group) };
+        let current = if gauges.is_some() { sums.as_ref() } else { known.as_ref().map(|entry| &entry.group) };
         let (len, headers) = (body.len(), headers(request));
         let large_push_permits = if headers.content_encoding.is_empty() { LARGE_BYTES } else { LARGE_COMPRESSED_BYTES };
         let terms = PushTerms { target: &target, current, gauges, is_digested: key.is_some() };
@@ -292,14 +296,19 @@ impl Service {
                     None if replace => WriteOp::Put(families),
                     None => WriteOp::Post(families),
                 };
-                let written = self.committer.write_within(target, action, WriteTerms { lifetime, quota }).await;
+                let written = self.committer.write_within(target.clone(), action, WriteTerms { lifetime, quota }).await;
                 note_quota(&written, grant);
                 answer(written, || HttpReply::pushed(self.rules.checked))
             }
-            Err(PushReadError::Refused(error)) => self.refuse(target, error, request, quota).await,
+            Err(PushReadError::Refused(error)) => self.refuse(target.clone(), error, request, quota).await,
             Err(PushReadError::Exhausted(error)) => HttpReply::unavailable(error),
         };
         self.metrics.push(method, started.elapsed().as_secs_f64(), len);
+        // A group that is new, or that belongs to a site, is looked up by its labels.
+        let known = known.or_else(|| self.committer.published().find(&target));
+        if let Some(entry) = known {
+            entry.count_push(len, reply.status >= 400, request.peer().ip(), self.clock.wall_ns());
+        }
         reply
     }
 
@@ -351,9 +360,37 @@ impl Service {
             Err(error) => return HttpReply::error(error.status(), error),
         };
         match checked {
-            Ok(()) => answer(self.committer.write(target, WriteOp::Delete).await, HttpReply::accepted),
+            Ok(()) => {
+                let known = self.committer.published().find(&target);
+                let written = self.committer.write(target, WriteOp::Delete).await;
+                if let (Some(entry), Ok(())) = (known, &written) {
+                    let series = groups::series_len(&entry);
+                    let (group, user) = (entry.shown(), user(request, grant.subject()).unwrap_or_default());
+                    let activity = entry.activity();
+                    info!(
+                        peer = %request.peer(), user, %group, series, pushes = activity.pushes, "a group was deleted"
+                    );
+                    let (what, groups) = (entry.shown().to_string(), 1);
+                    self.deletes.record(DeleteRecord::new(request, grant, self.clock.wall_ns(), what, (groups, series)));
+                }
+                answer(written, HttpReply::accepted)
+            }
             Err(error) => error.reply(),
         }
+    }
+
+    /// Deletes all groups.
+    async fn wipe(&self, request: &Incoming, grant: &Grant) -> HttpReply {
+        let counts = self.committer.published().counts();
+        let (groups, series, user) = (counts.groups, counts.series, user(request, grant.subject()).unwrap_or_default());
+        let written = self.committer.wipe(Scope::Shown).await;
+        match &written {
+            Ok(()) => info!(peer = %request.peer(), user, groups, series, "all groups were deleted"),
+            Err(error) => warn!(peer = %request.peer(), user, of = groups, %error, "a delete of all groups ended early"),
+        }
+        let what = "all groups".to_owned();
+        self.deletes.record(DeleteRecord::new(request, grant, self.clock.wall_ns(), what, (groups, series)));
+        answer(written, HttpReply::accepted)
     }
 
     /// The key of the group that a request addresses.

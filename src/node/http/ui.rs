@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::auth::access::{Grant, is_in};
+use super::deletes::DeleteRecord;
 use super::service::Service;
 use crate::gateway::HttpReply;
 use crate::gateway::groups::object;
@@ -131,7 +132,7 @@ impl Service {
     }
 
     /// What `/api/v1/status` says of the node's health.
-    pub(super) fn health_json(&self) -> Value {
+    pub(super) fn health_json(&self, grant: &Grant) -> Value {
         let now_ns = self.clock.wall_ns();
         let counts = self.committer.published().counts();
         let troubles = self.own_troubles();
@@ -148,9 +149,11 @@ impl Service {
         let held_back = by_site.filter(|(_, families)| *families > 0);
         let held_back = held_back.map(|(site, families)| json!({ "site": object(&site), "families": families }));
         let held_back: Vec<Value> = held_back.collect();
+        // They name groups, which not everybody may read.
+        let deletes = if grant.has_overview() { self.deletes.list() } else { Vec::new() };
         json!({
             "groups": counts.groups, "series": counts.series, "held_back": held_back, "troubles": troubles,
-            "uplinks": uplinks,
+            "uplinks": uplinks, "deletes": deletes.iter().map(DeleteRecord::json).collect::<Vec<_>>(),
         })
     }
 

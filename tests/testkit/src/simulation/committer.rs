@@ -196,6 +196,7 @@ impl World {
                 // The simulation marks no sequence as one of a resync.
                 Effect::Returned(groups) => unreachable!("{groups:?}"),
                 Effect::Expired(_) => self.count("state: groups expired"),
+                Effect::DeletedAtPeer(_) => {}
                 Effect::ClockCorrected { groups, .. } => self.trace(|| format!("{at} corrected {groups} groups")),
                 Effect::ClockAhead(ahead) => {
                     self.trace(|| format!("{at} wrote to {} groups ahead of time", ahead.groups))
