@@ -41,6 +41,12 @@ match = '{job=~\".+\"}'
 /// The text of a default that does not exist.
 pub const IS_REQUIRED: &str = "required";
 
+/// The default of every key, as the status page compares it with the value; empty if the key has none.
+pub fn texts() -> Vec<(&'static Key, String)> {
+    let known = defaults().into_iter();
+    known.map(|(key, value)| (key, if value == IS_REQUIRED { String::new() } else { value })).collect()
+}
+
 /// Every key with its default; empty if it has none.
 pub fn defaults() -> Vec<(&'static Key, String)> {
     let (file, flags) = (Path::new("defaults"), Flags::default());

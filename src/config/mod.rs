@@ -124,6 +124,7 @@ fn build(
         return Err(Mistakes(mistakes));
     }
     let flags = describe(&seen);
+    let defaults = describe(&defaults::texts());
     let node = NodeOptions {
         role,
         web,
@@ -138,6 +139,7 @@ fn build(
         expiry,
         allow,
         flags,
+        defaults,
     };
     Ok(Configuration { node, log, warnings })
 }

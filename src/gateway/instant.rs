@@ -26,7 +26,7 @@ fn seconds(wall_ns: u64, separator: char) -> String {
 }
 
 /// A duration in its largest unit: `45 s`, `3 min`, `7 h`, `12 d`.
-pub(super) fn span(ns: u64) -> String {
+pub fn span(ns: u64) -> String {
     let seconds = ns / 1_000_000_000;
     match seconds {
         0..=119 => format!("{seconds} s"),

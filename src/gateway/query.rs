@@ -15,6 +15,8 @@ pub struct NodeStatus {
     pub build: Vec<(String, String)>,
     /// The configuration in force, by the names of flags. The caller masks secrets.
     pub flags: Vec<(String, String)>,
+    /// The flags whose value is not the default: name, value, default.
+    pub changed: Vec<(String, String, String)>,
     /// The time when the node started, in nanoseconds since the Unix epoch.
     pub start_ns: u64,
 }
@@ -86,6 +88,7 @@ mod tests {
         let node = NodeStatus {
             build: pairs(&[("version", "1.11.2"), ("branch", "HEAD")]),
             flags: pairs(&[("web.telemetry-path", "/metrics")]),
+            changed: Vec::new(),
             start_ns: 1_795_343_653_281_320_029,
         };
         let reply = status(&node, &json!({"groups": 1}));

@@ -6,8 +6,8 @@
 //! - Paths are matched decoded.
 //! - A path that is not clean is redirected to the clean one.
 //! - A path that would match with one slash more or less, or in another case, is redirected to the match.
-//! - A path that exists for other methods is answered with 405, or, for OPTIONS, with the list of methods. There is no
-//!   HEAD.
+//! - A path that exists for other methods is answered with 405, or, for OPTIONS, with the list of methods. Only the pages
+//!   have HEAD, which Pushgateway's have not.
 //!
 //! Differences: there is no `/debug/pprof/`; redirects below `/api/v1/` stay below it, instead of leading to `/`;
 //! `/-/reload` and `/status/group/…` are additions.
@@ -348,14 +348,11 @@ mod tests {
     fn each_path_answers_each_method_as_recorded() {
         const OTHERS: &str = "HEAD PATCH FOO TRACE";
         let config = RouteConfig::default();
-        for (path, route) in [
-            ("/", "Index"),
-            ("/metrics", "Scrape"),
-            ("/status", "StatusPage"),
-            ("/-/healthy", "Healthy"),
-            ("/-/ready", "Ready"),
-            ("/static/page.css", "200"),
-        ] {
+        for (path, route) in [("/", "Index"), ("/status", "StatusPage"), ("/static/page.css", "200")] {
+            check(&config, &[("GET HEAD", path, route), ("OPTIONS", path, "200 GET, HEAD, OPTIONS")]);
+            check(&config, &[("PATCH FOO TRACE POST PUT DELETE", path, "405 GET, HEAD, OPTIONS")]);
+        }
+        for (path, route) in [("/metrics", "Scrape"), ("/-/healthy", "Healthy"), ("/-/ready", "Ready")] {
             check(&config, &[("GET", path, route), ("OPTIONS", path, "200 GET, OPTIONS")]);
             check(&config, &[(OTHERS, path, "405 GET, OPTIONS"), ("POST PUT DELETE", path, "405 GET, OPTIONS")]);
         }

@@ -4,6 +4,7 @@ use super::route_config::RouteConfig;
 use super::url;
 
 pub(super) const GET: &str = "GET";
+pub(super) const HEAD: &str = "HEAD";
 pub(super) const PUT: &str = "PUT";
 pub(super) const POST: &str = "POST";
 pub(super) const DELETE: &str = "DELETE";
@@ -90,6 +91,7 @@ impl Table {
     pub(super) fn of_pages(prefix: &str, config: &RouteConfig) -> Self {
         const PUSH: &[&str] = &[PUT, POST, DELETE];
         const LIFECYCLE: &[&str] = &[PUT, POST];
+        const PAGE: &[&str] = &[GET, HEAD];
         let only = |path: &str| Pattern::Only(format!("{prefix}{path}"));
         let below = |path: &str, more| Pattern::Below { root: format!("{prefix}{path}"), more };
         let telemetry = format!("{prefix}/{}", config.telemetry_path);
@@ -108,11 +110,11 @@ impl Table {
             (LIFECYCLE, only("/-/reload"), lifecycle(Endpoint::Reload)),
             // As in Pushgateway, this path is without the prefix.
             (&[GET], Pattern::Only("/-/quit".to_owned()), Endpoint::QuitByGet),
-            (&[GET], only("/"), Endpoint::Index),
-            (&[GET], only("/status"), Endpoint::StatusPage),
-            (&[GET], below("/status/group/job/", true), Endpoint::GroupFragment { job_encoded: false }),
-            (&[GET], below("/status/group/job@base64/", true), Endpoint::GroupFragment { job_encoded: true }),
-            (&[GET], below("/static/", false), Endpoint::Asset),
+            (PAGE, only("/"), Endpoint::Index),
+            (PAGE, only("/status"), Endpoint::StatusPage),
+            (PAGE, below("/status/group/job/", true), Endpoint::GroupFragment { job_encoded: false }),
+            (PAGE, below("/status/group/job@base64/", true), Endpoint::GroupFragment { job_encoded: true }),
+            (PAGE, below("/static/", false), Endpoint::Asset),
         ];
         Self(entries.map(|(methods, pattern, endpoint)| PathEntry { methods, pattern, endpoint }).into())
     }

@@ -176,6 +176,18 @@ impl Certificates {
         self.lock().links.values().flat_map(|user| user.expiries.values()).map(|times| times.0).min()
     }
 
+    /// The files of the links' certificates, each with the seconds since the Unix epoch at which the first of its certificates
+    /// expires, and at which it should have been renewed.
+    pub fn files(&self) -> Vec<(String, u64, u64)> {
+        let users = self.lock();
+        let mut files: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (file, times) in users.links.values().flat_map(|user| &user.expiries) {
+            let first = files.entry(file).or_insert(*times);
+            *first = earlier(*first, *times);
+        }
+        files.into_iter().map(|(file, times)| (file.to_owned(), times.0, times.1)).collect()
+    }
+
     /// Whether files have changed and cannot be used.
     pub fn is_failing(&self) -> bool {
         self.lock().readable.values().any(|readable| !readable)
@@ -183,18 +195,14 @@ impl Certificates {
 
     /// The metrics of expiries and of reading.
     pub fn gather(&self) -> Vec<Family> {
-        let users = self.lock();
-        let mut expiries: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
-        for (file, times) in users.links.values().flat_map(|user| &user.expiries) {
-            let first = expiries.entry(file).or_insert(*times);
-            *first = earlier(*first, *times);
-        }
+        let (files, users) = (self.files(), self.lock());
+        let expiries = || files.iter().map(|(file, expiry, warning)| (file.as_str(), (*expiry, *warning)));
         let mut families = Vec::new();
-        if !expiries.is_empty() {
-            let series = expiries.iter().map(|(file, times)| ([("file", *file)], times.0 as f64));
+        if !files.is_empty() {
+            let series = expiries().map(|(file, times)| ([("file", file)], times.0 as f64));
             let help = "When the certificates of this node in the file expire: its own, and those of authorities.";
             families.push(gauge("pushrelay_certificate_expiry_timestamp_seconds", help, series));
-            let series = expiries.iter().map(|(file, times)| ([("file", *file)], times.1 as f64));
+            let series = expiries().map(|(file, times)| ([("file", file)], times.1 as f64));
             let help = "When the certificates of this node in the file should have been renewed.";
             families.push(gauge("pushrelay_certificate_warning_timestamp_seconds", help, series));
         }

@@ -25,6 +25,7 @@ use super::error::StartError;
 use super::expiry::Expirer;
 use super::health::HealthSources;
 use super::held_back;
+use super::http::busiest::BusiestGroups;
 use super::http::deletes::Deletes;
 use super::http::oddities::Oddities;
 use super::http::page_owner::page_owner;
@@ -32,7 +33,8 @@ use super::http::page_size::PageSize;
 use super::http::protection::Protection;
 use super::http::render_thread::RenderThread;
 use super::http::server::HttpServer;
-use super::http::service::{LifecycleCommand, Reloaded, Service, ServiceRules};
+use super::http::service::{LifecycleCommand, Reloaded, Service};
+use super::http::service_rules::{route_config, service_rules, status};
 use super::link::edge::{UplinkTask, dialler};
 use super::link::edges::EdgeRegistry;
 use super::link::enrolment::issuer::Enrolment;
@@ -40,22 +42,19 @@ use super::link::hub::{HubLinks, SessionTable};
 use super::link::refusals::RefusalCounts;
 use super::link::renewal::{Renewal, owns_authorities};
 use super::link::roll::Roll;
+use super::link::sampler;
 use super::link::site_rules::SiteRules;
 use super::link::status::UplinkStatus;
 use super::link::web_entry::WebEntry;
-use super::metrics::{Metrics, REVISION, VERSION};
+use super::metrics::{Metrics, VERSION};
 use super::open_store::open_store;
-use super::options::{NodeOptions, NodeRole};
+use super::options::NodeOptions;
 use super::random::secret;
 use super::reload::Reloadable;
 use super::remote_write::{RemoteWriteThread, RemoteWrites};
 use super::threads::{self, Threads, processors};
 use crate::commit::Retention;
-use crate::exposition::{NameValidation, PushLimits};
-use crate::gateway::pages::{PageFrame, PageOwner};
-use crate::gateway::query::NodeStatus;
-use crate::gateway::{BodyReader, BodyRules};
-use crate::gateway::{RouteConfig, Router};
+use crate::gateway::{BodyReader, Router};
 use crate::model::ByteBudget;
 use crate::net::http::HttpLimits;
 use crate::net::listen::{self, Accepting};
@@ -272,6 +271,7 @@ impl Node {
             oddities: Oddities::default(),
             access: Arc::default(),
             deletes: Deletes::default(),
+            busiest: BusiestGroups::default(),
         };
         node.start_web(&options, service, listeners.web, web_slots)?;
         node.start_remote_write(&options, remote_writes, &clock)?;
@@ -374,6 +374,7 @@ impl Node {
             self.links.spawn(hub_links.clone().serve(listener, accepting, self.links.stop.clone()));
         }
         self.links.spawn(roll.clone().run(self.links.stop.clone()));
+        self.links.spawn(sampler::run(edges.clone(), clock.clone(), self.links.stop.clone()));
         self.links.spawn(hub_links.clone().end_expired(self.links.stop.clone()));
         self.roll = Some(roll);
         self.reloadable.hub = Some(hub_links);
@@ -546,53 +547,4 @@ fn nanoseconds(duration: Duration) -> u64 {
 /// A node's name, with its software, for the handshakes of its links.
 fn node_name(node: String) -> NodeName {
     NodeName { node, software: format!("pushrelay {VERSION}") }
-}
-
-fn names(options: &NodeOptions) -> NameValidation {
-    if options.push.enable_utf8_names { NameValidation::Utf8 } else { NameValidation::Legacy }
-}
-
-fn route_config(options: &NodeOptions) -> RouteConfig {
-    RouteConfig {
-        route_prefix: options.web.route_prefix.clone(),
-        telemetry_path: options.web.telemetry_path.clone(),
-        admin_api: options.web.enable_admin_api,
-        lifecycle: options.web.enable_lifecycle,
-        names: names(options),
-    }
-}
-
-fn service_rules(options: &NodeOptions, owner: PageOwner) -> ServiceRules {
-    let limits = &options.limits;
-    let push = PushLimits { timestamps: options.push.timestamps, ..limits.push };
-    let body = BodyRules {
-        body_bytes_max: limits.body_bytes_max,
-        names: names(options),
-        limits: push,
-        openmetrics: options.push.openmetrics,
-    };
-    ServiceRules {
-        body,
-        compressed_bytes_max: limits.compressed_body_bytes_max,
-        checked: !options.push.disable_consistency_check,
-        admin_api: options.web.enable_admin_api,
-        page_frame: PageFrame::new(options.web.external_path.as_deref(), owner),
-        telemetry_path: options.web.telemetry_path.clone(),
-        is_hub: options.role == NodeRole::Hub,
-        scrapes_max: limits.scrapes_max,
-        aggregate: options.aggregate.rules.clone(),
-    }
-}
-
-fn status(options: &NodeOptions, started_ns: u64) -> NodeStatus {
-    let build = [
-        ("version", VERSION.to_string()),
-        ("revision", REVISION.to_string()),
-        ("role", if options.role == NodeRole::Hub { "hub" } else { "edge" }.to_string()),
-    ];
-    NodeStatus {
-        build: build.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
-        flags: options.flags.clone(),
-        start_ns: started_ns,
-    }
 }

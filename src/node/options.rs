@@ -65,6 +65,19 @@ pub struct NodeOptions {
     pub allow: AllowRules,
     /// Every option by its flag's name (without leading dashes) and its value, for `/api/v1/status`.
     pub flags: Vec<(String, String)>,
+    /// The default of every option, in the same form; empty if it has none.
+    pub defaults: Vec<(String, String)>,
+}
+
+impl NodeOptions {
+    /// The flags whose value is not the default: name, value, default.
+    pub fn changed_flags(&self) -> Vec<(String, String, String)> {
+        let changed = self.flags.iter().filter_map(|(name, value)| {
+            let default = self.defaults.iter().find(|(known, _)| known == name).map_or("", |(_, default)| default);
+            (value != default).then(|| (name.clone(), value.clone(), default.to_owned()))
+        });
+        changed.collect()
+    }
 }
 
 /// `[web]`: the HTTP server.

@@ -44,7 +44,7 @@
 //!
 //! # Files
 //!
-//! `writer` has the store's main methods; `admission` (which families are shown), `mixed_types` (which type of a name
+//! `writer` has the store's main methods; `merging` (the changes of peers), `admission` (which families are shown), `mixed_types` (which type of a name
 //! is shown), `address` (which group a request means), `explain` (why a push is refused), [`expiry`] and `expiry_rules`
 //! (which groups expire), `restore` and `corrections` (of the write timestamps of a wrong clock) add to the same `impl`.
 //! `quota` bounds what one subject pushes. `staged` and `group_change` are the draft, `view`,
@@ -70,6 +70,7 @@ mod idempotency;
 mod increment;
 pub mod index;
 mod info;
+mod merging;
 mod mixed_types;
 pub mod piece_cache;
 mod quota;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use foldhash::HashSet;
 
 use super::conflict::{AdmissionTerms, ConflictPolicy};
-use super::entry::{GroupEntry, SuppressedFamily};
+use super::entry::GroupEntry;
 use super::idempotency::{IDEMPOTENCY_WINDOW_NS, IdempotencyKey, IdempotencyKeys, KeyState, KeyTime};
 use super::increment::{Increment, SumCodec};
 use super::index::Index;
@@ -23,8 +23,7 @@ use super::staged::Staged;
 use super::unconfirmed::Unconfirmed;
 use super::view::{PUSH_FAILURE_TIME, PUSH_TIME, Published};
 use crate::model::{
-    Contributor, Family, Group, GroupFamily, GroupId, LabelSet, MetricType, Position, PushTime, Revision, StoreId,
-    WriteTimestamp,
+    Contributor, Family, Group, GroupId, LabelSet, MetricType, Position, PushTime, Revision, StoreId, WriteTimestamp,
 };
 
 /// Limits of a store.
@@ -319,69 +318,6 @@ impl Store {
         Ok(())
     }
 
-    /// Merges a change that a peer's store sent, and returns the families of it that are suppressed. A conflict never
-    /// refuses the change, as the peer would send it again forever; neither does `limits.series_max`: such families are
-    /// suppressed until others are removed. The families of push times are left out, because each node shows its own.
-    ///
-    /// # Errors
-    /// The group is not live here and the store is at `limits.groups_max`. Tombstones have a limit of the same size of
-    /// their own.
-    pub fn merge(
-        &mut self,
-        id: &GroupId,
-        change: Group,
-        origin: StoreId,
-    ) -> Result<Vec<SuppressedFamily>, StoreRefusal> {
-        self.merge_at(id, change, origin, 0)
-    }
-
-    /// The same at a time, in nanoseconds since the Unix epoch, for the count of writes to the group.
-    ///
-    /// # Errors
-    /// See [`Store::merge`].
-    pub fn merge_at(
-        &mut self,
-        id: &GroupId,
-        change: Group,
-        origin: StoreId,
-        now_ns: u64,
-    ) -> Result<Vec<SuppressedFamily>, StoreRefusal> {
-        let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
-        let change =
-            if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };
-        self.outlive(id, change.latest());
-        let entry = match self.staged.get_to_set(id) {
-            Some(entry) => {
-                self.check_revival(&entry, change.is_live())?;
-                entry
-            }
-            None => {
-                self.check_group_limit(change.is_live())?;
-                self.create(id.clone())
-            }
-        };
-        let (point, before, is_live) = (self.index.point(), self.revision, change.is_live());
-        self.apply(&entry, change, Some(origin), ConflictPolicy::SuppressAll)
-            .inspect_err(|_| self.index.undo(point))?;
-        if self.revision == before && is_live && !entry.group.is_live() {
-            self.republish_tombstone(&entry);
-        }
-        if self.revision != before {
-            entry.count_update(now_ns);
-        }
-        if self.revision == before || self.index.suppressed_len() == 0 {
-            return Ok(Vec::new());
-        }
-        Ok(self.staged.get(entry.id()).map(|entry| entry.suppressed_since(before).collect()).unwrap_or_default())
-    }
-
-    /// Whether a peer's group may have been deleted here: the store does not have it, and it was last pushed before a
-    /// delete whose tombstone is dropped.
-    pub fn may_be_deleted(&self, id: &GroupId, change: &Group) -> bool {
-        let pushed = change.pushed().map_or_else(|| change.latest(), |push_time| push_time.stamp);
-        change.is_live() && pushed <= self.dropped.floor && self.staged.get(id).is_none()
-    }
-
     /// Looks up groups that are about to be written. It changes nothing, but makes many writes faster.
     pub fn look_up(&mut self, ids: &[GroupId]) {
         self.staged.look_up(ids);
@@ -400,7 +336,7 @@ impl Store {
     /// Makes the tombstone a new change, so that the peer is sent the delete once more. The peer sent an older live
     /// state: it had seen the delete and dropped its tombstone, and then received the group again from a peer that was
     /// rolled back.
-    fn republish_tombstone(&mut self, entry: &GroupEntry) {
+    pub(super) fn republish_tombstone(&mut self, entry: &GroupEntry) {
         let revision = self.revision.next();
         let header = FamilyMeta { revision, origin: None, ..entry.header };
         let new = GroupEntry { header, ..entry.clone() };
@@ -452,7 +388,7 @@ impl Store {
 
     /// Checks that there is capacity for one more group, live or deleted. Tombstones do not block pushes until there
     /// are as many as live groups are allowed.
-    fn check_group_limit(&self, live: bool) -> Result<(), StoreRefusal> {
+    pub(super) fn check_group_limit(&self, live: bool) -> Result<(), StoreRefusal> {
         let (counts, max) = (self.published.counts(), self.rules.limits.groups_max);
         let groups = counts.groups + self.staged.new_len();
         if (live && groups >= max) || groups + counts.tombstones >= max.saturating_mul(2) {
@@ -462,7 +398,7 @@ impl Store {
     }
 
     /// Checks that the group, if it is a tombstone, may become live.
-    fn check_revival(&self, entry: &GroupEntry, live: bool) -> Result<(), StoreRefusal> {
+    pub(super) fn check_revival(&self, entry: &GroupEntry, live: bool) -> Result<(), StoreRefusal> {
         let max = self.rules.limits.groups_max;
         if live && !entry.group.is_live() && self.published.counts().groups + self.staged.new_len() >= max {
             return Err(StoreRefusal::Limit { name: "limits.groups_max", max });

@@ -5,7 +5,7 @@ use pushrelay_testkit::{Node, Site, eventually};
 
 /// The paths of the pages of all groups, as the page of groups links them.
 fn linked(node: &Node) -> Vec<String> {
-    let page = node.get("/").text();
+    let page = node.get("/?tab=groups").text();
     let links = page.split("href=\"status/group/").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
     links.collect()
 }

@@ -22,7 +22,7 @@ fn the_hub_shows_the_type_of_most_sites_and_says_what_it_does_not_show() {
     eventually("the type that says more is shown", counter);
     hub.shows("app_total", &[("IDC", "SYQ")], 2.0);
     assert!(hub.page().values("app_total", &[("IDC", "BJ")]).is_empty());
-    let page = hub.get("/").text();
+    let page = hub.get("/?tab=held").text();
     assert!(page.contains("has type untyped here but type counter elsewhere"), "{page}");
     let text = "sites push this metric with several types: the type of most sites is shown";
     let line = hub.process().line("a line about the types", |line| {

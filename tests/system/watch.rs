@@ -205,7 +205,7 @@ fn the_page_lists_groups_and_edges() {
     edge.push("job/visible_job/place/%3Cscript%3Ealert(1)", "visible_metric 1\n");
     hub.shows("visible_metric", &[], 1.0);
     for node in [&hub, &edge] {
-        let reply = node.get("/");
+        let reply = node.get("/?tab=groups");
         assert_eq!(reply.status, 200);
         assert!(reply.header("content-type").unwrap().starts_with("text/html"));
         let text = reply.text();
@@ -213,7 +213,7 @@ fn the_page_lists_groups_and_edges() {
         assert!(!text.contains("<script>alert(1)"), "label values are escaped");
         assert_eq!(node.get("/status").status, 200);
     }
-    let text = hub.get("/").text();
+    let text = hub.get("/?tab=edges").text();
     assert!(text.contains("syq-1") && text.contains("SYQ"), "{text}");
 }
 

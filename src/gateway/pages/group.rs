@@ -7,6 +7,7 @@ use askama::Template;
 
 use crate::exposition::name::NameValidation;
 use crate::model::{LabelSet, truncated_to};
+use crate::selector::Selector;
 use crate::store::GroupEntry;
 
 use super::super::oddity::PathOddity;
@@ -62,6 +63,11 @@ pub struct GroupFragment<'a> {
     unconfirmed: bool,
     /// The time that the group has left, as text; `None` if it never expires.
     left: Option<String>,
+    /// Its writes since the node's start, as text.
+    activity: Option<String>,
+    /// Commands and queries for this group.
+    copies: Vec<String>,
+    at: &'static str,
     now_ns: u64,
 }
 
@@ -136,10 +142,8 @@ impl<'a> GroupFragment<'a> {
         let is_short = |family: &FamilyView| family.series_len <= UNFOLDED_MAX;
         Self {
             labels,
-            path,
             root,
             owner: &frame.owner,
-            base,
             notes: notes(labels),
             version: &VERSION,
             pushed_ns: group.pushed().map(|moment| moment.wall_ns),
@@ -150,6 +154,11 @@ impl<'a> GroupFragment<'a> {
             deletes: true,
             unconfirmed: false,
             left: None,
+            activity: activity(entry, now_ns),
+            copies: copies(labels, &path, &base),
+            path,
+            base,
+            at: "groups",
             now_ns,
         }
     }
@@ -193,6 +202,25 @@ impl<'a> GroupFragment<'a> {
     fn pushed(&self, family: &FamilyView) -> String {
         when::ago(Some(family.pushed_ns), self.now_ns)
     }
+}
+
+/// The writes to a group since the node's start, as text; `None` if there were none.
+fn activity(entry: &GroupEntry, now_ns: u64) -> Option<String> {
+    let counts = entry.activity();
+    let pushes = format!("{} pushes with {} bytes, {} of them refused", counts.pushes, counts.bytes, counts.refused);
+    let updates = format!("{} changes over links", counts.updates);
+    let parts = [(counts.pushes, pushes), (counts.updates, updates)];
+    let parts: Vec<String> = parts.into_iter().filter(|(count, _)| *count > 0).map(|(_, text)| text).collect();
+    let last = counts.last_peer.map_or_else(String::new, |peer| format!("; the last push came from {peer}"));
+    (!parts.is_empty()).then(|| format!("{}, {} in a minute{last}.", parts.join(", "), counts.per_minute(now_ns)))
+}
+
+/// Commands and queries to copy for a group.
+fn copies(labels: &LabelSet, path: &str, base: &str) -> Vec<String> {
+    let selector = Selector::of_labels(labels.iter().map(|label| (label.name, label.value)));
+    let queries = selector.map(|selector| [selector.to_string(), format!("time() - push_time_seconds{selector}")]);
+    let delete = format!("curl -X DELETE '{base}metrics/{path}'");
+    [delete].into_iter().chain(queries.into_iter().flatten()).collect()
 }
 
 /// What a person should know of a group's key: clients that cannot address the group, or that name it otherwise.

@@ -1,6 +1,10 @@
-//! The sections on links and conflicts of the page of groups: a hub's edges, an edge's hubs, metrics held back.
+//! The sections on links and conflicts: a hub's edges and sites, an edge's hubs, metrics held back, deletes.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::sync::Arc;
+
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use crate::exposition::name::NameValidation;
 use crate::model::LabelSet;
@@ -17,6 +21,9 @@ const ROWS_PER_PAGE: usize = 50;
 const WRONG_MAX: usize = 20;
 /// The states of edges, in the order in which they are counted.
 const STATES: [&str; 5] = ["connected", "degraded", "away", "refused", "retired"];
+/// The sites that the first page lists, at most.
+const SITES_MAX: usize = 20;
+
 /// An edge as its hub sees it.
 #[derive(Clone, Debug, Default)]
 pub struct EdgeSummary {
@@ -55,6 +62,72 @@ pub struct TroubleSummary {
     pub text: String,
     /// The action that an operator takes.
     pub remedy: &'static str,
+}
+
+impl EdgeSummary {
+    /// The link to its page, from the root.
+    pub(super) fn link(&self) -> String {
+        format!("./?edge={}", utf8_percent_encode(&self.name, NON_ALPHANUMERIC))
+    }
+}
+
+/// A delete by a request.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteSummary {
+    /// When it was made, in nanoseconds since the Unix epoch.
+    pub at_ns: u64,
+    /// The group, the selector, or all groups.
+    pub what: String,
+    /// The number of groups.
+    pub groups: usize,
+    /// The client: its user, if it gave one, and its address.
+    pub who: String,
+}
+
+/// The edges of one site.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SiteRow {
+    pub labels: Arc<LabelSet>,
+    /// The edges in each of [`STATES`].
+    counts: [usize; STATES.len()],
+    /// Groups in the stores of these edges, those of redundant ones once.
+    pub groups: u64,
+}
+
+impl SiteRow {
+    /// The number of edges in a state.
+    pub fn count(&self, state: &str) -> usize {
+        STATES.iter().position(|known| *known == state).map_or(0, |at| self.counts[at])
+    }
+
+    fn wrong(&self) -> usize {
+        STATES.iter().zip(self.counts).filter(|(state, _)| class(state) == "bad").map(|(_, count)| count).sum()
+    }
+
+    /// The sites of the edges, those with the most edges in trouble first.
+    fn of(edges: &[EdgeSummary]) -> Vec<SiteRow> {
+        let mut sites: BTreeMap<&Arc<LabelSet>, SiteRow> = BTreeMap::new();
+        for edge in edges {
+            let site = sites.entry(&edge.labels).or_default();
+            site.labels = edge.labels.clone();
+            if let Some(at) = STATES.iter().position(|state| *state == edge.state) {
+                site.counts[at] += 1;
+            }
+            site.groups = site.groups.max(edge.groups.unwrap_or_default());
+        }
+        let mut sites: Vec<SiteRow> = sites.into_values().collect();
+        sites.sort_by_key(|site| Reverse(site.wrong()));
+        sites
+    }
+}
+
+/// The class of a state in the style sheet.
+pub(super) fn class(state: &str) -> &'static str {
+    match state {
+        "connected" => "good",
+        "retired" => "idle",
+        _ => "bad",
+    }
 }
 
 /// A hub as its edge sees it.
@@ -114,6 +187,9 @@ pub(super) struct EdgeRows {
     pub wrong_total: usize,
     /// The states that occur, each with the number of edges.
     pub states: Vec<(&'static str, usize)>,
+    /// The first sites, and the number of the others.
+    pub sites: Vec<SiteRow>,
+    pub more_sites: usize,
     now_ns: u64,
 }
 
@@ -126,17 +202,16 @@ impl EdgeRows {
         let is_wrong = |edge: &&EdgeSummary| !edge.troubles.is_empty();
         let wrong = edges.iter().filter(is_wrong).take(WRONG_MAX).cloned().collect();
         let wrong_total = edges.iter().filter(is_wrong).count();
-        let (rows, pager) = Pager::cut(edges, search.edges_from, ROWS_PER_PAGE, |from| format!("?edges={from}#edges"));
-        Self { rows, pager, wrong, wrong_total, states, now_ns }
+        let mut sites = SiteRow::of(&edges);
+        let more_sites = sites.len().saturating_sub(SITES_MAX);
+        sites.truncate(SITES_MAX);
+        let (rows, pager) = Pager::cut(edges, search.edges_from, ROWS_PER_PAGE, |from| format!("?edges={from}"));
+        Self { rows, pager, wrong, wrong_total, states, sites, more_sites, now_ns }
     }
 
     /// The class of a state in the style sheet.
     pub fn class(&self, state: &str) -> &'static str {
-        match state {
-            "connected" => "good",
-            "retired" => "idle",
-            _ => "bad",
-        }
+        class(state)
     }
 
     pub fn seen(&self, edge: &EdgeSummary) -> String {
@@ -144,11 +219,8 @@ impl EdgeRows {
     }
 
     pub fn lag(&self, edge: &EdgeSummary) -> String {
-        edge.lag_ns.map_or_else(|| "–".to_owned(), lag)
-    }
-
-    pub fn expiry(&self, edge: &EdgeSummary) -> String {
-        edge.certificate_expires_ns.map_or_else(|| "–".to_owned(), |ns| when::at(Some(ns)))
+        // Of an edge that is away, only what it reported to be missing is known.
+        edge.lag_ns.filter(|lag_ns| edge.connected || *lag_ns > 0).map_or_else(|| "–".to_owned(), lag)
     }
 
     /// The time until a certificate expires: `in 89 d`; empty if it is unknown.
@@ -170,6 +242,9 @@ impl EdgeRows {
 pub(super) struct SuppressedRows {
     pub rows: Vec<SuppressedSummary>,
     pub pager: Pager,
+    /// The sites that have some, each with the number.
+    pub by_site: Vec<(Arc<LabelSet>, usize)>,
+    pub total: usize,
     names: NameValidation,
 }
 
@@ -181,8 +256,15 @@ impl SuppressedRows {
         names: NameValidation,
     ) -> Self {
         let (part, pager) =
-            Pager::cut(suppressed, search.suppressed_from, ROWS_PER_PAGE, |from| format!("?held={from}#held"));
-        Self { rows: part.into_iter().filter_map(row).collect(), pager, names }
+            Pager::cut(suppressed, search.suppressed_from, ROWS_PER_PAGE, |from| format!("?held={from}"));
+        let rows: Vec<_> = part.into_iter().filter_map(row).collect();
+        Self { rows, pager, names, ..Self::default() }
+    }
+
+    /// The same with the numbers of each site.
+    pub fn by_site(self, mut by_site: Vec<(Arc<LabelSet>, usize)>) -> Self {
+        by_site.retain(|(_, families)| *families > 0);
+        Self { total: by_site.iter().map(|(_, families)| families).sum(), by_site, ..self }
     }
 
     pub fn path(&self, group: &LabelSet) -> String {
@@ -222,6 +304,7 @@ mod tests {
         assert_eq!(names(&rows.rows), ["c", "d", "b", "a"]);
         assert_eq!((names(&rows.wrong), rows.wrong_total), (vec!["c".into(), "d".into(), "b".into()], 3));
         assert_eq!(rows.states, [("connected", 1), ("degraded", 2), ("away", 1)]);
+        assert_eq!((rows.sites.len(), rows.sites[0].count("degraded"), rows.sites[0].wrong()), (1, 2, 3));
         assert_eq!(rows.expires_in(&rows.rows[2]), "in 3 d");
         assert!(rows.is_worrying(&rows.rows[2]) && !rows.is_worrying(&rows.rows[3]));
     }

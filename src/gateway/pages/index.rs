@@ -1,4 +1,4 @@
-//! The page at `/`: links and conflicts, then one page of groups, a line each.
+//! The page at `/` with its tabs: what is wrong now, edges, one page of groups (a line each), conflicts.
 
 use std::sync::Arc;
 
@@ -10,10 +10,13 @@ use crate::model::LabelSet;
 use super::super::path::group_path;
 use super::super::reply::HttpReply;
 use super::asset::VERSION;
-use super::hub::{EdgeRows, EdgeSummary, SuppressedRows, SuppressedSummary, TroubleSummary, UplinkSummary, lag};
+use super::hub::{
+    DeleteSummary, EdgeRows, EdgeSummary, SuppressedRows, SuppressedSummary, TroubleSummary, UplinkSummary, lag,
+};
 use super::pager::{Pager, grouped};
 use super::search::{AGES, GroupOrder, Search};
-use super::{PageFrame, PageOwner, page, when};
+use super::tab::PageTab;
+use super::{BusyGroup, PageFrame, PageOwner, page, when};
 
 /// The number of groups on a page.
 const GROUPS_PER_PAGE: usize = 100;
@@ -28,8 +31,29 @@ struct GroupRow {
     /// The time of the last refused push.
     failed_ns: Option<u64>,
     is_failing: bool,
+    details: GroupDetails,
+}
+
+/// The particulars of a group that only the groups on the page need.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct GroupDetails {
     /// The time until it expires, in nanoseconds; `None` if never.
-    left_ns: Option<u64>,
+    pub left_ns: Option<u64>,
+    /// Its series, shown or not.
+    pub series: usize,
+    /// Writes in the last minute.
+    pub per_minute: u32,
+}
+
+/// A group to search for.
+#[derive(Clone, Copy, Debug)]
+pub struct WeighedGroup<'a> {
+    /// Its labels.
+    pub labels: &'a Arc<LabelSet>,
+    /// The times of the last accepted and of the last refused push, in seconds since the epoch; 0 for never.
+    pub times: (f64, f64),
+    /// The number by which it is ordered, the largest first, if the order needs one.
+    pub weight: u64,
 }
 
 /// The groups that a search finds, one page of them.
@@ -62,9 +86,21 @@ impl GroupList {
         frame: &PageFrame,
         now_ns: u64,
     ) -> Self {
+        let weighed = |(labels, pushed, failed)| WeighedGroup { labels, times: (pushed, failed), weight: 0 };
+        Self::weighed(search, groups.map(weighed), names, frame, now_ns)
+    }
+
+    /// The same for groups in any order, if the order of the search needs a number of each.
+    pub fn weighed<'a>(
+        search: &Search,
+        groups: impl Iterator<Item = WeighedGroup<'a>>,
+        names: NameValidation,
+        frame: &PageFrame,
+        now_ns: u64,
+    ) -> Self {
         let (mut finder, older_ns) = (search.finder(), search.older_ns());
         let (mut total, mut failing) = (0, 0);
-        let found = groups.filter(|(labels, pushed, failed)| {
+        let found = groups.filter(|WeighedGroup { labels, times: (pushed, failed), .. }| {
             let is_failing = failed > pushed;
             total += 1;
             failing += usize::from(is_failing);
@@ -75,16 +111,17 @@ impl GroupList {
         let mut found: Vec<_> = found.collect();
         match search.order {
             GroupOrder::Labels => {}
-            GroupOrder::Oldest => found.sort_by(|a, b| a.1.total_cmp(&b.1)),
-            GroupOrder::Newest => found.sort_by(|a, b| b.1.total_cmp(&a.1)),
+            GroupOrder::Oldest => found.sort_by(|a, b| a.times.0.total_cmp(&b.times.0)),
+            GroupOrder::Newest => found.sort_by(|a, b| b.times.0.total_cmp(&a.times.0)),
+            _ => found.sort_by(|a, b| b.weight.cmp(&a.weight).then_with(|| a.labels.cmp(b.labels))),
         }
         let (found, pager) = Pager::cut(found, search.from, GROUPS_PER_PAGE, |from| search.query_from(from));
-        let groups = found.into_iter().map(|(labels, pushed, failed)| GroupRow {
+        let groups = found.into_iter().map(|WeighedGroup { labels, times: (pushed, failed), .. }| GroupRow {
             labels: labels.clone(),
             pushed_ns: when::of_seconds(pushed),
             failed_ns: when::of_seconds(failed),
             is_failing: failed > pushed,
-            left_ns: None,
+            details: GroupDetails::default(),
         });
         let (search, groups, root) = (search.clone(), groups.collect(), frame.at_depth(0));
         let owner = frame.owner.clone();
@@ -97,9 +134,9 @@ impl GroupList {
         self
     }
 
-    /// Adds the time that groups have left; `left_ns` is called only for those on this page.
-    pub fn with_expiry(mut self, left_ns: impl Fn(&LabelSet) -> Option<u64>) -> Self {
-        self.groups.iter_mut().for_each(|group| group.left_ns = left_ns(&group.labels));
+    /// Adds the particulars of groups; `details` is called only for those on this page.
+    pub fn with_details(mut self, details: impl Fn(&LabelSet) -> Option<GroupDetails>) -> Self {
+        self.groups.iter_mut().for_each(|group| group.details = details(&group.labels).unwrap_or_default());
         self
     }
 
@@ -117,7 +154,14 @@ impl GroupList {
     }
 
     fn left(&self, group: &GroupRow) -> Option<String> {
-        group.left_ns.map(when::left)
+        group.details.left_ns.map(when::left)
+    }
+
+    /// The size and the writes of a group: `340 series, 4/min`.
+    fn size(&self, group: &GroupRow) -> String {
+        let GroupDetails { series, per_minute, .. } = group.details;
+        let writes = if per_minute > 0 { format!(", {}/min", grouped(per_minute as usize)) } else { String::new() };
+        format!("{} series{writes}", grouped(series))
     }
 
     /// The line above the list: `1 to 100 of 10,000 groups`.
@@ -148,6 +192,13 @@ pub struct IndexPage {
     edges: Option<EdgeRows>,
     uplinks: Vec<UplinkSummary>,
     suppressed: SuppressedRows,
+    /// The groups with the most writes.
+    busiest: Vec<BusyGroup>,
+    deletes: Vec<DeleteSummary>,
+    tab: PageTab,
+    /// Whether the visitor may see what belongs to no group.
+    overview: bool,
+    at: &'static str,
     /// Bytes of a scrape that some scrapers refuse.
     large_scrape: Option<u64>,
     admin_api: bool,
@@ -164,7 +215,48 @@ impl IndexPage {
         let (root, owner, now_ns) = (list.root.clone(), list.owner.clone(), list.now_ns);
         let (edges, suppressed, uplinks) = (None, SuppressedRows::default(), Vec::new());
         let (troubles, large_scrape, version) = (Vec::new(), None, &**VERSION);
-        Self { list, troubles, edges, uplinks, suppressed, large_scrape, admin_api, now_ns, root, owner, version }
+        let (busiest, deletes, tab) = (Vec::new(), Vec::new(), list.search.tab);
+        let at = tab.name();
+        Self {
+            list,
+            troubles,
+            edges,
+            uplinks,
+            suppressed,
+            busiest,
+            deletes,
+            tab,
+            overview: true,
+            at,
+            large_scrape,
+            admin_api,
+            now_ns,
+            root,
+            owner,
+            version,
+        }
+    }
+
+    /// Says whether the visitor may see what belongs to no group.
+    pub fn with_overview(self, overview: bool) -> Self {
+        Self { overview, ..self }
+    }
+
+    /// Whether the page has the list of groups: the first page of a node without edges has it too.
+    fn has_groups(&self) -> bool {
+        self.tab == PageTab::Groups || (self.tab == PageTab::Now && self.edges.is_none())
+    }
+
+    /// Adds the groups with the most writes.
+    pub fn with_busiest(mut self, busiest: Vec<BusyGroup>) -> Self {
+        self.busiest = busiest;
+        self
+    }
+
+    /// Adds the last deletes.
+    pub fn with_deletes(mut self, deletes: Vec<DeleteSummary>) -> Self {
+        self.deletes = deletes;
+        self
     }
 
     /// Adds the troubles of this node itself.
@@ -196,9 +288,15 @@ impl IndexPage {
         self
     }
 
-    /// Adds the section of suppressed families. `row` is called only for those on this page.
-    pub fn with_suppressed<T>(mut self, suppressed: Vec<T>, row: impl FnMut(T) -> Option<SuppressedSummary>) -> Self {
-        self.suppressed = SuppressedRows::new(suppressed, row, &self.list.search, self.list.names);
+    /// Adds the suppressed families. `row` is called only for those on this page; `by_site` has the number of each site.
+    pub fn with_suppressed<T>(
+        mut self,
+        suppressed: Vec<T>,
+        row: impl FnMut(T) -> Option<SuppressedSummary>,
+        by_site: Vec<(Arc<LabelSet>, usize)>,
+    ) -> Self {
+        let rows = SuppressedRows::new(suppressed, row, &self.list.search, self.list.names);
+        self.suppressed = rows.by_site(by_site);
         self
     }
 
@@ -211,7 +309,15 @@ impl IndexPage {
         when::ago(*wall_ns, self.now_ns)
     }
 
-    fn orders(&self) -> [(&'static str, &'static str, bool); 3] {
+    fn deleted_ago(&self, delete: &DeleteSummary) -> String {
+        when::ago(Some(delete.at_ns), self.now_ns)
+    }
+
+    fn path_of(&self, labels: &LabelSet) -> String {
+        group_path(labels, self.list.names)
+    }
+
+    fn orders(&self) -> [(&'static str, &'static str, bool); GroupOrder::ALL.len()] {
         GroupOrder::ALL.map(|(order, parameter, name)| (parameter, name, order == self.list.search.order))
     }
 

@@ -1,4 +1,5 @@
-//! The web pages: groups with their metrics, links, metrics held back, and the node's status.
+//! The web pages: what is wrong now, edges, groups with their metrics, metrics held back, and the node's status. Each is a
+//! tab, which is a link.
 //!
 //! - **Size**: the pages are made for a hundred thousand groups. A page lists a hundred, a line each, and the server
 //!   answers searches, so that the browser's memory is bounded. A group's metrics are loaded when it is opened
@@ -10,12 +11,16 @@
 //!   that the pages work behind any prefix.
 
 mod asset;
+mod edge;
 mod group;
 mod hub;
 mod index;
 mod pager;
+mod plot;
 mod points;
 mod search;
+mod status;
+mod tab;
 mod when;
 
 use std::sync::Arc;
@@ -24,15 +29,18 @@ use askama::Template;
 
 use crate::model::LabelSet;
 
-use super::query::NodeStatus;
 use super::reply::{HTML, HttpReply};
 use super::url;
 
 pub(super) use asset::asset;
+pub use edge::{EdgeDetail, EdgePage};
 pub use group::GroupFragment;
-pub use hub::{EdgeSummary, ShownSummary, SuppressedSummary, TroubleSummary, UplinkSummary};
-pub use index::{GroupList, IndexPage};
-pub use search::{GroupFinder, Search};
+pub use hub::{DeleteSummary, EdgeSummary, ShownSummary, SuppressedSummary, TroubleSummary, UplinkSummary};
+pub use index::{GroupDetails, GroupList, IndexPage, WeighedGroup};
+pub use plot::Plot;
+pub use search::{GroupFinder, GroupOrder, Search};
+pub use status::{CertificateExpiry, LimitUse, StatusPage, StatusState};
+pub use tab::PageTab;
 
 /// The policy for the browser: it may load and run only the files under `/static/`, and make requests to the page's own
 /// origin.
@@ -75,35 +83,17 @@ impl PageFrame {
     }
 }
 
-/// The page at `/status`.
-#[derive(Clone, Debug, Template)]
-#[template(path = "status.html")]
-pub struct StatusPage<'a> {
-    status: &'a NodeStatus,
-    now_ns: u64,
-    root: String,
-    owner: &'a PageOwner,
-    version: &'static str,
-}
-
-impl<'a> StatusPage<'a> {
-    /// A page of that status at that time.
-    pub fn new(status: &'a NodeStatus, frame: &'a PageFrame, now_ns: u64) -> Self {
-        Self { status, now_ns, root: frame.at_depth(0), owner: &frame.owner, version: &asset::VERSION }
-    }
-
-    /// The page as a reply.
-    pub fn reply(&self) -> HttpReply {
-        page(self)
-    }
-
-    fn started(&self) -> String {
-        when::at(Some(self.status.start_ns))
-    }
-
-    fn uptime(&self) -> String {
-        super::instant::span(self.now_ns.saturating_sub(self.status.start_ns))
-    }
+/// A group with its size and its writes.
+#[derive(Clone, Debug, Default)]
+pub struct BusyGroup {
+    /// Its labels as shown.
+    pub labels: Arc<LabelSet>,
+    /// Its series, shown or not.
+    pub series: usize,
+    /// Writes in the last minute.
+    pub per_minute: u32,
+    /// The address of the last pusher; empty if it is not known.
+    pub last_peer: String,
 }
 
 fn page(template: &impl Template) -> HttpReply {

@@ -7,6 +7,8 @@ const list = document.getElementById("list");
 const form = document.getElementById("find");
 const search = document.getElementById("search");
 const dialog = document.getElementById("confirm");
+const isHub = ["hub", "relay"].includes(document.documentElement.dataset.role);
+const groupsTab = isHub || new URLSearchParams(location.search).has("tab") ? "?tab=groups" : location.pathname;
 document.documentElement.classList.add("scripted");
 
 function say(text) {
@@ -62,7 +64,7 @@ async function answer() {
   while (pending) {
     const parameters = pending;
     pending = null;
-    const address = parameters.size ? "?" + parameters : location.pathname;
+    const address = parameters.size ? "?" + parameters : groupsTab;
     parameters.set("part", "list");
     try {
       const page = parsed(await fetched("?" + parameters));
@@ -87,26 +89,49 @@ const REFRESH_MS = 4000;
 const fresh = document.getElementById("fresh");
 let freshTime = new Date();
 
+// Rows of edges may have the focus: it returns to them.
 function isInUse(element) {
   const at = document.activeElement;
   const selection = document.getSelection();
-  return element.contains(at) || (selection?.type === "Range" && selection.intersectsNode(element));
+  const isTyped = element.contains(at) && !at.matches(".edge > details > summary");
+  return isTyped || (selection?.type === "Range" && selection.intersectsNode(element));
 }
 
+// Opened rows stay open, with what they show. The details of edges are loaded again.
 function keepOpened(before, after) {
   const rows = new Map();
-  for (const button of after.querySelectorAll("[data-delete]")) {
-    rows.set(button.dataset.delete, button.closest(".group"));
+  for (const row of after.querySelectorAll("[data-row]")) {
+    rows.set(row.dataset.row, row);
   }
-  for (const details of before.querySelectorAll(".group > details[open]")) {
-    const row = rows.get(details.closest(".group").querySelector("[data-delete]").dataset.delete);
-    row?.querySelector("details").replaceWith(details);
+  for (const details of before.querySelectorAll("[data-row] > details[open]")) {
+    const before = details.parentElement;
+    const row = rows.get(before.dataset.row);
+    const fresh = row?.querySelector("details");
+    if (fresh && before.matches(".edge")) {
+      details.querySelector("summary").replaceWith(fresh.querySelector("summary"));
+    }
+    fresh?.replaceWith(details);
+    if (fresh && before.matches(".edge")) {
+      load(details).catch(() => {});
+    }
+  }
+}
+
+// The row that has the focus has it again after its part was replaced.
+function withFocus(part, replace) {
+  const row = part.contains(document.activeElement) ? document.activeElement.closest("[data-row]")?.dataset.row : null;
+  replace();
+  if (row) {
+    document.querySelector(`[data-row="${CSS.escape(row)}"] > details > summary`)?.focus({ preventScroll: true });
   }
 }
 
 function put(before, after) {
   const scrolled = before.querySelector(".wide")?.scrollLeft;
-  before.replaceWith(after);
+  withFocus(before, () => {
+    keepOpened(before, after);
+    before.replaceWith(after);
+  });
   if (scrolled) {
     after.querySelector(".wide")?.scrollTo({ left: scrolled });
   }
@@ -114,8 +139,9 @@ function put(before, after) {
 
 function refreshed(page) {
   const main = document.getElementById("main");
-  const groups = list.closest("section");
-  const parts = (of) => Array.from(of.getElementById("main").children).filter((part) => !part.contains(of.getElementById("list")));
+  const groups = list?.closest("section") ?? null;
+  const hasList = (part) => part.querySelector("#list") !== null;
+  const parts = (of) => Array.from(of.getElementById("main").children).filter((part) => !hasList(part));
   const name = (part) => part.getAttribute("aria-labelledby") ?? part.id;
   const now = parts(page).map((part) => document.adoptNode(part));
   const old = new Map(parts(document).map((part) => [name(part), part]));
@@ -133,7 +159,8 @@ function refreshed(page) {
       part.remove();
     }
   }
-  if (!isInUse(list)) {
+  completed(main);
+  if (list && !isInUse(list)) {
     const after = document.adoptNode(page.getElementById("list"));
     keepOpened(list, after);
     // A screen reader would read a new status aloud each time.
@@ -172,7 +199,7 @@ async function refreshAlways() {
   }
 }
 
-if (list) {
+if (document.querySelector("main > section")) {
   refreshAlways();
 }
 
@@ -202,10 +229,10 @@ async function load(group) {
   group.lastElementChild.replaceWith(completed(document.adoptNode(article)));
 }
 
-list?.addEventListener("toggle", (event) => {
+document.getElementById("main").addEventListener("toggle", (event) => {
   const group = event.target;
-  if (group.open && group.parentElement.matches(".group")) {
-    load(group).catch((error) => say("Cannot load this group: " + error.message));
+  if (group.open && group.parentElement.matches(".group") && !group.querySelector("article")) {
+    load(group).catch((error) => say("Cannot load this: " + error.message));
   }
 }, true);
 
@@ -259,7 +286,7 @@ async function remove(button) {
   }
   await fetched(root + "metrics/" + button.dataset.delete, { method: "DELETE" });
   if (!row) {
-    location.assign(root + "./");
+    location.assign(root + "./" + (isHub ? "?tab=groups" : ""));
     return;
   }
   const at = Array.from(row.parentElement.children).indexOf(row);
@@ -272,7 +299,7 @@ async function remove(button) {
 async function removeFound(selector) {
   const address = root + "api/v1/groups?" + new URLSearchParams({ "match[]": selector });
   const counted = JSON.parse(await fetched(address + "&dry_run=true", { method: "DELETE" })).data;
-  const where = document.getElementById("edges") ? ", here and at the edges that sent them" : "";
+  const where = isHub ? ", here and at the edges that sent them" : "";
   const series = counted.series.toLocaleString("en");
   const text = "These " + counted.total.toLocaleString("en") + " groups with " + series + " series are deleted" + where + ". It cannot be undone.";
   const what = document.createElement("code");
@@ -287,7 +314,7 @@ async function removeFound(selector) {
 
 async function wipe() {
   const total = Number(document.getElementById("count").dataset.total);
-  const where = document.getElementById("edges") ? ", here and at the edges that sent them" : "";
+  const where = isHub ? ", here and at the edges that sent them" : "";
   const text = "All " + total.toLocaleString("en") + " groups are deleted, not only those found" + where + ". It cannot be undone.";
   if (await confirmed("Delete all groups?", text, [])) {
     await fetched(root + "api/v1/admin/wipe", { method: "PUT" });
@@ -318,6 +345,18 @@ function retire(name) {
   return changeEdge(name, "Retire this edge?", text, "PUT", "/retire");
 }
 
+// A page without TLS has no clipboard: then the text is selected.
+async function copy(button) {
+  const text = button.parentElement.querySelector("pre");
+  try {
+    await navigator.clipboard.writeText(text.textContent);
+    say("Copied.");
+  } catch {
+    getSelection().selectAllChildren(text);
+    say("Selected: copy it with the keyboard.");
+  }
+}
+
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button");
   const failed = (error) => say("Not deleted: " + error.message);
@@ -327,6 +366,8 @@ document.addEventListener("click", (event) => {
     removeFound(button.dataset.deleteFound).catch(failed);
   } else if (button?.dataset.delete) {
     remove(button).catch(failed);
+  } else if (button && "copy" in button.dataset) {
+    copy(button);
   } else if (button?.dataset.forget) {
     forget(button.dataset.forget).catch((error) => say("Not forgotten: " + error.message));
   } else if (button?.dataset.retire) {

@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
+use super::tab::PageTab;
 use crate::model::{LabelSet, duration_ms};
 use crate::selector::{METRIC_NAME, Selector};
 
@@ -31,15 +32,32 @@ pub enum GroupOrder {
     Oldest,
     /// The group that was pushed to last comes first.
     Newest,
+    /// The group with the most series comes first.
+    Largest,
+    /// The group with the most writes in the last minute comes first.
+    Busiest,
+    /// The group with the most refused pushes comes first, then the one whose push was refused last.
+    Failures,
+    /// The group that expires next comes first.
+    Left,
 }
 
 impl GroupOrder {
     /// All of them, with their names in a query and on the page.
-    pub(super) const ALL: [(Self, &str, &str); 3] = [
+    pub(super) const ALL: [(Self, &str, &str); 7] = [
         (Self::Labels, "labels", "by labels"),
         (Self::Oldest, "oldest", "oldest first"),
         (Self::Newest, "newest", "newest first"),
+        (Self::Largest, "largest", "largest first"),
+        (Self::Busiest, "busiest", "busiest first"),
+        (Self::Failures, "failures", "most failures first"),
+        (Self::Left, "left", "least time left first"),
     ];
+
+    /// Whether the order needs more than the labels and the times of pushes.
+    pub fn needs_entries(self) -> bool {
+        !matches!(self, Self::Labels | Self::Oldest | Self::Newest)
+    }
 
     pub(super) fn parameter(self) -> &'static str {
         Self::ALL.into_iter().find(|order| order.0 == self).map_or("labels", |order| order.1)
@@ -65,12 +83,16 @@ pub struct Search {
     pub suppressed_from: usize,
     /// Whether only the list of groups is requested, without the page around it.
     pub list_only: bool,
+    /// The tab: the one that the query names, or that has the list which the query is about.
+    pub tab: PageTab,
+    /// The edge whose page is requested.
+    pub edge: Option<String>,
 }
 
 impl Search {
     /// Reads a query (`q=…&failing=1&from=…`). Unknown and malformed parameters are ignored.
     pub fn of_query(query: &str) -> Self {
-        let mut search = Self::default();
+        let (mut search, mut named, mut implied) = (Self::default(), None, None);
         for pair in query.split('&') {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let number = || value.parse().unwrap_or(0);
@@ -82,13 +104,19 @@ impl Search {
                     let order = GroupOrder::ALL.into_iter().find(|order| order.1 == value);
                     search.order = order.map_or(GroupOrder::Labels, |order| order.0);
                 }
-                "from" => search.from = number(),
-                "edges" => search.edges_from = number(),
-                "held" => search.suppressed_from = number(),
+                "from" => (search.from, implied) = (number(), Some(PageTab::Groups)),
+                "edges" => (search.edges_from, implied) = (number(), Some(PageTab::Edges)),
+                "held" => (search.suppressed_from, implied) = (number(), Some(PageTab::HeldBack)),
                 "part" => search.list_only = value == "list",
+                "tab" => named = PageTab::of_name(value),
+                "edge" => search.edge = Some(decoded(value)).filter(|name| !name.is_empty()),
                 _ => {}
             }
         }
+        if search.is_narrowing() || search.order != GroupOrder::Labels || search.list_only {
+            implied = Some(PageTab::Groups);
+        }
+        search.tab = named.or(implied).unwrap_or_default();
         search
     }
 
@@ -230,6 +258,16 @@ mod tests {
         assert_eq!(again, search);
         assert_eq!(Search::of_query("from=x&from=-1&q=%FF%").text, "\u{fffd}%");
         assert_eq!(Search::of_query(&format!("q={}", "é".repeat(9_000))).text.len(), TEXT_BYTES_MAX);
+        let tab = |query: &str| Search::of_query(query).tab;
+        assert_eq!(
+            [tab(""), tab("tab=x"), tab("tab=edges"), tab("edges=50")],
+            [PageTab::Now, PageTab::Now, PageTab::Edges, PageTab::Edges]
+        );
+        assert_eq!(
+            [tab("q=a"), tab("from=0"), tab("sort=busiest"), tab("held=0")],
+            [PageTab::Groups, PageTab::Groups, PageTab::Groups, PageTab::HeldBack]
+        );
+        assert_eq!(Search::of_query("edge=syq%2D1").edge.as_deref(), Some("syq-1"));
         assert!(!Search::of_query("").is_narrowing() && !Search::of_query("q=+%22").is_narrowing());
     }
 

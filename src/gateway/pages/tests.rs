@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::exposition::name::NameValidation;
+use crate::gateway::query::NodeStatus;
 use crate::model::LabelSet;
 
 const NOW_SECONDS: f64 = 1_795_343_653.0;
@@ -87,6 +88,19 @@ fn groups_are_ordered_and_chosen_by_the_age_of_their_last_push() {
         jobs.collect::<String>()
     };
     assert_eq!([jobs(""), jobs("sort=oldest"), jobs("sort=newest")], ["abc", "bac", "cab"]);
+    let weighed =
+        |labels| WeighedGroup { labels, times: (NOW_SECONDS, 0.0), weight: u64::from(labels.get("job") == Some("b")) };
+    let search = Search::of_query("sort=largest");
+    let list = GroupList::weighed(
+        &search,
+        groups.iter().rev().map(weighed),
+        NameValidation::Legacy,
+        &PageFrame::default(),
+        NOW,
+    );
+    let page = html(list.reply());
+    let jobs_weighed: String = page.split("data-delete=\"job/").skip(1).map(|rest| rest[..1].to_owned()).collect();
+    assert_eq!(jobs_weighed, "bac");
     assert_eq!([jobs("older=1d"), jobs("older=1h&q=a"), jobs("older=7d")], ["b", "", ""]);
 }
 
@@ -95,7 +109,7 @@ fn a_page_says_whose_it_is() {
     let owner = PageOwner { role: "edge", name: "syq-1".into(), site: labels(&[("IDC", "SYQ")]) };
     let frame = PageFrame::new(None, owner);
     let status = NodeStatus::default();
-    let page = html(StatusPage::new(&status, &frame, NOW).reply());
+    let page = html(StatusPage::new(&status, StatusState::default(), &frame, NOW).reply());
     assert!(page.contains("<title>Status · syq-1 · pushrelay</title>"), "{page}");
     assert!(
         page.contains(r#"edge <b><bdi>syq-1</bdi></b> <span class="label"><i>IDC</i>=<bdi>"SYQ"</bdi></span>"#),
@@ -129,12 +143,29 @@ fn pushed_texts_are_escaped() {
     };
     let uplink = UplinkSummary { hub: HOSTILE.into(), last_error: HOSTILE.into(), ..UplinkSummary::default() };
     let own = TroubleSummary { text: HOSTILE.into(), remedy: "" };
-    let index = IndexPage::new(list("", &[hostile]), true).with_troubles(vec![own]);
-    let index =
-        html(index.with_edges(vec![edge]).with_suppressed(vec![suppressed], Some).with_uplinks(vec![uplink]).reply());
+    let delete = DeleteSummary { what: HOSTILE.into(), who: HOSTILE.into(), ..DeleteSummary::default() };
+    let busy = BusyGroup { labels: hostile.clone(), last_peer: HOSTILE.into(), ..BusyGroup::default() };
+    let index = |query: &str| {
+        let index = IndexPage::new(list(query, &[hostile.clone()]), true).with_troubles(vec![own.clone()]);
+        let index = index.with_edges(vec![edge.clone()]).with_uplinks(vec![uplink.clone()]);
+        let index = index.with_busiest(vec![busy.clone()]).with_deletes(vec![delete.clone()]);
+        index.with_suppressed(vec![suppressed.clone()], Some, vec![(hostile.clone(), 1)])
+    };
     let pairs = vec![(HOSTILE.to_owned(), HOSTILE.to_owned())];
-    let status = NodeStatus { build: pairs.clone(), flags: pairs, start_ns: NOW };
-    for page in [index, html(StatusPage::new(&status, &PageFrame::default(), NOW).reply())] {
+    let changed = vec![(HOSTILE.to_owned(), HOSTILE.to_owned(), HOSTILE.to_owned())];
+    let status = NodeStatus { build: pairs.clone(), flags: pairs, changed, start_ns: NOW };
+    let certificate = CertificateExpiry { file: HOSTILE.into(), ..CertificateExpiry::default() };
+    let state =
+        StatusState { certificates: vec![certificate], scrape_config: HOSTILE.into(), ..StatusState::default() };
+    let detail = EdgeDetail { edge: edge.clone(), facts: vec![("x", HOSTILE.into())], ..EdgeDetail::default() };
+    let detail = html(EdgePage::new(detail, NameValidation::Legacy, &PageFrame::default(), true).reply());
+    for page in [index("").reply(), index("tab=edges").reply(), index("tab=held").reply(), index("tab=groups").reply()]
+        .map(html)
+    {
+        assert!(!page.contains("<script>") && !page.contains("\"'&"), "{page}");
+        assert!(page.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "{page}");
+    }
+    for page in [detail, html(StatusPage::new(&status, state, &PageFrame::default(), NOW).reply())] {
         assert!(!page.contains("<script>") && !page.contains("\"'&"), "{page}");
         assert!(page.contains("&#60;script&#62;alert(1)&#60;/script&#62;"), "{page}");
     }

@@ -38,13 +38,7 @@ pub struct DeleteRecord {
 
 impl DeleteRecord {
     /// A delete that a request made: its groups and their series.
-    pub fn new(
-        request: &Incoming,
-        grant: &Grant,
-        at_ns: u64,
-        what: String,
-        (groups, series): (usize, usize),
-    ) -> Self {
+    pub fn new(request: &Incoming, grant: &Grant, at_ns: u64, what: String, (groups, series): (usize, usize)) -> Self {
         let cut = |text: String| truncated_to(&text, TEXT_BYTES_MAX).to_string();
         let user = user(request, grant.subject()).map(cut).unwrap_or_default();
         Self { at_ns, peer: request.peer().ip(), user, what: cut(what), groups, series }

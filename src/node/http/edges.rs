@@ -12,8 +12,8 @@ use crate::gateway::instant::rfc3339;
 use crate::gateway::{HttpReply, query};
 use crate::model::LabelSet;
 use crate::net::address::shown;
-use crate::net::identity::EdgeIdentity;
 use crate::net::http::Incoming;
+use crate::net::identity::EdgeIdentity;
 use crate::node::link::edges::{EdgeStatus, NotForgotten};
 use crate::node::link::hub::HubLinks;
 use crate::store::Scope;
@@ -53,7 +53,13 @@ impl Service {
     }
 
     /// Takes an edge out of service, and deletes the groups of its site if `delete_groups` is set.
-    pub(super) async fn retire_edge(&self, name: &str, delete_groups: bool, request: &Incoming, grant: &Grant) -> HttpReply {
+    pub(super) async fn retire_edge(
+        &self,
+        name: &str,
+        delete_groups: bool,
+        request: &Incoming,
+        grant: &Grant,
+    ) -> HttpReply {
         let Some(hub_links) = &self.hub_links else { return unknown(name) };
         let edges = self.edges.list();
         let Some((_, edge)) = edges.iter().find(|(known, _)| known == name) else { return unknown(name) };

@@ -4,21 +4,22 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
-use tracing::{debug, info, trace, warn};
+use tracing::{debug, trace};
 
 use super::auth::access::{AccessControl, Grant, is_in};
-use super::auth::guard::{GrantHandler, user};
-use super::deletes::{DeleteRecord, Deletes};
+use super::auth::guard::GrantHandler;
+use super::busiest::BusiestGroups;
+use super::deletes::Deletes;
 use super::oddities::Oddities;
 use super::page_size::PageSize;
 use super::protection::Protection;
 use super::render_thread::RenderThread;
 use super::scrape::ScrapeBody;
 use crate::commit::WriteError;
+use crate::compression::{FragmentEncoder, GzipMember, LEVEL_DEFAULT};
 use crate::exposition::{json, negotiate};
 use crate::gateway::adding::{self, AggregateRule};
-use crate::gateway::body::{self, BodyReader, BodyRules, Headers, PushError};
-use crate::gateway::groups;
+use crate::gateway::body::{BodyReader, BodyRules, Headers, PushError};
 use crate::gateway::lifetime::{EXPIRE_AFTER, lifetime};
 use crate::gateway::pages::PageFrame;
 use crate::gateway::path::{AddressedGroup, PathError};
@@ -41,7 +42,7 @@ use crate::node::metrics::{Metrics, gather_clock, gather_connections, gather_sto
 use crate::node::remote_write::{RemoteWriteStatus, gather_remote_writes};
 use crate::store::selection::ScrapeFilter;
 use crate::store::view::time_families;
-use crate::store::{ExpiryView, GroupEntry, Increment, Quota, Scope, StoreRefusal, WriteOp, WriteTerms};
+use crate::store::{ExpiryView, GroupEntry, Increment, Quota, StoreLimits, StoreRefusal, WriteOp, WriteTerms};
 
 /// A request about the process itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,8 @@ pub struct ServiceRules {
     pub scrapes_max: usize,
     /// The groups that add up.
     pub aggregate: Vec<AggregateRule>,
+    /// The limits of the store.
+    pub store_limits: StoreLimits,
 }
 
 /// The service behind the guard. It has all that the requests need.
@@ -133,6 +136,8 @@ pub struct Service {
     pub oddities: Oddities,
     /// The last deletes.
     pub deletes: Deletes,
+    /// The groups with the most writes.
+    pub busiest: BusiestGroups,
     /// Each scrape in flight has a permit. A response is large, and one HTTP/2 connection can request a hundred.
     pub scrape_permits: Arc<Semaphore>,
     /// Each push that is parsed with `block_in_place` has a permit meanwhile: more at once than there are processors
@@ -143,6 +148,8 @@ pub struct Service {
 /// A push of fewer bytes is parsed on the connection's thread, and its parsed form is not counted in the budget: that
 /// is a few megabytes at most.
 const LARGE_BYTES: usize = 64 << 10;
+/// A page of fewer bytes is not compressed: one packet has it.
+const PAGE_BYTES_MIN: usize = 1_200;
 /// The same limit for a compressed push.
 const LARGE_COMPRESSED_BYTES: usize = 8 << 10;
 
@@ -214,12 +221,16 @@ impl Service {
             Route::Reload => self.command(LifecycleCommand::Reload).await,
             Route::Healthy | Route::Ready if self.committer.is_over() => HttpReply::failing("the writer has ended"),
             Route::Healthy | Route::Ready => HttpReply::ok(),
-            Route::Index { search } => return self.run_blocking(|| respond(self.index(&search, grant))),
-            Route::StatusPage => self.status_page(),
+            Route::Index { search } => {
+                let request = &*request;
+                return self.run_blocking(|| compressed(self.index(&search, grant), request));
+            }
+            Route::StatusPage => return compressed(self.status_page(request), request),
             Route::GroupFragment { group } => {
                 let request = &*request;
-                return self.run_blocking(|| respond(self.fragment(group, request, grant)));
+                return self.run_blocking(|| compressed(self.fragment(group, request, grant), request));
             }
+            Route::Answer { handler: Some("static"), reply } => return compressed(reply, request),
             Route::Answer { reply, .. } => reply,
         };
         respond(reply)
@@ -319,7 +330,7 @@ impl Service {
         tokio::task::block_in_place(read)
     }
 
-    async fn body(&self, request: &mut Incoming) -> Result<Body, BodyError> {
+    pub(super) async fn body(&self, request: &mut Incoming) -> Result<Body, BodyError> {
         let plain = request.header("content-encoding").unwrap_or_default().is_empty();
         let (bytes_max, key) = match plain {
             true => (self.rules.body.body_bytes_max, "limits.body_bytes_max"),
@@ -345,52 +356,6 @@ impl Service {
         }
         // Without checks no pusher waits for them: only the group shows that the push failed, as in Pushgateway.
         if error.is_failed_push() && !self.rules.checked { HttpReply::pushed(false) } else { error.reply() }
-    }
-
-    async fn delete(&self, group: AddressedGroup, request: &mut Incoming, grant: &Grant) -> HttpReply {
-        let target = match self.find_group(group) {
-            Ok(target) => target,
-            Err(error) => return HttpReply::error(400, error),
-        };
-        if let Err(reply) = grant.check_group(Right::Delete, &target) {
-            return reply;
-        }
-        let checked = match self.body(request).await {
-            Ok(body) => body::check_delete(headers(request), &body),
-            Err(error) => return HttpReply::error(error.status(), error),
-        };
-        match checked {
-            Ok(()) => {
-                let known = self.committer.published().find(&target);
-                let written = self.committer.write(target, WriteOp::Delete).await;
-                if let (Some(entry), Ok(())) = (known, &written) {
-                    let series = groups::series_len(&entry);
-                    let (group, user) = (entry.shown(), user(request, grant.subject()).unwrap_or_default());
-                    let activity = entry.activity();
-                    info!(
-                        peer = %request.peer(), user, %group, series, pushes = activity.pushes, "a group was deleted"
-                    );
-                    let (what, groups) = (entry.shown().to_string(), 1);
-                    self.deletes.record(DeleteRecord::new(request, grant, self.clock.wall_ns(), what, (groups, series)));
-                }
-                answer(written, HttpReply::accepted)
-            }
-            Err(error) => error.reply(),
-        }
-    }
-
-    /// Deletes all groups.
-    async fn wipe(&self, request: &Incoming, grant: &Grant) -> HttpReply {
-        let counts = self.committer.published().counts();
-        let (groups, series, user) = (counts.groups, counts.series, user(request, grant.subject()).unwrap_or_default());
-        let written = self.committer.wipe(Scope::Shown).await;
-        match &written {
-            Ok(()) => info!(peer = %request.peer(), user, groups, series, "all groups were deleted"),
-            Err(error) => warn!(peer = %request.peer(), user, of = groups, %error, "a delete of all groups ended early"),
-        }
-        let what = "all groups".to_owned();
-        self.deletes.record(DeleteRecord::new(request, grant, self.clock.wall_ns(), what, (groups, series)));
-        answer(written, HttpReply::accepted)
     }
 
     /// The key of the group that a request addresses.
@@ -576,7 +541,7 @@ fn group_json(entry: &GroupEntry) -> serde_json::Value {
     json::group(entry.shown(), pushed > failed, families)
 }
 
-fn headers(request: &Incoming) -> Headers<'_> {
+pub(super) fn headers(request: &Incoming) -> Headers<'_> {
     let first = |name| request.header(name).unwrap_or_default();
     Headers { content_type: first("content-type"), content_encoding: first("content-encoding") }
 }
@@ -592,6 +557,20 @@ pub(super) fn answer(outcome: Result<(), WriteError>, reply: impl FnOnce() -> Ht
             HttpReply::unavailable(error)
         }
     }
+}
+
+/// The response with that page, compressed if the client accepts it.
+fn compressed(mut reply: HttpReply, request: &Incoming) -> Response {
+    if reply.body.len() >= PAGE_BYTES_MIN && accepts_gzip(request.headers("accept-encoding")) {
+        let (mut member, mut body) = (GzipMember::new(), Vec::new());
+        member.add(&FragmentEncoder::new(LEVEL_DEFAULT).encode(&reply.body), &mut body);
+        member.finish(&mut body);
+        reply.body = body;
+        reply = reply.with("Content-Encoding", "gzip");
+    }
+    // Caches store only answers with a rule of their own.
+    let is_cached = reply.headers.iter().any(|(name, _)| *name == "Cache-Control");
+    respond(if is_cached { reply.with("Vary", "Accept-Encoding") } else { reply })
 }
 
 pub(super) fn respond(reply: HttpReply) -> Response {

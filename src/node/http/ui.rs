@@ -8,47 +8,109 @@ use super::auth::access::{Grant, is_in};
 use super::deletes::DeleteRecord;
 use super::service::Service;
 use crate::gateway::HttpReply;
+use crate::gateway::group_sort::GroupSort;
 use crate::gateway::groups::object;
 use crate::gateway::pages::{
-    EdgeSummary, GroupFragment, GroupList, IndexPage, Search, ShownSummary, StatusPage, SuppressedSummary,
-    TroubleSummary, UplinkSummary,
+    CertificateExpiry, DeleteSummary, EdgeSummary, GroupDetails, GroupFragment, GroupList, GroupOrder, IndexPage,
+    LimitUse, PageTab, Search, ShownSummary, StatusPage, StatusState, SuppressedSummary, TroubleSummary, UplinkSummary,
+    WeighedGroup,
 };
 use crate::gateway::path::AddressedGroup;
 use crate::gateway::rights::Right;
-use crate::model::LabelSet;
 use crate::net::address::shown;
 use crate::net::http::Incoming;
 use crate::node::link::edges::EdgeStatus;
 use crate::node::link::trouble::Trouble;
 use crate::selector::Selectors;
-use crate::store::{Conflict, GroupEntry, Published};
+use crate::store::{Conflict, ExpiryView, GroupEntry, Published};
+
+/// The deletes on the first page.
+const DELETES_SHOWN_MAX: usize = 5;
 
 impl Service {
-    /// The page of groups, or only its list: of the groups that the visitor may read. The node and its links are shown to
-    /// those who may see what belongs to no group.
+    /// The page at `/`, or only its list of groups: of the groups that the visitor may read. The node and its links are
+    /// shown to those who may see what belongs to no group.
     pub(super) fn index(&self, search: &Search, grant: &Grant) -> HttpReply {
         let (published, now_ns, scope) = (self.committer.published(), self.clock.wall_ns(), grant.scope(Right::Read));
-        let times = published.times();
-        let readable = times.iter().filter(|(labels, ..)| is_in(scope.as_ref(), labels));
-        let list = GroupList::new(search, readable, self.rules.body.names, &self.rules.page_frame, now_ns);
+        let (scope, has_overview) = (scope.as_ref(), grant.has_overview());
+        let is_hub = self.rules.is_hub && has_overview;
+        if let Some(name) = search.edge.as_ref().filter(|_| is_hub) {
+            return self.edge_page(name, grant);
+        }
+        let shows_groups = search.tab == PageTab::Groups || (search.tab == PageTab::Now && !is_hub);
+        let list = if shows_groups { self.group_list(search, scope, now_ns) } else { self.no_groups(search, now_ns) };
         let list = list.with_delete(grant.has(Right::Delete));
-        let expiry = self.expiry();
-        let left_ns = |labels: &LabelSet| expiry.left_ns(&*published.find(labels)?);
-        let list = if expiry.is_used() { list.with_expiry(left_ns) } else { list };
         if search.list_only {
             return list.reply();
         }
-        let page = IndexPage::new(list, self.rules.admin_api && grant.is_admin())
-            .with_suppressed(suppressed(published, scope.as_ref()), |(entry, at)| {
-                suppressed_family(published, &entry, at, scope.as_ref())
-            });
-        if !grant.has_overview() {
-            return page.reply();
-        }
-        let page = page.with_troubles(self.own_troubles()).with_uplinks(self.uplink_summaries(now_ns));
-        let page = page.with_large_scrape(Some(self.page_size.bytes()).filter(|_| self.page_size.is_large()));
-        let page = if self.rules.is_hub { page.with_edges(self.edge_summaries(now_ns)) } else { page };
+        let page = IndexPage::new(list, self.rules.admin_api && grant.is_admin()).with_overview(has_overview);
+        let page = match search.tab {
+            PageTab::Now if has_overview => {
+                let page = page.with_troubles(self.own_troubles()).with_uplinks(self.uplink_summaries(now_ns));
+                let page = page.with_large_scrape(Some(self.page_size.bytes()).filter(|_| self.page_size.is_large()));
+                let busiest = if is_hub { self.busiest.get(published, now_ns) } else { Vec::new() };
+                let deletes = if scope.is_none() { self.delete_summaries() } else { Vec::new() };
+                let busiest = busiest.into_iter().filter(|group| is_in(scope, &group.labels)).collect();
+                page.with_busiest(busiest).with_deletes(deletes)
+            }
+            _ => page,
+        };
+        let page = if matches!(search.tab, PageTab::Now | PageTab::HeldBack) {
+            let rows = if search.tab == PageTab::HeldBack { suppressed(published, scope) } else { Vec::new() };
+            let row = |(entry, at): (Arc<GroupEntry>, usize)| suppressed_family(published, &entry, at, scope);
+            let by_site = if has_overview { published.suppressed_by_site() } else { Vec::new() };
+            page.with_suppressed(rows, row, by_site)
+        } else {
+            page
+        };
+        let shows_edges = is_hub && matches!(search.tab, PageTab::Now | PageTab::Edges);
+        let page = if shows_edges { page.with_edges(self.edge_summaries(now_ns)) } else { page };
         page.reply()
+    }
+
+    /// The groups that a search finds, in its order.
+    fn group_list(&self, search: &Search, scope: Option<&Selectors>, now_ns: u64) -> GroupList {
+        let (published, names, frame) = (self.committer.published(), self.rules.body.names, &self.rules.page_frame);
+        let expiry = self.expiry();
+        let list = if search.order.needs_entries() {
+            let entries = published.entries();
+            let shown = entries.iter().filter(|entry| entry.group.is_live() && !entry.header.suppressed);
+            let readable = shown.filter(|entry| is_in(scope, entry.shown()));
+            let groups = readable.map(|entry| WeighedGroup {
+                labels: entry.shown(),
+                times: (entry.push_time_seconds(), entry.push_failure_time_seconds()),
+                weight: weight(search.order, entry, &expiry, now_ns),
+            });
+            GroupList::weighed(search, groups, names, frame, now_ns)
+        } else {
+            let times = published.times();
+            let readable = times.iter().filter(|(labels, ..)| is_in(scope, labels));
+            GroupList::new(search, readable, names, frame, now_ns)
+        };
+        list.with_details(|labels| {
+            let entry = published.find(labels)?;
+            let left_ns = if expiry.is_used() { expiry.left_ns(&entry) } else { None };
+            let series = GroupSort::Series.weight(&entry, now_ns) as usize;
+            Some(GroupDetails { left_ns, series, per_minute: entry.activity().per_minute(now_ns) })
+        })
+    }
+
+    /// An empty list, for a tab without groups.
+    fn no_groups(&self, search: &Search, now_ns: u64) -> GroupList {
+        GroupList::new(search, std::iter::empty(), self.rules.body.names, &self.rules.page_frame, now_ns)
+    }
+
+    fn delete_summaries(&self) -> Vec<DeleteSummary> {
+        let summary = |delete: DeleteRecord| DeleteSummary {
+            at_ns: delete.at_ns,
+            who: match delete.user.as_str() {
+                "" => delete.peer.to_string(),
+                user => format!("{user} at {}", delete.peer),
+            },
+            what: delete.what,
+            groups: delete.groups,
+        };
+        self.deletes.list().into_iter().take(DELETES_SHOWN_MAX).map(summary).collect()
     }
 
     /// The details of one group.
@@ -82,14 +144,49 @@ impl Service {
         format!("{scheme}://{host}{prefix}/")
     }
 
-    /// The page of build, flags and start time.
-    pub(super) fn status_page(&self) -> HttpReply {
-        StatusPage::new(&self.status, &self.rules.page_frame, self.clock.wall_ns()).reply()
+    /// The page of limits, certificates, build and flags.
+    pub(super) fn status_page(&self, request: &Incoming) -> HttpReply {
+        let counts = self.committer.published().counts();
+        let limit = |name, used: usize, max: usize| LimitUse { name, used: used as u64, max: max as u64 };
+        let store = self.rules.store_limits;
+        let mut limits = vec![
+            limit("limits.groups_max", counts.groups, store.groups_max),
+            limit("limits.series_max", counts.series, store.series_max),
+        ];
+        limits.extend(self.slots.iter().map(|slots| {
+            let name = if slots.face() == "web" { "limits.connections_max" } else { "hub.connections_max" };
+            limit(name, slots.open(), slots.connections_max())
+        }));
+        let certificate = |(file, expires, late): (String, u64, u64)| CertificateExpiry {
+            file,
+            expires_ns: expires.saturating_mul(1_000_000_000),
+            late_ns: late.saturating_mul(1_000_000_000),
+        };
+        let certificates = self.certificates.files().into_iter().map(certificate).collect();
+        let state = StatusState { limits, certificates, scrape_config: self.scrape_config(request) };
+        StatusPage::new(&self.status, state, &self.rules.page_frame, self.clock.wall_ns()).reply()
+    }
+
+    /// The scrape configuration of Prometheus for this node.
+    fn scrape_config(&self, request: &Incoming) -> String {
+        let target = request.authority().unwrap_or("localhost:9091");
+        let scheme = if self.protection.acceptor.is_some() { "    scheme: https\n" } else { "" };
+        let prefix = request.path().strip_suffix("/status").unwrap_or_default();
+        let path = format!("{prefix}/{}", self.rules.telemetry_path.trim_start_matches('/'));
+        let path = if path == "/metrics" { String::new() } else { format!("    metrics_path: {path}\n") };
+        format!(
+            "scrape_configs:\n  - job_name: pushgateway\n    honor_labels: true\n{scheme}{path}    static_configs:\n      \
+             - targets: ['{target}']\n        labels: {{instance: pushgateway}}\n"
+        )
     }
 
     fn edge_summaries(&self, now_ns: u64) -> Vec<EdgeSummary> {
+        self.edges.list().into_iter().map(|(name, edge)| self.edge_summary(name, edge, now_ns)).collect()
+    }
+
+    pub(super) fn edge_summary(&self, name: String, edge: EdgeStatus, now_ns: u64) -> EdgeSummary {
         let some = |ns: u64| Some(ns).filter(|ns| *ns > 0);
-        let edges = self.edges.list().into_iter().map(|(name, edge)| EdgeSummary {
+        EdgeSummary {
             state: edge.state(now_ns).name(),
             rank: rank(&edge, now_ns),
             troubles: edge.troubles(now_ns).into_iter().map(trouble_summary).collect(),
@@ -106,8 +203,7 @@ impl Service {
                 expiry.saturating_sub(edge.certificate_warning_seconds(expiry)).saturating_mul(1_000_000_000)
             }),
             address: edge.address.map(shown).unwrap_or_default(),
-        });
-        edges.collect()
+        }
     }
 
     /// What is wrong with this node itself.
@@ -150,7 +246,7 @@ impl Service {
         let held_back = held_back.map(|(site, families)| json!({ "site": object(&site), "families": families }));
         let held_back: Vec<Value> = held_back.collect();
         // They name groups, which not everybody may read.
-        let deletes = if grant.has_overview() { self.deletes.list() } else { Vec::new() };
+        let deletes = if grant.scope(Right::Read).is_none() { self.deletes.list() } else { Vec::new() };
         json!({
             "groups": counts.groups, "series": counts.series, "held_back": held_back, "troubles": troubles,
             "uplinks": uplinks, "deletes": deletes.iter().map(DeleteRecord::json).collect::<Vec<_>>(),
@@ -174,6 +270,21 @@ impl Service {
     }
 }
 
+/// The number by which a search orders a group.
+fn weight(order: GroupOrder, entry: &GroupEntry, expiry: &ExpiryView, now_ns: u64) -> u64 {
+    let activity = entry.activity();
+    let both = |first: u64, second: u64| first.min(u32::MAX.into()) << 32 | second.min(u32::MAX.into());
+    match order {
+        GroupOrder::Labels | GroupOrder::Oldest | GroupOrder::Newest => 0,
+        GroupOrder::Largest => GroupSort::Series.weight(entry, now_ns),
+        GroupOrder::Busiest => {
+            both(activity.per_minute(now_ns).into(), activity.pushes.saturating_add(activity.updates))
+        }
+        GroupOrder::Failures => both(activity.refused, entry.push_failure_time_seconds() as u64),
+        GroupOrder::Left => expiry.left_ns(entry).map_or(0, |left_ns| u64::MAX - left_ns),
+    }
+}
+
 /// The order of edges on the page: by state, then by the gravest trouble.
 fn rank(edge: &EdgeStatus, now_ns: u64) -> (u8, u8) {
     let gravest = edge.troubles(now_ns).first().map_or(u8::MAX, |trouble| trouble.kind as u8);
@@ -184,10 +295,11 @@ fn trouble_summary(trouble: Trouble) -> TroubleSummary {
     TroubleSummary { text: trouble.text, remedy: trouble.kind.remedy() }
 }
 
-/// The suppressed families, each with its group. The family that is shown instead is looked up only for the part on the
-/// page.
+/// The suppressed families, each with its group, by site. The family that is shown instead is looked up only for the
+/// part on the page.
 fn suppressed(published: &Published, scope: Option<&Selectors>) -> Vec<(Arc<GroupEntry>, usize)> {
-    let entries = published.suppressed();
+    let mut entries = published.suppressed();
+    entries.sort_by(|a, b| a.id().site.cmp(&b.id().site));
     let families = entries.iter().filter(|entry| is_in(scope, entry.shown())).flat_map(|entry| {
         let suppressed = entry.leaders().filter(|(.., state)| state.conflict.is_some());
         suppressed.map(|(at, ..)| (entry.clone(), at))

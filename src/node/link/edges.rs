@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
+use super::history::{EdgeHistories, EdgeReading};
 use super::missing::MissingChanges;
 use super::status::LinkStatus;
 use crate::model::LabelSet;
@@ -64,6 +65,11 @@ impl EdgeStatus {
     pub fn lag_ns(&self, now_ns: u64) -> u64 {
         self.missing.since_ns.map_or(0, |since_ns| now_ns.saturating_sub(since_ns))
     }
+
+    /// Its state for a sample of its history.
+    pub fn reading(&self, now_ns: u64) -> EdgeReading {
+        EdgeReading { is_connected: self.link.connected, pushes: self.health.pushes, lag_ns: self.lag_ns(now_ns) }
+    }
 }
 
 /// The status of all edges that a hub knows, by name: the roll. [`super::roll`] makes it durable.
@@ -72,6 +78,8 @@ pub struct EdgeRegistry {
     edges: Mutex<BTreeMap<String, EdgeStatus>>,
     /// Counts the changes that the roll on disk must have soon.
     changes: AtomicU64,
+    /// The last hour of each.
+    pub histories: EdgeHistories,
 }
 
 /// The reasons for which an edge cannot be forgotten.
@@ -149,6 +157,11 @@ impl EdgeRegistry {
     /// Whether an operator took the edge out of service.
     pub fn is_retired(&self, name: &str) -> bool {
         self.lock().get(name).is_some_and(|edge| edge.retired_ns > 0)
+    }
+
+    /// A copy of the status of one edge.
+    pub fn get(&self, name: &str) -> Option<EdgeStatus> {
+        self.lock().get(name).cloned()
     }
 
     /// A copy of the status of every edge.

@@ -5,7 +5,7 @@
 //! sessions. [`check`] tries a line without a session, and [`enrolment`] gives edges their certificates,
 //! which [`renewal`] asks for again. [`status`] is
 //! the state of a link as metrics and pages show it, [`edges`] has that of every edge, with its [`trouble`], the
-//! changes that are [`missing`] here and its [`edge_metrics`], [`roll`] makes that durable, and [`backoff`] says when to dial again.
+//! changes that are [`missing`] here, its last hour ([`history`], filled by the [`sampler`]) and its [`edge_metrics`], [`roll`] makes that durable, and [`backoff`] says when to dial again.
 
 pub mod backoff;
 pub mod check;
@@ -17,6 +17,7 @@ pub mod edges;
 pub mod ending;
 pub mod enrolment;
 mod handshake;
+pub mod history;
 pub mod hub;
 mod incoming;
 pub mod missing;
@@ -24,6 +25,7 @@ pub mod peer;
 pub mod refusals;
 pub mod renewal;
 pub mod roll;
+pub mod sampler;
 pub mod site_rules;
 pub mod status;
 pub mod trouble;
