@@ -41,7 +41,20 @@ impl World {
         let before = self.running(at).engine.records().len();
         let is_sweep = matches!(command, Command::Expire { .. });
         let may_expire = self.expiry.is_some() && (is_sweep || matches!(command, Command::Merge { .. }));
-        let content = may_expire.then(|| {
+        let is_delete = match &command {
+            Command::Write(write) => matches!(write.op, WriteOp::Delete),
+            Command::Wipe { .. } | Command::Expire { .. } => true,
+            _ => false,
+        };
+        let may_end_sums = self.adding.is_some() && (is_delete || corrects);
+        let increment = match &command {
+            Command::Write(GroupWrite { reply: Due { increment: Some(number), id: Some(id), .. }, .. }) => {
+                let entry = self.running(at).engine.store().drafted(id);
+                Some((*number, entry.map(|entry| entry.group.clone())))
+            }
+            _ => None,
+        };
+        let content = (may_expire || may_end_sums).then(|| {
             let records = self.running(at).engine.records().to_vec();
             self.nodes[at].durable.with(&records)
         });
@@ -49,7 +62,15 @@ impl World {
             self.running(at).engine.draft(command, now);
         }
         let records = self.running(at).engine.records().get(before..).unwrap_or_default().to_vec();
+        if let Some((number, group)) = increment {
+            self.drafted_increment(at, number, group.as_ref(), &records);
+        }
         if let Some(content) = content {
+            if corrects {
+                self.drafted_corrections(at, &content, &records);
+            } else if is_delete {
+                self.drafted_deletes(&content, &records);
+            }
             self.check_expiries(at, content, &records, is_sweep)?;
         }
         if corrects && !records.is_empty() {
@@ -85,7 +106,7 @@ impl World {
                 let adds = matches!(op, WriteOp::Post(_));
                 self.trace(|| format!("{at} push {id} of place {} {}", id.site, describe_action(op)));
                 let id = (!matches!(op, WriteOp::Refuse)).then_some(id);
-                *reply = Due { id, adds, families: first_values(op), sweep: None };
+                *reply = Due { id, adds, families: first_values(op), ..std::mem::take(reply) };
             }
             Command::Merge { merge, .. } => self.trace(|| {
                 let deltas: Vec<String> = merge.deltas.iter().map(describe_delta).collect();
@@ -98,7 +119,7 @@ impl World {
     /// The commands that the engine gets in place of this one: others where a mistake is planted.
     fn planted(&mut self, at: NodeId, command: Command, now: WriteTime) -> Vec<Command> {
         match command {
-            Command::Write(write) if self.is(Bug::WallClockStamps) => {
+            Command::Write(write) if self.is(Bug::WallClockStamps) && !matches!(write.op, WriteOp::Add(_)) => {
                 let identity = self.running(at).engine.store().identity();
                 let stamp = WriteTimestamp { time_ns: now.stamp_ns, node: identity.node };
                 let group = change(write.op, PushTime { stamp, wall_ns: now.wall_ns });
@@ -116,6 +137,16 @@ impl World {
                 let mut commands = self.as_deletes(at, &groups, now);
                 commands.push(Command::Expire { groups: Vec::new(), reply });
                 commands
+            }
+            Command::Write(write) if self.is(Bug::DeleteSparesContributions) && matches!(write.op, WriteOp::Delete) => {
+                let spared = self.contributions_spared(at, &write.shown, now);
+                let delete = Command::Write(write);
+                std::iter::once(delete).chain(spared).collect()
+            }
+            Command::ConfirmClock { right_ns, monotonic_ns } if self.is(Bug::BirthsNotMoved) => {
+                let merge = self.moved_without_births(at, right_ns, now);
+                let right_ns = if merge.is_some() { now.wall_ns } else { right_ns };
+                std::iter::once(Command::ConfirmClock { right_ns, monotonic_ns }).chain(merge).collect()
             }
             Command::UplinkAcked { revision, .. } if self.is(Bug::TombstoneDroppedEarly) => {
                 let uplinks = 0..self.nodes[at].uplinks.len();
@@ -135,6 +166,7 @@ impl World {
         (peer, position): (StoreId, Position),
     ) {
         let at = self.end(conn, end).node;
+        let deltas = deltas.into_iter().map(|delta| self.altered_delta(at, delta)).collect();
         let Some(running) = &mut self.nodes[at].running else { return };
         let sequence = running.sequences.entry((conn, end)).or_default().clone();
         let merge = Merge { scope, deltas, peer, position, sequence };
@@ -144,12 +176,14 @@ impl World {
     /// Asks the committer for the state of the store, for the handshake of an end of a connection.
     pub fn ask_info(&mut self, conn: ConnId, end: usize, peer: Option<StoreId>) {
         let at = self.end(conn, end).node;
+        self.asked_info(conn, end);
         self.ask(at, Command::Info { peer, reply: InfoReply { conn, end } });
     }
 
     /// The state of the store for a handshake, read before the commands that wait.
     pub fn info(&mut self, at: NodeId, conn: ConnId, end: usize) -> Option<StoreInfo> {
         let now = self.store_now(at);
+        self.asked_info(conn, end);
         let engine = &mut self.running(at).engine;
         engine.draft(Command::Info { peer: None, reply: InfoReply { conn, end } }, now);
         let Some(Effect::Info { info, .. }) = engine.poll_effect() else { return None };
@@ -158,7 +192,7 @@ impl World {
 
     /// The state of the store, altered where a mistake is planted.
     pub fn altered_info(&self, conn: ConnId, mut info: StoreInfo) -> StoreInfo {
-        if self.is(Bug::EpochKept) {
+        if self.is(Bug::EpochKept) || self.is(Bug::ContributionReused) {
             // A store that is opened again under the same epoch looks as if it had not been closed.
             info.epochs.dedup_by_key(|start| start.epoch);
         }

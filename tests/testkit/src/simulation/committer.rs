@@ -38,6 +38,8 @@ pub struct Due {
     pub families: BTreeMap<Arc<str>, u64>,
     /// The sweep of expired groups that ends with this.
     pub sweep: Option<Sweep>,
+    /// The increment of a push that adds.
+    pub increment: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -69,6 +71,13 @@ impl World {
             let at_ns = (now + wait).max(running.stalled_until);
             self.at(at_ns, Event::Begin { node: at, life });
         }
+    }
+
+    /// Planted: the command overtakes those that wait.
+    pub fn ask_first(&mut self, at: NodeId, command: Command) {
+        self.ask(at, command);
+        let Some(running) = &mut self.nodes[at].running else { return };
+        running.queue.rotate_right(1);
     }
 
     /// Drafts the commands that wait, and makes the records durable.
@@ -160,6 +169,7 @@ impl World {
     /// These records survive from now on.
     pub fn made_durable(&mut self, at: NodeId, records: &[Record]) {
         self.nodes[at].doubtful.clear();
+        self.durable_deletes(at, records);
         for record in records {
             self.before_record(at, record);
             self.nodes[at].durable.apply(record);
@@ -208,9 +218,9 @@ impl World {
                         self.check_swept(at, sweep)?;
                     }
                 }
-                Effect::Written { reply, result } => self.written(reply, result, &mut due),
+                Effect::Written { reply, result } => self.written(at, reply, result, &mut due),
                 Effect::Merged { reply: MergeReply::Push(reply), result } => {
-                    self.written(reply, result.map(drop), &mut due);
+                    self.written(at, reply, result.map(drop), &mut due);
                 }
                 Effect::Merged { reply: MergeReply::Session { conn, end, id }, result } => {
                     // A merge after a push may be later than it, or move its group to a site.
@@ -243,7 +253,15 @@ impl World {
         self.wake(at);
     }
 
-    fn written(&mut self, reply: Due, result: Result<(), commit::WriteError>, due: &mut Shown) {
+    fn written(&mut self, at: NodeId, reply: Due, result: Result<(), commit::WriteError>, due: &mut Shown) {
+        if let Some(number) = reply.increment {
+            let is_applied = match &result {
+                Ok(()) => Some(true),
+                Err(commit::WriteError::Refused(_)) => Some(false),
+                Err(_) => None,
+            };
+            self.answered_increment(at, number, reply.id.as_ref(), is_applied);
+        }
         match result {
             Ok(()) => self.count("push answered 200"),
             Err(commit::WriteError::Refused(_)) => return self.count("push answered 400"),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use pushrelay::model::{Family, Group, GroupId, Lifetime, PushTime, StoreId, WriteTimestamp};
+use pushrelay::model::{Contributor, Family, Group, GroupId, Lifetime, PushTime, StoreId, WriteTimestamp};
 use pushrelay::store::{PeerCursor, Record, Store};
 
 /// Groups, tombstones included, and cursors.
@@ -61,7 +61,7 @@ impl Content {
 /// The part of a group that a scrape could show, suppressed families included.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Seen {
-    families: Vec<(WriteTimestamp, Family)>,
+    families: Vec<(WriteTimestamp, Option<Arc<Contributor>>, Family)>,
     pushed: Option<PushTime>,
     failed: Option<PushTime>,
     lifetime: Option<Lifetime>,
@@ -70,7 +70,7 @@ pub struct Seen {
 /// `None` if the group is deleted.
 pub fn seen(group: &Group) -> Option<Seen> {
     group.is_live().then(|| Seen {
-        families: group.families().iter().map(|f| (f.stamp, f.family.clone())).collect(),
+        families: group.families().iter().map(|f| (f.stamp, f.contributor.clone(), f.family.clone())).collect(),
         pushed: group.pushed(),
         failed: group.failed(),
         lifetime: group.lifetime(),
@@ -86,7 +86,12 @@ pub fn show(group: Option<&Group>) -> String {
     let families: Vec<String> = group
         .families()
         .iter()
-        .map(|f| format!("{}={:?}@{}", f.family.name(), f.family.values().first(), stamp(f.stamp)))
+        .map(|f| {
+            let born = f.contributor.as_ref();
+            let born =
+                born.map_or(String::new(), |of| format!(" of {:x} born {}", of.epoch.0 & 0xffff, stamp(of.birth)));
+            format!("{}={:?}@{}{born}", f.family.name(), f.family.values(), stamp(f.stamp))
+        })
         .collect();
     let (cleared_at, deleted) = (stamp(group.cleared_at()), stamp(group.deleted()));
     let (pushed, failed) = (moment(group.pushed()), moment(group.failed()));

@@ -229,7 +229,7 @@ impl World {
                 FrameContent::Update { upto } => self.conns.get_mut(&conn).expect("it is open").last_upto = Some(upto),
                 FrameContent::Ack { revision } if self.is(Bug::AckReportedEarly) => {
                     let uplink = self.conns[&conn].uplink;
-                    self.ask(node, Command::UplinkAcked { uplink, revision });
+                    self.ask_first(node, Command::UplinkAcked { uplink, revision });
                 }
                 _ => {}
             }

@@ -105,7 +105,9 @@ impl World {
     pub fn living(&mut self, command: Command) -> Command {
         let Some(expiry) = &mut self.expiry else { return command };
         let Command::Write(mut write) = command else { return command };
-        if matches!(write.op, WriteOp::Put(_) | WriteOp::Post(_)) && expiry.random.chance(expiry.headers) {
+        if matches!(write.op, WriteOp::Put(_) | WriteOp::Post(_) | WriteOp::Add(_))
+            && expiry.random.chance(expiry.headers)
+        {
             let ms = [2_000, 10_000, 40_000, 43_200_000, 0][expiry.random.below(5) as usize];
             write.terms.lifetime = Lifetime::of_number(ms);
         }

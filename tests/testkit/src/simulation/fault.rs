@@ -95,7 +95,7 @@ pub fn draw(random: &mut Random) -> Vec<Kind> {
 
 impl World {
     pub fn fault(&mut self) -> Checked {
-        if self.quiet {
+        if self.quiet || self.is_calm {
             return Ok(());
         }
         let wait = self.random.span(self.plan.fault_ns / 8, self.plan.fault_ns * 2);
@@ -288,6 +288,7 @@ impl World {
         let Some((image, content)) = &self.nodes[at].image else { return Ok(()) };
         let (disk, content) = (copy_disk(image, seed), content.clone());
         self.count("fault: rolled back");
+        self.nodes[at].was_rolled_back = true;
         self.replace_disk(at, disk, content)
     }
 
@@ -347,6 +348,7 @@ impl World {
         let hours = self.random.span(SECOND, 12 * HOUR) as i64;
         let jump = if self.random.chance(50) { hours } else { -hours };
         let node = &mut self.nodes[at];
+        node.jumps += 1;
         node.skew_ns = (node.skew_ns + jump).clamp(-24 * HOUR as i64, 24 * HOUR as i64);
         self.count(if jump > 0 { "fault: clock jumps forward" } else { "fault: clock jumps back" });
     }

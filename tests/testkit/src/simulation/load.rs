@@ -10,7 +10,7 @@ use super::{Event, NodeId, World, topology};
 impl World {
     /// Sends one push or a burst of pushes to a running node.
     pub fn push(&mut self) {
-        if self.quiet {
+        if self.quiet || self.is_calm {
             return;
         }
         let wait = self.random.span(self.plan.push_ns / 8, self.plan.push_ns * 2);
@@ -59,6 +59,7 @@ impl World {
             }
         };
         let command = push(target, self.some_action());
+        let command = self.adding_push(at, command);
         self.living(command)
     }
 
@@ -82,6 +83,12 @@ impl World {
             self.count("push: POST");
             WriteOp::Post(families)
         }
+    }
+
+    /// A push of one family to a group that exists.
+    pub fn some_post(&mut self) -> WriteOp {
+        let number = self.random.below(4);
+        WriteOp::Post(vec![self.some_family(number)])
     }
 
     /// A family of that number. Its first value is like no other.

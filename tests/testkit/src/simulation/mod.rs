@@ -4,10 +4,11 @@
 //! [`run`] runs one seed. `docs/contributing/testing.md` describes topologies, faults and the oracle.
 //!
 //! Read in this order: `random`, `content` and `oracle` (the invariants), `node`, `committer` and `commands` (a node and
-//! its committer), `link`, `driver` and `hub` (connections, their ends, sessions), `load` (pushes), `expiry` (groups that end), `fault` (faults),
-//! `story` (sequences of faults), `finish` (convergence without faults), `topology` (the links between nodes) and `bug`
-//! (planted mistakes).
+//! its committer), `link`, `driver` and `hub` (connections, their ends, sessions), `load` (pushes), `adding` (pushes that add), `expiry` (groups that end), `fault` (faults),
+//! `story` and `windows` (sequences of faults), `finish` (convergence without faults), `topology` (the links between nodes) and `bug` and
+//! `planted_sums` (planted mistakes).
 
+mod adding;
 mod bug;
 mod commands;
 mod committer;
@@ -21,9 +22,11 @@ mod link;
 mod load;
 mod node;
 mod oracle;
+mod planted_sums;
 mod random;
 mod story;
 mod topology;
+mod windows;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -158,6 +161,14 @@ enum Event {
         life: u64,
     },
     Push,
+    /// The last push of a story.
+    LastPush {
+        node: NodeId,
+    },
+    /// A pusher repeats a push with its key.
+    Repeat {
+        increment: usize,
+    },
     Fault,
     Story,
     Hostile {
@@ -186,10 +197,14 @@ struct World {
     plan: topology::Plan,
     /// The expiry of this seed, if it has any.
     expiry: Option<expiry::Expiry>,
+    /// The pushes that add of this seed, if it has any.
+    adding: Option<adding::Adding>,
     /// Between which nodes nothing gets through, and until when.
     partitions: BTreeMap<(NodeId, NodeId), u64>,
     /// The faults of this seed are over: all is well from now on.
     quiet: bool,
+    /// No more pushes and faults but those of the story.
+    is_calm: bool,
     /// Hubs send to each other in a circle: what is sent on is nobody's promise.
     is_ring: bool,
     pushes: u64,
@@ -249,6 +264,8 @@ impl World {
             Event::Start { node, life } => return self.start(node, life),
             Event::Expire { node, life } => self.sweep_expired(node, life),
             Event::Push => self.push(),
+            Event::LastPush { node } => self.last_push(node),
+            Event::Repeat { increment } => self.repeat(increment),
             Event::Fault => return self.fault(),
             Event::Story => return self.story(),
             Event::Hostile { conn, left } => self.hostile(conn, left),

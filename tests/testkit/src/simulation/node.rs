@@ -73,6 +73,13 @@ pub struct Node {
     pub moved_with: BTreeMap<GroupId, WriteTimestamp>,
     /// Whether it has the rules of expiry.
     pub has_rules: bool,
+    /// How often it lost content, and how often its clock was set.
+    pub losses: u64,
+    pub jumps: u64,
+    /// Whether it was rolled back since it last started.
+    pub was_rolled_back: bool,
+    /// The time by its clock when it last started.
+    pub started_ns: u64,
     /// Whether it was ever rolled back, wiped or damaged.
     pub lost_something: bool,
     /// Deletes whose tombstones it was right to drop.
@@ -129,6 +136,10 @@ impl Node {
             damaged: false,
             moved_with: BTreeMap::new(),
             has_rules: false,
+            losses: 0,
+            jumps: 0,
+            was_rolled_back: false,
+            started_ns: 0,
             lost_something: false,
             dropped: BTreeMap::new(),
             kept: BTreeMap::new(),
@@ -262,10 +273,19 @@ impl World {
         };
         let mut store = Store::new(node.rules(), &[]);
         let disk = Arc::new(node.disk.clone());
-        let recovered = recover(disk, disk_options(), &mut |record| store.restore(record));
+        let forgets_keys = self.options.bug == Some(Bug::KeyForgotten);
+        let recovered = recover(disk, disk_options(), &mut |record| match record {
+            Record::Key(_) if forgets_keys => {}
+            record => store.restore(record),
+        });
         let recovered = recovered.map_err(|error| refused(node, error.to_string()))?;
         let intact = recovered.report.is_intact();
-        let kept = node.identity.filter(|_| self.options.bug == Some(Bug::EpochKept));
+        let is_kept = match self.options.bug {
+            Some(Bug::EpochKept) => true,
+            Some(Bug::ContributionReused) => node.was_rolled_back,
+            _ => false,
+        };
+        let kept = node.identity.filter(|_| is_kept);
         let epoch = kept.map_or(drawn, |(_, epoch)| epoch);
         let begun = match recovered.identity {
             Some(identity) if self.options.bug == Some(Bug::DamagedStoreKeepsIdentity) => {
@@ -275,6 +295,7 @@ impl World {
         };
         let (store, log) = begun.map_err(|error| refused(node, error.to_string()))?;
         node.identity = Some((store.identity(), epoch));
+        node.was_rolled_back = false;
         if !intact {
             self.count("state: damage found, and a new identity taken");
         }
@@ -333,6 +354,7 @@ impl World {
             stalled_until: 0,
         }));
         node.offset_ns = 0;
+        self.nodes[at].started_ns = self.wall_ns(at);
         self.trace(|| format!("{at} starts"));
         self.count("node started");
         for uplink in 0..uplinks {

@@ -18,7 +18,7 @@
 //! - When faults stop, all links work and all nodes of a set show the same within 20 virtual minutes (refused links wait
 //!   for up to a minute, more than once), and nothing is shown that nobody pushed. A node and its copy take turns until
 //!   both show it.
-//! - The law of expiry: see `expiry`.
+//! - The law of expiry: see `expiry`. The sums of pushes that add: see `adding`.
 //! - In some seeds, when clocks have passed `storage.tombstone_retention`, no tombstone is left anywhere, logs are short,
 //!   and all nodes still show the same.
 //! - With a loop of hubs, edges and their own hubs show the same, and nothing grows after the faults stop. Groups that such
@@ -66,11 +66,17 @@ impl World {
     /// The set of a group of a node, and the name of the group at its pusher. `None` for pushes to a hub without
     /// uplinks.
     pub fn set_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
+        let (site, key) = self.home_of(at, id)?;
+        Some((self.oracle.member.get(&(site, at)).copied()?, key))
+    }
+
+    /// The site of a group of a node, and the name of the group at its pusher.
+    pub fn home_of(&self, at: NodeId, id: &GroupId) -> Option<(usize, Key)> {
         let node = &self.nodes[at];
         if self.is_ring && node.is_hub && !came_from_an_edge(id) {
             return None;
         }
-        let (site, key) = if node.is_hub && (!id.site.is_empty() || node.site.is_some()) {
+        Some(if node.is_hub && (!id.site.is_empty() || node.site.is_some()) {
             match (id.key.get("IDC").and_then(number), id.site.is_empty()) {
                 (Some(site), _) => (site, without_site(&id.key)),
                 (None, true) => (node.site?, id.key.clone()),
@@ -78,8 +84,7 @@ impl World {
             }
         } else {
             (node.site.filter(|_| !node.is_hub)?, id.key.clone())
-        };
-        Some((self.oracle.member.get(&(site, at)).copied()?, key))
+        })
     }
 
     pub fn check_recovery(&mut self) -> Checked {
@@ -238,6 +243,7 @@ impl World {
     pub fn replace_content(&mut self, at: NodeId, content: Content) -> Checked {
         self.check_promises()?;
         let lost = std::mem::replace(&mut self.nodes[at].durable, content);
+        self.nodes[at].losses += 1;
         self.nodes[at].kept.clear();
         self.nodes[at].doubtful.clear();
         for (id, group) in &lost.groups {
@@ -256,6 +262,7 @@ impl World {
             promised.insert(set, groups.collect());
         }
         self.oracle.promised = promised;
+        self.require_what_is_left();
     }
 
     /// Checks that the nodes together have all that was promised.
@@ -265,6 +272,7 @@ impl World {
             for key in self.keys_of(set) {
                 let union = self.union_of(set, &key, None);
                 self.check_kept(set, &key, &union, "all nodes together")?;
+                self.check_sums(set, &key, &union, "all nodes together")?;
             }
         }
         Ok(())
@@ -319,13 +327,14 @@ impl World {
                 }
             }
         }
-        Ok(())
+        if without.is_empty() { (0..self.nodes.len()).try_for_each(|at| self.check_shown_sums(at)) } else { Ok(()) }
     }
 
     fn check_member(&self, at: NodeId, set: usize, groups: &BTreeMap<Key, Group>) -> Checked {
         for key in self.keys_of(set) {
             let found = groups.get(&key).cloned().unwrap_or_default();
             self.check_kept(set, &key, &found, &format!("node {at}"))?;
+            self.check_sums(set, &key, &found, &format!("node {at}"))?;
             for f in found.families() {
                 let bits = f.family.values().first().map_or(0, |value| value.to_bits());
                 if !self.oracle.written.contains(&(at_the_pusher(&key), f.family.name().clone(), f.stamp, bits)) {
@@ -366,7 +375,7 @@ fn number(site: &str) -> Option<usize> {
 }
 
 /// The name of a group at its pusher.
-fn at_the_pusher(key: &Key) -> Key {
+pub fn at_the_pusher(key: &Key) -> Key {
     let labels = without_site(key);
     let labels = labels.iter().filter(|label| !label.name.contains("REGION"));
     Arc::new(LabelSet::new(labels.map(|label| (label.name, label.value))))

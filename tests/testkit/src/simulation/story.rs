@@ -1,6 +1,7 @@
 //! Stories: sequences of faults that chance alone would hardly produce. Some seeds have a story besides their other
 //! faults: hubs give an edge another site; or an edge dies, is perhaps rolled back, perhaps links once more, is then cut
-//! off while it gets pushes for a long time, while its hub may be rolled back, and links again. A story draws from a
+//! off while it gets pushes for a long time, while its hub may be rolled back, and links again; or one of `windows`. A
+//! story draws from a
 //! generator of its own, so that seeds without a story do not depend on stories.
 
 use pushrelay::session::{Event as Input, Refused};
@@ -29,6 +30,8 @@ pub enum Story {
     CutOff { edge: NodeId, hub: NodeId, looks: u64 },
     /// Hubs that send on to each other in a circle.
     Ring,
+    /// A story with a narrow window.
+    Window(super::windows::Window),
     /// It receives pushes while it is cut off; its hub is perhaps rolled back in the meantime.
     Alone { edge: NodeId, hub: NodeId, pushes: u64 },
 }
@@ -40,7 +43,7 @@ pub fn draw(seed: u64) -> (Story, Random) {
         0..6 => Story::Moved,
         6..16 => Story::Estranged,
         16..20 => Story::Ring,
-        _ => Story::None,
+        _ => super::windows::draw(seed).map_or(Story::None, Story::Window),
     };
     (story, random)
 }
@@ -50,6 +53,7 @@ impl World {
     pub fn plan_story(&mut self) {
         let wait = match self.story {
             Story::None | Story::Ring => return,
+            Story::Window(window) => return self.plan_window(window),
             Story::Estranged => {
                 let before = self.script.between(5 * SECOND, 60 * SECOND);
                 let takes = self.script.between(30 * SECOND, LONG_NS);
@@ -70,6 +74,10 @@ impl World {
         self.trace(|| format!("story: {story:?}"));
         match story {
             Story::None | Story::Ring => Ok(()),
+            Story::Window(window) => {
+                self.story = Story::Window(window);
+                self.window(window)
+            }
             Story::Moved => self.move_edge(),
             Story::Estranged => {
                 if let Some((edge, hub)) = self.some_link() {

@@ -90,12 +90,15 @@ pub fn build(seed: u64, options: Options) -> World {
         oracle: Oracle::default(),
         plan,
         expiry: super::expiry::draw(seed),
+        adding: None,
         partitions: BTreeMap::new(),
         quiet: false,
+        is_calm: false,
         is_ring: false,
         pushes: 0,
         outcome: Default::default(),
     };
+    world.adding = super::adding::draw(seed, matches!(world.story, Story::Moved));
     if matches!(world.story, Story::Ring) {
         world.ring()
     } else if world.random.chance(20) {
@@ -105,6 +108,7 @@ pub fn build(seed: u64, options: Options) -> World {
     }
     world.relate();
     world.give_rules();
+    world.prepare_adding();
     for node in 0..world.nodes.len() {
         let wait = world.random.span(MILLISECOND, 5 * SECOND);
         world.after(wait, Event::Start { node, life: 0 });
