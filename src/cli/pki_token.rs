@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::model::LabelSet;
 use crate::net::credentials::{CredentialsError, replace_file};
 use crate::net::identity::EdgeIdentity;
-use crate::net::token::Token;
+use crate::net::token::BearerToken;
 
 /// The reasons for which there is no token.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +30,7 @@ pub enum NewTokenError {
 /// # Errors
 /// See [`NewTokenError`].
 pub fn make(edge: &EdgeIdentity, file: Option<&Path>, force: bool, out: &mut dyn Write) -> Result<(), NewTokenError> {
-    let token = Token::generate()?;
+    let token = BearerToken::generate()?;
     let EdgeIdentity { name, labels } = edge;
     match file {
         Some(file) if file.exists() && !force => return Err(NewTokenError::Exists(file.into())),

@@ -5,7 +5,7 @@ use std::path::Path;
 use super::doubts;
 use super::reader::{ConfigReader, Section};
 use crate::net::tls::Connector;
-use crate::net::token::Token;
+use crate::net::token::BearerToken;
 use crate::node::options::UplinkTls;
 
 impl<'a> ConfigReader<'a> {
@@ -16,7 +16,7 @@ impl<'a> ConfigReader<'a> {
         token_file: &Path,
         tls: &UplinkTls,
     ) {
-        match (Token::read(token_file), tls) {
+        match (BearerToken::read(token_file), tls) {
             (Err(error), _) => self.mistake(section, "token_file", error.to_string()),
             (Ok(token), UplinkTls::Authorities(ca_file)) => {
                 if let Err(error) = Connector::with_token(ca_file, token) {

@@ -7,9 +7,10 @@ use super::reader::{ConfigReader, Section};
 use super::web_checks::{self, TlsSection};
 use super::web_file;
 use crate::net::tls::web::{Pem, WebTls};
+use crate::net::token::TokenDigest;
 use crate::node::http::auth::guard::{ExtraHeader, GuardRules};
 use crate::node::http::auth::passwords::Users;
-use crate::node::http::auth::tokens::{TokenDigest, Tokens};
+use crate::node::http::auth::tokens::Tokens;
 use crate::node::options::WebSecurity;
 
 pub(super) fn security<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> WebSecurity {
@@ -22,7 +23,7 @@ pub(super) fn security<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> W
 fn tokens<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> Tokens {
     let mut digests = Vec::new();
     for (name, digest) in reader.table(web, "tokens", true) {
-        match TokenDigest::parse(digest.trim()) {
+        match digest.trim().parse::<TokenDigest>() {
             Ok(digest) => digests.push((name, digest)),
             Err(text) => reader.mistake(web, "tokens", format!("the token {name:?}: {text}")),
         }

@@ -27,7 +27,7 @@ pub const TOKEN_CHARS_MAX: usize = 512;
 
 /// A token. It prints only on request.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Token(Secret);
+pub struct BearerToken(Secret);
 
 /// The SHA-256 of a token. Two digests are compared in constant time.
 #[derive(Clone, Copy, Eq)]
@@ -42,9 +42,12 @@ pub enum TokenError {
          without spaces; `pushrelay pki token NAME` makes one"
     )]
     NoToken,
-    /// The text is no digest.
-    #[error("{0:?} is no SHA-256: copy the 64 hexadecimal digits that `pushrelay pki token NAME` prints")]
-    NoDigest(String),
+    /// The text is no digest. The message does not contain it: it may be the token itself.
+    #[error(
+        "this is no SHA-256 digest of 64 hexadecimal digits, such as `pushrelay pki token NAME` and \
+         `printf %s \"$TOKEN\" | sha256sum` print"
+    )]
+    NoDigest,
 }
 
 /// The file of a token cannot be used.
@@ -57,7 +60,7 @@ pub struct TokenFileError {
     reason: String,
 }
 
-impl Token {
+impl BearerToken {
     /// A new token of 256 random bits.
     ///
     /// # Errors
@@ -89,7 +92,7 @@ impl Token {
     }
 }
 
-impl FromStr for Token {
+impl FromStr for BearerToken {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
@@ -99,7 +102,7 @@ impl FromStr for Token {
     }
 }
 
-impl fmt::Debug for Token {
+impl fmt::Debug for BearerToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<token>")
     }
@@ -124,7 +127,7 @@ impl FromStr for TokenDigest {
     type Err = TokenError;
 
     fn from_str(text: &str) -> Result<Self, TokenError> {
-        let bad = || TokenError::NoDigest(text.chars().take(80).collect());
+        let bad = || TokenError::NoDigest;
         let mut bytes = [0; 32];
         if text.len() != 2 * bytes.len() || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
             return Err(bad());
@@ -142,9 +145,10 @@ impl fmt::Display for TokenDigest {
     }
 }
 
+/// A digest reveals which other digests are of the same token.
 impl fmt::Debug for TokenDigest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{self}")
+        f.write_str("<secret>")
     }
 }
 
@@ -155,7 +159,7 @@ mod tests {
 
     #[test]
     fn a_token_is_known_by_its_digest_and_does_not_print() {
-        let (token, other) = (Token::generate().unwrap(), Token::generate().unwrap());
+        let (token, other) = (BearerToken::generate().unwrap(), BearerToken::generate().unwrap());
         assert_ne!(token, other);
         assert!(token.digest() == TokenDigest::of(token.reveal().as_bytes()) && token.digest() != other.digest());
         assert!(!format!("{token:?}").contains(token.reveal()));
@@ -176,14 +180,14 @@ mod tests {
         let token = "t".repeat(TOKEN_CHARS_MIN);
         for text in [&token, &format!("{token}\n"), &format!("{token}\r\n")] {
             std::fs::write(&file, text).unwrap();
-            assert_eq!(Token::read(&file).unwrap().reveal(), token);
+            assert_eq!(BearerToken::read(&file).unwrap().reveal(), token);
         }
         let long = "t".repeat(TOKEN_CHARS_MAX + 1);
         for text in ["", "\n", &token[1..], &format!("{token} {token}"), &format!("{token}ä"), &long] {
             std::fs::write(&file, text).unwrap();
-            let error = Token::read(&file).unwrap_err().to_string();
+            let error = BearerToken::read(&file).unwrap_err().to_string();
             assert!(error.contains("cannot take the token from") && !error.contains(&token), "{error}");
         }
-        assert!(Token::read(&temp.path().join("none")).unwrap_err().to_string().contains("No such file"));
+        assert!(BearerToken::read(&temp.path().join("none")).unwrap_err().to_string().contains("No such file"));
     }
 }

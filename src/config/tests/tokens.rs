@@ -48,7 +48,7 @@ fn a_token_goes_without_tls_only_where_an_operator_says_so() {
             "certificates are issued over TLS with the hub itself",
         ),
         ("[hub]\nlisten_address = []\n", "at least one address is needed"),
-        (&format!("{HUB}{}", hub_edge("a", "'token'")), "\"token\" is no SHA-256"),
+        (&format!("{HUB}{}", hub_edge("a", "'token'")), "this is no SHA-256 digest"),
         (&format!("{HUB}{}{}", hub_edge("a", &digest), hub_edge("b", &digest)), "the edge a has this token"),
         ("[[uplink]]\nhub = 'a:1'\ntoken_file = 't'\n", "uplink.tls.ca_file is not given"),
         ("[[uplink]]\nhub = 'a:1'\nplaintext = true\n", "it needs a token"),

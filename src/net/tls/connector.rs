@@ -18,7 +18,7 @@ use super::files::{certificates, read};
 use super::peer::{PeerChain, unix_time};
 use super::provider::provider;
 use super::{ALPN, Credentials, Stream, TlsError};
-use crate::net::token::Token;
+use crate::net::token::BearerToken;
 
 /// The stream below a WebSocket: encrypted, or in the clear.
 pub type MaybeEncrypted<S> = Either<Stream<S>, S>;
@@ -36,7 +36,7 @@ pub(super) struct ClientSide {
     /// `None` at an end that is to get its authorities only, and without TLS.
     pub verifier: Option<Arc<WebPkiServerVerifier>>,
     /// The token that the hub gets in the request for the WebSocket.
-    pub token: Option<Token>,
+    pub token: Option<BearerToken>,
 }
 
 impl fmt::Debug for ClientSide {
@@ -60,7 +60,7 @@ impl Connector {
     ///
     /// # Errors
     /// If the credentials cannot be used for a client.
-    pub fn new(credentials: &Credentials, token: Option<Token>) -> Result<Self, TlsError> {
+    pub fn new(credentials: &Credentials, token: Option<BearerToken>) -> Result<Self, TlsError> {
         let config = Some(credentials.client_config()?);
         let (chain, roots) = (credentials.chain.clone(), credentials.roots.clone());
         let verifier = Some(credentials.server_verifier()?);
@@ -72,7 +72,7 @@ impl Connector {
     ///
     /// # Errors
     /// If the file cannot be read, or has no usable certificate.
-    pub fn with_token(ca_file: &Path, token: Token) -> Result<Self, TlsError> {
+    pub fn with_token(ca_file: &Path, token: BearerToken) -> Result<Self, TlsError> {
         let unusable = |reason: String| TlsError::BadCertificate { path: ca_file.into(), reason };
         let mut roots = RootCertStore::empty();
         if roots.add_parsable_certificates(certificates(ca_file, &read(ca_file)?)?).0 == 0 {
@@ -93,7 +93,7 @@ impl Connector {
     }
 
     /// A connector that shows a token without TLS: everything in between can read it.
-    pub fn in_the_clear(token: Token) -> Self {
+    pub fn in_the_clear(token: BearerToken) -> Self {
         let (config, verifier, roots) = (None, None, Arc::new(RootCertStore::empty()));
         Self::of(ClientSide { config, chain: Vec::new(), roots, verifier, token: Some(token) })
     }
@@ -114,7 +114,7 @@ impl Connector {
     }
 
     /// The token of this end.
-    pub fn token(&self) -> Option<Token> {
+    pub fn token(&self) -> Option<BearerToken> {
         self.0.borrow().token.clone()
     }
 

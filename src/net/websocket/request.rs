@@ -9,7 +9,7 @@ use tokio_tungstenite::tungstenite::http::{StatusCode, Uri};
 
 use super::purpose::{LinkPurpose, OTHER_SUBPROTOCOL, PATH, SUBPROTOCOL};
 use crate::net::address::HostPort;
-use crate::net::token::{Token, TokenDigest};
+use crate::net::token::{BearerToken, TokenDigest};
 
 /// The scheme of the `Authorization` header with a token.
 const BEARER: &str = "Bearer ";
@@ -24,7 +24,7 @@ pub struct LinkTarget<'a> {
     /// The path of the request.
     pub path: &'a str,
     /// The edge's token, if it has one.
-    pub token: Option<&'a Token>,
+    pub token: Option<&'a BearerToken>,
 }
 
 impl<'a> LinkTarget<'a> {
@@ -157,7 +157,7 @@ mod tests {
 
     #[test]
     fn an_edges_request_is_read_with_its_token_and_answered() {
-        let (hub, token) = ("hub.example.org:443".parse().unwrap(), Token::generate().unwrap());
+        let (hub, token) = ("hub.example.org:443".parse().unwrap(), BearerToken::generate().unwrap());
         let target = LinkTarget { hub: &hub, path: "/a/api/v1/relay", token: Some(&token) };
         let request = target.request(LinkPurpose::Check).unwrap().into_client_request().unwrap();
         assert_eq!(

@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use tokio_util::either::Either;
 
 use super::hub::HubLinks;
-use super::incoming::{EdgeStream, FailedHandshake, Handshaken, RestOfHandshake};
+use super::incoming::{EdgeStream, FailedIncoming, Handshaken, RestOfHandshake};
 use super::peer::{EdgeCredential, LinkPeer, UNKNOWN_TOKEN};
 use super::refusals::RefusalKind;
 use crate::model::LabelSet;
@@ -53,7 +53,7 @@ impl HubLinks {
         &self,
         stream: TcpStream,
         (peer, hop): (SocketAddr, SocketAddr),
-    ) -> Result<(Handshaken<EdgeStream>, Arc<Traffic>), FailedHandshake> {
+    ) -> Result<(Handshaken<EdgeStream>, Arc<Traffic>), FailedIncoming> {
         let mut first = [0];
         let seen = stream.peek(&mut first).await;
         // An HTTP method begins with a letter, a TLS record with 22.
@@ -75,12 +75,12 @@ impl HubLinks {
         &self,
         acceptor: &Acceptor,
         stream: Counted<TcpStream>,
-    ) -> Result<(tls::Stream<Counted<TcpStream>>, Option<TlsPeer>), FailedHandshake> {
+    ) -> Result<(tls::Stream<Counted<TcpStream>>, Option<TlsPeer>), FailedIncoming> {
         let (stream, peer) = acceptor.accept(stream).await.map_err(|refused| {
             let RefusedPeer { error, claimed_name, stream } = refused;
             let (kind, reason) = (error.failure(), error.to_string());
             self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
-            FailedHandshake { kind, reason, claimed_name, rest: RestOfHandshake::Alert(stream) }
+            FailedIncoming { kind, reason, claimed_name, rest: RestOfHandshake::Alert(stream) }
         })?;
         match peer {
             Ok(peer) => Ok((stream, peer)),
@@ -88,13 +88,13 @@ impl HubLinks {
                 self.refusals.count(error.certificate_refusal().map(RefusalKind::Certificate));
                 let (kind, reason, claimed_name) = (FailureKind::Refused, error.to_string(), None);
                 let rest = RestOfHandshake::Refusal(Box::new(stream));
-                Err(FailedHandshake { kind, reason, claimed_name, rest })
+                Err(FailedIncoming { kind, reason, claimed_name, rest })
             }
         }
     }
 
     /// Answers a request without TLS at a listener that needs it.
-    async fn refuse_plain(&self, stream: Counted<TcpStream>) -> FailedHandshake {
+    async fn refuse_plain(&self, stream: Counted<TcpStream>) -> FailedIncoming {
         let mut has_token = false;
         let mut is_link = false;
         let refuse = |request: &LinkRequest| {
@@ -105,15 +105,15 @@ impl HubLinks {
             ))
         };
         let error = match websocket::accept_if(stream, self.bytes_max(), refuse).await {
-            Ok(_) => return FailedHandshake::answered(FailureKind::Protocol, NEEDS_TLS.into()),
+            Ok(_) => return FailedIncoming::answered(FailureKind::Protocol, NEEDS_TLS.into()),
             Err(error) => error,
         };
         if has_token {
             self.refusals.count(RefusalKind::TokenInTheClear);
         }
         match is_link {
-            true => FailedHandshake::answered(FailureKind::Refused, error.to_string()),
-            false => FailedHandshake::answered(FailureKind::Protocol, "HTTP without TLS".into()),
+            true => FailedIncoming::answered(FailureKind::Refused, error.to_string()),
+            false => FailedIncoming::answered(FailureKind::Protocol, "HTTP without TLS".into()),
         }
     }
 
@@ -124,7 +124,7 @@ impl HubLinks {
         certified: Option<TlsPeer>,
         line: LineSecrecy,
         hop: SocketAddr,
-    ) -> Result<Handshaken<S>, FailedHandshake> {
+    ) -> Result<Handshaken<S>, FailedIncoming> {
         let is_anonymous = certified.is_none();
         let (mut refused, mut peer, mut address) = (None, None, hop);
         let admit = |request: &LinkRequest| {
@@ -141,13 +141,13 @@ impl HubLinks {
             (Ok((socket, purpose)), _) => Ok(Handshaken { socket, peer, purpose, address }),
             (Err(error), Some(refused)) => {
                 self.refusals.count(refused.kind);
-                Err(FailedHandshake::answered(FailureKind::Refused, error.to_string()))
+                Err(FailedIncoming::answered(FailureKind::Refused, error.to_string()))
             }
             // A check of a balancer, or a client that does not know that it needs a certificate.
             (Err(error @ WebSocketError::BadRequest { .. }), None) if is_anonymous => {
-                Err(FailedHandshake::answered(FailureKind::NoCertificate, error.to_string()))
+                Err(FailedIncoming::answered(FailureKind::NoCertificate, error.to_string()))
             }
-            (Err(error), None) => Err(FailedHandshake::answered(error.failure(), error.to_string())),
+            (Err(error), None) => Err(FailedIncoming::answered(error.failure(), error.to_string())),
         }
     }
 

@@ -17,7 +17,7 @@ use super::closing::{close_refused, close_retired};
 use super::driver::{LinkContext, SessionObserver, drive, refuse};
 use super::edges::{EdgeRegistry, EdgeStatus, Refusal};
 use super::enrolment::issuer::Enrolment;
-use super::incoming::{FailedHandshake, Handshaken};
+use super::incoming::{FailedIncoming, Handshaken};
 use super::peer::LinkPeer;
 use super::refusals::{RefusalCounts, RefusalKind};
 use super::roll::Roll;
@@ -134,7 +134,7 @@ impl HubLinks {
         };
         match handshaken {
             Ok(Ok((handshaken, wire))) => self.serve_socket(handshaken, wire, verifications, stop).await,
-            Ok(Err(FailedHandshake { kind, reason, claimed_name, rest })) => {
+            Ok(Err(FailedIncoming { kind, reason, claimed_name, rest })) => {
                 let reason = self.refused_name(hop, claimed_name, reason);
                 self.slots.failures().record(hop, kind, &reason);
                 // This is not within the time limit of the handshake: the failure is known.

@@ -24,7 +24,7 @@ pub(super) struct Handshaken<S> {
 }
 
 /// An incoming connection whose handshakes failed.
-pub(super) struct FailedHandshake {
+pub(super) struct FailedIncoming {
     pub kind: FailureKind,
     pub reason: String,
     /// The name in a certificate that was refused.
@@ -32,7 +32,7 @@ pub(super) struct FailedHandshake {
     pub rest: RestOfHandshake,
 }
 
-impl FailedHandshake {
+impl FailedIncoming {
     pub fn answered(kind: FailureKind, reason: String) -> Self {
         Self { kind, reason, claimed_name: None, rest: RestOfHandshake::Nothing }
     }

@@ -2,7 +2,7 @@
 
 use crate::net::identity::EdgeIdentity;
 use crate::net::tls::{Connector, Credentials, TlsError};
-use crate::net::token::Token;
+use crate::net::token::BearerToken;
 use crate::node::error::StartError;
 use crate::node::options::{UplinkOptions, UplinkTls};
 
@@ -11,7 +11,7 @@ use crate::node::options::{UplinkOptions, UplinkTls};
 pub struct UplinkCredentials {
     /// The certificate of this end, and the authorities of the hub.
     pub certificate: Option<Credentials>,
-    token: Option<Token>,
+    token: Option<BearerToken>,
     tls: UplinkTls,
 }
 
@@ -22,7 +22,7 @@ impl UplinkCredentials {
     /// If one cannot be read or used.
     pub fn load(uplink: &UplinkOptions) -> Result<Self, StartError> {
         let certificate = uplink.tls.certificate().map(Credentials::load).transpose()?;
-        let token = uplink.token_file.as_deref().map(Token::read).transpose()?;
+        let token = uplink.token_file.as_deref().map(BearerToken::read).transpose()?;
         let credentials = Self { certificate, token, tls: uplink.tls.clone() };
         credentials.connector()?;
         Ok(credentials)

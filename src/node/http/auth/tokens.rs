@@ -4,50 +4,9 @@
 //! digests are compared in constant time.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
-use aws_lc_rs::digest::{SHA256, SHA256_OUTPUT_LEN, digest};
-
-/// The SHA-256 digest of a token.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct TokenDigest([u8; SHA256_OUTPUT_LEN]);
-
-/// A digest reveals which other digests are of the same token.
-impl fmt::Debug for TokenDigest {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-impl TokenDigest {
-    /// The digest of a token.
-    fn of(token: &[u8]) -> Self {
-        let mut bytes = [0; SHA256_OUTPUT_LEN];
-        bytes.copy_from_slice(digest(&SHA256, token).as_ref());
-        Self(bytes)
-    }
-
-    /// Reads a digest as `sha256sum` prints it: 64 hexadecimal digits.
-    ///
-    /// # Errors
-    /// The text is something else. The message does not contain it: it may be the token itself.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            "this is no SHA-256 digest of 64 hexadecimal digits, such as `printf %s \"$TOKEN\" | sha256sum` prints"
-                .to_owned()
-        };
-        if text.len() != 2 * SHA256_OUTPUT_LEN || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return Err(wrong());
-        }
-        let mut bytes = [0; SHA256_OUTPUT_LEN];
-        for (at, byte) in bytes.iter_mut().enumerate() {
-            *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| wrong())?;
-        }
-        Ok(Self(bytes))
-    }
-}
+use crate::net::token::TokenDigest;
 
 /// The tokens by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,8 +32,8 @@ impl Tokens {
     pub fn find(&self, token: &[u8]) -> Option<Arc<str>> {
         let presented = TokenDigest::of(token);
         let mut found = None;
-        for (name, TokenDigest(known)) in &self.0 {
-            if verify_slices_are_equal(known, &presented.0).is_ok() {
+        for (name, known) in &self.0 {
+            if *known == presented {
                 found = Some(name);
             }
         }
@@ -98,7 +57,7 @@ mod tests {
 
     #[test]
     fn a_token_is_found_by_its_digest() {
-        let digest = |text: &str| TokenDigest::parse(text).unwrap();
+        let digest = |text: &str| text.parse::<TokenDigest>().unwrap();
         let tokens = Tokens::new([("ci".to_owned(), digest(ABC)), ("other".to_owned(), digest(&"0".repeat(64)))]);
         assert_eq!(tokens.find(b"abc").as_deref(), Some("ci"));
         assert_eq!((tokens.find(b"abd"), tokens.find(b""), Tokens::default().find(b"abc")), (None, None, None));
@@ -108,10 +67,10 @@ mod tests {
     #[test]
     fn a_digest_that_is_none_is_explained_and_not_shown() {
         for bad in ["", "s3cret", &ABC[1..], &format!("{ABC}0"), &ABC.replace('b', "x"), &"é".repeat(32)] {
-            let error = TokenDigest::parse(bad).unwrap_err();
+            let error = bad.parse::<TokenDigest>().unwrap_err().to_string();
             assert!(error.contains("sha256sum") && (bad.is_empty() || !error.contains(bad)), "{error}");
         }
-        assert_eq!(format!("{:?}", TokenDigest::parse(ABC).unwrap()), "<secret>");
+        assert_eq!(format!("{:?}", ABC.parse::<TokenDigest>().unwrap()), "<secret>");
     }
 
     #[test]
