@@ -22,7 +22,7 @@ use crate::net::token::TokenDigest;
 use crate::net::websocket;
 use crate::node::options::{
     DialOptions, EdgeOptions, EnrolmentOptions, HubOptions, LimitOptions, LinkOptions, NodeRole, PushOptions,
-    StorageOptions, UplinkOptions, UplinkTls, WebOptions,
+    StorageOptions, UplinkOptions, UplinkTls, VerdictRule, WebOptions,
 };
 use crate::session::{HEARTBEAT_NS_MAX, HEARTBEAT_NS_MIN, MESSAGE_BYTES_MIN};
 use crate::{exposition, store};
@@ -269,6 +269,7 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
         let text = format!("the interval must be {} or less", UplinkOptions::SEND_INTERVAL_MAX.to_text());
         reader.mistake(section, "send_interval", text);
     }
+    let verdicts = reader.value(section, "verdicts", VerdictRule::default());
     let proxy = proxy::proxy(reader, section);
     let path: String = reader.value(section, "path", websocket::PATH.into());
     if !path.starts_with('/') || path.contains(['?', '#', '%']) || !path.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -285,7 +286,19 @@ fn uplink<'a>(reader: &mut ConfigReader<'a>, section: Section<'a>, named: Option
         reader.mistake(files, "renew", "there is no certificate to renew: a token has no end of validity".into());
     }
     let (hub, tls) = (hub?, tls?);
-    Some(UplinkOptions { hub, addresses, labels, path, tls, token_file, renew, proxy, dialling, send_interval })
+    Some(UplinkOptions {
+        hub,
+        addresses,
+        labels,
+        path,
+        tls,
+        token_file,
+        renew,
+        proxy,
+        dialling,
+        send_interval,
+        verdicts,
+    })
 }
 
 /// TLS of an uplink: an uplink with a token needs no certificate.

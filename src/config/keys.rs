@@ -116,6 +116,7 @@ pub const KEYS: &[Key] = &[
     one("uplink.backoff_min", "uplink.backoff-min", "DURATION", "first wait before the next attempt to connect, at random up to twice this; each wait is twice as long as the one before"),
     one("uplink.backoff_max", "uplink.backoff-max", "DURATION", "longest wait before the next attempt"),
     one("uplink.send_interval", "uplink.send-interval", "DURATION", "shortest time between two updates: longer costs fewer bytes and less work, shorter shows pushes sooner"),
+    one("uplink.verdicts", "uplink.verdicts", "mark|reject", "answer to a push of metrics that the hub does not show because of a conflict there; mark: 200, and push_failure_time_seconds moves; reject: 400 with the hub's reason while the conflict lasts"),
     one("uplink.proxy_url", "uplink.proxy-url", "URL", "proxy to the hub: http://, https://, socks5:// (names are resolved here) or socks5h:// (names are resolved by the proxy), HOST:PORT"),
     one("uplink.proxy_username", "uplink.proxy-username", "NAME", "user of the proxy"),
     one("uplink.proxy_password_file", "uplink.proxy-password-file", "FILE", "file that contains the user's password alone"),

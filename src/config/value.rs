@@ -17,6 +17,7 @@ use crate::net::proxy::NoProxyRule;
 use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
 use crate::net::token::TokenDigest;
+use crate::node::options::VerdictRule;
 use crate::selector::Selector;
 use crate::storage::SyncPolicy;
 
@@ -240,6 +241,7 @@ one_of! {
     Right: "\"push\", \"delete\", \"read\" or \"admin\"" {
         "push" => Right::Push, "delete" => Right::Delete, "read" => Right::Read, "admin" => Right::Admin
     }
+    VerdictRule: "\"mark\" or \"reject\"" { "mark" => VerdictRule::Mark, "reject" => VerdictRule::Reject }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
 }
 

@@ -28,6 +28,7 @@ pub mod parameters;
 pub mod path;
 pub mod query;
 mod quote;
+pub mod receipt;
 pub mod reply;
 mod retiring;
 pub mod rights;

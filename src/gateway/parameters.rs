@@ -59,6 +59,12 @@ pub enum ParameterError {
     /// A sorted listing has no next page.
     #[error("a listing with sort cannot go on after another: raise limit instead, or leave one of both out")]
     SortAfter,
+    /// An answer cannot wait for that.
+    #[error("wait={0:?} is unknown: the answer can wait for wait=hub only")]
+    Wait(String),
+    /// An answer cannot wait that long.
+    #[error("timeout={0:?} is no time from 1ms to 60s, like 5s")]
+    Timeout(String),
     /// A parameter is neither `true` nor `false`.
     #[error("{name}={value:?} is neither true nor false")]
     Truth {
@@ -101,7 +107,7 @@ fn values<'q>(
 }
 
 /// The first value of a parameter.
-fn value(query: &str, names: &'static [&'static str]) -> Result<Option<String>, ParameterError> {
+pub(super) fn value(query: &str, names: &'static [&'static str]) -> Result<Option<String>, ParameterError> {
     values(query, names).next().transpose()
 }
 

@@ -31,6 +31,7 @@ use super::http::oddities::Oddities;
 use super::http::page_owner::page_owner;
 use super::http::page_size::PageSize;
 use super::http::protection::Protection;
+use super::http::receipts::WAITING_MAX;
 use super::http::render_thread::RenderThread;
 use super::http::server::HttpServer;
 use super::http::service::{LifecycleCommand, Reloaded, Service};
@@ -266,6 +267,8 @@ impl Node {
             render_thread,
             scrape_permits: Arc::new(Semaphore::new(options.limits.scrapes_max.min(Semaphore::MAX_PERMITS))),
             large_push_permits: Semaphore::new(processors()),
+            waiting_permits: Semaphore::new(WAITING_MAX),
+            stop: node.web.stop.clone(),
             cache_budget: ByteBudget::new(options.limits.scrape_cache_bytes_max as u64),
             page_size: PageSize::default(),
             oddities: Oddities::default(),
@@ -302,7 +305,7 @@ impl Node {
                 info!(hub = %uplink.hub, proxy = %proxy.url, "the uplink goes through a proxy");
             }
             let dialler = Arc::new(dialler(uplink, &options.link, credentials, keys)?);
-            let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()));
+            let state = Arc::new(UplinkStatus::new(uplink.hub.to_string()).with_verdicts(uplink.verdicts));
             let task = UplinkTask {
                 number,
                 name: node_name(credentials.name()),

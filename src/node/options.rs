@@ -305,6 +305,18 @@ pub struct UplinkOptions {
     pub dialling: DialOptions,
     /// The shortest time between two updates.
     pub send_interval: Duration,
+    /// The answer to a push into a conflict at the hub.
+    pub verdicts: VerdictRule,
+}
+
+/// The answer to a push into a conflict at the hub that is known.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum VerdictRule {
+    /// As to any other push; the failure time of its group says so.
+    #[default]
+    Mark,
+    /// 400 with the hub's reason.
+    Reject,
 }
 
 /// TLS of an uplink.

@@ -33,6 +33,7 @@ mod prometheus_forms;
 mod proxies;
 mod push;
 mod reach;
+mod receipts;
 mod refusals;
 mod remote_write;
 mod renewal;

@@ -2,7 +2,8 @@
 //!
 //! Read in this order: [`server`] (the listeners, TLS and the guard in front of the service), [`protection`] and [`auth`]
 //! (who may send requests, and how many), [`service`] (what each request does, by its [`service_rules`]), [`scrape`] and [`render_thread`] (the text
-//! that Prometheus reads, and the thread that renders it), `groups` (listing and deleting groups by selectors), `deleting` (one group, or all), [`deletes`] (who deleted last), [`page_size`] and [`oddities`] (what the node warns of), `ui`,
+//! that Prometheus reads, and the thread that renders it), `groups` (listing and deleting groups by selectors), `deleting` (one group, or all), [`receipts`]
+//! (answers that wait for a hub), [`deletes`] (who deleted last), [`page_size`] and [`oddities`] (what the node warns of), `ui`,
 //! `edge_page`, [`busiest`] and [`page_owner`] (the web pages).
 
 pub mod auth;
@@ -16,6 +17,7 @@ pub mod oddities;
 pub mod page_owner;
 pub mod page_size;
 pub mod protection;
+pub mod receipts;
 pub mod render_thread;
 pub mod scrape;
 pub mod server;

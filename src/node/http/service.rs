@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
 use tracing::{debug, trace};
 
 use super::auth::access::{AccessControl, Grant, is_in};
@@ -24,6 +25,7 @@ use crate::gateway::lifetime::{EXPIRE_AFTER, lifetime};
 use crate::gateway::pages::PageFrame;
 use crate::gateway::path::{AddressedGroup, PathError};
 use crate::gateway::query::{self, NodeStatus};
+use crate::gateway::receipt::receipt;
 use crate::gateway::rights::Right;
 use crate::gateway::{HttpReply, PathOddity, Route, Router, accepts_gzip};
 use crate::model::{ByteBudget, Family, GaugeRule, Group, GroupId, LabelSet, PushTime, content_digest};
@@ -143,6 +145,10 @@ pub struct Service {
     /// Each push that is parsed with `block_in_place` has a permit meanwhile: more at once than there are processors
     /// gain nothing.
     pub large_push_permits: Semaphore,
+    /// Each answer that waits for a hub has a permit.
+    pub waiting_permits: Semaphore,
+    /// Cancelled when the gateway stops.
+    pub stop: CancellationToken,
 }
 
 /// A push of fewer bytes is parsed on the connection's thread, and its parsed form is not counted in the budget: that
@@ -201,8 +207,17 @@ fn method_label(method: &str) -> &'static str {
 impl Service {
     async fn dispatch(&self, route: Route, request: &mut Incoming, grant: &Grant, started: Instant) -> Response {
         let reply = match route {
-            Route::Push { target, replace, adds } => self.push(target, (replace, adds), request, grant, started).await,
-            Route::Delete { group } => self.delete(group, request, grant).await,
+            Route::Push { target, replace, adds } => match receipt(request.query().unwrap_or_default()) {
+                Ok(receipt) => {
+                    let push = self.push(target, (replace, adds), request, grant, started);
+                    self.with_receipt(receipt, push).await
+                }
+                Err(error) => HttpReply::error(400, error),
+            },
+            Route::Delete { group } => match receipt(request.query().unwrap_or_default()) {
+                Ok(receipt) => self.with_receipt(receipt, self.delete(group, request, grant)).await,
+                Err(error) => HttpReply::error(400, error),
+            },
             Route::Scrape { filter } => return self.scrape(filter, request, grant),
             Route::Groups { query } => return self.run_blocking(|| respond(self.list_groups(&query, grant))),
             Route::DeleteGroups { selectors, query } => {
@@ -301,6 +316,7 @@ impl Service {
         let read = if len < large_push_permits { read() } else { self.read_blocking(read).await };
         let reply = match read {
             Ok(PushRead { families, digest }) => {
+                let conflicts = self.known_conflicts(&target, families.iter().map(Family::name));
                 let key = key.map(|key| adding::idempotency_key(&target, &key, digest));
                 let action = match gauges {
                     Some(gauges) => WriteOp::Add(Increment { families, gauges, key }),
@@ -309,7 +325,11 @@ impl Service {
                 };
                 let written = self.committer.write_within(target.clone(), action, WriteTerms { lifetime, quota }).await;
                 note_quota(&written, grant);
-                answer(written, || HttpReply::pushed(self.rules.checked))
+                let verdict = match (&written, conflicts.is_empty()) {
+                    (Ok(()), false) => self.verdict(conflicts).await,
+                    _ => None,
+                };
+                verdict.unwrap_or_else(|| answer(written, || HttpReply::pushed(self.rules.checked)))
             }
             Err(PushReadError::Refused(error)) => self.refuse(target.clone(), error, request, quota).await,
             Err(PushReadError::Exhausted(error)) => HttpReply::unavailable(error),

@@ -368,6 +368,10 @@ impl SessionObserver for EdgeSession<'_> {
         let (task, head) = (self.task, self.head);
         let (now_ns, hub) = (task.clock.wall_ns(), &task.options.hub);
         event.follow(&mut self.peer_progress.lock().unwrap_or_else(PoisonError::into_inner));
+        if let (SessionEvent::Suppressed(reports), Some(verdicts)) = (event, &task.state.verdicts) {
+            // Before the acknowledgement wakes those that wait for the verdict.
+            verdicts.record(reports);
+        }
         task.state.update(|link| {
             link.apply(event, now_ns);
             match event {

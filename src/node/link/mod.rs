@@ -30,4 +30,5 @@ pub mod site_rules;
 pub mod status;
 pub mod trouble;
 pub mod uplink_credentials;
+pub mod verdicts;
 pub mod web_entry;

@@ -5,10 +5,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::verdicts::Verdicts;
 use crate::model::{Family, Revision};
 use crate::net::counted::Traffic;
 use crate::net::dial::DialFailures;
 use crate::node::metrics::{counter, gauge};
+use crate::node::options::VerdictRule;
 use crate::session::{Lag, SessionEvent};
 
 /// The status of one link: its present state, and counts over all its connections.
@@ -105,6 +107,8 @@ impl ByteCounters {
 pub struct UplinkStatus {
     /// The hub's address, as configured.
     pub hub: String,
+    /// The conflicts that the hub reported, if pushes into them are refused.
+    pub verdicts: Option<Verdicts>,
     state: Mutex<LinkStatus>,
     changed: Notify,
 }
@@ -112,7 +116,26 @@ pub struct UplinkStatus {
 impl UplinkStatus {
     /// An uplink that was never connected.
     pub fn new(hub: String) -> Self {
-        Self { hub, state: Mutex::default(), changed: Notify::new() }
+        Self { hub, verdicts: None, state: Mutex::default(), changed: Notify::new() }
+    }
+
+    /// Remembers the conflicts that the hub reports, if pushes into them are refused.
+    #[must_use]
+    pub fn with_verdicts(self, rule: VerdictRule) -> Self {
+        Self { verdicts: (rule == VerdictRule::Reject).then(Verdicts::default), ..self }
+    }
+
+    /// Waits until the hub has all changes up to `head`, however long that takes.
+    pub async fn acknowledged(&self, head: Revision) {
+        loop {
+            let mut changed = pin!(self.changed.notified());
+            // From here on no change is missed.
+            changed.as_mut().enable();
+            if self.get().acknowledged >= head {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// Changes the status, and wakes those that wait for a change.
