@@ -5,7 +5,8 @@
 //! pushes `client_gone` to another group, and deletes that. If a library cannot do a part, a comment in its program
 //! names it.
 //!
-//! Then it does the same with TLS and a password, configured in an exporter-toolkit file as for a Pushgateway.
+//! Then it does the same at the same edge with a base URL that ends in `/aggregate`, so that its pushes add; and once more
+//! with TLS and a password, configured in an exporter-toolkit file as for a Pushgateway.
 //!
 //! Downloads and builds are cached under `target/clients`. Without its toolchain a client is skipped, and the test
 //! prints that.
@@ -61,29 +62,49 @@ fn run(command: &mut Command) -> String {
     out.into_owned()
 }
 
-/// Runs a client against an edge and checks the hub. `group` is its grouping key without the job.
-fn drive(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
-    let arguments: Vec<_> = client.get_args().map(ToOwned::to_owned).collect();
-    let mut again = Command::new(client.get_program());
-    again.args(arguments);
-    if let Some(folder) = client.get_current_dir() {
-        again.current_dir(folder);
-    }
+/// The base path below which pushes add, for clients that keep the path of their base URL.
+const AGGREGATE: Option<&str> = Some("/aggregate");
 
-    drive_plain(client, jobs, group);
+/// Runs a client against an edge and checks the hub. `group` is its grouping key without the job. `below` is the base path
+/// by which its pushes add.
+fn drive(client: &Command, jobs: &[&str], group: &[(&str, &str)], below: Option<&str>) {
+    drive_plain(client, jobs, group, below);
 
     let (site, hub, edge) = protected();
-    again.env("PUSH_CA", site.cert("ca.pem")).env("SSL_CERT_FILE", site.cert("ca.pem"));
-    again.env("PUSH_USER", "alice").env("PUSH_PASSWORD", PASSWORD);
-    run(again.arg(format!("https://{}", edge.web())));
+    let mut client = copy(client);
+    client.env("PUSH_CA", site.cert("ca.pem")).env("SSL_CERT_FILE", site.cert("ca.pem"));
+    client.env("PUSH_USER", "alice").env("PUSH_PASSWORD", PASSWORD);
+    run(client.arg(format!("https://{}", edge.web())));
     check(&hub, jobs, group);
+    hub.lacks("client_old", &[]);
 }
 
-/// The same without TLS and password.
-fn drive_plain(client: &mut Command, jobs: &[&str], group: &[(&str, &str)]) {
+/// The same without TLS and password. Then it pushes the same again with the base URL by which pushes add.
+fn drive_plain(client: &Command, jobs: &[&str], group: &[(&str, &str)], below: Option<&str>) {
     let (_site, hub, edge) = Site::with_one_edge();
-    run(client.arg(format!("http://{}", edge.web())));
+    run(copy(client).arg(format!("http://{}", edge.web())));
     check(&hub, jobs, group);
+    hub.lacks("client_old", &[]);
+    let Some(below) = below else { return };
+    let deleted = edge.request("DELETE", "/api/v1/groups?match[]={job=~%22.%2B%22}", &[], b"");
+    assert_eq!(deleted.status, 200, "{}", deleted.text());
+    hub.lacks("client_value", &[]);
+    run(copy(client).arg(format!("http://{}{below}", edge.web())));
+    check(&hub, jobs, group);
+    for job in jobs {
+        // A push that adds replaces nothing.
+        hub.shows("client_old", &[("job", job)], 1.0);
+    }
+}
+
+/// The command with its arguments and folder, to run it several times.
+fn copy(client: &Command) -> Command {
+    let mut copy = Command::new(client.get_program());
+    copy.args(client.get_args());
+    if let Some(folder) = client.get_current_dir() {
+        copy.current_dir(folder);
+    }
+    copy
 }
 
 const PASSWORD: &str = "a:b c?";
@@ -115,7 +136,6 @@ fn check(hub: &Node, jobs: &[&str], group: &[(&str, &str)]) {
         hub.shows("client_latency_sum", &labels(&[]), 0.5);
         hub.shows("client_latency_bucket", &labels(&[("le", "0.1")]), 0.0);
         hub.shows("client_latency_bucket", &labels(&[("le", "1")]), 1.0);
-        hub.lacks("client_old", &[("job", job)]);
         hub.lacks("client_gone", &[("job", job)]);
         hub.shows("push_failure_time_seconds", &labels(&[]), 0.0);
     }
@@ -134,7 +154,7 @@ fn go_client_golang() {
         .env("GOCACHE", folder.join("build"))
         .env("GOFLAGS", "-mod=readonly");
     run(build.env("GOTOOLCHAIN", "local").env("CGO_ENABLED", "0"));
-    drive(&mut Command::new(binary), &["go/client"], &[SLASH, EMPTY, UTF8, PLUS]);
+    drive(&Command::new(binary), &["go/client"], &[SLASH, EMPTY, UTF8, PLUS], AGGREGATE);
 }
 
 /// The interpreter of a virtual environment with the requirements of a folder.
@@ -161,7 +181,7 @@ fn python_prometheus_client() {
         return;
     }
     let mut client = Command::new(python());
-    drive(client.arg(source("python").join("push.py")), &["python/client"], &[SLASH, EMPTY, UTF8, SPACE]);
+    drive(client.arg(source("python").join("push.py")), &["python/client"], &[SLASH, EMPTY, UTF8, SPACE], AGGREGATE);
 }
 
 #[test]
@@ -170,7 +190,8 @@ fn python_aioprometheus() {
         return;
     }
     let mut client = Command::new(installed("aioprometheus"));
-    drive(client.arg(source("aioprometheus").join("push.py")), &["aio/client"], &[SLASH, EMPTY, UTF8, PLUS]);
+    // The library drops the path of its base URL, so its pushes add only by a rule with `every_path`.
+    drive(client.arg(source("aioprometheus").join("push.py")), &["aio/client"], &[SLASH, EMPTY, UTF8, PLUS], None);
 }
 
 #[test]
@@ -186,7 +207,7 @@ fn java_exporter_pushgateway_and_micrometer() {
     for (program, job) in [("Push", "java/client"), ("PushMicrometer", "micrometer/client")] {
         let mut client = Command::new("java");
         client.arg("-cp").arg("target/classes:target/dependency/*").arg(program).current_dir(&folder);
-        drive(&mut client, &[job], &[SLASH, EMPTY, UTF8, PLUS]);
+        drive(&client, &[job], &[SLASH, EMPTY, UTF8, PLUS], AGGREGATE);
     }
 }
 
@@ -201,7 +222,7 @@ fn node_prom_client() {
     run(install.env("npm_config_cache", folder.join("cache")));
     let mut client = Command::new("node");
     client.arg(folder.join("push.js"));
-    drive(&mut client, &["node client", "node client gzip"], &[SLASH, EMPTY, UTF8, SPACE]);
+    drive(&client, &["node client", "node client gzip"], &[SLASH, EMPTY, UTF8, SPACE], AGGREGATE);
 }
 
 #[test]
@@ -217,8 +238,11 @@ fn rust_prometheus_and_prometheus_push() {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--locked", "--manifest-path"]).arg(source("rust").join("Cargo.toml"));
     run(build.arg("--target-dir").arg(&folder));
-    for (program, job) in [("prometheus", "rust client"), ("prometheus_push", "rust push client")] {
-        drive(&mut Command::new(folder.join("debug").join(program)), &[job], &[SLASH, EMPTY, UTF8, SPACE]);
+    // `prometheus_push` joins URLs: without a slash at the end, it replaces the last part of the path.
+    let clients =
+        [("prometheus", "rust client", AGGREGATE), ("prometheus_push", "rust push client", Some("/aggregate/"))];
+    for (program, job, below) in clients {
+        drive(&Command::new(folder.join("debug").join(program)), &[job], &[SLASH, EMPTY, UTF8, SPACE], below);
     }
 }
 
@@ -235,13 +259,13 @@ fn prometheus_cpp() {
     let mut build = Command::new("c++");
     build.arg(source("cpp").join("push.cpp")).arg("-o").arg(&binary);
     run(build.args(String::from_utf8(flags.stdout).unwrap().split_whitespace()));
-    drive_plain(&mut Command::new(binary), &["cpp client"], &[SLASH, EMPTY, UTF8, SPACE]);
+    drive_plain(&Command::new(binary), &["cpp client"], &[SLASH, EMPTY, UTF8, SPACE], AGGREGATE);
 }
 
 #[test]
 fn curl() {
     if have(&["curl", "gzip"]) {
-        drive(&mut Command::new(source("curl").join("push.sh")), &["curl/client"], &[SLASH, EMPTY, UTF8, SPACE]);
+        drive(&Command::new(source("curl").join("push.sh")), &["curl/client"], &[SLASH, EMPTY, UTF8, SPACE], AGGREGATE);
     }
 }
 
