@@ -28,6 +28,9 @@ pub struct NodeUrl {
     /// File with the password for basic authentication
     #[arg(long, global = true, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
+    /// File with a bearer token, instead of a name and a password
+    #[arg(long, global = true, value_name = "FILE", conflicts_with = "user")]
+    token_file: Option<PathBuf>,
 }
 
 impl NodeUrl {
@@ -42,9 +45,13 @@ impl NodeUrl {
     /// # Errors
     /// The URL or a file cannot be used.
     pub fn client(&self) -> Result<Client, String> {
-        let password = self.password_file.as_deref().map(read_password).transpose()?;
+        let password = self.password_file.as_deref().map(read_secret).transpose()?;
         let user = self.user.as_deref().zip(password.as_deref());
-        Client::new(&self.url(), self.ca_file.as_deref(), user).map_err(|error| error.to_string())
+        let client = Client::new(&self.url(), self.ca_file.as_deref(), user).map_err(|error| error.to_string())?;
+        match self.token_file.as_deref().map(read_secret).transpose()? {
+            Some(token) => client.with_token(&token).map_err(|error| error.to_string()),
+            None => Ok(client),
+        }
     }
 
     /// Sends a request; returns the answer, whatever its status.
@@ -76,15 +83,15 @@ impl NodeUrl {
 pub fn refusal(url: &str, answer: &Answer) -> String {
     let text = String::from_utf8_lossy(&answer.body);
     let reason = match answer.status {
-        401 => "give a name and a password with --user and --password-file",
+        401 => "give a name and a password with --user and --password-file, or a token with --token-file",
         404 => "the node has no such path: is it older, or has it a prefix (web.route_prefix)?",
         _ => text.trim(),
     };
     format!("{url} answers {}: {reason}", answer.status)
 }
 
-/// The password in a file, without the line feed at its end.
-fn read_password(file: &Path) -> Result<String, String> {
+/// The password or token in a file, without the line feed at its end.
+fn read_secret(file: &Path) -> Result<String, String> {
     let text = std::fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }

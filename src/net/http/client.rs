@@ -47,7 +47,7 @@ pub enum ClientError {
     /// TLS needs an authority.
     #[error("https needs --ca-file: the certificate of the authority that signed the node's certificate")]
     NoAuthority,
-    /// The name or password has characters that a header cannot have.
+    /// The name, password or token has characters that a header cannot have.
     #[error("the password cannot be sent: it has characters that a header cannot have")]
     Password,
     /// The node cannot be reached.
@@ -134,6 +134,15 @@ impl Client {
             tls,
             authorization: authorization.transpose()?,
         })
+    }
+
+    /// The client with a bearer token.
+    ///
+    /// # Errors
+    /// The token has characters that a header cannot have.
+    pub fn with_token(self, token: &str) -> Result<Self, ClientError> {
+        let authorization = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| ClientError::Password)?;
+        Ok(Self { authorization: Some(authorization), ..self })
     }
 
     /// Sends a request to that path below the prefix, and waits for the whole answer. A body that is not empty is in the
