@@ -86,13 +86,16 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_remote_write_skipped_ticks_total", MetricType::Counter),
     ("pushrelay_remote_write_tick_duration_seconds", MetricType::Gauge),
     ("pushrelay_scrape_text_bytes", MetricType::Gauge),
+    ("pushrelay_store_added_pushes_total", MetricType::Counter),
     ("pushrelay_store_checkpoints_total", MetricType::Counter),
     ("pushrelay_store_commit_failures_total", MetricType::Counter),
     ("pushrelay_store_commits_total", MetricType::Counter),
     ("pushrelay_store_expired_groups_total", MetricType::Counter),
     ("pushrelay_store_groups", MetricType::Gauge),
     ("pushrelay_store_held_back_families", MetricType::Gauge),
+    ("pushrelay_store_idempotency_keys", MetricType::Gauge),
     ("pushrelay_store_mixed_type_names", MetricType::Gauge),
+    ("pushrelay_store_repeated_pushes_total", MetricType::Counter),
     ("pushrelay_store_returned_groups_total", MetricType::Counter),
     ("pushrelay_store_revision", MetricType::Gauge),
     ("pushrelay_store_series", MetricType::Gauge),
@@ -375,6 +378,7 @@ pub fn gather_store(counts: Counts, head: Revision, suppressed: &[(Arc<LabelSet>
     });
     let suppressed = "Families kept but not shown, since they conflict, by site.";
     let mixed = "Metric names that sites push with several types, of which one is shown.";
+    let repeated = "Pushes that added nothing, since an Idempotency-Key marks them as repeats.";
     let revision = "Changes that the store has applied in its life.";
     vec![
         one("pushrelay_store_groups", "Groups held.", counts.groups as f64),
@@ -383,6 +387,9 @@ pub fn gather_store(counts: Counts, head: Revision, suppressed: &[(Arc<LabelSet>
         gauge("pushrelay_store_held_back_families", suppressed, by_site),
         one("pushrelay_store_mixed_type_names", mixed, counts.mixed_types as f64),
         one("pushrelay_store_revision", revision, head.0 as f64),
+        counter("pushrelay_store_added_pushes_total", "Pushes that added to a group.", [([], counts.added as f64)]),
+        counter("pushrelay_store_repeated_pushes_total", repeated, [([], counts.repeated as f64)]),
+        one("pushrelay_store_idempotency_keys", "Idempotency-Keys that are remembered.", counts.keys as f64),
     ]
 }
 

@@ -110,6 +110,11 @@ impl IdempotencyKeys {
         self.drafted = 0;
     }
 
+    /// The number of keys that are remembered.
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     /// Forgets the keys of the draft.
     pub(super) fn abort(&mut self) {
         for _ in 0..std::mem::take(&mut self.drafted) {

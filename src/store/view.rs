@@ -47,6 +47,12 @@ pub struct Counts {
     pub suppressed: usize,
     /// Names that sites push with several types.
     pub mixed_types: usize,
+    /// Pushes that were added since the start.
+    pub added: u64,
+    /// Pushes that added nothing, since they repeated one with the same `Idempotency-Key`.
+    pub repeated: u64,
+    /// Keys that are remembered.
+    pub keys: usize,
 }
 
 /// A change to send to a peer.

@@ -135,6 +135,8 @@ pub struct Store {
     /// The families that [`Store::settle_types`] may still suppress.
     pub(super) types_allowance: i64,
     pub(super) keys: IdempotencyKeys,
+    /// The number of pushes in the draft that add.
+    drafted_adds: u64,
 }
 
 /// A summary of all tombstones that were dropped.
@@ -186,6 +188,7 @@ impl Store {
             published_dropped: Dropped::default(),
             types_allowance: 0,
             keys: IdempotencyKeys::new(rules.idempotency_window_ns),
+            drafted_adds: 0,
         }
     }
 
@@ -240,7 +243,10 @@ impl Store {
         let key = match &action {
             WriteOp::Add(Increment { key: Some(key), .. }) => match self.keys.look_up(*key, key_time) {
                 KeyState::New => Some(*key),
-                KeyState::Applied => return Ok(()),
+                KeyState::Applied => {
+                    self.published.lock().counts.repeated += 1;
+                    return Ok(());
+                }
                 KeyState::OfAnotherBody => return Err(StoreRefusal::KeyReused),
                 KeyState::Full => return Err(StoreRefusal::KeysFull),
             },
@@ -277,7 +283,8 @@ impl Store {
             WriteTimestamp::after(now.stamp_ns, entry.group.latest().max(self.dropped.floor), self.identity.node);
         let push_time = PushTime { stamp, wall_ns: now.wall_ns };
         self.unconfirmed.note(entry.id(), stamp.time_ns, now.stamp_ns, now.monotonic_ns);
-        let is_push = matches!(action, WriteOp::Put(_) | WriteOp::Post(_) | WriteOp::Add(_));
+        let is_add = matches!(action, WriteOp::Add(_));
+        let is_push = is_add || matches!(action, WriteOp::Put(_) | WriteOp::Post(_));
         let change = match action {
             WriteOp::Put(_) | WriteOp::Post(_) if entry.group.is_adding() => {
                 Err(StoreRefusal::AddingGroup { group: entry.shown().to_string() })
@@ -306,6 +313,7 @@ impl Store {
                 .expect("nothing to refuse in a refusal");
             return Err(refusal);
         }
+        self.drafted_adds += u64::from(is_add);
         if is_push {
             self.unconfirmed.note_accepted(entry.id(), now.monotonic_ns);
         }
@@ -528,6 +536,8 @@ impl Store {
         view.counts.series = self.index.series();
         view.counts.suppressed = self.index.suppressed_len();
         view.counts.mixed_types = self.index.mixed_len();
+        view.counts.added += std::mem::take(&mut self.drafted_adds);
+        view.counts.keys = self.keys.len();
         // Replaced entries are freed after the lock is released, with `changes`.
         drop(view);
         Committed { head: self.revision, sites }
@@ -538,6 +548,7 @@ impl Store {
         self.index.undo(0);
         self.unconfirmed.abort();
         self.keys.abort();
+        self.drafted_adds = 0;
         self.records.clear();
         self.drafted_bytes = 0;
         self.staged_cursors.clear();

@@ -21,7 +21,7 @@ use crate::store::index::{Groups, Index};
 use crate::store::view::{PUSH_FAILURE_TIME, PUSH_TIME};
 
 /// A suppressed family, as it would be shown.
-struct Candidate {
+struct RejudgedFamily {
     site: Arc<LabelSet>,
     shown: ShownFamily,
 }
@@ -124,8 +124,8 @@ fn candidates(
     snapshot: &Snapshot,
     selectors: &Selectors,
     scope: Option<&Selectors>,
-) -> BTreeMap<Arc<str>, Vec<Candidate>> {
-    let mut candidates: BTreeMap<Arc<str>, Vec<Candidate>> = BTreeMap::new();
+) -> BTreeMap<Arc<str>, Vec<RejudgedFamily>> {
+    let mut candidates: BTreeMap<Arc<str>, Vec<RejudgedFamily>> = BTreeMap::new();
     let is_in_scope = |entry: &GroupEntry| scope.is_none_or(|scope| scope.matches(|name| entry.shown().get(name)));
     let live = snapshot.suppressed.iter().filter(|entry| entry.group.is_live() && !entry.header.suppressed);
     for entry in live.filter(|entry| is_in_scope(entry)) {
@@ -147,7 +147,7 @@ fn candidates(
             };
             let site = entry.id().site.clone();
             let shown = ShownFamily { labels: entry.shown().clone(), family };
-            candidates.entry(shown.family.name().clone()).or_default().push(Candidate { site, shown });
+            candidates.entry(shown.family.name().clone()).or_default().push(RejudgedFamily { site, shown });
         }
     }
     candidates
