@@ -133,3 +133,33 @@ fn increments_that_do_not_fit_are_refused_and_change_nothing() {
     edge.delete("job/a");
     edge.push("job/a", "c 1\n");
 }
+
+/// Takes a minute with an optimized node: `cargo test --release --test system -- --ignored a_million_increments`.
+#[test]
+#[ignore = "long; run it with an optimized build"]
+fn a_million_increments_from_64_connections_end_at_the_right_number() {
+    let site = Site::new();
+    let mut node = site.hub();
+    node.start();
+    const INCREMENTS: usize = 1_000_000 / CONNECTIONS;
+    let (server, started) = (node.web(), std::time::Instant::now());
+    std::thread::scope(|scope| {
+        for _ in 0..CONNECTIONS {
+            scope.spawn(move || {
+                let body = "# TYPE runs_total counter\nruns_total 1\n";
+                let head = "POST /aggregate/metrics/job/ci HTTP/1.1\r\nhost: hub\r\n";
+                let request = format!("{head}content-length: {}\r\n\r\n{body}", body.len());
+                let mut client = Client::new(server, Duration::from_secs(20));
+                for _ in 0..INCREMENTS {
+                    assert_eq!(client.send("POST", request.as_bytes(), |_| {}).unwrap().0.status, 200);
+                }
+            });
+        }
+    });
+    let total = (CONNECTIONS * INCREMENTS) as f64;
+    println!("{total} increments in {:.1} s", started.elapsed().as_secs_f64());
+    node.shows("runs_total", &[("job", "ci")], total);
+    node.shows("pushrelay_store_added_pushes_total", &[], total);
+    node.restart();
+    node.shows("runs_total", &[("job", "ci")], total);
+}

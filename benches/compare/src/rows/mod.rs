@@ -34,6 +34,7 @@ pub const ROWS: &[Row] = &[
         "push 3 series; the processor time is that of the process that is pushed to",
         "32 connections ≤ 28 µs, p99 ≤ 4 ms (in memory ≤ 18 µs); one: p50 ≤ 0.30 ms; a new one each push ≤ 61 µs",
     ),
+    row("add3", "push 3 series that add, 32 connections, beside a push that replaces", "≤ 1.3 × the replacing one"),
     row("push3-held", "the same with groups held", "≤ 28 µs; flat within 10 %"),
     row("push100", "push 100 series, 39 of them of histograms, 32 connections", "≤ 52 µs, also with 1 M series held"),
     row("push10k", "push 10,000 series into one group", "≤ 2.8 ms"),
@@ -107,6 +108,7 @@ const FORWARDING: &[Kind] = &[Kind::Vmagent, Kind::Ours];
 /// All stages, in the order in which they run.
 pub const STAGES: &[Stage] = &[
     Stage { rows: &["push3", "idle"], servers: &Kind::ALL, rounds_max: 100, run: push::empty },
+    Stage { rows: &["add3"], servers: &[Kind::Ours, Kind::OursInMemory], rounds_max: 3, run: push::adding },
     Stage { rows: &["push3-held"], servers: ALL_DURABLE, rounds_max: 3, run: push::held },
     Stage { rows: &["push100"], servers: ALL_DURABLE, rounds_max: 3, run: push::hundred },
     Stage { rows: &["push10k"], servers: ALL_DURABLE, rounds_max: 3, run: push::wide },

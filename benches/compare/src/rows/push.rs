@@ -19,12 +19,14 @@ pub struct Manner {
     pub reconnect: bool,
     /// Groups that receive pushes, in turn; with `None`, each connection has its own.
     pub groups: Option<usize>,
+    /// The path below which pushes go; empty for the root.
+    pub below: &'static str,
 }
 
 impl Manner {
     /// Connections that are kept, each pushing to a group of its own.
     pub const fn kept(connections: usize) -> Self {
-        Self { connections, reconnect: false, groups: None }
+        Self { connections, reconnect: false, groups: None, below: "" }
     }
 }
 
@@ -46,8 +48,9 @@ pub fn measure(
         rate: None,
         reconnect: manner.reconnect,
     };
-    let mut repeat = Repeat::new(body, deployment.prefix(), "filled");
-    let mut each = Each::new(body, deployment.prefix(), "filled", manner.groups.unwrap_or(1));
+    let prefix = format!("{}{}", deployment.prefix(), manner.below);
+    let mut repeat = Repeat::new(body, &prefix, "filled");
+    let mut each = Each::new(body, &prefix, "filled", manner.groups.unwrap_or(1));
     let requests: &mut dyn crate::load::Requests = if manner.groups.is_some() { &mut each } else { &mut repeat };
     // Groups exist, schemas are known and buffers have their sizes before anything is measured.
     let warm = Load { requests_max: (load.requests_max / 10).max(64), time_max: load.time_max / 4, ..load };
@@ -86,10 +89,21 @@ pub fn empty(bench: &mut Bench, turn: Turn) -> Result<()> {
     }
     if bench.wants("push3") {
         let body = Body::small();
-        let renewed = Manner { connections: 16, reconnect: true, groups: None };
+        let renewed = Manner { reconnect: true, ..Manner::kept(16) };
         measure(bench, turn, "push3", "c32", &deployment, &body, Manner::kept(32))?;
         measure(bench, turn, "push3", "c1", &deployment, &body, Manner::kept(1))?;
         measure(bench, turn, "push3", "c16, new connections", &deployment, &body, renewed)?;
+    }
+    Ok(())
+}
+
+/// Three series that add, beside three that replace.
+pub fn adding(bench: &mut Bench, turn: Turn) -> Result<()> {
+    let body = Body::small();
+    for (case, below) in [("c32, replacing", ""), ("c32, adding", "/aggregate")] {
+        // A group that replaces cannot add, so each case has a store of its own.
+        let deployment = bench.start(turn.kind, Setup::default())?;
+        measure(bench, turn, "add3", case, &deployment, &body, Manner { below, ..Manner::kept(32) })?;
     }
     Ok(())
 }
