@@ -29,7 +29,7 @@ const IMPURE: &[&str] = &[
 const NAMED_ONLY_BY: &[(&str, &[&str])] = &[
     ("rustls", &["net/tls.rs", "net/tls/"]),
     ("rcgen", &["net/authority.rs", "net/authority/"]),
-    ("tokio_tungstenite", &["net/websocket.rs"]),
+    ("tokio_tungstenite", &["net/websocket.rs", "net/websocket/"]),
     ("hyper", &["net/http.rs", "net/http/"]),
     ("hyper_util", &["net/http.rs", "net/http/"]),
     ("httparse", &["net/proxy/connect.rs"]),

@@ -405,6 +405,15 @@ mod tests {
         ] {
             assert!(text.contains(part), "{text}");
         }
+        let storage = AllowRules::new(vec![rule(
+            RuleSubject::Token("storage".to_owned()),
+            &[Right::Push],
+            Some(r#"{team="storage"}"#),
+        )]);
+        let group = LabelSet::new([("job", "backup"), ("team", "web")]);
+        let quoted = storage.denial(&Subject::Token("storage".into()), Right::Push, Some(&group));
+        let page = include_str!("../../docs/how-to/give-teams-their-own-groups.md");
+        assert!(page.lines().any(|line| line == quoted), "the page quotes another text than {quoted}");
         let text = rules.denial(&alice, Right::Admin, None);
         assert!(text.contains("may not admin: no [[allow]] rule allows admin"), "{text}");
     }

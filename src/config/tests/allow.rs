@@ -80,3 +80,14 @@ fn rules_without_effect_and_unknown_subjects_are_explained() {
     ];
     assert_eq!(warnings(&text), expected);
 }
+
+#[test]
+fn the_rules_of_the_how_to_are_right() {
+    let page = include_str!("../../../docs/how-to/give-teams-their-own-groups.md");
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        let warnings = warnings(block);
+        assert!(warnings.iter().all(|warning| warning.contains("nobody can be the user \"operator\"")), "{warnings:?}");
+    }
+}

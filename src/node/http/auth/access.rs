@@ -73,7 +73,7 @@ impl GrantOutcome {
 }
 
 /// Requests of one subject by outcome.
-type Counts = [AtomicU64; GrantOutcome::NAMES.len()];
+type OutcomeCounts = [AtomicU64; GrantOutcome::NAMES.len()];
 
 /// The rules in force, and the counts of requests. Without rules, it costs a request one atomic load.
 #[derive(Default)]
@@ -81,7 +81,7 @@ pub struct AccessControl {
     is_on: AtomicBool,
     access: RwLock<Option<Arc<Access>>>,
     /// By kind and name: the subjects that the rules name, and those of [`UNNAMED`] with an empty name.
-    counts: RwLock<BTreeMap<(&'static str, String), Arc<Counts>>>,
+    counts: RwLock<BTreeMap<(&'static str, String), Arc<OutcomeCounts>>>,
 }
 
 impl fmt::Debug for AccessControl {
@@ -140,7 +140,7 @@ impl AccessControl {
         self.access.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Counts an answered request.
+    /// OutcomeCounts an answered request.
     pub fn count(&self, grant: &Grant, status: u16) {
         let Some(access) = &grant.access else { return };
         let outcome = match status {
