@@ -14,6 +14,7 @@ use super::deletes::Deletes;
 use super::oddities::Oddities;
 use super::page_size::PageSize;
 use super::protection::Protection;
+use super::push_body::{LARGE_BYTES, PushRead, PushReadError, PushTerms, read_push};
 use super::render_thread::RenderThread;
 use super::scrape::ScrapeBody;
 use crate::commit::WriteError;
@@ -28,8 +29,8 @@ use crate::gateway::query::{self, NodeStatus};
 use crate::gateway::receipt::receipt;
 use crate::gateway::rights::Right;
 use crate::gateway::{HttpReply, PathOddity, Route, Router, accepts_gzip};
-use crate::model::{ByteBudget, Family, GaugeRule, Group, GroupId, LabelSet, PushTime, content_digest};
-use crate::net::http::{Body, BodyError, Exhausted, Incoming, Response};
+use crate::model::{ByteBudget, Family, GroupId, LabelSet, PushTime};
+use crate::net::http::{Body, BodyError, Incoming, Response};
 use crate::net::slots::Slots;
 use crate::node::certificates::Certificates;
 use crate::node::clock::Clock;
@@ -151,12 +152,9 @@ pub struct Service {
     pub stop: CancellationToken,
 }
 
-/// A push of fewer bytes is parsed on the connection's thread, and its parsed form is not counted in the budget: that
-/// is a few megabytes at most.
-const LARGE_BYTES: usize = 64 << 10;
 /// A page of fewer bytes is not compressed: one packet has it.
 const PAGE_BYTES_MIN: usize = 1_200;
-/// The same limit for a compressed push.
+/// A compressed push of fewer bytes is parsed on the connection's thread.
 const LARGE_COMPRESSED_BYTES: usize = 8 << 10;
 
 /// From this number of edges on, with some ten series each, own metrics are gathered with `block_in_place`.
@@ -477,69 +475,6 @@ impl Service {
             }
         }
     }
-}
-
-/// The reasons for which a push cannot be parsed.
-enum PushReadError {
-    /// The push is not valid.
-    Refused(PushError),
-    /// All requests together exceed the byte budget at the moment.
-    Exhausted(Exhausted),
-}
-
-impl From<Exhausted> for PushReadError {
-    fn from(error: Exhausted) -> Self {
-        Self::Exhausted(error)
-    }
-}
-
-impl From<PushError> for PushReadError {
-    fn from(error: PushError) -> Self {
-        Self::Refused(error)
-    }
-}
-
-/// The circumstances in which a push is parsed.
-#[derive(Clone, Copy)]
-struct PushTerms<'a> {
-    target: &'a LabelSet,
-    /// The state of the group, or its sums.
-    current: Option<&'a Group>,
-    /// How gauges are combined, if the push adds.
-    gauges: Option<GaugeRule>,
-    /// Whether a digest of the body is needed.
-    is_digested: bool,
-}
-
-/// A push that was parsed.
-struct PushRead {
-    families: Vec<Family>,
-    /// The digest of the decompressed body, if it was asked for.
-    digest: u128,
-}
-
-/// Parses a push. Its decompressed form is counted in the budget, and for a large push the parsed form too, which stays
-/// in memory until the write.
-fn read_push(
-    reader: &BodyReader,
-    headers: Headers<'_>,
-    body: &mut Body,
-    PushTerms { target, current, gauges, is_digested }: PushTerms<'_>,
-) -> Result<PushRead, PushReadError> {
-    let decompressed = reader.decompress(headers, body)?;
-    if let Some(decompressed) = &decompressed {
-        body.grow(decompressed.len() as u64)?;
-    }
-    let plain = decompressed.as_deref().unwrap_or(body);
-    let mut families = reader.read(headers, plain, target, current)?;
-    if let Some(gauges) = gauges {
-        families = adding::increments(families, gauges).map_err(PushError::Increment)?;
-    }
-    let digest = if is_digested { content_digest(&[plain]) } else { 0 };
-    if plain.len() >= LARGE_BYTES {
-        body.grow(families.iter().map(Family::bytes).sum::<usize>() as u64)?;
-    }
-    Ok(PushRead { families, digest })
 }
 
 /// Records that the quota of the sender refused a push.
