@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use indicatif::{ProgressBar, ProgressStyle};
 use pushrelay_testkit::simulation::{Bug, Options, Outcome, run};
 
 /// The product's allocator: seeds run faster with it.
@@ -57,6 +58,13 @@ fn bugs(named: &str) -> Result<Vec<(Bug, &'static str)>, String> {
     if bugs.is_empty() { Err(format!("no such bug; there are: {}", names())) } else { Ok(bugs) }
 }
 
+/// A bar on standard error, if that is a terminal.
+fn bar(seeds: u64, what: &str) -> ProgressBar {
+    let template = "{msg} {wide_bar} {human_pos}/{human_len} {per_sec} {eta}";
+    let style = ProgressStyle::with_template(template).expect("a valid template");
+    ProgressBar::new(seeds).with_style(style).with_message(what.to_owned())
+}
+
 /// Runs a seed; a panic of the product is a failure like any other.
 fn run_caught(seed: u64, options: Options) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| run(seed, options))).unwrap_or_else(|panic| {
@@ -91,6 +99,7 @@ struct Sums {
 
 fn campaign(arguments: &Arguments) -> ExitCode {
     let (begin, next, sums) = (Instant::now(), AtomicU64::new(0), Mutex::new(Sums::default()));
+    let bar = bar(arguments.seeds, "seeds");
     std::thread::scope(|scope| {
         for _ in 0..arguments.jobs {
             scope.spawn(|| {
@@ -102,6 +111,7 @@ fn campaign(arguments: &Arguments) -> ExitCode {
                     let seed = arguments.from + number;
                     let options = Options::default();
                     let outcome = run_caught(seed, options);
+                    bar.inc(1);
                     let mut sums = sums.lock().expect("no thread panics with it");
                     for (what, count) in outcome.coverage {
                         let sum = sums.coverage.entry(what).or_default();
@@ -111,7 +121,7 @@ fn campaign(arguments: &Arguments) -> ExitCode {
                     sums.virtual_ns += u128::from(outcome.virtual_ns);
                     if let Some(failure) = outcome.failure {
                         if sums.failures.len() < FAILURES_MAX {
-                            println!("seed {seed}: {failure}");
+                            bar.suspend(|| println!("seed {seed}: {failure}"));
                         }
                         sums.failures.insert(seed, failure);
                     }
@@ -119,6 +129,7 @@ fn campaign(arguments: &Arguments) -> ExitCode {
             });
         }
     });
+    bar.finish_and_clear();
     let sums = sums.into_inner().expect("all threads have ended");
     let seconds = begin.elapsed().as_secs_f64();
     for (what, count) in &sums.coverage {
@@ -149,8 +160,13 @@ fn find_planted(bugs: &[(Bug, &'static str)], arguments: &Arguments) -> ExitCode
         let seeds = arguments.from..arguments.from + arguments.seeds;
         // A seed that fails without the mistake, too, proves nothing.
         let sound = |seed| run_caught(seed, Options::default()).failure.is_none();
-        let failing = |seed| Some((seed, run_caught(seed, options).failure?));
+        let bar = bar(arguments.seeds, &format!("{bug:?}"));
+        let failing = |seed| {
+            bar.inc(1);
+            Some((seed, run_caught(seed, options).failure?))
+        };
         let found = seeds.into_iter().filter_map(failing).find(|(seed, _)| sound(*seed));
+        bar.finish_and_clear();
         match found {
             Some((seed, failure)) => {
                 let short: String = failure.chars().take(90).collect();

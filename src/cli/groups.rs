@@ -7,6 +7,7 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::Value;
 
 use super::node_url::NodeUrl;
+use super::progress::Bar;
 use crate::model::duration_text;
 use crate::selector::{Selector, SelectorError};
 
@@ -95,6 +96,7 @@ fn list(
 ) -> Result<io::Result<()>, String> {
     let limit = limit.unwrap_or(usize::MAX);
     let (mut groups, mut after, mut total) = (Vec::new(), String::new(), 0);
+    let bar = Bar::of("listing");
     while groups.len() < limit {
         let page = PAGE.min(limit - groups.len());
         let path = format!("/api/v1/groups?{}limit={page}{after}", query(selectors));
@@ -104,11 +106,13 @@ fn list(
         if let Value::Array(page) = data["groups"].take() {
             groups.extend(page);
         }
+        bar.set(groups.len() as u64, total.min(limit as u64));
         match data["next"].as_str() {
             Some(next) => after = format!("&after={next}"),
             None => break,
         }
     }
+    drop(bar);
     Ok(match is_table {
         true => print_table(&groups, out).and_then(|()| writeln!(out, "{} of {total} {}", groups.len(), noun(total))),
         false => writeln!(out, "{}", Value::Array(groups)),
@@ -124,7 +128,9 @@ fn delete(
     out: &mut impl Write,
 ) -> Result<io::Result<()>, String> {
     let path = format!("/api/v1/groups?{}dry_run={dry_run}", query(selectors));
+    let bar = Bar::of(if dry_run { "counting" } else { "deleting" });
     let mut answer = node.json("DELETE", &path)?;
+    drop(bar);
     let data = &mut answer["data"];
     let number = |name: &str| data[name].as_u64().unwrap_or_default();
     if !is_table {

@@ -21,6 +21,7 @@ mod notify;
 pub mod pki;
 mod pki_show;
 mod pki_token;
+mod progress;
 pub mod push;
 pub mod run;
 pub mod status;

@@ -7,6 +7,7 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::model::MetricType;
 
@@ -106,7 +107,7 @@ fn attempt_copy(from: &Path, to: &Path, reserved: &[(&str, MetricType)]) -> Resu
     if self::names(from)? != names {
         return Ok(None);
     }
-    inspect(to, reserved).map(Some).map_err(BackupError::Inspect)
+    inspect(to, reserved, Arc::new(())).map(Some).map_err(BackupError::Inspect)
 }
 
 fn copy(from: &Path, to: &Path) -> io::Result<()> {

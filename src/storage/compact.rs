@@ -19,6 +19,7 @@ use super::disk::{Disk, DiskFile, DiskLock, RealDisk};
 use super::files::FileName;
 use super::inspect::{InspectError, read, unlimited};
 use super::log::{CommitError, DiskOptions};
+use super::observed::{ObservedDisk, StepObserver};
 use super::open::open;
 use super::recovery::{OpenError, Report, recover};
 
@@ -96,7 +97,7 @@ pub struct Fresh {
 }
 
 /// Compacts the store in `path`; no node may use it meanwhile. Keeps the old files if anything in them is damaged, or
-/// if `keep` is set.
+/// if `keep` is set. `observer` sees three steps: *reading*, *writing* and *reading back*.
 ///
 /// # Errors
 /// See [`CompactError`].
@@ -105,6 +106,7 @@ pub fn compact(
     fresh: Fresh,
     reserved: &[(&str, MetricType)],
     keep: bool,
+    observer: Arc<dyn StepObserver>,
 ) -> Result<Compacted, CompactError> {
     let directory = |source| CompactError::Inspect(InspectError::Directory { path: path.to_owned(), source });
     fs::read_dir(path).map_err(directory)?;
@@ -120,28 +122,31 @@ pub fn compact(
         return Err(CompactError::Inspect(InspectError::NoStore { path: path.to_owned() }));
     };
     let old_bytes = bytes(&real, &old).map_err(directory)?;
-    let disk = Arc::new(KeepingDisk(real));
+    observer.step("reading", old_bytes);
+    let disk = Arc::new(ObservedDisk { disk: KeepingDisk(real), observer: observer.clone() });
     let rewritten = rewrite(&disk, fresh, reserved).and_then(|(report, groups)| {
+        let written = names(&*disk).and_then(|names| bytes(&*disk, &names)).unwrap_or_default();
+        observer.step("reading back", written.saturating_sub(old_bytes));
         let same =
             read(disk.clone(), reserved).is_ok_and(|new| new.report.is_intact() && groups_of(&new.store) == groups);
         if same { Ok((report, groups.len())) } else { Err(CompactError::Differs { path: path.to_owned() }) }
     });
-    let (report, groups) = rewritten.map_err(|error| match withdraw(&disk.0, above) {
+    let (report, groups) = rewritten.map_err(|error| match withdraw(&disk.disk.0, above) {
         Ok(()) => error,
         Err(source) => CompactError::Left { error: Box::new(error), path: path.to_owned(), above, source },
     })?;
     let keep = keep || !report.is_intact();
-    let kept_in = names(&disk.0)
+    let kept_in = names(&*disk)
         .map(|all| all.into_iter().filter(|name| name.number > above).collect::<Vec<_>>())
-        .and_then(|new| put_away(&disk.0, path, &old, &new, keep))
+        .and_then(|new| put_away(&disk.disk.0, path, &old, &new, keep))
         .map_err(|source| CompactError::PutAway { path: path.to_owned(), source })?;
-    let new_bytes = names(&disk.0).and_then(|names| bytes(&disk.0, &names)).map_err(directory)?;
+    let new_bytes = names(&*disk).and_then(|names| bytes(&*disk, &names)).map_err(directory)?;
     Ok(Compacted { report, bytes: (old_bytes, new_bytes), groups, kept_in })
 }
 
 /// Writes a log and a checkpoint beside the old files; returns the findings in the old files, and all groups.
 fn rewrite(
-    disk: &Arc<KeepingDisk>,
+    disk: &Arc<ObservedDisk<KeepingDisk>>,
     fresh: Fresh,
     reserved: &[(&str, MetricType)],
 ) -> Result<(Report, BTreeMap<GroupId, Group>), CompactError> {
@@ -153,6 +158,7 @@ fn rewrite(
         .map_err(|error| CompactError::Inspect(InspectError::Open(error)))?;
     let report = recovered.report.clone();
     let (store, mut log) = open(store, recovered, fresh.identity, fresh.epoch).map_err(CompactError::Commit)?;
+    disk.observer.step("writing", 0);
     let mut writer = log.rotate().map_err(CompactError::Commit)?;
     for record in store.checkpoint() {
         writer.write(&record).map_err(CompactError::Checkpoint)?;
@@ -173,7 +179,7 @@ fn names(disk: &dyn Disk) -> io::Result<Vec<FileName>> {
     Ok(names)
 }
 
-fn bytes(disk: &RealDisk, names: &[FileName]) -> io::Result<u64> {
+fn bytes(disk: &dyn Disk, names: &[FileName]) -> io::Result<u64> {
     names.iter().map(|name| disk.open(&name.text())?.len()).sum()
 }
 
@@ -261,6 +267,8 @@ impl Disk for KeepingDisk {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use pushrelay_testkit::disk::{DiskFault, SimulatedDisk};
 
     use super::*;
@@ -295,7 +303,7 @@ mod tests {
     fn the_cursors_of_a_damaged_store_are_not_trusted() {
         let temp = TempDir::new();
         with_cursors(temp.path(), 1..4);
-        assert!(compact(temp.path(), FRESH, &[], false).unwrap().report.is_intact());
+        assert!(compact(temp.path(), FRESH, &[], false, Arc::new(())).unwrap().report.is_intact());
         assert!(positions(temp.path()).iter().all(|position| position.epoch == Epoch(1)), "nothing is lost");
         let temp = TempDir::new();
         with_cursors(temp.path(), 1..4);
@@ -303,8 +311,36 @@ mod tests {
         let mut bytes = fs::read(&log).unwrap();
         bytes[100] ^= 1;
         fs::write(&log, bytes).unwrap();
-        assert!(!compact(temp.path(), FRESH, &[], false).unwrap().report.is_intact());
+        assert!(!compact(temp.path(), FRESH, &[], false, Arc::new(())).unwrap().report.is_intact());
         assert_eq!(positions(temp.path()), [Position::default(); 2]);
+    }
+
+    /// Steps with the bytes that were announced, and those that were read.
+    #[derive(Debug, Default)]
+    struct Steps(Mutex<Vec<(&'static str, u64, u64)>>);
+
+    impl StepObserver for Steps {
+        fn step(&self, name: &'static str, bytes: u64) {
+            self.0.lock().unwrap().push((name, bytes, 0));
+        }
+
+        fn advance(&self, bytes: u64) {
+            self.0.lock().unwrap().last_mut().unwrap().2 += bytes;
+        }
+    }
+
+    #[test]
+    fn an_observer_sees_each_step_with_the_bytes_that_it_reads() {
+        let temp = TempDir::new();
+        with_cursors(temp.path(), 1..400);
+        let steps = Arc::new(Steps::default());
+        compact(temp.path(), FRESH, &[], false, steps.clone()).unwrap();
+        let steps = steps.0.lock().unwrap();
+        assert_eq!(steps.iter().map(|step| step.0).collect::<Vec<_>>(), ["reading", "writing", "reading back"]);
+        // A file's header is read twice, and space that was reserved at its end is not read.
+        let (old, new) = (steps[0], steps[2]);
+        assert!(old.1 > 10_000 && old.2 > 0 && old.2 <= old.1 + 1_000, "{old:?}");
+        assert!(new.1 > 5_000 && new.2.abs_diff(new.1) <= 1_000, "{new:?}");
     }
 
     #[test]

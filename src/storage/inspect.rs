@@ -11,6 +11,7 @@ use super::disk::{Disk, DiskLock};
 use super::files::{FileHeader, FileKind, FileName};
 use super::frame::FrameReader;
 use super::log::DiskOptions;
+use super::observed::{ObservedDisk, StepObserver};
 use super::readonly::ReadOnlyDisk;
 use super::recovery::{OpenError, Report, recover};
 
@@ -58,10 +59,15 @@ pub struct Inspection {
 }
 
 /// Reads the store in `path`; no node may use it meanwhile. `reserved` names the families that a node shows of itself.
+/// `observer` sees one step, *reading*.
 ///
 /// # Errors
 /// If the directory has no store, a node uses it, or it cannot be read.
-pub fn inspect(path: &Path, reserved: &[(&str, MetricType)]) -> Result<Inspection, InspectError> {
+pub fn inspect(
+    path: &Path,
+    reserved: &[(&str, MetricType)],
+    observer: Arc<dyn StepObserver>,
+) -> Result<Inspection, InspectError> {
     let directory = |source| InspectError::Directory { path: path.to_owned(), source };
     let disk = ReadOnlyDisk::open(path).map_err(directory)?;
     let mut files = Vec::new();
@@ -73,7 +79,8 @@ pub fn inspect(path: &Path, reserved: &[(&str, MetricType)]) -> Result<Inspectio
     if files.is_empty() {
         return Err(InspectError::NoStore { path: path.to_owned() });
     }
-    let mut inspection = read(Arc::new(disk), reserved).map_err(InspectError::Open)?;
+    observer.step("reading", files.iter().map(|(_, len)| len).sum());
+    let mut inspection = read(Arc::new(ObservedDisk { disk, observer }), reserved).map_err(InspectError::Open)?;
     inspection.files = files;
     Ok(inspection)
 }

@@ -1,6 +1,9 @@
 //! A run: every selected row, round by round, with the servers interleaved, and the report at the end.
 
 use std::fs;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::Result;
 use crate::body::{Body, Each};
@@ -57,33 +60,50 @@ impl Bench {
         if let Some(folder) = self.options.json.parent() {
             fs::create_dir_all(folder)?;
         }
+        let turns = STAGES.iter().map(|stage| self.turns(stage).len() as u64).sum();
+        let template = "compare: {msg} {wide_bar} {pos}/{len} turns, {elapsed}";
+        let bar = ProgressBar::new(turns).with_style(ProgressStyle::with_template(template)?);
+        bar.enable_steady_tick(Duration::from_millis(200));
         for stage in STAGES {
-            self.run_stage(stage);
+            self.run_stage(stage, &bar);
             // Written after each stage, so that a run that is ended early leaves its figures.
             fs::write(&self.options.json, format!("{:#}\n", self.results.to_json()))?;
         }
+        bar.finish_and_clear();
         print!("{}", report::print(&self.results));
         eprintln!("compare: raw figures are in {}", self.options.json.display());
         Ok(())
     }
 
-    fn run_stage(&mut self, stage: &Stage) {
+    /// The measurements of a stage that are wanted and possible, servers interleaved.
+    fn turns(&self, stage: &Stage) -> Vec<Turn> {
         if !stage.rows.iter().any(|row| self.wants(row)) {
-            return;
+            return Vec::new();
         }
-        for round in 0..self.options.rounds.min(stage.rounds_max) {
-            for kind in stage.servers.iter().copied() {
-                let named = self.options.servers.is_empty() || self.options.servers.iter().any(|s| s == kind.name());
-                if !named || !kind.is_present(&self.peers) {
-                    continue;
-                }
-                eprintln!("compare: {} round {}: {}", stage.rows.join(" "), round + 1, kind.name());
-                if let Err(error) = (stage.run)(self, Turn { kind, round }) {
-                    eprintln!("compare: {error}");
-                    let reason = error.to_string();
-                    self.results.failed.push(Failed { row: stage.rows[0], server: kind.name(), round, reason });
-                }
+        let named = |kind: &Kind| {
+            self.options.servers.is_empty() || self.options.servers.iter().any(|server| server == kind.name())
+        };
+        let kinds = stage.servers.iter().copied().filter(|kind| named(kind) && kind.is_present(&self.peers));
+        let kinds: Vec<Kind> = kinds.collect();
+        let rounds = 0..self.options.rounds.min(stage.rounds_max);
+        rounds.flat_map(|round| kinds.iter().map(move |kind| Turn { kind: *kind, round })).collect()
+    }
+
+    fn run_stage(&mut self, stage: &Stage, bar: &ProgressBar) {
+        for turn in self.turns(stage) {
+            let Turn { kind, round } = turn;
+            let what = format!("{} round {}: {}", stage.rows.join(" "), round + 1, kind.name());
+            // Without a terminal each measurement is a line.
+            if bar.is_hidden() {
+                eprintln!("compare: {what}");
             }
+            bar.set_message(what);
+            if let Err(error) = (stage.run)(self, turn) {
+                bar.suspend(|| eprintln!("compare: {error}"));
+                let reason = error.to_string();
+                self.results.failed.push(Failed { row: stage.rows[0], server: kind.name(), round, reason });
+            }
+            bar.inc(1);
         }
     }
 
@@ -143,7 +163,7 @@ impl Bench {
             address: deployment.push,
             connections: if body.len() > 1_000 { 4 } else { 16 },
             requests_max: groups,
-            time_max: std::time::Duration::from_secs(600),
+            time_max: Duration::from_secs(600),
             rate: None,
             reconnect: false,
         };

@@ -10,12 +10,14 @@ mod failure;
 
 use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
 
 use damage::print_damage;
 pub use failure::Failure;
 
+use super::progress::Bar;
 use crate::net::identity::parse_label;
 use crate::node::metrics::OWN_FAMILIES;
 use crate::storage::{Inspection, inspect};
@@ -85,7 +87,7 @@ impl StoreCommand {
 }
 
 fn inspected(path: &std::path::Path) -> Result<Inspection, Failure> {
-    inspect(path, OWN_FAMILIES).map_err(|error| Failure(error.to_string()))
+    inspect(path, OWN_FAMILIES, Arc::new(Bar::new())).map_err(|error| Failure(error.to_string()))
 }
 
 /// Prints the contents of the store, and what is lost.
