@@ -10,6 +10,7 @@ use tokio::time::timeout;
 
 use super::service::Service;
 use crate::gateway::HttpReply;
+use crate::gateway::parameters::ParameterError;
 use crate::gateway::receipt::Receipt;
 use crate::model::{LabelSet, Revision};
 use crate::node::link::status::UplinkStatus;
@@ -25,10 +26,14 @@ impl Service {
     /// Carries out a write; with a receipt, the answer waits until a hub has it.
     pub(super) async fn with_receipt(
         &self,
-        receipt: Option<Receipt>,
+        receipt: Result<Option<Receipt>, ParameterError>,
         write: impl Future<Output = HttpReply>,
     ) -> HttpReply {
-        let Some(Receipt { timeout: limit }) = receipt else { return write.await };
+        let limit = match receipt {
+            Ok(Some(Receipt { timeout })) => timeout,
+            Ok(None) => return write.await,
+            Err(error) => return HttpReply::error(400, error),
+        };
         if self.uplinks.is_empty() {
             // A hub is the hub that has it.
             return match self.rules.is_hub {
@@ -93,6 +98,9 @@ impl Service {
 
     /// The answer to a push into known conflicts, if one of them lasts. The push is stored.
     pub(super) async fn verdict(&self, conflicts: Vec<(Arc<UplinkStatus>, KnownConflict)>) -> Option<HttpReply> {
+        if conflicts.is_empty() {
+            return None;
+        }
         let head = self.head();
         for (uplink, conflict) in conflicts {
             let permit = self.waiting_permits.try_acquire();

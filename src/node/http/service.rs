@@ -205,17 +205,15 @@ fn method_label(method: &str) -> &'static str {
 impl Service {
     async fn dispatch(&self, route: Route, request: &mut Incoming, grant: &Grant, started: Instant) -> Response {
         let reply = match route {
-            Route::Push { target, replace, adds } => match receipt(request.query().unwrap_or_default()) {
-                Ok(receipt) => {
-                    let push = self.push(target, (replace, adds), request, grant, started);
-                    self.with_receipt(receipt, push).await
-                }
-                Err(error) => HttpReply::error(400, error),
-            },
-            Route::Delete { group } => match receipt(request.query().unwrap_or_default()) {
-                Ok(receipt) => self.with_receipt(receipt, self.delete(group, request, grant)).await,
-                Err(error) => HttpReply::error(400, error),
-            },
+            Route::Push { target, replace, adds } => {
+                let receipt = receipt(request.query().unwrap_or_default());
+                let push = self.push(target, (replace, adds), request, grant, started);
+                self.with_receipt(receipt, push).await
+            }
+            Route::Delete { group } => {
+                let receipt = receipt(request.query().unwrap_or_default());
+                self.with_receipt(receipt, self.delete(group, request, grant)).await
+            }
             Route::Scrape { filter } => return self.scrape(filter, request, grant),
             Route::Groups { query } => return self.run_blocking(|| respond(self.list_groups(&query, grant))),
             Route::DeleteGroups { selectors, query } => {
@@ -323,10 +321,7 @@ impl Service {
                 };
                 let written = self.committer.write_within(target.clone(), action, WriteTerms { lifetime, quota }).await;
                 note_quota(&written, grant);
-                let verdict = match (&written, conflicts.is_empty()) {
-                    (Ok(()), false) => self.verdict(conflicts).await,
-                    _ => None,
-                };
+                let verdict = if written.is_ok() { self.verdict(conflicts).await } else { None };
                 verdict.unwrap_or_else(|| answer(written, || HttpReply::pushed(self.rules.checked)))
             }
             Err(PushReadError::Refused(error)) => self.refuse(target.clone(), error, request, quota).await,
