@@ -23,6 +23,7 @@ mod proxy;
 mod report;
 mod results;
 mod rows;
+mod sink;
 
 use std::process::ExitCode;
 

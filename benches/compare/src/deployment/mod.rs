@@ -10,7 +10,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 pub use kind::Kind;
-pub use ours::{Certificates, Edge, Hub, edge_name};
+pub use ours::{Certificates, Edge, Hub, edge_name, start_alone};
 
 use crate::Result;
 use crate::fetch::Client;

@@ -101,6 +101,14 @@ impl Edge {
     }
 }
 
+/// Starts a node without a hub, in memory, with these further sections.
+pub fn start_alone(program: &Path, folder: &Path, sections: &str) -> Result<(Process, SocketAddr)> {
+    let mut process = start(program, folder, "edge", "alone", false, sections)?;
+    let web = process.await_address("face=web")?;
+    process.await_ready(web, "/-/ready")?;
+    Ok((process, web))
+}
+
 fn start(program: &Path, folder: &Path, role: &str, name: &str, durable: bool, own: &str) -> Result<Process> {
     let storage = if durable { path_text(&folder.join(name)) } else { String::new() };
     let file = folder.join(format!("{name}.toml"));

@@ -7,6 +7,7 @@ mod fleet;
 mod hold;
 mod link;
 mod push;
+mod remote_write;
 mod wire;
 
 use std::time::Duration;
@@ -86,6 +87,11 @@ pub const ROWS: &[Row] = &[
         "a hub taking many edges × 10,000 series, all changing every 15 s",
         "100 edges: ≤ 25 % of one core, scrape latency unharmed",
     ),
+    row(
+        "remote-write",
+        "remote write of 1 M series that all change, to a sink: by the node, or by a scraper of it; each case is a sender",
+        "CPU ≤ 1/7 of the best scraper's; bytes: 1.0 no more, 2.0 ≤ 0.75 × Prometheus's; ≤ 40 MB; tick ≤ 1 s",
+    ),
 ];
 
 /// Brings about one state, and measures the rows that need it.
@@ -132,6 +138,7 @@ pub const STAGES: &[Stage] = &[
     Stage { rows: &["visible"], servers: FORWARDING, rounds_max: 3, run: link::visible },
     Stage { rows: &["hub"], servers: FORWARDING, rounds_max: 3, run: link::hub },
     Stage { rows: &["catch-up"], servers: &[Kind::Ours], rounds_max: 3, run: fault::catch_up },
+    Stage { rows: &["remote-write"], servers: &[Kind::Ours], rounds_max: 1, run: remote_write::senders },
     Stage { rows: &["fleet"], servers: &[Kind::Ours], rounds_max: 1, run: fleet::fleet },
 ];
 
