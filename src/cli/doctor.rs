@@ -1,4 +1,5 @@
-//! `pushrelay doctor`: dials each hub of a configuration once, and prints each step with what it saw and what to change.
+//! `pushrelay doctor`: dials each hub and each receiver of a configuration once, and prints each step with what it
+//! saw and what to change.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant, SystemTime};
@@ -14,8 +15,9 @@ use crate::node::link::check::{CheckError, LineCheck, PROBE_BYTES};
 use crate::node::link::edge::dialler;
 use crate::node::link::uplink_credentials::UplinkCredentials;
 use crate::node::metrics::VERSION;
-use crate::node::options::{NodeOptions, UplinkOptions, UplinkTls};
+use crate::node::options::{NodeOptions, RemoteWriteOptions, UplinkOptions, UplinkTls};
 use crate::node::random::random_bytes;
+use crate::node::remote_write;
 use crate::session::SessionTime;
 use crate::storage::identify;
 use crate::wire::{ClockSample, EpochStart, Hello, PeerInfo, VERSION as PROTOCOL};
@@ -34,7 +36,7 @@ pub struct Doctor {
 }
 
 impl Doctor {
-    /// Checks the line to each hub; prints to `out`. Returns whether a push would arrive at every hub.
+    /// Checks the line to each hub and receiver; prints to `out`. Returns whether a push would arrive at all of them.
     ///
     /// # Errors
     /// A message for the operator, if the configuration is wrong or it cannot print.
@@ -46,8 +48,10 @@ impl Doctor {
         }
         let options = configuration.node;
         writeln!(out, "{}", config::summary(&options)).map_err(unprintable)?;
-        if options.uplinks.is_empty() {
-            return Err("there is no [[uplink]]: no hub to check the line to".into());
+        if options.uplinks.is_empty() && options.remote_writes.is_empty() {
+            return Err(
+                "there is no [[uplink]] and no [[remote_write]]: no hub or receiver to check the line to".into()
+            );
         }
         let runtime = super::run::runtime()?;
         let mut all = true;
@@ -58,6 +62,17 @@ impl Doctor {
             all &= passed.is_ok();
             let outcome = match passed {
                 Ok(()) => "OK: a push would arrive".into(),
+                Err(reason) => format!("NOT OK: {reason}"),
+            };
+            writeln!(report.out, "{outcome}").map_err(unprintable)?;
+        }
+        for receiver in &options.remote_writes {
+            writeln!(out, "\n{} (remote write to {})", receiver.name, receiver.url).map_err(unprintable)?;
+            let mut report = Report { out, begun: Instant::now(), failed: false };
+            let passed = runtime.block_on(check_receiver(receiver, &mut report));
+            all &= passed.is_ok();
+            let outcome = match passed {
+                Ok(()) => "OK: the receiver would accept samples".into(),
                 Err(reason) => format!("NOT OK: {reason}"),
             };
             writeln!(report.out, "{outcome}").map_err(unprintable)?;
@@ -112,6 +127,31 @@ impl DialObserver for Report<'_> {
             }
         }
     }
+}
+
+/// Sends a message without samples to a receiver of remote write.
+///
+/// # Errors
+/// The reason for which samples would not be accepted, with what to change.
+async fn check_receiver(options: &RemoteWriteOptions, report: &mut Report<'_>) -> Result<(), String> {
+    let sender = remote_write::sender(options).map_err(|error| error.to_string())?;
+    report.begun = Instant::now();
+    let answered = tokio::time::timeout(options.remote_timeout, remote_write::probe(&sender, options, report)).await;
+    let no_answer = |_| format!("no answer within {} s (remote_timeout)", options.remote_timeout.as_secs_f64());
+    let (status, text) = answered.map_err(no_answer)?.map_err(|error| error.to_string())?;
+    report.line(
+        "write",
+        format!("the receiver answers a message without samples with status {status} {text}").trim_end(),
+    );
+    let advice = match status {
+        200..=299 => return if report.failed { Err("a step could not be printed".into()) } else { Ok(()) },
+        401 | 403 => "check basic_auth or authorization, and the tenant in headers",
+        404 | 405 => "check the path of the URL, and that the receiver accepts remote write",
+        415 => "it does not know this protobuf_message",
+        300..=399 => "write the URL to which it redirects",
+        _ => "its answer above says why",
+    };
+    Err(format!("the receiver refuses a message without samples with status {status}: {advice}"))
 }
 
 /// Checks the line to one hub.

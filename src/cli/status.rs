@@ -129,6 +129,15 @@ fn print_status(url: &str, data: &Value, health: &Value, edges: &Value, out: &mu
         let waits = if pending > 0 { format!(", {pending} changes wait") } else { String::new() };
         writeln!(out, "hub {hub}: {state}{waits}")?;
     }
+    for receiver in items(&health["receivers"]) {
+        let (name, error) = (shown(text(receiver, "name")), text(receiver, "last_error"));
+        let state = match (error, &receiver["last_success"]) {
+            ("", Value::String(at)) => format!("written at {}", shown(at)),
+            ("", _) => "nothing is written yet".into(),
+            (error, _) => format!("NOT WRITTEN: {}", shown(error)),
+        };
+        writeln!(out, "receiver {name}: {state}")?;
+    }
     let states: Vec<String> = states(edges).iter().map(|(state, count)| format!("{count} {}", shown(state))).collect();
     if !states.is_empty() {
         writeln!(out, "edges: {}", states.join(", "))?;
@@ -173,7 +182,9 @@ mod tests {
         for state in ["away", "degraded", "refused"] {
             assert!(!is_healthy(&good, &edges(state)), "{state}");
         }
-        let cut = json!({"troubles": [], "uplinks": [{"hub": "h:1", "connected": false, "last_error": "no route", "pending": 3}]});
+        let cut = json!({"troubles": [], "uplinks": [{"hub": "h:1", "connected": false, "last_error": "no route", "pending": 3}],
+            "receivers": [{"name": "vm", "last_error": "status 401: no"}, {"name": "b", "last_error": ""},
+                {"name": "c", "last_error": "", "last_success": "2026-11-30T00:00:00Z"}]});
         assert!(!is_healthy(&cut, &json!([])));
         let mut out = Vec::new();
         print_status("http://n", &json!({"build_information": {"role": "hub"}}), &cut, &edges("away"), &mut out)
@@ -182,6 +193,9 @@ mod tests {
         let text = String::from_utf8(out).unwrap();
         for line in [
             "hub h:1: NOT CONNECTED: no route, 3 changes wait",
+            "receiver vm: NOT WRITTEN: status 401: no",
+            "receiver b: nothing is written yet",
+            "receiver c: written at 2026-11-30T00:00:00Z",
             "edges: 1 away",
             "TROUBLE: edge a: it is away",
             "NOT OK",

@@ -10,7 +10,7 @@ use crate::model::LabelSet;
 use crate::model::label::{INSTANCE, JOB};
 use crate::net::http::sender::{ReceiverLogin, ReceiverUrl, SenderOptions, check_header};
 use crate::net::tls::ReceiverTlsFiles;
-use crate::node::options::{QueueOptions, RemoteWriteOptions, WebOptions};
+use crate::node::options::{ProtobufMessage, QueueOptions, RemoteWriteOptions, WebOptions, WriteMode};
 use crate::selector::Selectors;
 
 /// Receivers of one node, at most: each takes a part of one thread.
@@ -64,6 +64,16 @@ fn remote_write<'a>(
         );
         reader.mistake(section, "interval", text);
     }
+    let mode = reader.value(section, "mode", WriteMode::default());
+    let refresh: Duration = reader.value(section, "refresh", RemoteWriteOptions::REFRESH);
+    if !(interval..=RemoteWriteOptions::INTERVAL_MAX).contains(&refresh) && mode == WriteMode::OnChange {
+        let text = format!(
+            "refresh must be from the interval ({}) to {}: a receiver shows a sample for five minutes",
+            interval.to_text(),
+            RemoteWriteOptions::INTERVAL_MAX.to_text()
+        );
+        reader.mistake(section, "refresh", text);
+    }
     let remote_timeout = reader.value(section, "remote_timeout", RemoteWriteOptions::REMOTE_TIMEOUT);
     let selectors = selectors(reader, section);
     let headers = reader.table(section, "headers", true);
@@ -80,6 +90,11 @@ fn remote_write<'a>(
     let job = reader.value(section, "job", RemoteWriteOptions::JOB.to_owned());
     let instance = reader.maybe_text(section, "instance").unwrap_or_else(|| instance(web));
     let escaping = reader.value(section, "escaping", Escaping::AllowUtf8);
+    let protobuf_message = reader.value(section, "protobuf_message", ProtobufMessage::default());
+    let send_native_histograms = reader.value(section, "send_native_histograms", false);
+    let metadata = reader.section(section, "remote_write.metadata_config");
+    let is_metadata_sent = reader.value(metadata, "send", true);
+    let metadata_interval = reader.value(metadata, "send_interval", RemoteWriteOptions::METADATA_INTERVAL);
     let queue = queue(reader, section);
     let login = login(reader, section);
     let tls = tls(reader, section, url.as_ref());
@@ -91,12 +106,16 @@ fn remote_write<'a>(
         name: name.unwrap_or_else(|| url.target().to_string()),
         url,
         interval,
+        refresh: (mode == WriteMode::OnChange).then_some(refresh),
         remote_timeout,
         selectors,
         headers,
         external_labels: LabelSet::new(pairs),
         target_labels: LabelSet::new([(JOB, job), (INSTANCE, instance)]),
         escaping,
+        protobuf_message,
+        send_native_histograms,
+        metadata_interval: is_metadata_sent.then_some(metadata_interval),
         sender,
         queue,
     })

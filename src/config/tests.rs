@@ -471,7 +471,7 @@ fn the_commented_files_have_every_key_with_its_default() {
             assert!(chosen || is_shown(), "{shown:?} does not show the default {default:?}");
         }
     }
-    assert_eq!(seen, 2 * (30 + 40) + 58 + 47, "all keys but the hub's in one file, all but the uplink's in the other");
+    assert_eq!(seen, 2 * (30 + 46) + 58 + 47, "all keys but the hub's in one file, all but the uplink's in the other");
 }
 
 /// Whether a table has that key; in a list, any section counts.
@@ -503,6 +503,17 @@ fn receivers_of_remote_write_are_read() {
 }
 
 #[test]
+fn the_receivers_of_the_how_to_are_right() {
+    let page = include_str!("../../docs/how-to/remote-write.md");
+    let blocks: Vec<&str> = page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let read = |block: &&str| read_text(None, block, &[]).unwrap_or_else(|error| panic!("{error}\n{block}"));
+    let names: Vec<String> = blocks.iter().map(read).flat_map(|read| read.node.remote_writes).map(|r| r.name).collect();
+    for name in ["prometheus", "victoria", "mimir", "thanos"] {
+        assert!(names.iter().any(|other| other == name), "{name} is not among {names:?}");
+    }
+}
+
+#[test]
 fn mistakes_about_receivers_say_what_to_write() {
     for (keys, part) in [
         ("", "remote_write.url is not given: add url = …"),
@@ -510,6 +521,7 @@ fn mistakes_about_receivers_say_what_to_write() {
         ("url = 'http://u:secret@vm/'\n", "write them into basic_auth"),
         ("url = 'https://vm/'\n", "needs tls_config.ca_file"),
         ("url = 'http://vm/'\ninterval = '10m'\n", "from 100ms to 4m"),
+        ("url = 'http://vm/'\nmode = 'on-change'\nrefresh = '10m'\n", "refresh must be from the interval (15s) to 4m"),
         ("url = 'http://vm/'\nmatch = '{job='\n", "expected a value in quotes"),
         ("url = 'http://vm/'\nheaders = { Authorization = 'secret' }\n", "basic_auth or authorization"),
         ("url = 'http://vm/'\nexternal_labels = { __name__ = 'x' }\n", "cannot be the name of a label"),

@@ -17,7 +17,7 @@ use crate::net::proxy::NoProxyRule;
 use crate::net::proxy_protocol::TrustedProxy;
 use crate::net::tls::web::{ClientAuth, Curve, Suite, TlsVersion};
 use crate::net::token::TokenDigest;
-use crate::node::options::VerdictRule;
+use crate::node::options::{ProtobufMessage, VerdictRule, WriteMode};
 use crate::selector::Selector;
 use crate::storage::SyncPolicy;
 
@@ -242,6 +242,10 @@ one_of! {
         "push" => Right::Push, "delete" => Right::Delete, "read" => Right::Read, "admin" => Right::Admin
     }
     VerdictRule: "\"mark\" or \"reject\"" { "mark" => VerdictRule::Mark, "reject" => VerdictRule::Reject }
+    ProtobufMessage: "\"prometheus.WriteRequest\" or \"io.prometheus.write.v2.Request\"" {
+        "prometheus.WriteRequest" => ProtobufMessage::V1, "io.prometheus.write.v2.Request" => ProtobufMessage::V2
+    }
+    WriteMode: "\"interval\" or \"on-change\"" { "interval" => WriteMode::Interval, "on-change" => WriteMode::OnChange }
     LogFormat: "\"logfmt\" or \"json\"" { "logfmt" => LogFormat::Logfmt, "json" => LogFormat::Json }
 }
 

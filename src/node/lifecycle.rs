@@ -429,7 +429,8 @@ impl Node {
         let Some(web) = &self.reloadable.web else { return Ok(()) };
         self.reloadable.senders = remote_writes.senders.clone();
         let (folder, limit) = (options.storage.path.clone(), options.limits.drain_timeout);
-        let started = remote_writes.start(web.own_families(), clock, folder, limit);
+        let changed = self.committer.subscribe(Scope::Shown);
+        let started = remote_writes.start(web.own_families(), clock, folder, limit, &changed);
         self.remote_write =
             started.map_err(|error| StartError::System(format!("no thread for remote write: {error}")))?;
         Ok(())

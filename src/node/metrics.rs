@@ -80,6 +80,7 @@ pub const OWN_FAMILIES: &[(&str, MetricType)] = &[
     ("pushrelay_remote_write_bytes_total", MetricType::Counter),
     ("pushrelay_remote_write_dropped_total", MetricType::Counter),
     ("pushrelay_remote_write_failed_samples_total", MetricType::Counter),
+    ("pushrelay_remote_write_fallbacks_total", MetricType::Counter),
     ("pushrelay_remote_write_last_success_timestamp_seconds", MetricType::Gauge),
     ("pushrelay_remote_write_retried_total", MetricType::Counter),
     ("pushrelay_remote_write_samples_total", MetricType::Counter),

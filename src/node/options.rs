@@ -10,7 +10,7 @@ use std::time::Duration;
 use super::http::auth::guard::GuardRules;
 use super::http::auth::passwords::Users;
 use super::http::auth::tokens::Tokens;
-pub use super::remote_write::options::{QueueOptions, RemoteWriteOptions};
+pub use super::remote_write::options::{ProtobufMessage, QueueOptions, RemoteWriteOptions, WriteMode};
 use crate::exposition::TimestampRule;
 use crate::gateway::RouteConfig;
 use crate::gateway::adding::AggregateRule;

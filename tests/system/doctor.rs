@@ -94,5 +94,5 @@ fn a_check_says_why_no_push_would_arrive() {
     write("wrong.toml", bare(hub.line()).replace("bare.key", "none.key"));
     shows(&doctor(&site, "wrong"), 1, &["wrong.toml:", "none.key"]);
     write("alone.toml", "[storage]\npath = ''\n".into());
-    shows(&doctor(&site, "alone"), 1, &["there is no [[uplink]]: no hub to check the line to"]);
+    shows(&doctor(&site, "alone"), 1, &["there is no [[uplink]] and no [[remote_write]]"]);
 }

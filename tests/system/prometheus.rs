@@ -48,7 +48,7 @@ fn install(script: &str, folder: &str) -> Result<PathBuf, String> {
 }
 
 /// A port that was free a moment ago: Prometheus cannot choose one and report it.
-fn free_address() -> SocketAddr {
+pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 

@@ -13,7 +13,7 @@ use pushrelay_testkit::{Folder, Node, Site, eventually, http, protobuf, skip};
 use super::prometheus::{newest_prometheus, older_prometheus, query, start_with};
 
 /// A family with one histogram, delimited.
-fn family(name: &str, histogram: Histogram) -> Vec<u8> {
+pub fn family(name: &str, histogram: Histogram) -> Vec<u8> {
     let metric = Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }.encode_to_vec();
     let mut family = Vec::new();
     prost::encoding::string::encode(1, &name.to_owned(), &mut family);
@@ -25,7 +25,7 @@ fn family(name: &str, histogram: Histogram) -> Vec<u8> {
 }
 
 /// Counts 1 and 2 in two buckets.
-fn native() -> Histogram {
+pub fn native() -> Histogram {
     Histogram {
         sample_count: Some(3),
         sample_sum: Some(7.5),

@@ -1,19 +1,27 @@
 //! Remote write to a receiver that answers as a script says.
 
+mod real;
 mod receiver;
 
 use std::time::{Duration, Instant};
 
 use pushrelay_testkit::node::Role;
-use pushrelay_testkit::{Folder, Node, eventually};
-use receiver::{Answer, ReceivedSample, ScriptedReceiver};
+use pushrelay_testkit::process::run;
+use pushrelay_testkit::{Folder, Node, eventually, protobuf};
+use receiver::{Answer, ReceivedSample, Request, ScriptedReceiver};
+
+use crate::prometheus_forms::{family, native};
 
 const STALE: u64 = 0x7ff0_0000_0000_0002;
 
 fn node(folder: &Folder, receiver: &ScriptedReceiver, more: &str) -> Node {
+    node_every("100ms", folder, receiver, more)
+}
+
+fn node_every(interval: &str, folder: &Folder, receiver: &ScriptedReceiver, more: &str) -> Node {
     let config = format!(
         "[web]\nlisten_address = '127.0.0.1:0'\n[storage]\npath = 'node'\n[[remote_write]]\n\
-         url = 'http://{}/write'\nname = 'r'\ninterval = '100ms'\njob = 'node'\ninstance = 'i'\n{more}",
+         url = 'http://{}/write'\nname = 'r'\ninterval = '{interval}'\njob = 'node'\ninstance = 'i'\n{more}",
         receiver.address()
     );
     Node::new(Role::Edge, folder.path(), "node", &config)
@@ -56,6 +64,11 @@ fn a_receiver_gets_what_a_scrape_shows_and_markers_of_what_is_gone() {
         assert!(names.iter().any(|other| other == name), "{name} is not among {names:?}");
     }
     assert!(receiver.accepted().iter().any(|sample| sample.has("le", "1.0")));
+    eventually("types and help texts arrive", || {
+        let requests = receiver.requests();
+        let mut metadata = requests.iter().flat_map(|request| &request.message.metadata);
+        metadata.find(|metadata| metadata.1 == "h" && metadata.0 == 3).map(drop)
+    });
     assert_eq!(last(&receiver, "up", "node").unwrap().bits, 1_f64.to_bits());
     assert!(last(&receiver, "pushgateway_build_info", "node").unwrap().has("instance", "i"));
 
@@ -134,6 +147,25 @@ fn faults_of_a_receiver_cost_no_more_than_they_must() {
         next(&node, &format!("a value arrives after {answer:?}"));
     }
 
+    // The doctor sends a message without samples, and the status has the reason.
+    let doctor = || {
+        let outcome = run(folder.path(), &["doctor", "--config.file", "node.toml"]);
+        (outcome.code, outcome.output)
+    };
+    let health = |node: &Node| node.get("/api/v1/status").json()["data"]["health"].take();
+    eventually("the status has no error", || (health(&node)["receivers"][0]["last_error"] == "").then_some(()));
+    receiver.script(|_| Answer::status(401).text("no password"));
+    let (code, output) = doctor();
+    assert!(code == Some(1) && output.contains("status 401 no password"), "{output}");
+    let troubles = eventually("the status says it", || {
+        let health = health(&node);
+        (health["receivers"][0]["last_error"] == "status 401: no password").then(|| health["troubles"].to_string())
+    });
+    assert!(troubles.contains("the receiver r takes no samples: status 401"), "{troubles}");
+    receiver.script(|_| Answer::status(204));
+    let (code, output) = doctor();
+    assert!(code == Some(0) && output.contains("OK: the receiver would accept samples"), "{output}");
+
     // A redirection that keeps the method.
     receiver.script(|request| match &*request.path {
         "/write" => Answer::status(307).header("Location", "/elsewhere"),
@@ -165,4 +197,93 @@ fn faults_of_a_receiver_cost_no_more_than_they_must() {
         assert!(count(name) > 0.0, "{name}");
     }
     assert!(count("last_success_timestamp_seconds") > 1.7e9);
+}
+
+#[test]
+fn a_push_is_written_at_once_on_change() {
+    let (folder, receiver) = (Folder::new(), ScriptedReceiver::start());
+    let more = "mode = 'on-change'\nrefresh = '1m'\n[remote_write.queue_config]\nmax_backoff = '200ms'\n";
+    let mut node = node_every("20s", &folder, &receiver, more);
+    node.start();
+    let of =
+        |name: &str| receiver.accepted().into_iter().filter(|sample| sample.has("__name__", name)).collect::<Vec<_>>();
+    eventually("everything is written at the start", || (!of("up").is_empty()).then_some(()));
+    node.put("job/a", "m 1\nother 5\n");
+    let begun = Instant::now();
+    wait_for(&receiver, "a push arrives", "m", 1.0);
+    // The goal is a second, and the machine of this test does other work. The next tick of everything is far later.
+    assert!(begun.elapsed() < Duration::from_secs(15), "a push took {:?}", begun.elapsed());
+    let before = receiver.accepted().len();
+    node.put("job/a", "m 2\nother 5\n");
+    wait_for(&receiver, "another value arrives", "m", 2.0);
+    let new: Vec<String> = receiver.accepted()[before..].iter().map(ReceivedSample::name).collect();
+    assert!(!new.iter().any(|name| name == "other" || name == "up"), "what did not change is written: {new:?}");
+    node.delete("job/a");
+    wait_for(&receiver, "a deleted series ends", "m", f64::from_bits(STALE));
+    wait_for(&receiver, "the other one too", "other", f64::from_bits(STALE));
+
+    // A delete while the receiver is away.
+    receiver.script(|_| Answer::status(503));
+    node.put("job/a", "m 3\n");
+    node.put("job/b", "gone 1\n");
+    eventually("the receiver refuses", || {
+        let is_there = |request: &Request| request.samples.iter().any(|sample| sample.has("__name__", "gone"));
+        receiver.requests().iter().any(is_there).then_some(())
+    });
+    node.delete("job/b");
+    receiver.script(|_| Answer::status(204));
+    wait_for(&receiver, "the last value arrives", "m", 3.0);
+    eventually("what was deleted meanwhile ends", || of("gone").last().filter(|last| last.bits == STALE).map(drop));
+    let (code, log) = node.stop();
+    assert_eq!(code, Some(0), "{log}");
+    assert!(of("m").is_sorted_by(|a, b| a.time_ms < b.time_ms));
+}
+
+#[test]
+fn a_receiver_gets_messages_in_a_form_that_it_knows() {
+    let (folder, receiver) = (Folder::new(), ScriptedReceiver::start());
+    let more = "protobuf_message = 'io.prometheus.write.v2.Request'\nsend_native_histograms = true\n";
+    let mut node = node(&folder, &receiver, more);
+    let is_v2 =
+        |request: &Request| request.header("content-type").unwrap().ends_with(";proto=io.prometheus.write.v2.Request");
+    receiver.script(|request| {
+        let histograms = request.message.histograms.len();
+        match request.header("x-prometheus-remote-write-version") {
+            Some("2.0.0") => Answer::status(204)
+                .header("X-Prometheus-Remote-Write-Samples-Written", &request.samples.len().to_string())
+                .header("X-Prometheus-Remote-Write-Histograms-Written", &histograms.to_string()),
+            _ => Answer::status(400),
+        }
+    });
+    node.start();
+    node.put("job/a", "# HELP m Help.\n# TYPE m gauge\nm 1\n");
+    let body = family("native", native());
+    let reply = node.request("PUT", "/metrics/job/b", &[("Content-Type", protobuf::MEDIA_TYPE)], &body);
+    assert_eq!(reply.status, 200, "{}", reply.text());
+    wait_for(&receiver, "a value arrives", "m", 1.0);
+    let request = eventually("a native histogram arrives", || {
+        receiver.requests().into_iter().rev().find(|request| !request.message.histograms.is_empty())
+    });
+    assert!(is_v2(&request) && request.message.metadata.contains(&(2, "m".into(), "Help.".into(), String::new())));
+
+    // A receiver that takes the message for one of 1.0, and finds nothing in it; and has no native histograms.
+    receiver.script(|request| match request.message.histograms.is_empty() {
+        _ if request.header("x-prometheus-remote-write-version") == Some("2.0.0") => Answer::status(204),
+        true => Answer::status(204),
+        false => Answer::status(500).text("native histograms are disabled"),
+    });
+    node.put("job/a", "m 2\n");
+    eventually("samples and classic buckets arrive", || {
+        let requests = receiver.requests();
+        let good = requests.iter().rev().find(|request| !is_v2(request) && request.message.histograms.is_empty())?;
+        let has = |name: &str| good.samples.iter().any(|sample| sample.has("__name__", name));
+        (has("m") && has("native_bucket")).then_some(())
+    });
+    let page = node.page();
+    for reason in ["not_written", "native_histograms"] {
+        let labels = [("receiver", "r"), ("reason", reason)];
+        assert_eq!(page.values("pushrelay_remote_write_fallbacks_total", &labels), [1.0], "{reason}");
+    }
+    let dropped = page.values("pushrelay_remote_write_dropped_total", &[("receiver", "r")]);
+    assert!(dropped.is_empty(), "{dropped:?}");
 }

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 /// The bytes are not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct InvalidWire;
+pub(in crate::exposition) struct InvalidWire;
 
 /// The value of a field.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,7 +100,7 @@ impl<'a> FieldReader<'a> {
 }
 
 /// Reads a varint, and removes it from `bytes`.
-pub(super) fn varint(bytes: &mut &[u8]) -> Result<u64, InvalidWire> {
+pub(in crate::exposition) fn varint(bytes: &mut &[u8]) -> Result<u64, InvalidWire> {
     let mut value = 0;
     for (at, &byte) in bytes.iter().take(10).enumerate() {
         // The tenth byte holds the last bit.

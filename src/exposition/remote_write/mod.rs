@@ -13,20 +13,30 @@
 //! a summary likewise. All NaN are Prometheus's ordinary NaN, because one NaN ends a series: [`STALE_NAN`]. Negative zero is
 //! 0, as in the text format.
 //!
+//! If native histograms are written, a histogram that is native is one sample of that kind, and its classic buckets are
+//! left out: so does a Prometheus that scrapes native histograms. An exemplar is not written.
+//!
 //! # Messages
 //!
 //! [`SampleEncoder`] passes the samples of a family to a [`SampleSink`]. [`WriteBatch`] is such a sink: it collects the series
-//! of one message, bounded in number and bytes, and can be divided, because receivers refuse a message as a whole.
+//! of one message, bounded in number and bytes, and can be divided, because receivers refuse a message as a whole. In a
+//! message 1.0 each series has the text of its labels, and a [`MetadataMessage`] has the types and help texts; in a
+//! message 2.0 all texts stand in one table, and each series has the metadata and the start timestamp.
 
 mod batch;
 mod labels;
+mod metadata;
+mod native;
 mod samples;
+mod symbols;
 
 #[cfg(test)]
 mod tests;
 
-pub use batch::{BatchLimits, MessagePart, WriteBatch};
+pub use batch::{BatchLimits, MessageForm, MessagePart, WriteBatch};
 pub use labels::ExternalLabels;
+pub use metadata::MetadataMessage;
+pub use native::{WrittenHistogram, native_schema};
 pub use samples::{SampleEncoder, SampleSink, samples_len};
 
 /// The value that ends a series (Prometheus's stale marker).

@@ -3,23 +3,38 @@
 use std::sync::Arc;
 
 use super::labels::{ExternalLabels, LabelEncoder};
+use super::native::{RawDetail, WrittenHistogram};
 use super::scraped_value;
 use crate::exposition::number;
-use crate::model::{Escaping, Family, LabelSet, MetricType, Schema, Series, SeriesLayout, ValueLayout};
+use crate::model::{Escaping, Family, LabelSet, Schema, Series, SeriesLayout, ValueLayout};
 
 /// Takes the samples of families.
 pub trait SampleSink {
+    /// The next samples are of a family with that schema.
+    fn begin(&mut self, _schema: &Arc<Schema>) {}
+
+    /// Counting of the next samples began at that time, in milliseconds since the Unix epoch; 0 if that is not known.
+    fn start(&mut self, _start_ms: i64) {}
+
     /// A sample: the encoded labels of its series, and its value.
     fn sample(&mut self, labels: &[u8], value: f64);
+
+    /// A native histogram: the encoded labels of its series, and the histogram, without its time.
+    fn histogram(&mut self, labels: &[u8], histogram: WrittenHistogram);
 }
 
 /// Encodes the samples of families, and reuses what it prepared for the family before.
 #[derive(Debug)]
 pub struct SampleEncoder {
     escaping: Escaping,
+    /// Whether native histograms are written.
+    has_natives: bool,
     labels: LabelEncoder,
     /// The schema and layout for which names and marks are prepared.
     prepared: Option<(Arc<Schema>, usize)>,
+    /// The name of the metric.
+    plain: String,
+    /// The name of its single values, buckets or quantiles.
     name: String,
     sum: String,
     count: String,
@@ -29,12 +44,15 @@ pub struct SampleEncoder {
 }
 
 impl SampleEncoder {
-    /// An encoder with that escaping of names and these external labels.
-    pub fn new(escaping: Escaping, external: ExternalLabels) -> Self {
+    /// An encoder with that escaping of names and these external labels. `has_natives` says whether native histograms are
+    /// written, in place of their classic buckets.
+    pub fn new(escaping: Escaping, external: ExternalLabels, has_natives: bool) -> Self {
         Self {
             escaping,
+            has_natives,
             labels: LabelEncoder::new(escaping, external),
             prepared: None,
+            plain: String::new(),
             name: String::new(),
             sum: String::new(),
             count: String::new(),
@@ -61,7 +79,10 @@ impl SampleEncoder {
             None => (None, Some(schema.series().skip(from))),
         };
         let all = one_layout.into_iter().flatten().chain(several.into_iter().flatten());
+        let raw_metrics = family.raw_metrics();
         let mut layout_index = None;
+        sink.begin(schema);
+        sink.start(0);
         for (at, series) in (from..).zip(all) {
             if is_enough(sink) {
                 return Some(at);
@@ -71,6 +92,16 @@ impl SampleEncoder {
                 self.prepare(schema, series.layout_index);
                 let name = matches!(series.layout().values, ValueLayout::Single).then_some(&*self.name);
                 self.labels.begin(group, schema, series.layout(), name);
+            }
+            if let Some(raw_metrics) = raw_metrics {
+                let detail = RawDetail::of(&raw_metrics[at], schema.metric_type());
+                sink.start(detail.start_ms);
+                if let Some(histogram) = detail.histogram.filter(|_| self.has_natives) {
+                    self.encoded.clear();
+                    self.labels.put(&series, &self.plain, "", &mut self.encoded);
+                    sink.histogram(&self.encoded, histogram);
+                    continue;
+                }
             }
             match &values[series.values()] {
                 [value] => self.sample(&series, SampleKind::Body, "", *value, sink),
@@ -109,8 +140,10 @@ impl SampleEncoder {
             return;
         }
         let name = self.escaping.escape(schema.name());
-        let is_histogram = matches!(schema.metric_type(), MetricType::Histogram | MetricType::GaugeHistogram);
+        // A histogram with one value stands for a native one.
+        let is_histogram = matches!(schema.layouts()[layout_index].values, ValueLayout::Histogram { .. });
         self.name = if is_histogram { format!("{name}_bucket") } else { name.clone().into_owned() };
+        self.plain = name.clone().into_owned();
         self.sum = format!("{name}_sum");
         self.count = format!("{name}_count");
         let numbers = match &schema.layouts()[layout_index].values {

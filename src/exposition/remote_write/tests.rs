@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
+use crate::exposition::protobuf::message::{BucketSpan, Histogram, Metric, Timestamp};
 use crate::exposition::text::TextRenderer;
 use crate::model::{Escaping, Family, FamilyBuilder, LabelSet, MetricType, Num, ValueLayout};
-use pushrelay_testkit::remote_write::decode;
+use pushrelay_testkit::remote_write::{DecodedMessage, decode_message, decode_v2};
 
 const TIME_MS: i64 = 1_800_000_000_123;
 const LIMITS: BatchLimits = BatchLimits { samples_max: 7, bytes_max: 1 << 20 };
@@ -15,9 +17,15 @@ const LIMITS: BatchLimits = BatchLimits { samples_max: 7, bytes_max: 1 << 20 };
 /// Labels and value bits of series; the name is the label `__name__`.
 type Samples = BTreeMap<Vec<(String, String)>, u64>;
 
+const V2: MessageForm = MessageForm::V2 { has_metadata: true };
+
+fn decode_form(form: MessageForm, message: &[u8]) -> DecodedMessage {
+    if form == MessageForm::V1 { decode_message(message) } else { decode_v2(message) }
+}
+
 /// The samples of a message of that time.
-fn decoded(message: &[u8]) -> Vec<(Vec<(String, String)>, u64)> {
-    let samples = decode(message).into_iter();
+fn decoded(form: MessageForm, message: &[u8]) -> Vec<(Vec<(String, String)>, u64)> {
+    let samples = decode_form(form, message).samples.into_iter();
     samples
         .map(|(labels, value, timestamp_ms)| {
             assert_eq!(timestamp_ms, TIME_MS);
@@ -27,17 +35,24 @@ fn decoded(message: &[u8]) -> Vec<(Vec<(String, String)>, u64)> {
 }
 
 /// Encodes families in batches, and decodes them.
-fn written(group: &LabelSet, families: &[Family], escaping: Escaping, external: &LabelSet) -> Samples {
-    let mut encoder = SampleEncoder::new(escaping, ExternalLabels::new(external.clone()));
+fn written(
+    form: MessageForm,
+    group: &LabelSet,
+    families: &[Family],
+    escaping: Escaping,
+    external: &LabelSet,
+) -> Samples {
+    let mut encoder = SampleEncoder::new(escaping, ExternalLabels::new(external.clone()), false);
     let mut samples = Samples::new();
     for family in families {
         let mut next = Some(0);
         while let Some(from) = next {
-            let mut batch = WriteBatch::new(TIME_MS, LIMITS);
+            let mut batch = WriteBatch::new(form, TIME_MS, LIMITS);
             next = encoder.family(group, family, from, &mut batch, WriteBatch::is_full);
-            assert_eq!(decoded(batch.message(&batch.whole())).len(), batch.whole().len());
-            let halves = batch.whole().halves().map(|halves| halves.map(|half| decoded(batch.message(&half))).concat());
-            for (labels, value) in halves.unwrap_or_else(|| decoded(batch.message(&batch.whole()))) {
+            let part = |part: &MessagePart| decoded(form, &batch.message(part));
+            assert_eq!(part(&batch.whole()).len(), batch.whole().len());
+            let halves = batch.whole().halves().map(|halves| halves.map(|half| part(&half)).concat());
+            for (labels, value) in halves.unwrap_or_else(|| part(&batch.whole())) {
                 assert!(samples.insert(labels, value).is_none(), "a series is there twice");
             }
         }
@@ -196,7 +211,9 @@ proptest! {
         let group = LabelSet::new([("job", &*job), ("IDC", "SYQ"), ("b.c", "1")]);
         let families = [family];
         let expected = scraped(&group, &families, escaping, &external);
-        prop_assert_eq!(written(&group, &families, escaping, &external), expected);
+        for form in [MessageForm::V1, V2] {
+            prop_assert_eq!(&written(form, &group, &families, escaping, &external), &expected);
+        }
     }
 }
 
@@ -206,8 +223,8 @@ fn bounds_are_those_that_prometheus_stores() {
     let layout = ValueLayout::Histogram { bounds: bounds.into(), has_sum: true, has_count: true, float: false };
     let mut builder = FamilyBuilder::new("h", MetricType::Histogram);
     builder.series(&[], &layout, &[1.0; 10], None);
-    let samples =
-        written(&LabelSet::default(), &[builder.finish().unwrap()], Escaping::AllowUtf8, &LabelSet::default());
+    let (none, family) = (LabelSet::default(), builder.finish().unwrap());
+    let samples = written(MessageForm::V1, &none, &[family], Escaping::AllowUtf8, &none);
     let mut marks: Vec<_> = samples.keys().flatten().filter(|label| label.0 == "le").map(|label| &*label.1).collect();
     marks.sort_unstable();
     assert_eq!(marks, ["+Inf", "-1.0", "0.0", "0.005", "1.0", "1.23456789e+08", "100.0", "1e+06"]);
@@ -218,8 +235,117 @@ fn markers_have_the_stale_value() {
     let mut builder = FamilyBuilder::new("m", MetricType::Gauge);
     builder.series(&[("a", "1")], &ValueLayout::Single, &[f64::NAN], None);
     let family = builder.finish().unwrap();
-    let mut encoder = SampleEncoder::new(Escaping::AllowUtf8, ExternalLabels::default());
-    let mut batch = WriteBatch::of_markers(TIME_MS, LIMITS);
-    assert_eq!(encoder.family(&LabelSet::default(), &family, 0, &mut batch, WriteBatch::is_full), None);
-    assert_eq!(decoded(batch.message(&batch.whole()))[0].1, 0x7ff0_0000_0000_0002);
+    for form in [MessageForm::V1, V2] {
+        let mut encoder = SampleEncoder::new(Escaping::AllowUtf8, ExternalLabels::default(), true);
+        let mut batch = WriteBatch::of_markers(form, TIME_MS, LIMITS);
+        assert_eq!(encoder.family(&LabelSet::default(), &family, 0, &mut batch, WriteBatch::is_full), None);
+        assert_eq!(decoded(form, &batch.message(&batch.whole()))[0].1, 0x7ff0_0000_0000_0002);
+    }
+}
+
+/// A histogram with a native and a classic series, each with a start timestamp, as protobuf would bring them.
+fn native_family() -> Family {
+    let span = BucketSpan { offset: Some(-2), length: Some(2) };
+    let created_timestamp = Some(Timestamp { seconds: 1_799_999_999, nanos: 5_000_000 });
+    let native = Histogram {
+        sample_count: Some(4),
+        sample_sum: Some(STALE_NAN),
+        schema: Some(3),
+        zero_threshold: Some(0.5),
+        zero_count: Some(1),
+        positive_span: vec![span],
+        positive_delta: vec![1, 1],
+        created_timestamp,
+        ..Histogram::default()
+    };
+    let classic = Histogram { sample_count: Some(2), sample_sum: Some(3.0), created_timestamp, ..Histogram::default() };
+    let raw = |histogram| Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }.encode_to_vec();
+    let layout =
+        |bounds: &[Num]| ValueLayout::Histogram { bounds: bounds.into(), has_sum: true, has_count: true, float: false };
+    let mut builder = FamilyBuilder::new("h", MetricType::Histogram);
+    builder.help(Some("Help.")).unit(Some("s"));
+    builder.series(&[("a", "native")], &layout(&[Num(1.0)]), &[3.0, 1.0, 4.0], Some(&raw(native)));
+    builder.series(&[("a", "classic")], &layout(&[]), &[3.0, 2.0], Some(&raw(classic)));
+    builder.finish().unwrap()
+}
+
+#[test]
+fn native_histograms_are_written_in_place_of_their_buckets() {
+    let (family, group) = (native_family(), LabelSet::new([("job", "a")]));
+    let limits = BatchLimits { samples_max: 100, ..LIMITS };
+    let of = |form: MessageForm, has_natives: bool| {
+        let mut encoder = SampleEncoder::new(Escaping::AllowUtf8, ExternalLabels::default(), has_natives);
+        let mut batch = WriteBatch::new(form, TIME_MS, limits);
+        encoder.family(&group, &family, 0, &mut batch, |_| false);
+        decode_form(form, &batch.message(&batch.whole()))
+    };
+    let text = |labels: &[(String, String)]| {
+        labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
+    };
+    for form in [MessageForm::V1, V2] {
+        let message = of(form, true);
+        let samples: Vec<String> = message.samples.iter().map(|(labels, ..)| text(labels)).collect();
+        let classic = ["__name__=h_bucket,a=classic,job=a,le=+Inf", "__name__=h_sum,a=classic,job=a"];
+        assert_eq!(samples, [&classic[..], &["__name__=h_count,a=classic,job=a"]].concat());
+        let [(labels, histogram)] = &message.histograms[..] else { panic!("{message:?}") };
+        assert_eq!(text(labels), "__name__=h,a=native,job=a");
+        let counts = (histogram.count, histogram.zero_count, histogram.schema, histogram.zero_threshold);
+        assert_eq!(counts, (Some(4), Some(1), 3, 0.5));
+        assert_eq!((histogram.spans(), &histogram.deltas[..]), (vec![(-2, 2)], &[1, 1][..]));
+        assert_eq!((histogram.sum.to_bits(), histogram.timestamp), (ORDINARY_NAN.to_bits(), TIME_MS));
+        assert_eq!((of(form, false).samples.len(), of(form, false).histograms.len()), (7, 0));
+    }
+    let message = of(V2, true);
+    assert_eq!(message.starts.len(), 4);
+    assert!(message.starts.contains(&("h".into(), 1_799_999_999_005)), "{:?}", message.starts);
+    assert!(message.metadata.contains(&(3, "h_sum".into(), "Help.".into(), "s".into())), "{:?}", message.metadata);
+
+    // The schema by which a later tick ends the series.
+    let schema = native_schema(&family).unwrap();
+    assert_eq!(samples_len(&schema), 4);
+    let zeros = Family::new(schema.clone(), crate::model::Values::zeros(schema.values_len()), None).unwrap();
+    let mut encoder = SampleEncoder::new(Escaping::AllowUtf8, ExternalLabels::default(), true);
+    let mut batch = WriteBatch::of_markers(MessageForm::V1, TIME_MS, limits);
+    encoder.family(&group, &zeros, 0, &mut batch, |_| false);
+    let markers = decode_message(&batch.message(&batch.whole())).samples;
+    assert!(markers.iter().any(|(labels, ..)| text(labels) == "__name__=h,a=native,job=a"), "{markers:?}");
+}
+
+#[test]
+fn a_native_histogram_that_no_receiver_accepts_is_written_as_a_classic_one() {
+    let span = BucketSpan { offset: Some(0), length: Some(u32::MAX) };
+    let histogram = Histogram { positive_span: vec![span], positive_delta: vec![1], ..Histogram::default() };
+    let raw = Metric { histogram: Some(Box::new(histogram)), ..Metric::default() }.encode_to_vec();
+    let layout = ValueLayout::Histogram { bounds: [].into(), has_sum: true, has_count: true, float: false };
+    let mut builder = FamilyBuilder::new("h", MetricType::Histogram);
+    builder.series(&[], &layout, &[0.0, 0.0], Some(&raw));
+    assert!(native_schema(&builder.finish().unwrap()).is_none());
+}
+
+#[test]
+fn metadata_has_types_and_help() {
+    let mut message = MetadataMessage::new(Escaping::Underscores);
+    for (name, metric_type, help) in [
+        ("a.b", MetricType::Counter, Some("Help.")),
+        ("g", MetricType::Gauge, None),
+        ("u", MetricType::Untyped, Some("")),
+        ("h", MetricType::GaugeHistogram, Some("ä")),
+        ("s", MetricType::Summary, None),
+    ] {
+        let mut builder = FamilyBuilder::new(name, metric_type);
+        builder.help(help);
+        message.add(builder.finish().unwrap().schema());
+    }
+    let metric = |number, name: &str, help: &str| (number, name.to_owned(), help.to_owned(), String::new());
+    let expected =
+        [metric(1, "a_b", "Help."), metric(2, "g", ""), metric(0, "u", ""), metric(3, "h", "ä"), metric(5, "s", "")];
+    assert_eq!(decode_message(&message.finish().unwrap()).metadata, expected);
+    let mut many = MetadataMessage::new(Escaping::AllowUtf8);
+    assert!(MetadataMessage::new(Escaping::AllowUtf8).finish().is_none());
+    let schema = FamilyBuilder::new("m", MetricType::Gauge).finish().unwrap().schema().clone();
+    for _ in 0..2_000 {
+        assert!(!many.is_full());
+        many.add(&schema);
+    }
+    assert!(many.is_full());
 }

@@ -10,6 +10,7 @@ use super::service::Service;
 use crate::gateway::HttpReply;
 use crate::gateway::group_sort::GroupSort;
 use crate::gateway::groups::object;
+use crate::gateway::instant::rfc3339;
 use crate::gateway::pages::{
     CertificateExpiry, DeleteSummary, EdgeSummary, GroupDetails, GroupFragment, GroupList, GroupOrder, IndexPage,
     LimitUse, PageTab, Search, ShownSummary, StatusPage, StatusState, SuppressedSummary, TroubleSummary, UplinkSummary,
@@ -224,6 +225,11 @@ impl Service {
                 remedy: "correct the files that the log names: the old ones stay in force",
             });
         }
+        let failing = self.remote_writes.iter().map(|status| (status, status.counts().last_error));
+        for (status, error) in failing.filter(|(_, error)| !error.is_empty()) {
+            let text = format!("the receiver {} takes no samples: {error}", status.receiver);
+            troubles.push(TroubleSummary { text, remedy: "correct what it says: each tick tries again" });
+        }
         troubles
     }
 
@@ -245,11 +251,20 @@ impl Service {
         let held_back = by_site.filter(|(_, families)| *families > 0);
         let held_back = held_back.map(|(site, families)| json!({ "site": object(&site), "families": families }));
         let held_back: Vec<Value> = held_back.collect();
+        let receivers = self.remote_writes.iter().map(|status| {
+            let counts = status.counts();
+            json!({
+                "name": status.receiver, "url": status.url, "last_error": counts.last_error, "samples": counts.samples,
+                "last_success": Some(counts.last_success_ns).filter(|ns| *ns > 0).map(rfc3339),
+            })
+        });
+        let receivers: Vec<Value> = receivers.collect();
         // They name groups, which not everybody may read.
         let deletes = if grant.scope(Right::Read).is_none() { self.deletes.list() } else { Vec::new() };
         json!({
             "groups": counts.groups, "series": counts.series, "held_back": held_back, "troubles": troubles,
-            "uplinks": uplinks, "deletes": deletes.iter().map(DeleteRecord::json).collect::<Vec<_>>(),
+            "uplinks": uplinks, "receivers": receivers,
+            "deletes": deletes.iter().map(DeleteRecord::json).collect::<Vec<_>>(),
         })
     }
 

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::form::{Fallback, TickForm};
+use super::options::ProtobufMessage;
 use crate::net::http::sender::PostAnswer;
 
 /// The reasons for which samples are not stored though the receiver answers.
@@ -52,13 +54,26 @@ pub(super) enum Consequence {
     Refused(RefusalReason),
     /// The receiver refuses everything, until someone mends a setting: the tick ends.
     Barred(RefusalReason),
+    /// The receiver does not know this form of messages: the tick begins again in another one.
+    FallBack(Fallback),
     /// The message goes to another URL.
     Moved(String),
 }
 
-/// The consequence of an answer to a message.
-pub(super) fn consequence(answer: &PostAnswer) -> Consequence {
+/// The words of Prometheus without the feature `native-histograms`. It answers with 500, though no repetition helps.
+const NATIVE_HISTOGRAMS_DISABLED: &str = "native histograms are disabled";
+
+/// The consequence of an answer to a message with samples.
+pub(super) fn consequence(answer: &PostAnswer, form: TickForm) -> Consequence {
+    let is_v2 = form.protobuf_message == ProtobufMessage::V2;
     match answer.status {
+        // A receiver that takes a message 2.0 for one of 1.0 finds nothing in it. (202 is the answer of Mimir to the samples
+        // of a replica that is not elected.)
+        200 | 204 if is_v2 && answer.written.unwrap_or(0) == 0 => Consequence::FallBack(Fallback::NotWritten),
+        415 if is_v2 => Consequence::FallBack(Fallback::MediaType),
+        500.. if form.has_natives && answer.text.contains(NATIVE_HISTOGRAMS_DISABLED) => {
+            Consequence::FallBack(Fallback::NativeHistograms)
+        }
         200..=299 => Consequence::Stored,
         307 | 308 => match &answer.location {
             Some(location) => Consequence::Moved(location.clone()),
@@ -83,16 +98,42 @@ pub(super) fn consequence(answer: &PostAnswer) -> Consequence {
 mod tests {
     use super::*;
 
+    const V1: TickForm = TickForm { protobuf_message: ProtobufMessage::V1, has_natives: false };
+
+    #[test]
+    fn a_receiver_that_does_not_know_a_form_gets_another() {
+        let v2 = TickForm { protobuf_message: ProtobufMessage::V2, ..V1 };
+        let natives = TickForm { has_natives: true, ..V1 };
+        let of = |status, written, text: &str, form| {
+            let answer = PostAnswer { status, written, text: text.into(), ..PostAnswer::default() };
+            consequence(&answer, form)
+        };
+        let again = Consequence::Again { after: None, is_rate: false };
+        for (status, written, form, expected) in [
+            (204, Some(1), v2, Consequence::Stored),
+            (204, Some(0), v2, Consequence::FallBack(Fallback::NotWritten)),
+            (200, None, v2, Consequence::FallBack(Fallback::NotWritten)),
+            (202, None, v2, Consequence::Stored),
+            (204, None, V1, Consequence::Stored),
+            (415, None, v2, Consequence::FallBack(Fallback::MediaType)),
+            (415, None, V1, Consequence::Barred(RefusalReason::MediaType)),
+            (500, None, natives, Consequence::FallBack(Fallback::NativeHistograms)),
+            (500, None, v2, again),
+        ] {
+            assert_eq!(
+                of(status, written, NATIVE_HISTOGRAMS_DISABLED, form),
+                expected,
+                "{status} {written:?} {form:?}"
+            );
+        }
+    }
+
     #[test]
     fn each_status_has_its_consequence() {
         let of = |status, location: Option<&str>| {
             let location = location.map(str::to_owned);
-            consequence(&PostAnswer {
-                status,
-                location,
-                retry_after: Some(Duration::from_secs(3)),
-                ..Default::default()
-            })
+            let retry_after = Some(Duration::from_secs(3));
+            consequence(&PostAnswer { status, location, retry_after, ..PostAnswer::default() }, V1)
         };
         let again = |is_rate| Consequence::Again { after: Some(Duration::from_secs(3)), is_rate };
         for (status, expected) in [

@@ -1,4 +1,4 @@
-//! Sending a batch: retries, divisions, redirections and refusals.
+//! Sending batches and metadata: retries, divisions, redirections and refusals.
 
 use std::cell::Cell;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tracing::{debug, warn};
 
 use super::answer::{Consequence, RefusalReason, consequence};
+use super::form::{Fallback, TickForm};
 use super::receiver::RemoteReceiver;
 use super::status::{DROPPED_LATE, DROPPED_TOO_LARGE};
 use crate::compression::snappy_block;
@@ -21,24 +22,19 @@ const REDIRECTIONS_MAX: u32 = 3;
 /// A message that is larger may be too large for the receiver if the connection breaks again and again.
 const LARGE_BYTES: usize = 64 << 10;
 
-/// The headers of messages of version 1.0.
-const HEADERS: [(&str, &str); 3] = [
-    ("content-type", "application/x-protobuf"),
-    ("content-encoding", "snappy"),
-    ("x-prometheus-remote-write-version", "0.1.0"),
-];
-
 /// The state of a tick that its batches share.
 #[derive(Debug)]
 pub(super) struct TickRun {
     /// The next tick, which replaces what is not sent.
     pub deadline: Instant,
+    /// The form of its messages.
+    form: TickForm,
     divisions_left: Cell<u32>,
 }
 
 impl TickRun {
-    pub fn new(deadline: Instant) -> Self {
-        Self { deadline, divisions_left: Cell::new(DIVISIONS_MAX) }
+    pub fn new(deadline: Instant, form: TickForm) -> Self {
+        Self { deadline, form, divisions_left: Cell::new(DIVISIONS_MAX) }
     }
 
     fn may_divide(&self) -> bool {
@@ -55,7 +51,16 @@ pub(super) struct BatchEnd {
     /// Samples that the receiver accepted.
     pub stored: u64,
     /// The reason for which the rest of the tick is not sent.
-    pub over: Option<String>,
+    pub over: Option<TickOver>,
+}
+
+/// The reason for which the rest of a tick is not sent.
+#[derive(Debug)]
+pub(super) enum TickOver {
+    /// The receiver does not accept it now.
+    Failed(String),
+    /// The receiver does not know the form of the messages: the tick begins again in another one.
+    FellBack,
 }
 
 /// The reason of a redirection that is not followed. A query may have a token.
@@ -71,7 +76,7 @@ enum Step {
     Refused,
     Again(Instant),
     Divided([MessagePart; 2]),
-    Over(String),
+    Over(TickOver),
 }
 
 impl RemoteReceiver {
@@ -83,9 +88,13 @@ impl RemoteReceiver {
         }
         let mut parts = vec![batch.whole()];
         while let Some(part) = parts.pop() {
-            if over.is_some() {
-                self.drop_samples(part.len());
-                continue;
+            match over {
+                None => {}
+                Some(TickOver::FellBack) => break,
+                Some(TickOver::Failed(_)) => {
+                    self.drop_samples(part.len());
+                    continue;
+                }
             }
             match self.deliver_part(&mut lane, &batch, &part, run).await {
                 Step::Stored => stored += part.len() as u64,
@@ -102,7 +111,7 @@ impl RemoteReceiver {
     }
 
     async fn deliver_part(&self, lane: &mut SenderLane, batch: &WriteBatch, part: &MessagePart, run: &TickRun) -> Step {
-        let body = Bytes::from(snappy_block(batch.message(part)));
+        let body = Bytes::from(snappy_block(&batch.message(part)));
         let mut attempts = Attempts { pause: self.options.queue.min_backoff, ..Attempts::default() };
         loop {
             self.status.update(|counts| {
@@ -126,7 +135,7 @@ impl RemoteReceiver {
         attempts: &mut Attempts,
     ) -> Step {
         let limit = self.options.remote_timeout;
-        let answered = timeout(limit, self.sender.post(lane, &HEADERS, body.clone())).await;
+        let answered = timeout(limit, self.sender.post(lane, &run.form.headers(), body.clone())).await;
         let answer = match answered {
             Ok(Ok(answer)) => answer,
             Ok(Err(error)) => {
@@ -156,7 +165,7 @@ impl RemoteReceiver {
             lane.forget_redirection();
         }
         let reason = format!("status {}: {}", answer.status, answer.text);
-        match consequence(&answer) {
+        match consequence(&answer, run.form) {
             Consequence::Stored => {
                 self.status.update(|counts| counts.samples += part.len() as u64);
                 Step::Stored
@@ -195,6 +204,7 @@ impl RemoteReceiver {
             },
             Consequence::Refused(why) => self.refused(part, why, &reason),
             Consequence::Barred(why) => self.barred(part, why, reason),
+            Consequence::FallBack(fallback) => self.fall_back(fallback, run.form, &reason),
         }
     }
 
@@ -218,7 +228,7 @@ impl RemoteReceiver {
             Some(at) => Step::Again(at),
             None => {
                 self.drop_samples(part.len());
-                Step::Over(reason)
+                Step::Over(TickOver::Failed(reason))
             }
         }
     }
@@ -232,10 +242,57 @@ impl RemoteReceiver {
         Step::Refused
     }
 
+    /// Changes the form of messages, unless another message of the tick has done so.
+    fn fall_back(&self, fallback: Fallback, form: TickForm, answer: &str) -> Step {
+        if self.form.get() == form {
+            self.form.set(form.after(fallback));
+            self.status.update(|counts| *counts.fallbacks.entry(fallback.name()).or_default() += 1);
+            let receiver = &self.options.name;
+            if fallback == Fallback::NativeHistograms {
+                warn!(
+                    receiver,
+                    answer, "the receiver takes no native histograms: until the next start it gets classic buckets"
+                );
+            } else {
+                warn!(receiver, answer, "the receiver takes no messages 2.0: until the next start it gets 1.0");
+            }
+        }
+        Step::Over(TickOver::FellBack)
+    }
+
+    /// Writes types and help texts, after the samples of a tick. If the next tick is due before all are written, it goes on.
+    pub(super) async fn write_metadata(&self, lane: &mut SenderLane, begun: Instant, deadline: Instant) {
+        let mut metadata = self.source.metadata(self.metadata_after.take().as_deref());
+        let headers = self.form.get().headers();
+        while let Some(message) = metadata.next_message() {
+            let body = Bytes::from(snappy_block(&message));
+            self.status.update(|counts| counts.bytes += body.len() as u64);
+            let answered = timeout(self.options.remote_timeout, self.sender.post(lane, &headers, body)).await;
+            let answer = match answered {
+                Ok(Ok(answer)) if (200..300).contains(&answer.status) && Instant::now() < deadline => continue,
+                Ok(Ok(answer)) if (200..300).contains(&answer.status) => {
+                    self.metadata_after.replace(metadata.last_name());
+                    return;
+                }
+                Ok(Ok(answer)) => format!("status {}: {}", answer.status, answer.text),
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => {
+                    lane.close();
+                    "no answer".into()
+                }
+            };
+            if self.is_news("metadata") {
+                warn!(receiver = self.options.name, answer, "the receiver takes no metadata; the samples are written");
+            }
+            break;
+        }
+        self.metadata_at.set(self.options.metadata_interval.and_then(|interval| begun.checked_add(interval)));
+    }
+
     fn barred(&self, part: &MessagePart, why: RefusalReason, answer: String) -> Step {
         let samples = part.len() as u64;
         self.status.update(|counts| *counts.failed_samples.entry(why.name()).or_default() += samples);
-        Step::Over(answer)
+        Step::Over(TickOver::Failed(answer))
     }
 }
 

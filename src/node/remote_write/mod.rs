@@ -3,6 +3,7 @@
 //! - Each interval it takes one snapshot (`tick`), stamps every series with the time of the tick (`times`), and ends the
 //!   series that are gone since the tick before (`shown`). There is no queue: a tick that cannot be sent is replaced by
 //!   the next one.
+//! - With `mode = "on-change"` (`on_change`), further ticks in between write what changed between two snapshots (`changes`).
 //! - `run` runs the ticks of one `receiver`, `deliver` sends a batch, and `answer` says what an answer means.
 //! - All receivers share one thread of low priority, as scrapes share the render thread. Nothing waits for it.
 
@@ -13,9 +14,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use self::form::TickForm;
 use self::receiver::RemoteReceiver;
 use self::shown::ShownFamilies;
 pub use self::status::{RemoteWriteStatus, gather_remote_writes};
@@ -25,13 +29,19 @@ use self::times::TickTimes;
 use super::clock::Clock;
 use super::metrics::VERSION;
 use super::threads::lower_priority;
+use crate::compression::snappy_block;
 use crate::exposition::remote_write::ExternalLabels;
-use crate::model::Family;
-use crate::net::http::sender::{HttpSender, SenderFileError, SenderKeys};
+use crate::model::{Family, Revision};
+use crate::net::dial::DialObserver;
+use crate::net::http::sender::{HttpSender, PostError, SenderFileError, SenderKeys, SenderLane};
 use crate::store::Published;
 
 mod answer;
+mod changes;
 mod deliver;
+mod form;
+mod names;
+mod on_change;
 pub mod options;
 mod receiver;
 mod run;
@@ -50,6 +60,21 @@ pub fn sender(options: &RemoteWriteOptions) -> Result<HttpSender, SenderFileErro
     let agent = format!("pushrelay/{VERSION}");
     let keys = SenderKeys::load(&options.sender)?;
     Ok(HttpSender::new(options.url.clone(), &agent, &options.headers, &options.sender, keys))
+}
+
+/// Sends a message without samples, which is valid, in the configured version. Returns the status, and the beginning of the
+/// answer.
+///
+/// # Errors
+/// If there is no answer.
+pub async fn probe(
+    sender: &HttpSender,
+    options: &RemoteWriteOptions,
+    observer: &mut dyn DialObserver,
+) -> Result<(u16, String), PostError> {
+    let (mut lane, body) = (SenderLane::default(), Bytes::from(snappy_block(&[])));
+    let answer = sender.post_watched(&mut lane, &TickForm::of(options).headers(), body, observer).await?;
+    Ok((answer.status, answer.text))
 }
 
 /// The receivers of a node that starts: their senders and status, and what the store shows before anything changes it.
@@ -78,9 +103,9 @@ impl RemoteWrites {
         };
         for options in options {
             prepared.senders.push((Arc::new(sender(options)?), options.name.clone()));
-            prepared.statuses.push(RemoteWriteStatus::new(options.name.clone()));
+            prepared.statuses.push(RemoteWriteStatus::new(options.name.clone(), options.url.to_string()));
             let none: OwnFamilies = Arc::new(Vec::new);
-            prepared.shown.push(prepared.source(options, none).shown());
+            prepared.shown.push(prepared.source(options, none).shown(TickForm::of(options)));
         }
         Ok(prepared)
     }
@@ -93,11 +118,12 @@ impl RemoteWrites {
             target: Arc::new(options.target_labels.clone()),
             escaping: options.escaping,
             external: ExternalLabels::new(options.external_labels.clone()),
+            has_metadata: options.metadata_interval.is_some(),
         }
     }
 
     /// Starts the thread; `None` if there is no receiver. The times of ticks are in `folder`. At the end, a last tick
-    /// takes `last_limit` at most.
+    /// takes `last_limit` at most. `changed` follows the revisions of the store.
     ///
     /// # Errors
     /// If the operating system cannot start a thread.
@@ -107,11 +133,12 @@ impl RemoteWrites {
         clock: &Arc<Clock>,
         folder: Option<PathBuf>,
         last_limit: Duration,
+        changed: &watch::Receiver<Revision>,
     ) -> io::Result<Option<RemoteWriteThread>> {
         if self.options.is_empty() {
             return Ok(None);
         }
-        let (stop, clock) = (CancellationToken::new(), clock.clone());
+        let (stop, clock, changed) = (CancellationToken::new(), clock.clone(), changed.clone());
         let stopping = stop.clone();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let thread = std::thread::Builder::new().name("remote-write".into()).spawn(move || {
@@ -123,7 +150,7 @@ impl RemoteWrites {
             let parts = self.options.into_iter().zip(sources).zip(self.senders).zip(self.statuses).zip(self.shown);
             let receivers = parts.map(|((((options, source), (sender, _)), status), shown)| {
                 let receiver = RemoteReceiver::new(options, sender, status, source, clock.clone(), times.clone());
-                receiver.run(shown, stopping.clone(), last_limit)
+                receiver.run(shown, changed.clone(), stopping.clone(), last_limit)
             });
             runtime.block_on(join_all(receivers));
             // A name look-up that has no answer yet does not delay the end.

@@ -16,6 +16,8 @@ pub struct RemoteWriteOptions {
     pub url: ReceiverUrl,
     /// The time between two ticks.
     pub interval: Duration,
+    /// `mode`, and with `on-change` the time after which all series are written again (`refresh`).
+    pub refresh: Option<Duration>,
     /// The time for one request.
     pub remote_timeout: Duration,
     /// The series to write; `None` for all.
@@ -28,6 +30,12 @@ pub struct RemoteWriteOptions {
     pub target_labels: LabelSet,
     /// The escaping of names.
     pub escaping: Escaping,
+    /// `protobuf_message`: the version of messages.
+    pub protobuf_message: ProtobufMessage,
+    /// Whether native histograms are written, in place of their classic buckets.
+    pub send_native_histograms: bool,
+    /// `metadata_config`: the time between two writes of types and help texts; `None` for none.
+    pub metadata_interval: Option<Duration>,
     /// Login, TLS and proxy.
     pub sender: SenderOptions,
     /// `queue_config`: batches, parallel requests and pauses.
@@ -41,10 +49,34 @@ impl RemoteWriteOptions {
     pub const INTERVAL_MIN: Duration = Duration::from_millis(100);
     /// The longest interval: Prometheus no longer shows a sample after five minutes.
     pub const INTERVAL_MAX: Duration = Duration::from_secs(240);
+    /// The default of `refresh`: less than the five minutes for which Prometheus shows a sample.
+    pub const REFRESH: Duration = Duration::from_secs(120);
     /// The default of `remote_timeout`, as in Prometheus.
     pub const REMOTE_TIMEOUT: Duration = Duration::from_secs(30);
+    /// The default of `metadata_config.send_interval`, as in Prometheus.
+    pub const METADATA_INTERVAL: Duration = Duration::from_secs(60);
     /// The default of `job`.
     pub const JOB: &str = "pushrelay";
+}
+
+/// The times at which series are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteMode {
+    /// All at each interval.
+    #[default]
+    Interval,
+    /// Each when it changed, and all when `refresh` has passed.
+    OnChange,
+}
+
+/// The version of messages; the names are those of Prometheus.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ProtobufMessage {
+    /// `prometheus.WriteRequest`: 1.0.
+    #[default]
+    V1,
+    /// `io.prometheus.write.v2.Request`: 2.0.
+    V2,
 }
 
 /// `queue_config`: the names are those of Prometheus.

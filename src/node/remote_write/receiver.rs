@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::form::TickForm;
 use super::options::RemoteWriteOptions;
 use super::status::RemoteWriteStatus;
 use super::tick::TickSource;
@@ -28,6 +29,12 @@ pub(super) struct RemoteReceiver {
     pub(super) times: Rc<TickTimes>,
     /// Samples of a message: fewer than configured if the receiver refused larger ones.
     pub(super) samples_max: Cell<usize>,
+    /// The form of messages: the configured one, or another if the receiver does not know it.
+    pub(super) form: Cell<TickForm>,
+    /// When metadata is written next; `None` for never.
+    pub(super) metadata_at: Cell<Option<Instant>>,
+    /// The last name whose metadata is written, if not all of them are.
+    pub(super) metadata_after: RefCell<Option<Arc<str>>>,
     /// The lines of the log that were written, with their times.
     logged: RefCell<HashMap<&'static str, Instant>>,
     /// Whether the last tick was not written completely.
@@ -44,8 +51,22 @@ impl RemoteReceiver {
         times: Rc<TickTimes>,
     ) -> Self {
         let samples_max = Cell::new(options.queue.max_samples_per_send);
-        let (logged, failing) = (RefCell::default(), Cell::new(false));
-        Self { options, sender, status, source, clock, times, samples_max, logged, failing }
+        let form = Cell::new(TickForm::of(&options));
+        let metadata_at = Cell::new(options.metadata_interval.map(|_| Instant::now()));
+        Self {
+            options,
+            sender,
+            status,
+            source,
+            clock,
+            times,
+            samples_max,
+            form,
+            metadata_at,
+            metadata_after: RefCell::default(),
+            logged: RefCell::default(),
+            failing: Cell::new(false),
+        }
     }
 
     /// Sends fewer samples at once, after the receiver refused as many as these.

@@ -4,16 +4,21 @@ use std::time::Duration;
 
 use futures_util::stream::FuturesUnordered;
 use futures_util::{FutureExt, StreamExt};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use super::deliver::{BatchEnd, TickRun};
+use super::deliver::{BatchEnd, TickOver, TickRun};
+use super::form::TickForm;
+use super::names::ShownSnapshot;
+use super::options::ProtobufMessage;
 use super::receiver::RemoteReceiver;
 use super::shown::{FamilyIdentity, ShownFamilies};
 use super::status::{DROPPED_DUPLICATE, DROPPED_LATE};
 use super::tick::Tick;
 use crate::exposition::remote_write::BatchLimits;
+use crate::model::Revision;
 use crate::net::http::sender::SenderLane;
 
 /// A receiver shows a sample for as long (Prometheus's look-back). Series that were written before that need no marker.
@@ -23,16 +28,27 @@ const LOOK_BACK: Duration = Duration::from_secs(300);
 const PENDING_MAX: usize = 100_000;
 /// Bytes of a message before compression, about.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
 /// The series that the receiver has or may have.
-struct WrittenSeries {
-    families: ShownFamilies,
+pub(super) struct WrittenSeries {
+    pub families: ShownFamilies,
     /// The families whose markers the receiver may lack.
-    pending: Vec<FamilyIdentity>,
+    pub pending: Vec<FamilyIdentity>,
     /// When the receiver last accepted samples.
-    at: Instant,
+    pub at: Instant,
+    /// What the last tick showed, if it was written completely and changes after it are to be written. It is newer than
+    /// `families`.
+    pub snapshot: Option<ShownSnapshot>,
 }
 
 impl WrittenSeries {
+    /// The next tick writes everything, and ends what this snapshot has and the node shows no longer.
+    pub fn take_snapshot(&mut self, form: TickForm) {
+        if let Some(snapshot) = self.snapshot.take() {
+            self.families = snapshot.shown(form);
+        }
+    }
+
     /// Forgets everything that the receiver shows no longer.
     fn forget_old(&mut self) {
         if self.at.elapsed() > LOOK_BACK {
@@ -54,12 +70,18 @@ impl RemoteReceiver {
         } else {
             ShownFamilies::default()
         };
-        WrittenSeries { families, pending: Vec::new(), at: Instant::now() }
+        WrittenSeries { families, pending: Vec::new(), at: Instant::now(), snapshot: None }
     }
 
     /// Runs ticks until `stop`, and then a last one within `last_limit`, so that the receiver has the last pushes, and
     /// markers of what was deleted.
-    pub(super) async fn run(self, shown_at_start: ShownFamilies, stop: CancellationToken, last_limit: Duration) {
+    pub(super) async fn run(
+        self,
+        shown_at_start: ShownFamilies,
+        mut changed: watch::Receiver<Revision>,
+        stop: CancellationToken,
+        last_limit: Duration,
+    ) {
         let (interval, receiver) = (self.options.interval, &self.options.name);
         info!(receiver, url = %self.options.url, interval_s = interval.as_secs_f64(), "writing to the receiver");
         let mut written = self.written_before(shown_at_start);
@@ -77,9 +99,19 @@ impl RemoteReceiver {
                 () = stop.cancelled() => break,
                 () = self.tick(&mut written, &mut lanes, after) => {}
             }
-            next = self.schedule(after);
+            let Some(refresh) = self.options.refresh else {
+                next = self.schedule(after);
+                continue;
+            };
+            let changes = self.write_changes(&mut written, &mut lanes, &mut changed, next + refresh);
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break,
+                at = changes => next = at,
+            }
         }
         if !self.failing.get() {
+            written.take_snapshot(self.form.get());
             let deadline = Instant::now() + last_limit;
             let _ = timeout(last_limit, self.tick(&mut written, &mut lanes, deadline)).await;
         }
@@ -104,8 +136,52 @@ impl RemoteReceiver {
         after.checked_add(interval.saturating_mul(skipped)).unwrap_or(after)
     }
 
-    async fn tick(&self, written: &mut WrittenSeries, lanes: &mut Vec<SenderLane>, deadline: Instant) {
-        let begun = Instant::now();
+    /// Writes one tick: again from its beginning, if the receiver does not know the form of its messages.
+    pub(super) async fn tick(&self, written: &mut WrittenSeries, lanes: &mut Vec<SenderLane>, deadline: Instant) {
+        // There are fewer forms than these.
+        for _ in 0..4 {
+            if self.tick_in_form(written, lanes, deadline).await {
+                return;
+            }
+        }
+    }
+
+    /// Writes one tick; false if it is to begin again, in another form.
+    async fn tick_in_form(&self, written: &mut WrittenSeries, lanes: &mut Vec<SenderLane>, deadline: Instant) -> bool {
+        let (begun, form) = (Instant::now(), self.form.get());
+        let timestamp_ms = self.next_timestamp_ms();
+        written.forget_old();
+        let keeps = self.options.refresh.is_some();
+        let (mut tick, shown, snapshot) =
+            self.source.begin(timestamp_ms, form, &written.families, written.pending.clone(), keeps);
+        let end = self.send(&mut tick, lanes, form, (begun, deadline)).await;
+        if matches!(end.over, Some(TickOver::FellBack)) {
+            return false;
+        }
+        self.end_tick(&tick, &end, begun);
+        written.snapshot = snapshot.filter(|_| end.over.is_none());
+        if end.stored > 0 {
+            *written = WrittenSeries {
+                families: shown,
+                // A marker that was sent twice does no harm.
+                pending: if end.over.is_some() { pending(tick.into_candidates()) } else { Vec::new() },
+                at: begun,
+                snapshot: written.snapshot.take(),
+            };
+        }
+        if end.over.is_none() {
+            let samples_max = self.samples_max.get();
+            self.samples_max.set((samples_max * 2).min(self.options.queue.max_samples_per_send));
+            let is_due = self.metadata_at.get().is_some_and(|at| at <= begun);
+            if let Some(lane) = lanes.first_mut().filter(|_| is_due && form.protobuf_message == ProtobufMessage::V1) {
+                self.write_metadata(lane, begun, deadline).await;
+            }
+        }
+        true
+    }
+
+    /// The time of the next tick.
+    pub(super) fn next_timestamp_ms(&self) -> i64 {
         let now_ms = i64::try_from(self.clock.wall_ns() / 1_000_000).unwrap_or(i64::MAX);
         let timestamp_ms = self.times.next_ms(&self.options.name, now_ms);
         if timestamp_ms - now_ms > 1_000 && self.is_news("clock") {
@@ -115,9 +191,11 @@ impl RemoteReceiver {
                 "the clock went back: samples have later timestamps until it has caught up"
             );
         }
-        written.forget_old();
-        let (mut tick, shown) = self.source.begin(timestamp_ms, &written.families, written.pending.clone());
-        let end = self.send(&mut tick, lanes, begun, deadline).await;
+        timestamp_ms
+    }
+
+    /// Counts and logs the end of a tick.
+    pub(super) fn end_tick(&self, tick: &Tick, end: &TickEnd, begun: Instant) {
         let left = tick.samples_left();
         self.status.update(|counts| {
             counts.tick_seconds = begun.elapsed().as_secs_f64();
@@ -130,25 +208,19 @@ impl RemoteReceiver {
                 counts.last_success_ns = self.clock.wall_ns();
             }
         });
-        self.log_end(&end);
-        if end.stored > 0 {
-            *written = WrittenSeries {
-                families: shown,
-                // A marker that was sent twice does no harm.
-                pending: if end.over.is_some() { pending(tick.into_candidates()) } else { Vec::new() },
-                at: begun,
-            };
-        }
-        if end.over.is_none() {
-            let samples_max = self.samples_max.get();
-            self.samples_max.set((samples_max * 2).min(self.options.queue.max_samples_per_send));
-        }
+        self.log_end(end);
     }
 
     /// Sends all batches of a tick, several at once.
-    async fn send(&self, tick: &mut Tick, lanes: &mut Vec<SenderLane>, begun: Instant, deadline: Instant) -> TickEnd {
+    pub(super) async fn send(
+        &self,
+        tick: &mut Tick,
+        lanes: &mut Vec<SenderLane>,
+        form: TickForm,
+        (begun, deadline): (Instant, Instant),
+    ) -> TickEnd {
         lanes.resize_with(self.options.queue.max_shards, SenderLane::default);
-        let run = TickRun::new(deadline);
+        let run = TickRun::new(deadline, form);
         let mut in_flight = FuturesUnordered::new();
         let mut end = TickEnd::default();
         let mut is_encoded = false;
@@ -180,7 +252,12 @@ impl RemoteReceiver {
 
     fn log_end(&self, end: &TickEnd) {
         let receiver = &self.options.name;
-        match &end.over {
+        let failure = match &end.over {
+            Some(TickOver::Failed(reason)) => Some(reason),
+            _ => None,
+        };
+        self.status.update(|counts| counts.last_error = failure.cloned().unwrap_or_default());
+        match failure {
             Some(reason) if !self.failing.replace(true) => {
                 warn!(receiver, reason, "the receiver takes no samples: each tick tries again with the present ones");
             }
@@ -191,18 +268,18 @@ impl RemoteReceiver {
 }
 
 /// Families whose markers are written again: the latest, which come first.
-fn pending(mut candidates: Vec<FamilyIdentity>) -> Vec<FamilyIdentity> {
+pub(super) fn pending(mut candidates: Vec<FamilyIdentity>) -> Vec<FamilyIdentity> {
     candidates.truncate(PENDING_MAX);
     candidates
 }
 
 /// The end of a tick.
 #[derive(Debug, Default)]
-struct TickEnd {
+pub(super) struct TickEnd {
     /// Samples that the receiver accepted.
-    stored: u64,
+    pub stored: u64,
     /// The reason for which not everything was sent.
-    over: Option<String>,
+    pub over: Option<TickOver>,
 }
 
 impl TickEnd {

@@ -63,7 +63,7 @@ fn add_gone(before: &[FamilyIdentity], after: &[FamilyIdentity], gone: &mut Vec<
 }
 
 /// Whether certainly all samples of `before` are samples of `after`.
-fn has_all(after: &Arc<Schema>, before: &Arc<Schema>) -> bool {
+pub(super) fn has_all(after: &Arc<Schema>, before: &Arc<Schema>) -> bool {
     if Arc::ptr_eq(after, before) || after.same(before) {
         return true;
     }

@@ -17,6 +17,10 @@ pub struct RemoteWriteCounts {
     pub failed_samples: BTreeMap<&'static str, u64>,
     /// Messages that were sent again.
     pub retried: u64,
+    /// Changes to another form of messages, by reason.
+    pub fallbacks: BTreeMap<&'static str, u64>,
+    /// The reason for which the last tick was not written completely; empty if it was.
+    pub last_error: String,
     /// Samples that were not written, by reason.
     pub dropped: BTreeMap<&'static str, u64>,
     /// Ticks that were left out, because the one before took too long.
@@ -32,6 +36,8 @@ pub struct RemoteWriteCounts {
 pub struct RemoteWriteStatus {
     /// The name of the receiver.
     pub receiver: String,
+    /// Its URL, without the query.
+    pub url: String,
     counts: Mutex<RemoteWriteCounts>,
 }
 
@@ -44,17 +50,18 @@ pub(super) const DROPPED_DUPLICATE: &str = "duplicate";
 
 impl RemoteWriteStatus {
     /// The status of a receiver to which nothing was written.
-    pub fn new(receiver: String) -> Arc<Self> {
-        Arc::new(Self { receiver, counts: Mutex::default() })
+    pub fn new(receiver: String, url: String) -> Arc<Self> {
+        Arc::new(Self { receiver, url, counts: Mutex::default() })
     }
 
     /// A status with each count.
     #[cfg(test)]
     pub fn example() -> Arc<Self> {
-        let status = Self::new("receiver".into());
+        let status = Self::new("receiver".into(), "http://vm:8428/".into());
         status.update(|counts| {
             counts.failed_samples.insert("other", 1);
             counts.dropped.insert(DROPPED_LATE, 1);
+            counts.fallbacks.insert("media_type", 1);
         });
         status
     }
@@ -90,6 +97,11 @@ pub fn gather_remote_writes(receivers: &[Arc<RemoteWriteStatus>]) -> Vec<Family>
         counter(&name("bytes_total"), "Bytes of messages sent to the receiver, compressed.", of(|n| n.bytes as f64)),
         counter(&name("dropped_total"), "Samples not sent to the receiver.", by_reason(|n| &n.dropped)),
         counter(&name("failed_samples_total"), "Samples that the receiver refused.", by_reason(|n| &n.failed_samples)),
+        counter(
+            &name("fallbacks_total"),
+            "Changes to a form of messages that the receiver knows.",
+            by_reason(|n| &n.fallbacks),
+        ),
         gauge(
             &name("last_success_timestamp_seconds"),
             "When a tick was last written completely; 0 if none was.",

@@ -6,23 +6,23 @@ use std::time::Duration;
 use foldhash::HashSet;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::changes::ShownChanges;
+use super::form::TickForm;
+use super::names::{SCRAPE_REPORT, ShownSnapshot, TickFamilies, TickName, written_schema};
 use super::shown::{FamilyIdentity, ShownFamilies};
 use crate::exposition::Escaping;
 use crate::exposition::remote_write::{
-    BatchLimits, ExternalLabels, SampleEncoder, SampleSink, WriteBatch, samples_len,
+    BatchLimits, ExternalLabels, MessageForm, MetadataMessage, SampleEncoder, SampleSink, WriteBatch, WrittenHistogram,
+    samples_len,
 };
 use crate::model::{Family, LabelSet, Schema, Values};
 use crate::node::metrics::gauge;
 use crate::selector::Selectors;
-use crate::store::selection::{Picked, ScrapeFilter, Selection, Snapshot, pick_labelled};
-use crate::store::{Block, Published, ShownFamily};
+use crate::store::selection::{ScrapeFilter, Selection, Snapshot, pick_labelled};
+use crate::store::{Published, ShownFamily};
 
 /// Gathers the node's own families.
 pub type OwnFamilies = Arc<dyn Fn() -> Vec<Family> + Send + Sync>;
-
-/// The names of the series by which a scraper reports a scrape. They are written for every tick.
-const SCRAPE_REPORT: [&str; 4] =
-    ["scrape_duration_seconds", "scrape_samples_post_metric_relabeling", "scrape_samples_scraped", "up"];
 
 /// The source of ticks.
 #[derive(Clone)]
@@ -34,69 +34,99 @@ pub(super) struct TickSource {
     pub target: Arc<LabelSet>,
     pub escaping: Escaping,
     pub external: ExternalLabels,
-}
-
-/// All families of a name.
-struct TickName {
-    name: Arc<str>,
-    own: Option<ShownFamily>,
-    pushed: TickFamilies,
-}
-
-enum TickFamilies {
-    None,
-    Block(Arc<Block>),
-    Picked(Vec<Picked>),
-}
-
-impl TickFamilies {
-    /// The families at a position (chunk, family), and the position after it in their chunk.
-    fn chunk(&self, at: usize) -> Option<&[ShownFamily]> {
-        match self {
-            Self::None => None,
-            Self::Block(block) => block.chunks().get(at).map(|chunk| chunk.entries()),
-            Self::Picked(picked) => picked.get(at).map(|picked| match picked {
-                Picked::Chunk(chunk) | Picked::ShardOf(chunk) => chunk.entries(),
-                Picked::Families(families) => families,
-            }),
-        }
-    }
-}
-
-impl TickName {
-    fn families(&self) -> impl Iterator<Item = &ShownFamily> {
-        let pushed = (0..).map_while(|at| self.pushed.chunk(at)).flatten();
-        self.own.iter().chain(pushed)
-    }
+    /// Whether series of messages 2.0 have metadata.
+    pub has_metadata: bool,
 }
 
 impl TickSource {
     /// The families that are shown now, for a node that starts: without its own.
-    pub fn shown(&self) -> ShownFamilies {
-        shown(&self.names(Vec::new()))
+    pub fn shown(&self, form: TickForm) -> ShownFamilies {
+        ShownSnapshot(self.names(Vec::new())).shown(form)
+    }
+
+    /// The metadata of all names that are shown now, and follow `after`.
+    pub fn metadata(&self, after: Option<&str>) -> MetadataSource {
+        let mut names = self.names((self.own)());
+        names.retain(|name| after.is_none_or(|after| *name.name > *after));
+        MetadataSource { names: names.into_iter(), last_name: None, escaping: self.escaping }
+    }
+
+    /// The families that are shown now. Unless `has_own`, the names of the node's own families stay as they were `before`.
+    pub fn snapshot(&self, before: &ShownSnapshot, has_own: bool) -> ShownSnapshot {
+        let mut names = self.names((self.own)());
+        if !has_own {
+            let own: Vec<TickName> = before.0.iter().filter(|name| name.is_own()).cloned().collect();
+            let was_own = |name: &TickName| own.binary_search_by(|other| other.name.cmp(&name.name)).is_ok();
+            let mut now: Vec<TickName> = names.into_iter().filter(|name| !name.is_own() && !was_own(name)).collect();
+            now.extend(own);
+            now.sort_by(|a, b| a.name.cmp(&b.name));
+            names = now;
+        }
+        ShownSnapshot(names)
+    }
+
+    /// Begins a tick of what changed from one snapshot to the next, with the node's own families if `has_own`.
+    pub fn begin_changes(
+        &self,
+        timestamp_ms: i64,
+        form: TickForm,
+        (before, now): (&ShownSnapshot, &ShownSnapshot),
+        has_own: bool,
+    ) -> Tick {
+        let ShownChanges { mut names, mut gone } = before.changes_to(now, form);
+        if has_own {
+            let own = |snapshot: &ShownSnapshot| -> Vec<TickName> {
+                snapshot.0.iter().filter(|name| name.own.is_some()).map(TickName::own_alone).collect()
+            };
+            let (own_before, own_now) = (ShownSnapshot(own(before)), ShownSnapshot(own(now)));
+            gone.extend(own_before.shown(form).gone_in(&own_now.shown(form)));
+            for own in own_now.0 {
+                match names.binary_search_by(|other| other.name.cmp(&own.name)) {
+                    Ok(at) => names[at].own = own.own,
+                    Err(at) => names.insert(at, own),
+                }
+            }
+        }
+        self.begin_names(timestamp_ms, form, names, gone, has_own)
     }
 
     /// Begins a tick. `before` are the families that the receiver may have, `pending` those whose markers it may lack.
     pub fn begin(
         &self,
         timestamp_ms: i64,
+        form: TickForm,
         before: &ShownFamilies,
         pending: Vec<FamilyIdentity>,
-    ) -> (Tick, ShownFamilies) {
-        let names = self.names((self.own)());
-        let now = shown(&names);
+        keeps: bool,
+    ) -> (Tick, ShownFamilies, Option<ShownSnapshot>) {
+        let snapshot = ShownSnapshot(self.names((self.own)()));
+        let now = snapshot.shown(form);
         let mut candidates = before.gone_in(&now);
         candidates.extend(pending);
-        let mut encoder = SampleEncoder::new(self.escaping, self.external.clone());
+        let kept = keeps.then(|| ShownSnapshot(snapshot.0.clone()));
+        (self.begin_names(timestamp_ms, form, snapshot.0, candidates, true), now, kept)
+    }
+
+    fn begin_names(
+        &self,
+        timestamp_ms: i64,
+        form: TickForm,
+        names: Vec<TickName>,
+        candidates: Vec<FamilyIdentity>,
+        has_report: bool,
+    ) -> Tick {
+        let mut encoder = SampleEncoder::new(self.escaping, self.external.clone(), form.has_natives);
         let mut gone = Hashes::default();
         for family in &candidates {
             let zeros = zeros(&family.schema);
             encoder.family(&family.labels, &zeros, 0, &mut gone, |_| false);
         }
-        let tick = Tick {
+        Tick {
             names: names.into_iter(),
             current: None,
             timestamp_ms,
+            form,
+            message_form: form.message(self.has_metadata),
             encoder,
             target: self.target.clone(),
             gone: gone.0,
@@ -104,10 +134,9 @@ impl TickSource {
             next_candidate: (0, 0),
             own: HashSet::default(),
             samples: 0,
-            is_reported: false,
+            is_reported: !has_report,
             duplicates: 0,
-        };
-        (tick, now)
+        }
     }
 
     fn names(&self, own: Vec<Family>) -> Vec<TickName> {
@@ -126,7 +155,7 @@ impl TickSource {
             .map(|(name, block)| {
                 let pushed = match &mut selection {
                     None => TickFamilies::Block(block),
-                    Some(selection) => TickFamilies::Picked(selection.pick(&name, Some(&block), false)),
+                    Some(selection) => TickFamilies::Picked(selection.pick(&name, Some(&block), false).into()),
                 };
                 TickName { name, own: None, pushed }
             })
@@ -136,7 +165,7 @@ impl TickSource {
         for name in rejudged {
             if let (Err(at), Some(selection)) = (names.binary_search_by(|other| other.name.cmp(&name)), &mut selection)
             {
-                let pushed = TickFamilies::Picked(selection.pick(&name, None, false));
+                let pushed = TickFamilies::Picked(selection.pick(&name, None, false).into());
                 names.insert(at, TickName { name, own: None, pushed });
             }
         }
@@ -152,16 +181,6 @@ impl TickSource {
     }
 }
 
-fn shown(names: &[TickName]) -> ShownFamilies {
-    let mut shown = ShownFamilies::default();
-    for name in names {
-        let identity =
-            |of: &ShownFamily| FamilyIdentity { labels: of.labels.clone(), schema: of.family.schema().clone() };
-        shown.add(name.name.clone(), name.families().map(identity).collect());
-    }
-    shown
-}
-
 /// A family of that schema; only its labels matter.
 fn zeros(schema: &Arc<Schema>) -> Family {
     Family::new(schema.clone(), Values::zeros(schema.values_len()), None).expect("as many values as the schema has")
@@ -173,6 +192,10 @@ struct Hashes(HashSet<u64>);
 
 impl SampleSink for Hashes {
     fn sample(&mut self, labels: &[u8], _: f64) {
+        self.0.insert(xxh3_64(labels));
+    }
+
+    fn histogram(&mut self, labels: &[u8], _: WrittenHistogram) {
         self.0.insert(xxh3_64(labels));
     }
 }
@@ -187,17 +210,39 @@ struct CheckedBatch<'a> {
     duplicates: u64,
 }
 
-impl SampleSink for CheckedBatch<'_> {
-    fn sample(&mut self, labels: &[u8], value: f64) {
-        if !self.gone.is_empty() || self.own.is_some() {
-            let hash = xxh3_64(labels);
-            self.gone.remove(&hash);
-            if self.own.as_mut().is_some_and(|own| !own.insert(hash)) {
-                self.duplicates += 1;
-                return;
-            }
+impl CheckedBatch<'_> {
+    /// Whether the sample of that series is written.
+    fn admits(&mut self, labels: &[u8]) -> bool {
+        if self.gone.is_empty() && self.own.is_none() {
+            return true;
         }
-        self.batch.sample(labels, value);
+        let hash = xxh3_64(labels);
+        self.gone.remove(&hash);
+        let is_duplicate = self.own.as_mut().is_some_and(|own| !own.insert(hash));
+        self.duplicates += u64::from(is_duplicate);
+        !is_duplicate
+    }
+}
+
+impl SampleSink for CheckedBatch<'_> {
+    fn begin(&mut self, schema: &Arc<Schema>) {
+        self.batch.begin(schema);
+    }
+
+    fn start(&mut self, start_ms: i64) {
+        self.batch.start(start_ms);
+    }
+
+    fn sample(&mut self, labels: &[u8], value: f64) {
+        if self.admits(labels) {
+            self.batch.sample(labels, value);
+        }
+    }
+
+    fn histogram(&mut self, labels: &[u8], histogram: WrittenHistogram) {
+        if self.admits(labels) {
+            self.batch.histogram(labels, histogram);
+        }
     }
 }
 
@@ -213,6 +258,9 @@ impl SampleSink for MarkerBatch<'_> {
             self.batch.sample(labels, value);
         }
     }
+
+    // The families of markers have no raw metrics: a float marker ends a native histogram too.
+    fn histogram(&mut self, _: &[u8], _: WrittenHistogram) {}
 }
 
 /// The position of the next series of a name.
@@ -225,11 +273,42 @@ struct TickPosition {
     series: usize,
 }
 
+/// The metadata of all names, as messages.
+pub(super) struct MetadataSource {
+    names: std::vec::IntoIter<TickName>,
+    last_name: Option<Arc<str>>,
+    escaping: Escaping,
+}
+
+impl MetadataSource {
+    /// The next message; `None` after the last.
+    pub fn next_message(&mut self) -> Option<Vec<u8>> {
+        let mut message = MetadataMessage::new(self.escaping);
+        while !message.is_full()
+            && let Some(name) = self.names.next()
+        {
+            let mut schemas = name.families().map(|shown| shown.family.schema());
+            if let Some(schema) = schemas.find(|schema| schema.series_len() > 0) {
+                message.add(schema);
+            }
+            self.last_name = Some(name.name.clone());
+        }
+        message.finish()
+    }
+
+    /// The last name of the last message.
+    pub fn last_name(&self) -> Option<Arc<str>> {
+        self.last_name.clone()
+    }
+}
+
 /// A tick that is being encoded.
 pub(super) struct Tick {
     names: std::vec::IntoIter<TickName>,
     current: Option<(TickName, TickPosition)>,
     timestamp_ms: i64,
+    form: TickForm,
+    message_form: MessageForm,
     encoder: SampleEncoder,
     target: Arc<LabelSet>,
     /// The series that may be gone. At the end of the samples, they are.
@@ -246,7 +325,7 @@ pub(super) struct Tick {
 impl Tick {
     /// The next batch; `None` after the last. `elapsed` is the time since the tick began.
     pub fn next_batch(&mut self, limits: BatchLimits, elapsed: Duration) -> Option<WriteBatch> {
-        let mut batch = WriteBatch::new(self.timestamp_ms, limits);
+        let mut batch = WriteBatch::new(self.message_form, self.timestamp_ms, limits);
         while !batch.is_full() {
             let next = self.current.take().or_else(|| self.names.next().map(|name| (name, TickPosition::default())));
             match next {
@@ -322,7 +401,7 @@ impl Tick {
     }
 
     fn next_markers(&mut self, limits: BatchLimits) -> Option<WriteBatch> {
-        let batch = WriteBatch::of_markers(self.timestamp_ms, limits);
+        let batch = WriteBatch::of_markers(self.message_form, self.timestamp_ms, limits);
         let mut markers = MarkerBatch { batch, gone: &mut self.gone };
         while !markers.gone.is_empty() && !markers.batch.is_full() {
             let (at, from) = self.next_candidate;
@@ -340,6 +419,11 @@ impl Tick {
         self.duplicates
     }
 
+    /// Whether there is nothing to write.
+    pub fn is_empty(&self) -> bool {
+        self.names.len() == 0 && self.candidates.is_empty() && self.is_reported
+    }
+
     /// The families of which a series may be gone.
     pub fn into_candidates(self) -> Vec<FamilyIdentity> {
         self.candidates
@@ -347,13 +431,13 @@ impl Tick {
 
     /// The number of samples that are not encoded yet, without markers.
     pub fn samples_left(&self) -> u64 {
-        let of_name =
-            |name: &TickName| -> usize { name.families().map(|shown| samples_len(shown.family.schema())).sum() };
+        let len = |shown: &ShownFamily| samples_len(&written_schema(&shown.family, self.form));
+        let of_name = |name: &TickName| -> usize { name.families().map(len).sum() };
         let rest: usize = self.names.as_slice().iter().map(of_name).sum();
         let current = self.current.as_ref().map_or(0, |(name, position)| {
             let after = |chunk: usize, from: usize| {
                 let families = name.pushed.chunk(chunk).and_then(|chunk| chunk.get(from..)).unwrap_or_default();
-                families.iter().map(|shown| samples_len(shown.family.schema())).sum::<usize>()
+                families.iter().map(len).sum::<usize>()
             };
             let chunks = (position.chunk..).take_while(|at| name.pushed.chunk(*at).is_some());
             chunks.map(|at| after(at, if at == position.chunk { position.family } else { 0 })).sum()

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use pushrelay_testkit::remote_write::decode;
+use pushrelay_testkit::remote_write::{DecodedMessage, decode_message, decode_v2};
 
 /// A sample as it arrived.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Request {
     pub path: String,
     headers: Vec<(String, String)>,
     pub samples: Vec<ReceivedSample>,
+    /// All of the message.
+    pub message: DecodedMessage,
 }
 
 impl Request {
@@ -173,6 +175,9 @@ fn read(reader: &mut BufReader<&TcpStream>) -> Option<Request> {
     let mut body = vec![0; length];
     reader.read_exact(&mut body).ok()?;
     let message = snap::raw::Decoder::new().decompress_vec(&body).unwrap();
-    let samples = decode(&message).into_iter().map(|(labels, bits, time_ms)| ReceivedSample { labels, bits, time_ms });
-    Some(Request { path, headers, samples: samples.collect() })
+    let is_v2 = headers.iter().any(|header| header.0 == "content-type" && header.1.contains("write.v2"));
+    let message = if is_v2 { decode_v2(&message) } else { decode_message(&message) };
+    let samples = message.samples.iter().cloned();
+    let samples = samples.map(|(labels, bits, time_ms)| ReceivedSample { labels, bits, time_ms }).collect();
+    Some(Request { path, headers, samples, message })
 }

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::exposition::remote_write::STALE_NAN;
 use crate::model::{Epoch, FamilyBuilder, GroupId, MetricType, NodeId, Num, StoreId, ValueLayout};
+use crate::node::options::ProtobufMessage;
 use crate::store::{Identity, Rules, Store, WriteOp, WriteTime};
-use pushrelay_testkit::remote_write::decode;
+use pushrelay_testkit::remote_write::decode_message;
 
 const LIMITS: BatchLimits = BatchLimits { samples_max: 3, bytes_max: 1 << 20 };
 
@@ -17,13 +18,15 @@ struct Scene {
     own: Vec<Family>,
     written: ShownFamilies,
     time_ms: i64,
+    form: TickForm,
 }
 
 impl Scene {
     fn new(own: Vec<Family>) -> Self {
         let mut store = Store::new(Rules::default(), &[]);
         store.open(Identity { store: StoreId(1), node: NodeId(1) }, Epoch(1));
-        Self { store, selectors: None, own, written: ShownFamilies::default(), time_ms: 0 }
+        let form = TickForm { protobuf_message: ProtobufMessage::V1, has_natives: false };
+        Self { store, selectors: None, own, written: ShownFamilies::default(), time_ms: 0, form }
     }
 
     fn write(&mut self, key: &[(&str, &str)], action: WriteOp) {
@@ -42,17 +45,22 @@ impl Scene {
             target: Arc::new(LabelSet::new([("job", "node"), ("instance", "n:1")])),
             escaping: Escaping::AllowUtf8,
             external: ExternalLabels::default(),
+            has_metadata: true,
         }
     }
 
     /// Values and markers of a tick, as text, without the times of pushes and the report of the scrape.
     fn tick(&mut self) -> [Vec<String>; 2] {
         self.time_ms += 1;
-        let (mut tick, shown) = self.source().begin(self.time_ms, &self.written, Vec::new());
+        let (mut tick, shown, _) = self.source().begin(self.time_ms, self.form, &self.written, Vec::new(), false);
         self.written = shown;
         let mut samples = BTreeMap::new();
         while let Some(batch) = tick.next_batch(LIMITS, Duration::ZERO) {
-            for (labels, value, time_ms) in decode(batch.message(&batch.whole())) {
+            let message = decode_message(&batch.message(&batch.whole()));
+            let histograms = message.histograms.into_iter();
+            let histograms =
+                histograms.map(|(labels, histogram)| (labels, histogram.sum.to_bits(), histogram.timestamp));
+            for (labels, value, time_ms) in message.samples.into_iter().chain(histograms) {
                 assert_eq!(time_ms, self.time_ms);
                 let labels: Vec<String> = labels.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
                 assert!(samples.insert(labels.join(","), value).is_none(), "{labels:?} is there twice");
@@ -133,4 +141,31 @@ fn a_selector_chooses_and_the_node_s_own_series_win() {
     scene.selectors = Some(Selectors::parse(&["{job=\"node\"}", "m{a=\"y\"}"]).unwrap());
     let [values, _] = scene.tick();
     assert_eq!(values, ["__name__=own,a=x,instance=n:1,job=node 5", "__name__=own,a=y,instance=n:1,job=node 2"]);
+}
+
+#[test]
+fn a_histogram_that_is_native_no_longer_ends() {
+    let mut scene = Scene::new(Vec::new());
+    scene.form.has_natives = true;
+    let histogram = |native: bool| {
+        let layout = ValueLayout::Histogram { bounds: [].into(), has_sum: true, has_count: true, float: false };
+        // Sum 2, and a zero bucket with one observation.
+        let raw = [0x3a, 13, 0x08, 1, 0x11, 0, 0, 0, 0, 0, 0, 0, 0x40, 0x38, 1];
+        let mut builder = FamilyBuilder::new("h", MetricType::Histogram);
+        builder.series(&[], &layout, &[2.0, 1.0], native.then_some(&raw[..]));
+        builder.finish().unwrap()
+    };
+    scene.write(&[("job", "a")], WriteOp::Put(vec![histogram(true)]));
+    let native = "__name__=h,job=a";
+    assert_eq!(scene.tick(), [vec![format!("{native} 2")], Vec::new()]);
+    let classic = ["__name__=h_bucket,job=a,le=+Inf", "__name__=h_count,job=a", "__name__=h_sum,job=a"];
+    scene.write(&[("job", "a")], WriteOp::Put(vec![histogram(false)]));
+    let [values, markers] = scene.tick();
+    assert_eq!((values.len(), &markers[..]), (3, &[native.to_owned()][..]));
+    scene.write(&[("job", "a")], WriteOp::Put(vec![histogram(true)]));
+    let [values, markers] = scene.tick();
+    assert_eq!((values, markers), (vec![format!("{native} 2")], classic.map(str::to_owned).into()));
+    scene.write(&[("job", "a")], WriteOp::Delete);
+    let [values, markers] = scene.tick();
+    assert_eq!((values.len(), markers.contains(&native.to_owned())), (0, true));
 }
