@@ -20,9 +20,9 @@ const OWN: &str = "this node";
 
 /// The sites that were reported; at most those that have groups, and those that had some within [`QUIET`].
 #[derive(Debug, Default)]
-struct Reported(BTreeMap<Arc<LabelSet>, Instant>);
+struct ReportedSites(BTreeMap<Arc<LabelSet>, Instant>);
 
-impl Reported {
+impl ReportedSites {
     /// The sites to report now, each with its number of families; and those of which nothing is held back any more.
     fn news(
         &mut self,
@@ -42,7 +42,7 @@ impl Reported {
 
 /// Runs until `stop` is cancelled.
 pub async fn run(committer: Committer, stop: CancellationToken) {
-    let mut reported = Reported::default();
+    let mut reported = ReportedSites::default();
     while !stop.is_cancelled() {
         let published = committer.published();
         let (begun, ended) = reported.news(published.suppressed_by_site(), Instant::now());
@@ -88,7 +88,7 @@ mod tests {
     #[test]
     fn a_site_is_reported_once_and_again_after_an_hour_of_quiet() {
         let (own, syq) = (Arc::<LabelSet>::default(), Arc::new(LabelSet::new([("IDC", "SYQ")])));
-        let (mut reported, start) = (Reported::default(), Instant::now());
+        let (mut reported, start) = (ReportedSites::default(), Instant::now());
         let mut at = |seconds: u64, own_families, syq_families| {
             let counts = vec![(own.clone(), own_families), (syq.clone(), syq_families)];
             let (begun, ended) = reported.news(counts, start + Duration::from_secs(seconds));
