@@ -62,8 +62,9 @@ pub struct Adding {
     deleted: BTreeMap<(usize, Key), BTreeSet<WriteTimestamp>>,
     /// Deletes that a correction of the clock has moved, by their node: the former timestamps.
     moved: BTreeMap<(NodeId, WriteTimestamp), WriteTimestamp>,
-    /// The increments that each set must have.
-    required: BTreeMap<(usize, Key), BTreeSet<usize>>,
+    /// The increments that each set must have, each with whether it is that of the second counter: a disk may be lost that
+    /// alone had one of the two.
+    required: BTreeMap<(usize, Key), BTreeSet<(usize, bool)>>,
 }
 
 /// An increment.
@@ -351,8 +352,9 @@ impl World {
         match is_applied {
             Some(true) => {
                 counted.state = State::Answered;
+                let parts = [false, true].into_iter().take(1 + usize::from(counted.has_second));
                 if let Some(set) = set {
-                    adding.required.entry(set).or_default().insert(number);
+                    adding.required.entry(set).or_default().extend(parts.map(|second| (number, second)));
                 }
             }
             Some(false) if counted.state == State::Open && counted.generation.is_none() => {
@@ -420,15 +422,17 @@ impl World {
     /// Some content is lost: the increments that are left are required from now on.
     pub fn require_what_is_left(&mut self) {
         let Some(adding) = &self.adding else { return };
-        let mut required = BTreeMap::<(usize, Key), BTreeSet<usize>>::new();
+        let mut required = BTreeMap::<(usize, Key), BTreeSet<(usize, bool)>>::new();
         for (set, groups) in &self.oracle.promised {
             for (key, group) in groups {
                 let pushed = at_the_pusher(key);
-                for ((_, series), sum) in sums(group) {
+                for ((name, series), sum) in sums(group) {
+                    let second = *name == *COUNTERS[1];
                     let known =
                         digits(sum).filter_map(|(digit, _)| adding.digits.get(&(pushed.clone(), series, digit)));
                     let answered = known.filter(|number| adding.increments[**number].state == State::Answered);
-                    required.entry((*set, key.clone())).or_default().extend(answered.copied());
+                    let answered = answered.map(|number| (*number, second));
+                    required.entry((*set, key.clone())).or_default().extend(answered);
                 }
             }
         }
@@ -466,11 +470,9 @@ impl World {
             }
         }
         let site = self.oracle.member.iter().find(|(_, of)| **of == set).map_or(0, |((site, _), _)| *site);
-        for &number in adding.required.get(&(set, key.clone())).into_iter().flatten() {
+        for &(number, second) in adding.required.get(&(set, key.clone())).into_iter().flatten() {
             let counted = &adding.increments[number];
-            let is_present = |second: bool| present.contains(&(number, second));
-            let is_whole = is_present(false) && (is_present(true) || !counted.has_second);
-            if !is_whole && !adding.is_excused(site, key, counted) {
+            if !present.contains(&(number, second)) && !adding.is_excused(site, key, counted) {
                 let (series, digit) = (counted.series, counted.digit);
                 return wrong(format!("not the increment {number} ({series}/{digit}), answered at {}", counted.node));
             }
