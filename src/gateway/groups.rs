@@ -192,8 +192,11 @@ pub fn site_targets(target: DiscoveryTarget<'_>, sites: &[&LabelSet]) -> Result<
 struct WiderSites<'a> {
     /// For the names of some sites, each larger set of names that sites have, with the values that those sites have of the
     /// first names.
-    by_names: HashMap<Vec<&'a str>, Vec<(Vec<&'a str>, HashSet<Vec<&'a str>>)>>,
+    by_names: HashMap<Vec<&'a str>, Vec<WiderNames<'a>>>,
 }
+
+/// Names of labels, and the values that sites of these names have of fewer names.
+type WiderNames<'a> = (Vec<&'a str>, HashSet<Vec<&'a str>>);
 
 impl<'a> WiderSites<'a> {
     fn new(sites: &[&'a LabelSet]) -> Self {

@@ -18,17 +18,16 @@ const QUIET: Duration = Duration::from_secs(3_600);
 /// The name of the site of groups that were pushed at this node.
 const OWN: &str = "this node";
 
+/// A site with its number of families held back.
+type SiteCount = (Arc<LabelSet>, usize);
+
 /// The sites that were reported; at most those that have groups, and those that had some within [`QUIET`].
 #[derive(Debug, Default)]
 struct ReportedSites(BTreeMap<Arc<LabelSet>, Instant>);
 
 impl ReportedSites {
     /// The sites to report now, each with its number of families; and those of which nothing is held back any more.
-    fn news(
-        &mut self,
-        counts: Vec<(Arc<LabelSet>, usize)>,
-        now: Instant,
-    ) -> (Vec<(Arc<LabelSet>, usize)>, Vec<Arc<LabelSet>>) {
+    fn news(&mut self, counts: Vec<SiteCount>, now: Instant) -> (Vec<SiteCount>, Vec<Arc<LabelSet>>) {
         let begun = counts.into_iter().filter(|(_, families)| *families > 0);
         let begun = begun.filter(|(site, _)| self.0.insert(site.clone(), now).is_none()).collect();
         let ended: Vec<_> = self.0.iter().filter(|(_, seen)| now.duration_since(**seen) >= QUIET).collect();

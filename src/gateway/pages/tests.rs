@@ -146,7 +146,7 @@ fn pushed_texts_are_escaped() {
     let delete = DeleteSummary { what: HOSTILE.into(), who: HOSTILE.into(), ..DeleteSummary::default() };
     let busy = BusyGroup { labels: hostile.clone(), last_peer: HOSTILE.into(), ..BusyGroup::default() };
     let index = |query: &str| {
-        let index = IndexPage::new(list(query, &[hostile.clone()]), true).with_troubles(vec![own.clone()]);
+        let index = IndexPage::new(list(query, std::slice::from_ref(&hostile)), true).with_troubles(vec![own.clone()]);
         let index = index.with_edges(vec![edge.clone()]).with_uplinks(vec![uplink.clone()]);
         let index = index.with_busiest(vec![busy.clone()]).with_deletes(vec![delete.clone()]);
         index.with_suppressed(vec![suppressed.clone()], Some, vec![(hostile.clone(), 1)])

@@ -98,6 +98,10 @@ impl CommitQueue {
     /// # Errors
     /// The command, if the worker thread has to perform it. The caller must send it there; the thread then commits the
     /// writes that wait, too.
+    #[expect(
+        clippy::result_large_err,
+        reason = "the caller sends the command on; a box would cost each merge an allocation"
+    )]
     pub(super) fn try_lead_with(&self, command: Command) -> Result<Lead, Command> {
         let Ok(mut leader) = self.leader.try_lock() else { return Err(command) };
         let Some(worker) = leader.as_mut().filter(|_| self.is_quiet() && !self.is_slow()) else { return Err(command) };

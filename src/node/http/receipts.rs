@@ -111,7 +111,11 @@ impl Service {
                     () = self.stop.cancelled() => false,
                 };
             let text = match (is_acknowledged, &uplink.verdicts) {
-                (true, Some(verdicts)) => verdicts.lasting(&conflict)?,
+                (true, Some(verdicts)) => match verdicts.lasting(&conflict) {
+                    Some(text) => text,
+                    // Another hub may still hold the push back.
+                    None => continue,
+                },
                 _ => format!("{} (as the hub last said; it did not answer now)", conflict.text).into(),
             };
             let hub = &uplink.hub;

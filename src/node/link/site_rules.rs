@@ -41,8 +41,8 @@ impl SiteRules {
 
     /// The edge that has a token with this digest. All digests are compared, each in constant time.
     pub fn name_of_token(&self, digest: &TokenDigest) -> Option<&EdgeName> {
-        let has = |edge: &&EdgeOptions| edge.tokens.iter().fold(false, |found, token| found | (token == digest));
-        self.configured.iter().filter(has).last().map(|edge| &edge.name)
+        let has = |edge: &EdgeOptions| edge.tokens.iter().fold(false, |found, token| found | (token == digest));
+        self.configured.iter().fold(None, |found, edge| if has(edge) { Some(&edge.name) } else { found })
     }
 
     /// Checks that an edge may connect, by its name.
