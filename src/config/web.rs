@@ -21,10 +21,16 @@ pub(super) fn security<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> W
 
 /// The bearer tokens. A web configuration file has none, so they may stand beside one.
 fn tokens<'a>(reader: &mut ConfigReader<'a>, web: Section<'a>) -> Tokens {
-    let mut digests = Vec::new();
+    let mut digests: Vec<(String, TokenDigest)> = Vec::new();
     for (name, digest) in reader.table(web, "tokens", true) {
         match digest.trim().parse::<TokenDigest>() {
-            Ok(digest) => digests.push((name, digest)),
+            Ok(digest) => match digests.iter().find(|(_, known)| *known == digest) {
+                Some((other, _)) => {
+                    let text = format!("the tokens {other:?} and {name:?} are the same: each name needs its own token");
+                    reader.mistake(web, "tokens", text);
+                }
+                None => digests.push((name, digest)),
+            },
             Err(text) => reader.mistake(web, "tokens", format!("the token {name:?}: {text}")),
         }
     }

@@ -48,6 +48,9 @@ pub enum TokenError {
          `printf %s \"$TOKEN\" | sha256sum` print"
     )]
     NoDigest,
+    /// The text is the digest of no bytes, as an empty variable gives it.
+    #[error("this is the SHA-256 of an empty token: make it of the token's text")]
+    EmptyDigest,
 }
 
 /// The file of a token cannot be used.
@@ -135,7 +138,7 @@ impl FromStr for TokenDigest {
         for (at, byte) in bytes.iter_mut().enumerate() {
             *byte = u8::from_str_radix(&text[2 * at..2 * at + 2], 16).map_err(|_| bad())?;
         }
-        Ok(Self(bytes))
+        if Self(bytes) == Self::of(b"") { Err(TokenError::EmptyDigest) } else { Ok(Self(bytes)) }
     }
 }
 

@@ -113,8 +113,7 @@ impl Reloadable {
         let web_acceptor = parts.web.as_ref().map(|web| web.read(&options.web.security)).transpose()?;
         // Nothing fails after this line.
         if let (Some(web), Some(acceptor)) = (&parts.web, web_acceptor) {
-            web.replace(&options.web.security, acceptor);
-            web.replace_rules(&options.allow);
+            web.replace(&options.web.security, acceptor, Some(&options.allow));
         }
         fresh.into_iter().for_each(|end| parts.replace(end));
         sender_keys.into_iter().for_each(|(user, keys)| parts.replace_sender(&user, keys));
@@ -167,7 +166,14 @@ impl Reloadable {
         if let (CredentialsUser::Gateway, Some(web)) = (user, &parts.web) {
             web.check(&options.web.security, false)?;
             let acceptor = web.read(&options.web.security)?;
-            web.replace(&options.web.security, acceptor);
+            // Tokens wait for changed rules: a name may have gone to somebody else.
+            let (allow, tokens) = web.rights();
+            let mut security = options.web.security.clone();
+            if allow != options.allow && security.guard.tokens != tokens {
+                warn!("changed tokens wait for a reload: the [[allow]] rules have changed, too");
+                security.guard.tokens = tokens;
+            }
+            web.replace(&security, acceptor, None);
         }
         info!(used_by = %user, "credentials read again");
         Ok(())

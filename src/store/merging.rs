@@ -35,6 +35,8 @@ impl Store {
         origin: StoreId,
         now_ns: u64,
     ) -> Result<Vec<SuppressedFamily>, StoreRefusal> {
+        // A push in the same draft must find its quota counted.
+        self.staged.settle_quotas();
         let shows_times = |f: &GroupFamily| [PUSH_TIME, PUSH_FAILURE_TIME].contains(&&**f.family.name());
         let change =
             if change.families().iter().any(shows_times) { change.part(|_, f| !shows_times(f)) } else { change };

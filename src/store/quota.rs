@@ -154,8 +154,12 @@ impl Quotas {
         }
     }
 
+    /// The count of a quota. A push that began before the rules were replaced has one that is no longer followed: that of the
+    /// same rule takes its place.
     fn find(&self, quota: &Arc<Quota>) -> Option<&Followed> {
-        self.followed.iter().find(|followed| Arc::ptr_eq(&followed.quota, quota))
+        let same = |followed: &&Followed| Arc::ptr_eq(&followed.quota, quota);
+        let alike = |followed: &&Followed| followed.quota.rule == quota.rule;
+        self.followed.iter().find(same).or_else(|| self.followed.iter().find(alike))
     }
 
     /// Checks that there may be one more group.

@@ -4,6 +4,9 @@ use super::*;
 use crate::gateway::rights::Right;
 
 const DIGEST: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+const OTHER_DIGEST: &str = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae";
+/// Of no bytes.
+const EMPTY_DIGEST: &str = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
 const USERS: &str =
     "[web]\nbasic_auth_users = { alice = '$2y$10$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi' }\n";
 
@@ -54,13 +57,17 @@ fn a_rule_that_cannot_be_meant_is_a_mistake() {
     }
     let shown = mistakes("[web.tokens]\nci = 'my secret'\n");
     assert!(shown.contains("sha256sum") && !shown.contains("my secret"), "{shown}");
+    let shown = mistakes(&format!("[web.tokens]\nci = '{DIGEST}'\nops = '{DIGEST}'\n"));
+    assert!(shown.contains("the tokens \"ci\" and \"ops\" are the same"), "{shown}");
+    let shown = mistakes(&format!("[web.tokens]\nci = '{EMPTY_DIGEST}'\n"));
+    assert!(shown.contains("the SHA-256 of an empty token"), "{shown}");
 }
 
 #[test]
 fn rules_without_effect_and_unknown_subjects_are_explained() {
     let read = "may = ['read', 'push']";
     let text = USERS.to_owned()
-        + &format!("tokens = {{ ci = '{DIGEST}', old = '{DIGEST}' }}\n")
+        + &format!("tokens = {{ ci = '{DIGEST}', old = '{OTHER_DIGEST}' }}\n")
         + &rule(&format!("user = 'alice'\n{read}\nmatch = '{{team=~\"a|b\"}}'"))
         + &rule("user = 'alice'\nmay = 'read'\nmatch = '{team=\"a\",job=\"x\"}'")
         + &rule("user = 'alice'\nmay = 'read'\nmatch = '{job=\"\",team=\"a\"}'")

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use super::auth::guard::Guard;
+use super::auth::tokens::Tokens;
 use super::protection::{self, Protection};
 use super::service::Service;
 use crate::gateway::rights::AllowRules;
@@ -114,27 +115,28 @@ impl HttpServer {
         Ok(fresh)
     }
 
-    /// Applies rules to later requests and certificates to later connections. [`Self::check`] must have accepted the
+    /// Applies rules to later requests and certificates to later connections; without `allow` the rights stay. [`Self::check`] must have accepted the
     /// options, and [`Self::read`] made the acceptor.
-    pub fn replace(&self, security: &WebSecurity, fresh: Option<WebAcceptor>) {
+    pub fn replace(&self, security: &WebSecurity, fresh: Option<WebAcceptor>, allow: Option<&AllowRules>) {
         if let (Some(acceptor), Some(fresh)) = (&self.acceptor, &fresh) {
             protection::log_problems(fresh);
             acceptor.replace(fresh);
         }
         *self.required.lock().unwrap_or_else(PoisonError::into_inner) = RequiredCredentials::of(security);
-        self.guard.replace(security.guard.clone());
         let service = self.guard.inner();
-        let has_users = !security.guard.users.is_empty();
-        service.access.replace(service.access.rules(), has_users, service.committer.published());
-    }
-
-    /// Applies rules of rights to later requests.
-    pub fn replace_rules(&self, allow: &AllowRules) {
-        let service = self.guard.inner();
-        if allow.is_empty() && !service.access.rules().is_empty() {
+        let rules = service.access.rules();
+        if allow.is_some_and(AllowRules::is_empty) && !rules.is_empty() {
             warn!(no_longer = "rights", "the gateway stops requiring credentials that it required before");
         }
-        let has_users = self.required.lock().unwrap_or_else(PoisonError::into_inner).passwords;
-        service.access.replace(allow.clone(), has_users, service.committer.published());
+        let has_users = !security.guard.users.is_empty();
+        let allow = allow.cloned().unwrap_or(rules);
+        service.access.replace(allow, has_users, service.committer.published());
+        // From here on requests are judged by both.
+        self.guard.replace(security.guard.clone());
+    }
+
+    /// The `[[allow]]` rules in force, and the bearer tokens that they name.
+    pub fn rights(&self) -> (AllowRules, Tokens) {
+        (self.guard.inner().access.rules(), self.guard.tokens())
     }
 }

@@ -93,3 +93,20 @@ fn series_are_bounded_and_a_group_at_the_bound_may_change() {
     store.commit();
     assert_eq!(quota.used(), (2, 5));
 }
+
+#[test]
+fn a_quota_holds_in_a_draft_that_begins_with_a_merge_and_for_a_push_of_older_rules() {
+    let quota = quota(Some(1), None);
+    let mut store = opened(Vec::new(), &quota);
+    push(&mut store, &quota, group("a", 0), put(1)).unwrap();
+    store.commit();
+    // A reload: the same rule has a quota that is not followed yet, and the next draft begins with a merge.
+    let fresh = self::quota(Some(1), None);
+    store.published().set_quotas(vec![fresh.clone()]);
+    let other = store.published().group(&group("a", 0)).unwrap().group.clone();
+    store.merge(&group("b", 0), other, StoreId(2)).unwrap();
+    for quota in [&fresh, &quota] {
+        let refusal = push(&mut store, quota, group("a", 1), put(1)).unwrap_err();
+        assert!(refusal.to_string().contains("groups_max = 1"), "{refusal}");
+    }
+}

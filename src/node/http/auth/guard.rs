@@ -1,7 +1,7 @@
 //! The guard in front of the service, with the functions of Prometheus's exporter-toolkit: a rate limit, extra response
 //! headers, and basic authentication. With `[[allow]]` rules, it also accepts bearer tokens and verified certificates, and
-//! passes on what the sender may do. The rules can be replaced while requests arrive. Without rules the cost is two
-//! atomic loads.
+//! passes on what the sender may do. The rules can be replaced while requests arrive. Without rules the cost is one
+//! atomic load.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -105,12 +105,26 @@ pub trait GrantHandler: Send + Sync + 'static {
     }
 }
 
+/// What a request is judged by. Both parts change at once: credentials of one configuration with the rules of another could
+/// let everybody in.
+struct InForce {
+    rules: GuardRules,
+    access: Option<Arc<Access>>,
+}
+
+impl InForce {
+    /// Whether everybody may do everything, without limits and headers.
+    fn is_empty(&self) -> bool {
+        self.rules.is_empty() && self.access.is_none()
+    }
+}
+
 /// Checks every request before the handler `H` sees it.
 pub struct Guard<H> {
     inner: H,
     refusals: Arc<Refusals>,
     is_disabled: AtomicBool,
-    rules: RwLock<Arc<GuardRules>>,
+    in_force: RwLock<Arc<InForce>>,
     access: Arc<AccessControl>,
     /// The paths that GET requests may have without a password.
     open_paths: Vec<String>,
@@ -139,15 +153,17 @@ impl<H> Guard<H> {
         refusals: Arc<Refusals>,
         secret: [u8; 32],
     ) -> Self {
+        let bucket = Mutex::new(TokenBucket::full(rules.rate_limit));
+        let in_force = InForce { rules, access: access.current() };
         Self {
             inner,
             access,
             open_paths,
             unlimited_paths,
             refusals,
-            is_disabled: AtomicBool::new(rules.is_empty()),
-            bucket: Mutex::new(TokenBucket::full(rules.rate_limit)),
-            rules: RwLock::new(Arc::new(rules)),
+            is_disabled: AtomicBool::new(in_force.is_empty()),
+            bucket,
+            in_force: RwLock::new(Arc::new(in_force)),
             verifier: Verifier::new(secret),
         }
     }
@@ -157,16 +173,22 @@ impl<H> Guard<H> {
         &self.inner
     }
 
-    /// Replaces the rules for later requests.
+    /// Replaces the rules, and the `[[allow]]` rules by those that are current now, for later requests.
     pub fn replace(&self, rules: GuardRules) {
-        let mut current = self.rules.write().unwrap_or_else(PoisonError::into_inner);
-        if current.rate_limit != rules.rate_limit {
+        let mut current = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
+        if current.rules.rate_limit != rules.rate_limit {
             *self.bucket.lock().unwrap_or_else(PoisonError::into_inner) = TokenBucket::full(rules.rate_limit);
         }
         self.verifier.retain(&rules.users);
-        let is_disabled = rules.is_empty();
-        *current = Arc::new(rules);
+        let fresh = InForce { rules, access: self.access.current() };
+        let is_disabled = fresh.is_empty();
+        *current = Arc::new(fresh);
         self.is_disabled.store(is_disabled, Ordering::Release);
+    }
+
+    /// The bearer tokens in force.
+    pub fn tokens(&self) -> Tokens {
+        self.in_force.read().unwrap_or_else(PoisonError::into_inner).rules.tokens.clone()
     }
 
     /// The sender of a request.
@@ -222,14 +244,11 @@ impl<H> Guard<H> {
 
 impl<H: GrantHandler> Handler for Guard<H> {
     async fn handle(&self, request: &mut Incoming) -> Response {
-        if self.inner.authenticates(request) {
+        if self.is_disabled.load(Ordering::Acquire) {
             return self.inner.handle(request, &Grant::default()).await;
         }
-        let access = self.access.current();
-        if self.is_disabled.load(Ordering::Acquire) && access.is_none() {
-            return self.inner.handle(request, &Grant::default()).await;
-        }
-        let rules = self.rules.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let in_force = self.in_force.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let InForce { rules, access } = &*in_force;
         // A pusher that sends too much must not hide the node from those who watch it.
         let is_limited = request.method() != "GET" || !self.unlimited_paths.iter().any(|path| path == request.path());
         let taken = match is_limited {
@@ -242,9 +261,15 @@ impl<H: GrantHandler> Handler for Guard<H> {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             return plain(429, "Too Many Requests").header("retry-after", seconds.max(1).to_string());
         }
-        let response = match self.subject(&rules, access.as_deref(), request).await {
-            Ok(subject) => {
-                let grant = Grant::new(access, subject);
+        // Edges are no subjects of rules, but the rate limit and the headers are for all.
+        let subject = match self.inner.authenticates(request) {
+            true => Ok(None),
+            false => self.subject(rules, access.as_deref(), request).await.map(Some),
+        };
+        let response = match subject {
+            Ok(None) => self.inner.handle(request, &Grant::default()).await,
+            Ok(Some(subject)) => {
+                let grant = Grant::new(access.clone(), subject);
                 let response = self.inner.handle(request, &grant).await;
                 self.access.count(&grant, response.status());
                 response
