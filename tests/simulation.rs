@@ -31,7 +31,7 @@ const PLANTED: [(Bug, u64); 25] = [
     (Bug::ContributionMixed, 2),
     (Bug::ContributionReused, 121),
     (Bug::ContributionAddedAgain, 44),
-    (Bug::KeyForgotten, 49),
+    (Bug::KeyForgotten, 99),
     (Bug::DeleteSparesContributions, 2),
     (Bug::BirthsNotMoved, 59),
     (Bug::AckReportedEarly, 44),

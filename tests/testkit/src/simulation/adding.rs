@@ -57,15 +57,20 @@ pub struct Adding {
     lengths: BTreeMap<Key, u64>,
     generations: Vec<Generation>,
     /// The contribution to which each life of a node adds, by the labels under which its group is shown.
-    current: BTreeMap<(NodeId, u64, Key, GaugeRule), usize>,
+    current: BTreeMap<Contribution, usize>,
+    /// The contributions that the draft of a node has begun, with those before them, oldest first.
+    drafted: BTreeMap<NodeId, Vec<(Contribution, Option<usize>)>>,
     /// All deletes, by site and group.
     deleted: BTreeMap<(usize, Key), BTreeSet<WriteTimestamp>>,
-    /// Deletes that a correction of the clock has moved, by their node: the former timestamps.
-    moved: BTreeMap<(NodeId, WriteTimestamp), WriteTimestamp>,
+    /// Deletes that a correction of the clock has moved, by their node and its life: the former timestamps.
+    moved: BTreeMap<(NodeId, u64, WriteTimestamp), WriteTimestamp>,
     /// The increments that each set must have, each with whether it is that of the second counter: a disk may be lost that
     /// alone had one of the two.
     required: BTreeMap<(usize, Key), BTreeSet<(usize, bool)>>,
 }
+
+/// A node, its life, the labels under which a group is shown, and the rule for gauges.
+type Contribution = (NodeId, u64, Key, GaugeRule);
 
 /// An increment.
 #[derive(Debug)]
@@ -97,6 +102,7 @@ enum State {
 #[derive(Debug)]
 struct Generation {
     node: NodeId,
+    life: u64,
     /// The timestamp of its first increment, as it was made and as it was corrected.
     birth: WriteTimestamp,
     corrected: WriteTimestamp,
@@ -124,6 +130,7 @@ pub fn draw(seed: u64, moves: bool) -> Option<Adding> {
         lengths: BTreeMap::new(),
         generations: Vec::new(),
         current: BTreeMap::new(),
+        drafted: BTreeMap::new(),
         deleted: BTreeMap::new(),
         moved: BTreeMap::new(),
         required: BTreeMap::new(),
@@ -141,6 +148,13 @@ impl Adding {
         self.digits.insert((key, counted.series, counted.digit), number);
         self.increments.push(counted);
         number
+    }
+
+    /// The increments in the sums of a group that its pusher names `key`.
+    fn numbers(&self, key: &Key, group: &Group) -> BTreeSet<usize> {
+        let places =
+            sums(group).into_iter().flat_map(|((_, series), sum)| digits(sum).map(move |(at, _)| (series, at)));
+        places.filter_map(|(series, digit)| self.digits.get(&(key.clone(), series, digit)).copied()).collect()
     }
 
     /// The operation of an increment.
@@ -162,7 +176,7 @@ impl Adding {
                 if deleted <= generation.known {
                     return true;
                 }
-                match self.moved.get(&(generation.node, deleted)) {
+                match self.moved.get(&(generation.node, generation.life, deleted)) {
                     Some(former) => deleted = *former,
                     None => return false,
                 }
@@ -333,15 +347,33 @@ impl World {
         let Some(pushed) = record.group.pushed() else { return };
         let known = before.map(Group::deleted).unwrap_or_default();
         let current = (at, life, record.id.shown(), adding.increments[number].gauges);
-        let goes_on = adding.current.get(&current).filter(|of| adding.generations[**of].corrected > known).copied();
+        // A group whose tombstone was dropped has nothing of it any more, and no delete that says so.
+        let pushed_as = at_the_pusher(&record.id.shown());
+        let present = before.map(|group| adding.numbers(&pushed_as, group)).unwrap_or_default();
+        let has = |of: usize| present.iter().any(|number| adding.increments[*number].generation == Some(of));
+        let goes_on = adding.current.get(&current).copied();
+        let goes_on = goes_on.filter(|of| adding.generations[*of].corrected > known && has(*of));
         let generation = goes_on.unwrap_or_else(|| {
             let birth = pushed.stamp;
-            adding.generations.push(Generation { node: at, birth, corrected: birth, known });
+            adding.generations.push(Generation { node: at, life, birth, corrected: birth, known });
             adding.generations.len() - 1
         });
-        adding.current.insert(current, generation);
+        let former = adding.current.insert(current.clone(), generation);
+        adding.drafted.entry(at).or_default().push((current, former));
         let counted = &mut adding.increments[number];
         (counted.generation, counted.ended) = (Some(generation), None);
+    }
+
+    /// The draft of a node has ended: it is durable, or was abandoned.
+    pub fn ended_draft(&mut self, at: NodeId, is_durable: bool) {
+        let Some(adding) = &mut self.adding else { return };
+        let drafted = adding.drafted.remove(&at).unwrap_or_default();
+        for (current, former) in drafted.into_iter().rev().filter(|_| !is_durable) {
+            match former {
+                Some(former) => adding.current.insert(current, former),
+                None => adding.current.remove(&current),
+            };
+        }
     }
 
     /// A push with an increment was answered.
@@ -372,12 +404,8 @@ impl World {
             let deleted = record.group.deleted();
             let Some(group) = before.groups.get(&record.id).filter(|group| group.deleted() < deleted) else { continue };
             let key = at_the_pusher(&record.id.shown());
-            for ((_, series), sum) in sums(group) {
-                for (digit, _) in digits(sum) {
-                    if let Some(number) = adding.digits.get(&(key.clone(), series, digit)) {
-                        adding.increments[*number].ended.get_or_insert(deleted);
-                    }
-                }
+            for number in adding.numbers(&key, group) {
+                adding.increments[number].ended.get_or_insert(deleted);
             }
         }
     }
@@ -391,7 +419,7 @@ impl World {
             let former = before.groups.get(&record.id).map(Group::deleted).unwrap_or_default();
             let deleted = record.group.deleted();
             if deleted > former {
-                adding.moved.insert((at, deleted), former);
+                adding.moved.insert((at, life, deleted), former);
             }
             for contributor in record.group.contributors() {
                 let current = (at, life, record.id.shown(), contributor.gauges);

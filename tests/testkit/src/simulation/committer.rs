@@ -106,7 +106,9 @@ impl World {
         } else {
             self.make_durable(at)
         };
+        self.ended_draft(at, result.is_ok());
         if let Err(error) = &result {
+            self.nodes[at].failures += 1;
             if self.is(Bug::FailureIgnored) {
                 let records = self.running(at).engine.records().to_vec();
                 self.made_known(at, &records);

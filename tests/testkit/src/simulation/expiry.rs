@@ -46,6 +46,8 @@ pub struct Sweep {
     /// The node's clock may not have been set since, nor its rules changed.
     clock: (i64, i64),
     has_rules: bool,
+    /// Commits of the node that had failed by then. If one fails later, it may have had deletes of the sweep.
+    failures: u64,
 }
 
 /// The expiry of a seed; `None` for most.
@@ -184,7 +186,7 @@ impl World {
         }
         let node = &self.nodes[at];
         let clock = (node.skew_ns, node.offset_ns);
-        let sweep = Sweep { began_ns: now.stamp_ns, clock, has_rules: node.has_rules };
+        let sweep = Sweep { began_ns: now.stamp_ns, clock, has_rules: node.has_rules, failures: node.failures };
         self.ask(at, Command::Expire { groups: Vec::new(), reply: Due { sweep: Some(sweep), ..Due::default() } });
     }
 
@@ -238,7 +240,8 @@ impl World {
     pub fn check_swept(&mut self, at: NodeId, sweep: Sweep) -> Checked {
         let node = &self.nodes[at];
         let (Some(expiry), Some(running)) = (&self.expiry, &node.running) else { return Ok(()) };
-        let is_same = sweep.clock == (node.skew_ns, node.offset_ns) && sweep.has_rules == node.has_rules;
+        let is_same = sweep.clock == (node.skew_ns, node.offset_ns)
+            && (sweep.has_rules, sweep.failures) == (node.has_rules, node.failures);
         let published = running.engine.store().published();
         if !is_same || published.is_clock_doubted() || expiry.is_over {
             return Ok(());

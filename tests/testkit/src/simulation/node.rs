@@ -73,9 +73,10 @@ pub struct Node {
     pub moved_with: BTreeMap<GroupId, WriteTimestamp>,
     /// Whether it has the rules of expiry.
     pub has_rules: bool,
-    /// How often it lost content, and how often its clock was set.
+    /// How often it lost content, how often its clock was set, and how many of its commits failed.
     pub losses: u64,
     pub jumps: u64,
+    pub failures: u64,
     /// Whether it was rolled back since it last started.
     pub was_rolled_back: bool,
     /// The time by its clock when it last started.
@@ -138,6 +139,7 @@ impl Node {
             has_rules: false,
             losses: 0,
             jumps: 0,
+            failures: 0,
             was_rolled_back: false,
             started_ns: 0,
             lost_something: false,
