@@ -60,13 +60,22 @@ fn at_site(idc: &str, labels: &[(&str, &str)]) -> GroupId {
 
 /// Every shown series but the push times, as text, with its type.
 fn shown(published: &Published) -> Vec<(String, MetricType)> {
+    shown_with(published, |_| true)
+}
+
+/// The same as a scraper reads it: an empty label is none.
+fn scraped(published: &Published) -> Vec<(String, MetricType)> {
+    shown_with(published, |value| !value.is_empty())
+}
+
+fn shown_with(published: &Published, has: impl Fn(&str) -> bool) -> Vec<(String, MetricType)> {
     let mut lines = Vec::new();
     for (name, block) in published.snapshot() {
         for shown in block.entries().filter(|_| !name.starts_with("push_")) {
             for series in shown.family.schema().series() {
-                let own: Vec<(String, String)> = series.labels().map(|(n, v)| (n.into(), v.into())).collect();
+                let own = series.labels().map(|(n, v)| (n.to_string(), v.to_string()));
                 let group = shown.labels.iter().map(|l| (l.name.to_string(), l.value.to_string()));
-                let labels = LabelSet::new(own.into_iter().chain(group));
+                let labels = LabelSet::new(own.chain(group).filter(|(_, value)| has(value)));
                 lines.push((format!("{name}{labels}"), shown.family.schema().metric_type()));
             }
         }
