@@ -127,7 +127,9 @@ impl Behind {
         let mut stream = tls::connect(self.listen, &self.site.cert("ca.pem"), b"http/1.1");
         let mut page = String::new();
         stream
-            .write_all(format!("GET / HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.listen).as_bytes())
+            .write_all(
+                format!("GET /?tab=edges HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.listen).as_bytes(),
+            )
             .unwrap();
         stream.read_to_string(&mut page).ok();
         assert!(page.starts_with("HTTP/1.1 200") && page.contains("syq-1"), "{page}");
