@@ -257,7 +257,13 @@ fn write_file(path: &Path, text: &str, mode: u32, force: bool) -> Result<(), Cre
         .and_then(|()| if force { fs::rename(&draft, path) } else { fs::hard_link(&draft, path) });
     // After a rename the temporary file is gone already.
     let _ = fs::remove_file(&draft);
-    written.map_err(failed)
+    written.and_then(|()| sync_folder_of(path)).map_err(failed)
+}
+
+/// Makes the names in a file's folder durable: an edge that was revoked must not be valid again after a power cut.
+fn sync_folder_of(path: &Path) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::File::open(folder)?.sync_all()
 }
 
 /// Opens a new file beside `path`. Several threads may write the same file at once, and a process that was killed may have

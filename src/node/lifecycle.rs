@@ -41,7 +41,7 @@ use super::link::edges::EdgeRegistry;
 use super::link::enrolment::issuer::Enrolment;
 use super::link::hub::{HubLinks, SessionTable};
 use super::link::refusals::RefusalCounts;
-use super::link::renewal::{Renewal, owns_authorities};
+use super::link::renewal::{Renewal, RenewalFiles};
 use super::link::roll::Roll;
 use super::link::sampler;
 use super::link::site_rules::SiteRules;
@@ -211,6 +211,7 @@ impl Node {
             reloadable: Reloadable {
                 certificates: certificates.clone(),
                 diallers: Vec::new(),
+                renewals: Vec::new(),
                 published,
                 hub: None,
                 web: None,
@@ -320,15 +321,11 @@ impl Node {
                 hub_links: self.reloadable.hub.clone(),
             };
             self.links.spawn(task.run(self.links.stop.clone()));
-            if let (true, Some(files)) = (uplink.renew, uplink.tls.certificate()) {
-                let all = options.uplinks.iter().filter_map(|uplink| uplink.tls.certificate());
-                let renewal = Renewal {
-                    hub: uplink.hub.clone(),
-                    files: files.clone(),
-                    owns_authorities: owns_authorities(&files.ca_file, all),
-                    dialler: dialler.clone(),
-                    state: state.clone(),
-                };
+            if let (true, Some(files)) = (uplink.renew, RenewalFiles::of(uplink, options)) {
+                let files = Arc::new(Mutex::new(Some(files)));
+                self.reloadable.renewals.push((uplink.hub.clone(), files.clone()));
+                let renewal =
+                    Renewal { hub: uplink.hub.clone(), files, dialler: dialler.clone(), state: state.clone() };
                 self.links.spawn(renewal.run(self.links.stop.clone()));
             }
             self.reloadable.diallers.push((dialler, uplink.hub.clone()));

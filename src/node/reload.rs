@@ -12,6 +12,7 @@ use super::error::StartError;
 use super::http::server::HttpServer;
 use super::http::service::Reloaded;
 use super::link::hub::HubLinks;
+use super::link::renewal::{RenewalFiles, SharedRenewalFiles};
 use super::link::site_rules::SiteRules;
 use super::link::uplink_credentials::UplinkCredentials;
 use super::options::NodeOptions;
@@ -26,6 +27,8 @@ use crate::store::Published;
 pub(super) struct Reloadable {
     pub certificates: Arc<Certificates>,
     pub diallers: Vec<(Arc<Dialler>, HostPort)>,
+    /// The files of certificates that are renewed, by the hub.
+    pub renewals: Vec<(HostPort, SharedRenewalFiles)>,
     pub hub: Option<Arc<HubLinks>>,
     /// The published state, which has the rules of expiry.
     pub published: Published,
@@ -97,6 +100,14 @@ impl Reloadable {
         if let Some(web) = &parts.web {
             web.check(&options.web.security, true)?;
         }
+        let has_hub_tls = options.hub.as_ref().map(|hub| hub.tls.is_some());
+        if let (Some(hub_links), Some(has_tls)) = (&parts.hub, has_hub_tls)
+            && hub_links.acceptor.is_some() != has_tls
+        {
+            let now = if has_tls { "has [hub.tls], which" } else { "has no [hub.tls], which" };
+            let text = format!("the new configuration {now} takes a restart; nothing of it was taken");
+            return Err(StartError::Restart(text));
+        }
         let credentials = load_credentials(options)?;
         let mut fresh = Vec::new();
         for (uplink, credentials) in options.uplinks.iter().zip(&credentials.uplinks) {
@@ -116,6 +127,11 @@ impl Reloadable {
             web.replace(&options.web.security, acceptor, Some(&options.allow));
         }
         fresh.into_iter().for_each(|end| parts.replace(end));
+        for (hub, files) in &parts.renewals {
+            let uplink = options.uplinks.iter().find(|uplink| uplink.hub == *hub);
+            let fresh = uplink.and_then(|uplink| RenewalFiles::of(uplink, options));
+            *files.lock().unwrap_or_else(PoisonError::into_inner) = fresh;
+        }
         sender_keys.into_iter().for_each(|(user, keys)| parts.replace_sender(&user, keys));
         if let (Some(hub_links), Some(hub)) = (&parts.hub, &options.hub) {
             hub_links.replace_site_rules(SiteRules::new(hub));

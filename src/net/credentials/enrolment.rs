@@ -272,6 +272,9 @@ pub const INVITATION_LIFETIME: Duration = Duration::from_secs(86_400);
 
 #[cfg(test)]
 mod tests {
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+
     use super::*;
     use crate::net::authority::EdgeKey;
     use crate::net::credentials::IssueOptions;
@@ -311,9 +314,7 @@ mod tests {
         directory.invite(&identity, now + 3 * hour, now + 2 * hour).unwrap();
         assert_eq!(fs::read_dir(temp.path().join("invitations")).unwrap().count(), 1);
 
-        let der = <rustls_pki_types::CertificateDer<'_> as rustls_pki_types::pem::PemObject>::from_pem_slice(
-            certificate.as_bytes(),
-        );
+        let der = CertificateDer::from_pem_slice(certificate.as_bytes());
         let serial = Serial::of(&der.unwrap()).unwrap();
         let renewed = directory.renew(&identity, &serial, &request(&other), validity, now).unwrap();
         assert_ne!(renewed, certificate);
@@ -366,6 +367,13 @@ mod tests {
             assert!(error.contains(&hash) && error.contains("is damaged"), "{error}");
         }
         assert!(temp.path().join(&path).exists() && temp.path().join("invitations/notes.txt").exists());
+        // Nor does it keep a certificate valid.
+        let options = IssueOptions { now, days: None, force: false };
+        let files = directory.edge(&identity, options).unwrap();
+        assert!(directory.revoke(Some(&identity.name), None, now).unwrap_err().to_string().contains(&hash));
+        let pem = fs::read(&files.certificate).unwrap();
+        let der = CertificateDer::from_pem_slice(&pem).unwrap();
+        assert!(directory.is_revoked(&Serial::of(&der).unwrap()).unwrap());
         temp.write(&path, &whole);
         assert_eq!(directory.invited(word.secret(), now).unwrap(), identity);
     }

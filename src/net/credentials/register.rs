@@ -114,9 +114,6 @@ impl Directory {
             }
             return Err(CredentialsError::NothingToRevoke(name.as_str().into()));
         }
-        if let Some(name) = name {
-            self.remove_invitations_of(name.as_str())?;
-        }
         let mut revoked = self.revoked()?;
         let before = revoked.len();
         let mut known: BTreeSet<Serial> = revoked.iter().map(|revoked| revoked.serial.clone()).collect();
@@ -124,6 +121,10 @@ impl Directory {
         revoked.extend(fresh.map(|serial| Revocation { serial, at: now }));
         let list = self.revocation_list();
         write_file(&list, &authority.revocation_list(&revoked, now)?, 0o644, true)?;
+        // Afterwards: a damaged invitation must not keep a certificate valid.
+        if let Some(name) = name {
+            self.remove_invitations_of(name.as_str())?;
+        }
         Ok(Revoked { list, certificates: revoked.len() - before })
     }
 

@@ -225,8 +225,9 @@ impl HubLinks {
                 }
             }
         }
-        drop(sessions);
+        // Before the sessions are free: one that begins now is judged by the new rules.
         *self.sites.lock().unwrap_or_else(PoisonError::into_inner) = sites;
+        drop(sessions);
         self.end_removed_tokens();
     }
 

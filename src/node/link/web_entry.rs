@@ -53,6 +53,8 @@ impl WebEntry {
         // This listener asks nobody for a certificate of edges, so that it issues none.
         let line = if link.purpose == LinkPurpose::Enrol { LineSecrecy::InTheClear } else { line };
         let address = self.hub_links.source(link, peer);
+        // Before the token is judged, so that a token that is removed meanwhile is judged again.
+        let verifications = self.hub_links.verifications.load(Ordering::Acquire);
         let authenticated = self.hub_links.authenticate(link, None, line);
         let peer = match authenticated {
             Ok(peer) => peer,
@@ -67,7 +69,6 @@ impl WebEntry {
         };
         let (purpose, bytes_max) = (link.purpose, self.hub_links.bytes_max());
         let (hub_links, stop) = (self.hub_links.clone(), self.stop.child_token());
-        let verifications = hub_links.verifications.load(Ordering::Acquire);
         let runtime = self.runtime.clone();
         let session = async move {
             let stream = match pending.stream().await {
