@@ -1,7 +1,7 @@
 //! The cost of a million changing series for a sender of remote write: a node itself, or a scraper of the node.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::thread;
 use std::time::Duration;
@@ -17,13 +17,8 @@ use crate::process::{Process, Spec, free_address};
 use crate::sink::Sink;
 
 /// A sender, and the version of its messages.
-const SENDERS: [(&str, &str); 5] = [
-    ("pushrelay", "1.0"),
-    ("pushrelay", "2.0"),
-    ("Prometheus", "1.0"),
-    ("Prometheus", "2.0"),
-    ("vmagent", "1.0"),
-];
+const SENDERS: [(&str, &str); 5] =
+    [("pushrelay", "1.0"), ("pushrelay", "2.0"), ("Prometheus", "1.0"), ("Prometheus", "2.0"), ("vmagent", "1.0")];
 
 /// The name of the thread that writes.
 const THREAD: &str = "remote-write";
@@ -133,7 +128,7 @@ fn measure(bench: &mut Bench, turn: Turn, sender: &str, version: &str) -> Result
     Ok(())
 }
 
-fn prometheus(bench: &Bench, folder: &PathBuf, url: &str, message: &str, node: &str) -> Result<Process> {
+fn prometheus(bench: &Bench, folder: &Path, url: &str, message: &str, node: &str) -> Result<Process> {
     let program = bench.peers.prometheus.clone().ok_or("prometheus is missing")?;
     let interval = bench.scale.prometheus_interval_seconds;
     let config = format!(
@@ -155,7 +150,7 @@ fn prometheus(bench: &Bench, folder: &PathBuf, url: &str, message: &str, node: &
     Ok(process)
 }
 
-fn vmagent(bench: &Bench, folder: &PathBuf, url: &str, node: &str) -> Result<Process> {
+fn vmagent(bench: &Bench, folder: &Path, url: &str, node: &str) -> Result<Process> {
     let program = bench.peers.vmagent.clone().ok_or("vmagent is missing")?;
     let interval = bench.scale.prometheus_interval_seconds;
     let config = format!(
